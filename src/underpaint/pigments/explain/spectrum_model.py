@@ -164,7 +164,7 @@ class SpectrumModel:
         member = np.stack([of_line == family for family in self.families], axis=1).astype(np.float64)
         counts = by_layer.astype(np.float64) @ member
         total = counts.sum(axis=1)
-        return np.divide(counts[:, 0], total, out=np.full(total.shape, np.nan), where=total > 0)
+        return np.asarray(np.divide(counts[:, 0], total, out=np.full(total.shape, np.nan), where=total > 0))
 
     def _emission(self, states: States) -> Emission:
         fractions, areal = (values.astype(np.float32) for values in self.prior.stack(states))

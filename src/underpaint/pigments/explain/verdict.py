@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
@@ -97,11 +98,9 @@ def draws_of(prior: PaintPrior, sample: Sample) -> Draws:
 def pooled(runs: Sequence[Draws]) -> Draws:
     """Return the draws of several runs in one, each with the same weight."""
     first = runs[0]
-    arrays = {
-        name: np.concatenate([getattr(run, name) for run in runs])
-        for name in ("n_layer", "holds", "member", "thickness_um", "share", "top_layer")
-    }
-    return Draws(first.groups, first.members, **arrays, log_evidence=float(np.mean([run.log_evidence for run in runs])))
+    names = ("n_layer", "holds", "member", "thickness_um", "share", "top_layer", "from_surface")
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(run, name) for run in runs]) for name in names}
+    return replace(first, **arrays, log_evidence=float(np.mean([run.log_evidence for run in runs])))
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ def _renumbered(label: NDArray[Any]) -> NDArray[np.uint8]:
     table = np.full(int(label.max(initial=0)) + 1, MIXED, np.uint8)
     for number, each in enumerate(order, start=1):
         table[each] = number
-    return table[label]
+    return np.asarray(table[label])
 
 
 # --- what each holds --------------------------------------------------------------------------------------
