@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve
 from scipy.optimize import nnls
+from scipy.special import logsumexp
 
 from underpaint.data.maps import NO_ANSWER, PIGMENT, PRESENT, TRACE, Results
 from underpaint.data.paint_areas import MIXED, PaintArea
@@ -192,13 +193,27 @@ def _chances(
     mixture: "GaussianMixture", joined: NDArray[np.int64], pixels: NDArray[np.float32], rarest: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return (n, n_paint) probabilities, and which pixels are rarer than any paint."""
-    member = np.eye(int(joined.max()) + 1)[joined]
+    member = np.eye(int(joined.max()) + 1, dtype=np.float32)[joined]
     parts, rare = [], []
     for start in range(0, len(pixels), _AT_ONCE):
-        block = pixels[start : start + _AT_ONCE].astype(np.float64)
-        parts.append((mixture.predict_proba(block) @ member).astype(np.float32))
-        rare.append(mixture.score_samples(block) < rarest)
+        logs = _log_densities(mixture, pixels[start : start + _AT_ONCE])
+        total = logsumexp(logs, axis=1, keepdims=True)
+        parts.append(np.exp(logs - total) @ member)
+        rare.append(total[:, 0] < rarest)
     return np.concatenate(parts), np.concatenate(rare)
+
+
+def _log_densities(mixture: "GaussianMixture", pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (n, n_part) logarithms of each part's weighted density, in single precision: twice as fast."""
+    size = pixels.shape[1]
+    logs = np.empty((len(pixels), len(mixture.weights_)), np.float32)
+    for part, (weight, mean, root) in enumerate(
+        zip(mixture.weights_, mixture.means_, mixture.precisions_cholesky_, strict=True)
+    ):
+        squares = (((pixels - mean.astype(np.float32)) @ root.astype(np.float32)) ** 2).sum(axis=1)
+        level = np.log(weight) + np.log(np.diag(root)).sum() - 0.5 * size * np.log(2.0 * np.pi)
+        logs[:, part] = np.float32(level) - np.float32(0.5) * squares
+    return logs
 
 
 def _drawn_together(chance: NDArray[np.float32]) -> NDArray[np.float32]:
