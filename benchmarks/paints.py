@@ -15,8 +15,8 @@ how many paints. ``--explained N`` samples the layers of the N largest paints of
 ``pairs_wrong``, and ``explanations``. ``seconds``: of finding the paints in the maps.
 
 SCAN and SCAN2 are scans of the same pixels by two detectors: ``ari`` of their paints, all pixels, and those that both
-assign. ``--large``: ``seconds_1000x1000``, for maps of so many pixels. Virtual paintings that FILE holds are not measured
-anew.
+assign. ``--large``: ``seconds_1000x1000``, for maps of so many pixels. Virtual paintings that FILE holds are not
+measured anew.
 """
 
 import argparse
