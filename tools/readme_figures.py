@@ -527,6 +527,36 @@ def explain_table(folder: Path) -> str:
     return table(("Figure", "Aim", *parts), rows)
 
 
+def paints_table(folder: Path) -> str:
+    """Return how well the paints of virtual paintings, and of two detectors, agree with what they should be."""
+    figures = read_figures(folder, "paints")
+    if not figures:
+        return f"{NOT_MEASURED}\n"
+    parts, detectors = figures["virtual"], figures.get("two_detectors")
+    rows: list[tuple[str, ...]] = [
+        ("mean counts of a pixel", "", *(number(part["mean_counts"], 0) for part in parts.values()), ""),
+        (
+            "structures; those that the bound can part",
+            "",
+            *(f"{part['structures']}; {part['structures_merged']}" for part in parts.values()),
+            "",
+        ),
+    ]
+    for key, aim, text in (
+        ("ari", "0.9; 0.7", "adjusted Rand index, structures merged where the bound cannot part them"),
+        ("ari_unmerged", "", "the same, not merged"),
+        ("ari_assigned", "", "the same, merged, pixels of a paint alone"),
+    ):
+        last = number(detectors[key], 2) if detectors and key in detectors else ""
+        rows.append((text, aim, *(number(part[key], 2) for part in parts.values()), last))
+    counts = "" if detectors is None else "; ".join(str(each["paints"]) for each in detectors["detectors"])
+    rows.append(("paints", "", *(str(part["paints"]) for part in parts.values()), counts))
+    right = [f"{number(part['groups_right'], 2)}" for part in parts.values()]
+    rows.append(("paints of which every group is right", "1", *right, ""))
+    titles = {"fig7": "Fig. 7 panel", "layered": "case study of two layers", "single": "case study of one"}
+    return table(("Figure", "Aim", *(titles[name] for name in parts), "two detectors of a canvas"), rows)
+
+
 def architecture_table(folder: Path) -> str:
     """Return what each architecture reached with the same spectra and processor time."""
     figures = read_figures(folder, "architecture")
@@ -573,6 +603,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "trust": trust_table,
     "architecture": architecture_table,
     "explain": explain_table,
+    "paints": paints_table,
 }
 
 

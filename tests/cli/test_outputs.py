@@ -26,6 +26,7 @@ INPUTS = {
         ("fit", "region"),
         ("view", "folder"),
         ("report", "folder"),
+        ("paints", "folder"),
         ("repair", "mask"),
         ("compare", "a"),
         ("compare", "b"),

@@ -17,11 +17,12 @@ from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_laye
 from underpaint.pigments.explain import Explanation, ModelError, explain, given_groups, sampling, search
 from underpaint.pigments.explain.explanation import _fit
 from underpaint.pigments.explain.mixture import climb
+from underpaint.pigments.explain.record import record
 from underpaint.pigments.explain.sampling import Sample, sample
 from underpaint.pigments.explain.search import simple_starts
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
 from underpaint.pigments.explain.states import PaintPrior
-from underpaint.pigments.explain.verdict import draws_of
+from underpaint.pigments.explain.verdict import draws_of, surface_shares
 from underpaint.pigments.explain.wanted import MOST_GROUPS, likely_groups
 from underpaint.pigments.explain.words import in_words
 
@@ -58,6 +59,17 @@ def test_order_thickness_and_number_of_layers_are_those_of_the_paint(vermilion_o
     assert vermilion_over_azurite.stated
     assert 0.5 < vermilion_over_azurite.fit.ratio < 1.2
     assert vermilion_over_azurite.members("mercury_red", 0) == {"vermilion": 1.0}
+
+
+def test_lines_come_from_the_layer_that_holds_their_element(vermilion_over_azurite: Explanation) -> None:
+    shares = surface_shares(vermilion_over_azurite.runs)
+    assert shares["Hg_L"].determined
+    assert shares["Hg_L"].median > 0.95
+    assert shares["Hg_L"].low > 0.8
+    assert shares["Cu_K"].determined
+    assert shares["Cu_K"].high < 0.05
+    assert shares["Ca_K"].high < 0.05  # of the ground
+    assert record(vermilion_over_azurite)["from_surface"]["Hg_L"]["median"] == shares["Hg_L"].median
 
 
 def test_the_picture_shows_the_spread_of_the_stacks(vermilion_over_azurite: Explanation, tmp_path: Path) -> None:

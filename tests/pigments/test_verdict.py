@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from underpaint.cli._explain import record
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.pigments.explain import Explanation, Wanted
 from underpaint.pigments.explain.explanation import Fit, Misfit
+from underpaint.pigments.explain.record import record
 from underpaint.pigments.explain.states import MOST_LAYERS
 from underpaint.pigments.explain.verdict import Draws, layer_verdict, number_of_layers, pair_orders, pooled, presence
 from underpaint.pigments.explain.words import in_words

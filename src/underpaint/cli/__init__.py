@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from underpaint._version import __version__
-from underpaint.cli import _calibrate, _evaluate, _learn, _library, _reflect, _repair, _scans, _view, _virtual
+from underpaint.cli import _calibrate, _evaluate, _learn, _library, _paints, _reflect, _repair, _scans, _view, _virtual
 from underpaint.cli._console import PlainErrors, print_anything
 from underpaint.cli._outputs import careful
 
@@ -28,6 +28,7 @@ app.command(rich_help_panel=READ)(careful(_scans.info))
 app.command(rich_help_panel=READ)(careful(_calibrate.calibrate))
 app.command(rich_help_panel=READ)(careful(_reflect.reflect))
 app.command(rich_help_panel=READ)(careful(_scans.explain))
+app.command(rich_help_panel=READ)(careful(_paints.paints))
 app.command(rich_help_panel=READ)(careful(_scans.compare))
 app.command(rich_help_panel=READ)(careful(_view.view))
 app.command(rich_help_panel=READ)(careful(_view.report))

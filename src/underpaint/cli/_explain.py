@@ -1,13 +1,12 @@
 """``explain``: which layers could have made the spectrum of a pixel or a region."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from underpaint.calibrate import Beam, check_instrument, merge_knowledge, resolve_energy_axis
+from underpaint.calibrate import check_instrument, resolve_energy_axis
 from underpaint.cli._console import say_warning
 from underpaint.errors import CoverageError, ScanError
 from underpaint.io import load
@@ -22,12 +21,10 @@ from underpaint.pigments.explain import (
     region_spectrum,
     seen_by_network,
 )
-from underpaint.pigments.explain.verdict import Estimate, LayerVerdict
-from underpaint.pigments.explain.words import estimate_text, group_name, in_words
+from underpaint.pigments.explain.words import estimate_text, group_name
+from underpaint.pipeline.paints import spectrum_knowledge
 from underpaint.runtime.progress import Progress
 
-USUAL = "elio"
-"""The scanner where none is given: of it is taken what neither the scan's file nor its lines tell."""
 WORKERS = 2
 """Processes: one for each independent run."""
 
@@ -93,14 +90,7 @@ def explained_spot(source: str, request: Request, progress: Progress) -> Explana
             f"Cannot ask the network for pigments: scan {scan.name!r} was excited by a monochromatic beam of "
             f"{axis.beam_kev:.2f} keV, and the networks learned on spectra of X-ray tubes. Name them with --pigments."
         )
-    knowledge = merge_knowledge(
-        scan,
-        user_instrument=given,
-        calibration=axis.calibration,
-        beam=None if axis.beam_kev is None else Beam(axis.beam_kev, axis.known().scatter_deg),
-        usual=load_instrument(USUAL),
-        measured_axis=True,
-    )
+    knowledge = spectrum_knowledge(scan, axis, given)
     progress("Reading the spectra", 0, 1)
     spectrum = region_spectrum(axis.scan, mask)
     if wanted is None:
@@ -143,46 +133,3 @@ def table(explanation: Explanation) -> Table | None:
             share = estimate_text(layer.shares[name], share=True)
             result.add_row(*first, group_name(name), f"{chance:.2f}", share, members)
     return result
-
-
-def record(explanation: Explanation) -> dict[str, Any]:
-    """Return the same as plain values for JSON; what may not be stated is null."""
-    number = explanation.number
-    return {
-        "name": explanation.spectrum.name,
-        "counts": float(explanation.spectrum.counts.sum()),
-        "ground": explanation.ground,
-        "groups": explanation.presence,
-        "network": dict(explanation.wanted.probability) or None,
-        "describes": explanation.stated,
-        "chi_square": explanation.fit.chi_square,
-        "n_bin": explanation.fit.n_bin,
-        "misfits": [asdict(misfit) for misfit in explanation.fit.misfits],
-        "order": [asdict(order) for order in explanation.orders] if explanation.stated else None,
-        "number_of_layers": asdict(number) if explanation.stated else None,
-        "layers": [_layer_record(layer) for layer in explanation.layers] if explanation.stated else None,
-        "log_evidence": [run.log_evidence for run in explanation.runs],
-        "words": in_words(explanation),
-    }
-
-
-def _layer_record(layer: LayerVerdict) -> dict[str, Any]:
-    return {
-        "layer": layer.layer + 1,
-        "thickness_um": _estimate_record(layer.thickness),
-        "thickness_um_by_pigment": {name: _estimate_record(each) for name, each in layer.by_member.items()},
-        "presence": layer.presence,
-        "share_range": {name: _estimate_record(each) for name, each in layer.shares.items()},
-    }
-
-
-def _estimate_record(estimate: Estimate) -> dict[str, Any]:
-    """Return an interval; an end that the spectrum does not give, and all that is not determined, is null."""
-    known = estimate.determined
-    return {
-        "low": estimate.low if known and not estimate.open_low else None,
-        "median": estimate.median if known else None,
-        "high": estimate.high if known and not estimate.open_high else None,
-        "determined": known,
-        "reason": estimate.reason,
-    }

@@ -188,6 +188,7 @@ def identify(
         Literal["auto", "off"],
         typer.Option(help="Of a scan with few counts, identify the sum of a pixel and its like neighbours."),
     ] = "auto",
+    no_paints: Annotated[bool, typer.Option("--no-paints", help="Do not look for areas of one paint.")] = False,
     trust_instrument: TrustInstrument = False,
     beam: BeamOption = None,
     scheduler: SchedulerOption = None,
@@ -225,6 +226,7 @@ def identify(
         pool,
         add=named_lines(add) or (),
         drop=named_lines(drop) or (),
+        paints=not no_paints,
     )
     refuse_both(settings.add, settings.drop)
     run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
@@ -522,7 +524,8 @@ def explain(
         underpaint explain painting.h5 --pixel 12,40 --pigments mercury_red,azurite
     """
     del overwrite  # looked at with the outputs
-    from underpaint.cli._explain import Request, explained_spot, record, table
+    from underpaint.cli._explain import Request, explained_spot, table
+    from underpaint.pigments.explain.record import record
     from underpaint.pigments.explain.words import in_words
 
     names = tuple(name.strip() for name in pigments.split(",")) if pigments else ()

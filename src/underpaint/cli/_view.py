@@ -307,7 +307,8 @@ def _check_room_for(out: Path, *, overwrite: bool) -> None:
 
 
 def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    from underpaint.cli._explain import Request, explained_spot, record
+    from underpaint.cli._explain import Request, explained_spot
+    from underpaint.pigments.explain.record import record
 
     request = Request(job["pixel"], None, (), job["instrument"], job.get("model") or "default", "chalk", True, 0.5)
     return record(explained_spot(job["scan"], request, step))

@@ -6,7 +6,7 @@ Pigments and groups by place, thickness and shares, elements, what would not be 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from underpaint.data.paint_areas import PaintArea
 from underpaint.errors import ScanError
 
 if TYPE_CHECKING:
@@ -290,6 +291,9 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "surface_share": (("member",), "1"),
     "hidden": (("group",), "1"),
     "reflectance": (("wavelength",), "1"),
+    "paint": ((), "1"),
+    "depth": (("line", "place"), "counts"),
+    "depth_sigma": (("line", "place"), "counts"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
 _COMMANDS: dict[str, tuple[str, ...]] = {
@@ -310,6 +314,8 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "surface_share": ("answers from reflectance", "underpaint reflect CUBE --xrf RESULT"),
     "hidden": ("hidden groups", "underpaint reflect CUBE --xrf RESULT", "with groups in RESULT"),
     "reflectance": ("reflectance", "underpaint reflect CUBE --xrf RESULT"),
+    "paint": ("paints", "underpaint paints"),
+    "depth": ("counts by depth", "underpaint paints --explain all"),
 }
 NONE_OF_LIBRARY = "none_of_these"
 """The surface's colour is that of no member of the reflectance library."""
@@ -320,6 +326,7 @@ _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
     AMOUNT, "amount_reached", "state", "pool", "unlikeness", "scatter", "diffraction",
     "surface_member", "surface_presence", "surface_share", "hidden",
+    "paint", "depth", "depth_sigma",
 )  # fmt: skip
 
 
@@ -434,6 +441,8 @@ class Results:
         were not looked for.
     ordinary : tuple of (str, str)
         Families that no pigment that was found carries, and their ordinary source: air, tube, ground, impurity.
+    paints : tuple of PaintArea
+        The paints of the painting, in the order of their numbers in :attr:`paint`.
     summary : mapping
         Facts of the scan; and under ``settings``, ``versions`` and ``written`` how and when the results were made.
 
@@ -456,6 +465,7 @@ class Results:
     process_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     unexplained: tuple[UnexplainedLine, ...] | None = None
     ordinary: tuple[tuple[str, str], ...] = ()
+    paints: tuple[PaintArea, ...] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -595,6 +605,28 @@ class Results:
         return cls._of("reflectance", stacks, **facts)
 
     @classmethod
+    def of_paints(cls, paint: Any, areas: Sequence[PaintArea], **facts: Any) -> "Results":
+        """Return the paints of a painting.
+
+        Parameters
+        ----------
+        paint : (n_row, n_column) uint8 array
+            Number of each pixel's paint; 0: mixed or of none, 255: no answer.
+        areas : sequence of PaintArea
+            In the order of their numbers.
+        **facts
+            ``step_mm``, ``notes`` and ``settings`` of the process.
+        """
+        values = np.asarray(paint, dtype=np.uint8)[:, :, None]
+        return replace(cls._of("paints", {"paint": Stack(((),), values)}, **facts), paints=tuple(areas))
+
+    @classmethod
+    def of_depths(cls, keys: Sequence[tuple[str, Place]], counts: Any, sigma: Any, **facts: Any) -> "Results":
+        """Return net counts of lines "surface" and "below", and one standard deviation, (n_row, n_column, n_key)."""
+        stacks = {"depth": Stack(tuple(keys), counts), "depth_sigma": Stack(tuple(keys), sigma)}
+        return cls._of("depth", stacks, **facts)
+
+    @classmethod
     def _of(
         cls,
         process: str,
@@ -627,6 +659,7 @@ class Results:
             {**self.process_settings, **other.process_settings},
             other.unexplained if self.unexplained is None else self.unexplained,
             self.ordinary or other.ordinary,
+            other.paints if "paint" in other.stacks else self.paints,
             {**other.summary, **self.summary},
         )
 
@@ -687,7 +720,10 @@ class Results:
 
     @property
     def thickness(self) -> "xr.DataArray":
-        """(quantile, row, column) thickness of the uppermost layer of paint, um: median and 90 % interval."""
+        """(quantile, row, column) thickness of the uppermost layer of paint, um: median and 90 % interval.
+
+        Where :attr:`thickness_of_paint`, of the pixel's paint, whose layers were sampled; elsewhere of the pixel.
+        """
         self._stack("quantity")
         return self._intervals(SURFACE_UM, {}, self.quantity_label(SURFACE_UM))
 
@@ -786,6 +822,26 @@ class Results:
         return str(self.settings_of("reflectance").get("labels", {}).get(name, name.replace("_", " ")))
 
     @property
+    def paint(self) -> "xr.DataArray":
+        """(row, column) uint8: number of each pixel's paint in :attr:`paints`; 0: mixed or of none, 255: no answer."""
+        return self._array("paint", (), {}, "number of the paint")
+
+    @property
+    def depth(self) -> "xr.DataArray":
+        """(line, place, row, column) net counts from the uppermost layer of paint and from below; NaN: not known."""
+        return self._by_depth("depth", "net counts by depth")
+
+    @property
+    def depth_sigma(self) -> "xr.DataArray":
+        """(line, place, row, column) one standard deviation of :attr:`depth`, counts."""
+        return self._by_depth("depth_sigma", "standard deviation of the net counts by depth")
+
+    def _by_depth(self, quantity: str, long_name: str) -> "xr.DataArray":
+        lines, places = (list(dict.fromkeys(names)) for names in zip(*self._stack(quantity).keys, strict=True))
+        keys = [[(line, place) for place in places] for line in lines]
+        return self._array(quantity, keys, {"line": lines, "place": places}, long_name)
+
+    @property
     def unlikeness(self) -> "xr.DataArray":
         """(row, column) standard deviations of the strongest peak that nothing known explains."""
         return self._array("unlikeness", (), {}, "strongest unexplained peak")
@@ -873,7 +929,30 @@ class Results:
                 known = ", ".join(".".join(each) for each in self._stack(kind).keys)
                 raise ScanError(f"These results hold no {quantity}: there are quantities of {known}.")
             return Estimate(*(self.map(f"{kind}{end}", *key) for end in ("", "_low", "_high")))
-        return estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
+        value = estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
+        return self._with_paints(value) if quantity == SURFACE_UM and level == LEVEL else value
+
+    @property
+    def thickness_of_paint(self) -> NDArray[np.bool_]:
+        """(row, column) where a thickness is that of the pixel's paint: its own spectrum does not determine it."""
+        pixels = estimate(SURFACE_UM, self.map("quantity", SURFACE_UM), self.map("quantity_sigma", SURFACE_UM))
+        known = [area.number for area in self.paints if area.thickness_um is not None]
+        if not known:
+            return np.zeros(self.shape, dtype=np.bool_)
+        answered = np.isfinite(pixels.value)
+        return np.asarray(answered & ~is_determined(SURFACE_UM, pixels) & np.isin(self.map("paint"), known))
+
+    def _with_paints(self, pixels: Estimate) -> Estimate:
+        """Return thicknesses with those of the paints, from their summed spectra, where pixels do not suffice."""
+        replaced = self.thickness_of_paint
+        if not replaced.any():
+            return pixels
+        low, value, high = (image.copy() for image in (pixels.low, pixels.value, pixels.high))
+        for area in self.paints:
+            if area.thickness_um is not None:
+                mask = replaced & (self.map("paint") == area.number)
+                low[mask], value[mask], high[mask] = area.thickness_um
+        return Estimate(value, low, high)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
         """Return (row, column) where the 90 % interval of a quantity is narrow enough to say something."""

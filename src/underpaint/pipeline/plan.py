@@ -65,6 +65,8 @@ class Settings:
         :func:`underpaint.fit_elements`.
     quantities : QuantityRequest or None
         Quantities of the elements, too: mass fractions or areal masses.
+    paints : bool
+        Whether the paints of the painting are found, where pigments are identified and elements are mapped.
 
     Examples
     --------
@@ -90,6 +92,7 @@ class Settings:
     add: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     quantities: "QuantityRequest | None" = None
+    paints: bool = True
 
     @property
     def pigments(self) -> bool:
@@ -130,7 +133,7 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What each block gives, with names, dimensions and units; quantities of elements need all blocks."""
+        """What each block gives: names, dimensions, units; quantities of elements, and paints, need all blocks."""
         return self.work.outputs
 
     def run(
@@ -174,7 +177,13 @@ class Plan:
         from underpaint.display.report import explain_lines
 
         step("Looking for what nothing explains", 0, 1)
-        return explain_lines(results, anode=self.calibrated.known().anode)
+        results = explain_lines(results, anode=self.calibrated.known().anode)
+        if not self.settings.paints:
+            return results
+        from underpaint.pipeline.paints import with_paints
+
+        step("Finding the paints", 0, 1)
+        return with_paints(results)
 
     def _quantities(self, results: Results, step: Progress) -> Results:
         """Return the elements' quantities, computed from all of their maps; nothing where none are wanted."""

@@ -35,6 +35,7 @@ from underpaint.data.maps import (
 from underpaint.display import plot
 from underpaint.display.plot.images import composite_figure, panel_height, quantity_gallery, shown_unit
 from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
+from underpaint.display.plot.paints import paint_map
 from underpaint.display.report.beside import Beside, look_beside
 from underpaint.display.report.findings import (
     LAYER_LIMIT,
@@ -69,6 +70,7 @@ from underpaint.display.report.methods import (
     methods_paragraph,
     supposed_burial,
 )
+from underpaint.display.report.paints import MOST_ROWS, legend_rows
 from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
 from underpaint.display.report.spots import SpotSpectrum
@@ -223,6 +225,7 @@ def render_report(
         n_sentence=len(findings) if full else SENTENCES,
         title=str(summary.get("name") or "scan"),
         overview=_overview(results, strong),
+        paints=_paints(results, strong, beside.photograph.source if beside.photograph else ""),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
@@ -334,6 +337,22 @@ def _overview(results: Results, strong: list[Evidence]) -> Picture | None:
     parts = [(line_name(name), results[name], float(np.nanpercentile(results[name], 99)) or 1.0) for name in names]
     figure = composite_figure(parts, step_mm=results.step_mm)
     return picture(figure, f"Element maps as red, green and blue: {', '.join(part[0] for part in parts)}.")
+
+
+def _paints(results: Results, strong: list[Evidence], photograph: str) -> dict[str, Any] | None:
+    """The map of the paints and their legend; None without paints."""
+    if not results.paints:
+        return None
+    families = telling_lines(results, [line.family for line in strong])
+    assigned = sum(area.share for area in results.paints)
+    words = f"Map of {len(results.paints)} paints; their numbers, pictures and groups are in the table below."
+    return {
+        "picture": picture(paint_map(results), words),
+        "rows": legend_rows(results, families, photograph),
+        "rest": max(len(results.paints) - MOST_ROWS, 0),
+        "assigned": assigned,
+        "layered": any(area.explanation is not None for area in results.paints),
+    }
 
 
 def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
@@ -452,6 +471,7 @@ def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[
             picture(plot.place_gallery(results, part), words) for part in _parts(shown, _rows_of_places(results))
         ],
         "thickness": _thickness(results) if full else None,
+        "thickness_of_paint": float(results.thickness_of_paint.mean()) if "quantity" in results.stacks else 0.0,
         "sketch": _sketch(results, told),
     }
 

@@ -12,7 +12,7 @@ from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
 from operator import or_
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import h5py
 import numpy as np
@@ -24,10 +24,12 @@ from underpaint.data.maps import (
     DIMENSIONS,
     LEVEL,
     MASS_FRACTION,
+    PLACE_WORDS,
     PRESENT_PROBABILITY,
     STATES,
     Place,
     Results,
+    Stack,
     UnexplainedLine,
     at_place,
     current_states,
@@ -42,6 +44,7 @@ from underpaint.errors import OutputError, ScanError
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.results.contained import DAMAGE, open_results_file
 from underpaint.io.results.csv_text import write_csv
+from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE, read_areas, write_areas, write_paint_table
 from underpaint.io.results.sidecars import MAP_STACKS, SUMMARY_FILE
 from underpaint.io.results.stored import RESULTS_FILE, StoredMaps
 from underpaint.runtime.files import is_reserved
@@ -110,6 +113,8 @@ def write_results(folder: str | Path, results: Results) -> None:
         _write_hdf5(place / RESULTS_FILE, results)
         _write_tiffs(place, results)
         write_summary(place / SUMMARY_FILE, results)
+        if "paint" in results.stacks:
+            write_paint_table(place / PAINTS_FILE, results)
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
@@ -143,7 +148,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     cube = _lazy_cube if lazily else _cube
     parts = (
         _read_pigments, _read_elements, _read_element_quantities, _read_amounts, _read_states, _read_open_set,
-        _read_scatter, _read_diffraction, _read_reflectance,
+        _read_scatter, _read_diffraction, _read_reflectance, _read_paints, _read_depth,
     )  # fmt: skip
 
     def read(file: Any) -> Results:
@@ -254,6 +259,8 @@ def _write_hdf5(path: Path, results: Results) -> None:
             _write_open_set(entry, results)
         if results.has_reflectance:
             _write_reflectance(entry, results)
+        if "paint" in results.stacks:
+            write_paints(entry, results)
         entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
         _write_scan(entry, facts)
 
@@ -423,6 +430,52 @@ def _write_stack(parent: Any, name: str, results: Results, quantity: str) -> Any
     """Write the maps of a quantity with one dimension, under their names."""
     stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
     return _maps(parent, name, [key for (key,) in stack.keys], (stack[key] for key in stack.keys), units, results)
+
+
+def write_paints(entry: Any, results: Results) -> None:
+    """Write the paints into the entry of an HDF5 file: map, table, summed spectra."""
+    data = _maps(_process(entry, "paints", results, "paint"), "paint", ("paint",), [results.map("paint")], "1", results)
+    data["paint"].attrs["long_name"] = "number of the paint (0: mixed or of none)"
+    write_areas(entry["paints"], results.paints)
+    if "depth" in results.stacks:
+        collection = _process(entry, "depth", results, "counts")
+        for name, quantity in (("counts", "depth"), ("uncertainties", "depth_sigma")):
+            stack = results.stacks[quantity]
+            data = _maps(collection, name, _depth_names(stack), (stack[key] for key in stack.keys), "counts", results)
+            for line, place in stack.keys:
+                long_name = f"{line.replace('_', ' ')}{PLACE_WORDS[cast('Place', place)]}"
+                data[f"{line}.{place}"].attrs["long_name"] = long_name
+
+
+def _depth_names(stack: Stack) -> list[str]:
+    return [f"{line}.{place}" for line, place in stack.keys]
+
+
+def write_paint_map(path: Path, results: Results) -> None:
+    """Write the map of the paints as TIFF."""
+    write_tiff(path, results.map("paint"), "number of the paint; 0: mixed or of none, 255: no answer", results.step_mm)
+
+
+def _read_paints(file: Any, cube: Cubes) -> Results:
+    if "entry/paints" not in file:
+        return Results()
+    process = file["entry/paints"]
+    label = cube(process["results/paint"], ("paint",), np.uint8)
+    return Results.of_paints(label[:, :, 0], read_areas(process), **_record(process))
+
+
+def _read_depth(file: Any, cube: Cubes) -> Results:
+    def made(names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> Results:
+        return Results.of_depths([split_place(name) for name in names], counts, sigma, **facts)
+
+    return _read_pair(file, cube, "depth", ("counts", "uncertainties"), made)
+
+
+def write_depth_maps(folder: Path, results: Results) -> None:
+    """Write the maps of lines by depth as TIFF."""
+    for line, place in results.stacks["depth"].keys if "depth" in results.stacks else ():
+        words = f"net counts of {line.replace('_', ' ')} lines{PLACE_WORDS[cast('Place', place)]}; NaN: not known"
+        write_tiff(folder / f"{line}.{place}.tif", results.map("depth", line, place), words, results.step_mm)
 
 
 def _write_open_set(entry: Any, results: Results) -> None:
@@ -771,6 +824,9 @@ def _write_tiffs(place: Path, results: Results) -> None:
     if "unlikeness" in results.stacks:
         description = "standard deviations of the strongest unassigned peak; NaN: no answer"
         write_tiff(place / "unlikeness.tif", results.map("unlikeness"), description, step_mm)
+    if "paint" in results.stacks:
+        write_paint_map(place / PAINT_MAP, results)
+        write_depth_maps(place / "depth", results)
 
 
 def write_reflectance_tiffs(place: Path, results: Results) -> None:
@@ -790,12 +846,17 @@ def _write_quantity_tiffs(place: Path, results: Results) -> None:
     """Write quantities with the ends of their intervals; shares only of materials at the surface somewhere."""
     for name in _quantities(results):
         if _is_somewhere(results, name):
-            title = f"{results.quantity_label(name)}, {unit_of(name)}"
-            ends = ("median", "low", "high")
-            for end, image in zip(ends, results.estimate(name), strict=True):
-                about = title if end == "median" else f"{title}: {end} end of the {100 * LEVEL:g} % interval"
-                file = place / f"{name}{'' if end == 'median' else f'.{end}_90'}.tif"
-                write_tiff(file, image, f"{about}; NaN: no answer", results.step_mm)
+            write_estimate_tiffs(place, results, name)
+
+
+def write_estimate_tiffs(place: Path, results: Results, name: str) -> None:
+    """Write a quantity with the ends of its interval."""
+    title = f"{results.quantity_label(name)}, {unit_of(name)}"
+    ends = ("median", "low", "high")
+    for end, image in zip(ends, results.estimate(name), strict=True):
+        about = title if end == "median" else f"{title}: {end} end of the {100 * LEVEL:g} % interval"
+        file = place / f"{name}{'' if end == 'median' else f'.{end}_90'}.tif"
+        write_tiff(file, image, f"{about}; NaN: no answer", results.step_mm)
 
 
 def _is_somewhere(results: Results, quantity: str) -> bool:

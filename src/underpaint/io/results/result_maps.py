@@ -23,6 +23,7 @@ _ERRORS = ("uncertainties", "deviations")
 _ENDS = ("low_90", "high_90")
 _COMPANIONS = (*_ERRORS, "intervals", "reached")
 _AXES = ("row", "column")
+_STATES_PATH = "/entry/detectability/"
 _LABELS = {
     ("pigments", "pixels"): "pixels summed for one answer",
     ("open_set", "score"): "unassigned peak (standard deviations)",
@@ -170,7 +171,7 @@ class ResultMaps:
     def _full_map(self, path: str) -> NDArray[np.float32]:
         with self._open():
             if path not in self._kept:
-                self._kept[path] = _as_float(self._dataset(path)[()])
+                self._kept[path] = _as_float(self._dataset(path)[()], path)
             self._kept.move_to_end(path)
             while len(self._kept) > 1 and sum(image.nbytes for image in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
@@ -181,7 +182,7 @@ class ResultMaps:
             return float("nan")
         if path in self._kept:
             return float(self._kept[path][row, column])
-        return float(_as_float(np.asarray(self._dataset(path)[row, column])))
+        return float(_as_float(np.asarray(self._dataset(path)[row, column]), path))
 
     def _dataset(self, path: str) -> Any:
         # Looking a name up in the file takes as long as reading a pixel.
@@ -269,7 +270,9 @@ def _step(file: Any) -> tuple[float, float] | None:
     return None
 
 
-def _as_float(values: NDArray[Any]) -> NDArray[np.float32]:
+def _as_float(values: NDArray[Any], path: str) -> NDArray[np.float32]:
+    """Return values with NaN for no answer; states of any version in today's numbers."""
     if values.dtype != np.uint8:
         return np.asarray(values, dtype=np.float32)
-    return np.where(values == NO_ANSWER, np.float32(np.nan), current_states(values).astype(np.float32))
+    numbers = current_states(values) if path.startswith(_STATES_PATH) else values
+    return np.where(values == NO_ANSWER, np.float32(np.nan), numbers.astype(np.float32))

@@ -14,6 +14,7 @@ from underpaint.data import Scan
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.load import load, split_location
 from underpaint.io.results.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
+from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link, is_working_folder
 
@@ -30,9 +31,10 @@ REFLECTANCE_FILE = "reflectance.png"
 """The cube as an eye sees it, over the maps."""
 CUBE_PLACE_FILE = "reflectance.json"
 """How the cube lies over the maps; kept, for points may have made it."""
-_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "surface", "hidden")
+_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "depth", "surface", "hidden")
 GENERATED_NAMES = (
-    RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", REFLECTANCE_FILE, *_FOLDERS,
+    RESULTS_FILE, SUMMARY_FILE, PAINTS_FILE, PAINT_MAP, "report.html", "report.pdf", "pool.tif", "unlikeness.tif",
+    REFLECTANCE_FILE, *_FOLDERS,
 )  # fmt: skip
 """Files that a run makes in a folder of results, with its maps in subfolders; all others are the user's."""
 _OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, CUBE_PLACE_FILE)
@@ -41,6 +43,7 @@ _STACKS = (
     "entry/pigments/results/quantities",
     "entry/elements/results/parameters",
     "entry/scatter/results/counts",
+    "entry/depth/results/counts",
     "entry/quantities/results/mass_fraction",
     "entry/quantities/results/areal_mass",
     "entry/amounts/results/amount",

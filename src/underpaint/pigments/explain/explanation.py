@@ -1,7 +1,7 @@
 """From one spectrum to what is known of the layers under it: two independent runs, and what both say."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -222,7 +222,10 @@ def explain(
             samples.append(drawn)
             step("Sampling", RUNS + len(samples), 2 * RUNS)
     model.refer_to(reference)
-    runs = tuple(draws_of(model.prior, drawn) for drawn in samples)
+    runs = tuple(
+        replace(draws_of(model.prior, drawn), families=model.families, from_surface=model.surface_shares(drawn.states))
+        for drawn in samples
+    )
     return Explanation(spectrum, wanted, ground, _fit(model, samples, instrument), runs)
 
 

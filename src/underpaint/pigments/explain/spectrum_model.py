@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.errors import CalibrationError, SampleError, ScanError
-from underpaint.physics.forward import Stack, setting_for, source_spectrum, transport
+from underpaint.physics.forward import Emission, Stack, setting_for, source_spectrum, transport
 from underpaint.physics.forward.response import response_matrix
 from underpaint.physics.instrument import Instrument
 from underpaint.pigments.explain.states import Numbers, PaintPrior, States
@@ -144,10 +144,35 @@ class SpectrumModel:
         columns = self._columns(photons, self.response, self.response * self.bend)
         return np.asarray(np.maximum(np.einsum("ni,nic->nc", levels, columns), 0.0))
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Line families of the elements that states hold, those with a line in the range of the fit."""
+        visible = self._seen[: len(self.setting.lines)] > 0
+        return tuple(dict.fromkeys(np.asarray(self.setting.lines.family)[visible].tolist()))
+
+    def surface_shares(self, states: States) -> Numbers:
+        """Return (n, n_family) the share of each family's detected counts that comes from the uppermost layer.
+
+        NaN where a state sends out none.
+        """
+        parts = [self._surface_shares(states.rows(rows)) for rows in _parts(len(states))]
+        return np.concatenate(parts)
+
+    def _surface_shares(self, states: States) -> Numbers:
+        by_layer = self._emission(states).layer_photons * self._seen[: len(self.setting.lines)]
+        of_line = np.asarray(self.setting.lines.family)
+        member = np.stack([of_line == family for family in self.families], axis=1).astype(np.float64)
+        counts = by_layer.astype(np.float64) @ member
+        total = counts.sum(axis=1)
+        return np.asarray(np.divide(counts[:, 0], total, out=np.full(total.shape, np.nan), where=total > 0))
+
+    def _emission(self, states: States) -> Emission:
+        fractions, areal = (values.astype(np.float32) for values in self.prior.stack(states))
+        return transport(Stack(fractions[:, :, self._column], areal, self.setting.elements), self.single)
+
     def _photons(self, states: States) -> Floats:
         """Return (n, 3, n_energy) photons of everything, of coherent and of other scatter."""
-        fractions, areal = (values.astype(np.float32) for values in self.prior.stack(states))
-        emission = transport(Stack(fractions[:, :, self._column], areal, self.setting.elements), self.single)
+        emission = self._emission(states)
         lines, coherent, shifted = emission.line_photons, emission.coherent, emission.shifted
         photons = np.zeros((len(states), 3, len(self._seen)), np.float32)
         first, second = lines.shape[1], lines.shape[1] + coherent.shape[1]

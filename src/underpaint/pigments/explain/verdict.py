@@ -1,8 +1,9 @@
 """What two independent runs say together: layers, order, thickness, shares; or that it is not determined."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,10 @@ class Draws:
     top_layer : (n, n_group) int array
         Uppermost layer with more than a trace of a group; MOST_LAYERS where it is in none.
     log_evidence : float
+    families : tuple of str
+        Line families.
+    from_surface : (n, n_family) array
+        Share of each family's counts from the uppermost layer; NaN where there are none.
     """
 
     groups: tuple[str, ...]
@@ -66,6 +71,8 @@ class Draws:
     share: Numbers
     top_layer: Integers
     log_evidence: float = 0.0
+    families: tuple[str, ...] = ()
+    from_surface: Numbers = field(default_factory=lambda: np.empty((0, 0)))
 
     def __len__(self) -> int:
         return len(self.n_layer)
@@ -91,11 +98,9 @@ def draws_of(prior: PaintPrior, sample: Sample) -> Draws:
 def pooled(runs: Sequence[Draws]) -> Draws:
     """Return the draws of several runs in one, each with the same weight."""
     first = runs[0]
-    arrays = {
-        name: np.concatenate([getattr(run, name) for run in runs])
-        for name in ("n_layer", "holds", "member", "thickness_um", "share", "top_layer")
-    }
-    return Draws(first.groups, first.members, **arrays, log_evidence=float(np.mean([run.log_evidence for run in runs])))
+    names = ("n_layer", "holds", "member", "thickness_um", "share", "top_layer", "from_surface")
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(run, name) for run in runs]) for name in names}
+    return replace(first, **arrays, log_evidence=float(np.mean([run.log_evidence for run in runs])))
 
 
 @dataclass(frozen=True)
@@ -230,6 +235,16 @@ def layer_verdict(runs: Sequence[Draws], layer: int) -> LayerVerdict:
         thickness, by_member = _not_determined(thickness), {}
         shares = {name: _not_determined(estimate) for name, estimate in shares.items()}
     return LayerVerdict(layer, thickness, by_member, shares, present)
+
+
+def surface_shares(runs: Sequence[Draws]) -> dict[str, Estimate]:
+    """Return the share of each line family's counts that comes from the uppermost layer."""
+    shares: dict[str, Estimate] = {}
+    for column, family in enumerate(runs[0].families):
+        values = [run.from_surface[:, column] for run in runs]
+        estimate = _share([values_of_run[np.isfinite(values_of_run)] for values_of_run in values])
+        shares[family] = estimate if evidence_apart(runs) <= FAR_APART else _not_determined(estimate)
+    return shares
 
 
 def um_text(value_um: float) -> str:

@@ -1,0 +1,110 @@
+"""``paints``: the paints of a painting, from its results."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from underpaint.cli._console import list_table, progress, say, show, show_json
+from underpaint.cli._scans import Json, Quiet
+
+if TYPE_CHECKING:
+    from underpaint.data.maps import Results
+
+MOST_LISTED = 20
+
+
+def paints(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results; the paints are added to it.")],
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="all|1,2,...", help="Sample the layers of these paints: a minute or two each."),
+    ] = None,
+    scan: Annotated[
+        str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
+    ] = None,
+    instrument: Annotated[
+        str | None, typer.Option(metavar="PRESET|FILE", help="The scanner; what is not known of it is as of elio.")
+    ] = None,
+    ground: Annotated[str, typer.Option(help="The ground under the paint.")] = "chalk",
+    seed: Annotated[int, typer.Option(min=0, help="Of the areas: another one may part them otherwise.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find the paints of a painting: areas of like pixels, their groups, their summed spectra, their layers.
+
+    `identify` finds them, too; this command also sums their spectra and, with --explain, samples their layers. The map
+    and the table go into the folder (results.h5, paint.tif, paints.csv), and into the report.
+
+    **Examples**
+
+        underpaint paints painting_underpaint
+
+        underpaint paints painting_underpaint --explain 1,4 --instrument ours.toml
+    """
+    from underpaint.pipeline.paints import paints_of_folder
+
+    with progress(quiet=quiet or as_json) as step:
+        results = paints_of_folder(
+            folder,
+            scan=scan,
+            explained=_numbers(explain),
+            instrument=instrument,
+            ground=ground,
+            seed=seed,
+            progress=step,
+        )
+    if as_json:
+        show_json({"paints": [area.record() for area in results.paints], "assigned_share": assigned_share(results)})
+    elif not quiet:
+        _show(results)
+        say(f"Report: {folder / 'report.html'}")
+
+
+def assigned_share(results: "Results") -> float:
+    """Return the share of the answered pixels that are of a paint."""
+    return sum(area.share for area in results.paints)
+
+
+def _show(results: "Results") -> None:
+    table = list_table("paints", ("paint", "share", "area", "counts", "groups"))
+    for area in results.paints[:MOST_LISTED]:
+        names = ", ".join(results.short_label(name) for name in area.groups) or "-"
+        table.add_row(
+            str(area.number),
+            f"{100 * area.share:.1f} %",
+            "-" if area.area_mm2 is None else f"{area.area_mm2:,.0f} mm2",
+            "-" if area.spectrum is None else f"{area.spectrum.sum():,.0f}",
+            names,
+        )
+    show(table)
+    rest = len(results.paints) - MOST_LISTED
+    more = f" {rest} smaller paints are in paints.csv." if rest > 0 else ""
+    say(f"Mixed, or of no paint: {100 * (1 - assigned_share(results)):.1f} % of the pixels.{more}")
+    for area in results.paints:
+        for sentence in area.stratigraphy:
+            say(f"- paint {area.number}: {sentence}")
+    for note in results.process_notes.get("paints", ()):
+        say(f"- {note}")
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    """Read --explain.
+
+    Raises
+    ------
+    typer.BadParameter
+        It is neither "all" nor a list of numbers.
+    """
+    from underpaint.pipeline.paints import EVERY
+
+    if text is None:
+        return ()
+    if text.strip() == "all":
+        return (EVERY,)
+    parts: list[Any] = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(
+            f"--explain {text!r} names no paints. Give their numbers, counted from 1, such as 1,4, or all."
+        )
+    return tuple(int(part) for part in parts)

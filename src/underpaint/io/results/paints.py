@@ -1,0 +1,57 @@
+"""Paints in ``results.h5``, as a map and as a table."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from underpaint.data.maps import STATES, Results
+from underpaint.data.paint_areas import PaintArea
+from underpaint.io.results.csv_text import write_csv
+
+PAINTS_FILE, PAINT_MAP = "paints.csv", "paint.tif"
+COLUMNS = ("paint", "pixels", "share_percent", "area_mm2", "counts", "groups", "lines_counts", "layers")
+
+
+def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
+    """Return a row of cells for each paint, as :data:`COLUMNS` name them."""
+    return [
+        [
+            area.number,
+            area.n_pixel,
+            f"{100 * area.share:.4g}",
+            "" if area.area_mm2 is None else f"{area.area_mm2:.6g}",
+            "" if area.spectrum is None else f"{area.spectrum.sum():.0f}",
+            "; ".join(f"{results.short_label(name)}: {STATES[state]}" for name, state in area.groups.items()),
+            "; ".join(f"{name} {counts:.6g}" for name, counts in area.lines.items()),
+            " ".join(area.stratigraphy),
+        ]
+        for area in areas
+    ]
+
+
+def write_paint_table(path: Path, results: Results) -> None:
+    """Write the table of the paints as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        write_csv(stream, [COLUMNS, *table_rows(results.paints, results)])
+
+
+def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
+    """Write the table, and the summed spectra where there are any, into the HDF5 group of the process."""
+    process["areas"] = json.dumps([area.record() for area in areas], ensure_ascii=False)
+    process["areas"].attrs["type"] = "application/json"
+    if areas and all(area.spectrum is not None for area in areas):
+        process["spectra"] = np.stack([area.spectrum for area in areas if area.spectrum is not None])
+        process["spectra"].attrs.update({"units": "counts", "long_name": "summed spectrum of each paint"})
+
+
+def read_areas(process: Any) -> list[PaintArea]:
+    """Read what :func:`write_areas` wrote."""
+    records = json.loads(process["areas"].asstr()[()])
+    spectra = np.asarray(process["spectra"][()]) if "spectra" in process else [None] * len(records)
+    return [
+        PaintArea.of_record({**each, "groups": {name: int(state) for name, state in each["groups"].items()}}, spectrum)
+        for each, spectrum in zip(records, spectra, strict=True)
+    ]

@@ -1,0 +1,7 @@
+"""Maps of lines -> the paints of a painting: areas of like pixels, and what each holds."""
+
+from underpaint.pigments.paints.areas import find_paints
+from underpaint.pigments.paints.depth import split_by_depth
+from underpaint.pigments.paints.spectra import summed
+
+__all__ = ["find_paints", "split_by_depth", "summed"]
