@@ -1,4 +1,4 @@
-"""The paper's tables, the suites and the baselines: how good the answers are."""
+"""Evaluation of networks: virtual panels, the suite and its baselines."""
 
 from typing import Any
 

@@ -1,15 +1,15 @@
-"""How much of the suite to run: all of it, or the same path small."""
+"""Size of the suite's stages: full, or small for a quick check."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrustPlan(BaseModel):
-    """Sizes and seeds of the suite; all draws come from the seeds, whatever was drawn for training."""
+    """Sizes and seeds of the suite; all draws come from the seeds, independent of those of training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     quick: bool = Field(False, description="sizes that only show that the path works")
-    seed: int = Field(20261122, ge=0, description="of everything that is simulated; no training library has it")
+    seed: int = Field(20261122, ge=0, description="of all simulations; no training library uses it")
     workers: int | None = Field(None, ge=1, description="processes that simulate; None: one per core")
     threads: int = Field(2, ge=1, description="CPU threads of the networks")
 
@@ -50,7 +50,7 @@ class TrustPlan(BaseModel):
 
 
 def quick_plan() -> TrustPlan:
-    """Return the plan that takes the same path in minutes; its figures say little."""
+    """Return the plan of a quick check in minutes; its figures have no weight."""
     return TrustPlan(
         quick=True,
         stratigraphies=256,

@@ -18,7 +18,7 @@ from underpaint.simulate.labels import group_names, labels_by_lines
 _NEEDED = ("recorded", "labels", "source")
 _ROWS_AT_ONCE = 8192
 UNKNOWN = 255
-"""Label of a name about which a library says nothing; it counts neither for nor against."""
+"""Label of a name that is unknown in a library; it counts neither for nor against."""
 
 
 @dataclass(frozen=True)
@@ -104,22 +104,22 @@ class Library:
             "hidden",
         )
         held = {field: getattr(self, field) for field in fields}
-        own: dict[str, Any] = {field: None if value is None else value[rows] for field, value in held.items()}
-        return replace(self, **own)
+        selected: dict[str, Any] = {field: None if value is None else value[rows] for field, value in held.items()}
+        return replace(self, **selected)
 
     def only(self, names: Sequence[str]) -> "Library":
         """Return the library with these of its names alone, in this order, and without quantities and amounts."""
-        own = [self.names.index(name) for name in names]
+        columns = [self.names.index(name) for name in names]
         fields = ("names", "kinds", "groups", "labels_for_people", "elements")
-        told: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in own) for field in fields}
-        told |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
-        told |= {"hidden": None if self.hidden is None else self.hidden[:, own]}
-        return replace(self, labels=self.labels[:, own], counts_needed=self.counts_needed[:, own], **told)
+        metadata: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in columns) for field in fields}
+        metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
+        metadata |= {"hidden": None if self.hidden is None else self.hidden[:, columns]}
+        return replace(self, labels=self.labels[:, columns], counts_needed=self.counts_needed[:, columns], **metadata)
 
     def with_names(self, names: Sequence[str]) -> "Library":
         """Return the library with its labels in another order; names that it lacks are unknown.
 
-        What else there is to say of those (kind, groups, label, elements) is empty.
+        Their kind, groups, label and elements are empty.
 
         Raises
         ------
@@ -144,12 +144,12 @@ class Library:
             amount = np.full((len(self), len(amount_names)), UNKNOWN, dtype=np.uint8)
             amount[:, [amount_names.index(name) for name in self.amount_names]] = self.amount
         known = {name: index for index, name in enumerate(self.names)}
-        told: dict[str, Any] = {
-            field: tuple(getattr(self, field)[known[name]] if name in known else unsaid for name in names)
-            for field, unsaid in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
+        metadata: dict[str, Any] = {
+            field: tuple(getattr(self, field)[known[name]] if name in known else blank for name in names)
+            for field, blank in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
         }
-        told |= {"hidden": hidden, "amount": amount, "amount_names": amount_names}
-        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **told)
+        metadata |= {"hidden": hidden, "amount": amount, "amount_names": amount_names}
+        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **metadata)
 
 
 def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: bool = False) -> Library:
@@ -214,7 +214,7 @@ def _library(file: Any, path: Path, *, half: bool) -> Library:
 
 
 def _by_lines(library: Library, file: Any, path: Path) -> Library:
-    """Return a library whose groups are present where lines of their elements show, with the elements' amounts."""
+    """Return a library with groups present where lines of their elements are visible, and with amounts."""
     _require(file, path, ("lines_needed", "lines_hidden", "amount"))
     shown = file["lines_needed"][()], file["lines_hidden"][()]
     labels, counts, hidden = labels_by_lines(library.names, library.labels, library.counts_needed, *shown)
@@ -223,7 +223,7 @@ def _by_lines(library: Library, file: Any, path: Path) -> Library:
 
 
 def _about_layers(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
-    """Read what only a network of layers is taught, from a library that was simulated with places."""
+    """Read the labels for networks of layers alone, from a library simulated with places."""
     materials = _words(file.attrs.get("materials", "[]"))
     surface = [at_place(material, "surface") for material in materials]
     if not surface or not set(surface) <= set(names):

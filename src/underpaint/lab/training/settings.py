@@ -1,4 +1,4 @@
-"""What a training run needs to know, as a TOML file or from Python."""
+"""Settings of training and fine-tuning, from a TOML file or from Python."""
 
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -137,7 +137,7 @@ class TrainSettings(BaseModel):
 
     @property
     def has_layers(self) -> bool:
-        """Whether the network answers by place, with quantities, and is told about the instrument."""
+        """Whether the network answers by place and quantity, with instrument conditions as input."""
         return self.kind in get_args(LayersKind)
 
     @property
