@@ -29,7 +29,7 @@ from underpaint import __version__
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError
 from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, adapt
-from underpaint.lab.training.instrument_model import Sizes, simulated
+from underpaint.lab.training.instrument_model import Sizes, simulate_or_read
 from underpaint.lab.training.paired import Answers, answers_of, compare
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.physics.forward import count, emit, render
@@ -95,7 +95,7 @@ def measure(name: str, seed: int, model: str, sizes: Sizes, n_true: int) -> dict
             instrument=instrument, n_stratigraphies=n_true, renders=1, chunk=64, seed=TRUE_SEED + seed,
             places=bool(report.given.card.instrument_inputs),
         )  # fmt: skip
-        truth = simulated(job, Path(folder, "true.h5"), 1, no_progress)
+        truth = simulate_or_read(job, Path(folder, "true.h5"), 1, no_progress)
     scored = _scores(report, truth, seed)
     return {
         "instrument": name,

@@ -54,10 +54,10 @@ from underpaint.lab.evaluation.measured_scan import (
     CERTAIN_SIGMAS,
     THRESHOLD,
     IdentifiedScan,
-    against_lines,
     agreement,
     amounts_agree,
     below_against_scatter,
+    compare_with_lines,
     counting_agreement,
     identify_scan,
     line_agreement,
@@ -118,7 +118,7 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     """Figures over all scans, and of each."""
     scans = {
         run.source: {
-            **against_lines(run.identified),
+            **compare_with_lines(run.identified),
             "contradictions": contradictions(run.identified.scan, model),
             "thinned": thinned(run.identified.scan, model, SEED),
             "below_against_scatter": below_against_scatter(run.identified.results),

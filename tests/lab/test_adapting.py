@@ -11,11 +11,11 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import TrainSettings, load_trainable, train
-from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, Fit, _written, adapt, aligned, fit_instrument
+from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, Fit, _write, adapt, align, fit_instrument
 from underpaint.lab.training.batches import Batch
 from underpaint.lab.training.checkpoint import Trained, spec_for
 from underpaint.lab.training.exporting import example_inputs
-from underpaint.lab.training.instrument_model import Sizes, simulated
+from underpaint.lab.training.instrument_model import Sizes, simulate_or_read
 from underpaint.lab.training.module import ask
 from underpaint.lab.training.paired import Comparison, answers_of, compare
 from underpaint.physics.forward import count, emit, render
@@ -71,7 +71,7 @@ def batch_of(trained: Trained, stretched: float = 1.0) -> Batch:
 def test_aligned_to_what_it_knows_a_network_stays_as_it_is() -> None:
     start = load_trainable("default")
     batch = batch_of(start)
-    again = aligned(start.network, [batch], [batch])
+    again = align(start.network, [batch], [batch])
     with torch.inference_mode():
         torch.testing.assert_close(ask(again, batch)[0], ask(start.network, batch)[0], rtol=1e-3, atol=1e-3)
 
@@ -82,7 +82,7 @@ def test_aligned_layers_have_on_the_target_what_they_had_on_the_source(folded: b
     torch.manual_seed(3)
     start = Trained(build_network(spec_for(card, folded=folded)).eval(), card)
     source, target = batch_of(start), batch_of(start, stretched=3.0)
-    result = aligned(start.network, [source], [target])
+    result = align(start.network, [source], [target])
     means = {}
     for name, network, batch in (
         ("source", start.network, source), ("given", start.network, target), ("aligned", result, target)
@@ -121,7 +121,7 @@ def test_adapting_is_never_worse_than_noise_or_declines(fit: Fit, tmp_path: Path
     truth = LibrarySettings(
         palette=PALETTE, instrument=broad(), n_stratigraphies=32, renders=1, chunk=32, seed=9, places=places
     )
-    spectra = simulated(truth, tmp_path / "true.h5", 1, lambda *_: None)
+    spectra = simulate_or_read(truth, tmp_path / "true.h5", 1, lambda *_: None)
     level = TrainSettings(library=(tmp_path,), out=tmp_path, kind=card.kind, counts_min=1e5, counts_max=1e5)
     conditions = report.conditions.inputs(card.instrument_inputs) if places and report.accepted else None
     before = answers_of(report.given.network, card.names, spectra, level)
@@ -142,7 +142,7 @@ def judged(fit: Fit, gain: float) -> AdaptReport:
 
 
 def test_a_gain_within_noise_is_declined_and_says_so(fit: Fit, tmp_path: Path) -> None:
-    report = _written(judged(fit, 0.019), settings(tmp_path))
+    report = _write(judged(fit, 0.019), settings(tmp_path))
     assert report.model is None
     assert not list(tmp_path.glob("*.onnx"))
     assert "Kept the model as it is" in report.in_words()
@@ -150,7 +150,7 @@ def test_a_gain_within_noise_is_declined_and_says_so(fit: Fit, tmp_path: Path) -
 
 
 def test_a_gain_beyond_noise_is_taken_with_its_figures_in_the_card(fit: Fit, tmp_path: Path) -> None:
-    report = _written(judged(fit, 0.021), settings(tmp_path))
+    report = _write(judged(fit, 0.021), settings(tmp_path))
     assert report.model == tmp_path / "default_adapted.onnx"
     card = open_model(report.model, threads=1).card
     assert card.figures["adapted"]["comparison"]["gain"] == pytest.approx(0.021)
@@ -161,7 +161,7 @@ def test_a_gain_beyond_noise_is_taken_with_its_figures_in_the_card(fit: Fit, tmp
 @pytest.mark.usefixtures("fitted_once")
 def test_a_network_of_layers_receives_instrument_conditions(fit: Fit, tmp_path: Path) -> None:
     job = LibrarySettings(palette=PALETTE, n_stratigraphies=16, renders=1, chunk=16, places=True)
-    spectra = simulated(job, tmp_path / "library.h5", 1, lambda *_: None)
+    spectra = simulate_or_read(job, tmp_path / "library.h5", 1, lambda *_: None)
     train_settings = TrainSettings(
         library=(tmp_path,), out=tmp_path / "run", kind="layers", name="toy", epochs=1, batch=8, threads=1,
         validation_share=0.2, test_share=0, precision="32", progress=False,

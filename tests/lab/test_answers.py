@@ -25,7 +25,7 @@ from underpaint.lab.training import (
     train,
 )
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrated
+from underpaint.lab.training.calibration import calibrate_network
 from underpaint.lab.training.checkpoint import FAMILIES, Trained, card_for, spec_for
 from underpaint.lab.training.instrument_model import (
     InstrumentModelSettings,
@@ -170,7 +170,7 @@ def test_log_odds_of_amounts_fall_from_edge_to_edge(by_lines: Library, tmp_path:
 
 def test_it_trains_is_calibrated_and_answers_alike_from_its_file(by_lines: Library, tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "run")
-    trained = calibrated(train(settings, by_lines).trained, by_lines, np.arange(len(by_lines)), settings)
+    trained = calibrate_network(train(settings, by_lines).trained, by_lines, np.arange(len(by_lines)), settings)
     assert isinstance(trained.network, LayersNetwork)
     assert not torch.equal(trained.network.calibration.amount_scale, Calibration(1, 1, 1).amount_scale)
     model = open_model(export(trained.network, trained.card, tmp_path), threads=1)
@@ -236,7 +236,7 @@ def test_presence_is_scored_by_what_shows() -> None:
 def test_labels_of_presence_alone_leave_amounts_as_they_were(
     by_lines: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finetuning, "only_what_shows", lambda data: data)  # the fit takes most of a minute
+    monkeypatch.setattr(finetuning, "hide_invisible_labels", lambda data: data)  # the fit takes most of a minute
     card = card_for(by_lines, settings_in(tmp_path), len(by_lines))
     start = Trained(build_network(replace(spec_for(card), folded=True)).eval(), card)
     head = start.network.get_submodule("amount")

@@ -13,7 +13,7 @@ from underpaint.lab.training import (
     Library,
     Trained,
     TrainSettings,
-    calibrated,
+    calibrate_network,
     export,
     load_library,
     load_trainable,
@@ -79,7 +79,7 @@ def test_a_calibrated_network_keeps_its_numbers_in_its_file(library: Library, tm
     settings = settings_in(tmp_path / "run")
     rows = np.arange(len(library))
     raw = train(settings, library).trained
-    trained = calibrated(raw, library, rows, settings)
+    trained = calibrate_network(raw, library, rows, settings)
     path = export(trained.network, trained.card, tmp_path)
     again, sets = load_trainable(path), load_card(path).sets
     torch.testing.assert_close(calibration_of(again).scale, calibration_of(trained).scale)
@@ -124,7 +124,7 @@ def test_a_network_without_calibration_is_refused(library: Library, tmp_path: Pa
         elements=((),),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="has no calibration"):
-        calibrated(Trained(DefaultNetwork(axis.n_bin, 1), card), library, np.arange(4), settings_in(tmp_path))
+        calibrate_network(Trained(DefaultNetwork(axis.n_bin, 1), card), library, np.arange(4), settings_in(tmp_path))
 
 
 def test_sets_cover_what_they_state_in_nineteen_of_twenty_calibrations() -> None:

@@ -11,9 +11,9 @@ from underpaint.lab.evaluation.candidates.proposals import (
     MOST_CANDIDATES,
     Suspects,
     layer_pigments,
-    made_pure,
     rivals_of,
     suspects,
+    with_pure_pigments,
 )
 from underpaint.physics.materials import Paint, library
 
@@ -85,11 +85,11 @@ def test_rivals_are_one_layer_the_swapped_one_and_each_pigment_moved() -> None:
 
 
 def test_a_composite_pigment_is_tried_as_a_pure_one() -> None:
-    pure = made_pure(stack((("lead_white", "chrome_orange"), 20.0)))
+    pure = with_pure_pigments(stack((("lead_white", "chrome_orange"), 20.0)))
     assert pure is not None
     (other,) = pure.pigments - {"lead_white"}
     assert library()[other].groups == ("chromium_pigment",)
-    assert made_pure(stack((("lead_white", "vermilion"), 20.0))) is None
+    assert with_pure_pigments(stack((("lead_white", "vermilion"), 20.0))) is None
 
 
 def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:

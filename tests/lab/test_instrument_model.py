@@ -13,14 +13,14 @@ from underpaint.errors import OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import load_trainable
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrated_rows
+from underpaint.lab.training.calibration import calibrate_rows
 from underpaint.lab.training.checkpoint import Trained, spec_for
 from underpaint.lab.training.instrument_model import (
     InstrumentModelSettings,
     Sizes,
     machines_like,
     measured_sizes,
-    simulated,
+    simulate_or_read,
     train_instrument_model,
     transfer_weights,
 )
@@ -118,9 +118,9 @@ def layers_card(materials: tuple[str, ...]) -> ModelCard:
 def test_answers_are_calibrated_in_their_rows(tmp_path: Path) -> None:
     start = untrained(PALETTE)
     job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"), n_stratigraphies=32, chunk=32, renders=1)
-    library = simulated(job, tmp_path / "library.h5", 1, lambda *_: None)
+    library = simulate_or_read(job, tmp_path / "library.h5", 1, lambda *_: None)
     level = TrainSettings(library=(tmp_path,), out=tmp_path, counts_min=1e4, counts_max=1e5)
-    calibrated_model = calibrated_rows(start, library, np.arange(len(library)), level)
+    calibrated_model = calibrate_rows(start, library, np.arange(len(library)), level)
     before, after = (answers_of(each.network, each.card.names, library, level) for each in (start, calibrated_model))
     assert after.loss() < before.loss()
     order = [np.argsort(np.argsort(each.log_odds[:, 0])) for each in (before, after)]
@@ -205,6 +205,6 @@ def test_a_palette_that_no_x_rays_show_is_refused(tmp_path: Path) -> None:
 
 def test_a_finished_library_is_not_simulated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"), n_stratigraphies=2, renders=1, chunk=2)
-    simulated(job, tmp_path / "one.h5", 1, lambda *_: None)
+    simulate_or_read(job, tmp_path / "one.h5", 1, lambda *_: None)
     monkeypatch.setattr("underpaint.lab.training.instrument_model.simulate_library", None)
-    assert len(simulated(job, tmp_path / "one.h5", 1, lambda *_: None)) == 2
+    assert len(simulate_or_read(job, tmp_path / "one.h5", 1, lambda *_: None)) == 2

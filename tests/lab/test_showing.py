@@ -4,7 +4,7 @@ import numpy as np
 
 from underpaint.data import EnergyAxis
 from underpaint.lab.training import labelled_spectra
-from underpaint.lab.training.finetuning import only_what_shows
+from underpaint.lab.training.finetuning import hide_invisible_labels
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import load_instrument
@@ -24,7 +24,7 @@ def test_a_pigment_under_thick_paint_is_neither_present_nor_absent() -> None:
     counts = count(1e5 * expected / expected.sum(axis=1, keepdims=True), rng=np.random.default_rng(0))
     axis = EnergyAxis(elio.detector.gain_kev, elio.detector.zero_kev, elio.detector.n_channel)
     data = labelled_spectra(counts, axis, [PAINTED] * 16, card)
-    result = only_what_shows(data)
+    result = hide_invisible_labels(data)
 
     def labels(name: str) -> list[list[int]]:
         of_name = result.labels[:, result.names.index(name)]

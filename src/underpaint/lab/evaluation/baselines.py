@@ -13,7 +13,7 @@ from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError
 from underpaint.lab.evaluation.answering import Spectra, count_spectra
 from underpaint.lab.evaluation.candidates import StratigraphyFit, Suspects, fit_candidates, measured, propose
-from underpaint.lab.evaluation.candidates.proposals import MOST_PIGMENTS, less_each_pigment
+from underpaint.lab.evaluation.candidates.proposals import MOST_PIGMENTS, without_each_pigment
 from underpaint.lab.evaluation.groups import macro_f1, score_names
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.simulated import HeldOut
@@ -160,7 +160,7 @@ def _significant_pigments(best: StratigraphyFit, data: FitSet, merged: Any) -> s
     if len(names) == 1:
         return set(names)
     pigments: set[str] = set()
-    for fit in fit_candidates(merged, less_each_pigment(best), data.instrument):
+    for fit in fit_candidates(merged, without_each_pigment(best), data.instrument):
         if fit.deviance - best.deviance >= CLAIM:
             pigments |= names - fit.candidate.pigments
     return pigments

@@ -257,7 +257,7 @@ def _kappa(name: str, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> di
     return {name: cohen_kappa(first, second)} if any(low <= mask.mean() <= high for mask in (first, second)) else {}
 
 
-def against_lines(identified: IdentifiedScan) -> dict[str, Any]:
+def compare_with_lines(identified: IdentifiedScan) -> dict[str, Any]:
     """Compare a scan's pigments with PyMca's line areas.
 
     Returns

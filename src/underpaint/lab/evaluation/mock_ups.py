@@ -58,7 +58,7 @@ class LabelledMockups:
         )
 
 
-def painted(plan: TrustPlan, *, lines: bool = False) -> LabelledMockups:
+def simulate_mockups(plan: TrustPlan, *, lines: bool = False) -> LabelledMockups:
     """Simulate the mock-ups with labels of visible pigments, or with ``lines`` of visible lines of any material."""
     mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
     outputs = _outputs(mockups)
@@ -83,7 +83,7 @@ def can_finetune(card: ModelCard) -> str:
     return ""
 
 
-def finetuned(
+def finetuned_scores(
     labelled: LabelledMockups, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
 ) -> tuple[dict[str, Any], int]:
     """Leave out each top and each family of bottoms in turn, fine-tune on a fifth of the rest, pool the answers.
@@ -110,8 +110,8 @@ def finetuned(
     for number, part in enumerate(parts):
         progress("Fine-tuning, structures left out", number, len(parts))
         start = load_trainable(model)
-        data, settings = _labelled(labelled, start), _settings(start, plan, folder / f"structure_out_{number}")
-        trained = finetune(start, settings, _shown(data, part)).trained
+        data, settings = _as_library(labelled, start), _settings(start, plan, folder / f"structure_out_{number}")
+        trained = finetune(start, settings, _finetuning_part(data, part)).trained
         probability = answers(trained, data, part.tested, settings)
         predicted.append(columns_of(probability, data.names, labelled.groups))
         rows.append(part.tested)
@@ -144,7 +144,7 @@ def _visibility(
     return labels, needed, hidden
 
 
-def _labelled(labelled: LabelledMockups, start: "Trained") -> "Library":
+def _as_library(labelled: LabelledMockups, start: "Trained") -> "Library":
     """Return the mock-ups as a library on a model's axis; names without a label are unknown, not absent."""
     from underpaint.lab.training import labelled_spectra
 
@@ -164,7 +164,7 @@ def _labelled(labelled: LabelledMockups, start: "Trained") -> "Library":
     )
 
 
-def _shown(data: "Library", part: Part) -> "Library":
+def _finetuning_part(data: "Library", part: Part) -> "Library":
     """Return the spectra for fine-tuning; names that none of them contains are unknown."""
     from underpaint.lab.training.library import UNKNOWN
 

@@ -1,7 +1,7 @@
 """How well the score of unlikeness detects an element that its line families do not include.
 
 Random paintings of all pigments of the library, impurities included, are simulated for one instrument. Each element in
-turn is left out of the line families that the score knows, as if no pigment held it. Positive are the spectra in which
+turn is left out of the line families of the score, as if no pigment contained it. Positive are the spectra in which
 its own lines exceed ``5 sqrt(2 B)``, B the other counts under them; negative those without a trace of it; the rest
 is left out.
 """
@@ -81,8 +81,8 @@ def leave_each_out(samples: Samples, counts: float, instrument: Instrument, seed
     Returns
     -------
     dict
-        By element: ``auroc``; ``auroc_fit``, which asks of the positive that the true counts of its lines exceed five
-        standard deviations of a fit that knows the element (it differs where other elements' lines lie at the same
+        By element: ``auroc``; ``auroc_fit``, with spectra as positive where the true counts of its lines exceed five
+        standard deviations of a fit that includes the element (it differs where other elements' lines lie at the same
         energies); ``spectra``. ``alarms`` is the share of the spectra that are flagged when every
         element is known.
     """

@@ -13,12 +13,12 @@ class TrustPlan(BaseModel):
     workers: int | None = Field(None, ge=1, description="processes that simulate; None: one per core")
     threads: int = Field(2, ge=1, description="CPU threads of the networks")
 
-    stratigraphies: int = Field(8000, ge=8, description="held-out structures, each seen once")
-    per_instrument: int = Field(32, ge=4, description="structures that one random instrument sees")
+    stratigraphies: int = Field(8000, ge=8, description="held-out structures, with a spectrum each")
+    per_instrument: int = Field(32, ge=4, description="structures by random instrument")
     counts: tuple[float, ...] = Field((1e3, 1e4, 1e5, 1e6), description="counts a spectrum, for the scores by group")
     baseline_spectra: int = Field(1500, ge=8, description="of the held-out set, for baselines that are slow")
     tuning_stratigraphies: int = Field(640, ge=8, description="on which the element thresholds are chosen")
-    unseen_stratigraphies: int = Field(500, ge=8, description="structures that each unseen instrument sees")
+    unseen_stratigraphies: int = Field(500, ge=8, description="structures by unseen instrument")
 
     mockup_spectra: int = Field(6404, ge=64, description="of the 64 structures of Table 2 together")
     mockup_counts: float = Field(1e5, gt=0, description="mean counts of a mock-up's spectrum")

@@ -111,12 +111,12 @@ def evaluate_monte_carlo(
     show = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
-    truth = _joined([_truth(each, groups) for each in panels])
-    networks = {"model": _opened(model)}
+    truth = _join_truths([_truth(each, groups) for each in panels])
+    networks = {"model": _open(model)}
     if other_models is None:
         shipped = open_model("default")
         other_models = {"shipped": shipped} if shipped.card != networks["model"].card else {}
-    networks |= {model_name: _opened(network) for model_name, network in other_models.items()}
+    networks |= {model_name: _open(network) for model_name, network in other_models.items()}
     record: dict[str, Any] = {"about": _about(networks["model"], panels, groups, draws, seed)}
     for step, counts in enumerate(COUNTS):
         show("Monte Carlo panels", step, len(COUNTS))
@@ -127,7 +127,9 @@ def evaluate_monte_carlo(
             model_name: np.concatenate([_by_group(each, groups) for each in parts])
             for model_name, parts in answers.items()
         }
-        coverage_figures = [_judged(each, drawn, groups) for each, drawn in zip(panels, spectra, strict=True)]
+        coverage_figures = [
+            _excluded_and_proven(each, drawn, groups) for each, drawn in zip(panels, spectra, strict=True)
+        ]
         against, proven, likelihood = (np.concatenate(parts) for parts in zip(*coverage_figures, strict=True))
         for model_name, network in networks.items():
             answered = np.isin(groups, network.card.names)
@@ -281,7 +283,7 @@ def _thickness(truth: Truth, answers: ModelAnswers, draws: int) -> dict[str, flo
     return {"coverage": float(inside.mean()), "determined": float(is_determined(SURFACE_UM, interval).mean())}
 
 
-def _opened(model: str | Path | OnnxModel) -> OnnxModel:
+def _open(model: str | Path | OnnxModel) -> OnnxModel:
     return model if isinstance(model, OnnxModel) else open_model(model)
 
 
@@ -290,7 +292,7 @@ def _variant_name(network: str, variant: str) -> str:
     return f"with_{variant}" if network == "model" else f"{network}_with_{variant}"
 
 
-def _judged(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Mask, Mask, Numbers]:
+def _excluded_and_proven(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Mask, Mask, Numbers]:
     """Return (n, n_group) masks of excluded and of proven groups, and log-likelihood ratios of the line areas.
 
     The instrument is known.
@@ -329,7 +331,7 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     )
 
 
-def _joined(parts: Sequence[Truth]) -> Truth:
+def _join_truths(parts: Sequence[Truth]) -> Truth:
     def every(of: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
         return np.concatenate([of(part) for part in parts])
 

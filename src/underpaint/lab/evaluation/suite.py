@@ -178,7 +178,7 @@ class Suite:
     @cached_property
     def mockups(self) -> mock_ups.LabelledMockups:
         """The virtual mock-ups."""
-        return mock_ups.painted(self.plan, lines=self.lines)
+        return mock_ups.simulate_mockups(self.plan, lines=self.lines)
 
     @cached_property
     def paper(self) -> OnnxModel:
@@ -228,7 +228,7 @@ class Suite:
             name(counts): group_scores(held, self.without_conditions(held.groups), counts, plan.seed)
             for counts in UNSEEN_COUNTS
         }
-        return {"data": "simulated", "n": len(held), "by_counts": scores, "untold": macros(without_conditions)}
+        return {"data": "simulated", "n": len(held), "by_counts": scores, "untold": macro_by_counts(without_conditions)}
 
     def calibrated(self) -> dict[str, Any]:
         """Return calibration errors, coverage of sets and of intervals by decade of counts."""
@@ -255,7 +255,7 @@ class Suite:
             held = unseen_set(self.plan, self.model.card, self.folder, machine, self.step)
             ways = {"told": self.answer(held.groups), "untold": self.without_conditions(held.groups)}
             figures[machine] = {
-                way: macros(
+                way: macro_by_counts(
                     {name(counts): group_scores(held, answer, counts, self.plan.seed) for counts in UNSEEN_COUNTS}
                 )
                 for way, answer in ways.items()
@@ -306,7 +306,7 @@ class Suite:
         mockups = self.mockups
         out = self.folder / f"finetuned_{self.digest[:12]}"
         try:
-            figures, folds = mock_ups.finetuned(mockups, self.inputs.model, self.plan, out, self.step)
+            figures, folds = mock_ups.finetuned_scores(mockups, self.inputs.model, self.plan, out, self.step)
         except (CoverageError, TrainingError) as error:
             return {"left_out": str(error)}
         return {"data": "simulated", "folds": folds, **figures}
@@ -388,7 +388,7 @@ class Suite:
         except CoverageError as error:
             return {"left_out": str(error)}
         named = zip(self.inputs.scans, scans, strict=True)
-        by_scan = {Path(source).name: measured_scan.against_lines(scan) for source, scan in named}
+        by_scan = {Path(source).name: measured_scan.compare_with_lines(scan) for source, scan in named}
         keys = [prefix + key for key in AURORA for prefix in ("", "baseline_")]
         figures: dict[str, Any] = {key: measured_scan.worst([part[key] for part in by_scan.values()]) for key in keys}
         named = zip(self.inputs.scans, scans, strict=True)
@@ -503,7 +503,7 @@ def evaluate_trust(
     _refuse_to_shrink(path, complete=complete)
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
-    figures = assembled(details)
+    figures = headline_figures(details)
     record = plain(figures | {"details": details, "about": _about(suite, complete=complete)})
     write_json(path, record)
     return dict(record)
@@ -547,7 +547,7 @@ def _about(suite: Suite, *, complete: bool) -> dict[str, Any]:
     }
 
 
-def assembled(details: dict[str, Any]) -> dict[str, Any]:
+def headline_figures(details: dict[str, Any]) -> dict[str, Any]:
     """Return the headline figures."""
     calibrated, aurora, opened = details["calibration"], details["aurora"], details["open_set"]["by_counts"]
     by_counts = details["order"]["by_counts"]
@@ -561,7 +561,7 @@ def assembled(details: dict[str, Any]) -> dict[str, Any]:
         "openset_auroc": opened[max(opened, key=float)]["auroc"],
         "auroc_aurora": aurora.get("auroc"),
         "spearman_aurora": aurora.get("spearman"),
-        "kappa_aurora": _least(aurora.get("kappa")),
+        "kappa_aurora": _minimum(aurora.get("kappa")),
         "kappa_aurora_bound": aurora.get("kappa_of_halves"),
         "per_s": details["speed"]["spectra_per_second"]["model"],
         "train_minutes": _train_minutes(details),
@@ -572,7 +572,7 @@ def assembled(details: dict[str, Any]) -> dict[str, Any]:
 def _group_macro_f1(details: dict[str, Any]) -> dict[str, Any]:
     finetuned = details["structure_out_finetuned"]
     return {
-        "simulated": macros(details["simulated"]["by_counts"]),
+        "simulated": macro_by_counts(details["simulated"]["by_counts"]),
         "unseen_instrument": details["unseen_instrument"]["mean"],
         "monte_carlo": _panel_macros(details["monte_carlo"], "model"),
         "structure_out": details["structure_out"]["by_contestant"]["model"]["macro_f1"],
@@ -588,7 +588,7 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
             continue
         table[model_name] = {
             "group_macro_f1": {
-                "simulated": macros(scores["by_counts"]),
+                "simulated": macro_by_counts(scores["by_counts"]),
                 "monte_carlo": _panel_macros(details["monte_carlo"], model_name),
                 "structure_out": details["structure_out"]["by_contestant"][model_name]["macro_f1"],
                 "fitted": details["likelihood_fit"]["by_contestant"][model_name]["macro_f1"],
@@ -599,7 +599,7 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
     table[PAPER] |= {
         "auroc_aurora": paper.get("auroc"),
         "spearman_aurora": paper.get("spearman"),
-        "kappa_aurora": _least(paper.get("kappa")),
+        "kappa_aurora": _minimum(paper.get("kappa")),
         "per_s": details["speed"]["spectra_per_second"][PAPER],
     }
     fitted = details["likelihood_fit"]
@@ -609,21 +609,21 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
     }
     table["line_area"] = {
         **{f"{key}_aurora": aurora.get(f"baseline_{key}") for key in AURORA},
-        "kappa_aurora": _least(aurora.get("baseline_kappa")),
+        "kappa_aurora": _minimum(aurora.get("baseline_kappa")),
     }
     return table
 
 
 def _panel_macros(panels: dict[str, Any], model_name: str) -> dict[str, float] | None:
-    return macros(panels["by_contestant"][model_name]) if "by_contestant" in panels else None
+    return macro_by_counts(panels["by_contestant"][model_name]) if "by_contestant" in panels else None
 
 
-def macros(by_counts: dict[str, Any]) -> dict[str, float]:
+def macro_by_counts(by_counts: dict[str, Any]) -> dict[str, float]:
     """Return the macro F1 at each number of counts."""
     return {counts: figures["macro_f1"] for counts, figures in by_counts.items()}
 
 
-def _least(values: dict[str, float | None] | None) -> float | None:
+def _minimum(values: dict[str, float | None] | None) -> float | None:
     """Return the least of the figures that are defined."""
     return min((value for value in (values or {}).values() if value is not None), default=None)
 

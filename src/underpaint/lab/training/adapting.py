@@ -1,4 +1,4 @@
-"""A network adapted to a scan without labels: the instrument is fitted, what it would see is simulated."""
+"""Adaptation of a network to a scan without labels, by simulations of its fitted instrument."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -34,8 +34,8 @@ from underpaint.lab.training.instrument_model import (
     InstrumentSettings,
     Sizes,
     Stopwatch,
-    planned,
-    simulated,
+    plan_sizes,
+    simulate_or_read,
 )
 from underpaint.lab.training.labelled import labelled_spectra
 from underpaint.lab.training.library import Library
@@ -59,7 +59,7 @@ _SCALES = (0.5, 2.0)
 _LEAST_DEVIATION = 1e-6
 
 
-def aligned(network: nn.Module, source: Sequence[Batch], target: Sequence[Batch]) -> nn.Module:
+def align(network: nn.Module, source: Sequence[Batch], target: Sequence[Batch]) -> nn.Module:
     """Return a copy whose channels have the mean and deviation on the target that they had on the source.
 
     Parameters
@@ -97,7 +97,7 @@ def _restate(layer: nn.Conv2d | nn.Linear, source: tuple[Tensor, Tensor], target
 def _moments(network: nn.Module, name: str, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     """Return (n_channel,) mean and standard deviation of a layer's output over all spectra and positions."""
     sums: list[Tensor] = []
-    hook = network.get_submodule(name).register_forward_hook(_adder(sums))
+    hook = network.get_submodule(name).register_forward_hook(_summing_hook(sums))
     try:
         with torch.inference_mode():
             for batch in batches:
@@ -110,7 +110,7 @@ def _moments(network: nn.Module, name: str, batches: Sequence[Batch]) -> tuple[T
     return mean.float().clone(), deviation.float().clone()
 
 
-def _adder(sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+def _summing_hook(sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def add(layer: nn.Module, given: tuple[Tensor, ...], answers: Tensor) -> None:
         del layer, given
         each = answers.double().transpose(0, 1).flatten(1)
@@ -269,16 +269,16 @@ def adapt(
     job = settings.library_job(settings.palette or _palette_of(start.card), machines, start.card)
     request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "ways"})
     request["instrument"] = fit.instrument.model_dump(mode="json")
-    sizes = planned(settings, request, job, start, show)
+    sizes = plan_sizes(settings, request, job, start, show)
     save_instrument(fit.instrument, settings.out / "instrument.toml")
     libraries = _libraries(job, fit, sizes, settings, show)
     watch.lap("simulation")
     candidates = _candidates(start, spectra, libraries, fit, settings, sizes, show)
     watch.lap("adapting")
     show("Scoring", 0, 1)
-    report = _judged(start, candidates, spectra, libraries, fit, settings, sizes)
+    report = _report(start, candidates, spectra, libraries, fit, settings, sizes)
     watch.lap("scoring")
-    return _written(replace(report, minutes=watch.minutes), settings)
+    return _write(replace(report, minutes=watch.minutes), settings)
 
 
 @dataclass(frozen=True)
@@ -348,7 +348,7 @@ def scan_spectra(scan: Scan, card: ModelCard, seed: int) -> Library:
     CoverageError
         The scan does not cover the energies that the network needs.
     """
-    counts = np.concatenate([_sound(scan, rows) for rows in scan.row_blocks()])
+    counts = np.concatenate([_valid_counts(scan, rows) for rows in scan.row_blocks()])
     rng = np.random.default_rng((seed, 79))
     chosen = np.sort(rng.permutation(len(counts))[:_SCAN_SPECTRA])
     library = labelled_spectra(counts[chosen], scan.require_axis(), [()] * chosen.size, card)
@@ -358,7 +358,7 @@ def scan_spectra(scan: Scan, card: ModelCard, seed: int) -> Library:
     return library.rows(has_counts)
 
 
-def _sound(scan: Scan, rows: slice) -> NDArray[Any]:
+def _valid_counts(scan: Scan, rows: slice) -> NDArray[Any]:
     counts = np.asarray(scan.counts[rows].compute())
     present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
     return np.asarray(counts[present & valid_spectra(counts)])
@@ -390,7 +390,7 @@ def _libraries(job: LibrarySettings, fit: Fit, sizes: Sizes, settings: AdaptSett
         "usual": job.model_copy(update=usual),
     }
     made = {
-        name: simulated(library_job, settings.out / f"{name}.h5", settings.workers, show)
+        name: simulate_or_read(library_job, settings.out / f"{name}.h5", settings.workers, show)
         for name, library_job in jobs.items()
     }
     return _Libraries(**made)
@@ -429,13 +429,13 @@ def _candidates(
         candidates["told"] = start
     if "aligned" in settings.ways:
         show("Aligning", 0, 1)
-        network = aligned(start.network, _batches(libraries.usual, train_settings, None), of_scan)
+        network = align(start.network, _batches(libraries.usual, train_settings, None), of_scan)
         candidates["aligned"] = Trained(network, start.card)
     if {"tuned", "tuned_aligned"} & set(settings.ways):
-        tuned = _tuned(start, libraries.training, train_settings, show)
+        tuned = _fine_tune(start, libraries.training, train_settings, show)
         candidates |= {"tuned": tuned} if "tuned" in settings.ways else {}
     if "tuned_aligned" in settings.ways:
-        network = aligned(tuned.network, _batches(libraries.training, train_settings, conditions), of_scan)
+        network = align(tuned.network, _batches(libraries.training, train_settings, conditions), of_scan)
         candidates["tuned_aligned"] = Trained(network, tuned.card)
     return candidates
 
@@ -457,7 +457,7 @@ def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.f
     return batches
 
 
-def _tuned(start: Trained, library: Library, settings: TrainSettings, show: Progress) -> Trained:
+def _fine_tune(start: Trained, library: Library, settings: TrainSettings, show: Progress) -> Trained:
     data = _on_card(library, start.card)
     split = split_by_source(data.source, seed=settings.seed, validation_share=0.1, test_share=0)
     lightning.seed_everything(settings.seed, verbose=False)
@@ -481,7 +481,7 @@ def _on_card(library: Library, card: ModelCard) -> Library:
     return replace(wide, quantities=quantities, quantity_names=card.quantities)
 
 
-def _judged(
+def _report(
     start: Trained,
     candidates: dict[str, Trained],
     spectra: Library,
@@ -513,7 +513,7 @@ def _of_groups(answers: Answers, card: ModelCard) -> Answers:
     return answers.only([name for name in answers.names if kinds[name] == "group"])
 
 
-def _written(report: AdaptReport, settings: AdaptSettings) -> AdaptReport:
+def _write(report: AdaptReport, settings: AdaptSettings) -> AdaptReport:
     if report.accepted and report.chosen != "told":
         winner = report.candidates[report.chosen]
         path = export(winner.network, _card(report, winner, settings), settings.out)

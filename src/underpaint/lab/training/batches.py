@@ -21,9 +21,9 @@ class Batch(NamedTuple):
     """Tensors of one step: inputs of the network, then labels with weight 1 where they count in the loss.
 
     ``instrument`` (n, n_input) is NaN where unknown; ``quantity`` (n, n_quantity) is NaN where there is nothing
-    to answer at these counts. Both have no columns where the library knows of none. ``excess`` (n, n_name) is, for
-    groups that can be seen, the logarithm of the counts over those that suffice to see them; NaN elsewhere.
-    ``amount`` (n, n_amount) is the class of each amount, and has no columns where the library knows of none.
+    to answer at these counts. Both have no columns where the library has none. ``excess`` (n, n_name) is, for visible
+    groups, the logarithm of the counts over those needed to see them; NaN elsewhere. ``amount`` (n, n_amount) is the
+    class of each amount, and has no columns where the library has none.
     """
 
     counts: Tensor
@@ -52,7 +52,7 @@ class Batches:
 
     Notes
     -----
-    The random numbers depend on the seed and the epoch alone, so a resumed run sees what the unbroken one would.
+    The random numbers depend on the seed and the epoch alone, so a resumed run draws the same as an unbroken one.
     """
 
     def __init__(self, library: Library, rows: NDArray[np.int64], settings: TrainSettings, *, shuffle: bool) -> None:

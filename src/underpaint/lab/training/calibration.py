@@ -50,7 +50,7 @@ class _Answers:
     reached: NDArray[np.bool_]
 
 
-def calibrated(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
+def calibrate_network(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
     """Calibrate a network of layers by count level, and find prediction sets of stated coverage.
 
     Parameters
@@ -216,7 +216,7 @@ def _nested(values: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
     return tuple(tuple(tuple(round(float(each), 4) for each in row) for row in table) for table in values)
 
 
-def calibrated_rows(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
+def calibrate_rows(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
     """Calibrate a default network by name: scale and shift (Platt 1999) go into the weights of its answers.
 
     Parameters

@@ -131,10 +131,10 @@ def _write_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
     if program is None:
         raise TrainingError(f"Cannot export {card.name}: torch made no ONNX program.")
     program.save(path, external_data=False)
-    _forget_where(path)
+    _strip_traces(path)
 
 
-def _forget_where(path: Path) -> None:
+def _strip_traces(path: Path) -> None:
     """Remove the exporter's traces from a file: they contain source lines and folders of the machine."""
     model = onnx.load(path)
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):

@@ -37,7 +37,7 @@ SIGMAS = 3.0
 """Area of a key line family from which a group is visible, in standard deviations."""
 
 
-def only_what_shows(data: Library) -> Library:
+def hide_invisible_labels(data: Library) -> Library:
     """Set the labels of pigments that are present but not visible in the spectrum to unknown.
 
     Labels of a mock-up include pigments that a thick layer hides. Trained as present, they teach a network to claim
@@ -51,7 +51,7 @@ def only_what_shows(data: Library) -> Library:
     """
     known = {group.name for group in pigments().groups}
     groups = sorted(known & {split_place(name)[0] for member_groups in data.groups for name in member_groups})
-    shows = _shown(data, groups)
+    shows = _visible_groups(data, groups)
     labels = data.labels.copy()
     for column, counted_as in enumerate(data.groups):
         counted = {split_place(group)[0] for group in counted_as}
@@ -62,7 +62,7 @@ def only_what_shows(data: Library) -> Library:
     return replace(data, labels=labels)
 
 
-def with_amounts_answered(start: Trained, data: Library, settings: FinetuneSettings) -> Library:
+def fill_amounts(start: Trained, data: Library, settings: FinetuneSettings) -> Library:
     """Fill missing labels of amounts with a network's answers, which fine-tuning is to keep."""
     network = deepcopy(start.network).eval()
     calibration = network.get_submodule("calibration")
@@ -75,7 +75,7 @@ def with_amounts_answered(start: Trained, data: Library, settings: FinetuneSetti
     return replace(data, amount=reached, amount_names=start.card.amounts)
 
 
-def _shown(data: Library, groups: list[str]) -> NDArray[np.bool_]:
+def _visible_groups(data: Library, groups: list[str]) -> NDArray[np.bool_]:
     """Return (n, n_group) whether a key family of each group is significant; True where no fit is possible."""
     axis = EnergyAxis(data.axis.bin_kev, data.axis.start_kev + 0.5 * data.axis.bin_kev, data.axis.n_bin)
     scan = Scan(data.spectra.astype(np.float32)[None], axis=axis, name="labelled spectra")
@@ -117,7 +117,7 @@ class FinetuneReport:
     absent : tuple of str
         Names that no training spectrum holds: the network can only have learned that they are not there.
     n_hidden : int
-        Labels of what is there and does not show, which were left open (:func:`only_what_shows`).
+        Labels of what is there and does not show, which were left open (:func:`hide_invisible_labels`).
     """
 
     trained: Trained
@@ -188,12 +188,12 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, sections 2.3 and 2.4.
     """
     start = model if isinstance(model, Trained) else load_trainable(model)
-    data = _fitting(_read(settings, start.card) if library is None else library, start.card)
+    data = _match_card(_read(settings, start.card) if library is None else library, start.card)
     n_label = int((data.labels == 1).sum())
     if data.counted and "group" in start.card.kinds:
-        data = only_what_shows(data)
+        data = hide_invisible_labels(data)
     if start.card.amounts and data.amount is None:
-        data = with_amounts_answered(start, data, settings)
+        data = fill_amounts(start, data, settings)
     run_settings = settings.model_copy(update={"kind": start.card.kind})
     claim_folder(run_settings.out, notes=("labels.json", "dense/settings.json"))
     split = _split(data, run_settings)
@@ -281,7 +281,7 @@ def _n_weight(network: nn.Module, name: str) -> int:
     return sum(each.numel() for each in network.get_submodule(name).parameters())
 
 
-def _fitting(library: Library, card: ModelCard) -> Library:
+def _match_card(library: Library, card: ModelCard) -> Library:
     if library.axis != card.axis:
         raise TrainingError(
             f"Cannot fine-tune {card.name!r}: its axis has {card.axis.n_bin} bins of {card.axis.bin_kev:g} keV from "

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import build_network, is_folded
 from underpaint.lab.training.batches import Batch, poisson
-from underpaint.lab.training.calibration import calibrated_rows
+from underpaint.lab.training.calibration import calibrate_rows
 from underpaint.lab.training.checkpoint import Trained, card_for, load_trainable, spec_for
 from underpaint.lab.training.exporting import example_inputs, export
 from underpaint.lab.training.library import Library, load_library
@@ -173,7 +173,7 @@ class Sizes(BaseModel):
     @property
     def batch(self) -> int:
         """Spectra per step; smaller for few spectra, so that an epoch has enough steps."""
-        return _between((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
+        return _clamped((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
 class InstrumentSettings(BaseModel):
@@ -334,9 +334,11 @@ def train_instrument_model(
     show("Opening the network", 0, 1)
     start = load_trainable(settings.start)
     request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads"})
-    sizes = planned(settings, request, _job(settings, start.card), start, show)
+    sizes = plan_sizes(settings, request, _job(settings, start.card), start, show)
     watch.lap("planning")
-    library, held_out = (simulated(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start))
+    library, held_out = (
+        simulate_or_read(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start)
+    )
     watch.lap("simulation")
     train_settings = settings.training(settings.name, "training", start.card, sizes)
     split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
@@ -344,7 +346,7 @@ def train_instrument_model(
     initial = transfer_weights(start, card)
     lightning.seed_everything(settings.seed, verbose=False)
     trained = run(initial.network, card, library, split, train_settings, progress=show).trained
-    trained = calibrated_rows(trained, library, split.validation, train_settings)
+    trained = calibrate_rows(trained, library, split.validation, train_settings)
     watch.lap("training")
     show("Scoring", 0, 1)
     conditions = instrument_inputs(settings.instrument) if start.card.instrument_inputs else None
@@ -352,7 +354,7 @@ def train_instrument_model(
     fresh_f1 = _fresh_f1(trained, initial.fresh, held_out, train_settings, conditions)
     watch.lap("scoring")
     report = InstrumentModelReport(trained, Path(), sizes, initial, watch.minutes, against_start, fresh_f1)
-    return _written(report, settings)
+    return _write(report, settings)
 
 
 def _require_visible(palette: tuple[str, ...]) -> None:
@@ -363,7 +365,7 @@ def _require_visible(palette: tuple[str, ...]) -> None:
         )
 
 
-def _written(report: InstrumentModelReport, settings: InstrumentModelSettings) -> InstrumentModelReport:
+def _write(report: InstrumentModelReport, settings: InstrumentModelSettings) -> InstrumentModelReport:
     figures = {name: value for name, value in report.as_dict().items() if name != "model"}
     card = report.trained.card
     card = card.model_copy(update={"figures": {**card.figures, "own_model": {"start": settings.start, **figures}}})
@@ -392,7 +394,7 @@ def machines_like(instrument: Instrument, n: int, seed: int) -> tuple[Instrument
     return tuple(perturbed(instrument, rng) for _ in range(n))
 
 
-def simulated(job: LibrarySettings, path: Path, workers: int | None, show: Progress) -> Library:
+def simulate_or_read(job: LibrarySettings, path: Path, workers: int | None, show: Progress) -> Library:
     """Simulate a library, or read the one of an earlier call, into memory.
 
     A gapless one is for networks with amounts: groups are present where lines are visible.
@@ -417,9 +419,9 @@ def measured_sizes(job: LibrarySettings, start: Trained, minutes: float, workers
         Processes that simulate, threads that train.
     """
     per_s, spectra_per_s = _simulation_rate(job) * workers, _training_rate(start, threads)
-    n = _between(_STRATIGRAPHIES, 60.0 * minutes * _SHARE_OF_SIMULATION * per_s)
-    epochs = _between(_EPOCHS, 60.0 * minutes * _SHARE_OF_TRAINING * spectra_per_s / (RENDERS * n))
-    return Sizes(n_stratigraphies=n, n_held_out=_between(_HELD_OUT, _HELD_OUT_SHARE * n), epochs=epochs)
+    n = _clamped(_STRATIGRAPHIES, 60.0 * minutes * _SHARE_OF_SIMULATION * per_s)
+    epochs = _clamped(_EPOCHS, 60.0 * minutes * _SHARE_OF_TRAINING * spectra_per_s / (RENDERS * n))
+    return Sizes(n_stratigraphies=n, n_held_out=_clamped(_HELD_OUT, _HELD_OUT_SHARE * n), epochs=epochs)
 
 
 def _simulation_rate(job: LibrarySettings) -> float:
@@ -433,7 +435,7 @@ def _simulation_rate(job: LibrarySettings) -> float:
 
 def _training_rate(start: Trained, threads: int | None) -> float:
     """Return spectra drawn and trained on per second."""
-    network, batch, rng = deepcopy(start.network).train(), _any_batch(start), np.random.default_rng(0)
+    network, batch, rng = deepcopy(start.network).train(), _example_batch(start), np.random.default_rng(0)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
@@ -447,7 +449,7 @@ def _training_rate(start: Trained, threads: int | None) -> float:
         torch.set_num_threads(before)
 
 
-def _any_batch(start: Trained) -> Batch:
+def _example_batch(start: Trained) -> Batch:
     counts, recorded, *instrument_input = example_inputs(start.network, start.card, _BATCH)
     labels = torch.zeros((_BATCH, len(start.card.names)))
     instrument = instrument_input[0] if instrument_input else torch.zeros((_BATCH, 0))
@@ -455,11 +457,11 @@ def _any_batch(start: Trained) -> Batch:
     return Batch(counts, recorded, labels, torch.ones_like(labels), instrument, quantity)
 
 
-def _between(limits: tuple[int, int], value: float) -> int:
+def _clamped(limits: tuple[int, int], value: float) -> int:
     return int(min(max(round(value), limits[0]), limits[1]))
 
 
-def planned(
+def plan_sizes(
     settings: InstrumentSettings, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
 ) -> Sizes:
     """Return the sizes for a folder: those of an earlier call, those given, or those measured now.

@@ -130,18 +130,17 @@ def label_matrix(present: Sequence[Sequence[str]], card: ModelCard) -> NDArray[n
     Returns
     -------
     (n, n_name) array
-        1 for what is named and for the groups that it counts as; 0 for the rest, except what nobody has said
-        (:data:`~.library.UNKNOWN`): which member of a group is there that is named without any, and at which place
-        lies what is named without one.
+        1 for the given names and their groups; 0 for the rest, except unknown labels (:data:`~.library.UNKNOWN`): the
+        members of a group given without a member, and the places of a name given without a place.
 
     Raises
     ------
     TrainingError
-        The model does not know a name; the message gives those near it.
+        The model does not know a name; the message gives similar ones.
     """
     unknown = sorted({name for names in present for name in names}.difference(card.names))
     if unknown:
-        raise TrainingError(_not_known(unknown, card))
+        raise TrainingError(_unknown_labels(unknown, card))
     column = {name: index for index, name in enumerate(card.names)}
     members = {
         group: [column[name] for name, groups in zip(card.names, card.groups, strict=True) if group in groups]
@@ -243,15 +242,16 @@ def _check_row(row: list[str], line: int, names: tuple[str, ...], path: Path) ->
         )
 
 
-def _not_known(unknown: Sequence[str], card: ModelCard) -> str:
+def _unknown_labels(unknown: Sequence[str], card: ModelCard) -> str:
+    named = ", ".join(f"{name}{_close_matches(name, card)}" for name in unknown)
     return (
-        f"Cannot use the labels {', '.join(f'{name}{_near(name, card)}' for name in unknown)}: the model does not know "
-        f"them. Rename them, or leave out what the model {card.name!r} cannot answer; for a pigment of your own, "
-        f"simulate and train a network with it. It knows: {', '.join(card.names)}."
+        f"Cannot use the labels {named}: the model does not know them. Rename them, or leave out what the model "
+        f"{card.name!r} cannot answer; for a pigment of your own, simulate and train a network with it. "
+        f"It knows: {', '.join(card.names)}."
     )
 
 
-def _near(name: str, card: ModelCard) -> str:
+def _close_matches(name: str, card: ModelCard) -> str:
     plain = name.lower().replace(" ", "_").replace("-", "_")
     near = get_close_matches(plain, card.names, n=3, cutoff=_LIKENESS)
     near += [other for other in card.names if plain in other and other not in near][: 3 - len(near)]

@@ -132,7 +132,7 @@ def labelled_scan(scan: Scan, table: str | Path, card: ModelCard) -> Library:
     rows.refuse_repeats(list(zip(row.tolist(), column.tolist(), strict=True)))
     labels, axis = rows.labels(card), scan.require_axis()  # refuses a wrong name before the scan is read
     library = _with_labels(_pixels(scan, row, column), axis, labels, card, rows.structures())
-    return replace(_counted(library, rows), origin=(scan.name,))
+    return replace(_require_counts(library, rows), origin=(scan.name,))
 
 
 def labelled_folder(
@@ -152,8 +152,8 @@ def labelled_folder(
     card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
-        Puts a scan on the energy axis to use; it sees all spectra of one axis at once, as a column of pixels. None
-        trusts the files.
+        Returns a scan with the energy axis to use; called with all spectra of one axis as a column of pixels. None uses
+        the axes of the files.
 
     Raises
     ------
@@ -175,7 +175,8 @@ def labelled_folder(
     labels = rows.labels(card)
     rows.refuse_repeats([Path(name) for name in rows.column("file")])
     scans = [
-        _single(_existing(name, line, rows, place)) for name, line in zip(rows.column("file"), rows.lines, strict=True)
+        _load_single(_require_file(name, line, rows, place))
+        for name, line in zip(rows.column("file"), rows.lines, strict=True)
     ]
     spectra = np.empty((len(scans), card.axis.n_bin), dtype=np.float32)
     recorded = np.empty((len(scans), 2), dtype=np.float32)
@@ -187,7 +188,7 @@ def labelled_folder(
         spectra[indices] = rebin(np.asarray(group.counts)[:, 0], axis, card.axis.edges_kev)
         recorded[indices] = _range(axis)
     library = _library(spectra, recorded, labels, card, rows.structures())
-    return replace(_counted(library, rows), origin=(place.resolve().name,))
+    return replace(_require_counts(library, rows), origin=(place.resolve().name,))
 
 
 def _library(
@@ -246,7 +247,7 @@ def _pixels(scan: Scan, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDAr
     return counts
 
 
-def _counted(library: Library, rows: LabelTable) -> Library:
+def _require_counts(library: Library, rows: LabelTable) -> Library:
     """Return the library; refuse spectra without counts on the model's axis."""
     sound = (library.spectra.min(axis=1) >= 0) & (library.spectra.sum(axis=1) > 0)
     if not sound.all():
@@ -258,7 +259,7 @@ def _counted(library: Library, rows: LabelTable) -> Library:
     return library
 
 
-def _existing(name: str, line: int, rows: LabelTable, folder: Path) -> Path:
+def _require_file(name: str, line: int, rows: LabelTable, folder: Path) -> Path:
     path = folder / name
     if name and path.exists():
         return path
@@ -271,7 +272,7 @@ def _existing(name: str, line: int, rows: LabelTable, folder: Path) -> Path:
     )
 
 
-def _single(path: Path) -> Scan:
+def _load_single(path: Path) -> Scan:
     scan = load(path)
     if scan.n_pixel != 1:
         raise TrainingError(

@@ -32,13 +32,13 @@ class Library:
     recorded : (n, 2) float32 array
         Start and stop of the recorded range, keV.
     labels : (n, n_name) uint8 array
-        1 where the pigment or group is present, 0 where not, :data:`UNKNOWN` where nobody has said.
+        1 where the pigment or group is present, 0 where not, :data:`UNKNOWN` where not known.
     counts_needed : (n, n_name) float32 array
         Total counts from which a present label can be seen; infinite where never.
     source : (n,) int array
         Index of the stratigraphy; splits keep it together.
     total_counts : (n,) float32 array, or None
-        Typical total counts of each spectrum; None where the library does not say.
+        Typical total counts of each spectrum; None where the library has none.
     axis : ModelAxis
         Energy axis.
     names, kinds, groups, labels_for_people, elements : tuple
@@ -48,12 +48,11 @@ class Library:
     origin : tuple of str
         File names.
     instrument : (n, n_input) float32 array, or None
-        What is known of the instrument (:mod:`underpaint.simulate.instrument_inputs`), NaN where it is not.
+        Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`), NaN where unknown.
     quantities : (n, n_quantity) float32 array, or None
-        Thickness and shares of the uppermost paint on their scales (:mod:`underpaint.data.maps`), NaN where
-        there is nothing to answer.
+        Thickness and shares of the uppermost paint on their scales (:mod:`underpaint.data.maps`), NaN where undefined.
     instrument_inputs, quantity_names : tuple of str
-        What their columns are.
+        Names of their columns.
     amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
         Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`), or the
         probability that it reaches each edge.
@@ -165,7 +164,7 @@ def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: boo
         Keep expected spectra in 16 bits, scaled so that small bins survive: half the memory, rounded by 0.05 %.
         Their sum is then the number of bins, not 1.
     lines : bool
-        Take a group as present where the lines of its element show, whatever brings them, and read its amounts.
+        Take a group as present where the lines of its element are visible, from any material, and read its amounts.
 
     Raises
     ------
@@ -209,7 +208,7 @@ def _library(file: Any, path: Path, *, half: bool) -> Library:
         elements=tuple(tuple(each) for each in json.loads(file.attrs["elements"])),
         counted=counted,
         origin=(path.name,),
-        **_about_layers(file, names, labels),
+        **_layer_labels(file, names, labels),
     )
 
 
@@ -222,7 +221,7 @@ def _by_lines(library: Library, file: Any, path: Path) -> Library:
     return replace(library, labels=labels, counts_needed=counts, hidden=hidden, amount=amount, amount_names=names)
 
 
-def _about_layers(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
+def _layer_labels(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
     """Read the labels for networks of layers alone, from a library simulated with places."""
     materials = _words(file.attrs.get("materials", "[]"))
     surface = [at_place(material, "surface") for material in materials]

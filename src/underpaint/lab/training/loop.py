@@ -17,7 +17,7 @@ from torch import nn
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import AutoencoderNetwork, build_network
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrated, uncalibrate
+from underpaint.lab.training.calibration import calibrate_network, uncalibrate
 from underpaint.lab.training.checkpoint import (
     Trained,
     about,
@@ -183,7 +183,7 @@ def run(
         network.train()
         module = PigmentModule(network, settings, about(network, card), trainable=trainable)
         fit(module, data, split, settings, resume, progress=progress)
-    best = _calibrated(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
+    best = _calibrate(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
     validation = score(best.network, data, split.validation, settings)
     test = score(best.network, data, split.test, settings) if split.test.size else ()
     epochs = first_epoch(last)
@@ -201,14 +201,14 @@ def run(
     return report
 
 
-def _calibrated(best: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
+def _calibrate(best: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
     """Calibrate a network of layers, unless there are too few structures, or measured spectra of one count level."""
     if settings.has_layers and settings.calibration is not None:
         held = load_library(settings.calibration, half=True, lines=settings.present == "lines")
-        return calibrated(best, held, np.arange(len(held)), settings)
+        return calibrate_network(best, held, np.arange(len(held)), settings)
     if not settings.has_layers or data.counted or np.unique(data.source[rows]).size < _CALIBRATES:
         return replace(best, card=best.card.model_copy(update={"sets": None}))
-    return calibrated(best, data, rows, settings)
+    return calibrate_network(best, data, rows, settings)
 
 
 def fit(

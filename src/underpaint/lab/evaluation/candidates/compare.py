@@ -8,7 +8,7 @@ import numpy as np
 from underpaint.lab.evaluation.candidates.candidate import Candidate
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
 from underpaint.lab.evaluation.candidates.measured import Measured
-from underpaint.lab.evaluation.candidates.proposals import layer_pigments, made_pure, rivals_of
+from underpaint.lab.evaluation.candidates.proposals import layer_pigments, rivals_of, with_pure_pigments
 from underpaint.physics.instrument import Instrument
 
 REPLICAS = 200
@@ -107,14 +107,14 @@ def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Orde
     ]
     return Order(
         len(best_layers) > 1,
-        _least(more for way, more in rises if len(way) == 1),
-        _least(more for way, more in rises if way == best_layers[::-1]),
-        _least(more for way, more in rises if len(way) > 1 and way != best_layers[::-1]),
+        _minimum(more for way, more in rises if len(way) == 1),
+        _minimum(more for way, more in rises if way == best_layers[::-1]),
+        _minimum(more for way, more in rises if len(way) > 1 and way != best_layers[::-1]),
         explained=dispersion <= 1.0,
     )
 
 
-def _least(values: Iterable[float]) -> float | None:
+def _minimum(values: Iterable[float]) -> float | None:
     return min(values, default=None)
 
 
@@ -140,17 +140,21 @@ def compare(
 
 def _with_rivals(fits: list[StratigraphyFit], measured: Measured, instrument: Instrument) -> list[StratigraphyFit]:
     """Add fits with pure pigments in place of composite ones, and of other arrangements."""
-    pure = [candidate for candidate in (made_pure(fit.candidate) for fit in fits[:PURE_OF]) if candidate is not None]
-    fits = _sorted([*fits, *fit_candidates(measured, _new(pure, fits), instrument)])
+    pure = [
+        candidate
+        for candidate in (with_pure_pigments(fit.candidate) for fit in fits[:PURE_OF])
+        if candidate is not None
+    ]
+    fits = _sorted([*fits, *fit_candidates(measured, _not_fitted(pure, fits), instrument)])
     for _ in range(CLIMBS):
-        rivals = _new(rivals_of(fits[0].candidate), fits)
+        rivals = _not_fitted(rivals_of(fits[0].candidate), fits)
         if not rivals:
             break
         fits = _sorted([*fits, *fit_candidates(measured, rivals, instrument)])
     return fits
 
 
-def _new(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
+def _not_fitted(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
     """Return the candidates not fitted yet, one for each arrangement of pigments."""
     known = {layer_pigments(fit.candidate) for fit in fits}
     return [

@@ -65,7 +65,7 @@ def answers(questions: Sequence[Question], measured: Measured, instrument: Instr
         Supplies the channels.
     instrument : Instrument
     """
-    moves = [_moves(question) for question in questions]
+    moves = [_steps(question) for question in questions]
     places = [
         np.concatenate([question.place[None], question.place + np.diag(move)])
         for question, move in zip(questions, moves, strict=True)
@@ -75,14 +75,14 @@ def answers(questions: Sequence[Question], measured: Measured, instrument: Instr
         [np.tile(question.levels, (len(rows), 1)) for question, rows in zip(questions, places, strict=True)]
     )
     # single precision is within 2e-5 of any line, a thousandth of the steps
-    emission = levelled(emit(batch, instrument, single=True), levels, measured)
+    emission = with_levels(emit(batch, instrument, single=True), levels, measured)
     scale = np.exp(levels[:, :1])
     modelled = scale * _rendered(emission, measured, instrument)
     firsts = np.cumsum([0, *(len(rows) for rows in places)])
     bases = rows_of(emission, firsts[:-1])
     coherent = scale[firsts[:-1]] * _rendered(only(bases, "coherent"), measured, instrument)
     other = scale[firsts[:-1]] * _rendered(only(bases, "compton", "multiple", "air"), measured, instrument)
-    bend = _bend(measured.energy_kev, measured)
+    bend = _curvature_terms(measured.energy_kev, measured)
     results = []
     for index, move in enumerate(moves):
         spectra = modelled[firsts[index] : firsts[index + 1]]
@@ -92,12 +92,13 @@ def answers(questions: Sequence[Question], measured: Measured, instrument: Instr
     return results
 
 
-def levelled(emission: Emission, levels: Numbers, measured: Measured) -> Emission:
+def with_levels(emission: Emission, levels: Numbers, measured: Measured) -> Emission:
     """Return an emission with the scatter, and not the total, of each sample scaled by its levels, (n_sample, 5)."""
-    shifted = np.exp(levels[:, 2:3] + levels[:, 3:] @ _bend(emission.compton_kev, measured))
+    shifted = np.exp(levels[:, 2:3] + levels[:, 3:] @ _curvature_terms(emission.compton_kev, measured))
     return replace(
         emission,
-        coherent=emission.coherent * np.exp(levels[:, 1:2] + levels[:, 3:] @ _bend(emission.source_kev, measured)),
+        coherent=emission.coherent
+        * np.exp(levels[:, 1:2] + levels[:, 3:] @ _curvature_terms(emission.source_kev, measured)),
         **{name: getattr(emission, name) * shifted for name in ("compton", "multiple", "air")},
     )
 
@@ -113,13 +114,13 @@ def rows_of(emission: Emission, rows: NDArray[np.int64]) -> Emission:
     return replace(emission, **{name: getattr(emission, name)[rows] for name in (*ORDERS, *SCATTER)})
 
 
-def _moves(question: Question) -> Numbers:
+def _steps(question: Question) -> Numbers:
     """Return (n_free,) steps, away from the nearer bound."""
     low, high = question.candidate.bounds.T
     return np.asarray(np.where(question.place + STEP <= high, STEP, -STEP) * np.ones_like(low))
 
 
-def _bend(energy_kev: Numbers, measured: Measured) -> Numbers:
+def _curvature_terms(energy_kev: Numbers, measured: Measured) -> Numbers:
     """Return (2, n) the logarithm of the energy over the middle of the range, and its square."""
     start, stop = measured.axis.start_kev, measured.axis.stop_kev
     level = np.log(energy_kev / np.sqrt(start * stop))

@@ -106,7 +106,7 @@ def propose(suspected: Suspects, ground: str) -> list[Candidate]:
     candidates = [_stack(names, (), base)]
     hidden = suspected.hidden or ((PRIMING,) if _may_be_primed(names) else ())
     candidates += [_stack(names, (name,), base) for name in hidden]
-    candidates += [_stack(top, tuple(name for name in names if name not in top), base) for top in _tops(names)]
+    candidates += [_stack(top, tuple(name for name in names if name not in top), base) for top in _upper_layers(names)]
     return candidates[: MOST_CANDIDATES - (len(names) if len(names) > 1 else 0)]
 
 
@@ -134,7 +134,7 @@ def layer_pigments(candidate: Candidate) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(film.painted) for film in candidate.films if film.painted)
 
 
-def made_pure(candidate: Candidate) -> Candidate | None:
+def with_pure_pigments(candidate: Candidate) -> Candidate | None:
     """Return a candidate with pigments of one group in place of those of several; None where nothing changes.
 
     Lead white with chrome oxide green has the lines of lead white with chrome orange, in other possible orders. A
@@ -154,14 +154,14 @@ def made_pure(candidate: Candidate) -> Candidate | None:
     return _stack(painted[0], painted[1] if len(painted) > 1 else (), candidate.films[-1])
 
 
-def less_each_pigment(best: StratigraphyFit) -> list[Candidate]:
+def without_each_pigment(best: StratigraphyFit) -> list[Candidate]:
     """Return the best candidate less each of its pigments in turn, starting from the fitted values."""
-    fitted = refitted(best)
+    fitted = with_fitted_values(best)
     reduced = (without(fitted, name) for name in sorted(fitted.pigments))
     return [candidate for candidate in reduced if candidate is not None]
 
 
-def refitted(best: StratigraphyFit) -> Candidate:
+def with_fitted_values(best: StratigraphyFit) -> Candidate:
     """Return a candidate that starts from its fitted values."""
     shares, thickness = best.candidate.shares(best.place), best.thickness_um
     films = [
@@ -188,7 +188,7 @@ def _stack(top: Sequence[str], below: Sequence[str], base: Film) -> Candidate:
     return Candidate(stack_name(films), (*films, base))
 
 
-def _tops(names: Sequence[str]) -> list[tuple[str, ...]]:
+def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the possible upper layers, the simplest first: one pigment, all but one, then the rest."""
     count = len(names)
     sizes = sorted(range(1, count), key=lambda size: (min(size, count - size), size))
