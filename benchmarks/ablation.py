@@ -38,7 +38,7 @@ _KEYS = ("exact_sets", "macro_f1", "present_missed", "present_missed_over_10_sig
 
 
 class Arm(NamedTuple):
-    """What an arm is trained on, and how."""
+    """Training data and settings of an arm."""
 
     library: Literal["answers_gap", "answers"]
     present: Literal["pigment", "lines"]
@@ -65,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(1)
     spent = {name: trained(name, arm, arguments.runs, 60.0 * arguments.minutes) for name, arm in ARMS.items()}
     paths = {name: arguments.runs / "ablation" / file_name(name) / f"{file_name(name)}.onnx" for name in ARMS}
-    figures = evaluate_monte_carlo(arguments.reference, paths["all"], beside={**paths, "shipped": "default"})
+    figures = evaluate_monte_carlo(arguments.reference, paths["all"], other_models={**paths, "shipped": "default"})
     for name in ("model", "with_evidence", "with_likelihood"):
         del figures[name]  # of "all", which stands under its own name
     record = {"minutes": arguments.minutes, "seed": SEED, "training": spent, **figures}
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def trained(name: str, arm: Arm, runs: Path, seconds: float) -> dict[str, Any]:
-    """Train an arm for some processor time, and return what it took."""
+    """Train an arm for some processor time, and return its cost."""
     folder = runs / "ablation" / file_name(name)
     note = folder / "spent.json"
     if note.is_file():

@@ -29,7 +29,7 @@ from underpaint import __version__
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError
 from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, adapt
-from underpaint.lab.training.own_model import Sizes, simulated
+from underpaint.lab.training.instrument_model import Sizes, simulate_or_read
 from underpaint.lab.training.paired import Answers, answers_of, compare
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.physics.forward import count, emit, render
@@ -51,7 +51,7 @@ OPTIC = Optic(
 
 
 def instruments() -> dict[str, Instrument]:
-    """Return one instrument as the training has them, and others each outside its range in one thing."""
+    """Return one instrument within the ranges of training, and others each outside in one property."""
     elio = load_instrument("elio")
     detector, geometry, tube = elio.detector, elio.geometry, elio.tube
     changed: dict[str, dict[str, Any]] = {
@@ -95,7 +95,7 @@ def measure(name: str, seed: int, model: str, sizes: Sizes, n_true: int) -> dict
             instrument=instrument, n_stratigraphies=n_true, renders=1, chunk=64, seed=TRUE_SEED + seed,
             places=bool(report.given.card.instrument_inputs),
         )  # fmt: skip
-        truth = simulated(job, Path(folder, "true.h5"), 1, no_progress)
+        truth = simulate_or_read(job, Path(folder, "true.h5"), 1, no_progress)
     scored = _scores(report, truth, seed)
     return {
         "instrument": name,
@@ -103,10 +103,10 @@ def measure(name: str, seed: int, model: str, sizes: Sizes, n_true: int) -> dict
         "found": {"anode": report.calibration.anode, "voltage_kv": report.calibration.voltage_kv,
                   "fwhm_ev": 1e3 * float(report.calibration.fwhm_kev(5.895))},
         "chosen": report.chosen,
-        "taken": report.taken,
+        "taken": report.accepted,
         "on_fitted": report.comparison.as_dict(),
         "validation": dict(report.validation),
-        "ways": scored | {"decided": scored[report.chosen] if report.taken else scored["given"]},
+        "ways": scored | {"decided": scored[report.chosen] if report.accepted else scored["given"]},
         "seconds": time.perf_counter() - begin,
     }  # fmt: skip
 
@@ -116,7 +116,7 @@ def _scores(report: AdaptReport, truth: Any, seed: int) -> dict[str, dict[str, A
     level = TrainSettings(library=(Path("true.h5"),), out=Path(), kind=card.kind, counts_min=COUNTS[0],
                           counts_max=COUNTS[1], seed=seed)  # fmt: skip
     groups = [name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"]
-    instrument_inputs = report.told.inputs(card.instrument_inputs) if card.instrument_inputs else None
+    instrument_inputs = report.conditions.inputs(card.instrument_inputs) if card.instrument_inputs else None
 
     def ask(way: str) -> Answers:
         network = report.given.network if way == "given" else report.candidates[way].network

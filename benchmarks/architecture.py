@@ -123,14 +123,14 @@ def multiply_adds(network: nn.Module, data: Library, settings: TrainSettings) ->
 
 
 def speed(kind: str, data: Library, arguments: argparse.Namespace) -> float:
-    """Measure the ONNX file of a network, whose weights do not matter."""
+    """Measure the ONNX file of a network with any weights."""
     with tempfile.TemporaryDirectory() as folder:
         settings = settings_of(kind, arguments.library, Path(folder), arguments, epochs=1)
         return spectra_per_second(open_model(export(*fresh(kind, data, settings), Path(folder)), threads=2), 3.0)
 
 
 def scores(network: nn.Module, data: Library, rows: np.ndarray, settings: TrainSettings) -> dict[str, Any]:
-    """Score groups at fixed counts, by place, and what is said of the uppermost layer's thickness."""
+    """Score groups at fixed counts, by place, and the thickness of the uppermost layer."""
     result: dict[str, Any] = {}
     for counts in COUNTS:
         at_counts = settings.model_copy(update={"counts_min": counts, "counts_max": counts})

@@ -53,11 +53,11 @@ from underpaint.lab.evaluation.measured_scan import (
     ABSENT_SIGMAS,
     CERTAIN_SIGMAS,
     THRESHOLD,
-    Identified,
-    against_lines,
+    IdentifiedScan,
     agreement,
     amounts_agree,
     below_against_scatter,
+    compare_with_lines,
     counting_agreement,
     identify_scan,
     line_agreement,
@@ -83,7 +83,7 @@ class Run:
     """One scan identified, with what the command costs."""
 
     source: str
-    identified: Identified
+    identified: IdentifiedScan
     seconds: float
     peak_mb: float
 
@@ -117,23 +117,23 @@ def peak_mb() -> float:
 def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     """Figures over all scans, and of each."""
     scans = {
-        own.source: {
-            **against_lines(own.identified),
-            "contradictions": contradictions(own.identified.scan, model),
-            "thinned": thinned(own.identified.scan, model, SEED),
-            "below_against_scatter": below_against_scatter(own.identified.results),
-            "place_determined": place_determined(own.identified.results),
-            "seconds": own.seconds,
-            "peak_mb": own.peak_mb,
+        run.source: {
+            **compare_with_lines(run.identified),
+            "contradictions": contradictions(run.identified.scan, model),
+            "thinned": thinned(run.identified.scan, model, SEED),
+            "below_against_scatter": below_against_scatter(run.identified.results),
+            "place_determined": place_determined(run.identified.results),
+            "seconds": run.seconds,
+            "peak_mb": run.peak_mb,
         }
-        for own in runs
+        for run in runs
     }
     keys = ("auroc", "baseline_auroc", "spearman", "baseline_spearman")
     result: dict[str, Any] = {key: worst([part[key] for part in scans.values()]) for key in keys}
-    result["kappa_of_halves"] = worst([counting_agreement(own.identified, model, SEED) for own in runs], max)
-    one, other = runs[0].identified, runs[-1].identified
-    result["kappa"] = agreement(one.results, other.results) if len(runs) > 1 else {}
-    result["baseline_kappa"] = line_agreement(one, other) if len(runs) > 1 else {}
+    result["kappa_of_halves"] = worst([counting_agreement(run.identified, model, SEED) for run in runs], max)
+    first, second = runs[0].identified, runs[-1].identified
+    result["kappa"] = agreement(first.results, second.results) if len(runs) > 1 else {}
+    result["baseline_kappa"] = line_agreement(first, second) if len(runs) > 1 else {}
     result["contradictions"] = {
         kind: sum(group[kind] for part in scans.values() for group in part["contradictions"].values())
         for kind in ("missed", "unproven")
@@ -145,13 +145,13 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     against = [part["below_against_scatter"] for part in scans.values() if part["below_against_scatter"] is not None]
     result["below_against_scatter"] = max(against, key=abs, default=None)
     result["place_determined"] = worst([part["place_determined"] for part in scans.values()])
-    result["place_contradictions"] = place_contradictions(one.results, other.results) if len(runs) > 1 else {}
-    result["amounts_agree"] = amounts_agree(one.results, other.results) if len(runs) > 1 else {}
+    result["place_contradictions"] = place_contradictions(first.results, second.results) if len(runs) > 1 else {}
+    result["amounts_agree"] = amounts_agree(first.results, second.results) if len(runs) > 1 else {}
     halves = result["kappa_of_halves"]
     under = {name: halves[name] - value for name, value in result["kappa"].items() if name in halves}
     result["kappa_under_halves"] = under | ({"highest": max(under.values())} if under else {})
-    result["seconds"] = max(own.seconds for own in runs)
-    result["peak_mb"] = max(own.peak_mb for own in runs)
+    result["seconds"] = max(run.seconds for run in runs)
+    result["peak_mb"] = max(run.peak_mb for run in runs)
     return {**result, "scans": scans, "version": __version__}
 
 
@@ -215,9 +215,9 @@ def thinned(scan: Scan, model: str | Path, seed: int) -> dict[str, dict[str, Any
         few = rng.binomial(counts, share)
         rest = answered(counts - few, "off")
         for name, pool in (("plain", "off"), ("pooled", "auto")):
-            own, kappa = answered(few, pool), {}
+            answer, kappa = answered(few, pool), {}
             for group in THINNED_GROUPS:
-                both = own[group] > THRESHOLD, rest[group] > THRESHOLD
+                both = answer[group] > THRESHOLD, rest[group] > THRESHOLD
                 if any(part.any() for part in both):
                     kappa[group] = cohen_kappa(both[0].ravel(), both[1].ravel())
             values = [value for value in kappa.values() if np.isfinite(value)]
@@ -234,12 +234,12 @@ def tables(result: dict[str, Any]) -> list[Table]:
         for group in part[key]
     ]
     scores = Table("figure", "scan", "group", "network", "line area", title="Against PyMca's line evidence")
-    for title, source, group, own, baseline in rows:
-        scores.add_row(title, Path(source).name, group, f"{own:.3f}", f"{baseline:.3f}")
+    for title, source, group, network, baseline in rows:
+        scores.add_row(title, Path(source).name, group, f"{network:.3f}", f"{baseline:.3f}")
     kappa = Table("group", "kappa", "halves of one scan", "by lines", title="Agreement of the two scans")
     for group, value in result["kappa"].items():
-        beside = (result[key].get(group, float("nan")) for key in ("kappa_of_halves", "baseline_kappa"))
-        kappa.add_row(group, f"{value:.3f}", *(f"{own:.3f}" for own in beside))
+        bounds = (result[key].get(group, float("nan")) for key in ("kappa_of_halves", "baseline_kappa"))
+        kappa.add_row(group, f"{value:.3f}", *(f"{bound:.3f}" for bound in bounds))
     lines = Table("figure", "value", title="Answers against the lines, and few counts")
     for kind, n_pixel in result["contradictions"].items():
         lines.add_row(f"contradictions, {kind}", str(n_pixel))

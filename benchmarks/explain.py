@@ -1,4 +1,4 @@
-"""How often what explain states of layers is right, on paints by Monte Carlo and on our own simulations.
+"""How often statements of `explain` on layers are right, on Monte Carlo paints and on our own simulations.
 
     python benchmarks/explain.py REFERENCE [REFERENCE ...] --json FILE [--counts 1e5] [--simulated 0] [--most 0]
 
@@ -204,12 +204,12 @@ def _random_paint(rng: np.random.Generator) -> Layer:
 
 
 def _top_layer(groups: Sequence[str], masses: np.ndarray) -> dict[str, int]:
-    there = masses > TRACE * masses.sum(axis=0)
-    return {group: int(layers.argmax()) for group, layers in zip(groups, there.T, strict=True)}
+    contained = masses > TRACE * masses.sum(axis=0)
+    return {group: int(layers.argmax()) for group, layers in zip(groups, contained.T, strict=True)}
 
 
 def judged(case: Case, workers: int) -> dict[str, Any]:
-    """Return what is stated of a case, and whether it is right."""
+    """Return the statements on a case, and whether they are right."""
     wall, cpu = time.perf_counter(), time.process_time()
     explanation = explain(case.spectrum, case.instrument, given_groups(list(case.top_layer)), workers=workers)
     took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
@@ -236,7 +236,7 @@ def judged(case: Case, workers: int) -> dict[str, Any]:
         "thickness_right": bool(
             (top.open_low or top.low <= case.top_um) and (top.open_high or case.top_um <= top.high)
         ),
-        "pairs": sum(one < other for one in places for other in places),
+        "pairs": sum(first < second for first in places for second in places),
         "pairs_given": len(stated),
         "pairs_wrong": [f"{pair.above} over {pair.below}" for pair in wrong],
         "shares": {name: [share.low, share.high, case.shares[name]] for name, share in shares.items()},
@@ -266,7 +266,7 @@ def _figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     sized = [row for row in rows if row["thickness_determined"]]
     ordered = [row for row in rows if row["pairs"]]
     stated = [row for row in ordered if row["pairs_given"]]
-    nothing = [
+    silent = [
         row for row in rows if not (row["thickness_determined"] or row["thickness_bounded"] or row["pairs_given"])
     ]
     shares = {
@@ -292,7 +292,7 @@ def _figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "pairs": sum(row["pairs"] for row in rows),
         "pairs_given": sum(row["pairs_given"] for row in rows),
         "pairs_wrong": sum(len(row["pairs_wrong"]) for row in rows),
-        "not_determined": len(nothing),
+        "not_determined": len(silent),
         "withheld": sum(not row["describes"] for row in rows),
         "layers_given": sum(row["layers_stated"] is not None for row in rows),
         "layers_wrong": sum(row["layers_stated"] not in (None, row["layers"]) for row in rows),
@@ -318,14 +318,14 @@ def _bootstrap(values: Sequence[Sequence[bool]]) -> list[float] | None:
 
 def show(result: dict[str, Any]) -> None:
     """Print the tables."""
-    for kind, whole in (("Monte Carlo", result), ("simulated", result.get("simulated", {}))):
-        if "n" not in whole:
+    for kind, figures_of_kind in (("Monte Carlo", result), ("simulated", result.get("simulated", {}))):
+        if "n" not in figures_of_kind:
             continue
-        parts = {"all": whole, **whole["by_groups"]}
+        parts = {"all": figures_of_kind, **figures_of_kind["by_groups"]}
         table = Table(title=kind, title_justify="left")
         for head in ("figure", *parts):
             table.add_column(head)
-        for name, value in whole.items():
+        for name, value in figures_of_kind.items():
             if not isinstance(value, dict):
                 table.add_row(name, *(_text(name, part) for part in parts.values()))
         Console().print(table)

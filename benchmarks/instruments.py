@@ -1,4 +1,4 @@
-"""What `underpaint calibrate` finds out about random instruments from a scan, compared with the truth.
+"""Calibration of random instruments from a scan by `underpaint calibrate`, compared with the truth.
 
     python benchmarks/instruments.py --json FILE [--n 200] [--seed 0] [--quick]
 
@@ -71,7 +71,7 @@ KILOVOLT, GAIN_SHARE, ZERO_EV, ANGLE_DEG = 1.0, 5e-4, 5.0, 5.0
 
 @dataclass(frozen=True)
 class Virtual:
-    """A scan with what is true of it, and what of that it shows."""
+    """A scan with its true values, and which of them it shows."""
 
     seed: int
     instrument: Instrument
@@ -179,7 +179,7 @@ def _scattered_lines(paintings: Sequence[Stratigraphy], instrument: Instrument) 
 
 
 def _only(emission: Emission, coherent: Array, compton: Array) -> Emission:
-    """Leave nothing of an emission but some scatter."""
+    """Return an emission with some scatter alone."""
     names = ("primary", "secondary", "tertiary", "by_scatter", "rescattered", "multiple", "air")
     none: dict[str, Any] = {name: 0.0 * np.asarray(getattr(emission, name)) for name in names}
     return replace(emission, coherent=coherent, compton=compton, **none)
@@ -285,7 +285,7 @@ def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
 
 
 def faults(verdict: Verdict) -> list[str]:
-    """Say what is wrong with an answer, or missing from it though it was recorded."""
+    """Return the errors of an answer, and the values that are missing though they were recorded."""
     if verdict.error:
         return ["no calibration"]
     missed_anode = verdict.anode_recorded and verdict.found_anode != verdict.anode

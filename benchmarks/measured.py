@@ -60,7 +60,7 @@ KEV_ANGSTROM = 12.398419843
 BRAGG_WIDTH = 0.003
 """Standard deviation of a Bragg peak's energy, share of it: beam and detector take in some angles."""
 SHELF_KEV = {"Cu": (5.15, 5.6), "Fe": (3.4, 4.2), "Ti": (3.3, 3.5), "Zn": (3.95, 4.55)}
-"""Where neither line nor escape peak nor Bragg peak nor the tube's scattered L lines lie."""
+"""Ranges without lines, escape peaks, Bragg peaks or scattered L lines of the tube."""
 ESCAPE_KEV = 1.74
 """Silicon K-alpha."""
 ESCAPE_WINDOW_KEV = 0.36
@@ -173,7 +173,7 @@ def predict(measurement: Measurement, unknowns: Array) -> Array:
 
 @lru_cache(maxsize=64)
 def sent(metal: str, takeoff_deg: float, cutoff_kev: float) -> tuple[Emission, Array, Array]:
-    """Return what a metal sends to the detector; of its Bragg peaks the (n_peak,) energies, keV, and photons."""
+    """Return the emission of a metal, and the (n_peak,) energies, keV, and photons of its Bragg peaks."""
     energy = np.linspace(1.0, 30.0, 59)
     passed = np.exp(-((energy / cutoff_kev) ** 2))
     instrument = Instrument(
@@ -238,7 +238,7 @@ def thermal_factor(metal: str) -> float:
 
 
 def compare(measurement: Measurement, model: Array, unknowns: Array) -> dict[str, dict[str, float]]:
-    """Return what was measured on both spectra in the same way, as shares of K-alpha."""
+    """Return values measured in the same way on both spectra, as shares of K-alpha."""
     figures: dict[str, dict[str, float]] = {}
     for name, spectrum in (("measured", measurement.counts), ("model", model)):
         alpha_kev, beta_kev = k_lines(measurement.metal)

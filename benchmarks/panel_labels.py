@@ -1,4 +1,4 @@
-"""F1 of one group on the held-out virtual panel, and what of the missed its counts can show.
+"""F1 of one group on the held-out virtual panel, and how many of the missed are visible at its counts.
 
     python benchmarks/panel_labels.py [--group zinc_pigment] [--model NAME|FILE ...] [--panel table2] [--json FILE]
 
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def evidence(panel: Panel, group: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n,) whether the spectra speak against a group, and whether they prove it; the instrument is told."""
+    """Return (n,) whether the line evidence excludes a group, and whether it proves it, with the instrument known."""
     scan, summary = panel.scan, survey(panel.scan)
     axis, counts = scan.require_axis(), np.asarray(scan.counts.compute()).reshape(scan.n_pixel, -1)
     fit = plan_all_families(summary, axis, panel.instrument, peaks=False)

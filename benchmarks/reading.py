@@ -47,7 +47,7 @@ MIN_SIGMAS = 5.0
 
 @dataclass
 class Reading:
-    """What became of one file; None where the truth does not state the value.
+    """Outcome of reading one file; None where the truth does not state the value.
 
     Parameters
     ----------

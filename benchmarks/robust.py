@@ -1,4 +1,4 @@
-"""What the program loses, breaks on, lets in and tells, under attack: kills, damaged and hostile files, requests.
+"""Losses, crashes, intrusions and leaks under attack: kills, damaged and hostile files, requests.
 
 Run from the repository's root:
 
@@ -29,7 +29,7 @@ MAX_S = 30.0
 
 @dataclass
 class Counts:
-    """What was tried, and what came of it; each fault in words."""
+    """Number of attempts, outcomes, and each fault in words."""
 
     kills: int = 0
     lost: int = 0
@@ -107,7 +107,7 @@ def mutate(n: int, seed: int) -> tuple[int, list[str]]:
 
 
 def attack(kills: int, mutations: int, hostile: int, requests: int, seed: int) -> Counts:
-    """Attack in all four ways; what the system lacks is left out, and counted as none."""
+    """Attack in all four ways; those that the system does not support are left out, and counted as none."""
     from kills import tally_of
     from viewer_requests import leaks_of
 

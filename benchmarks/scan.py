@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def measured(place: Path, side: int, growth: list[int]) -> Iterator[dict[str, Any]]:
-    """Yield what is known, after each step more of it."""
+    """Yield the record, with more entries after each step."""
     scan = make_scan(place, side)
     figures: dict[str, Any] = {
         "pixels": [side, side],
@@ -237,7 +237,7 @@ def compare_pymca(path: Path) -> dict[str, Any]:
 
 
 def parts(path: Path) -> dict[str, float]:
-    """Return what each part of the work on a spectrum takes, microseconds, on one thread."""
+    """Return the time of each part of the work on a spectrum, microseconds, on one thread."""
     scan = load(path)
     axis = scan.require_axis()
     rows, columns = next(scan.blocks())

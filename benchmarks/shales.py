@@ -51,14 +51,14 @@ LOW, HIGH = (40.5, 0.3, 0.01, 95.0, 0.05, 300.0, 5.0), (50.0, 5.0, 500.0, 140.0,
 SCALES = (2.0, 0.3, 5.0, 5.0, 0.3, 100.0, 10.0)
 START = (47.0, 1.0, 5.0, 114.0, 0.6, 450.0, 20.0)
 CONTINUUM_KEV = ((9.8, 10.0), (10.9, 12.2), (16.2, 17.2), (18.0, 22.4), (23.4, 31.2), (33.2, 36.0), (37.6, 40.0))
-"""Without lines of rocks; from 18 to 22.4 keV the anode's, scattered."""
+"""Ranges without lines of rocks; from 18 to 22.4 keV lie the scattered lines of the anode."""
 MODEL_ERROR = 0.02
 N_STANDARDS = 5
 """The first is the standard; with the others the ratios show how much hangs on the choice."""
 FIRST_GUESS = {"SiO2": 50.0, "Al2O3": 15.0, "CaCO3": 15.0, "Fe2O3": 5.0, "K2O": 3.0, "MgO": 3.0, "H2O": 5.0, "C": 4.0}
-"""A shale of the textbook, to begin with."""
+"""Initial composition: a textbook shale."""
 DENSITY = 3.3
-"""That the quantities take for oxides, g/cm3: areal mass to thickness."""
+"""Density of oxides in the quantification, g/cm3: areal mass to thickness."""
 
 
 def main() -> None:

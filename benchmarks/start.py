@@ -1,4 +1,4 @@
-"""How long a user waits before anything happens: `python benchmarks/start.py --json FILE`.
+"""Waiting time of a user at the start of each command: `python benchmarks/start.py --json FILE`.
 
 Each command runs in a process of its own, in the environment as it is; the best of several runs counts. The scans are
 the virtual panel of `make demo` and a virtual scan of 1000 x 1000 pixels, 2048 channels (``benchmarks/scan.py``).
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def measure(place: Path, temporary: Path) -> dict[str, Any]:
-    """Return seconds of each command, the shares of `identify`, and what else the machine did."""
+    """Return seconds of each command, the shares of `identify`, and the other load of the machine."""
     panel, large = place / "panel.h5", make_scan(place, 1000)
     if not panel.is_file():
         save_scan(make_panel(PanelSettings()).scan, panel)

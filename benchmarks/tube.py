@@ -42,7 +42,7 @@ RIVALS = ("foil, Ebel's lines", "thick anode")
 START = {"foil": 0.75, "thick anode": 20.0}
 """Thickness of a foil, um; take-off angle, degree."""
 CONTINUUM_KEV = (5.0, 9.0)
-"""Where nothing but the continuum is: what L-alpha is compared with."""
+"""Range of the continuum alone, with which L-alpha is compared."""
 GOOD, FAIR = 0.05, 0.10
 """Deviations that the printed words call good and fair; five per cent is what tube formulas claim for themselves."""
 DETECTOR = Detector(thickness_um=500.0, noise_fwhm_kev=0.09)
@@ -82,7 +82,7 @@ class Comparison:
         self.model = self._model(self.found.x)
 
     def figures(self) -> dict[str, Any]:
-        """Return what was fitted, and what was compared."""
+        """Return the fitted and the compared values."""
         energy = self.axis.energy_kev
         mask = self.fitted.copy()
         for low, high in LINES_KEV.values():
@@ -185,7 +185,7 @@ def calibrated(counts: Array) -> EnergyAxis:
 
 
 def rating(deviation: float) -> str:
-    """Say in a word how far a model is off."""
+    """Return a word for the deviation of a model."""
     size = abs(deviation)
     return "good" if size < GOOD else "fair" if size < FAIR else "poor"
 

@@ -51,7 +51,7 @@ class Hostile:
     name: str
     action: str
     write: Write
-    wanted: str = "refused"
+    expected: str = "refused"
 
 
 # --- networks -----------------------------------------------------------------------------------------------
@@ -213,7 +213,10 @@ def _networks() -> Iterator[Hostile]:
     }
     made |= {f"{kind} in a graph": partial(_loop, kind) for kind in ("Loop", "If")}
     made |= {f"graphs {depth} deep": partial(_nested, depth) for depth in (3, 20)}
-    made |= {f"operators of {own}": partial(_custom, own) for own in ("com.microsoft", "evil", "ai.onnx.ml", "\x1b[2J")}
+    made |= {
+        f"operators of {domain}": partial(_custom, domain)
+        for domain in ("com.microsoft", "evil", "ai.onnx.ml", "\x1b[2J")
+    }
     made |= {f"weights of {dims}": partial(_declared, dims) for dims in ([2**40], [2**31, 2**31], [2**62, 4], [-1, -9])}
     made |= {f"weights of {value}": partial(_filled, value) for value in (np.nan, np.inf, -np.inf, 3e38)}
     made |= {f"input of type {element}": partial(_typed, element) for element in (7, 8, 11, 10)}
@@ -256,16 +259,16 @@ def _cards() -> Iterator[Hostile]:
     bins: tuple[Any, ...] = (0, -1, 10**9, 10**400, 1.5, "many", None)
     widths: tuple[Any, ...] = (0.0, -1.0, float("nan"), float("inf"), 1e300, [])
     changes: list[dict[str, Any]] = [
-        *({"names": [own, "lead"]} for own in texts),
-        *({"labels": ["mercury pigment", own]} for own in texts[:4]),
+        *({"names": [text, "lead"]} for text in texts),
+        *({"labels": ["mercury pigment", text]} for text in texts[:4]),
         *({field: texts[1]} for field in ("name", "version", "package_version")),
-        *({"limits": [own]} for own in texts[:3]),
-        *(axis(n_bin=own) for own in bins),
-        *(axis(bin_kev=own) for own in widths),
-        *(axis(start_kev=own) for own in (float("nan"), 1e300, "x")),
-        *({"names": own} for own in no_names),
+        *({"limits": [text]} for text in texts[:3]),
+        *(axis(n_bin=n_bin) for n_bin in bins),
+        *(axis(bin_kev=width) for width in widths),
+        *(axis(start_kev=start) for start in (float("nan"), 1e300, "x")),
+        *({"names": value} for value in no_names),
         *({"names": ["mercury.nowhere", "lead"]}, {"kinds": ["group", "king"]}, {"groups": ["a", "b"]}),
-        *({"narrowest_kev": own} for own in no_ranges),
+        *({"narrowest_kev": ranges} for ranges in no_ranges),
         {"names": [f"n{k}" for k in range(20_000)]},
         {"unknown": 1},
         {"kind": "evil"},
@@ -339,11 +342,17 @@ def _instruments() -> Iterator[Hostile]:
         *(f"[tube]\nanode = {value}\n" for value in ('"Xx"', '"H"', "7", '"\\u001b[2J"', '"' + "R" * 9999 + '"')),
         *(f"[detector]\nn_channel = {value}\n" for value in ("0", "-1", "1000000000", "1.5", "99999999999999999999")),
         *(f"[detector]\ngain_kev = {value}\n" for value in ("0.0", "-1.0", "nan", "1e9")),
-        *(f"[[filters]]\nformula = {json.dumps(own)}\ndensity = 2.7\nthickness_um = 1.0\n" for own in formulas),
-        *(f"[[filters]]\nformula = 'Al'\ndensity = {own}\nthickness_um = 1.0\n" for own in ("-1.0", "nan", "1e9")),
-        *(f"[[filters]]\nformula = 'Al'\ndensity = 2.7\nthickness_um = {own}\n" for own in ("-1.0", "nan", "1e300")),
+        *(f"[[filters]]\nformula = {json.dumps(formula)}\ndensity = 2.7\nthickness_um = 1.0\n" for formula in formulas),
+        *(
+            f"[[filters]]\nformula = 'Al'\ndensity = {density}\nthickness_um = 1.0\n"
+            for density in ("-1.0", "nan", "1e9")
+        ),
+        *(
+            f"[[filters]]\nformula = 'Al'\ndensity = 2.7\nthickness_um = {thickness}\n"
+            for thickness in ("-1.0", "nan", "1e300")
+        ),
         "[[filters]]\nformula = 'Al'\ndensity = 2.7\nthickness_um = 1.0\n" * 10_000,
-        *(f"name = {own}\n" for own in ('"\\u001b]0;x\\u0007"', '"a\\rb"', "7", "'" + "x" * 100_000 + "'")),
+        *(f"name = {value}\n" for value in ('"\\u001b]0;x\\u0007"', '"a\\rb"', "7", "'" + "x" * 100_000 + "'")),
         "[source_spectrum]\nenergy_kev = [" + "1.0," * 300_000 + "]\nweight = [" + "1.0," * 300_000 + "]\n",
         "[source_spectrum]\nenergy_kev = [-1.0]\nweight = [1.0]\n",
         "[source_spectrum]\nenergy_kev = [nan]\nweight = [1.0]\n",
@@ -577,13 +586,13 @@ def worker() -> Iterator[Any]:
         bufsize=1,
         env=os.environ | quiet | {"PYTHONPATH": os.pathsep.join(filter(None, places))},
     )
-    told, answers = process.stdin, process.stdout
-    assert told is not None
+    requests, answers = process.stdin, process.stdout
+    assert requests is not None
     assert answers is not None
 
     def ask(action: str, path: Path) -> dict[str, str]:
-        told.write(json.dumps({"action": action, "path": str(path)}) + "\n")
-        told.flush()
+        requests.write(json.dumps({"action": action, "path": str(path)}) + "\n")
+        requests.flush()
         if not select.select([answers], [], [], HANGS_AFTER_S)[0]:
             return {"outcome": "killed", "text": "no answer"}
         return dict(json.loads(answers.readline() or '{"outcome": "killed", "text": "the worker is gone"}'))
@@ -601,9 +610,9 @@ def judge(hostile: Hostile, answer: dict[str, str]) -> str:
     if outcome not in {"read", "refused"}:
         return "crash"
     shown = outcome == "read" and not OBEYED.search(text)
-    if hostile.wanted == "shown":
+    if hostile.expected == "shown":
         return "" if shown and ("[" not in hostile.name or "[" in text) else "accepted"
-    if SECRET in text or (hostile.wanted == "refused" and outcome != "refused"):
+    if SECRET in text or (hostile.expected == "refused" and outcome != "refused"):
         return "accepted"
     return "" if outcome == "read" or (text.startswith(("Cannot", "No ")) and len(text) < 4000) else "accepted"
 

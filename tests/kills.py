@@ -145,7 +145,7 @@ def _case(
         if not path.is_file() or path.read_bytes() != text:
             tally.faults.append(f"{name}: {key} is lost")
     left = [path.name for path in folder.glob(".underpaint-*") if (path / "underpaint.json").exists()]
-    tally.faults += [f"{name}: {own} is left" for own in left if name not in {"convert", "simulate"}]
+    tally.faults += [f"{name}: {remnant} is left" for remnant in left if name not in {"convert", "simulate"}]
     if not tally.faults:
         shutil.rmtree(folder)
 
@@ -237,19 +237,19 @@ def zygote() -> Iterator[Any]:
         bufsize=1,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
     )
-    told, answers = process.stdin, process.stdout
-    assert told is not None
+    requests, answers = process.stdin, process.stdout
+    assert requests is not None
     assert answers is not None
 
     def start(folder: Path, command: tuple[str, ...]) -> Child:
-        told.write(json.dumps({"folder": str(folder), "command": command}) + "\n")
-        told.flush()
+        requests.write(json.dumps({"folder": str(folder), "command": command}) + "\n")
+        requests.flush()
         return Child(int(json.loads(answers.readline())["pid"]), answers)
 
     try:
         yield start
     finally:
-        told.close()
+        requests.close()
         process.wait(timeout=60)
         answers.close()
 
@@ -291,9 +291,9 @@ def _run(job: dict[str, Any], main: Any) -> None:
     code = 1
     try:
         os.setpgid(0, 0)
-        nothing = os.open(os.devnull, os.O_RDWR)
+        null_device = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
-            os.dup2(nothing, stream)
+            os.dup2(null_device, stream)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(job["folder"])
         sys.argv = ["underpaint", *job["command"]]

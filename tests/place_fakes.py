@@ -19,25 +19,25 @@ def placed_maps(settings: dict[str, object] | None = None) -> Results:
     The last row has no answer; the thickness is not determined in the right quarter; copper is nowhere.
     """
     materials = (*GROUPS, *MEMBERS)
-    there = {name: np.full(SHAPE, 0.03, np.float32) for name in (at_place(m, p) for p in PLACES for m in materials)}
+    maps = {name: np.full(SHAPE, 0.03, np.float32) for name in (at_place(m, p) for p in PLACES for m in materials)}
     for name in ("mercury_red", "vermilion"):
-        there[name][:, :20] = there[f"{name}.surface"][:, :20] = 0.97
+        maps[name][:, :20] = maps[f"{name}.surface"][:, :20] = 0.97
     for name in ("lead_pigment", "lead_white"):
-        there[name][:] = 0.98
-        there[f"{name}.below"][:, :20] = there[f"{name}.surface"][:, 20:] = 0.95
-        there[f"{name}.below"][:6, :8] = 0.4
-    names = tuple(there)
-    probability = np.stack([there[name] for name in names], axis=2)
+        maps[name][:] = 0.98
+        maps[f"{name}.below"][:, :20] = maps[f"{name}.surface"][:, 20:] = 0.95
+        maps[f"{name}.below"][:6, :8] = 0.4
+    names = tuple(maps)
+    probability = np.stack([maps[name] for name in names], axis=2)
     probability[-1] = np.nan
     belongs = {**{group: (group,) for group in GROUPS}, **MEMBERS}
-    spoken = [(material, place) for place in PLACES for material in materials]
+    outputs = [(material, place) for place in PLACES for material in materials]
     return Results.of_pigments(
         names=names,
         probability=probability,
-        kinds=tuple("group" if material in GROUPS else "member" for material, _ in spoken),
-        groups=tuple(tuple(at_place(own, place) for own in belongs[material]) for material, place in spoken),
-        labels=tuple(LABELS.get(material, material.replace("_", " ")) for material, _ in spoken),
-        elements=tuple(tuple(FAMILIES[own] for own in belongs[material]) for material, _ in spoken),
+        kinds=tuple("group" if material in GROUPS else "member" for material, _ in outputs),
+        groups=tuple(tuple(at_place(owner, place) for owner in belongs[material]) for material, place in outputs),
+        labels=tuple(LABELS.get(material, material.replace("_", " ")) for material, _ in outputs),
+        elements=tuple(tuple(FAMILIES[owner] for owner in belongs[material]) for material, _ in outputs),
         step_mm=(1.0, 1.0),
         settings=settings or {"model": {"name": "layers", "limits": []}},
         quantities=_quantities(),

@@ -19,8 +19,8 @@ SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 
 def raise_loopback() -> None:
     """Bring up the loopback device of this network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
-        fcntl.ioctl(own, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", IFF_UP, b""))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
+        fcntl.ioctl(device, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", IFF_UP, b""))
 
 
 def listen(queries: list[str]) -> None:
@@ -47,16 +47,16 @@ def main() -> None:
     # the measure itself: a look-up has to be seen
     subprocess.run([sys.executable, "-c", "import socket; socket.gethostbyname('control.example')"], check=False,
                    stderr=subprocess.DEVNULL)  # fmt: skip
-    seen, home = len(queries), folder / "home"
+    n_control, home = len(queries), folder / "home"
     home.mkdir()
-    kept = {
+    inherited = {
         key: os.environ[key] for key in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS", "PYTHONWARNINGS") if key in os.environ
     }
     places = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CACHE", "CONFIG", "DATA", "STATE")}
-    env = {**kept, **places, "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**inherited, **places, "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(command, check=False, env=env, cwd=folder, capture_output=True, text=True)
-    files = sorted(str(own.relative_to(home)) for own in home.rglob("*") if not own.is_dir())
-    answer = {"control": seen, "queries": queries[seen:], "files": files, "code": done.returncode}
+    files = sorted(str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir())
+    answer = {"control": n_control, "queries": queries[n_control:], "files": files, "code": done.returncode}
     print(json.dumps({**answer, "words": done.stderr[-2000:]}))  # noqa: T201
 
 

@@ -12,5 +12,5 @@ CONSTANTS = sorted(name for name in vars(units) if name.isupper())
 
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_a_constant_is_used_by_some_room(name: str) -> None:
-    others = [path for path in SOURCE.rglob("*.py") if path.name != "units.py"]
-    assert any(name in path.read_text("utf-8") for path in others)
+    other_files = [path for path in SOURCE.rglob("*.py") if path.name != "units.py"]
+    assert any(name in path.read_text("utf-8") for path in other_files)

@@ -29,17 +29,13 @@ NAMES = frozenset(
 PARTS = frozenset({"asked", "feigned", "laid", "own", "said", "told"})
 """No part of a name between underscores either."""
 CEILINGS: dict[str, int] = {
-    "benchmarks/aurora.py": 9,
-    "benchmarks/explain.py": 4,
     "docs": 2,
     "src/underpaint/cli": 137,
     "src/underpaint/data/maps.py": 8,
     "src/underpaint/display": 266,
-    "src/underpaint/lab/evaluation": 224,
-    "src/underpaint/lab/training": 87,
     "src/underpaint/pigments": 130,
-    "src/underpaint/pipeline": 58,
-    "tests": 777,
+    "src/underpaint/pipeline": 1,
+    "tests": 323,
 }
 """Hits that a folder or file may still have; all else has none."""
 EXEMPT = {"tools/wording.py", "tests/test_wording.py"}

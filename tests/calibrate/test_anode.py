@@ -19,7 +19,7 @@ def scan(anode: str, incidence_deg: float) -> Scan:
         geometry=Geometry(incidence_angle_deg=incidence_deg, takeoff_angle_deg=50.0),
     )
     below = (ground_layer("chalk", 120.0), support_layer("canvas"))
-    samples = [Stratigraphy((Paint({one: 0.6, other: 0.4}).layer(30.0), *below)) for one, other in PAIRS]
+    samples = [Stratigraphy((Paint({first: 0.6, second: 0.4}).layer(30.0), *below)) for first, second in PAIRS]
     expected = render(emit(samples, instrument), instrument.detector)
     expected = expected / expected.sum(axis=1, keepdims=True) * 1e6
     return Scan(

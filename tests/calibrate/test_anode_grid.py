@@ -43,24 +43,24 @@ def sum_spectrum(anode: str, voltage_kv: float, angles: tuple[float, float], sam
 @pytest.mark.parametrize("sample", ["light", "middle", "heavy"])
 @pytest.mark.parametrize("anode", VOLTAGES)
 def test_no_anode_is_taken_for_another(anode: str, sample: str, angles: tuple[float, float]) -> None:
-    found = guess_anode(sum_spectrum(anode, VOLTAGES[anode], angles, sample), RESPONSE)
-    assert found is None or found.symbol == anode
+    anode_guess = guess_anode(sum_spectrum(anode, VOLTAGES[anode], angles, sample), RESPONSE)
+    assert anode_guess is None or anode_guess.symbol == anode
 
 
 @pytest.mark.parametrize("angles", GEOMETRIES)
 @pytest.mark.parametrize("sample", ["light", "middle"])
 @pytest.mark.parametrize("anode", CLEAR_OF_FLUORESCENCE)
 def test_scattered_k_lines_name_the_anode(anode: str, sample: str, angles: tuple[float, float]) -> None:
-    found = guess_anode(sum_spectrum(anode, VOLTAGES[anode], angles, sample), RESPONSE)
-    assert found is not None
-    assert found.symbol == anode
-    assert found.scatter_angle_deg == pytest.approx(sum(angles), abs=12)
+    anode_guess = guess_anode(sum_spectrum(anode, VOLTAGES[anode], angles, sample), RESPONSE)
+    assert anode_guess is not None
+    assert anode_guess.symbol == anode
+    assert anode_guess.scatter_angle_deg == pytest.approx(sum(angles), abs=12)
 
 
 def test_a_weak_compton_peak_of_a_heavy_sample_is_enough() -> None:
-    found = guess_anode(sum_spectrum("Rh", 40, (90.0, 50.0), "heavy"), RESPONSE)
-    assert found is not None
-    assert found.symbol == "Rh"
+    anode_guess = guess_anode(sum_spectrum("Rh", 40, (90.0, 50.0), "heavy"), RESPONSE)
+    assert anode_guess is not None
+    assert anode_guess.symbol == "Rh"
 
 
 def test_a_tube_that_cannot_excite_its_k_lines_is_not_molybdenum() -> None:

@@ -79,34 +79,34 @@ def random_scan(
     return Scan(counts), axis, noise
 
 
-def axis_error_ev(found: EnergyAxis, true: EnergyAxis) -> float:
+def axis_error_ev(fitted: EnergyAxis, true: EnergyAxis) -> float:
     """Largest difference of the two axes between 3 and 15 keV, eV."""
     channel = np.array([true.channel(3.0), true.channel(min(15.0, true.stop_kev))])
-    difference = (found.gain_kev - true.gain_kev) * channel + found.zero_kev - true.zero_kev
+    difference = (fitted.gain_kev - true.gain_kev) * channel + fitted.zero_kev - true.zero_kev
     return float(1e3 * np.abs(difference).max())
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("palette", PALETTES)
-def test_random_instruments_are_recovered_without_being_told_anything(palette: str, seed: int) -> None:
+def test_random_instruments_are_recovered_from_their_spectra_alone(palette: str, seed: int) -> None:
     scan, true, noise = random_scan(97 * seed + len(palette), PALETTES[palette])
-    found = calibrate(scan)
-    assert axis_error_ev(found.axis, true) < 10
-    assert found.largest_residual_ev < 10
+    calibration = calibrate(scan)
+    assert axis_error_ev(calibration.axis, true) < 10
+    assert calibration.largest_residual_ev < 10
     # Fano factor and noise trade against each other; the width itself is what counts.
     expected = np.sqrt(noise**2 + FWHM_PER_SIGMA**2 * 3.85e-3 * 0.115 * 6.4)
-    assert float(found.fwhm_kev(6.4)) == pytest.approx(expected, rel=0.04)
+    assert float(calibration.fwhm_kev(6.4)) == pytest.approx(expected, rel=0.04)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_wrong_axis_in_the_file_does_not_mislead(seed: int) -> None:
     scan, true, _ = random_scan(seed, PALETTES["lead white, vermilion, chalk"])
     wrong = EnergyAxis(true.gain_kev * 1.02, true.zero_kev - 0.06, true.n_channel)
-    found = calibrate(scan.with_axis(wrong))
-    assert axis_error_ev(found.axis, true) < 10
-    assert found.previous_axis == wrong
-    assert contradiction(true, found) == ""
-    assert "lines of the scan in the wrong place" in contradiction(wrong, found)
+    calibration = calibrate(scan.with_axis(wrong))
+    assert axis_error_ev(calibration.axis, true) < 10
+    assert calibration.previous_axis == wrong
+    assert contradiction(true, calibration) == ""
+    assert "lines of the scan in the wrong place" in contradiction(wrong, calibration)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -121,17 +121,17 @@ def test_the_anode_is_read_from_its_scattered_lines(anode: str) -> None:
     areas = PALETTES["lead white, vermilion, chalk"]
     spectrum = expected_spectrum(axis, 0.08, 0.115, areas, anode)
     counts = np.random.default_rng(5).poisson(spectrum * 1e7)[None, None, :]
-    found = calibrate(Scan(counts))
-    assert found.anode == anode
-    assert found.scatter_angle_deg == pytest.approx(125, abs=5)
+    calibration = calibrate(Scan(counts))
+    assert calibration.anode == anode
+    assert calibration.scatter_angle_deg == pytest.approx(125, abs=5)
 
 
 def test_a_spectrum_that_ends_early_says_why_the_anode_is_unknown() -> None:
     axis = EnergyAxis(0.016, 0.0, 1024)
     spectrum = expected_spectrum(axis, 0.08, 0.115, PALETTES["lead white, vermilion, chalk"])
-    found = calibrate(Scan(np.random.default_rng(5).poisson(spectrum * 1e6)[None, None, :]))
-    assert found.anode is None
-    assert any("ends at 16.4 keV" in text for text in found.missing)
+    calibration = calibrate(Scan(np.random.default_rng(5).poisson(spectrum * 1e6)[None, None, :]))
+    assert calibration.anode is None
+    assert any("ends at 16.4 keV" in text for text in calibration.missing)
 
 
 def test_too_few_counts_are_refused() -> None:
@@ -152,18 +152,18 @@ def test_negative_counts_are_refused() -> None:
 
 def test_the_instrument_carries_the_calibration(tmp_path: Path) -> None:
     scan, true, _ = random_scan(3, PALETTES["lead white, vermilion, chalk"])
-    found = calibrate(scan)
+    calibration = calibrate(scan)
     base = load_instrument("elio")
-    instrument = calibrated_instrument(scan, found, base)
-    assert instrument.detector.gain_kev == found.axis.gain_kev
+    instrument = calibrated_instrument(scan, calibration, base)
+    assert instrument.detector.gain_kev == calibration.axis.gain_kev
     assert instrument.detector.n_channel == true.n_channel
     assert instrument.tube.voltage_kv == base.tube.voltage_kv
     save_instrument(instrument, tmp_path / "found.toml")
     assert load_instrument(tmp_path / "found.toml") == instrument
-    assert with_calibration(scan, found).axis == found.axis
+    assert with_calibration(scan, calibration).axis == calibration.axis
 
 
-def measured_residuals_ev(counts: NDArray[np.float64], found: Calibration) -> dict[str, float]:
+def measured_residuals_ev(counts: NDArray[np.float64], calibration: Calibration) -> dict[str, float]:
     """Centres of single Gaussians on a straight line, fitted here, minus tabulated energies, eV."""
     from scipy.optimize import curve_fit
 
@@ -171,7 +171,7 @@ def measured_residuals_ev(counts: NDArray[np.float64], found: Calibration) -> di
         return np.asarray(p[0] * np.exp(-0.5 * ((x - p[1]) / p[2]) ** 2) + p[3] + p[4] * (x - x.mean()))
 
     tabulated = {"Ca": 3.6905, "Ti": 4.5089, "Fe": 6.3996, "Cu": 8.0413}
-    energy = found.axis.energy_kev
+    energy = calibration.axis.energy_kev
     residuals = {}
     for name, centre in tabulated.items():
         use = np.abs(energy - centre) < 0.13
@@ -189,15 +189,15 @@ def measured_residuals_ev(counts: NDArray[np.float64], found: Calibration) -> di
 def test_both_detectors_of_a_real_scan(detector: str, gain_kev: float, zero_kev: float, fwhm_kev: float) -> None:
     with np.load(AURORA) as arrays:
         counts = arrays[detector]
-    found = calibrate(Scan(counts, name=detector), tube=True)
+    calibration = calibrate(Scan(counts, name=detector), tube=True)
     # beyond, zirconium's K-alpha stands 15 eV off, beside what may be strontium's K-beta
-    inside = [off for line, off in found.residual_ev.items() if 3 < found.line_energy_kev[line] < 15]
+    inside = [off for line, off in calibration.residual_ev.items() if 3 < calibration.line_energy_kev[line] < 15]
     assert max(map(abs, inside)) < 10
-    assert max(map(abs, measured_residuals_ev(counts.sum((0, 1), dtype=np.float64), found).values())) < 10
-    assert axis_error_ev(found.axis, EnergyAxis(gain_kev, zero_kev, 1024)) < 10
-    assert float(found.fwhm_kev(6.404)) == pytest.approx(fwhm_kev, rel=0.03)
-    assert found.anode == "Ag"
-    assert {"Ca_K", "Ti_K", "Fe_K", "Cu_K", "Pb_L", "Hg_L"} <= set(found.families)
+    assert max(map(abs, measured_residuals_ev(counts.sum((0, 1), dtype=np.float64), calibration).values())) < 10
+    assert axis_error_ev(calibration.axis, EnergyAxis(gain_kev, zero_kev, 1024)) < 10
+    assert float(calibration.fwhm_kev(6.404)) == pytest.approx(fwhm_kev, rel=0.03)
+    assert calibration.anode == "Ag"
+    assert {"Ca_K", "Ti_K", "Fe_K", "Cu_K", "Pb_L", "Hg_L"} <= set(calibration.families)
 
 
 @pytest.mark.skipif(not AURORA.is_file(), reason="the aurora scan is not beside the repository")
@@ -205,5 +205,5 @@ def test_the_rounded_axis_of_a_real_file_is_overruled() -> None:
     with np.load(AURORA) as arrays:
         counts = arrays["det_10264"]
     header = EnergyAxis(0.0290, 0.0, 1024)
-    found = calibrate(Scan(counts, header))
-    assert axis_error_ev(found.axis, EnergyAxis(0.02921, -0.017, 1024)) < 10
+    calibration = calibrate(Scan(counts, header))
+    assert axis_error_ev(calibration.axis, EnergyAxis(0.02921, -0.017, 1024)) < 10

@@ -19,7 +19,7 @@ PAINTING = Stratigraphy(
 
 
 @lru_cache
-def found(anode: str, voltage_kv: float, n_channel: int) -> TubeEstimate:
+def estimated_tube(anode: str, voltage_kv: float, n_channel: int) -> TubeEstimate:
     detector = Detector(gain_kev=0.02, zero_kev=0.01, n_channel=n_channel, noise_fwhm_kev=0.08)
     geometry = Geometry(incidence_angle_deg=70.0, takeoff_angle_deg=45.0)
     instrument = Instrument(tube=Tube(anode=anode, voltage_kv=voltage_kv), geometry=geometry, detector=detector)
@@ -29,28 +29,28 @@ def found(anode: str, voltage_kv: float, n_channel: int) -> TubeEstimate:
 
 
 def test_a_tube_is_known_by_its_scattered_light() -> None:
-    own = found("Rh", 33.0, 2048)
-    assert own.anode == "Rh"
-    assert own.voltage_kv == pytest.approx(33.0, abs=1.0)
-    assert own.angle_deg == pytest.approx(115.0, abs=5.0)
-    assert own.missing == ()
+    tube = estimated_tube("Rh", 33.0, 2048)
+    assert tube.anode == "Rh"
+    assert tube.voltage_kv == pytest.approx(33.0, abs=1.0)
+    assert tube.angle_deg == pytest.approx(115.0, abs=5.0)
+    assert tube.missing == ()
 
 
 @pytest.mark.slow
 def test_a_continuum_that_goes_on_tells_no_voltage() -> None:
-    own = found("Rh", 45.0, 1500)
-    assert own.anode == "Rh"
-    assert own.voltage_kv is None
-    assert any(text.startswith("voltage: the continuum extends to the last channel at 30") for text in own.missing)
+    tube = estimated_tube("Rh", 45.0, 1500)
+    assert tube.anode == "Rh"
+    assert tube.voltage_kv is None
+    assert any(text.startswith("voltage: the continuum extends to the last channel at 30") for text in tube.missing)
 
 
 @pytest.mark.slow
 def test_tungsten_is_not_guessed_though_its_voltage_shows() -> None:
-    own = found("W", 33.0, 2048)
-    assert own.anode is None
-    assert own.angle_deg is None
-    assert own.voltage_kv is None or own.voltage_kv == pytest.approx(33.0, abs=1.0)
-    assert any(text.startswith("anode: no pair") for text in own.missing)
+    tube = estimated_tube("W", 33.0, 2048)
+    assert tube.anode is None
+    assert tube.angle_deg is None
+    assert tube.voltage_kv is None or tube.voltage_kv == pytest.approx(33.0, abs=1.0)
+    assert any(text.startswith("anode: no pair") for text in tube.missing)
 
 
 def test_two_photons_at_once_add_their_energies() -> None:
@@ -62,7 +62,7 @@ def test_two_photons_at_once_add_their_energies() -> None:
 
 
 def test_an_anode_is_found_though_the_spectrum_ends_with_the_continuum() -> None:
-    own = found("Rh", 27.0, 1365)
-    assert own.anode == "Rh"
-    assert own.angle_deg == pytest.approx(115.0, abs=5.0)
-    assert own.voltage_kv is None or own.voltage_kv == pytest.approx(27.0, abs=1.0)
+    tube = estimated_tube("Rh", 27.0, 1365)
+    assert tube.anode == "Rh"
+    assert tube.angle_deg == pytest.approx(115.0, abs=5.0)
+    assert tube.voltage_kv is None or tube.voltage_kv == pytest.approx(27.0, abs=1.0)

@@ -35,7 +35,7 @@ def test_no_pigment_is_claimed_on_an_axis_that_the_lines_contradict(symbol: str,
     assert up.identify(scan, calibrated=False).groups  # as told
 
 
-def test_a_pure_metal_on_the_right_axis_is_answered_and_the_anode_asked_for() -> None:
+def test_a_pure_metal_on_the_right_axis_is_answered_and_the_anode_requested() -> None:
     maps = up.identify(metal("Fe", RIGHT))
     assert (maps["iron_pigment"] > 0.5).all()
     assert any("anode is not known" in note for note in maps.notes)

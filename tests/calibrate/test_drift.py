@@ -45,17 +45,17 @@ def test_a_drift_is_found_and_taken_out() -> None:
     assert find_drift(straight, KNOWN, n_block=4).span_ev < 1.5
 
 
-def test_a_drift_is_found_where_each_paint_lies_in_its_own_rows() -> None:
+def test_a_drift_is_found_where_paints_lie_in_different_rows() -> None:
     """The axis of the whole follows the lines of some rows; those of the others are off in it, and that is no shape."""
     below, above = ("Ca_K", "Co_K", "Zn_K", "Pb_L"), ("Cr_K", "Fe_K", "Cu_K")
-    own = [(families, shift) for families, shift in ((below, -20.0), (above, 20.0)) for _ in range(4)]
-    axes = [EnergyAxis(AXIS.gain_kev, AXIS.zero_kev - 1e-3 * shift, AXIS.n_channel) for _, shift in own]
-    rows = np.stack([row(axis, families) for axis, (families, _) in zip(axes, own, strict=True)])
+    shifts = [(families, shift) for families, shift in ((below, -20.0), (above, 20.0)) for _ in range(4)]
+    axes = [EnergyAxis(AXIS.gain_kev, AXIS.zero_kev - 1e-3 * shift, AXIS.n_channel) for _, shift in shifts]
+    rows = np.stack([row(axis, families) for axis, (families, _) in zip(axes, shifts, strict=True)])
     moving = Scan(np.random.default_rng(3).poisson(rows[:, None, :] / 2, size=(8, 2, AXIS.n_channel)))
-    found = calibrate(moving)
-    drift = find_drift(moving, found, n_block=4)
+    calibration = calibrate(moving)
+    drift = find_drift(moving, calibration, n_block=4)
     assert drift.significant
-    again = calibrate(without_drift(moving, found, drift))
+    again = calibrate(without_drift(moving, calibration, drift))
     assert again.axis.gain_kev == pytest.approx(AXIS.gain_kev, rel=1e-3)
     assert max(map(abs, again.residual_ev.values())) < 5.0
 
@@ -73,7 +73,7 @@ def test_a_scan_of_other_channels_is_refused() -> None:
 
 def test_detectors_are_compared_line_by_line() -> None:
     energy = {"Ca-KL3": 3.69, "Cu-KL3": 8.05, "Ar-KL3": 2.96}
-    one = replace(KNOWN, line_counts={"Cu-KL3": 100.0, "Ca-KL3": 50.0}, line_energy_kev=energy)
-    other = replace(KNOWN, line_counts={"Ca-KL3": 10.0, "Cu-KL3": 200.0, "Ar-KL3": 5.0}, line_energy_kev=energy)
-    assert line_ratios([one, other]) == {"Ca-KL3": (1.0, 0.2), "Cu-KL3": (1.0, 2.0)}
-    assert list(line_ratios([one, other])) == ["Ca-KL3", "Cu-KL3"]
+    first = replace(KNOWN, line_counts={"Cu-KL3": 100.0, "Ca-KL3": 50.0}, line_energy_kev=energy)
+    second = replace(KNOWN, line_counts={"Ca-KL3": 10.0, "Cu-KL3": 200.0, "Ar-KL3": 5.0}, line_energy_kev=energy)
+    assert line_ratios([first, second]) == {"Ca-KL3": (1.0, 0.2), "Cu-KL3": (1.0, 2.0)}
+    assert list(line_ratios([first, second])) == ["Ca-KL3", "Cu-KL3"]

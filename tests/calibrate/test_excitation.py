@@ -40,14 +40,14 @@ def gaussians(energy_kev: NDArray[np.float64], area: NDArray[np.float64], spread
 
 @cache
 def lines(element: str, excitation_kev: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    number, found = xraylib.SymbolToAtomicNumber(element), []
+    number, energies_and_rates = xraylib.SymbolToAtomicNumber(element), []
     for line in (*range(xraylib.KP5_LINE, xraylib.KL1_LINE + 1), *range(xraylib.L3Q1_LINE, xraylib.L1L2_LINE + 1)):
         try:
             energy = xraylib.LineEnergy(number, line)
-            found.append((energy, xraylib.CS_FluorLine_Kissel(number, line, excitation_kev)))
+            energies_and_rates.append((energy, xraylib.CS_FluorLine_Kissel(number, line, excitation_kev)))
         except ValueError:
             continue
-    return np.array([own[0] for own in found]), np.array([own[1] for own in found])
+    return np.array([pair[0] for pair in energies_and_rates]), np.array([pair[1] for pair in energies_and_rates])
 
 
 def aluminium(energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -56,12 +56,12 @@ def aluminium(energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def fluorescence(sample: str, excitation_kev: float) -> NDArray[np.float64]:
-    whole = np.zeros(AXIS.n_channel)
+    spectrum = np.zeros(AXIS.n_channel)
     for element, amount in SAMPLES[sample].items():
         energy, area = lines(element, excitation_kev)
         if energy.size:
-            whole += gaussians(energy, amount * area * np.exp(-((1.3 / energy) ** 3)))
-    return np.asarray(whole / max(whole.sum(), 1e-12))
+            spectrum += gaussians(energy, amount * area * np.exp(-((1.3 / energy) ** 3)))
+    return np.asarray(spectrum / max(spectrum.sum(), 1e-12))
 
 
 def compton(energy_kev: NDArray[np.float64], angle_deg: float) -> NDArray[np.float64]:
@@ -87,13 +87,13 @@ def by_tube(anode: str, voltage_kv: float, sample: str, filter_um: float, angle_
         scattered = gaussians(line, area) + gaussians(compton(line, angle_deg), 2.0 * area, 0.012)
         scattered *= 0.5 * (number > 23) / scattered.sum()
     share = FLUORESCENCE[sample]
-    own = fluorescence(sample, 0.7 * voltage_kv)
-    return np.asarray(share * own + (1.0 - share) * (continuum / continuum.sum() + scattered))
+    fluorescent = fluorescence(sample, 0.7 * voltage_kv)
+    return np.asarray(share * fluorescent + (1.0 - share) * (continuum / continuum.sum() + scattered))
 
 
 def by_beam(energy_kev: float, sample: str, angle_deg: float) -> NDArray[np.float64]:
-    one = np.array([energy_kev])
-    scatter = gaussians(one, np.ones(1)) + gaussians(compton(one, angle_deg), np.full(1, 3.0), 0.012)
+    energies = np.array([energy_kev])
+    scatter = gaussians(energies, np.ones(1)) + gaussians(compton(energies, angle_deg), np.full(1, 3.0), 0.012)
     tail = np.exp((AXIS.energy_kev - energy_kev) / 2.0) * (AXIS.energy_kev < energy_kev) * (AXIS.energy_kev > 1.0)
     scatter = scatter / scatter.sum() + 0.02 * tail / tail.sum()
     share = FLUORESCENCE[sample]
@@ -101,21 +101,21 @@ def by_beam(energy_kev: float, sample: str, angle_deg: float) -> NDArray[np.floa
 
 
 def look(counts: NDArray[np.float64], axis: EnergyAxis = AXIS) -> float | None:
-    found = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, NOISE_KEV, FANO))
-    return None if found is None else found.energy_kev
+    beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, NOISE_KEV, FANO))
+    return None if beam is None else beam.energy_kev
 
 
 @pytest.mark.parametrize("anode", ANODES)
 def test_no_tube_is_taken_for_a_beam(anode: str) -> None:
-    seen = []
+    energies = []
     for number, sample in enumerate(SAMPLES):
         rng = np.random.default_rng((ord(anode[0]), number))
         low = [float(rng.choice([15.0, 20.0]))] if number % 4 == 0 else []
         for voltage_kv in (float(ANODES[anode]), *low):
             expected = by_tube(anode, voltage_kv, sample, float(rng.choice([0.0, 100.0, 500.0])), rng.uniform(90, 150))
-            seen.append(look(counted(expected, 10 ** rng.uniform(4.5, 7), float(rng.choice([0.0, 0.01])), number)))
-    assert len(seen) == 13
-    assert set(seen) == {None}
+            energies.append(look(counted(expected, 10 ** rng.uniform(4.5, 7), float(rng.choice([0.0, 0.01])), number)))
+    assert len(energies) == 13
+    assert set(energies) == {None}
 
 
 @pytest.mark.parametrize("energy_kev", [8.0, 9.0, 10.5, 12.5, 13.5, 16.0, 17.44, 18.6, 21.2, 25.0, 30.0, 35.0, 40.0])
@@ -125,8 +125,8 @@ def test_a_beam_is_recognised(energy_kev: float) -> None:
     for number, sample in enumerate(samples):
         rng = np.random.default_rng((int(10 * energy_kev), number))
         expected = by_beam(energy_kev, sample, float(rng.uniform(85, 150)))
-        found = look(counted(expected, 10 ** rng.uniform(5, 7), float(rng.choice([0.0, 0.005])), number))
-        assert found == pytest.approx(energy_kev, abs=0.06), sample
+        excitation_kev = look(counted(expected, 10 ** rng.uniform(5, 7), float(rng.choice([0.0, 0.005])), number))
+        assert excitation_kev == pytest.approx(energy_kev, abs=0.06), sample
 
 
 def test_a_beam_hidden_under_the_lines_of_the_sample_is_not_guessed() -> None:
@@ -182,11 +182,13 @@ def test_measured_tubes_are_not_taken_for_beams() -> None:
     if not (DATA / "cave_paintings" / "spectra.npz").is_file():
         pytest.skip("shared measurements are not here")
     cave = np.load(DATA / "cave_paintings" / "spectra.npz")["counts"][0].astype(float)
-    assert {look(own, EnergyAxis(0.02008, 0.0, own.size)) for own in (*cave[::7], cave.sum(axis=0))} == {None}
+    assert {look(spectrum, EnergyAxis(0.02008, 0.0, spectrum.size)) for spectrum in (*cave[::7], cave.sum(axis=0))} == {
+        None
+    }
     aurora = np.load(DATA / "aurora" / "prova1.npz")["det_10264"].astype(float)
-    for own in (aurora.sum(axis=(0, 1)), aurora[30, 60]):
-        assert look(own, EnergyAxis(0.02921, -0.017, own.size)) is None
+    for spectrum in (aurora.sum(axis=(0, 1)), aurora[30, 60]):
+        assert look(spectrum, EnergyAxis(0.02921, -0.017, spectrum.size)) is None
     for path in sorted((DATA / "pure_elements").glob("*.txt")):
-        rows = [own for own in path.read_text("latin-1").splitlines() if own and not own.startswith("#")]
-        values = np.array([[float(one) for one in own.replace(",", " ").split()] for own in rows])
+        rows = [line for line in path.read_text("latin-1").splitlines() if line and not line.startswith("#")]
+        values = np.array([[float(number) for number in line.replace(",", " ").split()] for line in rows])
         assert look(values[:, -1], EnergyAxis(0.01, -0.4, len(values))) is None, path.name

@@ -71,20 +71,20 @@ def test_filters_are_those_given_and_angles_that_imply_the_scattering_angle_deci
     assert merge_knowledge(scan(**METADATA), calibration=calibration()).known().scatter_deg == 52 + 55
 
 
-def test_only_what_is_known_is_told() -> None:
+def test_only_known_conditions_are_inputs() -> None:
     known = merge_knowledge(
         scan(), calibration=calibration(anode="Mo", voltage_kv=None, scatter_angle_deg=110.0)
     ).known()
     assert (known.anode, known.scatter_deg) == ("Mo", 110.0)
     assert known.voltage_kv is known.incidence_deg is known.takeoff_deg is None
     assert known.fwhm_kev == pytest.approx(np.hypot(0.08, 2.355 * np.sqrt(0.115 * 3.85e-3 * 5.895)), rel=0.01)
-    told = dict(zip(INSTRUMENT_INPUTS, known.inputs().tolist(), strict=True))
-    assert (told["anode_Mo"], told["anode_Rh"]) == (1.0, 0.0)
-    assert np.isnan([told["voltage_kv"], told["incidence_deg"], told["takeoff_deg"]]).all()
+    inputs = dict(zip(INSTRUMENT_INPUTS, known.inputs().tolist(), strict=True))
+    assert (inputs["anode_Mo"], inputs["anode_Rh"]) == (1.0, 0.0)
+    assert np.isnan([inputs["voltage_kv"], inputs["incidence_deg"], inputs["takeoff_deg"]]).all()
     assert merge_knowledge(scan()).known() == InstrumentConditions()
 
 
-def test_a_preset_is_told_whole_and_a_file_that_sets_little_only_that() -> None:
+def test_all_of_a_preset_is_known_and_of_a_short_file_only_its_values() -> None:
     assert None not in merge_knowledge(scan(), user_instrument=load_instrument("elio")).known().facts().values()
     little = Instrument.model_validate({"tube": {"voltage_kv": 15.0}})
     assert merge_knowledge(scan(), user_instrument=little).known() == InstrumentConditions(voltage_kv=15.0)
@@ -120,9 +120,13 @@ def test_a_beam_leaves_no_tube_beside_it() -> None:
 
 
 def test_what_measures_the_axis_anew_keeps_the_rest_that_was_given() -> None:
-    own = calibrated_instrument(scan(**METADATA), calibration(), GIVEN)
-    assert (own.detector.gain_kev, own.detector.noise_fwhm_kev) == (0.02, 0.08)
-    assert (own.tube.anode, own.tube.voltage_kv, own.geometry.scatter_angle_deg) == ("Mo", 45.0, 95.0)
+    instrument = calibrated_instrument(scan(**METADATA), calibration(), GIVEN)
+    assert (instrument.detector.gain_kev, instrument.detector.noise_fwhm_kev) == (0.02, 0.08)
+    assert (instrument.tube.anode, instrument.tube.voltage_kv, instrument.geometry.scatter_angle_deg) == (
+        "Mo",
+        45.0,
+        95.0,
+    )
     usual = merge_knowledge(scan(), calibration=calibration(anode=None), usual=GIVEN)
     assert usual.instrument.tube.anode == "Mo"
     assert "tube.anode" not in usual.origin
@@ -130,11 +134,11 @@ def test_what_measures_the_axis_anew_keeps_the_rest_that_was_given() -> None:
 
 def test_an_axis_more_than_fifty_electronvolts_off_contradicts_the_lines() -> None:
     lines = {"Ca-KL3": 3.692, "Fe-KL3": 6.404, "Pb-L3M5": 10.552}
-    found = calibration(line_energy_kev=lines, axis_uncertainty_ev=3.0)
-    assert contradiction(EnergyAxis(0.02, 0.045, 1024), found) == ""
-    text = contradiction(EnergyAxis(0.02, 0.055, 1024), found)
+    fitted = calibration(line_energy_kev=lines, axis_uncertainty_ev=3.0)
+    assert contradiction(EnergyAxis(0.02, 0.045, 1024), fitted) == ""
+    text = contradiction(EnergyAxis(0.02, 0.055, 1024), fitted)
     assert "Fe-KL3 (6.40 keV) +55 eV" in text
-    steep = contradiction(EnergyAxis(0.0202, 0.0, 1024), found)
+    steep = contradiction(EnergyAxis(0.0202, 0.0, 1024), fitted)
     assert "Pb-L3M5 (10.55 keV) +106 eV" in steep
     assert (
         contradiction(EnergyAxis(0.02, 0.055, 1024), calibration(line_energy_kev=lines, axis_uncertainty_ev=20)) == ""

@@ -17,10 +17,10 @@ def test_a_scan_without_counts_is_called_empty() -> None:
         calibrate(Scan(np.zeros((2, 2, 128)), name="dark"))
 
 
-def test_what_stands_in_an_instrument_as_it_is_usual_is_said() -> None:
+def test_usual_values_in_an_instrument_are_noted() -> None:
     axis = EnergyAxis(0.02, 0.0, 1024)
-    found = Calibration(axis, 0.08, 0.115, {}, {}, 0.0, 0.0, 0.0, ("Fe_K",), anode="Ag", scatter_angle_deg=120.0)
-    assert describe_assumptions(found).startswith("Assumed, not measured: 40 kV, 0 cm of air seen")
+    calibration = Calibration(axis, 0.08, 0.115, {}, {}, 0.0, 0.0, 0.0, ("Fe_K",), anode="Ag", scatter_angle_deg=120.0)
+    assert describe_assumptions(calibration).startswith("Assumed, not measured: 40 kV, 0 cm of air seen")
     scan = Scan(np.ones((1, 1, 1024)), axis)
-    assert "Assumed, not measured" in calibrated_instrument(scan, found).note
-    assert "Assumed" not in calibrated_instrument(scan, found, load_instrument("elio")).note
+    assert "Assumed, not measured" in calibrated_instrument(scan, calibration).note
+    assert "Assumed" not in calibrated_instrument(scan, calibration, load_instrument("elio")).note

@@ -34,10 +34,10 @@ def calibrated(counts: Array, axis: EnergyAxis | None) -> Calibration | None:
         return None
 
 
-def assert_right(found: Calibration | None, true: EnergyAxis) -> None:
-    assert found is not None
-    assert found.axis.gain_kev == pytest.approx(true.gain_kev, rel=2e-3)
-    assert found.axis.zero_kev == pytest.approx(true.zero_kev, abs=0.020)
+def assert_right(calibration: Calibration | None, true: EnergyAxis) -> None:
+    assert calibration is not None
+    assert calibration.axis.gain_kev == pytest.approx(true.gain_kev, rel=2e-3)
+    assert calibration.axis.zero_kev == pytest.approx(true.zero_kev, abs=0.020)
 
 
 def test_a_zero_peak_says_where_zero_is() -> None:
@@ -56,9 +56,9 @@ def test_many_lines_overrule_an_axis_that_explains_none(factor: float) -> None:
 def test_few_lines_neither_replace_the_axis_nor_make_one(areas: dict[str, float]) -> None:
     counts = spectrum(BRUKER, areas, zero_peak=2e5)
     with_axis, alone = calibrated(counts, BRUKER), calibrated(counts, None)
-    for found in (with_axis, alone):
-        if found is not None:
-            assert_right(found, BRUKER)
+    for calibration in (with_axis, alone):
+        if calibration is not None:
+            assert_right(calibration, BRUKER)
 
 
 def test_what_no_line_bears_out_is_left_to_the_file() -> None:
@@ -68,8 +68,8 @@ def test_what_no_line_bears_out_is_left_to_the_file() -> None:
 
 
 def test_a_cropped_spectrum_is_read_by_its_axis() -> None:
-    whole = EnergyAxis(0.01, 0.0, 4096)
-    counts = spectrum(whole, PALETTES["copper green on lead"])[400:1500]
+    full_axis = EnergyAxis(0.01, 0.0, 4096)
+    counts = spectrum(full_axis, PALETTES["copper green on lead"])[400:1500]
     cropped = EnergyAxis(0.01, 4.0, counts.size)
     assert_right(calibrated(counts, cropped), cropped)
 
@@ -97,9 +97,9 @@ def test_a_prior_decides_only_what_the_lines_leave_open() -> None:
     many, error = regress_axis([line(energy) for energy in (3.7, 4.5, 6.4, 8.0, 10.5, 12.6)], true, prior)
     assert many.gain_kev == pytest.approx(true.gain_kev, rel=1e-3)
     assert np.sqrt(error[0, 0]) < 1e-3 * true.gain_kev
-    one, _ = regress_axis([line(6.4)], true, prior)
+    with_prior, _ = regress_axis([line(6.4)], true, prior)
     alone, wide = regress_axis([line(6.4), line(7.06)], true)
-    assert abs(one.gain_kev / prior.gain_kev - 1) < 0.01
+    assert abs(with_prior.gain_kev / prior.gain_kev - 1) < 0.01
     assert np.sqrt(wide[0, 0]) > 1.5e-3 * alone.gain_kev
 
 
@@ -131,9 +131,9 @@ def msa(path: Path) -> tuple[Array, EnergyAxis]:
 )
 def test_measured_metals_and_plastic_are_right_or_left_alone(name: str) -> None:
     counts, axis = msa(SHARED / name)
-    for found in (calibrated(counts, axis), calibrated(counts, None)):
-        if found is not None:
-            assert_right(found, axis)
+    for calibration in (calibrated(counts, axis), calibrated(counts, None)):
+        if calibration is not None:
+            assert_right(calibration, axis)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the measured data are not beside the repository")

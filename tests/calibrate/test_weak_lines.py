@@ -33,9 +33,9 @@ def test_zirconium_is_no_line_to_calibrate_by_beside_lead() -> None:
     with_lead = measure_lines(GroupModel(counts_of(Pb_L=6e7, Zr_K=1.2e5), groups, RESPONSE), RESPONSE)
     alone = measure_lines(GroupModel(counts_of(Zr_K=1.2e5), groups, RESPONSE), RESPONSE)
     assert next(line for line in with_lead if line.name == "Zr-KL3").blended
-    own = next(line for line in alone if line.name == "Zr-KL3")
-    assert not own.blended
-    assert abs(own.offset_kev) < 0.002
+    zirconium = next(line for line in alone if line.name == "Zr-KL3")
+    assert not zirconium.blended
+    assert abs(zirconium.offset_kev) < 0.002
 
 
 def test_lowest_of_a_parabola_is_its_vertex() -> None:

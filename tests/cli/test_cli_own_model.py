@@ -15,7 +15,12 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.io import save_scan
 from underpaint.lab.training import load_trainable
 from underpaint.lab.training.adapting import AdaptReport, AdaptSettings
-from underpaint.lab.training.own_model import OwnModelReport, OwnModelSettings, Sizes, TakenOver
+from underpaint.lab.training.instrument_model import (
+    InstrumentModelReport,
+    InstrumentModelSettings,
+    Sizes,
+    TransferredNetwork,
+)
 from underpaint.lab.training.paired import Comparison
 from underpaint.physics.instrument import load_instrument
 from underpaint.simulate.instrument_inputs import InstrumentConditions
@@ -39,25 +44,25 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[OwnModelSettings]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[InstrumentModelSettings]:
     """Stand in for the training, which has its own tests."""
-    seen: list[OwnModelSettings] = []
+    seen: list[InstrumentModelSettings] = []
 
-    def stand_in(settings: OwnModelSettings, progress: Any) -> OwnModelReport:
+    def stand_in(settings: InstrumentModelSettings, progress: Any) -> InstrumentModelReport:
         progress("Training", 1, 2)
         seen.append(settings)
         start = load_trainable("default")
-        begun = TakenOver(start.network, ("vermilion", "chalk"), ("smalt",))
-        return OwnModelReport(
+        begun = TransferredNetwork(start.network, ("vermilion", "chalk"), ("smalt",))
+        return InstrumentModelReport(
             start, settings.out / "own.onnx", SIZES, begun, {"simulation": 2.5, "training": 1.25},
             {"groups at 1e+05": LOST}, {"smalt": 0.87},
         )  # fmt: skip
 
-    monkeypatch.setattr("underpaint.cli._finetune.train_own_model", stand_in)
+    monkeypatch.setattr("underpaint.cli._finetune.train_instrument_model", stand_in)
     return seen
 
 
-def test_instrument_and_palette_are_read_and_the_result_told(asked: list[OwnModelSettings]) -> None:
+def test_instrument_and_palette_are_read_and_the_result_told(asked: list[InstrumentModelSettings]) -> None:
     Path("mine.toml").write_text('name = "mine"\npigments = ["vermilion", "chalk", "smalt"]\n', "utf-8")
     done = call("train", "--instrument", "elio", "--palette", "mine.toml", "--minutes", "3")
     assert done.exit_code == 0, done.output

@@ -24,9 +24,9 @@ def test_a_smooth_background_is_kept() -> None:
 
 @pytest.mark.parametrize("centre", [80.0, 300.5, 520.0])
 def test_a_peak_is_taken_off(centre: float) -> None:
-    found = snip(SLOPE + peak(centre, 6.0, 20000.0), 6.0)
+    background = snip(SLOPE + peak(centre, 6.0, 20000.0), 6.0)
     # The foot of a peak 10 to 200 times as high as the background stays under it for a few per cent.
-    assert found == pytest.approx(SLOPE, rel=0.06)
+    assert background == pytest.approx(SLOPE, rel=0.06)
 
 
 def test_the_window_follows_the_width() -> None:
@@ -66,9 +66,9 @@ def test_the_filter_keeps_the_flank_of_a_strong_peak() -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 10**6), min_size=3, max_size=120), st.floats(0.5, 30.0))
 def test_it_is_never_above_the_spectrum_nor_below_zero(counts: list[int], fwhm: float) -> None:
-    found = snip(np.array(counts), fwhm)
-    assert np.all(found >= 0)
-    assert np.all(found <= np.array(counts) + 1e-6 * (1 + np.array(counts)))
+    background = snip(np.array(counts), fwhm)
+    assert np.all(background >= 0)
+    assert np.all(background <= np.array(counts) + 1e-6 * (1 + np.array(counts)))
 
 
 def test_negative_counts_and_widths_are_refused() -> None:

@@ -23,9 +23,9 @@ def at(spectrum: np.ndarray, energy_kev: float) -> float:
 
 def test_lines_of_two_pixels_do_not_add_up() -> None:
     iron, lead = line(6.4), line(10.55)
-    apart, _ = pile_up_shape(self_convolution(np.stack([iron, lead])), AXIS)
+    separate, _ = pile_up_shape(self_convolution(np.stack([iron, lead])), AXIS)
     together, _ = pile_up_shape(self_convolution((iron + lead)[None, :]), AXIS)
-    assert at(apart, 6.4 + 10.55) < 1e-9 * at(apart, 12.8)
+    assert at(separate, 6.4 + 10.55) < 1e-9 * at(separate, 12.8)
     assert at(together, 6.4 + 10.55) > at(together, 12.8)
 
 

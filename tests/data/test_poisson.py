@@ -65,19 +65,19 @@ def test_true_counts_are_no_function_of_counts(kind: str) -> None:
 @pytest.mark.parametrize("total", [2e3, 2e4])
 def test_numbers_that_are_left_out_tell_a_scale_above_one(total: float, scale: float, rounding: Any) -> None:
     counts = counts_of(total)
-    found = Sample(rounding(scale * counts)).scale()
-    assert found is not None
-    assert found.rounding is not None
-    np.testing.assert_array_equal(np.rint((rounding(scale * counts) + found.rounding) / found.value), counts)
+    fitted = Sample(rounding(scale * counts)).scale()
+    assert fitted is not None
+    assert fitted.rounding is not None
+    np.testing.assert_array_equal(np.rint((rounding(scale * counts) + fitted.rounding) / fitted.value), counts)
 
 
 @pytest.mark.parametrize("scale", [0.7, 0.5, 0.3, 0.1])
 @pytest.mark.parametrize("kind", ["usual", "bright", "few channels"])
 def test_whole_numbers_that_scatter_too_little_are_scaled_counts(kind: str, scale: float) -> None:
-    found = Sample(np.rint(scale * TRUE[kind])).scale()
-    assert found is not None
-    assert found.value == pytest.approx(scale, rel=0.3)
-    assert found.uncertainty > 0
+    fitted = Sample(np.rint(scale * TRUE[kind])).scale()
+    assert fitted is not None
+    assert fitted.value == pytest.approx(scale, rel=0.3)
+    assert fitted.uncertainty > 0
 
 
 @pytest.mark.parametrize("kind", ["usual", "bright", "few channels"])
@@ -114,38 +114,38 @@ def test_what_nobody_measured_is_left_as_it_is(values: NDArray[Any]) -> None:
 @pytest.mark.parametrize("scale", [10.0, 2.0, 2000.0, 0.25, 1 / 30, 1e-9])
 @pytest.mark.parametrize("kind", ["few counts", "usual", "bright", "few channels", "one weak spectrum", "one spectrum"])
 def test_whole_multiples_of_one_number_tell_it_exactly(kind: str, scale: float) -> None:
-    found = Sample(TRUE[kind] * scale).scale()
-    assert found is not None
-    assert (found.uncertainty, found.of_pixel) == (0.0, False)
-    assert found.value == pytest.approx(scale, rel=1e-9)
+    fitted = Sample(TRUE[kind] * scale).scale()
+    assert fitted is not None
+    assert (fitted.uncertainty, fitted.of_pixel) == (0.0, False)
+    assert fitted.value == pytest.approx(scale, rel=1e-9)
 
 
 def test_copies_that_were_added_are_whole_multiples() -> None:
-    found = Sample(2 * counts_of(2e4).astype(np.uint32)).scale()
-    assert found is not None
-    assert (found.value, found.uncertainty) == (2.0, 0.0)
+    fitted = Sample(2 * counts_of(2e4).astype(np.uint32)).scale()
+    assert fitted is not None
+    assert (fitted.value, fitted.uncertainty) == (2.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["usual", "bright"])
 def test_what_was_divided_pixel_by_pixel_is_found_for_each(kind: str) -> None:
     live_s = factors(0.05, 0.2)
     rates = (TRUE[kind] / live_s).astype(np.float32)
-    found = Sample(rates).scale()
-    assert found is not None
-    assert found.of_pixel
-    assert found.value == pytest.approx(float(np.median(1 / live_s)), rel=1e-6)
-    np.testing.assert_array_equal(as_quanta(rates[None], found.value)[0], TRUE[kind])
+    fitted = Sample(rates).scale()
+    assert fitted is not None
+    assert fitted.of_pixel
+    assert fitted.value == pytest.approx(float(np.median(1 / live_s)), rel=1e-6)
+    np.testing.assert_array_equal(as_quanta(rates[None], fitted.value)[0], TRUE[kind])
 
 
 @pytest.mark.parametrize("total", [300, 2e4, 2e6])
 def test_the_scatter_tells_a_scale_that_leaves_no_whole_multiples(total: float) -> None:
     corrected = counts_of(total) * factors(1.0, 1.1) + 1.05 * counts_of(total, seed=1)
     for scale in (1e-6, 0.1, 37.0):
-        found = Sample(scale * corrected).scale()
-        assert found is not None
-        assert found.value == pytest.approx(1.05 * scale, rel=0.1)
-        assert abs(found.value / scale - 1.05) < 4 * found.uncertainty / scale
-        assert found.uncertainty < 0.1 * found.value
+        fitted = Sample(scale * corrected).scale()
+        assert fitted is not None
+        assert fitted.value == pytest.approx(1.05 * scale, rel=0.1)
+        assert abs(fitted.value / scale - 1.05) < 4 * fitted.uncertainty / scale
+        assert fitted.uncertainty < 0.1 * fitted.value
 
 
 def test_smoothed_and_noiseless_spectra_tell_nothing() -> None:

@@ -15,7 +15,7 @@ COUNTS = RNG.integers(0, 100, (5, 4, 30)).astype(np.uint16)
 AXIS = EnergyAxis(0.1, 0.05, 30)
 
 
-def test_own_axis_changes_nothing() -> None:
+def test_rebinning_to_the_same_axis_changes_nothing() -> None:
     np.testing.assert_allclose(rebin(COUNTS, AXIS, AXIS.edges_kev), COUNTS, rtol=1e-6)
 
 
@@ -34,8 +34,8 @@ def test_counts_and_mean_energy_are_kept_when_all_is_covered(gain: float, zero: 
 def test_cumulative_counts_at_shared_borders_are_kept() -> None:
     edges = np.array([0.0, 0.33, 1.0, 2.5, 3.0])
     moved = rebin(COUNTS, AXIS, edges)
-    own = np.concatenate([[0.0], np.cumsum(COUNTS[2, 1])])
-    np.testing.assert_allclose(moved[2, 1], np.diff(np.interp(edges, AXIS.edges_kev, own)), rtol=1e-5)
+    cumulative = np.concatenate([[0.0], np.cumsum(COUNTS[2, 1])])
+    np.testing.assert_allclose(moved[2, 1], np.diff(np.interp(edges, AXIS.edges_kev, cumulative)), rtol=1e-5)
 
 
 def test_outside_the_record_there_is_nothing() -> None:

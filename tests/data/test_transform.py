@@ -18,8 +18,8 @@ def test_known_values() -> None:
 def test_normalised_lies_between_zero_and_one_and_keeps_the_order(counts: np.ndarray) -> None:
     values = normalised_log_log_root(counts)
     assert np.all((values >= 0) & (values <= 1))
-    own, other = np.sort(counts, axis=1), np.sort(values, axis=1)
-    np.testing.assert_allclose(normalised_log_log_root(own), other)
+    ordered_counts, ordered_values = np.sort(counts, axis=1), np.sort(values, axis=1)
+    np.testing.assert_allclose(normalised_log_log_root(ordered_counts), ordered_values)
 
 
 def test_negative_counts_are_zero() -> None:

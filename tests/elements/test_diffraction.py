@@ -37,8 +37,8 @@ def detector_counts(
     for order, (name, area) in enumerate(FAMILIES.items()):
         symbol, _, shell = name.partition("_")
         energy, rate = family_lines(symbol, shell, 40.0)
-        seen = rate * np.exp(-8.0 * number / energy**3)
-        peaks = peak_counts(axis, energy, area * seen / rate.sum(), resolution_fwhm_kev(energy, noise, FANO))
+        weights = rate * np.exp(-8.0 * number / energy**3)
+        peaks = peak_counts(axis, energy, area * weights / rate.sum(), resolution_fwhm_kev(energy, noise, FANO))
         # ratios of the detectors change with the paint, too
         amount = 0.5 + 0.5 * np.cos(3.0 * place[order % 2] + order) + 0.1 * number * place[1 - order % 2]
         expected += amount[..., None] * peaks
@@ -89,9 +89,9 @@ def test_what_all_pixels_have_in_one_detector_is_the_instrument() -> None:
 
 
 def test_one_detector_costs_nothing() -> None:
-    seen = survey(detectors(4, {})[0])
-    assert prepare_fit(seen, AXES[0], families=["Fe_K"], engine="fixed").diffraction is None
-    assert "diffraction" not in fit_elements(seen.scan, families=["Fe_K"], engine="fixed").stacks
+    surveyed = survey(detectors(4, {})[0])
+    assert prepare_fit(surveyed, AXES[0], families=["Fe_K"], engine="fixed").diffraction is None
+    assert "diffraction" not in fit_elements(surveyed.scan, families=["Fe_K"], engine="fixed").stacks
 
 
 def test_changed_counts_are_not_compared_with_what_they_were() -> None:
@@ -107,9 +107,9 @@ def test_maps_and_findings_survive_in_results(tmp_path: Path) -> None:
     results = up.plan(scan, settings).run()
     assert any("diffraction" in alert for alert in results.alerts)
     write_results(tmp_path, results)
-    kept: Results = read_results(tmp_path)
-    np.testing.assert_array_equal(kept.diffraction, results.diffraction)
-    assert kept.alerts == results.alerts
+    stored: Results = read_results(tmp_path)
+    np.testing.assert_array_equal(stored.diffraction, results.diffraction)
+    assert stored.alerts == results.alerts
 
 
 @pytest.mark.skipif(not AURORA.exists(), reason="the measured scan is not here")
@@ -119,6 +119,6 @@ def test_a_measured_scan_has_nickel_of_the_instrument() -> None:
     assert compared is not None
     (note,) = (note for note in compared.notes if "7.4" in note or "7.5" in note)
     assert "detector 19511" in note
-    maps, _, where = compared([np.asarray(detector.counts) for detector in scan.detectors])
+    maps, _, mask = compared([np.asarray(detector.counts) for detector in scan.detectors])
     assert np.isfinite(maps).all()
-    assert where.mean() < 1e-3
+    assert mask.mean() < 1e-3

@@ -34,8 +34,8 @@ INSTRUMENT = Instrument(
 def lines_of(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     symbol, shell = name.split("_")
     energy, rate = family_lines(symbol, shell, 40.0)
-    seen = rate * efficiency(INSTRUMENT.detector, energy)
-    return energy, seen / seen.sum()
+    detected = rate * efficiency(INSTRUMENT.detector, energy)
+    return energy, detected / detected.sum()
 
 
 def spectrum_of(areas: dict[str, float], scatter: float = 2000.0) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ def test_the_families_are_found() -> None:
     assert set(areas) == set(maps.lines)
 
 
-def test_overlapping_families_are_told_apart() -> None:
+def test_overlapping_families_are_separated() -> None:
     arsenic = fit_elements(poisson_scan({"As_K": 3000.0, "Cu_K": 3000.0}), instrument=INSTRUMENT)
     lead = fit_elements(poisson_scan({"Pb_L": 3000.0, "Cu_K": 3000.0}), instrument=INSTRUMENT)
     both = fit_elements(poisson_scan({"Pb_L": 3000.0, "As_K": 3000.0, "Cu_K": 500.0}), instrument=INSTRUMENT)
@@ -129,10 +129,10 @@ def test_the_anodes_lines_are_no_element() -> None:
 def test_blocks_do_not_change_the_result() -> None:
     scan = poisson_scan(AREAS, shape=(12, 7))
     cut = Scan(scan.counts.rechunk((5, 7, -1)), AXIS)
-    one = fit_elements(scan, instrument=INSTRUMENT)
-    other = fit_elements(cut, instrument=INSTRUMENT)
-    assert one.lines == other.lines
-    np.testing.assert_allclose(one.area, other.area, rtol=1e-5, atol=1e-3)
+    in_blocks = fit_elements(scan, instrument=INSTRUMENT)
+    rechunked = fit_elements(cut, instrument=INSTRUMENT)
+    assert in_blocks.lines == rechunked.lines
+    np.testing.assert_allclose(in_blocks.area, rechunked.area, rtol=1e-5, atol=1e-3)
 
 
 def test_pixels_without_an_answer_are_nan() -> None:
@@ -145,10 +145,10 @@ def test_pixels_without_an_answer_are_nan() -> None:
     assert [tuple(place) for place in np.argwhere(is_missing)] == [(0, 0), (1, 1), (2, 2), (3, 3)]
 
 
-def test_progress_is_told() -> None:
-    seen: list[tuple[int, int]] = []
-    fit_elements(poisson_scan(AREAS), instrument=INSTRUMENT, progress=lambda done, rows: seen.append((done, rows)))
-    assert seen[-1] == (30, 30)
+def test_progress_is_reported() -> None:
+    steps: list[tuple[int, int]] = []
+    fit_elements(poisson_scan(AREAS), instrument=INSTRUMENT, progress=lambda done, rows: steps.append((done, rows)))
+    assert steps[-1] == (30, 30)
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:
@@ -187,8 +187,8 @@ def test_both_engines_agree_on_a_real_scan(detector: str) -> None:
     pytest.importorskip("PyMca5", reason="PyMca is not installed")
     with np.load(AURORA) as arrays:
         raw = Scan(arrays[detector], name=detector)
-    found = calibrate(raw)
-    scan, instrument = with_calibration(raw, found), calibrated_instrument(raw, found)
+    calibration = calibrate(raw)
+    scan, instrument = with_calibration(raw, calibration), calibrated_instrument(raw, calibration)
     ours = fit_elements(scan, instrument=instrument)
     theirs = fit_elements(scan, families=ours.lines, instrument=instrument, engine="pymca")
     for name in ("Ca_K", "Ti_K", "Fe_K", "Cu_K", "Hg_L", "Pb_L"):

@@ -36,7 +36,7 @@ def spectrum(background: float = 2e6, **counts: float) -> np.ndarray:
 
 
 def against(*expected: np.ndarray, anode: str = "Rh", voltage_kv: float = 40.0) -> list[set[str]]:
-    """Return the groups that each spectrum of a scan speaks against."""
+    """Return the groups that the lines of each spectrum exclude."""
     evidence, shown = judged(*expected, anode=anode, voltage_kv=voltage_kv)
     return named(evidence, evidence(shown))
 
@@ -54,9 +54,9 @@ def named(evidence: LineEvidence, answers: np.ndarray) -> list[set[str]]:
 def judged(*expected: np.ndarray, anode: str = "Rh", voltage_kv: float = 40.0) -> tuple[LineEvidence, Evidence]:
     counts = np.random.default_rng(5).poisson(np.stack(expected))
     machine = Instrument(tube=Tube(anode=anode, voltage_kv=voltage_kv), detector=Detector(noise_fwhm_kev=0.09))
-    seen = survey(Scan(counts[None]))
-    fit = plan_all_families(seen, AXIS, machine, peaks=False)
-    return line_evidence(GROUPS, fit, seen, AXIS, machine, voltage_known=True), fit(counts)
+    surveyed = survey(Scan(counts[None]))
+    fit = plan_all_families(surveyed, AXIS, machine, peaks=False)
+    return line_evidence(GROUPS, fit, surveyed, AXIS, machine, voltage_known=True), fit(counts)
 
 
 def test_lines_under_anothers_do_not_excuse_those_that_are_missing() -> None:
@@ -94,7 +94,7 @@ def test_a_line_of_few_counts_is_evidence() -> None:
     assert sum("mercury" in groups for groups in judged) <= 2
 
 
-def test_the_anodes_own_line_is_evidence_only_where_it_exceeds_the_scatter() -> None:
+def test_a_line_of_the_anode_is_evidence_only_where_it_exceeds_the_scatter() -> None:
     scattered = [spectrum(background=size, Cu_K=0.02 * size, Ca_K=1e5) for size in (5e5, 1e6, 2e6)]
     green = spectrum(background=1e6, Cu_K=2e5, Ca_K=1e5)
     *paper, painted = against(*scattered, green, anode="Cu")
@@ -110,7 +110,7 @@ def test_a_strong_line_proves_its_element_and_no_other() -> None:
     cinnabar = spectrum(background=2e5, Pb_L=1e5, Hg_L=5e4, Ca_K=1e5)
     assert proven(earth)[0] == {"copper"}
     assert proven(lead, cinnabar) == [set(), {"mercury"}]
-    assert proven(spectrum(background=2e5, Ca_K=1e5, Cu_K=200.0))[0] == set()  # seen, and not beyond doubt
+    assert proven(spectrum(background=2e5, Ca_K=1e5, Cu_K=200.0))[0] == set()  # visible, but not certain
 
 
 def test_an_area_adds_to_the_odds_as_far_as_it_tells() -> None:
@@ -137,8 +137,8 @@ def test_of_an_anode_that_is_not_known_silver_proves_nothing() -> None:
     evidence, shown = judged(leaf)
     assert named(evidence, evidence.proves(shown)) == [{"silver"}]
     unknown = SimpleNamespace(names=("Cu_K", "Ag_K"), n_source=0)
-    seen = survey(Scan(leaf[None, None].astype(int)))
-    of_anode = line_evidence(GROUPS, cast(VariableFit, unknown), seen, AXIS).of_anode
+    surveyed = survey(Scan(leaf[None, None].astype(int)))
+    of_anode = line_evidence(GROUPS, cast(VariableFit, unknown), surveyed, AXIS).of_anode
     assert [group for group, may in zip(("copper", "silver"), of_anode, strict=True) if may] == ["silver"]
 
 

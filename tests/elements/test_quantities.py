@@ -67,7 +67,7 @@ def held(result: Array, truth: Array) -> NDArray[np.bool_]:
 
 def test_thick_paints_are_recovered_under_an_instrument_that_is_not_quite_known() -> None:
     paints = [{"vermilion": 1.0, "lead_white": 1.0}, {"zinc_white": 1.0, "lead_white": 0.3}, {"malachite": 1.0}]
-    layers = [Paint(one).layer(3000.0) for one in paints]
+    layers = [Paint(paint).layer(3000.0) for paint in paints]
     real = INSTRUMENT.model_copy(
         update={
             "tube": Tube(anode="Rh", voltage_kv=42.0, line_factor=1.1),
@@ -77,7 +77,9 @@ def test_thick_paints_are_recovered_under_an_instrument_that_is_not_quite_known(
     area, sigma, scatter = areas_of([Stratigraphy((layer,)) for layer in layers], real)
     model = Quantifier(FAMILIES, area, sigma, scatter, INSTRUMENT, AXIS, n_hypotheses=48)
     result = model(area, sigma, scatter)
-    truth = 100.0 * np.asarray([[layer.mass_fractions.get(one, 0.0) for one in model.elements] for layer in layers])
+    truth = 100.0 * np.asarray(
+        [[layer.mass_fractions.get(element, 0.0) for element in model.elements] for layer in layers]
+    )
     assert held(result, truth).all()
     present = truth > 2.0
     assert np.median(np.abs(np.log(result[..., 0][present] / truth[present]))) < 0.2
@@ -86,7 +88,7 @@ def test_thick_paints_are_recovered_under_an_instrument_that_is_not_quite_known(
     assert any("relative" in note for note in model.notes)
 
 
-def test_a_pixel_between_the_classes_has_its_own_composition() -> None:
+def test_a_pixel_between_the_classes_has_a_composition_in_between() -> None:
     layers = [Paint({"vermilion": share, "lead_white": 1.0 - share}).layer(2000.0) for share in (0.2, 0.3, 0.4)]
     area, sigma, scatter = areas_of([Stratigraphy((layer,)) for layer in layers], INSTRUMENT)
     model = Quantifier(FAMILIES, area[[1]], sigma[[1]], scatter[[1]], INSTRUMENT, AXIS, n_hypotheses=24)
@@ -155,7 +157,7 @@ def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:
     area, sigma, scatter = areas_of([Stratigraphy((layer,))], INSTRUMENT, names[:4], 1e6)
     area, sigma = np.hstack([area, [[5.0, -3.0]]]), np.hstack([sigma, [[20.0, 20.0]]])
     model = Quantifier(names, area, sigma, scatter, INSTRUMENT, AXIS, n_hypotheses=48)
-    areas, sigmas, scatters, seconds = (np.repeat(one, 48, axis=0) for one in (area, sigma, scatter, np.ones(1)))
+    areas, sigmas, scatters, seconds = (np.repeat(values, 48, axis=0) for values in (area, sigma, scatter, np.ones(1)))
 
     def weights() -> Array:
         return model._solve(areas, sigmas, scatters, seconds, np.arange(48)).weight
@@ -313,17 +315,17 @@ def test_what_cannot_be_computed_is_refused(standard: Scan) -> None:
 
 
 def test_the_command_line_refuses_before_it_reads(tmp_path: Path) -> None:
-    def said(*arguments: str) -> str:
+    def output_of(*arguments: str) -> str:
         done = CliRunner().invoke(app, list(arguments))
         assert done.exit_code != 0
         return " ".join(done.output.split())
 
-    assert "has no scale" in said("elements", "none.h5", "--quantities", "ug_cm2")
-    assert "is not LOW-HIGH" in said("elements", "none.h5", "--quantities", "surface", "--thickness", "9")
-    assert "none are asked for. Add --quantities" in said("elements", "none.h5", "--thickness", "20-100")
-    assert "none are asked for. Add --quantities" in said("elements", "none.h5", "--matrix", "oxides")
-    assert "--standard and --composition together" in said("calibrate", "--standard", "none.spx")
-    assert "110 % in all" in said("calibrate", "--standard", "none.spx", "--composition", "SiO2 60, CaO 50")
+    assert "has no scale" in output_of("elements", "none.h5", "--quantities", "ug_cm2")
+    assert "is not LOW-HIGH" in output_of("elements", "none.h5", "--quantities", "surface", "--thickness", "9")
+    assert "none are asked for. Add --quantities" in output_of("elements", "none.h5", "--thickness", "20-100")
+    assert "none are asked for. Add --quantities" in output_of("elements", "none.h5", "--matrix", "oxides")
+    assert "--standard and --composition together" in output_of("calibrate", "--standard", "none.spx")
+    assert "110 % in all" in output_of("calibrate", "--standard", "none.spx", "--composition", "SiO2 60, CaO 50")
 
 
 def test_calibrate_writes_the_scale(standard: Scan, tmp_path: Path) -> None:
@@ -352,7 +354,7 @@ def test_a_standard_without_its_lines_leaves_no_instrument_file(standard: Scan, 
 
 def test_a_composition_in_fractions_of_one_is_noticed(standard: Scan, tmp_path: Path) -> None:
     save_scan(standard, tmp_path / "glass.h5")
-    fractions = re.sub(r"[0-9.]+(?=,|$)", lambda own: f"{float(own.group()) / 100:.5f}", GLASS)
+    fractions = re.sub(r"[0-9.]+(?=,|$)", lambda number: f"{float(number.group()) / 100:.5f}", GLASS)
     command = ["calibrate", "--standard", str(tmp_path / "glass.h5"), "--composition", fractions, "--json"]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "scaled.toml")])
     assert done.exit_code == 0, done.output

@@ -70,8 +70,8 @@ def test_elements_lines_and_shells_can_be_chosen() -> None:
     assert fit_elements(scan, families=["Pb", "Hg_L"], instrument=INSTRUMENT).lines == ("Pb_L", "Pb_M", "Hg_L")
     shells = fit_elements(scan, families=["Pb_L3", "Pb_L2"], instrument=INSTRUMENT)
     assert shells.lines == ("Pb_L3", "Pb_L2")
-    whole = fit_elements(scan, families=["Pb_L"], instrument=INSTRUMENT)["Pb_L"].item()
-    assert 0.5 < shells["Pb_L3"].item() / whole < 0.95
+    family_area = fit_elements(scan, families=["Pb_L"], instrument=INSTRUMENT)["Pb_L"].item()
+    assert 0.5 < shells["Pb_L3"].item() / family_area < 0.95
     changed = fit_elements(scan, add=["Bi_L"], drop=["Hg"], instrument=INSTRUMENT).lines
     assert "Bi_L" in changed
     assert not any(name.startswith("Hg") for name in changed)
@@ -96,8 +96,8 @@ def test_hardness_is_the_ratio_of_the_lines() -> None:
     counts = np.asarray(emission.line_photons) * efficiency(DETECTOR, energy)
     alpha = lead & (np.abs(energy - 10.5) < 0.3)
     true = np.log(counts[:, lead & ~alpha].sum(axis=1) / counts[:, alpha].sum(axis=1))
-    spectra = [Spectrum(np.round(rendered_one(one)), AXIS) for one in (bare, covered)]
-    fits = [fit_spectrum(one, instrument=INSTRUMENT) for one in spectra]
+    spectra = [Spectrum(np.round(rendered_one(stratigraphy)), AXIS) for stratigraphy in (bare, covered)]
+    fits = [fit_spectrum(spectrum, instrument=INSTRUMENT) for spectrum in spectra]
     (first, first_sigma), (second, second_sigma) = (
         (fit.families["Pb_L"].hardness, fit.families["Pb_L"].hardness_sigma) for fit in fits
     )

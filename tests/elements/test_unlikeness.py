@@ -55,19 +55,19 @@ def scored(scan: Scan, known: Sequence[str], fit: VariableFit, instrument: Instr
 def test_an_element_that_no_pigment_of_the_palette_carries_stands_out(
     scan: Scan, fit: VariableFit, elio: Instrument
 ) -> None:
-    found = scored(scan, known_families(PAINTS[:-1]), fit, elio)
-    assert found.unlike[-1].all()
-    assert not found.unlike[:-1].any()
+    results = scored(scan, known_families(PAINTS[:-1]), fit, elio)
+    assert results.unlike[-1].all()
+    assert not results.unlike[:-1].any()
     lines = np.concatenate([family_lines("Cd", shell, 40.0)[0] for shell in ("K", "L")])
-    assert np.abs(found.map("peak_kev")[-1][:, None] - lines).min(axis=1).max() < 0.15
-    assert found.unlike_share == pytest.approx(20 / 118)
+    assert np.abs(results.map("peak_kev")[-1][:, None] - lines).min(axis=1).max() < 0.15
+    assert results.unlike_share == pytest.approx(20 / 118)
 
 
 def test_what_the_library_holds_is_not_unlike(scan: Scan, fit: VariableFit, elio: Instrument) -> None:
-    found = scored(scan, known_families(), fit, elio)
-    assert not found.unlike.any()
-    assert np.isnan(found.map("unlikeness")[0, :2]).all()
-    assert np.isfinite(found.map("unlikeness")).sum() == np.prod(found.shape) - 2
+    results = scored(scan, known_families(), fit, elio)
+    assert not results.unlike.any()
+    assert np.isnan(results.map("unlikeness")[0, :2]).all()
+    assert np.isfinite(results.map("unlikeness")).sum() == np.prod(results.shape) - 2
 
 
 def test_scores_do_not_depend_on_blocks(scan: Scan, fit: VariableFit, elio: Instrument) -> None:

@@ -9,10 +9,10 @@ NUMBERS = re.compile(rb"-?\d+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
 NAMES = re.compile(rb"[A-Za-z_][A-Za-z_-]{2,}")
 ODD_NUMBERS = [b"0", b"-1", b"1", b"2", b"65536", b"4294967295", b"99999999999", b"9" * 30, b"1e308", b"1e-300"]
 ODD_NUMBERS += [b"nan", b"inf", b"-inf", b"0x10", b"1_000", b"", b"one", b"\xff", "٣".encode()]
-ODD_BYTES = [struct.pack("<I", own) for own in (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 100_000)]
-ODD_BYTES += [struct.pack(">I", own) for own in (1, 0x7FFFFFFF, 100_000)]
-ODD_BYTES += [struct.pack("<Q", own) for own in (1 << 31, 1 << 40, 1 << 62, (1 << 64) - 1)]
-ODD_BYTES += [struct.pack("<d", own) for own in (float("nan"), float("inf"), -1.0, 1e300)]
+ODD_BYTES = [struct.pack("<I", value) for value in (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 100_000)]
+ODD_BYTES += [struct.pack(">I", value) for value in (1, 0x7FFFFFFF, 100_000)]
+ODD_BYTES += [struct.pack("<Q", value) for value in (1 << 31, 1 << 40, 1 << 62, (1 << 64) - 1)]
+ODD_BYTES += [struct.pack("<d", value) for value in (float("nan"), float("inf"), -1.0, 1e300)]
 HEADS = (64, 600, 4096, 10**9)
 
 
@@ -37,9 +37,9 @@ def _huge_number(data: st.DataObject, content: bytearray) -> None:
 
 
 def _swapped_name(data: st.DataObject, content: bytearray) -> None:
-    found = sorted(set(NAMES.findall(bytes(content[:20_000]))))
-    if found:
-        _replace(data, content, NAMES, data.draw(st.sampled_from(found)))
+    names = sorted(set(NAMES.findall(bytes(content[:20_000]))))
+    if names:
+        _replace(data, content, NAMES, data.draw(st.sampled_from(names)))
 
 
 def _replace(data: st.DataObject, content: bytearray, pattern: "re.Pattern[bytes]", odd: bytes) -> None:
@@ -70,25 +70,25 @@ DAMAGES = (_changed_bytes, _huge_bytes, _huge_number, _swapped_name, _moved_piec
 
 def damaged(data: st.DataObject, content: bytes) -> bytes:
     """Return the content after one to four kinds of damage."""
-    own = bytearray(content)
+    result = bytearray(content)
     for damage in data.draw(st.lists(st.sampled_from(DAMAGES), min_size=1, max_size=4)):
-        if own:
-            damage(data, own)
-    return bytes(own)
+        if result:
+            damage(data, result)
+    return bytes(result)
 
 
 def damaged_folder(data: st.DataObject, files: dict[str, bytes]) -> dict[str, bytes]:
     """Return the files of a folder (by name) after damage to one or two, a loss, or a swap of their names."""
-    own = dict(files)
-    for name in data.draw(st.lists(st.sampled_from(sorted(own)), min_size=1, max_size=2, unique=True)):
-        what = data.draw(st.sampled_from(["damage", "damage", "damage", "loss", "swap", "empty"]))
-        if what == "damage":
-            own[name] = damaged(data, own[name])
-        elif what == "loss":
-            del own[name]
-        elif what == "swap":
-            other = data.draw(st.sampled_from(sorted(own)))
-            own[name], own[other] = own[other], own[name]
+    result = dict(files)
+    for name in data.draw(st.lists(st.sampled_from(sorted(result)), min_size=1, max_size=2, unique=True)):
+        kind = data.draw(st.sampled_from(["damage", "damage", "damage", "loss", "swap", "empty"]))
+        if kind == "damage":
+            result[name] = damaged(data, result[name])
+        elif kind == "loss":
+            del result[name]
+        elif kind == "swap":
+            other = data.draw(st.sampled_from(sorted(result)))
+            result[name], result[other] = result[other], result[name]
         else:
-            own[name] = b""
-    return own
+            result[name] = b""
+    return result

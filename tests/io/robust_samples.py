@@ -109,8 +109,8 @@ def _ripple_raw(folder: Path) -> str:
 def _emsa(folder: Path) -> str:
     axis = {"name": "Energy", "size": 16, "offset": 0.0, "scale": 0.02, "units": "keV", "navigate": False}
     metadata = {"General": {"title": "a"}, "Signal": {"signal_type": "EDS"}}
-    whole = {"data": CUBE[0, 0].astype(float), "axes": [axis], "metadata": metadata, "original_metadata": {}}
-    pytest.importorskip("rsciio.msa").file_writer(str(folder / "a.msa"), whole, encoding="latin-1")
+    signal = {"data": CUBE[0, 0].astype(float), "axes": [axis], "metadata": metadata, "original_metadata": {}}
+    pytest.importorskip("rsciio.msa").file_writer(str(folder / "a.msa"), signal, encoding="latin-1")
     return "a.msa"
 
 
@@ -223,4 +223,4 @@ MAKERS: dict[str, Maker] = {
     "pdz 25": _real("pdz25_example.pdz"),
     "bcf": _real("over16bit.bcf"),
     "bcf packed": _real("16x16_12bit_packed_8bit.bcf"),
-} | {name.replace("_", " "): _single(own) for name, own in WRITERS.items()}
+} | {name.replace("_", " "): _single(writer) for name, writer in WRITERS.items()}

@@ -26,7 +26,7 @@ def read_whole(location: str) -> int:
     n_scan = 0
     for scan in io.load_all(location):
         counts = scan.counts
-        places = [*islice(np.ndindex(*counts.numblocks), MOST_BLOCKS), tuple(own - 1 for own in counts.numblocks)]
+        places = [*islice(np.ndindex(*counts.numblocks), MOST_BLOCKS), tuple(count - 1 for count in counts.numblocks)]
         for place in places:
             counts.blocks[place].compute(scheduler="synchronous")
         _ = scan.live_time_s, scan.real_time_s, scan.axis, scan.present, scan.notes, str(scan.metadata)
@@ -38,7 +38,7 @@ def read_whole(location: str) -> int:
 def resident_bytes(line: str) -> int:
     """Memory of this process: VmRSS (now), VmHWM (peak since it was set back), VmSize (addresses)."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(next(own for own in status.splitlines() if own.startswith(line)).split()[1])
+    return 1024 * int(next(entry for entry in status.splitlines() if entry.startswith(line)).split()[1])
 
 
 def example(location: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ COUNTS = np.random.default_rng(3).integers(0, 90, (4, 64))
 
 def rtx_text(spectra: Counts = COUNTS, gains: tuple[float, ...] = (0.02,) * 4) -> str:
     """An ARTAX project: spectra in nested folders, each with its times, axis and a result."""
-    one = """<ClassInstance Type="TRTSpectrum" Name="point {number}"><TRTHeaderedClass>
+    template = """<ClassInstance Type="TRTSpectrum" Name="point {number}"><TRTHeaderedClass>
 <ClassInstance Type="TRTSpectrumHardwareHeader">
 <RealTime>3000</RealTime><LifeTime>{live}</LifeTime></ClassInstance>
 <ClassInstance Type="TRTGeneratorHeader"><HighVoltage>40</HighVoltage></ClassInstance></TRTHeaderedClass>
@@ -18,8 +18,10 @@ def rtx_text(spectra: Counts = COUNTS, gains: tuple[float, ...] = (0.02,) * 4) -
 <CalibLin>{gain}</CalibLin></ClassInstance><Channels>{channels}</Channels>
 <ClassInstance Type="TRTResult" Name="Results"><Result><Atom>14</Atom></Result></ClassInstance></ClassInstance>"""
     inner = "\n".join(
-        one.format(number=place + 1, live=1000 + place, size=len(own), gain=gain, channels=",".join(map(str, own)))
-        for place, (own, gain) in enumerate(zip(spectra, gains, strict=True))
+        template.format(
+            number=place + 1, live=1000 + place, size=len(spectrum), gain=gain, channels=",".join(map(str, spectrum))
+        )
+        for place, (spectrum, gain) in enumerate(zip(spectra, gains, strict=True))
     )
     return (
         '<?xml version="1.0" encoding="WINDOWS-1252" standalone="yes"?>\n<TRTProject>'
@@ -56,9 +58,11 @@ def iaea_text(counts: Counts = COUNTS[0], energies: str = "$MCA_CAL:\n3\n-0.1 0.
 def spec_text(spectra: Counts = COUNTS, calibration: str = "-0.1 0.02 0", head: str = "#F a.mca\n#D Sun\n\n") -> str:
     """A SPEC file: a scan with one spectrum each, its counts over several lines."""
     text = head
-    for place, own in enumerate(spectra):
-        lines = "\\\n".join(" ".join(map(str, own[start : start + 16])) + " " for start in range(0, len(own), 16))
-        text += f"#S {place + 1} a title\n#D Sun\n#@MCA %16C\n#@CHANN {len(own)} 0 {len(own) - 1} 1\n"
+    for place, spectrum in enumerate(spectra):
+        lines = "\\\n".join(
+            " ".join(map(str, spectrum[start : start + 16])) + " " for start in range(0, len(spectrum), 16)
+        )
+        text += f"#S {place + 1} a title\n#D Sun\n#@MCA %16C\n#@CHANN {len(spectrum)} 0 {len(spectrum) - 1} 1\n"
         text += f"#@CTIME 10 {8 + place} 9\n#@CALIB {calibration}\n@A {lines}\n\n"
     return text
 

@@ -33,7 +33,7 @@ SFS_HEAD = 0x118
 
 def others_map(path: Path) -> dict[str, Any]:
     reader = pytest.importorskip("rsciio.bruker").file_reader
-    return next(own for own in reader(str(path)) if own["data"].ndim == 3)
+    return next(signal for signal in reader(str(path)) if signal["data"].ndim == 3)
 
 
 def place_of(path: Path, name: str) -> int:
@@ -43,9 +43,9 @@ def place_of(path: Path, name: str) -> int:
 
 
 def changed(path: Path, tmp_path: Path, place: int, content: bytes) -> Path:
-    whole = bytearray(path.read_bytes())
-    whole[place : place + len(content)] = content
-    (tmp_path / "changed.bcf").write_bytes(whole)
+    file_content = bytearray(path.read_bytes())
+    file_content[place : place + len(content)] = content
+    (tmp_path / "changed.bcf").write_bytes(file_content)
     return tmp_path / "changed.bcf"
 
 
@@ -60,7 +60,9 @@ def test_bcf_as_rosettasciio_reads_it(name: str) -> None:
         assert scan.step_mm[0] == pytest.approx(other["axes"][0]["scale"] / 1000)
 
 
-@pytest.mark.parametrize("name", [own for own in SAMPLES if own != "bcf-edx-ebsd.bcf"])  # that was stopped midway
+@pytest.mark.parametrize(
+    "name", [sample_name for sample_name in SAMPLES if sample_name != "bcf-edx-ebsd.bcf"]
+)  # that was stopped midway
 def test_bcf_sum_is_the_sum_spectrum_that_the_file_holds_but_for_its_last_moment(name: str) -> None:
     path = sample(name)
     total = bcf._sum_spectrum(bcf._database(Container(path)), 0, path).counts
@@ -71,10 +73,10 @@ def test_bcf_sum_is_the_sum_spectrum_that_the_file_holds_but_for_its_last_moment
 
 def test_bcf_row_by_row_is_bcf_at_once() -> None:
     cube: Any = bcf.read(sample("bcf_v2_50x50px.bcf"), None, None)[0].counts
-    whole = cube.compute()
-    rows = np.concatenate([cube[row : row + 1].compute() for row in range(whole.shape[0])])
-    np.testing.assert_array_equal(rows, whole)
-    np.testing.assert_array_equal(cube[7:9, 3:5].compute(), whole[7:9, 3:5])
+    counts = cube.compute()
+    rows = np.concatenate([cube[row : row + 1].compute() for row in range(counts.shape[0])])
+    np.testing.assert_array_equal(rows, counts)
+    np.testing.assert_array_equal(cube[7:9, 3:5].compute(), counts[7:9, 3:5])
 
 
 def test_bcf_travels_to_other_processes() -> None:
@@ -85,12 +87,12 @@ def test_bcf_travels_to_other_processes() -> None:
 
 def test_bcf_without_the_fast_unpacker(monkeypatch: pytest.MonkeyPatch) -> None:
     path = sample("16x16_12bit_packed_8bit.bcf")
-    whole = io.load(path).counts.compute()
+    counts = io.load(path).counts.compute()
     monkeypatch.setattr(bcf, "_unpacker", bcf._slow_unpacker)
-    np.testing.assert_array_equal(io.load(path).counts.compute(), whole)
+    np.testing.assert_array_equal(io.load(path).counts.compute(), counts)
 
 
-def test_bcf_times_are_the_files_own() -> None:
+def test_bcf_times_are_those_of_the_file() -> None:
     scan = io.load(sample("bcf-edx-ebsd.bcf"))
     assert scan.real_time_s is not None
     assert np.nanmedian(scan.real_time_s) == pytest.approx(5.6e-3, rel=0.02)
@@ -111,12 +113,12 @@ def test_bcf_live_time_is_a_share_of_the_real_time() -> None:
 
 def test_bcf_photographs() -> None:
     path = sample("bcf_v2_50x50px.bcf")
-    photographs = {own.name: own.pixels for own in bcf.read_photographs(path)}
+    photographs = {photograph.name: photograph.pixels for photograph in bcf.read_photographs(path)}
     reader = pytest.importorskip("rsciio.bruker").file_reader
-    others = [own["data"] for own in reader(str(path)) if own["data"].ndim == 2]
-    assert [own.shape for own in photographs.values()] == [(50, 50), (825, 1100)]
-    for own, other in zip(photographs.values(), others, strict=True):
-        np.testing.assert_array_equal(own, other)
+    expected = [signal["data"] for signal in reader(str(path)) if signal["data"].ndim == 2]
+    assert [pixels.shape for pixels in photographs.values()] == [(50, 50), (825, 1100)]
+    for pixels, reference in zip(photographs.values(), expected, strict=True):
+        np.testing.assert_array_equal(pixels, reference)
 
 
 def test_bcf_colours_are_turned_to_red_green_blue() -> None:
@@ -127,17 +129,17 @@ def test_bcf_colours_are_turned_to_red_green_blue() -> None:
 def test_bcf_of_two_detectors_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
     # No file with two maps is at hand: the one map is shown twice, as a container with two would show them.
     path = sample("over16bit.bcf")
-    one = io.load(path).counts.compute()
+    counts = io.load(path).counts.compute()
     opened, total = Container.__init__, bcf._sum_spectrum
 
-    def twice(self: Container, own: Path) -> None:
-        opened(self, own)
+    def twice(self: Container, source: Path) -> None:
+        opened(self, source)
         self.files["EDSDatabase/SpectrumData1"] = self.files[MAP]
 
     monkeypatch.setattr(Container, "__init__", twice)
-    monkeypatch.setattr(bcf, "_sum_spectrum", lambda database, _, own: total(database, 0, own))
+    monkeypatch.setattr(bcf, "_sum_spectrum", lambda database, _, source: total(database, 0, source))
     assert [scan.name for scan in io.load_all(path)] == ["over16bit_0", "over16bit_1"]
-    np.testing.assert_allclose(io.load(path).counts.compute(), 2.0 * one)
+    np.testing.assert_allclose(io.load(path).counts.compute(), 2.0 * counts)
 
 
 def test_bcf_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

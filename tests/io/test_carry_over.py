@@ -15,7 +15,7 @@ from underpaint.display.report import write_report
 from underpaint.errors import OutputError
 from underpaint.io.results.sidecars import GENERATED_NAMES, copy_sidecars
 
-OWN = {
+USER_FILES = {
     "regions.json": '{"regions": []}',
     "regions/red.png": "mask",
     "photograph.jpg": "picture",
@@ -35,22 +35,22 @@ def finished(target: Path, shape: tuple[int, int] = (4, 3)) -> Path:
     return target
 
 
-def add_own(folder: Path, more: str = "") -> None:
-    for name, text in OWN.items():
+def add_user_files(folder: Path, more: str = "") -> None:
+    for name, text in USER_FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text + more)
     (folder / "notes.txt").write_text("mine" + more)
 
 
-def own_of(folder: Path) -> dict[str, str]:
-    return {name: (folder / name).read_text() for name in OWN if (folder / name).is_file()}
+def user_files_of(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text() for name in USER_FILES if (folder / name).is_file()}
 
 
 def test_replaced_results_keep_regions_and_photograph(tmp_path: Path) -> None:
     folder = finished(tmp_path / "out")
-    add_own(folder)
+    add_user_files(folder)
     (folder / "report.html").write_text("old")
-    assert own_of(finished(folder)) == OWN
+    assert user_files_of(finished(folder)) == USER_FILES
     assert (folder / "notes.txt").read_text() == "mine"
     assert not (folder / "report.html").exists()
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
@@ -76,22 +76,22 @@ def test_a_region_drawn_while_results_are_made_anew_stays(tmp_path: Path) -> Non
     with io.result_folder(folder, overwrite=True) as place:
         write_maps(place.path, (4, 3))
         assert copy_sidecars(place.earlier, place.path) is None
-        add_own(folder)
-    assert own_of(folder) == OWN
+        add_user_files(folder)
+    assert user_files_of(folder) == USER_FILES
 
 
 def test_what_lies_on_maps_of_another_size_is_put_aside(tmp_path: Path) -> None:
     folder = finished(tmp_path / "out")
-    add_own(folder)
+    add_user_files(folder)
     finished(folder, (5, 3))
-    assert own_of(folder) == {}
-    assert own_of(folder / "earlier_4x3") == OWN
+    assert user_files_of(folder) == {}
+    assert user_files_of(folder / "earlier_4x3") == USER_FILES
     assert (folder / "notes.txt").read_text() == "mine"
     finished(folder)
-    add_own(folder, " again")
+    add_user_files(folder, " again")
     finished(folder, (5, 3))
-    assert own_of(folder / "earlier_4x3") == OWN
-    assert own_of(folder / "earlier_4x3_2") == {name: text + " again" for name, text in OWN.items()}
+    assert user_files_of(folder / "earlier_4x3") == USER_FILES
+    assert user_files_of(folder / "earlier_4x3_2") == {name: text + " again" for name, text in USER_FILES.items()}
 
 
 MORE = {
@@ -137,24 +137,24 @@ def test_a_file_of_the_user_under_the_name_of_a_new_map_goes_beside(tmp_path: Pa
 
 def test_what_is_changed_at_the_last_moment_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = finished(tmp_path / "out")
-    add_own(folder)
-    monkeypatch.setattr("underpaint.io.results.folder.sync", lambda path: add_own(folder, " later"))
+    add_user_files(folder)
+    monkeypatch.setattr("underpaint.io.results.folder.sync", lambda path: add_user_files(folder, " later"))
     finished(folder)
-    assert own_of(folder) == {name: text + " later" for name, text in OWN.items()}
+    assert user_files_of(folder) == {name: text + " later" for name, text in USER_FILES.items()}
 
 
-def test_results_are_not_replaced_where_the_users_own_cannot_be_copied(
+def test_results_are_not_replaced_where_user_files_cannot_be_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError("no space")
 
     folder = finished(tmp_path / "out")
-    add_own(folder)
+    add_user_files(folder)
     monkeypatch.setattr("underpaint.io.results.sidecars.shutil.copy2", full)
     with pytest.raises(OutputError, match=r"Cannot take regions and photograph .*no space\. Nothing was replaced"):
         finished(folder)
-    assert own_of(folder) == OWN
+    assert user_files_of(folder) == USER_FILES
 
 
 def test_all_that_a_run_makes_is_known(tmp_path: Path) -> None:
@@ -198,8 +198,8 @@ def test_a_file_of_the_user_is_not_put_beside_through_a_link(tmp_path: Path, way
         maps = Results.of_lines(("Fe_K",), ones, ones)
         io.write_results(place.path, maps)
     assert not any(home.rglob("*"))
-    kept = [path for path in folder.rglob("Fe_K*.tif") if path.read_bytes()[:2] != b"II"]
-    assert [path.read_text() for path in kept] == ["theirs"]
+    foreign = [path for path in folder.rglob("Fe_K*.tif") if path.read_bytes()[:2] != b"II"]
+    assert [path.read_text() for path in foreign] == ["theirs"]
     assert any(path.is_symlink() for path in folder.rglob("*"))
 
 

@@ -46,15 +46,15 @@ def target_in(tmp_path: Path, ending: str) -> Path:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_conversion_keeps_every_count_and_fact(tmp_path: Path, source: Path, ending: str) -> None:
-    before, told = io.load(source), []
-    done = convert_scan(source, target_in(tmp_path, ending), step=lambda *own: told.append(own))
+    before, steps = io.load(source), []
+    done = convert_scan(source, target_in(tmp_path, ending), step=lambda *step: steps.append(step))
     after = io.load(done.target)
     np.testing.assert_array_equal(after.counts.compute(), before.counts.compute())
     assert (after.counts.dtype, after.axis, after.step_mm) == (np.uint16, EnergyAxis(0.02, -0.1, 8), (0.5, 0.25))
     np.testing.assert_array_equal(after.live_time_s, TIMES)
     assert after.real_time_s is None
-    assert told[-1][1:] == (3, 3)
-    assert not [own for own in tmp_path.iterdir() if own.suffix == ".part"]
+    assert steps[-1][1:] == (3, 3)
+    assert not [entry for entry in tmp_path.iterdir() if entry.suffix == ".part"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -111,8 +111,8 @@ def test_conversion_that_reads_back_wrong_is_not_kept(
 ) -> None:
     fill = module._fill
 
-    def worn(dataset: Any, scan: Any, tell: Any) -> list[bytes]:
-        digests = fill(dataset, scan, tell)
+    def worn(dataset: Any, scan: Any, report: Any) -> list[bytes]:
+        digests = fill(dataset, scan, report)
         dataset[1, 2, 3] = 77
         return digests
 
@@ -124,7 +124,7 @@ def test_conversion_that_reads_back_wrong_is_not_kept(
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_conversion_that_is_stopped_leaves_nothing(tmp_path: Path, source: Path, ending: str) -> None:
-    def stop(what: str, done: int, total: int) -> None:
+    def stop(task: str, done: int, total: int) -> None:
         if done:
             raise KeyboardInterrupt
 
@@ -185,7 +185,7 @@ def test_conversion_of_a_bruker_map_brings_its_photographs(tmp_path: Path, endin
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
     assert record["photographs"] == ["Ch 1", "42 Ch 1"]
-    assert [tifffile.imread(own).shape for own in record["photograph_files"]] == [(50, 50), (825, 1100)]
+    assert [tifffile.imread(name).shape for name in record["photograph_files"]] == [(50, 50), (825, 1100)]
     np.testing.assert_array_equal(io.load(target).counts.compute(), io.load(path).counts.compute())
     assert io.load(target).real_time_s is not None
 

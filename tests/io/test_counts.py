@@ -36,7 +36,7 @@ def counts() -> NDArray[np.uint16]:
     """Calcium, iron, copper and lead over a smooth background, (16, 6, 2048)."""
     rng = np.random.default_rng(1)
     expected = 6.0 * np.exp(-AXIS.energy_kev / 10) + sum(
-        rng.uniform(0.5, 1.5, (16, 6, 1)) * line(*own) for own in LINES
+        rng.uniform(0.5, 1.5, (16, 6, 1)) * line(*parameters) for parameters in LINES
     )
     return rng.poisson(expected).astype(np.uint16)
 
@@ -47,8 +47,8 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
         with h5py.File(tmp_path / "scan.h5", "w") as file:
             file["counts"] = values
             file["gain_kev"], file["zero_kev"] = AXIS.gain_kev, AXIS.zero_kev
-            for name, own in more.items():
-                file[name] = own
+            for name, value in more.items():
+                file[name] = value
         return tmp_path / "scan.h5"
 
     return save
@@ -70,10 +70,10 @@ def masked(tmp_path: Path, counts: NDArray[np.uint16]) -> Path:
     return tmp_path / "masked.h5"
 
 
-def same_maps(one: Results, other: Results) -> None:
-    assert one.lines == other.lines
-    np.testing.assert_allclose(one.area, other.area, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(one.area_sigma, other.area_sigma, rtol=1e-5, atol=1e-5)
+def same_maps(first: Results, second: Results) -> None:
+    assert first.lines == second.lines
+    np.testing.assert_allclose(first.area, second.area, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(first.area_sigma, second.area_sigma, rtol=1e-5, atol=1e-5)
 
 
 def test_elements_of_a_masked_scan_from_python_and_from_the_command(
@@ -109,10 +109,10 @@ def test_a_masked_frame_is_in_no_fact(masked: Path, counts: NDArray[np.uint16]) 
 @pytest.mark.parametrize(
     ("change", "scale", "words"),
     [
-        (lambda own: own / 0.1, 10.0, "integer multiples of 10 and are divided by it"),
-        (lambda own: own.astype(np.uint32) * 2000, 2000.0, "integer multiples of 2000 and"),
-        (lambda own: own * 2, 2.0, "integer multiples of 2 and"),
-        (lambda own: own * 1e-6, 1e-6, "integer multiples of 1e-06 and"),
+        (lambda counts: counts / 0.1, 10.0, "integer multiples of 10 and are divided by it"),
+        (lambda counts: counts.astype(np.uint32) * 2000, 2000.0, "integer multiples of 2000 and"),
+        (lambda counts: counts * 2, 2.0, "integer multiples of 2 and"),
+        (lambda counts: counts * 1e-6, 1e-6, "integer multiples of 1e-06 and"),
     ],
     ids=["rates", "rescaled", "added twice", "normalised"],
 )
@@ -139,7 +139,7 @@ def test_rates_by_pixel_become_counts(saved: Callable[..., Path], counts: NDArra
     assert "in each pixel" in scan.notes[0]
 
 
-def test_a_scale_that_only_the_scatter_tells_is_said_with_its_uncertainty(
+def test_a_scale_from_scatter_alone_is_reported_with_its_uncertainty(
     saved: Callable[..., Path], counts: NDArray[np.uint16]
 ) -> None:
     moved = 7.3 * (0.6 * counts + 0.4 * np.roll(counts, 1, axis=0))
@@ -160,7 +160,7 @@ def test_counts_that_were_scaled_up_and_rounded_come_back(
     assert "counts times 1.7, rounded" in scan.notes[0]
 
 
-def test_counts_that_were_scaled_down_and_rounded_are_said(
+def test_counts_that_were_scaled_down_and_rounded_are_reported(
     saved: Callable[..., Path], counts: NDArray[np.uint16]
 ) -> None:
     for scale, rounded in ((0.3, np.rint), (0.5, np.rint), (100 / counts.max(), np.floor)):
@@ -187,11 +187,11 @@ def test_counts_are_left_alone(saved: Callable[..., Path], counts: NDArray[np.ui
         scan = load(saved(values))
         assert (scan.counts_scale, scan.notes) == (1.0, ())
         np.testing.assert_array_equal(scan.counts.compute(), values)
-    asked = load(saved(counts / 0.1), counts_scale=1)
-    assert (asked.counts_scale, asked.notes) == (1.0, ())
+    unscaled = load(saved(counts / 0.1), counts_scale=1)
+    assert (unscaled.counts_scale, unscaled.notes) == (1.0, ())
 
 
-def test_values_that_do_not_tell_are_said_to(saved: Callable[..., Path]) -> None:
+def test_values_of_unknown_scale_are_reported(saved: Callable[..., Path]) -> None:
     smooth = np.ones((4, 4, 1)) * 5.5 * np.exp(-AXIS.energy_kev / 10)
     scan = load(saved(smooth))
     np.testing.assert_array_equal(scan.counts.compute(), smooth)
@@ -225,13 +225,13 @@ def test_a_run_that_goes_on_remembers_what_was_missing(
     values = counts.astype(np.float32)
     values[3, 4] = np.nan
     scan = load(saved(values))
-    seen = survey(scan)
-    save_survey(tmp_path, seen)
+    surveyed = survey(scan)
+    save_survey(tmp_path, surveyed)
     again = load_survey(tmp_path, scan)
     assert again is not None
-    np.testing.assert_array_equal(again.scan.present, seen.scan.present)
-    assert again.scan.notes == seen.scan.notes
-    np.testing.assert_array_equal(again.tiles, seen.tiles)
+    np.testing.assert_array_equal(again.scan.present, surveyed.scan.present)
+    assert again.scan.notes == surveyed.scan.notes
+    np.testing.assert_array_equal(again.tiles, surveyed.tiles)
 
 
 def test_a_network_whose_names_are_no_files_is_found_before_the_work(tmp_path: Path) -> None:

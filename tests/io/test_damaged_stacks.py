@@ -87,13 +87,13 @@ def _datastack(path: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
-    own.__name__.strip("_"): own
-    for own in (_crono, _xrf_maps, _pyxrf, _nexus, _edf, _tiff, _tiff_packed, _table, _spectrum, _datastack)
+    writer.__name__.strip("_"): writer
+    for writer in (_crono, _xrf_maps, _pyxrf, _nexus, _edf, _tiff, _tiff_packed, _table, _spectrum, _datastack)
 }
 
 
 @cache
-def whole(kind: str) -> bytes:
+def content_of(kind: str) -> bytes:
     folder = Path(mkdtemp())
     WRITERS[kind](folder / "file")
     content = (folder / "file").read_bytes()
@@ -112,17 +112,17 @@ def read_all(path: Path) -> None:
             scan.counts.compute(scheduler="synchronous")
             _ = scan.live_time_s, scan.axis
     except UnderpaintError as error:
-        told = str(error)
+        message = str(error)
     else:
         return
-    assert told.startswith("Cannot"), told
-    assert len(told) < 2000, told
+    assert message.startswith("Cannot"), message
+    assert len(message) < 2000, message
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_whole_files_are_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "file"
-    path.write_bytes(whole(kind))
+    path.write_bytes(content_of(kind))
     assert io.load_all(path)[0].counts.compute().sum() > 0
 
 
@@ -130,7 +130,7 @@ def test_whole_files_are_read(tmp_path: Path, kind: str) -> None:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str, data: st.DataObject) -> None:
-    content = bytearray(whole(kind))
+    content = bytearray(content_of(kind))
     for _ in range(data.draw(st.integers(0, 4), "flips")):
         place = data.draw(st.integers(0, min(len(content) - 1, data.draw(st.sampled_from([600, 2500, 10**9])))))
         content[place] = data.draw(st.one_of(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]), st.integers(0, 255)))

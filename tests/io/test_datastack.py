@@ -22,7 +22,7 @@ def datastack(path: Path, cube: NDArray[Any], **more: NDArray[Any]) -> Path:
         store = zarr.storage.ZipStore(path, mode="w")
         zarr.create_group(store)
         for name, values in {"maxrf_cube": cube.astype(np.float32), **more}.items():
-            zarr.create_array(store, name=name, data=values, chunks=tuple(min(own, 2) for own in values.shape))
+            zarr.create_array(store, name=name, data=values, chunks=tuple(min(size, 2) for size in values.shape))
         store.close()
     return path
 
@@ -61,12 +61,12 @@ def test_without_calibration_and_by_name(tmp_path: Path, cube: NDArray[np.int64]
     ],
 )
 def test_metadata_with_nonsense(tmp_path: Path, cube: NDArray[np.int64], change: dict[str, Any], message: str) -> None:
-    whole, path = datastack(tmp_path / "whole", cube), tmp_path / "a.datastack"
-    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w") as new:
-        for own in old.namelist():
-            content = old.read(own)
-            if own == "maxrf_cube/zarr.json":
+    intact, path = datastack(tmp_path / "whole", cube), tmp_path / "a.datastack"
+    with zipfile.ZipFile(intact) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "maxrf_cube/zarr.json":
                 content = json.dumps({**json.loads(content), **change}).encode()
-            new.writestr(own, content)
+            new.writestr(name, content)
     with pytest.raises(ScanError, match=message):
         io.load(path)

@@ -104,7 +104,7 @@ def xia(folder: Path, cube: Cube) -> Path:
             counts = line if detector == 0 else second_of_xia(cube)[number]
             fabio_edf(folder / f"art_xia{detector:02d}_0001_0000_{number:04d}.edf", counts[None])
         fabio_edf(folder / f"art_xiaS0_0001_0000_{number:04d}.edf", (line + second_of_xia(cube)[number])[None])
-        lives = [np.tile([own, 100, 10, 9, 1000 * (own + 1) + number, 10], (line.shape[0], 1)) for own in (0, 1)]
+        lives = [np.tile([index, 100, 10, 9, 1000 * (index + 1) + number, 10], (line.shape[0], 1)) for index in (0, 1)]
         fabio_edf(folder / f"art_xiast_0001_0000_{number:04d}.edf", np.hstack(lives).astype(np.int32)[None])
     return folder
 
@@ -187,4 +187,4 @@ def test_calibration_in_any_unit(tmp_path: Path, fields: dict[str, str], gain_ke
     path = fabio_edf(tmp_path / "a.edf", np.ones((2, 3, 512), np.int32), fields)
     scan = io.load(path)
     assert (scan.axis and scan.axis.gain_kev) == (gain_kev and pytest.approx(gain_kev))
-    assert any(note in own for own in (*scan.notes, ""))
+    assert any(note in text for text in (*scan.notes, ""))

@@ -17,7 +17,7 @@ ZERO_KEV = st.floats(-1.0, 0.5)
 
 
 @given(n_channel=CHANNELS, reach_kev=REACH_KEV, zero_kev=ZERO_KEV, scale=st.sampled_from([1.0, 1000.0]))
-def test_kev_and_ev_are_told_apart_by_size(n_channel: int, reach_kev: float, zero_kev: float, scale: float) -> None:
+def test_kev_and_ev_are_distinguished_by_size(n_channel: int, reach_kev: float, zero_kev: float, scale: float) -> None:
     gain_kev = reach_kev / n_channel
     by_line, _ = axis_of_coefficients((zero_kev * scale, gain_kev * scale), n_channel)
     energies = scale * (zero_kev + gain_kev * np.arange(n_channel, dtype=np.float64))

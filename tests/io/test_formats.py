@@ -207,8 +207,8 @@ def test_hdf5_of_links_alone_names_them(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "links.h5", "w") as file:
         file["data"] = h5py.ExternalLink("../other.h5", "/counts")
         file["a"], file["b"] = h5py.SoftLink("/b"), h5py.SoftLink("/a")
-    said = r"only links, which are not followed \(/a to /b, /b to /a, /data to /counts in \.\./other\.h5\)"
-    with pytest.raises(ScanError, match=said):
+    message = r"only links, which are not followed \(/a to /b, /b to /a, /data to /counts in \.\./other\.h5\)"
+    with pytest.raises(ScanError, match=message):
         io.load(tmp_path / "links.h5")
     h5py.File(tmp_path / "none.h5", "w").close()
     with pytest.raises(ScanError, match="of numbers, nor any other"):
@@ -220,8 +220,8 @@ def test_hdf5_without_cube_and_damaged(tmp_path: Path, cube: Cube) -> None:
         file["image"] = np.ones((4, 4))
     with pytest.raises(ScanError, match=r"no 3-D array .* only /image \(4, 4\)"):
         io.load(tmp_path / "none.h5")
-    whole = pymca_stack(tmp_path / "stack.h5", cube, "beside")
-    (tmp_path / "cut.h5").write_bytes(whole.read_bytes()[:1500])
+    intact = pymca_stack(tmp_path / "stack.h5", cube, "beside")
+    (tmp_path / "cut.h5").write_bytes(intact.read_bytes()[:1500])
     with pytest.raises(ScanError, match="damaged"):
         io.load(tmp_path / "cut.h5")
 
@@ -253,9 +253,9 @@ def test_panel_round_trip(tmp_path: Path, cube: Cube) -> None:
     np.testing.assert_array_equal(again.live_time_s, scan.live_time_s)
     np.testing.assert_array_equal(again.present, scan.present)
     assert io.read_settings(path) == {"seed": 1}
-    found = io.read_truth(path)
-    np.testing.assert_array_equal(found["strip"], truth["strip"])
-    assert found["names"].tolist() == ["zinc white", "été"]
+    read = io.read_truth(path)
+    np.testing.assert_array_equal(read["strip"], truth["strip"])
+    assert read["names"].tolist() == ["zinc white", "été"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["panel.h5"]
 
 
@@ -516,15 +516,15 @@ def test_colons_in_a_path_that_exists(tmp_path: Path, cube: Cube) -> None:
 def test_describe(mca_folder: Path, cube: Cube) -> None:
     (mca_folder / "10264" / "None_6.mca").unlink()
     info = io.describe(mca_folder)
-    there = cube.copy()
-    there[1, 1] = 0
+    recorded = cube.copy()
+    recorded[1, 1] = 0
     assert info.shape == (3, 4, 8)
     assert (info.n_missing, info.n_empty) == (1, 0)
-    assert info.total_counts == there.sum()
-    assert info.mean_pixel_counts == pytest.approx(there.sum() / 11)
-    assert info.max_pixel_counts == there.sum(axis=2).max()
-    np.testing.assert_array_equal(info.sum_spectrum.counts, there.sum(axis=(0, 1)))
-    np.testing.assert_array_equal(info.max_spectrum.counts, there.max(axis=(0, 1)))
+    assert info.total_counts == recorded.sum()
+    assert info.mean_pixel_counts == pytest.approx(recorded.sum() / 11)
+    assert info.max_pixel_counts == recorded.sum(axis=2).max()
+    np.testing.assert_array_equal(info.sum_spectrum.counts, recorded.sum(axis=(0, 1)))
+    np.testing.assert_array_equal(info.max_spectrum.counts, recorded.max(axis=(0, 1)))
     assert (info.live_time_s, info.real_time_s) == (None, 3.004)
     assert info.facts()["gain_kev"] == pytest.approx(0.5)
 

@@ -29,9 +29,9 @@ except OutputError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX's")
-@pytest.mark.parametrize(("what", "n_byte"), [("save", 200_000), ("h5", 200_000), ("zarr", 10_000)])
-def test_a_full_disk_ends_in_a_message_and_leaves_nothing(tmp_path: Path, what: str, n_byte: int) -> None:
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), what, str(n_byte)]
+@pytest.mark.parametrize(("kind", "n_byte"), [("save", 200_000), ("h5", 200_000), ("zarr", 10_000)])
+def test_a_full_disk_ends_in_a_message_and_leaves_nothing(tmp_path: Path, kind: str, n_byte: int) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), kind, str(n_byte)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout.startswith(f"Cannot write {tmp_path / 'out'}")

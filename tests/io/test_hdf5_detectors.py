@@ -153,15 +153,15 @@ def test_a_second_detector_is_added_however_it_was_treated(tmp_path: Path, copyi
 @pytest.mark.parametrize("correction", ["none", "rounded"])
 def test_a_sum_of_more_detectors_than_the_file_holds_stands_for_them(tmp_path: Path, correction: str) -> None:
     raw = detectors(4, scale=10.0)
-    whole = np.sum(raw, axis=0) if correction == "none" else np.round(1.03 * np.sum(raw, axis=0)).astype("u4")
-    arrays = {f"{name}/counts": each for name, each in zip("abz", (*raw[:2], whole), strict=True)}
+    summed = np.sum(raw, axis=0) if correction == "none" else np.round(1.03 * np.sum(raw, axis=0)).astype("u4")
+    arrays = {f"{name}/counts": each for name, each in zip("abz", (*raw[:2], summed), strict=True)}
     arrays |= {f"{name}/gain_kev": GAIN_KEV for name in "abz"}
     scan = io.load(write(tmp_path / "a.h5", arrays))
-    assert total(scan) == whole.sum()
+    assert total(scan) == summed.sum()
     assert sum("contained in the sum /z/counts" in note for note in scan.notes) == 2
 
 
-def test_detectors_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_detectors_of_one_name_are_distinguished(tmp_path: Path) -> None:
     for number, counts in enumerate(detectors(2), start=1):
         (tmp_path / f"det{number}").mkdir()
         for pixel, spectrum in enumerate(counts.reshape(48, -1), start=1):
@@ -186,8 +186,8 @@ def test_detectors_that_differ_are_all_added(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["npz", "zarr"])
 def test_sums_and_copies_in_other_containers(tmp_path: Path, ending: str) -> None:
-    one, other = detectors(2)
-    arrays = {"det_1": one, "det_2": other, "det_sum": one + other, "det_1_corr": 1.05 * one}
+    first, second = detectors(2)
+    arrays = {"det_1": first, "det_2": second, "det_sum": first + second, "det_1_corr": 1.05 * first}
     path = tmp_path / f"a.{ending}"
     if ending == "npz":
         np.savez(path, **{**arrays, "gain_kev": np.array(GAIN_KEV)}, allow_pickle=False)
@@ -196,7 +196,7 @@ def test_sums_and_copies_in_other_containers(tmp_path: Path, ending: str) -> Non
         root = zarr.create_group(path)
         for name, values in arrays.items():
             root.create_array(f"{name}/counts", data=values).attrs["gain_kev"] = GAIN_KEV
-    assert total(io.load(path)) == one.sum() + other.sum()
+    assert total(io.load(path)) == first.sum() + second.sum()
 
 
 def test_maps_and_pictures_are_no_detectors(tmp_path: Path) -> None:
@@ -400,12 +400,12 @@ def test_rows_longer_than_the_spectra(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shift", [0, 3])
 def test_detectors_without_energies_are_added_where_their_peaks_agree(tmp_path: Path, shift: int) -> None:
-    one, other = detectors(2)
-    path = write(tmp_path / "a.h5", {"d1/counts": one, "d2/counts": np.roll(other, shift, axis=2)})
+    first, second = detectors(2)
+    path = write(tmp_path / "a.h5", {"d1/counts": first, "d2/counts": np.roll(second, shift, axis=2)})
     if shift:
         with pytest.raises(ScanError, match="without energy calibration they cannot be aligned"):
             io.load(path)
     else:
         scan = io.load(path)
-        np.testing.assert_allclose(scan.counts.compute(), one + other)
+        np.testing.assert_allclose(scan.counts.compute(), first + second)
         assert any("added channel by channel" in note for note in scan.notes)

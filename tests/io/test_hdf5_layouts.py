@@ -228,8 +228,8 @@ def test_xrf_maps(tmp_path: Path, cube: Cube, version: int) -> None:
 def test_xrf_maps_step_with_unit(tmp_path: Path, cube: Cube) -> None:
     path = xrf_maps(tmp_path / "a.h5", cube, 10)
     with h5py.File(path, "r+") as file:
-        for own in "xy":
-            file[f"MAPS/Scan/{own}_axis"].attrs["units"] = "um"
+        for axis_name in "xy":
+            file[f"MAPS/Scan/{axis_name}_axis"].attrs["units"] = "um"
     assert io.load(path).step_mm == pytest.approx((5e-5, 2e-5))
 
 
@@ -258,7 +258,7 @@ def test_pyxrf_detectors_are_added_channel_by_channel(tmp_path: Path, cube: Cube
     scan = io.load(path)
     np.testing.assert_array_equal(scan.counts.compute(), cube + SECOND + THIRD)
     assert scan.axis is None
-    assert [own.detector for own in io.load_all(path)] == ["det1", "det2", "det3"]
+    assert [element.detector for element in io.load_all(path)] == ["det1", "det2", "det3"]
     np.testing.assert_array_equal(io.load(path, detector="det2").counts.compute(), SECOND)
     np.testing.assert_array_equal(io.load(f"{path}::/xrfmap/det3/counts").counts.compute(), THIRD)
     np.testing.assert_array_equal(io.load(f"{path}::/xrfmap/detsum").counts.compute(), cube + SECOND + THIRD)
@@ -289,7 +289,7 @@ def test_opening_reads_a_few_spectra_at_most(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(_cube, "_read", counted)
     scan = io.load(path)
-    assert sum(own.shape[0] * own.shape[1] for own in read) <= 3 * 256
+    assert sum(block.shape[0] * block.shape[1] for block in read) <= 3 * 256
     assert scan.counts.nbytes == 4_000_000_000
     assert scan.counts.chunks[0][0] * 4_000_000 <= _source.BLOCK_BYTES
     assert "999 of 1000 chunks of the counts were never written (an aborted scan?) and read as zero" in scan.notes

@@ -43,7 +43,7 @@ def test_some_hostile_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "wanted", "verdict"),
+    ("answer", "expected", "verdict"),
     [
         ({"outcome": "read", "text": "x"}, "refused", "accepted"),
         ({"outcome": "refused", "text": "Cannot read x: no."}, "refused", ""),
@@ -54,8 +54,8 @@ def test_some_hostile_files(tmp_path: Path) -> None:
         ({"outcome": "read", "text": "the-private-text-of-another-folder"}, "bounded", "accepted"),
     ],
 )
-def test_the_measure_itself(answer: dict[str, str], wanted: str, verdict: str) -> None:
-    hostile = Hostile("a", "scan", lambda _: "", wanted)
+def test_the_measure_itself(answer: dict[str, str], expected: str, verdict: str) -> None:
+    hostile = Hostile("a", "scan", lambda _: "", expected)
     assert judge(hostile, answer) == verdict
 
 

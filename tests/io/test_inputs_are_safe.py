@@ -27,12 +27,12 @@ Facts = dict[str, tuple[bytes, int, int]]
 def facts(folder: Path) -> Facts:
     """Content, mode and time of change of every file; a folder counts as one without content."""
     return {
-        str(own.relative_to(folder)): (
-            own.read_bytes() if own.is_file() else b"",
-            own.stat().st_mode,
-            own.stat().st_mtime_ns,
+        str(path.relative_to(folder)): (
+            path.read_bytes() if path.is_file() else b"",
+            path.stat().st_mode,
+            path.stat().st_mtime_ns,
         )
-        for own in (folder, *folder.rglob("*"))
+        for path in (folder, *folder.rglob("*"))
     }
 
 
@@ -60,27 +60,30 @@ def test_a_scan_that_may_only_be_read_stays_as_it_is(kind: str, tmp_path: Path) 
 
 def unpickling(tree: ast.AST) -> list[str]:
     """Imports of modules that unpickle, and calls that allow it."""
-    found = []
+    faults = []
     for node in ast.walk(tree):
-        names = [own.name for own in node.names] if isinstance(node, ast.Import) else []
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        found += [name for name in names if name.partition(".")[0] in UNPICKLERS]
+        faults += [name for name in names if name.partition(".")[0] in UNPICKLERS]
         if isinstance(node, ast.Call):
-            called, words = ast.unparse(node.func), {own.arg: ast.unparse(own.value) for own in node.keywords}
+            called, words = (
+                ast.unparse(node.func),
+                {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords},
+            )
             if words.get("allow_pickle", "False") != "False":
-                found.append(f"{called}(allow_pickle={words['allow_pickle']})")
+                faults.append(f"{called}(allow_pickle={words['allow_pickle']})")
             if called == "torch.load" and words.get("weights_only") != "True":
-                found.append("torch.load without weights_only=True")
+                faults.append("torch.load without weights_only=True")
             if called.endswith("read_pickle"):
-                found.append(called)
-    return found
+                faults.append(called)
+    return faults
 
 
 def test_no_source_unpickles() -> None:
     files = sorted(SOURCE.rglob("*.py"))
     assert len(files) > 50
-    found = {str(file.relative_to(SOURCE)): unpickling(ast.parse(file.read_text("utf-8"))) for file in files}
-    assert {name: what for name, what in found.items() if what} == {}
+    faults = {str(file.relative_to(SOURCE)): unpickling(ast.parse(file.read_text("utf-8"))) for file in files}
+    assert {name: file_faults for name, file_faults in faults.items() if file_faults} == {}
 
 
 @pytest.mark.parametrize(

@@ -94,18 +94,18 @@ def lab(tmp_path: Path, old: str = "", new: str = "") -> Path:
     return path
 
 
-def compare(seen: Any, expected: Any) -> None:
+def compare(actual: Any, expected: Any) -> None:
     """Equal, floats within a billionth."""
     if isinstance(expected, dict):
-        assert seen.keys() == expected.keys()
+        assert actual.keys() == expected.keys()
         for key in expected:
-            compare(seen[key], expected[key])
+            compare(actual[key], expected[key])
     elif isinstance(expected, tuple | list):
-        assert len(seen) == len(expected)
-        for one, other in zip(seen, expected, strict=True):
-            compare(one, other)
+        assert len(actual) == len(expected)
+        for actual_item, expected_item in zip(actual, expected, strict=True):
+            compare(actual_item, expected_item)
     else:
-        assert seen == (pytest.approx(expected, rel=1e-9) if isinstance(expected, float) else expected)
+        assert actual == (pytest.approx(expected, rel=1e-9) if isinstance(expected, float) else expected)
 
 
 def settings_of(instrument: Instrument) -> dict[str, Any]:

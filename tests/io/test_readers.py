@@ -36,7 +36,7 @@ def announce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Announ
 
     (tmp_path / "site").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [one for one in entries if one.group == group])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [entry for entry in entries if entry.group == group])
     yield add
     for entry in entries:
         sys.modules.pop(entry.name, None)
@@ -98,7 +98,7 @@ def test_all_readers_have_one_signature() -> None:
     assert len({known.name for known in formats()}) == len(readers())
 
 
-def test_layouts_are_asked_before_their_container() -> None:
+def test_layouts_are_tried_before_their_container() -> None:
     order = [reader.FORMAT.name for reader in readers()]
     assert all(order.index(name) < order.index("HDF5") for name in order if name.startswith("HDF5 ("))
     assert order.index("maxrf4u .datastack") < order.index("numpy .npz")

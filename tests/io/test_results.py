@@ -214,15 +214,15 @@ def test_resume_goes_on_from_finished_blocks(tmp_path: Path) -> None:
 
 
 def test_blocks_of_part_of_the_columns_find_their_place(tmp_path: Path) -> None:
-    whole = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
-    own = io.BlockStore(tmp_path, (4, 5))
+    values = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    store = io.BlockStore(tmp_path, (4, 5))
     blocks = [(rows, columns) for rows in (slice(0, 3), slice(3, 4)) for columns in (slice(0, 2), slice(2, 5))]
     for number in (3, 0, 2, 1):
-        own.put(number, *blocks[number], {"state": whole[blocks[number]]})
+        store.put(number, *blocks[number], {"state": values[blocks[number]]})
     for index in range(3):
-        np.testing.assert_array_equal(own.stack("state", 3)[:, :, index], whole[:, :, index])
+        np.testing.assert_array_equal(store.stack("state", 3)[:, :, index], values[:, :, index])
     with pytest.raises(ScanError, match="does not contain 4 maps"):
-        own.stack("state", 4)
+        store.stack("state", 4)
 
 
 @pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
@@ -414,9 +414,9 @@ except OutputError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX's")
-@pytest.mark.parametrize("what", ["results", "block"])
-def test_files_that_do_not_fit(tmp_path: Path, what: str) -> None:
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "out"), what]
+@pytest.mark.parametrize("kind", ["results", "block"])
+def test_files_that_do_not_fit(tmp_path: Path, kind: str) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "out"), kind]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.startswith("Cannot write")
@@ -426,11 +426,11 @@ def test_files_that_do_not_fit(tmp_path: Path, what: str) -> None:
 def test_one_map_is_read_without_the_others(tmp_path: Path) -> None:
     read = []
 
-    def one(index: int) -> NDArray[np.float32]:
+    def read_map(index: int) -> NDArray[np.float32]:
         read.append(index)
         return np.full((2, 2), index, np.float32)
 
-    maps = io.StoredMaps((2, 2, 9), np.float32, one)
+    maps = io.StoredMaps((2, 2, 9), np.float32, read_map)
     assert maps[:, :, 4].mean() == 4
     assert maps[:, 1:, 6].shape == (2, 1)
     assert read == [4, 6]

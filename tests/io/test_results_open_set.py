@@ -29,12 +29,12 @@ LINES = (
 
 def test_states_survive(tmp_path: Path) -> None:
     write_results(tmp_path, MAPS)
-    found = read_results(tmp_path, lazily=False)
-    np.testing.assert_array_equal(found.stacks["state"].values, STATE)
-    assert found.stacks["state"].values.dtype == np.uint8
-    assert (found.stacks["state"].keys, found.step_mm) == (MAPS.stacks["state"].keys, MAPS.step_mm)
-    assert [found.label(name) for name in MAPS.materials] == ["lead", "mercury"]
-    assert (found.process_notes, found.process_settings) == (MAPS.process_notes, MAPS.process_settings)
+    results = read_results(tmp_path, lazily=False)
+    np.testing.assert_array_equal(results.stacks["state"].values, STATE)
+    assert results.stacks["state"].values.dtype == np.uint8
+    assert (results.stacks["state"].keys, results.step_mm) == (MAPS.stacks["state"].keys, MAPS.step_mm)
+    assert [results.label(name) for name in MAPS.materials] == ["lead", "mercury"]
+    assert (results.process_notes, results.process_settings) == (MAPS.process_notes, MAPS.process_settings)
     with tifffile.TiffFile(tmp_path / "detectability" / "lead_pigment.tif") as tiff:
         np.testing.assert_array_equal(tiff.asarray(), [[0, CANNOT_EXCLUDE]])
         assert "2: cannot be excluded" in tiff.pages[0].description
@@ -48,23 +48,23 @@ def test_unexplained_lines_and_unlikeness_survive(tmp_path: Path) -> None:
     unlike = Results.of_unlikeness(score, peak_kev, settings={"known": ["Fe_K"]})
     score = score[:, :, 0]
     write_results(tmp_path, unlike | Results(unexplained=LINES, ordinary=(("Ar_K", "air"),)))
-    found = read_results(tmp_path)
-    assert (found.unexplained, found.ordinary) == (LINES, (("Ar_K", "air"),))
-    np.testing.assert_array_equal(found.unlikeness, score)
-    assert (found.unlike_share, found.settings_of("open_set")) == (0.5, {"known": ["Fe_K"]})
+    results = read_results(tmp_path)
+    assert (results.unexplained, results.ordinary) == (LINES, (("Ar_K", "air"),))
+    np.testing.assert_array_equal(results.unlikeness, score)
+    assert (results.unlike_share, results.settings_of("open_set")) == (0.5, {"known": ["Fe_K"]})
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "unlikeness.tif").reshape(score.shape), score)
 
 
 def test_without_a_map_the_lines_alone_survive(tmp_path: Path) -> None:
     write_results(tmp_path, Results(unexplained=LINES))
-    found = read_results(tmp_path)
-    assert (found.unexplained, dict(found.stacks)) == (LINES, {})
+    results = read_results(tmp_path)
+    assert (results.unexplained, dict(results.stacks)) == (LINES, {})
 
 
 def test_results_without_either(tmp_path: Path) -> None:
     write_results(tmp_path, Results(summary={"name": "panel"}))
-    found = read_results(tmp_path)
-    assert (found.unexplained, dict(found.stacks), found.summary["name"]) == (None, {}, "panel")
+    results = read_results(tmp_path)
+    assert (results.unexplained, dict(results.stacks), results.summary["name"]) == (None, {}, "panel")
 
 
 def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path) -> None:

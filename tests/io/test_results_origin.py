@@ -50,7 +50,7 @@ def run_all(names: str, **flags: Any) -> dict[str, str]:
     return {scan[0]: folder.name for scan, folder in zip(scans, folders, strict=True)}
 
 
-def test_a_scan_that_is_added_leaves_each_its_own_results() -> None:
+def test_a_scan_that_is_added_leaves_the_results_of_others() -> None:
     assert run_all("bc") == {"b": "scan_underpaint", "c": "scan_underpaint_2"}
     make_scan("a", 9)
     expected = {"a": "scan_underpaint_3", "b": "scan_underpaint", "c": "scan_underpaint_2"}
@@ -63,7 +63,7 @@ def test_blocks_to_go_on_from_keep_their_scan() -> None:
         patch.setattr("underpaint.pipeline.run.write_results", stop)
         with pytest.raises(KeyboardInterrupt):
             elements_to_folder("b/scan.h5", "many/scan_underpaint", OF_ELEMENTS)
-    assert [own.name for own in distinct_folders(["c/scan.h5", "b/scan.h5"], "many")] == [
+    assert [folder.name for folder in distinct_folders(["c/scan.h5", "b/scan.h5"], "many")] == [
         "scan_underpaint_2",
         "scan_underpaint",
     ]
@@ -85,7 +85,7 @@ def test_scans_and_results_that_were_moved_are_known_again(monkeypatch: pytest.M
     assert elements_to_folder("c/scan.h5", "../many/scan_underpaint_2", OF_ELEMENTS, resume=True).summary["skipped"]
 
 
-def test_finished_results_are_left_alone_where_they_are_those_asked_for_alone() -> None:
+def test_finished_results_are_left_alone_only_where_the_request_is_the_same() -> None:
     identify_to_folder("b/scan.h5", "out", SETTINGS)
     before = Path("out/results.h5").stat().st_mtime_ns
     assert identify_to_folder("b/scan.h5", "out", SETTINGS, resume=True).summary["skipped"]
@@ -103,13 +103,13 @@ def test_finished_results_are_left_alone_where_they_are_those_asked_for_alone() 
     assert read_summary("out")["settings"]["model"] == "none"
 
 
-def test_a_palette_of_the_same_name_that_holds_something_else_is_told() -> None:
-    own = Path("own.toml")
-    own.write_text('name = "own"\npigments = ["vermilion", "lead_white"]\n')
-    identify_to_folder("b/scan.h5", "out", replace(SETTINGS, palette=str(own)))
-    own.write_text('name = "own"\npigments = ["azurite", "lead_white"]\n')
+def test_a_palette_of_the_same_name_with_other_pigments_is_reported() -> None:
+    palette = Path("own.toml")
+    palette.write_text('name = "own"\npigments = ["vermilion", "lead_white"]\n')
+    identify_to_folder("b/scan.h5", "out", replace(SETTINGS, palette=str(palette)))
+    palette.write_text('name = "own"\npigments = ["azurite", "lead_white"]\n')
     with pytest.raises(UnderpaintError, match="palette holds \\(changed\\)"):
-        identify_to_folder("b/scan.h5", "out", replace(SETTINGS, palette=str(own)), resume=True)
+        identify_to_folder("b/scan.h5", "out", replace(SETTINGS, palette=str(palette)), resume=True)
 
 
 def test_the_table_of_scans_tells_those_of_the_same_name_apart() -> None:

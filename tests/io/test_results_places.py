@@ -37,8 +37,8 @@ def test_quantities_are_read_as_they_were(folder: Path) -> None:
     for quantity in ("quantity", "quantity_sigma"):
         assert maps.stacks[quantity].keys == before.stacks[quantity].keys
         np.testing.assert_allclose(maps.stacks[quantity].values, before.stacks[quantity].values, rtol=1e-5)
-    for own, other in zip(maps.estimate(SURFACE_UM), before.estimate(SURFACE_UM), strict=True):
-        np.testing.assert_allclose(own, other, rtol=1e-5)
+    for after, expected in zip(maps.estimate(SURFACE_UM), before.estimate(SURFACE_UM), strict=True):
+        np.testing.assert_allclose(after, expected, rtol=1e-5)
 
 
 def test_others_find_thickness_with_deviation_and_interval(folder: Path) -> None:

@@ -174,8 +174,8 @@ def test_ripple_scales(
         assert scan.axis is None
         assert "energy calibration" in scan.notes[0]
     else:
-        found = scan.require_axis()
-        assert [found.gain_kev, found.zero_kev] == pytest.approx([expected.gain_kev, expected.zero_kev])
+        axis = scan.require_axis()
+        assert [axis.gain_kev, axis.zero_kev] == pytest.approx([expected.gain_kev, expected.zero_kev])
     assert scan.step_mm == ((0.25, 0.5) if scales is ESPRIT else None)
 
 
@@ -186,18 +186,18 @@ def test_ripple_of_real_numbers(tmp_path: Path, cube: Cube) -> None:
 
 
 def test_ripple_whose_numbers_are_a_link(tmp_path: Path, cube: Cube) -> None:
-    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
-    for folder in (here, elsewhere):
+    linked, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (linked, elsewhere):
         folder.mkdir()
-    (here / "a.rpl").write_text(INCA)
+    (linked / "a.rpl").write_text(INCA)
     (elsewhere / "a.raw").write_bytes(cube.astype("<u2").tobytes())
-    (here / "a.raw").symlink_to(elsewhere / "a.raw")
+    (linked / "a.raw").symlink_to(elsewhere / "a.raw")
     with pytest.raises(ScanError, match="a link to another place"):
-        io.load(here / "a.rpl")
+        io.load(linked / "a.rpl")
     (elsewhere / "a.rpl").write_text(INCA)
-    (here / "a.rpl").unlink()
-    (here / "a.rpl").symlink_to(elsewhere / "a.rpl")  # both belong together there
-    np.testing.assert_array_equal(io.load(here / "a.rpl").counts.compute(), cube)
+    (linked / "a.rpl").unlink()
+    (linked / "a.rpl").symlink_to(elsewhere / "a.rpl")  # both belong together there
+    np.testing.assert_array_equal(io.load(linked / "a.rpl").counts.compute(), cube)
 
 
 @pytest.mark.parametrize("offset", ["nan", "inf", "-1", "1e300", "2.5"])

@@ -44,17 +44,17 @@ class Reader:
     process: "subprocess.Popen[str] | None" = None
 
     def read(self, location: Path) -> dict[str, Any]:
-        own = self.process or self._begin()
-        assert own.stdin is not None
-        assert own.stdout is not None
-        own.stdin.write(f"{location}\n")
-        own.stdin.flush()
-        if not select.select([own.stdout], [], [], HANGS_AFTER_S)[0]:
+        process = self.process or self._begin()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{location}\n")
+        process.stdin.flush()
+        if not select.select([process.stdout], [], [], HANGS_AFTER_S)[0]:
             self.end()
             pytest.fail(f"reading hangs: no answer after {HANGS_AFTER_S:g} s")
-        answer = own.stdout.readline()
+        answer = process.stdout.readline()
         if not answer:
-            code = own.wait()
+            code = process.wait()
             self.process = None
             pytest.fail(f"the reader crashed with the code {code}")
         return dict(json.loads(answer))
@@ -78,13 +78,13 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
-    own = Reader()
-    yield own
-    own.end()
+    started = Reader()
+    yield started
+    started.end()
 
 
 @dataclass(frozen=True)
-class Whole:
+class ScanFiles:
     """A scan's files by name, and which of them is read."""
 
     files: dict[str, bytes]
@@ -100,17 +100,17 @@ class Whole:
 
 
 @pytest.fixture(params=MAKERS, scope="module")
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def scan_files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ScanFiles:
     folder = tmp_path_factory.mktemp("whole")
     target = MAKERS[request.param](folder)
     files = {
         str(entry.relative_to(folder)): entry.read_bytes() for entry in sorted(folder.rglob("*")) if entry.is_file()
     }
-    return Whole(files, target)
+    return ScanFiles(files, target)
 
 
-def test_damaged_files_are_read_or_refused(whole: Whole, reader: Reader, tmp_path: Path) -> None:
-    first = reader.read(whole.write(tmp_path / "scan", whole.files))
+def test_damaged_files_are_read_or_refused(scan_files: ScanFiles, reader: Reader, tmp_path: Path) -> None:
+    first = reader.read(scan_files.write(tmp_path / "scan", scan_files.files))
     assert first["outcome"] == "read", first["text"]
     outcomes: Counter[str] = Counter()
     largest_mb, longest_s = 0.0, 0.0
@@ -119,23 +119,23 @@ def test_damaged_files_are_read_or_refused(whole: Whole, reader: Reader, tmp_pat
     @given(data=st.data())
     def examine(data: st.DataObject) -> None:
         nonlocal largest_mb, longest_s
-        if len(whole.files) > 1:
-            files = damaged_folder(data, whole.files)
+        if len(scan_files.files) > 1:
+            files = damaged_folder(data, scan_files.files)
         else:
-            files = {name: damaged(data, content) for name, content in whole.files.items()}
-        answer = reader.read(whole.write(tmp_path / "scan", files))
-        own_mb = sum(map(len, files.values())) / 2**20
+            files = {name: damaged(data, content) for name, content in scan_files.files.items()}
+        answer = reader.read(scan_files.write(tmp_path / "scan", files))
+        file_mb = sum(map(len, files.values())) / 2**20
         assert answer["outcome"] in {"read", "refused"}, answer["text"]
         assert answer["outcome"] == "read" or answer["text"].startswith("Cannot"), answer["text"]
         assert len(answer["text"]) < 2000, answer["text"]
-        assert answer["more_mb"] - own_mb < MORE_MEMORY_MB, f"{answer['more_mb']:.0f} MB: {answer['text']}"
+        assert answer["more_mb"] - file_mb < MORE_MEMORY_MB, f"{answer['more_mb']:.0f} MB: {answer['text']}"
         assert answer["seconds"] < LONGEST_CPU_S, f"{answer['seconds']:.1f} s: {answer['text']}"
         outcomes[answer["outcome"]] += 1
         largest_mb, longest_s = max(largest_mb, answer["more_mb"]), max(longest_s, answer["seconds"])
 
     examine()
     assert outcomes["refused"] > 0
-    counted = ", ".join(f"{count} {what}" for what, count in sorted(outcomes.items()))
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     print(f"{counted}; at most {largest_mb:.0f} MB more, {longest_s:.2f} s")  # noqa: T201 (seen with -s or -rP)
 
 

@@ -73,7 +73,7 @@ MAKERS = {
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -188,8 +188,8 @@ def test_results_of_an_earlier_version_are_gone_on_from_where_nothing_contradict
 def test_a_scan_that_changes_meanwhile_ends_the_run(without_report: None, tmp_path: Path) -> None:
     scan = small_scan(tmp_path / "scan.h5")
 
-    def touch(what: str, done: int, total: int) -> None:
-        if what == "Writing the maps":
+    def touch(task: str, done: int, total: int) -> None:
+        if task == "Writing the maps":
             os.utime(scan, ns=(1, 1))
 
     with pytest.raises(ScanError, match=r"Cannot finish out: the scan .* changed while it was read .*scan time"):
@@ -212,7 +212,7 @@ def test_a_scan_that_changes_meanwhile_ends_the_run(without_report: None, tmp_pa
         refuse_change(scan, scan_facts, "out")
 
 
-def test_a_name_that_is_not_utf8_is_said_before_the_work(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_refused_before_the_work(tmp_path: Path) -> None:
     scan = small_scan(tmp_path / "scan.h5")
     odd = tmp_path / os.fsdecode(b"caf\xe9.h5")
     try:
@@ -235,7 +235,7 @@ def test_a_scan_called_results_is_never_replaced(without_report: None, tmp_path:
     assert scan.read_bytes() == content
 
 
-def test_one_pixel_that_outshines_all_others_is_said(without_report: None, tmp_path: Path) -> None:
+def test_one_pixel_that_outshines_all_others_is_reported(without_report: None, tmp_path: Path) -> None:
     scan = small_scan(tmp_path / "scan.h5")
     assert not any("holds" in note for note in elements_to_folder(scan, "plain", OF_ELEMENTS).notes)
     with h5py.File(scan, "r") as file:

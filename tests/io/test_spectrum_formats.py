@@ -290,7 +290,7 @@ REAL = [
 ]
 
 
-@pytest.mark.parametrize(("name", "shape", "total", "axis", "live_s"), REAL, ids=[own[0] for own in REAL])
+@pytest.mark.parametrize(("name", "shape", "total", "axis", "live_s"), REAL, ids=[entry[0] for entry in REAL])
 def test_real_files(
     name: str, shape: tuple[int, ...], total: int, axis: tuple[float, float] | None, live_s: float | None
 ) -> None:

@@ -136,8 +136,8 @@ def test_rows_or_maps_as_pages_are_no_stack(tmp_path: Path, cube: Cube) -> None:
 def test_cut_off(tmp_path: Path, cube: Cube) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, images(cube), photometric="minisblack")
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ScanError):
         io.load(path).counts.compute()
 

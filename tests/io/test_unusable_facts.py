@@ -15,17 +15,17 @@ TIMES = np.ones((4, 5))
 UNKNOWN = np.array([(0.0, np.nan, -3.0, 1.0, 1.0), *[(1.0,) * 5] * 3])
 
 
-def scan_with(folder: Path, **beside: Any) -> Path:
+def scan_with(folder: Path, **datasets: Any) -> Path:
     path = folder / "scan.h5"
     with h5py.File(path, "w") as file:
         file["data"] = COUNTS
-        for name, values in beside.items():
+        for name, values in datasets.items():
             file[name] = values
     return path
 
 
 @pytest.mark.parametrize(
-    ("beside", "said"),
+    ("datasets", "note"),
     [
         ({"calibration": [np.nan, 0.03, 0]}, "/calibration holds nan, 0.03, 0; channels must rise"),
         ({"calibration": [0, -0.03, 0]}, "/calibration holds 0, -0.03, 0; channels must rise"),
@@ -36,31 +36,31 @@ def scan_with(folder: Path, **beside: Any) -> Path:
         ({"gain_kev": -0.02}, "its gain_kev is -0.02 keV a channel"),
     ],
 )
-def test_an_axis_that_cannot_be_used_is_told(tmp_path: Path, beside: dict[str, Any], said: str) -> None:
-    scan = load(scan_with(tmp_path, **beside))
+def test_an_axis_that_cannot_be_used_is_noted(tmp_path: Path, datasets: dict[str, Any], note: str) -> None:
+    scan = load(scan_with(tmp_path, **datasets))
     assert scan.axis is None
     assert len(scan.notes) == 1
     assert scan.notes[0].startswith("the file's energy axis cannot be used: ")
-    assert all(part in scan.notes[0] for part in said.split(" .* "))
+    assert all(part in scan.notes[0] for part in note.split(" .* "))
 
 
-@pytest.mark.parametrize("beside", [{}, {"calibration": [0, 1, 0]}, {"energy": 17.4}])
-def test_a_file_without_an_axis_has_none(tmp_path: Path, beside: dict[str, Any]) -> None:
-    assert load(scan_with(tmp_path, **beside)).notes == ("no energy calibration in the file",)
+@pytest.mark.parametrize("datasets", [{}, {"calibration": [0, 1, 0]}, {"energy": 17.4}])
+def test_a_file_without_an_axis_has_none(tmp_path: Path, datasets: dict[str, Any]) -> None:
+    assert load(scan_with(tmp_path, **datasets)).notes == ("no energy calibration in the file",)
 
 
 @pytest.mark.parametrize(
-    ("times", "said"),
+    ("times", "note"),
     [
         (UNKNOWN, "/live_time unknown in 3 of 20 pixels: 0, negative or no number"),
         (0 * TIMES, "/live_time ignored: none of its times is above 0"),
         (np.ones((3, 3)), "/live_time ignored: it has 9 numbers for 20 pixels"),
     ],
 )
-def test_live_times_that_are_unknown_are_told(tmp_path: Path, times: Any, said: str) -> None:
-    assert load(scan_with(tmp_path, live_time=times)).notes[1:] == (said,)
+def test_live_times_that_are_unknown_are_noted(tmp_path: Path, times: Any, note: str) -> None:
+    assert load(scan_with(tmp_path, live_time=times)).notes[1:] == (note,)
     done = convert_scan(tmp_path / "scan.h5", tmp_path / "again.h5").target
-    assert said in load(done).notes
+    assert note in load(done).notes
 
 
 def test_pixels_that_become_missing_for_want_of_a_live_time_are_counted(tmp_path: Path) -> None:

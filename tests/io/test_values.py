@@ -27,30 +27,30 @@ def saved(path: Path, counts: NDArray[Any]) -> Path:
 def test_a_pixel_of_no_numbers_is_a_missing_pixel(tmp_path: Path, channels: slice, bad: float) -> None:
     counts = TRUE.astype(np.float32)
     counts[2, 3, channels] = bad
-    seen = survey(io.load(saved(tmp_path, counts)))
-    there = np.ones((6, 5), bool)
-    there[2, 3] = False
-    np.testing.assert_array_equal(seen.scan.present, there)
-    np.testing.assert_array_equal(seen.total, TRUE[there].sum(axis=0))
+    surveyed = survey(io.load(saved(tmp_path, counts)))
+    sound = np.ones((6, 5), bool)
+    sound[2, 3] = False
+    np.testing.assert_array_equal(surveyed.scan.present, sound)
+    np.testing.assert_array_equal(surveyed.total, TRUE[sound].sum(axis=0))
     info = io.describe(tmp_path / "a.npz")
-    assert (info.n_missing, info.total_counts) == (1, TRUE[there].sum())
+    assert (info.n_missing, info.total_counts) == (1, TRUE[sound].sum())
     assert info.notes[0].startswith("1 of 30 pixels hold values that are no counts")
 
 
 def test_negative_residues_of_a_zero_peak_are_set_to_zero(tmp_path: Path) -> None:
     counts = TRUE.astype(np.int32)
     counts[1:, :, 3:9] = RNG.integers(-20, 0, (5, 5, 6))
-    seen = survey(io.load(saved(tmp_path, counts)))
-    np.testing.assert_array_equal(seen.total, np.maximum(counts, 0).sum(axis=(0, 1)))
-    assert seen.n_pixel == 30
-    assert seen.scan.notes == ("small negative values, in 25 of 30 pixels, are set to zero",)
+    surveyed = survey(io.load(saved(tmp_path, counts)))
+    np.testing.assert_array_equal(surveyed.total, np.maximum(counts, 0).sum(axis=(0, 1)))
+    assert surveyed.n_pixel == 30
+    assert surveyed.scan.notes == ("small negative values, in 25 of 30 pixels, are set to zero",)
 
 
 def test_a_constant_that_was_subtracted_leaves_residues(tmp_path: Path) -> None:
     counts = TRUE.astype(np.float32) - 1
-    seen = survey(io.load(saved(tmp_path, counts)))
-    np.testing.assert_array_equal(seen.total, np.maximum(counts, 0).sum(axis=(0, 1)))
-    assert seen.scan.notes[0] == "small negative values, in 30 of 30 pixels, are set to zero"
+    surveyed = survey(io.load(saved(tmp_path, counts)))
+    np.testing.assert_array_equal(surveyed.total, np.maximum(counts, 0).sum(axis=(0, 1)))
+    assert surveyed.scan.notes[0] == "small negative values, in 30 of 30 pixels, are set to zero"
 
 
 def test_a_removed_background_is_refused(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_a_single_spectrum_with_residues_is_read(tmp_path: Path) -> None:
     counts = TRUE[0, 0].copy()
     counts[4] = -3
     (tmp_path / "a.msa").write_text("\n".join([*lines, *map(str, counts), "#ENDOFDATA :"]))
-    seen = survey(io.load(tmp_path / "a.msa"))
-    np.testing.assert_array_equal(seen.total, np.maximum(counts, 0))
-    assert "small negative values, in 1 of 1 pixels, are set to zero" in seen.scan.notes
+    surveyed = survey(io.load(tmp_path / "a.msa"))
+    np.testing.assert_array_equal(surveyed.total, np.maximum(counts, 0))
+    assert "small negative values, in 1 of 1 pixels, are set to zero" in surveyed.scan.notes
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the measured spectra are not beside this checkout")

@@ -44,17 +44,17 @@ def test_sound_blosc_chunks_are_read(tmp_path: Path, version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "said"),
+    ("place", "value", "message"),
     [(4, 2**31, "says that it holds"), (8, 0, "blocks of 0"), (12, 2**30, "says that it has"), (16, 2**30, "outside")],
 )
-def test_blosc_chunks_that_point_outside_are_refused(tmp_path: Path, place: int, value: int, said: str) -> None:
+def test_blosc_chunks_that_point_outside_are_refused(tmp_path: Path, place: int, value: int, message: str) -> None:
     path = store(tmp_path, 2)
     chunk = a_chunk(path)
     content = bytearray(chunk.read_bytes())
     assert fault_of_blosc(bytes(content), 2 * 4 * 256 * 2) == ""
     struct.pack_into("<I", content, place, value)
     chunk.write_bytes(bytes(content))
-    with pytest.raises(ScanError, match=said):
+    with pytest.raises(ScanError, match=message):
         load(path).counts.compute()
 
 

@@ -11,12 +11,12 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import TrainSettings, load_trainable, train
-from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, Fit, _written, adapt, aligned, fit_instrument
+from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, Fit, _write, adapt, align, fit_instrument
 from underpaint.lab.training.batches import Batch
 from underpaint.lab.training.checkpoint import Trained, spec_for
 from underpaint.lab.training.exporting import example_inputs
+from underpaint.lab.training.instrument_model import Sizes, simulate_or_read
 from underpaint.lab.training.module import ask
-from underpaint.lab.training.own_model import Sizes, simulated
 from underpaint.lab.training.paired import Comparison, answers_of, compare
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
@@ -34,14 +34,14 @@ def scan_with(instrument: Instrument, seed: int = 0) -> Scan:
     sampler = StratigraphySampler(RandomStratigraphies(palette=PALETTE))
     expected = np.asarray(render(emit([sampler.draw(rng) for _ in range(16)], instrument), instrument.detector))
     counts = count(expected * (1e5 / expected.sum(axis=1, keepdims=True)), rng=rng)
-    own = instrument.detector
-    axis = EnergyAxis(own.gain_kev, own.zero_kev, own.n_channel)
+    detector = instrument.detector
+    axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
     return Scan(counts.reshape(4, 4, -1), axis=axis, name="virtual")
 
 
-def settings(out: Path, **others: object) -> AdaptSettings:
+def settings(out: Path, **changes: object) -> AdaptSettings:
     given = {"out": out, "palette": PALETTE, "sizes": SIZES, "n_machine": 2, "workers": 1, "threads": 1}
-    return AdaptSettings.model_validate({**given, **others})
+    return AdaptSettings.model_validate({**given, **changes})
 
 
 def broad() -> Instrument:
@@ -62,16 +62,16 @@ def fitted_once(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batch_of(trained: Trained, stretched: float = 1.0) -> Batch:
-    counts, recorded, *told = example_inputs(trained.network, trained.card, 64)
+    counts, recorded, *instrument_input = example_inputs(trained.network, trained.card, 64)
     labels = torch.zeros((64, len(trained.card.names)))
-    instrument = told[0] if told else torch.zeros((64, 0))
+    instrument = instrument_input[0] if instrument_input else torch.zeros((64, 0))
     return Batch(stretched * counts + (stretched - 1.0), recorded, labels, labels, instrument, torch.zeros((64, 0)))
 
 
 def test_aligned_to_what_it_knows_a_network_stays_as_it_is() -> None:
     start = load_trainable("default")
     batch = batch_of(start)
-    again = aligned(start.network, [batch], [batch])
+    again = align(start.network, [batch], [batch])
     with torch.inference_mode():
         torch.testing.assert_close(ask(again, batch)[0], ask(start.network, batch)[0], rtol=1e-3, atol=1e-3)
 
@@ -82,33 +82,33 @@ def test_aligned_layers_have_on_the_target_what_they_had_on_the_source(folded: b
     torch.manual_seed(3)
     start = Trained(build_network(spec_for(card, folded=folded)).eval(), card)
     source, target = batch_of(start), batch_of(start, stretched=3.0)
-    own = aligned(start.network, [source], [target])
-    seen = {}
+    result = align(start.network, [source], [target])
+    means = {}
     for name, network, batch in (
-        ("wanted", start.network, source), ("given", start.network, target), ("own", own, target)
+        ("source", start.network, source), ("given", start.network, target), ("aligned", result, target)
     ):  # fmt: skip
         hook = network.get_submodule("stem.1.0").register_forward_hook(
-            lambda layer, given, answers, name=name: seen.update({name: answers.mean(dim=(0, 2, 3))})
+            lambda layer, given, answers, name=name: means.update({name: answers.mean(dim=(0, 2, 3))})
         )
         with torch.inference_mode():
             ask(network, batch)
         hook.remove()
-    torch.testing.assert_close(seen["own"], seen["wanted"], rtol=1e-3, atol=1e-3)
-    assert not torch.allclose(seen["given"], seen["wanted"], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(means["aligned"], means["source"], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(means["given"], means["source"], rtol=1e-3, atol=1e-3)
 
 
 def test_what_the_scan_tells_is_kept_and_the_rest_is_drawn(fit: Fit) -> None:
     assert 0.17 < float(fit.calibration.fwhm_kev(5.895)) < 0.21
     assert fit.calibration.anode == "Rh"
     machines = fit.machines(3, seed=1)
-    assert {own.tube.anode for own in machines} == {"Rh"}
-    assert len({own.detector.noise_fwhm_kev for own in machines}) == 1
-    assert len({own.detector.tail_fraction for own in machines}) == 3
+    assert {machine.tube.anode for machine in machines} == {"Rh"}
+    assert len({machine.detector.noise_fwhm_kev for machine in machines}) == 1
+    assert len({machine.detector.tail_fraction for machine in machines}) == 3
     known = replace(fit, base=load_instrument("elio")).machines(2, seed=1)
-    assert {own.detector.window for own in known} == {load_instrument("elio").detector.window}
-    told = fit.known()
-    assert (told.anode, told.incidence_deg) == ("Rh", None)
-    assert told.fwhm_kev == pytest.approx(0.19, abs=0.02)
+    assert {machine.detector.window for machine in known} == {load_instrument("elio").detector.window}
+    conditions = fit.known()
+    assert (conditions.anode, conditions.incidence_deg) == ("Rh", None)
+    assert conditions.fwhm_kev == pytest.approx(0.19, abs=0.02)
 
 
 @pytest.mark.usefixtures("fitted_once")
@@ -116,18 +116,18 @@ def test_adapting_is_never_worse_than_noise_or_declines(fit: Fit, tmp_path: Path
     report = adapt(fit.scan, settings(tmp_path))
     assert set(report.candidates) >= {"aligned", "tuned", "tuned_aligned"}
     assert report.validation[report.chosen] == min(report.validation.values())
-    decided = report.candidates[report.chosen] if report.taken else report.given
+    decided = report.candidates[report.chosen] if report.accepted else report.given
     card, places = report.given.card, bool(report.given.card.instrument_inputs)
     truth = LibrarySettings(
         palette=PALETTE, instrument=broad(), n_stratigraphies=32, renders=1, chunk=32, seed=9, places=places
     )
-    spectra = simulated(truth, tmp_path / "true.h5", 1, lambda *_: None)
+    spectra = simulate_or_read(truth, tmp_path / "true.h5", 1, lambda *_: None)
     level = TrainSettings(library=(tmp_path,), out=tmp_path, kind=card.kind, counts_min=1e5, counts_max=1e5)
-    told = report.told.inputs(card.instrument_inputs) if places and report.taken else None
+    conditions = report.conditions.inputs(card.instrument_inputs) if places and report.accepted else None
     before = answers_of(report.given.network, card.names, spectra, level)
-    after = answers_of(decided.network, card.names, spectra, level, told)
+    after = answers_of(decided.network, card.names, spectra, level, conditions)
     assert not compare(after, before).is_better
-    assert (report.model is not None) == (report.taken and report.chosen != "told")
+    assert (report.model is not None) == (report.accepted and report.chosen != "told")
     assert load_instrument(tmp_path / "instrument.toml").tube.anode == "Rh"
     with pytest.raises(OutputError, match="other settings: seed"):
         adapt(fit.scan, settings(tmp_path, seed=1))
@@ -135,14 +135,14 @@ def test_adapting_is_never_worse_than_noise_or_declines(fit: Fit, tmp_path: Path
 
 def judged(fit: Fit, gain: float) -> AdaptReport:
     start = load_trainable("default")
-    found = Comparison(0.80, 0.80 + gain, gain, 0.01, 100, 6)
+    comparison = Comparison(0.80, 0.80 + gain, gain, 0.01, 100, 6)
     losses = {"given": 0.3, "tuned": 0.2}
-    return AdaptReport(start, {"tuned": start}, fit.known(), fit.instrument, fit.calibration, losses, "tuned", found,
-                       None, SIZES, {})  # fmt: skip
+    return AdaptReport(start, {"tuned": start}, fit.known(), fit.instrument, fit.calibration, losses, "tuned",
+                       comparison, None, SIZES, {})  # fmt: skip
 
 
 def test_a_gain_within_noise_is_declined_and_says_so(fit: Fit, tmp_path: Path) -> None:
-    report = _written(judged(fit, 0.019), settings(tmp_path))
+    report = _write(judged(fit, 0.019), settings(tmp_path))
     assert report.model is None
     assert not list(tmp_path.glob("*.onnx"))
     assert "Kept the model as it is" in report.in_words()
@@ -150,7 +150,7 @@ def test_a_gain_within_noise_is_declined_and_says_so(fit: Fit, tmp_path: Path) -
 
 
 def test_a_gain_beyond_noise_is_taken_with_its_figures_in_the_card(fit: Fit, tmp_path: Path) -> None:
-    report = _written(judged(fit, 0.021), settings(tmp_path))
+    report = _write(judged(fit, 0.021), settings(tmp_path))
     assert report.model == tmp_path / "default_adapted.onnx"
     card = open_model(report.model, threads=1).card
     assert card.figures["adapted"]["comparison"]["gain"] == pytest.approx(0.021)
@@ -159,14 +159,14 @@ def test_a_gain_beyond_noise_is_taken_with_its_figures_in_the_card(fit: Fit, tmp
 
 
 @pytest.mark.usefixtures("fitted_once")
-def test_a_network_of_layers_is_told_the_instrument(fit: Fit, tmp_path: Path) -> None:
+def test_a_network_of_layers_receives_instrument_conditions(fit: Fit, tmp_path: Path) -> None:
     job = LibrarySettings(palette=PALETTE, n_stratigraphies=16, renders=1, chunk=16, places=True)
-    spectra = simulated(job, tmp_path / "library.h5", 1, lambda *_: None)
-    own = TrainSettings(
+    spectra = simulate_or_read(job, tmp_path / "library.h5", 1, lambda *_: None)
+    train_settings = TrainSettings(
         library=(tmp_path,), out=tmp_path / "run", kind="layers", name="toy", epochs=1, batch=8, threads=1,
         validation_share=0.2, test_share=0, precision="32", progress=False,
     )  # fmt: skip
-    checkpoint = train(own, spectra).checkpoint
+    checkpoint = train(train_settings, spectra).checkpoint
     few = Sizes(n_stratigraphies=16, n_held_out=8, epochs=1)
     report = adapt(fit.scan, settings(tmp_path / "a", model=str(checkpoint), sizes=few, ways=("told", "tuned_aligned")))
     assert set(report.validation) == {"given", "told", "tuned_aligned"}
@@ -182,7 +182,9 @@ def test_a_scan_that_tells_no_axis_is_refused(tmp_path: Path) -> None:
 def test_a_palette_that_the_network_does_not_know_is_refused(tmp_path: Path) -> None:
     dark = Scan(np.zeros((2, 2, 1024), np.uint8), name="dark")
     known = set(load_trainable("default").card.names)
-    unknown = [name for name in (own.name for own in library()) if outputs_for([name]).names and name not in known]
+    unknown = [
+        name for name in (pigment.name for pigment in library()) if outputs_for([name]).names and name not in known
+    ]
     if not unknown:
         pytest.skip("the shipped network knows the whole library")
     with pytest.raises(TrainingError, match=f"{unknown[0]}.* it does not know them"):

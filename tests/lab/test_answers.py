@@ -25,11 +25,16 @@ from underpaint.lab.training import (
     train,
 )
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrated
+from underpaint.lab.training.calibration import calibrate_network
 from underpaint.lab.training.checkpoint import FAMILIES, Trained, card_for, spec_for
+from underpaint.lab.training.instrument_model import (
+    InstrumentModelSettings,
+    Sizes,
+    train_instrument_model,
+    transfer_weights,
+)
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.lab.training.module import amount_loss, ask
-from underpaint.lab.training.own_model import OwnModelSettings, Sizes, take_over, train_own_model
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy
@@ -110,10 +115,10 @@ def test_what_the_counts_cannot_show_by_far_is_not_present(by_lines: Library, tm
     batch = next(iter(Batches(by_lines, np.arange(96), settings, shuffle=False)))
     labels, weight, needed = batch.labels.numpy(), batch.weight.numpy(), by_lines.counts_needed
     groups = np.isin(by_lines.names, by_lines.amount_names)
-    there = (by_lines.labels == 1) & groups
+    present = (by_lines.labels == 1) & groups
     assert by_lines.hidden is not None
-    shows, hidden = there & (needed <= 1e4), there & (by_lines.hidden >= 1e4)
-    between = there & ~shows & ~hidden
+    shows, hidden = present & (needed <= 1e4), present & (by_lines.hidden >= 1e4)
+    between = present & ~shows & ~hidden
     assert min(shows.sum(), hidden.sum(), between.sum()) > 10
     assert (labels[shows] == 1).all()
     assert (labels[hidden] == 0).all()
@@ -165,7 +170,7 @@ def test_log_odds_of_amounts_fall_from_edge_to_edge(by_lines: Library, tmp_path:
 
 def test_it_trains_is_calibrated_and_answers_alike_from_its_file(by_lines: Library, tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "run")
-    trained = calibrated(train(settings, by_lines).trained, by_lines, np.arange(len(by_lines)), settings)
+    trained = calibrate_network(train(settings, by_lines).trained, by_lines, np.arange(len(by_lines)), settings)
     assert isinstance(trained.network, LayersNetwork)
     assert not torch.equal(trained.network.calibration.amount_scale, Calibration(1, 1, 1).amount_scale)
     model = open_model(export(trained.network, trained.card, tmp_path), threads=1)
@@ -178,8 +183,8 @@ def test_it_trains_is_calibrated_and_answers_alike_from_its_file(by_lines: Libra
     again = load_trainable(tmp_path / "small.onnx")
     batch = next(iter(Batches(by_lines, np.arange(4), settings, shuffle=False)))
     with torch.inference_mode():
-        for one, other in zip(ask(trained.network, batch), ask(again.network, batch), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+        for first, second in zip(ask(trained.network, batch), ask(again.network, batch), strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-3)
 
 
 def test_amounts_are_taken_over_by_name(by_lines: Library, tmp_path: Path) -> None:
@@ -193,30 +198,30 @@ def test_amounts_are_taken_over_by_name(by_lines: Library, tmp_path: Path) -> No
         amount_names=tuple(by_lines.amount_names[column] for column in columns),
         quantity_names=("thickness_um.surface",),
     )
-    begun = take_over(start, card_for(fewer, settings_in(tmp_path), len(fewer)))
+    initial = transfer_weights(start, card_for(fewer, settings_in(tmp_path), len(fewer)))
     rows = np.concatenate([len(AMOUNT_EDGES) * column + np.arange(len(AMOUNT_EDGES)) for column in columns])
     torch.testing.assert_close(
-        begun.network.state_dict()["amount.weight"], start.network.state_dict()["amount.weight"][rows]
+        initial.network.state_dict()["amount.weight"], start.network.state_dict()["amount.weight"][rows]
     )
 
 
-def test_a_model_of_ones_own_begins_with_such_a_network(by_lines: Library, tmp_path: Path) -> None:
+def test_an_instrument_model_starts_from_such_a_network(by_lines: Library, tmp_path: Path) -> None:
     start = untrained(by_lines, tmp_path)
     path = export(start.network, start.card, tmp_path)
-    settings = OwnModelSettings(
+    settings = InstrumentModelSettings(
         out=tmp_path / "own", instrument=load_instrument("elio"), palette=PALETTE[:3], start=str(path),
         sizes=Sizes(n_stratigraphies=32, n_held_out=8, epochs=1), n_machine=1, workers=1, threads=1,
     )  # fmt: skip
-    card = train_own_model(settings).trained.card
+    card = train_instrument_model(settings).trained.card
     assert card.amounts == tuple(name for name in card.names if name in by_lines.amount_names)
     assert card.training.config["present"] == "lines"
 
 
 def test_presence_is_scored_by_what_shows() -> None:
-    there = np.array([[True, True, False], [True, False, False]])
+    present = np.array([[True, True, False], [True, False, False]])
     needed = np.array([[1e3, 1e6, np.inf], [1e3, np.inf, np.inf]])
-    nothing = np.zeros(2)
-    truth = Truth(there, needed, {}, {}, nothing, nothing)
+    zeros = np.zeros(2)
+    truth = Truth(present, needed, {}, {}, zeros, zeros)
     # two draws of each sample: the first is right, and misses what cannot be seen; the second claims, and misses
     claimed = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0], [0, 0, 0]], dtype=bool)
     sigmas = np.array([[20.0, 0.0, 0.0], [20.0, 0.0, 1.0], [20.0, 0.0, 0.0], [20.0, 0.0, 0.0]])
@@ -231,7 +236,7 @@ def test_presence_is_scored_by_what_shows() -> None:
 def test_labels_of_presence_alone_leave_amounts_as_they_were(
     by_lines: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finetuning, "only_what_shows", lambda data: data)  # the fit takes most of a minute
+    monkeypatch.setattr(finetuning, "hide_invisible_labels", lambda data: data)  # the fit takes most of a minute
     card = card_for(by_lines, settings_in(tmp_path), len(by_lines))
     start = Trained(build_network(replace(spec_for(card), folded=True)).eval(), card)
     head = start.network.get_submodule("amount")
@@ -250,13 +255,13 @@ def test_labels_of_presence_alone_leave_amounts_as_they_were(
         library=(Path("spots"),), out=tmp_path / "fine", kind="layers_evidence", name="fine", epochs=30, dense_epochs=1,
         batch=16, threads=1, patience=30, learning_rate=1e-2, precision="32", progress=False,
     )  # fmt: skip
-    before = asked(start, data)
-    after = asked(finetune(start, settings, data).second.trained, data)
+    before = probabilities_of(start, data)
+    after = probabilities_of(finetune(start, settings, data).second.trained, data)
     assert np.abs(after[0] - before[0])[:, column].mean() > 0.1
     assert np.abs(after[1] - before[1]).mean() < 0.05
 
 
-def asked(trained: Trained, data: Library) -> tuple[np.ndarray, np.ndarray]:
+def probabilities_of(trained: Trained, data: Library) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities of presence and of amounts."""
     batch = next(
         iter(Batches(data, np.arange(len(data)), settings_in(Path()).model_copy(update={"batch": 96}), shuffle=False))

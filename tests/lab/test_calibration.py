@@ -13,7 +13,7 @@ from underpaint.lab.training import (
     Library,
     Trained,
     TrainSettings,
-    calibrated,
+    calibrate_network,
     export,
     load_library,
     load_trainable,
@@ -79,39 +79,41 @@ def test_a_calibrated_network_keeps_its_numbers_in_its_file(library: Library, tm
     settings = settings_in(tmp_path / "run")
     rows = np.arange(len(library))
     raw = train(settings, library).trained
-    own = calibrated(raw, library, rows, settings)
-    path = export(own.network, own.card, tmp_path)
+    trained = calibrate_network(raw, library, rows, settings)
+    path = export(trained.network, trained.card, tmp_path)
     again, sets = load_trainable(path), load_card(path).sets
-    torch.testing.assert_close(calibration_of(again).scale, calibration_of(own).scale)
-    assert not torch.allclose(calibration_of(own).scale, torch.ones(()))
+    torch.testing.assert_close(calibration_of(again).scale, calibration_of(trained).scale)
+    assert not torch.allclose(calibration_of(trained).scale, torch.ones(()))
     assert sets is not None
-    assert sets == own.card.sets
+    assert sets == trained.card.sets
     assert all("." in name or name in library.names for name in sets.names)
     loose, strict = np.array(sets.present_from)
     assert (strict <= loose).all()  # the more they shall cover, the sooner they say "present"
 
 
-def test_a_library_of_its_own_calibrates_at_the_end_of_a_training(
+def test_a_separate_library_calibrates_at_the_end_of_a_training(
     library: Library, library_file: Path, tmp_path: Path
 ) -> None:
     settings = settings_in(tmp_path / "run")
     few = train(settings, library).trained
     assert few.card.sets is None  # thirteen stratigraphies are held out here
-    own = train(settings.model_copy(update={"calibration": library_file}), library).trained  # goes on: nothing to train
-    assert own.card.sets is not None
-    assert not torch.allclose(calibration_of(own).scale, torch.ones(()))
+    calibrated_network = train(
+        settings.model_copy(update={"calibration": library_file}), library
+    ).trained  # goes on: nothing to train
+    assert calibrated_network.card.sets is not None
+    assert not torch.allclose(calibration_of(calibrated_network).scale, torch.ones(()))
 
 
 def test_training_does_not_see_the_calibration(library: Library, tmp_path: Path) -> None:
     trained = train(settings_in(tmp_path / "run"), library).trained
     network = trained.network
     counts, recorded = torch.full((2, library.axis.n_bin), 50.0), torch.tensor([[1.0, 41.0]] * 2)
-    told = torch.full((2, len(library.instrument_inputs)), torch.nan)
+    conditions = torch.full((2, len(library.instrument_inputs)), torch.nan)
     calibration_of(trained).shift.fill_(5.0)
     for part in network.modules():
         part.train(part is network)  # dropout and normalisation as they are when it answers
-    uncalibrated = network(counts, recorded, told)[0]
-    shifted = network.eval()(counts, recorded, told)[0]
+    uncalibrated = network(counts, recorded, conditions)[0]
+    shifted = network.eval()(counts, recorded, conditions)[0]
     torch.testing.assert_close(shifted, uncalibrated + 5.0)
 
 
@@ -122,7 +124,7 @@ def test_a_network_without_calibration_is_refused(library: Library, tmp_path: Pa
         elements=((),),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="has no calibration"):
-        calibrated(Trained(DefaultNetwork(axis.n_bin, 1), card), library, np.arange(4), settings_in(tmp_path))
+        calibrate_network(Trained(DefaultNetwork(axis.n_bin, 1), card), library, np.arange(4), settings_in(tmp_path))
 
 
 def test_sets_cover_what_they_state_in_nineteen_of_twenty_calibrations() -> None:

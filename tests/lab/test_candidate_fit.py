@@ -62,34 +62,34 @@ def test_the_right_order_fits_better_than_the_swapped_and_than_one_layer(spectru
 
 def test_mass_shares_come_back_within_their_errors() -> None:
     truth = stack("truth", ({"vermilion": 0.2, "chrome_oxide_green": 0.5, "lead_white": 0.3}, 12.0))
-    begun = stack("begun", ({"vermilion": 1.0, "chrome_oxide_green": 1.0, "lead_white": 1.0}, 30.0))
-    own = measured(counted(truth.at(truth.start), 2e5), INSTRUMENT, model_error=0.0)
-    (fit,) = fit_candidates(own, [begun], INSTRUMENT)
+    initial = stack("begun", ({"vermilion": 1.0, "chrome_oxide_green": 1.0, "lead_white": 1.0}, 30.0))
+    merged = measured(counted(truth.at(truth.start), 2e5), INSTRUMENT, model_error=0.0)
+    (fit,) = fit_candidates(merged, [initial], INSTRUMENT)
     pulls = (fit.place[1:3] - truth.start[1:3]) / np.sqrt(np.diag(fit.covariance))[1:3]
     assert np.all(np.abs(pulls) < 4)
     assert fit.candidate.shares(fit.place)[0]["chrome_oxide_green"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_derivatives_are_those_of_the_expected_counts(spectrum: Spectrum) -> None:
-    own = measured(spectrum, INSTRUMENT)
+    merged = measured(spectrum, INSTRUMENT)
     place, levels = MIXED.start, np.asarray([-3.0, 0.1, -0.2, 0.05, 0.02])
-    (answer,) = answers([Question(MIXED, place, levels)], own, INSTRUMENT)
+    (answer,) = answers([Question(MIXED, place, levels)], merged, INSTRUMENT)
     for index in range(len(levels)):
         step = np.zeros(5)
         step[index] = 1e-3
-        there, back = answers(
-            [Question(MIXED, place, levels + step), Question(MIXED, place, levels - step)], own, INSTRUMENT
+        forward, back = answers(
+            [Question(MIXED, place, levels + step), Question(MIXED, place, levels - step)], merged, INSTRUMENT
         )
-        slope = (there.expected - back.expected) / 2e-3
+        slope = (forward.expected - back.expected) / 2e-3
         error = np.abs(answer.jacobian[:, place.size + index] - slope).sum() / np.abs(slope).sum()
         # the bend is taken at a channel's energy, not at that of the photons that the detector spreads into it
         assert error < 0.02
 
 
 def test_fits_side_by_side_are_those_of_each_alone(spectrum: Spectrum) -> None:
-    own = measured(spectrum, INSTRUMENT)
-    together = {fit.candidate.name: fit for fit in fit_candidates(own, [RIGHT, MIXED], INSTRUMENT)}
-    (alone,) = fit_candidates(own, [RIGHT], INSTRUMENT)
+    merged = measured(spectrum, INSTRUMENT)
+    together = {fit.candidate.name: fit for fit in fit_candidates(merged, [RIGHT, MIXED], INSTRUMENT)}
+    (alone,) = fit_candidates(merged, [RIGHT], INSTRUMENT)
     np.testing.assert_allclose(together["right"].place[:2], alone.place[:2], atol=0.02)
     assert together["right"].deviance == pytest.approx(alone.deviance, abs=0.1)
 
@@ -107,12 +107,12 @@ def test_leaving_a_pigment_out_takes_its_layer_where_it_was_alone() -> None:
 
 
 def test_the_model_error_weighs_on_strong_channels_alone(spectrum: Spectrum) -> None:
-    own = measured(spectrum, INSTRUMENT)
-    exact = replace(own, model_error=0.0)
-    off = own.counts * 1.02 + 0.5
-    assert exact.deviance(off) == pytest.approx(poisson_deviance(own.counts, off))
-    assert own.deviance(off) < exact.deviance(off)
-    weak = own.of(np.asarray([3.0, 0.0, 7.0]))
+    merged = measured(spectrum, INSTRUMENT)
+    exact = replace(merged, model_error=0.0)
+    off = merged.counts * 1.02 + 0.5
+    assert exact.deviance(off) == pytest.approx(poisson_deviance(merged.counts, off))
+    assert merged.deviance(off) < exact.deviance(off)
+    weak = merged.of(np.asarray([3.0, 0.0, 7.0]))
     expected = np.asarray([2.0, 0.5, 9.0])
     assert weak.deviance(expected) == pytest.approx(poisson_deviance(weak.counts, expected), rel=2e-3)
     assert np.sum(weak.residuals(expected) ** 2) == pytest.approx(weak.deviance(expected))

@@ -10,17 +10,17 @@ from underpaint.lab.evaluation.candidates.compare import Order
 from underpaint.lab.evaluation.candidates.proposals import (
     MOST_CANDIDATES,
     Suspects,
-    laid,
-    made_pure,
+    layer_pigments,
     rivals_of,
     suspects,
+    with_pure_pigments,
 )
 from underpaint.physics.materials import Paint, library
 
 
 def answered(**probability: float) -> Results:
     """The answer of a network at one pixel, groups and members by name."""
-    groups = {own.name for own in library().groups}
+    groups = {group.name for group in library().groups}
     names = sorted(probability, key=lambda name: name not in groups)
     kinds = tuple("group" if name in groups else "member" for name in names)
     belongs = tuple((name,) if name in groups else library()[name].groups for name in names)
@@ -34,12 +34,12 @@ def stack(*paints: tuple[tuple[str, ...], float]) -> Candidate:
 
 
 def test_every_group_that_is_present_sends_its_likeliest_member() -> None:
-    own = suspects(
+    suspected = suspects(
         answered(lead_pigment=0.99, mercury_red=0.8, tin_pigment=0.2, red_lead=0.3, lead_white=0.6, vermilion=0.7),
         "chalk",
     )
-    assert own.pigments == ("lead_white", "vermilion")
-    assert [set(library()[name].groups) & {"tin_pigment"} for name in own.hidden] == [{"tin_pigment"}]
+    assert suspected.pigments == ("lead_white", "vermilion")
+    assert [set(library()[name].groups) & {"tin_pigment"} for name in suspected.hidden] == [{"tin_pigment"}]
 
 
 def test_what_the_ground_brings_is_left_to_it_unless_it_is_all_there_is() -> None:
@@ -50,7 +50,7 @@ def test_what_the_ground_brings_is_left_to_it_unless_it_is_all_there_is() -> Non
     assert alone.pigments == ("chalk",)
 
 
-def test_a_composite_pigment_stands_for_one_of_its_groups_and_leaves_the_others_their_own() -> None:
+def test_a_composite_pigment_stands_for_one_of_its_groups_alone() -> None:
     likely = answered(lead_pigment=1.0, chromium_pigment=0.9, lead_white=0.3, chrome_orange=0.7, viridian=0.1)
     assert set(suspects(likely, "chalk").pigments) == {"lead_white", "chrome_orange"}
     unlikely = answered(lead_pigment=1.0, chromium_pigment=0.9, lead_white=0.3, chrome_orange=0.4, viridian=0.1)
@@ -61,7 +61,7 @@ def test_a_composite_pigment_stands_for_one_of_its_groups_and_leaves_the_others_
 def test_proposals_hold_one_layer_and_both_orders_and_are_few(count: int) -> None:
     names = ("vermilion", "azurite", "zinc_white", "iron_oxide_red")[:count]
     candidates = propose(Suspects(names, (), {}), "chalk")
-    ways = [laid(own) for own in candidates]
+    ways = [layer_pigments(candidate) for candidate in candidates]
     assert ways[0] == (frozenset(names),)
     assert len(set(ways)) == len(ways) <= MOST_CANDIDATES - (count if count > 1 else 0)
     # each pigment alone above or below the others
@@ -76,7 +76,7 @@ def test_proposals_hold_one_layer_and_both_orders_and_are_few(count: int) -> Non
 def test_rivals_are_one_layer_the_swapped_one_and_each_pigment_moved() -> None:
     best = stack((("vermilion", "zinc_white"), 10.0), (("azurite",), 20.0))
     above, below = frozenset({"vermilion", "zinc_white"}), frozenset({"azurite"})
-    assert {laid(own) for own in rivals_of(best)} == {
+    assert {layer_pigments(candidate) for candidate in rivals_of(best)} == {
         (above | below,),
         (below, above),
         (frozenset({"zinc_white"}), frozenset({"azurite", "vermilion"})),
@@ -85,11 +85,11 @@ def test_rivals_are_one_layer_the_swapped_one_and_each_pigment_moved() -> None:
 
 
 def test_a_composite_pigment_is_tried_as_a_pure_one() -> None:
-    pure = made_pure(stack((("lead_white", "chrome_orange"), 20.0)))
+    pure = with_pure_pigments(stack((("lead_white", "chrome_orange"), 20.0)))
     assert pure is not None
     (other,) = pure.pigments - {"lead_white"}
     assert library()[other].groups == ("chromium_pigment",)
-    assert made_pure(stack((("lead_white", "vermilion"), 20.0))) is None
+    assert with_pure_pigments(stack((("lead_white", "vermilion"), 20.0))) is None
 
 
 def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:

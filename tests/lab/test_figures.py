@@ -51,8 +51,8 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def networks(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Networks:
     """Two untrained networks of the paper, as training would have written them."""
     n_class = len(paper_outputs().names)
-    nothing = as_library(np.ones((2, XU_NETWORK_AXIS.n_channel)), np.zeros((2, n_class), np.uint8), counted=True)
-    card = card_for(nothing, pretrain_settings(plan), 0)
+    no_labels = as_library(np.ones((2, XU_NETWORK_AXIS.n_channel)), np.zeros((2, n_class), np.uint8), counted=True)
+    card = card_for(no_labels, pretrain_settings(plan), 0)
     paths = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -96,8 +96,8 @@ def test_the_panel_crosses_as_in_figure_7() -> None:
     assert painting.top.shape == (21, 31)
     assert [name for name in dict.fromkeys(painting.top[:, 0].tolist()) if name != BARE] == list(painting.tops)
     assert len(painting.tops) * len(painting.lowers) == 24
-    laid = painting.top_um[painting.top != BARE]
-    assert (laid.min(), laid.max()) == (30.0, 200.0)
+    painted_um = painting.top_um[painting.top != BARE]
+    assert (painted_um.min(), painted_um.max()) == (30.0, 200.0)
     assert painting.top_um[painting.top == BARE].max() == 0.0
     assert set(painting.places(("prussian_blue",))[:, 0]) == {ABSENT, ABOVE}
 
@@ -119,13 +119,13 @@ def test_a_scan_has_the_counts_and_pixels_of_its_painting() -> None:
 def test_scores_of_a_map_tell_layers_apart() -> None:
     place = np.array([[ABOVE, ABOVE, BELOW, BELOW], [ABSENT, ABSENT, ABSENT, ABSENT]])
     probability = np.array([[0.9, 0.8, 0.7, 0.1], [0.6, 0.2, np.nan, 0.0]], dtype=np.float32)
-    found = map_scores(probability, place, np.array([[9.0, 8.0, 7.0, 1.0], [6.0, 2.0, 5.0, 0.0]]))
-    assert found["sensitivity_above"] == 1.0
-    assert found["sensitivity_below"] == 0.5
-    assert found["false_share"] == 0.25
-    assert found["f1"] == pytest.approx(6 / 8)
-    assert found["always_yes_f1"] == pytest.approx(2 / 3)
-    assert found["spearman"] == pytest.approx(1.0)
+    scores = map_scores(probability, place, np.array([[9.0, 8.0, 7.0, 1.0], [6.0, 2.0, 5.0, 0.0]]))
+    assert scores["sensitivity_above"] == 1.0
+    assert scores["sensitivity_below"] == 0.5
+    assert scores["false_share"] == 0.25
+    assert scores["f1"] == pytest.approx(6 / 8)
+    assert scores["always_yes_f1"] == pytest.approx(2 / 3)
+    assert scores["spearman"] == pytest.approx(1.0)
 
 
 def test_rank_correlation_of_a_constant_map_is_undefined() -> None:
@@ -144,18 +144,18 @@ def test_maps_of_the_papers_network_keep_the_pixels(plan: Plan, networks: Networ
 
 
 def test_figure5_writes_two_pictures_and_their_numbers(plan: Plan, networks: Networks) -> None:
-    found = figure5(plan, networks, no_progress)
+    figures = figure5(plan, networks, no_progress)
     for name in ("figure5", "figure5_default"):
         assert (plan.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert set(found) == {*FIGURE5, "about"}
-    assert found["emerald_green"]["families"] == ["Cu_K", "As_K"]
-    assert set(found["vermilion"]["networks"]) == {BEFORE, AFTER, DEFAULT}
-    assert found["vermilion"]["networks"][BEFORE] != found["vermilion"]["networks"][AFTER]
-    assert sum(found["vermilion"][f"n_{name}"] for name in ("above", "below", "absent")) == 18 * 13
+    assert set(figures) == {*FIGURE5, "about"}
+    assert figures["emerald_green"]["families"] == ["Cu_K", "As_K"]
+    assert set(figures["vermilion"]["networks"]) == {BEFORE, AFTER, DEFAULT}
+    assert figures["vermilion"]["networks"][BEFORE] != figures["vermilion"]["networks"][AFTER]
+    assert sum(figures["vermilion"][f"n_{name}"] for name in ("above", "below", "absent")) == 18 * 13
     # vermilion in the uppermost layer at 1e5 counts cannot be missed
-    assert found["vermilion"]["networks"][DEFAULT]["sensitivity_above"] > 0.95
-    assert found["vermilion"]["networks"][DEFAULT]["false_share"] < 0.05
-    json.dumps(found, allow_nan=False)
+    assert figures["vermilion"]["networks"][DEFAULT]["sensitivity_above"] > 0.95
+    assert figures["vermilion"]["networks"][DEFAULT]["false_share"] < 0.05
+    json.dumps(figures, allow_nan=False)
 
 
 def test_figures_of_the_panel_tell_columns_and_false_alarms(plan: Plan, networks: Networks) -> None:
@@ -175,14 +175,14 @@ def test_figures_of_the_panel_tell_columns_and_false_alarms(plan: Plan, networks
 
 def test_vermilion_swallows_the_beta_line_of_lead(plan: Plan, networks: Networks) -> None:
     """Pb L beta lies over the L3 edge of mercury, Pb L alpha under it (Xu et al. 2022, Fig. 10)."""
-    found = figure10(plan, networks, no_progress)
+    ratios = figure10(plan, networks, no_progress)
     assert (plan.out / "figure10.png").is_file()
-    lead = found[OVER_M][PB_RATIO]
+    lead = ratios[OVER_M][PB_RATIO]
     assert np.all(np.diff(lead) < 0)
     # zinc's edge lies under both lines: it holds the softer one back
-    assert np.all(np.diff(found["zinc white over M"][PB_RATIO]) > 0)
-    assert found["vermilion over chalk"][PB_RATIO] == [None] * len(lead)
-    json.dumps(found, allow_nan=False)
+    assert np.all(np.diff(ratios["zinc white over M"][PB_RATIO]) > 0)
+    assert ratios["vermilion over chalk"][PB_RATIO] == [None] * len(lead)
+    json.dumps(ratios, allow_nan=False)
 
 
 def test_a_thin_veil_of_vermilion_raises_mercurys_alpha() -> None:

@@ -86,8 +86,8 @@ def test_a_group_without_its_members_leaves_open_which_it_is(tmp_path: Path) -> 
 
 def test_presence_alone_leaves_open_what_it_does_not_name(tmp_path: Path) -> None:
     table = write(tmp_path, "row,column,present,absent\n0,0,mercury,\n0,1,,mercury\n0,2,smalt,vermilion\n1,0,,\n")
-    nothing = [UNKNOWN] * 3
-    known = [[1, UNKNOWN, UNKNOWN], [0, 0, UNKNOWN], [UNKNOWN, 0, 1], nothing]
+    unknown = [UNKNOWN] * 3
+    known = [[1, UNKNOWN, UNKNOWN], [0, 0, UNKNOWN], [UNKNOWN, 0, 1], unknown]
     assert labelled_scan(SCAN, table, CARD).labels.tolist() == known
     alone = write(tmp_path, "row,column,absent\n0,0,smalt\n")
     assert labelled_scan(SCAN, alone, CARD).labels.tolist() == [[UNKNOWN, UNKNOWN, 0]]

@@ -65,27 +65,27 @@ def test_composition_is_that_of_the_formula() -> None:
     assert (table[0, -1], table[1, -1], table[1, mercury]) == (0.0, 1.0, 1.0)
 
 
-def test_a_quantity_counts_by_the_normal_distribution_where_it_is_asked_for() -> None:
+def test_a_quantity_counts_by_the_normal_distribution_where_it_is_known() -> None:
     mean, sigma = torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 0.5]])
     truth = torch.tensor([[1.0, torch.nan]])
-    wanted = -norm.logpdf(1.0, loc=0.0, scale=2.0) - 0.5 * np.log(2 * np.pi)
-    assert float(quantity_loss(mean, sigma, truth)) == pytest.approx(wanted, rel=1e-6)
+    expected = -norm.logpdf(1.0, loc=0.0, scale=2.0) - 0.5 * np.log(2 * np.pi)
+    assert float(quantity_loss(mean, sigma, truth)) == pytest.approx(expected, rel=1e-6)
     assert float(quantity_loss(mean, sigma, torch.full_like(truth, torch.nan))) == 0.0
 
 
 def test_batches_ask_for_what_can_be_seen(with_places: Library, tmp_path: Path) -> None:
     batches = Batches(with_places, np.arange(len(with_places)), settings_of("layers", tmp_path), shuffle=True)
-    told, anode = [], [name.startswith("anode_") for name in with_places.instrument_inputs]
+    conditions, anode = [], [name.startswith("anode_") for name in with_places.instrument_inputs]
     for batch in batches:
         for column, name in enumerate(with_places.quantity_names[1:], start=1):
             label = with_places.names.index(at_place(name.removeprefix("share."), "surface"))
-            seen = (batch.labels[:, label] == 1) & (batch.weight[:, label] == 1)
-            torch.testing.assert_close(~torch.isnan(batch.quantity[:, column]), seen)
+            visible = (batch.labels[:, label] == 1) & (batch.weight[:, label] == 1)
+            torch.testing.assert_close(~torch.isnan(batch.quantity[:, column]), visible)
         assert not torch.isnan(batch.quantity[:, 0]).any()
         unknown = torch.isnan(batch.instrument).numpy()[:, anode]
         assert (unknown.all(axis=1) | ~unknown.any(axis=1)).all()
-        told.append(~torch.isnan(batch.instrument))
-    share = torch.cat(told).float().mean()
+        conditions.append(~torch.isnan(batch.instrument))
+    share = torch.cat(conditions).float().mean()
     assert 0.55 < float(share) < 0.8  # 0.75 * 0.9 expected, 96 spectra
 
 
@@ -99,8 +99,8 @@ def test_each_kind_trains_and_answers_alike_from_its_file(
     model = open_model(export(trained.network, trained.card, tmp_path), threads=1)
     counts, recorded = with_places.spectra[:3].astype(np.float32) * 1e5, with_places.recorded[:3]
     assert with_places.instrument is not None
-    told = with_places.instrument[0]
-    for instrument in (told, None):
+    conditions = with_places.instrument[0]
+    for instrument in (conditions, None):
         log_odds, probability, quantity, sigma = model(counts, recorded, instrument)
         assert log_odds.shape == probability.shape == (3, len(with_places.names))
         assert quantity.shape == sigma.shape == (3, 1 + len(with_places.names) // 3)
@@ -114,8 +114,8 @@ def test_each_kind_trains_and_answers_alike_from_its_file(
     again = load_trainable(tmp_path / f"{kind}.onnx")
     batch = next(iter(Batches(with_places, np.arange(4), settings_of(kind, tmp_path), shuffle=False)))
     with torch.inference_mode():
-        for own, other in zip(ask(trained.network, batch), ask(again.network, batch), strict=True):
-            torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4)
+        for first, second in zip(ask(trained.network, batch), ask(again.network, batch), strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
 
 
 def test_a_second_training_begins_where_the_first_ended(with_places: Library, tmp_path: Path) -> None:
@@ -124,12 +124,12 @@ def test_a_second_training_begins_where_the_first_ended(with_places: Library, tm
         update={"start": first.checkpoint, "learning_rate": 1e-12}
     )
     second = train(settings, with_places)
-    own, before = (each.trained.network.state_dict() for each in (second, first))
-    torch.testing.assert_close(own["quantity.weight"], before["quantity.weight"])
+    after, before = (each.trained.network.state_dict() for each in (second, first))
+    torch.testing.assert_close(after["quantity.weight"], before["quantity.weight"])
     assert second.trained.card.training.config["start"] == "best.ckpt"
 
 
-def test_what_is_told_of_the_instrument_matters(with_places: Library, tmp_path: Path) -> None:
+def test_instrument_conditions_change_the_answers(with_places: Library, tmp_path: Path) -> None:
     network = train(settings_of("layers", tmp_path / "run"), with_places).trained.network
     batch = next(iter(Batches(with_places, np.arange(4), settings_of("layers", tmp_path), shuffle=False)))
     with torch.inference_mode():
@@ -138,7 +138,7 @@ def test_what_is_told_of_the_instrument_matters(with_places: Library, tmp_path: 
     assert not torch.allclose(known, unknown)
 
 
-def test_a_composition_can_be_asked_for_that_was_not_trained(with_places: Library, tmp_path: Path) -> None:
+def test_a_composition_outside_the_training_can_be_answered(with_places: Library, tmp_path: Path) -> None:
     network = train(settings_of("layers_composition", tmp_path / "run"), with_places).trained.network
     assert isinstance(network, LayersNetwork)
     batch = next(iter(Batches(with_places, np.arange(4), settings_of("layers", tmp_path), shuffle=False)))
@@ -165,14 +165,14 @@ def test_log_odds_of_a_visible_group_grow_with_what_shows_it(with_places: Librar
     rows = np.arange(len(with_places))
     batch = next(iter(Batches(with_places, rows, settings_of("layers", tmp_path), shuffle=False)))
     assert batch.excess is not None
-    asked = ~torch.isnan(batch.excess)
+    known = ~torch.isnan(batch.excess)
     groups = torch.tensor([kind == "group" and "." not in name for name, kind in _named(with_places)])
-    torch.testing.assert_close(asked, (batch.labels * batch.weight > 0) & groups)
-    assert (batch.excess[asked] >= 0).all()  # none is asked for that cannot be seen
-    wanted = 2.0 + 1.5 * torch.nan_to_num(batch.excess)
-    assert float(excess_loss(wanted, batch.excess)) == pytest.approx(0.0, abs=1e-9)
-    assert float(excess_loss(wanted + 10.0, batch.excess)) == pytest.approx(8.0)  # linear far off: |10| - 4 / 2
-    assert float(excess_loss(wanted, torch.full_like(wanted, torch.nan))) == 0.0
+    torch.testing.assert_close(known, (batch.labels * batch.weight > 0) & groups)
+    assert (batch.excess[known] >= 0).all()  # none is asked for that cannot be seen
+    expected = 2.0 + 1.5 * torch.nan_to_num(batch.excess)
+    assert float(excess_loss(expected, batch.excess)) == pytest.approx(0.0, abs=1e-9)
+    assert float(excess_loss(expected + 10.0, batch.excess)) == pytest.approx(8.0)  # linear far off: |10| - 4 / 2
+    assert float(excess_loss(expected, torch.full_like(expected, torch.nan))) == 0.0
 
 
 def _named(library: Library) -> list[tuple[str, str]]:

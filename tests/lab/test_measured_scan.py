@@ -33,7 +33,7 @@ def with_scatter(results: Results, area: np.ndarray, compton: np.ndarray) -> Res
     return results | lines | Results.of_scatter(("Compton",), maps[1], np.ones_like(maps[1]))
 
 
-def test_below_that_follows_scatter_is_told_from_one_that_follows_lead() -> None:
+def test_below_that_follows_scatter_differs_from_one_that_follows_lead() -> None:
     rng = np.random.default_rng(1)
     area, compton = rng.uniform(1e3, 1e4, SHAPE), rng.uniform(1e3, 2e3, SHAPE)
     surface = np.full(SHAPE, 0.5)
@@ -47,21 +47,21 @@ def test_below_that_follows_scatter_is_told_from_one_that_follows_lead() -> None
 def test_places_that_contradict_are_counted_among_those_that_are_stated() -> None:
     left = np.broadcast_to(np.arange(SHAPE[1]) < 10, SHAPE)
     surface, below = np.where(left, 0.9, 0.5), np.where(left, 0.1, 0.5)
-    one, other = places(surface, below), places(np.full(SHAPE, 0.05), np.full(SHAPE, 0.95))
-    assert place_determined(one)["lead_pigment"] == pytest.approx(0.2)
-    assert place_determined(other)["mean"] == 1.0
-    assert place_contradictions(one, other) == {"lead_pigment": 1.0, "mean": 1.0}
-    assert place_contradictions(other, other) == {"lead_pigment": 0.0, "mean": 0.0}
+    first, second = places(surface, below), places(np.full(SHAPE, 0.05), np.full(SHAPE, 0.95))
+    assert place_determined(first)["lead_pigment"] == pytest.approx(0.2)
+    assert place_determined(second)["mean"] == 1.0
+    assert place_contradictions(first, second) == {"lead_pigment": 1.0, "mean": 1.0}
+    assert place_contradictions(second, second) == {"lead_pigment": 0.0, "mean": 0.0}
 
 
 def test_amounts_agree_where_their_intervals_overlap() -> None:
-    here = places(np.full(SHAPE, 0.9), np.full(SHAPE, 0.9))
+    everywhere = places(np.full(SHAPE, 0.9), np.full(SHAPE, 0.9))
     value = np.full((*SHAPE, 1), 2.0, np.float32)
     higher = np.where(np.arange(SHAPE[1])[None, :, None] < 5, 10.0, 3.0).astype(np.float32) * np.ones_like(value)
-    one, other = (
-        here | Results.of_amounts(("lead_pigment",), each, 0.6 * each, 1.5 * each, np.ones_like(each))
+    first, second = (
+        everywhere | Results.of_amounts(("lead_pigment",), each, 0.6 * each, 1.5 * each, np.ones_like(each))
         for each in (value, higher)
     )
     share = 1.0 - 5 / SHAPE[1]
-    assert amounts_agree(one, other) == {"lead_pigment": pytest.approx(share), "mean": pytest.approx(share)}
-    assert amounts_agree(here, here) == {}
+    assert amounts_agree(first, second) == {"lead_pigment": pytest.approx(share), "mean": pytest.approx(share)}
+    assert amounts_agree(everywhere, everywhere) == {}

@@ -42,9 +42,9 @@ def test_xu_convolves_along_the_spectrum_alone() -> None:
 
 def test_log_log_root_is_equation_1_over_its_maximum() -> None:
     spectra = counts(3, 40)
-    own = LogLogRoot()(spectra).numpy()
-    np.testing.assert_allclose(own, normalised_log_log_root(spectra.numpy()), rtol=1e-5)
-    np.testing.assert_allclose(own.max(axis=1), 1.0, rtol=1e-6)
+    transformed = LogLogRoot()(spectra).numpy()
+    np.testing.assert_allclose(transformed, normalised_log_log_root(spectra.numpy()), rtol=1e-5)
+    np.testing.assert_allclose(transformed.max(axis=1), 1.0, rtol=1e-6)
 
 
 def test_log_log_root_of_nothing_is_nothing() -> None:

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from underpaint.data import DEFAULT_NETWORK_AXIS
 from underpaint.data.maps import PLACES, at_place
 from underpaint.errors import ScanError
-from underpaint.lab.evaluation.answering import Answered, Spectra, ask
+from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, ask
 from underpaint.lab.evaluation.groups import summarise
 from underpaint.lab.evaluation.monte_carlo import panel_scores, read_panels
 from underpaint.lab.evaluation.order import (
@@ -53,9 +53,9 @@ def test_the_bound_is_that_of_the_likelihood_ratio() -> None:
     assert bound(PAIRS, 1e3)["resolvable_share"] == 0.0
 
 
-def test_an_abstention_is_not_right_where_the_order_can_be_told() -> None:
-    said = np.asarray([[1, 1, 0, -1], [0, 0, 0, -1]], dtype=np.int8)
-    figures = order_figures(said, PAIRS, 1e5)
+def test_an_abstention_is_not_right_where_the_order_can_be_determined() -> None:
+    claims = np.asarray([[1, 1, 0, -1], [0, 0, 0, -1]], dtype=np.int8)
+    figures = order_figures(claims, PAIRS, 1e5)
     assert (figures["accuracy"], figures["abstained"], figures["wrong"]) == (0.5, 0.25, 0.25)
     assert (figures["abstained_on_rest"], figures["wrong_on_rest"]) == (0.75, 0.25)
     assert order_figures(None, PAIRS, 1e5)["accuracy"] is None
@@ -69,10 +69,10 @@ def test_orders_are_read_from_places() -> None:
         "unsure": (0.95, 0.95, 0.5, 0.6, 0.6, 0.5),
     }
     probability = np.asarray(list(given.values()), dtype=np.float32)
-    said = network_order(Answered(card_with(names), probability, probability), PAIRS[:1], 3)
-    assert said is not None
-    assert said.tolist() == [[1, -1, 0]]
-    plain = Answered(card_with((TOP, BELOW)), probability[:, :2], probability[:, :2])
+    claims = network_order(ModelAnswers(card_with(names), probability, probability), PAIRS[:1], 3)
+    assert claims is not None
+    assert claims.tolist() == [[1, -1, 0]]
+    plain = ModelAnswers(card_with((TOP, BELOW)), probability[:, :2], probability[:, :2])
     assert network_order(plain, PAIRS[:1], 3) is None
 
 
@@ -80,26 +80,26 @@ def test_an_order_that_shows_is_resolved_and_one_that_is_buried_is_not() -> None
     instrument = load_instrument("elio")
     (pair, swapped) = pairs_of(rivals_of(("azurite", "vermilion"), instrument), instrument)
     assert (pair.top, pair.below) == ("azurite", "vermilion")
-    for own in (pair, swapped):
-        assert 1e3 < own.counts_needed < 1e5
-        assert own.deviance_at(2e5) == pytest.approx(2 * own.deviance_at(1e5))
+    for candidate in (pair, swapped):
+        assert 1e3 < candidate.counts_needed < 1e5
+        assert candidate.deviance_at(2e5) == pytest.approx(2 * candidate.deviance_at(1e5))
 
 
-@pytest.mark.parametrize(("counts", "said"), [(2e5, 1), (300, 0)])
-def test_a_fit_tells_the_order_where_counts_allow_and_is_silent_elsewhere(counts: float, said: int) -> None:
+@pytest.mark.parametrize(("counts", "claim"), [(2e5, 1), (300, 0)])
+def test_a_fit_tells_the_order_where_counts_allow_and_is_silent_elsewhere(counts: float, claim: int) -> None:
     instrument = load_instrument("elio")
     pairs = pairs_of({"azurite over vermilion": {}}, instrument)
     probability = np.full((1, 2), 0.95, dtype=np.float32)
-    answered = Answered(card_with(("copper_green_blue", TOP)), probability, probability)
-    found = refined_order(answered, drawn(pairs, instrument, counts, 1, 0), pairs, 1, instrument)
-    assert found.tolist() == [[said]]
+    answered = ModelAnswers(card_with(("copper_green_blue", TOP)), probability, probability)
+    claims = refined_order(answered, drawn(pairs, instrument, counts, 1, 0), pairs, 1, instrument)
+    assert claims.tolist() == [[claim]]
 
 
 def test_a_model_of_members_answers_groups_by_the_likeliest() -> None:
     card = card_with(("red_lead", "lead_white", "vermilion"), "member", ((BELOW,), (BELOW,), (TOP,)))
     probability = np.asarray([[0.2, 0.7, 0.1]], dtype=np.float32)
-    found = Answered(card, probability, probability).by_group([TOP, BELOW, "tin_pigment"])
-    np.testing.assert_allclose(found, [[0.1, 0.7, np.nan]])
+    probability_of_groups = ModelAnswers(card, probability, probability).by_group([TOP, BELOW, "tin_pigment"])
+    np.testing.assert_allclose(probability_of_groups, [[0.1, 0.7, np.nan]])
 
 
 def test_answers_come_back_in_the_order_of_the_spectra() -> None:
@@ -108,15 +108,15 @@ def test_answers_come_back_in_the_order_of_the_spectra() -> None:
     counts = rng.poisson(5.0, (6, 1000)) * (1 + np.arange(6))[:, None]
     counts[3] = 0
     recorded = np.tile(np.asarray([[1.0, 41.0]], np.float32), (6, 1))
-    told = np.stack([InstrumentConditions(anode=anode).inputs() for anode in ("Rh", "Mo", "Rh", "W", "Mo", "Ag")])
-    found = ask(model, Spectra(counts, DEFAULT_NETWORK_AXIS, recorded, told)).probability
-    alone = ask(model, Spectra(counts[4:5], DEFAULT_NETWORK_AXIS, recorded[4:5], told[4:5])).probability
-    np.testing.assert_allclose(found[4], alone[0], atol=1e-5)
-    assert np.isnan(found[3]).all()
-    assert np.isfinite(found[[0, 1, 2, 4, 5]]).all()
+    conditions = np.stack([InstrumentConditions(anode=anode).inputs() for anode in ("Rh", "Mo", "Rh", "W", "Mo", "Ag")])
+    answers = ask(model, Spectra(counts, DEFAULT_NETWORK_AXIS, recorded, conditions)).probability
+    alone = ask(model, Spectra(counts[4:5], DEFAULT_NETWORK_AXIS, recorded[4:5], conditions[4:5])).probability
+    np.testing.assert_allclose(answers[4], alone[0], atol=1e-5)
+    assert np.isnan(answers[3]).all()
+    assert np.isfinite(answers[[0, 1, 2, 4, 5]]).all()
 
 
-def test_what_is_told_of_an_instrument_can_be_read_back() -> None:
+def test_instrument_conditions_can_be_read_back() -> None:
     known = conditions_of(load_instrument("elio"))
     back = InstrumentConditions.from_inputs(known.inputs())
     assert back.anode == known.anode

@@ -28,7 +28,7 @@ from underpaint.lab.training.batches import make_batch
 from underpaint.lab.training.loop import pretrain_autoencoder
 from underpaint.lab.training.metrics import macro_mean
 
-OTHERS = ("recurrent", "autoencoder")
+FUTURE_NETWORKS = ("recurrent", "autoencoder")
 
 
 def others_settings(out: Path, **changes: object) -> TrainSettings:
@@ -41,26 +41,26 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Library:
     return load_library(write_toy_library(tmp_path_factory.mktemp("library") / "toy.h5", n=240, n_bin=96))
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_the_defaults_are_those_of_the_papers_network(kind: str) -> None:
-    own, paper = (TrainSettings(library="a.h5", out="b", kind=each) for each in (kind, "xu2022"))
-    assert own.model_dump(exclude={"kind", "name"}) == paper.model_dump(exclude={"kind", "name"})
-    assert own.name == kind
-    assert own.paper_protocol
+    settings, paper = (TrainSettings(library="a.h5", out="b", kind=each) for each in (kind, "xu2022"))
+    assert settings.model_dump(exclude={"kind", "name"}) == paper.model_dump(exclude={"kind", "name"})
+    assert settings.name == kind
+    assert settings.paper_protocol
     assert not TrainSettings(library="a.h5", out="b").paper_protocol
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_the_batches_are_those_of_the_papers_network(toy: Library, kind: str, tmp_path: Path) -> None:
     batches = [
         make_batch(toy, np.arange(5), others_settings(tmp_path, kind=each), np.random.default_rng(0))
         for each in (kind, "xu2022")
     ]
-    for own, paper in zip(*batches, strict=True):
-        torch.testing.assert_close(own, paper, rtol=0, atol=0, equal_nan=True)
+    for batch, paper in zip(*batches, strict=True):
+        torch.testing.assert_close(batch, paper, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_the_other_networks_learn_single_lines(toy: Library, kind: str, tmp_path: Path) -> None:
     report = train(others_settings(tmp_path, kind=kind, epochs=15, batch=16, learning_rate=3e-3), toy)
     assert macro_mean(report.test, "f1") > macro_mean(report.test, "always_yes_f1") + 0.1
@@ -79,8 +79,8 @@ def test_fine_tuning_begins_with_their_dense_layer(
     start = train(others_settings(tmp_path / "start", kind=kind, epochs=1), toy)
     before = {name: value.clone() for name, value in start.trained.network.state_dict().items()}
     fields = {"library": "toy.h5", "out": tmp_path / "tuned", "epochs": 1, "dense_epochs": 1, "progress": False}
-    own = FinetuneSettings.model_validate({**fields, "accelerator": "cpu", "precision": "32"})
-    report = finetune(start.trained, own, toy)
+    settings = FinetuneSettings.model_validate({**fields, "accelerator": "cpu", "precision": "32"})
+    report = finetune(start.trained, settings, toy)
     assert report.frozen_in_first_step == frozen
     first = load_checkpoint(tmp_path / "tuned" / "dense" / "best.ckpt").network.state_dict()
     assert {name for name in before if not torch.equal(before[name], first[name])} == {"dense.weight", "dense.bias"}
@@ -88,7 +88,7 @@ def test_fine_tuning_begins_with_their_dense_layer(
     assert any(not torch.equal(first[name], second[name]) for name in before if name.startswith(frozen[0]))
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_their_onnx_files_answer_as_they_do(toy: Library, kind: str, tmp_path: Path) -> None:
     trained = train(others_settings(tmp_path, kind=kind, epochs=1), toy).trained
     path = export(trained.network, trained.card, tmp_path)
@@ -98,8 +98,8 @@ def test_their_onnx_files_answer_as_they_do(toy: Library, kind: str, tmp_path: P
 
 
 def reconstruction(folder: Path) -> dict[str, float]:
-    found: dict[str, float] = json.loads((folder / "reconstruction.json").read_text("utf-8"))
-    return found
+    record: dict[str, float] = json.loads((folder / "reconstruction.json").read_text("utf-8"))
+    return record
 
 
 def test_the_reconstruction_gets_better_and_goes_on_where_it_stopped(toy: Library, tmp_path: Path) -> None:

@@ -15,21 +15,21 @@ from underpaint.lab.networks import (
     parameter_count,
 )
 
-OTHERS = (RecurrentNetwork, AutoencoderNetwork)
+FUTURE_NETWORKS = (RecurrentNetwork, AutoencoderNetwork)
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_one_logit_per_pigment_at_the_papers_sizes(kind: type[nn.Module]) -> None:
     assert kind().eval()(torch.rand(2, 3815)).shape == (2, 11)
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 @pytest.mark.parametrize("n_channel", [64, 70, 101])
 def test_any_number_of_channels_fits(kind: type[nn.Module], n_channel: int) -> None:
     assert kind(n_channel, 3).eval()(torch.rand(2, n_channel)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_gradients_reach_every_weight(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     network = kind(200, 4)
@@ -38,12 +38,12 @@ def test_gradients_reach_every_weight(kind: type[nn.Module]) -> None:
     assert without == []
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_an_empty_spectrum_has_a_finite_answer(kind: type[nn.Module]) -> None:
     assert torch.isfinite(kind(80, 3).eval()(torch.zeros(1, 80))).all()
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_the_input_is_that_of_the_papers_network(kind: type[nn.Module]) -> None:
     ours, paper = kind(80, 3).get_submodule("transform"), XuNetwork(80, 3).transform
     spectra = 100 * torch.rand(4, 80)

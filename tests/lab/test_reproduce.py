@@ -88,11 +88,11 @@ def test_simulation_set_has_labels_and_no_scatter_peak(mockups: Mockups, tmp_pat
     assert simulated.labels.sum(axis=1).max() <= 2
     # Rh K-alpha is scattered in the mock-ups and not in the simulation set, but for what SNIP leaves
     energy = XU_NETWORK_AXIS.energy_kev
-    peak, beside = (np.abs(energy - 20.2) < 0.1), (np.abs(energy - 21.2) < 0.1)
+    peak, background = (np.abs(energy - 20.2) < 0.1), (np.abs(energy - 21.2) < 0.1)
     mean = mockups.counts.mean(axis=0)
     assert (
-        simulated.spectra[:, peak].mean() / simulated.spectra[:, beside].mean()
-        < mean[peak].mean() / mean[beside].mean()
+        simulated.spectra[:, peak].mean() / simulated.spectra[:, background].mean()
+        < mean[peak].mean() / mean[background].mean()
     )
 
 
@@ -116,15 +116,15 @@ def test_families_cover_every_spectrum_twice(mockups: Mockups) -> None:
 
 
 def test_parts_share_no_spectrum_between_training_and_test(mockups: Mockups) -> None:
-    everything = [
+    expected = [
         *random_pixels(len(mockups), 3, 2),
         *held_out(families(mockups), 3),
         *held_out(thicknesses(mockups), 3),
     ]
-    for part in everything:
+    for part in expected:
         assert not set(part.used) & set(part.tested)
         assert part.used.size == round(0.2 * len(mockups))
-    assert everything[0].used.size + everything[0].tested.size == len(mockups)
+    assert expected[0].used.size + expected[0].tested.size == len(mockups)
 
 
 def test_a_structure_that_is_held_out_is_in_no_training(mockups: Mockups) -> None:
@@ -163,9 +163,9 @@ def test_a_pigment_that_training_lacked_is_scored_apart() -> None:
     label = np.random.default_rng(0).random((100, 11)) < 0.4
     learned = np.ones(11, dtype=bool)
     learned[2] = False
-    found = _answers(label, learned)
-    found.probability[0][:, 2] = 0.0
-    figures = pooled(found)
+    scores = _answers(label, learned)
+    scores.probability[0][:, 2] = 0.0
+    figures = pooled(scores)
     name = paper_outputs().names[2]
     assert figures[name]["f1"] == 1.0
     assert figures[name]["not_learned"] == {"sensitivity": 0.0, "n_positive": int(label[:, 2].sum())}
@@ -175,10 +175,10 @@ def test_a_pigment_that_training_lacked_is_scored_apart() -> None:
 def test_a_group_is_there_with_any_of_its_pigments() -> None:
     """Prussian blue for iron oxide is wrong by name and right by group."""
     names = paper_outputs().names
-    truth, said = np.zeros((10, 11), dtype=bool), np.zeros((10, 11), dtype=np.float32)
+    truth, claimed = np.zeros((10, 11), dtype=bool), np.zeros((10, 11), dtype=np.float32)
     truth[:5, names.index("iron_oxide_red")] = True
-    said[:5, names.index("prussian_blue")] = 0.9
-    figures = over_folds(Answers([said], [truth], [np.ones(11, dtype=bool)], 0.0, 0))
+    claimed[:5, names.index("prussian_blue")] = 0.9
+    figures = over_folds(Answers([claimed], [truth], [np.ones(11, dtype=bool)], 0.0, 0))
     assert figures["iron_oxide_red"]["f1"] == 0.0
     assert figures["groups"]["iron_pigment"]["f1"] == 1.0
 
@@ -191,10 +191,10 @@ def test_the_palette_gives_a_group_to_its_only_pigment(mockups: Mockups) -> None
     probability[0, library_.names.index("iron_pigment")] = 0.8
     probability[0, library_.names.index("prussian_blue")] = 0.2
     probability[0, library_.names.index("iron_oxide_red")] = 0.4
-    found = dict(zip(paper_outputs().names, read_in_palette(library_, probability)[0], strict=True))
-    assert found["cobalt_blue"] == pytest.approx(0.9)
-    assert found["iron_oxide_red"] == pytest.approx(0.8)
-    assert found["prussian_blue"] == pytest.approx(0.4)
+    probabilities = dict(zip(paper_outputs().names, read_in_palette(library_, probability)[0], strict=True))
+    assert probabilities["cobalt_blue"] == pytest.approx(0.9)
+    assert probabilities["iron_oxide_red"] == pytest.approx(0.8)
+    assert probabilities["prussian_blue"] == pytest.approx(0.4)
 
 
 def test_both_contestants_see_the_same_mockups(mockups: Mockups) -> None:
@@ -240,13 +240,13 @@ def as_files(mockups: Mockups, folder: Path, columns: str) -> tuple[Path, Path]:
     lines = ["row,column,pigments," + columns]
     for index, names in enumerate(mockups.pigments):
         pigments = ";".join(sorted({MIXED_FROM.get(name, name) for name in names}))
-        own = {
+        fields = {
             "top": mockups.top[index],
             "bottom": mockups.bottom[index],
             "structure": f"s{mockups.structure[index]}",
             "thickness_um": f"{mockups.top_um[index]:.6f}",
         }
-        lines.append(f"0,{index},{pigments}," + ",".join(str(own[name]) for name in columns.split(",")))
+        lines.append(f"0,{index},{pigments}," + ",".join(str(fields[name]) for name in columns.split(",")))
     (folder / "own.csv").write_text("\n".join(lines) + "\n", "utf-8")
     return folder / "own.h5", folder / "own.csv"
 
@@ -291,12 +291,12 @@ def test_a_folder_keeps_to_its_labels_and_a_bad_table_leaves_no_trace(mockups: M
     with pytest.raises(TrainingError, match=r"none\.csv"):
         keep_to_plan(plan)
     assert not (plan.out / "plan.json").exists()
-    own = plan.model_copy(update={"labels": table})
-    keep_to_plan(own)
-    keep_to_plan(own)
+    labelled_plan = plan.model_copy(update={"labels": table})
+    keep_to_plan(labelled_plan)
+    keep_to_plan(labelled_plan)
     table.write_text(table.read_text("utf-8").replace("prussian_blue", "zinc_white"), "utf-8")
     with pytest.raises(OutputError, match="contents"):
-        keep_to_plan(own)
+        keep_to_plan(labelled_plan)
 
 
 def test_measured_mockups_without_structures_are_refused(mockups: Mockups, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from underpaint.data import EnergyAxis
 from underpaint.lab.training import labelled_spectra
-from underpaint.lab.training.finetuning import only_what_shows
+from underpaint.lab.training.finetuning import hide_invisible_labels
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import load_instrument
@@ -24,11 +24,11 @@ def test_a_pigment_under_thick_paint_is_neither_present_nor_absent() -> None:
     counts = count(1e5 * expected / expected.sum(axis=1, keepdims=True), rng=np.random.default_rng(0))
     axis = EnergyAxis(elio.detector.gain_kev, elio.detector.zero_kev, elio.detector.n_channel)
     data = labelled_spectra(counts, axis, [PAINTED] * 16, card)
-    found = only_what_shows(data)
+    result = hide_invisible_labels(data)
 
     def labels(name: str) -> list[list[int]]:
-        own = found.labels[:, found.names.index(name)]
-        return [sorted(set(own[:8].tolist())), sorted(set(own[8:].tolist()))]
+        of_name = result.labels[:, result.names.index(name)]
+        return [sorted(set(of_name[:8].tolist())), sorted(set(of_name[8:].tolist()))]
 
     assert labels("copper_green_blue") == [[UNKNOWN], [1]]
     assert labels("azurite") == [[UNKNOWN], [1]]

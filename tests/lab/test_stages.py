@@ -63,4 +63,4 @@ def test_a_smaller_run_never_replaces_a_whole_record(tmp_path: Path, inputs: Inp
 
 
 def test_counts_are_named_in_short() -> None:
-    assert [name(own) for own in (1e3, 1e4, 1e5, 1e6)] == ["1e3", "1e4", "1e5", "1e6"]
+    assert [name(counts) for counts in (1e3, 1e4, 1e5, 1e6)] == ["1e3", "1e4", "1e5", "1e6"]

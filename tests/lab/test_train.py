@@ -74,7 +74,7 @@ def test_resuming_continues_where_the_run_stopped(toy: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
-def test_a_damaged_checkpoint_is_said_before_the_work(
+def test_a_damaged_checkpoint_is_reported_before_the_work(
     trained: TrainReport, toy: Path, tmp_path: Path, name: str
 ) -> None:
     shutil.copytree(trained.checkpoint.parent, tmp_path / "run")
@@ -130,11 +130,11 @@ def test_each_fold_validates_on_other_spectra_and_tests_on_the_same(toy: Path, t
 
 
 def test_finetune_says_what_it_froze_and_froze_it(trained: TrainReport, toy: Path, tmp_path: Path) -> None:
-    own = FinetuneSettings.model_validate(
+    finetune_settings = FinetuneSettings.model_validate(
         {**settings(toy, tmp_path).model_dump(), "dense_epochs": 1, "test_share": 0.5, "learning_rate": 5e-4}
     )
     before = load_checkpoint(trained.checkpoint).network.state_dict()
-    report = finetune(trained.checkpoint, own)
+    report = finetune(trained.checkpoint, finetune_settings)
     assert report.frozen_in_first_step == ("stem", "head")
     assert report.loaded == ("stem", "head", "dense", "linear")
     assert report.reinitialised == ()
@@ -146,10 +146,10 @@ def test_finetune_says_what_it_froze_and_froze_it(trained: TrainReport, toy: Pat
 
 
 def test_finetune_can_begin_with_fresh_dense_layers(trained: TrainReport, toy: Path, tmp_path: Path) -> None:
-    own = FinetuneSettings.model_validate(
+    finetune_settings = FinetuneSettings.model_validate(
         {**settings(toy, tmp_path).model_dump(), "dense_epochs": 1, "test_share": 0.5, "fresh_dense": True}
     )
-    report = finetune(trained.checkpoint, own)
+    report = finetune(trained.checkpoint, finetune_settings)
     assert report.reinitialised == ("dense", "linear")
     assert report.loaded == ("stem", "head")
 
@@ -239,7 +239,7 @@ def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_
     np.savez(tmp_path / "scan.npz", counts=counts)
     rows = "".join(f"{row},{column},{'pigment_1' if column else ''}\n" for row in range(5) for column in range(4))
     (tmp_path / "labels.csv").write_text("row,column,pigments\n" + rows, encoding="utf-8")
-    own = FinetuneSettings.model_validate(
+    finetune_settings = FinetuneSettings.model_validate(
         {
             **settings(tmp_path / "scan.npz", tmp_path / "run").model_dump(),
             "labels": tmp_path / "labels.csv",
@@ -248,7 +248,7 @@ def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_
         }
     )
     with pytest.raises(CalibrationError, match="no energy calibration"):
-        finetune(trained.checkpoint, own)
+        finetune(trained.checkpoint, finetune_settings)
 
 
 @pytest.mark.parametrize("content", ["", "{", "null", "[1]", "5", "[" * 100_000, "\xff"])

@@ -55,8 +55,8 @@ def test_only_normalisations_behind_an_activation_stay_when_folded() -> None:
     folded = build_network(spec)
     assert is_folded(folded)
     assert not is_folded(XuNetwork())
-    kept = [name for name, layer in folded.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    assert kept == [f"blocks.{number}.2" for number in range(5)]
+    norms = [name for name, layer in folded.named_modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert norms == [f"blocks.{number}.2" for number in range(5)]
 
 
 def test_an_onnx_file_is_fine_tuned_and_exported_again(toy_onnx: Path, tmp_path: Path) -> None:

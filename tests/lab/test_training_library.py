@@ -136,14 +136,23 @@ def test_an_epoch_shows_every_row_once_and_anew(library: Library) -> None:
 
 
 def test_the_papers_settings_are_the_defaults_of_its_network() -> None:
-    own = settings(kind="xu2022", epochs=150, batch=64)
-    assert (own.learning_rate, own.schedule, own.test_share, own.n_fold) == (1e-3, "constant", 0.2, 5)
+    train_settings = settings(kind="xu2022", epochs=150, batch=64)
+    assert (
+        train_settings.learning_rate,
+        train_settings.schedule,
+        train_settings.test_share,
+        train_settings.n_fold,
+    ) == (1e-3, "constant", 0.2, 5)
 
 
 def test_settings_come_from_a_file_with_paths_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "train.toml").write_text('library = "a.h5"\nout = "run"\nepochs = 3\n', encoding="utf-8")
-    own = load_settings(tmp_path / "train.toml")
-    assert (own.library, own.out, own.epochs) == ((tmp_path / "a.h5",), tmp_path / "run", 3)
+    train_settings = load_settings(tmp_path / "train.toml")
+    assert (train_settings.library, train_settings.out, train_settings.epochs) == (
+        (tmp_path / "a.h5",),
+        tmp_path / "run",
+        3,
+    )
 
 
 @pytest.mark.parametrize("text", ["epoch = 3\n", "epochs = 0\n", "epochs = [\n"])

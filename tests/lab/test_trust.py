@@ -121,11 +121,11 @@ def test_of_a_network_with_amounts_what_shows_is_right(tmp_path: Path, layers_mo
     pigments, lines = (held_out_set(plan, each, tmp_path, lambda *_: None) for each in (card, by_lines))
     assert np.array_equal(pigments.expected, lines.expected)
     column = lines.columns(lines.groups)
-    present, everything = (lines.present(counts)[:, column] for counts in (1e3, 1e9))
-    assert present.sum() < everything.sum()  # what would show with twenty times the counts is absent
+    present, all_contained = (lines.present(counts)[:, column] for counts in (1e3, 1e9))
+    assert present.sum() < all_contained.sum()  # what would show with twenty times the counts is absent
     assert not (lines.visible(1e3) & ~lines.present(1e3)).any()
     # a trace, or what the ground brings, is there as a pigment is
-    assert (everything & (pigments.labels[:, column] == 0)).any()
+    assert (all_contained & (pigments.labels[:, column] == 0)).any()
     members = [name for name, kind in zip(lines.names, lines.kinds, strict=True) if kind == "member"]
     assert np.array_equal(
         lines.labels[:, lines.columns(tuple(members))], pigments.labels[:, lines.columns(tuple(members))]

@@ -5,16 +5,16 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint.data.maps import SURFACE_UM
-from underpaint.lab.evaluation.answering import Answered
+from underpaint.lab.evaluation.answering import ModelAnswers
 from underpaint.lab.evaluation.calibration import (
     DECADES,
-    ByDecade,
-    Drawn,
+    AnswersByDecade,
+    CountedSet,
     calibration_error,
     conformal_coverage,
     conformal_threshold,
+    coverage_figures,
     decade_name,
-    judged,
     stated_coverage,
     thickness_intervals,
 )
@@ -42,10 +42,10 @@ def held_out(labels: NDArray[np.uint8], surface_um: float = 20.0) -> HeldOut:
     )
 
 
-def by_decade(probability: NDArray[np.float64], labels: NDArray[np.uint8]) -> ByDecade:
+def by_decade(probability: NDArray[np.float64], labels: NDArray[np.uint8]) -> AnswersByDecade:
     held = held_out(labels)
-    drawn = [Drawn(np.full(len(held), low), held.counted(low, (1,))) for low, _ in DECADES]
-    return ByDecade(held, drawn, [probability[:, None]] * len(DECADES))
+    drawn = [CountedSet(np.full(len(held), low), held.counted(low, (1,))) for low, _ in DECADES]
+    return AnswersByDecade(held, drawn, [probability[:, None]] * len(DECADES))
 
 
 def card(**update: object) -> ModelCard:
@@ -90,7 +90,7 @@ def test_the_sets_of_a_card_are_taken_as_they_are() -> None:
     labels = (np.arange(N) % 2).astype(np.uint8)
     answers = by_decade(np.where(labels == 1, 0.9, 0.1), labels)
     log_odds = np.where(labels == 1, 2.0, -2.0).astype(np.float32)[:, None]
-    answered = [Answered(card(), log_odds, log_odds)] * len(DECADES)
+    answered = [ModelAnswers(card(), log_odds, log_odds)] * len(DECADES)
     tables = {"present_from": (((1.0,),) * 3, ((3.0,),) * 3), "absent_to": (((-1.0,),) * 3, ((-1.0,),) * 3)}
     sets = PredictionSets(names=(GROUP,), levels=(0.9, 0.99), counts=(1e3, 1e4, 1e5, 1e6), **tables)
     table = stated_coverage(answers, answered, sets)
@@ -101,9 +101,9 @@ def test_the_sets_of_a_card_are_taken_as_they_are() -> None:
 
 
 def test_small_bins_are_not_judged() -> None:
-    assert judged(np.ones(999, np.bool_), np.ones(999, np.int64), 0.9)["holds"] is None
-    assert judged(np.zeros(1000, np.bool_), np.ones(1000, np.int64), 0.9)["holds"] is False
-    assert judged(np.zeros(0, np.bool_), np.ones(0, np.int64), 0.9)["n"] == 0
+    assert coverage_figures(np.ones(999, np.bool_), np.ones(999, np.int64), 0.9)["holds"] is None
+    assert coverage_figures(np.zeros(1000, np.bool_), np.ones(1000, np.int64), 0.9)["holds"] is False
+    assert coverage_figures(np.zeros(0, np.bool_), np.ones(0, np.int64), 0.9)["n"] == 0
 
 
 def test_intervals_of_thickness_are_counted() -> None:
@@ -111,11 +111,13 @@ def test_intervals_of_thickness_are_counted() -> None:
     rng = np.random.default_rng(1)
     held = held_out(labels)
     middle = (np.log(20.0) + 0.2 * rng.normal(size=(1000, 1))).astype(np.float32)
-    own = card(quantities=(SURFACE_UM,))
-    right, narrow = (Answered(own, middle, middle, middle, np.full_like(middle, sigma)) for sigma in (0.2, 0.1))
+    layers_card = card(quantities=(SURFACE_UM,))
+    right, narrow = (
+        ModelAnswers(layers_card, middle, middle, middle, np.full_like(middle, sigma)) for sigma in (0.2, 0.1)
+    )
     table = thickness_intervals(held, [right, narrow, right])
     assert table is not None
     assert table["1e3-1e4"]["coverage"] == pytest.approx(0.90, abs=0.03)
     assert table["1e4-1e5"]["coverage"] == pytest.approx(0.59, abs=0.04)  # 1.645 sigma of half the width
     assert table["1e3-1e4"]["width"] == pytest.approx(np.exp(2 * 1.645 * 0.2), rel=1e-3)
-    assert thickness_intervals(held, [Answered(card(), middle, middle)] * 3) is None
+    assert thickness_intervals(held, [ModelAnswers(card(), middle, middle)] * 3) is None

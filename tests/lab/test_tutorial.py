@@ -35,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text("utf-8"))
-    return found
+    figures: dict[str, Any] = json.loads((folder / f"{name}.json").read_text("utf-8"))
+    return figures
 
 
 def test_every_study_is_written(folder: Path) -> None:
@@ -55,14 +55,14 @@ def test_the_page_shows_pictures_that_the_run_writes(folder: Path) -> None:
 
 def test_table_3_has_its_arms_and_those_that_hold_out(folder: Path) -> None:
     table = read(folder, "table3")
-    wanted = {"simulation", "experimental_no_finetune", "experimental_finetune"}
-    wanted |= {"structure_out_paper_network", "structure_out_default_network"}
-    assert wanted <= set(table)
-    for arm in wanted:
+    arms = {"simulation", "experimental_no_finetune", "experimental_finetune"}
+    arms |= {"structure_out_paper_network", "structure_out_default_network"}
+    assert arms <= set(table)
+    for arm in arms:
         assert len(table[arm]) == 11 + 2
         assert {"accuracy", "sensitivity", "f1", "auprc", "ece", "always_yes"} <= set(table[arm]["vermilion"])
     assert table["simulation"]["vermilion"]["paper"] == [0.987, 0.997, 0.955]
-    assert set(table["about"]["seconds"]) > wanted
+    assert set(table["about"]["seconds"]) > arms
 
 
 def test_tables_are_written_for_people_too(folder: Path) -> None:

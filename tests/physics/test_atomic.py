@@ -69,8 +69,8 @@ def test_family_beyond_the_voltage_is_empty() -> None:
 
 def test_voltage_between_the_l_edges_leaves_only_the_lower_shells() -> None:
     below_l1 = family_lines("Pb", "L", 13.5)[0]
-    everything = family_lines("Pb", "L", 40.0)[0]
-    assert 0 < below_l1.size < everything.size
+    all_lines = family_lines("Pb", "L", 40.0)[0]
+    assert 0 < below_l1.size < all_lines.size
 
 
 def test_k_beta_share_of_iron() -> None:

@@ -13,10 +13,10 @@ AXIS = EnergyAxis(0.01, 0.0, 2048)
 
 def test_same_seed_same_counts() -> None:
     expected = np.linspace(0.0, 50.0, 1000)
-    one, two = (count(expected, rng=np.random.default_rng(7)) for _ in range(2))
-    np.testing.assert_array_equal(one, two)
-    assert one.dtype == np.int32
-    assert (one != count(expected, rng=np.random.default_rng(8))).any()
+    first, second = (count(expected, rng=np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert first.dtype == np.int32
+    assert (first != count(expected, rng=np.random.default_rng(8))).any()
 
 
 def test_counts_are_poisson() -> None:
@@ -38,25 +38,25 @@ def test_nothing_to_count() -> None:
 
 def test_counts_needed_by_hand() -> None:
     """FWHM at 6.4 keV is 143.1 eV: half of it on either side covers channels 633 to 647, fifteen of them."""
-    own, energy = np.asarray([[3.0]]), np.asarray([6.4])
+    lines, energy = np.asarray([[3.0]]), np.asarray([6.4])
     expected = np.ones((1, 2048))
     signal, under = 3.0 / 2048, (15.0 - 3.0) / 2048
-    needed = counts_needed(own, energy, expected, AXIS, Detector())
+    needed = counts_needed(lines, energy, expected, AXIS, Detector())
     assert needed[0] == pytest.approx(18.0 * under / signal**2)
 
 
-def test_lines_alone_need_nine_counts_of_their_own() -> None:
-    own, energy = np.asarray([[20.0]]), np.asarray([6.4])
+def test_lines_without_background_need_nine_counts() -> None:
+    lines, energy = np.asarray([[20.0]]), np.asarray([6.4])
     expected = np.zeros((1, 2048))
     expected[0, 640] = 20.0
     expected[0, 1000] = 60.0
-    assert counts_needed(own, energy, expected, AXIS, Detector())[0] == pytest.approx(9.0 / 0.25)
+    assert counts_needed(lines, energy, expected, AXIS, Detector())[0] == pytest.approx(9.0 / 0.25)
 
 
 def test_more_signal_needs_fewer_counts() -> None:
     expected = np.ones((3, 2048))
-    own = np.asarray([[1.0], [2.0], [4.0]])
-    needed = counts_needed(own, np.asarray([6.4]), expected, AXIS, Detector())
+    lines = np.asarray([[1.0], [2.0], [4.0]])
+    needed = counts_needed(lines, np.asarray([6.4]), expected, AXIS, Detector())
     assert np.all(np.diff(needed) < 0)
 
 

@@ -145,11 +145,11 @@ def test_the_library_is_large_and_in_its_old_order() -> None:
 
 
 def test_no_name_or_synonym_is_given_twice() -> None:
-    seen: dict[str, str] = {}
+    owner_of: dict[str, str] = {}
     for pigment in library():
-        own = {pigment.name, pigment.label, pigment.abbreviation, *pigment.synonyms} - {""}
-        for alias in {" ".join(name.casefold().replace("_", " ").replace("-", " ").split()) for name in own}:
-            assert seen.setdefault(alias, pigment.name) == pigment.name, alias
+        aliases = {pigment.name, pigment.label, pigment.abbreviation, *pigment.synonyms} - {""}
+        for alias in {" ".join(name.casefold().replace("_", " ").replace("-", " ").split()) for name in aliases}:
+            assert owner_of.setdefault(alias, pigment.name) == pigment.name, alias
 
 
 def test_no_pigment_is_called_as_a_group() -> None:
@@ -202,7 +202,7 @@ def test_painters_and_periods_are_both_there() -> None:
     assert {"antiquity", "renaissance", "baroque"} <= {palette.name for palette in palettes if not palette.painter}
 
 
-def test_a_palette_of_ones_own_may_say_its_years(tmp_path: Path) -> None:
+def test_a_users_palette_may_state_its_years(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('painter = "me"\nfirst = 2001\nlast = 2020\nsource = "box"\npigments = ["VM"]\n', "utf-8")
     palette = load_palette(path)
@@ -269,7 +269,7 @@ def test_oil_follows_from_the_oil_absorption() -> None:
     assert mixed == pytest.approx(100 / (0.75 * 10 + 0.25 * 45))
 
 
-def test_the_rule_is_used_only_when_asked() -> None:
+def test_the_rule_is_used_only_on_request() -> None:
     assert Paint({"prussian_blue": 1.0}).pigment_to_binder == 3.0
 
 

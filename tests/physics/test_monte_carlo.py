@@ -71,13 +71,13 @@ def test_air_as_a_layer(monte_carlo: ModuleType, tmp_path: Path) -> None:
         pytest.skip("the further Monte Carlo panels are not beside this repository")
     facts = json.loads((more / "mc_panels.json").read_text("utf-8"))
     names = [sample["name"] for sample in facts["samples"]]
-    kept = [names.index(name) for name in ("single_B6_100", "airlayer_ground")]
-    facts["samples"] = [facts["samples"][index] for index in kept]
+    rows = [names.index(name) for name in ("single_B6_100", "airlayer_ground")]
+    facts["samples"] = [facts["samples"][index] for index in rows]
     (tmp_path / "mc_panels.json").write_text(json.dumps(facts), encoding="utf-8")
     with np.load(more / "mc_panels.npz") as arrays:
-        of_samples = {name: arrays[name][kept] for name in ("names", "conv", "unconv", "conv_halfdiff")}
-        others = {name: arrays[name] for name in arrays.files if name not in of_samples}
-    np.savez(tmp_path / "mc_panels.npz", **of_samples, **others)
+        of_samples = {name: arrays[name][rows] for name in ("names", "conv", "unconv", "conv_halfdiff")}
+        rest = {name: arrays[name] for name in arrays.files if name not in of_samples}
+    np.savez(tmp_path / "mc_panels.npz", **of_samples, **rest)
     sample = monte_carlo.compare(tmp_path)["samples"]["airlayer_ground"]
     assert abs(sample["lines_rel"]["Ca_K"]) < 0.01
     assert sample["background_max_rel"] < 0.10

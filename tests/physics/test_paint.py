@@ -74,9 +74,9 @@ def test_no_binder() -> None:
 
 
 def test_shares_need_no_scale_and_synonyms_add_up() -> None:
-    one = Paint({"VM": 20.0, "vermilion": 20.0, "ZW": 60.0}).layer(10.0)
-    other = Paint({"vermilion": 0.4, "zinc_white": 0.6}).layer(10.0)
-    assert one.pigments == pytest.approx(dict(other.pigments))
+    first = Paint({"VM": 20.0, "vermilion": 20.0, "ZW": 60.0}).layer(10.0)
+    second = Paint({"vermilion": 0.4, "zinc_white": 0.6}).layer(10.0)
+    assert first.pigments == pytest.approx(dict(second.pigments))
 
 
 @pytest.mark.parametrize(

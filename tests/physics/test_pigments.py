@@ -95,7 +95,7 @@ def test_papers_palette_is_table_1() -> None:
     assert set(load_palette("xu2022").pigments) == expected
 
 
-def test_own_palette(tmp_path: Path) -> None:
+def test_a_users_palette_is_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\npigments = ["VM", "vermilion", "lead white"]\n', "utf-8")
     assert load_palette(path).pigments == ("vermilion", "lead_white")

@@ -52,12 +52,12 @@ def test_against_photons_drawn_one_by_one() -> None:
     energy = rng.choice(LINES, p=[0.6, 0.4], size=arrival.size)
     pulses: list[float] = []
     first = -1.0
-    for when, what in zip(arrival, energy, strict=True):
+    for when, deposited in zip(arrival, energy, strict=True):
         if when - first < resolution and pulses:
-            pulses[-1] += what
+            pulses[-1] += deposited
         else:
             first = when
-            pulses.append(what)
+            pulses.append(deposited)
     expected = pile_up(two_lines() * arrival.size, rate, DETECTOR, AXIS)[0]
     for total in (5.0, 8.0, 10.0, 13.0, 16.0, 15.0, 18.0):
         drawn = int(np.isclose(pulses, total).sum())

@@ -88,7 +88,7 @@ def test_peak_has_the_resolution_and_the_place() -> None:
     assert spread == pytest.approx(np.hypot(resolution_sigma(detector, energy)[0], 0.01 / np.sqrt(12)), rel=1e-3)
 
 
-def test_own_spread_widens_the_peak() -> None:
+def test_intrinsic_spread_widens_the_peak() -> None:
     plain, spread = (response_matrix(Detector(), WIDE, np.asarray([10.0]), value)[0] for value in (0.0, 0.1))
     assert spread.max() < plain.max()
     assert spread.sum() == pytest.approx(plain.sum(), rel=1e-6)

@@ -168,8 +168,8 @@ def test_photons_of_a_thin_target_grow_with_its_thickness() -> None:
 def test_target_deeper_than_the_electrons_go_only_absorbs() -> None:
     (energy, weight), (other, behind) = of_foil(6.0), of_foil(8.0)
     common = np.isin(energy, other)
-    seen = filter_transmission(Filter(formula="Ag", density=10.5, thickness_um=2.0), energy[common])
-    np.testing.assert_allclose(behind / weight[common], seen, rtol=2e-3)
+    transmission = filter_transmission(Filter(formula="Ag", density=10.5, thickness_um=2.0), energy[common])
+    np.testing.assert_allclose(behind / weight[common], transmission, rtol=2e-3)
 
 
 def test_optic_multiplies_the_source() -> None:

@@ -115,9 +115,11 @@ def weights(setting: Setting) -> Tensor:
 def test_derivative_to_thickness(stack: Stack, setting: Setting, weights: Tensor, layer: tuple[int, int]) -> None:
     """Thickness and density enter as their product, the areal density; the first layer is 5 um thick."""
     moved = tensors(stack)
-    here = setting.to(moved.areal)
+    on_device = setting.to(moved.areal)
     derivative(
-        lambda areal: total(transport(replace(moved, areal=areal), here, detail=DETAIL), weights), moved.areal, layer
+        lambda areal: total(transport(replace(moved, areal=areal), on_device, detail=DETAIL), weights),
+        moved.areal,
+        layer,
     )
 
 
@@ -126,9 +128,9 @@ def test_derivative_to_mass_fractions(
     stack: Stack, setting: Setting, weights: Tensor, layer: tuple[int, int], element: str
 ) -> None:
     moved = tensors(stack)
-    here = setting.to(moved.areal)
+    on_device = setting.to(moved.areal)
     derivative(
-        lambda fractions: total(transport(replace(moved, fractions=fractions), here, detail=DETAIL), weights),
+        lambda fractions: total(transport(replace(moved, fractions=fractions), on_device, detail=DETAIL), weights),
         moved.fractions,
         (*layer, setting.elements.index(element)),
     )
@@ -138,10 +140,10 @@ def test_derivative_to_mass_fractions(
 def test_derivative_to_the_source(stack: Stack, setting: Setting, weights: Tensor, column: int) -> None:
     """Whatever shapes the source (voltage, filters, take-off at the anode) comes through its weights."""
     moved = tensors(stack)
-    here = setting.to(moved.areal)
+    on_device = setting.to(moved.areal)
     derivative(
-        lambda weight: total(transport(moved, replace(here, weight=weight), detail=DETAIL), weights),
-        here.weight,
+        lambda weight: total(transport(moved, replace(on_device, weight=weight), detail=DETAIL), weights),
+        on_device.weight,
         (column,),
     )
 
@@ -151,8 +153,8 @@ def test_derivative_to_the_angles(stack: Stack, setting: Setting, weights: Tenso
     """Against settings made anew at other angles; 0.2 %, as tables of scatter are interpolated between angles."""
     moved = tensors(stack)
     angles = [torch.tensor(angle, dtype=torch.float64, requires_grad=True) for angle in (62.0, 48.0)]
-    here = setting.to(moved.areal).at_angles(angles[0], angles[1], GEOMETRY)
-    gradient = torch.autograd.grad(total(transport(moved, here, detail=DETAIL), weights), angles)
+    on_device = setting.to(moved.areal).at_angles(angles[0], angles[1], GEOMETRY)
+    gradient = torch.autograd.grad(total(transport(moved, on_device, detail=DETAIL), weights), angles)
     ours = float(gradient[0 if name.startswith("incidence") else 1])
     sides = []
     for step in (-0.25, 0.25):

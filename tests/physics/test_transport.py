@@ -41,9 +41,9 @@ def attenuation(layer: Layer, elements: tuple[str, ...], values: Array) -> float
     return float(sum(layer.mass_fractions.get(name, 0.0) * values[row] for row, name in enumerate(elements)))
 
 
-def assert_same(one: Emission, other: Emission, rtol: float = 1e-10) -> None:
+def assert_same(first: Emission, second: Emission, rtol: float = 1e-10) -> None:
     for name in (*ORDERS, *SCATTER):
-        left, right = getattr(one, name), getattr(other, name)
+        left, right = getattr(first, name), getattr(second, name)
         np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol * right.max(), err_msg=name)
 
 
@@ -107,17 +107,21 @@ def enhanced_by_quadrature(stratigraphy: Stratigraphy, tables: AtomicTables, ind
         share = depths.fraction(tables.elements[tables.line_element[exciting]])
 
         def reaching(
-            here: float,
+            depth: float,
             across: Callable[[float], float] = across,
             share: Callable[[float], float] = share,
         ) -> float:
-            def density(there: float) -> float:
-                return float(share(there) * np.exp(-into(there) / sin_in) * exp1(abs(across(here) - across(there))))
+            def density(source_depth: float) -> float:
+                return float(
+                    share(source_depth)
+                    * np.exp(-into(source_depth) / sin_in)
+                    * exp1(abs(across(depth) - across(source_depth)))
+                )
 
-            return float(excited_share(here) * np.exp(-out(here) / sin_out) * depths.integral(density, here))
+            return float(excited_share(depth) * np.exp(-out(depth) / sin_out) * depths.integral(density, depth))
 
-        born = tables.production[exciting, 0] / sin_in
-        total += 0.5 * born * tables.line_production[index, exciting] * depths.integral(reaching)
+        produced = tables.production[exciting, 0] / sin_in
+        total += 0.5 * produced * tables.line_production[index, exciting] * depths.integral(reaching)
     return total
 
 
@@ -170,8 +174,8 @@ def test_secondary_of_a_thick_sample() -> None:
         across = attenuation(layer, tables.elements, tables.line_attenuation[:, exciting])
         share = layer.mass_fractions[tables.elements[tables.line_element[exciting]]]
         logarithms = np.log1p(into / across) / into + np.log1p(out / across) / out
-        born = tables.production[exciting, 0] / sin_in * share
-        expected += 0.5 * born * tables.line_production[index, exciting] * 0.2 * logarithms / (into + out)
+        produced = tables.production[exciting, 0] / sin_in * share
+        expected += 0.5 * produced * tables.line_production[index, exciting] * 0.2 * logarithms / (into + out)
     emission = emit([stratigraphy], instrument, detail=replace(FULL, cells=64))
     assert emission.secondary[0, 0, index] == pytest.approx(expected, rel=3e-3)
 
@@ -215,12 +219,12 @@ def split(stratigraphy: Stratigraphy) -> Stratigraphy:
 def test_splitting_a_layer_changes_nothing() -> None:
     """Primary and scatter are exact; the enhancement moves by its discretisation: 0.3 % of a line, as is stated."""
     instrument = monochromatic(12.0, 20.216, 30.0)
-    whole, parts = (emit([entry], instrument, detail=FULL) for entry in (stack(), split(stack())))
-    primary = [entry.primary.sum(axis=1) for entry in (whole, parts)]
+    unsplit, parts = (emit([entry], instrument, detail=FULL) for entry in (stack(), split(stack())))
+    primary = [entry.primary.sum(axis=1) for entry in (unsplit, parts)]
     np.testing.assert_allclose(primary[0], primary[1], rtol=1e-6)
-    np.testing.assert_allclose(whole.coherent, parts.coherent, rtol=1e-6)
-    np.testing.assert_allclose(whole.compton, parts.compton, rtol=1e-6)
-    secondary = [entry.secondary.sum(axis=1) for entry in (whole, parts)]
+    np.testing.assert_allclose(unsplit.coherent, parts.coherent, rtol=1e-6)
+    np.testing.assert_allclose(unsplit.compton, parts.compton, rtol=1e-6)
+    secondary = [entry.secondary.sum(axis=1) for entry in (unsplit, parts)]
     strong = secondary[0] > 1e-2 * primary[0]
     assert strong.any()
     line = primary[0] + secondary[0]
@@ -231,12 +235,12 @@ def test_splitting_a_layer_changes_nothing() -> None:
 @settings(deadline=None, max_examples=10)
 def test_swapping_identical_layers_changes_nothing(stratigraphy: Stratigraphy, number: int) -> None:
     layers, instrument = list(stratigraphy.layers), monochromatic(20.0, 35.0)
-    own = layers[number % len(layers)]
-    twin = Layer(dict(reversed(list(own.mass_fractions.items()))), own.density, own.thickness_um, name="its twin")
+    layer = layers[number % len(layers)]
+    twin = Layer(dict(reversed(list(layer.mass_fractions.items()))), layer.density, layer.thickness_um, name="its twin")
     place = number % len(layers)
     orders = [
         emit([Stratigraphy((*layers[:place], *pair, *layers[place + 1 :]))], instrument)
-        for pair in ((own, twin), (twin, own))
+        for pair in ((layer, twin), (twin, layer))
     ]
     assert_same(orders[0], orders[1])
 
@@ -266,7 +270,7 @@ def test_no_line_without_its_edge() -> None:
 
 
 def mixed_batch() -> list[Stratigraphy]:
-    one = Stratigraphy((Paint({"zinc_white": 1.0}).layer(30.0),))
+    thin = Stratigraphy((Paint({"zinc_white": 1.0}).layer(30.0),))
     deep = Stratigraphy(
         (
             Paint({"iron_oxide_red": 0.5, "vermilion": 0.5}).layer(8.0),
@@ -276,7 +280,7 @@ def mixed_batch() -> list[Stratigraphy]:
             support_layer("canvas"),
         )
     )
-    return [one, deep, stack()] * 4
+    return [thin, deep, stack()] * 4
 
 
 def test_batches_equal_single_runs() -> None:
@@ -299,9 +303,9 @@ def test_batches_equal_single_runs() -> None:
 
 def test_workers_do_not_change_results() -> None:
     instrument = Instrument(tube=Tube(voltage_kv=25.0))
-    one, two = (emit(mixed_batch(), instrument, workers=workers) for workers in (1, 2))
+    serial, parallel = (emit(mixed_batch(), instrument, workers=workers) for workers in (1, 2))
     for name in (*ORDERS, *SCATTER):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        np.testing.assert_array_equal(getattr(serial, name), getattr(parallel, name))
 
 
 def test_weak_exciting_lines_may_be_left_out() -> None:

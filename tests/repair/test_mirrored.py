@@ -52,9 +52,9 @@ def lagging(expected: NDArray[np.float64], columns: float) -> NDArray[np.float64
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("brightness", [1.0, 0.02])
-def test_mirrored_rows_are_told_from_straight_ones(seed: int, brightness: float) -> None:
+def test_mirrored_rows_are_distinguished_from_straight_ones(seed: int, brightness: float) -> None:
     straight = drawn(brightness * picture(seed, 30, 40))
-    as_it_is, turned = (find_row_direction(Scan(own)) for own in (straight, mirrored(straight)))
+    as_it_is, turned = (find_row_direction(Scan(counts)) for counts in (straight, mirrored(straight)))
     assert as_it_is is not None
     assert as_it_is.is_straight
     assert not as_it_is.is_mirrored
@@ -92,13 +92,13 @@ def test_a_shift_beyond_the_range_is_none() -> None:
 def test_a_symmetric_picture_cannot_tell() -> None:
     straight = drawn(picture(6, 24, 40, symmetric=True))
     for counts in (straight, mirrored(straight)):
-        found = find_row_direction(Scan(counts))
-        assert found is not None
-        assert found.looks_symmetric
-        assert not found.is_mirrored
-        assert not found.is_straight
+        direction = find_row_direction(Scan(counts))
+        assert direction is not None
+        assert direction.looks_symmetric
+        assert not direction.is_mirrored
+        assert not direction.is_straight
         assert "too symmetric to decide" in find_row_shift(Scan(counts)).describe()
-        _, step = with_rows_mirrored(Scan(counts), found)
+        _, step = with_rows_mirrored(Scan(counts), direction)
         assert "too symmetric to decide" in step.description
 
 
@@ -113,10 +113,10 @@ def test_a_symmetric_picture_off_the_middle_is_mirrored_or_shifted() -> None:
 def test_noise_has_no_direction(shape: tuple[int, int]) -> None:
     for seed in range(20):
         counts = np.random.default_rng(seed).poisson(2.0, (*shape, N_CHANNEL))
-        found = find_row_direction(Scan(counts.astype(np.uint16)))
-        assert found is not None
-        assert not any((found.is_mirrored, found.is_straight, found.looks_symmetric))
-        assert "too little structure" in found.describe()
+        direction = find_row_direction(Scan(counts.astype(np.uint16)))
+        assert direction is not None
+        assert not any((direction.is_mirrored, direction.is_straight, direction.looks_symmetric))
+        assert "too little structure" in direction.describe()
 
 
 def test_small_and_flat_scans_have_no_direction() -> None:
@@ -146,10 +146,10 @@ def test_counts_times_and_gaps_are_mirrored_back(rows_in_a_block: int) -> None:
 def test_of_mirrored_even_rows_the_first_keeps_its_direction() -> None:
     counts = drawn(picture(9, 30, 40))
     scan = Scan(mirrored(counts, first=0))
-    found = find_row_direction(scan)
-    assert found is not None
-    assert found.is_mirrored
-    np.testing.assert_array_equal(with_rows_mirrored(scan, found)[0].counts.compute(), counts[:, ::-1])
+    direction = find_row_direction(scan)
+    assert direction is not None
+    assert direction.is_mirrored
+    np.testing.assert_array_equal(with_rows_mirrored(scan, direction)[0].counts.compute(), counts[:, ::-1])
 
 
 def test_straight_rows_are_not_mirrored() -> None:

@@ -25,9 +25,9 @@ def painting() -> NDArray[np.float64]:
 
 
 def tiles(off_pixels: dict[str, tuple[float, float]]) -> tuple[list[Tile], dict[str, NDArray[np.int64]]]:
-    rng, whole = np.random.default_rng(9), painting()
+    rng, full_counts = np.random.default_rng(9), painting()
     counts = {
-        name: rng.poisson(whole[top : top + SIZE[0], left : left + SIZE[1]]) for name, (top, left) in TRUE.items()
+        name: rng.poisson(full_counts[top : top + SIZE[0], left : left + SIZE[1]]) for name, (top, left) in TRUE.items()
     }
     made = [
         Tile(
@@ -41,41 +41,41 @@ def tiles(off_pixels: dict[str, tuple[float, float]]) -> tuple[list[Tile], dict[
 
 def test_tiles_are_put_where_they_belong() -> None:
     made, counts = tiles({"b": (2.4, -1.3), "d": (-1.0, 3.0)})
-    found = join_tiles(made)
-    apart = found.corner_pixels - found.corner_pixels[0]
-    np.testing.assert_allclose(apart, np.array(list(TRUE.values())), atol=0.3)
-    assert all(overlap.used for overlap in found.overlaps)
-    assert len(found.overlaps) >= 4
-    assert all(overlap.likeness > 0.8 for overlap in found.overlaps)
-    corners = np.rint(found.corner_pixels).astype(int)
-    result = found.scan.counts.compute()
-    covered = np.ones(found.scan.shape[:2], bool) if found.scan.present is None else found.scan.present
+    mosaic = join_tiles(made)
+    offsets = mosaic.corner_pixels - mosaic.corner_pixels[0]
+    np.testing.assert_allclose(offsets, np.array(list(TRUE.values())), atol=0.3)
+    assert all(overlap.used for overlap in mosaic.overlaps)
+    assert len(mosaic.overlaps) >= 4
+    assert all(overlap.likeness > 0.8 for overlap in mosaic.overlaps)
+    corners = np.rint(mosaic.corner_pixels).astype(int)
+    result = mosaic.scan.counts.compute()
+    covered = np.ones(mosaic.scan.shape[:2], bool) if mosaic.scan.present is None else mosaic.scan.present
     choices = np.zeros((4, *result.shape), np.int64) - 1
     for index, (name, (top, left)) in enumerate(zip(TRUE, corners, strict=True)):
         choices[index, top : top + SIZE[0], left : left + SIZE[1]] = counts[name]
     assert (choices == result).all(axis=3).any(axis=0)[covered].all()
     assert not result[~covered].any()
-    assert found.scan.live_time_s is not None
-    np.testing.assert_array_equal(found.scan.live_time_s[covered], 1.0)
+    assert mosaic.scan.live_time_s is not None
+    np.testing.assert_array_equal(mosaic.scan.live_time_s[covered], 1.0)
 
 
-def test_the_stage_is_trusted_where_asked_and_where_nothing_is_alike() -> None:
+def test_the_stage_is_trusted_on_request_and_without_similar_tiles() -> None:
     made, _ = tiles({"b": (2.4, -1.3)})
     stage = join_tiles(made, register=False)
     assert stage.overlaps == ()
     np.testing.assert_allclose(stage.corner_pixels[1] - stage.corner_pixels[0], (4.4, 30.7), atol=1e-9)
     noise = np.random.default_rng(1).poisson(9.0, (2, *SIZE, 32)).astype(np.uint16)
-    strange = [replace(own, scan=replace(own.scan, counts=Scan(noise[index]).counts)) for index, own in
+    strange = [replace(tile, scan=replace(tile.scan, counts=Scan(noise[index]).counts)) for index, tile in
                enumerate(made[:2])]  # fmt: skip
-    found = join_tiles(strange)
-    assert not found.overlaps[0].used
-    np.testing.assert_allclose(found.corrected_pixels, 0.0, atol=1e-9)
+    mosaic = join_tiles(strange)
+    assert not mosaic.overlaps[0].used
+    np.testing.assert_allclose(mosaic.corrected_pixels, 0.0, atol=1e-9)
 
 
 def test_a_correction_that_is_too_large_is_not_believed() -> None:
     made, _ = tiles({"b": (2.4, -1.3)})
-    found = join_tiles(made[:2], max_pixels=1.0)
-    assert not found.overlaps[0].used
+    mosaic = join_tiles(made[:2], max_pixels=1.0)
+    assert not mosaic.overlaps[0].used
 
 
 @pytest.mark.parametrize("off", [(1.0, 2.0), (0.9, 1.1), (0.0, 0.0)])
@@ -83,19 +83,19 @@ def test_two_halves_of_a_scan_join_without_a_step_wherever_the_stage_has_them(of
     """Half of the correction goes to each tile, so both may lie half-way between two pixels; together, not apart."""
     counts = np.random.default_rng(4).poisson(painting()[:60, :80]).astype(np.uint16)
     left, right = Scan(counts[:, :50], step_mm=(1.0, 1.0)), Scan(counts[:, 35:], step_mm=(1.0, 1.0))
-    found = join_tiles([Tile(left, 0.0, 0.0), Tile(right, off[0], 35.0 + off[1])])
-    np.testing.assert_array_equal(found.scan.counts.compute(), counts)
-    np.testing.assert_allclose(found.corner_pixels, [[0, 0], [0, 35]], atol=0.3)
-    assert found.isolated == ()
+    mosaic = join_tiles([Tile(left, 0.0, 0.0), Tile(right, off[0], 35.0 + off[1])])
+    np.testing.assert_array_equal(mosaic.scan.counts.compute(), counts)
+    np.testing.assert_allclose(mosaic.corner_pixels, [[0, 0], [0, 35]], atol=0.3)
+    assert mosaic.isolated == ()
 
 
-def test_tiles_that_share_nothing_are_told_and_those_far_away_refused() -> None:
+def test_tiles_without_overlap_are_reported_and_those_far_away_refused() -> None:
     made, _ = tiles({"b": (0.0, 20.0)})
     assert join_tiles(made[:2]).isolated == (0, 1)
     away = [made[0], replace(made[1], column_mm=20_000.0)]
     with pytest.raises(ScanError, match=r"up to 19983 mm apart. Check that .*0.5 x 0.5 mm"):
         join_tiles(away)
-    flat = [replace(own, scan=replace(own.scan, step_mm=(0.0, 0.0))) for own in made]
+    flat = [replace(tile, scan=replace(tile.scan, step_mm=(0.0, 0.0))) for tile in made]
     with pytest.raises(ScanError, match="pixels of 0 x 0 mm"):
         join_tiles(flat)
 
@@ -106,8 +106,8 @@ def test_missing_pixels_are_taken_from_the_other_tile_and_axes_are_brought_toget
     blind[:, 33:] = False
     first = replace(made[0].scan, present=blind, axis=EnergyAxis(0.1, 0.0, 32))
     second = made[1].scan.with_axis(EnergyAxis(0.1, 0.1, 32))
-    found = join_tiles([replace(made[0], scan=first), replace(made[1], scan=second)], register=False)
-    result = found.scan.counts.compute()
+    mosaic = join_tiles([replace(made[0], scan=first), replace(made[1], scan=second)], register=False)
+    result = mosaic.scan.counts.compute()
     np.testing.assert_allclose(result[10, 34, 1:], counts["b"][8, 2, :-1], rtol=1e-5)
     np.testing.assert_allclose(result[10, 5], counts["a"][10, 5])
 

@@ -49,16 +49,16 @@ def with_odd_rows_shifted(expected: NDArray[np.float64], columns: float) -> NDAr
 @pytest.mark.parametrize("columns", [-1.3, 0.45, 2.0])
 def test_shifted_rows_are_found_within_their_error(columns: float) -> None:
     recorded = with_odd_rows_shifted(painting(1, 40, 60), columns)
-    found = find_row_shift(Scan(np.random.default_rng(0).poisson(recorded).astype(np.uint16)))
-    assert found.significant
-    assert abs(found.columns - columns) < max(0.08, 4 * found.error_columns)
-    assert found.error_columns < 0.1
+    shift = find_row_shift(Scan(np.random.default_rng(0).poisson(recorded).astype(np.uint16)))
+    assert shift.significant
+    assert abs(shift.columns - columns) < max(0.08, 4 * shift.error_columns)
+    assert shift.error_columns < 0.1
 
 
 def test_straight_rows_are_left_alone() -> None:
-    found = find_row_shift(Scan(np.random.default_rng(0).poisson(painting(2, 40, 60)).astype(np.uint16)))
-    assert not found.significant
-    assert "do not lie off: " in found.describe()
+    shift = find_row_shift(Scan(np.random.default_rng(0).poisson(painting(2, 40, 60)).astype(np.uint16)))
+    assert not shift.significant
+    assert "do not lie off: " in shift.describe()
 
 
 def test_aligned_rows_are_nearer_to_the_truth_and_lose_no_count() -> None:
@@ -76,18 +76,18 @@ def test_aligned_rows_are_nearer_to_the_truth_and_lose_no_count() -> None:
     assert not straight.present[1::2, -1].any()
     assert straight.present[:, 5:-5].all()
     assert step.as_record()["shift_columns"] == 1.4
-    whole, _ = with_rows_aligned(Scan(np.ones((4, 8, 3))), RowShift(0.3, 0.0))
-    np.testing.assert_allclose(whole.counts.compute()[1], 1.0, rtol=1e-6)
+    aligned, _ = with_rows_aligned(Scan(np.ones((4, 8, 3))), RowShift(0.3, 0.0))
+    np.testing.assert_allclose(aligned.counts.compute()[1], 1.0, rtol=1e-6)
 
 
 def test_rows_are_aligned_alike_in_any_blocks() -> None:
     counts = painting(4, 21, 30)
-    one, _ = with_rows_aligned(Scan(counts), RowShift(-0.6, 0.0))
+    aligned, _ = with_rows_aligned(Scan(counts), RowShift(-0.6, 0.0))
     other_scan = Scan(counts)
     other_scan = replace(other_scan, counts=other_scan.counts.rechunk({0: 5}))
     other, _ = with_rows_aligned(other_scan, RowShift(-0.6, 0.0))
     # two products and a sum for each pixel, no matrix product: bits do not depend on the block
-    np.testing.assert_array_equal(one.counts.compute(), other.counts.compute())
+    np.testing.assert_array_equal(aligned.counts.compute(), other.counts.compute())
 
 
 def test_moved_rows_are_linear_between_two_pixels() -> None:
@@ -131,8 +131,8 @@ def test_dead_and_short_pixels_are_found_and_mended() -> None:
     scan = Scan(counts)
     scan = replace(scan, counts=scan.counts.rechunk({0: 8}))
     faulty = find_faulty_pixels(scan)
-    assert {tuple(own) for own in np.argwhere(faulty.dead)} == set(dead)
-    assert {tuple(own) for own in np.argwhere(faulty.short)} == set(short)
+    assert {tuple(pixel) for pixel in np.argwhere(faulty.dead)} == set(dead)
+    assert {tuple(pixel) for pixel in np.argwhere(faulty.short)} == set(short)
     mended, step = with_pixels_repaired(scan, faulty)
     result = mended.counts.compute()
     for row, column in dead + short:
@@ -169,13 +169,13 @@ def test_equal_live_time_gives_rates() -> None:
     live = np.random.default_rng(3).uniform(0.5, 1.5, (6, 7))
     live[2, 2] = np.nan
     counts = 100.0 * np.nan_to_num(live)[:, :, None] * np.arange(1, 9)
-    own, step = with_equal_live_time(Scan(counts, live_time_s=live))
+    scan, step = with_equal_live_time(Scan(counts, live_time_s=live))
     median = float(np.nanmedian(live))
-    result = own.counts.compute()
-    there = np.isfinite(live)
-    np.testing.assert_allclose(result[there], np.broadcast_to(100.0 * median * np.arange(1, 9), (41, 8)), rtol=1e-5)
-    assert own.present is not None
-    assert not own.present[2, 2]
+    result = scan.counts.compute()
+    recorded = np.isfinite(live)
+    np.testing.assert_allclose(result[recorded], np.broadcast_to(100.0 * median * np.arange(1, 9), (41, 8)), rtol=1e-5)
+    assert scan.present is not None
+    assert not scan.present[2, 2]
     assert step.as_record()["unknown"] == [[2, 2]]
     with pytest.raises(ScanError, match="its file has none"):
         with_equal_live_time(Scan(counts))
@@ -191,8 +191,8 @@ def test_sum_peaks_are_taken_out_as_they_came() -> None:
     photons = single.sum(axis=1)
     recorded = np.asarray(pile_up(single, rate, detector, axis))
     live = (photons / rate)[:, None]
-    own, step = without_sum_peaks(Scan(recorded[:, None, :], axis=axis, live_time_s=live), 0.5)
-    result = own.counts.compute()[:, 0]
+    scan, step = without_sum_peaks(Scan(recorded[:, None, :], axis=axis, live_time_s=live), 0.5)
+    result = scan.counts.compute()[:, 0]
     assert recorded[-1, 80 - 3] > 0.05 * recorded[-1, 40]
     # triples beyond the last channel were never recorded
     np.testing.assert_allclose(result, single, atol=3.0, rtol=3e-3)
@@ -219,12 +219,12 @@ def test_crop_mask_and_bins() -> None:
     assert step.as_record()["shape"] == [7, 9, 5]
     mask = np.zeros((7, 9), bool)
     mask[2:4, 3:8] = True
-    kept, _ = masked(scan, mask)
-    np.testing.assert_array_equal(kept.present, mask)
-    np.testing.assert_array_equal(kept.counts.compute(), counts)
-    added, step = binned(kept, 2, 3)
-    wanted = counts[:6].astype(int).reshape(3, 2, 3, 3, 5).sum(axis=(1, 3))
-    np.testing.assert_array_equal(added.counts.compute(), wanted)
+    masked_scan, _ = masked(scan, mask)
+    np.testing.assert_array_equal(masked_scan.present, mask)
+    np.testing.assert_array_equal(masked_scan.counts.compute(), counts)
+    added, step = binned(masked_scan, 2, 3)
+    expected = counts[:6].astype(int).reshape(3, 2, 3, 3, 5).sum(axis=(1, 3))
+    np.testing.assert_array_equal(added.counts.compute(), expected)
     assert added.step_mm == (1.0, 0.75)
     np.testing.assert_array_equal(added.present, mask[:6].reshape(3, 2, 3, 3).all(axis=(1, 3)))
     assert "1 rows and 0 columns left over" in step.description

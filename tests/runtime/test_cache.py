@@ -39,9 +39,9 @@ def test_made_once_until_what_it_depends_on_changes(place: Path, make: Callable[
 
 def test_a_damaged_file_is_made_anew(place: Path, make: Callable[[], cache.Arrays]) -> None:
     cache.cached_arrays("a", {}, (), make)
-    (kept,) = place.iterdir()
-    for damage in (b"", b"PK\x03\x04 and no more", kept.read_bytes()[:-40]):
-        kept.write_bytes(damage)
+    (cached,) = place.iterdir()
+    for damage in (b"", b"PK\x03\x04 and no more", cached.read_bytes()[:-40]):
+        cached.write_bytes(damage)
         before = call_of(cache.cached_arrays("a", {}, (), make))
         assert call_of(cache.cached_arrays("a", {}, (), make)) == before
 

@@ -51,7 +51,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     def write() -> None:
         with atomic_write(tmp_path / "no" / "a.txt") as part:
             part.write_text("x")
@@ -217,9 +217,9 @@ def test_files_and_folders_are_flushed_before_and_after_they_take_their_place(
             flushed.append(name_of(descriptor))
         fsync(descriptor)
 
-    def renamed(one: Any, other: Any) -> None:
-        flushed.append(f"> {Path(other).name}")
-        replace(one, other)
+    def renamed(source: Any, target: Any) -> None:
+        flushed.append(f"> {Path(target).name}")
+        replace(source, target)
 
     monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(os, "replace", renamed)
@@ -271,11 +271,11 @@ def test_windows_waits_for_whoever_holds_a_file_open(
     replace, tries = os.replace, list[int]()
     monkeypatch.setattr("time.sleep", lambda _: None)
 
-    def held(one: Any, other: Any) -> None:
+    def held(source: Any, target: Any) -> None:
         tries.append(1)
         if len(tries) < 4:
             raise PermissionError(13, "Access is denied")
-        replace(one, other)
+        replace(source, target)
 
     (tmp_path / "part").write_text("new")
     with pytest.MonkeyPatch.context() as patch:
@@ -302,7 +302,7 @@ def test_usual_names_are_not_reserved(name: str) -> None:
     assert not is_reserved(name)
 
 
-def test_a_path_too_long_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_too_long_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OutputError, match="too long"), atomic_write(tmp_path / ("n" * 300)):
         pytest.fail("the work was begun")
     monkeypatch.setattr(files, "is_windows", lambda: True)
@@ -310,20 +310,20 @@ def test_a_path_too_long_is_said_before_the_work(tmp_path: Path, monkeypatch: py
         check_path(tmp_path / "folder" / ("n" * 250))
 
 
-def test_a_name_that_is_not_utf8_is_said_before_the_work(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"caf\\xe9\.txt: its name is not valid UTF-8"):
         check_path(tmp_path / os.fsdecode(b"caf\xe9.txt"))
 
 
 def test_two_at_once_step_back_and_one_goes_on(tmp_path: Path) -> None:
-    with working_folder(tmp_path / "a", exclusive=True) as one, working_folder(tmp_path / "b", exclusive=True):
+    with working_folder(tmp_path / "a", exclusive=True) as first, working_folder(tmp_path / "b", exclusive=True):
         with (
             pytest.raises(OutputError, match="another run"),
             working_folder(tmp_path / "a", kind="other", exclusive=True),
         ):
             pass
         with working_folder(tmp_path / "a"):  # asks for no turn of its own
-            assert one.path.is_dir()
+            assert first.path.is_dir()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,13 +45,13 @@ def test_an_error_leaves_as_many_as_before() -> None:
 
 def test_of_two_threads_the_last_one_restores() -> None:
     inside, first_is_out = Barrier(2, timeout=30), Barrier(2, timeout=30)
-    seen: list[set[int]] = []
+    thread_counts: list[set[int]] = []
 
     def stays() -> None:
         with one_blas_thread():
             inside.wait()
             first_is_out.wait()
-            seen.append(blas_threads())
+            thread_counts.append(blas_threads())
 
     other = Thread(target=stays)
     with one_blas_thread():
@@ -59,15 +59,15 @@ def test_of_two_threads_the_last_one_restores() -> None:
         inside.wait()
     first_is_out.wait()
     other.join()
-    assert seen == [{1}]
+    assert thread_counts == [{1}]
     assert blas_threads() == {2}
 
 
 def test_workers_have_one_each() -> None:
-    with threads_or_cluster(threads=2) as crew:
-        assert crew.submit(blas_threads).result() == {1}
-    with make_executor(1) as crew:
-        assert crew.submit(blas_threads).result() == {1}
+    with threads_or_cluster(threads=2) as executor:
+        assert executor.submit(blas_threads).result() == {1}
+    with make_executor(1) as executor:
+        assert executor.submit(blas_threads).result() == {1}
     assert blas_threads() == {2}
-    with make_executor(2) as crew:
-        assert crew.submit(blas_threads).result() == {1}
+    with make_executor(2) as executor:
+        assert executor.submit(blas_threads).result() == {1}

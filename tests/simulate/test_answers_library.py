@@ -69,7 +69,7 @@ def test_instruments_of_every_kind_are_drawn() -> None:
     assert any(any_detector(rng).filters for _ in range(20))
 
 
-def seen(stratigraphy: Stratigraphy, names: tuple[str, ...]) -> np.ndarray:
+def visible_in(stratigraphy: Stratigraphy, names: tuple[str, ...]) -> np.ndarray:
     instrument = load_instrument("elio")
     emission = emit([stratigraphy], instrument)
     expected = np.asarray(render(emission, instrument.detector, DEFAULT_NETWORK_AXIS))
@@ -90,7 +90,7 @@ def test_lines_show_whatever_brings_them() -> None:
         "copper_green_blue",
         "copper_green_blue.below",
     )
-    iron, iron_above, iron_below, copper, copper_below = seen(sample, names)
+    iron, iron_above, iron_below, copper, copper_below = visible_in(sample, names)
     assert iron == pytest.approx(iron_above)
     assert iron < 1e7
     assert np.isnan(iron_below)
@@ -103,8 +103,8 @@ def test_amounts_are_those_of_paint_and_ground_and_not_of_the_support() -> None:
     sample = Stratigraphy((top, ground, support_layer("copper_plate")))
     names = ("copper_green_blue", "mercury_red", "mercury_red.below", "calcium_white", "calcium_white.surface")
     shares = element_shares([sample], names)[0]
-    wanted = [0.0, top.mass_fractions["Hg"], 0.0, ground.mass_fractions["Ca"], 0.0]
-    np.testing.assert_allclose(shares, wanted, rtol=1e-6)
+    expected = [0.0, top.mass_fractions["Hg"], 0.0, ground.mass_fractions["Ca"], 0.0]
+    np.testing.assert_allclose(shares, expected, rtol=1e-6)
 
 
 def test_the_library_holds_lines_and_amounts_of_every_group_and_place(tmp_path: Path) -> None:
@@ -143,5 +143,5 @@ def test_what_a_seed_draws_without_the_new_settings_stays() -> None:
     thickness = [[layer.thickness_um for layer in sampler.draw(rng).layers] for _ in range(3)]
     # of version 0.1.0: order and number of the draws are part of every training library and of the element fit
     expected = [[80.564, 87.753, 56.211, 500.0], [10.138, 111.253, 150.0], [85.149, 7.39, 12.942, 228.883, 500.0]]
-    assert [len(one) for one in thickness] == [len(one) for one in expected]
+    assert [len(row) for row in thickness] == [len(row) for row in expected]
     np.testing.assert_allclose(np.concatenate(thickness), np.concatenate(expected), atol=1e-3)

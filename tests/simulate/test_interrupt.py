@@ -40,7 +40,7 @@ def test_ctrl_c_ends_a_simulation_and_its_workers(tmp_path: Path) -> None:
     assert process.wait(timeout=60) == 130
     assert not (tmp_path / "library.h5").exists()
     assert pieces(tmp_path) > 0
-    assert gone(process.pid)
+    assert has_ended(process.pid)
 
 
 def test_kills_at_random_moments_leave_a_library_that_is_finished_later(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_kills_at_random_moments_leave_a_library_that_is_finished_later(tmp_path
         process.kill()
         process.wait()
         kills += 1
-        assert gone(process.pid)
+        assert has_ended(process.pid)
     if not (tmp_path / "library.h5").exists():
         assert started(tmp_path, "--photons", "photons.h5", "--workers", "2").wait(timeout=120) == 0
     assert kills > 0
@@ -73,7 +73,7 @@ def wait_for_a_new_piece(process: "subprocess.Popen[bytes]", folder: Path, befor
         time.sleep(0.02)
 
 
-def gone(group: int, patience_s: float = 10.0) -> bool:
+def has_ended(group: int, patience_s: float = 10.0) -> bool:
     """Tell whether every process of a group ends in time."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:

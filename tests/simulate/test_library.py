@@ -18,8 +18,8 @@ SETTINGS = LibrarySettings(n_stratigraphies=10, renders=2, chunk=4, seed=3)
 DATASETS = ("expected", "recorded", "labels", "counts_needed", "source")
 
 
-def same_spectra(one: Path, other: Path) -> None:
-    with h5py.File(one) as first, h5py.File(other) as second:
+def same_spectra(first_file: Path, second_file: Path) -> None:
+    with h5py.File(first_file) as first, h5py.File(second_file) as second:
         for name in DATASETS:
             np.testing.assert_array_equal(first[name][()], second[name][()], err_msg=name)
 
@@ -65,7 +65,7 @@ def test_two_processes_make_the_same_library_as_one(library_file: Path, tmp_path
 def test_an_interrupted_library_is_resumed_to_the_same_file(library_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "again.h5"
 
-    def stop_after_the_first(what: str, done: int, total: int) -> None:
+    def stop_after_the_first(task: str, done: int, total: int) -> None:
         if done == 4:
             raise KeyboardInterrupt
 
@@ -73,14 +73,14 @@ def test_an_interrupted_library_is_resumed_to_the_same_file(library_file: Path, 
         simulate_library(SETTINGS, out, workers=1, progress=stop_after_the_first)
     assert not out.exists()
     reported: list[int] = []
-    simulate_library(SETTINGS, out, workers=1, progress=lambda _what, done, _total: reported.append(done))
+    simulate_library(SETTINGS, out, workers=1, progress=lambda _task, done, _total: reported.append(done))
     assert reported[0] == 4
     same_spectra(out, library_file)
     assert [entry.name for entry in tmp_path.iterdir()] == ["again.h5"]
 
 
 def test_a_library_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
-    def stop(what: str, done: int, total: int) -> None:
+    def stop(task: str, done: int, total: int) -> None:
         if done:
             raise KeyboardInterrupt
 
@@ -163,8 +163,8 @@ def test_photons_hold_all_that_made_them(photons_file: Path) -> None:
     assert sum(len(chunk.stratigraphies) for chunk in held) == 10
     again = emit(held[0].stratigraphies, held[0].instrument, single=True)
     for name in PHOTONS:
-        kept, direct = getattr(held[0].emission, name), getattr(again, name)
-        np.testing.assert_allclose(kept, direct, rtol=2**-23, atol=1e-37, err_msg=name)
+        stored, direct = getattr(held[0].emission, name), getattr(again, name)
+        np.testing.assert_allclose(stored, direct, rtol=2**-23, atol=1e-37, err_msg=name)
     with h5py.File(photons_file) as file:
         assert json.loads(file.attrs["versions"]).keys() >= {"underpaint", "numpy", "xraylib"}
         assert file.attrs["seed"] == 3
@@ -188,7 +188,7 @@ def test_photons_survive_the_journey_to_a_worker() -> None:
     assert back.emission.lines.name == photons.emission.lines.name
 
 
-def test_files_that_settings_name_are_read_before_workers_are_asked(tmp_path: Path) -> None:
+def test_files_that_settings_name_are_read_before_workers_are_needed(tmp_path: Path) -> None:
     elio = load_instrument("elio")
     save_instrument(elio, tmp_path / "mine.toml")
     job = resolved(LibrarySettings(instrument=str(tmp_path / "mine.toml"), detector="elio"))

@@ -16,7 +16,7 @@ def test_a_panel_has_crossings_and_bare_strips(panel: Panel) -> None:
     assert panel.truth["top_thickness_um"][1:3].min() >= 30
 
 
-def test_the_mean_counts_are_what_was_asked_for(panel: Panel) -> None:
+def test_the_mean_counts_are_those_requested(panel: Panel) -> None:
     mean = float(panel.scan.counts.sum(axis=2).mean().compute())
     # 247 pixels of Poisson counts around 5e4: the mean is known to 0.1 %
     assert mean == pytest.approx(5e4, rel=0.01)

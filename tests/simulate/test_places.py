@@ -69,10 +69,12 @@ def test_what_the_surface_is_made_of() -> None:
     names = materials(outputs.names)
     shares = surface_shares([VERMILION_OVER_LEAD, bare], outputs)
     assert shares.shape == (2, len(names)) == (2, len(outputs.names) // 3)
-    found = dict(zip(names, shares[0].tolist(), strict=True))
-    assert (found["vermilion"], found["mercury_red"]) == pytest.approx((0.75, 0.75))
-    assert (found["chrome_yellow"], found["lead_pigment"], found["chromium_pigment"]) == pytest.approx((0.25,) * 3)
-    assert found["lead_white"] == 0.0
+    share_of = dict(zip(names, shares[0].tolist(), strict=True))
+    assert (share_of["vermilion"], share_of["mercury_red"]) == pytest.approx((0.75, 0.75))
+    assert (share_of["chrome_yellow"], share_of["lead_pigment"], share_of["chromium_pigment"]) == pytest.approx(
+        (0.25,) * 3
+    )
+    assert share_of["lead_white"] == 0.0
     assert not shares[1].any()
     assert set(library()["chrome_yellow"].groups) == {"lead_pigment", "chromium_pigment"}
     np.testing.assert_array_equal(surface_thickness_um([VERMILION_OVER_LEAD, bare]), [30.0, np.nan])
@@ -80,13 +82,13 @@ def test_what_the_surface_is_made_of() -> None:
 
 def test_an_instrument_as_numbers() -> None:
     elio = load_instrument("elio")
-    told = dict(zip(INSTRUMENT_INPUTS, instrument_inputs(elio).tolist(), strict=True))
-    assert told[f"anode_{elio.tube.anode}"] == 1.0
-    assert sum(value for name, value in told.items() if name.startswith("anode_")) == 1.0
-    assert told["voltage_kv"] == pytest.approx(elio.tube.voltage_kv / 50.0)
-    assert 0.8 < told["fwhm_kev"] < 1.2
+    inputs = dict(zip(INSTRUMENT_INPUTS, instrument_inputs(elio).tolist(), strict=True))
+    assert inputs[f"anode_{elio.tube.anode}"] == 1.0
+    assert sum(value for name, value in inputs.items() if name.startswith("anode_")) == 1.0
+    assert inputs["voltage_kv"] == pytest.approx(elio.tube.voltage_kv / 50.0)
+    assert 0.8 < inputs["fwhm_kev"] < 1.2
     broad = elio.detector.model_copy(update={"noise_fwhm_kev": 0.2})
-    assert instrument_inputs(elio, broad)[-1] > told["fwhm_kev"]
+    assert instrument_inputs(elio, broad)[-1] > inputs["fwhm_kev"]
     source = SourceSpectrum(energy_kev=(17.4,), weight=(1.0,))
     unknown = instrument_inputs(elio.model_copy(update={"source_spectrum": source}))
     assert np.isnan(unknown[: INSTRUMENT_INPUTS.index("voltage_kv") + 1]).all()

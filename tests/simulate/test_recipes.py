@@ -45,7 +45,7 @@ def test_an_unknown_recipe_is_refused_with_what_there_is() -> None:
         load_recipe("fig8")
 
 
-def test_a_recipe_file_of_ones_own(tmp_path: Path) -> None:
+def test_a_users_recipe_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
         'pigment_to_binder = 2.0\nbinder = "linseed_oil"\nground = "chalk"\ntop_thickness_um = [10.0, 20.0]\n'

@@ -34,14 +34,14 @@ def by_one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arrays(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    datasets: dict[str, Any] = {}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
-    return found
+        file.visititems(lambda name, item: datasets.update({name: item[()]} if isinstance(item, h5py.Dataset) else {}))
+    return datasets
 
 
-def same_arrays(one: Path, other: Path) -> None:
-    first, second = arrays(one), arrays(other)
+def same_arrays(first_file: Path, second_file: Path) -> None:
+    first, second = arrays(first_file), arrays(second_file)
     assert first.keys() == second.keys()
     for name, values in first.items():
         np.testing.assert_array_equal(values, second[name], err_msg=name)
@@ -58,7 +58,7 @@ def test_a_cluster_makes_the_same_bits_as_one_process(cluster: Any, by_one_proce
 def test_work_lost_with_a_worker_is_done_again(cluster: Any, by_one_process: Path, tmp_path: Path) -> None:
     killed: list[int] = []
 
-    def kill_one(what: str, done: int, total: int) -> None:
+    def kill_one(task: str, done: int, total: int) -> None:
         if done >= 2 and not killed:
             process = next(iter(cluster.workers.values())).process.process
             killed.append(process.pid)
@@ -70,10 +70,13 @@ def test_work_lost_with_a_worker_is_done_again(cluster: Any, by_one_process: Pat
 
 
 def test_a_worker_with_other_versions_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = {"underpaint": "0.0.0", "numpy": np.__version__}
-    monkeypatch.setattr("underpaint.runtime.executors._versions", lambda: here)
-    with make_executor(scheduler=cluster.scheduler_address) as crew, pytest.raises(ClusterError, match=r"0\.0\.0 here"):
-        list(ordered_results(crew, abs, [(0, (-1,))]))
+    versions = {"underpaint": "0.0.0", "numpy": np.__version__}
+    monkeypatch.setattr("underpaint.runtime.executors._versions", lambda: versions)
+    with (
+        make_executor(scheduler=cluster.scheduler_address) as executor,
+        pytest.raises(ClusterError, match=r"0\.0\.0 here"),
+    ):
+        list(ordered_results(executor, abs, [(0, (-1,))]))
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +86,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
         pass
 
 
-def test_an_address_that_cannot_be_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_address_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that was made for one says a traceback at its end, after 40 s."""
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
     monkeypatch.setattr("distributed.Client", None)
@@ -98,7 +101,7 @@ def test_without_distributed_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_more_tasks_are_begun_than_are_kept_in_hand() -> None:
-    begun: list[int] = []
+    started: list[int] = []
 
     class Later:
         def __init__(self, value: int) -> None:
@@ -111,18 +114,18 @@ def test_no_more_tasks_are_begun_than_are_kept_in_hand() -> None:
         max_pending = n_workers = 3
 
         def submit(self, function: Any, *arguments: Any) -> Later:
-            begun.append(arguments[0])
+            started.append(arguments[0])
             return Later(function(*arguments))
 
     for index, result in ordered_results(Executor(), abs, ((n, (-n,)) for n in range(20))):
         assert result == index
-        assert len(begun) <= index + 3
-    assert len(begun) == 20
+        assert len(started) <= index + 3
+    assert len(started) == 20
 
 
-def test_a_dead_local_worker_is_told_in_words() -> None:
-    with make_executor(2) as crew, pytest.raises(ClusterError, match="worker process died"):
-        list(ordered_results(crew, os._exit, [(0, (1,))]))
+def test_a_dead_local_worker_is_an_error_message() -> None:
+    with make_executor(2) as executor, pytest.raises(ClusterError, match="worker process died"):
+        list(ordered_results(executor, os._exit, [(0, (1,))]))
 
 
 def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
@@ -137,7 +140,7 @@ def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
-def test_a_cluster_whose_workers_all_died_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_whose_workers_all_died_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     monkeypatch.setattr("underpaint.runtime.executors.DESERTED_S", 1.0)
     options = {"threads_per_worker": 1, "processes": True, "host": "127.0.0.1", "dashboard_address": ":0"}
@@ -146,8 +149,8 @@ def test_a_cluster_whose_workers_all_died_is_said(monkeypatch: pytest.MonkeyPatc
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
         process = subprocess.Popen([*command, "--nthreads", "1"], stderr=subprocess.DEVNULL)
         try:
-            with make_executor(scheduler=address) as crew:
-                results = ordered_results(crew, time.sleep, ((index, (0.2,)) for index in range(10_000)))
+            with make_executor(scheduler=address) as executor:
+                results = ordered_results(executor, time.sleep, ((index, (0.2,)) for index in range(10_000)))
                 next(results)
                 process.kill()
                 with pytest.raises(ClusterError, match=r"all workers of the cluster at tcp.* are gone.*dask worker"):

@@ -23,7 +23,11 @@ from underpaint.lab.training import (
 )
 from underpaint.lab.training import finetune as run
 from underpaint.lab.training.adapting import AdaptReport, AdaptSettings, adapt
-from underpaint.lab.training.own_model import OwnModelReport, OwnModelSettings, train_own_model
+from underpaint.lab.training.instrument_model import (
+    InstrumentModelReport,
+    InstrumentModelSettings,
+    train_instrument_model,
+)
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import load_palette
 
@@ -51,7 +55,7 @@ class Asked:
         return {name: value for name, value in own.items() if value is not None}
 
 
-def own_model(asked: Asked, name: str | None, *, quiet: bool) -> OwnModelReport:
+def own_model(asked: Asked, name: str | None, *, quiet: bool) -> InstrumentModelReport:
     """Train for an instrument and a palette.
 
     Raises
@@ -67,9 +71,9 @@ def own_model(asked: Asked, name: str | None, *, quiet: bool) -> OwnModelReport:
     instrument, palette = load_instrument(asked.instrument), load_palette(asked.palette)
     label = name or "_".join((Path(asked.instrument).stem, Path(asked.palette).stem))
     given = {"instrument": instrument, "palette": palette.pigments, "start": asked.model, "name": label}
-    settings = OwnModelSettings.model_validate({**given, "out": asked.out or Path(label), **asked.chosen()})
+    settings = InstrumentModelSettings.model_validate({**given, "out": asked.out or Path(label), **asked.chosen()})
     with progress(quiet=quiet) as step:
-        return train_own_model(settings, step)
+        return train_instrument_model(settings, step)
 
 
 def adapted(scan: str, asked: Asked, *, quiet: bool) -> tuple[AdaptReport, Path]:
@@ -86,14 +90,15 @@ def adapted(scan: str, asked: Asked, *, quiet: bool) -> tuple[AdaptReport, Path]
         return adapt(spectra, settings, base=base, progress=step), out
 
 
-def show_own_model(report: OwnModelReport, start: str) -> None:
+def show_own_model(report: InstrumentModelReport, start: str) -> None:
     """Print what was done, how long it took, and what the model gains or loses beside the one it began with."""
-    sizes, begun = report.sizes, report.begun
+    sizes, begun = report.sizes, report.initial
     spent = ", ".join(f"{part} {minutes:.1f}" for part, minutes in report.minutes.items())
     say(f"Simulated {sizes.n_stratigraphies} stratigraphies and {sizes.n_held_out} to score on; {sizes.epochs} epochs.")
     say(f"Minutes: {sum(report.minutes.values()):.1f} in this call ({spent}).")
     fresh = f"; begun anew: {_some(begun.fresh)}" if begun.fresh else ""
-    say(f"Taken over from {start}: {len(begun.taken)} of {len(begun.taken) + len(begun.fresh)} names{fresh}.")
+    n_known = len(begun.transferred)
+    say(f"Taken over from {start}: {n_known} of {n_known + len(begun.fresh)} names{fresh}.")
     show(_against_start(report, start))
     if report.fresh_f1:
         told = [f"{name} {f1:.2f}" for name, f1 in report.fresh_f1.items()]
@@ -101,7 +106,7 @@ def show_own_model(report: OwnModelReport, start: str) -> None:
     say(f"Wrote {report.model} and its card; use it with --model {report.model}")
 
 
-def _against_start(report: OwnModelReport, start: str) -> "Table":
+def _against_start(report: InstrumentModelReport, start: str) -> "Table":
     heads = ("held-out spectra", "names", start, "this model", "gain", "standard error")
     found = list_table("Mean F1", heads)
     for what, own in report.against_start.items():
@@ -120,7 +125,7 @@ def show_adapted(report: AdaptReport, out: Path) -> None:
     say(f"Wrote {out / 'instrument.toml'} and {out / 'report.json'}.")
     if report.model is not None:
         say(f"Wrote {report.model} and its card; use it with --model {report.model}")
-    elif report.taken:
+    elif report.accepted:
         say(f"The weights stay: tell the model the instrument with --instrument {out / 'instrument.toml'}")
 
 

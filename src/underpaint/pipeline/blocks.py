@@ -263,7 +263,7 @@ def process_blocks(
     blocks, finished = list(scan.blocks()), store.finished()
     done = sum(_n_pixel(blocks[number]) for number in finished)
 
-    def begun(n_workers: int) -> None:
+    def report_start(n_workers: int) -> None:
         if not n_workers and waiting is not None:
             waiting()
         elif progress is not None:
@@ -276,7 +276,7 @@ def process_blocks(
         arrays=(pixel_counts, *detectors),
         finished=finished,
         scheduler=scheduler,
-        on_start=begun,
+        on_start=report_start,
     )
     for number, (rows, columns), stacks in loop:
         store.put(number, rows, columns, stacks)
@@ -295,17 +295,17 @@ def load_survey(folder: Path, scan: Scan) -> Survey | None:
     path = folder / _SURVEY
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as kept:
-        arrays = {name: kept[name] for name in _SURVEY_ARRAYS}
-        present = kept.get("present")
-        notes = tuple(str(note) for note in kept["notes"])
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in _SURVEY_ARRAYS}
+        present = stored.get("present")
+        notes = tuple(str(note) for note in stored["notes"])
     return Survey(replace(scan, present=present, notes=notes), **arrays)
 
 
-def save_survey(folder: Path, seen: Survey) -> None:
+def save_survey(folder: Path, surveyed: Survey) -> None:
     """Keep what is known of the whole scan, for a run that goes on from here."""
-    arrays = {name: getattr(seen, name) for name in _SURVEY_ARRAYS}
-    if seen.scan.present is not None:
-        arrays["present"] = seen.scan.present
+    arrays = {name: getattr(surveyed, name) for name in _SURVEY_ARRAYS}
+    if surveyed.scan.present is not None:
+        arrays["present"] = surveyed.scan.present
     with atomic_write(folder / _SURVEY) as part, part.open("wb") as stream:
-        np.savez(stream, notes=np.asarray(seen.scan.notes, dtype=np.str_), **arrays)
+        np.savez(stream, notes=np.asarray(surveyed.scan.notes, dtype=np.str_), **arrays)

@@ -1,7 +1,7 @@
-"""Two results of the same pixels held against each other: two detectors, or two scans of one painting.
+"""Comparison of two results of the same pixels, from two detectors or two scans of one painting.
 
-They see the same paint, so what they say of it must agree within counting noise and the paint's absorption on the way
-to either detector. What contradicts is told: pixels in which one of the two is wrong.
+Both are of the same paint and must agree within counting noise and the paint's absorption on the way to either
+detector. Contradictions are pixels in which one of the two is wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 CERTAIN_SIGMAS = 10.0
-"""Standard deviations from which a line is there beyond doubt."""
+"""Standard deviations from which a line is certain."""
 DIFFERENT_SIGMAS = 5.0
 """Standard deviations from which two areas differ."""
 MISSING_SHARE = 0.25
-"""Of the area that the other result leads to expect, below which a line is missing."""
+"""A line is missing below this share of the area expected from the other result."""
 FEW_PIXELS = 0.01
 """Share of the pixels below which a line of one result alone may be diffraction by crystals."""
 LEAST_PIXELS = 10
@@ -62,12 +62,12 @@ class GroupAgreement:
     ----------
     group : str
     label : str
-        For people.
+        Shown to users.
     place : {"anywhere", "surface", "below"}
     present : (float, float)
         Share of the pixels, of those with both answers, in which each has it.
     kappa : float
-        Cohen's kappa: 1 for full agreement, 0 for that of chance; NaN where both say the same of all pixels.
+        Cohen's kappa: 1 for full agreement, 0 for that of chance; NaN where both have the same answer in all pixels.
     n_alone : (int, int)
         Pixels in which the first, and the second, alone has it.
     """
@@ -112,7 +112,7 @@ class Contradiction:
     Parameters
     ----------
     kind : {"claim", "place", "line"}
-        One claims a group by a line that is beyond doubt, and the other does not; one has it at the surface only, the
+        One claims a group by a certain line, and the other does not; one has it at the surface only, the
         other below only; a line is in one result alone.
     subject : str
         The group, or the line family.
@@ -135,17 +135,17 @@ class Contradiction:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two results of the same pixels, held against each other.
+    """Agreement and contradictions of two results of the same pixels.
 
     Parameters
     ----------
     names : (str, str)
-        By which the results are told apart.
+        Names of the results.
     results : (Results, Results)
     groups : tuple of GroupAgreement
         By group and place; empty where either holds no pigments.
     lines : tuple of LineAgreement
-        Families that both hold.
+        Families in both.
     contradictions : tuple of Contradiction
         Those in most pixels first.
     """
@@ -163,19 +163,24 @@ class Comparison:
                 "names": self.names,
                 "pixels": self.results[0].shape,
                 "contradictions": [
-                    {"kind": one.kind, "subject": one.subject, "n_pixel": one.n_pixel, "text": one.text}
-                    | _rows_and_columns(one.where)
-                    for one in self.contradictions
+                    {
+                        "kind": contradiction.kind,
+                        "subject": contradiction.subject,
+                        "n_pixel": contradiction.n_pixel,
+                        "text": contradiction.text,
+                    }
+                    | _rows_and_columns(contradiction.where)
+                    for contradiction in self.contradictions
                 ],
-                "groups": [vars(one) for one in self.groups],
-                "lines": [vars(one) for one in self.lines],
+                "groups": [vars(agreement) for agreement in self.groups],
+                "lines": [vars(agreement) for agreement in self.lines],
             }
         )
         return record
 
 
 def compare(a: Results, b: Results) -> Comparison:
-    """Hold two results of the same pixels against each other.
+    """Compare two results of the same pixels.
 
     Parameters
     ----------
@@ -202,7 +207,7 @@ def compare(a: Results, b: Results) -> Comparison:
     2.0
     """
     if a.shape != b.shape:
-        sizes = " and ".join(f"{one.shape[0]} rows x {one.shape[1]} columns" for one in (a, b))
+        sizes = " and ".join(f"{results.shape[0]} rows x {results.shape[1]} columns" for results in (a, b))
         raise ScanError(
             f"Cannot compare {' and '.join(_names(a, b))}: their maps have {sizes}. Both must be of the same pixels. "
             "Compare detectors of one scan, or cut both scans to the part that they share (`underpaint repair --crop`) "
@@ -218,24 +223,29 @@ def compare(a: Results, b: Results) -> Comparison:
     groups = [name for name in a.targets if b.holds(name)] if pigments else []
     lines = {name: _compared_line(a, b, name) for name in a.lines if name in b.lines} if elements else {}
     contradictions = [
-        *(one for name in groups for one in _claims(names, both, name)),
-        *(one for name in groups for one in _places(names, both, name)),
+        *(contradiction for name in groups for contradiction in _claims(names, both, name)),
+        *(contradiction for name in groups for contradiction in _places(names, both, name)),
         *(_lines_alone(names, both, lines) if elements else ()),
     ]
     agreements = [_agreement(both, name, place) for name in groups for place in ("anywhere", "surface", "below")]
     return Comparison(
         names,
         both,
-        tuple(one for one in agreements if one is not None),
-        tuple(one for one, _ in lines.values()),
-        tuple(sorted((one for one in contradictions if one.n_pixel), key=lambda one: -one.n_pixel)),
+        tuple(agreement for agreement in agreements if agreement is not None),
+        tuple(line for line, _ in lines.values()),
+        tuple(
+            sorted(
+                (contradiction for contradiction in contradictions if contradiction.n_pixel),
+                key=lambda contradiction: -contradiction.n_pixel,
+            )
+        ),
     )
 
 
 def _names(a: Results, b: Results) -> tuple[str, str]:
-    """Return the shortest names that tell two results apart."""
+    """Return the shortest names that distinguish two results."""
     for key, prefix in (("detector", "detector "), ("name", ""), ("folder", ""), ("source", "")):
-        first, second = (str(one.summary.get(key) or "") for one in (a, b))
+        first, second = (str(results.summary.get(key) or "") for results in (a, b))
         if first and second and first != second:
             return prefix + first, prefix + second
     return "the first", "the second"
@@ -245,13 +255,13 @@ def _names(a: Results, b: Results) -> tuple[str, str]:
 
 
 def _agreement(both: tuple[Results, Results], group: str, place: Place) -> GroupAgreement | None:
-    if not all(one.holds(group, place) for one in both):
+    if not all(results.holds(group, place) for results in both):
         return None
-    maps = [one[group, place] for one in both]
+    maps = [results[group, place] for results in both]
     known = np.isfinite(maps[0]) & np.isfinite(maps[1])
     if not known.any():
         return None
-    first, second = (one[known] > PRESENT_PROBABILITY for one in maps)
+    first, second = (probability[known] > PRESENT_PROBABILITY for probability in maps)
     return GroupAgreement(
         group,
         both[0].label(group, place),
@@ -263,48 +273,48 @@ def _agreement(both: tuple[Results, Results], group: str, place: Place) -> Group
 
 
 def _claims(names: tuple[str, str], both: tuple[Results, Results], group: str) -> Iterator[Contradiction]:
-    """Find where one claims a group by a line that is beyond doubt, and the other does not."""
-    if not all(one.has_elements for one in both):
+    """Yield pixels in which one claims a group by a certain line, and the other does not."""
+    if not all(results.has_elements for results in both):
         return
     families = both[0].materials[group].elements
-    deviations = [one.strongest(families) for one in both]
-    for one, other in ((0, 1), (1, 0)):
-        where = (both[one][group] > PRESENT_PROBABILITY) & (both[other][group] <= PRESENT_PROBABILITY)
-        where &= deviations[one] > CERTAIN_SIGMAS
-        n_shown = int((where & (deviations[other] > CERTAIN_SIGMAS)).sum())
+    deviations = [results.strongest(families) for results in both]
+    for first, second in ((0, 1), (1, 0)):
+        mask = (both[first][group] > PRESENT_PROBABILITY) & (both[second][group] <= PRESENT_PROBABILITY)
+        mask &= deviations[first] > CERTAIN_SIGMAS
+        n_shown = int((mask & (deviations[second] > CERTAIN_SIGMAS)).sum())
         label, lines = both[0].short_label(group), _listed(families)
         yield Contradiction(
             "claim",
             group,
-            f"{label}: {names[one]} has it, with {lines} over {CERTAIN_SIGMAS:.0f} sigma, and {names[other]} has not "
-            f"({_pixels(where)}); "
+            f"{label}: {names[first]} has it, with {lines} over {CERTAIN_SIGMAS:.0f} sigma, and {names[second]} has "
+            f"not ({_pixels(mask)}); "
             + (
-                f"the line is as clear there for {names[other]} in {n_shown} of them."
+                f"the line is as clear there for {names[second]} in {n_shown} of them."
                 if n_shown
-                else f"no line is as clear there for {names[other]}."
+                else f"no line is as clear there for {names[second]}."
             ),
-            where,
+            mask,
         )
 
 
 def _places(names: tuple[str, str], both: tuple[Results, Results], group: str) -> Iterator[Contradiction]:
-    """Find where one has a group at the surface only, and the other below only."""
-    if not all(one.holds(group, place) for one in both for place in ("surface", "below")):
+    """Yield pixels in which one has a group at the surface only, and the other below only."""
+    if not all(results.holds(group, place) for results in both for place in ("surface", "below")):
         return
-    for one, other in ((0, 1), (1, 0)):
-        where = _only(both[one], group, "surface", "below") & _only(both[other], group, "below", "surface")
+    for first, second in ((0, 1), (1, 0)):
+        mask = _only(both[first], group, "surface", "below") & _only(both[second], group, "below", "surface")
         yield Contradiction(
             "place",
             group,
-            f"{both[0].short_label(group)}: {names[one]} has it at the surface only, {names[other]} below the surface "
-            f"only ({_pixels(where)}); its place is not known there.",
-            where,
+            f"{both[0].short_label(group)}: {names[first]} has it at the surface only, {names[second]} below the "
+            f"surface only ({_pixels(mask)}); its place is not known there.",
+            mask,
         )
 
 
-def _only(results: Results, group: str, here: Place, there: Place) -> Mask:
+def _only(results: Results, group: str, place: Place, other_place: Place) -> Mask:
     return np.asarray(
-        (results[group, here] >= PLACED_PROBABILITY) & (results[group, there] <= 1.0 - PLACED_PROBABILITY)
+        (results[group, place] >= PLACED_PROBABILITY) & (results[group, other_place] <= 1.0 - PLACED_PROBABILITY)
     )
 
 
@@ -314,7 +324,7 @@ def _only(results: Results, group: str, here: Place, there: Place) -> Mask:
 def _compared_line(a: Results, b: Results, family: str) -> tuple[LineAgreement, Array]:
     """Return how far areas agree, and (n_row, n_column) deviations: positive where the second has more."""
     area_a, area_b, sigma_a, sigma_b = (
-        one.map(quantity, family).astype(np.float64) for quantity in ("area", "area_sigma") for one in (a, b)
+        results.map(quantity, family).astype(np.float64) for quantity in ("area", "area_sigma") for results in (a, b)
     )
     known = np.isfinite(area_a) & np.isfinite(area_b) & (sigma_a > 0) & (sigma_b > 0)
     ratio = _ratio(area_a[known], area_b[known], sigma_a[known], sigma_b[known])
@@ -339,7 +349,7 @@ def _ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) -> floa
         clear = all(total > DIFFERENT_SIGMAS * of_sum for total, of_sum in zip(sums, error, strict=True))
         return float(sums[1] / sums[0]) if clear else float("nan")
     chosen = shown[:: -(-shown.size // MOST_FOR_RATIO)]
-    x, y, s_x, s_y = (one[chosen] for one in (area_a, area_b, sigma_a, sigma_b))
+    x, y, s_x, s_y = (values[chosen] for values in (area_a, area_b, sigma_a, sigma_b))
 
     def middle(logarithm: float) -> float:
         ratio = np.exp(logarithm)
@@ -356,20 +366,20 @@ def _ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) -> floa
 def _lines_alone(
     names: tuple[str, str], both: tuple[Results, Results], lines: Mapping[str, tuple[LineAgreement, Array]]
 ) -> Iterator[Contradiction]:
-    """Find lines that one result has beyond doubt and the other lacks."""
-    usual = _usual_ratios({name: one.ratio for name, (one, _) in lines.items()})
-    for one, other in ((0, 1), (1, 0)):
-        for family in both[one].lines:
-            certain = both[one].strongest([family]) > CERTAIN_SIGMAS
+    """Yield lines that are certain in one result and missing in the other."""
+    usual = _usual_ratios({name: line.ratio for name, (line, _) in lines.items()})
+    for first, second in ((0, 1), (1, 0)):
+        for family in both[first].lines:
+            certain = both[first].strongest([family]) > CERTAIN_SIGMAS
             if family not in lines:
                 # families that the user chose say nothing about others
-                settings = both[other].settings
+                settings = both[second].settings
                 if not settings.get("families") and family not in (settings.get("drop") or ()):
-                    yield _alone(names, both, family, certain, one, "the fit does not show it at all")
+                    yield _alone(names, both, family, certain, first, "the fit does not show it at all")
                 continue
             agreement, z = lines[family]
             ratio, expected = agreement.ratio, usual.get(family, agreement.ratio)
-            if one == 1:
+            if first == 1:
                 ratio, expected, z = _inverse(ratio), _inverse(expected), -z
             if ratio < MISSING_SHARE * expected:
                 yield _alone(
@@ -377,18 +387,18 @@ def _lines_alone(
                     both,
                     family,
                     certain,
-                    one,
+                    first,
                     f"it is {_percent(ratio / expected)} of what lines nearby lead to expect",
                 )
                 continue
-            area = [results[family].astype(np.float64) for results in (both[one], both[other])]
+            area = [results[family].astype(np.float64) for results in (both[first], both[second])]
             missing = certain & (z < -DIFFERENT_SIGMAS) & (area[1] < MISSING_SHARE * ratio * area[0])
             yield _alone(
                 names,
                 both,
                 family,
                 missing,
-                one,
+                first,
                 f"it is under {_percent(MISSING_SHARE)} of what its ratio elsewhere leads to expect",
             )
 
@@ -423,10 +433,10 @@ def _inverse(ratio: float) -> float:
 
 
 def _alone(
-    names: tuple[str, str], both: tuple[Results, Results], family: str, where: Mask, one: int, how: str
+    names: tuple[str, str], both: tuple[Results, Results], family: str, mask: Mask, index: int, finding: str
 ) -> Contradiction:
-    share = where.sum() / max(where.size, 1)
-    n_peak = int((where & np.logical_or.reduce([_diffraction(results) for results in both])).sum())
+    share = mask.sum() / max(mask.size, 1)
+    n_peak = int((mask & np.logical_or.reduce([_diffraction(results) for results in both])).sum())
     if n_peak:
         cause = f"diffraction, as the detectors of one scan show in {n_peak} of them: no element"
     elif share < FEW_PIXELS:
@@ -434,10 +444,10 @@ def _alone(
     else:
         cause = "the instrument (a part that fluoresces, a detector blind there), or paint that absorbs on one way"
     text = (
-        f"{family.replace('_', ' ')}: a line of {names[one]} alone, over {CERTAIN_SIGMAS:.0f} sigma "
-        f"({_pixels(where)}); for {names[1 - one]} {how}: {cause}."
+        f"{family.replace('_', ' ')}: a line of {names[index]} alone, over {CERTAIN_SIGMAS:.0f} sigma "
+        f"({_pixels(mask)}); for {names[1 - index]} {finding}: {cause}."
     )
-    return Contradiction("line", family, text, where)
+    return Contradiction("line", family, text, mask)
 
 
 def _diffraction(results: Results) -> Mask:
@@ -457,14 +467,14 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
-def _pixels(where: Mask) -> str:
-    n_pixel = int(where.sum())
-    return f"{n_pixel} pixel{'' if n_pixel == 1 else 's'}, {_percent(n_pixel / max(where.size, 1))}"
+def _pixels(mask: Mask) -> str:
+    n_pixel = int(mask.sum())
+    return f"{n_pixel} pixel{'' if n_pixel == 1 else 's'}, {_percent(n_pixel / max(mask.size, 1))}"
 
 
-def _rows_and_columns(where: Mask) -> dict[str, list[int]]:
+def _rows_and_columns(mask: Mask) -> dict[str, list[int]]:
     """Return the first and last row and column of some pixels."""
-    rows, columns = np.nonzero(where)
+    rows, columns = np.nonzero(mask)
     return {"rows": [int(rows.min()), int(rows.max())], "columns": [int(columns.min()), int(columns.max())]}
 
 
@@ -527,19 +537,25 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
             f"in {first} alone",
             f"in {second} alone",
         ],
-        [[one.group, one.place, *one.present, one.kappa, *one.n_alone] for one in comparison.groups],
+        [
+            [agreement.group, agreement.place, *agreement.present, agreement.kappa, *agreement.n_alone]
+            for agreement in comparison.groups
+        ],
     )
     _write_table(
         place / LINES,
         ["line", f"{second} over {first}", "rms z", "pixels", f"pixels that differ over {DIFFERENT_SIGMAS:.0f} sigma"],
-        [[one.family, one.ratio, one.rms_z, one.n_pixel, one.n_different] for one in comparison.lines],
+        [
+            [agreement.family, agreement.ratio, agreement.rms_z, agreement.n_pixel, agreement.n_different]
+            for agreement in comparison.lines
+        ],
     )
     _write_table(
         place / CONTRADICTIONS,
         ["kind", "subject", "pixels", "first row", "last row", "first column", "last column", "in words"],
         [
-            [one["kind"], one["subject"], one["n_pixel"], *one["rows"], *one["columns"], one["text"]]
-            for one in record["contradictions"]
+            [entry["kind"], entry["subject"], entry["n_pixel"], *entry["rows"], *entry["columns"], entry["text"]]
+            for entry in record["contradictions"]
         ],
     )
     write_json(place / JSON, record)
@@ -562,7 +578,7 @@ def _page(comparison: Comparison) -> str:
         "comparison.html.jinja",
         title=" and ".join(comparison.names),
         comparison=comparison,
-        pictures=[_picture(comparison, one) for one in comparison.contradictions[:_MOST_PICTURES]],
+        pictures=[_picture(comparison, contradiction) for contradiction in comparison.contradictions[:_MOST_PICTURES]],
         place_words={place: words.removeprefix(", ") or "anywhere" for place, words in PLACE_WORDS.items()},
         certain=f"{CERTAIN_SIGMAS:g}",
         different=f"{DIFFERENT_SIGMAS:g}",
@@ -572,20 +588,22 @@ def _page(comparison: Comparison) -> str:
     )
 
 
-def _picture(comparison: Comparison, one: Contradiction) -> "Picture":
+def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
     from underpaint.display.plot.comparison import contradiction_maps
     from underpaint.display.report.page import picture
 
-    place: Place = "surface" if one.kind == "place" else "anywhere"
-    what = f"probability{PLACE_WORDS[place]}" if one.kind != "line" else "counts"
-    nothing = np.full(one.where.shape, np.nan, np.float32)
+    place: Place = "surface" if contradiction.kind == "place" else "anywhere"
+    quantity = f"probability{PLACE_WORDS[place]}" if contradiction.kind != "line" else "counts"
+    blank = np.full(contradiction.where.shape, np.nan, np.float32)
     maps = [
-        results[one.subject, place] if one.kind != "line" or one.subject in results.lines else nothing
+        results[contradiction.subject, place]
+        if contradiction.kind != "line" or contradiction.subject in results.lines
+        else blank
         for results in comparison.results
     ]
-    what = f"{one.subject.replace('_', ' ')}, {what}"
-    titles = [f"{name}\n{what}" for name in comparison.names]
+    quantity = f"{contradiction.subject.replace('_', ' ')}, {quantity}"
+    titles = [f"{name}\n{quantity}" for name in comparison.names]
     figure = contradiction_maps(
-        maps, one.where, titles, of_counts=one.kind == "line", step_mm=comparison.results[0].step_mm
+        maps, contradiction.where, titles, of_counts=contradiction.kind == "line", step_mm=comparison.results[0].step_mm
     )
-    return picture(figure, f"Maps of both ({what}), and the pixels that contradict.")
+    return picture(figure, f"Maps of both ({quantity}), and the pixels that contradict.")

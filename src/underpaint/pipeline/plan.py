@@ -157,16 +157,16 @@ class Plan:
         """
         step, scan = progress or no_progress, self.calibrated.scan
         store = MemoryStore(scan.shape[:2]) if store is None else store
-        what = "Fitting the elements" if self.work.answers is None else "Identifying pigments"
+        task = "Fitting the elements" if self.work.answers is None else "Identifying pigments"
         process_blocks(
             scan,
             self.work,
             store,
             self.survey.pixel_counts,
             halo=self.work.halo,
-            detectors=() if self._diffraction is None else [one.counts for one in scan.detectors],
+            detectors=() if self._diffraction is None else [detector.counts for detector in scan.detectors],
             scheduler=scheduler,
-            progress=lambda done, every: step(what, done, every),
+            progress=lambda done, every: step(task, done, every),
             waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
         results = self.work.read(store)
@@ -467,14 +467,14 @@ def _line_evidence(
 def _instrument_to_hide_from(calibrated: CalibratedScan, settings: Settings) -> Instrument | None:
     """Return the instrument if it is to be said what cannot be excluded: where it was given, or when asked for."""
     given = settings.instrument is not None
-    wanted = given if settings.detectability is None else settings.detectability
-    if wanted and given and calibrated.instrument is None and calibrated.knowledge is not None:
+    is_stated = given if settings.detectability is None else settings.detectability
+    if is_stated and given and calibrated.instrument is None and calibrated.knowledge is not None:
         return calibrated.knowledge.instrument  # complete: the usual values stand for those that are not known
-    if wanted and calibrated.instrument is None:
+    if is_stated and calibrated.instrument is None:
         raise CalibrationError(
             "Cannot say what cannot be excluded: the instrument is not known. Name it with --instrument."
         )
-    return calibrated.instrument if wanted else None
+    return calibrated.instrument if is_stated else None
 
 
 def _withheld(calibrated: CalibratedScan, instead: str) -> str:

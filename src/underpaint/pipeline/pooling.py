@@ -59,16 +59,16 @@ class Shown:
         """Return the part of some rows and columns."""
         inside = np.zeros(self.sound.shape, bool)
         inside[core] = True
-        kept = inside[self.sound]
-        if kept.all():
+        selected = inside[self.sound]
+        if selected.all():
             return Shown(self.evidence, self.sound[core])
-        return Shown(Evidence._make(values[kept] for values in self.evidence), self.sound[core])
+        return Shown(Evidence._make(values[selected] for values in self.evidence), self.sound[core])
 
     def spread(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return (n_row, n_column, n) of (n, n) values of the sound spectra; NaN, or False, elsewhere."""
-        whole = np.full((*self.sound.shape, values.shape[1]), False if values.dtype == bool else np.nan, values.dtype)
-        whole[self.sound] = values
-        return whole
+        full = np.full((*self.sound.shape, values.shape[1]), False if values.dtype == bool else np.nan, values.dtype)
+        full[self.sound] = values
+        return full
 
 
 @dataclass(frozen=True)
@@ -146,19 +146,19 @@ class Pooling:
             high = [min(n, size - start) for n, size, start in zip(pooled.shape, shape, starts, strict=True)]
             if low[0] >= high[0] or low[1] >= high[1]:
                 continue
-            here = slice(low[0], high[0]), slice(low[1], high[1])
-            short = pooled[here] < self.target
+            window = slice(low[0], high[0]), slice(low[1], high[1])
+            short = pooled[window] < self.target
             if not short.any():
                 continue
-            at, there = (
-                tuple(slice(first + part.start, first + part.stop) for first, part in zip(firsts, here, strict=True))
+            at, neighbour = (
+                tuple(slice(first + part.start, first + part.stop) for first, part in zip(firsts, window, strict=True))
                 for firsts in ([part.start for part in core], starts)
             )
-            squared = (area[at] - area[there]) ** 2 / (variance[at] + variance[there])
-            alike = short & (squared.sum(axis=2) < most) & (squared.max(axis=2) < MOST_SIGMAS**2)
-            pooled[here] += np.where(alike, total[there], 0.0)
-            rows.append(number[here][alike])
-            columns.append(index[there][alike])
+            squared = (area[at] - area[neighbour]) ** 2 / (variance[at] + variance[neighbour])
+            similar = short & (squared.sum(axis=2) < most) & (squared.max(axis=2) < MOST_SIGMAS**2)
+            pooled[window] += np.where(similar, total[neighbour], 0.0)
+            rows.append(number[window][similar])
+            columns.append(index[neighbour][similar])
         row, column = np.concatenate(rows), np.concatenate(columns)
         return csr_array((np.ones(row.size, np.float32), (row, column)), shape=(pooled.size, total.size))
 

@@ -124,8 +124,8 @@ def identify_to_folder(
         store = BlockStore(place.blocks / "maps", opened.shape[:2])
         results = planned.run(store, scheduler=scheduler, progress=step)
         step("Writing the maps", 0, 1)
-        kept = {**results.summary["settings"], **about, DEPENDS: depends}
-        write_results(place.path, replace(results, summary={**results.summary, "settings": kept}))
+        recorded_settings = {**results.summary["settings"], **about, DEPENDS: depends}
+        write_results(place.path, replace(results, summary={**results.summary, "settings": recorded_settings}))
         # Before the report, which tells of regions and photograph, too.
         aside = copy_sidecars(place.earlier, place.path)
         step("Writing the report", 0, 1)

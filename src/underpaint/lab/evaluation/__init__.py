@@ -1,4 +1,4 @@
-"""The paper's tables, the suites and the baselines: how good the answers are."""
+"""Evaluation of networks: virtual panels, the suite and its baselines."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def evaluate_panel(
 
     A label counts when it is visible at these counts; a composite pigment counts as its elementary groups
     (chrome yellow is right as lead and chromium pigment). For a network with amounts a group is present where the lines
-    of its element show, whatever brings them. Groups that are everywhere (the chalk ground) have
+    of its element are visible, from any material. Groups that are everywhere (the chalk ground) have
     no negatives and stay out of the macro figures, and so do groups that the panel lacks: their false alarms
     are listed by themselves.
 

@@ -1,4 +1,4 @@
-"""What the network has to beat: always yes, the paper's network, element thresholds, a fit of the forward model."""
+"""Baselines: always yes, the paper's network, element thresholds, a fit of the forward model."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from underpaint.data import Scan, Spectrum
 from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError
-from underpaint.lab.evaluation.answering import Spectra, seen_by
+from underpaint.lab.evaluation.answering import Spectra, count_spectra
 from underpaint.lab.evaluation.candidates import StratigraphyFit, Suspects, fit_candidates, measured, propose
-from underpaint.lab.evaluation.candidates.proposals import MOST_PIGMENTS, less_each_pigment
+from underpaint.lab.evaluation.candidates.proposals import MOST_PIGMENTS, without_each_pigment
 from underpaint.lab.evaluation.groups import macro_f1, score_names
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.simulated import HeldOut
@@ -41,42 +41,42 @@ def always_yes(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
 
 
 def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
-    """Return (n, n_group) how many standard deviations the area of a group's strongest key family has.
+    """Return (n, n_group) area of each group's strongest key family, in standard deviations.
 
-    Areas and deviations are those of the linear fit of the line families, spectra of one instrument together, with what
-    is told of it; zero where no key family stands out. Of several key families the one that stands out most counts.
+    Areas and deviations come from the linear fit of the line families under the known instrument conditions; zero where
+    no key family is above the background. The family with the highest ratio counts.
     """
-    found = np.zeros((len(spectra), len(groups)), dtype=np.float32)
+    sigmas = np.zeros((len(spectra), len(groups)), dtype=np.float32)
     for rows, instrument in _instruments(spectra):
         scan = Scan(np.asarray(spectra.counts)[rows][None], axis=spectra.axis, name="baseline")
         try:
             maps = fit_elements(scan, instrument=instrument)
         except (CoverageError, ScanError):
-            continue  # next to no counts: nothing stands out
+            continue  # hardly any counts: no line is significant
         for column, group in enumerate(groups):
-            found[rows, column] = maps.strongest(library().group(group).key_families)[0]
-    return np.nan_to_num(found, nan=0.0)
+            sigmas[rows, column] = maps.strongest(library().group(group).key_families)[0]
+    return np.nan_to_num(sigmas, nan=0.0)
 
 
 def choose_threshold(held: HeldOut, counts: Sequence[float], seed: int) -> float:
     """Return the number of standard deviations with the best mean macro F1 over some counts."""
     columns = held.columns(held.groups)
-    sigmas = [line_sigmas(held.counted(own, (seed, round(own))), held.groups) for own in counts]
-    visible = [held.visible(own)[:, columns] for own in counts]
+    sigmas = [line_sigmas(held.counted(total, (seed, round(total))), held.groups) for total in counts]
+    visible = [held.visible(total)[:, columns] for total in counts]
 
-    labels = [held.present(own)[:, columns] for own in counts]
+    labels = [held.present(total)[:, columns] for total in counts]
 
     def reached(threshold: float) -> float:
-        claims = [(own > threshold).astype(np.float32) for own in sigmas]
+        claims = [(sigma > threshold).astype(np.float32) for sigma in sigmas]
         tables = [score_names(*each, held.groups) for each in zip(claims, labels, visible, strict=True)]
-        return float(np.nanmean([macro_f1(own) for own in tables]))
+        return float(np.nanmean([macro_f1(table) for table in tables]))
 
     return max(SIGMAS, key=reached)
 
 
 @dataclass(frozen=True)
 class FitSet:
-    """Random structures under one instrument that the fit knows, and what is in them.
+    """Spectra of random structures from one known instrument, with their labels.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class FitSet:
 
 
 def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, lines: bool = False) -> FitSet:
-    """Draw the small set of the likelihood fit, of random structures as the held-out ones are.
+    """Draw the test set of the likelihood fit: random structures like the held-out ones.
 
     With ``lines`` a group is present where the lines of its element show.
     """
@@ -108,20 +108,20 @@ def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, 
     expected = np.asarray(render(emission, detector), dtype=np.float64)
     axis = axis_of(detector)
     labels, needed, hidden = labels_shown(samples, emission, expected, outputs, detector, axis, lines=lines)
-    spectra = seen_by(instrument, expected, plan.fitted_counts, rng)
+    spectra = count_spectra(instrument, expected, plan.fitted_counts, rng)
     present = present_at(labels, hidden, plan.fitted_counts)
     visible = present & (needed <= plan.fitted_counts)
     return FitSet(spectra, instrument, outputs.names, present.astype(np.uint8), visible)
 
 
 def likelihood_fit(
-    own: FitSet, threshold: float, progress: Callable[[int, int], None]
+    data: FitSet, threshold: float, progress: Callable[[int, int], None]
 ) -> tuple[NDArray[np.float32], float]:
-    """Fit the forward model to every spectrum and say which groups it needs.
+    """Fit the forward model to every spectrum and return the groups that it needs.
 
-    The groups whose lines exceed the threshold are laid into candidates of one and two layers over chalk, one common
-    pigment for each group; the best by AIC is kept. A group is there where the deviance rises by 25 without it, or
-    where the ground brings it and its lines exceed the threshold.
+    Candidates have one or two layers over chalk, with one common pigment for each group whose lines exceed the
+    threshold; the best has the lowest AIC. A group is present where the deviance rises by 25 without it, or where the
+    ground contains it and its lines exceed the threshold.
 
     Returns
     -------
@@ -130,60 +130,65 @@ def likelihood_fit(
     float
         Seconds a spectrum.
     """
-    sigmas = line_sigmas(own.spectra, own.groups)
-    found = np.zeros((len(own.spectra), len(own.groups)), dtype=np.float32)
+    sigmas = line_sigmas(data.spectra, data.groups)
+    presence = np.zeros((len(data.spectra), len(data.groups)), dtype=np.float32)
     start = time.perf_counter()
-    for row, spectrum in enumerate(np.asarray(own.spectra.counts, dtype=np.float64)):
-        progress(row, len(found))
-        needed = _needed_groups(Spectrum(spectrum, own.spectra.axis), own, sigmas[row], threshold)
-        found[row] = [name in needed for name in own.groups]
-    return found, (time.perf_counter() - start) / max(len(found), 1)
+    for row, spectrum in enumerate(np.asarray(data.spectra.counts, dtype=np.float64)):
+        progress(row, len(presence))
+        needed = _needed_groups(Spectrum(spectrum, data.spectra.axis), data, sigmas[row], threshold)
+        presence[row] = [name in needed for name in data.groups]
+    return presence, (time.perf_counter() - start) / max(len(presence), 1)
 
 
-def _needed_groups(spectrum: Spectrum, own: FitSet, sigma: NDArray[np.float32], threshold: float) -> set[str]:
+def _needed_groups(spectrum: Spectrum, data: FitSet, sigma: NDArray[np.float32], threshold: float) -> set[str]:
     ground = set(library()[GROUND].groups)
-    strong = [own.groups[column] for column in np.argsort(-sigma) if sigma[column] > threshold]
+    strong = [data.groups[column] for column in np.argsort(-sigma) if sigma[column] > threshold]
     of_ground = ground.intersection(strong)
     painted = [name for name in strong if name not in ground][:MOST_PIGMENTS]
     pigments = tuple(dict.fromkeys(typical_pigment(name) for name in painted))
     if not pigments:
         return of_ground
-    seen = measured(spectrum, own.instrument)
+    merged = measured(spectrum, data.instrument)
     suspects = Suspects(pigments, (), {})
-    best = fit_candidates(seen, propose(suspects, GROUND), own.instrument)[0]
-    return of_ground | {group for name in _kept(best, own, seen) for group in library()[name].groups}
+    best = fit_candidates(merged, propose(suspects, GROUND), data.instrument)[0]
+    return of_ground | {group for name in _significant_pigments(best, data, merged) for group in library()[name].groups}
 
 
-def _kept(best: StratigraphyFit, own: FitSet, seen: Any) -> set[str]:
+def _significant_pigments(best: StratigraphyFit, data: FitSet, merged: Any) -> set[str]:
     """Return the pigments without which the deviance rises by ``CLAIM``."""
     names = best.candidate.pigments
     if len(names) == 1:
         return set(names)
-    kept: set[str] = set()
-    for fit in fit_candidates(seen, less_each_pigment(best), own.instrument):
+    pigments: set[str] = set()
+    for fit in fit_candidates(merged, without_each_pigment(best), data.instrument):
         if fit.deviance - best.deviance >= CLAIM:
-            kept |= names - fit.candidate.pigments
-    return kept
+            pigments |= names - fit.candidate.pigments
+    return pigments
 
 
 def _instruments(spectra: Spectra) -> list[tuple[NDArray[np.int64], Instrument | None]]:
-    """Return rows that share an instrument, and it as far as it is told."""
-    if spectra.told is None:
+    """Return the rows of each instrument, with the instrument as far as it is known."""
+    if spectra.conditions is None:
         return [(np.arange(len(spectra)), None)]
-    _, first, which = np.unique(np.nan_to_num(spectra.told, nan=-9.0), axis=0, return_index=True, return_inverse=True)
+    _, first, which = np.unique(
+        np.nan_to_num(spectra.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
+    )
     which = which.ravel()
-    return [(np.flatnonzero(which == index), told_instrument(spectra.told[row])) for index, row in enumerate(first)]
+    return [
+        (np.flatnonzero(which == index), instrument_from_conditions(spectra.conditions[row]))
+        for index, row in enumerate(first)
+    ]
 
 
-def told_instrument(told: NDArray[np.float32]) -> Instrument | None:
-    """Return an instrument with what is told of it, and usual values elsewhere; None where the anode is not known.
+def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | None:
+    """Return an instrument of given conditions, with usual values for the rest; None where the anode is unknown.
 
     Parameters
     ----------
-    told : (n_input,) array
-        As of :class:`~underpaint.simulate.instrument_inputs.InstrumentConditions`.
+    conditions : (n_input,) array
+        In the order of :class:`~underpaint.simulate.instrument_inputs.InstrumentConditions`.
     """
-    known = InstrumentConditions.from_inputs(told)
+    known = InstrumentConditions.from_inputs(conditions)
     if known.anode is None:
         return None
     usual = Instrument.model_validate({})

@@ -1,4 +1,4 @@
-"""Whether a probability means what it says: calibration error, conformal sets, intervals of thickness."""
+"""Calibration of the answers: error of probabilities, coverage of conformal sets and of intervals of thickness."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from underpaint.data.maps import SURFACE_UM, from_scale, on_scale
-from underpaint.lab.evaluation.answering import Answered, Spectra
+from underpaint.lab.evaluation.answering import ModelAnswers, Spectra
 from underpaint.lab.evaluation.groups import mean
 from underpaint.lab.evaluation.scores import expected_calibration_error
 from underpaint.lab.evaluation.simulated import HeldOut
@@ -19,11 +19,11 @@ DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
 LEVELS = (0.90, 0.99)
 INTERVAL = 0.90
 SURE_BIN = 1000
-"""Spectra from which the coverage of a bin is judged."""
+"""Least number of spectra for a judgement of a bin's coverage."""
 
 
 def decade_name(decade: tuple[float, float]) -> str:
-    """Return a decade of counts as the figures name it."""
+    """Return the name of a decade of counts in the figures."""
     return f"{decade[0]:.0e}-{decade[1]:.0e}".replace("e+0", "e")
 
 
@@ -34,7 +34,7 @@ def counts_within(decade: tuple[float, float], n: int, seed: tuple[int, ...]) ->
 
 
 @dataclass(frozen=True)
-class Drawn:
+class CountedSet:
     """The held-out set at counts that are log-uniform in a decade.
 
     Parameters
@@ -48,13 +48,13 @@ class Drawn:
     spectra: Spectra
 
 
-def drawn_by_decade(held: HeldOut, seed: int) -> list[Drawn]:
+def counted_by_decade(held: HeldOut, seed: int) -> list[CountedSet]:
     """Return the held-out set once for each of ``DECADES``."""
     totals = [counts_within(decade, len(held), (seed, number)) for number, decade in enumerate(DECADES)]
-    return [Drawn(own, held.counted(own, (seed, number, 1))) for number, own in enumerate(totals)]
+    return [CountedSet(total, held.counted(total, (seed, number, 1))) for number, total in enumerate(totals)]
 
 
-class ByDecade:
+class AnswersByDecade:
     """Answers to the held-out set in each decade of counts.
 
     Parameters
@@ -75,18 +75,18 @@ class ByDecade:
         True for the spectra of every second instrument, on which sets may be calibrated.
     """
 
-    def __init__(self, held: HeldOut, drawn: Sequence[Drawn], probability: Sequence[NDArray[np.floating]]) -> None:
+    def __init__(self, held: HeldOut, drawn: Sequence[CountedSet], probability: Sequence[NDArray[np.floating]]) -> None:
         columns = held.columns(held.groups)
         self.groups = held.groups
-        self.labels = [held.present(own.totals)[:, columns] for own in drawn]
+        self.labels = [held.present(draw.totals)[:, columns] for draw in drawn]
         self.calibrates = held.machine % 2 == 0
-        self.probability = [np.nan_to_num(own.astype(np.float64), nan=0.0) for own in probability]
+        self.probability = [np.nan_to_num(values.astype(np.float64), nan=0.0) for values in probability]
         self.counted = [
-            ~labels | held.visible(own.totals)[:, columns] for own, labels in zip(drawn, self.labels, strict=True)
+            ~labels | held.visible(draw.totals)[:, columns] for draw, labels in zip(drawn, self.labels, strict=True)
         ]
 
 
-def calibration_error(answers: ByDecade) -> dict[str, Any]:
+def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
     """Return expected calibration error and Brier score by group, over all decades and in each.
 
     Returns
@@ -98,15 +98,15 @@ def calibration_error(answers: ByDecade) -> dict[str, Any]:
     pooled, brier = {}, {}
     for column, group in enumerate(answers.groups):
         parts = [
-            (own[kept[:, column], column], labels[kept[:, column], column])
-            for own, kept, labels in zip(answers.probability, answers.counted, answers.labels, strict=True)
+            (probability[counted[:, column], column], labels[counted[:, column], column])
+            for probability, counted, labels in zip(answers.probability, answers.counted, answers.labels, strict=True)
         ]
         by_decade[group] = {
             decade_name(decade): expected_calibration_error(*part) for decade, part in zip(DECADES, parts, strict=True)
         }
-        found, truth = (np.concatenate(each) for each in zip(*parts, strict=True))
-        pooled[group] = expected_calibration_error(found, truth)
-        brier[group] = float(np.mean((found - truth) ** 2)) if truth.size else float("nan")
+        probability, truth = (np.concatenate(each) for each in zip(*parts, strict=True))
+        pooled[group] = expected_calibration_error(probability, truth)
+        brier[group] = float(np.mean((probability - truth) ** 2)) if truth.size else float("nan")
     return {"ece": pooled, "mean_ece": mean(list(pooled.values())), "ece_by_decade": by_decade, "brier": brier}
 
 
@@ -118,12 +118,12 @@ def conformal_threshold(score: NDArray[np.floating], level: float) -> float:
     score : (n,) array
         ``1 - p`` of what is true, in calibration spectra.
     level : float
-        Coverage wanted.
+        Nominal coverage.
 
     Returns
     -------
     float
-        The ``ceil((n + 1) level)``-th smallest; one where n is too small to tell.
+        The ``ceil((n + 1) level)``-th smallest; one where n is too small.
 
     References
     ----------
@@ -138,20 +138,20 @@ def in_set(probability: NDArray[np.floating], threshold: float) -> tuple[NDArray
     return 1.0 - probability <= threshold, probability <= threshold
 
 
-def conformal_coverage(answers: ByDecade) -> dict[str, Any]:
-    """Calibrate sets on half of the instruments and count how often they hold the truth in the others.
+def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
+    """Calibrate sets on half of the instruments and return their coverage on the others.
 
     Returns
     -------
     dict
-        ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``; ``holds`` is None in bins that are
-        too small to tell, else whether the coverage is at least nominal less two standard errors.
+        ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``; ``holds`` is None in bins of less
+        than ``SURE_BIN`` spectra, else whether the coverage is at least nominal less two standard errors.
     """
-    return _by_level(answers.groups, lambda column, number, level: _own_bin(answers, column, number, level))
+    return _by_level(answers.groups, lambda column, number, level: _calibrated_bin(answers, column, number, level))
 
 
-def stated_coverage(answers: ByDecade, answered: Sequence[Answered], sets: PredictionSets) -> dict[str, Any]:
-    """Count how often the sets that a model's card states hold the truth, in all held-out spectra.
+def stated_coverage(answers: AnswersByDecade, answered: Sequence[ModelAnswers], sets: PredictionSets) -> dict[str, Any]:
+    """Return the coverage of the prediction sets of a model's card over all held-out spectra.
 
     Parameters
     ----------
@@ -169,46 +169,51 @@ def stated_coverage(answers: ByDecade, answered: Sequence[Answered], sets: Predi
     return _by_level(answers.groups, lambda *which: _stated_bin(answers, answered, sets, *which))
 
 
-def _by_level(groups: Sequence[str], one: Callable[[int, int, float], dict[str, Any]]) -> dict[str, Any]:
+def _by_level(groups: Sequence[str], figures_of: Callable[[int, int, float], dict[str, Any]]) -> dict[str, Any]:
     return {
         f"{level:g}": {
-            group: {decade_name(decade): one(column, number, level) for number, decade in enumerate(DECADES)}
+            group: {decade_name(decade): figures_of(column, number, level) for number, decade in enumerate(DECADES)}
             for column, group in enumerate(groups)
         }
         for level in LEVELS
     }
 
 
-def _own_bin(answers: ByDecade, column: int, number: int, level: float) -> dict[str, Any]:
-    kept = answers.counted[number][:, column]
-    found, truth = answers.probability[number][:, column], answers.labels[number][:, column]
-    right = np.where(truth, 1.0 - found, found)
-    threshold = conformal_threshold(right[kept & answers.calibrates], level)
-    tested = kept & ~answers.calibrates
-    return _judged_sets(truth[tested], *in_set(found[tested], threshold), level)
+def _calibrated_bin(answers: AnswersByDecade, column: int, number: int, level: float) -> dict[str, Any]:
+    counted = answers.counted[number][:, column]
+    probability, truth = answers.probability[number][:, column], answers.labels[number][:, column]
+    right = np.where(truth, 1.0 - probability, probability)
+    threshold = conformal_threshold(right[counted & answers.calibrates], level)
+    tested = counted & ~answers.calibrates
+    return _set_coverage(truth[tested], *in_set(probability[tested], threshold), level)
 
 
 def _stated_bin(
-    answers: ByDecade, answered: Sequence[Answered], sets: PredictionSets, column: int, number: int, level: float
+    answers: AnswersByDecade,
+    answered: Sequence[ModelAnswers],
+    sets: PredictionSets,
+    column: int,
+    number: int,
+    level: float,
 ) -> dict[str, Any]:
     group = answers.groups[column]
     if group not in sets.names or level not in sets.levels or DECADES[number][0] not in sets.counts[:-1]:
-        return judged(np.zeros(0, np.bool_), np.zeros(0, np.int64), level)
+        return coverage_figures(np.zeros(0, np.bool_), np.zeros(0, np.int64), level)
     place = sets.levels.index(level), sets.counts.index(DECADES[number][0]), sets.names.index(group)
     present_from, absent_to = (table[place[0]][place[1]][place[2]] for table in (sets.present_from, sets.absent_to))
     tested = answers.counted[number][:, column]
     log_odds = answered[number].log_odds[tested, answered[number].card.names.index(group)]
-    return _judged_sets(answers.labels[number][tested, column], log_odds >= present_from, log_odds <= absent_to, level)
+    return _set_coverage(answers.labels[number][tested, column], log_odds >= present_from, log_odds <= absent_to, level)
 
 
-def _judged_sets(
+def _set_coverage(
     truth: NDArray[np.bool_], present: NDArray[np.bool_], absent: NDArray[np.bool_], level: float
 ) -> dict[str, Any]:
-    return judged(np.where(truth, present, absent), present.astype(np.int64) + absent, level)
+    return coverage_figures(np.where(truth, present, absent), present.astype(np.int64) + absent, level)
 
 
-def judged(covered: NDArray[np.bool_], size: NDArray[np.integer], level: float) -> dict[str, Any]:
-    """Return the coverage of sets, (n,) arrays, and whether it is what was promised."""
+def coverage_figures(covered: NDArray[np.bool_], size: NDArray[np.integer], level: float) -> dict[str, Any]:
+    """Return coverage and mean size of n sets, and whether the coverage reaches its nominal level."""
     n = int(covered.size)
     if not n:
         return {"coverage": float("nan"), "set_size": float("nan"), "n": 0, "holds": None}
@@ -218,8 +223,8 @@ def judged(covered: NDArray[np.bool_], size: NDArray[np.integer], level: float) 
     return {"coverage": coverage, "set_size": float(size.mean()), "n": n, "holds": holds}
 
 
-def thickness_intervals(held: HeldOut, answers: Sequence[Answered]) -> dict[str, Any] | None:
-    """Return how often the intervals of the surface layer's thickness hold the truth, by decade.
+def thickness_intervals(held: HeldOut, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
+    """Return the coverage of the intervals of the surface layer's thickness, by decade.
 
     Parameters
     ----------
@@ -240,16 +245,16 @@ def thickness_intervals(held: HeldOut, answers: Sequence[Answered]) -> dict[str,
     truth = on_scale(SURFACE_UM, held.surface_um)
     half = float(norm.ppf(0.5 + INTERVAL / 2.0))
     table: dict[str, Any] = {}
-    for decade, own in zip(DECADES, answers, strict=True):
-        if own.quantity is None or own.sigma is None:
+    for decade, answer in zip(DECADES, answers, strict=True):
+        if answer.quantity is None or answer.sigma is None:
             return None
-        middle, sigma = own.quantity[:, column], own.sigma[:, column]
+        middle, sigma = answer.quantity[:, column], answer.sigma[:, column]
         known = np.isfinite(truth) & np.isfinite(middle)
-        apart = np.abs(middle - truth)[known]
+        distance = np.abs(middle - truth)[known]
         table[decade_name(decade)] = {
-            "coverage": float((apart <= half * sigma[known]).mean()),
+            "coverage": float((distance <= half * sigma[known]).mean()),
             "width": float(np.median(from_scale(SURFACE_UM, 2.0 * half * sigma[known]))),
-            "median_ratio": float(np.exp(np.median(apart))),
+            "median_ratio": float(np.exp(np.median(distance))),
             "n": int(known.sum()),
         }
     return table

@@ -1,4 +1,4 @@
-"""Scores of equivalence groups over the labels that can be seen, with the baselines that need no spectrum."""
+"""Scores of equivalence groups over the visible labels, with the baselines that need no spectrum."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,14 +21,14 @@ def score_names(
     }
 
 
-def scored(table: dict[str, Scores]) -> list[str]:
-    """Return the names that have a score: those that are there in some spectra and not in others."""
-    return [name for name, own in table.items() if own.n_positive and own.n_negative]
+def names_with_score(table: dict[str, Scores]) -> list[str]:
+    """Return the names that have a score: those present in some spectra and absent in others."""
+    return [name for name, scores in table.items() if scores.n_positive and scores.n_negative]
 
 
 def macro_f1(table: dict[str, Scores]) -> float:
     """Return the mean F1 of the names that have one; NaN where none has."""
-    return mean([table[name].f1 for name in scored(table)])
+    return mean([table[name].f1 for name in names_with_score(table)])
 
 
 def summarise(
@@ -52,9 +52,9 @@ def summarise(
     right = (np.nan_to_num(probability, nan=0.0) > 0.5) == (labels == 1)
     return {
         "macro_f1": macro_f1(table),
-        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in scored(table)]),
+        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in names_with_score(table)]),
         "exact": float((right | ~counted).all(axis=1).mean()),
-        "names": {name: _row(own) for name, own in table.items()},
+        "names": {name: _row(scores) for name, scores in table.items()},
     }
 
 
@@ -63,7 +63,7 @@ def mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _row(own: Scores) -> dict[str, float | int]:
-    figures = {name: getattr(own, name) for name in (*SHOWN, "n_positive", "n_negative", "n_invisible")}
-    total = own.n_positive + own.n_negative
-    return {**figures, "prevalence": own.n_positive / total if total else float("nan")}
+def _row(scores: Scores) -> dict[str, float | int]:
+    figures = {name: getattr(scores, name) for name in (*SHOWN, "n_positive", "n_negative", "n_invisible")}
+    total = scores.n_positive + scores.n_negative
+    return {**figures, "prevalence": scores.n_positive / total if total else float("nan")}

@@ -30,7 +30,7 @@ AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Painted:
+class LabelledMockups:
     """The virtual mock-ups with their labels by group.
 
     Parameters
@@ -40,7 +40,7 @@ class Painted:
         Visible groups of the pigments in them, the ground's included.
     labels : (n, n_group) uint8 array
     visible : (n, n_group) bool array
-        What is there and shows at each spectrum's counts.
+        Present and visible at each spectrum's counts.
     """
 
     mockups: Mockups
@@ -50,7 +50,7 @@ class Painted:
 
     @property
     def spectra(self) -> Spectra:
-        """Return the counts as they are put to a model."""
+        """The counts as input of a model."""
         axis, n = self.mockups.axis, len(self.mockups)
         recorded = np.tile(np.asarray([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (n, 1))
         return Spectra(
@@ -58,19 +58,19 @@ class Painted:
         )
 
 
-def painted(plan: TrustPlan, *, lines: bool = False) -> Painted:
-    """Paint the mock-ups and label what of them shows: pigments, or with ``lines`` lines, whatever brings them."""
+def simulate_mockups(plan: TrustPlan, *, lines: bool = False) -> LabelledMockups:
+    """Simulate the mock-ups with labels of visible pigments, or with ``lines`` of visible lines of any material."""
     mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
     outputs = _outputs(mockups)
     labels, needed, hidden = _visibility(mockups, outputs, lines=lines)
     counts = mockups.counts.sum(axis=1)[:, None]
     present = present_at(labels, hidden, counts)
-    return Painted(mockups, outputs.names, present.astype(np.uint8), present & (needed <= counts))
+    return LabelledMockups(mockups, outputs.names, present.astype(np.uint8), present & (needed <= counts))
 
 
-def without_finetuning(own: Painted, answer: Answer) -> dict[str, Any]:
+def without_finetuning(labelled: LabelledMockups, answer: Answer) -> dict[str, Any]:
     """Return the scores of a model's groups, as :func:`~underpaint.lab.evaluation.groups.summarise` does."""
-    return summarise(answer(own.spectra), own.labels, own.visible, own.groups)
+    return summarise(answer(labelled.spectra), labelled.labels, labelled.visible, labelled.groups)
 
 
 def can_finetune(card: ModelCard) -> str:
@@ -83,8 +83,8 @@ def can_finetune(card: ModelCard) -> str:
     return ""
 
 
-def finetuned(
-    own: Painted, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
+def finetuned_scores(
+    labelled: LabelledMockups, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
 ) -> tuple[dict[str, Any], int]:
     """Leave out each top and each family of bottoms in turn, fine-tune on a fifth of the rest, pool the answers.
 
@@ -92,37 +92,41 @@ def finetuned(
     -------
     dict
         As of :func:`~underpaint.lab.evaluation.groups.summarise`, over the spectra that were left out. A group that a
-        fold's training lacks is scored with the others: nothing was learned of it, nor against it.
+        fold's training set lacks is scored with the others: its labels are unknown in training.
     int
         Number of folds.
 
     Raises
     ------
     TrainingError
-        The model's file does not give its weights back.
+        The model's weights cannot be read from its file.
     CoverageError
         The model needs energies that the mock-ups, from 2.80 keV on, do not cover.
     """
     from underpaint.lab.training import answers, finetune, load_trainable
 
-    parts = held_out(families(own.mockups), plan.seed)[: plan.folds]
-    found, rows = [], []
+    parts = held_out(families(labelled.mockups), plan.seed)[: plan.folds]
+    predicted, rows = [], []
     for number, part in enumerate(parts):
         progress("Fine-tuning, structures left out", number, len(parts))
         start = load_trainable(model)
-        data, settings = _labelled(own, start), _settings(start, plan, folder / f"structure_out_{number}")
-        trained = finetune(start, settings, _shown(data, part)).trained
-        said = answers(trained, data, part.tested, settings)
-        found.append(columns_of(said, data.names, own.groups))
+        data, settings = _as_library(labelled, start), _settings(start, plan, folder / f"structure_out_{number}")
+        trained = finetune(start, settings, _finetuning_part(data, part)).trained
+        probability = answers(trained, data, part.tested, settings)
+        predicted.append(columns_of(probability, data.names, labelled.groups))
         rows.append(part.tested)
     tested = np.concatenate(rows)
-    return summarise(np.concatenate(found), own.labels[tested], own.visible[tested], own.groups), len(parts)
+    return summarise(
+        np.concatenate(predicted), labelled.labels[tested], labelled.visible[tested], labelled.groups
+    ), len(parts)
 
 
 def _outputs(mockups: Mockups) -> Outputs:
     """Return the visible groups of the recipes and of the ground."""
-    there = {name for own in mockups.stratigraphies for layer in own.layers for name in layer.pigments}
-    outputs = outputs_for(sorted(library()[name].name for name in there))
+    names = {
+        name for stratigraphy in mockups.stratigraphies for layer in stratigraphy.layers for name in layer.pigments
+    }
+    outputs = outputs_for(sorted(library()[name].name for name in names))
     return outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
 
 
@@ -132,36 +136,36 @@ def _visibility(
     parts = []
     detector = mockups.instrument.detector
     for start in range(0, len(mockups), AT_ONCE):
-        own = mockups.stratigraphies[start : start + AT_ONCE]
-        emission = emit(own, mockups.instrument, single=True)
+        samples = mockups.stratigraphies[start : start + AT_ONCE]
+        emission = emit(samples, mockups.instrument, single=True)
         expected = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
-        parts.append(labels_shown(own, emission, expected, outputs, detector, mockups.axis, lines=lines))
+        parts.append(labels_shown(samples, emission, expected, outputs, detector, mockups.axis, lines=lines))
     labels, needed, hidden = (np.concatenate(each) for each in zip(*parts, strict=True))
     return labels, needed, hidden
 
 
-def _labelled(own: Painted, start: "Trained") -> "Library":
-    """Return the mock-ups as a library on a model's axis; what nobody has said is unknown, not absent."""
+def _as_library(labelled: LabelledMockups, start: "Trained") -> "Library":
+    """Return the mock-ups as a library on a model's axis; names without a label are unknown, not absent."""
     from underpaint.lab.training import labelled_spectra
 
-    mockups, card = own.mockups, start.card
+    mockups, card = labelled.mockups, start.card
     present = [sorted(pigments_in(each) & set(card.names)) for each in mockups.stratigraphies]
     counts = mockups.counts.astype(np.float32)
     data = labelled_spectra(counts, mockups.axis, present, card, source=mockups.structure)
     if not card.instrument_inputs:
         return data
-    told = conditions_of(mockups.instrument).inputs(card.instrument_inputs)
+    conditions = conditions_of(mockups.instrument).inputs(card.instrument_inputs)
     return replace(
         data,
-        instrument=np.tile(told, (len(data), 1)),
+        instrument=np.tile(conditions, (len(data), 1)),
         instrument_inputs=card.instrument_inputs,
         quantities=np.full((len(data), len(card.quantities)), np.nan, dtype=np.float32),
         quantity_names=card.quantities,
     )
 
 
-def _shown(data: "Library", part: Part) -> "Library":
-    """Return the spectra that fine-tune; of names that none of them holds nothing is said."""
+def _finetuning_part(data: "Library", part: Part) -> "Library":
+    """Return the spectra for fine-tuning; names that none of them contains are unknown."""
     from underpaint.lab.training.library import UNKNOWN
 
     arrays: Sequence[str] = ("spectra", "recorded", "labels", "counts_needed", "source")
@@ -181,7 +185,7 @@ def _settings(start: "Trained", plan: TrustPlan, out: Path) -> "FinetuneSettings
         kind=start.card.kind,
         epochs=plan.finetune_epochs,
         dense_epochs=plan.dense_epochs,
-        split="structure",  # what is judged on the structures it has learned forgets the others
+        split="structure",  # validated on the structures of its training it forgets the others
         test_share=0.0,
         threads=plan.threads,
         seed=plan.seed,

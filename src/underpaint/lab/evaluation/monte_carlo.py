@@ -1,4 +1,4 @@
-"""A simulator that is not ours: layered paints by Monte Carlo, shown sample by sample."""
+"""Layered paints by an independent Monte Carlo simulator, scored sample by sample."""
 
 import json
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Panels:
         Noise-free counts on ``axis``.
     axis : EnergyAxis
     instrument : Instrument
-        As the simulator was told.
+        As simulated.
     elements : tuple of frozenset of str
         All elements of each sample's layers.
     pigments : tuple of frozenset of str
@@ -59,19 +59,23 @@ class Panels:
     layers: tuple[list[dict[str, Any]], ...] = ()
 
     def labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
-        """Return (n, n_group): a group is there where a material holds its element."""
-        wanted = [_group(name).element for name in groups]
-        return np.asarray([[element in own for element in wanted] for own in self.pigments], dtype=np.uint8)
+        """Return (n, n_group): a group is present where a material contains its element."""
+        group_elements = [_group(name).element for name in groups]
+        return np.asarray(
+            [[element in present for element in group_elements] for present in self.pigments], dtype=np.uint8
+        )
 
-    def elements_there(self, groups: Sequence[str]) -> NDArray[np.uint8]:
-        """Return (n, n_group): any layer holds the group's element, whatever brings it."""
-        wanted = [_group(name).element for name in groups]
-        return np.asarray([[element in present for element in wanted] for present in self.elements], dtype=np.uint8)
+    def contained_elements(self, groups: Sequence[str]) -> NDArray[np.uint8]:
+        """Return (n, n_group): any layer contains the group's element, from any material."""
+        group_elements = [_group(name).element for name in groups]
+        return np.asarray(
+            [[element in present for element in group_elements] for present in self.elements], dtype=np.uint8
+        )
 
     def counts_needed(self, groups: Sequence[str], model_error: float = 0.0) -> Numbers:
-        """Return (n, n_group) counts of the whole spectrum from which a group's key lines show; infinite if never.
+        """Return (n, n_group) counts of a spectrum from which a group's key lines are visible; infinite if never.
 
-        ``model_error`` is the relative error of what lies under them.
+        ``model_error`` is the relative error of the counts under them.
         """
         rows = range(len(self.names))
         return np.asarray([[self._needed(row, name, model_error) for name in groups] for row in rows])
@@ -84,10 +88,10 @@ class Panels:
 
     def _needed(self, row: int, group: str, model_error: float) -> float:
         families = _group(group).key_families
-        own = [line for line in self.lines[row] if f"{line['el']}_{line['line'][0]}" in families]
-        if not own:
+        lines = [line for line in self.lines[row] if f"{line['el']}_{line['line'][0]}" in families]
+        if not lines:
             return float("inf")
-        counts, energy = (np.asarray([line[key] for line in own]) for key in ("counts", "energy_keV"))
+        counts, energy = (np.asarray([line[key] for line in lines]) for key in ("counts", "energy_keV"))
         expected = self.expected[row : row + 1]
         detector = self.instrument.detector
         return float(counts_needed(counts[None], energy, expected, self.axis, detector, model_error=model_error)[0])
@@ -98,8 +102,10 @@ class Panels:
         scaled = self.expected * (counts / self.expected.sum(axis=1, keepdims=True))
         recorded = np.asarray([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         n = draws * len(self.names)
-        told = np.tile(instrument_inputs(self.instrument), (n, 1))
-        return Spectra(count(np.repeat(scaled, draws, axis=0), rng=rng), self.axis, np.tile(recorded, (n, 1)), told)
+        conditions = np.tile(instrument_inputs(self.instrument), (n, 1))
+        return Spectra(
+            count(np.repeat(scaled, draws, axis=0), rng=rng), self.axis, np.tile(recorded, (n, 1)), conditions
+        )
 
 
 def read_panels(folder: str | Path) -> Panels:
@@ -108,7 +114,7 @@ def read_panels(folder: str | Path) -> Panels:
     Raises
     ------
     ScanError
-        A file is missing or holds something else.
+        A file is missing or has other contents.
     """
     facts_path, arrays_path = (Path(folder) / name for name in FILES)
     try:
@@ -117,9 +123,9 @@ def read_panels(folder: str | Path) -> Panels:
             spectra = np.asarray(arrays["conv"][:, -1], dtype=np.float64)
         return _panels(facts, spectra)
     except (OSError, ValueError, KeyError) as error:
-        wanted = " and ".join(FILES)
+        file_names = " and ".join(FILES)
         raise ScanError(
-            f"Cannot read the Monte Carlo panels in {folder}: {error}. Give the folder that holds {wanted}."
+            f"Cannot read the Monte Carlo panels in {folder}: {error}. Give the folder that holds {file_names}."
         ) from error
 
 
@@ -166,40 +172,40 @@ def _pigment_elements(sample: dict[str, Any], materials: dict[str, Any]) -> froz
 def panel_scores(
     panels: Panels, answer: Answer, groups: Sequence[str], counts: float, draws: int, seed: int, *, lines: bool = False
 ) -> Any:
-    """Ask about every sample several times and say what was found of it.
+    """Score the answers to several draws of every sample.
 
-    A group is there where a dry material holds its element; with ``lines`` where any layer does, and visible with the
-    model error of training.
+    A group is present where a dry material contains its element; with ``lines`` where any layer does, and visible with
+    the model error of training.
 
     Returns
     -------
     dict
-        As of :func:`~.groups.summarise` over all draws; ``samples``: by name what is ``there``, what
-        of it shows (``visible``), and by group in how many of the draws it was ``found``, ``missed`` although it shows,
+        As of :func:`~.groups.summarise` over all draws; ``samples``: by name the groups ``there``, those ``visible``,
+        and by group in how many of the draws it was ``found``, ``missed`` although it shows,
         and ``claimed_without_its_element``; ``missed`` and ``claimed_without_its_element``: in how many draws of all.
     """
-    labels = panels.elements_there(groups) if lines else panels.labels(groups)
+    labels = panels.contained_elements(groups) if lines else panels.labels(groups)
     visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if lines else 0.0) <= counts)
-    found = np.nan_to_num(answer(panels.drawn(counts, draws, seed)), nan=0.0)
-    said = (found > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
-    without = np.asarray([[_group(name).element not in own for name in groups] for own in panels.elements])
+    probability = np.nan_to_num(answer(panels.drawn(counts, draws, seed)), nan=0.0)
+    claims = (probability > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
+    without = np.asarray([[_group(name).element not in elements for name in groups] for elements in panels.elements])
     samples = {
         name: {
             "there": _named(groups, labels[row] == 1),
             "visible": _named(groups, visible[row]),
-            "found": _counts(groups, said[row]),
-            "missed": _counts(groups, np.where(visible[row], draws - said[row], 0)),
-            "claimed_without_its_element": _counts(groups, np.where(without[row], said[row], 0)),
+            "found": _counts(groups, claims[row]),
+            "missed": _counts(groups, np.where(visible[row], draws - claims[row], 0)),
+            "claimed_without_its_element": _counts(groups, np.where(without[row], claims[row], 0)),
         }
         for row, name in enumerate(panels.names)
     }
-    figures = summarise(found, np.repeat(labels, draws, axis=0), np.repeat(visible, draws, axis=0), groups)
+    figures = summarise(probability, np.repeat(labels, draws, axis=0), np.repeat(visible, draws, axis=0), groups)
     return {
         **figures,
         "samples": samples,
         "draws": draws,
-        "missed": int(np.where(visible, draws - said, 0).sum()),
-        "claimed_without_its_element": int(np.where(without, said, 0).sum()),
+        "missed": int(np.where(visible, draws - claims, 0).sum()),
+        "claimed_without_its_element": int(np.where(without, claims, 0).sum()),
     }
 
 
@@ -208,8 +214,8 @@ def _group(name: str) -> PigmentGroup:
 
 
 def _named(groups: Sequence[str], which: NDArray[np.bool_]) -> list[str]:
-    return [name for name, own in zip(groups, which, strict=True) if own]
+    return [name for name, is_named in zip(groups, which, strict=True) if is_named]
 
 
 def _counts(groups: Sequence[str], how_often: NDArray[np.integer]) -> dict[str, int]:
-    return {name: int(own) for name, own in zip(groups, how_often, strict=True) if own}
+    return {name: int(number) for name, number in zip(groups, how_often, strict=True) if number}

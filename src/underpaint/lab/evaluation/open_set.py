@@ -1,7 +1,7 @@
-"""How well the score of unlikeness tells spectra with an element that it was not told of from those without.
+"""How well the score of unlikeness detects an element that its line families do not include.
 
 Random paintings of all pigments of the library, impurities included, are simulated for one instrument. Each element in
-turn is left out of the line families that the score knows, as if no pigment held it. Positive are the spectra in which
+turn is left out of the line families of the score, as if no pigment contained it. Positive are the spectra in which
 its own lines exceed ``5 sqrt(2 B)``, B the other counts under them; negative those without a trace of it; the rest
 is left out.
 """
@@ -57,19 +57,21 @@ def draw_samples(
         rows = slice(start, start + AT_ONCE)
         emission = emit(drawn[rows], instrument)
         energy, family = np.asarray(emission.lines.energy_kev), np.asarray(emission.lines.family)
-        own = np.asarray(emission.line_photons) * efficiency(instrument.detector, energy)
+        line_counts = np.asarray(emission.line_photons) * efficiency(instrument.detector, energy)
         spectra = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
         spectra += BACKGROUND_SHARE * spectra.sum(axis=1, keepdims=True) / axis.n_channel
         expected[rows] = spectra / spectra.sum(axis=1, keepdims=True)
         for name in set(family.tolist()):
             lines = family == name
-            counts = counts_needed(own[:, lines], energy[lines], spectra, axis, instrument.detector)
+            counts = counts_needed(line_counts[:, lines], energy[lines], spectra, axis, instrument.detector)
             needed.setdefault(name, np.full(n, np.inf))[rows] = (SIGMAS / 3.0) ** 2 * counts
             inside = (energy[lines] > axis.start_kev) & (energy[lines] < axis.stop_kev)
-            share.setdefault(name, np.zeros(n))[rows] = (own[:, lines] * inside).sum(axis=1) / spectra.sum(axis=1)
+            share.setdefault(name, np.zeros(n))[rows] = (line_counts[:, lines] * inside).sum(axis=1) / spectra.sum(
+                axis=1
+            )
         if progress is not None:
             progress(min(start + AT_ONCE, n), n)
-    elements = [{name for layer in own.layers for name in layer.mass_fractions} for own in drawn]
+    elements = [{name for layer in sample.layers for name in layer.mass_fractions} for sample in drawn]
     return Samples(expected, needed, share, elements)
 
 
@@ -79,8 +81,8 @@ def leave_each_out(samples: Samples, counts: float, instrument: Instrument, seed
     Returns
     -------
     dict
-        By element: ``auroc``; ``auroc_fit``, which asks of the positive that the true counts of its lines exceed five
-        standard deviations of a fit that knows the element (it differs where other elements' lines lie at the same
+        By element: ``auroc``; ``auroc_fit``, with spectra as positive where the true counts of its lines exceed five
+        standard deviations of a fit that includes the element (it differs where other elements' lines lie at the same
         energies); ``spectra``. ``alarms`` is the share of the spectra that are flagged when every
         element is known.
     """
@@ -100,7 +102,7 @@ def leave_each_out(samples: Samples, counts: float, instrument: Instrument, seed
     }
     for element in sorted({family.partition("_")[0] for family in known}):
         families = [name for name in samples.needed if name.partition("_")[0] == element]
-        absent = np.array([element not in own for own in samples.elements])
+        absent = np.array([element not in present for present in samples.elements])
         if not families or element == instrument.tube.anode:
             continue
         clear = np.min([samples.needed[name] for name in families], axis=0) < counts

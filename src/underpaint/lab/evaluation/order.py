@@ -1,4 +1,4 @@
-"""Layer order: which pairs of pigments a spectrum can tell apart at all, and what network and fit say of them."""
+"""Layer order: pairs of pigments whose order a spectrum can determine, and the claims of network and fit."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from underpaint.data import Spectrum
 from underpaint.data.maps import PLACES, Results, at_place
-from underpaint.lab.evaluation.answering import Answered, Spectra, seen_by
+from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, count_spectra
 from underpaint.lab.evaluation.candidates import (
     Candidate,
     Measured,
@@ -20,7 +20,7 @@ from underpaint.lab.evaluation.candidates import (
     fit_candidates,
     goodness,
     ground_film,
-    laid,
+    layer_pigments,
     measured,
     paint_film,
     propose,
@@ -42,7 +42,7 @@ OVER = " over "
 
 @dataclass(frozen=True)
 class Pair:
-    """One pigment over another, with what tells this order from others.
+    """One pigment over another, with the deviance of other orders.
 
     Parameters
     ----------
@@ -82,23 +82,23 @@ def rivals_of(
     dict
         By "top over below" the ``deviance`` of :class:`Pair`.
     """
-    found = {}
+    deviances = {}
     pairs = list(permutations(pigments, 2))
     for number, (top, below) in enumerate(pairs):
-        expected = _spectrum(_laid((top,), (below,)), instrument)
-        found[OVER.join((top, below))] = _deviances(top, below, expected, instrument)
+        expected = _spectrum(_stack((top,), (below,)), instrument)
+        deviances[OVER.join((top, below))] = _deviances(top, below, expected, instrument)
         if progress is not None:
             progress(number + 1, len(pairs))
-    return found
+    return deviances
 
 
 def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[Pair]:
     """Return the pairs of :func:`rivals_of` with their expected spectra."""
-    found = []
+    pairs = []
     for name, deviance in rivals.items():
         top, _, below = name.partition(OVER)
-        found.append(Pair(top, below, _spectrum(_laid((top,), (below,)), instrument), dict(deviance)))
-    return found
+        pairs.append(Pair(top, below, _spectrum(_stack((top,), (below,)), instrument), dict(deviance)))
+    return pairs
 
 
 def bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
@@ -113,8 +113,10 @@ def bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
     return {
         "resolvable_share": float(resolvable.mean()),
         "accuracy": mean(right[resolvable].tolist()),
-        "resolvable": [_name(pair) for pair, own in zip(pairs, resolvable, strict=True) if own],
-        "not_resolvable": [_name(pair) for pair, own in zip(pairs, resolvable, strict=True) if not own],
+        "resolvable": [_name(pair) for pair, is_resolvable in zip(pairs, resolvable, strict=True) if is_resolvable],
+        "not_resolvable": [
+            _name(pair) for pair, is_resolvable in zip(pairs, resolvable, strict=True) if not is_resolvable
+        ],
     }
 
 
@@ -122,38 +124,38 @@ def drawn(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: i
     """Return each pair's spectrum ``draws`` times in a row, counted."""
     rng = np.random.default_rng((seed, round(counts)))
     expected = np.repeat(np.stack([pair.expected for pair in pairs]), draws, axis=0)
-    return seen_by(instrument, expected, counts, rng)
+    return count_spectra(instrument, expected, counts, rng)
 
 
-def network_order(answered: Answered, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
-    """Return (n_pair, draws) what a network says: 1 the true order, -1 another or one mixed layer, 0 nothing.
+def network_order(answered: ModelAnswers, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
+    """Return (n_pair, draws) claims of a network: 1 the true order, -1 another or one mixed layer, 0 none.
 
-    As :func:`~.order_map` reads its answers. None where the network does not answer by place.
+    Its answers are read as by :func:`~.order_map`. None where the network does not answer by place.
     """
     groups = sorted({_group(name) for pair in pairs for name in (pair.top, pair.below)})
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
     if not set(names) <= set(answered.card.names):
         return None
     maps = _as_maps(answered, names, (len(pairs), draws))
-    said = np.zeros((len(pairs), draws), dtype=np.int8)
+    claims = np.zeros((len(pairs), draws), dtype=np.int8)
     for row, pair in enumerate(pairs):
-        found = order_map(maps, _group(pair.top), _group(pair.below))[row]
-        said[row] = np.where(found == ON_TOP, 1, np.where((found == BELOW) | (found == TOGETHER), -1, 0))
-    return said
+        order = order_map(maps, _group(pair.top), _group(pair.below))[row]
+        claims[row] = np.where(order == ON_TOP, 1, np.where((order == BELOW) | (order == TOGETHER), -1, 0))
+    return claims
 
 
 def refined_order(
-    answered: Answered,
+    answered: ModelAnswers,
     spectra: Spectra,
     pairs: Sequence[Pair],
     draws: int,
     instrument: Instrument,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int8]:
-    """Return (n_pair, draws) what a fit says, as :func:`network_order` does: the way of ``underpaint explain``.
+    """Return (n_pair, draws) claims of a fit, coded as by :func:`network_order`.
 
-    The network names the pigments, the forward model is fitted to ways to lay them over the ground, and an order is
-    given where every other way is worse by ``candidates.compare.ORDER_CLAIM``.
+    The network proposes the pigments, the forward model is fitted with their arrangements over the ground, and an order
+    is claimed where every other arrangement is worse by ``candidates.compare.ORDER_CLAIM``.
 
     Parameters
     ----------
@@ -163,19 +165,21 @@ def refined_order(
         Of :func:`drawn`.
     """
     axis = spectra.axis
-    said = np.zeros(len(pairs) * draws, dtype=np.int8)
+    claims = np.zeros(len(pairs) * draws, dtype=np.int8)
     for row, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
-        found = suspects(_as_maps(answered.only(row), answered.card.names, (1, 1)), GROUND)
-        seen = measured(Spectrum(counts, axis), instrument)
+        suspected = suspects(_as_maps(answered.only(row), answered.card.names, (1, 1)), GROUND)
+        merged = measured(Spectrum(counts, axis), instrument)
         pair = pairs[row // draws]
-        said[row] = _fitted_order(seen, propose(found, GROUND), instrument, _group(pair.top), _group(pair.below))
+        claims[row] = _fitted_order(
+            merged, propose(suspected, GROUND), instrument, _group(pair.top), _group(pair.below)
+        )
         if progress is not None:
-            progress(row + 1, len(said))
-    return said.reshape(len(pairs), draws)
+            progress(row + 1, len(claims))
+    return claims.reshape(len(pairs), draws)
 
 
-def order_figures(said: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
-    """Return how often the claims of :func:`network_order` are right where the order can be told, and what else.
+def order_figures(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+    """Return how often the claims of :func:`network_order` are right, wrong or absent.
 
     Returns
     -------
@@ -185,36 +189,38 @@ def order_figures(said: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: 
     """
     resolvable = np.asarray([pair.deviance_at(counts) >= CLAIM for pair in pairs])
     table = {_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
-    if said is None:
+    if claims is None:
         return {"accuracy": None, "pairs": table}
-    for pair, row in zip(pairs, said, strict=True):
+    for pair, row in zip(pairs, claims, strict=True):
         table[_name(pair)] |= {"right": float((row == 1).mean()), "wrong": float((row == -1).mean())}
-    sure, rest = said[resolvable].ravel().tolist(), said[~resolvable].ravel().tolist()
+    sure, rest = claims[resolvable].ravel().tolist(), claims[~resolvable].ravel().tolist()
     return {
-        "accuracy": mean([own == 1 for own in sure]),
-        "abstained": mean([own == 0 for own in sure]),
-        "wrong": mean([own == -1 for own in sure]),
-        "abstained_on_rest": mean([own == 0 for own in rest]),
-        "wrong_on_rest": mean([own == -1 for own in rest]),
+        "accuracy": mean([claim == 1 for claim in sure]),
+        "abstained": mean([claim == 0 for claim in sure]),
+        "wrong": mean([claim == -1 for claim in sure]),
+        "abstained_on_rest": mean([claim == 0 for claim in rest]),
+        "wrong_on_rest": mean([claim == -1 for claim in rest]),
         "pairs": table,
     }
 
 
-def _fitted_order(seen: Measured, candidates: Sequence[Candidate], instrument: Instrument, top: str, below: str) -> int:
-    """Return 1 where the first group is claimed to lie on top, -1 where another way is, 0 where nothing is."""
+def _fitted_order(
+    merged: Measured, candidates: Sequence[Candidate], instrument: Instrument, top: str, below: str
+) -> int:
+    """Return 1 where the first group is claimed to lie on top, -1 for another claim, 0 for none."""
     if not candidates:
         return 0
-    fits = compare(seen, candidates, instrument)
-    if not find_order(fits, goodness(fits[0], seen).dispersion).determined:
+    fits = compare(merged, candidates, instrument)
+    if not find_order(fits, goodness(fits[0], merged).dispersion).determined:
         return 0
     surface, *under = [
-        {group for name in names for group in library()[name].groups} for names in laid(fits[0].candidate)
+        {group for name in names for group in library()[name].groups} for names in layer_pigments(fits[0].candidate)
     ]
     is_so = top in surface and below not in surface and any(below in groups for groups in under)
     return 1 if is_so else -1
 
 
-def _as_maps(answered: Answered, names: Sequence[str], shape: tuple[int, int]) -> Results:
+def _as_maps(answered: ModelAnswers, names: Sequence[str], shape: tuple[int, int]) -> Results:
     card = answered.card
     probability = answered.by_name(names).reshape(*shape, len(names))
     return Results.of_pigments(probability=probability, **card.of_names([card.names.index(name) for name in names]))
@@ -223,14 +229,14 @@ def _as_maps(answered: Answered, names: Sequence[str], shape: tuple[int, int]) -
 def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
     axis = axis_of(instrument.detector)
     counts = expected * (REFERENCE_COUNTS / expected.sum())
-    seen = measured(Spectrum(counts, axis), instrument, model_error=0.0)
-    rivals = {"swapped": _laid((below,), (top,)), "mixed": _laid((top, below), ())}
+    merged = measured(Spectrum(counts, axis), instrument, model_error=0.0)
+    rivals = {"swapped": _stack((below,), (top,)), "mixed": _stack((top, below), ())}
     return {
-        name: float(fit_candidates(seen, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
+        name: float(fit_candidates(merged, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
     }
 
 
-def _laid(top: Sequence[str], below: Sequence[str]) -> Candidate:
+def _stack(top: Sequence[str], below: Sequence[str]) -> Candidate:
     films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM)]
     if below:
         films.append(paint_film(Paint(dict.fromkeys(below, 1.0)), BELOW_UM))

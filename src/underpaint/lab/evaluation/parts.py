@@ -1,4 +1,4 @@
-"""Which mock-up spectra fine-tune, and which are the test: the paper's way, and three that hold something out."""
+"""Splits of the mock-up spectra into fine-tuning and test set: the paper's, and others with held-out structures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from underpaint.simulate.mockups import Mockups
 
 USED_SHARE = 0.2
-"""Share of all spectra that fine-tunes, as in the paper, whatever is held out."""
+"""Share of all spectra used for fine-tuning, as in the paper, whatever is held out."""
 N_THICKNESS = 3
 LEAST_SHARE = 0.1
-"""Of all spectra, below which a third of the thickness is no third."""
+"""Least share of all spectra in each third of the thickness."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def held_out(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[Part]:
     """Return a part for each group of spectra: it is the test, and the paper's fifth is drawn from the others."""
     parts = []
     for number, (name, tested) in enumerate(groups.items()):
-        others = np.flatnonzero(~tested)
-        n_used = min(max(round(USED_SHARE * tested.size), 10), others.size)
-        used = np.random.default_rng((seed, number)).choice(others, size=n_used, replace=False)
+        rest = np.flatnonzero(~tested)
+        n_used = min(max(round(USED_SHARE * tested.size), 10), rest.size)
+        used = np.random.default_rng((seed, number)).choice(rest, size=n_used, replace=False)
         parts.append(Part(name, np.sort(used), np.flatnonzero(tested)))
     return parts
 
@@ -55,7 +55,7 @@ def families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 def thicknesses(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
     """Return which spectra belong to each third of the thickness of the top.
 
-    Nothing where it is not known of all, or so uneven that a third of it holds hardly any.
+    Empty where a thickness is unknown, or where a third holds less than ``LEAST_SHARE`` of the spectra.
     """
     if np.isnan(mockups.top_um).any():
         return {}
@@ -70,5 +70,5 @@ def thicknesses(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 
 
 def _family(bottom: str) -> str:
-    """Return what variants of one bottom share: ``Bottom 2B`` belongs to ``Bottom 2``."""
+    """Return the family of a bottom and its variants: ``Bottom 2B`` belongs to ``Bottom 2``."""
     return bottom[:-1] if bottom[-1:].isalpha() and bottom[-2:-1].isdigit() else bottom

@@ -1,24 +1,24 @@
-"""How much of the suite to run: all of it, or the same path small."""
+"""Size of the suite's stages: full, or small for a quick check."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrustPlan(BaseModel):
-    """Sizes and seeds of the suite; all draws come from the seeds, whatever was drawn for training."""
+    """Sizes and seeds of the suite; all draws come from the seeds, independent of those of training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     quick: bool = Field(False, description="sizes that only show that the path works")
-    seed: int = Field(20261122, ge=0, description="of everything that is simulated; no training library has it")
+    seed: int = Field(20261122, ge=0, description="of all simulations; no training library uses it")
     workers: int | None = Field(None, ge=1, description="processes that simulate; None: one per core")
     threads: int = Field(2, ge=1, description="CPU threads of the networks")
 
-    stratigraphies: int = Field(8000, ge=8, description="held-out structures, each seen once")
-    per_instrument: int = Field(32, ge=4, description="structures that one random instrument sees")
+    stratigraphies: int = Field(8000, ge=8, description="held-out structures, with a spectrum each")
+    per_instrument: int = Field(32, ge=4, description="structures by random instrument")
     counts: tuple[float, ...] = Field((1e3, 1e4, 1e5, 1e6), description="counts a spectrum, for the scores by group")
     baseline_spectra: int = Field(1500, ge=8, description="of the held-out set, for baselines that are slow")
     tuning_stratigraphies: int = Field(640, ge=8, description="on which the element thresholds are chosen")
-    unseen_stratigraphies: int = Field(500, ge=8, description="structures that each unseen instrument sees")
+    unseen_stratigraphies: int = Field(500, ge=8, description="structures by unseen instrument")
 
     mockup_spectra: int = Field(6404, ge=64, description="of the 64 structures of Table 2 together")
     mockup_counts: float = Field(1e5, gt=0, description="mean counts of a mock-up's spectrum")
@@ -50,7 +50,7 @@ class TrustPlan(BaseModel):
 
 
 def quick_plan() -> TrustPlan:
-    """Return the plan that takes the same path in minutes; its figures say little."""
+    """Return the plan of a quick check in minutes; its figures have no weight."""
     return TrustPlan(
         quick=True,
         stratigraphies=256,

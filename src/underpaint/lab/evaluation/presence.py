@@ -1,4 +1,4 @@
-"""Presence, place and amount on Monte Carlo panels, sample by sample, beside the rule that needs no network."""
+"""Presence, place and amount on Monte Carlo panels, sample by sample, compared with a rule without a network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from underpaint.data.maps import (
     is_determined,
 )
 from underpaint.elements import line_evidence, plan_all_families
-from underpaint.lab.evaluation.answering import Answered, Spectra, ask, columns_of
+from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, ask, columns_of
 from underpaint.lab.evaluation.baselines import line_sigmas
 from underpaint.lab.evaluation.groups import macro_f1, score_names
 from underpaint.lab.evaluation.monte_carlo import Panels, read_panels
@@ -32,7 +32,7 @@ from underpaint.simulate.labels import MODEL_ERROR, element_shares, lines_needed
 
 COUNTS = (1e3, 1e4, 1e5, 1e6)
 LINE_SIGMAS = 5.0
-"""The rule that needs no network: a line family whose area exceeds so many standard deviations is there."""
+"""Least area of a line family for the rule without a network, in standard deviations."""
 SEEN_SIGMAS, UNSEEN_SIGMAS = 10.0, 2.0
 _AMOUNT_STATED = 0.95
 _PIGMENT_SHARE = 0.01
@@ -45,13 +45,13 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Truth:
-    """What is in the samples of one or more folders; arrays (n_sample, n_group), at a place by its name.
+    """Contents of the samples of one or more folders; arrays (n_sample, n_group), at a place by its name.
 
     Parameters
     ----------
-    there, needed : array, array
-        Whether the element is in any layer, and the counts from which its lines show with a model error of 2 %.
-    there_at, needed_at : mapping of Place to array
+    contained, needed : array, array
+        Whether the element is in any layer, and the counts from which its lines are visible with a model error of 2 %.
+    contained_at, needed_at : mapping of Place to array
         The same of the uppermost layer and of those under it; visibility is that of our forward model.
     share : array
         Largest mass share of the element in any layer.
@@ -59,9 +59,9 @@ class Truth:
         Of the uppermost layer.
     """
 
-    there: Mask
+    contained: Mask
     needed: Numbers
-    there_at: dict[Place, Mask]
+    contained_at: dict[Place, Mask]
     needed_at: dict[Place, Numbers]
     share: Numbers
     thickness_um: Numbers
@@ -71,24 +71,24 @@ def evaluate_monte_carlo(
     folders: Sequence[str | Path],
     model: str | Path | OnnxModel = "default",
     *,
-    beside: Mapping[str, str | Path | OnnxModel] | None = None,
+    other_models: Mapping[str, str | Path | OnnxModel] | None = None,
     draws: int = 10,
     seed: int = 20261122,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score a network on Monte Carlo panels at 1e3 to 1e6 counts.
 
-    An element is present where its lines show, whatever brings them; whether they do is judged with a model error of
-    2 %. Elements that are there and do not show count neither for nor against. All groups of the library are asked
-    for; one that a contestant does not answer is answered with no.
+    An element is present where its lines are visible, from any material, with a model error of 2 %. Elements contained
+    but not visible count neither for nor against. All groups of the library are scored; a group that a network does not
+    answer counts as absent.
 
     Parameters
     ----------
     folders : sequence of path
         Each with ``mc_panels.json`` and ``mc_panels.npz``.
     model : str, Path or OnnxModel
-        The contestant; the rule "area over 5 sigma" and always yes stand beside it.
-    beside : mapping of str to (str, Path or OnnxModel), optional
+        The network to score, beside the rule "area over 5 sigma" and always yes.
+    other_models : mapping of str to (str, Path or OnnxModel), optional
         Further networks, by the name of their figures; None: the shipped one as ``shipped``, if it is another.
     draws : int
         Draws of counts of every sample.
@@ -99,8 +99,8 @@ def evaluate_monte_carlo(
     -------
     dict
         By contestant and counts the figures of :func:`presence_figures`, and of networks those of
-        :func:`place_figures` and :func:`amount_figures`; JSON-serialisable. Each network stands there alone,
-        ``with_evidence``: without the claims that spectra speak against, and with the groups that they prove; and
+        :func:`place_figures` and :func:`amount_figures`; JSON-serialisable. Each network is scored alone;
+        ``with_evidence``: without the claims that the line evidence excludes, and with the groups that it proves; and
         ``with_likelihood``: with the log-likelihood ratio of the areas added to its log-odds, and the groups proven.
 
     Raises
@@ -111,38 +111,45 @@ def evaluate_monte_carlo(
     show = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
-    truth = _joined([_truth(each, groups) for each in panels])
-    networks = {"model": _opened(model)}
-    if beside is None:
+    truth = _join_truths([_truth(each, groups) for each in panels])
+    networks = {"model": _open(model)}
+    if other_models is None:
         shipped = open_model("default")
-        beside = {"shipped": shipped} if shipped.card != networks["model"].card else {}
-    networks |= {who: _opened(network) for who, network in beside.items()}
+        other_models = {"shipped": shipped} if shipped.card != networks["model"].card else {}
+    networks |= {model_name: _open(network) for model_name, network in other_models.items()}
     record: dict[str, Any] = {"about": _about(networks["model"], panels, groups, draws, seed)}
     for step, counts in enumerate(COUNTS):
         show("Monte Carlo panels", step, len(COUNTS))
         spectra = [each.drawn(counts, draws, seed) for each in panels]
         sigmas = np.concatenate([line_sigmas(each, groups) for each in spectra])
-        answers = {who: [ask(network, each) for each in spectra] for who, network in networks.items()}
-        claims = {who: np.concatenate([_by_group(each, groups) for each in parts]) for who, parts in answers.items()}
-        judged = [_judged(each, drawn, groups) for each, drawn in zip(panels, spectra, strict=True)]
-        against, proven, likelihood = (np.concatenate(parts) for parts in zip(*judged, strict=True))
-        for who, network in networks.items():
+        answers = {model_name: [ask(network, each) for each in spectra] for model_name, network in networks.items()}
+        claims = {
+            model_name: np.concatenate([_by_group(each, groups) for each in parts])
+            for model_name, parts in answers.items()
+        }
+        coverage_figures = [
+            _excluded_and_proven(each, drawn, groups) for each, drawn in zip(panels, spectra, strict=True)
+        ]
+        against, proven, likelihood = (np.concatenate(parts) for parts in zip(*coverage_figures, strict=True))
+        for model_name, network in networks.items():
             answered = np.isin(groups, network.card.names)
-            claims[_beside(who, "evidence")] = (claims[who] & ~against) | (proven & answered)
-            log_odds = np.concatenate([columns_of(each.log_odds, each.card.names, groups) for each in answers[who]])
-            claims[_beside(who, "likelihood")] = (np.nan_to_num(log_odds + likelihood, nan=-1.0) > 0.0) | (
+            claims[_variant_name(model_name, "evidence")] = (claims[model_name] & ~against) | (proven & answered)
+            log_odds = np.concatenate(
+                [columns_of(each.log_odds, each.card.names, groups) for each in answers[model_name]]
+            )
+            claims[_variant_name(model_name, "likelihood")] = (np.nan_to_num(log_odds + likelihood, nan=-1.0) > 0.0) | (
                 proven & answered
             )
         claims["line_over_5_sigma"] = sigmas > LINE_SIGMAS
         claims["always_yes"] = np.ones_like(sigmas, dtype=bool)
-        for who, claimed in claims.items():
+        for model_name, claimed in claims.items():
             figures = presence_figures(truth, claimed, sigmas, counts, groups, seed)
-            if who in answers:
-                joined = _join_answers(answers[who])
+            if model_name in answers:
+                joined = _join_answers(answers[model_name])
                 figures |= place_figures(truth, joined, counts, groups) | amount_figures(
                     truth, joined, claimed, counts, groups
                 )
-            record.setdefault(who, {})[_name(counts)] = figures
+            record.setdefault(model_name, {})[_name(counts)] = figures
     show("Monte Carlo panels", len(COUNTS), len(COUNTS))
     return record
 
@@ -168,13 +175,13 @@ def presence_figures(
         claimed; ``false_claims``, without the element, and their ``false_share``; ``claims_without_evidence``, with no
         family over 2 sigma; ``n`` answers that count, ``n_negative`` of them without the element.
     """
-    draws = len(claimed) // len(truth.there)
-    there, visible = (np.repeat(each, draws, axis=0) for each in (truth.there, truth.needed <= counts))
-    present = there & visible
-    counted = present | ~there
+    draws = len(claimed) // len(truth.contained)
+    contained, visible = (np.repeat(each, draws, axis=0) for each in (truth.contained, truth.needed <= counts))
+    present = contained & visible
+    counted = present | ~contained
     exact = ((claimed == present) | ~counted).all(axis=1).reshape(-1, draws).mean(axis=1)
-    missed, false = present & ~claimed, claimed & ~there
-    table = score_names(claimed.astype(np.float32), there.astype(np.uint8), visible, groups)
+    missed, false = present & ~claimed, claimed & ~contained
+    table = score_names(claimed.astype(np.float32), contained.astype(np.uint8), visible, groups)
     resampled = np.random.default_rng(seed).integers(len(exact), size=(_RESAMPLES, len(exact)))
     return {
         "macro_f1": macro_f1(table),
@@ -183,69 +190,70 @@ def presence_figures(
         "present_missed": int(missed.sum()),
         "present_missed_over_10_sigma": int((missed & (sigmas > SEEN_SIGMAS)).sum()),
         "false_claims": int(false.sum()),
-        "false_share": float(false.sum() / max((~there).sum(), 1)),
+        "false_share": float(false.sum() / max((~contained).sum(), 1)),
         "claims_without_evidence": int((claimed & (sigmas < UNSEEN_SIGMAS)).sum()),
         "n": int(counted.sum()),
-        "n_negative": int((~there).sum()),
+        "n_negative": int((~contained).sum()),
         "missed_by_group": _by_name(groups, missed),
         "false_by_group": _by_name(groups, false),
     }
 
 
-def place_figures(truth: Truth, answers: Answered, counts: float, groups: Sequence[str]) -> dict[str, Any]:
+def place_figures(truth: Truth, answers: ModelAnswers, counts: float, groups: Sequence[str]) -> dict[str, Any]:
     """Score places and the thickness of the uppermost layer.
 
     Returns
     -------
     dict
-        ``surface_right`` and ``below_right``: of stated places (probability over 0.75, or under 0.25) of groups that
-        show, whether the element is there; ``below_f1`` at 0.5; ``not_determined``, share of these groups' places that
+        ``surface_right`` and ``below_right``: of stated places (probability over 0.75, or under 0.25) of visible
+        groups, whether the element is there; ``below_f1`` at 0.5; ``not_determined``, share of these groups' places
+        that
         are not stated; ``determined_of_determinable``, share stated where the lines from the place show; ``coverage``
         and ``determined`` of the thickness.
     """
-    draws = len(answers.probability) // len(truth.there)
-    shows = np.repeat(truth.there & (truth.needed <= counts), draws, axis=0)
+    draws = len(answers.probability) // len(truth.contained)
+    shows = np.repeat(truth.contained & (truth.needed <= counts), draws, axis=0)
     figures: dict[str, Any] = {}
-    stated_of, asked_of, stated_where = [], [], []
+    stated_of, counted_of, stated_where = [], [], []
     for place in PLACED:
         probability = answers.by_name([at_place(name, place) for name in groups])
-        there = np.repeat(truth.there_at[place], draws, axis=0)
-        visible = there & np.repeat(truth.needed_at[place] <= counts, draws, axis=0)
-        counted = shows & (visible | ~there) & ~np.isnan(probability)
+        contained = np.repeat(truth.contained_at[place], draws, axis=0)
+        visible = contained & np.repeat(truth.needed_at[place] <= counts, draws, axis=0)
+        counted = shows & (visible | ~contained) & ~np.isnan(probability)
         stated = (probability >= PLACED_PROBABILITY) | (probability <= 1.0 - PLACED_PROBABILITY)
-        right = (probability > PRESENT_PROBABILITY) == there
+        right = (probability > PRESENT_PROBABILITY) == contained
         figures[f"{place}_right"] = _share(right, counted & stated)
         if place == "below":
             claimed = (probability > PRESENT_PROBABILITY) & counted
-            figures["below_f1"] = _ratio(2 * (claimed & there).sum(), claimed.sum() + (there & counted).sum())
+            figures["below_f1"] = _ratio(2 * (claimed & contained).sum(), claimed.sum() + (contained & counted).sum())
         stated_of.append(stated[counted])
-        asked_of.append(np.ones(counted.sum()))
+        counted_of.append(np.ones(counted.sum()))
         stated_where.append(stated[shows & visible & ~np.isnan(probability)])
-    figures["not_determined"] = 1.0 - _ratio(np.concatenate(stated_of).sum(), np.concatenate(asked_of).sum())
+    figures["not_determined"] = 1.0 - _ratio(np.concatenate(stated_of).sum(), np.concatenate(counted_of).sum())
     figures["determined_of_determinable"] = float(np.concatenate(stated_where).mean())
     return figures | _thickness(truth, answers, draws)
 
 
 def amount_figures(
-    truth: Truth, answers: Answered, claimed: Mask, counts: float, groups: Sequence[str]
+    truth: Truth, answers: ModelAnswers, claimed: Mask, counts: float, groups: Sequence[str]
 ) -> dict[str, Any]:
     """Score amounts; empty for a network without them.
 
     Returns
     -------
     dict
-        ``pigment_right`` and ``trace_right``: where 1 % of the element is stated with 95 % to be reached, or not
-        to be, in present groups; ``less_than_holds``: of elements that are there and do not show, the share whose
+        ``pigment_right`` and ``trace_right``: where 1 % of the element is stated with 95 % to be reached, or not to be,
+        in present groups; ``less_than_holds``: of elements that are contained but not visible, the share whose
         amount is under the least edge that is stated with 95 % not to be reached; each with its number.
     """
     card = answers.card
     if answers.amount is None:
         return {}
-    edges, draws = np.asarray(card.amount_edges), len(claimed) // len(truth.there)
+    edges, draws = np.asarray(card.amount_edges), len(claimed) // len(truth.contained)
     columns = [card.amounts.index(name) if name in card.amounts else -1 for name in groups]
     log_odds = answers.amount.reshape(len(claimed), len(card.amounts), edges.size)[:, columns]
     reached = 1.0 / (1.0 + np.exp(-log_odds))
-    hidden = np.repeat(truth.there & ~(truth.needed <= counts), draws, axis=0)
+    hidden = np.repeat(truth.contained & ~(truth.needed <= counts), draws, axis=0)
     share = np.repeat(truth.share, draws, axis=0)
     at_pigment = reached[:, :, np.argmin(np.abs(edges - _PIGMENT_SHARE))]
     known = (np.asarray(columns) >= 0)[None, :]
@@ -264,7 +272,7 @@ def amount_figures(
     }
 
 
-def _thickness(truth: Truth, answers: Answered, draws: int) -> dict[str, float]:
+def _thickness(truth: Truth, answers: ModelAnswers, draws: int) -> dict[str, float]:
     if answers.quantity is None or answers.sigma is None or SURFACE_UM not in answers.card.quantities:
         return {}
     column = answers.card.quantities.index(SURFACE_UM)
@@ -275,24 +283,24 @@ def _thickness(truth: Truth, answers: Answered, draws: int) -> dict[str, float]:
     return {"coverage": float(inside.mean()), "determined": float(is_determined(SURFACE_UM, interval).mean())}
 
 
-def _opened(model: str | Path | OnnxModel) -> OnnxModel:
+def _open(model: str | Path | OnnxModel) -> OnnxModel:
     return model if isinstance(model, OnnxModel) else open_model(model)
 
 
-def _beside(network: str, what: str) -> str:
-    """Return the name of a network's figures with something beside it."""
-    return f"with_{what}" if network == "model" else f"{network}_with_{what}"
+def _variant_name(network: str, variant: str) -> str:
+    """Return the name of the figures of a network with other evidence."""
+    return f"with_{variant}" if network == "model" else f"{network}_with_{variant}"
 
 
-def _judged(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Mask, Mask, Numbers]:
-    """Return (n, n_group) whether spectra speak against groups or prove them, and what areas add to log-odds.
+def _excluded_and_proven(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Mask, Mask, Numbers]:
+    """Return (n, n_group) masks of excluded and of proven groups, and log-likelihood ratios of the line areas.
 
-    The instrument is told.
+    The instrument is known.
     """
-    seen = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
-    fit = plan_all_families(seen, panels.axis, panels.instrument, peaks=False)
+    scan_statistics = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
+    fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)
     keys = {group: library().group(group).key_families for group in groups}
-    lines = line_evidence(keys, fit, seen, panels.axis, panels.instrument, voltage_known=True)
+    lines = line_evidence(keys, fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True)
     shown = fit(np.asarray(spectra.counts))
     against, proven = np.zeros((2, len(spectra), len(groups)), bool)
     likelihood = np.zeros(against.shape)
@@ -309,9 +317,9 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     expected = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
     names = {place: [at_place(name, place) for name in groups] for place in PLACED}
     return Truth(
-        there=panels.elements_there(groups) == 1,
+        contained=panels.contained_elements(groups) == 1,
         needed=panels.counts_needed(groups, MODEL_ERROR),
-        there_at={place: element_shares(samples, names[place]) > 0 for place in PLACED},
+        contained_at={place: element_shares(samples, names[place]) > 0 for place in PLACED},
         needed_at={
             place: np.nan_to_num(
                 lines_needed(samples, emission, expected, names[place], instrument.detector, axis)[0], nan=np.inf
@@ -323,30 +331,30 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     )
 
 
-def _joined(parts: Sequence[Truth]) -> Truth:
+def _join_truths(parts: Sequence[Truth]) -> Truth:
     def every(of: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
         return np.concatenate([of(part) for part in parts])
 
     return Truth(
-        there=every(lambda part: part.there),
+        contained=every(lambda part: part.contained),
         needed=every(lambda part: part.needed),
-        there_at={place: np.concatenate([part.there_at[place] for part in parts]) for place in PLACED},
+        contained_at={place: np.concatenate([part.contained_at[place] for part in parts]) for place in PLACED},
         needed_at={place: np.concatenate([part.needed_at[place] for part in parts]) for place in PLACED},
         share=every(lambda part: part.share),
         thickness_um=every(lambda part: part.thickness_um),
     )
 
 
-def _join_answers(parts: Sequence[Answered]) -> Answered:
+def _join_answers(parts: Sequence[ModelAnswers]) -> ModelAnswers:
     def every(name: str) -> NDArray[np.float32] | None:
         values = [getattr(part, name) for part in parts]
         return None if values[0] is None else np.concatenate(values)
 
     fields = ("log_odds", "probability", "quantity", "sigma", "amount")
-    return Answered(parts[0].card, **{name: every(name) for name in fields})  # type: ignore[arg-type]
+    return ModelAnswers(parts[0].card, **{name: every(name) for name in fields})  # type: ignore[arg-type]
 
 
-def _by_group(answers: Answered, groups: Sequence[str]) -> Mask:
+def _by_group(answers: ModelAnswers, groups: Sequence[str]) -> Mask:
     return np.asarray(np.nan_to_num(answers.by_group(groups), nan=0.0) > PRESENT_PROBABILITY)
 
 
@@ -369,8 +377,8 @@ def _share(right: Mask, of: Mask) -> float | None:
     return float(right[of].mean()) if of.any() else None
 
 
-def _ratio(part: Any, whole: Any) -> float:
-    return float(part / whole) if whole else float("nan")
+def _ratio(part: Any, total: Any) -> float:
+    return float(part / total) if total else float("nan")
 
 
 def _name(counts: float) -> str:

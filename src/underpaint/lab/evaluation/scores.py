@@ -47,17 +47,17 @@ def score(
     """
     counted = ~label | visible
     truth, answer = label[counted], np.nan_to_num(probability[counted], nan=0.0)
-    said = answer > threshold
-    hit = int((said & truth).sum())
+    claimed = answer > threshold
+    hit = int((claimed & truth).sum())
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     return Scores(
         n_positive=n_positive,
         n_negative=n_negative,
         n_invisible=int((~counted).sum()),
-        accuracy=_ratio(int((said == truth).sum()), truth.size),
+        accuracy=_ratio(int((claimed == truth).sum()), truth.size),
         sensitivity=_ratio(hit, n_positive),
-        precision=_ratio(hit, int(said.sum())),
-        f1=_ratio(2 * hit, int(said.sum()) + n_positive),
+        precision=_ratio(hit, int(claimed.sum())),
+        f1=_ratio(2 * hit, int(claimed.sum()) + n_positive),
         auprc=average_precision(answer, truth),
         auroc=auroc(answer, truth),
         ece=expected_calibration_error(answer, truth),
@@ -110,5 +110,5 @@ def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float
     return float("nan") if any(np.ptp(each) == 0 for each in ranks) else float(np.corrcoef(ranks)[0, 1])
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def _ratio(part: int, total: int) -> float:
+    return part / total if total else float("nan")

@@ -1,4 +1,4 @@
-"""Held-out instruments and structures: spectra that no training library holds, and what is right of the answers."""
+"""Held-out instruments and structures: spectra of no training library, with their labels."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from underpaint.simulate import LibrarySettings, simulate_library
 from underpaint.simulate.labels import labels_by_lines, materials, present_at
 
 PALETTE = "easel_15_to_20"
-"""What is painted with, where the model answers all of its pigments that X-rays show."""
+"""Palette of the simulation where the model answers all of its visible pigments."""
 TEST, TUNING, UNSEEN = 0, 1, 2
 """Added to the seed, so that no two sets share a draw."""
 FEW_CHUNKS = 8
@@ -42,7 +42,7 @@ class HeldOut:
         Sums of one.
     recorded : (n, 2) float32 array
     labels, counts_needed : (n, n_name) arrays
-        What is there, and the counts from which it shows.
+        Presence of each name, and the counts from which it is visible.
     surface_um : (n,) float32 array
         Thickness of the uppermost paint, um; NaN where there is none.
     surface_share : (n, n_material) float32 array
@@ -51,7 +51,7 @@ class HeldOut:
     names, kinds, materials : tuple of str
     axis : EnergyAxis
     hidden : (n, n_name) float32 array or None
-        Counts up to which what is there is absent for a network whose presence is that of lines; None: none is.
+        Counts up to which a name counts as absent for a network whose presence is that of lines; None: no limit.
     """
 
     expected: NDArray[np.float32]
@@ -73,7 +73,7 @@ class HeldOut:
 
     @property
     def machine(self) -> NDArray[np.int64]:
-        """(n,) number of the instrument that each was seen with."""
+        """(n,) index of each spectrum's instrument."""
         return np.asarray(np.unique(self.instrument, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
 
     @property
@@ -83,7 +83,7 @@ class HeldOut:
         return tuple(name for name, kind in named if kind == "group" and split_place(name)[1] == "anywhere")
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
-        """Return where names stand in ``labels``."""
+        """Return the columns of names in ``labels``."""
         return [self.names.index(name) for name in names]
 
     def only(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
@@ -100,11 +100,11 @@ class HeldOut:
         return Spectra(drawn, self.axis, self.recorded, self.instrument)
 
     def present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return (n, n_name) what is right to claim at these counts, or would be, were it not too weak to be asked."""
+        """Return (n, n_name) whether a name counts as present at these counts, visible or not."""
         return present_at(self.labels, self.hidden, self._totals(counts))
 
     def visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return (n, n_name) what is there and shows at these counts."""
+        """Return (n, n_name) whether a name is present and visible at these counts."""
         return np.asarray(self.present(counts) & (self.counts_needed <= self._totals(counts)))
 
     def _totals(self, counts: NDArray[np.floating] | float) -> NDArray[np.float64]:
@@ -112,7 +112,7 @@ class HeldOut:
 
 
 def palette_for(card: ModelCard) -> tuple[str, ...]:
-    """Return the pigments to paint with: those of easel painting, or a model's own where it answers fewer."""
+    """Return the pigments to simulate: those of easel painting, or a model's own where it answers fewer."""
     easel = tuple(load_palette(PALETTE).pigments)
     visible = {group.name for group in library().groups if group.visible}
     shown = {name for name in easel if visible.intersection(library()[name].groups)}
@@ -121,7 +121,7 @@ def palette_for(card: ModelCard) -> tuple[str, ...]:
 
 
 def held_out_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
-    """Simulate structures and instruments of the training's kind with another seed, or read those that are there."""
+    """Simulate structures and instruments like those of training with another seed, or read those of an earlier run."""
     return _simulated(plan, card, folder / "held_out.h5", plan.stratigraphies, TEST, None, progress)
 
 
@@ -131,14 +131,14 @@ def tuning_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progres
 
 
 def unseen_set(plan: TrustPlan, card: ModelCard, folder: Path, name: str, progress: Progress) -> HeldOut:
-    """Simulate structures that one of the unseen instruments looks at."""
+    """Simulate structures recorded with one of the unseen instruments."""
     out = folder / f"unseen_{name}.h5"
     seed = UNSEEN + list(unseen_instruments()).index(name)
     return _simulated(plan, card, out, plan.unseen_stratigraphies, seed, unseen_instruments()[name], progress)
 
 
 def unseen_instruments() -> dict[str, Instrument]:
-    """Return instruments outside the ranges that training draws from, by what is outside."""
+    """Return instruments outside the ranges of training, by the property that is outside."""
     wide = Detector(noise_fwhm_kev=0.16)
     flat = Geometry(incidence_angle_deg=35.0, takeoff_angle_deg=20.0)
     tube = Tube(anode="W", voltage_kv=70.0)
@@ -154,8 +154,8 @@ def unseen_instruments() -> dict[str, Instrument]:
 def group_scores(held: HeldOut, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
     """Return the scores of a model's groups at a number of counts, as :func:`summarise` does."""
     columns = held.columns(held.groups)
-    found = answer(held.counted(counts, (seed, round(counts))))
-    return summarise(found, held.present(counts)[:, columns], held.visible(counts)[:, columns], held.groups)
+    probability = answer(held.counted(counts, (seed, round(counts))))
+    return summarise(probability, held.present(counts)[:, columns], held.visible(counts)[:, columns], held.groups)
 
 
 def _simulated(
@@ -198,9 +198,9 @@ def read_held_out(path: Path, *, lines: bool = False) -> HeldOut:
     arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
     with h5py.File(path, "r") as file:
         words: dict[str, Any] = {name: tuple(json.loads(file.attrs[name])) for name in ("names", "kinds", "materials")}
-        own = {name: file[name][()] for name in arrays}
+        values = {name: file[name][()] for name in arrays}
         if lines:
             shown = file["lines_needed"][()], file["lines_hidden"][()]
-            by_lines = labels_by_lines(words["names"], own["labels"], own["counts_needed"], *shown)
-            own |= dict(zip(("labels", "counts_needed", "hidden"), by_lines, strict=True))
-        return HeldOut(**own, **words)
+            by_lines = labels_by_lines(words["names"], values["labels"], values["counts_needed"], *shown)
+            values |= dict(zip(("labels", "counts_needed", "hidden"), by_lines, strict=True))
+        return HeldOut(**values, **words)

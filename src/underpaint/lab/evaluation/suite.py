@@ -1,4 +1,4 @@
-"""The stages of the suite, with what they share."""
+"""The stages of the evaluation suite."""
 
 import json
 import time
@@ -42,9 +42,9 @@ class Stages:
     Parameters
     ----------
     folder : Path
-        Made where it is not there.
+        Created where it is missing.
     facts : dict
-        What all figures depend on: settings, model, versions. A stage that was kept with others is run again.
+        Settings, model and versions that all figures depend on. A stage stored with other facts is run again.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Stages:
         claim_folder(folder)
 
     def take(self, name: str, make: Callable[[], dict[str, Any]], facts: dict[str, Any] | None = None) -> Any:
-        """Return a stage's figures: those that are kept, or what ``make`` returns.
+        """Return a stage's figures: the stored ones, or those that ``make`` returns.
 
         Parameters
         ----------
@@ -61,38 +61,38 @@ class Stages:
         make : callable
             Computes the figures, plain values.
         facts : dict, optional
-            What this stage depends on besides.
+            Further facts that this stage depends on.
         """
-        own = plain({**self._facts, **(facts or {})})
+        stage_facts = plain({**self._facts, **(facts or {})})
         path = self.folder / f"{name}.json"
-        kept = self._read(path)
-        if kept.get("facts") == own:
-            return kept["figures"]
+        stored = self._read(path)
+        if stored.get("facts") == stage_facts:
+            return stored["figures"]
         start = time.perf_counter()
         figures = plain(make())
-        record = {"facts": own, "seconds": round(time.perf_counter() - start, 1), "figures": figures}
+        record = {"facts": stage_facts, "seconds": round(time.perf_counter() - start, 1), "figures": figures}
         write_json(path, record)
         return figures
 
     def seconds(self) -> dict[str, float]:
-        """Return how long each stage took when it was run."""
-        kept = {path.stem: self._read(path) for path in sorted(self.folder.glob("*.json"))}
-        return {name: record["seconds"] for name, record in kept.items() if "seconds" in record}
+        """Return the run time of each stage, s."""
+        records = {path.stem: self._read(path) for path in sorted(self.folder.glob("*.json"))}
+        return {name: record["seconds"] for name, record in records.items() if "seconds" in record}
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
         if not path.is_file():
             return {}
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
             # not written by this class, which writes whole files: run again
             return {}
-        return kept if isinstance(kept, dict) else {}
+        return record if isinstance(record, dict) else {}
 
 
 def spectra_per_second(model: OnnxModel, seconds: float, *, block: int = 2048) -> float:
-    """Run a model for some seconds on blocks of spectra that are in memory already."""
+    """Measure a model's speed over some seconds on blocks of spectra in memory."""
     axis = model.card.axis
     counts = np.random.default_rng(0).poisson(20.0, (block, axis.n_bin)).astype(np.float32)
     recorded = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block, 1))
@@ -108,7 +108,7 @@ INSTRUMENT = "elio"
 """Of the pairs of the layer order, the open set and the likelihood fit."""
 UNSEEN_COUNTS = (1e4, 1e5)
 PAPER = "xu2022"
-"""The shipped network that stands for the paper's."""
+"""The shipped reproduction of the paper's network."""
 AURORA = ("auroc", "spearman")
 PAPER_BLOCK = 128
 """The paper's network is slow: a larger block takes longer than it is measured for, and is no faster."""
@@ -116,7 +116,7 @@ PAPER_BLOCK = 128
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the suite is run on.
+    """Inputs of the suite.
 
     Parameters
     ----------
@@ -126,18 +126,19 @@ class Inputs:
         Folder of the Monte Carlo panels; None leaves them out.
     scans : tuple of str
         A measured scan, once for each of its detectors; empty leaves it out.
-    own_model : Path or None
-        A model for one instrument and palette (``underpaint train --instrument``): what its card says of its training.
+    instrument_model : Path or None
+        A model for one instrument and palette (``underpaint train --instrument``), whose card has the figures of its
+        training.
     """
 
     model: str | Path = "default"
     reference: Path | None = None
     scans: tuple[str, ...] = ()
-    own_model: Path | None = None
+    instrument_model: Path | None = None
 
     @property
     def missing(self) -> list[str]:
-        """What a whole run has and this one lacks."""
+        """Inputs of a complete run that are missing."""
         lacks = {"monte_carlo": self.reference is None, "aurora": len(self.scans) < 2}
         return [name for name, absent in lacks.items() if absent]
 
@@ -148,7 +149,7 @@ class Suite:
     Parameters
     ----------
     folder : Path
-        Keeps what is finished.
+        Holds the finished stages.
     inputs : Inputs
     plan : TrustPlan
     step : callable
@@ -159,15 +160,15 @@ class Suite:
         self.inputs, self.plan, self.step = inputs, plan, step
         self.model = open_model(inputs.model, threads=plan.threads)
         self.digest = sha256_of(model_path(inputs.model))
-        self.own_card = None if inputs.own_model is None else load_card(inputs.own_model)
+        self.instrument_card = None if inputs.instrument_model is None else load_card(inputs.instrument_model)
         facts = {"plan": plan.model_dump(mode="json", exclude={"workers", "threads"}), "version": __version__}
         self.stages = Stages(folder, facts)
         self.folder = self.stages.folder
 
-    def take(self, what: str, make: Callable[[], dict[str, Any]], *, of_model: bool = True, **facts: Any) -> Any:
-        """Return the figures of a stage, which depend on the model unless it is said that they do not."""
-        self.step(what.replace("_", " ").capitalize(), 0, 1)
-        return self.stages.take(what, make, facts | ({"model": self.digest} if of_model else {}))
+    def take(self, stage: str, make: Callable[[], dict[str, Any]], *, of_model: bool = True, **facts: Any) -> Any:
+        """Return the figures of a stage; they depend on the model unless ``of_model`` is False."""
+        self.step(stage.replace("_", " ").capitalize(), 0, 1)
+        return self.stages.take(stage, make, facts | ({"model": self.digest} if of_model else {}))
 
     @cached_property
     def held(self) -> HeldOut:
@@ -175,9 +176,9 @@ class Suite:
         return held_out_set(self.plan, self.model.card, self.folder, self.step)
 
     @cached_property
-    def mockups(self) -> mock_ups.Painted:
+    def mockups(self) -> mock_ups.LabelledMockups:
         """The virtual mock-ups."""
-        return mock_ups.painted(self.plan, lines=self.lines)
+        return mock_ups.simulate_mockups(self.plan, lines=self.lines)
 
     @cached_property
     def paper(self) -> OnnxModel:
@@ -186,22 +187,22 @@ class Suite:
 
     @property
     def lines(self) -> bool:
-        """Whether the model answers what lines show, and not which pigments are there."""
+        """Whether the model answers which lines are visible, not which pigments are present."""
         return bool(self.model.card.amounts)
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Groups that the model answers anywhere, or whose members it does."""
-        counted = {split_place(group)[0] for own in self.model.card.groups for group in own}
+        counted = {split_place(group)[0] for member_groups in self.model.card.groups for group in member_groups}
         return tuple(sorted(counted))
 
     def answer(self, groups: Sequence[str], model: OnnxModel | None = None) -> Answer:
-        """Return what asks a model, by default the one in question, about groups."""
+        """Return the function that answers groups by a model, by default the one of the suite."""
         return lambda spectra: ask(model or self.model, spectra).by_group(groups)
 
-    def untold(self, groups: Sequence[str]) -> Answer:
-        """Return what asks the model without a word of the instrument."""
-        return lambda spectra: ask(self.model, spectra.untold()).by_group(groups)
+    def without_conditions(self, groups: Sequence[str]) -> Answer:
+        """Return the function that answers groups by the model without instrument conditions."""
+        return lambda spectra: ask(self.model, spectra.without_conditions()).by_group(groups)
 
     def rivals(self, groups: Sequence[str], threshold: float) -> dict[str, Answer]:
         """Return the baselines that answer any spectra."""
@@ -218,152 +219,168 @@ class Suite:
     # the stages
 
     def simulated(self) -> dict[str, Any]:
-        """Score the groups on the held-out set, and once more with nothing told of the instrument."""
+        """Score the groups on the held-out set, with and without instrument conditions."""
         held, plan = self.held, self.plan
-        scores = {name(own): group_scores(held, self.answer(held.groups), own, plan.seed) for own in plan.counts}
-        untold = {name(own): group_scores(held, self.untold(held.groups), own, plan.seed) for own in UNSEEN_COUNTS}
-        return {"data": "simulated", "n": len(held), "by_counts": scores, "untold": macros(untold)}
+        scores = {
+            name(counts): group_scores(held, self.answer(held.groups), counts, plan.seed) for counts in plan.counts
+        }
+        without_conditions = {
+            name(counts): group_scores(held, self.without_conditions(held.groups), counts, plan.seed)
+            for counts in UNSEEN_COUNTS
+        }
+        return {"data": "simulated", "n": len(held), "by_counts": scores, "untold": macro_by_counts(without_conditions)}
 
     def calibrated(self) -> dict[str, Any]:
         """Return calibration errors, coverage of sets and of intervals by decade of counts."""
         held = self.held
-        drawn = calibration.drawn_by_decade(held, self.plan.seed)
-        answered = [ask(self.model, own.spectra) for own in drawn]
-        answers = calibration.ByDecade(held, drawn, [own.by_group(held.groups) for own in answered])
+        drawn = calibration.counted_by_decade(held, self.plan.seed)
+        answered = [ask(self.model, draw.spectra) for draw in drawn]
+        answers = calibration.AnswersByDecade(held, drawn, [answer.by_group(held.groups) for answer in answered])
         sets = self.model.card.sets
-        own_sets = calibration.conformal_coverage(answers)
+        recalibrated = calibration.conformal_coverage(answers)
         return {
             "data": "simulated",
             **calibration.calibration_error(answers),
-            "coverage": own_sets if sets is None else calibration.stated_coverage(answers, answered, sets),
+            "coverage": recalibrated if sets is None else calibration.stated_coverage(answers, answered, sets),
             "sets_of": "half of the held-out instruments" if sets is None else "the model's card",
-            "coverage_calibrated_here": own_sets,
+            "coverage_calibrated_here": recalibrated,
             "intervals": {"thickness_um": calibration.thickness_intervals(held, answered)},
         }
 
     def unseen(self) -> dict[str, Any]:
-        """Score the groups on instruments outside the ranges of training, told of and not."""
+        """Score the groups on instruments outside the ranges of training, with and without instrument conditions."""
         figures: dict[str, Any] = {}
         for number, machine in enumerate(unseen_instruments()):
             self.step("Unseen instruments", number, len(unseen_instruments()))
             held = unseen_set(self.plan, self.model.card, self.folder, machine, self.step)
-            ways = {"told": self.answer(held.groups), "untold": self.untold(held.groups)}
+            ways = {"told": self.answer(held.groups), "untold": self.without_conditions(held.groups)}
             figures[machine] = {
-                way: macros({name(own): group_scores(held, answer, own, self.plan.seed) for own in UNSEEN_COUNTS})
+                way: macro_by_counts(
+                    {name(counts): group_scores(held, answer, counts, self.plan.seed) for counts in UNSEEN_COUNTS}
+                )
                 for way, answer in ways.items()
             }
         over_all = {
-            way: {name(own): mean([row[way][name(own)] for row in figures.values()]) for own in UNSEEN_COUNTS}
+            way: {name(counts): mean([row[way][name(counts)] for row in figures.values()]) for counts in UNSEEN_COUNTS}
             for way in ("told", "untold")
         }
         about = {key: machine.name for key, machine in unseen_instruments().items()}
         return {"data": "simulated", "instruments": about, "by_instrument": figures, "mean": over_all}
 
     def threshold(self) -> dict[str, Any]:
-        """Choose the element thresholds on spectra of their own."""
+        """Choose the element thresholds on a separate set of spectra."""
         held = tuning_set(self.plan, self.model.card, self.folder, self.step)
         return {"sigmas": baselines.choose_threshold(held, UNSEEN_COUNTS, self.plan.seed), "n": len(held)}
 
-    def beside(self, threshold: float) -> dict[str, Any]:
-        """Return the baselines, and the model itself, on a part of the held-out set."""
+    def baseline_scores(self, threshold: float) -> dict[str, Any]:
+        """Score the baselines and the model on a part of the held-out set."""
         held = self.held.only(slice(0, min(self.plan.baseline_spectra, len(self.held))))
         figures: dict[str, Any] = {}
         contestants = {"model": self.answer(held.groups), **self.rivals(held.groups, threshold)}
-        drawn = calibration.drawn_by_decade(held, self.plan.seed)
-        for number, (who, answer) in enumerate(contestants.items()):
+        drawn = calibration.counted_by_decade(held, self.plan.seed)
+        for number, (model_name, answer) in enumerate(contestants.items()):
             self.step("Baselines", number, len(contestants))
-            found = [answer(own.spectra) for own in drawn]
-            figures[who] = {
-                "by_counts": {name(own): group_scores(held, answer, own, self.plan.seed) for own in self.plan.counts},
-                **calibration.calibration_error(calibration.ByDecade(held, drawn, found)),
+            probability = [answer(draw.spectra) for draw in drawn]
+            figures[model_name] = {
+                "by_counts": {
+                    name(counts): group_scores(held, answer, counts, self.plan.seed) for counts in self.plan.counts
+                },
+                **calibration.calibration_error(calibration.AnswersByDecade(held, drawn, probability)),
             }
         return {"data": "simulated", "n": len(held), "by_contestant": figures}
 
     def structures(self, threshold: float) -> dict[str, Any]:
-        """Score the groups on the mock-ups without fine-tuning, the baselines beside."""
-        own = self.mockups
-        contestants = {"model": self.answer(own.groups), **self.rivals(own.groups, threshold)}
-        figures = {who: mock_ups.without_finetuning(own, answer) for who, answer in contestants.items()}
-        return {"data": "simulated", "n": len(own.mockups), "by_contestant": figures}
+        """Score the model and the baselines on the mock-ups without fine-tuning."""
+        mockups = self.mockups
+        contestants = {"model": self.answer(mockups.groups), **self.rivals(mockups.groups, threshold)}
+        figures = {
+            model_name: mock_ups.without_finetuning(mockups, answer) for model_name, answer in contestants.items()
+        }
+        return {"data": "simulated", "n": len(mockups.mockups), "by_contestant": figures}
 
     def structures_finetuned(self) -> dict[str, Any]:
         """Score the groups on mock-ups that were left out of the fine-tuning."""
         reason = mock_ups.can_finetune(self.model.card)
         if reason:
             return {"left_out": reason}
-        own = self.mockups
+        mockups = self.mockups
         out = self.folder / f"finetuned_{self.digest[:12]}"
         try:
-            figures, folds = mock_ups.finetuned(own, self.inputs.model, self.plan, out, self.step)
+            figures, folds = mock_ups.finetuned_scores(mockups, self.inputs.model, self.plan, out, self.step)
         except (CoverageError, TrainingError) as error:
             return {"left_out": str(error)}
         return {"data": "simulated", "folds": folds, **figures}
 
     def panels(self, threshold: float) -> dict[str, Any]:
-        """Score the Monte Carlo panels sample by sample, the baselines beside."""
+        """Score the model and the baselines on the Monte Carlo panels, sample by sample."""
         if self.inputs.reference is None:
             return {"left_out": "no reference was given"}
-        plan, own = self.plan, monte_carlo.read_panels(self.inputs.reference)
+        plan, panels = self.plan, monte_carlo.read_panels(self.inputs.reference)
         contestants = {"model": self.answer(self.groups), **self.rivals(self.groups, threshold)}
         figures = {
-            who: {
+            model_name: {
                 name(counts): monte_carlo.panel_scores(
-                    own, answer, self.groups, counts, plan.panel_draws, plan.seed, lines=self.lines
+                    panels, answer, self.groups, counts, plan.panel_draws, plan.seed, lines=self.lines
                 )
                 for counts in plan.panel_counts
             }
-            for who, answer in contestants.items()
+            for model_name, answer in contestants.items()
         }
         return {"data": "Monte Carlo", "by_contestant": figures}
 
     def order_bound(self) -> dict[str, Any]:
-        """Return how far other orders stay from each pair's spectrum."""
+        """Return the deviance of other orders from each pair's spectrum."""
         show = partial(self.step, "Fitting other orders")
         return order.rivals_of(self.plan.order_pigments, load_instrument(INSTRUMENT), show)
 
     def layer_order(self, rivals: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Hold the network's orders, and those of fits to what it names, against the bound."""
+        """Compare the orders of the network, and of fits of its pigments, with the bound."""
         plan, instrument = self.plan, load_instrument(INSTRUMENT)
         pairs = order.pairs_of(rivals, instrument)
         table = {}
         for counts in plan.order_counts:
             spectra = order.drawn(pairs, instrument, counts, plan.order_draws, plan.seed)
-            said = order.network_order(ask(self.model, spectra), pairs, plan.order_draws)
+            claims = order.network_order(ask(self.model, spectra), pairs, plan.order_draws)
             fewer = order.drawn(pairs, instrument, counts, plan.refined_draws, plan.seed)
             show = partial(self.step, f"Fitting orders at {name(counts)} counts")
             fitted = order.refined_order(ask(self.model, fewer), fewer, pairs, plan.refined_draws, instrument, show)
             table[name(counts)] = {
                 "bound": order.bound(pairs, counts),
-                "network": order.order_figures(said, pairs, counts),
+                "network": order.order_figures(claims, pairs, counts),
                 "refined": order.order_figures(fitted, pairs, counts),
             }
         layers = f"{order.TOP_UM:g} um over {order.BELOW_UM:g} um over {order.GROUND_UM:g} um {order.GROUND}"
         return {"data": "simulated", "instrument": INSTRUMENT, "layers": layers, "by_counts": table}
 
     def elements_left_out(self) -> dict[str, Any]:
-        """Leave each element out of what the score of unlikeness knows."""
+        """Score the unlikeness with each element left out in turn."""
         plan, instrument = self.plan, load_instrument(INSTRUMENT)
         show = partial(self.step, "Simulating the open set")
         samples = open_set.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show)
         table = {
-            name(own): open_set.leave_each_out(samples, own, instrument, plan.seed) for own in plan.open_set_counts
+            name(counts): open_set.leave_each_out(samples, counts, instrument, plan.seed)
+            for counts in plan.open_set_counts
         }
         return {"data": "simulated", "instrument": INSTRUMENT, "n": plan.open_set_spectra, "by_counts": table}
 
     def fitted(self, threshold: float) -> dict[str, Any]:
-        """Fit the forward model to a small set, and put the same spectra to the others."""
+        """Fit the forward model to a small set, and score the other methods on the same spectra."""
         instrument = load_instrument(INSTRUMENT)
-        own = baselines.fit_set(self.plan, palette_for(self.model.card), instrument, lines=self.lines)
+        data = baselines.fit_set(self.plan, palette_for(self.model.card), instrument, lines=self.lines)
         show = partial(self.step, "Fitting the forward model")
-        found, seconds = baselines.likelihood_fit(own, threshold, show)
-        contestants = {"model": self.answer(own.groups), **self.rivals(own.groups, threshold)}
-        answers = {who: answer(own.spectra) for who, answer in contestants.items()} | {"likelihood_fit": found}
-        figures = {who: summarise(each, own.labels, own.visible, own.groups) for who, each in answers.items()}
-        about = {"n": len(own.spectra), "counts": self.plan.fitted_counts, "seconds_per_spectrum": seconds}
+        presence, seconds = baselines.likelihood_fit(data, threshold, show)
+        contestants = {"model": self.answer(data.groups), **self.rivals(data.groups, threshold)}
+        answers = {model_name: answer(data.spectra) for model_name, answer in contestants.items()} | {
+            "likelihood_fit": presence
+        }
+        figures = {
+            model_name: summarise(each, data.labels, data.visible, data.groups) for model_name, each in answers.items()
+        }
+        about = {"n": len(data.spectra), "counts": self.plan.fitted_counts, "seconds_per_spectrum": seconds}
         return {"data": "simulated", "instrument": INSTRUMENT, **about, "by_contestant": figures}
 
     def aurora(self, model: str | OnnxModel) -> dict[str, Any]:
-        """Hold the pigments of a measured scan against its lines, and one detector against the other."""
+        """Compare the pigments of a measured scan with its lines, and one detector with the other."""
         if not self.inputs.scans:
             return {"left_out": "no scan was given"}
         try:
@@ -371,28 +388,28 @@ class Suite:
         except CoverageError as error:
             return {"left_out": str(error)}
         named = zip(self.inputs.scans, scans, strict=True)
-        by_scan = {Path(source).name: measured_scan.against_lines(own) for source, own in named}
+        by_scan = {Path(source).name: measured_scan.compare_with_lines(scan) for source, scan in named}
         keys = [prefix + key for key in AURORA for prefix in ("", "baseline_")]
         figures: dict[str, Any] = {key: measured_scan.worst([part[key] for part in by_scan.values()]) for key in keys}
         named = zip(self.inputs.scans, scans, strict=True)
         figures["below_against_scatter"] = {
-            Path(source).name: measured_scan.below_against_scatter(own.results) for source, own in named
+            Path(source).name: measured_scan.below_against_scatter(scan.results) for source, scan in named
         }
         figures["place_determined"] = measured_scan.worst(
-            [measured_scan.place_determined(own.results) for own in scans]
+            [measured_scan.place_determined(scan.results) for scan in scans]
         )
         if len(scans) > 1:
-            one, other = (own.results for own in scans[:2])
-            figures["place_contradictions"] = measured_scan.place_contradictions(one, other)
-            figures["kappa"] = measured_scan.agreement(one, other)
-            halves = [measured_scan.counting_agreement(own, model, self.plan.seed) for own in scans]
+            first, second = (scan.results for scan in scans[:2])
+            figures["place_contradictions"] = measured_scan.place_contradictions(first, second)
+            figures["kappa"] = measured_scan.agreement(first, second)
+            halves = [measured_scan.counting_agreement(scan, model, self.plan.seed) for scan in scans]
             figures["kappa_of_halves"] = measured_scan.worst(halves, max)
             figures["baseline_kappa"] = measured_scan.line_agreement(*scans[:2])
-            figures["kappa_where_both_are_sure"] = measured_scan.agreement(one, other, sure=measured_scan.SURE)
+            figures["kappa_where_both_are_sure"] = measured_scan.agreement(first, second, sure=measured_scan.SURE)
         return {"data": "measured", **figures, "by_scan": by_scan}
 
     def speed(self) -> dict[str, Any]:
-        """Count spectra a second."""
+        """Measure spectra per second."""
         seconds = self.plan.speed_seconds
         rates = {
             "model": spectra_per_second(self.model, seconds),
@@ -400,9 +417,9 @@ class Suite:
         }
         return {"spectra_per_second": rates, "threads": self.plan.threads}
 
-    def own_model(self) -> dict[str, Any]:
-        """Return what a model for one instrument and palette says of itself, held-out figures beside its start's."""
-        card = self.own_card
+    def instrument_model(self) -> dict[str, Any]:
+        """Return the held-out figures in the card of a model for one instrument and palette."""
+        card = self.instrument_card
         if card is None:
             return {"left_out": "no model was given"}
         figures = card.figures.get("own_model")
@@ -422,7 +439,7 @@ class Suite:
         sigmas = float(details["threshold"]["sigmas"])
         reference, scans = self._reference_facts(), list(self.inputs.scans)
         details |= {
-            "baselines": self.take("baselines", partial(self.beside, sigmas), sigmas=sigmas),
+            "baselines": self.take("baselines", partial(self.baseline_scores, sigmas), sigmas=sigmas),
             "structure_out": self.take("structures", partial(self.structures, sigmas), sigmas=sigmas),
             "structure_out_finetuned": self.take("structures_finetuned", self.structures_finetuned),
             "monte_carlo": self.take("monte_carlo", partial(self.panels, sigmas), sigmas=sigmas, reference=reference),
@@ -437,26 +454,28 @@ class Suite:
                 "measured_scan_xu2022", partial(self.aurora, PAPER), of_model=False, scans=scans
             ),
             "speed": self.take("speed", self.speed),
-            "own_model": self.own_model(),
+            "own_model": self.instrument_model(),
         }
         return details
 
     def _reference_facts(self) -> list[str]:
         folder = self.inputs.reference
         return (
-            [] if folder is None else [sha256_of(folder / own) for own in monte_carlo.FILES if (folder / own).is_file()]
+            []
+            if folder is None
+            else [sha256_of(folder / file_name) for file_name in monte_carlo.FILES if (folder / file_name).is_file()]
         )
 
 
 def name(counts: float) -> str:
-    """Return a number of counts as the figures name it: "1e5"."""
+    """Return the name of a number of counts in the figures: "1e5"."""
     return f"{counts:.0e}".replace("e+0", "e")
 
 
 def evaluate_trust(
     target: str | Path, inputs: Inputs, plan: TrustPlan | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run the suite and write its record; the same call goes on where an interrupted one stopped.
+    """Run the suite and write its record; the same call resumes an interrupted run.
 
     Parameters
     ----------
@@ -484,7 +503,7 @@ def evaluate_trust(
     _refuse_to_shrink(path, complete=complete)
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
-    figures = assembled(details)
+    figures = headline_figures(details)
     record = plain(figures | {"details": details, "about": _about(suite, complete=complete)})
     write_json(path, record)
     return dict(record)
@@ -494,10 +513,10 @@ def _refuse_to_shrink(path: Path, *, complete: bool) -> None:
     if complete or not path.is_file():
         return
     try:
-        whole = json.loads(path.read_text("utf-8")).get("about", {}).get("complete", False)
+        is_complete = json.loads(path.read_text("utf-8")).get("about", {}).get("complete", False)
     except (ValueError, AttributeError):
         return
-    if whole:
+    if is_complete:
         raise OutputError(
             f"Cannot write {path}: it holds the record of a whole run, and this one is quick or leaves out the Monte "
             "Carlo panels (--reference) or the scan's two detectors (--scan, twice). Choose another --json."
@@ -505,7 +524,7 @@ def _refuse_to_shrink(path: Path, *, complete: bool) -> None:
 
 
 def _about(suite: Suite, *, complete: bool) -> dict[str, Any]:
-    """Return what the figures stand on."""
+    """Return the provenance of the figures."""
     card = suite.model.card
     packages = ("underpaint", "numpy", "scipy", "xraylib", "onnxruntime")
     return {
@@ -528,21 +547,21 @@ def _about(suite: Suite, *, complete: bool) -> dict[str, Any]:
     }
 
 
-def assembled(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures by the names that they are known by."""
+def headline_figures(details: dict[str, Any]) -> dict[str, Any]:
+    """Return the headline figures."""
     calibrated, aurora, opened = details["calibration"], details["aurora"], details["open_set"]["by_counts"]
     by_counts = details["order"]["by_counts"]
     return {
         "group_macro_f1": _group_macro_f1(details),
-        "order_accuracy": {counts: own["refined"]["accuracy"] for counts, own in by_counts.items()},
-        "order_accuracy_network": {counts: own["network"]["accuracy"] for counts, own in by_counts.items()},
-        "order_bound": {counts: own["bound"]["accuracy"] for counts, own in by_counts.items()},
+        "order_accuracy": {counts: row["refined"]["accuracy"] for counts, row in by_counts.items()},
+        "order_accuracy_network": {counts: row["network"]["accuracy"] for counts, row in by_counts.items()},
+        "order_bound": {counts: row["bound"]["accuracy"] for counts, row in by_counts.items()},
         "ece": calibrated["ece"],
         "coverage": calibrated["coverage"],
         "openset_auroc": opened[max(opened, key=float)]["auroc"],
         "auroc_aurora": aurora.get("auroc"),
         "spearman_aurora": aurora.get("spearman"),
-        "kappa_aurora": _least(aurora.get("kappa")),
+        "kappa_aurora": _minimum(aurora.get("kappa")),
         "kappa_aurora_bound": aurora.get("kappa_of_halves"),
         "per_s": details["speed"]["spectra_per_second"]["model"],
         "train_minutes": _train_minutes(details),
@@ -553,7 +572,7 @@ def assembled(details: dict[str, Any]) -> dict[str, Any]:
 def _group_macro_f1(details: dict[str, Any]) -> dict[str, Any]:
     finetuned = details["structure_out_finetuned"]
     return {
-        "simulated": macros(details["simulated"]["by_counts"]),
+        "simulated": macro_by_counts(details["simulated"]["by_counts"]),
         "unseen_instrument": details["unseen_instrument"]["mean"],
         "monte_carlo": _panel_macros(details["monte_carlo"], "model"),
         "structure_out": details["structure_out"]["by_contestant"]["model"]["macro_f1"],
@@ -564,23 +583,23 @@ def _group_macro_f1(details: dict[str, Any]) -> dict[str, Any]:
 def _baselines(details: dict[str, Any]) -> dict[str, Any]:
     """Return the baselines' figures under the same names."""
     table: dict[str, Any] = {}
-    for who, own in details["baselines"]["by_contestant"].items():
-        if who == "model":
+    for model_name, scores in details["baselines"]["by_contestant"].items():
+        if model_name == "model":
             continue
-        table[who] = {
+        table[model_name] = {
             "group_macro_f1": {
-                "simulated": macros(own["by_counts"]),
-                "monte_carlo": _panel_macros(details["monte_carlo"], who),
-                "structure_out": details["structure_out"]["by_contestant"][who]["macro_f1"],
-                "fitted": details["likelihood_fit"]["by_contestant"][who]["macro_f1"],
+                "simulated": macro_by_counts(scores["by_counts"]),
+                "monte_carlo": _panel_macros(details["monte_carlo"], model_name),
+                "structure_out": details["structure_out"]["by_contestant"][model_name]["macro_f1"],
+                "fitted": details["likelihood_fit"]["by_contestant"][model_name]["macro_f1"],
             },
-            "ece": own["ece"],
+            "ece": scores["ece"],
         }
     aurora, paper = details["aurora"], details["aurora_xu2022"]
     table[PAPER] |= {
         "auroc_aurora": paper.get("auroc"),
         "spearman_aurora": paper.get("spearman"),
-        "kappa_aurora": _least(paper.get("kappa")),
+        "kappa_aurora": _minimum(paper.get("kappa")),
         "per_s": details["speed"]["spectra_per_second"][PAPER],
     }
     fitted = details["likelihood_fit"]
@@ -590,21 +609,21 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
     }
     table["line_area"] = {
         **{f"{key}_aurora": aurora.get(f"baseline_{key}") for key in AURORA},
-        "kappa_aurora": _least(aurora.get("baseline_kappa")),
+        "kappa_aurora": _minimum(aurora.get("baseline_kappa")),
     }
     return table
 
 
-def _panel_macros(panels: dict[str, Any], who: str) -> dict[str, float] | None:
-    return macros(panels["by_contestant"][who]) if "by_contestant" in panels else None
+def _panel_macros(panels: dict[str, Any], model_name: str) -> dict[str, float] | None:
+    return macro_by_counts(panels["by_contestant"][model_name]) if "by_contestant" in panels else None
 
 
-def macros(by_counts: dict[str, Any]) -> dict[str, float]:
+def macro_by_counts(by_counts: dict[str, Any]) -> dict[str, float]:
     """Return the macro F1 at each number of counts."""
-    return {counts: own["macro_f1"] for counts, own in by_counts.items()}
+    return {counts: figures["macro_f1"] for counts, figures in by_counts.items()}
 
 
-def _least(values: dict[str, float | None] | None) -> float | None:
+def _minimum(values: dict[str, float | None] | None) -> float | None:
     """Return the least of the figures that are defined."""
     return min((value for value in (values or {}).values() if value is not None), default=None)
 

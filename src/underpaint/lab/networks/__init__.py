@@ -1,4 +1,4 @@
-"""The networks as torch modules: tensors in, logits out; nothing here knows files or pigments."""
+"""The networks as torch modules from tensors to logits, independent of files and pigments."""
 
 from dataclasses import dataclass
 from itertools import pairwise

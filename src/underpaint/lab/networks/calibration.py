@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 LOG10_COUNTS = (3.0, 4.0, 5.0, 6.0)
-"""Total counts, as powers of ten, at which the numbers are fitted; between them they go over linearly."""
+"""Total counts, as powers of ten, at which scales and shifts are fitted; linear in between."""
 
 
 class Calibration(nn.Module):

@@ -16,16 +16,17 @@ _HIGHEST_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _RIDGE_OF_SHIFTS = 1e-6, 1e-2
 _SHIFT_KEV = 0.03
-"""Shift of a peak, by the gain or a shape that differs, of which the ridge thinks nothing."""
+"""Shift of a peak, by the gain or another shape, that the ridge does not penalise."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
 
 
 class Evidence(nn.Module):
-    """What a linear fit says of each family: its area over its standard deviation, and its area.
+    """Result of a linear fit for each family: its area over its standard deviation, and its area.
 
-    The deviation holds the counts' noise and 2 % of what was taken to or from the area: shapes are wrong by as much.
+    The deviation includes the counts' noise and 2 % of the counts added to or subtracted from the area, the error of
+    shapes.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class Evidence(nn.Module):
 
     @property
     def n_feature(self) -> int:
-        """Numbers that it makes of a spectrum."""
+        """Number of features of a spectrum."""
         return 2 * len(self.fit)
 
     def forward(self, counts: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ _LOG_SIGMA = (-4.0, 2.0)
 
 
 class LayersNetwork(nn.Module):
-    """Convolutions into 32 tokens of the spectrum, a body that lets them see each other, and answers by place.
+    """Convolutions into 32 tokens of the spectrum, a body that mixes them, and outputs by place.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class _FreeHead(nn.Module):
 
 
 class _CompositionHead(nn.Module):
-    """A question by place, answered by what a material is made of; the linear path's evidence is by element."""
+    """A query by place, answered by the composition of a material; the linear path's evidence is by element."""
 
     def __init__(self, n_element: int) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class _Attention(nn.Module):
 
 
 def _each(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """Return what a layer makes of each token; on a matrix the exporter keeps the names of the weights."""
+    """Return a layer's output for each token; with a matrix as input the exporter keeps the names of the weights."""
     answers = torch.as_tensor(layer(tokens.flatten(0, 1)))
     return answers.reshape(-1, tokens.shape[1], answers.shape[1])
 

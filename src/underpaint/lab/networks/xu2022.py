@@ -1,4 +1,4 @@
-"""The network of Xu et al. 2022, as its section 2.3 prints it, and the two that they name as future work.
+"""The network of Xu et al. 2022 by its section 2.3, and the two that they name as future work.
 
 Those are an autoencoder's encoder under a dense layer, and one that reads spectra patch by patch.
 """
@@ -219,7 +219,7 @@ _UNITS = 96
 
 
 class RecurrentNetwork(nn.Module):
-    """Patches of 35 channels, a bidirectional GRU over them, and a dense layer on what it says at each patch.
+    """Patches of 35 channels, a bidirectional GRU over them, and a dense layer on its outputs at all patches.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How much of the paper's protocol to run: all of it, or the same path small."""
+"""Size of the reproduction: the paper's protocol, or a small run for a check."""
 
 from pathlib import Path
 from typing import Literal

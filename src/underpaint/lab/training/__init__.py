@@ -1,6 +1,6 @@
 """Training: pre-train on a library, fine-tune on labelled spectra, export to ONNX with a model card."""
 
-from underpaint.lab.training.calibration import calibrated
+from underpaint.lab.training.calibration import calibrate_network
 from underpaint.lab.training.checkpoint import Trained, load_checkpoint, load_trainable
 from underpaint.lab.training.exporting import export
 from underpaint.lab.training.finetuning import FinetuneReport, finetune
@@ -17,7 +17,7 @@ __all__ = [
     "TrainSettings",
     "Trained",
     "answers",
-    "calibrated",
+    "calibrate_network",
     "cross_validate",
     "export",
     "finetune",

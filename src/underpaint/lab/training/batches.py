@@ -14,16 +14,16 @@ from underpaint.lab.training.settings import TrainSettings
 
 _GAUSS_FROM_COUNTS = 30.0
 _SILENT_CHANCE, _GAP_CHANCE = 0.25, 0.1
-"""How often nothing is told about the instrument, and how often one thing is left out."""
+"""Probability that all instrument conditions are left out, and that a single one is."""
 
 
 class Batch(NamedTuple):
-    """Tensors of one step: what networks are given, then labels with 1 where one counts in the loss.
+    """Tensors of one step: inputs of the network, then labels with weight 1 where they count in the loss.
 
-    ``instrument`` (n, n_input) is NaN where it is not told; ``quantity`` (n, n_quantity) is NaN where there is nothing
-    to answer at these counts. Both have no columns where the library knows of none. ``excess`` (n, n_name) is, for
-    groups that can be seen, the logarithm of the counts over those that suffice to see them; NaN elsewhere.
-    ``amount`` (n, n_amount) is the class of each amount, and has no columns where the library knows of none.
+    ``instrument`` (n, n_input) is NaN where unknown; ``quantity`` (n, n_quantity) is NaN where there is nothing
+    to answer at these counts. Both have no columns where the library has none. ``excess`` (n, n_name) is, for visible
+    groups, the logarithm of the counts over those needed to see them; NaN elsewhere. ``amount`` (n, n_amount) is the
+    class of each amount, and has no columns where the library has none.
     """
 
     counts: Tensor
@@ -52,7 +52,7 @@ class Batches:
 
     Notes
     -----
-    The random numbers depend on the seed and the epoch alone, so a resumed run sees what the unbroken one would.
+    The random numbers depend on the seed and the epoch alone, so a resumed run draws the same as an unbroken one.
     """
 
     def __init__(self, library: Library, rows: NDArray[np.int64], settings: TrainSettings, *, shuffle: bool) -> None:
@@ -69,14 +69,14 @@ class Batches:
         rng = np.random.default_rng((self.settings.seed, 1 + self.epoch if self.shuffle else 0))
         rows = rng.permutation(self.rows) if self.shuffle else self.rows
         for step in range(len(self)):
-            own = rows[step * self.settings.batch : (step + 1) * self.settings.batch]
-            yield make_batch(self.library, own, self.settings, rng)
+            selected = rows[step * self.settings.batch : (step + 1) * self.settings.batch]
+            yield make_batch(self.library, selected, self.settings, rng)
 
 
 def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSettings, rng: np.random.Generator) -> Batch:
     """Draw the counts of some rows and mask the labels that these counts cannot show.
 
-    A present label that is too weak to be seen counts neither for nor against; where present means that lines show, one
+    A present label without visible lines counts neither for nor against; where labels are those of visible lines, one
     that is far too weak is absent.
     """
     spectra = library.spectra[rows].astype(np.float32)
@@ -89,7 +89,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         total = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
         counts = poisson(spectra * (total / spectra.sum(axis=1))[:, None], rng)
     present = labels == 1
-    # The paper trains on every label, seen or not.
+    # The paper trains on every label, visible or not.
     visible = settings.paper_protocol or library.counts_needed[rows] <= total[:, None]
     if library.hidden is not None:
         hidden = present & (library.hidden[rows] >= total[:, None])
@@ -100,7 +100,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         library.recorded[rows],
         present.astype(np.float32),
         weight.astype(np.float32),
-        _told(library, rows, rng),
+        _instrument_inputs(library, rows, rng),
         _quantities(library, rows, present & visible),
         _excess(library, rows, total, present & visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
@@ -108,21 +108,21 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     return Batch(*(torch.from_numpy(each) for each in arrays))
 
 
-def _told(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return what the network is told about the instrument: all of it, or nothing, or with a gap here and there."""
+def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return instrument conditions for the network: all, none, or with random gaps."""
     if library.instrument is None:
         return np.empty((rows.size, 0), dtype=np.float32)
-    told = library.instrument[rows].copy()
+    values = library.instrument[rows].copy()
     gap = rng.random((rows.size, len(library.instrument_inputs))) < _GAP_CHANCE
     of_anode = [index for index, name in enumerate(library.instrument_inputs) if name.startswith("anode_")]
     gap[:, of_anode] = gap[:, of_anode[:1]]  # the anode is known or it is not
     gap |= rng.random((rows.size, 1)) < _SILENT_CHANCE
-    told[gap] = np.nan
-    return told
+    values[gap] = np.nan
+    return values
 
 
 def _quantities(library: Library, rows: NDArray[np.int64], weight: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the quantities to answer: shares of what can be seen at the surface, and its thickness."""
+    """Return the quantities to answer: mass shares of the visible materials at the surface, and its thickness."""
     if library.quantities is None:
         return np.empty((rows.size, 0), dtype=np.float32)
     values = library.quantities[rows].copy()
@@ -134,12 +134,12 @@ def _quantities(library: Library, rows: NDArray[np.int64], weight: NDArray[np.bo
 
 
 def _excess(
-    library: Library, rows: NDArray[np.int64], total: NDArray[np.float32], seen: NDArray[np.bool_]
+    library: Library, rows: NDArray[np.int64], total: NDArray[np.float32], visible: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     groups = np.array([kind == "group" for kind in library.kinds], dtype=bool)
     anywhere = np.array([split_place(name)[1] == "anywhere" for name in library.names], dtype=bool)
-    asked = seen & groups & anywhere & (library.counts_needed[rows] > 0)
-    needed = np.where(asked, library.counts_needed[rows], np.nan)
+    scored = visible & groups & anywhere & (library.counts_needed[rows] > 0)
+    needed = np.where(scored, library.counts_needed[rows], np.nan)
     return np.log(total[:, None] / needed).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Calibration on held-out spectra: probabilities that are kept, intervals that cover, sets of stated coverage."""
+"""Calibration on held-out spectra: of probabilities, intervals and prediction sets."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -37,7 +37,7 @@ _PRIOR = 4.0
 
 @dataclass(frozen=True)
 class _Answers:
-    """What a network says of some spectra, and what is true; arrays (n, n_name) and (n, n_quantity).
+    """Answers of a network to some spectra, and the truth; arrays (n, n_name) and (n, n_quantity).
 
     ``amounts`` (n, n_amount, n_edge) are log-odds that a share reaches each edge, ``reached`` whether it does.
     """
@@ -50,7 +50,7 @@ class _Answers:
     reached: NDArray[np.bool_]
 
 
-def calibrated(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
+def calibrate_network(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
     """Calibrate a network of layers by count level, and find prediction sets of stated coverage.
 
     Parameters
@@ -97,7 +97,7 @@ def calibrated(trained: Trained, library: Library, rows: NDArray[np.int64], sett
 
 
 def uncalibrate(network: nn.Module) -> None:
-    """Take back the calibration of a network that is about to learn; one without has nothing to take back."""
+    """Remove the calibration of a network before further training; one without calibration is not changed."""
     calibration = getattr(network, "calibration", None)
     if isinstance(calibration, Calibration):
         calibration.reset()
@@ -116,7 +116,7 @@ def _halves(library: Library, rows: NDArray[np.int64], seed: int) -> tuple[NDArr
 def _ask(
     network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings, low: float, high: float
 ) -> _Answers:
-    """Ask about one draw of each row, with counts log-uniform between two numbers."""
+    """Run the network on one draw of each row, with counts log-uniform between two numbers."""
     at_counts = settings.model_copy(update={"counts_min": low, "counts_max": high})
     log_odds, labels, counted, distance, amounts, reached = [], [], [], [], [], []
     with torch.inference_mode():
@@ -156,7 +156,7 @@ def _fit_level(calibration: Calibration, level: int, answers: _Answers) -> None:
 
 
 def platt(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return scale and shift with which log-odds are most likely, held weakly to one and zero.
+    """Return the most likely scale and shift of log-odds, with a weak prior at one and zero.
 
     Parameters
     ----------
@@ -174,8 +174,8 @@ def platt(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[floa
         by_scale = (slope * log_odds).sum() * scale + _PRIOR * log_scale
         return float(total), np.array([by_scale, slope.sum() + _PRIOR * shift])
 
-    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0)))
-    return float(np.exp(found.x[0])), float(found.x[1])
+    solution = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0)))
+    return float(np.exp(solution.x[0])), float(solution.x[1])
 
 
 def _prediction_sets(
@@ -216,13 +216,13 @@ def _nested(values: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
     return tuple(tuple(tuple(round(float(each), 4) for each in row) for row in table) for table in values)
 
 
-def calibrated_rows(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
+def calibrate_rows(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
     """Calibrate a default network by name: scale and shift (Platt 1999) go into the weights of its answers.
 
     Parameters
     ----------
     trained : Trained
-        Stays as it is. A network of layers comes back as it came: training has calibrated it.
+        Not changed. A network of layers is returned as it is: training has calibrated it.
     library : Library
         Expected spectra; names that they do not speak of stay as they are.
     rows : (n,) array

@@ -1,4 +1,4 @@
-"""Checkpoints: a network with what is needed to build it and its card again."""
+"""Checkpoints: a network with the settings to rebuild it and its card."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ FAMILIES = (
     *("Ar_K", "Rh_K", "Pd_K", "Rb_K", "Ga_K"),
     *("Ag_L", "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Bi_L", "Tl_L", "Pb_M", "Hg_M", "Rh_L"),
 )
-"""Line families whose areas a network is given."""
+"""Line families whose areas are inputs of a network."""
 
 
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:
@@ -71,14 +71,14 @@ def fill_from_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
     TrainingError
         The file is damaged or lacks a weight, or the filled network does not answer as the file does.
     """
-    wanted = {name: value for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
-    # The exporter drops a bias that is zero throughout; the comparison at the end would tell if it was not.
-    zero = {name: torch.zeros_like(value) for name, value in wanted.items() if name.endswith(".bias")}
-    found = zero | _weights(path)
-    misfit = [name for name, value in wanted.items() if name not in found or found[name].shape != value.shape]
+    expected = {name: value for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
+    # The exporter drops a bias of zeros; the check at the end fails where it was not zero.
+    zero = {name: torch.zeros_like(value) for name, value in expected.items() if name.endswith(".bias")}
+    weights = zero | _weights(path)
+    misfit = [name for name, value in expected.items() if name not in weights or weights[name].shape != value.shape]
     if misfit:
         raise TrainingError(_unusable(path, f"it has no weights of the right size for {', '.join(misfit)}"))
-    network.load_state_dict({name: found[name] for name in wanted}, strict=False)
+    network.load_state_dict({name: weights[name] for name in expected}, strict=False)
     try:
         check_export(network.eval(), card, path)
     except TrainingError as error:
@@ -93,21 +93,21 @@ def _weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # protobuf's own errors share no public base with Python's
         raise TrainingError(_unusable(path, f"it cannot be read ({error})")) from error
     values = {each.name: np.array(onnx.numpy_helper.to_array(each)) for each in graph.initializer}
-    found = {name.removeprefix(_PREFIX): value for name, value in values.items() if name.startswith(_PREFIX)}
+    weights = {name.removeprefix(_PREFIX): value for name, value in values.items() if name.startswith(_PREFIX)}
     for node in graph.node:
         if node.op_type == "GRU" and node.input[3:4] and node.input[3] in values:
-            found |= _biases(values[node.input[3]])
-    return {name: torch.from_numpy(value) for name, value in found.items()}
+            weights |= _biases(values[node.input[3]])
+    return {name: torch.from_numpy(value) for name, value in weights.items()}
 
 
 def _biases(packed: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Unpack a recurrent layer's biases, which the exporter keeps as one constant with the update gate before reset."""
-    found = {}
+    biases = {}
     for suffix, direction in zip(("", "_reverse"), packed, strict=False):
         for side, gates in zip(("ih", "hh"), np.split(direction, 2), strict=True):
             update, reset, new = np.split(gates, 3)
-            found[f"recurrent.bias_{side}_l0{suffix}"] = np.concatenate((reset, update, new))
-    return found
+            biases[f"recurrent.bias_{side}_l0{suffix}"] = np.concatenate((reset, update, new))
+    return biases
 
 
 def _unusable(path: Path, reason: str) -> str:
@@ -153,7 +153,7 @@ class Trained:
 
 
 def about(network: nn.Module, card: ModelCard) -> dict[str, Any]:
-    """Return the plain values that go into a checkpoint."""
+    """Return the plain values of a checkpoint."""
     return {"spec": asdict(spec_for(card, folded=is_folded(network))), "card": card.model_dump_json()}
 
 
@@ -213,7 +213,7 @@ def _narrowest(library: Library) -> tuple[float, float]:
 
 
 def config_of(settings: TrainSettings) -> dict[str, Any]:
-    """Return the settings without what belongs to one machine: folders, threads, progress."""
+    """Return the settings that do not depend on the machine: no folders, threads or progress."""
     config: dict[str, Any] = json.loads(settings.model_dump_json(exclude={"out", "threads", "progress", "accelerator"}))
     config["library"] = [Path(each).name for each in config["library"]]
     for named in ("labels", "start", "calibration"):
@@ -259,7 +259,7 @@ def load_checkpoint(path: str | Path) -> Trained:
         weights = {key.removeprefix("network."): value for key, value in saved["state_dict"].items()}
         network.load_state_dict(weights)
         card = ModelCard.model_validate_json(saved["underpaint"]["card"])
-    except Exception as error:  # torch passes on whatever its reader met
+    except Exception as error:  # torch raises whatever error its reader met
         raise TrainingError(
             f"Cannot read the checkpoint {path}: {error}. Give a .ckpt file that `underpaint train` wrote."
         ) from error
@@ -267,7 +267,7 @@ def load_checkpoint(path: str | Path) -> Trained:
 
 
 def load_trainable(name_or_path: str | Path) -> Trained:
-    """Build a network from where it lies, to train it further.
+    """Load a network for further training.
 
     Parameters
     ----------
@@ -297,6 +297,6 @@ def load_trainable(name_or_path: str | Path) -> Trained:
 
 
 def with_training(card: ModelCard, *, epochs: int, figures: dict[str, Any]) -> ModelCard:
-    """Return the card with what the run has found."""
+    """Return the card with the results of the run."""
     training = card.training.model_copy(update={"epochs": epochs})
     return card.model_copy(update={"training": training, "figures": {**card.figures, **figures}})

@@ -20,20 +20,20 @@ _OPSET = 18
 
 
 class _Answer(nn.Module):
-    """The network with both of its answers."""
+    """The network with log-odds and probabilities as outputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        found = self.network(*inputs)
-        logits, *quantities = found if isinstance(found, tuple) else (found,)
+        outputs = self.network(*inputs)
+        logits, *quantities = outputs if isinstance(outputs, tuple) else (outputs,)
         return logits, torch.sigmoid(logits), *quantities
 
 
 def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
-    """Write a network as ONNX with its card beside it; both appear whole or not at all.
+    """Write a network as ONNX with its card; both files appear complete or not at all.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def export(network: nn.Module, card: ModelCard, path: str | Path) -> Path:
 
 
 def check_export(network: nn.Module, card: ModelCard, path: Path) -> None:
-    """Hold an ONNX file against its torch network on random counts.
+    """Compare an ONNX file with its torch network on random counts.
 
     Raises
     ------
@@ -90,8 +90,8 @@ def check_export(network: nn.Module, card: ModelCard, path: Path) -> None:
     with torch.inference_mode():
         expected = [each.numpy() for each in _Answer(network)(*inputs)]
     answers = _run_onnx(path, inputs)
-    for name, own, other in zip(card.output_names, expected, answers, strict=True):
-        worst = float(np.max(np.abs(own - other) / np.maximum(1.0, np.abs(own))))
+    for name, torch_values, onnx_values in zip(card.output_names, expected, answers, strict=True):
+        worst = float(np.max(np.abs(torch_values - onnx_values) / np.maximum(1.0, np.abs(torch_values))))
         if not worst <= _TOLERANCE:
             raise TrainingError(
                 f"Cannot export {card.name}: {name} of the ONNX file differs from torch by {worst:.2g}, "
@@ -131,11 +131,11 @@ def _write_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
     if program is None:
         raise TrainingError(f"Cannot export {card.name}: torch made no ONNX program.")
     program.save(path, external_data=False)
-    _forget_where(path)
+    _strip_traces(path)
 
 
-def _forget_where(path: Path) -> None:
-    """Take the exporter's traces out of a file: they hold the source lines and folders of the machine that made it."""
+def _strip_traces(path: Path) -> None:
+    """Remove the exporter's traces from a file: they contain source lines and folders of the machine."""
     model = onnx.load(path)
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del part.metadata_props[:]

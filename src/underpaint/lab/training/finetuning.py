@@ -34,14 +34,14 @@ from underpaint.runtime.files import claim_folder, plain, write_json
 from underpaint.runtime.job import resume_folder
 
 SIGMAS = 3.0
-"""Standard deviations of the area of a key line family, from which a group shows."""
+"""Area of a key line family from which a group is visible, in standard deviations."""
 
 
-def only_what_shows(data: Library) -> Library:
-    """Leave open the labels of pigments that are there and do not show in the spectrum.
+def hide_invisible_labels(data: Library) -> Library:
+    """Set the labels of pigments that are present but not visible in the spectrum to unknown.
 
-    Who labels a mock-up knows what was painted, also where a thick layer hides it. Learned as present, it teaches a
-    network to claim what it cannot see. A label counts where, in the linear fit of the line families that the spectra
+    Labels of a mock-up include pigments that a thick layer hides. Trained as present, they teach a network to claim
+    what it cannot detect. A label counts where, in the linear fit of the line families that the spectra
     show, a key family of each of its groups has an area over ``SIGMAS`` standard deviations; else it is ``UNKNOWN``.
 
     Parameters
@@ -50,24 +50,24 @@ def only_what_shows(data: Library) -> Library:
         Measured spectra with labels by group and member.
     """
     known = {group.name for group in pigments().groups}
-    groups = sorted(known & {split_place(name)[0] for own in data.groups for name in own})
-    shows = _shown(data, groups)
+    groups = sorted(known & {split_place(name)[0] for member_groups in data.groups for name in member_groups})
+    shows = _visible_groups(data, groups)
     labels = data.labels.copy()
     for column, counted_as in enumerate(data.groups):
         counted = {split_place(group)[0] for group in counted_as}
         hidden = [~shows[:, groups.index(group)] for group in counted & set(groups)]
         if hidden:
-            there = labels[:, column] == 1
-            labels[there & np.any(hidden, axis=0), column] = UNKNOWN
+            present = labels[:, column] == 1
+            labels[present & np.any(hidden, axis=0), column] = UNKNOWN
     return replace(data, labels=labels)
 
 
-def with_amounts_answered(start: Trained, data: Library, settings: FinetuneSettings) -> Library:
-    """Return spectra without labels of amounts with what a network answers of them, which fine-tuning is to keep."""
+def fill_amounts(start: Trained, data: Library, settings: FinetuneSettings) -> Library:
+    """Fill missing labels of amounts with a network's answers, which fine-tuning is to keep."""
     network = deepcopy(start.network).eval()
     calibration = network.get_submodule("calibration")
     if isinstance(calibration, Calibration):
-        calibration.reset()  # training does not see it
+        calibration.reset()  # not used in training
     rows, shape = np.arange(len(data)), (len(data), len(start.card.amounts), len(start.card.amount_edges))
     with torch.inference_mode():
         logits = [ask(network, batch)[3] for batch in Batches(data, rows, settings, shuffle=False)]
@@ -75,8 +75,8 @@ def with_amounts_answered(start: Trained, data: Library, settings: FinetuneSetti
     return replace(data, amount=reached, amount_names=start.card.amounts)
 
 
-def _shown(data: Library, groups: list[str]) -> NDArray[np.bool_]:
-    """Return (n, n_group) whether a key family of each group stands out; all do where nothing can be fitted."""
+def _visible_groups(data: Library, groups: list[str]) -> NDArray[np.bool_]:
+    """Return (n, n_group) whether a key family of each group is significant; True where no fit is possible."""
     axis = EnergyAxis(data.axis.bin_kev, data.axis.start_kev + 0.5 * data.axis.bin_kev, data.axis.n_bin)
     scan = Scan(data.spectra.astype(np.float32)[None], axis=axis, name="labelled spectra")
     try:
@@ -94,7 +94,7 @@ _FEWEST = 5
 
 @dataclass(frozen=True)
 class FinetuneReport:
-    """What fine-tuning did to the layers, and what it reached.
+    """Changes of the layers by fine-tuning, and its scores.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class FinetuneReport:
     absent : tuple of str
         Names that no training spectrum holds: the network can only have learned that they are not there.
     n_hidden : int
-        Labels of what is there and does not show, which were left open (:func:`only_what_shows`).
+        Labels of what is there and does not show, which were left open (:func:`hide_invisible_labels`).
     """
 
     trained: Trained
@@ -134,7 +134,7 @@ class FinetuneReport:
 
     @property
     def chosen(self) -> Literal["before", "first", "second"]:
-        """The best network by validation loss: that of a step, or the one that was given, if neither is better."""
+        """The best network by validation loss: that of a step, or the given one if neither is better."""
         steps: tuple[tuple[float, Literal["first", "second"]], ...] = (
             (self.first.validation_loss, "first"),
             (self.second.validation_loss, "second"),
@@ -188,29 +188,29 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, sections 2.3 and 2.4.
     """
     start = model if isinstance(model, Trained) else load_trainable(model)
-    data = _fitting(_read(settings, start.card) if library is None else library, start.card)
+    data = _match_card(_read(settings, start.card) if library is None else library, start.card)
     n_label = int((data.labels == 1).sum())
     if data.counted and "group" in start.card.kinds:
-        data = only_what_shows(data)
+        data = hide_invisible_labels(data)
     if start.card.amounts and data.amount is None:
-        data = with_amounts_answered(start, data, settings)
-    own = settings.model_copy(update={"kind": start.card.kind})
-    claim_folder(own.out, notes=("labels.json", "dense/settings.json"))
-    split = _split(data, own)
-    if own.labels is not None:
-        _refuse_other_labels(data, own.out)
-    before = score(start.network, data, split.test, own) if split.test.size else ()
-    before_loss = None if settings.fresh_dense else validation_loss(start.network, data, split.validation, own)
+        data = fill_amounts(start, data, settings)
+    run_settings = settings.model_copy(update={"kind": start.card.kind})
+    claim_folder(run_settings.out, notes=("labels.json", "dense/settings.json"))
+    split = _split(data, run_settings)
+    if run_settings.labels is not None:
+        _refuse_other_labels(data, run_settings.out)
+    before = score(start.network, data, split.test, run_settings) if split.test.size else ()
+    before_loss = None if settings.fresh_dense else validation_loss(start.network, data, split.validation, run_settings)
     given = Trained(deepcopy(start.network), start.card)
     lightning.seed_everything(settings.seed, verbose=False)
     dense = dense_layers(start.network)
     if settings.fresh_dense:
         _reinitialise(start.network, dense)
     absent = _absent(data, split)
-    card = _card(start.card, data, own, split.train.size, absent)
-    step = own.model_copy(update={"out": own.out / "dense", "epochs": own.dense_epochs})
+    card = _card(start.card, data, run_settings, split.train.size, absent)
+    step = run_settings.model_copy(update={"out": run_settings.out / "dense", "epochs": run_settings.dense_epochs})
     first = run(start.network, card, data, split, step, trainable=dense)
-    step = own.model_copy(update={"out": own.out / "all"})
+    step = run_settings.model_copy(update={"out": run_settings.out / "all"})
     second = run(first.trained.network, card, data, split, step)
     layers = tuple(name for name, layer in start.network.named_children() if any(True for _ in layer.parameters()))
     report = FinetuneReport(
@@ -228,7 +228,7 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     )
     steps = {"before": given, "first": first.trained, "second": second.trained}
     report = replace(report, trained=steps[report.chosen])
-    write_json(own.out / "report.json", report.as_dict())
+    write_json(run_settings.out / "report.json", report.as_dict())
     return report
 
 
@@ -242,11 +242,13 @@ def _split(data: Library, settings: FinetuneSettings) -> Split:
     unit = data.source if settings.split == "structure" else np.arange(len(data))
     n_unit = np.unique(unit).size
     if n_unit < _FEWEST:
-        what = f"{n_unit} structures ({len(data)} spectra)" if settings.split == "structure" else f"{n_unit} spectra"
+        available = (
+            f"{n_unit} structures ({len(data)} spectra)" if settings.split == "structure" else f"{n_unit} spectra"
+        )
         mixed = ", or mix the spectra of a structure with split = pixel, which flatters the figures"
         raise TrainingError(
-            f"Cannot fine-tune on {what}: at least {_FEWEST} are needed, so that training, early stopping and the test "
-            f"each have their own. Label more{mixed if len(data) >= _FEWEST else ''}."
+            f"Cannot fine-tune on {available}: at least {_FEWEST} are needed, so that training, early stopping and the "
+            f"test each have their own. Label more{mixed if len(data) >= _FEWEST else ''}."
         )
     return split_by_source(
         unit,
@@ -258,7 +260,7 @@ def _split(data: Library, settings: FinetuneSettings) -> Split:
 
 
 def _refuse_other_labels(data: Library, folder: Path) -> None:
-    """Refuse to continue on other spectra or labels: what was a test before could be trained on now."""
+    """Refuse to resume with other spectra or labels: an earlier test set could become training data."""
     total = np.rint(data.spectra.sum(axis=1)).astype(np.int64)
     digest = hashlib.sha256(b"".join(each.tobytes() for each in (data.labels, data.source, total))).hexdigest()
     resume_folder(
@@ -279,7 +281,7 @@ def _n_weight(network: nn.Module, name: str) -> int:
     return sum(each.numel() for each in network.get_submodule(name).parameters())
 
 
-def _fitting(library: Library, card: ModelCard) -> Library:
+def _match_card(library: Library, card: ModelCard) -> Library:
     if library.axis != card.axis:
         raise TrainingError(
             f"Cannot fine-tune {card.name!r}: its axis has {card.axis.n_bin} bins of {card.axis.bin_kev:g} keV from "

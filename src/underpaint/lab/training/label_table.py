@@ -1,4 +1,4 @@
-"""The table that says which pigments are known where: a CSV file of a user."""
+"""The user's table of labels: a CSV file of known pigments by pixel or file."""
 
 import csv
 import re
@@ -19,7 +19,7 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
 PRESENCE_COLUMNS = ("present", "absent")
-"""In place of ``pigments``, both or one: what neither names is left open."""
+"""In place of ``pigments``, both or one: names in neither are unknown."""
 _BETWEEN_PIGMENTS = re.compile(r"[;,+]")
 _LIKENESS = 0.5
 
@@ -49,7 +49,7 @@ class LabelTable:
 
     def column(self, name: str) -> list[str]:
         """Return the text of one column."""
-        return [own[name] for own in self.cells]
+        return [row[name] for row in self.cells]
 
     def labels(self, card: ModelCard) -> NDArray[np.uint8]:
         """Return the (n, n_name) labels of the rows, by a model's names.
@@ -75,14 +75,14 @@ class LabelTable:
         return [[each.strip() for each in _BETWEEN_PIGMENTS.split(text) if each.strip()] for text in texts]
 
     def structures(self) -> NDArray[np.int64] | None:
-        """Return (n,) numbers, equal where the structure is; None without such a column. An empty cell stands alone."""
+        """Return (n,) numbers, equal for equal structures, a new one for an empty cell; None without such a column."""
         if "structure" not in self.cells[0]:
             return None
-        named = [own["structure"] or f"line {line}" for own, line in zip(self.cells, self.lines, strict=True)]
+        named = [row["structure"] or f"line {line}" for row, line in zip(self.cells, self.lines, strict=True)]
         return np.unique(np.array(named), return_inverse=True)[1].astype(np.int64)
 
     def refuse_repeats(self, places: Sequence[object]) -> None:
-        """Raise a TrainingError where two rows speak of the same place."""
+        """Raise a TrainingError where two rows are of the same place."""
         first: dict[object, int] = {}
         for place, line in zip(places, self.lines, strict=True):
             if place in first:
@@ -94,7 +94,7 @@ class LabelTable:
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a CSV file of labels, parted by commas or, as some spreadsheets write it, by semicolons.
+    """Read a CSV file of labels, separated by commas or, as some spreadsheets write it, by semicolons.
 
     Raises
     ------
@@ -123,25 +123,24 @@ def label_matrix(present: Sequence[Sequence[str]], card: ModelCard) -> NDArray[n
     Parameters
     ----------
     present : sequence of n sequences of str
-        What is in each spectrum, by the model's names.
+        Pigments of each spectrum, by the model's names.
     card : ModelCard
         The model.
 
     Returns
     -------
     (n, n_name) array
-        1 for what is named and for the groups that it counts as; 0 for the rest, except what nobody has said
-        (:data:`~.library.UNKNOWN`): which member of a group is there that is named without any, and at which place
-        lies what is named without one.
+        1 for the given names and their groups; 0 for the rest, except unknown labels (:data:`~.library.UNKNOWN`): the
+        members of a group given without a member, and the places of a name given without a place.
 
     Raises
     ------
     TrainingError
-        The model does not know a name; the message gives those near it.
+        The model does not know a name; the message gives similar ones.
     """
     unknown = sorted({name for names in present for name in names}.difference(card.names))
     if unknown:
-        raise TrainingError(_not_known(unknown, card))
+        raise TrainingError(_unknown_labels(unknown, card))
     column = {name: index for index, name in enumerate(card.names)}
     members = {
         group: [column[name] for name, groups in zip(card.names, card.groups, strict=True) if group in groups]
@@ -166,7 +165,7 @@ def label_matrix(present: Sequence[Sequence[str]], card: ModelCard) -> NDArray[n
 def presence_matrix(
     present: Sequence[Sequence[str]], absent: Sequence[Sequence[str]], card: ModelCard
 ) -> NDArray[np.uint8]:
-    """Labels of spectra of which it is known of some names that they are there, and of some that they are not.
+    """Labels of spectra with some names known to be present, and some known to be absent.
 
     Parameters
     ----------
@@ -197,7 +196,7 @@ def presence_matrix(
 
 
 def _placed(card: ModelCard) -> dict[str, list[int]]:
-    """Return where a card's names without a place stand with one."""
+    """Return the columns with a place for each of a card's names without one."""
     placed: dict[str, list[int]] = {}
     for index, name in enumerate(card.names):
         material, place = split_place(name)
@@ -214,9 +213,9 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_header(names: tuple[str, ...], *, n_row: int, path: Path) -> None:
-    wanted = FILE_COLUMNS if "file" in names else PIXEL_COLUMNS
+    required = FILE_COLUMNS if "file" in names else PIXEL_COLUMNS
     presence = any(name in names for name in PRESENCE_COLUMNS)
-    missing = [name for name in wanted if name not in names and not (presence and name == "pigments")]
+    missing = [name for name in required if name not in names and not (presence and name == "pigments")]
     if missing or n_row < 1:
         lack = f"no {', '.join(missing)}" if missing else "no row under its first line"
         raise TrainingError(
@@ -243,15 +242,16 @@ def _check_row(row: list[str], line: int, names: tuple[str, ...], path: Path) ->
         )
 
 
-def _not_known(unknown: Sequence[str], card: ModelCard) -> str:
+def _unknown_labels(unknown: Sequence[str], card: ModelCard) -> str:
+    named = ", ".join(f"{name}{_close_matches(name, card)}" for name in unknown)
     return (
-        f"Cannot use the labels {', '.join(f'{name}{_near(name, card)}' for name in unknown)}: the model does not know "
-        f"them. Rename them, or leave out what the model {card.name!r} cannot answer; for a pigment of your own, "
-        f"simulate and train a network with it. It knows: {', '.join(card.names)}."
+        f"Cannot use the labels {named}: the model does not know them. Rename them, or leave out what the model "
+        f"{card.name!r} cannot answer; for a pigment of your own, simulate and train a network with it. "
+        f"It knows: {', '.join(card.names)}."
     )
 
 
-def _near(name: str, card: ModelCard) -> str:
+def _close_matches(name: str, card: ModelCard) -> str:
     plain = name.lower().replace(" ", "_").replace("-", "_")
     near = get_close_matches(plain, card.names, n=3, cutoff=_LIKENESS)
     near += [other for other in card.names if plain in other and other not in near][: 3 - len(near)]

@@ -30,7 +30,7 @@ def labelled_spectra(
     *,
     source: NDArray[np.int64] | None = None,
 ) -> Library:
-    """Make measured spectra with known pigments into a library for a model.
+    """Return measured spectra with known pigments as a library for a model.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def _with_labels(
 
 
 def labelled(location: str | Path, table: str | Path, card: ModelCard, *, on_axis: OnAxis | None = None) -> Library:
-    """Make a user's spectra and table of labels into a library for fine-tuning.
+    """Return a user's spectra and table of labels as a library for fine-tuning.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def labelled(location: str | Path, table: str | Path, card: ModelCard, *, on_axi
 
 
 def labelled_scan(scan: Scan, table: str | Path, card: ModelCard) -> Library:
-    """Make the known pixels of a scan into a library for fine-tuning.
+    """Return the labelled pixels of a scan as a library for fine-tuning.
 
     Parameters
     ----------
@@ -132,13 +132,13 @@ def labelled_scan(scan: Scan, table: str | Path, card: ModelCard) -> Library:
     rows.refuse_repeats(list(zip(row.tolist(), column.tolist(), strict=True)))
     labels, axis = rows.labels(card), scan.require_axis()  # refuses a wrong name before the scan is read
     library = _with_labels(_pixels(scan, row, column), axis, labels, card, rows.structures())
-    return replace(_counted(library, rows), origin=(scan.name,))
+    return replace(_require_counts(library, rows), origin=(scan.name,))
 
 
 def labelled_folder(
     folder: str | Path, table: str | Path, card: ModelCard, *, on_axis: OnAxis | None = None
 ) -> Library:
-    """Make a folder of single spectra into a library for fine-tuning.
+    """Return a folder of single spectra as a library for fine-tuning.
 
     Parameters
     ----------
@@ -152,8 +152,8 @@ def labelled_folder(
     card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
-        Puts a scan on the energy axis to use; it sees all spectra of one axis at once, as a column of pixels. None
-        trusts the files.
+        Returns a scan with the energy axis to use; called with all spectra of one axis as a column of pixels. None uses
+        the axes of the files.
 
     Raises
     ------
@@ -175,19 +175,20 @@ def labelled_folder(
     labels = rows.labels(card)
     rows.refuse_repeats([Path(name) for name in rows.column("file")])
     scans = [
-        _single(_existing(name, line, rows, place)) for name, line in zip(rows.column("file"), rows.lines, strict=True)
+        _load_single(_require_file(name, line, rows, place))
+        for name, line in zip(rows.column("file"), rows.lines, strict=True)
     ]
     spectra = np.empty((len(scans), card.axis.n_bin), dtype=np.float32)
     recorded = np.empty((len(scans), 2), dtype=np.float32)
-    for own in _of_one_axis(scans):
-        group = _column([scans[index] for index in own], place.name)
+    for indices in _of_one_axis(scans):
+        group = _column([scans[index] for index in indices], place.name)
         group = group if on_axis is None else on_axis(group)
         axis = group.require_axis()
         _check_coverage(axis, card)
-        spectra[own] = rebin(np.asarray(group.counts)[:, 0], axis, card.axis.edges_kev)
-        recorded[own] = _range(axis)
+        spectra[indices] = rebin(np.asarray(group.counts)[:, 0], axis, card.axis.edges_kev)
+        recorded[indices] = _range(axis)
     library = _library(spectra, recorded, labels, card, rows.structures())
-    return replace(_counted(library, rows), origin=(place.resolve().name,))
+    return replace(_require_counts(library, rows), origin=(place.resolve().name,))
 
 
 def _library(
@@ -241,13 +242,13 @@ def _positions(rows: LabelTable, name: str, scan: Scan) -> NDArray[np.intp]:
 
 def _pixels(scan: Scan, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float32]:
     counts = np.empty((row.size, scan.shape[2]), dtype=np.float32)
-    for own in np.unique(row):
-        counts[row == own] = np.asarray(scan.counts[int(own)].compute())[column[row == own]]
+    for row_number in np.unique(row):
+        counts[row == row_number] = np.asarray(scan.counts[int(row_number)].compute())[column[row == row_number]]
     return counts
 
 
-def _counted(library: Library, rows: LabelTable) -> Library:
-    """Return the library, or refuse spectra that show nothing on the model's axis."""
+def _require_counts(library: Library, rows: LabelTable) -> Library:
+    """Return the library; refuse spectra without counts on the model's axis."""
     sound = (library.spectra.min(axis=1) >= 0) & (library.spectra.sum(axis=1) > 0)
     if not sound.all():
         line = rows.lines[int(np.argmin(sound))]
@@ -258,12 +259,12 @@ def _counted(library: Library, rows: LabelTable) -> Library:
     return library
 
 
-def _existing(name: str, line: int, rows: LabelTable, folder: Path) -> Path:
+def _require_file(name: str, line: int, rows: LabelTable, folder: Path) -> Path:
     path = folder / name
     if name and path.exists():
         return path
-    there = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    near = get_close_matches(name, there, n=_NAMED_FILES) or there[:_NAMED_FILES]
+    file_names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    near = get_close_matches(name, file_names, n=_NAMED_FILES) or file_names[:_NAMED_FILES]
     raise TrainingError(
         f"Cannot use line {line} of {rows.path}: there is no file {name!r} in {folder}. "
         f"{'There are, for instance: ' + ', '.join(near) if near else 'The folder is empty or not there'}. "
@@ -271,7 +272,7 @@ def _existing(name: str, line: int, rows: LabelTable, folder: Path) -> Path:
     )
 
 
-def _single(path: Path) -> Scan:
+def _load_single(path: Path) -> Scan:
     scan = load(path)
     if scan.n_pixel != 1:
         raise TrainingError(

@@ -18,7 +18,7 @@ from underpaint.simulate.labels import group_names, labels_by_lines
 _NEEDED = ("recorded", "labels", "source")
 _ROWS_AT_ONCE = 8192
 UNKNOWN = 255
-"""Label of a name about which a library says nothing; it counts neither for nor against."""
+"""Label of a name that is unknown in a library; it counts neither for nor against."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Library:
     recorded : (n, 2) float32 array
         Start and stop of the recorded range, keV.
     labels : (n, n_name) uint8 array
-        1 where the pigment or group is present, 0 where not, :data:`UNKNOWN` where nobody has said.
+        1 where the pigment or group is present, 0 where not, :data:`UNKNOWN` where not known.
     counts_needed : (n, n_name) float32 array
         Total counts from which a present label can be seen; infinite where never.
     source : (n,) int array
         Index of the stratigraphy; splits keep it together.
     total_counts : (n,) float32 array, or None
-        Typical total counts of each spectrum; None where the library does not say.
+        Typical total counts of each spectrum; None where the library has none.
     axis : ModelAxis
         Energy axis.
     names, kinds, groups, labels_for_people, elements : tuple
@@ -48,12 +48,11 @@ class Library:
     origin : tuple of str
         File names.
     instrument : (n, n_input) float32 array, or None
-        What is known of the instrument (:mod:`underpaint.simulate.instrument_inputs`), NaN where it is not.
+        Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`), NaN where unknown.
     quantities : (n, n_quantity) float32 array, or None
-        Thickness and shares of the uppermost paint on their scales (:mod:`underpaint.data.maps`), NaN where
-        there is nothing to answer.
+        Thickness and shares of the uppermost paint on their scales (:mod:`underpaint.data.maps`), NaN where undefined.
     instrument_inputs, quantity_names : tuple of str
-        What their columns are.
+        Names of their columns.
     amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
         Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`), or the
         probability that it reaches each edge.
@@ -104,22 +103,22 @@ class Library:
             "hidden",
         )
         held = {field: getattr(self, field) for field in fields}
-        own: dict[str, Any] = {field: None if value is None else value[rows] for field, value in held.items()}
-        return replace(self, **own)
+        selected: dict[str, Any] = {field: None if value is None else value[rows] for field, value in held.items()}
+        return replace(self, **selected)
 
     def only(self, names: Sequence[str]) -> "Library":
         """Return the library with these of its names alone, in this order, and without quantities and amounts."""
-        own = [self.names.index(name) for name in names]
+        columns = [self.names.index(name) for name in names]
         fields = ("names", "kinds", "groups", "labels_for_people", "elements")
-        told: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in own) for field in fields}
-        told |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
-        told |= {"hidden": None if self.hidden is None else self.hidden[:, own]}
-        return replace(self, labels=self.labels[:, own], counts_needed=self.counts_needed[:, own], **told)
+        metadata: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in columns) for field in fields}
+        metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
+        metadata |= {"hidden": None if self.hidden is None else self.hidden[:, columns]}
+        return replace(self, labels=self.labels[:, columns], counts_needed=self.counts_needed[:, columns], **metadata)
 
     def with_names(self, names: Sequence[str]) -> "Library":
         """Return the library with its labels in another order; names that it lacks are unknown.
 
-        What else there is to say of those (kind, groups, label, elements) is empty.
+        Their kind, groups, label and elements are empty.
 
         Raises
         ------
@@ -144,12 +143,12 @@ class Library:
             amount = np.full((len(self), len(amount_names)), UNKNOWN, dtype=np.uint8)
             amount[:, [amount_names.index(name) for name in self.amount_names]] = np.asarray(self.amount, np.uint8)
         known = {name: index for index, name in enumerate(self.names)}
-        told: dict[str, Any] = {
-            field: tuple(getattr(self, field)[known[name]] if name in known else unsaid for name in names)
-            for field, unsaid in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
+        metadata: dict[str, Any] = {
+            field: tuple(getattr(self, field)[known[name]] if name in known else blank for name in names)
+            for field, blank in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
         }
-        told |= {"hidden": hidden, "amount": amount, "amount_names": amount_names}
-        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **told)
+        metadata |= {"hidden": hidden, "amount": amount, "amount_names": amount_names}
+        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **metadata)
 
 
 def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: bool = False) -> Library:
@@ -165,7 +164,7 @@ def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: boo
         Keep expected spectra in 16 bits, scaled so that small bins survive: half the memory, rounded by 0.05 %.
         Their sum is then the number of bins, not 1.
     lines : bool
-        Take a group as present where the lines of its element show, whatever brings them, and read its amounts.
+        Take a group as present where the lines of its element are visible, from any material, and read its amounts.
 
     Raises
     ------
@@ -209,12 +208,12 @@ def _library(file: Any, path: Path, *, half: bool) -> Library:
         elements=tuple(tuple(each) for each in json.loads(file.attrs["elements"])),
         counted=counted,
         origin=(path.name,),
-        **_about_layers(file, names, labels),
+        **_layer_labels(file, names, labels),
     )
 
 
 def _by_lines(library: Library, file: Any, path: Path) -> Library:
-    """Return a library whose groups are present where lines of their elements show, with the elements' amounts."""
+    """Return a library with groups present where lines of their elements are visible, and with amounts."""
     _require(file, path, ("lines_needed", "lines_hidden", "amount"))
     shown = file["lines_needed"][()], file["lines_hidden"][()]
     labels, counts, hidden = labels_by_lines(library.names, library.labels, library.counts_needed, *shown)
@@ -222,8 +221,8 @@ def _by_lines(library: Library, file: Any, path: Path) -> Library:
     return replace(library, labels=labels, counts_needed=counts, hidden=hidden, amount=amount, amount_names=names)
 
 
-def _about_layers(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
-    """Read what only a network of layers is taught, from a library that was simulated with places."""
+def _layer_labels(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
+    """Read the labels for networks of layers alone, from a library simulated with places."""
     materials = _words(file.attrs.get("materials", "[]"))
     surface = [at_place(material, "surface") for material in materials]
     if not surface or not set(surface) <= set(names):

@@ -17,7 +17,7 @@ from torch import nn
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import AutoencoderNetwork, build_network
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrated, uncalibrate
+from underpaint.lab.training.calibration import calibrate_network, uncalibrate
 from underpaint.lab.training.checkpoint import (
     Trained,
     about,
@@ -45,7 +45,7 @@ _MACRO = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training run did and reached.
+    """Results of a training run.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def _libraries(settings: TrainSettings) -> Library:
 
 def _like(fresh: nn.Module, network: nn.Module) -> nn.Module:
     """Return ``network`` if its weights are those of the settings' network in name and size."""
-    wanted, found = ({name: value.shape for name, value in each.state_dict().items()} for each in (fresh, network))
-    differing = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+    expected, given = ({name: value.shape for name, value in each.state_dict().items()} for each in (fresh, network))
+    differing = sorted(name for name in expected | given if expected.get(name) != given.get(name))
     if differing:
         raise TrainingError(
             f"Cannot train the given {type(network).__name__}: settings and library ask for another "
@@ -183,7 +183,7 @@ def run(
         network.train()
         module = PigmentModule(network, settings, about(network, card), trainable=trainable)
         fit(module, data, split, settings, resume, progress=progress)
-    best = _calibrated(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
+    best = _calibrate(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
     validation = score(best.network, data, split.validation, settings)
     test = score(best.network, data, split.test, settings) if split.test.size else ()
     epochs = first_epoch(last)
@@ -201,14 +201,14 @@ def run(
     return report
 
 
-def _calibrated(best: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
-    """Calibrate a network of layers; a few structures, or measured spectra of one count level, tell too little."""
+def _calibrate(best: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
+    """Calibrate a network of layers, unless there are too few structures, or measured spectra of one count level."""
     if settings.has_layers and settings.calibration is not None:
         held = load_library(settings.calibration, half=True, lines=settings.present == "lines")
-        return calibrated(best, held, np.arange(len(held)), settings)
+        return calibrate_network(best, held, np.arange(len(held)), settings)
     if not settings.has_layers or data.counted or np.unique(data.source[rows]).size < _CALIBRATES:
         return replace(best, card=best.card.model_copy(update={"sets": None}))
-    return calibrated(best, data, rows, settings)
+    return calibrate_network(best, data, rows, settings)
 
 
 def fit(
@@ -251,7 +251,7 @@ def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings)
 
 
 def validation_loss(network: nn.Module, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
-    """Return the mean loss over some rows, as a training run notes it after every epoch."""
+    """Return the mean loss over some rows, as a training run logs it after every epoch."""
     network.eval()
     losses, sizes = [], []
     with torch.inference_mode():
@@ -264,11 +264,11 @@ def validation_loss(network: nn.Module, data: Library, rows: NDArray[np.int64], 
 def answers(trained: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> NDArray[np.float32]:
     """Return a network's (n, n_name) probabilities for some rows of a library, each with one draw of counts."""
     with torch.inference_mode():
-        found = [
+        probability = [
             torch.sigmoid(log_odds(trained.network, batch)).float().numpy()
             for batch in Batches(data, rows, settings, shuffle=False)
         ]
-    return np.concatenate(found)
+    return np.concatenate(probability)
 
 
 def summary(figures: tuple[NameFigures, ...]) -> dict[str, Any]:
@@ -287,13 +287,13 @@ def first_epoch(checkpoint: Path | None) -> int:
 
 
 def best_loss(checkpoint: Path) -> float:
-    """Return the lowest validation loss that a run has seen so far."""
+    """Return the lowest validation loss of a run so far."""
     return float(_early_stopping(checkpoint)["best_score"])
 
 
 def _early_stopping(checkpoint: Path) -> dict[str, Any]:
     callbacks = _read_checkpoint(checkpoint)["callbacks"]
-    state: dict[str, Any] = next(own for name, own in callbacks.items() if name.startswith("EarlyStopping"))
+    state: dict[str, Any] = next(values for name, values in callbacks.items() if name.startswith("EarlyStopping"))
     return state
 
 
@@ -306,7 +306,7 @@ def finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
 
 
 def open_folder(settings: TrainSettings) -> Path:
-    """Make the folder, or make sure that it holds a run of the same settings; return its last checkpoint."""
+    """Create the folder, or check that it holds a run of the same settings; return its last checkpoint."""
     resume_folder(settings.out, {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE})
     for name in ("last.ckpt", "best.ckpt"):
         if (settings.out / name).is_file():
@@ -318,7 +318,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         return {"epoch": int(saved["epoch"]), "callbacks": dict(saved["callbacks"])}
-    except Exception as error:  # torch passes on whatever its reader met
+    except Exception as error:  # torch raises whatever error its reader met
         raise TrainingError(
             f"Cannot continue the training in {path.parent}: the checkpoint {path.name} is damaged "
             f"({type(error).__name__}). Delete that file to begin this training again; what else is there stays."
@@ -326,7 +326,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class _EpochOfBatches(Callback):
-    """Seed each epoch by its number, so that a resumed run draws what the unbroken one would."""
+    """Seed each epoch by its number, so that a resumed run has the draws of an unbroken one."""
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         trainer.train_dataloader.epoch = trainer.current_epoch
@@ -335,7 +335,7 @@ class _EpochOfBatches(Callback):
 
 
 class _Steps(Callback):
-    """Say how many steps are done."""
+    """Report the number of finished steps."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -379,12 +379,12 @@ def _threads(n_thread: int | None) -> Iterator[None]:
 
 
 def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:
-    """Teach an autoencoder to reconstruct spectra; the same call continues a run that was interrupted.
+    """Train an autoencoder to reconstruct spectra; the same call resumes an interrupted run.
 
     Parameters
     ----------
     library : Library
-        Spectra; their labels are not looked at.
+        Spectra; their labels are not used.
     rows : (n,) array
         Rows to learn from; leave those of a test out. ``settings.validation_share`` of their stratigraphies are kept
         for early stopping.
@@ -434,7 +434,7 @@ def _check(settings: TrainSettings, n_class: int) -> None:
 
 
 def _split(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Split:
-    own = split_by_source(
+    part = split_by_source(
         library.source[rows], seed=settings.seed, validation_share=settings.validation_share, test_share=0.0
     )
-    return Split(train=rows[own.train], validation=rows[own.validation], test=rows[own.test])
+    return Split(train=rows[part.train], validation=rows[part.validation], test=rows[part.test])

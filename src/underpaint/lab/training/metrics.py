@@ -1,4 +1,4 @@
-"""Figures of a labelled set, name by name, with the always-yes baseline beside."""
+"""Scores of a labelled set by name, with those of always yes."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class NameFigures:
-    """How well one name is told.
+    """Scores of one name.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ class NameFigures:
     n_spectra : int
         Spectra in which the label counts (absent, or present and visible).
     prevalence : float
-        Share of them that hold it; also the precision of a random ranking.
+        Share of spectra with the name; also the precision of a random ranking.
     auprc : float
         Area under the precision-recall curve; NaN without a positive.
     accuracy, sensitivity, precision, f1 : float
@@ -81,20 +81,20 @@ def average_precision(score: NDArray[Any], truth: NDArray[np.bool_]) -> float:
 
 
 def _figures(name: str, log_odds: NDArray[Any], truth: NDArray[np.bool_]) -> NameFigures:
-    said = log_odds > 0
-    hits, n_true, n_said, n_all = int((said & truth).sum()), int(truth.sum()), int(said.sum()), truth.size
+    claimed = log_odds > 0
+    hits, n_true, n_claimed, n_all = int((claimed & truth).sum()), int(truth.sum()), int(claimed.sum()), truth.size
     return NameFigures(
         name=name,
         n_spectra=n_all,
         prevalence=_ratio(n_true, n_all),
         auprc=average_precision(log_odds, truth),
-        accuracy=_ratio(int((said == truth).sum()), n_all),
+        accuracy=_ratio(int((claimed == truth).sum()), n_all),
         sensitivity=_ratio(hits, n_true),
-        precision=_ratio(hits, n_said),
-        f1=_ratio(2 * hits, n_true + n_said) if n_true else float("nan"),
+        precision=_ratio(hits, n_claimed),
+        f1=_ratio(2 * hits, n_true + n_claimed) if n_true else float("nan"),
         always_yes_f1=_ratio(2 * n_true, n_true + n_all) if n_true else float("nan"),
     )
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+def _ratio(part: int, total: int) -> float:
+    return part / total if total else float("nan")

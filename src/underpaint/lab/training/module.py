@@ -23,7 +23,7 @@ _QUANTITY_SHARE = 0.02
 _AMOUNT_SHARE = 0.1
 """Weight of the mean loss of an amount's edge beside that of a label."""
 _KEPT_SHARE = 3.0
-"""The same where the amounts are a network's own answers, which are to stay."""
+"""The same where the amounts are a network's earlier answers, which are to stay."""
 _EXCESS_SHARE = 0.005
 _EXCESS_WIDTH = 4.0
 _SURE_FROM, _SURER_BY = 2.0, 1.5
@@ -31,7 +31,7 @@ _SURE_FROM, _SURER_BY = 2.0, 1.5
 
 
 class PigmentModule(lightning.LightningModule):
-    """A network with the paper's loss, labels that cannot be seen left out.
+    """A network with the paper's loss over visible labels.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class PigmentModule(lightning.LightningModule):
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch.labels))
 
     def configure_optimizers(self) -> Any:
-        """Return Adam, with the cosine schedule where it is asked for."""
+        """Return Adam, with the cosine schedule where the settings have it."""
         free = [parameter for parameter in self.parameters() if parameter.requires_grad]
         decay = self.settings.weight_decay
         optimizer = (
@@ -106,7 +106,7 @@ class PigmentModule(lightning.LightningModule):
         return _LAST_SHARE_OF_RATE + (1 - _LAST_SHARE_OF_RATE) * cosine
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put what the network is beside its weights."""
+        """Store the description of the network with its weights."""
         checkpoint["underpaint"] = self.about
 
 
@@ -153,15 +153,19 @@ class ReconstructionModule(lightning.LightningModule):
 def ask(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
     """Run a network of any kind: log-odds, and of one of layers mean and deviation of its quantities, and amounts."""
     given = inputs_of(network, batch.counts, batch.recorded, batch.instrument)
-    found = network(*given)
-    return found if isinstance(found, tuple) else (found,)
+    outputs = network(*given)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def inputs_of(network: nn.Module, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
-    """Return what a network of this kind looks at."""
+    """Return the inputs of a network of this kind."""
     if isinstance(network, LayersNetwork):
-        told = instrument.shape[1] == network.n_instrument
-        return counts, recorded, instrument if told else counts.new_full((len(counts), network.n_instrument), torch.nan)
+        has_inputs = instrument.shape[1] == network.n_instrument
+        return (
+            counts,
+            recorded,
+            instrument if has_inputs else counts.new_full((len(counts), network.n_instrument), torch.nan),
+        )
     return (counts, recorded) if isinstance(network, DefaultNetwork) else (counts,)
 
 
@@ -187,18 +191,18 @@ def loss_of(network: nn.Module, batch: Batch) -> Tensor:
 def excess_loss(logits: Tensor, excess: Tensor) -> Tensor:
     """Distance of log-odds from those that grow with the counts over the ones needed, where ``excess`` is not NaN.
 
-    Cross-entropy alone stops where the network is sure: log-odds of an element that lies everywhere then follow noise.
-    So they rise with what shows it, and a map of them is one of more and less.
+    Cross-entropy alone is flat where the network is sure, and the log-odds of an element that lies everywhere follow
+    noise. With this loss they rise with the counts of its lines, so that their map has contrast.
     """
-    asked = ~torch.isnan(excess)
-    if not asked.any():
+    known = ~torch.isnan(excess)
+    if not known.any():
         return logits.new_zeros(())
-    wanted = _SURE_FROM + _SURER_BY * excess[asked]
-    return smooth_l1_loss(logits[asked].float(), wanted, beta=_EXCESS_WIDTH)
+    target = _SURE_FROM + _SURER_BY * excess[known]
+    return smooth_l1_loss(logits[known].float(), target, beta=_EXCESS_WIDTH)
 
 
 def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
-    """Binary cross-entropy of every edge: whether the share reaches it, seen or not.
+    """Binary cross-entropy of every edge: whether the share reaches it, visible or not.
 
     Parameters
     ----------
@@ -216,12 +220,12 @@ def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
 
 def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:
     """Negative log-likelihood of a normal distribution over the quantities that are not NaN."""
-    if quantity.shape != mean.shape:  # a library that knows of no quantities
+    if quantity.shape != mean.shape:  # a library without quantities
         return mean.new_zeros(())
-    asked = ~torch.isnan(quantity)
-    distance = (torch.where(asked, quantity, mean) - mean) / sigma
-    each = torch.where(asked, 0.5 * distance**2 + torch.log(sigma), torch.zeros_like(sigma))
-    return each.sum() / asked.sum().clamp_min(1)
+    known = ~torch.isnan(quantity)
+    distance = (torch.where(known, quantity, mean) - mean) / sigma
+    each = torch.where(known, 0.5 * distance**2 + torch.log(sigma), torch.zeros_like(sigma))
+    return each.sum() / known.sum().clamp_min(1)
 
 
 def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
@@ -232,7 +236,7 @@ def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 
 @contextmanager
 def quiet(name: str, level: int, *messages: str) -> Iterator[None]:
-    """Keep a logger to what is as grave as ``level``, and warnings that begin with these expressions to themselves."""
+    """Limit a logger to ``level`` and above, and ignore warnings that begin with these expressions."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(level)

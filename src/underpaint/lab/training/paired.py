@@ -1,4 +1,4 @@
-"""Two networks on the same spectra: how much better one is, and how sure that is."""
+"""Comparison of two networks on the same spectra: the gain and its standard error."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,12 +17,12 @@ from underpaint.lab.training.settings import TrainSettings
 
 _RESAMPLES = 400
 _NOISE = 2.0
-"""Standard errors that a difference must exceed to be one."""
+"""Standard errors that a significant difference exceeds."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Log-odds for some spectra with their truth.
+    """Log-odds of some spectra with their labels.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ class Answers:
 
     def only(self, names: Sequence[str]) -> "Answers":
         """Return the columns of ``names``, in their order."""
-        own = [self.names.index(name) for name in names]
-        parts = (self.log_odds[:, own], self.labels[:, own], self.weight[:, own])
+        columns = [self.names.index(name) for name in names]
+        parts = (self.log_odds[:, columns], self.labels[:, columns], self.weight[:, columns])
         return Answers(tuple(names), *parts, source=self.source)
 
     def loss(self) -> float:
@@ -60,11 +60,11 @@ class Comparison:
     Parameters
     ----------
     before, after : float
-        Mean F1 of the names that are there and seen in any spectrum, at probability 0.5.
+        Mean F1 of the names present and visible in any spectrum, at probability 0.5.
     gain, standard_error : float
         After less before, and its standard deviation over resampled stratigraphies.
     n_spectra, n_name : int
-        What the figures rest on.
+        Sizes of the comparison.
     """
 
     before: float
@@ -89,40 +89,40 @@ def answers_of(
     names: tuple[str, ...],
     library: Library,
     settings: TrainSettings,
-    told: NDArray[np.float32] | None = None,
+    conditions: NDArray[np.float32] | None = None,
 ) -> Answers:
-    """Ask a network about all spectra of a library, each with one draw of counts that depends on the seed alone.
+    """Run a network on all spectra of a library, each with one draw of counts that depends on the seed alone.
 
     Parameters
     ----------
     network : Module
-        Of any kind; asked in evaluation mode.
+        Of any kind; run in evaluation mode.
     names : tuple of str
         What it answers.
     library : Library
-        Its labels may be any of ``names``; only these come back.
+        Its labels may be any of ``names``; only these are returned.
     settings : TrainSettings
         Counts, batch and seed.
-    told : (n_input,) array or None
-        What is known of the instrument, for networks of layers; None: nothing.
+    conditions : (n_input,) array or None
+        Instrument conditions for networks of layers; None: unknown.
     """
     network.eval()
-    found, labels, weight = [], [], []
+    logits, labels, weight = [], [], []
     columns = [names.index(name) for name in library.names]
     with torch.inference_mode():
         for batch in Batches(library, np.arange(len(library)), settings, shuffle=False):
-            found.append(log_odds(network, batch._replace(instrument=instrument_of(batch, told)))[:, columns])
+            logits.append(log_odds(network, batch._replace(instrument=instrument_of(batch, conditions)))[:, columns])
             labels.append(batch.labels)
             weight.append(batch.weight)
-    answers, truth, counts = (torch.cat(each).float().numpy() for each in (found, labels, weight))
+    answers, truth, counts = (torch.cat(each).float().numpy() for each in (logits, labels, weight))
     return Answers(library.names, answers, truth, counts, library.source)
 
 
-def instrument_of(batch: Batch, told: NDArray[np.float32] | None) -> Tensor:
-    """Return (n, n_input) what a batch's network is told: the same for all, or NaN."""
-    if told is None:
+def instrument_of(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
+    """Return (n, n_input) instrument conditions of a batch: the same for all spectra, or NaN."""
+    if conditions is None:
         return torch.full_like(batch.instrument, torch.nan)
-    return torch.from_numpy(told).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]
+    return torch.from_numpy(conditions).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]
 
 
 def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
@@ -145,11 +145,13 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
     drawn = rng.multinomial(source.size, np.full(source.size, 1.0 / source.size), _RESAMPLES).astype(np.float64)
     drawn = np.concatenate((np.ones((1, source.size)), drawn))
     present = ((before.labels > 0.5) & (before.weight > 0)).any(axis=0)
-    one, other = (_macro_f1(_counts(each, place, source.size)[:, :, present], drawn) for each in (before, after))
-    gain = other - one
+    f1_before, f1_after = (
+        _macro_f1(_counts(each, place, source.size)[:, :, present], drawn) for each in (before, after)
+    )
+    gain = f1_after - f1_before
     return Comparison(
-        before=float(one[0]),
-        after=float(other[0]),
+        before=float(f1_before[0]),
+        after=float(f1_after[0]),
         gain=float(gain[0]),
         standard_error=float(gain[1:].std(ddof=1)),
         n_spectra=len(before.source),
@@ -158,17 +160,17 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
 
 
 def _counts(answers: Answers, place: NDArray[np.int64], n_source: int) -> NDArray[np.float64]:
-    """Return (2, n_source, n_name): hits, and half of what was said or was there, by stratigraphy."""
+    """Return (2, n_source, n_name): hits, and half of the claims and present labels, by stratigraphy."""
     counts = answers.weight > 0
-    said, true = (answers.log_odds > 0) & counts, (answers.labels > 0.5) & counts
-    found = np.zeros((2, n_source, len(answers.names)))
-    np.add.at(found[0], place, said & true)
-    np.add.at(found[1], place, 0.5 * (said.astype(np.float64) + true))
-    return found
+    claimed, true = (answers.log_odds > 0) & counts, (answers.labels > 0.5) & counts
+    sums = np.zeros((2, n_source, len(answers.names)))
+    np.add.at(sums[0], place, claimed & true)
+    np.add.at(sums[1], place, 0.5 * (claimed.astype(np.float64) + true))
+    return sums
 
 
 def _macro_f1(counts: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (n_resample,) F1, the mean of the names that were said or are there."""
+    """Return (n_resample,) F1, the mean of the names that are claimed or present."""
     hits, either = drawn @ counts[0], drawn @ counts[1]
     with np.errstate(invalid="ignore", divide="ignore"):
         each = np.where(either > 0, hits / either, np.nan)

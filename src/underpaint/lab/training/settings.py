@@ -1,4 +1,4 @@
-"""What a training run needs to know, as a TOML file or from Python."""
+"""Settings of training and fine-tuning, from a TOML file or from Python."""
 
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -37,17 +37,18 @@ class TrainSettings(BaseModel):
         Name of the model.
     kind : str
         Network. "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol:
-        the defaults change to its own (Adam 1e-3, batch 64, 150 epochs, 1:4 test split), the spectra have no noise and
+        the defaults change to those of the paper (Adam 1e-3, batch 64, 150 epochs, 1:4 test split), the spectra have no
+        noise and
         every label counts. "layers" and what begins with it needs a library with places.
     present : {"pigment", "lines"}
-        What makes a group present: a pigment of it, or lines of its element that show, whatever brings them. With
-        "lines" the network also answers how much of the element is in the paint; it needs a library with places.
+        Evidence for a group: one of its pigments in the paint, or visible lines of its element from any material. With
+        "lines" the network also answers the amount of the element in the paint; it needs a library with places.
     start : Path or None
-        Checkpoint to begin with, of the same kind, axis and names; None begins with random weights. It must not have
-        learned from ``library``, or validation and test mean nothing.
+        Checkpoint to start from, of the same kind, axis and names; None starts from random weights. It must not be
+        trained on ``library``, or validation and test are meaningless.
     calibration : Path or None
-        Library on which a network of layers is calibrated at the end, of paintings that no training saw; None takes
-        the validation's.
+        Library for the final calibration of a network of layers, of paintings that are in no training set; None takes
+        the validation set.
     epochs, batch : int
         Most epochs; spectra per step.
     learning_rate, weight_decay : float
@@ -137,7 +138,7 @@ class TrainSettings(BaseModel):
 
     @property
     def has_layers(self) -> bool:
-        """Whether the network answers by place, with quantities, and is told about the instrument."""
+        """Whether the network answers by place and quantity, with instrument conditions as input."""
         return self.kind in get_args(LayersKind)
 
     @property

@@ -1,4 +1,4 @@
-"""Which stratigraphies train, which stop the training early, which are the test."""
+"""Split of stratigraphies into training, validation and test set."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Split:
 def split_by_source(
     source: NDArray[np.int64], *, seed: int, validation_share: float, test_share: float, fold: int = 0
 ) -> Split:
-    """Split the rows of a library so that each stratigraphy lies on one side alone.
+    """Split the rows of a library so that no stratigraphy is in two sets.
 
     Parameters
     ----------

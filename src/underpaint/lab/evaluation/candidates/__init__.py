@@ -1,10 +1,10 @@
-"""Candidates of layers fitted by maximum likelihood: what bounds of order and baselines are computed with."""
+"""Candidates of layers fitted by maximum likelihood, for the bounds of layer order and a baseline."""
 
 from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, paint_film
 from underpaint.lab.evaluation.candidates.compare import compare, find_order, goodness
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
 from underpaint.lab.evaluation.candidates.measured import Measured, measured
-from underpaint.lab.evaluation.candidates.proposals import Suspects, laid, propose, suspects
+from underpaint.lab.evaluation.candidates.proposals import Suspects, layer_pigments, propose, suspects
 
 __all__ = [
     "Candidate",
@@ -16,7 +16,7 @@ __all__ = [
     "fit_candidates",
     "goodness",
     "ground_film",
-    "laid",
+    "layer_pigments",
     "measured",
     "paint_film",
     "propose",

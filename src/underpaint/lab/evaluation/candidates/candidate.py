@@ -1,4 +1,4 @@
-"""Candidate stratigraphies: what they hold, and what of it a fit may change."""
+"""Candidate stratigraphies and their free parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +23,11 @@ class Film:
     Parameters
     ----------
     layer : Layer
-        As it is to begin with.
+        Initial values.
     paint : Paint or None
-        What it is painted with; the shares of its pigments are free. None: the composition is fixed.
+        Its paint, whose mass shares are free; None: fixed composition.
     range_um : pair of float or None
-        What its thickness may take; None: fixed.
+        Limits of its thickness; None: fixed thickness.
     """
 
     layer: Layer
@@ -36,19 +36,19 @@ class Film:
 
     @property
     def pigments(self) -> tuple[str, ...]:
-        """Pigments whose shares are free: of a paint of two or more, all."""
+        """Pigments whose shares are free; none for a paint of one pigment."""
         names = () if self.paint is None else tuple(self.paint.pigments)
         return names if len(names) > 1 else ()
 
     @property
     def painted(self) -> tuple[str, ...]:
-        """Pigments that a painter put here; none of a ground, a support or a coating."""
+        """Pigments of a paint; empty for a ground, a support or a coating."""
         return () if self.paint is None else tuple(self.layer.pigments)
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One number that a fit changes: the logarithm of a thickness (um), or of the odds of a mass share.
+    """One free parameter: the logarithm of a thickness (um), or of the odds of a mass share.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Coordinate:
         Empty for a thickness. The first pigment of a film has the odds against all others of the film; of those,
         each after the first has the logarithm of its mass over that of the first of them.
     low, high : float
-        What it may take.
+        Limits.
     """
 
     film: int
@@ -69,12 +69,12 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A stratigraphy whose thicknesses and mass shares are to be found.
+    """A stratigraphy with free thicknesses and mass shares.
 
     Parameters
     ----------
     name : str
-        For people.
+        Readable name.
     films : tuple of Film
         From the surface down.
     """
@@ -84,65 +84,67 @@ class Candidate:
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:
-        """What is free, from the surface down: of each film the thickness, then the shares."""
-        found: list[Coordinate] = []
+        """Free parameters from the surface down: thickness, then shares, of each film."""
+        free: list[Coordinate] = []
         for index, film in enumerate(self.films):
             if film.range_um is not None:
                 low, high = np.log(film.range_um)
-                found.append(Coordinate(index, "", float(low), float(high)))
+                free.append(Coordinate(index, "", float(low), float(high)))
             shares = film.pigments[:1] + film.pigments[2:]
-            found += [Coordinate(index, name, -SHARE_LOGS, SHARE_LOGS) for name in shares]
-        return tuple(found)
+            free += [Coordinate(index, name, -SHARE_LOGS, SHARE_LOGS) for name in shares]
+        return tuple(free)
 
     @property
     def bounds(self) -> Numbers:
         """(n_free, 2) array."""
-        return np.asarray([(own.low, own.high) for own in self.coordinates]).reshape(-1, 2)
+        return np.asarray([(coordinate.low, coordinate.high) for coordinate in self.coordinates]).reshape(-1, 2)
 
     @property
     def start(self) -> Numbers:
-        """(n_free,) coordinates of the layers as they are given."""
-        found: list[float] = []
+        """(n_free,) coordinates of the initial layers."""
+        values: list[float] = []
         for film in self.films:
             if film.range_um is not None:
-                found.append(float(np.log(film.layer.thickness_um)))
+                values.append(float(np.log(film.layer.thickness_um)))
             if film.pigments and film.paint is not None:
                 weights = np.asarray([film.paint.pigments[name] for name in film.pigments], dtype=np.float64)
-                found += share_coordinates(weights / weights.sum())
-        return np.clip(np.asarray(found), *self.bounds.T) if found else np.zeros(0)
+                values += share_coordinates(weights / weights.sum())
+        return np.clip(np.asarray(values), *self.bounds.T) if values else np.zeros(0)
 
     @property
     def pigments(self) -> frozenset[str]:
-        """All pigments that a painter put somewhere."""
+        """Pigments of all layers of paint."""
         return frozenset(name for film in self.films for name in film.painted)
 
     def thickness_um(self, place: Numbers) -> Numbers:
-        """Return (n_layer,) thicknesses at a place, um."""
-        found = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
-        for own, value in zip(self.coordinates, place, strict=True):
-            if not own.pigment:
-                found[own.film] = np.exp(value)
-        return found
+        """Return (n_layer,) thicknesses at given coordinates, um."""
+        thickness = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
+        for coordinate, value in zip(self.coordinates, place, strict=True):
+            if not coordinate.pigment:
+                thickness[coordinate.film] = np.exp(value)
+        return thickness
 
     def shares(self, place: Numbers) -> list[dict[str, float]]:
-        """Return, for each layer, the mass share of the dry mixture by pigment at a place."""
-        found = []
+        """Return, for each layer, the mass share of the dry mixture by pigment at given coordinates."""
+        shares = []
         for index, film in enumerate(self.films):
             coordinates = [
-                value for own, value in zip(self.coordinates, place, strict=True) if own.film == index and own.pigment
+                value
+                for coordinate, value in zip(self.coordinates, place, strict=True)
+                if coordinate.film == index and coordinate.pigment
             ]
-            found.append(
+            shares.append(
                 dict(zip(film.pigments, shares_at(np.asarray(coordinates)).tolist(), strict=True))
                 if film.pigments
                 else dict.fromkeys(film.painted, 1.0)
             )
-        return found
+        return shares
 
     def at(self, place: Numbers) -> Stratigraphy:
-        """Return the stratigraphy at a place, (n_free,)."""
+        """Return the stratigraphy at given coordinates, (n_free,)."""
         thickness, shares = self.thickness_um(place), self.shares(place)
         layers = [
-            _layer(film, own, float(value)) for film, own, value in zip(self.films, shares, thickness, strict=True)
+            _layer(film, share, float(value)) for film, share, value in zip(self.films, shares, thickness, strict=True)
         ]
         return Stratigraphy(tuple(layers), self.name)
 
@@ -193,22 +195,22 @@ def shares_at(coordinates: Numbers) -> Numbers:
 
 
 def without(candidate: Candidate, pigment: str) -> Candidate | None:
-    """Return a candidate less one pigment, less the film where it was alone; None where no paint would be left."""
+    """Return a candidate without one pigment, and without a film of that pigment alone; None where no paint is left."""
     films: list[Film] = []
     for film in candidate.films:
-        kept = [name for name in film.painted if name != pigment]
-        if film.paint is None or len(kept) == len(film.painted):
+        remaining = [name for name in film.painted if name != pigment]
+        if film.paint is None or len(remaining) == len(film.painted):
             films.append(film)
-        elif kept:
-            pigments = {name: share for name, share in film.paint.pigments.items() if name in kept}
+        elif remaining:
+            pigments = {name: share for name, share in film.paint.pigments.items() if name in remaining}
             films.append(paint_film(replace(film.paint, pigments=pigments), film.layer.thickness_um))
     if not any(film.painted for film in films):
         return None
-    return Candidate(f"{laid_name(films)} (without {label_of([pigment])})", tuple(films))
+    return Candidate(f"{stack_name(films)} (without {label_of([pigment])})", tuple(films))
 
 
-def laid_name(films: Sequence[Film]) -> str:
-    """Return what lies over what, for people: "vermilion + lead white over azurite"."""
+def stack_name(films: Sequence[Film]) -> str:
+    """Return a readable name of the layers: "vermilion + lead white over azurite"."""
     painted = [film.painted for film in films if film.painted]
     single = ", one layer" if len(painted) == 1 and len(painted[0]) > 1 else ""
     return " over ".join(label_of(names) for names in painted) + single

@@ -1,4 +1,4 @@
-"""Compare given stratigraphies by likelihood: which fits best, and whether the order of its layers is settled."""
+"""Compare given stratigraphies by likelihood: which fits best, and whether the order of its layers is determined."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,28 +8,27 @@ import numpy as np
 from underpaint.lab.evaluation.candidates.candidate import Candidate
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
 from underpaint.lab.evaluation.candidates.measured import Measured
-from underpaint.lab.evaluation.candidates.proposals import laid, made_pure, rivals_of
+from underpaint.lab.evaluation.candidates.proposals import layer_pigments, rivals_of, with_pure_pigments
 from underpaint.physics.instrument import Instrument
 
 REPLICAS = 200
 PURE_OF, CLIMBS = 3, 3
-"""How many of the best are tried with pure pigments; how often the best may give way to a rival."""
+"""Number of best fits to repeat with pure pigments; most rounds of fits of rivals to the best."""
 ORDER_CLAIM = 9.0
-"""Rise of the deviance that settles how given pigments are laid: three standard deviations.
+"""Rise of the deviance that determines the order of given pigments: three standard deviations.
 
-Less than ``CLAIM``, which guards against whatever else could be in the paint: here a handful of ways to lay the same
-pigments are compared.
+Less than ``CLAIM``, which allows for any other pigments: here a few arrangements of the same pigments are compared.
 """
 
 
 @dataclass(frozen=True)
 class Goodness:
-    """Whether the best stratigraphy could have made the spectrum.
+    """Goodness of fit of the best stratigraphy.
 
     Parameters
     ----------
     deviance, poisson_deviance : float
-        With the model's error allowed for, and without.
+        With and without the model's error.
     usual, spread : float
         Mean and standard deviation of the deviance of spectra drawn from the fitted model, less the number of
         parameters: chi-squared's own mean fails where channels hold few counts.
@@ -42,37 +41,37 @@ class Goodness:
 
     @property
     def excess(self) -> float:
-        """How many standard deviations the deviance lies above the usual one."""
+        """Deviance above the usual one, in standard deviations."""
         return (self.deviance - self.usual) / self.spread
 
     @property
     def dispersion(self) -> float:
         """The deviance over the usual one; one where it is usual.
 
-        Where no candidate fits, differences of deviance and intervals are as much too sure: claims divide by it
+        Where no candidate fits, differences of deviance are too large by this factor and are divided by it
         (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
         """
         return 1.0 if self.fits else self.deviance / max(self.usual, 1.0)
 
     @property
     def fits(self) -> bool:
-        """Whether nothing speaks against it: three standard deviations."""
+        """Whether the excess is below three standard deviations."""
         return self.excess < 3.0
 
 
 @dataclass(frozen=True)
 class Order:
-    """Whether the spectrum says which layer lies above.
+    """Whether the spectrum determines the order of the layers.
 
     Parameters
     ----------
     layered : bool
         Whether the best stratigraphy has more than one layer of paint.
     mixed, swapped, other : float or None
-        How much larger the deviance is of one layer of all, of the layers the other way round, and of the best other
-        way to lay the same pigments; None where that was not among the candidates.
+        Rise of the deviance for a single layer, for the swapped layers, and for the best other arrangement of the same
+        pigments; None where that was not among the candidates.
     explained : bool
-        Whether the best stratigraphy fits at all: ways to lay the wrong pigments say nothing of the right ones.
+        Whether the best stratigraphy fits: without a fit its order is no evidence.
     """
 
     layered: bool
@@ -83,13 +82,13 @@ class Order:
 
     @property
     def determined(self) -> bool:
-        """Whether the best stratigraphy fits, and every other way is worse by ``ORDER_CLAIM``."""
+        """Whether the best stratigraphy fits, and every other arrangement is worse by ``ORDER_CLAIM``."""
         rivals = [value for value in (self.mixed, self.swapped, self.other) if value is not None]
         return self.explained and self.layered and self.swapped is not None and min(rivals) >= ORDER_CLAIM
 
 
 def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
-    """Compare the ways in which the candidates lay the pigments of the best one.
+    """Compare the arrangements of the best candidate's pigments.
 
     Parameters
     ----------
@@ -99,23 +98,23 @@ def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Orde
         Of the best one (``Goodness``): differences of deviance are divided by it. Above one nothing is determined.
     """
     best = fits[0]
-    own = laid(best.candidate)
+    best_layers = layer_pigments(best.candidate)
     rivals = [fit for fit in fits[1:] if fit.candidate.pigments == best.candidate.pigments]
     rises = [
-        (laid(fit.candidate), (fit.deviance - best.deviance) / dispersion)
+        (layer_pigments(fit.candidate), (fit.deviance - best.deviance) / dispersion)
         for fit in rivals
-        if laid(fit.candidate) != own
+        if layer_pigments(fit.candidate) != best_layers
     ]
     return Order(
-        len(own) > 1,
-        _least(more for way, more in rises if len(way) == 1),
-        _least(more for way, more in rises if way == own[::-1]),
-        _least(more for way, more in rises if len(way) > 1 and way != own[::-1]),
+        len(best_layers) > 1,
+        _minimum(more for way, more in rises if len(way) == 1),
+        _minimum(more for way, more in rises if way == best_layers[::-1]),
+        _minimum(more for way, more in rises if len(way) > 1 and way != best_layers[::-1]),
         explained=dispersion <= 1.0,
     )
 
 
-def _least(values: Iterable[float]) -> float | None:
+def _minimum(values: Iterable[float]) -> float | None:
     return min(values, default=None)
 
 
@@ -124,9 +123,9 @@ def compare(
     candidates: Sequence[Candidate],
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit candidates to a spectrum, and what they leave open; return the fits, the best (smallest AIC) first.
+    """Fit candidates to a spectrum and return the fits, the best (smallest AIC) first.
 
-    Other ways to lay the pigments of the best, and pure pigments for composite ones, are tried, too.
+    Other arrangements of the best candidate's pigments, and pure pigments in place of composite ones, are fitted, too.
 
     Parameters
     ----------
@@ -140,21 +139,29 @@ def compare(
 
 
 def _with_rivals(fits: list[StratigraphyFit], measured: Measured, instrument: Instrument) -> list[StratigraphyFit]:
-    """Add what the first round left open: pure pigments in place of composite ones, and other ways to lay them."""
-    pure = [own for own in (made_pure(fit.candidate) for fit in fits[:PURE_OF]) if own is not None]
-    fits = _sorted([*fits, *fit_candidates(measured, _new(pure, fits), instrument)])
+    """Add fits with pure pigments in place of composite ones, and of other arrangements."""
+    pure = [
+        candidate
+        for candidate in (with_pure_pigments(fit.candidate) for fit in fits[:PURE_OF])
+        if candidate is not None
+    ]
+    fits = _sorted([*fits, *fit_candidates(measured, _not_fitted(pure, fits), instrument)])
     for _ in range(CLIMBS):
-        rivals = _new(rivals_of(fits[0].candidate), fits)
+        rivals = _not_fitted(rivals_of(fits[0].candidate), fits)
         if not rivals:
             break
         fits = _sorted([*fits, *fit_candidates(measured, rivals, instrument)])
     return fits
 
 
-def _new(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
-    """Return the candidates that were not fitted yet, each way to lay the pigments once."""
-    known = {laid(fit.candidate) for fit in fits}
-    return [own for way, own in {laid(own): own for own in candidates}.items() if way not in known]
+def _not_fitted(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
+    """Return the candidates not fitted yet, one for each arrangement of pigments."""
+    known = {layer_pigments(fit.candidate) for fit in fits}
+    return [
+        candidate
+        for way, candidate in {layer_pigments(candidate): candidate for candidate in candidates}.items()
+        if way not in known
+    ]
 
 
 def _sorted(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
@@ -162,7 +169,7 @@ def _sorted(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
 
 
 def goodness(fit: StratigraphyFit, measured: Measured, *, seed: int = 0) -> Goodness:
-    """Hold a fit's deviance against those of spectra drawn from it.
+    """Compare a fit's deviance with those of spectra drawn from it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fit candidate stratigraphies to a spectrum, all side by side, by likelihood with the forward model."""
+"""Fit candidate stratigraphies to a spectrum by likelihood, all with the same calls of the forward model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from underpaint.physics.instrument import Instrument
 
 Numbers = NDArray[np.float64]
 LARGEST_MOVE = 1.0
-"""A step changes no logarithm by more, so that the fit cannot run away."""
+"""Largest change of a logarithm in one step, against divergence."""
 SETTLED = 0.02
 """A fit ends when the next step promises to lower the deviance by less."""
 ROUNDS = 30
 PATIENCE, HOPELESS = 8, 1000.0
-"""Rounds, and a deviance that no further round makes up."""
+"""Rounds after which a fit ends if its deviance is so far above the best."""
 DAMPING = 1e-3
 FAR_OFF = 5.0
 """Standard deviations."""
@@ -26,7 +26,7 @@ FAR_OFF = 5.0
 
 @dataclass(frozen=True)
 class Task:
-    """A candidate with a place to begin from.
+    """A candidate and its initial coordinates.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ class StratigraphyFit:
     poisson_deviance : float
         The same without it (Baker & Cousins 1984, eq. 3).
     n_channel, n_parameter : int
-        Merged channels, and what was free: coordinates and levels.
+        Numbers of merged channels and of free parameters (coordinates and levels).
     expected : (n_channel,) array
         Fitted counts in the merged channels.
     covariance : (n_free + 5, n_free + 5) array
-        Of coordinates and levels, from the Fisher information; large where the spectrum says nothing.
+        Of coordinates and levels, from the Fisher information; large where the spectrum has no information.
     settled : bool
-        False where the fit was ended before it settled.
+        False where the fit ended before convergence.
     """
 
     candidate: Candidate
@@ -98,10 +98,10 @@ def fit_candidates(
     measured : Measured
         From ``measured``.
     candidates : sequence of Candidate
-        Each is begun from its own layers.
+        Each fit starts from the candidate's layers.
     instrument : Instrument
     """
-    fits = solve([Task(own, own.start) for own in candidates], measured, instrument)
+    fits = solve([Task(candidate, candidate.start) for candidate in candidates], measured, instrument)
     return sorted(fits, key=lambda fit: fit.aic)
 
 
@@ -112,12 +112,12 @@ def solve(
 ) -> list[StratigraphyFit]:
     """Fit every task by damped Fisher scoring within its bounds, in step, and return the fits in their order.
 
-    What lies more than ``HOPELESS`` behind the best is given up after ``PATIENCE`` rounds.
+    A fit whose deviance is more than ``HOPELESS`` above the best ends after ``PATIENCE`` rounds.
 
     Notes
     -----
-    Levenberg and Marquardt's damping on the expected information of the likelihood of ``Measured``: each round asks
-    for one spectrum and its derivatives of every task that has not settled, in one call of the forward model.
+    Levenberg and Marquardt's damping on the expected information of the likelihood of ``Measured``: each round computes
+    one spectrum and its derivatives for every task that has not converged, in one call of the forward model.
     """
     runs = [_Run(task) for task in tasks]
     for done in range(ROUNDS):
@@ -125,8 +125,8 @@ def solve(
         active = [run for run in runs if not run.settled and run.deviance <= worth]
         if not active:
             break
-        found = answers([run.question for run in active], measured, instrument)
-        for run, answer in zip(active, found, strict=True):
+        evaluations = answers([run.question for run in active], measured, instrument)
+        for run, answer in zip(active, evaluations, strict=True):
             run.take(answer, measured)
     return [run.result(measured) for run in runs]
 
@@ -157,7 +157,7 @@ class _Run:
         return np.concatenate([low, -FARTHEST]), np.concatenate([high, FARTHEST])
 
     def take(self, answer: Answer, measured: Measured) -> None:
-        """Judge what was tried, and choose what to try next."""
+        """Evaluate the trial and choose the next one."""
         if self.answer is None:
             answer = self._scaled(answer, measured)
         deviance = measured.deviance(answer.expected)
@@ -171,7 +171,7 @@ class _Run:
         self.settled = promised < SETTLED or self.damping > 1e7
 
     def _scaled(self, answer: Answer, measured: Measured) -> Answer:
-        """Give the model the counts of the spectrum to begin with."""
+        """Scale the initial model to the counts of the spectrum."""
         factor = measured.counts.sum() / answer.expected.sum()
         count = len(self.task.place)
         self.trial = self.trial.copy()
@@ -179,14 +179,14 @@ class _Run:
         return Answer(answer.expected * factor, answer.jacobian * factor)
 
     def _step(self, measured: Measured) -> tuple[Numbers, float]:
-        """Return the next step, and how much it promises to lower the deviance."""
+        """Return the next step and the expected decrease of the deviance."""
         information, gradient = self._fisher(measured, steep=True)
         low, high = (bound - self.best for bound in self.bounds)
         held = np.zeros(self.best.size, dtype=np.bool_)
         damped = information + np.diag(self.damping * np.diag(information) + 1e-10)
         step = np.zeros_like(self.best)
         for _ in range(self.best.size):
-            # what would leave its bounds goes as far as it may, and the rest makes the best of it
+            # parameters stop at their bounds, and the others are solved again
             free = np.flatnonzero(~held)
             rest = gradient[free] - damped[np.ix_(free, np.flatnonzero(held))] @ step[held]
             step[free] = np.linalg.solve(damped[np.ix_(free, free)], rest)
@@ -199,13 +199,12 @@ class _Run:
         return step, float(2.0 * gradient @ step - step @ information @ step)
 
     def _fisher(self, measured: Measured, *, steep: bool = False) -> tuple[Numbers, Numbers]:
-        """Return the information, and half the downward slope of the deviance.
+        """Return the Fisher information and half the negative gradient of the deviance.
 
-        ``steep``: where many more counts were met than expected, with the curvature that is there, not the expected
-        one, which would overshoot.
+        ``steep``: use the observed curvature where counts far exceed the model; the expected one would overshoot.
         """
         if self.answer is None:
-            raise RuntimeError("nothing was tried yet")
+            raise RuntimeError("no trial was evaluated yet")
         expected, jacobian = self.answer.expected, self.answer.jacobian
         weight = 1.0 / measured.variance(expected)
         gradient = (jacobian * weight[:, None]).T @ (measured.counts - expected)

@@ -1,4 +1,4 @@
-"""Counts as a fit sees them: merged channels, and how far a model may be off in each."""
+"""Merged channels of a measured spectrum, and the likelihood of a model with an error of its own."""
 
 from dataclasses import dataclass, replace
 
@@ -15,9 +15,9 @@ Numbers = NDArray[np.float64]
 START_KEV = 2.8
 """Channels below are left out: soft lines depend on air and window more than on the paint."""
 BIN_SIGMAS = 0.7
-"""Channels are merged to at most so many standard deviations of a peak: a Gaussian loses nothing that counts."""
+"""Largest width of merged channels in standard deviations of a peak: a Gaussian loses next to no information."""
 MODEL_ERROR = 0.01
-"""Standard deviation of what the forward model has wrong in a merged channel, relative."""
+"""Relative standard deviation of the forward model in a merged channel."""
 FAINTEST = 1e-9
 
 
@@ -37,8 +37,8 @@ class Measured:
     -----
     Counts are taken as Poisson about an expectation that itself scatters about the model's (gamma distribution): the
     negative binomial, whose variance is ``mu + (model_error mu)**2``. It is Poisson where counts are few, and at a
-    model error of zero. With its deviance (McCullagh & Nelder 1989, table 9.1) a spectrum of 1e6 counts is not
-    believed more than the simulation deserves.
+    model error of zero. With its deviance (McCullagh & Nelder 1989, table 9.1) a spectrum of 1e6 counts weighs no more
+    than the accuracy of the simulation allows.
     """
 
     axis: EnergyAxis
@@ -89,11 +89,11 @@ def measured(
     spectrum : Spectrum
         Counts with an energy axis.
     instrument : Instrument
-        Its source ends the range, its resolution says how many channels are merged.
+        Its source limits the range, its resolution the number of channels to merge.
     start_kev : float
         Channels below are left out.
     model_error : float
-        As of ``Measured``.
+        As in ``Measured``.
 
     Raises
     ------
@@ -123,5 +123,5 @@ def poisson_deviance(counts: Numbers, expected: Numbers) -> float:
 
 def _counts_times_log(counts: Numbers, expected: Numbers) -> Numbers:
     """Return ``n ln(n / mu)``, zero where there are no counts."""
-    there = counts > 0
-    return np.where(there, counts * np.log(np.where(there, counts, 1.0) / np.maximum(expected, FAINTEST)), 0.0)
+    occupied = counts > 0
+    return np.where(occupied, counts * np.log(np.where(occupied, counts, 1.0) / np.maximum(expected, FAINTEST)), 0.0)

@@ -15,14 +15,14 @@ Numbers = NDArray[np.float64]
 STEP = 0.02
 """Step of the finite differences of logarithms: the counts' curvature stays under 1e-2 of their slope."""
 LEVELS = ("scale", "coherent", "other scatter", "slope of the scatter", "curvature of the scatter")
-"""What is free beside the stratigraphy, as in ``limits``: the support, air and holders scatter, too."""
+"""Free parameters besides the stratigraphy, as in ``limits``: support, air and holders scatter, too."""
 FARTHEST = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
-"""How far these may go: logarithms; slope and curvature are in ln(energy)."""
+"""Limits of these logarithms; slope and curvature are in ln(energy)."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A candidate at a place, whose spectrum and derivatives are asked for.
+    """A candidate at coordinates whose spectrum and derivatives are needed.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """Expected counts and what they do when something changes.
+    """Expected counts and their derivatives.
 
     Parameters
     ----------
@@ -65,43 +65,47 @@ def answers(questions: Sequence[Question], measured: Measured, instrument: Instr
         Supplies the channels.
     instrument : Instrument
     """
-    moves = [_moves(own) for own in questions]
+    moves = [_steps(question) for question in questions]
     places = [
-        np.concatenate([own.place[None], own.place + np.diag(move)]) for own, move in zip(questions, moves, strict=True)
+        np.concatenate([question.place[None], question.place + np.diag(move)])
+        for question, move in zip(questions, moves, strict=True)
     ]
-    batch = [own.candidate.at(place) for own, rows in zip(questions, places, strict=True) for place in rows]
-    levels = np.concatenate([np.tile(own.levels, (len(rows), 1)) for own, rows in zip(questions, places, strict=True)])
+    batch = [question.candidate.at(place) for question, rows in zip(questions, places, strict=True) for place in rows]
+    levels = np.concatenate(
+        [np.tile(question.levels, (len(rows), 1)) for question, rows in zip(questions, places, strict=True)]
+    )
     # single precision is within 2e-5 of any line, a thousandth of the steps
-    emission = levelled(emit(batch, instrument, single=True), levels, measured)
+    emission = with_levels(emit(batch, instrument, single=True), levels, measured)
     scale = np.exp(levels[:, :1])
-    whole = scale * _seen(emission, measured, instrument)
+    modelled = scale * _rendered(emission, measured, instrument)
     firsts = np.cumsum([0, *(len(rows) for rows in places)])
     bases = rows_of(emission, firsts[:-1])
-    coherent = scale[firsts[:-1]] * _seen(only(bases, "coherent"), measured, instrument)
-    other = scale[firsts[:-1]] * _seen(only(bases, "compton", "multiple", "air"), measured, instrument)
-    bend = _bend(measured.energy_kev, measured)
-    found = []
+    coherent = scale[firsts[:-1]] * _rendered(only(bases, "coherent"), measured, instrument)
+    other = scale[firsts[:-1]] * _rendered(only(bases, "compton", "multiple", "air"), measured, instrument)
+    bend = _curvature_terms(measured.energy_kev, measured)
+    results = []
     for index, move in enumerate(moves):
-        spectra = whole[firsts[index] : firsts[index + 1]]
+        spectra = modelled[firsts[index] : firsts[index + 1]]
         by_place = (spectra[1:] - spectra[0]) / move[:, None]
         by_levels = [spectra[0], coherent[index], other[index], *((coherent[index] + other[index]) * bend)]
-        found.append(Answer(np.maximum(spectra[0], FAINTEST), np.stack([*by_place, *by_levels], axis=1)))
-    return found
+        results.append(Answer(np.maximum(spectra[0], FAINTEST), np.stack([*by_place, *by_levels], axis=1)))
+    return results
 
 
-def levelled(emission: Emission, levels: Numbers, measured: Measured) -> Emission:
-    """Return an emission with the scatter of each sample on its own levels, (n_sample, 5); the scale stays."""
-    shifted = np.exp(levels[:, 2:3] + levels[:, 3:] @ _bend(emission.compton_kev, measured))
+def with_levels(emission: Emission, levels: Numbers, measured: Measured) -> Emission:
+    """Return an emission with the scatter, and not the total, of each sample scaled by its levels, (n_sample, 5)."""
+    shifted = np.exp(levels[:, 2:3] + levels[:, 3:] @ _curvature_terms(emission.compton_kev, measured))
     return replace(
         emission,
-        coherent=emission.coherent * np.exp(levels[:, 1:2] + levels[:, 3:] @ _bend(emission.source_kev, measured)),
+        coherent=emission.coherent
+        * np.exp(levels[:, 1:2] + levels[:, 3:] @ _curvature_terms(emission.source_kev, measured)),
         **{name: getattr(emission, name) * shifted for name in ("compton", "multiple", "air")},
     )
 
 
-def only(emission: Emission, *kept: str) -> Emission:
-    """Return an emission with nothing but the named orders and kinds of scatter."""
-    dark = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in kept}
+def only(emission: Emission, *components: str) -> Emission:
+    """Return an emission with the named orders and kinds of scatter alone."""
+    dark = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in components}
     return replace(emission, **dark)
 
 
@@ -110,20 +114,20 @@ def rows_of(emission: Emission, rows: NDArray[np.int64]) -> Emission:
     return replace(emission, **{name: getattr(emission, name)[rows] for name in (*ORDERS, *SCATTER)})
 
 
-def _moves(question: Question) -> Numbers:
+def _steps(question: Question) -> Numbers:
     """Return (n_free,) steps, away from the nearer bound."""
     low, high = question.candidate.bounds.T
     return np.asarray(np.where(question.place + STEP <= high, STEP, -STEP) * np.ones_like(low))
 
 
-def _bend(energy_kev: Numbers, measured: Measured) -> Numbers:
+def _curvature_terms(energy_kev: Numbers, measured: Measured) -> Numbers:
     """Return (2, n) the logarithm of the energy over the middle of the range, and its square."""
     start, stop = measured.axis.start_kev, measured.axis.stop_kev
     level = np.log(energy_kev / np.sqrt(start * stop))
-    # beyond the channels that are fitted the curve would run away
+    # beyond the fitted channels the curve would diverge
     level = np.clip(level, np.log(np.sqrt(start / stop)), np.log(np.sqrt(stop / start)))
     return np.stack([level, level**2])
 
 
-def _seen(emission: Emission, measured: Measured, instrument: Instrument) -> Numbers:
+def _rendered(emission: Emission, measured: Measured, instrument: Instrument) -> Numbers:
     return np.asarray(render(emission, instrument.detector, measured.axis), dtype=np.float64)

@@ -13,18 +13,18 @@ from underpaint.errors import OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import load_trainable
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrated_rows
+from underpaint.lab.training.calibration import calibrate_rows
 from underpaint.lab.training.checkpoint import Trained, spec_for
-from underpaint.lab.training.library import load_library
-from underpaint.lab.training.own_model import (
-    OwnModelSettings,
+from underpaint.lab.training.instrument_model import (
+    InstrumentModelSettings,
     Sizes,
     machines_like,
     measured_sizes,
-    simulated,
-    take_over,
-    train_own_model,
+    simulate_or_read,
+    train_instrument_model,
+    transfer_weights,
 )
+from underpaint.lab.training.library import load_library
 from underpaint.lab.training.paired import Answers, answers_of, compare
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.physics.instrument import load_instrument
@@ -39,9 +39,9 @@ NEWCOMER = "orpiment"
 SIZES = Sizes(n_stratigraphies=32, n_held_out=16, epochs=1)
 
 
-def settings(out: Path, **others: object) -> OwnModelSettings:
+def settings(out: Path, **changes: object) -> InstrumentModelSettings:
     given = {"instrument": load_instrument("elio"), "palette": PALETTE, "sizes": SIZES, "workers": 1, "threads": 1}
-    return OwnModelSettings.model_validate({**given, "out": out, **others})
+    return InstrumentModelSettings.model_validate({**given, "out": out, **changes})
 
 
 def untrained(pigments: tuple[str, ...]) -> Trained:
@@ -59,42 +59,46 @@ def untrained(pigments: tuple[str, ...]) -> Trained:
 
 
 def without(start: Trained, name: str) -> ModelCard:
-    own = [index for index, each in enumerate(start.card.names) if each != name]
+    columns = [index for index, each in enumerate(start.card.names) if each != name]
     fields = ("names", "kinds", "groups", "labels", "elements")
     return start.card.model_copy(
-        update={field: tuple(getattr(start.card, field)[index] for index in own) for field in fields}
+        update={field: tuple(getattr(start.card, field)[index] for index in columns) for field in fields}
     )
 
 
-def test_rows_are_taken_over_by_name_and_the_rest_as_it_is() -> None:
+def test_rows_are_transferred_by_name_and_the_rest_as_it_is() -> None:
     start = untrained((*PALETTE, NEWCOMER))
-    fewer = take_over(start, without(start, NEWCOMER))
-    assert NEWCOMER not in fewer.taken
+    fewer = transfer_weights(start, without(start, NEWCOMER))
+    assert NEWCOMER not in fewer.transferred
     counts = torch.full((2, start.card.axis.n_bin), 3.0)
     recorded = torch.tensor([[1.0, 41.0]] * 2)
-    kept = [index for index, name in enumerate(start.card.names) if name != NEWCOMER]
+    columns = [index for index, name in enumerate(start.card.names) if name != NEWCOMER]
     with torch.inference_mode():
-        torch.testing.assert_close(fewer.network(counts, recorded), start.network(counts, recorded)[:, kept])
-    again = take_over(Trained(fewer.network, without(start, NEWCOMER)), start.card)
+        torch.testing.assert_close(fewer.network(counts, recorded), start.network(counts, recorded)[:, columns])
+    again = transfer_weights(Trained(fewer.network, without(start, NEWCOMER)), start.card)
     assert again.fresh == (NEWCOMER,)
     with torch.inference_mode():
-        torch.testing.assert_close(again.network(counts, recorded)[:, kept], start.network(counts, recorded)[:, kept])
+        torch.testing.assert_close(
+            again.network(counts, recorded)[:, columns], start.network(counts, recorded)[:, columns]
+        )
 
 
 def test_rows_by_place_are_taken_over_and_calibrations_are_not() -> None:
     materials = ("copper_blue", "azurite", "chalk")
-    cards = [layers_card(own) for own in (materials, materials[1:])]
+    cards = [layers_card(names) for names in (materials, materials[1:])]
     network = build_network(spec_for(cards[0]))
     for name, buffer in network.named_buffers():
         if name.startswith("calibration."):
             buffer.fill_(7.0)
-    found = take_over(Trained(network.eval(), cards[0]), cards[1]).network.state_dict()
+    weights = transfer_weights(Trained(network.eval(), cards[0]), cards[1]).network.state_dict()
     rows = [cards[0].names.index(name) for name in cards[1].names]
-    torch.testing.assert_close(found["presence.dense.weight"], network.state_dict()["presence.dense.weight"][rows])
-    torch.testing.assert_close(found["linear.bias"], network.state_dict()["linear.bias"][rows])
+    torch.testing.assert_close(weights["presence.dense.weight"], network.state_dict()["presence.dense.weight"][rows])
+    torch.testing.assert_close(weights["linear.bias"], network.state_dict()["linear.bias"][rows])
     means_and_deviations = [0, 2, 3, 4, 6, 7]
-    torch.testing.assert_close(found["quantity.weight"], network.state_dict()["quantity.weight"][means_and_deviations])
-    assert not any((value == 7).all() for name, value in found.items() if name.startswith("calibration."))
+    torch.testing.assert_close(
+        weights["quantity.weight"], network.state_dict()["quantity.weight"][means_and_deviations]
+    )
+    assert not any((value == 7).all() for name, value in weights.items() if name.startswith("calibration."))
 
 
 def layers_card(materials: tuple[str, ...]) -> ModelCard:
@@ -111,13 +115,13 @@ def layers_card(materials: tuple[str, ...]) -> ModelCard:
     )  # fmt: skip
 
 
-def test_answers_are_calibrated_in_their_own_rows(tmp_path: Path) -> None:
+def test_answers_are_calibrated_in_their_rows(tmp_path: Path) -> None:
     start = untrained(PALETTE)
     job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"), n_stratigraphies=32, chunk=32, renders=1)
-    library = simulated(job, tmp_path / "library.h5", 1, lambda *_: None)
+    library = simulate_or_read(job, tmp_path / "library.h5", 1, lambda *_: None)
     level = TrainSettings(library=(tmp_path,), out=tmp_path, counts_min=1e4, counts_max=1e5)
-    own = calibrated_rows(start, library, np.arange(len(library)), level)
-    before, after = (answers_of(each.network, each.card.names, library, level) for each in (start, own))
+    calibrated_model = calibrate_rows(start, library, np.arange(len(library)), level)
+    before, after = (answers_of(each.network, each.card.names, library, level) for each in (start, calibrated_model))
     assert after.loss() < before.loss()
     order = [np.argsort(np.argsort(each.log_odds[:, 0])) for each in (before, after)]
     assert (order[0] == order[1]).all()
@@ -126,7 +130,7 @@ def test_answers_are_calibrated_in_their_own_rows(tmp_path: Path) -> None:
 def test_another_kind_cannot_begin() -> None:
     start = untrained(PALETTE)
     with pytest.raises(TrainingError, match="its kind, axis, instrument_inputs differ"):
-        take_over(start, layers_card(("azurite",)))
+        transfer_weights(start, layers_card(("azurite",)))
 
 
 def test_machines_of_a_kind_take_turns() -> None:
@@ -146,12 +150,12 @@ def test_a_difference_is_one_beyond_its_noise() -> None:
     right = np.tile(np.array([[1.0, -1.0], [-1.0, 1.0]], np.float32), (100, 1))
     flawed = right.copy()
     flawed[:60] *= -1
-    found = compare(toy_answers(flawed), toy_answers(right))
-    assert found.after == 1.0
-    assert found.before == pytest.approx(0.7)
+    comparison = compare(toy_answers(flawed), toy_answers(right))
+    assert comparison.after == 1.0
+    assert comparison.before == pytest.approx(0.7)
     # 100 stratigraphies, three in ten wrong: a binomial's standard deviation
-    assert found.standard_error == pytest.approx(np.sqrt(0.3 * 0.7 / 100), rel=0.2)
-    assert found.is_better
+    assert comparison.standard_error == pytest.approx(np.sqrt(0.3 * 0.7 / 100), rel=0.2)
+    assert comparison.is_better
     assert not compare(toy_answers(right), toy_answers(flawed)).is_better
     same = compare(toy_answers(flawed), toy_answers(flawed))
     assert (same.gain, same.is_better) == (0.0, False)
@@ -164,13 +168,13 @@ def test_an_interrupted_model_goes_on_to_one_that_identify_takes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("underpaint.lab.training.own_model.run", interrupt)
+        patch.setattr("underpaint.lab.training.instrument_model.run", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            train_own_model(settings(tmp_path))
+            train_instrument_model(settings(tmp_path))
     before = (tmp_path / "training.h5").stat().st_mtime_ns
     with pytest.raises(OutputError, match="other settings: palette"):
-        train_own_model(settings(tmp_path, palette=PALETTE[:2]))
-    report = train_own_model(settings(tmp_path, sizes=None))  # the folder knows its sizes
+        train_instrument_model(settings(tmp_path, palette=PALETTE[:2]))
+    report = train_instrument_model(settings(tmp_path, sizes=None))  # the folder knows its sizes
     assert (report.model, report.sizes) == (tmp_path / "own.onnx", SIZES)
     assert (tmp_path / "training.h5").stat().st_mtime_ns == before
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["sizes"] == SIZES.model_dump()
@@ -178,7 +182,7 @@ def test_an_interrupted_model_goes_on_to_one_that_identify_takes(
     assert set(PALETTE) < set(model.card.names)
     assert "Trained for the instrument 'elio' and 4 pigments alone" in model.card.limits[0]
     figures = model.card.figures["own_model"]["against_start"]
-    assert set(figures) == {f"{what} at {n}" for what in ("groups", "pigments") for n in ("1e+04", "1e+05")}
+    assert set(figures) == {f"{kind} at {n}" for kind in ("groups", "pigments") for n in ("1e+04", "1e+05")}
     assert figures["groups at 1e+05"]["after"] > 0.5
     held_out = load_library(tmp_path / "held_out.h5")
     assert len(held_out) == 2 * SIZES.n_held_out
@@ -196,11 +200,11 @@ def test_sizes_grow_with_the_minutes() -> None:
 
 def test_a_palette_that_no_x_rays_show_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="X-rays show none of these pigments"):
-        train_own_model(settings(tmp_path, palette=("carbon_black",)))
+        train_instrument_model(settings(tmp_path, palette=("carbon_black",)))
 
 
 def test_a_finished_library_is_not_simulated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"), n_stratigraphies=2, renders=1, chunk=2)
-    simulated(job, tmp_path / "one.h5", 1, lambda *_: None)
-    monkeypatch.setattr("underpaint.lab.training.own_model.simulate_library", None)
-    assert len(simulated(job, tmp_path / "one.h5", 1, lambda *_: None)) == 2
+    simulate_or_read(job, tmp_path / "one.h5", 1, lambda *_: None)
+    monkeypatch.setattr("underpaint.lab.training.instrument_model.simulate_library", None)
+    assert len(simulate_or_read(job, tmp_path / "one.h5", 1, lambda *_: None)) == 2

@@ -1,4 +1,4 @@
-"""A model for one instrument and one palette, in minutes: simulate, begin with the shipped network, train, score."""
+"""A model for one instrument and one palette in minutes: simulate, start from the shipped network, train, score."""
 
 import os
 import time
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import build_network, is_folded
 from underpaint.lab.training.batches import Batch, poisson
-from underpaint.lab.training.calibration import calibrated_rows
+from underpaint.lab.training.calibration import calibrate_rows
 from underpaint.lab.training.checkpoint import Trained, card_for, load_trainable, spec_for
 from underpaint.lab.training.exporting import example_inputs, export
 from underpaint.lab.training.library import Library, load_library
@@ -41,43 +41,44 @@ from underpaint.simulate.library import make_chunk
 from underpaint.simulate.randomise import perturbed
 
 _MEANS_AND_DEVIATIONS = 2
-_NOT_TAKEN = "calibration."
-"""What was fitted to the other network's answers says nothing about the new ones."""
+_NOT_TRANSFERRED = "calibration."
+"""Calibration of the other network's answers, not valid for the new ones."""
 
 
 @dataclass(frozen=True)
-class TakenOver:
-    """A network that has been given what another one knows.
+class TransferredNetwork:
+    """A network with the transferred weights of another one.
 
     Parameters
     ----------
     network : Module
         Of the new card's names.
-    taken : tuple of str
-        Names whose rows of weights came from the other network.
+    transferred : tuple of str
+        Names whose rows of weights are those of the other network.
     fresh : tuple of str
-        Names that it did not know; their rows begin anew.
+        Names that the other network lacks; their rows are new.
     """
 
     network: nn.Module
-    taken: tuple[str, ...]
+    transferred: tuple[str, ...]
     fresh: tuple[str, ...]
 
 
-def take_over(start: Trained, card: ModelCard) -> TakenOver:
-    """Build the network of a card with the weights of a trained one; rows of the answers are taken over by name.
+def transfer_weights(start: Trained, card: ModelCard) -> TransferredNetwork:
+    """Build the network of a card with the weights of a trained one; rows of the outputs are transferred by name.
 
     Parameters
     ----------
     start : Trained
-        The network to begin with; it stays as it is.
+        The network to start from; it is not changed.
     card : ModelCard
-        What the new network answers; same kind, axis and inputs.
+        Card of the new network, of the same kind, axis and inputs.
 
     Raises
     ------
     TrainingError
-        Kind, axis or inputs differ, or the network answers through what its pigments are made of and so has no rows.
+        Kind, axis or inputs differ, or the network computes its answers from the composition of its pigments and has no
+        rows.
     """
     _check(start.card, card)
     network = build_network(replace(spec_for(card), folded=is_folded(start.network)))
@@ -86,18 +87,18 @@ def take_over(start: Trained, card: ModelCard) -> TakenOver:
     for key, value in new.items():
         if (part := _part(key, rows)) is not None:
             new[key] = _by_name(value, old[key], rows[part], known[part])
-        elif not key.startswith(_NOT_TAKEN) and key in old and old[key].shape == value.shape:
+        elif not key.startswith(_NOT_TRANSFERRED) and key in old and old[key].shape == value.shape:
             new[key] = old[key].clone()
     network.load_state_dict(new)
     fresh = tuple(name for name in card.names if name not in start.card.names)
-    return TakenOver(network.eval(), tuple(name for name in card.names if name not in fresh), fresh)
+    return TransferredNetwork(network.eval(), tuple(name for name in card.names if name not in fresh), fresh)
 
 
-def _check(known: ModelCard, wanted: ModelCard) -> None:
+def _check(known: ModelCard, requested: ModelCard) -> None:
     differing = [
         name
         for name in ("kind", "axis", "instrument_inputs", "families", "amount_edges")
-        if getattr(known, name) != getattr(wanted, name)
+        if getattr(known, name) != getattr(requested, name)
     ]
     if differing:
         raise TrainingError(
@@ -107,7 +108,7 @@ def _check(known: ModelCard, wanted: ModelCard) -> None:
 
 
 def _rows(card: ModelCard) -> dict[str, tuple[str, ...]]:
-    """Name the rows of those layers that have one for each answer."""
+    """Return the names of the rows of layers with one row per output."""
     if card.kind == "default":
         return {"dense": card.names, "linear": card.names}
     if card.kind == "layers_composition":
@@ -125,7 +126,7 @@ def _part(key: str, rows: dict[str, tuple[str, ...]]) -> str | None:
 
 
 def _by_name(fresh: Tensor, old: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
-    """Return the fresh rows with those known by name put in their place; a name that comes twice keeps its order."""
+    """Return the fresh rows with the known ones filled in by name; repeated names keep their order."""
     filled, places = fresh.clone(), {name: row for row, name in _numbered_rows(known)}
     for row, name in _numbered_rows(names):
         if name in places:
@@ -138,7 +139,7 @@ def _numbered_rows(names: tuple[str, ...]) -> list[tuple[int, tuple[str, int]]]:
 
 
 COUNTS = (1e4, 1e5)
-"""Total counts of the held-out spectra that the figures are for."""
+"""Total counts of the held-out spectra that are scored."""
 RENDERS = 2
 CHUNK = 64
 PLAN, REPORT = "plan.json", "report.json"
@@ -149,16 +150,16 @@ _VALIDATION_SHARE = 0.1
 _STEPS_TIMED = 3
 _BATCH, _SMALLEST_BATCH, _STEPS_PER_EPOCH = 256, 32, 32
 HELD_OUT_SEED = 1_000_003
-"""Added to the seed for spectra that nothing is trained on."""
+"""Added to the seed for held-out spectra."""
 
 
 class Sizes(BaseModel):
-    """How much is simulated and trained.
+    """Sizes of simulation and training.
 
     Parameters
     ----------
     n_stratigraphies, n_held_out : int
-        Stratigraphies to train on, and to score on; each is seen twice.
+        Stratigraphies to train on, and to score on; each has two spectra.
     epochs : int
         Passes over the training spectra.
     """
@@ -171,24 +172,24 @@ class Sizes(BaseModel):
 
     @property
     def batch(self) -> int:
-        """Spectra per step; few spectra take smaller batches, so that an epoch has its steps."""
-        return _between((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
+        """Spectra per step; smaller for few spectra, so that an epoch has enough steps."""
+        return _clamped((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
 class InstrumentSettings(BaseModel):
-    """What any training for one instrument, on simulated spectra, has to know.
+    """Settings of any training for one instrument on simulated spectra.
 
     Parameters
     ----------
     out : Path
         Folder of the model and its report.
     minutes : float
-        What simulation and training may take; ``sizes`` follow from it by measuring this machine.
+        Time for simulation and training, from which ``sizes`` follow by measuring this machine.
     sizes : Sizes or None
-        Given: nothing is measured.
+        Given: the machine is not measured.
     n_machine : int
-        Instruments like this one, their angles, air and response off by a little, so that the model does not rest on
-        figures that nobody knows so well.
+        Number of instruments with slightly different angles, air and response, so that the model does not depend on
+        values that are not known well.
     workers, threads : int or None
         Processes that simulate, threads that train; None: one for each core.
     seed : int
@@ -208,7 +209,7 @@ class InstrumentSettings(BaseModel):
     def library_job(
         self, palette: tuple[str, ...], machines: tuple[Instrument, ...], card: ModelCard
     ) -> LibrarySettings:
-        """Return what is to be simulated, but for how much."""
+        """Return the settings of the simulation, without its size."""
         return LibrarySettings(
             palette=palette,
             instrument=machines,
@@ -221,7 +222,7 @@ class InstrumentSettings(BaseModel):
         )
 
     def training(self, name: str, folder: str, card: ModelCard, sizes: Sizes, **more: Any) -> TrainSettings:
-        """Return how a network of a card's kind is trained on ``training.h5``, in a folder within ``out``."""
+        """Return the settings of training a network of a card's kind on ``training.h5``, in a folder within ``out``."""
         return TrainSettings(
             library=(self.out / "training.h5",),
             out=self.out / folder,
@@ -239,7 +240,7 @@ class InstrumentSettings(BaseModel):
         )
 
 
-class OwnModelSettings(InstrumentSettings):
+class InstrumentModelSettings(InstrumentSettings):
     """A model for one instrument and palette.
 
     Parameters
@@ -247,11 +248,11 @@ class OwnModelSettings(InstrumentSettings):
     instrument : Instrument
         The scanner, as a preset or ``underpaint calibrate`` describes it.
     palette : tuple of str
-        Pigments that may be there.
+        Pigments that may be present.
     name : str
         Name of the model.
     start : str
-        The network to begin with: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+        The network to start from: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
     """
 
     instrument: Instrument
@@ -261,8 +262,8 @@ class OwnModelSettings(InstrumentSettings):
 
 
 @dataclass(frozen=True)
-class OwnModelReport:
-    """What was made, and how good it is beside the network that it began with.
+class InstrumentModelReport:
+    """A new model, with its scores and those of the network that it started from.
 
     Parameters
     ----------
@@ -273,20 +274,20 @@ class OwnModelReport:
     sizes : Sizes
         What was simulated and trained.
     begun : TakenOver
-        The network before training, with the names that it knew.
+        The network before training, with the names of transferred rows.
     minutes : mapping of str to float
-        What each part of this call took.
+        Duration of each part of this call.
     against_start : mapping of str to Comparison
-        For groups and pigments at each level of counts ("groups at 1e+05"): the network begun with ("before"), and the
-        model, on the same held-out spectra. Only names that both answer.
+        For groups and pigments at each level of counts ("groups at 1e+05"): the network to start from ("before"), and
+        the model, on the same held-out spectra. Only names that both answer.
     fresh_f1 : mapping of str to float
-        F1 at the highest counts of the names that the network begun with does not know.
+        F1 at the highest counts of the names that the network to start from lacks.
     """
 
     trained: Trained
     model: Path
     sizes: Sizes
-    begun: TakenOver
+    initial: TransferredNetwork
     minutes: Mapping[str, float]
     against_start: Mapping[str, Comparison]
     fresh_f1: Mapping[str, float]
@@ -296,16 +297,18 @@ class OwnModelReport:
         return {
             "model": str(self.model),
             "sizes": self.sizes.model_dump(),
-            "taken_over": list(self.begun.taken),
-            "fresh": list(self.begun.fresh),
+            "taken_over": list(self.initial.transferred),
+            "fresh": list(self.initial.fresh),
             "minutes": dict(self.minutes),
             "against_start": {name: each.as_dict() for name, each in self.against_start.items()},
             "fresh_f1": dict(self.fresh_f1),
         }
 
 
-def train_own_model(settings: OwnModelSettings, progress: Progress | None = None) -> OwnModelReport:
-    """Make a model for one instrument and palette; the same call goes on where one was interrupted.
+def train_instrument_model(
+    settings: InstrumentModelSettings, progress: Progress | None = None
+) -> InstrumentModelReport:
+    """Train a model for one instrument and palette; the same call resumes an interrupted one.
 
     Parameters
     ----------
@@ -322,8 +325,8 @@ def train_own_model(settings: OwnModelSettings, progress: Progress | None = None
     Raises
     ------
     TrainingError
-        The folder holds a model of other settings, no pigment of the palette can be seen, or the network to begin
-        with cannot be trained further.
+        The folder holds a model of other settings, no pigment of the palette has visible lines, or the network to start
+        from cannot be trained further.
     """
     _require_visible(settings.palette)
     show = progress or no_progress
@@ -331,25 +334,27 @@ def train_own_model(settings: OwnModelSettings, progress: Progress | None = None
     show("Opening the network", 0, 1)
     start = load_trainable(settings.start)
     request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads"})
-    sizes = planned(settings, request, _job(settings, start.card), start, show)
+    sizes = plan_sizes(settings, request, _job(settings, start.card), start, show)
     watch.lap("planning")
-    library, held_out = (simulated(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start))
+    library, held_out = (
+        simulate_or_read(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start)
+    )
     watch.lap("simulation")
     train_settings = settings.training(settings.name, "training", start.card, sizes)
     split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
     card = _card(library, train_settings, split.train.size, settings)
-    begun = take_over(start, card)
+    initial = transfer_weights(start, card)
     lightning.seed_everything(settings.seed, verbose=False)
-    trained = run(begun.network, card, library, split, train_settings, progress=show).trained
-    trained = calibrated_rows(trained, library, split.validation, train_settings)
+    trained = run(initial.network, card, library, split, train_settings, progress=show).trained
+    trained = calibrate_rows(trained, library, split.validation, train_settings)
     watch.lap("training")
     show("Scoring", 0, 1)
-    told = instrument_inputs(settings.instrument) if start.card.instrument_inputs else None
-    against_start = _against_start(start, trained, held_out, train_settings, told)
-    fresh_f1 = _fresh_f1(trained, begun.fresh, held_out, train_settings, told)
+    conditions = instrument_inputs(settings.instrument) if start.card.instrument_inputs else None
+    against_start = _against_start(start, trained, held_out, train_settings, conditions)
+    fresh_f1 = _fresh_f1(trained, initial.fresh, held_out, train_settings, conditions)
     watch.lap("scoring")
-    report = OwnModelReport(trained, Path(), sizes, begun, watch.minutes, against_start, fresh_f1)
-    return _written(report, settings)
+    report = InstrumentModelReport(trained, Path(), sizes, initial, watch.minutes, against_start, fresh_f1)
+    return _write(report, settings)
 
 
 def _require_visible(palette: tuple[str, ...]) -> None:
@@ -360,7 +365,7 @@ def _require_visible(palette: tuple[str, ...]) -> None:
         )
 
 
-def _written(report: OwnModelReport, settings: OwnModelSettings) -> OwnModelReport:
+def _write(report: InstrumentModelReport, settings: InstrumentModelSettings) -> InstrumentModelReport:
     figures = {name: value for name, value in report.as_dict().items() if name != "model"}
     card = report.trained.card
     card = card.model_copy(update={"figures": {**card.figures, "own_model": {"start": settings.start, **figures}}})
@@ -371,7 +376,7 @@ def _written(report: OwnModelReport, settings: OwnModelSettings) -> OwnModelRepo
 
 
 class Stopwatch:
-    """What the parts of a call took."""
+    """Duration of the parts of a call."""
 
     def __init__(self) -> None:
         self.minutes: dict[str, float] = {}
@@ -384,15 +389,15 @@ class Stopwatch:
 
 
 def machines_like(instrument: Instrument, n: int, seed: int) -> tuple[Instrument, ...]:
-    """Draw instruments of one kind: angles, air, window and response off by a little."""
+    """Draw instruments like a given one, with slightly different angles, air, window and response."""
     rng = np.random.default_rng((seed, 77))
     return tuple(perturbed(instrument, rng) for _ in range(n))
 
 
-def simulated(job: LibrarySettings, path: Path, workers: int | None, show: Progress) -> Library:
-    """Simulate a library, or take the one that an earlier call has finished, into memory.
+def simulate_or_read(job: LibrarySettings, path: Path, workers: int | None, show: Progress) -> Library:
+    """Simulate a library, or read the one of an earlier call, into memory.
 
-    A gapless one is for networks that answer amounts: groups are present where lines show.
+    A gapless one is for networks with amounts: groups are present where lines are visible.
     """
     if not is_finished(path, resolved(job).model_dump(mode="json")):
         simulate_library(job, path, workers=workers, progress=show)
@@ -400,37 +405,37 @@ def simulated(job: LibrarySettings, path: Path, workers: int | None, show: Progr
 
 
 def measured_sizes(job: LibrarySettings, start: Trained, minutes: float, workers: int, threads: int | None) -> Sizes:
-    """Choose how much to simulate and train within some minutes, by trying a little of both on this machine.
+    """Choose the sizes of simulation and training within some minutes by measuring this machine.
 
     Parameters
     ----------
     job : LibrarySettings
-        What is to be simulated, of any size.
+        Settings of the simulation, of any size.
     start : Trained
-        The network to train, which is not changed.
+        The network to train; it is not changed.
     minutes : float
         For all.
     workers, threads : int or None
         Processes that simulate, threads that train.
     """
     per_s, spectra_per_s = _simulation_rate(job) * workers, _training_rate(start, threads)
-    n = _between(_STRATIGRAPHIES, 60.0 * minutes * _SHARE_OF_SIMULATION * per_s)
-    epochs = _between(_EPOCHS, 60.0 * minutes * _SHARE_OF_TRAINING * spectra_per_s / (RENDERS * n))
-    return Sizes(n_stratigraphies=n, n_held_out=_between(_HELD_OUT, _HELD_OUT_SHARE * n), epochs=epochs)
+    n = _clamped(_STRATIGRAPHIES, 60.0 * minutes * _SHARE_OF_SIMULATION * per_s)
+    epochs = _clamped(_EPOCHS, 60.0 * minutes * _SHARE_OF_TRAINING * spectra_per_s / (RENDERS * n))
+    return Sizes(n_stratigraphies=n, n_held_out=_clamped(_HELD_OUT, _HELD_OUT_SHARE * n), epochs=epochs)
 
 
 def _simulation_rate(job: LibrarySettings) -> float:
-    """Return stratigraphies simulated by one process in a second."""
+    """Return stratigraphies simulated per second by one process."""
     small = job.model_copy(update={"n_stratigraphies": 2 * CHUNK, "chunk": CHUNK})
-    make_chunk(small, 0)  # tables are read once for all
+    make_chunk(small, 0)  # the first call reads the tables
     begin = time.perf_counter()
     make_chunk(small, 1)
     return CHUNK / (time.perf_counter() - begin)
 
 
 def _training_rate(start: Trained, threads: int | None) -> float:
-    """Return spectra drawn, and trained on, in a second."""
-    network, batch, rng = deepcopy(start.network).train(), _any_batch(start), np.random.default_rng(0)
+    """Return spectra drawn and trained on per second."""
+    network, batch, rng = deepcopy(start.network).train(), _example_batch(start), np.random.default_rng(0)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
@@ -444,40 +449,40 @@ def _training_rate(start: Trained, threads: int | None) -> float:
         torch.set_num_threads(before)
 
 
-def _any_batch(start: Trained) -> Batch:
-    counts, recorded, *told = example_inputs(start.network, start.card, _BATCH)
+def _example_batch(start: Trained) -> Batch:
+    counts, recorded, *instrument_input = example_inputs(start.network, start.card, _BATCH)
     labels = torch.zeros((_BATCH, len(start.card.names)))
-    instrument = told[0] if told else torch.zeros((_BATCH, 0))
+    instrument = instrument_input[0] if instrument_input else torch.zeros((_BATCH, 0))
     quantity = torch.zeros((_BATCH, len(start.card.quantities)))
     return Batch(counts, recorded, labels, torch.ones_like(labels), instrument, quantity)
 
 
-def _between(limits: tuple[int, int], value: float) -> int:
+def _clamped(limits: tuple[int, int], value: float) -> int:
     return int(min(max(round(value), limits[0]), limits[1]))
 
 
-def planned(
+def plan_sizes(
     settings: InstrumentSettings, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
 ) -> Sizes:
-    """Return the sizes of a folder: those it was begun with, those given, or those measured now.
+    """Return the sizes for a folder: those of an earlier call, those given, or those measured now.
 
     Parameters
     ----------
     settings : InstrumentSettings
         Folder, sizes if given, minutes.
     request : mapping
-        What a later call must ask for, too, to go on in the folder; plain values.
+        Settings that a later call must share to resume in the folder; plain values.
     job, start : LibrarySettings, Trained
-        What is to be simulated, and trained.
+        Settings of the simulation, and the network to train.
 
     Raises
     ------
     TrainingError
-        The folder was begun with another request.
+        The folder belongs to another request.
     """
-    asked = None if settings.sizes is None else settings.sizes.model_dump()
+    given_sizes = None if settings.sizes is None else settings.sizes.model_dump()
     if (settings.out / PLAN).is_file():
-        request = {**request, **({} if asked is None else {"sizes": asked})}
+        request = {**request, **({} if given_sizes is None else {"sizes": given_sizes})}
         return Sizes.model_validate(resume_folder(settings.out, request, note=PLAN)["sizes"])
     claim_folder(settings.out, notes=(PLAN,))
     show("Measuring this machine", 0, 1)
@@ -487,13 +492,13 @@ def planned(
     return sizes
 
 
-def _job(settings: OwnModelSettings, card: ModelCard) -> LibrarySettings:
+def _job(settings: InstrumentModelSettings, card: ModelCard) -> LibrarySettings:
     machines = machines_like(settings.instrument, settings.n_machine, settings.seed)
     return settings.library_job(settings.palette, machines, card)
 
 
-def _jobs(settings: OwnModelSettings, sizes: Sizes, start: Trained) -> list[tuple[LibrarySettings, Path]]:
-    """Return what to train on and what to score on: other paintings, and other machines of the kind."""
+def _jobs(settings: InstrumentModelSettings, sizes: Sizes, start: Trained) -> list[tuple[LibrarySettings, Path]]:
+    """Return the simulations of training and test set, with different paintings and instruments."""
     job, seed = _job(settings, start.card), settings.seed + HELD_OUT_SEED
     other = {"instrument": machines_like(settings.instrument, settings.n_machine, seed), "seed": seed}
     return [
@@ -502,7 +507,9 @@ def _jobs(settings: OwnModelSettings, sizes: Sizes, start: Trained) -> list[tupl
     ]
 
 
-def _card(library: Library, train_settings: TrainSettings, n_train: int, settings: OwnModelSettings) -> ModelCard:
+def _card(
+    library: Library, train_settings: TrainSettings, n_train: int, settings: InstrumentModelSettings
+) -> ModelCard:
     card = card_for(library, train_settings, n_train)
     limit = (
         f"Trained for the instrument {settings.instrument.name!r} and {len(settings.palette)} pigments alone: other "
@@ -514,30 +521,40 @@ def _card(library: Library, train_settings: TrainSettings, n_train: int, setting
 
 
 def at_counts(settings: TrainSettings, counts: float) -> TrainSettings:
-    """Return settings under which every spectrum has so many counts."""
+    """Return settings with a fixed number of counts per spectrum."""
     return settings.model_copy(update={"counts_min": counts, "counts_max": counts})
 
 
 def _against_start(
-    start: Trained, own: Trained, held_out: Library, settings: TrainSettings, told: NDArray[np.float32] | None
+    start: Trained, trained: Trained, held_out: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None
 ) -> dict[str, Comparison]:
-    found = {}
+    comparisons = {}
     for counts in COUNTS:
         level = at_counts(settings, counts)
         shared = held_out.only([name for name in held_out.names if name in start.card.names])
-        one, other = (answers_of(each.network, each.card.names, shared, level, told) for each in (start, own))
-        for what, kind in (("groups", "group"), ("pigments", "member")):
+        before, after = (
+            answers_of(each.network, each.card.names, shared, level, conditions) for each in (start, trained)
+        )
+        for label, kind in (("groups", "group"), ("pigments", "member")):
             names = [name for name, each in zip(shared.names, shared.kinds, strict=True) if each == kind]
-            if names and (one.only(names).labels > 0.5).any():
-                found[f"{what} at {counts:.0e}"] = compare(one.only(names), other.only(names), seed=settings.seed)
-    return found
+            if names and (before.only(names).labels > 0.5).any():
+                comparisons[f"{label} at {counts:.0e}"] = compare(
+                    before.only(names), after.only(names), seed=settings.seed
+                )
+    return comparisons
 
 
 def _fresh_f1(
-    own: Trained, fresh: Sequence[str], held_out: Library, settings: TrainSettings, told: NDArray[np.float32] | None
+    trained: Trained,
+    fresh: Sequence[str],
+    held_out: Library,
+    settings: TrainSettings,
+    conditions: NDArray[np.float32] | None,
 ) -> dict[str, float]:
     if not fresh:
         return {}
-    found = answers_of(own.network, own.card.names, held_out, at_counts(settings, COUNTS[-1]), told).only(fresh)
-    figures = figures_by_name(found.names, found.log_odds, found.labels, found.weight)
+    answers = answers_of(
+        trained.network, trained.card.names, held_out, at_counts(settings, COUNTS[-1]), conditions
+    ).only(fresh)
+    figures = figures_by_name(answers.names, answers.log_odds, answers.labels, answers.weight)
     return {each.name: each.f1 for each in figures if np.isfinite(each.f1)}
