@@ -313,6 +313,15 @@ def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     return record(explained_spot(job["scan"], request, step))
 
 
+def _windows(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+    from underpaint.display.viewer.windows import write_store
+    from underpaint.io import load
+
+    step("Opening the scan", 0, 1)
+    path = write_store(load(job["scan"]), progress=step)
+    return {"bytes": path.stat().st_size}
+
+
 def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     from underpaint.display.report import write_report
 
@@ -334,4 +343,5 @@ _JOBS: dict[str, Callable[[dict[str, Any], Progress], dict[str, Any]]] = {
     "identify": _identify,
     "explain": _explain,
     "report": _report,
+    "windows": _windows,
 }

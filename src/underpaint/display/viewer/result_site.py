@@ -1,8 +1,9 @@
 """One folder of results as pages and answers: maps, pixels, regions, the photograph, exports, the report."""
 
+import math
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
@@ -10,24 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from underpaint.data import EnergyAxis
+from underpaint.data import EnergyAxis, Spectrum
 from underpaint.data.maps import NO_ANSWER, STATES
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.exports import number_of
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.photograph import Photograph
+from underpaint.display.viewer.refits import Refits
 from underpaint.display.viewer.regions import NewerRegionsError, connected_region, regions_and_version, save_regions
 from underpaint.display.viewer.runs import Run, Runs
 from underpaint.display.viewer.scan_source import READY, ScanSource
 from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
+from underpaint.display.viewer.sessions import NewerSessionError, save_session, session_and_version
 from underpaint.display.viewer.spots import spot
+from underpaint.display.viewer.windows import Windows, fits_memory
 from underpaint.errors import ScanError
 from underpaint.io import read_summary
 from underpaint.io.results.contained import has_file
 from underpaint.io.results.regions import parse_region
-from underpaint.io.results.result_maps import ResultMaps
+from underpaint.io.results.result_maps import MapEntry, ResultMaps
+from underpaint.io.results.session import parse_session
 from underpaint.io.results.sidecars import find_scan, scan_path
 from underpaint.physics.instrument import preset_names
+from underpaint.pigments.explain import region_spectrum
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 REPORT_FILE = "report.html"
@@ -37,6 +43,7 @@ _REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; 
 _N_BIN = 40
 _MOST_SUBJECT = 200
 _MOST_REGIONS = 500
+_MOST_NAMES = 200
 
 
 class ResultSite:
@@ -68,6 +75,7 @@ class ResultSite:
         if scan is not None:  # else whoever made the results would choose which file is opened
             self.source.open()
         self.photograph = Photograph(self.folder)
+        self.windows = Windows()
         self._runs = runs or Runs()
         self._started: dict[str, Run] = {}
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
@@ -75,12 +83,19 @@ class ResultSite:
             ("GET", "scan"): self._scan_state,
             ("POST", "scan"): self._open_scan,
             ("GET", "lines"): self._lines,
+            ("GET", "candidates"): self._candidates,
+            ("POST", "window"): self._window,
+            ("GET", "cache"): self._cache,
+            ("DELETE", "cache"): self._cache,
+            ("POST", "fit"): self._fit,
             ("GET", "map"): self._map,
             ("GET", "thumbnail"): self._thumbnail,
             ("GET", "pixel"): self._pixel,
             ("GET", "regions"): self._regions,
             ("POST", "regions"): self._save_regions,
             ("POST", "region"): self._region,
+            ("GET", "session"): self._session,
+            ("POST", "session"): self._save_session,
             ("GET", "class"): self._class,
             ("GET", "photograph"): self._photograph,
             ("POST", "photograph"): self._photograph,
@@ -110,6 +125,7 @@ class ResultSite:
         """Stop what runs and close the file."""
         for run in self._started.values():
             run.cancel()
+        self.windows.close()
         self.maps.close()
 
     def _about(self, _: Request) -> Answer:
@@ -120,10 +136,7 @@ class ResultSite:
                 "folder": self.folder.name,
                 "shape": self.maps.shape,
                 "step_mm": self.maps.step_mm,
-                "maps": [
-                    {key: value for key, value in asdict(entry).items() if key not in {"path", "error_path"}}
-                    for entry in self.maps.entries
-                ],
+                "maps": [_entry_facts(entry) for entry in self.maps.entries],
                 "axis": self.axis and {"zero_kev": self.axis.zero_kev, "gain_kev": self.axis.gain_kev},
                 "sum": _listed(summary.get("sum_counts")),
                 "max": _listed(summary.get("max_counts")),
@@ -145,6 +158,11 @@ class ResultSite:
     def axis(self) -> EnergyAxis | None:
         """The energy axis; None where the results tell none."""
         return EnergyAxis.through(self.summary.get("energy_kev"))
+
+    @cached_property
+    def refits(self) -> Refits:
+        """Fits of single spectra."""
+        return Refits(self.summary.get("sum_counts"), self.summary.get("max_counts"), self.axis, self._instrument())
 
     def _state(self) -> dict[str, str]:
         return {"state": self.source.state, "why": self.source.why, "path": self.source.path}
@@ -177,6 +195,84 @@ class ResultSite:
 
     def _lines(self, _: Request) -> Answer:
         return json_answer(self._labels)
+
+    def _candidates(self, _: Request) -> Answer:
+        """Answer with the lines of all families that a fit looks for, for the read-out under the pointer."""
+        from underpaint.display.plot import line_labels
+        from underpaint.elements import CANDIDATES
+
+        return json_answer({family: dict(line_labels([family])) for family in CANDIDATES})
+
+    def _window(self, request: Request) -> Answer:
+        """Make a map of an energy window, or begin to sort a large scan's counts by channel; the page asks again."""
+        sent = request.json()
+        low, high = (sent.get(end) for end in ("low", "high"))
+        if not all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high)) or not low < high:
+            raise ScanError("Cannot make the map: give the lower and the upper end of an energy window, in keV.")
+        scan = self.source.scan()
+        store = self.windows.open(scan)
+        if store is None:
+            return json_answer({"run": self._begin({"what": "windows", "scan": scan.source})})
+        if store.counts.shape[1:] != self.maps.shape:
+            raise ScanError(
+                f"Cannot make the map: the scan has {store.counts.shape[1]} x {store.counts.shape[2]} pixels, the maps "
+                f"{self.maps.shape[0]} x {self.maps.shape[1]}. Run the analysis again."
+            )
+        zero_kev, gain_kev = (self.axis.zero_kev, self.axis.gain_kev) if self.axis else (0.0, 1.0)
+        first, last = (math.floor((end - zero_kev) / gain_kev + 0.5) for end in (low, high))
+        start, stop = store.bins(first, last)
+        ends = [zero_kev + gain_kev * (bins * store.merged - 0.5) for bins in (start, stop)]
+        net = sent.get("background") is not False
+        unit = " keV" if self.axis else ""
+        text = f"{ends[0]:.2f}–{ends[1]:.2f}{unit}" if self.axis else f"channels {first}–{last}"
+        name = f"window_{ends[0]:.2f}_{ends[1]:.2f}{'' if net else '_gross'}"
+        entry = MapEntry(
+            process="windows",
+            name=name,
+            label=text if net else f"{text}, with background",
+            kind="window",
+            unit="counts",
+            material=name,
+            place="anywhere",
+            groups=(),
+            elements=(),
+            path="",
+        )
+        number = self.maps.add(
+            entry,
+            lambda: store.window(first, last, background=net)[0],
+            lambda: store.window(first, last, background=net)[1],
+        )
+        return json_answer({"map": number, "entry": _entry_facts(entry), "ends": ends})
+
+    def _cache(self, request: Request) -> Answer:
+        """Answer with the size of this scan's cache file; a DELETE removes it."""
+        scan = self.source.scan()
+        if request.method == "DELETE":
+            self.windows.remove(scan)
+        return json_answer({"bytes": self.windows.size(scan), "in_memory": fits_memory(scan)})
+
+    def _fit(self, request: Request) -> Answer:
+        """Fit the spectrum of a pixel, a region or the whole scan with the lines that the page ticks."""
+        sent = request.json()
+        add, drop = (_names(sent.get(key)) for key in ("add", "drop"))
+        if sent.get("region"):
+            region = parse_region(sent["region"])
+            scan, mask = self.source.scan(), region.mask(self.maps.shape)
+            spectrum = replace(region_spectrum(scan, mask), name=region.name)
+            n_pixel = int((mask if scan.present is None else mask & scan.present).sum())
+        elif sent.get("pixel"):
+            row, column = _pixel_of(sent["pixel"])
+            self.maps.at(row, column)
+            spectrum = replace(self.source.scan().pixel(row, column), name=f"row {row}, column {column}")
+            n_pixel = 1
+        else:
+            total = self.summary.get("sum_counts")
+            if total is None:
+                raise ScanError("Cannot fit the scan: the results hold no sum spectrum. Choose a pixel or a region.")
+            spectrum = Spectrum(np.asarray(total, dtype=np.float64), name="sum of all pixels")
+            n_pixel = self.maps.shape[0] * self.maps.shape[1]
+        return json_answer({"n_pixel": n_pixel, **self.refits(spectrum, add=add, drop=drop)})
 
     def _index(self, request: Request) -> int:
         index = request.number("map")
@@ -220,6 +316,21 @@ class ResultSite:
             told = {"error": str(error), "regions": [asdict(own) for own in newer], "version": version}
             return json_answer(told, HTTPStatus.CONFLICT)
         return json_answer({"saved": len(regions), "version": version})
+
+    def _session(self, _: Request) -> Answer:
+        session, version = session_and_version(self.folder)
+        return json_answer({"session": session, "version": version})
+
+    def _save_session(self, request: Request) -> Answer:
+        """Save markers, statements and view of a page; those that another page saved meanwhile are sent back."""
+        sent = request.json()
+        session = parse_session(sent.get("session"))
+        try:
+            version = save_session(self.folder, session, str(sent.get("version")))
+        except NewerSessionError as error:
+            newer, version = session_and_version(self.folder)
+            return json_answer({"error": str(error), "session": newer, "version": version}, HTTPStatus.CONFLICT)
+        return json_answer({"version": version})
 
     def _class(self, request: Request) -> Answer:
         """Answer with the pixels that are connected to one on a map, at or above a value."""
@@ -278,9 +389,7 @@ class ResultSite:
     def _explain(self, request: Request) -> Answer:
         """Begin to explain a pixel by layers; the page asks again how far it is."""
         sent = request.json()
-        row, column = sent.get("row"), sent.get("column")
-        if not (isinstance(row, int) and isinstance(column, int)) or isinstance(row, bool) or isinstance(column, bool):
-            raise ScanError("Cannot explain: choose a pixel first.")
+        row, column = _pixel_of([sent.get("row"), sent.get("column")])
         self.maps.at(row, column)
         instrument = sent.get("instrument") or self._instrument() or "elio"
         job = {
@@ -342,6 +451,39 @@ class ResultSite:
         from underpaint.display.plot import line_labels
 
         line_labels([entry.name for entry in self.maps.entries if entry.kind == "element"])
+
+
+def _entry_facts(entry: MapEntry) -> dict[str, Any]:
+    """Return what the page needs to know of a map."""
+    return {key: value for key, value in asdict(entry).items() if key not in {"path", "error_path"}}
+
+
+def _names(listed: Any) -> list[str]:
+    """Return the names of line families that a page sent.
+
+    Raises
+    ------
+    ScanError
+        It is no list of names.
+    """
+    if listed is None:
+        return []
+    if not (isinstance(listed, list) and len(listed) <= _MOST_NAMES and all(isinstance(each, str) for each in listed)):
+        raise ScanError("Cannot fit: the page sent no list of line families. Load the page again.")
+    return listed
+
+
+def _pixel_of(value: Any) -> tuple[int, int]:
+    """Return the row and column that a page sent.
+
+    Raises
+    ------
+    ScanError
+        They are not two whole numbers.
+    """
+    if not (isinstance(value, list) and len(value) == 2 and all(type(each) is int for each in value)):
+        raise ScanError("Cannot read the spectrum: choose a pixel first.")
+    return value[0], value[1]
 
 
 def _listed(values: Any) -> list[float] | None:

@@ -25,11 +25,13 @@ REGISTERED_FILE = "photograph_registered.png"
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
 """Folder of masks (PNG, white inside), one for each region."""
+SESSION_FILE = "session.json"
+"""Markers, statements of experts, and the view of the viewer's page."""
 SUMMARY_FILE = "summary.csv"
 _FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability")
 GENERATED_NAMES = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", *_FOLDERS)
 """Files that a run makes in a folder of results, with its maps in subfolders; all others are the user's."""
-_OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
+_OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
 _STACKS = (
     "entry/pigments/results/probability",
     "entry/pigments/results/quantities",
