@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from viewer_fakes import AXIS, SHAPE, scan
 
-from underpaint.data import Scan
+from underpaint.data import Scan, Spectrum
 from underpaint.display.viewer import windows
 from underpaint.display.viewer.refits import Refits
 from underpaint.display.viewer.windows import ChannelStore, Windows, store_path, write_store
-from underpaint.errors import CalibrationError, ScanError
+from underpaint.errors import CalibrationError, CoverageError, ScanError
 from underpaint.io import load, save_scan
 
 PEAK = 100.0 * np.indices(SHAPE)[0] + np.indices(SHAPE)[1]
@@ -115,3 +115,25 @@ def test_the_bins_of_a_range_hold_it() -> None:
 def test_without_an_axis_nothing_is_fitted(opened: Scan) -> None:
     with pytest.raises(CalibrationError, match="no energy axis"):
         Refits(None, None, None)(opened.pixel(0, 0))
+
+
+@pytest.fixture
+def fits() -> Refits:
+    """Refits of a scan with iron, on a flat background."""
+    counts = 20.0 + 500.0 * np.exp(-0.5 * ((AXIS.energy_kev - 6.4) / 0.06) ** 2)
+    return Refits(100 * counts, counts, AXIS)
+
+
+def test_a_line_that_is_left_out_is_not_fitted_and_one_that_is_added_is(fits: Refits) -> None:
+    counts = 20.0 + 500.0 * np.exp(-0.5 * ((AXIS.energy_kev - 6.4) / 0.06) ** 2)
+    spectrum = Spectrum(counts, name="pixel")
+    usual = fits(spectrum)
+    areas = {own["name"]: own["area"] for own in usual["families"]}
+    assert areas["Fe_K"] == pytest.approx(500 * np.sqrt(2 * np.pi) * 0.06 / AXIS.gain_kev, rel=0.15)
+    changed = fits(spectrum, add=["Eu_L"], drop=["Fe_K"])
+    names = {own["name"] for own in changed["families"]}
+    assert "Eu_L" in names
+    assert "Fe_K" not in names
+    assert changed["chi_square"] > usual["chi_square"]
+    with pytest.raises(CoverageError, match="Au_K"):
+        fits(spectrum, add=["Au_K"])

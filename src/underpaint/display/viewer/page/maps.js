@@ -32,6 +32,9 @@ export async function valuesOf(index) {
 }
 
 const tops = new Map();
+// A computed map was made anew.
+export function forget(index) { fetched.delete(index); tops.delete(index); tops.delete(-1 - index); }
+
 // Full colour: 1 of a probability, the 99th percentile of counts, the last state.
 export function topOf(entry, index, values) {
   if (entry.kind === "group" || entry.kind === "member") return 1;

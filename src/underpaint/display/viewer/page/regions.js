@@ -66,6 +66,7 @@ export class RegionPanel {
     this.app.draw();
     await guarded(async () => {
       try { await this.measure(region); } catch (error) { if (error.status !== 400) { this.save(); throw error; } this.app.regions = this.app.regions.filter((own) => own !== region); this.fill(); this.app.draw(); throw error; }
+      this.app.history.did(`drew ${region.name}`, () => this.change(this.app.regions.filter((own) => own !== region)));
       await this.save();
     })();
   }
@@ -152,7 +153,13 @@ export class RegionPanel {
 
   remove(region) {
     this.removed = region;
+    this.app.history.did(`removed ${region.name}`, () => this.bringBack(region));
     this.change(this.app.regions.filter((own) => own !== region));
+  }
+
+  bringBack(region) {
+    if (this.removed === region) this.removed = null;
+    if (!this.app.regions.includes(region)) this.change([...this.app.regions, region]);
   }
 
   change(regions) {
@@ -166,7 +173,7 @@ export class RegionPanel {
   fill() {
     const { regions } = this.app;
     const place = byId("regions");
-    const back = this.removed ? make("button", { type: "button", onclick: () => { const own = this.removed; this.removed = null; this.change([...this.app.regions, own]); } }, `Bring back ${this.removed.name}`) : "";
+    const back = this.removed ? make("button", { type: "button", onclick: () => this.bringBack(this.removed) }, `Bring back ${this.removed.name}`) : "";
     if (!regions.length) {
       place.replaceChildren(...this.trouble(), back, make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, each with a mask that others can read."));
       return;

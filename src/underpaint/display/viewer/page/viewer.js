@@ -1,17 +1,20 @@
 // The page of a result: which maps are shown, what the mouse and the keys do, what the parts tell one another.
 import { askJson, byId, choosable, guarded, make, number, say, shortName, themed } from "./base.js";
+import { COMPUTED, Computed } from "./computed.js";
 import { ExportPanel } from "./export.js";
+import { FitPanel } from "./fit.js";
 import { loadColors, paint, pictureOf, tableOf, topOf, usualColors } from "./maps.js";
 import { CHANNEL_NAMES, Pane } from "./pane.js";
 import { PhotographPanel } from "./photograph.js";
 import { RegionPanel } from "./regions.js";
 import { ScatterPanel } from "./scatter.js";
+import { History, Session } from "./session.js";
 import { SpectrumPlot } from "./spectrum.js";
 import { showSpot } from "./spot.js";
 
 const MOST_ZOOM = 400;
 const DRAG = 4;
-const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["other", "More"]];
+const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["computed", "Computed"], ["other", "More"]];
 
 class Viewer {
   constructor(about) {
@@ -30,10 +33,14 @@ class Viewer {
     this.marked = [];
     this.brush = null;
     this.regions = [];
+    this.history = new History(byId("undo"));
+    this.session = new Session(this);
+    this.computed = new Computed(this);
     this.photograph = new PhotographPanel(this);
     this.spectrum = new SpectrumPlot(this);
     this.regionPanel = new RegionPanel(this);
     this.scatter = new ScatterPanel(this);
+    this.fitPanel = new FitPanel(this);
     this.exports = new ExportPanel(this);
   }
 
@@ -55,14 +62,15 @@ class Viewer {
     this.showSpectra();
     this.followScan();
     askJson("lines").then((lines) => { this.spectrum.lines = lines; this.showSpectra(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
-    await Promise.all([this.photograph.load(), this.regionPanel.load()]);
+    askJson("candidates").then((families) => { this.spectrum.candidates = Object.entries(families).flatMap(([family, lines]) => Object.entries(lines).map(([name, energy]) => [name, energy, family])); }).catch((error) => say(error.message));
+    await Promise.all([this.photograph.load(), this.regionPanel.load(), this.session.load()]);
   }
 
   showReport() { byId("report").hidden = false; byId("report").href = "files/report.html"; }
 
   // --- which maps there are
 
-  kindOf(entry) { return ["group", "member", "element"].includes(entry.kind) ? entry.kind : "other"; }
+  kindOf(entry) { return COMPUTED.includes(entry.kind) ? "computed" : ["group", "member", "element"].includes(entry.kind) ? entry.kind : "other"; }
 
   familiesOf(entry) {
     const byElement = new Map();
@@ -89,6 +97,7 @@ class Viewer {
     const tabs = there.map(([kind, label]) => make("button", { type: "button", role: "tab", "data-kind": kind, "aria-controls": "list" }, label));
     byId("kinds").replaceChildren(...tabs);
     this.showKind = choosable(tabs, () => null, (tab) => { this.kind = tab.dataset.kind; this.fillList(); });
+    if (this.seen) { this.showKind(tabs.find((tab) => tab.dataset.kind === this.kind) || tabs[0]); return; }  // a map was computed
     byId("search").addEventListener("input", () => this.fillList());
     this.seen = new IntersectionObserver((found) => {
       for (const own of found) if (own.isIntersecting) { this.seen.unobserve(own.target); this.thumbnail(own.target); }
@@ -175,7 +184,14 @@ class Viewer {
     shown.mode = shown.mode === "overlay" && this.familiesOf(this.entries[index]).length ? "overlay" : shown.mode === "composite" ? "composite" : "map";
     if (shown.mode === "composite") shown.mode = "map";
     shown.threshold = 0;
-    this.changed();
+    return this.changed();
+  }
+
+  // A map that was just computed, in the chosen pane and its list.
+  showComputed(index) {
+    const tab = byId("kinds").querySelector("[data-kind=computed]");
+    if (tab) this.showKind(tab);
+    return this.showMap(index);
   }
 
   showNamed(name) {
@@ -248,7 +264,7 @@ class Viewer {
     place.replaceChildren(...CHANNEL_NAMES.map((color, at) => make("label", { className: `swatch ${color}` }, `${color} `,
       make("select", { "aria-label": color, onchange: (event) => { shown.channels[at] = event.target.value === "" ? null : Number(event.target.value); this.changed(); place.querySelectorAll("select")[at].focus(); } },
         make("option", { value: "" }, "nothing"),
-        ...KINDS.slice(0, 3).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((own) => own.kind === kind)
+        ...KINDS.slice(0, 4).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((own) => this.kindOf(own) === kind)
           .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, shortName(own)))))))));
   }
 
@@ -259,6 +275,7 @@ class Viewer {
       if (name === "scatter") this.scatter.open();
       if (name === "export") this.exports.follow();
       if (name === "regions") this.regionPanel.follow();
+      if (name === "fit") this.fitPanel.open();
     });
     this.openTab(tabs[0]);
   }
@@ -354,6 +371,7 @@ class Viewer {
       this.spot = found;
       showSpot(this, found);
       this.exports.follow();
+      this.fitPanel.follow();
       this.showSpectra();
       document.body.dataset.spot = `${row},${column}`;
     })();
@@ -425,6 +443,7 @@ class Viewer {
       "?": () => byId("keys").showModal(), Escape: () => this.takeTool("point"),
     };
     document.addEventListener("keydown", (event) => {
+      if ((event.ctrlKey || event.metaKey) && event.key === "z" && !event.target.closest("input, textarea")) { this.history.undo(); event.preventDefault(); return; }
       if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
       if (event.key === "/") { byId("search").focus(); event.preventDefault(); return; }
       if (does[event.key]) { does[event.key](); event.preventDefault(); }
@@ -443,7 +462,7 @@ class Viewer {
       ...this.regionPanel.curves(),
     ];
     let families = Object.keys(this.spectrum.lines).filter((own) => own !== "tube");
-    let words = "Click a pixel for its own; drag to see a range.";
+    let words = "Click a pixel for its own.";
     if (this.spot) {
       const { spectrum, row, column, scan } = this.spot;
       if (spectrum) curves.push({ name: `row ${row}, column ${column}`, kind: "pixel", counts: spectrum });
