@@ -109,7 +109,8 @@ def test_markers_are_saved_and_their_change_is_undone(page: Any, folder: Path) -
     assert read_session(folder).markers == (Marker(9.99, "Hg Lα?"),)
     press(page, "#tab-fit")
     page.execute_script(
-        "const own = document.querySelector('#fit li input'); own.value = 'gold?'; own.dispatchEvent(new Event('change'))"
+        "const own = document.querySelector('#fit li input'); own.value = 'gold?';"
+        "own.dispatchEvent(new Event('change'))"
     )
     wait(page, "[...document.querySelectorAll('text.marker')].some((own) => own.textContent === 'gold?')")
     press(page, "#undo")

@@ -47,7 +47,7 @@ def test_what_is_no_session_is_refused(value: object) -> None:
 
 def test_a_damaged_record_is_named_and_kept(tmp_path: Path) -> None:
     (tmp_path / "session.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ScanError, match="session.json"):
+    with pytest.raises(ScanError, match=r"session\.json"):
         save_session(tmp_path, Session(), "")
     assert (tmp_path / "session.json").read_text(encoding="utf-8") == "{"
 

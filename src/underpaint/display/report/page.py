@@ -69,6 +69,7 @@ from underpaint.display.report.methods import (
     methods_paragraph,
     supposed_burial,
 )
+from underpaint.display.report.overview import MOST_SENTENCES
 from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
 from underpaint.display.report.spots import SpotSpectrum
@@ -80,6 +81,7 @@ from underpaint.display.report.wording import (
     KeyFinding,
     before_bracket,
     capitalised,
+    element_sentence,
     key_finding,
     line_name,
     listed,
@@ -100,8 +102,6 @@ MOST_IN_PICTURE = 12
 """Maps in a picture: printed pages that hold taller ones stay half empty before them."""
 MOST_PLACE_ROWS = 16
 MOST_ORDERS = 20
-SENTENCES = 5
-"""Findings that the short report gives a sentence each."""
 _DPI = 115
 _NO_COLOR = "#808080"
 _MOST_ENERGIES = 4
@@ -219,7 +219,7 @@ def render_report(
     return render(
         "page.html.jinja",
         full=full,
-        n_sentence=len(findings) if full else SENTENCES,
+        n_sentence=len(findings) if full else MOST_SENTENCES,
         title=str(summary.get("name") or "scan"),
         overview=_overview(results, strong),
         alerts=results.alerts,
@@ -274,6 +274,7 @@ def render(template: str, **values: Any) -> str:
         {
             "percent": percent,
             "lines": line_name,
+            "element_sentence": element_sentence,
             "listed": listed,
             "thousands": thousands,
             "before_bracket": before_bracket,

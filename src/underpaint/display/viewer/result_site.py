@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.data.maps import NO_ANSWER, STATES
-from underpaint.display.viewer import exports
+from underpaint.display.report import Overview, overview
+from underpaint.display.viewer import exploration, exports
 from underpaint.display.viewer.exports import number_of
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.photograph import Photograph
 from underpaint.display.viewer.refits import Refits
+from underpaint.display.viewer.region_table import plain, region_table
 from underpaint.display.viewer.regions import NewerRegionsError, connected_region, regions_and_version, save_regions
 from underpaint.display.viewer.runs import Run, Runs
 from underpaint.display.viewer.scan_source import READY, ScanSource
@@ -26,10 +29,10 @@ from underpaint.display.viewer.sessions import NewerSessionError, save_session, 
 from underpaint.display.viewer.spots import spot
 from underpaint.display.viewer.windows import Windows, fits_memory
 from underpaint.errors import ScanError
-from underpaint.io import read_summary
+from underpaint.io import read_results, read_summary
 from underpaint.io.results.contained import has_file
-from underpaint.io.results.regions import parse_region
-from underpaint.io.results.result_maps import MapEntry, ResultMaps
+from underpaint.io.results.regions import parse_region, parse_regions
+from underpaint.io.results.result_maps import MapEntry, ResultMaps, computed_entry
 from underpaint.io.results.session import parse_session
 from underpaint.io.results.sidecars import find_scan, scan_path
 from underpaint.physics.instrument import preset_names
@@ -42,7 +45,6 @@ _SERVED = {".html", ".csv", ".tif", ".h5", ".pdf"}
 _REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _N_BIN = 40
 _MOST_SUBJECT = 200
-_MOST_REGIONS = 500
 _MOST_NAMES = 200
 
 
@@ -76,12 +78,14 @@ class ResultSite:
             self.source.open()
         self.photograph = Photograph(self.folder)
         self.windows = Windows()
+        self._working = threading.Lock()
         self._runs = runs or Runs()
         self._started: dict[str, Run] = {}
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
             ("GET", "about"): self._about,
             ("GET", "scan"): self._scan_state,
             ("POST", "scan"): self._open_scan,
+            ("GET", "overview"): self._overview,
             ("GET", "lines"): self._lines,
             ("GET", "candidates"): self._candidates,
             ("POST", "window"): self._window,
@@ -94,6 +98,9 @@ class ResultSite:
             ("GET", "regions"): self._regions,
             ("POST", "regions"): self._save_regions,
             ("POST", "region"): self._region,
+            ("POST", "table"): self._table,
+            ("POST", "explore"): self._explore,
+            ("GET", "embedding"): self._embedding,
             ("GET", "session"): self._session,
             ("POST", "session"): self._save_session,
             ("GET", "class"): self._class,
@@ -175,6 +182,17 @@ class ResultSite:
         return self._scan_state(request)
 
     @cached_property
+    def overview(self) -> Overview:
+        """What the first view shows, worked out from all maps."""
+        with self._working:  # two pages that begin at once share it
+            return overview(read_results(self.folder))
+
+    def _overview(self, _: Request) -> Answer:
+        shown = self.overview
+        numbers = {entry.name: number for number, entry in enumerate(self.maps.entries) if entry.kind == "element"}
+        return json_answer(asdict(shown) | {"maps": [numbers[name] for name in shown.lines if name in numbers]})
+
+    @cached_property
     def _labels(self) -> dict[str, dict[str, float]]:
         from underpaint.display.plot import line_labels
 
@@ -226,18 +244,8 @@ class ResultSite:
         unit = " keV" if self.axis else ""
         text = f"{ends[0]:.2f}–{ends[1]:.2f}{unit}" if self.axis else f"channels {first}–{last}"
         name = f"window_{ends[0]:.2f}_{ends[1]:.2f}{'' if net else '_gross'}"
-        entry = MapEntry(
-            process="windows",
-            name=name,
-            label=text if net else f"{text}, with background",
-            kind="window",
-            unit="counts",
-            material=name,
-            place="anywhere",
-            groups=(),
-            elements=(),
-            path="",
-        )
+        label = text if net else f"{text}, with background"
+        entry = computed_entry("windows", name, label, "window", "counts")
         number = self.maps.add(
             entry,
             lambda: store.window(first, last, background=net)[0],
@@ -303,12 +311,7 @@ class ResultSite:
     def _save_regions(self, request: Request) -> Answer:
         """Save all regions of a page; those that another page saved meanwhile are sent back instead."""
         sent = request.json()
-        listed, version = sent.get("regions"), sent.get("version")
-        if not (isinstance(listed, list) and len(listed) <= _MOST_REGIONS and isinstance(version, str)):
-            raise ScanError(
-                f"Cannot save: the page sent no list of at most {_MOST_REGIONS} regions. Load the page again."
-            )
-        regions = [parse_region(own) for own in listed]
+        regions, version = parse_regions(sent), str(sent.get("version"))
         try:
             version = save_regions(self.folder, regions, self.maps.shape, version)
         except NewerRegionsError as error:
@@ -316,6 +319,73 @@ class ResultSite:
             told = {"error": str(error), "regions": [asdict(own) for own in newer], "version": version}
             return json_answer(told, HTTPStatus.CONFLICT)
         return json_answer({"saved": len(regions), "version": version})
+
+    def _table(self, request: Request) -> Answer:
+        """Answer with all maps by region."""
+        masks = [region.mask(self.maps.shape) for region in parse_regions(request.json())]
+        return json_answer({"rows": [plain(row) for row in region_table(self.maps, masks)]})
+
+    @cached_property
+    def _detected(self) -> exploration.Lines:
+        return exploration.detected_lines(self.maps)
+
+    @cached_property
+    def _places(self) -> NDArray[np.float32]:
+        return exploration.embedding(self._detected)
+
+    def _explore(self, request: Request) -> Answer:
+        """Answer with components, clusters or correlations; maps are added to the lists."""
+        sent = request.json()
+        with self._working:
+            makers = {"components": self._components, "clusters": self._clusters, "correlation": self._correlation}
+            if sent.get("what") not in makers:
+                raise ScanError(f"Cannot explore: choose {', '.join(makers)}.")
+            return json_answer(makers[sent["what"]](sent))
+
+    def _components(self, sent: dict[str, Any]) -> dict[str, Any]:
+        n = exploration.whole_number(sent.get("n"), 2, exploration.MOST_COMPONENTS, "components")
+        counts = None
+        if self.source.state == READY and fits_memory(self.source.scan()):
+            store = self.windows.open(self.source.scan())
+            counts = None if store is None or store.counts.shape[1:] != self.maps.shape else store.counts
+        parts = exploration.components(self._detected, n, counts)
+        names = [f"component {number}" for number in range(1, len(parts.maps) + 1)]
+        maps = [
+            self._add_map("component", f"{name} of {len(names)}", "counts", image)
+            for name, image in zip(names, parts.maps, strict=True)
+        ]
+        return {
+            "maps": maps,
+            "spectra": None if parts.spectra is None else parts.spectra.tolist(),
+            "shares": parts.shares.tolist(),
+            "words": [exploration.line_share(shares) for shares in parts.strongest],
+        }
+
+    def _clusters(self, sent: dict[str, Any]) -> dict[str, Any]:
+        n = exploration.whole_number(sent.get("n"), 2, exploration.MOST_CLUSTERS, "clusters")
+        parts = exploration.clusters(self._detected, n)
+        return {
+            **self._add_map("cluster", f"{n} clusters", "1", parts.picture),
+            "shares": parts.shares.tolist(),
+            "strongest": parts.strongest,
+        }
+
+    def _correlation(self, _: dict[str, Any]) -> dict[str, Any]:
+        lines = self._detected
+        return {
+            "names": lines.names,
+            "numbers": lines.numbers,
+            "correlation": exploration.correlation(lines).round(3).tolist(),
+        }
+
+    def _embedding(self, _: Request) -> Answer:
+        """Answer with a place in a plane for each pixel: (n_row, n_column, 2) float32."""
+        with self._working:
+            return Answer(self._places.astype("<f4").tobytes(), "application/octet-stream")
+
+    def _add_map(self, kind: str, label: str, unit: str, image: NDArray[np.float32]) -> dict[str, Any]:
+        entry = computed_entry("exploration", label.replace(" ", "_"), label, kind, unit)
+        return {"map": self.maps.add(entry, lambda: image), "entry": _entry_facts(entry)}
 
     def _session(self, _: Request) -> Answer:
         session, version = session_and_version(self.folder)

@@ -44,7 +44,8 @@ class MapEntry:
         For people.
     kind : str
         "group" or "member" of a pigment; "element"; "state" of detectability; "mass fraction", "areal mass"
-        of elements; "amount" of a group's element; "quantity" otherwise.
+        of elements; "amount" of a group's element; "window", "component" or "cluster" if computed in the viewer;
+        "quantity" otherwise.
     unit : str
         "1" for none.
     material, place : str
@@ -69,6 +70,11 @@ class MapEntry:
     path: str
     error_path: str = ""
     end_paths: tuple[str, ...] = ()
+
+
+def computed_entry(process: str, name: str, label: str, kind: str, unit: str) -> MapEntry:
+    """Return the metadata of a map that is computed and belongs to no file."""
+    return MapEntry(process, name, label, kind, unit, name, "anywhere", (), (), path="")
 
 
 class ResultMaps:

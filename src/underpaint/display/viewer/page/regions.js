@@ -62,7 +62,8 @@ export class RegionPanel {
     const names = new Set(this.app.regions.map((own) => own.name));
     let at = names.size + 1;
     while (names.has(`region ${at}`)) at += 1;
-    const region = this.keep({ ...drawn, name: `region ${at}` });
+    const name = drawn.name && drawn.name !== "class" && !names.has(drawn.name) ? drawn.name : `region ${at}`;
+    const region = this.keep({ ...drawn, name });
     this.app.draw();
     await guarded(async () => {
       try { await this.measure(region); } catch (error) { if (error.status !== 400) { this.save(); throw error; } this.app.regions = this.app.regions.filter((own) => own !== region); this.fill(); this.app.draw(); throw error; }
@@ -180,6 +181,7 @@ export class RegionPanel {
     }
     place.replaceChildren(...[
       ...this.trouble(),
+      make("p", { className: "buttons" }, make("button", { type: "button", id: "open-table", onclick: () => this.app.table.open() }, regions.length > 1 ? "Table and differences" : "Table of all maps")),
       ...regions.map((own) => this.card(own)),
       back,
       ...this.comparisons(),

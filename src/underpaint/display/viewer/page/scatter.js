@@ -7,7 +7,6 @@ const CELLS = 100;
 const MARGIN = 4;
 const SPAN = CELLS - 2 * MARGIN - 1;
 const MOST_TICKS = 5;
-const BRUSHED = 0xffffe000;
 
 export class ScatterPanel {
   constructor(app) { this.app = app; this.pair = null; this.ready = false; }
@@ -30,7 +29,7 @@ export class ScatterPanel {
     this.ticks = ["across", "up"].map((name) => make("div", { className: `ticks ${name}`, "aria-hidden": "true" }));
     this.axis = make("p", { className: "quiet" });
     byId("scatter").replaceChildren(this.up, make("div", { className: "scatter-frame" }, this.ticks[1], this.stage, this.ticks[0]), this.across, this.axis, this.words,
-      make("button", { type: "button", onclick: () => this.clear() }, "Clear the box"));
+      make("p", { className: "buttons" }, make("button", { type: "button", onclick: () => this.app.regionOf(this.app.brushMask, "selection") }, "Region of the box"), make("button", { type: "button", onclick: () => this.clear() }, "Clear the box")));
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
   }
 
@@ -42,6 +41,13 @@ export class ScatterPanel {
     const other = this.app.entries.find((own) => own.kind === "element") || entry;
     this.pair = [family ?? other.index, entry.kind === "state" ? other.index : entry.index];
     guarded(() => this.draw())();
+  }
+
+  choose(across, up) {
+    this.pair = [across, up];
+    this.own = true;
+    this.clear();
+    return guarded(() => this.draw())();
   }
 
   async draw() {
@@ -67,7 +73,7 @@ export class ScatterPanel {
     context.drawImage(picture, 0, 0);
     this.canvas.setAttribute("aria-label", `Pixels by ${left.label} and ${right.label}`);
     const unit = (entry) => (entry.kind === "group" || entry.kind === "member" ? "probability" : entry.unit === "1" ? "no unit" : unitText(entry.unit));
-    this.axis.textContent = `Across: ${unit(left)}; up: ${unit(right)}. A cell is light where many pixels are.`;
+    this.axis.textContent = `Across: ${unit(left)}; up: ${unit(right)}. Brightness: number of pixels.`;
     this.ticks.forEach((own, at) => own.replaceChildren(...ticksTo(this.tops[at]).map((value) => {
       const mark = make("span", {}, number(value));
       mark.style[at ? "bottom" : "left"] = `${(100 * (MARGIN + 0.5 + (value / this.tops[at]) * SPAN)) / CELLS}%`;
@@ -96,25 +102,21 @@ export class ScatterPanel {
 
   light(across, up) {
     const [x, y] = this.values;
-    const [height, width] = this.app.about.shape;
     // What lies beyond the plot is drawn at its edge, and belongs to a box that reaches it.
     const value = (share, top) => ((share * CELLS - MARGIN) / SPAN) * top;
     const ends = ([low, high], top) => [low <= 0.002 ? -Infinity : value(low, top), high >= 0.998 ? Infinity : value(high, top)];
     const [[left, right], [bottom, top]] = [ends(across, this.tops[0]), ends(up, this.tops[1])];
-    let inside = 0;
-    this.app.brush = pictureOf(width, height, (pixels) => {
-      for (let at = 0; at < pixels.length; at += 1) if (x[at] >= left && x[at] <= right && y[at] >= bottom && y[at] <= top) { pixels[at] = BRUSHED; inside += 1; }
-    });
+    const mask = Uint8Array.from(x, (value, at) => Number(value >= left && value <= right && y[at] >= bottom && y[at] <= top));
+    const inside = mask.reduce((sum, each) => sum + each, 0);
+    this.app.setBrush(mask);
     this.words.textContent = `${thousands(inside)} pixels lie in the box; they are cyan on the maps.`;
     document.body.dataset.brushed = String(inside);
-    this.app.draw();
   }
 
   clear() {
-    this.app.brush = null;
     this.box.hidden = true;
     this.words.textContent = "Draw a box in the plot: its pixels light up on the maps.";
-    this.app.draw();
+    this.app.setBrush(null);
   }
 }
 

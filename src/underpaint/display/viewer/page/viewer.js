@@ -1,19 +1,25 @@
 // The page of a result: which maps are shown, what the mouse and the keys do, what the parts tell one another.
 import { askJson, byId, choosable, guarded, make, number, say, shortName, themed } from "./base.js";
 import { COMPUTED, Computed } from "./computed.js";
+import { ExplorePanel } from "./explore.js";
 import { ExportPanel } from "./export.js";
 import { FitPanel } from "./fit.js";
 import { loadColors, paint, pictureOf, tableOf, topOf, usualColors } from "./maps.js";
-import { CHANNEL_NAMES, Pane } from "./pane.js";
+import { COLOR_NAMES, COLORS, Pane, swatch } from "./pane.js";
 import { PhotographPanel } from "./photograph.js";
 import { RegionPanel } from "./regions.js";
 import { ScatterPanel } from "./scatter.js";
 import { History, Session } from "./session.js";
 import { SpectrumPlot } from "./spectrum.js";
 import { showSpot } from "./spot.js";
+import { Summary } from "./summary.js";
+import { RegionTable } from "./table.js";
 
 const MOST_ZOOM = 400;
 const DRAG = 4;
+const BRUSHED = 0xffffe000;
+// For so long the page waits for the summary before it shows the first map by itself.
+const FIRST_VIEW_MS = 700;
 const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["computed", "Computed"], ["other", "More"]];
 
 class Viewer {
@@ -32,6 +38,8 @@ class Viewer {
     this.drawing = null;
     this.marked = [];
     this.brush = null;
+    this.brushMask = null;
+    this.extraCurves = [];
     this.regions = [];
     this.history = new History(byId("undo"));
     this.session = new Session(this);
@@ -40,6 +48,8 @@ class Viewer {
     this.spectrum = new SpectrumPlot(this);
     this.regionPanel = new RegionPanel(this);
     this.scatter = new ScatterPanel(this);
+    this.explore = new ExplorePanel(this);
+    this.table = new RegionTable(this);
     this.fitPanel = new FitPanel(this);
     this.exports = new ExportPanel(this);
   }
@@ -55,7 +65,11 @@ class Viewer {
     this.buildList();
     this.buildToolbar();
     this.buildTabs();
+    this.summary = new Summary(this);
+    const overview = this.summary.load();
+    await Promise.race([overview, new Promise((wake) => { setTimeout(wake, FIRST_VIEW_MS); })]);
     this.setPanes(1);
+    if (!this.summary.show()) overview.then(() => { if (this.untouched) this.summary.show(); });
     this.keys();
     await this.panes[0].update();
     document.body.dataset.ready = "maps";
@@ -65,6 +79,9 @@ class Viewer {
     askJson("candidates").then((families) => { this.spectrum.candidates = Object.entries(families).flatMap(([family, lines]) => Object.entries(lines).map(([name, energy]) => [name, energy, family])); }).catch((error) => say(error.message));
     await Promise.all([this.photograph.load(), this.regionPanel.load(), this.session.load()]);
   }
+
+  // Whether nobody has chosen anything yet.
+  get untouched() { return !this.chosen && this.pane === this.panes[0] && this.pane.shown.mode === "map" && this.pane.shown.map === this.firstMap; }
 
   showReport() { byId("report").hidden = false; byId("report").href = "files/report.html"; }
 
@@ -109,19 +126,24 @@ class Viewer {
     const asked = byId("search").value.trim().toLowerCase();
     const shown = this.entries.filter((entry) => (asked ? `${entry.label} ${entry.name}`.toLowerCase().includes(asked) : this.kindOf(entry) === this.kind)
       && (entry.place === "anywhere" || this.kindOf(entry) === "other")).sort((a, b) => this.rank(a) - this.rank(b));
-    byId("list").replaceChildren(...shown.map((entry) => {
+    const absent = asked ? [] : shown.filter((entry) => this.summary?.isAbsent(entry));
+    const item = (entry) => {
       const picture = make("canvas", { "data-map": String(entry.index), "aria-hidden": "true" });
       this.seen.observe(picture);
       const [name, examples] = shortened(entry);
+      const words = this.summary?.wordsOf(entry);
       return make("li", {}, make("button", { type: "button", "data-map": String(entry.index), title: entry.name, onclick: () => this.showMap(entry.index) },
-        picture, make("span", {}, name, examples ? make("small", {}, examples) : null)));
-    }));
-    if (!shown.length) byId("list").replaceChildren(make("li", { className: "empty" }, "No map of that name."));
+        picture, make("span", {}, name, words ? make("small", { className: "sure" }, words) : null, examples ? make("small", {}, examples) : null)));
+    };
+    const items = shown.filter((entry) => !absent.includes(entry)).map(item);
+    if (this.kind === "member" && !asked) items.unshift(make("li", { className: "note" }, "Which pigment of a group it is rests on a prior more than on the spectrum. Trust the group first."));
+    if (absent.length) items.push(make("li", {}, make("details", {}, make("summary", {}, `${absent.length} not found`), make("ul", {}, ...absent.map(item)))));
+    byId("list").replaceChildren(...(shown.length ? items : [make("li", { className: "empty" }, "No map of that name.")]));
     this.markList();
   }
 
   // Groups first: what a name is likest to mean; "could it be seen?" last.
-  rank(entry) { return KINDS.findIndex(([kind]) => kind === this.kindOf(entry)) + (entry.kind === "state" ? 1 : 0); }
+  rank(entry) { return (this.summary?.rank(entry) ?? 0) + KINDS.findIndex(([kind]) => kind === this.kindOf(entry)) + (entry.kind === "state" ? 1 : 0); }
 
   async thumbnail(canvas) {
     const index = Number(canvas.dataset.map);
@@ -147,10 +169,11 @@ class Viewer {
   setPanes(count) {
     const order = KINDS.map(([kind]) => kind);
     const firsts = this.entries.filter((entry) => entry.place === "anywhere").sort((a, b) => order.indexOf(this.kindOf(a)) - order.indexOf(this.kindOf(b))).map((entry) => entry.index);
+    [this.firstMap] = firsts;
     const now = this.pane ? this.pane.shown.map : firsts[0];
     while (this.panes.length < count) {
       const map = this.panes.length ? this.likely(now, this.panes.length) : firsts[0];
-      this.panes.push(new Pane(this, { mode: "map", map, channels: [map, ...this.familiesOf(this.entries[map]), null, null].slice(0, 3), threshold: 0, colors: "", hatch: true }));
+      this.panes.push(new Pane(this, { mode: "map", map, layers: this.layersOf([map, ...this.familiesOf(this.entries[map])]), threshold: 0, colors: "", hatch: true }));
     }
     this.panes = this.panes.slice(0, count);
     const place = byId("panes");
@@ -181,8 +204,7 @@ class Viewer {
   showMap(index) {
     const { shown } = this.pane;
     shown.map = index;
-    shown.mode = shown.mode === "overlay" && this.familiesOf(this.entries[index]).length ? "overlay" : shown.mode === "composite" ? "composite" : "map";
-    if (shown.mode === "composite") shown.mode = "map";
+    shown.mode = shown.mode === "overlay" && this.familiesOf(this.entries[index]).length ? "overlay" : "map";
     shown.threshold = 0;
     return this.changed();
   }
@@ -195,8 +217,8 @@ class Viewer {
   }
 
   showNamed(name) {
-    const found = this.entries.find((entry) => entry.name === name);
-    if (found) this.showMap(found.index);
+    const found = this.entries.find((entry) => entry.name === name && entry.kind !== "state");
+    return found && this.showMap(found.index);
   }
 
   showPlace(material, place) {
@@ -214,6 +236,42 @@ class Viewer {
 
   draw() { for (const pane of this.panes) pane.draw(); }
 
+  // Pixels that light up on all maps: chosen in a scatter plot, an embedding, or a list of clusters.
+  setBrush(mask, name = "selection") {
+    const [height, width] = this.about.shape;
+    this.brushMask = mask;
+    this.brush = mask && pictureOf(width, height, (pixels) => { for (let at = 0; at < pixels.length; at += 1) if (mask[at]) pixels[at] = BRUSHED; });
+    document.body.dataset.brush = mask ? `${name}: ${mask.reduce((sum, inside) => sum + inside, 0)}` : "";
+    this.draw();
+    this.explore.draw();
+  }
+
+  // A region of the pixels of a mask: its runs along the rows.
+  regionOf(mask, name) {
+    const [height, width] = this.about.shape;
+    const runs = [];
+    if (mask) for (let row = 0; row < height; row += 1) {
+      let start = -1;
+      for (let column = 0; column <= width; column += 1) {
+        const inside = column < width && mask[row * width + column];
+        if (inside && start < 0) start = column;
+        if (!inside && start >= 0) { runs.push([row, start, column - 1]); start = -1; }
+      }
+    }
+    if (!runs.length) { say("Select pixels first."); return undefined; }
+    return this.regionPanel.add({ corners: [], runs, name });
+  }
+
+  showComposite(maps) {
+    Object.assign(this.pane.shown, { mode: "composite", layers: this.layersOf(maps) });
+    return this.changed();
+  }
+
+  showScatter(across, up) {
+    this.openTab(byId("tab-scatter"));
+    this.scatter.choose(across, up);
+  }
+
   // --- how a map is shown
 
   buildToolbar() {
@@ -224,7 +282,7 @@ class Viewer {
     byId("mode").addEventListener("change", (event) => {
       const { shown } = this.pane;
       shown.mode = event.target.value;
-      if (shown.mode === "composite") shown.channels = [shown.map, ...this.familiesOf(this.entries[shown.map]), null, null].slice(0, 3);
+      if (shown.mode === "composite") shown.layers = this.layersOf([shown.map, ...this.familiesOf(this.entries[shown.map])]);
       this.changed();
     });
     byId("place").addEventListener("change", (event) => this.showMap(Number(event.target.value)));
@@ -246,10 +304,10 @@ class Viewer {
     byId("place").disabled = places.length < 2;
     byId("place").title = places.length < 2 ? "Only groups have a map for each depth." : "";
     byId("place").replaceChildren(...places.map((own) => make("option", { value: String(own.index), selected: own === entry }, this.placeWords[own.place] || own.place)));
-    byId("threshold-label").hidden = shown.mode !== "map" || entry.kind === "state";
+    byId("threshold-label").hidden = shown.mode !== "map" || ["state", "cluster"].includes(entry.kind);
     byId("threshold").value = String(shown.threshold);
     byId("threshold-shown").textContent = entry.kind === "group" || entry.kind === "member" ? shown.threshold.toFixed(2) : `${Math.round(100 * shown.threshold)} %`;
-    byId("colors-label").hidden = shown.mode !== "map" || entry.kind === "state";
+    byId("colors-label").hidden = shown.mode !== "map" || ["state", "cluster"].includes(entry.kind);
     byId("colors").value = shown.colors;
     byId("hatch-label").hidden = shown.mode === "composite" || this.stateOf(entry) === null;
     byId("hatch").checked = shown.hatch;
@@ -261,12 +319,23 @@ class Viewer {
     const place = byId("channels");
     place.hidden = shown.mode !== "composite";
     if (place.hidden) return;
-    place.replaceChildren(...CHANNEL_NAMES.map((color, at) => make("label", { className: `swatch ${color}` }, `${color} `,
-      make("select", { "aria-label": color, onchange: (event) => { shown.channels[at] = event.target.value === "" ? null : Number(event.target.value); this.changed(); place.querySelectorAll("select")[at].focus(); } },
+    const changed = () => { this.changed(); place.querySelector("select")?.focus(); };
+    place.replaceChildren(...shown.layers.map((layer, at) => swatch(COLORS[layer.color],
+      make("select", { "aria-label": `Colour of map ${at + 1}`, onchange: (event) => { layer.color = event.target.value; changed(); } },
+        ...COLOR_NAMES.map((name) => make("option", { value: name, selected: name === layer.color }, name))),
+      make("select", { "aria-label": `Map ${at + 1}`, onchange: (event) => { layer.map = event.target.value === "" ? null : Number(event.target.value); changed(); } },
         make("option", { value: "" }, "nothing"),
-        ...KINDS.slice(0, 4).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((own) => this.kindOf(own) === kind)
-          .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, shortName(own)))))))));
+        ...KINDS.slice(0, 4).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((entry) => this.kindOf(entry) === kind)
+          .map((entry) => make("option", { value: String(entry.index), selected: layer.map === entry.index }, shortName(entry)))))),
+      make("button", { type: "button", "aria-label": `Remove map ${at + 1}`, onclick: () => { shown.layers.splice(at, 1); changed(); } }, "×"))),
+      make("button", { type: "button", id: "add-layer", disabled: shown.layers.length >= COLOR_NAMES.length, onclick: () => {
+        shown.layers.push({ map: null, color: COLOR_NAMES.find((name) => !shown.layers.some((layer) => layer.color === name)) });
+        changed();
+      } }, "+ map"));
   }
+
+  // Maps in the first colours: red, green, blue.
+  layersOf(maps) { return maps.slice(0, COLOR_NAMES.length).map((map, at) => ({ map, color: COLOR_NAMES[at] })); }
 
   buildTabs() {
     const tabs = [...byId("tabs").children];
@@ -275,6 +344,7 @@ class Viewer {
       if (name === "scatter") this.scatter.open();
       if (name === "export") this.exports.follow();
       if (name === "regions") this.regionPanel.follow();
+      if (name === "explore") this.explore.draw();
       if (name === "fit") this.fitPanel.open();
     });
     this.openTab(tabs[0]);
@@ -363,6 +433,7 @@ class Viewer {
 
   async choosePixel(row, column) {
     this.chosen = [row, column];
+    if (!byId("summary").hidden) this.openTab(byId("tab-spot"));
     this.draw();
     const turn = (this.turn = (this.turn || 0) + 1);
     await guarded(async () => {
@@ -372,6 +443,7 @@ class Viewer {
       showSpot(this, found);
       this.exports.follow();
       this.fitPanel.follow();
+      this.explore.draw();
       this.showSpectra();
       document.body.dataset.spot = `${row},${column}`;
     })();
@@ -459,6 +531,7 @@ class Viewer {
     const curves = [
       { name: "largest of any pixel", kind: "max", counts: about.max },
       { name: "mean of all pixels", kind: "sum", counts: about.sum.map((own) => own / pixels) },
+      ...this.extraCurves,
       ...this.regionPanel.curves(),
     ];
     let families = Object.keys(this.spectrum.lines).filter((own) => own !== "tube");
