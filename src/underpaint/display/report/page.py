@@ -86,6 +86,7 @@ from underpaint.display.report.wording import (
     line_name,
     listed,
     percent,
+    statement_text,
     thousands,
 )
 from underpaint.errors import OutputError, SampleError
@@ -226,6 +227,7 @@ def render_report(
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
         findings=findings,
+        statements=[statement_text(each, _label(results, each.name)) for each in beside.statements],
         key_findings=_key_findings(results, findings, places, beside),
         meanings=MEANINGS,
         placed=f"{PLACED_PROBABILITY:g}",
@@ -291,6 +293,11 @@ def _key_findings(
 ) -> list[KeyFinding]:
     """Say each finding in words, with the regions that hold it."""
     return [key_finding(own, places, _region_shares(results[own.name], beside)) for own in findings]
+
+
+def _label(results: Results, name: str) -> str:
+    """Return what people call a group, a line, or a paint."""
+    return results.short_label(name) if name in results.materials else line_name(name)
 
 
 def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str, float]:

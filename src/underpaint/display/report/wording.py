@@ -8,6 +8,7 @@ from datetime import datetime
 from underpaint.display import plot
 from underpaint.display.report.findings import LEAST_SHARE, Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
+from underpaint.io.results.session import Statement
 
 LIST_LIMIT = 12
 CERTAIN, LIKELY, POSSIBLE, DOUBTFUL = "certain", "likely", "possible", "doubtful"
@@ -149,6 +150,16 @@ def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
         return ""
     known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
     return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= LEAST_SHARE)
+
+
+def statement_text(statement: Statement, label: str) -> str:
+    """Say what an expert stated on a group, a line or a paint, with reason, author and date."""
+    verdicts = {"confirmed": "confirmed", "corrected": f"corrected to {statement.correction or 'another'}"}
+    verdict = verdicts.get(statement.verdict, "comment")
+    reason = f": {statement.reason}" if statement.reason else ""
+    return (
+        f"{capitalised(label)}, {verdict}{reason} ({statement.author or 'no name'}, {date_text(statement.date[:10])})"
+    )
 
 
 def percent(share: float) -> str:

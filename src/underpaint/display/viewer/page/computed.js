@@ -1,11 +1,29 @@
 // Maps that are computed on demand and belong to no file: of an energy window, of components, of clusters.
-import { askJson, byId, followed, guarded, make, progressed } from "./base.js";
+import { askJson, byId, followed, guarded, make, progressed, say } from "./base.js";
 import { forget } from "./maps.js";
 
+const MOST_RECIPES = 40;
 export const COMPUTED = ["window", "component", "cluster"];
 
 export class Computed {
-  constructor(app) { this.app = app; this.turn = 0; }
+  constructor(app) { Object.assign(this, { app, turn: 0, recipes: [] }); }
+
+  // How a map was made, so that a saved view can make it again.
+  note(recipe) {
+    const text = JSON.stringify(recipe);
+    this.recipes = [...this.recipes.filter((each) => JSON.stringify(each) !== text), recipe].slice(-MOST_RECIPES);
+  }
+
+  // Maps of a saved view. Windows need the scan: without it they are left out.
+  async again(recipes) {
+    for (const { what, low, high, background, n } of recipes.slice(-MOST_RECIPES)) {
+      try {
+        const answer = what === "window" ? await askJson("window", { method: "POST", json: { low, high, background } }) : await askJson("explore", { method: "POST", json: { what, n } });
+        for (const each of answer.maps || (answer.entry ? [answer] : [])) this.add(each);
+        if (!answer.run) this.note(what === "window" ? { what, low, high, background } : { what, n });
+      } catch (error) { say(error.message); }
+    }
+  }
 
   // Adds a map to the lists; the same name replaces the earlier one.
   add({ map, entry }) {
@@ -31,6 +49,7 @@ export class Computed {
         if (!now.result) return;
         answer = await askJson("window", request);
       }
+      this.note({ what: "window", low, high, background });
       if (turn !== this.turn) return;
       this.app.showComputed(this.add(answer));
       document.body.dataset.window = answer.entry.name;

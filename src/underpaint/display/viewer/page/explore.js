@@ -30,7 +30,11 @@ export class ExplorePanel {
     try { await guarded(does)(); } finally { Object.assign(button, { disabled: false, textContent: words }); }
   }
 
-  ask(what, n) { return askJson("explore", { method: "POST", json: { what, n } }); }
+  async ask(what, n) {
+    const answer = await askJson("explore", { method: "POST", json: { what, n } });
+    if (n) this.app.computed.note({ what, n });
+    return answer;
+  }
 
   // --- components
 

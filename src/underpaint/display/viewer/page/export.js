@@ -11,7 +11,7 @@ export class ExportPanel {
   constructor(app) {
     this.app = app;
     this.links = make("div");
-    byId("export").replaceChildren(this.links, ...report(app));
+    byId("export").replaceChildren(this.links, ...app.session.card(), ...report(app));
   }
 
   // What is seen changes under an open panel: its links follow, and are made anew only where something did change.

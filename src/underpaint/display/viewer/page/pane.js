@@ -114,7 +114,7 @@ export class Pane {
     this.high.textContent = probability ? "1" : `${number(part.top)}${part.entry.kind === "element" ? "+" : ""}`;
     this.unit.textContent = probability ? "probability" : part.entry.unit === "1" ? "" : unitText(part.entry.unit);
     const above = this.shown.threshold > 0 ? make("span", { className: "quiet" }, `from ${number(this.shown.threshold * part.top)}`) : null;
-    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry)].filter(Boolean));
+    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry), this.app.statements.legend(part.entry)].filter(Boolean));
   }
 
   // What dark means: a pigment that is not seen need not be absent.

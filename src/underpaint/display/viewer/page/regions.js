@@ -91,9 +91,9 @@ export class RegionPanel {
     document.body.dataset.region = region.name;
   }
 
-  follow() {
+  follow(always = false) {
     const { state } = this.app.about.scan;
-    if (byId("regions").hidden && state === this.scanState) return;
+    if (!always && byId("regions").hidden && state === this.scanState) return;
     this.scanState = state;
     guarded(() => Promise.all(this.app.regions.filter((own) => own.asked !== this.state()).map((own) => this.measure(own))))();
   }

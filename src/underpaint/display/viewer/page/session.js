@@ -1,5 +1,7 @@
 // Markers and the view, saved with the results; and what can be undone.
-import { askJson, byId, guarded, make, say } from "./base.js";
+import { askJson, byId, guarded, make, number, say } from "./base.js";
+import { saveBlob } from "./export.js";
+import { showSpot } from "./spot.js";
 
 const MOST_STEPS = 100;
 
@@ -51,8 +53,72 @@ export class Session {
   }
 
   changed() {
-    this.app.spectrum.draw();
-    this.app.fitPanel.fillMarkers();
+    const { app } = this;
+    app.spectrum.draw();
+    app.fitPanel.fillMarkers();
+    app.summary.fill();
+    if (app.spot) showSpot(app, app.spot);
+    for (const pane of app.panes) if (pane.parts.length) pane.write();
+  }
+
+  keepView() {
+    this.view = this.app.viewState.state();
+    return this.save().then(() => say("The view is kept: these results open with it."));
+  }
+
+  async clearView() {
+    this.view = {};
+    await this.save();
+    say("These results open with the overview again.");
+  }
+
+  download() {
+    const { app } = this;
+    const content = { underpaint_session: 1, title: app.about.title, ...this.plain(), view: app.viewState.state(), regions: app.regions.map((region) => app.regionPanel.plain(region)) };
+    saveBlob(new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }), `${app.about.title.replace(/[^\p{L}\p{N}_-]+/gu, "_")}_session.json`);
+  }
+
+  // Another person's session: markers, statements and regions come beside what is here, and its view is shown.
+  async open(file) {
+    let sent;
+    try { sent = JSON.parse(await file.text()); } catch { sent = {}; }
+    if (sent.underpaint_session !== 1) throw new Error(`Cannot open ${file.name}: it is no session of the viewer. Choose a file that “Save as a file” wrote.`);
+    const { app } = this;
+    const before = { markers: this.markers, statements: this.statements };
+    const joined = (key) => [...new Map([...this[key], ...(sent[key] || [])].map((each) => [JSON.stringify(each), each])).values()];
+    Object.assign(this, { markers: joined("markers"), statements: joined("statements") });
+    try { await this.send(true); } catch (error) { Object.assign(this, before); throw error; }
+    this.changed();
+    const here = app.regions.map((region) => JSON.stringify(app.regionPanel.plain(region)));
+    const regions = (sent.regions || []).filter((region) => !here.includes(JSON.stringify(region)));
+    const old = app.regions;
+    if (regions.length) {
+      app.regionPanel.change([...app.regions, ...regions.map((region) => app.regionPanel.colored(region))]);
+      app.regionPanel.follow(true);
+    }
+    app.history.did(`opened ${file.name}`, () => { Object.assign(this, before); this.changed(); this.save(); app.regionPanel.change(old); });
+    await app.viewState.apply(sent.view || {});
+    document.body.dataset.opened = file.name;
+  }
+
+  // What the Save tab shows of it.
+  card() {
+    const file = make("input", { type: "file", id: "session-file", accept: ".json", hidden: true, onchange: guarded(async (event) => { const [chosen] = event.target.files; event.target.value = ""; if (chosen) await this.open(chosen); }) });
+    const cache = make("p", { className: "buttons" });
+    this.cache = cache;
+    return [make("h3", {}, "Session"), make("p", { className: "quiet" }, "Regions, markers and statements are saved with the results as you make them. The view (maps, colours, layers) is kept when you ask for it."),
+      make("p", { className: "buttons" }, make("button", { type: "button", id: "keep-view", onclick: () => this.keepView() }, "Keep this view"), make("button", { type: "button", onclick: guarded(() => this.clearView()) }, "Forget it"),
+        make("button", { type: "button", id: "session-download", onclick: () => this.download() }, "Save as a file"), make("button", { type: "button", onclick: () => file.click() }, "Open a file …"), file), cache];
+  }
+
+  // The copy of the scan that makes window maps quick, and how much room it takes.
+  async showCache() {
+    this.cache.replaceChildren();
+    if (this.app.about.scan.state !== "ready") return;
+    await guarded(async () => {
+      const { bytes } = await askJson("cache");
+      if (bytes) this.cache.replaceChildren(`Counts by channel, for window maps: ${number(bytes / 2 ** 20)} MB in the cache. `, make("button", { type: "button", id: "remove-cache", onclick: guarded(async () => { await askJson("cache", { method: "DELETE" }); await this.showCache(); }) }, "Remove"));
+    })();
   }
 
   // The nearest line names a marker until somebody names it otherwise.

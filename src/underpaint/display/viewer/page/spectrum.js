@@ -40,7 +40,7 @@ export class SpectrumPlot {
     this.band = null;
     new ResizeObserver(() => this.draw()).observe(this.place);
     byId("spectrum-all").addEventListener("click", () => { this.range = null; this.draw(); });
-    byId("spectrum-scale").addEventListener("change", (event) => { this.scaleName = event.target.value; this.draw(); });
+    byId("spectrum-scale").addEventListener("change", (event) => this.setScale(event.target.value));
     for (const button of document.querySelectorAll("[data-drag]")) button.addEventListener("click", () => this.take(button.dataset.drag));
     this.take("map");
     this.place.addEventListener("pointerdown", (event) => this.grab(event));
@@ -48,6 +48,12 @@ export class SpectrumPlot {
     this.place.addEventListener("pointerleave", () => this.point(null));
     this.place.addEventListener("dblclick", (event) => this.app.session.mark(this.energyAt(event)));
     this.place.addEventListener("keydown", (event) => this.keys(event));
+  }
+
+  setScale(name) {
+    this.scaleName = name in SCALES ? name : "log";
+    byId("spectrum-scale").value = this.scaleName;
+    this.draw();
   }
 
   // What a drag does: a map of the window, or a closer look.

@@ -20,7 +20,7 @@ export function showSpot(app, found) {
     ...strong.map((own) => card(app, own)),
     strong.length ? null : make("p", { className: "empty" }, found.groups.length ? "No pigment reaches a probability of 0.1 here." : "These results hold no pigments, only elements."),
     quantities(found.quantities),
-    elements(found.elements),
+    elements(app, found.elements),
     rest.length ? make("details", {}, make("summary", {}, `${rest.length} others, less likely`),
       make("ul", { className: "plain" }, ...rest.map((own) => make("li", {}, `${own.label}: ${own.answer || certainty(own.probability)}`)))) : null,
     layers(app, found),
@@ -71,7 +71,8 @@ function card(app, own) {
       make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, own.members.length > 1 ? `${member.label}: ${certainty(member.probability)}` : `${member.label}, the only one of them that was asked for`)) : own.alike.map((label) => make("li", {}, label)))),
       own.left_out.length ? make("p", { className: "note" }, `Not asked for (not in the palette, or unknown to the network), yet possible: ${own.left_out.join(", ")}.`) : null,
       own.members.length > 1 ? make("p", { className: "quiet" }, "These numbers rest on a prior, even among those of the same elements, more than on the spectrum.") : null,
-      own.apart ? make("p", {}, own.apart) : null) : null);
+      own.apart ? make("p", {}, own.apart) : null) : null,
+    app.statements.shown("group", own.name));
 }
 
 function estimate(own) {
@@ -87,12 +88,13 @@ function quantities(found) {
     ...known.map((own) => make("li", {}, `${shortName(own)}: ${estimate(own)}`))));
 }
 
-function elements(found) {
+function elements(app, found) {
   const seen = found.filter((own) => own.there);
   if (!found.length) return null;
   return make("section", { className: "card" }, make("h3", {}, "Elements over 3 σ"),
     seen.length ? make("table", {}, make("tbody", {}, ...seen.map((own) => make("tr", {}, make("th", { scope: "row" }, lineName(own.name)),
-      make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`))))) : make("p", { className: "empty" }, "None."));
+      make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`), make("td", {}, app.statements.button("line", own.name, "…")))))) : make("p", { className: "empty" }, "None."),
+    ...seen.flatMap((own) => app.statements.of("line", own.name).map((each) => make("p", { className: "note" }, make("b", {}, `Expert on ${lineName(own.name)}: `), app.statements.words(each)))));
 }
 
 // Sampling layers takes seconds to minutes, and runs beside the page.

@@ -33,12 +33,14 @@ export class Summary {
   }
 
   fill() {
+    if (!this.facts) return;
     const { sentences, absent, maps } = this.facts;
     const again = maps.length ? make("p", { className: "buttons" }, make("button", { type: "button", onclick: () => this.show() }, "Show the overview map")) : null;
     byId("summary").replaceChildren(...[
       make("h2", {}, "In short"),
       sentences.length ? make("ol", { className: "sentences" }, ...sentences.map((text) => make("li", {}, text))) : make("p", { className: "empty" }, "Nothing was found with certainty."),
       absent.length ? make("details", {}, make("summary", {}, `${absent.length} groups were looked for and not found`), make("p", { className: "quiet" }, `${absent.join(", ")}.`)) : null,
+      this.app.statements.list(),
       again,
       make("p", { className: "quiet" }, "Click a pixel to see the evidence for each pigment there."),
     ].filter(Boolean));

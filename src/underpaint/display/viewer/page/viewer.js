@@ -12,8 +12,10 @@ import { ScatterPanel } from "./scatter.js";
 import { History, Session } from "./session.js";
 import { SpectrumPlot } from "./spectrum.js";
 import { showSpot } from "./spot.js";
+import { Statements } from "./statements.js";
 import { Summary } from "./summary.js";
 import { RegionTable } from "./table.js";
+import { View } from "./view.js";
 
 const MOST_ZOOM = 400;
 const DRAG = 4;
@@ -43,6 +45,8 @@ class Viewer {
     this.regions = [];
     this.history = new History(byId("undo"));
     this.session = new Session(this);
+    this.statements = new Statements(this);
+    this.viewState = new View(this);
     this.computed = new Computed(this);
     this.photograph = new PhotographPanel(this);
     this.spectrum = new SpectrumPlot(this);
@@ -78,6 +82,7 @@ class Viewer {
     askJson("lines").then((lines) => { this.spectrum.lines = lines; this.showSpectra(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
     askJson("candidates").then((families) => { this.spectrum.candidates = Object.entries(families).flatMap(([family, lines]) => Object.entries(lines).map(([name, energy]) => [name, energy, family])); }).catch((error) => say(error.message));
     await Promise.all([this.photograph.load(), this.regionPanel.load(), this.session.load()]);
+    if (this.session.view.panes && !this.chosen) await guarded(() => this.viewState.apply(this.session.view))();
   }
 
   // Whether nobody has chosen anything yet.
@@ -218,7 +223,10 @@ class Viewer {
 
   showNamed(name) {
     const found = this.entries.find((entry) => entry.name === name && entry.kind !== "state");
-    return found && this.showMap(found.index);
+    if (!found) return undefined;
+    const tab = byId("kinds").querySelector(`[data-kind=${this.kindOf(found)}]`);
+    if (tab) this.showKind(tab);
+    return this.showMap(found.index);
   }
 
   showPlace(material, place) {
@@ -319,7 +327,12 @@ class Viewer {
     const place = byId("channels");
     place.hidden = shown.mode !== "composite";
     if (place.hidden) return;
-    const changed = () => { this.changed(); place.querySelector("select")?.focus(); };
+    const before = shown.layers.map((layer) => ({ ...layer }));
+    const changed = () => {
+      this.history.did("changed the composite", () => { shown.layers = before; this.changed(); });
+      this.changed();
+      place.querySelector("select")?.focus();
+    };
     place.replaceChildren(...shown.layers.map((layer, at) => swatch(COLORS[layer.color],
       make("select", { "aria-label": `Colour of map ${at + 1}`, onchange: (event) => { layer.color = event.target.value; changed(); } },
         ...COLOR_NAMES.map((name) => make("option", { value: name, selected: name === layer.color }, name))),
@@ -342,7 +355,7 @@ class Viewer {
     this.openTab = choosable(tabs, (tab) => byId(tab.getAttribute("aria-controls")), (tab) => {
       const name = tab.getAttribute("aria-controls");
       if (name === "scatter") this.scatter.open();
-      if (name === "export") this.exports.follow();
+      if (name === "export") { this.exports.follow(); this.session.showCache(); }
       if (name === "regions") this.regionPanel.follow();
       if (name === "explore") this.explore.draw();
       if (name === "fit") this.fitPanel.open();
