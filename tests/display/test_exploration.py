@@ -25,9 +25,9 @@ def lines(tmp_path: Path) -> exploration.Lines:
     error = np.sqrt(np.maximum(mean, 1)).astype(np.float32)
     write_results(tmp_path / "maps", Results.of_lines(tuple(PAINTS), area, error))
     maps = ResultMaps(tmp_path / "maps")
-    found = exploration.detected_lines(maps)
+    lines = exploration.detected_lines(maps)
     maps.close()
-    return found
+    return lines
 
 
 def paint_of(lines: exploration.Lines) -> np.ndarray:

@@ -48,8 +48,8 @@ def test_clusters_become_a_map_and_regions(page: Any) -> None:
     wait(page, "document.body.dataset.clusters === '2' && window.viewer.pane.entry.kind === 'cluster'")
     press(page, "#explore .link[title='Light its pixels up']")
     # Lead falls by rows and mercury by columns: half of the pixels are a cluster.
-    lit = page.execute_script("return document.body.dataset.brush")
-    assert lit == f"cluster 1: {SHAPE[0] * SHAPE[1] // 2}"
+    lighted = page.execute_script("return document.body.dataset.brush")
+    assert lighted == f"cluster 1: {SHAPE[0] * SHAPE[1] // 2}"
     press(page, "#explore button.small")
     wait(page, "window.viewer.regions[0]?.found?.n_pixel === 120")
     assert page.execute_script("return window.viewer.regions[0].name") == "cluster 1"

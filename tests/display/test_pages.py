@@ -131,8 +131,8 @@ def test_a_map_and_a_pixel_are_reached_by_keys_alone(shown: tuple[Any, Path]) ->
     wait(opened, "document.body.dataset.spot")
     opened.execute_script("document.getElementById('tab-spot').focus()")
     opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    assert opened.execute_script("return document.activeElement.id") == "tab-regions"
-    assert not opened.execute_script("return document.getElementById('regions').hidden")
+    assert opened.execute_script("return document.activeElement.id") == "tab-fit"
+    assert not opened.execute_script("return document.getElementById('fit').hidden")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

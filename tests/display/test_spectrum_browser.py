@@ -31,7 +31,7 @@ def page(chromium: Any, folder: Path) -> Iterator[Any]:
         wait(chromium, "window.viewer.about.scan.state === 'ready'")
         yield chromium
         severe = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
-        assert [own for own in severe if "409 (Conflict)" not in own] == []
+        assert [message for message in severe if "409 (Conflict)" not in message] == []
 
 
 def at_energy(page: Any, energy_kev: float) -> tuple[float, float]:
@@ -127,7 +127,7 @@ def test_markers_of_another_page_are_kept(page: Any, folder: Path) -> None:
     )
     page.execute_script("window.viewer.session.mark(7)")
     page.execute_script("return window.viewer.session.saving")
-    assert {own.energy_kev for own in read_session(folder).markers} == {5.0, 7.0}
+    assert {marker.energy_kev for marker in read_session(folder).markers} == {5.0, 7.0}
 
 
 def test_ticked_lines_are_fitted_and_drawn(page: Any) -> None:

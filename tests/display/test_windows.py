@@ -128,10 +128,10 @@ def test_a_line_that_is_left_out_is_not_fitted_and_one_that_is_added_is(fits: Re
     counts = 20.0 + 500.0 * np.exp(-0.5 * ((AXIS.energy_kev - 6.4) / 0.06) ** 2)
     spectrum = Spectrum(counts, name="pixel")
     usual = fits(spectrum)
-    areas = {own["name"]: own["area"] for own in usual["families"]}
+    areas = {line["name"]: line["area"] for line in usual["families"]}
     assert areas["Fe_K"] == pytest.approx(500 * np.sqrt(2 * np.pi) * 0.06 / AXIS.gain_kev, rel=0.15)
     changed = fits(spectrum, add=["Eu_L"], drop=["Fe_K"])
-    names = {own["name"] for own in changed["families"]}
+    names = {line["name"] for line in changed["families"]}
     assert "Eu_L" in names
     assert "Fe_K" not in names
     assert changed["chi_square"] > usual["chi_square"]

@@ -20,7 +20,7 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import has_file, open_contained
 from underpaint.io.results.regions import Region
 from underpaint.io.results.regions import read_regions as recorded_regions
-from underpaint.io.results.session import Statement, read_session
+from underpaint.io.results.session import Session, Statement, read_session
 from underpaint.io.results.sidecars import REGIONS_FOLDER, REGISTERED_FILE, find_scan, registration_of
 from underpaint.pigments.explain import read_region
 
@@ -114,8 +114,8 @@ def look_beside(
         if scan is not None:
             raise
         why = str(error)
-    statements = _unless_damaged(lambda: read_session(folder).statements, (), damaged)
-    return Beside(subject, photograph, regions, spots, why, damaged, statements)
+    session = _unless_damaged(lambda: read_session(folder), Session(), damaged)
+    return Beside(subject, photograph, regions, spots, why, damaged, session.statements)
 
 
 def read_regions(folder: Path, shape: tuple[int, ...], damaged: list[str]) -> dict[str, NDArray[np.bool_]]:

@@ -190,7 +190,15 @@ class ResultSite:
     def _overview(self, _: Request) -> Answer:
         shown = self.overview
         numbers = {entry.name: number for number, entry in enumerate(self.maps.entries) if entry.kind == "element"}
-        return json_answer(asdict(shown) | {"maps": [numbers[name] for name in shown.lines if name in numbers]})
+        return json_answer(
+            {
+                "maps": [numbers[name] for name in shown.lines if name in numbers],
+                "sentences": shown.sentences,
+                "certainties": shown.certainties,
+                "shares": shown.shares,
+                "absent": shown.absent,
+            }
+        )
 
     @cached_property
     def _labels(self) -> dict[str, dict[str, float]]:
@@ -224,9 +232,7 @@ class ResultSite:
     def _window(self, request: Request) -> Answer:
         """Make a map of an energy window, or begin to sort a large scan's counts by channel; the page asks again."""
         sent = request.json()
-        low, high = (sent.get(end) for end in ("low", "high"))
-        if not all(isinstance(end, int | float) and math.isfinite(end) for end in (low, high)) or not low < high:
-            raise ScanError("Cannot make the map: give the lower and the upper end of an energy window, in keV.")
+        low, high = _ends_of(sent)
         scan = self.source.scan()
         store = self.windows.open(scan)
         if store is None:
@@ -241,16 +247,18 @@ class ResultSite:
         start, stop = store.bins(first, last)
         ends = [zero_kev + gain_kev * (bins * store.merged - 0.5) for bins in (start, stop)]
         net = sent.get("background") is not False
-        unit = " keV" if self.axis else ""
-        text = f"{ends[0]:.2f}–{ends[1]:.2f}{unit}" if self.axis else f"channels {first}–{last}"
+        text = f"{ends[0]:.2f}–{ends[1]:.2f} keV" if self.axis else f"channels {first}–{last}"
         name = f"window_{ends[0]:.2f}_{ends[1]:.2f}{'' if net else '_gross'}"
         label = text if net else f"{text}, with background"
         entry = computed_entry("windows", name, label, "window", "counts")
-        number = self.maps.add(
-            entry,
-            lambda: store.window(first, last, background=net)[0],
-            lambda: store.window(first, last, background=net)[1],
-        )
+
+        def part(number: int) -> NDArray[np.float32]:
+            current = self.windows.open(scan)
+            if current is None:
+                raise ScanError("Cannot make the map again: its cache was removed. Drag over the window once more.")
+            return current.window(first, last, background=net)[number]
+
+        number = self.maps.add(entry, lambda: part(0), lambda: part(1))
         return json_answer({"map": number, "entry": _entry_facts(entry), "ends": ends})
 
     def _cache(self, request: Request) -> Answer:
@@ -311,7 +319,9 @@ class ResultSite:
     def _save_regions(self, request: Request) -> Answer:
         """Save all regions of a page; those that another page saved meanwhile are sent back instead."""
         sent = request.json()
-        regions, version = parse_regions(sent), str(sent.get("version"))
+        regions, version = parse_regions(sent), sent.get("version")
+        if not isinstance(version, str):
+            raise ScanError("Cannot save: the page does not say which regions it read before. Load the page again.")
         try:
             version = save_regions(self.folder, regions, self.maps.shape, version)
         except NewerRegionsError as error:
@@ -526,6 +536,21 @@ class ResultSite:
 def _entry_facts(entry: MapEntry) -> dict[str, Any]:
     """Return what the page needs to know of a map."""
     return {key: value for key, value in asdict(entry).items() if key not in {"path", "error_path"}}
+
+
+def _ends_of(sent: dict[str, Any]) -> tuple[float, float]:
+    """Return the ends of an energy window that a page sent.
+
+    Raises
+    ------
+    ScanError
+        They are not two numbers, the lower one first.
+    """
+    ends = sent.get("low"), sent.get("high")
+    numbers = [float(end) for end in ends if isinstance(end, int | float) and math.isfinite(end)]
+    if len(numbers) != 2 or not numbers[0] < numbers[1]:
+        raise ScanError("Cannot make the map: give the lower and the upper end of an energy window, in keV.")
+    return numbers[0], numbers[1]
 
 
 def _names(listed: Any) -> list[str]:
