@@ -77,16 +77,13 @@ class Person:
         element.click()
 
     def _drag(self, corners: list[tuple[float, float]]) -> None:
+        middle = [0.5 * (corners[0][axis] + corners[-1][axis]) for axis in (0, 1)]
         places = self.opened.execute_script(
             "const pane = window.viewer.panes[0], f = pane.frame(), b = pane.canvas.getBoundingClientRect();"
             "const sharp = pane.canvas.width / b.width;"
             "return arguments[0].map(([row, column]) => [b.left + (f.left + column * f.across) / sharp,"
             "b.top + (f.top + row * f.down) / sharp])",
-            [
-                *corners[:1],
-                *[[0.5 * (a + b) for a, b in zip(*corners[-2:], strict=True)]] * (len(corners) - 1),
-                *corners[1:],
-            ],
+            corners if len(corners) == 1 else [corners[0], middle, corners[-1]],
         )
         self._move(places)
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from underpaint.data import EnergyAxis, Spectrum
-from underpaint.errors import CalibrationError, UnderpaintError
-from underpaint.physics.instrument import Instrument, load_instrument
+from underpaint.errors import CalibrationError
+from underpaint.physics.instrument import Instrument
 
 if TYPE_CHECKING:
     from underpaint.elements.fit import Choice
@@ -25,11 +26,11 @@ class Refits:
         Sum and maximum spectrum of the scan.
     axis : EnergyAxis or None
         Of the results, which the calibration of the file may differ from.
-    instrument : str
-        Preset or file; "" where it is not known.
+    instrument : mapping or None
+        Settings of the instrument that the run used, with the detector's resolution; None finds both in the spectrum.
     """
 
-    def __init__(self, total: Any, highest: Any, axis: EnergyAxis | None, instrument: str = "") -> None:
+    def __init__(self, total: Any, highest: Any, axis: EnergyAxis | None, instrument: Any = None) -> None:
         self.axis = axis
         self._total, self._highest, self._instrument = total, highest, instrument
         self._choice: Choice | None = None
@@ -99,10 +100,11 @@ class Refits:
             return self._choice
 
 
-def _instrument(name: str) -> Instrument | None:
+def _instrument(settings: Any) -> Instrument | None:
+    """Return the instrument of a record; None where there is none, or one that an earlier version wrote."""
     try:
-        return load_instrument(name) if name else None
-    except UnderpaintError:
+        return Instrument.model_validate(settings) if settings else None
+    except ValidationError:
         return None
 
 

@@ -169,7 +169,8 @@ class ResultSite:
     @cached_property
     def refits(self) -> Refits:
         """Fits of single spectra."""
-        return Refits(self.summary.get("sum_counts"), self.summary.get("max_counts"), self.axis, self._instrument())
+        instrument = self.summary.get("settings", {}).get("instrument_settings")
+        return Refits(self.summary.get("sum_counts"), self.summary.get("max_counts"), self.axis, instrument)
 
     def _state(self) -> dict[str, str]:
         return {"state": self.source.state, "why": self.source.why, "path": self.source.path}
