@@ -51,7 +51,7 @@ export class Computed {
       }
       this.note({ what: "window", low, high, background });
       if (turn !== this.turn) return;
-      this.app.showComputed(this.add(answer));
+      await this.app.showComputed(this.add(answer));
       document.body.dataset.window = answer.entry.name;
     })();
   }
