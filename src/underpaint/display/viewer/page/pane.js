@@ -119,7 +119,7 @@ export class Pane {
 
   // What dark means: a pigment that is not seen need not be absent.
   unseen(entry) {
-    if (!this.app.about.hiding) return make("span", { className: "quiet", title: "These results do not say where a pigment could hide: the instrument was not told." }, "dark: not seen, which is not proven absent");
+    if (!this.app.about.hiding) return make("span", { className: "quiet", title: "Hidden pigments were not assessed: the instrument is unknown." }, "dark: not detected, not proven absent");
     return this.hatched ? make("span", { className: "swatch hatched" }, "not seen, not excluded: unknown") : null;
   }
 
