@@ -233,11 +233,11 @@ def measure_browser(folder: Path, n_pixel: int, profile: Path, small: Path) -> d
     }
 
 
-def timed(opened: Any, what: str, *values: float) -> float:
+def timed(opened: Any, action: str, *values: float) -> float:
     """Return how long the page takes to do something and to draw it, milliseconds."""
     script = (
         "const done = arguments[arguments.length - 1], at = performance.now();"
-        f"Promise.resolve({what}).then(() => requestAnimationFrame(() => done(performance.now() - at)))"
+        f"Promise.resolve({action}).then(() => requestAnimationFrame(() => done(performance.now() - at)))"
     )
     return float(opened.execute_async_script(script, *values))
 

@@ -1,10 +1,11 @@
 """One folder of results as pages and answers: maps, pixels, regions, the photograph, exports, the report."""
 
 import math
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class ResultSite:
         self._working = threading.Lock()
         self._runs = runs or Runs()
         self._started: dict[str, Run] = {}
+        self._opened: dict[str, ResultMaps] = {}
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
             ("GET", "about"): self._about,
             ("GET", "scan"): self._scan_state,
@@ -92,6 +94,7 @@ class ResultSite:
             ("GET", "cache"): self._cache,
             ("DELETE", "cache"): self._cache,
             ("POST", "fit"): self._fit,
+            ("POST", "refit"): self._refit,
             ("GET", "map"): self._map,
             ("GET", "thumbnail"): self._thumbnail,
             ("GET", "pixel"): self._pixel,
@@ -133,7 +136,8 @@ class ResultSite:
         for run in self._started.values():
             run.cancel()
         self.windows.close()
-        self.maps.close()
+        for maps in (self.maps, *self._opened.values()):
+            maps.close()
 
     def _about(self, _: Request) -> Answer:
         summary = self.summary
@@ -290,6 +294,34 @@ class ResultSite:
             spectrum = Spectrum(np.asarray(total, dtype=np.float64), name="sum of all pixels")
             n_pixel = self.maps.shape[0] * self.maps.shape[1]
         return json_answer({"n_pixel": n_pixel, **self.refits(spectrum, add=add, drop=drop)})
+
+    def _refit(self, request: Request) -> Answer:
+        """Begin to fit all pixels with the lines that the page ticks; with the run that did so, answer with its maps.
+
+        The maps are written to a new folder of results beside these.
+        """
+        sent = request.json()
+        if sent.get("run") is None:
+            scan = self.source.scan()
+            names = (f"{self.folder.name}_refit{number or ''}" for number in range(1000))
+            out = next(path for name in names if not os.path.lexists(path := self.folder.parent / name))
+            job = {"what": "elements", "scan": scan.source, "out": str(out), "instrument": self._instrument() or None}
+            return json_answer({"run": self._begin(job | {key: _names(sent.get(key)) for key in ("add", "drop")})})
+        run = self._started.get(str(sent["run"]))
+        result = None if run is None else run.state().get("result")
+        if not isinstance(result, dict):
+            raise ScanError("Cannot show the maps of the fit: it has not ended. Wait for it, or begin it again.")
+        refitted = self._opened.setdefault(result["folder"], ResultMaps(result["folder"]))
+        if refitted.shape != self.maps.shape:
+            raise ScanError(f"Cannot show the maps in {result['folder']}: they have other rows and columns.")
+        maps = []
+        for number, entry in enumerate(refitted.entries):
+            if entry.kind == "element":
+                label = f"{entry.label}, {refitted.folder.name.removeprefix(self.folder.name + '_')}"
+                added = computed_entry(refitted.folder.name, entry.name, label, "refit", entry.unit)
+                values, errors = partial(refitted.values, number), partial(_errors_of, refitted, number)
+                maps.append({"map": self.maps.add(added, values, errors), "entry": _entry_facts(added)})
+        return json_answer({"maps": maps, "folder": refitted.folder.name})
 
     def _index(self, request: Request) -> int:
         index = request.number("map")
@@ -532,6 +564,12 @@ class ResultSite:
         from underpaint.display.plot import line_labels
 
         line_labels([entry.name for entry in self.maps.entries if entry.kind == "element"])
+
+
+def _errors_of(maps: ResultMaps, number: int) -> NDArray[np.float32]:
+    """Return the standard deviations of a map; NaN where there are none."""
+    errors = maps.errors(number)
+    return np.full(maps.shape, np.nan, dtype=np.float32) if errors is None else errors
 
 
 def _entry_facts(entry: MapEntry) -> dict[str, Any]:

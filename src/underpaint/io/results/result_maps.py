@@ -44,8 +44,8 @@ class MapEntry:
         For people.
     kind : str
         "group" or "member" of a pigment; "element"; "state" of detectability; "mass fraction", "areal mass"
-        of elements; "amount" of a group's element; "window", "component" or "cluster" if computed in the viewer;
-        "quantity" otherwise.
+        of elements; "amount" of a group's element; "window", "component", "cluster" or "refit" if computed in the
+        viewer; "quantity" otherwise.
     unit : str
         "1" for none.
     material, place : str

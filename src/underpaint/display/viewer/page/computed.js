@@ -3,10 +3,10 @@ import { askJson, byId, followed, guarded, make, progressed, say } from "./base.
 import { forget } from "./maps.js";
 
 const MOST_RECIPES = 40;
-export const COMPUTED = ["window", "component", "cluster"];
+export const COMPUTED = ["window", "component", "cluster", "refit"];
 
 export class Computed {
-  constructor(app) { Object.assign(this, { app, turn: 0, recipes: [] }); }
+  constructor(app) { Object.assign(this, { app, turn: 0, recipes: [], waiting: [] }); }
 
   // How a map was made, so that a saved view can make it again.
   note(recipe) {
@@ -14,9 +14,12 @@ export class Computed {
     this.recipes = [...this.recipes.filter((each) => JSON.stringify(each) !== text), recipe].slice(-MOST_RECIPES);
   }
 
-  // Maps of a saved view. Windows need the scan: without it they are left out.
+  // Maps of a saved view. Windows need the scan: they wait until it is open.
   async again(recipes) {
+    const open = this.app.about.scan.state === "ready";
+    this.waiting = open ? [] : recipes.filter(({ what }) => what === "window");
     for (const { what, low, high, background, n } of recipes.slice(-MOST_RECIPES)) {
+      if (what === "window" && !open) continue;
       try {
         const answer = what === "window" ? await askJson("window", { method: "POST", json: { low, high, background } }) : await askJson("explore", { method: "POST", json: { what, n } });
         for (const each of answer.maps || (answer.entry ? [answer] : [])) this.add(each);

@@ -1,5 +1,5 @@
 // The fit of one spectrum: of a pixel, a region or the whole scan, with the lines that are ticked.
-import { askJson, byId, guarded, lineName, make, say, thousands } from "./base.js";
+import { askJson, byId, followed, guarded, lineName, make, progressed, say, thousands } from "./base.js";
 
 const FAMILY = /^([A-Za-z]{1,2})[ _]?([KLMklm])$/;
 
@@ -14,8 +14,10 @@ export class FitPanel {
     this.reset = make("button", { type: "button", onclick: () => { this.add = []; this.drop = []; this.refit(); } }, "Usual lines");
     this.remove = make("button", { type: "button", onclick: () => this.clear() }, "Remove the fit");
     this.marked = make("div");
+    this.all = make("button", { type: "button", id: "fit-all", title: "Fits every pixel with the ticked lines, into a new folder beside these results", onclick: () => this.refitAll() }, "Refit all pixels");
+    this.progress = make("p", { role: "status" });
     byId("fit").replaceChildren(make("label", {}, "Spectrum of ", this.choice), make("p", { className: "buttons" }, this.button, this.reset, this.remove), this.said,
-      this.other, this.table, make("h3", {}, "Markers"), this.marked);
+      this.other, this.table, make("p", { className: "buttons" }, this.all), this.progress, make("h3", {}, "Markers"), this.marked);
     this.write();
   }
 
@@ -62,6 +64,25 @@ export class FitPanel {
         this.fill();
         document.body.dataset.fit = `${fit.name}|${this.add}|${this.drop}`;
       } catch (error) { this.said.textContent = error.message; throw error; }
+    })();
+  }
+
+  // A run in a process of its own: maps of all lines, in a new folder, shown among the computed ones.
+  refitAll() {
+    return guarded(async () => {
+      this.all.disabled = true;
+      try {
+        const { run } = await askJson("refit", { method: "POST", json: { add: this.add, drop: this.drop } });
+        const stop = make("button", { type: "button", onclick: () => askJson(`run?run=${run}`, { method: "DELETE" }) }, "Stop");
+        const now = await followed(run, (state) => this.progress.replaceChildren(progressed(state), stop));
+        this.progress.replaceChildren(now.error || now.step);
+        if (!now.result) return;
+        const { maps, folder } = await askJson("refit", { method: "POST", json: { run } });
+        const numbers = maps.map((each) => this.app.computed.add(each));
+        this.progress.replaceChildren(`${maps.length} maps are in the folder ${folder}, and under Computed.`);
+        await this.app.showComputed(numbers[0]);
+        document.body.dataset.refit = folder;
+      } finally { this.all.disabled = false; }
     })();
   }
 

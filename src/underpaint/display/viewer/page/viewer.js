@@ -581,6 +581,7 @@ class Viewer {
     }
     this.showSpectra();
     this.regionPanel.follow();
+    if (this.about.scan.state === "ready") this.computed.again(this.computed.waiting);
     if (this.chosen) this.choosePixel(...this.chosen);
     if (this.about.scan.state === "missing") say(this.about.scan.why);
   }
