@@ -70,6 +70,10 @@ def test_a_lasso_in_the_embedding_lights_its_pixels_up(page: Any) -> None:
     assert page.execute_script("return document.body.dataset.embedding") == str(SHAPE[0] * SHAPE[1])
     page.execute_script("window.viewer.explore.take([[0, 0], [300, 0], [300, 300], [0, 300]])")
     assert page.execute_script("return document.body.dataset.brush") == f"selection: {SHAPE[0] * SHAPE[1]}"
+    page.execute_script("return window.viewer.choosePixel(3, 4)")
+    press(page, "#like-chosen")
+    assert page.execute_script("return window.viewer.brushMask[3 * window.viewer.about.shape[1] + 4]") == 1
+    assert 3 <= page.execute_script("return window.viewer.brushMask.reduce((sum, own) => sum + own, 0)") < 30
 
 
 def test_a_cell_of_the_correlations_leads_to_its_scatter_plot(page: Any) -> None:
@@ -80,3 +84,14 @@ def test_a_cell_of_the_correlations_leads_to_its_scatter_plot(page: Any) -> None
     wait(page, "!document.getElementById('scatter').hidden && window.viewer.scatter.values")
     names = "window.viewer.scatter.pair.map((index) => window.viewer.entries[index].name)"
     assert set(page.execute_script(f"return {names}")) == {"Hg_L", "Pb_L"}
+
+
+def test_pixels_are_selected_by_numbers(page: Any) -> None:
+    press(page, "#tab-scatter")
+    wait(page, "window.viewer.scatter.values")
+    page.execute_script(
+        "const [from] = document.querySelectorAll('#scatter input[type=number]'); from.value = '100';"
+        "document.querySelector('#scatter details button').click()"
+    )
+    # Mercury is in the left half; the last row has no probability.
+    assert page.execute_script("return document.body.dataset.brushed") == str((SHAPE[0] - 1) * SHAPE[1] // 2)

@@ -159,3 +159,12 @@ def test_a_window_is_chosen_by_keys_alone(page: Any) -> None:
     page.switch_to.active_element.send_keys(Keys.ENTER, Keys.SHIFT, Keys.ARROW_RIGHT, Keys.NULL, Keys.ENTER)
     wait(page, "document.body.dataset.window && window.viewer.pane.entry.kind === 'window'")
     np.testing.assert_allclose(shown_values(page), PEAK - 1, atol=1e-3)
+
+
+def test_the_marker_button_marks_where_one_pointed_last(page: Any, folder: Path) -> None:
+    press(page, "#spectrum-mark")
+    assert "Point at the spectrum first" in text_of(page, "message")
+    page.execute_script("window.viewer.spectrum.point(6.4); window.viewer.spectrum.point(null)")
+    press(page, "#spectrum-mark")
+    page.execute_script("return window.viewer.session.saving")
+    assert [marker.energy_kev for marker in read_session(folder).markers] == [6.4]

@@ -1,5 +1,5 @@
 // What belongs together: components, clusters, an embedding of the pixels with a lasso, and how lines go together.
-import { ask, askJson, byId, guarded, lineName, make, percent, thousands } from "./base.js";
+import { ask, askJson, byId, guarded, lineName, make, percent, say, thousands } from "./base.js";
 import { CLUSTER_COLORS, pictureOf, tableOf, topOf, usualColors, valuesOf } from "./maps.js";
 import { COLOR_NAMES, COLORS, swatch } from "./pane.js";
 
@@ -8,6 +8,7 @@ const MARGIN = 8;
 const BRUSHED = 0xffffe000;
 const PLAIN = 0xffb0b0b0;
 const CHOSEN = 0xff0000ff;
+const LIKE_SHARE = 0.01;
 const [MOST, USUAL_COMPONENTS, USUAL_CLUSTERS] = [12, 5, 6];
 
 export class ExplorePanel {
@@ -78,6 +79,7 @@ export class ExplorePanel {
     const stage = make("div", { className: "scatter-stage" }, this.canvas);
     stage.addEventListener("pointerdown", (event) => this.grab(event, stage));
     this.plane.replaceChildren(stage, make("p", { className: "buttons" },
+      make("button", { type: "button", id: "like-chosen", title: "The hundredth of the pixels that lie nearest to the chosen one", onclick: () => this.likeChosen() }, "Like the chosen pixel"),
       make("button", { type: "button", onclick: () => this.app.regionOf(this.app.brushMask, "selection") }, "Region of the selection"),
       make("button", { type: "button", onclick: () => this.app.setBrush(null) }, "Clear")),
     make("p", { className: "quiet" }, "Coloured like the chosen map; the chosen pixel is red."));
@@ -143,6 +145,18 @@ export class ExplorePanel {
     const context = this.canvas.getContext("2d");
     const mask = Uint8Array.from({ length: this.places.length / 2 }, (_, pixel) => Number(!Number.isNaN(this.places[2 * pixel]) && context.isPointInPath(path, ...this.at(pixel))));
     this.app.setBrush(mask, "selection");
+  }
+
+  // Without a mouse: the pixels nearest to the chosen one.
+  likeChosen() {
+    const { chosen, about } = this.app;
+    if (!chosen) { say("Choose a pixel on a map first."); return; }
+    const at = 2 * (chosen[0] * about.shape[1] + chosen[1]);
+    const distances = Float64Array.from({ length: this.places.length / 2 }, (_, pixel) => Math.hypot(this.places[2 * pixel] - this.places[at], this.places[2 * pixel + 1] - this.places[at + 1]));
+    const sorted = Float64Array.from(distances.filter((distance) => !Number.isNaN(distance))).sort();
+    if (!sorted.length) { say("The chosen pixel has no answer."); return; }
+    const most = sorted[Math.floor((sorted.length - 1) * LIKE_SHARE)];
+    this.app.setBrush(Uint8Array.from(distances, (distance) => Number(distance <= most)), "selection");
   }
 
   // --- correlation

@@ -28,7 +28,14 @@ export class ScatterPanel {
     this.words = make("p", { className: "quiet", role: "status" }, "Draw a box in the plot: its pixels light up on the maps.");
     this.ticks = ["across", "up"].map((name) => make("div", { className: `ticks ${name}`, "aria-hidden": "true" }));
     this.axis = make("p", { className: "quiet" });
-    byId("scatter").replaceChildren(this.up, make("div", { className: "scatter-frame" }, this.ticks[1], this.stage, this.ticks[0]), this.across, this.axis, this.words,
+    const ends = ["Across from", "Across to", "Up from", "Up to"].map((label) => make("input", { type: "number", step: "any", "aria-label": label, placeholder: label.toLowerCase() }));
+    const typed = () => {
+      const [left, right, bottom, top] = ends.map((input, at) => (input.value === "" ? (at % 2 ? Infinity : -Infinity) : Number(input.value)));
+      this.box.hidden = true;
+      if (this.values) this.lightValues([left, right], [bottom, top]);
+    };
+    this.numbers = make("details", {}, make("summary", {}, "Select by numbers"), make("div", { className: "numbers" }, ...ends), make("button", { type: "button", onclick: typed }, "Select"));
+    byId("scatter").replaceChildren(this.up, make("div", { className: "scatter-frame" }, this.ticks[1], this.stage, this.ticks[0]), this.across, this.axis, this.words, this.numbers,
       make("p", { className: "buttons" }, make("button", { type: "button", onclick: () => this.app.regionOf(this.app.brushMask, "selection") }, "Region of the box"), make("button", { type: "button", onclick: () => this.clear() }, "Clear the box")));
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
   }
@@ -101,11 +108,15 @@ export class ScatterPanel {
   }
 
   light(across, up) {
-    const [x, y] = this.values;
     // What lies beyond the plot is drawn at its edge, and belongs to a box that reaches it.
     const value = (share, top) => ((share * CELLS - MARGIN) / SPAN) * top;
     const ends = ([low, high], top) => [low <= 0.002 ? -Infinity : value(low, top), high >= 0.998 ? Infinity : value(high, top)];
-    const [[left, right], [bottom, top]] = [ends(across, this.tops[0]), ends(up, this.tops[1])];
+    this.lightValues(ends(across, this.tops[0]), ends(up, this.tops[1]));
+  }
+
+  // Values between these ends light up; typed, or those of a box.
+  lightValues([left, right], [bottom, top]) {
+    const [x, y] = this.values;
     const mask = Uint8Array.from(x, (value, at) => Number(value >= left && value <= right && y[at] >= bottom && y[at] <= top));
     const inside = mask.reduce((sum, each) => sum + each, 0);
     this.app.setBrush(mask);

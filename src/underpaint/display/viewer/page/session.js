@@ -37,8 +37,8 @@ export class Session {
   constructor(app) {
     Object.assign(this, { app, markers: [], statements: [], view: {}, version: "", saving: Promise.resolve() });
     byId("spectrum-mark").addEventListener("click", () => {
-      const { cursor, scale, last } = app.spectrum;
-      this.mark(cursor ?? last ?? (scale.low + scale.high) / 2);
+      if (app.spectrum.last === null) say("Point at the spectrum first: the marker is set where you pointed last.");
+      else this.mark(app.spectrum.last);
     });
   }
 

@@ -36,6 +36,7 @@ export class SpectrumPlot {
     this.scaleName = "log";
     this.fit = null;
     this.cursor = null;
+    this.last = null;
     this.windowStart = null;
     this.band = null;
     new ResizeObserver(() => this.draw()).observe(this.place);
@@ -186,6 +187,7 @@ export class SpectrumPlot {
   // The read-out: where the pointer or the keys stand, what was counted there, and whose line it may be.
   point(energy) {
     this.cursor = energy;
+    if (energy !== null) this.last = energy;
     this.follow();
   }
 
