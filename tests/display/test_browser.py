@@ -538,6 +538,8 @@ def test_the_first_view_is_the_telling_elements_and_what_was_found(chromium: Any
         assert chromium.execute_script(f"return {listed}") == ["mercury_red", "lead_pigment"]
         press(chromium, "[data-kind=member]")
         assert text_of(chromium, "list").count("by a prior") == 2
+        press(chromium, "[data-kind=element]")
+        assert chromium.execute_script(f"return {listed}") == ["Pb_L", "Hg_L"]  # lead in all pixels, mercury in half
 
 
 def test_groups_that_were_not_found_are_folded_away(chromium: Any, tmp_path: Path) -> None:

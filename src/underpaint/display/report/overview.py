@@ -24,6 +24,8 @@ class Overview:
         Of each group that was found, in the order of certainty and area.
     absent : tuple of str
         Labels of the groups that were not found.
+    detected : tuple of str
+        Line families above five standard deviations in a hundredth of the pixels, the most certain first.
     """
 
     lines: tuple[str, ...]
@@ -31,6 +33,7 @@ class Overview:
     certainties: dict[str, str]
     shares: dict[str, float]
     absent: tuple[str, ...]
+    detected: tuple[str, ...]
 
 
 def overview(results: Results) -> Overview:
@@ -46,4 +49,5 @@ def overview(results: Results) -> Overview:
         {each.finding.name: each.certainty for each in named},
         {each.finding.name: each.finding.share for each in named},
         tuple(absent_names(results)),
+        tuple(line.family for line in strong),
     )

@@ -202,6 +202,7 @@ class ResultSite:
                 "certainties": shown.certainties,
                 "shares": shown.shares,
                 "absent": shown.absent,
+                "detected": shown.detected,
             }
         )
 

@@ -46,21 +46,26 @@ export class Summary {
     ].filter(Boolean));
   }
 
-  isGroup(entry) { return this.facts !== null && entry.kind === "group"; }
+  // Names of the groups or lines that were found, the surest and most widespread first; null of other maps.
+  order(entry) {
+    if (!this.facts) return null;
+    if (entry.kind === "group") return Object.keys(this.facts.certainties);
+    return entry.kind === "element" && this.facts.detected.length ? this.facts.detected : null;
+  }
 
-  isAbsent(entry) { return this.isGroup(entry) && !(entry.name in this.facts.certainties); }
+  isAbsent(entry) { return this.order(entry)?.includes(entry.name) === false; }
 
-  // Groups that were found first, the surest and most widespread before the others; between 0 and 1.
+  // What was found before all else; between 0 and 1.
   rank(entry) {
-    if (!this.isGroup(entry)) return 0;
-    const names = Object.keys(this.facts.certainties);
+    const names = this.order(entry);
+    if (!names) return 0;
     const at = names.indexOf(entry.name);
     return (at < 0 ? names.length : at) / (names.length + 1);
   }
 
   wordsOf(entry) {
     if (entry.kind === "member") return "by a prior";
-    const certainty = this.isGroup(entry) ? this.facts.certainties[entry.name] : null;
+    const certainty = entry.kind === "group" && this.facts ? this.facts.certainties[entry.name] : null;
     return CERTAINTIES.includes(certainty) ? `${certainty} · ${percent(this.facts.shares[entry.name])} of the area` : "";
   }
 }

@@ -142,7 +142,7 @@ class Viewer {
     };
     const items = shown.filter((entry) => !absent.includes(entry)).map(item);
     if (this.kind === "member" && !asked) items.unshift(make("li", { className: "note" }, "Which pigment of a group it is rests on a prior more than on the spectrum. Trust the group first."));
-    if (absent.length) items.push(make("li", {}, make("details", {}, make("summary", {}, `${absent.length} not found`), make("ul", {}, ...absent.map(item)))));
+    if (absent.length) items.push(make("li", {}, make("details", {}, make("summary", {}, `${absent.length} not ${this.kind === "element" ? "detected" : "found"}`), make("ul", {}, ...absent.map(item)))));
     byId("list").replaceChildren(...(shown.length ? items : [make("li", { className: "empty" }, "No map of that name.")]));
     this.markList();
   }
