@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from underpaint.display.viewer import serve
 from underpaint.io import read_summary
 from underpaint.io.results.sidecars import scan_place
 from underpaint.runtime.files import atomic_write
+
+_ATTEMPTS = 10
 
 
 class Person:
@@ -69,12 +72,18 @@ class Person:
         until(self.opened, script)
 
     def _press(self, script: str, *values: object) -> None:
+        from selenium.common.exceptions import StaleElementReferenceException
+
         self.clicks += 1
-        element = self.opened.execute_script(script, *values)
-        if element is None:
-            sys.exit(f"There is nothing to click: {values}.")
-        self.opened.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
-        element.click()
+        for _ in range(_ATTEMPTS):  # a panel may just be filled anew
+            element = self.opened.execute_script(script, *values)
+            if element is None:
+                sys.exit(f"There is nothing to click: {values}.")
+            with suppress(StaleElementReferenceException):
+                self.opened.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
+                element.click()
+                return
+        sys.exit(f"What is to be clicked changes all the time: {values}.")
 
     def _drag(self, corners: list[tuple[float, float]]) -> None:
         middle = [0.5 * (corners[0][axis] + corners[-1][axis]) for axis in (0, 1)]
