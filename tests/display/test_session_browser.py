@@ -134,3 +134,25 @@ def test_the_map_is_within_five_tab_stops(page: Any) -> None:
         assert stops <= 5
     page.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
     wait(page, "window.viewer.chosen")
+
+
+def test_a_view_that_makes_no_sense_is_shown_as_far_as_it_does(page: Any) -> None:
+    view = {
+        "panes": [
+            {"mode": "constructor", "map": {"kind": "element", "name": "Pb_L"}, "colors": "constructor", "layers": 3}
+        ],
+        "scale": "constructor",
+        "range": ["a"],
+        "zoom": "x",
+        "middle": [None, 1],
+        "chosen": [900, 900],
+        "hidden": 5,
+        "computed": [{"what": "nonsense"}],
+    }
+    page.execute_script("return window.viewer.viewState.apply(arguments[0])", view)
+    assert page.execute_script("return [window.viewer.pane.entry.name, window.viewer.pane.shown.mode]") == [
+        "Pb_L",
+        "map",
+    ]
+    assert page.execute_script("return window.viewer.spectrum.scaleName") == "log"
+    assert [entry for entry in page.get_log("browser") if "400 (Bad Request)" not in entry["message"]] == []

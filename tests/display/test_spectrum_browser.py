@@ -168,3 +168,19 @@ def test_the_marker_button_marks_where_one_pointed_last(page: Any, folder: Path)
     press(page, "#spectrum-mark")
     page.execute_script("return window.viewer.session.saving")
     assert [marker.energy_kev for marker in read_session(folder).markers] == [6.4]
+
+
+def test_a_line_that_cannot_be_fitted_is_not_kept(page: Any) -> None:
+    page.execute_script("return window.viewer.choosePixel(9, 9)")
+    press(page, "#tab-fit")
+    wait(page, "document.body.dataset.fit")
+    enter = (
+        "const line = document.querySelector('#fit input[type=text]'); line.value = arguments[0];"
+        "line.dispatchEvent(new Event('change'))"
+    )
+    page.execute_script(enter, "tin")
+    assert "name an element and a series" in text_of(page, "message")
+    page.execute_script(enter, "Xx K")
+    wait(page, "document.getElementById('message').textContent.includes(\"No element has the symbol 'Xx'\")")
+    wait(page, "window.viewer.fitPanel.add.length === 0")
+    assert [entry for entry in page.get_log("browser") if "400 (Bad Request)" not in entry["message"]] == []

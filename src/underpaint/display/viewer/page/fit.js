@@ -5,7 +5,7 @@ const FAMILY = /^([A-Za-z]{1,2})[ _]?([KLMklm])$/;
 
 export class FitPanel {
   constructor(app) {
-    Object.assign(this, { app, what: "pixel", add: [], drop: [], fit: null, usual: null, turn: 0 });
+    Object.assign(this, { app, what: "pixel", add: [], drop: [], fit: null, usual: null, turn: 0, failed: false });
     this.choice = make("select", { id: "fit-what", onchange: (event) => { this.what = event.target.value; this.refit(); } });
     this.button = make("button", { type: "button", id: "fit-run", onclick: () => this.refit() }, "Fit");
     this.said = make("p", { className: "quiet", role: "status" }, "");
@@ -47,6 +47,7 @@ export class FitPanel {
 
   refit() {
     const turn = (this.turn += 1);
+    this.failed = false;
     this.said.textContent = this.usual ? "Fitting …" : "Fitting … The first fit of a scan also finds resolution and tube, which takes some seconds.";
     return guarded(async () => {
       try {
@@ -63,7 +64,7 @@ export class FitPanel {
         this.app.spectrum.draw();
         this.fill();
         document.body.dataset.fit = `${fit.name}|${this.add}|${this.drop}`;
-      } catch (error) { this.said.textContent = error.message; throw error; }
+      } catch (error) { this.said.textContent = error.message; this.failed = true; throw error; }
     })();
   }
 
@@ -102,7 +103,7 @@ export class FitPanel {
     input.value = "";
     this.drop = this.drop.filter((own) => own !== name);
     if (!this.add.includes(name)) this.add.push(name);
-    this.refit().then(() => { if (this.said.textContent.startsWith("Cannot")) this.add = this.add.filter((own) => own !== name); });
+    this.refit().then(() => { if (this.failed) this.add = this.add.filter((own) => own !== name); });
   }
 
   tick(name, on) {

@@ -52,7 +52,7 @@ export class SpectrumPlot {
   }
 
   setScale(name) {
-    this.scaleName = name in SCALES ? name : "log";
+    this.scaleName = Object.hasOwn(SCALES, name) ? name : "log";
     byId("spectrum-scale").value = this.scaleName;
     this.draw();
   }

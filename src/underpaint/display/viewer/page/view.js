@@ -1,5 +1,8 @@
 // The view as data: which maps are shown how, so that it can be saved, shared and shown again.
-import { COLORS } from "./pane.js";
+import { COLOR_NAMES } from "./pane.js";
+
+const MODES = ["map", "composite", "overlay"];
+const MAP_COLORS = ["inferno", "viridis", "cividis", "gray"];
 
 export class View {
   constructor(app) { this.app = app; }
@@ -31,16 +34,16 @@ export class View {
     panes.forEach((saved, at) => {
       const { shown } = app.panes[at];
       const map = this.index(saved.map);
-      const layers = (saved.layers || []).filter((layer) => layer.color in COLORS).map((layer) => ({ map: this.index(layer.map), color: layer.color }));
+      const layers = (Array.isArray(saved.layers) ? saved.layers : []).slice(0, COLOR_NAMES.length).filter((layer) => COLOR_NAMES.includes(layer.color)).map((layer) => ({ map: this.index(layer.map), color: layer.color }));
       if (map !== null) shown.map = map;
-      Object.assign(shown, { mode: ["map", "composite", "overlay"].includes(saved.mode) ? saved.mode : "map", layers, threshold: Number(saved.threshold) || 0, colors: String(saved.colors || ""), hatch: saved.hatch !== false });
+      Object.assign(shown, { mode: MODES.includes(saved.mode) ? saved.mode : "map", layers, threshold: Number(saved.threshold) || 0, colors: MAP_COLORS.includes(saved.colors) ? saved.colors : "", hatch: saved.hatch !== false });
     });
     const number = (value, usual) => (Number.isFinite(value) ? value : usual);
     app.view.zoom = number(state.zoom, 1);
     if (Array.isArray(state.middle) && state.middle.every(Number.isFinite)) app.view.middle = state.middle;
     app.spectrum.setScale(state.scale);
     app.spectrum.range = Array.isArray(state.range) && state.range.every(Number.isFinite) ? state.range : null;
-    for (const region of app.regions) region.hidden = (state.hidden || []).includes(region.name);
+    for (const region of app.regions) region.hidden = (Array.isArray(state.hidden) ? state.hidden : []).includes(region.name);
     app.photograph.blend = number(state.photograph?.blend, app.photograph.blend);
     app.choosePane(app.panes[0]);
     await Promise.all(app.panes.map((pane) => pane.update()));
