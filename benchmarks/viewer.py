@@ -1,13 +1,15 @@
 """How fast the viewer opens a large result and answers a click: `python benchmarks/viewer.py --json FILE`.
 
 A result of 60 maps of 1000 x 1000 pixels and its scan are made in a temporary folder, the real server is started, and
-the page's requests are sent through HTTP; with --browser the page is opened in Chromium, and its clicks are timed as
-well. The processor time of server and client together is also reported, since the clock includes other load of the
-machine.
+the page's requests are sent through HTTP. With --browser the page is opened in Chromium, and its clicks are timed as
+well: also the first and a further map of an energy window, the refit of a region, and the embedding of the pixels of
+a smaller result (``EMBEDDED_SHAPE``). The cache of window maps lies in the temporary folder. The processor time of
+server and client together is also reported, since the clock includes other load of the machine.
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -21,6 +23,7 @@ from typing import Any
 import h5py
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from underpaint.data.maps import Results
 from underpaint.display.viewer import serve
@@ -32,6 +35,9 @@ N_GROUP, N_MEMBER, N_ELEMENT = 20, 25, 15
 N_CHANNEL = 1024
 N_CLICK = 40
 OPEN_LIMIT_S, CLICK_LIMIT_MS = 3.0, 200.0
+FIRST_WINDOW_LIMIT_S, WINDOW_LIMIT_MS, REFIT_LIMIT_MS, EMBEDDING_LIMIT_S = 30.0, 1000.0, 1000.0, 10.0
+EMBEDDED_SHAPE = (60, 120)
+N_WINDOW, N_REFIT = 5, 5
 
 
 def main() -> None:
@@ -42,19 +48,32 @@ def main() -> None:
     parser.add_argument("--browser", action="store_true", help="drive Chromium, too")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
+        os.environ["XDG_CACHE_HOME"] = str(Path(place) / "cache")
         make_scan(Path(place) / "scan.h5", options.pixels)
-        folder = make_result(Path(place) / "result", Path(place) / "scan.h5", options.pixels)
+        folder = make_result(Path(place) / "result", Path(place) / "scan.h5", (options.pixels, options.pixels))
         figures = {
             "pixels": [options.pixels, options.pixels],
             "maps": N_GROUP + N_MEMBER + N_ELEMENT,
             "channels": N_CHANNEL,
             "result_mb": round((folder / "results.h5").stat().st_size / 2**20),
-            "limits": {"open_s": OPEN_LIMIT_S, "click_ms": CLICK_LIMIT_MS},
+            "limits": {
+                "open_s": OPEN_LIMIT_S,
+                "click_ms": CLICK_LIMIT_MS,
+                "first_window_s": FIRST_WINDOW_LIMIT_S,
+                "window_map_ms": WINDOW_LIMIT_MS,
+                "refit_ms": REFIT_LIMIT_MS,
+                "embedding_s": EMBEDDING_LIMIT_S,
+            },
             "load_average": psutil.getloadavg()[0],
             **measure_server(folder, options.pixels),
         }
         if options.browser:
-            figures["browser"] = measure_browser(folder, options.pixels, Path(place) / "profile")
+            small = make_result(Path(place) / "small", Path(place) / "small.h5", EMBEDDED_SHAPE)
+            figures["browser"] = measure_browser(folder, options.pixels, Path(place) / "profile", small)
+            (cached,) = (Path(place) / "cache" / "underpaint" / "windows").glob("*.h5")
+            figures["browser"]["cache_share_of_scan"] = round(
+                cached.stat().st_size / (Path(place) / "scan.h5").stat().st_size, 3
+            )
     print(json.dumps(figures, indent=1))
     if options.json is not None:
         with atomic_write(options.json) as part:
@@ -64,9 +83,7 @@ def main() -> None:
 def make_scan(path: Path, n_pixel: int) -> None:
     """Write a cube of Poisson counts, in chunks of a few pixels, with little in memory at a time."""
     rng = np.random.default_rng(5)
-    energy_kev = 0.04 * np.arange(N_CHANNEL)
-    expected = 0.05 + 8.0 * np.exp(-0.5 * ((energy_kev - 6.4) / 0.08) ** 2)
-    block = rng.poisson(expected, (1, n_pixel, N_CHANNEL)).astype(np.uint8)
+    block = rng.poisson(expected_counts(), (1, n_pixel, N_CHANNEL)).astype(np.uint8)
     with h5py.File(path, "w") as file:
         data = file.create_dataset(
             "counts", (n_pixel, n_pixel, N_CHANNEL), np.uint8, chunks=(1, 16, N_CHANNEL), compression="lzf"
@@ -75,16 +92,22 @@ def make_scan(path: Path, n_pixel: int) -> None:
             data[row] = np.roll(block, row, axis=1)[0]
 
 
-def make_result(folder: Path, scan: Path, n_pixel: int) -> Path:
+def expected_counts() -> NDArray[np.float64]:
+    """Return the (n_channel,) mean counts of a pixel: a line of iron on a flat background."""
+    energy_kev = 0.04 * np.arange(N_CHANNEL)
+    return 0.05 + 8.0 * np.exp(-0.5 * ((energy_kev - 6.4) / 0.08) ** 2)
+
+
+def make_result(folder: Path, scan: Path, shape: tuple[int, int]) -> Path:
     """Write maps of smooth shapes and noise, as a large painting has them."""
     rng = np.random.default_rng(6)
-    rows, columns = np.indices((n_pixel, n_pixel), dtype=np.float32) / n_pixel
+    rows, columns = np.indices(shape, dtype=np.float32) / max(shape)
     groups, members = (
         [entry.name for entry in library().groups][:N_GROUP],
         [entry.name for entry in library()][:N_MEMBER],
     )
     names = [*groups, *members]
-    probability = np.empty((n_pixel, n_pixel, len(names)), np.float32)
+    probability = np.empty((*shape, len(names)), np.float32)
     for index in range(len(names)):
         waves = np.sin(7 * rows * (1 + index % 5) + index) * np.cos(5 * columns * (1 + index % 3))
         probability[:, :, index] = 1 / (1 + np.exp(-6 * waves + rng.normal(0, 0.5, waves.shape)))
@@ -101,7 +124,8 @@ def make_result(folder: Path, scan: Path, n_pixel: int) -> Path:
         step_mm=(0.5, 0.5),
     )
     elements = Results.of_lines(families, area, np.sqrt(area + 20), step_mm=(0.5, 0.5))
-    spectra = {"sum_counts": np.full(N_CHANNEL, 1e6), "max_counts": np.full(N_CHANNEL, 20.0)}
+    expected = expected_counts()
+    spectra = {"sum_counts": shape[0] * shape[1] * expected, "max_counts": 2 * expected + 3}
     summary: dict[str, Any] = {"name": "large", "energy_kev": 0.04 * np.arange(N_CHANNEL), **spectra}
     summary["settings"] = {"source": str(scan)}
     write_results(folder, replace(pigments | elements, summary=summary))
@@ -146,8 +170,11 @@ def measure_server(folder: Path, n_pixel: int) -> dict[str, Any]:
     }
 
 
-def measure_browser(folder: Path, n_pixel: int, profile: Path) -> dict[str, float]:
-    """Time the page in Chromium: from its address to its first map on the screen, and from a click to its words."""
+def measure_browser(folder: Path, n_pixel: int, profile: Path, small: Path) -> dict[str, float]:
+    """Time the page in Chromium: from its address to its first map on the screen, and from what is done to its answer.
+
+    The embedding is that of the pixels of a smaller result.
+    """
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -164,7 +191,9 @@ def measure_browser(folder: Path, n_pixel: int, profile: Path) -> dict[str, floa
             until = "const done = arguments[0]; (function look() { %s ? done(%s) : setTimeout(look, 5); })()"
             opened.execute_async_script(until % ("document.body.dataset.ready", "1"))
             open_s = time.perf_counter() - began
-            opened.execute_async_script(until % ("document.body.dataset.ready === 'all'", "1"))
+            opened.execute_async_script(
+                until % ("document.body.dataset.ready === 'all' && window.viewer.about.scan.state === 'ready'", "1")
+            )
             clicks = []
             for row, column in np.random.default_rng(8).integers(0, n_pixel, (N_CLICK // 2, 2)).tolist():
                 clicks.append(
@@ -176,9 +205,41 @@ def measure_browser(folder: Path, n_pixel: int, profile: Path) -> dict[str, floa
                         column,
                     )
                 )
+            done = "window.viewer.computed.window(arguments[0], arguments[1])"
+            first_window_ms = timed(opened, done, 6.2, 6.6)
+            windows = [timed(opened, done, 6.2 + 0.1 * step, 7.0 + 0.1 * step) for step in range(1, N_WINDOW + 1)]
+            opened.execute_script(
+                "const corners = [[10, 10], [10, 110], [110, 110], [110, 10]];"
+                "window.viewer.regions = [{ name: 'a', corners, runs: [] }];"
+                "window.viewer.fitPanel.what = 'region 0'; document.getElementById('fit').hidden = false"
+            )
+            done = "window.viewer.fitPanel.refit()"
+            first_fit_ms = timed(opened, done)
+            refits = [timed(opened, done) for _ in range(N_REFIT)]
+            with serve(small) as other:
+                opened.get(other.address)
+                opened.execute_async_script(until % ("document.body.dataset.ready === 'all'", "1"))
+                embedding_ms = timed(opened, "window.viewer.explore.findPlaces()")
         finally:
             opened.quit()
-    return {"open_s": round(open_s, 3), "click_ms": round(statistics.median(clicks), 1)}
+    return {
+        "open_s": round(open_s, 3),
+        "click_ms": round(statistics.median(clicks), 1),
+        "first_window_s": round(first_window_ms / 1e3, 2),
+        "window_map_ms": round(statistics.median(windows), 1),
+        "first_fit_s": round(first_fit_ms / 1e3, 2),
+        "refit_ms": round(statistics.median(refits), 1),
+        "embedding_s": round(embedding_ms / 1e3, 2),
+    }
+
+
+def timed(opened: Any, action: str, *values: float) -> float:
+    """Return how long the page takes to do something and to draw it, milliseconds."""
+    script = (
+        "const done = arguments[arguments.length - 1], at = performance.now();"
+        f"Promise.resolve({action}).then(() => requestAnimationFrame(() => done(performance.now() - at)))"
+    )
+    return float(opened.execute_async_script(script, *values))
 
 
 def ask(address: str) -> bytes:

@@ -64,7 +64,7 @@ def shoot_results(opened: Any, folder: Path, out: Path) -> None:
         shoot(opened, server.address, result_views(folder), out)
         for name, size in WINDOWS.items():
             with window(opened, *size):
-                shoot(opened, server.address, {f"viewer_{name}": pointed}, out)
+                shoot(opened, server.address, {f"viewer_{name}": pointed, f"viewer_{name}_summary": summary}, out)
         opened.execute_script("localStorage.clear()")
 
 
@@ -160,6 +160,12 @@ def pointed(opened: Any) -> None:
     until(opened, "document.body.dataset.spot === '20,30'")
 
 
+def summary(opened: Any) -> None:
+    """Look at what was found."""
+    until(opened, "document.body.dataset.overview")
+    run(opened, "document.getElementById('tab-summary').click()")
+
+
 @contextmanager
 def window(opened: Any, width: int, height: int, scale: float) -> Iterator[None]:
     """Show pages as in a window of this size."""
@@ -186,13 +192,38 @@ def result_views(folder: Path) -> Views:
     def composite(opened: Any) -> None:
         run(opened, "viewer.setPanes(1); viewer.pane.shown.mode = 'overlay'; viewer.changed()")
         run(opened, "document.getElementById('tab-export').click()")
-        until(opened, "document.querySelector('.swatch.green')")
+        until(opened, "window.viewer.pane.parts.length > 1")
 
     def four(opened: Any) -> None:
         run(opened, "viewer.setPanes(4)")
         until(opened, "window.viewer.panes.every((own) => own.picture)")
 
+    def window_map(opened: Any) -> None:
+        run(opened, "viewer.setPanes(1); return viewer.computed.window(6.2, 6.6)")
+
+    def fit(opened: Any) -> None:
+        run(opened, "document.getElementById('tab-fit').click()")
+        until(opened, "document.body.dataset.fit")
+        run(opened, "viewer.spectrum.range = [5, 14]; viewer.spectrum.draw(); viewer.spectrum.point(6.4)")
+
+    def explore(opened: Any) -> None:
+        run(opened, "viewer.fitPanel.clear(); viewer.spectrum.range = null")
+        run(
+            opened, "document.getElementById('tab-explore').click(); document.getElementById('find-components').click()"
+        )
+        until(opened, "document.body.dataset.components")
+        run(opened, "document.getElementById('find-clusters').click()")
+        until(opened, "document.body.dataset.clusters")
+        run(opened, "document.getElementById('find-embedding').click()")
+        until(opened, "document.body.dataset.embedding")
+        run(opened, "document.querySelector('#explore canvas').scrollIntoView()")
+
+    def table(opened: Any) -> None:
+        run(opened, "document.getElementById('open-table').click()")
+        until(opened, "document.getElementById('table').open")
+
     def regions(opened: Any) -> None:
+        run(opened, "viewer.extraCurves = []; return viewer.showNamed('mercury_red')")
         run(opened, "viewer.setPanes(2)")
         run(opened, "viewer.regionPanel.add({ corners: [[4,6],[4,30],[20,30],[20,6]] })")
         until(opened, "document.body.dataset.region === 'region 1'")
@@ -200,6 +231,7 @@ def result_views(folder: Path) -> Views:
         until(opened, "document.body.dataset.region === 'region 2'")
 
     def scatter(opened: Any) -> None:
+        run(opened, "document.getElementById('table').close()")
         run(opened, "document.getElementById('tab-scatter').click()")
         until(opened, "window.viewer.scatter.values")
         run(opened, "viewer.scatter.light([0.3, 1], [0.5, 1])")
@@ -216,10 +248,14 @@ def result_views(folder: Path) -> Views:
         run(opened, "viewer.pane.shown.mode = 'map'; viewer.changed(); document.getElementById('tab-spot').click()")
 
     return {
-        "viewer_first": lambda _: None,
+        "viewer_first": lambda opened: until(opened, "document.body.dataset.overview"),
         "viewer_spot": pointed,
+        "viewer_window": window_map,
+        "viewer_fit": fit,
+        "viewer_explore": explore,
         "viewer_four": four,
         "viewer_regions": regions,
+        "viewer_table": table,
         "viewer_scatter": scatter,
         "viewer_photograph": photo,
         "viewer_save": composite,

@@ -5,6 +5,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 import tifffile
 from chromium import press, text_of, wait
 from PIL import Image
-from viewer_fakes import HOSTILE, SHAPE, element_maps, results, spectrum_of
+from viewer_fakes import HOSTILE, SHAPE, element_maps, pigment_maps, results, spectrum_of
 
 from underpaint.cli import _view
 from underpaint.display.viewer import Server, result_site, serve, serve_start
 from underpaint.display.viewer.regions import regions_and_version, save_regions
 from underpaint.errors import OutputError
+from underpaint.io import write_results
 from underpaint.io.results.regions import Region, read_regions
 
 pytestmark = pytest.mark.browser
@@ -32,10 +34,12 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def page(chromium: Any, folder: Path) -> Iterator[tuple[Any, Server]]:
     with serve(folder) as server:
+        chromium.get_log("browser")  # of the test before
         chromium.get(server.address)
         wait(chromium, "document.body.dataset.ready === 'all'")
         press(chromium, ".open-scan")
-        wait(chromium, "window.viewer.about.scan.state === 'ready'")
+        wait(chromium, "window.viewer.about.scan.state === 'ready' && document.body.dataset.overview")
+        chromium.execute_script("return window.viewer.showNamed('mercury_red')")
         yield chromium, server
         severe = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
         assert severe == []
@@ -517,3 +521,53 @@ def test_opening_the_view_opens_no_scan_until_the_button_is_pressed(chromium: An
         press(chromium, "#spot .open-scan")
         wait(chromium, f"{opened} === 'ready' && window.viewer.spot.spectrum")
         np.testing.assert_array_equal(chromium.execute_script("return window.viewer.spot.spectrum"), spectrum_of(3, 4))
+
+
+def test_the_first_view_is_the_telling_elements_and_what_was_found(chromium: Any, folder: Path) -> None:
+    with serve(folder) as server:
+        chromium.get(server.address)
+        wait(chromium, "document.body.dataset.overview && window.viewer.pane.parts.length === 2")
+        names = "window.viewer.pane.parts.map((part) => part.entry.name)"
+        assert set(chromium.execute_script(f"return {names}")) == {"Hg_L", "Pb_L"}
+        words = text_of(chromium, "summary")
+        assert "lead pigment" in words.lower()
+        assert "certain" in words
+        listed = "[...document.querySelectorAll('#list > li > button')].map((own) => own.title)"
+        # Mercury is certain in half of the area, lead only likely, in all of it.
+        assert chromium.execute_script(f"return {listed}") == ["mercury_red", "lead_pigment"]
+        press(chromium, "[data-kind=member]")
+        assert text_of(chromium, "list").count("by a prior") == 2
+        press(chromium, "[data-kind=element]")
+        assert chromium.execute_script(f"return {listed}") == ["Pb_L", "Hg_L"]  # lead in all pixels, mercury in half
+
+
+def test_groups_that_were_not_found_are_folded_away(chromium: Any, tmp_path: Path) -> None:
+    absent = replace(pigment_maps(), summary={"name": "none"})
+    absent.stacks["probability"].values[:, :, 0] = 0.01
+    write_results(tmp_path / "none", absent)
+    with serve(tmp_path / "none") as server:
+        chromium.get(server.address)
+        wait(chromium, "document.querySelector('#list details')")
+        assert "1 not found" in text_of(chromium, "list")
+        assert not chromium.execute_script("return document.querySelector('#list details').open")
+
+
+def test_a_composite_holds_up_to_eight_maps_each_in_its_colour(page: tuple[Any, Server]) -> None:
+    opened, _ = page
+    opened.execute_script(
+        "const m = document.getElementById('mode'); m.value = 'composite'; m.dispatchEvent(new Event('change'))"
+    )
+    for _ in range(10):
+        press(opened, "#add-layer")
+    layers = opened.execute_script("return window.viewer.pane.shown.layers.map((layer) => layer.color)")
+    assert len(set(layers)) == len(layers) == 8
+    lead = opened.execute_script("return window.viewer.entries.find((own) => own.name === 'Pb_L').index")
+    opened.execute_script(
+        "window.viewer.pane.shown.layers = [{ map: arguments[0], color: 'orange' }]; return window.viewer.changed()",
+        lead,
+    )
+    wait(opened, "window.viewer.pane.parts.length === 1 && window.viewer.pane.parts[0].color === '#ff8000'")
+    color = "[...window.viewer.pane.picture.getContext('2d').getImageData(3, 0, 1, 1).data].slice(0, 3)"
+    assert opened.execute_script(f"return {color}") == [255, 128, 0]
+    press(opened, "#tab-export")
+    assert "colors=orange" in opened.execute_script("return document.querySelector('#export a').href")

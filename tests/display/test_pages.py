@@ -72,7 +72,7 @@ def said_in_short(opened: Any, row: int, column: int) -> str:
 def test_what_lies_under_a_pigment_is_said_and_shown(shown: tuple[Any, Path]) -> None:
     opened, _ = shown
     said = said_in_short(opened, 8, 4)
-    assert "at the surface: nothing from a probability of 0.75 on" in said
+    assert "at the surface: none with a probability of at least 0.75" in said
     assert "below the surface: <img src=x onerror=alert" in said
     links = "[...document.querySelectorAll('#spot .card button')]"
     opened.execute_script(f"{links}.find((own) => own.textContent === 'below the surface').click()")
@@ -83,8 +83,8 @@ def test_what_a_pixel_says_in_short_leaves_nothing_certain_out(shown: tuple[Any,
     opened, _ = shown
     said = said_in_short(opened, 3, 15)
     # Lead is there, and its depth was never asked; mercury could hide.
-    assert "there, at a depth that stays open: lead pigment" in said
-    assert "cannot be excluded: <img src=x onerror=alert" in said
+    assert "Present, depth undetermined: lead pigment" in said
+    assert "Cannot be excluded: <img src=x onerror=alert" in said
 
 
 def test_lines_that_were_not_measured_speak_neither_for_nor_against(shown: tuple[Any, Path]) -> None:
@@ -96,9 +96,9 @@ def test_lines_that_were_not_measured_speak_neither_for_nor_against(shown: tuple
         "return import('./spot.js').then((own) => {"
         " own.showSpot(window.viewer, found); return document.querySelector('#spot .card').innerText; })"
     )
-    assert "Against it: no line that it should show is missing" in opened.execute_script(card, {})
+    assert "Against it: all expected lines present" in opened.execute_script(card, {})
     some = opened.execute_script(card, {"unmeasured": ["Hg_M"]})
-    assert "Against it: none of its lines that were measured is missing" in some
+    assert "Against it: all measured lines present" in some
     none = opened.execute_script(card, {"lines": [], "unmeasured": ["Hg_L", "Hg_M"]})
     assert "For it: none of its lines was measured" in none
     assert "Against it: unknown, none of its lines was measured" in none
@@ -131,8 +131,8 @@ def test_a_map_and_a_pixel_are_reached_by_keys_alone(shown: tuple[Any, Path]) ->
     wait(opened, "document.body.dataset.spot")
     opened.execute_script("document.getElementById('tab-spot').focus()")
     opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    assert opened.execute_script("return document.activeElement.id") == "tab-regions"
-    assert not opened.execute_script("return document.getElementById('regions').hidden")
+    assert opened.execute_script("return document.activeElement.id") == "tab-fit"
+    assert not opened.execute_script("return document.getElementById('fit').hidden")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -22,6 +22,7 @@ from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Answer, Request
 from underpaint.display.viewer.spots import unknown
 from underpaint.errors import OutputError, ScanError, UnderpaintError
+from underpaint.io import write_results
 from underpaint.io.results.regions import Region
 from underpaint.pigments.explain import read_region
 
@@ -398,3 +399,52 @@ def test_exports_that_cannot_be_are_refused(site: ResultSite, what: str, query: 
     name = query.pop("name", "mercury_red")
     with pytest.raises(OutputError, match=match):
         get(site, "export", what, map=index(site, name), **query)
+
+
+class _Ended:
+    """A run that has written results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def state(self) -> dict[str, Any]:
+        return {"result": {"folder": str(self.folder)}}
+
+    def cancel(self) -> None:
+        """There is nothing to cancel."""
+
+
+def test_maps_of_a_fit_with_other_lines_are_shown_beside_those_of_the_run(tmp_path: Path) -> None:
+    folder = results(tmp_path)
+    shown = ResultSite(folder)
+    other = tmp_path / "panel_underpaint_refit"
+    write_results(other, element_maps())
+    with pytest.raises(ScanError, match="has not ended"):
+        post(shown, "refit", run="unknown")
+    ended: Any = _Ended(other)
+    shown._started["done"] = ended
+    answer = post(shown, "refit", run="done")
+    assert [each["entry"]["name"] for each in answer["maps"]] == ["Hg_L", "Pb_L"]
+    assert all(each["entry"]["label"].endswith(", refit") for each in answer["maps"])
+    number = answer["maps"][1]["map"]
+    body = get(shown, "map", map=number).body
+    assert isinstance(body, bytes)
+    np.testing.assert_array_equal(np.frombuffer(body, "<f4").reshape(SHAPE), element_maps()["Pb_L"])
+    assert shown.maps.entries[index(shown, "Pb_L")].kind == "element"  # the run's map stays
+    shown.close()
+
+
+def test_a_map_that_is_computed_replaces_the_one_of_its_name(tmp_path: Path) -> None:
+    shown = ResultSite(results(tmp_path), str(tmp_path / "panel.h5"))
+    first = post(shown, "window", low=9.8, high=10.2)
+    again = post(shown, "window", low=9.8, high=10.2)
+    gross = post(shown, "window", low=9.8, high=10.2, background=False)
+    assert first["map"] == again["map"]
+    assert gross["map"] == first["map"] + 1
+    values, errors = shown.maps.at(3, 4)
+    assert values[first["map"]] == pytest.approx(303.0)
+    assert errors[gross["map"]] == pytest.approx(np.sqrt(values[gross["map"]]))
+    for sent in ({"low": 2}, {"low": 3, "high": 2}, {"low": "1", "high": 2}):
+        with pytest.raises(ScanError, match="lower and the upper end"):
+            post(shown, "window", **sent)
+    shown.close()

@@ -314,6 +314,24 @@ def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     return record(explained_spot(job["scan"], request, step))
 
 
+def _elements(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+    from underpaint.pipeline.plan import Settings
+    from underpaint.pipeline.run import elements_to_folder
+
+    settings = Settings(add=tuple(job["add"]), drop=tuple(job["drop"]), instrument=job.get("instrument"))
+    elements_to_folder(job["scan"], job["out"], settings, progress=step)
+    return {"folder": job["out"]}
+
+
+def _windows(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+    from underpaint.display.viewer.windows import write_store
+    from underpaint.io import load
+
+    step("Opening the scan", 0, 1)
+    path = write_store(load(job["scan"]), progress=step)
+    return {"bytes": path.stat().st_size}
+
+
 def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     from underpaint.display.report import write_report
 
@@ -335,4 +353,6 @@ _JOBS: dict[str, Callable[[dict[str, Any], Progress], dict[str, Any]]] = {
     "identify": _identify,
     "explain": _explain,
     "report": _report,
+    "elements": _elements,
+    "windows": _windows,
 }

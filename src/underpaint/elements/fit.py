@@ -355,6 +355,8 @@ class Choice:
     ----------
     names : list of str
         Families that were named.
+    families : list of str
+        All families to fit.
     stage : Stage
         Spectra, channels used, and the detector at the resolution to use.
     make : callable
@@ -362,6 +364,7 @@ class Choice:
     """
 
     names: list[str]
+    families: list[str]
     stage: Stage
     make: Callable[..., VariableFit]
 
@@ -398,11 +401,12 @@ def choose(
     shells = [f"{name}{number}" for name in sorted(split) for number in range(1, 6)]
     fitted = dict.fromkeys((*(name for name in CANDIDATES if name not in anode | split), *shells, *named))
     simulated = [simulate_line_counts(candidate, N_STRATIGRAPHIES // len(instruments)) for candidate in instruments]
+    to_fit = [name for name in fitted if name not in excluded]
     make = partial(
         VariableFit,
         axis=axis,
         used=stage.used,
-        families=[name for name in fitted if name not in excluded],
+        families=to_fit,
         simulated=simulated,
         excitation_kev=max(candidate.highest_kev for candidate in instruments),
         anode=np.reshape([template.counts for template in stage.scatter], (-1, axis.n_channel)),
@@ -410,7 +414,7 @@ def choose(
     if not resolution_known(instrument):
         sample = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
         stage = with_noise(stage, fitted_noise(total, stage.detector, partial(make, simulated=sample)))
-    return Choice([name for name in dict.fromkeys(named) if name not in excluded], stage, make)
+    return Choice([name for name in dict.fromkeys(named) if name not in excluded], to_fit, stage, make)
 
 
 def _likely_instruments(stage: Stage) -> tuple[Instrument, ...]:

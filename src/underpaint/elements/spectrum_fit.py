@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.elements._families import Template, family_template
-from underpaint.elements.fit import check_names, choose
+from underpaint.elements.fit import Choice, check_names, choose
 from underpaint.errors import CalibrationError, ScanError
 from underpaint.physics.instrument import Instrument
 
@@ -124,25 +124,34 @@ def fit_spectrum(
     True
     """
     check_names(families, add, drop)
-    if not isinstance(spectrum, Spectrum):
-        raise ScanError(
-            f"Cannot fit a {type(spectrum).__name__}: counts and an energy axis are needed. Give a Spectrum: "
-            "`scan.pixel(row, column)`, or `underpaint.data.Spectrum(counts, axis)`."
-        )
-    if spectrum.axis is None:
-        raise CalibrationError(
-            f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis. Calibrate the scan first."
-        )
-    counts = np.asarray(spectrum.counts, np.float64)
-    if counts.sum() < _MIN_COUNTS:
-        raise ScanError(
-            f"Cannot fit {spectrum.name or 'the spectrum'}: it has {counts.sum():.0f} counts, at least "
-            f"{_MIN_COUNTS} are needed."
-        )
-    axis = spectrum.axis
+    counts, axis = _fittable(spectrum)
     chosen = choose(counts, counts, axis, families, add, drop, instrument)
-    only = {} if families is None else {"families": chosen.names}
-    fit = chosen.make(counts[None], chosen.stage.detector, per_fwhm=np.inf, **only)
+    return fit_chosen(spectrum, chosen, chosen.families if families is None else chosen.names)
+
+
+def fit_chosen(spectrum: Spectrum, chosen: Choice, families: Sequence[str]) -> SpectrumFit:
+    """Fit one spectrum with line families, resolution and instruments that were chosen before.
+
+    Many spectra of one scan need them chosen only once: this takes most of the time of :func:`fit_spectrum`.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        With an axis.
+    chosen : Choice
+        From the sum and maximum spectra of the scan, for instance.
+    families : sequence of str
+        To fit.
+
+    Raises
+    ------
+    CalibrationError
+        The spectrum has no energy axis.
+    ScanError
+        It has too few counts.
+    """
+    counts, axis = _fittable(spectrum)
+    fit = chosen.make(counts[None], chosen.stage.detector, per_fwhm=np.inf, families=list(families))
     solver, channels = fit.classes[0], slice(int(fit.bins.start[0]), fit.bins.stop)
     shown = solver(counts[None, channels].astype(np.float32))
 
@@ -174,6 +183,26 @@ def fit_spectrum(
         spread(np.sqrt(solver.noise)),
         solver.misfit,
     )
+
+
+def _fittable(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
+    """Return the counts and the axis of a spectrum that can be fitted; raises as :func:`fit_spectrum`."""
+    if not isinstance(spectrum, Spectrum):
+        raise ScanError(
+            f"Cannot fit a {type(spectrum).__name__}: counts and an energy axis are needed. Give a Spectrum: "
+            "`scan.pixel(row, column)`, or `underpaint.data.Spectrum(counts, axis)`."
+        )
+    if spectrum.axis is None:
+        raise CalibrationError(
+            f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis. Calibrate the scan first."
+        )
+    counts = np.asarray(spectrum.counts, np.float64)
+    if counts.sum() < _MIN_COUNTS:
+        raise ScanError(
+            f"Cannot fit {spectrum.name or 'the spectrum'}: it has {counts.sum():.0f} counts, at least "
+            f"{_MIN_COUNTS} are needed."
+        )
+    return counts, spectrum.axis
 
 
 def _strongest(template: Template, energy_kev: Array, axis: EnergyAxis) -> NDArray[np.bool_]:

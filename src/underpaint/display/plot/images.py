@@ -33,8 +33,16 @@ MOST_POINTS = 700
 HATCH, HATCH_WIDTH = "////", 0.5
 _KEYS_IN = 0.25
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+COMPOSITE_COLORS = {
+    "red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "yellow": "#ffff00", "cyan": "#00ffff",
+    "magenta": "#ff00ff", "orange": "#ff8000", "white": "#ffffff",
+}  # fmt: skip
+"""Colours of the maps in a composite; they add up to white at most."""
 CHANNELS = ("red", "green", "blue")
-_WRITTEN = ("#c23b22", "#2e8b3d", "#2a5db0")
+_WRITTEN = {
+    "red": "#c23b22", "green": "#2e8b3d", "blue": "#2a5db0", "yellow": "#8f7a00", "cyan": "#00808c",
+    "magenta": "#a626a4", "orange": "#b35900", "white": "#555555",
+}  # fmt: skip
 
 
 def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: Step = None) -> Figure:
@@ -294,16 +302,19 @@ def _map(name: str) -> Colormap:
 
 def composite_figure(
     parts: Sequence[tuple[str, NDArray[np.float32], float]],
+    colors: Sequence[str] = CHANNELS,
     *,
     step_mm: Step = None,
     hatched: NDArray[np.bool_] | None = None,
 ) -> Figure:
-    """Draw maps as red, green and blue.
+    """Draw maps over one another, each in its own colour.
 
     Parameters
     ----------
     parts : sequence of (label, (n_row, n_column) array, top)
-        At most three; the top is drawn at full colour. An empty array leaves its colour out. NaN is drawn grey.
+        The top is drawn at full colour. An empty array leaves its colour out. NaN is drawn grey.
+    colors : sequence of str
+        Of each part, keys of :data:`COMPOSITE_COLORS`.
     step_mm : (float, float) or None
         Distance between pixels along rows and columns, mm.
     hatched : (n_row, n_column) array of bool or None
@@ -312,28 +323,32 @@ def composite_figure(
     Raises
     ------
     ValueError
-        There is no map, or more than three.
+        There is no map, or more than colours.
     """
-    used = [(label, values, top, n) for n, (label, values, top) in enumerate(parts) if values.size]
-    if not 0 < len(used) <= len(CHANNELS):
-        raise ValueError(f"Cannot lay {len(used)} maps over one another; one to three can be.")
+    used = [(*part, color) for part, color in zip(parts, colors, strict=False) if part[1].size]
+    if not used or len(parts) > len(colors):
+        raise ValueError(f"Cannot draw {len(parts)} maps in {len(colors)} colours; give a colour for each map.")
     shape = used[0][1].shape
     image = np.zeros((*shape, 3))
-    for _, values, top, channel in used:
-        image[:, :, channel] = values / top
+    for _, values, top, color in used:
+        image += np.minimum(np.maximum(values / top, 0.0), 1.0)[:, :, None] * np.asarray(
+            to_rgb(COMPOSITE_COLORS[color])
+        )
     image[~np.isfinite(image).all(axis=2)] = to_rgb(NO_ANSWER_COLOR)
+    lines = -(-len(used) // 3)
+    above_in = 0.15 + 0.2 * lines
     height = 2.0 * panel_height(shape, step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN, height + 0.45)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN, height + above_in + 0.1)
     axes = figure.add_subplot()
     axes.imshow(np.clip(image, 0.0, 1.0), interpolation="nearest", aspect=pixel_aspect(step_mm))
     bare(axes)
     scale_bar(axes, shape, step_mm)
     if hatched is not None:
         hatch(axes, hatched, "white")
-    close_fit(figure, 0.1, 0.1, 0.1, 0.35)
-    for line, (label, _, _, channel) in enumerate(used):
+    close_fit(figure, 0.1, 0.1, 0.1, above_in)
+    for number, (label, _, _, color) in enumerate(used):
         figure.text(
-            0.02 + 0.325 * line, 1 - 0.2 / (height + 0.45), f"{CHANNELS[channel]}: {short_label(label)}",
-            color=_WRITTEN[channel], fontsize=TEXT_SIZE, ha="left",
+            0.02 + 0.325 * (number % 3), 1 - (0.2 + 0.2 * (number // 3)) / (height + above_in + 0.1),
+            f"{color}: {short_label(label)}", color=_WRITTEN[color], fontsize=TEXT_SIZE, ha="left",
         )  # fmt: skip
     return figure

@@ -20,6 +20,7 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import has_file, open_contained
 from underpaint.io.results.regions import Region
 from underpaint.io.results.regions import read_regions as recorded_regions
+from underpaint.io.results.session import Session, Statement, read_session
 from underpaint.io.results.sidecars import REGIONS_FOLDER, REGISTERED_FILE, find_scan, registration_of
 from underpaint.pigments.explain import read_region
 
@@ -60,6 +61,8 @@ class Beside:
         Why there are none.
     damaged : sequence of str
         In words: what cannot be read, and is left out.
+    statements : sequence of Statement
+        Of experts.
     """
 
     subject: str = ""
@@ -68,6 +71,7 @@ class Beside:
     spots: Sequence[SpotSpectrum] = ()
     without_spots: str = ""
     damaged: Sequence[str] = ()
+    statements: Sequence[Statement] = ()
 
 
 def look_beside(
@@ -110,7 +114,8 @@ def look_beside(
         if scan is not None:
             raise
         why = str(error)
-    return Beside(subject, photograph, regions, spots, why, damaged)
+    session = _unless_damaged(lambda: read_session(folder), Session(), damaged)
+    return Beside(subject, photograph, regions, spots, why, damaged, session.statements)
 
 
 def read_regions(folder: Path, shape: tuple[int, ...], damaged: list[str]) -> dict[str, NDArray[np.bool_]]:

@@ -70,6 +70,7 @@ from underpaint.display.report.methods import (
     methods_paragraph,
     supposed_burial,
 )
+from underpaint.display.report.overview import MOST_SENTENCES
 from underpaint.display.report.paints import MOST_ROWS, legend_rows
 from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
@@ -83,10 +84,12 @@ from underpaint.display.report.wording import (
     KeyFinding,
     before_bracket,
     capitalised,
+    element_sentence,
     key_finding,
     line_name,
     listed,
     percent,
+    statement_text,
     thousands,
 )
 from underpaint.errors import OutputError, SampleError
@@ -103,8 +106,6 @@ MOST_IN_PICTURE = 12
 """Maps in a picture: printed pages that hold taller ones stay half empty before them."""
 MOST_PLACE_ROWS = 16
 MOST_ORDERS = 20
-SENTENCES = 5
-"""Findings that the short report gives a sentence each."""
 _DPI = 115
 _NO_COLOR = "#808080"
 _MOST_ENERGIES = 4
@@ -222,7 +223,7 @@ def render_report(
     return render(
         "page.html.jinja",
         full=full,
-        n_sentence=len(findings) if full else SENTENCES,
+        n_sentence=len(findings) if full else MOST_SENTENCES,
         title=str(summary.get("name") or "scan"),
         overview=_overview(results, strong),
         paints=_paints(results, strong, beside.photograph.source if beside.photograph else ""),
@@ -230,6 +231,7 @@ def render_report(
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
         findings=findings,
+        statements=[statement_text(each, _label(results, each.name)) for each in beside.statements],
         key_findings=_key_findings(results, findings, places, beside),
         meanings=MEANINGS,
         placed=f"{PLACED_PROBABILITY:g}",
@@ -279,6 +281,7 @@ def render(template: str, **values: Any) -> str:
         {
             "percent": percent,
             "lines": line_name,
+            "element_sentence": element_sentence,
             "listed": listed,
             "thousands": thousands,
             "before_bracket": before_bracket,
@@ -295,6 +298,11 @@ def _key_findings(
 ) -> list[KeyFinding]:
     """Say each finding in words, with the regions that hold it."""
     return [key_finding(own, places, _region_shares(results[own.name], beside)) for own in findings]
+
+
+def _label(results: Results, name: str) -> str:
+    """Return what people call a group, a line, or a paint."""
+    return results.short_label(name) if name in results.materials else line_name(name)
 
 
 def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str, float]:

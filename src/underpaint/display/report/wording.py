@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from underpaint.display import plot
-from underpaint.display.report.findings import LEAST_SHARE, Finding
+from underpaint.display.report.findings import LEAST_SHARE, Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
+from underpaint.io.results.session import Statement
 
 LIST_LIMIT = 12
 CERTAIN, LIKELY, POSSIBLE, DOUBTFUL = "certain", "likely", "possible", "doubtful"
@@ -57,6 +58,25 @@ class KeyFinding:
     depth: str
     certainty: str
     finding: Finding
+
+    @property
+    def details(self) -> str:
+        """What follows its name in a sentence: ": certain, in places (25 % of the area)"."""
+        members = f" ({self.members})" if self.members else ""
+        answers = f": {self.finding.answers}" if self.finding.answers else ""
+        return f"{members}: {self.certainty}, {self.where}{answers}"
+
+    @property
+    def sentence(self) -> str:
+        """The finding as one sentence; a second one says where it probably lies."""
+        depth = f" Where it probably lies: {self.depth}." if self.depth else ""
+        return f"{self.what}{self.details}.{depth}"
+
+
+def element_sentence(line: Evidence) -> str:
+    """Say where a line family stands out and how strongly."""
+    counts = thousands(line.median_counts)
+    return f"{line_name(line.family)} in {percent(line.share)} of the pixels, there with a median of {counts} counts"
 
 
 def key_finding(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
@@ -130,6 +150,16 @@ def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
         return ""
     known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
     return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= LEAST_SHARE)
+
+
+def statement_text(statement: Statement, label: str) -> str:
+    """Say what an expert stated on a group, a line or a paint, with reason, author and date."""
+    verdicts = {"confirmed": "confirmed", "corrected": f"corrected to {statement.correction or 'another'}"}
+    verdict = verdicts.get(statement.verdict, "comment")
+    reason = f": {statement.reason}" if statement.reason else ""
+    return (
+        f"{capitalised(label)}, {verdict}{reason} ({statement.author or 'no name'}, {date_text(statement.date[:10])})"
+    )
 
 
 def percent(share: float) -> str:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
 from underpaint.data.maps import NO_ANSWER, Results
+from underpaint.display.viewer.region_table import region_table, table_rows
 from underpaint.display.viewer.scan_source import READY, ScanSource
 from underpaint.display.viewer.server import Answer, Request
 from underpaint.display.viewer.spots import spot, unknown
 from underpaint.errors import OutputError
 from underpaint.io import read_results, write_tiff
 from underpaint.io.results.csv_text import write_csv
-from underpaint.io.results.regions import parse_region
+from underpaint.io.results.regions import parse_region, parse_regions
 from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
@@ -48,7 +49,7 @@ class Source(Protocol):
 
 
 def answer(request: Request, site: Source) -> Answer | None:
-    """Answer ``export/`` ``map``, ``composite``, ``figure5``, ``spectrum``, ``region`` or ``values``."""
+    """Answer ``export/`` ``map``, ``composite``, ``figure5``, ``spectrum``, ``region``, ``values`` or ``table``."""
     what = request.parts[0] if request.parts else ""
     makers = {
         "map": _map,
@@ -57,6 +58,7 @@ def answer(request: Request, site: Source) -> Answer | None:
         "spectrum": _spectrum,
         "region": _region,
         "values": _values,
+        "table": _table,
     }
     return makers[what](request, site) if what in makers else None
 
@@ -115,17 +117,19 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) ->
 
 
 def _composite(request: Request, site: Source) -> Answer:
-    """Send up to three maps as red, green and blue."""
-    from underpaint.display.plot.images import composite_figure
+    """Send maps over one another, each in its own colour: red, green and blue where no colours are given."""
+    from underpaint.display.plot.images import CHANNELS, COMPOSITE_COLORS, composite_figure
 
-    chosen = request.query.get("maps", "").split(",")[:3]
+    chosen = request.query.get("maps", "").split(",")[: len(COMPOSITE_COLORS)]
+    colors = request.query["colors"].split(",") if request.query.get("colors") else list(CHANNELS)
+    known = [text.isdecimal() and len(text) <= 9 and int(text) < len(site.maps.entries) for text in chosen]
+    if not any(known) or len(chosen) > len(colors) or not set(colors) <= set(COMPOSITE_COLORS):
+        raise OutputError(
+            f"Cannot draw the maps {request.query.get('maps', '')[:40]!r} in {','.join(colors)[:40]!r}: give the "
+            f"numbers of one to {len(COMPOSITE_COLORS)} maps and a colour for each, of {', '.join(COMPOSITE_COLORS)}."
+        )
     window = _window(request, site)
     parts: list[tuple[str, NDArray[np.float32], float]] = []
-    known = [text.isdecimal() and len(text) <= 9 and int(text) < len(site.maps.entries) for text in chosen]
-    if not any(known):
-        raise OutputError(
-            f"Cannot draw the maps {request.query.get('maps', '')[:40]!r}: give the numbers of one to three."
-        )
     for text, is_map in zip(chosen, known, strict=True):
         if is_map:
             entry = site.maps.entries[int(text)]
@@ -135,7 +139,7 @@ def _composite(request: Request, site: Source) -> Answer:
             parts.append(("", np.zeros((0, 0), np.float32), 1.0))
     first = next((int(text) for text, is_map in zip(chosen, known, strict=True) if is_map), None)
     hatched = None if first is None else _hatched(request, first, window, site)
-    figure = composite_figure(parts, step_mm=site.maps.step_mm, hatched=None if hatched is None else hatched[0])
+    figure = composite_figure(parts, colors, step_mm=site.maps.step_mm, hatched=None if hatched is None else hatched[0])
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), "composite")
 
 
@@ -218,6 +222,13 @@ def _values(request: Request, site: Source) -> Answer:
         numbers = [_written(np.float32(own)) if np.isfinite(own) else "" for own in (value, error)]
         rows.append([entry.kind, entry.name, entry.label, *numbers, entry.unit])
     return _attached(_csv_bytes(rows), "csv", f"values_{row}_{column}")
+
+
+def _table(request: Request, site: Source) -> Answer:
+    """Send all maps by region as a table."""
+    regions = parse_regions(request.json())
+    rows = region_table(site.maps, [region.mask(site.maps.shape) for region in regions])
+    return _attached(_csv_bytes(table_rows(site.maps, [region.name for region in regions], rows)), "csv", "regions")
 
 
 def _csv(site: Source, columns: dict[str, Any]) -> bytes:

@@ -21,7 +21,7 @@ _MOST_KEPT = 50
 MOST_AT_ONCE = 2
 """Runs that take hours, and as many of those that take seconds: both share the memory and the processors."""
 MOST_QUEUED = 100
-_LONG = {"identify"}
+_LONG = {"identify", "elements"}
 
 
 class Run:

@@ -17,6 +17,7 @@ from underpaint.io.results.sidecars import REGIONS_FILE
 MAX_CORNERS = 5000
 MAX_RUNS = 200_000
 MAX_NAME = 60
+MAX_REGIONS = 500
 _FARTHEST = 1e6
 _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
 
@@ -102,6 +103,22 @@ def parse_region(value: Any) -> Region:
     if not 3 <= len(corners) <= MAX_CORNERS or not all(abs(at) <= _FARTHEST for corner in corners for at in corner):
         raise ScanError(f"Cannot use the region: it has {len(corners)} corners; 3 to {MAX_CORNERS} numbers are needed.")
     return Region(name, corners, (), mask_file)
+
+
+def parse_regions(value: Any) -> list[Region]:
+    """Return the regions of a page's JSON object; raises as :func:`parse_region`.
+
+    Raises
+    ------
+    ScanError
+        It has no list of them, or one that is too long.
+    """
+    listed = value.get("regions")
+    if not (isinstance(listed, list) and len(listed) <= MAX_REGIONS):
+        raise ScanError(
+            f"Cannot use the regions: the page sent no list of at most {MAX_REGIONS} regions. Load the page again."
+        )
+    return [parse_region(entry) for entry in listed]
 
 
 def read_regions(folder: Path) -> list[Region]:

@@ -2,9 +2,9 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -45,7 +45,8 @@ class MapEntry:
         For people.
     kind : str
         "group" or "member" of a pigment; "element"; "state" of detectability; "mass fraction", "areal mass"
-        of elements; "amount" of a group's element; "quantity" otherwise.
+        of elements; "amount" of a group's element; "window", "component", "cluster" or "refit" if computed in the
+        viewer; "quantity" otherwise.
     unit : str
         "1" for none.
     material, place : str
@@ -72,6 +73,11 @@ class MapEntry:
     end_paths: tuple[str, ...] = ()
 
 
+def computed_entry(process: str, name: str, label: str, kind: str, unit: str) -> MapEntry:
+    """Return the metadata of a map that is computed and belongs to no file."""
+    return MapEntry(process, name, label, kind, unit, name, "anywhere", (), (), path="")
+
+
 class ResultMaps:
     """A folder's maps, open for reading from many threads until it is closed.
 
@@ -92,6 +98,7 @@ class ResultMaps:
         self._lock = Lock()
         self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._datasets: dict[str, Any] = {}
+        self._computed: dict[str, Callable[[], NDArray[np.float32]]] = {}
         self._file_version = _file_version(path)
         try:
             self._file = open_results_file(self.folder)
@@ -103,6 +110,30 @@ class ResultMaps:
             raise
         except DAMAGE as error:
             raise ScanError(f"Cannot show {path}: the file is damaged ({error}). Run the analysis again.") from error
+
+    def add(
+        self, entry: MapEntry, values: Callable[[], NDArray[Any]], errors: Callable[[], NDArray[Any]] | None = None
+    ) -> int:
+        """Add a map that is computed when it is shown and belongs to no file; return its number.
+
+        Parameters
+        ----------
+        entry : MapEntry
+            One of the same process and name is replaced.
+        values, errors : callable
+            Return the (n_row, n_column) map and its standard deviations; called again after they left the cache.
+        """
+        path = f"computed:{entry.process}/{entry.name}"
+        entry = replace(entry, path=path, error_path=f"{path}/errors" if errors else "")
+        with self._lock:
+            for name, compute in ((path, values), (f"{path}/errors", errors)):
+                self._kept.pop(name, None)
+                if compute is not None:
+                    self._computed[name] = compute
+            paths = [each.path for each in self.entries]
+            number = paths.index(path) if path in paths else len(paths)
+            self.entries = (*self.entries[:number], entry, *self.entries[number + 1 :])
+        return number
 
     def values(self, index: int) -> NDArray[np.float32]:
         """Return the (n_row, n_column) map of an entry; recently used ones are cached.
@@ -171,16 +202,24 @@ class ResultMaps:
     def _full_map(self, path: str) -> NDArray[np.float32]:
         with self._open():
             if path not in self._kept:
-                self._kept[path] = _as_float(self._dataset(path)[()], path)
+                self._kept[path] = self._read(path)
             self._kept.move_to_end(path)
             while len(self._kept) > 1 and sum(image.nbytes for image in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
             return self._kept[path]
 
+    def _read(self, path: str) -> NDArray[np.float32]:
+        if path in self._computed:
+            return np.asarray(self._computed[path](), dtype=np.float32)
+        return _as_float(self._dataset(path)[()], path)
+
     def _pixel(self, path: str, row: int, column: int) -> float:
         if not path:
             return float("nan")
         if path in self._kept:
+            return float(self._kept[path][row, column])
+        if path in self._computed:
+            self._kept[path] = self._read(path)
             return float(self._kept[path][row, column])
         return float(_as_float(np.asarray(self._dataset(path)[row, column]), path))
 

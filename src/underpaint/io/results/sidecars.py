@@ -26,6 +26,8 @@ REGISTERED_FILE = "photograph_registered.png"
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
 """Folder of masks (PNG, white inside), one for each region."""
+SESSION_FILE = "session.json"
+"""Markers, statements of experts, and the view of the viewer's page."""
 SUMMARY_FILE = "summary.csv"
 REFLECTANCE_FILE = "reflectance.png"
 """The cube as an eye sees it, over the maps."""
@@ -37,7 +39,9 @@ GENERATED_NAMES = (
     REFLECTANCE_FILE, *_FOLDERS,
 )  # fmt: skip
 """Files that a run makes in a folder of results, with its maps in subfolders; all others are the user's."""
-_OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, CUBE_PLACE_FILE)
+_OF_THE_MAPS = (
+    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, CUBE_PLACE_FILE,
+)  # fmt: skip
 _STACKS = (
     "entry/pigments/results/probability",
     "entry/pigments/results/quantities",

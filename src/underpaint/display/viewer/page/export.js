@@ -11,7 +11,7 @@ export class ExportPanel {
   constructor(app) {
     this.app = app;
     this.links = make("div");
-    byId("export").replaceChildren(this.links, ...report(app));
+    byId("export").replaceChildren(this.links, ...app.session.card(), ...report(app));
   }
 
   // What is seen changes under an open panel: its links follow, and are made anew only where something did change.
@@ -32,7 +32,7 @@ export class ExportPanel {
     const hatch = pane.hatched ? "1" : "";
     const seen = shown.mode === "map"
       ? links("map", { map: shown.map, window: window_, colors: shown.colors, hatch, threshold: shown.threshold ? shown.threshold * pane.parts[0].top : "" }, [...FIGURE, ["tif", "TIFF of the numbers"]])
-      : links("composite", { maps: pane.indices().reduce((own, [index, channel]) => Object.assign(own, { [channel]: index }), ["", "", ""]).join(","), window: window_, hatch }, FIGURE);
+      : links("composite", { maps: pane.indices().map(([index]) => index).join(","), colors: pane.indices().map(([, color]) => color).join(","), window: window_, hatch }, FIGURE);
     const screen = make("button", { type: "button", onclick: () => pane.canvas.toBlob((blob) => saveBlob(blob, `${entry.name}_screen.png`)) }, "PNG as on the screen");
     return [make("h3", {}, "The chosen map"), make("p", { className: "quiet" }, `${pane.words()}; ${window_ ? "the part that is seen" : "all of it"}.`), seen, make("p", { className: "buttons" }, screen)];
   }

@@ -18,7 +18,11 @@ export const NOT_DETECTED = 0, CANNOT_EXCLUDE = 2, LAST_STATE = 5;
 // As underpaint.display.viewer.spots.unknown: not seen, and yet it cannot be excluded.
 export const unknownAt = (probability, state, place) => probability < 0.5 && (place === "below" ? state === state && state !== NOT_DETECTED : state === CANNOT_EXCLUDE);
 
+export const CLUSTER_COLORS = ["#e6553a", "#3f8fd6", "#4caf50", "#f2c230", "#9b59b6", "#2fb5b0", "#f08fc0", "#8d6e4f", "#b7d968", "#5b6fd6", "#c0392b", "#9aa3ab"];
+const fromHex = (text) => 0xff000000 | (parseInt(text.slice(5, 7), 16) << 16) | (parseInt(text.slice(3, 5), 16) << 8) | parseInt(text.slice(1, 3), 16);
+
 export const NO_ANSWER = 0xffc4c4c4;
+tables.clusters = Uint32Array.from(["#000000", ...CLUSTER_COLORS], fromHex);
 export const tableOf = (name) => tables[name];
 
 const fetched = new Map();
@@ -32,10 +36,14 @@ export async function valuesOf(index) {
 }
 
 const tops = new Map();
+// A computed map was made anew.
+export function forget(index) { fetched.delete(index); tops.delete(index); tops.delete(-1 - index); }
+
 // Full colour: 1 of a probability, the 99th percentile of counts, the last state.
 export function topOf(entry, index, values) {
   if (entry.kind === "group" || entry.kind === "member") return 1;
   if (entry.kind === "state") return LAST_STATE;
+  if (entry.kind === "cluster") return CLUSTER_COLORS.length;
   if (!tops.has(index)) {
     const step = Math.max(1, Math.floor(values.length / 100000));
     const known = [];
@@ -47,7 +55,7 @@ export function topOf(entry, index, values) {
   return tops.get(index);
 }
 
-export const usualColors = (entry) => (entry.kind === "group" || entry.kind === "member" ? "inferno" : entry.kind === "state" ? "states" : "viridis");
+export const usualColors = (entry) => (entry.kind === "group" || entry.kind === "member" ? "inferno" : entry.kind === "state" ? "states" : entry.kind === "cluster" ? "clusters" : "viridis");
 
 export function paint(pixels, values, table, top, threshold = 0) {
   const last = table.length - 1;
@@ -58,17 +66,21 @@ export function paint(pixels, values, table, top, threshold = 0) {
   }
 }
 
+// Each map in its own colour; colours add up.
 export function paintComposite(pixels, parts) {
+  const colors = parts.map(({ color }) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)));
   for (let at = 0; at < pixels.length; at += 1) {
-    let color = 0xff000000;
-    for (let channel = 0; channel < 3; channel += 1) {
-      const part = parts[channel];
-      if (!part) continue;
-      const value = part.values[at];
-      if (value !== value) { color = NO_ANSWER; break; }
-      color |= Math.max(0, Math.min(255, ((255 * value) / part.top) | 0)) << (8 * channel);
+    let [red, green, blue] = [0, 0, 0];
+    let missing = false;
+    for (let number = 0; number < parts.length; number += 1) {
+      const value = parts[number].values[at];
+      if (value !== value) { missing = true; break; }
+      const share = Math.max(0, Math.min(1, value / parts[number].top));
+      red += share * colors[number][0];
+      green += share * colors[number][1];
+      blue += share * colors[number][2];
     }
-    pixels[at] = color;
+    pixels[at] = missing ? NO_ANSWER : 0xff000000 | (Math.min(255, blue) << 16) | (Math.min(255, green) << 8) | Math.min(255, red);
   }
 }
 

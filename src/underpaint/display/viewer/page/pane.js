@@ -3,12 +3,14 @@ import { make, number, shortName, unitText } from "./base.js";
 import { paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
 const LENGTHS_MM = [1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1];
-export const CHANNEL_NAMES = ["red", "green", "blue"];
+// As underpaint.display.plot.images.COMPOSITE_COLORS.
+export const COLORS = { red: "#ff0000", green: "#00ff00", blue: "#0000ff", yellow: "#ffff00", cyan: "#00ffff", magenta: "#ff00ff", orange: "#ff8000", white: "#ffffff" };
+export const COLOR_NAMES = Object.keys(COLORS);
 
-function swatch(color, words) {
-  const own = make("span", { className: "swatch" }, words);
-  own.style.setProperty("--swatch", `rgb(${color & 255} ${(color >> 8) & 255} ${(color >> 16) & 255})`);
-  return own;
+export function swatch(color, ...words) {
+  const mark = make("span", { className: "swatch" }, ...words);
+  mark.style.setProperty("--swatch", typeof color === "string" ? color : `rgb(${color & 255} ${(color >> 8) & 255} ${(color >> 16) & 255})`);
+  return mark;
 }
 
 export class Pane {
@@ -35,12 +37,12 @@ export class Pane {
 
   get entry() { return this.app.entries[this.shown.map]; }
 
-  // The maps that are shown, as [index, colour channel].
+  // The maps that are shown, as [number, name of its colour].
   indices() {
-    const { mode, map, channels } = this.shown;
-    if (mode === "composite") return channels.map((index, at) => [index, at]).filter(([index]) => index !== null);
-    if (mode === "overlay") return [map, ...this.app.familiesOf(this.entry)].map((index, at) => [index, at]);
-    return [[map, 0]];
+    const { mode, map, layers } = this.shown;
+    if (mode === "composite") return layers.filter((layer) => layer.map !== null).map((layer) => [layer.map, layer.color]);
+    if (mode === "overlay") return [map, ...this.app.familiesOf(this.entry)].map((index, at) => [index, COLOR_NAMES[at]]);
+    return [[map, ""]];
   }
 
   async update() {
@@ -49,9 +51,9 @@ export class Pane {
     const loaded = await Promise.all(wanted.map(([index]) => valuesOf(index)));
     if (turn !== this.turn) return;
     const [height, width] = this.app.about.shape;
-    this.parts = wanted.map(([index, channel], at) => {
+    this.parts = wanted.map(([index, name], at) => {
       const entry = this.app.entries[index];
-      return { index, channel, entry, values: loaded[at], top: topOf(entry, index, loaded[at]) };
+      return { index, name, color: COLORS[name], entry, values: loaded[at], top: topOf(entry, index, loaded[at]) };
     });
     this.picture = pictureOf(width, height, (pixels) => this.fill(pixels));
     await this.hatch();
@@ -64,9 +66,7 @@ export class Pane {
   fill(pixels) {
     const { mode, threshold, colors } = this.shown;
     if (mode !== "map") {
-      const parts = [null, null, null];
-      for (const part of this.parts) parts[part.channel] = part;
-      paintComposite(pixels, parts);
+      paintComposite(pixels, this.parts);
       return;
     }
     const [part] = this.parts;
@@ -86,7 +86,7 @@ export class Pane {
 
   words() {
     const { mode } = this.shown;
-    if (mode === "composite") return this.parts.map((part) => `${CHANNEL_NAMES[part.channel]}: ${shortName(part.entry)}`).join(", ") || "Choose colours";
+    if (mode === "composite") return this.parts.map((part) => `${part.name}: ${shortName(part.entry)}`).join(", ") || "Choose maps";
     if (mode === "overlay") return `${shortName(this.entry)} over its elements`;
     return this.entry.kind === "state" ? `${this.entry.label}: answer` : this.entry.label;
   }
@@ -97,8 +97,7 @@ export class Pane {
     this.title.title = words;
     this.canvas.setAttribute("aria-label", `Map: ${words}. Arrow keys choose a pixel.`);
     if (this.shown.mode !== "map") {
-      this.legend.replaceChildren(...this.parts.map((part) => make("span", { className: `swatch ${CHANNEL_NAMES[part.channel]}` },
-        `${shortName(part.entry)}, to ${number(part.top, part.entry.unit)}`)));
+      this.legend.replaceChildren(...this.parts.map((part) => swatch(part.color, `${shortName(part.entry)}, to ${number(part.top, part.entry.unit)}`)));
       return;
     }
     const [part] = this.parts;
@@ -110,16 +109,17 @@ export class Pane {
     const probability = part.entry.kind === "group" || part.entry.kind === "member";
     const grey = make("span", { className: "swatch none" }, "no answer");
     if (part.entry.kind === "state") { this.legend.replaceChildren(...this.app.about.states.map(([state, words]) => swatch(table[state], words)), grey); return; }
+    if (part.entry.kind === "cluster") { this.legend.replaceChildren(...[...new Set(part.values)].filter(Number.isFinite).sort((a, b) => a - b).map((value) => swatch(table[value], `cluster ${value}`)), grey); return; }
     this.low.textContent = "0";
     this.high.textContent = probability ? "1" : `${number(part.top)}${part.entry.kind === "element" ? "+" : ""}`;
     this.unit.textContent = probability ? "probability" : part.entry.unit === "1" ? "" : unitText(part.entry.unit);
     const above = this.shown.threshold > 0 ? make("span", { className: "quiet" }, `from ${number(this.shown.threshold * part.top)}`) : null;
-    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry)].filter(Boolean));
+    this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry), this.app.statements.legend(part.entry)].filter(Boolean));
   }
 
   // What dark means: a pigment that is not seen need not be absent.
   unseen(entry) {
-    if (!this.app.about.hiding) return make("span", { className: "quiet", title: "These results do not say where a pigment could hide: the instrument was not told." }, "dark: not seen, which is not proven absent");
+    if (!this.app.about.hiding) return make("span", { className: "quiet", title: "Hidden pigments were not assessed: the instrument is unknown." }, "dark: not detected, not proven absent");
     return this.hatched ? make("span", { className: "swatch hatched" }, "not seen, not excluded: unknown") : null;
   }
 

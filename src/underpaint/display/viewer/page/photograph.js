@@ -117,7 +117,7 @@ export class PhotographPanel {
   fillButtons() {
     const whole = this.points.filter((own) => own.length === 4);
     this.buttons.replaceChildren(...[
-      make("button", { type: "button", onclick: guarded(async () => { this.status("Looking for its place …"); await this.lay({ automatic: true }); }) }, "Lay it by itself"),
+      make("button", { type: "button", onclick: guarded(async () => { this.status("Looking for its place …"); await this.lay({ automatic: true }); }) }, "Align automatically"),
       this.marking ? make("button", { type: "button", disabled: whole.length < 2, onclick: guarded(() => this.lay({ points: whole })) }, `Lay it by ${whole.length} points`)
         : make("button", { type: "button", onclick: () => { this.marking = true; this.app.takeTool("point"); this.fillButtons(); this.status("Click a place on the photograph, then the same place on a map."); } }, "Mark points"),
       this.marking ? make("button", { type: "button", onclick: () => { this.points = []; this.marking = false; this.fillButtons(); this.markPoints(); this.status(this.how()); this.app.draw(); } }, "Forget the points") : null,

@@ -62,10 +62,12 @@ export class RegionPanel {
     const names = new Set(this.app.regions.map((own) => own.name));
     let at = names.size + 1;
     while (names.has(`region ${at}`)) at += 1;
-    const region = this.keep({ ...drawn, name: `region ${at}` });
+    const name = drawn.name && drawn.name !== "class" && !names.has(drawn.name) ? drawn.name : `region ${at}`;
+    const region = this.keep({ ...drawn, name });
     this.app.draw();
     await guarded(async () => {
       try { await this.measure(region); } catch (error) { if (error.status !== 400) { this.save(); throw error; } this.app.regions = this.app.regions.filter((own) => own !== region); this.fill(); this.app.draw(); throw error; }
+      this.app.history.did(`drew ${region.name}`, () => this.change(this.app.regions.filter((own) => own !== region)));
       await this.save();
     })();
   }
@@ -89,9 +91,9 @@ export class RegionPanel {
     document.body.dataset.region = region.name;
   }
 
-  follow() {
+  follow(always = false) {
     const { state } = this.app.about.scan;
-    if (byId("regions").hidden && state === this.scanState) return;
+    if (!always && byId("regions").hidden && state === this.scanState) return;
     this.scanState = state;
     guarded(() => Promise.all(this.app.regions.filter((own) => own.asked !== this.state()).map((own) => this.measure(own))))();
   }
@@ -152,7 +154,13 @@ export class RegionPanel {
 
   remove(region) {
     this.removed = region;
+    this.app.history.did(`removed ${region.name}`, () => this.bringBack(region));
     this.change(this.app.regions.filter((own) => own !== region));
+  }
+
+  bringBack(region) {
+    if (this.removed === region) this.removed = null;
+    if (!this.app.regions.includes(region)) this.change([...this.app.regions, region]);
   }
 
   change(regions) {
@@ -166,13 +174,14 @@ export class RegionPanel {
   fill() {
     const { regions } = this.app;
     const place = byId("regions");
-    const back = this.removed ? make("button", { type: "button", onclick: () => { const own = this.removed; this.removed = null; this.change([...this.app.regions, own]); } }, `Bring back ${this.removed.name}`) : "";
+    const back = this.removed ? make("button", { type: "button", onclick: () => this.bringBack(this.removed) }, `Bring back ${this.removed.name}`) : "";
     if (!regions.length) {
       place.replaceChildren(...this.trouble(), back, make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, each with a mask that others can read."));
       return;
     }
     place.replaceChildren(...[
       ...this.trouble(),
+      make("p", { className: "buttons" }, make("button", { type: "button", id: "open-table", onclick: () => this.app.table.open() }, regions.length > 1 ? "Table and differences" : "Table of all maps")),
       ...regions.map((own) => this.card(own)),
       back,
       ...this.comparisons(),

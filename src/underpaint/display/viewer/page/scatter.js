@@ -7,7 +7,6 @@ const CELLS = 100;
 const MARGIN = 4;
 const SPAN = CELLS - 2 * MARGIN - 1;
 const MOST_TICKS = 5;
-const BRUSHED = 0xffffe000;
 
 export class ScatterPanel {
   constructor(app) { this.app = app; this.pair = null; this.ready = false; }
@@ -29,8 +28,15 @@ export class ScatterPanel {
     this.words = make("p", { className: "quiet", role: "status" }, "Draw a box in the plot: its pixels light up on the maps.");
     this.ticks = ["across", "up"].map((name) => make("div", { className: `ticks ${name}`, "aria-hidden": "true" }));
     this.axis = make("p", { className: "quiet" });
-    byId("scatter").replaceChildren(this.up, make("div", { className: "scatter-frame" }, this.ticks[1], this.stage, this.ticks[0]), this.across, this.axis, this.words,
-      make("button", { type: "button", onclick: () => this.clear() }, "Clear the box"));
+    const ends = ["Across from", "Across to", "Up from", "Up to"].map((label) => make("input", { type: "number", step: "any", "aria-label": label, placeholder: label.toLowerCase() }));
+    const typed = () => {
+      const [left, right, bottom, top] = ends.map((input, at) => (input.value === "" ? (at % 2 ? Infinity : -Infinity) : Number(input.value)));
+      this.box.hidden = true;
+      if (this.values) this.lightValues([left, right], [bottom, top]);
+    };
+    this.numbers = make("details", {}, make("summary", {}, "Select by numbers"), make("div", { className: "numbers" }, ...ends), make("button", { type: "button", onclick: typed }, "Select"));
+    byId("scatter").replaceChildren(this.up, make("div", { className: "scatter-frame" }, this.ticks[1], this.stage, this.ticks[0]), this.across, this.axis, this.words, this.numbers,
+      make("p", { className: "buttons" }, make("button", { type: "button", onclick: () => this.app.regionOf(this.app.brushMask, "selection") }, "Region of the box"), make("button", { type: "button", onclick: () => this.clear() }, "Clear the box")));
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
   }
 
@@ -42,6 +48,13 @@ export class ScatterPanel {
     const other = this.app.entries.find((own) => own.kind === "element") || entry;
     this.pair = [family ?? other.index, entry.kind === "state" ? other.index : entry.index];
     guarded(() => this.draw())();
+  }
+
+  choose(across, up) {
+    this.pair = [across, up];
+    this.own = true;
+    this.clear();
+    return guarded(() => this.draw())();
   }
 
   async draw() {
@@ -67,7 +80,7 @@ export class ScatterPanel {
     context.drawImage(picture, 0, 0);
     this.canvas.setAttribute("aria-label", `Pixels by ${left.label} and ${right.label}`);
     const unit = (entry) => (entry.kind === "group" || entry.kind === "member" ? "probability" : entry.unit === "1" ? "no unit" : unitText(entry.unit));
-    this.axis.textContent = `Across: ${unit(left)}; up: ${unit(right)}. A cell is light where many pixels are.`;
+    this.axis.textContent = `Across: ${unit(left)}; up: ${unit(right)}. Brightness: number of pixels.`;
     this.ticks.forEach((own, at) => own.replaceChildren(...ticksTo(this.tops[at]).map((value) => {
       const mark = make("span", {}, number(value));
       mark.style[at ? "bottom" : "left"] = `${(100 * (MARGIN + 0.5 + (value / this.tops[at]) * SPAN)) / CELLS}%`;
@@ -95,26 +108,26 @@ export class ScatterPanel {
   }
 
   light(across, up) {
-    const [x, y] = this.values;
-    const [height, width] = this.app.about.shape;
     // What lies beyond the plot is drawn at its edge, and belongs to a box that reaches it.
     const value = (share, top) => ((share * CELLS - MARGIN) / SPAN) * top;
     const ends = ([low, high], top) => [low <= 0.002 ? -Infinity : value(low, top), high >= 0.998 ? Infinity : value(high, top)];
-    const [[left, right], [bottom, top]] = [ends(across, this.tops[0]), ends(up, this.tops[1])];
-    let inside = 0;
-    this.app.brush = pictureOf(width, height, (pixels) => {
-      for (let at = 0; at < pixels.length; at += 1) if (x[at] >= left && x[at] <= right && y[at] >= bottom && y[at] <= top) { pixels[at] = BRUSHED; inside += 1; }
-    });
+    this.lightValues(ends(across, this.tops[0]), ends(up, this.tops[1]));
+  }
+
+  // Values between these ends light up; typed, or those of a box.
+  lightValues([left, right], [bottom, top]) {
+    const [x, y] = this.values;
+    const mask = Uint8Array.from(x, (value, at) => Number(value >= left && value <= right && y[at] >= bottom && y[at] <= top));
+    const inside = mask.reduce((sum, each) => sum + each, 0);
+    this.app.setBrush(mask);
     this.words.textContent = `${thousands(inside)} pixels lie in the box; they are cyan on the maps.`;
     document.body.dataset.brushed = String(inside);
-    this.app.draw();
   }
 
   clear() {
-    this.app.brush = null;
     this.box.hidden = true;
     this.words.textContent = "Draw a box in the plot: its pixels light up on the maps.";
-    this.app.draw();
+    this.app.setBrush(null);
   }
 }
 

@@ -15,12 +15,12 @@ export function showSpot(app, found) {
     make("h2", {}, where),
     found.scan.state === "missing" ? make("p", { className: "note" }, found.scan.why) : null,
     found.scan.state === "closed" ? make("p", { className: "note" }, "Its spectrum is in the scan, which is not open. ", app.scanButton(found.scan.path)) : null,
-    found.unlike ? make("p", { className: "note" }, `A peak near ${number(found.unlike.energy_kev)} keV (${found.unlike.sigma.toFixed(0)} σ) is of nothing that is known here. Do not trust the pigments below before it is understood.`) : null,
+    found.unlike ? make("p", { className: "note" }, `Unassigned peak near ${number(found.unlike.energy_kev)} keV (${found.unlike.sigma.toFixed(0)} σ). Do not trust the pigments below until it is explained.`) : null,
     inShort(app, found.groups),
     ...strong.map((own) => card(app, own)),
     strong.length ? null : make("p", { className: "empty" }, found.groups.length ? "No pigment reaches a probability of 0.1 here." : "These results hold no pigments, only elements."),
     quantities(found.quantities),
-    elements(found.elements),
+    elements(app, found.elements),
     rest.length ? make("details", {}, make("summary", {}, `${rest.length} others, less likely`),
       make("ul", { className: "plain" }, ...rest.map((own) => make("li", {}, `${own.label}: ${own.answer || certainty(own.probability)}`)))) : null,
     layers(app, found),
@@ -35,14 +35,14 @@ function inShort(app, groups) {
   const named = (wanted) => groups.filter(wanted).map((own) => shortName(own)).join(", ");
   const held = (where) => named((own) => (own.places[where] ?? 0) >= PLACED);
   const said = ["surface", "below"].filter((where) => groups.some((own) => where in own.places))
-    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `nothing from a probability of ${PLACED} on`));
+    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `none with a probability of at least ${PLACED}`));
   if (!said.length) return null;
   const anywhere = named((own) => own.probability >= PLACED && !Object.values(own.places).some((value) => value >= PLACED));
   const unknown = named((own) => own.state === CANNOT_EXCLUDE);
   return make("div", { className: "short" }, ...said,
-    anywhere ? make("p", {}, make("b", {}, "there, at a depth that stays open: "), anywhere) : null,
-    unknown ? make("p", {}, make("b", {}, "cannot be excluded: "), unknown) : null,
-    app.about.hiding ? null : make("p", { className: "quiet" }, "What could hide here was not worked out, since the instrument was not told: what is not named is not proven absent."));
+    anywhere ? make("p", {}, make("b", {}, "Present, depth undetermined: "), anywhere) : null,
+    unknown ? make("p", {}, make("b", {}, "Cannot be excluded: "), unknown) : null,
+    app.about.hiding ? null : make("p", { className: "quiet" }, "Whether a pigment could be hidden here was not assessed, because the instrument is unknown: a pigment that is not named is not proven absent."));
 }
 
 // What speaks against a pigment, of the lines that were measured: one without a map speaks neither for nor against.
@@ -50,7 +50,7 @@ function against(own) {
   const lacking = own.lines.filter((line) => !line.there);
   if (lacking.length) return lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ");
   if (!own.lines.length) return "unknown, none of its lines was measured";
-  return own.unmeasured.length ? "none of its lines that were measured is missing" : "no line that it should show is missing";
+  return own.unmeasured.length ? "all measured lines present" : "all expected lines present";
 }
 
 function card(app, own) {
@@ -64,14 +64,15 @@ function card(app, own) {
     own.share && own.share.value !== null && (own.places.surface ?? 0) > 0.5 ? make("p", { title: "Shares are estimated one by one, and a pigment of two groups counts in both: they may add up to more than 1." }, `share of the pigments at the surface: ${estimate(own.share)}`) : null,
     own.answer ? make("p", { className: own.state === CANNOT_EXCLUDE ? "note" : "" }, make("b", {}, "Answer: "), own.answer) : null,
     own.amount && own.amount.value !== null ? make("p", { title: "Mass fraction of the element in the dry paint of any one layer." }, `amount: ${estimate(own.amount)}`) : null,
-    make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : own.lines.length ? "no line of it stands out" : "none of its lines was measured"),
+    make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : own.lines.length ? "no line detected" : "none of its lines was measured"),
     make("p", {}, make("b", {}, "Against it: "), against(own)),
     own.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${own.unmeasured.map(lineName).join(", ")}.`) : null,
     own.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${own.alike.length} pigments; X-rays do not tell apart those of the same elements`),
       make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, own.members.length > 1 ? `${member.label}: ${certainty(member.probability)}` : `${member.label}, the only one of them that was asked for`)) : own.alike.map((label) => make("li", {}, label)))),
       own.left_out.length ? make("p", { className: "note" }, `Not asked for (not in the palette, or unknown to the network), yet possible: ${own.left_out.join(", ")}.`) : null,
       own.members.length > 1 ? make("p", { className: "quiet" }, "These numbers rest on a prior, even among those of the same elements, more than on the spectrum.") : null,
-      own.apart ? make("p", {}, own.apart) : null) : null);
+      own.apart ? make("p", {}, own.apart) : null) : null,
+    app.statements.shown("group", own.name));
 }
 
 function estimate(own) {
@@ -87,12 +88,13 @@ function quantities(found) {
     ...known.map((own) => make("li", {}, `${shortName(own)}: ${estimate(own)}`))));
 }
 
-function elements(found) {
+function elements(app, found) {
   const seen = found.filter((own) => own.there);
   if (!found.length) return null;
   return make("section", { className: "card" }, make("h3", {}, "Elements over 3 σ"),
     seen.length ? make("table", {}, make("tbody", {}, ...seen.map((own) => make("tr", {}, make("th", { scope: "row" }, lineName(own.name)),
-      make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`))))) : make("p", { className: "empty" }, "None."));
+      make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`), make("td", {}, app.statements.button("line", own.name, "…")))))) : make("p", { className: "empty" }, "None."),
+    ...seen.flatMap((own) => app.statements.of("line", own.name).map((each) => make("p", { className: "note" }, make("b", {}, `Expert on ${lineName(own.name)}: `), app.statements.words(each)))));
 }
 
 // Sampling layers takes seconds to minutes, and runs beside the page.
@@ -106,10 +108,10 @@ function layers(app, found) {
     said.replaceChildren(stop);
     try {
       const now = await followed(run, (own) => said.replaceChildren(make("p", { role: "status" }, progressed(own)), stop), () => said.isConnected);
-      const note = app.about.instrument ? null : make("p", { className: "note" }, `The instrument was not told: "${instrument}" is assumed.`);
+      const note = app.about.instrument ? null : make("p", { className: "note" }, `The instrument is unknown: "${instrument}" is assumed.`);
       said.replaceChildren(...[note, now.result ? make("ul", {}, ...now.result.words.map((text) => make("li", {}, text))) : make("p", { className: "note" }, now.error || now.step)].filter(Boolean));
     } finally { button.disabled = false; }
   });
   return make("section", { className: "card" }, make("h3", {}, "Layers"),
-    make("p", { className: "quiet" }, "Layers, pigments and thicknesses are sampled twice; what both runs give is stated. This takes half a minute."), button, said);
+    make("p", { className: "quiet" }, "Layers, pigments and thicknesses are sampled in two independent runs; only what both give is stated. This takes half a minute."), button, said);
 }

@@ -1,18 +1,29 @@
 // The page of a result: which maps are shown, what the mouse and the keys do, what the parts tell one another.
 import { askJson, byId, choosable, guarded, make, number, say, shortName, themed } from "./base.js";
+import { COMPUTED, Computed } from "./computed.js";
+import { ExplorePanel } from "./explore.js";
 import { ExportPanel } from "./export.js";
+import { FitPanel } from "./fit.js";
 import { loadColors, paint, pictureOf, tableOf, topOf, usualColors } from "./maps.js";
-import { CHANNEL_NAMES, Pane } from "./pane.js";
+import { COLOR_NAMES, COLORS, Pane, swatch } from "./pane.js";
 import { PhotographPanel } from "./photograph.js";
 import { ReflectancePanel } from "./reflectance.js";
 import { RegionPanel } from "./regions.js";
 import { ScatterPanel } from "./scatter.js";
+import { History, Session } from "./session.js";
 import { SpectrumPlot } from "./spectrum.js";
 import { showSpot } from "./spot.js";
+import { Statements } from "./statements.js";
+import { Summary } from "./summary.js";
+import { RegionTable } from "./table.js";
+import { View } from "./view.js";
 
 const MOST_ZOOM = 400;
 const DRAG = 4;
-const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["other", "More"]];
+const BRUSHED = 0xffffe000;
+// For so long the page waits for the summary before it shows the first map by itself.
+const FIRST_VIEW_MS = 700;
+const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["computed", "Computed"], ["other", "More"]];
 
 class Viewer {
   constructor(about) {
@@ -30,12 +41,22 @@ class Viewer {
     this.drawing = null;
     this.marked = [];
     this.brush = null;
+    this.brushMask = null;
+    this.extraCurves = [];
     this.regions = [];
+    this.history = new History(byId("undo"));
+    this.session = new Session(this);
+    this.statements = new Statements(this);
+    this.viewState = new View(this);
+    this.computed = new Computed(this);
     this.photograph = new PhotographPanel(this);
     this.reflectance = new ReflectancePanel(this);
     this.spectrum = new SpectrumPlot(this);
     this.regionPanel = new RegionPanel(this);
     this.scatter = new ScatterPanel(this);
+    this.explore = new ExplorePanel(this);
+    this.table = new RegionTable(this);
+    this.fitPanel = new FitPanel(this);
     this.exports = new ExportPanel(this);
   }
 
@@ -50,21 +71,30 @@ class Viewer {
     this.buildList();
     this.buildToolbar();
     this.buildTabs();
+    this.summary = new Summary(this);
+    const overview = this.summary.load();
+    await Promise.race([overview, new Promise((wake) => { setTimeout(wake, FIRST_VIEW_MS); })]);
     this.setPanes(1);
+    if (!this.summary.show()) overview.then(() => { if (this.untouched) this.summary.show(); });
     this.keys();
     await this.panes[0].update();
     document.body.dataset.ready = "maps";
     this.showSpectra();
     this.followScan();
     askJson("lines").then((lines) => { this.spectrum.lines = lines; this.showSpectra(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
-    await Promise.all([this.photograph.load(), this.reflectance.load(), this.regionPanel.load()]);
+    askJson("candidates").then((families) => { this.spectrum.candidates = Object.entries(families).flatMap(([family, lines]) => Object.entries(lines).map(([name, energy]) => [name, energy, family])); }).catch((error) => say(error.message));
+    await Promise.all([this.photograph.load(), this.reflectance.load(), this.regionPanel.load(), this.session.load()]);
+    if (this.session.view.panes && !this.chosen) await guarded(() => this.viewState.apply(this.session.view))();
   }
+
+  // Whether nobody has chosen anything yet.
+  get untouched() { return !this.chosen && this.pane === this.panes[0] && this.pane.shown.mode === "map" && this.pane.shown.map === this.firstMap; }
 
   showReport() { byId("report").hidden = false; byId("report").href = "files/report.html"; }
 
   // --- which maps there are
 
-  kindOf(entry) { return ["group", "member", "element"].includes(entry.kind) ? entry.kind : "other"; }
+  kindOf(entry) { return COMPUTED.includes(entry.kind) ? "computed" : ["group", "member", "element"].includes(entry.kind) ? entry.kind : "other"; }
 
   familiesOf(entry) {
     const byElement = new Map();
@@ -91,6 +121,7 @@ class Viewer {
     const tabs = there.map(([kind, label]) => make("button", { type: "button", role: "tab", "data-kind": kind, "aria-controls": "list" }, label));
     byId("kinds").replaceChildren(...tabs);
     this.showKind = choosable(tabs, () => null, (tab) => { this.kind = tab.dataset.kind; this.fillList(); });
+    if (this.seen) { this.showKind(tabs.find((tab) => tab.dataset.kind === this.kind) || tabs[0]); return; }  // a map was computed
     byId("search").addEventListener("input", () => this.fillList());
     this.seen = new IntersectionObserver((found) => {
       for (const own of found) if (own.isIntersecting) { this.seen.unobserve(own.target); this.thumbnail(own.target); }
@@ -102,19 +133,24 @@ class Viewer {
     const asked = byId("search").value.trim().toLowerCase();
     const shown = this.entries.filter((entry) => (asked ? `${entry.label} ${entry.name}`.toLowerCase().includes(asked) : this.kindOf(entry) === this.kind)
       && (entry.place === "anywhere" || this.kindOf(entry) === "other")).sort((a, b) => this.rank(a) - this.rank(b));
-    byId("list").replaceChildren(...shown.map((entry) => {
+    const absent = asked ? [] : shown.filter((entry) => this.summary?.isAbsent(entry));
+    const item = (entry) => {
       const picture = make("canvas", { "data-map": String(entry.index), "aria-hidden": "true" });
       this.seen.observe(picture);
       const [name, examples] = shortened(entry);
+      const words = this.summary?.wordsOf(entry);
       return make("li", {}, make("button", { type: "button", "data-map": String(entry.index), title: entry.name, onclick: () => this.showMap(entry.index) },
-        picture, make("span", {}, name, examples ? make("small", {}, examples) : null)));
-    }));
-    if (!shown.length) byId("list").replaceChildren(make("li", { className: "empty" }, "No map of that name."));
+        picture, make("span", {}, name, words ? make("small", { className: "sure" }, words) : null, examples ? make("small", {}, examples) : null)));
+    };
+    const items = shown.filter((entry) => !absent.includes(entry)).map(item);
+    if (this.kind === "member" && !asked) items.unshift(make("li", { className: "note" }, "Which pigment of a group it is rests on a prior more than on the spectrum. Trust the group first."));
+    if (absent.length) items.push(make("li", {}, make("details", {}, make("summary", {}, `${absent.length} not ${this.kind === "element" ? "detected" : "found"}`), make("ul", {}, ...absent.map(item)))));
+    byId("list").replaceChildren(...(shown.length ? items : [make("li", { className: "empty" }, "No map of that name.")]));
     this.markList();
   }
 
   // Groups first: what a name is likest to mean; "could it be seen?" last.
-  rank(entry) { return KINDS.findIndex(([kind]) => kind === this.kindOf(entry)) + (entry.kind === "state" ? 1 : 0); }
+  rank(entry) { return (this.summary?.rank(entry) ?? 0) + KINDS.findIndex(([kind]) => kind === this.kindOf(entry)) + (entry.kind === "state" ? 1 : 0); }
 
   async thumbnail(canvas) {
     const index = Number(canvas.dataset.map);
@@ -140,10 +176,11 @@ class Viewer {
   setPanes(count) {
     const order = KINDS.map(([kind]) => kind);
     const firsts = this.entries.filter((entry) => entry.place === "anywhere").sort((a, b) => order.indexOf(this.kindOf(a)) - order.indexOf(this.kindOf(b))).map((entry) => entry.index);
+    [this.firstMap] = firsts;
     const now = this.pane ? this.pane.shown.map : firsts[0];
     while (this.panes.length < count) {
       const map = this.panes.length ? this.likely(now, this.panes.length) : firsts[0];
-      this.panes.push(new Pane(this, { mode: "map", map, channels: [map, ...this.familiesOf(this.entries[map]), null, null].slice(0, 3), threshold: 0, colors: "", hatch: true }));
+      this.panes.push(new Pane(this, { mode: "map", map, layers: this.layersOf([map, ...this.familiesOf(this.entries[map])]), threshold: 0, colors: "", hatch: true }));
     }
     this.panes = this.panes.slice(0, count);
     const place = byId("panes");
@@ -174,15 +211,24 @@ class Viewer {
   showMap(index) {
     const { shown } = this.pane;
     shown.map = index;
-    shown.mode = shown.mode === "overlay" && this.familiesOf(this.entries[index]).length ? "overlay" : shown.mode === "composite" ? "composite" : "map";
-    if (shown.mode === "composite") shown.mode = "map";
+    shown.mode = shown.mode === "overlay" && this.familiesOf(this.entries[index]).length ? "overlay" : "map";
     shown.threshold = 0;
-    this.changed();
+    return this.changed();
+  }
+
+  // A map that was just computed, in the chosen pane and its list.
+  showComputed(index) {
+    const tab = byId("kinds").querySelector("[data-kind=computed]");
+    if (tab) this.showKind(tab);
+    return this.showMap(index);
   }
 
   showNamed(name) {
-    const found = this.entries.find((entry) => entry.name === name);
-    if (found) this.showMap(found.index);
+    const found = this.entries.find((entry) => entry.name === name && entry.kind !== "state");
+    if (!found) return undefined;
+    const tab = byId("kinds").querySelector(`[data-kind=${this.kindOf(found)}]`);
+    if (tab) this.showKind(tab);
+    return this.showMap(found.index);
   }
 
   showPlace(material, place) {
@@ -200,6 +246,42 @@ class Viewer {
 
   draw() { for (const pane of this.panes) pane.draw(); }
 
+  // Pixels that light up on all maps: chosen in a scatter plot, an embedding, or a list of clusters.
+  setBrush(mask, name = "selection") {
+    const [height, width] = this.about.shape;
+    this.brushMask = mask;
+    this.brush = mask && pictureOf(width, height, (pixels) => { for (let at = 0; at < pixels.length; at += 1) if (mask[at]) pixels[at] = BRUSHED; });
+    document.body.dataset.brush = mask ? `${name}: ${mask.reduce((sum, inside) => sum + inside, 0)}` : "";
+    this.draw();
+    this.explore.draw();
+  }
+
+  // A region of the pixels of a mask: its runs along the rows.
+  regionOf(mask, name) {
+    const [height, width] = this.about.shape;
+    const runs = [];
+    if (mask) for (let row = 0; row < height; row += 1) {
+      let start = -1;
+      for (let column = 0; column <= width; column += 1) {
+        const inside = column < width && mask[row * width + column];
+        if (inside && start < 0) start = column;
+        if (!inside && start >= 0) { runs.push([row, start, column - 1]); start = -1; }
+      }
+    }
+    if (!runs.length) { say("Select pixels first."); return undefined; }
+    return this.regionPanel.add({ corners: [], runs, name });
+  }
+
+  showComposite(maps) {
+    Object.assign(this.pane.shown, { mode: "composite", layers: this.layersOf(maps) });
+    return this.changed();
+  }
+
+  showScatter(across, up) {
+    this.openTab(byId("tab-scatter"));
+    this.scatter.choose(across, up);
+  }
+
   // --- how a map is shown
 
   buildToolbar() {
@@ -210,7 +292,7 @@ class Viewer {
     byId("mode").addEventListener("change", (event) => {
       const { shown } = this.pane;
       shown.mode = event.target.value;
-      if (shown.mode === "composite") shown.channels = [shown.map, ...this.familiesOf(this.entries[shown.map]), null, null].slice(0, 3);
+      if (shown.mode === "composite") shown.layers = this.layersOf([shown.map, ...this.familiesOf(this.entries[shown.map])]);
       this.changed();
     });
     byId("place").addEventListener("change", (event) => this.showMap(Number(event.target.value)));
@@ -232,10 +314,10 @@ class Viewer {
     byId("place").disabled = places.length < 2;
     byId("place").title = places.length < 2 ? "Only groups have a map for each depth." : "";
     byId("place").replaceChildren(...places.map((own) => make("option", { value: String(own.index), selected: own === entry }, this.placeWords[own.place] || own.place)));
-    byId("threshold-label").hidden = shown.mode !== "map" || entry.kind === "state";
+    byId("threshold-label").hidden = shown.mode !== "map" || ["state", "cluster"].includes(entry.kind);
     byId("threshold").value = String(shown.threshold);
     byId("threshold-shown").textContent = entry.kind === "group" || entry.kind === "member" ? shown.threshold.toFixed(2) : `${Math.round(100 * shown.threshold)} %`;
-    byId("colors-label").hidden = shown.mode !== "map" || entry.kind === "state";
+    byId("colors-label").hidden = shown.mode !== "map" || ["state", "cluster"].includes(entry.kind);
     byId("colors").value = shown.colors;
     byId("hatch-label").hidden = shown.mode === "composite" || this.stateOf(entry) === null;
     byId("hatch").checked = shown.hatch;
@@ -247,20 +329,38 @@ class Viewer {
     const place = byId("channels");
     place.hidden = shown.mode !== "composite";
     if (place.hidden) return;
-    place.replaceChildren(...CHANNEL_NAMES.map((color, at) => make("label", { className: `swatch ${color}` }, `${color} `,
-      make("select", { "aria-label": color, onchange: (event) => { shown.channels[at] = event.target.value === "" ? null : Number(event.target.value); this.changed(); place.querySelectorAll("select")[at].focus(); } },
+    const before = shown.layers.map((layer) => ({ ...layer }));
+    const changed = () => {
+      this.history.did("changed the composite", () => { shown.layers = before; this.changed(); });
+      this.changed();
+      place.querySelector("select")?.focus();
+    };
+    place.replaceChildren(...shown.layers.map((layer, at) => swatch(COLORS[layer.color],
+      make("select", { "aria-label": `Colour of map ${at + 1}`, onchange: (event) => { layer.color = event.target.value; changed(); } },
+        ...COLOR_NAMES.map((name) => make("option", { value: name, selected: name === layer.color }, name))),
+      make("select", { "aria-label": `Map ${at + 1}`, onchange: (event) => { layer.map = event.target.value === "" ? null : Number(event.target.value); changed(); } },
         make("option", { value: "" }, "nothing"),
-        ...KINDS.slice(0, 3).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((own) => own.kind === kind)
-          .map((own) => make("option", { value: String(own.index), selected: shown.channels[at] === own.index }, shortName(own)))))))));
+        ...KINDS.slice(0, 4).map(([kind, label]) => make("optgroup", { label }, ...this.entries.filter((entry) => this.kindOf(entry) === kind)
+          .map((entry) => make("option", { value: String(entry.index), selected: layer.map === entry.index }, shortName(entry)))))),
+      make("button", { type: "button", "aria-label": `Remove map ${at + 1}`, onclick: () => { shown.layers.splice(at, 1); changed(); } }, "×"))),
+      make("button", { type: "button", id: "add-layer", disabled: shown.layers.length >= COLOR_NAMES.length, onclick: () => {
+        shown.layers.push({ map: null, color: COLOR_NAMES.find((name) => !shown.layers.some((layer) => layer.color === name)) });
+        changed();
+      } }, "+ map"));
   }
+
+  // Maps in the first colours: red, green, blue.
+  layersOf(maps) { return maps.slice(0, COLOR_NAMES.length).map((map, at) => ({ map, color: COLOR_NAMES[at] })); }
 
   buildTabs() {
     const tabs = [...byId("tabs").children];
     this.openTab = choosable(tabs, (tab) => byId(tab.getAttribute("aria-controls")), (tab) => {
       const name = tab.getAttribute("aria-controls");
       if (name === "scatter") this.scatter.open();
-      if (name === "export") this.exports.follow();
+      if (name === "export") { this.exports.follow(); this.session.showCache(); }
       if (name === "regions") this.regionPanel.follow();
+      if (name === "explore") this.explore.draw();
+      if (name === "fit") this.fitPanel.open();
     });
     this.openTab(tabs[0]);
   }
@@ -348,6 +448,7 @@ class Viewer {
 
   async choosePixel(row, column) {
     this.chosen = [row, column];
+    if (!byId("summary").hidden) this.openTab(byId("tab-spot"));
     this.draw();
     const turn = (this.turn = (this.turn || 0) + 1);
     await guarded(async () => {
@@ -357,6 +458,8 @@ class Viewer {
       this.reflectance.show(row, column);
       showSpot(this, found);
       this.exports.follow();
+      this.fitPanel.follow();
+      this.explore.draw();
       this.showSpectra();
       document.body.dataset.spot = `${row},${column}`;
     })();
@@ -428,6 +531,7 @@ class Viewer {
       "?": () => byId("keys").showModal(), Escape: () => this.takeTool("point"),
     };
     document.addEventListener("keydown", (event) => {
+      if ((event.ctrlKey || event.metaKey) && event.key === "z" && !event.target.closest("input, textarea")) { this.history.undo(); event.preventDefault(); return; }
       if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
       if (event.key === "/") { byId("search").focus(); event.preventDefault(); return; }
       if (does[event.key]) { does[event.key](); event.preventDefault(); }
@@ -443,10 +547,11 @@ class Viewer {
     const curves = [
       { name: "largest of any pixel", kind: "max", counts: about.max },
       { name: "mean of all pixels", kind: "sum", counts: about.sum.map((own) => own / pixels) },
+      ...this.extraCurves,
       ...this.regionPanel.curves(),
     ];
     let families = Object.keys(this.spectrum.lines).filter((own) => own !== "tube");
-    let words = "Click a pixel for its own; drag to see a range.";
+    let words = "Click a pixel for its own.";
     if (this.spot) {
       const { spectrum, row, column, scan } = this.spot;
       if (spectrum) curves.push({ name: `row ${row}, column ${column}`, kind: "pixel", counts: spectrum });
@@ -479,6 +584,7 @@ class Viewer {
     }
     this.showSpectra();
     this.regionPanel.follow();
+    if (this.about.scan.state === "ready") this.computed.again(this.computed.waiting);
     if (this.chosen) this.choosePixel(...this.chosen);
     if (this.about.scan.state === "missing") say(this.about.scan.why);
   }

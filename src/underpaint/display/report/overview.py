@@ -1,0 +1,53 @@
+"""The first view of results: the most telling element maps, what was found in sentences, what was not."""
+
+from dataclasses import dataclass
+
+from underpaint.data.maps import Results
+from underpaint.display.report.findings import absent_names, element_evidence, find_groups, telling_lines
+from underpaint.display.report.layers import place_shares
+from underpaint.display.report.wording import MEANINGS, element_sentence, key_finding
+
+MOST_SENTENCES = 5
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What the first view shows.
+
+    Parameters
+    ----------
+    lines : tuple of str
+        Line families whose maps tell most and are least alike, for red, green and blue.
+    sentences : tuple of str
+        The surest findings, the most widespread first.
+    certainties, shares : dict of str to str, float
+        Of each group that was found, in the order of certainty and area.
+    absent : tuple of str
+        Labels of the groups that were not found.
+    detected : tuple of str
+        Line families above five standard deviations in a hundredth of the pixels, the most certain first.
+    """
+
+    lines: tuple[str, ...]
+    sentences: tuple[str, ...]
+    certainties: dict[str, str]
+    shares: dict[str, float]
+    absent: tuple[str, ...]
+    detected: tuple[str, ...]
+
+
+def overview(results: Results) -> Overview:
+    """Return the first view of results."""
+    findings, places, strong = find_groups(results), place_shares(results), element_evidence(results)
+    named = [key_finding(finding, places, {}) for finding in findings]
+    order = list(MEANINGS)
+    named.sort(key=lambda each: (order.index(each.certainty), -each.finding.share))
+    sentences = [each.sentence for each in named] or [element_sentence(line) for line in strong]
+    return Overview(
+        tuple(telling_lines(results, [line.family for line in strong])),
+        tuple(sentences[:MOST_SENTENCES]),
+        {each.finding.name: each.certainty for each in named},
+        {each.finding.name: each.finding.share for each in named},
+        tuple(absent_names(results)),
+        tuple(line.family for line in strong),
+    )

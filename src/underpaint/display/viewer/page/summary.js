@@ -1,0 +1,71 @@
+// The first view: the most telling element maps in colours, what was found in sentences, and the order of the list.
+import { askJson, byId, guarded, make, percent } from "./base.js";
+
+const CERTAINTIES = ["certain", "likely", "possible", "doubtful"];
+
+export class Summary {
+  constructor(app) {
+    this.app = app;
+    this.facts = null;
+    this.empty = make("p", { className: "empty" }, "Reading the maps …");
+    byId("summary").replaceChildren(this.empty);
+  }
+
+  load() {
+    return guarded(async () => {
+      try { this.facts = await askJson("overview"); } catch (error) { this.empty.textContent = error.message; throw error; }
+      this.fill();
+      this.app.fillList();
+    })();
+  }
+
+  // Shows the composite, unless somebody looks at a map already; says whether there is one.
+  show() {
+    if (!this.facts) return false;
+    const { pane } = this.app;
+    const first = Object.keys(this.facts.certainties)[0];
+    const entry = this.app.entries.find((each) => each.kind === "group" && each.name === first);
+    if (entry) { pane.shown.map = entry.index; this.app.firstMap = entry.index; }
+    if (this.facts.maps.length) Object.assign(pane.shown, { mode: "composite", layers: this.app.layersOf(this.facts.maps) });
+    this.app.changed();
+    document.body.dataset.overview = "shown";
+    return true;
+  }
+
+  fill() {
+    if (!this.facts) return;
+    const { sentences, absent, maps } = this.facts;
+    const again = maps.length ? make("p", { className: "buttons" }, make("button", { type: "button", onclick: () => this.show() }, "Show the overview map")) : null;
+    byId("summary").replaceChildren(...[
+      make("h2", {}, "In short"),
+      sentences.length ? make("ol", { className: "sentences" }, ...sentences.map((text) => make("li", {}, text))) : make("p", { className: "empty" }, "Nothing was found with certainty."),
+      absent.length ? make("details", {}, make("summary", {}, `${absent.length} groups were looked for and not found`), make("p", { className: "quiet" }, `${absent.join(", ")}.`)) : null,
+      this.app.statements.list(),
+      again,
+      make("p", { className: "quiet" }, "Click a pixel to see the evidence for each pigment there."),
+    ].filter(Boolean));
+  }
+
+  // Names of the groups or lines that were found, the surest and most widespread first; null of other maps.
+  order(entry) {
+    if (!this.facts) return null;
+    if (entry.kind === "group") return Object.keys(this.facts.certainties);
+    return entry.kind === "element" && this.facts.detected.length ? this.facts.detected : null;
+  }
+
+  isAbsent(entry) { return this.order(entry)?.includes(entry.name) === false; }
+
+  // What was found before all else; between 0 and 1.
+  rank(entry) {
+    const names = this.order(entry);
+    if (!names) return 0;
+    const at = names.indexOf(entry.name);
+    return (at < 0 ? names.length : at) / (names.length + 1);
+  }
+
+  wordsOf(entry) {
+    if (entry.kind === "member") return "by a prior";
+    const certainty = entry.kind === "group" && this.facts ? this.facts.certainties[entry.name] : null;
+    return CERTAINTIES.includes(certainty) ? `${certainty} · ${percent(this.facts.shares[entry.name])} of the area` : "";
+  }
+}
