@@ -14,7 +14,7 @@ RESULT := demo/result
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lock lint format types contracts dead-code docs-check figures screenshots wheels check clean
+.PHONY: help demo test lock lint format types contracts dead-code docs docs-check figures screenshots wheels check clean
 
 help:
 	@echo "make demo        build, scan and identify a virtual panel; says what to open"
@@ -23,6 +23,7 @@ help:
 	@echo "make lint        ruff and the vocabulary        make format     put the format right"
 	@echo "make types       mypy, strict                  make contracts  who may import whom"
 	@echo "make dead-code   what nothing uses (vulture)"
+	@echo "make docs        the site, in docs/_build/html; notebooks and gallery are executed"
 	@echo "make docs-check  links and pasted figures      make figures    paste the figures anew"
 	@echo "make screenshots pictures of every view of the viewer, by Chromium"
 	@echo "make wheels      the plain install is wheels alone on Windows, macOS and Linux"
@@ -47,6 +48,11 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) install --constraint constraints.txt torch
 	@$(PIP) install --constraint constraints.txt --editable '.[train,dev]'
 	@touch $@ $(VENV)/.installed-plain
+
+$(VENV)/.installed-docs: $(VENV)/.installed-plain
+	@echo "Installing what the site is built with"
+	@$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 demo: $(VENV)/.installed-plain
 	@mkdir -p demo
@@ -81,6 +87,9 @@ types: $(VENV)/.installed-dev
 
 contracts: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python tools/check_docs.py
 
 docs-check: $(VENV)/.installed-dev
 	$(BIN)/python tools/check_links.py

@@ -33,6 +33,7 @@ PUBLIC_FILES = (
     "CITATION.cff",
     "Makefile",
     ".ci/run",
+    "docs/conf.py",
     "docs/index.md",
     "docs/decisions/COPYME.md",
     "src/underpaint/py.typed",

@@ -3,6 +3,7 @@
 Pigments and groups by place, thickness and shares, elements, what would not be seen, what nothing explains.
 """
 
+import html
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -1011,6 +1012,9 @@ class Results:
         lines += [f"  note        {note}" for note in self.notes]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{self.to_dataset()._repr_html_()}"
+
     def _names(self, kind: str) -> tuple[str, ...]:
         return tuple(name for name, each in self.materials.items() if each.kind == kind and self.holds(name))
 
@@ -1042,7 +1046,8 @@ class Results:
     def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
         """Return median and interval of quantities, whose names are nested in lists along the coordinates."""
         in_memory = all(stack.in_memory for stack in self.stacks.values())
-        quantile = {"quantile": [0.5 - 0.5 * LEVEL, 0.5, 0.5 + 0.5 * LEVEL]}
+        # rounded, so that 0.05 and 0.95 can be selected
+        quantile = {"quantile": [round(0.5 + side * LEVEL, 6) for side in (-0.5, 0.0, 0.5)]}
 
         def ends(quantity: Any) -> list[Any]:
             if isinstance(quantity, list):
