@@ -1,8 +1,8 @@
 """Build the site into docs/_build/html, and check it.
 
-Counted are warnings of the build; relative links in the Markdown files and in the built pages that lead nowhere; what the pages
-would load from a network; and public names of ``underpaint`` without an example that shows a result. The test suite runs
-the examples. Any of them ends with an exit code other than 0.
+Counted are warnings of the build; relative links in the Markdown files and in the built pages that lead nowhere; what
+the pages would load from a network; and public names of ``underpaint`` without an example that shows a result. The test
+suite runs the examples. Any of them ends with an exit code other than 0.
 """
 
 from __future__ import annotations
