@@ -72,11 +72,11 @@ def _is_broken(path: Path, target: str, pages: dict[Path, Page], *, loaded: bool
     parts = urlsplit(target)
     if parts.scheme or parts.netloc:
         return loaded and parts.scheme != "data"
-    found = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-    if not found.exists():
+    target_path = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    if not target_path.exists():
         return True
     anchor = unquote(parts.fragment)
-    return bool(anchor) and found in pages and anchor not in pages[found].anchors
+    return bool(anchor) and target_path in pages and anchor not in pages[target_path].anchors
 
 
 def with_example(names: list[str]) -> list[str]:

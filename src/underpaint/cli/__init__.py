@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from underpaint._version import __version__
-from underpaint.cli import _calibrate, _evaluate, _learn, _library, _repair, _scans, _view, _virtual
+from underpaint.cli import _benchmark, _calibrate, _evaluate, _learn, _library, _repair, _scans, _view, _virtual
 from underpaint.cli._console import PlainErrors, print_anything
 from underpaint.cli._outputs import careful
 
@@ -44,6 +44,7 @@ app.command(rich_help_panel=TRAIN)(careful(_learn.finetune))
 app.command(rich_help_panel=TRAIN)(careful(_learn.adapt))
 app.command(rich_help_panel=TRAIN)(careful(_evaluate.evaluate))
 app.command(rich_help_panel=TRAIN)(careful(_learn.reproduce))
+app.add_typer(_benchmark.benchmark_commands, name="benchmark", rich_help_panel=TRAIN)
 
 
 def _version(asked: bool) -> None:
