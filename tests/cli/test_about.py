@@ -1,5 +1,6 @@
 """cite and desktop."""
 
+import json
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -28,6 +30,14 @@ def test_what_to_cite_names_this_version_and_the_paper() -> None:
     assert f"underpaint. Version {__version__}." in text
     assert "Xu, Bingjie Jenny; " in text
     assert "https://doi.org/10.1039/d2ja00246a." in text
+
+
+def test_info_without_a_file_names_versions_for_reports_of_faults() -> None:
+    versions = json.loads(run("info", "--json"))
+    assert versions["underpaint"] == __version__
+    assert versions["numpy"] == np.__version__
+    assert "system" in versions
+    assert "numpy" in run("info")
 
 
 def test_bibtex_has_two_balanced_entries() -> None:
