@@ -206,10 +206,8 @@ class Scan:
             along |= {"y_mm": ("row", self.step_mm[0] * rows), "x_mm": ("column", self.step_mm[1] * columns)}
         if self.live_time_s is not None:
             along["live_time_s"] = (("row", "column"), self.live_time_s)
-        facts = {"units": "counts", "long_name": "counts", "source": self.source}
-        array = xr.DataArray(
-            self.present_counts(), dims=("row", "column", last), coords=along, attrs=facts, name=self.name
-        )
+        array = xr.DataArray(self.present_counts(), dims=("row", "column", last), coords=along, name="counts")
+        array.attrs = {"units": "counts", "long_name": "counts", "source": self.source}
         if self.axis is not None:
             array[last].attrs = {"units": "keV", "long_name": "energy"}
         return array
