@@ -57,7 +57,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed-plain
 
 demo: $(VENV)/.installed-plain
 	@mkdir -p demo
-	@test -s $(PANEL) || $(BIN)/underpaint mockup fig7 --out $(PANEL)
+	@test -s $(PANEL) || $(BIN)/underpaint mockup fig7 --out $(PANEL) --reflectance
 	$(BIN)/underpaint identify $(PANEL) --out $(RESULT) --overwrite
 	@echo
 	@echo "Done. Open $(CURDIR)/$(RESULT)/report.html in a browser."

@@ -1,10 +1,15 @@
 """Settings of the site that `make docs` builds (decision 0050)."""
 
 import os
+import sys
+from pathlib import Path
 
 from underpaint import __version__
 
 os.environ.pop("MPLBACKEND", None)  # a backend without pictures would leave the notebooks without them
+
+# Cells of notebooks call `underpaint` as a reader would.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 project = "underpaint"
 author = "The underpaint authors"

@@ -69,7 +69,9 @@ def test_each_package_says_what_it_is_for(package: str) -> None:
 
 
 def test_the_packages_are_these() -> None:
-    expected = "calibrate cli data display elements io lab physics pigments pipeline repair runtime simulate"
+    expected = (
+        "calibrate cli data display elements io lab physics pigments pipeline reflectance repair runtime simulate"
+    )
     assert " ".join(PACKAGES) == expected
 
 

@@ -26,6 +26,7 @@ from underpaint.io import read_results, save_scan
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import load_palette
+from underpaint.reflectance import read as read_reflectance
 from underpaint.simulate.recipes import load_recipe
 
 TRUE_AXIS = EnergyAxis(0.02, 0.05, 1024)
@@ -363,3 +364,16 @@ def test_mockup_is_a_scan_with_its_truth() -> None:
     assert result.exit_code == 0, result.output
     assert "simulated" in run("info", "panel.h5").stdout.lower()
     assert run("mockup", "fig7", "--out", "panel.h5").exit_code == 1
+
+
+def test_mockup_has_its_reflectance_and_another_half_to_read_it_with() -> None:
+    arguments = ("mockup", "fig7", "--out", "panel.h5", "--cell-pixels", "1", "--counts", "1000", "--reflectance")
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    header = Path("panel_reflectance.hdr").read_text()
+    drawn_from = header.split("drawn from ")[1].split("}")[0].split("; ")
+    assert len(drawn_from) > 5
+    half = read_reflectance("panel_library.npz")
+    assert {spectrum.patch for spectrum in half.spectra}.isdisjoint(drawn_from)
+    Path("panel.h5").unlink()
+    assert run(*arguments).exit_code == 1  # the cube is there

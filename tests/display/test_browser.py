@@ -272,7 +272,6 @@ def test_both_axes_of_the_scatter_bear_numbers_where_they_belong(page: tuple[Any
 
 
 def test_a_photograph_is_laid_by_points_and_seen(page: tuple[Any, Server], folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("skimage", reason="scikit-image, of the extra [view], is not installed")
     opened, _ = page
     picture = tmp_path / "painting.png"
     Image.fromarray(np.full((120, 200, 3), 128, np.uint8)).save(picture)

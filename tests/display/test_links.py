@@ -257,7 +257,6 @@ def test_a_new_photograph_that_cannot_be_written_leaves_the_old_one_and_its_plac
     picture = folder.parent / "picture.png"
     Image.fromarray(np.full((24, 40, 3), 90, np.uint8)).save(picture)
     photograph.keep(picture.read_bytes())
-    pytest.importorskip("skimage", reason="scikit-image, of the extra [view], is not installed")
     site = ResultSite(folder)
     photograph.lay({"points": [[0, 0, 0, 0], [40, 0, 20, 0], [0, 24, 0, 12], [40, 24, 20, 12]]}, site.maps)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith("photograph")}

@@ -11,13 +11,11 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 from viewer_fakes import SHAPE, painted, results
 
-from underpaint.display.viewer.registration import automatically, by_points, place, warped
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Request
 from underpaint.errors import ScanError
 from underpaint.io.results.sidecars import PHOTOGRAPH_FILE, REGISTERED_FILE
-
-pytest.importorskip("skimage", reason="scikit-image, of the extra [view], is not installed")
+from underpaint.reflectance.registration import any_way_up, automatically, by_points, place, warped
 
 CORNERS = np.array([[0.0, 0.0], [60.0, 0.0], [0.0, 40.0], [60.0, 40.0], [30.0, 20.0]])
 
@@ -28,6 +26,13 @@ def known_matrix() -> NDArray[np.float64]:
     return np.array(
         [[8 * np.cos(turn), -8 * np.sin(turn), 70.0], [8 * np.sin(turn), 8 * np.cos(turn), 40.0], [2e-4, 1e-4, 1.0]]
     )
+
+
+def error_of(registered: NDArray[np.float64], matrix: NDArray[np.float64]) -> float:
+    """Return the root mean square distance of places over the maps from where they truly lie, pixels of the maps."""
+    at = np.stack(np.meshgrid(np.linspace(0, 60, 7), np.linspace(0, 40, 7)), axis=2).reshape(-1, 2)
+    back = place(np.linalg.inv(registered), place(matrix, at))
+    return float(np.sqrt(((back - at) ** 2).sum(axis=1).mean()))
 
 
 def photographed(image: NDArray[np.float64], matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -42,35 +47,49 @@ def photographed(image: NDArray[np.float64], matrix: NDArray[np.float64], size: 
 @pytest.mark.parametrize("n_point", [4, 5])
 def test_points_give_the_transform_that_moved_them(n_point: int) -> None:
     matrix = known_matrix()
-    found = by_points(place(matrix, CORNERS[:n_point]).tolist(), CORNERS[:n_point].tolist())
-    np.testing.assert_allclose(place(found.matrix, CORNERS), place(matrix, CORNERS), atol=1e-6)
-    assert found.error_px == (None if n_point == 4 else pytest.approx(0.0, abs=1e-6))
+    registered = by_points(place(matrix, CORNERS[:n_point]).tolist(), CORNERS[:n_point].tolist())
+    np.testing.assert_allclose(place(registered.matrix, CORNERS), place(matrix, CORNERS), atol=1e-6)
+    assert registered.error_px == (None if n_point == 4 else pytest.approx(0.0, abs=1e-6))
 
 
 def test_two_points_allow_for_shift_turn_and_scale() -> None:
     matrix = known_matrix()
     matrix[2, :2] = 0.0
-    found = by_points(place(matrix, CORNERS[:2]).tolist(), CORNERS[:2].tolist())
-    np.testing.assert_allclose(found.matrix, matrix, atol=1e-6)
+    registered = by_points(place(matrix, CORNERS[:2]).tolist(), CORNERS[:2].tolist())
+    np.testing.assert_allclose(registered.matrix, matrix, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("here", "match"),
+    ("on_maps", "match"),
     [([], "at least 2"), ([(1, 1)], "at least 2"), ([(0, 0), (1, 1), (2, 2)], "line"), ([(3, 3), (3, 3)], "line")],
 )
-def test_points_that_do_not_tell_are_refused(here: list[tuple[float, float]], match: str) -> None:
+def test_points_that_do_not_tell_are_refused(on_maps: list[tuple[float, float]], match: str) -> None:
     with pytest.raises(ScanError, match=match):
-        by_points([(8 * x, 8 * y) for x, y in here], here)
+        by_points([(8 * x, 8 * y) for x, y in on_maps], on_maps)
 
 
 def test_a_photograph_finds_its_place_by_itself_under_a_pixel() -> None:
     image, maps = painted((40, 60), np.random.default_rng(3))
     matrix = known_matrix()
-    found = automatically(photographed(image, matrix, (440, 620)), maps)
-    off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
-    assert off.max() < 1.0
-    assert found.similarity is not None
-    assert found.similarity > 0.3
+    registered = automatically(photographed(image, matrix, (440, 620)), maps)
+    assert error_of(registered.matrix, matrix) < 0.6
+    assert registered.verdict == "well"
+    assert registered.error_px is not None
+    assert 0.2 < registered.error_px < 0.6
+
+
+@pytest.mark.parametrize(("turns", "mirrored"), [(1, False), (3, True)])
+def test_a_cube_on_its_side_or_mirrored_finds_its_place(turns: int, mirrored: bool) -> None:
+    image, maps = painted((40, 60), np.random.default_rng(3))
+    upright = photographed(image, known_matrix(), (440, 620))
+    recorded = np.rot90(upright, -turns)[:, ::-1] if mirrored else np.rot90(upright, -turns)
+    registered = any_way_up(recorded, maps)
+    assert registered.verdict == "well"
+    corners = place(registered.matrix, np.array([[0.5, 0.5], [59.5, 0.5], [0.5, 39.5]]))
+    expected = place(known_matrix(), np.array([[0.5, 0.5], [59.5, 0.5], [0.5, 39.5]]))
+    x, y = expected.T
+    back = np.column_stack([440 - y, x] if turns == 1 else [440 - y, 620 - x])
+    assert np.linalg.norm(corners - back, axis=1).max() < 8 * 1.5
 
 
 def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
@@ -80,9 +99,17 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
     image = np.where(np.arange(40)[:, None, None] // 5 % 2 == 0, down[:, None], across[None])
     maps = [np.asarray(image[:, :, channel] ** 2, np.float32) for channel in range(3)]
     matrix = known_matrix()
-    found = automatically(photographed(image, matrix, (440, 620)), maps)
-    off = np.linalg.norm(place(found.matrix, CORNERS) - place(matrix, CORNERS), axis=1) / 8
-    assert off.max() < 1.0
+    registered = automatically(photographed(image, matrix, (440, 620)), maps)
+    assert error_of(registered.matrix, matrix) < 1.0
+
+
+def test_a_mirrored_painting_is_never_called_well() -> None:
+    image, maps = painted((40, 60), np.random.default_rng(3))
+    try:
+        registered = automatically(photographed(image[:, ::-1], known_matrix(), (440, 620)), maps)
+    except ScanError:
+        return
+    assert registered.verdict == "doubtful"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +123,7 @@ def test_a_photograph_of_something_else_is_not_laid(photograph: NDArray[np.float
 
 def test_maps_without_structure_are_refused() -> None:
     with pytest.raises(ScanError, match="nothing to compare"):
-        automatically(np.zeros((50, 50, 3), np.float32), [np.ones((20, 30), np.float32)])
+        automatically(np.zeros((50, 50, 3)), [np.ones((20, 30), np.float32)])
 
 
 def test_the_warped_photograph_is_the_painting_again() -> None:

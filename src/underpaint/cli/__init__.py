@@ -6,7 +6,19 @@ from typing import Annotated
 import typer
 
 from underpaint._version import __version__
-from underpaint.cli import _about, _benchmark, _calibrate, _evaluate, _learn, _library, _repair, _scans, _view, _virtual
+from underpaint.cli import (
+    _about,
+    _benchmark,
+    _calibrate,
+    _evaluate,
+    _learn,
+    _library,
+    _reflect,
+    _repair,
+    _scans,
+    _view,
+    _virtual,
+)
 from underpaint.cli._console import PlainErrors, print_anything
 from underpaint.cli._outputs import careful
 
@@ -26,6 +38,7 @@ app.command("elements", rich_help_panel=READ)(careful(_scans.map_elements))
 app.command(rich_help_panel=READ)(careful(_scans.fit))
 app.command(rich_help_panel=READ)(careful(_scans.info))
 app.command(rich_help_panel=READ)(careful(_calibrate.calibrate))
+app.command(rich_help_panel=READ)(careful(_reflect.reflect))
 app.command(rich_help_panel=READ)(careful(_scans.explain))
 app.command(rich_help_panel=READ)(careful(_scans.compare))
 app.command(rich_help_panel=READ)(careful(_view.view))
@@ -35,6 +48,8 @@ app.command(rich_help_panel=READ)(careful(_scans.convert))
 app.command(rich_help_panel=READ)(careful(_repair.repair))
 app.command(rich_help_panel=READ)(careful(_repair.mosaic))
 app.command(rich_help_panel=READ)(careful(_scans.formats))
+_library.pigment_commands.command("add-reflectance")(careful(_reflect.add_reflectance))
+_library.pigment_commands.command("reflectance")(careful(_reflect.reflectance))
 app.add_typer(_library.pigment_commands, name="pigments", rich_help_panel=READ)
 app.command(rich_help_panel=READ)(careful(_library.instruments))
 app.command(rich_help_panel=SIMULATE)(careful(_virtual.mockup))

@@ -20,29 +20,53 @@ def mockup(
     counts: Annotated[float, typer.Option(min=1, help="Mean counts a pixel.")] = 1e5,
     cell_pixels: Annotated[int, typer.Option(min=1, help="Side of a crossing of strips, pixels.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Of every random number.")] = 0,
+    reflectance: Annotated[
+        bool, typer.Option("--reflectance", help="Write its reflectance cube and a library to read it with, too.")
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Paint a virtual panel of crossing strips and scan it; the truth is stored with the scan.
+
+    With --reflectance, FILE_reflectance.hdr is the cube of the same panel, drawn from one part of the measured spectra,
+    and FILE_library.npz the other part.
 
     **Examples**
 
         underpaint mockup fig7 --out panel.h5
 
         underpaint identify panel.h5 --out result
+
+        underpaint mockup fig7 --out panel.h5 --reflectance
     """
-    del overwrite  # looked at with the outputs
     from underpaint.simulate import PanelSettings, make_panel, save_panel
 
     settings = PanelSettings(recipe=recipe, instrument=instrument, counts=counts, cell_pixels=cell_pixels, seed=seed)
+    cube, library = (out.with_name(out.stem + ending) for ending in ("_reflectance.hdr", "_library.npz"))
+    if reflectance:
+        check_new_files([cube, cube.with_suffix(".img"), library], overwrite=overwrite)
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
         panel = make_panel(settings, progress=step)
         step("Writing", 0, 1)
         save_panel(panel, out)
+        if reflectance:
+            _save_reflectance(panel, cube, library, seed, overwrite=overwrite)
     n_row, n_column, n_channel = panel.scan.shape
     say(f"Wrote {out}: {n_row} x {n_column} pixels, {n_channel} channels, with its truth.", quiet=quiet)
+    if reflectance:
+        say(f"Wrote {cube}, its virtual reflectance, and {library}, to read it with.", quiet=quiet)
     say(f"Next: underpaint identify {out}", quiet=quiet)
+
+
+def _save_reflectance(panel: Any, cube: Path, library: Path, seed: int, *, overwrite: bool) -> None:
+    from underpaint.reflectance import builtin
+    from underpaint.reflectance.twin import halves, panel_reflectance, save_twin
+
+    drawn_from, read_with = halves(builtin())
+    twin = panel_reflectance(panel.stratigraphies, panel.scan.shape[:2], drawn_from, seed=seed)
+    save_twin(twin, cube, overwrite=overwrite)
+    read_with.save(library, overwrite=overwrite)
 
 
 def simulate(

@@ -286,6 +286,11 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "scatter_sigma": (("peak",), "counts"),
     "diffraction": (("detector",), "1"),
     "diffraction_kev": (("detector",), "keV"),
+    "surface_member": (("member",), "1"),
+    "surface_presence": (("member",), "1"),
+    "surface_share": (("member",), "1"),
+    "hidden": (("group",), "1"),
+    "reflectance": (("wavelength",), "1"),
 }
 """What can be concluded: of each quantity the dimensions beside row and column, and the unit."""
 _COMMANDS: dict[str, tuple[str, ...]] = {
@@ -301,12 +306,21 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "unlikeness": ("unlikeness", "underpaint identify"),
     "scatter": ("scatter", "underpaint elements", "of a scan whose anode or beam is known"),
     "diffraction": ("diffraction", "underpaint elements", "of a scan with two detectors or more"),
+    "surface_member": ("answers from reflectance", "underpaint reflect CUBE --xrf RESULT"),
+    "surface_presence": ("answers from reflectance", "underpaint reflect CUBE --xrf RESULT"),
+    "surface_share": ("answers from reflectance", "underpaint reflect CUBE --xrf RESULT"),
+    "hidden": ("hidden groups", "underpaint reflect CUBE --xrf RESULT", "with groups in RESULT"),
+    "reflectance": ("reflectance", "underpaint reflect CUBE --xrf RESULT"),
 }
+NONE_OF_LIBRARY = "none_of_these"
+"""The surface's colour is that of no member of the reflectance library."""
 _LEAST_DEVIATION = 1e-6
 _MOST_LISTED = 8
+_NAMED = ("group", "pigment", "member", "line", "peak", "detector", "wavelength", "place")
 _ARRAYS = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
     AMOUNT, "amount_reached", "state", "pool", "unlikeness", "scatter", "diffraction",
+    "surface_member", "surface_presence", "surface_share", "hidden",
 )  # fmt: skip
 
 
@@ -557,6 +571,31 @@ class Results:
         return cls._of("diffraction", stacks, **facts)
 
     @classmethod
+    def of_reflectance(cls, members: Sequence[str], parts: Mapping[str, Any], **facts: Any) -> "Results":
+        """Return what reflectance says of the surface.
+
+        Parameters
+        ----------
+        members : sequence of str
+            Pigments that are likely somewhere; :data:`NONE_OF_LIBRARY` is the last one.
+        parts : mapping
+            ``surface_member``, ``surface_presence`` and ``surface_share``: (n_row, n_column, n_member) arrays, the last
+            two without the last member; ``hidden``: names of groups and their (n_row, n_column, n_group) array;
+            ``reflectance``: wavelengths, nm, and the (n_row, n_column, n_band) array.
+        **facts
+            ``step_mm``, ``notes`` and ``settings`` of the process; ``settings["labels"]`` names the members for people.
+        """
+        stacks = {"surface_member": Stack(_keys(members), parts["surface_member"])}
+        for name in ("surface_presence", "surface_share"):
+            stacks[name] = Stack(_keys(members[:-1]), parts[name])
+        if "hidden" in parts:
+            stacks["hidden"] = Stack(_keys(parts["hidden"][0]), parts["hidden"][1])
+        if "reflectance" in parts:
+            wavelengths = [f"{wavelength:g}" for wavelength in parts["reflectance"][0]]
+            stacks["reflectance"] = Stack(_keys(wavelengths), parts["reflectance"][1])
+        return cls._of("reflectance", stacks, **facts)
+
+    @classmethod
     def _of(
         cls,
         process: str,
@@ -700,6 +739,52 @@ class Results:
     def diffraction(self) -> "xr.DataArray":
         """(detector, row, column) sigmas of the strongest peak that a detector has alone: diffraction, no element."""
         return self._simple("diffraction", "detector", "strongest peak in one detector alone, in standard deviations")
+
+    @property
+    def surface_member(self) -> "xr.DataArray":
+        """(member, row, column) probability that a pigment gives the surface its colour; the last is none of these."""
+        return self._of_members("surface_member", "probability that the pigment gives the surface its colour")
+
+    @property
+    def surface_presence(self) -> "xr.DataArray":
+        """(member, row, column) probability that a pigment is in the surface paint, as its main one or beside it."""
+        return self._of_members("surface_presence", "probability that the pigment is in the surface paint")
+
+    @property
+    def surface_share(self) -> "xr.DataArray":
+        """(member, row, column) expected share of a pigment in the coloured part of the surface, by optical effect."""
+        return self._of_members("surface_share", "share of the pigment in the coloured part of the surface")
+
+    def _of_members(self, quantity: str, long_name: str) -> "xr.DataArray":
+        keys = list(self._stack(quantity).keys)
+        names = [name for (name,) in keys]
+        coordinates = {"member": names, "label": ("member", [self.member_label(name) for name in names])}
+        return self._array(quantity, keys, coordinates, long_name)
+
+    @property
+    def hidden(self) -> "xr.DataArray":
+        """(group, row, column) probability that XRF's group is there, but in nothing that reflectance sees: below."""
+        return self._simple("hidden", "group", "probability that the group is below the surface")
+
+    @property
+    def reflectance(self) -> "xr.DataArray":
+        """(wavelength, row, column) reflectance on the grid of the maps; wavelengths in nm; NaN: outside the cube."""
+        array = self._simple("reflectance", "wavelength", "reflectance")
+        return array.assign_coords(wavelength=array.wavelength.astype(float))
+
+    @property
+    def reflectance_member(self) -> "xr.DataArray":
+        """(row, column) name of the pigment that gives the surface its colour; "" where none reaches one half."""
+        best, highest = np.full(self.shape, "", dtype=object), np.full(self.shape, PRESENT_PROBABILITY, np.float32)
+        for (name,) in self._stack("surface_member").keys:
+            values = self.map("surface_member", name)
+            better = values > highest
+            best[better], highest[better] = name, values[better]
+        return self._labelled_array(best.astype(str), (), {}, "1", "pigment that gives the surface its colour")
+
+    def member_label(self, name: str) -> str:
+        """Return the label for people of a pigment that reflectance names."""
+        return str(self.settings_of("reflectance").get("labels", {}).get(name, name.replace("_", " ")))
 
     @property
     def unlikeness(self) -> "xr.DataArray":
@@ -868,6 +953,11 @@ class Results:
         return "probability" in self.stacks
 
     @property
+    def has_reflectance(self) -> bool:
+        """Whether a reflectance cube was read beside the scan."""
+        return "surface_member" in self.stacks
+
+    @property
     def has_elements(self) -> bool:
         """Whether line families were fitted."""
         return "area" in self.stacks
@@ -1007,6 +1097,8 @@ class Results:
         for kind in (MASS_FRACTION, AREAL_MASS):
             if kind in self.stacks:
                 lines += [_listing(kind, (name for (name,) in self.stacks[kind].keys), "none")]
+        if self.has_reflectance:
+            lines += [_listing("surface", (name for (name,) in self.stacks["surface_member"].keys), "none")]
         if self.unexplained is not None:
             lines += [_listing("unexplained", (line.family for line in self.unexplained), "nothing")]
         lines += [f"  note        {note}" for note in self.notes]
@@ -1036,7 +1128,7 @@ class Results:
         """Return the maps of keys, nested in lists along the coordinates that are dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
-        named = [name for name in ("group", "pigment", "line", "peak", "detector", "place") if name in coordinates]
+        named = [name for name in _NAMED if name in coordinates]
         if keys == []:
             raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
         return self._labelled_array(

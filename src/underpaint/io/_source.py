@@ -96,6 +96,40 @@ class MemoryCube:
         return self.counts[rows, columns]
 
 
+class MappedCube:
+    """Plain numbers in a file, mapped into memory anew for each block, so that no file stays open.
+
+    Parameters
+    ----------
+    path : Path
+    offset : int
+        Bytes before the first number.
+    shape : (int, int, int)
+        As stored.
+    dtype : dtype
+        As stored, with its byte order.
+    order : (int, int, int)
+        The stored dimensions of rows, columns and channels.
+    """
+
+    def __init__(
+        self, path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any], order: tuple[int, int, int]
+    ) -> None:
+        self.path, self.offset, self.stored, self.stored_dtype, self.order = path, offset, shape, dtype, order
+        self.dtype = dtype.newbyteorder("=")
+        self.shape = (shape[order[0]], shape[order[1]], shape[order[2]])
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read a rectangle of pixels."""
+        try:
+            mapped = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored)
+        except (OSError, ValueError) as error:
+            raise ScanError(
+                f"Cannot read {self.path}: {first_line(error)}. The file was changed or is cut off; copy it again."
+            ) from error
+        return np.ascontiguousarray(mapped.transpose(self.order)[rows, columns], dtype=self.dtype)
+
+
 def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
     """Return (n_channel,) counts of a single spectrum as (1, 1, n_channel), checked at once.
 

@@ -72,6 +72,7 @@ from underpaint.display.report.methods import (
 from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
 from underpaint.display.report.spots import SpotSpectrum
+from underpaint.display.report.surface import surface_section
 from underpaint.display.report.title import title_facts
 from underpaint.display.report.unexplained import explain_lines, line_text
 from underpaint.display.report.wording import (
@@ -248,6 +249,7 @@ def render_report(
         layers=_layers(results, places, full=full),
         prior=_prior(results),
         answers=_answers(results, full=full),
+        surface=surface_section(results, picture),
         unseen=_unseen(results),
         notes=[*beside.damaged, *_notes(results)],
         settings=_flat({key: own for key, own in results.settings.items() if key not in ("source", "alerts")}),

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from underpaint.display.viewer.one_writer import one_writer
-from underpaint.display.viewer.registration import DOUBTFUL_SIMILARITY, Registration, automatically, by_points, warped
 from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.contained import open_contained
@@ -26,6 +26,13 @@ from underpaint.io.results.sidecars import (
     photograph_digest,
     registration_of,
 )
+from underpaint.reflectance.registration import (
+    Registration,
+    automatically,
+    by_points,
+    telling_maps,
+    warped,
+)
 from underpaint.runtime.files import atomic_write, write_json
 
 MOST_SIDE = 6000
@@ -33,7 +40,6 @@ MOST_SIDE = 6000
 MOST_PIXELS = 400_000_000
 _PREVIEW_SIDE = 1600
 _LAID_SIDE = 2400
-_MOST_MAPS = 8
 _MOST_POINTS = 1000
 _FARTHEST = 1e6
 
@@ -143,7 +149,7 @@ class Photograph:
         pixels = _pixels(self.folder, digest)
         if asked.get("automatic"):
             found = automatically(_shrunk(pixels), telling_maps(maps))
-            found = Registration(_enlarged(found.matrix, pixels), found.how, None, found.similarity)
+            found = replace(found, matrix=_enlarged(found.matrix, pixels))
         else:
             pairs = _pairs(asked.get("points"))
             found = by_points([own[:2] for own in pairs], [own[2:] for own in pairs])
@@ -153,10 +159,10 @@ class Photograph:
         laid = warped(pixels, found.matrix, maps.shape, scale)
         record = {
             "matrix": found.matrix.tolist(),
-            "how": found.how,
+            "how": found.method,
             "error_px": found.error_px,
             "similarity": found.similarity,
-            "doubtful": found.similarity is not None and found.similarity < DOUBTFUL_SIMILARITY,
+            "doubtful": found.verdict == "doubtful",
             PHOTOGRAPH_KEY: digest,
             "meaning": "matrix takes (column, row, 1) of the maps to (x, y, 1) of the photograph, pixels, first at 0.5",
         }
@@ -202,16 +208,6 @@ def _size(folder: Path, name: str) -> tuple[int, int]:
         width, height = image.size
         image.verify()
     return int(width), int(height)
-
-
-def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
-    """Return the maps that show most: the line families with most counts, or the pigments where there are none."""
-    kinds = [entry.kind for entry in maps.entries]
-    wanted = "element" if "element" in kinds else "group" if "group" in kinds else "member"
-    found = [maps.values(index) for index, kind in enumerate(kinds) if kind == wanted]
-    contrast = [float(np.nanpercentile(own, 95) - np.nanpercentile(own, 5)) for own in found]
-    order = np.argsort(contrast)[::-1][:_MOST_MAPS]
-    return [found[index] for index in order]
 
 
 def _pairs(points: Any) -> list[tuple[float, float, float, float]]:

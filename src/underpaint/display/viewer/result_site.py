@@ -21,6 +21,7 @@ from underpaint.display.viewer.runs import Run, Runs
 from underpaint.display.viewer.scan_source import READY, ScanSource
 from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
 from underpaint.display.viewer.spots import spot
+from underpaint.display.viewer.surface import Surface
 from underpaint.errors import ScanError
 from underpaint.io import read_summary
 from underpaint.io.results.contained import has_file
@@ -68,6 +69,7 @@ class ResultSite:
         if scan is not None:  # else whoever made the results would choose which file is opened
             self.source.open()
         self.photograph = Photograph(self.folder)
+        self.surface = Surface(self.folder, self.maps)
         self._runs = runs or Runs()
         self._started: dict[str, Run] = {}
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
@@ -85,6 +87,7 @@ class ResultSite:
             ("GET", "photograph"): self._photograph,
             ("POST", "photograph"): self._photograph,
             ("DELETE", "photograph"): self._photograph,
+            ("GET", "reflectance"): self.surface.answer,
             ("POST", "explain"): self._explain,
             ("POST", "report"): self._report,
             ("GET", "run"): self._run_state,
@@ -138,6 +141,7 @@ class ResultSite:
                 "report": has_file(self.folder, REPORT_FILE),
                 "scan": self._state(),
                 "photograph": self.photograph.facts(),
+                "reflectance": self.surface.facts(),
             }
         )
 

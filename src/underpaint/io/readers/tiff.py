@@ -18,7 +18,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import Axis, axis_of_list, unit_of
 from underpaint.io._source import (
+    MappedCube,
     entries_inside,
     first_line,
     lazy_counts,
@@ -57,21 +58,8 @@ _MAX_LIST = 2**22
 _MAX_RATIO = 10_000
 _MAX_PIECE = 256 * 2**20
 _PHOTOGRAPH = {3, 4}
-
-
-class MappedCube:
-    """Uncompressed contiguous pages."""
-
-    def __init__(self, path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any], first: bool) -> None:
-        self.path, self.offset, self.stored, self.stored_dtype, self.first = path, offset, shape, dtype, first
-        self.dtype = dtype.newbyteorder("=")
-        self.shape = (shape[1], shape[2], shape[0]) if first else shape
-
-    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels."""
-        mapped = _guarded(lambda: np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored), self.path)
-        part = np.moveaxis(mapped[:, rows, columns], 0, 2) if self.first else mapped[rows, columns]
-        return np.ascontiguousarray(part, dtype=self.dtype)
+_PLANES, _PIXELS = (1, 2, 0), (0, 1, 2)
+"""Dimensions of rows, columns and channels as stored."""
 
 
 class PagesCube:
@@ -126,28 +114,11 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ScanError
         The file is damaged or no stack; the energies are missing, uneven or not as many as channels.
     """
-    if path.is_dir():
-        return _read_folder(path, name)
-    cube = _guarded(lambda: _cube(path), path)
-    return [_scan(cube, path, path.parent, path.stem, name)]
-
-
-def _read_folder(path: Path, name: str | None) -> list[Scan]:
-    """Read a folder of TIFF files, one a channel.
-
-    Raises
-    ------
-    ScanError
-        As for :func:`read`, or the images differ in size, or one of their numbers is missing.
-    """
-    files = _tiff_files(path)
-    kinds = [_guarded(lambda file=file: _page(file), file) for file in files]  # type: ignore[misc]
-    odd = next((file for file, kind in zip(files, kinds, strict=True) if kind != kinds[0]), None)
-    if odd is not None or len(files) < 2:
-        reason = f"{odd.name} differs from {files[0].name} in size or type" if odd else "two or more are needed"
-        raise ScanError(f"Cannot read {path} as a stack of TIFF images: {reason}.")
-    cube = PagesCube([(file, 0) for file in files], *kinds[0])
+    cube = open_stack(path)
+    if not path.is_dir():
+        return [_scan(cube, path, path.parent, path.stem, name)]
     scan = _scan(cube, path, path, path.name, name)
+    files = _tiff_files(path)
     missing = missing_numbers(files)
     if missing and scan.axis is None:
         raise ScanError(
@@ -156,6 +127,25 @@ def _read_folder(path: Path, name: str | None) -> list[Scan]:
             "(energies.txt)."
         )
     return [scan]
+
+
+def open_stack(path: Path) -> MappedCube | PagesCube:
+    """Open a TIFF file, or a folder of them, one a channel; its values are read when needed.
+
+    Raises
+    ------
+    ScanError
+        A file is damaged or no stack, or the images differ in size.
+    """
+    if not path.is_dir():
+        return cast("MappedCube | PagesCube", _guarded(lambda: _cube(path), path))
+    files = _tiff_files(path)
+    kinds = [_guarded(lambda file=file: _page(file), file) for file in files]  # type: ignore[misc]
+    odd = next((file for file, kind in zip(files, kinds, strict=True) if kind != kinds[0]), None)
+    if odd is not None or len(files) < 2:
+        reason = f"{odd.name} differs from {files[0].name} in size or type" if odd else "two or more are needed"
+        raise ScanError(f"Cannot read {path} as a stack of TIFF images: {reason}.")
+    return PagesCube([(file, 0) for file in files], *kinds[0])
 
 
 def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
@@ -211,7 +201,7 @@ def _cube(path: Path) -> MappedCube | PagesCube:
         offset = _contiguous(file, n_page, shape, dtype)
         if offset is not None:
             stored = dtype.newbyteorder(file.byteorder)
-            return MappedCube(path, offset, (n_page, shape[0], shape[1]), stored, first=True)
+            return MappedCube(path, offset, (n_page, shape[0], shape[1]), stored, _PLANES)
         return PagesCube([(path, number) for number in range(n_page)], (shape[0], shape[1]), dtype)
 
 
@@ -246,7 +236,7 @@ def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtyp
         )
     stored = dtype.newbyteorder(page.parent.byteorder)
     sizes = (shape[0], shape[1], shape[2])
-    return MappedCube(path, int(page.dataoffsets[0]), sizes, stored, first=page.axes != "YXS")
+    return MappedCube(path, int(page.dataoffsets[0]), sizes, stored, _PIXELS if page.axes == "YXS" else _PLANES)
 
 
 def _contiguous(file: Any, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int | None:

@@ -72,6 +72,13 @@ _OF_RUN = ("settings", "versions", "written")
 _MAX_NAME = 100
 _SAMPLE = 16384
 _CHUNK_BYTES = 256 * 2**10
+_REFLECTANCE = "reflectance"
+_OF_SURFACE = {
+    "surface_member": "surface: {}",
+    "surface_presence": "in the surface paint: {}",
+    "surface_share": "share of the surface's colour: {}",
+}
+_REFLECTANCE_STEP, _NO_REFLECTANCE = 1e-4, 65535
 Cubes = Callable[[Any, Sequence[str], Any], Any]
 
 
@@ -103,7 +110,7 @@ def write_results(folder: str | Path, results: Results) -> None:
         place.mkdir(parents=True, exist_ok=True)
         _write_hdf5(place / RESULTS_FILE, results)
         _write_tiffs(place, results)
-        _write_summary(place / SUMMARY_FILE, results)
+        write_summary(place / SUMMARY_FILE, results)
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"Cannot write results to {place}: {error}. Check that it is writable and that the disk is not full."
@@ -137,7 +144,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     cube = _lazy_cube if lazily else _cube
     parts = (
         _read_pigments, _read_elements, _read_element_quantities, _read_amounts, _read_states, _read_open_set,
-        _read_scatter, _read_diffraction,
+        _read_scatter, _read_diffraction, _read_reflectance,
     )  # fmt: skip
 
     def read(file: Any) -> Results:
@@ -246,6 +253,8 @@ def _write_hdf5(path: Path, results: Results) -> None:
                     data[key].attrs["long_name"] = long_name.format(f"detector {detector}")
         if results.unexplained is not None or "unlikeness" in results.stacks:
             _write_open_set(entry, results)
+        if results.has_reflectance:
+            _write_reflectance(entry, results)
         entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
         _write_scan(entry, facts)
         write_conditions(entry, facts, results.settings.get("calibration") or {})
@@ -265,6 +274,77 @@ def _write_pigments(entry: Any, results: Results) -> None:
         _write_quantities(collection, results)
     if "pool" in results.stacks:
         _maps(collection, "pool", ("pixels",), [results.map("pool")], "pixels", results)
+
+
+def add_reflectance(source: str | Path, target: str | Path, results: Results) -> None:
+    """Write a copy of ``results.h5`` with what reflectance says, in place of what an earlier cube said.
+
+    Parameters
+    ----------
+    source : str or Path
+        Folder of results; unchanged.
+    target : str or Path
+        Folder for the copy, another one.
+    results : Results
+        From :meth:`Results.of_reflectance`.
+
+    Raises
+    ------
+    ScanError
+        The source has no results, or they are damaged.
+    OutputError
+        The copy cannot be written.
+    """
+    path = Path(target) / RESULTS_FILE
+
+    def copy(old: Any) -> None:
+        with new_hdf5(path) as (new, check):
+            new.attrs.update(old.attrs)
+            entry = new.create_group("entry")
+            entry.attrs.update(old["entry"].attrs)
+            for name in old["entry"]:
+                if name != _REFLECTANCE:
+                    old.copy(old["entry"][name], entry)
+                    check()
+            _write_reflectance(entry, results)
+
+    try:
+        _read(source, copy)
+    except OSError as error:
+        if isinstance(error, OutputError | ScanError):
+            raise
+        raise OutputError(f"Cannot write {path}: {error}. Check that the disk is not full.") from error
+
+
+def _write_reflectance(entry: Any, results: Results) -> None:
+    """Write maps of members and hidden groups; the spectra beside them, pixel by pixel, and the registration."""
+    collection = _process(entry, _REFLECTANCE, results, "surface_member")
+    for name, title in _OF_SURFACE.items():
+        data = _write_stack(collection, name, results, name)
+        for (member,) in results.stacks[name].keys:
+            data[member].attrs["long_name"] = title.format(results.member_label(member))
+    if "hidden" in results.stacks:
+        data = _write_stack(collection, "hidden", results, "hidden")
+        for (group,) in results.stacks["hidden"].keys:
+            label = results.label(group) if group in results.materials else group.replace("_", " ")
+            data[group].attrs.update({"long_name": f"below the surface: {label}", "kind": "hidden"})
+    if "reflectance" not in results.stacks:
+        return
+    stack = results.stacks["reflectance"]
+    spectra = nexus_group(entry[_REFLECTANCE], "spectra", "NXdata")
+    spectra.attrs.update({"signal": "reflectance", "axes": ["row", "column", "wavelength"], "shape": results.shape})
+    spectra["wavelength"] = np.array([float(wavelength) for (wavelength,) in stack.keys])
+    spectra["wavelength"].attrs["units"] = "nm"
+    n_row, n_column = results.shape
+    chunks = (min(16, n_row), min(16, n_column), len(stack.keys))
+    stored = spectra.create_dataset(
+        "reflectance", (n_row, n_column, len(stack.keys)), np.uint16, chunks=chunks, compression="gzip", shuffle=True
+    )
+    stored.attrs.update({"units": "1", "scale_factor": _REFLECTANCE_STEP, "missing": _NO_REFLECTANCE})
+    for first in range(0, n_row, chunks[0]):
+        rows = slice(first, first + chunks[0])
+        values = np.asarray(stack.values[rows, :, :], dtype=np.float32) / np.float32(_REFLECTANCE_STEP)
+        stored[rows] = np.where(np.isfinite(values), np.clip(np.round(values), 0, _NO_REFLECTANCE - 1), _NO_REFLECTANCE)
 
 
 def _is_kept(results: Results, name: str, place: Place) -> bool:
@@ -530,6 +610,70 @@ def _read_diffraction(file: Any, cube: Cubes) -> Results:
     return _read_pair(file, cube, "diffraction", ("sigmas", "energy_kev"), Results.of_diffraction)
 
 
+def _read_reflectance(file: Any, cube: Cubes) -> Results:
+    if f"entry/{_REFLECTANCE}" not in file:
+        return Results()
+    process = file["entry"][_REFLECTANCE]
+    collection = process["results"]
+    members = _signals(collection["surface_member"])
+    parts: dict[str, Any] = {
+        name: cube(collection[name], _signals(collection[name]), np.float32) for name in _OF_SURFACE
+    }
+    if "hidden" in collection:
+        groups = _signals(collection["hidden"])
+        parts["hidden"] = groups, cube(collection["hidden"], groups, np.float32)
+    if "spectra" in process:
+        parts["reflectance"] = process["spectra/wavelength"][()], _read_spectra(process["spectra"], cube)
+    return Results.of_reflectance(members, parts, **_record(process))
+
+
+def _read_spectra(spectra: Any, cube: Cubes) -> Any:
+    stored = spectra["reflectance"]
+    shape, folder, place = stored.shape, Path(stored.file.filename).parent, str(stored.name)
+    if cube is _cube:
+        return _as_reflectance(stored[()])
+
+    def read(index: int) -> NDArray[Any]:
+        with open_results_file(folder) as file:
+            return _as_reflectance(file[place][:, :, index])
+
+    return StoredMaps(shape, np.float32, read)
+
+
+def _as_reflectance(stored: NDArray[Any]) -> NDArray[np.float32]:
+    values = stored.astype(np.float32) * np.float32(_REFLECTANCE_STEP)
+    values[stored == _NO_REFLECTANCE] = np.nan
+    return values
+
+
+def read_reflectance_spectrum(
+    folder: str | Path, row: int, column: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return wavelengths, nm, and the reflectance of a pixel of the maps, which results keep.
+
+    Raises
+    ------
+    ScanError
+        The folder has no results, or none of a reflectance cube, or no such pixel.
+    """
+
+    def read(file: Any) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        if f"entry/{_REFLECTANCE}/spectra" not in file:
+            raise ScanError(
+                f"Cannot show a reflectance spectrum of {folder}: the results hold none. `underpaint reflect CUBE "
+                f"--xrf {folder}` adds them."
+            )
+        spectra = file["entry"][_REFLECTANCE]["spectra"]
+        n_row, n_column, _ = spectra["reflectance"].shape
+        if not (0 <= row < n_row and 0 <= column < n_column):
+            raise ScanError(
+                f"Cannot show pixel ({row}, {column}): rows are 0 to {n_row - 1}, columns 0 to {n_column - 1}."
+            )
+        return np.asarray(spectra["wavelength"][()]), _as_reflectance(spectra["reflectance"][row, column])
+
+    return _read(folder, read)
+
+
 def _read_open_set(file: Any, cube: Cubes) -> Results:
     if "entry/open_set" not in file:
         return Results()
@@ -617,11 +761,25 @@ def _write_tiffs(place: Path, results: Results) -> None:
         for (name,) in results.stacks["state"].keys:
             path = place / "detectability" / f"{name}.tif"
             write_tiff(path, results.map("state", name), f"{results.label(name)}: {meaning}", step_mm)
+    write_reflectance_tiffs(place, results)
     if "pool" in results.stacks:
         write_tiff(place / "pool.tif", results.map("pool"), "pixels summed for an answer; NaN: no answer", step_mm)
     if "unlikeness" in results.stacks:
         description = "standard deviations of the strongest unassigned peak; NaN: no answer"
         write_tiff(place / "unlikeness.tif", results.map("unlikeness"), description, step_mm)
+
+
+def write_reflectance_tiffs(place: Path, results: Results) -> None:
+    """Write what reflectance says of the surface, and which groups lie below it somewhere."""
+    for folder, quantity, title in (
+        ("surface", "surface_member", "probability that {} gives the surface its colour"),
+        ("hidden", "hidden", "probability that {} is below the surface"),
+    ):
+        for (name,) in results.stacks[quantity].keys if quantity in results.stacks else ():
+            image = results.map(quantity, name)
+            if quantity == "surface_member" or (image > PRESENT_PROBABILITY).any():
+                about = title.format(name.replace("_", " "))
+                write_tiff(place / folder / f"{name}.tif", image, f"{about}; NaN: no answer", results.step_mm)
 
 
 def _write_quantity_tiffs(place: Path, results: Results) -> None:
@@ -662,7 +820,8 @@ def write_tiff(
     tifffile.imwrite(path, values, photometric="minisblack", description=description.encode(), metadata=None, **sized)
 
 
-def _write_summary(path: Path, results: Results) -> None:
+def write_summary(path: Path, results: Results) -> None:
+    """Write a row for each map to a CSV file."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         rows = summary_rows(results)
         write_csv(stream, [SUMMARY_COLUMNS, *([row.get(name, "") for name in SUMMARY_COLUMNS] for row in rows)])
@@ -673,18 +832,25 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
     rows = [
         _pigment_row(results, *key) for key in results.placed if key[1] == "anywhere" or results.present_somewhere(*key)
     ]
+    for quantity, kind in (("surface_member", "surface"), ("hidden", "hidden")):
+        names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
+        rows += [_probability_row(results.map(quantity, name), name, kind, name.replace("_", " ")) for name in names]
     rows += [_quantity_row(results, name) for name in _quantities(results) if _is_somewhere(results, name)]
     rows += [_counts_row(results, name, "element", "area_sigma") for name in results.lines]
     return rows + [_counts_row(results, name, "scatter", "scatter_sigma") for name in results.scatter_peaks]
 
 
 def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
-    image = results[name, place]
+    kind, label = results.materials[name].kind, results.label(name, place)
+    return _probability_row(results[name, place], at_place(name, place), kind, label)
+
+
+def _probability_row(image: NDArray[np.float32], name: str, kind: str, label: str) -> dict[str, str]:
     finite = image[np.isfinite(image)].astype(np.float64)
     return {
-        "name": at_place(name, place),
-        "kind": results.materials[name].kind,
-        "label": results.label(name, place),
+        "name": name,
+        "kind": kind,
+        "label": label,
         "share_above_half": _number((finite > 0.5).mean() if finite.size else math.nan),
         "mean_probability": _number(finite.mean() if finite.size else math.nan),
         "max_probability": _number(finite.max() if finite.size else math.nan),

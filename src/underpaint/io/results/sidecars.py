@@ -26,10 +26,16 @@ REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
 """Folder of masks (PNG, white inside), one for each region."""
 SUMMARY_FILE = "summary.csv"
-_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability")
-GENERATED_NAMES = (RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", *_FOLDERS)
+REFLECTANCE_FILE = "reflectance.png"
+"""The cube as an eye sees it, over the maps."""
+CUBE_PLACE_FILE = "reflectance.json"
+"""How the cube lies over the maps; kept, for points may have made it."""
+_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "surface", "hidden")
+GENERATED_NAMES = (
+    RESULTS_FILE, SUMMARY_FILE, "report.html", "report.pdf", "pool.tif", "unlikeness.tif", REFLECTANCE_FILE, *_FOLDERS,
+)  # fmt: skip
 """Files that a run makes in a folder of results, with its maps in subfolders; all others are the user's."""
-_OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE)
+_OF_THE_MAPS = (REGIONS_FILE, REGIONS_FOLDER, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, CUBE_PLACE_FILE)
 _STACKS = (
     "entry/pigments/results/probability",
     "entry/pigments/results/quantities",
@@ -39,6 +45,8 @@ _STACKS = (
     "entry/quantities/results/areal_mass",
     "entry/amounts/results/amount",
     "entry/detectability/results/state",
+    "entry/reflectance/results/surface_member",
+    "entry/reflectance/results/hidden",
 )
 MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/parameters")
 

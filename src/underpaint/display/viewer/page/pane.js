@@ -175,6 +175,7 @@ export class Pane {
     context.drawImage(this.picture, ...box);
     if (this.hatched) this.drawHatched(context, box);
     if (this.app.brush) { context.globalAlpha = 0.85; context.drawImage(this.app.brush, ...box); context.globalAlpha = 1; }
+    this.app.reflectance.draw(context, box);
     this.drawPhotograph(context, box);
     this.drawRegions(context, frame);
     this.drawChosen(context, frame);

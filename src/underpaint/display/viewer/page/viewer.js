@@ -4,6 +4,7 @@ import { ExportPanel } from "./export.js";
 import { loadColors, paint, pictureOf, tableOf, topOf, usualColors } from "./maps.js";
 import { CHANNEL_NAMES, Pane } from "./pane.js";
 import { PhotographPanel } from "./photograph.js";
+import { ReflectancePanel } from "./reflectance.js";
 import { RegionPanel } from "./regions.js";
 import { ScatterPanel } from "./scatter.js";
 import { SpectrumPlot } from "./spectrum.js";
@@ -31,6 +32,7 @@ class Viewer {
     this.brush = null;
     this.regions = [];
     this.photograph = new PhotographPanel(this);
+    this.reflectance = new ReflectancePanel(this);
     this.spectrum = new SpectrumPlot(this);
     this.regionPanel = new RegionPanel(this);
     this.scatter = new ScatterPanel(this);
@@ -55,7 +57,7 @@ class Viewer {
     this.showSpectra();
     this.followScan();
     askJson("lines").then((lines) => { this.spectrum.lines = lines; this.showSpectra(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
-    await Promise.all([this.photograph.load(), this.regionPanel.load()]);
+    await Promise.all([this.photograph.load(), this.reflectance.load(), this.regionPanel.load()]);
   }
 
   showReport() { byId("report").hidden = false; byId("report").href = "files/report.html"; }
@@ -352,6 +354,7 @@ class Viewer {
       const found = await askJson(`pixel?row=${row}&column=${column}`);
       if (turn !== this.turn) return;
       this.spot = found;
+      this.reflectance.show(row, column);
       showSpot(this, found);
       this.exports.follow();
       this.showSpectra();

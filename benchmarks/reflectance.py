@@ -1,0 +1,404 @@
+"""How well reflectance names the pigments of a surface: ``python benchmarks/reflectance.py FOLDER --json FILE``.
+
+FOLDER holds the three measured sets (``tools/reflectance_library.py`` names them). What is measured:
+
+- Kremer's patches, each left out with all its shades, read with the others: ``given_group`` (XRF names every group of
+  the pigment, and no other), ``alone``, both by group, ``calibration_error`` of both. Members with one patch only
+  cannot be named then: they are scored apart.
+- ``cross_library``: the artists' pigments of the USGS, read with Kremer's patches alone.
+- ``mixtures``: REVIGO's, read with its tubes of one pigment and the other sets; ``mixtures_cross`` without its tubes.
+- ``open_set_auroc``: members left out altogether against patches left out, by the probability of none of these, given
+  the groups; ``open_set_auroc_alone`` without.
+- ``twins``: the paper's 64 structures, virtual; drawn from one half of the spectra and read with the other.
+- ``per_s``: spectra of 200 bands a second.
+
+``--library FILE`` reads the spectra of a file with the library of the package, and the pure spectra of the package with
+those of the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+
+from reflectance_library import KREMER, REVIGO, USGS, build
+from underpaint.physics.materials import Layer, Stratigraphy, load_palette
+from underpaint.physics.materials import library as pigments
+from underpaint.pipeline.plan import identify
+from underpaint.reflectance import ReferenceSpectrum, ReflectanceAnswer, ReflectanceClassifier, ReflectanceLibrary, read
+from underpaint.reflectance.hypotheses import BLACK, WHITES
+from underpaint.reflectance.names import groups_of, member_of
+from underpaint.reflectance.twin import COLOURLESS, halves, panel_reflectance
+from underpaint.simulate import PanelSettings, make_panel, outputs_for
+
+GROUPS = tuple(group.name for group in pigments().groups)
+N_BIN = 10
+
+
+def groups_seen(names: Iterable[str]) -> NDArray[np.float64]:
+    """Return the probabilities of an XRF that sees every group of these pigments, and no other."""
+    detected = {group for name in names if name in pigments() for group in pigments()[name].groups}
+    return np.asarray([float(group in detected) for group in GROUPS])
+
+
+def answers(
+    library: ReflectanceLibrary, spectra: Sequence[ReferenceSpectrum]
+) -> tuple[ReflectanceAnswer, ReflectanceAnswer]:
+    """Return what a library says of spectra on one grid: given the groups, and alone."""
+    classifier = ReflectanceClassifier(library, spectra[0].wavelength_nm)
+    values = np.stack([spectrum.reflectance for spectrum in spectra])
+    detected = np.stack([groups_seen(spectrum.shares or [spectrum.pigment]) for spectrum in spectra])
+    return classifier.identify(values, detected, GROUPS), classifier.identify(values)
+
+
+class Tally:
+    """Counts what is right, by group, with the calibration."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, tuple[str, ...], bool, float, str, float]] = []
+
+    def add(self, spectrum: ReferenceSpectrum, answer: ReflectanceAnswer, row: int, true: Iterable[str] = ()) -> None:
+        """Score a spectrum; ``true`` replaces its member."""
+        parts = set(true) or {spectrum.member}
+        probability = answer.probability[row]
+        best = int(np.argmax(probability))
+        named = answer.members[best]
+        detected = tuple(group for group, value in zip(GROUPS, groups_seen([spectrum.pigment]), strict=True) if value)
+        self.rows.append(
+            (
+                spectrum.member,
+                detected or ("none",),
+                named in parts,
+                float(probability[best]),
+                named,
+                float(probability[-1]),
+            )
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures."""
+        if not self.rows:
+            return {"n": 0}
+        right = np.asarray([row[2] for row in self.rows])
+        sure = np.asarray([row[3] for row in self.rows])
+        by_group: dict[str, list[bool]] = defaultdict(list)
+        by_member: dict[str, list[bool]] = defaultdict(list)
+        for member, detected, correct, *_ in self.rows:
+            by_member[member].append(correct)
+            for group in detected:
+                by_group[group].append(correct)
+        wrong: dict[str, int] = defaultdict(int)
+        for member, _, correct, _, named, _ in self.rows:
+            if not correct:
+                wrong[f"{member} > {named}"] += 1
+        return {
+            "right": float(right.mean()),
+            "interval": wilson(int(right.sum()), right.size),
+            "n": right.size,
+            "calibration_error": calibration_error(sure, right),
+            "by_group": {key: [float(np.mean(each)), len(each)] for key, each in sorted(by_group.items())},
+            "by_member": {key: [float(np.mean(each)), len(each)] for key, each in sorted(by_member.items())},
+            "wrong": dict(sorted(wrong.items(), key=lambda entry: -entry[1])),
+        }
+
+
+def calibration_error(sure: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Return the mean distance of stated and true share, over bins of equal width."""
+    bins = np.minimum((sure * N_BIN).astype(int), N_BIN - 1)
+    used = [bins == place for place in range(N_BIN) if (bins == place).any()]
+    return float(sum(each.mean() * abs(sure[each].mean() - right[each].mean()) for each in used))
+
+
+def wilson(right: int, n: int) -> list[float]:
+    """Return the 95 % interval of a share (Wilson)."""
+    z, share = 1.96, right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return [float(max(middle - half, 0.0)), float(min(middle + half, 1.0))]
+
+
+def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Return the probability that a positive scores above a negative; ties count half."""
+    both = np.concatenate([positive, negative])
+    order = np.unique(both, return_inverse=True, return_counts=True)
+    upper = np.cumsum(order[2])
+    rank = (upper - (order[2] - 1) / 2)[order[1]]
+    n, m = len(positive), len(negative)
+    return float((rank[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
+    """Return the figures of a set whose patches are left out one by one, and what they say of none."""
+    pure = [spectrum for spectrum in library.spectra if spectrum.member and spectrum.pure]
+    n_patch: dict[str, set[str]] = defaultdict(set)
+    for spectrum in pure:
+        n_patch[spectrum.member].add(spectrum.patch)
+    given, alone = Tally(), Tally()
+    single_given: list[float] = []
+    known_scores: tuple[list[float], list[float]] = ([], [])
+    for patch in sorted({spectrum.patch for spectrum in pure}):
+        left_out = [spectrum for spectrum in pure if spectrum.patch == patch]
+        rest = library.subset(spectrum.patch != patch for spectrum in library.spectra)
+        with_groups, without = answers(rest, left_out)
+        for row, spectrum in enumerate(left_out):
+            if len(n_patch[spectrum.member]) > 1:
+                given.add(spectrum, with_groups, row)
+                alone.add(spectrum, without, row)
+                known_scores[0].append(float(with_groups.probability[row, -1]))
+                known_scores[1].append(float(without.probability[row, -1]))
+            else:
+                single_given.append(float(with_groups.probability[row, -1]))
+    record = {
+        "given_group": given.record(),
+        "alone": alone.record(),
+        "one_patch_only": {"n": len(single_given), "named_none": float(np.mean(np.asarray(single_given) > 0.5))},
+    }
+    return record, known_scores
+
+
+def members_left_out(library: ReflectanceLibrary) -> tuple[list[float], list[float]]:
+    """Return the probability of none for the spectra of each member, read without it: given the groups, and alone."""
+    scores: tuple[list[float], list[float]] = ([], [])
+    for member in library.members:
+        left_out = [spectrum for spectrum in library.spectra if spectrum.member == member and spectrum.pure]
+        rest = library.subset(spectrum.member != member for spectrum in library.spectra)
+        for side, answer in enumerate(answers(rest, left_out)):
+            scores[side].extend(float(value) for value in answer.probability[:, -1])
+    return scores
+
+
+def read_with(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
+    """Return the figures of spectra of other origin, those whose member the library has."""
+    given, alone = Tally(), Tally()
+    missing = sorted(
+        {spectrum.member for spectrum in tested if spectrum.member and spectrum.member not in library.members}
+    )
+    by_grid: dict[bytes, list[ReferenceSpectrum]] = defaultdict(list)
+    for spectrum in tested:
+        if spectrum.member in library.members:
+            by_grid[spectrum.wavelength_nm.tobytes()].append(spectrum)
+    for same_grid in by_grid.values():
+        with_groups, without = answers(library, same_grid)
+        for row, spectrum in enumerate(same_grid):
+            given.add(spectrum, with_groups, row)
+            alone.add(spectrum, without, row)
+    return {"given_group": given.record(), "alone": alone.record(), "not_in_the_library": missing}
+
+
+def mixtures(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
+    """Return how often the main pigment of mixtures is named."""
+    given, alone = Tally(), Tally()
+    add_mixtures(given, alone, library, tested)
+    return {"given_group": given.record(), "alone": alone.record()}
+
+
+def mixtures_left_out(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
+    """Return the same, each mixture left out in turn and the others of its tube in the library."""
+    given, alone = Tally(), Tally()
+    for patch in sorted({spectrum.patch for spectrum in tested}):
+        rest = library.subset(spectrum.patch != patch for spectrum in library.spectra)
+        add_mixtures(given, alone, rest, [spectrum for spectrum in tested if spectrum.patch == patch])
+    return {"given_group": given.record(), "alone": alone.record()}
+
+
+def add_mixtures(given: Tally, alone: Tally, library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> None:
+    """Score mixtures; of a grey, any white and black are right: light cannot tell whites apart."""
+    with_groups, without = answers(library, tested)
+    for row, spectrum in enumerate(tested):
+        parts = {member_of(part) for part in spectrum.shares}
+        true = {*WHITES, BLACK} if parts <= {*WHITES, BLACK} else {spectrum.member}
+        given.add(spectrum, with_groups, row, true)
+        alone.add(spectrum, without, row, true)
+
+
+def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str, Any]:
+    """Return the figures of the virtual panel of the paper's 64 structures, scanned by both.
+
+    ``main_right``: the most probable member is in the uppermost layer. ``members_right``: of the groups in the
+    uppermost layer, those whose most probable member there is one of its pigments; ``pixels_right``: pixels where that
+    holds for all of them. ``hidden_auroc``: of the probability that a group is hidden, over the pixels where it is not
+    in the panel, lies at the surface, or is hidden and visible to XRF at these counts (the label of the simulation).
+    """
+    drawn_from, read_with_half = halves(library)[:: -1 if swapped else 1]
+    outputs = outputs_for([pigment.name for pigment in pigments() if pigment.groups]).only(GROUPS)
+    panel = make_panel(PanelSettings(recipe="table2", cell_pixels=3, gap_pixels=0, seed=seed), outputs=outputs)
+    shape = (panel.scan.shape[0], panel.scan.shape[1])
+    twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=1, seed=seed)
+    results = identify(panel.scan)
+    groups = tuple(group for group in results.groups if group in outputs.names)
+    by_network = np.stack([np.asarray(results[group]).reshape(-1) for group in groups], axis=1)
+    labels = np.asarray(panel.labels)[:, [outputs.index(group) for group in groups]] == 1
+    values = twin.reflectance.reshape(len(panel.stratigraphies), -1)
+    classifier = ReflectanceClassifier(read_with_half, twin.wavelength_nm)
+    palette = {member_of(name) for name in (*load_palette("xu2022").pigments, "verdigris", "chalk")}
+    palette_half = read_with_half.subset(
+        spectrum.member in palette or not spectrum.member for spectrum in read_with_half.spectra
+    )
+    narrow = ReflectanceClassifier(palette_half, twin.wavelength_nm)
+    ideal = np.where(labels, 0.97, 0.02)
+    return {
+        "drawn_from": list(twin.drawn_from),
+        # XRF as good as the counts allow, and as the network reads it
+        **twin_figures(panel.stratigraphies, labels, classifier.identify(values, ideal, groups)),
+        "of_the_palette": twin_figures(panel.stratigraphies, labels, narrow.identify(values, ideal, groups)),
+        "with_the_network": twin_figures(panel.stratigraphies, labels, classifier.identify(values, by_network, groups)),
+    }
+
+
+def twin_figures(
+    stratigraphies: Sequence[Stratigraphy], labels: NDArray[np.bool_], answer: ReflectanceAnswer
+) -> dict[str, Any]:
+    """Return the figures of one panel; see :func:`twins`."""
+    groups = answer.groups
+    tops = [set(stratigraphy.layers[0].pigments) - set(COLOURLESS) for stratigraphy in stratigraphies]
+    top_members = [{member_of(name) for name in top} for top in tops]
+    best = [answer.members[place] for place in answer.probability.argmax(axis=1)]
+    by_top: dict[str, list[bool]] = defaultdict(list)
+    right: list[bool] = []
+    complete: list[bool] = []
+    wrong: dict[str, int] = defaultdict(int)
+    for row, top in enumerate(tops):
+        all_right = []
+        for group in sorted({group for name in top for group in pigments()[name].groups} & set(groups)):
+            able = [
+                place
+                for place, name in enumerate(answer.members[:-1])
+                if any(group in each for each in groups_of(name))
+            ]
+            if able:
+                named = answer.members[able[int(np.argmax(answer.presence[row, able]))]]
+                all_right.append(named in top_members[row])
+                if not all_right[-1]:
+                    wrong[f"{group}: {named}"] += 1
+        right += all_right
+        complete.append(all(all_right))
+        by_top["+".join(sorted(top))].append(all(all_right))
+    scores: dict[str, tuple[list[float], list[float]]] = {}
+    for place, group in enumerate(groups):
+        in_top = np.asarray([shows(group, stratigraphy.layers[:1]) for stratigraphy in stratigraphies])
+        in_all = np.asarray([shows(group, stratigraphy.layers) for stratigraphy in stratigraphies])
+        hidden = answer.hidden[:, place]
+        positive, negative = hidden[in_all & ~in_top & labels[:, place]], hidden[in_top | ~in_all]
+        if len(positive) and len(negative):
+            scores[group] = (positive.tolist(), negative.tolist())
+    pooled = [[value for each in scores.values() for value in each[side]] for side in (0, 1)]
+    return {
+        "n": len(tops),
+        "main_right": float(np.mean([name in top for name, top in zip(best, top_members, strict=True)])),
+        "members_right": float(np.mean(right)),
+        "pixels_right": float(np.mean(complete)),
+        "pixels_right_by_top": {key: float(np.mean(each)) for key, each in by_top.items()},
+        "wrong": dict(sorted(wrong.items(), key=lambda entry: -entry[1])),
+        "hidden_auroc": auroc(pooled[0], pooled[1]),
+        "hidden_auroc_by_group": {key: [auroc(*each), len(each[0]), len(each[1])] for key, each in scores.items()},
+    }
+
+
+def shows(group: str, layers: Sequence[Layer]) -> bool:
+    """Return whether a pigment of these layers is of a group."""
+    return any(group in pigments()[name].groups for layer in layers for name in layer.pigments)
+
+
+def speed(library: ReflectanceLibrary) -> float:
+    """Return spectra of 200 bands named in a second."""
+    wavelength = np.linspace(400.0, 1000.0, 200)
+    pure = [spectrum for spectrum in library.spectra if spectrum.pure and spectrum.wavelength_nm[-1] > 900][:64]
+    values = np.stack([np.interp(wavelength, spectrum.wavelength_nm, spectrum.reflectance) for spectrum in pure])
+    values = np.repeat(values, 128, axis=0).astype(np.float32)
+    classifier = ReflectanceClassifier(library, wavelength)
+    detected = np.tile(groups_seen(["azurite", "lead_white", "red_earth"]), (len(values), 1))
+    classifier.identify(values[:1024], detected[:1024], GROUPS)
+    start = time.perf_counter()
+    classifier.identify(values, detected, GROUPS)
+    return len(values) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--library", type=Path)
+    parser.add_argument("--only", nargs="+", choices=("kremer", "open", "usgs", "mixtures", "twins", "speed"))
+    arguments = parser.parse_args()
+    parts = set(arguments.only or ("kremer", "open", "usgs", "mixtures", "twins", "speed"))
+    library = build(arguments.folder)
+    kremer = library.subset(spectrum.source == KREMER for spectrum in library.spectra)
+    result: dict[str, Any] = {}
+    if parts & {"kremer", "open"}:
+        result["kremer"], known_scores = patches_left_out(kremer)
+        result["given_group"] = result["kremer"]["given_group"]["right"]
+        result["alone"] = result["kremer"]["alone"]["right"]
+        result["by_group"] = {
+            group: {"given_group": values[0], "alone": result["kremer"]["alone"]["by_group"][group][0], "n": values[1]}
+            for group, values in result["kremer"]["given_group"]["by_group"].items()
+        }
+        result["calibration_error"] = result["kremer"]["given_group"]["calibration_error"]
+    if "open" in parts:
+        unknown_scores = members_left_out(kremer)
+        given, alone = (auroc(unknown_scores[side], known_scores[side]) for side in (0, 1))
+        result["open_set_auroc"], result["open_set_auroc_alone"] = given, alone
+    if "usgs" in parts:
+        artists = [spectrum for spectrum in library.spectra if spectrum.source == USGS and "artists" in spectrum.medium]
+        result["usgs"] = read_with(kremer, artists)
+        result["cross_library"] = result["usgs"]["given_group"]["right"]
+        result["cross_library_n"] = result["usgs"]["given_group"]["n"]
+        result["cross_library_interval"] = result["usgs"]["given_group"]["interval"]
+    if "mixtures" in parts:
+        mixed = [spectrum for spectrum in library.spectra if spectrum.source == REVIGO and not spectrum.pure]
+        pure = library.subset(spectrum.pure for spectrum in library.spectra)
+        result["mixtures_predicted"] = mixtures(pure, mixed)
+        other_sets = library.subset(spectrum.source != REVIGO for spectrum in library.spectra)
+        result["mixtures_cross"] = mixtures(
+            other_sets, [spectrum for spectrum in mixed if spectrum.member in other_sets.members]
+        )
+        result["mixtures"] = mixtures_left_out(library, mixed)
+    if "twins" in parts:
+        result["twins"] = [twins(library, seed, swapped=swapped) for seed in range(2) for swapped in (False, True)]
+        for key in ("main_right", "members_right", "pixels_right", "hidden_auroc"):
+            result[f"twins_{key}"] = float(np.mean([each[key] for each in result["twins"]]))
+            network, narrow = (
+                float(np.mean([each[kind][key] for each in result["twins"]]))
+                for kind in ("with_the_network", "of_the_palette")
+            )
+            print(f"twins_{key}: {result[f'twins_{key}']:.3f}; network's groups {network:.3f}; palette {narrow:.3f}")
+    if "speed" in parts:
+        result["per_s"] = speed(library)
+    if arguments.library:
+        file = read(arguments.library)
+        result["library"] = {
+            "notes": list(file.notes),
+            "read_with_the_package": read_with(library, file.spectra),
+            "reads_the_package": read_with(file, [spectrum for spectrum in library.spectra if spectrum.pure]),
+        }
+        for key in ("read_with_the_package", "reads_the_package"):
+            given_group, alone_record = result["library"][key]["given_group"], result["library"][key]["alone"]
+            if given_group["n"]:
+                print(
+                    f"library, {key}: {given_group['right']:.3f} of {given_group['n']} given the groups, "
+                    f"{alone_record['right']:.3f} alone"
+                )
+    for key in ("given_group", "alone", "calibration_error", "open_set_auroc", "cross_library", "cross_library_n"):
+        if key in result:
+            print(f"{key}: {result[key]:.3f}")
+    for key in ("mixtures", "mixtures_predicted", "mixtures_cross"):
+        if key in result:
+            given, alone = result[key]["given_group"], result[key]["alone"]
+            print(f"{key}: {given['right']:.3f} of {given['n']} given the groups, {alone['right']:.3f} alone")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What a reflectance cube says, for the page: its picture, and a pixel's reflectance beside spectra of pigments."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
+from underpaint.io import read_results
+from underpaint.io.results.contained import has_file
+from underpaint.io.results.nexus import read_reflectance_spectrum
+from underpaint.io.results.result_maps import ResultMaps
+from underpaint.io.results.sidecars import REFLECTANCE_FILE
+
+_PROCESS = "reflectance"
+_MOST_MEMBERS, _LEAST_SHOWN = 5, 0.02
+
+
+class Surface:
+    """The cube of a folder of results.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the results.
+    maps : ResultMaps
+    """
+
+    def __init__(self, folder: Path, maps: ResultMaps) -> None:
+        self.folder, self.maps = folder, maps
+        self._indices = [index for index, entry in enumerate(maps.entries) if entry.process == _PROCESS]
+        self._settings: Mapping[str, Any] = read_results(folder).settings_of(_PROCESS) if self._indices else {}
+
+    def facts(self) -> dict[str, Any]:
+        """Return whether there is a cube, whether its picture is there, and how it was laid over the maps."""
+        place = self._settings.get("registration", {})
+        return {
+            "there": bool(self._indices),
+            "picture": bool(self._indices) and has_file(self.folder, REFLECTANCE_FILE),
+            "verdict": str(place.get("verdict", "")),
+            "how": str(place.get("how", "")),
+            "error_px": place.get("error_px"),
+            "library": str(self._settings.get("library", "")),
+        }
+
+    def answer(self, request: Request) -> Answer | None:
+        """Send the picture, or what a pixel says."""
+        what = request.parts[0] if request.parts else ""
+        if what == "picture":
+            return file_answer(self.folder, REFLECTANCE_FILE)
+        if what == "pixel":
+            return json_answer(self._pixel(request.number("row"), request.number("column")))
+        return None
+
+    def _pixel(self, row: int, column: int) -> dict[str, Any]:
+        values, _ = self.maps.at(row, column)
+        wavelength, reflectance = read_reflectance_spectrum(self.folder, row, column)
+        by_kind: dict[str, dict[str, float]] = {}
+        labels: dict[str, str] = {}
+        for index in self._indices:
+            entry = self.maps.entries[index]
+            kind = entry.path.split("/")[-2]
+            by_kind.setdefault(kind, {})[entry.name] = float(values[index])
+            labels[entry.name] = entry.label.partition(": ")[2] or entry.label
+        members = by_kind.get("surface_member", {})
+        best = sorted(members, key=lambda name: -np.nan_to_num(members[name]))[:_MOST_MEMBERS]
+        hidden = by_kind.get("hidden", {})
+        return {
+            "row": row,
+            "column": column,
+            "wavelength": wavelength.tolist(),
+            "reflectance": reflectance.astype(np.float64).tolist(),
+            "members": [
+                {
+                    "label": labels[name],
+                    "probability": members[name],
+                    "presence": by_kind.get("surface_presence", {}).get(name),
+                    "share": by_kind.get("surface_share", {}).get(name),
+                    "spectrum": self._settings.get("member_spectra", {}).get(name),
+                }
+                for name in best
+                if members[name] >= _LEAST_SHOWN
+            ],
+            "hidden": [
+                {"label": labels[name], "probability": hidden[name]}
+                for name in sorted(hidden, key=lambda name: -np.nan_to_num(hidden[name]))
+                if hidden[name] >= 0.5
+            ],
+        }

@@ -1,0 +1,425 @@
+"""A reflectance cube beside the results of an X-ray scan: registered, resampled, and each pixel's surface named."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint._version import __version__
+from underpaint.data.maps import NONE_OF_LIBRARY, PRESENT_PROBABILITY, Results
+from underpaint.errors import ScanError
+from underpaint.io import BlockStore, StoredMaps, read_results, result_folder
+from underpaint.io.results.contained import open_contained
+from underpaint.io.results.nexus import add_reflectance, write_reflectance_tiffs, write_summary
+from underpaint.io.results.result_maps import ResultMaps
+from underpaint.io.results.sidecars import (
+    CUBE_PLACE_FILE,
+    GENERATED_NAMES,
+    REFLECTANCE_FILE,
+    SUMMARY_FILE,
+    copy_sidecars,
+)
+from underpaint.io.results.stored import RESULTS_FILE
+from underpaint.physics.materials import library as pigment_library
+from underpaint.reflectance import ReflectanceClassifier, ReflectanceLibrary, builtin, read
+from underpaint.reflectance.cube import Overview, ReflectanceCube, open_reflectance, overview
+from underpaint.reflectance.registration import (
+    Registration,
+    any_way_up,
+    by_points,
+    cube_components,
+    read_points,
+    telling_maps,
+    warped,
+)
+from underpaint.reflectance.resample import Resampler
+from underpaint.reflectance.user_sets import user_sets
+from underpaint.runtime.executors import ordered_results, threads_or_cluster
+from underpaint.runtime.files import remove_tree, write_json
+from underpaint.runtime.progress import Progress, no_progress
+
+_BAND_NM = 10.0
+"""Spectra are kept with the results in bands of this width."""
+_PICTURE_SIDE = 1600
+_TASK = "Reading the surface"
+
+
+@dataclass(frozen=True)
+class ReflectSettings:
+    """What the answer from a cube depends on.
+
+    Parameters
+    ----------
+    white, dark : str, Path or None
+        References, as for :func:`underpaint.reflectance.cube.open_reflectance`.
+    scale : float or None
+        Stored value of a reflectance of 1.
+    library : str, Path or None
+        Measured spectra to read the cube with; None: those of the package, with the user's own.
+    points : str, Path or None
+        File of places on the cube and on the maps that belong together; None: as the results keep, or automatically.
+    """
+
+    white: str | Path | None = None
+    dark: str | Path | None = None
+    scale: float | None = None
+    library: str | Path | None = None
+    points: str | Path | None = None
+
+
+def reflect(
+    cube: str | Path,
+    xrf: str | Path,
+    settings: ReflectSettings | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Name the pigments of a painting's surface from a reflectance cube and the results of its X-ray scan.
+
+    Parameters
+    ----------
+    cube : str or Path
+        ENVI, HDF5 or TIFF stack, as for :func:`underpaint.io.cubes.open_cube`.
+    xrf : str or Path
+        Folder of results, of ``underpaint identify``.
+    settings : ReflectSettings or None
+        References, library, points.
+    out : str or Path or None
+        Folder for a copy of the results with the answers; None: they are added to ``xrf``, in place of earlier ones.
+    overwrite : bool
+        Whether ``out`` may replace other results.
+    threads : int or None
+        None: one per core.
+    progress : callable or None
+
+    Returns
+    -------
+    Results
+        As read from the folder: with ``surface_member``, ``surface_presence``, ``surface_share``, ``hidden`` and
+        ``reflectance``.
+
+    Raises
+    ------
+    UnderpaintError
+        The cube, a reference, the library or the results cannot be used, or the cube's place cannot be found. The
+        results are then as they were.
+    """
+    settings, step = settings or ReflectSettings(), progress or no_progress
+    source = Path(xrf)
+    results = read_results(source)
+    opened = open_reflectance(cube, white=settings.white, dark=settings.dark, scale=settings.scale)
+    spectra = library_for(settings.library)
+    step("Preparing the library", 0, 1)
+    classifier = ReflectanceClassifier(spectra, opened.wavelength_nm)
+    small = overview(opened, step)
+    registration = _registered(opened, small, source, settings.points, step)
+    target = source if out is None else Path(out)
+    same = target.resolve() == source.resolve()
+    with result_folder(target, overwrite=overwrite or same) as place:
+        _copy_generated(source, place.path)
+        if not same:
+            copy_sidecars(source, place.path)
+        store = BlockStore(place.path / "blocks", results.shape)
+        groups = results.groups
+        known = _group_probability(results, groups)
+        resampler = Resampler(opened, registration.matrix, results.shape)
+        answer = _Answer(classifier, resampler, known, groups)
+        tasks = list(resampler.windows())
+        answered = 0
+        with threads_or_cluster(threads=threads) as executor:
+            work = ((number, (window,)) for number, window in enumerate(tasks))
+            for number, stacks in ordered_results(executor, answer, work):
+                rows, columns = tasks[number]
+                store.put(number, rows, columns, stacks)
+                answered += int(np.isfinite(stacks["member"][:, :, -1]).sum())
+                done = rows.stop * results.shape[1] if columns.stop == results.shape[1] else 0
+                step(_TASK, done, results.shape[0] * results.shape[1])
+        if not answered:
+            raise ScanError(
+                f"Cannot name the surface of {source} by {cube}: no pixel of the maps lies on the cube, or its spectra "
+                "are missing there. Give points that belong together: --points FILE."
+            )
+        step("Writing", 0, 1)
+        record = _record(cube, opened, registration, spectra, settings)
+        answers = _results(store, classifier, answer, results, record)
+        add_reflectance(source, place.path, answers)
+        joined = replace(results | answers, materials=results.materials)
+        write_reflectance_tiffs(place.path, joined)
+        write_summary(place.path / SUMMARY_FILE, joined)
+        del answers, joined  # they read from the store
+        remove_tree(store.folder)
+        _write_picture(place.path, small, registration, results.shape)
+        write_json(place.path / CUBE_PLACE_FILE, _as_record(registration, opened))
+        step("Writing the report", 0, 1)
+        _write_report(place.path)
+    return read_results(target)
+
+
+def library_for(path: str | Path | None) -> ReflectanceLibrary:
+    """Return the library of a file; without one, that of the package with the sets that the user added.
+
+    Raises
+    ------
+    ScanError
+        The file, or a set of the user, is no library.
+    """
+    if path is not None:
+        return read(path)
+    spectra = builtin()
+    for added in user_sets().values():
+        spectra = spectra.with_spectra(read(added))
+    return spectra
+
+
+class _Answer:
+    """What is done with a window of the maps."""
+
+    def __init__(
+        self,
+        classifier: ReflectanceClassifier,
+        resampler: Resampler,
+        known: NDArray[np.float32] | None,
+        groups: Sequence[str],
+    ) -> None:
+        self.classifier, self.resampler, self.known, self.groups = classifier, resampler, known, groups
+        self.cube = resampler.cube
+        edges = np.round(self.cube.wavelength_nm / _BAND_NM)
+        self.kept_nm, index = np.unique(edges, return_inverse=True)
+        self.kept_nm = self.kept_nm * _BAND_NM
+        self.mixing = np.zeros((edges.size, self.kept_nm.size), dtype=np.float32)
+        self.mixing[np.arange(edges.size), index] = 1.0
+
+    def __call__(self, window: tuple[slice, slice]) -> dict[str, NDArray[Any]]:
+        """Return members, presence, shares, hidden groups and the spectra to keep."""
+        values = self.resampler(window)
+        size = values.shape[:2]
+        flat = values.reshape(-1, values.shape[2])
+        known = None if self.known is None else self.known[window].reshape(-1, len(self.groups))
+        answer = self.classifier.identify(flat, known, self.groups if known is not None else ())
+        stacks = {"member": answer.probability, "presence": answer.presence, "share": answer.mixture}
+        if known is not None:
+            stacks["hidden"] = answer.hidden
+        finite = np.isfinite(flat)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            stacks["spectra"] = (np.nan_to_num(flat) @ self.mixing) / (finite.astype(np.float32) @ self.mixing)
+        return {name: np.ascontiguousarray(part.reshape(*size, -1), np.float32) for name, part in stacks.items()}
+
+
+def _group_probability(results: Results, groups: Sequence[str]) -> NDArray[np.float32] | None:
+    if not groups:
+        return None
+    return np.stack([results[name] for name in groups], axis=2).astype(np.float32)
+
+
+def _registered(
+    cube: ReflectanceCube, small: Overview, folder: Path, points: str | Path | None, progress: Progress
+) -> Registration:
+    """Return where the cube lies: by the points of a file, as the results keep it, or automatically.
+
+    Raises
+    ------
+    ScanError
+        The points do not do, or the cube shares nothing with the maps.
+    """
+    if points is not None:
+        pairs = read_points(points)
+        return by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs])
+    stored_place = _kept_registration(folder, cube)
+    if stored_place is not None:
+        return stored_place
+    maps = ResultMaps(folder)
+    try:
+        registration = any_way_up(cube_components(small.channels), telling_maps(maps), progress)
+    except ScanError as error:
+        raise ScanError(
+            f"Cannot lay {cube.stored.source} over the maps of {folder} by itself ({error}) Give a file of places that "
+            "belong together, x and y on the cube and column and row on the maps, in pixels: --points FILE."
+        ) from error
+    finally:
+        maps.close()
+    return replace(registration, matrix=np.diag([small.step, small.step, 1.0]) @ registration.matrix)
+
+
+def _as_record(registration: Registration, cube: ReflectanceCube) -> dict[str, Any]:
+    return {
+        "matrix": registration.matrix.tolist(),
+        "how": registration.method,
+        "error_px": registration.error_px,
+        "similarity": registration.similarity,
+        "verdict": registration.verdict,
+        "cube": _identity(cube),
+        "meaning": "matrix takes (column, row, 1) of the maps to (x, y, 1) of the cube, pixels, first at 0.5",
+    }
+
+
+def _identity(cube: ReflectanceCube) -> list[Any]:
+    return [Path(cube.stored.source).name, *cube.stored.shape]
+
+
+def _kept_registration(folder: Path, cube: ReflectanceCube) -> Registration | None:
+    """Return the registration that the results keep of a cube of this name and size; None without one.
+
+    Raises
+    ------
+    ScanError
+        The record is damaged.
+    """
+    try:
+        with open_contained(folder, CUBE_PLACE_FILE) as file:
+            record = json.loads(file.read(2**20))
+        if record["cube"] != _identity(cube):
+            return None
+        matrix = np.asarray(record["matrix"], dtype=np.float64).reshape(3, 3)
+        if not np.isfinite(matrix).all() or record["how"] not in {"points", "mutual information"}:
+            raise ValueError("its matrix is none")
+        return Registration(matrix, record["how"], record["error_px"], record["similarity"], record["verdict"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ScanError(
+            f"Cannot read {folder / CUBE_PLACE_FILE}: {error}. Remove it, or give points: --points FILE."
+        ) from error
+
+
+def _record(
+    cube: str | Path,
+    opened: ReflectanceCube,
+    registration: Registration,
+    spectra: ReflectanceLibrary,
+    settings: ReflectSettings,
+) -> dict[str, Any]:
+    """Return the settings and the origin of the answers, JSON-serialisable."""
+    return {
+        "cube": str(cube),
+        "cube_shape": list(opened.stored.shape),
+        "bands_used": int(opened.bands.size),
+        "wavelength_nm": [float(opened.wavelength_nm[0]), float(opened.wavelength_nm[-1])],
+        "white": None if settings.white is None else str(settings.white),
+        "dark": None if settings.dark is None else str(settings.dark),
+        "scale": opened.scale,
+        "library": "that of the package" if settings.library is None else str(settings.library),
+        "library_spectra": len(spectra),
+        "library_sources": list(spectra.sources),
+        "registration": _as_record(registration, opened),
+        "version": __version__,
+    }
+
+
+def _results(
+    store: BlockStore, classifier: ReflectanceClassifier, answer: _Answer, results: Results, record: dict[str, Any]
+) -> Results:
+    """Return the maps of members that are likely somewhere, and of all groups."""
+    members = classifier.members
+    stored = {
+        "member": store.stack("member", len(members)),
+        "presence": store.stack("presence", len(members) - 1),
+        "share": store.stack("share", len(members) - 1),
+    }
+    likely = [
+        index
+        for index in range(len(members) - 1)
+        if any(np.nanmax(stored[name][:, :, index], initial=0) > PRESENT_PROBABILITY for name in ("member", "presence"))
+    ]
+    parts: dict[str, Any] = {
+        "surface_member": _chosen(stored["member"], [*likely, len(members) - 1]),
+        "surface_presence": _chosen(stored["presence"], likely),
+        "surface_share": _chosen(stored["share"], likely),
+        "reflectance": (answer.kept_nm, _spectra(store, answer.kept_nm.size)),
+    }
+    if answer.known is not None:
+        parts["hidden"] = answer.groups, store.stack("hidden", len(answer.groups))
+    names = [*(members[index] for index in likely), NONE_OF_LIBRARY]
+    known = pigment_library()
+    labels = {name: known[name].label for name in names if name in known} | {NONE_OF_LIBRARY: "none of the library"}
+    notes = list(answer.cube.notes)
+    place = record["registration"]
+    if place["verdict"] != "well":
+        notes.insert(0, _doubt(place))
+    if answer.known is None:
+        notes.append("the results hold no pigment groups: the surface is named by reflectance alone")
+    facts = record | {"labels": labels, "member_spectra": _typical(classifier.library, names, answer.kept_nm)}
+    return Results.of_reflectance(names, parts, step_mm=results.step_mm, notes=tuple(notes), settings=facts)
+
+
+def _typical(
+    spectra: ReflectanceLibrary, names: Sequence[str], wavelength_nm: NDArray[np.float64]
+) -> dict[str, list[float | None]]:
+    """Return the median of the library's pure spectra of each member, to be shown beside a pixel's."""
+    typical: dict[str, list[float | None]] = {}
+    for name in names:
+        values = [
+            np.interp(wavelength_nm, spectrum.wavelength_nm, spectrum.reflectance, left=np.nan, right=np.nan)
+            for spectrum in spectra.spectra
+            if spectrum.member == name and spectrum.pure
+        ]
+        if values:
+            covered = np.isfinite(values).any(axis=0)
+            middle = np.full(wavelength_nm.size, np.nan)
+            middle[covered] = np.nanmedian(np.array(values)[:, covered], axis=0)
+            typical[name] = [round(value, 4) if np.isfinite(value) else None for value in middle.tolist()]
+    return typical
+
+
+def _doubt(place: dict[str, Any]) -> str:
+    off = "" if place["error_px"] is None else f" by about {place['error_px']:.1f} pixels of the maps"
+    return (
+        f"the cube may lie beside the maps{off}: look at it in the viewer, and give points that belong together "
+        "(--points) where it does"
+    )
+
+
+def _chosen(stored: StoredMaps, indices: Sequence[int]) -> StoredMaps:
+    shape = (stored.shape[0], stored.shape[1], len(indices))
+    return StoredMaps(shape, stored.dtype, lambda index: stored[:, :, indices[index]])
+
+
+class _Rows:
+    """Spectra of a store, which are written row by row."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self._values = np.memmap(path, np.float32, "r", shape=(shape[2], shape[0], shape[1]))
+
+    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
+        rows, columns, bands = key
+        return np.moveaxis(self._values[bands, rows, columns], 0, 2)
+
+
+def _spectra(store: BlockStore, n_band: int) -> _Rows:
+    return _Rows(store.folder / "spectra.float32", (*store.shape, n_band))
+
+
+def _copy_generated(source: Path, target: Path) -> None:
+    """Copy what the run on the scan made, but for what is written anew."""
+    for name in GENERATED_NAMES:
+        path = source / name
+        if name in {RESULTS_FILE, SUMMARY_FILE, REFLECTANCE_FILE, "surface", "hidden"} or path.is_symlink():
+            continue
+        if path.is_dir():
+            shutil.copytree(path, target / name, symlinks=True)
+        elif path.is_file():
+            shutil.copy2(path, target / name)
+
+
+def _write_picture(folder: Path, small: Overview, registration: Registration, shape: tuple[int, int]) -> None:
+    from PIL import Image
+
+    scale = max(1, _PICTURE_SIDE // max(shape))
+    to_small = np.diag([1 / small.step, 1 / small.step, 1.0]) @ registration.matrix
+    picture = warped(small.rgb, to_small, shape, scale)
+    Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(folder / REFLECTANCE_FILE, format="PNG")
+
+
+def _write_report(folder: Path) -> None:
+    # Reports draw, and what draws takes a second to be imported.
+    from underpaint.display.report import write_report
+
+    write_report(folder)

@@ -1,0 +1,103 @@
+"""Kubelka-Munk: reflectance of paint films from absorption K and scattering S, and back.
+
+K and S are per film thickness where a film is meant (dimensionless products with the thickness), relative where a paint
+is opaque. Kubelka, P. (1948), J. Opt. Soc. Am. 38, 448; surface correction: Saunderson, J. L. (1942), J. Opt. Soc. Am.
+32, 727.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Spectra = NDArray[np.float64]
+SURFACE = 0.04
+"""Reflectance of the boundary between air and binder (refractive index 1.5) at normal incidence."""
+INTERNAL = 0.6
+"""Diffuse light that the boundary returns into the paint (refractive index 1.5)."""
+LEAST_REFLECTANCE, MOST_REFLECTANCE = 1e-3, 0.995
+"""Between which K/S is taken: beyond, noise decides."""
+
+
+def ratio(reflectance: ArrayLike) -> Spectra:
+    """Return K/S of an opaque paint, ``(1 - R)^2 / 2R``, from its reflectance, a fraction of any shape."""
+    inside = np.clip(np.asarray(reflectance, dtype=np.float64), LEAST_REFLECTANCE, MOST_REFLECTANCE)
+    return np.asarray((1.0 - inside) ** 2 / (2.0 * inside))
+
+
+def opaque(absorption_over_scattering: ArrayLike) -> Spectra:
+    """Return the reflectance of an opaque paint from its K/S; the inverse of :func:`ratio`."""
+    quotient = np.asarray(absorption_over_scattering, dtype=np.float64)
+    # 1 + q - sqrt(q (q + 2)), written without the cancellation at large q
+    return np.asarray(1.0 / (1.0 + quotient + np.sqrt(quotient * (quotient + 2.0))))
+
+
+def film(absorption: ArrayLike, scattering: ArrayLike, backing: ArrayLike) -> Spectra:
+    """Return the reflectance of a film over a backing.
+
+    Parameters
+    ----------
+    absorption, scattering : array
+        K and S times the thickness; scattering must be positive.
+    backing : array
+        Reflectance of what lies below; all broadcast.
+    """
+    scattering = np.asarray(scattering, dtype=np.float64)
+    backing = np.asarray(backing, dtype=np.float64)
+    a = 1.0 + np.asarray(absorption, dtype=np.float64) / scattering
+    b = np.sqrt(np.maximum(a * a - 1.0, 1e-12))
+    coth = b / np.tanh(np.maximum(b * scattering, 1e-12))
+    return np.asarray((1.0 - backing * (a - coth)) / (a - backing + coth))
+
+
+def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectra]:
+    """Return K and S, times the thickness, of a film that was measured on two or more backings.
+
+    Parameters
+    ----------
+    reflectance, backing : (n_backing, n_band) array
+        Of the film on each backing, and of the backings bare.
+
+    Returns
+    -------
+    absorption, scattering : (n_band,) array
+        NaN where the backing does not show through enough to tell (the film is opaque there) or the values contradict
+        the model.
+
+    Notes
+    -----
+    With ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``, a film's reflectance R on a backing B obeys
+    ``a (R + B) + c (R - B) = 1 + R B``, which is linear in a and c; the rest is their least squares.
+    """
+    plus, minus, right = reflectance + backing, reflectance - backing, 1.0 + reflectance * backing
+    pp, mm, pm = (plus * plus).sum(0), (minus * minus).sum(0), (plus * minus).sum(0)
+    pr, mr = (plus * right).sum(0), (minus * right).sum(0)
+    determinant = pp * mm - pm * pm
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a = (mm * pr - pm * mr) / determinant
+        c = (pp * mr - pm * pr) / determinant
+        b = np.sqrt(a * a - 1.0)
+        scattering = np.arctanh(b / c) / b
+        absorption = (a - 1.0) * scattering
+        shows = np.ptp(reflectance, axis=0) > 0.02 * np.ptp(backing, axis=0)
+        valid = shows & (a > 1.0) & (c > b) & np.isfinite(scattering)
+    return np.where(valid, absorption, np.nan), np.where(valid, scattering, np.nan)
+
+
+def inside_the_paint(reflectance: ArrayLike, specular: ArrayLike = SURFACE) -> Spectra:
+    """Return the reflectance without the boundary to the air, from the measured one.
+
+    Parameters
+    ----------
+    reflectance : array
+        Measured, a fraction.
+    specular : float or array
+        Share of the boundary's first reflection that the instrument collects: ``SURFACE`` with the specular component
+        included, 0 without.
+    """
+    measured = np.maximum(np.asarray(reflectance, dtype=np.float64) - np.asarray(specular), LEAST_REFLECTANCE)
+    return np.asarray(measured / ((1.0 - SURFACE) * (1.0 - INTERNAL) + INTERNAL * measured))
+
+
+def through_the_surface(reflectance: ArrayLike, specular: ArrayLike = SURFACE) -> Spectra:
+    """Return what an instrument measures of a paint with this inner reflectance; undoes :func:`inside_the_paint`."""
+    inner = np.asarray(reflectance, dtype=np.float64)
+    return np.asarray(np.asarray(specular) + (1.0 - SURFACE) * (1.0 - INTERNAL) * inner / (1.0 - INTERNAL * inner))

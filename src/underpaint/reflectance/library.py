@@ -1,0 +1,256 @@
+"""Measured reflectance spectra of pigments, with where each comes from."""
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.reflectance.names import member_of, pigment_of
+from underpaint.reflectance.tables import read_table
+from underpaint.runtime.files import atomic_write
+from underpaint.runtime.untrusted import read_bounded
+
+MAX_BYTES = 256 * 2**20
+STORED_STEP = 1e-4
+"""Reflectance is stored in whole steps of this."""
+FORMAT = "underpaint reflectance library 1"
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceSpectrum:
+    """One measured spectrum.
+
+    Parameters
+    ----------
+    name : str
+        As its source names it.
+    pigment : str
+        Key in the pigment library (:func:`underpaint.physics.materials.library`); of a mixture, the pigment that gives
+        it its colour. "" where the spectrum means no pigment of the library: it counts as background only.
+    wavelength_nm, reflectance : (n_band,) array
+        Ascending, and a fraction.
+    source, licence : str
+        Citation, and the terms under which the spectrum may be passed on.
+    patch : str
+        What was measured; spectra of one patch are not independent of each other.
+    shade : str
+        Which view of the patch: ``1`` to ``4`` from black to white backing, ``on white``, ...
+    medium : str
+        Binder or "powder"; "" if unknown.
+    shares : mapping of str to float
+        Mass shares of the dry paint by pigment; one pigment where nothing is stated.
+    absorption, scattering : (n_band,) array or None
+        Kubelka-Munk K and S times the film's thickness, where it was measured on two backings; NaN where opaque.
+    """
+
+    name: str
+    pigment: str
+    wavelength_nm: NDArray[np.float64]
+    reflectance: NDArray[np.float64]
+    source: str = ""
+    licence: str = ""
+    patch: str = ""
+    shade: str = ""
+    medium: str = ""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    absorption: NDArray[np.float64] | None = None
+    scattering: NDArray[np.float64] | None = None
+
+    @property
+    def member(self) -> str:
+        """The pigment that stands for all that light cannot tell from this one; "" for background."""
+        return member_of(self.pigment) if self.pigment else ""
+
+    @property
+    def pure(self) -> bool:
+        """Whether the spectrum is of one pigment, not of a mixture."""
+        return len(self.shares) < 2
+
+
+@dataclass(frozen=True, eq=False)
+class ReflectanceLibrary:
+    """Reference spectra in their order; immutable.
+
+    Parameters
+    ----------
+    spectra : tuple of ReferenceSpectrum
+    notes : tuple of str
+        What was done to a file on reading: scaled, sorted, left out.
+
+    Examples
+    --------
+    >>> library = builtin()
+    >>> "azurite" in library.members
+    True
+    """
+
+    spectra: tuple[ReferenceSpectrum, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spectra", tuple(self.spectra))
+
+    def __len__(self) -> int:
+        return len(self.spectra)
+
+    @cached_property
+    def members(self) -> tuple[str, ...]:
+        """The pigments that the pure spectra can name, each standing for those that light cannot tell from it."""
+        return tuple(sorted({spectrum.member for spectrum in self.spectra if spectrum.member and spectrum.pure}))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Citations with licences, each once."""
+        return tuple(
+            dict.fromkeys(f"{spectrum.source} ({spectrum.licence})" for spectrum in self.spectra if spectrum.source)
+        )
+
+    def subset(self, keep: Iterable[bool]) -> "ReflectanceLibrary":
+        """Return the library of the spectra for which ``keep`` is true."""
+        return replace(
+            self, spectra=tuple(spectrum for spectrum, included in zip(self.spectra, keep, strict=True) if included)
+        )
+
+    def with_spectra(self, more: "ReflectanceLibrary | Sequence[ReferenceSpectrum]") -> "ReflectanceLibrary":
+        """Return the library with further spectra behind its own; notes of both are kept."""
+        added = more if isinstance(more, ReflectanceLibrary) else ReflectanceLibrary(tuple(more))
+        return ReflectanceLibrary((*self.spectra, *added.spectra), (*self.notes, *added.notes))
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the library with all its provenance to one ``.npz`` file, which :func:`read` reads.
+
+        Raises
+        ------
+        OutputError
+            The file is there and ``overwrite`` is false, or it cannot be written.
+        """
+        grids: dict[bytes, list[int]] = {}
+        for index, spectrum in enumerate(self.spectra):
+            grids.setdefault(spectrum.wavelength_nm.tobytes(), []).append(index)
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for number, indices in enumerate(grids.values()):
+            group = [self.spectra[index] for index in indices]
+            arrays[f"index_{number}"] = np.asarray(indices, dtype=np.int32)
+            arrays[f"wavelength_nm_{number}"] = group[0].wavelength_nm
+            values = np.round(np.stack([spectrum.reflectance for spectrum in group]) / STORED_STEP)
+            arrays[f"reflectance_{number}"] = np.clip(values, -32767, 32767).astype(np.int16)
+            films = [place for place, spectrum in enumerate(group) if spectrum.absorption is not None]
+            arrays[f"film_{number}"] = np.asarray(films, dtype=np.int32)
+            optics = [(group[place].absorption, group[place].scattering) for place in films]
+            shape = (len(films), 2, group[0].wavelength_nm.size)
+            arrays[f"film_optics_{number}"] = np.asarray(optics, dtype=np.float16).reshape(shape)
+        texts = {
+            "format": FORMAT,
+            "notes": list(self.notes),
+            "spectra": [_texts(spectrum) for spectrum in self.spectra],
+        }
+        arrays["texts"] = np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)
+        with atomic_write(path, replace=overwrite) as part, part.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        return Path(path)
+
+
+@lru_cache(maxsize=1)
+def builtin() -> ReflectanceLibrary:
+    """Return the library that ships with the package; see ``docs/explanations/reflectance.md`` for its sources."""
+    packed = (files("underpaint.reflectance") / "data" / "library.npz").read_bytes()
+    return _unpacked(packed, "the library of the package")
+
+
+def read(path: str | Path) -> ReflectanceLibrary:
+    """Read a library of one's own: CSV, an ENVI spectral library, or what :meth:`ReflectanceLibrary.save` wrote.
+
+    CSV holds a spectrum in each column (first column: wavelengths, first row: names) or in each row (first row:
+    wavelengths, first column: names). Wavelengths may be in nm or um, in any order; reflectance a fraction or per
+    cent; what had to be changed is in ``notes``. A spectrum is given the pigment that its name means
+    (:func:`underpaint.reflectance.names.pigment_of`), and is its own patch unless its name ends in ``#`` and a shade.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read, is none of these, or holds no usable spectrum.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npz":
+        return _unpacked(read_bounded(path, MAX_BYTES, ScanError), str(path))
+    table = read_table(path)
+    spectra, unnamed = [], []
+    for name, reflectance in zip(table.names, table.reflectance, strict=True):
+        usable = np.isfinite(reflectance)
+        if usable.sum() < 2:
+            continue
+        pigment = pigment_of(name)
+        unnamed += [] if pigment else [name]
+        patch, _, shade = name.partition("#")
+        spectra.append(
+            ReferenceSpectrum(
+                name=name,
+                pigment=pigment,
+                wavelength_nm=table.wavelength_nm[usable],
+                reflectance=reflectance[usable],
+                source=path.name,
+                patch=f"{path.name}: {patch.strip()}",
+                shade=shade.strip(),
+                shares=MappingProxyType({pigment: 1.0} if pigment else {}),
+            )
+        )
+    if not spectra:
+        raise ScanError(
+            f"Cannot use {path}: none of its {len(table.names)} spectra has two usable values; reflectance lies "
+            "between 0 and 1, or 0 and 100 per cent. Check the file."
+        )
+    notes = table.notes
+    if unnamed:
+        few = ", ".join(unnamed[:5]) + (", ..." if len(unnamed) > 5 else "")
+        notes = (*notes, f"{path.name}: {len(unnamed)} names mean no pigment and count as background: {few}")
+    return ReflectanceLibrary(tuple(spectra), notes)
+
+
+_TEXTS = ("name", "pigment", "source", "licence", "patch", "shade", "medium")
+
+
+def _texts(spectrum: ReferenceSpectrum) -> dict[str, object]:
+    return {key: getattr(spectrum, key) for key in _TEXTS} | {"shares": dict(spectrum.shares)}
+
+
+def _unpacked(packed: bytes, label: str) -> ReflectanceLibrary:
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            texts = json.loads(arrays["texts"].tobytes())
+            if texts["format"] != FORMAT:
+                raise KeyError(texts["format"])
+            spectra: list[ReferenceSpectrum | None] = [None] * len(texts["spectra"])
+            number = 0
+            while f"index_{number}" in arrays:
+                wavelength = arrays[f"wavelength_nm_{number}"].astype(np.float64)
+                values = arrays[f"reflectance_{number}"] * STORED_STEP
+                films = dict(zip(arrays[f"film_{number}"].tolist(), arrays[f"film_optics_{number}"], strict=True))
+                for place, index in enumerate(arrays[f"index_{number}"].tolist()):
+                    row = texts["spectra"][index]
+                    optics = films.get(place)
+                    spectra[index] = ReferenceSpectrum(
+                        **{key: str(row[key]) for key in _TEXTS},
+                        shares=MappingProxyType({str(key): float(share) for key, share in row["shares"].items()}),
+                        wavelength_nm=wavelength,
+                        reflectance=values[place],
+                        absorption=None if optics is None else optics[0].astype(np.float64),
+                        scattering=None if optics is None else optics[1].astype(np.float64),
+                    )
+                number += 1
+    except (KeyError, ValueError, IndexError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ScanError(
+            f"Cannot read {label}: it is not a reflectance library ({type(error).__name__}: {str(error)[:100]}). Give "
+            "a file that `ReflectanceLibrary.save` wrote, a CSV table or an ENVI spectral library."
+        ) from error
+    if any(spectrum is None for spectrum in spectra):
+        raise ScanError(f"Cannot read {label}: it is incomplete. Copy or save it again.")
+    return ReflectanceLibrary(tuple(spectrum for spectrum in spectra if spectrum), tuple(map(str, texts["notes"])))

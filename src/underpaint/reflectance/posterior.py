@@ -1,0 +1,461 @@
+"""Which pigment lies at the surface: the posterior over members from reflectance, joined with the groups of XRF.
+
+The model, in short (``docs/explanations/reflectance.md`` has it in full). A hypothesis is a set of one or two members
+in the surface paint, with or without white. It predicts spectra: those measured of its patches, and mixtures of their
+K and S by Kubelka-Munk. A pixel's log reflectance scatters about one of them with Student's distribution, whose
+covariance is that between patches of one pigment, widened by the level and by noise. What XRF says enters as the prior:
+a member needs the groups that XRF would see of it, and a group that XRF sees may lie below the surface.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from dask.system import CPU_COUNT
+from numpy.typing import ArrayLike, NDArray
+
+from underpaint.errors import CoverageError, ScanError
+from underpaint.reflectance.hypotheses import BLACK, WHITES, Hypotheses, commonness
+from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin
+from underpaint.reflectance.names import member_of
+from underpaint.runtime.threads import one_blas_thread
+
+Floats = NDArray[np.float64]
+
+NONE = "none of these"
+FIRST_NM, LAST_NM, STEP_NM = 410.0, 990.0, 10.0
+"""The bands that the classifier looks at, as far as the cube has them."""
+LEAST_RANGE_NM = 150.0
+"""Shortest range of wavelengths on which anything is said."""
+LEAST_REFLECTANCE = 0.005
+LEVEL_SPREAD, NOISE = 2.0, 0.02
+"""Standard deviations of the level, and of noise in a band, in log reflectance."""
+FREEDOM = 4.0
+"""Degrees of freedom of Student's distribution: how heavy its tails are."""
+PRIOR_NONE = 0.001
+WRONG_LABEL = 0.02
+"""Probability that a reference spectrum is not what its name says; for the calibration alone."""
+TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
+CACHED = 16
+"""Choices of members whose mixtures are kept."""
+AT_ONCE, ROWS = 1024, 128
+"""Spectra whose posterior, and whose distances, are computed together."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReflectanceAnswer:
+    """What reflectance, joined with XRF's groups, says of each pixel's surface.
+
+    Parameters
+    ----------
+    members : tuple of str
+        Pigments, each standing for those that light cannot tell from it; the last is ``none of these``.
+    probability : (n, n_member + 1) float32 array
+        That a member gives the surface its colour; rows sum to one. NaN where the spectrum is not usable.
+    presence : (n, n_member) float32 array
+        That a member is in the surface paint, as its main pigment or beside it.
+    groups : tuple of str
+        As given to ``identify``.
+    hidden : (n, n_group) float32 array
+        That XRF's group is there, but in nothing that lies at the surface.
+    mixture : (n, n_member) float32 array
+        Expected share of each member in the coloured part of the surface paint; of optical effect, not of mass.
+    """
+
+    members: tuple[str, ...]
+    probability: NDArray[np.float32]
+    presence: NDArray[np.float32]
+    groups: tuple[str, ...]
+    hidden: NDArray[np.float32]
+    mixture: NDArray[np.float32]
+
+
+class ReflectanceClassifier:
+    """Names the pigments of a surface from its reflectance.
+
+    Parameters
+    ----------
+    library : ReflectanceLibrary
+    wavelength_nm : (n_band,) array
+        Of the spectra to come, in any order.
+
+    Raises
+    ------
+    CoverageError
+        The bands share too short a range with the library's, or lie too far apart.
+    """
+
+    def __init__(self, library: ReflectanceLibrary, wavelength_nm: ArrayLike) -> None:
+        self.library = library
+        self._bands = _Bands(np.asarray(wavelength_nm, dtype=np.float64))
+        self._model = _Model(library, self._bands.grid)
+        self.members: tuple[str, ...] = (*self._model.members, NONE)
+
+    def identify(
+        self,
+        reflectance: ArrayLike,
+        group_probability: ArrayLike | None = None,
+        groups: Sequence[str] = (),
+    ) -> ReflectanceAnswer:
+        """Return the posterior for spectra.
+
+        Parameters
+        ----------
+        reflectance : (n, n_band) array
+            Fractions, on the bands of ``wavelength_nm``. NaN bands are bridged; a spectrum that is mostly NaN has no
+            answer (NaN).
+        group_probability : (n, n_group) array, optional
+            Of each XRF group being there, at any depth; without, reflectance speaks alone. NaN: unknown.
+        groups : sequence of str
+            Names of the columns of ``group_probability``, as in the pigment library.
+
+        Raises
+        ------
+        ScanError
+            The arrays do not fit each other or the classifier.
+        """
+        spectra = np.atleast_2d(np.asarray(reflectance))
+        known = None if group_probability is None else np.atleast_2d(np.asarray(group_probability))
+        shape = (len(spectra), len(groups))
+        if spectra.shape[1] != self._bands.n_band or (known is not None and known.shape != shape):
+            raise ScanError(
+                f"Cannot identify {spectra.shape} reflectances with {None if known is None else known.shape} group "
+                f"probabilities of {len(groups)} groups: the classifier has {self._bands.n_band} bands, and both "
+                "arrays need a row for each pixel. Give arrays that fit."
+            )
+
+        def answer(start: int) -> tuple[NDArray[np.floating], ...]:
+            rows = slice(start, start + AT_ONCE)
+            of_block = None if known is None else known[rows].astype(np.float64)
+            return self._model.answer(self._bands.apply(spectra[rows]), of_block, tuple(groups))
+
+        with one_blas_thread(), ThreadPoolExecutor(CPU_COUNT) as threads:
+            parts = list(threads.map(answer, range(0, max(len(spectra), 1), AT_ONCE)))
+        probability, presence, mixture, hidden = (
+            np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)
+        )
+        return ReflectanceAnswer(self.members, probability, presence, tuple(groups), hidden, mixture)
+
+
+class _Bands:
+    """From a cube's bands to the classifier's grid."""
+
+    def __init__(self, wavelength: Floats) -> None:
+        usable = np.isfinite(wavelength)
+        first, last = (float(np.min(wavelength[usable])), float(np.max(wavelength[usable]))) if usable.any() else (0, 0)
+        grid = np.arange(FIRST_NM, LAST_NM + 1.0, STEP_NM)
+        grid = grid[(grid >= first - STEP_NM / 2) & (grid <= last + STEP_NM / 2)]
+        if grid.size < 2 or grid[-1] - grid[0] < LEAST_RANGE_NM or usable.sum() < LEAST_RANGE_NM / 25.0:
+            raise CoverageError(
+                f"Cannot identify pigments from {int(usable.sum())} bands between {first:g} and {last:g} nm: at least "
+                f"{LEAST_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every 25 nm. "
+                "Check the unit of the wavelengths, or take the visible camera."
+            )
+        self.n_band, self.grid = wavelength.size, grid
+        self._order = np.flatnonzero(usable)[np.argsort(wavelength[usable], kind="stable")]
+        self._wavelength = wavelength[self._order]
+        self._weights = np.stack([self._row(point) for point in grid], axis=1).astype(np.float32)
+
+    def _row(self, point: float) -> Floats:
+        """Return the weights of the bands for a point: the mean of those in its cell, or between its neighbours."""
+        inside = np.abs(self._wavelength - point) <= STEP_NM / 2
+        if inside.any():
+            return np.asarray(inside / inside.sum())
+        unit = np.eye(self._wavelength.size)
+        return np.asarray([np.interp(point, self._wavelength, row) for row in unit])
+
+    def apply(self, spectra: NDArray[np.generic]) -> Floats:
+        """Return (n, n_grid) reflectance; NaN rows where less than half of the bands are usable."""
+        ordered = np.asarray(spectra[:, self._order], dtype=np.float32)
+        bad = ~np.isfinite(ordered)
+        for row in np.flatnonzero(bad.any(axis=1)):
+            good = ~bad[row]
+            ordered[row] = (
+                np.interp(self._wavelength, self._wavelength[good], ordered[row, good])
+                if 2 * good.sum() > good.size
+                else np.nan
+            )
+        return np.asarray(ordered @ self._weights, dtype=np.float64)
+
+
+def _features(reflectance: Floats) -> Floats:
+    return np.log(np.maximum(reflectance, LEAST_REFLECTANCE))
+
+
+@dataclass(frozen=True, eq=False)
+class _References:
+    """The pure spectra of a library on a grid, and how spectra vary.
+
+    Parameters
+    ----------
+    values, features : (n, n_grid) array
+        Reflectance and its logarithm; NaN where not measured.
+    owner, patch : (n,) int array
+        Index of the member and of the patch of each.
+    within, total : (n_grid, n_grid) array
+        Covariance between the patches of a member, and of all spectra, in log reflectance; with level and noise.
+    mean : (n_grid,) array
+    freedom : float
+        Patches beyond the first of each member: what the covariance rests on.
+    """
+
+    values: Floats
+    features: Floats
+    owner: NDArray[np.int64]
+    patch: NDArray[np.int64]
+    within: Floats
+    total: Floats
+    mean: Floats
+    freedom: float
+
+
+def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
+    index = {name: place for place, name in enumerate(library.members)}
+    pure = [spectrum for spectrum in library.spectra if spectrum.member and spectrum.pure]
+    values = np.stack([_on_grid(spectrum, grid) for spectrum in pure])
+    covered = np.isfinite(values).sum(axis=1) * 2 > grid.size
+    pure = [spectrum for spectrum, cached in zip(pure, covered, strict=True) if cached]
+    values = values[covered]
+    owner = np.asarray([index[spectrum.member] for spectrum in pure], dtype=np.int64)
+    patch = np.unique([spectrum.patch for spectrum in pure], return_inverse=True)[1].astype(np.int64)
+    features = _features(values)
+    complete = np.isfinite(features).all(axis=1)
+    width, freedom, patches = grid.size, 0.0, 0
+    within = np.zeros((width, width))
+    for member in np.unique(owner[complete]):
+        rows = complete & (owner == member)
+        n_patch = np.unique(patch[rows]).size
+        if n_patch > 1:
+            deviation = features[rows] - features[rows].mean(axis=0)
+            within += deviation.T @ deviation
+            freedom += rows.sum() * (n_patch - 1) / n_patch
+            patches += n_patch - 1
+    within = within / max(freedom, 1.0) + NOISE**2 * np.eye(width) + LEVEL_SPREAD**2
+    all_features = _features(np.stack([_on_grid(spectrum, grid) for spectrum in library.spectra]))
+    all_features = all_features[np.isfinite(all_features).all(axis=1)]
+    mean = all_features.mean(axis=0) if len(all_features) else np.zeros(width)
+    deviation = all_features - mean
+    total = deviation.T @ deviation / max(len(all_features), 1) + within
+    return _References(values, features, owner, patch, within, total, mean, float(patches))
+
+
+def _member_means(references: _References, n_member: int) -> Floats:
+    """Return the mean log reflectance of each member over its spectra that have every band; NaN without one."""
+    complete = np.isfinite(references.features).all(axis=1)
+    means = np.full((n_member, references.mean.size), np.nan)
+    for member in np.unique(references.owner[complete]):
+        means[member] = references.features[complete & (references.owner == member)].mean(axis=0)
+    return means
+
+
+def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
+    """Return the spectra of pure paints, and of those beside white or black alone, with member and what is beside."""
+    values, owner, companion = [], [], []
+    for spectrum in library.spectra:
+        further = {member_of(part) for part in spectrum.shares} - {spectrum.member}
+        kind = "" if spectrum.pure else "white" if further <= WHITES else "black" if further <= {BLACK} else None
+        if spectrum.member in library.members and kind is not None:
+            row = _on_grid(spectrum, grid)
+            if 2 * np.isfinite(row).sum() > grid.size:
+                values.append(row)
+                owner.append(library.members.index(spectrum.member))
+                companion.append(kind)
+    return np.stack(values), np.asarray(owner, dtype=np.int64), np.asarray(companion)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kernels:
+    """Predicted spectra with one covariance, whitened, in the order of their classes."""
+
+    whiten: NDArray[np.float32]
+    centres: NDArray[np.float32]
+    half_square: NDArray[np.float32]
+    start: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    log_norm: float
+
+
+_Choice = tuple[tuple[int, ...], tuple[int, ...]]
+"""Members that are mixed by two, and by three."""
+
+
+class _Model:
+    """The likelihood of every class, and the posterior of the hypotheses."""
+
+    def __init__(self, library: ReflectanceLibrary, grid: Floats) -> None:
+        self.members = library.members
+        references = _references(library, grid)
+        # a small library says nothing of how spectra of one pigment vary: the package's own does
+        variation = references
+        if references.freedom < grid.size:
+            variation = _references(builtin(), grid)
+        self._within, self._total, self._mean = variation.within, variation.total, variation.mean
+        self._typical = _member_means(references, len(self.members))
+        self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
+        self._mixtures: dict[tuple[object, ...], tuple[Hypotheses, list[_Kernels]]] = {}
+        self._kernels = self._whitened(self._hypotheses)
+        lower = np.linalg.cholesky(self._total)
+        self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
+        self.temperature = self._calibrated(variation, library if variation is references else builtin())
+
+    def _whitened(self, hypotheses: Hypotheses) -> list[_Kernels]:
+        """Return the predicted spectra by the bands that they have, and by how the others are filled in."""
+        spectra, classes = hypotheses.spectra, hypotheses.class_of
+        covered = np.isfinite(spectra)
+        typical = self._typical[hypotheses.main_of_class[classes]]
+        known = np.isfinite(typical).all(axis=1)
+        kernels = []
+        for mask in np.unique(covered, axis=0):
+            if 2 * mask.sum() <= mask.size:
+                continue
+            for has_typical in (False, True):
+                rows = np.flatnonzero((covered == mask).all(axis=1) & (known == has_typical))
+                rows = rows[np.argsort(classes[rows], kind="stable")]
+                if rows.size:
+                    about = typical[rows] if has_typical else self._mean
+                    spread = self._within if has_typical else self._total
+                    kernels.append(self._kernel(_features(spectra[rows]), classes[rows], mask, about, spread))
+        return kernels
+
+    def _kernel(
+        self,
+        features: Floats,
+        classes: NDArray[np.int64],
+        mask: NDArray[np.bool_],
+        about: Floats,
+        spread: Floats,
+    ) -> _Kernels:
+        """Bands that a spectrum lacks are predicted from the others, with the uncertainty of that.
+
+        They are predicted from how the member's other spectra go on, or from all spectra where it has no other.
+        """
+        covariance = self._within.copy()
+        if not mask.all():
+            covered, missing = np.flatnonzero(mask), np.flatnonzero(~mask)
+            gain = np.linalg.solve(spread[np.ix_(covered, covered)], spread[np.ix_(covered, missing)])
+            features = features.copy()
+            features[:, missing] = about[..., missing] + (features[:, covered] - about[..., covered]) @ gain
+            rest = spread[np.ix_(missing, missing)] - spread[np.ix_(missing, covered)] @ gain
+            covariance[np.ix_(missing, missing)] += rest
+        lower = np.linalg.cholesky(covariance)
+        whiten = np.linalg.inv(lower).T
+        centres = (features - self._mean) @ whiten
+        start = np.flatnonzero(np.diff(classes, prepend=-1))
+        return _Kernels(
+            whiten.astype(np.float32),
+            centres.astype(np.float32),
+            (0.5 * (centres**2).sum(axis=1)).astype(np.float32),
+            start,
+            classes[start],
+            -float(np.log(np.diag(lower)).sum()),
+        )
+
+    def _student(self, squared: NDArray[np.float32], log_norm: float) -> NDArray[np.float32]:
+        power = -0.5 * (FREEDOM + self._mean.size)
+        return np.asarray(np.float32(power) * np.log1p(squared / np.float32(FREEDOM)) + np.float32(log_norm))
+
+    def _choices(self, group_probability: Floats | None, groups: tuple[str, ...]) -> tuple[Hypotheses, list[_Kernels]]:
+        """Return the hypotheses for a block and their spectra: with XRF, mixtures of three of what it sees as well."""
+        choice: _Choice = (self._hypotheses.mixed, ())
+        if group_probability is not None:
+            choice = self._hypotheses.choose(group_probability, groups)
+        key = (*choice, group_probability is not None)
+        cached = self._mixtures.get(key)
+        if cached is None:
+            more = self._hypotheses.with_mixtures(*choice, with_xrf=group_probability is not None)
+            cached = more, [*self._kernels, *self._whitened(more)]
+            if len(self._mixtures) >= CACHED:
+                self._mixtures.clear()
+            self._mixtures[key] = cached
+        return cached
+
+    def likelihood(
+        self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the log likelihood of every class, (n_class, n), and of none of them, (n,).
+
+        A class has that of the nearest of its spectra: in so many bands the others add next to nothing.
+        """
+        centred = (features - self._mean).astype(np.float32)
+        best = np.full((n_class, len(features)), -np.inf, dtype=np.float32)
+        for kernel in kernels:
+            white = (centred @ kernel.whiten).T
+            square = (white**2).sum(axis=0)
+            for first in range(0, len(features), ROWS):
+                rows = slice(first, first + ROWS)
+                closeness = kernel.centres @ white[:, rows]
+                closeness -= kernel.half_square[:, None]
+                nearest = np.maximum.reduceat(closeness, kernel.start, axis=0)
+                squared = np.maximum(square[rows] - 2.0 * nearest, 0.0)
+                density = self._student(squared, kernel.log_norm)
+                best[kernel.classes, rows] = np.maximum(best[kernel.classes, rows], density)
+        whiten, log_norm = self._background
+        return best, self._student(((centred @ whiten.astype(np.float32)) ** 2).sum(axis=1), log_norm)
+
+    def _calibrated(self, references: _References, library: ReflectanceLibrary) -> float:
+        """Return the power of the likelihood with which patches that are left out are named best.
+
+        Bands are not independent of each other beyond what a covariance describes, so that the likelihood is too sure
+        of itself. The score is the mean log probability of the true member, each patch left out in turn.
+        """
+        complete = np.isfinite(references.features).all(axis=1)
+        owner, patch = references.owner[complete], references.patch[complete]
+        white = (references.features[complete] - self._mean) @ np.linalg.inv(np.linalg.cholesky(self._within)).T
+        square = (white**2).sum(axis=1)
+        squared = np.maximum(square[:, None] + square - 2.0 * white @ white.T, 0.0)
+        squared[np.equal(patch[:, None], patch)] = np.inf
+        n_member = len(library.members)
+        nearest = np.full((len(owner), n_member), np.inf)
+        for member in np.unique(owner):
+            nearest[:, member] = squared[:, owner == member].min(axis=1)
+        tested: NDArray[np.bool_] = np.isfinite(nearest[np.arange(len(owner)), owner])
+        if tested.sum() < 100:
+            return 0.2
+        likelihood = self._student(nearest[tested].astype(np.float32), 0.0)
+        prior, true = np.log(commonness(library.members)), owner[tested]
+
+        def score(temperature: float) -> float:
+            logits = temperature * likelihood + prior
+            logits -= logits.max(axis=1, keepdims=True)
+            probability = np.exp(logits)
+            probability /= probability.sum(axis=1, keepdims=True)
+            of_true = probability[np.arange(len(true)), true]
+            return float(np.log((1.0 - WRONG_LABEL) * of_true + WRONG_LABEL / n_member).mean())
+
+        return max(TEMPERATURES, key=score)
+
+    def answer(
+        self, reflectance: Floats, group_probability: Floats | None, groups: tuple[str, ...]
+    ) -> tuple[NDArray[np.floating], ...]:
+        """Return probability, presence, mixture and hidden for a block of spectra on the grid."""
+        usable = np.asarray(np.isfinite(reflectance).all(axis=1))
+        features = _features(np.where(usable[:, None], reflectance, 1.0))
+        hypotheses, kernels = self._choices(group_probability, groups)
+        likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
+        joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups)
+        log_none = np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint.log_unknown
+        highest = np.maximum(joint.log_sets.max(axis=0), log_none)
+        sets = np.exp(joint.log_sets - highest)
+        none = np.exp(log_none - highest)
+        total = sets.sum(axis=0) + none
+        sets /= total
+        none = none / total
+        probability = np.concatenate([sets.T @ hypotheses.main, none[:, None]], axis=1)
+        presence, at_surface = joint.at_surface(sets)
+        mixture = sets.T @ hypotheses.share
+        hidden = np.zeros((len(features), len(groups)))
+        if group_probability is not None:
+            for place, group in enumerate(groups):
+                known = group in hypotheses.groups
+                shown = at_surface[hypotheses.groups.index(group)] if known else np.zeros_like(none)
+                hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown - 0.5 * none, 0.0, 1.0)
+        for each in (probability, presence, mixture, hidden):
+            each[~usable] = np.nan
+        return probability, presence, mixture, hidden
+
+
+def _on_grid(spectrum: ReferenceSpectrum, grid: Floats) -> Floats:
+    values = np.interp(grid, spectrum.wavelength_nm, spectrum.reflectance)
+    outside = (grid < spectrum.wavelength_nm[0] - STEP_NM / 2) | (grid > spectrum.wavelength_nm[-1] + STEP_NM / 2)
+    return np.where(outside, np.nan, values)

@@ -1,0 +1,210 @@
+"""Tables of spectra as people have them: CSV, and ENVI spectral libraries."""
+
+import csv
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.runtime.untrusted import fault_of_name, read_bounded
+
+MAX_BYTES = 256 * 2**20
+MOST_MICROMETRES = 100.0
+"""Wavelengths up to this are in um, above in nm."""
+MOST_NM = 100_000.0
+MOST_FRACTION, MOST_PER_CENT = 2.0, 200.0
+"""A file whose bright values lie below the first holds fractions, below the second per cent, above parts of 10,000."""
+_UNITS = {"nm": 1.0, "nanomet": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "micro": 1e3, "angstrom": 0.1}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Spectra on one axis.
+
+    Parameters
+    ----------
+    names : tuple of str
+    wavelength_nm : (n_band,) array
+        Ascending, each once.
+    reflectance : (n, n_band) array
+        Fractions; NaN where the file holds none.
+    notes : tuple of str
+        What was changed.
+    """
+
+    names: tuple[str, ...]
+    wavelength_nm: NDArray[np.float64]
+    reflectance: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
+
+
+def read_table(path: Path) -> Table:
+    """Read CSV (comma, semicolon or tab) or an ENVI spectral library, given by its header or its data.
+
+    Raises
+    ------
+    ScanError
+        The file cannot be read, is neither, or its numbers are no wavelengths or no reflectances.
+    """
+    header = _envi_header(path)
+    names, wavelength, values, unit = _envi(header, path) if header else _csv(path)
+    if wavelength.size < 2 or not np.isfinite(wavelength).all() or (wavelength <= 0).any():
+        raise ScanError(
+            f"Cannot read {path}: its wavelengths ({wavelength.size} values) must be two or more positive numbers. "
+            "Give a column or a row of wavelengths in nm or um."
+        )
+    for name in names:
+        if fault := fault_of_name(name):
+            raise ScanError(f"Cannot read {path}: a name is not usable: {fault}. Correct the file.")
+    notes: list[str] = []
+    factor = next((factor for key, factor in _UNITS.items() if key in unit.casefold()), None)
+    if factor is None:
+        factor = 1e3 if wavelength.max() <= MOST_MICROMETRES else 1.0
+    wavelength = wavelength * factor
+    if factor != 1.0:
+        notes.append(f"{path.name}: wavelengths converted to nm")
+    if wavelength.max() > MOST_NM or wavelength.min() < 100.0:
+        raise ScanError(
+            f"Cannot read {path}: wavelengths from {wavelength.min():g} to {wavelength.max():g} nm are not those of "
+            "reflectance spectra (100 to 100,000 nm). Give nm or um."
+        )
+    values, scale = _as_fractions(values, path)
+    if scale != 1.0:
+        notes.append(f"{path.name}: reflectance divided by {scale:g}")
+    order = np.argsort(wavelength, kind="stable")
+    if (np.diff(wavelength) <= 0).any():
+        notes.append(f"{path.name}: wavelengths sorted; repeated ones averaged")
+    unique, inverse = np.unique(wavelength, return_inverse=True)
+    if unique.size < wavelength.size:
+        with np.errstate(invalid="ignore"):
+            finite = np.isfinite(values)
+            count = np.stack([np.bincount(inverse, row, unique.size) for row in finite.astype(float)])
+            total = np.stack([np.bincount(inverse, row, unique.size) for row in np.where(finite, values, 0.0)])
+            values = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    else:
+        values = values[:, order]
+    return Table(tuple(names), unique, values, tuple(notes))
+
+
+def _as_fractions(values: NDArray[np.float64], path: Path) -> tuple[NDArray[np.float64], float]:
+    """Return fractions and by what was divided; what is no reflectance on any scale becomes NaN."""
+    values = np.where(np.isfinite(values) & (values > -1e4) & (values < 1e6), values, np.nan)
+    if not np.isfinite(values).any():
+        raise ScanError(f"Cannot read {path}: it holds no number that is a reflectance. Check the file.")
+    bright = float(np.nanpercentile(values, 98))
+    scale = 1.0 if bright <= MOST_FRACTION else 100.0 if bright <= MOST_PER_CENT else 10_000.0
+    values = values / scale
+    return np.where((values > -0.1) & (values < MOST_FRACTION), values, np.nan), scale
+
+
+def _csv(path: Path) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], str]:
+    raw = read_bounded(path, MAX_BYTES, ScanError)
+    if b"\0" in raw[:4096]:
+        raise ScanError(
+            f"Cannot read {path} as a table of spectra: it is not text. Give CSV with names and wavelengths, or an "
+            "ENVI spectral library (.hdr beside .sli)."
+        )
+    text = raw.decode("utf-8-sig", errors="replace")
+    delimiter = max("\t;,", key=text[:20_000].count)
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
+    rows = [row for row in rows if row and not row[0].startswith("#")]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        raise ScanError(
+            f"Cannot read {path} as a table of spectra: it has {len(rows)} rows of {len(rows[0]) if rows else 0} "
+            "columns. Put wavelengths in the first column and a named spectrum in each other one, or the same by rows."
+        )
+    width = max(map(len, rows))
+    cells = [row + [""] * (width - len(row)) for row in rows]
+    decimal_comma = delimiter != ","
+    across = [_number(cell, decimal_comma=decimal_comma) for cell in cells[0][1:]]
+    down = [_number(row[0], decimal_comma=decimal_comma) for row in cells[1:]]
+    if np.isfinite(across).all() and not np.isfinite(down).all():
+        # a spectrum in each row
+        names, wavelength = [row[0] for row in cells[1:]], np.asarray(across)
+        body = [[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in cells[1:]]
+        return names, wavelength, np.asarray(body), cells[0][0]
+    if not np.isfinite(down).any():
+        raise ScanError(
+            f"Cannot read {path} as a table of spectra: neither its first row nor its first column are wavelengths. "
+            "Put wavelengths in the first column and a named spectrum in each other one, or the same by rows."
+        )
+    numbered = [row for row, number in zip(cells[1:], down, strict=True) if np.isfinite(number)]
+    wavelength = np.asarray([number for number in down if np.isfinite(number)])
+    columns = np.asarray([[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in numbered]).T
+    names = [cell or f"column {place}" for place, cell in enumerate(cells[0][1:], 2)]
+    return names, wavelength, columns, cells[0][0]
+
+
+def _number(cell: str, *, decimal_comma: bool) -> float:
+    cell = cell.strip("% ")
+    cell = re.sub(r"\s*(nm|um|µm|μm)$", "", cell)
+    if decimal_comma:
+        cell = cell.replace(",", ".")
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
+
+
+def _envi_header(path: Path) -> Path | None:
+    """Return the ENVI header that ``path`` is, or that lies beside it; None if it is no ENVI file."""
+    for candidate in (path, path.with_suffix(".hdr"), path.with_name(path.name + ".hdr")):
+        if candidate.is_file():
+            with candidate.open("rb") as file:
+                if file.read(4) == b"ENVI":
+                    return candidate
+    return None
+
+
+def _envi(header: Path, path: Path) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], str]:
+    entries = envi_entries(read_bounded(header, MAX_BYTES, ScanError).decode("utf-8", errors="replace"))
+    try:
+        n_band, n_spectrum = int(entries["samples"]), int(entries["lines"])
+        types = {"1": "u1", "2": "i2", "3": "i4", "4": "f4", "5": "f8", "12": "u2", "13": "u4"}
+        dtype = np.dtype((">" if entries.get("byte order", "0") == "1" else "<") + types[entries["data type"]])
+        offset = int(entries.get("header offset", "0"))
+        scale = float(entries.get("reflectance scale factor", "1"))
+        wavelength = np.asarray([float(cell) for cell in entries["wavelength"].split(",")])
+        if min(n_band, n_spectrum) < 1 or wavelength.size != n_band or offset < 0 or not scale > 0:
+            raise ValueError(f"{n_spectrum} spectra of {n_band} bands, {wavelength.size} wavelengths")
+    except (KeyError, ValueError) as error:
+        raise ScanError(
+            f"Cannot read {header}: the header of the spectral library is incomplete ({str(error)[:100]}). It needs "
+            "samples, lines, data type and wavelength; export it again."
+        ) from error
+    data = next((each for each in _data_files(header, path) if each.is_file()), None)
+    if data is None:
+        raise ScanError(
+            f"Cannot read {header}: its data are not beside it. Copy {header.with_suffix('.sli').name} there."
+        )
+    raw = read_bounded(data, MAX_BYTES, ScanError)
+    if len(raw) - offset < n_band * n_spectrum * dtype.itemsize:
+        raise ScanError(
+            f"Cannot read {data}: {len(raw)} bytes are too few for {n_spectrum} spectra of {n_band} bands. Copy it "
+            "again."
+        )
+    values = np.frombuffer(raw, dtype, n_band * n_spectrum, offset).reshape(n_spectrum, n_band).astype(np.float64)
+    if entries.get("data ignore value", "").casefold() not in {"", "nan"}:
+        with suppress(ValueError):
+            values = np.where(values == float(entries["data ignore value"]), np.nan, values)
+    names = [cell.strip() for cell in entries.get("spectra names", "").split(",")]
+    if len(names) != n_spectrum:
+        names = [f"spectrum {place + 1}" for place in range(n_spectrum)]
+    return names, wavelength, values / scale, entries.get("wavelength units", "")
+
+
+def _data_files(header: Path, path: Path) -> list[Path]:
+    candidates = [header.with_suffix(ending) for ending in (".sli", ".SLI", ".slb", ".lib", ".dat", ".img", "")]
+    return [*([path] if path != header else []), *candidates]
+
+
+def envi_entries(text: str) -> dict[str, str]:
+    """Return the entries of an ENVI header by lower-case name; braces are taken off."""
+    entries = {}
+    for key, braces, plain in re.findall(r"(?m)^\s*([^=\n{}]+?)\s*=\s*(?:\{([^}]*)\}|([^\n{]*))", text):
+        entries[key.casefold()] = " ".join((braces or plain).split())
+    return entries
