@@ -58,13 +58,18 @@ def test_scans_open_and_do_not_tell_what_is_in_them(folder: Path) -> None:
         content = (folder / panel["scan"]).read_bytes()
         assert b"vermilion" not in content
         assert b"benchmark_palette" not in content
+        header = (folder / panel["reflectance"]).read_text(encoding="ascii").lower()
+        assert f"lines = {2 * scan.shape[0]}\n" in header
+        assert not any(word in header for word in ("vermilion", "azurite", "revigo 0", "gds"))
 
 
 def test_every_place_has_groups_to_tell_apart(folder: Path) -> None:
     for truth in read_truths(folder).values():
         inside = truth.patch > 0
         shown, absent = (truth.present & truth.visible)[inside].any(axis=0), (~truth.present)[inside].any(axis=0)
-        distinguished = {split_place(name)[1] for name, good in zip(truth.names, shown & absent, strict=True) if good}
+        distinguished = {
+            split_place(name)[1] for name, good in zip(truth.names, np.asarray(shown & absent), strict=True) if good
+        }
         assert distinguished == {"anywhere", "surface", "below"}
 
 

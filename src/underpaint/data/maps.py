@@ -1105,7 +1105,8 @@ class Results:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{self.to_dataset()._repr_html_()}"
+        dataset: Any = self.to_dataset()
+        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{dataset._repr_html_()}"
 
     def _names(self, kind: str) -> tuple[str, ...]:
         return tuple(name for name, each in self.materials.items() if each.kind == kind and self.holds(name))

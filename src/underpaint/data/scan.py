@@ -121,7 +121,8 @@ class Scan:
         return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{self.to_dataarray()._repr_html_()}"
+        array: Any = self.to_dataarray()
+        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{array._repr_html_()}"
 
     @property
     def shape(self) -> tuple[int, int, int]:

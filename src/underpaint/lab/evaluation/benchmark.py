@@ -26,6 +26,8 @@ from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.results.csv_text import write_csv
 from underpaint.lab.evaluation.groups import macro_f1, mean, score_names, scored
 from underpaint.physics.materials import library
+from underpaint.reflectance import builtin
+from underpaint.reflectance.twin import panel_reflectance, save_twin
 from underpaint.runtime.files import atomic_write, claim_folder, write_json
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.untrusted import read_bounded
@@ -35,6 +37,10 @@ from underpaint.simulate.labels import present_at
 FORMAT = "underpaint benchmark 1"
 DESCRIPTION = "benchmark.json"
 LICENSE = "CC0-1.0"
+FREE_LICENCES = ("CC0", "US public domain")
+"""Licences of measured spectra from which a cube without conditions can be drawn."""
+TWIN_SOURCES = ("spectra of REVIGO and the USGS",)
+"""What the cubes say of their source: patches would name the pigments."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
 _MAX_SHEET_BYTES = 500_000_000
 _MAX_DESCRIPTION_BYTES = 10_000_000
@@ -114,7 +120,7 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     for name, chosen in settings.items():
         panel = make_panel(chosen, outputs=outputs, progress=partial(_panel_progress, progress, name))
         truths[name] = _truth_of(panel, chosen, outputs.names)
-        _write_panel(place, name, panel, truths[name])
+        _write_panel(place, name, panel, truths[name], chosen.seed)
     _write_sheet(place / "sheet.csv", truths)
     description = {
         "format": FORMAT,
@@ -127,6 +133,7 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
             name: {
                 "scan": f"{name}.h5",
                 "truth": f"{name}_truth.h5",
+                "reflectance": f"{name}_reflectance.hdr",
                 "instrument": chosen.instrument,
                 "mean_counts": chosen.counts,
             }
@@ -177,10 +184,14 @@ def _strip_numbers(n_strip: int, cell: int, gap: int) -> NDArray[np.int64]:
     return np.concatenate([*(np.r_[between, np.full(cell, strip)] for strip in range(n_strip)), between])
 
 
-def _write_panel(place: Path, name: str, panel: Panel, truth: Truth) -> None:
-    """Write a panel's scan and its truth; what belongs beside the scan, such as a reflectance cube, is written here."""
+def _write_panel(place: Path, name: str, panel: Panel, truth: Truth, seed: int) -> None:
+    """Write a panel's scan, its reflectance, and its truth."""
     scan = replace(panel.scan, name=name, source=str(place / f"{name}.h5"), metadata={})
     save_scan(scan, place / f"{name}.h5")
+    measured = builtin()
+    free = measured.subset([spectrum.licence in FREE_LICENCES for spectrum in measured.spectra])
+    twin = panel_reflectance(panel.stratigraphies, truth.shape, free, seed=seed)
+    save_twin(replace(twin, drawn_from=TWIN_SOURCES), place / f"{name}_reflectance.hdr", overwrite=True)
     with atomic_write(place / f"{name}_truth.h5") as part, new_hdf5(part) as (file, _):
         file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
         for key, values in (("present", truth.present), ("visible", truth.visible), ("patch", truth.patch)):
@@ -210,8 +221,10 @@ _README = f"""# A benchmark of pigment identification by XRF scanning
 
 Virtual panels made by underpaint {__version__}: paint strips across paint strips on a chalk ground, scanned by a
 simulated spectrometer. No painting was measured. Each panel is a scan, `NAME.h5`, which `underpaint info NAME.h5`
-describes and PyMca opens (`/entry/measurement/counts`: row, column, channel). What lies in it is in `NAME_truth.h5`;
-look there after you have answered.
+describes and PyMca opens (`/entry/measurement/counts`: row, column, channel), and a reflectance cube of the same panel,
+`NAME_reflectance.hdr` (ENVI; 2 x 2 of its pixels are one of the scan). The cube is drawn from spectra of REVIGO and the
+USGS: leave those two out of what you read it with. What lies in a panel is in `NAME_truth.h5`; look there after you
+have answered.
 
 Write answers into `sheet.csv`, one line for a patch (a crossing of strips, numbered along the rows from 1, top left) or
 a pixel: `panel,group,place,patch,row,column,value`. Rows and columns count from 0; a line has either a patch or a row
@@ -404,8 +417,8 @@ def _score_place(
     return {
         "macro_f1": macro_f1(table),
         "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in scored(table)]),
-        "missed": mean((~claimed)[label & shows]),
-        "false_claims": mean(claimed[~label]),
+        "missed": mean((~claimed)[label & shows].astype(float).tolist()),
+        "false_claims": mean(claimed[~label].astype(float).tolist()),
         "answered": float(answered.mean()),
         "groups": {name: table[name].as_dict() for name in groups},
     }
