@@ -76,3 +76,24 @@ def test_without_hyperspy_the_error_names_what_to_install() -> None:
             scan(AXIS).to_hyperspy()
     else:
         pytest.skip("HyperSpy is installed")
+
+
+def test_reflectance_goes_into_the_dataset_beside_groups() -> None:
+    maps = np.ones((2, 3, 2), np.float32)
+    parts = {"surface_member": maps, "surface_presence": maps[:, :, :1], "surface_share": maps[:, :, :1]}
+    names = ("zinc_pigment", "lead_pigment")
+    pigments = Results.of_pigments(
+        names,
+        maps,
+        kinds=("group",) * 2,
+        groups=[(name,) for name in names],
+        labels=names,
+        elements=[("Zn_K",), ("Pb_L",)],
+    )
+    hidden = {"hidden": (("lead_pigment",), maps[:, :, :1])}
+    dataset = (pigments | Results.of_reflectance(("azurite", "none_of_these"), parts | hidden)).to_dataset()
+    assert dataset.group.values.tolist() == list(names)
+    assert dataset.hidden.sel(group="zinc_pigment").isnull().all()
+    assert dataset.hidden.sel(group="lead_pigment").notnull().all()
+    assert dataset.member_label.sel(member="azurite") == "azurite"
+    assert dataset.surface_presence.sel(member="none_of_these").isnull().all()

@@ -799,10 +799,20 @@ class Results:
         for name in _ARRAYS:
             with suppress(ScanError):
                 arrays[name] = getattr(self, name)
-        labels = {"probability": "group_label", "pigment_probability": "pigment_label"}
-        for name, label in labels.items():
-            if name in arrays:
-                arrays[name] = arrays[name].rename(label=label)
+        longest: dict[str, Any] = {}
+        for array in arrays.values():
+            for dimension in {"group", "member"} & set(array.dims):
+                longest[dimension] = max(longest.get(dimension, array), array, key=lambda each: each.sizes[dimension])
+        for name, array in arrays.items():
+            named = longest.keys() & set(array.dims)
+            # in the order of the longest: a join by xarray would sort them
+            arrays[name] = array.reindex({dimension: longest[dimension][dimension] for dimension in named})
+            if "label" in array.coords:
+                (dimension,) = array["label"].dims
+                is_first = longest.get(str(dimension), array) is array
+                arrays[name] = (
+                    arrays[name].rename(label=f"{dimension}_label") if is_first else arrays[name].drop_vars("label")
+                )
         if "state" in arrays:
             arrays["state"].attrs["meaning"] = "; ".join(f"{number}: {text}" for number, text in STATES.items())
         return xr.Dataset(arrays, attrs=self._origin() | {"notes": "\n".join(self.notes)})
