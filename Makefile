@@ -14,7 +14,7 @@ RESULT := demo/result
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lock lint format types contracts dead-code docs-check figures screenshots wheels check clean
+.PHONY: help demo test lock lint format types contracts dead-code docs docs-check figures screenshots wheels package check clean
 
 help:
 	@echo "make demo        build, scan and identify a virtual panel; says what to open"
@@ -23,8 +23,10 @@ help:
 	@echo "make lint        ruff and the vocabulary        make format     put the format right"
 	@echo "make types       mypy, strict                  make contracts  who may import whom"
 	@echo "make dead-code   what nothing uses (vulture)"
+	@echo "make docs        the site, in docs/_build/html; notebooks and gallery are executed"
 	@echo "make docs-check  links and pasted figures      make figures    paste the figures anew"
 	@echo "make screenshots pictures of every view of the viewer, by Chromium"
+	@echo "make package     sdist and wheel in dist, checked"
 	@echo "make wheels      the plain install is wheels alone on Windows, macOS and Linux"
 	@echo "make lock        renew constraints.txt: the newest releases that go together"
 	@echo "make clean       remove the environment, the demo and all caches"
@@ -47,6 +49,11 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) install --constraint constraints.txt torch
 	@$(PIP) install --constraint constraints.txt --editable '.[train,dev]'
 	@touch $@ $(VENV)/.installed-plain
+
+$(VENV)/.installed-docs: $(VENV)/.installed-plain
+	@echo "Installing what the site is built with"
+	@$(PIP) install --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 demo: $(VENV)/.installed-plain
 	@mkdir -p demo
@@ -82,6 +89,9 @@ types: $(VENV)/.installed-dev
 contracts: $(VENV)/.installed-dev
 	$(BIN)/lint-imports --no-cache
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python tools/check_docs.py
+
 docs-check: $(VENV)/.installed-dev
 	$(BIN)/python tools/check_links.py
 	$(BIN)/python tools/readme_figures.py --check
@@ -96,6 +106,10 @@ screenshots: $(VENV)/.installed-dev
 
 wheels: $(VENV)/.installed-dev
 	$(BIN)/python tools/check_wheels.py
+
+package: $(VENV)/.installed-dev
+	@$(PIP) install uv
+	$(BIN)/python tools/check_package.py
 
 dead-code: $(VENV)/.installed-dev
 	$(BIN)/vulture

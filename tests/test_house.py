@@ -5,10 +5,12 @@ import doctest
 import importlib
 import json
 import pkgutil
+import re
 import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ PUBLIC_FILES = (
     "CITATION.cff",
     "Makefile",
     ".ci/run",
+    "docs/conf.py",
     "docs/index.md",
     "docs/decisions/COPYME.md",
     "src/underpaint/py.typed",
@@ -121,3 +124,28 @@ def test_unknown_figures_are_refused(tmp_path: Path) -> None:
     paste = runpy.run_path(str(ROOT / "tools" / "readme_figures.py"))["paste"]
     with pytest.raises(ValueError, match="asks for the figures 'weather'"):
         paste("<!-- figures:begin weather -->\n<!-- figures:end -->", tmp_path)
+
+
+def test_the_conda_recipe_needs_what_the_package_needs() -> None:
+    recipe = (ROOT / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
+    run_part = recipe[recipe.index("  run:") : recipe.index("tests:")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.sub(r"\[.*?\]", "", text).replace(">=", " >=") for text in project["dependencies"]}
+    listed = {
+        line.strip("- ").replace("matplotlib-base", "matplotlib") for line in run_part.splitlines()[1:] if line.strip()
+    }
+    assert listed == {*wanted, "python >=3.11"}
+
+
+def test_the_version_stands_in_one_place() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert "version" in project["dynamic"]
+    assert not re.search(r"^version:", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_workflows_and_forms_are_valid_yaml() -> None:
+    yaml = pytest.importorskip("yaml")
+    files = [*(ROOT / ".github").rglob("*.yml"), ROOT / "CITATION.cff", ROOT / "recipe" / "recipe.yaml"]
+    assert len(files) > 6
+    for file in files:
+        assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict), file.name

@@ -199,6 +199,19 @@ def panel_table(folder: Path) -> str:
     return table(header, rows or [(NOT_MEASURED, "", "", "", "")])
 
 
+def benchmark_table(folder: Path) -> str:
+    """Methods on the panels of the public benchmark."""
+    places = ("anywhere", "surface", "below")
+    rows = []
+    for method, panels in _named(read_figures(folder, "benchmark"), "methods").items():
+        for panel, scores in (panels or {}).items():
+            f1 = (number(_named(scores, place).get("macro_f1")) for place in places)
+            anywhere = _named(scores, "anywhere")
+            rows.append((method, panel, *f1, *(number(anywhere.get(key)) for key in ("missed", "false_claims"))))
+    header = ("Method", "Panel", *(f"F1 {place}" for place in places), "Missed", "False claims")
+    return table(header, rows or [(NOT_MEASURED, *[""] * 6)])
+
+
 def reproduced(folder: Path, name: str) -> dict[str, Any]:
     """Return a study of ``underpaint reproduce``; empty when it was not run yet."""
     return dict(read_figures(folder.parent / "reproduce", name))
@@ -600,6 +613,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "aurora": aurora_table,
     "instruments": instruments_table,
     "table2": panel_table,
+    "benchmark": benchmark_table,
     "trust": trust_table,
     "architecture": architecture_table,
     "explain": explain_table,

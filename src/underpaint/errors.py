@@ -57,3 +57,7 @@ class TrainingError(UnderpaintError, ValueError):
 
 class ClusterError(UnderpaintError, OSError):
     """Worker processes or a cluster cannot be reached, died, or differ from this machine."""
+
+
+class BenchmarkError(UnderpaintError, ValueError):
+    """A benchmark folder or a sheet of answers is missing, damaged or unsuitable."""

@@ -118,6 +118,7 @@ def test_quantities_of_elements_come_back_with_their_intervals(tmp_path: Path, l
     lead = back.mass_fraction.sel(element="Pb")
     assert lead.dims == ("quantile", "row", "column")
     assert lead.attrs["units"] == "%"
+    np.testing.assert_array_equal(lead.sel(quantile=[0.05, 0.95]), lead[[0, 2]])
     np.testing.assert_array_equal(lead, [part[:, :, 1] for part in (low, value, high)])
     assert back.quantity_label("mass_fraction.Pb") == "Pb, mass fraction (uppermost paint)"
     assert back.process_notes["quantities"] == ("rel",)

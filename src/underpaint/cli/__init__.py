@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from underpaint._version import __version__
-from underpaint.cli import _calibrate, _evaluate, _learn, _library, _paints, _reflect, _repair, _scans, _view, _virtual
+from underpaint.cli import (
+    _about,
+    _benchmark,
+    _calibrate,
+    _evaluate,
+    _learn,
+    _library,
+    _paints,
+    _reflect,
+    _repair,
+    _scans,
+    _view,
+    _virtual,
+)
 from underpaint.cli._console import PlainErrors, print_anything
 from underpaint.cli._outputs import careful
 
@@ -19,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-READ, SIMULATE, TRAIN = "Read a scan", "Simulate", "Train and measure"
+READ, SIMULATE, TRAIN, ABOUT = "Read a scan", "Simulate", "Train and measure", "This program"
 
 app.command(rich_help_panel=READ)(careful(_scans.identify))
 app.command("elements", rich_help_panel=READ)(careful(_scans.map_elements))
@@ -48,6 +61,9 @@ app.command(rich_help_panel=TRAIN)(careful(_learn.finetune))
 app.command(rich_help_panel=TRAIN)(careful(_learn.adapt))
 app.command(rich_help_panel=TRAIN)(careful(_evaluate.evaluate))
 app.command(rich_help_panel=TRAIN)(careful(_learn.reproduce))
+app.add_typer(_benchmark.benchmark_commands, name="benchmark", rich_help_panel=TRAIN)
+app.command(rich_help_panel=ABOUT)(careful(_about.cite))
+app.command(rich_help_panel=ABOUT)(careful(_about.desktop))
 
 
 def _version(asked: bool) -> None:

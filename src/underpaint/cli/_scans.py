@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from underpaint.cli._console import FAILED, list_table, progress, say, say_error, say_warning, show, show_json
+from underpaint._version import __version__
+from underpaint.cli._console import (
+    FAILED,
+    list_table,
+    progress,
+    say,
+    say_error,
+    say_warning,
+    show,
+    show_json,
+    two_columns,
+)
 from underpaint.cli._outputs import check_new_files, new_file, new_folder
 
 if TYPE_CHECKING:
@@ -439,7 +450,12 @@ def _number(value: float) -> float | None:
 
 
 def info(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Scan or spectrum; FILE::NAME picks an array.")],
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE]", help="Scan or spectrum; FILE::NAME picks an array. None: this program and its packages."
+        ),
+    ] = None,
     picture: Annotated[Path | None, new_file("FILE.png", "Save the spectra as a picture.")] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
@@ -451,7 +467,8 @@ def info(
 ) -> None:
     """Show what is in a file: size, calibration, counts, detector, sum and maximum spectrum.
 
-    Of a scan larger than 32 MB a part is read, spread evenly over it.
+    Of a scan larger than 32 MB a part is read, spread evenly over it. Without a file the versions of underpaint, Python
+    and the packages that it uses are shown, for reports of faults.
 
     **Examples**
 
@@ -465,6 +482,9 @@ def info(
     from underpaint.io.load import load_each
     from underpaint.repair import note_mirrored_rows
 
+    if file is None:
+        _show_environment(as_json=as_json)
+        return
     grid = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
         step("Reading the spectra", 0, 1)
@@ -482,6 +502,27 @@ def info(
     if picture is not None:
         for path in _save_pictures(found, picture, overwrite=overwrite):
             say(f"Wrote {path}", quiet=quiet or as_json)
+
+
+def _show_environment(*, as_json: bool) -> None:
+    """Show versions of the program, Python, the system and all packages that underpaint may use."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    versions = {"underpaint": __version__, "Python": platform.python_version(), "system": platform.platform()}
+    names = (re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in requires("underpaint") or ())
+    for name in sorted({name for name in names if name != "underpaint"}, key=str.lower):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    if as_json:
+        show_json(versions)
+        return
+    table = two_columns("underpaint")
+    for name, text in versions.items():
+        table.add_row(name, text)
+    show(table)
 
 
 def explain(

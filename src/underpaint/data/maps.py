@@ -3,6 +3,7 @@
 Pigments and groups by place, thickness and shares, elements, what would not be seen, what nothing explains.
 """
 
+import html
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -854,10 +855,20 @@ class Results:
         for name in _ARRAYS:
             with suppress(ScanError):
                 arrays[name] = getattr(self, name)
-        labels = {"probability": "group_label", "pigment_probability": "pigment_label"}
-        for name, label in labels.items():
-            if name in arrays:
-                arrays[name] = arrays[name].rename(label=label)
+        longest: dict[str, Any] = {}
+        for array in arrays.values():
+            for dimension in {"group", "member"} & set(array.dims):
+                longest[dimension] = max(longest.get(dimension, array), array, key=lambda each: each.sizes[dimension])
+        for name, array in arrays.items():
+            named = longest.keys() & set(array.dims)
+            # in the order of the longest: a join by xarray would sort them
+            arrays[name] = array.reindex({dimension: longest[dimension][dimension] for dimension in named})
+            if "label" in array.coords:
+                (dimension,) = array["label"].dims
+                is_first = longest.get(str(dimension), array) is array
+                arrays[name] = (
+                    arrays[name].rename(label=f"{dimension}_label") if is_first else arrays[name].drop_vars("label")
+                )
         if "state" in arrays:
             arrays["state"].attrs["meaning"] = "; ".join(f"{number}: {text}" for number, text in STATES.items())
         return xr.Dataset(arrays, attrs=self._origin() | {"notes": "\n".join(self.notes)})
@@ -1182,6 +1193,10 @@ class Results:
         lines += [f"  note        {note}" for note in self.notes]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        dataset: Any = self.to_dataset()
+        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{dataset._repr_html_()}"
+
     def _names(self, kind: str) -> tuple[str, ...]:
         return tuple(name for name, each in self.materials.items() if each.kind == kind and self.holds(name))
 
@@ -1213,7 +1228,8 @@ class Results:
     def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
         """Return median and interval of quantities, whose names are nested in lists along the coordinates."""
         in_memory = all(stack.in_memory for stack in self.stacks.values())
-        quantile = {"quantile": [0.5 - 0.5 * LEVEL, 0.5, 0.5 + 0.5 * LEVEL]}
+        # rounded, so that 0.05 and 0.95 can be selected
+        quantile = {"quantile": [round(0.5 + side * LEVEL, 6) for side in (-0.5, 0.0, 0.5)]}
 
         def ends(quantity: Any) -> list[Any]:
             if isinstance(quantity, list):

@@ -1,11 +1,12 @@
 """A scan: a lazy cube of spectra, (row, column, channel)."""
 
+import html
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import dask.array as da
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 
 from underpaint.data.axis import EnergyAxis
 from underpaint.data.spectrum import Spectrum
-from underpaint.errors import CalibrationError, ScanError
+from underpaint.errors import CalibrationError, MissingExtraError, ScanError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Array = NDArray[np.float64]
 Block = tuple[slice, slice]
@@ -116,6 +120,10 @@ class Scan:
         lines += [f"  {name:11s} {text}" for name, text in facts.items() if text]
         return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
 
+    def _repr_html_(self) -> str:
+        array: Any = self.to_dataarray()
+        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{array._repr_html_()}"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(n_row, n_column, n_channel)."""
@@ -171,6 +179,71 @@ class Scan:
         counts = np.asarray(self.counts[row, column], dtype=np.float64)
         live, real = (_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
         return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")
+
+    def to_dataarray(self) -> "xr.DataArray":
+        """Return the counts as a labelled array (xarray), lazily.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dimensions ``row``, ``column`` and ``energy_kev``, or ``channel`` without an energy axis; coordinates
+            ``y_mm``, ``x_mm`` and ``live_time_s`` where known. Missing pixels are 0.
+
+        Examples
+        --------
+        >>> import underpaint as up
+        >>> counts = up.load("panel.h5").to_dataarray()
+        >>> counts.sel(energy_kev=slice(9.8, 10.2)).sum("energy_kev").sizes
+        Frozen({'row': 7, 'column': 7})
+        """
+        import xarray as xr
+
+        n_row, n_column, n_channel = self.shape
+        rows, columns = np.arange(n_row), np.arange(n_column)
+        last = "channel" if self.axis is None else "energy_kev"
+        energies = np.arange(n_channel) if self.axis is None else self.axis.energy_kev
+        along: dict[str, Any] = {"row": rows, "column": columns, last: energies}
+        if self.step_mm is not None:
+            along |= {"y_mm": ("row", self.step_mm[0] * rows), "x_mm": ("column", self.step_mm[1] * columns)}
+        if self.live_time_s is not None:
+            along["live_time_s"] = (("row", "column"), self.live_time_s)
+        array = xr.DataArray(self.present_counts(), dims=("row", "column", last), coords=along, name="counts")
+        array.attrs = {"units": "counts", "long_name": "counts", "source": self.source}
+        if self.axis is not None:
+            array[last].attrs = {"units": "keV", "long_name": "energy"}
+        return array
+
+    def to_hyperspy(self) -> Any:
+        """Return the scan as a lazy ``Signal1D`` of HyperSpy.
+
+        Returns
+        -------
+        hyperspy.signals.LazySignal1D
+            Its signal axis is the energy in keV, or the channel; its navigation axes are in mm, or in pixels.
+
+        Raises
+        ------
+        MissingExtraError
+            HyperSpy is not installed.
+        """
+        try:
+            from hyperspy.api import signals
+        except ImportError as error:
+            raise MissingExtraError(
+                f"Cannot make a HyperSpy signal of scan {self.name!r}: HyperSpy is not installed. "
+                "Install it: pip install hyperspy"
+            ) from error
+        steps = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
+        axes = [
+            {"name": name, "size": size, "scale": step, "offset": 0.0, "units": steps[1]}
+            for name, size, step in zip(("y", "x"), self.shape, steps[0], strict=False)
+        ]
+        energy = {"name": "channel", "scale": 1.0, "offset": 0.0, "units": ""}
+        if self.axis is not None:
+            energy = {"name": "Energy", "scale": self.axis.gain_kev, "offset": self.axis.zero_kev, "units": "keV"}
+        about = {"General": {"title": self.name, "original_filename": self.source}}
+        axes.append(energy | {"size": self.shape[2]})
+        return signals.Signal1D(self.present_counts(), axes=axes, metadata=about).as_lazy()
 
     def present_counts(self) -> Any:
         """Lazy counts with 0 for missing pixels, marked or with an invalid value."""

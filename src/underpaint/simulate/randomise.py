@@ -22,7 +22,7 @@ FILTER_MATERIALS = (("Al", 2.70, 500.0), ("Ti", 4.51, 50.0), ("Cu", 8.96, 25.0),
 def random_instrument(rng: np.random.Generator) -> Instrument:
     """Draw a tube, filters, geometry and detector as the scanners in use have them.
 
-    The ranges are those of ``docs/explanations/training-data.md``: anode, 20-55 kV, filters in a quarter of the
+    The ranges are those of ``docs/explanations/forward-model.md``: anode, 20-55 kV, filters in a quarter of the
     cases, angles, air paths up to 12 cm (log-uniform) and detector windows, so that soft lines vary tenfold.
     """
     incidence, takeoff = float(rng.uniform(45, 90)), float(rng.uniform(30, 80))

@@ -42,6 +42,7 @@ from underpaint.data.maps import (
 )
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.new_hdf5 import new_hdf5
+from underpaint.io.results.conditions import nexus_group, write_conditions
 from underpaint.io.results.contained import DAMAGE, open_results_file
 from underpaint.io.results.csv_text import write_csv
 from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE, read_areas, write_areas, write_paint_table
@@ -219,7 +220,7 @@ def _write_hdf5(path: Path, results: Results) -> None:
     facts = {key: value for key, value in results.summary.items() if key not in _OF_RUN}
     with new_hdf5(path) as (file, _):
         file.attrs.update({"NX_class": "NXroot", "creator": "underpaint", "default": "entry"})
-        entry = _group(file, "entry", "NXentry")
+        entry = nexus_group(file, "entry", "NXentry")
         entry["title"] = str(facts.get("name", "scan"))
         entry["end_time"] = datetime.now(UTC).isoformat(timespec="seconds")
         _json(entry, "settings", results.settings)
@@ -263,6 +264,7 @@ def _write_hdf5(path: Path, results: Results) -> None:
             write_paints(entry, results)
         entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
         _write_scan(entry, facts)
+        write_conditions(entry, facts, results.settings.get("calibration") or {})
 
 
 def _write_pigments(entry: Any, results: Results) -> None:
@@ -336,7 +338,7 @@ def _write_reflectance(entry: Any, results: Results) -> None:
     if "reflectance" not in results.stacks:
         return
     stack = results.stacks["reflectance"]
-    spectra = _group(entry[_REFLECTANCE], "spectra", "NXdata")
+    spectra = nexus_group(entry[_REFLECTANCE], "spectra", "NXdata")
     spectra.attrs.update({"signal": "reflectance", "axes": ["row", "column", "wavelength"], "shape": results.shape})
     spectra["wavelength"] = np.array([float(wavelength) for (wavelength,) in stack.keys])
     spectra["wavelength"].attrs["units"] = "nm"
@@ -479,7 +481,7 @@ def write_depth_maps(folder: Path, results: Results) -> None:
 
 
 def _write_open_set(entry: Any, results: Results) -> None:
-    process = _group(entry, "open_set", "NXprocess")
+    process = nexus_group(entry, "open_set", "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
     _json(process, "lines", [line._asdict() for line in results.unexplained or ()])
     _json(process, "ordinary", results.ordinary)
@@ -488,26 +490,26 @@ def _write_open_set(entry: Any, results: Results) -> None:
     process.attrs["default"] = "results/unlikeness"
     process.attrs["step_mm"] = json.dumps(results.step_mm)
     _json(process, "configuration", results.settings_of("open_set"))
-    collection = _group(process, "results", "NXcollection")
+    collection = nexus_group(process, "results", "NXcollection")
     _maps(collection, "unlikeness", ("score",), [results.map("unlikeness")], "1", results)
     _maps(collection, "energy", ("energy_kev",), [results.map("peak_kev")], "keV", results)
 
 
 def _process(entry: Any, name: str, results: Results, default: str) -> Any:
     """Make an NXprocess with its configuration, and return its NXcollection ``results``."""
-    process = _group(entry, name, "NXprocess")
+    process = nexus_group(entry, name, "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
     process.attrs["default"] = f"results/{default}"
     _json(process, "configuration", results.settings_of(name))
     _json(process, "notes", list(results.process_notes.get(name, ())))
     process.attrs["step_mm"] = json.dumps(results.step_mm)
-    return _group(process, "results", "NXcollection")
+    return nexus_group(process, "results", "NXcollection")
 
 
 def _maps(
     parent: Any, name: str, names: Sequence[str], images: Iterable[NDArray[Any]], units: str, results: Results
 ) -> Any:
-    data = _group(parent, name, "NXdata")
+    data = nexus_group(parent, name, "NXdata")
     data.attrs["axes"] = ["row", "column"]
     if names:
         data.attrs["signal"] = names[0]
@@ -537,7 +539,7 @@ def _packing(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def _write_scan(entry: Any, scan_summary: Mapping[str, Any]) -> None:
-    scan = _group(entry, "scan", "NXdata")
+    scan = nexus_group(entry, "scan", "NXdata")
     arrays = {key: value for key, value in scan_summary.items() if isinstance(value, np.ndarray)}
     for key, value in arrays.items():
         scan[key] = value
@@ -548,12 +550,6 @@ def _write_scan(entry: Any, scan_summary: Mapping[str, Any]) -> None:
     if "energy_kev" in arrays:
         scan.attrs["axes"] = ["energy_kev"]
     _json(scan, "facts", {key: value for key, value in scan_summary.items() if key not in arrays})
-
-
-def _group(parent: Any, name: str, nexus_class: str) -> Any:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = nexus_class
-    return group
 
 
 def _json(parent: Any, name: str, value: Any) -> None:

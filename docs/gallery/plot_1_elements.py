@@ -1,0 +1,20 @@
+"""
+Maps of elements
+================
+
+Net counts of three line families on the virtual panel of Fig. 7 of Xu et al. 2022: vermilion lies in one row, lead and
+iron paints above and below the others. The scale of each map is its own.
+"""
+
+import underpaint as up
+from underpaint.simulate import PanelSettings
+
+panel = up.make_panel(PanelSettings(recipe="fig7", cell_pixels=3, gap_pixels=1))
+elements = up.fit_elements(panel.scan, families=["Hg_L", "Pb_L", "Fe_K"])
+for family in elements.lines:
+    print(family, f"{float(elements.area.sel(line=family).mean()):.0f} counts a pixel")
+
+# %%
+# Results are arrays of xarray, which draws them.
+
+grid = elements.area.plot.imshow(col="line", origin="upper", robust=True, cmap="magma", aspect=1.3)

@@ -1,0 +1,424 @@
+"""The public benchmark: virtual panels with their truth, and scores of anyone's answers about them.
+
+Scoring needs neither torch nor a model: the truth and a sheet of answers are read and compared. The layout of the
+folder and of the sheet is in ``docs/reference/benchmark.md``.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint._version import __version__
+from underpaint.data.maps import PLACES, at_place, split_place
+from underpaint.errors import BenchmarkError
+from underpaint.io import save_scan
+from underpaint.io.new_hdf5 import new_hdf5
+from underpaint.io.results.csv_text import write_csv
+from underpaint.lab.evaluation.groups import macro_f1, mean, score_names, scored
+from underpaint.physics.materials import library
+from underpaint.reflectance import builtin
+from underpaint.reflectance.twin import panel_reflectance, save_twin
+from underpaint.runtime.files import atomic_write, claim_folder, write_json
+from underpaint.runtime.progress import Progress, no_progress
+from underpaint.runtime.untrusted import read_bounded
+from underpaint.simulate import Outputs, Panel, PanelSettings, load_recipe, make_panel, outputs_for
+from underpaint.simulate.labels import present_at
+
+FORMAT = "underpaint benchmark 1"
+DESCRIPTION = "benchmark.json"
+LICENSE = "CC0-1.0"
+FREE_LICENCES = ("CC0", "US public domain")
+"""Licences of measured spectra from which a cube without conditions can be drawn."""
+TWIN_SOURCES = ("spectra of REVIGO and the USGS",)
+"""What the cubes say of their source: patches would name the pigments."""
+SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
+_MAX_SHEET_BYTES = 500_000_000
+_MAX_DESCRIPTION_BYTES = 10_000_000
+_CLAIMED = 0.5
+
+_PALETTE = str(files("underpaint.lab.evaluation") / "data" / "benchmark_palette.toml")
+_COMMON: dict[str, Any] = {"cell_pixels": 6, "gap_pixels": 1, "equal_counts": True}
+PANELS = {
+    "a": PanelSettings(recipe="table2", counts=1e5, seed=2401, **_COMMON),
+    "b": PanelSettings(recipe=_PALETTE, counts=1e5, seed=2402, **_COMMON),
+    "c": PanelSettings(recipe=_PALETTE, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON),
+}
+"""Settings of the full benchmark. They are fixed, so that scores can be compared; a change is a new :data:`FORMAT`."""
+QUICK = ("b", "c")
+"""Panels of the quick one, with crossings of 2 x 2 pixels."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is in a panel.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Groups by place: "mercury_red", "mercury_red.surface", "mercury_red.below".
+    present, visible : (n_row, n_column, n_name) bool arrays
+        Whether a pigment of the group is there, and whether its lines show at the pixel's counts.
+    patch : (n_row, n_column) int array
+        Number of the crossing from 1; 0 between them.
+    """
+
+    names: tuple[str, ...]
+    present: NDArray[np.bool_]
+    visible: NDArray[np.bool_]
+    patch: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        n_row, n_column = self.patch.shape
+        return int(n_row), int(n_column)
+
+
+Answers = Mapping[str, NDArray[np.float32]]
+"""By panel, (n_row, n_column, n_name) probabilities; NaN: not answered."""
+
+
+def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progress = no_progress) -> Path:
+    """Write the panels, their truth, and an empty sheet for answers.
+
+    Parameters
+    ----------
+    folder : str or Path
+        It may be missing or empty.
+    quick : bool
+        Small panels, to try it; scores are not comparable with those of the full benchmark.
+    progress : callable
+        Called with (what is being done, done, in all).
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        The folder holds files, or cannot be written.
+    """
+    place = Path(folder)
+    claim_folder(place)
+    if (place / DESCRIPTION).exists():
+        raise BenchmarkError(f"Cannot make a benchmark in {place}: it holds one. Give another folder.")
+    outputs = _group_outputs()
+    settings = {name: PANELS[name].model_copy(update={"cell_pixels": 2}) for name in QUICK} if quick else PANELS
+    truths: dict[str, Truth] = {}
+    for name, chosen in settings.items():
+        panel = make_panel(chosen, outputs=outputs, progress=partial(_panel_progress, progress, name))
+        truths[name] = _truth_of(panel, chosen, outputs.names)
+        _write_panel(place, name, panel, truths[name], chosen.seed)
+    _write_sheet(place / "sheet.csv", truths)
+    description = {
+        "format": FORMAT,
+        "made_by": f"underpaint {__version__}",
+        "license": LICENSE,
+        "quick": quick,
+        "places": list(PLACES),
+        "groups": {name: library().group(name).label for name in _groups(outputs.names)},
+        "panels": {
+            name: {
+                "scan": f"{name}.h5",
+                "truth": f"{name}_truth.h5",
+                "reflectance": f"{name}_reflectance.hdr",
+                "instrument": chosen.instrument,
+                "mean_counts": chosen.counts,
+            }
+            for name, chosen in settings.items()
+        },
+    }
+    _write_text(place / "README.md", _README)
+    write_json(place / DESCRIPTION, description)  # last: what lacks it is unfinished
+    return place
+
+
+def _panel_progress(progress: Progress, name: str, _: str, done: int, total: int) -> None:
+    progress(f"Simulating panel {name}", done, total)
+
+
+def _group_outputs() -> Outputs:
+    """Return all groups that lines can show, by place."""
+    outputs = outputs_for([pigment.name for pigment in library()])
+    groups = [name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"]
+    return outputs.only(groups).by_place()
+
+
+def _groups(names: Iterable[str]) -> list[str]:
+    return [group for group, place in map(split_place, names) if place == "anywhere"]
+
+
+def _truth_of(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) -> Truth:
+    n_row, n_column, _ = panel.scan.shape
+    counts = np.asarray(panel.scan.counts.sum(axis=2), dtype=np.float64).reshape(-1, 1)
+    if panel.labels is None or panel.counts_needed is None:
+        raise RuntimeError("the panel was made without labels")
+    present = present_at(panel.labels, panel.hidden, counts)
+    visible = present & (panel.counts_needed <= counts)
+    recipe = load_recipe(settings.recipe)
+    rows, columns = (
+        _strip_numbers(n, settings.cell_pixels, settings.gap_pixels) for n in (len(recipe.tops), len(recipe.bottoms))
+    )
+    patch = np.where(
+        (rows[:, None] >= 0) & (columns[None, :] >= 0), 1 + rows[:, None] * len(recipe.bottoms) + columns[None, :], 0
+    )
+    shape = (n_row, n_column, len(names))
+    return Truth(names, present.reshape(shape), visible.reshape(shape), patch)
+
+
+def _strip_numbers(n_strip: int, cell: int, gap: int) -> NDArray[np.int64]:
+    """Return (n_pixel,) the strip across which each pixel lies; -1 between strips."""
+    between = np.full(gap, -1)
+    return np.concatenate([*(np.r_[between, np.full(cell, strip)] for strip in range(n_strip)), between])
+
+
+def _write_panel(place: Path, name: str, panel: Panel, truth: Truth, seed: int) -> None:
+    """Write a panel's scan, its reflectance, and its truth."""
+    scan = replace(panel.scan, name=name, source=str(place / f"{name}.h5"), metadata={})
+    save_scan(scan, place / f"{name}.h5")
+    measured = builtin()
+    free = measured.subset([spectrum.licence in FREE_LICENCES for spectrum in measured.spectra])
+    twin = panel_reflectance(panel.stratigraphies, truth.shape, free, seed=seed)
+    save_twin(replace(twin, drawn_from=TWIN_SOURCES), place / f"{name}_reflectance.hdr", overwrite=True)
+    with atomic_write(place / f"{name}_truth.h5") as part, new_hdf5(part) as (file, _):
+        file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
+        for key, values in (("present", truth.present), ("visible", truth.visible), ("patch", truth.patch)):
+            file.create_dataset(key, data=values.astype(np.int32 if key == "patch" else np.uint8), compression="gzip")
+        for key, layer in panel.truth.items():
+            file.create_dataset(f"layers/{key}", data=layer, compression="gzip")
+            file[f"layers/{key}"].attrs["units"] = "um" if key.endswith("_um") else "1"
+
+
+def _write_sheet(path: Path, truths: Mapping[str, Truth]) -> None:
+    rows = [
+        (name, *split_place(column), patch, None, None, None)
+        for name, truth in truths.items()
+        for patch in np.unique(truth.patch[truth.patch > 0])
+        for column in truth.names
+    ]
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        write_csv(stream, [SHEET_COLUMNS, *rows])
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+_README = f"""# A benchmark of pigment identification by XRF scanning
+
+Virtual panels made by underpaint {__version__}: paint strips across paint strips on a chalk ground, scanned by a
+simulated spectrometer. No painting was measured. Each panel is a scan, `NAME.h5`, which `underpaint info NAME.h5`
+describes and PyMca opens (`/entry/measurement/counts`: row, column, channel), and a reflectance cube of the same panel,
+`NAME_reflectance.hdr` (ENVI; 2 x 2 of its pixels are one of the scan). The cube is drawn from spectra of REVIGO and the
+USGS: leave those two out of what you read it with. What lies in a panel is in `NAME_truth.h5`; look there after you
+have answered.
+
+Write answers into `sheet.csv`, one line for a patch (a crossing of strips, numbered along the rows from 1, top left) or
+a pixel: `panel,group,place,patch,row,column,value`. Rows and columns count from 0; a line has either a patch or a row
+and a column. `place` is anywhere, surface (the uppermost paint) or below (all layers under it). `value` is the
+probability that the group is there, from 0 to 1, or 0 and 1 alone. A line that is missing or empty is no answer, and
+counts as no. The same lines as a list of JSON objects are read, too.
+
+    underpaint benchmark score FOLDER sheet.csv
+
+Everything in this folder is in the public domain (CC0 1.0, https://creativecommons.org/publicdomain/zero/1.0/).
+"""
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def read_description(folder: str | Path) -> dict[str, Any]:
+    """Return what a benchmark's folder holds.
+
+    Raises
+    ------
+    BenchmarkError
+        It holds no benchmark, or one of another format.
+    """
+    path = Path(folder) / DESCRIPTION
+    try:
+        content = json.loads(read_bounded(path, _MAX_DESCRIPTION_BYTES, BenchmarkError))
+        known, panels = content["format"], content["panels"]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, BenchmarkError):
+            raise BenchmarkError(f"{error} `underpaint benchmark make --out {folder}` makes a benchmark.") from error
+        raise BenchmarkError(f"Cannot read {path}: it describes no benchmark. Make the folder anew.") from error
+    if known != FORMAT or not isinstance(panels, dict):
+        raise BenchmarkError(
+            f"Cannot score {folder}: its format is {known!r}, this version scores {FORMAT!r}. "
+            "Make it anew, or use the version of underpaint that made it."
+        )
+    return dict(content)
+
+
+def read_truths(folder: str | Path) -> dict[str, Truth]:
+    """Return the truth of every panel by its name.
+
+    Raises
+    ------
+    BenchmarkError
+        A file is missing or damaged.
+    """
+    panels = read_description(folder)["panels"]
+    return {str(name): _read_truth(Path(folder) / Path(str(panel["truth"])).name) for name, panel in panels.items()}
+
+
+def _read_truth(path: Path) -> Truth:
+    try:
+        with h5py.File(path, "r") as file:
+            names = tuple(str(name) for name in file.attrs["names"])
+            present, visible = (np.asarray(file[key][()], dtype=bool) for key in ("present", "visible"))
+            patch = np.asarray(file["patch"][()], dtype=np.int64)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BenchmarkError(f"Cannot read {path}: it is no truth of a benchmark. Make the folder anew.") from error
+    if present.shape != visible.shape or present.shape != (*patch.shape, len(names)):
+        raise BenchmarkError(f"Cannot read {path}: its arrays do not fit each other. Make the folder anew.")
+    return Truth(names, present, visible, patch)
+
+
+def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArray[np.float32]]:
+    """Read a sheet of answers, CSV or JSON.
+
+    Returns
+    -------
+    dict
+        By panel, (n_row, n_column, n_name) probabilities; NaN: not answered.
+
+    Raises
+    ------
+    BenchmarkError
+        The file cannot be read, or a line names what the benchmark lacks.
+    """
+    source = Path(path)
+    answers = {name: np.full((*truth.shape, len(truth.names)), np.nan, np.float32) for name, truth in truths.items()}
+    columns = {name: {key: index for index, key in enumerate(truth.names)} for name, truth in truths.items()}
+    for number, line in enumerate(_lines(source), start=1):
+        try:
+            _enter(line, answers, truths, columns)
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
+            raise BenchmarkError(
+                f"Cannot read answer {number} of {source}: {reason}. Columns are {', '.join(SHEET_COLUMNS)}; "
+                "`sheet.csv` of the benchmark shows them."
+            ) from error
+    return answers
+
+
+def _lines(source: Path) -> list[dict[str, Any]]:
+    content = read_bounded(source, _MAX_SHEET_BYTES, BenchmarkError)
+    try:
+        text = content.decode("utf-8-sig")
+        if text.lstrip().startswith("["):
+            return [dict(line) for line in json.loads(text)]
+        return list(csv.DictReader(io.StringIO(text)))
+    except (ValueError, TypeError, csv.Error) as error:
+        raise BenchmarkError(
+            f"Cannot read {source}: it is neither CSV nor a list of JSON objects in UTF-8 ({error}). Save it as CSV."
+        ) from error
+
+
+def _enter(
+    line: Mapping[str, Any],
+    answers: Mapping[str, NDArray[np.float32]],
+    truths: Mapping[str, Truth],
+    columns: Mapping[str, Mapping[str, int]],
+) -> None:
+    """Put one line's value into its pixels."""
+    missing = [key for key in ("panel", "group", "value") if key not in line]
+    if missing:
+        raise ValueError(f"column {missing[0]} is missing")
+    if line["value"] in {"", None}:
+        return
+    value = float(line["value"])
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"value {value:g} is no probability from 0 to 1")
+    place = line.get("place") or "anywhere"
+    if place not in PLACES:
+        raise ValueError(f"place {place!r} is none of {', '.join(PLACES)}")
+    panel = str(line["panel"])
+    truth, index = truths[panel], columns[panel][at_place(str(line["group"]), place)]
+    patch, row, column = (_number(line.get(key)) for key in ("patch", "row", "column"))
+    if (patch is None) == (row is None or column is None):
+        raise ValueError("it needs either a patch, or a row and a column")
+    if patch is not None:
+        pixels = truth.patch == patch
+        if patch < 1 or not pixels.any():
+            raise ValueError(f"patch {patch} is not in panel {panel}")
+        answers[panel][pixels, index] = value
+        return
+    n_row, n_column = truth.shape
+    if not (0 <= (row or 0) < n_row and 0 <= (column or 0) < n_column):
+        raise ValueError(f"row {row}, column {column} is outside panel {panel} of {n_row} x {n_column} pixels")
+    answers[panel][row, column, index] = value
+
+
+def _number(cell: object) -> int | None:
+    return None if cell in {"", None} else int(str(cell))
+
+
+# --- scoring ---------------------------------------------------------------------------------------------
+
+
+def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, Any]:
+    """Score answers over the pixels of patches.
+
+    Parameters
+    ----------
+    answers : mapping of str to (n_row, n_column, n_name) array
+        By panel; one that is missing is not answered.
+    truths : mapping of str to Truth
+
+    Returns
+    -------
+    dict
+        By panel and place, None if nothing is answered about it, else ``macro_f1`` (mean F1 of the groups that are in
+        some patches and not in others), ``always_yes_macro_f1``, ``missed`` (share of the visible labels that are not
+        claimed), ``false_claims`` (share of the absent ones that are), ``answered`` (share with an answer) and
+        ``groups``, the scores by group. A group that is there but does not show counts neither for nor against.
+    """
+    scores: dict[str, Any] = {}
+    for panel, truth in truths.items():
+        inside = truth.patch > 0
+        values = answers.get(panel, np.full(truth.present.shape, np.nan, np.float32))
+        parts = (values[inside], truth.present[inside], truth.visible[inside])
+        scores[panel] = {place: _score_place(place, truth.names, *parts) for place in PLACES}
+    return scores
+
+
+def _score_place(
+    place: str,
+    names: Sequence[str],
+    probability: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    visible: NDArray[np.bool_],
+) -> dict[str, Any] | None:
+    chosen = [index for index, name in enumerate(names) if split_place(name)[1] == place]
+    groups = [split_place(names[index])[0] for index in chosen]
+    answers, label, shows = probability[:, chosen], present[:, chosen], visible[:, chosen]
+    answered = np.isfinite(answers)
+    if not answered.any():
+        return None
+    table = score_names(answers, label, shows, groups)
+    claimed = np.nan_to_num(answers, nan=0.0) > _CLAIMED
+    return {
+        "macro_f1": macro_f1(table),
+        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in scored(table)]),
+        "missed": mean((~claimed)[label & shows].astype(float).tolist()),
+        "false_claims": mean(claimed[~label].astype(float).tolist()),
+        "answered": float(answered.mean()),
+        "groups": {name: table[name].as_dict() for name in groups},
+    }
