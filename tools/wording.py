@@ -29,13 +29,12 @@ NAMES = frozenset(
 PARTS = frozenset({"asked", "feigned", "laid", "own", "said", "told"})
 """No part of a name between underscores either."""
 CEILINGS: dict[str, int] = {
-    "docs": 2,
     "src/underpaint/cli": 137,
     "src/underpaint/data/maps.py": 8,
-    "src/underpaint/display": 266,
+    "src/underpaint/display": 232,
     "src/underpaint/pigments": 130,
     "src/underpaint/pipeline": 1,
-    "tests": 323,
+    "tests": 321,
 }
 """Hits that a folder or file may still have; all else has none."""
 EXEMPT = {"tools/wording.py", "tests/test_wording.py"}

@@ -312,14 +312,14 @@ def train_instrument_model(
 
     Parameters
     ----------
-    settings : OwnModelSettings
+    settings : InstrumentModelSettings
         Instrument, palette, folder, minutes.
     progress : callable or None
         Called with (what is being done, done, in all).
 
     Returns
     -------
-    OwnModelReport
+    InstrumentModelReport
         The model, exported to ``settings.out``, and its figures; they are in its card, too.
 
     Raises
