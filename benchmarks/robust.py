@@ -50,7 +50,7 @@ def mutate(n: int, seed: int) -> tuple[int, list[str]]:
     from hypothesis import strategies as st
     from robust_damage import damaged, damaged_folder
     from robust_samples import MAKERS
-    from test_robust_files import Reader, Whole
+    from test_robust_files import Reader, ScanFiles
 
     reader, crashes, n_read = Reader(), [], 0
     with tempfile.TemporaryDirectory() as place:
@@ -68,9 +68,9 @@ def mutate(n: int, seed: int) -> tuple[int, list[str]]:
                 for entry in sorted(folder.rglob("*"))
                 if entry.is_file()
             }
-            wholes.append((name, Whole(files, target)))
+            wholes.append((name, ScanFiles(files, target)))
 
-        def attempt(name: str, original: Whole, data: st.DataObject) -> None:
+        def attempt(name: str, original: ScanFiles, data: st.DataObject) -> None:
             nonlocal n_read
             if len(original.files) > 1:
                 files = damaged_folder(data, original.files)
@@ -87,7 +87,7 @@ def mutate(n: int, seed: int) -> tuple[int, list[str]]:
             elif answer["more_mb"] > MAX_MORE_MB or answer["seconds"] > MAX_S:
                 crashes.append(f"{name}: {answer['more_mb']:.0f} MB, {answer['seconds']:.0f} s")
 
-        def examples(name: str, original: Whole, number: int) -> None:
+        def examples(name: str, original: ScanFiles, number: int) -> None:
             @seeded(seed + n_read)
             @settings(max_examples=number, deadline=None, database=None, suppress_health_check=list(HealthCheck))
             @given(data=st.data())

@@ -204,9 +204,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="underpaint_") as place:
         os.environ["UNDERPAINT_STATE"] = str(Path(place) / "state")
         made = options.result or make_result(Path(place))
-        scan = scan_place(made, read_summary(made))
+        place_of_scan = scan_place(made, read_summary(made))
+        scan = None if place_of_scan is None else str(place_of_scan)
         folder = copied(made, Path(place) / "shown_underpaint")
-        with chromium(Path(place) / "profile") as opened, serve(folder, scan=scan and str(scan)) as server:
+        with (
+            chromium(Path(place) / "profile") as opened,
+            serve(folder, scan=scan) as server,
+        ):
             opened.get(server.address)
             until(opened, "document.body.dataset.ready === 'all'")
             until(opened, "window.viewer.about.scan.state === 'ready'")

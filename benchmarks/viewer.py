@@ -95,7 +95,7 @@ def make_scan(path: Path, n_pixel: int) -> None:
 def expected_counts() -> NDArray[np.float64]:
     """Return the (n_channel,) mean counts of a pixel: a line of iron on a flat background."""
     energy_kev = 0.04 * np.arange(N_CHANNEL)
-    return 0.05 + 8.0 * np.exp(-0.5 * ((energy_kev - 6.4) / 0.08) ** 2)
+    return np.asarray(0.05 + 8.0 * np.exp(-0.5 * ((energy_kev - 6.4) / 0.08) ** 2))
 
 
 def make_result(folder: Path, scan: Path, shape: tuple[int, int]) -> Path:

@@ -37,8 +37,8 @@ DOORS = {
         "spectrum", "state_map", "thickness_map", "to_png", "unlikeness_map",
     },
     "underpaint.display.report": {
-        "Arrangement", "Finding", "explain_lines", "find_arrangements", "find_groups", "line_text", "render_report",
-        "unexplained_text", "write_report",
+        "Arrangement", "Finding", "Overview", "explain_lines", "find_arrangements", "find_groups", "line_text",
+        "overview", "render_report", "unexplained_text", "write_report",
     },
     "underpaint.display.viewer": {"Server", "View", "serve", "serve_start", "view"},
 }  # fmt: skip

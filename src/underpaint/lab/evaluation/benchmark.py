@@ -24,7 +24,7 @@ from underpaint.errors import BenchmarkError
 from underpaint.io import save_scan
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.results.csv_text import write_csv
-from underpaint.lab.evaluation.groups import macro_f1, mean, score_names, scored
+from underpaint.lab.evaluation.groups import macro_f1, mean, names_with_score, score_names
 from underpaint.physics.materials import library
 from underpaint.reflectance import builtin
 from underpaint.reflectance.twin import panel_reflectance, save_twin
@@ -416,7 +416,7 @@ def _score_place(
     claimed = np.nan_to_num(answers, nan=0.0) > _CLAIMED
     return {
         "macro_f1": macro_f1(table),
-        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in scored(table)]),
+        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in names_with_score(table)]),
         "missed": mean((~claimed)[label & shows].astype(float).tolist()),
         "false_claims": mean(claimed[~label].astype(float).tolist()),
         "answered": float(answered.mean()),
