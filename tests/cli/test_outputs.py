@@ -47,6 +47,7 @@ NEEDED = {
     "fit": ["scan.h5"],
     "report": ["results"],
     "reflect": ["scan.h5", "--xrf", "results"],
+    "score": ["results"],
     "compare": ["results", "results"],
     "convert": ["scan.h5", "target", "new.h5"],
     "repair": ["scan.h5", "--crop", "0:1,0:1", "out", "new.h5"],
