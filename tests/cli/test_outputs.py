@@ -32,7 +32,7 @@ INPUTS = {
         ("compare", "b"),
         ("add-reflectance", "file"),
     },
-    *{("reflect", "xrf"), ("reflect", "library"), ("reflect", "points")},
+    *{("score", "folder"), ("score", "sheets"), ("reflect", "xrf"), ("reflect", "library"), ("reflect", "points")},
     *{("mosaic", "positions"), ("simulate", "config"), ("train", "config"), ("finetune", "config")},
     *{("finetune", "labels"), ("adapt", "labels"), ("evaluate", "reference"), ("evaluate", "own_model")},
     *{("reproduce", "mockups"), ("reproduce", "labels")},
