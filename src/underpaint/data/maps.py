@@ -816,7 +816,8 @@ class Results:
             values = self.map("surface_member", name)
             better = values > highest
             best[better], highest[better] = name, values[better]
-        return self._labelled_array(best.astype(str), (), {}, "1", "pigment that gives the surface its colour")
+        name = "reflectance_member"
+        return self._labelled_array(best.astype(str), (), {}, "1", "pigment that gives the surface its colour", name)
 
     def member_label(self, name: str) -> str:
         """Return the label for people of a pigment that reflectance names."""
@@ -1186,6 +1187,8 @@ class Results:
         for kind in (MASS_FRACTION, AREAL_MASS):
             if kind in self.stacks:
                 lines += [_listing(kind, (name for (name,) in self.stacks[kind].keys), "none")]
+        if self.paints:
+            lines += [f"  {'paints':<11} {len(self.paints)}"]
         if self.has_reflectance:
             lines += [_listing("surface", (name for (name,) in self.stacks["surface_member"].keys), "none")]
         if self.unexplained is not None:
@@ -1222,7 +1225,7 @@ class Results:
         if keys == []:
             raise ScanError(f"These results hold no {named[0]}s: the model {self.model_name!r} answers none.")
         return self._labelled_array(
-            _nested(_maps_of(stack, keys), in_memory=stack.in_memory), named, coordinates, units, long_name
+            _nested(_maps_of(stack, keys), in_memory=stack.in_memory), named, coordinates, units, long_name, quantity
         )
 
     def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
@@ -1241,8 +1244,8 @@ class Results:
         first = quantities
         while isinstance(first, list):
             first = first[0]
-        units = unit_of(first)
-        return self._labelled_array(values, named, {**coordinates, **quantile}, units, long_name)
+        name = first.split(".")[0]
+        return self._labelled_array(values, named, {**coordinates, **quantile}, unit_of(first), long_name, name)
 
     def _end(self, quantity: str, end: str) -> NDArray[np.float32]:
         if quantity.startswith(f"{AMOUNT}.") and quantity not in self.amounts:
@@ -1250,7 +1253,7 @@ class Results:
         return np.asarray(getattr(self.estimate(quantity), end), np.float32)
 
     def _labelled_array(
-        self, values: Any, named: Sequence[str], coordinates: Mapping[str, Any], units: str, long_name: str
+        self, values: Any, named: Sequence[str], coordinates: Mapping[str, Any], units: str, long_name: str, name: str
     ) -> "xr.DataArray":
         import xarray as xr
 
@@ -1262,7 +1265,8 @@ class Results:
                 "x_mm": ("column", self.step_mm[1] * along["column"]),
             }
         attributes = {"units": units, "long_name": long_name} | self._origin()
-        return xr.DataArray(values, dims=(*named, "row", "column"), coords={**coordinates, **along}, attrs=attributes)
+        coordinates, dimensions = {**coordinates, **along}, (*named, "row", "column")
+        return xr.DataArray(values, coordinates, dimensions, name=name, attrs=attributes)
 
     def _origin(self) -> dict[str, str]:
         origin = {

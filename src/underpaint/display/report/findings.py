@@ -140,15 +140,21 @@ def element_evidence(results: Results) -> list[Evidence]:
     )
 
 
-def telling_lines(results: Results, families: Sequence[str], most: int = 3) -> list[str]:
+def leading_line(findings: Sequence[Finding]) -> str | None:
+    """Return the line family that shows the first finding best; None without one."""
+    return next((line.family for finding in findings[:1] for line in finding.evidence), None)
+
+
+def telling_lines(results: Results, families: Sequence[str], most: int = 3, first: str | None = None) -> list[str]:
     """Return the families whose maps vary most over their noise, and are least alike, the first the most telling.
 
-    Each next one has the largest variation times one less its largest absolute correlation with those before.
+    Each next one has the largest variation times one less its largest absolute correlation with those before. A family
+    ``first`` is the first one, if it is among them.
     """
     maps = {name: np.nan_to_num(results[name]).ravel() for name in families}
     noise = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}
     variation = {name: float(maps[name].std()) / max(noise[name], 1e-9) for name in families}
-    chosen: list[str] = []
+    chosen = [name for name in families if name == first]
     while len(chosen) < min(most, len(families)):
         rest = [name for name in families if name not in chosen]
         alike = {name: max((_correlation(maps[name], maps[one]) for one in chosen), default=0.0) for name in rest}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from underpaint.data.maps import Results
-from underpaint.display.report.findings import absent_names, element_evidence, find_groups, telling_lines
+from underpaint.display.report.findings import absent_names, element_evidence, find_groups, leading_line, telling_lines
 from underpaint.display.report.layers import place_shares
 from underpaint.display.report.wording import MEANINGS, element_sentence, key_finding
 
@@ -17,7 +17,7 @@ class Overview:
     Parameters
     ----------
     lines : tuple of str
-        Line families whose maps tell most and are least alike, for red, green and blue.
+        Line families for red, green and blue: that of the first finding, and those whose maps tell most beside it.
     sentences : tuple of str
         The surest findings, the most widespread first.
     certainties, shares : dict of str to str, float
@@ -44,7 +44,7 @@ def overview(results: Results) -> Overview:
     named.sort(key=lambda each: (order.index(each.certainty), -each.finding.share))
     sentences = [each.sentence for each in named] or [element_sentence(line) for line in strong]
     return Overview(
-        tuple(telling_lines(results, [line.family for line in strong])),
+        tuple(telling_lines(results, [line.family for line in strong], first=leading_line(findings))),
         tuple(sentences[:MOST_SENTENCES]),
         {each.finding.name: each.certainty for each in named},
         {each.finding.name: each.finding.share for each in named},

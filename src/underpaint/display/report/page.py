@@ -45,6 +45,7 @@ from underpaint.display.report.findings import (
     element_evidence,
     find_groups,
     is_present,
+    leading_line,
     low_count_share,
     telling_lines,
 )
@@ -225,7 +226,7 @@ def render_report(
         full=full,
         n_sentence=len(findings) if full else MOST_SENTENCES,
         title=str(summary.get("name") or "scan"),
-        overview=_overview(results, strong),
+        overview=_overview(results, strong, findings),
         paints=_paints(results, strong, beside.photograph.source if beside.photograph else ""),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
@@ -337,9 +338,9 @@ def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
     return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
 
 
-def _overview(results: Results, strong: list[Evidence]) -> Picture | None:
-    """Draw the three element maps that tell most, and least alike, as red, green and blue."""
-    names = telling_lines(results, [line.family for line in strong])
+def _overview(results: Results, strong: list[Evidence], findings: list[Finding]) -> Picture | None:
+    """Draw the element maps of :func:`overview` as red, green and blue."""
+    names = telling_lines(results, [line.family for line in strong], first=leading_line(findings))
     if not names:
         return None
     parts = [(line_name(name), results[name], float(np.nanpercentile(results[name], 99)) or 1.0) for name in names]
@@ -552,6 +553,8 @@ def _unseen(results: Results) -> list[tuple[str, float]]:
 
 
 _STATE_COLUMNS = (PIGMENT, PRESENT, TRACE, NOT_DETECTED, CANNOT_EXCLUDE)
+_OF_AMOUNTS = {PIGMENT, TRACE}
+"""States that only a network with amounts gives."""
 
 
 def _answers(results: Results, *, full: bool) -> dict[str, Any] | None:
@@ -561,11 +564,12 @@ def _answers(results: Results, *, full: bool) -> dict[str, Any] | None:
         return None
     cover_um = results.settings_of("detectability").get("burial", {}).get("cover_um", math.inf)
     shares = {name: results.state_shares(name) for name in names}
+    columns = [state for state in _STATE_COLUMNS if results.amounts or state not in _OF_AMOUNTS]
     ordered = sorted(names, key=lambda name: shares[name][NOT_DETECTED])
     rows = [
         {
             "label": results.label(name),
-            "shares": [shares[name][state] for state in _STATE_COLUMNS],
+            "shares": [shares[name][state] for state in columns],
             "limit": _limit(results, name),
             "threshold": results.settings_of("amounts").get("pigment_share", {}).get(name),
         }
@@ -577,7 +581,7 @@ def _answers(results: Results, *, full: bool) -> dict[str, Any] | None:
     words = "Maps of the answer about each group: pigment, present, trace, not detected, cannot be excluded."
     parts = _parts(drawn, MOST_IN_PICTURE)
     return {
-        "states": [STATES[state] for state in _STATE_COLUMNS],
+        "states": [STATES[state] for state in columns],
         "rows": rows,
         "hiding": results.knows_hiding,
         "amounts": bool(results.amounts),

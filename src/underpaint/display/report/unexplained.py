@@ -159,12 +159,12 @@ def line_text(line: UnexplainedLine) -> str:
     name = siegbahn(line.family)
     would = f" {', '.join(line.carriers)} would." if line.carriers else " Nothing in the library does."
     if line.n_pixel:
-        there = f"{name} is there (above {CERTAIN_SIGMA:g}σ in {percent(line.share)} of the pixels)"
+        shown = f"{name} exceeds {CERTAIN_SIGMA:g}σ in {percent(line.share)} of the pixels"
     else:
-        there = f"{name} is there in the sum of all pixels ({line.sum_sigma:.0f}σ)"
+        shown = f"{name} shows in the sum of all pixels ({line.sum_sigma:.0f}σ)"
     if line.carried == "not in the palette":
-        return f"{there} and no pigment of this palette carries it.{would}"
-    return f"{there} where no pigment that was found carries it.{would}"
+        return f"{shown}, and no pigment of this palette contains it.{would}"
+    return f"{shown} in which no pigment was found that contains it.{would}"
 
 
 def unexplained_text(results: Results) -> list[str]:

@@ -151,7 +151,11 @@ class AnswerPlan:
             notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
         for probability, why in _CORRECTED.items():
             number = {name: int((results[name] == probability).sum()) for name in judged if results.holds(name)}
-            words = [f"{results.short_label(name)} ({n_pixel} pixels)" for name, n_pixel in number.items() if n_pixel]
+            words = [
+                f"{results.short_label(name)} ({n_pixel} pixel{'' if n_pixel == 1 else 's'})"
+                for name, n_pixel in number.items()
+                if n_pixel
+            ]
             if words:
                 notes.append(f"{why}: {', '.join(words)}.")
         return replace(results, process_notes={**results.process_notes, "pigments": tuple(notes)})
