@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cube_files import write_envi
 from result_parts import joined
 from underpaint.cli import app
-from underpaint.data.maps import Results
+from underpaint.data.maps import BELOW_PROBABILITY, Results
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Request
 from underpaint.io import read_results, write_results
@@ -97,8 +97,9 @@ def test_members_are_named_and_paint_that_light_does_not_see_is_hidden(place: Pa
     named = after.reflectance_member.values
     assert (named == np.array(SURFACE)[member]).mean() > 0.9
     hidden = after.hidden.sel(group="mercury_red").values
-    assert hidden[6:, :5].min() > 0.5
-    assert hidden[:6].max() < 0.5
+    assert hidden[6:, :5].min() > BELOW_PROBABILITY
+    assert np.nanmax(hidden[:6]) < 0.5
+    assert np.isnan(after.hidden.sel(group="lead_pigment").values).all()
     assert record["hidden"]["mercury_red"] == pytest.approx(30 / 240, abs=0.02)
     assert after.surface_member.dims == ("member", "row", "column")
     assert after.reflectance.sel(wavelength=600.0).shape == SHAPE
@@ -134,8 +135,16 @@ def test_results_are_as_they_were_when_a_cube_cannot_be_used(place: Path) -> Non
     before = {path: path.read_bytes() for path in (place / "result").rglob("*") if path.is_file()}
     (place / "bad.csv").write_text("x,y,column,row\n1,2,3")
     (place / "far.csv").write_text("\n".join(f"{x + 500} {y} {x} {y}" for x, y in ((0, 0), (9, 0), (0, 9))))
+    (place / "nan.csv").write_text("nan 3 2 1")
+    (place / "one.csv").write_text("3 3 2 1")
     data = (place / "cube.raw").read_bytes()
-    for points, words in (("bad.csv", "four numbers"), ("far.csv", "lies on the cube"), ("none.csv", "missing")):
+    for points, words in (
+        ("bad.csv", "four numbers"),
+        ("far.csv", "x is 500 pixels"),
+        ("nan.csv", "line 1"),
+        ("one.csv", "the cube by 1 pair of"),
+        ("none.csv", "missing"),
+    ):
         done = call(place, "--points", str(place / points), fails=True)
         assert words in " ".join(done.output.split())
     (place / "cube.raw").write_bytes(data[:1000])

@@ -24,7 +24,7 @@ def with_surface(place: Path) -> Path:
     member = np.zeros((*SHAPE, 2), np.float32)
     member[:, :, 0], member[:, :, 1] = 0.9, 0.1
     hidden = np.zeros((*SHAPE, 1), np.float32)
-    hidden[:, -1] = 0.8
+    hidden[:, -1] = 0.97
     spectra = np.broadcast_to(np.linspace(0.2, 0.6, WAVELENGTHS.size), (*SHAPE, WAVELENGTHS.size)).astype(np.float32)
     parts = {
         "surface_member": member,
@@ -53,7 +53,7 @@ def test_the_cube_is_a_layer_and_a_pixel_shows_both_spectra(chromium: Any, tmp_p
         chromium.execute_script("window.viewer.choosePixel(3, arguments[0])", SHAPE[1] - 1)
         wait(chromium, f"document.body.dataset.reflectance === '3,{SHAPE[1] - 1}'")
         words = text_of(chromium, "reflectance")
-        for expected in ("azurite: 90 %", "Below the surface", "80 %", "by points, 0.4 pixels"):
+        for expected in ("azurite: 90 %", "Below the surface", "97 %", "by points, 0.4 pixels"):
             assert expected in words
         n_line = chromium.execute_script("return document.querySelectorAll('#reflectance polyline').length")
         assert n_line == 2

@@ -123,3 +123,13 @@ def test_arrays_that_do_not_fit_are_refused(kremer: ReflectanceClassifier) -> No
         kremer.identify(np.ones((2, 7)))
     with pytest.raises(ScanError):
         kremer.identify(np.ones((2, CUBE_NM.size)), np.ones((3, 1)), ["iron_pigment"])
+
+
+def test_groups_that_reflectance_cannot_show_are_not_determinable() -> None:
+    library = builtin()
+    two = library.subset(reference.member in {"vermilion", "azurite"} for reference in library.spectra)
+    classifier = ReflectanceClassifier(two, CUBE_NM)
+    groups = ("iron_pigment", "cobalt_pigment", "lead_pigment", "copper_green_blue")
+    assert classifier.undeterminable(groups) == groups[:3]
+    answer = classifier.identify(spectrum("Vermillion GDS779"), np.ones((1, 4)), groups)
+    assert not answer.determinable[0, :3].any()

@@ -149,3 +149,10 @@ def test_no_text_ends_in_anything_but_a_library_or_an_error(tmp_path: Path, text
     assert all(
         np.isfinite(reference.reflectance).all() and reference.wavelength_nm[0] >= 100 for reference in library.spectra
     )
+
+
+def test_what_a_table_assumes_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("sample;vermilion\n" + "\n".join(f"{nm};0,3" for nm in range(400, 700, 20)))
+    notes = " ".join(read(tmp_path / "mine.csv").notes)
+    for words in ("decimal commas", "first column, 'sample'", "no unit and are taken as nm"):
+        assert words in notes

@@ -40,7 +40,8 @@ def reflect(
     """Name the pigments of the surface from a reflectance cube, and map what XRF sees and light does not.
 
     The cube is registered to the element maps by itself, or by points; how it lies is kept with the results. Where XRF
-    says "copper", reflectance says which of its pigments; where it sees none of them at the surface, they lie below.
+    says "copper", reflectance says which of its pigments. That a group lies below the surface is stated
+    above a probability of 95 %; under it, that is not determined.
 
     **Examples**
 
@@ -78,23 +79,28 @@ def _record(results: Any, folder: Path) -> dict[str, Any]:
     """Return what was found: shares of the answered area by member, and of the groups that lie below."""
     import numpy as np
 
-    from underpaint.data.maps import share_present
+    from underpaint.data.maps import BELOW_PROBABILITY, below_surface, share_present
 
     surface = {
         name: share_present(results.map("surface_member", name)) for (name,) in results.stacks["surface_member"].keys
     }
-    hidden = {}
-    if "hidden" in results.stacks:
-        hidden = {name: share_present(results.map("hidden", name)) for (name,) in results.stacks["hidden"].keys}
     settings = results.settings_of("reflectance")
     answered = np.isfinite(results.map("surface_member", *results.stacks["surface_member"].keys[-1]))
+    below = {}
+    if "hidden" in results.stacks:
+        below = {
+            name: below_surface(results.map("hidden", name), answered) for (name,) in results.stacks["hidden"].keys
+        }
     return {
         "folder": str(folder),
         "answered": float(answered.mean()),
         "registration": settings["registration"],
         "surface": surface,
         "labels": settings["labels"],
-        "hidden": {name: share for name, share in hidden.items() if share > 0},
+        "hidden_above": BELOW_PROBABILITY,
+        "hidden": {name: each.share for name, each in below.items() if each.share > 0},
+        "hidden_probability": {name: each.certainty for name, each in below.items() if each.share > 0},
+        "hidden_undetermined": {name: each.undetermined for name, each in below.items() if each.undetermined > 0},
         "notes": list(results.process_notes.get("reflectance", ())),
     }
 
@@ -112,7 +118,18 @@ def _show(record: dict[str, Any], *, quiet: bool) -> None:
             table.add_row(record["labels"].get(name, name), f"{100 * share:.1f} %")
     show(table)
     for name, share in sorted(record["hidden"].items(), key=lambda entry: -entry[1]):
-        say(f"- {name}: below the surface in {100 * share:.1f} % of the area (XRF sees it, reflectance does not)")
+        certainty = f"probability {100 * record['hidden_probability'][name]:.0f} %"
+        say(f"- {name}: below the surface in {100 * share:.1f} % of the area ({certainty} there)")
+    least = f"{100 * record['hidden_above']:.0f} %"
+    if not record["hidden"]:
+        say(f"No group lies below the surface with a probability above {least}.")
+    open_shares = {name: share for name, share in record["hidden_undetermined"].items() if share >= 0.001}
+    if open_shares:
+        listed = sorted(open_shares.items(), key=lambda entry: -entry[1])
+        say(
+            f"Not determined, at the surface or below (probability under {least}): "
+            + ", ".join(f"{name} in {100 * share:.1f} %" for name, share in listed)
+        )
     say(f"Look at it: underpaint view {record['folder']}")
 
 

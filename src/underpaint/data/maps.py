@@ -221,6 +221,8 @@ def _median(values: NDArray[np.float32]) -> float:
 Key = tuple[str, ...]
 PRESENT_PROBABILITY = 0.5
 """Above it a pigment or group counts as there."""
+BELOW_PROBABILITY = 0.95
+"""Above it a group is stated to lie below the surface; between it and its complement that is not determined."""
 UNLIKE_SIGMA = 5.0
 """Standard deviations above which a peak that nothing known explains makes a spectrum unlike all that is known."""
 LEAST_UNLIKE_PIXELS, LEAST_UNLIKE_SHARE = 3, 0.001
@@ -799,7 +801,11 @@ class Results:
 
     @property
     def hidden(self) -> "xr.DataArray":
-        """(group, row, column) probability that XRF's group is there, but in nothing that reflectance sees: below."""
+        """(group, row, column) probability that XRF's group is there, but in nothing that reflectance sees: below.
+
+        NaN where reflectance says nothing about the group: its library has no spectrum of it, the surface is none of
+        its pigments, or is too pale. Above :data:`BELOW_PROBABILITY` it is stated.
+        """
         return self._simple("hidden", "group", "probability that the group is below the surface")
 
     @property
@@ -1286,6 +1292,41 @@ def share_present(probability: NDArray[np.float32]) -> float:
     """Return the share of the answered pixels whose probability exceeds one half."""
     known = probability[np.isfinite(probability)]
     return float((known > PRESENT_PROBABILITY).mean()) if known.size else 0.0
+
+
+class BelowSurface(NamedTuple):
+    """What the map of a group says of its lying below the surface.
+
+    Parameters
+    ----------
+    share : float
+        Of the area, where it is stated: its probability exceeds :data:`BELOW_PROBABILITY`.
+    certainty : float
+        Mean probability there; NaN where it is stated nowhere.
+    undetermined : float
+        Share of the area where the probability is neither that high nor that low.
+    """
+
+    share: float
+    certainty: float
+    undetermined: float
+
+
+def below_surface(probability: NDArray[np.float32], answered: NDArray[np.bool_]) -> BelowSurface:
+    """Return where a group is stated to lie below the surface, as shares of the answered pixels.
+
+    Parameters
+    ----------
+    probability : (n_row, n_column) array
+        As in ``Results.hidden``; NaN: reflectance says nothing.
+    answered : (n_row, n_column) bool array
+        Pixels on the cube.
+    """
+    n_answered = max(int(answered.sum()), 1)
+    stated = probability[answered & (probability > BELOW_PROBABILITY)]
+    between = answered & (probability <= BELOW_PROBABILITY) & (probability > 1.0 - BELOW_PROBABILITY)
+    certainty = float(stated.mean(dtype=np.float64)) if stated.size else float("nan")
+    return BelowSurface(stated.size / n_answered, certainty, float(between.sum()) / n_answered)
 
 
 def cohen_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -123,7 +123,7 @@ def reflect(
     classifier = ReflectanceClassifier(spectra, opened.wavelength_nm)
     with one_blas_thread():  # the products are small: more threads only wait for one another
         small = overview(opened, step)
-        registration = _registered(opened, small, source, settings.points, step)
+        registration = _registered(opened, small, source, results.shape, settings.points, step)
     target = source if out is None else Path(out)
     same = target.resolve() == source.resolve()
     with result_folder(target, overwrite=overwrite or same) as place:
@@ -211,7 +211,7 @@ class _Answer:
         answer = self.classifier.identify(flat, known, self.groups if known is not None else ())
         stacks = {"member": answer.probability, "presence": answer.presence, "share": answer.mixture}
         if known is not None:
-            stacks["hidden"] = answer.hidden
+            stacks["hidden"] = np.where(answer.determinable, answer.hidden, np.nan)
         finite = np.isfinite(flat)
         with np.errstate(invalid="ignore", divide="ignore"):
             stacks["spectra"] = (np.nan_to_num(flat) @ self.mixing) / (finite.astype(np.float32) @ self.mixing)
@@ -225,7 +225,12 @@ def _group_probability(results: Results, groups: Sequence[str]) -> NDArray[np.fl
 
 
 def _registered(
-    cube: ReflectanceCube, small: Overview, folder: Path, points: str | Path | None, progress: Progress
+    cube: ReflectanceCube,
+    small: Overview,
+    folder: Path,
+    shape: tuple[int, int],
+    points: str | Path | None,
+    progress: Progress,
 ) -> Registration:
     """Return where the cube lies: by the points of a file, as the results keep it, or automatically.
 
@@ -235,8 +240,8 @@ def _registered(
         The points do not do, or the cube shares nothing with the maps.
     """
     if points is not None:
-        pairs = read_points(points)
-        return by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs])
+        pairs = read_points(points, cube.stored.shape[:2], shape)
+        return by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs], "cube")
     stored_place = _kept_registration(folder, cube)
     if stored_place is not None:
         return stored_place
@@ -311,6 +316,7 @@ def _record(
         "dark": None if settings.dark is None else str(settings.dark),
         "scale": opened.scale,
         "library": "that of the package" if settings.library is None else str(settings.library),
+        "library_notes": [] if settings.library is None else list(spectra.notes),
         "library_spectra": len(spectra),
         "library_sources": list(spectra.sources),
         "registration": _as_record(registration, opened),
@@ -344,12 +350,17 @@ def _results(
     names = [*(members[index] for index in likely), NONE_OF_LIBRARY]
     known = pigment_library()
     labels = {name: known[name].label for name in names if name in known} | {NONE_OF_LIBRARY: "none of the library"}
-    notes = list(answer.cube.notes)
+    notes = [*answer.cube.notes, *record["library_notes"]]
     place = record["registration"]
     if place["verdict"] != "well":
         notes.insert(0, _doubt(place))
     if answer.known is None:
         notes.append("the results hold no pigment groups: the surface is named by reflectance alone")
+    elif without := classifier.undeterminable(answer.groups):
+        named = ", ".join(without)
+        notes.append(
+            f"whether {named} lie below the surface is not determined: the library has no spectrum, or a white is one"
+        )
     facts = record | {"labels": labels, "member_spectra": _typical(classifier.library, names, answer.kept_nm)}
     return Results.of_reflectance(names, parts, step_mm=results.step_mm, notes=tuple(notes), settings=facts)
 

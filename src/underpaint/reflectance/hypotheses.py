@@ -27,6 +27,8 @@ TINTS = (0.5, 0.2, 0.08, 0.03)
 """K/S beside white, relative to the paint without."""
 BLACK_SHARES = (0.15, 0.4)
 """Share of black in the absorption."""
+DARK_PERCENT = 90.0
+"""Percentile of K/S over the bands that stands for the darkest ones."""
 PAIR_SHARES = ((0.75, 0.25),)
 """Shares in the absorption of the main member of a pair, and of the other."""
 PAIR_TINTS = (1.0, 0.3, 0.08)
@@ -146,6 +148,7 @@ class Hypotheses:
         self.n_class = len(share)
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
         self._shape, self._strength, self.n_single = shape, strength, 0
+        self._darkest = np.where(white, 0.0, np.nanpercentile(typical, DARK_PERCENT, axis=1))
         # what no palette names is not looked for in mixtures
         self.mixed = tuple(place for place in coloured if members[place] in _palettes())
         self._place_companions(tinted_class, darkened, darkened_from, black, np.flatnonzero(white))
@@ -363,6 +366,13 @@ class Hypotheses:
         rest = np.where(known, 1.0 - p + p * (self._below + UNKNOWN_SHOWS * (1.0 - self._below)), 1.0)
         return Joint(self, log_sets, np.log(rest).sum(axis=0), np.where(known, p, 0.0), companion, brings)
 
+    def palest_tint(self, group: str) -> float:
+        """Return the strongest K/S, over the members of a group, of the palest tint that is predicted of each.
+
+        A surface that absorbs less may hold some of the member, paler than any tint that it is compared with.
+        """
+        return float(min(TINTS) * (self.shows[self.groups.index(group)] * self._darkest).max())
+
     def _most(self, name: str, log_p: Matrix) -> Matrix:
         """Return the log probability that XRF sees the groups of a member, of its pigments the best.
 
@@ -425,6 +435,11 @@ class Joint:
 def gloss_of(values: Floats) -> Floats:
     """Return the gloss in each measured spectrum, (n, 1): no more than its darkest band allows."""
     return np.asarray(np.clip(np.minimum(GLOSS, 0.8 * np.nanmin(values, axis=1, keepdims=True)), 0.0, None))
+
+
+def pixel_strength(reflectance: Floats) -> Floats:
+    """Return (n,) the K/S of (n, n_band) measured spectra where they are dark, as of :meth:`Hypotheses.palest_tint`."""
+    return np.asarray(np.percentile(ratio(inside_the_paint(reflectance, PREDICTED_GLOSS)), DARK_PERCENT, axis=1))
 
 
 def _predicted(k_over_s: Floats) -> Floats:

@@ -16,7 +16,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import ArrayLike, NDArray
 
 from underpaint.errors import CoverageError, ScanError
-from underpaint.reflectance.hypotheses import BLACK, WHITES, Hypotheses, commonness
+from underpaint.reflectance.hypotheses import BLACK, WHITE_GROUPS, WHITES, Hypotheses, commonness, pixel_strength
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin
 from underpaint.reflectance.names import member_of
 from underpaint.runtime.threads import one_blas_thread
@@ -29,6 +29,8 @@ FIRST_NM, LAST_NM, STEP_NM = 410.0, 990.0, 10.0
 LEAST_RANGE_NM = 150.0
 """Shortest range of wavelengths on which anything is said."""
 LEAST_REFLECTANCE = 0.005
+DARK_REFLECTANCE = 0.06
+"""Median reflectance up to which a surface swamps what lies in it: it does not say which groups it lacks."""
 LEVEL_SPREAD, NOISE = 2.0, 0.02
 """Standard deviations of the level, and of noise in a band, in log reflectance."""
 FREEDOM = 4.0
@@ -59,6 +61,11 @@ class ReflectanceAnswer:
         As given to ``identify``.
     hidden : (n, n_group) float32 array
         That XRF's group is there, but in nothing that lies at the surface.
+    determinable : (n, n_group) bool array
+        Whether reflectance says anything about a group there, so that ``hidden`` is more than the prior: the library
+        has spectra of the group, the surface is more likely one of its members than none of them, and it is not so
+        pale that the palest tint predicted of the group's members would be darker, nor dark. A group with a white is
+        never determinable: white beside a colour hardly changes its shape.
     mixture : (n, n_member) float32 array
         Expected share of each member in the coloured part of the surface paint; of optical effect, not of mass.
     """
@@ -68,6 +75,7 @@ class ReflectanceAnswer:
     presence: NDArray[np.float32]
     groups: tuple[str, ...]
     hidden: NDArray[np.float32]
+    determinable: NDArray[np.bool_]
     mixture: NDArray[np.float32]
 
 
@@ -135,7 +143,12 @@ class ReflectanceClassifier:
         probability, presence, mixture, hidden = (
             np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)
         )
-        return ReflectanceAnswer(self.members, probability, presence, tuple(groups), hidden, mixture)
+        determinable = np.concatenate([part[4] for part in parts]).astype(bool)
+        return ReflectanceAnswer(self.members, probability, presence, tuple(groups), hidden, determinable, mixture)
+
+    def undeterminable(self, groups: Sequence[str]) -> tuple[str, ...]:
+        """Return the groups that reflectance says nothing about: the library has no spectrum of them, or of a white."""
+        return tuple(group for group in groups if group not in self._model.groups or group in WHITE_GROUPS)
 
 
 class _Bands:
@@ -293,6 +306,7 @@ class _Model:
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
         self._typical = _member_means(references, len(self.members))
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
+        self.groups = self._hypotheses.groups
         self._mixtures: dict[tuple[object, ...], tuple[Hypotheses, list[_Kernels]]] = {}
         self._kernels = self._whitened(self._hypotheses)
         lower = np.linalg.cholesky(self._total)
@@ -428,7 +442,7 @@ class _Model:
     def answer(
         self, reflectance: Floats, group_probability: Floats | None, groups: tuple[str, ...]
     ) -> tuple[NDArray[np.floating], ...]:
-        """Return probability, presence, mixture and hidden for a block of spectra on the grid."""
+        """Return probability, presence, mixture, hidden and determinable for a block of spectra on the grid."""
         usable = np.asarray(np.isfinite(reflectance).all(axis=1))
         features = _features(np.where(usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._choices(group_probability, groups)
@@ -445,14 +459,20 @@ class _Model:
         presence, at_surface = joint.at_surface(sets)
         mixture = sets.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
+        determinable = np.zeros(hidden.shape, dtype=bool)
+        is_member = usable & (probability[:, -1] < probability[:, :-1].max(axis=1))
+        is_member &= np.median(np.exp(features), axis=1) > DARK_REFLECTANCE
+        strength = pixel_strength(np.exp(features))
         if group_probability is not None:
             for place, group in enumerate(groups):
                 known = group in hypotheses.groups
                 shown = at_surface[hypotheses.groups.index(group)] if known else np.zeros_like(none)
                 hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown - 0.5 * none, 0.0, 1.0)
+                if known and group not in WHITE_GROUPS:
+                    determinable[:, place] = is_member & (strength >= hypotheses.palest_tint(group))
         for each in (probability, presence, mixture, hidden):
             each[~usable] = np.nan
-        return probability, presence, mixture, hidden
+        return probability, presence, mixture, hidden, determinable
 
 
 def _on_grid(spectrum: ReferenceSpectrum, grid: Floats) -> Floats:

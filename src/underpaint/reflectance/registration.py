@@ -82,13 +82,17 @@ class Registration:
     verdict: Verdict = "well"
 
 
-def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tuple[float, float]]) -> Registration:
-    """Lay a photograph by points that belong together.
+def by_points(
+    on_picture: Sequence[tuple[float, float]], on_maps: Sequence[tuple[float, float]], picture: str = "photograph"
+) -> Registration:
+    """Lay a picture by points that belong together.
 
     Parameters
     ----------
-    on_photograph, on_maps : sequence of (x, y)
+    on_picture, on_maps : sequence of (x, y)
         Two points allow for shift, turn and scale; three for shear; four and more for perspective.
+    picture : str
+        What the picture is, for messages.
 
     Raises
     ------
@@ -97,22 +101,29 @@ def by_points(on_photograph: Sequence[tuple[float, float]], on_maps: Sequence[tu
     """
     from skimage import transform
 
-    on_picture, at = (np.asarray(points, dtype=np.float64).reshape(-1, 2) for points in (on_photograph, on_maps))
-    if len(at) != len(on_picture) or len(at) < LEAST_POINTS:
+    there, at = (np.asarray(points, dtype=np.float64).reshape(-1, 2) for points in (on_picture, on_maps))
+    if len(at) != len(there) or len(at) < LEAST_POINTS:
+        count = min(len(at), len(there))
         raise ScanError(
-            f"Cannot lay the photograph by {min(len(at), len(on_picture))} pairs of points: mark at least "
+            f"Cannot lay the {picture} by {count} pair{'' if count == 1 else 's'} of points: mark at least "
             f"{LEAST_POINTS} places on both pictures; four or more allow for perspective."
         )
-    if not (_spread(at) and _spread(on_picture)):
+    if not (np.isfinite(there).all() and np.isfinite(at).all()):
+        raise ScanError(f"Cannot lay the {picture} by these points: a place is no finite number. Mark it anew.")
+    if not (_spread(at) and _spread(there)):
         raise ScanError(
-            "Cannot lay the photograph by these points: they lie on a line or on top of each other. Spread them."
+            f"Cannot lay the {picture} by these points: they lie on a line or on top of each other. Spread them."
         )
     freedom = {2: transform.SimilarityTransform, 3: transform.AffineTransform}
-    estimated = freedom.get(len(at), transform.ProjectiveTransform).from_estimate(at, on_picture)
-    if not estimated or not np.isfinite(estimated.params).all():
-        raise ScanError("Cannot lay the photograph by these points: no transform joins them. Mark them anew.")
-    matrix = np.asarray(estimated.params, dtype=np.float64)
-    error = _distance(np.asarray(np.linalg.inv(matrix), dtype=np.float64), on_picture, at) if len(at) > 4 else None
+    try:
+        estimated = freedom.get(len(at), transform.ProjectiveTransform).from_estimate(at, there)
+        matrix = np.asarray(estimated.params, dtype=np.float64) if estimated else np.full((3, 3), np.nan)
+        inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        matrix = inverse = np.full((3, 3), np.nan)
+    if not (np.isfinite(matrix).all() and np.isfinite(inverse).all()):
+        raise ScanError(f"Cannot lay the {picture} by these points: no transform joins them. Mark them anew.")
+    error = _distance(inverse, there, at) if len(at) > 4 else None
     well = error is None or error <= _POINTS_PX
     return Registration(matrix, "points", error, verdict="well" if well else "doubtful")
 
@@ -247,15 +258,27 @@ def telling_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
     return [candidates[index] for index in order]
 
 
-def read_points(path: str | Path) -> list[tuple[float, float, float, float]]:
+def read_points(
+    path: str | Path, picture: tuple[int, int], maps: tuple[int, int]
+) -> list[tuple[float, float, float, float]]:
     """Read pairs of places from a text file: x and y on the picture, column and row on the maps, pixels.
+
+    Parameters
+    ----------
+    path : str or Path
+    picture, maps : (int, int)
+        Rows and columns of the picture and of the maps, within which the places lie.
 
     Raises
     ------
     ScanError
-        The file cannot be read, or a line after the first is not four numbers.
+        The file cannot be read, a line after the first is not four numbers, or a place lies outside.
     """
     text = read_bounded(Path(path), 2**20, ScanError).decode("utf-8", "replace")
+    limits = (
+        ("x", picture[1], "picture"), ("y", picture[0], "picture"),
+        ("column", maps[1], "maps"), ("row", maps[0], "maps"),
+    )  # fmt: skip
     points = []
     for number, line in enumerate(text.splitlines()):
         words = [word for word in re.split(r"[,;\s]+", line.strip()) if word]
@@ -268,6 +291,12 @@ def read_points(path: str | Path) -> list[tuple[float, float, float, float]]:
                 f"Cannot read {path}: line {number + 1} is {line[:60]!r}; four numbers are needed, x and y on the "
                 "picture and column and row on the maps, in pixels. Correct it."
             ) from error
+        for value, (name, most, where) in zip((x, y, column, row), limits, strict=True):
+            if not 0 <= value <= most:  # NaN fails as well
+                raise ScanError(
+                    f"Cannot use {path}: in line {number + 1}, {line[:60]!r}, {name} is {value:g} pixels; the {where} "
+                    f"allow{'s' if where == 'picture' else ''} 0 to {most}. Correct the line."
+                )
         points.append((x, y, column, row))
     return points
 

@@ -51,7 +51,8 @@ def read_table(path: Path) -> Table:
         The file cannot be read, is neither, or its numbers are no wavelengths or no reflectances.
     """
     header = _envi_header(path)
-    names, wavelength, values, unit = _envi(header, path) if header else _csv(path)
+    notes: list[str] = []
+    names, wavelength, values, unit = _envi(header, path) if header else _csv(path, notes)
     if wavelength.size < 2 or not np.isfinite(wavelength).all() or (wavelength <= 0).any():
         raise ScanError(
             f"Cannot read {path}: its wavelengths ({wavelength.size} values) must be two or more positive numbers. "
@@ -60,10 +61,10 @@ def read_table(path: Path) -> Table:
     for name in names:
         if fault := fault_of_name(name):
             raise ScanError(f"Cannot read {path}: a name is not usable: {fault}. Correct the file.")
-    notes: list[str] = []
     factor = next((factor for key, factor in _UNITS.items() if key in unit.casefold()), None)
     if factor is None:
         factor = 1e3 if wavelength.max() <= MOST_MICROMETRES else 1.0
+        notes.append(f"{path.name}: wavelengths have no unit and are taken as {'um' if factor > 1 else 'nm'}")
     wavelength = wavelength * factor
     if factor != 1.0:
         notes.append(f"{path.name}: wavelengths converted to nm")
@@ -101,7 +102,8 @@ def _as_fractions(values: NDArray[np.float64], path: Path) -> tuple[NDArray[np.f
     return np.where((values > -0.1) & (values < MOST_FRACTION), values, np.nan), scale
 
 
-def _csv(path: Path) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], str]:
+def _csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], str]:
+    """Return names, wavelengths, values and the unit's text; what had to be assumed is added to ``notes``."""
     raw = read_bounded(path, MAX_BYTES, ScanError)
     if b"\0" in raw[:4096]:
         raise ScanError(
@@ -120,10 +122,13 @@ def _csv(path: Path) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64
     width = max(map(len, rows))
     cells = [row + [""] * (width - len(row)) for row in rows]
     decimal_comma = delimiter != ","
+    if decimal_comma and any(re.fullmatch(r"[-+]?\d*,\d+\s*%?", cell) for row in cells for cell in row):
+        notes.append(f"{path.name}: decimal commas read as points")
     across = [_number(cell, decimal_comma=decimal_comma) for cell in cells[0][1:]]
     down = [_number(row[0], decimal_comma=decimal_comma) for row in cells[1:]]
     if np.isfinite(across).all() and not np.isfinite(down).all():
         # a spectrum in each row
+        notes.append(f"{path.name}: the first row is taken as the wavelengths")
         names, wavelength = [row[0] for row in cells[1:]], np.asarray(across)
         body = [[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in cells[1:]]
         return names, wavelength, np.asarray(body), cells[0][0]
@@ -132,6 +137,8 @@ def _csv(path: Path) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64
             f"Cannot read {path} as a table of spectra: neither its first row nor its first column are wavelengths. "
             "Put wavelengths in the first column and a named spectrum in each other one, or the same by rows."
         )
+    if not re.search(r"wave|lambda|λ|nm|[uµμ]m", cells[0][0].casefold()):
+        notes.append(f"{path.name}: the first column, {cells[0][0][:40]!r}, is taken as the wavelengths")
     numbered = [row for row, number in zip(cells[1:], down, strict=True) if np.isfinite(number)]
     wavelength = np.asarray([number for number in down if np.isfinite(number)])
     columns = np.asarray([[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in numbered]).T

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from underpaint.data.maps import NONE_OF_LIBRARY, PRESENT_PROBABILITY, Results, share_present
+from underpaint.data.maps import BELOW_PROBABILITY, NONE_OF_LIBRARY, Results, below_surface, share_present
 from underpaint.display.plot.surface import MOST_COLORS, hidden_gallery, member_map
 
 LEAST_SHARE = 0.001
@@ -27,8 +27,13 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
     named = sorted((name for name in members if name != NONE_OF_LIBRARY), key=lambda name: -members[name])
     shown = [name for name in named if members[name] >= LEAST_SHARE]
     hidden = {name: results.map("hidden", name) for (name,) in _keys(results, "hidden")}
-    shares = {name: share_present(image) for name, image in hidden.items()}
-    below = sorted((name for name in hidden if shares[name] >= LEAST_SHARE), key=lambda name: -shares[name])
+    answered = np.isfinite(results.map("surface_member", NONE_OF_LIBRARY))
+    stated = {name: below_surface(image, answered) for name, image in hidden.items()}
+    below = sorted((name for name in hidden if stated[name].share >= LEAST_SHARE), key=lambda name: -stated[name].share)
+    undetermined = sorted(
+        (name for name in hidden if stated[name].undetermined >= LEAST_SHARE),
+        key=lambda name: -stated[name].undetermined,
+    )
     settings = results.settings_of("reflectance")
     place = settings.get("registration", {})
     words = "Map of the pigment that gives the surface its colour, by reflectance."
@@ -38,12 +43,14 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
         "none": members.get(NONE_OF_LIBRARY, 0.0),
         "hidden": [
             {
-                "label": results.short_label(name) if name in results.materials else name.replace("_", " "),
-                "share": shares[name],
-                "certainty": float(np.mean(hidden[name][hidden[name] > PRESENT_PROBABILITY])),
+                "label": _label(results, name),
+                "share": stated[name].share,
+                "certainty": stated[name].certainty,
             }
             for name in below
         ],
+        "least": BELOW_PROBABILITY,
+        "undetermined": [(_label(results, name), stated[name].undetermined) for name in undetermined],
         "pictures": [
             picture(hidden_gallery(results, below[:_MOST_HIDDEN]), "Maps of groups that lie below the surface.")
         ]
@@ -58,6 +65,10 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
         "spectra": settings.get("library_spectra", 0),
         "sources": settings.get("library_sources", ()),
     }
+
+
+def _label(results: Results, group: str) -> str:
+    return results.short_label(group) if group in results.materials else group.replace("_", " ")
 
 
 def _keys(results: Results, quantity: str) -> tuple[tuple[str, ...], ...]:

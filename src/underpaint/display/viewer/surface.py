@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from underpaint.data.maps import BELOW_PROBABILITY
 from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
 from underpaint.io import read_results
 from underpaint.io.results.contained import has_file
@@ -83,8 +84,12 @@ class Surface:
                 if members[name] >= _LEAST_SHOWN
             ],
             "hidden": [
-                {"label": labels[name], "probability": hidden[name]}
+                {
+                    "label": labels[name],
+                    "probability": hidden[name],
+                    "stated": hidden[name] > BELOW_PROBABILITY,
+                }
                 for name in sorted(hidden, key=lambda name: -np.nan_to_num(hidden[name]))
-                if hidden[name] >= 0.5
+                if hidden[name] > 1.0 - BELOW_PROBABILITY
             ],
         }

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from underpaint.data.maps import (
     AMOUNT,
     AREAL_MASS,
+    BELOW_PROBABILITY,
     DIMENSIONS,
     LEVEL,
     MASS_FRACTION,
@@ -65,6 +66,7 @@ SUMMARY_COLUMNS = (
     "determined_share",
     "upper_limit_share",
     "median_upper_limit",
+    "share_below_surface",
 )
 _PACKAGES = ("underpaint", "numpy", "scipy", "h5py", "dask", "xraylib", "onnxruntime", "tifffile")
 Result = TypeVar("Result")
@@ -826,14 +828,14 @@ def _write_tiffs(place: Path, results: Results) -> None:
 
 
 def write_reflectance_tiffs(place: Path, results: Results) -> None:
-    """Write what reflectance says of the surface, and which groups lie below it somewhere."""
+    """Write what reflectance says of the surface, and the groups that are stated to lie below it somewhere."""
     for folder, quantity, title in (
         ("surface", "surface_member", "probability that {} gives the surface its colour"),
         ("hidden", "hidden", "probability that {} is below the surface"),
     ):
         for (name,) in results.stacks[quantity].keys if quantity in results.stacks else ():
             image = results.map(quantity, name)
-            if quantity == "surface_member" or (image > PRESENT_PROBABILITY).any():
+            if quantity == "surface_member" or (image > BELOW_PROBABILITY).any():
                 about = title.format(name.replace("_", " "))
                 write_tiff(place / folder / f"{name}.tif", image, f"{about}; NaN: no answer", results.step_mm)
 
@@ -895,7 +897,10 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
     ]
     for quantity, kind in (("surface_member", "surface"), ("hidden", "hidden")):
         names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
-        rows += [_probability_row(results.map(quantity, name), name, kind, name.replace("_", " ")) for name in names]
+        least = BELOW_PROBABILITY if quantity == "hidden" else PRESENT_PROBABILITY
+        rows += [
+            _probability_row(results.map(quantity, name), name, kind, name.replace("_", " "), least) for name in names
+        ]
     rows += [_quantity_row(results, name) for name in _quantities(results) if _is_somewhere(results, name)]
     rows += [_counts_row(results, name, "element", "area_sigma") for name in results.lines]
     return rows + [_counts_row(results, name, "scatter", "scatter_sigma") for name in results.scatter_peaks]
@@ -906,13 +911,16 @@ def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
     return _probability_row(results[name, place], at_place(name, place), kind, label)
 
 
-def _probability_row(image: NDArray[np.float32], name: str, kind: str, label: str) -> dict[str, str]:
+def _probability_row(
+    image: NDArray[np.float32], name: str, kind: str, label: str, least: float = PRESENT_PROBABILITY
+) -> dict[str, str]:
     finite = image[np.isfinite(image)].astype(np.float64)
+    share = "share_above_half" if least == PRESENT_PROBABILITY else "share_below_surface"
     return {
         "name": name,
         "kind": kind,
         "label": label,
-        "share_above_half": _number((finite > 0.5).mean() if finite.size else math.nan),
+        share: _number((finite > least).mean() if finite.size else math.nan),
         "mean_probability": _number(finite.mean() if finite.size else math.nan),
         "max_probability": _number(finite.max() if finite.size else math.nan),
     }

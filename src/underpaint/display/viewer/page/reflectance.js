@@ -62,7 +62,7 @@ export class ReflectancePanel {
     guarded(async () => {
       const found = await askJson(`reflectance/pixel?row=${row}&column=${column}`);
       const members = found.members.map((member, index) => ({ ...member, color: COLORS[index % COLORS.length] }));
-      this.words.replaceChildren(
+      this.words.replaceChildren(...[
         make("h3", {}, `Row ${row}, column ${column}`),
         found.reflectance.some((value) => value !== null) ? this.plot(found, members) : make("p", { className: "empty" }, "This pixel lies outside the cube."),
         make("ul", {}, ...members.map((member) => {
@@ -71,9 +71,10 @@ export class ReflectancePanel {
           const rest = [typeof member.presence === "number" ? `in the paint ${percent(member.presence)}` : "", typeof member.share === "number" ? `share of the colour ${percent(member.share)}` : ""].filter(Boolean).join(", ");
           return make("li", {}, mark, `${member.label}: ${percent(member.probability)}`, rest ? make("small", {}, ` (${rest})`) : null);
         })),
-        ...found.hidden.map((group) => make("p", {}, `Below the surface: ${group.label}, ${percent(group.probability)}. X-rays see it, reflectance does not.`)),
+        ...found.hidden.filter((group) => group.stated).map((group) => make("p", {}, `Below the surface: ${group.label}, probability ${percent(group.probability)}. X-rays see it, reflectance does not.`)),
+        found.hidden.some((group) => !group.stated) ? make("p", { className: "quiet" }, `Not determined, at the surface or below: ${found.hidden.filter((group) => !group.stated).map((group) => `${group.label} (probability of below ${percent(group.probability)})`).join(", ")}.`) : null,
         make("p", { className: "quiet" }, `Thin lines: median spectra of the library (${this.facts.library}).`),
-      );
+      ].filter(Boolean));
       document.body.dataset.reflectance = `${row},${column}`;
     })();
   }
