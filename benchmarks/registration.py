@@ -29,6 +29,7 @@ from underpaint.reflectance import builtin
 from underpaint.reflectance.registration import automatically, cube_components, place
 from underpaint.reflectance.twin import halves, panel_reflectance
 from underpaint.simulate import PanelSettings, make_panel
+from underpaint.simulate.mockups import Panel
 
 _EVERY_OTHER = 5
 _SIDE = 700

@@ -485,10 +485,7 @@ class _Comparison:
         """Return for each component the logarithm of how much more often a value meets a colour than by chance."""
         colors, inside = self._colors_at(matrix, self.at)
         chosen = chosen & inside
-        tables = []
-        for part in self.parts:
-            tables.append(_log_ratio(_joint(part[chosen], colors[chosen])))
-        return tables
+        return [_log_ratio(_joint(part[chosen], colors[chosen])) for part in self.parts]
 
 
 def _log_ratio(joint: NDArray[np.float64]) -> NDArray[np.float64]:
