@@ -62,10 +62,8 @@ _MODELS = {
 _LEAST_GAIN_PER_PARAMETER = 2.0
 """By which the logarithm of the likelihood must improve for each parameter that a more complex model adds."""
 _WELL_PX, _WRONG_PX, _POINTS_PX = 0.6, 1.2, 1.0
-_AMBIGUOUS, _WELL_AMBIGUOUS_PX, _LEAST_COVERED = 0.9, 0.4, 0.5
-"""Share of the score that rearranged maps reach where the match is ambiguous; standard deviation (pixels of the maps)
-and share of the picture's width and height that are then needed."""
-_ROLLS = 8
+_LEAST_COVERED = 0.5
+"""Share of the picture's width and height that the maps cover, for the verdict "well"."""
 Verdict = Literal["well", "doubtful"]
 
 
@@ -159,9 +157,8 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     both pictures belong together. The transform follows them, and their disagreement is its error: where a picture is
     of another painting, they go anywhere.
 
-    On a panel of stripes or of a grid, other arrangements of the same maps match nearly as well, and so may those of
-    another panel. There, the verdict is "well" only if the deviation is small, the maps cover a half of the picture's
-    width and height, and no mirror image of them matches better.
+    Panels of stripes match those of another panel nearly as well. So where the maps cover less than half of the
+    picture's width or height, the verdict is "doubtful".
 
     References
     ----------
@@ -185,12 +182,7 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
             "Cannot lay the picture by itself: it shares nothing with the maps, wherever it lies. Is it upright, "
             "and of this painting? Mark points instead."
         )
-    well = error_px <= _WELL_PX
-    if well:
-        actual, mirrored, rolled = fine.rearranged_scores(best)
-        if max(mirrored, rolled) > _AMBIGUOUS * actual:
-            covered = _covered(best, size, (n_row, n_column))
-            well = error_px <= _WELL_AMBIGUOUS_PX and covered >= _LEAST_COVERED and mirrored < actual
+    well = error_px <= _WELL_PX and _covered(best, size, (n_row, n_column)) >= _LEAST_COVERED
     return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
 
 
@@ -330,7 +322,6 @@ class _Comparison:
         self.pixel = max(columns[1] - columns[0], rows[1] - rows[0])
         grid = np.meshgrid(columns, rows)
         self.at = np.column_stack([axis.ravel() for axis in grid])
-        self.grid = (rows.size, columns.size)
         index = np.array([grid[1].ravel() - 0.5, grid[0].ravel() - 0.5])
         shown = [map_coordinates(gaussian_filter(part, sigma), index, order=1, mode="nearest") for part in parts]
         self.parts = [_binned(part) for part in shown]
@@ -445,33 +436,6 @@ class _Comparison:
         tiles = np.unique(tile)
         middles = np.array([self.at[tile == index].mean(axis=0) for index in tiles])
         return middles, np.moveaxis(scores, 2, 0)[tiles]
-
-    def rearranged_scores(self, matrix: Matrix) -> tuple[float, float, float]:
-        """Return what the maps score as they are, and the best scores of mirrored and of rolled ones, nats a pixel.
-
-        A quarter of the maps is scored by how often its values and the picture's colours meet in the other three.
-        """
-        colors, inside = (values.reshape(self.grid) for values in self._colors_at(matrix, self.at))
-        scores = {}
-        rolls = product(*(np.unique(np.arange(_ROLLS) * size // _ROLLS).tolist() for size in self.grid))
-        for down, right in rolls:
-            for flip in product((1, -1), (1, -1)):
-                moved = [np.roll(each[:: flip[0], :: flip[1]], (down, right), (0, 1)) for each in (colors, inside)]
-                scores[down, right, *flip] = self._held_out_score(moved[0].ravel(), moved[1].ravel())
-        actual = scores.pop((0, 0, 1, 1))
-        mirrored = max(scores.pop((0, 0, *flip)) for flip in ((1, -1), (-1, 1), (-1, -1)))
-        return actual, mirrored, max(scores.values())
-
-    def _held_out_score(self, colors: NDArray[np.intp], inside: NDArray[np.bool_]) -> float:
-        """Return the mean score of a pixel of the maps for the colours given, by quarters, nats."""
-        n_row, n_column = self.size
-        quarter = 2 * (self.at[:, 0] > n_column / 2) + (self.at[:, 1] > n_row / 2)
-        score = 0.0
-        for part in self.parts:
-            joint = np.stack([_joint(part[inside & (quarter == each)], colors[inside & (quarter == each)])
-                              for each in range(4)])  # fmt: skip
-            score += sum(float((each * _log_ratio(joint.sum(axis=0) - each)).sum()) for each in joint)
-        return score / max(int(inside.sum()), 1)
 
     def _colors_at(self, matrix: Matrix, at: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return the picture's colours at places of the maps, and which of these lie on it."""
