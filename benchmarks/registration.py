@@ -8,7 +8,8 @@ maps; the worst corner is listed, too), "doubtful" or "wrong" of one that is far
     python benchmarks/registration.py --json FILE [--number 50] [--first 0]
 
 With --twins, cubes of a virtual panel (`underpaint mockup fig7 --reflectance`, not a measurement) are warped instead,
-each drawn anew, and registered to the element maps of its virtual scan.
+each drawn anew, and registered to the element maps of its virtual scan; two more are of another panel (table2 on fig7
+and the reverse, neither warped).
 """
 
 import argparse
@@ -28,6 +29,7 @@ from underpaint.reflectance import builtin
 from underpaint.reflectance.registration import automatically, cube_components, place
 from underpaint.reflectance.twin import halves, panel_reflectance
 from underpaint.simulate import PanelSettings, make_panel
+from underpaint.simulate.mockups import Panel
 
 _EVERY_OTHER = 5
 _SIDE = 700
@@ -44,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = range(arguments.first, arguments.first + arguments.number)
     pictures = twins(seeds) if arguments.twins else map(synthetic, seeds)
-    cases = [case_of(seed, *case) for seed, case in zip(seeds, pictures, strict=True)]
+    cases = [case_of(seed, *case) for seed, case in enumerate(pictures, arguments.first)]
     same = [case for case in cases if case["same"]]
     record = {
         "number": len(cases),
@@ -111,21 +113,35 @@ def _distances(matrix: NDArray[np.float64], true: NDArray[np.float64], at: NDArr
 
 
 def twins(seeds: range) -> Iterator[Case]:
-    """Yield components of warped virtual cubes, with the element maps of the panel's virtual scan."""
+    """Yield components of virtual cubes with element maps: warped ones of the same panel, then two of another one."""
     panel = make_panel(PanelSettings(recipe="fig7", cell_pixels=_CELL_PIXELS))
-    results = fit_elements(panel.scan)
-    strongest = sorted(results.lines, key=lambda name: -float(np.nanpercentile(results[name], 95)))[:8]
-    maps = [results[name] for name in strongest]
-    drawn_from, _ = halves(builtin())
+    maps, shape = element_maps(panel), panel.scan.shape[:2]
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        shape = panel.scan.shape[:2]
-        twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=_FINE, seed=seed)
-        groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)
-        channels = np.stack([group.mean(axis=2) for group in groups], axis=2)
+        channels = cube_channels(panel, _FINE, seed)
         matrix = warp(shape, rng)
         image = _photographed(channels, matrix, float(np.log(rng.uniform(0.1, 0.6))))
         yield cube_components(list(np.moveaxis(image, 2, 0))), maps, matrix, True
+    small = [make_panel(PanelSettings(recipe=name, cell_pixels=2)) for name in ("fig7", "table2")]
+    for of_cube, of_maps in (small[::-1], small):
+        channels = cube_channels(of_cube, 2, seeds.start)
+        yield cube_components(list(np.moveaxis(channels, 2, 0))), element_maps(of_maps), np.diag([2.0, 2.0, 1.0]), False
+
+
+def element_maps(panel: Panel) -> list[NDArray[np.float32]]:
+    """Return the eight strongest element maps of a panel's virtual scan."""
+    results = fit_elements(panel.scan)
+    strongest = sorted(results.lines, key=lambda name: -float(np.nanpercentile(results[name], 95)))[:8]
+    return [results[name] for name in strongest]
+
+
+def cube_channels(panel: Panel, magnification: int, seed: int) -> NDArray[np.float64]:
+    """Return the logarithm of a panel's reflectance in twelve groups of bands, (height, width, 12)."""
+    drawn_from, _ = halves(builtin())
+    shape = panel.scan.shape[:2]
+    twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=magnification, seed=seed)
+    groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)
+    return np.stack([group.mean(axis=2) for group in groups], axis=2)
 
 
 def synthetic(seed: int) -> Case:

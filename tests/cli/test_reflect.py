@@ -205,3 +205,18 @@ def test_sets_of_the_user_are_kept_and_read(place: Path, monkeypatch: pytest.Mon
 
     assert isinstance(library_for(None), ReflectanceLibrary)
     assert len(library_for(None)) == len(builtin()) + 2
+
+
+def test_a_folder_that_is_missing_or_none_is_named_as_such(place: Path) -> None:
+    for name, words in (("nowhere", "does not exist"), ("library.npz", "not a folder"), ("empty", "no results.h5")):
+        (place / "empty").mkdir(exist_ok=True)
+        output = " ".join(call(place, "--xrf", str(place / name), fails=True).output.split())
+        assert words in output
+        assert "damaged" not in output
+
+
+def test_an_existing_folder_is_refused_without_an_option_that_reflect_lacks(place: Path) -> None:
+    points = str(place / "points.csv")
+    done = call(place, "--points", points, "--out", str(place), fails=True)
+    assert "--overwrite" in done.output
+    assert "--resume" not in done.output

@@ -13,9 +13,13 @@ from viewer_fakes import SHAPE, painted, results
 
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Request
+from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
 from underpaint.io.results.sidecars import PHOTOGRAPH_FILE, REGISTERED_FILE
-from underpaint.reflectance.registration import any_way_up, automatically, by_points, place, warped
+from underpaint.reflectance import builtin
+from underpaint.reflectance.registration import any_way_up, automatically, by_points, cube_components, place, warped
+from underpaint.reflectance.twin import halves, panel_reflectance
+from underpaint.simulate import PanelSettings, make_panel
 
 CORNERS = np.array([[0.0, 0.0], [60.0, 0.0], [0.0, 40.0], [60.0, 40.0], [30.0, 20.0]])
 
@@ -101,6 +105,30 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
     matrix = known_matrix()
     registered = automatically(photographed(image, matrix, (440, 620)), maps)
     assert error_of(registered.matrix, matrix) < 1.0
+
+
+@pytest.mark.parametrize(("of_cube", "of_maps"), [("fig7", "fig7"), ("table2", "fig7"), ("fig7", "table2")])
+def test_a_cube_of_another_panel_is_not_called_well(of_cube: str, of_maps: str) -> None:
+    drawn_from, _ = halves(builtin())
+    seen = make_panel(PanelSettings(recipe=of_cube, cell_pixels=2))
+    twin = panel_reflectance(seen.stratigraphies, seen.scan.shape[:2], drawn_from)
+    groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)
+    components = cube_components([group.mean(axis=2) for group in groups])
+    results = fit_elements(make_panel(PanelSettings(recipe=of_maps, cell_pixels=2)).scan)
+    strongest = sorted(results.lines, key=lambda name: -float(np.nanpercentile(results[name], 95)))[:8]
+    maps = [results[name] for name in strongest]
+    if of_cube == of_maps:
+        registered = automatically(components, maps)
+        assert registered.verdict == "well"
+        assert np.abs(registered.matrix[2, :2]).max() < 1e-6
+        corners = np.array([[0.0, 0], [57, 0], [0, 39], [57, 39]])
+        assert np.abs(place(registered.matrix, corners) - 2 * corners).max() < 1.0
+        return
+    try:
+        registered = automatically(components, maps)
+    except ScanError:
+        return
+    assert registered.verdict == "doubtful"
 
 
 def test_a_mirrored_painting_is_never_called_well() -> None:

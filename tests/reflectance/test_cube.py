@@ -147,7 +147,13 @@ def test_references_of_another_size_or_other_wavelengths_are_refused(tmp_path: P
     narrow = write_envi(tmp_path, np.full((5, 17, 57), 900, np.uint16), name="narrow")
     fewer = write_envi(tmp_path, np.full((5, 30, 40), 900, np.uint16), name="fewer", wavelength=WAVELENGTH_NM[:40])
     moved = write_envi(tmp_path, np.full((5, 30, 57), 900, np.uint16), name="moved", wavelength=WAVELENGTH_NM + 7)
-    for white, words in ((narrow, "5 x 17 pixels"), (fewer, "40 bands, the cube 57"), (moved, "7.0 nm")):
+    as_high = write_envi(tmp_path, np.ones((24, 23, 57), np.float32), name="as_high")
+    for white, words in (
+        (as_high, "24 x 23 pixels"),
+        (narrow, "5 x 17 pixels"),
+        (fewer, "40 bands, the cube 57"),
+        (moved, "7.0 nm"),
+    ):
         with pytest.raises(ScanError, match=words):
             open_reflectance(files["cube"], white=white)
 
@@ -347,3 +353,16 @@ def test_damaged_files_are_refused_or_read_and_never_crash(tmp_path: Path, capfd
     assert 0 < len(messages) < 150
     assert max(map(len, messages)) < 1500
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.5, "cut off: copy it again. If it is complete"), (2.0, "data type = 4"), (0.7, "cut off")]
+)
+def test_a_data_file_of_another_size_is_cut_off_before_its_type_is_wrong(
+    tmp_path: Path, share: float, words: str
+) -> None:
+    header = write_envi(tmp_path, (TRUE * 10000).astype(np.uint16))
+    stored = (tmp_path / "cube.raw").read_bytes()
+    (tmp_path / "cube.raw").write_bytes((2 * stored)[: int(share * len(stored))])
+    with pytest.raises(ScanError, match=words):
+        open_cube(header)

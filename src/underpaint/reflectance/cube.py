@@ -114,13 +114,10 @@ class Reference:
         if size == (n_row, n_column) and min(size) > 1:
             self.note = f"{kind} reference {stored.source}: a value for each pixel"
         elif size[1] == n_column:
-            self.values = _mean(stored, axis=0)
+            self.values = _mean(stored)
             self.note = f"{kind} reference {stored.source}: {size[0]} lines, averaged"
-        elif size[0] == n_row:
-            self.values = _mean(stored, axis=1)
-            self.note = f"{kind} reference {stored.source}: {size[1]} columns, averaged"
         elif size == (1, 1):
-            self.values = _mean(stored, axis=0)
+            self.values = _mean(stored)
             self.note = f"{kind} reference {stored.source}: one spectrum"
         else:
             raise ScanError(
@@ -133,9 +130,7 @@ class Reference:
         """Return the values of a rectangle, (1 or n_row, 1 or n_column, n_band)."""
         if self.values is None:
             return np.asarray(self.stored.cube.read(rows, columns), dtype=np.float32)
-        down = rows if self.values.shape[0] > 1 else slice(None)
-        across = columns if self.values.shape[1] > 1 else slice(None)
-        return self.values[down, across]
+        return self.values[:, columns] if self.values.shape[1] > 1 else self.values
 
 
 def open_reflectance(
@@ -419,18 +414,15 @@ def _check_reference(stored: StoredCube, cube: StoredCube, kind: str) -> None:
         )
 
 
-def _mean(stored: StoredCube, axis: int) -> NDArray[np.float32]:
-    """Return the mean of a reference along its rows or columns, which stay as dimensions of one."""
+def _mean(stored: StoredCube) -> NDArray[np.float32]:
+    """Return the mean of a reference along its rows, (1, n_column, n_band)."""
     n_row, n_column, n_band = stored.shape
     step = max(1, BLOCK_BYTES // (4 * n_column * n_band))
-    parts = [
-        stored.cube.read(slice(first, min(first + step, n_row)), slice(0, n_column)).astype(np.float64)
-        for first in range(0, n_row, step)
-    ]
-    if axis == 0:
-        total = sum(np.nansum(part, axis=0, keepdims=True) for part in parts)
-        return np.asarray(total / n_row, dtype=np.float32)
-    return np.concatenate([np.nanmean(part, axis=1, keepdims=True) for part in parts]).astype(np.float32)
+    total = np.zeros((1, n_column, n_band))
+    for first in range(0, n_row, step):
+        part = stored.cube.read(slice(first, min(first + step, n_row)), slice(0, n_column))
+        total += np.nansum(part, axis=0, keepdims=True, dtype=np.float64)
+    return np.asarray(total / n_row, dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,19 @@ _HELD = (0.0, 0.5, 0.5, 0.0, 0.5, 0.5, 1.0, 1.0)
 _LEAST_CURVATURE = 0.05
 _GRID = np.stack(np.meshgrid(*2 * (np.linspace(-1, 1, 7),)), axis=2).reshape(-1, 2)
 """Places all over the maps, from -1 to 1."""
+_MODELS = {
+    "SimilarityTransform": np.array(
+        [[1.0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 1, 0, 0], [0, 0, 1, 0, -1, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]]
+    ).T,
+    "AffineTransform": np.eye(8)[:, :6],
+    "ProjectiveTransform": np.eye(8),
+}
+"""Names in scikit-image, from simple to complex, and how their parameters set the eight numbers of a homography."""
+_LEAST_GAIN_PER_PARAMETER = 2.0
+"""By which the logarithm of the likelihood must improve for each parameter that a more complex model adds."""
 _WELL_PX, _WRONG_PX, _POINTS_PX = 0.6, 1.2, 1.0
+_LEAST_COVERED = 0.5
+"""Share of the picture's width and height that the maps cover, for the verdict "well"."""
 Verdict = Literal["well", "doubtful"]
 
 
@@ -141,8 +153,9 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     Returns
     -------
     Registration
-        An affine transform, refined to a projective one. The picture is expected upright, with the painting on a
-        half of it at least, and turned by less than some ten degrees.
+        A similarity, affine or projective transform, the simplest that matches about as well as the others. The
+        picture is expected upright, with the painting on a half of it at least, and turned by less than some ten
+        degrees.
 
     Raises
     ------
@@ -154,6 +167,9 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     At the end, parts of the maps are moved one by one, and scored by what the other parts say about which values of
     both pictures belong together. The transform follows them, and their disagreement is its error: where a picture is
     of another painting, they go anywhere.
+
+    Panels of stripes match those of another panel nearly as well. So where the maps cover less than half of the
+    picture's width or height, the verdict is "doubtful".
 
     References
     ----------
@@ -170,15 +186,14 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     fine = _Comparison(picture, parts, min(1.0, _FINE / max(n_row, n_column)))
     for n_free in (6, 8):
         best = _climb(fine, best, n_free)
-    for _ in range(_REFINED):
-        best, error_px = fine.fitted(best)
+    best, error_px = _simplest(fine, best)
     similarity = fine.similarity(best)
     if similarity < _LEAST_SIMILARITY or error_px > _WRONG_PX:
         raise ScanError(
             "Cannot lay the picture by itself: it shares nothing with the maps, wherever it lies. Is it upright, "
             "and of this painting? Mark points instead."
         )
-    well = error_px <= _WELL_PX
+    well = error_px <= _WELL_PX and _covered(best, size, (n_row, n_column)) >= _LEAST_COVERED
     return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
 
 
@@ -357,8 +372,15 @@ class _Comparison:
         """Return minus the similarity, to be made small."""
         return -self.similarity(matrix)
 
-    def fitted(self, matrix: Matrix) -> tuple[Matrix, float]:
+    def fitted(self, matrix: Matrix, model: NDArray[np.float64]) -> tuple[Matrix, float]:
         """Return a matrix that parts of the maps agree on, and how sure it is.
+
+        Parameters
+        ----------
+        matrix : (3, 3) array
+            Where to begin.
+        model : (8, n_parameter) array
+            How the parameters of the change set the eight numbers of a homography, one of ``_MODELS``.
 
         Returns
         -------
@@ -369,7 +391,8 @@ class _Comparison:
         -----
         A homography near the identity, linearised (shift, stretch, turn, shear, perspective), maximises the sum of what
         the parts score where it puts them; a part that is nowhere near its best place, as over hidden paint, counts no
-        further. The deviation is that of the curvature at the maximum.
+        further. The deviation is that of the curvature at the maximum, with all eight numbers free: a simple model does
+        not make the place any surer.
         """
         at, scores = self.part_scores(matrix)
         middle, scale = np.array(self.size[::-1]) / 2, max(self.size) / 2
@@ -386,8 +409,16 @@ class _Comparison:
         def unlike(free: NDArray[np.float64]) -> float:
             return float(-of_parts(free).sum() + 0.5 * ((held * free) ** 2).sum())
 
-        bounds = [(-_REACH_PX, _REACH_PX)] * 8
-        free = np.asarray(minimize(unlike, np.zeros(8), method="Powell", bounds=bounds, options={"ftol": 1e-5}).x)
+        n_parameter = model.shape[1]
+        bounds = [(-_REACH_PX, _REACH_PX)] * n_parameter
+        best = minimize(
+            lambda parameters: unlike(model @ parameters),
+            np.zeros(n_parameter),
+            method="Powell",
+            bounds=bounds,
+            options={"ftol": 1e-5},
+        )
+        free = model @ np.asarray(best.x)
         steps = _STEP_PX * np.eye(8)
         curvature = np.array(
             [
@@ -447,12 +478,36 @@ class _Comparison:
         """Return for each component the logarithm of how much more often a value meets a colour than by chance."""
         colors, inside = self._colors_at(matrix, self.at)
         chosen = chosen & inside
-        tables = []
-        for part in self.parts:
-            joint = _joint(part[chosen], colors[chosen]) + 0.5
-            joint /= joint.sum()
-            tables.append(np.log(joint / (joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True))))
-        return tables
+        return [_log_ratio(_joint(part[chosen], colors[chosen])) for part in self.parts]
+
+
+def _log_ratio(joint: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of how much more often a value meets a colour than by chance."""
+    share = (joint + 0.5) / (joint + 0.5).sum()
+    return np.asarray(np.log(share / (share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True))))
+
+
+def _simplest(comparison: _Comparison, matrix: Matrix) -> tuple[Matrix, float]:
+    """Return the simplest transform that matches about as well as a projective one, refined, and its deviation."""
+    from skimage import transform
+
+    grid = (_GRID + 1) / 2 * np.array(comparison.size[::-1])
+    candidates = []
+    for name, model in _MODELS.items():
+        fitted = np.asarray(getattr(transform, name).from_estimate(grid, place(matrix, grid)).params, dtype=np.float64)
+        for _ in range(_REFINED):
+            fitted, error_px = comparison.fitted(fitted, model)
+        likelihood = _EVIDENCE * comparison.at.shape[0] * comparison.similarity(fitted)
+        candidates.append((likelihood - _LEAST_GAIN_PER_PARAMETER * model.shape[1], fitted, error_px))
+    _, best, error_px = max(candidates, key=lambda candidate: candidate[0])
+    return best, error_px
+
+
+def _covered(matrix: Matrix, size: tuple[int, int], shape: tuple[int, int]) -> float:
+    """Return the share of the width or of the height of a picture that the maps cover, the smaller one."""
+    corners = place(matrix, np.array([[0, 0], [shape[1], 0], [0, shape[0]], shape[::-1]], dtype=np.float64))
+    extent = np.clip(corners, 0, size[::-1])
+    return float(((extent.max(axis=0) - extent.min(axis=0)) / size[::-1]).min())
 
 
 def _homography_rows(at: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -152,10 +152,12 @@ def _contradiction(
     n_value = sizes[0] * sizes[1] * sizes[2]
     each, rest = divmod(stored, n_value)
     if not rest and each in _BITS:
-        advice = (
-            f"each value has {8 * each} bits, not the {8 * dtype.itemsize} of data type {header['data type']}. Correct "
-            f"the header: data type = {_BITS[each]}, if the other numbers are right."
-        )
+        other_type = f"each value has {8 * each} bits, not the {8 * dtype.itemsize} of data type {header['data type']}"
+        correction = f"Correct the header then: data type = {_BITS[each]}."
+        if each < dtype.itemsize:
+            advice = f"It is cut off: copy it again. If it is complete, {other_type}. {correction}"
+        else:
+            advice = f"If lines, samples and bands are right, {other_type}. {correction}"
     else:
         advice = "It is cut off, or the header is another cube's. Copy both again."
     return (

@@ -95,10 +95,12 @@ def open_results_file(folder: Path) -> Any:
             opened = os.fstat(stream.fileno())
             file = h5py.File(path, "r")
             same = os.path.samestat(path.lstat(), opened)
-    except FileNotFoundError as error:
-        raise ScanError(
-            f"Cannot read results from {folder}: there is no {RESULTS_FILE} in it. Give a folder of results."
-        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not folder.exists():
+            reason = "the folder does not exist"
+        else:
+            reason = f"there is no {RESULTS_FILE} in it" if folder.is_dir() else "it is a file, not a folder"
+        raise ScanError(f"Cannot read results from {folder}: {reason}. Give a folder of results.") from error
     try:
         reason = _reason_against(file, opened) if same else "the file was replaced while it was opened"
     except BaseException:

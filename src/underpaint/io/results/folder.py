@@ -100,7 +100,7 @@ def result_folder(
                 place = ResultFolder(work.path / _NEW, work.path / _BLOCKS, target)
                 for left in work.abandoned:
                     _finish_replacing(left, target)
-                _check_target(target, replace_allowed=resume or overwrite)
+                _check_target(target, replace_allowed=resume or overwrite, resumable=settings is not None)
                 resume_parts(work, target, settings or {}, parts=_BLOCKS, resume=resume, afresh=overwrite)
                 for left in work.abandoned:
                     if not (left / _OLD).exists():
@@ -108,7 +108,9 @@ def result_folder(
                 place.path.mkdir()
                 _check_space(place, needed_bytes)
                 yield place
-                _check_target(target, replace_allowed=resume or overwrite)  # it may have appeared meanwhile
+                _check_target(
+                    target, replace_allowed=resume or overwrite, resumable=settings is not None
+                )  # it may have appeared meanwhile
                 _publish(work.path, target)
             except BaseException:
                 # Finished blocks stay for a run that goes on; so do results that could not take their place.
@@ -154,7 +156,7 @@ def unfinished(path: str | Path) -> dict[str, Any]:
     )
 
 
-def _check_target(target: Path, *, replace_allowed: bool) -> None:
+def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
@@ -165,7 +167,7 @@ def _check_target(target: Path, *, replace_allowed: bool) -> None:
     if not replace_allowed:
         raise OutputError(
             f"Cannot write results to {target}: the folder exists and is not empty. "
-            "Give another one with --out, or --overwrite to replace it, or --resume to go on."
+            f"Give another one with --out, or --overwrite to replace it{', or --resume to go on' if resumable else ''}."
         )
     if is_foreign(target):
         raise OutputError(

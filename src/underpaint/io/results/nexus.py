@@ -176,6 +176,8 @@ def _read(folder: str | Path, read: Callable[[Any], Result]) -> Result:
     try:
         with open_results_file(Path(folder)) as file:
             return read(file)
+    except ScanError:
+        raise
     except DAMAGE as error:
         raise ScanError(
             f"Cannot read {Path(folder) / RESULTS_FILE}: the file is damaged ({error}). Run the analysis again."
