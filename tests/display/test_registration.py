@@ -110,8 +110,8 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
 @pytest.mark.parametrize(("of_cube", "of_maps"), [("fig7", "fig7"), ("table2", "fig7"), ("fig7", "table2")])
 def test_a_cube_of_another_panel_is_not_called_well(of_cube: str, of_maps: str) -> None:
     drawn_from, _ = halves(builtin())
-    seen = make_panel(PanelSettings(recipe=of_cube, cell_pixels=2))
-    twin = panel_reflectance(seen.stratigraphies, seen.scan.shape[:2], drawn_from)
+    panel = make_panel(PanelSettings(recipe=of_cube, cell_pixels=2))
+    twin = panel_reflectance(panel.stratigraphies, panel.scan.shape[:2], drawn_from)
     groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)
     components = cube_components([group.mean(axis=2) for group in groups])
     results = fit_elements(make_panel(PanelSettings(recipe=of_maps, cell_pixels=2)).scan)
