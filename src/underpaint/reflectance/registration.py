@@ -113,29 +113,29 @@ def by_points(
     """
     from skimage import transform
 
-    there, at = (np.asarray(points, dtype=np.float64).reshape(-1, 2) for points in (on_picture, on_maps))
-    if len(at) != len(there) or len(at) < LEAST_POINTS:
-        count = min(len(at), len(there))
+    picture_points, at = (np.asarray(points, dtype=np.float64).reshape(-1, 2) for points in (on_picture, on_maps))
+    if len(at) != len(picture_points) or len(at) < LEAST_POINTS:
+        count = min(len(at), len(picture_points))
         raise ScanError(
             f"Cannot lay the {picture} by {count} pair{'' if count == 1 else 's'} of points: mark at least "
             f"{LEAST_POINTS} places on both pictures; four or more allow for perspective."
         )
-    if not (np.isfinite(there).all() and np.isfinite(at).all()):
+    if not (np.isfinite(picture_points).all() and np.isfinite(at).all()):
         raise ScanError(f"Cannot lay the {picture} by these points: a place is no finite number. Mark it anew.")
-    if not (_spread(at) and _spread(there)):
+    if not (_spread(at) and _spread(picture_points)):
         raise ScanError(
             f"Cannot lay the {picture} by these points: they lie on a line or on top of each other. Spread them."
         )
     freedom = {2: transform.SimilarityTransform, 3: transform.AffineTransform}
     try:
-        estimated = freedom.get(len(at), transform.ProjectiveTransform).from_estimate(at, there)
+        estimated = freedom.get(len(at), transform.ProjectiveTransform).from_estimate(at, picture_points)
         matrix = np.asarray(estimated.params, dtype=np.float64) if estimated else np.full((3, 3), np.nan)
         inverse = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
     except np.linalg.LinAlgError:
         matrix = inverse = np.full((3, 3), np.nan)
     if not (np.isfinite(matrix).all() and np.isfinite(inverse).all()):
         raise ScanError(f"Cannot lay the {picture} by these points: no transform joins them. Mark them anew.")
-    error = _distance(inverse, there, at) if len(at) > 4 else None
+    error = _distance(inverse, picture_points, at) if len(at) > 4 else None
     well = error is None or error <= _POINTS_PX
     return Registration(matrix, "points", error, verdict="well" if well else "doubtful")
 
@@ -306,11 +306,11 @@ def read_points(
                 f"Cannot read {path}: line {number + 1} is {line[:60]!r}; four numbers are needed, x and y on the "
                 "picture and column and row on the maps, in pixels. Correct it."
             ) from error
-        for value, (name, most, where) in zip((x, y, column, row), limits, strict=True):
+        for value, (name, most, image) in zip((x, y, column, row), limits, strict=True):
             if not 0 <= value <= most:  # NaN fails as well
                 raise ScanError(
-                    f"Cannot use {path}: in line {number + 1}, {line[:60]!r}, {name} is {value:g} pixels; the {where} "
-                    f"allow{'s' if where == 'picture' else ''} 0 to {most}. Correct the line."
+                    f"Cannot use {path}: in line {number + 1}, {line[:60]!r}, {name} is {value:g} pixels; the {image} "
+                    f"allow{'s' if image == 'picture' else ''} 0 to {most}. Correct the line."
                 )
         points.append((x, y, column, row))
     return points
