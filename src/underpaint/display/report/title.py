@@ -34,7 +34,7 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
         ("Pixel step", "" if not step else f"{step[0]:g} × {step[1]:g} mm"),
         ("Detector", str(summary.get("detector") or "")),
         ("Instrument", machine(settings)),
-        ("Told to the network", _told(settings.get("instrument_told"))),
+        ("Instrument parameters used", _told(settings.get("instrument_told"))),
         ("Counts", _counts(summary)),
         ("Maps made", date_text(str(summary.get("written", "")))),
     ]
