@@ -55,7 +55,7 @@ class Asked:
         return {name: value for name, value in own.items() if value is not None}
 
 
-def own_model(asked: Asked, name: str | None, *, quiet: bool) -> InstrumentModelReport:
+def make_instrument_model(asked: Asked, name: str | None, *, quiet: bool) -> InstrumentModelReport:
     """Train for an instrument and a palette.
 
     Raises
@@ -90,7 +90,7 @@ def adapted(scan: str, asked: Asked, *, quiet: bool) -> tuple[AdaptReport, Path]
         return adapt(spectra, settings, base=base, progress=step), out
 
 
-def show_own_model(report: InstrumentModelReport, start: str) -> None:
+def show_instrument_model(report: InstrumentModelReport, start: str) -> None:
     """Print what was done, how long it took, and what the model gains or loses beside the one it began with."""
     sizes, begun = report.sizes, report.initial
     spent = ", ".join(f"{part} {minutes:.1f}" for part, minutes in report.minutes.items())

@@ -64,13 +64,13 @@ def train(
     _require_torch()
     loud = not (quiet or as_json)
     if config is None:
-        from underpaint.cli._finetune import Asked, own_model, show_own_model
+        from underpaint.cli._finetune import Asked, make_instrument_model, show_instrument_model
 
-        made = own_model(Asked(model, instrument, palette, out, minutes, seed), name, quiet=not loud)
+        made = make_instrument_model(Asked(model, instrument, palette, out, minutes, seed), name, quiet=not loud)
         if as_json:
             show_json(made.as_dict())
         elif not quiet:
-            show_own_model(made, model)
+            show_instrument_model(made, model)
         return
     _refuse_beside_config(config, [instrument, palette, out, name])
     from underpaint.lab.training import export, load_settings

@@ -46,6 +46,15 @@ def number(text: str | None) -> float | None:
     return value if np.isfinite(value) else None
 
 
+def last_number(line: str) -> float | None:
+    """Read the last number of a line of a list, after commas, semicolons or spaces; None without one."""
+    words = re.split(r"[,;\s]+", line.strip())
+    try:
+        return float(words[-1])
+    except ValueError:
+        return None
+
+
 def seconds(text: str | None) -> float | None:
     """Read a time in s; None for 0 or none."""
     value = number(text)

@@ -65,7 +65,7 @@ def cached_arrays(
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as part, part.open("wb") as target:
             np.savez(target, **arrays)  # type: ignore[arg-type]
-        _remove_oldest(name)
+        remove_oldest(folder(), f"{name}-*.npz", MAX_FILES)
     return arrays
 
 
@@ -74,10 +74,12 @@ def folder() -> Path:
     return user_cache_path("underpaint", appauthor=False)
 
 
-def _remove_oldest(name: str) -> None:
-    files = sorted(folder().glob(f"{name}-*.npz"), key=lambda path: path.stat().st_mtime)
-    for path in files[:-MAX_FILES]:
-        path.unlink(missing_ok=True)
+def remove_oldest(place: Path, pattern: str, most: int) -> None:
+    """Remove all but the ``most`` newest of the files that fit a pattern."""
+    files = sorted(place.glob(pattern), key=lambda path: path.stat().st_mtime)
+    for path in files[:-most]:
+        with suppress(OSError):  # open in another process on Windows
+            path.unlink(missing_ok=True)
 
 
 @cache

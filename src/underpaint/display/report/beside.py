@@ -177,4 +177,9 @@ def read_photograph(folder: Path) -> Photograph | None:
     error_px = record.get("error_px")
     off = f", {error_px:.2f} pixels off on average" if isinstance(error_px, float) else ""
     how = f"by {record.get('how', 'an unknown way')}{off}"
-    return Photograph("data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii"), how)
+    return Photograph(data_url(stream.getvalue(), "jpeg"), how)
+
+
+def data_url(image: bytes, kind: str) -> str:
+    """Return a picture, "png" or "jpeg", as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"

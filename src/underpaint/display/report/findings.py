@@ -140,11 +140,6 @@ def element_evidence(results: Results) -> list[Evidence]:
     )
 
 
-def leading_line(findings: Sequence[Finding]) -> str | None:
-    """Return the line family that shows the first finding best; None without one."""
-    return next((line.family for finding in findings[:1] for line in finding.evidence), None)
-
-
 def telling_lines(results: Results, families: Sequence[str], most: int = 3, first: str | None = None) -> list[str]:
     """Return the families whose maps vary most over their noise, and are least alike, the first the most telling.
 

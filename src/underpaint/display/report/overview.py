@@ -1,9 +1,17 @@
 """The first view of results: the most telling element maps, what was found in sentences, what was not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from underpaint.data.maps import Results
-from underpaint.display.report.findings import absent_names, element_evidence, find_groups, leading_line, telling_lines
+from underpaint.display.report.findings import (
+    Evidence,
+    Finding,
+    absent_names,
+    element_evidence,
+    find_groups,
+    telling_lines,
+)
 from underpaint.display.report.layers import place_shares
 from underpaint.display.report.wording import MEANINGS, element_sentence, key_finding
 
@@ -36,6 +44,12 @@ class Overview:
     detected: tuple[str, ...]
 
 
+def overview_lines(results: Results, strong: Sequence[Evidence], findings: Sequence[Finding]) -> list[str]:
+    """Return the line families for red, green and blue, of the evidence and the findings of results."""
+    leading = next((line.family for finding in findings[:1] for line in finding.evidence), None)
+    return telling_lines(results, [line.family for line in strong], first=leading)
+
+
 def overview(results: Results) -> Overview:
     """Return the first view of results."""
     findings, places, strong = find_groups(results), place_shares(results), element_evidence(results)
@@ -44,7 +58,7 @@ def overview(results: Results) -> Overview:
     named.sort(key=lambda each: (order.index(each.certainty), -each.finding.share))
     sentences = [each.sentence for each in named] or [element_sentence(line) for line in strong]
     return Overview(
-        tuple(telling_lines(results, [line.family for line in strong], first=leading_line(findings))),
+        tuple(overview_lines(results, strong, findings)),
         tuple(sentences[:MOST_SENTENCES]),
         {each.finding.name: each.certainty for each in named},
         {each.finding.name: each.finding.share for each in named},

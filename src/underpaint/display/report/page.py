@@ -1,6 +1,5 @@
 """The page: findings and pictures put into the template."""
 
-import base64
 import gc
 import math
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ from underpaint.display import plot
 from underpaint.display.plot.images import composite_figure, panel_height, quantity_gallery, shown_unit
 from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.plot.paints import paint_map
-from underpaint.display.report.beside import Beside, look_beside
+from underpaint.display.report.beside import Beside, data_url, look_beside
 from underpaint.display.report.findings import (
     LAYER_LIMIT,
     Evidence,
@@ -45,9 +44,7 @@ from underpaint.display.report.findings import (
     element_evidence,
     find_groups,
     is_present,
-    leading_line,
     low_count_share,
-    telling_lines,
 )
 from underpaint.display.report.layers import (
     LEAST_ARRANGEMENT,
@@ -71,7 +68,7 @@ from underpaint.display.report.methods import (
     methods_paragraph,
     supposed_burial,
 )
-from underpaint.display.report.overview import MOST_SENTENCES
+from underpaint.display.report.overview import MOST_SENTENCES, overview_lines
 from underpaint.display.report.paints import MOST_ROWS, legend_rows
 from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
@@ -220,14 +217,14 @@ def render_report(
     if results.unexplained is None and results.has_pigments:
         results = explain_lines(results, anode=results.calibration.get("anode"))
     places, strong = place_shares(results), element_evidence(results)
-    drawn = strong[: MOST_ELEMENTS if full else MOST_IN_PICTURE]
+    drawn, families = strong[: MOST_ELEMENTS if full else MOST_IN_PICTURE], overview_lines(results, strong, findings)
     return render(
         "page.html.jinja",
         full=full,
         n_sentence=len(findings) if full else MOST_SENTENCES,
         title=str(summary.get("name") or "scan"),
-        overview=_overview(results, strong, findings),
-        paints=_paints(results, strong, beside.photograph.source if beside.photograph else ""),
+        overview=_overview(results, families),
+        paints=_paints(results, families, beside.photograph.source if beside.photograph else ""),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
@@ -338,21 +335,19 @@ def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
     return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
 
 
-def _overview(results: Results, strong: list[Evidence], findings: list[Finding]) -> Picture | None:
-    """Draw the element maps of :func:`overview` as red, green and blue."""
-    names = telling_lines(results, [line.family for line in strong], first=leading_line(findings))
-    if not names:
+def _overview(results: Results, families: list[str]) -> Picture | None:
+    """Draw element maps as red, green and blue."""
+    if not families:
         return None
-    parts = [(line_name(name), results[name], float(np.nanpercentile(results[name], 99)) or 1.0) for name in names]
+    parts = [(line_name(name), results[name], float(np.nanpercentile(results[name], 99)) or 1.0) for name in families]
     figure = composite_figure(parts, step_mm=results.step_mm)
     return picture(figure, f"Element maps as red, green and blue: {', '.join(part[0] for part in parts)}.")
 
 
-def _paints(results: Results, strong: list[Evidence], photograph: str) -> dict[str, Any] | None:
+def _paints(results: Results, families: list[str], photograph: str) -> dict[str, Any] | None:
     """The map of the paints and their legend; None without paints."""
     if not results.paints:
         return None
-    families = telling_lines(results, [line.family for line in strong])
     assigned = sum(area.share for area in results.paints)
     words = f"Map of {len(results.paints)} paints; their numbers, pictures and groups are in the table below."
     return {
@@ -654,5 +649,4 @@ def _low_counts(summary: Mapping[str, Any]) -> float:
 
 def picture(figure: Any, words: str) -> Picture:
     """Return a figure as a picture to embed."""
-    encoded = base64.b64encode(plot.to_png(figure, _DPI)).decode("ascii")
-    return Picture(f"data:image/png;base64,{encoded}", words)
+    return Picture(data_url(plot.to_png(figure, _DPI), "png"), words)

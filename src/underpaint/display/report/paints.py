@@ -12,6 +12,7 @@ from PIL import Image
 from underpaint.data.maps import STATES, TRACE, Results
 from underpaint.data.paint_areas import PaintArea
 from underpaint.display.plot.paints import paint_color
+from underpaint.display.report.beside import data_url
 
 MOST_ROWS = 16
 _PATCH_PIXELS = 150
@@ -87,4 +88,4 @@ def _patch(image: Image3, mask: NDArray[np.bool_]) -> str:
     picture = Image.fromarray(np.round(255 * faded[::every, ::every]).astype(np.uint8))
     stream = io.BytesIO()
     picture.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+    return data_url(stream.getvalue(), "png")

@@ -148,21 +148,21 @@ class Photograph:
             raise ScanError("There is no photograph to lay over the maps. Choose one first.")
         pixels = _pixels(self.folder, digest)
         if asked.get("automatic"):
-            found = automatically(_shrunk(pixels), telling_maps(maps))
-            found = replace(found, matrix=_enlarged(found.matrix, pixels))
+            registration = automatically(_shrunk(pixels), telling_maps(maps))
+            registration = replace(registration, matrix=_enlarged(registration.matrix, pixels))
         else:
             pairs = _pairs(asked.get("points"))
-            found = by_points([own[:2] for own in pairs], [own[2:] for own in pairs])
-        if not np.isfinite(found.matrix).all():
+            registration = by_points([own[:2] for own in pairs], [own[2:] for own in pairs])
+        if not np.isfinite(registration.matrix).all():
             raise ScanError("Cannot lay the photograph: its points lie on one line or on one another. Mark others.")
         scale = max(1, _LAID_SIDE // max(maps.shape))
-        laid = warped(pixels, found.matrix, maps.shape, scale)
+        laid = warped(pixels, registration.matrix, maps.shape, scale)
         record = {
-            "matrix": found.matrix.tolist(),
-            "how": found.method,
-            "error_px": found.error_px,
-            "similarity": found.similarity,
-            "doubtful": found.verdict == "doubtful",
+            "matrix": registration.matrix.tolist(),
+            "how": registration.method,
+            "error_px": registration.error_px,
+            "similarity": registration.similarity,
+            "doubtful": registration.verdict == "doubtful",
             PHOTOGRAPH_KEY: digest,
             "meaning": "matrix takes (column, row, 1) of the maps to (x, y, 1) of the photograph, pixels, first at 0.5",
         }
@@ -174,7 +174,7 @@ class Photograph:
             with atomic_write(self.folder / REGISTERED_FILE) as part:
                 Image.fromarray((255 * np.clip(laid, 0, 1)).astype(np.uint8)).save(part, format="PNG")
             write_json(self.folder / PLACE_FILE, record)
-        return found
+        return registration
 
     def _preview(self) -> bytes:
         stream = io.BytesIO()

@@ -8,7 +8,6 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -203,7 +202,7 @@ def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_
                 f"Cannot keep the counts by channel: {size / 2**20:.0f} MB would be needed, and half of the scan's "
                 f"size, {limit / 2**20:.0f} MB, is allowed. Use the element maps."
             )
-    _remove_oldest(path.parent)
+    cache.remove_oldest(path.parent, f"*{_SUFFIX}", MAX_FILES)
     return path
 
 
@@ -256,10 +255,3 @@ def _channel_first(counts: NDArray[Any], merged: int) -> NDArray[Any]:
 def _wider(kind: np.dtype[Any]) -> np.dtype[Any]:
     """Return a type for sums of a few counts."""
     return np.dtype({"u1": "u2", "i1": "i2", "u2": "u4", "i2": "i4"}.get(kind.str[1:], kind.str))
-
-
-def _remove_oldest(folder: Path) -> None:
-    files = sorted(folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime)
-    for path in files[:-MAX_FILES]:
-        with suppress(OSError):  # open in another viewer on Windows
-            path.unlink()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io._energies import last_number
 from underpaint.io._source import entries_inside, try_read
 
 LOWEST_NM, HIGHEST_NM = 200.0, 16000.0
@@ -103,7 +104,7 @@ def read_list(path: Path) -> tuple[NDArray[np.float64], str]:
     if path.stat().st_size > _MAX_LIST_BYTES:
         raise ScanError(f"Cannot read {path}: it is too large for a list of wavelengths. Give a number for each line.")
     lines = try_read(path.read_bytes, str(path)).decode("utf-8", "replace").splitlines()
-    values = [value for value in map(_last_number, lines) if value is not None]
+    values = [value for value in map(last_number, lines) if value is not None]
     if not values:
         raise ScanError(f"Cannot read {path}: it holds no wavelengths. Write one number in each line, nm or um.")
     return np.array(values), _unit_of(lines[:3])
@@ -112,11 +113,3 @@ def read_list(path: Path) -> tuple[NDArray[np.float64], str]:
 def _unit_of(lines: Sequence[str]) -> str:
     words = re.split(r"[\s,;()\[\]{}:/]+", " ".join(lines).lower())
     return next((word for word in words if word in _UNITS_NM and word != "a"), "")
-
-
-def _last_number(line: str) -> float | None:
-    words = re.split(r"[,;\s]+", line.strip())
-    try:
-        return float(words[-1])
-    except ValueError:
-        return None

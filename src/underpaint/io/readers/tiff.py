@@ -15,7 +15,6 @@ Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """
 
 import logging
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import Axis, axis_of_list, unit_of
+from underpaint.io._energies import Axis, axis_of_list, last_number, unit_of
 from underpaint.io._source import (
     MappedCube,
     entries_inside,
@@ -274,7 +273,7 @@ def _axis(listed: Path, n_channel: int, path: Path) -> Axis:
     if listed.stat().st_size > _MAX_LIST:
         raise ScanError(f"Cannot read {path}: {listed.name} is too large for a list of {n_channel} energies.")
     lines = try_read(listed.read_bytes, str(listed)).decode("latin-1").splitlines()
-    energies = [value for value in map(_last_number, lines) if value is not None]
+    energies = [value for value in map(last_number, lines) if value is not None]
     unit = next(filter(None, map(unit_of, lines[:3])), "")
     axis, notes = axis_of_list(np.array(energies), n_channel, unit)
     if axis is None:
@@ -284,14 +283,6 @@ def _axis(listed: Path, n_channel: int, path: Path) -> Axis:
             f"({'; '.join(notes)}). Correct the list, or give it another name to read the stack without it."
         )
     return axis, notes
-
-
-def _last_number(line: str) -> float | None:
-    words = re.split(r"[,;\s]+", line.strip())
-    try:
-        return float(words[-1])
-    except ValueError:
-        return None
 
 
 def _library() -> Any:
