@@ -109,5 +109,6 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
         assert "thickness_um.surface" in file["entry/pigments/results/quantities"]
     report = write_report(tmp_path / "out", full=True).read_text("utf-8")
     assert all(
-        words in report for words in ('id="layers"', "Order of pairs", "prior-driven", "1850 to 1860", "Told to")
+        words in report
+        for words in ('id="layers"', "Order of pairs", "prior-driven", "1850 to 1860", "Instrument parameters used")
     )
