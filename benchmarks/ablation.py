@@ -1,7 +1,7 @@
 """What each part of the third generation of networks brings, at equal processor time, on Monte Carlo panels.
 
-    underpaint simulate examples/answers_library_gap.toml --out runs/answers_gap.h5
-    underpaint simulate examples/answers_library.toml --out runs/answers.h5
+    underpaint simulate examples/ablation_library_gap.toml --out runs/ablation_gap.h5
+    underpaint simulate examples/default_library.toml --out runs/default.h5
     python benchmarks/ablation.py runs REFERENCE [REFERENCE ...] --json FILE
 
 RUNS is a folder with both libraries, of which 32,000 stratigraphies are used; the arms' networks go to RUNS/ablation.
@@ -40,17 +40,17 @@ _KEYS = ("exact_sets", "macro_f1", "present_missed", "present_missed_over_10_sig
 class Arm(NamedTuple):
     """Training data and settings of an arm."""
 
-    library: Literal["answers_gap", "answers"]
+    library: Literal["ablation_gap", "default"]
     present: Literal["pigment", "lines"]
     kind: Literal["layers_dense", "layers_evidence"]
 
 
 ARMS = {
-    "as before": Arm("answers_gap", "pigment", "layers_dense"),
-    "presence label": Arm("answers_gap", "lines", "layers_dense"),
-    "gapless draw": Arm("answers", "pigment", "layers_dense"),
-    "evidence input": Arm("answers_gap", "pigment", "layers_evidence"),
-    "all": Arm("answers", "lines", "layers_evidence"),
+    "as before": Arm("ablation_gap", "pigment", "layers_dense"),
+    "presence label": Arm("ablation_gap", "lines", "layers_dense"),
+    "gapless draw": Arm("default", "pigment", "layers_dense"),
+    "evidence input": Arm("ablation_gap", "pigment", "layers_evidence"),
+    "all": Arm("default", "lines", "layers_evidence"),
 }
 
 

@@ -40,7 +40,7 @@ PUBLIC_FILES = (
     "docs/decisions/COPYME.md",
     "src/underpaint/py.typed",
 )
-LARGEST_FILE_BYTES = 6_000_000  # the default network is the largest, 5.6 MB
+LARGEST_FILE_BYTES = 7_500_000  # the default network is the largest, 7.0 MB
 
 
 def run(*command: str) -> "subprocess.CompletedProcess[str]":

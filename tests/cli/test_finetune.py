@@ -79,7 +79,7 @@ def test_a_scan_with_labels_becomes_a_model_that_identify_takes(panel_file: Path
     done = call("finetune", "--spectra", panel_file, "--labels", pixel_table, *SHORT)
     assert done.exit_code == 0, done.output
     said = words(done)
-    for line in ("stem │ 17,904 │ loaded │ frozen │ trained", "presence │ 32,121 │ loaded │ trained │ trained"):
+    for line in ("stem │ 17,904 │ loaded │ frozen │ trained", "presence │ 36,378 │ loaded │ trained │ trained"):
         assert line in said
     assert "names were in no training spectrum" in said
     assert "labels (of pigments and groups, by place) were left open" in said

@@ -39,7 +39,7 @@ def test_outputs_are_declared_and_kept(planned: Plan, results: Results) -> None:
     declared = {output.quantity: output for output in planned.outputs}
     assert set(declared) == {
         "probability", "quantity", "quantity_sigma", "area", "area_sigma", "scatter", "scatter_sigma", "state",
-        "pool", "unlikeness", "peak_kev",
+        "pool", "unlikeness", "peak_kev", "amount", "amount_low", "amount_high", "amount_reached",
     }  # fmt: skip
     assert (declared["area"].dimensions, declared["area"].units) == (("line",), "counts")
     assert declared["probability"].dimensions == ("material", "place")
