@@ -7,7 +7,7 @@
 RUNS is a folder with both libraries, of which 32,000 stratigraphies are used; the arms' networks go to RUNS/ablation.
 REFERENCE are folders of Monte Carlo panels. Every arm trains on one thread, for the same processor time: the speed of
 each is measured first, and it makes as many passes over the spectra as the time allows. A call that was interrupted
-goes on. Each network stands alone, with the rules of the line evidence, and with the areas as a likelihood.
+goes on. Each network stands alone, and with the rules of the line evidence.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main() -> None:
     spent = {name: trained(name, arm, arguments.runs, 60.0 * arguments.minutes) for name, arm in ARMS.items()}
     paths = {name: arguments.runs / "ablation" / file_name(name) / f"{file_name(name)}.onnx" for name in ARMS}
     figures = evaluate_monte_carlo(arguments.reference, paths["all"], other_models={**paths, "shipped": "default"})
-    for name in ("model", "with_evidence", "with_likelihood"):
+    for name in ("model", "with_evidence"):
         del figures[name]  # of "all", which stands under its own name
     record = {"minutes": arguments.minutes, "seed": SEED, "training": spent, **figures}
     arguments.json.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
@@ -136,7 +136,7 @@ def file_name(name: str) -> str:
 def show(record: dict[str, Any]) -> None:
     """Print the arms by counts."""
     table = Table("network", "counts", *(key.replace("_", " ") for key in _KEYS), title="Monte Carlo panels")
-    networks = [name + fusion for name in (*ARMS, "shipped") for fusion in ("", "_with_evidence", "_with_likelihood")]
+    networks = [name + fusion for name in (*ARMS, "shipped") for fusion in ("", "_with_evidence")]
     for name in (*networks, "line_over_5_sigma"):
         for counts, figures in record[name].items():
             values = (figures.get(key) for key in _KEYS)

@@ -93,7 +93,7 @@ def measure(name: str, seed: int, model: str, sizes: Sizes, n_true: int) -> dict
             return {"instrument": name, "seed": seed, "error": str(error)}
         job = LibrarySettings(
             instrument=instrument, n_stratigraphies=n_true, renders=1, chunk=64, seed=TRUE_SEED + seed,
-            places=bool(report.given.card.instrument_inputs),
+            places=bool(report.given.card.instrument_inputs), gapless=bool(report.given.card.amounts),
         )  # fmt: skip
         truth = simulate_or_read(job, Path(folder, "true.h5"), 1, no_progress)
     scored = _scores(report, truth, seed)

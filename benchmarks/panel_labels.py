@@ -20,14 +20,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from underpaint.data import survey
-from underpaint.elements import line_evidence, plan_all_families
 from underpaint.lab.evaluation import score
-from underpaint.physics.materials import library
 from underpaint.pigments.predict import identify
 from underpaint.simulate import PanelSettings, make_panel, outputs_for
 from underpaint.simulate.labels import present_at
-from underpaint.simulate.mockups import Panel
 
 COUNTS = 1e5
 THRESHOLDS = np.linspace(0.02, 0.98, 49)
@@ -58,18 +54,14 @@ def main() -> None:
         for lines, panel in panels.items()
         if panel.labels is not None and panel.counts_needed is not None
     }
-    against, proven = evidence(panels[False], arguments.group)
     figures = {}
     for model in arguments.model:
         answer = identify(panels[False].scan, model=model)[arguments.group].ravel()
         figures[model] = of_model(answer, labels[False], labels[True])
-        held = np.where(proven, 1.0, np.where(against, 0.0, answer))
-        figures[model]["f1_with_evidence"] = score(held, labels[False][0], labels[False][1] <= COUNTS).f1
     table = Table(
         "model",
         "F1",
         "always yes",
-        "with evidence",
         "best F1",
         "F1, lines",
         "always yes",
@@ -77,23 +69,13 @@ def main() -> None:
         "within model error",
     )
     for model, values in figures.items():
-        keys = ("f1", "always_yes_f1", "f1_with_evidence", "best_f1", "f1_by_lines", "always_yes_f1_by_lines")
+        keys = ("f1", "always_yes_f1", "best_f1", "f1_by_lines", "always_yes_f1_by_lines")
         cells = (f"{values[key]:.3f}" for key in keys)
         table.add_row(model, *cells, str(values["missed"]), str(values["within_model_error"]))
     Console(width=140).print(table)
     if arguments.json is not None:
         record = {"panel": arguments.panel, "group": arguments.group, "counts": COUNTS, "by_model": figures}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def evidence(panel: Panel, group: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (n,) whether the line evidence excludes a group, and whether it proves it, with the instrument known."""
-    scan, summary = panel.scan, survey(panel.scan)
-    axis, counts = scan.require_axis(), np.asarray(scan.counts.compute()).reshape(scan.n_pixel, -1)
-    fit = plan_all_families(summary, axis, panel.instrument, peaks=False)
-    keys = {group: library().group(group).key_families}
-    lines, shown = line_evidence(keys, fit, summary, axis, panel.instrument, voltage_known=True), fit(counts)
-    return lines(shown)[:, 0], lines.proves(shown)[:, 0]
 
 
 def of_model(

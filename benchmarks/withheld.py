@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint.data import Scan, survey
-from underpaint.data.maps import PRESENT_PROBABILITY, split_place
+from underpaint.data.maps import split_place
 from underpaint.elements import line_evidence, plan_all_families
 from underpaint.lab.evaluation.monte_carlo import Panels, read_panels
 from underpaint.pigments.predict import OnnxModel, open_model, plan_answers
@@ -38,19 +38,20 @@ def withheld(panels: Panels, model: OnnxModel, counts: float, draws: int, seed: 
     spectra = np.asarray(panels.drawn(counts, draws, seed).counts)
     answers = plan_answers(panels.axis, model, instrument=conditions_of(panels.instrument))
     results = answers.results(answers(spectra[None]), step_mm=None)
-    claimed = np.stack([results[name][0] for name in keys], axis=1) > PRESENT_PROBABILITY
+    log_odds = np.stack([results.map("log_odds", *split_place(name))[0] for name in keys], axis=1)
+    claimed = log_odds > 0
     shows = np.repeat(panels.counts_needed(groups) < counts, draws, axis=0)
     carried = np.repeat(panels.labels(groups), draws, axis=0) > 0
     summary = survey(Scan(spectra[None], panels.axis))
     fit = plan_all_families(summary, panels.axis, panels.instrument, peaks=False)
     evidence = line_evidence(keys, fit, summary, panels.axis, panels.instrument, voltage_known=True)
-    against = np.zeros_like(claimed)
-    against[:, [list(keys).index(name) for name in evidence.groups]] = evidence(fit(spectra))
+    needed = np.full(claimed.shape, -np.inf)
+    needed[:, [list(keys).index(name) for name in evidence.groups]] = evidence(fit(spectra))
     kinds = {"right": carried & shows, "false": ~carried, "unseen": carried & ~shows}
     result = {}
     for kind in KINDS:
         result[kind] = int((claimed & kinds[kind]).sum())
-        result[f"{kind}_withheld"] = int((claimed & kinds[kind] & against).sum())
+        result[f"{kind}_withheld"] = int((claimed & kinds[kind] & (log_odds < needed)).sum())
     return result
 
 

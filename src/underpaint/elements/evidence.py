@@ -16,7 +16,7 @@ from underpaint.physics.instrument import Instrument
 Array = NDArray[np.float64]
 
 SEEN_SIGMAS = 2.0
-"""Standard deviations from which a family counts as detected. At 1e3 counts, 3 % of correct claims are lost."""
+"""Standard deviations from which a family counts as detected, or all families of an element together."""
 CERTAIN_SIGMAS = 3.0
 """The same for a family that others overlap, for soft lines where hard ones are not excited, and for the anode's
 lines."""
@@ -26,15 +26,11 @@ PROVEN_SIGMAS = 10.0
 """A family over so many deviations proves its element; what other families may contribute is in the deviation."""
 BACKGROUND_ERROR = 0.05
 """Of the counts under a family: a smaller hump may be of the background's shape."""
-AREAS_SIGMAS = (1.0, 1e3)
-"""Range of areas of detectable lines, deviations; the prior is uniform in the logarithm."""
-MAX_LOG_ODDS = 3.0
-"""Log-odds at most that an area adds to a network's answer, which uses the area, too."""
-MIN_SIGMAS_FOR = 5.0
-"""Deviations from which an area adds any: pure metals show what is not in them with three."""
 MAX_SCATTERED = 2.0
 """Ratio of an anode's line to the scatter under it, relative to the pixel with the smallest ratio, above which it is
 not scatter alone."""
+SURE_LOG_ODDS = 3.0
+"""Log-odds from which a claim stands although its line is missing, where other lines hide the place of that line."""
 MIN_OVERVOLTAGE = 1.2
 """Ratio of voltage to absorption edge above which missing lines are evidence of absence."""
 SOFT_OVERVOLTAGE = 0.8
@@ -42,8 +38,6 @@ SOFT_OVERVOLTAGE = 0.8
 MIN_SIGMA = 1e-3
 """Counts: least deviation by which an area is divided."""
 _MIN_SHARE_ABOVE = 1e-3
-_DEVIATIONS = (-3.0, 12.0)
-"""Range outside which a deviation adds nothing."""
 
 
 @dataclass(frozen=True)
@@ -75,24 +69,33 @@ class LineEvidence:
     scattered: tuple[tuple[int, int, float], ...]
     of_anode: NDArray[np.bool_]
 
-    def __call__(self, shown: Evidence) -> NDArray[np.bool_]:
-        """Return (n, n_group): True where a spectrum contradicts a group.
+    def __call__(self, shown: Evidence) -> Array:
+        """Return (n, n_group) log-odds under which the claim of a group contradicts a spectrum; -inf: none does.
 
-        None of its families is detected and one is missing; or its line is scatter of the anode's line.
+        A group is contradicted where none of its families is detected, alone or together, and one is missing; or where
+        its line is scatter of the anode's line. Where other lines hide all of its families, claims
+        from :data:`SURE_LOG_ODDS` stand.
         """
         deviations = _deviations(shown, shown.under)
-        detected = deviations > np.where(shown.hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
-        result = np.zeros((len(deviations), len(self.groups)), bool)
+        hidden = np.broadcast_to(shown.hidden, deviations.shape)
+        detected = deviations > np.where(hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
+        result = np.full((len(deviations), len(self.groups)), -np.inf)
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
+            of_group, overlapped = deviations[:, columns], hidden[:, columns]
             if self.crowded[group]:
-                result[:, group] = ~(detected[:, columns] & (deviations[:, columns] > CERTAIN_SIGMAS)).any(axis=1)
-            else:
-                missed = expected & (deviations[:, columns] < SEEN_SIGMAS)
-                result[:, group] = ~detected[:, columns].any(axis=1) & missed.any(axis=1)
+                contradicted = ~(detected[:, columns] & (of_group > CERTAIN_SIGMAS)).any(axis=1)
+                result[contradicted, group] = np.inf
+                continue
+            together = np.linalg.norm(np.where(overlapped, 0.0, np.maximum(of_group, 0.0)), axis=1) > SEEN_SIGMAS
+            missed = (expected & (of_group < SEEN_SIGMAS)).any(axis=1)
+            contradicted = ~detected[:, columns].any(axis=1) & ~together & missed
+            needed = np.where(overlapped.all(axis=1), SURE_LOG_ODDS, np.inf)
+            result[contradicted, group] = needed[contradicted]
         for group, line, ratio in self.scattered:
             excess = shown.area[:, line] - MAX_SCATTERED * ratio * shown.under[:, line]
             counts = shown.area[:, line] + 2.0 * shown.under[:, line]
-            result[:, group] = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
+            scatter = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
+            result[:, group] = np.where(scatter, np.inf, -np.inf)
         return result
 
     def proves(self, shown: Evidence) -> NDArray[np.bool_]:
@@ -109,31 +112,7 @@ class LineEvidence:
             result[:, group] = proven.any(axis=1) & ~self.of_anode[group]
         return result
 
-    def log_likelihood_ratio(self, shown: Evidence) -> Array:
-        """Return (n, n_group) how much an area adds to the log-odds that lines of a group show.
-
-        Of the family that shows most, and no more than that of a harder family that is missing. Zero where the source
-        does not excite the lines, or brings them itself.
-
-        Notes
-        -----
-        ``log p(area | shows) / p(area | absent)`` with normal errors; areas that show are as likely on any logarithmic
-        scale within :data:`AREAS_SIGMAS`: -3.2 where the area is zero, -1.7 at one deviation. At most
-        :data:`MAX_LOG_ODDS`, and nothing is added under :data:`MIN_SIGMAS_FOR`.
-        """
-        deviations, missing = self._clear(shown)
-        result = np.zeros((len(deviations), len(self.groups)))
-        for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
-            if columns.size and not self.of_anode[group]:
-                ratio = _log_ratio(deviations[:, columns])
-                ratio = np.where(deviations[:, columns] < MIN_SIGMAS_FOR, np.minimum(ratio, 0.0), ratio)
-                most = np.minimum.accumulate(np.where(missing[group], ratio, np.inf), axis=1)
-                result[:, group] = np.clip(
-                    np.minimum(ratio, most).max(axis=1), None if expected.any() else 0.0, MAX_LOG_ODDS
-                )
-        return result
-
-    def _clear(self, shown: Evidence, error: float = BACKGROUND_ERROR) -> tuple[Array, list[NDArray[np.bool_]]]:
+    def _clear(self, shown: Evidence, error: float) -> tuple[Array, list[NDArray[np.bool_]]]:
         """Return the families' deviations, and of each group (n, n_family) whether a family is missing."""
         # a strong family is not its own background
         deviations = _deviations(shown, np.maximum(shown.under - shown.area, 0.0), error)
@@ -209,14 +188,6 @@ def _deviations(shown: Evidence, under: NDArray[np.floating], error: float = BAC
     """Return the areas over the deviations that they would have if the families were absent, over so many counts."""
     sigma = np.hypot(shown.sigma_if_absent, error * under)
     return np.asarray(shown.area / np.maximum(sigma, MIN_SIGMA))
-
-
-def _log_ratio(deviations: Array) -> Array:
-    """Return the logarithm of how much likelier deviations are for detectable lines than for absent ones."""
-    grid = np.linspace(*_DEVIATIONS, 301)
-    areas = np.geomspace(*AREAS_SIGMAS, 400)
-    ratio = np.log(np.exp(grid[:, None] * areas - 0.5 * areas**2).mean(axis=1))
-    return np.asarray(np.interp(deviations, grid, ratio))
 
 
 def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, max_kev: float | None) -> bool:

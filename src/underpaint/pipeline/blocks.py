@@ -103,8 +103,8 @@ class BlockWork:
         if self.lines is not None and self.answers is not None and answers is not None and self.fit is not None:
             of_answers = of_core if pool is None else Shown.of_block(self.fit, spectra, mask)
             if of_answers is not None:
-                against, proven = self.lines(of_answers.evidence), self.lines.proves(of_answers.evidence)
-                self.answers.withhold(answers, self.lines.groups, of_answers.spread(against))
+                needed, proven = self.lines(of_answers.evidence), self.lines.proves(of_answers.evidence)
+                self.answers.withhold(answers, self.lines.groups, of_answers.spread(needed))
                 self.answers.confirm(answers, self.lines.groups, of_answers.spread(proven))
         results = self._results(answers, fitted, unlike, pool, n_counts)
         return {name: stack.values for name, stack in results.stacks.items() if name != _NOT_KEPT}

@@ -99,9 +99,8 @@ def evaluate_monte_carlo(
     -------
     dict
         By contestant and counts the figures of :func:`presence_figures`, and of networks those of
-        :func:`place_figures` and :func:`amount_figures`; JSON-serialisable. Each network is scored alone;
-        ``with_evidence``: without the claims that the line evidence excludes, and with the groups that it proves; and
-        ``with_likelihood``: with the log-likelihood ratio of the areas added to its log-odds, and the groups proven.
+        :func:`place_figures` and :func:`amount_figures`; JSON-serialisable. Each network is scored alone, and
+        ``with_evidence``: without the claims that the lines contradict, and with the groups that they prove.
 
     Raises
     ------
@@ -127,19 +126,15 @@ def evaluate_monte_carlo(
             model_name: np.concatenate([_by_group(each, groups) for each in parts])
             for model_name, parts in answers.items()
         }
-        coverage_figures = [
-            _excluded_and_proven(each, drawn, groups) for each, drawn in zip(panels, spectra, strict=True)
-        ]
-        against, proven, likelihood = (np.concatenate(parts) for parts in zip(*coverage_figures, strict=True))
+        by_lines = [_needed_and_proven(each, drawn, groups) for each, drawn in zip(panels, spectra, strict=True)]
+        needed, proven = (np.concatenate(parts) for parts in zip(*by_lines, strict=True))
         for model_name, network in networks.items():
             answered = np.isin(groups, network.card.names)
-            claims[_variant_name(model_name, "evidence")] = (claims[model_name] & ~against) | (proven & answered)
             log_odds = np.concatenate(
                 [columns_of(each.log_odds, each.card.names, groups) for each in answers[model_name]]
             )
-            claims[_variant_name(model_name, "likelihood")] = (np.nan_to_num(log_odds + likelihood, nan=-1.0) > 0.0) | (
-                proven & answered
-            )
+            with_evidence = (claims[model_name] & (log_odds >= needed)) | (proven & answered)
+            claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
         claims["line_over_5_sigma"] = sigmas > LINE_SIGMAS
         claims["always_yes"] = np.ones_like(sigmas, dtype=bool)
         for model_name, claimed in claims.items():
@@ -287,13 +282,8 @@ def _open(model: str | Path | OnnxModel) -> OnnxModel:
     return model if isinstance(model, OnnxModel) else open_model(model)
 
 
-def _variant_name(network: str, variant: str) -> str:
-    """Return the name of the figures of a network with other evidence."""
-    return f"with_{variant}" if network == "model" else f"{network}_with_{variant}"
-
-
-def _excluded_and_proven(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Mask, Mask, Numbers]:
-    """Return (n, n_group) masks of excluded and of proven groups, and log-likelihood ratios of the line areas.
+def _needed_and_proven(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Numbers, Mask]:
+    """Return (n, n_group) log-odds that claims need, and masks of proven groups.
 
     The instrument is known.
     """
@@ -302,12 +292,11 @@ def _excluded_and_proven(panels: Panels, spectra: Spectra, groups: Sequence[str]
     keys = {group: library().group(group).key_families for group in groups}
     lines = line_evidence(keys, fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True)
     shown = fit(np.asarray(spectra.counts))
-    against, proven = np.zeros((2, len(spectra), len(groups)), bool)
-    likelihood = np.zeros(against.shape)
+    needed = np.full((len(spectra), len(groups)), -np.inf)
+    proven = np.zeros(needed.shape, bool)
     columns = [list(groups).index(group) for group in lines.groups]
-    against[:, columns], proven[:, columns] = lines(shown), lines.proves(shown)
-    likelihood[:, columns] = lines.log_likelihood_ratio(shown)
-    return against, proven, likelihood
+    needed[:, columns], proven[:, columns] = lines(shown), lines.proves(shown)
+    return needed, proven
 
 
 def _truth(panels: Panels, groups: Sequence[str]) -> Truth:

@@ -99,6 +99,7 @@ class EvaluatedModel:
             patience=plan.patience,
             precision=plan.precision,
             split="pixel",
+            hidden_labels=True,
             test_share=0.0,
             seed=plan.seed,
             progress=False,

@@ -187,10 +187,11 @@ def finetune(model: Trained | str | Path, settings: FinetuneSettings, library: L
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, sections 2.3 and 2.4.
     """
-    start = model if isinstance(model, Trained) else load_trainable(model)
+    # a network that was passed stays as it is: it may be the start of further runs
+    start = Trained(deepcopy(model.network), model.card) if isinstance(model, Trained) else load_trainable(model)
     data = _match_card(_read(settings, start.card) if library is None else library, start.card)
     n_label = int((data.labels == 1).sum())
-    if data.counted and "group" in start.card.kinds:
+    if data.counted and "group" in start.card.kinds and not settings.hidden_labels:
         data = hide_invisible_labels(data)
     if start.card.amounts and data.amount is None:
         data = fill_amounts(start, data, settings)

@@ -162,6 +162,8 @@ class FinetuneSettings(TrainSettings):
     labels : Path or None
         CSV file of what is known at some pixels (see :func:`~.labelled_scan`); ``library`` is then the
         scan. None takes ``library`` as a training library.
+    hidden_labels : bool
+        Train with the labels of pigments that do not show, too, as the paper does.
     """
 
     epochs: int = Field(60, ge=1)
@@ -175,6 +177,7 @@ class FinetuneSettings(TrainSettings):
     fresh_dense: bool = False
     split: Literal["structure", "pixel"] = "structure"
     labels: Path | None = None
+    hidden_labels: bool = False
 
 
 _Settings = TypeVar("_Settings", bound=TrainSettings)

@@ -101,15 +101,21 @@ class AnswerPlan:
                     arrays[name][at] = values
         return arrays
 
-    def withhold(self, arrays: Arrays, groups: Sequence[str], against: NDArray[np.bool_]) -> None:
-        """Lower answers to one half where (n_row, n_column, n_group) spectra speak against a group.
+    def withhold(self, arrays: Arrays, groups: Sequence[str], needed: NDArray[np.floating]) -> None:
+        """Lower answers to one half where (n_row, n_column, n_group) log-odds that a claim needs are not reached.
 
         What belongs to the group is lowered with it.
         """
         card = self.model.card
+        names = [card.names[index] for index in self.kept.names]
         groups_of = [{split_place(name)[0] for name in card.groups[index]} for index in self.kept.names]
-        belongs = np.asarray([[group in names for names in groups_of] for group in groups]).reshape(len(groups), -1)
-        withheld = against @ belongs
+        belongs = np.asarray([[group in names_of for names_of in groups_of] for group in groups]).reshape(
+            len(groups), -1
+        )
+        answers = np.full(needed.shape, -np.inf, np.float32)
+        known = [index for index, group in enumerate(groups) if group in names]
+        answers[..., known] = arrays["log_odds"][..., [names.index(groups[index]) for index in known]]
+        withheld = (answers < needed) @ belongs
         for name, most in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
             np.minimum(arrays[name], most, out=arrays[name], where=withheld)
 
