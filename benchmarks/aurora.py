@@ -162,7 +162,8 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
     -------
     dict
         ``missed``: a family of the group over ten standard deviations, and the group not present; ``unproven``:
-        present, and none of its families over two. In the spectra that were answered. Groups without either are left
+        present, and neither one of its families over two nor all together (root of the sum of squares). In the spectra
+        that were answered. Groups without either are left
         out.
     """
     planned = plan(scan, Settings(model, elements=False))
@@ -181,10 +182,11 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
         families = [fit.names.index(name) for name in results.materials[group].elements if name in fit.names]
         if not families:
             continue
-        highest, present = deviations[:, :, families].max(axis=2), results[group] > THRESHOLD
+        of_group, present = deviations[:, :, families], results[group] > THRESHOLD
+        together = np.linalg.norm(np.maximum(of_group, 0.0), axis=2)
         n_pixel = {
-            "missed": int((~present & (highest > CERTAIN_SIGMAS)).sum()),
-            "unproven": int((present & (highest < ABSENT_SIGMAS)).sum()),
+            "missed": int((~present & (of_group.max(axis=2) > CERTAIN_SIGMAS)).sum()),
+            "unproven": int((present & (together < ABSENT_SIGMAS)).sum()),
         }
         if any(n_pixel.values()):
             result[group] = n_pixel
