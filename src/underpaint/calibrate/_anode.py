@@ -117,10 +117,10 @@ def _best_angle(window: "_Window", symbol: str, misfit_without: float) -> Anode:
             (_fit_at_angle(window, symbol, float(angle), misfit_without) for angle in angles), key=lambda fit: fit.gain
         )
 
-    best = best_of(_ANGLES_DEG)
-    if best.scatter_angle_deg in (_ANGLES_DEG[0], _ANGLES_DEG[-1]):
-        best = max(best, best_of(_OUTER_ANGLES_DEG), key=lambda fit: fit.gain)
-    return best
+    best_fit = best_of(_ANGLES_DEG)
+    if best_fit.scatter_angle_deg in (_ANGLES_DEG[0], _ANGLES_DEG[-1]):
+        best_fit = max(best_fit, best_of(_OUTER_ANGLES_DEG), key=lambda fit: fit.gain)
+    return best_fit
 
 
 @dataclass(frozen=True)

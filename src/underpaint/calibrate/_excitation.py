@@ -256,7 +256,7 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     centres = grid_kev[(grid_kev > peak_kev - 0.5 * fwhm) & (grid_kev < peak_kev + 0.7 * max_shift_kev + 0.5 * fwhm)]
     background = np.stack([np.ones(energy.size), np.linspace(1.0, 0.0, energy.size)])
     columns = np.concatenate(
-        [peaks(centres), background, *(peaks(grid_kev, spread) for spread in _COMPTON_SIGMAS_PER_KEV)]
+        [peaks(centres), background, *(peaks(grid_kev, compton_sigma) for compton_sigma in _COMPTON_SIGMAS_PER_KEV)]
     )
     columns /= deviation
     norm = np.maximum(np.sqrt((columns**2).sum(axis=1)), 1e-12)
@@ -287,12 +287,12 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     at_peak = np.abs(centres[elastic.ravel()] - peak_kev) < _MAX_PEAK_DISTANCE_FWHM * fwhm
     resolved = peak_kev - _compton_kev(peak_kev, 110.0) > _MAX_UNRESOLVED_SHIFT * fwhm
     fits = []
-    for best in dict.fromkeys((int(misfit.argmin()), int(np.where(at_peak, misfit, np.inf).argmin()))):
-        best_centre, angle, _ = np.unravel_index(best, elastic.shape)
-        elastic_counts, total_counts = float(areas[best, 0]), float(areas[best, :2].sum())
+    for best_index in dict.fromkeys((int(misfit.argmin()), int(np.where(at_peak, misfit, np.inf).argmin()))):
+        best_centre, angle, _ = np.unravel_index(best_index, elastic.shape)
+        elastic_counts, total_counts = float(areas[best_index, 0]), float(areas[best_index, :2].sum())
         if total_counts < _MIN_COUNTS or elastic_counts < _MIN_ELASTIC_SHARE * total_counts:
             continue
-        if not resolved or misfit_of_one_peak - misfit[best] > _MIN_CHI_SQUARED_DROP:
+        if not resolved or misfit_of_one_peak - misfit[best_index] > _MIN_CHI_SQUARED_DROP:
             fits.append(
                 _ScatterFit(float(centres[best_centre]), float(_ANGLES_DEG[angle]), elastic_counts, total_counts)
             )
@@ -308,16 +308,16 @@ def _non_negative(normal_matrix: Array, projection: Array, total_square: float) 
     n_fit, n_column = projection.shape
     misfit, areas = np.full(n_fit, total_square), np.zeros((n_fit, n_column))
     for is_used in product((False, True), repeat=n_column):
-        used = np.flatnonzero(is_used)
-        if not used.size:
+        used_columns = np.flatnonzero(is_used)
+        if not used_columns.size:
             continue
-        reduced_matrix = normal_matrix[:, used[:, None], used] + 1e-9 * np.eye(used.size)
-        values = np.linalg.solve(reduced_matrix, projection[:, used, None])[:, :, 0]
-        reduced_misfit = total_square - (values * projection[:, used]).sum(axis=1)
+        reduced_matrix = normal_matrix[:, used_columns[:, None], used_columns] + 1e-9 * np.eye(used_columns.size)
+        values = np.linalg.solve(reduced_matrix, projection[:, used_columns, None])[:, :, 0]
+        reduced_misfit = total_square - (values * projection[:, used_columns]).sum(axis=1)
         better = (values >= 0.0).all(axis=1) & (reduced_misfit < misfit)
         misfit[better] = reduced_misfit[better]
         areas[better] = 0.0
-        areas[np.ix_(better, used)] = values[better]
+        areas[np.ix_(better, used_columns)] = values[better]
     return misfit, areas
 
 
@@ -326,11 +326,11 @@ def _ends_spectrum(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
     fwhm = spectrum.fwhm_kev(fit.energy_kev)
     start = fit.energy_kev + 1.5 * fwhm
     height = _mean_counts(spectrum, fit.energy_kev, 0.2 * fwhm)
-    above = float(spectrum.between(spectrum.counts, start, np.inf).sum())
+    counts_above = float(spectrum.between(spectrum.counts, start, np.inf).sum())
     return (
         _mean_counts(spectrum, fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MAX_FLANK_RATIO * height
         and _mean_counts(spectrum, start + max(0.5, 2.5 * fwhm), max(0.5, 2.5 * fwhm)) < _MAX_RATIO_ABOVE * height
-        and above < max(_MAX_COUNTS_ABOVE * fit.total, _MAX_PILE_UP_SHARE * float(spectrum.counts.sum()))
+        and counts_above < max(_MAX_COUNTS_ABOVE * fit.total, _MAX_PILE_UP_SHARE * float(spectrum.counts.sum()))
     )
 
 

@@ -91,12 +91,12 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
             family,
             energy_kev[lines],
             share[lines],
-            rank == 0,
+            group_index == 0,
             common,
-            energy_kev[satellite_group == rank],
-            share[satellite_group == rank],
+            energy_kev[satellite_group == group_index],
+            share[satellite_group == group_index],
         )
-        for rank, lines in enumerate(groups)
+        for group_index, lines in enumerate(groups)
     )
 
 

@@ -57,22 +57,26 @@ def recorded_channels(counts: NDArray[np.float64]) -> slice:
     counts : (n_channel,) array
         Sum spectrum with at least one count.
     """
-    first, last = (int(channel) for channel in np.flatnonzero(counts > 0)[[0, -1]])
+    first_channel, last_channel = (int(channel) for channel in np.flatnonzero(counts > 0)[[0, -1]])
     smoothed = gaussian_filter1d(counts, 1.0)
-    rising = np.flatnonzero(np.diff(smoothed[first : last + 1]) > 0)
+    rising = np.flatnonzero(np.diff(smoothed[first_channel : last_channel + 1]) > 0)
     rising = rising[rising > 1]
-    end_of_noise = first + int(rising[0]) if rising.size else first
-    start = end_of_noise if counts[first : first + 3].max() > _MIN_NOISE_RATIO * (counts[end_of_noise] + 1.0) else first
-    last_counts = counts[max(last - _N_LAST_CHANNELS, 0) : last]
+    end_of_noise = first_channel + int(rising[0]) if rising.size else first_channel
+    start = (
+        end_of_noise
+        if counts[first_channel : first_channel + 3].max() > _MIN_NOISE_RATIO * (counts[end_of_noise] + 1.0)
+        else first_channel
+    )
+    last_counts = counts[max(last_channel - _N_LAST_CHANNELS, 0) : last_channel]
     stop = counts.size
-    if last_counts.size and counts[last] > _MIN_OVERFLOW_RATIO * (np.median(last_counts) + 1.0):
-        stop, last_counts = last, last_counts[-_N_LAST_CHANNELS // 2 :]
+    if last_counts.size and counts[last_channel] > _MIN_OVERFLOW_RATIO * (np.median(last_counts) + 1.0):
+        stop, last_counts = last_channel, last_counts[-_N_LAST_CHANNELS // 2 :]
     if (
-        last + 1 < counts.size
+        last_channel + 1 < counts.size
         and last_counts.size
         and last_counts[-_TRUNCATION_CHANNELS:].mean() > _MIN_TRUNCATION_COUNTS
     ):
-        stop = min(stop, last + 1)
+        stop = min(stop, last_channel + 1)
     return slice(start, stop)
 
 
@@ -193,8 +197,11 @@ def _width_law(counts: NDArray[np.float64], peaks: Peaks, typical_fwhm: float) -
 def _gaussian_fwhm(above_background: NDArray[np.float64], centre: float, typical_fwhm: float) -> float:
     """Return the FWHM, channels, from a parabola fitted to the logarithm of a peak's upper half; NaN if it fails."""
     half_range = max(round(0.6 * typical_fwhm), 2)
-    first, last = max(round(centre) - half_range, 0), min(round(centre) + half_range + 1, above_background.size)
-    channels, values = np.arange(first, last) - centre, above_background[first:last]
+    first_channel, last_channel = (
+        max(round(centre) - half_range, 0),
+        min(round(centre) + half_range + 1, above_background.size),
+    )
+    channels, values = np.arange(first_channel, last_channel) - centre, above_background[first_channel:last_channel]
     is_used = values > 0.4 * values.max()
     if is_used.sum() < 3:
         return float("nan")
@@ -421,21 +428,21 @@ def _best_indices(scores: NDArray[np.float64]) -> list[int]:
 
 def _refine_hypothesis(lookup: _PeakLookup, lines: _Lines, start: Hypothesis) -> Hypothesis:
     """Return the axis fitted to the peaks that a hypothesis explains, or the hypothesis if its score is better."""
-    best = start
+    hypothesis = start
     for _ in range(3):
-        credit, nearest = _evaluate(lookup, lines, best.gain_kev, np.array([best.zero_kev]))
+        credit, nearest = _evaluate(lookup, lines, hypothesis.gain_kev, np.array([hypothesis.zero_kev]))
         is_used = credit[0] > 0.2
         if np.unique(nearest[0][is_used]).size < 3:
-            return best
+            return hypothesis
         weight = np.sqrt(credit[0][is_used] * lookup.weight[nearest[0][is_used]])
         gain, zero = np.polyfit(lookup.peaks.channel[nearest[0][is_used]], lines.energy_kev[is_used], 1, w=weight)
         if not (gain > 0 and abs(zero - start.zero_kev) < 0.5 * _ZERO_RANGE_KEV):
-            return best
+            return hypothesis
         score = float(_axis_scores(lookup, lines, float(gain), np.array([zero]))[0])
-        if score <= best.score:
-            return best
-        best = Hypothesis(float(gain), float(zero), score)
-    return best
+        if score <= hypothesis.score:
+            return hypothesis
+        hypothesis = Hypothesis(float(gain), float(zero), score)
+    return hypothesis
 
 
 def _distinct_hypotheses(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks) -> list[Hypothesis]:
@@ -445,9 +452,9 @@ def _distinct_hypotheses(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks
     distinct: list[Hypothesis] = []
     for candidate in hypotheses:
         shifts = [
-            np.abs((candidate.gain_kev - selected.gain_kev) * end_channels + candidate.zero_kev - selected.zero_kev)
-            / selected.gain_kev
-            for selected in distinct
+            np.abs((candidate.gain_kev - accepted.gain_kev) * end_channels + candidate.zero_kev - accepted.zero_kev)
+            / accepted.gain_kev
+            for accepted in distinct
         ]
         if all(shift.max() > 0.33 * fwhm for shift in shifts):
             distinct.append(candidate)

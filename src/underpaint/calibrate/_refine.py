@@ -272,12 +272,12 @@ def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
     design = model.design(response)
     areas = model.areas(design)
     modelled = design @ areas + model.satellites(response, areas)
-    rank: dict[str, int] = {}
+    group_rank: dict[str, int] = {}
     lines = []
     for index, group in enumerate(model.groups):
-        rank[group.family] = rank.get(group.family, -1) + 1
-        name = _LINE_NAMES.get((group.family[-1], rank[group.family] == 0))
-        if name is None or rank[group.family] > 1 or areas[index] <= 0:
+        group_rank[group.family] = group_rank.get(group.family, -1) + 1
+        name = _LINE_NAMES.get((group.family[-1], group_rank[group.family] == 0))
+        if name is None or group_rank[group.family] > 1 or areas[index] <= 0:
             continue
         other_lines = modelled - design[:, index] * areas[index]
         fit = _measure_line(model, response, group, other_lines, f"{group.family[:-2]}-{name}")
@@ -395,9 +395,9 @@ def regress_axis(
     design = np.stack([np.ones_like(channel), channel - centre], axis=1) / sigma[:, None]
     target = energy_kev / sigma
     if prior is not None:
-        spread = _FILE_GAIN_SPREAD * prior.gain_kev
-        design = np.vstack([design, [0.0, 1.0 / spread], np.array([1.0, -centre]) / _FILE_ZERO_SPREAD_KEV])
-        target = np.append(target, [prior.gain_kev / spread, prior.zero_kev / _FILE_ZERO_SPREAD_KEV])
+        gain_spread_kev = _FILE_GAIN_SPREAD * prior.gain_kev
+        design = np.vstack([design, [0.0, 1.0 / gain_spread_kev], np.array([1.0, -centre]) / _FILE_ZERO_SPREAD_KEV])
+        target = np.append(target, [prior.gain_kev / gain_spread_kev, prior.zero_kev / _FILE_ZERO_SPREAD_KEV])
 
     def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(design @ values - target)

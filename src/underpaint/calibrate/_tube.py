@@ -79,14 +79,14 @@ def parabola_minimum(values: Array, misfit: Array, n_bin: int) -> tuple[float, f
     n_bin : int
         Number of data; if the smallest chi squared is larger, the standard deviation is increased.
     """
-    best = int(np.argmin(misfit))
-    scale = max(float(misfit[best]) / max(n_bin, 1), 1.0)
-    near_minimum = np.flatnonzero(misfit < misfit[best] + _FIT_RANGE_SIGMAS**2 * scale)
+    best_index = int(np.argmin(misfit))
+    scale = max(float(misfit[best_index]) / max(n_bin, 1), 1.0)
+    near_minimum = np.flatnonzero(misfit < misfit[best_index] + _FIT_RANGE_SIGMAS**2 * scale)
     fitted = slice(max(min(int(near_minimum[0]) - 1, misfit.size - 3), 0), max(int(near_minimum[-1]) + 2, 3))
-    curvature, slope, _ = np.polyfit(values[fitted] - values[best], misfit[fitted], 2)
+    curvature, slope, _ = np.polyfit(values[fitted] - values[best_index], misfit[fitted], 2)
     if curvature <= 0:
-        return float(values[best]), float("inf")
-    vertex = float(np.clip(values[best] - slope / (2.0 * curvature), values[fitted][0], values[fitted][-1]))
+        return float(values[best_index]), float("inf")
+    vertex = float(np.clip(values[best_index] - slope / (2.0 * curvature), values[fitted][0], values[fitted][-1]))
     return vertex, float(np.sqrt(scale / curvature))
 
 
@@ -148,14 +148,14 @@ def _misfits(data: UpperPart, reference: ScatterReference, voltages_kv: Array, f
 
 
 def _evaluate_voltage(voltages_kv: Array, misfit: Array, data: UpperPart) -> Voltage:
-    best = int(np.argmin(misfit))
+    best_index = int(np.argmin(misfit))
     voltage_kv, error_kv = parabola_minimum(
-        voltages_kv, misfit, int((data.axis.energy_kev > voltages_kv[best] - _FIT_RANGE_KEV).sum())
+        voltages_kv, misfit, int((data.axis.energy_kev > voltages_kv[best_index] - _FIT_RANGE_KEV).sum())
     )
     stop_kev = data.axis.stop_kev
     is_unrecorded = voltages_kv > stop_kev - _END_MARGIN_KV
     if voltage_kv > stop_kev - _END_MARGIN_KV or (
-        is_unrecorded.any() and misfit[is_unrecorded].min() - misfit[best] < _MIN_MISFIT_RISE
+        is_unrecorded.any() and misfit[is_unrecorded].min() - misfit[best_index] < _MIN_MISFIT_RISE
     ):
         return Voltage(None, voltage_kv, reason=f"the continuum extends to the last channel at {stop_kev:.1f} keV")
     if not error_kv < _MAX_ERROR_KV:
@@ -274,21 +274,23 @@ def _best_anode(data: UpperPart, reference: ScatterReference, voltage: Voltage) 
     )
     if not fits:
         return None
-    best, scale = fits[0], _misfit_scale(data, fits[0].misfit, window_kev)
+    best_fit, scale = fits[0], _misfit_scale(data, fits[0].misfit, window_kev)
     # anodes are compared at their best angle: weak peaks fit badly on the coarse grid of angles
     candidates = [
         replace(fit.reference, angle_deg=refine_angle(data, fit.reference)[0])
         for fit in fits
-        if _is_rival(fit, best, scale)
+        if _is_rival(fit, best_fit, scale)
     ]
     if not _has_both_peaks(data, candidates[0]):
         return None
     # an anode without both peaks is not a rival, since its Compton peak may coincide with that of the best anode
-    return None if any(_has_both_peaks(data, rival) for rival in candidates[1:]) else _Fit(candidates[0], best.misfit)
+    return (
+        None if any(_has_both_peaks(data, rival) for rival in candidates[1:]) else _Fit(candidates[0], best_fit.misfit)
+    )
 
 
-def _is_rival(fit: _Fit, best: _Fit, scale: float) -> bool:
-    return fit.misfit - best.misfit < _MIN_MISFIT_LEAD * scale
+def _is_rival(fit: _Fit, best_fit: _Fit, scale: float) -> bool:
+    return fit.misfit - best_fit.misfit < _MIN_MISFIT_LEAD * scale
 
 
 def _has_both_peaks(data: UpperPart, reference: ScatterReference) -> bool:

@@ -85,8 +85,8 @@ def seen_air_cm(argon: float, counts: Array, response: Response, reference: Scat
 
 
 def _scatter_counts(counts: Array, axis: EnergyAxis) -> Array:
-    inside = (axis.energy_kev > _SCATTER_KEV[0]) & (axis.energy_kev < _SCATTER_KEV[1])
-    return np.asarray(counts[:, inside].sum(axis=1))
+    in_range = (axis.energy_kev > _SCATTER_KEV[0]) & (axis.energy_kev < _SCATTER_KEV[1])
+    return np.asarray(counts[:, in_range].sum(axis=1))
 
 
 _MIN_COUNTS, _MIN_DOUBT_COUNTS = 3000, 1e5
@@ -289,12 +289,16 @@ def _best_axis(data: _Data, prior: EnergyAxis | None) -> "_RefinedAxis":
         if not _is_proven(refined):
             _fail(data.name, f"{_describe_lines(refined)}, which other axes may explain as well; more lines are")
         return refined
-    near = search_near(data.peaks, data.total.size, prior)
-    refined_near = _try_refine_axis(data, near, prior)
+    near_hypothesis = search_near(data.peaks, data.total.size, prior)
+    refined_near = _try_refine_axis(data, near_hypothesis, prior)
     if refined_near is not None and _is_certain(refined_near):
         return refined_near
     hypotheses = search_axis(data.peaks, data.total.size, _N_RIVALS)
-    if hypotheses and hypotheses[0].score > _MIN_OVERRULING_RATIO * near.score and _are_different(hypotheses[0], near):
+    if (
+        hypotheses
+        and hypotheses[0].score > _MIN_OVERRULING_RATIO * near_hypothesis.score
+        and _are_different(hypotheses[0], near_hypothesis)
+    ):
         refined_other = _try_refine_axis(data, hypotheses[0], None)
         if refined_other is not None and _is_certain(refined_other):
             return refined_other
@@ -371,15 +375,15 @@ def _best_hypothesis(hypotheses: list[Hypothesis], name: str) -> Hypothesis:
         )
     if hypotheses[0].score < _MIN_SCORE:
         _fail(name, f"the best axis explains {hypotheses[0].score:.0%} of the peaks, {_MIN_SCORE:.0%} are")
-    best = hypotheses[0]
-    rivals = [other for other in hypotheses[1:] if _are_different(best, other)]
-    if rivals and best.score < _MIN_SCORE_RATIO * rivals[0].score:
+    best_hypothesis = hypotheses[0]
+    rivals = [other for other in hypotheses[1:] if _are_different(best_hypothesis, other)]
+    if rivals and best_hypothesis.score < _MIN_SCORE_RATIO * rivals[0].score:
         _fail(
             name,
-            f"gains of {1e3 * best.gain_kev:.2f} and {1e3 * rivals[0].gain_kev:.2f} eV "
+            f"gains of {1e3 * best_hypothesis.gain_kev:.2f} and {1e3 * rivals[0].gain_kev:.2f} eV "
             "explain the peaks equally well, more lines are",
         )
-    return best
+    return best_hypothesis
 
 
 def _are_different(first: Hypothesis, second: Hypothesis) -> bool:
@@ -447,8 +451,8 @@ def _usable_lines(model: GroupModel, response: Response) -> list[LineFit]:
 
 
 def _is_usable(line: LineFit) -> bool:
-    low, high = _REGRESSION_RANGE_KEV
-    return not line.blended and line.significance > _MIN_LINE_SIGNIFICANCE and low < line.energy_kev < high
+    min_kev, max_kev = _REGRESSION_RANGE_KEV
+    return not line.blended and line.significance > _MIN_LINE_SIGNIFICANCE and min_kev < line.energy_kev < max_kev
 
 
 def _require_lines(lines: list[LineFit], name: str, prior: EnergyAxis | None) -> None:
@@ -592,14 +596,15 @@ def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, .
     dict of str to tuple of float
         Ratio for each detector, by line (``Ca-KL3``).
     """
-    first = calibrations[0].line_counts
+    reference_counts = calibrations[0].line_counts
     common = [
         name
-        for name in first
-        if all(calibration.line_counts.get(name, 0.0) > 0 for calibration in calibrations) and first[name] > 0
+        for name in reference_counts
+        if all(calibration.line_counts.get(name, 0.0) > 0 for calibration in calibrations)
+        and reference_counts[name] > 0
     ]
     common.sort(key=lambda name: calibrations[0].line_energy_kev[name])
     return {
-        name: tuple(float(calibration.line_counts[name] / first[name]) for calibration in calibrations)
+        name: tuple(float(calibration.line_counts[name] / reference_counts[name]) for calibration in calibrations)
         for name in common
     }

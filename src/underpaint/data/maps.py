@@ -211,12 +211,12 @@ class QuantitySummary(NamedTuple):
 
 def summarise_quantity(quantity: str, interval: Estimate, where: NDArray[np.bool_] | None = None) -> QuantitySummary:
     """Return the summary of maps of a quantity, optionally only for pixels where ``where`` is true."""
-    known = np.isfinite(interval.value) if where is None else where & np.isfinite(interval.value)
-    determined, limited = known & is_determined(quantity, interval), known & ~(interval.low > 0)
+    has_result = np.isfinite(interval.value) if where is None else where & np.isfinite(interval.value)
+    determined, limited = has_result & is_determined(quantity, interval), has_result & ~(interval.low > 0)
     value, low, high = (
-        _median(limit[determined if element_of(quantity) is None else known & ~limited]) for limit in interval
+        _median(limit[determined if element_of(quantity) is None else has_result & ~limited]) for limit in interval
     )
-    n_known = max(int(known.sum()), 1)
+    n_known = max(int(has_result.sum()), 1)
     return QuantitySummary(
         int(determined.sum()) / n_known, value, low, high, int(limited.sum()) / n_known, _median(interval.high[limited])
     )
@@ -547,8 +547,8 @@ class Results:
         ``low`` and ``high`` are the limits of the credible interval of probability :data:`INTERVAL_PROBABILITY`.
         """
         keys = _single_keys(elements)
-        parts = {kind: value, f"{kind}_low": low, f"{kind}_high": high}
-        return cls._of_process("quantities", {name: Stack(keys, values) for name, values in parts.items()}, **facts)
+        arrays = {kind: value, f"{kind}_low": low, f"{kind}_high": high}
+        return cls._of_process("quantities", {name: Stack(keys, values) for name, values in arrays.items()}, **facts)
 
     @classmethod
     def of_amounts(cls, names: Sequence[str], value: Any, low: Any, high: Any, reached: Any, **facts: Any) -> "Results":
@@ -564,8 +564,8 @@ class Results:
             Probability that the amount reaches the threshold between trace and pigment.
         """
         keys = tuple(split_place(name) for name in names)
-        parts = {AMOUNT: value, f"{AMOUNT}_low": low, f"{AMOUNT}_high": high, "amount_reached": reached}
-        return cls._of_process("amounts", {name: Stack(keys, values) for name, values in parts.items()}, **facts)
+        arrays = {AMOUNT: value, f"{AMOUNT}_low": low, f"{AMOUNT}_high": high, "amount_reached": reached}
+        return cls._of_process("amounts", {name: Stack(keys, values) for name, values in arrays.items()}, **facts)
 
     @classmethod
     def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **facts: Any) -> "Results":
@@ -773,9 +773,9 @@ class Results:
     def amount(self) -> "xr.DataArray":
         """(group, place, quantile, row, column) mass fraction of the group's element in the dry paint, %."""
         names = list(dict.fromkeys(name for name, _ in self._stack(AMOUNT).keys))
-        parts = [[f"{AMOUNT}.{at_place(name, place)}" for place in self.places] for name in names]
+        quantity_names = [[f"{AMOUNT}.{at_place(name, place)}" for place in self.places] for name in names]
         coordinates = {"group": names, "place": list(self.places)}
-        return self._intervals(parts, coordinates, "mass fraction of the group's element in the dry paint")
+        return self._intervals(quantity_names, coordinates, "mass fraction of the group's element in the dry paint")
 
     @property
     def amount_reached(self) -> "xr.DataArray":
@@ -1024,20 +1024,20 @@ class Results:
 
         The significance is zero if none of them was fitted, and for pixels without a result.
         """
-        result = np.zeros(self.shape, dtype=np.float32)
+        no_significance = np.zeros(self.shape, dtype=np.float32)
         significances = [
             np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _MIN_DEVIATION))
             for name in families
             if name in self.lines
         ]
-        return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else result
+        return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else no_significance
 
     def state_shares(self, group: str) -> dict[int, float]:
         """Return the fraction of the pixels with a result in which a group has each of :data:`STATES`."""
         states = self.map("state", group)
-        number = np.bincount(states.ravel(), minlength=NO_ANSWER + 1)
-        n_known = max(states.size - number[NO_ANSWER], 1)
-        return {state: float(number[state] / n_known) for state in STATES if state != NO_ANSWER}
+        n_by_state = np.bincount(states.ravel(), minlength=NO_ANSWER + 1)
+        n_known = max(states.size - n_by_state[NO_ANSWER], 1)
+        return {state: float(n_by_state[state] / n_known) for state in STATES if state != NO_ANSWER}
 
     def answer_at(self, group: str, row: int, column: int) -> str:
         """Return the text for the state of a group at a pixel."""
@@ -1076,8 +1076,8 @@ class Results:
     @property
     def unlike_share(self) -> float:
         """Fraction of the pixels with a result that are :attr:`unlike`."""
-        known = np.isfinite(self.map("unlikeness"))
-        return float(self.unlike[known].mean()) if known.any() else 0.0
+        has_result = np.isfinite(self.map("unlikeness"))
+        return float(self.unlike[has_result].mean()) if has_result.any() else 0.0
 
     @property
     def is_unlike(self) -> bool:
@@ -1252,7 +1252,7 @@ class Results:
         return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{dataset._repr_html_()}"
 
     def _names(self, kind: str) -> tuple[str, ...]:
-        return tuple(name for name, each in self.materials.items() if each.kind == kind and self.holds(name))
+        return tuple(name for name, material in self.materials.items() if material.kind == kind and self.holds(name))
 
     def _stack(self, quantity: str) -> Stack:
         if quantity in self.stacks:
@@ -1348,8 +1348,8 @@ def _single_keys(names: Sequence[str]) -> tuple[Key, ...]:
 
 def share_present(probability: NDArray[np.float32]) -> float:
     """Return the fraction of the pixels with a result whose probability exceeds one half."""
-    known = probability[np.isfinite(probability)]
-    return float((known > PRESENT_PROBABILITY).mean()) if known.size else 0.0
+    known_probability = probability[np.isfinite(probability)]
+    return float((known_probability > PRESENT_PROBABILITY).mean()) if known_probability.size else 0.0
 
 
 class BelowSurface(NamedTuple):
@@ -1404,13 +1404,13 @@ def _nested_maps(stack: Stack, keys: Any) -> Any:
     return stack[keys] if stack.in_memory else _lazy_map(shape, stack.values.dtype, partial(stack.__getitem__, keys))
 
 
-def _stack_nested(parts: Any, *, in_memory: bool) -> Any:
+def _stack_nested(nested: Any, *, in_memory: bool) -> Any:
     """Return nested lists of arrays as one array."""
     import dask.array as da
 
-    if not isinstance(parts, list):
-        return parts
-    return (np if in_memory else da).stack([_stack_nested(item, in_memory=in_memory) for item in parts])
+    if not isinstance(nested, list):
+        return nested
+    return (np if in_memory else da).stack([_stack_nested(item, in_memory=in_memory) for item in nested])
 
 
 def _lazy_map(shape: tuple[int, int], dtype: Any, read: Callable[[], Any]) -> Any:

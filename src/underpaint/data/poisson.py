@@ -188,12 +188,12 @@ def _fit_quantum(levels: Array, guess: float, resolution: float) -> float | None
     """Return the quantum fitted to an increasing number of levels; None if the levels are no multiples of it."""
     size = 2
     while True:
-        used = levels[:size]
-        multiples = np.rint(used / guess)
+        fitted_levels = levels[:size]
+        multiples = np.rint(fitted_levels / guess)
         if 4 * resolution * multiples[-1] > _MAX_ROUNDING_ERROR:
             return guess if size > 2 else None
-        guess = float(used @ multiples / (multiples @ multiples))
-        if np.abs(used / guess - multiples).max() > _MAX_MULTIPLE_ERROR + 4 * resolution * multiples[-1]:
+        guess = float(fitted_levels @ multiples / (multiples @ multiples))
+        if np.abs(fitted_levels / guess - multiples).max() > _MAX_MULTIPLE_ERROR + 4 * resolution * multiples[-1]:
             return None
         if size >= levels.size:
             return guess * float(np.gcd.reduce(multiples.astype(np.int64)))
@@ -261,7 +261,7 @@ def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, A
 def _window_sums(spectra: Array, weights: Array) -> Array:
     """Return weighted sums over windows of neighbouring channels, along the last axis; the weights are symmetric."""
     n_window = spectra.shape[-1] - weights.size + 1
-    return np.asarray(sum(weight * spectra[..., first : first + n_window] for first, weight in enumerate(weights)))
+    return np.asarray(sum(weight * spectra[..., offset : offset + n_window] for offset, weight in enumerate(weights)))
 
 
 def _looks_measured(spectra: Array) -> bool:
@@ -271,10 +271,11 @@ def _looks_measured(spectra: Array) -> bool:
     without a common shape do not correlate. A scale cannot be determined in either case.
     """
     squared_differences = [np.diff(_binned(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
-    if any(each.size == 0 for each in squared_differences):
+    if any(differences.size == 0 for differences in squared_differences):
         return False
     unbinned, binned = (
-        float(np.mean(each[each <= np.quantile(each, _NOISE_QUANTILE)])) for each in squared_differences
+        float(np.mean(differences[differences <= np.quantile(differences, _NOISE_QUANTILE)]))
+        for differences in squared_differences
     )
     if not (unbinned > 0 and _is_within(binned / unbinned, _ADDITIVITY_RANGE)):
         return False
@@ -354,9 +355,9 @@ def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
         is_missing = deviation > 0.5 + tolerance
         is_missing[:, 0] = False
         # The smaller number of occurrences of the nearest possible integers below and above.
-        below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
-        above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_LEVEL, integers)[:, ::-1], axis=1)[:, ::-1]
-        nearest_occurrences = np.minimum(occurrences[below], np.append(occurrences, 0)[above])
+        nearest_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
+        nearest_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_LEVEL, integers)[:, ::-1], axis=1)[:, ::-1]
+        nearest_occurrences = np.minimum(occurrences[nearest_below], np.append(occurrences, 0)[nearest_above])
         expected, occurrences_of_missing = (is_missing * nearest_occurrences).sum(axis=1), is_missing @ occurrences
         candidates += [
             (index, rounding)
@@ -364,7 +365,7 @@ def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
                 (expected > _MIN_EXPECTED_MISSING) & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected)
             )
         ]
-    last_rejected = {0.0: np.inf, 0.5: np.inf}  # last factor that larger levels contradict, by rounding
+    last_rejected = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding
     for index, rounding in sorted(candidates):
         factor = float(factors[index])
         if not 0.98 * last_rejected[rounding] < factor < last_rejected[rounding] < np.inf:
@@ -379,10 +380,10 @@ def _refine_factor(levels: Array, factor: float, rounding: float) -> Scale | Non
     """Return the scale refined with increasingly large levels; None if some are not rounded multiples of it."""
     lower, upper = 0.97 * factor, 1.01 * factor
     for max_level in (_MAX_COMB_LEVEL, 10 * _MAX_COMB_LEVEL, 100 * _MAX_COMB_LEVEL):
-        used = levels[levels < max_level] + rounding
+        fitted_levels = levels[levels < max_level] + rounding
         factors = np.linspace(lower, upper, _N_FACTORS)
-        deviation = np.abs(used - factors[:, None] * np.rint(used / factors[:, None]))
-        fitting_share = (deviation <= 0.5 + 1e-6 + (upper - lower) / _N_FACTORS * used / factor).mean(axis=1)
+        deviation = np.abs(fitted_levels - factors[:, None] * np.rint(fitted_levels / factors[:, None]))
+        fitting_share = (deviation <= 0.5 + 1e-6 + (upper - lower) / _N_FACTORS * fitted_levels / factor).mean(axis=1)
         if fitting_share.max() < _MIN_FITTING_SHARE:
             return None
         # The largest factors are used, since smaller ones omit fewer integers.

@@ -138,20 +138,20 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     """
     if not scans:
         raise ScanError("Cannot add scans: the list is empty. Give at least one scan.")
-    first = scans[0]
-    if any(scan.shape[:2] != first.shape[:2] for scan in scans):
+    first_scan = scans[0]
+    if any(scan.shape[:2] != first_scan.shape[:2] for scan in scans):
         sizes = ", ".join(f"{scan.name}: {scan.shape[0]} x {scan.shape[1]}" for scan in scans)
         raise ScanError(f"Cannot add scans of different size ({sizes}). Give the detectors of one scan.")
     if len(scans) == 1:
-        return first
-    rebinned = [rebin_scan(scan, first.require_axis()) for scan in scans]
+        return first_scan
+    rebinned = [rebin_scan(scan, first_scan.require_axis()) for scan in scans]
     names = [scan.detector or scan.name for scan in scans]
-    rebinned = [replace(scan, counts=scan.counts.rechunk(first.counts.chunks)) for scan in rebinned]
+    rebinned = [replace(scan, counts=scan.counts.rechunk(first_scan.counts.chunks)) for scan in rebinned]
     total = da.map_blocks(
         _summed_counts, *(scan.counts for scan in rebinned), dtype=np.float32, name=name_of_sum(rebinned)
     )
     return replace(
-        first,
+        first_scan,
         counts=total,
         source=" + ".join(scan.source for scan in scans),
         detector=" + ".join(names),

@@ -457,7 +457,7 @@ class _ClippingStatistics:
     def clips(self) -> bool:
         """Return whether values are clipped: the largest value is more frequent than values just below.
 
-        It must also be the maximum of a number type, or occur in several channels of a pixel.
+        The largest value must also be the maximum of a number type, or occur in several channels of a pixel.
         """
         if self.number < _MIN_CLIPPED_VALUES or self.number <= self.below:
             return False
@@ -581,6 +581,6 @@ def _require_usable(scan: Scan, usable: NDArray[np.bool_], pixel_counts: Array) 
         )
 
 
-def _percent(part: int, total: int) -> str:
-    share = 100 * part / max(total, 1)
+def _percent(n_part: int, total: int) -> str:
+    share = 100 * n_part / max(total, 1)
     return f"{share:.0f} %" if share >= 1 else f"{share:.2g} %"

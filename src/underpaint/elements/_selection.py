@@ -161,26 +161,30 @@ def significant(problem: FitProblem, templates: Sequence[Template], n_fixed: int
     """
     columns = np.stack([template.counts for template in templates], axis=1)
     required = factor * np.array([_required_significance(template.name) for template in templates])
-    selected = list(range(n_fixed))
+    selected_indices = list(range(n_fixed))
     weighted, target = problem.weighted(columns)
     weighted = weighted[:, : len(templates)]
     norms = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-30)
-    basis, _ = np.linalg.qr(problem.weighted(columns[:, selected])[0])
+    basis, _ = np.linalg.qr(problem.weighted(columns[:, selected_indices])[0])
     column_residuals, count_residuals = weighted - basis @ (basis.T @ weighted), target - basis @ (basis.T @ target)
-    while len(selected) < len(templates):
-        relative_significance = _added_significance(column_residuals, count_residuals, norms, selected) / required
+    while len(selected_indices) < len(templates):
+        relative_significance = (
+            _added_significance(column_residuals, count_residuals, norms, selected_indices) / required
+        )
         if relative_significance.max() < 1:
             break
-        selected.append(int(relative_significance.argmax()))
+        selected_indices.append(int(relative_significance.argmax()))
         # remove the component along the selected column (Gram-Schmidt)
-        direction = column_residuals[:, selected[-1]] / np.linalg.norm(column_residuals[:, selected[-1]])
+        direction = column_residuals[:, selected_indices[-1]] / np.linalg.norm(
+            column_residuals[:, selected_indices[-1]]
+        )
         column_residuals = column_residuals - direction[:, None] * (direction @ column_residuals)
         count_residuals = count_residuals - direction * (direction @ count_residuals)
-    return _remove_insignificant(problem, columns, required, sorted(selected), n_fixed)
+    return _remove_insignificant(problem, columns, required, sorted(selected_indices), n_fixed)
 
 
 def _added_significance(
-    column_residuals: Array, count_residuals: Array, norms: Array, selected: Sequence[int]
+    column_residuals: Array, count_residuals: Array, norms: Array, selected_indices: Sequence[int]
 ) -> Array:
     """Return the significance of each column when added to the selected ones; minus infinity for dependent columns.
 
@@ -190,27 +194,29 @@ def _added_significance(
     significance = np.where(
         residual_norms > 1e-3 * norms, column_residuals.T @ count_residuals / np.maximum(residual_norms, 1e-30), -np.inf
     )
-    significance[list(selected)] = -np.inf
+    significance[list(selected_indices)] = -np.inf
     return np.asarray(significance)
 
 
 def _remove_insignificant(
-    problem: FitProblem, columns: Array, required: Array, selected: list[int], n_fixed: int
+    problem: FitProblem, columns: Array, required: Array, selected_indices: list[int], n_fixed: int
 ) -> list[int]:
     """Return the selected indices after repeated removal of the least significant; deviations are of the joint fit."""
-    while len(selected) > n_fixed:
-        design = columns[:, selected]
+    while len(selected_indices) > n_fixed:
+        design = columns[:, selected_indices]
         weighted, _ = problem.weighted(design)
         scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
         covariance = np.linalg.pinv((weighted / scale).T @ (weighted / scale), rcond=1e-10, hermitian=True)
         # rounding errors can make variances of nearly collinear columns negative
-        deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))[: len(selected)] / scale[: len(selected)]
-        relative_significance = problem.solve(design) / np.maximum(deviation, 1e-12) / required[selected]
+        deviation = (
+            np.sqrt(np.maximum(np.diag(covariance), 0.0))[: len(selected_indices)] / scale[: len(selected_indices)]
+        )
+        relative_significance = problem.solve(design) / np.maximum(deviation, 1e-12) / required[selected_indices]
         relative_significance[:n_fixed] = np.inf
         if relative_significance.min() >= 1:
             break
-        del selected[int(relative_significance.argmin())]
-    return selected
+        del selected_indices[int(relative_significance.argmin())]
+    return selected_indices
 
 
 def _required_significance(name: str) -> float:

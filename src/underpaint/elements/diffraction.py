@@ -69,7 +69,7 @@ class Comparison:
 
     Parameters
     ----------
-    spectrum, rest : (n_merged, n_probe) arrays
+    spectrum, other : (n_merged, n_probe) arrays
         Matrices from binned counts of the detector, and of the others, to peak areas on the scale of the detector.
     share : (n_merged,) array
         Expected counts of the detector per count of the others, for peaks.
@@ -81,7 +81,7 @@ class Comparison:
         Principal components of the spectra of the others, for scores of unit variance.
     offsets : (n_component,) array
         Offsets of the scores, for a mean of zero.
-    usual : (3 + n_component, n_probe) array
+    systematic : (3 + n_component, n_probe) array
         Coefficients of the systematic difference: constant, per count, per count of the peak, and the last times each
         score.
     ratio_error : (n_probe,) array
@@ -91,46 +91,48 @@ class Comparison:
     """
 
     spectrum: Single
-    rest: Single
+    other: Single
     share: Single
     level: float
     window: Single
     components: Single
     offsets: Array
-    usual: Array
+    systematic: Array
     ratio_error: Array
     scale: Array
 
-    def measured(self, single: Array, rest: Array) -> tuple[Array, Array, Array, Array]:
+    def measured(self, detector_counts: Array, other_counts: Array) -> tuple[Array, Array, Array, Array]:
         """Return (n, n_probe) excess, its variance and expected peak area, and (n, 1) expected counts."""
-        expected = rest @ self.share
-        relative_counts = self.relative(single.sum(axis=1), expected)
-        peak = relative_counts * (rest @ self.rest)
-        variance = single @ self.spectrum**2 + relative_counts**2 * (rest @ self.rest**2) + 1.0
-        variance += (BACKGROUND_ERROR * (single @ self.window)) ** 2
-        excess = single @ self.spectrum - peak
+        expected = other_counts @ self.share
+        relative_counts = self.relative(detector_counts.sum(axis=1), expected)
+        peak = relative_counts * (other_counts @ self.other)
+        variance = detector_counts @ self.spectrum**2 + relative_counts**2 * (other_counts @ self.other**2) + 1.0
+        variance += (BACKGROUND_ERROR * (detector_counts @ self.window)) ** 2
+        excess = detector_counts @ self.spectrum - peak
         return excess, variance, peak, relative_counts * expected[:, None]
 
     def relative(self, counts: Single, expected: Single) -> Single:
         """Return the (n, 1) ratio of counts to expected counts relative to the scan, which differs with the relief."""
         return np.asarray(np.clip(counts / np.maximum(self.level * expected, 1.0), 0.2, 5.0)[:, None])
 
-    def terms(self, rest: Single, peak: Array, expected: Array) -> Array:
+    def terms(self, other_counts: Single, peak: Array, expected: Array) -> Array:
         """Return the (n_term, n, n_probe) terms of the systematic difference between detectors.
 
         The ratio depends on the paint, since the path through upper layers differs between detectors.
         """
-        scores = (rest / np.maximum(rest.sum(axis=1, keepdims=True), 1.0)) @ self.components + self.offsets
+        scores = (
+            other_counts / np.maximum(other_counts.sum(axis=1, keepdims=True), 1.0)
+        ) @ self.components + self.offsets
         constant_terms = np.ones_like(peak), np.broadcast_to(expected, peak.shape)
         return np.stack([*constant_terms, peak, *(peak * np.clip(score, -4.0, 4.0)[:, None] for score in scores.T)])
 
-    def sigmas(self, single: Single, rest: Single) -> Array:
+    def sigmas(self, detector_counts: Single, other_counts: Single) -> Array:
         """Return the (n, n_probe) significance, sigmas, of the excess of a detector's peaks over the others.
 
         The significance is zero if the other detectors also have most of the peak, which is then a line of an element.
         """
-        excess, variance, peak, expected = self.measured(single, rest)
-        excess = excess - np.einsum("anp,ap->np", self.terms(rest, peak, expected), self.usual)
+        excess, variance, peak, expected = self.measured(detector_counts, other_counts)
+        excess = excess - np.einsum("anp,ap->np", self.terms(other_counts, peak, expected), self.systematic)
         sigma = self.scale * np.sqrt(variance + (self.ratio_error * _strongest_nearby(peak)) ** 2)
         return np.where(excess > MIN_EXCESS_RATIO * peak, excess / sigma, 0.0)
 
@@ -434,7 +436,7 @@ def _make_comparison(
         error = _ratio_errors(residual, variance, nearby_peak)
     sigma = np.sqrt(variance + (error * nearby_peak) ** 2)
     scale = np.maximum(np.median(np.abs(residual / sigma), axis=0) / norm.ppf(0.75), 1.0)
-    return replace(initial, usual=coefficients, ratio_error=error, scale=scale)
+    return replace(initial, systematic=coefficients, ratio_error=error, scale=scale)
 
 
 def _principal_components(spectra: Single) -> tuple[Single, Array]:

@@ -83,18 +83,18 @@ class LineEvidence:
         """
         deviations = _deviations(fit, fit.under)
         detected = deviations > np.where(fit.hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
-        result = np.zeros((len(deviations), len(self.groups)), bool)
+        contradicts = np.zeros((len(deviations), len(self.groups)), bool)
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
             if self.crowded[group]:
-                result[:, group] = ~(detected[:, columns] & (deviations[:, columns] > CERTAIN_SIGMAS)).any(axis=1)
+                contradicts[:, group] = ~(detected[:, columns] & (deviations[:, columns] > CERTAIN_SIGMAS)).any(axis=1)
             else:
                 is_missing = expected & (deviations[:, columns] < SEEN_SIGMAS)
-                result[:, group] = ~detected[:, columns].any(axis=1) & is_missing.any(axis=1)
+                contradicts[:, group] = ~detected[:, columns].any(axis=1) & is_missing.any(axis=1)
         for group, line, ratio in self.scattered:
             excess = fit.area[:, line] - MAX_SCATTERED * ratio * fit.under[:, line]
             counts = fit.area[:, line] + 2.0 * fit.under[:, line]
-            result[:, group] = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
-        return result
+            contradicts[:, group] = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
+        return contradicts
 
     def proves(self, fit: Evidence) -> NDArray[np.bool_]:
         """Return a boolean (n, n_group) array, true where a spectrum proves lines of a group, from any source.
@@ -103,12 +103,12 @@ class LineEvidence:
         absorb low-energy lines, but not high-energy lines.
         """
         deviations, missing = self._deviations_and_missing(fit, PROVEN_ERROR)
-        result = np.zeros((len(deviations), len(self.groups)), bool)
+        proven_groups = np.zeros((len(deviations), len(self.groups)), bool)
         for group, columns in enumerate(self.columns):
             higher_missing = np.logical_or.accumulate(missing[group], axis=1)
             is_proven = (deviations[:, columns] > PROVEN_SIGMAS) & ~higher_missing
-            result[:, group] = is_proven.any(axis=1) & ~self.of_anode[group]
-        return result
+            proven_groups[:, group] = is_proven.any(axis=1) & ~self.of_anode[group]
+        return proven_groups
 
     def log_likelihood_ratio(self, fit: Evidence) -> Array:
         """Return the (n, n_group) log-likelihood ratio of detectable to absent lines of a group.
@@ -123,16 +123,16 @@ class LineEvidence:
         standard deviation. It is at most :data:`MAX_LOG_ODDS`, and at most zero below :data:`MIN_SIGMAS_FOR`.
         """
         deviations, missing = self._deviations_and_missing(fit)
-        result = np.zeros((len(deviations), len(self.groups)))
+        group_ratio = np.zeros((len(deviations), len(self.groups)))
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
             if columns.size and not self.of_anode[group]:
                 ratio = _log_ratio(deviations[:, columns])
                 ratio = np.where(deviations[:, columns] < MIN_SIGMAS_FOR, np.minimum(ratio, 0.0), ratio)
                 upper_limit = np.minimum.accumulate(np.where(missing[group], ratio, np.inf), axis=1)
-                result[:, group] = np.clip(
+                group_ratio[:, group] = np.clip(
                     np.minimum(ratio, upper_limit).max(axis=1), None if expected.any() else 0.0, MAX_LOG_ODDS
                 )
-        return result
+        return group_ratio
 
     def _deviations_and_missing(
         self, fit: Evidence, error: float = BACKGROUND_ERROR
@@ -214,9 +214,9 @@ def line_evidence(
     )
 
 
-def _deviations(fit: Evidence, under: NDArray[np.floating], error: float = BACKGROUND_ERROR) -> Array:
+def _deviations(fit: Evidence, background: NDArray[np.floating], error: float = BACKGROUND_ERROR) -> Array:
     """Return the areas divided by the standard deviations of absent families, including the background error."""
-    sigma = np.hypot(fit.sigma_if_absent, error * under)
+    sigma = np.hypot(fit.sigma_if_absent, error * background)
     return np.asarray(fit.area / np.maximum(sigma, MIN_SIGMA))
 
 

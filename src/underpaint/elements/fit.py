@@ -85,13 +85,13 @@ class ElementFit:
         ``shown`` is the result of the engine for the valid spectra, if already computed.
         """
         valid, spectra = valid_part(counts, present)
-        result = np.full((valid.size, self.n_map, 2), np.nan, np.float32)
+        maps = np.full((valid.size, self.n_map, 2), np.nan, np.float32)
         columns = [self.engine.names.index(name) for name in self.names]
         for index, values in enumerate((self.engine(spectra) if shown is None else shown)[:2]):
-            result[valid, : len(columns), index] = values[:, columns]
+            maps[valid, : len(columns), index] = values[:, columns]
         if self.scatter is not None:
-            result[valid, len(columns) :] = self.scatter(spectra)
-        return result.reshape(*counts.shape[:2], self.n_map, 2)
+            maps[valid, len(columns) :] = self.scatter(spectra)
+        return maps.reshape(*counts.shape[:2], self.n_map, 2)
 
     def without_diffraction(
         self,
@@ -285,8 +285,12 @@ def _prepare_fixed(
         summary.total, summary.highest, axis, summary.n_pixel, families=requested_families, instrument=instrument
     )
     if drop or (add and families is None):
-        selected = [name for name in dict.fromkeys((*plan.names, *added_families)) if name not in excluded_families]
-        plan = plan_fit(summary.total, summary.highest, axis, summary.n_pixel, families=selected, instrument=instrument)
+        selected_families = [
+            name for name in dict.fromkeys((*plan.names, *added_families)) if name not in excluded_families
+        ]
+        plan = plan_fit(
+            summary.total, summary.highest, axis, summary.n_pixel, families=selected_families, instrument=instrument
+        )
     notes = _anode_notes(plan.names, is_known=bool(plan.scatter))
     scatter = plan_scatter(summary.total, axis, stage.used, stage.scatter)
     if engine == "pymca":
@@ -502,7 +506,7 @@ def _fit_blocks(
 ) -> tuple[NDArray[np.float32], tuple[float, float] | None, NDArray[np.float32] | None]:
     """Return the arrays for :meth:`ElementFit.results`."""
     n_row, n_column, _ = scan.shape
-    result = np.empty((n_row, n_column, fit.n_map, 2), dtype=np.float32)
+    area_maps = np.empty((n_row, n_column, fit.n_map, 2), dtype=np.float32)
     detectors = () if fit.diffraction is None else tuple(detector.counts for detector in scan.detectors)
     maps = np.empty((n_row, n_column, len(detectors), 2), np.float32) if detectors else None
 
@@ -510,12 +514,12 @@ def _fit_blocks(
         return fit.without_diffraction(counts, present, parts)
 
     for _, block, (values, peaks) in map_blocks(scan, work, arrays=detectors):
-        result[block] = values
+        area_maps[block] = values
         if maps is not None:
             maps[block] = peaks
         if progress is not None:
             progress(block[0].stop, n_row)
-    return result, scan.step_mm, maps
+    return area_maps, scan.step_mm, maps
 
 
 def _anode_notes(names: Sequence[str], *, is_known: bool) -> tuple[str, ...]:

@@ -132,12 +132,12 @@ def plan_fit(
     stage = stage_of(total, highest, axis, instrument)
     names = candidates_of(families, stage)
     stage = with_resolution(stage, names, instrument)
-    chosen = names if families is not None else chosen_families(stage, names, rare_pixels=True)
-    if not chosen:
+    selected_families = names if families is not None else chosen_families(stage, names, rare_pixels=True)
+    if not selected_families:
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    plan = _plan_families(stage, chosen, n_pixel)
+    plan = _plan_families(stage, selected_families, n_pixel)
     if families is not None:
         return plan
     # A negative area in the sum spectrum is due to an error in the shape of a strong neighbour.
@@ -146,11 +146,11 @@ def plan_fit(
     return plan if len(positive) in (0, len(plan.names)) else _plan_families(stage, positive, n_pixel)
 
 
-def _plan_families(stage: Stage, chosen: Sequence[str], n_pixel: int) -> FitPlan:
-    problem, templates = _final_templates(stage, chosen)
+def _plan_families(stage: Stage, selected_families: Sequence[str], n_pixel: int) -> FitPlan:
+    problem, templates = _final_templates(stage, selected_families)
     columns = [*(template.counts for template in templates), *problem.background.T]
     return FitPlan(
-        names=tuple(chosen),
+        names=tuple(selected_families),
         design=np.stack(columns, axis=1) * stage.used[:, None],
         weight=_channel_weights(stage.total / n_pixel, stage.used),
         detector=stage.detector,
@@ -159,10 +159,12 @@ def _plan_families(stage: Stage, chosen: Sequence[str], n_pixel: int) -> FitPlan
     )
 
 
-def _final_templates(stage: Stage, chosen: Sequence[str]) -> tuple[FitProblem, list[Template]]:
+def _final_templates(stage: Stage, selected_families: Sequence[str]) -> tuple[FitProblem, list[Template]]:
     """Return the templates of families, then of scatter, with line ratios adapted to the sum spectrum."""
     n_scatter = len(stage.scatter)
-    problem, adapted = stage.sum_spectrum().cleaned([*stage.scatter, *recorded_templates(stage, chosen)], n_scatter)
+    problem, adapted = stage.sum_spectrum().cleaned(
+        [*stage.scatter, *recorded_templates(stage, selected_families)], n_scatter
+    )
     return problem, refine_ratios(problem, [*adapted[n_scatter:], *adapted[:n_scatter]])
 
 
@@ -222,11 +224,13 @@ def with_resolution(stage: Stage, names: Sequence[str], instrument: Instrument |
     """Return the stage with the electronic noise fitted to the sum spectrum, unless it is known."""
     if resolution_known(instrument):
         return stage
-    chosen = chosen_families(stage, names, rare_pixels=False)
-    if not chosen:
+    selected_families = chosen_families(stage, names, rare_pixels=False)
+    if not selected_families:
         return stage
-    cleaned, _ = stage.sum_spectrum().cleaned(recorded_templates(stage, chosen))
-    return with_noise(stage, fit_noise(cleaned, lambda value: recorded_templates(with_noise(stage, value), chosen)))
+    cleaned, _ = stage.sum_spectrum().cleaned(recorded_templates(stage, selected_families))
+    return with_noise(
+        stage, fit_noise(cleaned, lambda value: recorded_templates(with_noise(stage, value), selected_families))
+    )
 
 
 def with_noise(stage: Stage, noise_fwhm_kev: float) -> Stage:
@@ -239,11 +243,13 @@ def chosen_families(stage: Stage, names: Sequence[str], *, rare_pixels: bool) ->
     templates = [*stage.scatter, *recorded_templates(stage, names)]
     n_scatter = len(stage.scatter)
     spectra = [stage.sum_spectrum(), stage.max_spectrum()] if rare_pixels else [stage.sum_spectrum()]
-    selected: set[int] = set()
+    selected_indices: set[int] = set()
     for spectrum in spectra:
         problem, adapted = spectrum.cleaned(templates, n_scatter)
-        selected.update(significant(problem, adapted, n_scatter))
-    return [template.name for index, template in enumerate(templates) if index in selected and index >= n_scatter]
+        selected_indices.update(significant(problem, adapted, n_scatter))
+    return [
+        template.name for index, template in enumerate(templates) if index in selected_indices and index >= n_scatter
+    ]
 
 
 def _channel_weights(mean: Array, used: NDArray[np.bool_]) -> Array:

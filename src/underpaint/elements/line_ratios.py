@@ -143,13 +143,13 @@ def _with_added_elements(rng: np.random.Generator, stratigraphy: Stratigraphy, e
     """Return the stratigraphy with up to three elements added to one of its layers."""
     index = int(rng.integers(len(stratigraphy.layers)))
     layer = stratigraphy.layers[index]
-    added = {
+    added_fractions = {
         str(element): float(np.exp(rng.uniform(*np.log(_ADDED_FRACTION_RANGE))))
         for element in rng.choice(elements, int(rng.integers(0, 4)), replace=False)
     }
-    remainder = 1.0 - sum(added.values())
+    remainder = 1.0 - sum(added_fractions.values())
     fractions = {element: remainder * fraction for element, fraction in layer.mass_fractions.items()}
-    for element, fraction in added.items():
+    for element, fraction in added_fractions.items():
         fractions[element] = fractions.get(element, 0.0) + fraction
     changed_layer = Layer(fractions, layer.density, layer.thickness_um, layer.name)
     layers = (*stratigraphy.layers[:index], changed_layer, *stratigraphy.layers[index + 1 :])

@@ -228,13 +228,20 @@ def quantify(
         "instrument": instrument.name,
         "families": list(quantifier.families),
     }
-    value, low, high = np.moveaxis(quantities, 3, 0)
-    detected = low > 0
+    value, lower_limit, upper_limit = np.moveaxis(quantities, 3, 0)
+    detected = lower_limit > 0
     notes = quantifier.notes
-    if detected.any() and is_determined(quantity, Estimate(value, low, high))[detected].mean() < 0.5:
+    if detected.any() and is_determined(quantity, Estimate(value, lower_limit, upper_limit))[detected].mean() < 0.5:
         notes = (*notes, quantifier.wide_note)
     return Results.of_quantities(
-        quantity, quantifier.elements, value, low, high, step_mm=scan.step_mm, notes=notes, settings=settings
+        quantity,
+        quantifier.elements,
+        value,
+        lower_limit,
+        upper_limit,
+        step_mm=scan.step_mm,
+        notes=notes,
+        settings=settings,
     )
 
 
@@ -477,7 +484,7 @@ class Quantifier:
 
     def __call__(self, area: Array, sigma: Array, scatter: Array, seconds: Array | None = None) -> Array:
         """Return (n, n_element, 3) values, lower and upper limits (90 % interval); NaN without a spectrum."""
-        result = np.full((len(area), len(self.elements), 3), np.nan)
+        quantities = np.full((len(area), len(self.elements), 3), np.nan)
         valid = np.isfinite(area).all(axis=1) & (scatter > 0)
         if self._by_time and seconds is not None:
             valid &= seconds > 0
@@ -487,10 +494,10 @@ class Quantifier:
         for index in np.unique(labels):
             class_rows = valid_rows[labels == index]
             live_time_s = np.ones(len(class_rows)) if not self._by_time or seconds is None else seconds[class_rows]
-            result[class_rows] = self._pixel_quantities(
+            quantities[class_rows] = self._pixel_quantities(
                 index, area[class_rows], sigma[class_rows], scatter[class_rows], live_time_s
             )
-        return result
+        return quantities
 
     def _select_families(self, sigma: Array) -> tuple[tuple[str, ...], list[int], list[int]]:
         """Return the elements, the index of the most precise family of each, and the indices of other families."""
@@ -566,12 +573,12 @@ class Quantifier:
         permuted = np.concatenate([rng.permutation(n) for _ in log_weights])
         beneath = hypotheses.beneath[parents]
         is_changed = rng.uniform(size=beneath.shape) < 0.5 / beneath.shape[1]
-        added = _Hypotheses(*(values[permuted] for values in hypotheses))._replace(
+        new_hypotheses = _Hypotheses(*(values[permuted] for values in hypotheses))._replace(
             thickness_um=hypotheses.thickness_um[parents] * np.exp(0.3 * rng.standard_normal(parents.size)),
             beneath=np.where(is_changed, 1.0 - beneath, beneath),
             beneath_um=hypotheses.beneath_um[parents],
         )
-        self._hypotheses = _Hypotheses(*(np.concatenate(pair) for pair in zip(hypotheses, added, strict=True)))
+        self._hypotheses = _Hypotheses(*(np.concatenate(pair) for pair in zip(hypotheses, new_hypotheses, strict=True)))
 
     # -- classes -------------------------------------------------------------------------------------------------
 
@@ -766,10 +773,10 @@ class Quantifier:
             value + np.hypot(abs_amount * (high_ratio - median_ratio), noise_half_width),
         )
         unit_factor = 1e6 if self.kind == "ug_cm2" else 100.0
-        result = unit_factor * np.stack([value, np.maximum(limits[0], 0.0), limits[1]], axis=2)
+        quantities = unit_factor * np.stack([value, np.maximum(limits[0], 0.0), limits[1]], axis=2)
         if self.kind != "ug_cm2":
-            result[..., 2] = np.clip(result[..., 2], 0.0, 100.0)
-        return result
+            quantities[..., 2] = np.clip(quantities[..., 2], 0.0, 100.0)
+        return quantities
 
     @property
     def wide_note(self) -> str:

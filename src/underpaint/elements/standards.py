@@ -68,11 +68,11 @@ def parse_composition(text: str) -> dict[str, float]:
             )
         percent = float(match["percent"])
         try:
-            parts = mass_fractions(match["formula"])
+            formula_fractions = mass_fractions(match["formula"])
         except FormulaError as error:
             raise SampleError(f"Cannot read the composition at {entry!r}: {error}") from error
         total += percent
-        for name, part in parts.items():
+        for name, part in formula_fractions.items():
             fractions[name] = fractions.get(name, 0.0) + 0.01 * percent * part
     if not total:
         raise SampleError(
@@ -173,9 +173,9 @@ def _standard_stratigraphies(composition: Mapping[str, float], thickness_g_cm2: 
     for mixture in mixtures:
         fractions = dict(composition)
         for compound, share in mixture.items():
-            for name, part in mass_fractions(compound).items():
-                fractions[name] = fractions.get(name, 0.0) + remainder * share * part
+            for name, fraction in mass_fractions(compound).items():
+                fractions[name] = fractions.get(name, 0.0) + remainder * share * fraction
         total = sum(fractions.values())
-        fractions = {name: part / total for name, part in fractions.items()}
+        fractions = {name: fraction / total for name, fraction in fractions.items()}
         standards.append(Stratigraphy((Layer(fractions, 1.0, 1e4 * thickness_g_cm2),)))
     return standards

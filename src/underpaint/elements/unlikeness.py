@@ -43,10 +43,10 @@ class Unlikeness:
 
     def __call__(self, fit: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the (n,) significance, standard deviations, of the strongest unexplained peak, and its energy, keV."""
-        area, sigma, under = (values[:, self.columns] for values in (fit.area, fit.sigma_if_absent, fit.under))
-        deviations = area / np.maximum(np.hypot(sigma, self.errors * under), MIN_SIGMA)
-        best = deviations.argmax(axis=1)
-        return deviations[np.arange(len(deviations)), best], self.energy_kev[best].astype(np.float32)
+        area, sigma, background = (values[:, self.columns] for values in (fit.area, fit.sigma_if_absent, fit.under))
+        deviations = area / np.maximum(np.hypot(sigma, self.errors * background), MIN_SIGMA)
+        best_column = deviations.argmax(axis=1)
+        return deviations[np.arange(len(deviations)), best_column], self.energy_kev[best_column].astype(np.float32)
 
     def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
         """Return (n_row, n_column, 2) scores and energies as results."""

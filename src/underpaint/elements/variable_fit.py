@@ -90,10 +90,12 @@ class Bins:
     ) -> None:
         fwhm = fwhm_channels(detector, axis)
         first_channel, self.stop = int(np.flatnonzero(used)[0]), int(np.flatnonzero(used)[-1]) + 1
-        starts = [first_channel]
-        while (next_start := starts[-1] + max(1, round(float(fwhm[starts[-1]]) / per_fwhm))) < self.stop:
-            starts.append(next_start)
-        self.start = np.asarray(starts)
+        first_channels = [first_channel]
+        while (
+            next_start := first_channels[-1] + max(1, round(float(fwhm[first_channels[-1]]) / per_fwhm))
+        ) < self.stop:
+            first_channels.append(next_start)
+        self.start = np.asarray(first_channels)
         self.width = np.diff(np.append(self.start, self.stop)).astype(np.float64)
         self.fwhm = fwhm[self.start]
         self.per_fwhm = float(np.median(self.fwhm / self.width))
@@ -288,8 +290,8 @@ class ClassSolver:
         """
         value, sigma = np.full((2, len(is_strongest)), np.nan)
         sizes = [len(changes_of_family) for changes_of_family in self.shapes.changes]
-        starts = self.n_free + np.cumsum([0, *sizes])
-        for index, (mean, start, size) in enumerate(zip(self.shapes.templates, starts, sizes, strict=False)):
+        first_rows = self.n_free + np.cumsum([0, *sizes])
+        for index, (mean, start, size) in enumerate(zip(self.shapes.templates, first_rows, sizes, strict=False)):
             changes = slice(start, start + size)
             area, columns = float(self.solution.coefficients[index]), self.solution.columns[changes]
             strongest_share, other_share = (
@@ -535,9 +537,9 @@ def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detect
         return make(total[None], detector.model_copy(update={"noise_fwhm_kev": noise})).first.misfit
 
     start = detector.noise_fwhm_kev
-    best = minimize_scalar(misfit, bounds=(0.6 * start, 1.3 * start), method="bounded", options={"maxiter": 8})
+    optimum = minimize_scalar(misfit, bounds=(0.6 * start, 1.3 * start), method="bounded", options={"maxiter": 8})
     # the misfit of a poor fit hardly depends on the width of the peaks
-    return float(best.x) if best.fun < _MAX_MISFIT_RATIO * misfit(start) else start
+    return float(optimum.x) if optimum.fun < _MAX_MISFIT_RATIO * misfit(start) else start
 
 
 def _other_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> tuple[Array, Array]:

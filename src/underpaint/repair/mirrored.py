@@ -136,8 +136,8 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     odd_rows = np.flatnonzero((row_numbers[1:-1] % 2 == 1) & (row_numbers[2:] - row_numbers[:-2] == 2)) + 1
     n_column = images.shape[2]
     tapered = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(n_column)
-    above, odd, below = (tapered[:, odd_rows + offset] for offset in (-1, 0, 1))
-    mean = 0.5 * (above + below)
+    rows_above, odd, rows_below = (tapered[:, odd_rows + offset] for offset in (-1, 0, 1))
+    mean = 0.5 * (rows_above + rows_below)
     squared_sums = float((odd**2).sum()), float((mean**2).sum())
     scale = float(np.sqrt(squared_sums[0] * squared_sums[1]))
     if len(odd_rows) < MIN_ROWS // 2 - 1 or not scale > 0:
@@ -145,18 +145,20 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     recorded_products, _ = _best_lag(odd, mean)
     mirrored_products, mirrored_lag = _best_lag(odd[..., ::-1], mean)
     # Twice the variance of a value; differences between the two neighbours are treated as noise.
-    variance = ((above - below) ** 2).sum() / (images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum())
+    variance = ((rows_above - rows_below) ** 2).sum() / (
+        images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
+    )
     error = float(np.sqrt(0.5 * variance * (squared_sums[1] + 0.5 * squared_sums[0])))
     difference = mirrored_products - recorded_products
     sum_of_differences = float(difference.sum())
     robust_difference = np.sign(sum_of_differences) * max(
         float((np.sign(sum_of_differences) * (sum_of_differences - difference)).min()), 0.0
     )
-    norm = float(np.sqrt((above**2).sum() * (below**2).sum()))
+    norm = float(np.sqrt((rows_above**2).sum() * (rows_below**2).sum()))
     return RowDirection(
         as_recorded=float(recorded_products.sum()) / scale,
         mirrored=float(mirrored_products.sum()) / scale,
-        neighbours=float((above * below).sum()) / norm if norm > 0 else 0.0,
+        neighbours=float((rows_above * rows_below).sum()) / norm if norm > 0 else 0.0,
         mirrored_columns=mirrored_lag,
         sigmas=float(robust_difference) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
         error=error / scale,
@@ -207,10 +209,10 @@ def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
     length = max(int(_SAMPLE_BYTES / (n_column * pixel_bytes) / _N_RUNS), 5)
     if length * _N_RUNS >= n_row:
         return [slice(0, n_row)], slice(0, n_column)
-    starts = np.linspace(0, n_row - length, _N_RUNS).astype(int).tolist()
+    first_rows = np.linspace(0, n_row - length, _N_RUNS).astype(int).tolist()
     n_skipped = n_column - max(int(_SAMPLE_BYTES / (_N_RUNS * length * pixel_bytes)), _MIN_SAMPLED_COLUMNS)
     margin = max(n_skipped // 2, 0)  # equal on both sides, so that mirrored rows have the same columns
-    return [slice(start, start + length) for start in starts], slice(margin, n_column - margin)
+    return [slice(start, start + length) for start in first_rows], slice(margin, n_column - margin)
 
 
 def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tuple[Scan, Step]:
@@ -246,9 +248,9 @@ def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tup
     return replace(scan, counts=counts, notes=(*scan.notes, note), **images), Step("snake", note, facts)
 
 
-def _mirror_odd_rows(image: NDArray[Any], first: int) -> NDArray[Any]:
+def _mirror_odd_rows(image: NDArray[Any], first_row: int) -> NDArray[Any]:
     mirrored_image = image.copy()
-    start = (first + 1) % 2
+    start = (first_row + 1) % 2
     mirrored_image[start::2] = image[start::2, ::-1]
     return mirrored_image
 

@@ -221,24 +221,27 @@ def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
     if len(tiles) < 2:
         raise ScanError(f"Cannot join {len(tiles)} tile; give two or more.")
     steps = [tile.scan.step_mm for tile in tiles]
-    first = steps[0]
-    if first is None or any(step is None or not np.allclose(step, first, rtol=_STEP_TOLERANCE) for step in steps):
+    first_step = steps[0]
+    if first_step is None or any(
+        step is None or not np.allclose(step, first_step, rtol=_STEP_TOLERANCE) for step in steps
+    ):
         sizes = ", ".join(f"{tile.scan.name}: {tile.scan.step_mm or 'unknown'}" for tile in tiles)
         raise ScanError(
             f"Cannot join tiles of different or unknown pixel size, mm ({sizes}). Give the size with --step-mm."
         )
-    if not (np.isfinite(first).all() and min(first) > 0):
+    if not (np.isfinite(first_step).all() and min(first_step) > 0):
         raise ScanError(
-            f"Cannot join tiles with pixels of {first[0]:g} x {first[1]:g} mm. Give a size above 0 with --step-mm."
+            f"Cannot join tiles with pixels of {first_step[0]:g} x {first_step[1]:g} mm. Give a size above 0 with "
+            "--step-mm."
         )
-    return first
+    return first_step
 
 
 def _rebin_to_first_axis(scans: Sequence[Scan]) -> list[Scan]:
-    first = scans[0]
-    if all(scan.shape[2] == first.shape[2] and scan.axis == first.axis for scan in scans):
+    first_scan = scans[0]
+    if all(scan.shape[2] == first_scan.shape[2] and scan.axis == first_scan.axis for scan in scans):
         return list(scans)
-    return [rebin_scan(scan, first.require_axis()) for scan in scans]
+    return [rebin_scan(scan, first_scan.require_axis()) for scan in scans]
 
 
 # --- positions of the tiles ------------------------------------------------------------------------
@@ -276,44 +279,47 @@ def _overlap(images: Sequence[Array], stage_pixels: Array, pair: tuple[int, int]
             for row_step in steps
         ]
     )
-    best = np.unravel_index(int(np.argmax(correlations)), correlations.shape)
+    best_index = np.unravel_index(int(np.argmax(correlations)), correlations.shape)
     shift = [
-        steps[best[axis]] + _parabola_offset(np.take(correlations, best[1 - axis], axis=1 - axis), best[axis])
+        steps[best_index[axis]]
+        + _parabola_offset(np.take(correlations, best_index[1 - axis], axis=1 - axis), best_index[axis])
         for axis in (0, 1)
     ]
     correction = nearest + shift - stage_distance
-    correlation = float(correlations[best])
+    correlation = float(correlations[best_index])
     is_used = bool(correlation > _MIN_CORRELATION and np.abs(correction).max() <= max_pixels)
     return Overlap(first, second, (float(correction[0]), float(correction[1])), max(correlation, -1.0), used=is_used)
 
 
-def _correlation_at(first: Array, second: Array, offset: NDArray[np.int64]) -> float:
+def _correlation_at(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> float:
     """Return the correlation of the overlap of two images at an offset; -2 for a small overlap."""
-    first_part, second_part = _common_part(first, second, offset)
+    first_part, second_part = _common_part(first_image, second_image, offset)
     return _correlation(first_part, second_part) if min(first_part.shape[1:]) >= _MIN_OVERLAP // 2 else -2.0
 
 
-def _parabola_offset(values: Array, best: np.intp) -> float:
+def _parabola_offset(values: Array, best_index: np.intp) -> float:
     """Return the distance between the largest of equally spaced values and the maximum of a parabola through it."""
-    if not 0 < best < values.size - 1:
+    if not 0 < best_index < values.size - 1:
         return 0.0
-    left, centre, right = values[best - 1 : best + 2]
+    left, centre, right = values[best_index - 1 : best_index + 2]
     curvature = left - 2.0 * centre + right
     return float(0.5 * (left - right) / curvature) if curvature < 0 else 0.0
 
 
-def _common_part(first: Array, second: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
+def _common_part(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
     """Return the overlapping parts of two images at an offset in rows and columns; they may be empty."""
     start = np.maximum(offset, 0)
-    stop = np.minimum(first.shape[1:], offset + np.asarray(second.shape[1:]))
+    stop = np.minimum(first_image.shape[1:], offset + np.asarray(second_image.shape[1:]))
     stop = np.maximum(stop, start)
-    first_part = first[:, start[0] : stop[0], start[1] : stop[1]]
-    second_part = second[:, start[0] - offset[0] : stop[0] - offset[0], start[1] - offset[1] : stop[1] - offset[1]]
+    first_part = first_image[:, start[0] : stop[0], start[1] : stop[1]]
+    second_part = second_image[
+        :, start[0] - offset[0] : stop[0] - offset[0], start[1] - offset[1] : stop[1] - offset[1]
+    ]
     return first_part, second_part
 
 
-def _correlation(first: Array, second: Array) -> float:
-    pair = [image - image.mean(axis=(1, 2), keepdims=True) for image in (first, second)]
+def _correlation(first_image: Array, second_image: Array) -> float:
+    pair = [image - image.mean(axis=(1, 2), keepdims=True) for image in (first_image, second_image)]
     scale = float(np.sqrt((pair[0] ** 2).sum() * (pair[1] ** 2).sum()))
     return float((pair[0] * pair[1]).sum()) / scale if scale > 0 else 0.0
 
@@ -419,11 +425,11 @@ def _joined_image(
     images = [getattr(scan, name) for scan in scans]
     if any(image is None for image in images):
         return None
-    joined = np.full(tile_index.shape, np.nan)
+    mosaic_image = np.full(tile_index.shape, np.nan)
     for index, ((top, left), image) in enumerate(zip(corners, images, strict=True)):
         area = slice(top, top + image.shape[0]), slice(left, left + image.shape[1])
-        joined[area] = np.where(tile_index[area] == index, image, joined[area])
-    return joined
+        mosaic_image[area] = np.where(tile_index[area] == index, image, mosaic_image[area])
+    return mosaic_image
 
 
 def positions_of(names: Sequence[str], positions: Mapping[str, tuple[float, float]]) -> list[tuple[float, float]]:

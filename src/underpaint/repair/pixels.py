@@ -286,10 +286,10 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
     ScanError
         The rectangle is empty or exceeds the scan.
     """
-    for name, (first, stop), size in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
-        if not 0 <= first < stop <= size:
+    for name, (start, stop), size in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
+        if not 0 <= start < stop <= size:
             raise ScanError(
-                f"Cannot crop to {name} {first}:{stop}: the scan has {name} 0 to {size - 1}. "
+                f"Cannot crop to {name} {start}:{stop}: the scan has {name} 0 to {size - 1}. "
                 f"Give START:STOP with START below STOP, and STOP at most {size}."
             )
     area = slice(*rows), slice(*columns)

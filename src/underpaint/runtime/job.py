@@ -71,8 +71,8 @@ def resume_folder(
     changed = differences({name: earlier[name] for name in current}, current)
     if changed:
         raise OutputError(
-            f"Cannot resume in {folder}: it was started with other settings: {', '.join(changed)}. Choose another "
-            "folder, or delete this one."
+            f"Cannot resume in {folder}: it was started with other settings: {', '.join(changed)}. Choose "
+            "another folder, or delete this one."
         )
     return earlier
 
@@ -122,8 +122,8 @@ def resume_parts(
         first_folder = next(iter(interrupted))
         changed = ", ".join(differences(interrupted[first_folder], current))
         raise OutputError(
-            f"Cannot resume {target}: it was started with other settings: {changed}. Use the earlier settings, or give "
-            f"another name. The finished parts are in {first_folder}: delete that folder to start again."
+            f"Cannot resume {target}: it was started with other settings: {changed}. Use the earlier settings, "
+            f"or give another name. The finished parts are in {first_folder}: delete that folder to start again."
         )
     (work.path / parts).mkdir(exist_ok=True)
     return work.path / parts

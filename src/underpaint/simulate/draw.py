@@ -233,11 +233,11 @@ def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
     )
 
 
-def _with_elements(layer: Layer, added: Mapping[str, float]) -> Layer:
+def _with_elements(layer: Layer, added_fractions: Mapping[str, float]) -> Layer:
     """Return a layer with additional elements, given as mass fractions."""
-    scale = 1.0 - sum(added.values())
+    scale = 1.0 - sum(added_fractions.values())
     fractions = {element: fraction * scale for element, fraction in layer.mass_fractions.items()}
-    for element, fraction in added.items():
+    for element, fraction in added_fractions.items():
         fractions[element] = fractions.get(element, 0.0) + fraction
     pigments = {name: fraction * scale for name, fraction in layer.pigments.items()}
     return Layer(fractions, layer.density, layer.thickness_um, layer.name, pigments)

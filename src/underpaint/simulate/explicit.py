@@ -257,9 +257,9 @@ def _stored_photons(job: ExplicitSettings, instrument: Instrument, path: Path) -
 
 def _store_photons(photons: Photons, path: Path, request: dict[str, Any], seed: int) -> None:
     with (
-        atomic_write(path) as part,
+        atomic_write(path) as temporary_path,
         h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk,
-        h5py.File(part, "w") as file,
+        h5py.File(temporary_path, "w") as file,
     ):
         write_photons_file(file, iter([chunk]), seed)
         file.attrs["job"] = json.dumps(request)

@@ -60,7 +60,7 @@ class InstrumentConditions:
     ) -> "InstrumentConditions":
         """Return the conditions for (n_input,) features ``inputs``; an anode outside :data:`ANODES` is unknown."""
         values = {name: float(value) for name, value in zip(names, inputs, strict=True) if np.isfinite(value)}
-        anode = next((each for each in ANODES if values.get(f"anode_{each}", 0.0) > 0.5), None)
+        anode = next((symbol for symbol in ANODES if values.get(f"anode_{symbol}", 0.0) > 0.5), None)
         return cls(anode, **{name: values[name] * scale for name, scale in _FEATURE_SCALES.items() if name in values})
 
     def facts(self) -> dict[str, str | float | None]:

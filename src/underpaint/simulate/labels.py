@@ -105,7 +105,7 @@ def lines_needed(
     axis: EnergyAxis,
     added: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the total counts above which the lines of each group's element are detectable, or not detectable below.
+    """Return the total counts at which the lines of each group's element become detectable.
 
     All lines of the element count, from pigments, traces, support and instrument. For the place "surface" only lines
     from the uppermost paint layer count, for "below" lines from all lower layers. The relative error of the background
@@ -237,10 +237,8 @@ def _place_mask(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Pla
     """Return an (n_sample, n_layer) array: one for layers at a place, supports included, else zero."""
     layer_index = np.arange(n_layer)
     uppermost = np.asarray([next(iter(layers_at(entry, "surface")), n_layer) for entry in stratigraphies])[:, None]
-    selected = {"anywhere": layer_index >= 0, "surface": layer_index == uppermost, "below": layer_index > uppermost}[
-        place
-    ]
-    return np.broadcast_to(selected, (len(stratigraphies), n_layer)).astype(np.float64)
+    mask = {"anywhere": layer_index >= 0, "surface": layer_index == uppermost, "below": layer_index > uppermost}[place]
+    return np.broadcast_to(mask, (len(stratigraphies), n_layer)).astype(np.float64)
 
 
 def materials(names: Sequence[str]) -> tuple[str, ...]:
@@ -330,7 +328,9 @@ def element_share(
     for sample, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, place):
             by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
-            share[sample, layer_index] = sum(part for key, part in by_pigment.items() if _is_member(key, name, group))
+            share[sample, layer_index] = sum(
+                pigment_fraction for key, pigment_fraction in by_pigment.items() if _is_member(key, name, group)
+            )
     return share
 
 

@@ -93,7 +93,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
     instrument = perturbed_instrument(rng)
     recipe = load_recipe("table2")
     pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
-    n_by_pair = [len(part) for part in np.array_split(np.arange(n_spectra), len(pairs))]
+    n_by_pair = [len(indices) for indices in np.array_split(np.arange(n_spectra), len(pairs))]
     rows = [
         (*pair, position) for pair, n in zip(pairs, n_by_pair, strict=True) for position in np.linspace(0.0, 1.0, n)
     ]
@@ -310,8 +310,8 @@ def _make_grid(recipe: PanelRecipe, settings: PanelSettings, rng: np.random.Gene
 
 def _strip_indices(n_strips: int, settings: PanelSettings) -> NDArray[np.int64]:
     gap = np.full(settings.gap_pixels, -1)
-    parts = [np.concatenate([gap, np.full(settings.cell_pixels, index)]) for index in range(n_strips)]
-    return np.concatenate([*parts, gap]).astype(np.int64)
+    strips = [np.concatenate([gap, np.full(settings.cell_pixels, index)]) for index in range(n_strips)]
+    return np.concatenate([*strips, gap]).astype(np.int64)
 
 
 def _strip_directions(rng: np.random.Generator, n_strips: int, strips: NDArray[np.int64]) -> NDArray[np.float64]:

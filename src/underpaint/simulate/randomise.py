@@ -181,6 +181,6 @@ def choose_weighted(rng: np.random.Generator, items: Sequence[tuple[str, float]]
     return choose(rng, [item for item, _ in items], [weight for _, weight in items])
 
 
-def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def log_uniform(rng: np.random.Generator, minimum: float, maximum: float) -> float:
     """Return a random number between two limits with uniform logarithm."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    return float(np.exp(rng.uniform(np.log(minimum), np.log(maximum))))

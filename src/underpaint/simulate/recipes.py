@@ -128,13 +128,15 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
     ]
 
 
-def paper_stratigraphy(upper: str, lower: str, top_um: float, bottom_um: float) -> Stratigraphy:
+def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bottom_um: float) -> Stratigraphy:
     """Return a pigment over another pigment on the ground, as simulated by Xu et al. 2022.
 
     The name ``substitute`` means the mixture of verdigris and sodium arsenite that replaces emerald green.
     """
     mixtures = {"substitute": _shares(_table()["substitute"])}
-    return paper_layers([mixtures.get(name, {name: 1.0}) for name in (upper, lower)], (top_um, bottom_um))
+    return paper_layers(
+        [mixtures.get(name, {name: 1.0}) for name in (top_pigment, bottom_pigment)], (top_um, bottom_um)
+    )
 
 
 def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[float]) -> Stratigraphy:

@@ -161,8 +161,8 @@ def breakdown(
         replace(part, counts=float(part_count)) for part, part_count in zip(parts, part_counts, strict=True)
     )
     names = tuple(layer.name or f"layer {depth}" for depth, layer in enumerate(stratigraphy.layers, start=1))
-    result = Breakdown(axis, names, counted_parts, spectra, spectrum)
-    return result if counts is None else result.scaled(counts)
+    unscaled = Breakdown(axis, names, counted_parts, spectra, spectrum)
+    return unscaled if counts is None else unscaled.scaled(counts)
 
 
 def _split_emission(emission: Emission) -> tuple[list[Part], Emission]:

@@ -184,7 +184,7 @@ def primary_photons(batch: Batch) -> Array:
         )
         for rows in _row_chunks(int(row_index.shape[0]))
     ]
-    result = xp.zeros_like(batch.normal_depth)
+    photons = xp.zeros_like(batch.normal_depth)
     if production:
         concentration = batch.concentration[sample_index, layer_index, line_position]
         factor = (
@@ -193,8 +193,8 @@ def primary_photons(batch: Batch) -> Array:
             / setting.sin_in
             * transmission_out[sample_index, layer_index, line_index]
         )
-        result[sample_index, layer_index, line_index] = factor * xp.concat(production)
-    return result
+        photons[sample_index, layer_index, line_index] = factor * xp.concat(production)
+    return photons
 
 
 @dataclass(frozen=True)
@@ -301,16 +301,16 @@ def group_depths(batch: Batch, exciting: ExcitingGroups) -> Array:
     return pick((stack.fractions @ batch.excitation.group_attenuation) * stack.areal[:, :, None], exciting.group_index)
 
 
-def entering_cells(depth: Array, above: Array, n_cells: int) -> Array:
+def entering_cells(depth: Array, transmission_above: Array, n_cells: int) -> Array:
     """Return the (n, c, e) mean transmission from the surface to each cell, averaged over the cell.
 
-    ``depth`` and ``above``, (n, j, e), are the optical depth of the layers and the transmission of the layers above.
+    ``depth`` is the (n, j, e) optical depth of layers, ``transmission_above`` that of the layers above each.
     """
     xp = array_namespace(depth)
     thickness_share = as_array(cell_shares(n_cells), depth)
     cell_depth = depth[:, :, None, :] * thickness_share[:, None]
     cell_transmission, mean_transmission = transmission(cell_depth)
-    by_cell, flux = [], above
+    by_cell, flux = [], transmission_above
     for cell in range(n_cells):
         by_cell.append(flux * mean_transmission[:, :, cell])
         flux = flux * cell_transmission[:, :, cell] + MIN_PHOTONS
@@ -345,20 +345,20 @@ def photons_of_all_lines(batch: Batch, photons: Array) -> Array:
     """Return photons of the samples' lines, (n, j, p), as an array of all lines, (n, j, n_line)."""
     xp = array_namespace(photons)
     sample_index, layer_index, line_position = xp.nonzero(batch.concentration > 0)
-    result = xp.zeros_like(batch.normal_depth)
-    result[sample_index, layer_index, batch.line_index[sample_index, line_position]] = photons[
+    all_lines = xp.zeros_like(batch.normal_depth)
+    all_lines[sample_index, layer_index, batch.line_index[sample_index, line_position]] = photons[
         sample_index, layer_index, line_position
     ]
-    return result
+    return all_lines
 
 
 def values_for_all_lines(batch: Batch, values: Array) -> Array:
     """Return values of the samples' lines, (n, p), as an array of all lines, (n, n_line)."""
     xp = array_namespace(values)
-    result = xp.zeros_like(batch.normal_depth[:, 0])
+    all_lines = xp.zeros_like(batch.normal_depth[:, 0])
     sample_index, line_position = xp.nonzero(xp.any(batch.concentration > 0, axis=1))
-    result[sample_index, batch.line_index[sample_index, line_position]] = values[sample_index, line_position]
-    return result
+    all_lines[sample_index, batch.line_index[sample_index, line_position]] = values[sample_index, line_position]
+    return all_lines
 
 
 def _strongest_groups(batch: Batch, min_share: float) -> tuple[Array, Array]:

@@ -285,9 +285,9 @@ def _channels_near(shape: Shape, energy_kev: Numbers, sigma: Array) -> NDArray[n
         default=0,
     )
     peak_range = PEAK_RANGE_SIGMAS * np.asarray(_without_derivatives(sigma))[:, 0]
-    first = np.floor((energy_kev - peak_range - TAIL_RANGE_WIDTHS * tail_width - zero) / gain).astype(np.int64)
-    last = np.ceil((energy_kev + peak_range - zero) / gain).astype(np.int64)
-    return first[:, None] + np.arange(int((last - first).max(initial=0)) + 1)
+    first_channel = np.floor((energy_kev - peak_range - TAIL_RANGE_WIDTHS * tail_width - zero) / gain).astype(np.int64)
+    last_channel = np.ceil((energy_kev + peak_range - zero) / gain).astype(np.int64)
+    return first_channel[:, None] + np.arange(int((last_channel - first_channel).max(initial=0)) + 1)
 
 
 def _fraction_below(shape: Shape, border: Array, centre: Array, sigma: Array) -> Array:
@@ -336,12 +336,12 @@ def _without_derivatives(value: Any) -> Any:
     return value.detach().cpu().numpy() if is_torch_array(value) else value
 
 
-def _with_rows_added(matrix: Array, rows: NDArray[np.intp], added: Array) -> Array:
+def _with_rows_added(matrix: Array, rows: NDArray[np.intp], added_values: Array) -> Array:
     """Return a matrix with values added to some of its rows."""
     if isinstance(matrix, np.ndarray):
-        matrix[rows] += added
+        matrix[rows] += added_values
         return matrix
-    return matrix.index_add(0, _index_array(rows, matrix), added)
+    return matrix.index_add(0, _index_array(rows, matrix), added_values)
 
 
 def _column(values: Numbers, shape: Shape) -> Array:

@@ -103,7 +103,7 @@ def directed_scatter(elements: tuple[str, ...], energy_kev: Numbers, geometry: G
 @lru_cache
 def shifted_grid(highest_kev: float) -> tuple[Numbers, Numbers]:
     """Return the centres and widths, keV, of the bins of Compton-scattered photons up to ``highest_kev``."""
-    edges = np.concatenate([np.arange(low, high, step) for low, high, step in SHIFTED_GRID_KEV])
+    edges = np.concatenate([np.arange(start_kev, stop_kev, step) for start_kev, stop_kev, step in SHIFTED_GRID_KEV])
     edges = edges[: int(np.searchsorted(edges, highest_kev)) + 1]
     return (edges[1:] + edges[:-1]) / 2.0, np.diff(edges)
 
@@ -297,8 +297,8 @@ class Setting:
 
     def to(self, like: Array) -> "Setting":
         """Return the setting as arrays of the library, precision and device of ``like``."""
-        moved: Setting = _converted(self, like)
-        return moved
+        converted: Setting = _converted(self, like)
+        return converted
 
     def at_angles(self, incidence_angle_deg: Array, takeoff_angle_deg: Array, geometry: Geometry) -> "Setting":
         """Return the setting at other angles, as torch tensors with derivatives; exact to first order in the change.
@@ -311,7 +311,7 @@ class Setting:
         )
         scatter = self.scatter
         for angle, value, name in changes:
-            lower, upper = (
+            lower_tables, upper_tables = (
                 _converted(self._scatter_of(geometry.model_copy(update={name: value + step})), self.weight)
                 for step in (-ANGLE_STEP_DEG, ANGLE_STEP_DEG)
             )
@@ -319,7 +319,7 @@ class Setting:
                 *(
                     getattr(scatter, field.name)
                     + (angle - value)
-                    * (getattr(upper, field.name) - getattr(lower, field.name))
+                    * (getattr(upper_tables, field.name) - getattr(lower_tables, field.name))
                     / (2.0 * ANGLE_STEP_DEG)
                     for field in fields(Directed)
                 )
@@ -429,13 +429,13 @@ def exciting_groups(tables: AtomicTables) -> Numbers:
 def _converted(value: Any, like: Array) -> Any:
     """Return a dataclass with its arrays, except energies, as arrays of the same kind as ``like``."""
     xp = array_namespace(like)
-    changed = {}
+    converted_fields = {}
     for field in fields(value):
         entry = getattr(value, field.name)
         if isinstance(entry, Directed):
-            changed[field.name] = _converted(entry, like)
+            converted_fields[field.name] = _converted(entry, like)
         elif isinstance(entry, np.ndarray) and not field.name.endswith("_kev"):
             is_integer = entry.dtype.kind in "ib"
             dtype = {} if is_integer else {"dtype": like.dtype}
-            changed[field.name] = xp.asarray(entry, device=like.device, **dtype)
-    return replace(value, **changed)
+            converted_fields[field.name] = xp.asarray(entry, device=like.device, **dtype)
+    return replace(value, **converted_fields)

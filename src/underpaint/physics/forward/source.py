@@ -211,9 +211,9 @@ def _tube_photons(
     threshold_kev = _as_like(np.where(is_line, edge_kev, energy_kev), like)
     # the overvoltage is at least 1, where the number of photons is zero
     overvoltage = xp.clip(drive.voltage_kv / threshold_kev, min=1.0 + 1e-6)
-    number = atomic_number(tube.anode)
-    exponent = 1.109 - 0.00435 * number + 0.00175 * drive.voltage_kv
-    continuum = CONTINUUM_CONSTANT * number * (overvoltage - 1.0) ** exponent * _as_like(width_kev, like)
+    z = atomic_number(tube.anode)
+    exponent = 1.109 - 0.00435 * z + 0.00175 * drive.voltage_kv
+    continuum = CONTINUUM_CONSTANT * z * (overvoltage - 1.0) ** exponent * _as_like(width_kev, like)
     photons = xp.where(
         _as_like(is_line, like) > 0,
         _line_photons(tube.anode, line_index, edge_kev, overvoltage, drive, like),
@@ -309,11 +309,11 @@ def _check_drive(drive: Drive) -> None:
     max_thickness = np.finfo(np.float64).max
     limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
     for name in Drive.__dataclass_fields__:
-        low, high = limits.get(name, (0.0, max_thickness))
+        minimum, maximum = limits.get(name, (0.0, max_thickness))
         for value in drive.filters_um if name == "filters_um" else (getattr(drive, name),):
             number = value.item() if hasattr(value, "item") else value
-            if not low <= number <= high:
-                allowed = f"from {low:g} to {high:g}" if name in limits else "zero or more"
+            if not minimum <= number <= maximum:
+                allowed = f"from {minimum:g} to {maximum:g}" if name in limits else "zero or more"
                 raise InstrumentError(f"Cannot use {name} = {number:g} for the source; give a number {allowed}.")
 
 

@@ -75,19 +75,19 @@ class CutLayers:
 
 def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
     """Cut opaque layers into parts: most emission comes from near the surface, where cells must be thin."""
-    parts = [[_cut_layer(layer) for layer in entry.layers] for entry in stratigraphies]
-    if all(len(layer_parts) == 1 for entry in parts for layer_parts in entry):
+    parts_by_layer = [[_cut_layer(layer) for layer in entry.layers] for entry in stratigraphies]
+    if all(len(layer_parts) == 1 for entry in parts_by_layer for layer_parts in entry):
         return CutLayers(list(stratigraphies), None)
-    shape = (len(parts), max(map(len, parts)), max(sum(map(len, entry)) for entry in parts))
+    shape = (len(parts_by_layer), max(map(len, parts_by_layer)), max(sum(map(len, entry)) for entry in parts_by_layer))
     layer_of_part = np.zeros(shape)
-    for row, entry in enumerate(parts):
+    for row, entry in enumerate(parts_by_layer):
         start = 0
         for layer_index, layer_parts in enumerate(entry):
             layer_of_part[row, layer_index, start : start + len(layer_parts)] = 1.0
             start += len(layer_parts)
     cut = [
         Stratigraphy(tuple(part for layer_parts in entry for part in layer_parts), source.name)
-        for entry, source in zip(parts, stratigraphies, strict=True)
+        for entry, source in zip(parts_by_layer, stratigraphies, strict=True)
     ]
     return CutLayers(cut, layer_of_part)
 

@@ -279,12 +279,12 @@ class _Reader:
 
     def _read_attenuators(self) -> None:
         for name, text in self.sections.pop("attenuators", {}).items():
-            entry, parts = f"attenuators.{name}", [part.strip() for part in text.split(",")]
-            is_used = bool(self._number(parts[0], f"the flag of {entry}"))
+            entry, values = f"attenuators.{name}", [value.strip() for value in text.split(",")]
+            is_used = bool(self._number(values[0], f"the flag of {entry}"))
             if name.upper() == "MATRIX":
-                self._read_matrix(entry, parts, in_use=is_used)
+                self._read_matrix(entry, values, in_use=is_used)
             elif is_used:
-                self._read_sheet(entry, name, parts)
+                self._read_sheet(entry, name, values)
 
     def _read_sheet(self, entry: str, name: str, parts: Sequence[str]) -> None:
         material, density, thickness_cm = self._sheet(entry, parts)
@@ -413,7 +413,7 @@ class _Reader:
         source: dict[str, Any] = {"energy_kev": energies, "weight": [row[1] for row in rows]}
         if len(rows) >= _MIN_CONTINUUM_ENTRIES and not all(row[2] for row in rows):
             # PyMca flags lines as scattering; other entries of a long table are bins of a continuum
-            gaps = [high - low for low, high in pairwise(energies)]
+            gaps = [upper_kev - lower_kev for lower_kev, upper_kev in pairwise(energies)]
             widths = [min(pair) for pair in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
             source["width_kev"] = [0.0 if row[2] else gap for row, gap in zip(rows, widths, strict=True)]
         return {"source_spectrum": source}
@@ -510,11 +510,11 @@ class _Reader:
         section = f"materials.{material}"
         if depth > _MAX_NESTING:
             self._fail(f"{section} contains itself", "Correct its CompoundList")
-        compounds = [part.strip() for part in material_entries.get("CompoundList", "").split(",") if part.strip()]
+        compounds = [text.strip() for text in material_entries.get("CompoundList", "").split(",") if text.strip()]
         compound_fractions = [
-            self._number(part, f"{section} CompoundFraction")
-            for part in material_entries.get("CompoundFraction", "").split(",")
-            if part.strip()
+            self._number(text, f"{section} CompoundFraction")
+            for text in material_entries.get("CompoundFraction", "").split(",")
+            if text.strip()
         ]
         if len(compounds) != len(compound_fractions) or not sum(compound_fractions) > 0 or min(compound_fractions) < 0:
             self._fail(
@@ -547,8 +547,8 @@ def formula_of(fractions: Mapping[str, float]) -> str:
     """Return the formula of a hundred atoms with the given mass fractions."""
     atoms = {name: share / atomic_weight(name) for name, share in fractions.items()}
     total = sum(atoms.values())
-    counts = {name: f"{100 * count / total:.5f}".rstrip("0").rstrip(".") for name, count in atoms.items()}
-    text = "".join(f"{name}{count}" for name, count in counts.items() if float(count) > 0)
+    counts = {name: f"{100 * n_atoms / total:.5f}".rstrip("0").rstrip(".") for name, n_atoms in atoms.items()}
+    text = "".join(f"{name}{n_atoms}" for name, n_atoms in counts.items() if float(n_atoms) > 0)
     return f"({text})"
 
 

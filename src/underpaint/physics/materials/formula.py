@@ -48,7 +48,7 @@ def parse_formula(formula: str) -> dict[str, float]:
 
 @cache
 def _cached_fractions(formula: str) -> tuple[tuple[str, float], ...]:
-    weights = {name: count * atomic_weight(name) for name, count in parse_formula(formula).items()}
+    weights = {name: n_atoms * atomic_weight(name) for name, n_atoms in parse_formula(formula).items()}
     total = sum(weights.values())
     return tuple((name, weight / total) for name, weight in weights.items())
 
@@ -160,6 +160,6 @@ class _FormulaParser:
         )
 
 
-def _add_atoms(total: dict[str, float], part: dict[str, float], factor: float) -> None:
-    for name, count in part.items():
-        total[name] = total.get(name, 0.0) + factor * count
+def _add_atoms(total: dict[str, float], atoms: dict[str, float], factor: float) -> None:
+    for name, n_atoms in atoms.items():
+        total[name] = total.get(name, 0.0) + factor * n_atoms

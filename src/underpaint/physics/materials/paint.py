@@ -135,7 +135,10 @@ def pigment_share(layer: Layer, element: str) -> dict[str, float]:
     total = layer.mass_fractions.get(element, 0.0)
     if total <= 0:
         return {}
-    masses = {name: part * library()[name].mass_fractions.get(element, 0.0) for name, part in layer.pigments.items()}
+    masses = {
+        name: layer_fraction * library()[name].mass_fractions.get(element, 0.0)
+        for name, layer_fraction in layer.pigments.items()
+    }
     return {name: mass / total for name, mass in masses.items() if mass > 0}
 
 
