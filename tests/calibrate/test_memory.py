@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from underpaint.calibrate import calibrate
-from underpaint.calibrate._peaks import _Lookup, find_spectrum_peaks
+from underpaint.calibrate._peaks import _PeakLookup, find_spectrum_peaks
 from underpaint.data import Scan
 from underpaint.errors import CalibrationError
 
@@ -39,7 +39,7 @@ def test_the_nearest_peak_is_that_of_least_distance() -> None:
     peaks = find_spectrum_peaks(counts)
     assert peaks is not None
     assert peaks.channel.size > 50
-    lookup = _Lookup(peaks, counts.size)
+    lookup = _PeakLookup(peaks, counts.size)
     fine = np.linspace(0, counts.size, lookup.nearest.size, endpoint=False)
     distance = np.abs(fine[:, None] - peaks.channel[None, :])
     np.testing.assert_allclose(distance[np.arange(fine.size), lookup.nearest], distance.min(axis=1), atol=1e-9)

@@ -5,7 +5,7 @@ import pytest
 
 from underpaint.calibrate._patterns import line_groups
 from underpaint.calibrate._refine import GroupModel, Response, measure_lines
-from underpaint.calibrate._tube import lowest
+from underpaint.calibrate._tube import parabola_minimum
 from underpaint.data.peaks import peak_counts
 from underpaint.physics.atomic import family_lines
 
@@ -40,7 +40,7 @@ def test_zirconium_is_no_line_to_calibrate_by_beside_lead() -> None:
 
 def test_lowest_of_a_parabola_is_its_vertex() -> None:
     values = np.arange(10.0, 20.0)
-    vertex, error = lowest(values, 3.0 + 4.0 * (values - 14.3) ** 2, 100)
+    vertex, error = parabola_minimum(values, 3.0 + 4.0 * (values - 14.3) ** 2, 100)
     assert vertex == pytest.approx(14.3)
     assert error == pytest.approx(0.5)
 
@@ -49,6 +49,6 @@ def test_a_flat_bottom_is_not_taken_for_its_lowest_ripple() -> None:
     values = np.arange(10.0, 20.0)
     misfit = np.maximum(np.abs(values - 14.5) - 2.0, 0.0) ** 2 * 400.0 + 100.0
     misfit[2] -= 1.0  # at 12, the left end of the bottom
-    vertex, error = lowest(values, misfit, 100)
+    vertex, error = parabola_minimum(values, misfit, 100)
     assert vertex == pytest.approx(14.5, abs=0.6)
     assert error > 0.1

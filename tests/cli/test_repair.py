@@ -42,7 +42,7 @@ def test_repairs_are_done_in_order_and_written_down(original: Path, tmp_path: Pa
 def test_rows_that_are_straight_are_left_and_given_shifts_are_used(original: Path, tmp_path: Path) -> None:
     done = RUNNER.invoke(app, ["repair", str(original), "--out", str(tmp_path / "c.h5"), "--row-shift", "1"])
     assert done.exit_code == 0, done.output
-    assert "odd rows moved by -1.00 columns" in done.stdout
+    assert "odd rows shifted by -1.00 columns" in done.stdout
     np.testing.assert_array_equal(load(tmp_path / "c.h5").counts.compute()[1, :19], COUNTS[1, 1:])
 
 

@@ -116,8 +116,8 @@ def test_a_fault_in_a_table_is_told_once(tmp_path: Path) -> None:
     ("layer", "head", "reason"),
     [
         (COPPER, "seed = -1", "seed: Input should be greater than or equal to 0 (it is -1)"),
-        (COPPER.replace("5", "1e-300"), "", "no photon from it is recorded"),
-        (COPPER, "[instrument.geometry]\ndetector_air_cm = 1e9", "no photon from it is recorded"),
+        (COPPER.replace("5", "1e-300"), "", "none of its photons is recorded"),
+        (COPPER, "[instrument.geometry]\ndetector_air_cm = 1e9", "none of its photons is recorded"),
         (COPPER, "[instrument.detector]\nzero_kev = 1000.0", "between 1000 and 1040.96 keV"),
     ],
 )

@@ -72,9 +72,9 @@ def test_it_is_never_above_the_spectrum_nor_below_zero(counts: list[int], fwhm: 
 
 
 def test_negative_counts_and_widths_are_refused() -> None:
-    with pytest.raises(ValueError, match="lowest count is -1"):
+    with pytest.raises(ValueError, match="smallest count is -1"):
         snip(np.array([3.0, -1.0, 2.0]), 1.0)
-    with pytest.raises(ValueError, match="lowest count is nan"):
+    with pytest.raises(ValueError, match="smallest count is nan"):
         snip(np.array([3.0, np.nan, 2.0]), 1.0)
     with pytest.raises(ValueError, match=r"peak width is 0\.0 channels"):
         snip(np.array([3.0, 1.0, 2.0]), 0.0)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, rebin
-from underpaint.data.poisson import Sample, as_quanta
+from underpaint.data.poisson import Sample, in_units_of_quantum
 
 CHANNEL = np.arange(2048)
 CENTRES = (180, 320, 400, 525, 640, 700, 1050, 1260)
@@ -134,7 +134,7 @@ def test_what_was_divided_pixel_by_pixel_is_found_for_each(kind: str) -> None:
     assert fitted is not None
     assert fitted.of_pixel
     assert fitted.value == pytest.approx(float(np.median(1 / live_s)), rel=1e-6)
-    np.testing.assert_array_equal(as_quanta(rates[None], fitted.value)[0], TRUE[kind])
+    np.testing.assert_array_equal(in_units_of_quantum(rates[None], fitted.value)[0], TRUE[kind])
 
 
 @pytest.mark.parametrize("total", [300, 2e4, 2e6])

@@ -47,9 +47,9 @@ def test_outside_the_record_there_is_nothing() -> None:
 
 
 def test_wrong_borders_and_lengths() -> None:
-    with pytest.raises(CalibrationError, match="rising energies"):
+    with pytest.raises(CalibrationError, match="increasing energies"):
         rebin(COUNTS, AXIS, np.array([1.0, 0.5]))
-    with pytest.raises(CalibrationError, match="the counts have 29 channels, their energy axis 30"):
+    with pytest.raises(CalibrationError, match="the counts have 29 channels, but their energy axis has 30"):
         rebin(COUNTS[..., :29], AXIS, AXIS.edges_kev)
 
 
@@ -72,9 +72,9 @@ def test_detectors_are_added_on_the_first_ones_axis() -> None:
 def test_detectors_that_cannot_be_added() -> None:
     with pytest.raises(ScanError, match="a: 5 x 4, b: 4 x 4"):
         sum_scans([scan(COUNTS, AXIS, "a"), scan(COUNTS[:4], AXIS, "b")])
-    with pytest.raises(CalibrationError, match="no energy calibration"):
+    with pytest.raises(CalibrationError, match="no energy axis"):
         sum_scans([scan(COUNTS, AXIS, "a"), scan(COUNTS, None, "b")])
-    with pytest.raises(ScanError, match="none was given"):
+    with pytest.raises(ScanError, match="the list is empty"):
         sum_scans([])
 
 

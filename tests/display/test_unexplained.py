@@ -106,7 +106,7 @@ def test_what_interferes_is_no_line_in_the_sum_either() -> None:
 
 
 def test_maps_of_two_scans_are_refused() -> None:
-    with pytest.raises(ScanError, match="Give both of the same scan"):
+    with pytest.raises(ScanError, match="Give results of the same scan"):
         fakes.pigment_maps() | elements(Pb_L=1)
 
 

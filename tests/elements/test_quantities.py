@@ -160,7 +160,7 @@ def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:
     areas, sigmas, scatters, seconds = (np.repeat(values, 48, axis=0) for values in (area, sigma, scatter, np.ones(1)))
 
     def weights() -> Array:
-        return model._solve(areas, sigmas, scatters, seconds, np.arange(48)).weight
+        return model._solve_amounts(areas, sigmas, scatters, seconds, np.arange(48)).weight
 
     of_all = weights()
     model._other = [index for index in model._other if not names[index].startswith("Sb")]
@@ -286,11 +286,11 @@ def test_what_cannot_be_computed_is_refused(standard: Scan) -> None:
         names, counts = options.pop("names", ("Fe_K",)), options.pop("scatter", scatter)
         return Quantifier(names, area, sigma, counts, instrument, axis, **options)
 
-    with pytest.raises(SampleError, match="'percent': there are mass_percent, surface, ug_cm2"):
+    with pytest.raises(SampleError, match="'percent': available are mass_percent, surface, ug_cm2"):
         made(kind="percent")
     with pytest.raises(SampleError, match="matrix 'stone': there are paint, oxides"):
         made(matrix="stone")
-    with pytest.raises(SampleError, match="Leave the thickness out"):
+    with pytest.raises(SampleError, match="Omit the thickness"):
         made(kind="ug_cm2", thickness_um=(20.0, 100.0))
     with pytest.raises(SampleError, match=r"100 to 20 um thick.*Give it as \(20, 100\)"):
         made(thickness_um=(100.0, 20.0))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.display.plot.spectra import spectrum_fit_figure
 from underpaint.elements import fit_elements, fit_spectrum
-from underpaint.elements.line_ratios import _photons, simulate_line_counts
+from underpaint.elements.line_ratios import _simulated_photons, simulate_line_counts
 from underpaint.errors import CalibrationError, CoverageError, ScanError
 from underpaint.physics.forward import efficiency, emit, render
 from underpaint.physics.instrument import Detector, Instrument, Tube
@@ -118,6 +118,6 @@ def test_bad_spectra_are_refused() -> None:
 def test_ratios_are_simulated_once_a_source() -> None:
     other = INSTRUMENT.model_copy(update={"detector": DETECTOR.model_copy(update={"noise_fwhm_kev": 0.1})})
     simulate_line_counts(INSTRUMENT)
-    known = _photons.cache_info().misses
+    known = _simulated_photons.cache_info().misses
     simulate_line_counts(other)
-    assert _photons.cache_info().misses == known
+    assert _simulated_photons.cache_info().misses == known

@@ -63,7 +63,7 @@ def test_folder_of_lines_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         fabio_edf(tmp_path / f"été_{number}.edf", line[None])
     scan = io.load(tmp_path)
     np.testing.assert_array_equal(scan.counts.compute(), lines)
-    assert scan.notes == ("no energy calibration in the file",)
+    assert scan.notes == ("no energy axis in the file",)
 
 
 def test_a_missing_line_is_noted(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_compressed_frames_are_refused(tmp_path: Path, cube: Cube) -> None:
         ({"MCA a": "-100", "MCA b": "80", "MCA c": "0"}, 0.08, "taken as eV"),
         ({"McaCalib": "[-0.1, 0.08, 0.0]"}, 0.08, ""),
         ({"MCA a": "0", "MCA b": "0.08", "MCA c": "1e-3"}, None, "off a linear axis"),
-        ({"MCA a": "0", "MCA b": "1", "MCA c": "0"}, None, "no energy calibration"),
+        ({"MCA a": "0", "MCA b": "1", "MCA c": "0"}, None, "no energy axis"),
     ],
 )
 def test_calibration_in_any_unit(tmp_path: Path, fields: dict[str, str], gain_kev: float | None, note: str) -> None:

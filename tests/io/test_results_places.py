@@ -28,7 +28,7 @@ def test_groups_are_kept_at_each_place_and_members_where_they_are_somewhere(fold
     assert left_out == {("vermilion", "below"), ("azurite", "surface"), ("azurite", "below")}
     np.testing.assert_array_equal(maps.probability, before.probability)
     np.testing.assert_array_equal(maps["lead_white", "below"], before["lead_white", "below"])
-    with pytest.raises(KeyError, match="No map of azurite at place 'surface' was kept"):
+    with pytest.raises(KeyError, match="There is no map of azurite at place 'surface'"):
         maps["azurite", "surface"]
 
 

@@ -159,7 +159,7 @@ def test_files_of_different_lengths_meet_on_the_models_axis(spots: Path, tmp_pat
 
 
 def test_files_without_an_axis_are_refused(spots: Path, tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="no energy calibration"):
+    with pytest.raises(CalibrationError, match="no energy axis"):
         labelled(spots, write(tmp_path, "file,pigments\nfine.npz,smalt\n"), CARD)
 
 

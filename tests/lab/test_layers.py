@@ -9,7 +9,7 @@ import torch
 from scipy.stats import norm
 
 from underpaint.data import DEFAULT_NETWORK_AXIS, Scan
-from underpaint.data.maps import SURFACE_UM, at_place, from_scale, on_scale, share_of
+from underpaint.data.maps import SURFACE_UM, at_place, from_unbounded, share_of, to_unbounded
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import LayersNetwork
 from underpaint.lab.training import (
@@ -52,10 +52,12 @@ def settings_of(kind: LayersKind, out: Path, *, epochs: int = 1) -> TrainSetting
 
 def test_quantities_have_no_bounds_on_their_scales() -> None:
     um, share = np.array([0.1, 30.0, 500.0]), np.array([0.002, 0.3, 0.998])
-    np.testing.assert_allclose(from_scale(SURFACE_UM, on_scale(SURFACE_UM, um)), um, rtol=1e-5)
-    np.testing.assert_allclose(from_scale(share_of("chalk"), on_scale(share_of("chalk"), share)), share, rtol=1e-5)
-    assert np.isfinite(on_scale(share_of("chalk"), np.array([0.0, 1.0]))).all()
-    assert np.isnan(on_scale(SURFACE_UM, np.array([np.nan]))).all()
+    np.testing.assert_allclose(from_unbounded(SURFACE_UM, to_unbounded(SURFACE_UM, um)), um, rtol=1e-5)
+    np.testing.assert_allclose(
+        from_unbounded(share_of("chalk"), to_unbounded(share_of("chalk"), share)), share, rtol=1e-5
+    )
+    assert np.isfinite(to_unbounded(share_of("chalk"), np.array([0.0, 1.0]))).all()
+    assert np.isnan(to_unbounded(SURFACE_UM, np.array([np.nan]))).all()
 
 
 def test_composition_is_that_of_the_formula() -> None:

@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_is_reported_before_the_work(
 
 def test_a_folder_of_other_things_is_not_trained_into(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("mine")
-    with pytest.raises(OutputError, match="contains files that this program did not make"):
+    with pytest.raises(OutputError, match="contains files of other origin"):
         train(settings(toy, tmp_path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 
@@ -247,7 +247,7 @@ def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_
             "test_share": 0.2,
         }
     )
-    with pytest.raises(CalibrationError, match="no energy calibration"):
+    with pytest.raises(CalibrationError, match="no energy axis"):
         finetune(trained.checkpoint, finetune_settings)
 
 

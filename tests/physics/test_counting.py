@@ -28,7 +28,7 @@ def test_counts_are_poisson() -> None:
 
 @pytest.mark.parametrize("bad", [-1e-9, float("nan"), 1e18])
 def test_impossible_counts_are_refused(bad: float) -> None:
-    with pytest.raises(SampleError, match="expected counts run"):
+    with pytest.raises(SampleError, match="expected counts of a channel range"):
         count(np.asarray([1.0, bad]), rng=np.random.default_rng(0))
 
 

@@ -44,11 +44,11 @@ def test_known_mass_fractions(formula: str, element: str, fraction: float) -> No
 @pytest.mark.parametrize(
     ("formula", "place", "reason"),
     [
-        ("Pb(OH2", 3, "never closed"),
+        ("Pb(OH2", 3, "not closed"),
         ("PbOH)2", 5, "never opened"),
         ("PbXq3", 3, "expected an element's symbol"),
         ("Pb0O", 3, "count of zero"),
-        ("Pb(OH]2", 3, "never closed"),
+        ("Pb(OH]2", 3, "not closed"),
         ("Pb..O", 4, "expected an element"),
         ("CaSO4.0.5H2O", 5, "write '·' between the parts"),
         ("CaSO4.0H2O", 7, "count of zero"),

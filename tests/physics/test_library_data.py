@@ -252,7 +252,8 @@ def test_usual_shares_of_driers_fit_into_the_oil(drier: dict) -> None:  # type: 
 
 
 @pytest.mark.parametrize(
-    ("driers", "reason"), [({"lead_drier": -0.1}, "must not be negative"), ({"lead_drier": 0.9}, "must not fill")]
+    ("driers", "reason"),
+    [({"lead_drier": -0.1}, "must not be negative"), ({"lead_drier": 0.9}, "must not exceed the binder")],
 )
 def test_impossible_driers_are_refused(driers: dict[str, float], reason: str) -> None:
     with pytest.raises(SampleError, match=reason):

@@ -155,7 +155,7 @@ def test_germanium_makes_more_pairs_of_a_photon() -> None:
 
 def test_crystals_without_a_pair_energy_are_refused() -> None:
     cadmium = Detector(material="Cd", density=5.85)
-    with pytest.raises(InstrumentError, match=r"detector of 'Cd'.*Si and Ge alone"):
+    with pytest.raises(InstrumentError, match=r"detector of 'Cd'.*Si and Ge only"):
         resolution_sigma(cadmium, ENERGY)
     with pytest.raises(InstrumentError, match="detector of 'Cd'"):
         response_matrix(cadmium, WIDE, ENERGY)
@@ -164,7 +164,7 @@ def test_crystals_without_a_pair_energy_are_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"shelf_fraction": 0.4, "tail_fraction": 0.3, "long_tail_fraction": 0.3}, "sum to 1: it must be less than 1"),
+        ({"shelf_fraction": 0.4, "tail_fraction": 0.3, "long_tail_fraction": 0.3}, "sum to 1; the sum must be below 1"),
         ({"noise_fwhm_kev": 1e3}, "less than or equal to 5"),
         ({"tail_width_kev": 1e9}, "less than or equal to 20"),
         ({"gain_kev": 1e-12}, "greater than or equal to 0.0001"),

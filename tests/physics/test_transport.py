@@ -359,7 +359,7 @@ def test_too_low_a_voltage_is_refused() -> None:
 def test_tables_must_hold_the_elements() -> None:
     instrument = monochromatic(20.0)
     tables = atomic_tables(["Pb"], np.asarray([20.0]))
-    with pytest.raises(SampleError, match="there are no atomic tables for"):
+    with pytest.raises(SampleError, match="which is not among the elements"):
         emit([stack()], instrument, tables=tables)
 
 

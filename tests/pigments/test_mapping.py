@@ -182,7 +182,7 @@ def test_the_refusal_names_a_model_that_would_do(model: Path, tmp_path: Path, mo
 
 
 def test_a_scan_without_energies_is_refused(model: Path) -> None:
-    with pytest.raises(CalibrationError, match="no energy calibration"):
+    with pytest.raises(CalibrationError, match="no energy axis"):
         identify(Scan(toy_counts()), model)
 
 

@@ -241,7 +241,7 @@ def test_nothing_is_replaced_unless_it_is_a_comparison_and_asked_for(
     assert (tmp_path / "both" / "notes.txt").read_text() == "mine"
     into_results = run("compare", *folders, "--out", folders[0], "--overwrite")
     assert into_results.exit_code == 1
-    assert "did not make" in into_results.output
+    assert "of other origin" in into_results.output
     with pytest.raises(OutputError, match="it is a file"):
         write_comparison(compare(*map(up.read_results, folders)), tmp_path / "both" / "notes.txt")
 

@@ -85,7 +85,7 @@ def test_a_shift_beyond_the_range_is_none() -> None:
     columns = np.arange(40)
     rows = np.stack([np.where(columns >= (12 + 9 * (row % 2)), 200.0, 20.0) for row in range(20)])
     counts = np.random.default_rng(0).poisson(rows[:, :, None] * np.ones(4)).astype(np.uint16)
-    with pytest.raises(ScanError, match="no shift up to 6 columns"):
+    with pytest.raises(ScanError, match="exceeds the range of 6 columns"):
         find_row_shift(Scan(counts))
 
 
@@ -105,7 +105,7 @@ def test_a_symmetric_picture_cannot_tell() -> None:
 def test_a_symmetric_picture_off_the_middle_is_mirrored_or_shifted() -> None:
     wide = drawn(picture(6, 24, 48, symmetric=True))[:, 4:]  # its middle lies 2 columns off that of the rows
     assert not find_row_shift(Scan(wide)).significant
-    with pytest.raises(ScanError, match=r"too symmetric.*moved by [+-]4.*--snake.*--row-shift"):
+    with pytest.raises(ScanError, match=r"too symmetric.*shifted by [+-]4.*--snake.*--row-shift"):
         find_row_shift(Scan(mirrored(wide)))
 
 
@@ -140,7 +140,7 @@ def test_counts_times_and_gaps_are_mirrored_back(rows_in_a_block: int) -> None:
     np.testing.assert_array_equal(back.counts.compute(), counts)
     for name, truth in (("live_time_s", live), ("real_time_s", real), ("present", present)):
         np.testing.assert_array_equal(getattr(back, name), truth)
-    assert "first row's direction is kept" in step.description
+    assert "direction of even rows is kept" in step.description
 
 
 def test_of_mirrored_even_rows_the_first_keeps_its_direction() -> None:
@@ -154,7 +154,7 @@ def test_of_mirrored_even_rows_the_first_keeps_its_direction() -> None:
 
 def test_straight_rows_are_not_mirrored() -> None:
     scan = Scan(drawn(picture(10, 30, 40)))
-    with pytest.raises(ScanError, match=r"all rows run the same way.*Leave out --snake"):
+    with pytest.raises(ScanError, match=r"all rows are recorded in the same direction.*Omit --snake"):
         with_rows_mirrored(scan, find_row_direction(scan))
 
 

@@ -125,7 +125,7 @@ def test_positions_are_read(tmp_path: Path) -> None:
     path.write_text("tile,row_mm,column_mm\na.h5,0,1.5\nb,2,3\n", encoding="utf-8")
     known = read_positions(path)
     assert positions_of(["/somewhere/a.h5", "b.h5"], known) == [(0.0, 1.5), (2.0, 3.0)]
-    with pytest.raises(ScanError, match="Add a row for it"):
+    with pytest.raises(ScanError, match="Add a row for this tile"):
         positions_of(["c.h5"], known)
     for wrong in ("tile,row_mm\na,1\n", "tile,row_mm,column_mm\na,x,1\n", "tile,row_mm,column_mm\na,1,1\na,2,2\n"):
         path.write_text(wrong, encoding="utf-8")

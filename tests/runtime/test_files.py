@@ -74,7 +74,7 @@ def test_a_place_is_written_by_one_process_and_free_when_it_dies(tmp_path: Path)
     with subprocess.Popen([sys.executable, "-c", HOLD, str(target)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(OutputError, match=r"results: another run is writing there just now"):
+        with pytest.raises(OutputError, match=r"results: another run is writing to it"):
             exclusive_lock(target).__enter__()
         holder.kill()
     assert len(list(tmp_path.iterdir())) == 1
@@ -330,7 +330,7 @@ def test_two_at_once_step_back_and_one_goes_on(tmp_path: Path) -> None:
 def test_a_folder_of_several_calls_is_not_one_of_other_things(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "report.json").write_text("mine")
-    with pytest.raises(OutputError, match="contains files that this program did not make"):
+    with pytest.raises(OutputError, match="contains files of other origin"):
         claim_folder(tmp_path / "mine", notes=("settings.json",))
     for _ in range(2):
         claim_folder(tmp_path / "new" / "parts")

@@ -14,7 +14,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, library, load_palette, support_layer
 from underpaint.simulate import LibrarySettings, RandomStratigraphies, StratigraphySampler, simulate_library
 from underpaint.simulate.labels import element_shares, group_names, lines_needed
-from underpaint.simulate.randomise import KINDS, any_detector, any_instrument
+from underpaint.simulate.randomise import INSTRUMENT_KINDS, any_detector, any_instrument
 from underpaint.simulate.recipes import paper_mixtures
 
 PALETTE = tuple(load_palette("every_group").pigments)
@@ -61,7 +61,7 @@ def test_supports_have_something_behind_them_now_and_then() -> None:
 def test_instruments_of_every_kind_are_drawn() -> None:
     rng = np.random.default_rng(5)
     instruments = [any_instrument(rng) for _ in range(200)]
-    assert len(KINDS) == 5
+    assert len(INSTRUMENT_KINDS) == 5
     assert any(each.optic is not None for each in instruments)
     assert any(each.source_spectrum is not None for each in instruments)
     assert any(each.geometry.detector_air_cm == 0 for each in instruments)

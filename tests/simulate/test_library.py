@@ -10,9 +10,9 @@ from underpaint.errors import OutputError, ScanError
 from underpaint.physics.forward import Emission, emit, render
 from underpaint.physics.instrument import Detector, load_instrument, save_instrument
 from underpaint.simulate import LibrarySettings, read_photons, simulate_library
-from underpaint.simulate.jobs import resolved
+from underpaint.simulate.jobs import with_file_contents
 from underpaint.simulate.library import make_chunk, render_chunk, transport_chunk
-from underpaint.simulate.photons import PHOTONS, photons_from_bytes, photons_to_bytes
+from underpaint.simulate.photons import PHOTON_FIELDS, photons_from_bytes, photons_to_bytes
 
 SETTINGS = LibrarySettings(n_stratigraphies=10, renders=2, chunk=4, seed=3)
 DATASETS = ("expected", "recorded", "labels", "counts_needed", "source")
@@ -146,7 +146,7 @@ def test_photons_are_not_computed_twice(photons_file: Path, tmp_path: Path, monk
 
 def test_photons_of_another_job_are_refused(photons_file: Path, tmp_path: Path) -> None:
     other = SETTINGS.model_copy(update={"seed": 4})
-    with pytest.raises(OutputError, match="seed: 3 there, 4 wanted"):
+    with pytest.raises(OutputError, match="seed: 3 in the file, 4 requested"):
         simulate_library(other, tmp_path / "b.h5", photons=photons_file, workers=1)
 
 
@@ -162,7 +162,7 @@ def test_photons_hold_all_that_made_them(photons_file: Path) -> None:
     held = list(read_photons(photons_file))
     assert sum(len(chunk.stratigraphies) for chunk in held) == 10
     again = emit(held[0].stratigraphies, held[0].instrument, single=True)
-    for name in PHOTONS:
+    for name in PHOTON_FIELDS:
         stored, direct = getattr(held[0].emission, name), getattr(again, name)
         np.testing.assert_allclose(stored, direct, rtol=2**-23, atol=1e-37, err_msg=name)
     with h5py.File(photons_file) as file:
@@ -191,8 +191,8 @@ def test_photons_survive_the_journey_to_a_worker() -> None:
 def test_files_that_settings_name_are_read_before_workers_are_needed(tmp_path: Path) -> None:
     elio = load_instrument("elio")
     save_instrument(elio, tmp_path / "mine.toml")
-    job = resolved(LibrarySettings(instrument=str(tmp_path / "mine.toml"), detector="elio"))
+    job = with_file_contents(LibrarySettings(instrument=str(tmp_path / "mine.toml"), detector="elio"))
     assert job.instrument == elio
     assert job.detector == elio.detector
-    assert resolved(LibrarySettings(instrument="elio")).instrument == "elio"
-    assert resolved(LibrarySettings()).palette == "easel_15_to_20"
+    assert with_file_contents(LibrarySettings(instrument="elio")).instrument == "elio"
+    assert with_file_contents(LibrarySettings()).palette == "easel_15_to_20"

@@ -5,7 +5,7 @@ import pytest
 
 from underpaint.errors import SampleError
 from underpaint.simulate import load_recipe, paper_classes, paper_mixtures
-from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler, too_close
+from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler, is_similar_mixture
 from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
 
 
@@ -69,13 +69,13 @@ def test_held_out_mixtures_are_never_drawn() -> None:
             if total > 0:
                 shares = {name: share / total for name, share in layer.pigments.items()}
                 paints = [mixture for mixture in paper_mixtures().values() if set(mixture) != {"lead_white"}]
-                assert not any(too_close(shares, mixture) for mixture in paints)
+                assert not any(is_similar_mixture(shares, mixture) for mixture in paints)
 
 
 def test_too_close_needs_the_same_pigments() -> None:
-    assert too_close({"vermilion": 0.6, "zinc_white": 0.4}, {"vermilion": 0.7, "zinc_white": 0.3})
-    assert not too_close({"vermilion": 0.6, "zinc_white": 0.4}, {"vermilion": 0.8, "zinc_white": 0.2})
-    assert not too_close({"vermilion": 1.0}, {"vermilion": 0.9, "zinc_white": 0.1})
+    assert is_similar_mixture({"vermilion": 0.6, "zinc_white": 0.4}, {"vermilion": 0.7, "zinc_white": 0.3})
+    assert not is_similar_mixture({"vermilion": 0.6, "zinc_white": 0.4}, {"vermilion": 0.8, "zinc_white": 0.2})
+    assert not is_similar_mixture({"vermilion": 1.0}, {"vermilion": 0.9, "zinc_white": 0.1})
 
 
 def test_draws_depend_on_the_seed_alone() -> None:

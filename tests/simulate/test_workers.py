@@ -142,7 +142,7 @@ def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
 
 def test_a_cluster_whose_workers_all_died_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    monkeypatch.setattr("underpaint.runtime.executors.DESERTED_S", 1.0)
+    monkeypatch.setattr("underpaint.runtime.executors.MAX_TIME_WITHOUT_WORKERS_S", 1.0)
     options = {"threads_per_worker": 1, "processes": True, "host": "127.0.0.1", "dashboard_address": ":0"}
     with distributed.LocalCluster(n_workers=0, **options) as running:
         address = running.scheduler_address
@@ -153,7 +153,9 @@ def test_a_cluster_whose_workers_all_died_is_reported(monkeypatch: pytest.Monkey
                 results = ordered_results(executor, time.sleep, ((index, (0.2,)) for index in range(10_000)))
                 next(results)
                 process.kill()
-                with pytest.raises(ClusterError, match=r"all workers of the cluster at tcp.* are gone.*dask worker"):
+                with pytest.raises(
+                    ClusterError, match=r"all workers of the cluster at tcp.* have stopped.*dask worker"
+                ):
                     list(results)
         finally:
             process.kill()

@@ -1,4 +1,4 @@
-"""Knowledge of a scan's instrument: user, else the scan's file, else its lines."""
+"""Known values of a scan's instrument: from the user, else from the scan's file, else from its lines."""
 
 import math
 import numbers
@@ -20,18 +20,18 @@ Origin = Literal["given", "file", "spectrum"]
 
 BEAM_RANGE_KEV = (0.5, 200.0)
 """Energies that a monochromatic beam may have, keV."""
-_VOLTAGES_KV = (4.0, 200.0)
-_VOLTS = 1000.0
-_CONTRADICTION_EV, _CONTRADICTION_SIGMAS = 50.0, 5.0
-_DEVIATION_EV, _DEVIATION_SIGMAS = 15.0, 3.0
-_LINES_NAMED = 4
-_TOGETHER = {
+_VOLTAGE_RANGE_KV = (4.0, 200.0)
+_VOLTS_PER_KILOVOLT = 1000.0
+_MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS = 50.0, 5.0
+_MIN_DEVIATION_EV, _MIN_DEVIATION_SIGMAS = 15.0, 3.0
+_MAX_LISTED_LINES = 4
+_REQUIRED_WITH = {
     "detector.fano": {"detector.noise_fwhm_kev"},
     "detector.zero_kev": {"detector.gain_kev"},
     "detector.n_channel": {"detector.gain_kev"},
     "geometry.scatter_angle_deg": {"geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"},
 }
-"""Values that are only meaningful together come from the same source."""
+"""Values that are only meaningful together with other values, which must have the same origin."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Knowledge:
     Parameters
     ----------
     instrument : Instrument
-        Complete, with usual values for the unknown ones. Its ``model_fields_set`` are the known values.
+        Instrument with default values for unknown ones; its ``model_fields_set`` are the known values.
     origin : mapping of str to {"given", "file", "spectrum"}
         Origin of each known value, by name (``tube.anode``).
     notes : tuple of str
-        Texts on impossible values of the file.
+        Notes on impossible values of the file.
     """
 
     instrument: Instrument
@@ -54,17 +54,17 @@ class Knowledge:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of a monochromatic beam, keV; None: a tube, or another source."""
+        """Energy of a monochromatic beam, keV; None for a tube or another source."""
         source = self.instrument.source_spectrum
         return source.energy_kev[0] if source is not None and len(source.energy_kev) == 1 else None
 
     @property
     def knows_excitation(self) -> bool:
-        """Whether the highest energy of the exciting photons is known."""
+        """Whether the highest energy of the source photons is known."""
         return not {"tube.voltage_kv", "source_spectrum"}.isdisjoint(self.origin)
 
     def known(self) -> InstrumentConditions:
-        """Return the known values as input of networks, without assumed ones."""
+        """Return the known values, without assumed ones, as inputs of networks."""
         conditions, origin = conditions_of(self.instrument), self.origin
         paths = {
             "anode": ("tube.anode",),
@@ -82,9 +82,11 @@ class Knowledge:
         return InstrumentConditions(**values)
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Return each known value with its origin; JSON-serialisable."""
+        """Return the known values with their origin, JSON-serialisable."""
         record = self.instrument.model_dump(mode="json")
-        return {path: {"value": _get(record, path), "origin": origin} for path, origin in sorted(self.origin.items())}
+        return {
+            path: {"value": _value_at(record, path), "origin": origin} for path, origin in sorted(self.origin.items())
+        }
 
 
 def merge_knowledge(
@@ -96,49 +98,49 @@ def merge_knowledge(
     usual: Instrument | None = None,
     measured_axis: bool = False,
 ) -> Knowledge:
-    """Merge the knowledge of an instrument: from the user, else from the scan's file, else from its lines.
+    """Return the merged values of an instrument: from the user, else from the scan's file, else from its lines.
 
     Parameters
     ----------
     scan : Scan
-        Its metadata are the values of the file.
+        Scan whose metadata are the values of the file.
     user_instrument : Instrument or None
-        The user's instrument; only fields that were set count.
+        Instrument of the user; only its ``model_fields_set`` are used.
     calibration : Calibration or None
-        From the scan's lines.
+        Calibration of the scan from its lines.
     beam : Beam or None
-        A monochromatic beam detected in the spectrum.
+        Monochromatic beam detected in the spectrum.
     usual : Instrument or None
-        Values for all that is unknown; None: the defaults of :class:`~underpaint.physics.instrument.Instrument`.
+        Values for unknown quantities; None: defaults of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
-        Use axis and resolution of ``calibration`` even if the user gave others.
+        Use axis and resolution of ``calibration`` even if the user set others.
 
     Returns
     -------
     Knowledge
     """
-    of_file, notes = _of_file(scan.metadata)
-    of_given = {} if user_instrument is None else _fields(user_instrument)
+    file_values, notes = _file_values(scan.metadata)
+    user_values = {} if user_instrument is None else _set_values(user_instrument)
     if measured_axis and calibration is not None:
-        of_given = {path: value for path, value in of_given.items() if path not in _of_axis(calibration)}
+        user_values = {path: value for path, value in user_values.items() if path not in _axis_values(calibration)}
     values: dict[str, Any] = {}
     origin: dict[str, Origin] = {}
     layers: tuple[tuple[Origin, dict[str, Any]], ...] = (
-        ("spectrum", _of_spectrum(calibration, beam)),
-        ("file", of_file),
-        ("given", of_given),
+        ("spectrum", _spectrum_values(calibration, beam)),
+        ("file", file_values),
+        ("given", user_values),
     )
-    for name, layer in layers:
-        if "source_spectrum" in layer or "tube.anode" in layer or "tube.voltage_kv" in layer:
-            _forget_other_source(values, origin, layer)
-        for path, value in layer.items():
-            values[path], origin[path] = value, name
-        for path, leaders in _TOGETHER.items():
-            if leaders <= layer.keys() and path not in layer:
+    for origin_name, layer_values in layers:
+        if "source_spectrum" in layer_values or "tube.anode" in layer_values or "tube.voltage_kv" in layer_values:
+            _remove_other_source(values, origin, layer_values)
+        for path, value in layer_values.items():
+            values[path], origin[path] = value, origin_name
+        for path, required in _REQUIRED_WITH.items():
+            if required <= layer_values.keys() and path not in layer_values:
                 values.pop(path, None)
                 origin.pop(path, None)
-    record = _nested(values) | _name_and_note(scan, user_instrument, calibration, measured_axis=measured_axis)
-    merged = record if usual is None else _on_top_of(usual, record)
+    table = _nested(values) | _name_and_note(scan, user_instrument, calibration, measured_axis=measured_axis)
+    merged = table if usual is None else _merged_with_defaults(usual, table)
     return Knowledge(Instrument.model_validate(merged), origin, notes)
 
 
@@ -152,80 +154,82 @@ def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument
     calibration : Calibration
         Result of ``calibrate``.
     base : Instrument, optional
-        Other known values (voltage, window, path in air ...).
+        Other known values (voltage, window, air path ...).
 
     Returns
     -------
     Instrument
-        ``base`` with the calibrated axis and resolution, and with the tube and geometry of the scan's file and lines
-        where it does not set them.
+        ``base`` with the calibrated axis and resolution; tube and geometry that ``base`` does not set are those of the
+        scan's file and lines.
     """
     return merge_knowledge(scan, user_instrument=base, calibration=calibration, measured_axis=True).instrument
 
 
 def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return the lines that are more than 50 eV off an instrument's axis, as text; "" if it may be correct.
+    """Return a text on lines that deviate by more than 50 eV from an instrument's axis; "" if there are none.
 
     Parameters
     ----------
     axis : EnergyAxis
-        That of the instrument, with the scan's channels.
+        Energy axis of the instrument, with the channels of the scan.
     calibration : Calibration
-        From the lines of the scan.
+        Calibration of the scan from its lines.
     """
-    off_ev = _deviations_ev(axis, calibration)
-    least = max(_CONTRADICTION_EV, _CONTRADICTION_SIGMAS * calibration.axis_uncertainty_ev)
-    if not off_ev or max(map(abs, off_ev.values())) <= least:
+    deviations_ev = _deviations_ev(axis, calibration)
+    limit_ev = max(_MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS * calibration.axis_uncertainty_ev)
+    if not deviations_ev or max(map(abs, deviations_ev.values())) <= limit_ev:
         return ""
-    return f"its energy axis has the lines of the scan in the wrong place ({_worst(off_ev)})"
+    return f"its energy axis does not fit the lines of the scan ({_list_largest(deviations_ev)})"
 
 
 def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return where an instrument's axis is significantly, by 15 eV or more, off the lines, as text; "" if nowhere.
+    """Return a text on lines that deviate significantly, by 15 eV or more, from an instrument's axis; "" if none do.
 
     Parameters
     ----------
     axis : EnergyAxis
-        That of the instrument, with the scan's channels.
+        Energy axis of the instrument, with the channels of the scan.
     calibration : Calibration
-        From the lines of the scan.
+        Calibration of the scan from its lines.
     """
-    off_ev = _deviations_ev(axis, calibration)
-    least = max(_DEVIATION_EV, _DEVIATION_SIGMAS * calibration.axis_uncertainty_ev)
-    if max(map(abs, off_ev.values()), default=0.0) < least:
+    deviations_ev = _deviations_ev(axis, calibration)
+    limit_ev = max(_MIN_DEVIATION_EV, _MIN_DEVIATION_SIGMAS * calibration.axis_uncertainty_ev)
+    if max(map(abs, deviations_ev.values()), default=0.0) < limit_ev:
         return ""
     return (
-        f"It is off the lines of the scan, yet by no more than is accepted ({_worst(off_ev)}); "
-        "`underpaint calibrate` finds the axis that fits them."
+        f"The lines of the scan deviate from it within the accepted limit ({_list_largest(deviations_ev)}); "
+        "`underpaint calibrate` determines the axis that fits them."
     )
 
 
 def _deviations_ev(axis: EnergyAxis, calibration: Calibration) -> dict[tuple[str, float], float]:
-    """Return the deviation of an axis at each line, eV, by line and its tabulated energy, keV."""
+    """Return the deviation of an axis at each line, eV, by the line's name and tabulated energy, keV."""
     return {
         (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * calibration.axis.channel(energy_kev) - energy_kev)
         for line, energy_kev in sorted(calibration.line_energy_kev.items(), key=lambda item: item[1])
     }
 
 
-def _worst(off_ev: Mapping[tuple[str, float], float]) -> str:
-    worst = sorted(off_ev, key=lambda line: -abs(off_ev[line]))[:_LINES_NAMED]
-    return ", ".join(f"{line} ({energy_kev:.2f} keV) {off_ev[line, energy_kev]:+.0f} eV" for line, energy_kev in worst)
+def _list_largest(deviations_ev: Mapping[tuple[str, float], float]) -> str:
+    largest = sorted(deviations_ev, key=lambda line: -abs(deviations_ev[line]))[:_MAX_LISTED_LINES]
+    return ", ".join(
+        f"{line} ({energy_kev:.2f} keV) {deviations_ev[line, energy_kev]:+.0f} eV" for line, energy_kev in largest
+    )
 
 
-def _fields(instrument: Instrument) -> dict[str, Any]:
-    """Return the values that an instrument's description sets, by path."""
-    fields: dict[str, Any] = {}
+def _set_values(instrument: Instrument) -> dict[str, Any]:
+    """Return the values that are set in an instrument, by path (``tube.anode``)."""
+    values: dict[str, Any] = {}
     for name in instrument.model_fields_set - {"name", "note"}:
         value = getattr(instrument, name)
         if name in ("tube", "geometry", "detector"):
-            fields |= {f"{name}.{key}": getattr(value, key) for key in value.model_fields_set}
+            values |= {f"{name}.{key}": getattr(value, key) for key in value.model_fields_set}
         elif value is not None:
-            fields[name] = value
-    return {path: value for path, value in fields.items() if value is not None}
+            values[name] = value
+    return {path: value for path, value in values.items() if value is not None}
 
 
-def _of_axis(calibration: Calibration) -> dict[str, Any]:
+def _axis_values(calibration: Calibration) -> dict[str, Any]:
     return {
         "detector.gain_kev": calibration.axis.gain_kev,
         "detector.zero_kev": calibration.axis.zero_kev,
@@ -235,60 +239,66 @@ def _of_axis(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def _of_spectrum(calibration: Calibration | None, beam: Beam | None) -> dict[str, Any]:
+def _spectrum_values(calibration: Calibration | None, beam: Beam | None) -> dict[str, Any]:
     values: dict[str, Any] = {}
     if calibration is not None:
-        values |= _of_axis(calibration) | {
+        values |= _axis_values(calibration) | {
             "tube.anode": calibration.anode,
             "tube.voltage_kv": _rounded(calibration.voltage_kv, 1),
             "geometry.scatter_angle_deg": _rounded(calibration.scatter_angle_deg, 1),
             "geometry.seen_air_cm": _rounded(calibration.seen_air_cm, 2),
         }
     if beam is not None:
-        values |= _of_beam(beam.energy_kev)
+        values |= _beam_values(beam.energy_kev)
         values |= {"tube.anode": None, "tube.voltage_kv": None, "geometry.scatter_angle_deg": beam.scatter_angle_deg}
     return {path: value for path, value in values.items() if value is not None}
 
 
-def _of_beam(energy_kev: float) -> dict[str, Any]:
+def _beam_values(energy_kev: float) -> dict[str, Any]:
     return {"source_spectrum": {"energy_kev": (round(energy_kev, 3),), "weight": (1.0,)}}
 
 
-def _of_file(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the possible values of a scan's file, and texts on impossible ones."""
+def _file_values(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the usable values of a scan's file, and notes on impossible values."""
     notes: list[str] = []
 
-    def number(key: str, low: float, high: float, unit: str) -> float | None:
+    def number(key: str, minimum: float, maximum: float, unit: str) -> float | None:
         value = metadata.get(key)
-        # nothing, or zero for a value that was not entered
+        # values that were not entered are missing or zero
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
             return None
         number_value = float(value)
-        if unit in ("kV", "keV") and high < number_value <= high * _VOLTS and number_value / _VOLTS >= low:
+        if (
+            unit in ("kV", "keV")
+            and maximum < number_value <= maximum * _VOLTS_PER_KILOVOLT
+            and number_value / _VOLTS_PER_KILOVOLT >= minimum
+        ):
             notes.append(
-                f"The file gives a {_words(key)} of {number_value:g} {unit}: read as {number_value / _VOLTS:g} {unit}."
+                f"The file gives a {_quantity_name(key)} of {number_value:g} {unit}: read as "
+                f"{number_value / _VOLTS_PER_KILOVOLT:g} {unit}."
             )
-            return number_value / _VOLTS
-        if not low <= number_value <= high or math.isnan(number_value):
+            return number_value / _VOLTS_PER_KILOVOLT
+        if not minimum <= number_value <= maximum or math.isnan(number_value):
             notes.append(
-                f"The file gives a {_words(key)} of {number_value:g} {unit}, outside {low:g} to {high:g}: not used."
+                f"The file gives a {_quantity_name(key)} of {number_value:g} {unit}, outside {minimum:g} to "
+                f"{maximum:g}: not used."
             )
             return None
         return number_value
 
     values = {
-        "tube.anode": _anode(metadata, notes),
-        "tube.voltage_kv": number("tube_voltage_kv", *_VOLTAGES_KV, "kV"),
+        "tube.anode": _file_anode(metadata, notes),
+        "tube.voltage_kv": number("tube_voltage_kv", *_VOLTAGE_RANGE_KV, "kV"),
         "geometry.incidence_angle_deg": number("incidence_angle_deg", 1.0, 90.0, "degree"),
         "geometry.takeoff_angle_deg": number("takeoff_angle_deg", 1.0, 90.0, "degree"),
     }
     beam_kev = number("incident_energy_kev", *BEAM_RANGE_KEV, "keV")
     if beam_kev is not None:
-        values |= _of_beam(beam_kev) | {"tube.anode": None, "tube.voltage_kv": None}
+        values |= _beam_values(beam_kev) | {"tube.anode": None, "tube.voltage_kv": None}
     return {path: value for path, value in values.items() if value is not None}, tuple(notes)
 
 
-def _anode(metadata: Mapping[str, Any], notes: list[str]) -> str | None:
+def _file_anode(metadata: Mapping[str, Any], notes: list[str]) -> str | None:
     value = metadata.get("anode_atomic_number", metadata.get("anode"))
     if isinstance(value, str) and value.strip():
         try:
@@ -304,31 +314,31 @@ def _anode(metadata: Mapping[str, Any], notes: list[str]) -> str | None:
     return symbol(int(float(value)))
 
 
-def _words(key: str) -> str:
+def _quantity_name(key: str) -> str:
     return key.rpartition("_")[0].replace("_", " ")
 
 
-def _forget_other_source(values: dict[str, Any], origin: dict[str, Origin], layer: Mapping[str, Any]) -> None:
-    """A better known source replaces another completely: no tube next to a beam."""
-    replaced = ("tube.anode", "tube.voltage_kv") if "source_spectrum" in layer else ("source_spectrum",)
-    for path in replaced:
+def _remove_other_source(values: dict[str, Any], origin: dict[str, Origin], new_values: Mapping[str, Any]) -> None:
+    """Remove the values of the other kind of source: an instrument has either a tube or a source spectrum."""
+    removed_paths = ("tube.anode", "tube.voltage_kv") if "source_spectrum" in new_values else ("source_spectrum",)
+    for path in removed_paths:
         values.pop(path, None)
         origin.pop(path, None)
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    record: dict[str, Any] = {}
+    table: dict[str, Any] = {}
     for path, value in values.items():
-        part, _, name = path.rpartition(".")
-        (record.setdefault(part, {}) if part else record)[name] = value
-    return record
+        section, _, name = path.rpartition(".")
+        (table.setdefault(section, {}) if section else table)[name] = value
+    return table
 
 
-def _on_top_of(usual: Instrument, record: Mapping[str, Any]) -> dict[str, Any]:
-    merged = usual.model_dump()
+def _merged_with_defaults(defaults: Instrument, table: Mapping[str, Any]) -> dict[str, Any]:
+    merged = defaults.model_dump()
     return merged | {
         name: {**merged[name], **value} if isinstance(value, dict) and isinstance(merged[name], dict) else value
-        for name, value in record.items()
+        for name, value in table.items()
     }
 
 
@@ -343,10 +353,10 @@ def _name_and_note(
     return {"name": name, "note": note.strip()}
 
 
-def _get(record: Mapping[str, Any], path: str) -> Any:
+def _value_at(table: Mapping[str, Any], path: str) -> Any:
     for name in path.split("."):
-        record = record[name]
-    return record
+        table = table[name]
+    return table
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

@@ -1,4 +1,4 @@
-"""Characteristic line patterns that a painting's spectrum is searched for."""
+"""Patterns of characteristic lines for the calibration of spectra of paintings."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,9 +10,9 @@ from underpaint.physics.atomic import family_lines, line_table
 
 SEARCH_EXCITATION_KEV = 35.0
 _CLUSTER_WIDTH_KEV = 0.15
-_MIN_SHARE = 0.01
-# Lines farther apart are absorbed so differently by paint and air that their ratio is uncertain.
-_FLANK = 0.05
+_MIN_GROUP_SHARE = 0.01
+_MAX_RELATIVE_DISTANCE = 0.05
+"""Largest relative distance in energy of a satellite; the ratio of more distant lines depends on absorption."""
 
 COMMON_FAMILIES = (
     "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K", "Ni_K", "Cu_K", "Zn_K", "As_K", "Sr_K",
@@ -23,7 +23,7 @@ RARE_FAMILIES = (
     "Sn_K", "Sb_L", "W_L", "Au_L", "Bi_L", "Pb_M", "Hg_M",
 )  # fmt: skip
 SCATTERED_L_FAMILIES = ("Mo_L", "Rh_L", "Pd_L", "Ag_L")
-"""The anode's L lines, scattered by the sample; silver's hide under argon's K lines."""
+"""Families of anodes whose L lines are scattered by the sample; those of silver overlap the K lines of argon."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class LineGroup:
     Parameters
     ----------
     family : str
-        ``Fe_K``.
+        Line family, ``Fe_K``.
     energy_kev, share : (n_line,) arrays
-        Energies, keV, and photons relative to those of the family.
+        Energies, keV, and fractions of the photons of the family.
     leading : bool
-        True for the strongest group of its family.
+        Whether this is the strongest group of the family.
     common : bool
-        True for elements common in paintings.
-    satellite_kev, satellite_share : (n_aside,) arrays
-        Lines too weak for a separate group, with the same vacancies as some of this one: lead's L1-O2,3 (15.77 keV),
-        0.3 % of its family, could otherwise be mistaken for zirconium.
+        Whether the element is common in paintings.
+    satellite_kev, satellite_share : (n_satellite,) arrays
+        Energies, keV, and fractions of lines that are too weak for a separate group and start from a vacancy of this
+        group. Without them, lead's L1-O2,3 (15.77 keV, 0.3 % of the family) could be mistaken for zirconium.
     """
 
     family: str
@@ -55,7 +55,7 @@ class LineGroup:
 
     @property
     def strength(self) -> float:
-        """Share of the family's photons."""
+        """Fraction of the photons of the family."""
         return float(self.share.sum())
 
     @property
@@ -65,48 +65,58 @@ class LineGroup:
 
 
 def line_groups(family: str, excitation_kev: float = SEARCH_EXCITATION_KEV) -> tuple[LineGroup, ...]:
-    """Split a family into groups of lines closer than 150 eV, strongest first."""
+    """Return the groups of lines of a family that are closer than 150 eV, strongest first."""
     return _line_groups(family, excitation_kev)
 
 
 @lru_cache(maxsize=512)
 def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
     symbol, shell = family.split("_")
-    energy, share = family_lines(symbol, shell, excitation_kev)
-    order = np.argsort(energy)
-    energy, share = np.asarray(energy)[order], np.asarray(share)[order] / max(float(np.sum(share)), 1e-30)
-    keep = share > 1e-4
-    energy, share = energy[keep], share[keep]
-    if energy.size == 0:
+    energy_kev, share = family_lines(symbol, shell, excitation_kev)
+    order = np.argsort(energy_kev)
+    energy_kev, share = np.asarray(energy_kev)[order], np.asarray(share)[order] / max(float(np.sum(share)), 1e-30)
+    is_relevant = share > 1e-4
+    energy_kev, share = energy_kev[is_relevant], share[is_relevant]
+    if energy_kev.size == 0:
         return ()
-    cuts = np.flatnonzero(np.diff(energy) > _CLUSTER_WIDTH_KEV) + 1
-    parts = np.split(np.arange(energy.size), cuts)
-    strong = sorted((part for part in parts if share[part].sum() > _MIN_SHARE), key=lambda part: -share[part].sum())
-    hosts = _hosts(symbol, energy, strong)
+    borders = np.flatnonzero(np.diff(energy_kev) > _CLUSTER_WIDTH_KEV) + 1
+    clusters = np.split(np.arange(energy_kev.size), borders)
+    groups = sorted(
+        (lines for lines in clusters if share[lines].sum() > _MIN_GROUP_SHARE), key=lambda lines: -share[lines].sum()
+    )
+    satellite_group = _satellite_groups(symbol, energy_kev, groups)
     common = family in COMMON_FAMILIES
     return tuple(
-        LineGroup(family, energy[part], share[part], rank == 0, common, energy[hosts == rank], share[hosts == rank])
-        for rank, part in enumerate(strong)
+        LineGroup(
+            family,
+            energy_kev[lines],
+            share[lines],
+            group_index == 0,
+            common,
+            energy_kev[satellite_group == group_index],
+            share[satellite_group == group_index],
+        )
+        for group_index, lines in enumerate(groups)
     )
 
 
-def _hosts(symbol: str, energy: NDArray[np.float64], strong: list[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Return the (n_line,) nearest group of each weak line within its subshell; -1: none, or a strong line."""
+def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list[NDArray[np.intp]]) -> NDArray[np.intp]:
+    """Return the (n_line,) index of the group of which a line is a satellite; -1: no satellite."""
     table = line_table([symbol])
-    shell = table.shell[np.abs(energy[:, None] - table.energy_kev).argmin(axis=1)]
-    hosts = np.full(energy.size, -1)
-    for line in set(range(energy.size)) - {int(line_index) for part in strong for line_index in part}:
-        separate = [
+    shells = table.shell[np.abs(energy_kev[:, None] - table.energy_kev).argmin(axis=1)]
+    satellite_group = np.full(energy_kev.size, -1)
+    for line in set(range(energy_kev.size)) - {int(line_index) for group in groups for line_index in group}:
+        distances = [
             min(
                 (
-                    abs(energy[line_index] / energy[line] - 1.0)
-                    for line_index in part
-                    if shell[line_index] == shell[line]
+                    abs(energy_kev[line_index] / energy_kev[line] - 1.0)
+                    for line_index in group
+                    if shells[line_index] == shells[line]
                 ),
                 default=np.inf,
             )
-            for part in strong
+            for group in groups
         ]
-        if min(separate, default=np.inf) < _FLANK:
-            hosts[line] = int(np.argmin(separate))
-    return hosts
+        if min(distances, default=np.inf) < _MAX_RELATIVE_DISTANCE:
+            satellite_group[line] = int(np.argmin(distances))
+    return satellite_group

@@ -1,4 +1,4 @@
-"""From a good guess of the axis to gain, zero, noise and Fano factor, and the lines that prove them."""
+"""Fit of gain, zero, noise and Fano factor to the lines of a spectrum, from approximate values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,25 +23,27 @@ from underpaint.physics.forward.response import escape_lines, escape_share
 from underpaint.physics.instrument import Detector
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
-_CRYSTAL = Detector()
+_SILICON_DETECTOR = Detector()
 _BACKGROUND_FWHM = 2.0
 _FIT_RANGE_KEV = (1.6, 17.0)
 _MODEL_ERROR = 0.02
-_FANO = 0.115
+_TYPICAL_FANO = 0.115
 _FANO_SPREAD = 0.008
 _NOISE_RANGE_KEV = (0.02, 0.30)
 _FANO_RANGE = (0.08, 0.16)
 _MIN_SIGNIFICANCE = 6.0
-_BLEND_LIMIT = 0.15
-# Tails and curved background move the strong lines of simulated detectors by about one eV, soft ones downwards.
-_SHAPE_ERROR_KEV = 0.001
-# Soft lines of real detectors are up to 6 eV above a linear axis. With this, an earlier axis fitted to many lines may
-# be more accurate than one through the few lines of this spectrum.
-_REAL_SHAPE_ERROR_KEV = 0.003
+_MAX_BLENDED_SHARE = 0.15
+_LINE_SHAPE_ERROR_KEV = 0.001
+"""Error of line centres from tails and curved background, keV, as for strong lines of simulated detectors."""
+_NONLINEARITY_ERROR_KEV = 0.003
+"""Error of line centres of real detectors, keV; low-energy lines are up to 6 eV above a linear axis.
+
+A file's axis, fitted to many lines, may therefore be more accurate than a fit to the few lines of a spectrum.
+"""
 _FILE_GAIN_SPREAD, _FILE_ZERO_SPREAD_KEV = 0.001, 0.01
-_NEIGHBOUR_ERROR = 0.05
+_NEIGHBOUR_AREA_ERROR = 0.05
 _WIDTH_ERROR = 0.015
-_IUPAC = {("K", True): "KL3", ("K", False): "KM3", ("L", True): "L3M5", ("M", True): "M5N7"}
+_LINE_NAMES = {("K", True): "KL3", ("K", False): "KM3", ("L", True): "L3M5", ("M", True): "M5N7"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ class Response:
 
     Parameters
     ----------
-    gain_kev, zero_kev, noise_fwhm_kev : float
-        keV.
+    gain_kev, zero_kev : float
+        Width of a channel and energy of channel 0, keV.
+    noise_fwhm_kev : float
+        Electronic noise, FWHM, keV.
     fano : float
         Fano factor.
     """
@@ -66,31 +70,36 @@ class Response:
         return EnergyAxis(self.gain_kev, self.zero_kev, n_channel)
 
     def fwhm_kev(self, energy_kev: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Peak width, keV."""
+        """Return the FWHM of a peak, keV."""
         return resolution_fwhm_kev(np.asarray(energy_kev, dtype=np.float64), self.noise_fwhm_kev, self.fano)
 
 
 @dataclass(frozen=True)
 class LineFit:
-    """One line group, measured individually.
+    """Individual measurement of a line group.
 
     Parameters
     ----------
     name : str
-        ``Fe-KL3``.
-    energy_kev, offset_kev, error_kev : float
-        Tabulated energy; measured minus tabulated; one standard deviation of the measured: its counts, and 5 % of the
-        neighbours that were subtracted.
+        Element and IUPAC name, ``Fe-KL3``.
+    energy_kev : float
+        Tabulated energy, keV.
+    offset_kev : float
+        Measured minus tabulated energy, keV.
+    error_kev : float
+        Standard deviation of the measured energy, keV, from counts and from 5 % of the subtracted neighbouring lines.
     channel : float
         Measured centre, channels.
-    area, significance : float
-        Counts, and counts over their deviation.
+    area : float
+        Net counts.
+    significance : float
+        Net counts divided by their standard deviation.
     blended : bool
-        True if other lines contribute more than 15 % of the counts under the peak.
+        Whether other lines contribute more than 15 % of the counts under the peak.
     fwhm_error : float
-        One standard deviation of the peak's width over that width.
+        Relative standard deviation of the width of the peak.
     leading : bool
-        Whether it is the strongest group of its family.
+        Whether this is the strongest group of its family.
     """
 
     name: str
@@ -106,10 +115,21 @@ class LineFit:
 
 
 class GroupModel:
-    """The spectrum as background plus line groups (their escape peaks with them) and sum peaks, with free areas.
+    """Model of a spectrum: background, line groups with their escape peaks, and sum peaks, with free areas.
 
-    Sum peaks overlap lines from 10 to 17 keV and escape peaks those of calcium to iron; without them, the overlapped
-    lines would be displaced.
+    Sum peaks overlap lines from 10 to 17 keV, and escape peaks overlap the lines of calcium to iron. A model without
+    them would displace the overlapped lines.
+
+    Parameters
+    ----------
+    counts : (n_channel,) array
+        Sum spectrum.
+    groups : sequence of LineGroup
+        Line groups to fit.
+    response : Response
+        Energy axis and resolution.
+    folds : pair of (n,) arrays, optional
+        Result of ``self_convolution``; by default that of the sum spectrum.
     """
 
     def __init__(
@@ -137,28 +157,28 @@ class GroupModel:
         )
         self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
         self.used = (axis.energy_kev > _FIT_RANGE_KEV[0]) & (axis.energy_kev < _FIT_RANGE_KEV[1])
-        # The electronic threshold is not a peak: channels below the first recorded ones are not fitted.
+        # The electronic threshold would look like a peak: the first recorded channels are not fitted.
         self.used &= np.arange(counts.size) > np.flatnonzero(counts > 0)[0] + int(2 * np.median(fwhm))
 
     def design(self, response: Response) -> NDArray[np.float64]:
-        """(n_channel, n_group + 1) counts per channel for one count in each group, and in the sum peaks."""
+        """Return the (n_channel, n_group + 1) counts per channel for one count of each group and of the sum peaks."""
         axis = response.axis(self.counts.size)
         width = response.fwhm_kev(self._energy_kev)
         columns = peak_columns(axis, self._energy_kev, self._share, width, self._group, len(self.groups))
         return np.column_stack([columns, self.sum_peaks])
 
     def areas(self, design: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Non-negative areas that fit best, counts."""
+        """Return the best non-negative areas, counts."""
         weighted = (design / self.sigma[:, None])[self.used]
         scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
         target = ((self.counts - self.background) / self.sigma)[self.used]
         return np.asarray(nnls(weighted / scale, target, maxiter=20 * scale.size)[0] / scale)
 
     def satellites(self, response: Response, areas: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n_channel,) counts of the lines that are too weak for a group, by the areas of the groups they go with.
+        """Return the (n_channel,) counts of the satellites of the groups, for given areas of the groups.
 
-        They are excluded from the fit, which their uncertain ratios would bias; but they can make up half of a weak
-        line of another element.
+        The fit does not include satellites, since their uncertain ratios would bias it. They can contribute half of the
+        counts at a weak line of another element.
         """
         axis = response.axis(self.counts.size)
         total = np.zeros(self.counts.size)
@@ -168,105 +188,109 @@ class GroupModel:
         return total
 
     def residual(self, design: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Weighted misfit over the channels in use."""
+        """Return the residuals of the fitted channels, in standard deviations."""
         return np.asarray(((design @ areas + self.background - self.counts) / self.sigma)[self.used])
 
 
 def _with_escape(group: LineGroup) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Energies, keV, and counts over the group's of its lines and, behind them, of silicon's escape."""
+    """Return energies, keV, and relative counts of the lines of a group, followed by those of their escape peaks."""
     energy, share = group.energy_kev, group.share / group.strength
-    escaped = escape_share(_CRYSTAL, energy)
-    lost = share * escaped / (1.0 - escaped)
-    escapes = [(energy - line_kev, lost * rate) for line_kev, rate in escape_lines(_CRYSTAL) if lost.max() > 1e-5]
-    energies, counts = zip((energy, share), *escapes, strict=True)
-    return np.concatenate(energies), np.concatenate(counts)
+    escaped = escape_share(_SILICON_DETECTOR, energy)
+    escape_counts = share * escaped / (1.0 - escaped)
+    escape_peaks = [
+        (energy - line_kev, escape_counts * rate)
+        for line_kev, rate in escape_lines(_SILICON_DETECTOR)
+        if escape_counts.max() > 1e-5
+    ]
+    all_kev, all_counts = zip((energy, share), *escape_peaks, strict=True)
+    return np.concatenate(all_kev), np.concatenate(all_counts)
 
 
 def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[LineGroup]:
-    """Line groups of all candidate families of the spectrum."""
+    """Return the line groups of all candidate families in the range of the spectrum."""
     axis = response.axis(counts.size)
-    stop = min(axis.stop_kev, _FIT_RANGE_KEV[1])
+    stop_kev = min(axis.stop_kev, _FIT_RANGE_KEV[1])
     families = [line_groups(family) for family in COMMON_FAMILIES + RARE_FAMILIES + SCATTERED_L_FAMILIES]
-    fitting = [groups for groups in families if groups and _FIT_RANGE_KEV[0] < groups[0].centre_kev < stop]
-    return [group for groups in fitting for group in groups if group.centre_kev < stop]
+    in_range = [groups for groups in families if groups and _FIT_RANGE_KEV[0] < groups[0].centre_kev < stop_kev]
+    return [group for groups in in_range for group in groups if group.centre_kev < stop_kev]
 
 
 def significant_groups(model: GroupModel, response: Response) -> list[LineGroup]:
-    """Return the families whose strongest group is significant, with all their groups."""
+    """Return all groups of the families whose strongest group is significant."""
     design = model.design(response)
     areas = model.areas(design)
-    areas_of = {
+    significant_families = {
         group.family
         for group, column, area in zip(model.groups, design.T[:-1], areas[:-1], strict=True)
         if group.leading and area > _MIN_SIGNIFICANCE * _area_error(model, column)
     }
-    return [group for group in model.groups if group.family in areas_of]
+    return [group for group in model.groups if group.family in significant_families]
 
 
 def _area_error(model: GroupModel, column: NDArray[np.float64]) -> float:
-    """Deviation of a group's area with the model error, for known neighbours."""
+    """Return the standard deviation of the area of a group, if all other areas are known."""
     information = float(np.sum((column / model.sigma)[model.used] ** 2))
     return float(1 / np.sqrt(max(information, 1e-30)))
 
 
 def fit_response(model: GroupModel, start: Response, *, axis_free: bool = True) -> Response:
-    """Refine gain, zero, noise and Fano factor together; the areas are solved inside each step.
+    """Return gain, zero, noise and Fano factor fitted together; the areas are fitted in each step.
 
-    A prior keeps the Fano factor near 0.115: few lines cannot separate it from the noise.
+    A prior keeps the Fano factor near 0.115, since few lines do not determine both Fano factor and noise.
     """
-    centre_kev = 8.0
+    fixed_kev = 8.0
 
     def response(values: NDArray[np.float64]) -> Response:
         gain = start.gain_kev * (1 + 1e-3 * values[0])
-        pinned = start.zero_kev + (centre_kev - start.zero_kev) / start.gain_kev * (start.gain_kev - gain)
-        return Response(float(gain), float(pinned + 1e-2 * values[1]), float(values[2]), float(values[3]))
+        zero = start.zero_kev + (fixed_kev - start.zero_kev) / start.gain_kev * (start.gain_kev - gain)
+        return Response(float(gain), float(zero + 1e-2 * values[1]), float(values[2]), float(values[3]))
 
     def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        columns = response(values)
-        design = model.design(columns)
-        return np.append(model.residual(design, model.areas(design)), (columns.fano - _FANO) / _FANO_SPREAD)
+        candidate = response(values)
+        design = model.design(candidate)
+        return np.append(model.residual(design, model.areas(design)), (candidate.fano - _TYPICAL_FANO) / _FANO_SPREAD)
 
-    reach = 20.0 if axis_free else 1e-6
-    first = [0.0, 0.0, np.clip(start.noise_fwhm_kev, 0.03, 0.28), np.clip(start.fano, 0.085, 0.155)]
-    low = [-reach, -reach, _NOISE_RANGE_KEV[0], _FANO_RANGE[0]]
-    high = [reach, reach, _NOISE_RANGE_KEV[1], _FANO_RANGE[1]]
-    step = [1e-2, 1e-2, 1e-3, 1e-2]
+    axis_limit = 20.0 if axis_free else 1e-6
+    initial = [0.0, 0.0, np.clip(start.noise_fwhm_kev, 0.03, 0.28), np.clip(start.fano, 0.085, 0.155)]
+    lower = [-axis_limit, -axis_limit, _NOISE_RANGE_KEV[0], _FANO_RANGE[0]]
+    upper = [axis_limit, axis_limit, _NOISE_RANGE_KEV[1], _FANO_RANGE[1]]
+    steps = [1e-2, 1e-2, 1e-3, 1e-2]
     fit = least_squares(
         misfit,
-        first,
-        bounds=(low, high),
+        initial,
+        bounds=(lower, upper),
         loss="soft_l1",
         x_scale=[1, 1, 0.02, 0.01],
-        diff_step=step,
+        diff_step=steps,
         max_nfev=25,
     )
     return response(fit.x)
 
 
 def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
-    """Measure the centre of each line group with a separate peak, after subtraction of the other groups."""
+    """Return the measured centre of each line group with a separate peak, after subtraction of the other groups."""
     design = model.design(response)
     areas = model.areas(design)
     modelled = design @ areas + model.satellites(response, areas)
-    rank: dict[str, int] = {}
+    group_rank: dict[str, int] = {}
     lines = []
-    for number, group in enumerate(model.groups):
-        rank[group.family] = rank.get(group.family, -1) + 1
-        name = _IUPAC.get((group.family[-1], rank[group.family] == 0))
-        if name is None or rank[group.family] > 1 or areas[number] <= 0:
+    for index, group in enumerate(model.groups):
+        group_rank[group.family] = group_rank.get(group.family, -1) + 1
+        name = _LINE_NAMES.get((group.family[-1], group_rank[group.family] == 0))
+        if name is None or group_rank[group.family] > 1 or areas[index] <= 0:
             continue
-        other_lines = modelled - design[:, number] * areas[number]
-        fit = _measure(model, response, group, other_lines, f"{group.family[:-2]}-{name}")
+        other_lines = modelled - design[:, index] * areas[index]
+        fit = _measure_line(model, response, group, other_lines, f"{group.family[:-2]}-{name}")
         if fit is not None:
             lines.append(fit)
     return lines
 
 
 def proven_lines(lines: Sequence[LineFit]) -> list[LineFit]:
-    """Exclude weaker lines of families whose leading line is not among them.
+    """Return the lines of families whose strongest line is among the lines.
 
-    A family whose leading line is overlapped is not proven: its presumed weaker line (bromine's KM3, where mercury
-    overlaps KL3) may be the residual of neighbouring lines at any energy.
+    A family whose strongest line is overlapped is not proven: a weaker line (such as bromine's KM3, where mercury
+    overlaps KL3) may be a residual of neighbouring lines.
     """
     leading = {family_of(line) for line in lines if line.leading}
     return [line for line in lines if family_of(line) in leading]
@@ -278,54 +302,57 @@ def family_of(line: LineFit) -> str:
     return f"{symbol}_{transition[0]}"
 
 
-def _measure(
+def _measure_line(
     model: GroupModel, response: Response, group: LineGroup, other_lines: NDArray[np.float64], name: str
 ) -> LineFit | None:
-    """Fit area, shift, width and a straight background in a window of one FWHM on either side."""
+    """Return the fit of area, shift, width and a linear background within one FWHM of a line group; None if too few."""
     axis = response.axis(model.counts.size)
     fwhm = float(response.fwhm_kev(group.centre_kev))
     window = np.abs(axis.energy_kev - group.centre_kev) < 1.1 * fwhm
     if window.sum() < 6:
         return None
-    x = axis.energy_kev[window] - group.centre_kev
-    y = (model.counts - model.background - other_lines)[window]
+    offset_axis_kev = axis.energy_kev[window] - group.centre_kev
+    net = (model.counts - model.background - other_lines)[window]
     sigma = np.sqrt(np.maximum(model.counts[window], 1.0))
-    edges = np.append(axis.energy_kev[window], axis.energy_kev[window][-1] + axis.gain_kev) - 0.5 * axis.gain_kev
-    height = max(float(y.max()), 1.0)
-    scale = height * fwhm / axis.gain_kev
-    straight = np.stack([np.full(x.size, height), height * x / fwhm], axis=1)
+    edges_kev = np.append(axis.energy_kev[window], axis.energy_kev[window][-1] + axis.gain_kev) - 0.5 * axis.gain_kev
+    height = max(float(net.max()), 1.0)
+    area_scale = height * fwhm / axis.gain_kev
+    linear_background = np.stack([np.full(offset_axis_kev.size, height), height * offset_axis_kev / fwhm], axis=1)
 
     def peak(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return scale * _peak_and_slopes(group, edges, values[1], values[2], response)
+        return area_scale * _peak_and_slopes(group, edges_kev, values[1], values[2], response)
 
     def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((values[0] * peak(values)[:, 0] + straight @ values[3:] - y) / sigma)
+        return np.asarray((values[0] * peak(values)[:, 0] + linear_background @ values[3:] - net) / sigma)
 
     def slopes(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.hstack([peak(values) * [1.0, values[0], values[0]], straight]) / sigma[:, None]
+        return np.hstack([peak(values) * [1.0, values[0], values[0]], linear_background]) / sigma[:, None]
 
-    low, high = [0.0, -0.6 * fwhm, 0.7, -0.5, -0.5], [5.0, 0.6 * fwhm, 1.4, 0.5, 0.5]
-    fit = least_squares(misfit, [1.0, 0.0, 1.0, 0.0, 0.0], jac=slopes, bounds=(low, high), max_nfev=60)
+    lower, upper = [0.0, -0.6 * fwhm, 0.7, -0.5, -0.5], [5.0, 0.6 * fwhm, 1.4, 0.5, 0.5]
+    fit = least_squares(misfit, [1.0, 0.0, 1.0, 0.0, 0.0], jac=slopes, bounds=(lower, upper), max_nfev=60)
     inverse = np.linalg.pinv(fit.jac)
     variance = np.maximum((inverse**2).sum(axis=1), 1e-12)
-    pulled = float(inverse[1] @ (_NEIGHBOUR_ERROR * other_lines[window] / sigma))
-    inflate = max(1.0, float(np.sqrt(2 * fit.cost / max(window.sum() - 5, 1))))
-    area, offset = fit.x[0] * scale, float(fit.x[1])
-    area_error = float(np.sqrt(variance[0])) * scale
-    core = np.abs(x) < 0.6 * fwhm
-    foreign = float(np.clip(other_lines[window][core], 0, None).sum() / max(np.clip(y[core], 0, None).sum(), 1.0))
-    blended = foreign > _BLEND_LIMIT or abs(offset) > 0.55 * fwhm
-    energy = group.centre_kev
+    neighbour_error = float(inverse[1] @ (_NEIGHBOUR_AREA_ERROR * other_lines[window] / sigma))
+    error_factor = max(1.0, float(np.sqrt(2 * fit.cost / max(window.sum() - 5, 1))))
+    area, offset = fit.x[0] * area_scale, float(fit.x[1])
+    area_error = float(np.sqrt(variance[0])) * area_scale
+    in_core = np.abs(offset_axis_kev) < 0.6 * fwhm
+    blended_share = float(
+        np.clip(other_lines[window][in_core], 0, None).sum() / max(np.clip(net[in_core], 0, None).sum(), 1.0)
+    )
+    blended = blended_share > _MAX_BLENDED_SHARE or abs(offset) > 0.55 * fwhm
+    energy_kev = group.centre_kev
     return LineFit(
-        name, energy, offset, float(np.hypot(np.sqrt(variance[1]) * inflate, pulled)), axis.channel(energy + offset),
-        area, area / max(area_error, 1e-9), blended, float(np.sqrt(variance[2])) * inflate, group.leading,
+        name, energy_kev, offset, float(np.hypot(np.sqrt(variance[1]) * error_factor, neighbour_error)),
+        axis.channel(energy_kev + offset),
+        area, area / max(area_error, 1e-9), blended, float(np.sqrt(variance[2])) * error_factor, group.leading,
     )  # fmt: skip
 
 
 def _peak_and_slopes(
     group: LineGroup, edges_kev: NDArray[np.float64], shift_kev: float, widening: float, response: Response
 ) -> NDArray[np.float64]:
-    """Return (n_channel, 3) counts of a group of one count, and how they change with its shift and its widening."""
+    """Return the (n_channel, 3) counts of a group with one count, and their derivatives by shift and widening."""
     sigma = (response.fwhm_kev(group.energy_kev) * widening / FWHM_PER_SIGMA)[:, None]
     z = (edges_kev - group.energy_kev[:, None] - shift_kev) / sigma
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
@@ -336,66 +363,68 @@ def _peak_and_slopes(
 def regress_axis(
     lines: Sequence[LineFit], response: Response, prior: EnergyAxis | None = None
 ) -> tuple[Response, NDArray[np.float64]]:
-    """Fit gain and zero to the measured centres; a few wrong lines do not pull.
+    """Fit gain and zero to the measured centres, robustly against a few misassigned lines.
 
-    A misassigned line (a residual of neighbours, for example) can be off by any amount. The loss is therefore Cauchy's,
-    under which distant outliers have little weight. A prior axis enters as two more measurements, of gain and zero,
-    under the same loss: it decides where few lines leave the axis open, and has little weight where many contradict it.
+    A misassigned line, such as a residual of neighbouring lines, can have any error. The Cauchy loss gives distant
+    outliers little weight. A prior axis is included as two more measurements, of gain and zero, with the same loss: it
+    determines the axis where there are few lines, and has little weight if many lines contradict it.
 
     Parameters
     ----------
     lines : sequence of LineFit
         Lines; at least two without a prior.
     response : Response
-        Starting values.
+        Initial values.
     prior : EnergyAxis, optional
-        The file's axis.
+        Energy axis of the file.
 
     Returns
     -------
-    Response, (2, 2) array
-        The response with its new axis; covariance of (gain, zero), keV.
+    Response
+        Response with the fitted axis.
+    (2, 2) array
+        Covariance of gain and zero, keV squared.
     """
-    energy = np.array([line.energy_kev for line in lines])
+    energy_kev = np.array([line.energy_kev for line in lines])
     channel = np.array([line.channel for line in lines])
-    error = np.array([line.error_kev for line in lines])
-    real = np.hypot(error, _REAL_SHAPE_ERROR_KEV)
-    sigma = np.hypot(error, _SHAPE_ERROR_KEV) if prior is None else real
+    error_kev = np.array([line.error_kev for line in lines])
+    full_error = np.hypot(error_kev, _NONLINEARITY_ERROR_KEV)
+    sigma = np.hypot(error_kev, _LINE_SHAPE_ERROR_KEV) if prior is None else full_error
     centre = float(np.average(channel, weights=1 / sigma**2))
     # rows of (energy at the centre, gain) and the measured values, each over its deviation
     design = np.stack([np.ones_like(channel), channel - centre], axis=1) / sigma[:, None]
-    target = energy / sigma
+    target = energy_kev / sigma
     if prior is not None:
-        spread = _FILE_GAIN_SPREAD * prior.gain_kev
-        design = np.vstack([design, [0.0, 1.0 / spread], np.array([1.0, -centre]) / _FILE_ZERO_SPREAD_KEV])
-        target = np.append(target, [prior.gain_kev / spread, prior.zero_kev / _FILE_ZERO_SPREAD_KEV])
+        gain_spread_kev = _FILE_GAIN_SPREAD * prior.gain_kev
+        design = np.vstack([design, [0.0, 1.0 / gain_spread_kev], np.array([1.0, -centre]) / _FILE_ZERO_SPREAD_KEV])
+        target = np.append(target, [prior.gain_kev / gain_spread_kev, prior.zero_kev / _FILE_ZERO_SPREAD_KEV])
 
     def misfit(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(design @ values - target)
 
-    middle = response.zero_kev + response.gain_kev * centre
-    fit = least_squares(misfit, [middle, response.gain_kev], loss="cauchy", x_scale=[1e-3, 1e-6])
+    centre_kev = response.zero_kev + response.gain_kev * centre
+    fit = least_squares(misfit, [centre_kev, response.gain_kev], loss="cauchy", x_scale=[1e-3, 1e-6])
     fitted = replace(response, gain_kev=float(fit.x[1]), zero_kev=float(fit.x[0] - fit.x[1] * centre))
-    off = misfit(fit.x) ** 2
-    trusted = design / np.sqrt(1.0 + off)[:, None]
-    trusted[: sigma.size] *= (sigma / real)[:, None]
-    inflate = max(1.0, float(np.sum(np.minimum(off, 9.0)) / max(len(target) - 2, 1)))
-    inner = np.linalg.pinv(trusted.T @ trusted) * inflate
-    to_gain_zero = np.array([[0.0, 1.0], [1.0, -centre]])
-    return fitted, to_gain_zero @ inner @ to_gain_zero.T
+    squared_residual = misfit(fit.x) ** 2
+    weighted_design = design / np.sqrt(1.0 + squared_residual)[:, None]
+    weighted_design[: sigma.size] *= (sigma / full_error)[:, None]
+    variance_factor = max(1.0, float(np.sum(np.minimum(squared_residual, 9.0)) / max(len(target) - 2, 1)))
+    covariance = np.linalg.pinv(weighted_design.T @ weighted_design) * variance_factor
+    transformation = np.array([[0.0, 1.0], [1.0, -centre]])
+    return fitted, transformation @ covariance @ transformation.T
 
 
 def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:
-    """Return one standard deviation of noise, keV, and of the Fano factor.
+    """Return the standard deviations of the noise, keV, and of the Fano factor.
 
-    From the straight line ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` through the lines' widths, each
-    good to its counts and to 1.5 percent, with the same prior of the Fano factor as ``fit_response``.
+    They are those of a linear fit ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` to the widths of the
+    lines. The errors of the widths are those of the counts and 1.5 %; the prior is that of ``fit_response``.
     """
-    energy = np.array([line.energy_kev for line in lines])
-    width = np.asarray(response.fwhm_kev(energy))
-    error = 2.0 * width**2 * np.hypot([line.fwhm_error for line in lines], _WIDTH_ERROR)
-    slope = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * energy
-    design = np.stack([np.ones_like(energy), slope], axis=1) / error[:, None]
+    energy_kev = np.array([line.energy_kev for line in lines])
+    fwhm_kev = np.asarray(response.fwhm_kev(energy_kev))
+    error = 2.0 * fwhm_kev**2 * np.hypot([line.fwhm_error for line in lines], _WIDTH_ERROR)
+    slope = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * energy_kev
+    design = np.stack([np.ones_like(energy_kev), slope], axis=1) / error[:, None]
     information = design.T @ design + np.diag([0.0, _FANO_SPREAD**-2])
     covariance = np.linalg.pinv(information)
     noise = max(response.noise_fwhm_kev, _NOISE_RANGE_KEV[0])
@@ -403,10 +432,10 @@ def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[flo
 
 
 def guess_noise(fwhm_channels: NDArray[np.float64], gain_kev: float, zero_kev: float) -> float:
-    """Electronic noise, keV FWHM, from the width law of the peaks at half the spectrum's strong lines."""
-    energy = zero_kev + gain_kev * np.arange(fwhm_channels.size)
-    inside = (energy > 3) & (energy < 13)
-    mask = inside if inside.any() else np.ones(energy.size, dtype=bool)
-    expected = resolution_fwhm_kev(np.asarray(energy, dtype=np.float64), 0.0, _FANO)
-    squared = float(np.median((fwhm_channels[mask] * gain_kev) ** 2 - expected[mask] ** 2))
-    return float(np.clip(np.sqrt(max(squared, 0.0)), 0.04, 0.25))
+    """Return the electronic noise, keV FWHM, from the widths of the peaks between 3 and 13 keV."""
+    energy_kev = zero_kev + gain_kev * np.arange(fwhm_channels.size)
+    in_range = (energy_kev > 3) & (energy_kev < 13)
+    is_used = in_range if in_range.any() else np.ones(energy_kev.size, dtype=bool)
+    fano_fwhm_kev = resolution_fwhm_kev(np.asarray(energy_kev, dtype=np.float64), 0.0, _TYPICAL_FANO)
+    squared_noise = float(np.median((fwhm_channels[is_used] * gain_kev) ** 2 - fano_fwhm_kev[is_used] ** 2))
+    return float(np.clip(np.sqrt(max(squared_noise, 0.0)), 0.04, 0.25))

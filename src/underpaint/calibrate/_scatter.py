@@ -1,4 +1,4 @@
-"""Scatter of a tube's radiation by simple samples above the pigments' lines, and its misfit."""
+"""Model of the scattered tube radiation at energies above the lines of pigments, and its misfit to a spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,37 +36,37 @@ from underpaint.physics.materials import Stratigraphy, ground_layer, support_lay
 
 Array = NDArray[np.float64]
 
-_HIGHEST_KV = (42.0, 54.0, 66.0)
-"""A tube is modelled among all those up to the next of these voltages, and none above."""
-LOWEST_KEV = 14.0
-"""Paintings have too many lines below this energy."""
-SHARP = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
-"""Families of pigments and metals that may shine among the scatter; of L families the last lines do."""
-THICKNESSES_UM = (300.0, 1000.0)
-"""Range of crystal thicknesses of detectors."""
-_ANY_ANGLE_DEG = 120.0
+_VOLTAGE_LIMITS_KV = (42.0, 54.0, 66.0)
+"""Limits of the tube voltage, kV; tubes up to the same limit share the energies of their spectra."""
+MIN_SCATTER_KEV = 14.0
+"""Lowest energy of the fit, keV; spectra of paintings have too many lines below."""
+SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
+"""Families of pigments and metals with lines among the scatter; the L families have only their highest lines there."""
+CRYSTAL_THICKNESSES_UM = (300.0, 1000.0)
+"""Smallest and largest crystal thickness of detectors, um."""
+_ARBITRARY_ANGLE_DEG = 120.0
 _BIN_KEV = 0.1
 _FILTER_KEV = 16.0
-"""A filter lets through 1/e there."""
-_SOFTEST_KEV = LOWEST_KEV - 2.0
+"""Energy at which the modelled filter has a transmission of 1/e, keV."""
+_MIN_PHOTON_KEV = MIN_SCATTER_KEV - 2.0
 _MODEL_ERROR = 0.015
 _MIN_BINS, _MIN_RANGE_KEV = 25, 4.0
 
 
 @dataclass(frozen=True)
 class UpperPart:
-    """The part of a spectrum above the pigments' lines, in bins of about 0.1 keV.
+    """The part of a spectrum above the lines of pigments, in bins of about 0.1 keV.
 
     Parameters
     ----------
     axis : EnergyAxis
-        Of the n_bin bins.
+        Energy axis of the n_bin bins.
     counts, deviation : (n_bin,) arrays
-        Counts, and one standard deviation, model error included.
+        Counts, and their standard deviation including the model error.
     pile_up : (n_bin, 2) array
-        Limiting shapes of pile-up.
+        Shapes of pile-up at low and at high probability.
     response : Response
-        Axis and resolution of the full spectrum.
+        Energy axis and resolution of the full spectrum.
     """
 
     axis: EnergyAxis
@@ -78,14 +78,16 @@ class UpperPart:
 
 @dataclass(frozen=True)
 class ScatterReference:
-    """A tube, and the angle through which its light was scattered.
+    """A tube and a scattering angle.
 
     Parameters
     ----------
     anode : str
         Element symbol.
-    angle_deg, voltage_kv : float
-        Degree, kV.
+    angle_deg : float
+        Scattering angle, degree.
+    voltage_kv : float
+        Tube voltage, kV.
     """
 
     anode: str
@@ -94,38 +96,45 @@ class ScatterReference:
 
 
 def upper_part(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> UpperPart | None:
-    """Return the part of a sum spectrum above ``LOWEST_KEV``; None if too little of it was recorded."""
+    """Return the part of a sum spectrum above ``MIN_SCATTER_KEV``; None if its range is too small."""
     axis = response.axis(counts.size)
-    group = max(round(_BIN_KEV / axis.gain_kev), 1)
-    first = max(int(np.ceil(axis.channel(LOWEST_KEV - 1.0))), 0)
-    n_bin = (counts.size - first) // group
-    if n_bin < _MIN_BINS or axis.stop_kev < LOWEST_KEV + _MIN_RANGE_KEV:
+    channels_per_bin = max(round(_BIN_KEV / axis.gain_kev), 1)
+    first_channel = max(int(np.ceil(axis.channel(MIN_SCATTER_KEV - 1.0))), 0)
+    n_bin = (counts.size - first_channel) // channels_per_bin
+    if n_bin < _MIN_BINS or axis.stop_kev < MIN_SCATTER_KEV + _MIN_RANGE_KEV:
         return None
-    upper = slice(first, first + n_bin * group)
-    piling = pile_up_shape(self_convolution(counts[None, :]) if folds is None else folds, axis)
-    counts_upper, *piled = (part[upper].reshape(n_bin, group).sum(axis=1) for part in (counts, *piling))
-    gain = axis.gain_kev * group
-    zero = axis.energy_kev[first] + 0.5 * (group - 1) * axis.gain_kev
-    smooth = gaussian_filter1d(counts_upper, 1.5)
-    deviation = np.sqrt(np.maximum(smooth, 1.0) + (_MODEL_ERROR * smooth) ** 2)
-    return UpperPart(EnergyAxis(gain, float(zero), n_bin), counts_upper, deviation, np.column_stack(piled), response)
+    channels = slice(first_channel, first_channel + n_bin * channels_per_bin)
+    pile_up_shapes = pile_up_shape(self_convolution(counts[None, :]) if folds is None else folds, axis)
+    counts_upper, *binned_pile_up = (
+        values[channels].reshape(n_bin, channels_per_bin).sum(axis=1) for values in (counts, *pile_up_shapes)
+    )
+    gain = axis.gain_kev * channels_per_bin
+    zero = axis.energy_kev[first_channel] + 0.5 * (channels_per_bin - 1) * axis.gain_kev
+    smoothed = gaussian_filter1d(counts_upper, 1.5)
+    deviation = np.sqrt(np.maximum(smoothed, 1.0) + (_MODEL_ERROR * smoothed) ** 2)
+    return UpperPart(
+        EnergyAxis(gain, float(zero), n_bin), counts_upper, deviation, np.column_stack(binned_pile_up), response
+    )
 
 
 def misfit_of(data: UpperPart, reference: ScatterReference, from_kev: float, to_kev: float = np.inf) -> float:
-    """Return chi squared of the best mixture of scatter of simple samples, lines and pile-up, in a range."""
-    return _misfit(data, reference, _lines(data, reference), SHARP, (from_kev, to_kev))
+    """Return chi squared, in a range of energies, of the best mixture of scatter, fluorescence lines and pile-up."""
+    return _misfit(data, reference, _scattered_lines(data, reference), SHARP_LINE_FAMILIES, (from_kev, to_kev))
 
 
 def misfits_without(
     data: UpperPart, reference: ScatterReference, from_kev: float, to_kev: float
 ) -> tuple[float, float]:
-    """Return chi squared without the tube's Rayleigh lines (or fluorescence in their place), and without Compton's."""
-    lines = _lines(data, reference)
-    other_families = tuple(family for family in SHARP if family != f"{reference.anode}_K")
-    coherent, shifted = lines[: len(lines) // 2], lines[len(lines) // 2 :]
-    between = (from_kev, to_kev)
-    return _misfit(data, reference, shifted, other_families, between), _misfit(
-        data, reference, coherent, SHARP, between
+    """Return chi squared of fits without the tube's Rayleigh lines, and without its Compton lines.
+
+    The fit without Rayleigh lines also lacks the fluorescence lines of the anode's element.
+    """
+    lines = _scattered_lines(data, reference)
+    other_families = tuple(family for family in SHARP_LINE_FAMILIES if family != f"{reference.anode}_K")
+    coherent, compton = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    range_kev = (from_kev, to_kev)
+    return _misfit(data, reference, compton, other_families, range_kev), _misfit(
+        data, reference, coherent, SHARP_LINE_FAMILIES, range_kev
     )
 
 
@@ -133,24 +142,28 @@ def _misfit(
     data: UpperPart,
     reference: ScatterReference,
     lines: Sequence[Array],
-    sharp: tuple[str, ...],
-    between_kev: tuple[float, float],
+    families: tuple[str, ...],
+    range_kev: tuple[float, float],
 ) -> float:
-    used = (data.axis.energy_kev > between_kev[0]) & (data.axis.energy_kev < between_kev[1])
-    fluorescence = _fluorescence(data.axis, data.response, reference.voltage_kv, sharp)
-    columns = np.column_stack([*_continuum(data, reference), *lines, *fluorescence, data.pile_up])
+    used = (data.axis.energy_kev > range_kev[0]) & (data.axis.energy_kev < range_kev[1])
+    fluorescence = _fluorescence_spectra(data.axis, data.response, reference.voltage_kv, families)
+    columns = np.column_stack([*_scattered_continuum(data, reference), *lines, *fluorescence, data.pile_up])
     weighted = (columns / data.deviation[:, None])[used]
     scale = np.sqrt((weighted**2).sum(axis=0))
-    positive = scale > 0
-    if not used.any() or not positive.any():
-        # scipy's solver ends the process on empty arrays
+    is_positive = scale > 0
+    if not used.any() or not is_positive.any():
+        # SciPy's solver crashes the process for empty arrays
         return float(np.sum((data.counts / data.deviation)[used] ** 2))
     target = (data.counts / data.deviation)[used]
-    return float(nnls(weighted[:, positive] / scale[positive], target, maxiter=100 * int(positive.sum()))[1] ** 2)
+    return float(
+        nnls(weighted[:, is_positive] / scale[is_positive], target, maxiter=100 * int(is_positive.sum()))[1] ** 2
+    )
 
 
 @lru_cache(maxsize=8)
-def _fluorescence(axis: EnergyAxis, response: Response, voltage_kv: float, families: tuple[str, ...]) -> list[Array]:
+def _fluorescence_spectra(
+    axis: EnergyAxis, response: Response, voltage_kv: float, families: tuple[str, ...]
+) -> list[Array]:
     groups = [group for family in families for group in line_groups(family, voltage_kv)]
     lines = [
         (
@@ -160,15 +173,15 @@ def _fluorescence(axis: EnergyAxis, response: Response, voltage_kv: float, famil
         for line_group in groups
     ]
     return [
-        peak_counts(axis, energy, share / share.sum(), response.fwhm_kev(energy))
-        for energy, share in lines
-        if energy.max() > LOWEST_KEV - 1.0
+        peak_counts(axis, energy_kev, share / share.sum(), response.fwhm_kev(energy_kev))
+        for energy_kev, share in lines
+        if energy_kev.max() > MIN_SCATTER_KEV - 1.0
     ]
 
 
 @lru_cache(maxsize=1)
 def simple_samples() -> tuple[Stratigraphy, ...]:
-    """Return samples that span how paintings scatter: light, middle, heavy."""
+    """Return samples with weak, medium and strong attenuation, which span the scatter of paintings."""
     canvas = support_layer("canvas")
     return (
         Stratigraphy((canvas,)),
@@ -177,94 +190,110 @@ def simple_samples() -> tuple[Stratigraphy, ...]:
     )
 
 
-def _continuum(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
-    """Return the scattered continuum, coherent and Compton separately, for each sample and crystal."""
-    return _kept_continuum(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
+def _scattered_continuum(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
+    """Return the coherently and the Compton-scattered continuum for each sample and crystal."""
+    return _cached_continuum(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
 
 
-def _lines(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
-    """Return the tube's lines, coherent and Compton separately, for each sample."""
-    return _kept_lines(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
+def _scattered_lines(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
+    """Return the coherently and the Compton-scattered lines of the tube for each sample."""
+    return _cached_lines(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
 
 
 @lru_cache(maxsize=128)
-def _kept_continuum(
+def _cached_continuum(
     reference: ScatterReference, noise_fwhm_kev: float, fano: float, axis: EnergyAxis
 ) -> tuple[Array, ...]:
     detector = Detector(noise_fwhm_kev=noise_fwhm_kev, fano=fano)
-    crystals = _crystals(detector, axis)
-    parts = _rendered(reference, detector, axis, lines=False)
-    return tuple(row for part in parts for crystal in crystals for row in part * crystal)
+    efficiencies = _relative_efficiencies(detector, axis)
+    spectra = _render_scatter(reference, detector, axis, lines=False)
+    return tuple(
+        spectrum
+        for kind_spectra in spectra
+        for relative_efficiency in efficiencies
+        for spectrum in kind_spectra * relative_efficiency
+    )
 
 
 @lru_cache(maxsize=128)
-def _kept_lines(reference: ScatterReference, noise_fwhm_kev: float, fano: float, axis: EnergyAxis) -> tuple[Array, ...]:
+def _cached_lines(
+    reference: ScatterReference, noise_fwhm_kev: float, fano: float, axis: EnergyAxis
+) -> tuple[Array, ...]:
     detector = Detector(noise_fwhm_kev=noise_fwhm_kev, fano=fano)
-    return tuple(row for part in _rendered(reference, detector, axis, lines=True) for row in part if part.any())
+    return tuple(
+        spectrum
+        for kind_spectra in _render_scatter(reference, detector, axis, lines=True)
+        for spectrum in kind_spectra
+        if kind_spectra.any()
+    )
 
 
 @lru_cache(maxsize=8)
-def _crystals(detector: Detector, axis: EnergyAxis) -> list[Array]:
-    """Return the efficiency of thin and thick crystals, and of one behind a filter, relative to the usual one."""
-    usual = efficiency(detector, axis.energy_kev)
+def _relative_efficiencies(detector: Detector, axis: EnergyAxis) -> list[Array]:
+    """Return efficiencies of thin, thick and filtered crystals, relative to the default detector."""
+    default_efficiency = efficiency(detector, axis.energy_kev)
     efficiencies = [
         efficiency(detector.model_copy(update={"thickness_um": thickness_um}), axis.energy_kev)
-        for thickness_um in THICKNESSES_UM
+        for thickness_um in CRYSTAL_THICKNESSES_UM
     ]
-    # absorbers before, in or behind the sample absorb about with the cube of the wavelength
+    # the attenuation of absorbers is about proportional to the cube of the wavelength
     filtered = efficiencies[-1] * np.exp(-((_FILTER_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
-    return [values / np.maximum(usual, 1e-12) for values in (*efficiencies, filtered)]
+    return [values / np.maximum(default_efficiency, 1e-12) for values in (*efficiencies, filtered)]
 
 
 def tube_of(reference: ScatterReference) -> Instrument:
-    """Return an unfiltered tube with a scattering angle."""
-    half = min(0.5 * reference.angle_deg, 90.0)
-    geometry = Geometry(incidence_angle_deg=half, takeoff_angle_deg=half, scatter_angle_deg=reference.angle_deg)
+    """Return an instrument with the unfiltered tube and the scattering angle."""
+    half_angle_deg = min(0.5 * reference.angle_deg, 90.0)
+    geometry = Geometry(
+        incidence_angle_deg=half_angle_deg, takeoff_angle_deg=half_angle_deg, scatter_angle_deg=reference.angle_deg
+    )
     return Instrument(tube=Tube(anode=reference.anode, voltage_kv=reference.voltage_kv), geometry=geometry)
 
 
-def _rendered(reference: ScatterReference, detector: Detector, axis: EnergyAxis, *, lines: bool) -> list[Array]:
-    """Return Rayleigh scatter (of the tube's lines or of its continuum) and all that is shifted, (n_sample, n_bin)."""
-    emission = _scattered(reference, lines=lines)
-    none = {name: 0.0 * np.concatenate([getattr(emission, name)] * 2) for name in (*ORDERS, *SCATTER)}
-    dark, shifted = 0.0 * emission.coherent, emission.compton + emission.multiple
+def _render_scatter(reference: ScatterReference, detector: Detector, axis: EnergyAxis, *, lines: bool) -> list[Array]:
+    """Return Rayleigh scatter and Compton-shifted scatter, (n_sample, n_bin), of the tube's lines or continuum."""
+    emission = _scatter_emission(reference, lines=lines)
+    zero_arrays = {name: 0.0 * np.concatenate([getattr(emission, name)] * 2) for name in (*ORDERS, *SCATTER)}
+    no_coherent, shifted_scatter = 0.0 * emission.coherent, emission.compton + emission.multiple
     settings: dict[str, Any] = {
-        "coherent": np.concatenate([emission.coherent, dark]),
-        "compton": np.concatenate([0.0 * shifted, shifted]),
+        "coherent": np.concatenate([emission.coherent, no_coherent]),
+        "compton": np.concatenate([0.0 * shifted_scatter, shifted_scatter]),
     }
-    rendered = np.asarray(render(replace(emission, **none | settings), detector, axis), dtype=np.float64)
+    rendered = np.asarray(render(replace(emission, **zero_arrays | settings), detector, axis), dtype=np.float64)
     return np.split(rendered, 2)
 
 
-def _scattered(reference: ScatterReference, *, lines: bool) -> Emission:
+def _scatter_emission(reference: ScatterReference, *, lines: bool) -> Emission:
     """Return the scatter of a tube's lines, or of its continuum, by the simple samples.
 
-    The cross sections at an angle are the same for all tubes; only the incident spectrum differs.
+    Cross sections at an angle are shared by all tubes; only the incident spectrum differs.
     """
     highest_kv = (
-        _HIGHEST_KV[-1] if lines else next(limit_kv for limit_kv in _HIGHEST_KV if limit_kv >= reference.voltage_kv)
+        _VOLTAGE_LIMITS_KV[-1]
+        if lines
+        else next(limit_kv for limit_kv in _VOLTAGE_LIMITS_KV if limit_kv >= reference.voltage_kv)
     )
     setting = _setting_at(reference.angle_deg, lines, highest_kv)
-    energy, weight, width = _light(reference.anode, reference.voltage_kv)
-    ours = ((width == 0) == lines) & (energy > _SOFTEST_KEV)
-    nearest = np.abs(energy[ours][:, None] - setting.source_kev).argmin(axis=1)
-    falling = np.zeros(setting.source_kev.size)
-    np.add.at(falling, nearest, weight[ours])
+    energy_kev, weight, width_kev = _tube_spectrum(reference.anode, reference.voltage_kv)
+    is_used = ((width_kev == 0) == lines) & (energy_kev > _MIN_PHOTON_KEV)
+    nearest = np.abs(energy_kev[is_used][:, None] - setting.source_kev).argmin(axis=1)
+    incident = np.zeros(setting.source_kev.size)
+    np.add.at(incident, nearest, weight[is_used])
     stack = stack_layers(cut_thick(simple_samples()).stratigraphies, setting.elements)
-    return transport(stack, replace(setting, weight=falling), detail=Detail(orders=1))
+    return transport(stack, replace(setting, weight=incident), detail=Detail(orders=1))
 
 
 @lru_cache(maxsize=128)
-def _light(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
-    """Return energies, photons and widths of a tube's spectrum."""
-    return source_spectrum(tube_of(ScatterReference(anode, _ANY_ANGLE_DEG, voltage_kv)))
+def _tube_spectrum(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
+    """Return energies (keV), photons and bin widths (keV) of a tube's spectrum."""
+    return source_spectrum(tube_of(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, voltage_kv)))
 
 
 @lru_cache(maxsize=8)
 def _setting_at(angle_deg: float, lines: bool, highest_kv: float) -> Setting:
-    """Return the setting of a source with the lines of every anode, or the bins of any continuum, at an angle."""
+    """Return the setting at an angle, for a source with the lines of all anodes or the bins of all continua."""
     setting, geometry = (
-        _any_setting(lines, highest_kv),
+        _setting_at_any_angle(lines, highest_kv),
         tube_of(ScatterReference(ANODES[0], angle_deg, highest_kv)).geometry,
     )
     return replace(
@@ -276,14 +305,22 @@ def _setting_at(angle_deg: float, lines: bool, highest_kv: float) -> Setting:
 
 
 @lru_cache(maxsize=8)
-def _any_setting(lines: bool, highest_kv: float) -> Setting:
-    """Return the setting at an arbitrary angle, for values that do not depend on it; scatter from air is not used."""
-    tubes = [tube_of(ScatterReference(anode, _ANY_ANGLE_DEG, highest_kv)) for anode in ANODES]
-    entries = {(energy, width) for tube in tubes for energy, _, width in zip(*source_spectrum(tube), strict=True)}
-    # photons gain no energy by scatter: softer ones never enter the range
-    used = sorted((energy, width) for energy, width in entries if energy > _SOFTEST_KEV and (width == 0) == lines)
-    energy, width = zip(*used, strict=True)
-    source = SourceSpectrum(energy_kev=energy, weight=(1.0,) * len(energy), width_kev=width)
+def _setting_at_any_angle(lines: bool, highest_kv: float) -> Setting:
+    """Return the setting of ``_setting_at`` at an arbitrary angle, for data that do not depend on the angle."""
+    tubes = [tube_of(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, highest_kv)) for anode in ANODES]
+    entries = {
+        (energy_kev, width_kev)
+        for tube in tubes
+        for energy_kev, _, width_kev in zip(*source_spectrum(tube), strict=True)
+    }
+    # photons of lower energy cannot be scattered into the fitted range
+    used_entries = sorted(
+        (energy_kev, width_kev)
+        for energy_kev, width_kev in entries
+        if energy_kev > _MIN_PHOTON_KEV and (width_kev == 0) == lines
+    )
+    energy_kev, width_kev = zip(*used_entries, strict=True)
+    source = SourceSpectrum(energy_kev=energy_kev, weight=(1.0,) * len(energy_kev), width_kev=width_kev)
     geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
     instrument = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})
     return setting_for(

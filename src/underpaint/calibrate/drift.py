@@ -1,4 +1,4 @@
-"""Drift of the energy axis along a scan: measured from the lines of blocks of rows, and corrected."""
+"""Measurement and correction of the drift of the energy axis along a scan, from lines of blocks of rows."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,29 +15,29 @@ from underpaint.errors import CalibrationError
 
 Array = NDArray[np.float64]
 
-COMPARED_AT_KEV = 6.4
+REFERENCE_ENERGY_KEV = 6.4
 _MAX_BLOCKS = 12
 _MIN_COUNTS = 1e5
 _MIN_LINES = 3
 _MIN_SIGNIFICANCE = 20.0
-_MIN_DRIFT_EV, _MIN_SIGMAS = 2.0, 4.0
-_FLOOR_EV = 0.3
-_SHAPE_EV = 3.0
+_MIN_DRIFT_EV, _MIN_DRIFT_SIGMAS = 2.0, 4.0
+_MIN_LINE_ERROR_EV = 0.3
+_MAX_SHAPE_RESIDUAL_EV = 3.0
 
 
 @dataclass(frozen=True)
 class Drift:
-    """Shift of the lines of blocks of rows, relative to the sum of the scan.
+    """Shift of the lines in blocks of rows, relative to the sum spectrum of the scan.
 
     Parameters
     ----------
     start, stop : (n_block,) int arrays
-        First row of each block, and the row after its last.
+        First row of each block, and the row after the last.
     shift_ev, error_ev : (n_block,) arrays
-        Shift at 6.4 keV (positive: reads too high), and one standard deviation, eV; NaN where a block has too few
+        Shift at 6.4 keV (positive: the axis reads too high) and its standard deviation, eV; NaN for blocks with too few
         lines.
     stretch : (n_block,) array
-        Change of the shift per eV of energy.
+        Change of the shift with energy, eV per eV.
     """
 
     start: NDArray[np.int64]
@@ -54,40 +54,43 @@ class Drift:
 
     @property
     def significant(self) -> bool:
-        """Whether the blocks differ by more than 2 eV and by more than their deviations allow."""
+        """Whether the shifts differ by more than 2 eV and by more than their standard deviations explain."""
         finite = np.isfinite(self.shift_ev)
         if finite.sum() < 2:
             return False
         sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[finite]))
-        return bool(self.span_ev > _MIN_DRIFT_EV and sigmas > _MIN_SIGMAS)
+        return bool(self.span_ev > _MIN_DRIFT_EV and sigmas > _MIN_DRIFT_SIGMAS)
 
     def describe(self) -> str:
-        """Describe the drift."""
+        """Return a text on the drift."""
         finite = np.isfinite(self.shift_ev)
         if finite.sum() < 2:
-            return "drift: unknown, too few rows have enough lines"
+            return "drift: unknown, since too few rows have enough lines"
         error = float(np.median(self.error_ev[finite]))
         state = "drifts" if self.significant else "is steady"
-        ends = f"{np.nanmin(self.shift_ev):+.1f} to {np.nanmax(self.shift_ev):+.1f} eV"
-        return f"the axis {state} along the rows: {ends} at {COMPARED_AT_KEV} keV, each good to {error:.1f} eV"
+        range_text = f"{np.nanmin(self.shift_ev):+.1f} to {np.nanmax(self.shift_ev):+.1f} eV"
+        return (
+            f"the axis {state} along the rows: {range_text} at {REFERENCE_ENERGY_KEV} keV, "
+            f"with an uncertainty of {error:.1f} eV"
+        )
 
 
 def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS) -> Drift:
-    """Measure the lines of blocks of rows relative to those of the scan.
+    """Return the shift of the lines in blocks of rows relative to the sum spectrum of the scan.
 
     Parameters
     ----------
     scan : Scan
         The scan that was calibrated.
     calibration : Calibration
-        Its calibration.
+        Calibration of the scan.
     n_block : int
-        Maximum number of blocks; fewer if rows have few counts.
+        Largest number of blocks; rows with few counts give fewer blocks.
 
     Raises
     ------
     CalibrationError
-        The scan has another number of channels than the calibration.
+        Scan and calibration have different numbers of channels.
     """
     if scan.shape[2] != calibration.axis.n_channel:
         raise CalibrationError(
@@ -97,59 +100,65 @@ def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS)
     rows = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
     n_block = int(np.clip(rows.sum() / _MIN_COUNTS, 1, min(n_block, len(rows))))
     borders = np.linspace(0, len(rows), n_block + 1).astype(np.int64)
-    blocks = [rows[low:high].sum(axis=0) for low, high in pairwise(borders)]
+    blocks = [rows[start:stop].sum(axis=0) for start, stop in pairwise(borders)]
     response = Response(
         calibration.axis.gain_kev, calibration.axis.zero_kev, calibration.noise_fwhm_kev, calibration.fano
     )
-    shifts = np.asarray([_shift(counts, response, calibration) for counts in blocks])
+    shifts = np.asarray([_block_shift(counts, response, calibration) for counts in blocks])
     return Drift(borders[:-1], borders[1:], shifts[:, 0], shifts[:, 1], shifts[:, 2])
 
 
-def _shift(counts: Array, response: Response, calibration: Calibration) -> tuple[float, float, float]:
-    """Return shift at 6.4 keV and its deviation, eV, and stretch of one block."""
+def _block_shift(counts: Array, response: Response, calibration: Calibration) -> tuple[float, float, float]:
+    """Return the shift at 6.4 keV, its standard deviation, eV, and the stretch of a block."""
     if counts.sum() == 0:
         return float("nan"), float("nan"), 0.0
     groups = [group for group in candidate_groups(response, counts) if group.family in calibration.families]
     lines = [
-        line for line in measure_lines(GroupModel(counts, groups, response), response) if _compared(line, calibration)
+        line
+        for line in measure_lines(GroupModel(counts, groups, response), response)
+        if _is_compared(line, calibration)
     ]
     if len(lines) < _MIN_LINES:
         return float("nan"), float("nan"), 0.0
-    energy = np.asarray([line.energy_kev for line in lines])
+    energy_kev = np.asarray([line.energy_kev for line in lines])
     residuals = np.asarray([calibration.residual_ev[line.name] for line in lines])
-    # The deviation of a line in the scan is attributed to its shape as far as possible, else to the drift of its rows.
-    off = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(residuals, -_SHAPE_EV, _SHAPE_EV)
-    error = np.hypot([1e3 * line.error_kev for line in lines], _FLOOR_EV)
-    design = np.stack([np.ones_like(energy), 1e3 * (energy - COMPARED_AT_KEV)], axis=1) / error[:, None]
+    # The residual of a line in the sum spectrum is attributed to its shape up to a limit, and else to drift.
+    offset_ev = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(
+        residuals, -_MAX_SHAPE_RESIDUAL_EV, _MAX_SHAPE_RESIDUAL_EV
+    )
+    error_ev = np.hypot([1e3 * line.error_kev for line in lines], _MIN_LINE_ERROR_EV)
+    design = np.stack([np.ones_like(energy_kev), 1e3 * (energy_kev - REFERENCE_ENERGY_KEV)], axis=1) / error_ev[:, None]
     covariance = np.linalg.pinv(design.T @ design)
-    shift, stretch = covariance @ design.T @ (off / error)
-    inflate = max(1.0, float(np.sum((design @ [shift, stretch] - off / error) ** 2)) / max(len(lines) - 2, 1))
-    return float(shift), float(np.sqrt(covariance[0, 0] * inflate)), float(stretch)
+    shift, stretch = covariance @ design.T @ (offset_ev / error_ev)
+    variance_factor = max(
+        1.0, float(np.sum((design @ [shift, stretch] - offset_ev / error_ev) ** 2)) / max(len(lines) - 2, 1)
+    )
+    return float(shift), float(np.sqrt(covariance[0, 0] * variance_factor)), float(stretch)
 
 
-def _compared(line: LineFit, calibration: Calibration) -> bool:
+def _is_compared(line: LineFit, calibration: Calibration) -> bool:
     return line.name in calibration.residual_ev and not line.blended and line.significance > _MIN_SIGNIFICANCE
 
 
 def without_drift(scan: Scan, calibration: Calibration, drift: Drift) -> Scan:
-    """Return the scan on the calibrated axis, each block of rows shifted back; blocks of unknown shift are unchanged.
+    """Return the scan on the calibrated axis with the drift corrected; blocks of unknown shift are not changed.
 
-    Counts are redistributed between channels and no longer integers; within the range none is lost.
+    Counts are redistributed between channels, so that they are no longer integers; no counts within the range are lost.
     """
-    parts = [
+    blocks = [
         rebin_scan(
-            Scan(scan.counts[low:high], axis=_axis_of_block(calibration.axis, shift, stretch)), calibration.axis
+            Scan(scan.counts[start:stop], axis=_block_axis(calibration.axis, shift, stretch)), calibration.axis
         ).counts
-        for low, high, shift, stretch in zip(drift.start, drift.stop, drift.shift_ev, drift.stretch, strict=True)
+        for start, stop, shift, stretch in zip(drift.start, drift.stop, drift.shift_ev, drift.stretch, strict=True)
     ]
     note = f"drift of up to {drift.span_ev:.1f} eV along the rows corrected"
-    counts = da.concatenate([part.astype(np.float32) for part in parts], axis=0)
+    counts = da.concatenate([block.astype(np.float32) for block in blocks], axis=0)
     return replace(scan, counts=counts, axis=calibration.axis, notes=(*scan.notes, note))
 
 
-def _axis_of_block(axis: EnergyAxis, shift_ev: float, stretch: float) -> EnergyAxis:
-    """Return the block's axis: a channel's energy is lower by the shift of its lines."""
+def _block_axis(axis: EnergyAxis, shift_ev: float, stretch: float) -> EnergyAxis:
+    """Return the energy axis of a block; the energies are lower by the shift of the lines."""
     if not np.isfinite(shift_ev):
         return axis
-    zero_shift = 1e-3 * shift_ev + stretch * (axis.zero_kev - COMPARED_AT_KEV)
+    zero_shift = 1e-3 * shift_ev + stretch * (axis.zero_kev - REFERENCE_ENERGY_KEV)
     return EnergyAxis(axis.gain_kev * (1.0 - stretch), axis.zero_kev - zero_shift, axis.n_channel)

@@ -1,4 +1,4 @@
-"""Energy axis of a scan: the user's instrument, else the scan's lines; and contradictions."""
+"""Choice of the energy axis of a scan, from the user's instrument or its lines, and check for contradictions."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +15,12 @@ from underpaint.errors import CalibrationError, InstrumentError
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 
-_NO_ANODE = (
-    "The tube's anode is not known. Its lines, scattered by the sample, may look like a pigment's (chromium, copper). "
-    "Give it with an instrument file (tube.anode)."
+_NO_ANODE_NOTE = (
+    "The tube's anode is not known. Its lines, scattered by the sample, may look like lines of a pigment (chromium, "
+    "copper). Give the anode in an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
-"""Texts on the origin of the source's values."""
+"""Texts for the origin of the values of the source."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class CalibratedScan:
     Parameters
     ----------
     scan : Scan
-        With an axis.
+        Scan with an energy axis.
     knowledge : Knowledge or None
-        Knowledge of the instrument: user, else the scan's file, else its lines.
+        Known values of the instrument.
     calibration : Calibration or None
-        The calibration; None if the axis was given.
+        Calibration from the lines; None if the axis was given.
     notes : tuple of str
         Notes for the user.
     alerts : tuple of str
-        Warnings that results may be wrong or are withheld.
+        Warnings that results may be wrong or are omitted.
     is_doubted : bool
-        The axis is the file's and contradicts the scan's lines: no pigment is reported.
+        Whether the axis is that of the file and contradicts the lines; no pigments are reported then.
     """
 
     scan: Scan
@@ -52,7 +52,7 @@ class CalibratedScan:
 
     @property
     def instrument(self) -> Instrument | None:
-        """The instrument; None if neither its resolution nor its excitation is known."""
+        """Instrument; None if neither its resolution nor its excitation is known."""
         knowledge = self.knowledge
         if knowledge is None or not (knowledge.knows_excitation or "detector.noise_fwhm_kev" in knowledge.origin):
             return None
@@ -60,15 +60,15 @@ class CalibratedScan:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of the monochromatic beam, keV; None: a tube, or not known."""
+        """Energy of the monochromatic beam, keV; None for a tube or an unknown source."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
     def known(self) -> InstrumentConditions:
-        """Known values of the instrument as input of networks."""
+        """Return the known values of the instrument as inputs of networks."""
         return InstrumentConditions() if self.knowledge is None else self.knowledge.known()
 
     def facts(self) -> dict[str, Any]:
-        """JSON-serialisable record for the results."""
+        """Return a JSON-serialisable record for the results."""
         axis = self.scan.require_axis()
         calibration = self.calibration
         record: dict[str, Any] = {
@@ -102,145 +102,154 @@ def resolve_energy_axis(
     trust_instrument: bool = False,
     beam_kev: float | None = None,
 ) -> CalibratedScan:
-    """Return a scan on its energy axis, with the knowledge of its instrument.
+    """Return a scan with its energy axis and the known values of its instrument.
 
-    The axis is the user instrument's if it sets one; else it is calibrated from the lines.
+    The axis is that of the user's instrument if it has one; else it is calibrated from the lines.
 
     Parameters
     ----------
     scan : Scan
-        With or without an axis.
+        Scan with or without an axis.
     instrument : str, Path, Instrument or None
-        Preset, file or instrument.
+        Preset, instrument file or instrument.
     calibrated : bool
-        False trusts the file's axis.
+        Whether to calibrate the axis; False uses the axis of the file.
     total : Spectrum or None
-        The scan's sum spectrum, if already computed; saves reading the scan.
+        Sum spectrum of the scan, if already computed; the scan is then not read.
     tube : bool
-        Also estimate the tube's voltage; takes some seconds more.
+        Also estimate the tube voltage; takes some seconds more.
     trust_instrument : bool
-        Use the instrument although the spectra contradict it, with an alert.
+        Use the instrument even if the spectra contradict it, with an alert.
     beam_kev : float or None
         Energy of a monochromatic beam, keV.
 
     Raises
     ------
     CalibrationError
-        There is no axis and the calibration fails.
+        The scan has no axis and the calibration fails.
     InstrumentError
-        The beam's energy is not between 0.5 and 200 keV; or the spectra contradict the instrument: its axis is more
-        than 50 eV off the lines, or it has a tube and they show a monochromatic beam.
+        The energy of the beam is not between 0.5 and 200 keV, or the spectra contradict the instrument: its axis
+        deviates from the lines by more than 50 eV, or it has a tube and the spectra show a monochromatic beam.
     """
     user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    placed, lines, faults = _placed(scan, user_instrument, total, calibrated=calibrated, tube=tube)
+    with_axis, line_calibration, faults = _with_axis(scan, user_instrument, total, calibrated=calibrated, tube=tube)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
         user_instrument = (user_instrument or Instrument.model_validate({})).model_copy(
             update={"source_spectrum": source}
         )
-    knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=placed.calibration)
-    detector, axis = knowledge.instrument.detector, placed.scan.require_axis()
+    knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=with_axis.calibration)
+    detector, axis = knowledge.instrument.detector, with_axis.scan.require_axis()
     beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
     beam_alerts: tuple[str, ...] = ()
     if knowledge.beam_kev is not None:
-        beam_alerts = _beam_alerts(knowledge, beam, lines)
+        beam_alerts = _beam_alerts(knowledge, beam, line_calibration)
     elif "source_spectrum" not in knowledge.origin:
-        knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=placed.calibration, beam=beam)
+        knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=with_axis.calibration, beam=beam)
         if beam is not None and knowledge.beam_kev is None:
             faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
-    alerts = (*placed.alerts, *beam_alerts, *_contradicted(user_instrument, faults, trusted=trust_instrument))
-    unknown = (_NO_ANODE,) if tube and knowledge.beam_kev is None and "tube.anode" not in knowledge.origin else ()
-    return replace(placed, knowledge=knowledge, notes=(*placed.notes, *knowledge.notes, *unknown), alerts=alerts)
+    alerts = (
+        *with_axis.alerts,
+        *beam_alerts,
+        *_handle_contradictions(user_instrument, faults, trusted=trust_instrument),
+    )
+    unknown_notes = (
+        (_NO_ANODE_NOTE,) if tube and knowledge.beam_kev is None and "tube.anode" not in knowledge.origin else ()
+    )
+    return replace(
+        with_axis, knowledge=knowledge, notes=(*with_axis.notes, *knowledge.notes, *unknown_notes), alerts=alerts
+    )
 
 
 def check_beam(beam_kev: float | None) -> None:
-    """Refuse an energy that no monochromatic beam has."""
-    low, high = BEAM_RANGE_KEV
-    if beam_kev is not None and not low <= beam_kev <= high:
-        remedy = "Give the energy of the monochromatic beam, or leave it out if the source is a tube."
-        if low <= beam_kev / 1000 <= high:
+    """Raise an InstrumentError if a beam energy, keV, is out of range."""
+    minimum, maximum = BEAM_RANGE_KEV
+    if beam_kev is not None and not minimum <= beam_kev <= maximum:
+        remedy = "Give the energy of the monochromatic beam, or omit it if the source is a tube."
+        if minimum <= beam_kev / 1000 <= maximum:
             remedy = f"Is it in eV? Then give {beam_kev / 1000:g}."
-        raise InstrumentError(f"Cannot use a beam of {beam_kev:g} keV: {low:g} to {high:g} keV are allowed. {remedy}")
+        raise InstrumentError(
+            f"Cannot use a beam of {beam_kev:g} keV: {minimum:g} to {maximum:g} keV are allowed. {remedy}"
+        )
 
 
-def _placed(
+def _with_axis(
     scan: Scan, user_instrument: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
 ) -> tuple[CalibratedScan, Calibration | None, list[str]]:
-    """Return a scan on its axis, its calibration, and contradictions of the given axis."""
-    single = scan if total is None else _one_pixel(scan, total)
+    """Return a scan with its axis, its calibration, and texts on contradictions of a given axis."""
+    sum_scan = scan if total is None else _single_pixel_scan(scan, total)
     if user_instrument is not None and "gain_kev" in user_instrument.detector.model_fields_set:
-        placed = _on_given_axis(scan, user_instrument)
-        axis = placed.scan.require_axis()
+        with_axis = _with_instrument_axis(scan, user_instrument)
+        axis = with_axis.scan.require_axis()
         try:
-            found_axis = calibrate(single)
+            calibration = calibrate(sum_scan)
         except CalibrationError:
-            note = "It could not be checked against lines: those of the scan fit no axis with certainty."
-            return replace(placed, notes=(*placed.notes, note)), None, []
-        fault = contradiction(axis, found_axis)
-        note = "" if fault else deviation_note(axis, found_axis)
-        placed = replace(placed, notes=(*placed.notes, note) if note else placed.notes)
-        return placed, found_axis, [fault] if fault else []
+            note = "It could not be checked, since the lines of the scan do not determine an axis."
+            return replace(with_axis, notes=(*with_axis.notes, note)), None, []
+        fault = contradiction(axis, calibration)
+        note = "" if fault else deviation_note(axis, calibration)
+        with_axis = replace(with_axis, notes=(*with_axis.notes, note) if note else with_axis.notes)
+        return with_axis, calibration, [fault] if fault else []
     if not calibrated:
         scan.require_axis()
-        note = "The energy axis is the file's; it was not checked against the lines."
+        note = "The energy axis is that of the file; it was not checked against the lines."
         return CalibratedScan(scan, notes=(note,)), None, []
     try:
-        found_axis = calibrate(single, tube=tube)
+        calibration = calibrate(sum_scan, tube=tube)
     except CalibrationError as error:
         if scan.axis is None:
             raise
-        alert = f"The energy axis of the file could not be checked against lines, and all answers rest on it. {error}"
+        alert = f"The energy axis of the file could not be checked, and all results depend on it. {error}"
         return CalibratedScan(scan, alerts=(alert,), is_doubted=isinstance(error, DoubtedAxisError)), None, []
-    notes = calibration_notes(scan.axis, found_axis)
-    return CalibratedScan(scan.with_axis(found_axis.axis), calibration=found_axis, notes=notes), found_axis, []
+    notes = calibration_notes(scan.axis, calibration)
+    return CalibratedScan(scan.with_axis(calibration.axis), calibration=calibration, notes=notes), calibration, []
 
 
-def _beam_alerts(knowledge: Knowledge, shown: Beam | None, lines: Calibration | None) -> tuple[str, ...]:
+def _beam_alerts(knowledge: Knowledge, detected: Beam | None, calibration: Calibration | None) -> tuple[str, ...]:
     """Return an alert if the spectra contradict the beam of the user or the file."""
     beam_kev = knowledge.beam_kev
-    families, anode = ((), None) if lines is None else (lines.families, lines.anode)
-    fault = "" if beam_kev is None else beam_contradiction(beam_kev, shown, families, anode)
+    families, anode = ((), None) if calibration is None else (calibration.families, calibration.anode)
+    fault = "" if beam_kev is None else beam_contradiction(beam_kev, detected, families, anode)
     if not fault:
         return ()
     origin = ORIGINS[knowledge.origin["source_spectrum"]]
     return (
         f"The spectra contradict the monochromatic beam of {beam_kev:g} keV ({origin}): {fault}. It was used "
-        "nevertheless: results may be wrong. Give the right energy with --beam (beam_kev=), or none for a tube.",
+        "nevertheless: results may be wrong. Give the correct energy with --beam (beam_kev=), or omit it for a tube.",
     )
 
 
-def _contradicted(user_instrument: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
-    """Refuse an instrument that the spectra contradict, or return the alert that it was used nevertheless."""
+def _handle_contradictions(user_instrument: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
+    """Raise an error for an instrument that the spectra contradict; if it is trusted, return an alert."""
     if user_instrument is None or not faults:
         return ()
     contradiction_text = f"The spectra contradict the instrument {user_instrument.name!r}: {'; '.join(faults)}."
     if not trusted:
         raise InstrumentError(
-            f"{contradiction_text} Leave the instrument out, name the right one, put the values of "
-            "`underpaint calibrate` into its file, or use it nevertheless with --trust-instrument "
-            "(trust_instrument=True)."
+            f"{contradiction_text} Omit the instrument, give the correct one, put the values of `underpaint calibrate` "
+            "into its file, or use it nevertheless with --trust-instrument (trust_instrument=True)."
         )
     return (f"{contradiction_text} It was used nevertheless: results may be wrong.",)
 
 
 def check_instrument(axis: CalibratedScan, instrument: Instrument, *, trusted: bool) -> tuple[str, ...]:
-    """Compare a user's instrument with the axis of the lines; return alerts if it is trusted.
+    """Compare an instrument with the calibrated axis; return alerts if the lines contradict it and it is trusted.
 
     Raises
     ------
     InstrumentError
-        The lines contradict it and it is not trusted.
+        The lines contradict the instrument, and it is not trusted.
     """
     if axis.calibration is None or "gain_kev" not in instrument.detector.model_fields_set:
         return ()
     scan_axis = EnergyAxis(instrument.detector.gain_kev, instrument.detector.zero_kev, axis.scan.shape[2])
     fault = contradiction(scan_axis, axis.calibration)
-    return _contradicted(instrument, [fault] if fault else [], trusted=trusted)
+    return _handle_contradictions(instrument, [fault] if fault else [], trusted=trusted)
 
 
-def _on_given_axis(scan: Scan, instrument: Instrument) -> CalibratedScan:
+def _with_instrument_axis(scan: Scan, instrument: Instrument) -> CalibratedScan:
     detector, n_channel = instrument.detector, scan.shape[2]
     notes = [f"The energy axis is that of the instrument {instrument.name!r}."]
     if "n_channel" in detector.model_fields_set and detector.n_channel != n_channel:
@@ -252,6 +261,6 @@ def _on_given_axis(scan: Scan, instrument: Instrument) -> CalibratedScan:
     )
 
 
-def _one_pixel(scan: Scan, total: Spectrum) -> Scan:
-    """Make a scan of the sum spectrum alone, which is all that the calibration uses."""
+def _single_pixel_scan(scan: Scan, total: Spectrum) -> Scan:
+    """Return a scan with the sum spectrum as its only pixel, which suffices for the calibration."""
     return Scan(total.counts[None, None, :], axis=scan.axis, name=scan.name)

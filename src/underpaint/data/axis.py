@@ -44,7 +44,7 @@ class EnergyAxis:
 
     @classmethod
     def through(cls, energy_kev: NDArray[np.float64] | None) -> "EnergyAxis | None":
-        """Return the axis of evenly spaced channels with these energies, keV; None of fewer than two."""
+        """Return the axis of evenly spaced channels with the given energies, keV; None for fewer than two."""
         if energy_kev is None or len(energy_kev) < 2:
             return None
         gain = float(energy_kev[-1] - energy_kev[0]) / (len(energy_kev) - 1)
@@ -52,12 +52,12 @@ class EnergyAxis:
 
     @property
     def energy_kev(self) -> NDArray[np.float64]:
-        """(n_channel,) energies of the channels' centres, keV."""
+        """(n_channel,) energies of the centres of the channels, keV."""
         return self.zero_kev + self.gain_kev * np.arange(self.n_channel, dtype=np.float64)
 
     @property
     def edges_kev(self) -> NDArray[np.float64]:
-        """(n_channel + 1,) energies of the channels' borders, keV."""
+        """(n_channel + 1,) energies of the borders of the channels, keV."""
         return self.zero_kev + self.gain_kev * (np.arange(self.n_channel + 1, dtype=np.float64) - 0.5)
 
     @property
@@ -76,7 +76,7 @@ class EnergyAxis:
 
 
 DEFAULT_NETWORK_AXIS = EnergyAxis(gain_kev=0.04, zero_kev=1.02, n_channel=1000)
-"""The fixed axis of the default network: 1000 bins of 40 eV from 1.0 to 41.0 keV."""
+"""Energy axis of the default network: 1000 bins of 40 eV from 1.0 to 41.0 keV."""
 
 XU_NETWORK_AXIS = EnergyAxis(gain_kev=0.01, zero_kev=2.805, n_channel=3815)
-"""The axis of Xu et al. 2022: 3815 channels of 10 eV from 2.80 to 40.95 keV (the width is inferred)."""
+"""Energy axis of Xu et al. 2022: 3815 channels of 10 eV from 2.80 to 40.95 keV (the width is inferred)."""

@@ -1,11 +1,11 @@
-"""The slowly varying background under the peaks of a spectrum, by peak clipping (SNIP)."""
+"""Estimate of the slowly varying background of spectra by peak clipping (SNIP)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SLOPE_LIMIT = 1.3
-_SUM_FLOOR = 10.0
-_SUM_PER_ROOT = 75.0
+_MAX_SLOPE = 1.3
+_MIN_TESTED_SUM = 10.0
+_MAX_SUM_PER_ROOT = 75.0
 _FILTER_WIDTH_PER_FWHM = 1.5
 
 
@@ -23,22 +23,22 @@ def snip(
     counts : (..., n_channel) array
         Counts per channel, not negative.
     fwhm_channels : float or (n_channel,) array
-        Full width at half maximum of the detector's peaks, in channels; the clipping window follows it.
+        Full width at half maximum of peaks, channels; the width of the clipping window is proportional to it.
     window_per_fwhm : float
-        Half width of the widest clipping window over the FWHM. 2 excludes peaks; a hump ten times as wide as a peak
-        loses a third of its height, one thirty times as wide a twentieth.
+        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks; humps ten times as
+        wide as a peak lose a third of their height, humps thirty times as wide a twentieth.
     low_statistics : bool
-        Smooth with the count-dependent digital filter of the paper first; required below about ten counts per channel.
+        First smooth with the count-dependent filter of the paper; required below about ten counts per channel.
 
     Returns
     -------
     (..., n_channel) array
-        Background counts per channel, nowhere above the (filtered) spectrum.
+        Background counts per channel; they do not exceed the (filtered) spectrum.
 
     Raises
     ------
     ValueError
-        The width is not positive, or a count is negative or not a number.
+        A width is not positive, or a count is negative or not a number.
 
     References
     ----------
@@ -50,58 +50,58 @@ def snip(
     _check(spectra, fwhm)
     if low_statistics:
         spectra = low_statistics_filter(spectra, fwhm)
-    reach = np.maximum(np.rint(window_per_fwhm * fwhm), 1).astype(np.intp)
-    return _from_lls(_clip(_to_lls(spectra), reach))
+    half_widths = np.maximum(np.rint(window_per_fwhm * fwhm), 1).astype(np.intp)
+    return _from_lls(_clip(_to_lls(spectra), half_widths))
 
 
 def low_statistics_filter(
     counts: NDArray[np.float64], fwhm_channels: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Average each channel over the widest window with few counts and no slope.
+    """Return counts averaged, for each channel, over the widest window with few counts and no slope.
 
     Parameters
     ----------
     counts : (..., n_channel) array
         Counts per channel.
     fwhm_channels : float or (n_channel,) array
-        Peak width, channels; windows start at 1.5 widths on either side and shrink by one channel at a time.
+        FWHM of peaks, channels. Windows extend over 1.5 FWHM on either side and shrink by one channel at a time.
 
     Returns
     -------
     (..., n_channel) array
-        Filtered counts. Channels next to the ends use the window that still fits.
+        Filtered counts; near the ends of the spectrum the windows are smaller.
 
     References
     ----------
-    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2 (sum under 75 roots of the count, slope
-    under 1.3; under ten total counts the slope is not tested).
+    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2 (the sum must be below 75
+    times the square root of the count, and the slope below 1.3; below ten total counts the slope is not tested).
     """
     n_channel = counts.shape[-1]
     index = np.arange(n_channel)
-    room = np.minimum(index, n_channel - 1 - index)
+    max_half_width = np.minimum(index, n_channel - 1 - index)
     fwhm = np.broadcast_to(np.asarray(fwhm_channels, dtype=np.float64), (n_channel,))
-    reach = np.minimum(np.rint(_FILTER_WIDTH_PER_FWHM * fwhm).astype(np.intp), room)
+    half_widths = np.minimum(np.rint(_FILTER_WIDTH_PER_FWHM * fwhm).astype(np.intp), max_half_width)
     cumulative = np.concatenate([np.zeros((*counts.shape[:-1], 1)), np.cumsum(counts, axis=-1)], axis=-1)
     filtered = counts.astype(np.float64, copy=True)
-    open_still = np.ones(counts.shape, dtype=bool)
-    for width in range(int(reach.max()), 0, -1):
-        indices = index[reach >= width]
-        total, slope = _window_sums(cumulative, counts, indices, width)
-        few = total < _SUM_FLOOR
-        small = total < _SUM_PER_ROOT * np.sqrt(counts[..., indices])
-        flat = (slope >= 1 / _SLOPE_LIMIT) & (slope <= _SLOPE_LIMIT)
-        take = (few | (small & flat)) & open_still[..., indices]
-        filtered[..., indices] = np.where(take, total / (2 * width + 1), filtered[..., indices])
-        open_still[..., indices] &= ~take
+    is_unfiltered = np.ones(counts.shape, dtype=bool)
+    for half_width in range(int(half_widths.max()), 0, -1):
+        channels = index[half_widths >= half_width]
+        total, slope = _window_sums(cumulative, counts, channels, half_width)
+        is_untested = total < _MIN_TESTED_SUM
+        is_small = total < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
+        is_flat = (slope >= 1 / _MAX_SLOPE) & (slope <= _MAX_SLOPE)
+        is_accepted = (is_untested | (is_small & is_flat)) & is_unfiltered[..., channels]
+        filtered[..., channels] = np.where(is_accepted, total / (2 * half_width + 1), filtered[..., channels])
+        is_unfiltered[..., channels] &= ~is_accepted
     return filtered
 
 
 def _window_sums(
-    cumulative: NDArray[np.float64], counts: NDArray[np.float64], indices: NDArray[np.intp], width: int
+    cumulative: NDArray[np.float64], counts: NDArray[np.float64], channels: NDArray[np.intp], half_width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    left = cumulative[..., indices] - cumulative[..., indices - width]
-    right = cumulative[..., indices + width + 1] - cumulative[..., indices + 1]
-    return left + counts[..., indices] + right, (right + 1) / (left + 1)
+    left_sum = cumulative[..., channels] - cumulative[..., channels - half_width]
+    right_sum = cumulative[..., channels + half_width + 1] - cumulative[..., channels + 1]
+    return left_sum + counts[..., channels] + right_sum, (right_sum + 1) / (left_sum + 1)
 
 
 def _check(spectra: NDArray[np.float64], fwhm: NDArray[np.float64]) -> None:
@@ -109,8 +109,8 @@ def _check(spectra: NDArray[np.float64], fwhm: NDArray[np.float64]) -> None:
         raise ValueError(f"Cannot clip peaks: a peak width is {float(fwhm.min())} channels; it must be positive.")
     if spectra.size and not float(spectra.min()) >= 0:
         raise ValueError(
-            f"Cannot clip peaks: the lowest count is {float(spectra.min())}; counts must be 0 or more. "
-            "Mask the channels or pixels that are damaged."
+            f"Cannot clip peaks: the smallest count is {float(spectra.min())}; counts must be 0 or more. "
+            "Mask damaged channels or pixels."
         )
 
 
@@ -122,13 +122,13 @@ def _from_lls(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.maximum((np.exp(np.exp(values) - 1) - 1) ** 2 - 1, 0.0), dtype=np.float64)
 
 
-def _clip(values: NDArray[np.float64], reach: NDArray[np.intp]) -> NDArray[np.float64]:
+def _clip(values: NDArray[np.float64], half_widths: NDArray[np.intp]) -> NDArray[np.float64]:
     n_channel = values.shape[-1]
-    widest = min(int(reach.max()), (n_channel - 1) // 2)
-    for width in range(widest, 0, -1):
-        inner = slice(width, n_channel - width)
-        mean = 0.5 * (values[..., : n_channel - 2 * width] + values[..., 2 * width :])
-        clipped = np.minimum(values[..., inner], mean)
-        # A channel is clipped once the window has shrunk to its reach: low energies have narrower windows.
-        values[..., inner] = np.where(reach[inner] >= width, clipped, values[..., inner])
+    max_half_width = min(int(half_widths.max()), (n_channel - 1) // 2)
+    for half_width in range(max_half_width, 0, -1):
+        channels = slice(half_width, n_channel - half_width)
+        mean = 0.5 * (values[..., : n_channel - 2 * half_width] + values[..., 2 * half_width :])
+        clipped = np.minimum(values[..., channels], mean)
+        # Each channel is clipped only with windows up to its half-width: windows are narrower at low energies.
+        values[..., channels] = np.where(half_widths[channels] >= half_width, clipped, values[..., channels])
     return values

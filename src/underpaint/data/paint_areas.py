@@ -1,4 +1,4 @@
-"""The paints of a painting: areas whose pixels are alike, and what is known of each."""
+"""Paints of a painting: areas of similar pixels, with their pigments, lines, spectrum and layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,31 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIXED = 0
-"""In a map of paints: a pixel of several paints, or of none."""
+"""Number of pixels with several paints or none, in a map of paints."""
 
 
 @dataclass(frozen=True, eq=False)
 class PaintArea:
-    """One paint of a painting: an area whose pixels have the same lines.
+    """One paint of a painting: an area whose pixels have similar lines.
 
     Parameters
     ----------
     number : int
-        In the map of paints, from 1; the largest area is the first.
+        Number in the map of paints, from 1 for the largest area.
     n_pixel : int
+        Number of pixels.
     share : float
-        Of the pixels with an answer.
+        Fraction of the pixels with a result.
     area_mm2 : float or None
-        Where the size of a pixel is known.
+        Area, mm2; None if the distance of pixels is unknown.
     groups : mapping of str to int
-        Pigment groups that are present in more than half of the pixels, and the answer about each: a key of
-        :data:`underpaint.data.maps.STATES`; empty where nothing was identified.
+        Pigment groups that are present in more than half of the pixels, with their state, a key of
+        :data:`underpaint.data.maps.STATES`; empty if pigments were not identified.
     lines : mapping of str to float
-        Median net counts of the line families by which paints were told apart.
+        Median net counts of the line families by which the paints were distinguished.
     spectrum : (n_channel,) array or None
-        Sum of the spectra, counts; None where it was not summed.
+        Sum of the spectra, counts; None if not computed.
     explanation : mapping or None
-        The layers, as ``underpaint explain --json`` gives them; None where they were not sampled.
+        Layers in the format of ``underpaint explain --json``; None if not computed.
     """
 
     number: int
@@ -46,19 +47,19 @@ class PaintArea:
 
     @property
     def stratigraphy(self) -> tuple[str, ...]:
-        """What the posterior says of the layers, sentence by sentence; empty where they were not sampled."""
+        """Sentences on the posterior of the layers; empty if the layers were not computed."""
         return () if self.explanation is None else tuple(self.explanation.get("words", ()))
 
     @property
     def thickness_um(self) -> tuple[float, float, float] | None:
-        """Low end, median and high end of the 90 % interval of the uppermost layer; None where it is not determined."""
+        """Lower limit, median and upper limit (90 % interval) of the uppermost layer, um; None if not determined."""
         layers = (self.explanation or {}).get("layers")
-        ends = layers[0]["thickness_um"] if layers else {}
-        low, median, high = (ends.get(name) for name in ("low", "median", "high"))
-        return None if low is None or median is None or high is None else (float(low), float(median), float(high))
+        interval = layers[0]["thickness_um"] if layers else {}
+        lower, median, upper = (interval.get(name) for name in ("low", "median", "high"))
+        return None if lower is None or median is None or upper is None else (float(lower), float(median), float(upper))
 
     def record(self) -> dict[str, Any]:
-        """Return all but the spectrum as plain values for JSON."""
+        """Return all fields except the spectrum as JSON-serialisable values."""
         return {
             "number": self.number,
             "n_pixel": self.n_pixel,
@@ -72,5 +73,5 @@ class PaintArea:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any], spectrum: NDArray[np.float64] | None = None) -> "PaintArea":
-        """Return what :meth:`record` was made of."""
+        """Return the area of a :meth:`record` and a spectrum."""
         return cls(**{name: value for name, value in record.items() if name != "counts"}, spectrum=spectrum)

@@ -1,4 +1,4 @@
-"""Gaussian peaks on an energy axis: the resolution of a silicon detector, counts per channel."""
+"""Gaussian peaks on an energy axis, with the resolution of a silicon detector."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from scipy.special import ndtr
 from underpaint.data.axis import EnergyAxis
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
-_REACH_SIGMAS = 6.0
+_RANGE_SIGMAS = 6.0
 
 
 def resolution_fwhm_kev(
@@ -43,14 +43,14 @@ def peak_counts(
     axis : EnergyAxis
         Energy axis.
     energy_kev, area : (n_line,) arrays
-        Centres, keV, and counts of the lines.
+        Energies, keV, and counts of the lines.
     fwhm_kev : float or (n_line,) array
-        Widths, keV.
+        FWHM of the peaks, keV.
 
     Returns
     -------
     (n_channel,) array
-        Counts per channel; a line outside the axis contributes the part inside.
+        Counts per channel; parts of peaks outside the axis are omitted.
     """
     return peak_columns(axis, energy_kev, area, fwhm_kev, np.zeros(energy_kev.size, dtype=np.intp), 1)[:, 0]
 
@@ -63,14 +63,14 @@ def peak_columns(
     column: NDArray[np.intp],
     n_column: int,
 ) -> NDArray[np.float64]:
-    """Return :func:`peak_counts` of several sets of lines at once.
+    """Return :func:`peak_counts` for several sets of lines.
 
     Parameters
     ----------
     axis, energy_kev, area, fwhm_kev
-        As there.
+        See :func:`peak_counts`.
     column : (n_line,) array
-        The set of each line, from 0.
+        Index of the set of each line.
     n_column : int
         Number of sets.
 
@@ -80,12 +80,12 @@ def peak_columns(
         Counts per channel.
     """
     sigma = np.broadcast_to(np.asarray(fwhm_kev, dtype=np.float64) / FWHM_PER_SIGMA, energy_kev.shape)
-    centre, reach = (energy_kev - axis.zero_kev) / axis.gain_kev, _REACH_SIGMAS * sigma / axis.gain_kev
-    first = np.floor(centre - reach)
-    channels = first[:, None] + np.arange(int(np.ceil(2 * np.max(reach, initial=0.0))) + 3)
-    edges = axis.zero_kev + axis.gain_kev * (channels - 0.5)
-    counts = area[:, None] * np.diff(ndtr((edges - energy_kev[:, None]) / sigma[:, None]), axis=1)
-    recorded = (channels[:, :-1] >= 0) & (channels[:, :-1] < axis.n_channel)
-    place = (column[:, None] * axis.n_channel + channels[:, :-1])[recorded].astype(np.intp)
-    summed = np.bincount(place, counts[recorded], minlength=n_column * axis.n_channel)
+    centre, half_range = (energy_kev - axis.zero_kev) / axis.gain_kev, _RANGE_SIGMAS * sigma / axis.gain_kev
+    first_channel = np.floor(centre - half_range)
+    channels = first_channel[:, None] + np.arange(int(np.ceil(2 * np.max(half_range, initial=0.0))) + 3)
+    edges_kev = axis.zero_kev + axis.gain_kev * (channels - 0.5)
+    counts = area[:, None] * np.diff(ndtr((edges_kev - energy_kev[:, None]) / sigma[:, None]), axis=1)
+    on_axis = (channels[:, :-1] >= 0) & (channels[:, :-1] < axis.n_channel)
+    flat_index = (column[:, None] * axis.n_channel + channels[:, :-1])[on_axis].astype(np.intp)
+    summed = np.bincount(flat_index, counts[on_axis], minlength=n_column * axis.n_channel)
     return np.asarray(summed.reshape(n_column, axis.n_channel).T)

@@ -1,8 +1,8 @@
-"""Pile-up, two photons counted as one: the self-convolution of the spectrum, pixel by pixel.
+"""Pile-up of photons, from the self-convolution of spectra.
 
-Photons pile up only within a pixel. The self-convolution of the sum spectrum contains pairs that cannot occur (lines of
-two paints, for example) and too few of those that do. It is therefore computed by tile of the survey, in which
-the paint is uniform.
+Photons pile up only within a pixel. The self-convolution of the sum spectrum would contain pairs that cannot occur,
+such as lines of two paints, and too few of the pairs that do occur. The self-convolution is therefore computed for each
+tile of the survey, where the paint is nearly uniform.
 """
 
 import numpy as np
@@ -12,72 +12,81 @@ from underpaint.data.axis import EnergyAxis
 from underpaint.data.background import snip
 
 Array = NDArray[np.float64]
-_TYPICAL_SHARE = 0.01
-MAX_CHANCE = 0.05
+_TYPICAL_PROBABILITY = 0.01
+MAX_PROBABILITY = 0.05
 
 
 def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array, Array]:
-    """Return spectra folded with themselves once and twice, added up, by channel; one count in all, or about one.
+    """Return the sums over tiles of the self-convolution of spectra, with two and with three factors.
 
     Parameters
     ----------
     spectra : (n_tile, n_channel) array
-        Counts.
+        Summed counts of each tile.
     pixels : (n_tile,) array, optional
-        Over how many pixels each is a sum.
+        Number of pixels of each tile; by default one.
+
+    Returns
+    -------
+    twofold, threefold : (n,) arrays
+        Both are divided by the sum of the first.
     """
     weights = np.ones(len(spectra)) if pixels is None else np.maximum(pixels, 1.0)
-    length = 1 << int(np.ceil(np.log2(3 * spectra.shape[1])))
-    usual = spectra.sum() / weights.sum()
-    pairs, threes = np.zeros(length // 2 + 1, dtype=complex), np.zeros(length // 2 + 1, dtype=complex)
-    for row, size in zip(spectra, weights, strict=True):
-        wave = np.fft.rfft(row / size / usual, n=length)
-        pairs += size * wave**2
-        threes += size * wave**3
-    twice, thrice = np.fft.irfft(pairs, n=length), np.fft.irfft(threes, n=length)
-    return np.maximum(twice, 0.0) / twice.sum(), np.maximum(thrice, 0.0) / twice.sum()
+    fft_length = 1 << int(np.ceil(np.log2(3 * spectra.shape[1])))
+    mean_counts = spectra.sum() / weights.sum()
+    pair_transform, triple_transform = (
+        np.zeros(fft_length // 2 + 1, dtype=complex),
+        np.zeros(fft_length // 2 + 1, dtype=complex),
+    )
+    for spectrum, n_pixel in zip(spectra, weights, strict=True):
+        transform = np.fft.rfft(spectrum / n_pixel / mean_counts, n=fft_length)
+        pair_transform += n_pixel * transform**2
+        triple_transform += n_pixel * transform**3
+    pairs, triples = np.fft.irfft(pair_transform, n=fft_length), np.fft.irfft(triple_transform, n=fft_length)
+    return np.maximum(pairs, 0.0) / pairs.sum(), np.maximum(triples, 0.0) / pairs.sum()
 
 
 def pile_up_shape(folds: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, Array]:
-    """Return (n_channel,) pile-up of two photons at a low rate, and at a pile-up probability of one in twenty.
+    """Return the (n_channel,) shapes of pile-up at a low rate, and at the probability ``MAX_PROBABILITY``.
 
-    The recorded spectrum already contains piled-up photons, so its self-convolution overestimates triples. With the
-    pile-up probability x, its Fourier transform is ``q = p exp(x (p - 1))``, solved for the pile-up
-    (Wielopolski & Gardner 1976): ``x q**2 - 3/2 x**2 q**3``. Any smaller chance is a mixture of both shapes. Energies
-    add up, channel numbers do not: the axis' zero shifts them.
+    The recorded spectrum already contains pile-up, so that its self-convolution overestimates triples. With the pile-up
+    probability x, its Fourier transform is ``q = p exp(x (p - 1))``, p being that of the spectrum without pile-up
+    (Wielopolski & Gardner 1976). The transform of the pile-up is ``x q**2 - 3/2 x**2 q**3``. Shapes at smaller
+    probabilities are mixtures of the two returned shapes. Energies add up, so that the zero of the axis shifts them.
 
     Parameters
     ----------
     folds : pair of (n,) arrays
-        From ``self_convolution``.
+        Result of ``self_convolution``.
     axis : EnergyAxis
-        Of the spectrum.
+        Energy axis of the spectrum.
     """
-    channel, zero = np.arange(axis.n_channel), axis.zero_kev / axis.gain_kev
-    pairs, threes = (
-        np.interp(channel - more * zero, np.arange(fold.size), fold) for more, fold in enumerate(folds, start=1)
+    channel, zero_channels = np.arange(axis.n_channel), axis.zero_kev / axis.gain_kev
+    pairs, triples = (
+        np.interp(channel - n_extra_photons * zero_channels, np.arange(convolution.size), convolution)
+        for n_extra_photons, convolution in enumerate(folds, start=1)
     )
-    return np.asarray(pairs), np.asarray(pairs - 1.5 * MAX_CHANCE * threes)
+    return np.asarray(pairs), np.asarray(pairs - 1.5 * MAX_PROBABILITY * triples)
 
 
 def sum_peaks(
     folds: tuple[Array, Array], counts: float, axis: EnergyAxis, fwhm_channels: Array, window_per_fwhm: float
 ) -> Array:
-    """Return the (n_channel,) peaks of the pile-up without its smooth part, normalised to one count, or zero.
+    """Return the (n_channel,) sum peaks without the smooth part of the pile-up, normalised to one count, or zeros.
 
     Parameters
     ----------
     folds : pair of (n,) arrays
-        From ``self_convolution``.
+        Result of ``self_convolution``.
     counts : float
         Total counts of the spectrum.
     axis : EnergyAxis
-        Of the spectrum.
+        Energy axis of the spectrum.
     fwhm_channels : (n_channel,) array
-        Widths of its peaks.
+        FWHM of peaks, channels.
     window_per_fwhm : float
-        Wider structures are the smooth part.
+        Half-width of the clipping window relative to the FWHM; wider structures are removed.
     """
-    piled = _TYPICAL_SHARE * counts * pile_up_shape(folds, axis)[0]
-    peaks = np.maximum(piled - snip(piled, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
+    pile_up = _TYPICAL_PROBABILITY * counts * pile_up_shape(folds, axis)[0]
+    peaks = np.maximum(pile_up - snip(pile_up, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
     return np.asarray(peaks / max(peaks.sum(), 1e-30))

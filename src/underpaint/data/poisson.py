@@ -1,12 +1,14 @@
-"""How much one count is worth in stored values: rates, normalised or rescaled stacks are not counts.
+"""Estimate of the stored value of one count; rates, normalised and rescaled values are not counts.
 
-There are two criteria. Values that are integer multiples of one number (of the scan, or of each pixel) are counts times
-that number, if their noise agrees. And counts have a variance equal to their mean; scaled counts, the scale times their
-mean. The variance is computed from fourth differences along the channels of each pixel, in which lines and background
-nearly vanish, so that it does not matter whether neighbouring pixels hold other paint. Where channels are not
-independent (smoothed, or moved to another energy axis) the scatter grows when channels are added up, and says nothing
-of a scale. Whole numbers that were scaled and rounded leave out some numbers (a factor above 1) or scatter less than
-counts do (below 1). The square root or the logarithm of counts does not scatter more where it is larger.
+There are two criteria. First, values that are integer multiples of a number (for the scan or for each pixel) are counts
+times that number, if the noise agrees. Second, the variance of counts equals their mean, and the variance of scaled
+counts is the scale times their mean. The variance is computed from fourth differences along the channels of a pixel, in
+which lines and background nearly vanish; neighbouring pixels may therefore have different paint.
+
+If channels are not independent (smoothed, or moved to another energy axis), the ratio of variance to mean increases
+when channels are binned; it does not determine a scale then. Integers that were scaled and rounded lack some numbers
+(factor above 1) or have a smaller variance than counts (factor below 1). The variance of the square root or the
+logarithm of counts does not increase with the mean.
 """
 
 from dataclasses import dataclass
@@ -21,33 +23,33 @@ from underpaint.data.robust import theil_slope
 Array = NDArray[np.float64]
 
 AS_COUNTS = (0.6, 1.6)
-"""Scales that are ignored: dead-time correction multiplies counts by 1.0 to 1.5, with little effect on deviations."""
+"""Range of scales at which values are treated as counts: dead-time correction multiplies counts by 1.0 to 1.5."""
 _DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
-_MERGED = (1, 2, 4)
-"""Channels that are added up, to see whether they are independent."""
-_N_GROUP, _MIN_IN_GROUP = 24, 5
+_BIN_SIZES = (1, 2, 4)
+"""Numbers of channels that are binned to test whether channels are independent."""
+_N_GROUPS, _MIN_IN_GROUP = 24, 5
 _MIN_VALUES, _MIN_IN_PIXEL = 200, 40
-_MAX_ERROR = 0.2
-_AGREES = (0.5, 2.0)
-_INDEPENDENT = (0.75, 1.35)
-_OFF_WHOLE, _RESOLVED = 0.02, 0.1
+_MAX_RELATIVE_ERROR = 0.2
+_AGREEMENT_RANGE = (0.5, 2.0)
+_INDEPENDENCE_RANGE = (0.75, 1.35)
+_MAX_MULTIPLE_ERROR, _MAX_ROUNDING_ERROR = 0.02, 0.1
 _MAX_LEVELS = 4000
-_SHARE_WITH_QUANTUM = 0.8
-_MAX_LEVELS_OF_SIZE, _MIN_PER_LEVEL, _MIN_IN_LEVEL = 24, 300, 60
-_MIN_MEAN, _UNDER_DISPERSED = 0.8, 0.75
-_MIN_RISE, _MIN_RANGE = 0.5, 3.0
-_MIN_LEVELS, _MIN_BRIGHT = 4, 3.0
-_WITH_LINES = 1.3
-_NEARBY = 4
-_OF_ROUNDING, _DEPENDENT = 0.25, 1.8
-_MIN_FITTING = 0.999
-_MIN_DISTINCT, _USUAL, _ADDS_UP = 8, 0.9, (1.2, 30.0)
-_MIN_SHARED = 0.3
-_MIN_SCALE, _RISES = 0.01, (0.5, 1.5)
-_SMOOTHED = 3.0
-_COMBED, _N_TRIED = 200, 1001
-_COMB_FACTORS, _MIN_COMBED = (1.1, 40.0), 4
-_MIN_LEFT_OUT, _MAX_MET = 50.0, 0.02
+_MIN_QUANTUM_SHARE = 0.8
+_MAX_MEAN_CLASSES, _MIN_VALUES_PER_CLASS, _MIN_WINDOWS_PER_CLASS = 24, 300, 60
+_MIN_MEAN, _MAX_DISPERSION = 0.8, 0.75
+_MIN_VARIANCE_SLOPE, _MIN_RANGE = 0.5, 3.0
+_MIN_LEVELS, _MIN_LARGEST_MEAN = 4, 3.0
+_MIN_LINE_EXCESS = 1.3
+_MAX_NEIGHBOUR_DISTANCE = 4
+_MAX_ROUNDING_VARIANCE, _MAX_DEPENDENCE = 0.25, 1.8
+_MIN_FITTING_SHARE = 0.999
+_MIN_DISTINCT, _NOISE_QUANTILE, _ADDITIVITY_RANGE = 8, 0.9, (1.2, 30.0)
+_MIN_CORRELATION = 0.3
+_MIN_SCALE, _VARIANCE_SLOPE_RANGE = 0.01, (0.5, 1.5)
+_MIN_SMOOTHING_RATIO = 3.0
+_MAX_COMB_LEVEL, _N_FACTORS = 200, 1001
+_COMB_FACTORS, _MIN_COMB_SPECTRA = (1.1, 40.0), 4
+_MIN_EXPECTED_MISSING, _MAX_OCCURRING_SHARE = 50.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,14 @@ class Scale:
     Parameters
     ----------
     value : float
-        1: they are counts. Of values with a scale for each pixel, the median.
+        Stored value of one count; 1 for counts. The median if each pixel has a different scale.
     uncertainty : float
-        One standard deviation; 0 if exact.
+        Standard deviation; 0 if exact.
     of_pixel : bool
-        Whether each pixel has a separate scale.
+        Whether each pixel has a different scale.
     rounding : float or None
-        For integers that are rounded scaled counts: offset added before division by the scale: 0 if rounded to nearest,
-        0.5 if rounded down. None without rounding.
+        Offset to add before division by the scale, for scaled counts that were rounded: 0 if rounded to the nearest
+        integer, 0.5 if rounded down. None without rounding.
     """
 
     value: float
@@ -74,86 +76,90 @@ class Scale:
 
 
 class Sample:
-    """Values of some pixels, to decide whether they are counts.
+    """Stored values of some pixels, from which their scale is estimated.
 
     Parameters
     ----------
     values : (n_pixel, n_channel) array
-        As stored, 0 or more; without the missing pixels.
+        Stored values, 0 or more, of pixels that are not missing.
     """
 
     def __init__(self, values: NDArray[Any]) -> None:
         spectra = np.asarray(values, dtype=np.float64)
         self._spectra = spectra[spectra.sum(axis=1) > 0]
-        self._levels = np.unique(self._spectra)
-        self._whole = bool((self._levels == np.rint(self._levels)).all())
+        self._unique_values = np.unique(self._spectra)
+        self._is_integer = bool((self._unique_values == np.rint(self._unique_values)).all())
         self._resolution = _resolution(values.dtype)
 
     @cached_property
     def _is_measured(self) -> bool:
-        return self._levels.size >= _MIN_DISTINCT and _looks_measured(self._spectra)
+        return self._unique_values.size >= _MIN_DISTINCT and _looks_measured(self._spectra)
 
     @cached_property
     def _variances(self) -> tuple[Array, Array]:
         return _variances(self._spectra, without_lines=True)
 
     def scale(self) -> Scale | None:
-        """Estimate the value of one count; None if undetermined: too few values, smoothed, or without noise."""
+        """Return the value of one count; None if it cannot be determined: too few values, smoothed, or no noise."""
         spectra = self._spectra
         if (spectra > 0).sum() < _MIN_VALUES or not self._is_measured:
             return None
-        exact = quantum(self._levels, self._resolution)
-        if (exact is None or exact == 1) and self._whole:
-            rounded = _comb(spectra, self._levels) or _under_dispersed(spectra, *self._variances)
-            if rounded is not None:
-                return rounded
-            if exact == 1:  # no multiples of anything larger
+        common_quantum = quantum(self._unique_values, self._resolution)
+        if (common_quantum is None or common_quantum == 1) and self._is_integer:
+            rounded_scale = _scale_from_missing_integers(spectra, self._unique_values) or _scale_from_dispersion(
+                spectra, *self._variances
+            )
+            if rounded_scale is not None:
+                return rounded_scale
+            if common_quantum == 1:  # not multiples of a larger number
                 return Scale(1.0)
-        scales = [scale for scale in (scatter(_merged(spectra, size)) for size in _MERGED) if scale is not None]
-        if scales and scales[0].value < AS_COUNTS[0] and scales[-1].value > _SMOOTHED * scales[0].value:
+        scales = [scale for scale in (scatter(_binned(spectra, size)) for size in _BIN_SIZES) if scale is not None]
+        if scales and scales[0].value < AS_COUNTS[0] and scales[-1].value > _MIN_SMOOTHING_RATIO * scales[0].value:
             return None
         if not scales or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
             return Scale(1.0) if scales else None
-        first = scales[0]
-        if exact is not None and _within(first.value / exact, _AGREES):
-            return Scale(exact)
-        each = [quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _MIN_IN_PIXEL]
-        estimates = [value for value in each if value is not None]
-        if len(estimates) > _SHARE_WITH_QUANTUM * max(len(each), 1) and _within(
-            first.value / np.median(estimates), _AGREES
+        unbinned = scales[0]
+        if common_quantum is not None and _is_within(unbinned.value / common_quantum, _AGREEMENT_RANGE):
+            return Scale(common_quantum)
+        pixel_quanta = [
+            quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _MIN_IN_PIXEL
+        ]
+        estimates = [value for value in pixel_quanta if value is not None]
+        if len(estimates) > _MIN_QUANTUM_SHARE * max(len(pixel_quanta), 1) and _is_within(
+            unbinned.value / np.median(estimates), _AGREEMENT_RANGE
         ):
             return Scale(float(np.median(estimates)), of_pixel=True)
-        independent = all(_within(scale.value / first.value, _INDEPENDENT) for scale in scales)
-        return first if independent and first.uncertainty < _MAX_ERROR * first.value else None
+        is_independent = all(_is_within(scale.value / unbinned.value, _INDEPENDENCE_RANGE) for scale in scales)
+        return unbinned if is_independent and unbinned.uncertainty < _MAX_RELATIVE_ERROR * unbinned.value else None
 
     def transform(self) -> str:
         """Return the function of the counts, "square root" or "logarithm"; "" if the values are proportional to them.
 
-        The variance of counts, also scaled, rises as their mean; that of their square root is the same everywhere, and
-        that of their logarithm falls.
+        The variance of (scaled) counts is proportional to their mean; that of the square root is constant, and that of
+        the logarithm decreases with the mean.
         """
         if not self._is_measured:
             return ""
         mean, variance = self._variances
-        mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the faintest are 0 or 1 count
-        if self._whole:
-            mean, variance = mean[variance > _OF_ROUNDING], variance[variance > _OF_ROUNDING]
-        if mean.size < _MIN_LEVELS or mean[-1] < self._whole * _MIN_BRIGHT or not (variance > 0).all():
+        mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the smallest means are of 0 or 1 count
+        if self._is_integer:
+            mean, variance = mean[variance > _MAX_ROUNDING_VARIANCE], variance[variance > _MAX_ROUNDING_VARIANCE]
+        if mean.size < _MIN_LEVELS or mean[-1] < self._is_integer * _MIN_LARGEST_MEAN or not (variance > 0).all():
             return ""
-        rise = theil_slope(np.log(mean), np.log(variance))
-        if rise < -_MIN_RISE and mean[-1] > _MIN_RANGE / 2 * mean[0]:
+        variance_slope = theil_slope(np.log(mean), np.log(variance))
+        if variance_slope < -_MIN_VARIANCE_SLOPE and mean[-1] > _MIN_RANGE / 2 * mean[0]:
             return "logarithm"
-        return "square root" if rise < _MIN_RISE and mean[-1] > _MIN_RANGE * mean[0] else ""
+        return "square root" if variance_slope < _MIN_VARIANCE_SLOPE and mean[-1] > _MIN_RANGE * mean[0] else ""
 
 
-def as_quanta(block: NDArray[Any], usual: float) -> NDArray[np.float32]:
-    """Return (n_row, n_column, n_channel) values in units of each pixel's quantum, or of ``usual`` without one."""
+def in_units_of_quantum(block: NDArray[Any], default: float) -> NDArray[np.float32]:
+    """Return (n_row, n_column, n_channel) values in units of each pixel's quantum, or of ``default`` without one."""
     resolution, counts = _resolution(block.dtype), np.empty(block.shape, np.float32)
     for index in np.ndindex(block.shape[:2]):
         spectrum = block[index].astype(np.float64)
-        usable = np.isfinite(spectrum).all() and (spectrum > 0).sum() >= _MIN_IN_PIXEL
-        exact = quantum(spectrum, resolution) if usable else None
-        counts[index] = spectrum / usual if exact is None else np.rint(spectrum / exact)
+        is_usable = np.isfinite(spectrum).all() and (spectrum > 0).sum() >= _MIN_IN_PIXEL
+        pixel_quantum = quantum(spectrum, resolution) if is_usable else None
+        counts[index] = spectrum / default if pixel_quantum is None else np.rint(spectrum / pixel_quantum)
     return counts
 
 
@@ -163,9 +169,9 @@ def quantum(values: Array, resolution: float) -> float | None:
     Parameters
     ----------
     values : array
-        0 or more.
+        Values, 0 or more.
     resolution : float
-        Relative rounding of the values.
+        Relative rounding error of the values.
     """
     levels = np.unique(values[values > 0])
     levels = levels[np.diff(levels, prepend=0.0) > 4 * resolution * levels][:_MAX_LEVELS]
@@ -173,20 +179,21 @@ def quantum(values: Array, resolution: float) -> float | None:
         return None
     smallest = float(np.diff(levels, prepend=0.0).min())
     return next(
-        (value for part in (1, 2, 3) if (value := _fitted(levels, smallest / part, resolution)) is not None), None
+        (value for divisor in (1, 2, 3) if (value := _fit_quantum(levels, smallest / divisor, resolution)) is not None),
+        None,
     )
 
 
-def _fitted(levels: Array, guess: float, resolution: float) -> float | None:
-    """Fit a quantum to increasingly many levels, as far as the multiple of each is determined."""
+def _fit_quantum(levels: Array, guess: float, resolution: float) -> float | None:
+    """Return the quantum fitted to an increasing number of levels; None if the levels are no multiples of it."""
     size = 2
     while True:
-        used = levels[:size]
-        multiples = np.rint(used / guess)
-        if 4 * resolution * multiples[-1] > _RESOLVED:
+        fitted_levels = levels[:size]
+        multiples = np.rint(fitted_levels / guess)
+        if 4 * resolution * multiples[-1] > _MAX_ROUNDING_ERROR:
             return guess if size > 2 else None
-        guess = float(used @ multiples / (multiples @ multiples))
-        if np.abs(used / guess - multiples).max() > _OFF_WHOLE + 4 * resolution * multiples[-1]:
+        guess = float(fitted_levels @ multiples / (multiples @ multiples))
+        if np.abs(fitted_levels / guess - multiples).max() > _MAX_MULTIPLE_ERROR + 4 * resolution * multiples[-1]:
             return None
         if size >= levels.size:
             return guess * float(np.gcd.reduce(multiples.astype(np.int64)))
@@ -194,178 +201,201 @@ def _fitted(levels: Array, guess: float, resolution: float) -> float | None:
 
 
 def scatter(spectra: Array) -> Scale | None:
-    """Return variance over mean from fourth differences; of the fainter half of the channels, which lines spare."""
-    if spectra.shape[1] < _N_GROUP * _MIN_IN_GROUP:
+    """Return the ratio of variance to mean, from fourth differences of the weaker half of the channels."""
+    if spectra.shape[1] < _N_GROUPS * _MIN_IN_GROUP:
         return None
     squared = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
-    expected = _windowed(spectra.sum(axis=0), _DIFFERENCE**2)
-    order = np.argsort(expected, kind="stable")
-    order = order[expected[order] > 0]
-    if order.size < _N_GROUP * _MIN_IN_GROUP:
+    expected = _window_sums(spectra.sum(axis=0), _DIFFERENCE**2)
+    by_mean = np.argsort(expected, kind="stable")
+    by_mean = by_mean[expected[by_mean] > 0]
+    if by_mean.size < _N_GROUPS * _MIN_IN_GROUP:
         return None
-    groups = np.array_split(order, _N_GROUP)[: _N_GROUP // 2]
+    groups = np.array_split(by_mean, _N_GROUPS)[: _N_GROUPS // 2]
     ratio = np.array([squared[group].sum() / expected[group].sum() for group in groups])
     value = float(np.median(ratio))
     return Scale(value, float(1.25 * ratio.std() / np.sqrt(ratio.size))) if value > 0 else None
 
 
 def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, Array]:
-    """Return mean and variance of the values, by their size; of windows of five channels.
+    """Return mean and variance of values in windows of five channels, for classes of the mean.
 
-    From fourth differences of each pixel, which lines increase; with ``without_lines``, from those of the difference to
-    a scaled neighbour of the same paint.
+    The variance is computed from fourth differences of each pixel, which lines increase. With ``without_lines`` it is
+    computed from the difference to a scaled neighbouring pixel of the same paint where that is smaller.
     """
-    n_level = int(np.clip(spectra.size // _MIN_PER_LEVEL, 6, _MAX_LEVELS_OF_SIZE))
+    n_classes = int(np.clip(spectra.size // _MIN_VALUES_PER_CLASS, 6, _MAX_MEAN_CLASSES))
     if spectra.size == 0 or spectra.shape[1] < 2 * _DIFFERENCE.size or not spectra.any():
         return np.empty(0), np.empty(0)
-    mean, norm = _windowed(spectra, np.ones(_DIFFERENCE.size)) / _DIFFERENCE.size, float((_DIFFERENCE**2).sum())
-    top = spectra.max()
-    used = mean > 0
-    if np.count_nonzero(spectra == top) > len(spectra):  # clipped
-        used &= np.lib.stride_tricks.sliding_window_view(spectra, _DIFFERENCE.size, axis=1).max(axis=2) < top
-    if not used.any():
+    mean, norm = _window_sums(spectra, np.ones(_DIFFERENCE.size)) / _DIFFERENCE.size, float((_DIFFERENCE**2).sum())
+    maximum = spectra.max()
+    is_used = mean > 0
+    if np.count_nonzero(spectra == maximum) > len(spectra):  # clipped
+        is_used &= np.lib.stride_tricks.sliding_window_view(spectra, _DIFFERENCE.size, axis=1).max(axis=2) < maximum
+    if not is_used.any():
         return np.empty(0), np.empty(0)
-    edges = np.geomspace(mean[used].min(), mean[used].max(), n_level + 1)
-    level = np.clip(np.searchsorted(edges, mean[used], side="right") - 1, 0, n_level - 1)
+    class_edges = np.geomspace(mean[is_used].min(), mean[is_used].max(), n_classes + 1)
+    class_index = np.clip(np.searchsorted(class_edges, mean[is_used], side="right") - 1, 0, n_classes - 1)
 
-    def sums(values: Array) -> Array:
-        return np.bincount(level, values[used], n_level).astype(np.float64)
+    def sum_by_class(values: Array) -> Array:
+        return np.bincount(class_index, values[is_used], n_classes).astype(np.float64)
 
-    expected = _windowed(spectra, _DIFFERENCE**2 / norm)  # on flanks of lines less than the mean
-    n_window, total = np.bincount(level, minlength=n_level), sums(expected)
-    has_enough = n_window >= _MIN_IN_LEVEL
-    ratio = sums(np.diff(spectra, 4, axis=1) ** 2 / norm) / np.maximum(total, 1e-300)
+    expected = _window_sums(spectra, _DIFFERENCE**2 / norm)  # on flanks of lines less than the mean
+    n_window, total = np.bincount(class_index, minlength=n_classes), sum_by_class(expected)
+    is_populated = n_window >= _MIN_WINDOWS_PER_CLASS
+    ratio = sum_by_class(np.diff(spectra, 4, axis=1) ** 2 / norm) / np.maximum(total, 1e-300)
     if without_lines and len(spectra) > 2:
         partner = _similar_spectra(spectra)
         factor = (spectra.sum(axis=1) / spectra[partner].sum(axis=1))[:, None]
         squared_difference = np.diff(spectra - factor * spectra[partner], 4, axis=1) ** 2 / norm / (1 + factor**2)
-        of_both = (mean + factor**2 * mean[partner]) / (1 + factor**2)
-        level = np.clip(np.searchsorted(edges, of_both[used], side="right") - 1, 0, n_level - 1)
-        of_both = (expected + factor**2 * expected[partner]) / (1 + factor**2)
-        by_pairs = sums(squared_difference) / np.maximum(sums(of_both), 1e-300)
-        n_pair = np.bincount(level, minlength=n_level)
-        ratio = np.where((n_pair >= _MIN_IN_LEVEL) & (_WITH_LINES * by_pairs < ratio), by_pairs, ratio)
-    mean_of_level = (total / np.maximum(n_window, 1))[has_enough]
-    return mean_of_level, np.asarray(ratio[has_enough] * mean_of_level)
+        pair_mean = (mean + factor**2 * mean[partner]) / (1 + factor**2)
+        class_index = np.clip(np.searchsorted(class_edges, pair_mean[is_used], side="right") - 1, 0, n_classes - 1)
+        pair_mean = (expected + factor**2 * expected[partner]) / (1 + factor**2)
+        pair_ratio = sum_by_class(squared_difference) / np.maximum(sum_by_class(pair_mean), 1e-300)
+        n_pairs = np.bincount(class_index, minlength=n_classes)
+        ratio = np.where(
+            (n_pairs >= _MIN_WINDOWS_PER_CLASS) & (_MIN_LINE_EXCESS * pair_ratio < ratio), pair_ratio, ratio
+        )
+    class_mean = (total / np.maximum(n_window, 1))[is_populated]
+    return class_mean, np.asarray(ratio[is_populated] * class_mean)
 
 
-def _windowed(spectra: Array, weights: Array) -> Array:
-    """Sum windows of neighbouring channels with symmetric weights, along the last axis."""
+def _window_sums(spectra: Array, weights: Array) -> Array:
+    """Return weighted sums over windows of neighbouring channels, along the last axis; the weights are symmetric."""
     n_window = spectra.shape[-1] - weights.size + 1
-    return np.asarray(sum(weight * spectra[..., first : first + n_window] for first, weight in enumerate(weights)))
+    return np.asarray(sum(weight * spectra[..., offset : offset + n_window] for offset, weight in enumerate(weights)))
 
 
 def _looks_measured(spectra: Array) -> bool:
-    """Whether spectra look measured: noise on a shape common to many of them.
+    """Return whether spectra appear to be measured: noise on a shape that many of them have in common.
 
-    The variance of noise is additive over channels, that of a computed curve is not; and two halves of random numbers
-    without a shape do not correlate. Neither determines a scale.
+    The variance of noise is additive over channels, that of a computed curve is not. Two halves of random numbers
+    without a common shape do not correlate. A scale cannot be determined in either case.
     """
-    squared = [np.diff(_merged(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
-    if any(each.size == 0 for each in squared):
+    squared_differences = [np.diff(_binned(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
+    if any(differences.size == 0 for differences in squared_differences):
         return False
-    first, wide = (float(np.mean(each[each <= np.quantile(each, _USUAL)])) for each in squared)
-    if not (first > 0 and _within(wide / first, _ADDS_UP)):
+    unbinned, binned = (
+        float(np.mean(differences[differences <= np.quantile(differences, _NOISE_QUANTILE)]))
+        for differences in squared_differences
+    )
+    if not (unbinned > 0 and _is_within(binned / unbinned, _ADDITIVITY_RANGE)):
         return False
-    # Of one spectrum, the even and the odd channels.
+    # The halves of a single spectrum are its even and its odd channels.
     halves = (
         (spectra[::2], spectra[1::2])
         if len(spectra) > 1
         else (spectra[:, : spectra.shape[1] // 2 * 2 : 2], spectra[:, 1::2])
     )
     half_a, half_b = (half.sum(axis=0) for half in halves)
-    return bool(half_a.std() > 0 and half_b.std() > 0 and np.corrcoef(half_a, half_b)[0, 1] > _MIN_SHARED)
+    return bool(half_a.std() > 0 and half_b.std() > 0 and np.corrcoef(half_a, half_b)[0, 1] > _MIN_CORRELATION)
 
 
 def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
-    """Return the nearby pixel with the most similar spectrum in wide bands.
+    """Return the (n_pixel,) index of the nearby pixel with the most similar spectrum in wide bands.
 
-    Their noise is independent of fourth differences, so the choice causes no bias.
+    The noise of wide bands is independent of fourth differences, so that the choice causes no bias.
     """
-    starts = np.arange(0, spectra.shape[1], max(spectra.shape[1] // 32, 1))
-    bands = np.add.reduceat(spectra, starts, axis=1)
+    band_starts = np.arange(0, spectra.shape[1], max(spectra.shape[1] // 32, 1))
+    bands = np.add.reduceat(spectra, band_starts, axis=1)
     shape = np.sqrt(bands / bands.sum(axis=1, keepdims=True))
-    steps = [step for step in range(-_NEARBY, _NEARBY + 1) if 0 < abs(step) < len(spectra)]
-    unlike = [((shape - np.roll(shape, step, axis=0)) ** 2).sum(axis=1) for step in steps]
-    best = np.array(steps)[np.argmin(unlike, axis=0)]
-    return np.asarray((np.arange(len(spectra)) - best) % len(spectra))
+    distances = [
+        distance
+        for distance in range(-_MAX_NEIGHBOUR_DISTANCE, _MAX_NEIGHBOUR_DISTANCE + 1)
+        if 0 < abs(distance) < len(spectra)
+    ]
+    dissimilarity = [((shape - np.roll(shape, distance, axis=0)) ** 2).sum(axis=1) for distance in distances]
+    best_distance = np.array(distances)[np.argmin(dissimilarity, axis=0)]
+    return np.asarray((np.arange(len(spectra)) - best_distance) % len(spectra))
 
 
-def _under_dispersed(spectra: Array, mean: Array, variance: Array) -> Scale | None:
-    """Return the scale of integers that are rounded counts times less than 1, from their variance."""
+def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scale | None:
+    """Return the scale of rounded counts times a factor below 1, from their variance; None if it does not apply."""
     mean, variance = mean[mean >= _MIN_MEAN], variance[mean >= _MIN_MEAN]
     if mean.size < 2 * _MIN_LEVELS:
         return None
-    # Small values are rounded too coarsely, and lines increase large ones.
-    middle = slice(mean.size // 4, -(mean.size // 4) or None)
-    ratio = _without_rounding(variance)[middle] / mean[middle]
+    # Small values are rounded too coarsely, and lines increase the variance of large values.
+    central = slice(mean.size // 4, -(mean.size // 4) or None)
+    ratio = _without_rounding(variance)[central] / mean[central]
     value, error = float(np.median(ratio)), float(1.25 * ratio.std() / np.sqrt(ratio.size))
-    if not _MIN_SCALE < value < min(_UNDER_DISPERSED, 1 - 4 * error):
+    if not _MIN_SCALE < value < min(_MAX_DISPERSION, 1 - 4 * error):
         return None
-    wide_mean, wide = _variances(_merged(spectra, 2), without_lines=True)
-    wide_mean, wide = wide_mean[wide_mean >= _MIN_MEAN], wide[wide_mean >= _MIN_MEAN]
-    if wide_mean.size < 2 * _MIN_LEVELS or not (wide > 0).all():
+    binned_mean, binned_variance = _variances(_binned(spectra, 2), without_lines=True)
+    binned_mean, binned_variance = binned_mean[binned_mean >= _MIN_MEAN], binned_variance[binned_mean >= _MIN_MEAN]
+    if binned_mean.size < 2 * _MIN_LEVELS or not (binned_variance > 0).all():
         return None
-    rise = theil_slope(np.log(wide_mean), np.log(_without_rounding(wide)))
-    wide_middle = slice(wide_mean.size // 4, -(wide_mean.size // 4) or None)
-    independent = np.median((wide / wide_mean)[wide_middle]) <= _DEPENDENT * np.median((variance / mean)[middle])
-    return Scale(value, error, rounding=0.0) if independent and _within(rise, _RISES) else None
+    variance_slope = theil_slope(np.log(binned_mean), np.log(_without_rounding(binned_variance)))
+    binned_central = slice(binned_mean.size // 4, -(binned_mean.size // 4) or None)
+    is_independent = np.median((binned_variance / binned_mean)[binned_central]) <= _MAX_DEPENDENCE * np.median(
+        (variance / mean)[central]
+    )
+    return (
+        Scale(value, error, rounding=0.0)
+        if is_independent and _is_within(variance_slope, _VARIANCE_SLOPE_RANGE)
+        else None
+    )
 
 
 def _without_rounding(variance: Array) -> Array:
     return np.asarray(np.maximum(variance - 1 / 12, variance / 2))
 
 
-def _comb(spectra: Array, levels: Array) -> Scale | None:
-    """Return the scale of integers that are rounded counts times more than 1: some integers never occur."""
-    occupied = np.bincount(spectra[(spectra > 0) & (spectra < _COMBED)].astype(int), minlength=_COMBED)
-    numbers = np.arange(_COMBED)
+def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
+    """Return the scale of rounded counts times a factor above 1, from integers that never occur; None without them."""
+    occurrences = np.bincount(
+        spectra[(spectra > 0) & (spectra < _MAX_COMB_LEVEL)].astype(int), minlength=_MAX_COMB_LEVEL
+    )
+    integers = np.arange(_MAX_COMB_LEVEL)
     low_factor, high_factor = _COMB_FACTORS
-    if len(spectra) < _MIN_COMBED:  # a factor of few spectra may be that of their dead time
+    if len(spectra) < _MIN_COMB_SPECTRA:  # for few spectra the factor may be that of their dead-time correction
         low_factor = AS_COUNTS[1]
-    factors = np.geomspace(high_factor, low_factor, int(4 * _COMBED * np.log(high_factor / low_factor)))
-    slack = numbers * 0.5 * (factors[0] / factors[1] - 1)
-    suspects = []  # by factor, the largest first, then by rounding
+    factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_COMB_LEVEL * np.log(high_factor / low_factor)))
+    tolerance = integers * 0.5 * (factors[0] / factors[1] - 1)
+    candidates = []  # indices of factors, largest first, and rounding
     for rounding in (0.0, 0.5):
-        off = np.abs(numbers + rounding - factors[:, None] * np.rint((numbers + rounding) / factors[:, None]))
-        is_off = off > 0.5 + slack
-        is_off[:, 0] = False
-        # The lesser of the nearest numbers below and above that can be there.
-        below = np.maximum.accumulate(np.where(is_off, 0, numbers), axis=1)
-        above = np.minimum.accumulate(np.where(is_off, _COMBED, numbers)[:, ::-1], axis=1)[:, ::-1]
-        nearest = np.minimum(occupied[below], np.append(occupied, 0)[above])
-        usual, occurring = (is_off * nearest).sum(axis=1), is_off @ occupied
-        suspects += [
-            (index, rounding) for index in np.flatnonzero((usual > _MIN_LEFT_OUT) & (occurring < _MAX_MET * usual))
+        deviation = np.abs(integers + rounding - factors[:, None] * np.rint((integers + rounding) / factors[:, None]))
+        is_missing = deviation > 0.5 + tolerance
+        is_missing[:, 0] = False
+        # The smaller number of occurrences of the nearest possible integers below and above.
+        nearest_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
+        nearest_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_LEVEL, integers)[:, ::-1], axis=1)[:, ::-1]
+        nearest_occurrences = np.minimum(occurrences[nearest_below], np.append(occurrences, 0)[nearest_above])
+        expected, occurrences_of_missing = (is_missing * nearest_occurrences).sum(axis=1), is_missing @ occurrences
+        candidates += [
+            (index, rounding)
+            for index in np.flatnonzero(
+                (expected > _MIN_EXPECTED_MISSING) & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected)
+            )
         ]
-    refused = {0.0: np.inf, 0.5: np.inf}  # the last factor that larger levels contradict, by rounding
-    for index, rounding in sorted(suspects):
+    last_rejected = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding
+    for index, rounding in sorted(candidates):
         factor = float(factors[index])
-        if not 0.98 * refused[rounding] < factor < refused[rounding] < np.inf:
-            scale = _sharpened(levels[levels > 0], factor, rounding)
+        if not 0.98 * last_rejected[rounding] < factor < last_rejected[rounding] < np.inf:
+            scale = _refine_factor(levels[levels > 0], factor, rounding)
             if scale is not None:
                 return scale
-            refused[rounding] = factor
+            last_rejected[rounding] = factor
     return None
 
 
-def _sharpened(levels: Array, factor: float, rounding: float) -> Scale | None:
-    """Refine a scale with increasing levels; None if some are not rounded multiples of it."""
-    low, high = 0.97 * factor, 1.01 * factor
-    for largest in (_COMBED, 10 * _COMBED, 100 * _COMBED):
-        used = levels[levels < largest] + rounding
-        factors = np.linspace(low, high, _N_TRIED)
-        off = np.abs(used - factors[:, None] * np.rint(used / factors[:, None]))
-        share = (off <= 0.5 + 1e-6 + (high - low) / _N_TRIED * used / factor).mean(axis=1)
-        if share.max() < _MIN_FITTING:
+def _refine_factor(levels: Array, factor: float, rounding: float) -> Scale | None:
+    """Return the scale refined with increasingly large levels; None if some are not rounded multiples of it."""
+    lower, upper = 0.97 * factor, 1.01 * factor
+    for max_level in (_MAX_COMB_LEVEL, 10 * _MAX_COMB_LEVEL, 100 * _MAX_COMB_LEVEL):
+        fitted_levels = levels[levels < max_level] + rounding
+        factors = np.linspace(lower, upper, _N_FACTORS)
+        deviation = np.abs(fitted_levels - factors[:, None] * np.rint(fitted_levels / factors[:, None]))
+        fitting_share = (deviation <= 0.5 + 1e-6 + (upper - lower) / _N_FACTORS * fitted_levels / factor).mean(axis=1)
+        if fitting_share.max() < _MIN_FITTING_SHARE:
             return None
-        # The largest ones: smaller scales skip fewer integers.
-        fitting = np.split(places := np.flatnonzero(share == share.max()), np.flatnonzero(np.diff(places) > 1) + 1)[-1]
-        low, high = factors[max(fitting[0] - 1, 0)], factors[min(fitting[-1] + 1, _N_TRIED - 1)]
-    return Scale(float(np.mean(factors[fitting])), rounding=rounding)
+        # The largest factors are used, since smaller ones omit fewer integers.
+        best_range = np.split(
+            best_indices := np.flatnonzero(fitting_share == fitting_share.max()),
+            np.flatnonzero(np.diff(best_indices) > 1) + 1,
+        )[-1]
+        lower, upper = factors[max(best_range[0] - 1, 0)], factors[min(best_range[-1] + 1, _N_FACTORS - 1)]
+    return Scale(float(np.mean(factors[best_range])), rounding=rounding)
 
 
-def _merged(spectra: Array, size: int) -> Array:
+def _binned(spectra: Array, size: int) -> Array:
     n_used = spectra.shape[1] // size * size
     return np.asarray(spectra[:, :n_used].reshape(len(spectra), -1, size).sum(axis=2))
 
@@ -374,5 +404,5 @@ def _resolution(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
-def _within(value: float, limits: tuple[float, float]) -> bool:
+def _is_within(value: float, limits: tuple[float, float]) -> bool:
     return bool(limits[0] <= value <= limits[1])

@@ -1,4 +1,4 @@
-"""Statistics robust to outliers; also in scipy.stats, which takes half a second to import."""
+"""Robust statistics; scipy.stats, which also has them, takes half a second to import."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ def theil_slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     Parameters
     ----------
     x, y : (n_point,) arrays
-        At least two values of ``x`` differ; memory grows with the square of ``n_point``.
+        Coordinates; at least two values of ``x`` must differ. Memory is proportional to the square of ``n_point``.
     """
-    right = x[:, None] > x
-    return float(np.median((y[:, None] - y)[right] / (x[:, None] - x)[right]))
+    is_larger = x[:, None] > x
+    return float(np.median((y[:, None] - y)[is_larger] / (x[:, None] - x)[is_larger]))

@@ -1,4 +1,4 @@
-"""A scan: a lazy cube of spectra, (row, column, channel)."""
+"""Scans: lazy cubes of spectra, (row, column, channel), with metadata, and their survey."""
 
 import html
 from collections.abc import Callable, Iterator, Sequence
@@ -27,49 +27,49 @@ Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
 _MIN_BLOCKS = 3
 _MAX_COUNTS = 1e12
-"""In a channel of a pixel; a detector that counts a million a second would need eleven days."""
-_MAX_SAMPLED = 4096
+"""Largest counts of a channel of a pixel; at a million counts per second they would take eleven days."""
+_MAX_SAMPLE_SIZE = 4096
 _MAX_TILES = 16
-"""Along the rows, and along the columns."""
-_MIN_CLIPPED = 10
-_FLAT_CHANNELS = 3
+"""Largest number of tiles along the rows, and along the columns."""
+_MIN_CLIPPED_VALUES = 10
+_MIN_CLIPPED_CHANNELS = 3
 _TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
 
 
 @dataclass(frozen=True, repr=False)
 class Scan:
-    """A scan: lazy counts and the metadata of its file.
+    """A scan: lazy counts and metadata.
 
     Parameters
     ----------
     counts : (n_row, n_column, n_channel) dask array
-        Counts, any numeric type; chunked over rows (and columns), not along the channel.
+        Counts, of any numeric type; dask chunks may divide rows and columns, not channels.
     axis : EnergyAxis or None
-        Energy calibration; None if the file has none (``calibrate`` finds it).
+        Energy axis; None if the file has none (``calibrate`` determines it).
     name : str
         Short name, used for result folders.
     source : str
-        Path (and ``::array``) that the scan was read from.
+        Path (and ``::array``) from which the scan was read.
     format : str
         Name of the file format.
     live_time_s, real_time_s : (n_row, n_column) array, or None
-        Seconds per pixel; None where unknown. NaN for single unknown pixels.
+        Live and real time of each pixel, s; NaN for unknown pixels, None if all are unknown.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, mm.
+        Distance of rows and of columns, mm.
     detector : str
-        The detector's name or serial number; "" where unknown.
+        Name or serial number of the detector; "" if unknown.
     present : (n_row, n_column) bool array, or None
-        False where the pixel's spectrum is missing; None if all are present.
+        False for missing pixels; None if no pixel is missing.
     notes : tuple of str
-        Notes for the user (files skipped, times unknown ...).
+        Notes for the user (skipped files, unknown times ...).
     metadata : dict
-        Other metadata, by the file's names.
+        Other metadata, with the names of the file.
     counts_scale : float
-        Stored value per count, by which the file's values were divided. The median for a scan with a scale for each
-        pixel.
+        Stored value of one count, by which the values of the file were divided; the median if each pixel has a
+        different scale.
     detectors : tuple of Scan
-        Detectors whose sum the counts are, in the same channels. Empty after changes of the counts, or for a single
-        detector.
+        Detectors of which ``counts`` is the sum, on the same channels. Empty for a single detector, and after changes
+        of the counts.
 
     Examples
     --------
@@ -105,8 +105,8 @@ class Scan:
             raise ScanError(f"Cannot make a scan from an array of shape {self.counts.shape}: it is empty.")
         if self.axis is not None and self.axis.n_channel != self.counts.shape[2]:
             raise ScanError(
-                f"Cannot make a scan: the cube has {self.counts.shape[2]} channels, "
-                f"its energy axis {self.axis.n_channel}."
+                f"Cannot make a scan: the cube has {self.counts.shape[2]} channels, but its energy axis has "
+                f"{self.axis.n_channel}."
             )
         if self.detectors and self.counts.name != name_of_sum(self.detectors):
             object.__setattr__(self, "detectors", ())
@@ -136,28 +136,27 @@ class Scan:
         return self.shape[0] * self.shape[1]
 
     def require_axis(self) -> EnergyAxis:
-        """Return the energy axis, or raise an error on how to get one."""
+        """Return the energy axis; raise a CalibrationError with a remedy if there is none."""
         if self.axis is None:
             raise CalibrationError(
-                f"Scan {self.name!r} has no energy calibration. "
-                "Run `underpaint calibrate` on it and pass the instrument file that it "
-                "writes with --instrument; in Python `underpaint.calibrate.resolve_energy_axis(scan).scan` has an axis."
+                f"Scan {self.name!r} has no energy axis. Run `underpaint calibrate`, and give its instrument file with "
+                "--instrument; in Python `underpaint.calibrate.resolve_energy_axis(scan).scan` has an axis."
             )
         return self.axis
 
     def with_axis(self, axis: EnergyAxis) -> "Scan":
-        """Return the same counts under another energy axis."""
+        """Return the scan with another energy axis, without rebinning."""
         return replace(self, axis=axis)
 
     def row_blocks(self) -> Iterator[slice]:
-        """Rows, block by block as the dask array is chunked."""
+        """Yield the rows of each chunk of the dask array."""
         start = 0
         for n_row in self.counts.chunks[0]:
             yield slice(start, start + n_row)
             start += n_row
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Rows and columns of each block, the chunks of the dask array that a reader reads at once."""
+        """Yield the rows and columns of each chunk of the dask array."""
         for rows in self.row_blocks():
             start = 0
             for n_column in self.counts.chunks[1]:
@@ -165,9 +164,9 @@ class Scan:
                 start += n_column
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read the counts of a rectangle of pixels.
+        """Return the counts of a rectangle of pixels.
 
-        Directly from the file if possible, since dask reads full blocks.
+        They are read directly from the file if possible, since dask reads whole chunks.
         """
         reader = READERS.get(self.counts.name)
         if reader is not None and reader.shape == self.shape:
@@ -175,9 +174,9 @@ class Scan:
         return np.asarray(self.counts[rows, columns].compute(scheduler="synchronous"))
 
     def pixel(self, row: int, column: int) -> Spectrum:
-        """Read one pixel's spectrum."""
+        """Return the spectrum of a pixel."""
         counts = np.asarray(self.counts[row, column], dtype=np.float64)
-        live, real = (_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
+        live, real = (_pixel_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
         return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")
 
     def to_dataarray(self) -> "xr.DataArray":
@@ -187,7 +186,7 @@ class Scan:
         -------
         xarray.DataArray
             Dimensions ``row``, ``column`` and ``energy_kev``, or ``channel`` without an energy axis; coordinates
-            ``y_mm``, ``x_mm`` and ``live_time_s`` where known. Missing pixels are 0.
+            ``y_mm``, ``x_mm`` and ``live_time_s`` if known. Missing pixels are 0.
 
         Examples
         --------
@@ -200,17 +199,19 @@ class Scan:
 
         n_row, n_column, n_channel = self.shape
         rows, columns = np.arange(n_row), np.arange(n_column)
-        last = "channel" if self.axis is None else "energy_kev"
+        channel_dimension = "channel" if self.axis is None else "energy_kev"
         energies = np.arange(n_channel) if self.axis is None else self.axis.energy_kev
-        along: dict[str, Any] = {"row": rows, "column": columns, last: energies}
+        coordinates: dict[str, Any] = {"row": rows, "column": columns, channel_dimension: energies}
         if self.step_mm is not None:
-            along |= {"y_mm": ("row", self.step_mm[0] * rows), "x_mm": ("column", self.step_mm[1] * columns)}
+            coordinates |= {"y_mm": ("row", self.step_mm[0] * rows), "x_mm": ("column", self.step_mm[1] * columns)}
         if self.live_time_s is not None:
-            along["live_time_s"] = (("row", "column"), self.live_time_s)
-        array = xr.DataArray(self.present_counts(), dims=("row", "column", last), coords=along, name="counts")
+            coordinates["live_time_s"] = (("row", "column"), self.live_time_s)
+        array = xr.DataArray(
+            self.present_counts(), dims=("row", "column", channel_dimension), coords=coordinates, name="counts"
+        )
         array.attrs = {"units": "counts", "long_name": "counts", "source": self.source}
         if self.axis is not None:
-            array[last].attrs = {"units": "keV", "long_name": "energy"}
+            array[channel_dimension].attrs = {"units": "keV", "long_name": "energy"}
         return array
 
     def to_hyperspy(self) -> Any:
@@ -219,7 +220,7 @@ class Scan:
         Returns
         -------
         hyperspy.signals.LazySignal1D
-            Its signal axis is the energy in keV, or the channel; its navigation axes are in mm, or in pixels.
+            Signal with an axis in keV or channels, and navigation axes in mm or pixels.
 
         Raises
         ------
@@ -233,90 +234,91 @@ class Scan:
                 f"Cannot make a HyperSpy signal of scan {self.name!r}: HyperSpy is not installed. "
                 "Install it: pip install hyperspy"
             ) from error
-        steps = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
+        step_and_unit = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
         axes = [
-            {"name": name, "size": size, "scale": step, "offset": 0.0, "units": steps[1]}
-            for name, size, step in zip(("y", "x"), self.shape, steps[0], strict=False)
+            {"name": name, "size": size, "scale": step, "offset": 0.0, "units": step_and_unit[1]}
+            for name, size, step in zip(("y", "x"), self.shape, step_and_unit[0], strict=False)
         ]
-        energy = {"name": "channel", "scale": 1.0, "offset": 0.0, "units": ""}
+        signal_axis = {"name": "channel", "scale": 1.0, "offset": 0.0, "units": ""}
         if self.axis is not None:
-            energy = {"name": "Energy", "scale": self.axis.gain_kev, "offset": self.axis.zero_kev, "units": "keV"}
-        about = {"General": {"title": self.name, "original_filename": self.source}}
-        axes.append(energy | {"size": self.shape[2]})
-        return signals.Signal1D(self.present_counts(), axes=axes, metadata=about).as_lazy()
+            signal_axis = {"name": "Energy", "scale": self.axis.gain_kev, "offset": self.axis.zero_kev, "units": "keV"}
+        metadata = {"General": {"title": self.name, "original_filename": self.source}}
+        axes.append(signal_axis | {"size": self.shape[2]})
+        return signals.Signal1D(self.present_counts(), axes=axes, metadata=metadata).as_lazy()
 
     def present_counts(self) -> Any:
-        """Lazy counts with 0 for missing pixels, marked or with an invalid value."""
+        """Return lazy counts with 0 for missing pixels and for values that are not finite."""
         counts = self.counts
         if counts.dtype.kind == "f":
             counts = da.where(da.isfinite(counts), counts, 0)
         return counts if self.present is None else da.where(self.present[:, :, None], counts, 0)
 
     def sum_spectrum(self) -> Spectrum:
-        """Sum over the present pixels; see :func:`~underpaint.data.survey` for more from one reading."""
+        """Return the sum over the present pixels; :func:`~underpaint.data.survey` computes more in one reading."""
         return survey(self).sum_spectrum()
 
     def max_spectrum(self) -> Spectrum:
-        """Largest count of any pixel by channel; it shows elements of few pixels."""
+        """Return the maximum spectrum, which shows elements of few pixels."""
         return survey(self).max_spectrum()
 
 
 def name_of_sum(detectors: Sequence[Scan]) -> str:
-    """Return the name of the dask array that is the sum of detectors; repaired or cropped counts have another."""
+    """Return the name of the dask array with the sum of detectors; changed counts have a different name."""
     return f"sum-{tokenize(*(scan.counts.name for scan in detectors))}"
 
 
-def _time(time_s: NDArray[np.float64] | None, row: int, column: int) -> float | None:
+def _pixel_time(time_s: NDArray[np.float64] | None, row: int, column: int) -> float | None:
     return None if time_s is None or np.isnan(time_s[row, column]) else float(time_s[row, column])
 
 
 def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """(...) True where a spectrum of (..., n_channel) has counts, none of them negative or not a number."""
-    # A minimum with a NaN is NaN, and no comparison with NaN is true.
-    most = counts.max(axis=-1)
-    return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(most) & (most > 0))
+    """Return a boolean (...) array, true for spectra (..., n_channel) with counts and only valid values."""
+    # The minimum of values with a NaN is NaN, and comparisons with NaN are false.
+    maximum = counts.max(axis=-1)
+    return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(maximum) & (maximum > 0))
 
 
 # --- survey of a scan: sum, maximum, counts per pixel, invalid values -----------------------------------
 
 
 class CountsReader(Protocol):
-    """Reads a file's counts for dask.
+    """Reader of the counts of a file, for dask.
 
     Parameters
     ----------
     shape : (int, int, int)
+        Numbers of rows, columns and channels.
     residues : (n_row, n_column) bool array
-        Pixels in which it has set negative residues to zero so far.
+        Pixels in which the reader has so far set small negative values to zero.
     """
 
     shape: tuple[int, int, int]
     residues: NDArray[np.bool_]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Return a part of the counts."""
+        """Return the counts at an index or slice."""
 
 
 READERS: WeakValueDictionary[str, CountsReader] = WeakValueDictionary()
-"""By the name of the dask array that reads through it."""
+"""Readers by the name of the dask array that uses them."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Summary of one reading of a scan, or of a part of it.
+    """Summary of one reading of a scan, or of a part of a scan.
 
     Parameters
     ----------
     scan : Scan
-        The scan, with unusable pixels marked as missing, and notes on invalid values first.
+        Scan with unusable pixels marked as missing, and with notes on invalid values before its other notes.
     total, highest : (n_channel,) arrays
         Sum and maximum over the present pixels that were read, counts.
     pixel_counts : (n_row, n_column) array
-        Counts of each pixel; 0 if missing, NaN if not read.
+        Total counts of each pixel; 0 for missing pixels, NaN for pixels that were not read.
     tiles : (n_tile, n_channel) array
-        Sums over rectangles of pixels, up to 16 along the rows and along the columns.
+        Sum spectra of rectangles of pixels, up to 16 along the rows and along the columns.
     tile_pixels : (n_tile,) array
-        Pixels in each.
+        Number of pixels of each rectangle.
     sample : (n, n_channel) array
         Spectra of a random sample of the present pixels, counts.
     """
@@ -336,40 +338,41 @@ class Survey:
 
     @property
     def read_share(self) -> float:
-        """Share of the pixels that were read."""
+        """Fraction of the pixels that were read."""
         return float(np.isfinite(self.pixel_counts).mean())
 
     def sum_spectrum(self) -> Spectrum:
-        """Sum over the pixels, with the summed times if known for every pixel."""
+        """Return the sum spectrum, with total times if they are known for every pixel."""
         is_complete = self.read_share == 1
         live, real = (
-            self._time(time_s) if is_complete else None for time_s in (self.scan.live_time_s, self.scan.real_time_s)
+            self._total_time(time_s) if is_complete else None
+            for time_s in (self.scan.live_time_s, self.scan.real_time_s)
         )
         return Spectrum(self.total, self.scan.axis, live, real, f"{self.scan.name} (sum)")
 
     def max_spectrum(self) -> Spectrum:
-        """Largest count of any pixel by channel; it shows elements of few pixels."""
+        """Return the maximum spectrum, which shows elements of few pixels."""
         return Spectrum(self.highest, self.scan.axis, None, None, f"{self.scan.name} (maximum)")
 
-    def _time(self, time_s: Array | None) -> float | None:
+    def _total_time(self, time_s: Array | None) -> float | None:
         if time_s is None:
             return None
-        used = time_s if self.scan.present is None else time_s[self.scan.present]
-        return float(used.sum()) if np.isfinite(used).all() else None
+        pixel_times = time_s if self.scan.present is None else time_s[self.scan.present]
+        return float(pixel_times.sum()) if np.isfinite(pixel_times).all() else None
 
 
 def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = np.inf) -> Survey:
-    """Read a scan block by block, on all cores; missing pixels count nowhere.
+    """Read a scan block by block, in parallel, and return its summary; missing pixels are excluded.
 
-    Pixels with negative or invalid values become missing, with a note in the result's scan.
+    Pixels with negative or invalid values are marked as missing, with a note in the scan of the result.
 
     Parameters
     ----------
     scan : Scan
     progress : callable, optional
-        Called with (pixels done, pixels in all).
+        Called with the number of pixels done and the total number.
     max_bytes : float
-        Of a larger scan only about so much is read, in blocks spread evenly over it.
+        Largest size to read, bytes; of larger scans, evenly distributed blocks of about this size are read.
 
     Raises
     ------
@@ -379,29 +382,34 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     blocks = list(scan.blocks())
     n_read = max(int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_BLOCKS, len(blocks)))
     blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, n_read).astype(int)]
-    grid = _cuts(scan.shape[0]), _cuts(scan.shape[1])
-    tiles, tile_pixels = np.zeros((len(grid[0]) * len(grid[1]), scan.shape[2])), np.zeros(len(grid[0]) * len(grid[1]))
+    tile_grid = _tile_slices(scan.shape[0]), _tile_slices(scan.shape[1])
+    tiles, tile_pixels = (
+        np.zeros((len(tile_grid[0]) * len(tile_grid[1]), scan.shape[2])),
+        np.zeros(len(tile_grid[0]) * len(tile_grid[1])),
+    )
     highest, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
     usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
-    wall, n_done, sample = _Wall(), 0, []
-    picked = np.zeros(scan.shape[:2], bool)
-    picked.flat[np.random.default_rng(0).permutation(np.flatnonzero(usable))[:_MAX_SAMPLED]] = True
-    # Separate threads, since dask's groups of blocks wait for the slowest one of the group before.
+    clipping, n_done, sample = _ClippingStatistics(), 0, []
+    in_sample = np.zeros(scan.shape[:2], bool)
+    in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(usable))[:_MAX_SAMPLE_SIZE]] = True
+    # dask is not used here, since it would wait for the slowest block of each group of blocks.
     with ThreadPoolExecutor(CPU_COUNT) as threads:
-        for block, part in zip(blocks, threads.map(partial(_block_survey, scan, grid, picked), blocks), strict=True):
-            for tile, total, n_pixel in part.tiles:
+        for block, block_survey in zip(
+            blocks, threads.map(partial(_block_survey, scan, tile_grid, in_sample), blocks), strict=True
+        ):
+            for tile, total, n_pixel in block_survey.tiles:
                 tiles[tile] += total
                 tile_pixels[tile] += n_pixel
-            np.maximum(highest, part.highest, out=highest)
-            pixel_counts[block], usable[block] = part.pixel_counts, part.usable
-            wall = wall.joined(part.wall)
-            sample.append(part.sample)
-            n_done += part.usable.size
+            np.maximum(highest, block_survey.highest, out=highest)
+            pixel_counts[block], usable[block] = block_survey.pixel_counts, block_survey.usable
+            clipping = clipping.merged(block_survey.clipping)
+            sample.append(block_survey.sample)
+            n_done += block_survey.usable.size
             if progress is not None:
                 progress(n_done, scan.n_pixel)
     _require_usable(scan, usable, pixel_counts)
     notes = (
-        *_clipped_note(wall, int(tile_pixels.sum()), scan.shape[2]),
+        *_clipped_note(clipping, int(tile_pixels.sum()), scan.shape[2]),
         *_unusable_note(scan, usable),
         *_residue_note(scan),
     )
@@ -414,8 +422,20 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
 
 
 @dataclass(frozen=True)
-class _Wall:
-    """How often the highest value occurs, and how often the values right below it, in the same channels."""
+class _ClippingStatistics:
+    """Numbers of the largest value and of values just below it, in the channels that reach the largest value.
+
+    Parameters
+    ----------
+    value : float
+        Largest value.
+    number, below : int
+        Numbers of values equal to the largest value, and just below it.
+    n_pixel : int
+        Number of pixels with the largest value.
+    channels : frozenset of int
+        Channels with the largest value.
+    """
 
     value: float = 0.0
     number: int = 0
@@ -423,10 +443,10 @@ class _Wall:
     n_pixel: int = 0
     channels: frozenset[int] = frozenset()
 
-    def joined(self, other: "_Wall") -> "_Wall":
+    def merged(self, other: "_ClippingStatistics") -> "_ClippingStatistics":
         if self.value != other.value:
-            return max(self, other, key=lambda wall: wall.value)
-        return _Wall(
+            return max(self, other, key=lambda statistics: statistics.value)
+        return _ClippingStatistics(
             self.value,
             self.number + other.number,
             self.below + other.below,
@@ -435,10 +455,13 @@ class _Wall:
         )
 
     def clips(self) -> bool:
-        """Whether values stop there: more of them than right below, at a number type's end or in flat tops."""
-        if self.number < _MIN_CLIPPED or self.number <= self.below:
+        """Return whether values are clipped: the largest value is more frequent than values just below.
+
+        The largest value must also be the maximum of a number type, or occur in several channels of a pixel.
+        """
+        if self.number < _MIN_CLIPPED_VALUES or self.number <= self.below:
             return False
-        return self.value in _TYPE_MAXIMA or self.number >= _FLAT_CHANNELS * self.n_pixel
+        return self.value in _TYPE_MAXIMA or self.number >= _MIN_CLIPPED_CHANNELS * self.n_pixel
 
 
 @dataclass(frozen=True)
@@ -447,95 +470,104 @@ class _BlockSurvey:
     highest: Array
     pixel_counts: Array
     usable: NDArray[np.bool_]
-    wall: _Wall
+    clipping: _ClippingStatistics
     sample: NDArray[Any]
 
 
 def _block_survey(
-    scan: Scan, grid: tuple[list[slice], list[slice]], picked: NDArray[np.bool_], block: Block
+    scan: Scan, tile_grid: tuple[list[slice], list[slice]], in_sample: NDArray[np.bool_], block: Block
 ) -> _BlockSurvey:
     counts = scan.read(*block)
     usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
     if counts.dtype.kind != "u":
-        # No comparison with NaN is true.
+        # Comparisons with NaN are false.
         usable &= (counts.min(axis=2) >= 0) & (counts.max(axis=2) < np.inf)
     if not usable.all():
         counts = np.where(usable[:, :, None], counts, counts.dtype.type(0))
     highest = counts.reshape(-1, counts.shape[-1]).max(axis=0)
     if highest.size and highest.max() > _MAX_COUNTS:
         raise ScanError(
-            f"Cannot use {scan.source or scan.name}: a channel holds {float(highest.max()):.3g} counts, up to "
-            f"{_MAX_COUNTS:.0e} are possible. Is it damaged, or were negative counts stored as unsigned numbers?"
+            f"Cannot use {scan.source or scan.name}: a channel holds {float(highest.max()):.3g} counts; up to "
+            f"{_MAX_COUNTS:.0e} are possible. Check whether the file is damaged, or stores negative counts as unsigned "
+            "numbers."
         )
-    # Integers are added as such, which is faster and exact.
-    sums = np.uint64 if counts.dtype.kind == "u" else np.float64
+    # Sums of integers are integers, which is faster and exact.
+    sum_dtype = np.uint64 if counts.dtype.kind == "u" else np.float64
     tiles = [
-        (tile, counts[inside].sum(axis=(0, 1), dtype=sums).astype(np.float64), int(usable[inside].sum()))
-        for tile, inside in _tiles_in(grid, block)
+        (
+            tile,
+            counts[pixels_in_tile].sum(axis=(0, 1), dtype=sum_dtype).astype(np.float64),
+            int(usable[pixels_in_tile].sum()),
+        )
+        for tile, pixels_in_tile in _tiles_of_block(tile_grid, block)
     ]
-    pixels = counts.sum(axis=2, dtype=sums).astype(np.float64)
-    sample = counts[picked[block] & usable]
-    return _BlockSurvey(tiles, highest.astype(np.float64), pixels, usable, _wall_of(counts, highest), sample)
+    pixel_counts = counts.sum(axis=2, dtype=sum_dtype).astype(np.float64)
+    sample = counts[in_sample[block] & usable]
+    return _BlockSurvey(
+        tiles, highest.astype(np.float64), pixel_counts, usable, _clipping_statistics(counts, highest), sample
+    )
 
 
-def _cuts(size: int) -> list[slice]:
+def _tile_slices(size: int) -> list[slice]:
     borders = np.linspace(0, size, min(size, _MAX_TILES) + 1).astype(int)
-    return [slice(int(low), int(high)) for low, high in pairwise(borders)]
+    return [slice(int(start), int(stop)) for start, stop in pairwise(borders)]
 
 
-def _tiles_in(grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
-    """Number of each tile that a block overlaps, and the part of the block in it."""
-    for first, rows in _overlaps(grid[0], block[0]):
-        for second, columns in _overlaps(grid[1], block[1]):
-            yield first * len(grid[1]) + second, (rows, columns)
+def _tiles_of_block(tile_grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
+    """Yield the index of each tile that overlaps a block, and the part of the block in the tile."""
+    for row_tile, rows in _overlaps(tile_grid[0], block[0]):
+        for column_tile, columns in _overlaps(tile_grid[1], block[1]):
+            yield row_tile * len(tile_grid[1]) + column_tile, (rows, columns)
 
 
-def _overlaps(cuts: list[slice], part: slice) -> Iterator[tuple[int, slice]]:
-    for index, cut in enumerate(cuts):
-        low, high = max(cut.start, part.start), min(cut.stop, part.stop)
-        if low < high:
-            yield index, slice(low - part.start, high - part.start)
+def _overlaps(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, slice]]:
+    for index, tile in enumerate(tiles):
+        start, stop = max(tile.start, block_range.start), min(tile.stop, block_range.stop)
+        if start < stop:
+            yield index, slice(start - block_range.start, stop - block_range.start)
 
 
-def _wall_of(counts: NDArray[Any], highest: NDArray[Any]) -> _Wall:
-    """Examine the channels that reach the highest value; the others cannot be clipped."""
-    top = highest.max()
-    if top <= 1:
-        return _Wall()
-    channels = np.flatnonzero(highest == top)
+def _clipping_statistics(counts: NDArray[Any], highest: NDArray[Any]) -> _ClippingStatistics:
+    """Return the statistics of the channels that reach the largest value; other channels cannot be clipped."""
+    maximum = highest.max()
+    if maximum <= 1:
+        return _ClippingStatistics()
+    channels = np.flatnonzero(highest == maximum)
     values = counts[:, :, channels]
-    at_top = values == top
-    below = (values >= top - max(2.0, float(np.sqrt(float(top))))) & ~at_top
-    touched = int(at_top.any(axis=2).sum())
-    return _Wall(float(top), int(at_top.sum()), int(below.sum()), touched, frozenset(channels.tolist()))
+    is_maximum = values == maximum
+    is_just_below = (values >= maximum - max(2.0, float(np.sqrt(float(maximum))))) & ~is_maximum
+    n_pixel = int(is_maximum.any(axis=2).sum())
+    return _ClippingStatistics(
+        float(maximum), int(is_maximum.sum()), int(is_just_below.sum()), n_pixel, frozenset(channels.tolist())
+    )
 
 
-def _clipped_note(wall: _Wall, n_pixel: int, n_channel: int) -> tuple[str, ...]:
-    if not wall.clips():
+def _clipped_note(clipping: _ClippingStatistics, n_pixel: int, n_channel: int) -> tuple[str, ...]:
+    if not clipping.clips():
         return ()
     return (
-        f"clipped: values stop at {wall.value:g} in {_percent(wall.n_pixel, n_pixel)} of the pixels and in "
-        f"{len(wall.channels)} of {n_channel} channels. Counts are lost there; what rests on strong lines is wrong. "
-        "Export the counts again as 32-bit numbers.",
+        f"clipped: values stop at {clipping.value:g} in {_percent(clipping.n_pixel, n_pixel)} of the pixels and in "
+        f"{len(clipping.channels)} of {n_channel} channels. Counts are lost there, so that results from strong lines "
+        "are wrong. Export the counts again as 32-bit numbers.",
     )
 
 
 def _unusable_note(scan: Scan, usable: NDArray[np.bool_]) -> tuple[str, ...]:
-    number = int((~usable if scan.present is None else scan.present & ~usable).sum())
-    if not number:
+    n_unusable = int((~usable if scan.present is None else scan.present & ~usable).sum())
+    if not n_unusable:
         return ()
     return (
-        f"{number} of {usable.size} pixels hold values that are no counts (NaN, infinite or negative); "
-        "they count as missing",
+        f"{n_unusable} of {usable.size} pixels hold values that are not counts (NaN, infinite or negative); "
+        "they are treated as missing",
     )
 
 
 def _residue_note(scan: Scan) -> tuple[str, ...]:
     readers = [reader for name in scan.counts.dask.layers if (reader := READERS.get(name)) is not None]
-    number = max((int(reader.residues.sum()) for reader in readers), default=0)
-    if not number:
+    n_pixel = max((int(reader.residues.sum()) for reader in readers), default=0)
+    if not n_pixel:
         return ()
-    return (f"small negative values, in {number} of {readers[0].residues.size} pixels, are set to zero",)
+    return (f"small negative values, in {n_pixel} of {readers[0].residues.size} pixels, are set to zero",)
 
 
 def _require_usable(scan: Scan, usable: NDArray[np.bool_], pixel_counts: Array) -> None:
@@ -549,6 +581,6 @@ def _require_usable(scan: Scan, usable: NDArray[np.bool_], pixel_counts: Array) 
         )
 
 
-def _percent(part: int, total: int) -> str:
-    share = 100 * part / max(total, 1)
+def _percent(n_part: int, total: int) -> str:
+    share = 100 * n_part / max(total, 1)
     return f"{share:.0f} %" if share >= 1 else f"{share:.2g} %"

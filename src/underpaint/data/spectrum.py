@@ -10,16 +10,18 @@ from underpaint.data.axis import EnergyAxis
 
 @dataclass(frozen=True)
 class Spectrum:
-    """One spectrum with its calibration.
+    """A spectrum with its energy axis.
 
     Parameters
     ----------
     counts : (n_channel,) array
         Counts per channel.
     axis : EnergyAxis or None
-        Energy calibration; None if the file has none.
+        Energy axis; None if the file has none.
     live_time_s, real_time_s : float or None
-        Times in seconds; None if unknown.
+        Live and real time, s; None if unknown.
+    name : str
+        Name for display.
     """
 
     counts: NDArray[np.float64]

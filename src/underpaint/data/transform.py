@@ -1,4 +1,4 @@
-"""The transform of Xu et al. 2022, in numpy; their network carries the same one inside."""
+"""Transform of counts of Xu et al. 2022, in numpy; their network contains the same transform."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the log-log root over the maximum of each spectrum; a spectrum without counts stays zero.
+    """Return the log-log root of spectra, divided by the maximum of each spectrum; zero for spectra without counts.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
 
     Notes
     -----
-    The paper does not define the normalisation; the maximum is the likeliest interpretation.
+    The paper does not define the normalisation; the maximum is the most probable interpretation.
     """
     values = log_log_root(counts)
-    top = values.max(axis=-1, keepdims=True)
-    return values / np.where(top > 0, top, 1.0)
+    maximum = values.max(axis=-1, keepdims=True)
+    return values / np.where(maximum > 0, maximum, 1.0)

@@ -1,4 +1,4 @@
-"""Scan -> element maps: net counts of each line family, by a linear fit, with their uncertainties."""
+"""Element maps of a scan: net counts of line families and their uncertainties, from a linear fit."""
 
 from underpaint.elements._families import CANDIDATES
 from underpaint.elements.element_sources import known_families

@@ -1,4 +1,4 @@
-"""Templates of line families: the spectrum of one count of a family in the detector's channels."""
+"""Templates of line families: the expected spectrum of one count of a family."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,34 +19,34 @@ CANDIDATES = (
     "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Bi_L", "Th_L",
     "U_L", "Hg_M", "Pb_M",
 )  # fmt: skip
-"""Families of paints, grounds, metal leaf, restorations and air between 1.4 and 30 keV."""
+"""Families of elements in paints, grounds, metal leaf, restorations and air, between 1.4 and 30 keV."""
 FIXED_CANDIDATES = tuple(
     name for name in CANDIDATES if name not in ("V_K", "Ga_K", "Ge_K", "Y_K", "Nb_K", "Bi_L", "Th_L", "U_L")
 )
-"""Those among which a fit with fixed line ratios may choose.
+"""Families among which a fit with fixed line ratios may select.
 
-Vanadium overlaps titanium's K-beta and bismuth the flank of lead's L-alpha, where an error of one per cent in the
+Vanadium overlaps titanium's K-beta, and bismuth the flank of lead's L-alpha, where an error of one per cent in the
 strong line has the same shape.
 """
 ANODES = ("Mo", "Rh", "Pd", "Ag")
-"""Of the usual tubes, the hard ones: where the anode is not known, their lines may be scattered."""
+"""Anodes of common tubes whose K lines may be scattered by the sample, if the anode is unknown."""
 
-MIN_RECORDED = 0.05
-"""Share of a family's counts in the channels used, below which it has no area."""
+MIN_RECORDED_SHARE = 0.05
+"""Smallest fraction of a family's counts in the fitted channels for which an area is fitted."""
 _GROUP_GAP_KEV = 0.15
 _COMPTON_SIGMA_PER_KEV = 0.016
 
 
 @dataclass(frozen=True)
 class Template:
-    """A family's shape, split into groups of lines that the detector cannot separate.
+    """Expected spectrum of a family, by groups of lines that the detector cannot separate.
 
     Parameters
     ----------
     name : str
-        ``Fe_K``.
+        Line family, ``Fe_K``.
     groups : (n_group, n_channel) array
-        Counts per channel; the groups add up to one count in the family. The strongest comes first.
+        Counts per channel of each group, strongest first; their sum is one count.
     """
 
     name: str
@@ -54,89 +54,90 @@ class Template:
 
     @property
     def counts(self) -> NDArray[np.float64]:
-        """(n_channel,) counts per channel for one count in the family."""
+        """(n_channel,) counts per channel for one count of the family."""
         return np.asarray(self.groups.sum(axis=0))
 
     def with_ratios(self, factor: NDArray[np.float64]) -> "Template":
-        """Return the template with its groups' shares multiplied, and one count in all again."""
+        """Return the template with the fraction of each group multiplied by a factor, normalised to one count."""
         share = self.groups.sum(axis=1)
         return Template(self.name, self.groups * (factor * share.sum() / (factor @ share))[:, None])
 
 
 @lru_cache(maxsize=256)
 def family_template(name: str, detector: Detector, axis: EnergyAxis, excitation_kev: float) -> Template | None:
-    """Make a family's template; None if its strongest line is outside the axis or is not excited."""
+    """Return the template of a family; None if its strongest line is outside the axis or is not excited."""
     symbol, shell = name.split("_")
-    energy, rate = family_lines(symbol, shell, excitation_kev)
-    if energy.size == 0 or not axis.start_kev < energy[rate.argmax()] < axis.stop_kev:
+    energy_kev, rate = family_lines(symbol, shell, excitation_kev)
+    if energy_kev.size == 0 or not axis.start_kev < energy_kev[rate.argmax()] < axis.stop_kev:
         return None
-    detected = rate * efficiency(detector, energy)
-    order = np.argsort(energy)
-    energy, detected = energy[order], detected[order]
-    # The response includes the efficiency; areas are detected counts, so it is divided out.
-    lines = (
-        response_matrix(detector, axis, energy) * (detected / efficiency(detector, energy) / detected.sum())[:, None]
+    detected = rate * efficiency(detector, energy_kev)
+    order = np.argsort(energy_kev)
+    energy_kev, detected = energy_kev[order], detected[order]
+    # Areas are detected counts: the efficiency, which the response includes, is divided out.
+    line_spectra = (
+        response_matrix(detector, axis, energy_kev)
+        * (detected / efficiency(detector, energy_kev) / detected.sum())[:, None]
     )
-    cuts = np.flatnonzero(np.diff(energy) > _GROUP_GAP_KEV) + 1
-    parts = sorted(np.split(np.arange(energy.size), cuts), key=lambda part: -float(detected[part].sum()))
-    return Template(name, np.stack([lines[part].sum(axis=0) for part in parts]))
+    borders = np.flatnonzero(np.diff(energy_kev) > _GROUP_GAP_KEV) + 1
+    groups = sorted(np.split(np.arange(energy_kev.size), borders), key=lambda group: -float(detected[group].sum()))
+    return Template(name, np.stack([line_spectra[group].sum(axis=0) for group in groups]))
 
 
-def is_recorded(counts: NDArray[np.float64], used: NDArray[np.float64]) -> bool:
-    """Whether enough of a family's counts are in the channels or bins used."""
-    return bool(used.sum() >= MIN_RECORDED * counts.sum())
+def is_recorded(counts: NDArray[np.float64], used_counts: NDArray[np.float64]) -> bool:
+    """Return whether a sufficient fraction of a family's counts is in the fitted channels or bins."""
+    return bool(used_counts.sum() >= MIN_RECORDED_SHARE * counts.sum())
 
 
 def family_templates(
     names: Sequence[str], detector: Detector, axis: EnergyAxis, excitation_kev: float
 ) -> list[Template]:
-    """Make the templates of all families within the axis."""
+    """Return the templates of the families whose strongest line is within the axis and excited."""
     templates = (family_template(name, detector, axis, excitation_kev) for name in names)
     return [template for template in templates if template is not None]
 
 
 def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template]:
-    """Make the source's lines as the sample scatters them: unshifted, and the hard ones with Compton shift.
+    """Return the templates of the scattered lines of the source: Rayleigh scatter, and Compton scatter of K lines.
 
-    Of a tube these are the anode's K and L lines, of an explicit spectrum its monochromatic entries ("Elastic").
+    For a tube these are the K and L lines of the anode, for a tabulated spectrum its monochromatic entries ("Elastic").
     """
     detector, source = instrument.detector, instrument.source_spectrum
     if source is None:
-        anode, excitation = instrument.tube.anode, instrument.tube.voltage_kv
-        unshifted = family_templates([f"{anode}_K", f"{anode}_L"], detector, axis, excitation)
-        energy, rate = family_lines(anode, "K", excitation)
+        anode, excitation_kev = instrument.tube.anode, instrument.tube.voltage_kv
+        unshifted = family_templates([f"{anode}_K", f"{anode}_L"], detector, axis, excitation_kev)
+        energy_kev, rate = family_lines(anode, "K", excitation_kev)
     else:
         widths = np.zeros(len(source.energy_kev)) if source.width_kev is None else np.asarray(source.width_kev)
-        energy, rate = np.asarray(source.energy_kev)[widths == 0], np.asarray(source.weight)[widths == 0]
-        unshifted = [Template("Elastic", profile) for profile in _one_group(detector, axis, energy, rate)]
-    if energy.size == 0:
+        energy_kev, rate = np.asarray(source.energy_kev)[widths == 0], np.asarray(source.weight)[widths == 0]
+        unshifted = [Template("Elastic", profile) for profile in _single_group(detector, axis, energy_kev, rate)]
+    if energy_kev.size == 0:
         return unshifted
-    shifted = compton_energy(energy, instrument.geometry.scattering_angle_deg)
-    # The profile's width is that of light atoms (oil, chalk): about 0.8 keV FWHM at 21 keV.
-    spread = _COMPTON_SIGMA_PER_KEV * shifted
+    compton_kev = compton_energy(energy_kev, instrument.geometry.scattering_angle_deg)
+    # The Compton profile is that of light atoms (oil, chalk): about 0.8 keV FWHM at 21 keV.
+    spread_kev = _COMPTON_SIGMA_PER_KEV * compton_kev
     return [
         *unshifted,
-        *(Template("Compton", profile) for profile in _one_group(detector, axis, shifted, rate, spread)),
+        *(Template("Compton", profile) for profile in _single_group(detector, axis, compton_kev, rate, spread_kev)),
     ]
 
 
-def _one_group(
+def _single_group(
     detector: Detector,
     axis: EnergyAxis,
     energy_kev: NDArray[np.float64],
     rate: NDArray[np.float64],
     spread_kev: NDArray[np.float64] | float = 0.0,
 ) -> list[NDArray[np.float64]]:
-    """Return lines as one group of one count, (1, n_channel); empty where none is recorded."""
-    inside = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
-    if not rate[inside].sum() > 0:
+    """Return lines as a single group with one count, (1, n_channel); empty if no line is within the axis."""
+    in_range = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
+    if not rate[in_range].sum() > 0:
         return []
-    spread = spread_kev if isinstance(spread_kev, float) else spread_kev[inside]
-    lines = response_matrix(detector, axis, energy_kev[inside], spread) * rate[inside, None]
+    used_spread_kev = spread_kev if isinstance(spread_kev, float) else spread_kev[in_range]
+    lines = response_matrix(detector, axis, energy_kev[in_range], used_spread_kev) * rate[in_range, None]
     return [lines.sum(axis=0, keepdims=True) / lines.sum()]
 
 
 def fwhm_channels(detector: Detector, axis: EnergyAxis) -> NDArray[np.float64]:
-    """Peak width along the axis, channels."""
+    """Return the (n_channel,) FWHM of peaks, channels."""
     fwhm = resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano)
     return np.asarray(np.maximum(fwhm / axis.gain_kev, 1.5))

@@ -1,4 +1,4 @@
-"""PyMca's fast linear fit as the other engine: an independent opinion on the same families."""
+"""PyMca's fast linear fit as an alternative engine, for an independent comparison."""
 
 from collections.abc import Sequence
 from threading import Lock
@@ -14,14 +14,14 @@ from underpaint.physics.instrument import Detector
 
 _SNIP_PER_FWHM = 2.0
 _UM_PER_CM = 1e4
-_ONE_AT_A_TIME = Lock()
-"""PyMca does not document thread safety."""
+_PYMCA_LOCK = Lock()
+"""Lock for calls of PyMca, whose thread safety is not documented."""
 
 
 class PymcaFit:
-    """``FastXRFLinearFit`` of the same families, ready for any block.
+    """Planned fit of line families with PyMca's ``FastXRFLinearFit``.
 
-    Areas are above each pixel's SNIP background; the deviations are those of a pixel with the mean spectrum.
+    Areas are net of the SNIP background of each pixel; standard deviations are those of a pixel with the mean spectrum.
 
     References
     ----------
@@ -48,23 +48,24 @@ class PymcaFit:
         scatter: Sequence[str],
         mean: NDArray[np.float64],
     ) -> "PymcaFit":
-        """Configure PyMca.
+        """Return the fit with a configuration of PyMca.
 
         Parameters
         ----------
         axis : EnergyAxis
+            Energy axis of the spectra.
         families : sequence of str
             Families to fit and return.
         detector : Detector
-            Resolution and crystal.
+            Detector with resolution and crystal.
         excitation_kev : float
-            Energy for the line ratios, keV.
+            Photon energy for the line ratios, keV.
         channels : (int, int)
             First and last channel of the fit.
         scatter : sequence of str
-            Families of the anode, fitted along but not returned.
+            Families of the anode, which are fitted but not returned.
         mean : (n_channel,) array
-            Mean spectrum of the scan, counts; it weighs the channels.
+            Mean spectrum of the scan, counts, from which the weights of the channels follow.
 
         Raises
         ------
@@ -87,8 +88,8 @@ class PymcaFit:
         return cls(families, configuration, mean, settings)
 
     def __call__(self, counts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (n, n_family) areas and deviations of (n, n_channel) counts."""
-        with _ONE_AT_A_TIME:
+        """Return the (n, n_family) areas and standard deviations of (n, n_channel) counts."""
+        with _PYMCA_LOCK:
             area, sigma = _fit_block(
                 _engine()[0], self.configuration, counts[None].astype(np.float32), self.mean, self.names
             )
@@ -110,13 +111,13 @@ def pymca_configuration(
     for family in families:
         symbol, shell = family.split("_")
         peaks.setdefault(symbol, []).append(shell)
-    width = int(np.rint(_SNIP_PER_FWHM * np.median(fwhm_channels(detector, axis))))
-    # At few counts the unsmoothed minimum is too low and every area too large; PyMca requires an odd number.
-    filter_width = 2 * (width // 2) + 1
+    snip_width = int(np.rint(_SNIP_PER_FWHM * np.median(fwhm_channels(detector, axis))))
+    # Without smoothing, the background is too low at few counts, and areas too large; PyMca requires an odd width.
+    filter_width = 2 * (snip_width // 2) + 1
     configuration["peaks"] = peaks
     configuration["fit"].update(
         xmin=channels[0], xmax=channels[1], use_limit=1, linearfitflag=1, fitweight=1, hypermetflag=1, fitfunction=0,
-        continuum=0, stripflag=1, stripalgorithm=1, snipwidth=width, stripfilterwidth=filter_width, escapeflag=1,
+        continuum=0, stripflag=1, stripalgorithm=1, snipwidth=snip_width, stripfilterwidth=filter_width, escapeflag=1,
         sumflag=0, scatterflag=0, energy=[excitation_kev], energyweight=[1.0], energyflag=[1], energyscatter=[0],
     )  # fmt: skip
     configuration["detector"].update(
@@ -147,11 +148,11 @@ def _fit_block(
     mean: NDArray[np.float64],
     families: Sequence[str],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Areas and deviations of a block, (row, column, family)."""
+    """Return the areas and standard deviations of a block, (row, column, family)."""
     fit = engine()
     fit.setFitConfiguration(configuration)
-    # PyMca takes sqrt(ysum) / (number of spectra), plus one, as a channel's deviation: that of the mean. The square of
-    # the number makes it the deviation of one pixel with the scan's mean spectrum, whatever the size of the block.
+    # PyMca computes the deviation of a channel as sqrt(ysum) / (number of spectra) + 1, which is that of the mean. The
+    # square of the number gives the deviation of one pixel with the mean spectrum, for blocks of any size.
     result = fit.fitMultipleSpectra(
         x=np.arange(counts.shape[-1], dtype=np.float64),
         y=counts,

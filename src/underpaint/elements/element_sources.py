@@ -1,4 +1,4 @@
-"""Usual sources of the elements of a scan: pigments, grounds, driers, impurities, air, the instrument."""
+"""Common sources of elements in a scan: pigments, grounds, driers, impurities, air and instrument."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,8 +9,8 @@ from underpaint.physics.materials.paint import components_of
 
 AIR = ("Ar",)
 METAL_PARTS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")
-"""Tube housings, collimators, solder, contacts, and gold or tungsten behind a detector."""
-ACCOMPANYING = {
+"""Elements of tube housings, collimators, solder and contacts, and gold or tungsten behind a detector."""
+IMPURITY_RATIOS = {
     "Sr": {"Ca": 1.0, "Ba": 0.3},
     "Mn": {"Fe": 0.1},
     "Ti": {"Fe": 0.1},
@@ -25,22 +25,22 @@ ACCOMPANYING = {
     "Ag": {"Pb": 0.01},
     "Ba": {"Ca": 0.05},
 }
-"""Impurities by host element: largest ratio of net counts to the host's (from memory, unverified).
+"""Largest ratio of the net counts of an impurity to those of its host element (from memory, unverified).
 
-Chalk contains strontium, whose lines are far less absorbed than calcium's; earths contain manganese and titanium; ores
-of zinc, copper, lead and cobalt contain the elements listed.
+Keys are the impurities. Chalk contains strontium, whose lines are far less absorbed than those of calcium; earths
+contain manganese and titanium; ores of zinc, copper, lead and cobalt contain the other elements.
 """
 MINERALS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
-"""Elements from earths, chalk, dust and salt in any painting."""
+"""Elements from earths, chalk, dust and salt that occur in almost any painting."""
 MINERALS_OF_GROUNDS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
 """Elements of chalk, gypsum, clay, quartz, bone, salt and size, from grounds, supports and dirt."""
 MIN_FRACTION = 1e-3
-"""Mass fraction from which an element counts as a constituent of a material."""
+"""Smallest mass fraction at which an element is considered a constituent of a material."""
 _FIRST_K, _LAST_K, _FIRST_L, _FIRST_M = 13, 60, 35, 74
 
 
 def elements_of(pigments: Iterable[str]) -> set[str]:
-    """Return the elements of pigments of the library, their accessories included."""
+    """Return the elements of pigments of the library, including their accessory elements."""
     elements: set[str] = set()
     for name in pigments:
         pigment = library()[name]
@@ -64,26 +64,27 @@ def drier_elements() -> set[str]:
 
 
 def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the line families that are usual in a scan of a painting.
+    """Return the line families that are common in scans of paintings.
 
     Parameters
     ----------
     pigments : sequence of str, optional
-        Names from the library; by default all of it.
+        Names of pigments of the library; by default all pigments.
 
     Returns
     -------
     tuple of str
-        K, L and M families of their elements, of grounds, supports, driers, minerals, air and metal parts.
+        K, L and M families of the elements of these pigments, of grounds, supports, driers, minerals, air and metal
+        parts.
     """
     names = [pigment.name for pigment in library()] if pigments is None else pigments
-    ordinary = {*ground_elements(), *drier_elements(), *AIR, *METAL_PARTS, *MINERALS}
-    symbols = sorted(elements_of(names) | ordinary, key=atomic_number)
+    other_elements = {*ground_elements(), *drier_elements(), *AIR, *METAL_PARTS, *MINERALS}
+    symbols = sorted(elements_of(names) | other_elements, key=atomic_number)
     return tuple(family for symbol in symbols for family in families_of_element(symbol))
 
 
 def families_of_element(symbol: str) -> tuple[str, ...]:
     """Return the families of an element between 1.2 and about 40 keV."""
-    number = atomic_number(symbol)
-    shells = (("K", _FIRST_K <= number <= _LAST_K), ("L", number >= _FIRST_L), ("M", number >= _FIRST_M))
+    z = atomic_number(symbol)
+    shells = (("K", _FIRST_K <= z <= _LAST_K), ("L", z >= _FIRST_L), ("M", z >= _FIRST_M))
     return tuple(f"{symbol}_{shell}" for shell, is_usable in shells if is_usable)

@@ -1,4 +1,4 @@
-"""Evidence of groups of pigments in spectra, from the fit of all families."""
+"""Evidence for and against groups of pigments in spectra, from the fit of all line families."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,50 +16,51 @@ from underpaint.physics.instrument import Instrument
 Array = NDArray[np.float64]
 
 SEEN_SIGMAS = 2.0
-"""Standard deviations from which a family counts as detected, or all families of an element together."""
+"""Significance, standard deviations, from which a family is detected, or all families of an element together."""
 CERTAIN_SIGMAS = 3.0
-"""The same for a family that others overlap, for soft lines where hard ones are not excited, and for the anode's
-lines."""
+"""Significance for families that others overlap, for low-energy lines if high-energy lines are not excited, and for
+lines of the anode."""
 PROVEN_ERROR = 0.02
-"""Of the counts under a family that is to prove its element: the error by which visibility is judged elsewhere, too."""
+"""Relative error of the counts under a family that must prove its element."""
 PROVEN_SIGMAS = 10.0
-"""A family over so many deviations proves its element; what other families may contribute is in the deviation."""
+"""Significance, standard deviations, at which a family proves its element; interference is part of the deviation."""
 BACKGROUND_ERROR = 0.05
-"""Of the counts under a family: a smaller hump may be of the background's shape."""
+"""Relative error of the counts under a family, from the shape of the background."""
 MAX_SCATTERED = 2.0
-"""Ratio of an anode's line to the scatter under it, relative to the pixel with the smallest ratio, above which it is
-not scatter alone."""
+"""Largest ratio of an anode's line to the scatter under it, relative to the pixel with the smallest ratio, that is
+explained by scatter."""
 SURE_LOG_ODDS = 3.0
-"""Log-odds from which a claim stands although its line is missing, where other lines hide the place of that line."""
+"""Log-odds from which a claim is kept although its line is missing, if other lines hide all lines of its element."""
 MIN_OVERVOLTAGE = 1.2
-"""Ratio of voltage to absorption edge above which missing lines are evidence of absence."""
-SOFT_OVERVOLTAGE = 0.8
-"""Voltage over the K edge up to which an element that has K and L lines must show certain L lines: at 20 kV cadmium."""
+"""Smallest ratio of the highest photon energy to the absorption edge at which missing lines prove absence."""
+MIN_K_OVERVOLTAGE = 0.8
+"""Ratio of the highest photon energy to the K edge below which an element with K and L lines needs ``CERTAIN_SIGMAS``
+for its L lines, such as cadmium at 20 kV."""
 MIN_SIGMA = 1e-3
-"""Counts: least deviation by which an area is divided."""
-_MIN_SHARE_ABOVE = 1e-3
+"""Smallest standard deviation, counts, by which an area is divided."""
+_MIN_COUNTS_SHARE_ABOVE = 1e-3
 
 
 @dataclass(frozen=True)
 class LineEvidence:
-    """Test whether spectra contradict groups of pigments, or prove that their elements are present.
+    """Tests whether spectra contradict groups of pigments, or prove that their elements are present.
 
     Parameters
     ----------
     groups : tuple of str
         Groups that are tested.
     columns : tuple of (n,) int arrays
-        Of each group, its families among the columns of the fit, hard ones first.
+        Columns of the families of each group in the fit, K before L and M.
     expected : tuple of (n,) bool arrays
-        Whether the source excites them so well that missing lines contradict the element.
+        Whether the source excites each of these families so well that missing lines contradict the element.
     crowded : (n_group,) bool array
-        Whether a group's hard lines are not excited, so that only soft ones among those of potassium and calcium
-        remain.
+        Whether the high-energy lines of a group are not excited, so that only low-energy lines remain, which overlap
+        those of potassium and calcium.
     scattered : tuple of (int, int, float)
-        Groups with a line of the anode: group index, column of the line, and scattered counts of the line per count
-        under it. Both scatter in the same proportion from any sample.
+        Groups with a line of the anode: index of the group, column of the line, and ratio of scattered counts of the
+        line to counts under it. The ratio hardly depends on the sample.
     of_anode : (n_group,) bool array
-        Whether the group's element is the anode's, or may be if the anode is not known: its lines prove nothing.
+        Whether the element of the group is, or may be, that of the anode, so that its lines prove nothing.
     """
 
     groups: tuple[str, ...]
@@ -69,55 +70,55 @@ class LineEvidence:
     scattered: tuple[tuple[int, int, float], ...]
     of_anode: NDArray[np.bool_]
 
-    def __call__(self, shown: Evidence) -> Array:
-        """Return (n, n_group) log-odds under which the claim of a group contradicts a spectrum; -inf: none does.
+    def __call__(self, fit: Evidence) -> Array:
+        """Return a (n, n_group) array of the log-odds that the claim of a group needs; -inf if nothing contradicts it.
 
-        A group is contradicted where none of its families is detected, alone or together, and one is missing; or where
-        its line is scatter of the anode's line. Where other lines hide all of its families, claims
-        from :data:`SURE_LOG_ODDS` stand.
+        A group is contradicted if its families are detected neither alone nor together and an expected one is missing,
+        or if its line is scatter of the anode. If other lines hide all of its families, :data:`SURE_LOG_ODDS` suffice.
         """
-        deviations = _deviations(shown, shown.under)
-        hidden = np.broadcast_to(shown.hidden, deviations.shape)
+        deviations = _deviations(fit, fit.under)
+        hidden = np.broadcast_to(fit.hidden, deviations.shape)
         detected = deviations > np.where(hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
-        result = np.full((len(deviations), len(self.groups)), -np.inf)
+        needed = np.full((len(deviations), len(self.groups)), -np.inf)
         for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
             of_group, overlapped = deviations[:, columns], hidden[:, columns]
             if self.crowded[group]:
                 contradicted = ~(detected[:, columns] & (of_group > CERTAIN_SIGMAS)).any(axis=1)
-                result[contradicted, group] = np.inf
+                needed[contradicted, group] = np.inf
                 continue
             together = np.linalg.norm(np.where(overlapped, 0.0, np.maximum(of_group, 0.0)), axis=1) > SEEN_SIGMAS
-            missed = (expected & (of_group < SEEN_SIGMAS)).any(axis=1)
-            contradicted = ~detected[:, columns].any(axis=1) & ~together & missed
-            needed = np.where(overlapped.all(axis=1), SURE_LOG_ODDS, np.inf)
-            result[contradicted, group] = needed[contradicted]
+            is_missing = (expected & (of_group < SEEN_SIGMAS)).any(axis=1)
+            contradicted = ~detected[:, columns].any(axis=1) & ~together & is_missing
+            needed[contradicted, group] = np.where(overlapped.all(axis=1), SURE_LOG_ODDS, np.inf)[contradicted]
         for group, line, ratio in self.scattered:
-            excess = shown.area[:, line] - MAX_SCATTERED * ratio * shown.under[:, line]
-            counts = shown.area[:, line] + 2.0 * shown.under[:, line]
-            scatter = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
-            result[:, group] = np.where(scatter, np.inf, -np.inf)
-        return result
+            excess = fit.area[:, line] - MAX_SCATTERED * ratio * fit.under[:, line]
+            counts = fit.area[:, line] + 2.0 * fit.under[:, line]
+            is_scatter = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
+            needed[:, group] = np.where(is_scatter, np.inf, -np.inf)
+        return needed
 
-    def proves(self, shown: Evidence) -> NDArray[np.bool_]:
-        """Return (n, n_group): True where a spectrum proves lines of a group, whatever brings them.
+    def proves(self, fit: Evidence) -> NDArray[np.bool_]:
+        """Return a boolean (n, n_group) array, true where a spectrum proves lines of a group, from any source.
 
-        A family stands over ten deviations, and no harder family of the element is missing: soft lines may stay in the
-        paint, hard ones leave it.
+        A family must exceed ten standard deviations, and no family of higher energy may be missing: the paint may
+        absorb low-energy lines, but not high-energy lines.
         """
-        deviations, missing = self._clear(shown, PROVEN_ERROR)
-        result = np.zeros((len(deviations), len(self.groups)), bool)
+        deviations, missing = self._deviations_and_missing(fit, PROVEN_ERROR)
+        proven_groups = np.zeros((len(deviations), len(self.groups)), bool)
         for group, columns in enumerate(self.columns):
-            harder_missing = np.logical_or.accumulate(missing[group], axis=1)
-            proven = (deviations[:, columns] > PROVEN_SIGMAS) & ~harder_missing
-            result[:, group] = proven.any(axis=1) & ~self.of_anode[group]
-        return result
+            higher_missing = np.logical_or.accumulate(missing[group], axis=1)
+            is_proven = (deviations[:, columns] > PROVEN_SIGMAS) & ~higher_missing
+            proven_groups[:, group] = is_proven.any(axis=1) & ~self.of_anode[group]
+        return proven_groups
 
-    def _clear(self, shown: Evidence, error: float) -> tuple[Array, list[NDArray[np.bool_]]]:
-        """Return the families' deviations, and of each group (n, n_family) whether a family is missing."""
-        # a strong family is not its own background
-        deviations = _deviations(shown, np.maximum(shown.under - shown.area, 0.0), error)
+    def _deviations_and_missing(
+        self, fit: Evidence, error: float = BACKGROUND_ERROR
+    ) -> tuple[Array, list[NDArray[np.bool_]]]:
+        """Return the significance of all families, and for each group an (n, n_family) mask of missing families."""
+        # the counts of the family itself are not part of its background
+        deviations = _deviations(fit, np.maximum(fit.under - fit.area, 0.0), error)
         missing = [
-            expected & ~shown.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
+            expected & ~fit.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
             for columns, expected in zip(self.columns, self.expected, strict=True)
         ]
         return deviations, missing
@@ -132,68 +133,74 @@ def line_evidence(
     *,
     voltage_known: bool = False,
 ) -> LineEvidence:
-    """Prepare the test whether spectra contradict groups, or prove them.
+    """Return the tests of groups for a scan.
 
     Parameters
     ----------
     keys : mapping of str to sequence of str
-        Line families of each group, ``Hg_L``. A group without a fitted family is not tested.
+        Line families of each group, ``Hg_L``. Groups without a fitted family are not tested.
     fit : VariableFit
-        Planned for the scan.
+        Fit of the scan.
     summary : Survey
-        Sums of the scan's counts.
+        Survey of the scan.
     axis : EnergyAxis
-        Of these counts.
+        Energy axis of the scan.
     instrument : Instrument, optional
-        As for :func:`fit_elements`.
+        See :func:`fit_elements`.
     voltage_known : bool
-        Whether the instrument's voltage or beam is known; otherwise the sum spectrum must extend above an edge for its
-        lines to be expected.
+        Whether the voltage or beam energy of the instrument is known. If not, lines are only expected if the sum
+        spectrum extends above their edge.
+
+    Returns
+    -------
+    LineEvidence
     """
-    source = [] if instrument is None else [template.name for template in scatter_templates(instrument, axis)]
+    source_families = [] if instrument is None else [template.name for template in scatter_templates(instrument, axis)]
     max_kev = instrument.highest_kev if instrument is not None and voltage_known else None
-    excited = partial(_is_excited, total=summary.total, axis=axis, max_kev=max_kev)
+    is_excited = partial(_is_excited, total=summary.total, axis=axis, max_kev=max_kev)
     anodes = ANODES if instrument is None and not fit.n_source else ()
     groups: dict[str, list[str]] = {}
-    scattered, of_anode = [], []
+    scattered, is_anode = [], []
     for group, families in keys.items():
-        of_source = [name for name in families if name in source]
+        source_lines = [name for name in families if name in source_families]
         fitted = sorted((name for name in families if name in fit.names), key=lambda name: name.split("_")[1])
-        if not (fitted or of_source):
+        if not (fitted or source_lines):
             continue
-        for name in of_source:
-            line = len(fit.names) + source.index(name)
+        for name in source_lines:
+            column = len(fit.names) + source_families.index(name)
             tiles = fit(summary.tiles)
-            ratio = np.maximum(tiles.area[:, line], 0.0) / np.maximum(tiles.under[:, line], 1.0)
-            scattered.append((len(groups), line, float(ratio.min())))
+            ratio = np.maximum(tiles.area[:, column], 0.0) / np.maximum(tiles.under[:, column], 1.0)
+            scattered.append((len(groups), column, float(ratio.min())))
         groups[group] = fitted
-        of_anode.append(bool(of_source) or any(name.split("_")[0] in anodes for name in families))
+        is_anode.append(bool(source_lines) or any(name.split("_")[0] in anodes for name in families))
     names = list(fit.names)
     return LineEvidence(
         tuple(groups),
         tuple(np.asarray([names.index(name) for name in families], np.intp) for families in groups.values()),
-        tuple(np.asarray([excited(name, MIN_OVERVOLTAGE) for name in families], bool) for families in groups.values()),
+        tuple(
+            np.asarray([is_excited(name, MIN_OVERVOLTAGE) for name in families], bool) for families in groups.values()
+        ),
         np.asarray(
             [
-                len(keys[group]) > 1 and not all(excited(name, SOFT_OVERVOLTAGE) for name in keys[group])
+                len(keys[group]) > 1 and not all(is_excited(name, MIN_K_OVERVOLTAGE) for name in keys[group])
                 for group in groups
             ]
         ),
         tuple(scattered),
-        np.asarray(of_anode, bool),
+        np.asarray(is_anode, bool),
     )
 
 
-def _deviations(shown: Evidence, under: NDArray[np.floating], error: float = BACKGROUND_ERROR) -> Array:
-    """Return the areas over the deviations that they would have if the families were absent, over so many counts."""
-    sigma = np.hypot(shown.sigma_if_absent, error * under)
-    return np.asarray(shown.area / np.maximum(sigma, MIN_SIGMA))
+def _deviations(fit: Evidence, background: NDArray[np.floating], error: float = BACKGROUND_ERROR) -> Array:
+    """Return the areas divided by the standard deviations of absent families, including the background error."""
+    sigma = np.hypot(fit.sigma_if_absent, error * background)
+    return np.asarray(fit.area / np.maximum(sigma, MIN_SIGMA))
 
 
 def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, max_kev: float | None) -> bool:
-    """Whether the source reaches a family's absorption edge, times a factor."""
+    """Return whether the highest photon energy exceeds a family's absorption edge times a factor."""
     symbol, shell = name.split("_")
-    needed_kev = overvoltage * edge_energy(atomic_number(symbol), SHELLS.index("K" if shell == "K" else f"{shell}3"))
+    required_kev = overvoltage * edge_energy(atomic_number(symbol), SHELLS.index("K" if shell == "K" else f"{shell}3"))
     if max_kev is not None:
-        return max_kev > needed_kev
-    return bool(total[axis.energy_kev > needed_kev].sum() > _MIN_SHARE_ABOVE * total.sum())
+        return max_kev > required_kev
+    return bool(total[axis.energy_kev > required_kev].sum() > _MIN_COUNTS_SHARE_ABOVE * total.sum())

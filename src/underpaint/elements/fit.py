@@ -39,30 +39,30 @@ Progress = Callable[[int, int], None]
 
 ENGINES = ("underpaint", "fixed", "pymca")
 _MIN_COUNTS = 100
-_MAX_WORSE = 1.05
-"""Misfit of the sum spectrum over that by the best of the usual instruments, from which one is not it."""
-_LIKE_SCATTER = ("Nb_K", "Mo_K", "Ag_K")
-"""Families whose lines coincide with scatter of anode lines, and could fit the scatter of another anode."""
+_MAX_MISFIT_RATIO = 1.05
+"""Largest misfit of the sum spectrum by a common instrument, relative to the best one, at which it is used."""
+_SCATTER_LIKE_FAMILIES = ("Nb_K", "Mo_K", "Ag_K")
+"""Families whose lines coincide with scattered anode lines, so that they could replace the scatter of an anode."""
 _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
 """Scattering angles used for an unknown geometry."""
 
 
 @dataclass(frozen=True)
 class ElementFit:
-    """A fit that is planned, ready for the counts of any pixels of the scan; it can be sent to another process.
+    """Planned fit of a scan, for the counts of any pixels; it can be sent to other processes.
 
     Parameters
     ----------
     names : tuple of str
-        Families that are returned, ``Fe_K``.
+        Families of the maps, ``Fe_K``.
     engine : VariableFit, FixedFit or PymcaFit
-        Converts (n, n_channel) counts to (n, n_family) areas and deviations.
+        Fit from (n, n_channel) counts to (n, n_family) areas and standard deviations.
     notes, settings
-        For :meth:`~underpaint.data.maps.Results.of_lines`.
+        Arguments of :meth:`~underpaint.data.maps.Results.of_lines`.
     diffraction : Diffraction or None
-        Comparison of the scan's detectors; None for a single one.
+        Comparison of the detectors of the scan; None for a single detector.
     scatter : ScatterPeaks or None
-        Fits the source's scattered lines; None if they are unknown.
+        Fit of the scattered lines of the source; None if they are unknown.
     """
 
     names: tuple[str, ...]
@@ -74,24 +74,24 @@ class ElementFit:
 
     @property
     def n_map(self) -> int:
-        """Number of maps: of families, then of scatter."""
+        """Number of maps of families and scatter."""
         return len(self.names) + (0 if self.scatter is None else len(self.scatter.names))
 
     def __call__(
         self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None, shown: Evidence | None = None
     ) -> NDArray[np.float32]:
-        """Return (n_row, n_column, n_map, 2) areas and deviations; NaN where a spectrum is missing or invalid.
+        """Return (n_row, n_column, n_map, 2) areas and standard deviations; NaN for missing and invalid spectra.
 
-        ``shown`` is the engine's result for the valid spectra, if already computed.
+        ``shown`` is the result of the engine for the valid spectra, if already computed.
         """
         valid, spectra = valid_part(counts, present)
-        result = np.full((valid.size, self.n_map, 2), np.nan, np.float32)
+        maps = np.full((valid.size, self.n_map, 2), np.nan, np.float32)
         columns = [self.engine.names.index(name) for name in self.names]
         for index, values in enumerate((self.engine(spectra) if shown is None else shown)[:2]):
-            result[valid, : len(columns), index] = values[:, columns]
+            maps[valid, : len(columns), index] = values[:, columns]
         if self.scatter is not None:
-            result[valid, len(columns) :] = self.scatter(spectra)
-        return result.reshape(*counts.shape[:2], self.n_map, 2)
+            maps[valid, len(columns) :] = self.scatter(spectra)
+        return maps.reshape(*counts.shape[:2], self.n_map, 2)
 
     def without_diffraction(
         self,
@@ -100,37 +100,39 @@ class ElementFit:
         detectors: Sequence[NDArray[Any]],
         shown: Evidence | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return areas and deviations corrected for peaks of one detector alone, and maps of these peaks.
+        """Return areas and standard deviations corrected for diffraction peaks, and maps of these peaks.
 
         Parameters
         ----------
         counts : (n_row, n_column, n_channel) array
+            Counts, summed over the detectors.
         present : (n_row, n_column) bool array or None
+            Mask of present spectra.
         detectors : sequence of (n_row, n_column, n_channel) arrays
-            The detectors summed to the counts; empty if they are not compared.
+            Counts of each detector; empty if detectors are not compared.
         shown : Evidence or None
-            The engine's result for the valid spectra, if already computed.
+            Result of the engine for the valid spectra, if already computed.
 
         Returns
         -------
         fitted : (n_row, n_column, n_map, 2) array
-            Where only one detector has a peak, areas are those of the other detectors, and deviations are increased by
-            the change due to the peak.
+            Areas and standard deviations. In pixels with a peak in a single detector, areas are those of the other
+            detectors, and standard deviations include the change due to the peak.
         maps : (n_row, n_column, n_detector, 2) array or None
-            See :class:`~underpaint.elements.diffraction.Diffraction`.
+            Maps of :class:`~underpaint.elements.diffraction.Diffraction`.
         """
         fitted = self(counts, present, shown)
         if self.diffraction is None:
             return fitted, None
-        maps, clean, is_diffraction = self.diffraction(detectors, present)
+        maps, corrected_counts, is_diffraction = self.diffraction(detectors, present)
         if is_diffraction.any():
-            without = self(clean[None])[0]
-            without[:, :, 1] = np.hypot(without[:, :, 1], fitted[is_diffraction][:, :, 0] - without[:, :, 0])
-            fitted[is_diffraction] = without
+            corrected = self(corrected_counts[None])[0]
+            corrected[:, :, 1] = np.hypot(corrected[:, :, 1], fitted[is_diffraction][:, :, 0] - corrected[:, :, 0])
+            fitted[is_diffraction] = corrected
         return fitted, maps
 
     def empty_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return the result of :meth:`without_diffraction` for no pixel."""
+        """Return an empty result of :meth:`without_diffraction` (zero pixels)."""
         n_detector = 0 if self.diffraction is None else len(self.diffraction.detectors)
         empty = [np.empty((0, 0, n, 2), np.float32) for n in (self.n_map, n_detector)]
         return empty[0], empty[1] if n_detector else None
@@ -141,7 +143,7 @@ class ElementFit:
         step_mm: tuple[float, float] | None,
         diffraction: NDArray[np.float32] | None = None,
     ) -> Results:
-        """Return (n_row, n_column, n_map, 2) areas and deviations as results, with maps of scatter and diffraction."""
+        """Return (n_row, n_column, n_map, 2) areas and standard deviations, and maps of diffraction, as results."""
         facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
         n_name = len(self.names)
         results = Results.of_lines(self.names, values[..., :n_name, 0], values[..., :n_name, 1], **facts)
@@ -153,7 +155,7 @@ class ElementFit:
 
 
 def valid_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """Return a mask of valid spectra, (n_row * n_column,), and these spectra."""
+    """Return the (n_row * n_column,) mask of valid spectra, and the valid spectra, (n, n_channel)."""
     flat = np.asarray(counts).reshape(-1, counts.shape[-1])
     valid = valid_spectra(flat)
     if present is not None:
@@ -176,39 +178,41 @@ def fit_elements(
     Parameters
     ----------
     scan : Scan
-        Counts with an energy axis (see ``underpaint.calibrate``).
+        Scan with an energy axis (see ``underpaint.calibrate``).
     families : sequence of str, optional
         Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
-        families of the scan. The fit includes all others as well, so that deviations account for interference.
+        families of the scan. The fit always includes the other families, so that uncertainties account for
+        interference.
     add : sequence of str
-        Families to return besides.
+        Additional families to return.
     drop : sequence of str
-        Families known to be absent: they are excluded from the fit.
+        Families that are known to be absent; they are excluded from the fit.
     instrument : Instrument, optional
-        Source, geometry and detector. Without it, the usual instruments that describe the sum spectrum are used; where
-        they have the same anode, its scattered lines are not taken for elements. The resolution is fitted.
+        Source, geometry and detector. Without an instrument, the common instruments that describe the sum spectrum are
+        used, and the resolution is fitted. If these have the same anode, its scattered lines are modelled.
     engine : {"underpaint", "fixed", "pymca"}
-        "underpaint" lets line ratios vary as the forward model predicts. "fixed" uses one ratio for the whole scan:
-        faster to plan, but wrong where paint absorbs. "pymca" runs PyMca's ``FastXRFLinearFit``. The last two fit only
-        the families that they return.
+        "underpaint" lets line ratios vary as predicted by the forward model. "fixed" uses constant line ratios: faster
+        to plan, but wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The last two fit only
+        the returned families.
     progress : callable, optional
-        Called with (rows done, rows in all).
+        Called with the number of rows done and the total number.
 
     Returns
     -------
     Results
-        ``area`` and ``area_sigma``: net counts of each family over all its lines, and one standard deviation: counting,
-        interference of other families through the ratios of their lines, background and model. NaN where a pixel is
-        missing or has invalid counts. Areas may be negative: their mean over pixels without an element is zero. Where
-        the source's lines are known, also ``scatter``: counts of its Compton and Rayleigh peaks.
+        ``area``: net counts of each family over all its lines; NaN for missing and invalid pixels. Areas may be
+        negative; their mean over pixels without the element is zero. ``area_sigma``: their standard deviation, from
+        counting statistics, interference, background and model. ``scatter``: counts of the Compton and Rayleigh peaks
+        of the source, if its lines are known.
 
     Raises
     ------
     CalibrationError
         The scan has no energy axis.
     ScanError
-        The scan has too few counts. CoverageError No family is detected, or a requested one is outside the recorded
-        range.
+        The scan has too few counts.
+    CoverageError
+        No family is detected, or a requested one is outside the recorded range.
     MissingExtraError
         ``engine="pymca"`` and PyMca is not installed.
 
@@ -241,14 +245,14 @@ def prepare_fit(
     engine: str = "underpaint",
     peaks: bool = False,
 ) -> ElementFit:
-    """Plan a fit from the survey of a scan; other parameters as for :func:`fit_elements`.
+    """Return the planned fit of a scan, from its survey.
 
-    With ``peaks``, the fit with variable ratios also finds unassigned peaks.
+    Parameters are those of :func:`fit_elements`. With ``peaks``, the engine "underpaint" also fits unassigned peaks.
 
     Raises
     ------
     ScanError, CoverageError, MissingExtraError
-        As there.
+        See :func:`fit_elements`.
     """
     check_names(families, add, drop)
     if engine not in ENGINES:
@@ -258,8 +262,8 @@ def prepare_fit(
         fit = _prepare_variable(summary, axis, families, add, drop, instrument, peaks=peaks)
     else:
         fit = _prepare_fixed(summary, axis, families, add, drop, instrument, engine)
-    compared = plan_diffraction(summary.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
-    return replace(fit, diffraction=compared)
+    diffraction = plan_diffraction(summary.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
+    return replace(fit, diffraction=diffraction)
 
 
 def _prepare_fixed(
@@ -272,12 +276,21 @@ def _prepare_fixed(
     engine: str,
 ) -> ElementFit:
     stage = stage_of(summary.total, summary.highest, axis, instrument)
-    added, excluded = _families_of(add, stage), {part for name in drop for part in _parts(name)}
-    named = None if families is None else [*_families_of(families, stage), *added]
-    plan = plan_fit(summary.total, summary.highest, axis, summary.n_pixel, families=named, instrument=instrument)
+    added_families, excluded_families = (
+        _expand_names(add, stage),
+        {family for name in drop for family in _families_of_name(name)},
+    )
+    requested_families = None if families is None else [*_expand_names(families, stage), *added_families]
+    plan = plan_fit(
+        summary.total, summary.highest, axis, summary.n_pixel, families=requested_families, instrument=instrument
+    )
     if drop or (add and families is None):
-        selected = [name for name in dict.fromkeys((*plan.names, *added)) if name not in excluded]
-        plan = plan_fit(summary.total, summary.highest, axis, summary.n_pixel, families=selected, instrument=instrument)
+        selected_families = [
+            name for name in dict.fromkeys((*plan.names, *added_families)) if name not in excluded_families
+        ]
+        plan = plan_fit(
+            summary.total, summary.highest, axis, summary.n_pixel, families=selected_families, instrument=instrument
+        )
     notes = _anode_notes(plan.names, is_known=bool(plan.scatter))
     scatter = plan_scatter(summary.total, axis, stage.used, stage.scatter)
     if engine == "pymca":
@@ -298,22 +311,22 @@ def _prepare_fixed(
 def plan_all_families(
     summary: Survey, axis: EnergyAxis, instrument: Instrument | None = None, *, peaks: bool = True
 ) -> VariableFit:
-    """Plan the fit of all families and of unassigned peaks, for results other than element maps.
+    """Return the planned fit of all families and of unassigned peaks, for results other than element maps.
 
     Raises
     ------
     ScanError
-        The scan has next to no counts.
+        The scan has too few counts.
     """
     _check_counts(summary)
-    chosen = choose(summary.total, summary.highest, axis, None, (), (), instrument)
-    return chosen.make(summary.sample, chosen.stage.detector, peaks=peaks)
+    choice = choose_families(summary.total, summary.highest, axis, None, (), (), instrument)
+    return choice.make(summary.sample, choice.stage.detector, peaks=peaks)
 
 
 def _check_counts(summary: Survey) -> None:
     if summary.total.sum() < _MIN_COUNTS:
         raise ScanError(
-            f"Cannot fit elements: the scan has {summary.total.sum():.0f} counts in all, at least {_MIN_COUNTS} are "
+            f"Cannot fit elements: the scan has {summary.total.sum():.0f} counts in total, at least {_MIN_COUNTS} are "
             "needed."
         )
 
@@ -328,39 +341,39 @@ def _prepare_variable(
     *,
     peaks: bool,
 ) -> ElementFit:
-    chosen = choose(summary.total, summary.highest, axis, families, add, drop, instrument)
-    fit = chosen.make(summary.sample, chosen.stage.detector, peaks=peaks)
-    names = chosen.names
+    choice = choose_families(summary.total, summary.highest, axis, families, add, drop, instrument)
+    fit = choice.make(summary.sample, choice.stage.detector, peaks=peaks)
+    names = choice.names
     if families is None:
-        # families of a few pixels: among the sample, and among the other pixels
-        shown = {*fit.shown(), *fit.shown_by_pixels(summary.sample)}
-        if len(summary.sample) < summary.n_pixel or not shown:
-            shown |= {*chosen_families(chosen.stage, candidates_of(None, chosen.stage), rare_pixels=True)}
-        names = [name for name in fit.names if name in {*shown, *names}]
+        # families of few pixels, in the sample or in other pixels
+        detected = {*fit.shown(), *fit.shown_by_pixels(summary.sample)}
+        if len(summary.sample) < summary.n_pixel or not detected:
+            detected |= {*chosen_families(choice.stage, candidates_of(None, choice.stage), rare_pixels=True)}
+        names = [name for name in fit.names if name in {*detected, *names}]
     if not names:
         raise CoverageError(
-            "Cannot fit elements: no line family is detected. Name the families, or check the energy axis."
+            "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    stage, is_known = chosen.stage, instrument is not None or bool(chosen.stage.scatter)
+    stage, is_known = choice.stage, instrument is not None or bool(choice.stage.scatter)
     settings = _settings("underpaint", stage.detector, stage.scatter, names, axis) | {"fitted": list(fit.names)}
     scatter = plan_scatter(summary.total, axis, stage.used, stage.scatter)
     return ElementFit(tuple(names), fit, _anode_notes(names, is_known=is_known), settings, scatter=scatter)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Families to fit and to return, and the plan of the fit.
+class FitChoice:
+    """Families to fit and to return, and the function that plans the fit.
 
     Parameters
     ----------
     names : list of str
-        Families that were named.
+        Requested families.
     families : list of str
         All families to fit.
     stage : Stage
-        Spectra, channels used, and the detector at the resolution to use.
+        Spectra, fitted channels, and the detector with its resolution.
     make : callable
-        Plans the fit of (n, n_channel) spectra for a detector.
+        Function that plans the fit of (n, n_channel) spectra for a detector.
     """
 
     names: list[str]
@@ -369,7 +382,7 @@ class Choice:
     make: Callable[..., VariableFit]
 
 
-def choose(
+def choose_families(
     total: Array,
     highest: Array,
     axis: EnergyAxis,
@@ -377,8 +390,8 @@ def choose(
     add: Sequence[str],
     drop: Sequence[str],
     instrument: Instrument | None,
-) -> Choice:
-    """Choose the families to fit from the sum and maximum spectra; other parameters as for :func:`fit_elements`.
+) -> FitChoice:
+    """Return the families to fit, from the sum and maximum spectra; other parameters as for :func:`fit_elements`.
 
     Raises
     ------
@@ -386,22 +399,24 @@ def choose(
         A requested family is outside the recorded range.
     """
     stage = stage_of(total, highest, axis, instrument)
-    named = _families_of([*(families or ()), *add], stage)
-    excluded = {part for name in drop for part in _parts(name)}
-    if named:
-        candidates_of(named, stage)
+    requested = _expand_names([*(families or ()), *add], stage)
+    dropped = {family for name in drop for family in _families_of_name(name)}
+    if requested:
+        candidates_of(requested, stage)
     stage = with_resolution(stage, candidates_of(None, stage), instrument)
     instruments = _likely_instruments(stage) if instrument is None else (instrument,)
     if instrument is None and len({candidate.tube.anode for candidate in instruments}) == 1:
-        # all that may be it have one anode: its lines are scatter
+        # all likely instruments have the same anode, whose lines are scattered
         stage = replace(stage, scatter=_scatter_at_any_angle(instruments[0], stage))
-    anode = {template.name for template in stage.scatter}
-    # a family whose shells are requested is fitted shell by shell
-    split = {name[:-1] for name in named if name[-1].isdigit()}
-    shells = [f"{name}{number}" for name in sorted(split) for number in range(1, 6)]
-    fitted = dict.fromkeys((*(name for name in CANDIDATES if name not in anode | split), *shells, *named))
+    scatter_names = {template.name for template in stage.scatter}
+    # a family of which single shells are requested is fitted shell by shell
+    split_families = {name[:-1] for name in requested if name[-1].isdigit()}
+    subshells = [f"{name}{subshell}" for name in sorted(split_families) for subshell in range(1, 6)]
+    candidates = dict.fromkeys(
+        (*(name for name in CANDIDATES if name not in scatter_names | split_families), *subshells, *requested)
+    )
     simulated = [simulate_line_counts(candidate, N_STRATIGRAPHIES // len(instruments)) for candidate in instruments]
-    to_fit = [name for name in fitted if name not in excluded]
+    to_fit = [name for name in candidates if name not in dropped]
     make = partial(
         VariableFit,
         axis=axis,
@@ -414,71 +429,75 @@ def choose(
     if not resolution_known(instrument):
         sample = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
         stage = with_noise(stage, fitted_noise(total, stage.detector, partial(make, simulated=sample)))
-    return Choice([name for name in dict.fromkeys(named) if name not in excluded], to_fit, stage, make)
+    return FitChoice([name for name in dict.fromkeys(requested) if name not in dropped], to_fit, stage, make)
 
 
 def _likely_instruments(stage: Stage) -> tuple[Instrument, ...]:
-    """Return the usual instruments that describe the sum spectrum, the best one first.
+    """Return the common instruments that describe the sum spectrum, the best one first.
 
-    They are distinguished mainly by scatter: the anode's lines and their Compton shift.
+    They are distinguished mainly by scatter: the lines of the anode and their Compton shift.
     """
     misfits = []
-    families = [name for name in CANDIDATES if name not in _LIKE_SCATTER]
+    families = [name for name in CANDIDATES if name not in _SCATTER_LIKE_FAMILIES]
     for instrument in USUAL_INSTRUMENTS:
         simulated = simulate_line_counts(instrument, N_STRATIGRAPHIES // 5)
         empty = np.zeros((0, stage.axis.n_channel))
         arguments = (stage.used, families, [simulated], instrument.highest_kev, empty)
         misfits.append(VariableFit(stage.total[None], stage.detector, stage.axis, *arguments).first.misfit)
     order = np.argsort(misfits)
-    return tuple(USUAL_INSTRUMENTS[index] for index in order if misfits[index] <= _MAX_WORSE * misfits[order[0]])
+    return tuple(USUAL_INSTRUMENTS[index] for index in order if misfits[index] <= _MAX_MISFIT_RATIO * misfits[order[0]])
 
 
 def _scatter_at_any_angle(instrument: Instrument, stage: Stage) -> tuple[Template, ...]:
-    """Return the scattered lines of the anode, with Compton peaks at a set of angles."""
+    """Return the templates of the scattered lines of the anode, with Compton peaks for several angles."""
     templates = []
-    for angle in _SCATTER_ANGLES_DEG:
-        geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle})
+    for angle_deg in _SCATTER_ANGLES_DEG:
+        geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle_deg})
         instrument_at_angle = instrument.model_copy(update={"detector": stage.detector, "geometry": geometry})
-        of_angle = scatter_templates(instrument_at_angle, stage.axis)
+        angle_templates = scatter_templates(instrument_at_angle, stage.axis)
         templates += [
-            template for template in of_angle if template.name == "Compton" or angle == _SCATTER_ANGLES_DEG[0]
+            template
+            for template in angle_templates
+            if template.name == "Compton" or angle_deg == _SCATTER_ANGLES_DEG[0]
         ]
     return tuple(templates)
 
 
 def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: Sequence[str] = ()) -> None:
-    """Refuse invalid lists of families.
+    """Raise an error for invalid lists of families.
 
     Raises
     ------
     CoverageError
-        The list of families is empty, or one text; or all of them are dropped.
+        A list is a single string, or the list of families is empty, or all families are dropped.
     """
     if any(isinstance(names, str) for names in (families, add, drop)):
         raise CoverageError(
-            f"Cannot fit elements: families, add and drop must be lists, but {families or add or drop!r} is one text. "
+            f"Cannot fit elements: families, add and drop must be lists, but {families or add or drop!r} is a string. "
             'Give a list, ["Fe", "Pb_L"].'
         )
     if families is not None and not {*families, *add} - {*drop}:
         raise CoverageError(
-            "Cannot fit elements: the list of families is empty, or all of it is dropped. Name at least one, such as "
+            "Cannot fit elements: the list of families is empty, or all are dropped. Give at least one, such as "
             "Fe or Pb_L, or omit the list to map all families of the scan."
         )
 
 
-def _families_of(names: Sequence[str], stage: Stage) -> list[str]:
-    """Return families unchanged, and for elements all their families within the axis."""
+def _expand_names(names: Sequence[str], stage: Stage) -> list[str]:
+    """Return the families of names: a family itself, and all families within the axis for an element."""
     families: list[str] = []
     for name in names:
-        shown = [name]
+        name_families = [name]
         if "_" not in name:
-            shown = [template.name for template in recorded_templates(stage, _parts(name))] or [f"{name}_K"]
-        families += shown
+            name_families = [template.name for template in recorded_templates(stage, _families_of_name(name))] or [
+                f"{name}_K"
+            ]
+        families += name_families
     return families
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """Return the families of an element; a family is returned unchanged."""
+def _families_of_name(name: str) -> tuple[str, ...]:
+    """Return the families of an element, or the family itself."""
     return (name,) if "_" in name else families_of_element(name)
 
 
@@ -487,7 +506,7 @@ def _fit_blocks(
 ) -> tuple[NDArray[np.float32], tuple[float, float] | None, NDArray[np.float32] | None]:
     """Return the arrays for :meth:`ElementFit.results`."""
     n_row, n_column, _ = scan.shape
-    result = np.empty((n_row, n_column, fit.n_map, 2), dtype=np.float32)
+    area_maps = np.empty((n_row, n_column, fit.n_map, 2), dtype=np.float32)
     detectors = () if fit.diffraction is None else tuple(detector.counts for detector in scan.detectors)
     maps = np.empty((n_row, n_column, len(detectors), 2), np.float32) if detectors else None
 
@@ -495,19 +514,19 @@ def _fit_blocks(
         return fit.without_diffraction(counts, present, parts)
 
     for _, block, (values, peaks) in map_blocks(scan, work, arrays=detectors):
-        result[block] = values
+        area_maps[block] = values
         if maps is not None:
             maps[block] = peaks
         if progress is not None:
             progress(block[0].stop, n_row)
-    return result, scan.step_mm, maps
+    return area_maps, scan.step_mm, maps
 
 
 def _anode_notes(names: Sequence[str], *, is_known: bool) -> tuple[str, ...]:
     anodes = [name for name in names if name.removesuffix("_K") in ANODES]
     if is_known or not anodes:
         return ()
-    return (f"{', '.join(anodes)} may be the tube's own lines scattered by the paint; name the anode to decide.",)
+    return (f"{', '.join(anodes)} may be tube lines scattered by the paint; give the anode to decide.",)
 
 
 def _settings(

@@ -1,8 +1,8 @@
-"""Variation of an element's line ratios in random paint, from the forward model.
+"""Variation of the line ratios of elements in random paint, from the forward model.
 
-Upper layers and the paint itself absorb soft lines more than hard ones, and other elements' lines excite some shells
-more than others, so a line family has no fixed shape. Random stratigraphies give its mean shape and the variation
-around it; the same holds for the scattered tube radiation.
+A line family has no fixed shape: paint absorbs low-energy lines more than high-energy lines, and lines of other
+elements excite some shells more than others. Simulations of random stratigraphies give the mean shape and its
+variation, also for the scattered tube radiation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,15 +28,15 @@ Array = NDArray[np.float64]
 
 N_STRATIGRAPHIES = 1000
 N_NEAREST = 150
-"""Number of stratigraphies nearest in composition that determine the ratios of a class of pixels."""
+"""Number of stratigraphies of similar composition that determine the line ratios of a class of pixels."""
 RATE_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
-"""Relative error of a line's share in its family by the tables of radiative rates, by shell."""
+"""Relative error of the fraction of a line in its family, from the tables of radiative rates, by shell."""
 _MIN_SHARE = 0.003
-"""Minimum share of a family in the line counts of a stratigraphy that contributes to its ratios."""
+"""Smallest fraction of a family in the line counts of a stratigraphy that is used for the family's line ratios."""
 _MIN_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
-_N_CHANGES, _N_SCATTER_CHANGES = 5, 8
-_EXTRA_FRACTION = (3e-4, 0.1)
-"""Mass fractions of elements that paint rarely has, added so that their ratios are known as well."""
+_N_COMPONENTS, _N_SCATTER_COMPONENTS = 5, 8
+_ADDED_FRACTION_RANGE = (3e-4, 0.1)
+"""Range of mass fractions of added elements, which are rare in paint, so that their line ratios are simulated."""
 _SEED = 1
 USUAL_INSTRUMENTS = tuple(
     Instrument(
@@ -54,7 +54,7 @@ USUAL_INSTRUMENTS = tuple(
         ("Rh", 50.0, 50.0, 50.0, (Filter(formula="Al", density=2.7, thickness_um=100.0),)),
     )
 )
-"""Common scanners, used in place of an unknown instrument."""
+"""Common instruments, used if the instrument is unknown."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,17 @@ class LineCounts:
     Parameters
     ----------
     family : tuple of str
-        Of each line, ``Pb_L``.
+        Family of each line, ``Pb_L``.
     shell : (n_line,) int array
         Shell of the vacancy, index into ``SHELLS``.
     energy_kev : (n_line,) array
-        keV.
+        Line energies, keV.
     counts : (n, n_line) array
-        Counts of each line on a common scale, detected.
+        Detected counts of each line, on a common scale.
     scatter : (n, n_energy) array
-        Scattered tube radiation, lines after Compton scatter included, counts.
+        Detected counts of scattered tube radiation, and of lines after Compton scatter.
     scatter_kev, scatter_spread_kev : (n_energy,) arrays
-        Energies, and the standard deviations of the bins, keV.
+        Centres and standard deviations of the bins of the scatter, keV.
     """
 
     family: tuple[str, ...]
@@ -87,18 +87,18 @@ class LineCounts:
 
 
 def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> LineCounts:
-    """Simulate random stratigraphies of the default palette, with rare elements added.
+    """Return simulated counts of random stratigraphies of the default palette, with rare elements added.
 
     Parameters
     ----------
     instrument : Instrument
-        Source, filters, geometry and crystal; the channels do not matter.
+        Source, filters, geometry and crystal; the energy axis is not used.
     n : int
         Number of stratigraphies.
     """
     detector = instrument.detector
-    same = {"name": "", "note": "", "scale": None, "detector": Detector.model_validate({})}
-    photons = _photons(instrument.model_copy(update=same), n)
+    ignored_settings = {"name": "", "note": "", "scale": None, "detector": Detector.model_validate({})}
+    photons = _simulated_photons(instrument.model_copy(update=ignored_settings), n)
     return replace(
         photons,
         counts=photons.counts * efficiency(detector, photons.energy_kev),
@@ -107,12 +107,12 @@ def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> L
 
 
 @lru_cache(maxsize=16)
-def _photons(instrument: Instrument, n: int) -> LineCounts:
-    """Return the emission of the stratigraphies, photons; the same for all scans with one source and geometry."""
+def _simulated_photons(instrument: Instrument, n: int) -> LineCounts:
+    """Return the photons of the stratigraphies, cached for all scans with the same source and geometry."""
 
     def make() -> dict[str, NDArray[Any]]:
         emission = emit(_stratigraphies(n), instrument, workers=2, single=True)
-        # argon and scatter of the air are excluded: argon is a family of the fit
+        # scatter from the air is excluded, since argon is a family of the fit
         return {
             "family": np.asarray(emission.lines.family),
             "shell": emission.lines.shell,
@@ -132,44 +132,44 @@ def _photons(instrument: Instrument, n: int) -> LineCounts:
 
 @lru_cache(maxsize=4)
 def _stratigraphies(n: int) -> tuple[Stratigraphy, ...]:
-    """Draw random stratigraphies, the same for all instruments."""
+    """Return random stratigraphies, the same for all instruments."""
     sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
     rng = np.random.default_rng(_SEED)
     elements = sorted({family.partition("_")[0] for family in CANDIDATES})
-    return tuple(_with_extra(rng, sampler.draw(rng), elements) for _ in range(n))
+    return tuple(_with_added_elements(rng, sampler.draw(rng), elements) for _ in range(n))
 
 
-def _with_extra(rng: np.random.Generator, stratigraphy: Stratigraphy, elements: Sequence[str]) -> Stratigraphy:
-    """Return the stratigraphy with up to three elements more in one of its layers."""
+def _with_added_elements(rng: np.random.Generator, stratigraphy: Stratigraphy, elements: Sequence[str]) -> Stratigraphy:
+    """Return the stratigraphy with up to three elements added to one of its layers."""
     index = int(rng.integers(len(stratigraphy.layers)))
     layer = stratigraphy.layers[index]
-    added = {
-        str(element): float(np.exp(rng.uniform(*np.log(_EXTRA_FRACTION))))
+    added_fractions = {
+        str(element): float(np.exp(rng.uniform(*np.log(_ADDED_FRACTION_RANGE))))
         for element in rng.choice(elements, int(rng.integers(0, 4)), replace=False)
     }
-    rest = 1.0 - sum(added.values())
-    fractions = {element: rest * fraction for element, fraction in layer.mass_fractions.items()}
-    for element, fraction in added.items():
+    remainder = 1.0 - sum(added_fractions.values())
+    fractions = {element: remainder * fraction for element, fraction in layer.mass_fractions.items()}
+    for element, fraction in added_fractions.items():
         fractions[element] = fractions.get(element, 0.0) + fraction
-    changed = Layer(fractions, layer.density, layer.thickness_um, layer.name)
-    layers = (*stratigraphy.layers[:index], changed, *stratigraphy.layers[index + 1 :])
+    changed_layer = Layer(fractions, layer.density, layer.thickness_um, layer.name)
+    layers = (*stratigraphy.layers[:index], changed_layer, *stratigraphy.layers[index + 1 :])
     return Stratigraphy(layers, stratigraphy.name)
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes of line families and of scatter for pixels of about one composition, in bins.
+    """Binned shapes of line families and scatter for pixels of similar composition, and their variation.
 
     Parameters
     ----------
     templates : (n_family, n_bin) array
         Mean shapes, one count each.
     changes : tuple of (n_change, n_bin) arrays
-        One-sigma changes of each family's shape for one count.
+        Principal components of the variation of each family's shape, one standard deviation, for one count.
     scatter : (1, n_bin) array
         Mean shape of the scattered radiation, one count.
     scatter_changes : (n_change, n_bin) array
-        One-sigma changes of it for one count.
+        Principal components of the variation of the scatter, one standard deviation, for one count.
     """
 
     templates: Array
@@ -179,21 +179,22 @@ class Shapes:
 
 
 class LineRatios:
-    """Shapes of families and scatter in the bins of a fit, and how they vary with composition.
+    """Shapes of families and scatter in the bins of a fit, as functions of the composition.
 
     Parameters
     ----------
     simulated : sequence of LineCounts
-        Of the instrument, or of those that may be it.
+        Simulations for the instrument, or for several likely instruments.
     detector : Detector
-        Response.
+        Detector with its response.
     axis : EnergyAxis
+        Energy axis of the spectra.
     rebin : callable
-        Turns (..., n_channel) counts into (..., n_bin).
+        Function from (..., n_channel) to (..., n_bin) counts.
     families : sequence of str
-        Families to fit, ``Pb_L``, or ``Pb_L3`` for one shell; those outside the bins are ignored.
+        Families to fit, ``Pb_L``, or ``Pb_L3`` for a single shell; families outside the bins are ignored.
     excitation_kev : float
-        Highest photon energy, keV: for families that the stratigraphies do not have.
+        Highest photon energy, keV, for families that are not simulated.
     """
 
     def __init__(
@@ -214,7 +215,7 @@ class LineRatios:
             if template is None or not is_recorded(template.counts, rebin(template.counts)):
                 continue
             self.names += (family,)
-            energy, counts = _joined_lines(simulated, family)
+            energy, counts = _family_lines(simulated, family)
             area = counts.sum(axis=1)
             if not area.any():
                 energy, counts = np.zeros(1), np.zeros((len(counts), 1))
@@ -227,27 +228,27 @@ class LineRatios:
             self._shares.append(counts / np.maximum(area, 1e-300)[:, None])
         area = np.stack(areas, axis=1)
         self.relative = area / np.maximum(area.sum(axis=1, keepdims=True), 1e-300)
-        rendered = [
+        scatter_spectra = [
             entry.scatter @ rebin(response_matrix(detector, axis, entry.scatter_kev, entry.scatter_spread_kev))
             for entry in simulated
         ]
-        scatter = np.concatenate(rendered)
+        scatter = np.concatenate(scatter_spectra)
         self._scatter = scatter / scatter.sum(axis=1, keepdims=True)
-        self._common = [self._shape(index, np.ones(len(area))) for index in range(len(self.names))]
-        self.common = np.stack([mean for mean, _ in self._common])
+        self._common_shapes = [self._family_shape(index, np.ones(len(area))) for index in range(len(self.names))]
+        self.common = np.stack([mean for mean, _ in self._common_shapes])
         """(n_family, n_bin) mean shapes over all stratigraphies."""
 
     def near(self, area: Array) -> Shapes:
-        """Return the shapes for pixels with about these (n_family,) areas."""
+        """Return the shapes for pixels with approximately the given (n_family,) areas."""
         area = np.maximum(area, 0.0)
-        place = np.log(area / max(float(area.sum()), 1e-9) + _MIN_SHARE)
-        distance = ((np.log(self.relative + _MIN_SHARE) - place) ** 2).sum(axis=1)
+        log_composition = np.log(area / max(float(area.sum()), 1e-9) + _MIN_SHARE)
+        distance = ((np.log(self.relative + _MIN_SHARE) - log_composition) ** 2).sum(axis=1)
         nearest = np.argpartition(distance, N_NEAREST)[:N_NEAREST]
         weight = np.zeros(len(distance))
         weight[nearest] = 1.001 - distance[nearest] / max(float(distance[nearest].max()), 1e-12)
         is_supported = (self.relative[nearest] > _MIN_SHARE).sum(axis=0) >= _MIN_STRATIGRAPHIES
         shapes = [
-            self._shape(index, weight) if is_supported[index] and area[index] > 0 else self._common[index]
+            self._family_shape(index, weight) if is_supported[index] and area[index] > 0 else self._common_shapes[index]
             for index in range(len(self.names))
         ]
         return Shapes(
@@ -256,54 +257,56 @@ class LineRatios:
             *self._scatter_shape(weight),
         )
 
-    def _shape(self, index: int, weight: Array) -> tuple[Array, Array]:
-        """Return (n_bin,) mean template of a family, and its (n_change, n_bin) one-sigma changes."""
+    def _family_shape(self, index: int, weight: Array) -> tuple[Array, Array]:
+        """Return the (n_bin,) mean template of a family, and the (n_change, n_bin) components of its variation."""
         share, lines = self._shares[index], self._lines[index]
         if len(lines) == 1:
             return lines[0], np.zeros((0, lines.shape[1]))
         relative = self.relative[:, index]
         weight = np.where(relative > _MIN_SHARE, weight, 0.0)
         if np.count_nonzero(weight) < _MIN_STRATIGRAPHIES:
-            fewest = np.sort(relative)[-min(_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative)))]
-            weight = ((relative >= fewest) & (relative > 0)).astype(np.float64)
-        use = np.flatnonzero(weight)
-        weight = weight[use] / weight[use].sum()
-        mean = weight @ share[use]
-        off = np.sqrt(weight)[:, None] * (share[use] - mean)
-        # errors of the tables: independent for each line, with shares that add up to one
+            limit = np.sort(relative)[-min(_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative)))]
+            weight = ((relative >= limit) & (relative > 0)).astype(np.float64)
+        used = np.flatnonzero(weight)
+        weight = weight[used] / weight[used].sum()
+        mean = weight @ share[used]
+        weighted_deviation = np.sqrt(weight)[:, None] * (share[used] - mean)
+        # errors of the tabulated rates are independent; the fractions of the lines still sum to one
         error = (np.eye(mean.size) - mean) * (RATE_ERROR[self.names[index].partition("_")[2][0]] * mean)[:, None]
-        value, vector = np.linalg.eigh(off.T @ off + error.T @ error)
-        value = np.sqrt(np.maximum(value[-_N_CHANGES:], 0.0))
-        return mean @ lines, (vector[:, -_N_CHANGES:] * value).T @ lines
+        eigenvalues, eigenvectors = np.linalg.eigh(weighted_deviation.T @ weighted_deviation + error.T @ error)
+        eigenvalues = np.sqrt(np.maximum(eigenvalues[-_N_COMPONENTS:], 0.0))
+        return mean @ lines, (eigenvectors[:, -_N_COMPONENTS:] * eigenvalues).T @ lines
 
     def _scatter_shape(self, weight: Array) -> tuple[Array, Array]:
-        """Return (1, n_bin) mean shape of the scatter, and its (n_change, n_bin) one-sigma changes.
+        """Return the (1, n_bin) mean shape of the scatter, and the (n_change, n_bin) components of its variation.
 
-        It includes lines after Compton scatter: from stratigraphies unlike the pixel, these would appear as bumps next
-        to lines and reduce precision.
+        The scatter includes lines after Compton scatter, which depend on the composition.
         """
-        use = np.flatnonzero(weight)
-        weight = weight[use] / weight[use].sum()
-        mean = weight @ self._scatter[use] + 1e-12
-        root = np.sqrt(mean)
-        off = np.sqrt(weight)[:, None] * (self._scatter[use] / root - root)
-        _, vector = scipy.linalg.eigh(off @ off.T, subset_by_index=(len(off) - _N_SCATTER_CHANGES, len(off) - 1))
-        return np.asarray(mean[None]), np.asarray(vector.T @ off * root)
+        used = np.flatnonzero(weight)
+        weight = weight[used] / weight[used].sum()
+        mean = weight @ self._scatter[used] + 1e-12
+        root_mean = np.sqrt(mean)
+        weighted_deviation = np.sqrt(weight)[:, None] * (self._scatter[used] / root_mean - root_mean)
+        _, eigenvectors = scipy.linalg.eigh(
+            weighted_deviation @ weighted_deviation.T,
+            subset_by_index=(len(weighted_deviation) - _N_SCATTER_COMPONENTS, len(weighted_deviation) - 1),
+        )
+        return np.asarray(mean[None]), np.asarray(eigenvectors.T @ weighted_deviation * root_mean)
 
 
-def _joined_lines(simulated: Sequence[LineCounts], family: str) -> tuple[Array, Array]:
-    """Return (n_line,) energies, keV, and (n, n_line) counts of a family's lines in all simulations."""
+def _family_lines(simulated: Sequence[LineCounts], family: str) -> tuple[Array, Array]:
+    """Return the (n_line,) energies, keV, and (n, n_line) counts of a family's lines in all simulations."""
     symbol, _, shell = family.partition("_")
-    parts = []
+    line_data = []
     for entry in simulated:
-        of_family = np.asarray([name == f"{symbol}_{shell[0]}" for name in entry.family])
+        is_family = np.asarray([name == f"{symbol}_{shell[0]}" for name in entry.family])
         if len(shell) > 1:
-            of_family &= entry.shell == SHELLS.index(shell)
-        parts.append((entry.energy_kev[of_family], entry.counts[:, of_family]))
-    energies = np.unique(np.concatenate([energy for energy, _ in parts]))
-    joined = []
-    for energy, counts in parts:
-        spread = np.zeros((len(counts), energies.size))
-        spread[:, np.searchsorted(energies, energy)] = counts
-        joined.append(spread)
-    return energies, np.concatenate(joined)
+            is_family &= entry.shell == SHELLS.index(shell)
+        line_data.append((entry.energy_kev[is_family], entry.counts[:, is_family]))
+    energies = np.unique(np.concatenate([energy for energy, _ in line_data]))
+    all_counts = []
+    for energy, counts in line_data:
+        aligned_counts = np.zeros((len(counts), energies.size))
+        aligned_counts[:, np.searchsorted(energies, energy)] = counts
+        all_counts.append(aligned_counts)
+    return energies, np.concatenate(all_counts)

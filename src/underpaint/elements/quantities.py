@@ -1,14 +1,15 @@
-"""Quantities from element areas by fundamental parameters: mass per cent of a layer, areal mass of a thin one.
+"""Quantities from element areas by fundamental parameters: mass fractions in a layer, areal mass of a thin layer.
 
-The areas do not determine all that the lines depend on: binder and carbonates have no recorded lines, the thickness is
-unknown, and part of an element may be beneath. Hypotheses about these are therefore drawn at random. For each, mass
-fractions are computed for which the forward model reproduces the measured areas (Sherman 1955 with enhancement, by
-fixed-point iteration), the light elements being the remainder to one. The scale, counts per unit of the model, is from
-the scattered tube radiation or a standard. Hypotheses are weighted by their predictions for other lines of the same
-elements and for the sum of the fractions; the spread of what remains is the interval.
+The areas do not determine all parameters of the lines: binder and carbonates have no recorded lines ("dark matrix"),
+the thickness is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for these
+parameters. For each hypothesis, mass fractions are computed for which the forward model reproduces the measured areas
+(Sherman 1955 with enhancement, by fixed-point iteration); light elements are the remainder to one. The scale, counts
+per unit of the model, is determined from the scattered tube radiation or from a standard. Hypotheses are weighted by
+their predictions for other lines of the same elements and for the sum of the fractions. The credible interval is that
+of the weighted hypotheses.
 
-This is done for classes of pixels of similar composition; within a class, a pixel's quantities follow from its areas
-with sensitivities that change linearly with composition.
+The computation is done for classes of pixels of similar composition. Within a class, the quantities of a pixel follow
+from its areas with sensitivities whose logarithms are linear functions of the composition.
 """
 
 import warnings
@@ -23,7 +24,7 @@ from scipy.special import ndtri
 from scipy.stats import gamma, qmc
 
 from underpaint.data import EnergyAxis, Scan
-from underpaint.data.maps import AREAL_MASS, LEVEL, MASS_FRACTION, Estimate, Results, is_determined
+from underpaint.data.maps import AREAL_MASS, INTERVAL_PROBABILITY, MASS_FRACTION, Estimate, Results, is_determined
 from underpaint.elements.fit import fit_elements
 from underpaint.errors import CoverageError, InstrumentError, SampleError, ScanError
 from underpaint.physics.atomic import atomic_number, atomic_weight, compton_energy
@@ -38,14 +39,15 @@ KINDS = {
     "surface": (MASS_FRACTION, "uppermost paint"),
     "ug_cm2": (AREAL_MASS, "thin layer"),
 }
-"""Kinds of quantities and what they refer to."""
+"""Quantity of the results and description of the sample, by kind of request."""
 MATRICES = {
     "paint": ((0.0, 1.0), {"C18H32O2": 3.0, "CO2": 0.7, "H2O": 0.3, "SiO2": 0.3}, 0.2),
     "oxides": ((1.0, 1.0), {"CO2": 1.0, "H2O": 1.0, "C": 0.3, "Na2O": 0.2, "MgO": 0.5}, 0.0),
 }
-"""Oxidised share of the elements; weights of the matrix without recorded lines; its usual minimum amount.
+"""Matrices: range of the oxidised fraction of elements, weights of dark compounds, and typical smallest dark fraction.
 
-The weights are those of a Dirichlet distribution. Paint has a fifth of binder; less becomes unlikely gradually.
+Dark compounds have no recorded lines. The weights are those of a Dirichlet distribution. Paint typically has at least a
+fifth of binder; smaller fractions are increasingly improbable.
 """
 OXYGEN = {
     "Na": 0.5, "Mg": 1.0, "Al": 1.5, "Si": 2.0, "P": 2.5, "S": 0.0, "Cl": 0.0, "K": 0.5, "Ti": 2.0, "V": 2.5,
@@ -53,44 +55,46 @@ OXYGEN = {
     "Nb": 2.5, "Mo": 3.0, "Ag": 0.5, "Sn": 2.0, "Sb": 2.0, "W": 3.0, "Au": 0.0, "Hg": 0.0, "Bi": 1.5, "Th": 2.0,
     "U": 2.67,
 }  # fmt: skip
-"""Oxygen atoms per atom of an element in its usual oxide; default 1."""
+"""Oxygen atoms per atom of an element in its common oxide; 1 for other elements."""
 SENSITIVITY_ERROR = {"K": 0.03, "L": 0.05, "M": 0.15}
-"""Relative error of a family's counts by the model: atomic data, response."""
+"""Relative error of the modelled counts of a family, from atomic data and response, by shell."""
 SCALE_ERROR, TUBE_SCALE_ERROR = 0.1, 0.2
-"""Relative error of the modelled ratio of scatter to fluorescence; the same for a tube without ``line_factor``.
+"""Relative error of the modelled ratio of scatter to fluorescence, and its value for a tube without ``line_factor``.
 
-Codes differ by a factor of 1.7 in the anode's lines over the continuum (``physics.forward.source``).
+Codes differ by a factor of 1.7 in the ratio of the anode's lines to the continuum (``physics.forward.source``).
 """
-LESS_DARK = 0.08
-"""One standard deviation by which less binder than usual is unlikely, mass fraction."""
+DARK_SPREAD = 0.08
+"""Standard deviation of the prior for dark fractions below the typical minimum, mass fraction."""
 DETECTED_SIGMAS = 3.0
 N_CLASSES, N_HYPOTHESES = 24, 96
 _N_ROUNDS, _N_PIXEL_ROUNDS = 7, 5
 THICK_G_CM2 = 10.0
 _THICKNESS_UM = {"mass_percent": (50.0, np.inf), "surface": (5.0, 200.0)}
-_MIN_FRACTION, _MIN_DARK = 1e-7, 0.01
-_MIN_EFFECTIVE = 16.0
+_MIN_FRACTION, _MIN_DARK_FRACTION = 1e-7, 0.01
+_MIN_EFFECTIVE_HYPOTHESES = 16.0
 _STEP_FRACTION = 0.01
-_MIN_SEEN = 0.01
-"""Minimum share of the pixels for an element to be tested separately beneath the uppermost paint."""
-_MIN_SCATTER, _MAX_SAMPLED = 100.0, 16384
+_MIN_DETECTED_SHARE = 0.01
+"""Smallest fraction of pixels with an element for separate hypotheses on it beneath the uppermost paint."""
+_MIN_SCATTER, _MAX_SAMPLE_SIZE = 100.0, 16384
 _SEED = 2
 _DETAIL = Detail(orders=2, weakest_exciting=5e-3)
 
 
 @dataclass(frozen=True)
 class QuantityRequest:
-    """Requested quantities, as for :func:`quantify`.
+    """Request for quantities; the parameters are those of :func:`quantify`.
 
     Parameters
     ----------
     kind, matrix : str
+        Names in ``KINDS`` and ``MATRICES``.
     thickness_um : (float, float) or None
+        Range of the thickness, um.
 
     Raises
     ------
     SampleError
-        There is no such quantity or matrix, or the range of thickness is none, or is not used.
+        Quantity or matrix are unknown, the range of thickness is not valid, or a thickness is given for ug/cm2.
     """
 
     kind: str
@@ -98,30 +102,32 @@ class QuantityRequest:
     thickness_um: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse invalid requests."""
+        """Raise an error for invalid requests."""
         kind, matrix, thickness_um = self.kind, self.matrix, self.thickness_um
         if kind not in KINDS:
-            raise SampleError(f"Cannot compute quantities {kind!r}: there are {', '.join(KINDS)}.")
+            raise SampleError(f"Cannot compute quantities {kind!r}: available are {', '.join(KINDS)}.")
         if matrix not in MATRICES:
-            raise SampleError(f"Cannot compute quantities with the matrix {matrix!r}: there are {', '.join(MATRICES)}.")
+            raise SampleError(
+                f"Cannot compute quantities with the matrix {matrix!r}: available are {', '.join(MATRICES)}."
+            )
         if thickness_um is not None and not 0 < thickness_um[0] <= thickness_um[1]:
             raise SampleError(
                 f"Cannot compute quantities of a layer {thickness_um[0]:g} to {thickness_um[1]:g} um thick: the "
-                "thickness is above 0, and the second number not below the first. Give it as (20, 100)."
+                "thickness must be above 0, and the second number not below the first. Give it as (20, 100)."
             )
         if kind == "ug_cm2" and thickness_um is not None:
             raise SampleError(
-                "Cannot use a thickness for ug/cm2: the areal mass of a thin layer follows from its lines alone. Leave "
-                "the thickness out, or use mass_percent."
+                "Cannot use a thickness for ug/cm2: the areal mass of a thin layer follows from its lines alone. Omit "
+                "the thickness, or use mass_percent."
             )
 
     def check(self, instrument: Instrument | None) -> None:
-        """Refuse areal masses of an instrument without a scale.
+        """Raise an error for areal masses if the instrument is unknown (None) or has no scale.
 
         Raises
         ------
         InstrumentError
-            The instrument has no scale; None: the instrument is unknown.
+            The scale is missing.
         """
         if self.kind == "ug_cm2" and (instrument is None or instrument.scale is None):
             name = "not given" if instrument is None else instrument.name
@@ -132,13 +138,17 @@ class QuantityRequest:
             )
 
     def record(self) -> dict[str, Any]:
-        """Return the request as stored with results, JSON-serialisable; None for no upper limit of the thickness."""
-        ends = None if self.thickness_um is None else [end if np.isfinite(end) else None for end in self.thickness_um]
-        return {"kind": self.kind, "matrix": self.matrix, "thickness_um": ends}
+        """Return the request as stored with results, JSON-serialisable; an infinite thickness becomes None."""
+        limits_um = (
+            None
+            if self.thickness_um is None
+            else [limit_um if np.isfinite(limit_um) else None for limit_um in self.thickness_um]
+        )
+        return {"kind": self.kind, "matrix": self.matrix, "thickness_um": limits_um}
 
 
 def line_areas(maps: Results, quantity: str) -> Array:
-    """Return (n_pixel, n_line) areas, or deviations "area_sigma", of all line families, counts."""
+    """Return (n_pixel, n_line) values of ``area`` or ``area_sigma`` of all line families, counts."""
     return np.stack([maps.map(quantity, line).ravel() for line in maps.lines], axis=1).astype(np.float64)
 
 
@@ -151,112 +161,126 @@ def quantify(
     matrix: str = "paint",
     thickness_um: tuple[float, float] | None = None,
 ) -> Results:
-    """Map quantities of the elements of a scan, with 90 % intervals.
+    """Return maps of quantities of the elements of a scan, with 90 % intervals.
 
     Parameters
     ----------
     scan : Scan
-        Counts with an energy axis.
+        Scan with an energy axis.
     instrument : Instrument
-        Source, geometry, detector, and ``scale`` if a standard was measured.
+        Source, geometry and detector, and ``scale`` if a standard was measured.
     kind : {"mass_percent", "surface", "ug_cm2"}
         Mass per cent of a homogeneous layer, mass per cent of the uppermost paint (part of each element may lie
         beneath), or areal mass of a thin layer, ug/cm2.
     maps : Results, optional
-        The fitted areas; by default they are fitted.
+        Element maps; by default they are fitted.
     matrix : {"paint", "oxides"}
         Compounds without recorded lines: binder, carbonate and partly oxidised elements, or minerals.
     thickness_um : (float, float), optional
-        Range of the layer's thickness, um; the upper end may be infinite. Default: 50 um to infinity of the
-        homogeneous layer, 5 to 200 um of the uppermost paint.
+        Range of the thickness of the layer, um; the upper limit may be infinite. Default: 50 um to infinity for the
+        homogeneous layer, 5 to 200 um for the uppermost paint.
 
     Returns
     -------
     Results
-        ``mass_fraction`` (%) or ``areal_mass`` (ug/cm2) of each element, with 90 % intervals. An interval that begins
-        at zero is an upper limit; NaN: no spectrum. Notes give the source of the scale and the assumptions.
+        ``mass_fraction`` (%) or ``areal_mass`` (ug/cm2) of each element, with 90 % intervals. A lower limit of zero
+        means that only the upper limit is determined; NaN: no spectrum. Notes give the origin of the scale and the
+        assumptions.
 
     Raises
     ------
     InstrumentError
-        Areal masses of an instrument without a scale.
+        Areal masses are requested for an instrument without a scale.
     SampleError
-        Unknown quantity or matrix, or invalid thickness. CoverageError No element has a modelled line, or too little
-        scattered tube radiation was recorded.
+        Quantity or matrix are unknown, or the thickness is not valid.
+    CoverageError
+        No element has a modelled line, or too little scattered tube radiation was recorded.
     ScanError
-        The scan and the maps differ in size.
+        Scan and maps have different sizes.
 
     Examples
     --------
-    ``quantify(scan, load_instrument("ours.toml")).mass_fraction.sel(element="Pb", quantile=0.5)``: a map of lead, %.
+    A map of lead, %: ``quantify(scan, load_instrument("scanner.toml")).mass_fraction.sel(element="Pb", quantile=0.5)``.
     """
     maps = fit_elements(scan, instrument=instrument) if maps is None else maps
     axis = scan.require_axis()
     if maps.shape != scan.shape[:2]:
         raise ScanError(
-            f"Cannot compute quantities: the scan has {scan.shape[0]} x {scan.shape[1]} pixels, the element maps "
+            f"Cannot compute quantities: the scan has {scan.shape[0]} x {scan.shape[1]} pixels, the element maps have "
             f"{maps.shape[0]} x {maps.shape[1]}; give the maps of this scan."
         )
     window = scatter_window(instrument, axis)
     scatter = np.asarray(scan.counts[:, :, window].sum(axis=2).compute(), np.float64).ravel()
-    seconds = None if scan.live_time_s is None else np.asarray(scan.live_time_s, np.float64).ravel()
+    live_time_s = None if scan.live_time_s is None else np.asarray(scan.live_time_s, np.float64).ravel()
     area, sigma = (line_areas(maps, quantity_name) for quantity_name in ("area", "area_sigma"))
-    model = Quantifier(
+    quantifier = Quantifier(
         maps.lines, area, sigma, scatter, instrument, axis,
-        kind=kind, matrix=matrix, thickness_um=thickness_um, seconds=seconds,
+        kind=kind, matrix=matrix, thickness_um=thickness_um, seconds=live_time_s,
     )  # fmt: skip
-    cube = model(area, sigma, scatter, seconds).astype(np.float32).reshape(*scan.shape[:2], len(model.elements), 3)
+    quantities = (
+        quantifier(area, sigma, scatter, live_time_s)
+        .astype(np.float32)
+        .reshape(*scan.shape[:2], len(quantifier.elements), 3)
+    )
     quantity, sample = KINDS[kind]
     settings = QuantityRequest(kind, matrix, thickness_um).record() | {
         "sample": sample,
         "instrument": instrument.name,
-        "families": list(model.families),
+        "families": list(quantifier.families),
     }
-    value, low, high = np.moveaxis(cube, 3, 0)
-    detected = low > 0
-    notes = model.notes
-    if detected.any() and is_determined(quantity, Estimate(value, low, high))[detected].mean() < 0.5:
-        notes = (*notes, model.wide_note)
+    value, lower_limit, upper_limit = np.moveaxis(quantities, 3, 0)
+    detected = lower_limit > 0
+    notes = quantifier.notes
+    if detected.any() and is_determined(quantity, Estimate(value, lower_limit, upper_limit))[detected].mean() < 0.5:
+        notes = (*notes, quantifier.wide_note)
     return Results.of_quantities(
-        quantity, model.elements, value, low, high, step_mm=scan.step_mm, notes=notes, settings=settings
+        quantity,
+        quantifier.elements,
+        value,
+        lower_limit,
+        upper_limit,
+        step_mm=scan.step_mm,
+        notes=notes,
+        settings=settings,
     )
 
 
 def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
-    """Return the channels that measure the scattered radiation: the hardest strong line's Compton and Rayleigh peaks.
+    """Return the channels in which scattered radiation is measured.
 
-    If the axis ends below them, or the source has no such line: the continuum from 0.6 to 0.9 of the highest energy.
+    They are those of the Compton and Rayleigh peaks of the strongest high-energy source line. If the axis ends below
+    them, or the source has no such line, they are the continuum from 0.6 to 0.9 of the highest energy.
 
     Raises
     ------
     CoverageError
-        The axis ends below that as well.
+        The axis ends below these channels.
     """
-    energy, weight, width = source_spectrum(instrument)
-    lines = (width == 0) & (energy > 8.0) & (energy < axis.stop_kev)
-    if lines.any():
-        # of the K lines, alpha's
-        strongest = float(energy[lines][np.argmax(weight[lines] * energy[lines])])
-        shifted = float(compton_energy(np.array([strongest]), instrument.geometry.scattering_angle_deg)[0])
-        low, high = 0.965 * shifted, 1.015 * strongest
+    energy_kev, weight, width_kev = source_spectrum(instrument)
+    is_line = (width_kev == 0) & (energy_kev > 8.0) & (energy_kev < axis.stop_kev)
+    if is_line.any():
+        # weighted by energy, so that K-alpha is selected rather than L lines
+        line_kev = float(energy_kev[is_line][np.argmax(weight[is_line] * energy_kev[is_line])])
+        compton_kev = float(compton_energy(np.array([line_kev]), instrument.geometry.scattering_angle_deg)[0])
+        start_kev, stop_kev = 0.965 * compton_kev, 1.015 * line_kev
     else:
-        low, high = 0.6 * instrument.highest_kev, min(0.9 * instrument.highest_kev, axis.stop_kev)
-    if high - low < 0.3:
+        start_kev, stop_kev = 0.6 * instrument.highest_kev, min(0.9 * instrument.highest_kev, axis.stop_kev)
+    if stop_kev - start_kev < 0.3:
         raise CoverageError(
             f"Cannot compute quantities: the spectra end at {axis.stop_kev:.1f} keV, and scattered tube radiation is "
-            f"measured from {low:.1f} keV on. Give an instrument whose voltage fits, or record harder radiation."
+            f"measured above {start_kev:.1f} keV. Correct the voltage of the instrument, or record higher energies."
         )
-    used = (axis.energy_kev >= low) & (axis.energy_kev <= high)
-    return slice(int(np.flatnonzero(used)[0]), int(np.flatnonzero(used)[-1]) + 1)
+    in_window = (axis.energy_kev >= start_kev) & (axis.energy_kev <= stop_kev)
+    return slice(int(np.flatnonzero(in_window)[0]), int(np.flatnonzero(in_window)[-1]) + 1)
 
 
 class Response(NamedTuple):
-    """Modelled counts of a batch of stratigraphies, on the model's scale.
+    """Modelled counts of a batch of stratigraphies, on the scale of the model.
 
     Parameters
     ----------
     counts : (n, n_layer, n_family) array
-        By layer of origin.
+        Counts of line families by layer of origin.
     scatter : (n,) array
         Counts in the scatter window, including lines.
     """
@@ -272,26 +296,48 @@ def predicted(
     families: Sequence[str],
     window: slice,
 ) -> Response:
-    """Return the modelled counts of stratigraphies."""
+    """Return the modelled counts of stratigraphies for line families, and in the scatter window."""
     emission = emit(stratigraphies, instrument, detail=_DETAIL, workers=2, single=True)
     detector, lines = instrument.detector, emission.lines
-    of_family = np.stack([np.asarray([name == family for name in lines.family]) for family in families], axis=1)
-    detected = of_family * efficiency(detector, lines.energy_kev)[:, None]
+    is_family = np.stack([np.asarray([name == family for name in lines.family]) for family in families], axis=1)
+    detected = is_family * efficiency(detector, lines.energy_kev)[:, None]
 
-    def in_window(energy: Array, width: Array | float) -> Array:
-        spread = np.zeros(energy.size) + np.asarray(width) / np.sqrt(12.0)
-        return np.asarray(response_matrix(detector, axis, energy, spread)[:, window].sum(axis=1))
+    def window_counts(energy_kev: Array, width_kev: Array | float) -> Array:
+        spread_kev = np.zeros(energy_kev.size) + np.asarray(width_kev) / np.sqrt(12.0)
+        return np.asarray(response_matrix(detector, axis, energy_kev, spread_kev)[:, window].sum(axis=1))
 
     scatter = (
-        np.asarray(emission.line_photons) @ in_window(lines.energy_kev, 0.0)
-        + np.asarray(emission.coherent) @ in_window(emission.source_kev, emission.width_kev)
-        + np.asarray(emission.shifted) @ in_window(emission.compton_kev, emission.compton_width_kev)
+        np.asarray(emission.line_photons) @ window_counts(lines.energy_kev, 0.0)
+        + np.asarray(emission.coherent) @ window_counts(emission.source_kev, emission.width_kev)
+        + np.asarray(emission.shifted) @ window_counts(emission.compton_kev, emission.compton_width_kev)
     )
     return Response(np.asarray(emission.layer_photons, np.float64) @ detected, np.asarray(scatter, np.float64))
 
 
 class _Hypotheses(NamedTuple):
-    """Unknowns that the areas do not determine, n_hypothesis of each; the first has the central values."""
+    """Hypotheses for parameters that the areas do not determine; the first has central values.
+
+    Parameters
+    ----------
+    oxidised : (n,) array
+        Oxidised fraction of the elements.
+    light : (n, n_light) array
+        Mass fractions of light elements in the dark compounds.
+    scale : (n,) array
+        Factor for the scale.
+    error : (n, n_family) array
+        Factor for the modelled counts of each family.
+    thickness_um : (n,) array
+        Thickness of the layer, um.
+    beneath : (n, n_element) array
+        Fraction of each element's counts from beneath the uppermost paint.
+    beneath_um : (n,) array
+        Thickness of the layer beneath, um.
+    dark : (n,) array
+        Dark mass fraction of a thin layer.
+    ground : (n,) array
+        Areal mass of the ground, g/cm2.
+    """
 
     oxidised: Array
     light: Array
@@ -305,7 +351,19 @@ class _Hypotheses(NamedTuple):
 
 
 class _Solution(NamedTuple):
-    """Of n systems: quantities (n, n_element), sensitivities, shares from beneath, scale, scatter and log weights."""
+    """Solution of n systems.
+
+    Parameters
+    ----------
+    amount : (n, n_element) array
+        Mass fractions, or areal masses in g/cm2.
+    sensitivity : (n, n_element) array
+        Modelled counts per amount.
+    beneath : (n, n_element) array
+        Fraction of each element's counts from beneath the uppermost paint.
+    scale, scatter, weight : (n,) arrays
+        Scale, modelled scatter, and logarithm of the weight.
+    """
 
     amount: Array
     sensitivity: Array
@@ -316,22 +374,24 @@ class _Solution(NamedTuple):
 
 
 class Quantifier:
-    """Quantities from areas, prepared on a sample of a scan's pixels, ready for any of them.
+    """Computes quantities of pixels from areas; it is prepared with a sample of the pixels of a scan.
 
     Parameters
     ----------
     names : sequence of str
         Line families, ``Fe_K``.
     area, sigma : (n, n_family) arrays
-        Of the pixels from which the classes are made.
+        Areas and standard deviations of the sample, counts.
     scatter : (n,) array
-        Their counts in :func:`scatter_window`.
+        Counts of the sample in :func:`scatter_window`.
     instrument : Instrument
+        Source, geometry and detector, with or without scale.
     axis : EnergyAxis
+        Energy axis of the scan.
     kind, matrix, thickness_um
-        As for :func:`quantify`.
+        See :func:`quantify`.
     seconds : (n,) array, optional
-        Their live times.
+        Live times of the sample, s.
     """
 
     def __init__(
@@ -359,7 +419,7 @@ class Quantifier:
         self.scale = instrument.scale or Scale(
             counts_per_scatter=1.0, error=SCALE_ERROR if is_excitation_known else TUBE_SCALE_ERROR
         )
-        self._scale_error, self._usual_dark = max(self.scale.error, 0.03), MATRICES[matrix][2]
+        self._scale_error, self._min_typical_dark = max(self.scale.error, 0.03), MATRICES[matrix][2]
         self._by_time = self.scale.counts_per_s is not None and seconds is not None
         if not self._by_time and self.scale.counts_per_scatter is None:
             raise InstrumentError(
@@ -373,15 +433,17 @@ class Quantifier:
         if scatter[valid].sum() < _MIN_SCATTER:
             raise CoverageError(
                 f"Cannot compute quantities: {scatter[valid].sum():.0f} counts of scattered tube radiation were "
-                f"recorded, at least {_MIN_SCATTER:.0f} are needed to determine the dark matrix. Check the energy axis."
+                f"recorded, at least {_MIN_SCATTER:.0f} are needed. Check the energy axis."
             )
-        rows = np.flatnonzero(valid)
-        rows = rows[np.sort(np.random.default_rng(_SEED).permutation(len(rows))[:_MAX_SAMPLED])]
-        area, sigma, scatter = area[rows], sigma[rows], scatter[rows]
-        self.elements, self._main, self._other = self._chosen(sigma.mean(axis=0))
+        sample_rows = np.flatnonzero(valid)
+        sample_rows = sample_rows[
+            np.sort(np.random.default_rng(_SEED).permutation(len(sample_rows))[:_MAX_SAMPLE_SIZE])
+        ]
+        area, sigma, scatter = area[sample_rows], sigma[sample_rows], scatter[sample_rows]
+        self.elements, self._main, self._other = self._select_families(sigma.mean(axis=0))
         if not self.elements:
             raise CoverageError(
-                f"Cannot compute quantities: none of {', '.join(names)} is a line that the source excites."
+                f"Cannot compute quantities: the source excites none of {', '.join(names)}. Check the instrument."
             )
         self.families = tuple(self._names[index] for index in self._main)
         self._oxygen = np.asarray(
@@ -396,376 +458,425 @@ class Quantifier:
             ]
         )
         detected = area[:, self._main] > DETECTED_SIGMAS * sigma[:, self._main]
-        self._seen = np.flatnonzero(detected.mean(axis=0) > min(_MIN_SEEN, detected.mean(axis=0).max() / 2))
-        self._seen = self._seen if self._seen.size else np.arange(len(self.elements))
-        self._hypotheses = self._draw(matrix, thickness_um, n_hypotheses)
-        self.notes = self._notes(matrix, thickness_um)
+        self._detected_elements = np.flatnonzero(
+            detected.mean(axis=0) > min(_MIN_DETECTED_SHARE, detected.mean(axis=0).max() / 2)
+        )
+        self._detected_elements = (
+            self._detected_elements if self._detected_elements.size else np.arange(len(self.elements))
+        )
+        self._hypotheses = self._draw_hypotheses(matrix, thickness_um, n_hypotheses)
+        self.notes = self._make_notes(matrix, thickness_um)
 
-        points = _points(area, scatter)
-        n_classes = min(n_classes, len(np.unique(points, axis=0)))
+        coordinates = _class_coordinates(area, scatter)
+        n_classes = min(n_classes, len(np.unique(coordinates, axis=0)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class may stay empty
-            centres, label = kmeans2(points, n_classes, minit="++", rng=np.random.default_rng(_SEED))
-        present = np.unique(label)
-        self._centres = centres[present]
-        time = np.ones(len(area)) if not self._by_time or seconds is None else seconds[rows]
-        # deviations do not average out: interference is the same in all pixels of a class
-        mean = [
-            [np.mean(values[label == index], axis=0) for index in present] for values in (area, sigma, scatter, time)
+            centres, labels = kmeans2(coordinates, n_classes, minit="++", rng=np.random.default_rng(_SEED))
+        class_labels = np.unique(labels)
+        self._centres = centres[class_labels]
+        live_time_s = np.ones(len(area)) if not self._by_time or seconds is None else seconds[sample_rows]
+        # the mean deviation is used, since interference is the same in all pixels of a class
+        class_means = [
+            [np.mean(values[labels == index], axis=0) for index in class_labels]
+            for values in (area, sigma, scatter, live_time_s)
         ]
-        self._prepare(*(np.asarray(values) for values in mean))
+        self._prepare_classes(*(np.asarray(values) for values in class_means))
 
     def __call__(self, area: Array, sigma: Array, scatter: Array, seconds: Array | None = None) -> Array:
-        """Return (n, n_element, 3) values and the ends of their 90 % intervals; NaN without a spectrum."""
-        result = np.full((len(area), len(self.elements), 3), np.nan)
+        """Return (n, n_element, 3) values, lower and upper limits (90 % interval); NaN without a spectrum."""
+        quantities = np.full((len(area), len(self.elements), 3), np.nan)
         valid = np.isfinite(area).all(axis=1) & (scatter > 0)
         if self._by_time and seconds is not None:
             valid &= seconds > 0
-        points = _points(area[valid], scatter[valid])
-        label = np.argmin((self._centres**2).sum(axis=1) - 2.0 * points @ self._centres.T, axis=1)
-        rows = np.flatnonzero(valid)
-        for index in np.unique(label):
-            of_class = rows[label == index]
-            time = np.ones(len(of_class)) if not self._by_time or seconds is None else seconds[of_class]
-            result[of_class] = self._pixels(index, area[of_class], sigma[of_class], scatter[of_class], time)
-        return result
+        coordinates = _class_coordinates(area[valid], scatter[valid])
+        labels = np.argmin((self._centres**2).sum(axis=1) - 2.0 * coordinates @ self._centres.T, axis=1)
+        valid_rows = np.flatnonzero(valid)
+        for index in np.unique(labels):
+            class_rows = valid_rows[labels == index]
+            live_time_s = np.ones(len(class_rows)) if not self._by_time or seconds is None else seconds[class_rows]
+            quantities[class_rows] = self._pixel_quantities(
+                index, area[class_rows], sigma[class_rows], scatter[class_rows], live_time_s
+            )
+        return quantities
 
-    def _chosen(self, sigma: Array) -> tuple[tuple[str, ...], list[int], list[int]]:
-        """Return elements, the family that determines the mass of each most precisely, and the other families."""
-        source = {"Ar"} if self.instrument.source_spectrum is not None else {"Ar", self.instrument.tube.anode}
+    def _select_families(self, sigma: Array) -> tuple[tuple[str, ...], list[int], list[int]]:
+        """Return the elements, the index of the most precise family of each, and the indices of other families."""
+        excluded = {"Ar"} if self.instrument.source_spectrum is not None else {"Ar", self.instrument.tube.anode}
         symbols = [name.partition("_")[0] for name in self._names]
-        traces = dict.fromkeys(sorted(set(symbols)), 1e-4)
-        light = {name: (1.0 - sum(traces.values())) * part for name, part in mass_fractions("CH2O").items()}
-        for name, part in light.items():
-            traces[name] = traces.get(name, 0.0) + part
-        layer = Layer(traces, 1.0, 1e4 * THICK_G_CM2)
+        fractions = dict.fromkeys(sorted(set(symbols)), 1e-4)
+        light_fractions = {
+            name: (1.0 - sum(fractions.values())) * fraction for name, fraction in mass_fractions("CH2O").items()
+        }
+        for name, fraction in light_fractions.items():
+            fractions[name] = fractions.get(name, 0.0) + fraction
+        layer = Layer(fractions, 1.0, 1e4 * THICK_G_CM2)
         counts = predicted([Stratigraphy((layer,))], self.instrument, self.axis, self._names, self.window).counts[0, 0]
-        # the model does not predict a part of a family, ``Pb_L3``
+        # families of a single shell, ``Pb_L3``, are not modelled
         usable = [
             index
             for index, name in enumerate(self._names)
-            if symbols[index] not in source and name[-1] in SENSITIVITY_ERROR and counts[index] > 0
+            if symbols[index] not in excluded and name[-1] in SENSITIVITY_ERROR and counts[index] > 0
         ]
         precision = counts / np.maximum(sigma, 1e-9) * [SENSITIVITY_ERROR["K"] / _model_error(n) for n in self._names]
-        best: dict[str, int] = {}
+        best_family: dict[str, int] = {}
         for index in sorted(usable, key=lambda index: float(precision[index])):
-            best[symbols[index]] = index
-        elements = tuple(sorted(best, key=atomic_number))
-        main = [best[element] for element in elements]
-        return elements, main, [index for index in usable if index not in main]
+            best_family[symbols[index]] = index
+        elements = tuple(sorted(best_family, key=atomic_number))
+        main_families = [best_family[element] for element in elements]
+        return elements, main_families, [index for index in usable if index not in main_families]
 
     # -- hypotheses ----------------------------------------------------------------------------------------------
 
-    def _draw(self, matrix: str, thickness_um: tuple[float, float] | None, n: int) -> _Hypotheses:
-        """Draw hypotheses, each of their numbers spread evenly (Latin hypercube); the first is the middle."""
-        (least, most), weights, _ = MATRICES[matrix]
-        light = {
+    def _draw_hypotheses(self, matrix: str, thickness_um: tuple[float, float] | None, n: int) -> _Hypotheses:
+        """Return random hypotheses with evenly distributed parameters (Latin hypercube); the first is central."""
+        (min_oxidised, max_oxidised), weights, _ = MATRICES[matrix]
+        light_weights = {
             name: fraction for name, fraction in weights.items() if not set(mass_fractions(name)) & set(self.elements)
         }
-        self._light = tuple(sorted({symbol for name in light for symbol in mass_fractions(name)}))
+        self._light = tuple(sorted({symbol for name in light_weights for symbol in mass_fractions(name)}))
         n_family, n_element = len(self._names), len(self.elements)
-        sampler = qmc.LatinHypercube(6 + len(light) + n_family + 2 * n_element, rng=np.random.default_rng(_SEED))
-        drawn = sampler.random(n)
-        drawn[0] = 0.5
-        single, shares, errors, layer_draws, how_much = np.split(
-            drawn, np.cumsum([6, len(light), n_family, n_element]), axis=1
+        sampler = qmc.LatinHypercube(
+            6 + len(light_weights) + n_family + 2 * n_element, rng=np.random.default_rng(_SEED)
         )
-        shares = gamma.ppf(shares, np.asarray(list(light.values())))
+        samples = sampler.random(n)
+        samples[0] = 0.5
+        scalar_draws, shares, error_draws, layer_draws, share_draws = np.split(
+            samples, np.cumsum([6, len(light_weights), n_family, n_element]), axis=1
+        )
+        shares = gamma.ppf(shares, np.asarray(list(light_weights.values())))
         shares /= shares.sum(axis=1, keepdims=True)
-        low, high = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
-        # a uniformly distributed inverse includes infinity
-        thickness = (
-            low * (high / low) ** single[:, 2] if np.isfinite(high) else low / np.maximum(1.0 - single[:, 2], 1e-9)
+        min_um, max_um = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
+        # the inverse thickness is uniform, which includes infinity
+        thickness_um_draws = (
+            min_um * (max_um / min_um) ** scalar_draws[:, 2]
+            if np.isfinite(max_um)
+            else min_um / np.maximum(1.0 - scalar_draws[:, 2], 1e-9)
         )
-        beneath = _drawn_beneath(layer_draws, how_much, self._seen) * (self.kind == "surface")
+        beneath = _random_beneath(layer_draws, share_draws, self._detected_elements) * (self.kind == "surface")
         return _Hypotheses(
-            oxidised=least + (most - least) * np.clip(1.6 * single[:, 0] - 0.3, 0.0, 1.0),
-            light=shares @ [[mass_fractions(name).get(symbol, 0.0) for symbol in self._light] for name in light],
-            scale=np.exp(self._scale_error * ndtri(single[:, 1])),
-            error=np.exp(self._family_error * ndtri(errors)),
-            thickness_um=thickness,
+            oxidised=min_oxidised + (max_oxidised - min_oxidised) * np.clip(1.6 * scalar_draws[:, 0] - 0.3, 0.0, 1.0),
+            light=shares
+            @ [[mass_fractions(name).get(symbol, 0.0) for symbol in self._light] for name in light_weights],
+            scale=np.exp(self._scale_error * ndtri(scalar_draws[:, 1])),
+            error=np.exp(self._family_error * ndtri(error_draws)),
+            thickness_um=thickness_um_draws,
             beneath=beneath,
-            beneath_um=30.0 * 10.0 ** single[:, 3],
-            dark=0.05 + 0.4 * single[:, 4],
-            ground=0.01 * 50.0 ** single[:, 5],
+            beneath_um=30.0 * 10.0 ** scalar_draws[:, 3],
+            dark=0.05 + 0.4 * scalar_draws[:, 4],
+            ground=0.01 * 50.0 ** scalar_draws[:, 5],
         )
 
-    def _draw_like(self, log_weights: Sequence[Array]) -> None:
-        """Add as many hypotheses for each class: thickness and shares from beneath are near those that fit it."""
+    def _add_similar_hypotheses(self, log_weights: Sequence[Array]) -> None:
+        """Add hypotheses for each class, with thickness and layers beneath similar to hypotheses that fit the class."""
         rng, hypotheses, n = np.random.default_rng(_SEED + 1), self._hypotheses, len(log_weights[0])
-        parents = np.concatenate([rng.choice(n, n, p=_tempered(weight)) for weight in log_weights])
+        parents = np.concatenate([rng.choice(n, n, p=_tempered_weights(weight)) for weight in log_weights])
         permuted = np.concatenate([rng.permutation(n) for _ in log_weights])
         beneath = hypotheses.beneath[parents]
-        changed = rng.uniform(size=beneath.shape) < 0.5 / beneath.shape[1]
-        more = _Hypotheses(*(values[permuted] for values in hypotheses))._replace(
+        is_changed = rng.uniform(size=beneath.shape) < 0.5 / beneath.shape[1]
+        new_hypotheses = _Hypotheses(*(values[permuted] for values in hypotheses))._replace(
             thickness_um=hypotheses.thickness_um[parents] * np.exp(0.3 * rng.standard_normal(parents.size)),
-            beneath=np.where(changed, 1.0 - beneath, beneath),
+            beneath=np.where(is_changed, 1.0 - beneath, beneath),
             beneath_um=hypotheses.beneath_um[parents],
         )
-        self._hypotheses = _Hypotheses(*(np.concatenate(pair) for pair in zip(hypotheses, more, strict=True)))
+        self._hypotheses = _Hypotheses(*(np.concatenate(pair) for pair in zip(hypotheses, new_hypotheses, strict=True)))
 
     # -- classes -------------------------------------------------------------------------------------------------
 
-    def _prepare(self, area: Array, sigma: Array, scatter: Array, seconds: Array) -> None:
-        """Solve every class under every hypothesis; keep the values that pixels need."""
+    def _prepare_classes(self, area: Array, sigma: Array, scatter: Array, seconds: Array) -> None:
+        """Solve all classes for all hypotheses, and store the values that are needed for pixels."""
         n_class, n = len(area), len(self._hypotheses.scale)
-        classes, which = np.repeat(np.arange(n_class), n), np.tile(np.arange(n), n_class)
+        classes, hypothesis = np.repeat(np.arange(n_class), n), np.tile(np.arange(n), n_class)
 
-        def solve(classes: NDArray[np.intp], which: NDArray[np.intp]) -> _Solution:
-            return self._solve(area[classes], sigma[classes], scatter[classes], seconds[classes], which)
+        def solve(classes: NDArray[np.intp], hypothesis: NDArray[np.intp]) -> _Solution:
+            return self._solve_amounts(area[classes], sigma[classes], scatter[classes], seconds[classes], hypothesis)
 
-        solved = solve(classes, which)
+        solution = solve(classes, hypothesis)
         if self.kind == "surface":
-            # few hypotheses about the layers beneath fit a class: more are drawn around those that do
-            self._draw_like([solved.weight[classes == index] for index in range(n_class)])
-            again = n + np.arange(n_class * n)
-            more = solve(classes, again)
-            solved = _Solution(*(np.concatenate(pair) for pair in zip(solved, more, strict=True)))
-            classes, which = np.tile(classes, 2), np.concatenate([which, again])
-        self._base = _Solution(*(values[which == 0] for values in solved))
-        self._slopes = self._derivatives()
+            # few hypotheses on layers beneath fit a class: more are drawn near those that fit
+            self._add_similar_hypotheses([solution.weight[classes == index] for index in range(n_class)])
+            added_hypotheses = n + np.arange(n_class * n)
+            added_solution = solve(classes, added_hypotheses)
+            solution = _Solution(*(np.concatenate(pair) for pair in zip(solution, added_solution, strict=True)))
+            classes, hypothesis = np.tile(classes, 2), np.concatenate([hypothesis, added_hypotheses])
+        self._base = _Solution(*(values[hypothesis == 0] for values in solution))
+        self._slopes = self._log_derivatives()
         self._ratio = np.empty((n_class, len(self.elements), 3))
         for index in range(n_class):
             in_class = classes == index
-            weight = _tempered(solved.weight[in_class])
-            ratios = solved.amount[in_class] / np.maximum(self._base.amount[index], 1e-300)
-            for element, share in enumerate(solved.beneath[in_class].T):
-                under = share > 0.5
-                is_mixed = under.any() and not under.all()
-                fair = _fairly(weight, solved.weight[in_class], under) if is_mixed else weight
-                self._ratio[index, element] = _quantiles(ratios[:, element], fair)
+            weight = _tempered_weights(solution.weight[in_class])
+            ratios = solution.amount[in_class] / np.maximum(self._base.amount[index], 1e-300)
+            for element, beneath_share in enumerate(solution.beneath[in_class].T):
+                is_beneath = beneath_share > 0.5
+                is_mixed = is_beneath.any() and not is_beneath.all()
+                element_weight = (
+                    _equal_prior_weights(weight, solution.weight[in_class], is_beneath) if is_mixed else weight
+                )
+                self._ratio[index, element] = _quantiles(ratios[:, element], element_weight)
 
-    def _solve(self, area: Array, sigma: Array, scatter: Array, seconds: Array, which: NDArray[np.intp]) -> _Solution:
-        """Find the amounts that reproduce the areas of the main families under each hypothesis."""
+    def _solve_amounts(
+        self, area: Array, sigma: Array, scatter: Array, seconds: Array, hypothesis: NDArray[np.intp]
+    ) -> _Solution:
+        """Return the amounts for which the model reproduces the areas of the main families, for each hypothesis."""
         main, hypotheses = self._main, self._hypotheses
-        least = 1e-4 * np.maximum(area, 0.0).sum(axis=1, keepdims=True)
-        goal = np.maximum(area, np.maximum(least, 0.1 * sigma)) / self._factor
-        oxygen = hypotheses.oxidised[which, None] * self._oxygen
-        share = goal[:, main] / goal[:, main].sum(axis=1, keepdims=True)
+        min_area = 1e-4 * np.maximum(area, 0.0).sum(axis=1, keepdims=True)
+        target = np.maximum(area, np.maximum(min_area, 0.1 * sigma)) / self._factor
+        oxygen = hypotheses.oxidised[hypothesis, None] * self._oxygen
+        share = target[:, main] / target[:, main].sum(axis=1, keepdims=True)
         amount = 0.5 * share / (share * (1.0 + oxygen)).sum(axis=1, keepdims=True)
         if self.kind == "ug_cm2":
             amount = 1e-4 * amount
-        beneath = amount * hypotheses.beneath[which]
+        beneath = amount * hypotheses.beneath[hypothesis]
         total = np.ones(len(area))
-        for step in range(_N_ROUNDS + 1):
+        for round_index in range(_N_ROUNDS + 1):
             predicted_counts = predicted(
-                [self._stratigraphy(*row) for row in zip(amount, beneath, oxygen, which, strict=True)],
+                [self._stratigraphy(*row) for row in zip(amount, beneath, oxygen, hypothesis, strict=True)],
                 self.instrument, self.axis, self._names, self.window,
             )  # fmt: skip
-            counts = predicted_counts.counts * hypotheses.error[which, None]
-            upper, lower = counts[:, 0][:, main], counts[:, 1:].sum(axis=1)[:, main]
-            scale = self._scale_of(scatter, predicted_counts.scatter, seconds) * hypotheses.scale[which]
-            sensitivity = upper / np.maximum(amount, 1e-300)
-            if step == _N_ROUNDS:
+            counts = predicted_counts.counts * hypotheses.error[hypothesis, None]
+            upper_counts, lower_counts = counts[:, 0][:, main], counts[:, 1:].sum(axis=1)[:, main]
+            scale = self._count_scale(scatter, predicted_counts.scatter, seconds) * hypotheses.scale[hypothesis]
+            sensitivity = upper_counts / np.maximum(amount, 1e-300)
+            if round_index == _N_ROUNDS:
                 break
-            left = np.maximum(goal[:, main] - scale[:, None] * lower, 1e-3 * goal[:, main])
-            amount = np.clip(left / (scale[:, None] * np.maximum(sensitivity, 1e-300)), 0.1 * amount, 10.0 * amount)
+            upper_target = np.maximum(target[:, main] - scale[:, None] * lower_counts, 1e-3 * target[:, main])
+            amount = np.clip(
+                upper_target / (scale[:, None] * np.maximum(sensitivity, 1e-300)), 0.1 * amount, 10.0 * amount
+            )
             if self.kind != "ug_cm2":
-                amount, total = _closed(amount, oxygen)
+                amount, total = _normalised(amount, oxygen)
             if hypotheses.beneath.any():
-                target = hypotheses.beneath[which] * goal[:, main] / np.maximum(scale[:, None] * lower, 1e-300)
-                beneath = np.maximum(beneath, _MIN_FRACTION * (hypotheses.beneath[which] > 0)) * np.clip(
-                    target, 0.1, 10.0
+                beneath_factor = (
+                    hypotheses.beneath[hypothesis] * target[:, main] / np.maximum(scale[:, None] * lower_counts, 1e-300)
                 )
-                beneath, _ = _closed(beneath, oxygen, 0.15)
+                beneath = np.maximum(beneath, _MIN_FRACTION * (hypotheses.beneath[hypothesis] > 0)) * np.clip(
+                    beneath_factor, 0.1, 10.0
+                )
+                beneath, _ = _normalised(beneath, oxygen, 0.15)
         weight = -0.5 * (np.log(np.maximum(total, 1.0)) / self._scale_error) ** 2
         if self.kind != "ug_cm2":
-            dark = 1.0 - (amount * (1.0 + oxygen)).sum(axis=1)
-            weight = weight - 0.5 * (np.maximum(self._usual_dark - dark, 0.0) / LESS_DARK) ** 2
-        # layers beneath cannot contribute more than the detected counts
-        excess = np.log(np.maximum(scale[:, None] * lower / goal[:, main], 1.0))
+            dark_fraction = 1.0 - (amount * (1.0 + oxygen)).sum(axis=1)
+            weight = weight - 0.5 * (np.maximum(self._min_typical_dark - dark_fraction, 0.0) / DARK_SPREAD) ** 2
+        # layers beneath cannot contribute more counts than detected
+        excess = np.log(np.maximum(scale[:, None] * lower_counts / target[:, main], 1.0))
         weight = weight - 0.5 * ((excess / 0.1) ** 2 * (area[:, main] > DETECTED_SIGMAS * sigma[:, main])).sum(axis=1)
-        every = scale[:, None] * counts.sum(axis=1)
-        # the prediction is as uncertain as the main family: uninformative for an element that is nearly absent
-        min_known = goal[:, main] - area[:, main] / self._factor[main]
-        doubt = np.maximum(sigma[:, main] / self._factor[main], min_known) / goal[:, main]
+        predicted_total = scale[:, None] * counts.sum(axis=1)
+        # the prediction has the relative error of the main family, which is large for nearly absent elements
+        uncertain_counts = target[:, main] - area[:, main] / self._factor[main]
+        relative_error = np.maximum(sigma[:, main] / self._factor[main], uncertain_counts) / target[:, main]
         for index in self._other:
             element = self.elements.index(self._names[index].partition("_")[0])
-            error = _model_error(self._names[index]) * np.maximum(area[:, index], every[:, index])
-            spread = every[:, index] * doubt[:, element]
-            off = area[:, index] / self._factor[index] - every[:, index]
-            weight = weight - 0.5 * off**2 / (sigma[:, index] ** 2 + error**2 + spread**2)
-        beneath = scale[:, None] * lower / goal[:, main]
+            error = _model_error(self._names[index]) * np.maximum(area[:, index], predicted_total[:, index])
+            prediction_error = predicted_total[:, index] * relative_error[:, element]
+            residual = area[:, index] / self._factor[index] - predicted_total[:, index]
+            weight = weight - 0.5 * residual**2 / (sigma[:, index] ** 2 + error**2 + prediction_error**2)
+        beneath = scale[:, None] * lower_counts / target[:, main]
         return _Solution(amount, sensitivity, beneath, scale, predicted_counts.scatter, weight)
 
-    def _scale_of(self, scatter: Array, modelled: Array, seconds: Array) -> Array:
-        """Return counts over those of the model."""
+    def _count_scale(self, scatter: Array, modelled: Array, seconds: Array) -> Array:
+        """Return the ratio of measured to modelled counts."""
         if self._by_time and self.scale.counts_per_s is not None:
             return self.scale.counts_per_s * seconds
         return scatter / modelled * (self.scale.counts_per_scatter or 1.0)
 
-    def _stratigraphy(self, amount: Array, beneath: Array, oxygen: Array, which: int) -> Stratigraphy:
+    def _stratigraphy(self, amount: Array, beneath: Array, oxygen: Array, hypothesis: int) -> Stratigraphy:
         hypotheses = self._hypotheses
-        light, dark = (
-            dict(zip(self._light, hypotheses.light[which].tolist(), strict=True)),
-            float(hypotheses.dark[which]),
+        light, dark_fraction = (
+            dict(zip(self._light, hypotheses.light[hypothesis].tolist(), strict=True)),
+            float(hypotheses.dark[hypothesis]),
         )
-        ground = Layer(light, 1.0, 1e4 * (THICK_G_CM2 if self.kind == "ug_cm2" else float(hypotheses.ground[which])))
+        ground = Layer(
+            light, 1.0, 1e4 * (THICK_G_CM2 if self.kind == "ug_cm2" else float(hypotheses.ground[hypothesis]))
+        )
         if self.kind == "ug_cm2":
-            areal = float((amount * (1.0 + oxygen)).sum() / (1.0 - dark))
-            return Stratigraphy((self._layer(amount / areal, oxygen, light, areal), ground))
-        areal = _areal(float(hypotheses.thickness_um[which]), amount, oxygen)
-        top = self._layer(amount, oxygen, light, areal)
+            areal_density = float((amount * (1.0 + oxygen)).sum() / (1.0 - dark_fraction))
+            return Stratigraphy((self._make_layer(amount / areal_density, oxygen, light, areal_density), ground))
+        areal_density = _areal_density(float(hypotheses.thickness_um[hypothesis]), amount, oxygen)
+        upper_layer = self._make_layer(amount, oxygen, light, areal_density)
         if self.kind == "surface":
-            under = self._layer(beneath, oxygen, light, _areal(float(hypotheses.beneath_um[which]), beneath, oxygen))
-            return Stratigraphy((top, under, ground))
-        return Stratigraphy((top,) if areal >= THICK_G_CM2 else (top, ground))
+            lower_layer = self._make_layer(
+                beneath, oxygen, light, _areal_density(float(hypotheses.beneath_um[hypothesis]), beneath, oxygen)
+            )
+            return Stratigraphy((upper_layer, lower_layer, ground))
+        return Stratigraphy((upper_layer,) if areal_density >= THICK_G_CM2 else (upper_layer, ground))
 
-    def _layer(self, amount: Array, oxygen: Array, light: Mapping[str, float], areal: float) -> Layer:
-        dark = max(1.0 - float((amount * (1.0 + oxygen)).sum()), 0.0)
-        fractions = {name: dark * share for name, share in light.items()}
-        for name, part in zip(self.elements, amount, strict=True):
-            fractions[name] = fractions.get(name, 0.0) + float(part)
+    def _make_layer(self, amount: Array, oxygen: Array, light: Mapping[str, float], areal_density: float) -> Layer:
+        dark_fraction = max(1.0 - float((amount * (1.0 + oxygen)).sum()), 0.0)
+        fractions = {name: dark_fraction * share for name, share in light.items()}
+        for name, fraction in zip(self.elements, amount, strict=True):
+            fractions[name] = fractions.get(name, 0.0) + float(fraction)
         fractions["O"] = fractions.get("O", 0.0) + float(amount @ oxygen)
         total = sum(fractions.values())
-        return Layer({name: part / total for name, part in fractions.items()}, 1.0, 1e4 * areal)
+        return Layer({name: fraction / total for name, fraction in fractions.items()}, 1.0, 1e4 * areal_density)
 
-    def _derivatives(self) -> tuple[Array, Array]:
-        """Return how the logarithms of sensitivity (n_class, n_element, n_element) and scatter change with amounts."""
+    def _log_derivatives(self) -> tuple[Array, Array]:
+        """Return derivatives, by amount, of log sensitivity (n_class, n_element, n_element) and of log scatter."""
         base, n = self._base, len(self.elements)
         oxygen = self._hypotheses.oxidised[0] * self._oxygen
-        unit = 1.0 if self.kind != "ug_cm2" else 0.1 * base.amount.sum(axis=1, keepdims=True)[:, :, None]
-        changed = base.amount[:, None, :] + _STEP_FRACTION * unit * np.eye(n)
-        flat = changed.reshape(-1, n)
+        unit_amount = 1.0 if self.kind != "ug_cm2" else 0.1 * base.amount.sum(axis=1, keepdims=True)[:, :, None]
+        changed_amount = base.amount[:, None, :] + _STEP_FRACTION * unit_amount * np.eye(n)
+        flat_amount = changed_amount.reshape(-1, n)
         if self.kind != "ug_cm2":
-            flat, _ = _closed(flat, oxygen)
-        changed = flat.reshape(changed.shape)
+            flat_amount, _ = _normalised(flat_amount, oxygen)
+        changed_amount = flat_amount.reshape(changed_amount.shape)
         zeros = np.zeros(n)
         counts = predicted(
-            [self._stratigraphy(row, zeros, oxygen, 0) for row in (*flat, *base.amount)],
+            [self._stratigraphy(row, zeros, oxygen, 0) for row in (*flat_amount, *base.amount)],
             self.instrument, self.axis, self._names, self.window,
         )  # fmt: skip
         counts = Response(np.maximum(counts.counts[:, 0][:, self._main], 1e-300), counts.scatter)
-        sensitivity = np.log(counts.counts[: len(flat)].reshape(changed.shape) / np.maximum(changed, 1e-300))
-        at = np.log(counts.counts[len(flat) :] / np.maximum(base.amount, 1e-300))
-        scatter, at_scatter = np.log(counts.scatter[: len(flat)].reshape(-1, n)), np.log(counts.scatter[len(flat) :])
-        step = np.broadcast_to(_STEP_FRACTION * unit * np.ones((len(base.amount), n, 1)), (len(base.amount), n, 1))
-        by_amount = (sensitivity - at[:, None, :]) / step
-        return np.swapaxes(by_amount, 1, 2), (scatter - at_scatter[:, None]) / step[:, :, 0]
+        sensitivity = np.log(
+            counts.counts[: len(flat_amount)].reshape(changed_amount.shape) / np.maximum(changed_amount, 1e-300)
+        )
+        base_sensitivity = np.log(counts.counts[len(flat_amount) :] / np.maximum(base.amount, 1e-300))
+        scatter, base_scatter = (
+            np.log(counts.scatter[: len(flat_amount)].reshape(-1, n)),
+            np.log(counts.scatter[len(flat_amount) :]),
+        )
+        step = np.broadcast_to(
+            _STEP_FRACTION * unit_amount * np.ones((len(base.amount), n, 1)), (len(base.amount), n, 1)
+        )
+        by_amount = (sensitivity - base_sensitivity[:, None, :]) / step
+        return np.swapaxes(by_amount, 1, 2), (scatter - base_scatter[:, None]) / step[:, :, 0]
 
     # -- pixels --------------------------------------------------------------------------------------------------
 
-    def _pixels(self, index: int, area: Array, sigma: Array, scatter: Array, seconds: Array) -> Array:
-        """Return (n, n_element, 3) of pixels of one class."""
+    def _pixel_quantities(self, index: int, area: Array, sigma: Array, scatter: Array, seconds: Array) -> Array:
+        """Return (n, n_element, 3) values, lower and upper limits of pixels of one class."""
         main = self._main
         ratio = area[:, main] / self._factor[main]
         deviation = sigma[:, main] / self._factor[main]
-        at, sensitivity = self._base.amount[index], self._base.sensitivity[index]
+        base_amount, sensitivity = self._base.amount[index], self._base.sensitivity[index]
         by_amount, scatter_by_amount = (slope[index] for slope in self._slopes)
         oxygen = self._hypotheses.oxidised[0] * self._oxygen
-        amount = np.broadcast_to(at, ratio.shape)
+        amount = np.broadcast_to(base_amount, ratio.shape)
         for _ in range(_N_PIXEL_ROUNDS):
-            off = np.clip(amount, 0.0, None) - at
-            local_sensitivity = sensitivity * np.exp(np.clip(off @ by_amount.T, -1.0, 1.0))
-            modelled = self._base.scatter[index] * np.exp(np.clip(off @ scatter_by_amount, -1.0, 1.0))
-            scale = self._scale_of(scatter, modelled, seconds)[:, None]
-            new = ratio / (scale * local_sensitivity)
+            amount_change = np.clip(amount, 0.0, None) - base_amount
+            local_sensitivity = sensitivity * np.exp(np.clip(amount_change @ by_amount.T, -1.0, 1.0))
+            modelled = self._base.scatter[index] * np.exp(np.clip(amount_change @ scatter_by_amount, -1.0, 1.0))
+            scale = self._count_scale(scatter, modelled, seconds)[:, None]
+            new_amount = ratio / (scale * local_sensitivity)
             if self.kind != "ug_cm2":
-                new, _ = _closed(new, oxygen)
-            amount = 0.5 * (amount + new)
-        amount = new
+                new_amount, _ = _normalised(new_amount, oxygen)
+            amount = 0.5 * (amount + new_amount)
+        amount = new_amount
         noise = np.hypot(
             deviation / (scale * local_sensitivity), 0.0 if self._by_time else amount / np.sqrt(scatter[:, None])
         )
-        middle, low, high = np.moveaxis(self._ratio[index], 1, 0)
-        value, reach, size = amount * middle, float(ndtri(0.5 + 0.5 * LEVEL)) * noise * middle, np.abs(amount)
-        ends = value - np.hypot(size * (middle - low), reach), value + np.hypot(size * (high - middle), reach)
-        unit = 1e6 if self.kind == "ug_cm2" else 100.0
-        result = unit * np.stack([value, np.maximum(ends[0], 0.0), ends[1]], axis=2)
+        median_ratio, low_ratio, high_ratio = np.moveaxis(self._ratio[index], 1, 0)
+        value, noise_half_width, abs_amount = (
+            amount * median_ratio,
+            float(ndtri(0.5 + 0.5 * INTERVAL_PROBABILITY)) * noise * median_ratio,
+            np.abs(amount),
+        )
+        limits = (
+            value - np.hypot(abs_amount * (median_ratio - low_ratio), noise_half_width),
+            value + np.hypot(abs_amount * (high_ratio - median_ratio), noise_half_width),
+        )
+        unit_factor = 1e6 if self.kind == "ug_cm2" else 100.0
+        quantities = unit_factor * np.stack([value, np.maximum(limits[0], 0.0), limits[1]], axis=2)
         if self.kind != "ug_cm2":
-            result[..., 2] = np.clip(result[..., 2], 0.0, 100.0)
-        return result
+            quantities[..., 2] = np.clip(quantities[..., 2], 0.0, 100.0)
+        return quantities
 
     @property
     def wide_note(self) -> str:
-        """Return a note where most intervals are wide."""
-        note = "Most intervals are too wide for a value to be quoted: compare places by the maps."
+        """Note for results in which most intervals are wide."""
+        note = "Most intervals are too wide to quote values; the maps can be used to compare areas."
         if not self._by_time:
             note += (
-                " The layers below scatter as well, by an unknown amount: a standard and live times do without scatter."
+                " The layers below scatter as well, by an unknown amount. Scatter is not needed with a standard and "
+                "live times."
             )
         if self.kind == "mass_percent":
-            note += " Under a layer that hides all beneath it (--thickness 500-inf) intervals are narrower."
+            note += " For a layer that hides all lower layers (--thickness 500-inf), intervals are narrower."
         return note
 
-    def _notes(self, matrix: str, thickness_um: tuple[float, float] | None) -> tuple[str, ...]:
+    def _make_notes(self, matrix: str, thickness_um: tuple[float, float] | None) -> tuple[str, ...]:
         if self.instrument.scale is None:
-            scale = (
-                "No standard: the scale is relative, from the scattered tube radiation by the model; with the dark "
-                "matrix the elements sum to 100 %. `underpaint calibrate --standard` makes it absolute."
+            scale_text = (
+                "No standard: the scale is relative, from the scattered tube radiation and the model; elements and "
+                "dark matrix sum to 100 %. `underpaint calibrate --standard` determines an absolute scale."
             )
         elif self._by_time:
-            scale = f"The scale is absolute, from a standard, per second of live time ({self.scale.error:.0%})."
+            scale_text = f"The scale is absolute, from a standard, per second of live time ({self.scale.error:.0%})."
         else:
-            scale = (
+            scale_text = (
                 f"The scale is absolute, from a standard, per count of scattered radiation ({self.scale.error:.0%})."
             )
-        low, high = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
-        thick = f"{low:g} um thick or thicker" if np.isinf(high) else f"{low:g} to {high:g} um thick"
-        assumed = {
-            "mass_percent": f"Assumed: one homogeneous layer, {thick}",
-            "surface": f"Assumed: an uppermost paint, {thick}, and any part of an element beneath it",
+        min_um, max_um = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
+        thickness_text = f"{min_um:g} um thick or thicker" if np.isinf(max_um) else f"{min_um:g} to {max_um:g} um thick"
+        assumptions = {
+            "mass_percent": f"Assumed: one homogeneous layer, {thickness_text}",
+            "surface": f"Assumed: an uppermost paint, {thickness_text}, and unknown parts of the elements beneath it",
             "ug_cm2": "Assumed: all lines come from one thin layer on a thick substrate without lines",
         }[self.kind]
-        return scale, f"{assumed}; the matrix without lines is taken as {matrix}."
+        return scale_text, f"{assumptions}; the matrix without lines is assumed to be {matrix}."
 
 
 def _model_error(family: str) -> float:
     return SENSITIVITY_ERROR[family.partition("_")[2][0]]
 
 
-def _points(area: Array, scatter: Array) -> Array:
-    """Return the coordinates of pixels for the classes: roots of shares, whose noise is uniform."""
+def _class_coordinates(area: Array, scatter: Array) -> Array:
+    """Return the coordinates of pixels for the classes: square roots of fractions of counts, with uniform noise."""
     counts = np.concatenate([np.maximum(area, 0.0), np.maximum(scatter, 0.0)[:, None]], axis=1)
     return np.asarray(np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)))
 
 
-def _closed(amount: Array, oxygen: Array, min_dark: float = _MIN_DARK) -> tuple[Array, Array]:
-    """Return amounts that add up to at most one per sample, and the sums before."""
+def _normalised(amount: Array, oxygen: Array, min_dark: float = _MIN_DARK_FRACTION) -> tuple[Array, Array]:
+    """Return amounts normalised to a sum of at most one per sample, and the sums before."""
     total = (np.maximum(amount, 0.0) * (1.0 + oxygen)).sum(axis=1) / (1.0 - min_dark)
     return amount / np.maximum(total, 1.0)[:, None], total
 
 
-def _areal(thickness_um: float, amount: Array, oxygen: Array) -> float:
-    """Return g/cm2 of a layer: heavy compounds have 5 g/cm3, binder 1."""
-    solid = min(float((amount * (1.0 + oxygen)).sum()), 1.0)
-    density = 1.0 / (solid / 5.0 + (1.0 - solid))
+def _areal_density(thickness_um: float, amount: Array, oxygen: Array) -> float:
+    """Return the areal density, g/cm2, of a layer of compounds (5 g/cm3) and binder (1 g/cm3)."""
+    solid_fraction = min(float((amount * (1.0 + oxygen)).sum()), 1.0)
+    density = 1.0 / (solid_fraction / 5.0 + (1.0 - solid_fraction))
     return float(min(1e-4 * thickness_um * density, THICK_G_CM2))
 
 
-def _tempered(log_weight: Array) -> Array:
-    """Return weights that sum to one, flattened until several hypotheses count: their errors are not independent."""
+def _tempered_weights(log_weight: Array) -> Array:
+    """Return normalised weights, tempered so that several hypotheses contribute; their errors are not independent."""
     for power in np.geomspace(1.0, 1e-4, 40):
         weight = np.exp(power * (log_weight - log_weight.max()))
         weight /= weight.sum()
-        if 1.0 / (weight**2).sum() >= min(_MIN_EFFECTIVE, 0.5 * weight.size):
+        if 1.0 / (weight**2).sum() >= min(_MIN_EFFECTIVE_HYPOTHESES, 0.5 * weight.size):
             break
     return np.asarray(weight)
 
 
-def _drawn_beneath(draws: Array, how_much: Array, detected: NDArray[np.intp]) -> Array:
-    """Return (n, n_element) shares of each element's counts from beneath the uppermost paint.
+def _random_beneath(element_draws: Array, share_draws: Array, detected: NDArray[np.intp]) -> Array:
+    """Return the (n, n_element) fractions of each element's counts from beneath the uppermost paint.
 
-    In a third of the hypotheses no counts are from beneath, in a third those of one detected element, in a third those
-    of any.
+    A third of the hypotheses has no counts from beneath, a third has those of one detected element, and a third has
+    those of random elements.
     """
-    n, n_element = draws.shape
-    share = np.where(how_much < 0.3, how_much / 0.3, 1.0)
-    third = np.arange(n) % 3
+    n, n_element = element_draws.shape
+    share = np.where(share_draws < 0.3, share_draws / 0.3, 1.0)
+    hypothesis_type = np.arange(n) % 3
     is_single = np.arange(n_element) == detected[np.arange(n) // 3 % detected.size][:, None]
-    return np.asarray(share * np.where(third[:, None] == 1, is_single, (third[:, None] == 2) & (draws < 0.4)))
+    return np.asarray(
+        share
+        * np.where(hypothesis_type[:, None] == 1, is_single, (hypothesis_type[:, None] == 2) & (element_draws < 0.4))
+    )
 
 
-def _fairly(weight: Array, log_weight: Array, under: NDArray[np.bool_]) -> Array:
-    """Return weights with equal prior probability that an element is beneath or not."""
-    odds = np.exp(np.clip(log_weight[under].max() - log_weight[~under].max(), -20.0, 20.0))
-    within = weight + 1e-12
-    beneath, not_beneath = odds * within / within[under].sum(), within / within[~under].sum()
-    return np.asarray(np.where(under, beneath, not_beneath) / (1.0 + odds))
+def _equal_prior_weights(weight: Array, log_weight: Array, is_beneath: NDArray[np.bool_]) -> Array:
+    """Return weights with equal prior probabilities of an element being beneath and not being beneath."""
+    odds = np.exp(np.clip(log_weight[is_beneath].max() - log_weight[~is_beneath].max(), -20.0, 20.0))
+    regularised = weight + 1e-12
+    beneath, not_beneath = (
+        odds * regularised / regularised[is_beneath].sum(),
+        regularised / regularised[~is_beneath].sum(),
+    )
+    return np.asarray(np.where(is_beneath, beneath, not_beneath) / (1.0 + odds))
 
 
 def _quantiles(values: Array, weight: Array) -> Array:
-    """Return median and the ends of the interval."""
+    """Return weighted median, lower limit and upper limit of the 90 % interval."""
     order = np.argsort(values)
-    cumulated = np.cumsum(weight[order]) - 0.5 * weight[order]
-    return np.asarray(np.interp([0.5, 0.5 - 0.5 * LEVEL, 0.5 + 0.5 * LEVEL], cumulated, values[order]))
+    cumulative = np.cumsum(weight[order]) - 0.5 * weight[order]
+    return np.asarray(
+        np.interp([0.5, 0.5 - 0.5 * INTERVAL_PROBABILITY, 0.5 + 0.5 * INTERVAL_PROBABILITY], cumulative, values[order])
+    )

@@ -1,4 +1,4 @@
-"""Fit of one spectrum, of a pixel or a region: fitted spectrum, families, scatter, background, residual."""
+"""Fit of a single spectrum of a pixel or a region: families, scatter, background and residual."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.elements._families import Template, family_template
-from underpaint.elements.fit import Choice, check_names, choose
+from underpaint.elements.fit import FitChoice, check_names, choose_families
 from underpaint.errors import CalibrationError, ScanError
 from underpaint.physics.instrument import Instrument
 
 Array = NDArray[np.float64]
 LIMIT_SIGMAS = 3.0
-"""Deviations of an absent family's area up to its limit of detection (IUPAC 1978)."""
+"""Limit of detection, in standard deviations of the area of an absent family (IUPAC 1978)."""
 _MIN_COUNTS = 100
 
 
@@ -25,15 +25,15 @@ class Family:
     Parameters
     ----------
     area, sigma : float
-        Net counts over all its lines, and one standard deviation.
+        Net counts over all lines, and their standard deviation.
     detection_limit : float
-        Smallest detectable net counts.
+        Limit of detection, net counts.
     counts : (n_channel,) array
-        Its part of the fitted spectrum; zero outside the channels fitted.
+        Fitted counts of the family; zero outside the fitted channels.
     hardness, hardness_sigma : float
-        Logarithm of the ratio of its other lines to the strongest, relative to random paint, and one standard
-        deviation. Paint on top changes it: soft lines are absorbed more than hard ones, or less if an absorption edge
-        is between them (lead's L-beta under vermilion). NaN for a family with a single peak.
+        Logarithm of the ratio of the other lines to the strongest line, relative to random paint, and its standard
+        deviation. Paint above the element changes the ratio: it absorbs low-energy lines more than high-energy lines,
+        except where an absorption edge is between them (lead's L-beta under vermilion). NaN for a single peak.
     """
 
     area: float
@@ -45,29 +45,30 @@ class Family:
 
     @property
     def present(self) -> bool:
-        """Whether the area stands above the limit of detection and above three of its deviations."""
+        """Whether the area exceeds the limit of detection and three standard deviations."""
         return self.area > max(self.detection_limit, LIMIT_SIGMAS * self.sigma)
 
 
 @dataclass(frozen=True)
 class SpectrumFit:
-    """A fitted spectrum and its parts.
+    """A fitted spectrum and its components.
 
     Parameters
     ----------
     name : str
+        Name of the spectrum.
     energy_kev, counts : (n_channel,) arrays
-        The spectrum: keV; counts.
+        Energies of the channels, keV, and counts.
     fitted : (n_channel,) array
-        The model; NaN outside the channels fitted.
+        Fitted counts; NaN outside the fitted channels.
     families : dict of str to Family
-        All fitted families by name, ``Fe_K``.
+        Fitted families by name, ``Fe_K``.
     scatter, background : (n_channel,) arrays
-        Lines of the source as the sample scatters them, and all that is smooth, sum peaks included.
+        Counts of the scattered lines of the source, and of the smooth background with sum peaks.
     sigma : (n_channel,) array
-        One standard deviation of the residual, counting and model error.
+        Standard deviation of the residual, from counting statistics and model error.
     chi_square : float
-        Mean of (residual / sigma)**2 over the fitted channels: at most about one if the model describes the spectrum.
+        Mean of (residual / sigma)**2 over the fitted channels; about one or less if the model describes the spectrum.
     """
 
     name: str
@@ -82,7 +83,7 @@ class SpectrumFit:
 
     @property
     def residual(self) -> Array:
-        """(n_channel,) counts less those fitted."""
+        """(n_channel,) measured minus fitted counts."""
         return self.counts - self.fitted
 
 
@@ -94,25 +95,25 @@ def fit_spectrum(
     drop: Sequence[str] = (),
     instrument: Instrument | None = None,
 ) -> SpectrumFit:
-    """Fit one spectrum as the element maps are fitted, and return all parts of the model.
+    """Return the fit of a single spectrum, with all components of the model of :func:`fit_elements`.
 
     Parameters
     ----------
     spectrum : Spectrum
-        Counts of a pixel, or summed over a region, with an axis.
+        Spectrum of a pixel or region, with an energy axis.
     families : sequence of str, optional
-        Those to fit, and no others. By default all that may be there.
+        Families to fit; only these are fitted. By default all possible families.
     add, drop, instrument
-        As for :func:`~underpaint.elements.fit_elements`.
+        See :func:`~underpaint.elements.fit_elements`.
 
     Raises
     ------
     CalibrationError
         The spectrum has no energy axis.
     ScanError
-        It has too few counts.
+        The spectrum has too few counts.
     CoverageError
-        A family lies outside the recorded range.
+        A family is outside the recorded range.
 
     Examples
     --------
@@ -124,52 +125,59 @@ def fit_spectrum(
     True
     """
     check_names(families, add, drop)
-    counts, axis = _fittable(spectrum)
-    chosen = choose(counts, counts, axis, families, add, drop, instrument)
-    return fit_chosen(spectrum, chosen, chosen.families if families is None else chosen.names)
+    counts, axis = _check_spectrum(spectrum)
+    choice = choose_families(counts, counts, axis, families, add, drop, instrument)
+    return fit_chosen(spectrum, choice, choice.families if families is None else choice.names)
 
 
-def fit_chosen(spectrum: Spectrum, chosen: Choice, families: Sequence[str]) -> SpectrumFit:
-    """Fit one spectrum with line families, resolution and instruments that were chosen before.
+def fit_chosen(spectrum: Spectrum, choice: FitChoice, families: Sequence[str]) -> SpectrumFit:
+    """Return the fit of a single spectrum with given line families, resolution and instruments.
 
-    Many spectra of one scan need them chosen only once: this takes most of the time of :func:`fit_spectrum`.
+    The choice of these takes most of the time of :func:`fit_spectrum`; it can be used for many spectra of a scan.
 
     Parameters
     ----------
     spectrum : Spectrum
-        With an axis.
-    chosen : Choice
-        From the sum and maximum spectra of the scan, for instance.
+        Spectrum with an energy axis.
+    choice : FitChoice
+        Choice, for example from the sum and maximum spectra of the scan.
     families : sequence of str
-        To fit.
+        Families to fit.
 
     Raises
     ------
     CalibrationError
         The spectrum has no energy axis.
     ScanError
-        It has too few counts.
+        The spectrum has too few counts.
     """
-    counts, axis = _fittable(spectrum)
-    fit = chosen.make(counts[None], chosen.stage.detector, per_fwhm=np.inf, families=list(families))
+    counts, axis = _check_spectrum(spectrum)
+    fit = choice.make(counts[None], choice.stage.detector, per_fwhm=np.inf, families=list(families))
     solver, channels = fit.classes[0], slice(int(fit.bins.start[0]), fit.bins.stop)
-    shown = solver(counts[None, channels].astype(np.float32))
+    fitted_areas = solver(counts[None, channels].astype(np.float32))
 
-    def spread(part: Array) -> Array:
-        spectrum_out = np.zeros(axis.n_channel)
-        spectrum_out[channels] = part
-        return spectrum_out
+    def in_all_channels(part: Array) -> Array:
+        full_spectrum = np.zeros(axis.n_channel)
+        full_spectrum[channels] = part
+        return full_spectrum
 
     parts = solver.parts()
     n_family = len(fit.names)
-    templates = (family_template(name, chosen.stage.detector, axis, chosen.stage.excitation_kev) for name in fit.names)
-    soft = np.stack([_strongest(template, fit.bins.energy_kev, axis) for template in templates if template is not None])
-    of_families = (part[0, :n_family] for part in (shown.area, shown.sigma, LIMIT_SIGMAS * shown.sigma_if_absent))
-    values = np.stack([*of_families, *solver.hardness(soft)], axis=1).tolist()
-    named = {}
-    for name, part, (net, deviation, limit, hard, hard_sigma) in zip(fit.names, parts, values, strict=False):
-        named[name] = Family(net, deviation, limit, spread(part), hard, hard_sigma)
-    n_anode = len(chosen.stage.scatter)
+    templates = (family_template(name, choice.stage.detector, axis, choice.stage.excitation_kev) for name in fit.names)
+    is_strongest_line = np.stack(
+        [_strongest_peak_mask(template, fit.bins.energy_kev, axis) for template in templates if template is not None]
+    )
+    family_arrays = (
+        part[0, :n_family]
+        for part in (fitted_areas.area, fitted_areas.sigma, LIMIT_SIGMAS * fitted_areas.sigma_if_absent)
+    )
+    values = np.stack([*family_arrays, *solver.hardness(is_strongest_line)], axis=1).tolist()
+    fitted_families = {}
+    for name, part, (area, sigma, detection_limit, hardness, hardness_sigma) in zip(
+        fit.names, parts, values, strict=False
+    ):
+        fitted_families[name] = Family(area, sigma, detection_limit, in_all_channels(part), hardness, hardness_sigma)
+    n_anode = len(choice.stage.scatter)
     fitted = np.full(axis.n_channel, np.nan)
     fitted[channels] = parts.sum(axis=0)
     return SpectrumFit(
@@ -177,16 +185,16 @@ def fit_chosen(spectrum: Spectrum, chosen: Choice, families: Sequence[str]) -> S
         axis.energy_kev,
         counts,
         fitted,
-        named,
-        spread(parts[n_family : n_family + n_anode].sum(axis=0)),
-        spread(parts[n_family + n_anode :].sum(axis=0)),
-        spread(np.sqrt(solver.noise)),
+        fitted_families,
+        in_all_channels(parts[n_family : n_family + n_anode].sum(axis=0)),
+        in_all_channels(parts[n_family + n_anode :].sum(axis=0)),
+        in_all_channels(np.sqrt(solver.noise)),
         solver.misfit,
     )
 
 
-def _fittable(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
-    """Return the counts and the axis of a spectrum that can be fitted; raises as :func:`fit_spectrum`."""
+def _check_spectrum(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
+    """Return counts and energy axis of a spectrum; raise the errors of :func:`fit_spectrum` if it cannot be fitted."""
     if not isinstance(spectrum, Spectrum):
         raise ScanError(
             f"Cannot fit a {type(spectrum).__name__}: counts and an energy axis are needed. Give a Spectrum: "
@@ -205,10 +213,10 @@ def _fittable(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
     return counts, spectrum.axis
 
 
-def _strongest(template: Template, energy_kev: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Return the (n_bin,) bins of a family's strongest peak, up to the midpoint to the next peak."""
-    peaks = np.asarray([axis.energy_kev[group.argmax()] for group in template.groups])
-    above, below = peaks[peaks > peaks[0]], peaks[peaks < peaks[0]]
-    high = 0.5 * (peaks[0] + above.min()) if above.size else np.inf
-    low = 0.5 * (peaks[0] + below.max()) if below.size else -np.inf
-    return np.asarray((energy_kev > low) & (energy_kev < high))
+def _strongest_peak_mask(template: Template, energy_kev: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
+    """Return the (n_bin,) mask of the bins of a family's strongest peak, up to the midpoints to the next peaks."""
+    peak_kev = np.asarray([axis.energy_kev[group.argmax()] for group in template.groups])
+    above, below = peak_kev[peak_kev > peak_kev[0]], peak_kev[peak_kev < peak_kev[0]]
+    stop_kev = 0.5 * (peak_kev[0] + above.min()) if above.size else np.inf
+    start_kev = 0.5 * (peak_kev[0] + below.max()) if below.size else -np.inf
+    return np.asarray((energy_kev > start_kev) & (energy_kev < stop_kev))

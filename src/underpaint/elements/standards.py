@@ -1,4 +1,4 @@
-"""The scale of an instrument from a standard: counts over those of the forward model, per second and per scatter."""
+"""Scale of an instrument from a standard: ratio of measured to modelled counts, per second and per scatter."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,30 +21,31 @@ from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 
 Array = NDArray[np.float64]
 
-REST = ("O2", "CO2", "H2O", "C", "MgO", "SiO2", "C18H32O2")
-"""Compounds assumed for the unstated part of a standard, each alone and all together."""
-STRONG_SIGMAS = 5.0
-"""Standard deviations from which a family is used for the scale."""
+REMAINDER_COMPOUNDS = ("O2", "CO2", "H2O", "C", "MgO", "SiO2", "C18H32O2")
+"""Compounds assumed for the unstated part of a standard, each alone and all as a mixture."""
+MIN_STANDARD_SIGMAS = 5.0
+"""Smallest significance, standard deviations, of a family that is used for the scale."""
 _REPEAT_ERROR = 0.06
-"""Additional relative error of a factor: grains, surface, certified values.
+"""Additional relative error of a factor, from grains, surface and certified values.
 
-So far five shales as standards in turn differ, the median over nine elements (``benchmarks/shales.py``).
+It is the median difference over nine elements when each of five shales is used as the standard
+(``benchmarks/shales.py``).
 """
-_ENTRY = re.compile(r"(?P<formula>[A-Z][^\s:=]*)\s*[\s:=]\s*(?P<percent>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*%?")
+_ENTRY_PATTERN = re.compile(r"(?P<formula>[A-Z][^\s:=]*)\s*[\s:=]\s*(?P<percent>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*%?")
 
 
 def parse_composition(text: str) -> dict[str, float]:
-    """Read a composition, mass per cent of formulas or elements.
+    """Return the mass fractions of a composition given as mass per cent of formulas or elements.
 
     Parameters
     ----------
     text : str
-        ``SiO2 50, CaO 10, Fe 3``; the remainder to 100 is unknown.
+        Composition such as ``SiO2 50, CaO 10, Fe 3``; the remainder to 100 is unknown.
 
     Returns
     -------
     dict
-        Mass fraction by element; their sum is at most 1.
+        Mass fraction by element; the sum is at most 1.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def parse_composition(text: str) -> dict[str, float]:
     fractions: dict[str, float] = {}
     total = 0.0
     for entry in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
-        match = _ENTRY.fullmatch(entry)
+        match = _ENTRY_PATTERN.fullmatch(entry)
         if match is None:
             raise SampleError(
                 f"Cannot read the composition at {entry!r}: each entry is a formula and its mass per cent. "
@@ -67,11 +68,11 @@ def parse_composition(text: str) -> dict[str, float]:
             )
         percent = float(match["percent"])
         try:
-            parts = mass_fractions(match["formula"])
+            formula_fractions = mass_fractions(match["formula"])
         except FormulaError as error:
             raise SampleError(f"Cannot read the composition at {entry!r}: {error}") from error
         total += percent
-        for name, part in parts.items():
+        for name, part in formula_fractions.items():
             fractions[name] = fractions.get(name, 0.0) + 0.01 * percent * part
     if not total:
         raise SampleError(
@@ -79,7 +80,7 @@ def parse_composition(text: str) -> dict[str, float]:
         )
     if total > 100.5:
         raise SampleError(
-            f"Cannot use a composition of {total:g} % in all: it may be 100 mass per cent at most. "
+            f"Cannot use a composition with a sum of {total:g} %: at most 100 mass per cent are possible. "
             "Give oxides or elements, not both."
         )
     return {name: fraction / max(total / 100.0, 1.0) for name, fraction in fractions.items()}
@@ -98,26 +99,26 @@ def scale_from_standard(
     Parameters
     ----------
     scan : Scan
-        One spectrum or more of the standard, which are added.
+        Spectra of the standard, which are summed.
     instrument : Instrument
-        Source, geometry and detector; a scale of it is not used.
+        Source, geometry and detector; its scale is not used.
     composition : mapping of str to float
         Mass fraction by element, from :func:`parse_composition`.
     thickness_g_cm2 : float
-        Areal mass of the standard; by default it is thick.
+        Areal mass of the standard, g/cm2; by default it is infinitely thick.
     families : sequence of str, optional
         Line families to fit; by default those of the spectrum.
 
     Returns
     -------
     Scale
-        Per count of scattered radiation and, where the live time is known, per second; with a factor for each family of
-        the standard above five standard deviations.
+        Scale per count of scattered radiation and, if the live time is known, per second, with a factor for each line
+        family that exceeds five standard deviations in the standard.
 
     Raises
     ------
     CoverageError
-        No line of the composition's elements is detected.
+        No line of the elements of the composition is detected.
     """
     axis = scan.require_axis()
     summary = survey(scan)
@@ -128,40 +129,43 @@ def scale_from_standard(
     usable = [
         index
         for index, name in enumerate(maps.lines)
-        if composition.get(name.partition("_")[0], 0.0) > 0 and area[index] > STRONG_SIGMAS * sigma[index]
+        if composition.get(name.partition("_")[0], 0.0) > 0 and area[index] > MIN_STANDARD_SIGMAS * sigma[index]
     ]
     if not usable:
         raise CoverageError(
-            f"Cannot find the scale: no line of {', '.join(composition)} stands {STRONG_SIGMAS:g} standard deviations "
-            f"out of the standard's spectrum, which shows {', '.join(maps.lines)}. Is it the spectrum of this material?"
+            f"Cannot compute the scale: no line of {', '.join(composition)} exceeds {MIN_STANDARD_SIGMAS:g} standard "
+            f"deviations in the spectrum of the standard, which has {', '.join(maps.lines)}. Check that it is the "
+            "spectrum of this material."
         )
     names = tuple(maps.lines[index] for index in usable)
-    counts_model = predicted(_standards(composition, thickness_g_cm2), instrument, axis, names, window)
-    ratio = np.log(area[usable]) - np.log(counts_model.counts[:, 0])
+    modelled = predicted(_standard_stratigraphies(composition, thickness_g_cm2), instrument, axis, names, window)
+    ratio = np.log(area[usable]) - np.log(modelled.counts[:, 0])
     error = np.asarray([SENSITIVITY_ERROR[name.partition("_")[2][0]] for name in names])
-    scale = np.average(ratio, axis=1, weights=1.0 / error**2)
-    by_scatter = scale + np.log(counts_model.scatter) - np.log(float(summary.total[window].sum()))
-    factor = ratio - scale[:, None]
-    spread = float(np.hypot(by_scatter.std(), _REPEAT_ERROR))
-    errors = np.sqrt(factor.std(axis=0) ** 2 + (sigma[usable] / area[usable]) ** 2 + _REPEAT_ERROR**2)
-    seconds = None if scan.live_time_s is None else float(np.nansum(scan.live_time_s))
+    log_scale = np.average(ratio, axis=1, weights=1.0 / error**2)
+    log_scatter_scale = log_scale + np.log(modelled.scatter) - np.log(float(summary.total[window].sum()))
+    log_factors = ratio - log_scale[:, None]
+    scale_error = float(np.hypot(log_scatter_scale.std(), _REPEAT_ERROR))
+    errors = np.sqrt(log_factors.std(axis=0) ** 2 + (sigma[usable] / area[usable]) ** 2 + _REPEAT_ERROR**2)
+    live_time_s = None if scan.live_time_s is None else float(np.nansum(scan.live_time_s))
     return Scale(
-        counts_per_s=None if not seconds else float(np.exp(scale[-1]) / seconds),
-        counts_per_scatter=float(np.exp(by_scatter[-1])),
-        error=spread,
+        counts_per_s=None if not live_time_s else float(np.exp(log_scale[-1]) / live_time_s),
+        counts_per_scatter=float(np.exp(log_scatter_scale[-1])),
+        error=scale_error,
         families=names,
-        factors=tuple(np.exp(factor[-1]).tolist()),
+        factors=tuple(np.exp(log_factors[-1]).tolist()),
         factor_errors=tuple(errors.tolist()),
         note=f"from {scan.name}",
     )
 
 
-def _standards(composition: Mapping[str, float], thickness_g_cm2: float) -> list[Stratigraphy]:
-    """Return possible compositions of the standard by its unstated part; the last is their mean."""
-    rest = max(1.0 - sum(composition.values()), 0.0)
-    # elements with lines are stated
+def _standard_stratigraphies(composition: Mapping[str, float], thickness_g_cm2: float) -> list[Stratigraphy]:
+    """Return stratigraphies of the standard with different unstated parts; the last has their mean."""
+    remainder = max(1.0 - sum(composition.values()), 0.0)
+    # compounds with other stated elements are excluded
     compounds = [
-        candidate for candidate in REST if not (set(mass_fractions(candidate)) - {"C", "H", "O"}) & set(composition)
+        candidate
+        for candidate in REMAINDER_COMPOUNDS
+        if not (set(mass_fractions(candidate)) - {"C", "H", "O"}) & set(composition)
     ]
     mixtures = [{compound: 1.0} for compound in compounds]
     mixtures.append(dict.fromkeys(compounds, 1.0 / len(compounds)))
@@ -169,9 +173,9 @@ def _standards(composition: Mapping[str, float], thickness_g_cm2: float) -> list
     for mixture in mixtures:
         fractions = dict(composition)
         for compound, share in mixture.items():
-            for name, part in mass_fractions(compound).items():
-                fractions[name] = fractions.get(name, 0.0) + rest * share * part
+            for name, fraction in mass_fractions(compound).items():
+                fractions[name] = fractions.get(name, 0.0) + remainder * share * fraction
         total = sum(fractions.values())
-        fractions = {name: part / total for name, part in fractions.items()}
+        fractions = {name: fraction / total for name, fraction in fractions.items()}
         standards.append(Stratigraphy((Layer(fractions, 1.0, 1e4 * thickness_g_cm2),)))
     return standards

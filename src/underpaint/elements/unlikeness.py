@@ -1,4 +1,4 @@
-"""Unlikeness: how badly known elements explain each spectrum, by its strongest unassigned peak."""
+"""Unlikeness: significance of the strongest peak of a spectrum that known elements do not explain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from underpaint.elements.evidence import BACKGROUND_ERROR, MIN_SIGMA
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
-_MIN_GROUP = 0.02
-"""Share of a family above which no unassigned peak is sought on a group of its lines."""
-_CLEAR_FWHM = 1.0
+_MIN_GROUP_SHARE = 0.02
+"""Fraction of a family above which a group of its lines excludes unassigned peaks at the same energy."""
+_MIN_DISTANCE_FWHM = 1.0
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Unlikeness:
     columns : (n,) int array
         Columns of families of unknown elements and of unassigned peaks.
     energy_kev : (n,) array
-        Their energies, keV.
+        Energies of these columns, keV.
     errors : (n,) array
-        Relative error of the counts under each; for unassigned peaks, that of the background.
+        Relative error of the counts under each column: that of the background for unassigned peaks, else zero.
     settings : dict
         Known families and axis; JSON-serialisable.
     """
@@ -41,12 +41,12 @@ class Unlikeness:
     errors: NDArray[np.float32]
     settings: dict[str, Any]
 
-    def __call__(self, shown: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (n,) scores of spectra, standard deviations of the strongest such peak, and its energies, keV."""
-        area, sigma, under = (part[:, self.columns] for part in (shown.area, shown.sigma_if_absent, shown.under))
-        deviations = area / np.maximum(np.hypot(sigma, self.errors * under), MIN_SIGMA)
-        best = deviations.argmax(axis=1)
-        return deviations[np.arange(len(deviations)), best], self.energy_kev[best].astype(np.float32)
+    def __call__(self, fit: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the (n,) significance, standard deviations, of the strongest unexplained peak, and its energy, keV."""
+        area, sigma, background = (values[:, self.columns] for values in (fit.area, fit.sigma_if_absent, fit.under))
+        deviations = area / np.maximum(np.hypot(sigma, self.errors * background), MIN_SIGMA)
+        best_column = deviations.argmax(axis=1)
+        return deviations[np.arange(len(deviations)), best_column], self.energy_kev[best_column].astype(np.float32)
 
     def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
         """Return (n_row, n_column, 2) scores and energies as results."""
@@ -56,46 +56,49 @@ class Unlikeness:
 def unlikeness(
     families: Sequence[str], fit: VariableFit, axis: EnergyAxis, instrument: Instrument | None = None
 ) -> Unlikeness:
-    """Prepare a score of spectra by the strongest peak that known families, scatter and background do not explain.
+    """Return the test for peaks that known families, scatter and background do not explain.
 
     Parameters
     ----------
     families : sequence of str
-        Families that may be there, ``Fe_K``.
+        Known families, ``Fe_K``.
     fit : VariableFit
-        Planned for the scan, with peaks of no family.
+        Fit of the scan with unassigned peaks.
     axis : EnergyAxis
+        Energy axis of the scan.
     instrument : Instrument, optional
-        As for :func:`fit_elements`; without it the tube's scattered lines count as unlike.
+        See :func:`fit_elements`; without an instrument, scattered tube lines are unexplained peaks.
 
     Notes
     -----
-    The score is area over standard deviation in the fit of all families, so interference is part of the deviation.
-    The score covers families of unknown elements and Gaussian peaks in addition to all columns of the fit, except on
-    lines of a known family that is not fitted.
+    The score is the area divided by its standard deviation in the fit of all families, which includes interference.
+    Tested are families of unknown elements, and Gaussian peaks at energies other than lines of known families that are
+    not fitted.
     """
     detector = fit.detector
-    highest = Instrument().highest_kev if instrument is None else instrument.highest_kev
+    highest_kev = Instrument().highest_kev if instrument is None else instrument.highest_kev
     strongest = {
         template.name: float(axis.energy_kev[template.groups[0].argmax()])
-        for template in family_templates(fit.names, detector, axis, highest)
+        for template in family_templates(fit.names, detector, axis, highest_kev)
     }
-    strange = [name for name in fit.names if name not in families and name in strongest]
-    additional = [name for name in families if name not in fit.names]
-    explained = [
+    unknown_families = [name for name in fit.names if name not in families and name in strongest]
+    unfitted_families = [name for name in families if name not in fit.names]
+    explained_kev = [
         float(axis.energy_kev[group.argmax()])
-        for template in family_templates(additional, detector, axis, highest)
+        for template in family_templates(unfitted_families, detector, axis, highest_kev)
         for group in template.groups
-        if group.sum() > _MIN_GROUP
+        if group.sum() > _MIN_GROUP_SHARE
     ]
-    clear = np.ones(fit.peak_kev.size, bool)
-    for energy in explained:
-        clear &= np.abs(fit.peak_kev - energy) > _CLEAR_FWHM * _fwhm(energy, detector)
-    first = len(fit.names) + fit.n_source
+    is_clear = np.ones(fit.peak_kev.size, bool)
+    for energy_kev in explained_kev:
+        is_clear &= np.abs(fit.peak_kev - energy_kev) > _MIN_DISTANCE_FWHM * _fwhm(energy_kev, detector)
+    first_peak_column = len(fit.names) + fit.n_source
     return Unlikeness(
-        np.asarray([*map(fit.names.index, strange), *(first + np.flatnonzero(clear))], np.intp),
-        np.asarray([*(strongest[name] for name in strange), *fit.peak_kev[clear]]),
-        np.where(np.arange(len(strange) + clear.sum()) < len(strange), 0.0, BACKGROUND_ERROR).astype(np.float32),
+        np.asarray([*map(fit.names.index, unknown_families), *(first_peak_column + np.flatnonzero(is_clear))], np.intp),
+        np.asarray([*(strongest[name] for name in unknown_families), *fit.peak_kev[is_clear]]),
+        np.where(
+            np.arange(len(unknown_families) + is_clear.sum()) < len(unknown_families), 0.0, BACKGROUND_ERROR
+        ).astype(np.float32),
         {"known": list(families), "gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev},
     )
 

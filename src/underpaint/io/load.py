@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, Spectrum
-from underpaint.data.poisson import Sample, Scale, as_quanta
+from underpaint.data.poisson import Sample, Scale, in_units_of_quantum
 from underpaint.data.rebin import sum_scans
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._detectors import detectors_of_one_scan, name_of
@@ -380,7 +380,7 @@ def _divided(scan: Scan, scale: Scale, note: str) -> Scan:
     counts = scan.counts
     is_integer = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
     if scale.of_pixel:
-        block: Any = partial(as_quanta, usual=scale.value)
+        block: Any = partial(in_units_of_quantum, default=scale.value)
         counts = counts.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     elif scale.rounding is not None and not scale.uncertainty:
         counts = da.rint((counts + scale.rounding) / scale.value).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Repairs of a scan before it is read: rows, pixels, times, sum peaks, size; and tiles joined to one mosaic."""
+"""Repairs of scans before the analysis: rows, pixels, live times, sum peaks, cropping, binning, mosaics."""
 
 from underpaint.repair.mirrored import find_row_direction, note_mirrored_rows, with_rows_mirrored
 from underpaint.repair.mosaic import Tile, join_tiles, positions_of, read_positions

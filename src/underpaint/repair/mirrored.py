@@ -1,4 +1,4 @@
-"""Snake scans: every second row is recorded from right to left, by scanners that measure in both directions."""
+"""Detection and correction of snake scans, in which every second row is recorded from right to left."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,34 +14,34 @@ from underpaint.repair.record import Step
 Array = NDArray[np.float64]
 
 MIN_ROWS, MIN_COLUMNS = 8, 16
-"""Fewer are not compared."""
-MAX_COLUMNS = 6.0
-"""No stage lags by more."""
+"""Smallest numbers of rows and columns of a scan whose rows are compared."""
+MAX_LAG_COLUMNS = 6.0
+"""Largest lag of a stage, pixels."""
 _STEP_COLUMNS = 0.1
 _MIN_SIGMAS = 5.0
-_MIN_GAIN = 0.15
-_MIN_LIKENESS = 0.7
+_MIN_CORRELATION_GAIN = 0.15
+_MIN_CORRELATION_RATIO = 0.7
 _SAMPLE_BYTES = 32e6
-_N_RUN, _MIN_SAMPLED_COLUMNS = 8, 400
+_N_RUNS, _MIN_SAMPLED_COLUMNS = 8, 400
 
 
 @dataclass(frozen=True)
 class RowDirection:
-    """How well odd rows (1, 3, ...) fit their neighbours as they are, and mirrored.
+    """Correlation of odd rows (1, 3, ...) with their neighbouring rows, as recorded and mirrored.
 
     Parameters
     ----------
     as_recorded, mirrored : float
-        Correlation with the mean of the two neighbours at the best lag, 1 at most.
+        Correlation of odd rows with the mean of their two neighbours at the best lag, at most 1.
     neighbours : float
-        Correlation of these two with each other, which have the same direction: the reference.
+        Correlation of the two neighbours, which have the same direction, with each other.
     mirrored_columns : float
-        The lag, in pixels.
+        Lag of the mirrored rows, pixels.
     sigmas : float
-        Difference of the two correlations over its noise, without the most influential row; positive: mirrored is
-        better.
+        Difference of the two correlations without the most influential row, standard deviations; positive if mirrored
+        rows correlate better.
     error : float
-        One standard deviation of a correlation, from noise and differences of neighbours.
+        Standard deviation of a correlation, from noise and differences between neighbours.
     """
 
     as_recorded: float
@@ -53,176 +53,194 @@ class RowDirection:
 
     @property
     def is_mirrored(self) -> bool:
-        """Whether odd rows certainly run the other way."""
-        return self._clear(self.mirrored, self.as_recorded, self.sigmas)
+        """Whether odd rows are significantly better correlated when mirrored."""
+        return self._is_clear(self.mirrored, self.as_recorded, self.sigmas)
 
     @property
     def is_straight(self) -> bool:
-        """Whether all rows certainly run the same way."""
-        return self._clear(self.as_recorded, self.mirrored, -self.sigmas)
+        """Whether odd rows are significantly better correlated as recorded."""
+        return self._is_clear(self.as_recorded, self.mirrored, -self.sigmas)
 
-    def _clear(self, better: float, worse: float, sigmas: float) -> bool:
-        differs = better - worse > _MIN_GAIN * self.neighbours
-        return differs and better > _MIN_LIKENESS * self.neighbours and sigmas > _MIN_SIGMAS
+    def _is_clear(self, higher: float, lower: float, sigmas: float) -> bool:
+        is_different = higher - lower > _MIN_CORRELATION_GAIN * self.neighbours
+        return is_different and higher > _MIN_CORRELATION_RATIO * self.neighbours and sigmas > _MIN_SIGMAS
 
     @property
     def looks_symmetric(self) -> bool:
-        """Whether odd rows fit their neighbours both as they are and mirrored."""
-        fits = min(self.as_recorded, self.mirrored)
-        least = max(_MIN_SIGMAS * self.error, _MIN_LIKENESS * self.neighbours)
-        return not self.is_mirrored and not self.is_straight and fits > least
+        """Whether odd rows are correlated with their neighbours both as recorded and mirrored."""
+        correlation = min(self.as_recorded, self.mirrored)
+        limit = max(_MIN_SIGMAS * self.error, _MIN_CORRELATION_RATIO * self.neighbours)
+        return not self.is_mirrored and not self.is_straight and correlation > limit
 
     def describe(self) -> str:
-        """Describe it in a sentence without a full stop."""
-        figures = f"correlation with their neighbours {self.mirrored:.2f} mirrored, {self.as_recorded:.2f} as recorded"
+        """Return a sentence, without full stop, on the direction of the rows."""
+        correlations = (
+            f"correlation with their neighbours {self.mirrored:.2f} mirrored, {self.as_recorded:.2f} as recorded"
+        )
         if self.is_mirrored:
-            return f"every second row is mirrored, recorded from right to left ({figures})"
+            return f"every second row is mirrored, recorded from right to left ({correlations})"
         if self.is_straight:
-            return f"all rows run the same way ({figures})"
+            return f"all rows are recorded in the same direction ({correlations})"
         if self.looks_symmetric:
-            return f"the picture is too symmetric to decide whether every second row is mirrored ({figures})"
-        return f"the rows have too little structure to decide whether every second one is mirrored ({figures})"
+            return f"the image is too symmetric to decide whether every second row is mirrored ({correlations})"
+        return f"the rows have too little structure to decide whether every second row is mirrored ({correlations})"
 
 
 def find_row_direction(scan: Scan) -> RowDirection | None:
-    """Compare odd rows with the mean of their two neighbours, as they are and mirrored.
+    """Compare odd rows, as recorded and mirrored, with the mean of their two neighbouring rows.
 
     Parameters
     ----------
     scan : Scan
-        At least 8 rows of 16 columns.
+        Scan with at least 8 rows of 16 columns.
 
     Returns
     -------
     RowDirection or None
-        None for a smaller scan, or rows without structure.
+        None for smaller scans, and for rows without structure.
 
     Notes
     -----
-    Rows are compared by the square roots of their counts in energy bands, minus each row's mean. A lag of up to six
-    columns is allowed in either direction, so that the lag of the stage does not matter.
+    The correlation is that of square roots of counts in energy bands, minus the mean of each row. A lag of up to six
+    columns is allowed in either direction, to account for the lag of the stage.
     """
     n_row, n_column, _ = scan.shape
     return None if n_row < MIN_ROWS or n_column < MIN_COLUMNS else direction_of(root_images(scan))
 
 
 def root_images(scan: Scan) -> Array:
-    """(n_band, n_row, n_column) square roots of counts, whose noise is uniform; 0 without counts."""
-    return _roots(band_images(scan))
+    """Return (n_band, n_row, n_column) square roots of counts, which have uniform noise."""
+    return _square_roots(band_images(scan))
 
 
-def _roots(images: Array) -> Array:
+def _square_roots(images: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(np.nan_to_num(images), 0.0)))
 
 
 def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDirection | None:
-    """Compare the odd rows of (n_band, n_row, n_column) square roots of counts, or those that have these numbers."""
-    numbers = np.arange(images.shape[1]) if rows is None else rows
-    middle = np.flatnonzero((numbers[1:-1] % 2 == 1) & (numbers[2:] - numbers[:-2] == 2)) + 1
+    """Compare the odd rows of images, as recorded and mirrored, with the mean of their neighbouring rows.
+
+    Parameters
+    ----------
+    images : (n_band, n_row, n_column) array
+        Square roots of counts.
+    rows : (n_row,) array, optional
+        Numbers of the rows in the scan, if the images are only a part of it.
+
+    Returns
+    -------
+    RowDirection or None
+        None for too few rows, or rows without structure.
+    """
+    row_numbers = np.arange(images.shape[1]) if rows is None else rows
+    odd_rows = np.flatnonzero((row_numbers[1:-1] % 2 == 1) & (row_numbers[2:] - row_numbers[:-2] == 2)) + 1
     n_column = images.shape[2]
     tapered = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(n_column)
-    above, odd, below = (tapered[:, middle + step] for step in (-1, 0, 1))
-    mean = 0.5 * (above + below)
-    energy = float((odd**2).sum()), float((mean**2).sum())
-    scale = float(np.sqrt(energy[0] * energy[1]))
-    if len(middle) < MIN_ROWS // 2 - 1 or not scale > 0:
+    rows_above, odd, rows_below = (tapered[:, odd_rows + offset] for offset in (-1, 0, 1))
+    mean = 0.5 * (rows_above + rows_below)
+    squared_sums = float((odd**2).sum()), float((mean**2).sum())
+    scale = float(np.sqrt(squared_sums[0] * squared_sums[1]))
+    if len(odd_rows) < MIN_ROWS // 2 - 1 or not scale > 0:
         return None
-    straight, _ = _at_the_best_lag(odd, mean)
-    mirrored, mirrored_lag = _at_the_best_lag(odd[..., ::-1], mean)
-    # Twice the variance of a value; differences between two rows count as noise.
-    variance = ((above - below) ** 2).sum() / (images.shape[0] * len(middle) * (cosine_taper(n_column) ** 2).sum())
-    error = float(np.sqrt(0.5 * variance * (energy[1] + 0.5 * energy[0])))
-    difference = mirrored - straight
-    total = float(difference.sum())
-    rest = np.sign(total) * max(float((np.sign(total) * (total - difference)).min()), 0.0)
-    norm = float(np.sqrt((above**2).sum() * (below**2).sum()))
+    recorded_products, _ = _best_lag(odd, mean)
+    mirrored_products, mirrored_lag = _best_lag(odd[..., ::-1], mean)
+    # Twice the variance of a value; differences between the two neighbours are treated as noise.
+    variance = ((rows_above - rows_below) ** 2).sum() / (
+        images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
+    )
+    error = float(np.sqrt(0.5 * variance * (squared_sums[1] + 0.5 * squared_sums[0])))
+    difference = mirrored_products - recorded_products
+    sum_of_differences = float(difference.sum())
+    robust_difference = np.sign(sum_of_differences) * max(
+        float((np.sign(sum_of_differences) * (sum_of_differences - difference)).min()), 0.0
+    )
+    norm = float(np.sqrt((rows_above**2).sum() * (rows_below**2).sum()))
     return RowDirection(
-        as_recorded=float(straight.sum()) / scale,
-        mirrored=float(mirrored.sum()) / scale,
-        neighbours=float((above * below).sum()) / norm if norm > 0 else 0.0,
+        as_recorded=float(recorded_products.sum()) / scale,
+        mirrored=float(mirrored_products.sum()) / scale,
+        neighbours=float((rows_above * rows_below).sum()) / norm if norm > 0 else 0.0,
         mirrored_columns=mirrored_lag,
-        sigmas=float(rest) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
+        sigmas=float(robust_difference) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
         error=error / scale,
     )
 
 
-def _at_the_best_lag(rows: Array, mean: Array) -> tuple[Array, float]:
-    """(n_row,) products of rows and means, summed over bands and columns, and the lag at which their sum is highest."""
+def _best_lag(rows: Array, mean: Array) -> tuple[Array, float]:
+    """Return the (n_row,) products of rows and means at the best lag, summed over bands and columns, and the lag."""
     cross = (np.fft.rfft(rows, axis=2) * np.conj(np.fft.rfft(mean, axis=2))).sum(axis=0)
     n_column = rows.shape[2]
-    # all frequencies but the first, which is 0, and the last of an even number represent two
+    # each frequency represents two of the full transform, except the last one if the number of columns is even
     weight = np.full(cross.shape[1], 2.0 / n_column)
     weight[-1] /= 2.0 if n_column % 2 == 0 else 1.0
-    reach = min(MAX_COLUMNS, n_column / 4)
-    lags = np.arange(-reach, reach + 0.5 * _STEP_COLUMNS, _STEP_COLUMNS)
+    max_lag = min(MAX_LAG_COLUMNS, n_column / 4)
+    lags = np.arange(-max_lag, max_lag + 0.5 * _STEP_COLUMNS, _STEP_COLUMNS)
     phase = np.exp(2j * np.pi * np.outer(lags, np.arange(cross.shape[1])) / n_column)
     products = ((phase * weight) @ cross.T).real
-    best = int(np.argmax(products.sum(axis=1)))
-    return np.asarray(products[best]), float(lags[best])
+    best_index = int(np.argmax(products.sum(axis=1)))
+    return np.asarray(products[best_index]), float(lags[best_index])
 
 
 def note_mirrored_rows(scan: Scan) -> Scan:
     """Return the scan with a note on the remedy if every second row is mirrored; else unchanged.
 
-    Of a large scan only a part is looked at, runs of rows spread over it: 32 MB, or 400 columns.
+    Of a large scan only a part is read: evenly distributed runs of rows, 32 MB or 400 columns.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
         return scan
     runs, columns = _sampled_part(scan)
     rows = np.concatenate([np.arange(run.start, run.stop) for run in runs])
-    parts = [np.nan_to_num(scan.read(run, columns), posinf=0.0) for run in runs]
-    edges = band_edges(np.sum([part.sum(axis=(0, 1), dtype=np.float64) for part in parts], axis=0))
-    images = np.concatenate([band_sums(part, edges) for part in parts])
+    blocks = [np.nan_to_num(scan.read(run, columns), posinf=0.0) for run in runs]
+    edges = band_edges(np.sum([block.sum(axis=(0, 1), dtype=np.float64) for block in blocks], axis=0))
+    images = np.concatenate([band_sums(block, edges) for block in blocks])
     if scan.present is not None:
         images[~scan.present[rows, columns]] = 0.0
-    direction = direction_of(_roots(np.moveaxis(images, 2, 0)), rows)
+    direction = direction_of(_square_roots(np.moveaxis(images, 2, 0)), rows)
     if direction is None or not direction.is_mirrored:
         return scan
-    note = f"Beware: {direction.describe()}. Mirror them back: underpaint repair SCAN --out FILE.h5 --snake."
+    note = f"Warning: {direction.describe()}. Correct them: underpaint repair SCAN --out FILE.h5 --snake."
     return replace(scan, notes=(*scan.notes, note))
 
 
 def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
-    """Return all rows, or runs of rows spread evenly, and of very long rows the columns in the middle."""
+    """Return all rows or evenly distributed runs of rows, and all columns or, for very long rows, the central ones."""
     n_row, n_column, _ = scan.shape
     pixel_bytes = scan.counts.nbytes / scan.n_pixel
-    length = max(int(_SAMPLE_BYTES / (n_column * pixel_bytes) / _N_RUN), 5)
-    if length * _N_RUN >= n_row:
+    length = max(int(_SAMPLE_BYTES / (n_column * pixel_bytes) / _N_RUNS), 5)
+    if length * _N_RUNS >= n_row:
         return [slice(0, n_row)], slice(0, n_column)
-    starts = np.linspace(0, n_row - length, _N_RUN).astype(int).tolist()
-    n_skipped = n_column - max(int(_SAMPLE_BYTES / (_N_RUN * length * pixel_bytes)), _MIN_SAMPLED_COLUMNS)
-    margin = max(n_skipped // 2, 0)  # the same on both sides, so that a mirrored row covers itself
-    return [slice(start, start + length) for start in starts], slice(margin, n_column - margin)
+    first_rows = np.linspace(0, n_row - length, _N_RUNS).astype(int).tolist()
+    n_skipped = n_column - max(int(_SAMPLE_BYTES / (_N_RUNS * length * pixel_bytes)), _MIN_SAMPLED_COLUMNS)
+    margin = max(n_skipped // 2, 0)  # equal on both sides, so that mirrored rows have the same columns
+    return [slice(start, start + length) for start in first_rows], slice(margin, n_column - margin)
 
 
 def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tuple[Scan, Step]:
-    """Return the scan with odd rows mirrored, and what was done; counts stay as they are, times and gaps move along.
+    """Return the scan with odd rows mirrored, and the record; times and missing pixels are mirrored as well.
 
-    The picture does not show which of two neighbours runs the right way: the direction of the first row is kept.
+    The direction of even rows is kept, since the image does not determine which rows are mirrored.
 
     Parameters
     ----------
     scan : Scan
-        The scan.
     direction : RowDirection or None
-        From :func:`find_row_direction`, for the record.
+        Result of :func:`find_row_direction`, for the record.
 
     Raises
     ------
     ScanError
-        All rows certainly run the same way, or there is but one.
+        The scan has only one row, or all rows have the same direction.
     """
     if scan.shape[0] < 2:
-        raise ScanError("Cannot mirror every second row: the scan has 1 row, at least 2 are needed. Leave out --snake.")
+        raise ScanError("Cannot mirror every second row: the scan has 1 row, at least 2 are needed. Omit --snake.")
     if direction is not None and direction.is_straight:
-        raise ScanError(f"Cannot mirror every second row: {direction.describe()}. Leave out --snake.")
+        raise ScanError(f"Cannot mirror every second row: {direction.describe()}. Omit --snake.")
     counts = scan.counts.rechunk({1: -1}).map_blocks(_mirrored_block, dtype=scan.counts.dtype, meta=scan.counts._meta)  # noqa: SLF001 - dask has no public name for it
     images: dict[str, Any] = {
-        name: None if getattr(scan, name) is None else _mirrored(getattr(scan, name), 0)
+        name: None if getattr(scan, name) is None else _mirror_odd_rows(getattr(scan, name), 0)
         for name in ("live_time_s", "real_time_s", "present")
     }
-    note = "odd rows mirrored; the first row's direction is kept, since the picture does not determine it"
+    note = "odd rows mirrored; the direction of even rows is kept, since the image does not determine it"
     facts: dict[str, Any] = {"mirrored": "odd rows"}
     if direction is not None:
         note = f"{direction.describe()}: {note}"
@@ -230,12 +248,12 @@ def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tup
     return replace(scan, counts=counts, notes=(*scan.notes, note), **images), Step("snake", note, facts)
 
 
-def _mirrored(image: NDArray[Any], first: int) -> NDArray[Any]:
-    result = image.copy()
-    start = (first + 1) % 2
-    result[start::2] = image[start::2, ::-1]
-    return result
+def _mirror_odd_rows(image: NDArray[Any], first_row: int) -> NDArray[Any]:
+    mirrored_image = image.copy()
+    start = (first_row + 1) % 2
+    mirrored_image[start::2] = image[start::2, ::-1]
+    return mirrored_image
 
 
 def _mirrored_block(block: NDArray[Any], block_info: Any = None) -> NDArray[Any]:
-    return _mirrored(block, block_info[0]["array-location"][0][0] if block_info else 0)
+    return _mirror_odd_rows(block, block_info[0]["array-location"][0][0] if block_info else 0)

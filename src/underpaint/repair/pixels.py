@@ -1,6 +1,6 @@
-"""Dead and short pixels: detected by comparison with their neighbours, replaced by the mean of valid ones.
+"""Repairs of pixels: replacement of dead and short pixels by the mean of valid neighbours.
 
-Also cropping, masking and binning of a scan, and normalisation of its counts to equal live time.
+Also cropping, masking and binning of scans, normalisation to equal live time, and correction of pile-up.
 """
 
 from dataclasses import dataclass, replace
@@ -18,21 +18,23 @@ from underpaint.repair.record import Step
 
 Array = NDArray[np.float64]
 
-SHORT_SHARE = 0.5
-"""A pixel with less than this share of every neighbour's counts was cut short."""
-_SHORT_SIGMAS = 8.0
-_MAX_SHARE = 0.05
-_AROUND = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
+MAX_SHORT_RATIO = 0.5
+"""Largest ratio of the counts of a short pixel to those of each of its neighbours."""
+_MIN_SHORT_SIGMAS = 8.0
+_MAX_FAULTY_SHARE = 0.05
+_NEIGHBOUR_FOOTPRINT = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
 
 
 @dataclass(frozen=True)
 class FaultyPixels:
-    """Pixels without counts, or with far fewer than all their neighbours.
+    """Pixels without counts, and pixels with far fewer counts than all their neighbours.
 
     Parameters
     ----------
-    dead, short : (n_row, n_column) bool arrays
-        Without counts (or missing); with too few.
+    dead : (n_row, n_column) bool array
+        True for pixels without counts, and for missing pixels.
+    short : (n_row, n_column) bool array
+        True for pixels with too few counts.
     """
 
     dead: NDArray[np.bool_]
@@ -40,112 +42,120 @@ class FaultyPixels:
 
     @property
     def any(self) -> NDArray[np.bool_]:
-        """(n_row, n_column) dead or short."""
+        """(n_row, n_column) boolean array, true for dead and for short pixels."""
         return np.asarray(self.dead | self.short)
 
 
 def find_faulty_pixels(scan: Scan) -> FaultyPixels:
-    """Find dead pixels, and short ones: under half of every neighbour's counts, by eight deviations.
+    """Return dead pixels, and short pixels: less than half of the counts of each neighbour, by eight deviations.
 
-    Paint does not make one pixel darker than all eight neighbours by so much, a read-out that lost part of its dwell
-    time does. Pixels with a short recorded live time are not included: :func:`with_equal_live_time` corrects them from
-    their own counts.
+    Such a difference from all eight neighbours is not due to the paint, but to a read-out that lost part of the dwell
+    time. Pixels with a short recorded live time are excluded, since :func:`with_equal_live_time` corrects them.
 
     Parameters
     ----------
     scan : Scan
-        Read once.
+        Scan, which is read once.
     """
     total = survey(scan).pixel_counts  # 0 for missing pixels
     dead = total <= 0
     rate = total if scan.live_time_s is None else total / np.where(scan.live_time_s > 0, scan.live_time_s, np.nan)
     rate = np.where(dead | ~np.isfinite(rate), np.inf, rate)
-    least = generic_filter(rate, np.min, footprint=_AROUND, mode="constant", cval=np.inf)
-    expected = np.where(np.isfinite(least), SHORT_SHARE * least, 0.0)
-    seconds = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
-    missing_counts = (expected - np.where(np.isfinite(rate), rate, 0.0)) * seconds
-    short = ~dead & np.isfinite(rate) & (missing_counts > _SHORT_SIGMAS * np.sqrt(np.maximum(expected * seconds, 1.0)))
+    smallest_rate = generic_filter(rate, np.min, footprint=_NEIGHBOUR_FOOTPRINT, mode="constant", cval=np.inf)
+    expected = np.where(np.isfinite(smallest_rate), MAX_SHORT_RATIO * smallest_rate, 0.0)
+    live_time_s = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
+    missing_counts = (expected - np.where(np.isfinite(rate), rate, 0.0)) * live_time_s
+    short = (
+        ~dead
+        & np.isfinite(rate)
+        & (missing_counts > _MIN_SHORT_SIGMAS * np.sqrt(np.maximum(expected * live_time_s, 1.0)))
+    )
     return FaultyPixels(np.asarray(dead), np.asarray(short))
 
 
 def with_pixels_repaired(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
-    """Return the scan with each faulty pixel replaced by the mean of its (up to eight) valid neighbours, and the step.
+    """Return the scan with faulty pixels replaced by the mean of their (up to eight) valid neighbours, and the record.
 
-    Pixels without a valid neighbour are unchanged. Times are the neighbours' mean as well. The replaced counts are not
-    integers and have less noise than measured ones.
+    Live and real times are likewise replaced by the mean of the neighbouring pixels. Pixels without a valid neighbour
+    are not changed. The replaced counts are not integers and have less noise than measured counts.
 
     Raises
     ------
     ScanError
-        More than a twentieth of the pixels is faulty, too many to interpolate.
+        More than a twentieth of the pixels is faulty.
     """
-    wrong = faulty.any
-    if wrong.sum() > _MAX_SHARE * wrong.size:
+    is_faulty = faulty.any
+    if is_faulty.sum() > _MAX_FAULTY_SHARE * is_faulty.size:
         raise ScanError(
-            f"Cannot repair pixels: {wrong.sum()} of {wrong.size} are dead or short; up to {_MAX_SHARE:.0%} can be "
-            "repaired. Mask them instead, or crop."
+            f"Cannot repair pixels: {is_faulty.sum()} of {is_faulty.size} are dead or short; up to "
+            f"{_MAX_FAULTY_SHARE:.0%} can be repaired. Mask these pixels, or crop the scan."
         )
-    n_sound = convolve((~wrong).astype(np.int64), _AROUND, mode="constant")
-    replaced = wrong & (n_sound > 0)
-    counts = scan.counts.astype(np.float32) if replaced.any() else scan.counts
+    n_valid = convolve((~is_faulty).astype(np.int64), _NEIGHBOUR_FOOTPRINT, mode="constant")
+    is_replaced = is_faulty & (n_valid > 0)
+    counts = scan.counts.astype(np.float32) if is_replaced.any() else scan.counts
     counts = counts.rechunk({1: -1, 2: -1})
-    if replaced.any():
+    if is_replaced.any():
         counts = counts.map_overlap(
-            _repaired_block, depth={0: 1, 1: 0, 2: 0}, boundary="none", trim=False, replaced=replaced, wrong=wrong,
-            chunks=counts.chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32), starts=_starts(counts),
+            _repaired_block, depth={0: 1, 1: 0, 2: 0}, boundary="none", trim=False, is_replaced=is_replaced,
+            is_faulty=is_faulty, chunks=counts.chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
+            first_rows=_first_rows(counts),
         )  # fmt: skip
     times: dict[str, Any] = {
-        name: _repaired_times(getattr(scan, name), replaced, ~wrong) for name in ("live_time_s", "real_time_s")
+        name: _repaired_times(getattr(scan, name), is_replaced, ~is_faulty) for name in ("live_time_s", "real_time_s")
     }
-    present = None if scan.present is None else scan.present | replaced
-    kinds = (("dead", faulty.dead & replaced), ("short", faulty.short & replaced), ("left", wrong & ~replaced))
-    facts = {name: np.argwhere(mask_of_kind).tolist() for name, mask_of_kind in kinds}
+    present = None if scan.present is None else scan.present | is_replaced
+    kinds = (
+        ("dead", faulty.dead & is_replaced),
+        ("short", faulty.short & is_replaced),
+        ("left", is_faulty & ~is_replaced),
+    )
+    facts = {name: np.argwhere(mask).tolist() for name, mask in kinds}
     note = f"{len(facts['dead'])} dead and {len(facts['short'])} short pixels replaced by the mean of their neighbours"
     if facts["left"]:
         note += f"; {len(facts['left'])} have no valid neighbour and are unchanged"
-    notes = (*scan.notes, note) if wrong.any() else scan.notes
+    notes = (*scan.notes, note) if is_faulty.any() else scan.notes
     return replace(scan, counts=counts, present=present, notes=notes, **times), Step("pixels", note, facts)
 
 
-def _starts(counts: Any) -> tuple[int, ...]:
+def _first_rows(counts: Any) -> tuple[int, ...]:
     return tuple(np.concatenate([[0], np.cumsum(counts.chunks[0])[:-1]]).tolist())
 
 
 def _repaired_block(
-    block: NDArray[Any], *, replaced: NDArray[np.bool_], wrong: NDArray[np.bool_], starts: tuple[int, ...],
+    block: NDArray[Any], *, is_replaced: NDArray[np.bool_], is_faulty: NDArray[np.bool_], first_rows: tuple[int, ...],
     block_info: Any = None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Repair a block of complete rows, given with one more row on either side where there is one."""
+    """Return a repaired block of complete rows, from a block with one more row on either side if there is one."""
     index = block_info[0]["chunk-location"][0] if block_info else 0
-    first = starts[index]
-    above = 1 if index > 0 else 0
-    below = 1 if index < len(starts) - 1 else 0
-    part = block[above : len(block) - below].copy()
-    for row, column in np.argwhere(replaced[first : first + len(part)]):
-        rows = slice(max(row + above - 1, 0), row + above + 2)
+    first_row = first_rows[index]
+    n_above = 1 if index > 0 else 0
+    n_below = 1 if index < len(first_rows) - 1 else 0
+    repaired = block[n_above : len(block) - n_below].copy()
+    for row, column in np.argwhere(is_replaced[first_row : first_row + len(repaired)]):
+        rows = slice(max(row + n_above - 1, 0), row + n_above + 2)
         columns = slice(max(column - 1, 0), column + 2)
-        valid = ~wrong[first - above :][rows, columns]
-        part[row, column] = block[rows, columns][valid].mean(axis=0)
-    return part
+        valid = ~is_faulty[first_row - n_above :][rows, columns]
+        repaired[row, column] = block[rows, columns][valid].mean(axis=0)
+    return repaired
 
 
-def _repaired_times(time_s: Array | None, replaced: NDArray[np.bool_], valid: NDArray[np.bool_]) -> Array | None:
+def _repaired_times(time_s: Array | None, is_replaced: NDArray[np.bool_], is_valid: NDArray[np.bool_]) -> Array | None:
     if time_s is None:
         return None
-    usable = valid & np.isfinite(time_s)
-    total = convolve(np.where(usable, time_s, 0.0), _AROUND, mode="constant")
-    number = convolve(usable.astype(np.int64), _AROUND, mode="constant")
-    return np.where(replaced, np.where(number > 0, total / np.maximum(number, 1), np.nan), time_s)
+    is_usable = is_valid & np.isfinite(time_s)
+    total = convolve(np.where(is_usable, time_s, 0.0), _NEIGHBOUR_FOOTPRINT, mode="constant")
+    n_usable = convolve(is_usable.astype(np.int64), _NEIGHBOUR_FOOTPRINT, mode="constant")
+    return np.where(is_replaced, np.where(n_usable > 0, total / np.maximum(n_usable, 1), np.nan), time_s)
 
 
-_MAX_FACTOR = 20.0
+_MAX_TIME_RATIO = 20.0
 
 
 def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
-    """Return the scan with each pixel's counts scaled to the median live time, and the step.
+    """Return the scan with the counts of each pixel scaled to the median live time, and the record.
 
-    Pixels of unknown live time, and those measured for less than a twentieth of the median, are unchanged and marked as
-    missing. Counts are no longer integers; their noise is that of the recorded counts.
+    Pixels with unknown live time, or less than a twentieth of the median, are marked as missing and not scaled. The
+    counts are no longer integers; their relative noise is that of the recorded counts.
 
     Raises
     ------
@@ -154,25 +164,30 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     """
     if scan.live_time_s is None or not (scan.live_time_s > 0).any():
         raise ScanError(
-            f"Cannot make the live times of scan {scan.name!r} equal: its file has none. Leave out --live-time, or "
-            "convert the scan from the instrument's original files, which contain them."
+            f"Cannot make the live times of scan {scan.name!r} equal: its file has none. Omit --live-time, or "
+            "convert the scan from the original files of the instrument, which contain them."
         )
-    live = scan.live_time_s
-    median = float(np.median(live[live > 0]))
-    usable = np.isfinite(live) & (live > median / _MAX_FACTOR)
-    factor = np.where(usable, median / np.where(usable, live, 1.0), 1.0).astype(np.float32)
+    live_time_s = scan.live_time_s
+    median_s = float(np.median(live_time_s[live_time_s > 0]))
+    is_usable = np.isfinite(live_time_s) & (live_time_s > median_s / _MAX_TIME_RATIO)
+    factor = np.where(is_usable, median_s / np.where(is_usable, live_time_s, 1.0), 1.0).astype(np.float32)
     counts = scan.counts.astype(np.float32) * factor[:, :, None]
-    present = usable if scan.present is None else usable & scan.present
-    used = factor[usable]
-    note = f"counts times {used.min():.3f} to {used.max():.3f}, as for {median:.4g} s of live time in every pixel"
-    if not usable.all():
-        note += f"; {int((~usable).sum())} of {usable.size} pixels of unknown or very short live time are now missing"
-    step = Step("live_time", note, {"live_time_s": median, "unknown": np.argwhere(~usable).tolist()})
+    present = is_usable if scan.present is None else is_usable & scan.present
+    used_factors = factor[is_usable]
+    note = (
+        f"counts scaled by {used_factors.min():.3f} to {used_factors.max():.3f}, to {median_s:.4g} s of live time in "
+        "every pixel"
+    )
+    if not is_usable.all():
+        note += (
+            f"; {int((~is_usable).sum())} of {is_usable.size} pixels of unknown or very short live time are now missing"
+        )
+    step = Step("live_time", note, {"live_time_s": median_s, "unknown": np.argwhere(~is_usable).tolist()})
     return (
         replace(
             scan,
             counts=counts,
-            live_time_s=np.where(usable, median, live),
+            live_time_s=np.where(is_usable, median_s, live_time_s),
             real_time_s=None if scan.real_time_s is None else scan.real_time_s * factor,
             present=None if present.all() else present,
             notes=(*scan.notes, note),
@@ -181,119 +196,123 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     )
 
 
-_MAX_CHANCE = 0.3
+_MAX_COINCIDENCES = 0.3
 _SECONDS_PER_US = 1e-6
 
 
 def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
-    """Return the scan corrected for pile-up, and the step.
+    """Return the scan corrected for pile-up, and the record.
 
     Parameters
     ----------
     scan : Scan
-        With energy axis and live times.
+        Scan with energy axis and live times.
     pulse_pair_us : float
-        Pulse-pair resolution, microseconds, from the manual of the electronics.
+        Pulse-pair resolution, us, from the manual of the electronics.
 
     Raises
     ------
     ScanError
-        The resolving time is not positive; live times are missing; a pixel's rate times the resolving time is over 0.3,
-        where the model is not valid.
+        The pulse-pair resolution is not positive; live times are missing; or the rate times the resolution exceeds 0.3
+        in a pixel, where the model is not valid.
     CalibrationError
         The scan has no energy axis.
 
     Notes
     -----
-    A pulse contains one photon and those that follow within the resolving time, Poisson distributed in number; with x
-    the rate times that time and q, p the spectra of a pulse and of a photon as Fourier transforms, ``q = p exp(x (p -
-    1))``, so ``p = W(x q exp(x)) / x`` with Lambert's W; n pulses are ``n (1 + x)`` photons, so sums are counted as
-    separate photons. Sums beyond the last channel were not recorded and cannot be recovered. The rate of photons is ``n
-    (1 + x)`` over the live time, which gives x from the pulses.
+    A pulse contains one photon and a Poisson-distributed number of photons within the pulse-pair resolution after it.
+    Let x be the rate of photons times the resolution, and p and q the Fourier transforms of the spectra of a photon and
+    of a pulse. Then ``q = p exp(x (p - 1))``, hence ``p = W(x q exp(x)) / x`` with Lambert's W function. The number of
+    photons is ``1 + x`` times the number of pulses, which also gives x from the rate of pulses. Pulses beyond the last
+    channel were not recorded and cannot be recovered.
     """
     axis = scan.require_axis()
     if not (np.isfinite(pulse_pair_us) and pulse_pair_us > 0):
-        raise ScanError(f"Cannot remove sum peaks: a resolving time of {pulse_pair_us:g} µs; it must be positive.")
+        raise ScanError(
+            f"Cannot remove sum peaks: the pulse-pair resolution is {pulse_pair_us:g} µs; it must be positive."
+        )
     if scan.live_time_s is None or not np.all((scan.live_time_s > 0)[... if scan.present is None else scan.present]):
         raise ScanError(
-            f"Cannot remove sum peaks of scan {scan.name!r}: they depend on the rate, and its file lacks the live "
-            "time of some pixels. Convert the scan from the instrument's original files, which contain them."
+            f"Cannot remove sum peaks of scan {scan.name!r}: they depend on the rate, and the file lacks the live "
+            "time of some pixels. Convert the scan from the original files of the instrument, which contain them."
         )
     pulses = survey(scan).pixel_counts
     pulses_per_window = (
         pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
     )
-    chance = pulses_per_window / np.maximum(1.0 - pulses_per_window, 1e-9)
-    if chance.max() > _MAX_CHANCE or pulses_per_window.max() >= 1.0:
+    coincidences = pulses_per_window / np.maximum(1.0 - pulses_per_window, 1e-9)
+    if coincidences.max() > _MAX_COINCIDENCES or pulses_per_window.max() >= 1.0:
         raise ScanError(
             f"Cannot remove sum peaks: {pulses_per_window.max():.2f} photons arrive in {pulse_pair_us:g} µs in the "
-            f"fastest pixel; up to {_MAX_CHANCE} can be resolved. Check the resolving time."
+            f"pixel with the highest rate; up to {_MAX_COINCIDENCES} are possible. Check the pulse-pair resolution."
         )
     spectra = scan.counts.rechunk({1: -1, 2: -1})
-    counts = spectra.map_blocks(_parted, chance, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
-    note = f"sum peaks removed for {pulse_pair_us:g} µs: {chance.max():.2%} of the pulses at most contained two photons"
-    step = Step("sum_peaks", note, {"pulse_pair_us": pulse_pair_us, "most_chance": float(chance.max())})
+    counts = spectra.map_blocks(
+        _separate_photons, coincidences, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+    )
+    note = f"sum peaks removed for {pulse_pair_us:g} µs: at most {coincidences.max():.2%} of the pulses had two photons"
+    step = Step("sum_peaks", note, {"pulse_pair_us": pulse_pair_us, "most_chance": float(coincidences.max())})
     return replace(scan, counts=counts, notes=(*scan.notes, note)), step
 
 
-def _parted(
-    block: NDArray[Any], chance: NDArray[np.float64], axis: EnergyAxis, block_info: Any = None
+def _separate_photons(
+    block: NDArray[Any], coincidences: NDArray[np.float64], axis: EnergyAxis, block_info: Any = None
 ) -> NDArray[np.float32]:
-    first = block_info[0]["array-location"][0][0] if block_info else 0
-    x = chance[first : first + len(block)][:, :, None]
-    pulses = block.sum(axis=2, keepdims=True, dtype=np.float64)
-    length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
-    frequency = np.arange(length // 2 + 1) / length
-    # energies add up, channel numbers do not: the axis' zero shifts a sum
+    first_row = block_info[0]["array-location"][0][0] if block_info else 0
+    x = coincidences[first_row : first_row + len(block)][:, :, None]
+    n_pulses = block.sum(axis=2, keepdims=True, dtype=np.float64)
+    fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
+    frequency = np.arange(fft_length // 2 + 1) / fft_length
+    # energies add up, channel numbers do not: the zero of the axis shifts sums
     phase = np.exp(-2j * np.pi * frequency * axis.zero_kev / axis.gain_kev)
-    pulse = np.fft.rfft(block / np.maximum(pulses, 1.0), n=length, axis=2) * phase
-    small = np.maximum(x, 1e-12)
-    single = lambertw(small * pulse * np.exp(small)) / small
-    photons = np.fft.irfft(single / phase, n=length, axis=2)[:, :, : axis.n_channel]
-    return np.asarray(np.maximum(photons, 0.0) * pulses * (1.0 + x), dtype=np.float32)
+    pulse_transform = np.fft.rfft(block / np.maximum(n_pulses, 1.0), n=fft_length, axis=2) * phase
+    coincidence_rate = np.maximum(x, 1e-12)
+    photon_transform = lambertw(coincidence_rate * pulse_transform * np.exp(coincidence_rate)) / coincidence_rate
+    photons = np.fft.irfft(photon_transform / phase, n=fft_length, axis=2)[:, :, : axis.n_channel]
+    return np.asarray(np.maximum(photons, 0.0) * n_pulses * (1.0 + x), dtype=np.float32)
 
 
 def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Scan, Step]:
-    """Return some rows and columns of a scan, and the step.
+    """Return a rectangle of pixels of a scan, and the record.
 
     Parameters
     ----------
     scan : Scan
-        The scan.
     rows, columns : (int, int)
-        First, and the one after the last; counted from 0.
+        First row or column, and the last one plus 1, counted from 0.
 
     Raises
     ------
     ScanError
-        They are empty or outside the scan.
+        The rectangle is empty or exceeds the scan.
     """
-    for name, (first, stop), size in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
-        if not 0 <= first < stop <= size:
+    for name, (start, stop), size in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
+        if not 0 <= start < stop <= size:
             raise ScanError(
-                f"Cannot crop to {name} {first}:{stop}: the scan has {name} 0 to {size - 1}. "
-                f"Give a first and, above it, a last plus one of at most {size}."
+                f"Cannot crop to {name} {start}:{stop}: the scan has {name} 0 to {size - 1}. "
+                f"Give START:STOP with START below STOP, and STOP at most {size}."
             )
-    part = slice(*rows), slice(*columns)
+    area = slice(*rows), slice(*columns)
     note = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
-    repaired = replace(
-        scan, counts=scan.counts[part], notes=(*scan.notes, note), **_each_image(scan, lambda image: image[part])
+    cropped_scan = replace(
+        scan, counts=scan.counts[area], notes=(*scan.notes, note), **_changed_images(scan, lambda image: image[area])
     )
-    return repaired, Step("crop", note, {"rows": list(rows), "columns": list(columns), "shape": list(scan.shape)})
+    return cropped_scan, Step("crop", note, {"rows": list(rows), "columns": list(columns), "shape": list(scan.shape)})
 
 
 def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
-    """Return the scan with the pixels outside a mask marked as missing, and the step; counts are unchanged.
+    """Return the scan with pixels outside a mask marked as missing, and the record; counts are not changed.
 
     Raises
     ------
     ScanError
-        The mask has another size or is empty.
+        The mask is empty, or its size is not that of the scan.
     """
     if mask.shape != scan.shape[:2] or not mask.any():
         raise ScanError(
-            f"Cannot mask a scan of {scan.shape[0]} x {scan.shape[1]} pixels by {int(mask.sum())} pixels of "
-            f"{' x '.join(map(str, mask.shape))}. Give a mask of the scan's size with at least one pixel."
+            f"Cannot mask a scan of {scan.shape[0]} x {scan.shape[1]} pixels with a mask of "
+            f"{' x '.join(map(str, mask.shape))} pixels, {int(mask.sum())} of them true. Give a mask of the size of "
+            "the scan with at least one true pixel."
         )
     present = mask if scan.present is None else mask & scan.present
     note = f"masked: {int(mask.sum())} of {mask.size} pixels kept"
@@ -301,50 +320,57 @@ def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
 
 
 def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
-    """Return the scan with the counts and times of blocks of pixels added up, and the step.
+    """Return the scan with counts and times summed over blocks of pixels, and the record.
 
-    A pixel of the result is missing if one of its block is; rows and columns of incomplete blocks are omitted.
+    A pixel of the result is missing if any pixel of its block is missing. Rows and columns of incomplete blocks are
+    omitted.
+
+    Parameters
+    ----------
+    scan : Scan
+    rows, columns : int
+        Size of the blocks, pixels.
 
     Raises
     ------
     ScanError
-        A block has no pixel, or more than the scan.
+        A block has no pixels, or is larger than the scan.
     """
     n_row, n_column, n_channel = scan.shape
     if not (1 <= rows <= n_row and 1 <= columns <= n_column):
         raise ScanError(
             f"Cannot bin {rows} x {columns} pixels: the scan has {n_row} x {n_column}. "
-            "Give two whole numbers from 1 to these."
+            f"Give two integers, rows from 1 to {n_row} and columns from 1 to {n_column}."
         )
     n_used = n_row // rows * rows, n_column // columns * columns
 
-    def added(image: Array) -> Array:
+    def block_sums(image: Array) -> Array:
         blocks = image[: n_used[0], : n_used[1]].reshape(n_used[0] // rows, rows, n_used[1] // columns, columns)
         return np.asarray(blocks.sum(axis=(1, 3)))
 
     n_block = np.add.reduceat(np.ones(n_used[0], int), np.arange(0, n_used[0], max(rows * (16 // rows or 1), 1)))
     counts = scan.counts[: n_used[0], : n_used[1]].rechunk({0: tuple(n_block.tolist()), 1: -1, 2: n_channel})
-    total = da.coarsen(np.sum, counts, {0: rows, 1: columns}, dtype=_wide(scan.counts.dtype))
-    present = None if scan.present is None else added((~scan.present).astype(np.float64)) == 0
+    total = da.coarsen(np.sum, counts, {0: rows, 1: columns}, dtype=_sum_dtype(scan.counts.dtype))
+    present = None if scan.present is None else block_sums((~scan.present).astype(np.float64)) == 0
     times: dict[str, Any] = {
-        name: None if getattr(scan, name) is None else added(getattr(scan, name)) for name in _TIMES
+        name: None if getattr(scan, name) is None else block_sums(getattr(scan, name)) for name in _TIME_FIELDS
     }
-    step = None if scan.step_mm is None else (scan.step_mm[0] * rows, scan.step_mm[1] * columns)
-    note = f"{rows} x {columns} pixels added to one"
+    step_mm = None if scan.step_mm is None else (scan.step_mm[0] * rows, scan.step_mm[1] * columns)
+    note = f"{rows} x {columns} pixels summed to one"
     if n_used != (n_row, n_column):
-        note += f"; {n_row - n_used[0]} rows and {n_column - n_used[1]} columns left over"
-    repaired = replace(scan, counts=total, present=present, step_mm=step, notes=(*scan.notes, note), **times)
-    return repaired, Step("bin", note, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
+        note += f"; {n_row - n_used[0]} rows and {n_column - n_used[1]} columns omitted"
+    binned_scan = replace(scan, counts=total, present=present, step_mm=step_mm, notes=(*scan.notes, note), **times)
+    return binned_scan, Step("bin", note, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
 
 
-_TIMES = ("live_time_s", "real_time_s")
+_TIME_FIELDS = ("live_time_s", "real_time_s")
 
 
-def _each_image(scan: Scan, change: Any) -> dict[str, Any]:
-    names = (*_TIMES, "present")
+def _changed_images(scan: Scan, change: Any) -> dict[str, Any]:
+    names = (*_TIME_FIELDS, "present")
     return {name: None if getattr(scan, name) is None else change(getattr(scan, name)) for name in names}
 
 
-def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return a data type for sums of such counts."""
+def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a data type that is large enough for sums of counts of a type."""
     return np.dtype(np.uint32) if dtype.kind == "u" and dtype.itemsize < 4 else dtype

@@ -1,25 +1,25 @@
-"""Record of repairs of a scan, so that they can be reviewed, repeated and undone."""
+"""Records of the repairs of a scan, for review and repetition."""
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-_PIECE_BYTES = 2**20
+_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Step:
-    """One repair.
+    """Record of one repair.
 
     Parameters
     ----------
     name : str
-        ``rows``, ``pixels`` ...
+        Kind of repair: ``rows``, ``pixels`` ...
     description : str
-        Description of the findings and changes.
+        Text on the findings and changes.
     facts : dict
-        All numbers that repeating the step needs; JSON-serialisable.
+        Values needed to repeat the repair, JSON-serialisable.
     """
 
     name: str
@@ -27,17 +27,17 @@ class Step:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def as_record(self) -> dict[str, Any]:
-        """JSON-serialisable."""
+        """Return a JSON-serialisable record."""
         return {"repair": self.name, "said": self.description, **self.facts}
 
 
-def fingerprint(place: Path) -> str:
+def fingerprint(path: Path) -> str:
     """Return a digest (BLAKE2b, 128 bits, hexadecimal) of a file, or of all files of a folder with their names."""
     digest = blake2b(digest_size=16)
-    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     for file in files:
-        digest.update(str(file.relative_to(place)).encode())
+        digest.update(str(file.relative_to(path)).encode())
         with file.open("rb") as stream:
-            while piece := stream.read(_PIECE_BYTES):
-                digest.update(piece)
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
     return digest.hexdigest()

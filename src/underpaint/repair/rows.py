@@ -1,7 +1,7 @@
-"""Rows shifted against each other, by a stage that is read out while it moves in both directions.
+"""Measurement and correction of the shift of odd rows in scans recorded in alternating direction.
 
-Every second row is shifted by the same fraction of a pixel: the delay between position and clock, and the backlash of
-the drive.
+Every second row is shifted by the same distance, owing to the delay between position and clock and to the backlash of
+the stage.
 """
 
 from dataclasses import dataclass, replace
@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import shift as moved_by
+from scipy.ndimage import shift as shifted_image
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.repair._pictures import cosine_taper
 from underpaint.repair.mirrored import (
-    MAX_COLUMNS,
+    MAX_LAG_COLUMNS,
     MIN_COLUMNS,
     MIN_ROWS,
     RowDirection,
@@ -27,23 +27,23 @@ from underpaint.repair.record import Step
 Array = NDArray[np.float64]
 
 _STEP_COLUMNS = 0.01
-_GROUPS = 8
+_N_GROUPS = 8
 _MIN_SIGMAS = 4.0
-_MIN_SHIFT = 0.1
-_MIN_DIFFERENCE = 0.5
-_ROUNDS = 3
+_MIN_SHIFT_COLUMNS = 0.1
+_MIN_DIFFERENCE_COLUMNS = 0.5
+_N_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class RowShift:
-    """Shift of the odd rows (1, 3, ...) to the right of the even ones.
+    """Shift of odd rows (1, 3, ...) relative to even rows.
 
     Parameters
     ----------
     columns, error_columns : float
-        Pixels, and one standard deviation from groups of rows.
+        Shift to the right and its standard deviation, pixels.
     direction : RowDirection or None
-        Correlation of odd rows as recorded and mirrored, if examined.
+        Correlation of odd rows as recorded and mirrored, if computed.
     """
 
     columns: float
@@ -52,165 +52,165 @@ class RowShift:
 
     @property
     def significant(self) -> bool:
-        """Whether it is more than a tenth of a pixel and four deviations."""
-        return abs(self.columns) > max(_MIN_SHIFT, _MIN_SIGMAS * self.error_columns)
+        """Whether the shift exceeds a tenth of a pixel and four standard deviations."""
+        return abs(self.columns) > max(_MIN_SHIFT_COLUMNS, _MIN_SIGMAS * self.error_columns)
 
     def describe(self) -> str:
-        """Describe the shift."""
-        state = "lie off by" if self.significant else "do not lie off:"
-        words = f"odd rows {state} {self.columns:+.2f} ± {self.error_columns:.2f} columns against even ones"
+        """Return a text on the shift."""
+        state = "are shifted by" if self.significant else "are not significantly shifted:"
+        text = f"odd rows {state} {self.columns:+.2f} ± {self.error_columns:.2f} columns relative to even rows"
         if self.direction is not None and self.direction.looks_symmetric:
-            words += f"; {self.direction.describe()}"
-        return words
+            text += f"; {self.direction.describe()}"
+        return text
 
 
 def find_row_shift(scan: Scan) -> RowShift:
-    """Measure how far odd rows are shifted against the mean of their two neighbours.
+    """Return the shift of odd rows relative to the mean of their two neighbours.
 
-    The cross-spectrum of the rows, minus each row's mean, is summed over rows and energy bands; the shift is the
-    maximum of the cross-correlation, interpolated by its Fourier series. The noise of the rows is independent and
-    causes no bias.
+    The cross-spectra of the rows, minus the mean of each row, are summed over rows and energy bands. The shift is the
+    maximum of the cross-correlation, which is interpolated by its Fourier series. The noise of the rows is independent
+    and causes no bias.
 
     Parameters
     ----------
     scan : Scan
-        At least 8 rows of 16 columns.
+        Scan with at least 8 rows of 16 columns.
 
     Raises
     ------
     ScanError
-        There are fewer rows or columns, or no structure to compare; or every second row is, or may be, mirrored, or
-        shifted beyond the range.
+        The scan has fewer rows or columns, or no structure; every second row is or may be mirrored; or the shift
+        exceeds the range.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
         raise ScanError(
             f"Cannot find the shift of rows: the scan has {n_row} rows of {n_column} columns; at least {MIN_ROWS} "
-            f"of {MIN_COLUMNS} are needed. Leave out --rows."
+            f"of {MIN_COLUMNS} are needed. Omit --rows."
         )
     images = root_images(scan)
     direction = direction_of(images)
     if direction is not None and direction.is_mirrored:
         raise ScanError(
-            f"Cannot find the shift of rows: {direction.describe()}. Add --snake, which mirrors them back; with "
-            "--rows, their shift is found thereafter."
+            f"Cannot find the shift of rows: {direction.describe()}. Add --snake, which corrects them; their "
+            "shift is then measured with --rows."
         )
     if direction is not None and direction.neighbours < _MIN_SIGMAS * direction.error:
         raise ScanError(
-            "Cannot find the shift of rows: they have no structure in common, as on a uniform surface (correlation of "
+            "Cannot find the shift of rows: they have no common structure, as on a uniform surface (correlation of "
             f"neighbours {direction.neighbours:.2f} ± {direction.error:.2f}; {_MIN_SIGMAS:g} deviations are needed). "
-            "Leave out --rows, or give the shift with --row-shift."
+            "Omit --rows, or give the shift with --row-shift."
         )
     columns, error = 0.0, 0.0
-    for _ in range(_ROUNDS):
-        # the taper is the same for both rows and so biases towards no shift, less so for smaller remaining shifts
-        straight = images.copy()
-        straight[:, 1::2] = moved_by(images[:, 1::2], (0.0, 0.0, -columns), order=3, mode="nearest")
-        rest, error = _remaining(_cross_spectra(straight), n_column)
-        columns += rest
+    for _ in range(_N_ROUNDS):
+        # the common taper biases the result towards zero; iteration reduces the remaining shift and thus the bias
+        aligned_images = images.copy()
+        aligned_images[:, 1::2] = shifted_image(images[:, 1::2], (0.0, 0.0, -columns), order=3, mode="nearest")
+        remaining_shift, error = _measure_shift(_cross_spectra(aligned_images), n_column)
+        columns += remaining_shift
     shift = RowShift(columns, float(np.hypot(error, _STEP_COLUMNS)), direction)
     if shift.significant:
-        _refuse_doubtful(shift, n_column)
+        _check_range(shift, n_column)
     return shift
 
 
-def _refuse_doubtful(shift: RowShift, n_column: int) -> None:
-    """Refuse a shift at the end of the range that was searched, or one for which mirrored rows need less."""
-    reach = min(MAX_COLUMNS, n_column / 4)
+def _check_range(shift: RowShift, n_column: int) -> None:
+    """Raise an error for a shift at the limit of the range, or if mirrored rows have a smaller shift."""
+    max_shift = min(MAX_LAG_COLUMNS, n_column / 4)
     direction = shift.direction
-    if abs(shift.columns) > reach - 0.5 * _STEP_COLUMNS:
+    if abs(shift.columns) > max_shift - 0.5 * _STEP_COLUMNS:
         message = (
-            f"Cannot measure the shift of odd rows: they fit their neighbours at no shift up to {reach:g} columns. "
-            "Give a larger one with --row-shift, or leave out --rows."
+            f"Cannot measure the shift of odd rows: it exceeds the range of {max_shift:g} columns. "
+            "Give a larger shift with --row-shift, or omit --rows."
         )
     elif direction is not None and direction.looks_symmetric and (
-        abs(direction.mirrored_columns) < abs(shift.columns) - _MIN_DIFFERENCE
+        abs(direction.mirrored_columns) < abs(shift.columns) - _MIN_DIFFERENCE_COLUMNS
     ):  # fmt: skip
         message = (
-            f"Cannot measure the shift of odd rows: {direction.describe()}, or moved by {shift.columns:+.2f} columns. "
-            f"Add --snake if the scanner records the way back, else give --row-shift {shift.columns:.2f}."
+            f"Cannot measure the shift of odd rows: {direction.describe()}, or shifted by {shift.columns:+.2f} "
+            "columns. Add --snake if the scanner records in both directions, else give --row-shift "
+            f"{shift.columns:.2f}."
         )
     else:
         return
     raise ScanError(message)
 
 
-def _remaining(cross: NDArray[np.complex128], n_column: int) -> tuple[float, float]:
-    """Return the shift, and one standard deviation by a jackknife over groups of rows."""
-    if not np.abs(cross).sum() > 0:
-        raise ScanError("Cannot find the shift of rows: all pixels of a row are equal. Leave out --rows.")
-    total = cross.sum(axis=0)
-    groups = [cross[group::_GROUPS].sum(axis=0) for group in range(min(_GROUPS, len(cross)))]
-    without = np.asarray([_highest(total - group, n_column) for group in groups])
-    spread = float(np.sqrt((len(groups) - 1) * np.mean((without - without.mean()) ** 2)))
-    return _highest(total, n_column), spread
+def _measure_shift(cross_spectra: NDArray[np.complex128], n_column: int) -> tuple[float, float]:
+    """Return the shift and its standard deviation, from a jackknife over groups of rows."""
+    if not np.abs(cross_spectra).sum() > 0:
+        raise ScanError("Cannot find the shift of rows: all pixels of a row are equal. Omit --rows.")
+    total = cross_spectra.sum(axis=0)
+    group_sums = [cross_spectra[group::_N_GROUPS].sum(axis=0) for group in range(min(_N_GROUPS, len(cross_spectra)))]
+    jackknife_shifts = np.asarray([_best_shift(total - group, n_column) for group in group_sums])
+    error = float(np.sqrt((len(group_sums) - 1) * np.mean((jackknife_shifts - jackknife_shifts.mean()) ** 2)))
+    return _best_shift(total, n_column), error
 
 
 def _cross_spectra(images: Array) -> NDArray[np.complex128]:
-    """(n_odd, n_frequency) cross-spectra of odd rows and the mean of their neighbours, summed over bands."""
+    """Return the (n_odd, n_frequency) cross-spectra of odd rows and the mean of their neighbours, summed over bands."""
     tapered = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(images.shape[2])
     spectra = np.fft.rfft(tapered, axis=2)
-    odd = spectra[:, 1:-1:2]
-    mean = 0.5 * (spectra[:, 0:-2:2] + spectra[:, 2::2])[:, : odd.shape[1]]
-    # bands of weak elements count as much as their counts deserve: square roots have the same noise everywhere
-    return np.asarray((odd * np.conj(mean)).sum(axis=0))
+    odd_spectra = spectra[:, 1:-1:2]
+    neighbour_spectra = 0.5 * (spectra[:, 0:-2:2] + spectra[:, 2::2])[:, : odd_spectra.shape[1]]
+    # bands are not weighted, since square roots of counts have the same noise in all bands
+    return np.asarray((odd_spectra * np.conj(neighbour_spectra)).sum(axis=0))
 
 
-def _highest(cross: NDArray[np.complex128], n_column: int) -> float:
-    reach = min(MAX_COLUMNS, n_column / 4)
-    shifts = np.arange(-reach, reach + 0.5 * _STEP_COLUMNS, _STEP_COLUMNS)
-    phase = np.exp(2j * np.pi * np.outer(shifts, np.arange(cross.size)) / n_column)
-    return float(shifts[int(np.argmax((phase @ cross).real))])
+def _best_shift(cross_spectrum: NDArray[np.complex128], n_column: int) -> float:
+    max_shift = min(MAX_LAG_COLUMNS, n_column / 4)
+    shifts = np.arange(-max_shift, max_shift + 0.5 * _STEP_COLUMNS, _STEP_COLUMNS)
+    phase = np.exp(2j * np.pi * np.outer(shifts, np.arange(cross_spectrum.size)) / n_column)
+    return float(shifts[int(np.argmax((phase @ cross_spectrum).real))])
 
 
 def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
-    """Return the scan with odd rows shifted back, and the step; times are shifted as well.
+    """Return the scan with the shift of odd rows corrected, and the record; times are shifted as well.
 
-    A pixel's counts are divided between the two pixels that it covers, so they are no longer integers, and none is lost
-    between the ends; even rows are unchanged. At the uncovered end of a row, a pixel covered by at least half is scaled
-    up; other pixels are marked as missing.
+    The counts of each pixel of odd rows are divided between the two pixels that it covers. They are no longer integers;
+    no counts are lost except at the ends. At the uncovered end of a row, pixels that are covered by at least half are
+    scaled up; other pixels are marked as missing. Even rows are not changed.
 
     Parameters
     ----------
     scan : Scan
-        The scan.
     shift : RowShift
-        From :func:`find_row_shift`, or from the stage's specification.
+        Result of :func:`find_row_shift`, or a shift from the specification of the stage.
 
     Raises
     ------
     ScanError
-        The shift is as large as a row is long.
+        The shift is larger than a row.
     """
     n_row, n_column, _ = scan.shape
     if not abs(shift.columns) < n_column - 1:
-        raise ScanError(f"Cannot move rows of {n_column} columns by {shift.columns:g}. Give a smaller shift.")
-    taps = _TwoTaps.of(shift.columns, n_column)
+        raise ScanError(f"Cannot shift rows of {n_column} columns by {shift.columns:g} columns. Give a smaller shift.")
+    interpolation = _RowInterpolation.from_shift(shift.columns, n_column)
     counts = scan.counts.rechunk({1: -1, 2: -1}).map_blocks(
-        _moved_block, taps, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+        _shifted_block, interpolation, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
-    odd = np.arange(n_row) % 2 == 1
+    is_odd = np.arange(n_row) % 2 == 1
     times: dict[str, Any] = {
-        name: _moved_times(getattr(scan, name), taps, odd) for name in ("live_time_s", "real_time_s")
+        name: _shifted_times(getattr(scan, name), interpolation, is_odd) for name in ("live_time_s", "real_time_s")
     }
-    step = Step("rows", f"odd rows moved by {-shift.columns:+.2f} columns",
+    step = Step("rows", f"odd rows shifted by {-shift.columns:+.2f} columns",
                 {"shift_columns": shift.columns, "error_columns": shift.error_columns})  # fmt: skip
-    present = _present(scan, taps, odd)
+    present = _shifted_mask(scan, interpolation, is_odd)
     return replace(scan, counts=counts, present=present, notes=(*scan.notes, step.description), **times), step
 
 
 @dataclass(frozen=True)
-class _TwoTaps:
-    """Linear interpolation along a row: shares of the two recorded pixels that a true pixel covers.
+class _RowInterpolation:
+    """Linear interpolation along a row, between the two recorded pixels that each corrected pixel covers.
 
-    Two products and a sum for each pixel: the same bits in blocks of any size, which a matrix product has not.
+    Two products and a sum for each pixel give identical results for blocks of any size, unlike a matrix product.
 
     Parameters
     ----------
     near, far : (n_column,) int arrays
-        The two recorded pixels.
+        Columns of the two recorded pixels.
     near_share, far_share : (n_column,) arrays
-        Their shares; they sum to 1, or to 0 if less than half of the pixel was recorded.
+        Weights of the two pixels. Their sum is 1, or 0 if less than half of the corrected pixel was recorded.
     """
 
     near: NDArray[np.intp]
@@ -219,43 +219,45 @@ class _TwoTaps:
     far_share: Array
 
     @classmethod
-    def of(cls, shift: float, n_column: int) -> "_TwoTaps":
+    def from_shift(cls, shift: float, n_column: int) -> "_RowInterpolation":
         n_whole = int(np.floor(shift))
         near = np.arange(n_column) + n_whole
-        far, part = near + 1, shift - n_whole
-        shares = np.stack([(1.0 - part) * _inside(near, n_column), part * _inside(far, n_column)])
-        covered = shares.sum(axis=0)
-        shares = np.where(covered >= 0.5, shares / np.maximum(covered, 0.5), 0.0)
+        far, fraction = near + 1, shift - n_whole
+        shares = np.stack([(1.0 - fraction) * _is_recorded(near, n_column), fraction * _is_recorded(far, n_column)])
+        covered_share = shares.sum(axis=0)
+        shares = np.where(covered_share >= 0.5, shares / np.maximum(covered_share, 0.5), 0.0)
         return cls(near.clip(0, n_column - 1), far.clip(0, n_column - 1), *shares)
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Interpolate (n_row, n_column, ...) values in their precision."""
+        """Return interpolated (n_row, n_column, ...) values in their precision."""
         shape = (-1, *(1,) * (rows.ndim - 2))
         near, far = (share.reshape(shape).astype(rows.dtype) for share in (self.near_share, self.far_share))
         return np.asarray(near * rows[:, self.near] + far * rows[:, self.far])
 
 
-def _inside(column: NDArray[np.intp], n_column: int) -> NDArray[np.bool_]:
-    return (column >= 0) & (column < n_column)
+def _is_recorded(columns: NDArray[np.intp], n_column: int) -> NDArray[np.bool_]:
+    return (columns >= 0) & (columns < n_column)
 
 
-def _moved_block(block: NDArray[Any], taps: _TwoTaps, block_info: Any = None) -> NDArray[np.float32]:
-    first = block_info[0]["array-location"][0][0] if block_info else 0
-    moved = block.astype(np.float32)
-    start = (first + 1) % 2
-    moved[start::2] = taps(moved[start::2])
-    return moved
+def _shifted_block(
+    block: NDArray[Any], interpolation: _RowInterpolation, block_info: Any = None
+) -> NDArray[np.float32]:
+    first_row = block_info[0]["array-location"][0][0] if block_info else 0
+    shifted = block.astype(np.float32)
+    start = (first_row + 1) % 2
+    shifted[start::2] = interpolation(shifted[start::2])
+    return shifted
 
 
-def _moved_times(time_s: Array | None, taps: _TwoTaps, odd: NDArray[np.bool_]) -> Array | None:
+def _shifted_times(time_s: Array | None, interpolation: _RowInterpolation, is_odd: NDArray[np.bool_]) -> Array | None:
     if time_s is None:
         return None
-    unknown = taps(np.isnan(time_s).astype(np.float64)) > 0
-    return np.where(odd[:, None], np.where(unknown, np.nan, taps(np.nan_to_num(time_s))), time_s)
+    unknown = interpolation(np.isnan(time_s).astype(np.float64)) > 0
+    return np.where(is_odd[:, None], np.where(unknown, np.nan, interpolation(np.nan_to_num(time_s))), time_s)
 
 
-def _present(scan: Scan, taps: _TwoTaps, odd: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+def _shifted_mask(scan: Scan, interpolation: _RowInterpolation, is_odd: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     recorded = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present
-    # a pixel is present if all pixels that cover it are
-    mask = np.where(odd[:, None], taps(recorded.astype(np.float64)) > 1.0 - 1e-9, recorded)
+    # a corrected pixel is present if both recorded pixels are
+    mask = np.where(is_odd[:, None], interpolation(recorded.astype(np.float64)) > 1.0 - 1e-9, recorded)
     return None if mask.all() else mask

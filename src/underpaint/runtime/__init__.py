@@ -1,1 +1,1 @@
-"""How work is done and kept: atomic files, locks, executors, threads, text from outside."""
+"""Infrastructure of long tasks: atomic files, locks, resuming, executors, threads, untrusted input."""

@@ -1,4 +1,4 @@
-"""Executors: this process, local processes or threads, or a dask.distributed cluster; all give equal results."""
+"""Executors of tasks with equal results: this process, local processes or threads, or a dask.distributed cluster."""
 
 import os
 import platform
@@ -20,11 +20,11 @@ from underpaint.runtime.threads import one_blas_thread, one_blas_thread_for_good
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
-DESERTED_S = 30.0
-"""Time that a cluster may be without workers after it had some."""
-_LOOK_S = 2.0
-DECIDING = ("underpaint", "numpy", "scipy", "xraylib")
-"""Packages whose version affects the last bits of a result."""
+MAX_TIME_WITHOUT_WORKERS_S = 30.0
+"""Longest time, s, that a cluster may have no workers after it had some."""
+_POLL_INTERVAL_S = 2.0
+VERSIONED_PACKAGES = ("underpaint", "numpy", "scipy", "xraylib")
+"""Packages whose version may affect the last bits of results."""
 
 
 class Future(Protocol):
@@ -35,7 +35,7 @@ class Future(Protocol):
 
 
 class Executor(Protocol):
-    """What runs tasks; more are submitted than there are workers, so that no worker is idle."""
+    """Runs tasks; more tasks are submitted than there are workers, so that no worker is idle."""
 
     @property
     def max_pending(self) -> int:
@@ -43,7 +43,7 @@ class Executor(Protocol):
 
     @property
     def n_workers(self) -> int:
-        """Number of workers now; 0 on a cluster that has none yet."""
+        """Present number of workers; 0 for a cluster that has none yet."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Submit a task."""
@@ -52,7 +52,7 @@ class Executor(Protocol):
 def ordered_results(
     executor: Executor, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (index, result) of tasks in their order; at most ``max_pending`` of them are submitted at once.
+    """Yield (index, result) of tasks in their order, with at most ``max_pending`` tasks submitted at a time.
 
     Raises
     ------
@@ -64,29 +64,29 @@ def ordered_results(
         for index, arguments in tasks:
             pending.append((index, executor.submit(function, *arguments)))
             if len(pending) >= executor.max_pending:
-                first, future = pending.popleft()
-                yield first, future.result()
+                first_index, future = pending.popleft()
+                yield first_index, future.result()
         while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
+            first_index, future = pending.popleft()
+            yield first_index, future.result()
     except BrokenProcessPool as error:
         raise ClusterError(
-            "Cannot continue: a worker process died, perhaps out of memory. Call again to resume, "
-            "with fewer --workers or a smaller chunk."
+            "Cannot continue: a worker process died, perhaps for lack of memory. Call again to resume, with fewer "
+            "--workers or a smaller chunk."
         ) from error
 
 
 @contextmanager
 def make_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
-    """Return an executor: a cluster where a scheduler is named, else ``workers`` processes (None: one per core).
+    """Return an executor: a cluster if a scheduler is given, else ``workers`` processes (None: one per core).
 
-    Linear algebra runs on one thread in all of them, since the order of its sums, and so the last bits of a result,
-    depend on the number of threads.
+    Every worker uses one thread for linear algebra, since the number of threads affects the order of sums, and thus the
+    last bits of results.
 
     Raises
     ------
     ClusterError
-        The scheduler does not answer.
+        The scheduler does not respond.
     MissingExtraError
         dask.distributed is not installed.
     """
@@ -104,14 +104,14 @@ def make_executor(workers: int | None = None, scheduler: str | None = None) -> I
 
 @contextmanager
 def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
-    """Return an executor for data read by this process: a cluster, else threads of this process, one per core.
+    """Return an executor for data that this process reads: a cluster, or threads of this process (one per core).
 
-    As in :func:`make_executor`, each task computes on one thread.
+    As in :func:`make_executor`, each task uses one thread.
 
     Raises
     ------
     ClusterError
-        The scheduler does not answer.
+        The scheduler does not respond.
     MissingExtraError
         dask.distributed is not installed.
     """
@@ -155,7 +155,7 @@ class _Pool:
 
 @contextmanager
 def _processes(workers: int) -> Iterator[Executor]:
-    # spawn: a fork would copy the locks of BLAS and HDF5 threads in whatever state they are
+    # processes are spawned: a fork would copy the locks of BLAS and HDF5 threads in an undefined state
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
     try:
         yield _Pool(pool, workers)
@@ -165,13 +165,13 @@ def _processes(workers: int) -> Iterator[Executor]:
 
 def _prepare_process() -> None:
     one_blas_thread_for_good()
-    # Ctrl-C reaches the whole process group; a worker that dies holding the queue's lock would hang the pool
+    # Ctrl-C reaches the whole process group; a worker that dies with the queue's lock would block the pool
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # workers get no notice when their parent is killed, and would wait for ever
-    Thread(target=_leave_with_parent, daemon=True).start()
+    # workers are not notified when their parent is killed, and would wait forever
+    Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _leave_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -182,7 +182,7 @@ class _Cluster:
     def __init__(self, client: Any, scheduler: str) -> None:
         self._client, self._scheduler = client, scheduler
         self._versions = _versions()
-        self._deserted_since: float | None = None
+        self._without_workers_since: float | None = None
         self._had_workers = False
 
     @property
@@ -194,7 +194,7 @@ class _Cluster:
         return int(sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        # not pure: dask need not hash the arguments to look for equal calls
+        # pure=False, so that dask does not hash the arguments to detect equal calls
         future = self._client.submit(_on_cluster, self._versions, function, *arguments, pure=False)
         return _ClusterFuture(future, self)
 
@@ -204,17 +204,20 @@ class _Cluster:
         Raises
         ------
         ClusterError
-            It has had none for a while. A cluster that has had no worker yet is waited for.
+            The cluster has lost all workers, and has had none for a while.
         """
         if self.n_workers:
-            self._had_workers, self._deserted_since = True, None
-        elif self._had_workers and self._deserted_since is None:
-            self._deserted_since = time.monotonic()
-        elif self._deserted_since is not None and time.monotonic() - self._deserted_since > DESERTED_S:
+            self._had_workers, self._without_workers_since = True, None
+        elif self._had_workers and self._without_workers_since is None:
+            self._without_workers_since = time.monotonic()
+        elif (
+            self._without_workers_since is not None
+            and time.monotonic() - self._without_workers_since > MAX_TIME_WITHOUT_WORKERS_S
+        ):
             raise ClusterError(
-                f"Cannot continue: all workers of the cluster at {self._scheduler} are gone, and none has joined for "
-                f"{DESERTED_S:g} s. Start workers with `dask worker {self._scheduler}`, with more memory if they ran "
-                "out of it; call again to resume."
+                f"Cannot continue: all workers of the cluster at {self._scheduler} have stopped, and none has joined "
+                f"for {MAX_TIME_WITHOUT_WORKERS_S:g} s. Start workers with `dask worker {self._scheduler}`, with more "
+                "memory if it was insufficient; call again to resume."
             )
 
 
@@ -225,7 +228,7 @@ class _ClusterFuture:
     def result(self) -> Any:
         from concurrent.futures import CancelledError
 
-        from distributed import TimeoutError as NotYet
+        from distributed import TimeoutError as FutureTimeout
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
@@ -233,19 +236,19 @@ class _ClusterFuture:
             while True:
                 self._cluster.require_workers()
                 try:
-                    return self._future.result(timeout=_LOOK_S)
-                except NotYet:
-                    # It ended between the two calls, or the task itself raised this error: raise it again.
+                    return self._future.result(timeout=_POLL_INTERVAL_S)
+                except FutureTimeout:
+                    # The task ended between the two calls, or raised this error itself.
                     if self._future.done():
                         return self._future.result()
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(
-                f"Cannot continue: the cluster's scheduler is gone ({str(error)[:200]}). Start it again, then call "
-                "again to resume."
+                f"Cannot continue: the scheduler of the cluster has stopped ({str(error)[:200]}). Start it again, then "
+                "call again to resume."
             ) from error
         except KilledWorker as error:
             raise ClusterError(
-                f"Cannot continue: every worker that tried one task died ({error}). Give the workers more memory or "
+                f"Cannot continue: a task crashed every worker that ran it ({error}). Give the workers more memory, or "
                 "choose smaller chunks; call again to resume."
             ) from error
 
@@ -261,7 +264,7 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
             "Cannot use --scheduler: dask.distributed is missing. Run: pip install 'underpaint[cluster]'."
         ) from error
     try:
-        # check the address first: a client of an invalid address takes long to give up
+        # check the address first, since a client with an invalid address times out slowly
         resolve_address(scheduler)
         client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -269,21 +272,22 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
             f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start one with `dask scheduler`, and give the "
             "address that it prints, such as tcp://host:8786."
         ) from error
-    # a chunk's photons travel with its task, so that they survive the death of a worker
+    # the photons of a chunk are sent with its task, so that they are not lost with a worker
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
         yield _Cluster(client, scheduler)
 
 
 def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
-    versions_here = _versions()
-    if versions_here != versions:
-        differ = "; ".join(
-            f"{name}: {versions_here.get(name)} there, {versions[name]} here"
+    worker_versions = _versions()
+    if worker_versions != versions:
+        difference_text = "; ".join(
+            f"{name}: {worker_versions.get(name)} on the worker, {versions[name]} here"
             for name in versions
-            if versions_here.get(name) != versions[name]
+            if worker_versions.get(name) != versions[name]
         )
         raise ClusterError(
-            f"Cannot compute on the worker {platform.node()}: {differ}. Install the same versions on all machines."
+            f"Cannot compute on the worker {platform.node()}: {difference_text}. Install the same versions on all "
+            "machines."
         )
     one_blas_thread_for_good()
     return function(*arguments)
@@ -291,4 +295,4 @@ def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *argu
 
 @cache
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in DECIDING}
+    return {name: version(name) for name in VERSIONED_PACKAGES}

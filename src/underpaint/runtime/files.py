@@ -1,13 +1,13 @@
-"""Atomic output: files and folders appear complete or not at all, and files of other origin are left alone.
+"""Atomic output: files and folders appear complete or not at all; files of other origin are not changed.
 
-Output is first written to a *working folder* next to its target: hidden, with a random name, created exclusively. A
-mark file inside, not the name, identifies the folder and its target, so that a run that was killed can be resumed. The
-writing process holds a lock inside; the system releases it when the process ends for whatever reason.
+Output is first written to a *working folder* next to its target, a hidden folder with a random name. A mark file in the
+folder, not its name, identifies the folder and its target, so that an interrupted run can be resumed. The writing
+process holds a lock in the folder; the system releases the lock when the process ends for any reason.
 
-Guarantees by system: a file or folder is renamed to its final name, which is atomic on every file system that
-``os.replace`` supports. Files and folders are flushed to the disk (fsync) before and after renaming, so that a power
-cut leaves the old or the new content; Windows cannot flush folders and orders its journal itself. Windows refuses to
-replace a file that another program holds open: this is retried for a second, then reported.
+The finished file or folder is renamed to its final name, which is atomic on every file system that ``os.replace``
+supports. Files and folders are flushed to the disk (fsync) before and after renaming, so that a power failure leaves
+either the old or the new content; Windows cannot flush folders, but orders its journal. Windows cannot replace a file
+that another program holds open; this is retried for a second.
 """
 
 import hashlib
@@ -34,27 +34,27 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 PREFIX = ".underpaint-"
-_MARK, _LOCK, _PROGRAM = "underpaint.json", "lock", "underpaint"
+_MARK_FILE, _LOCK_FILE, _PROGRAM = "underpaint.json", "lock", "underpaint"
 _MAX_MARK_BYTES = 2**16
 _REPARSE_TAGS = {0xA000000C, 0xA0000003}
-"""Symbolic links and junctions of Windows; other reparse points, such as OneDrive files, are files."""
-_NO_LOCKS = (ENOLCK, ENOSYS, EOPNOTSUPP)
+"""Reparse tags of Windows for symbolic links and junctions; other reparse points, such as OneDrive files, are files."""
+_NO_LOCK_ERRORS = (ENOLCK, ENOSYS, EOPNOTSUPP)
 """Errors of file systems without locks, such as some network disks."""
-_ATTEMPTS = 4
-"""Attempts to claim a target: two processes that start within milliseconds may both withdraw."""
+_MAX_ATTEMPTS = 4
+"""Largest number of attempts to claim a target; two processes that start within milliseconds may both fail."""
 _MAX_WINDOWS_CHARACTERS = 247
-"""Longest path of a folder on Windows without long paths."""
-_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+"""Largest length of the path of a folder on Windows, if long paths are not enabled."""
+_DEVICE_NAMES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"
 }
 
 
-_new: set[Path] = set()
-"""Targets that did not exist at the start: a file that appears there meanwhile is of other origin."""
+_new_targets: set[Path] = set()
+"""Targets that did not exist at the start; a file that appears there in the meantime is not replaced."""
 
 
 def is_windows() -> bool:
-    """Whether this runs on Windows."""
+    """Return whether the operating system is Windows."""
     return os.name == "nt"
 
 
@@ -63,7 +63,7 @@ def is_windows() -> bool:
 
 @contextmanager
 def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path; the file written there replaces the target at the end, or is removed on an error.
+    """Yield a temporary path; the file written there finally becomes the target, or is removed after an error.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
     try:
         check_path(target)
         with working_folder(target) as work:
-            for left in work.abandoned:
-                remove_working_folder(left)
-            part = work.path / target.name
-            yield part
-            publish(part, target, replace=replace)
+            for abandoned in work.abandoned:
+                remove_working_folder(abandoned)
+            temporary_path = work.path / target.name
+            yield temporary_path
+            publish(temporary_path, target, replace=replace)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -100,16 +100,16 @@ def write_json(path: str | Path, value: Any) -> None:
     OutputError
         The file cannot be written.
     """
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON represents it: tuples become lists, NumPy numbers Python numbers, paths text, NaN None."""
-    return json.loads(json.dumps(value, default=_as_json), parse_constant=lambda _: None)
+    """Return a value with JSON types: lists for tuples, numbers for NumPy numbers, text for paths, None for NaN."""
+    return json.loads(json.dumps(value, default=_json_value), parse_constant=lambda _: None)
 
 
-def _as_json(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
@@ -120,68 +120,68 @@ def sha256_of(path: Path) -> str:
 
 
 def write_error(target: Path, error: Exception) -> OutputError:
-    """Return the error to raise where a file or folder cannot be written."""
+    """Return the error to raise if a file or folder cannot be written."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error).split(" (", 1)[0]
     return OutputError(f"Cannot write {target}: {reason}. Check that the folder exists, is writable and has space.")
 
 
-def publish(part: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a finished file or folder to its final name, so that a power cut leaves the old or the new.
+def publish(finished: Path, target: Path, *, replace: bool = True) -> None:
+    """Rename a finished file or folder to its final name; a power failure leaves either the old or the new content.
 
     Raises
     ------
     OutputError
-        A file exists that may not be replaced; or, on Windows, another program holds it open.
+        The target exists and may not be replaced; or, on Windows, another program holds it open.
     OSError
-        It cannot be renamed.
+        The file or folder cannot be renamed.
     """
-    place = target.parent.resolve() / target.name
-    replace = replace and place not in _new
+    resolved_target = target.parent.resolve() / target.name
+    replace = replace and resolved_target not in _new_targets
     if os.path.lexists(target):
         if not replace:
             raise OutputError(f"Cannot write {target}: it already exists and is not replaced. Choose another name.")
         if not (target.is_symlink() or target.is_file() or target.is_dir()):
             raise OutputError(f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file.")
-    sync(part)
-    if replace or part.is_dir():
-        _rename(part, target, os.replace if replace else os.rename)
+    sync(finished)
+    if replace or finished.is_dir():
+        _rename(finished, target, os.replace if replace else os.rename)
     else:
-        _move_to_new(part, target)
-    _new.discard(place)
+        _move_to_new(finished, target)
+    _new_targets.discard(resolved_target)
     sync_folder(target.parent)
 
 
 @contextmanager
 def new_files(paths: Iterable[Path]) -> Iterator[None]:
-    """Protect files that another program creates at these paths while the context is open."""
+    """Protect files that another program creates at the given paths within the context."""
     names = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
-    _new.update(names)
+    _new_targets.update(names)
     try:
         yield
     finally:
-        _new.difference_update(names)
+        _new_targets.difference_update(names)
 
 
-def _move_to_new(part: Path, target: Path) -> None:
-    """Rename a file without replacing one, even one that appeared a moment ago."""
+def _move_to_new(finished: Path, target: Path) -> None:
+    """Rename a file without replacing an existing one, even if it was created a moment ago."""
     if is_windows():
-        _rename(part, target, os.rename)  # fails there where the name exists
+        _rename(finished, target, os.rename)  # on Windows, this fails if the name exists
         return
     try:
-        os.link(part, target)
+        os.link(finished, target)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
-        _rename(part, target, os.rename)
+        _rename(finished, target, os.rename)
     else:
-        part.unlink()
+        finished.unlink()
 
 
-def _rename(part: Path, target: Path, rename: Callable[[Path, Path], None]) -> None:
-    """Rename; on Windows a virus scanner or an indexer may briefly hold either file open."""
+def _rename(source: Path, target: Path, rename: Callable[[Path, Path], None]) -> None:
+    """Rename with retries on Windows, where a virus scanner or an indexer may briefly hold a file open."""
     for attempt in range(10):
         try:
-            rename(part, target)
+            rename(source, target)
         except PermissionError as error:
             if not is_windows():
                 raise
@@ -214,7 +214,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush the entries of a folder to the disk; Windows has no such call, and some file systems refuse it."""
+    """Flush the entries of a folder to the disk, where the operating system and the file system support it."""
     if is_windows():
         return
     with suppress(OSError):
@@ -226,35 +226,34 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that this program made; files that cannot be removed stay."""
+    """Remove a folder made by this program; files that cannot be removed remain."""
 
-    def writable(remove: Callable[..., Any], name: str, _: object) -> None:
+    def make_writable(remove: Callable[..., Any], name: str, _: object) -> None:
         with suppress(OSError):
-            if not is_link(Path(name)):  # whose target would be changed
+            if not is_link(Path(name)):  # chmod would change the target of a link
                 Path(name).chmod(stat.S_IRWXU)  # Windows does not remove read-only files
                 remove(name)
 
     if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=writable)
+        shutil.rmtree(path, onexc=make_writable)
     else:
-        shutil.rmtree(path, onerror=writable)
+        shutil.rmtree(path, onerror=make_writable)
 
 
 def is_link(path: Path) -> bool:
-    """Whether a path is a symbolic link, or a junction of Windows."""
+    """Return whether a path is a symbolic link or a junction of Windows."""
     return is_link_status(path.lstat())
 
 
 def is_link_status(status: os.stat_result) -> bool:
-    """Whether a status is that of a symbolic link, or of a junction of Windows."""
+    """Return whether a file status is that of a symbolic link or a junction of Windows."""
     return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSE_TAGS
 
 
 def is_plain(path: Path, *, deep: bool = False) -> bool:
-    """Whether a folder contains only files and folders (with ``deep`` at any depth): no link, pipe or device.
+    """Return whether a folder contains only files and folders (``deep``: at any depth), no links, pipes or devices.
 
-    This program puts nothing else into its working folders, except what it copies from results. Anything else was
-    placed there by someone who knows the mark.
+    This program writes only files and folders into its working folders; other entries may be an attack.
     """
     try:
         for entry in path.iterdir():
@@ -280,9 +279,9 @@ class WorkingFolder:
     path : Path
         The folder, locked by this process.
     abandoned : list of Path
-        Folders of killed runs for the same target, locked by this process as well: to resume or to remove.
+        Folders of interrupted runs for the same target, to be resumed or removed; also locked by this process.
     keep : bool
-        Whether the folder stays when the lock is released.
+        Whether the folder is kept when the lock is released.
     """
 
     path: Path
@@ -292,122 +291,124 @@ class WorkingFolder:
 
 @contextmanager
 def working_folder(path: str | Path, *, kind: str = "file", exclusive: bool = False) -> Iterator[WorkingFolder]:
-    """Make a working folder next to a target and lock it.
+    """Make a working folder next to a target, locked within the context.
 
     Parameters
     ----------
     path : path
-        The file or folder to make; its parent folder must exist.
+        File or folder to make; its parent folder must exist.
     kind : str
-        Kind of output; only leftovers of the same kind are returned.
+        Kind of output; only abandoned folders of the same kind are returned.
     exclusive : bool
-        Refuse to start while another process writes to the target exclusively.
+        Raise an error if another process writes to the target exclusively.
 
     Raises
     ------
     OutputError
-        Another process is writing to it.
+        Another process is writing to the target.
     OSError
-        The target's folder does not exist or is not writable.
+        The parent folder does not exist or is not writable.
     """
     target = Path(path)
     target = target.parent.resolve() / target.name
     if not target.parent.is_dir():
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(target.parent))
     with ExitStack() as locks:
-        work = _start(target, kind, locks, exclusive=exclusive)
+        work = _make_working_folder(target, kind, locks, exclusive=exclusive)
         try:
             yield work
         finally:
             if not work.keep:
                 remove_working_folder(work.path)
     for folder in (work.path, *work.abandoned):
-        if _is_spent(folder):  # Windows does not remove a held lock
+        if _is_empty(folder):  # Windows cannot remove the file of a held lock
             remove_working_folder(folder)
 
 
 @contextmanager
 def exclusive_lock(path: str | Path) -> Iterator[None]:
-    """Lock a file or folder against every other process while the context is open.
+    """Lock a file or folder against all other processes within the context.
 
     Raises
     ------
     OutputError
-        Another process is writing to it.
+        Another process is writing to the file or folder.
     OSError
-        Its folder does not exist or is not writable.
+        The parent folder does not exist or is not writable.
     """
     with working_folder(path, kind="turn", exclusive=True) as work:
-        for left in work.abandoned:
-            remove_working_folder(left)
+        for abandoned in work.abandoned:
+            remove_working_folder(abandoned)
         yield
 
 
-def _start(target: Path, kind: str, locks: ExitStack, *, exclusive: bool) -> WorkingFolder:
-    for attempt in range(_ATTEMPTS):
+def _make_working_folder(target: Path, kind: str, locks: ExitStack, *, exclusive: bool) -> WorkingFolder:
+    for attempt in range(_MAX_ATTEMPTS):
         if attempt:
             time.sleep(uniform(0.02, 0.1 * attempt))  # noqa: S311 - not for cryptography
-        with ExitStack() as trial:
+        with ExitStack() as attempt_locks:
             folder = Path(mkdtemp(prefix=PREFIX, dir=target.parent))
             lock = _lock(folder)
             if lock is not None:
-                trial.callback(lock.release)
+                attempt_locks.callback(lock.release)
             _write_mark(folder, target, kind, exclusive=exclusive)
-            left, busy = _abandoned_folders(target, folder, kind, trial)
-            if not (exclusive and busy):
-                locks.push(trial.pop_all())
-                return WorkingFolder(folder, left)
+            abandoned, is_busy = _abandoned_folders(target, folder, kind, attempt_locks)
+            if not (exclusive and is_busy):
+                locks.push(attempt_locks.pop_all())
+                return WorkingFolder(folder, abandoned)
             remove_working_folder(folder)
         if folder.exists():
             remove_working_folder(folder)
     raise OutputError(
-        f"Cannot write to {target}: another run is writing there just now. Wait until it ends, stop it, or choose "
-        "another place with --out."
+        f"Cannot write to {target}: another run is writing to it. Wait until that run ends, stop it, or choose another "
+        "folder with --out."
     )
 
 
 def _abandoned_folders(target: Path, new_folder: Path, kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
-    """Return abandoned folders of a target, now locked, and whether another process writes to it exclusively."""
-    left, busy = [], False
+    """Return the abandoned folders of a target, now locked, and whether another process writes to it exclusively."""
+    abandoned, is_busy = [], False
     for folder in working_folders(target):
         mark = read_mark(folder)
         if folder == new_folder or mark is None:
             continue
         lock = _lock(folder)
         if lock is None or (not lock.is_locked and _may_run(mark)):
-            busy |= bool(mark.get("alone"))
+            is_busy |= bool(mark.get("alone"))
             continue
         if mark.get("kind") == kind:
             locks.callback(lock.release)
-            left.append(folder)
+            abandoned.append(folder)
         else:
             lock.release()
-    return left, busy
+    return abandoned, is_busy
 
 
 def working_folders(target: Path) -> list[Path]:
-    """Return the working folders of a target by their marks, the oldest first, leaving out those with links."""
+    """Return the working folders of a target (by their marks), oldest first; folders with links are omitted."""
     name = os.path.normcase(target.name)
     with suppress(OSError):
-        folders = sorted((entry.path for entry in os.scandir(target.parent) if _may_be_ours(entry)), key=_changed)
+        folders = sorted(
+            (entry.path for entry in os.scandir(target.parent) if _has_prefix(entry)), key=_modification_time
+        )
         marks = ((Path(path), read_mark(Path(path))) for path in folders)
-        ours = (path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name)
-        return [path for path in ours if is_plain(path)]
+        matching = (path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name)
+        return [path for path in matching if is_plain(path)]
     return []
 
 
-def _may_be_ours(entry: "os.DirEntry[str]") -> bool:
+def _has_prefix(entry: "os.DirEntry[str]") -> bool:
     return entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
 
 
 def is_working_folder(path: Path) -> bool:
-    """Whether a folder is a working folder of this program: by its mark."""
+    """Return whether a folder has the mark of a working folder of this program."""
     return path.name.startswith(PREFIX) and not path.is_symlink() and read_mark(path) is not None
 
 
 def read_mark(folder: Path) -> dict[str, Any] | None:
-    """Return the mark of a working folder; None where this program did not make it."""
-    path = folder / _MARK
+    """Return the mark of a working folder; None for other folders."""
+    path = folder / _MARK_FILE
     if path.is_symlink() or not path.is_file():
         return None
     try:
@@ -419,27 +420,27 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
 
 
 def remove_working_folder(folder: Path) -> None:
-    """Remove a working folder, its mark last, so that a kill leaves no unidentified folder."""
-    last = {_MARK, _LOCK}
+    """Remove a working folder; the mark is removed last, so that an interruption leaves no unidentified folder."""
+    last_files = {_MARK_FILE, _LOCK_FILE}
     with suppress(OSError):
         for entry in list(folder.iterdir()):
-            if entry.name in last:
+            if entry.name in last_files:
                 continue
             if entry.is_dir() and not entry.is_symlink():
                 remove_tree(entry)
             else:
                 entry.unlink(missing_ok=True)
-        if any(entry.name not in last for entry in folder.iterdir()):
+        if any(entry.name not in last_files for entry in folder.iterdir()):
             return
-        for name in (_LOCK, _MARK):
+        for name in (_LOCK_FILE, _MARK_FILE):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
 
 
-def _is_spent(folder: Path) -> bool:
-    """Whether a working folder holds nothing but its mark and its lock."""
+def _is_empty(folder: Path) -> bool:
+    """Return whether a working folder contains only its mark and its lock."""
     try:
-        return {entry.name for entry in folder.iterdir()} <= {_MARK, _LOCK}
+        return {entry.name for entry in folder.iterdir()} <= {_MARK_FILE, _LOCK_FILE}
     except OSError:
         return False
 
@@ -451,14 +452,14 @@ def _write_mark(folder: Path, target: Path, kind: str, *, exclusive: bool) -> No
     draft.write_text(json.dumps(facts | process), "utf-8")
     if kind != "file":  # single files are not resumed after a power cut
         sync(draft)
-    draft.replace(folder / _MARK)
+    draft.replace(folder / _MARK_FILE)
 
 
 def _lock(folder: Path) -> "FileLock | None":
     """Return the lock of a working folder, held if the file system has locks; None if another process holds it."""
-    from filelock import FileLock, Timeout  # imports asyncio: 50 ms that readers need not spend
+    from filelock import FileLock, Timeout  # imported here, since it imports asyncio (50 ms)
 
-    path = folder / _LOCK
+    path = folder / _LOCK_FILE
     if path.is_symlink():
         return None
     lock = FileLock(path, blocking=False)
@@ -467,15 +468,15 @@ def _lock(folder: Path) -> "FileLock | None":
     except Timeout:
         return None
     except NotImplementedError:
-        pass  # older releases raise this for a file system without locks
+        pass  # older releases raise this error on file systems without locks
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in _NO_LOCK_ERRORS:
             return None
     return lock
 
 
 def _may_run(mark: dict[str, Any]) -> bool:
-    """Whether the process that made a mark may still run, where there is no lock."""
+    """Return whether the process that wrote a mark may still run, on file systems without locks."""
     if is_windows() or mark.get("host") != socket.gethostname():
         return True
     try:
@@ -487,7 +488,7 @@ def _may_run(mark: dict[str, Any]) -> bool:
     return True
 
 
-def _changed(path: str) -> float:
+def _modification_time(path: str) -> float:
     try:
         return Path(path).stat().st_mtime
     except OSError:
@@ -495,19 +496,21 @@ def _changed(path: str) -> float:
 
 
 def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
-    """Make a folder that several calls write to, or check that this program made it, by a mark or note inside.
+    """Make a folder for the output of several calls, or check that this program made it.
+
+    A mark or another known file in the folder identifies it.
 
     Parameters
     ----------
     path : path
         The folder; it may be missing or empty.
     notes : iterable of str
-        Files that the caller writes into it and checks; no mark is needed then.
+        Names of files that the caller writes into the folder; then no mark is needed.
 
     Raises
     ------
     OutputError
-        It contains other files, or cannot be made.
+        The folder contains other files, or cannot be made.
     """
     folder, names = Path(path), tuple(notes)
     check_path(folder)
@@ -517,11 +520,11 @@ def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
             return
         if any(folder.iterdir()) and not any((folder / name).exists() for name in names):
             raise OutputError(
-                f"Cannot write to the folder {folder}: it contains files that this program did not make, which could "
-                "be replaced. Choose a new or empty folder."
+                f"Cannot write to the folder {folder}: it contains files of other origin, which could be replaced. "
+                "Choose a new or empty folder."
             )
         if not names:
-            write_json(folder / _MARK, {"program": _PROGRAM, "kind": "folder"})
+            write_json(folder / _MARK_FILE, {"program": _PROGRAM, "kind": "folder"})
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -532,12 +535,12 @@ def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
 
 
 def check_path(path: str | Path) -> None:
-    """Refuse a path that cannot be written or displayed, before any work is done.
+    """Raise an error for a path that cannot be written or displayed.
 
     Raises
     ------
     OutputError
-        Its name is not valid UTF-8, is too long, or is reserved by Windows.
+        The name is not valid UTF-8, is too long, or is reserved by Windows.
     """
     target = Path(path)
     fault = fault_of_text(target) or _fault_of_names(target)
@@ -545,15 +548,15 @@ def check_path(path: str | Path) -> None:
         try:
             target.lstat()
         except OSError as error:
-            fault = "a name in it is too long, 255 bytes are usual" if error.errno == ENAMETOOLONG else ""
+            fault = "a name in it is too long; most systems allow 255 bytes" if error.errno == ENAMETOOLONG else ""
         except ValueError:
-            fault = "it holds a zero byte"
+            fault = "it contains a zero byte"
     if fault:
         raise OutputError(f"Cannot write {printable(target)}: {fault}. Choose another name.")
 
 
 def fault_of_text(path: str | Path) -> str:
-    """Return why a path cannot be stored in results; "" where it can."""
+    """Return the reason why a path cannot be stored in results; "" if it can."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -567,9 +570,9 @@ def printable(path: str | Path) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """Whether Windows reserves or forbids a name: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
+    """Return whether Windows reserves or forbids a name: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
     stem = name.partition(".")[0].rstrip(" ").casefold()
-    return stem in _DEVICES or name != name.rstrip(" .") or any(sign in '<>:"|?*' or sign < " " for sign in name)
+    return stem in _DEVICE_NAMES or name != name.rstrip(" .") or any(sign in '<>:"|?*' or sign < " " for sign in name)
 
 
 def _fault_of_names(target: Path) -> str:
@@ -582,17 +585,17 @@ def _fault_of_names(target: Path) -> str:
     if len(str(absolute)) > _MAX_WINDOWS_CHARACTERS and not _has_long_paths():
         return (
             f"the path has {len(str(absolute))} characters, Windows allows {_MAX_WINDOWS_CHARACTERS} unless long "
-            "paths are switched on"
+            "paths are enabled"
         )
     return ""
 
 
 def _has_long_paths() -> bool:
-    """Whether long paths are enabled on Windows (LongPathsEnabled in the registry)."""
+    """Return whether long paths are enabled on Windows (LongPathsEnabled in the registry)."""
     try:
         registry: Any = import_module("winreg")
-        place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
-        with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, place) as key:
+        registry_path = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+        with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, registry_path) as key:
             return bool(registry.QueryValueEx(key, "LongPathsEnabled")[0])
     except (ImportError, OSError):
         return False

@@ -1,7 +1,7 @@
-"""Resuming long tasks: the settings are stored with the finished parts and must be the same.
+"""Resuming of long tasks; their settings are stored with the finished parts, and must be the same.
 
-A task that writes one file or folder keeps its finished parts in a working folder next to it (:func:`resume_parts`);
-one that writes a folder of many files keeps a note of its settings there (:func:`resume_folder`).
+A task that writes one file or folder keeps finished parts in a working folder next to its target
+(:func:`resume_parts`). A task that writes a folder of many files stores its settings there (:func:`resume_folder`).
 """
 
 import json
@@ -18,7 +18,7 @@ _DIGEST = re.compile("[0-9a-f]{16,}")
 
 
 def differences(earlier: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Return texts on the settings in which two runs differ; nested settings and digests are not printed."""
+    """Return texts on the settings in which two runs differ, without the values of nested settings and digests."""
     names = (name for name in sorted({*earlier, *current}) if earlier.get(name) != current.get(name))
     return [_difference(name, earlier.get(name), current.get(name)) for name in names]
 
@@ -32,29 +32,29 @@ def _difference(name: str, earlier: Any, current: Any) -> str:
 def resume_folder(
     folder: Path, settings: Mapping[str, Any], *, note: str = _SETTINGS, markers: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Make a folder for a task with these settings, or check that it was started with them.
+    """Make the folder of a task, or check that an existing folder was started with the same settings.
 
     Parameters
     ----------
     folder : Path
         Folder of the task's files.
     settings : mapping
-        What the files depend on; JSON-serialisable. In a folder that an earlier version started, settings that did not
-        exist then are not compared.
+        Settings on which the files depend, JSON-serialisable. Settings that are missing in the folder, which an earlier
+        version may have started, are not compared.
     note : str
         Name of the file that stores the settings.
     markers : iterable of str
-        Other files that show that underpaint made the folder.
+        Names of other files that identify a folder of underpaint.
 
     Returns
     -------
     dict
-        The settings as first stored.
+        Stored settings.
 
     Raises
     ------
     OutputError
-        The folder was started with other settings, its note is damaged, or it contains files of another origin.
+        The folder was started with other settings, its file of settings is damaged, or it contains other files.
     """
     path = folder / note
     claim_folder(folder, notes=(note, *markers))
@@ -71,8 +71,8 @@ def resume_folder(
     changed = differences({name: earlier[name] for name in current}, current)
     if changed:
         raise OutputError(
-            f"Cannot resume in {folder}: it was started with other settings: {', '.join(changed)}. Choose another "
-            "folder, or delete this one."
+            f"Cannot resume in {folder}: it was started with other settings: {', '.join(changed)}. Choose "
+            "another folder, or delete this one."
         )
     return earlier
 
@@ -86,20 +86,22 @@ def resume_parts(
     resume: bool = True,
     afresh: bool = False,
 ) -> Path:
-    """Return the folder of finished parts: those of an interrupted run with the same settings, else empty.
+    """Return the folder of finished parts of an interrupted run with the same settings, or an empty folder.
 
     Parameters
     ----------
     work : WorkingFolder
-        Working folder of the target; leftovers of interrupted runs are removed unless they hold replaced results.
+        Working folder of the target.
     target : Path
         File or folder to make.
     settings : mapping
-        What the parts depend on; JSON-serialisable.
+        Settings on which the parts depend, JSON-serialisable.
     parts : str
         Name of the folder of parts.
-    resume, afresh : bool
-        Whether finished parts are reused; whether those of other settings are discarded.
+    resume : bool
+        Whether finished parts are reused.
+    afresh : bool
+        Whether finished parts with other settings are ignored instead of an error.
 
     Raises
     ------
@@ -109,24 +111,26 @@ def resume_parts(
     current = plain(settings)
     write_json(work.path / _SETTINGS, current)
     interrupted = {
-        left: earlier for left in work.abandoned if resume and (earlier := settings_of(left, parts)) is not None
+        abandoned: earlier
+        for abandoned in work.abandoned
+        if resume and (earlier := settings_of(abandoned, parts)) is not None
     }
-    same = next((left for left, earlier in interrupted.items() if earlier == current), None)
-    if same is not None:
-        (same / parts).rename(work.path / parts)
+    matching = next((abandoned for abandoned, earlier in interrupted.items() if earlier == current), None)
+    if matching is not None:
+        (matching / parts).rename(work.path / parts)
     elif interrupted and not afresh:
-        first = next(iter(interrupted))
-        changed = ", ".join(differences(interrupted[first], current))
+        first_folder = next(iter(interrupted))
+        changed = ", ".join(differences(interrupted[first_folder], current))
         raise OutputError(
-            f"Cannot resume {target}: it was started with other settings: {changed}. Use the earlier settings, or give "
-            f"another name. The finished parts are in {first}: delete that folder to start again."
+            f"Cannot resume {target}: it was started with other settings: {changed}. Use the earlier settings, "
+            f"or give another name. The finished parts are in {first_folder}: delete that folder to start again."
         )
     (work.path / parts).mkdir(exist_ok=True)
     return work.path / parts
 
 
 def settings_of(folder: Path, parts: str) -> dict[str, Any] | None:
-    """Return the settings of the parts in a working folder; None where it has no parts."""
+    """Return the settings of the parts in a working folder; None if it has no parts."""
     if is_link(folder) or is_link(folder / parts) or not is_plain(folder / parts, deep=True):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Long jobs in chunks, each a complete file or absent, so that a job can be killed at any time and resumed."""
+"""Long jobs in chunks; each chunk is a complete file, so that an interrupted job can be resumed."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,24 +21,24 @@ from underpaint.runtime.files import (
 )
 from underpaint.runtime.job import resume_parts
 
-KIND = "pieces"
-_PIECES = "pieces"
+OUTPUT_KIND = "pieces"
+_CHUNK_FOLDER = "pieces"
 
 
 class ChunkStore:
-    """Chunks of a file that is being made, in a working folder next to it.
+    """Store of the chunks of an unfinished file, in a working folder next to the file.
 
-    A chunk is written under a temporary name and renamed, as is the file once all chunks are joined. A file with its
-    final name is always complete.
+    Chunks, and finally the joined file, are written with a temporary name and then renamed, so that files with their
+    final name are complete.
 
     Parameters
     ----------
     target : Path
-        The file to make.
+        File to make.
     work : WorkingFolder
         Folder of the chunks.
     job : dict
-        Settings of the file, as plain values.
+        Settings of the file, JSON-serialisable.
     total : int
         Number of chunks.
     """
@@ -46,10 +46,10 @@ class ChunkStore:
     def __init__(self, target: Path, work: WorkingFolder, job: dict[str, Any], total: int) -> None:
         self.target = target
         self._work, self._job, self._total = work, job, total
-        self._folder = work.path / _PIECES
+        self._folder = work.path / _CHUNK_FOLDER
 
     def missing(self) -> list[int]:
-        """Return the indices of the chunks that are not done."""
+        """Return the indices of the unfinished chunks."""
         return [index for index in range(self._total) if not self._path(index).exists()]
 
     def save(self, index: int, data: bytes) -> None:
@@ -59,12 +59,12 @@ class ChunkStore:
         publish(draft, self._path(index))
 
     def join(self, write: Callable[[h5py.File, Iterator[h5py.File]], None]) -> None:
-        """Write the file from its chunks, in their order, and mark the chunks for removal."""
-        joined = self._work.path / "joined.tmp"
-        with h5py.File(joined, "w") as file:
+        """Write the file from its chunks in their order; the chunks are removed when the store is closed."""
+        draft = self._work.path / "joined.tmp"
+        with h5py.File(draft, "w") as file:
             write(file, self._open_all())
             file.attrs["job"] = json.dumps(self._job)
-        publish(joined, self.target, replace=False)
+        publish(draft, self.target, replace=False)
         self._work.keep = False
 
     def _path(self, index: int) -> Path:
@@ -72,20 +72,20 @@ class ChunkStore:
 
     def _open_all(self) -> Iterator[h5py.File]:
         for index in range(self._total):
-            with h5py.File(self._path(index), "r") as piece:
-                yield piece
+            with h5py.File(self._path(index), "r") as chunk:
+                yield chunk
 
 
 @contextmanager
 def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[ChunkStore]:
-    """Open the chunk store of a file, with the chunks of an interrupted call if any; they are kept until joined.
+    """Open the chunk store of a file, with the chunks of an interrupted call; chunks are kept until they are joined.
 
     Parameters
     ----------
     target : Path
-        The file to make.
+        File to make.
     job : dict
-        Settings of the file, as plain values; a call with other settings is refused.
+        Settings of the file, JSON-serialisable; they must be those of the interrupted call.
     total : int
         Number of chunks.
 
@@ -99,10 +99,10 @@ def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[
         raise OutputError(f"Cannot write {target}: it exists. Delete it or choose another name.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=KIND, exclusive=True) as work:
-            resume_parts(work, target, job, parts=_PIECES)
-            for left in work.abandoned:
-                remove_working_folder(left)
+        with working_folder(target, kind=OUTPUT_KIND, exclusive=True) as work:
+            resume_parts(work, target, job, parts=_CHUNK_FOLDER)
+            for abandoned in work.abandoned:
+                remove_working_folder(abandoned)
             work.keep = True
             yield ChunkStore(target, work, plain(job), total)
     except OSError as error:
@@ -112,7 +112,7 @@ def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[
 
 
 def is_finished(target: Path, job: dict[str, Any]) -> bool:
-    """Return whether a file exists, is complete and was made with these settings."""
+    """Return whether a file exists, is complete, and was made with the given settings."""
     if not target.is_file():
         return False
     try:
@@ -123,10 +123,10 @@ def is_finished(target: Path, job: dict[str, Any]) -> bool:
 
 
 def finalize_interrupted(target: Path, job: dict[str, Any]) -> bool:
-    """Return whether a file is finished but its chunks were not removed yet; remove them."""
+    """Remove the chunks of a finished file; return whether there were any."""
     if not (working_folders(target) and is_finished(target, job)):
         return False
-    with working_folder(target, kind=KIND, exclusive=True) as work:
-        for left in work.abandoned:
-            remove_working_folder(left)
+    with working_folder(target, kind=OUTPUT_KIND, exclusive=True) as work:
+        for abandoned in work.abandoned:
+            remove_working_folder(abandoned)
         return bool(work.abandoned)

@@ -1,7 +1,7 @@
-"""Threads of linear algebra: one, wherever work is distributed over workers.
+"""Limit of linear algebra to one thread, where work is distributed over workers.
 
-The matrices are small: BLAS threads mostly wait for each other, and those of several workers for the cores. The order
-of a sum, and so the last bits of a result, also depend on their number.
+The matrices are small, so that BLAS threads mostly wait for each other, and threads of several workers for cores. Their
+number also affects the order of sums, and thus the last bits of results.
 """
 
 from collections.abc import Iterator
@@ -13,40 +13,40 @@ from typing import Any
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 _LOCK = Lock()
-_open = 0
-_limits: Any = None
+_n_contexts = 0
+_blas_limits: Any = None
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Limit linear algebra to one thread inside the context; the previous number is restored.
+    """Limit linear algebra to one thread within the context; afterwards the previous number is restored.
 
-    The limit is that of the process: the first thread to enter sets it and the last one restores it.
+    The limit applies to the process: the first thread that enters sets the limit, the last that leaves restores it.
     """
-    global _open, _limits  # noqa: PLW0603
+    global _n_contexts, _blas_limits  # noqa: PLW0603
     with _LOCK:
-        if _open == 0:
-            _limits = _limited()
-        _open += 1
+        if _n_contexts == 0:
+            _blas_limits = _limit_blas()
+        _n_contexts += 1
     try:
         yield
     finally:
         with _LOCK:
-            _open -= 1
-            if _open == 0:
+            _n_contexts -= 1
+            if _n_contexts == 0:
                 _take_control()
-                _limits.restore_original_limits()
+                _blas_limits.restore_original_limits()
                 _take_control()
 
 
 @cache
 def one_blas_thread_for_good() -> None:
-    """Limit linear algebra of this process to one thread: a worker's tasks may run in parallel."""
-    _limited()
+    """Limit linear algebra of this process permanently to one thread, since tasks of a worker may run in parallel."""
+    _limit_blas()
 
 
-def _limited() -> Any:
-    # scipy has a separate BLAS; one loaded later would not be limited
+def _limit_blas() -> Any:
+    # SciPy has a separate BLAS, which must be loaded to be limited
     import scipy.linalg  # noqa: F401
 
     _take_control()
@@ -54,7 +54,7 @@ def _limited() -> Any:
 
 
 def _take_control() -> None:
-    """Let this thread set the limit: threadpoolctl (3.7 and later) otherwise silently obeys only the first thread."""
+    """Allow this thread to set the limit; threadpoolctl (3.7 and later) otherwise ignores all but the first thread."""
     for library in ThreadpoolController().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread(force=True)

@@ -1,4 +1,4 @@
-"""Untrusted input: text to display and settings to read from files of unknown origin."""
+"""Handling of untrusted input: text to display, and settings from files of unknown origin."""
 
 import re
 import tomllib
@@ -10,17 +10,17 @@ from underpaint.errors import UnderpaintError
 
 MAX_SETTINGS_BYTES = 4 * 2**20
 MAX_TABLE_BYTES = 64 * 2**20
-"""Limit for a table of labels or of positions."""
+"""Largest size of a table of labels or positions, bytes."""
 MAX_CHARACTERS = 2000
-_FEW_FAULTS = 5
+_MAX_LISTED_FAULTS = 5
 # Control characters (C0 except tab and new line, DEL, C1), changes of the writing direction, invisible characters and
-# surrogates: a terminal executes some, and others make one text look like another.
-_UNSEEN = re.compile(
+# surrogates. Terminals execute some of them; others change the appearance of text.
+_UNSAFE_CHARACTERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-# tomllib needs memory with the square of the number of parts
-_DEEP_NAME = re.compile(rb"""(?<![\w\- \t"'.])(?:[\w\- \t"']*+\.){50}""")
-_UNSEEN_IN_NAMES = re.compile(f"[\t\n]|{_UNSEEN.pattern}")
+# the memory of tomllib is proportional to the square of the number of parts of a key
+_DEEPLY_NESTED_KEY = re.compile(rb"""(?<![\w\- \t"'.])(?:[\w\- \t"']*+\.){50}""")
+_UNSAFE_IN_NAMES = re.compile(f"[\t\n]|{_UNSAFE_CHARACTERS.pattern}")
 
 
 def plain_text(text: object) -> str:
@@ -31,32 +31,32 @@ def plain_text(text: object) -> str:
     >>> print(plain_text("a\x1b[2Jb"))
     a\x1b[2Jb
     """
-    return _UNSEEN.sub(lambda match: _escape(match.group()), str(text))
+    return _UNSAFE_CHARACTERS.sub(lambda match: _escape(match.group()), str(text))
 
 
 def plain_json(text: str) -> str:
-    """Return JSON text with the escapes of :func:`plain_text`; its values are unchanged."""
-    return _UNSEEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    """Return JSON text with unsafe characters (see :func:`plain_text`) as JSON escapes, which keeps its values."""
+    return _UNSAFE_CHARACTERS.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def fault_of_name(text: str) -> str:
-    """Return the fault of a name or sentence that will be displayed; "" where it has none."""
+    """Return the fault of a name or sentence that will be displayed; "" if it has none."""
     if len(text) > MAX_CHARACTERS:
         return f"{text[:20]!r}... has {len(text)} characters, up to {MAX_CHARACTERS} are allowed"
-    hidden = _UNSEEN_IN_NAMES.search(text)
-    if hidden:
-        shown = text[max(hidden.start() - 20, 0) : hidden.end() + 20]
-        return f"{shown!a} holds the control character {_escape(hidden.group())}"
+    match = _UNSAFE_IN_NAMES.search(text)
+    if match:
+        excerpt = text[max(match.start() - 20, 0) : match.end() + 20]
+        return f"{excerpt!a} contains the control character {_escape(match.group())}"
     return ""
 
 
 def read_bounded(path: Path, max_bytes: int, error_type: type[UnderpaintError]) -> bytes:
-    """Read a file whose size is limited.
+    """Return the content of a file of limited size.
 
     Raises
     ------
     UnderpaintError
-        Of the given type: the file cannot be read, is not regular, or is larger.
+        The file cannot be read, is not a regular file, or is too large; the error has the type ``error_type``.
     """
     try:
         if not path.is_file():
@@ -74,7 +74,7 @@ def read_bounded(path: Path, max_bytes: int, error_type: type[UnderpaintError]) 
 
 
 def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) -> dict[str, Any]:
-    """Read settings (TOML) of unknown origin.
+    """Read a TOML file of unknown origin.
 
     Parameters
     ----------
@@ -87,16 +87,17 @@ def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) 
     Raises
     ------
     UnderpaintError
-        Of the given type: the file cannot be read, is larger than 4 MiB, is not TOML, or is nested too deeply.
+        The file cannot be read, is larger than 4 MiB, is not TOML, or is nested too deeply; the error has the type
+        ``error_type``.
     """
     content = read_bounded(path, MAX_SETTINGS_BYTES, error_type)
-    if _DEEP_NAME.search(content):
+    if _DEEPLY_NESTED_KEY.search(content):
         raise error_type(
             f"Cannot read {content_type} {str(path)!r}: a key in it has more than 50 parts. Correct the file."
         )
     try:
         return tomllib.loads(content.decode("utf-8"))
-    # tomllib recurses into nested values, and Python refuses integers of thousands of digits
+    # tomllib is recursive, and Python cannot convert integers of thousands of digits
     except (ValueError, RecursionError) as error:
         end = f"at the end, line {len(content.splitlines())}"
         reason = str(error)[:200].replace("at end of document", end)
@@ -104,21 +105,22 @@ def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) 
 
 
 def describe_faults(faults: list[Any], hint: Callable[[Any], str] = lambda _: "") -> str:
-    """Return one line on the first faults that pydantic reports (``ValidationError.errors()``).
+    """Return one line of text on the first faults of a pydantic error.
 
     Parameters
     ----------
     faults : list of dict
+        Result of ``ValidationError.errors()``.
     hint : callable
-        Returns a hint to append to a fault's text.
+        Function that returns a hint to append to the text of a fault.
     """
     lines = []
-    for fault in faults[:_FEW_FAULTS]:
-        place = ".".join(str(part)[:40] for part in fault["loc"])
+    for fault in faults[:_MAX_LISTED_FAULTS]:
+        location = ".".join(str(part)[:40] for part in fault["loc"])
         text = fault["msg"].removeprefix("Value error, ").rstrip(".")[:500] + hint(fault)
-        lines.append(f"{place}: {text}" if place else text)
-    more = len(faults) - _FEW_FAULTS
-    return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
+        lines.append(f"{location}: {text}" if location else text)
+    n_more = len(faults) - _MAX_LISTED_FAULTS
+    return "; ".join(lines) + (f"; and {n_more} more" if n_more > 0 else "")
 
 
 def _escape(character: str) -> str:

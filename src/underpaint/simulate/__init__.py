@@ -1,4 +1,4 @@
-"""Distributions of stratigraphies -> labelled spectra; mock-up recipes -> virtual panels."""
+"""Simulation of labelled spectra: training libraries from random stratigraphies, and virtual mock-up panels."""
 
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.explicit import load_job, simulate

@@ -1,4 +1,4 @@
-"""Random paintings: stratigraphies as easel paintings of five centuries have them."""
+"""Random stratigraphies that resemble easel paintings of five centuries."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ GROUNDS: tuple[tuple[float, Mapping[str, float]], ...] = (
     (0.06, {"zinc_white": 0.3, "chalk": 0.7}),
     (0.08, {"red_earth": 0.7, "chalk": 0.3}),
 )
-"""Weight and dry composition of the grounds; the shares are then varied at random."""
+"""Weight and dry composition of grounds; the mass fractions are then varied at random."""
 
 TRACE_ELEMENTS = (
     "Fe",
@@ -41,14 +41,14 @@ TRACE_ELEMENTS = (
     "Zr",
     "Sn",
 )
-"""Impurities, driers and dirt: present without their pigment, so they are never labels."""
+"""Elements of impurities, driers and dirt, which occur without a pigment; they are not labelled."""
 
 SUPPORTS = ("canvas", "canvas", "wood", "paper")
 
-MIN_SHARE = 1e-5
-"""Smallest mass fraction of minor pigments and bare elements, without a gap below pigments."""
-MAX_MINOR, MAX_BARE = 0.1, 0.03
-"""Largest mass share of a minor pigment in the dry mixture, and of a bare element in a layer."""
+MIN_MASS_FRACTION = 1e-5
+"""Smallest mass fraction of minor pigments and bare elements."""
+MAX_MINOR_SHARE, MAX_BARE_SHARE = 0.1, 0.03
+"""Largest mass fraction of a minor pigment in the dry mixture, and of a bare element in a layer."""
 BINDERS = (
     ("linseed_oil", 0.6),
     ("egg_yolk", 0.1),
@@ -58,7 +58,7 @@ BINDERS = (
     ("lime", 0.06),
 )
 LEAVES = ("gold_leaf", "silver_leaf", "part_gold")
-LEAF_CHANCE, LEAF_UM = 0.05, (0.1, 2.0)
+LEAF_PROBABILITY, LEAF_THICKNESS_UM = 0.05, (0.1, 2.0)
 VARIED_SUPPORTS = (
     ("canvas", 0.45),
     ("wood", 0.15),
@@ -80,41 +80,45 @@ BACKINGS: tuple[tuple[str, float, tuple[float, float]], ...] = (
     ("iron_plate", 0.05, (300.0, 2e3)),
     ("gypsum_wall", 0.08, (3e3, 1e4)),
 )
-"""Backing of a thin support: weight, and range of the thickness, um."""
+"""Backings of thin supports: name, weight, and range of the thickness, um."""
 
 
 class RandomStratigraphies(BaseModel):
-    """Settings of random stratigraphies."""
+    """Settings of the distribution of stratigraphies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     palette: tuple[str, ...] = Field(description="pigment names to draw from")
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
-    thickness_um: tuple[float, float] = Field((5.0, 200.0), description="range, log-uniform, um")
+    thickness_um: tuple[float, float] = Field(
+        (5.0, 200.0), description="range of the thickness of paint layers (log-uniform), um"
+    )
     ground_thickness_um: tuple[float, float] = (40.0, 300.0)
-    pigment_to_binder: tuple[float, float] = Field((1.0, 6.0), description="range, log-uniform")
-    traces: bool = Field(True, description="add impurities of 30 ppm to 1 % of unlabelled elements")
+    pigment_to_binder: tuple[float, float] = Field((1.0, 6.0), description="range of the mass ratio (log-uniform)")
+    traces: bool = Field(True, description="add unlabelled elements with 30 ppm to 1 % by mass")
     exclude_paper_mixtures: bool = Field(
-        True, description="refuse paints with the pigment set of a Table 2 mixture within 15 wt% of it"
+        True, description="exclude paints with the pigments of a Table 2 mixture and mass fractions within 15 %"
     )
     gapless: bool = Field(
         False,
-        description="minor pigments and bare elements from 10 ppm on, without a gap between trace and pigment",
+        description="add minor pigments and bare elements from 10 ppm, without a gap between trace and pigment",
     )
-    varied_supports: bool = Field(False, description="all kinds of support, and random backing behind thin ones")
+    varied_supports: bool = Field(
+        False, description="draw from all supports, with random backings behind thin supports"
+    )
 
 
 class StratigraphySampler:
-    """Draws stratigraphies; one instance serves any number of generators."""
+    """Draws random stratigraphies; an instance can be used with several random number generators."""
 
     def __init__(self, settings: RandomStratigraphies) -> None:
         self._settings = settings
-        self._by_group = _by_group(settings.palette)
+        self._pigments_by_group = _pigments_by_group(settings.palette)
         self._held_out = list(paper_mixtures().values()) if settings.exclude_paper_mixtures else []
 
     def draw(self, rng: np.random.Generator) -> Stratigraphy:
-        """Draw one to three paint layers over a ground over a support."""
+        """Draw a stratigraphy: paint layers on a ground on a support."""
         settings = self._settings
         n_layer = int(rng.integers(1, settings.max_paint_layers + 1))
         paints = [self._paint_layer(rng) for _ in range(n_layer)]
@@ -125,75 +129,81 @@ class StratigraphySampler:
         return Stratigraphy((*paints, ground, *support))
 
     def _with_leaf(self, rng: np.random.Generator, paints: list[Layer]) -> list[Layer]:
-        """Return the layers with a metal leaf on or under one of them, now and then."""
+        """Return the layers, with probability ``LEAF_PROBABILITY`` with a metal leaf between them."""
         leaves = [name for name in LEAVES if name in self._settings.palette]
-        if not leaves or rng.random() > LEAF_CHANCE:
+        if not leaves or rng.random() > LEAF_PROBABILITY:
             return paints
         metal = Paint({leaves[int(rng.integers(len(leaves)))]: 1.0}, pigment_to_binder=float("inf"))
-        at = int(rng.integers(len(paints) + 1))
-        return [*paints[:at], metal.layer(log_uniform(rng, *LEAF_UM)), *paints[at:]]
+        position = int(rng.integers(len(paints) + 1))
+        return [*paints[:position], metal.layer(log_uniform(rng, *LEAF_THICKNESS_UM)), *paints[position:]]
 
     def _paint_layer(self, rng: np.random.Generator) -> Layer:
         while True:
-            shares = self._shares(rng)
+            shares = self._random_shares(rng)
             if self._settings.gapless:
-                shares = self._with_minor(rng, shares)
+                shares = self._with_minor_pigments(rng, shares)
             if not any(self._is_held_out(shares, mixture) for mixture in self._held_out):
                 return self._layer(rng, shares, log_uniform(rng, *self._settings.thickness_um))
 
-    def _shares(self, rng: np.random.Generator) -> dict[str, float]:
-        count = int(rng.integers(1, self._settings.max_pigments_per_layer + 1))
-        names = list(self._by_group)
-        picked: dict[str, float] = {}
-        while len(picked) < count:
-            # a group first and then one of its members, so that well-stocked groups do not crowd out the others
-            members = self._by_group[names[int(rng.integers(len(names)))]]
-            picked[members[int(rng.integers(len(members)))]] = 0.0
-            count = min(count, len(self._settings.palette))
-        # a concentration below one gives dominant and minor pigments, down to a few per mille
-        weights = rng.dirichlet(np.full(len(picked), 0.8)) * 0.98 + 0.02 / len(picked)
-        return {name: float(weight) for name, weight in zip(picked, weights, strict=True)}
+    def _random_shares(self, rng: np.random.Generator) -> dict[str, float]:
+        n_pigments = int(rng.integers(1, self._settings.max_pigments_per_layer + 1))
+        groups = list(self._pigments_by_group)
+        shares: dict[str, float] = {}
+        while len(shares) < n_pigments:
+            # first a group, then a member, so that groups with many members are not drawn more often
+            members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
+            shares[members[int(rng.integers(len(members)))]] = 0.0
+            n_pigments = min(n_pigments, len(self._settings.palette))
+        # a Dirichlet concentration below one gives dominant and minor pigments, down to a few per mille
+        weights = rng.dirichlet(np.full(len(shares), 0.8)) * 0.98 + 0.02 / len(shares)
+        return {name: float(weight) for name, weight in zip(shares, weights, strict=True)}
 
-    def _with_minor(self, rng: np.random.Generator, shares: Mapping[str, float]) -> dict[str, float]:
-        """Return the shares with up to two further pigments, from 10 ppm on."""
-        names, mixed = list(self._by_group), dict(shares)
+    def _with_minor_pigments(self, rng: np.random.Generator, shares: Mapping[str, float]) -> dict[str, float]:
+        """Return the shares with up to two minor pigments, from 10 ppm."""
+        groups, mixed = list(self._pigments_by_group), dict(shares)
         for _ in range(int(rng.integers(0, 3))):
-            members = self._by_group[names[int(rng.integers(len(names)))]]
-            name, share = members[int(rng.integers(len(members)))], log_uniform(rng, MIN_SHARE, MAX_MINOR)
+            members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
+            name, share = members[int(rng.integers(len(members)))], log_uniform(rng, MIN_MASS_FRACTION, MAX_MINOR_SHARE)
             mixed.setdefault(name, share)
         total = sum(mixed.values())
         return {name: share / total for name, share in mixed.items()}
 
     def _is_held_out(self, shares: Mapping[str, float], mixture: Mapping[str, float]) -> bool:
         if not self._settings.gapless:
-            return too_close(shares, mixture)
-        # a held-out mixture with one more minor pigment is still held out
-        return set(mixture) <= set(shares) and too_close(shares, {name: mixture.get(name, 0.0) for name in shares})
+            return is_similar_mixture(shares, mixture)
+        # a held-out mixture with an additional minor pigment is also held out
+        return set(mixture) <= set(shares) and is_similar_mixture(
+            shares, {name: mixture.get(name, 0.0) for name in shares}
+        )
 
     def _ground(self, rng: np.random.Generator) -> Layer:
         grounds = [(weight, dict(dry)) for weight, dry in GROUNDS if all(name in library() for name in dry)]
-        picked = int(choose(rng, [str(index) for index in range(len(grounds))], [weight for weight, _ in grounds]))
-        dry = grounds[picked][1]
-        scattered = {name: share * float(rng.lognormal(0, 0.3)) for name, share in dry.items()}
-        total = sum(scattered.values())
-        shares = {name: share / total for name, share in scattered.items()}
+        choice = int(choose(rng, [str(index) for index in range(len(grounds))], [weight for weight, _ in grounds]))
+        dry = grounds[choice][1]
+        varied = {name: share * float(rng.lognormal(0, 0.3)) for name, share in dry.items()}
+        total = sum(varied.values())
+        shares = {name: share / total for name, share in varied.items()}
         return self._layer(rng, shares, float(rng.uniform(*self._settings.ground_thickness_um)))
 
     def _layer(self, rng: np.random.Generator, shares: Mapping[str, float], thickness_um: float) -> Layer:
         ratio = log_uniform(rng, *self._settings.pigment_to_binder)
         if self._settings.gapless:
             paint = Paint(dict(shares), pigment_to_binder=ratio, binder=choose_weighted(rng, BINDERS))
-            return _with_bare(rng, paint.layer(thickness_um)) if self._settings.traces else paint.layer(thickness_um)
+            return (
+                _with_bare_elements(rng, paint.layer(thickness_um))
+                if self._settings.traces
+                else paint.layer(thickness_um)
+            )
         layer = Paint(dict(shares), pigment_to_binder=ratio).layer(thickness_um)
         return _with_traces(rng, layer) if self._settings.traces else layer
 
 
-def too_close(shares: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15) -> bool:
-    """Return whether two dry mixtures have the same pigments with every mass fraction within ``tolerance``."""
+def is_similar_mixture(shares: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15) -> bool:
+    """Return whether two dry mixtures have the same pigments, with mass fractions equal within ``tolerance``."""
     return set(shares) == set(mixture) and all(abs(shares[name] - mixture[name]) < tolerance for name in shares)
 
 
-def _by_group(palette: Sequence[str]) -> dict[str, list[str]]:
+def _pigments_by_group(palette: Sequence[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name in palette:
         for group in library()[name].groups or ("blind",):
@@ -202,30 +212,32 @@ def _by_group(palette: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
-    count = int(rng.integers(0, 4))
-    if count == 0:
+    n_elements = int(rng.integers(0, 4))
+    if n_elements == 0:
         return layer
     return _with_elements(
         layer,
         {
             str(element): log_uniform(rng, 3e-5, 1e-2)
-            for element in rng.choice(TRACE_ELEMENTS, size=count, replace=False)
+            for element in rng.choice(TRACE_ELEMENTS, size=n_elements, replace=False)
         },
     )
 
 
-def _with_bare(rng: np.random.Generator, layer: Layer) -> Layer:
-    """Return a layer with up to three elements without their pigment: impurities, driers, companions, dirt."""
-    bare = sorted({*TRACE_ELEMENTS, *(group.element for group in library().groups)})
-    picked = rng.choice(bare, size=int(rng.integers(0, 4)), replace=False)
-    return _with_elements(layer, {str(element): log_uniform(rng, MIN_SHARE, MAX_BARE) for element in picked})
+def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
+    """Return a layer with up to three elements without a pigment: impurities, driers, dirt."""
+    elements = sorted({*TRACE_ELEMENTS, *(group.element for group in library().groups)})
+    chosen_elements = rng.choice(elements, size=int(rng.integers(0, 4)), replace=False)
+    return _with_elements(
+        layer, {str(element): log_uniform(rng, MIN_MASS_FRACTION, MAX_BARE_SHARE) for element in chosen_elements}
+    )
 
 
-def _with_elements(layer: Layer, added: Mapping[str, float]) -> Layer:
-    """Return a layer with additional bare elements."""
-    scale = 1.0 - sum(added.values())
+def _with_elements(layer: Layer, added_fractions: Mapping[str, float]) -> Layer:
+    """Return a layer with additional elements, given as mass fractions."""
+    scale = 1.0 - sum(added_fractions.values())
     fractions = {element: fraction * scale for element, fraction in layer.mass_fractions.items()}
-    for element, fraction in added.items():
+    for element, fraction in added_fractions.items():
         fractions[element] = fractions.get(element, 0.0) + fraction
     pigments = {name: fraction * scale for name, fraction in layer.pigments.items()}
     return Layer(fractions, layer.density, layer.thickness_um, layer.name, pigments)
@@ -238,12 +250,12 @@ def _support(rng: np.random.Generator) -> list[Layer]:
 
 
 def _varied_support(rng: np.random.Generator) -> list[Layer]:
-    """Return a support and its backing, varied so that scatter does not reveal the layers below the paint."""
+    """Return a random support and, if it is thin, a random backing."""
     name = choose_weighted(rng, VARIED_SUPPORTS)
     layers = [] if name == "none" else [support_layer(name)]
     if name in THIN_SUPPORTS:
-        ranges = {kind: extent for kind, _, extent in BACKINGS}
+        thickness_limits = {kind: limits for kind, _, limits in BACKINGS}
         backing = choose_weighted(rng, [(kind, weight) for kind, weight, _ in BACKINGS])
         if backing != "air":
-            layers.append(support_layer(backing, log_uniform(rng, *ranges[backing])))
+            layers.append(support_layer(backing, log_uniform(rng, *thickness_limits[backing])))
     return layers

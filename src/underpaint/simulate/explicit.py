@@ -1,4 +1,4 @@
-"""Spectra of explicit stratigraphies, as a file that every other command reads."""
+"""Simulation of the spectra of given stratigraphies, written as a scan."""
 
 import json
 from io import BytesIO
@@ -23,11 +23,11 @@ from underpaint.simulate.jobs import LibrarySettings
 from underpaint.simulate.library import open_photons_of, simulate_library, write_photons_file
 from underpaint.simulate.photons import CHUNKS, Photons, make_photons, photons_to_bytes, read_chunk
 
-PLAIN = {"ground": ground_layer, "support": support_layer, "coating": coating_layer}
+LAYER_FUNCTIONS = {"ground": ground_layer, "support": support_layer, "coating": coating_layer}
 
 
 class LayerSettings(BaseModel):
-    """One layer: pigments in a binder, a ground, support or coating by name, or elements by mass."""
+    """Settings of a layer: pigments in a binder, a named ground, support or coating, or elements by mass."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,12 +38,12 @@ class LayerSettings(BaseModel):
     support: str | None = None
     coating: str | None = None
     elements: dict[str, float] | None = None
-    density: float | None = Field(None, gt=0, description="g/cm3; needed with elements")
+    density: float | None = Field(None, gt=0, description="density, g/cm3; required with elements")
     thickness_um: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
-    def _one_kind(self) -> "LayerSettings":
-        kinds = [name for name in ("pigments", "elements", *PLAIN) if getattr(self, name) is not None]
+    def _check_kind(self) -> "LayerSettings":
+        kinds = [name for name in ("pigments", "elements", *LAYER_FUNCTIONS) if getattr(self, name) is not None]
         if len(kinds) != 1:
             raise ValueError(
                 f"a layer needs exactly one of pigments, elements, ground, support, coating; it has {kinds}"
@@ -61,12 +61,12 @@ class LayerSettings(BaseModel):
             return paint.layer(self.thickness_um or 0.0)
         if self.elements is not None:
             return Layer(self.elements, self.density or 0.0, self.thickness_um or 0.0, "elements")
-        kind = next(name for name in PLAIN if getattr(self, name) is not None)
-        return PLAIN[kind](getattr(self, kind), self.thickness_um)  # type: ignore[arg-type]
+        kind = next(name for name in LAYER_FUNCTIONS if getattr(self, name) is not None)
+        return LAYER_FUNCTIONS[kind](getattr(self, kind), self.thickness_um)  # type: ignore[arg-type]
 
 
 class StratigraphySettings(BaseModel):
-    """Layers from the surface down."""
+    """Settings of a stratigraphy, with layers from the surface down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,16 +85,16 @@ class StratigraphySettings(BaseModel):
 
 
 class ExplicitSettings(BaseModel):
-    """Spectra of named stratigraphies."""
+    """Settings for the simulation of given stratigraphies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    instrument: str | Instrument = Field("elio", description="preset, file or table")
+    instrument: str | Instrument = Field("elio", description="preset, instrument file or table")
     detector: str | Detector | None = Field(
         None, description="detector of this preset or file, or a table; None: the instrument's"
     )
-    counts: float = Field(1e5, gt=0, description="expected counts in each spectrum")
-    noise: bool = Field(True, description="draw Poisson counts; false: expected counts")
+    counts: float = Field(1e5, gt=0, description="expected total counts of each spectrum")
+    noise: bool = Field(True, description="true: draw Poisson counts; false: expected counts")
     seed: int = Field(0, ge=0)
     stratigraphy: tuple[StratigraphySettings, ...] = Field(min_length=1)
 
@@ -104,13 +104,15 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
 
     Parameters
     ----------
+    path : str or Path
+        TOML file of the job.
     detector : str, optional
-        Preset or instrument file whose detector replaces the job's.
+        Preset or instrument file whose detector replaces that of the job.
 
     Raises
     ------
     SampleError
-        The file is missing, is not TOML, or a field is wrong; the message names it.
+        The file is missing or not TOML, or a field is wrong; the message names the field.
     """
     source = Path(path)
     try:
@@ -120,7 +122,8 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
         job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
     except ValidationError as error:
         raise SampleError(
-            f"Cannot use the simulation {source}: {'; '.join(map(_fault, _innermost_faults(error.errors())[:5]))}."
+            f"Cannot use the simulation {source}: "
+            f"{'; '.join(map(_describe_fault, _innermost_faults(error.errors())[:5]))}."
         ) from error
     if detector is None:
         return job
@@ -128,21 +131,21 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
 
 
 def _innermost_faults(faults: list[Any]) -> list[Any]:
-    """Omit consequences of other faults: a list without its faulty entries, a table in place of a name."""
-    places = [fault["loc"] for fault in faults]
+    """Return faults without those that follow from other faults, such as a list with faulty entries."""
+    locations = [fault["loc"] for fault in faults]
 
-    def follows(fault: Any) -> bool:
-        place = fault["loc"]
-        within = any(longer[: len(place)] == place and longer != place for longer in places)
-        return within or (fault["type"] == "string_type" and isinstance(fault["input"], dict))
+    def is_consequence(fault: Any) -> bool:
+        location = fault["loc"]
+        contains_fault = any(other[: len(location)] == location and other != location for other in locations)
+        return contains_fault or (fault["type"] == "string_type" and isinstance(fault["input"], dict))
 
-    return [fault for fault in faults if not follows(fault)] or faults
+    return [fault for fault in faults if not is_consequence(fault)] or faults
 
 
-def _fault(fault: Any) -> str:
-    value, place = fault["input"], plain_text(".".join(map(str, fault["loc"])))[:200]
-    shown_value = f" (it is {ascii(value)[:80]})" if isinstance(value, str | int | float) else ""
-    return f"{place}: {fault['msg']}{shown_value}"
+def _describe_fault(fault: Any) -> str:
+    value, location = fault["input"], plain_text(".".join(map(str, fault["loc"])))[:200]
+    value_text = f" (it is {ascii(value)[:80]})" if isinstance(value, str | int | float) else ""
+    return f"{location}: {fault['msg']}{value_text}"
 
 
 def simulate(
@@ -154,12 +157,31 @@ def simulate(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Run a job, or its file: named stratigraphies become a scan of one row, a training library its HDF5 file.
+    """Run a job: write a scan of one row for given stratigraphies, or the HDF5 file of a training library.
 
     Parameters
     ----------
+    job : ExplicitSettings, LibrarySettings, str or Path
+        Settings, or their TOML file.
+    out : path
+        File to write.
     photons : path, optional
         HDF5 file of the photons; if it exists, the transport is not repeated.
+    workers : int, optional
+        Number of processes (training libraries); None: one per core.
+    scheduler : str, optional
+        Address of a dask.distributed scheduler whose workers are used (training libraries).
+    progress : callable, optional
+
+    Returns
+    -------
+    Path
+        The written file.
+
+    Raises
+    ------
+    OutputError
+        The file exists.
     """
     job = load_job(job) if isinstance(job, str | Path) else job
     if isinstance(job, LibrarySettings):
@@ -175,19 +197,19 @@ def simulate(
 
 
 def explicit_instrument(job: ExplicitSettings) -> Instrument:
-    """Return the instrument of a job, with the detector that the job names."""
+    """Return the instrument of a job, with the detector of the job if it has one."""
     instrument = load_instrument(job.instrument) if isinstance(job.instrument, str) else job.instrument
     detector = load_instrument(job.detector).detector if isinstance(job.detector, str) else job.detector
     return instrument if detector is None else instrument.model_copy(update={"detector": detector})
 
 
 def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None) -> tuple[Scan, Instrument]:
-    """Return a scan of one row with a pixel for each stratigraphy, and the instrument that saw it."""
+    """Return a scan of one row with a pixel for each stratigraphy, and the simulated instrument."""
     instrument = explicit_instrument(job)
     detector = instrument.detector
-    photons_used = _photons(job, instrument) if photons is None else _kept_photons(job, instrument, Path(photons))
+    photons_used = _photons(job, instrument) if photons is None else _stored_photons(job, instrument, Path(photons))
     expected = np.asarray(render(photons_used.emission, detector))
-    _check_seen(expected.sum(axis=1), job, detector)
+    _check_recorded(expected.sum(axis=1), job, detector)
     expected *= job.counts / expected.sum(axis=1, keepdims=True)
     counts = count(expected, rng=np.random.default_rng(job.seed)) if job.noise else expected
     scan = Scan(
@@ -201,16 +223,16 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
     return scan, instrument
 
 
-def _check_seen(totals: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
-    """Refuse spectra without counts, which cannot be scaled."""
-    # less than this is the floor of the arithmetic, not light
-    blank = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
-    if blank.size:
-        row = int(blank[0])
-        name = job.stratigraphy[row].name or f"stratigraphy {row + 1}"
+def _check_recorded(totals: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
+    """Raise an error for spectra without counts, which cannot be scaled."""
+    # smaller totals are rounding errors
+    empty = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
+    if empty.size:
+        index = int(empty[0])
+        name = job.stratigraphy[index].name or f"stratigraphy {index + 1}"
         last_kev = detector.zero_kev + detector.gain_kev * detector.n_channel
         raise SampleError(
-            f"Cannot give {name!r} {job.counts:g} counts: no photon from it is recorded between "
+            f"Cannot simulate {job.counts:g} counts of {name!r}: none of its photons is recorded between "
             f"{detector.zero_kev:g} and {last_kev:g} keV. Make its layers thicker, the air and the detector's window "
             "thinner, or move the detector's channels."
         )
@@ -221,23 +243,23 @@ def _photons(job: ExplicitSettings, instrument: Instrument) -> Photons:
     return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument))
 
 
-def _kept_photons(job: ExplicitSettings, instrument: Instrument, path: Path) -> Photons:
-    """Return photons from a file, which is made if it is not there."""
+def _stored_photons(job: ExplicitSettings, instrument: Instrument, path: Path) -> Photons:
+    """Return the photons of a file; if it does not exist, compute and write them."""
     request = {
         "stratigraphy": [entry.model_dump(mode="json") for entry in job.stratigraphy],
         "instrument": instrument.model_dump(mode="json", exclude={"detector"}),
     }
     if not path.exists():
-        _keep(_photons(job, instrument), path, request, job.seed)
+        _store_photons(_photons(job, instrument), path, request, job.seed)
     with open_photons_of(path, request) as file:
         return read_chunk(file[CHUNKS]["000000"])
 
 
-def _keep(photons: Photons, path: Path, request: dict[str, Any], seed: int) -> None:
+def _store_photons(photons: Photons, path: Path, request: dict[str, Any], seed: int) -> None:
     with (
-        atomic_write(path) as part,
+        atomic_write(path) as temporary_path,
         h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk,
-        h5py.File(part, "w") as file,
+        h5py.File(temporary_path, "w") as file,
     ):
         write_photons_file(file, iter([chunk]), seed)
         file.attrs["job"] = json.dumps(request)

@@ -1,4 +1,4 @@
-"""Instrument conditions as input of a network."""
+"""Features of the instrument as inputs of a network."""
 
 import math
 from collections.abc import Sequence
@@ -12,24 +12,24 @@ from underpaint.physics.instrument import Detector, Instrument
 from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 ANODES = ("Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au")
-QUANTITIES = ("voltage_kv", "incidence_deg", "takeoff_deg", "scatter_deg", "fwhm_kev")
-INSTRUMENT_INPUTS = (*(f"anode_{anode}" for anode in ANODES), *QUANTITIES)
-"""Columns: eight anodes (one-hot), then measurable quantities."""
-_SCALES = dict(zip(QUANTITIES, (50.0, 90.0, 90.0, 180.0, 0.15), strict=True))
+QUANTITY_NAMES = ("voltage_kv", "incidence_deg", "takeoff_deg", "scatter_deg", "fwhm_kev")
+INSTRUMENT_INPUTS = (*(f"anode_{anode}" for anode in ANODES), *QUANTITY_NAMES)
+"""Names of the features: eight anodes (one-hot), then measurable quantities."""
+_FEATURE_SCALES = dict(zip(QUANTITY_NAMES, (50.0, 90.0, 90.0, 180.0, 0.15), strict=True))
 
 
 @dataclass(frozen=True)
 class InstrumentConditions:
-    """Known values of an instrument; None: unknown.
+    """Values of an instrument; None for unknown values.
 
     Parameters
     ----------
     anode : str or None
         Element symbol.
     voltage_kv : float or None
-        kV.
+        Tube voltage, kV.
     incidence_deg, takeoff_deg, scatter_deg : float or None
-        Beam to surface, surface to detector, beam to detected photon; degree.
+        Incidence, take-off and scattering angle, degree.
     fwhm_kev : float or None
         Resolution at Mn K-alpha, keV FWHM.
     """
@@ -42,41 +42,41 @@ class InstrumentConditions:
     fwhm_kev: float | None = None
 
     def inputs(self, names: Sequence[str] = INSTRUMENT_INPUTS) -> NDArray[np.float32]:
-        """Return (n_input,) values of order one for a network's inputs by name; NaN where unknown.
+        """Return the (n_input,) features with the given names, scaled to order one; NaN for unknown values.
 
-        For an anode that is not one of :data:`ANODES`, all their columns are zero.
+        For an anode that is not in :data:`ANODES`, all anode features are zero.
         """
-        numbers = dict.fromkeys(names, math.nan)
+        features = dict.fromkeys(names, math.nan)
         if self.anode is not None:
-            numbers |= {f"anode_{anode}": float(self.anode == anode) for anode in ANODES}
+            features |= {f"anode_{anode}": float(self.anode == anode) for anode in ANODES}
         for name, value in asdict(self).items():
-            if name in _SCALES and value is not None:
-                numbers[name] = value / _SCALES[name]
-        return np.asarray([numbers[name] for name in names], dtype=np.float32)
+            if name in _FEATURE_SCALES and value is not None:
+                features[name] = value / _FEATURE_SCALES[name]
+        return np.asarray([features[name] for name in names], dtype=np.float32)
 
     @classmethod
     def from_inputs(
         cls, inputs: NDArray[np.floating], names: Sequence[str] = INSTRUMENT_INPUTS
     ) -> "InstrumentConditions":
-        """Return the conditions of (n_input,) ``inputs``; an anode outside :data:`ANODES` is unknown."""
+        """Return the conditions for (n_input,) features ``inputs``; an anode outside :data:`ANODES` is unknown."""
         values = {name: float(value) for name, value in zip(names, inputs, strict=True) if np.isfinite(value)}
-        anode = next((each for each in ANODES if values.get(f"anode_{each}", 0.0) > 0.5), None)
-        return cls(anode, **{name: values[name] * scale for name, scale in _SCALES.items() if name in values})
+        anode = next((symbol for symbol in ANODES if values.get(f"anode_{symbol}", 0.0) > 0.5), None)
+        return cls(anode, **{name: values[name] * scale for name, scale in _FEATURE_SCALES.items() if name in values})
 
     def facts(self) -> dict[str, str | float | None]:
-        """Return the values by name, None where unknown; JSON-serialisable."""
+        """Return the values by name, None if unknown, as JSON-serialisable dictionary."""
         return asdict(self)
 
 
 def conditions_of(instrument: Instrument, detector: Detector | None = None) -> InstrumentConditions:
-    """Return the conditions of an instrument, all known.
+    """Return the conditions of an instrument; all values are known.
 
     Parameters
     ----------
     instrument : Instrument
-        Its tube and geometry. An explicit source spectrum has no anode and no voltage.
+        Instrument with tube and geometry. With a tabulated source spectrum, anode and voltage are None.
     detector : Detector or None
-        Detector that replaces the instrument's; its resolution (FWHM at Mn K-alpha) is used.
+        Detector that replaces that of the instrument; only its resolution matters.
     """
     geometry, tube = instrument.geometry, instrument.tube
     has_tube = instrument.source_spectrum is None
@@ -92,16 +92,18 @@ def conditions_of(instrument: Instrument, detector: Detector | None = None) -> I
 
 
 def instrument_inputs(instrument: Instrument, detector: Detector | None = None) -> NDArray[np.float32]:
-    """Return (n_input,) numbers of order one about an instrument, as :data:`INSTRUMENT_INPUTS` names them.
+    """Return the features of an instrument, scaled to order one, in the order of :data:`INSTRUMENT_INPUTS`.
 
     Parameters
     ----------
-    instrument, detector : Instrument, Detector or None
+    instrument : Instrument
+        See :func:`conditions_of`.
+    detector : Detector or None
         See :func:`conditions_of`.
 
     Returns
     -------
     (n_input,) float32 array
-        NaN where unknown.
+        NaN for unknown values.
     """
     return conditions_of(instrument, detector).inputs()

@@ -1,4 +1,4 @@
-"""Jobs of ``underpaint simulate``: content of a training library, and which settings require the transport."""
+"""Settings of a training library for ``underpaint simulate``."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ from underpaint.physics.materials import load_palette
 from underpaint.simulate.outputs import Outputs, outputs_for
 from underpaint.simulate.recipes import paper_classes, paper_grid
 
-TRANSPORT = (
+TRANSPORT_FIELDS = (
     "kind",
     "n_stratigraphies",
     "palette",
@@ -24,45 +24,50 @@ TRANSPORT = (
     "gapless",
     "varied",
 )
-"""The settings on which the photons depend; the others matter only when these are rendered."""
+"""Names of the settings on which the photons depend; the other settings affect only the rendering."""
 
 
 class LibrarySettings(BaseModel):
-    """A training library."""
+    """Settings of a training library."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["random", "paper"] = Field("random", description="random paintings, or the 16,224 spectra of Xu 2022")
-    n_stratigraphies: int = Field(20000, ge=1, description="how many stratigraphies to draw (random)")
+    kind: Literal["random", "paper"] = Field(
+        "random", description="random stratigraphies, or the 16,224 spectra of Xu et al. 2022"
+    )
+    n_stratigraphies: int = Field(20000, ge=1, description="number of stratigraphies (random)")
     palette: str | tuple[str, ...] = Field(
-        "easel_15_to_20", description="palette by name or TOML file, or its pigments (random)"
+        "easel_15_to_20", description="name or TOML file of a palette, or a list of pigments (random)"
     )
     instrument: str | Instrument | Annotated[tuple[Instrument, ...], Field(min_length=1)] | None = Field(
-        None, description="preset, file or table; several tables: chunk by chunk in turn; None: random; paper: elio"
+        None, description="preset, file or table, or tables used in turn for the chunks; None: random (paper: elio)"
     )
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
-    chunk: int = Field(128, ge=1, description="stratigraphies per chunk; each chunk has one tube and geometry")
-    seed: int = Field(0, ge=0, description="of stratigraphies and instruments")
+    chunk: int = Field(128, ge=1, description="stratigraphies per chunk; a chunk has one tube and geometry")
+    seed: int = Field(0, ge=0, description="seed of stratigraphies and instruments")
     gapless: bool = Field(
-        False, description="minor pigments and bare elements from 10 ppm on, without a gap between trace and pigment"
+        False, description="add minor pigments and bare elements from 10 ppm, without a gap between trace and pigment"
     )
     varied: bool = Field(
-        False, description="all kinds of instrument, support and backing, detector paths, strong pile-up (random)"
+        False,
+        description="vary the kind of instrument, support, backing, detector path and pile-up more widely (random)",
     )
 
     renders: int = Field(3, ge=1, le=32, description="detectors and energy axes per stratigraphy (random)")
     detector: str | Detector | None = Field(
         None, description="detector of this preset or file, or a table; None: the instrument's, or random ones"
     )
-    gain_error: float = Field(0.003, ge=0, lt=0.1, description="most that the energy axis is stretched (random)")
-    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="most that the energy axis is shifted, keV (random)")
-    places: bool = Field(False, description="labels for the surface and below it as well as anywhere (random)")
-    render_seed: int | None = Field(None, ge=0, description="of detectors, energy axes and backgrounds; None: as seed")
+    gain_error: float = Field(0.003, ge=0, lt=0.1, description="largest relative error of the gain (random)")
+    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="largest error of the zero, keV (random)")
+    places: bool = Field(False, description="add labels for the surface and for the layers below it (random)")
+    render_seed: int | None = Field(
+        None, ge=0, description="seed of detectors, energy axes and backgrounds; None: seed"
+    )
 
 
-def resolved(settings: LibrarySettings) -> LibrarySettings:
-    """Return the settings with the contents of the files they name, so that no worker has to find them.
+def with_file_contents(settings: LibrarySettings) -> LibrarySettings:
+    """Return the settings with file names replaced by the contents of the files, which workers may not have.
 
     Raises
     ------
@@ -78,14 +83,17 @@ def resolved(settings: LibrarySettings) -> LibrarySettings:
         update["palette"] = tuple(load_palette(settings.palette).pigments)
     job = settings.model_copy(update=update)
     if job.kind == "random" and not outputs_for(job_palette(job)).names:
-        named = ", ".join(job_palette(job)) or "it is empty"
-        raise SampleError(f"Cannot simulate with this palette ({named}): none of its pigments has a detectable line.")
+        palette_text = ", ".join(job_palette(job)) or "it is empty"
+        raise SampleError(
+            f"Cannot simulate with this palette ({palette_text}): none of its pigments has a detectable line. "
+            "Add a pigment with a detectable element."
+        )
     return job
 
 
 def transport_settings(settings: LibrarySettings) -> dict[str, Any]:
-    """Return the settings on which the photons depend, as plain values."""
-    return settings.model_dump(mode="json", include=set(TRANSPORT))
+    """Return the settings on which the photons depend, JSON-serialisable."""
+    return settings.model_dump(mode="json", include=set(TRANSPORT_FIELDS))
 
 
 def n_stratigraphies(settings: LibrarySettings) -> int:
@@ -93,25 +101,25 @@ def n_stratigraphies(settings: LibrarySettings) -> int:
     return len(paper_grid()) if settings.kind == "paper" else settings.n_stratigraphies
 
 
-def n_chunk(settings: LibrarySettings) -> int:
+def n_chunks(settings: LibrarySettings) -> int:
     """Return the number of chunks of a job."""
     return -(-n_stratigraphies(settings) // settings.chunk)
 
 
 def chunk_size(settings: LibrarySettings, index: int) -> int:
-    """Return the number of stratigraphies in a chunk; the last one may be smaller."""
+    """Return the number of stratigraphies of a chunk; the last chunk may be smaller."""
     return min(settings.chunk, n_stratigraphies(settings) - index * settings.chunk)
 
 
 def job_palette(settings: LibrarySettings) -> tuple[str, ...]:
-    """Return the pigments that a job draws from."""
+    """Return the pigments of a job's palette."""
     if isinstance(settings.palette, tuple):
         return settings.palette
     return tuple(load_palette(settings.palette).pigments)
 
 
 def job_outputs(settings: LibrarySettings) -> Outputs:
-    """Return the labels of a job's spectra."""
+    """Return the outputs for which a job's spectra are labelled."""
     if settings.kind == "paper":
         return outputs_for(paper_classes(), with_groups=False)
     outputs = outputs_for(job_palette(settings))
@@ -124,13 +132,13 @@ def job_axis(settings: LibrarySettings) -> EnergyAxis:
 
 
 def job_instrument(settings: LibrarySettings, index: int) -> Instrument | None:
-    """Return the instrument that a job names for a chunk, if any."""
-    named = settings.instrument
-    if isinstance(named, tuple):
-        return named[index % len(named)]
-    return load_instrument(named) if isinstance(named, str) else named
+    """Return the instrument of a chunk; None if it is random."""
+    setting = settings.instrument
+    if isinstance(setting, tuple):
+        return setting[index % len(setting)]
+    return load_instrument(setting) if isinstance(setting, str) else setting
 
 
 def job_detector(settings: LibrarySettings) -> Detector | None:
-    """Return the detector that a job names, if any."""
+    """Return the detector of a job; None if the job does not set one."""
     return load_instrument(settings.detector).detector if isinstance(settings.detector, str) else settings.detector

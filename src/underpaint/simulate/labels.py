@@ -1,4 +1,4 @@
-"""Labels and the counts at which each becomes detectable, from the contributions of the forward model."""
+"""Labels of simulated spectra, and the total counts at which each label is detectable."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,83 +13,84 @@ from underpaint.physics.materials import Stratigraphy, library, pigment_share
 from underpaint.simulate.outputs import Outputs, families_of, group_element, label_matrix
 
 NEVER = 1e15
-"""Counts that no scan collects."""
+"""Total counts that no scan reaches; labels that need more are never detectable."""
 MODEL_ERROR = 0.02
-"""Relative error of the background under lines, for the decision whether they are detectable."""
+"""Relative error of the background under lines, for limits of detection."""
 SHOWN_SIGMAS, HIDDEN_SIGMAS = 3.0, 0.7
-"""Standard deviations over the background from which lines are detectable, and up to which they are not."""
+"""Significance, in standard deviations, above which lines are detectable, and below which they are not."""
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
-    """Return the names of all pigments in a stratigraphy, including the ground, for every place."""
+    """Return the names of all pigments of a stratigraphy, ground included, combined with each place."""
     return {
         at_place(name, place)
         for place in PLACES
-        for depth in layers_at(stratigraphy, place)
-        for name in stratigraphy.layers[depth].pigments
+        for layer_index in layers_at(stratigraphy, place)
+        for name in stratigraphy.layers[layer_index].pigments
     }
 
 
 def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
-    """Return the layers of paint or ground at a place, by their number from the top; varnish and support are none."""
-    painted = [depth for depth, layer in enumerate(stratigraphy.layers) if layer.pigments]
+    """Return the indices, from the top, of the layers at a place; only layers with pigments count."""
+    painted = [layer_index for layer_index, layer in enumerate(stratigraphy.layers) if layer.pigments]
     return {"anywhere": painted, "surface": painted[:1], "below": painted[1:]}[place]
 
 
 def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
-    """Return the (n_sample,) thickness of the uppermost layer of paint, um; NaN without paint."""
-    top = [entry.layers[layers[0]] if (layers := layers_at(entry, "surface")) else None for entry in stratigraphies]
-    return np.asarray([np.nan if layer is None else layer.thickness_um for layer in top], dtype=np.float32)
+    """Return the (n_sample,) thickness of the uppermost paint layer, um; NaN without paint."""
+    uppermost = [
+        entry.layers[layers[0]] if (layers := layers_at(entry, "surface")) else None for entry in stratigraphies
+    ]
+    return np.asarray([np.nan if layer is None else layer.thickness_um for layer in uppermost], dtype=np.float32)
 
 
 def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> NDArray[np.float32]:
-    """Return the (n_sample, n_material) share of each material in the dry pigments at the surface.
+    """Return the (n_sample, n_material) mass fraction of each material in the dry pigments at the surface.
 
-    The materials are those that ``outputs`` names without a place. A group's share is that of its members; a pigment
-    of two groups counts wholly in both.
+    The materials are the names of ``outputs`` without their place. The fraction of a group is the sum over its members;
+    a pigment of two groups counts fully in both.
     """
-    column = {name: index for index, name in enumerate(materials(outputs.names))}
-    shares = np.zeros((len(stratigraphies), len(column)), dtype=np.float32)
-    for row, stratigraphy in enumerate(stratigraphies):
-        for depth in layers_at(stratigraphy, "surface"):
-            pigments = stratigraphy.layers[depth].pigments
+    column_by_name = {name: index for index, name in enumerate(materials(outputs.names))}
+    shares = np.zeros((len(stratigraphies), len(column_by_name)), dtype=np.float32)
+    for sample, stratigraphy in enumerate(stratigraphies):
+        for layer_index in layers_at(stratigraphy, "surface"):
+            pigments = stratigraphy.layers[layer_index].pigments
             total = sum(pigments.values())
             for name, fraction in pigments.items():
-                for label in {name, *library()[name].groups} & column.keys():
-                    shares[row, column[label]] += fraction / total
+                for label in {name, *library()[name].groups} & column_by_name.keys():
+                    shares[sample, column_by_name[label]] += fraction / total
     return shares
 
 
 def group_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return those names, places included, that are groups."""
+    """Return the names, with places, that are groups."""
     groups = {group.name for group in library().groups}
     return tuple(name for name in names if split_place(name)[0] in groups)
 
 
 def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str]) -> NDArray[np.float32]:
-    """Return (n_sample, n_name) the mass share of each group's element in the dry paint at a place.
+    """Return the mass fraction of each group's element in the dry paint at the group's place.
 
     Parameters
     ----------
     stratigraphies : sequence of Stratigraphy
     names : sequence of str
-        Groups, with places.
+        Names of groups, with places.
 
     Returns
     -------
     (n_sample, n_name) array
-        The largest of the layers at the place, ground included, support and varnish not; pigment, companion and trace
-        together. Zero if absent.
+        Largest mass fraction over the paint and ground layers at the place, from pigments and traces; zero if absent.
     """
     shares = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
     elements = [(group_element(group), place) for group, place in map(split_place, names)]
-    for row, stratigraphy in enumerate(stratigraphies):
-        layers = {
-            place: [stratigraphy.layers[depth].mass_fractions for depth in layers_at(stratigraphy, place)]
+    for sample, stratigraphy in enumerate(stratigraphies):
+        fractions_at = {
+            place: [stratigraphy.layers[layer_index].mass_fractions for layer_index in layers_at(stratigraphy, place)]
             for place in PLACES
         }
-        shares[row] = [
-            max((fractions.get(element, 0.0) for fractions in layers[place]), default=0.0)
+        shares[sample] = [
+            max((fractions.get(element, 0.0) for fractions in fractions_at[place]), default=0.0)
             for element, place in elements
         ]
     return shares
@@ -104,45 +105,66 @@ def lines_needed(
     axis: EnergyAxis,
     added: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return total counts from which the lines of each group's element are detectable, and up to which they are not.
+    """Return the total counts at which the lines of each group's element become detectable.
 
-    Paint, ground, trace, support and instrument count equally; at the surface only the uppermost layer of paint, below
-    it every lower layer including the support. The background under the lines has an error of 2 % (``MODEL_ERROR``).
+    All lines of the element count, from pigments, traces, support and instrument. For the place "surface" only lines
+    from the uppermost paint layer count, for "below" lines from all lower layers. The relative error of the background
+    is ``MODEL_ERROR``.
 
     Parameters
     ----------
+    stratigraphies : sequence of Stratigraphy
+    emission : Emission
+        Emission of the stratigraphies.
     expected : (n_sample, n_channel) array
-        Expected counts on ``axis``, any scale, made from ``emission`` with ``detector``.
+        Expected counts on ``axis``, on any scale, rendered from ``emission`` with ``detector``.
     names : sequence of str
-        Groups, with places.
+        Names of groups, with places.
+    detector : Detector
+    axis : EnergyAxis
     added : mapping of str to ((n_line,) array, (n_sample, n_line) array), optional
-        By family, energies (keV) and counts of lines that the instrument itself brings.
+        Energies (keV) and counts of lines from the instrument, by family.
 
     Returns
     -------
-    needed, hidden : (n_sample, n_name) float32 arrays
-        Above ``needed`` counts the lines exceed ``SHOWN_SIGMAS``, below ``hidden`` counts they stay under
-        ``HIDDEN_SIGMAS``. Infinite for never and always; NaN without photons of these lines.
+    needed : (n_sample, n_name) float32 array
+        Counts above which the lines exceed ``SHOWN_SIGMAS``; infinite if they never do.
+    hidden : (n_sample, n_name) float32 array
+        Counts below which the lines are under ``HIDDEN_SIGMAS``; infinite if they always are. Both arrays are NaN for
+        samples without photons of these lines.
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
     needed = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
-    of_instrument = added or {}
-    layers = {place: _layers_seen(stratigraphies, photons.shape[1], place) for place in PLACES}
+    instrument_lines = added or {}
+    place_masks = {place: _place_mask(stratigraphies, photons.shape[1], place) for place in PLACES}
     for column, (group, place) in enumerate(map(split_place, names)):
         families = families_of((group,))
-        chosen = np.isin(np.asarray(emission.lines.family), families)
-        extra = [of_instrument[family] for family in families if place == "anywhere" and family in of_instrument]
-        lines = np.concatenate(
-            [np.einsum("nl,nlm->nm", layers[place], photons[:, :, chosen]), *(photons_of for _, photons_of in extra)],
+        is_group_line = np.isin(np.asarray(emission.lines.family), families)
+        extra_lines = [
+            instrument_lines[family] for family in families if place == "anywhere" and family in instrument_lines
+        ]
+        line_counts = np.concatenate(
+            [
+                np.einsum("nl,nlm->nm", place_masks[place], photons[:, :, is_group_line]),
+                *(extra_counts for _, extra_counts in extra_lines),
+            ],
             axis=1,
         )
-        energy = np.concatenate([emission.lines.energy_kev[chosen], *(line_kev for line_kev, _ in extra)])
-        rows = np.flatnonzero(lines.sum(axis=1) > 0)
-        for level, sigmas in enumerate((SHOWN_SIGMAS, HIDDEN_SIGMAS) if rows.size else ()):
+        energy_kev = np.concatenate(
+            [emission.lines.energy_kev[is_group_line], *(extra_kev for extra_kev, _ in extra_lines)]
+        )
+        samples = np.flatnonzero(line_counts.sum(axis=1) > 0)
+        for limit, sigmas in enumerate((SHOWN_SIGMAS, HIDDEN_SIGMAS) if samples.size else ()):
             counts = counts_needed(
-                lines[rows], energy, expected[rows], axis, detector, model_error=MODEL_ERROR, sigmas=sigmas
+                line_counts[samples],
+                energy_kev,
+                expected[samples],
+                axis,
+                detector,
+                model_error=MODEL_ERROR,
+                sigmas=sigmas,
             )
-            needed[level, rows, column] = np.where(counts < NEVER, counts, np.inf)
+            needed[limit, samples, column] = np.where(counts < NEVER, counts, np.inf)
     return needed[0], needed[1]
 
 
@@ -153,32 +175,38 @@ def labels_by_lines(
     needed: NDArray[np.float32],
     hidden: NDArray[np.float32],
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Return labels of which groups are present where lines of their elements show, whatever brings them.
+    """Return labels in which a group is present where its element has lines, from any source.
 
     Parameters
     ----------
     names : sequence of str
-        All answers; the groups among them are the columns of ``needed`` and ``hidden``, as of :func:`lines_needed`.
+        Names of all outputs; the groups among them are the columns of ``needed`` and ``hidden``.
     labels, counts : (n_sample, n_name) arrays
-        Labels of pigments and groups, as of :func:`visibility`; those of the pigments stay.
+        Results of :func:`visibility`; those of pigments are kept.
+    needed, hidden : (n_sample, n_group) arrays
+        Results of :func:`lines_needed`.
 
     Returns
     -------
-    labels, counts, hidden : (n_sample, n_name) arrays
-        From ``counts`` counts on a present label shows; up to ``hidden`` ones it is absent (:func:`present_at`).
+    labels : (n_sample, n_name) array
+        One for present outputs.
+    counts : (n_sample, n_name) array
+        Total counts above which a present label is detectable.
+    hidden : (n_sample, n_name) array
+        Total counts below which the label counts as absent (:func:`present_at`).
     """
     columns = [list(names).index(name) for name in group_names(names)]
-    labels, counts, below = labels.copy(), counts.copy(), np.zeros_like(counts)
+    labels, counts, hidden_counts = labels.copy(), counts.copy(), np.zeros_like(counts)
     labels[:, columns] = ~np.isnan(needed)
     counts[:, columns] = np.nan_to_num(needed, nan=np.inf, posinf=np.inf)
-    below[:, columns] = np.nan_to_num(hidden, nan=0.0, posinf=np.inf)
-    return labels, counts, below
+    hidden_counts[:, columns] = np.nan_to_num(hidden, nan=0.0, posinf=np.inf)
+    return labels, counts, hidden_counts
 
 
 def present_at(
     labels: NDArray[np.uint8], hidden: NDArray[np.floating] | None, counts: NDArray[np.floating] | float
 ) -> NDArray[np.bool_]:
-    """Return (n_sample, n_name) what labels mean at (n_sample, 1) total counts: what is hidden is absent."""
+    """Return a boolean (n_sample, n_name) array: labels present and not hidden at (n_sample, 1) total counts."""
     present = labels == 1
     return np.asarray(present if hidden is None else present & ~(hidden >= counts))
 
@@ -193,28 +221,28 @@ def labels_shown(
     *,
     lines: bool,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Return labels and counts as of :func:`visibility`, or with ``lines`` as of :func:`labels_by_lines`, and hidden.
+    """Return labels, counts and hidden counts, of :func:`labels_by_lines` if ``lines``, else of :func:`visibility`.
 
-    Without ``lines`` nothing is hidden.
+    Without ``lines`` the hidden counts are zero.
     """
     labels, counts = visibility(stratigraphies, emission, expected, outputs, detector, axis)
     if not lines:
         return labels, counts, np.zeros_like(counts)
     groups = group_names(outputs.names)
-    shown = lines_needed(stratigraphies, emission, expected, groups, detector, axis)
-    return labels_by_lines(outputs.names, labels, counts, *shown)
+    limits = lines_needed(stratigraphies, emission, expected, groups, detector, axis)
+    return labels_by_lines(outputs.names, labels, counts, *limits)
 
 
-def _layers_seen(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:
-    """Return (n_sample, n_layer) which layers are at a place, supports included."""
-    depth = np.arange(n_layer)
-    top = np.asarray([next(iter(layers_at(entry, "surface")), n_layer) for entry in stratigraphies])[:, None]
-    selected = {"anywhere": depth >= 0, "surface": depth == top, "below": depth > top}[place]
-    return np.broadcast_to(selected, (len(stratigraphies), n_layer)).astype(np.float64)
+def _place_mask(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:
+    """Return an (n_sample, n_layer) array: one for layers at a place, supports included, else zero."""
+    layer_index = np.arange(n_layer)
+    uppermost = np.asarray([next(iter(layers_at(entry, "surface")), n_layer) for entry in stratigraphies])[:, None]
+    mask = {"anywhere": layer_index >= 0, "surface": layer_index == uppermost, "below": layer_index > uppermost}[place]
+    return np.broadcast_to(mask, (len(stratigraphies), n_layer)).astype(np.float64)
 
 
 def materials(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the pigments and groups of output names, without places."""
+    """Return the pigments and groups among output names, without places."""
     return tuple(dict.fromkeys(split_place(name)[0] for name in names))
 
 
@@ -226,38 +254,48 @@ def visibility(
     detector: Detector,
     axis: EnergyAxis,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the labels and the total counts at which each is visible.
+    """Return the labels, and the total counts at which each label is detectable.
 
-    A label is detectable when the counts of its key lines exceed ``3 sqrt(2 B)``, B the other counts under them: with
-    shares s and b of the spectrum, at ``18 b / s**2`` total counts. A pigment of several groups is detectable when all
-    of them are. At a place, only lines from there count.
+    A label is detectable when the counts of its key lines exceed ``3 sqrt(2 B)``, B being the other counts under these
+    lines. With the fractions s and b of lines and background in the spectrum, this needs ``18 b / s**2`` total counts.
+    A pigment of several groups is detectable when all its groups are. For a place, only lines from its layers count.
 
     Parameters
     ----------
+    stratigraphies : sequence of Stratigraphy
+    emission : Emission
+        Emission of the stratigraphies.
     expected : (n_sample, n_channel) array
-        Expected counts on ``axis``, any scale, made from ``emission`` with ``detector``.
+        Expected counts on ``axis``, on any scale, rendered from ``emission`` with ``detector``.
+    outputs : Outputs
+        Outputs to label.
+    detector : Detector
+    axis : EnergyAxis
 
     Returns
     -------
     labels : (n_sample, n_name) uint8 array
+        One for present outputs.
     counts : (n_sample, n_name) float32 array
-        Total counts within the recorded range; infinite where the label is absent or never detectable.
+        Total counts within the recorded range; infinite if the label is absent or never detectable.
     """
     labels = label_matrix([pigments_in(entry) for entry in stratigraphies], outputs)
     needed = np.full(labels.shape, np.inf, dtype=np.float32)
     line_counts = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
     for column, name in enumerate(outputs.names):
-        rows = np.flatnonzero(labels[:, column])
-        if rows.size:
-            counts = _needed(name, rows, stratigraphies, line_counts, expected, emission, outputs, detector, axis)
-            # beyond any count rate: never
-            needed[rows, column] = np.where(counts < NEVER, counts, np.inf)
+        samples = np.flatnonzero(labels[:, column])
+        if samples.size:
+            counts = _counts_for_label(
+                name, samples, stratigraphies, line_counts, expected, emission, outputs, detector, axis
+            )
+            # labels that need more counts than any scan has are never detectable
+            needed[samples, column] = np.where(counts < NEVER, counts, np.inf)
     return labels, needed
 
 
-def _needed(
+def _counts_for_label(
     name: str,
-    rows: NDArray[np.intp],
+    samples: NDArray[np.intp],
     stratigraphies: Sequence[Stratigraphy],
     line_counts: NDArray[np.floating],
     expected: NDArray[np.floating],
@@ -266,29 +304,35 @@ def _needed(
     detector: Detector,
     axis: EnergyAxis,
 ) -> NDArray[np.float64]:
-    worst = np.zeros(rows.size)
+    max_counts = np.zeros(samples.size)
     material, place = split_place(name)
     for group in (split_place(label)[0] for label in outputs.groups[outputs.index(name)]):
-        families = np.isin(np.asarray(emission.lines.family), families_of((group,)))
-        share = element_share(material, group, [stratigraphies[row] for row in rows], line_counts.shape[1], place)
-        line_counts_of_group = np.einsum("nl,nlm->nm", share, line_counts[rows][:, :, families])
-        energy = emission.lines.energy_kev[families]
-        worst = np.maximum(worst, counts_needed(line_counts_of_group, energy, expected[rows], axis, detector))
-    return worst
+        is_group_line = np.isin(np.asarray(emission.lines.family), families_of((group,)))
+        share = element_share(
+            material, group, [stratigraphies[sample] for sample in samples], line_counts.shape[1], place
+        )
+        line_counts_of_group = np.einsum("nl,nlm->nm", share, line_counts[samples][:, :, is_group_line])
+        energy_kev = emission.lines.energy_kev[is_group_line]
+        max_counts = np.maximum(
+            max_counts, counts_needed(line_counts_of_group, energy_kev, expected[samples], axis, detector)
+        )
+    return max_counts
 
 
 def element_share(
     name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place = "anywhere"
 ) -> NDArray[np.float64]:
-    """Return (n_sample, n_layer) the share of the group's element that the named pigment or group brings at a place."""
+    """Return the (n_sample, n_layer) fraction of a group's element that is due to a pigment or group, at a place."""
     element = group_element(group)
     share = np.zeros((len(stratigraphies), n_layer))
-    for row, stratigraphy in enumerate(stratigraphies):
-        for depth in layers_at(stratigraphy, place):
-            by_pigment = pigment_share(stratigraphy.layers[depth], element)
-            share[row, depth] = sum(part for key, part in by_pigment.items() if _belongs(key, name, group))
+    for sample, stratigraphy in enumerate(stratigraphies):
+        for layer_index in layers_at(stratigraphy, place):
+            by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
+            share[sample, layer_index] = sum(
+                pigment_fraction for key, pigment_fraction in by_pigment.items() if _is_member(key, name, group)
+            )
     return share
 
 
-def _belongs(pigment: str, name: str, group: str) -> bool:
+def _is_member(pigment: str, name: str, group: str) -> bool:
     return pigment == name or (name == group and group in library()[pigment].groups)

@@ -1,4 +1,4 @@
-"""Training libraries: simulated spectra with labels, on disk, reproducible for any number and kind of workers."""
+"""Training libraries: files of simulated spectra with labels, independent of the number and kind of workers."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +30,10 @@ from underpaint.simulate.jobs import (
     job_instrument,
     job_outputs,
     job_palette,
-    n_chunk,
+    n_chunks,
     n_stratigraphies,
-    resolved,
     transport_settings,
+    with_file_contents,
 )
 from underpaint.simulate.labels import (
     element_shares,
@@ -67,14 +67,14 @@ PAPER_INSTRUMENT = "elio"
 
 
 def transport_chunk(settings: LibrarySettings, index: int) -> Photons:
-    """Return the photons of a chunk; its random numbers depend only on the seed and the chunk's index."""
-    return _paper(settings, index) if settings.kind == "paper" else _random(settings, index)
+    """Return the photons of a chunk; the random numbers depend only on the seed and the index of the chunk."""
+    return _paper_photons(settings, index) if settings.kind == "paper" else _random_photons(settings, index)
 
 
-def _random(settings: LibrarySettings, index: int) -> Photons:
+def _random_photons(settings: LibrarySettings, index: int) -> Photons:
     rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index, 0)))
-    drawn = any_instrument if settings.varied else random_instrument
-    instrument = job_instrument(settings, index) or drawn(rng)
+    draw_instrument = any_instrument if settings.varied else random_instrument
+    instrument = job_instrument(settings, index) or draw_instrument(rng)
     sampler = StratigraphySampler(
         RandomStratigraphies(
             palette=job_palette(settings),
@@ -88,30 +88,38 @@ def _random(settings: LibrarySettings, index: int) -> Photons:
     return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
 
 
-def _paper(settings: LibrarySettings, index: int) -> Photons:
+def _paper_photons(settings: LibrarySettings, index: int) -> Photons:
     grid = paper_grid()[index * settings.chunk : (index + 1) * settings.chunk]
     stratigraphies = [paper_stratigraphy(*entry) for entry in grid]
     instrument = job_instrument(settings, index) or load_instrument(PAPER_INSTRUMENT)
     return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
 
 
-BLANK_FAMILIES = (("Ar", "K"), ("Ni", "K"), ("Cu", "K"), ("Fe", "K"), ("Zr", "K"), ("Au", "L"), ("W", "L"), ("Zn", "K"))
-BLANK_CHANCE = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
-PILE_UP_CHANCE = 0.5
-PILE_UP, PILE_UP_VARIED = (1e-4, 0.03), (1e-4, 0.15)
-"""Pile-up probability."""
-SCATTER, SCATTER_VARIED = (0.6, 2.5), (0.4, 4.0)
-"""Scatter over that of the forward model."""
+INSTRUMENT_FAMILIES = (
+    ("Ar", "K"),
+    ("Ni", "K"),
+    ("Cu", "K"),
+    ("Fe", "K"),
+    ("Zr", "K"),
+    ("Au", "L"),
+    ("W", "L"),
+    ("Zn", "K"),
+)
+INSTRUMENT_LINE_PROBABILITIES = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
+PILE_UP_PROBABILITY = 0.5
+PILE_UP_RANGE, WIDE_PILE_UP_RANGE = (1e-4, 0.03), (1e-4, 0.15)
+"""Range of the pile-up probability, for usual and for widely varied libraries."""
+SCATTER_RANGE, WIDE_SCATTER_RANGE = (0.6, 2.5), (0.4, 4.0)
+"""Range of the scatter relative to the forward model, for usual and for widely varied libraries."""
 PULSE_PAIR_US = 0.5
-"""A usual fast channel; only its product with the rate, which is random, matters."""
+"""Pulse-pair resolution of a typical fast channel, us; only its product with the random rate matters."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Labelled spectra of one chunk; the arrays' first axis is the spectrum.
+    """Labelled spectra of one chunk; the first axis of all arrays is the spectrum.
 
-    In addition to :func:`~.simulate_library`: thickness (um) and mass fractions of the pigments of the uppermost paint,
-    and the instrument conditions for networks.
+    The fields are the datasets of the file that :func:`~.simulate_library` describes.
     """
 
     expected: NDArray[np.float32]
@@ -129,7 +137,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class _View:
-    """The stratigraphies of a chunk measured by one detector; arrays as in a chunk."""
+    """Spectra of a chunk's stratigraphies with one detector; the fields are those of a chunk."""
 
     expected: NDArray[np.float32]
     recorded: NDArray[np.float32]
@@ -149,24 +157,26 @@ def chunk_to_bytes(chunk: Chunk) -> bytes:
 
 
 def render_chunk(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
-    """Return the spectra of a chunk; its random numbers depend only on the seed of rendering and the index."""
+    """Return the spectra of a chunk; the random numbers depend only on the rendering seed and the chunk's index."""
     if settings.kind == "paper":
-        return _chunk(settings, index, photons, [_as_it_is(settings, photons)])
+        return _assemble_chunk(settings, index, photons, [_unvaried_view(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
-    return _chunk(settings, index, photons, [_varied(rng, settings, photons) for _ in range(settings.renders)])
+    return _assemble_chunk(
+        settings, index, photons, [_varied_view(rng, settings, photons) for _ in range(settings.renders)]
+    )
 
 
-def _chunk(settings: LibrarySettings, index: int, photons: Photons, views: Sequence[_View]) -> Chunk:
+def _assemble_chunk(settings: LibrarySettings, index: int, photons: Photons, views: Sequence[_View]) -> Chunk:
     samples, n_view, outputs = photons.stratigraphies, len(views), job_outputs(settings)
     instrument_columns = [
-        np.tile(instrument_inputs(photons.instrument, item.detector), (len(samples), 1)) for item in views
+        np.tile(instrument_inputs(photons.instrument, view.detector), (len(samples), 1)) for view in views
     ]
     return Chunk(
-        expected=np.concatenate([item.expected for item in views]),
-        recorded=np.concatenate([item.recorded for item in views]),
-        labels=np.concatenate([item.labels for item in views]),
-        counts_needed=np.concatenate([item.counts_needed for item in views]),
+        expected=np.concatenate([view.expected for view in views]),
+        recorded=np.concatenate([view.recorded for view in views]),
+        labels=np.concatenate([view.labels for view in views]),
+        counts_needed=np.concatenate([view.counts_needed for view in views]),
         source=np.tile(np.arange(len(samples), dtype=np.int32) + index * settings.chunk, n_view),
         surface_um=np.tile(surface_thickness_um(samples), n_view),
         surface_share=np.tile(surface_shares(samples, outputs), (n_view, 1)),
@@ -177,38 +187,46 @@ def _chunk(settings: LibrarySettings, index: int, photons: Photons, views: Seque
     )
 
 
-def _as_it_is(settings: LibrarySettings, photons: Photons) -> _View:
+def _unvaried_view(settings: LibrarySettings, photons: Photons) -> _View:
     axis, detector = job_axis(settings), job_detector(settings) or photons.instrument.detector
-    full = np.asarray(render(photons.emission, detector, axis), dtype=np.float64)
-    labels, needed = visibility(photons.stratigraphies, photons.emission, full, job_outputs(settings), detector, axis)
+    expected = np.asarray(render(photons.emission, detector, axis), dtype=np.float64)
+    labels, counts_needed = visibility(
+        photons.stratigraphies, photons.emission, expected, job_outputs(settings), detector, axis
+    )
     groups = group_names(job_outputs(settings).names)
-    lines = lines_needed(photons.stratigraphies, photons.emission, full, groups, detector, axis)
-    full /= full.sum(axis=1, keepdims=True)
-    recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(full), 1))
-    return _View(full.astype(np.float32), recorded, labels, needed, lines, detector)
-
-
-def _varied(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _View:
-    """Return the spectra under one draw of everything that may vary."""
-    axis, outputs = job_axis(settings), job_outputs(settings)
-    detector = _detector(rng, settings, photons)
-    emission = _scatter_jitter(rng, photons.emission, SCATTER_VARIED if settings.varied else SCATTER)
-    recorded = _random_range(rng, photons.instrument.highest_kev)
-    assumed_axis = _miscalibrated(rng, axis, settings)
-    expected = np.asarray(render(emission, detector, assumed_axis), dtype=np.float64)
-    added, added_lines = _blank(rng, expected.sum(axis=1), assumed_axis, detector)
-    expected = _piled_up(rng, expected + added, detector, assumed_axis, PILE_UP_VARIED if settings.varied else PILE_UP)
-    centre = axis.energy_kev
-    expected[:, (centre < recorded[0]) | (centre > recorded[1])] = 0.0
-    labels, needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, assumed_axis)
-    groups = group_names(outputs.names)
-    lines = lines_needed(photons.stratigraphies, emission, expected, groups, detector, assumed_axis, added_lines)
+    lines = lines_needed(photons.stratigraphies, photons.emission, expected, groups, detector, axis)
     expected /= expected.sum(axis=1, keepdims=True)
-    ranges = np.tile(np.asarray(recorded, dtype=np.float32), (len(expected), 1))
-    return _View(expected.astype(np.float32), ranges, labels, needed, lines, detector)
+    recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(expected), 1))
+    return _View(expected.astype(np.float32), recorded, labels, counts_needed, lines, detector)
 
 
-def _detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
+def _varied_view(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _View:
+    """Return the spectra for one random detector, energy axis, scatter, pile-up and instrument background."""
+    axis, outputs = job_axis(settings), job_outputs(settings)
+    detector = _view_detector(rng, settings, photons)
+    emission = _vary_scatter(rng, photons.emission, WIDE_SCATTER_RANGE if settings.varied else SCATTER_RANGE)
+    recorded_kev = _random_range(rng, photons.instrument.highest_kev)
+    assumed_axis = _miscalibrated_axis(rng, axis, settings)
+    expected = np.asarray(render(emission, detector, assumed_axis), dtype=np.float64)
+    instrument_counts, instrument_lines = _instrument_background(rng, expected.sum(axis=1), assumed_axis, detector)
+    expected = _with_random_pile_up(
+        rng,
+        expected + instrument_counts,
+        detector,
+        assumed_axis,
+        WIDE_PILE_UP_RANGE if settings.varied else PILE_UP_RANGE,
+    )
+    energy_kev = axis.energy_kev
+    expected[:, (energy_kev < recorded_kev[0]) | (energy_kev > recorded_kev[1])] = 0.0
+    labels, counts_needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, assumed_axis)
+    groups = group_names(outputs.names)
+    lines = lines_needed(photons.stratigraphies, emission, expected, groups, detector, assumed_axis, instrument_lines)
+    expected /= expected.sum(axis=1, keepdims=True)
+    recorded = np.tile(np.asarray(recorded_kev, dtype=np.float32), (len(expected), 1))
+    return _View(expected.astype(np.float32), recorded, labels, counts_needed, lines, detector)
+
+
+def _view_detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
     detector = job_detector(settings)
     if detector is not None:
         return detector
@@ -217,34 +235,34 @@ def _detector(rng: np.random.Generator, settings: LibrarySettings, photons: Phot
     return any_detector(rng) if settings.varied else random_detector(rng)
 
 
-def _scatter_jitter(rng: np.random.Generator, emission: Emission, most: tuple[float, float]) -> Emission:
-    """Scale both kinds of scatter: rough surfaces, air and collimators change them by tens of per cent."""
-    common = log_uniform(rng, *most)
-    coherent, compton = common * rng.lognormal(0.0, 0.3), common * rng.lognormal(0.0, 0.3)
-    shifted = {name: getattr(emission, name) * compton for name in ("compton", "multiple")}
-    return replace(emission, coherent=emission.coherent * coherent, **shifted)
+def _vary_scatter(rng: np.random.Generator, emission: Emission, scale_range: tuple[float, float]) -> Emission:
+    """Scale coherent and Compton scatter at random: rough surfaces, air and collimators change scatter."""
+    scale = log_uniform(rng, *scale_range)
+    coherent_scale, compton_scale = scale * rng.lognormal(0.0, 0.3), scale * rng.lognormal(0.0, 0.3)
+    scaled_arrays = {name: getattr(emission, name) * compton_scale for name in ("compton", "multiple")}
+    return replace(emission, coherent=emission.coherent * coherent_scale, **scaled_arrays)
 
 
-def _piled_up(
+def _with_random_pile_up(
     rng: np.random.Generator,
     expected: NDArray[np.float64],
     detector: Detector,
     axis: EnergyAxis,
-    share: tuple[float, float],
+    probability_range: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Return spectra, half of them with pile-up of a random probability."""
-    if rng.random() > PILE_UP_CHANCE:
+    """Return spectra, with probability ``PILE_UP_PROBABILITY`` with a random amount of pile-up."""
+    if rng.random() > PILE_UP_PROBABILITY:
         return expected
-    rate = log_uniform(rng, *share) * 1e6 / PULSE_PAIR_US
-    slow = detector.model_copy(update={"pulse_pair_us": PULSE_PAIR_US})
-    return np.asarray(pile_up(expected, rate, slow, axis))
+    rate_per_s = log_uniform(rng, *probability_range) * 1e6 / PULSE_PAIR_US
+    slow_detector = detector.model_copy(update={"pulse_pair_us": PULSE_PAIR_US})
+    return np.asarray(pile_up(expected, rate_per_s, slow_detector, axis))
 
 
-def _miscalibrated(rng: np.random.Generator, axis: EnergyAxis, settings: LibrarySettings) -> EnergyAxis:
-    """Return the true energies of the bins of an axis that was calibrated a little wrongly."""
-    scale = 1.0 + rng.uniform(-settings.gain_error, settings.gain_error)
-    shift = rng.uniform(-settings.zero_error_kev, settings.zero_error_kev)
-    return EnergyAxis(axis.gain_kev * scale, axis.zero_kev * scale + shift, axis.n_channel)
+def _miscalibrated_axis(rng: np.random.Generator, axis: EnergyAxis, settings: LibrarySettings) -> EnergyAxis:
+    """Return the true energy axis of channels whose assumed axis has random errors of gain and zero."""
+    gain_factor = 1.0 + rng.uniform(-settings.gain_error, settings.gain_error)
+    zero_error_kev = rng.uniform(-settings.zero_error_kev, settings.zero_error_kev)
+    return EnergyAxis(axis.gain_kev * gain_factor, axis.zero_kev * gain_factor + zero_error_kev, axis.n_channel)
 
 
 def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, float]:
@@ -253,40 +271,45 @@ def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, f
     return start, stop
 
 
-def _blank(
+def _instrument_background(
     rng: np.random.Generator, totals: NDArray[np.float64], axis: EnergyAxis, detector: Detector
 ) -> tuple[NDArray[np.float64], dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """Return the instrument's contribution: argon in air, lines of its metal parts, a smooth background.
+    """Return the contribution of the instrument: argon in air, lines of metal parts, and a smooth background.
 
     Returns
     -------
     (n_sample, n_channel) array
+        Counts.
     dict of str to ((n_line,) array, (n_sample, n_line) array)
-        By family, energies (keV) and counts of the lines.
+        Energies (keV) and counts of the lines, by family.
     """
-    energy = axis.energy_kev
-    shape = np.zeros(axis.n_channel)
+    energy_kev = axis.energy_kev
+    line_spectrum = np.zeros(axis.n_channel)
     families = {}
-    for (symbol, shell), chance in zip(BLANK_FAMILIES, BLANK_CHANCE, strict=True):
-        if rng.random() < chance:
+    for (symbol, shell), probability in zip(INSTRUMENT_FAMILIES, INSTRUMENT_LINE_PROBABILITIES, strict=True):
+        if rng.random() < probability:
             level = 10.0 ** rng.uniform(-4.5, -2.5)
-            lines, ratios = family_lines(symbol, shell, 40.0)
-            families[f"{symbol}_{shell}"] = (lines, level * ratios)
-            for line, ratio in zip(lines, ratios, strict=True):
-                sigma = resolution_sigma(detector, np.asarray(line))
-                peak = np.exp(-0.5 * ((energy - line) / sigma) ** 2) * axis.gain_kev / (sigma * np.sqrt(2 * np.pi))
-                shape += level * ratio * peak
+            lines_kev, ratios = family_lines(symbol, shell, 40.0)
+            families[f"{symbol}_{shell}"] = (lines_kev, level * ratios)
+            for line_kev, ratio in zip(lines_kev, ratios, strict=True):
+                sigma = resolution_sigma(detector, np.asarray(line_kev))
+                peak = (
+                    np.exp(-0.5 * ((energy_kev - line_kev) / sigma) ** 2) * axis.gain_kev / (sigma * np.sqrt(2 * np.pi))
+                )
+                line_spectrum += level * ratio * peak
     scale = totals[:, None] * rng.lognormal(0, 0.3, size=(len(totals), 1))
-    added = np.asarray(shape * scale + totals[:, None] * _smooth(rng, len(totals), energy))
-    return added, {family: (lines, scale * levels) for family, (lines, levels) in families.items()}
+    counts = np.asarray(line_spectrum * scale + totals[:, None] * _smooth_background(rng, len(totals), energy_kev))
+    return counts, {family: (lines_kev, scale * line_levels) for family, (lines_kev, line_levels) in families.items()}
 
 
-def _smooth(rng: np.random.Generator, count_: int, energy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (n, n_channel) smooth backgrounds, 0.1 to 50 % of the counts: air, collimators, incomplete charge."""
-    position = energy / 40.0
-    slope, bend = rng.normal(0.0, 2.0, size=(2, count_, 1))
-    shape = np.exp(slope * position + bend * position**2)
-    level = 10.0 ** rng.uniform(-3.0, -0.3, size=(count_, 1))
+def _smooth_background(
+    rng: np.random.Generator, n_spectra: int, energy_kev: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (n, n_channel) smooth backgrounds of 0.1 to 50 % of the counts, as from air or incomplete charge."""
+    position = energy_kev / 40.0
+    slope, curvature = rng.normal(0.0, 2.0, size=(2, n_spectra, 1))
+    shape = np.exp(slope * position + curvature * position**2)
+    level = 10.0 ** rng.uniform(-3.0, -0.3, size=(n_spectra, 1))
     return np.asarray(level * shape / shape.sum(axis=1, keepdims=True))
 
 
@@ -302,28 +325,27 @@ def simulate_library(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Simulate a training library; the next call resumes one that was interrupted or killed.
+    """Simulate a training library; a call with the same settings resumes an interrupted one.
 
     Parameters
     ----------
     settings : LibrarySettings
         Settings of the library.
     out : path
-        HDF5 file with ``expected`` (n, n_bin) noise-free spectra that sum to one over the recorded range,
-        ``recorded`` (n, 2) start and stop, keV, ``labels`` and ``counts_needed`` (n, n_name), ``source`` (n,);
-        of the uppermost paint ``surface_um`` (n,) and ``surface_share`` (n, n_material), mass of the dry pigments;
-        of each group and place ``lines_needed`` and ``lines_hidden`` (n, n_group), counts from which the element's
-        lines show (NaN: none, infinite: never) and up to which they do not, and ``amount`` (n, n_group), mass share of
-        the element in the dry paint;
-        ``instrument`` (n, n_input) as :data:`underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS` names them.
+        HDF5 file to write; see Notes.
     photons : path, optional
         HDF5 file of the photons. If it exists, the transport is not repeated; only detector and electronics are
         simulated.
     workers : int, optional
-        Processes; None: one per core.
+        Number of processes; None: one per core.
     scheduler : str, optional
         Address of a dask.distributed scheduler, whose workers are used.
     progress : callable, optional
+
+    Returns
+    -------
+    Path
+        The written file.
 
     Raises
     ------
@@ -332,44 +354,57 @@ def simulate_library(
 
     Notes
     -----
-    On processors of one kind the result is bit-identical for any workers or scheduler (other processors round
-    differently in linear algebra).
+    Datasets of the file, for n spectra:
+
+    - ``expected`` (n, n_bin): noise-free spectra, whose sum over the recorded range is one.
+    - ``recorded`` (n, 2): start and stop of the recorded range, keV.
+    - ``labels``, ``counts_needed`` (n, n_name): results of :func:`~underpaint.simulate.visibility`.
+    - ``source`` (n,): index of the stratigraphy.
+    - ``surface_um`` (n,): thickness of the uppermost paint, um.
+    - ``surface_share`` (n, n_material): mass fractions of the dry pigments of the uppermost paint.
+    - ``lines_needed``, ``lines_hidden`` (n, n_group): total counts above which the lines of a group's element are
+      detectable (NaN: no lines, infinite: never), and below which they are not.
+    - ``amount`` (n, n_group): mass fraction of the element in the dry paint.
+    - ``instrument`` (n, n_input): features :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
+
+    On processors of the same type the result is bit-identical for any number of workers and any scheduler; other
+    processors may round differently in linear algebra.
     """
-    job, target = resolved(settings), Path(out)
+    job, target = with_file_contents(settings), Path(out)
     if finalize_interrupted(target, _library_job(job)):
         return target
-    show = progress or no_progress
+    report = progress or no_progress
     with (
-        open_chunk_store(target, _library_job(job), n_chunk(job)) as pieces,
+        open_chunk_store(target, _library_job(job), n_chunks(job)) as store,
         make_executor(workers, scheduler) as executor,
     ):
         if photons is None:
-            _work(
+            _run_tasks(
                 executor,
-                pieces,
+                store,
                 job,
-                _direct,
-                ((index, (job, index)) for index in pieces.missing()),
+                _chunk_task,
+                ((index, (job, index)) for index in store.missing()),
                 "Simulating",
-                show,
+                report,
             )
         else:
-            transport_to(Path(photons), job, executor, show)
+            transport_to(Path(photons), job, executor, report)
             with open_photons(photons) as file:
-                tasks = ((index, (job, index, chunk_bytes(file, index))) for index in pieces.missing())
-                _work(executor, pieces, job, _from_photons, tasks, "Rendering", show)
-        show("Writing", 0, 1)
-        pieces.join(lambda file, chunks: _write_library(file, chunks, job))
+                tasks = ((index, (job, index, chunk_bytes(file, index))) for index in store.missing())
+                _run_tasks(executor, store, job, _rendering_task, tasks, "Rendering", report)
+        report("Writing", 0, 1)
+        store.join(lambda file, chunks: _write_library(file, chunks, job))
     return target
 
 
-def transport_to(path: Path, job: LibrarySettings, executor: Executor, show: Progress) -> None:
-    """Make a file of photons, unless it exists.
+def transport_to(path: Path, job: LibrarySettings, executor: Executor, report: Progress) -> None:
+    """Compute and write a file of photons, unless the file exists.
 
     Raises
     ------
     OutputError
-        It contains the photons of another job.
+        The file contains the photons of another job.
     """
     request = transport_settings(job)
     if finalize_interrupted(path, request):
@@ -377,28 +412,30 @@ def transport_to(path: Path, job: LibrarySettings, executor: Executor, show: Pro
     if path.exists():
         open_photons_of(path, request).close()
         return
-    with open_chunk_store(path, request, n_chunk(job)) as pieces:
-        _work(executor, pieces, job, _photons, ((index, (job, index)) for index in pieces.missing()), "Photons", show)
-        show("Writing", 0, 1)
-        pieces.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
+    with open_chunk_store(path, request, n_chunks(job)) as store:
+        _run_tasks(
+            executor, store, job, _photons_task, ((index, (job, index)) for index in store.missing()), "Photons", report
+        )
+        report("Writing", 0, 1)
+        store.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
 
 
 def open_photons_of(path: Path, request: dict[str, Any]) -> h5py.File:
-    """Open a file of photons, if they are those of the requested job.
+    """Open a file of photons for reading, if they are those of the requested job.
 
     Raises
     ------
     OutputError
-        They are those of another job.
+        The photons are those of another job.
     """
     file, request = open_photons(path), json.loads(json.dumps(request))
-    # a file written before a setting existed was made with its default
+    # settings that did not exist when the file was written had their default values
     stored = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
-    differ = [name for name in request if stored.get(name) != request[name]]
-    if not differ:
+    different = [name for name in request if stored.get(name) != request[name]]
+    if not different:
         return file
     file.close()
-    faults = "; ".join(_difference(name, stored.get(name), request[name]) for name in differ)
+    faults = "; ".join(_difference(name, stored.get(name), request[name]) for name in different)
     raise OutputError(
         f"Cannot render the photons {path}: they are those of another job ({faults}). Choose another name."
     )
@@ -407,11 +444,11 @@ def open_photons_of(path: Path, request: dict[str, Any]) -> h5py.File:
 def _difference(name: str, stored: Any, requested: Any) -> str:
     if isinstance(requested, dict | list):
         return f"{name} differs"
-    return f"{name}: {stored} there, {requested} wanted"
+    return f"{name}: {stored} in the file, {requested} requested"
 
 
 def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) -> None:
-    """Join chunks of photons: a group for each, its compressed arrays copied as they are."""
+    """Write chunks of photons into one file, a group each; compressed arrays are copied without decompression."""
     file.attrs.update(seed=seed, versions=json.dumps(versions()))
     group = file.create_group(CHUNKS)
     for index, chunk in enumerate(chunks):
@@ -419,43 +456,43 @@ def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) 
 
 
 def make_chunk(settings: LibrarySettings, index: int) -> Chunk:
-    """Simulate one chunk; it depends only on the seeds and the chunk's index."""
+    """Return the simulated chunk with an index; it depends only on the settings and the index."""
     return render_chunk(settings, index, transport_chunk(settings, index))
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the software that makes a file."""
+    """Return the versions of the packages on which a simulation depends."""
     return {name: version(name) for name in ("underpaint", "numpy", "scipy", "xraylib", "h5py")}
 
 
-def _direct(settings: LibrarySettings, index: int) -> bytes:
+def _chunk_task(settings: LibrarySettings, index: int) -> bytes:
     return chunk_to_bytes(make_chunk(settings, index))
 
 
-def _photons(settings: LibrarySettings, index: int) -> bytes:
+def _photons_task(settings: LibrarySettings, index: int) -> bytes:
     return photons_to_bytes(transport_chunk(settings, index))
 
 
-def _from_photons(settings: LibrarySettings, index: int, data: bytes) -> bytes:
+def _rendering_task(settings: LibrarySettings, index: int, data: bytes) -> bytes:
     return chunk_to_bytes(render_chunk(settings, index, photons_from_bytes(data)))
 
 
-def _work(
+def _run_tasks(
     executor: Executor,
-    pieces: ChunkStore,
+    store: ChunkStore,
     job: LibrarySettings,
     function: Callable[..., bytes],
     tasks: Tasks,
-    task: str,
-    show: Progress,
+    step_name: str,
+    report: Progress,
 ) -> None:
     total = n_stratigraphies(job)
-    completed = total - sum(chunk_size(job, index) for index in pieces.missing())
-    show(task, completed, total)
+    completed = total - sum(chunk_size(job, index) for index in store.missing())
+    report(step_name, completed, total)
     for index, data in ordered_results(executor, function, tasks):
-        pieces.save(index, data)
+        store.save(index, data)
         completed += chunk_size(job, index)
-        show(task, completed, total)
+        report(step_name, completed, total)
 
 
 def _library_job(job: LibrarySettings) -> dict[str, Any]:
@@ -484,12 +521,12 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
     )
     _create_datasets(file, axis.n_channel, outputs)
     for chunk in chunks:
-        _append(file, chunk)
+        _append_chunk(file, chunk)
 
 
 def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
     n_name = len(outputs.names)
-    for name, width, kind in (
+    for name, width, dtype in (
         ("expected", n_bin, "f4"),
         ("recorded", 2, "f4"),
         ("labels", n_name, "u1"),
@@ -498,14 +535,14 @@ def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
         ("instrument", len(INSTRUMENT_INPUTS), "f4"),
         *((name, len(group_names(outputs.names)), "f4") for name in ("lines_needed", "lines_hidden", "amount")),
     ):
-        if width == 0:  # answers without groups
+        if width == 0:  # outputs without groups
             continue
-        file.create_dataset(name, (0, width), kind, maxshape=(None, width), chunks=(256, width))
-    for name, kind in (("source", "i4"), ("surface_um", "f4")):
-        file.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(4096,))
+        file.create_dataset(name, (0, width), dtype, maxshape=(None, width), chunks=(256, width))
+    for name, dtype in (("source", "i4"), ("surface_um", "f4")):
+        file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(4096,))
 
 
-def _append(file: h5py.File, chunk: h5py.File) -> None:
+def _append_chunk(file: h5py.File, chunk: h5py.File) -> None:
     for name, dataset in file.items():
         start = len(dataset)
         dataset.resize(start + len(chunk[name]), axis=0)

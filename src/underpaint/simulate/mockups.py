@@ -1,6 +1,6 @@
-"""Virtual mock-up panels: paint strips that cross, scanned by a virtual instrument.
+"""Virtual mock-up panels: crossing paint strips, scanned by a simulated instrument.
 
-They replace the paper's mock-ups, which are not public; every figure made from them is called virtual.
+They replace the mock-ups of Xu et al. 2022, which are not public; results from them are called virtual.
 """
 
 from dataclasses import dataclass, replace
@@ -25,32 +25,32 @@ from underpaint.simulate.recipes import PanelRecipe, load_recipe
 INSTRUMENT = "elio"
 BINDER_SPREAD, DENSITY_SPREAD, THICKNESS_SPREAD = 0.10, 0.05, 0.03
 VOLTAGE_SPREAD = 0.01
-"""Standard deviations, relative, of binder, density, thickness and voltage."""
+"""Relative standard deviations of pigment-to-binder ratio, density, thickness and voltage."""
 GAIN_DRIFT, ZERO_DRIFT_KEV = 0.0005, 0.003
-"""Standard deviations of the energy scale from part to part: relative, and keV."""
-AT_ONCE = 256
+"""Standard deviations of the gain (relative) and the zero (keV) between batches of spectra."""
+BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Mockups:
-    """Spectra of known structures: the 64 of Table 2, virtual, or a user's.
+    """Spectra of known structures: virtual ones of Table 2 of Xu et al. 2022, or measured ones.
 
     Parameters
     ----------
     counts : (n, n_channel) int array
-        On the channels of ``axis``.
+        Counts.
     top, bottom : (n,) arrays of str
-        Names of the paints: ``Top 1``, ``Bottom 2B``.
+        Names of the top and bottom paints: ``Top 1``, ``Bottom 2B``.
     top_um : (n,) array
-        Thickness of the top, um; NaN if unknown.
+        Thickness of the top paint, um; NaN if unknown.
     pigments : tuple of n tuples of str
-        Pigments of top and bottom.
+        Pigments of top and bottom paint.
     instrument : Instrument
-        The machine that looked: an ELIO, perturbed.
+        Instrument of the spectra.
     axis : EnergyAxis
-        As the machine states it; by default the channels of the paper's network.
+        Energy axis as stated by the instrument; by default that of the paper's network.
     stratigraphies : tuple of Stratigraphy
-        Stratigraphies; empty for measured mock-ups.
+        Simulated stratigraphies; empty for measured mock-ups.
     """
 
     counts: NDArray[np.int32] | NDArray[np.float32]
@@ -67,41 +67,43 @@ class Mockups:
 
     @property
     def structure(self) -> NDArray[np.int64]:
-        """(n,) number of each spectrum's structure."""
+        """(n,) index of the structure (pair of top and bottom paint) of each spectrum."""
         names = np.char.add(np.char.add(self.top, "/"), self.bottom)
         return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
 
 
 def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
-    """Paint and measure the virtual mock-ups; all random values follow from the seed.
+    """Simulate spectra of the 64 structures of Table 2 of Xu et al. 2022; the seed determines all random values.
+
+    The instrument is an ELIO with slightly different tube, angles, air paths and response. The thickness increases
+    along each strip, binder and density vary between spectra, and the calibration drifts.
 
     Parameters
     ----------
     n_spectra : int
-        Of the 64 structures together.
+        Total number of spectra.
     counts : float
-        Mean counts of a spectrum.
+        Mean total counts of a spectrum.
     seed : int
+        Seed of the random numbers.
     axis : EnergyAxis
-        As the machine states it.
-
-    The instrument is an ELIO with slightly perturbed tube, angles, air and response; each strip increases from its
-    thinnest to its thickest point; binder and density vary between spectra, and the calibration drifts. The physics is
-    the full forward model: scatter, all orders, noise.
+        Energy axis as stated by the instrument.
     """
     rng = np.random.default_rng(seed)
     instrument = perturbed_instrument(rng)
     recipe = load_recipe("table2")
     pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
-    sizes = [len(part) for part in np.array_split(np.arange(n_spectra), len(pairs))]
-    rows = [(*pair, place) for pair, n in zip(pairs, sizes, strict=True) for place in np.linspace(0.0, 1.0, n)]
-    drawn = [_structure(recipe, top, bottom, place, rng) for top, bottom, place in rows]
-    stratigraphies = [stratigraphy for stratigraphy, _ in drawn]
+    n_by_pair = [len(indices) for indices in np.array_split(np.arange(n_spectra), len(pairs))]
+    rows = [
+        (*pair, position) for pair, n in zip(pairs, n_by_pair, strict=True) for position in np.linspace(0.0, 1.0, n)
+    ]
+    structures = [_draw_structure(recipe, top, bottom, position, rng) for top, bottom, position in rows]
+    stratigraphies = [stratigraphy for stratigraphy, _ in structures]
     return Mockups(
         counts=_measure(stratigraphies, instrument, counts, axis, rng),
         top=np.asarray([row[0] for row in rows]),
         bottom=np.asarray([row[1] for row in rows]),
-        top_um=np.asarray([thickness for _, thickness in drawn]),
+        top_um=np.asarray([thickness for _, thickness in structures]),
         pigments=tuple(tuple({**recipe.tops[top], **recipe.bottoms[bottom]}) for top, bottom, _ in rows),
         instrument=instrument,
         axis=axis,
@@ -110,7 +112,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
 
 
 def perturbed_instrument(rng: np.random.Generator) -> Instrument:
-    """Return a realistic ELIO; measured tubes have lines up to 1.7 times as strong as Ebel's."""
+    """Return an ELIO with random deviations; lines of measured tubes are up to 1.7 times as strong as Ebel's."""
     elio = perturbed(load_instrument(INSTRUMENT), rng)
     tube = elio.tube
     window = tube.window.model_copy(update={"thickness_um": tube.window.thickness_um * rng.lognormal(0.0, 0.2)})
@@ -122,30 +124,30 @@ def perturbed_instrument(rng: np.random.Generator) -> Instrument:
     return elio.model_copy(update={"tube": tube.model_copy(update=update)})
 
 
-def _structure(
-    recipe: PanelRecipe, top: str, bottom: str, place: float, rng: np.random.Generator
+def _draw_structure(
+    recipe: PanelRecipe, top: str, bottom: str, position: float, rng: np.random.Generator
 ) -> tuple[Stratigraphy, float]:
-    """Return the layers at a place along a strip, and the top's thickness, um."""
-    thickness = _along(recipe.top_thickness_um, place, rng)
+    """Return the layers at a relative position along a strip, and the thickness of the top paint, um."""
+    thickness_um = _thickness_at(recipe.top_thickness_um, position, rng)
     layers = (
-        _layer(recipe, recipe.tops[top], thickness, rng),
-        _layer(recipe, recipe.bottoms[bottom], _along(recipe.bottom_thickness_um, rng.random(), rng), rng),
-        ground_layer(recipe.ground, _along(recipe.ground_thickness_um, rng.random(), rng)),
+        _layer(recipe, recipe.tops[top], thickness_um, rng),
+        _layer(recipe, recipe.bottoms[bottom], _thickness_at(recipe.bottom_thickness_um, rng.random(), rng), rng),
+        ground_layer(recipe.ground, _thickness_at(recipe.ground_thickness_um, rng.random(), rng)),
     )
-    return Stratigraphy(layers, f"{top} over {bottom}"), thickness
+    return Stratigraphy(layers, f"{top} over {bottom}"), thickness_um
 
 
-def _along(limits: tuple[float, float], place: float, rng: np.random.Generator) -> float:
-    low, high = limits
-    return float(np.clip(low + (high - low) * (place + rng.normal(0.0, THICKNESS_SPREAD)), low, high))
+def _thickness_at(limits_um: tuple[float, float], position: float, rng: np.random.Generator) -> float:
+    min_um, max_um = limits_um
+    return float(np.clip(min_um + (max_um - min_um) * (position + rng.normal(0.0, THICKNESS_SPREAD)), min_um, max_um))
 
 
-def _layer(recipe: PanelRecipe, shares: object, thickness: float, rng: np.random.Generator) -> Layer:
+def _layer(recipe: PanelRecipe, shares: object, thickness_um: float, rng: np.random.Generator) -> Layer:
     ratio = recipe.pigment_to_binder * rng.lognormal(0.0, BINDER_SPREAD)
     paint = Paint(dict(shares), pigment_to_binder=ratio, binder=recipe.binder, formulas=recipe.formulas)  # type: ignore[call-overload]
-    layer = paint.layer(thickness)
+    layer = paint.layer(thickness_um)
     density = layer.density * float(rng.lognormal(0.0, DENSITY_SPREAD))
-    return Layer(layer.mass_fractions, density, thickness, layer.name, layer.pigments)
+    return Layer(layer.mass_fractions, density, thickness_um, layer.name, layer.pigments)
 
 
 def _measure(
@@ -155,29 +157,31 @@ def _measure(
     axis: EnergyAxis,
     rng: np.random.Generator,
 ) -> NDArray[np.int32]:
-    parts = []
-    for start in range(0, len(stratigraphies), AT_ONCE):
-        emission = emit(stratigraphies[start : start + AT_ONCE], instrument, single=True)
-        # the calibration drifts from part to part, as it does in the course of a day
-        gain, zero = 1.0 + rng.normal(0.0, GAIN_DRIFT), rng.normal(0.0, ZERO_DRIFT_KEV)
-        assumed_axis = EnergyAxis(axis.gain_kev * gain, axis.zero_kev * gain + zero, axis.n_channel)
-        parts.append(np.asarray(render(emission, instrument.detector, assumed_axis), dtype=np.float64))
-    expected = np.concatenate(parts)
+    batches = []
+    for start in range(0, len(stratigraphies), BATCH_SIZE):
+        emission = emit(stratigraphies[start : start + BATCH_SIZE], instrument, single=True)
+        # the calibration drifts between batches, as in the course of a day
+        gain_factor, zero_shift_kev = 1.0 + rng.normal(0.0, GAIN_DRIFT), rng.normal(0.0, ZERO_DRIFT_KEV)
+        assumed_axis = EnergyAxis(
+            axis.gain_kev * gain_factor, axis.zero_kev * gain_factor + zero_shift_kev, axis.n_channel
+        )
+        batches.append(np.asarray(render(emission, instrument.detector, assumed_axis), dtype=np.float64))
+    expected = np.concatenate(batches)
     return count(expected * counts / expected.sum(axis=1).mean(), rng=rng)
 
 
 class PanelSettings(BaseModel):
-    """A virtual panel and its scan."""
+    """Settings of a virtual panel and its scan."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: str = Field("fig7", description="fig7, table2 or a TOML file with tops, bottoms and thicknesses")
-    instrument: str = Field("elio", description="preset or file; the virtual machine is perturbed away from it")
-    perturb: bool = Field(True, description="draw one actual machine of the preset's kind")
+    instrument: str = Field("elio", description="preset or instrument file")
+    perturb: bool = Field(True, description="add small random deviations to the instrument")
     cell_pixels: int = Field(12, ge=1, description="side of a crossing, pixels")
-    gap_pixels: int = Field(3, ge=0, description="bare width between strips, pixels")
+    gap_pixels: int = Field(3, ge=0, description="distance between strips, pixels")
     step_mm: float = Field(1.0, gt=0, description="distance between pixels, mm")
-    counts: float = Field(1e5, gt=0, description="mean counts per pixel over the panel")
+    counts: float = Field(1e5, gt=0, description="mean counts per pixel")
     equal_counts: bool = Field(False, description="give every pixel the same expected counts")
     live_time_s: float = Field(10.0, gt=0)
     seed: int = 0
@@ -192,13 +196,14 @@ class Panel:
     scan : Scan
         Simulated counts.
     truth : dict
-        (row, column) maps: ``top/<pigment>`` and ``bottom/<pigment>`` mass shares of the dry paint,
-        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``; zero without such a layer.
+        (row, column) maps: ``top/<pigment>`` and ``bottom/<pigment>``, mass fractions of the dry paint, and
+        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``; zero where the layer is absent.
     stratigraphies : tuple
-        One per pixel, row-major.
+        Stratigraphy of each pixel, row-major.
+    instrument : Instrument
+        Simulated instrument.
     labels, counts_needed, hidden : (n_pixel, n_name) arrays or None
-        Labels by output, the counts at which each is detectable, and those up to which it is absent, if outputs were
-        given (:func:`underpaint.simulate.labels.labels_shown`).
+        Results of :func:`underpaint.simulate.labels.labels_shown`; None without outputs.
     """
 
     scan: Scan
@@ -218,9 +223,23 @@ def make_panel(
     progress: Progress | None = None,
     block: int = 512,
 ) -> Panel:
-    """Paint and scan a virtual panel; all random values follow from ``settings.seed``.
+    """Simulate the scan of a virtual panel; ``settings.seed`` determines all random values.
 
-    With ``lines`` a group of ``outputs`` is present where lines of its element show, whatever brings them.
+    Parameters
+    ----------
+    settings : PanelSettings
+        Settings of the panel.
+    outputs : Outputs, optional
+        Outputs to label.
+    lines : bool
+        Label a group as present where its element has lines, from any source.
+    progress : callable, optional
+    block : int
+        Number of pixels simulated at once.
+
+    Returns
+    -------
+    Panel
 
     Examples
     --------
@@ -234,10 +253,10 @@ def make_panel(
     rng = np.random.default_rng(settings.seed)
     instrument = load_instrument(settings.instrument)
     instrument = perturbed(instrument, rng) if settings.perturb else instrument
-    grid = _lay_out(recipe, settings, rng)
+    grid = _make_grid(recipe, settings, rng)
     stratigraphies = tuple(_stratigraphy(recipe, grid, pixel) for pixel in range(grid.n_pixel))
-    expected, *labels = _expected(stratigraphies, instrument, outputs, progress, block, lines=lines)
-    counts = count(_scaled(expected, settings), rng=rng)
+    expected, *labels = _render_panel(stratigraphies, instrument, outputs, progress, block, lines=lines)
+    counts = count(_scale_to_counts(expected, settings), rng=rng)
     scan = Scan(
         counts=counts.reshape(*grid.shape, -1),
         axis=axis_of(instrument.detector),
@@ -248,12 +267,12 @@ def make_panel(
         notes=("Simulated: a virtual panel, not a measurement.",),
         metadata=settings.model_dump(mode="json"),
     )
-    return Panel(scan, _truth(recipe, grid), stratigraphies, instrument, *labels)
+    return Panel(scan, _truth_maps(recipe, grid), stratigraphies, instrument, *labels)
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Layout: indices of the strips (-1: none) and thicknesses, (row, column)."""
+    """(row, column) maps of the strip indices (-1: no strip) and of the thickness, um."""
 
     top: NDArray[np.int64]
     bottom: NDArray[np.int64]
@@ -271,40 +290,40 @@ class _Grid:
         return self.top.size
 
 
-def _lay_out(recipe: PanelRecipe, settings: PanelSettings, rng: np.random.Generator) -> _Grid:
-    rows = _strips(len(recipe.tops), settings)
-    columns = _strips(len(recipe.bottoms), settings)
-    shape = (rows.size, columns.size)
-    along_rows = np.linspace(0, 1, rows.size)[:, None]
-    along_columns = np.linspace(0, 1, columns.size)[None, :]
-    # a drawn-down film becomes thinner along its strip; each strip has a random direction
-    top_slope = _direction(rng, len(recipe.tops), rows)[:, None] * (along_columns - 0.5) + 0.5
-    bottom_slope = _direction(rng, len(recipe.bottoms), columns)[None, :] * (along_rows - 0.5) + 0.5
+def _make_grid(recipe: PanelRecipe, settings: PanelSettings, rng: np.random.Generator) -> _Grid:
+    row_strips = _strip_indices(len(recipe.tops), settings)
+    column_strips = _strip_indices(len(recipe.bottoms), settings)
+    shape = (row_strips.size, column_strips.size)
+    row_position = np.linspace(0, 1, row_strips.size)[:, None]
+    column_position = np.linspace(0, 1, column_strips.size)[None, :]
+    # the thickness of a drawn-down film changes along its strip; each strip has a random direction
+    top_position = _strip_directions(rng, len(recipe.tops), row_strips)[:, None] * (column_position - 0.5) + 0.5
+    bottom_position = _strip_directions(rng, len(recipe.bottoms), column_strips)[None, :] * (row_position - 0.5) + 0.5
     return _Grid(
-        top=np.broadcast_to(rows[:, None], shape).copy(),
-        bottom=np.broadcast_to(columns[None, :], shape).copy(),
-        top_um=_thickness(top_slope, recipe.top_thickness_um, shape, rng),
-        bottom_um=_thickness(bottom_slope, recipe.bottom_thickness_um, shape, rng),
-        ground_um=_thickness(np.full(shape, 0.5), recipe.ground_thickness_um, shape, rng),
+        top=np.broadcast_to(row_strips[:, None], shape).copy(),
+        bottom=np.broadcast_to(column_strips[None, :], shape).copy(),
+        top_um=_thickness_map(top_position, recipe.top_thickness_um, shape, rng),
+        bottom_um=_thickness_map(bottom_position, recipe.bottom_thickness_um, shape, rng),
+        ground_um=_thickness_map(np.full(shape, 0.5), recipe.ground_thickness_um, shape, rng),
     )
 
 
-def _strips(count: int, settings: PanelSettings) -> NDArray[np.int64]:
-    bare = np.full(settings.gap_pixels, -1)
-    parts = [np.concatenate([bare, np.full(settings.cell_pixels, index)]) for index in range(count)]
-    return np.concatenate([*parts, bare]).astype(np.int64)
+def _strip_indices(n_strips: int, settings: PanelSettings) -> NDArray[np.int64]:
+    gap = np.full(settings.gap_pixels, -1)
+    strips = [np.concatenate([gap, np.full(settings.cell_pixels, index)]) for index in range(n_strips)]
+    return np.concatenate([*strips, gap]).astype(np.int64)
 
 
-def _direction(rng: np.random.Generator, count: int, strips: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(rng.choice([-1.0, 1.0], size=count)[strips], dtype=np.float64)
+def _strip_directions(rng: np.random.Generator, n_strips: int, strips: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(rng.choice([-1.0, 1.0], size=n_strips)[strips], dtype=np.float64)
 
 
-def _thickness(
-    slope: NDArray[np.float64], limits: tuple[float, float], shape: tuple[int, int], rng: np.random.Generator
+def _thickness_map(
+    position: NDArray[np.float64], limits_um: tuple[float, float], shape: tuple[int, int], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    low, high = limits
-    scatter = rng.normal(0.0, 0.03, size=shape)
-    return np.clip(low + (high - low) * (slope + scatter), low, high) + np.zeros(shape)
+    min_um, max_um = limits_um
+    noise = rng.normal(0.0, 0.03, size=shape)
+    return np.clip(min_um + (max_um - min_um) * (position + noise), min_um, max_um) + np.zeros(shape)
 
 
 def _stratigraphy(recipe: PanelRecipe, grid: _Grid, pixel: int) -> Stratigraphy:
@@ -319,7 +338,7 @@ def _stratigraphy(recipe: PanelRecipe, grid: _Grid, pixel: int) -> Stratigraphy:
     return Stratigraphy(tuple(layers))
 
 
-def _expected(
+def _render_panel(
     stratigraphies: tuple[Stratigraphy, ...],
     instrument: Instrument,
     outputs: Outputs | None,
@@ -331,38 +350,38 @@ def _expected(
     spectra, labels = [], []
     axis = axis_of(instrument.detector)
     for start in range(0, len(stratigraphies), block):
-        part = stratigraphies[start : start + block]
-        emission = emit(part, instrument)
+        samples = stratigraphies[start : start + block]
+        emission = emit(samples, instrument)
         spectra.append(np.asarray(render(emission, instrument.detector, axis), dtype=np.float32))
         if outputs is not None:
-            labels.append(labels_shown(part, emission, spectra[-1], outputs, instrument.detector, axis, lines=lines))
+            labels.append(labels_shown(samples, emission, spectra[-1], outputs, instrument.detector, axis, lines=lines))
         if progress is not None:
             progress("Simulating the panel", min(start + block, len(stratigraphies)), len(stratigraphies))
-    return np.concatenate(spectra), *(np.concatenate(each) for each in zip(*labels, strict=True))
+    return np.concatenate(spectra), *(np.concatenate(arrays) for arrays in zip(*labels, strict=True))
 
 
-def _scaled(expected: NDArray[np.float32], settings: PanelSettings) -> NDArray[np.float32]:
+def _scale_to_counts(expected: NDArray[np.float32], settings: PanelSettings) -> NDArray[np.float32]:
     totals = expected.sum(axis=1, keepdims=True)
     scale = settings.counts / (totals if settings.equal_counts else totals.mean())
     return np.asarray(expected * scale, dtype=np.float32)
 
 
-def _truth(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float32]]:
+def _truth_maps(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float32]]:
     truth = {
         "top_thickness_um": np.where(grid.top >= 0, grid.top_um, 0.0),
         "bottom_thickness_um": np.where(grid.bottom >= 0, grid.bottom_um, 0.0),
         "ground_thickness_um": grid.ground_um,
     }
-    for place, strips, paints in (("top", grid.top, recipe.tops), ("bottom", grid.bottom, recipe.bottoms)):
+    for layer_name, strips, paints in (("top", grid.top, recipe.tops), ("bottom", grid.bottom, recipe.bottoms)):
         shares: list[dict[str, Any]] = [dict(paint) for paint in paints.values()]
         for name in sorted({pigment for paint in shares for pigment in paint}):
-            by_strip = np.asarray([paint.get(name, 0.0) for paint in shares] + [0.0])
-            truth[f"{place}/{library()[name].name}"] = by_strip[strips]
+            share_by_strip = np.asarray([paint.get(name, 0.0) for paint in shares] + [0.0])
+            truth[f"{layer_name}/{library()[name].name}"] = share_by_strip[strips]
     return {name: values.astype(np.float32) for name, values in truth.items()}
 
 
 def save_panel(panel: Panel, path: str | Path) -> Path:
-    """Write a panel's scan and truth to one HDF5 file that PyMca opens; refuse to overwrite."""
+    """Write scan and truth of a panel to a new HDF5 file, which PyMca can open."""
     settings = {"panel": panel.scan.metadata, "instrument": panel.instrument.model_dump(mode="json")}
     save_scan(replace(panel.scan, source=str(path)), path, truth=panel.truth, settings=settings)
     return Path(path)

@@ -1,4 +1,4 @@
-"""Outputs of a network: equivalence groups first, then the pigments in them."""
+"""Outputs of a network: groups, then the pigments of these groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,20 @@ from underpaint.physics.materials import Pigment, library
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of a network, and the lines that show each.
+    """Outputs of a network with their groups and line families.
 
     Parameters
     ----------
-    names, kinds, labels : tuple of str
-        Snake-case names, with the place if any (:func:`underpaint.data.maps.at_place`); "group" or
-        "member"; names for display.
+    names : tuple of str
+        Snake-case names, with the place if any (:func:`underpaint.data.maps.at_place`).
+    kinds : tuple of str
+        "group" or "member" for each output.
+    labels : tuple of str
+        Names for display.
     groups : tuple of tuple of str
-        The elementary groups of each name.
+        Groups of each output.
     elements : tuple of tuple of str
-        The line families that show each name, strongest first.
+        Line families that indicate each output, strongest first.
     """
 
     names: tuple[str, ...]
@@ -32,11 +35,11 @@ class Outputs:
     elements: tuple[tuple[str, ...], ...]
 
     def index(self, name: str) -> int:
-        """Return the position of a name."""
+        """Return the index of a name."""
         return self.names.index(name)
 
     def only(self, names: Sequence[str]) -> "Outputs":
-        """Return the outputs that are among ``names``, in this order."""
+        """Return the outputs that are among ``names``, in the present order."""
         keep = [index for index, name in enumerate(self.names) if name in names]
         return Outputs(
             names=tuple(self.names[index] for index in keep),
@@ -47,7 +50,7 @@ class Outputs:
         )
 
     def by_place(self) -> "Outputs":
-        """Return each name for every place: all anywhere first, then at the surface, then below it."""
+        """Return the outputs for every place: all outputs anywhere, then at the surface, then below the surface."""
         return Outputs(
             names=tuple(at_place(name, place) for place in PLACES for name in self.names),
             kinds=self.kinds * len(PLACES),
@@ -60,21 +63,23 @@ class Outputs:
 
 
 def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs:
-    """Return the outputs for a palette: its visible groups, then every pigment that has one.
+    """Return the outputs for a palette: its visible groups, then its pigments of these groups.
 
     Pigments without a detectable group (carbon black, lakes on alumina) have no output.
     """
     members = [library()[name] for name in pigments]
     visible = {group.name: group for group in library().groups if group.visible}
     members = [pigment for pigment in members if any(group in visible for group in pigment.groups)]
-    used = [name for name in visible if any(name in pigment.groups for pigment in members)] if with_groups else []
+    group_names = (
+        [name for name in visible if any(name in pigment.groups for pigment in members)] if with_groups else []
+    )
     return Outputs(
-        names=(*used, *(pigment.name for pigment in members)),
-        kinds=("group",) * len(used) + ("member",) * len(members),
-        labels=(*(visible[name].label for name in used), *(pigment.label for pigment in members)),
-        groups=(*((name,) for name in used), *(_visible_groups(pigment) for pigment in members)),
+        names=(*group_names, *(pigment.name for pigment in members)),
+        kinds=("group",) * len(group_names) + ("member",) * len(members),
+        labels=(*(visible[name].label for name in group_names), *(pigment.label for pigment in members)),
+        groups=(*((name,) for name in group_names), *(_visible_groups(pigment) for pigment in members)),
         elements=(
-            *(tuple(visible[name].key_families) for name in used),
+            *(tuple(visible[name].key_families) for name in group_names),
             *(families_of(_visible_groups(pigment)) for pigment in members),
         ),
     )
@@ -92,7 +97,7 @@ def group_element(group: str) -> str:
 
 
 def label_matrix(contents: Sequence[set[str]], outputs: Outputs) -> NDArray[np.uint8]:
-    """Return (n_sample, n_name) labels from the pigment names of each sample, those at a place with the place."""
+    """Return (n_sample, n_name) labels from the pigment names, with places, of each sample."""
     labels = np.zeros((len(contents), len(outputs.names)), dtype=np.uint8)
     for row, pigments in enumerate(contents):
         present = pigments | {group for name in pigments for group in _groups_at_place(name)}

@@ -1,4 +1,4 @@
-"""The photons of some stratigraphies: all that the transport computed, to be rendered any number of times."""
+"""Results of the transport for stratigraphies (photons), from which spectra can be rendered repeatedly."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,9 @@ from underpaint.physics.forward import Emission
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Layer, Stratigraphy
 
-ENERGIES = ("source_kev", "width_kev", "compton_kev", "compton_width_kev")
-"""Arrays of an emission that are energies, stored in 64 bits; photons are stored in 32."""
-PHOTONS = tuple(field.name for field in fields(Emission) if field.name not in {"lines", *ENERGIES})
+ENERGY_FIELDS = ("source_kev", "width_kev", "compton_kev", "compton_width_kev")
+"""Energy arrays of an emission, stored in 64 bits; arrays of photons are stored in 32 bits."""
+PHOTON_FIELDS = tuple(field.name for field in fields(Emission) if field.name not in {"lines", *ENERGY_FIELDS})
 CHUNKS = "chunks"
 
 
@@ -29,11 +29,12 @@ class Photons:
     Parameters
     ----------
     stratigraphies : tuple of Stratigraphy
+        Samples.
     instrument : Instrument
-        Their instrument; the photons do not depend on its detector.
+        Instrument; its detector does not affect the photons.
     emission : Emission
-        Rounded to 32 bits (a relative 6e-8), the precision of the file, in arrays of 64 bits: spectra rendered from
-        memory and from a file are then equal to the last bit.
+        Emission in 64-bit arrays, rounded to the 32 bits of the file (relative error 6e-8), so that spectra rendered
+        from memory and from a file are identical.
     """
 
     stratigraphies: tuple[Stratigraphy, ...]
@@ -42,9 +43,9 @@ class Photons:
 
 
 def make_photons(stratigraphies: Sequence[Stratigraphy], instrument: Instrument, emission: Emission) -> Photons:
-    """Return photons in the precision of the file."""
-    arrays: dict[str, Any] = {name: _rounded(getattr(emission, name)) for name in PHOTONS}
-    arrays |= {name: np.asarray(getattr(emission, name), dtype=np.float64) for name in ENERGIES}
+    """Return photons with an emission rounded to the precision of the file."""
+    arrays: dict[str, Any] = {name: _rounded(getattr(emission, name)) for name in PHOTON_FIELDS}
+    arrays |= {name: np.asarray(getattr(emission, name), dtype=np.float64) for name in ENERGY_FIELDS}
     return Photons(tuple(stratigraphies), instrument, Emission(lines=emission.lines, **arrays))
 
 
@@ -67,26 +68,26 @@ def photons_from_bytes(data: bytes) -> Photons:
 
 
 def write_photons(group: h5py.Group, photons: Photons) -> None:
-    """Write photons into an HDF5 group: one dataset for each array, JSON for instrument and stratigraphies."""
+    """Write photons into an HDF5 group: a dataset for each array, JSON for instrument and stratigraphies."""
     emission = photons.emission
-    for name in PHOTONS:
+    for name in PHOTON_FIELDS:
         values = np.asarray(getattr(emission, name), dtype=np.float32)
         group.create_dataset(name, data=values, compression="gzip", compression_opts=4, shuffle=True)
-    for name in ENERGIES:
+    for name in ENERGY_FIELDS:
         group.create_dataset(name, data=getattr(emission, name))
     for field in fields(LineTable):
         values = getattr(emission.lines, field.name)
         group.create_dataset(f"lines/{field.name}", data=json.dumps(values) if isinstance(values, tuple) else values)
     group.create_dataset("instrument", data=photons.instrument.model_dump_json())
     text = json.dumps([_to_table(entry) for entry in photons.stratigraphies])
-    written = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-    group.create_dataset("stratigraphies", data=written, compression="gzip", compression_opts=4)
+    encoded = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+    group.create_dataset("stratigraphies", data=encoded, compression="gzip", compression_opts=4)
     group["stratigraphies"].attrs["encoding"] = "bytes of JSON in UTF-8"
 
 
 def read_chunk(group: h5py.Group) -> Photons:
     """Return the photons of an HDF5 group."""
-    arrays: dict[str, Any] = {name: group[name][()].astype(np.float64) for name in (*PHOTONS, *ENERGIES)}
+    arrays: dict[str, Any] = {name: group[name][()].astype(np.float64) for name in (*PHOTON_FIELDS, *ENERGY_FIELDS)}
     lines: dict[str, Any] = {name: _line_values(group["lines"][name]) for name in group["lines"]}
     tables = json.loads(group["stratigraphies"][()].tobytes().decode("utf-8"))
     return Photons(
@@ -97,9 +98,9 @@ def read_chunk(group: h5py.Group) -> Photons:
 
 
 def read_photons(path: str | Path) -> Iterator[Photons]:
-    """Yield the photons of a file chunk by chunk: a chunk has one tube and geometry.
+    """Yield the photons of a file chunk by chunk; each chunk has one tube and geometry.
 
-    Render them with ``underpaint.physics.forward.render``, and count with ``underpaint.physics.forward.count``.
+    ``underpaint.physics.forward.render`` renders their spectra, ``underpaint.physics.forward.count`` draws counts.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def read_photons(path: str | Path) -> Iterator[Photons]:
 
 
 def open_photons(path: str | Path) -> h5py.File:
-    """Open a file of photons to read.
+    """Open a file of photons for reading.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def open_photons(path: str | Path) -> h5py.File:
         The file is missing or contains no photons.
     """
     try:
-        if not Path(path).is_file():  # reading a pipe would block
+        if not Path(path).is_file():  # opening a pipe would block
             raise OSError("there is no such file")
         file = h5py.File(path, "r")
     except OSError as error:
@@ -134,7 +135,7 @@ def open_photons(path: str | Path) -> h5py.File:
 
 
 def chunk_bytes(file: h5py.File, index: int) -> bytes:
-    """Return a chunk of a file of photons as the bytes of an HDF5 file, without unpacking it."""
+    """Return a chunk of a file of photons as the bytes of an HDF5 file, without decompression."""
     stream, group = BytesIO(), file[CHUNKS][f"{index:06d}"]
     with h5py.File(stream, "w") as copy:
         for name in group:
@@ -152,8 +153,8 @@ def _to_table(stratigraphy: Stratigraphy) -> dict[str, Any]:
 
 
 def _layer_table(layer: Layer) -> dict[str, Any]:
-    plain = {name: getattr(layer, name) for name in ("name", "density", "thickness_um")}
-    return plain | {name: dict(getattr(layer, name)) for name in ("mass_fractions", "pigments")}
+    scalars = {name: getattr(layer, name) for name in ("name", "density", "thickness_um")}
+    return scalars | {name: dict(getattr(layer, name)) for name in ("mass_fractions", "pigments")}
 
 
 def _from_table(table: dict[str, Any]) -> Stratigraphy:

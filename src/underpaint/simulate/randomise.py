@@ -1,4 +1,4 @@
-"""Random instruments, to which a network must be robust."""
+"""Random instruments for training, so that networks become robust to differences of instruments."""
 
 from collections.abc import Sequence
 
@@ -20,18 +20,18 @@ FILTER_MATERIALS = (("Al", 2.70, 500.0), ("Ti", 4.51, 50.0), ("Cu", 8.96, 25.0),
 
 
 def random_instrument(rng: np.random.Generator) -> Instrument:
-    """Draw a tube, filters, geometry and detector as the scanners in use have them.
+    """Draw an instrument with tube, filters, geometry and detector typical of scanners.
 
-    The ranges are those of ``docs/explanations/forward-model.md``: anode, 20-55 kV, filters in a quarter of the
-    cases, angles, air paths up to 12 cm (log-uniform) and detector windows, so that soft lines vary tenfold.
+    ``docs/explanations/forward-model.md`` lists the ranges: anode, 20-55 kV, filters in a quarter of the cases, angles,
+    air paths up to 12 cm (log-uniform) and detector windows. Intensities of low-energy lines vary tenfold.
     """
     incidence, takeoff = float(rng.uniform(45, 90)), float(rng.uniform(30, 80))
     tube = Tube(
         anode=str(rng.choice(ANODES, p=ANODE_WEIGHTS)),
-        # integer kilovolts, so that draws share the tube's tables
+        # integer kilovolts, so that instruments share cached tables
         voltage_kv=float(rng.integers(20, 56)),
         window=Filter(formula="Be", density=1.848, thickness_um=float(rng.choice([50.0, 100.0, 127.0, 200.0, 300.0]))),
-        # measured tubes and other codes have lines up to 1.7 times as strong as Ebel
+        # lines of measured tubes and other codes are up to 1.7 times as strong as Ebel's
         line_factor=log_uniform(rng, 0.9, 1.8),
     )
     geometry = Geometry(
@@ -64,29 +64,29 @@ def random_filters(rng: np.random.Generator) -> tuple[Filter, ...]:
     """Draw no filter (three in four) or one sheet."""
     if rng.random() < 0.75:
         return ()
-    formula, density, most = FILTER_MATERIALS[int(rng.integers(len(FILTER_MATERIALS)))]
-    return (Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.1, 1.0)) * most),)
+    formula, density, max_um = FILTER_MATERIALS[int(rng.integers(len(FILTER_MATERIALS)))]
+    return (Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.1, 1.0)) * max_um),)
 
 
-KINDS: tuple[tuple[str, float], ...] = (
+INSTRUMENT_KINDS: tuple[tuple[str, float], ...] = (
     ("scanner", 0.45),
     ("benchtop", 0.18),
     ("hand_held", 0.2),
     ("polycapillary", 0.14),
     ("monochromatic", 0.03),
 )
-"""Kinds of instrument with their weights; other kinds than scanners differ in tube, filters, optics and paths."""
-_POLYMER = ("C10H8O4", 1.38)
-_AIR = "N7O2"
-"""Air without its argon, by mass within 2 %."""
+"""Kinds of instruments and their weights; they differ in tube, filters, optics and air paths."""
+_POLYMER_FILM = ("C10H8O4", 1.38)
+_AIR_FORMULA = "N7O2"
+"""Formula of air without argon; the mass fractions are correct within 2 %."""
 
 
 def any_instrument(rng: np.random.Generator) -> Instrument:
-    """Draw an instrument of any kind: scanner, benchtop in air, helium or vacuum, hand-held, polycapillary, one energy.
+    """Draw an instrument of any kind: scanner, benchtop, hand-held, polycapillary or monochromatic.
 
-    Other values are those of :func:`random_instrument`.
+    Other values are drawn by :func:`random_instrument`.
     """
-    kind, base = choose_weighted(rng, KINDS), random_instrument(rng)
+    kind, base = choose_weighted(rng, INSTRUMENT_KINDS), random_instrument(rng)
     if kind == "benchtop":
         return base.model_copy(update={"geometry": _in_chamber(rng, base.geometry)})
     if kind == "hand_held":
@@ -94,59 +94,59 @@ def any_instrument(rng: np.random.Generator) -> Instrument:
     if kind == "polycapillary":
         return base.model_copy(update={"optic": _polycapillary(rng), "filters": ()})
     if kind == "monochromatic":
-        energy = float(rng.choice([17.44, 20.2, 22.1, rng.uniform(10.0, 35.0)]))
-        source = SourceSpectrum(energy_kev=(energy,), weight=(1.0,))
+        energy_kev = float(rng.choice([17.44, 20.2, 22.1, rng.uniform(10.0, 35.0)]))
+        source = SourceSpectrum(energy_kev=(energy_kev,), weight=(1.0,))
         return base.model_copy(update={"source_spectrum": source, "filters": ()})
     return base
 
 
 def any_detector(rng: np.random.Generator) -> Detector:
-    """Draw a detector as :func:`random_detector` does, now and then behind more air or a polymer film."""
-    sheets = []
+    """Draw a detector with :func:`random_detector`, sometimes behind additional air or a polymer film."""
+    filters = []
     if rng.random() < 0.4:
-        sheets.append(Filter(formula=_AIR, density=0.0012, thickness_um=1e4 * float(rng.uniform(0.0, 6.0))))
+        filters.append(Filter(formula=_AIR_FORMULA, density=0.0012, thickness_um=1e4 * float(rng.uniform(0.0, 6.0))))
     if rng.random() < 0.15:
-        formula, density = _POLYMER
-        sheets.append(Filter(formula=formula, density=density, thickness_um=log_uniform(rng, 3.0, 50.0)))
-    return random_detector(rng).model_copy(update={"filters": tuple(sheets)})
+        formula, density = _POLYMER_FILM
+        filters.append(Filter(formula=formula, density=density, thickness_um=log_uniform(rng, 3.0, 50.0)))
+    return random_detector(rng).model_copy(update={"filters": tuple(filters)})
 
 
 def _in_chamber(rng: np.random.Generator, geometry: Geometry) -> Geometry:
-    """Return a geometry in vacuum or helium (half of the cases; helium absorbs as little as vacuum), else in air."""
-    paths = (0.0, 0.0) if rng.random() < 0.5 else tuple(log_uniform(rng, 0.3, 5.0) for _ in range(2))
-    return geometry.model_copy(update=dict(zip(("source_air_cm", "detector_air_cm"), paths, strict=True)))
+    """Return a geometry with paths in vacuum (half of the cases, also for helium, which hardly absorbs) or air."""
+    paths_cm = (0.0, 0.0) if rng.random() < 0.5 else tuple(log_uniform(rng, 0.3, 5.0) for _ in range(2))
+    return geometry.model_copy(update=dict(zip(("source_air_cm", "detector_air_cm"), paths_cm, strict=True)))
 
 
 def _hand_held(rng: np.random.Generator, base: Instrument) -> Instrument:
-    """Return a hand-held instrument: Rh, Ag or W, 15 or 30-50 kV, short paths, often one or two filters."""
-    voltage = 15.0 if rng.random() < 0.15 else float(rng.integers(30, 51))
+    """Return a hand-held instrument: Rh, Ag or W anode, 15 or 30-50 kV, short air paths, often one or two filters."""
+    voltage_kv = 15.0 if rng.random() < 0.15 else float(rng.integers(30, 51))
     anode = choose(rng, ("Rh", "Ag", "W"), (0.5, 0.35, 0.15))
-    sheets = []
+    filters = []
     if rng.random() < 0.6:
-        sheets.append(Filter(formula="Al", density=2.70, thickness_um=log_uniform(rng, 25.0, 500.0)))
+        filters.append(Filter(formula="Al", density=2.70, thickness_um=log_uniform(rng, 25.0, 500.0)))
     if rng.random() < 0.4:
-        formula, density, most = FILTER_MATERIALS[int(rng.integers(1, 3))]
-        sheets.append(Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.3, 1.0)) * most))
-    paths = {name: log_uniform(rng, 0.2, 2.0) for name in ("source_air_cm", "detector_air_cm")}
+        formula, density, max_um = FILTER_MATERIALS[int(rng.integers(1, 3))]
+        filters.append(Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.3, 1.0)) * max_um))
+    air_paths = {name: log_uniform(rng, 0.2, 2.0) for name in ("source_air_cm", "detector_air_cm")}
     return base.model_copy(
         update={
-            "tube": base.tube.model_copy(update={"voltage_kv": voltage, "anode": anode}),
-            "filters": tuple(sheets),
-            "geometry": base.geometry.model_copy(update=paths),
+            "tube": base.tube.model_copy(update={"voltage_kv": voltage_kv, "anode": anode}),
+            "filters": tuple(filters),
+            "geometry": base.geometry.model_copy(update=air_paths),
         }
     )
 
 
 def _polycapillary(rng: np.random.Generator) -> Optic:
-    """Return the transmission of a polycapillary: it falls steeply above an energy, and slowly below another."""
-    energy = np.geomspace(2.0, 60.0, 40)
-    fall, steep, rise = rng.uniform(12.0, 28.0), rng.uniform(2.0, 5.0), rng.uniform(2.0, 6.0)
-    share = 1.0 / (1.0 + (energy / fall) ** steep) / (1.0 + (rise / energy) ** 2)
-    return Optic(energy_kev=tuple(energy.tolist()), transmission=tuple(share.tolist()))
+    """Return a random polycapillary, whose transmission decreases steeply at high and slowly at low energies."""
+    energy_kev = np.geomspace(2.0, 60.0, 40)
+    upper_kev, steepness, lower_kev = rng.uniform(12.0, 28.0), rng.uniform(2.0, 5.0), rng.uniform(2.0, 6.0)
+    transmission = 1.0 / (1.0 + (energy_kev / upper_kev) ** steepness) / (1.0 + (lower_kev / energy_kev) ** 2)
+    return Optic(energy_kev=tuple(energy_kev.tolist()), transmission=tuple(transmission.tolist()))
 
 
 def perturbed(instrument: Instrument, rng: np.random.Generator) -> Instrument:
-    """Return a preset as one actual machine of its kind: angles, air, window and response off by a little."""
+    """Return an instrument with small random deviations of angles, air paths and detector response."""
     geometry, detector = instrument.geometry, instrument.detector
     return instrument.model_copy(
         update={
@@ -171,16 +171,16 @@ def perturbed(instrument: Instrument, rng: np.random.Generator) -> Instrument:
 
 
 def choose(rng: np.random.Generator, items: Sequence[str], weights: Sequence[float]) -> str:
-    """Draw one item by weights that need not sum to one."""
+    """Return a random item; the weights need not sum to one."""
     probability = np.asarray(weights, dtype=np.float64)
     return str(rng.choice(list(items), p=probability / probability.sum()))
 
 
 def choose_weighted(rng: np.random.Generator, items: Sequence[tuple[str, float]]) -> str:
-    """Draw one of some (item, weight) pairs."""
+    """Return a random item of (item, weight) pairs."""
     return choose(rng, [item for item, _ in items], [weight for _, weight in items])
 
 
-def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw one number whose logarithm is uniform."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+def log_uniform(rng: np.random.Generator, minimum: float, maximum: float) -> float:
+    """Return a random number between two limits with uniform logarithm."""
+    return float(np.exp(rng.uniform(np.log(minimum), np.log(maximum))))

@@ -1,4 +1,4 @@
-"""The paper's recipes: paint mixtures, structures, the panel of Fig. 7 and the simulation grid."""
+"""Recipes of Xu et al. 2022: paint mixtures, layer structures, the panel of Fig. 7 and the simulation grid."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,20 @@ from underpaint.runtime.untrusted import read_toml
 
 @dataclass(frozen=True)
 class PanelRecipe:
-    """Paint strips that cross: every top over every bottom over one ground.
+    """Recipe of a panel of crossing paint strips: every top paint over every bottom paint on a ground.
 
     Parameters
     ----------
     tops, bottoms : mapping of str to (mapping of str to float)
-        Mass shares of the dry pigments by pigment name; they sum to one.
+        Mass fractions of the dry pigments of each paint, by pigment name.
     pigment_to_binder : float
         Mass ratio of pigment to binder.
+    binder, ground : str
+        Names of the library.
     top_thickness_um, bottom_thickness_um, ground_thickness_um : (float, float)
-        Ranges of thickness, um.
+        Smallest and largest thickness, um.
+    formulas : mapping of str to str
+        Chemical formulas that replace those of the library, by pigment.
     """
 
     tops: Mapping[str, Mapping[str, float]]
@@ -40,11 +44,11 @@ class PanelRecipe:
     formulas: Mapping[str, str] = field(default_factory=dict)
 
     def top(self, name: str, thickness_um: float) -> Layer:
-        """Return a top strip as a layer."""
+        """Return a layer of a top paint."""
         return self._paint(self.tops[name]).layer(thickness_um)
 
     def bottom(self, name: str, thickness_um: float) -> Layer:
-        """Return a bottom strip as a layer."""
+        """Return a layer of a bottom paint."""
         return self._paint(self.bottoms[name]).layer(thickness_um)
 
     def _paint(self, shares: Mapping[str, float]) -> Paint:
@@ -58,82 +62,92 @@ def _table() -> dict[str, Any]:
 
 
 def paper_mixtures() -> dict[str, dict[str, float]]:
-    """Return Table 2 of Xu et al. 2022: mass shares by pigment name for every top and bottom."""
+    """Return Table 2 of Xu et al. 2022: mass fractions by pigment name for every top and bottom paint."""
     table = _table()
     return {name: _shares(mixture) for name, mixture in (table["tops"] | table["bottoms"]).items()}
 
 
 def table2_recipe() -> PanelRecipe:
-    """Return the 4 tops x 16 bottoms of Table 2 of Xu et al. 2022."""
+    """Return the recipe with the 4 top and 16 bottom paints of Table 2 of Xu et al. 2022."""
     table = _table()
     return _recipe(table, list(table["tops"]), list(table["bottoms"]))
 
 
 def figure7_recipe() -> PanelRecipe:
-    """Return the panel of Fig. 7 of Xu et al. 2022: 4 tops (rows) crossing 6 bottoms (columns)."""
+    """Return the recipe of Fig. 7 of Xu et al. 2022: 4 top paints (rows) cross 6 bottom paints (columns)."""
     table = _table()
     return _recipe(table, table["figure_7"]["rows"], table["figure_7"]["columns"])
 
 
 def paper_classes() -> tuple[str, ...]:
-    """Return the paper's 11 outputs as pigment names."""
+    """Return the pigment names of the 11 outputs of Xu et al. 2022."""
     table = _table()
     return tuple(table["abbreviations"][code] for code in table["simulation"]["classes"])
 
 
 def paper_formulas() -> dict[str, str]:
-    """Return the paper's formulas where they differ from the library's, by pigment name (Table 1 of Xu et al. 2022)."""
+    """Return the formulas of Table 1 of Xu et al. 2022 that differ from those of the library, by pigment name."""
     table = _table()
     return {table["abbreviations"][code]: formula for code, formula in table["formulas"].items()}
 
 
 def paper_table3() -> dict[str, list[list[float]]]:
-    """Return Table 3 of Xu et al. 2022: accuracy, sensitivity and F1 of its three arms, by pigment name."""
+    """Return Table 3 of Xu et al. 2022: accuracy, sensitivity and F1 of its three models, by pigment name."""
     table = _table()
     return {table["abbreviations"][code]: rows for code, rows in table["table_3"].items()}
 
 
 def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]:
-    """Return the paper's simulation set as (top pigment, bottom pigment, top um, bottom um): 16,224 entries.
+    """Return the 16,224 structures of the simulation set of Xu et al. 2022.
 
     Parameters
     ----------
     materials : {"table2", "table1"}
-        The thirteen, which the paper does not name: the abbreviations under Table 2, or Table 1's twelve and the
-        substitute of emerald green.
+        The paper does not name its thirteen materials. They are the abbreviations under Table 2, or the twelve of
+        Table 1 and the substitute of emerald green.
+
+    Returns
+    -------
+    list of (str, str, float, float)
+        Top pigment, bottom pigment, and their thickness, um.
     """
     table = _table()
     simulation, names = table["simulation"], table["abbreviations"]
     codes = simulation["materials" if materials == "table2" else "materials_of_table_1"]
-    materials_of = [names.get(code, code) for code in codes]
-    tops, bottoms = _steps(simulation["top_thickness_um"]), _steps(simulation["bottom_thickness_um"])
+    pigments = [names.get(code, code) for code in codes]
+    top_thicknesses, bottom_thicknesses = (
+        _steps(simulation["top_thickness_um"]),
+        _steps(simulation["bottom_thickness_um"]),
+    )
     return [
-        (upper, lower, top, bottom)
-        for upper in materials_of
-        for lower in materials_of
-        for top in tops
-        for bottom in bottoms
+        (top_pigment, bottom_pigment, top_um, bottom_um)
+        for top_pigment in pigments
+        for bottom_pigment in pigments
+        for top_um in top_thicknesses
+        for bottom_um in bottom_thicknesses
     ]
 
 
-def paper_stratigraphy(upper: str, lower: str, top_um: float, bottom_um: float) -> Stratigraphy:
-    """Return one pigment over another over the ground, as the paper simulated them.
+def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bottom_um: float) -> Stratigraphy:
+    """Return a pigment over another pigment on the ground, as simulated by Xu et al. 2022.
 
-    ``substitute`` is the verdigris with sodium arsenite that replaces emerald green.
+    The name ``substitute`` means the mixture of verdigris and sodium arsenite that replaces emerald green.
     """
-    mixed = {"substitute": _shares(_table()["substitute"])}
-    return paper_layers([mixed.get(name, {name: 1.0}) for name in (upper, lower)], (top_um, bottom_um))
+    mixtures = {"substitute": _shares(_table()["substitute"])}
+    return paper_layers(
+        [mixtures.get(name, {name: 1.0}) for name in (top_pigment, bottom_pigment)], (top_um, bottom_um)
+    )
 
 
 def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[float]) -> Stratigraphy:
-    """Return paints, uppermost first, over the ground of the paper's simulation set, with its binder and formulas.
+    """Return paint layers on the ground of the paper's simulation set, with its binder and formulas.
 
     Parameters
     ----------
     paints : sequence of mapping of str to float
-        Mass shares of the dry pigments by pigment name.
+        Mass fractions of the dry pigments of each layer by pigment name, uppermost layer first.
     thickness_um : sequence of float
-        um, one for each paint.
+        Thickness of each layer, um.
     """
     table = _table()
     ratio, binder = table["pigment_to_binder"], table["binder"]
@@ -145,7 +159,7 @@ def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[f
 
 
 def load_recipe(name_or_path: str | Path) -> PanelRecipe:
-    """Read ``fig7``, ``table2`` or a user's TOML file with the same fields.
+    """Return the recipe ``fig7`` or ``table2``, or read a TOML file with the same fields.
 
     Raises
     ------
@@ -194,10 +208,10 @@ def _shares(mixture: Mapping[str, float], names: Mapping[str, str] | None = None
 
 
 def _pair(value: Any) -> tuple[float, float]:
-    low, high = value
-    return float(low), float(high)
+    lower, upper = value
+    return float(lower), float(upper)
 
 
 def _steps(grid: Mapping[str, float]) -> list[float]:
-    count = round((grid["stop"] - grid["start"]) / grid["step"]) + 1
-    return [float(value) for value in np.linspace(grid["start"], grid["stop"], count)]
+    n_steps = round((grid["stop"] - grid["start"]) / grid["step"]) + 1
+    return [float(value) for value in np.linspace(grid["start"], grid["stop"], n_steps)]

@@ -17,7 +17,7 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import (
     AMOUNT,
     CANNOT_EXCLUDE,
-    LEAST_LIMIT_PERCENT,
+    MAX_INFORMATIVE_PERCENT,
     NOT_DETECTED,
     PIGMENT,
     PLACED_PROBABILITY,
@@ -594,7 +594,7 @@ def _limit(results: Results, name: str) -> float | None:
         return None
     limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
     median = float(np.median(limits)) if limits.size else math.inf
-    return median if median < LEAST_LIMIT_PERCENT else None
+    return median if median < MAX_INFORMATIVE_PERCENT else None
 
 
 def _thicker_than(results: Results, thickness_um: float) -> float:

@@ -12,8 +12,8 @@ from underpaint.display.plot import siegbahn
 from underpaint.display.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
 from underpaint.display.report.wording import percent
 from underpaint.elements.element_sources import (
-    ACCOMPANYING,
     AIR,
+    IMPURITY_RATIOS,
     METAL_PARTS,
     MINERALS_OF_GROUNDS,
     drier_elements,
@@ -244,7 +244,7 @@ def _is_even_and_faint(line: _Line) -> bool:
 
 def _host(line: _Line) -> str:
     """Return the element that this one comes with, where it is there and the ratio of net counts is an impurity's."""
-    for host, ratio in ACCOMPANYING.get(line.element, {}).items():
+    for host, ratio in IMPURITY_RATIOS.get(line.element, {}).items():
         families = [name for name in line.results.lines if name.partition("_")[0] == host]
         if families and line.median(line.family) <= ratio * max(line.median(name) for name in families):
             return host

@@ -14,7 +14,7 @@ from underpaint.errors import CalibrationError
 from underpaint.physics.instrument import Instrument
 
 if TYPE_CHECKING:
-    from underpaint.elements.fit import Choice
+    from underpaint.elements.fit import FitChoice
 
 
 class Refits:
@@ -33,7 +33,7 @@ class Refits:
     def __init__(self, total: Any, highest: Any, axis: EnergyAxis | None, instrument: Any = None) -> None:
         self.axis = axis
         self._total, self._highest, self._instrument = total, highest, instrument
-        self._choice: Choice | None = None
+        self._choice: FitChoice | None = None
         self._lock = threading.Lock()
 
     def __call__(self, spectrum: Spectrum, *, add: Sequence[str] = (), drop: Sequence[str] = ()) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Refits:
             "drop": list(drop),
         }
 
-    def choice(self, counts: NDArray[Any]) -> "Choice":
+    def choice(self, counts: NDArray[Any]) -> "FitChoice":
         """Return what is chosen once: from the scan's sum and maximum, or from a spectrum where they are not known.
 
         Raises
@@ -88,7 +88,7 @@ class Refits:
         CalibrationError
             The results have no energy axis.
         """
-        from underpaint.elements.fit import choose
+        from underpaint.elements.fit import choose_families
 
         if self.axis is None:
             raise CalibrationError("Cannot fit: the results have no energy axis. Calibrate the scan and run it again.")
@@ -96,7 +96,7 @@ class Refits:
             if self._choice is None:
                 total = np.asarray(counts if self._total is None else self._total, dtype=np.float64)
                 highest = total if self._highest is None else np.asarray(self._highest, dtype=np.float64)
-                self._choice = choose(total, highest, self.axis, None, (), (), _instrument(self._instrument))
+                self._choice = choose_families(total, highest, self.axis, None, (), (), _instrument(self._instrument))
             return self._choice
 
 

@@ -23,7 +23,7 @@ from underpaint.data.maps import (
     AREAL_MASS,
     BELOW_PROBABILITY,
     DIMENSIONS,
-    LEVEL,
+    INTERVAL_PROBABILITY,
     MASS_FRACTION,
     PLACE_WORDS,
     PRESENT_PROBABILITY,
@@ -854,7 +854,7 @@ def write_estimate_tiffs(place: Path, results: Results, name: str) -> None:
     title = f"{results.quantity_label(name)}, {unit_of(name)}"
     ends = ("median", "low", "high")
     for end, image in zip(ends, results.estimate(name), strict=True):
-        about = title if end == "median" else f"{title}: {end} end of the {100 * LEVEL:g} % interval"
+        about = title if end == "median" else f"{title}: {end} end of the {100 * INTERVAL_PROBABILITY:g} % interval"
         file = place / f"{name}{'' if end == 'median' else f'.{end}_90'}.tif"
         write_tiff(file, image, f"{about}; NaN: no answer", results.step_mm)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from underpaint.data.maps import SURFACE_UM, from_scale, on_scale
+from underpaint.data.maps import SURFACE_UM, from_unbounded, to_unbounded
 from underpaint.lab.evaluation.answering import ModelAnswers, Spectra
 from underpaint.lab.evaluation.groups import mean
 from underpaint.lab.evaluation.scores import expected_calibration_error
@@ -242,7 +242,7 @@ def thickness_intervals(held: HeldOut, answers: Sequence[ModelAnswers]) -> dict[
     if SURFACE_UM not in card.quantities:
         return None
     column = card.quantities.index(SURFACE_UM)
-    truth = on_scale(SURFACE_UM, held.surface_um)
+    truth = to_unbounded(SURFACE_UM, held.surface_um)
     half = float(norm.ppf(0.5 + INTERVAL / 2.0))
     table: dict[str, Any] = {}
     for decade, answer in zip(DECADES, answers, strict=True):
@@ -253,7 +253,7 @@ def thickness_intervals(held: HeldOut, answers: Sequence[ModelAnswers]) -> dict[
         distance = np.abs(middle - truth)[known]
         table[decade_name(decade)] = {
             "coverage": float((distance <= half * sigma[known]).mean()),
-            "width": float(np.median(from_scale(SURFACE_UM, 2.0 * half * sigma[known]))),
+            "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half * sigma[known]))),
             "median_ratio": float(np.exp(np.median(distance))),
             "n": int(known.sum()),
         }

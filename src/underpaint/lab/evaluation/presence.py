@@ -16,7 +16,7 @@ from underpaint.data.maps import (
     Place,
     at_place,
     estimate,
-    from_scale,
+    from_unbounded,
     is_determined,
 )
 from underpaint.elements import line_evidence, plan_all_families
@@ -271,7 +271,7 @@ def _thickness(truth: Truth, answers: ModelAnswers, draws: int) -> dict[str, flo
     if answers.quantity is None or answers.sigma is None or SURFACE_UM not in answers.card.quantities:
         return {}
     column = answers.card.quantities.index(SURFACE_UM)
-    value = from_scale(SURFACE_UM, answers.quantity[:, column])[:, None]
+    value = from_unbounded(SURFACE_UM, answers.quantity[:, column])[:, None]
     interval = estimate(SURFACE_UM, value, answers.sigma[:, column : column + 1])
     true = np.repeat(truth.thickness_um, draws)[:, None]
     inside = (interval.low <= true) & (true <= interval.high)

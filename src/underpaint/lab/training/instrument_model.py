@@ -36,7 +36,7 @@ from underpaint.runtime.pieces import is_finished
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate import LibrarySettings, outputs_for, simulate_library
 from underpaint.simulate.instrument_inputs import instrument_inputs
-from underpaint.simulate.jobs import resolved
+from underpaint.simulate.jobs import with_file_contents
 from underpaint.simulate.library import make_chunk
 from underpaint.simulate.randomise import perturbed
 
@@ -399,7 +399,7 @@ def simulate_or_read(job: LibrarySettings, path: Path, workers: int | None, show
 
     A gapless one is for networks with amounts: groups are present where lines are visible.
     """
-    if not is_finished(path, resolved(job).model_dump(mode="json")):
+    if not is_finished(path, with_file_contents(job).model_dump(mode="json")):
         simulate_library(job, path, workers=workers, progress=show)
     return load_library(path, half=True, lines=job.gapless)
 

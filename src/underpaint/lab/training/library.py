@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import SURFACE_UM, amount_class, at_place, on_scale, share_of
+from underpaint.data.maps import SURFACE_UM, amount_class, at_place, share_of, to_unbounded
 from underpaint.errors import TrainingError
 from underpaint.pigments.weights import ModelAxis
 from underpaint.simulate.labels import group_names, labels_by_lines
@@ -228,8 +228,8 @@ def _layer_labels(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) 
     if not surface or not set(surface) <= set(names):
         return {}
     at_surface = labels[:, [names.index(name) for name in surface]] == 1
-    shares = np.where(at_surface, on_scale(share_of(""), file["surface_share"][()]), np.nan)
-    thickness = on_scale(SURFACE_UM, file["surface_um"][()])
+    shares = np.where(at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
+    thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
     return {
         "instrument": file["instrument"][()].astype(np.float32),
         "quantities": np.column_stack((thickness, shares)).astype(np.float32),

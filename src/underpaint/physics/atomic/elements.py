@@ -1,4 +1,4 @@
-"""Names, numbers and weights of the elements."""
+"""Symbols, atomic numbers and atomic weights of the elements."""
 
 from functools import cache
 
@@ -14,7 +14,7 @@ def atomic_number(symbol: str) -> int:
     Raises
     ------
     SampleError
-        There is no such element.
+        No element has this symbol.
     """
     try:
         return int(xraylib.SymbolToAtomicNumber(symbol))
@@ -25,12 +25,12 @@ def atomic_number(symbol: str) -> int:
 
 
 @cache
-def symbol(number: int) -> str:
-    """Return the symbol of an element by its atomic number."""
-    return str(xraylib.AtomicNumberToSymbol(number))
+def symbol(z: int) -> str:
+    """Return the symbol of the element with atomic number ``z``."""
+    return str(xraylib.AtomicNumberToSymbol(z))
 
 
 @cache
-def atomic_weight(name: str) -> float:
+def atomic_weight(element: str) -> float:
     """Return the atomic weight of an element, g/mol (xraylib)."""
-    return float(xraylib.AtomicWeight(atomic_number(name)))
+    return float(xraylib.AtomicWeight(atomic_number(element)))

@@ -1,7 +1,7 @@
-"""Characteristic lines: names, energies and relative intensities within their shell; cross sections and scatter.
+"""Characteristic lines (names, energies, radiative rates) and cross sections of fluorescence and scatter.
 
-The tables are plain arrays for a set of elements and an exciting spectrum. Scatter depends on the angle; Compton
-scatter is broadened by the momentum of the electrons.
+The tables are arrays for a set of elements and an exciting spectrum. Scatter depends on the angle; Compton scatter is
+broadened by the momentum of the electrons.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from underpaint.physics.atomic.elements import atomic_number, symbol
 from underpaint.units import ELECTRON_REST_KEV
 
 SHELLS = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
-OUTER = (
+OUTER_SHELLS = (
     "L1",
     "L2",
     "L3",
@@ -39,16 +39,16 @@ OUTER = (
     "O3",
     "O4",
     "O5",
-    # tabulated for some shells as a sum: K-O, L3-O45
+    # sums of several shells, which the tables have for some vacancies: K-O, L3-O45
     "O",
     "O45",
 )
-LOWEST_LINE_KEV = 1.0
-"""Softer lines are lost in a centimetre of air and in the detector's window."""
-WEAKEST_RATE = 1e-3
-"""Lines with a smaller share of their shell's emission are omitted."""
-MERGED_WITHIN_KEV = 0.02
-"""Lines of one shell closer than this act as one: a tenth of the best resolution of a silicon detector."""
+MIN_LINE_KEV = 1.0
+"""Lowest energy of a line, keV: a centimetre of air and the detector's window absorb lines of lower energy."""
+MIN_RATE = 1e-3
+"""Smallest radiative rate (fraction of the shell's photons) of a line; weaker lines are omitted."""
+MERGE_DISTANCE_KEV = 0.02
+"""Lines of a shell that are closer than this, keV, are merged: a tenth of the best resolution of a silicon detector."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,17 @@ class LineTable:
     Parameters
     ----------
     atomic_number : int array
+        Atomic number of the emitting element.
     name : tuple of str
-        IUPAC name with the element: ``Fe-KL3``. Merged lines have the name of the strongest one.
+        Element and IUPAC name, ``Fe-KL3``; for merged lines, the name of the strongest.
     family : tuple of str
         Element and main shell: ``Fe_K``, ``Pb_L``.
     shell : int array
         Index into ``SHELLS`` of the vacancy.
     energy_kev : float array
-        keV.
+        Photon energy, keV.
     rate : float array
-        Radiative rate: share of the shell's emitted photons.
+        Radiative rate: fraction of the photons that the shell emits.
     """
 
     atomic_number: NDArray[np.int64]
@@ -82,16 +83,16 @@ class LineTable:
 
 
 def line_table(elements: Iterable[str], highest_kev: float = np.inf) -> LineTable:
-    """Return the lines of the elements whose shells can be excited below ``highest_kev`` keV, by element."""
-    rows = [
-        (number, name, family, shell, energy, rate)
-        for number in sorted(atomic_number(name) for name in elements)
-        for name, family, shell, energy, rate in _lines(number)
-        if edge_energy(number, shell) < highest_kev
+    """Return the lines of shells with an absorption edge below ``highest_kev``, keV, sorted by atomic number."""
+    lines = [
+        (z, name, family, shell, energy, rate)
+        for z in sorted(atomic_number(name) for name in elements)
+        for name, family, shell, energy, rate in _element_lines(z)
+        if edge_energy(z, shell) < highest_kev
     ]
-    numbers, names, families, shells, energies, rates = zip(*rows, strict=True) if rows else ((),) * 6
+    atomic_numbers, names, families, shells, energies, rates = zip(*lines, strict=True) if lines else ((),) * 6
     return LineTable(
-        np.asarray(numbers, dtype=np.int64),
+        np.asarray(atomic_numbers, dtype=np.int64),
         tuple(names),
         tuple(families),
         np.asarray(shells, dtype=np.int64),
@@ -101,10 +102,10 @@ def line_table(elements: Iterable[str], highest_kev: float = np.inf) -> LineTabl
 
 
 @cache
-def edge_energy(number: int, shell: int) -> float:
-    """Return the energy of a shell's absorption edge, keV; infinite where the element lacks it (xraylib)."""
+def edge_energy(z: int, shell: int) -> float:
+    """Return the energy of a shell's absorption edge, keV; infinite if the element lacks the shell (xraylib)."""
     try:
-        return float(xraylib.EdgeEnergy(number, shell))
+        return float(xraylib.EdgeEnergy(z, shell))
     except ValueError:
         return float("inf")
 
@@ -114,164 +115,174 @@ def family_lines(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the energies (keV) and relative intensities (sum one) of a line family.
 
-    Intensities are those of a thin sample under photons of 0.7 times ``excitation_kev`` (where that lies above the
-    family's highest edge; else just above it), Kissel cross sections with cascade (xraylib).
+    The intensities are those of a thin sample that is excited by photons of 0.7 times ``excitation_kev``, or just
+    above the family's highest edge if that is higher; Kissel cross sections with cascade (xraylib).
 
     Parameters
     ----------
-    element, shell : str
-        "Pb", "L"; or one shell of the family, "L3".
+    element : str
+        Symbol, such as "Pb".
+    shell : str
+        Main shell ("L") or subshell ("L3").
     excitation_kev : float
         Tube voltage or highest photon energy, keV.
+
+    Returns
+    -------
+    energy_kev, intensity : (n_line,) arrays
     """
-    number = atomic_number(element)
-    rows = [
-        row
-        for row in _lines(number)
-        if SHELLS[row[2]].startswith(shell) and edge_energy(number, row[2]) < excitation_kev
+    z = atomic_number(element)
+    lines = [
+        line
+        for line in _element_lines(z)
+        if SHELLS[line[2]].startswith(shell) and edge_energy(z, line[2]) < excitation_kev
     ]
-    if not rows:
+    if not lines:
         return np.zeros(0), np.zeros(0)
-    exciting = max(0.7 * excitation_kev, min(excitation_kev, 1.02 * max(edge_energy(number, row[2]) for row in rows)))
-    strength = np.asarray([shell_production(number, row[2], exciting) * row[4] for row in rows])
-    return np.asarray([row[3] for row in rows]), strength / strength.sum()
+    photon_kev = max(0.7 * excitation_kev, min(excitation_kev, 1.02 * max(edge_energy(z, line[2]) for line in lines)))
+    intensity = np.asarray([shell_production(z, line[2], photon_kev) * line[4] for line in lines])
+    return np.asarray([line[3] for line in lines]), intensity / intensity.sum()
 
 
 @cache
-def shell_production(number: int, shell: int, energy_kev: float) -> float:
-    """Return photons emitted by a shell's vacancies per photon and unit areal mass, cm2/g (Kissel, full cascade)."""
-    if energy_kev <= edge_energy(number, shell):
+def shell_production(z: int, shell: int, energy_kev: float) -> float:
+    """Return the fluorescence production cross section of a shell, cm2/g (Kissel, full cascade)."""
+    if energy_kev <= edge_energy(z, shell):
         return 0.0
     try:
-        return float(xraylib.CS_FluorShell_Kissel_Cascade(number, shell, energy_kev))
+        return float(xraylib.CS_FluorShell_Kissel_Cascade(z, shell, energy_kev))
     except ValueError:
         return 0.0
 
 
 @cache
-def _lines(number: int) -> tuple[tuple[str, str, int, float, float], ...]:
-    """Return (name, family, shell, keV, rate) of an element's lines, close ones merged."""
+def _element_lines(z: int) -> tuple[tuple[str, str, int, float, float], ...]:
+    """Return (name, family, shell, energy in keV, rate) of each line of an element; close lines are merged."""
     return tuple(
         line
         for shell in range(len(SHELLS))
-        for line in _merged([*_shell_lines(number, shell)])
-        if line[3] > LOWEST_LINE_KEV
+        for line in _merge_close_lines([*_shell_lines(z, shell)])
+        if line[3] > MIN_LINE_KEV
     )
 
 
-def _shell_lines(number: int, shell: int) -> Iterable[tuple[str, str, int, float, float]]:
-    vacancy, element = SHELLS[shell], symbol(number)
-    for outer in OUTER:
-        constant = getattr(xraylib, f"{vacancy}{outer}_LINE", None)
-        if constant is None:
+def _shell_lines(z: int, shell: int) -> Iterable[tuple[str, str, int, float, float]]:
+    vacancy, element = SHELLS[shell], symbol(z)
+    for outer_shell in OUTER_SHELLS:
+        line_code = getattr(xraylib, f"{vacancy}{outer_shell}_LINE", None)
+        if line_code is None:
             continue
         try:
-            rate, energy = float(xraylib.RadRate(number, constant)), float(xraylib.LineEnergy(number, constant))
+            rate, energy = float(xraylib.RadRate(z, line_code)), float(xraylib.LineEnergy(z, line_code))
         except ValueError:
             continue
-        if rate > WEAKEST_RATE:
-            yield f"{element}-{vacancy}{outer}", f"{element}_{vacancy[0]}", shell, energy, rate
+        if rate > MIN_RATE:
+            yield f"{element}-{vacancy}{outer_shell}", f"{element}_{vacancy[0]}", shell, energy, rate
 
 
-def _merged(lines: list[tuple[str, str, int, float, float]]) -> list[tuple[str, str, int, float, float]]:
-    result: list[tuple[str, str, int, float, float]] = []
-    for line in sorted(lines, key=lambda entry: entry[3]):
-        if result and line[3] - result[-1][3] < MERGED_WITHIN_KEV:
-            last = result.pop()
-            rate = last[4] + line[4]
-            strongest = max(last, line, key=lambda entry: entry[4])
-            result.append((strongest[0], line[1], line[2], (last[3] * last[4] + line[3] * line[4]) / rate, rate))
+def _merge_close_lines(lines: list[tuple[str, str, int, float, float]]) -> list[tuple[str, str, int, float, float]]:
+    merged: list[tuple[str, str, int, float, float]] = []
+    for line in sorted(lines, key=lambda candidate: candidate[3]):
+        if merged and line[3] - merged[-1][3] < MERGE_DISTANCE_KEV:
+            previous = merged.pop()
+            rate = previous[4] + line[4]
+            strongest = max(previous, line, key=lambda candidate: candidate[4])
+            merged.append(
+                (strongest[0], line[1], line[2], (previous[3] * previous[4] + line[3] * line[4]) / rate, rate)
+            )
         else:
-            result.append(line)
-    return result
+            merged.append(line)
+    return merged
 
 
-_GREEK = {"K": "Kα", "L": "Lα", "M": "M"}
-_SECOND = {"K": "Kβ", "L": "Lβ"}
-_SECOND_SHARE = 0.1
-_APART_KEV = 0.25
+_STRONGEST_LABELS = {"K": "Kα", "L": "Lα", "M": "M"}
+_SECOND_LABELS = {"K": "Kβ", "L": "Lβ"}
+_MIN_SECOND_RATIO = 0.1
+_MIN_SEPARATION_KEV = 0.25
 
 
 def siegbahn(family: str) -> str:
-    """Write ``Hg_L`` as "Hg L" for people."""
+    """Return the label of a line family: "Hg L" for ``Hg_L``."""
     return family.replace("_", " ")
 
 
 def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mapping[str, float]:
-    """Return labels with their energies (keV), the strongest line of every family before any second line.
+    """Return the labels and energies (keV) of the strongest lines of all families, then of their second lines.
 
     Parameters
     ----------
     families : iterable of str
         ``Fe_K``, ``Pb_L``; other names are ignored.
     excitation_kev : float
-        Energy that excites, keV.
+        Highest energy of the exciting photons, keV.
 
     Returns
     -------
     mapping of str to float
         For instance ``{"Fe Kα": 6.40, "Fe Kβ": 7.06}``.
     """
-    first: dict[str, float] = {}
-    second: dict[str, float] = {}
+    strongest: dict[str, float] = {}
+    second_lines: dict[str, float] = {}
     for family in families:
         element, _, shell = family.partition("_")
-        line = _strongest(element, shell, excitation_kev)
-        if not line or shell not in _GREEK:
+        energies_kev = _strongest_energies(element, shell, excitation_kev)
+        if not energies_kev or shell not in _STRONGEST_LABELS:
             continue
-        first[f"{element} {_GREEK[shell]}"] = line[0]
-        if len(line) > 1 and shell in _SECOND:
-            second[f"{element} {_SECOND[shell]}"] = line[1]
-    return {**first, **second}
+        strongest[f"{element} {_STRONGEST_LABELS[shell]}"] = energies_kev[0]
+        if len(energies_kev) > 1 and shell in _SECOND_LABELS:
+            second_lines[f"{element} {_SECOND_LABELS[shell]}"] = energies_kev[1]
+    return {**strongest, **second_lines}
 
 
-def _strongest(element: str, shell: str, excitation_kev: float) -> list[float]:
-    """Energy of the strongest line, and of the strongest one clearly above it."""
+def _strongest_energies(element: str, shell: str, excitation_kev: float) -> list[float]:
+    """Return the energy, keV, of the strongest line and of the strongest line well above it in energy, if any."""
     try:
-        energy, share = family_lines(element, shell, excitation_kev)
+        energy, intensity = family_lines(element, shell, excitation_kev)
     except (UnderpaintError, ValueError, KeyError):
         return []
-    if energy.size == 0 or not share.max() > 0:
+    if energy.size == 0 or not intensity.max() > 0:
         return []
-    top = int(np.argmax(share))
-    above = (energy > energy[top] + _APART_KEV) & (share > _SECOND_SHARE * share[top])
-    if not above.any():
-        return [float(energy[top])]
-    strongest = int(np.argmax(np.where(above, share, 0.0)))
-    return [float(energy[top]), float(energy[strongest])]
+    strongest = int(np.argmax(intensity))
+    is_second = (energy > energy[strongest] + _MIN_SEPARATION_KEV) & (
+        intensity > _MIN_SECOND_RATIO * intensity[strongest]
+    )
+    if not is_second.any():
+        return [float(energy[strongest])]
+    second = int(np.argmax(np.where(is_second, intensity, 0.0)))
+    return [float(energy[strongest]), float(energy[second])]
 
 
 Array = NDArray[np.float64]
-LOWEST_KEV = 0.1
-"""Lowest energy of xraylib's tables."""
-FIRST_KISSEL = 13
-"""Lighter elements have no Kissel cross sections at the energies of a tube; plain ones are right for them."""
-HEAVIEST = 92
-"""Form factors and Compton profiles end at uranium."""
+MIN_TABLE_KEV = 0.1
+"""Lowest energy of xraylib's tables, keV."""
+MIN_KISSEL_NUMBER = 13
+"""Atomic number from which Kissel cross sections are used; for lighter elements they end below a tube's energies."""
+MAX_ATOMIC_NUMBER = 92
+"""Highest atomic number (uranium) of the tables of form factors and Compton profiles."""
 
 
 @dataclass(frozen=True)
 class AtomicTables:
-    """Atomic data that the transport needs, from any source.
+    """Atomic data for the transport, from any source.
 
     Parameters
     ----------
     elements : tuple of str
-        Symbols; the first axis of the per-element arrays.
+        Symbols of the n_element elements.
     energy_kev : (n_energy,) array
-        Exciting energies, keV.
+        Energies of the exciting photons, keV.
     lines : LineTable
-        n_line lines.
+        The n_line lines of these elements.
     line_element : (n_line,) int array
         Index into ``elements``.
     mass_attenuation : (n_element, n_energy) array
-        Total, at the exciting energies, cm2/g.
+        Total mass attenuation coefficient at the exciting energies, cm2/g.
     line_attenuation : (n_element, n_line) array
-        Total, at the lines' energies, cm2/g.
+        Total mass attenuation coefficient at the line energies, cm2/g.
     production : (n_line, n_energy) array
-        Photons of the line per exciting photon and unit areal mass of its element, cm2/g.
+        Production cross section of each line by the exciting photons, cm2/g of the line's element.
     line_production : (n_line, n_line) array
-        The same with line m (second axis) as the exciting photon, cm2/g.
+        Production cross section of each line (first axis) by photons of each line (second axis), cm2/g.
     """
 
     elements: tuple[str, ...]
@@ -285,86 +296,86 @@ class AtomicTables:
 
 
 def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
-    """Return xraylib's tables (Kissel photoelectric cross sections, full cascade) for some elements.
+    """Return xraylib's tables (Kissel photoelectric cross sections, full cascade) for the given elements.
 
     Raises
     ------
     SampleError
-        An element is heavier than uranium, the last one of the tables.
+        An element is heavier than uranium, where the tables end.
     """
-    beyond = [name for name in elements if atomic_number(name) > HEAVIEST]
-    if beyond:
+    too_heavy = [name for name in elements if atomic_number(name) > MAX_ATOMIC_NUMBER]
+    if too_heavy:
         raise SampleError(
-            f"Cannot simulate {', '.join(beyond)}: the tables of cross sections end at U (element {HEAVIEST})."
+            f"Cannot simulate {', '.join(too_heavy)}: the tables of cross sections end at U (element "
+            f"{MAX_ATOMIC_NUMBER}). Remove these elements."
         )
-    energies = _key(energy_kev)
+    energies = _cache_key(energy_kev)
     names = tuple(sorted(set(elements), key=atomic_number))
     lines = line_table(names, max(energies))
-    at_lines = _key(lines.energy_kev)
-    order = {atomic_number(name): index for index, name in enumerate(names)}
+    line_energies = _cache_key(lines.energy_kev)
+    index_by_number = {atomic_number(name): index for index, name in enumerate(names)}
     return AtomicTables(
         names,
         np.asarray(energies),
         lines,
-        np.asarray([order[int(number)] for number in lines.atomic_number], dtype=np.int64),
+        np.asarray([index_by_number[int(z)] for z in lines.atomic_number], dtype=np.int64),
         np.stack([_attenuation(atomic_number(name), energies) for name in names]),
-        np.stack([_attenuation(atomic_number(name), at_lines) for name in names]),
+        np.stack([_attenuation(atomic_number(name), line_energies) for name in names]),
         line_production(lines, energies),
-        line_production(lines, at_lines),
+        line_production(lines, line_energies),
     )
 
 
 def mass_attenuation(element: str, energy_kev: Array) -> Array:
-    """Return the total mass attenuation of an element, cm2/g (xraylib: ``CS_Total_Kissel``, plain below Al)."""
-    return _attenuation(atomic_number(element), _key(energy_kev))
+    """Return the total mass attenuation of an element, cm2/g (xraylib; Kissel cross sections from Al)."""
+    return _attenuation(atomic_number(element), _cache_key(energy_kev))
 
 
 def compound_attenuation(mass_fractions: dict[str, float], energy_kev: Array) -> Array:
-    """Return the total mass attenuation of a mixture, cm2/g (sum over the elements by mass)."""
-    parts = [fraction * mass_attenuation(name, energy_kev) for name, fraction in mass_fractions.items()]
-    return np.asarray(np.sum(parts, axis=0))
+    """Return the total mass attenuation of a mixture, cm2/g (sum over the elements, weighted by mass fraction)."""
+    contributions = [fraction * mass_attenuation(name, energy_kev) for name, fraction in mass_fractions.items()]
+    return np.asarray(np.sum(contributions, axis=0))
 
 
 def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
     """Return (n_line, n_energy) production cross sections, cm2/g of the line's element."""
-    rows = [
-        rate * _shell(int(number), int(shell), energies)
-        for number, shell, rate in zip(lines.atomic_number, lines.shell, lines.rate, strict=True)
+    production = [
+        rate * _shell_production(int(z), int(shell), energies)
+        for z, shell, rate in zip(lines.atomic_number, lines.shell, lines.rate, strict=True)
     ]
-    return np.stack(rows) if rows else np.zeros((0, len(energies)))
+    return np.stack(production) if production else np.zeros((0, len(energies)))
 
 
-def _key(values: Sequence[float] | Array) -> tuple[float, ...]:
+def _cache_key(values: Sequence[float] | Array) -> tuple[float, ...]:
     return tuple(np.asarray(values, dtype=np.float64).tolist())
 
 
 @lru_cache(maxsize=4096)
-def _attenuation(number: int, energies: tuple[float, ...]) -> Array:
-    clipped = np.maximum(np.asarray(energies, dtype=np.float64), LOWEST_KEV)
-    # Kissel's photoelectric tables of light elements stop at some keV and are zero beyond (Be 3.5, C 9, O 18)
-    total = xraylib_np.CS_Total if number < FIRST_KISSEL else xraylib_np.CS_Total_Kissel
-    return np.asarray(total(np.asarray([number]), clipped)[0])
+def _attenuation(z: int, energies: tuple[float, ...]) -> Array:
+    clipped = np.maximum(np.asarray(energies, dtype=np.float64), MIN_TABLE_KEV)
+    # Kissel's photoelectric cross sections of light elements are zero above some energy (keV: Be 3.5, C 9, O 18)
+    cross_section = xraylib_np.CS_Total if z < MIN_KISSEL_NUMBER else xraylib_np.CS_Total_Kissel
+    return np.asarray(cross_section(np.asarray([z]), clipped)[0])
 
 
 @lru_cache(maxsize=4096)
-def _shell(number: int, shell: int, energies: tuple[float, ...]) -> Array:
-    grid = np.asarray(energies, dtype=np.float64)
-    values = np.zeros(grid.size)
-    above = grid > edge_energy(number, shell)
-    if above.any():
-        values[above] = xraylib_np.CS_FluorShell_Kissel_Cascade(np.asarray([number]), np.asarray([shell]), grid[above])[
-            0, 0
-        ]
-    return values
+def _shell_production(z: int, shell: int, energies: tuple[float, ...]) -> Array:
+    energy_kev = np.asarray(energies, dtype=np.float64)
+    production = np.zeros(energy_kev.size)
+    excited = energy_kev > edge_energy(z, shell)
+    if excited.any():
+        production[excited] = xraylib_np.CS_FluorShell_Kissel_Cascade(
+            np.asarray([z]), np.asarray([shell]), energy_kev[excited]
+        )[0, 0]
+    return production
 
 
 INVERSE_FINE_STRUCTURE = 137.036
-"""Momentum in units of m c per atomic unit of momentum, inverted."""
-HIGHEST_NUMBER = 92
-HIGHEST_MOMENTUM = 100.0
-"""Biggs 1975 tabulates profiles up to this momentum, atomic units."""
+"""m c in atomic units of momentum, the inverse of the fine-structure constant."""
+MAX_MOMENTUM = 100.0
+"""Highest momentum of the Compton profiles of Biggs 1975, atomic units."""
 PROFILE_RANK = 5
-"""Number of basis profiles; five reproduce the profile of every element with at most 1 % of its electrons misplaced."""
+"""Number of basis profiles; five reproduce those of all elements, with at most 1 % of the electrons misplaced."""
 
 
 def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
@@ -373,113 +384,115 @@ def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
     Parameters
     ----------
     energy_kev : (n_energy,) array
-        keV.
+        Photon energy before the scatter, keV.
     angle_deg : float
         Scattering angle, degree.
     """
-    lost = energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg)))
-    return np.asarray(energy_kev / (1.0 + lost))
+    relative_loss = energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg)))
+    return np.asarray(energy_kev / (1.0 + relative_loss))
 
 
 def differential_scatter(
     elements: Sequence[str], energy_kev: Sequence[float] | Array, angle_deg: Sequence[float] | Array
 ) -> tuple[Array, Array]:
-    """Return coherent and Compton d(sigma)/d(Omega) with form factors and scattering functions.
+    """Return coherent and Compton differential cross sections, with form factors and scattering functions.
 
     Parameters
     ----------
     elements : sequence of str
         Symbols.
     energy_kev : (n_energy,) array
-        keV.
+        Photon energies, keV.
     angle_deg : (n_angle,) array
         Scattering angles, degree.
 
     Returns
     -------
-    (n_element, n_energy, n_angle) arrays
-        cm2/g/sr.
+    coherent, compton : (n_element, n_energy, n_angle) arrays
+        Differential cross sections, cm2/g/sr.
     """
-    energies = _key(energy_kev)
-    angles = _key(angle_deg)
-    pairs = [_differential(atomic_number(name), energies, angles) for name in elements]
-    return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+    energies = _cache_key(energy_kev)
+    angles = _cache_key(angle_deg)
+    tables = [_differential(atomic_number(name), energies, angles) for name in elements]
+    return np.stack([table[0] for table in tables]), np.stack([table[1] for table in tables])
 
 
 def total_scatter(elements: Sequence[str], energy_kev: Sequence[float] | Array) -> tuple[Array, Array]:
     """Return total coherent and Compton cross sections, (n_element, n_energy), cm2/g."""
-    energies = _key(energy_kev)
-    pairs = [_total(atomic_number(name), energies) for name in elements]
-    return np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+    energies = _cache_key(energy_kev)
+    tables = [_total(atomic_number(name), energies) for name in elements]
+    return np.stack([table[0] for table in tables]), np.stack([table[1] for table in tables])
 
 
 def profile_mixture(elements: Sequence[str]) -> Array:
-    """Return (n_element, n_profile) shares in which an element mixes ``profile_integrals``."""
+    """Return the (n_element, n_profile) coefficients of the basis profiles for each element."""
     return _profiles()[1][[atomic_number(name) - 1 for name in elements]]
 
 
 def profile_integrals(momentum: Array) -> Array:
-    """Return the share of the electrons whose momentum along the scattering vector lies below some values.
+    """Return the integrals of the basis profiles from zero to a momentum along the scattering vector.
 
     Parameters
     ----------
     momentum : array
-        Atomic units.
+        Momentum, atomic units; negative momenta give negative integrals.
 
     Returns
     -------
     (n_profile, *momentum.shape) array
-        Integrals of the profiles that ``profile_mixture`` mixes (singular value decomposition of the Compton
-        profiles of Biggs 1975, which are per electron and even in momentum).
+        The coefficients of ``profile_mixture`` combine these to the integrated Compton profile of an element, per
+        electron. The basis is the singular value decomposition of the profiles of Biggs 1975.
     """
     grid, _, integrals = _profiles()
-    inside = np.interp(np.abs(momentum), grid, np.arange(grid.size, dtype=np.float64))
-    index = np.minimum(inside.astype(np.int64), grid.size - 2)
-    part = inside - index
-    half = integrals[:, index] * (1.0 - part) + integrals[:, index + 1] * part
-    return np.asarray(np.where(momentum < 0, -half, half))
+    position = np.interp(np.abs(momentum), grid, np.arange(grid.size, dtype=np.float64))
+    index = np.minimum(position.astype(np.int64), grid.size - 2)
+    weight = position - index
+    integral = integrals[:, index] * (1.0 - weight) + integrals[:, index + 1] * weight
+    return np.asarray(np.where(momentum < 0, -integral, integral))
 
 
 def scattering_momentum(energy_kev: Array, scattered_kev: Array, angle_deg: float) -> Array:
-    """Return the electron's momentum, atomic units, that gives the scattered photon its energy (Cooper 1985, eq. 3).
+    """Return the electron momentum, atomic units, that leads to a scattered energy (Cooper 1985, eq. 3).
 
     Parameters
     ----------
     energy_kev, scattered_kev : arrays
-        Before and after, keV; broadcast.
+        Photon energy before and after the scatter, keV; they are broadcast.
     angle_deg : float
         Scattering angle, degree.
     """
     cosine = np.cos(np.radians(angle_deg))
-    transfer = np.sqrt(energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * cosine)
-    beyond = scattered_kev - energy_kev + energy_kev * scattered_kev * (1.0 - cosine) / ELECTRON_REST_KEV
-    return np.asarray(INVERSE_FINE_STRUCTURE * beyond / transfer)
+    transfer_kev = np.sqrt(energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * cosine)
+    excess_kev = scattered_kev - energy_kev + energy_kev * scattered_kev * (1.0 - cosine) / ELECTRON_REST_KEV
+    return np.asarray(INVERSE_FINE_STRUCTURE * excess_kev / transfer_kev)
 
 
 @lru_cache(maxsize=4096)
-def _differential(number: int, energies: tuple[float, ...], angles: tuple[float, ...]) -> tuple[Array, Array]:
-    grid, angle, z = np.asarray(energies), np.radians(angles), np.asarray([number])
-    return xraylib_np.DCS_Rayl(z, grid, angle)[0], xraylib_np.DCS_Compt(z, grid, angle)[0]
+def _differential(z: int, energies: tuple[float, ...], angles: tuple[float, ...]) -> tuple[Array, Array]:
+    energy_kev, angle_rad, z_array = np.asarray(energies), np.radians(angles), np.asarray([z])
+    return xraylib_np.DCS_Rayl(z_array, energy_kev, angle_rad)[0], xraylib_np.DCS_Compt(z_array, energy_kev, angle_rad)[
+        0
+    ]
 
 
 @lru_cache(maxsize=4096)
-def _total(number: int, energies: tuple[float, ...]) -> tuple[Array, Array]:
-    grid, z = np.asarray(energies), np.asarray([number])
-    return xraylib_np.CS_Rayl(z, grid)[0], xraylib_np.CS_Compt(z, grid)[0]
+def _total(z: int, energies: tuple[float, ...]) -> tuple[Array, Array]:
+    energy_kev, z_array = np.asarray(energies), np.asarray([z])
+    return xraylib_np.CS_Rayl(z_array, energy_kev)[0], xraylib_np.CS_Compt(z_array, energy_kev)[0]
 
 
 @lru_cache(maxsize=1)
 def _profiles() -> tuple[Array, Array, Array]:
-    """Return momenta (n,), mixtures (92, n_profile) and integrals from zero (n_profile, n)."""
-    momentum = np.concatenate([[0.0], np.geomspace(0.01, HIGHEST_MOMENTUM, 300)])
+    """Return momenta (n,), coefficients by element (92, n_profile) and basis integrals from zero (n_profile, n)."""
+    momentum = np.concatenate([[0.0], np.geomspace(0.01, MAX_MOMENTUM, 300)])
     profiles = np.asarray(
-        [[xraylib.ComptonProfile(number, p) for p in momentum] for number in range(1, HIGHEST_NUMBER + 1)]
+        [[xraylib.ComptonProfile(z, value) for value in momentum] for z in range(1, MAX_ATOMIC_NUMBER + 1)]
     )
     step = np.diff(momentum)
     integrals = np.concatenate(
-        [np.zeros((HIGHEST_NUMBER, 1)), np.cumsum((profiles[:, 1:] + profiles[:, :-1]) / 2.0 * step, axis=1)], axis=1
+        [np.zeros((MAX_ATOMIC_NUMBER, 1)), np.cumsum((profiles[:, 1:] + profiles[:, :-1]) / 2.0 * step, axis=1)], axis=1
     )
-    # half of the electrons move either way
+    # half of the electrons have positive, half negative momentum
     integrals *= 0.5 / integrals[:, -1:]
-    left, strength, right = np.linalg.svd(integrals, full_matrices=False)
-    return momentum, left[:, :PROFILE_RANK] * strength[:PROFILE_RANK], right[:PROFILE_RANK]
+    coefficients, singular_values, basis = np.linalg.svd(integrals, full_matrices=False)
+    return momentum, coefficients[:, :PROFILE_RANK] * singular_values[:PROFILE_RANK], basis[:PROFILE_RANK]

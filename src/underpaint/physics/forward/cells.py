@@ -1,7 +1,7 @@
-"""Light between the cells of flat layers, direction by direction.
+"""Transport of radiation between the depth cells of flat layers, in discrete directions.
 
-Shapes: ``n`` samples, ``j`` layers, ``c`` cells (those of all layers, from the surface down), ``k`` directions,
-``m`` energies of the light.
+Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells (of all layers, from the surface down), ``k`` directions,
+``m`` photon energies.
 """
 
 from dataclasses import dataclass
@@ -12,23 +12,22 @@ from array_api_compat import array_namespace
 from underpaint.physics.forward.ordinates import COSINES, SHARES, cell_shares
 from underpaint.physics.forward.stack import Array
 
-SERIES_BELOW = 0.03
-"""Below this optical depth the absorbed share is computed from its series (error 2e-7), since the formula loses
-precision."""
-DEEPEST = 40.0
-"""Optical depths are limited to this value, a transmission of 4e-18. Smaller transmissions and their products would be
-subnormal in single precision, which slows processors down a hundredfold."""
-DEEPEST_LAYER = 24.0
-"""The same for one layer, where only one minus the transmission matters and 4e-11 is negligible."""
-FAINTEST_LIGHT = 1e-30
-"""Photons that are everywhere, so that none of the sweep's products becomes subnormal."""
+MAX_SERIES_DEPTH = 0.03
+"""Optical depth below which the absorbed fraction is computed from a series (error 2e-7), for precision."""
+MAX_DEPTH = 40.0
+"""Limit of optical depths (transmission 4e-18). Smaller transmissions and their products would be subnormal numbers in
+single precision, with which processors are a hundred times slower."""
+MAX_LAYER_DEPTH = 24.0
+"""Limit of the optical depth of one layer: only one minus the transmission is used there, and 4e-11 is negligible."""
+MIN_PHOTONS = 1e-30
+"""Photons that are added to every cell, so that no product becomes a subnormal number."""
 MIN_DEPTH = 1e-12
-"""Smallest depth, to avoid division by zero."""
+"""Smallest optical depth, to avoid division by zero."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Attenuation of radiation of some energies in the cells. Tracks are per photon and g/cm2 of the cell.
+    """Attenuation in the cells. Track lengths are per photon, relative to the areal density of the cell.
 
     Parameters
     ----------
@@ -37,60 +36,60 @@ class Cells:
     transmission : (n, c, k, m) array
         Transmission of a cell in a direction.
     escape : (n, c, k, m) array
-        Share of photons emitted uniformly in a cell, by direction, that leave it.
-    track : (n, c, k, m) array
-        Mean track of a photon that enters the cell.
-    inner_track : (n, c, k, m) array
-        Mean track within the cell of photons emitted uniformly in it.
+        Fraction of the photons emitted uniformly in a cell, by direction, that leave the cell.
+    mean_track : (n, c, k, m) array
+        Mean track length in a cell of photons that enter it.
+    mean_inner_track : (n, c, k, m) array
+        Mean track length in a cell of photons emitted uniformly in it.
     """
 
     areal: Array
     transmission: Array
     escape: Array
-    track: Array
-    inner_track: Array
+    mean_track: Array
+    mean_inner_track: Array
 
 
-def make_cells(vertical: Array, areal: Array, cells: int) -> Cells:
+def make_cells(normal_depth: Array, areal: Array, n_cells: int) -> Cells:
     """Return the cells of stacked layers.
 
     Parameters
     ----------
-    vertical : (n, j, m) array
-        Optical depth of each layer straight across, at each energy.
+    normal_depth : (n, j, m) array
+        Optical depth of each layer along the normal, at each energy.
     areal : (n, j) array
-        g/cm2.
-    cells : int
-        Even number of cells a layer.
+        Areal density of each layer, g/cm2.
+    n_cells : int
+        Number of cells per layer, even.
     """
-    xp = array_namespace(vertical)
-    share, cosine = as_array(cell_shares(cells), vertical), as_array(COSINES, vertical)[:, None]
+    xp = array_namespace(normal_depth)
+    thickness_share, cosine = as_array(cell_shares(n_cells), normal_depth), as_array(COSINES, normal_depth)[:, None]
     # the cells are symmetric within their layer: only half of them are computed
-    depth = vertical[:, :, None, None, :] * (share[: cells // 2, None, None] / cosine)
-    passed, mean = transmission(depth)
-    transmitted = xp.where(depth < SERIES_BELOW, _kept_series(depth), (1.0 - mean) / (depth + MIN_DEPTH))
-    parts = (passed, mean, mean / cosine, transmitted / cosine)
+    depth = normal_depth[:, :, None, None, :] * (thickness_share[: n_cells // 2, None, None] / cosine)
+    transmitted, escape = transmission(depth)
+    absorbed = xp.where(depth < MAX_SERIES_DEPTH, _absorbed_series(depth), (1.0 - escape) / (depth + MIN_DEPTH))
+    quantities = (transmitted, escape, escape / cosine, absorbed / cosine)
     return Cells(
-        xp.reshape(areal[:, :, None] * share, (areal.shape[0], -1, 1)),
-        *(_mirrored(xp, part, cells) for part in parts),
+        xp.reshape(areal[:, :, None] * thickness_share, (areal.shape[0], -1, 1)),
+        *(_with_mirror_image(xp, quantity, n_cells) for quantity in quantities),
     )
 
 
-def attenuated(depth: Array, deepest: float = DEEPEST) -> Array:
-    """Return ``exp(-depth)``, and never less than ``exp(-deepest)``."""
+def limited_transmission(depth: Array, max_depth: float = MAX_DEPTH) -> Array:
+    """Return ``exp(-depth)``, or ``exp(-max_depth)`` where that is larger."""
     xp = array_namespace(depth)
-    return xp.exp(-xp.clip(depth, max=deepest))
+    return xp.exp(-xp.clip(depth, max=max_depth))
 
 
 def transmission(depth: Array) -> tuple[Array, Array]:
-    """Return the transmission, and its mean over the depth ``(1 - exp(-d)) / d`` (one at zero)."""
+    """Return the transmission, and its mean over the layer, ``(1 - exp(-d)) / d`` (one at zero depth)."""
     xp = array_namespace(depth)
-    lost = -xp.expm1(-depth)
-    return 1.0 - lost, xp.where(depth > MIN_DEPTH, lost / (depth + MIN_DEPTH), 1.0)
+    absorbed = -xp.expm1(-depth)
+    return 1.0 - absorbed, xp.where(depth > MIN_DEPTH, absorbed / (depth + MIN_DEPTH), 1.0)
 
 
 def isotropic_tracks(cells: Cells, production: Array) -> Array:
-    """Return the track in every cell of photons emitted uniformly and isotropically in the cells.
+    """Return the track length in every cell of photons that are emitted uniformly and isotropically in the cells.
 
     Parameters
     ----------
@@ -100,18 +99,18 @@ def isotropic_tracks(cells: Cells, production: Array) -> Array:
     Returns
     -------
     (n, c, m) array
-        Total track, photons times g/cm2.
+        Total track length, photons times g/cm2.
     """
     xp = array_namespace(production)
-    share = as_array(SHARES, production)[:, None]
-    each = production[:, :, None, :] * (0.5 * share)
-    leaving = each * cells.escape + FAINTEST_LIGHT
-    entering = from_above(cells, leaving) + from_below(cells, leaving)
-    return cells.areal * xp.sum(entering * cells.track + 2.0 * each * cells.inner_track, axis=2)
+    direction_weight = as_array(SHARES, production)[:, None]
+    photons = production[:, :, None, :] * (0.5 * direction_weight)
+    leaving = photons * cells.escape + MIN_PHOTONS
+    entering = photons_from_above(cells, leaving) + photons_from_below(cells, leaving)
+    return cells.areal * xp.sum(entering * cells.mean_track + 2.0 * photons * cells.mean_inner_track, axis=2)
 
 
 def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]:
-    """Return the tracks of downward and of upward photons in every cell.
+    """Return the track lengths of downward and of upward photons in every cell.
 
     Parameters
     ----------
@@ -121,22 +120,26 @@ def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]
     Returns
     -------
     (n, c, k, m) arrays
-        Total track, photons times g/cm2.
+        Total track length, photons times g/cm2.
     """
     areal = cells.areal[..., None]
-    going_down = from_above(cells, down * cells.escape + FAINTEST_LIGHT) * cells.track + down * cells.inner_track
-    going_up = from_below(cells, up * cells.escape + FAINTEST_LIGHT) * cells.track + up * cells.inner_track
-    return areal * going_down, areal * going_up
+    down_track = (
+        photons_from_above(cells, down * cells.escape + MIN_PHOTONS) * cells.mean_track + down * cells.mean_inner_track
+    )
+    up_track = (
+        photons_from_below(cells, up * cells.escape + MIN_PHOTONS) * cells.mean_track + up * cells.mean_inner_track
+    )
+    return areal * down_track, areal * up_track
 
 
-def from_above(cells: Cells, leaving: Array) -> Array:
-    """Return the (n, c, k, m) photons that enter each cell from above, from those ``leaving`` their own cells."""
-    return _swept(cells.transmission, leaving, range(leaving.shape[1]))
+def photons_from_above(cells: Cells, leaving: Array) -> Array:
+    """Return the (n, c, k, m) photons that enter each cell from above; ``leaving`` are those that leave each cell."""
+    return _swept_flux(cells.transmission, leaving, range(leaving.shape[1]))
 
 
-def from_below(cells: Cells, leaving: Array) -> Array:
-    """Return (n, c, k, m) photons that enter each cell from below."""
-    return _swept(cells.transmission, leaving, range(leaving.shape[1] - 1, -1, -1))
+def photons_from_below(cells: Cells, leaving: Array) -> Array:
+    """Return the (n, c, k, m) photons that enter each cell from below; ``leaving`` are those that leave each cell."""
+    return _swept_flux(cells.transmission, leaving, range(leaving.shape[1] - 1, -1, -1))
 
 
 def as_array(values: Any, like: Array) -> Array:
@@ -144,26 +147,26 @@ def as_array(values: Any, like: Array) -> Array:
     return array_namespace(like).asarray(values, dtype=like.dtype, device=like.device)
 
 
-def per_cell(values: Array, cells: int) -> Array:
-    """Repeat values of layers, (n, j, ...), for their cells: (n, c, ...)."""
-    return array_namespace(values).repeat(values, cells, axis=1)
+def repeated_for_cells(values: Array, n_cells: int) -> Array:
+    """Repeat the values of layers, (n, j, ...), for the cells of each layer, (n, c, ...)."""
+    return array_namespace(values).repeat(values, n_cells, axis=1)
 
 
-def _swept(passed: Array, leaving: Array, path: range) -> Array:
+def _swept_flux(transmission_by_cell: Array, leaving: Array, cell_order: range) -> Array:
     entering = {}
-    flux = 0.0 * passed[:, 0]
-    for cell in path:
+    flux = 0.0 * transmission_by_cell[:, 0]
+    for cell in cell_order:
         entering[cell] = flux
-        flux = flux * passed[:, cell] + leaving[:, cell]
-    return array_namespace(passed).stack([entering[cell] for cell in range(len(entering))], axis=1)
+        flux = flux * transmission_by_cell[:, cell] + leaving[:, cell]
+    return array_namespace(transmission_by_cell).stack([entering[cell] for cell in range(len(entering))], axis=1)
 
 
-def _mirrored(xp: Any, part: Array, cells: int) -> Array:
-    """(n, j, c / 2, ...) -> (n, j * c, ...), the second half of each layer mirroring the first."""
-    full = xp.concat([part, xp.flip(part, axis=2)], axis=2)
-    return xp.reshape(full, (full.shape[0], full.shape[1] * cells, *full.shape[3:]))
+def _with_mirror_image(xp: Any, upper_half: Array, n_cells: int) -> Array:
+    """Complete the cells of each layer from its upper half: (n, j, c / 2, ...) -> (n, j * c, ...)."""
+    all_cells = xp.concat([upper_half, xp.flip(upper_half, axis=2)], axis=2)
+    return xp.reshape(all_cells, (all_cells.shape[0], all_cells.shape[1] * n_cells, *all_cells.shape[3:]))
 
 
-def _kept_series(depth: Array) -> Array:
-    """Return ``(d - 1 + exp(-d)) / d**2`` for small depths."""
+def _absorbed_series(depth: Array) -> Array:
+    """Return ``(d - 1 + exp(-d)) / d**2`` for small optical depths ``d``."""
     return 0.5 - depth * (1.0 / 6.0 - depth * (1.0 / 24.0 - depth / 120.0))

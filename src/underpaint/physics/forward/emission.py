@@ -1,4 +1,4 @@
-"""Photons that leave the painting towards the detector: lines by layer and order, and scattered tube radiation."""
+"""Photons that leave the painting towards the detector: lines by layer and order, and scatter of the tube radiation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,38 +8,39 @@ from underpaint.physics.atomic import LineTable
 Array = Any
 """An array of numpy or torch."""
 ORDERS = ("primary", "secondary", "tertiary", "by_scatter", "rescattered")
-"""Origins of a line's photons, the fields of ``Emission``."""
+"""Fields of ``Emission`` that hold line photons, by their excitation."""
 SCATTER = ("coherent", "compton", "multiple", "air")
-"""Contributions other than lines of the sample, the fields of ``Emission``."""
+"""Fields of ``Emission`` that hold other contributions than lines of the sample."""
 
 
 @dataclass(frozen=True)
 class Emission:
-    """Photons that reach the detector's window, on one common scale for lines and scatter.
+    """Photons that reach the detector's window, with the same scale for lines and scatter.
 
-    All values are per unit weight of the source and per 4 pi of emission (a detector with the solid angle ``omega``
-    records ``omega / 4 pi`` of them), after absorption in the layers above and in air.
+    All values are per unit weight of the source and per 4 pi of emission, after absorption in the layers above and in
+    air. A detector with the solid angle ``omega`` records ``omega / 4 pi`` of them.
 
     Parameters
     ----------
     lines : LineTable
-        n_line lines.
-    primary, secondary, tertiary, by_scatter, rescattered : (n_sample, n_layer, n_line) arrays
-        Lines excited by the beam, by primary fluorescence, by secondary fluorescence and by scattered tube radiation;
-        and lines scattered coherently on their way out. By layer of origin, from the surface down; zero for layers that
-        a sample lacks.
+        The n_line lines.
+    primary, secondary, tertiary, by_scatter : (n_sample, n_layer, n_line) arrays
+        Line photons excited by the beam, by primary fluorescence, by secondary fluorescence and by scattered tube
+        radiation, by layer of origin from the surface down; zero for layers that a sample lacks.
+    rescattered : (n_sample, n_layer, n_line) array
+        Line photons that are scattered coherently on their way out, by layer of origin.
     source_kev, width_kev : (n_energy,) arrays
-        Energies of the coherent scatter, keV, and the widths of their bins (zero for lines).
+        Energies of the coherent scatter and the widths of their bins (zero for lines), keV.
     coherent : (n_sample, n_energy) array
         Rayleigh scatter, first order.
     compton_kev, compton_width_kev : (n_grid,) arrays
-        Middles and widths of the bins of ``compton``, ``multiple`` and ``air``, keV.
+        Centres and widths of the bins of ``compton``, ``multiple`` and ``air``, keV.
     compton : (n_sample, n_grid) array
-        Compton scatter, first order, spread by the electrons' motion.
+        Compton scatter, first order, broadened by the motion of the electrons.
     multiple : (n_sample, n_grid) array
         Tube radiation scattered more than once, and lines after Compton scatter.
     air : (n_sample, n_grid) array
-        Argon lines and scatter of the air that the detector sees; the same for all samples.
+        Argon lines and scatter from the air in the detector's field of view; the same for all samples.
     """
 
     lines: LineTable
@@ -64,7 +65,7 @@ class Emission:
 
     @property
     def shifted(self) -> Array:
-        """(n_sample, n_grid) sum of all that is given on the grid ``compton_kev``."""
+        """(n_sample, n_grid) sum of Compton, multiple and air scatter, on the grid ``compton_kev``."""
         return self.compton + self.multiple + self.air
 
     @property

@@ -1,7 +1,7 @@
-"""Lines of a batch: the primary in closed form, higher orders from cell to cell.
+"""Fluorescence of a batch: primary in closed form, higher orders from cell to cell.
 
-Shapes: ``n`` samples, ``j`` layers, ``c`` cells, ``p`` lines of a sample (padded), ``m`` exciting lines (padded),
-``r`` rows: the lines that a layer of a sample does have, whatever sample and layer.
+Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``p`` lines of a sample (padded), ``m`` exciting groups of
+lines (padded), ``r`` rows (one for each line that is present in a layer of a sample).
 """
 
 from dataclasses import dataclass
@@ -9,90 +9,94 @@ from dataclasses import dataclass
 from array_api_compat import array_namespace
 
 from underpaint.physics.forward.cells import (
-    DEEPEST_LAYER,
-    FAINTEST_LIGHT,
+    MAX_LAYER_DEPTH,
+    MIN_PHOTONS,
     Cells,
     as_array,
-    attenuated,
+    limited_transmission,
     make_cells,
-    per_cell,
+    repeated_for_cells,
     transmission,
 )
 from underpaint.physics.forward.ordinates import cell_shares
 from underpaint.physics.forward.setting import Setting
 from underpaint.physics.forward.stack import Array, Stack
 
-ROWS = 192
-"""Rows of the primary that are computed at once: their (rows x energies) arrays stay in the processor's cache."""
-FAINTEST = 2e-2
-"""Lines are followed above this share of a sample's strongest line, before absorption."""
-SMALLEST = 1e-30
+CHUNK_ROWS = 192
+"""Number of rows of the primary that are computed at once: their arrays then fit into the processor's cache."""
+MIN_RELATIVE_BRIGHTNESS = 2e-2
+"""Groups brighter than this fraction of the brightest group of a sample are always followed as exciting groups."""
+MIN_DIVISOR = 1e-30
 """Smallest value, to avoid division by zero."""
-SHARPNESS = 4.0
-"""Exponent of the power mean that approximates the maximum gain, within the fourth root of their number."""
+POWER_MEAN_EXPONENT = 4.0
+"""Exponent of the power mean of the relative gains, which approximates their maximum."""
 
 
 @dataclass(frozen=True)
-class Light:
-    """A setting's light as the lines feel it. Lines excite others as groups (``Setting.member``).
+class PrimaryExcitation:
+    """Production cross sections of a setting. Lines excite other lines as groups (``Setting.member``).
 
     Parameters
     ----------
     setting : Setting
+        Source, geometry and atomic data.
     group_attenuation : (n_element, n_group) array
-        cm2/g, of a group's photons.
+        Mass attenuation coefficient for the photons of a group, cm2/g.
     group_production : (n_group, n_energy) array
-        Production of a group by the source's photons, weighted.
-    group_share : (n_line, n_group) array
-        Share of a group's photons that each of its lines has.
-    excited : (n_line, n_group) array
-        Production of a line by a group, cm2/g.
-    of_group : (n_group,) array
+        Production of a group at each source energy, times the source weight.
+    line_share : (n_line, n_group) array
+        Fraction of the photons of a group that belong to each line.
+    pair_production : (n_line, n_group) array
+        Production of a line by the photons of a group, cm2/g.
+    beam_production : (n_group,) array
         Production of a group by the full beam.
-    gain : (n_line, n_group) array
-        The same relative to the line's production by the full beam, times the group's production, to the power
-        ``SHARPNESS``, scaled.
-    scale : () array
-        Scale of ``gain`` before the power.
-    by_nodes : (2, n_node, n_line) array
-        Production by coherent and Compton scattered light of the source, per track of the nodes' photons.
+    relative_gain : (n_line, n_group) array
+        Production of a line through a group relative to that by the full beam, divided by ``gain_scale`` and raised to
+        the power ``POWER_MEAN_EXPONENT``.
+    gain_scale : () array
+        Largest relative gain.
+    node_production : (2, n_node, n_line) array
+        Production by coherently and by Compton scattered source radiation, per track length of the photons at a node.
     """
 
     setting: Setting
     group_attenuation: Array
     group_production: Array
-    group_share: Array
-    excited: Array
-    of_group: Array
-    gain: Array
-    scale: Array
-    by_nodes: Array
+    line_share: Array
+    pair_production: Array
+    beam_production: Array
+    relative_gain: Array
+    gain_scale: Array
+    node_production: Array
 
 
-def make_primary_excitation(setting: Setting) -> Light:
-    """Return the light of a setting."""
+def make_primary_excitation(setting: Setting) -> PrimaryExcitation:
+    """Return the production cross sections of a setting."""
     xp = array_namespace(setting.weight)
-    by_beam = setting.production @ setting.weight
-    present = by_beam > 0
-    in_group = setting.member * by_beam[:, None]
-    of_group = xp.sum(in_group, axis=0)
-    share = in_group / xp.where(of_group > 0, of_group, 1.0)
-    excited = setting.line_production @ share
-    gain = xp.where(present[:, None], excited / xp.where(present, by_beam, 1.0)[:, None], 0.0) * of_group
-    scale = xp.max(gain) + SMALLEST
-    spread_weight = setting.hat * setting.weight[:, None]
-    return Light(
+    line_production = setting.production @ setting.weight
+    present = line_production > 0
+    group_line_production = setting.member * line_production[:, None]
+    beam_production = xp.sum(group_line_production, axis=0)
+    line_share = group_line_production / xp.where(beam_production > 0, beam_production, 1.0)
+    pair_production = setting.line_production @ line_share
+    gain = (
+        xp.where(present[:, None], pair_production / xp.where(present, line_production, 1.0)[:, None], 0.0)
+        * beam_production
+    )
+    scale = xp.max(gain) + MIN_DIVISOR
+    node_weight = setting.hat * setting.weight[:, None]
+    return PrimaryExcitation(
         setting=setting,
-        group_attenuation=setting.line_attenuation @ share,
+        group_attenuation=setting.line_attenuation @ line_share,
         group_production=(xp.permute_dims(setting.member, (1, 0)) @ setting.production) * setting.weight,
-        group_share=share,
-        excited=excited,
-        of_group=of_group,
-        gain=(gain / scale) ** SHARPNESS,
-        scale=scale,
-        by_nodes=xp.stack(
+        line_share=line_share,
+        pair_production=pair_production,
+        beam_production=beam_production,
+        relative_gain=(gain / scale) ** POWER_MEAN_EXPONENT,
+        gain_scale=scale,
+        node_production=xp.stack(
             [
-                xp.permute_dims(table @ spread_weight, (1, 0))
+                xp.permute_dims(table @ node_weight, (1, 0))
                 for table in (setting.production, setting.scattered_production)
             ]
         ),
@@ -101,284 +105,309 @@ def make_primary_excitation(setting: Setting) -> Light:
 
 @dataclass(frozen=True)
 class Batch:
-    """A stack in a light, and which lines its samples have.
+    """A stack of samples with its optical depths and the lines that each sample emits.
 
     Parameters
     ----------
     stack : Stack
-    light : Light
+        Layers of the samples.
+    excitation : PrimaryExcitation
+        Production cross sections.
     depth_in : (n, j, n_energy) array
         Optical depth of each layer along the beam.
-    above_in : (n, j, n_energy) array
-        Transmission of the layers above it.
-    vertical : (n, j, n_line) array
-        Optical depth of each layer straight across, at every line.
-    chosen : (n, p) int array
-        Lines of each sample.
+    transmission_in : (n, j, n_energy) array
+        Transmission of the layers above each layer along the beam.
+    normal_depth : (n, j, n_line) array
+        Optical depth of each layer along the normal, at the energy of every line.
+    line_index : (n, p) int array
+        Indices of the lines of each sample.
     concentration : (n, j, p) array
-        Mass fraction of their elements; zero for padding.
+        Mass fraction of the element of each of these lines; zero for padding.
     """
 
     stack: Stack
-    light: Light
+    excitation: PrimaryExcitation
     depth_in: Array
-    above_in: Array
-    vertical: Array
-    chosen: Array
+    transmission_in: Array
+    normal_depth: Array
+    line_index: Array
     concentration: Array
 
     @property
     def setting(self) -> Setting:
-        """The light's setting."""
-        return self.light.setting
+        """The setting of the excitation."""
+        return self.excitation.setting
 
 
-def make_batch(stack: Stack, light: Light) -> Batch:
-    """Return the optical depths of a batch."""
-    setting = light.setting
-    depth_in, above_in = beam_depths(stack, setting.attenuation, setting.sin_in)
-    chosen, used = _present_lines(stack, setting)
-    concentration = pick(stack.fractions, setting.line_element[chosen]) * used[:, None, :]
-    vertical = (stack.fractions @ setting.line_attenuation) * stack.areal[:, :, None]
-    return Batch(stack, light, depth_in, above_in, vertical, chosen, concentration)
+def make_batch(stack: Stack, excitation: PrimaryExcitation) -> Batch:
+    """Return the batch of a stack."""
+    setting = excitation.setting
+    depth_in, transmission_in = beam_depths(stack, setting.attenuation, setting.sin_in)
+    line_index, is_line = _present_lines(stack, setting)
+    concentration = pick(stack.fractions, setting.line_element[line_index]) * is_line[:, None, :]
+    normal_depth = (stack.fractions @ setting.line_attenuation) * stack.areal[:, :, None]
+    return Batch(stack, excitation, depth_in, transmission_in, normal_depth, line_index, concentration)
 
 
 def beam_depths(stack: Stack, attenuation: Array, sine: Array) -> tuple[Array, Array]:
-    """Return (n, j, e) optical depths along a slanted path, and the transmission of the layers above."""
+    """Return the (n, j, e) optical depths of layers along a slanted path, and the transmission of the layers above."""
     depth = (stack.fractions @ attenuation) * (stack.areal / sine)[:, :, None]
-    return depth, attenuated(before(depth))
+    return depth, limited_transmission(depth_above(depth))
 
 
-def before(depth: Array) -> Array:
+def depth_above(depth: Array) -> Array:
     """Return the optical depth above each layer or cell (second axis)."""
     return array_namespace(depth).cumulative_sum(depth, axis=1) - depth
 
 
-def primary(batch: Batch) -> Array:
+def primary_photons(batch: Batch) -> Array:
     """Return (n, j, n_line) photons excited by the beam (Sherman 1955, eq. 9, for a stack of layers)."""
     xp = array_namespace(batch.depth_in)
     stack, setting = batch.stack, batch.setting
-    depth_out = batch.vertical / setting.sin_out
-    above_out = attenuated(before(depth_out))
-    sample, level, position = xp.nonzero(batch.concentration * stack.areal[:, :, None] > 0)
-    line = batch.chosen[sample, position]
-    out = depth_out[sample, level, line]
-    flat = sample * stack.areal.shape[1] + level
-    depth_in, entering = (_flat(array) for array in (batch.depth_in, setting.weight * batch.above_in))
-    passing = entering * attenuated(depth_in, DEEPEST_LAYER)
-    # numerator and denominator of (1 - exp(-(in + out))) / (in + out), for a part of the rows at a time
-    excited = [
+    depth_out = batch.normal_depth / setting.sin_out
+    transmission_out = limited_transmission(depth_above(depth_out))
+    sample_index, layer_index, line_position = xp.nonzero(batch.concentration * stack.areal[:, :, None] > 0)
+    line_index = batch.line_index[sample_index, line_position]
+    row_depth_out = depth_out[sample_index, layer_index, line_index]
+    row_index = sample_index * stack.areal.shape[1] + layer_index
+    depth_in, entering = (_flatten_layers(array) for array in (batch.depth_in, setting.weight * batch.transmission_in))
+    transmitted = entering * limited_transmission(depth_in, MAX_LAYER_DEPTH)
+    # (1 - exp(-(in + out))) / (in + out), for some rows at a time
+    production = [
         xp.vecdot(
-            setting.production[line[part], :],
-            (entering[flat[part], :] - passing[flat[part], :] * attenuated(out[part], DEEPEST_LAYER)[:, None])
-            / (depth_in[flat[part], :] + out[part][:, None]),
+            setting.production[line_index[rows], :],
+            (
+                entering[row_index[rows], :]
+                - transmitted[row_index[rows], :] * limited_transmission(row_depth_out[rows], MAX_LAYER_DEPTH)[:, None]
+            )
+            / (depth_in[row_index[rows], :] + row_depth_out[rows][:, None]),
         )
-        for part in _parts(int(flat.shape[0]))
+        for rows in _row_chunks(int(row_index.shape[0]))
     ]
-    result = xp.zeros_like(batch.vertical)
-    if excited:
-        concentration = batch.concentration[sample, level, position]
-        factor = concentration * stack.areal[sample, level] / setting.sin_in * above_out[sample, level, line]
-        result[sample, level, line] = factor * xp.concat(excited)
-    return result
+    photons = xp.zeros_like(batch.normal_depth)
+    if production:
+        concentration = batch.concentration[sample_index, layer_index, line_position]
+        factor = (
+            concentration
+            * stack.areal[sample_index, layer_index]
+            / setting.sin_in
+            * transmission_out[sample_index, layer_index, line_index]
+        )
+        photons[sample_index, layer_index, line_index] = factor * xp.concat(production)
+    return photons
 
 
 @dataclass(frozen=True)
-class Exciting:
-    """Groups of lines that excite others in each sample.
+class ExcitingGroups:
+    """Groups of lines that excite other lines in each sample.
 
     Parameters
     ----------
-    groups : (n, m) int array
-        Indices among the groups of the light.
-    pairs : (n, m, p) array
-        Production of the sample's lines by each, cm2/g; zero for padding.
-    share : (n, p, m) array
-        Share of a group's photons that each of the sample's lines has; zero for padding.
+    group_index : (n, m) int array
+        Indices among the groups of the excitation.
+    pair_production : (n, m, p) array
+        Production of the sample's lines by each group, cm2/g; zero for padding.
+    line_share : (n, p, m) array
+        Fraction of a group's photons that belong to each line of the sample; zero for padding.
     """
 
-    groups: Array
-    pairs: Array
-    share: Array
+    group_index: Array
+    pair_production: Array
+    line_share: Array
 
 
 @dataclass(frozen=True)
 class ExcitedCells:
-    """The cells of a batch, as its exciting groups see them.
+    """The cells of a batch, at the energies of its exciting groups.
 
     Parameters
     ----------
-    count : int
-        Cells a layer.
+    n_cells : int
+        Number of cells per layer.
     cells : Cells
-        For the exciting groups.
+        Attenuation of the photons of the exciting groups.
     production : (n, c, m) array
         Primary photons emitted in each cell.
     escape : (n, c, p) array
-        Mean transmission from a cell to the surface, along the way to the detector.
+        Mean transmission from a cell to the surface, in the direction of the detector.
     """
 
-    count: int
+    n_cells: int
     cells: Cells
     production: Array
     escape: Array
 
 
-def make_exciting(batch: Batch, weakest: float) -> Exciting:
-    """Return the groups that could add at least the share ``weakest`` to the primary of any line."""
+def make_exciting(batch: Batch, min_share: float) -> ExcitingGroups:
+    """Return the groups that could add at least the fraction ``min_share`` to the primary photons of any line."""
     xp = array_namespace(batch.depth_in)
-    groups, followed = _strongest(batch, weakest)
-    pairs = batch.light.excited[batch.chosen[:, None, :], groups[:, :, None]] * followed[:, :, None]
-    share = batch.light.group_share[batch.chosen[:, :, None], groups[:, None, :]] * followed[:, None, :]
-    present = xp.astype(xp.any(batch.concentration > 0, axis=1), share.dtype)
-    return Exciting(groups, pairs, share * present[:, :, None])
+    group_index, is_followed = _strongest_groups(batch, min_share)
+    pair_production = (
+        batch.excitation.pair_production[batch.line_index[:, None, :], group_index[:, :, None]]
+        * is_followed[:, :, None]
+    )
+    line_share = (
+        batch.excitation.line_share[batch.line_index[:, :, None], group_index[:, None, :]] * is_followed[:, None, :]
+    )
+    present = xp.astype(xp.any(batch.concentration > 0, axis=1), line_share.dtype)
+    return ExcitingGroups(group_index, pair_production, line_share * present[:, :, None])
 
 
-def make_excited_cells(batch: Batch, exciting: Exciting, count: int) -> ExcitedCells:
-    """Return cells, ``count`` per layer, excited by the beam."""
+def make_excited_cells(batch: Batch, exciting: ExcitingGroups, n_cells: int) -> ExcitedCells:
+    """Return the cells of a batch, ``n_cells`` per layer, with their excitation by the beam."""
     xp = array_namespace(batch.depth_in)
-    stack, setting, light = batch.stack, batch.setting, batch.light
-    cells = make_cells(group_depths(batch, exciting), stack.areal, count)
-    concentration = per_cell(pick(stack.fractions, setting.exciting_element[exciting.groups]), count)
-    production = xp.permute_dims(light.group_production[exciting.groups, :], (0, 2, 1))
-    production_per_cell = entering_cells(batch.depth_in, batch.above_in, count) @ production
+    stack, setting, excitation = batch.stack, batch.setting, batch.excitation
+    cells = make_cells(group_depths(batch, exciting), stack.areal, n_cells)
+    concentration = repeated_for_cells(pick(stack.fractions, setting.exciting_element[exciting.group_index]), n_cells)
+    production = xp.permute_dims(excitation.group_production[exciting.group_index, :], (0, 2, 1))
+    production_per_cell = entering_cells(batch.depth_in, batch.transmission_in, n_cells) @ production
     return ExcitedCells(
-        count,
+        n_cells,
         cells,
         production_per_cell * concentration * cells.areal / setting.sin_in,
-        escape_from_cells(pick(batch.vertical, batch.chosen) / setting.sin_out, count),
+        escape_from_cells(pick(batch.normal_depth, batch.line_index) / setting.sin_out, n_cells),
     )
 
 
-def coarsened(batch: Batch, exciting: Exciting, fine: ExcitedCells) -> ExcitedCells:
-    """Return half as many cells a layer: the edges of cosine-spaced cells are every other edge of twice as many."""
-    count = fine.count // 2
-    cells = make_cells(group_depths(batch, exciting), batch.stack.areal, count)
-    share = as_array(cell_shares(fine.count), fine.production)[:, None]
-    weight = share / per_cell(as_array(cell_shares(count), fine.production)[None, :, None], 2)[0]
+def coarsen(batch: Batch, exciting: ExcitingGroups, fine: ExcitedCells) -> ExcitedCells:
+    """Return the cells with half as many per layer.
+
+    With cosine spacing the edges of the coarse cells are every other edge of the fine cells.
+    """
+    n_cells = fine.n_cells // 2
+    cells = make_cells(group_depths(batch, exciting), batch.stack.areal, n_cells)
+    thickness_share = as_array(cell_shares(fine.n_cells), fine.production)[:, None]
+    weight = thickness_share / repeated_for_cells(as_array(cell_shares(n_cells), fine.production)[None, :, None], 2)[0]
     return ExcitedCells(
-        count, cells, _in_pairs(fine.production), _in_pairs(fine.escape * _tiled(weight, batch.stack.areal.shape[1]))
+        n_cells,
+        cells,
+        _sum_of_pairs(fine.production),
+        _sum_of_pairs(fine.escape * _repeated_for_layers(weight, batch.stack.areal.shape[1])),
     )
 
 
-def _in_pairs(values: Array) -> Array:
-    """Sum (n, c, ...) over neighbouring cells."""
+def _sum_of_pairs(values: Array) -> Array:
+    """Return the sums of values (n, c, ...) over pairs of neighbouring cells."""
     return values[:, ::2] + values[:, 1::2]
 
 
-def _tiled(weight: Array, layers: int) -> Array:
-    return array_namespace(weight).tile(weight, (layers, 1))
+def _repeated_for_layers(weight: Array, n_layers: int) -> Array:
+    return array_namespace(weight).tile(weight, (n_layers, 1))
 
 
-def group_depths(batch: Batch, exciting: Exciting) -> Array:
-    """Return (n, j, m) optical depths straight across for the exciting groups."""
+def group_depths(batch: Batch, exciting: ExcitingGroups) -> Array:
+    """Return the (n, j, m) optical depths of layers along the normal for the exciting groups."""
     stack = batch.stack
-    return pick((stack.fractions @ batch.light.group_attenuation) * stack.areal[:, :, None], exciting.groups)
+    return pick((stack.fractions @ batch.excitation.group_attenuation) * stack.areal[:, :, None], exciting.group_index)
 
 
-def entering_cells(depth: Array, above: Array, cells: int) -> Array:
-    """Return (n, c, e) mean transmission from the surface to each cell, averaged over the cell.
+def entering_cells(depth: Array, transmission_above: Array, n_cells: int) -> Array:
+    """Return the (n, c, e) mean transmission from the surface to each cell, averaged over the cell.
 
-    ``depth`` and ``above`` (n, j, e) are the optical depth of the layers and the transmission down to them.
+    ``depth`` is the (n, j, e) optical depth of layers, ``transmission_above`` that of the layers above each.
     """
     xp = array_namespace(depth)
-    share = as_array(cell_shares(cells), depth)
-    part = depth[:, :, None, :] * share[:, None]
-    passed, mean = transmission(part)
-    result, flux = [], above
-    for cell in range(cells):
-        result.append(flux * mean[:, :, cell])
-        flux = flux * passed[:, :, cell] + FAINTEST_LIGHT
-    entering = xp.stack(result, axis=2)
+    thickness_share = as_array(cell_shares(n_cells), depth)
+    cell_depth = depth[:, :, None, :] * thickness_share[:, None]
+    cell_transmission, mean_transmission = transmission(cell_depth)
+    by_cell, flux = [], transmission_above
+    for cell in range(n_cells):
+        by_cell.append(flux * mean_transmission[:, :, cell])
+        flux = flux * cell_transmission[:, :, cell] + MIN_PHOTONS
+    entering = xp.stack(by_cell, axis=2)
     return xp.reshape(entering, (depth.shape[0], -1, depth.shape[2]))
 
 
-def escape_from_cells(depth: Array, cells: int) -> Array:
-    """Return (n, c, p) mean transmission from each cell to the surface; ``depth`` (n, j, p) is slanted."""
-    return entering_cells(depth, attenuated(before(depth)), cells)
+def escape_from_cells(depth: Array, n_cells: int) -> Array:
+    """Return the (n, c, p) mean transmission from cells to the surface; ``depth``, (n, j, p), is along that path."""
+    return entering_cells(depth, limited_transmission(depth_above(depth)), n_cells)
 
 
-def secondary_excitation(batch: Batch, exciting: Exciting, excited_cells: ExcitedCells, excited: Array) -> Array:
-    """Return (n, c, m) photons of the exciting groups among the excited lines."""
+def secondary_excitation(batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, excited: Array) -> Array:
+    """Return the (n, c, m) photons of each exciting group, from the (n, c, p) photons of excited lines."""
     xp = array_namespace(excited)
-    member = xp.astype(exciting.share > 0, excited.dtype)
-    return (excited * per_cell(batch.concentration, excited_cells.count)) @ member
+    member = xp.astype(exciting.line_share > 0, excited.dtype)
+    return (excited * repeated_for_cells(batch.concentration, excited_cells.n_cells)) @ member
 
 
-def leaving(batch: Batch, excited_cells: ExcitedCells, excited: Array) -> Array:
+def leaving_photons(batch: Batch, excited_cells: ExcitedCells, excited: Array) -> Array:
     """Return the (n, j, p) photons excited in the cells that leave towards the detector."""
-    return per_layer(excited * excited_cells.escape, excited_cells.count) * batch.concentration
+    return summed_over_cells(excited * excited_cells.escape, excited_cells.n_cells) * batch.concentration
 
 
-def per_layer(values: Array, count: int) -> Array:
-    """Sum (n, c, ...) over the cells of each layer: (n, j, ...)."""
+def summed_over_cells(values: Array, n_cells: int) -> Array:
+    """Return the sums of values (n, c, ...) over the cells of each layer, (n, j, ...)."""
     xp = array_namespace(values)
-    return xp.sum(xp.reshape(values, (values.shape[0], -1, count, *values.shape[2:])), axis=2)
+    return xp.sum(xp.reshape(values, (values.shape[0], -1, n_cells, *values.shape[2:])), axis=2)
 
 
-def spread(batch: Batch, photons: Array) -> Array:
-    """Scatter (n, j, p) photons of a sample's lines into the array of all lines, (n, j, n_line)."""
+def photons_of_all_lines(batch: Batch, photons: Array) -> Array:
+    """Return photons of the samples' lines, (n, j, p), as an array of all lines, (n, j, n_line)."""
     xp = array_namespace(photons)
-    sample, level, position = xp.nonzero(batch.concentration > 0)
-    result = xp.zeros_like(batch.vertical)
-    result[sample, level, batch.chosen[sample, position]] = photons[sample, level, position]
-    return result
+    sample_index, layer_index, line_position = xp.nonzero(batch.concentration > 0)
+    all_lines = xp.zeros_like(batch.normal_depth)
+    all_lines[sample_index, layer_index, batch.line_index[sample_index, line_position]] = photons[
+        sample_index, layer_index, line_position
+    ]
+    return all_lines
 
 
-def among_all(batch: Batch, values: Array) -> Array:
-    """Scatter (n, p) values of a sample's lines into the array of all lines, (n, n_line)."""
+def values_for_all_lines(batch: Batch, values: Array) -> Array:
+    """Return values of the samples' lines, (n, p), as an array of all lines, (n, n_line)."""
     xp = array_namespace(values)
-    result = xp.zeros_like(batch.vertical[:, 0])
-    sample, position = xp.nonzero(xp.any(batch.concentration > 0, axis=1))
-    result[sample, batch.chosen[sample, position]] = values[sample, position]
-    return result
+    all_lines = xp.zeros_like(batch.normal_depth[:, 0])
+    sample_index, line_position = xp.nonzero(xp.any(batch.concentration > 0, axis=1))
+    all_lines[sample_index, batch.line_index[sample_index, line_position]] = values[sample_index, line_position]
+    return all_lines
 
 
-def _strongest(batch: Batch, weakest: float) -> tuple[Array, Array]:
-    """Return the (n, m) exciting groups, and one for each that is followed.
+def _strongest_groups(batch: Batch, min_share: float) -> tuple[Array, Array]:
+    """Return the (n, m) indices of exciting groups, and one for each group that is followed (zero for padding).
 
     The criterion is the largest relative gain, before absorption, that a group can add to the primary excitation of any
-    line: a hard line may be weak and still be the only one that excites an element.
+    line: a weak high-energy line may be the only line that excites an element.
     """
     xp = array_namespace(batch.depth_in)
-    light, stack = batch.light, batch.stack
-    present = among_all(batch, xp.ones_like(batch.concentration[:, 0]))
-    most = light.scale * (present @ light.gain) ** (1.0 / SHARPNESS)
-    element = batch.setting.exciting_element
-    _, inside = transmission((stack.fractions @ light.group_attenuation) * stack.areal[:, :, None])
-    mass = xp.sum(stack.areal[:, :, None] * stack.fractions[:, :, element] * inside, axis=1)
-    strength = most * mass
-    bright = light.of_group * mass
-    # bright lines are followed whatever they excite, as scatter brings them themselves 1-3 %
-    bright = bright / (xp.max(bright, axis=1, keepdims=True) + SMALLEST) * (weakest / FAINTEST)
-    strength = xp.where(bright > strength, bright, strength)
-    strong = strength > weakest
-    count = max(int(xp.max(xp.sum(xp.astype(strong, xp.int64), axis=1))), 1)
-    order = xp.argsort(-strength, axis=1, stable=True)[:, :count]
-    return order, xp.astype(xp.take_along_axis(strong, order, axis=1), batch.depth_in.dtype)
+    excitation, stack = batch.excitation, batch.stack
+    present = values_for_all_lines(batch, xp.ones_like(batch.concentration[:, 0]))
+    max_gain = excitation.gain_scale * (present @ excitation.relative_gain) ** (1.0 / POWER_MEAN_EXPONENT)
+    exciting_element = batch.setting.exciting_element
+    _, mean_transmission = transmission((stack.fractions @ excitation.group_attenuation) * stack.areal[:, :, None])
+    mass = xp.sum(stack.areal[:, :, None] * stack.fractions[:, :, exciting_element] * mean_transmission, axis=1)
+    strength = max_gain * mass
+    brightness = excitation.beam_production * mass
+    # bright groups are followed whatever they excite, since their scatter adds 1-3 % to their own lines
+    brightness = (
+        brightness / (xp.max(brightness, axis=1, keepdims=True) + MIN_DIVISOR) * (min_share / MIN_RELATIVE_BRIGHTNESS)
+    )
+    strength = xp.where(brightness > strength, brightness, strength)
+    is_followed = strength > min_share
+    n_groups = max(int(xp.max(xp.sum(xp.astype(is_followed, xp.int64), axis=1))), 1)
+    order = xp.argsort(-strength, axis=1, stable=True)[:, :n_groups]
+    return order, xp.astype(xp.take_along_axis(is_followed, order, axis=1), batch.depth_in.dtype)
 
 
 def _present_lines(stack: Stack, setting: Setting) -> tuple[Array, Array]:
-    """Return the (n, p) lines of each sample, padded, and one for each that is not padding."""
+    """Return the (n, p) indices of each sample's lines, and one for each line that is present (zero for padding)."""
     xp = array_namespace(stack.areal)
-    elements = xp.max(stack.fractions * stack.areal[:, :, None], axis=1) > 0
+    has_element = xp.max(stack.fractions * stack.areal[:, :, None], axis=1) > 0
     excitable = xp.any(setting.production > 0, axis=1)
-    present = elements[:, setting.line_element] & excitable
-    count = max(int(xp.max(xp.sum(xp.astype(present, xp.int64), axis=1))), 1)
-    order = xp.argsort(xp.astype(present, xp.int64), axis=1, stable=True, descending=True)[:, :count]
+    present = has_element[:, setting.line_element] & excitable
+    n_lines = max(int(xp.max(xp.sum(xp.astype(present, xp.int64), axis=1))), 1)
+    order = xp.argsort(xp.astype(present, xp.int64), axis=1, stable=True, descending=True)[:, :n_lines]
     return order, xp.astype(xp.take_along_axis(present, order, axis=1), stack.areal.dtype)
 
 
 def pick(values: Array, index: Array) -> Array:
-    """Return (n, j, p) of values (n, j, all) at (n, p) indices."""
+    """Return the (n, j, p) entries of values (n, j, n_all) at indices (n, p)."""
     xp = array_namespace(values)
     shape = (values.shape[0], values.shape[1], index.shape[1])
     return xp.take_along_axis(values, xp.broadcast_to(index[:, None, :], shape), axis=2)
 
 
-def _flat(array: Array) -> Array:
+def _flatten_layers(array: Array) -> Array:
     return array_namespace(array).reshape(array, (-1, array.shape[2]))
 
 
-def _parts(count: int) -> list[slice]:
-    return [slice(start, start + ROWS) for start in range(0, count, ROWS)]
+def _row_chunks(n_rows: int) -> list[slice]:
+    return [slice(start, start + CHUNK_ROWS) for start in range(0, n_rows, CHUNK_ROWS)]

@@ -1,7 +1,4 @@
-"""From photons at the detector's window to expected counts per channel, and to counts.
-
-Counts are drawn with Poisson noise, after pile-up.
-"""
+"""Detector response: from photons at the window to expected counts per channel, pile-up, and Poisson counts."""
 
 import sys
 from dataclasses import dataclass
@@ -26,19 +23,19 @@ from underpaint.physics.instrument import Detector
 from underpaint.units import CM_PER_UM, EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 Numbers = NDArray[np.float64]
-REACH_SIGMAS = 8.0
-"""Range of a Gaussian, standard deviations; less than 1e-15 of its area lies beyond."""
-TAIL_WIDTHS = 14.0
-"""Range of an exponential tail, decay lengths; 1e-6 of it lies beyond."""
+PEAK_RANGE_SIGMAS = 8.0
+"""Half the range over which a peak is evaluated, standard deviations; the neglected fraction is below 1e-15."""
+TAIL_RANGE_WIDTHS = 14.0
+"""Range over which an exponential tail is evaluated, decay lengths; the neglected fraction is 1e-6."""
 PAIR_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
-"""Mean energy per electron-hole pair, keV; of germanium at 77 K (Knoll 2010, table 11.1)."""
-ESCAPE_MERGED_KEV = 0.2
-"""K lines of the crystal closer than this escape as one: silicon's two, not germanium's."""
+"""Mean energy per electron-hole pair by crystal, keV; for germanium at 77 K (Knoll 2010, table 11.1)."""
+ESCAPE_MERGE_DISTANCE_KEV = 0.2
+"""K lines of the crystal that are closer than this, keV, give one escape peak: those of silicon, not of germanium."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How detector and electronics write down a photon; numbers, or 0-d tensors of torch that carry derivatives.
+    """Energy axis and peak shape of a detector, as numbers or as 0-d torch tensors with derivatives.
 
     Parameters
     ----------
@@ -47,12 +44,15 @@ class Shape:
     noise_fwhm_kev : float
         Electronic noise, FWHM, keV.
     fano : float
+        Fano factor.
     shelf_fraction, tail_fraction : float
-        Areas relative to that of the full peak.
+        Area of the shelf and of the tail, relative to the area of the full peak.
     tail_width_kev : float
         Decay length of the tail, keV.
-    long_tail_fraction, long_tail_width_kev : float
-        Of a second, longer tail.
+    long_tail_fraction : float
+        Area of a second, longer tail, relative to the area of the full peak.
+    long_tail_width_kev : float
+        Decay length of the longer tail, keV.
     """
 
     gain_kev: Any
@@ -67,7 +67,7 @@ class Shape:
 
 
 def shape_of(detector: Detector, axis: EnergyAxis) -> Shape:
-    """Return the shape that a detector's settings describe, on an axis."""
+    """Return the shape of a detector on an energy axis."""
     return Shape(
         axis.gain_kev,
         axis.zero_kev,
@@ -82,46 +82,46 @@ def shape_of(detector: Detector, axis: EnergyAxis) -> Shape:
 
 
 def axis_of(detector: Detector) -> EnergyAxis:
-    """Return the detector's channels."""
+    """Return the energy axis of a detector."""
     return EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
 
 
 def render(
     emission: Emission, detector: Detector, axis: EnergyAxis | None = None, *, shape: Shape | None = None
 ) -> Array:
-    """Return expected counts of a batch: efficiency, peak, shelf, tail and escape as one matrix product.
+    """Return the expected counts of a batch; efficiency, peak, shelf, tail and escape are one matrix product.
 
     Parameters
     ----------
     emission : Emission
-        From ``emit`` or ``transport``; the result is of the same array library and precision.
+        Photons, from ``emit`` or ``transport``; the result has the same array library and precision.
     detector : Detector
-        Crystal, window and response.
+        Crystal, window and peak shape.
     axis : EnergyAxis, optional
         Energy axis; by default the detector's. Values are integrated over each channel.
     shape : Shape, optional
-        Gain, zero and response in place of the detector's and the axis', as tensors that carry derivatives.
+        Tensors with derivatives that replace the axis and the detector's peak shape.
 
     Returns
     -------
     (n_sample, n_channel) array
-        Expected counts on the emission's scale.
+        Expected counts, on the scale of the emission.
     """
     axis = axis_of(detector) if axis is None else axis
     xp = array_namespace(emission.coherent)
-    energy = np.concatenate([emission.lines.energy_kev, emission.source_kev, emission.compton_kev])
-    widths = [np.zeros(len(emission.lines)), emission.width_kev, emission.compton_width_kev]
-    spread = np.concatenate(widths) / np.sqrt(12.0)
+    energy_kev = np.concatenate([emission.lines.energy_kev, emission.source_kev, emission.compton_kev])
+    widths_kev = [np.zeros(len(emission.lines)), emission.width_kev, emission.compton_width_kev]
+    spread_kev = np.concatenate(widths_kev) / np.sqrt(12.0)
     photons = xp.concat([emission.line_photons, emission.coherent, emission.shifted], axis=1)
     if shape is not None:
-        return photons @ response_matrix(detector, axis, energy, spread, shape=shape)
-    matrix = _kept_matrix(detector, axis, energy.tobytes(), spread.tobytes(), photons.itemsize)
+        return photons @ response_matrix(detector, axis, energy_kev, spread_kev, shape=shape)
+    matrix = _cached_matrix(detector, axis, energy_kev.tobytes(), spread_kev.tobytes(), photons.itemsize)
     return photons @ as_array(matrix, photons)
 
 
 def resolution_sigma(detector: Detector, energy_kev: Numbers) -> Numbers:
     """Return the peak's standard deviation, keV: electronic noise and charge statistics in quadrature."""
-    # spectrum's formula is silicon's: another crystal's pairs enter as its Fano factor does
+    # resolution_fwhm_kev assumes silicon; the pair energy of another crystal multiplies the Fano factor
     fano = detector.fano * (pair_energy(detector) / EPSILON_SI_KEV)
     return resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, fano) / FWHM_PER_SIGMA
 
@@ -137,40 +137,53 @@ def pair_energy(detector: Detector) -> float:
     if detector.material not in PAIR_KEV:
         raise InstrumentError(
             f"Cannot compute the resolution of a detector of {detector.material!r}: the energy per electron-hole "
-            f"pair is known for {' and '.join(PAIR_KEV)} alone. Set the detector's material to one of them."
+            f"pair is known for {' and '.join(PAIR_KEV)} only. Set the detector's material to one of them."
         )
     return PAIR_KEV[detector.material]
 
 
 def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
-    """Return the share of photons that interact in the crystal behind filters, window and dead layer.
+    """Return the fraction of photons that pass filters, window and dead layer and interact in the crystal.
 
     Parameters
     ----------
+    detector : Detector
     energy_kev : (n_energy,) array
-        keV.
+        Photon energies, keV.
+
+    Returns
+    -------
+    (n_energy,) array
     """
-    crystal = mass_attenuation(detector.material, energy_kev) * detector.density * CM_PER_UM
-    absorbed = -np.expm1(-crystal * detector.thickness_um) * np.exp(-crystal * detector.dead_layer_um)
+    attenuation_per_um = mass_attenuation(detector.material, energy_kev) * detector.density * CM_PER_UM
+    absorbed = -np.expm1(-attenuation_per_um * detector.thickness_um) * np.exp(
+        -attenuation_per_um * detector.dead_layer_um
+    )
     for sheet in (*detector.filters, detector.window):
         absorbed = absorbed * filter_transmission(sheet, energy_kev)
     return np.asarray(absorbed)
 
 
 def escape_share(detector: Detector, energy_kev: Numbers) -> Numbers:
-    """Return the share of detected photons that lose a K photon of the crystal (Reed & Ware 1972, eq. 4)."""
-    number = atomic_number(detector.material)
-    jump, fluorescence = float(xraylib.JumpFactor(number, 0)), float(xraylib.FluorYield(number, 0))
-    at_photon = mass_attenuation(detector.material, energy_kev)
+    """Return the fraction of detected photons that lose an escaping K photon (Reed & Ware 1972, eq. 4)."""
+    z = atomic_number(detector.material)
+    jump_ratio, fluorescence_yield = float(xraylib.JumpFactor(z, 0)), float(xraylib.FluorYield(z, 0))
+    attenuation = mass_attenuation(detector.material, energy_kev)
     share = np.zeros(np.shape(energy_kev))
     for line_kev, rate in escape_lines(detector):
-        ratio = float(mass_attenuation(detector.material, np.asarray([line_kev]))[0]) / at_photon
-        share += rate * 0.5 * fluorescence * (1.0 - 1.0 / jump) * (1.0 - ratio * np.log1p(1.0 / ratio))
-    return np.asarray(np.where(energy_kev > edge_energy(number, 0), share, 0.0))
+        attenuation_ratio = float(mass_attenuation(detector.material, np.asarray([line_kev]))[0]) / attenuation
+        share += (
+            rate
+            * 0.5
+            * fluorescence_yield
+            * (1.0 - 1.0 / jump_ratio)
+            * (1.0 - attenuation_ratio * np.log1p(1.0 / attenuation_ratio))
+        )
+    return np.asarray(np.where(energy_kev > edge_energy(z, 0), share, 0.0))
 
 
 def escape_lines(detector: Detector) -> tuple[tuple[float, float], ...]:
-    """Return (keV, share of the K photons) of the crystal's K lines; close ones are merged."""
+    """Return energy, keV, and fraction of the K photons of each K line of the crystal; close lines are merged."""
     return _k_lines(atomic_number(detector.material))
 
 
@@ -182,16 +195,20 @@ def response_matrix(
     *,
     shape: Shape | None = None,
 ) -> Array:
-    """Return (n_energy, n_channel) counts per photon of each energy.
+    """Return the (n_energy, n_channel) expected counts per photon of each energy.
 
     Parameters
     ----------
+    detector : Detector
+        Crystal, window and peak shape.
+    axis : EnergyAxis
+        Energy axis.
     energy_kev : (n_energy,) array
-        keV.
+        Photon energies, keV.
     spread_kev : (n_energy,) array or float
-        Standard deviation that the photons themselves have (bins of a continuum), keV.
+        Standard deviation of the photon energies (bins of a continuum), keV.
     shape : Shape, optional
-        In place of the detector's and the axis'; where it holds tensors, the matrix is one of torch.
+        Replaces the axis and the detector's peak shape; if it holds tensors, the matrix is a torch tensor.
 
     Raises
     ------
@@ -200,117 +217,131 @@ def response_matrix(
 
     Notes
     -----
-    Peak, exponential tail and shelf have unit area together (Campbell & Wang 1991, eqs. 1-3).
+    Peak, exponential tails and shelf have a total area of one (Campbell & Wang 1991, eqs. 1-3).
     """
     shape = shape_of(detector, axis) if shape is None else shape
-    spread = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
+    spreads_kev = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
     peaks = partial(_peaks, shape, axis.n_channel, pair_energy(detector))
     detected, escaped = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
-    matrix = _column(detected * (1.0 - escaped), shape) * peaks(energy_kev, spread)
-    strong = np.flatnonzero(escaped > 1e-6)
-    for line_kev, rate in escape_lines(detector) if strong.size else ():
-        lost = peaks(energy_kev[strong] - line_kev, spread[strong])
-        added = _column((detected * escaped)[strong] * rate, shape) * lost
-        matrix = _with_rows_added(matrix, strong, added)
+    matrix = _column(detected * (1.0 - escaped), shape) * peaks(energy_kev, spreads_kev)
+    escaping = np.flatnonzero(escaped > 1e-6)
+    for line_kev, rate in escape_lines(detector) if escaping.size else ():
+        escape_peaks = peaks(energy_kev[escaping] - line_kev, spreads_kev[escaping])
+        escape_counts = _column((detected * escaped)[escaping] * rate, shape) * escape_peaks
+        matrix = _with_rows_added(matrix, escaping, escape_counts)
     return matrix
 
 
 @lru_cache(maxsize=6)
-def _kept_matrix(detector: Detector, axis: EnergyAxis, energy: bytes, spread: bytes, itemsize: int) -> Array:
-    """Return the matrix of one setting, which many batches share; in the precision of the photons."""
-    matrix = response_matrix(detector, axis, np.frombuffer(energy), np.frombuffer(spread))
+def _cached_matrix(
+    detector: Detector, axis: EnergyAxis, energy_bytes: bytes, spread_bytes: bytes, itemsize: int
+) -> Array:
+    """Return the response matrix in the precision of the photons; it is cached for all batches of a detector."""
+    matrix = response_matrix(detector, axis, np.frombuffer(energy_bytes), np.frombuffer(spread_bytes))
     return matrix.astype(np.float32) if itemsize == 4 else matrix
 
 
-def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy: Numbers, spread: Numbers) -> Array:
-    """Return (n_energy, n_channel) peaks with tail and shelf.
+def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy_kev: Numbers, spread_kev: Numbers) -> Array:
+    """Return (n_energy, n_channel) peaks with tails and shelf.
 
-    Peak and tail are differences of cumulative functions at the channel borders near the peak; the shelf is uniform
-    below it.
+    Near the peak the counts are differences of cumulative functions at the channel borders; farther below there is only
+    the uniform shelf.
     """
     like = _tensor_of(shape)
     xp = array_namespace(like)
-    centre = as_array(energy, like)[:, None]
+    centre = as_array(energy_kev, like)[:, None]
     variance = (shape.noise_fwhm_kev / FWHM_PER_SIGMA) ** 2 + pair_kev * shape.fano * xp.clip(centre, min=0.0)
-    sigma = xp.sqrt(variance + as_array(spread**2, like)[:, None])
-    columns = _near(shape, energy, sigma)
-    lowest = columns[:, :1]
-    every = xp.arange(n_channel + 1, dtype=like.dtype, device=like.device)
-    even = xp.clip(shape.zero_kev + shape.gain_kev * (every - 0.5), min=0.0)
-    level = shape.shelf_fraction / xp.where(centre > sigma, centre, sigma)
+    sigma = xp.sqrt(variance + as_array(spread_kev**2, like)[:, None])
+    channels = _channels_near(shape, energy_kev, sigma)
+    first_channel = channels[:, :1]
+    all_channels = xp.arange(n_channel + 1, dtype=like.dtype, device=like.device)
+    borders_kev = xp.clip(shape.zero_kev + shape.gain_kev * (all_channels - 0.5), min=0.0)
+    shelf_height = shape.shelf_fraction / xp.where(centre > sigma, centre, sigma)
     matrix = xp.where(
-        xp.asarray(np.arange(n_channel) < lowest, device=like.device), level * (even[1:] - even[:-1]), 0.0
+        xp.asarray(np.arange(n_channel) < first_channel, device=like.device),
+        shelf_height * (borders_kev[1:] - borders_kev[:-1]),
+        0.0,
     )
-    borders = np.concatenate([columns, columns[:, -1:] + 1], axis=1) - 0.5
-    below = _below(shape, shape.zero_kev + shape.gain_kev * as_array(borders, like), centre, sigma)
-    inside = (columns >= 0) & (columns < n_channel)
-    rows = np.broadcast_to(np.arange(len(columns))[:, None], columns.shape)[inside]
-    return _placed(matrix, rows, columns[inside], (below[:, 1:] - below[:, :-1])[_index(inside, like)])
+    near_borders = np.concatenate([channels, channels[:, -1:] + 1], axis=1) - 0.5
+    fraction_below = _fraction_below(
+        shape, shape.zero_kev + shape.gain_kev * as_array(near_borders, like), centre, sigma
+    )
+    on_axis = (channels >= 0) & (channels < n_channel)
+    rows = np.broadcast_to(np.arange(len(channels))[:, None], channels.shape)[on_axis]
+    return _with_values(
+        matrix, rows, channels[on_axis], (fraction_below[:, 1:] - fraction_below[:, :-1])[_index_array(on_axis, like)]
+    )
 
 
-def _near(shape: Shape, energy: Numbers, sigma: Array) -> NDArray[np.int64]:
-    """Return (n_energy, n_near) channels around each energy; some may lie off the axis."""
-    gain, zero = (float(_plain(value)) for value in (shape.gain_kev, shape.zero_kev))
-    width = max((float(_plain(length)) for fraction, length in _tails(shape) if float(_plain(fraction)) > 0), default=0)
-    reach = REACH_SIGMAS * np.asarray(_plain(sigma))[:, 0]
-    first = np.floor((energy - reach - TAIL_WIDTHS * width - zero) / gain).astype(np.int64)
-    last = np.ceil((energy + reach - zero) / gain).astype(np.int64)
-    return first[:, None] + np.arange(int((last - first).max(initial=0)) + 1)
+def _channels_near(shape: Shape, energy_kev: Numbers, sigma: Array) -> NDArray[np.int64]:
+    """Return the (n_energy, n_near) channels around each energy; some may lie outside the axis."""
+    gain, zero = (float(_without_derivatives(value)) for value in (shape.gain_kev, shape.zero_kev))
+    tail_width = max(
+        (
+            float(_without_derivatives(length))
+            for fraction, length in _tails(shape)
+            if float(_without_derivatives(fraction)) > 0
+        ),
+        default=0,
+    )
+    peak_range = PEAK_RANGE_SIGMAS * np.asarray(_without_derivatives(sigma))[:, 0]
+    first_channel = np.floor((energy_kev - peak_range - TAIL_RANGE_WIDTHS * tail_width - zero) / gain).astype(np.int64)
+    last_channel = np.ceil((energy_kev + peak_range - zero) / gain).astype(np.int64)
+    return first_channel[:, None] + np.arange(int((last_channel - first_channel).max(initial=0)) + 1)
 
 
-def _below(shape: Shape, border: Array, centre: Array, sigma: Array) -> Array:
-    """Return the share of a peak with tail and shelf below the channel borders."""
+def _fraction_below(shape: Shape, border: Array, centre: Array, sigma: Array) -> Array:
+    """Return the fraction of a peak with tails and shelf that lies below each channel border."""
     xp = array_namespace(border)
     offset = (border - centre) / sigma
-    special = _special(border)
-    above = 0.5 * special.erfc(offset / np.sqrt(2.0))
-    bell = xp.exp(-0.5 * xp.clip(offset, -40.0, 40.0) ** 2)
-    tails = [fraction * _tail(special, offset, bell, sigma / width) for fraction, width in _tails(shape)]
-    # a uniform shelf from zero to the peak, with an edge as wide as the peak
-    shelf = centre + (border - centre) * above - sigma * (bell / np.sqrt(2.0 * np.pi))
+    special = _special_functions(border)
+    fraction_above = 0.5 * special.erfc(offset / np.sqrt(2.0))
+    gaussian = xp.exp(-0.5 * xp.clip(offset, -40.0, 40.0) ** 2)
+    tails = [fraction * _tail_excess(special, offset, gaussian, sigma / width) for fraction, width in _tails(shape)]
+    # uniform shelf from zero to the peak; its upper edge has the width of the peak
+    shelf = centre + (border - centre) * fraction_above - sigma * (gaussian / np.sqrt(2.0 * np.pi))
     shelf = xp.where(border > 0.0, shelf, 0.0) * (shape.shelf_fraction / xp.where(centre > sigma, centre, sigma))
-    return (1.0 - shape.shelf_fraction) * (1.0 - above) + tails[0] + tails[1] + shelf
+    return (1.0 - shape.shelf_fraction) * (1.0 - fraction_above) + tails[0] + tails[1] + shelf
 
 
 def _tails(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Return fraction and decay length of both tails."""
+    """Return area fraction and decay length, keV, of both tails."""
     return (shape.tail_fraction, shape.tail_width_kev), (shape.long_tail_fraction, shape.long_tail_width_kev)
 
 
-def _tail(special: Any, offset: Array, bell: Array, slope: Array) -> Array:
-    """Return the share of an exponential tail, convolved with the peak, below a border in excess of the peak's."""
+def _tail_excess(special: Any, offset: Array, gaussian: Array, slope: Array) -> Array:
+    """Return the fraction of an exponential tail, convolved with the peak, below a border, minus that of the peak."""
     xp = array_namespace(offset)
     argument = (offset + slope) / np.sqrt(2.0)
-    # erfcx keeps the product of a huge exponential and a tiny erfc finite; far below the peak erfc is 2 and erfcx
-    # overflows
-    near = 0.5 * bell * special.erfcx(xp.clip(argument, min=-5.0))
-    far = xp.exp(xp.clip(offset * slope + 0.5 * slope**2, max=0.0))
-    return xp.where(argument > -5.0, near, far)
+    # erfcx avoids the product of a huge exponential and a tiny erfc; far below the peak erfc is 2 and erfcx overflows
+    value = 0.5 * gaussian * special.erfcx(xp.clip(argument, min=-5.0))
+    limit = xp.exp(xp.clip(offset * slope + 0.5 * slope**2, max=0.0))
+    return xp.where(argument > -5.0, value, limit)
 
 
-def _placed(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], values: Array) -> Array:
-    """Return a matrix with values scattered into it."""
+def _with_values(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], values: Array) -> Array:
+    """Return a matrix with values set at some rows and columns."""
     if isinstance(matrix, np.ndarray):
         matrix[rows, columns] = values
         return matrix
-    return matrix.index_put((_index(rows, matrix), _index(columns, matrix)), values)
+    return matrix.index_put((_index_array(rows, matrix), _index_array(columns, matrix)), values)
 
 
-def _index(values: NDArray[Any], like: Array) -> Any:
+def _index_array(values: NDArray[Any], like: Array) -> Any:
     return array_namespace(like).asarray(values, device=like.device)
 
 
-def _plain(value: Any) -> Any:
-    """Return a number or numpy array without derivatives."""
+def _without_derivatives(value: Any) -> Any:
+    """Return a number or tensor as a number or numpy array without derivatives."""
     return value.detach().cpu().numpy() if is_torch_array(value) else value
 
 
-def _with_rows_added(matrix: Array, rows: NDArray[np.intp], added: Array) -> Array:
+def _with_rows_added(matrix: Array, rows: NDArray[np.intp], added_values: Array) -> Array:
     """Return a matrix with values added to some of its rows."""
     if isinstance(matrix, np.ndarray):
-        matrix[rows] += added
+        matrix[rows] += added_values
         return matrix
-    return matrix.index_add(0, _index(rows, matrix), added)
+    return matrix.index_add(0, _index_array(rows, matrix), added_values)
 
 
 def _column(values: Numbers, shape: Shape) -> Array:
@@ -318,27 +349,27 @@ def _column(values: Numbers, shape: Shape) -> Array:
 
 
 def _tensor_of(shape: Shape) -> Array:
-    """Return one of the shape's tensors, or a NumPy number where none is a tensor."""
+    """Return a tensor of the shape, or a NumPy number if it has none."""
     values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
     return next((value for value in values if is_torch_array(value)), np.asarray(0.0))
 
 
-def _special(like: Array) -> Any:
-    """Return the special functions of an array's library; torch is imported only for its tensors."""
-    return sys.modules["torch"].special if is_torch_array(like) else scipy.special
+def _special_functions(array: Array) -> Any:
+    """Return the special functions of an array's library, SciPy or torch; only tensors need torch."""
+    return sys.modules["torch"].special if is_torch_array(array) else scipy.special
 
 
 @lru_cache
-def _k_lines(number: int) -> tuple[tuple[float, float], ...]:
+def _k_lines(z: int) -> tuple[tuple[float, float], ...]:
     names = ("KL2_LINE", "KL3_LINE", "KM2_LINE", "KM3_LINE")
     rows = [
-        (float(xraylib.LineEnergy(number, line)), float(xraylib.RadRate(number, line)))
+        (float(xraylib.LineEnergy(z, line)), float(xraylib.RadRate(z, line)))
         for line in (getattr(xraylib, name) for name in names)
-        if _has_rate(number, line)
+        if _has_rate(z, line)
     ]
     groups: list[list[tuple[float, float]]] = []
     for row in sorted(rows):
-        if groups and row[0] - groups[-1][0][0] < ESCAPE_MERGED_KEV:
+        if groups and row[0] - groups[-1][0][0] < ESCAPE_MERGE_DISTANCE_KEV:
             groups[-1].append(row)
         else:
             groups.append([row])
@@ -350,15 +381,15 @@ def _k_lines(number: int) -> tuple[tuple[float, float], ...]:
     )
 
 
-def _has_rate(number: int, line: int) -> bool:
+def _has_rate(z: int, line_code: int) -> bool:
     try:
-        return float(xraylib.RadRate(number, line)) > 0 and float(xraylib.LineEnergy(number, line)) > 0
+        return float(xraylib.RadRate(z, line_code)) > 0 and float(xraylib.LineEnergy(z, line_code)) > 0
     except ValueError:
         return False
 
 
 MAX_COUNTS = 2e9
-"""Largest expected counts that fit into a 32-bit channel, Poisson noise included."""
+"""Largest expected counts of a channel; with Poisson noise they still fit into a 32-bit integer."""
 
 
 def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArray[np.int32]:
@@ -367,19 +398,23 @@ def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArra
     Parameters
     ----------
     expected : array
-        Expected counts, already scaled to the live time or total wanted.
+        Expected counts, scaled to the live time or total.
     rng : numpy.random.Generator
-        Source of randomness.
+        Random number generator.
+
+    Returns
+    -------
+    int32 array
 
     Raises
     ------
     SampleError
-        An expected count is negative, not a number or too large for a channel.
+        Expected counts are negative, not a number or too large.
     """
-    ends = (float(np.min(expected)), float(np.max(expected))) if expected.size else (0.0, 0.0)
-    if not (ends[0] >= 0 and ends[1] <= MAX_COUNTS):
+    limits = (float(np.min(expected)), float(np.max(expected))) if expected.size else (0.0, 0.0)
+    if not (limits[0] >= 0 and limits[1] <= MAX_COUNTS):
         raise SampleError(
-            f"Cannot count photons: a channel's expected counts run from {ends[0]:g} to {ends[1]:g}; 0 to "
+            f"Cannot draw counts: the expected counts of a channel range from {limits[0]:g} to {limits[1]:g}; 0 to "
             f"{MAX_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
         )
     return rng.poisson(np.asarray(expected, dtype=np.float64)).astype(np.int32)
@@ -397,90 +432,95 @@ def counts_needed(
 ) -> Numbers:
     """Return the total counts at which lines exceed the limit of detection.
 
-    The rule is ``S > 3 sqrt(2 B)``: with shares s of the lines and b of the background in the spectrum, this is ``18 b
-    / s**2`` counts, and at least nine counts in the lines where there is no background. Where the background has the
-    relative error e, ``S > 3 sqrt(2 (B + (e B)**2))``: ``18 b / (s**2 - 18 (e b)**2)`` counts, or infinity. ``sigmas``
-    replaces the factor three.
+    The signal S must exceed ``3 sqrt(2 B)``, B being the background counts. With fractions s of the lines and b of the
+    background in the spectrum, this needs ``18 b / s**2`` total counts, and at least nine counts in the lines. If the
+    background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``; this needs
+    ``18 b / (s**2 - 18 (e b)**2)`` total counts, or cannot be reached (infinity). ``sigmas`` replaces the factor three.
 
     Parameters
     ----------
     line_counts : (n_sample, n_line) array
-        Detected counts of the lines in question, on the scale of ``expected``.
+        Detected counts of the lines, on the scale of ``expected``.
     energy_kev : (n_line,) array
-        keV.
+        Energies of the lines, keV.
     expected : (n_sample, n_channel) array
-        Spectra on ``axis``.
+        Expected spectra.
+    axis : EnergyAxis
+        Energy axis of the spectra.
+    detector : Detector
+        Detector whose resolution is used.
     model_error : float
         Relative error of the background under the lines.
     sigmas : float
-        How far the lines have to rise.
+        Required significance of the lines, standard deviations.
 
     Returns
     -------
     (n_sample,) array
-        Infinite where the lines are absent, outside the recorded range, or within the model's error.
+        Infinite where the lines are absent, outside the recorded range, or smaller than the model error.
     """
     total = expected.sum(axis=1)
     window = key_window(line_counts, energy_kev, expected.shape[1], axis, detector)
     recorded = (expected > 0) & window
-    covered = _covered(energy_kev, expected, axis)
-    signal = np.sum(line_counts * covered, axis=1) / total
-    under = np.maximum(np.sum(np.where(recorded, expected, 0.0), axis=1) / total - signal, 0.0)
+    is_recorded = _is_recorded(energy_kev, expected, axis)
+    signal = np.sum(line_counts * is_recorded, axis=1) / total
+    background = np.maximum(np.sum(np.where(recorded, expected, 0.0), axis=1) / total - signal, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rise = 2.0 * sigmas**2
-        above = signal**2 - rise * (model_error * under) ** 2
-        needed = np.maximum(rise * under / above, sigmas**2 / signal)
-    return np.asarray(np.where((signal > 0) & (above > 0), needed, np.inf))
+        factor = 2.0 * sigmas**2
+        denominator = signal**2 - factor * (model_error * background) ** 2
+        needed = np.maximum(factor * background / denominator, sigmas**2 / signal)
+    return np.asarray(np.where((signal > 0) & (denominator > 0), needed, np.inf))
 
 
 def key_window(
     line_counts: Numbers, energy_kev: Numbers, n_channel: int, axis: EnergyAxis, detector: Detector
 ) -> NDArray[np.bool_]:
-    """Return (n_sample, n_channel) channels within half a FWHM on either side of each sample's stronger lines."""
-    half = 0.5 * FWHM_PER_SIGMA * resolution_sigma(detector, energy_kev)
-    low = np.searchsorted(axis.edges_kev[1:], energy_kev - half)
-    high = np.searchsorted(axis.edges_kev[:-1], energy_kev + half)
+    """Return a boolean (n_sample, n_channel) array, true within half a FWHM of a sample's stronger lines."""
+    half_fwhm_kev = 0.5 * FWHM_PER_SIGMA * resolution_sigma(detector, energy_kev)
+    first_channel = np.searchsorted(axis.edges_kev[1:], energy_kev - half_fwhm_kev)
+    end_channel = np.searchsorted(axis.edges_kev[:-1], energy_kev + half_fwhm_kev)
     strongest = line_counts.max(axis=1, keepdims=True) if line_counts.shape[1] else np.zeros((len(line_counts), 1))
     channels = np.arange(n_channel)
-    inside = (channels >= low[:, None]) & (channels < high[:, None])
-    # weak satellites would widen the window and bring background but hardly any signal
-    return np.asarray((line_counts > 0.1 * strongest).astype(np.float32) @ inside.astype(np.float32) > 0)
+    in_window = (channels >= first_channel[:, None]) & (channels < end_channel[:, None])
+    # weak satellites would widen the window, which adds background but hardly any signal
+    return np.asarray((line_counts > 0.1 * strongest).astype(np.float32) @ in_window.astype(np.float32) > 0)
 
 
-def _covered(energy_kev: Numbers, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Return (n_sample, n_line) whether each line is within the recorded range."""
+def _is_recorded(energy_kev: Numbers, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:
+    """Return a boolean (n_sample, n_line) array, true for lines within the recorded range."""
     channel = np.round(axis.channel(0.0) + energy_kev / axis.gain_kev).astype(np.int64)
-    inside = (channel >= 0) & (channel < axis.n_channel)
-    return np.asarray(inside & (expected[:, np.clip(channel, 0, axis.n_channel - 1)] > 0))
+    on_axis = (channel >= 0) & (channel < axis.n_channel)
+    return np.asarray(on_axis & (expected[:, np.clip(channel, 0, axis.n_channel - 1)] > 0))
 
 
 SECONDS_PER_US = 1e-6
 
 
 def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis: EnergyAxis) -> Array:
-    """Return expected counts after photons closer than the pulse-pair resolution were recorded as one.
+    """Return the expected counts with pile-up: photons within the pulse-pair resolution are recorded as one.
 
-    A recorded pulse contains one photon and those that follow within the pulse-pair resolution, Poisson distributed in
-    number; their energies add up. With x the rate times the resolution and p the spectrum of one photon, the spectrum
-    of a pulse has the Fourier transform ``p exp(x (p - 1))``, with all orders of coincidence, and there are ``1 / (1 +
-    x)`` pulses per photon: the total energy is conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).
+    A recorded pulse contains one photon and a Poisson-distributed number of photons that follow within the pulse-pair
+    resolution; their energies add up. With x the rate times the resolution and p the Fourier transform of the spectrum
+    of one photon, the spectrum of a pulse has the Fourier transform ``p exp(x (p - 1))``, which includes all orders of
+    coincidence. There are ``1 / (1 + x)`` pulses per photon, so that the total energy is conserved (Wielopolski &
+    Gardner 1976, for a rectangular pulse shape).
 
     Parameters
     ----------
     expected : (n_sample, n_channel) array
-        Expected counts without pile-up, numpy or torch, on any scale: ``render``'s. They should contain all photons
-        detected: those outside the axis do not pile up.
+        Expected counts without pile-up from ``render``, numpy or torch, on any scale. Photons outside the axis do not
+        pile up.
     rate_per_s : (n_sample,) array or float
         Detected photons per second of live time.
     detector : Detector
-        Its ``pulse_pair_us``; zero leaves the counts as they are.
+        Detector whose ``pulse_pair_us`` is used; zero means no pile-up.
     axis : EnergyAxis
-        Energy of the channels.
+        Energy axis of the spectra.
 
     Returns
     -------
     (n_sample, n_channel) array
-        Sums beyond the last channel, or below the first, are lost.
+        Expected counts; pulses outside the axis are lost.
 
     Raises
     ------
@@ -495,32 +535,38 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
         )
     if detector.pulse_pair_us == 0:
         return expected
-    chance = (rate * (detector.pulse_pair_us * SECONDS_PER_US))[:, None]
+    mean_coincidences = (rate * (detector.pulse_pair_us * SECONDS_PER_US))[:, None]
     total = xp.sum(expected, axis=1, keepdims=True)
-    # room for sums of two full scales; higher sums are rare and far above any axis
-    length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
-    single = xp.fft.rfft(expected / xp.where(total > 0, total, 1.0), n=length, axis=1)
-    pulse = single * xp.exp(chance * (single * _from_zero(axis, length, single) - 1.0))
-    recorded = xp.fft.irfft(pulse, n=length, axis=1)[:, : axis.n_channel]
-    return xp.clip(recorded, min=0.0) * (total / (1.0 + chance))
+    # long enough for sums of two photons at full scale; higher sums are rare and far above any axis
+    fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
+    photon_transform = xp.fft.rfft(expected / xp.where(total > 0, total, 1.0), n=fft_length, axis=1)
+    pulse_transform = photon_transform * xp.exp(
+        mean_coincidences * (photon_transform * _zero_phase(axis, fft_length, photon_transform) - 1.0)
+    )
+    pulse_spectrum = xp.fft.irfft(pulse_transform, n=fft_length, axis=1)[:, : axis.n_channel]
+    return xp.clip(pulse_spectrum, min=0.0) * (total / (1.0 + mean_coincidences))
 
 
 def live_share(rate_per_s: Array | float, detector: Detector) -> Array:
-    """Return live over real time: no other photon within the dead time before (paralysable: every photon prolongs it).
+    """Return the ratio of live to real time, for a paralysable dead time.
 
     Parameters
     ----------
     rate_per_s : array or float
         Detected photons per second.
     detector : Detector
-        Its ``dead_time_us``: the shaping time's peaking and flat top, twice over.
+        Detector whose ``dead_time_us`` is used, twice the sum of peaking time and flat top.
+
+    Returns
+    -------
+    array or float
     """
     return np.exp(-np.asarray(rate_per_s) * detector.dead_time_us * SECONDS_PER_US)
 
 
-def _from_zero(axis: EnergyAxis, length: int, like: Array) -> Array:
-    """Return the Fourier phase of a shift by the axis' zero: energies add up, channel numbers do not."""
-    shift = axis.zero_kev / axis.gain_kev
-    phase = np.exp(-2j * np.pi * np.arange(length // 2 + 1) / length * shift)
+def _zero_phase(axis: EnergyAxis, length: int, like: Array) -> Array:
+    """Return the Fourier phase of a shift by the energy of channel 0: energies add up, channel numbers do not."""
+    shift_channels = axis.zero_kev / axis.gain_kev
+    phase = np.exp(-2j * np.pi * np.arange(length // 2 + 1) / length * shift_channels)
     xp = array_namespace(like)
     return xp.asarray(phase, dtype=like.dtype, device=like.device)

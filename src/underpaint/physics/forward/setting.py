@@ -1,4 +1,4 @@
-"""Quantities that do not depend on the sample: the incident radiation and the atomic data."""
+"""Inputs of the transport that do not depend on the layers: source, geometry and atomic data."""
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -31,34 +31,36 @@ from underpaint.units import ELECTRON_REST_KEV
 
 Numbers = NDArray[np.float64]
 NODES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
-"""Energies at which scattered tube radiation is followed; between them, everything is interpolated."""
+"""Energies, keV, at which scattered tube radiation is computed; other energies are interpolated."""
 ANGLES_DEG = np.linspace(0.0, 180.0, 25)
-"""Scattering angles of the tables, interpolated for each direction."""
-AZIMUTHS = 8
-"""Points of the mean over the azimuth between two directions."""
-SHIFTED_STEPS_KEV = ((0.5, 10.0, 0.05), (10.0, 120.0, 0.1))
-"""From, to and width of the bins of shifted photons."""
+"""Scattering angles of the tables, degree; they are interpolated for each direction."""
+N_AZIMUTHS = 8
+"""Number of azimuth angles over which cross sections between two directions are averaged."""
+SHIFTED_GRID_KEV = ((0.5, 10.0, 0.05), (10.0, 120.0, 0.1))
+"""Start, stop and width, keV, of the bins of Compton-scattered photons."""
 
 
 @dataclass(frozen=True)
 class Directed:
-    """First and second scatter by direction, at one geometry; a first axis of two is coherent, Compton.
+    """Cross sections of first and second scatter by direction, for one geometry.
+
+    Differential cross sections are 4 pi d(sigma)/d(Omega). First axes of length two are coherent, Compton.
 
     Parameters
     ----------
     coherent : (n_element, n_energy) array
-        4 pi d(sigma)/d(Omega) from the beam to the detector at every source energy, cm2/g.
+        Differential coherent cross section from the beam to the detector at the source energies, cm2/g.
     compton : (n_profile, n_element, n_energy) array
-        The same, split by the profiles that an element mixes.
+        Differential Compton cross section from the beam to the detector, by basis profile, cm2/g.
     into : (2, 2, n_element, n_direction, n_node) array
-        From the beam into downward and upward directions (second axis) of the cells: cross sections whose sum over
-        all directions is the total one, cm2/g.
+        Cross sections from the beam into downward and upward directions (second axis) of the cells, cm2/g. Their sum
+        over all directions is the total cross section.
     out : (2, 2, n_element, n_direction, n_node) array
-        From those directions to the detector: 4 pi d(sigma)/d(Omega), cm2/g.
+        Differential cross sections from those directions to the detector, cm2/g.
     profile : (n_profile, n_energy, n_grid) array
-        Share of the photons of an energy that Compton scatter to the detector puts into each bin.
+        Fraction of the photons of an energy that Compton scatter to the detector moves into each bin.
     shifted_attenuation : (n_element, n_energy) array
-        Total attenuation at the mean energy after Compton scatter to the detector, cm2/g.
+        Total mass attenuation at the mean energy after Compton scatter to the detector, cm2/g.
     """
 
     coherent: Array
@@ -69,28 +71,30 @@ class Directed:
     shifted_attenuation: Array
 
 
-def directed_scatter(elements: tuple[str, ...], energy: Numbers, geometry: Geometry) -> Directed:
-    """Return scatter by direction at one geometry, numpy."""
-    angle = geometry.scattering_angle_deg
-    shifted = compton_energy(energy, angle)
-    coherent, compton = (4.0 * np.pi * table[..., 0] for table in differential_scatter(elements, energy, [angle]))
-    nodes = nodes_below(float(energy.max()))
+def directed_scatter(elements: tuple[str, ...], energy_kev: Numbers, geometry: Geometry) -> Directed:
+    """Return the cross sections of scatter by direction for a geometry, as numpy arrays."""
+    angle_deg = geometry.scattering_angle_deg
+    shifted = compton_energy(energy_kev, angle_deg)
+    coherent, compton = (
+        4.0 * np.pi * table[..., 0] for table in differential_scatter(elements, energy_kev, [angle_deg])
+    )
+    nodes = nodes_below(float(energy_kev.max()))
     tables = np.stack(differential_scatter(elements, nodes, ANGLES_DEG))
     # the beam travels down; towards the detector is up
-    beam = _between(-np.sin(np.radians(geometry.incidence_angle_deg)))
-    detector = _between(np.sin(np.radians(geometry.takeoff_angle_deg)))
-    share = 2.0 * np.pi * SHARES[:, None]
-    grid, width = shifted_grid(float(energy.max()))
-    edges = np.append(grid - width / 2.0, grid[-1] + width[-1] / 2.0)
-    profile = _profiles(energy, edges, angle)
+    beam_weights = _angle_weights(-np.sin(np.radians(geometry.incidence_angle_deg)))
+    detector_weights = _angle_weights(np.sin(np.radians(geometry.takeoff_angle_deg)))
+    direction_weight = 2.0 * np.pi * SHARES[:, None]
+    centre_kev, width_kev = shifted_grid(float(energy_kev.max()))
+    edge_kev = np.append(centre_kev - width_kev / 2.0, centre_kev[-1] + width_kev[-1] / 2.0)
+    profile = _profile_shares(energy_kev, edge_kev, angle_deg)
     mixture = profile_mixture(elements)
-    # electrons that binding excludes are compensated by the others: the scattering function gives the total
-    allowed = np.maximum(mixture @ profile.sum(axis=2), 0.01)
+    # binding excludes some electrons; the scattering function already gives the total, so the rest is scaled up
+    allowed_share = np.maximum(mixture @ profile.sum(axis=2), 0.01)
     return Directed(
         coherent,
-        mixture.T[:, :, None] * compton / allowed,
-        share * np.einsum("szga,uka->suzkg", tables, beam),
-        4.0 * np.pi * np.einsum("szga,uka->suzkg", tables, detector),
+        mixture.T[:, :, None] * compton / allowed_share,
+        direction_weight * np.einsum("szga,uka->suzkg", tables, beam_weights),
+        4.0 * np.pi * np.einsum("szga,uka->suzkg", tables, detector_weights),
         profile,
         attenuations(elements, shifted),
     )
@@ -98,147 +102,166 @@ def directed_scatter(elements: tuple[str, ...], energy: Numbers, geometry: Geome
 
 @lru_cache
 def shifted_grid(highest_kev: float) -> tuple[Numbers, Numbers]:
-    """Return middles and widths, keV, of the bins of photons that Compton scatter has shifted."""
-    edges = np.concatenate([np.arange(low, high, step) for low, high, step in SHIFTED_STEPS_KEV])
+    """Return the centres and widths, keV, of the bins of Compton-scattered photons up to ``highest_kev``."""
+    edges = np.concatenate([np.arange(start_kev, stop_kev, step) for start_kev, stop_kev, step in SHIFTED_GRID_KEV])
     edges = edges[: int(np.searchsorted(edges, highest_kev)) + 1]
     return (edges[1:] + edges[:-1]) / 2.0, np.diff(edges)
 
 
 @lru_cache
 def nodes_below(highest_kev: float) -> Numbers:
-    """Return the nodes that a source up to some energy, keV, needs."""
+    """Return the nodes, keV, for a source with photons up to ``highest_kev``."""
     return NODES_KEV[: int(np.searchsorted(NODES_KEV, highest_kev)) + 1]
 
 
 def node_weights(energy: Numbers, nodes: Numbers) -> Numbers:
-    """Return (n_energy, n_node) linear interpolation weights; below the first node they fade with the energy."""
-    hats = np.asarray([np.interp(energy, nodes, row) for row in np.eye(nodes.size)]).T
-    return np.asarray(hats * np.minimum(energy / nodes[0], 1.0)[:, None])
+    """Return (n_energy, n_node) linear interpolation weights; below the first node they decrease with the energy."""
+    weights = np.asarray([np.interp(energy, nodes, row) for row in np.eye(nodes.size)]).T
+    return np.asarray(weights * np.minimum(energy / nodes[0], 1.0)[:, None])
 
 
-def _between(cosine: float) -> Numbers:
-    """Return (2, n_direction, n_angle) mean over the azimuth of the hats of ``ANGLES_DEG``.
+def _angle_weights(cosine: float) -> Numbers:
+    """Return (2, n_direction, n_angle) interpolation weights of ``ANGLES_DEG``, averaged over the azimuth.
 
-    Scattering angles lie between a fixed direction and the downward and upward directions of the cells.
+    The scattering angles are those between a direction with this cosine to the upward normal and the downward and
+    upward directions of the cells.
     """
-    azimuth = (np.arange(AZIMUTHS) + 0.5) * np.pi / AZIMUTHS
+    azimuth = (np.arange(N_AZIMUTHS) + 0.5) * np.pi / N_AZIMUTHS
     sine = np.sqrt(1.0 - cosine**2)
-    result = []
-    for way in (-1.0, 1.0):
-        along = cosine * way * COSINES[:, None] + sine * np.sqrt(1.0 - COSINES[:, None] ** 2) * np.cos(azimuth)
-        angle = np.degrees(np.arccos(np.clip(along, -1.0, 1.0)))
-        hats = np.asarray([np.interp(angle, ANGLES_DEG, row) for row in np.eye(ANGLES_DEG.size)])
-        result.append(hats.mean(axis=2).T)
-    return np.asarray(result)
+    by_sign = []
+    for vertical_sign in (-1.0, 1.0):
+        cosine_of_scattering = cosine * vertical_sign * COSINES[:, None] + sine * np.sqrt(
+            1.0 - COSINES[:, None] ** 2
+        ) * np.cos(azimuth)
+        angle_deg = np.degrees(np.arccos(np.clip(cosine_of_scattering, -1.0, 1.0)))
+        weights = np.asarray([np.interp(angle_deg, ANGLES_DEG, row) for row in np.eye(ANGLES_DEG.size)])
+        by_sign.append(weights.mean(axis=2).T)
+    return np.asarray(by_sign)
 
 
-def _profiles(energy: Numbers, edges: Numbers, angle_deg: float) -> Numbers:
-    """Return (n_profile, n_energy, n_grid) shares by bin; photons gain no energy."""
+def _profile_shares(energy: Numbers, edges: Numbers, angle_deg: float) -> Numbers:
+    """Return the (n_profile, n_energy, n_grid) fractions of photons per bin; photons cannot gain energy."""
     momentum = scattering_momentum(energy[:, None], np.minimum(edges, energy[:, None] * (1.0 - 1e-9)), angle_deg)
     return np.diff(profile_integrals(momentum), axis=2)
 
 
 def in_two_bins(energy: Numbers, grid: Numbers) -> Numbers:
-    """Return (n_energy, n_grid) shares of the two nearest bins that preserve the mean energy."""
+    """Return (n_energy, n_grid) weights of the two nearest bins that preserve the mean energy."""
     return np.asarray([np.interp(energy, grid, row) for row in np.eye(grid.size)]).T
 
 
 def air_response(energy: Numbers, grid: Numbers, geometry: Geometry) -> Numbers:
-    """Return (n_energy, n_grid) photons per 4 pi from the air in view, thin: argon's lines, coherent and Compton."""
-    names, areal = tuple(AIR), AIR_DENSITY * geometry.seen_air_cm
-    share = np.asarray([AIR[name] for name in names]) * areal
-    angle = geometry.scattering_angle_deg
-    tables = [4.0 * np.pi * table[..., 0] for table in differential_scatter(names, energy, [angle])]
+    """Return (n_energy, n_grid) photons per 4 pi from the air in the detector's view: argon lines and scatter.
+
+    The air is treated as a thin sample.
+    """
+    names, areal_density = tuple(AIR), AIR_DENSITY * geometry.seen_air_cm
+    areal_by_element = np.asarray([AIR[name] for name in names]) * areal_density
+    angle_deg = geometry.scattering_angle_deg
+    scatter = [
+        4.0 * np.pi * cross_section[..., 0] for cross_section in differential_scatter(names, energy, [angle_deg])
+    ]
     lines = line_table(["Ar"])
-    argon = line_production(lines, tuple(float(value) for value in energy)).T * AIR["Ar"] * areal
-    response = argon @ in_two_bins(lines.energy_kev, grid) + (share @ tables[0])[:, None] * in_two_bins(energy, grid)
-    return np.asarray(response + (share @ tables[1])[:, None] * in_two_bins(compton_energy(energy, angle), grid))
+    argon_production = line_production(lines, tuple(float(value) for value in energy)).T * AIR["Ar"] * areal_density
+    response = argon_production @ in_two_bins(lines.energy_kev, grid) + (areal_by_element @ scatter[0])[
+        :, None
+    ] * in_two_bins(energy, grid)
+    return np.asarray(
+        response + (areal_by_element @ scatter[1])[:, None] * in_two_bins(compton_energy(energy, angle_deg), grid)
+    )
 
 
-def _lowest(energy: Numbers, times: int) -> Numbers:
-    """Return the energy after back scatter, keV."""
-    return energy / (1.0 + 2.0 * times * energy / ELECTRON_REST_KEV)
+def _min_energy(energy: Numbers, n_scatters: int) -> Numbers:
+    """Return the energy after a number of Compton scatters by 180 degrees, keV."""
+    return energy / (1.0 + 2.0 * n_scatters * energy / ELECTRON_REST_KEV)
 
 
 def after_one_shift(energy: Numbers, edges: Numbers) -> Numbers:
-    """Return shares by bin of photons spread evenly between back and forward Compton scatter."""
-    low = _lowest(energy, 1)[:, None]
-    below = np.clip((edges - low) / np.maximum(energy[:, None] - low, 1e-9), 0.0, 1.0)
-    return np.diff(below, axis=1)
+    """Return the fraction per bin of photons with energies uniform between back and forward Compton scatter."""
+    min_energy = _min_energy(energy, 1)[:, None]
+    cumulative = np.clip((edges - min_energy) / np.maximum(energy[:, None] - min_energy, 1e-9), 0.0, 1.0)
+    return np.diff(cumulative, axis=1)
 
 
 def after_two_shifts(energy: Numbers, edges: Numbers) -> Numbers:
-    """Return shares by bin after two Compton scatters: the sum of two even spreads is a triangle."""
-    low = _lowest(energy, 2)[:, None]
-    place = np.clip((edges - low) / np.maximum(energy[:, None] - low, 1e-9), 0.0, 1.0)
-    below = np.where(place < 0.5, 2.0 * place**2, 1.0 - 2.0 * (1.0 - place) ** 2)
-    return np.diff(below, axis=1)
+    """Return the fraction per bin of photons after two Compton scatters: a triangular distribution of energies."""
+    min_energy = _min_energy(energy, 2)[:, None]
+    position = np.clip((edges - min_energy) / np.maximum(energy[:, None] - min_energy, 1e-9), 0.0, 1.0)
+    cumulative = np.where(position < 0.5, 2.0 * position**2, 1.0 - 2.0 * (1.0 - position) ** 2)
+    return np.diff(cumulative, axis=1)
 
 
 def attenuations(elements: tuple[str, ...], energy: Numbers) -> Numbers:
-    """Return (n_element, n_energy) total mass attenuation, cm2/g."""
+    """Return the (n_element, n_energy) total mass attenuation coefficients, cm2/g."""
     return np.stack([mass_attenuation(name, energy) for name in elements])
 
 
-LOWEST_EXCITING_KEV = 2.0
-"""Softer lines excite only lines below 2 keV, which paint absorbs almost completely."""
-GROUPED_WITHIN = 1.04
-"""Lines whose energies differ by less than this factor may be grouped for excitation; no line changes by 5e-5."""
-EDGES_OF = range(11, 84)
-"""Elements whose absorption edges separate groups of lines: sodium to bismuth, those of paint."""
+MIN_EXCITING_KEV = 2.0
+"""Lowest energy of exciting lines, keV: lines below it excite only lines that paint absorbs almost completely."""
+MAX_GROUP_RATIO = 1.04
+"""Largest ratio of energies of lines that are grouped as exciting lines; no result changes by more than 5e-5."""
+EDGE_ELEMENTS = range(11, 84)
+"""Atomic numbers of elements whose absorption edges separate groups of lines: sodium to bismuth."""
 ANGLE_STEP_DEG = 0.25
-"""Step of the numerical derivatives of scatter to the angles."""
+"""Step of the numerical derivatives of scatter with respect to the angles, degree."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """Source, geometry and atomic data as arrays of one library, precision and device.
 
-    ``n_node`` energies represent the scattered radiation; ``hat`` spreads every source energy over its two neighbouring
-    nodes.
+    All cross sections are in cm2/g. Scattered radiation is represented by photons of n_node energies (nodes).
 
     Parameters
     ----------
     elements : tuple of str
+        Symbols of the n_element elements.
     lines : LineTable
+        Lines of these elements.
     line_element : (n_line,) int array
+        Index of the element of each line.
     source_kev, width_kev : (n_energy,) numpy arrays
-        keV; width of the bin, zero for lines.
+        Energy and bin width (zero for lines) of the source spectrum, keV.
     weight : (n_energy,) array
-        Photons of the source.
+        Number of photons of the source.
     attenuation : (n_element, n_energy) array
-        cm2/g, as all cross sections here.
+        Mass attenuation at the source energies.
     line_attenuation : (n_element, n_line) array
+        Mass attenuation at the line energies.
     production : (n_line, n_energy) array
+        Production of lines by the source photons.
     scattered_production : (n_line, n_energy) array
-        Production by the source's photons after Compton scatter.
+        Production of lines by the source photons after Compton scatter.
     line_production : (n_line, n_line) array
-        Production of the first axis' line by the second's.
+        Production of lines (first axis) by other lines (second axis).
     line_scatter : (2, n_element, n_line) array
         Total coherent and Compton scatter of lines.
     member : (n_line, n_exciting) array
-        One where a line belongs to an exciting group of lines of its element.
+        One for lines that belong to an exciting group of lines of an element, else zero.
     exciting_element : (n_exciting,) int array
+        Index of the element of each exciting group.
     family : (n_line, n_family) array
-        One where a line belongs to a family (element and main shell).
+        One for lines that belong to a family (element and main shell), else zero.
     sin_in, sin_out : () arrays
         Sines of incidence and take-off angle.
     hat : (n_energy, n_node) array
+        Interpolation weights of the source energies at the nodes.
     node_attenuation : (2, n_element, n_node) array
-        At the nodes, and after mean Compton scatter from them.
+        Mass attenuation at the nodes, and at the mean energy after Compton scatter from the nodes.
     air_lines, air_source, air_grid : arrays
-        Transmission of the detector's air path.
+        Transmission of the air path to the detector at the energies of lines, source and grid.
     grid_kev, grid_width_kev : (n_grid,) numpy arrays
-        Bins of photons that Compton scatter has shifted, keV.
+        Centres and widths of the bins of Compton-scattered photons, keV.
     beam_shift, beam_shift_twice : (n_energy, n_grid) arrays
         Energy distribution of the source's photons after one and two Compton scatters in any direction.
     beam_unshifted : (n_energy, n_grid) array
-        The same before scatter.
+        Energy distribution of the source's photons without Compton scatter.
     line_shift : (n_line, n_grid) array
         Energy distribution of lines after one Compton scatter.
     by_air : (n_energy, n_grid) array
         Scatter from the air in the detector's view, per photon of the source.
     scatter : Directed
+        Cross sections of scatter by direction.
     """
 
     elements: tuple[str, ...]
@@ -274,28 +297,30 @@ class Setting:
 
     def to(self, like: Array) -> "Setting":
         """Return the setting as arrays of the library, precision and device of ``like``."""
-        moved: Setting = _converted(self, like)
-        return moved
+        converted: Setting = _converted(self, like)
+        return converted
 
     def at_angles(self, incidence_angle_deg: Array, takeoff_angle_deg: Array, geometry: Geometry) -> "Setting":
-        """Return the setting at angles that carry derivatives (torch), exact to first order about ``geometry``.
+        """Return the setting at other angles, as torch tensors with derivatives; exact to first order in the change.
 
-        The setting must belong to ``geometry``. A stated ``scatter_angle_deg`` is kept.
+        ``geometry`` must be the geometry of this setting. If its ``scatter_angle_deg`` is set, it stays the same.
         """
-        steps = (
+        changes = (
             (incidence_angle_deg, geometry.incidence_angle_deg, "incidence_angle_deg"),
             (takeoff_angle_deg, geometry.takeoff_angle_deg, "takeoff_angle_deg"),
         )
         scatter = self.scatter
-        for angle, at, name in steps:
-            low, high = (
-                _converted(self._scatter_of(geometry.model_copy(update={name: at + step})), self.weight)
+        for angle, value, name in changes:
+            lower_tables, upper_tables = (
+                _converted(self._scatter_of(geometry.model_copy(update={name: value + step})), self.weight)
                 for step in (-ANGLE_STEP_DEG, ANGLE_STEP_DEG)
             )
             scatter = Directed(
                 *(
                     getattr(scatter, field.name)
-                    + (angle - at) * (getattr(high, field.name) - getattr(low, field.name)) / (2.0 * ANGLE_STEP_DEG)
+                    + (angle - value)
+                    * (getattr(upper_tables, field.name) - getattr(lower_tables, field.name))
+                    / (2.0 * ANGLE_STEP_DEG)
                     for field in fields(Directed)
                 )
             )
@@ -313,99 +338,104 @@ class Setting:
 
 
 def make_setting(instrument: Instrument, tables: AtomicTables, source: tuple[Numbers, Numbers, Numbers]) -> Setting:
-    """Return the numpy setting of an instrument whose source spectrum is given.
+    """Return the setting of an instrument, as numpy arrays.
 
     Parameters
     ----------
+    instrument : Instrument
     tables : AtomicTables
-        On the source's energies.
+        Atomic data at the energies of the source.
     source : (energy_kev, weight, width_kev)
-        From ``source_spectrum``.
+        Result of ``source_spectrum``.
     """
-    geometry, (energy, weight, width) = instrument.geometry, source
-    grid, grid_width = shifted_grid(float(energy.max()))
-    nodes = nodes_below(float(energy.max()))
-    shifted = compton_energy(energy, 90.0)
+    geometry, (energy_kev, weight, width_kev) = instrument.geometry, source
+    centre_kev, bin_width_kev = shifted_grid(float(energy_kev.max()))
+    node_kev = nodes_below(float(energy_kev.max()))
+    shifted_kev = compton_energy(energy_kev, 90.0)
     line_kev = tables.lines.energy_kev
-    edges = np.append(grid - grid_width / 2.0, grid[-1] + grid_width[-1] / 2.0)
-    air = geometry.detector_air_cm
+    edge_kev = np.append(centre_kev - bin_width_kev / 2.0, centre_kev[-1] + bin_width_kev[-1] / 2.0)
+    detector_air_cm = geometry.detector_air_cm
     member = exciting_groups(tables)
     return Setting(
         elements=tables.elements,
         lines=tables.lines,
         line_element=tables.line_element,
-        source_kev=energy,
-        width_kev=width,
+        source_kev=energy_kev,
+        width_kev=width_kev,
         weight=weight,
         attenuation=tables.mass_attenuation,
         line_attenuation=tables.line_attenuation,
         production=tables.production,
-        scattered_production=line_production(tables.lines, tuple(float(value) for value in shifted)),
+        scattered_production=line_production(tables.lines, tuple(float(value) for value in shifted_kev)),
         line_production=tables.line_production,
         line_scatter=np.stack(total_scatter(tables.elements, line_kev)) if len(line_kev) else np.zeros((2, 0, 0)),
         member=member,
         exciting_element=tables.line_element[member.argmax(axis=0)],
-        family=_families(tables.lines),
+        family=_family_members(tables.lines),
         sin_in=np.asarray(np.sin(np.radians(geometry.incidence_angle_deg))),
         sin_out=np.asarray(np.sin(np.radians(geometry.takeoff_angle_deg))),
-        hat=node_weights(energy, nodes),
+        hat=node_weights(energy_kev, node_kev),
         node_attenuation=np.stack(
-            [attenuations(tables.elements, nodes), attenuations(tables.elements, compton_energy(nodes, 90.0))]
+            [attenuations(tables.elements, node_kev), attenuations(tables.elements, compton_energy(node_kev, 90.0))]
         ),
-        air_lines=air_transmission(air, line_kev),
-        air_source=air_transmission(air, energy),
-        air_grid=air_transmission(air, grid),
-        grid_kev=grid,
-        grid_width_kev=grid_width,
-        beam_unshifted=in_two_bins(energy, grid),
-        beam_shift=after_one_shift(energy, edges),
-        beam_shift_twice=after_two_shifts(energy, edges),
-        line_shift=after_one_shift(line_kev, edges),
-        by_air=air_response(energy, grid, geometry),
-        scatter=directed_scatter(tables.elements, energy, geometry),
+        air_lines=air_transmission(detector_air_cm, line_kev),
+        air_source=air_transmission(detector_air_cm, energy_kev),
+        air_grid=air_transmission(detector_air_cm, centre_kev),
+        grid_kev=centre_kev,
+        grid_width_kev=bin_width_kev,
+        beam_unshifted=in_two_bins(energy_kev, centre_kev),
+        beam_shift=after_one_shift(energy_kev, edge_kev),
+        beam_shift_twice=after_two_shifts(energy_kev, edge_kev),
+        line_shift=after_one_shift(line_kev, edge_kev),
+        by_air=air_response(energy_kev, centre_kev, geometry),
+        scatter=directed_scatter(tables.elements, energy_kev, geometry),
     )
 
 
-def _families(lines: LineTable) -> Numbers:
+def _family_members(lines: LineTable) -> Numbers:
     names = sorted(set(lines.family))
     return np.asarray([[float(family == name) for name in names] for family in lines.family])
 
 
 def exciting_groups(tables: AtomicTables) -> Numbers:
-    """Return (n_line, n_group) ones where a line belongs to an exciting group.
+    """Return an (n_line, n_group) array: one for lines that belong to an exciting group, else zero.
 
-    Lines of an element within ``GROUPED_WITHIN`` of each other, with no absorption edge of any element between them,
+    Lines of an element whose energies differ by less than ``MAX_GROUP_RATIO``, with no absorption edge between them,
     have nearly the same attenuation; the remaining difference is of second order.
     """
-    # edges of all elements, present or not: a spectrum must not depend on the others in its batch
-    edges = np.asarray([edge_energy(number, shell) for number in EDGES_OF for shell in range(len(SHELLS))])
-    energy, element = tables.lines.energy_kev, tables.line_element
+    # edges of all elements, also absent ones: a spectrum must not depend on the other samples of its batch
+    edge_kev = np.asarray([edge_energy(z, shell) for z in EDGE_ELEMENTS for shell in range(len(SHELLS))])
+    energy_kev, element = tables.lines.energy_kev, tables.line_element
     groups: list[list[int]] = []
-    for line in np.lexsort((energy, element)):
-        if energy[line] < LOWEST_EXCITING_KEV:
+    for line in np.lexsort((energy_kev, element)):
+        if energy_kev[line] < MIN_EXCITING_KEV:
             continue
-        first = groups[-1][0] if groups else line
-        like = bool(groups) and element[first] == element[line] and energy[line] < GROUPED_WITHIN * energy[first]
-        if like and not np.any((edges > energy[first]) & (edges <= energy[line])):
+        first_line = groups[-1][0] if groups else line
+        same_group = (
+            bool(groups)
+            and element[first_line] == element[line]
+            and energy_kev[line] < MAX_GROUP_RATIO * energy_kev[first_line]
+        )
+        if same_group and not np.any((edge_kev > energy_kev[first_line]) & (edge_kev <= energy_kev[line])):
             groups[-1].append(int(line))
         else:
             groups.append([int(line)])
-    member = np.zeros((len(energy), max(len(groups), 1)))
+    member = np.zeros((len(energy_kev), max(len(groups), 1)))
     for index, group in enumerate(groups):
         member[group, index] = 1.0
     return member
 
 
 def _converted(value: Any, like: Array) -> Any:
-    """Return a dataclass with its arrays (but those in keV) as arrays of the library of ``like``."""
+    """Return a dataclass with its arrays, except energies, as arrays of the same kind as ``like``."""
     xp = array_namespace(like)
-    changed = {}
+    converted_fields = {}
     for field in fields(value):
         entry = getattr(value, field.name)
         if isinstance(entry, Directed):
-            changed[field.name] = _converted(entry, like)
+            converted_fields[field.name] = _converted(entry, like)
         elif isinstance(entry, np.ndarray) and not field.name.endswith("_kev"):
             is_integer = entry.dtype.kind in "ib"
-            kind = {} if is_integer else {"dtype": like.dtype}
-            changed[field.name] = xp.asarray(entry, device=like.device, **kind)
-    return replace(value, **changed)
+            dtype = {} if is_integer else {"dtype": like.dtype}
+            converted_fields[field.name] = xp.asarray(entry, device=like.device, **dtype)
+    return replace(value, **converted_fields)

@@ -1,4 +1,4 @@
-"""Stratigraphies as padded arrays."""
+"""Batches of stratigraphies as padded arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +12,10 @@ from underpaint.physics.atomic import mass_attenuation
 from underpaint.physics.materials import Layer, Stratigraphy
 
 Array = Any
-"""An array of numpy or torch: the array API's type has no name in Python."""
+"""A numpy or torch array; the array API standard defines no Python type."""
 
-CUT_AT_KEV, THICK, CUT_AT = 10.0, 15.0, (1.0, 4.0, 12.0)
-"""Layers of more optical depths than ``THICK``, straight across at this energy, are cut at these depths."""
+CUT_ENERGY_KEV, MIN_CUT_DEPTH, CUT_DEPTHS = 10.0, 15.0, (1.0, 4.0, 12.0)
+"""Layers with an optical depth (along the normal, at this energy) above ``MIN_CUT_DEPTH`` are cut at ``CUT_DEPTHS``."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Stack:
     areal : (n_sample, n_layer) array
         Areal density, g/cm2 (density in g/cm3 times thickness in cm); zero in layers that do not exist.
     elements : tuple of str
-        The elements of the last axis of ``fractions``: those of the setting, in its order.
+        Elements of the last axis of ``fractions``, equal to those of the setting.
 
     Raises
     ------
@@ -53,62 +53,65 @@ class Stack:
         return int(self.areal.shape[0])
 
     def part(self, rows: Any) -> "Stack":
-        """Return some of the samples."""
+        """Return the samples with the indices ``rows``."""
         return Stack(self.fractions[rows], self.areal[rows], self.elements)
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Stratigraphies whose thick layers are cut, and the layer of each part.
+class CutLayers:
+    """Stratigraphies whose thick layers are cut into parts.
 
     Parameters
     ----------
     stratigraphies : list of Stratigraphy
+        Stratigraphies of the parts.
     layer_of_part : (n_sample, n_layer, n_part) array or None
-        One where a part belongs to a layer; None without cuts.
+        One for parts that belong to a layer, else zero; None if no layer is cut.
     """
 
     stratigraphies: list[Stratigraphy]
     layer_of_part: NDArray[np.float64] | None
 
 
-def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> Cut:
-    """Cut very opaque layers: their emission comes from the top, where the cells must be."""
-    parts = [[_parts(layer) for layer in entry.layers] for entry in stratigraphies]
-    if all(len(pieces) == 1 for entry in parts for pieces in entry):
-        return Cut(list(stratigraphies), None)
-    shape = (len(parts), max(map(len, parts)), max(sum(map(len, entry)) for entry in parts))
+def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
+    """Cut opaque layers into parts: most emission comes from near the surface, where cells must be thin."""
+    parts_by_layer = [[_cut_layer(layer) for layer in entry.layers] for entry in stratigraphies]
+    if all(len(layer_parts) == 1 for entry in parts_by_layer for layer_parts in entry):
+        return CutLayers(list(stratigraphies), None)
+    shape = (len(parts_by_layer), max(map(len, parts_by_layer)), max(sum(map(len, entry)) for entry in parts_by_layer))
     layer_of_part = np.zeros(shape)
-    for row, entry in enumerate(parts):
+    for row, entry in enumerate(parts_by_layer):
         start = 0
-        for level, pieces in enumerate(entry):
-            layer_of_part[row, level, start : start + len(pieces)] = 1.0
-            start += len(pieces)
+        for layer_index, layer_parts in enumerate(entry):
+            layer_of_part[row, layer_index, start : start + len(layer_parts)] = 1.0
+            start += len(layer_parts)
     cut = [
-        Stratigraphy(tuple(piece for pieces in entry for piece in pieces), source.name)
-        for entry, source in zip(parts, stratigraphies, strict=True)
+        Stratigraphy(tuple(part for layer_parts in entry for part in layer_parts), source.name)
+        for entry, source in zip(parts_by_layer, stratigraphies, strict=True)
     ]
-    return Cut(cut, layer_of_part)
+    return CutLayers(cut, layer_of_part)
 
 
-def joined(photons: Array, layer_of_part: NDArray[np.float64]) -> Array:
-    """Return (n, n_layer, n_line) photons of layers from those of their parts, (n, n_part, n_line)."""
+def joined_layers(photons: Array, layer_of_part: NDArray[np.float64]) -> Array:
+    """Return the (n, n_layer, n_line) photons of layers from those of their parts, (n, n_part, n_line)."""
     return np.matmul(layer_of_part.astype(photons.dtype), photons)
 
 
-def _parts(layer: Layer) -> list[Layer]:
-    """Return a layer, or its parts from the top down."""
-    at = np.asarray([CUT_AT_KEV])
-    attenuation = sum(part * float(mass_attenuation(name, at)[0]) for name, part in layer.mass_fractions.items())
+def _cut_layer(layer: Layer) -> list[Layer]:
+    """Return the parts of a layer from the top down; the layer itself if it is not opaque."""
+    energy_kev = np.asarray([CUT_ENERGY_KEV])
+    attenuation = sum(
+        fraction * float(mass_attenuation(name, energy_kev)[0]) for name, fraction in layer.mass_fractions.items()
+    )
     depth = layer.areal_density * attenuation
-    if depth < THICK:
+    if depth < MIN_CUT_DEPTH:
         return [layer]
-    faces = np.asarray([0.0, *(face / depth for face in CUT_AT), 1.0])
+    faces = np.asarray([0.0, *(face / depth for face in CUT_DEPTHS), 1.0])
     return [replace(layer, thickness_um=float(share) * layer.thickness_um) for share in np.diff(faces)]
 
 
 def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]) -> Stack:
-    """Return stratigraphies as padded numpy arrays over the given elements.
+    """Return stratigraphies as padded numpy arrays.
 
     Raises
     ------
@@ -121,12 +124,13 @@ def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]
     depth = max(len(entry.layers) for entry in stratigraphies)
     fractions, areal = np.zeros((len(stratigraphies), depth, len(index))), np.zeros((len(stratigraphies), depth))
     for row, entry in enumerate(stratigraphies):
-        for level, layer in enumerate(entry.layers):
-            areal[row, level] = layer.areal_density
+        for layer_index, layer in enumerate(entry.layers):
+            areal[row, layer_index] = layer.areal_density
             for name, fraction in layer.mass_fractions.items():
                 if name not in index:
                     raise SampleError(
-                        f"Cannot simulate {layer.name or 'a layer'}: there are no atomic tables for {name}."
+                        f"Cannot simulate {layer.name or 'a layer'}: it contains {name}, which is not among the "
+                        f"elements {', '.join(elements)}. Add {name} to them."
                     )
-                fractions[row, level, index[name]] = fraction
+                fractions[row, layer_index, index[name]] = fraction
     return Stack(fractions, areal, tuple(elements))

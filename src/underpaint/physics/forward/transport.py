@@ -1,7 +1,8 @@
-"""From layers to emission: batches of samples through fluorescence and scatter.
+"""Emission of batches of layered samples: fluorescence and scatter.
 
-Scattered tube radiation: first order in closed form, higher orders and their fluorescence from cell to cell. Its
-shapes: ``n`` samples, ``j`` layers, ``c`` cells, ``k`` directions, ``g`` nodes, ``e`` source energies, ``p`` lines.
+First-order scatter of the tube radiation is computed in closed form; higher orders, and the fluorescence that they
+excite, are followed from cell to cell. Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``k`` directions,
+``g`` nodes, ``e`` source energies, ``p`` lines.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,41 +16,47 @@ from array_api_compat import array_namespace
 
 from underpaint.errors import SampleError
 from underpaint.physics.atomic import AtomicTables, atomic_tables
-from underpaint.physics.forward.cells import directed_tracks, isotropic_tracks, make_cells, per_cell, transmission
+from underpaint.physics.forward.cells import (
+    directed_tracks,
+    isotropic_tracks,
+    make_cells,
+    repeated_for_cells,
+    transmission,
+)
 from underpaint.physics.forward.emission import ORDERS, Emission
 from underpaint.physics.forward.fluorescence import (
-    SMALLEST,
+    MIN_DIVISOR,
     Batch,
     ExcitedCells,
-    Exciting,
-    Light,
-    among_all,
+    ExcitingGroups,
+    PrimaryExcitation,
     beam_depths,
-    coarsened,
+    coarsen,
     entering_cells,
     escape_from_cells,
-    leaving,
+    leaving_photons,
     make_batch,
     make_excited_cells,
     make_exciting,
     make_primary_excitation,
-    per_layer,
+    photons_of_all_lines,
     pick,
-    primary,
+    primary_photons,
     secondary_excitation,
-    spread,
+    summed_over_cells,
+    values_for_all_lines,
 )
 from underpaint.physics.forward.setting import Setting, make_setting
 from underpaint.physics.forward.source import source_spectrum
-from underpaint.physics.forward.stack import Array, Stack, cut_thick, joined, stack_layers
+from underpaint.physics.forward.stack import Array, Stack, cut_thick, joined_layers, stack_layers
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Stratigraphy
 from underpaint.runtime.threads import one_blas_thread
 
-BATCH = 16
-"""Samples per step: their arrays then stay in the processor's cache."""
-PART = 256
-"""Stratigraphies that are computed at once when there is no end of them."""
+BATCH_SIZE = 16
+"""Number of samples that are computed at once: their arrays then fit into the processor's cache."""
+CHUNK_SIZE = 256
+"""Number of stratigraphies that ``emit_parts`` computes at once."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,13 @@ class Detail:
     orders : int
         1: primary fluorescence; 2: secondary as well; 3: tertiary as well.
     scatter : bool
-        Follow scattered light on: multiple scatter, and lines that scattered light excites.
+        Include multiple scatter, and lines excited by scattered radiation.
     weakest_exciting : float
-        Lines that could add less than this share to the primary fluorescence of any line are not followed as exciting
-        lines. Smaller is slower and more accurate: the error is up to 0.3 % of a line at 1e-3 and negligible at 2e-5.
+        Lines that could add less than this fraction to the primary fluorescence of any line are not followed as
+        exciting lines. The error is up to 0.3 % of a line at 1e-3 and negligible at 2e-5; smaller values take longer.
     cells : int
-        Depth cells a layer, a multiple of four; Richardson's extrapolation combines them with half as many.
+        Number of depth cells per layer, a multiple of four. The result is extrapolated from this number and half of it
+        (Richardson 1911).
     """
 
     orders: int = 3
@@ -77,8 +85,9 @@ class Detail:
     def __post_init__(self) -> None:
         if self.orders not in {1, 2, 3} or self.cells < 4 or self.cells % 4 or not self.weakest_exciting >= 0:
             raise SampleError(
-                f"Cannot simulate with {self.orders} orders, {self.cells} cells and a weakest exciting share of "
-                f"{self.weakest_exciting:g}: 1 to 3 orders, a multiple of four cells and no negative share are needed."
+                f"Cannot simulate with {self.orders} orders, {self.cells} cells and weakest_exciting = "
+                f"{self.weakest_exciting:g}: give 1 to 3 orders, cells as a multiple of four, and 0 or more for "
+                "weakest_exciting."
             )
 
 
@@ -96,17 +105,17 @@ def emit(
     Parameters
     ----------
     stratigraphies : sequence of Stratigraphy
-        Any number of layers each.
+        Samples, each with any number of layers.
     instrument : Instrument
         Source, filters and geometry; the detector's response is applied by ``render``.
     detail : Detail, optional
-        Orders and accuracy; by default everything.
+        Orders and accuracy; by default all orders and scatter.
     workers : int
-        Threads; results do not depend on it.
+        Number of threads; results do not depend on it.
     tables : AtomicTables, optional
         Atomic data to use in place of xraylib's, on the source's energies.
     single : bool
-        Single precision: nearly twice as fast, and within 2e-5 of any line.
+        Use single precision: nearly twice as fast, with an error of at most 2e-5 of any line.
 
     Raises
     ------
@@ -117,7 +126,7 @@ def emit(
     -----
     Primary fluorescence and first-order scatter are exact closed forms (Sherman 1955, eq. 9, for a stack of layers).
     Higher orders follow photons from depth cell to depth cell in six directions (discrete ordinates, Chandrasekhar
-    1950), extrapolated in the number of cells (Richardson 1911). See ``transport`` for arrays of torch.
+    1950), extrapolated in the number of cells (Richardson 1911). ``transport`` takes torch arrays.
     """
     if not stratigraphies:
         raise SampleError("Cannot simulate an empty batch; give at least one stratigraphy.")
@@ -131,20 +140,20 @@ def emit(
     emission = transport(stack, setting, detail=detail, workers=workers)
     if cut.layer_of_part is None:
         return emission
-    return replace(emission, **{name: joined(getattr(emission, name), cut.layer_of_part) for name in ORDERS})
+    return replace(emission, **{name: joined_layers(getattr(emission, name), cut.layer_of_part) for name in ORDERS})
 
 
 def emit_parts(
     stratigraphies: Iterable[Stratigraphy],
     instrument: Instrument,
     *,
-    part: int = PART,
+    part: int = CHUNK_SIZE,
     detail: Detail | None = None,
     single: bool = False,
 ) -> Iterator[Emission]:
-    """Compute any number of stratigraphies, ``part`` of them at a time: memory does not grow with their number.
+    """Compute the emission of any number of stratigraphies, ``part`` of them at a time, in bounded memory.
 
-    Parameters and errors are those of ``emit``; yields an ``Emission`` of each part in turn.
+    Parameters and errors are those of ``emit``; yields the ``Emission`` of each part in turn.
     """
     entries = iter(stratigraphies)
     while batch := list(islice(entries, part)):
@@ -154,7 +163,7 @@ def emit_parts(
 
 
 def setting_for(instrument: Instrument, elements: Iterable[str], tables: AtomicTables | None = None) -> Setting:
-    """Return the setting of an instrument for some elements; settings from xraylib are cached.
+    """Return the setting of an instrument for the given elements; settings from xraylib are cached.
 
     Raises
     ------
@@ -162,15 +171,15 @@ def setting_for(instrument: Instrument, elements: Iterable[str], tables: AtomicT
         No element has a line that the source excites.
     """
     names = tuple(sorted(set(elements)))
-    return _kept_setting(instrument, names) if tables is None else _setting(instrument, names, tables)
+    return _cached_setting(instrument, names) if tables is None else _setting_from_tables(instrument, names, tables)
 
 
 @lru_cache(maxsize=8)
-def _kept_setting(instrument: Instrument, elements: tuple[str, ...]) -> Setting:
-    return _setting(instrument, elements, atomic_tables(elements, source_spectrum(instrument)[0]))
+def _cached_setting(instrument: Instrument, elements: tuple[str, ...]) -> Setting:
+    return _setting_from_tables(instrument, elements, atomic_tables(elements, source_spectrum(instrument)[0]))
 
 
-def _setting(instrument: Instrument, elements: tuple[str, ...], tables: AtomicTables) -> Setting:
+def _setting_from_tables(instrument: Instrument, elements: tuple[str, ...], tables: AtomicTables) -> Setting:
     source = source_spectrum(instrument)
     if len(tables.lines) == 0:
         raise SampleError(
@@ -181,7 +190,7 @@ def _setting(instrument: Instrument, elements: tuple[str, ...], tables: AtomicTa
 
 
 def transport(
-    stack: Stack, setting: Setting, *, detail: Detail | None = None, workers: int = 1, step: int = BATCH
+    stack: Stack, setting: Setting, *, detail: Detail | None = None, workers: int = 1, step: int = BATCH_SIZE
 ) -> Emission:
     """Compute the emission of a stack of layers, as NumPy or torch arrays.
 
@@ -191,15 +200,15 @@ def transport(
     Parameters
     ----------
     stack : Stack
-        From ``stack_layers``, or arrays made otherwise.
+        Layers of the samples, from ``stack_layers`` or other arrays.
     setting : Setting
-        From ``setting_for``, of the same library, precision and device.
+        Instrument and atomic data, from ``setting_for``; same library, precision and device as the stack.
     detail : Detail, optional
         Orders and accuracy.
     workers : int
-        Threads over parts of the batch.
+        Number of threads, each of which computes some of the samples.
     step : int
-        Samples at once; more than the default suits a GPU.
+        Number of samples computed at once; a GPU needs more than the default.
 
     Raises
     ------
@@ -208,27 +217,27 @@ def transport(
 
     Notes
     -----
-    Layers are not cut. ``emit`` first cuts opaque ones (``cut_thick``); do the same for layers of more than fifteen
-    optical depths, or their enhancement is inaccurate.
+    Layers are not cut. ``emit`` first cuts opaque layers (``cut_thick``); do the same for layers with an optical depth
+    above 15, or their enhancement is inaccurate.
     """
-    _check_fit(stack, setting, step)
+    _check_inputs(stack, setting, step)
     xp = array_namespace(stack.areal)
-    # like stacks share a step, so that little of it is padding
-    order = xp.argsort(_size(stack), stable=True)
+    # samples of similar size are computed together, to keep the padding small
+    order = xp.argsort(_padded_size(stack), stable=True)
     steps = [order[start : start + step] for start in range(0, len(stack), step)]
-    run = partial(_run, light=make_primary_excitation(setting), detail=detail or Detail())
-    parts = [stack.part(rows) for rows in steps]
+    compute = partial(_transport_batch, excitation=make_primary_excitation(setting), detail=detail or Detail())
+    stacks = [stack.part(rows) for rows in steps]
     if workers > 1:
         with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
-            pieces = list(pool.map(run, parts))
+            results = list(pool.map(compute, stacks))
     else:
-        pieces = [run(part) for part in parts]
-    back = xp.argsort(order)
-    arrays = [xp.concat(list(piece), axis=0)[back] for piece in zip(*pieces, strict=True)]
+        results = [compute(entry) for entry in stacks]
+    inverse_order = xp.argsort(order)
+    arrays = [xp.concat(list(parts), axis=0)[inverse_order] for parts in zip(*results, strict=True)]
     return _emission(setting, arrays)
 
 
-def _check_fit(stack: Stack, setting: Setting, step: int) -> None:
+def _check_inputs(stack: Stack, setting: Setting, step: int) -> None:
     if not len(stack) or step < 1:
         raise SampleError(f"Cannot simulate {len(stack)} samples, {step} at once; give at least one of each.")
     if stack.elements != setting.elements:
@@ -238,16 +247,16 @@ def _check_fit(stack: Stack, setting: Setting, step: int) -> None:
             "stack_layers the setting's elements."
         )
     arrays = (stack.fractions, stack.areal, setting.weight)
-    kinds = {(array_namespace(array), array.dtype, str(array.device)) for array in arrays}
-    if len(kinds) > 1:
+    array_types = {(array_namespace(array), array.dtype, str(array.device)) for array in arrays}
+    if len(array_types) > 1:
         raise SampleError(
             "Cannot simulate: mass fractions, areal densities and setting differ in library, precision or device; "
             "convert the fractions, and move the setting with setting.to(stack.areal)."
         )
 
 
-def _size(stack: Stack) -> Array:
-    """Return (n,) how many layers and, among like, how many elements a sample has."""
+def _padded_size(stack: Stack) -> Array:
+    """Return an (n,) sort key: the number of layers, then the number of elements of each sample."""
     xp = array_namespace(stack.areal)
     layers = xp.sum(xp.astype(stack.areal > 0, xp.int64), axis=1)
     elements = xp.sum(xp.astype(xp.any(stack.fractions > 0, axis=1), xp.int64), axis=1)
@@ -256,12 +265,12 @@ def _size(stack: Stack) -> Array:
 
 def _emission(setting: Setting, arrays: list[Array]) -> Emission:
     lines, (coherent, compton, multiple) = arrays[:5], arrays[5:]
-    first, second, third, by_scatter, rescattered = (photons * setting.air_lines for photons in lines)
+    primary, secondary, tertiary, by_scatter, rescattered = (photons * setting.air_lines for photons in lines)
     return Emission(
         lines=setting.lines,
-        primary=first,
-        secondary=second,
-        tertiary=third,
+        primary=primary,
+        secondary=secondary,
+        tertiary=tertiary,
         by_scatter=by_scatter,
         rescattered=rescattered,
         source_kev=setting.source_kev,
@@ -275,56 +284,58 @@ def _emission(setting: Setting, arrays: list[Array]) -> Emission:
     )
 
 
-def _run(stack: Stack, light: Light, detail: Detail) -> tuple[Array, ...]:
-    batch = make_batch(stack, light)
+def _transport_batch(stack: Stack, excitation: PrimaryExcitation, detail: Detail) -> tuple[Array, ...]:
+    batch = make_batch(stack, excitation)
     xp = array_namespace(stack.areal)
     coherent, compton = first_order(batch)
-    first = primary(batch)
-    second = third = by_scatter = rescattered = xp.zeros_like(first)
+    primary = primary_photons(batch)
+    secondary = tertiary = by_scatter = rescattered = xp.zeros_like(primary)
     multiple = xp.zeros_like(compton)
     if detail.orders > 1 or detail.scatter:
         exciting = make_exciting(batch, detail.weakest_exciting)
         fine = make_excited_cells(batch, exciting, detail.cells)
-        coarse = coarsened(batch, exciting, fine)
+        coarse = coarsen(batch, exciting, fine)
         tracks = isotropic_tracks(coarse.cells, coarse.production)
         if detail.orders > 1:
-            by_cells = (
-                _orders(batch, exciting, coarse, tracks, detail.orders),
-                _orders(batch, exciting, fine, isotropic_tracks(fine.cells, fine.production), detail.orders),
+            orders_by_cells = (
+                _higher_orders(batch, exciting, coarse, tracks, detail.orders),
+                _higher_orders(batch, exciting, fine, isotropic_tracks(fine.cells, fine.production), detail.orders),
             )
-            second, third = (spread(batch, _extrapolated(*pair)) for pair in zip(*by_cells, strict=True))
+            secondary, tertiary = (
+                photons_of_all_lines(batch, _extrapolated(*pair)) for pair in zip(*orders_by_cells, strict=True)
+            )
         if detail.scatter:
-            scattered = scattered_light(batch, coarse.count)
-            excited = leaving(batch, coarse, excited_by_scatter(batch, scattered))
-            rescattered, shifted = scattered_lines(batch, exciting, coarse, tracks, first)
-            by_scatter = spread(batch, excited)
+            scattered = scattered_light(batch, coarse.n_cells)
+            excited = leaving_photons(batch, coarse, excited_by_scatter(batch, scattered))
+            rescattered, shifted = scattered_lines(batch, exciting, coarse, tracks, primary)
+            by_scatter = photons_of_all_lines(batch, excited)
             multiple = multiple_scatter(batch, scattered) + shifted
-    return first, second, third, by_scatter, rescattered, coherent, compton, multiple
+    return primary, secondary, tertiary, by_scatter, rescattered, coherent, compton, multiple
 
 
-def _orders(
-    batch: Batch, exciting: Exciting, excited_cells: ExcitedCells, tracks: Array, orders: int
+def _higher_orders(
+    batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, tracks: Array, orders: int
 ) -> tuple[Array, Array]:
-    """Return (n, j, p) secondary and tertiary photons from the tracks (n, c, m) of the primary ones."""
-    excited = tracks @ exciting.pairs
-    secondary = leaving(batch, excited_cells, excited)
+    """Return the (n, j, p) secondary and tertiary photons from the track lengths (n, c, m) of the primary photons."""
+    excited = tracks @ exciting.pair_production
+    secondary = leaving_photons(batch, excited_cells, excited)
     if orders < 3:
         return secondary, array_namespace(secondary).zeros_like(secondary)
-    again = (
+    excited_by_secondary = (
         isotropic_tracks(excited_cells.cells, secondary_excitation(batch, exciting, excited_cells, excited))
-        @ exciting.pairs
+        @ exciting.pair_production
     )
-    return secondary, leaving(batch, excited_cells, again)
+    return secondary, leaving_photons(batch, excited_cells, excited_by_secondary)
 
 
 def _extrapolated(coarse: Array, fine: Array) -> Array:
-    """Return the limit of many cells: the error falls as cells**-2, and fine has twice as many."""
+    """Return the extrapolation to infinitely many cells; the error of ``fine``, with twice the cells, is a quarter."""
     return array_namespace(fine).clip((4.0 * fine - coarse) / 3.0, min=0.0)
 
 
 COHERENT, COMPTON = 0, 1
 MAX_RATIO = 0.9
-"""A generation of scattered photons is at most this share of the one before."""
+"""Largest ratio of the photons of one scattering order to those of the previous order."""
 
 
 @dataclass(frozen=True)
@@ -334,12 +345,12 @@ class Scattered:
     Parameters
     ----------
     tracks : pair of (n, c, g) arrays
-        Track in each cell of coherently and of Compton scattered photons, per photon of the source at a node.
+        Track length in each cell of coherently and of Compton scattered photons, per source photon at a node.
     by_shifts : three (n, g) arrays
-        Photons of a node that are scattered again and leave towards the detector, by number of Compton scatters: none,
-        one, two.
+        Photons of a node that are scattered twice and leave towards the detector, after zero, one and two Compton
+        scatters.
     ratio : (n, g) array
-        Photons scattered a second time per photon scattered once.
+        Number of second scatters per first scatter.
     """
 
     tracks: tuple[Array, Array]
@@ -348,122 +359,137 @@ class Scattered:
 
 
 def first_order(batch: Batch) -> tuple[Array, Array]:
-    """Return (n, e) coherent and (n, n_grid) Compton photons towards the detector."""
+    """Return the (n, e) coherently and (n, n_grid) Compton scattered photons towards the detector, first order."""
     setting, tables = batch.setting, batch.setting.scatter
-    coherent = _once(batch, setting.attenuation, tables.coherent[None])[0]
-    compton = _once(batch, tables.shifted_attenuation, tables.compton)
+    coherent = _single_scatter(batch, setting.attenuation, tables.coherent[None])[0]
+    compton = _single_scatter(batch, tables.shifted_attenuation, tables.compton)
     spectrum = sum(photons @ profile for photons, profile in zip(compton, tables.profile, strict=True))
-    # five profiles do not add up exactly to zero outside the profile
+    # the sum of five basis profiles is not exactly zero outside the Compton profile
     return coherent, array_namespace(spectrum).clip(spectrum, min=0.0)
 
 
-def _once(batch: Batch, attenuation_out: Array, cross_sections: Array) -> list[Array]:
-    """Return (n, e) photons after one scatter for each table (n_element, e) of cross sections, cm2/g."""
+def _single_scatter(batch: Batch, attenuation_out: Array, cross_sections: Array) -> list[Array]:
+    """Return the (n, e) photons scattered once, for each table (n_element, e) of cross sections, cm2/g."""
     xp = array_namespace(batch.depth_in)
     setting, stack = batch.setting, batch.stack
-    depth_out, above_out = beam_depths(stack, attenuation_out, setting.sin_out)
-    _, mean = transmission(batch.depth_in + depth_out)
-    path = batch.above_in * above_out * mean * (stack.areal / setting.sin_in)[:, :, None]
-    return [setting.weight * xp.sum(path * (stack.fractions @ table), axis=1) for table in cross_sections]
+    depth_out, transmission_out = beam_depths(stack, attenuation_out, setting.sin_out)
+    _, mean_transmission = transmission(batch.depth_in + depth_out)
+    path_density = (
+        batch.transmission_in * transmission_out * mean_transmission * (stack.areal / setting.sin_in)[:, :, None]
+    )
+    return [setting.weight * xp.sum(path_density * (stack.fractions @ table), axis=1) for table in cross_sections]
 
 
-def scattered_light(batch: Batch, count: int) -> Scattered:
-    """Follow the light of the source after its first scatter, at the nodes, on ``count`` cells a layer."""
+def scattered_light(batch: Batch, n_cells: int) -> Scattered:
+    """Return the source radiation after its first scatter, at the nodes, with ``n_cells`` cells per layer."""
     xp = array_namespace(batch.depth_in)
     setting, fractions = batch.setting, batch.stack.fractions
-    into = [_by_layer(fractions, table) for table in setting.scatter.into]
-    out = [per_cell(_by_layer(fractions, table), count) for table in setting.scatter.out]
-    entering = entering_cells(*beam_depths(batch.stack, setting.node_attenuation[COHERENT], setting.sin_in), count)
-    escape = [_escape(batch, table, count) for table in setting.node_attenuation]
+    beam_to_cells = [_layer_cross_sections(fractions, table) for table in setting.scatter.into]
+    cells_to_detector = [
+        repeated_for_cells(_layer_cross_sections(fractions, table), n_cells) for table in setting.scatter.out
+    ]
+    entering = entering_cells(*beam_depths(batch.stack, setting.node_attenuation[COHERENT], setting.sin_in), n_cells)
+    escape = [_escape_through_surface(batch, table, n_cells) for table in setting.node_attenuation]
     tracks, production = [], 0.0
     by_shifts = [0.0, 0.0, 0.0]
     for kind in (COHERENT, COMPTON):
-        cells = make_cells(_across(batch, setting.node_attenuation[kind]), batch.stack.areal, count)
+        cells = make_cells(_normal_depths(batch, setting.node_attenuation[kind]), batch.stack.areal, n_cells)
         incident = (entering * cells.areal / setting.sin_in)[:, :, None, :]
-        strength = per_cell(into[kind], count)
-        down, up = directed_tracks(cells, strength[:, :, 0] * incident, strength[:, :, 1] * incident)
+        cross_section = repeated_for_cells(beam_to_cells[kind], n_cells)
+        down, up = directed_tracks(cells, cross_section[:, :, 0] * incident, cross_section[:, :, 1] * incident)
         tracks.append(xp.sum(down + up, axis=2))
-        production = production + xp.sum(xp.sum(strength, axis=(2, 3)) * incident[:, :, 0], axis=1)
-        for again in (COHERENT, COMPTON):
-            towards = xp.sum(down * out[again][:, :, 0] + up * out[again][:, :, 1], axis=2)
-            by_shifts[kind + again] = by_shifts[kind + again] + xp.sum(towards * escape[max(kind, again)], axis=1)
-    total = per_cell(xp.sum(into[COHERENT] + into[COMPTON], axis=(2, 3)), count)
-    again = xp.sum((tracks[COHERENT] + tracks[COMPTON]) * total, axis=1)
-    return Scattered((tracks[0], tracks[1]), by_shifts, xp.clip(again / (production + SMALLEST), 0.0, MAX_RATIO))
+        production = production + xp.sum(xp.sum(cross_section, axis=(2, 3)) * incident[:, :, 0], axis=1)
+        for second_kind in (COHERENT, COMPTON):
+            to_detector = xp.sum(
+                down * cells_to_detector[second_kind][:, :, 0] + up * cells_to_detector[second_kind][:, :, 1], axis=2
+            )
+            by_shifts[kind + second_kind] = by_shifts[kind + second_kind] + xp.sum(
+                to_detector * escape[max(kind, second_kind)], axis=1
+            )
+    total_scatter = repeated_for_cells(xp.sum(beam_to_cells[COHERENT] + beam_to_cells[COMPTON], axis=(2, 3)), n_cells)
+    second_scatters = xp.sum((tracks[COHERENT] + tracks[COMPTON]) * total_scatter, axis=1)
+    return Scattered(
+        (tracks[0], tracks[1]), by_shifts, xp.clip(second_scatters / (production + MIN_DIVISOR), 0.0, MAX_RATIO)
+    )
 
 
-def excited_by_scatter(batch: Batch, light: Scattered) -> Array:
-    """Return (n, c, p) photons of the sample's lines excited in each cell, per mass fraction of their element."""
-    xp = array_namespace(light.ratio)
+def excited_by_scatter(batch: Batch, scattered: Scattered) -> Array:
+    """Return the (n, c, p) photons excited in each cell by scattered radiation, per mass fraction of the element."""
+    xp = array_namespace(scattered.ratio)
     excited = 0.0
-    for track, table in zip(light.tracks, batch.light.by_nodes, strict=True):
-        production = xp.permute_dims(table[:, batch.chosen], (1, 0, 2))
-        # each generation is a like share of the one before
-        excited = excited + (track / (1.0 - light.ratio)[:, None, :]) @ production
+    for track_length, table in zip(scattered.tracks, batch.excitation.node_production, strict=True):
+        production = xp.permute_dims(table[:, batch.line_index], (1, 0, 2))
+        # each scattering order has a constant ratio to the previous order
+        excited = excited + (track_length / (1.0 - scattered.ratio)[:, None, :]) @ production
     return excited
 
 
-def multiple_scatter(batch: Batch, light: Scattered) -> Array:
-    """Return (n, n_grid) photons of the source that are scattered twice or more and leave towards the detector."""
+def multiple_scatter(batch: Batch, scattered: Scattered) -> Array:
+    """Return the (n, n_grid) source photons that are scattered at least twice and leave towards the detector."""
     setting = batch.setting
-    spread = array_namespace(light.ratio).permute_dims(setting.hat, (1, 0))
+    node_to_energy = array_namespace(scattered.ratio).permute_dims(setting.hat, (1, 0))
     shifts = (setting.beam_unshifted, setting.beam_shift, setting.beam_shift_twice)
     return sum(
-        ((photons / (1.0 - light.ratio)) @ spread * setting.weight) @ shift
-        for photons, shift in zip(light.by_shifts, shifts, strict=True)
+        ((photons / (1.0 - scattered.ratio)) @ node_to_energy * setting.weight) @ shift
+        for photons, shift in zip(scattered.by_shifts, shifts, strict=True)
     )
 
 
 def scattered_lines(
-    batch: Batch, exciting: Exciting, excited_cells: ExcitedCells, tracks: Array, first: Array
+    batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, tracks: Array, primary: Array
 ) -> tuple[Array, Array]:
-    """Return the scatter of the primary photons of the lines, assumed isotropic.
+    """Return the primary line photons that are scattered; the scatter is assumed to be isotropic.
 
     Parameters
     ----------
     tracks : (n, c, m) array
-        Of the photons of the exciting groups.
-    first : (n, j, n_line) array
+        Track lengths of the photons of the exciting groups.
+    primary : (n, j, n_line) array
         Primary photons towards the detector.
 
     Returns
     -------
     coherent : (n, j, n_line) array
-        Photons that leave towards the detector after coherent scatter, by layer of origin. Lines that are not followed
-        scatter like the others of their family.
+        Photons that leave towards the detector after coherent scatter, by layer of origin. The scattered fraction of
+        lines that are not followed is that of their family.
     compton : (n, n_grid) array
         Photons that leave after Compton scatter.
     """
     xp = array_namespace(tracks)
     setting = batch.setting
-    # photons of a group have the shares of its lines
-    layers = per_layer(
-        (tracks @ xp.permute_dims(exciting.share, (0, 2, 1))) * excited_cells.escape, excited_cells.count
+    # photons of the lines of each group
+    layer_tracks = summed_over_cells(
+        (tracks @ xp.permute_dims(exciting.line_share, (0, 2, 1))) * excited_cells.escape, excited_cells.n_cells
     )
-    followed = among_all(batch, xp.astype(xp.any(exciting.share > 0, axis=2), tracks.dtype))
+    is_followed = values_for_all_lines(batch, xp.astype(xp.any(exciting.line_share > 0, axis=2), tracks.dtype))
     coherent, compton = (
-        among_all(batch, xp.sum(layers * pick(batch.stack.fractions @ table, batch.chosen), axis=1))
+        values_for_all_lines(
+            batch, xp.sum(layer_tracks * pick(batch.stack.fractions @ table, batch.line_index), axis=1)
+        )
         for table in setting.line_scatter
     )
-    by_family = [photons @ setting.family for photons in (coherent, xp.sum(first, axis=1) * followed)]
-    ratio = xp.where(by_family[1] > 0, by_family[0] / (by_family[1] + SMALLEST), 0.0)
-    again = xp.clip(ratio, 0.0, MAX_RATIO) @ xp.permute_dims(setting.family, (1, 0))
-    return first * again[:, None, :], compton @ setting.line_shift
+    by_family = [photons @ setting.family for photons in (coherent, xp.sum(primary, axis=1) * is_followed)]
+    ratio = xp.where(by_family[1] > 0, by_family[0] / (by_family[1] + MIN_DIVISOR), 0.0)
+    scattered_share = xp.clip(ratio, 0.0, MAX_RATIO) @ xp.permute_dims(setting.family, (1, 0))
+    return primary * scattered_share[:, None, :], compton @ setting.line_shift
 
 
-def _by_layer(fractions: Array, table: Array) -> Array:
-    """Return (n, j, 2, k, g) cross sections of layers from (2, n_element, k, g) of elements."""
+def _layer_cross_sections(fractions: Array, table: Array) -> Array:
+    """Return the (n, j, 2, k, g) cross sections of layers from those of elements, (2, n_element, k, g)."""
     xp = array_namespace(fractions)
-    ways = [
-        xp.reshape(fractions @ xp.reshape(way, (way.shape[0], -1)), (*fractions.shape[:2], *way.shape[1:]))
-        for way in table
+    by_direction = [
+        xp.reshape(
+            fractions @ xp.reshape(element_table, (element_table.shape[0], -1)),
+            (*fractions.shape[:2], *element_table.shape[1:]),
+        )
+        for element_table in table
     ]
-    return xp.stack(ways, axis=2)
+    return xp.stack(by_direction, axis=2)
 
 
-def _across(batch: Batch, attenuation: Array) -> Array:
+def _normal_depths(batch: Batch, attenuation: Array) -> Array:
     return (batch.stack.fractions @ attenuation) * batch.stack.areal[:, :, None]
 
 
-def _escape(batch: Batch, attenuation: Array, count: int) -> Array:
-    return escape_from_cells(_across(batch, attenuation) / batch.setting.sin_out, count)
+def _escape_through_surface(batch: Batch, attenuation: Array, n_cells: int) -> Array:
+    return escape_from_cells(_normal_depths(batch, attenuation) / batch.setting.sin_out, n_cells)

@@ -45,7 +45,7 @@ __all__ = [
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the instruments that ship with the package."""
+    """Return the names of the instruments that ship with the package."""
     folder = files("underpaint.physics.instrument") / "presets"
     return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
 
@@ -53,12 +53,12 @@ def preset_names() -> tuple[str, ...]:
 def load_instrument(name_or_path: str | Path) -> Instrument:
     """Read a preset by name, or an instrument file or PyMca configuration (``.cfg``) by path.
 
-    For a configuration, this is the instrument of :func:`~underpaint.physics.instrument.pymca.read_pymca`.
+    A configuration is read with :func:`~underpaint.physics.instrument.pymca.read_pymca`.
 
     Raises
     ------
     InstrumentError
-        There is no such preset or file, or a field is wrong; the message names the field.
+        The preset or file does not exist, or a field is wrong; the message names the field.
     """
     name = str(name_or_path)
     path = Path(str(files("underpaint.physics.instrument") / "presets" / f"{name}.toml"))
@@ -82,29 +82,29 @@ def save_instrument(instrument: Instrument, path: str | Path, *, only_known: boo
     ----------
     instrument : Instrument
     path : str or Path
+        File to write.
     only_known : bool
-        Omit settings that were not set, so that they are not known values when the file is read.
+        Omit settings that have default values only, so that a reader of the file does not take them for known values.
 
     Raises
     ------
     OutputError
         The file cannot be written.
     """
-    with atomic_write(path) as part:
-        record = instrument.model_dump(mode="json", exclude_none=True, exclude_unset=only_known)
-        part.write_text(to_toml(record), "utf-8")
+    with atomic_write(path) as temporary_path:
+        table = instrument.model_dump(mode="json", exclude_none=True, exclude_unset=only_known)
+        temporary_path.write_text(to_toml(table), "utf-8")
 
 
 def read_source_spectrum(path: str | Path) -> SourceSpectrum:
-    """Read a tabulated exciting spectrum: columns of energy, keV, photons and, if there is a third, bin width, keV.
+    """Read a table of the source spectrum: columns of energy, keV, photons and, optionally, bin width, keV.
 
-    Columns are separated by commas, semicolons or blanks; lines that begin with ``#`` and a line of headings are
-    skipped.
+    Columns are separated by commas, semicolons or blanks. A header line and lines that begin with ``#`` are skipped.
 
     Raises
     ------
     InstrumentError
-        The file is missing, a line is not a number, or the table is not physical.
+        The file is missing, a value is not a number, or the values are not physical.
     """
     source = Path(path)
     try:
@@ -113,14 +113,14 @@ def read_source_spectrum(path: str | Path) -> SourceSpectrum:
         raise InstrumentError(
             f"Cannot read the source spectrum {source}: {error}. Give a text file of two or three columns."
         ) from error
-    rows = [_columns(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if rows and not any(_numbers([entry]) for entry in rows[0]):
+    rows = [_split_columns(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if rows and not any(_all_finite([field]) for field in rows[0]):
         rows = rows[1:]
-    for number, row in enumerate(rows, start=1):
-        if not _numbers(row) or len(row) not in {2, 3} or len(row) != len(rows[0]):
+    for row_number, row in enumerate(rows, start=1):
+        if not _all_finite(row) or len(row) not in {2, 3} or len(row) != len(rows[0]):
             raise InstrumentError(
-                f"Cannot read the source spectrum {source}: row {number} holds {' '.join(row)[:80]!r}; each needs "
-                "energy in keV, photons and, in all rows or none, the bin's width in keV."
+                f"Cannot read the source spectrum {source}: row {row_number} holds {' '.join(row)[:80]!r}; each row "
+                "needs energy in keV and photons, and all rows or none the bin width in keV."
             )
     columns = [tuple(float(value) for value in column) for column in zip(*rows, strict=True)]
     try:
@@ -129,11 +129,11 @@ def read_source_spectrum(path: str | Path) -> SourceSpectrum:
         raise InstrumentError(f"Cannot use the source spectrum {source}: {error.errors()[0]['msg']}.") from error
 
 
-def _columns(line: str) -> list[str]:
+def _split_columns(line: str) -> list[str]:
     return line.replace(",", " ").replace(";", " ").split()
 
 
-def _numbers(row: list[str]) -> bool:
+def _all_finite(row: list[str]) -> bool:
     try:
         return all(math.isfinite(float(value)) for value in row)
     except ValueError:
@@ -142,21 +142,21 @@ def _numbers(row: list[str]) -> bool:
 
 def to_toml(table: dict[str, Any], prefix: str = "") -> str:
     """Write nested tables of plain values as TOML text."""
-    lines = [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {_toml_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
     for key, value in table.items():
         if isinstance(value, dict):
             lines += ["", f"[{prefix}{key}]", to_toml(value, f"{prefix}{key}.").rstrip("\n")]
     return "\n".join(lines) + "\n"
 
 
-def _value(value: Any) -> str:
+def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'"{escaped}"'
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
     return repr(value)

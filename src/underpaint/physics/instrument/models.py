@@ -24,23 +24,24 @@ from underpaint.runtime.untrusted import describe_faults, fault_of_name
 AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
 """Dry air by mass (CRC Handbook)."""
 AIR_DENSITY = 0.001205
-"""g/cm3 at 20 degrees Celsius and 1013 hPa."""
+"""Density of air, g/cm3, at 20 degrees Celsius and 1013 hPa."""
 ANODES = range(22, 93)
-"""Atomic numbers of anodes, titanium to uranium: softer lines do not pass a tube's window."""
+"""Atomic numbers of anodes, titanium to uranium; lines of lighter anodes do not pass a tube's window."""
 
-HIGHEST_KEV = 200.0
-"""Kissel's photoelectric cross sections in xraylib go no farther."""
+MAX_PHOTON_KEV = 200.0
+"""Highest photon energy, keV, of Kissel's photoelectric cross sections in xraylib."""
 
 
 MAX_ENTRIES = 65_536
-"""Of a table in an instrument file."""
+"""Largest number of entries of a table in an instrument file."""
 
 
-_N_NEAR = 3
+_N_NEIGHBOURS = 3
+"""Number of neighbouring families from which the factor of a family is estimated."""
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen; unknown fields, and values that are no finite number, are refused."""
+    """Base class of settings: immutable; unknown fields and values that are not finite are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -48,12 +49,12 @@ class Settings(BaseModel):
     @classmethod
     def _check_size(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, str):
-            # a note may have several lines
+            # only a note may have several lines
             text = " ".join(value.split()) if info.field_name == "note" else value
             if fault := fault_of_name(text):
                 raise ValueError(fault)
         elif isinstance(value, tuple) and len(value) > MAX_ENTRIES:
-            raise ValueError(f"{len(value)} entries; up to {MAX_ENTRIES} are read")
+            raise ValueError(f"{len(value)} entries; up to {MAX_ENTRIES} are allowed")
         return value
 
 
@@ -70,28 +71,34 @@ class Tube(Settings):
 
     anode: str = Field("Rh", description="element symbol of the anode")
     voltage_kv: float = Field(40.0, ge=5, le=100, description="tube voltage, kV")
-    electron_angle_deg: float = Field(75.0, gt=0, le=90, description="electrons' angle to the anode's surface, degree")
-    takeoff_angle_deg: float = Field(15.0, gt=0, le=90, description="X-rays' angle to the anode's surface, degree")
+    electron_angle_deg: float = Field(
+        75.0, gt=0, le=90, description="angle of the electrons to the anode's surface, degree"
+    )
+    takeoff_angle_deg: float = Field(
+        15.0, gt=0, le=90, description="angle of the X-rays to the anode's surface, degree"
+    )
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=127.0))
     target_um: float | None = Field(
         None, gt=0, le=1e6, description="thickness of a transmission target, um; None: a thick anode"
     )
-    line_factor: float = Field(1.0, gt=0, le=1000, description="the anode's lines over those of Ebel 1999 and 2003")
+    line_factor: float = Field(
+        1.0, gt=0, le=1000, description="intensity of the anode's lines, relative to Ebel 1999 and 2003"
+    )
 
     @field_validator("anode")
     @classmethod
     def _check_anode(cls, anode: str) -> str:
         if atomic_number(anode) not in ANODES:
-            ends = f"{symbol(ANODES[0])} to {symbol(ANODES[-1])}"
-            raise ValueError(f"{anode} is not an anode that the tube formula covers; use one from {ends}")
+            limits = f"{symbol(ANODES[0])} to {symbol(ANODES[-1])}"
+            raise ValueError(f"{anode} is not an anode that the tube formula covers; use one from {limits}")
         return anode
 
 
 class SourceSpectrum(Settings):
-    """An explicit exciting spectrum that replaces the tube's.
+    """A tabulated source spectrum that replaces that of the tube.
 
-    ``weight`` is in photons (any common scale) per entry of ``energy_kev``. An entry is monochromatic, or a bin of a
-    continuum where ``width_kev`` is above zero.
+    ``weight`` is the number of photons (on any scale) of each entry of ``energy_kev``. An entry is a bin of a continuum
+    if its ``width_kev`` is above zero, else monochromatic.
     """
 
     energy_kev: tuple[float, ...]
@@ -103,34 +110,34 @@ class SourceSpectrum(Settings):
         widths = self.energy_kev if self.width_kev is None else self.width_kev
         if not len(self.energy_kev) == len(self.weight) == len(widths) or not self.energy_kev:
             lengths = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}"
-            raise ValueError(f"{lengths}, width_kev {len(widths)}; equal and not empty is needed")
+            raise ValueError(f"{lengths}, width_kev {len(widths)}; the numbers must be equal and not zero")
         if min(self.energy_kev) <= 0 or min(self.weight) < 0 or min(widths) < 0:
             raise ValueError("energies must be positive (keV), weights and widths not negative")
-        if max(self.energy_kev) > HIGHEST_KEV:
+        if max(self.energy_kev) > MAX_PHOTON_KEV:
             raise ValueError(
-                f"an energy is {max(self.energy_kev):g} keV; the tables of cross sections end at {HIGHEST_KEV:g} keV"
+                f"an energy is {max(self.energy_kev):g} keV; the tables of cross sections end at {MAX_PHOTON_KEV:g} keV"
             )
         self._check_bins(widths if self.width_kev is not None else ())
         return self
 
     def _check_bins(self, widths: tuple[float, ...]) -> None:
         bins = sorted((energy, width) for energy, width in zip(self.energy_kev, widths, strict=False) if width > 0)
-        for (low, narrow), (high, wide) in pairwise(bins):
-            # tables round their energies
-            if high - low < 0.49 * (narrow + wide) - 1e-3:
+        for (lower_kev, lower_width_kev), (upper_kev, upper_width_kev) in pairwise(bins):
+            # energies in tables are rounded
+            if upper_kev - lower_kev < 0.49 * (lower_width_kev + upper_width_kev) - 1e-3:
                 raise ValueError(
-                    f"the bins about {low:g} and {high:g} keV overlap; width_kev is the full width of a bin"
+                    f"the bins about {lower_kev:g} and {upper_kev:g} keV overlap; width_kev is the full width of a bin"
                 )
 
 
 class Optic(Settings):
-    """A polycapillary or another optic in the beam, as a table of its transmission; linear in between.
+    """A polycapillary or another optic in the beam, described by a table of its transmission.
 
-    Outside the table its end values apply.
+    The transmission is interpolated linearly; outside the table it is that of the first or last entry.
     """
 
     energy_kev: tuple[float, ...] = Field(min_length=2)
-    transmission: tuple[float, ...] = Field(min_length=2, description="share or gain, any common scale")
+    transmission: tuple[float, ...] = Field(min_length=2, description="transmission or gain, on any scale")
 
     @model_validator(mode="after")
     def _check(self) -> "Optic":
@@ -138,26 +145,26 @@ class Optic(Settings):
             lengths = f"energy_kev has {len(self.energy_kev)} entries, transmission {len(self.transmission)}"
             raise ValueError(f"{lengths}; equal numbers are needed")
         if min(self.transmission) < 0 or self.energy_kev[0] <= 0 or not np.all(np.diff(self.energy_kev) > 0):
-            raise ValueError("energies must be positive and rise (keV), transmissions not be negative")
+            raise ValueError("energies must be positive (keV) and increase, transmissions must not be negative")
         return self
 
     def at(self, energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the transmission at some energies, keV."""
+        """Return the transmission at the given energies, keV."""
         return np.interp(energy_kev, self.energy_kev, self.transmission)
 
 
 class Geometry(Settings):
-    """Angles from the sample's surface, and the paths in air."""
+    """Angles to the sample's surface, and paths in air."""
 
-    incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="beam to surface, degree")
-    takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="surface to detector, degree")
+    incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between beam and surface, degree")
+    takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between surface and detector, degree")
     scatter_angle_deg: float | None = Field(
         None, gt=0, le=180, description="scattering angle; None: incidence + take-off"
     )
     source_air_cm: float = Field(1.0, ge=0, description="air between tube and sample, cm")
     detector_air_cm: float = Field(1.0, ge=0, description="air between sample and detector, cm")
     seen_air_cm: float = Field(
-        0.0, ge=0, description="length of the beam in air within the detector's view, cm: argon lines, scatter"
+        0.0, ge=0, description="length of the beam in air in the detector's view (argon lines, scatter), cm"
     )
 
     @property
@@ -172,47 +179,49 @@ class Detector(Settings):
     """An energy-dispersive detector and its electronics."""
 
     material: str = Field("Si", description="element symbol of the crystal")
-    density: float = Field(2.33, gt=0, le=23, description="g/cm3")
-    thickness_um: float = Field(450.0, gt=0, le=1e6, description="um")
-    dead_layer_um: float = Field(0.05, ge=0, le=1e6, description="inactive crystal in front, um")
+    density: float = Field(2.33, gt=0, le=23, description="density of the crystal, g/cm3")
+    thickness_um: float = Field(450.0, gt=0, le=1e6, description="thickness of the crystal, um")
+    dead_layer_um: float = Field(0.05, ge=0, le=1e6, description="thickness of the inactive layer of the crystal, um")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=12.5))
     filters: tuple[Filter, ...] = Field((), max_length=50, description="sheets between sample and window")
     noise_fwhm_kev: float = Field(0.07, ge=0, le=5, description="electronic noise, FWHM, keV")
     fano: float = Field(0.114, gt=0, lt=1, description="Fano factor")
-    shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf over that of the peak")
-    tail_fraction: float = Field(0.01, ge=0, lt=1, description="area of the exponential tail over that of the peak")
+    shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf, relative to the peak")
+    tail_fraction: float = Field(0.01, ge=0, lt=1, description="area of the exponential tail, relative to the peak")
     tail_width_kev: float = Field(0.15, gt=0, le=20, description="decay length of the tail, keV")
-    long_tail_fraction: float = Field(0.0, ge=0, lt=1, description="area of a second, longer tail over the peak's")
+    long_tail_fraction: float = Field(
+        0.0, ge=0, lt=1, description="area of a second, longer tail, relative to the peak"
+    )
     long_tail_width_kev: float = Field(1.0, gt=0, le=20, description="decay length of the longer tail, keV")
     gain_kev: float = Field(0.01, ge=1e-4, le=10, description="channel width, keV")
     zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0, keV")
     n_channel: int = Field(4096, ge=16, le=65536)
     pulse_pair_us: float = Field(
-        0.0, ge=0, le=1e6, description="photons closer than this are recorded as one, us; 0: none"
+        0.0, ge=0, le=1e6, description="pulse-pair resolution: closer photons are recorded as one, us; 0: no pile-up"
     )
-    dead_time_us: float = Field(0.0, ge=0, le=1e6, description="pulse-pair resolution, us; 0: no pile-up")
+    dead_time_us: float = Field(0.0, ge=0, le=1e6, description="dead time per photon, us; 0: no dead time")
 
     @model_validator(mode="after")
     def _check_shares(self) -> "Detector":
         total = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
         if not total < 1:
             raise ValueError(
-                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total:g}: it must be less than 1"
+                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total:g}; the sum must be below 1"
             )
         return self
 
 
 class Scale(Settings):
-    """Measured over modelled counts, from a standard of known composition."""
+    """Ratio of measured to modelled counts, from a standard of known composition."""
 
-    counts_per_s: float | None = Field(None, gt=0, description="counts a second of live time, over the model's")
+    counts_per_s: float | None = Field(None, gt=0, description="counts per second of live time, relative to the model")
     counts_per_scatter: float | None = Field(
-        None, gt=0, description="counts of lines over those of scattered tube radiation, over the model's"
+        None, gt=0, description="ratio of line counts to scattered tube radiation, relative to the model"
     )
-    error: float = Field(0.05, gt=0, lt=2, description="relative, one standard deviation")
+    error: float = Field(0.05, gt=0, lt=2, description="relative standard uncertainty of the scale")
     families: tuple[str, ...] = ()
-    factors: tuple[float, ...] = Field((), description="of each family, over the scale")
-    factor_errors: tuple[float, ...] = Field((), description="relative, one standard deviation")
+    factors: tuple[float, ...] = Field((), description="measured over modelled counts of each family, over the scale")
+    factor_errors: tuple[float, ...] = Field((), description="relative standard uncertainties of the factors")
     note: str = ""
 
     @model_validator(mode="after")
@@ -229,24 +238,24 @@ class Scale(Settings):
     def factor(self, family: str) -> tuple[float, float]:
         """Return a family's factor and its relative error.
 
-        For a family that the standard lacks, this is the median of the three nearest in energy, since the factor varies
-        smoothly with energy; the error is their spread.
+        The factor varies smoothly with energy. For a family that the standard lacks, it is the median of the factors of
+        the three families nearest in energy, and the error is their spread.
         """
         if family in self.families:
             index = self.families.index(family)
             return self.factors[index], self.factor_errors[index]
         if not self.families:
             return 1.0, 0.0
-        distance = [abs(np.log(_line_kev(family) / _line_kev(reference))) for reference in self.families]
-        near = np.log([self.factors[index] for index in np.argsort(distance)[:_N_NEAR]])
-        middle = float(np.median(near))
-        return float(np.exp(middle)), float(np.median(np.abs(near - middle)) / 0.67)
+        distances = [abs(np.log(_line_kev(family) / _line_kev(reference))) for reference in self.families]
+        log_factors = np.log([self.factors[index] for index in np.argsort(distances)[:_N_NEIGHBOURS]])
+        median = float(np.median(log_factors))
+        return float(np.exp(median)), float(np.median(np.abs(log_factors - median)) / 0.67)
 
 
 def _line_kev(family: str) -> float:
     """Return the energy of a family's strongest line, keV."""
     element, _, shell = family.partition("_")
-    energy, rate = family_lines(element, shell, HIGHEST_KEV)
+    energy, rate = family_lines(element, shell, MAX_PHOTON_KEV)
     return float(energy[rate.argmax()])
 
 
@@ -254,7 +263,7 @@ class Instrument(Settings):
     """A scanner: source, filters, geometry and detector."""
 
     name: str = "custom"
-    note: str = Field("", description="source of the values")
+    note: str = Field("", description="origin of the values")
     tube: Tube = Field(default_factory=Tube)
     source_spectrum: SourceSpectrum | None = None
     filters: tuple[Filter, ...] = Field((), max_length=50)
@@ -265,14 +274,14 @@ class Instrument(Settings):
 
     @property
     def highest_kev(self) -> float:
-        """Highest energy of the exciting photons, keV: no edge above it is excited."""
+        """Highest energy of the source photons, keV: no edge above it is excited."""
         return self.tube.voltage_kv if self.source_spectrum is None else max(self.source_spectrum.energy_kev)
 
 
-_UNITS = {"kev": "keV", "kv": "kV", "um": "um", "cm": "cm", "deg": "degree", "us": "us"}
-"""Of a setting, by the end of its name."""
-_MAX_SHOWN = 1e15
-"""Integers of hundreds of digits cannot become floats."""
+_UNIT_BY_SUFFIX = {"kev": "keV", "kv": "kV", "um": "um", "cm": "cm", "deg": "degree", "us": "us"}
+"""Unit of a setting, by the suffix of its name."""
+_MAX_SHOWN_VALUE = 1e15
+"""Largest value that a message shows; integers of hundreds of digits cannot become floats."""
 
 
 def instrument_from(table: dict[str, Any], name: str) -> Instrument:
@@ -281,7 +290,7 @@ def instrument_from(table: dict[str, Any], name: str) -> Instrument:
     Raises
     ------
     InstrumentError
-        A setting is unknown or wrong; the message names it.
+        A setting is unknown or wrong; the message names the setting.
     """
     try:
         return Instrument.model_validate(table)
@@ -291,36 +300,38 @@ def instrument_from(table: dict[str, Any], name: str) -> Instrument:
         ) from error
 
 
-def _settings_at(place: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Return the settings model in which a fault lies; None outside of one."""
-    inner: type[BaseModel] | None = Instrument
-    for part in place:
+def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """Return the settings model that contains a field with a fault; None if there is none."""
+    model: type[BaseModel] | None = Instrument
+    for part in location:
         if isinstance(part, int):  # an entry of a tuple, whose settings belong to the tuple's name
             continue
-        field = None if inner is None else inner.model_fields.get(part)
-        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
-        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-    return inner
+        field = None if model is None else model.model_fields.get(part)
+        types = () if field is None else (field.annotation, *get_args(field.annotation))
+        model = next(
+            (candidate for candidate in types if isinstance(candidate, type) and issubclass(candidate, BaseModel)), None
+        )
+    return model
 
 
 def _hint(fault: Any) -> str:
-    """Return a suggestion for an unknown key, or the value with its unit, in brackets; else ""."""
-    model = _settings_at(fault["loc"][:-1])
+    """Return, in brackets, a suggestion for an unknown key or the value with its unit; "" if neither applies."""
+    model = _model_at(fault["loc"][:-1])
     if model is None or not fault["loc"]:
         return ""
     key, value = str(fault["loc"][-1]), fault["input"]
     if fault["type"] == "extra_forbidden":
-        near = get_close_matches(key, model.model_fields, n=1)
-        suggestion = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(model.model_fields)}"
+        matches = get_close_matches(key, model.model_fields, n=1)
+        suggestion = f"did you mean {matches[0]}?" if matches else f"known keys are {', '.join(model.model_fields)}"
         return f" (unknown key; {suggestion})"
     if key not in model.model_fields or isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    if not abs(value) < _MAX_SHOWN:
+    if not abs(value) < _MAX_SHOWN_VALUE:
         return ""
-    unit = _UNITS.get(key.rpartition("_")[2], "")
-    smaller = {"keV": "eV", "kV": "V"}.get(unit)
-    is_smaller = smaller is not None and _is_allowed(value / 1000, model.model_fields[key])
-    remedy = f"; is it in {smaller}? then {value / 1000:g}" if is_smaller else ""
+    unit = _UNIT_BY_SUFFIX.get(key.rpartition("_")[2], "")
+    smaller_unit = {"keV": "eV", "kV": "V"}.get(unit)
+    fits_smaller_unit = smaller_unit is not None and _is_allowed(value / 1000, model.model_fields[key])
+    remedy = f"; is it in {smaller_unit}? then {value / 1000:g}" if fits_smaller_unit else ""
     return f" (it is {value:g}{' ' if unit else ''}{unit}{remedy})"
 
 

@@ -1,4 +1,4 @@
-"""PyMca fit configurations (``.cfg``) read as an instrument, the families to fit and the sample's matrix."""
+"""Reader of PyMca fit configurations (``.cfg``): instrument, line families to fit, and matrix of the sample."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,54 +13,57 @@ from typing import Any, NoReturn
 from underpaint.data import EnergyAxis
 from underpaint.errors import CalibrationError, FormulaError, InstrumentError, SampleError
 from underpaint.physics.atomic import atomic_number, atomic_weight, family_lines
-from underpaint.physics.instrument.models import AIR, AIR_DENSITY, HIGHEST_KEV, Instrument, instrument_from
+from underpaint.physics.instrument.models import AIR, AIR_DENSITY, MAX_PHOTON_KEV, Instrument, instrument_from
 from underpaint.physics.materials import Layer, mass_fractions
 from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, plain_text, read_bounded
 
 __all__ = ["PymcaConfiguration", "Untranslated", "is_pymca", "read_pymca"]
 
 UM_PER_CM = 1e4
-SHORT_TAIL, LONG_TAIL, STEP = 2, 4, 8
-"""Bits of ``hypermetflag`` besides the Gaussian."""
+SHORT_TAIL, LONG_TAIL, STEP_TAIL = 2, 4, 8
+"""Bits of PyMca's ``hypermetflag`` for the components of a peak besides the Gaussian."""
 SHELLS = ("K", "L", "L1", "L2", "L3", "M", "M1", "M2", "M3", "M4", "M5")
 
-_SECTION = re.compile(rb"^\[(attenuators|peaks|fit|peakshape|concentrations|multilayer)\]\s*$", re.MULTILINE)
-_SECTIONS = ("attenuators", "peaks", "fit", "detector")
+_SECTION_PATTERN = re.compile(rb"^\[(attenuators|peaks|fit|peakshape|concentrations|multilayer)\]\s*$", re.MULTILINE)
+_REQUIRED_SECTIONS = ("attenuators", "peaks", "fit", "detector")
 _MAX_CHANNEL_KEV = 0.5
-_CONTINUUM_ENTRIES = 20
-"""An energy table this long describes a continuum."""
-_LINE_WITHIN_KEV = 0.05
-_VOLTAGE_WITHIN_KV = 1.0
-_AIR_WITHIN = 0.02
-_MAX_NESTED = 10
+_MIN_CONTINUUM_ENTRIES = 20
+"""Smallest number of entries of an energy table that describes a continuum."""
+_MAX_LINE_DISTANCE_KEV = 0.05
+"""Largest distance between a tabulated energy and a line of the anode, keV."""
+_MAX_VOLTAGE_GAP_KV = 1.0
+"""Largest difference between tube voltage and the end of the energy table, kV."""
+_AIR_TOLERANCE = 0.02
+"""Largest deviation of mass fractions, and relative deviation of the density, from those of air."""
+_MAX_NESTING = 10
 
-_CRYSTAL = "only crystals of one element are modelled; silicon is used instead"
-_SAMPLE = "the sample is no part of an instrument; in Python it is the configuration's matrix"
-_REASONS = {
-    "fit": "how PyMca strips background, limits channels and converges: the fit here chooses these from the scan",
-    "detector": "limits of PyMca's fit, its sum peaks and escape: escape is always modelled here, pile-up by the rate",
-    "peakshape": "limits of PyMca's fit, and shapes that its hypermetflag does not use",
-    "concentrations": "flux, time and solid angle of a quantification: an instrument does not describe the exposure",
-    "multilayer": _SAMPLE,
-    "userattenuators": "a table of transmission before the detector; sheets of a material are modelled there",
-    "tube": "PyMca's tube calculator; the energies in [fit] were not made by it, so it is not the source",
+_CRYSTAL_REASON = "only crystals of one element are modelled; silicon is used instead"
+_SAMPLE_REASON = "the sample is not part of an instrument; in Python it is the matrix of the configuration"
+_REASON_BY_SECTION = {
+    "fit": "background, channel range or convergence of PyMca's fit; here they are chosen for each scan",
+    "detector": "limits, sum peaks or escape of PyMca's fit; escape is always modelled here, pile-up by count rate",
+    "peakshape": "a limit of PyMca's fit, or a shape that its hypermetflag does not use",
+    "concentrations": "flux, time or solid angle of a quantification, which are not part of an instrument",
+    "multilayer": _SAMPLE_REASON,
+    "userattenuators": "a table of transmission in front of the detector, where only sheets of a material are modelled",
+    "tube": "a setting of PyMca's tube calculator, which did not compute the energies in [fit]",
     "xrfmc": "settings of a Monte Carlo program",
     "fisx": "results of a correction that PyMca stores",
 }
-_TUBE_DETAIL = "a setting of PyMca's tube calculator only"
-_NO_COUNTERPART = "an option of PyMca without a counterpart here"
+_TUBE_REASON = "a setting of PyMca's tube calculator without a counterpart here"
+_OTHER_REASON = "an option of PyMca without a counterpart here"
 
 
 @dataclass(frozen=True)
 class Untranslated:
-    """An entry that has no counterpart.
+    """An entry of a configuration that has no counterpart in this package.
 
     Parameters
     ----------
     entry : str
-        ``fit.snipwidth``, or ``detector.dead_time_us``.
+        Section and option, ``fit.snipwidth``.
     value : str
-        As written in the file.
+        Value as written in the file.
     reason : str
         Why it was not translated.
     """
@@ -77,9 +80,9 @@ class PymcaConfiguration:
     Parameters
     ----------
     instrument : Instrument
-        Only stated values are set; the others have their defaults and are not in ``model_fields_set``.
+        Instrument; values that the file lacks have their defaults and are not in ``model_fields_set``.
     families : tuple of str
-        To be fitted: ``Fe_K``, of a single subshell ``W_L3``.
+        Line families to fit: ``Fe_K``, or ``W_L3`` for a single subshell.
     matrix : tuple of Layer
         Layers of the sample, from the surface; empty without a matrix.
     untranslated : tuple of Untranslated
@@ -92,7 +95,7 @@ class PymcaConfiguration:
     untranslated: tuple[Untranslated, ...]
 
     def axis(self, n_channel: int) -> EnergyAxis:
-        """Return the energy axis for the number of channels of the spectrum, which a configuration lacks.
+        """Return the energy axis for a number of channels, which the configuration does not contain.
 
         Raises
         ------
@@ -102,16 +105,16 @@ class PymcaConfiguration:
         detector = self.instrument.detector
         if not {"gain_kev", "zero_kev"} <= detector.model_fields_set:
             raise CalibrationError(
-                f"Cannot make an energy axis from {self.instrument.name!r}: its [detector] holds no gain and zero "
+                f"Cannot make an energy axis from {self.instrument.name!r}: its section [detector] lacks gain or zero "
                 "(keV). Add them, or calibrate a scan."
             )
         return EnergyAxis(detector.gain_kev, detector.zero_kev, n_channel)
 
 
 def is_pymca(path: Path) -> bool:
-    """Whether a file is a PyMca configuration: by its ending ``.cfg``, or by PyMca's sections."""
+    """Return whether a file is a PyMca configuration: its suffix is ``.cfg``, or it has sections of PyMca."""
     return path.suffix.lower() == ".cfg" or bool(
-        _SECTION.search(read_bounded(path, MAX_SETTINGS_BYTES, InstrumentError))
+        _SECTION_PATTERN.search(read_bounded(path, MAX_SETTINGS_BYTES, InstrumentError))
     )
 
 
@@ -121,7 +124,7 @@ def read_pymca(path: str | Path) -> PymcaConfiguration:
     Parameters
     ----------
     path : str or Path
-        A file that PyMca saved (``.cfg``). Energies in it are in keV, thicknesses in cm, densities in g/cm3.
+        File that PyMca saved (``.cfg``), with energies in keV, thicknesses in cm and densities in g/cm3.
 
     Returns
     -------
@@ -146,17 +149,17 @@ class _CaseSensitive(ConfigParser):
 
 
 class _Reader:
-    """One file; entries are removed when translated, so that those without counterpart remain."""
+    """Reads one file. Translated entries are removed from ``sections``, so that untranslated entries remain."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.sections = self._parsed(read_bounded(path, MAX_SETTINGS_BYTES, InstrumentError))
+        self.sections = self._parse(read_bounded(path, MAX_SETTINGS_BYTES, InstrumentError))
         self.materials = {
             name.partition(".")[2].replace("_|_", "."): self.sections.pop(name)
             for name in [*self.sections]
             if name == "materials" or name.startswith("materials.")
         }
-        self.left_out: list[Untranslated] = []
+        self.untranslated: list[Untranslated] = []
         self.detector: dict[str, Any] = {}
         self.geometry: dict[str, Any] = {}
         self.filters: list[dict[str, Any]] = []
@@ -174,13 +177,13 @@ class _Reader:
         parts = {"filters": self.filters, "geometry": self.geometry, "detector": self.detector} | source
         table = {"name": self.path.stem, "note": f"From the PyMca configuration {self.path.name}."}
         instrument = instrument_from(table | {name: part for name, part in parts.items() if part}, str(self.path))
-        self._list_the_rest()
-        return PymcaConfiguration(instrument, families, self.matrix, tuple(self.left_out))
+        self._add_remaining_entries()
+        return PymcaConfiguration(instrument, families, self.matrix, tuple(self.untranslated))
 
-    def _parsed(self, content: bytes) -> dict[str, dict[str, str]]:
+    def _parse(self, content: bytes) -> dict[str, dict[str, str]]:
         if b"\0" in content:
             self._fail("it is a binary file", "PyMca's configurations are text. Save it from PyMca as .cfg")
-        # PyMca doubles %, for the interpolation of its parser, which no entry uses
+        # PyMca writes % as %%, for an interpolation that no entry uses
         parser = _CaseSensitive(interpolation=None)
         try:
             text = content.decode("utf-8")
@@ -194,10 +197,10 @@ class _Reader:
         sections = {
             name: {key: value.replace("%%", "%") for key, value in parser[name].items()} for name in parser.sections()
         }
-        if not any(name in sections for name in _SECTIONS):
+        if not any(name in sections for name in _REQUIRED_SECTIONS):
             section_names = ", ".join(f"[{plain_text(name)[:30]}]" for name in [*sections][:5]) or "none"
             self._fail(
-                f"of the sections [{'], ['.join(_SECTIONS)}] it has none (sections met: {section_names})",
+                f"it has none of the sections [{'], ['.join(_REQUIRED_SECTIONS)}] (its sections: {section_names})",
                 "Give a fit configuration that PyMca saved; an instrument file of this program ends in .toml",
             )
         return sections
@@ -205,94 +208,100 @@ class _Reader:
     def _fail(self, fault: str, remedy: str) -> NoReturn:
         raise InstrumentError(f"Cannot read the PyMca configuration {str(self.path)!r}: {fault}. {remedy}.")
 
-    def _take(self, section: str, option: str) -> str | None:
+    def _pop(self, section: str, option: str) -> str | None:
         return self.sections.get(section, {}).pop(option, None)
 
-    def _number(self, text: str, place: str, unit: str = "") -> float:
+    def _number(self, text: str, entry: str, unit: str = "") -> float:
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
         if not isfinite(value):
             self._fail(
-                f"{place} is {plain_text(text)[:40]!r}",
+                f"{entry} is {plain_text(text)[:40]!r}",
                 f"It must be a number{f' in {unit}' if unit else ''}; correct it",
             )
         return value
 
-    def _take_number(self, section: str, option: str, unit: str = "") -> float | None:
-        text = self._take(section, option)
+    def _pop_number(self, section: str, option: str, unit: str = "") -> float | None:
+        text = self._pop(section, option)
         return None if text is None else self._number(text, f"{section}.{option}", unit)
 
-    def _leave_out(self, entry: str, value: object, reason: str) -> None:
-        self.left_out.append(Untranslated(entry, " ".join(str(value).split()), reason))
+    def _add_untranslated(self, entry: str, value: object, reason: str) -> None:
+        self.untranslated.append(Untranslated(entry, " ".join(str(value).split()), reason))
 
     def _read_detector(self) -> None:
-        names = {"gain": "gain_kev", "zero": "zero_kev", "noise": "noise_fwhm_kev", "fano": "fano"}
-        for option, name in names.items():
-            value = self._take_number("detector", option, "" if option == "fano" else "keV")
+        field_by_option = {"gain": "gain_kev", "zero": "zero_kev", "noise": "noise_fwhm_kev", "fano": "fano"}
+        for option, field in field_by_option.items():
+            value = self._pop_number("detector", option, "" if option == "fano" else "keV")
             if value is not None:
-                self.detector[name] = value
+                self.detector[field] = value
         gain = self.detector.get("gain_kev", _MAX_CHANNEL_KEV)
         if not 0 < gain <= _MAX_CHANNEL_KEV:
             remedy = f"is it in eV? then {gain / 1000:g}" if gain > 0 else "correct it"
-            self._fail(f"detector.gain is {gain:g} keV", f"0 to {_MAX_CHANNEL_KEV} keV a channel are read; {remedy}")
-        crystal = self._take("detector", "detele")
+            self._fail(
+                f"detector.gain is {gain:g} keV", f"0 to {_MAX_CHANNEL_KEV} keV per channel are allowed; {remedy}"
+            )
+        crystal = self._pop("detector", "detele")
         if crystal and _is_element(crystal):
             self.detector["material"] = crystal
         elif crystal:
-            self._leave_out("detector.detele", crystal, _CRYSTAL)
+            self._add_untranslated("detector.detele", crystal, _CRYSTAL_REASON)
 
     def _read_peak_shape(self) -> None:
-        flag = int(self._take_number("fit", "hypermetflag") or 0)
-        function = self._take_number("fit", "fitfunction")
+        flags = int(self._pop_number("fit", "hypermetflag") or 0)
+        function = self._pop_number("fit", "fitfunction")
         if function:
-            self._leave_out(
+            self._add_untranslated(
                 "fit.fitfunction", f"{function:g}", "pseudo-Voigt peaks; Gaussians with tails are fitted here"
             )
             return
-        ratio = {"st": 0.0, "lt": 0.0}
-        names = {"st": ("tail", SHORT_TAIL), "lt": ("long_tail", LONG_TAIL)}
-        for short, (name, bit) in names.items():
-            if flag & bit:
-                ratio[short] = self._take_number("peakshape", f"{short}_arearatio") or 0.0
-                if ratio[short] < 0:
-                    self._fail(f"peakshape.{short}_arearatio is {ratio[short]:g}", "It must be 0 or more; correct it")
-                width = self._take_number("peakshape", f"{short}_sloperatio", "keV")
+        area_ratio = {"st": 0.0, "lt": 0.0}
+        tails = {"st": ("tail", SHORT_TAIL), "lt": ("long_tail", LONG_TAIL)}
+        for prefix, (name, bit) in tails.items():
+            if flags & bit:
+                area_ratio[prefix] = self._pop_number("peakshape", f"{prefix}_arearatio") or 0.0
+                if area_ratio[prefix] < 0:
+                    self._fail(
+                        f"peakshape.{prefix}_arearatio is {area_ratio[prefix]:g}", "It must be 0 or more; correct it"
+                    )
+                width = self._pop_number("peakshape", f"{prefix}_sloperatio", "keV")
                 if width is not None:
                     self.detector[f"{name}_width_kev"] = width
-        for short, (name, bit) in names.items():
-            if flag & bit:
+        for prefix, (name, bit) in tails.items():
+            if flags & bit:
                 # PyMca's ratio is relative to the Gaussian, the fraction here to the full peak
-                self.detector[f"{name}_fraction"] = ratio[short] / (1 + ratio["st"] + ratio["lt"])
-        if flag & STEP:
-            height = self._take("peakshape", "step_heightratio")
+                self.detector[f"{name}_fraction"] = area_ratio[prefix] / (1 + area_ratio["st"] + area_ratio["lt"])
+        if flags & STEP_TAIL:
+            height = self._pop("peakshape", "step_heightratio")
             reason = "a step of constant height; the shelf here has a constant area (detector.shelf_fraction)"
-            self._leave_out("peakshape.step_heightratio", height, reason)
+            self._add_untranslated("peakshape.step_heightratio", height, reason)
 
     def _read_attenuators(self) -> None:
         for name, text in self.sections.pop("attenuators", {}).items():
-            entry, parts = f"attenuators.{name}", [part.strip() for part in text.split(",")]
-            in_use = bool(self._number(parts[0], f"the flag of {entry}"))
+            entry, values = f"attenuators.{name}", [value.strip() for value in text.split(",")]
+            is_used = bool(self._number(values[0], f"the flag of {entry}"))
             if name.upper() == "MATRIX":
-                self._read_matrix(entry, parts, in_use=in_use)
-            elif in_use:
-                self._read_sheet(entry, name, parts)
+                self._read_matrix(entry, values, in_use=is_used)
+            elif is_used:
+                self._read_sheet(entry, name, values)
 
     def _read_sheet(self, entry: str, name: str, parts: Sequence[str]) -> None:
         material, density, thickness_cm = self._sheet(entry, parts)
-        cover = self._number(parts[4], f"the covered share of {entry}") if len(parts) > 4 else 1.0
-        if abs(cover - 1) > 1e-10:
-            self._leave_out(entry, ", ".join(parts), "it covers a part of the beam; sheets here cover all of it")
+        covered_share = self._number(parts[4], f"the covered share of {entry}") if len(parts) > 4 else 1.0
+        if abs(covered_share - 1) > 1e-10:
+            self._add_untranslated(
+                entry, ", ".join(parts), "it covers a part of the beam; here sheets cover the whole beam"
+            )
             return
         beam_side = re.fullmatch(r"BEAMFILTER\d", name.upper()) is not None
         if name.upper() == "DETECTOR":
             self._read_crystal(entry, material, density, thickness_cm)
         elif self._is_air(material):
-            near = abs(density / AIR_DENSITY - 1) < _AIR_WITHIN
-            path = thickness_cm if near else thickness_cm * density / AIR_DENSITY
+            is_air_density = abs(density / AIR_DENSITY - 1) < _AIR_TOLERANCE
+            path_cm = thickness_cm if is_air_density else thickness_cm * density / AIR_DENSITY
             key = "source_air_cm" if beam_side else "detector_air_cm"
-            self.geometry[key] = self.geometry.get(key, 0.0) + path
+            self.geometry[key] = self.geometry.get(key, 0.0) + path_cm
         else:
             sheet = {"formula": self._formula(material), "density": density, "thickness_um": _um(thickness_cm)}
             if beam_side:
@@ -305,7 +314,7 @@ class _Reader:
                 self.detector_filters.append(sheet)
 
     def _sheet(self, entry: str, parts: Sequence[str]) -> tuple[str, float, float]:
-        """Material, density and thickness in cm of an attenuator or a layer."""
+        """Return material, density (g/cm3) and thickness (cm) of an attenuator or a layer."""
         if len(parts) < 4:
             self._fail(
                 f"{entry} has {len(parts)} values ({plain_text(', '.join(parts))[:60]})",
@@ -321,43 +330,43 @@ class _Reader:
     def _read_crystal(self, entry: str, material: str, density: float, thickness_cm: float) -> None:
         elements = [*self._fractions(material)]
         if len(elements) > 1:
-            self._leave_out(entry, f"{material}, {density:g}, {thickness_cm:g}", _CRYSTAL)
+            self._add_untranslated(entry, f"{material}, {density:g}, {thickness_cm:g}", _CRYSTAL_REASON)
             self.detector.pop("material", None)
             return
         self.detector |= {"material": elements[0], "density": density, "thickness_um": _um(thickness_cm)}
 
     def _read_matrix(self, entry: str, parts: Sequence[str], *, in_use: bool) -> None:
         layers = self.sections.get("multilayer", {})
-        switched_on: dict[str, Sequence[str]] = {}
+        active_layers: dict[str, Sequence[str]] = {}
         for name in [*layers]:
             values = [part.strip() for part in layers[name].split(",")]
             if not self._number(values[0], f"the flag of multilayer.{name}"):
                 del layers[name]
             elif in_use and len(parts) > 1 and parts[1].upper() == "MULTILAYER":
-                switched_on[name] = values
+                active_layers[name] = values
                 del layers[name]
         if not in_use:
             angles = ", ".join(parts[4:6])
-            reason = "the matrix is switched off, and PyMca uses its angles (degree) with it alone"
-            self._leave_out(f"{entry} (angles)", angles, reason)
+            reason = "the matrix is switched off; PyMca uses its angles (degree) only when it is on"
+            self._add_untranslated(f"{entry} (angles)", angles, reason)
             return
         if len(parts) < 6:
             self._fail(
                 f"{entry} has {len(parts)} values ({plain_text(', '.join(parts))[:60]})",
-                "Six are needed: in use, material, density in g/cm3, thickness in cm, angles of beam and detector to "
-                "the surface in degree. Correct it",
+                "Six are needed: in use (0 or 1), material, density in g/cm3, thickness in cm, and the angles of "
+                "beam and detector to the surface in degree. Correct it",
             )
         self._read_angles(entry, parts)
         if parts[1].upper() != "MULTILAYER":
-            switched_on = {"Matrix": parts}
-        elif not switched_on:
+            active_layers = {"Matrix": parts}
+        elif not active_layers:
             self._fail(
                 f"{entry} is a MULTILAYER and no layer in [multilayer] is in use",
                 "At least one must have the flag 1. Switch the layers on, or the matrix off",
             )
-        self.matrix = tuple(self._layer(name, values) for name, values in sorted(switched_on.items()))
+        self.matrix = tuple(self._layer(name, values) for name, values in sorted(active_layers.items()))
         names = "; ".join(f"{layer.name} {layer.thickness_um:g} um" for layer in self.matrix)
-        self._leave_out(entry, names, _SAMPLE)
+        self._add_untranslated(entry, names, _SAMPLE_REASON)
 
     def _layer(self, name: str, values: Sequence[str]) -> Layer:
         material, density, thickness_cm = self._sheet(f"multilayer.{name}" if name != "Matrix" else "Matrix", values)
@@ -369,78 +378,78 @@ class _Reader:
     def _read_angles(self, entry: str, parts: Sequence[str]) -> None:
         incidence, takeoff = (self._number(text, f"an angle of {entry}", "degree") for text in parts[4:6])
         if min(incidence, takeoff) < 0:
-            reason = "a negative angle: source and detector on two sides of the sample, which is not modelled"
-            self._leave_out(f"{entry} (angles)", f"{incidence:g}, {takeoff:g}", reason)
+            reason = "a negative angle means a transmission geometry, which is not modelled"
+            self._add_untranslated(f"{entry} (angles)", f"{incidence:g}, {takeoff:g}", reason)
             return
         self.geometry |= {"incidence_angle_deg": incidence, "takeoff_angle_deg": takeoff}
         if len(parts) > 7 and self._number(parts[6], f"the scattering flag of {entry}"):
             self.geometry["scatter_angle_deg"] = self._number(parts[7], f"the scattering angle of {entry}", "degree")
 
     def _source(self) -> dict[str, Any]:
-        """Tube or explicit spectrum; neither if no energy is in use."""
-        text = {
-            name: self._take("fit", name) or "" for name in ("energy", "energyweight", "energyflag", "energyscatter")
+        """Return the settings of the tube or of the source spectrum; empty if no energy is in use."""
+        texts = {
+            name: self._pop("fit", name) or "" for name in ("energy", "energyweight", "energyflag", "energyscatter")
         }
-        column = {name: [part for part in re.split(r"[\[\],\s]+", value) if part] for name, value in text.items()}
-        weights = [*column["energyweight"]] + ["1"] * len(column["energy"])
-        flags = [*column["energyflag"]] + ["1"] * len(column["energy"])
-        scatters = [*column["energyscatter"]] + ["0"] * len(column["energy"])
+        columns = {name: [part for part in re.split(r"[\[\],\s]+", value) if part] for name, value in texts.items()}
+        weights = [*columns["energyweight"]] + ["1"] * len(columns["energy"])
+        flags = [*columns["energyflag"]] + ["1"] * len(columns["energy"])
+        scatters = [*columns["energyscatter"]] + ["0"] * len(columns["energy"])
         rows = sorted(
-            (self._number(energy, "fit.energy", "keV"), self._number(weight, "fit.energyweight"), _is_on(scatter))
-            for energy, weight, flag, scatter in zip(column["energy"], weights, flags, scatters, strict=False)
-            if energy not in ("None", "-") and _is_on(flag)
+            (self._number(energy, "fit.energy", "keV"), self._number(weight, "fit.energyweight"), _is_enabled(scatter))
+            for energy, weight, flag, scatter in zip(columns["energy"], weights, flags, scatters, strict=False)
+            if energy not in ("None", "-") and _is_enabled(flag)
         )
         if not rows:
             return {}
-        if rows[-1][0] > HIGHEST_KEV:
+        if rows[-1][0] > MAX_PHOTON_KEV:
             self._fail(
                 f"fit.energy holds {rows[-1][0]:g} keV",
-                f"Up to {HIGHEST_KEV:g} keV are read; is it in eV? then {rows[-1][0] / 1000:g}",
+                f"Up to {MAX_PHOTON_KEV:g} keV are read; is it in eV? then {rows[-1][0] / 1000:g}",
             )
         tube = self._tube(rows)
         if tube is not None:
             return {"tube": tube}
         energies = [row[0] for row in rows]
         source: dict[str, Any] = {"energy_kev": energies, "weight": [row[1] for row in rows]}
-        if len(rows) >= _CONTINUUM_ENTRIES and not all(row[2] for row in rows):
-            # PyMca flags lines as scattering; the rest of a long table is a continuum, whose bins must not overlap
-            gaps = [high - low for low, high in pairwise(energies)]
-            narrow = [min(pair) for pair in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
-            source["width_kev"] = [0.0 if row[2] else gap for row, gap in zip(rows, narrow, strict=True)]
+        if len(rows) >= _MIN_CONTINUUM_ENTRIES and not all(row[2] for row in rows):
+            # PyMca flags lines as scattering; other entries of a long table are bins of a continuum
+            gaps = [upper_kev - lower_kev for lower_kev, upper_kev in pairwise(energies)]
+            widths = [min(pair) for pair in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
+            source["width_kev"] = [0.0 if row[2] else gap for row, gap in zip(rows, widths, strict=True)]
         return {"source_spectrum": source}
 
     def _tube(self, rows: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:
-        """Return the tube, if the energies are those that PyMca computes for it: lines, and a continuum to its end."""
+        """Return the tube if PyMca computed the energies from it (lines and continuum), else None."""
         tube = self.sections.get("tube", {})
         anode, voltage = tube.get("anode", ""), self._number(tube.get("voltage", "0"), "tube.voltage", "kV")
-        marked = [energy for energy, _, scattered in rows if scattered]
-        if len(rows) < _CONTINUUM_ENTRIES or not voltage - _VOLTAGE_WITHIN_KV < rows[-1][0] <= voltage:
+        scattered_kev = [energy for energy, _, scattered in rows if scattered]
+        if len(rows) < _MIN_CONTINUUM_ENTRIES or not voltage - _MAX_VOLTAGE_GAP_KV < rows[-1][0] <= voltage:
             return None
-        if not any(self._is_line_of(anode, voltage, energy) for energy in marked):
+        if not any(self._is_line_of(anode, voltage, energy) for energy in scattered_kev):
             return None
-        reading: dict[str, Any] = {"anode": self._take("tube", "anode"), "voltage_kv": voltage}
+        settings: dict[str, Any] = {"anode": self._pop("tube", "anode"), "voltage_kv": voltage}
         del tube["voltage"]
         angles = {"alphae": "electron_angle_deg", "alphax": "takeoff_angle_deg"}
         for option, name in angles.items():
-            value = self._take_number("tube", option, "degree")
+            value = self._pop_number("tube", option, "degree")
             if value is not None:
-                reading[name] = value
+                settings[name] = value
         for option in ("window", "filter1"):
             sheet = self._tube_sheet(option)
             if sheet is not None and option == "window":
-                reading["window"] = sheet
+                settings["window"] = sheet
             elif sheet is not None and sheet["thickness_um"] > 0:
                 self.filters.append(sheet)
-        if self._take_number("tube", "transmission"):
-            reading["target_um"] = _um(self._take_number("tube", "anodethickness", "cm") or 0.0)
+        if self._pop_number("tube", "transmission"):
+            settings["target_um"] = _um(self._pop_number("tube", "anodethickness", "cm") or 0.0)
         for option in [*tube]:
-            self._leave_out(f"tube.{option}", tube.pop(option), _TUBE_DETAIL)
-        return reading
+            self._add_untranslated(f"tube.{option}", tube.pop(option), _TUBE_REASON)
+        return settings
 
     def _tube_sheet(self, option: str) -> dict[str, Any] | None:
-        material = self._take("tube", option)
-        density = self._take_number("tube", f"{option}density", "g/cm3")
-        thickness = self._take_number("tube", f"{option}thickness", "cm")
+        material = self._pop("tube", option)
+        density = self._pop_number("tube", f"{option}density", "g/cm3")
+        thickness = self._pop_number("tube", f"{option}thickness", "cm")
         if not material or density is None or thickness is None:
             return None
         return {"formula": self._formula(material), "density": density, "thickness_um": _um(thickness)}
@@ -450,7 +459,7 @@ class _Reader:
             return False
         for shell in ("K", "L"):
             energy, rate = family_lines(anode, shell, voltage_kv)
-            if energy.size and abs(energy[rate.argmax()] - energy_kev) < _LINE_WITHIN_KEV:
+            if energy.size and abs(energy[rate.argmax()] - energy_kev) < _MAX_LINE_DISTANCE_KEV:
                 return True
         return False
 
@@ -459,60 +468,66 @@ class _Reader:
         for element, text in self.sections.pop("peaks", {}).items():
             for shell in re.split(r"[,\s]+", text.strip().strip(",")):
                 if not _is_element(element) or shell.rstrip("ab") not in SHELLS:
-                    self._leave_out(f"peaks.{element}", shell, "no element, or no shell whose lines are tabulated")
+                    self._add_untranslated(
+                        f"peaks.{element}", shell, "not an element, or not a shell with tabulated lines"
+                    )
                     continue
                 if shell != shell.rstrip("ab"):
                     reason = f"K-alpha and K-beta are one family here, {element}_K"
-                    self._leave_out(f"peaks.{element}", shell, reason)
+                    self._add_untranslated(f"peaks.{element}", shell, reason)
                 families.append(f"{element}_{shell.rstrip('ab')}")
         return tuple(sorted(dict.fromkeys(families), key=lambda name: (atomic_number(name.split("_")[0]), name)))
 
-    def _list_the_rest(self) -> None:
+    def _add_remaining_entries(self) -> None:
         for section, options in self.sections.items():
             kind = section.partition(".")[0]
-            if kind == "userattenuators" and not _is_on(options.get("use", "0")):
+            if kind == "userattenuators" and not _is_enabled(options.get("use", "0")):
                 continue
             for option, value in options.items():
-                self._leave_out(f"{section}.{option}", value, _REASONS.get(kind, _NO_COUNTERPART))
+                self._add_untranslated(f"{section}.{option}", value, _REASON_BY_SECTION.get(kind, _OTHER_REASON))
 
     def _is_air(self, material: str) -> bool:
-        shares = self._fractions(material)
-        return all(abs(shares.get(name, 0.0) - AIR[name]) < _AIR_WITHIN for name in ("N", "O"))
+        fractions = self._fractions(material)
+        return all(abs(fractions.get(name, 0.0) - AIR[name]) < _AIR_TOLERANCE for name in ("N", "O"))
 
     def _formula(self, material: str) -> str:
-        """Return a formula: the material's name if it is the correct formula, else the atomic percentages."""
+        """Return the formula of a material: its name if that is correct, else its atomic percentages."""
         fractions = self._fractions(material)
         try:
-            named = mass_fractions(material)
+            fractions_of_name = mass_fractions(material)
         except (FormulaError, SampleError):
             return formula_of(fractions)
-        same = named.keys() == fractions.keys() and all(abs(named[key] - fractions[key]) < 1e-6 for key in named)
-        return material if same else formula_of(fractions)
+        is_formula = fractions_of_name.keys() == fractions.keys() and all(
+            abs(fractions_of_name[key] - fractions[key]) < 1e-6 for key in fractions_of_name
+        )
+        return material if is_formula else formula_of(fractions)
 
     def _fractions(self, material: str, entry: str = "", depth: int = 0) -> dict[str, float]:
-        """Mass fraction of each element of a material or a formula."""
-        known = self.materials.get(material)
-        if known is None:
+        """Return the mass fraction of each element of a material or a formula."""
+        material_entries = self.materials.get(material)
+        if material_entries is None:
             return self._fractions_of_formula(material, entry)
-        place = f"materials.{material}"
-        if depth > _MAX_NESTED:
-            self._fail(f"{place} is made of itself", "Correct its CompoundList")
-        compounds = [part.strip() for part in known.get("CompoundList", "").split(",") if part.strip()]
-        shares = [
-            self._number(part, f"{place} CompoundFraction")
-            for part in known.get("CompoundFraction", "").split(",")
-            if part.strip()
+        section = f"materials.{material}"
+        if depth > _MAX_NESTING:
+            self._fail(f"{section} contains itself", "Correct its CompoundList")
+        compounds = [text.strip() for text in material_entries.get("CompoundList", "").split(",") if text.strip()]
+        compound_fractions = [
+            self._number(text, f"{section} CompoundFraction")
+            for text in material_entries.get("CompoundFraction", "").split(",")
+            if text.strip()
         ]
-        if len(compounds) != len(shares) or not sum(shares) > 0 or min(shares) < 0:
+        if len(compounds) != len(compound_fractions) or not sum(compound_fractions) > 0 or min(compound_fractions) < 0:
             self._fail(
-                f"{place} has {len(compounds)} compounds and {len(shares)} mass fractions",
-                "As many of both are needed, none negative. Correct it",
+                f"{section} has {len(compounds)} compounds and {len(compound_fractions)} mass fractions",
+                "Their numbers must be equal, and no fraction may be negative. Correct it",
             )
-        total: dict[str, float] = {}
-        for compound, share in zip(compounds, shares, strict=True):
-            for name, fraction in self._fractions(compound, entry or place, depth + 1).items():
-                total[name] = total.get(name, 0.0) + fraction * share / sum(shares)
-        return total
+        total_fractions: dict[str, float] = {}
+        for compound, compound_fraction in zip(compounds, compound_fractions, strict=True):
+            for name, fraction in self._fractions(compound, entry or section, depth + 1).items():
+                total_fractions[name] = total_fractions.get(name, 0.0) + fraction * compound_fraction / sum(
+                    compound_fractions
+                )
+        return total_fractions
 
     def _fractions_of_formula(self, material: str, entry: str) -> dict[str, float]:
         if material.lower() == "air":
@@ -521,29 +536,29 @@ class _Reader:
             return mass_fractions(material)
         except (FormulaError, SampleError):
             return self._fail(
-                f"{entry or 'a sheet'} is made of {plain_text(material)[:40]!r}, which is no formula and no material "
-                "of the file",
-                "Formulas such as Al1 and names with a section [materials.NAME] are read; add the section, or give "
-                f"the formula, or switch {entry or 'the sheet'} off (flag 0)",
+                f"{entry or 'a sheet'} is made of {plain_text(material)[:40]!r}, which is neither a formula nor a "
+                "material of the file",
+                "Formulas such as Al1 and names with a section [materials.NAME] are read; add the section, give the "
+                f"formula, or switch {entry or 'the sheet'} off (flag 0)",
             )
 
 
 def formula_of(fractions: Mapping[str, float]) -> str:
-    """Return a formula of a hundred atoms with these mass fractions."""
+    """Return the formula of a hundred atoms with the given mass fractions."""
     atoms = {name: share / atomic_weight(name) for name, share in fractions.items()}
     total = sum(atoms.values())
-    counts = {name: f"{100 * count / total:.5f}".rstrip("0").rstrip(".") for name, count in atoms.items()}
-    text = "".join(f"{name}{count}" for name, count in counts.items() if float(count) > 0)
+    counts = {name: f"{100 * n_atoms / total:.5f}".rstrip("0").rstrip(".") for name, n_atoms in atoms.items()}
+    text = "".join(f"{name}{n_atoms}" for name, n_atoms in counts.items() if float(n_atoms) > 0)
     return f"({text})"
 
 
 def _um(thickness_cm: float) -> float:
-    # 0.0035 cm are 35 um, and not 35.00000000000001
+    # rounded, since 0.0035 cm would give 35.00000000000001 um
     return float(f"{thickness_cm * UM_PER_CM:.12g}")
 
 
-def _is_on(flag: str) -> bool:
-    return flag.strip() not in ("", "0", "0.0", "None", "False")
+def _is_enabled(text: str) -> bool:
+    return text.strip() not in ("", "0", "0.0", "None", "False")
 
 
 def _is_element(name: str) -> bool:

@@ -19,16 +19,16 @@ MAX_PIGMENTS = 1000
 _YEARS = range(-40_000, 3001)
 PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source", "pigment_share")
 PIGMENT_SHARE = 0.01
-"""Mass fraction of an element in dry paint from which it counts as a pigment, where a group says nothing else."""
-_SHARES = (1e-5, 0.3)
-"""Mass fractions that networks tell apart."""
+"""Mass fraction of an element in dry paint above which the element is attributed to a pigment; groups may differ."""
+_SHARE_LIMITS = (1e-5, 0.3)
+"""Smallest and largest mass fraction that networks can use as a threshold."""
 STIFF_PASTE = 1.45
-"""Oil in hand-ground paint relative to the oil absorption, from Watin's lead white of the early 19th century."""
+"""Oil in hand-ground paint relative to the oil absorption, from Watin's recipe of lead white (early 19th century)."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """When painters used a pigment: years (negative: BC); ``last`` None while it is in use."""
+    """Years in which painters used a pigment (negative: BC); ``last`` is None for pigments still in use."""
 
     first: int | None = None
     last: int | None = None
@@ -47,21 +47,21 @@ class Pigment:
     Parameters
     ----------
     name, label : str
-        Snake-case key, and the name for people.
+        Snake-case key, and name for display.
     components : mapping of str to float
-        Mass share by chemical formula; one entry for a pure compound.
+        Mass fraction by chemical formula; one entry for a pure compound.
     density : float
-        Of the dry pigment, g/cm3.
+        Density of the dry pigment, g/cm3.
     groups : tuple of str
-        Elementary equivalence groups of the pigment; empty if it has no detectable line.
+        Groups that the pigment belongs to by its elements; empty if it has no detectable line.
     reference_group : str
-        The group in the reference, e.g. ``PBCR``.
+        Name of the group in the reference, e.g. ``PBCR``.
     accessory : tuple of str
-        Detectable elements of the pigment that do not make it a member of their group: too little, or too common.
+        Detectable elements of the pigment, in too small an amount or too common to make it a member of their group.
     oil_absorption : float or None
-        g linseed oil that turn 100 g pigment into a stiff paste.
+        Mass of linseed oil, g, that turns 100 g of pigment into a stiff paste.
     loading : float or None
-        Largest mass fraction in a paint film where it does not follow from the oil absorption: leaf, lakes, dyes.
+        Largest mass fraction in a paint film, for materials without an oil absorption: leaf, lakes, dyes.
     colour_index : str
         Colour Index generic name, such as ``PW1``; NR, NY, NB for natural dyes.
     """
@@ -89,22 +89,22 @@ class Pigment:
 
     @property
     def formula(self) -> str:
-        """The formula; of a mixture, its components with their mass per cent."""
+        """Chemical formula; for a mixture, the formulas and mass per cent of its components."""
         if len(self.components) == 1:
             return next(iter(self.components))
         return " + ".join(f"{formula} ({100 * share:.3g} %)" for formula, share in self.components.items())
 
     @cached_property
     def mass_fractions(self) -> Mapping[str, float]:
-        """Mass fraction by element; they sum to one."""
+        """Mass fraction of each element; the fractions sum to one."""
         return MappingProxyType(mix_elements(self.components))
 
     @property
     def achievable_loading(self) -> float | None:
         """Largest mass fraction in a paint film; None if unknown.
 
-        Without a loading it is ``100 / (100 + oil absorption)``: with less oil than the absorption, the pigment is
-        above its critical volume concentration and encloses air (Asbeck & Van Loo 1949).
+        Without ``loading`` it is ``100 / (100 + oil absorption)``: with less oil, the pigment is above its critical
+        volume concentration and encloses air (Asbeck & Van Loo 1949).
         """
         if self.loading is not None or self.oil_absorption is None:
             return self.loading
@@ -118,7 +118,7 @@ class PigmentGroup:
     Parameters
     ----------
     pigment_share : float
-        Mass fraction of the element in dry paint from which it comes from a pigment of the group, not from a trace.
+        Mass fraction of the element in dry paint above which it is attributed to a pigment, not to a trace.
     """
 
     name: str
@@ -137,13 +137,13 @@ class Palette:
     Parameters
     ----------
     first, last : int or None
-        Years of the palette (negative: BC); a painter's working life.
+        First and last year of the palette (negative: BC), for a painter those of the working life.
     painter : str
-        Name of the painter; empty for a period.
+        Name of the painter; empty for the palette of a period.
     source : str
-        Source of the palette.
+        Reference for the palette.
     pigment_share : mapping of str to float
-        Of groups, in place of :attr:`PigmentGroup.pigment_share`.
+        Values by group that replace :attr:`PigmentGroup.pigment_share`.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Palette:
 
 
 class Library:
-    """Pigments by name, label, synonym or abbreviation; case-insensitive."""
+    """Collection of pigments, accessible by name, label, synonym or abbreviation (case-insensitive)."""
 
     def __init__(self, pigments: Sequence[Pigment], groups: Sequence[PigmentGroup]) -> None:
         self._pigments = {pigment.name: pigment for pigment in pigments}
@@ -174,12 +174,12 @@ class Library:
         Raises
         ------
         SampleError
-            There is none of that name; the message offers the nearest.
+            No pigment has this name; the message suggests similar names.
         """
         key = self._names.get(_normalise_name(name))
         if key is None:
-            near = get_close_matches(_normalise_name(name), list(self._names), n=3, cutoff=0.5)
-            hint = f" Did you mean {', '.join(sorted({self._names[entry] for entry in near}))}?" if near else ""
+            matches = get_close_matches(_normalise_name(name), list(self._names), n=3, cutoff=0.5)
+            hint = f" Did you mean {', '.join(sorted({self._names[entry] for entry in matches}))}?" if matches else ""
             raise SampleError(f"No pigment is called {name!r}.{hint} `underpaint pigments list` shows all {len(self)}.")
         return self._pigments[key]
 
@@ -201,7 +201,7 @@ class Library:
         Raises
         ------
         SampleError
-            There is no such group.
+            No group has this name.
         """
         for group in self.groups:
             if group.name == name:
@@ -211,13 +211,13 @@ class Library:
         )
 
     def members(self, group: str) -> tuple[Pigment, ...]:
-        """Return the pigments that count as a group."""
+        """Return the pigments that belong to a group."""
         return tuple(pigment for pigment in self if group in pigment.groups)
 
 
 @lru_cache(maxsize=1)
 def library() -> Library:
-    """Return the library that ships with the package (see ``sample/data/README.md`` for its sources).
+    """Return the library that ships with the package; ``physics/materials/data/README.md`` lists its sources.
 
     Examples
     --------
@@ -239,9 +239,9 @@ def palette_names() -> tuple[str, ...]:
 
 
 def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
-    """Read a palette by name, or a TOML file with ``name`` and ``pigments``.
+    """Read a palette by name, or from a TOML file with ``name`` and ``pigments``.
 
-    A table ``[pigment_share]`` may give groups another threshold between trace and pigment (``mercury_red = 0.005``).
+    A table ``[pigment_share]`` may set the threshold between trace and pigment of groups (``mercury_red = 0.005``).
 
     Raises
     ------
@@ -258,21 +258,20 @@ def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
 
 
 def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = STIFF_PASTE) -> float:
-    """Return g pigment per g oil of a paint as it was ground, from the oil absorption.
+    """Return the mass ratio of pigment to oil in a ground paint, from the oil absorption.
 
     Parameters
     ----------
     pigments : mapping of str to float
         Mass share of the dry mixture by pigment name, synonym or abbreviation; any scale.
     factor : float
-        Oil in the paint relative to the oil absorption: 1 for the stiffest paste without air, 1.45 for hand-ground
-        paint of the 18th and 19th centuries, 1.2 for smalt and vermilion; tube colours of the 19th century contain
-        more.
+        Oil in the paint relative to the oil absorption: 1 for the stiffest paste without air, 1.2 for smalt and
+        vermilion, 1.45 for hand-ground paint of the 18th and 19th centuries, more for tube colours of the 19th century.
 
     Returns
     -------
     float
-        For ``Paint(pigment_to_binder=...)``. Oil absorptions of the parts add by mass.
+        Value for ``Paint(pigment_to_binder=...)``. The oil absorption of a mixture is the mass-weighted mean.
 
     Raises
     ------
@@ -281,8 +280,9 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = S
 
     Notes
     -----
-    Oil share ``w = f OA / (100 + f OA)``, hence a ratio of ``100 / (f OA)``. The rule and its factors are from a public
-    note on paint physics; ``docs/reference/pigments.md`` compares it with published recipes.
+    With the factor f and the oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``, hence the ratio is
+    ``100 / (f OA)``. The rule and its factors are from a public note on paint physics; ``docs/reference/pigments.md``
+    compares the ratios with published recipes.
 
     Examples
     --------
@@ -296,15 +296,15 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = S
         raise SampleError(
             f"Cannot grind a paint with {factor} times the oil absorption: below 1 it encloses air; give 1 or more."
         )
-    absorbed = sum(share / total * _oil_absorption(name) for name, share in pigments.items())
-    return 100.0 / (factor * absorbed)
+    oil_absorption = sum(share / total * _oil_absorption(name) for name, share in pigments.items())
+    return 100.0 / (factor * oil_absorption)
 
 
 def _oil_absorption(name: str) -> float:
     pigment = library()[name]
     if pigment.oil_absorption is None:
         raise SampleError(
-            f"Cannot compute how much oil {pigment.label} takes: the library has no oil absorption for it. "
+            f"Cannot compute the oil in paint with {pigment.label}: the library has no oil absorption for it. "
             f"Give pigment_to_binder as a number."
         )
     return pigment.oil_absorption
@@ -327,19 +327,21 @@ def data_table(name: str) -> dict[str, Any]:
 
 
 def _pigment(row: Mapping[str, Any]) -> Pigment:
-    rest = {key: value for key, value in row.items() if key not in {"formula", "components", "period"}}
+    other_fields = {key: value for key, value in row.items() if key not in {"formula", "components", "period"}}
     components = row.get("components") or {row["formula"]: 1.0}
     for key in ("groups", "synonyms", "accessory"):
-        rest[key] = tuple(rest.get(key, ()))
-    return Pigment(**rest, components=MappingProxyType(dict(components)), period=Period(**row.get("period", {})))
+        other_fields[key] = tuple(other_fields.get(key, ()))
+    return Pigment(
+        **other_fields, components=MappingProxyType(dict(components)), period=Period(**row.get("period", {}))
+    )
 
 
 def _palette(table: Mapping[str, Any], name: str) -> Palette:
     unknown = [key for key in table if key not in PALETTE_KEYS]
     if unknown:
         raise SampleError(
-            f"Cannot use the palette {name!r}: it has {', '.join(unknown)}, which a palette does not allow; "
-            f"it takes {', '.join(PALETTE_KEYS)}. Remove the rest; new pigments go into the library."
+            f"Cannot use the palette {name!r}: it has the unknown keys {', '.join(unknown)}; allowed "
+            f"are {', '.join(PALETTE_KEYS)}. Remove the others; new pigments belong into the library."
         )
     pigments = table.get("pigments")
     if not isinstance(pigments, list) or not pigments or not all(isinstance(entry, str) for entry in pigments):
@@ -347,9 +349,13 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
             f"Cannot use the palette {name!r}: it needs a list `pigments = [...]` with at least one name."
         )
     texts = {key: table[key] for key in ("name", "label", "painter", "source") if key in table}
-    wrong = next((key for key, text in texts.items() if not isinstance(text, str)), None)
-    if wrong is not None or len(pigments) > MAX_PIGMENTS:
-        reason = f"`{wrong}` is no text" if wrong else f"{len(pigments)} pigments, up to {MAX_PIGMENTS} are allowed"
+    wrong_key = next((key for key, text in texts.items() if not isinstance(text, str)), None)
+    if wrong_key is not None or len(pigments) > MAX_PIGMENTS:
+        reason = (
+            f"`{wrong_key}` is not a string"
+            if wrong_key
+            else f"{len(pigments)} pigments, up to {MAX_PIGMENTS} are allowed"
+        )
         raise SampleError(f"Cannot use the palette {name!r}: {reason}. Correct the file.")
     for text in (*pigments, *texts.values()):
         if fault := fault_of_name(text):
@@ -358,14 +364,14 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
     years = {key: table[key] for key in ("first", "last") if key in table}
     if any(not isinstance(year, int) or isinstance(year, bool) or year not in _YEARS for year in years.values()):
         raise SampleError(
-            f"Cannot use the palette {name!r}: `first` and `last` are years, whole numbers from {_YEARS[0]} to "
+            f"Cannot use the palette {name!r}: `first` and `last` are years, integers from {_YEARS[0]} to "
             f"{_YEARS[-1]}; it holds {str(years)[:200]}."
         )
     shares = table.get("pigment_share", {})
     if not isinstance(shares, dict) or not all(_is_share(share) for share in shares.values()):
         raise SampleError(
-            f"Cannot use the palette {name!r}: `pigment_share` gives groups the mass fraction from which their element "
-            f"counts as a pigment, {_SHARES[0]:g} to {_SHARES[1]:g} (`mercury_red = 0.01`); it holds "
+            f"Cannot use the palette {name!r}: `pigment_share` is a table of mass fractions by group, from "
+            f"{_SHARE_LIMITS[0]:g} to {_SHARE_LIMITS[1]:g} (`mercury_red = 0.01`); it holds "
             f"{str(shares)[:200]}."
         )
     for group in shares:
@@ -383,7 +389,9 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
 
 
 def _is_share(share: object) -> bool:
-    return isinstance(share, int | float) and not isinstance(share, bool) and _SHARES[0] <= share <= _SHARES[1]
+    return (
+        isinstance(share, int | float) and not isinstance(share, bool) and _SHARE_LIMITS[0] <= share <= _SHARE_LIMITS[1]
+    )
 
 
 def _normalise_name(name: str) -> str:

@@ -26,17 +26,17 @@ class Paint:
     binder : str
         Name from the library.
     density : float, optional
-        g/cm3; by default from volume additivity: one over the sum of mass share over density.
+        Density of the paint, g/cm3; by default from the volumes of its components.
     formulas : mapping of str to str
-        Chemical formulas that replace the library's, by pigment: another hydrate, a formula of a publication.
+        Chemical formula by pigment, where it differs from the library: another hydrate, or a published formula.
     driers : mapping of str to float
-        g metal per g binder by drier of the library, such as ``{"lead_drier": 0.005}``; none by default.
+        Mass of metal per mass of binder, by drier of the library: ``{"lead_drier": 0.005}``; none by default.
 
     Raises
     ------
     SampleError
-        A pigment, binder or drier is unknown, a share is negative, all are zero, the ratio is not positive, or driers
-        would fill the binder.
+        A pigment, binder or drier is unknown; a share is negative or all are zero; the ratio is not positive; or the
+        driers exceed the binder.
     """
 
     pigments: Mapping[str, float]
@@ -72,40 +72,40 @@ class Paint:
 
     def layer(self, thickness_um: float) -> Layer:
         """Return a dry film of this paint, ``thickness_um`` thick."""
-        binder, solid = named_row("binder", self.binder), self.pigment_fraction
-        medium = mix_elements(self._medium(binder))
-        fractions = {element: (1.0 - solid) * part for element, part in medium.items()}
-        if solid == 1.0:
+        binder, pigment_fraction = named_row("binder", self.binder), self.pigment_fraction
+        medium = mix_elements(self._binder_components(binder))
+        fractions = {element: (1.0 - pigment_fraction) * fraction for element, fraction in medium.items()}
+        if pigment_fraction == 1.0:
             fractions = {}
-        volume = (1.0 - solid) / binder["density"]
+        volume = (1.0 - pigment_fraction) / binder["density"]
         for name, share in self._shares.items():
             pigment = library()[name]
-            volume += solid * share / pigment.density
+            volume += pigment_fraction * share / pigment.density
             pigment_fractions = mass_fractions(self.formulas[name]) if name in self.formulas else pigment.mass_fractions
-            for element, part in pigment_fractions.items():
-                fractions[element] = fractions.get(element, 0.0) + solid * share * part
+            for element, fraction in pigment_fractions.items():
+                fractions[element] = fractions.get(element, 0.0) + pigment_fraction * share * fraction
         label = ", ".join(library()[name].label for name in self._shares)
-        contents = {name: solid * share for name, share in self._shares.items()}
+        contents = {name: pigment_fraction * share for name, share in self._shares.items()}
         density = 1.0 / volume if self.density is None else self.density
         return Layer(fractions, density, thickness_um, label, contents)
 
-    def _medium(self, binder: Mapping[str, Any]) -> dict[str, float]:
+    def _binder_components(self, binder: Mapping[str, Any]) -> dict[str, float]:
         """Return the binder with its driers, by mass share of each formula."""
         components = components_of(binder)
-        dried: dict[str, float] = {}
-        for name, metal in self.driers.items():
+        drier_fractions: dict[str, float] = {}
+        for name, metal_fraction in self.driers.items():
             row = named_row("drier", name)
-            dried[row["formula"]] = metal / mass_fractions(row["formula"])[row["element"]]
-        total = sum(dried.values())
-        if any(metal < 0 for metal in self.driers.values()) or not total < 1:
+            drier_fractions[row["formula"]] = metal_fraction / mass_fractions(row["formula"])[row["element"]]
+        total = sum(drier_fractions.values())
+        if any(metal_fraction < 0 for metal_fraction in self.driers.values()) or not total < 1:
             raise SampleError(
-                f"Cannot dry {binder['label']} with {dict(self.driers)}: metal per binder must not be negative, and "
-                "the driers must not fill the binder; usual are 0.0005 to 0.01."
+                f"Cannot dry {binder['label']} with {dict(self.driers)}: the mass of metal per mass of binder "
+                "must not be negative, and the driers must not exceed the binder; typical are 0.0005 to 0.01."
             )
         return (
             components
-            if not dried
-            else {**{formula: (1.0 - total) * share for formula, share in components.items()}, **dried}
+            if not drier_fractions
+            else {**{formula: (1.0 - total) * share for formula, share in components.items()}, **drier_fractions}
         )
 
 
@@ -118,34 +118,37 @@ def ground_layer(name: str, thickness_um: float) -> Layer:
 
 
 def support_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a support (canvas, wood, paper, copper plate, wall) as a layer; by default as thick as usual."""
-    return _plain_layer("support", name, thickness_um)
+    """Return a support (canvas, wood, paper, copper plate, wall) as a layer; the default is a typical thickness, um."""
+    return _layer_from_table("support", name, thickness_um)
 
 
 def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a varnish or dirt as a layer; by default as thick as usual."""
-    return _plain_layer("coating", name, thickness_um)
+    """Return a varnish or dirt as a layer; the default is a typical thickness, um."""
+    return _layer_from_table("coating", name, thickness_um)
 
 
 def pigment_share(layer: Layer, element: str) -> dict[str, float]:
-    """Return the share of an element's mass in a layer that each pigment brings.
+    """Return the fraction of an element's mass in a layer that is due to each pigment.
 
-    The remainder to one is from other sources (impurities, driers); empty if the layer lacks the element.
+    The remainder to one is from other sources (impurities, driers); the result is empty if the layer lacks the element.
     """
     total = layer.mass_fractions.get(element, 0.0)
     if total <= 0:
         return {}
-    masses = {name: part * library()[name].mass_fractions.get(element, 0.0) for name, part in layer.pigments.items()}
+    masses = {
+        name: layer_fraction * library()[name].mass_fractions.get(element, 0.0)
+        for name, layer_fraction in layer.pigments.items()
+    }
     return {name: mass / total for name, mass in masses.items() if mass > 0}
 
 
 def named_row(kind: str, name: str) -> dict[str, Any]:
-    """Return a row of the binders, driers, grounds, supports or coatings.
+    """Return an entry of the tables of binders, driers, grounds, supports or coatings.
 
     Raises
     ------
     SampleError
-        There is none of that name.
+        The table has no such entry.
     """
     rows: list[dict[str, Any]] = data_table(f"{kind}s")[kind]
     for row in rows:
@@ -155,11 +158,11 @@ def named_row(kind: str, name: str) -> dict[str, Any]:
 
 
 def components_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return mass share by formula of a row of the binders, supports or coatings."""
+    """Return the mass fraction by formula of an entry of the binders, supports or coatings."""
     return dict(row.get("components") or {row["formula"]: 1.0})
 
 
-def _plain_layer(kind: str, name: str, thickness_um: float | None) -> Layer:
+def _layer_from_table(kind: str, name: str, thickness_um: float | None) -> Layer:
     row = named_row(kind, name)
     fractions = mix_elements(components_of(row))
     thickness = row["thickness_um"] if thickness_um is None else thickness_um

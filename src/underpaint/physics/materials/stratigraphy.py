@@ -18,20 +18,20 @@ class Layer:
     Parameters
     ----------
     mass_fractions : mapping of str to float
-        Mass fraction by element symbol; they sum to one within 1e-6.
+        Mass fraction by element symbol; the sum is one within 1e-6.
     density : float
-        g/cm3.
+        Density, g/cm3.
     thickness_um : float
         Thickness, um.
     name : str
-        For people.
+        Name for display.
     pigments : mapping of str to float
-        Mass fraction *of the layer* by pigment name (the remainder to one is binder); empty for an explicit layer.
+        Mass fraction of the layer by pigment name (the remainder to one is binder); empty for other layers.
 
     Raises
     ------
     SampleError
-        A fraction is negative, the fractions do not sum to one, density or thickness is not positive.
+        A fraction is negative, the fractions do not sum to one, or density or thickness is not positive.
     """
 
     mass_fractions: Mapping[str, float]
@@ -71,7 +71,7 @@ class Stratigraphy:
     Raises
     ------
     SampleError
-        There is no layer.
+        The stratigraphy has no layers.
     """
 
     layers: tuple[Layer, ...]

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis
 from underpaint.data.maps import (
     CANNOT_EXCLUDE,
+    MIN_STATED_PROBABILITY,
     NO_ANSWER,
     NOT_DETECTED,
     PIGMENT,
     PRESENT,
     PRESENT_PROBABILITY,
-    STATED_PROBABILITY,
     TRACE,
     Results,
 )
@@ -93,8 +93,8 @@ def answer_states(
     for index, name in enumerate(names):
         if results.knows_amount(name):
             reached = results.map("amount_reached", name, "anywhere")
-            state[:, :, index][present[:, :, index] & (reached > STATED_PROBABILITY)] = PIGMENT
-            state[:, :, index][present[:, :, index] & (reached < 1.0 - STATED_PROBABILITY)] = TRACE
+            state[:, :, index][present[:, :, index] & (reached > MIN_STATED_PROBABILITY)] = PIGMENT
+            state[:, :, index][present[:, :, index] & (reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
     state[~np.isfinite(probability)] = NO_ANSWER
     return Results.of_states(
         names,

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import LEVEL
+from underpaint.data.maps import INTERVAL_PROBABILITY
 
 AMOUNT_OUTPUTS = ("amount", "amount_low", "amount_high", "amount_reached")
 _HIGHEST_PERCENT = 100.0
-_ODDS = {"amount": 0.0, "amount_low": float(np.log((0.5 + 0.5 * LEVEL) / (0.5 - 0.5 * LEVEL)))}
+_ODDS = {
+    "amount": 0.0,
+    "amount_low": float(np.log((0.5 + 0.5 * INTERVAL_PROBABILITY) / (0.5 - 0.5 * INTERVAL_PROBABILITY))),
+}
 _ODDS["amount_high"] = -_ODDS["amount_low"]
 _LEAST_FALL = 1e-6
 

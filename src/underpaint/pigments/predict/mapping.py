@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, valid_spectra
-from underpaint.data.maps import Results, from_scale, material_of, split_place
+from underpaint.data.maps import Results, from_unbounded, material_of, split_place
 from underpaint.data.rebin import apply_rebin, rebin_matrix
 from underpaint.errors import CoverageError, ModelError
 from underpaint.physics.atomic import family_lines
@@ -360,7 +360,7 @@ def _quantities(
     names: tuple[str, ...], value: NDArray[np.float32], sigma: NDArray[np.float32]
 ) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]:
     for column, name in enumerate(names):
-        value[:, :, column] = from_scale(name, value[:, :, column])
+        value[:, :, column] = from_unbounded(name, value[:, :, column])
     return names, value, sigma
 
 
