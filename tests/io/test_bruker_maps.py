@@ -88,7 +88,7 @@ def test_bcf_travels_to_other_processes() -> None:
 def test_bcf_without_the_fast_unpacker(monkeypatch: pytest.MonkeyPatch) -> None:
     path = sample("16x16_12bit_packed_8bit.bcf")
     counts = io.load(path).counts.compute()
-    monkeypatch.setattr(bcf, "_unpacker", bcf._slow_unpacker)
+    monkeypatch.setattr(bcf, "_decompressor", bcf._slow_decompressor)
     np.testing.assert_array_equal(io.load(path).counts.compute(), counts)
 
 

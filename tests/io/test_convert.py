@@ -109,14 +109,14 @@ def test_conversion_never_replaces(tmp_path: Path, source: Path, ending: str) ->
 def test_conversion_that_reads_back_wrong_is_not_kept(
     tmp_path: Path, source: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill = module._fill
+    fill = module._write_rows
 
     def worn(dataset: Any, scan: Any, report: Any) -> list[bytes]:
         digests = fill(dataset, scan, report)
         dataset[1, 2, 3] = 77
         return digests
 
-    monkeypatch.setattr(module, "_fill", worn)
+    monkeypatch.setattr(module, "_write_rows", worn)
     with pytest.raises(OutputError, match="does not read back as it was written"):
         convert_scan(source, target_in(tmp_path, ending))
     assert [entry.name for entry in tmp_path.iterdir()] == [source.name]

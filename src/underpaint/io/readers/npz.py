@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._axes import channel_dimension
-from underpaint.io._detectors import PLACE, Place
+from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
 from underpaint.io._energies import axis_of_list
 from underpaint.io._source import first_line, lazy_counts, try_read
 from underpaint.io.readers import ZIP_MAGIC, Format
@@ -127,7 +127,7 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
         step_mm=_step(small.get("step_mm")),
         detector=member.removeprefix("det_") if member.startswith("det_") else "",
         notes=(*((guess,) if guess else ()), *axis_notes),
-        metadata={PLACE: Place()},
+        metadata={LOCATION_KEY: ArrayLocation()},
     )
 
 

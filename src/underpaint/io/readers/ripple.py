@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, unit_of
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, energy_unit, parse_number
 from underpaint.io._source import lazy_counts, try_read
 from underpaint.io.readers import Format
 
@@ -262,9 +262,9 @@ def _by_vector(fields: dict[str, str], header: Path) -> bool:
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
     """Energy axis from a scale of the depth, else from ``ev-per-chan``."""
     scale, origin, units = (_any_of(fields, keys) for keys in _DEPTH_KEYS)
-    gain, zero, unit = number(scale), number(origin) or 0.0, unit_of(units or "")
+    gain, zero, unit = parse_number(scale), parse_number(origin) or 0.0, energy_unit(units or "")
     if gain is None or (units and not unit and units.lower() not in _NO_UNIT):
-        gain, zero, unit = number(fields.get("ev-per-chan")), 0.0, "ev"
+        gain, zero, unit = parse_number(fields.get("ev-per-chan")), 0.0, "ev"
     return (None, (NO_CALIBRATION,)) if gain is None else axis_of_coefficients((zero, gain), n_channel, unit)
 
 
@@ -275,7 +275,7 @@ def _any_of(fields: dict[str, str], keys: tuple[str, ...]) -> str | None:
 def _step(fields: dict[str, str]) -> tuple[float, float] | None:
     steps = []
     for side in ("height", "width"):
-        scale = number(_any_of(fields, (f"{side}-scale", f"{side}scaleincrement")))
+        scale = parse_number(_any_of(fields, (f"{side}-scale", f"{side}scaleincrement")))
         unit_mm = _UNIT_MM.get((_any_of(fields, (f"{side}-units", f"{side}scaleunits")) or "").lower())
         if scale is None or unit_mm is None or scale <= 0:
             return None
@@ -284,5 +284,5 @@ def _step(fields: dict[str, str]) -> tuple[float, float] | None:
 
 
 def _live_time(fields: dict[str, str], shape: tuple[int, int, int]) -> NDArray[np.float64] | None:
-    value = number(fields.get("live-time"))
+    value = parse_number(fields.get("live-time"))
     return np.full(shape[:2], value) if value is not None and value > 0 else None

@@ -18,8 +18,8 @@ import numpy as np
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds
-from underpaint.io._single import FileSpectrum, is_channel_or_energy, list_scan, read_content, spectra_in_columns
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, parse_number, parse_seconds
+from underpaint.io._single import FileSpectrum, is_channel_or_energy, list_scan, read_limited, spectra_in_columns
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -77,7 +77,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ScanError
         There is no spectrum, or one has other content than numbers.
     """
-    text = read_content(path, _MAX_BYTES, "SPEC file").decode("latin-1")
+    text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
     by_detector: dict[int, list[FileSpectrum]] = {}
     for part in _parts(text):
         for detector, spectrum in _spectra(part, path) if part.spectra else _columns(part, path):
@@ -143,7 +143,7 @@ def _spectra(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
         _check_number(part.fields.get("@CHANN", []), counts.size, f"{path}::{label}")
         axis, notes = _axis(calibrations[detector : detector + 1], part.fields.get("@CHANN", []), counts.size)
         seconds_of = times[place] if len(times) == len(part.spectra) else times[0] if times and len(times) == 1 else ""
-        live, real = (seconds(word) for word in ([*seconds_of.split(), "", "", ""])[1:3])
+        live, real = (parse_seconds(word) for word in ([*seconds_of.split(), "", "", ""])[1:3])
         fields = {key: " | ".join(values[:3]) for key, values in part.fields.items() if len(values) < 4}
         yield detector, FileSpectrum(counts, axis, live, real, label, notes=notes, metadata=fields)
 
@@ -164,13 +164,13 @@ def _columns(part: _Part, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
             f"Cannot read {path}: scan {part.number} has {table.shape[1]} lines of {len(table)} numbers below "
             f"{len(labels)} labels. Two lines or more of as many numbers as labels are needed; copy the file again."
         )
-    columns = [number for number, label in enumerate(labels) if is_channel_or_energy(label)]
+    columns = [column for column, label in enumerate(labels) if is_channel_or_energy(label)]
     for detector, spectrum in enumerate(spectra_in_columns(table, labels, columns, path)):
         yield detector, replace(spectrum, name=f"{part.number}.1")
 
 
 def _check_number(declared: list[str], size: int, location: str) -> None:
-    expected = number((declared[0].split() or [""])[0]) if declared else None
+    expected = parse_number((declared[0].split() or [""])[0]) if declared else None
     if size < 2 or (expected is not None and size != expected):
         raise ScanError(
             f"Cannot read {location}: a spectrum of {size} channels, where {declared[0].split()[0] if declared else 2} "
@@ -180,11 +180,11 @@ def _check_number(declared: list[str], size: int, location: str) -> None:
 
 def _axis(calibration: list[str], declared: list[str], n_channel: int) -> Axis:
     """Axis of ``#@CALIB``; it counts channels as ``#@CHANN`` does, whose first need not be 0."""
-    values = [number(word) for word in calibration[0].split()] if calibration else []
+    values = [parse_number(word) for word in calibration[0].split()] if calibration else []
     numbers_given = [value for value in values if value is not None]
     if len(numbers_given) < 2 or len(numbers_given) < len(values):
         return None, (NO_CALIBRATION,)
-    first = number(([*declared[0].split(), "", ""])[1]) if declared else None
+    first = parse_number(([*declared[0].split(), "", ""])[1]) if declared else None
     if first and numbers_given[:2] != [0.0, 1.0]:
         shifted = np.polynomial.Polynomial(numbers_given)(np.polynomial.Polynomial([first, 1.0]))
         numbers_given = shifted.coef.tolist()

@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import Axis, axis_of_list, last_number, unit_of
+from underpaint.io._energies import Axis, axis_of_list, energy_unit, last_number
 from underpaint.io._source import (
     MappedCube,
     entries_inside,
     first_line,
     lazy_counts,
-    missing_numbers,
-    numbers_in_name,
-    shown_numbers,
+    missing_file_numbers,
+    natural_sort_key,
+    number_list,
     try_read,
 )
 from underpaint.io.readers import Format
@@ -95,7 +95,7 @@ def _tiff_files(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder in the order of the numbers in their names."""
     named = (file for file in folder.iterdir() if file.suffix.lower() in {".tif", ".tiff"} and file.is_file())
     tiff_files = entries_inside(folder, named)
-    return sorted(tiff_files, key=numbers_in_name)
+    return sorted(tiff_files, key=natural_sort_key)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -118,10 +118,10 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         return [_scan(cube, path, path.parent, path.stem, name)]
     scan = _scan(cube, path, path, path.name, name)
     files = _tiff_files(path)
-    missing = missing_numbers(files)
+    missing = missing_file_numbers(files)
     if missing and scan.axis is None:
         raise ScanError(
-            f"Cannot read {path} as a stack: its {len(files)} numbered images lack {shown_numbers(missing)}, "
+            f"Cannot read {path} as a stack: its {len(files)} numbered images lack {number_list(missing)}, "
             "and all channels above would be shifted. Copy the images again, or give a list of their energies "
             "(energies.txt)."
         )
@@ -274,7 +274,7 @@ def _axis(listed: Path, n_channel: int, path: Path) -> Axis:
         raise ScanError(f"Cannot read {path}: {listed.name} is too large for a list of {n_channel} energies.")
     lines = try_read(listed.read_bytes, str(listed)).decode("latin-1").splitlines()
     energies = [value for value in map(last_number, lines) if value is not None]
-    unit = next(filter(None, map(unit_of, lines[:3])), "")
+    unit = next(filter(None, map(energy_unit, lines[:3])), "")
     axis, notes = axis_of_list(np.array(energies), n_channel, unit)
     if axis is None:
         raise ScanError(

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, MissingExtraError, ScanError
 from underpaint.io._axes import ENERGY_NAME, channel_dimension
-from underpaint.io._detectors import PLACE, Place
+from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
 from underpaint.io._energies import Axis, axis_of_list
-from underpaint.io._hyperspy import EXPERIMENTS, TIMES, Signal, read_axes, seconds
+from underpaint.io._hyperspy import EXPERIMENTS, TIME_PATHS, Signal, read_axes, valid_seconds
 from underpaint.io._source import first_line, is_outside, lazy_counts, try_read
 from underpaint.io.readers import Format
 
@@ -317,9 +317,9 @@ def _scan(path: Path, node: Node, *, single: bool) -> Scan:
         np.full(cube.shape[:2], times[name]) if name in times else _sibling_array(node, f"{name}_s", cube.shape[:2])
         for name in ("live_time", "real_time")
     )
-    place = Place("/" + node.name.rpartition("/")[0] if signal is not None else "")
+    place = ArrayLocation("/" + node.name.rpartition("/")[0] if signal is not None else "")
     # ``convert`` writes only detectors.
-    entry = {} if "n_chunk_written" in facts else {PLACE: place}
+    entry = {} if "n_chunk_written" in facts else {LOCATION_KEY: place}
     present = _sibling_array(node, "present", cube.shape[:2])
     multiple = max(1, min(node.chunks[order[0]], node.shape[order[0]])) if len(order) == 3 else 1
     return Scan(
@@ -362,9 +362,9 @@ def _signal(node: Node) -> Signal | None:
 
 
 def _hyperspy_times(node: Node) -> dict[str, float]:
-    for place in TIMES:
+    for place in TIME_PATHS:
         record = _attributes(node.folder.parent / place)
-        times = {name: seconds(record.get(name)) for name in ("live_time", "real_time")}
+        times = {name: valid_seconds(record.get(name)) for name in ("live_time", "real_time")}
         if any(times.values()):
             return {name: value for name, value in times.items() if value is not None}
     return {}
