@@ -34,7 +34,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     Raises
     ------
     ScanError
-        The XML is broken, has no spectrum, or other channels than declared.
+        The XML is damaged, has no spectrum, or not the declared number of channels.
     """
     content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
     node = find_instance(parse_xml(content, str(path)), "TRTSpectrum")
