@@ -74,7 +74,7 @@ def test_a_folder_that_the_user_reaches_by_a_link_is_opened(folder: Path, tmp_pa
 def test_names_that_lead_elsewhere_on_windows_are_refused_there(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contained, "_WINDOWS", True)
+    monkeypatch.setattr(contained, "_IS_WINDOWS", True)
     with pytest.raises(ScanError, match="it is not the name of a file or folder"):
         open_contained(folder, name)
 

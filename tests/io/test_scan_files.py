@@ -114,7 +114,7 @@ def test_a_large_file_and_a_folder_of_many_are_sampled(tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     path.write_bytes(bytes(20_000_000))
     stat, before = path.stat(), file_facts(path)
-    offsets = provenance._offsets(20_000_000, 64, 0)
+    offsets = provenance._block_offsets(20_000_000, 64, 0)
     assert len(offsets) == 64
     with path.open("r+b") as stream:
         stream.seek(offsets[31] + 7)

@@ -1,11 +1,12 @@
 """Ripple cubes: a ``.rpl`` text header with a ``.raw`` file of numbers (Lispix's format).
 
-The header has a key and a value per line, separated by a tab, space or comma; ``;`` begins a comment. ``width``, ``height``, ``depth`` are columns, rows, channels; ``data-type`` signed, unsigned or float with
-``data-length`` 1, 2, 4 or 8 bytes; ``byte-order`` big-endian, little-endian or dont-care; ``record-by`` vector
-(spectrum by spectrum) or image (channel by channel); ``offset`` bytes come before the numbers. INCA of Oxford
-Instruments writes ``(MLX::key : value)`` instead. Scales (``depth-scale``, ``depth-origin``, ``depth-units``, ...) and
-``live-time`` are HyperSpy's additions, ``depthscaleincrement``, ``depthscaleorigin``, ``depthscaleunits`` those of
-Esprit (Bruker), ``ev-per-chan`` is Lispix's own.
+The header has a key and a value per line, separated by a tab, space or comma; ``;`` begins a comment. ``width``,
+``height``, ``depth`` are columns, rows, channels; ``data-type`` signed, unsigned or float with ``data-length`` 1, 2, 4
+or 8 bytes; ``byte-order`` big-endian, little-endian or dont-care; ``record-by`` vector (spectrum by spectrum) or image
+(channel by channel); ``offset`` bytes come before the numbers. INCA of Oxford Instruments writes ``(MLX::key : value)``
+instead. Scales (``depth-scale``, ``depth-origin``, ``depth-units``, ...) and ``live-time`` are HyperSpy's additions,
+``depthscaleincrement``, ``depthscaleorigin``, ``depthscaleunits`` those of Esprit (Bruker), ``ev-per-chan`` is Lispix's
+own.
 
 Source: D. Bright (NIST), manual of Lispix, "raw and rpl files"; the rosettasciio documentation for the additions.
 """

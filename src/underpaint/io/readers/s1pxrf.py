@@ -2,7 +2,8 @@
 
 Lines, often ended by carriage returns alone: the first contains S1PXRF, then ``key,value`` up to
 ``Channel#,Intensity``, then a channel and its counts per line, the counts in quotes. ``eV per channel`` is the gain;
-the energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, ``HV ADC`` is the tube voltage in kV.
+the energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, ``HV ADC`` is the tube voltage in
+kV.
 
 Source: Bruker publishes no specification; the keys follow from files of a Tracer (leedrake5/CloudCal-Training).
 """
