@@ -339,7 +339,7 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from underpaint.cli import _view, app
-_view._PATIENCE_S = 1.0
+_view._CANCEL_TIMEOUT_S = 1.0
 def wait(job, step):
     Path(job["scan"]).write_text("begun")
     while True:  # as a library that puts interrupts off

@@ -518,8 +518,8 @@ def _array_location(stack: Stack, interpretation: Interpretation, axes: list[Nam
     has_positions = len(positions) == 2 and all(item is not None and item.ndim == 1 for item in positions)
     gathered: tuple[str, ...] = ()
     if dataset.is_virtual:
-        own_sources = (source for source in dataset.virtual_sources() if source.file_name == ".")
-        gathered = tuple(dict.fromkeys("/" + source.dset_name.strip("/") for source in own_sources))
+        local_sources = (source for source in dataset.virtual_sources() if source.file_name == ".")
+        gathered = tuple(dict.fromkeys("/" + source.dset_name.strip("/") for source in local_sources))
     return ArrayLocation(stack.entry, (positions[0], positions[1]) if has_positions else None, computed, gathered)  # type: ignore[arg-type]
 
 
