@@ -17,9 +17,9 @@ from underpaint.pigments.explain import (
     ModelError,
     explain,
     given_groups,
+    groups_by_network,
     read_spot,
     region_spectrum,
-    seen_by_network,
 )
 from underpaint.pigments.explain.words import estimate_text, group_name
 from underpaint.pipeline.paints import spectrum_knowledge
@@ -99,7 +99,7 @@ def explain_spot(source: str, request: Request, progress: Progress) -> Explanati
     spectrum = region_spectrum(axis.scan, mask)
     if named_groups is None:
         progress("Running the network", 0, 1)
-        named_groups = seen_by_network(spectrum, request.ground, request.model, knowledge.known())
+        named_groups = groups_by_network(spectrum, request.ground, request.model, knowledge.known())
     error = ModelError(independent=request.model_error_percent / 100)
     return explain(
         spectrum,

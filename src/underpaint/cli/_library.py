@@ -504,7 +504,7 @@ def _separation_record(
 
 
 def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
-    from underpaint.pigments.limits import told_apart_text, within_group_prior
+    from underpaint.pigments.limits import distinguishing_methods_text, within_group_prior
 
     pairs = [(first, second) for index, first in enumerate(group.pigments) for second in group.pigments[index + 1 :]]
     return {
@@ -517,7 +517,7 @@ def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
                 "pigments": [first, second],
                 "counts_needed": _finite(separation.counts_needed(first, second)),
                 "resolved_to": separation.trusted_to(first, second),
-                "would_be_told_apart_by": told_apart_text(first, second),
+                "would_be_told_apart_by": distinguishing_methods_text(first, second),
             }
             for first, second in pairs
         ],

@@ -465,7 +465,7 @@ def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[
         "rest": max(1.0 - sum(own.share for own in told), 0.0) if places else 0.0,
         "orders": [
             {
-                "pair": " and ".join(results.short_label(name) for name in (own.one, own.other)),
+                "pair": " and ".join(results.short_label(name) for name in (own.first, own.second)),
                 "order": own,
                 "answer": order_text(results, own),
             }
