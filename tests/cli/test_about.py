@@ -62,7 +62,7 @@ def test_a_starter_is_not_replaced_unless_asked_for(tmp_path: Path, monkeypatch:
     assert "Wrote" in run("desktop")
     again = CliRunner().invoke(app, ["desktop"])
     assert again.exit_code != 0
-    assert "already there" in again.output
+    assert "already exists" in again.output
     run("desktop", "--overwrite")
     run("desktop", "--out", str(tmp_path / "mine.desktop"))
     assert (tmp_path / "mine.desktop").is_file()

@@ -91,7 +91,7 @@ def test_a_junction_of_windows_is_a_link(folder: Path, monkeypatch: pytest.Monke
 
 def test_a_pipe_is_no_file_and_blocks_nobody(folder: Path) -> None:
     os.mkfifo(folder / "pipe.html")
-    with pytest.raises(ScanError, match="no regular file"):
+    with pytest.raises(ScanError, match="not a regular file"):
         open_contained(folder, "pipe.html")
 
 

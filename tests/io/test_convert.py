@@ -229,7 +229,7 @@ def test_zarr_that_would_unpickle(tmp_path: Path, cube: Cube) -> None:
     record = json.loads((folder / "counts" / "zarr.json").read_text())
     record["codecs"].append({"name": "numcodecs.pickle"})
     (folder / "counts" / "zarr.json").write_text(json.dumps(record))
-    with pytest.raises(ScanError, match=r"packed with numcodecs\.pickle, which is not opened"):
+    with pytest.raises(ScanError, match=r"encoded with numcodecs\.pickle, which is not allowed"):
         io.load(folder)
 
 

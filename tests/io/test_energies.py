@@ -25,7 +25,7 @@ def test_kev_and_ev_are_distinguished_by_size(n_channel: int, reach_kev: float, 
     for axis in (by_line, by_list):
         assert axis is not None
         assert [axis.gain_kev, axis.zero_kev] == pytest.approx([gain_kev, zero_kev], abs=1e-9)
-    assert any("taken as eV" in note for note in notes) == (scale == 1000.0)
+    assert any("read as eV" in note for note in notes) == (scale == 1000.0)
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_a_line_in_a_few_pixels_of_one_detector_is_diffraction() -> None:
     (one,) = found.contradictions
     assert (one.kind, one.subject, one.n_pixel) == ("line", "Fe_K", 3)
     assert one.where[[4, 9, 20], [7, 30, 11]].all()
-    assert "diffraction by crystals, which is no element" in one.text
+    assert "diffraction by crystals, which is not an element" in one.text
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -173,7 +173,7 @@ def test_maps_of_different_sizes_cannot_be_compared() -> None:
 
 
 def test_results_that_share_nothing_cannot_be_compared() -> None:
-    with pytest.raises(ScanError, match="nothing that both hold"):
+    with pytest.raises(ScanError, match="they have nothing in common"):
         compare(of_detector("1", lines(1)), of_detector("2", pigments()))
 
 
@@ -236,7 +236,7 @@ def test_nothing_is_replaced_unless_it_is_a_comparison_and_asked_for(
     (tmp_path / "both" / "notes.txt").write_text("mine")
     again = run("compare", *folders, "--out", tmp_path / "both")
     assert again.exit_code == 1
-    assert "there is one" in again.output
+    assert "it already has one" in again.output
     assert run("compare", *folders, "--out", tmp_path / "both", "--overwrite").exit_code == 0
     assert (tmp_path / "both" / "notes.txt").read_text() == "mine"
     into_results = run("compare", *folders, "--out", folders[0], "--overwrite")

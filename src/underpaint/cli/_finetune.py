@@ -142,7 +142,7 @@ def print_adaptation(report: AdaptReport, out: Path) -> None:
 def _methods_table(report: AdaptReport) -> "Table":
     table = list_table("Loss on simulated spectra of the fitted instrument", ("method", "loss"))
     for method, loss in report.validation.items():
-        suffix = " (lowest)" if method == report.given_settings else ""
+        suffix = " (lowest)" if method == report.chosen else ""
         table.add_row(f"{method.replace('_', ', ')}{suffix}", f"{loss:.4f}")
     return table
 

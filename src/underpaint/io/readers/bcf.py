@@ -324,7 +324,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     indices = sorted(int(match[1]) for name in container.files if (match := _MAP_PATTERN.match(name)))
     if not indices:
         raise ScanError(f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it.")
-    return [_scan(container, database, index, decompress, single=len(indices) == 1) for index in indices]
+    return [_scan(container, database, index, decompress, is_single=len(indices) == 1) for index in indices]
 
 
 def read_photographs(path: Path) -> list[Photograph]:

@@ -56,7 +56,7 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     """
     detectors = _detectors(file)
     selected = [name for name in detectors if name != "detsum"] or detectors
-    return [_scan(path, file, name, single=len(selected) == 1) for name in selected]
+    return [_scan(path, file, name, is_single=len(selected) == 1) for name in selected]
 
 
 def _detectors(file: Any) -> list[str]:
