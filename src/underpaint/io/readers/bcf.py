@@ -141,7 +141,7 @@ class Container:
             As for :meth:`blocks`.
         """
         with self._as_scan_error(name):
-            compressed = self.stored_bytes(name, 0, 4) == _COMPRESSED_MAGIC
+            compressed = self.read_stored(name, 0, 4) == _COMPRESSED_MAGIC
             yield from self._compressed_blocks(name) if compressed else self._uncompressed_blocks(name)
 
     def read_block(self, name: str, block: "StoredBlock") -> bytes:
@@ -153,26 +153,26 @@ class Container:
             As for :meth:`blocks`.
         """
         with self._as_scan_error(name):
-            content = self.stored_bytes(name, block.offset, block.stored_bytes)
+            content = self.read_stored(name, block.offset, block.stored_bytes)
             return _decompress(content, block) if block.compressed else content
 
     def _uncompressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
         block_bytes = max(1, _UNCOMPRESSED_BLOCK_BYTES // self.usable_bytes) * self.usable_bytes
         for start in range(0, self.files[name].size, block_bytes):
-            content = self.stored_bytes(name, start, block_bytes)
+            content = self.read_stored(name, start, block_bytes)
             if len(content) < min(block_bytes, self.files[name].size - start):
                 raise BrokenContainerError(f"it ends at byte {start + len(content)}")
             yield StoredBlock(start, len(content), len(content), compressed=False), content
 
     def _compressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
-        block_bytes, _, n_block = struct.unpack("<III", self.stored_bytes(name, 4, 12))
+        block_bytes, _, n_block = struct.unpack("<III", self.read_stored(name, 4, 12))
         if block_bytes > _MAX_BLOCK_BYTES or 16 * n_block > self.files[name].size:
             raise BrokenContainerError(f"{n_block} compressed blocks of {block_bytes} bytes are declared")
         offset = _COMPRESSED_START
         for _ in range(n_block):
-            (size,) = struct.unpack("<I", self.stored_bytes(name, offset, 4))
+            (size,) = struct.unpack("<I", self.read_stored(name, offset, 4))
             block = StoredBlock(offset + 16, size, block_bytes, compressed=True)
-            yield block, _decompress(self.stored_bytes(name, offset + 16, size), block)
+            yield block, _decompress(self.read_stored(name, offset + 16, size), block)
             offset += 16 + size
 
     @contextmanager

@@ -205,7 +205,7 @@ class _Proposals:
         self.new.x[row, is_active] = (
             mode_x + np.sqrt(1 - size**2) * (self.old.x[row, is_active] - mode_x) + size * offset
         )
-        return mixture.log_bell(component, self.old.x[row]) - mixture.log_bell(component, self.new.x[row])
+        return mixture.log_normal(component, self.old.x[row]) - mixture.log_normal(component, self.new.x[row])
 
     def _along_difference(self, row: int, peers: list[int]) -> float:
         rng, is_active = self.rng, self.active[row]
