@@ -157,15 +157,15 @@ def test_named_rows_and_columns_are_found_in_any_order(
     by_name, odd = group_into_series(names)
     (series,) = by_name.values()
     assert not odd
-    assert series.in_grid
-    assert {name: place for place, name in series.places.items()} == names
+    assert series.has_pairs
+    assert {name: place for place, name in series.names_by_pixel.items()} == names
 
 
 def test_spots_are_no_pixels() -> None:
     by_name, odd = group_into_series(["None_1.mca", "None_2.mca", "SPOT_1.mca", "dark.mca"])
     assert list(by_name) == ["None"]
     assert odd == ["SPOT_1.mca", "dark.mca"]
-    assert re.match("None", by_name["None"].places[0, 1])
+    assert re.match("None", by_name["None"].names_by_pixel[0, 1])
 
 
 @pytest.mark.parametrize(

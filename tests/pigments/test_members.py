@@ -94,14 +94,14 @@ def test_lead_white_and_red_lead_would_be_told_apart_by_their_phases() -> None:
 
 def test_soft_lines_come_from_the_formulas() -> None:
     soft = [own for own in distinguishing_methods("chalk", "gypsum") if own.method == "XRF below 2.8 keV"]
-    assert [(own.one, own.other) for own in soft] == [("nothing", "S")]
+    assert [(own.first, own.second) for own in soft] == [("nothing", "S")]
 
 
 def test_a_method_that_the_table_leaves_out_for_one_pigment_is_left_out() -> None:
     assert "zincite" in distinguishing_methods_text("zinc_white", "lithopone")
     for one, other in (("zinc_white", "zinc_sulfide_white"), ("copper_resinate", "azurite"), ("carmine_lake", "chalk")):
         ways = [own for own in distinguishing_methods(one, other) if not own.method.startswith("XRF")]
-        assert not [own for own in ways if "nothing" in (own.one, own.other)]
+        assert not [own for own in ways if "nothing" in (own.first, own.second)]
     assert "X-ray diffraction" not in distinguishing_methods_text("copper_resinate", "azurite")
 
 
