@@ -99,7 +99,7 @@ def test_a_group_that_one_claims_by_a_clear_line_and_the_other_does_not(*, swapp
     found = compare(*(both[::-1] if swapped else both))
     (one,) = found.contradictions
     assert (one.kind, one.subject) == ("claim", "mercury_red")
-    np.testing.assert_array_equal(one.where, missed)
+    np.testing.assert_array_equal(one.mask, missed)
     assert "detector 1 has it, with Hg L over 10 sigma, and detector 2 has not (30 pixels, 2.5 %)" in one.text
     assert "as clear there for detector 2 in 30 of them" in one.text
     mercury = next(group for group in found.groups if (group.group, group.place) == ("mercury_red", "anywhere"))
@@ -131,7 +131,7 @@ def test_a_line_in_a_few_pixels_of_one_detector_is_diffraction() -> None:
     )
     (one,) = found.contradictions
     assert (one.kind, one.subject, one.n_pixel) == ("line", "Fe_K", 3)
-    assert one.where[[4, 9, 20], [7, 30, 11]].all()
+    assert one.mask[[4, 9, 20], [7, 30, 11]].all()
     assert "diffraction by crystals, which is not an element" in one.text
 
 

@@ -120,19 +120,19 @@ class Contradiction:
         The group, or the line family.
     text : str
         Description in a sentence.
-    where : (n_row, n_column) bool array
+    mask : (n_row, n_column) bool array
         The pixels.
     """
 
     kind: Literal["claim", "place", "line"]
     subject: str
     text: str
-    where: Mask
+    mask: Mask
 
     @property
     def n_pixel(self) -> int:
         """Number of pixels."""
-        return int(self.where.sum())
+        return int(self.mask.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,7 @@ class Comparison:
                         "n_pixel": contradiction.n_pixel,
                         "text": contradiction.text,
                     }
-                    | _bounding_rows_and_columns(contradiction.where)
+                    | _bounding_rows_and_columns(contradiction.mask)
                     for contradiction in self.contradictions
                 ],
                 "groups": [vars(agreement) for agreement in self.groups],
@@ -630,7 +630,7 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
 
     place: Place = "surface" if contradiction.kind == "place" else "anywhere"
     quantity = f"probability{PLACE_WORDS[place]}" if contradiction.kind != "line" else "counts"
-    blank = np.full(contradiction.where.shape, np.nan, np.float32)
+    blank = np.full(contradiction.mask.shape, np.nan, np.float32)
     maps = [
         results[contradiction.subject, place]
         if contradiction.kind != "line" or contradiction.subject in results.lines
@@ -640,6 +640,6 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
     quantity = f"{contradiction.subject.replace('_', ' ')}, {quantity}"
     titles = [f"{name}\n{quantity}" for name in comparison.names]
     figure = contradiction_maps(
-        maps, contradiction.where, titles, of_counts=contradiction.kind == "line", step_mm=comparison.results[0].step_mm
+        maps, contradiction.mask, titles, of_counts=contradiction.kind == "line", step_mm=comparison.results[0].step_mm
     )
     return picture(figure, f"Maps of both ({quantity}), and the pixels that contradict.")

@@ -383,7 +383,8 @@ def _renumbered(series: Series, grid: Grid) -> Series:
     if step == 1 or n_file != grid.n_row * grid.n_column or (series.running_numbers[-1] - first) // step != n_file - 1:
         return series
     return replace(
-        series, places={(0, (number - first) // step): name for (_, number), name in series.names_by_pixel.items()}
+        series,
+        names_by_pixel={(0, (number - first) // step): name for (_, number), name in series.names_by_pixel.items()},
     )
 
 
