@@ -45,7 +45,7 @@ def test_sound_blosc_chunks_are_read(tmp_path: Path, version: int) -> None:
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
-    [(4, 2**31, "says that it holds"), (8, 0, "blocks of 0"), (12, 2**30, "says that it has"), (16, 2**30, "outside")],
+    [(4, 2**31, "declares"), (8, 0, "blocks of 0"), (12, 2**30, "declares"), (16, 2**30, "outside")],
 )
 def test_blosc_chunks_that_point_outside_are_refused(tmp_path: Path, place: int, value: int, message: str) -> None:
     path = store(tmp_path, 2)

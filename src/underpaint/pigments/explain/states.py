@@ -49,9 +49,9 @@ class States:
     Parameters
     ----------
     n_layer : (n,) int array
-    holds : (n, MOST_LAYERS, n_group) bool array
+    holds : (n, MAX_LAYERS, n_group) bool array
         Whether a group lies in a layer, 0 at the surface.
-    member : (n, MOST_LAYERS, n_group) int array
+    member : (n, MAX_LAYERS, n_group) int array
         Which pigment of the group it is.
     x : (n, n_coordinate) array
         Layer after layer thickness, density, binder and the logarithms of the pigments' masses; then thickness and
@@ -73,7 +73,7 @@ class States:
 
     @property
     def layers(self) -> Numbers:
-        """(n, MOST_LAYERS, 3 + n_group) view of the coordinates that belong to layers."""
+        """(n, MAX_LAYERS, 3 + n_group) view of the coordinates that belong to layers."""
         return self.x[:, :-2].reshape(len(self), MAX_LAYERS, N_LAYER_COORDINATES + self.n_group)
 
     def rows(self, index: NDArray[np.integer] | list[int]) -> "States":
@@ -129,11 +129,11 @@ class Physical:
 
     Parameters
     ----------
-    thickness_um : (n, MOST_LAYERS) array
+    thickness_um : (n, MAX_LAYERS) array
         NaN in layers that do not exist.
-    share : (n, MOST_LAYERS, n_group) array
+    share : (n, MAX_LAYERS, n_group) array
         Of the mass of the layer's dry pigments.
-    density_factor, binder : (n, MOST_LAYERS) arrays
+    density_factor, binder : (n, MAX_LAYERS) arrays
         Over volume additivity; mass share.
     ground_um, ground_binder : (n,) arrays
     """
@@ -188,7 +188,7 @@ class PaintPrior:
         self._tabulate()
 
     def _spread_table(self) -> Numbers:
-        """Return (MOST_LAYERS, n_group, MOST_LAYERS + 1) log prior of a group in so many layers of so many."""
+        """Return (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior of a group in so many layers of so many."""
         table = np.full((MAX_LAYERS, len(self.groups), MAX_LAYERS + 1), -np.inf)
         with np.errstate(divide="ignore"):
             table[:, :, 0] = np.log(self.absent)
@@ -267,7 +267,7 @@ class PaintPrior:
         return States(n_layer, holds, self.draw_members(n, rng), rng.normal(size=(n, self.n_coordinate)))
 
     def draw_members(self, n: int, rng: np.random.Generator) -> Integers:
-        """Draw (n, MOST_LAYERS, n_group) members."""
+        """Draw (n, MAX_LAYERS, n_group) members."""
         counts = np.asarray([len(members) for members in self.members])
         return rng.integers(counts, size=(n, MAX_LAYERS, len(self.groups)))
 
@@ -287,7 +287,7 @@ class PaintPrior:
         )
 
     def stack(self, states: States) -> tuple[Numbers, Numbers]:
-        """Return (n, MOST_LAYERS + 1, n_element) mass fractions and (n, MOST_LAYERS + 1) areal densities, g/cm2."""
+        """Return (n, MAX_LAYERS + 1, n_element) mass fractions and (n, MAX_LAYERS + 1) areal densities, g/cm2."""
         physical, n = self.physical(states), len(states)
         column, exists = np.arange(len(self.groups)), states.n_layer[:, None] > LAYERS
         binder = physical.binder[..., None]
@@ -307,13 +307,13 @@ class PaintPrior:
         return fractions, areal
 
     def masses(self, states: States) -> Numbers:
-        """Return (n, MOST_LAYERS, n_group) areal density, g/cm2, of each group's element in each layer of paint."""
+        """Return (n, MAX_LAYERS, n_group) areal density, g/cm2, of each group's element in each layer of paint."""
         fractions, areal = self.stack(states)
         exists = states.n_layer[:, None] > LAYERS
         return np.asarray(fractions[:, :-1, self.key_element] * (areal[:, :-1] * exists)[..., None])
 
     def top_layer(self, states: States) -> Integers:
-        """Return (n, n_group) the uppermost layer that holds more than a trace of each group; MOST_LAYERS: none."""
+        """Return (n, n_group) the uppermost layer that holds more than a trace of each group; MAX_LAYERS: none."""
         masses = self.masses(states)
         is_present = masses > MAX_TRACE_FRACTION * masses.sum(axis=1, keepdims=True)
         return np.asarray(np.where(is_present.any(axis=1), is_present.argmax(axis=1), MAX_LAYERS))

@@ -46,15 +46,15 @@ class Draws:
     members : tuple of tuple of str
         Names of the pigments of each group.
     n_layer : (n,) int array
-    holds : (n, MOST_LAYERS, n_group) bool array
+    holds : (n, MAX_LAYERS, n_group) bool array
         Whether a layer holds one of the group's own members; see ``States``.
-    member : (n, MOST_LAYERS, n_group) int array
-    thickness_um : (n, MOST_LAYERS) array
+    member : (n, MAX_LAYERS, n_group) int array
+    thickness_um : (n, MAX_LAYERS) array
         NaN in layers that do not exist.
-    share : (n, MOST_LAYERS, n_group) array
+    share : (n, MAX_LAYERS, n_group) array
         Of the mass of a layer's dry pigments, in pigments of a group; one of two groups counts in both.
     top_layer : (n, n_group) int array
-        Uppermost layer with more than a trace of a group; MOST_LAYERS where it is in none.
+        Uppermost layer with more than a trace of a group; MAX_LAYERS where it is in none.
     log_evidence : float
     families : tuple of str
         Line families.

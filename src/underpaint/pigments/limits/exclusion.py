@@ -37,29 +37,30 @@ TYPICAL_PIGMENTS = {
     "manganese_pigment": "umber",
     "bromine_lake": "geranium_lake",
 }
-"""The pigment that stands for a group; of other groups, the first of the library does."""
+"""Representative pigment of each group; for other groups, the first pigment in the library."""
 LINE_SIGMA = 3.0
 MODEL_ERROR = 0.01
-"""Of what lies under a line: a forward model and a fit are no better, whatever the counts."""
+"""Relative error of the counts below a line: the accuracy of forward model and fit, whatever the counts."""
 MIN_SHARED_FRACTION = 0.01
-"""Mass fraction of an element in a covering pigment from which its lines hide those of a pigment below."""
+"""Minimum mass fraction of an element in a covering pigment whose lines hide the element below."""
 
 
 @dataclass(frozen=True)
 class Burial:
-    """How a pigment that is not named is thought to lie under what is.
+    """Assumed layers of a pigment that is hidden below the paint that was found.
 
     Parameters
     ----------
     cover_um : float
-        Plain paint of one of the groups found, on top; where none was found, of oil alone.
+        Thickness of the upper paint, of one of the groups found; of oil if no group was found.
     hidden_um : float
-        Plain paint of the group in question, below it.
+        Thickness of the paint of the hidden group.
     ground_um : float
+        Thickness of the ground.
     ground : str
-        Name from the library.
+        Name of the ground in the library.
     pigment_to_binder : float
-        By mass, of both paints.
+        Mass ratio of both paints.
 
     Raises
     ------
@@ -81,20 +82,20 @@ class Burial:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Counts of a whole spectrum from which a buried pigment would be seen.
+    """Total counts of a spectrum at which a hidden pigment is detected.
 
     Parameters
     ----------
     names : tuple of str
         Groups, or pigments.
     typical : tuple of str
-        The pigment that stands for each.
+        Representative pigment of each name.
     elements : tuple of tuple of str
-        Symbols of each one's key elements.
+        Key elements of each name.
     counts : tuple of (n_name + 1, n_element) arrays
-        Of each name, by cover (in the order of ``names``, then oil alone) and key element; infinite for never.
+        Counts for each name, by cover (in the order of ``names``, then oil) and key element; infinite for never.
     burial : Burial
-        What was assumed.
+        Assumed layers.
     """
 
     names: tuple[str, ...]
@@ -104,18 +105,18 @@ class Exclusion:
     burial: Burial
 
     def needed(self, name: str, covers: Sequence[str] = ()) -> float:
-        """Return the counts from which a name would be seen under the worst of some covers; without any, under oil."""
+        """Return the counts at which a name is detected below the worst of some covers, or below oil without covers."""
         rows = [self.names.index(cover) for cover in covers] or [len(self.names)]
         return float(self.counts[self.names.index(name)][rows].max(axis=0).min())
 
 
 def typical_pigment(name: str) -> str:
-    """Return the pigment that stands for a group; a pigment stands for itself.
+    """Return the representative pigment of a group, or the pigment of that name.
 
     Raises
     ------
     SampleError
-        The library knows neither a group nor a pigment of that name.
+        The library has neither a group nor a pigment of that name.
     """
     if name in TYPICAL_PIGMENTS:
         return TYPICAL_PIGMENTS[name]
@@ -135,7 +136,7 @@ def counts_to_exclude(
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> Exclusion:
-    """Return the counts from which each name would be seen under each other.
+    """Return the counts at which each name is detected below each other name.
 
     Parameters
     ----------
@@ -209,8 +210,9 @@ def detectable_groups(
     Parameters
     ----------
     results : Results
-        Of a model without groups, the pigments themselves are judged.
+        Results of a network; for a model without groups, pigments are considered.
     present : (n_row, n_column, n_target) bool array
+        Groups that are present.
     is_significant : mapping of str to (n_row, n_column) bool array
         As of :func:`standing_lines`.
     pixel_counts : (n_row, n_column) array
@@ -250,7 +252,7 @@ def _is_excluded(
     counts: Numbers,
     is_significant: Mapping[str, NDArray[np.bool_]],
 ) -> NDArray[np.bool_]:
-    """Return where one key element would have been seen, and was not: that suffices."""
+    """Return where at least one key element would have been detected, and was not."""
     result = np.zeros(counts.shape, dtype=bool)
     for element_index, element in enumerate(table.elements[index]):
         by_cover = table.counts[index][:, element_index]
@@ -264,7 +266,7 @@ def _is_excluded(
 
 
 def significant_lines(results: Results) -> dict[str, NDArray[np.bool_]]:
-    """Return by element where one of its line families stands out."""
+    """Return a mask for each element, true where one of its line families is significant."""
     is_significant: dict[str, NDArray[np.bool_]] = {}
     for family in results.lines:
         element = family.partition("_")[0]

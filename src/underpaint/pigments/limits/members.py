@@ -1,4 +1,4 @@
-"""Inside a group: the prior that its members share, and what else would tell them apart."""
+"""Members of a group: their prior, and methods that distinguish them."""
 
 import math
 import tomllib
@@ -21,11 +21,11 @@ from underpaint.pigments.limits.question import MIN_ATOMIC_NUMBER, shown_element
 from underpaint.simulate import outputs_for, visibility
 
 OUT_OF_USE_WEIGHT = 0.01
-"""Weight of a pigment outside its dates: dates are approximate, and paintings are restored."""
+"""Prior weight of a pigment outside its period: dates are approximate, and paintings are restored."""
 DEFAULT_YEARS = (-10_000, 3_000)
-"""What stands for a palette's first or last year where it gives none."""
+"""First and last year of palettes that state none."""
 MIN_PROBABILITY = 1e-7
-"""Nearest to 0 and 1 that the log-odds of a shared probability are taken."""
+"""Limits of probabilities, from 0 and 1, of which log-odds are computed."""
 PIXELS_AT_ONCE = 65_536
 MAX_PIGMENT_TO_BINDER = 9.0
 OIL_PER_ABSORPTION = 1.45
@@ -43,17 +43,17 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What is known of a painting beside its spectrum; the prior inside a group rests on nothing else.
+    """Facts about a painting besides its spectra, from which the prior of the members of a group is computed.
 
     Parameters
     ----------
     years : pair of int or None
         Earliest and latest year of painting (negative: BC).
     palette : mapping of str to float
-        Weight by pigment, from 0 (not used here) on; empty for even weights. Pigments that are not in it have none.
+        Weight of each pigment, 0 or more; empty for equal weights. Pigments that are not in the palette have weight 0.
     least_share : mapping of str to float
-        Mass fraction of an element that the paint is known to hold (of a cross-section, say): members whose paint
-        cannot reach it, with as little oil as it needs, are left out.
+        Minimum mass fraction of an element in the paint, e.g. from a cross-section. Members whose paint cannot reach it
+        with the least possible oil are excluded.
 
     Raises
     ------
@@ -76,9 +76,9 @@ class Circumstances:
 
 
 def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
-    """Return what a palette says of a painting: its years, and even weights for its pigments.
+    """Return the facts in a palette: its years, and equal weights for its pigments.
 
-    Names that the library does not know are left out: nothing is known of when they were used.
+    Names that are not in the library are omitted, since their period is unknown.
     """
     if not isinstance(palette, Palette):
         return Circumstances(palette=dict.fromkeys((name for name in palette if name in library()), 1.0))
@@ -92,7 +92,7 @@ def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
 
 
 def within_group_prior(members: Sequence[str], circumstances: Circumstances | None = None) -> dict[str, float]:
-    """Return the prior of the members of a group; it sums to one and knows no spectrum.
+    """Return the prior of the members of a group, which sums to one and is independent of the spectrum.
 
     The product of three weights: use in those years (1, else ``OUT_OF_USE_WEIGHT``); the palette; and whether the paint
     can hold what it is known to hold (1 or 0). Even where nothing is known.
@@ -145,18 +145,18 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
     Parameters
     ----------
     results : Results
-        What a network says. Its groups stay as they are; members without a group of their own among them, and those
-        that the library does not know, too.
+        Results of a network. Groups are unchanged, and so are members without a group in the results or unknown to the
+        library.
     circumstances : Circumstances, optional
-        Even weights where nothing is known.
+        Facts about the painting; equal weights by default.
     overwrite : bool
-        Put the answer into the arrays of ``results``, which saves as much memory again.
+        Modify the arrays of ``results``, which halves the memory use.
 
     Returns
     -------
     Results
-        ``settings_of("pigments")["member_prior"]`` says what was known, and each group's prior; of a model without
-        groups or members the results as they are.
+        ``settings_of("pigments")["member_prior"]`` has the facts and each group's prior. Without groups or members, the
+        results are unchanged.
 
     Raises
     ------
@@ -212,19 +212,19 @@ def _share_at_place(
 
 
 def member_shares(results: Results, group: str) -> dict[str, float]:
-    """Return what each member has of a group where the group is present: the mean of ``w q / sum(w q)``.
+    """Return each member's share of a group where the group is present: the mean of ``w q / sum(w q)``.
 
     Parameters
     ----------
     results : Results
-        As :func:`share_members` returns them; w is the prior that they state, q as explained there.
+        Results of :func:`share_members`; w is their prior, q is explained there.
     group : str
 
     Returns
     -------
     dict of str to float
-        Of all members that the prior speaks of; they sum to one. Weighed by the group's own probability; the prior
-        itself where the group is nowhere present; empty where no prior was stated.
+        Shares of all members in the prior, weighted by the group's probability; they sum to one. The prior if the group
+        is not present in any pixel; empty without a prior.
     """
     weight = results.settings_of("pigments").get("member_prior", {}).get("groups", {}).get(group, {})
     is_present = results[group] > PRESENT_PROBABILITY
@@ -312,7 +312,7 @@ def group_posterior(
     group_prior: Sequence[float] | None = None,
     circumstances: Circumstances | None = None,
 ) -> tuple[list[float], dict[str, float]]:
-    """Return P(group), and what of it the prior gives to each member, when one of the pigments made a spectrum.
+    """Return the probability of each group and member, if one of the pigments made a spectrum.
 
     A group's likelihood is that of its best member; differences between members are within the errors of the model
     and of the noise and do not enter.
@@ -320,7 +320,7 @@ def group_posterior(
     Parameters
     ----------
     deviances : mapping of str to float
-        Of the best fit of each pigment to the spectrum.
+        Deviance of the best fit by each pigment.
     groups : sequence of sequence of str
         Members, as ``Separation.groups`` gives them.
     group_prior : sequence of float, optional
@@ -369,7 +369,7 @@ class Difference:
 
 
 def distinguishing_methods(first_name: str, second_name: str, *, by_lines: bool = False) -> list[Difference]:
-    """Return the methods that would tell two pigments apart where X-ray fluorescence through air cannot.
+    """Return the methods that distinguish two pigments if X-ray fluorescence in air cannot.
 
     Parameters
     ----------
@@ -418,7 +418,7 @@ def distinguishing_methods_text(first_name: str, second_name: str, *, by_lines: 
 def _difference_by_elements(
     method: str, first_elements: frozenset[str], second_elements: frozenset[str]
 ) -> list[Difference]:
-    """Return the one difference between two sets of elements, or none."""
+    """Return a list of one difference between two sets of elements; empty if they are equal."""
     element_texts = [
         ", ".join(sorted(elements, key=atomic_number)) or "nothing" for elements in (first_elements, second_elements)
     ]
@@ -430,7 +430,7 @@ def _difference_by_elements(
 
 
 def most_pigment_to_binder(pigment: Pigment) -> float:
-    """Return the most pigment per oil, by mass, that a brushable paint can hold, from its oil absorption."""
+    """Return the maximum mass ratio of pigment to oil in a brushable paint, from the oil absorption."""
     if pigment.oil_absorption is None:
         return MAX_PIGMENT_TO_BINDER
     return min(100.0 / (OIL_PER_ABSORPTION * pigment.oil_absorption), MAX_PIGMENT_TO_BINDER)
@@ -451,7 +451,7 @@ def _in_use(pigment: Pigment, years: tuple[int, int]) -> bool:
 
 
 def _soft_elements(pigment: Pigment) -> frozenset[str]:
-    """Return elements whose K lines lie below 2.8 keV and above what a window lets through."""
+    """Return the elements with K lines below 2.8 keV that still pass a detector window."""
     return frozenset(
         name
         for name, share in pigment.mass_fractions.items()
@@ -466,7 +466,7 @@ def _methods_table() -> Mapping[str, Mapping[str, str]]:
 
 
 def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:
-    """Return the total counts at which a pigment's own lines rise over what lies under them.
+    """Return the total counts at which a pigment's key lines exceed their detection limit.
 
     The rule: the counts of its key lines exceed ``3 sqrt(2 B)``, B the other counts within one FWHM of them
     (the detection limit of Currie 1968 with a known background, at three standard deviations).

@@ -26,23 +26,23 @@ MIN_ELEMENT_FRACTION = 0.01
 
 @dataclass(frozen=True)
 class Question:
-    """The paint of the one pigment, and the freedom that the other has to imitate it.
+    """Paint of a pigment whose spectrum is expected, and the free parameters of the paint fitted to it.
 
     Parameters
     ----------
     thickness_um, pigment_to_binder, ground_um : float
-        The layer whose spectrum is expected: thickness, mass of pigment per mass of oil, thickness of the ground.
+        Expected paint: thickness, mass of pigment per mass of oil, thickness of the ground.
     ground : str
-        Name from the library.
+        Name of the ground in the library.
     start_kev : float
-        Channels below are not used.
+        Minimum energy.
     thickness_range_um, ratio_range, ground_range_um : pair of float
-        What the imitation may take.
+        Ranges of the fitted paint.
 
     Raises
     ------
     SampleError
-        The paint lies outside a range, or a range is empty.
+        The expected paint is outside a range, or a range is empty.
     """
 
     thickness_um: float = 35.0
@@ -69,12 +69,12 @@ class Question:
 
     @property
     def ranges(self) -> Numbers:
-        """(3, 2) array of the logarithms of the ranges: thickness, ratio, ground."""
+        """(3, 2) logarithms of the lower and upper limits of layer thickness, mass ratio and ground thickness."""
         return np.asarray(np.log([self.thickness_range_um, self.ratio_range, self.ground_range_um]))
 
     @property
     def position(self) -> Numbers:
-        """(3,) logarithms of the expected paint's thickness, ratio and ground."""
+        """(3,) logarithms of the expected paint's thickness, mass ratio and ground thickness."""
         return np.asarray(np.log([self.thickness_um, self.pigment_to_binder, self.ground_um]))
 
     def paint(self, dry: Mapping[str, float], logs: Numbers | None = None) -> Stratigraphy:

@@ -43,30 +43,30 @@ def answer_states(
 ) -> Results:
     """Return the answer about every group at every pixel.
 
-    Present: the probability exceeds one half. Of networks that answer amounts it is a pigment where the group's
-    threshold is reached with 95 %, a trace where it is not with 95 %. Else it cannot be excluded where a line of it
-    stands out, where the prediction set of 99 % coverage that the network's card states for such counts does not say
-    "absent" alone, or where, of a known instrument, a layer of it under the groups that were found would not have been
-    seen. All else is not detected.
+    Present: the probability exceeds one half. For networks with amounts, a present group is a pigment if its amount
+    reaches the threshold with a probability of 95 %, and a trace if it is below with 95 %. A group that is not present
+    cannot be excluded if one of its lines is significant, if the prediction set of 99 % coverage for such counts is not
+    "absent" only, or if, for a known instrument, a layer of the group below the groups that were found would not have
+    been detected. All other groups are not detected.
 
     Parameters
     ----------
     results : Results
-        Probabilities, with amounts and element maps where there are any; of a model without groups, the pigments
-        themselves are judged.
+        Probabilities, with amounts and element maps if available. For a model without groups, states of pigments are
+        returned.
     pixel_counts : (n_row, n_column) array
-        Counts of each whole spectrum.
+        Total counts of each spectrum.
     instrument : Instrument or None
-        That made the scan; None: what could lie hidden is not computed.
+        Instrument that recorded the scan; None: hidden groups are not considered.
     axis : EnergyAxis or None
-        Of the scan; needed with an instrument.
+        Energy axis of the scan; needed with an instrument.
     burial : Burial, optional
         How a pigment may be hidden.
 
     Returns
     -------
     Results
-        The states alone.
+        Results that contain only the states.
 
     Raises
     ------

@@ -17,14 +17,14 @@ _MIN_DIFFERENCE = 1e-6
 
 @dataclass(frozen=True)
 class Amounts:
-    """Which amounts are answered, and from which on the element counts as a pigment.
+    """Amounts to compute, and the thresholds above which an element counts as a pigment.
 
     Parameters
     ----------
     names : tuple of str
-        Of groups, with their places.
+        Names of the groups, with places.
     columns : (n_name,) int array
-        Among the amounts of the network.
+        Indices among the amounts of the network.
     edges : (n_edge,) array
         Mass fractions to which the network's log-odds belong.
     threshold : (n_name,) array

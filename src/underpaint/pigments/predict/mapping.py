@@ -35,12 +35,12 @@ _CORRECTION_REASONS = {
     np.float32(PROVEN_PROBABILITY): "Present by its lines, over ten deviations, although the network does not claim it",
 }
 _BATCH_SPECTRA = 256
-"""What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
+"""Number of spectra in a batch, so that the network's intermediate values (20 MB) fit the processor's cache."""
 
 
 @dataclass(frozen=True)
 class _SelectedColumns:
-    """Which columns of the answers are kept: of the names, and of the quantities."""
+    """Columns of the network's outputs that are used: for names, and for quantities."""
 
     names: list[int]
     quantities: list[int]
@@ -48,21 +48,21 @@ class _SelectedColumns:
 
 @dataclass(frozen=True)
 class AnswerPlan:
-    """What a network will answer about spectra on an energy axis: known before any spectrum is read.
+    """Outputs of a network for spectra on an energy axis, known before any spectrum is read.
 
     Parameters
     ----------
     model : OnnxModel
     axis : EnergyAxis
-        Of the spectra.
+        Energy axis of the spectra.
     conditions : InstrumentConditions
-        What the network is told.
+        Values for the network's instrument inputs.
     notes : tuple of str
-        What will not be answered, and why.
+        Notes on outputs that are omitted.
     settings : dict
-        JSON-serialisable record.
+        Settings for the results, as values for JSON.
     amounts : Amounts or None
-        What is answered of amounts; None for a network that answers none.
+        Amounts to compute; None for a network without amounts.
     """
 
     model: OnnxModel
@@ -79,7 +79,7 @@ class AnswerPlan:
         return tuple(self.model.card.quantities[index] for index in self.selected.quantities)
 
     def arrays(self, shape: tuple[int, int]) -> Arrays:
-        """Return the arrays to fill, by name: (n_row, n_column, n) of "no answer"."""
+        """Return (n_row, n_column, n) arrays by name, initialised to "no answer"."""
         arrays = {name: np.full((*shape, len(columns)), np.nan, np.float32) for name, columns in self._columns.items()}
         return arrays if self.amounts is None else arrays | self.amounts.empty(shape)
 
@@ -102,9 +102,9 @@ class AnswerPlan:
         return arrays
 
     def withhold(self, arrays: Arrays, groups: Sequence[str], against: NDArray[np.bool_]) -> None:
-        """Lower answers to one half where (n_row, n_column, n_group) spectra speak against a group.
+        """Limit the probability of groups to one half where the spectra contradict them, also for their members.
 
-        What belongs to the group is lowered with it.
+        ``against`` is (n_row, n_column, n_group).
         """
         card = self.model.card
         groups_of = [{split_place(name)[0] for name in card.groups[index]} for index in self.selected.names]
@@ -124,7 +124,7 @@ class AnswerPlan:
             arrays[name][..., columns] = np.where(proven[..., known] & (values < least), np.float32(least), values)
 
     def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
-        """Return filled arrays as results; without any pixel, what they will hold."""
+        """Return filled arrays as results."""
         quantities = [arrays[name] for name in ("quantity", "sigma") if name in arrays]
         pigments = Results.of_pigments(
             **self.model.card.of_names(self.selected.names),
@@ -289,7 +289,7 @@ def _coverage_advice(axis: EnergyAxis, card: ModelCard) -> str:
 def _selected_columns(
     card: ModelCard, palette: Palette | Sequence[str] | None
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
-    """Columns of the answer that a palette leaves, and what it asks for in vain."""
+    """Return the columns for the pigments of a palette, and a note on pigments that the network does not have."""
     if palette is None:
         return _SelectedColumns(list(range(len(card.names))), _quantity_columns(card, set(card.names))), ()
     palette_names = set(palette.pigments if isinstance(palette, Palette) else palette)
@@ -311,7 +311,7 @@ def _selected_columns(
 def _without_unexcited(
     card: ModelCard, selected: _SelectedColumns, conditions: InstrumentConditions
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
-    """Leave out names none of whose key lines the tube's voltage excites, and name them."""
+    """Omit names whose key lines are not excited at the tube voltage; return the columns and a note."""
     if conditions.voltage_kv is None:
         return selected, ()
     max_energy_kev = conditions.voltage_kv + _VOLTAGE_MARGIN_KV
@@ -353,7 +353,7 @@ def _amounts(card: ModelCard, selected: _SelectedColumns, palette: Palette | Seq
 
 
 def _quantity_columns(card: ModelCard, names: set[str]) -> list[int]:
-    """Columns of the thickness and of the groups' shares; nothing tells a member's share from another's."""
+    """Return the columns of the thickness and of the groups' shares; shares of members are not determined."""
     groups = {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"}
     answered = groups & names or names
     materials = [material_of(name) for name in card.quantities]

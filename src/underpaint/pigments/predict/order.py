@@ -1,4 +1,4 @@
-"""Which of two pigments lies on top, from what a network says of the surface and of what is below it."""
+"""Order of two pigments, from a network's probabilities at the surface and below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ ORDERS = {
     TOGETHER: "both at the surface",
     NOT_DETERMINED: "not determined",
 }
-"""What the numbers of :func:`order_map` mean."""
+"""Meaning of the values of :func:`order_map`."""
 MIN_MAJORITY = 0.5
 
 
 @dataclass(frozen=True)
 class LayerOrder:
-    """How two groups that are both there lie to each other, over the pixels that hold both.
+    """Order of two groups, over the pixels in which both are present.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def order_map(results: Results, first: str, second: str) -> NDArray[np.uint8]:
     Parameters
     ----------
     results : Results
-        Of a model that knows places.
+        Results of a model with places.
     first, second : str
         Groups or pigments.
 
@@ -97,11 +97,11 @@ def layer_orders(
     Parameters
     ----------
     results : Results
-        Of a model without places there are none.
+        Results; the list is empty for a model without places.
     names : sequence of str or None
         Groups to pair; None: all.
     least_share : float
-        Of the answered pixels, that hold both.
+        Minimum fraction of the pixels with an answer in which both are present.
     """
     if not {"surface", "below"} <= set(results.places):
         return []
