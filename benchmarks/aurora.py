@@ -66,7 +66,7 @@ from underpaint.lab.evaluation.measured_scan import (
     worst,
 )
 from underpaint.pipeline.plan import Settings, plan
-from underpaint.pipeline.pooling import Shown
+from underpaint.pipeline.pooling import BlockEvidence
 
 SEED = 0
 THINNED_GROUPS = (
@@ -171,12 +171,12 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
     counts = planned.calibrated.scan.counts.compute()
     if fit is None:
         return {}
-    shown = Shown.of_block(fit, counts, scan.present)
+    shown = BlockEvidence.of_block(fit, counts, scan.present)
     if planned.work.pooling is not None:
         core = slice(0, scan.shape[0]), slice(0, scan.shape[1])
         pooled, _, _ = planned.work.pooling(shown, counts, planned.survey.pixel_counts, core)
-        shown = Shown.of_block(fit, pooled, scan.present)
-    deviations = shown.spread(shown.evidence.area / np.maximum(shown.evidence.sigma_if_absent, LEAST_SIGMA))
+        shown = BlockEvidence.of_block(fit, pooled, scan.present)
+    deviations = shown.to_grid(shown.evidence.area / np.maximum(shown.evidence.sigma_if_absent, LEAST_SIGMA))
     result = {}
     for group in results.groups:
         families = [fit.names.index(name) for name in results.materials[group].elements if name in fit.names]

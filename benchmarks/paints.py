@@ -64,7 +64,7 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, library
 from underpaint.pigments.explain import explain
 from underpaint.pigments.limits import MODEL_COUNTS
-from underpaint.pigments.limits._imitation import parts_of
+from underpaint.pigments.limits._imitation import component_spectra
 from underpaint.pigments.limits.deviance import imitate
 from underpaint.pigments.limits.question import Channels, channels_for
 from underpaint.pigments.paints import find_paints, summed
@@ -163,7 +163,7 @@ class StackImitation:
         """Return logarithms (4, n_bin) of the parts, and (n_layer, 4, n_bin) derivatives."""
         moves = FINITE * np.eye(len(place))
         stacks = [self.make(each) for each in (place, *(place + moves), *(place - moves))]
-        logs = np.log(np.maximum(parts_of(stacks, self.instrument, self.channels), TINY))
+        logs = np.log(np.maximum(component_spectra(stacks, self.instrument, self.channels), TINY))
         count = len(place)
         return logs[0], (logs[1 : count + 1] - logs[count + 1 :]) / (2.0 * FINITE)
 
@@ -208,7 +208,7 @@ def merged_pairs(
             for each, name in zip((virtual.painting.top_um, virtual.painting.lower_um), pair, strict=True)
             if name != BARE
         ]
-        parts[pair] = parts_of([imitations[pair].make(np.log([*um, GROUND_UM]))], instrument, channels)[0]
+        parts[pair] = component_spectra([imitations[pair].make(np.log([*um, GROUND_UM]))], instrument, channels)[0]
         total[pair] = min(float(counts[mask].sum()), MODEL_COUNTS)
     merged = []
     for first, second in combinations(areas, 2):
@@ -275,7 +275,7 @@ def judged_layers(
         spectrum = Spectrum(area.spectrum, scan.require_axis(), name=f"paint {area.number}")
         explanation = explain(spectrum, load_instrument("elio"), wanted_groups(area, results, "chalk"))
         top: dict[str, int] = {}
-        for name in explanation.wanted.groups:
+        for name in explanation.candidates.groups:
             element = library().group(name).element
             masses = [layer.mass_fractions.get(element, 0.0) * layer.areal_density for layer in layers]
             holding = [number for number, mass in enumerate(masses) if mass > TRACE * sum(masses)]

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from screenshots import chromium, copied, make_result, until
 from underpaint.display.viewer import serve
 from underpaint.io import read_summary
-from underpaint.io.results.sidecars import scan_place
+from underpaint.io.results.sidecars import existing_scan_path
 from underpaint.runtime.files import atomic_write
 
 _ATTEMPTS = 10
@@ -204,7 +204,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="underpaint_") as place:
         os.environ["UNDERPAINT_STATE"] = str(Path(place) / "state")
         made = options.result or make_result(Path(place))
-        place_of_scan = scan_place(made, read_summary(made))
+        place_of_scan = existing_scan_path(made, read_summary(made))
         scan = None if place_of_scan is None else str(place_of_scan)
         folder = copied(made, Path(place) / "shown_underpaint")
         with (

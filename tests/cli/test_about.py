@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from underpaint._version import __version__
 from underpaint.cli import app
-from underpaint.cli._about import _quoted_exec, _starter
+from underpaint.cli._about import _launcher, _quoted_exec
 
 
 def run(*arguments: str) -> str:
@@ -62,7 +62,7 @@ def test_a_starter_is_not_replaced_unless_asked_for(tmp_path: Path, monkeypatch:
     assert "Wrote" in run("desktop")
     again = CliRunner().invoke(app, ["desktop"])
     assert again.exit_code != 0
-    assert "already there" in again.output
+    assert "already exists" in again.output
     run("desktop", "--overwrite")
     run("desktop", "--out", str(tmp_path / "mine.desktop"))
     assert (tmp_path / "mine.desktop").is_file()
@@ -82,7 +82,7 @@ def test_arguments_of_exec_are_quoted_as_the_specification_says(argument: str) -
     [("win32", "underpaint.bat"), ("darwin", "underpaint.command"), ("linux", "underpaint.desktop")],
 )
 def test_each_system_has_its_starter(platform: str, name: str) -> None:
-    made, text = _starter(platform)
+    made, text = _launcher(platform)
     assert made == name
     assert "-m underpaint" in text.replace('"', "")
 

@@ -165,7 +165,7 @@ def test_results_are_not_replaced_unasked(scan_file: Path, stand_in: None) -> No
     assert "--overwrite" in again.stderr
     resumed = run("identify", scan_file, "--out", "result", "--resume")
     assert resumed.exit_code == 0
-    assert "left alone" in plain(resumed.stdout)
+    assert "were kept" in plain(resumed.stdout)
     assert Path("result/results.h5").stat().st_mtime_ns == before
     assert run("identify", scan_file, "--out", "result", "--overwrite", "--quiet").exit_code == 0
     assert Path("result/results.h5").stat().st_mtime_ns > before
@@ -207,7 +207,7 @@ def test_elements_alone(scan_file: Path) -> None:
 def test_lines_asked_for_and_left_out_are_refused(command: str) -> None:
     result = run(command, "none.h5", "--add", "as,Pb", "--drop", "As")
     assert result.exit_code == 2
-    assert "As: asked for and left out with --drop in one call" in " ".join(result.output.split())
+    assert "As: requested, and left out with --drop, in one command" in " ".join(result.output.split())
 
 
 def test_names_of_lines_may_be_in_small_letters() -> None:
@@ -232,8 +232,8 @@ def test_info_shows_facts_and_draws_labelled_spectra(scan_file: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("info", "Stopped. No half-written result was left.\n"),
-        ("simulate", "Stopped. The same command goes on from where it was.\n"),
+        ("info", "Stopped. No incomplete results were left.\n"),
+        ("simulate", "Stopped. The same command continues the interrupted run.\n"),
     ],
 )
 def test_what_goes_on_after_a_stop_is_said_of_the_command_alone(
@@ -323,7 +323,7 @@ def test_bad_input_is_a_message_and_exit_code_one(scan_file: Path, arguments: li
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [
-        (KeyboardInterrupt(), 130, "Stopped. No half-written result was left; --resume goes on"),
+        (KeyboardInterrupt(), 130, "Stopped. No incomplete results were left; --resume continues"),
         (OSError(28, "No space left on device", "results.h5"), 1, "No space left"),
         (MemoryError(), 1, "Out of memory"),
     ],

@@ -20,7 +20,7 @@ from underpaint.lab.training import export
 from underpaint.lab.training.checkpoint import composition
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.instrument import load_instrument
-from underpaint.pigments.limits.members import OUT_OF_USE
+from underpaint.pigments.limits.members import OUT_OF_USE_WEIGHT
 from underpaint.pigments.predict.order import ORDERS, order_map
 from underpaint.pigments.weights import ModelAxis, ModelCard
 from underpaint.simulate import outputs_for
@@ -99,7 +99,7 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
     assert np.isnan(maps.estimate(SURFACE_UM).value[3, 4])
     assert np.isnan(maps["lead_pigment"][3, 4])
     # calomel was out of use by then
-    np.testing.assert_allclose(maps["vermilion"][:3], maps["mercury_red"][:3] / (1 + OUT_OF_USE), rtol=1e-5)
+    np.testing.assert_allclose(maps["vermilion"][:3], maps["mercury_red"][:3] / (1 + OUT_OF_USE_WEIGHT), rtol=1e-5)
     np.testing.assert_allclose(maps["lead_white", "below"][:3], maps["lead_pigment", "below"][:3], rtol=1e-5)
     assert "azurite" not in maps.pigments
     assert ORDERS[int(order_map(maps, "mercury_red", "lead_pigment")[0, 0])] == "the first on top"

@@ -71,9 +71,9 @@ def test_instrument_and_palette_are_read_and_the_result_told(asked: list[Instrum
     assert (own.palette, own.minutes, own.out) == (("vermilion", "chalk", "smalt"), 3.0, Path("elio_mine"))
     said = words(done)
     for line in (
-        "Simulated 600 stratigraphies and 300 to score on; 7 epochs.",
+        "Simulated 600 stratigraphies and 300 held out; 7 epochs.",
         "Minutes: 3.8 in this call (simulation 2.5, training 1.2).",
-        "Taken over from default: 2 of 3 names; begun anew: smalt.",
+        "Weights transferred from default: 2 of 3 names; re-initialised: smalt.",
         "groups at 1e+05 │ 11 │ 0.950 │ 0.940 │ -0.010 │ 0.004",
         "smalt 0.87",
         "use it with --model elio_mine/own.onnx",
@@ -91,7 +91,7 @@ def test_neither_file_nor_both_options_is_refused(arguments: tuple[str, ...]) ->
 def test_a_file_beside_the_options_is_refused() -> None:
     done = call("train", "own.toml", "--palette", "old_master")
     assert done.exit_code == 1
-    assert "Leave either away" in words(done)
+    assert "Omit the file or the options" in words(done)
 
 
 def test_an_unknown_instrument_is_named() -> None:

@@ -61,7 +61,7 @@ def test_palettes_are_listed_with_their_sources() -> None:
     [
         (("--element", "Xx"), "No element has the symbol 'Xx'"),
         (("--period", "soon"), "Cannot read the period 'soon'"),
-        (("--period", "1700:1600"), "the earlier one first"),
+        (("--period", "1700:1600"), "the earlier first"),
         (("--palette", "nobody"), "No palette 'nobody'"),
     ],
 )

@@ -57,7 +57,7 @@ def test_info_of_one_detector_or_of_the_sum(two_detectors: Path, choice: str, co
 def test_a_detector_that_is_not_there(two_detectors: Path) -> None:
     done = run("info", two_detectors, "--detector", "3")
     assert done.exit_code == 1
-    assert "none of the 2 is called so. Give a name or a number from 1 to 2: det1, det2." in done.output
+    assert "none of the 2 detectors has this name. Give a name or a number from 1 to 2: det1, det2." in done.output
 
 
 @pytest.mark.parametrize(("choice", "counts"), [("det2", BRIGHT), ("sum", CUBE + BRIGHT)])

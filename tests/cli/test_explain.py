@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import underpaint.pigments.explain.wanted as door
+import underpaint.pigments.explain.candidate_groups as door
 from underpaint.cli import app
 from underpaint.data import Scan
 from underpaint.data.maps import Results

@@ -182,7 +182,7 @@ def test_a_report_is_made_anew_under_its_own_name_and_under_no_other() -> None:
 def test_a_table_of_another_kind_is_not_replaced_by_that_of_many_scans() -> None:
     Path("underpaint_summary.csv").write_text("mine")
     done = CliRunner().invoke(app, ["elements", "scan.h5", "scan.h5"])
-    assert "no table of many scans" in done.output
+    assert "is not a summary of scans" in done.output
     assert Path("underpaint_summary.csv").read_text() == "mine"
 
 

@@ -49,7 +49,7 @@ def test_rows_that_are_straight_are_left_and_given_shifts_are_used(original: Pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--out", "d.h5"], "no repair is asked for"),
+        (["--out", "d.h5"], "no repair was requested"),
         (["--out", "d.txt", "--pixels"], "ends in .h5"),
         (["--out", "d.h5", "--live-time"], "its file has none"),
         (["--out", "d.h5", "--crop", "3"], "two ranges"),
@@ -87,8 +87,8 @@ def test_tiles_that_share_nothing_and_pixels_in_none_are_said(tmp_path: Path) ->
         app, ["mosaic", *names, "--positions", str(tmp_path / "stage.csv"), "--out", str(tmp_path / "whole.h5")]
     )
     assert done.exit_code == 0, done.output
-    assert "left.h5 shares too little with any other tile" in done.stdout
-    assert "24 of them lie in no tile" in done.stdout
+    assert "left.h5 overlaps too little with other tiles" in done.stdout
+    assert "24 of them are in no tile" in done.stdout
     assert "-0.00" not in done.stdout
 
 

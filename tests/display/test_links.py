@@ -74,7 +74,7 @@ def test_a_folder_that_the_user_reaches_by_a_link_is_opened(folder: Path, tmp_pa
 def test_names_that_lead_elsewhere_on_windows_are_refused_there(
     folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contained, "_WINDOWS", True)
+    monkeypatch.setattr(contained, "_IS_WINDOWS", True)
     with pytest.raises(ScanError, match="it is not the name of a file or folder"):
         open_contained(folder, name)
 
@@ -91,7 +91,7 @@ def test_a_junction_of_windows_is_a_link(folder: Path, monkeypatch: pytest.Monke
 
 def test_a_pipe_is_no_file_and_blocks_nobody(folder: Path) -> None:
     os.mkfifo(folder / "pipe.html")
-    with pytest.raises(ScanError, match="no regular file"):
+    with pytest.raises(ScanError, match="not a regular file"):
         open_contained(folder, "pipe.html")
 
 
@@ -339,7 +339,7 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from underpaint.cli import _view, app
-_view._PATIENCE_S = 1.0
+_view._CANCEL_TIMEOUT_S = 1.0
 def wait(job, step):
     Path(job["scan"]).write_text("begun")
     while True:  # as a library that puts interrupts off

@@ -92,7 +92,7 @@ def test_a_folder_opens_its_maps_and_no_browser_where_none_is_wanted(opened: lis
 
 def test_another_host_is_warned_of(opened: list[Any]) -> None:
     result = CliRunner().invoke(app, ["view", "results", "--host", "0.0.0.0", "--no-browser"])  # noqa: S104 - warned of
-    assert "Warning: Listening on 0.0.0.0: whoever on the network learns the address" in result.output
+    assert "Warning: Listening on 0.0.0.0: anyone on the network who knows the address" in result.output
     assert "Error" not in result.output
     assert opened[0][1]["host"] == "0.0.0.0"  # noqa: S104
 

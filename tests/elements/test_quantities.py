@@ -322,8 +322,8 @@ def test_the_command_line_refuses_before_it_reads(tmp_path: Path) -> None:
 
     assert "has no scale" in output_of("elements", "none.h5", "--quantities", "ug_cm2")
     assert "is not LOW-HIGH" in output_of("elements", "none.h5", "--quantities", "surface", "--thickness", "9")
-    assert "none are asked for. Add --quantities" in output_of("elements", "none.h5", "--thickness", "20-100")
-    assert "none are asked for. Add --quantities" in output_of("elements", "none.h5", "--matrix", "oxides")
+    assert "no quantities were requested. Add --quantities" in output_of("elements", "none.h5", "--thickness", "20-100")
+    assert "no quantities were requested. Add --quantities" in output_of("elements", "none.h5", "--matrix", "oxides")
     assert "--standard and --composition together" in output_of("calibrate", "--standard", "none.spx")
     assert "110 % in all" in output_of("calibrate", "--standard", "none.spx", "--composition", "SiO2 60, CaO 50")
 

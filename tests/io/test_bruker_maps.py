@@ -88,7 +88,7 @@ def test_bcf_travels_to_other_processes() -> None:
 def test_bcf_without_the_fast_unpacker(monkeypatch: pytest.MonkeyPatch) -> None:
     path = sample("16x16_12bit_packed_8bit.bcf")
     counts = io.load(path).counts.compute()
-    monkeypatch.setattr(bcf, "_unpacker", bcf._slow_unpacker)
+    monkeypatch.setattr(bcf, "_decompressor", bcf._slow_decompressor)
     np.testing.assert_array_equal(io.load(path).counts.compute(), counts)
 
 
@@ -156,7 +156,7 @@ def test_bcf_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     ("place", "content", "message"),
     [
         (0x128, struct.pack("<I", 2**31), "chunks have 2147483648 bytes"),
-        (0x144, struct.pack("<I", 2**30), "1073741824 files announced"),
+        (0x144, struct.pack("<I", 2**30), "1073741824 files are declared"),
         (0x140, struct.pack("<I", 2**31), "is requested, the file has"),
     ],
 )
@@ -168,7 +168,7 @@ def test_container_that_promises_more_than_it_holds(tmp_path: Path, place: int, 
 def test_container_whose_folders_go_round(tmp_path: Path) -> None:
     path = sample("P45_the_default_job.bcf")
     tree = path.read_bytes().index(b"EDSDatabase") - 224
-    with pytest.raises(ScanError, match="have no top"):
+    with pytest.raises(ScanError, match="are inconsistent"):
         io.load(changed(path, tmp_path, tree + 40, struct.pack("<i", 0)))
 
 

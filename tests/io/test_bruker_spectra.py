@@ -55,7 +55,7 @@ def test_spx_with_decimal_commas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("channels", "message"),
     [
-        ("1,2,3", "spectrum of 3 channels, where 4 were announced"),
+        ("1,2,3", "spectrum of 3 channels, where the header declares 4"),
         ("1,2,x,4", "channels must hold numbers"),
         ("1,-20000,3,4", "-20000 counts in channel 1"),
         ("1,nan,3,4", "channel 1 holds nan counts"),
@@ -69,7 +69,7 @@ def test_spx_with_nonsense(tmp_path: Path, channels: str, message: str) -> None:
 def test_spx_that_is_cut_off(tmp_path: Path) -> None:
     path = small_spx(tmp_path / "a.spx")
     path.write_text(path.read_text()[:-40])
-    with pytest.raises(ScanError, match=r"Bruker XML, but broken at .*line"):
+    with pytest.raises(ScanError, match=r"Bruker XML is damaged .*line"):
         io.load(path)
 
 

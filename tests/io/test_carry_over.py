@@ -152,7 +152,7 @@ def test_results_are_not_replaced_where_user_files_cannot_be_copied(
     folder = finished(tmp_path / "out")
     add_user_files(folder)
     monkeypatch.setattr("underpaint.io.results.sidecars.shutil.copy2", full)
-    with pytest.raises(OutputError, match=r"Cannot take regions and photograph .*no space\. Nothing was replaced"):
+    with pytest.raises(OutputError, match=r"Cannot copy regions and photograph .*no space\. Nothing was replaced"):
         finished(folder)
     assert user_files_of(folder) == USER_FILES
 

@@ -109,14 +109,14 @@ def test_conversion_never_replaces(tmp_path: Path, source: Path, ending: str) ->
 def test_conversion_that_reads_back_wrong_is_not_kept(
     tmp_path: Path, source: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill = module._fill
+    fill = module._write_rows
 
     def worn(dataset: Any, scan: Any, report: Any) -> list[bytes]:
         digests = fill(dataset, scan, report)
         dataset[1, 2, 3] = 77
         return digests
 
-    monkeypatch.setattr(module, "_fill", worn)
+    monkeypatch.setattr(module, "_write_rows", worn)
     with pytest.raises(OutputError, match="does not read back as it was written"):
         convert_scan(source, target_in(tmp_path, ending))
     assert [entry.name for entry in tmp_path.iterdir()] == [source.name]
@@ -229,7 +229,7 @@ def test_zarr_that_would_unpickle(tmp_path: Path, cube: Cube) -> None:
     record = json.loads((folder / "counts" / "zarr.json").read_text())
     record["codecs"].append({"name": "numcodecs.pickle"})
     (folder / "counts" / "zarr.json").write_text(json.dumps(record))
-    with pytest.raises(ScanError, match=r"packed with numcodecs\.pickle, which is not opened"):
+    with pytest.raises(ScanError, match=r"encoded with numcodecs\.pickle, which is not allowed"):
         io.load(folder)
 
 

@@ -82,7 +82,7 @@ def test_missing_and_repeated_pixels(tmp_path: Path, cube: Cube) -> None:
     assert scan.present is not None
     assert not scan.present[1, 1]
     assert scan.axis is None
-    with pytest.raises(ScanError, match="12 lines are of 11 pixels; some are twice"):
+    with pytest.raises(ScanError, match="12 lines belong to 11 pixels; some pixels occur twice"):
         io.load(write(tmp_path / "b.csv", table(cube, headings, np.append(without, 0))))
 
 
@@ -153,7 +153,7 @@ def test_columns_of_detectors(tmp_path: Path) -> None:
     [
         ("energy,a,fit", "{e:.2f},{n},{n}", r"2 columns are next to the channels or energies \(a, fit\)"),
         ("", "{e:.2f},{n},0.5", "of its three columns without known headings"),
-        ("", "{e:.2f},{n},0.5,1", "spectra have 32 channels or more"),
+        ("", "{e:.2f},{n},0.5,1", "which have 32 channels or more"),
         ("energy,counts", "{k},{n}", "decimal commas look like separators"),
         ("id,row,column,a", "{c},0,{c},{n}", "its column 'row' is a coordinate"),
         ("x,a,b", "{c},{n},{n}", "its column 'x' is a coordinate"),
@@ -189,7 +189,7 @@ def test_coordinates_in_either_order(tmp_path: Path, cube: Cube, first: str, sec
 
 
 def test_maps_of_elements_are_no_spectra(tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match=r"its 2 columns of numbers \(ca, hg l\) are no channels of a spectrum"):
+    with pytest.raises(ScanError, match=r"its 2 columns of numbers \(ca, hg l\) are not the channels of a spectrum"):
         io.load(write(tmp_path / "a.csv", "row,column,Ca,Hg L\n0,0,1,2\n0,1,3,4\n"))
 
 
@@ -206,7 +206,7 @@ def test_positions_that_are_not_even(tmp_path: Path) -> None:
         ("0,1\n1,nan\n2,0\n", "holds nan counts"),
         ("0.0,1\n0.5,2\n9.0,0\n", "neither channels nor energies"),
         ("row,column,a,b\n0,0,1,2\n0,1.5,3,4\n", "both must be integers"),
-        ("row,column,a,b\n0,0,1,2\n0,900000,3,4\n", "must be numbers of pixels, not positions"),
+        ("row,column,a,b\n0,0,1,2\n0,900000,3,4\n", "must be integers, not positions"),
     ],
 )
 def test_tables_with_nonsense(tmp_path: Path, text: str, message: str) -> None:

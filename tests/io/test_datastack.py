@@ -56,7 +56,7 @@ def test_without_calibration_and_by_name(tmp_path: Path, cube: NDArray[np.int64]
     ("change", "message"),
     [
         ({"shape": [100000, 100000, 4096]}, "which is impossible"),
-        ({"codecs": [{"name": "numcodecs.pickle"}]}, r"packed with numcodecs\.pickle, which is not opened here"),
+        ({"codecs": [{"name": "numcodecs.pickle"}]}, r"encoded with numcodecs\.pickle, which is not allowed"),
         ({"shape": "many"}, "damaged"),
     ],
 )

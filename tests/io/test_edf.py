@@ -71,7 +71,7 @@ def test_a_missing_line_is_noted(tmp_path: Path) -> None:
     for number in (0, 1, 2, 4, 5):
         fabio_edf(tmp_path / f"p_{number:04d}.edf", lines[number][None])
     scan = io.load(tmp_path)
-    assert scan.notes[-1] == "the numbered files lack 3: the rows below move up"
+    assert scan.notes[-1] == "the numbered files lack 3: all rows below are shifted up"
     np.testing.assert_array_equal(scan.counts.compute(), lines[[0, 1, 2, 4, 5]])
     with pytest.raises(ScanError, match="its 5 numbered files lack 3,"):
         io.load(f"{tmp_path}::images")
@@ -140,8 +140,8 @@ def test_scans_that_share_a_folder(tmp_path: Path, cube: Cube) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b"Dim_1 = 8", b"Dim_1 = 9", r"promises 4 x 9 numbers up to byte \d+; the file holds \d+ bytes"),
-        (b"Dim_1 = 8", b"Dim_1 = x", "dim_1 is 'x'; it must be a whole number"),
+        (b"Dim_1 = 8", b"Dim_1 = 9", r"declares 4 x 9 numbers up to byte \d+; the file holds \d+ bytes"),
+        (b"Dim_1 = 8", b"Dim_1 = x", "dim_1 is 'x'; it must be an integer"),
         (b"Dim_1 = 8", b"Dim_1 = 99999999999999", "The?|the file holds"),
         (b"SignedInteger", b"SignedIntegex", "has the DataType"),
         (b"}\n", b"  ", "has no end"),
@@ -177,10 +177,10 @@ def test_compressed_frames_are_refused(tmp_path: Path, cube: Cube) -> None:
 @pytest.mark.parametrize(
     ("fields", "gain_kev", "note"),
     [
-        ({"MCA a": "-100", "MCA b": "80", "MCA c": "0"}, 0.08, "taken as eV"),
+        ({"MCA a": "-100", "MCA b": "80", "MCA c": "0"}, 0.08, "read as eV"),
         ({"McaCalib": "[-0.1, 0.08, 0.0]"}, 0.08, ""),
-        ({"MCA a": "0", "MCA b": "0.08", "MCA c": "1e-3"}, None, "off a linear axis"),
-        ({"MCA a": "0", "MCA b": "1", "MCA c": "0"}, None, "no energy axis"),
+        ({"MCA a": "0", "MCA b": "0.08", "MCA c": "1e-3"}, None, "from a linear axis"),
+        ({"MCA a": "0", "MCA b": "1", "MCA c": "0"}, None, "no energy calibration"),
     ],
 )
 def test_calibration_in_any_unit(tmp_path: Path, fields: dict[str, str], gain_kev: float | None, note: str) -> None:

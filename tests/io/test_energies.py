@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from underpaint.io import load
-from underpaint.io._energies import axis_of_coefficients, axis_of_list, number, unit_of
+from underpaint.io._energies import axis_of_coefficients, axis_of_list, energy_unit, parse_number
 
 CHANNELS = st.sampled_from([512, 1024, 2048, 4096])
 REACH_KEV = st.floats(15.0, 150.0)
@@ -25,7 +25,7 @@ def test_kev_and_ev_are_distinguished_by_size(n_channel: int, reach_kev: float, 
     for axis in (by_line, by_list):
         assert axis is not None
         assert [axis.gain_kev, axis.zero_kev] == pytest.approx([gain_kev, zero_kev], abs=1e-9)
-    assert any("taken as eV" in note for note in notes) == (scale == 1000.0)
+    assert any("read as eV" in note for note in notes) == (scale == 1000.0)
 
 
 @pytest.mark.parametrize(
@@ -94,12 +94,12 @@ def test_rounded_energies_are_even() -> None:
     ],
 )
 def test_units_in_words(text: str, unit: str) -> None:
-    assert unit_of(text) == unit
+    assert energy_unit(text) == unit
 
 
 @pytest.mark.parametrize(("text", "value"), [("0,02", 0.02), (" 1.00000E+006", 1e6), ("x", None), ("nan", None)])
 def test_numbers_in_words(text: str, value: float | None) -> None:
-    assert number(text) == value
+    assert parse_number(text) == value
 
 
 @pytest.mark.parametrize("kind", ["energies", "polynomial", "npz", "zarr", "hspy"])
@@ -117,9 +117,9 @@ def test_every_container_says_that_it_took_energies_for_ev(tmp_path: Path, kind:
         with h5py.File(path, "w") as file:
             if kind == "hspy":
                 file["Experiments/map/data"] = counts
-                for number, (size, scale, zero) in enumerate(((6, 1.0, 0.0), (8, 1.0, 0.0), (512, 20.0, -100.0))):
-                    group = file.create_group(f"Experiments/map/axis-{number}")
-                    group.attrs.update({"size": size, "scale": scale, "offset": zero, "navigate": number < 2})
+                for index, (size, scale, zero) in enumerate(((6, 1.0, 0.0), (8, 1.0, 0.0), (512, 20.0, -100.0))):
+                    group = file.create_group(f"Experiments/map/axis-{index}")
+                    group.attrs.update({"size": size, "scale": scale, "offset": zero, "navigate": index < 2})
             else:
                 file["entry/counts"] = counts
                 file["entry/energy" if kind == "energies" else "entry/calibration"] = (
@@ -128,4 +128,4 @@ def test_every_container_says_that_it_took_energies_for_ev(tmp_path: Path, kind:
     scan = load(path)
     assert scan.axis is not None
     assert (scan.axis.gain_kev, scan.axis.zero_kev) == pytest.approx((0.02, -0.1))
-    assert sum("taken as eV, by their size" in note for note in scan.notes) == 1
+    assert sum("read as eV, by their size" in note for note in scan.notes) == 1

@@ -91,7 +91,7 @@ def test_npz_that_promises_more_than_it_holds(tmp_path: Path, cube: Cube) -> Non
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("cube.npy", header.getvalue() + cube.tobytes())
     with pytest.raises(
-        ScanError, match=r"cube\.npy promises \(1000000, 1000000, 9\) int64, 72000000000000 bytes, and holds"
+        ScanError, match=r"cube\.npy declares \(1000000, 1000000, 9\) int64, 72000000000000 bytes, and holds"
     ):
         io.load(tmp_path / "a.npz")
 
@@ -352,7 +352,7 @@ def test_ripple_that_promises_more_than_it_holds(tmp_path: Path, cube: Cube) -> 
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"width": 0}, "width is 0; it must be 1 or more"),
+        ({"width": 0}, "width is 0; it must be an integer, 1 or more"),
         ({"depth": "many"}, "depth is 'many'; a number is needed"),
         ({"data_type": "complex"}, "data-type complex"),
         ({"data_length": 3}, "data-length 3"),
@@ -372,7 +372,7 @@ def test_ripple_header_with_nonsense(tmp_path: Path, cube: Cube, extra: dict[str
 def test_ripple_without_its_numbers(tmp_path: Path, cube: Cube) -> None:
     header = ripple(tmp_path / "a.rpl", cube, "u2", "big-endian", "vector")
     header.with_suffix(".raw").unlink()
-    with pytest.raises(ScanError, match=r"a\.raw, is not beside it"):
+    with pytest.raises(ScanError, match=r"a\.raw, is not next to it"):
         io.load(header)
 
 
@@ -404,9 +404,9 @@ def test_emsa(tmp_path: Path, kind: str, data: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("1\n2\n3", "promises 4. channels, its 3 lines hold 3 numbers"),
+        ("1\n2\n3", "declares 4. channels, its 3 lines hold 3 numbers"),
         ("1\n2\n-30000\n4", "-30000 counts in channel 2"),
-        ("1\n2\nx\n4", "'x' stands where a number should"),
+        ("1\n2\nx\n4", "'x' is not a number"),
     ],
 )
 def test_emsa_with_nonsense(tmp_path: Path, data: str, message: str) -> None:
@@ -441,9 +441,9 @@ def test_emsa_of_a_horiba(tmp_path: Path) -> None:
         (b"", "the file is empty"),
         (b"hello, world\n", "it is text that begins 'hello"),
         (b"\x00\x01\x02binary", "it is binary data"),
-        (b"\xfd7zXZ\x00....", r"packed archive \(xz\). Unpack it"),
-        (b"\x1f\x8b....", r"packed archive \(gzip\)"),
-        (b"name".ljust(257, b"\x00") + b"ustar\x0000", r"packed archive \(tar\)"),
+        (b"\xfd7zXZ\x00....", r"archive \(xz\). Extract it"),
+        (b"\x1f\x8b....", r"archive \(gzip\)"),
+        (b"name".ljust(257, b"\x00") + b"ustar\x0000", r"archive \(tar\)"),
         (bytes(112) + b"\x00\x20\x01\x00" + bytes(40), r"a Canberra or Genie spectrum \(CNF\). Export it .* as .spe"),
         (
             b"\xff\xff\x01\x00" + bytes(12) + b"07OCT24" + bytes(20),

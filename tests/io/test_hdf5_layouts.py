@@ -104,7 +104,7 @@ def test_detectors_of_pymca_are_added_or_chosen(tmp_path: Path, cube: Cube) -> N
     second = io.load(path, detector="mca_1")
     np.testing.assert_array_equal(second.counts.compute(), other)
     np.testing.assert_array_equal(second.real_time_s, np.full((3, 4), 2.0))
-    with pytest.raises(ScanError, match=r"Cannot read detector 'mca_7' .* none of the 2 is called so"):
+    with pytest.raises(ScanError, match=r"Cannot read detector 'mca_7' .* none of the 2 detectors has this name"):
         io.load(path, detector="mca_7")
 
 
@@ -304,9 +304,9 @@ def test_sizes_that_cannot_be(tmp_path: Path) -> None:
         lump.id.write_direct_chunk((0, 0, 0), b"\x00" * 64)
     with pytest.raises(ScanError, match=r"it declares \(1000000, 1000000, 4096\) numbers.*which is impossible"):
         io.load(f"{tmp_path / 'huge.h5'}::/counts")
-    with pytest.raises(ScanError, match="no counts were ever written"):
+    with pytest.raises(ScanError, match="no counts were written"):
         io.load(f"{tmp_path / 'huge.h5'}::/none/counts")
-    with pytest.raises(ScanError, match="in pieces of 3840 MB"):
+    with pytest.raises(ScanError, match="in chunks of 3840 MB"):
         io.load(f"{tmp_path / 'huge.h5'}::/lump/counts")
 
 

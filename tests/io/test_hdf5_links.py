@@ -261,7 +261,7 @@ def test_a_virtual_dataset_with_gaps_says_so(folder: Path, cube: Cube) -> None:
         file.create_virtual_dataset("counts", layout)
     scan = io.load(folder / "a.h5")
     assert scan.shape == (4, 4, 8)
-    assert "50% of the counts are in no source of the file and read as zero" in scan.notes
+    assert "50% of the counts are in none of the source files and are read as zero" in scan.notes
 
 
 def test_virtual_datasets_of_numbered_files(folder: Path) -> None:
@@ -281,5 +281,5 @@ def test_a_scan_that_another_file_took_the_place_of_is_refused_in_words(folder: 
     scan = io.load(detector(folder / "scan.h5", cube))
     with h5py.File(folder / "scan.h5", "w") as file:
         file["other"] = 1
-    with pytest.raises(ScanError, match=r"there is no dataset .* any more.*was changed"):
+    with pytest.raises(ScanError, match=r"the dataset .* no longer exists.*was changed"):
         scan.counts.compute()

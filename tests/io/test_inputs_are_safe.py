@@ -197,7 +197,7 @@ def test_an_archive_that_unpacks_to_far_more_than_counts_do_is_refused_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As 8 MB of 8 GB of zeros would be; a scan of one count in a hundred channels is read."""
-    monkeypatch.setattr("underpaint.io.readers.npz._ALWAYS_HELD", 10**5)
+    monkeypatch.setattr("underpaint.io.readers.npz._MAX_UNCHECKED_BYTES", 10**5)
     few = np.random.default_rng(0).poisson(0.01, (10, 40, 1024)).astype(np.uint16)
     np.savez_compressed(tmp_path / "few.npz", counts=few)
     np.savez_compressed(tmp_path / "bomb.npz", counts=np.zeros_like(few))

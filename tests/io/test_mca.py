@@ -241,7 +241,7 @@ def test_calibration_in_ev_without_a_label(mca_folder: Path, cube: Cube) -> None
     damage(mca_folder, 1, mca_text(cube[0, 0], points="2 1000\r\n6 3000"))
     scan = io.load(mca_folder)
     assert scan.require_axis().gain_kev == pytest.approx(0.5)
-    assert any("taken as eV" in note for note in scan.notes)
+    assert any("read as eV" in note for note in scan.notes)
 
 
 def test_calibration_points_that_are_channels(mca_folder: Path, cube: Cube) -> None:
@@ -255,7 +255,7 @@ def test_calibration_points_off_a_line(mca_folder: Path, cube: Cube) -> None:
     damage(mca_folder, 1, mca_text(cube[0, 0], points="0 0\r\n100 2\r\n200 4.5\r\n400 8"))
     scan = io.load(mca_folder)
     assert scan.axis is None
-    assert any("channels off a line" in note for note in scan.notes)
+    assert any("channels from a line" in note for note in scan.notes)
 
 
 def test_calibration_in_ev(mca_folder: Path, cube: Cube) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from underpaint import io
 from underpaint.errors import ScanError
-from underpaint.io.readers.mca import series_of
+from underpaint.io.readers.mca import group_into_series
 
 Namer = Callable[[int, int], str]
 N_ROW, N_COLUMN = 3, 4
@@ -154,18 +154,18 @@ def test_named_rows_and_columns_are_found_in_any_order(
     for row, column in np.ndindex(shape):
         parts = [f"{word}{number + first:0{digits}d}" for word, number in zip(words, (row, column), strict=True)]
         names[f"{before}{between.join(reversed(parts) if turned else parts)}.mca"] = (row + first, column + first)
-    by_name, odd = series_of(names)
+    by_name, odd = group_into_series(names)
     (series,) = by_name.values()
     assert not odd
-    assert series.in_grid
-    assert {name: place for place, name in series.places.items()} == names
+    assert series.has_pairs
+    assert {name: place for place, name in series.names_by_pixel.items()} == names
 
 
 def test_spots_are_no_pixels() -> None:
-    by_name, odd = series_of(["None_1.mca", "None_2.mca", "SPOT_1.mca", "dark.mca"])
+    by_name, odd = group_into_series(["None_1.mca", "None_2.mca", "SPOT_1.mca", "dark.mca"])
     assert list(by_name) == ["None"]
     assert odd == ["SPOT_1.mca", "dark.mca"]
-    assert re.match("None", by_name["None"].places[0, 1])
+    assert re.match("None", by_name["None"].names_by_pixel[0, 1])
 
 
 @pytest.mark.parametrize(

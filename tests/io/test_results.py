@@ -352,7 +352,7 @@ def test_empty_folder_and_file_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="it is a file"), io.result_folder(tmp_path / "file"):
         pass
     with (
-        pytest.raises(OutputError, match="Check that the place exists"),
+        pytest.raises(OutputError, match="Check that the folder exists"),
         io.result_folder(tmp_path / "file" / "out"),
     ):
         pass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from underpaint.cli._info import scans_table
-from underpaint.cli._scans import record
+from underpaint.cli._scans import scan_record
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
 from underpaint.display import report
@@ -96,7 +96,7 @@ def test_finished_results_are_left_alone_only_where_the_request_is_the_same() ->
         identify_to_folder("b/scan.h5", "out", replace(SETTINGS, palette="baroque"), resume=True)
     with pytest.raises(OutputError, match=r"scan time \('20.* now\); source \('b/scan.h5' before, 'c/scan.h5' now"):
         identify_to_folder("c/scan.h5", "out", SETTINGS, resume=True)
-    with pytest.raises(OutputError, match=r"made differently .*model \('default' before, 'none' now\)"):
+    with pytest.raises(OutputError, match=r"or other settings .*model \('default' before, 'none' now\)"):
         elements_to_folder("b/scan.h5", "out", OF_ELEMENTS, resume=True)
     assert Path("out/results.h5").stat().st_mtime_ns == before
     elements_to_folder("b/scan.h5", "out", OF_ELEMENTS, resume=True, overwrite=True)
@@ -114,7 +114,7 @@ def test_a_palette_of_the_same_name_with_other_pigments_is_reported() -> None:
 
 def test_the_table_of_scans_tells_those_of_the_same_name_apart() -> None:
     done = Results(summary={"folder": "one", "skipped": False})
-    table = scans_table([record("b/scan.h5", done), record("c/scan.h5", error="no such file")])
+    table = scans_table([scan_record("b/scan.h5", done), scan_record("c/scan.h5", error="no such file")])
     assert list(table.columns[0].cells) == ["b/scan.h5", "c/scan.h5"]
     assert list(table.columns[1].cells) == ["done", "failed"]
 

@@ -204,7 +204,7 @@ def test_ripple_whose_numbers_are_a_link(tmp_path: Path, cube: Cube) -> None:
 def test_ripple_whose_offset_cannot_be(tmp_path: Path, cube: Cube, offset: str) -> None:
     (tmp_path / "a.rpl").write_text(INCA.replace("offset : 0", f"offset : {offset}"))
     (tmp_path / "a.raw").write_bytes(cube.astype("<u2").tobytes())
-    with pytest.raises(ScanError, match=r"offset is .*must be 0 or more, whole"):
+    with pytest.raises(ScanError, match=r"offset is .*must be an integer, 0 or more"):
         io.load(tmp_path / "a.rpl")
 
 

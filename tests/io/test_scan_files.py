@@ -114,7 +114,7 @@ def test_a_large_file_and_a_folder_of_many_are_sampled(tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     path.write_bytes(bytes(20_000_000))
     stat, before = path.stat(), file_facts(path)
-    offsets = provenance._offsets(20_000_000, 64, 0)
+    offsets = provenance._block_offsets(20_000_000, 64, 0)
     assert len(offsets) == 64
     with path.open("r+b") as stream:
         stream.seek(offsets[31] + 7)
@@ -165,7 +165,7 @@ def test_stale_results_are_never_passed_for_finished(without_report: None, tmp_p
     content[len(content) // 2] ^= 1
     scan.write_bytes(content)
     os.utime(scan, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    with pytest.raises(OutputError, match=r"made differently \(scan sample \(changed\)\)"):
+    with pytest.raises(OutputError, match=r"of another scan or other settings \(scan sample \(changed\)\)"):
         elements_to_folder(scan, "out", OF_ELEMENTS, resume=True)
 
 
@@ -230,7 +230,7 @@ def test_a_scan_called_results_is_never_replaced(without_report: None, tmp_path:
     content = scan.read_bytes()
     choices: tuple[dict[str, Any], ...] = ({"overwrite": True}, {"resume": True, "overwrite": True})
     for flags in choices:
-        with pytest.raises(OutputError, match="was not made by underpaint"):
+        with pytest.raises(OutputError, match="was not written by underpaint"):
             elements_to_folder(scan, tmp_path / "data", OF_ELEMENTS, **flags)
     assert scan.read_bytes() == content
 

@@ -72,7 +72,7 @@ def test_spectra_of_a_project_on_other_axes_are_moved_to_the_first(tmp_path: Pat
     ("change", "message"),
     [
         (lambda text: text.replace("<TRTProject>", '<!DOCTYPE a [<!ENTITY b "c">]><TRTProject>'), "declares entities"),
-        (lambda text: text[:-2000], "Bruker XML, but broken"),
+        (lambda text: text[:-2000], "Bruker XML is damaged"),
         (lambda text: text.replace("<ChannelCount>64", "<ChannelCount>65"), "::1: a Bruker spectrum of 64 channels"),
         (lambda text: text.replace("TRTSpectrum", "TRTNothing"), "without a spectrum in it"),
     ],
@@ -196,7 +196,7 @@ def test_gsecars_detector_whose_energies_curve(tmp_path: Path) -> None:
         write(tmp_path / name, gsecars_text(quadratic=value)) for name, value in (("a", 5e-6), ("b", 1e-4))
     )
     assert any("read as a linear axis" in note for note in io.load(slight).notes)
-    assert all(scan.axis is None and "off a linear axis" in scan.notes[1] for scan in io.load_all(strong))
+    assert all(scan.axis is None and "from a linear axis" in scan.notes[1] for scan in io.load_all(strong))
 
 
 def test_one_column_is_a_spectrum(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_one_column_is_a_spectrum(tmp_path: Path) -> None:
         (s1pxrf_text().replace("\r5,", "\r7,"), "do not hold each of them"),
         (iaea_text()[:-200], "declares the channels 0 to 63, and holds"),
         (iaea_text().replace("0 63\n", "0 63\nx "), "'x' in place of a number"),
-        (spec_text()[:-30], "a spectrum of .* channels, where 64 were announced"),
+        (spec_text()[:-30], "a spectrum of .* channels, where 64 were declared"),
         ("#F a\n#S 1 scan\n#L a  b\n1 2\n", "SPEC file without spectra in it"),
         (gsecars_text()[:-30], "4 detectors that holds"),
         (gsecars_text().replace("ELEMENTS:   4", "ELEMENTS:   4000"), "64 channels and 4000 detectors"),

@@ -27,13 +27,13 @@ def scan_with(folder: Path, **datasets: Any) -> Path:
 @pytest.mark.parametrize(
     ("datasets", "note"),
     [
-        ({"calibration": [np.nan, 0.03, 0]}, "/calibration holds nan, 0.03, 0; channels must rise"),
-        ({"calibration": [0, -0.03, 0]}, "/calibration holds 0, -0.03, 0; channels must rise"),
+        ({"calibration": [np.nan, 0.03, 0]}, "/calibration holds nan, 0.03, 0; energies must increase"),
+        ({"calibration": [0, -0.03, 0]}, "/calibration holds 0, -0.03, 0; energies must increase"),
         ({"calibration": [1e9, 1e9, 0]}, "/calibration holds 1e+09, 1e+09, 0; .* end between 0 and 250 keV"),
-        ({"energy": np.linspace(30, 0, 16)}, "/energy runs from 30 to 0; channels"),
-        ({"energy": np.linspace(-30, -1, 16)}, "/energy runs from -30 to -1; channels"),
+        ({"energy": np.linspace(30, 0, 16)}, "/energy runs from 30 to 0; energies"),
+        ({"energy": np.linspace(-30, -1, 16)}, "/energy runs from -30 to -1; energies"),
         ({"energy": np.linspace(0, 30, 10)}, "/energy holds 10 numbers for 16 channels"),
-        ({"gain_kev": -0.02}, "its gain_kev is -0.02 keV a channel"),
+        ({"gain_kev": -0.02}, "its gain_kev is -0.02 keV per channel"),
     ],
 )
 def test_an_axis_that_cannot_be_used_is_noted(tmp_path: Path, datasets: dict[str, Any], note: str) -> None:
@@ -54,7 +54,7 @@ def test_a_file_without_an_axis_has_none(tmp_path: Path, datasets: dict[str, Any
     [
         (UNKNOWN, "/live_time unknown in 3 of 20 pixels: 0, negative or no number"),
         (0 * TIMES, "/live_time ignored: none of its times is above 0"),
-        (np.ones((3, 3)), "/live_time ignored: it has 9 numbers for 20 pixels"),
+        (np.ones((3, 3)), "/live_time ignored: it has 9 values for 20 pixels"),
     ],
 )
 def test_live_times_that_are_unknown_are_noted(tmp_path: Path, times: Any, note: str) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
 from underpaint.io import load
-from underpaint.io.readers.zarr import fault_of_blosc
+from underpaint.io.readers.zarr import blosc_fault
 
 CUBE = np.random.default_rng(3).poisson(3.0, (3, 4, 256)).astype(np.uint16)
 
@@ -45,13 +45,13 @@ def test_sound_blosc_chunks_are_read(tmp_path: Path, version: int) -> None:
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
-    [(4, 2**31, "says that it holds"), (8, 0, "blocks of 0"), (12, 2**30, "says that it has"), (16, 2**30, "outside")],
+    [(4, 2**31, "declares"), (8, 0, "blocks of 0"), (12, 2**30, "declares"), (16, 2**30, "outside")],
 )
 def test_blosc_chunks_that_point_outside_are_refused(tmp_path: Path, place: int, value: int, message: str) -> None:
     path = store(tmp_path, 2)
     chunk = a_chunk(path)
     content = bytearray(chunk.read_bytes())
-    assert fault_of_blosc(bytes(content), 2 * 4 * 256 * 2) == ""
+    assert blosc_fault(bytes(content), 2 * 4 * 256 * 2) == ""
     struct.pack_into("<I", content, place, value)
     chunk.write_bytes(bytes(content))
     with pytest.raises(ScanError, match=message):
@@ -75,4 +75,4 @@ def test_whatever_blosc_packs_is_sound(packing: str, items: type) -> None:
         for values in (np.zeros_like(noisy), noisy):
             for block in (0, 2048):
                 packed = bytes(blosc(cname=packing, blocksize=block).encode(values))
-                assert fault_of_blosc(packed, values.nbytes) == ""
+                assert blosc_fault(packed, values.nbytes) == ""

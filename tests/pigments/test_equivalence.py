@@ -10,7 +10,7 @@ from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.limits import MODEL_COUNTS, Question, Separation, composite, separate
-from underpaint.pigments.limits._imitation import grid_imitation, parts_of
+from underpaint.pigments.limits._imitation import component_spectra, grid_imitation
 from underpaint.pigments.limits.composites import mixtures_for
 from underpaint.pigments.limits.deviance import imitate
 from underpaint.pigments.limits.question import channels_for, shown_elements
@@ -120,7 +120,7 @@ def test_the_grid_reproduces_the_forward_model(thickness: float, ratio: float, g
     question, channels = Question(), channels_for(elio(), 2.8)
     grid = grid_imitation("lead_white", elio(), channels, question)
     place = np.log([thickness, ratio, ground])
-    exact = parts_of([question.paint({"lead_white": 1.0}, place)], elio(), channels)[0].sum(axis=0)
+    exact = component_spectra([question.paint({"lead_white": 1.0}, place)], elio(), channels)[0].sum(axis=0)
     found = np.exp(grid.logs(place)[0]).sum(axis=0)
     strong = exact > 1e-3 * exact.max()
     assert np.max(np.abs(found[strong] / exact[strong] - 1.0)) < tolerance
@@ -140,7 +140,7 @@ def test_scatter_does_not_part_pigments() -> None:
     # another level and a bend of all scatter are free, and cost nothing
     question, channels = Question(), channels_for(elio(), 2.8)
     grid = grid_imitation("vermilion", elio(), channels, question)
-    parts = parts_of([question.paint({"vermilion": 1.0})], elio(), channels)[0]
+    parts = component_spectra([question.paint({"vermilion": 1.0})], elio(), channels)[0]
     bend = (channels.middle_kev / 10.0) ** 0.3
     parts[2:] *= np.stack([1.5 * bend, 0.7 * bend])
     assert imitate(parts, grid, channels.middle_kev).counts_needed > MODEL_COUNTS

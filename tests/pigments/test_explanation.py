@@ -15,6 +15,7 @@ from underpaint.physics.forward.response import axis_of
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
 from underpaint.pigments.explain import Explanation, ModelError, explain, given_groups, sampling, search
+from underpaint.pigments.explain.candidate_groups import MAX_GROUPS, likely_groups
 from underpaint.pigments.explain.explanation import _fit
 from underpaint.pigments.explain.mixture import climb
 from underpaint.pigments.explain.record import record
@@ -23,7 +24,6 @@ from underpaint.pigments.explain.search import simple_starts
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
 from underpaint.pigments.explain.states import PaintPrior
 from underpaint.pigments.explain.verdict import draws_of, surface_shares
-from underpaint.pigments.explain.wanted import MOST_GROUPS, likely_groups
 from underpaint.pigments.explain.words import in_words
 
 INSTRUMENT = load_instrument("silver_30kv")
@@ -101,8 +101,8 @@ def test_numbers_are_withheld_where_nothing_describes_the_spectrum(vermilion_ove
 
 
 def test_intervals_hold_the_truth_of_simulated_paints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "SCREENED", 50)
-    monkeypatch.setattr(search, "JUDGED", 10)
+    monkeypatch.setattr(search, "N_SCREENED", 50)
+    monkeypatch.setattr(search, "N_NEIGHBOURS", 10)
     prior = PaintPrior(["mercury_red"], pigments={"mercury_red": ["vermilion"]})
     for seed, thickness in enumerate((8.0, 20.0)):
         spectrum = drawn(Paint({"vermilion": 1.0}).layer(thickness), counts=2e4, seed=seed)
@@ -158,7 +158,7 @@ def test_groups_are_those_that_the_network_sees_but_for_the_grounds() -> None:
     with pytest.raises(SampleError, match=r"no pigment group .*mercury_red, 0\.02.*--pigments"):
         likely_groups({"mercury_red": 0.02}, "chalk")
     many = {group.name: 0.5 for group in library().groups}
-    assert len(likely_groups(many, "chalk").groups) == MOST_GROUPS
+    assert len(likely_groups(many, "chalk").groups) == MAX_GROUPS
 
 
 def test_groups_may_be_given_by_their_pigments() -> None:

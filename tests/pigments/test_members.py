@@ -9,13 +9,13 @@ from underpaint.physics.materials import load_palette
 from underpaint.pigments.limits import (
     Circumstances,
     Question,
+    distinguishing_methods,
+    distinguishing_methods_text,
     group_posterior,
     share_group,
-    told_apart_by,
-    told_apart_text,
     within_group_prior,
 )
-from underpaint.pigments.limits._imitation import grid_imitation, parts_of
+from underpaint.pigments.limits._imitation import component_spectra, grid_imitation
 from underpaint.pigments.limits.deviance import imitate
 from underpaint.pigments.limits.question import channels_for
 
@@ -58,7 +58,7 @@ def test_inside_a_group_the_posterior_follows_the_prior_whatever_the_spectrum(de
 def test_a_fitted_spectrum_decides_the_group_and_not_its_member(painted: str) -> None:
     instrument, question = load_instrument("elio"), Question()
     channels = channels_for(instrument, question.start_kev)
-    expected = parts_of([question.paint({painted: 1.0})], instrument, channels)[0]
+    expected = component_spectra([question.paint({painted: 1.0})], instrument, channels)[0]
     noise = np.random.default_rng(5).poisson(1e4 * expected.sum(axis=0) / expected.sum()) / 1e4
     drawn = noise[None]
     grids = {name: grid_imitation(name, instrument, channels, question) for name in ("red_lead", "lead_white")}
@@ -83,24 +83,26 @@ def test_the_prior_of_the_groups_counts() -> None:
 
 
 def test_lead_white_and_red_lead_would_be_told_apart_by_their_phases() -> None:
-    ways = {own.method: own for own in told_apart_by("lead_white", "red_lead")}
-    assert (ways["X-ray diffraction"].one, ways["X-ray diffraction"].other) == ("hydrocerussite", "minium")
-    assert ways["colour"].other == "orange-red"
+    ways = {own.method: own for own in distinguishing_methods("lead_white", "red_lead")}
+    assert (ways["X-ray diffraction"].first, ways["X-ray diffraction"].second) == ("hydrocerussite", "minium")
+    assert ways["colour"].second == "orange-red"
     assert all("unverified" in own.source for own in ways.values())
-    assert told_apart_text("lead_white", "red_lead").startswith("lead white and red lead would be told apart by colour")
+    assert distinguishing_methods_text("lead_white", "red_lead").startswith(
+        "lead white and red lead would be told apart by colour"
+    )
 
 
 def test_soft_lines_come_from_the_formulas() -> None:
-    soft = [own for own in told_apart_by("chalk", "gypsum") if own.method == "XRF below 2.8 keV"]
-    assert [(own.one, own.other) for own in soft] == [("nothing", "S")]
+    soft = [own for own in distinguishing_methods("chalk", "gypsum") if own.method == "XRF below 2.8 keV"]
+    assert [(own.first, own.second) for own in soft] == [("nothing", "S")]
 
 
 def test_a_method_that_the_table_leaves_out_for_one_pigment_is_left_out() -> None:
-    assert "zincite" in told_apart_text("zinc_white", "lithopone")
+    assert "zincite" in distinguishing_methods_text("zinc_white", "lithopone")
     for one, other in (("zinc_white", "zinc_sulfide_white"), ("copper_resinate", "azurite"), ("carmine_lake", "chalk")):
-        ways = [own for own in told_apart_by(one, other) if not own.method.startswith("XRF")]
-        assert not [own for own in ways if "nothing" in (own.one, own.other)]
-    assert "X-ray diffraction" not in told_apart_text("copper_resinate", "azurite")
+        ways = [own for own in distinguishing_methods(one, other) if not own.method.startswith("XRF")]
+        assert not [own for own in ways if "nothing" in (own.first, own.second)]
+    assert "X-ray diffraction" not in distinguishing_methods_text("copper_resinate", "azurite")
 
 
 @pytest.mark.parametrize(
@@ -115,27 +117,29 @@ def test_a_method_that_the_table_leaves_out_for_one_pigment_is_left_out() -> Non
 def test_elements_that_x_rays_show_come_first_where_they_are_asked_for(
     one: str, other: str, seen: tuple[str, str]
 ) -> None:
-    first = told_apart_by(one, other, by_lines=True)[0]
-    assert (first.method, first.one, first.other) == ("XRF", *seen)
-    assert "XRF" not in [own.method for own in told_apart_by(one, other)]
+    first = distinguishing_methods(one, other, by_lines=True)[0]
+    assert (first.method, first.first, first.second) == ("XRF", *seen)
+    assert "XRF" not in [own.method for own in distinguishing_methods(one, other)]
     assert (
         f"told apart by XRF, unless other paint there holds the same elements ({seen[0]} / {seen[1]}); "
-        in told_apart_text(one, other, by_lines=True)
+        in distinguishing_methods_text(one, other, by_lines=True)
     )
 
 
 def test_pigments_of_the_same_elements_are_not_told_apart_by_their_lines() -> None:
-    assert told_apart_by("lead_white", "red_lead", by_lines=True) == told_apart_by("lead_white", "red_lead")
+    assert distinguishing_methods("lead_white", "red_lead", by_lines=True) == distinguishing_methods(
+        "lead_white", "red_lead"
+    )
 
 
 def test_a_pigment_has_nothing_to_be_told_from_itself_by() -> None:
-    assert told_apart_by("azurite", "azurite") == []
-    assert "no method is known" in told_apart_text("azurite", "azurite")
+    assert distinguishing_methods("azurite", "azurite") == []
+    assert "no method is known" in distinguishing_methods_text("azurite", "azurite")
 
 
 def test_every_pigment_of_the_default_palette_has_a_row_of_other_methods() -> None:
     names = load_palette().pigments
-    without = [name for name in names if name != "vermilion" and not told_apart_by(name, "vermilion")]
+    without = [name for name in names if name != "vermilion" and not distinguishing_methods(name, "vermilion")]
     assert without == []
 
 

@@ -52,7 +52,7 @@ def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:
 
 def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
     (own,) = layer_orders(placed_maps())
-    assert (own.one, own.other) == ("mercury_red", "lead_pigment")
+    assert (own.first, own.second) == ("mercury_red", "lead_pigment")
     assert own.n_pixel == (SHAPE[0] - 1) * 20
     assert own.on_top == pytest.approx(1 - 48 / own.n_pixel)
     assert own.not_determined == pytest.approx(48 / own.n_pixel)

@@ -11,7 +11,7 @@ from test_mapping import AXIS, LINES, N_BIN, toy_card, toy_counts, write_toy_mod
 from underpaint.data import Scan
 from underpaint.errors import ModelError
 from underpaint.pigments.predict import identify, open_model
-from underpaint.pigments.predict.model import SPECTRA_AT_ONCE
+from underpaint.pigments.predict.model import BATCH_SPECTRA
 
 
 def with_weight(folder: Path, weight: np.ndarray) -> Path:
@@ -42,7 +42,7 @@ def test_answers_that_are_no_numbers_to_some_spectra(tmp_path: Path) -> None:
 
 def test_many_spectra_are_answered_as_few(tmp_path: Path) -> None:
     model = open_model(write_toy_model(tmp_path, toy_card()))
-    counts = np.random.default_rng(0).poisson(3.0, (2 * SPECTRA_AT_ONCE + 5, N_BIN)).astype(np.float32)
+    counts = np.random.default_rng(0).poisson(3.0, (2 * BATCH_SPECTRA + 5, N_BIN)).astype(np.float32)
     recorded = np.ones((len(counts), 2), np.float32)
     log_odds, probability = model(counts, recorded)
     np.testing.assert_allclose(log_odds, counts[:, LINES], rtol=1e-6)

@@ -69,7 +69,7 @@ def test_a_pixel_is_two_numbers_inside_the_scan() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("region.txt", "1,2", "'.txt' are not known"),
+        ("region.txt", "1,2", "'.txt' are not supported"),
         ("region.csv", "row,column\n9,9\n", r"no pixel \(9, 9\)"),
         ("region.csv", "row,column\n1,2\n\n1,two\n", r"line 4 is '1,two', not the row and column of a pixel"),
         ("region.csv", "1,two\n1,2\n", r"line 1 is '1,two'.* counted from 0"),
@@ -129,5 +129,5 @@ def test_a_mask_of_another_size_is_refused_before_it_is_unpacked(name: str, tmp_
 @pytest.mark.parametrize("kind", ["datetime64[s]", "complex64", "S4"])
 def test_a_mask_of_no_numbers_is_refused(kind: str, tmp_path: Path) -> None:
     np.save(tmp_path / "mask.npy", np.zeros(SHAPE, kind))
-    with pytest.raises(ScanError, match="no numbers"):
+    with pytest.raises(ScanError, match="not numbers"):
         read_region(tmp_path / "mask.npy", SHAPE)

@@ -7,15 +7,15 @@ import pytest
 
 from underpaint.errors import SampleError
 from underpaint.physics.materials import Paint, library
-from underpaint.pigments.explain.search import exchange, insert_layer, neighbour, remove_layer, simple_starts
+from underpaint.pigments.explain.search import exchange_group, insert_layer, neighbour, remove_layer, simple_starts
 from underpaint.pigments.explain.states import (
-    LAYER_HEAD,
-    MOST_LAYERS,
+    MAX_LAYERS,
+    N_LAYER_COORDINATES,
     P_LAYERS,
-    THICKNESS_UM,
+    THICKNESS_RANGE_UM,
     PaintPrior,
     States,
-    joined,
+    concatenate_states,
 )
 
 TWO = PaintPrior(["mercury_red", "copper_green_blue"])
@@ -24,7 +24,7 @@ SIX = PaintPrior(["lead_pigment", "mercury_red", "iron_pigment", "zinc_pigment",
 
 def layout(prior: PaintPrior, *layers: tuple[int, ...]) -> States:
     """Return one state whose layers hold these groups, all coordinates at the prior's middle."""
-    holds = np.zeros((1, MOST_LAYERS, len(prior.groups)), dtype=np.bool_)
+    holds = np.zeros((1, MAX_LAYERS, len(prior.groups)), dtype=np.bool_)
     for layer, groups in enumerate(layers):
         holds[0, layer, list(groups)] = True
     return States(np.asarray([len(layers)]), holds, np.zeros(holds.shape, np.int64), np.zeros((1, prior.n_coordinate)))
@@ -84,7 +84,7 @@ def test_another_member_keeps_the_mass_of_its_element() -> None:
     assert SIX.masses(new)[0, 0, column] != pytest.approx(before, rel=1e-2)
     SIX.keep_mass(old, new, 0, 0, column)
     assert SIX.masses(new)[0, 0, column] == pytest.approx(before, rel=0.02)
-    low, high = THICKNESS_UM
+    low, high = THICKNESS_RANGE_UM
     assert low < SIX.physical(new).thickness_um[0, 0] < high
 
 
@@ -92,7 +92,7 @@ def test_the_uppermost_layer_of_a_group_is_where_more_than_a_trace_of_it_lies() 
     state = layout(TWO, (0, 1), (1,))
     assert SIX.top_layer(simple_starts(SIX)).max() == 1
     assert TWO.top_layer(state).tolist() == [[0, 0]]
-    state.layers[0, 0, LAYER_HEAD + 1] = -4.0
+    state.layers[0, 0, N_LAYER_COORDINATES + 1] = -4.0
     assert TWO.top_layer(state).tolist() == [[0, 1]]
 
 
@@ -105,14 +105,14 @@ def test_layers_are_inserted_removed_and_exchanged() -> None:
     remove_layer(state, 0, 0)
     assert state.n_layer[0] == 2
     assert state.holds[0].tolist() == [[True, False], [False, True], [False, False]]
-    exchange(state, 0, 0, 0, 1)
+    exchange_group(state, 0, 0, 0, 1)
     assert state.holds[0, :2].tolist() == [[False, False], [True, True]]
 
 
 def test_neighbours_are_valid_and_another_composition() -> None:
     rng = np.random.default_rng(3)
     start = layout(SIX, (0, 1, 2), (3, 4, 5))
-    changed = joined([neighbour(SIX, start, rng) for _ in range(200)])
+    changed = concatenate_states([neighbour(SIX, start, rng) for _ in range(200)])
     assert SIX.is_valid(changed).all()
     assert start.compositions()[0] not in changed.compositions()
     assert set(changed.n_layer) == {1, 2, 3}

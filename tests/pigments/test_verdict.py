@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 
 from underpaint.data import EnergyAxis, Spectrum
-from underpaint.pigments.explain import Explanation, Wanted
+from underpaint.pigments.explain import CandidateGroups, Explanation
 from underpaint.pigments.explain.explanation import Fit, Misfit
 from underpaint.pigments.explain.record import record
-from underpaint.pigments.explain.states import MOST_LAYERS
-from underpaint.pigments.explain.verdict import Draws, layer_verdict, number_of_layers, pair_orders, pooled, presence
+from underpaint.pigments.explain.states import MAX_LAYERS
+from underpaint.pigments.explain.verdict import (
+    Draws,
+    layer_verdict,
+    number_of_layers,
+    pair_orders,
+    pool_draws,
+    presence,
+)
 from underpaint.pigments.explain.words import in_words
 
 GROUPS = ("mercury_red", "iron_pigment")
@@ -21,18 +28,18 @@ N = 400
 def draws(seed: int, *, top_um: float = 40.0, spread: float = 0.2, swapped: float = 0.0) -> Draws:
     """Return draws of mercury red over an iron pigment; ``swapped``: share of them that have it under."""
     rng = np.random.default_rng(seed)
-    holds = np.zeros((N, MOST_LAYERS, 2), dtype=np.bool_)
+    holds = np.zeros((N, MAX_LAYERS, 2), dtype=np.bool_)
     holds[:, 0, 0] = holds[:, 1, 1] = True
     under = rng.random(N) < swapped
     holds[under] = holds[under][:, [1, 0, 2]]
-    thickness = np.full((N, MOST_LAYERS), np.nan)
+    thickness = np.full((N, MAX_LAYERS), np.nan)
     thickness[:, :2] = top_um * np.exp(spread * rng.normal(size=(N, 2)))
     return Draws(
         GROUPS,
         MEMBERS,
         np.full(N, 2),
         holds,
-        rng.integers(0, 2, (N, MOST_LAYERS, 2)) * np.asarray([0, 1]),
+        rng.integers(0, 2, (N, MAX_LAYERS, 2)) * np.asarray([0, 1]),
         thickness,
         holds.astype(np.float64),
         holds.argmax(axis=1),
@@ -49,7 +56,7 @@ def test_what_both_runs_give_is_determined() -> None:
     assert top.thickness.low < 40.0 < top.thickness.high < 1.6 * top.thickness.low * 1.6
     assert top.presence == {"mercury_red": 1.0}
     assert presence(runs) == {"mercury_red": 1.0, "iron_pigment": 1.0}
-    assert len(pooled(runs)) == 2 * N
+    assert len(pool_draws(runs)) == 2 * N
 
 
 def test_runs_that_differ_determine_nothing() -> None:
@@ -107,7 +114,9 @@ def explanation(runs: list[Draws], *, chi_square: float = 100.0) -> Explanation:
     axis, flat = EnergyAxis(0.04, 3.0, 100), np.full(100, 50.0)
     misfit = Misfit(4.51, 900.0, 300.0, 20.0, "Ti_K")
     fit = Fit(axis, flat, flat, flat * 0, flat, flat, chi_square, 100, (misfit,) if chi_square > 150 else ())
-    return Explanation(Spectrum(flat, axis, name="spot"), Wanted(GROUPS, (0.0, 0.0)), "chalk", fit, tuple(runs))
+    return Explanation(
+        Spectrum(flat, axis, name="spot"), CandidateGroups(GROUPS, (0.0, 0.0)), "chalk", fit, tuple(runs)
+    )
 
 
 def test_words_begin_with_the_verdict_in_group_names() -> None:

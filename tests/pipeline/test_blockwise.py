@@ -138,7 +138,7 @@ def test_a_cluster_without_workers_is_told_and_waited_for(scan_file: Path, tmp_p
             np.zeros(scan.shape[:2]),
             scheduler=cluster.scheduler_address,
             progress=lambda done, _: told.append(str(done)),
-            waiting=waiting,
+            on_waiting=waiting,
         )
     assert told[0] == "waiting"
     assert told[-1] == str(scan.n_pixel)

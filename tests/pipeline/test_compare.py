@@ -99,7 +99,7 @@ def test_a_group_that_one_claims_by_a_clear_line_and_the_other_does_not(*, swapp
     found = compare(*(both[::-1] if swapped else both))
     (one,) = found.contradictions
     assert (one.kind, one.subject) == ("claim", "mercury_red")
-    np.testing.assert_array_equal(one.where, missed)
+    np.testing.assert_array_equal(one.mask, missed)
     assert "detector 1 has it, with Hg L over 10 sigma, and detector 2 has not (30 pixels, 2.5 %)" in one.text
     assert "as clear there for detector 2 in 30 of them" in one.text
     mercury = next(group for group in found.groups if (group.group, group.place) == ("mercury_red", "anywhere"))
@@ -131,8 +131,8 @@ def test_a_line_in_a_few_pixels_of_one_detector_is_diffraction() -> None:
     )
     (one,) = found.contradictions
     assert (one.kind, one.subject, one.n_pixel) == ("line", "Fe_K", 3)
-    assert one.where[[4, 9, 20], [7, 30, 11]].all()
-    assert "diffraction by crystals, which is no element" in one.text
+    assert one.mask[[4, 9, 20], [7, 30, 11]].all()
+    assert "diffraction by crystals, which is not an element" in one.text
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -173,7 +173,7 @@ def test_maps_of_different_sizes_cannot_be_compared() -> None:
 
 
 def test_results_that_share_nothing_cannot_be_compared() -> None:
-    with pytest.raises(ScanError, match="nothing that both hold"):
+    with pytest.raises(ScanError, match="they have nothing in common"):
         compare(of_detector("1", lines(1)), of_detector("2", pigments()))
 
 
@@ -236,7 +236,7 @@ def test_nothing_is_replaced_unless_it_is_a_comparison_and_asked_for(
     (tmp_path / "both" / "notes.txt").write_text("mine")
     again = run("compare", *folders, "--out", tmp_path / "both")
     assert again.exit_code == 1
-    assert "there is one" in again.output
+    assert "it already has one" in again.output
     assert run("compare", *folders, "--out", tmp_path / "both", "--overwrite").exit_code == 0
     assert (tmp_path / "both" / "notes.txt").read_text() == "mine"
     into_results = run("compare", *folders, "--out", folders[0], "--overwrite")

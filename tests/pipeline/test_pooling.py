@@ -12,7 +12,7 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.pigments.predict import plan_answers
 from underpaint.pipeline.blocks import BlockWork, MemoryStore, process_blocks
-from underpaint.pipeline.pooling import RADIUS, TARGET_COUNTS, Pooling, Shown, few_counts, plan_pooling
+from underpaint.pipeline.pooling import RADIUS, TARGET_COUNTS, BlockEvidence, Pooling, few_counts, plan_pooling
 
 COUNTS = 1500.0
 SHAPE = (24, 30)
@@ -55,10 +55,10 @@ def pooling(scan: Scan, fit: VariableFit) -> Pooling:
 
 def test_like_neighbours_join_and_a_line_of_one_pixel_stays(scan: Scan, fit: VariableFit, pooling: Pooling) -> None:
     counts = np.asarray(scan.counts.compute())
-    shown = Shown.of_block(fit, counts, None)
+    shown = BlockEvidence.of_block(fit, counts, None)
     total = counts.sum(axis=2).astype(np.float64)
     core = slice(0, SHAPE[0]), slice(0, SHAPE[1])
-    joined = pooling.joined(shown, total, core).toarray().reshape(*SHAPE, *SHAPE)
+    joined = pooling.membership(shown, total, core).toarray().reshape(*SHAPE, *SHAPE)
     n_pixel = joined.sum(axis=(2, 3))
     white = np.arange(SHAPE[1]) != LINE
     assert np.median(n_pixel[:, white]) > 0.8 * TARGET_COUNTS / COUNTS
@@ -71,7 +71,7 @@ def test_like_neighbours_join_and_a_line_of_one_pixel_stays(scan: Scan, fit: Var
 
 def test_pools_hold_their_counts_and_say_how_many(scan: Scan, fit: VariableFit, pooling: Pooling) -> None:
     counts = np.asarray(scan.counts.compute())
-    shown = Shown.of_block(fit, counts, None)
+    shown = BlockEvidence.of_block(fit, counts, None)
     total = counts.sum(axis=2).astype(np.float64)
     core = slice(4, 9), slice(10, 22)
     spectra, n_counts, n_pixel = pooling(shown, counts, total, core)

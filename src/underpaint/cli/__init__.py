@@ -1,4 +1,4 @@
-"""The command line: parse, call, print."""
+"""The command line: all commands of ``underpaint``."""
 
 import gc
 from typing import Annotated
@@ -20,7 +20,7 @@ from underpaint.cli import (
     _view,
     _virtual,
 )
-from underpaint.cli._console import PlainErrors, print_anything
+from underpaint.cli._console import PlainErrors, escape_unencodable
 from underpaint.cli._outputs import careful
 
 app = typer.Typer(
@@ -66,8 +66,8 @@ app.command(rich_help_panel=ABOUT)(careful(_about.cite))
 app.command(rich_help_panel=ABOUT)(careful(_about.desktop))
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"underpaint {__version__}")
         raise typer.Exit
 
@@ -89,7 +89,7 @@ def start(
         underpaint identify SCAN
 
     and open the report that it names. `underpaint COMMAND --help` shows an example for each command; `underpaint`
-    alone opens a page in the browser that does without commands.
+    alone opens a page in the browser, from which scans can be analysed without commands.
     """
     del debug, version
     if context.invoked_subcommand is None:
@@ -98,7 +98,7 @@ def start(
 
 def main() -> None:
     """Run the command line."""
-    # A command is short and makes hundreds of thousands of objects that stay: there are few cycles to look for.
+    # A command is short, and its many objects live until the end, so frequent garbage collection would waste time.
     gc.set_threshold(50_000, 20, 100)
-    print_anything()
+    escape_unencodable()
     app()

@@ -17,7 +17,7 @@ from underpaint.cli._scans import Overwrite, Quiet
 
 
 class CitationForm(StrEnum):
-    """How a reference is written."""
+    """Format of a reference."""
 
     text = "text"
     bibtex = "bibtex"
@@ -27,7 +27,7 @@ class CitationForm(StrEnum):
 def cite(
     form: Annotated[CitationForm, typer.Option("--format", help="cff: the Citation File Format.")] = CitationForm.text,
 ) -> None:
-    """Print what to cite: underpaint, and the paper whose method it builds on.
+    """Print the references to cite: underpaint, and the paper whose method it extends.
 
     **Example**
 
@@ -39,9 +39,11 @@ def cite(
     if form is CitationForm.cff:
         typer.echo(f"{text}version: {__version__}")
         return
-    facts = yaml.safe_load(text)
-    works = [facts | {"version": __version__}, *facts["references"]]
-    typer.echo("\n\n".join((_bibtex if form is CitationForm.bibtex else _plain)(work) for work in works))
+    citation = yaml.safe_load(text)
+    works = [citation | {"version": __version__}, *citation["references"]]
+    typer.echo(
+        "\n\n".join((_bibtex_entry if form is CitationForm.bibtex else _plain_reference)(work) for work in works)
+    )
 
 
 def _citation_file() -> Any:
@@ -51,67 +53,67 @@ def _citation_file() -> Any:
 
 
 def _authors(work: dict[str, Any]) -> list[str]:
-    return [each.get("name") or f"{each['family-names']}, {each['given-names']}" for each in work["authors"]]
+    return [author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in work["authors"]]
 
 
-def _plain(work: dict[str, Any]) -> str:
-    parts = ["; ".join(_authors(work)), work["title"]]
+def _plain_reference(work: dict[str, Any]) -> str:
+    sentences = ["; ".join(_authors(work)), work["title"]]
     if "journal" in work:
         pages = f"{work['volume']} ({work['issue']}), {work['start']}-{work['end']}"
-        parts += [f"{work['journal']} {work['year']}, {pages}", f"https://doi.org/{work['doi']}"]
+        sentences += [f"{work['journal']} {work['year']}, {pages}", f"https://doi.org/{work['doi']}"]
     else:
-        parts.append(f"Version {work['version']}")
-    return " ".join(part if part.endswith("?") else f"{part}." for part in parts)
+        sentences.append(f"Version {work['version']}")
+    return " ".join(sentence if sentence.endswith("?") else f"{sentence}." for sentence in sentences)
 
 
-def _bibtex(work: dict[str, Any]) -> str:
+def _bibtex_entry(work: dict[str, Any]) -> str:
     authors = " and ".join("others" if name == "and others" else _braced(name) for name in _authors(work))
     fields = {"author": authors, "title": f"{{{work['title']}}}"}
     if "journal" in work:
         fields |= {key: str(work[key]) for key in ("journal", "year", "volume", "doi")}
         fields |= {"number": str(work["issue"]), "pages": f"{work['start']}--{work['end']}"}
-        head = f"@article{{{work['authors'][0]['family-names'].lower()}{work['year']},"
+        first_line = f"@article{{{work['authors'][0]['family-names'].lower()}{work['year']},"
     else:
         fields |= {"version": work["version"], "note": work["abstract"]}
-        head = f"@software{{{work['title']},"
-    return "\n".join([head, *(f"  {key} = {{{value}}}," for key, value in fields.items()), "}"])
+        first_line = f"@software{{{work['title']},"
+    return "\n".join([first_line, *(f"  {key} = {{{value}}}," for key, value in fields.items()), "}"])
 
 
 def _braced(name: str) -> str:
-    """Protect a name that is not a person's from being parted."""
+    """Put the name of an organisation in braces, so that BibTeX does not split it."""
     return name if "," in name else f"{{{name}}}"
 
 
 def desktop(
     out: Annotated[
-        Path | None, new_file("FILE", "File to write; by default among the programs (Linux) or on the desktop.")
+        Path | None, new_file("FILE", "File to write; by default in the applications menu (Linux) or on the desktop.")
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a starter for the desktop: a double click opens the start page, without a terminal.
+    """Write a launcher for the desktop: a double click opens the start page, without a terminal.
 
-    On Linux an entry of the programs' menu, on macOS a .command file, on Windows a .bat file.
+    On Linux it is an entry in the applications menu, on macOS a .command file, on Windows a .bat file.
 
     **Example**
 
         underpaint desktop
     """
-    name, text = _starter(sys.platform)
-    path = out or _starter_folder(sys.platform) / name
+    name, text = _launcher(sys.platform)
+    path = out or _launcher_folder(sys.platform) / name
     if out is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_new_files([path], overwrite=overwrite)
     from underpaint.runtime.files import atomic_write
 
-    with atomic_write(path, replace=overwrite) as part:
-        part.write_text(text, encoding="utf-8", newline="")
-        part.chmod(0o755)
-    say(f"Wrote {path}. Remove the file to be rid of it.", quiet=quiet)
+    with atomic_write(path, replace=overwrite) as temporary_path:
+        temporary_path.write_text(text, encoding="utf-8", newline="")
+        temporary_path.chmod(0o755)
+    say(f"Wrote {path}. Delete the file to remove the launcher.", quiet=quiet)
 
 
-def _starter(platform: str) -> tuple[str, str]:
-    """Return name and content of a starter that runs this Python's underpaint."""
+def _launcher(platform: str) -> tuple[str, str]:
+    """Return name and content of a launcher that runs underpaint with this Python."""
     command = [sys.executable, "-m", "underpaint"]
     if platform == "win32":
         program = command[0].replace("%", "%%")
@@ -119,7 +121,7 @@ def _starter(platform: str) -> tuple[str, str]:
         return "underpaint.bat", "\r\n".join(lines)
     if platform == "darwin":
         return "underpaint.command", f"#!/bin/sh\nexec {shlex.join(command)}\n"
-    entry = {
+    desktop_entry = {
         "Type": "Application",
         "Name": "underpaint",
         "Comment": "Pigments in X-ray fluorescence scans of paintings",
@@ -127,7 +129,9 @@ def _starter(platform: str) -> tuple[str, str]:
         "Terminal": "true",  # closing it ends the program
         "Categories": "Science;",
     }
-    return "underpaint.desktop", "[Desktop Entry]\n" + "".join(f"{key}={value}\n" for key, value in entry.items())
+    return "underpaint.desktop", "[Desktop Entry]\n" + "".join(
+        f"{key}={value}\n" for key, value in desktop_entry.items()
+    )
 
 
 def _quoted_exec(argument: str) -> str:
@@ -137,7 +141,7 @@ def _quoted_exec(argument: str) -> str:
     return '"' + argument.replace("\\", "\\\\").replace("%", "%%") + '"'
 
 
-def _starter_folder(platform: str) -> Path:
+def _launcher_folder(platform: str) -> Path:
     if platform in {"win32", "darwin"}:
         return Path.home() / "Desktop"
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "applications"

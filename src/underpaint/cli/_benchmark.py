@@ -1,4 +1,4 @@
-"""Commands of the public benchmark: make it, and score answers."""
+"""Commands of the public benchmark: make the panels, and score answers."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,18 +10,18 @@ from underpaint.cli._outputs import careful, new_folder
 from underpaint.cli._scans import Overwrite, Quiet
 
 benchmark_commands = typer.Typer(
-    no_args_is_help=True, help="Virtual panels with their truth, to compare methods: make them, score answers."
+    no_args_is_help=True, help="Virtual panels with ground truth, to compare methods: make panels, score answers."
 )
 
 
 @benchmark_commands.command()
 @careful
 def make(
-    out: Annotated[Path, new_folder("DIR", "Folder to make; missing or empty.")],
-    small: Annotated[bool, typer.Option("--quick", help="Small panels, to try it in a minute.")] = False,
+    out: Annotated[Path, new_folder("DIR", "Folder to create; must be missing or empty.")],
+    small: Annotated[bool, typer.Option("--quick", help="Small panels, for a trial in a minute.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate the panels, and write them with their truth and an empty sheet for answers; all is CC0.
+    """Simulate the panels; write them with the ground truth and an empty sheet for answers, under CC0.
 
     **Example**
 
@@ -31,29 +31,31 @@ def make(
 
     with progress(quiet=quiet) as step:
         make_benchmark(out, quick=small, progress=step)
-    say(f"Wrote {out}: scans, their truth, and sheet.csv to fill in; README.md says how.", quiet=quiet)
-    say(f"Next: underpaint benchmark score {out} sheet.csv, or without a sheet to score what ships.", quiet=quiet)
+    say(f"Wrote {out}: scans, ground truth, and sheet.csv to fill in; README.md explains how.", quiet=quiet)
+    say(f"Next: underpaint benchmark score {out} sheet.csv, or without a sheet for the built-in methods.", quiet=quiet)
 
 
 @benchmark_commands.command()
 @careful
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="As `benchmark make` wrote it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder written by `benchmark make`.")],
     sheets: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[SHEET ...]", help="Answers, CSV or JSON; none: the methods that ship are scored."),
+        typer.Argument(
+            metavar="[SHEET ...]", help="Answers, CSV or JSON; without any, the built-in methods are scored."
+        ),
     ] = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures as JSON.", writable=True, dir_okay=False),
+        typer.Option("--json", metavar="FILE", help="Write the scores as JSON.", writable=True, dir_okay=False),
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score answers about the benchmark's panels.
+    """Score answers for the benchmark's panels.
 
-    Without a sheet the methods that ship answer the scans and are scored: the default network, that of Xu et al. 2022,
-    element maps, and PyMca where it is installed.
+    Without a sheet, the built-in methods analyse the scans and are scored: the default network, the network of Xu et
+    al. 2022, element maps, and PyMca if installed.
 
     **Examples**
 
@@ -61,7 +63,7 @@ def score(
 
         underpaint benchmark score benchmark sheet.csv --json scores.json
     """
-    del overwrite  # looked at with the outputs
+    del overwrite  # already checked with the outputs
     from underpaint.lab.evaluation.benchmark import read_description, read_sheet, read_truths, score_answers
     from underpaint.runtime.files import write_json
 
@@ -75,23 +77,30 @@ def score(
             from underpaint.lab.evaluation.benchmark_methods import score_methods
 
             scores = score_methods(folder, step)
-    about = {key: description[key] for key in ("format", "made_by", "quick")}
+    description_facts = {key: description[key] for key in ("format", "made_by", "quick")}
     if json_file is not None:
-        write_json(json_file, {"benchmark": about | {"panels": list(description["panels"])}, "methods": scores})
+        write_json(
+            json_file, {"benchmark": description_facts | {"panels": list(description["panels"])}, "methods": scores}
+        )
     if quiet:
         return
     title = f"{description['format']}{', quick' if description['quick'] else ''}"
-    heads = ("answers of", "panel", *(f"F1 {place}" for place in description["places"]), "missed", "false claims")
-    table = list_table(title, heads)
+    columns = ("answers of", "panel", *(f"F1 {place}" for place in description["places"]), "missed", "false claims")
+    table = list_table(title, columns)
     for name, panels in scores.items():
         if panels is None:
             table.add_row(name, "PyMca is not installed")
         for panel, places in (panels or {}).items():
-            anywhere = [_shown(places["anywhere"], key) for key in ("missed", "false_claims")]
-            table.add_row(name, panel, *(_shown(scored, "macro_f1") for scored in places.values()), *anywhere)
+            anywhere_cells = [_score_text(places["anywhere"], key) for key in ("missed", "false_claims")]
+            table.add_row(
+                name,
+                panel,
+                *(_score_text(place_scores, "macro_f1") for place_scores in places.values()),
+                *anywhere_cells,
+            )
     show(table)
-    say("-: not answered. Missed: share of the visible labels; false claims: share of the absent ones, anywhere.")
+    say("-: no answer. Missed: fraction of the visible labels; false claims: fraction of the absent labels, anywhere.")
 
 
-def _shown(scores: dict[str, Any] | None, key: str) -> str:
+def _score_text(scores: dict[str, Any] | None, key: str) -> str:
     return "-" if scores is None else f"{scores[key]:.3f}"

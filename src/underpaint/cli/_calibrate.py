@@ -1,4 +1,4 @@
-"""The command ``calibrate``: what a scan's spectra tell about the instrument."""
+"""The command ``calibrate``: instrument parameters from a scan's spectra."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,43 +18,46 @@ if TYPE_CHECKING:
     from underpaint.data import Scan
     from underpaint.physics.instrument import Instrument, Scale
 
-LEAST_TOTAL = 1.05
-"""Mass per cent in all up to which a composition may be one in fractions."""
+MIN_TOTAL_PERCENT = 1.05
+"""Minimum plausible sum of a composition in mass per cent; a smaller sum suggests fractions of one."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """One detector of a scan, with what its spectra tell, the file that keeps it, and the other files written."""
+class DetectorCalibration:
+    """Calibration of one detector of a scan, its instrument file, and the other files written."""
 
     scan: "Scan"
     calibration: "Calibration"
     drift: "Drift"
-    out: Path
+    instrument_file: Path
     notes: tuple[str, ...]
-    also: tuple[Path, ...] = ()
+    other_files: tuple[Path, ...] = ()
     scale: "Scale | None" = None
 
     def facts(self) -> dict[str, Any]:
-        """JSON-serialisable."""
+        """Return the calibration as values for JSON."""
         from underpaint.calibrate import CalibratedScan
 
-        own, axis = self.calibration, CalibratedScan(self.scan.with_axis(self.calibration.axis), None, self.calibration)
-        return axis.facts() | {
+        calibration, calibrated_scan = (
+            self.calibration,
+            CalibratedScan(self.scan.with_axis(self.calibration.axis), None, self.calibration),
+        )
+        return calibrated_scan.facts() | {
             "detector": self.scan.detector or self.scan.name,
-            "gain_uncertainty_kev": own.gain_uncertainty_kev,
-            "zero_uncertainty_kev": own.zero_uncertainty_kev,
-            "noise_uncertainty_kev": own.noise_uncertainty_kev,
-            "fano_uncertainty": own.fano_uncertainty,
-            "scatter_angle_uncertainty_deg": own.scatter_angle_uncertainty_deg,
-            "voltage_kv": own.voltage_kv,
-            "voltage_uncertainty_kv": own.voltage_uncertainty_kv,
-            "seen_air_cm": own.seen_air_cm,
+            "gain_uncertainty_kev": calibration.gain_uncertainty_kev,
+            "zero_uncertainty_kev": calibration.zero_uncertainty_kev,
+            "noise_uncertainty_kev": calibration.noise_uncertainty_kev,
+            "fano_uncertainty": calibration.fano_uncertainty,
+            "scatter_angle_uncertainty_deg": calibration.scatter_angle_uncertainty_deg,
+            "voltage_kv": calibration.voltage_kv,
+            "voltage_uncertainty_kv": calibration.voltage_uncertainty_kv,
+            "seen_air_cm": calibration.seen_air_cm,
             "drift_ev": self.drift.span_ev if self.drift.shift_ev.size > 1 else None,
             "drifts": self.drift.significant,
             "notes": list(self.notes),
             "scale": None if self.scale is None else self.scale.model_dump(mode="json"),
-            "instrument": str(self.out),
-            "also_written": [str(path) for path in self.also],
+            "instrument": str(self.instrument_file),
+            "also_written": [str(path) for path in self.other_files],
         }
 
 
@@ -64,17 +67,22 @@ def calibrate(
     ] = None,
     out: Annotated[Path, new_file("FILE.toml", "Instrument file to write.")] = Path("instrument.toml"),
     instrument: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="Supplies what a spectrum cannot tell, e.g. the window.")
+        str | None,
+        typer.Option(
+            metavar="PRESET|FILE", help="Source of values that a spectrum does not determine, e.g. the window."
+        ),
     ] = None,
-    picture: Annotated[Path | None, new_file("FILE.png", "Save the sum spectrum with everything found.")] = None,
+    picture: Annotated[
+        Path | None, new_file("FILE.png", "Save a figure of the sum spectrum and the calibration.")
+    ] = None,
     without_drift: Annotated[
-        Path | None, new_file("FILE.h5", "Save the scan with the drift along its rows taken out.")
+        Path | None, new_file("FILE.h5", "Save the scan corrected for the drift along its rows.")
     ] = None,
     standard: Annotated[
         str | None, typer.Option(metavar="FILE", help="Spectrum of a thick material of known composition.")
     ] = None,
     composition: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What the standard is made of: 'SiO2 50, CaO 10, Fe 3', mass %.")
+        str | None, typer.Option(metavar="TEXT", help="Composition of the standard: 'SiO2 50, CaO 10, Fe 3', mass %.")
     ] = None,
     counts_scale: CountsScaleOption = None,
     overwrite: Overwrite = False,
@@ -83,8 +91,8 @@ def calibrate(
 ) -> None:
     """Find energy axis, resolution, tube, angle and drift of a scan from its lines; write an instrument file.
 
-    Of several detectors each gets a file, with its name added. With a standard the file holds the scale of
-    quantities, too.
+    With several detectors, one file is written for each, with the detector's name appended. With a standard, the file
+    also contains the scale for quantities.
 
     **Example**
 
@@ -103,139 +111,160 @@ def calibrate(
         raise typer.BadParameter(
             "Give a SCAN, or --standard and --composition together, such as --composition 'SiO2 70, CaO 9'."
         )
-    known = None if composition is None else parse_composition(composition)
-    base = None if instrument is None else load_instrument(instrument)
+    fractions = None if composition is None else parse_composition(composition)
+    base_instrument = None if instrument is None else load_instrument(instrument)
     scans = load_all(scan or str(standard), counts_scale=counts_scale)
     standards = [] if standard is None else load_all(standard, counts_scale=counts_scale)
-    if known is not None and len(standards) != len(scans):
+    if fractions is not None and len(standards) != len(scans):
         raise ScanError(
             f"Cannot find the scale: the scan has {len(scans)} detectors, the standard {len(standards)}; measure both "
-            "with the same."
+            "with the same detectors."
         )
-    targets = [[_named(path, own, scans) for path in (out, picture, without_drift)] for own in scans]
-    check_new_files([path for paths in targets for path in paths if path is not None], overwrite=overwrite)
-    found = []
+    files_by_detector = [
+        [_path_of_detector(path, detector_scan, scans) for path in (out, picture, without_drift)]
+        for detector_scan in scans
+    ]
+    check_new_files([path for paths in files_by_detector for path in paths if path is not None], overwrite=overwrite)
+    calibrations = []
     with progress(quiet=quiet or as_json) as step:
-        for number, (own, (toml, image, straight)) in enumerate(zip(scans, targets, strict=True)):
-            step("Looking for lines", number, len(targets))
-            standard_of = None if known is None else (standards[number], known)
-            found.append(_examined(own, base, toml or out, (image, straight), standard_of))
-    _tell(found, quiet=quiet, as_json=as_json)
+        for index, (detector_scan, (instrument_file, picture_file, drift_free_file)) in enumerate(
+            zip(scans, files_by_detector, strict=True)
+        ):
+            step("Looking for lines", index, len(files_by_detector))
+            standard_and_fractions = None if fractions is None else (standards[index], fractions)
+            calibrations.append(
+                _calibrated_detector(
+                    detector_scan,
+                    base_instrument,
+                    instrument_file or out,
+                    (picture_file, drift_free_file),
+                    standard_and_fractions,
+                )
+            )
+    _show_calibrations(calibrations, quiet=quiet, as_json=as_json)
 
 
-def _named(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | None:
-    """Return the path, with the detector's name where there are several."""
+def _path_of_detector(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | None:
+    """Return the path, with the detector's name appended if there are several."""
     if path is None or len(scans) == 1:
         return path
     name = scan.detector or scan.source.rpartition("::")[2] or scan.name
-    return path.with_stem(f"{path.stem}_{''.join(own if own.isalnum() else '_' for own in name)}")
+    return path.with_stem(f"{path.stem}_{''.join(letter if letter.isalnum() else '_' for letter in name)}")
 
 
-def _examined(
+def _calibrated_detector(
     scan: "Scan",
-    base: "Instrument | None",
-    out: Path,
-    more: tuple[Path | None, Path | None],
+    base_instrument: "Instrument | None",
+    instrument_file: Path,
+    other_files: tuple[Path | None, Path | None],
     standard: tuple["Scan", dict[str, float]] | None,
-) -> Found:
-    """Calibrate one detector and write its files; nothing is written where the standard gives no scale."""
-    from underpaint import calibrate as room
+) -> DetectorCalibration:
+    """Calibrate one detector and write its files; nothing is written if the standard yields no scale."""
+    from underpaint import calibrate as calibration_tools
     from underpaint.io import save_scan
     from underpaint.physics.instrument import save_instrument
 
-    own = room.calibrate(scan, instrument=base, tube=True)
-    drift = room.find_drift(scan, own)
-    instrument = room.calibrated_instrument(scan, own, base)
-    scale = None if standard is None else _scale(instrument, *standard)
-    save_instrument(instrument.model_copy(update={"scale": scale}) if scale is not None else instrument, out)
-    picture, straight = more
-    if picture is not None:
-        _save_picture(scan, own, picture)
-    if straight is not None:
-        save_scan(room.without_drift(scan, own, drift), straight)
-    assumed = "" if base else room.describe_assumptions(own)
-    drifts = [drift.describe()] if scan.shape[0] > 1 else []
-    notes = (*room.calibration_notes(scan.axis, own), *drifts, *([assumed] if assumed else []))
+    calibration = calibration_tools.calibrate(scan, instrument=base_instrument, tube=True)
+    drift = calibration_tools.find_drift(scan, calibration)
+    instrument = calibration_tools.calibrated_instrument(scan, calibration, base_instrument)
+    scale = None if standard is None else _scale_of_standard(instrument, *standard)
+    save_instrument(
+        instrument.model_copy(update={"scale": scale}) if scale is not None else instrument, instrument_file
+    )
+    picture_file, drift_free_file = other_files
+    if picture_file is not None:
+        _save_picture(scan, calibration, picture_file)
+    if drift_free_file is not None:
+        save_scan(calibration_tools.without_drift(scan, calibration, drift), drift_free_file)
+    assumptions = "" if base_instrument else calibration_tools.describe_assumptions(calibration)
+    drift_notes = [drift.describe()] if scan.shape[0] > 1 else []
+    notes = (
+        *calibration_tools.calibration_notes(scan.axis, calibration),
+        *drift_notes,
+        *([assumptions] if assumptions else []),
+    )
     if scale is not None and standard is not None:
         notes = (*notes, *_scale_notes(scale, standard[1]))
-    written = tuple(path for path in (picture, straight) if path is not None)
-    return Found(scan, own, drift, out, notes, written, scale)
+    written = tuple(path for path in (picture_file, drift_free_file) if path is not None)
+    return DetectorCalibration(scan, calibration, drift, instrument_file, notes, written, scale)
 
 
-def _scale(instrument: "Instrument", standard: "Scan", composition: dict[str, float]) -> "Scale":
-    """Return the scale that a standard shows."""
-    from underpaint.calibrate import calibrate as calibrated
+def _scale_of_standard(instrument: "Instrument", standard: "Scan", composition: dict[str, float]) -> "Scale":
+    """Return the scale from the spectrum of a standard."""
+    from underpaint.calibrate import calibrate as find_calibration
     from underpaint.elements import scale_from_standard
 
-    scan = standard.with_axis(calibrated(standard, instrument=instrument).axis)
+    scan = standard.with_axis(find_calibration(standard, instrument=instrument).axis)
     return scale_from_standard(scan, instrument, composition)
 
 
 def _scale_notes(scale: "Scale", composition: dict[str, float]) -> list[str]:
-    """Say the scale, and whether the composition looks like fractions of one."""
+    """Return notes on the scale, and on a composition that looks like fractions of one."""
     factors = ", ".join(
         f"{name.replace('_', ' ')} {factor:.2f}" for name, factor in zip(scale.families, scale.factors, strict=True)
     )
-    per_s = "" if scale.counts_per_s is None else f"{scale.counts_per_s:.4g} for a second of live time and "
+    per_second = "" if scale.counts_per_s is None else f"{scale.counts_per_s:.4g} per second of live time and "
     notes = [
-        f"Scale from the standard, counts measured over those of the model: {per_s}{scale.counts_per_scatter:.4g} for "
-        f"a count of scattered radiation, good to {scale.error:.0%}; times a factor by family: {factors}."
+        f"Scale from the standard, measured over modelled counts: {per_second}{scale.counts_per_scatter:.4g} per count "
+        f"of scattered radiation, with an error of {scale.error:.0%}; times a factor for each family: {factors}."
     ]
-    total = 100.0 * sum(composition.values())
-    if total <= LEAST_TOTAL:
+    total_percent = 100.0 * sum(composition.values())
+    if total_percent <= MIN_TOTAL_PERCENT:
         notes.append(
-            f"The composition adds up to {total:.2g} % only. It is read as mass per cent: where fractions of one were "
-            "meant, the scale is wrong by a factor of a hundred; write 'Fe 70', not 'Fe 0.7'."
+            f"The composition adds up to {total_percent:.2g} % only. It is read as mass per cent: if fractions of "
+            "one were meant, the scale is wrong by a factor of a hundred; write 'Fe 70', not 'Fe 0.7'."
         )
     return notes
 
 
-def _save_picture(scan: "Scan", found: "Calibration", path: Path) -> None:
+def _save_picture(scan: "Scan", calibration: "Calibration", path: Path) -> None:
     from underpaint.data import survey
     from underpaint.display.plot import save_png
     from underpaint.display.plot.calibration import calibration_figure
 
-    seen = survey(scan)
-    save_png(calibration_figure(found, seen.total, seen.highest, title=scan.name), path)
+    summary = survey(scan)
+    save_png(calibration_figure(calibration, summary.total, summary.highest, title=scan.name), path)
 
 
-def _tell(found: Sequence[Found], *, quiet: bool, as_json: bool) -> None:
+def _show_calibrations(calibrations: Sequence[DetectorCalibration], *, quiet: bool, as_json: bool) -> None:
     if as_json:
-        show_json(found[0].facts() if len(found) == 1 else [own.facts() for own in found])
+        show_json(
+            calibrations[0].facts() if len(calibrations) == 1 else [calibration.facts() for calibration in calibrations]
+        )
         return
-    for own in found if not quiet else ():
-        show(_table(own))
-        for note in own.notes:
+    for calibration in calibrations if not quiet else ():
+        show(_calibration_table(calibration))
+        for note in calibration.notes:
             say(note)
-        say(f"Wrote {own.out}; use it with --instrument {own.out}")
-        for path in own.also:
+        say(f"Wrote {calibration.instrument_file}; use it with --instrument {calibration.instrument_file}")
+        for path in calibration.other_files:
             say(f"Wrote {path}")
-    if len(found) > 1 and not quiet:
-        show(_ratios(found))
+    if len(calibrations) > 1 and not quiet:
+        show(_ratio_table(calibrations))
 
 
-def _table(found: Found) -> "Table":
-    """Everything found, everything missing, and how far each line lies from its tabulated energy."""
+def _calibration_table(detector_calibration: DetectorCalibration) -> "Table":
+    """Return a table of the values found and not found, and of the deviations from tabulated line energies."""
     from underpaint.display.plot.calibration import words
 
-    own = found.calibration
-    table = two_columns(f"calibration of {found.scan.name}")
-    for text in words(own):
+    calibration = detector_calibration.calibration
+    table = two_columns(f"calibration of {detector_calibration.scan.name}")
+    for text in words(calibration):
         table.add_row("found", text)
-    for text in own.missing:
+    for text in calibration.missing:
         table.add_row("not found", text)
-    table.add_row("axis", f"good to {own.axis_uncertainty_ev:.1f} eV from 3 to 15 keV")
-    offs = [f"{name} {value:+.1f}" for name, value in sorted(own.residual_ev.items())]
-    table.add_row("lines, eV off", ", ".join(offs))
+    table.add_row("axis", f"error of {calibration.axis_uncertainty_ev:.1f} eV from 3 to 15 keV")
+    residuals = [f"{name} {value:+.1f}" for name, value in sorted(calibration.residual_ev.items())]
+    table.add_row("line deviations, eV", ", ".join(residuals))
     return table
 
 
-def _ratios(found: Sequence[Found]) -> "Table":
-    """Counts of each line in every detector over the first: soft lines show air, window and collimator."""
+def _ratio_table(calibrations: Sequence[DetectorCalibration]) -> "Table":
+    """Return a table of line counts relative to the first detector; soft lines show air, window and collimator."""
     from underpaint.calibrate import line_ratios
 
-    names = [own.scan.detector or own.scan.name for own in found]
+    names = [calibration.scan.detector or calibration.scan.name for calibration in calibrations]
     table = list_table(f"counts over those of {names[0]}", ("line", *names))
-    for line, ratios in line_ratios([own.calibration for own in found]).items():
+    for line, ratios in line_ratios([calibration.calibration for calibration in calibrations]).items():
         table.add_row(line, *(f"{ratio:.2f}" for ratio in ratios))
     return table

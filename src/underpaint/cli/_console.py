@@ -1,4 +1,4 @@
-"""What every command shares: consoles, progress, messages instead of tracebacks."""
+"""Output shared by all commands: consoles, tables, progress, and error messages instead of tracebacks."""
 
 import errno
 import io
@@ -27,74 +27,74 @@ class PlainErrors(TyperGroup):
     """A group of commands whose errors are a message and an exit code, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; turn what a user can mend into a message."""
+        """Run the command; print a message for errors that a user can resolve."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            say_error(f"Stopped. {_how_to_go_on(ctx.invoked_subcommand)}")
+            say_error(f"Stopped. {_resume_hint(ctx.invoked_subcommand)}")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise
         except (UnderpaintError, OSError, MemoryError) as error:
-            if _debugging(ctx):
+            if _is_debugging(ctx):
                 raise
-            say_error(explain(error))
+            say_error(error_text(error))
             raise typer.Exit(FAILED) from None
 
 
-def _how_to_go_on(command: str | None) -> str:
+def _resume_hint(command: str | None) -> str:
     if command in {"identify", "elements"}:
-        return "No half-written result was left; --resume goes on from what is finished."
+        return "No incomplete results were left; --resume continues from the finished blocks."
     if command in {"simulate", "train", "finetune", "adapt", "reproduce"}:
-        return "The same command goes on from where it was."
-    return "No half-written result was left."
+        return "The same command continues the interrupted run."
+    return "No incomplete results were left."
 
 
-def explain(error: BaseException) -> str:
-    """Say in a sentence what went wrong and what to do."""
+def error_text(error: BaseException) -> str:
+    """Return a message that states what went wrong and what to do."""
     if isinstance(error, UnderpaintError):
         return str(error)
     if isinstance(error, MemoryError):
         return "Out of memory. Close other programs, or cut the scan into parts."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"The disk is full ({error.filename or 'while writing'}). Make room, or choose another place with --out."
+        return f"The disk is full ({error.filename or 'while writing'}). Free space, or choose another disk with --out."
     if isinstance(error, OSError) and error.filename:
         return f"Cannot use {error.filename}: {error.strerror}. Check the path and its permissions."
     return f"{error}" or type(error).__name__
 
 
 def say_error(message: str) -> None:
-    """Write what went wrong to standard error."""
-    _say_aside("Error: ", "bold red", message)
+    """Write an error message to standard error."""
+    _print_to_stderr("Error: ", "bold red", message)
 
 
 def say_warning(message: str) -> None:
-    """Write to standard error what has to be known, though all goes on."""
-    _say_aside("Warning: ", "bold yellow", message)
+    """Write a warning to standard error."""
+    _print_to_stderr("Warning: ", "bold yellow", message)
 
 
-def _say_aside(mark: str, style: str, message: str) -> None:
-    shown = console(stderr=True)
-    shown.print(mark, style=style, end="")
-    shown.print(message, highlight=False, soft_wrap=True)
+def _print_to_stderr(prefix: str, style: str, message: str) -> None:
+    error_console = console(stderr=True)
+    error_console.print(prefix, style=style, end="")
+    error_console.print(message, highlight=False, soft_wrap=True)
 
 
 def say(message: str = "", *, quiet: bool = False, style: str | None = None) -> None:
-    """Write a line to standard output, unless asked to be quiet."""
+    """Write a line to standard output, unless ``quiet``."""
     if quiet:
         return
     console().print(message, highlight=False, soft_wrap=True, style=style)
 
 
 def show(renderable: Any) -> None:
-    """Show a table or another rich object."""
+    """Print a table or another rich object."""
     console().print(renderable)
 
 
 def console(*, stderr: bool = False) -> Any:
-    """Return what all is printed with: text is shown as it is, whatever it comes from.
+    """Return the console for all output, which prints text literally, whatever its origin.
 
-    Neither rich's markup nor names of emojis are heeded, and what a terminal would obey is shown as an escape.
+    Markup and emoji names are not interpreted, and control characters are printed as escapes.
     """
     from rich.console import Console
     from rich.text import Text
@@ -108,24 +108,24 @@ def console(*, stderr: bool = False) -> Any:
 
 def show_json(value: Any) -> None:
     """Write JSON to standard output; NaN becomes null."""
-    cleaned = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
-    plain = not str(getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
-    text = json.dumps(cleaned, indent=2, ensure_ascii=plain)
+    json_value = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+    ascii_only = not str(getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
+    text = json.dumps(json_value, indent=2, ensure_ascii=ascii_only)
     typer.echo(plain_json(text))
 
 
-def list_table(title: str, heads: Iterable[str]) -> "Table":
-    """Return a table under these heads, whose cells fold."""
+def list_table(title: str, headings: Iterable[str]) -> "Table":
+    """Return an empty table with the given headings, whose cells wrap."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
-    for head in heads:
-        table.add_column(head, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     return table
 
 
 def two_columns(title: str) -> "Table":
-    """Return a table of two columns, names in bold and what is known, whose cells fold."""
+    """Return an empty table of two columns, names in bold and values, whose cells wrap."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -134,8 +134,8 @@ def two_columns(title: str) -> "Table":
     return table
 
 
-def print_anything() -> None:
-    """Let the terminal show an escape for what its encoding does not have (cp1252 on Windows, or no UTF-8 at all)."""
+def escape_unencodable() -> None:
+    """Print characters that the terminal's encoding lacks (cp1252 on Windows, or no UTF-8) as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -143,22 +143,24 @@ def print_anything() -> None:
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Progress]:
-    """Show on standard error what is being done; yields a function (what, done, in all)."""
+    """Show the progress on standard error; yields a function of (task, steps done, total steps)."""
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    what_is_done = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), what_is_done, BarColumn(bar_width=24), TimeElapsedColumn())
-    with Bars(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
-        task = bar.add_task("Starting", total=None)
+    description_column = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), description_column, BarColumn(bar_width=24), TimeElapsedColumn())
+    with Bars(*columns, console=console(stderr=True), disable=quiet, transient=True) as progress_bar:
+        task = progress_bar.add_task("Starting", total=None)
 
-        def step(what: str, done: int, total: int) -> None:
-            # A step of one piece tells nothing of how far it is: the bar swings.
-            bar.update(task, description=plain_text(what), completed=done, total=total if total > 1 else None)
+        def step(task_name: str, done: int, total: int) -> None:
+            # The progress of a task with one step is unknown, so the bar pulses.
+            progress_bar.update(
+                task, description=plain_text(task_name), completed=done, total=total if total > 1 else None
+            )
 
         yield step
 
 
-def _debugging(ctx: Any) -> bool:
-    asked = bool((ctx.find_root().params or {}).get("debug"))
-    return asked or os.environ.get("UNDERPAINT_DEBUG", "") not in {"", "0"}
+def _is_debugging(ctx: Any) -> bool:
+    is_requested = bool((ctx.find_root().params or {}).get("debug"))
+    return is_requested or os.environ.get("UNDERPAINT_DEBUG", "") not in {"", "0"}

@@ -1,4 +1,4 @@
-"""The command that measures a model: a virtual panel, or the whole suite."""
+"""The command ``evaluate``: scores of a model on a virtual panel, on Monte Carlo panels, or in the test suite."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -20,53 +20,59 @@ BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
 
 
 class SuiteName(StrEnum):
-    """What is measured together."""
+    """Name of a test suite."""
 
     trust = "trust"
 
 
 def evaluate(
-    panel: Annotated[str, typer.Option(metavar="table2|fig7|CONFIG", help="Virtual panel to answer.")] = "table2",
+    panel: Annotated[str, typer.Option(metavar="table2|fig7|CONFIG", help="Virtual panel to analyse.")] = "table2",
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="default, xu2022, or an .onnx file.")] = "default",
-    counts: Annotated[float, typer.Option(min=1, help="Counts a spectrum (panel).")] = 1e5,
+    counts: Annotated[float, typer.Option(min=1, help="Counts per spectrum (panel).")] = 1e5,
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner (panel).")] = "elio",
     monte_carlo: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR [DIR ...]",
-            help="In place of a panel: presence, place and amount on Monte Carlo panels (mc_panels.json and .npz).",
+            help="Instead of a panel: presence, place and amount on Monte Carlo panels (mc_panels.json and .npz).",
         ),
     ] = None,
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="[DIR ...]", help="Further folders of Monte Carlo panels.")
     ] = None,
     suite: Annotated[
-        SuiteName | None, typer.Option(help="In place of a panel: everything that says how far answers can be trusted.")
+        SuiteName | None, typer.Option(help="Instead of a panel: all tests of the reliability of answers.")
     ] = None,
-    small: Annotated[bool, typer.Option("--quick", help="The suite in minutes; its figures mean little.")] = False,
+    small: Annotated[
+        bool, typer.Option("--quick", help="A short version of the suite, in minutes; its scores are unreliable.")
+    ] = False,
     reference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The suite's Monte Carlo panels (mc_panels.json and .npz).")
     ] = None,
     scan: Annotated[
         list[str] | None,
-        typer.Option(metavar="SCAN", help="The suite's measured scan; given twice, once for each of two detectors."),
+        typer.Option(metavar="SCAN", help="Measured scan for the suite; give the option twice for two detectors."),
     ] = None,
-    own_model: Annotated[
+    instrument_model: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A model by `train --instrument`: the suite notes its minutes and loss."),
+        typer.Option(
+            "--own-model",
+            metavar="FILE",
+            help="A model by `train --instrument`: the suite records its training time and loss.",
+        ),
     ] = None,
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the figures as JSON.", writable=True, dir_okay=False),
+        typer.Option("--json", metavar="FILE", help="Write the scores as JSON.", writable=True, dir_okay=False),
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a model on a virtual panel that no training has seen, beside the always-yes baseline.
+    """Score a model on a virtual panel that was not used in training, and compare it with the always-yes baseline.
 
-    `--suite trust` measures more, in one or two hours on two cores: held-out and unseen instruments, structures left
+    `--suite trust` runs more tests, in one or two hours on two cores: held-out and unseen instruments, structures left
     out, Monte Carlo panels, layer order against its bound, calibration, the open set, a measured scan, speed, and the
-    baselines. The same call goes on where it stopped.
+    baselines. The same command resumes an interrupted run.
 
     **Examples**
 
@@ -76,41 +82,45 @@ def evaluate(
 
         underpaint evaluate --suite trust --quick --json trust.json
     """
-    del overwrite  # looked at with the outputs
+    del overwrite  # already checked with the outputs
     from underpaint.lab.evaluation.suite import Inputs
 
     if more and monte_carlo is None:
         raise typer.BadParameter(
-            f"{more[0]} cannot be used: folders belong to --monte-carlo; give the first one after it"
+            f"{more[0]} cannot be used without --monte-carlo; give the first folder after this option"
         )
     if monte_carlo is not None:
-        _presence(json_file, model, [monte_carlo, *(more or ())], quiet=quiet)
+        _evaluate_presence(json_file, model, [monte_carlo, *(more or ())], quiet=quiet)
         return
     if suite is not None:
-        _trust(json_file, Inputs(model, reference, tuple(scan or ()), own_model), small=small, quiet=quiet)
+        _evaluate_trust(
+            json_file, Inputs(model, reference, tuple(scan or ()), instrument_model), small=small, quiet=quiet
+        )
         return
-    if small or reference is not None or scan or own_model is not None:
+    if small or reference is not None or scan or instrument_model is not None:
         raise typer.BadParameter("--quick, --reference, --scan and --own-model belong to --suite trust")
-    _panel(json_file, model, panel, counts, instrument, quiet=quiet)
+    _evaluate_panel(json_file, model, panel, counts, instrument, quiet=quiet)
 
 
-def _panel(json_file: Path | None, model: str, panel: str, counts: float, instrument: str, *, quiet: bool) -> None:
+def _evaluate_panel(
+    json_file: Path | None, model: str, panel: str, counts: float, instrument: str, *, quiet: bool
+) -> None:
 
     from underpaint.lab.evaluation import evaluate_panel
     from underpaint.runtime.files import write_json
 
     with progress(quiet=quiet) as step:
         step("Simulating the panel", 0, 1)
-        figures = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=step)
+        scores = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=step)
     if json_file is not None:
-        write_json(json_file, figures)
+        write_json(json_file, scores)
     if not quiet:
-        show(_scores_table(figures))
+        show(_scores_table(scores))
         for key in ("group_macro_f1", "always_yes_macro_f1"):
-            say(f"{key.replace('_', ' ')}: {figures[key]:.3f}")
+            say(f"{key.replace('_', ' ')}: {scores[key]:.3f}")
 
 
-def _presence(json_file: Path | None, model: str, folders: list[Path], *, quiet: bool) -> None:
+def _evaluate_presence(json_file: Path | None, model: str, folders: list[Path], *, quiet: bool) -> None:
     from underpaint.lab.evaluation.presence import evaluate_monte_carlo
     from underpaint.runtime.files import write_json
 
@@ -120,7 +130,7 @@ def _presence(json_file: Path | None, model: str, folders: list[Path], *, quiet:
         write_json(json_file, record)
     if quiet:
         return
-    heads = {
+    headings = {
         "exact_sets": "exact sets",
         "macro_f1": "F1",
         "present_missed": "missed",
@@ -128,19 +138,21 @@ def _presence(json_file: Path | None, model: str, folders: list[Path], *, quiet:
         "false_claims": "false",
         "below_f1": "F1 below",
     }
-    table = list_table("Monte Carlo panels", ("of", "counts", *heads.values()))
-    for who, by_counts in record.items():
-        for counts, figures in by_counts.items() if who != "about" else ():
-            table.add_row(who.replace("_", " "), counts, *(_number(figures.get(key)) for key in heads))
+    table = list_table("Monte Carlo panels", ("of", "counts", *headings.values()))
+    for method, by_counts in record.items():
+        for counts, scores in by_counts.items() if method != "about" else ():
+            table.add_row(method.replace("_", " "), counts, *(_score_text(scores.get(key)) for key in headings))
     show(table)
 
 
-def _trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool) -> None:
+def _evaluate_trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool) -> None:
     from underpaint.lab.evaluation.plan import TrustPlan, quick_plan
     from underpaint.lab.evaluation.suite import evaluate_trust
 
     if json_file is None:
-        raise typer.BadParameter("--suite trust needs --json FILE: it is long, and keeps what is finished beside it")
+        raise typer.BadParameter(
+            "--suite trust needs --json FILE: the suite is long, and finished stages are stored next to this file"
+        )
     if len(inputs.scans) > 2:
         raise typer.BadParameter(f"--scan was given {len(inputs.scans)} times; give the two detectors of one scan")
     plan = quick_plan() if small else TrustPlan()
@@ -151,87 +163,110 @@ def _trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool
     for table in (_f1_table(record), _group_table(record), _order_table(record), _scan_table(record)):
         if table.row_count:
             show(table)
-    _say_rest(record)
-    parts = json_file.with_suffix(".parts")
-    say(f"Wrote {json_file}. {parts} holds the finished stages, for a call that goes on; it may be deleted.")
+    _print_remaining_scores(record)
+    parts_folder = json_file.with_suffix(".parts")
+    say(f"Wrote {json_file}. {parts_folder} holds the finished stages of the suite; it may be deleted.")
 
 
 def _f1_table(record: dict[str, Any]) -> "Table":
-    """Return macro F1 of the groups by set and counts, the baselines beside."""
+    """Return a table of macro F1 of the groups by set and counts, with the baselines."""
     baselines = record["baselines"]
-    title = "Group macro F1" + (" (quick: figures mean little)" if record["about"]["quick"] else "")
-    heads = ("set", "counts", "model", *(name.replace("_", " ") for name in BASELINES))
-    table = list_table(title, heads)
+    title = "Group macro F1" + (" (quick: unreliable scores)" if record["about"]["quick"] else "")
+    headings = ("set", "counts", "model", *(name.replace("_", " ") for name in BASELINES))
+    table = list_table(title, headings)
     for name, counts, value in _f1_rows(record):
-        key = "simulated" if name.startswith("  ") else name
-        others = (_baseline(baselines, who, key, counts) if name != "simulated" else None for who in BASELINES)
-        table.add_row(name, counts, _number(value), *map(_number, others))
+        baseline_set = "simulated" if name.startswith("  ") else name
+        baseline_scores = (
+            _baseline_score(baselines, baseline, baseline_set, counts) if name != "simulated" else None
+            for baseline in BASELINES
+        )
+        table.add_row(name, counts, _score_text(value), *map(_score_text, baseline_scores))
     return table
 
 
 def _f1_rows(record: dict[str, Any]) -> "list[tuple[str, str, Any]]":
-    """Return set, counts and the model's macro F1; a set that begins with a space is that of the baselines."""
-    ours, details = record["group_macro_f1"], record["details"]
-    beside = details["baselines"]
-    same = beside["by_contestant"]["model"]["by_counts"]
-    unseen = [(way, counts, value) for way, own in ours["unseen_instrument"].items() for counts, value in own.items()]
+    """Return set, counts and the model's macro F1; sets whose names begin with a space are the baselines' set."""
+    model_scores, details = record["group_macro_f1"], record["details"]
+    baseline_details = details["baselines"]
+    scores_by_counts = baseline_details["by_contestant"]["model"]["by_counts"]
+    unseen = [
+        (kind, counts, value)
+        for kind, scores in model_scores["unseen_instrument"].items()
+        for counts, value in scores.items()
+    ]
     return [
-        *(("simulated", counts, value) for counts, value in ours["simulated"].items()),
-        *((f"  {beside['n']} of them", counts, own["macro_f1"]) for counts, own in same.items()),
-        *((f"unseen instrument, {way}", counts, value) for way, counts, value in unseen),
-        *(("monte_carlo", counts, value) for counts, value in (ours["monte_carlo"] or {}).items()),
-        ("structure_out", "1e5", ours["structure_out"]),
-        ("structure_out_finetuned", "1e5", ours["structure_out_finetuned"]),
+        *(("simulated", counts, value) for counts, value in model_scores["simulated"].items()),
+        *(
+            (f"  {baseline_details['n']} of them", counts, scores["macro_f1"])
+            for counts, scores in scores_by_counts.items()
+        ),
+        *((f"unseen instrument, {kind}", counts, value) for kind, counts, value in unseen),
+        *(("monte_carlo", counts, value) for counts, value in (model_scores["monte_carlo"] or {}).items()),
+        ("structure_out", "1e5", model_scores["structure_out"]),
+        ("structure_out_finetuned", "1e5", model_scores["structure_out_finetuned"]),
         ("fitted", "1e5", details["likelihood_fit"]["by_contestant"]["model"]["macro_f1"]),
     ]
 
 
-def _baseline(baselines: dict[str, Any], who: str, key: str, counts: str) -> float | None:
-    own = baselines[who]["group_macro_f1"].get(key)
-    return own.get(counts) if isinstance(own, dict) else own
+def _baseline_score(baselines: dict[str, Any], baseline: str, key: str, counts: str) -> float | None:
+    score = baselines[baseline]["group_macro_f1"].get(key)
+    return score.get(counts) if isinstance(score, dict) else score
 
 
 def _group_table(record: dict[str, Any]) -> "Table":
-    """Return what is known of each group: scores, calibration, coverage."""
+    """Return a table of scores, calibration and coverage of each group."""
     details = record["details"]
     counts, scores = list(details["simulated"]["by_counts"].items())[-2]
     columns = ("F1", "always yes", "prevalence", "n", "ECE", "coverage 90 %", "set size", "coverage 99 %", "set size")
     table = list_table(f"Held-out simulation, scores at {counts} counts, sets over all decades", ("group", *columns))
-    for group, own in scores["names"].items():
-        cells = [own["f1"], own["always_yes_f1"], own["prevalence"], own["n_positive"], record["ece"].get(group)]
+    for group, group_scores in scores["names"].items():
+        cells = [
+            group_scores["f1"],
+            group_scores["always_yes_f1"],
+            group_scores["prevalence"],
+            group_scores["n_positive"],
+            record["ece"].get(group),
+        ]
         for level in record["coverage"].values():
             cells += [_mean(row[key] for row in level[group].values()) for key in ("coverage", "set_size")]
-        table.add_row(group, *map(_number, cells))
+        table.add_row(group, *map(_score_text, cells))
     return table
 
 
 def _order_table(record: dict[str, Any]) -> "Table":
-    """Return layer order against its bound."""
+    """Return a table of the accuracy of layer order, with its upper bound."""
     columns = ("resolvable", "bound", "right", "abstained", "abstained on the rest", "wrong on the rest")
     table = list_table("Layer order, pairs of pigments", ("counts", "answer of", *columns))
-    for counts, own in record["details"]["order"]["by_counts"].items():
-        bound = own["bound"]
-        for who, title in (("network", "network"), ("refined", "network and fit")):
-            said = (own[who].get(key) for key in ("accuracy", "abstained", "abstained_on_rest", "wrong_on_rest"))
-            table.add_row(counts, title, *map(_number, (bound["resolvable_share"], bound["accuracy"], *said)))
+    for counts, order_scores in record["details"]["order"]["by_counts"].items():
+        bound = order_scores["bound"]
+        for method, method_label in (("network", "network"), ("refined", "network and fit")):
+            method_scores = (
+                order_scores[method].get(key) for key in ("accuracy", "abstained", "abstained_on_rest", "wrong_on_rest")
+            )
+            table.add_row(
+                counts, method_label, *map(_score_text, (bound["resolvable_share"], bound["accuracy"], *method_scores))
+            )
     return table
 
 
 def _scan_table(record: dict[str, Any]) -> "Table":
-    """Return the measured scan's figures."""
+    """Return a table of the scores on the measured scan."""
     table = list_table("Measured scan, the worse of its detectors", ("figure", "group", "model", "line area", "xu2022"))
-    aurora, paper = record["details"]["aurora"], record["details"]["aurora_xu2022"]
+    underpaint_scores, xu2022_scores = record["details"]["aurora"], record["details"]["aurora_xu2022"]
     for key in ("auroc", "spearman", "kappa", "kappa_where_both_are_sure"):
-        for group, value in (aurora.get(key) or {}).items():
-            others = ((source.get(own) or {}).get(group) for source, own in ((aurora, f"baseline_{key}"), (paper, key)))
-            table.add_row(key.replace("_", " "), group, *map(_number, (value, *others)))
+        for group, value in (underpaint_scores.get(key) or {}).items():
+            other_scores = (
+                (scores.get(score_key) or {}).get(group)
+                for scores, score_key in ((underpaint_scores, f"baseline_{key}"), (xu2022_scores, key))
+            )
+            table.add_row(key.replace("_", " "), group, *map(_score_text, (value, *other_scores)))
     return table
 
 
-def _say_rest(record: dict[str, Any]) -> None:
-    least = sorted(record["openset_auroc"].items(), key=lambda pair: pair[1])[:3]
-    say("Open set, least AUROC: " + ", ".join(f"{element} {value:.3f}" for element, value in least))
-    say(f"{record['per_s']:,.0f} spectra a second")
+def _print_remaining_scores(record: dict[str, Any]) -> None:
+    lowest = sorted(record["openset_auroc"].items(), key=lambda pair: pair[1])[:3]
+    say("Open set, lowest AUROC: " + ", ".join(f"{element} {value:.3f}" for element, value in lowest))
+    say(f"{record['per_s']:,.0f} spectra per second")
     finetuned = record["details"]["structure_out_finetuned"]
     if "left_out" in finetuned:
         say(f"Not fine-tuned: {finetuned['left_out']}")
@@ -239,21 +274,21 @@ def _say_rest(record: dict[str, Any]) -> None:
         say(f"Left out: {', '.join(record['about']['left_out'])}")
 
 
-def _scores_table(figures: dict[str, Any]) -> "Table":
-    keys = ("f1", "always_yes_f1", "sensitivity", "precision", "n_positive", "n_negative", "n_invisible")
-    title = f"{figures.get('panel', 'panel')}, {figures.get('n_spectra', '?')} spectra"
-    table = list_table(title, ("name", *(key.replace("_", " ") for key in keys)))
-    for name, own in {**figures["groups"], **figures.get("members", {})}.items():
-        table.add_row(name, *(_number(own.get(key)) for key in keys))
+def _scores_table(panel_scores: dict[str, Any]) -> "Table":
+    score_names = ("f1", "always_yes_f1", "sensitivity", "precision", "n_positive", "n_negative", "n_invisible")
+    title = f"{panel_scores.get('panel', 'panel')}, {panel_scores.get('n_spectra', '?')} spectra"
+    table = list_table(title, ("name", *(key.replace("_", " ") for key in score_names)))
+    for name, scores in {**panel_scores["groups"], **panel_scores.get("members", {})}.items():
+        table.add_row(name, *(_score_text(scores.get(key)) for key in score_names))
     return table
 
 
-def _number(value: Any) -> str:
+def _score_text(value: Any) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def _mean(values: "Iterable[float | None]") -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    defined_values = [value for value in values if value is not None]
+    return sum(defined_values) / len(defined_values) if defined_values else None

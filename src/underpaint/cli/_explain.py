@@ -1,4 +1,4 @@
-"""``explain``: which layers could have made the spectrum of a pixel or a region."""
+"""``explain``: the layer structures that are consistent with the spectrum of a pixel or region."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,39 +17,40 @@ from underpaint.pigments.explain import (
     ModelError,
     explain,
     given_groups,
+    groups_by_network,
     read_spot,
     region_spectrum,
-    seen_by_network,
 )
 from underpaint.pigments.explain.words import estimate_text, group_name
 from underpaint.pipeline.paints import spectrum_knowledge
 from underpaint.runtime.progress import Progress
 
 WORKERS = 2
-"""Processes: one for each independent run."""
+"""Number of processes, one for each independent run."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for.
+    """Arguments of the command ``explain``.
 
     Parameters
     ----------
     pixel : str or None
-        "12,40".
+        Pixel as "row,column" from 0, e.g. "12,40".
     region : Path or None
-        File.
+        File of a mask or of a list of pixels.
     pigments : tuple of str
-        Groups or pigments that are there; empty: the network is asked.
+        Groups or pigments that are present; if empty, the network identifies them.
     instrument, model, ground : str
+        Instrument (preset or file), network, and ground below the paint.
     calibrated : bool
-        False: trust the file's energy axis.
+        Whether the energy axis is found from the scan's lines; if false, the file's axis is used.
     model_error_percent : float
-        Relative error of the model in a bin.
+        Relative error of the forward model in a bin, per cent.
     counts_scale : float or None
         As for :func:`underpaint.load`.
     trust_instrument : bool
-        Use the instrument although the lines contradict its axis.
+        Use the instrument even if the scan's lines contradict its axis.
     """
 
     pixel: str | None
@@ -64,7 +65,7 @@ class Request:
     trust_instrument: bool = False
 
 
-def explained_spot(source: str, request: Request, progress: Progress) -> Explanation:
+def explain_spot(source: str, request: Request, progress: Progress) -> Explanation:
     """Sum the spectra of a pixel or region and explain them.
 
     Raises
@@ -74,33 +75,36 @@ def explained_spot(source: str, request: Request, progress: Progress) -> Explana
     """
     if (request.pixel is None) == (request.region is None):
         raise ScanError("Cannot tell what to explain: give either --pixel ROW,COLUMN or --region FILE.")
-    given = None if request.instrument is None else load_instrument(request.instrument)
-    wanted = given_groups(request.pigments) if request.pigments else None
+    given_instrument = None if request.instrument is None else load_instrument(request.instrument)
+    named_groups = given_groups(request.pigments) if request.pigments else None
     ground_layer(request.ground, 100.0)
     progress("Opening the scan", 0, 1)
     scan = load(source, counts_scale=request.counts_scale)
     mask = read_spot(request.pixel, request.region, scan.shape[:2])
     progress("Finding the energy axis", 0, 1)
     axis = resolve_energy_axis(scan, calibrated=request.calibrated)
-    alerts = () if given is None else check_instrument(axis, given, trusted=request.trust_instrument)
+    alerts = (
+        () if given_instrument is None else check_instrument(axis, given_instrument, trusted=request.trust_instrument)
+    )
     for alert in (*axis.alerts, *alerts):
         say_warning(alert)
-    if axis.beam_kev is not None and wanted is None:
+    if axis.beam_kev is not None and named_groups is None:
         raise CoverageError(
-            f"Cannot ask the network for pigments: scan {scan.name!r} was excited by a monochromatic beam of "
-            f"{axis.beam_kev:.2f} keV, and the networks learned on spectra of X-ray tubes. Name them with --pigments."
+            f"Cannot identify pigments by the network: scan {scan.name!r} was excited by a monochromatic beam of "
+            f"{axis.beam_kev:.2f} keV, and the networks were trained on spectra of X-ray tubes. Name the pigments with "
+            "--pigments."
         )
-    knowledge = spectrum_knowledge(scan, axis, given)
+    knowledge = spectrum_knowledge(scan, axis, given_instrument)
     progress("Reading the spectra", 0, 1)
     spectrum = region_spectrum(axis.scan, mask)
-    if wanted is None:
-        progress("Asking the network", 0, 1)
-        wanted = seen_by_network(spectrum, request.ground, request.model, knowledge.known())
+    if named_groups is None:
+        progress("Running the network", 0, 1)
+        named_groups = groups_by_network(spectrum, request.ground, request.model, knowledge.known())
     error = ModelError(independent=request.model_error_percent / 100)
     return explain(
         spectrum,
         knowledge.instrument,
-        wanted,
+        named_groups,
         ground=request.ground,
         error=error,
         workers=WORKERS,
@@ -108,13 +112,13 @@ def explained_spot(source: str, request: Request, progress: Progress) -> Explana
     )
 
 
-def table(explanation: Explanation) -> Table | None:
-    """Return the layers as a table for people; None where nothing may be stated."""
+def layer_table(explanation: Explanation) -> Table | None:
+    """Return a table of the layers; None if the two runs disagree, so that nothing can be stated."""
     if not explanation.stated:
         return None
     counts = explanation.spectrum.counts.sum()
     result = Table(title=f"{explanation.spectrum.name}: {counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD)
-    for head in (
+    for heading in (
         "layer",
         "thickness, 90 %",
         "group",
@@ -122,14 +126,14 @@ def table(explanation: Explanation) -> Table | None:
         "share of the dry pigment, range",
         "pigments",
     ):
-        result.add_column(head)
+        result.add_column(heading)
     for layer in explanation.layers:
-        for row, (name, chance) in enumerate(layer.presence.items()):
-            first = (str(layer.layer + 1), estimate_text(layer.thickness)) if row == 0 else ("", "")
+        for row, (name, probability) in enumerate(layer.presence.items()):
+            layer_cells = (str(layer.layer + 1), estimate_text(layer.thickness)) if row == 0 else ("", "")
             members = ", ".join(
-                f"{library()[member].label} {chance:.2f}"
-                for member, chance in explanation.members(name, layer.layer).items()
+                f"{library()[member].label} {probability:.2f}"
+                for member, probability in explanation.members(name, layer.layer).items()
             )
             share = estimate_text(layer.shares[name], share=True)
-            result.add_row(*first, group_name(name), f"{chance:.2f}", share, members)
+            result.add_row(*layer_cells, group_name(name), f"{probability:.2f}", share, members)
     return result

@@ -1,4 +1,4 @@
-"""Commands that show what ships: pigments, which of them no spectrum tells apart, and instruments."""
+"""Commands that show the built-in pigments, indistinguishable pigments, and instruments."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Action(StrEnum):
-    """What to do with the library."""
+    """Action on the pigment library."""
 
     list = "list"
     show = "show"
@@ -31,16 +31,21 @@ class Action(StrEnum):
 
 def pigments(
     action: Annotated[
-        Action, typer.Argument(metavar="[list|show|palettes]", help="A table, one in full, or the palettes.")
+        Action,
+        typer.Argument(
+            metavar="[list|show|palettes]", help="A table of pigments, one pigment in full, or the palettes."
+        ),
     ] = Action.list,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation.")] = None,
     element: Annotated[
-        list[str] | None, typer.Option(metavar="SYMBOL", help="Only those that hold it; again for more elements.")
+        list[str] | None,
+        typer.Option(metavar="SYMBOL", help="Only pigments that contain this element; may be repeated."),
     ] = None,
     period: Annotated[
-        str | None, typer.Option(metavar="YEAR|FROM:TO", help="Only those in use then; --period=-500:400 for BC.")
+        str | None,
+        typer.Option(metavar="YEAR|FROM:TO", help="Only pigments in use at this time; --period=-500:400 for BC."),
     ] = None,
-    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only those of a palette.")] = None,
+    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only pigments of a palette.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show the pigment library: names, formulas, densities, periods, lines, sources.
@@ -58,12 +63,14 @@ def pigments(
     from underpaint.errors import SampleError
     from underpaint.physics.materials import library
 
-    known = library()
+    pigment_library = library()
     if action is Action.palettes:
         _list_palettes(as_json=as_json)
         return
     if action is Action.list:
-        records = [_short(pigment) for pigment in _chosen(known, element or [], period, palette)]
+        records = [
+            _list_record(pigment) for pigment in _select_pigments(pigment_library, element or [], period, palette)
+        ]
         if as_json:
             show_json(records)
         else:
@@ -71,7 +78,7 @@ def pigments(
         return
     if name is None:
         raise SampleError("Cannot show a pigment without its name: `underpaint pigments show vermilion`.")
-    record = _full(known, known[name])
+    record = _full_record(pigment_library, pigment_library[name])
     if as_json:
         show_json(record)
     else:
@@ -79,7 +86,7 @@ def pigments(
 
 
 class InstrumentAction(StrEnum):
-    """What to do with instruments."""
+    """Action on instruments."""
 
     list = "list"
     show = "show"
@@ -89,22 +96,24 @@ class InstrumentAction(StrEnum):
 def instruments(
     action: Annotated[
         InstrumentAction,
-        typer.Argument(metavar="[list|show|convert]", help="Those that ship, one in full, or one as another file."),
+        typer.Argument(
+            metavar="[list|show|convert]", help="The built-in instruments, one in full, or one as another file."
+        ),
     ] = InstrumentAction.list,
     name: Annotated[str | None, typer.Argument(metavar="PRESET|FILE", help="Instrument file, or PyMca's .cfg.")] = None,
     out: Annotated[
         Path | None, new_file("FILE", "convert: .cfg for PyMca's fit configuration, else an instrument file (TOML).")
     ] = None,
     families: Annotated[
-        str | None, typer.Option(metavar="Fe_K,Pb_L3,...", help="convert to .cfg: families that PyMca is to fit.")
+        str | None, typer.Option(metavar="Fe_K,Pb_L3,...", help="convert to .cfg: line families to fit in PyMca.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """List the instruments that ship; show one; turn a PyMca configuration into an instrument file and back.
+    """List the built-in instruments; show one; convert a PyMca configuration to an instrument file and back.
 
-    What one side holds and the other cannot is listed with the reason. Wherever an instrument file is taken, a
-    PyMca configuration (.cfg) is taken, too.
+    Values that cannot be converted are listed with the reason. Every option for an instrument file also accepts a
+    PyMca configuration (.cfg).
 
     **Examples**
 
@@ -118,7 +127,7 @@ def instruments(
 
         underpaint identify painting.h5 --instrument lab.cfg
     """
-    del overwrite  # looked at with the outputs
+    del overwrite  # already checked with the outputs
     if action is InstrumentAction.list:
         _list_instruments(as_json=as_json)
         return
@@ -129,21 +138,29 @@ def instruments(
         _show_instrument(configuration, as_json=as_json)
         return
     if out is None:
-        raise InstrumentError(f"Cannot convert {name}: no file to write is named. Give it with --out, as lab.toml.")
-    wanted = configuration.families if families is None else tuple(part.strip() for part in families.split(","))
-    lost = _write_instrument(configuration, wanted, out)
+        raise InstrumentError(f"Cannot convert {name}: no file to write is named. Give it with --out, e.g. lab.toml.")
+    families_to_fit = (
+        configuration.families if families is None else tuple(family.strip() for family in families.split(","))
+    )
+    untranslated = _write_instrument(configuration, families_to_fit, out)
     if as_json:
-        show_json({"out": str(out), "families": wanted, "not_translated": [asdict(entry) for entry in lost]})
+        show_json(
+            {
+                "out": str(out),
+                "families": families_to_fit,
+                "not_translated": [asdict(untranslated_entry) for untranslated_entry in untranslated],
+            }
+        )
         return
-    _say_families(wanted)
-    _say_untranslated(lost)
+    _say_families(families_to_fit)
+    _say_untranslated(untranslated)
     say(f"Wrote {out}")
 
 
 def _list_instruments(*, as_json: bool) -> None:
     from underpaint.physics.instrument import load_instrument, preset_names
 
-    records = [_instrument(name, load_instrument(name)) for name in preset_names()]
+    records = [_instrument_record(name, load_instrument(name)) for name in preset_names()]
     if as_json:
         show_json(records)
         return
@@ -151,11 +168,11 @@ def _list_instruments(*, as_json: bool) -> None:
     for record in records:
         table.add_row(*(str(value) for value in record.values()))
     show(table)
-    say("Write your own with `underpaint calibrate SCAN --out mine.toml`.")
+    say("`underpaint calibrate SCAN --out mine.toml` writes a file for your instrument.")
 
 
 def _configuration(name: str) -> "PymcaConfiguration":
-    """Return an instrument with all that its file says beside it."""
+    """Return an instrument, with the line families and layers of a PyMca configuration."""
     from underpaint.physics.instrument import load_instrument
     from underpaint.physics.instrument.pymca import PymcaConfiguration, is_pymca, read_pymca
 
@@ -164,14 +181,14 @@ def _configuration(name: str) -> "PymcaConfiguration":
     return PymcaConfiguration(load_instrument(name), (), (), ())
 
 
-def _known(instrument: "Instrument") -> dict[str, Any]:
+def _set_values(instrument: "Instrument") -> dict[str, Any]:
     return instrument.model_dump(mode="json", exclude_none=True, exclude_unset=True)
 
 
 def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> None:
     from underpaint.physics.instrument import to_toml
 
-    record = _known(configuration.instrument)
+    record = _set_values(configuration.instrument)
     if as_json:
         left_out = [asdict(entry) for entry in configuration.untranslated]
         show_json({"instrument": record, "families": configuration.families, "not_translated": left_out})
@@ -184,7 +201,7 @@ def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> N
 def _write_instrument(
     configuration: "PymcaConfiguration", families: Sequence[str], out: Path
 ) -> tuple["Untranslated", ...]:
-    """Write the file that the ending calls for; return what it does not hold."""
+    """Write a file in the format of its ending; return the entries that it cannot hold."""
     from underpaint.data import EnergyAxis
     from underpaint.io.pymca import write_pymca
     from underpaint.physics.instrument import save_instrument
@@ -200,8 +217,8 @@ def _write_instrument(
             "and detector.zero_kev into its file; `underpaint calibrate` finds them from a scan."
         )
     axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
-    lost = [entry for entry in configuration.untranslated if entry.entry != "attenuators.Matrix"]
-    return (*lost, *write_pymca(instrument, axis, families, out, configuration.matrix))
+    untranslated = [entry for entry in configuration.untranslated if entry.entry != "attenuators.Matrix"]
+    return (*untranslated, *write_pymca(instrument, axis, families, out, configuration.matrix))
 
 
 def _say_families(families: Sequence[str]) -> None:
@@ -210,7 +227,7 @@ def _say_families(families: Sequence[str]) -> None:
 
 
 def _say_untranslated(entries: "Sequence[Untranslated]") -> None:
-    """Name the entries without a counterpart, a line for each reason."""
+    """Print the entries without a counterpart, a line for each reason."""
     by_reason: dict[str, list[str]] = {}
     for entry in entries:
         by_reason.setdefault(entry.reason, []).append(f"{entry.entry} = {entry.value[:60]}")
@@ -220,48 +237,54 @@ def _say_untranslated(entries: "Sequence[Untranslated]") -> None:
         say(f"- {reason}: {'; '.join(names)}")
 
 
-def _instrument(name: str, own: Any) -> dict[str, Any]:
+def _instrument_record(name: str, instrument: Any) -> dict[str, Any]:
     return {
         "name": name,
-        "tube": f"{own.tube.anode}, {own.tube.voltage_kv:g} kV",
-        "channel_ev": round(1e3 * own.detector.gain_kev, 3),
-        "note": own.note,
+        "tube": f"{instrument.tube.anode}, {instrument.tube.voltage_kv:g} kV",
+        "channel_ev": round(1e3 * instrument.detector.gain_kev, 3),
+        "note": instrument.note,
     }
 
 
-def _chosen(known: "Library", elements: list[str], period: str | None, palette: str | None) -> "list[Pigment]":
+def _select_pigments(
+    pigment_library: "Library", elements: list[str], period: str | None, palette: str | None
+) -> "list[Pigment]":
     from underpaint.physics.atomic import atomic_weight
     from underpaint.physics.materials import load_palette
 
     for symbol in elements:
         atomic_weight(symbol)
-    years = None if period is None else _years(period)
-    named = [known[name] for name in load_palette(palette).pigments] if palette else list(known)
+    years = None if period is None else _parse_years(period)
+    candidates = (
+        [pigment_library[name] for name in load_palette(palette).pigments] if palette else list(pigment_library)
+    )
     return [
         pigment
-        for pigment in named
+        for pigment in candidates
         if all(symbol in pigment.mass_fractions for symbol in elements)
         and (years is None or pigment.period.overlaps(*years))
     ]
 
 
-def _years(text: str) -> tuple[int, int]:
+def _parse_years(text: str) -> tuple[int, int]:
     from underpaint.errors import SampleError
 
-    first, _, last = text.partition(":")
+    first_year, _, last_year = text.partition(":")
     try:
-        years = int(first), int(last or first)
+        years = int(first_year), int(last_year or first_year)
     except ValueError:
         years = (1, 0)
     if years[0] > years[1]:
-        raise SampleError(f"Cannot read the period {text!r}: give a year, or two as 1600:1700, the earlier one first.")
+        raise SampleError(
+            f"Cannot read the period {text!r}: give a year, or two years such as 1600:1700, the earlier first."
+        )
     return years
 
 
 def _list_palettes(*, as_json: bool) -> None:
     from underpaint.physics.materials import load_palette, palette_names
 
-    records = [_palette(load_palette(name)) for name in palette_names()]
+    records = [_palette_record(load_palette(name)) for name in palette_names()]
     if as_json:
         show_json(records)
         return
@@ -272,7 +295,7 @@ def _list_palettes(*, as_json: bool) -> None:
     show(table)
 
 
-def _palette(palette: "Palette") -> dict[str, Any]:
+def _palette_record(palette: "Palette") -> dict[str, Any]:
     return {
         "name": palette.name,
         "label": palette.label,
@@ -284,7 +307,7 @@ def _palette(palette: "Palette") -> dict[str, Any]:
     }
 
 
-def _short(pigment: "Pigment") -> dict[str, Any]:
+def _list_record(pigment: "Pigment") -> dict[str, Any]:
     return {
         "name": pigment.name,
         "formula": pigment.formula,
@@ -294,8 +317,8 @@ def _short(pigment: "Pigment") -> dict[str, Any]:
     }
 
 
-def _full(known: "Library", pigment: "Pigment") -> dict[str, Any]:
-    groups = [known.group(name) for name in pigment.groups]
+def _full_record(pigment_library: "Library", pigment: "Pigment") -> dict[str, Any]:
+    groups = [pigment_library.group(name) for name in pigment.groups]
     return {
         "name": pigment.name,
         "label": pigment.label,
@@ -310,7 +333,12 @@ def _full(known: "Library", pigment: "Pigment") -> dict[str, Any]:
         "period_source": pigment.period.source,
         "lines": [family for group in groups for family in group.key_families],
         "groups": list(pigment.groups),
-        "same_group": [own.name for group in pigment.groups for own in known.members(group) if own is not pigment],
+        "same_group": [
+            member.name
+            for group in pigment.groups
+            for member in pigment_library.members(group)
+            if member is not pigment
+        ],
         "oil_absorption": pigment.oil_absorption,
         "oil_absorption_source": pigment.oil_absorption_source,
         "achievable_loading": pigment.achievable_loading,
@@ -342,13 +370,13 @@ def _show_record(record: dict[str, Any]) -> None:
     units = {"density": " g/cm3", "oil_absorption": " g oil per 100 g"}
     table = two_columns(record["label"])
     for key, value in record.items():
-        text = _text(value)
+        text = _value_text(value)
         if text:
             table.add_row(key.replace("_", " "), text + units.get(key, ""))
     show(table)
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {100 * share:.1f} %" for key, share in value.items())
     if isinstance(value, list):
@@ -359,17 +387,17 @@ def _text(value: Any) -> str:
 
 
 LIBRARY = "library"
-WORTH_SHOWING = 1e3
-"""Mixtures that part at fewer counts imitate badly."""
+MIN_SHOWN_COUNTS = 1e3
+"""Minimum counts for distinction of the mixtures that are listed; others are easily distinguished."""
 
 
 class LibraryByDefault(TyperGroup):
-    """Commands of which the library's own is meant where none is named: ``pigments list``, ``pigments show NAME``."""
+    """Group of commands in which ``library`` is the default: ``pigments list``, ``pigments show NAME``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the library's command in front unless another, or help, is asked for."""
-        asked = args[:1]
-        if not asked or (asked[0] not in self.commands and asked[0] not in {"--help", "-h"}):
+        """Insert the command ``library`` unless another command or help is requested."""
+        first_argument = args[:1]
+        if not first_argument or (first_argument[0] not in self.commands and first_argument[0] not in {"--help", "-h"}):
             args = [LIBRARY, *args]
         return super().parse_args(ctx, args)
 
@@ -380,7 +408,7 @@ pigment_commands.command(LIBRARY)(careful(pigments))
 
 @pigment_commands.callback()
 def start() -> None:
-    """Show the pigment library, or which of its pigments no spectrum tells apart.
+    """Show the pigment library, or groups of pigments that cannot be distinguished by a spectrum.
 
     **Examples**
 
@@ -395,21 +423,22 @@ def start() -> None:
 @pigment_commands.command()
 @careful
 def groups(
-    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="Instrument that looks.")] = "elio",
-    counts: Annotated[float, typer.Option(metavar="N", help="Counts of a whole spectrum.")] = 1e5,
+    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
+    counts: Annotated[float, typer.Option(metavar="N", help="Total counts of a spectrum.")] = 1e5,
     palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only these pigments.")] = None,
     ground: Annotated[str, typer.Option(metavar="NAME", help="Ground below the paint.")] = "chalk",
-    start_kev: Annotated[float, typer.Option(metavar="KEV", help="Energies below are not used.")] = 2.8,
-    mixtures: Annotated[bool, typer.Option(help="Look for mixtures that imitate a pigment, too.")] = True,
-    out_figure: Annotated[Path | None, new_file("PNG", "Draw the counts needed by pair.")] = None,
+    start_kev: Annotated[float, typer.Option(metavar="KEV", help="Minimum energy, keV.")] = 2.8,
+    mixtures: Annotated[bool, typer.Option(help="Also search for mixtures with the spectrum of a pigment.")] = True,
+    out_figure: Annotated[Path | None, new_file("PNG", "Draw the counts needed to distinguish each pair.")] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Group pigments that no method can tell apart by a spectrum of so many counts.
+    """Group pigments that no method can distinguish by a spectrum of the given counts.
 
-    Each pigment's expected spectrum is imitated by each other one and by mixtures, with thickness, binder, ground and
-    scatter free. Two part where the deviance exceeds 25. The whole default palette takes some minutes.
+    The expected spectrum of each pigment is fitted by every other pigment and by mixtures, with free thickness, binder,
+    ground and scatter. Two pigments are distinguishable if the deviance exceeds 25. The default palette takes some
+    minutes.
 
     **Examples**
 
@@ -417,63 +446,67 @@ def groups(
 
         underpaint pigments groups --palette xu2022 --counts 1e4 --out-figure groups.png
     """
-    del overwrite  # looked at with the outputs
+    del overwrite  # already checked with the outputs
     from underpaint.physics.instrument import load_instrument
     from underpaint.physics.materials import DEFAULT_PALETTE, load_palette
     from underpaint.pigments.limits import Question, separate
 
-    chosen, own = load_palette(palette or DEFAULT_PALETTE), load_instrument(instrument)
-    asked = Question(ground=ground, start_kev=start_kev)
+    selected_palette, scanner = load_palette(palette or DEFAULT_PALETTE), load_instrument(instrument)
+    question = Question(ground=ground, start_kev=start_kev)
     with progress(quiet=quiet) as step:
-        found = separate(chosen.pigments, own, question=asked, composites=mixtures, progress=step)
-    grouped = found.groups(counts)
+        separation = separate(selected_palette.pigments, scanner, question=question, composites=mixtures, progress=step)
+    pigment_groups = separation.groups(counts)
     if out_figure is not None:
-        _draw(found, counts, out_figure)
+        _draw_separation(separation, counts, out_figure)
     if as_json:
-        show_json(_record(found, grouped, counts, chosen.name))
+        show_json(_separation_record(separation, pigment_groups, counts, selected_palette.name))
     elif not quiet:
-        _show(found, grouped, counts)
+        _show_separation(separation, pigment_groups, counts)
 
 
-def _draw(found: "Separation", counts: float, path: Path) -> None:
+def _draw_separation(separation: "Separation", counts: float, path: Path) -> None:
     from underpaint.display.plot import save_png
     from underpaint.display.plot.groups import separation_matrix
 
-    title = f"Counts at which two pigments part ({found.instrument}); frames: groups at {counts:.3g} counts"
-    save_png(separation_matrix(found, counts, title=title), path)
+    title = (
+        f"Counts needed to distinguish two pigments ({separation.instrument}); frames: groups at {counts:.3g} counts"
+    )
+    save_png(separation_matrix(separation, counts, title=title), path)
 
 
-def _record(found: "Separation", grouped: "list[Group]", counts: float, palette: str) -> dict[str, Any]:
+def _separation_record(
+    separation: "Separation", pigment_groups: "list[Group]", counts: float, palette: str
+) -> dict[str, Any]:
     from dataclasses import asdict
 
     from underpaint._version import __version__
 
     return {
         "version": __version__,
-        "instrument": found.instrument,
+        "instrument": separation.instrument,
         "palette": palette,
         "counts": counts,
-        "question": asdict(found.question),
-        "groups": [_group(found, own) for own in grouped],
+        "question": asdict(separation.question),
+        "groups": [_group_record(separation, entry) for entry in pigment_groups],
         "composites": [
             {
-                "pigment": own.pigment,
-                "mixture": dict(own.mixture),
-                "counts_needed": own.counts_needed,
-                "told_apart": own.counts_needed < counts,
+                "pigment": entry.pigment,
+                "mixture": dict(entry.mixture),
+                "counts_needed": entry.counts_needed,
+                "told_apart": entry.counts_needed < counts,
             }
-            for own in found.composites
+            for entry in separation.composites
         ],
-        "pigments": list(found.pigments),
-        "counts_needed": _finite(found.mutual.tolist()),
-        "counts_needed_one_way": found.needed.tolist(),
+        "pigments": list(separation.pigments),
+        "counts_needed": _finite(separation.mutual.tolist()),
+        "counts_needed_one_way": separation.needed.tolist(),
     }
 
 
-def _group(found: "Separation", group: "Group") -> dict[str, Any]:
-    from underpaint.pigments.limits import told_apart_text, within_group_prior
+def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
+    from underpaint.pigments.limits import distinguishing_methods_text, within_group_prior
 
-    pairs = [(one, other) for place, one in enumerate(group.pigments) for other in group.pigments[place + 1 :]]
+    pairs = [(first, second) for index, first in enumerate(group.pigments) for second in group.pigments[index + 1 :]]
     return {
         "pigments": list(group.pigments),
         "elements": list(group.elements),
@@ -481,56 +514,65 @@ def _group(found: "Separation", group: "Group") -> dict[str, Any]:
         "prior": within_group_prior(group.pigments),
         "pairs": [
             {
-                "pigments": [one, other],
-                "counts_needed": _finite(found.counts_needed(one, other)),
-                "resolved_to": found.trusted_to(one, other),
-                "would_be_told_apart_by": told_apart_text(one, other),
+                "pigments": [first, second],
+                "counts_needed": _finite(separation.counts_needed(first, second)),
+                "resolved_to": separation.trusted_to(first, second),
+                "would_be_told_apart_by": distinguishing_methods_text(first, second),
             }
-            for one, other in pairs
+            for first, second in pairs
         ],
     }
 
 
 def _finite(value: Any) -> Any:
-    """Return numbers with null in place of infinity, which JSON does not know."""
+    """Return numbers with None instead of infinity, which JSON does not have."""
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return None if value == float("inf") else value
 
 
-def _show(found: "Separation", grouped: "list[Group]", counts: float) -> None:
+def _show_separation(separation: "Separation", pigment_groups: "list[Group]", counts: float) -> None:
     from underpaint.pigments.limits import MODEL_COUNTS
 
-    title = f"{len(grouped)} groups at {counts:.3g} counts, {found.instrument}"
-    table = list_table(title, ("elements", "pigments", "first pair parts at", "also resembles"))
-    for group in grouped:
-        near = ", ".join(group.neighbours[:6]) + (
+    title = f"{len(pigment_groups)} groups at {counts:.3g} counts, {separation.instrument}"
+    table = list_table(title, ("elements", "pigments", "counts for the easiest pair", "also resembles"))
+    for group in pigment_groups:
+        neighbours_text = ", ".join(group.neighbours[:6]) + (
             f" and {len(group.neighbours) - 6}" if len(group.neighbours) > 6 else ""
         )
-        table.add_row(", ".join(group.elements) or "none", ", ".join(group.pigments), _first(found, group), near)
+        table.add_row(
+            ", ".join(group.elements) or "none",
+            ", ".join(group.pigments),
+            _easiest_pair(separation, group),
+            neighbours_text,
+        )
     show(table)
-    alike = [own for own in found.composites if own.counts_needed >= max(counts, WORTH_SHOWING)]
-    if alike:
-        show(_mixtures(alike))
+    similar_mixtures = [
+        composite for composite in separation.composites if composite.counts_needed >= max(counts, MIN_SHOWN_COUNTS)
+    ]
+    if similar_mixtures:
+        show(_mixtures_table(similar_mixtures))
     say("Members of a group share its probability by period, palette and loading, never by the spectrum (--json).")
     if counts > MODEL_COUNTS:
-        say(f"Beyond {MODEL_COUNTS:.0e} counts a simulation's own errors (1 %) hide what this counts on.")
+        say(f"Above {MODEL_COUNTS:.0e} counts, the errors of the simulation (1 %) exceed these differences.")
 
 
-def _first(found: "Separation", group: "Group") -> str:
+def _easiest_pair(separation: "Separation", group: "Group") -> str:
     if len(group.pigments) < 2:
         return ""
-    needed, pair = min(
-        (found.counts_needed(one, other), (one, other))
-        for place, one in enumerate(group.pigments)
-        for other in group.pigments[place + 1 :]
+    counts_needed, pair = min(
+        (separation.counts_needed(first, second), (first, second))
+        for index, first in enumerate(group.pigments)
+        for second in group.pigments[index + 1 :]
     )
-    return f"{needed:.1e} ({pair[0]}, {pair[1]})" if needed < float("inf") else "never, as far as computed"
+    return (
+        f"{counts_needed:.1e} ({pair[0]}, {pair[1]})" if counts_needed < float("inf") else "never, as far as computed"
+    )
 
 
-def _mixtures(composites: "list[Composite]") -> Any:
-    table = list_table("mixtures that pass for a pigment", ("pigment", "mixture, per cent by mass", "part at"))
-    for own in composites:
-        parts = " + ".join(f"{name} {100 * share:.0f}" for name, share in own.mixture.items())
-        table.add_row(own.pigment, parts, f"{own.counts_needed:.1e}")
+def _mixtures_table(composites: "list[Composite]") -> Any:
+    table = list_table("mixtures with the spectrum of a pigment", ("pigment", "mixture, % by mass", "counts needed"))
+    for composite in composites:
+        mixture_text = " + ".join(f"{name} {100 * share:.0f}" for name, share in composite.mixture.items())
+        table.add_row(composite.pigment, mixture_text, f"{composite.counts_needed:.1e}")
     return table

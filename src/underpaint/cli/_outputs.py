@@ -1,4 +1,4 @@
-"""What commands write: in one place it is refused to replace what is there, before any work is done."""
+"""Output options of commands, and the check before a command runs that no existing file is replaced."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
@@ -9,27 +9,31 @@ import typer
 from typer.models import ParameterInfo
 
 
-def new_file(metavar: str, help: str) -> Any:  # noqa: A002 - as typer calls it
-    """Declare an option that names a file to write; one that is there is refused, unless there is --overwrite."""
+def new_file(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
+    """Declare an option for a file to write; existing files are refused without --overwrite."""
     return typer.Option(metavar=metavar, help=help, writable=True, dir_okay=False)
 
 
-def new_folder(metavar: str, help: str) -> Any:  # noqa: A002 - as typer calls it
-    """Declare an option that names a folder to write to; a file is refused, and the command checks what is in it."""
+def new_folder(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
+    """Declare an option for a folder to write to; files are refused, and the command checks the folder's content."""
     return typer.Option(metavar=metavar, help=help, writable=True, file_okay=False)
 
 
 def careful(command: Callable[..., None]) -> Callable[..., None]:
-    """Make a command look at its outputs before it begins."""
-    declared = parameters(command)
+    """Decorate a command so that its outputs are checked before it runs."""
+    declared_parameters = parameters(command)
 
     @wraps(command)
     def run(**values: Any) -> None:
         from underpaint.runtime.files import new_files
 
-        refuse_to_replace(declared, values)
-        outputs = (name for name, (_, about) in declared.items() if about is not None and about.writable)
-        with new_files(Path(values[name]) for name in outputs if values.get(name) is not None):
+        refuse_to_replace(declared_parameters, values)
+        output_names = (
+            name
+            for name, (_, declaration) in declared_parameters.items()
+            if declaration is not None and declaration.writable
+        )
+        with new_files(Path(values[name]) for name in output_names if values.get(name) is not None):
             command(**values)
 
     return run
@@ -38,48 +42,55 @@ def careful(command: Callable[..., None]) -> Callable[..., None]:
 def parameters(command: Callable[..., None]) -> dict[str, tuple[Any, ParameterInfo | None]]:
     """Return type and declaration of a command's parameters by name."""
     hints = get_type_hints(command, include_extras=True)
-    found = {}
+    declarations = {}
     for name, hint in hints.items():
-        about = next((own for own in getattr(hint, "__metadata__", ()) if isinstance(own, ParameterInfo)), None)
-        found[name] = (getattr(hint, "__origin__", hint), about)
-    return found
+        declaration = next(
+            (metadata for metadata in getattr(hint, "__metadata__", ()) if isinstance(metadata, ParameterInfo)), None
+        )
+        declarations[name] = (getattr(hint, "__origin__", hint), declaration)
+    return declarations
 
 
 def refuse_to_replace(declared: Mapping[str, tuple[Any, ParameterInfo | None]], values: Mapping[str, Any]) -> None:
-    """Refuse outputs that would replace something; with --overwrite, those alone that would replace an input.
+    """Raise an error for outputs that exist; with --overwrite, only for outputs that are inputs.
 
     Raises
     ------
     OutputError
-        An output is there, has a name that cannot be, or its folder is not there.
+        An output exists, has an invalid name, or its folder does not exist.
     """
     from underpaint.errors import OutputError, ScanError
     from underpaint.runtime.files import check_path, fault_of_text, printable
 
-    outputs = {name: about for name, (_, about) in declared.items() if about is not None and about.writable}
+    outputs = {
+        name: declaration
+        for name, (_, declaration) in declared.items()
+        if declaration is not None and declaration.writable
+    }
     inputs = [path for name, value in values.items() if name not in outputs for path in _paths(value)]
-    asked = {name: about for name, about in outputs.items() if values.get(name) is not None}
-    faulty = next((path for path in inputs if fault_of_text(path)), None)
-    if asked and faulty is not None:
+    given_outputs = {name: declaration for name, declaration in outputs.items() if values.get(name) is not None}
+    invalid_input = next((path for path in inputs if fault_of_text(path)), None)
+    if given_outputs and invalid_input is not None:
         raise ScanError(
-            f"Cannot use {printable(faulty)}: {fault_of_text(faulty)}, so no file could name it. Rename it."
+            f"Cannot use {printable(invalid_input)}: {fault_of_text(invalid_input)}, so it cannot be recorded in a "
+            "file. Rename it."
         )
-    for name, about in asked.items():
+    for name, declaration in given_outputs.items():
         path = Path(values[name])
         check_path(path)
-        if about.file_okay:
+        if declaration.file_okay:
             check_new_files([path], inputs, overwrite=values.get("overwrite"))
         elif path.exists() and not path.is_dir():
             raise OutputError(f"Cannot write to {path}: it is a file. Give the name of a folder.")
 
 
 def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, overwrite: bool | None) -> None:
-    """Refuse to write files that are there, whose folder is not, or that are inputs.
+    """Raise an error for files that exist, whose folder does not exist, or that are inputs.
 
     Raises
     ------
     OutputError
-        One of them.
+        A file cannot be written.
     """
     from underpaint.errors import OutputError
     from underpaint.io._scan_files import belongs_to
@@ -89,12 +100,12 @@ def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, over
         check_new_file(path, overwrite=overwrite)
         source = next((source for source in inputs or [] if path.exists() and belongs_to(path, source)), None)
         if source is not None:
-            raise OutputError(f"Cannot write {path}: it is part of {source}, which is read. Give another name.")
+            raise OutputError(f"Cannot write {path}: it is part of the input {source}. Give another name.")
 
 
 def _paths(value: Any) -> Iterator[Path]:
-    """Return the files and folders that a value names, as far as they are there; FILE::NAME names the file."""
+    """Yield the existing files and folders that a value names; FILE::NAME names the file."""
     for text in value if isinstance(value, list | tuple) else (value,):
         if isinstance(text, str | Path) and str(text):
-            whole, part = Path(text), Path(str(text).rpartition("::")[0] or str(text))
-            yield from (path for path in dict.fromkeys((whole, part)) if path.exists())
+            full_path, file_path = Path(text), Path(str(text).rpartition("::")[0] or str(text))
+            yield from (path for path in dict.fromkeys((full_path, file_path)) if path.exists())

@@ -1,4 +1,4 @@
-"""How long jobs show their pace: bar, done of all, rate and time left."""
+"""Progress bar of long jobs, with the rate and the remaining time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from underpaint.runtime.untrusted import plain_text
 
 @contextmanager
 def pace(*, quiet: bool, unit: str) -> Iterator[Progress]:
-    """Show the pace on standard error; yields a function (what, done, in all).
+    """Show progress, rate and remaining time on standard error; yields a function of (task, steps done, total steps).
 
-    The rate is that of the last half minute, of this call alone: what an earlier call had done counts as done, not
-    as fast.
+    The rate is averaged over the last half minute. Steps finished by an earlier call count as done, but not for the
+    rate.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -27,19 +27,19 @@ def pace(*, quiet: bool, unit: str) -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bars(*columns, console=console(stderr=True), disable=quiet, transient=True) as bar:
+    with Bars(*columns, console=console(stderr=True), disable=quiet, transient=True) as progress_bar:
         tasks: dict[str, Any] = {}
 
-        def step(what: str, done: int, total: int) -> None:
-            if what not in tasks:
+        def step(task_name: str, done: int, total: int) -> None:
+            if task_name not in tasks:
                 for task in tasks.values():
-                    bar.update(task, visible=False)
-                tasks[what] = bar.add_task(
-                    plain_text(what), total=total if total > 1 else None, completed=done, rate=""
+                    progress_bar.update(task, visible=False)
+                tasks[task_name] = progress_bar.add_task(
+                    plain_text(task_name), total=total if total > 1 else None, completed=done, rate=""
                 )
-            task = tasks[what]
-            bar.update(task, completed=done)
-            bar.update(task, rate=_rate(bar.tasks[bar.task_ids.index(task)].speed, unit))
+            task = tasks[task_name]
+            progress_bar.update(task, completed=done)
+            progress_bar.update(task, rate=_rate(progress_bar.tasks[progress_bar.task_ids.index(task)].speed, unit))
 
         yield step
 

@@ -11,30 +11,30 @@ from underpaint.cli._scans import Json, Quiet
 if TYPE_CHECKING:
     from underpaint.data.maps import Results
 
-MOST_LISTED = 20
+MAX_LISTED_PAINTS = 20
 
 
 def paints(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results; the paints are added to it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder; the paints are added to it.")],
     explain: Annotated[
         str | None,
-        typer.Option(metavar="all|1,2,...", help="Sample the layers of these paints: a minute or two each."),
+        typer.Option(metavar="all|1,2,...", help="Compute the layer structure of these paints: a minute or two each."),
     ] = None,
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
     ] = None,
     instrument: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="The scanner; what is not known of it is as of elio.")
+        str | None, typer.Option(metavar="PRESET|FILE", help="The scanner; unknown values are those of elio.")
     ] = None,
     ground: Annotated[str, typer.Option(help="The ground under the paint.")] = "chalk",
-    seed: Annotated[int, typer.Option(min=0, help="Of the areas: another one may part them otherwise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the segmentation; another seed may give other areas.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Find the paints of a painting: areas of like pixels, their groups, their summed spectra, their layers.
+    """Find the paints of a painting: areas of similar pixels, with groups, summed spectra and layers.
 
-    `identify` finds them, too; this command also sums their spectra and, with --explain, samples their layers. The map
-    and the table go into the folder (results.h5, paint.tif, paints.csv), and into the report.
+    `identify` finds the paints, too; this command also sums their spectra and, with --explain, computes their layers.
+    Map and table are added to the folder (results.h5, paint.tif, paints.csv), and to the report.
 
     **Examples**
 
@@ -48,7 +48,7 @@ def paints(
         results = paints_of_folder(
             folder,
             scan=scan,
-            explained=_numbers(explain),
+            explained=_paint_numbers(explain),
             instrument=instrument,
             ground=ground,
             seed=seed,
@@ -62,13 +62,13 @@ def paints(
 
 
 def assigned_share(results: "Results") -> float:
-    """Return the share of the answered pixels that are of a paint."""
+    """Return the fraction of the pixels with an answer that belong to a paint."""
     return sum(area.share for area in results.paints)
 
 
 def _show(results: "Results") -> None:
     table = list_table("paints", ("paint", "share", "area", "counts", "groups"))
-    for area in results.paints[:MOST_LISTED]:
+    for area in results.paints[:MAX_LISTED_PAINTS]:
         names = ", ".join(results.short_label(name) for name in area.groups) or "-"
         table.add_row(
             str(area.number),
@@ -78,9 +78,9 @@ def _show(results: "Results") -> None:
             names,
         )
     show(table)
-    rest = len(results.paints) - MOST_LISTED
-    more = f" {rest} smaller paints are in paints.csv." if rest > 0 else ""
-    say(f"Mixed, or of no paint: {100 * (1 - assigned_share(results)):.1f} % of the pixels.{more}")
+    n_more = len(results.paints) - MAX_LISTED_PAINTS
+    more_text = f" {n_more} smaller paints are in paints.csv." if n_more > 0 else ""
+    say(f"Mixed, or no paint: {100 * (1 - assigned_share(results)):.1f} % of the pixels.{more_text}")
     for area in results.paints:
         for sentence in area.stratigraphy:
             say(f"- paint {area.number}: {sentence}")
@@ -88,13 +88,13 @@ def _show(results: "Results") -> None:
         say(f"- {note}")
 
 
-def _numbers(text: str | None) -> tuple[int, ...]:
+def _paint_numbers(text: str | None) -> tuple[int, ...]:
     """Read --explain.
 
     Raises
     ------
     typer.BadParameter
-        It is neither "all" nor a list of numbers.
+        The text is neither "all" nor a list of numbers.
     """
     from underpaint.pipeline.paints import EVERY
 
@@ -102,9 +102,9 @@ def _numbers(text: str | None) -> tuple[int, ...]:
         return ()
     if text.strip() == "all":
         return (EVERY,)
-    parts: list[Any] = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+    number_texts: list[Any] = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in number_texts):
         raise typer.BadParameter(
             f"--explain {text!r} names no paints. Give their numbers, counted from 1, such as 1,4, or all."
         )
-    return tuple(int(part) for part in parts)
+    return tuple(int(part) for part in number_texts)

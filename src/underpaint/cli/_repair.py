@@ -1,4 +1,4 @@
-"""Commands that make one scan of another: repair, mosaic."""
+"""Commands that write a modified scan: repair, mosaic."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,32 +26,34 @@ if TYPE_CHECKING:
     from underpaint.data import Scan
     from underpaint.repair import Step
 
-OutScan = Annotated[Path, new_file("FILE.h5", "Scan to write; a file that is there is not replaced.")]
+OutScan = Annotated[Path, new_file("FILE.h5", "Scan to write; an existing file is not replaced.")]
 
 
 def repair(
     scan: OneScan,
     out: OutScan,
     crop: Annotated[
-        str | None, typer.Option(metavar="ROWS,COLUMNS", help="Keep these, e.g. 10:50,0:80 (from 0, the last not in).")
+        str | None, typer.Option(metavar="ROWS,COLUMNS", help="Keep these, e.g. 10:50,0:80 (from 0, without the last).")
     ] = None,
     mask: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Keep these pixels: a mask (.npy, .png, .tif) or a list (.csv).")
     ] = None,
     sum_peaks: Annotated[
-        float | None, typer.Option(metavar="MICROSECONDS", min=0, help="Take out sum peaks, for this resolving time.")
+        float | None, typer.Option(metavar="MICROSECONDS", min=0, help="Remove sum peaks, for this resolving time.")
     ] = None,
-    pixels: Annotated[bool, typer.Option("--pixels", help="Put neighbours' means for dead and short pixels.")] = False,
-    snake: Annotated[
-        bool, typer.Option("--snake", help="Mirror every second row: recorded to and fro, the way back as it came.")
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Replace dead and short pixels by the mean of their neighbours.")
     ] = False,
-    rows: Annotated[bool, typer.Option("--rows", help="Find how far every second row lies off; move it.")] = False,
+    snake: Annotated[
+        bool, typer.Option("--snake", help="Mirror every second row, for scans in alternating direction.")
+    ] = False,
+    rows: Annotated[bool, typer.Option("--rows", help="Find the shift of every second row and correct it.")] = False,
     row_shift: Annotated[
-        float | None, typer.Option(metavar="COLUMNS", help="Move every second row back by this, found or not.")
+        float | None, typer.Option(metavar="COLUMNS", help="Correct this shift of every second row.")
     ] = None,
-    live_time: Annotated[bool, typer.Option("--live-time", help="Make the live times of all pixels equal.")] = False,
+    live_time: Annotated[bool, typer.Option("--live-time", help="Scale all pixels to the same live time.")] = False,
     bins: Annotated[
-        str | None, typer.Option("--bin", metavar="ROWSxCOLUMNS", help="Add up so many pixels, e.g. 2x2.")
+        str | None, typer.Option("--bin", metavar="ROWSxCOLUMNS", help="Add up blocks of pixels, e.g. 2x2.")
     ] = None,
     instrument: InstrumentOption = None,
     trust_instrument: TrustInstrument = False,
@@ -61,10 +63,10 @@ def repair(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write a scan anew with what you ask for mended, and a record of it; the original stays as it is.
+    """Write a copy of a scan with the requested repairs and a record of them; the original is not changed.
 
-    The repairs are done in the order of the options above. The file keeps what was found and done, the original's
-    name and its fingerprint, under /entry/settings.
+    The repairs are done in the order of the options. The record, with the name and hash of the original, is stored
+    under /entry/settings.
 
     **Examples**
 
@@ -80,100 +82,108 @@ def repair(
     _refuse_to_replace(out)
     refuse_output_in_scan(out, scan)
     grid = rows_and_columns(bins, "--bin", "2x2")
-    asked = _Asked(crop, mask, sum_peaks, pixels, snake, rows, row_shift, live_time, grid)
-    if not asked.anything:
-        raise ScanError(f"Cannot repair {scan}: no repair is asked for. Name one, such as --rows or --crop.")
+    requested_repairs = _RequestedRepairs(crop, mask, sum_peaks, pixels, snake, rows, row_shift, live_time, grid)
+    if not requested_repairs.is_any:
+        raise ScanError(f"Cannot repair {scan}: no repair was requested. Give one, such as --rows or --crop.")
     with progress(quiet=quiet or as_json) as step:
-        step("Looking for what is to be mended", 0, 1)
-        read = load(scan, detector=detector, shape=rows_and_columns(shape), counts_scale=counts_scale)
-        own, steps = _repaired(read, asked, instrument, trusted=trust_instrument)
+        step("Finding faults", 0, 1)
+        original = load(scan, detector=detector, shape=rows_and_columns(shape), counts_scale=counts_scale)
+        repaired_scan, steps = _apply_repairs(original, requested_repairs, instrument, trusted=trust_instrument)
         path, _ = split_location(scan)
         record = {"original": str(scan), "original_blake2b": fingerprint(path), "detector": detector, "shape": shape,
-                  "counts_scale": read.counts_scale,
-                  "repairs": [each.as_record() for each in steps]}  # fmt: skip
+                  "counts_scale": original.counts_scale,
+                  "repairs": [repair_step.as_record() for repair_step in steps]}  # fmt: skip
         step("Writing", 0, 1)
-        save_scan(own, out, settings=_with_version(record), replace=False)
-    _tell(steps, record, out, quiet=quiet, as_json=as_json)
+        save_scan(repaired_scan, out, settings=_with_version(record), replace=False)
+    _print_steps(steps, record, out, quiet=quiet, as_json=as_json)
 
 
-class _Asked:
-    """The repairs that were asked for."""
+class _RequestedRepairs:
+    """The requested repairs, by option."""
 
     def __init__(self, *values: Any) -> None:
         names = ("crop", "mask", "sum_peaks", "pixels", "snake", "rows", "row_shift", "live_time", "bins")
         self.values = dict(zip(names, values, strict=True))
 
     @property
-    def anything(self) -> bool:
-        """Whether there is one; a shift of 0 is."""
+    def is_any(self) -> bool:
+        """Whether a repair is requested; a shift of 0 is a repair."""
         return any(value is not None and value is not False for value in self.values.values())
 
 
-def _repaired(scan: "Scan", asked: _Asked, instrument: str | None, *, trusted: bool) -> "tuple[Scan, list[Step]]":
-    from underpaint import repair as room
+def _apply_repairs(
+    scan: "Scan", requested_repairs: _RequestedRepairs, instrument: str | None, *, trusted: bool
+) -> "tuple[Scan, list[Step]]":
+    from underpaint import repair as repair_tools
     from underpaint.pigments.explain import read_region
 
     steps: list[Step] = []
-    wanted = asked.values
-    if wanted["sum_peaks"] is not None and (instrument is not None or scan.axis is None):
-        scan, step = _on_an_axis(scan, instrument, trusted=trusted)
+    options = requested_repairs.values
+    if options["sum_peaks"] is not None and (instrument is not None or scan.axis is None):
+        scan, step = _on_energy_axis(scan, instrument, trusted=trusted)
         steps.append(step)
 
-    def done(result: "tuple[Scan, Step]") -> "Scan":
+    def add_step(result: "tuple[Scan, Step]") -> "Scan":
         steps.append(result[1])
         return result[0]
 
-    if wanted["crop"] is not None:
-        scan = done(room.cropped(scan, *_ranges(wanted["crop"])))
-    if wanted["mask"] is not None:
-        scan = done(room.masked(scan, read_region(wanted["mask"], scan.shape[:2])))
-    if wanted["sum_peaks"] is not None:
-        scan = done(room.without_sum_peaks(scan, wanted["sum_peaks"]))
-    if wanted["pixels"]:
-        scan = done(room.with_pixels_repaired(scan, room.find_faulty_pixels(scan)))
-    if wanted["snake"]:
-        scan = done(room.with_rows_mirrored(scan, room.find_row_direction(scan)))
-    if wanted["rows"] or wanted["row_shift"] is not None:
-        scan, step = _aligned(scan, wanted["row_shift"])
+    if options["crop"] is not None:
+        scan = add_step(repair_tools.cropped(scan, *_parse_ranges(options["crop"])))
+    if options["mask"] is not None:
+        scan = add_step(repair_tools.masked(scan, read_region(options["mask"], scan.shape[:2])))
+    if options["sum_peaks"] is not None:
+        scan = add_step(repair_tools.without_sum_peaks(scan, options["sum_peaks"]))
+    if options["pixels"]:
+        scan = add_step(repair_tools.with_pixels_repaired(scan, repair_tools.find_faulty_pixels(scan)))
+    if options["snake"]:
+        scan = add_step(repair_tools.with_rows_mirrored(scan, repair_tools.find_row_direction(scan)))
+    if options["rows"] or options["row_shift"] is not None:
+        scan, step = _with_rows_aligned(scan, options["row_shift"])
         steps.append(step)
-    if wanted["live_time"]:
-        scan = done(room.with_equal_live_time(scan))
-    if wanted["bins"] is not None:
-        scan = done(room.binned(scan, *wanted["bins"]))
+    if options["live_time"]:
+        scan = add_step(repair_tools.with_equal_live_time(scan))
+    if options["bins"] is not None:
+        scan = add_step(repair_tools.binned(scan, *options["bins"]))
     return scan, steps
 
 
-def _on_an_axis(scan: "Scan", instrument: str | None, *, trusted: bool) -> "tuple[Scan, Step]":
-    """Put a scan on the instrument's axis, or on the one found in its lines: sum peaks lie at sums of energies."""
+def _on_energy_axis(scan: "Scan", instrument: str | None, *, trusted: bool) -> "tuple[Scan, Step]":
+    """Return the scan on the instrument's axis, or on the axis from its lines, which sum peaks require."""
     from underpaint.calibrate import resolve_energy_axis
     from underpaint.repair import Step
 
-    found = resolve_energy_axis(scan, instrument=instrument, trust_instrument=trusted)
-    axis = found.scan.require_axis()
+    calibrated_scan = resolve_energy_axis(scan, instrument=instrument, trust_instrument=trusted)
+    axis = calibrated_scan.scan.require_axis()
     facts = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "instrument": instrument}
-    return found.scan, Step("axis", " ".join((*found.alerts, *found.notes)), facts)
+    return calibrated_scan.scan, Step("axis", " ".join((*calibrated_scan.alerts, *calibrated_scan.notes)), facts)
 
 
-def _aligned(scan: "Scan", given: float | None) -> "tuple[Scan, Step]":
-    """Move rows by what is given, or by what is found if that is significant."""
-    from underpaint import repair as room
+def _with_rows_aligned(scan: "Scan", given_shift_columns: float | None) -> "tuple[Scan, Step]":
+    """Align rows by the given shift, or by the fitted shift if it is significant."""
+    from underpaint import repair as repair_tools
 
-    shift = room.find_row_shift(scan) if given is None else room.RowShift(given, 0.0)
-    if given is None and not shift.significant:
+    shift = (
+        repair_tools.find_row_shift(scan)
+        if given_shift_columns is None
+        else repair_tools.RowShift(given_shift_columns, 0.0)
+    )
+    if given_shift_columns is None and not shift.significant:
         facts = {"shift_columns": 0.0, "found_columns": shift.columns, "error_columns": shift.error_columns}
-        return scan, room.Step("rows", f"{shift.describe()}: left as they are", facts)
-    moved, step = room.with_rows_aligned(scan, shift)
-    return moved, step if given is not None else replace(step, description=f"{shift.describe()}; {step.description}")
+        return scan, repair_tools.Step("rows", f"{shift.describe()}: left as they are", facts)
+    aligned_scan, step = repair_tools.with_rows_aligned(scan, shift)
+    return aligned_scan, step if given_shift_columns is not None else replace(
+        step, description=f"{shift.describe()}; {step.description}"
+    )
 
 
-def _ranges(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
+def _parse_ranges(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Read --crop."""
     try:
-        (top, bottom), (left, right) = (part.split(":") for part in text.split(","))
-        return (int(top), int(bottom)), (int(left), int(right))
+        (first_row, row_stop), (first_column, column_stop) = (range_text.split(":") for range_text in text.split(","))
+        return (int(first_row), int(row_stop)), (int(first_column), int(column_stop))
     except ValueError:
         raise typer.BadParameter(
-            f"--crop {text!r} is not ROWS,COLUMNS. Give two ranges of whole numbers, such as 10:50,0:80."
+            f"--crop {text!r} is not ROWS,COLUMNS. Give two ranges of integers, such as 10:50,0:80."
         ) from None
 
 
@@ -182,23 +192,26 @@ def mosaic(
     out: OutScan,
     positions: Annotated[
         Path,
-        typer.Option(metavar="FILE.csv", help="First pixel of each tile by the stage: tile,row_mm,column_mm."),
+        typer.Option(metavar="FILE.csv", help="Stage position of each tile's first pixel: tile,row_mm,column_mm."),
     ],
     step_mm: Annotated[
-        float | None, typer.Option(metavar="MM", min=0, help="Distance between pixels, where the files do not tell it.")
+        float | None, typer.Option(metavar="MM", min=0, help="Distance between pixels, if the files do not state it.")
     ] = None,
     register: Annotated[
-        bool, typer.Option("--register/--no-register", help="Correct the positions by what overlapping tiles show.")
+        bool,
+        typer.Option("--register/--no-register", help="Correct the positions by registration of overlapping tiles."),
     ] = True,
-    most_pixels: Annotated[float, typer.Option(metavar="PIXELS", min=0, help="Believe no larger correction.")] = 5.0,
+    max_shift_pixels: Annotated[
+        float, typer.Option("--most-pixels", metavar="PIXELS", min=0, help="Maximum plausible correction.")
+    ] = 5.0,
     detector: DetectorOption = None,
     counts_scale: CountsScaleOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Join overlapping tiles to one scan, by the stage's positions and by what overlapping tiles show.
+    """Join overlapping tiles to one scan, by the stage positions and by registration of overlapping tiles.
 
-    A tile that cannot be read is left out and told; the exit code is then 1.
+    A tile that cannot be read is left out with a message; the exit code is then 1.
 
     **Example**
 
@@ -210,62 +223,71 @@ def mosaic(
     from underpaint.repair import Tile, join_tiles, positions_of, read_positions
 
     _refuse_to_replace(out)
-    places = positions_of(tiles, read_positions(positions))
-    read: list[tuple[str, Tile]] = []
+    tile_positions = positions_of(tiles, read_positions(positions))
+    tiles_read: list[tuple[str, Tile]] = []
     failed: dict[str, str] = {}
     with progress(quiet=quiet or as_json) as step:
-        for number, (name, place) in enumerate(zip(tiles, places, strict=True)):
-            step("Opening the tiles", number, len(tiles))
+        for index, (name, tile_position) in enumerate(zip(tiles, tile_positions, strict=True)):
+            step("Opening the tiles", index, len(tiles))
             try:
                 scan = load(name, detector=detector, counts_scale=counts_scale)
             except (UnderpaintError, OSError, MemoryError) as error:
                 failed[name] = str(error) or type(error).__name__
                 continue
-            read.append((name, Tile(scan if step_mm is None else replace(scan, step_mm=(step_mm, step_mm)), *place)))
+            tiles_read.append(
+                (name, Tile(scan if step_mm is None else replace(scan, step_mm=(step_mm, step_mm)), *tile_position))
+            )
         step("Comparing the tiles", 0, 1)
-        found = join_tiles([tile for _, tile in read], register=register, max_pixels=most_pixels)
-        record = {"tiles": [name for name, _ in read], "failed": failed, "mosaic": found.as_record()}
+        joined_mosaic = join_tiles([tile for _, tile in tiles_read], register=register, max_pixels=max_shift_pixels)
+        record = {"tiles": [name for name, _ in tiles_read], "failed": failed, "mosaic": joined_mosaic.as_record()}
         step("Writing", 0, 1)
-        save_scan(found.scan, out, settings=_with_version(record), replace=False)
+        save_scan(joined_mosaic.scan, out, settings=_with_version(record), replace=False)
     for name, reason in failed.items():
         say_error(reason if name in reason else f"{name}: {reason}")
     if as_json:
-        show_json(record | {"out": str(out), "shape": found.scan.shape})
+        show_json(record | {"out": str(out), "shape": joined_mosaic.scan.shape})
     else:
-        _tell_mosaic(found, [name for name, _ in read], out, quiet=quiet)
+        _print_mosaic(joined_mosaic, [name for name, _ in tiles_read], out, quiet=quiet)
     if failed:
         raise typer.Exit(FAILED)
 
 
-def _tell_mosaic(found: Any, names: "Sequence[str]", out: Path, *, quiet: bool) -> None:
-    for name, (row, column), (down, right) in zip(names, found.corner_pixels, found.corrected_pixels, strict=True):
-        said = f"corrected by {_plain(down, '+')} rows and {_plain(right, '+')} columns"
-        place = f"row {_plain(row)}, column {_plain(column)}"
-        say(f"- {Path(name).name}: first pixel at {place}; {said}", quiet=quiet)
-    for own in found.overlaps:
-        if not own.used:
-            pair = f"{Path(names[own.first]).name} and {Path(names[own.second]).name}"
-            say(f"! {pair} overlap, but are not alike enough to correct their places ({own.likeness:.2f})", quiet=quiet)
-    for index in found.isolated:
+def _print_mosaic(joined_mosaic: Any, names: "Sequence[str]", out: Path, *, quiet: bool) -> None:
+    for name, (row, column), (row_correction, column_correction) in zip(
+        names, joined_mosaic.corner_pixels, joined_mosaic.corrected_pixels, strict=True
+    ):
+        correction_text = (
+            f"corrected by {_pixels_text(row_correction, '+')} rows and {_pixels_text(column_correction, '+')} columns"
+        )
+        pixel_text = f"row {_pixels_text(row)}, column {_pixels_text(column)}"
+        say(f"- {Path(name).name}: first pixel at {pixel_text}; {correction_text}", quiet=quiet)
+    for overlap in joined_mosaic.overlaps:
+        if not overlap.used:
+            pair = f"{Path(names[overlap.first]).name} and {Path(names[overlap.second]).name}"
+            say(
+                f"! {pair} overlap, but are not similar enough to correct their positions ({overlap.likeness:.2f})",
+                quiet=quiet,
+            )
+    for index in joined_mosaic.isolated:
         name = Path(names[index]).name
-        say(f"! {name} shares too little with any other tile: it lies where the stage says, unchecked", quiet=quiet)
-    n_row, n_column, _ = found.scan.shape
-    missing = 0 if found.scan.present is None else int((~found.scan.present).sum())
-    bare = f" {missing} of them lie in no tile and are missing." if missing else ""
-    say(f"Wrote {out}: {n_row} x {n_column} pixels of {len(names)} tiles.{bare}", quiet=quiet)
+        say(f"! {name} overlaps too little with other tiles: its stage position could not be verified", quiet=quiet)
+    n_row, n_column, _ = joined_mosaic.scan.shape
+    n_missing = 0 if joined_mosaic.scan.present is None else int((~joined_mosaic.scan.present).sum())
+    missing_text = f" {n_missing} of them are in no tile and are missing." if n_missing else ""
+    say(f"Wrote {out}: {n_row} x {n_column} pixels of {len(names)} tiles.{missing_text}", quiet=quiet)
 
 
-def _plain(pixels: float, sign: str = "") -> str:
-    """Return pixels to a hundredth, without a minus where that is 0."""
+def _pixels_text(pixels: float, sign: str = "") -> str:
+    """Return a number of pixels with two decimals, without a minus sign for zero."""
     return f"{round(pixels, 2) + 0.0:{sign}.2f}"
 
 
-def _tell(steps: "Sequence[Step]", record: dict[str, Any], out: Path, *, quiet: bool, as_json: bool) -> None:
+def _print_steps(steps: "Sequence[Step]", record: dict[str, Any], out: Path, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         show_json(record | {"out": str(out)})
         return
-    for own in steps:
-        say(f"- {own.description}", quiet=quiet)
+    for repair_step in steps:
+        say(f"- {repair_step.description}", quiet=quiet)
     say(f"Wrote {out}; {record['original']} is unchanged.", quiet=quiet)
 
 

@@ -1,4 +1,4 @@
-"""Commands that read a scan: identify, elements, fit, info, explain."""
+"""Commands that read a scan: identify, elements, fit, info, explain, compare, formats, convert."""
 
 import math
 import re
@@ -39,31 +39,29 @@ InstrumentOption = Annotated[
     str | None,
     typer.Option(
         metavar="PRESET|FILE",
-        help="Trust this instrument's axis, and tell the network of it; an instrument file or PyMca's .cfg.",
+        help="Use this instrument's axis, and its values as network inputs; instrument file or PyMca's .cfg.",
     ),
 ]
 TrustInstrument = Annotated[
-    bool, typer.Option("--trust-instrument", help="Use the instrument although the scan's spectra contradict it.")
+    bool, typer.Option("--trust-instrument", help="Use the instrument even if the scan's spectra contradict it.")
 ]
 BeamOption = Annotated[float | None, typer.Option("--beam", metavar="KEV", help="Energy of a monochromatic beam, keV.")]
 Resume = Annotated[
     bool,
-    typer.Option(
-        "--resume", help="Leave finished results of the same scan and settings alone, go on with what was interrupted."
-    ),
+    typer.Option("--resume", help="Keep finished results of the same scan and settings; continue interrupted runs."),
 ]
 SchedulerOption = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Compute on a dask cluster, e.g. tcp://host:8786.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-NoCalibrate = Annotated[bool, typer.Option("--no-calibrate", help="Trust the file's energy axis.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+NoCalibrate = Annotated[bool, typer.Option("--no-calibrate", help="Use the file's energy axis.")]
 Out = Annotated[
     Path | None,
-    new_folder("DIR", "Folder of the results; of several scans: the folder of their folders."),
+    new_folder("DIR", "Results folder; for several scans, the parent of their results folders."),
 ]
 DetectorOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME|NUMBER|sum", help="Of several detectors: this one (counted from 1), or all added."),
+    typer.Option(metavar="NAME|NUMBER|sum", help="One of several detectors (numbered from 1), or the sum of all."),
 ]
 ShapeOption = Annotated[
     str | None, typer.Option(metavar="ROWSxCOLUMNS", help="Pixels of a list of spectra without a grid, e.g. 120x80.")
@@ -74,45 +72,47 @@ CountsScaleOption = Annotated[
 ]
 
 
-READ_BYTES = 32e6
-"""What `info` reads of a scan: enough for its lines, and done in a fraction of a second."""
+MAX_INFO_BYTES = 32e6
+"""Maximum size of the part of a scan that `info` reads: enough to find lines, and read in a fraction of a second."""
 
 
 def rows_and_columns(text: str | None, option: str = "--shape", example: str = "120x80") -> tuple[int, int] | None:
-    """Read --shape, or another option of two numbers.
+    """Parse --shape, or another option of two numbers.
 
     Raises
     ------
     typer.BadParameter
-        It is not two whole numbers above 0.
+        The text is not two integers above 0.
     """
     if text is None:
         return None
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    number_texts = text.lower().replace("×", "x").split("x")
+    if len(number_texts) != 2 or not all(
+        number_text.strip().isdecimal() and int(number_text) > 0 for number_text in number_texts
+    ):
         raise typer.BadParameter(
-            f"{option} {text!r} is not ROWSxCOLUMNS. Give two whole numbers above 0, such as {example}."
+            f"{option} {text!r} is not ROWSxCOLUMNS. Give two integers above 0, such as {example}."
         )
-    return int(parts[0]), int(parts[1])
+    return int(number_texts[0]), int(number_texts[1])
 
 
 DetectabilityOption = Annotated[
     bool | None,
     typer.Option(
         "--detectability/--no-detectability",
-        help="Map what cannot be excluded; by default where --instrument is given.",
+        help="Map the groups that cannot be excluded; the default with --instrument.",
     ),
 ]
 
 
 Engine = StrEnum("Engine", ["underpaint", "fixed", "pymca"])
-"""What fits the elements."""
+"""Program that fits the elements."""
 
 
 EngineOption = Annotated[
     Engine,
     typer.Option(
-        help="What fits the elements: line ratios as the forward model says, fixed ones, or PyMca (needs that extra)."
+        help="Element fit: line ratios from the forward model, fixed line ratios, or PyMca (needs the extra `pymca`)."
     ),
 ]
 PixelOption = Annotated[str | None, typer.Option(metavar="ROW,COLUMN", help="One pixel, counted from 0.")]
@@ -121,65 +121,69 @@ RegionOption = Annotated[
     typer.Option(metavar="FILE", help="Sum these pixels: a mask (.npy, .png, .tif) or rows and columns (.csv)."),
 ]
 ElementsOption = Annotated[
-    str | None, typer.Option(metavar="Fe,Pb,...", help="Only these elements; by default those that the scan shows.")
+    str | None,
+    typer.Option(metavar="Fe,Pb,...", help="Only these elements; by default, elements detected in the scan."),
 ]
 LinesOption = Annotated[
-    str | None, typer.Option(metavar="Pb_L3,...", help="Only these line families, or lines of one shell.")
+    str | None, typer.Option(metavar="Pb_L3,...", help="Only these line families, or families of one subshell.")
 ]
-AddOption = Annotated[str | None, typer.Option(metavar="As,...", help="These elements or lines, too.")]
-DropOption = Annotated[str | None, typer.Option(metavar="Br,...", help="These are known to be absent.")]
+AddOption = Annotated[str | None, typer.Option(metavar="As,...", help="Additional elements or lines.")]
+DropOption = Annotated[str | None, typer.Option(metavar="Br,...", help="Elements or lines known to be absent.")]
 
 
 def named_lines(*lists: str | None) -> tuple[str, ...] | None:
-    """Return the elements and line families of comma-separated lists; None where none is given.
+    """Return the elements and line families of comma-separated lists; None if no list is given.
 
     Raises
     ------
     typer.BadParameter
-        One is neither an element nor a line family.
+        A name is neither an element nor a line family.
     """
     from underpaint.physics.atomic import SHELLS, atomic_number
 
-    parts = [part.split() for text in lists if text is not None for part in text.split(",") if part.strip()]
-    written = [re.split("_", "_".join(part), maxsplit=1) for part in parts]
-    given = ["_".join((name[:1].upper() + name[1:], *(shell.upper() for shell in rest))) for name, *rest in written]
-    if not given and any(text is not None for text in lists):
-        raise typer.BadParameter(
-            "the list is empty. Name elements or lines, such as Fe,Pb_L, or leave the option away."
-        )
-    for name in given:
+    words = [
+        word_list.split() for text in lists if text is not None for word_list in text.split(",") if word_list.strip()
+    ]
+    split_names = [re.split("_", "_".join(word_list), maxsplit=1) for word_list in words]
+    line_names = [
+        "_".join((name[:1].upper() + name[1:], *(shell.upper() for shell in shells))) for name, *shells in split_names
+    ]
+    if not line_names and any(text is not None for text in lists):
+        raise typer.BadParameter("the list is empty. Name elements or lines, such as Fe,Pb_L, or omit the option.")
+    for name in line_names:
         symbol, _, shell = name.partition("_")
         try:
             atomic_number(symbol)
         except ValueError as error:
-            raise typer.BadParameter(f"{name!r} names no element: {error}") from error
+            raise typer.BadParameter(f"{name!r} is not an element: {error}") from error
         if shell not in {"", "L", "M", *SHELLS}:
             raise typer.BadParameter(
-                f"{name!r} names no lines: {shell!r} is no shell. Write an element, Pb, a family, Pb_L, or one of its "
-                "shells, Pb_L3."
+                f"{name!r} is not a line family: {shell!r} is not a shell. Write an element (Pb), a family (Pb_L), "
+                "or a subshell (Pb_L3)."
             )
-    return tuple(given) if any(text is not None for text in lists) else None
+    return tuple(line_names) if any(text is not None for text in lists) else None
 
 
-def refuse_both(asked: Iterable[str], drop: Iterable[str]) -> None:
-    """Refuse lines that are to be fitted and to be left out.
+def refuse_contradictory_lines(fitted: Iterable[str], dropped: Iterable[str]) -> None:
+    """Raise an error for lines that are both to be fitted and to be left out.
 
     Raises
     ------
     typer.BadParameter
-        A name stands in both lists.
+        A name occurs in both lists.
     """
-    both = sorted(set(asked) & set(drop))
-    if both:
+    contradictory = sorted(set(fitted) & set(dropped))
+    if contradictory:
         raise typer.BadParameter(
-            f"{', '.join(both)}: asked for and left out with --drop in one call. Take it out of one of the lists."
+            f"{', '.join(contradictory)}: requested, and left out with --drop, in one command. Remove it from one of "
+            "the lists."
         )
 
 
 def identify(
     scan: Scans,
     instrument: InstrumentOption = None,
-    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only these pigments, used then.")] = None,
+    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only the pigments of a palette.")] = None,
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="default, xu2022, or an .onnx file.")] = "default",
     out: Out = None,
     resume: Resume = False,
@@ -193,13 +197,13 @@ def identify(
     counts_scale: CountsScaleOption = None,
     detectability: DetectabilityOption = None,
     no_elements: Annotated[
-        bool, typer.Option("--no-elements", help="Pigments alone: no element maps, no look for what nothing explains.")
+        bool, typer.Option("--no-elements", help="Only pigments: no element maps, no search for unassigned peaks.")
     ] = False,
     pool: Annotated[
         Literal["auto", "off"],
-        typer.Option(help="Of a scan with few counts, identify the sum of a pixel and its like neighbours."),
+        typer.Option(help="For scans with few counts, analyse the sum of a pixel and similar neighbours."),
     ] = "auto",
-    no_paints: Annotated[bool, typer.Option("--no-paints", help="Do not look for areas of one paint.")] = False,
+    no_paints: Annotated[bool, typer.Option("--no-paints", help="Do not search for areas of one paint.")] = False,
     trust_instrument: TrustInstrument = False,
     beam: BeamOption = None,
     scheduler: SchedulerOption = None,
@@ -208,8 +212,8 @@ def identify(
 ) -> None:
     """Map the pigments and elements of one scan or many, and write a report.
 
-    The energy axis is found from the scan's own lines. Without --out the results go to NAME_underpaint here. What is
-    interrupted goes on with --resume.
+    The energy axis is found from the scan's lines. Without --out, the results are written to the folder
+    NAME_underpaint. --resume continues an interrupted run.
 
     **Examples**
 
@@ -220,7 +224,7 @@ def identify(
     from underpaint.pipeline.plan import Settings
     from underpaint.pipeline.run import identify_to_folder
 
-    grid = rows_and_columns(shape)
+    pixel_shape = rows_and_columns(shape)
     settings = Settings(
         model,
         palette,
@@ -228,7 +232,7 @@ def identify(
         engine.value,
         not no_calibrate,
         detector,
-        grid,
+        pixel_shape,
         detectability,
         not no_elements,
         counts_scale,
@@ -239,9 +243,11 @@ def identify(
         drop=named_lines(drop) or (),
         paints=not no_paints,
     )
-    refuse_both(settings.add, settings.drop)
-    run = partial(identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
-    _run_all(scan, out, run, quiet=quiet, as_json=as_json)
+    refuse_contradictory_lines(settings.add, settings.drop)
+    run_analysis = partial(
+        identify_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler
+    )
+    _analyse_scans(scan, out, run_analysis, quiet=quiet, as_json=as_json)
 
 
 def map_elements(
@@ -266,7 +272,7 @@ def map_elements(
         typer.Option(help="Also mass per cent of one layer, of the uppermost paint, or ug/cm2 of a thin layer."),
     ] = None,
     matrix: Annotated[
-        Literal["paint", "oxides"], typer.Option(help="What has no recorded lines: binder and such, or minerals.")
+        Literal["paint", "oxides"], typer.Option(help="Material without detected lines: binder, or oxides of minerals.")
     ] = "paint",
     thickness: Annotated[
         str | None, typer.Option(metavar="LOW-HIGH", help="Thickness of the layer, um, e.g. 20-100 or 500-inf.")
@@ -293,8 +299,8 @@ def map_elements(
 
     if quantities is None and (thickness is not None or matrix != "paint"):
         raise typer.BadParameter(
-            "--thickness and --matrix say what quantities rest on, and none are asked for. Add --quantities "
-            "mass_percent, surface or ug_cm2."
+            "--thickness and --matrix are assumptions of the quantities, and no quantities were requested. Add "
+            "--quantities mass_percent, surface or ug_cm2."
         )
     settings = Settings(
         instrument=instrument,
@@ -310,33 +316,35 @@ def map_elements(
         drop=named_lines(drop) or (),
         quantities=None if quantities is None else QuantityRequest(quantities, matrix, _thickness_range(thickness)),
     )
-    refuse_both((*(settings.families or ()), *settings.add), settings.drop)
-    run = partial(elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler)
-    _run_all(scan, out, run, quiet=quiet, as_json=as_json)
+    refuse_contradictory_lines((*(settings.families or ()), *settings.add), settings.drop)
+    run_analysis = partial(
+        elements_to_folder, settings=settings, resume=resume, overwrite=overwrite, scheduler=scheduler
+    )
+    _analyse_scans(scan, out, run_analysis, quiet=quiet, as_json=as_json)
 
 
 def _thickness_range(text: str | None) -> tuple[float, float] | None:
-    """Read --thickness.
+    """Parse --thickness, um.
 
     Raises
     ------
     typer.BadParameter
-        It is not two numbers of which the second is not the smaller one.
+        The text is not two numbers in ascending order.
     """
     if text is None:
         return None
-    low, _, high = text.replace("\u2013", "-").partition("-")
+    min_text, _, max_text = text.replace("\u2013", "-").partition("-")
     try:
-        ends = float(low), float(high)
+        limits_um = float(min_text), float(max_text)
     except ValueError:
-        ends = (0.0, 0.0)
-    if not 0 < ends[0] <= ends[1]:
+        limits_um = (0.0, 0.0)
+    if not 0 < limits_um[0] <= limits_um[1]:
         raise typer.BadParameter(f"--thickness {text!r} is not LOW-HIGH. Give two thicknesses in um, such as 20-100.")
-    return ends
+    return limits_um
 
 
-POOR_FIT = 3.0
-"""Chi-square a channel from which faint lines may be faults of the model."""
+MIN_POOR_CHI_SQUARE = 3.0
+"""Minimum chi-square per channel at which faint lines may be artefacts of the model."""
 
 
 def fit(
@@ -348,7 +356,7 @@ def fit(
     add: AddOption = None,
     drop: DropOption = None,
     instrument: InstrumentOption = None,
-    out_figure: Annotated[Path | None, new_file("FILE.png", "Draw spectrum, fit, parts and residual.")] = None,
+    out_figure: Annotated[Path | None, new_file("FILE.png", "Draw spectrum, fit, components and residual.")] = None,
     no_calibrate: NoCalibrate = False,
     detector: DetectorOption = None,
     counts_scale: CountsScaleOption = None,
@@ -357,10 +365,10 @@ def fit(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit one spectrum and show what it is made of: net counts by element, limits of detection, how well it fits.
+    """Fit one spectrum and show net counts by element, limits of detection, and the quality of the fit.
 
-    Without --pixel or --region the sum of the whole scan is fitted. With --elements or --lines only these are fitted,
-    as a test of what they explain; --add and --drop change what is fitted by default.
+    Without --pixel or --region, the sum of the whole scan is fitted. With --elements or --lines, only these are fitted;
+    --add and --drop change the default list.
 
     **Examples**
 
@@ -370,7 +378,7 @@ def fit(
 
         underpaint fit painting.h5 --elements Fe,Pb,Hg
     """
-    del overwrite  # looked at with the outputs
+    del overwrite  # already checked with the outputs
     from underpaint.calibrate import resolve_energy_axis
     from underpaint.data import survey
     from underpaint.elements import fit_spectrum
@@ -379,14 +387,14 @@ def fit(
 
     # before the scan is read, which may take minutes
     families, added, dropped = named_lines(elements, lines), named_lines(add) or (), named_lines(drop) or ()
-    refuse_both((*(families or ()), *added), dropped)
+    refuse_contradictory_lines((*(families or ()), *added), dropped)
     with progress(quiet=quiet or as_json) as step:
         step("Opening the scan", 0, 1)
-        raw = load(scan, detector=detector, counts_scale=counts_scale)
-        mask = None if pixel is None and region is None else read_spot(pixel, region, raw.shape[:2])
+        scan_read = load(scan, detector=detector, counts_scale=counts_scale)
+        mask = None if pixel is None and region is None else read_spot(pixel, region, scan_read.shape[:2])
         step("Finding the energy axis", 0, 1)
         calibrated = resolve_energy_axis(
-            raw, instrument=instrument, calibrated=not no_calibrate, trust_instrument=trust_instrument
+            scan_read, instrument=instrument, calibrated=not no_calibrate, trust_instrument=trust_instrument
         )
         step("Reading the spectra", 0, 1)
         spectrum = survey(calibrated.scan).sum_spectrum() if mask is None else region_spectrum(calibrated.scan, mask)
@@ -412,8 +420,8 @@ def fit(
                         "sigma_counts": family.sigma,
                         "detection_limit_counts": family.detection_limit,
                         "present": family.present,
-                        "hardness": _number(family.hardness),
-                        "hardness_sigma": _number(family.hardness_sigma),
+                        "hardness": _finite_or_none(family.hardness),
+                        "hardness_sigma": _finite_or_none(family.hardness_sigma),
                     }
                     for name, family in rows
                 },
@@ -429,12 +437,12 @@ def fit(
         absent = [name for name, family in rows if not family.present]
         if absent:
             say(f"Not detected: {', '.join(sorted(absent))}.")
-        say(f"Residual: chi-square {result.chi_square:.2f} a channel (1 or less: the model describes the spectrum).")
-        if result.chi_square > POOR_FIT:
+        say(f"Residual: chi-square {result.chi_square:.2f} per channel (1 or less: the model describes the spectrum).")
+        if result.chi_square > MIN_POOR_CHI_SQUARE:
             say_warning(
-                "The model does not describe this spectrum. Look at the residual (--out-figure) before you believe "
-                "faint lines: another axis or instrument, a metal, a pure salt, sum peaks, or elements left out may be "
-                "the cause."
+                "The model does not describe this spectrum. Check the residual (--out-figure) before trusting faint "
+                "lines: a wrong axis or instrument, a metal, a pure salt, sum peaks, or omitted elements may be the "
+                "cause."
             )
     if out_figure is not None:
         from underpaint.display.plot import save_png
@@ -444,8 +452,8 @@ def fit(
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
 
 
-def _number(value: float) -> float | None:
-    """Return a number, or None where there is none: JSON has no NaN."""
+def _finite_or_none(value: float) -> float | None:
+    """Return a finite number, else None, since JSON has no NaN."""
     return value if math.isfinite(value) else None
 
 
@@ -460,15 +468,15 @@ def info(
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     counts_scale: CountsScaleOption = None,
-    every: Annotated[bool, typer.Option("--all", help="Read every spectrum of a large scan, too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Read all spectra of a large scan.")] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Show what is in a file: size, calibration, counts, detector, sum and maximum spectrum.
+    """Show the content of a file: size, calibration, counts, detector, sum and maximum spectrum.
 
-    Of a scan larger than 32 MB a part is read, spread evenly over it. Without a file the versions of underpaint, Python
-    and the packages that it uses are shown, for reports of faults.
+    Only an evenly distributed part of scans larger than 32 MB is read. Without a file, the versions of underpaint,
+    Python and the packages are shown, for bug reports.
 
     **Examples**
 
@@ -476,7 +484,7 @@ def info(
 
         underpaint info cube.npz::det_1 --picture spectrum.png
     """
-    from underpaint.cli._info import facts_table, found_axis, spectrum_lines
+    from underpaint.cli._info import facts_table, find_info_axis, spectrum_lines
     from underpaint.data import survey
     from underpaint.io import scan_info
     from underpaint.io.load import load_each
@@ -485,32 +493,32 @@ def info(
     if file is None:
         _show_environment(as_json=as_json)
         return
-    grid = rows_and_columns(shape)
+    pixel_shape = rows_and_columns(shape)
     with progress(quiet=quiet or as_json) as step:
         step("Reading the spectra", 0, 1)
-        most = math.inf if every else READ_BYTES
-        scans = load_each(file, detector=detector, shape=grid, counts_scale=counts_scale)
-        surveys = [survey(note_mirrored_rows(scan), max_bytes=most / len(scans)) for scan in scans]
-        found = [(facts, found_axis(facts)) for facts in map(scan_info, surveys)]
+        max_bytes = math.inf if every else MAX_INFO_BYTES
+        scans = load_each(file, detector=detector, shape=pixel_shape, counts_scale=counts_scale)
+        surveys = [survey(note_mirrored_rows(scan), max_bytes=max_bytes / len(scans)) for scan in scans]
+        infos = [(facts, find_info_axis(facts)) for facts in map(scan_info, surveys)]
     if as_json:
-        facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]
+        facts = [scan_info_read.facts() | {"calibration": axis.facts()} for scan_info_read, axis in infos]
         show_json(facts[0] if len(facts) == 1 else facts)
-    for own, axis in found if not (as_json or quiet) else ():
-        show(facts_table(own, axis))
-        for line in spectrum_lines(own, axis):
+    for scan_info_read, axis in infos if not (as_json or quiet) else ():
+        show(facts_table(scan_info_read, axis))
+        for line in spectrum_lines(scan_info_read, axis):
             say(line)
     if picture is not None:
-        for path in _save_pictures(found, picture, overwrite=overwrite):
+        for path in _save_spectrum_figures(infos, picture, overwrite=overwrite):
             say(f"Wrote {path}", quiet=quiet or as_json)
 
 
 def _show_environment(*, as_json: bool) -> None:
-    """Show versions of the program, Python, the system and all packages that underpaint may use."""
+    """Print the versions of the program, Python, the system and all packages that underpaint may use."""
     import platform
     from importlib.metadata import PackageNotFoundError, requires, version
 
     versions = {"underpaint": __version__, "Python": platform.python_version(), "system": platform.platform()}
-    names = (re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in requires("underpaint") or ())
+    names = (re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in requires("underpaint") or ())
     for name in sorted({name for name in names if name != "underpaint"}, key=str.lower):
         try:
             versions[name] = version(name)
@@ -520,8 +528,8 @@ def _show_environment(*, as_json: bool) -> None:
         show_json(versions)
         return
     table = two_columns("underpaint")
-    for name, text in versions.items():
-        table.add_row(name, text)
+    for name, requirement in versions.items():
+        table.add_row(name, requirement)
     show(table)
 
 
@@ -531,30 +539,32 @@ def explain(
     region: RegionOption = None,
     pigments: Annotated[
         str | None,
-        typer.Option(metavar="NAME,...", help="Groups or pigments that are there, in place of the network's."),
+        typer.Option(
+            metavar="NAME,...", help="Groups or pigments that are present, instead of those found by the network."
+        ),
     ] = None,
     instrument: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="The scanner; what is not known of it is as of elio.")
+        str | None, typer.Option(metavar="PRESET|FILE", help="The scanner; unknown values are those of elio.")
     ] = None,
-    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="The network that names the pigments.")] = "default",
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="The network that identifies the pigments.")
+    ] = "default",
     ground: Annotated[str, typer.Option(help="The ground under the paint.")] = "chalk",
     model_error: Annotated[
-        float, typer.Option(metavar="PERCENT", min=0, max=50, help="What the simulation may be off in a bin.")
+        float, typer.Option(metavar="PERCENT", min=0, max=50, help="Relative error of the simulation in a bin.")
     ] = 0.5,
     no_calibrate: NoCalibrate = False,
     counts_scale: CountsScaleOption = None,
     trust_instrument: TrustInstrument = False,
-    out_figure: Annotated[
-        Path | None, new_file("FILE.png", "Draw the spectrum and the layers that were drawn.")
-    ] = None,
+    out_figure: Annotated[Path | None, new_file("FILE.png", "Draw the spectrum and the sampled layers.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the layers that could have made the spectrum of a pixel or region, and say how sure that is.
+    """Find the layer structures that are consistent with the spectrum of a pixel or region, with probabilities.
 
-    Layers, pigments, thicknesses and shares are sampled twice, independently; only what both runs give is stated. The
-    groups are those that the network sees, or those of --pigments.
+    Layers, pigments, thicknesses and shares are sampled in two independent runs; only results on which both agree are
+    stated. The groups are found by the network, or given by --pigments.
 
     **Examples**
 
@@ -564,9 +574,9 @@ def explain(
 
         underpaint explain painting.h5 --pixel 12,40 --pigments mercury_red,azurite
     """
-    del overwrite  # looked at with the outputs
-    from underpaint.cli._explain import Request, explained_spot, table
-    from underpaint.pigments.explain.record import record
+    del overwrite  # already checked with the outputs
+    from underpaint.cli._explain import Request, explain_spot, layer_table
+    from underpaint.pigments.explain.record import record as explanation_record
     from underpaint.pigments.explain.words import in_words
 
     names = tuple(name.strip() for name in pigments.split(",")) if pigments else ()
@@ -574,34 +584,34 @@ def explain(
         pixel, region, names, instrument, model, ground, not no_calibrate, model_error, counts_scale, trust_instrument
     )
     with progress(quiet=quiet or as_json) as step:
-        found = explained_spot(scan, request, step)
+        explanation = explain_spot(scan, request, step)
     if as_json:
-        show_json(record(found))
+        show_json(explanation_record(explanation))
     elif not quiet:
-        for sentence in in_words(found):
+        for sentence in in_words(explanation):
             say(f"- {sentence}")
-        if (layers := table(found)) is not None:
+        if (layers := layer_table(explanation)) is not None:
             show(layers)
     if out_figure is not None:
         from underpaint.display.plot import save_png
         from underpaint.display.plot.explanation import explanation_figure
 
-        save_png(explanation_figure(found), out_figure)
+        save_png(explanation_figure(explanation), out_figure)
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Folder of results.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Folder of results of the same pixels.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="Results folder.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Results folder with the same pixels.")],
     out: Annotated[Path | None, new_folder("DIR", "Write a page with maps, JSON and CSV to this folder.")] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare the results of two detectors, or of two scans of one painting: where they agree and where not.
+    """Compare the results of two detectors, or of two scans of one painting: agreement and contradictions.
 
-    A and B are folders that identify or elements wrote, of the same pixels. Contradictions come first: groups that one
-    claims by a clear line and the other does not, places that exclude each other, lines of one alone.
+    A and B are folders written by identify or elements, with the same pixels. Contradictions are listed first: groups
+    with a clear line in one of the two results only, places that exclude each other, and lines in one result only.
 
     **Examples**
 
@@ -611,14 +621,14 @@ def compare(
     """
     from underpaint.io import read_results
     from underpaint.pipeline.compare import check_folder, write_comparison
-    from underpaint.pipeline.compare import compare as compared
+    from underpaint.pipeline.compare import compare as compare_results
 
     if out is not None:
         check_folder(out, overwrite=overwrite)
     with progress(quiet=quiet or as_json) as step:
         step("Comparing", 0, 1)
         results = [read_results(folder) for folder in (a, b)]
-        comparison = compared(*results)
+        comparison = compare_results(*results)
         page = None if out is None else write_comparison(comparison, out, overwrite=overwrite)
     if as_json:
         show_json(comparison.record() | {"page": None if page is None else str(page)})
@@ -628,41 +638,47 @@ def compare(
     say(f"Page: {page}" if page else "--out DIR writes a page with maps, JSON and CSV.", quiet=quiet)
 
 
-_MOST_CONTRADICTIONS, _LEAST_SHARE = 12, 0.001
-_MOST_NAMED, _MOST_PAIRS = 2, 3
+_MAX_CONTRADICTIONS, _MIN_SHOWN_FRACTION = 12, 0.001
+_MAX_NAMED_CONTRADICTIONS, _MAX_PAIRS = 2, 3
 
 
 def _show_comparison(comparison: "Comparison") -> None:
-    first, second = comparison.names
-    groups = [one for one in comparison.groups if max(one.present) >= _LEAST_SHARE]
+    first_name, second_name = comparison.names
+    groups = [
+        group_comparison
+        for group_comparison in comparison.groups
+        if max(group_comparison.present) >= _MIN_SHOWN_FRACTION
+    ]
     if groups:
-        table = list_table("pigment groups", ("group", "place", first, second, "kappa"))
-        for one in groups:
-            shares = (f"{100 * share:.1f} %" for share in one.present)
-            table.add_row(one.group, one.place, *shares, _rounded(one.kappa))
+        table = list_table("pigment groups", ("group", "place", first_name, second_name, "kappa"))
+        for group_comparison in groups:
+            shares = (f"{100 * share:.1f} %" for share in group_comparison.present)
+            table.add_row(
+                group_comparison.group, group_comparison.place, *shares, _rounded_text(group_comparison.kappa)
+            )
         show(table)
     if comparison.lines:
-        table = list_table("lines", ("line", f"{second} over {first}", "rms z", "pixels over 5 sigma"))
+        table = list_table("lines", ("line", f"{second_name} over {first_name}", "rms z", "pixels over 5 sigma"))
         for line in comparison.lines:
-            table.add_row(line.family, _rounded(line.ratio), _rounded(line.rms_z), f"{line.n_different:,}")
+            table.add_row(line.family, _rounded_text(line.ratio), _rounded_text(line.rms_z), f"{line.n_different:,}")
         show(table)
-    for contradiction in comparison.contradictions[:_MOST_CONTRADICTIONS]:
+    for contradiction in comparison.contradictions[:_MAX_CONTRADICTIONS]:
         say(f"! {contradiction.text}")
-    n_more = len(comparison.contradictions) - _MOST_CONTRADICTIONS
-    if n_more > 0:
-        say(f"! {n_more} more contradictions in fewer pixels.")
+    n_remaining = len(comparison.contradictions) - _MAX_CONTRADICTIONS
+    if n_remaining > 0:
+        say(f"! {n_remaining} more contradictions in fewer pixels.")
     if not comparison.contradictions:
         say("No contradictions.")
 
 
-def _rounded(value: float) -> str:
+def _rounded_text(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "-"
 
 
-def _run_all(
+def _analyse_scans(
     scans: list[str],
     out: Path | None,
-    run: Callable[..., "Results"],
+    run_analysis: Callable[..., "Results"],
     *,
     quiet: bool,
     as_json: bool,
@@ -671,47 +687,55 @@ def _run_all(
     from underpaint.errors import UnderpaintError
     from underpaint.pipeline.run import default_folder, distinct_folders
 
-    single = len(scans) == 1
-    if not single:
-        _check_summary((out or Path()) / SUMMARY)
-    folders = [out or default_folder(scans[0])] if single else distinct_folders(scans, out or Path())
+    is_single = len(scans) == 1
+    if not is_single:
+        _check_summary((out or Path()) / SUMMARY_FILE)
+    folders = [out or default_folder(scans[0])] if is_single else distinct_folders(scans, out or Path())
     records: list[dict[str, Any]] = []
     with pace(quiet=quiet or as_json, unit="spectra") as step:
         for scan, folder in zip(scans, folders, strict=True):
             try:
-                records.append(record(scan, run(scan, folder, progress=step)))
+                records.append(scan_record(scan, run_analysis(scan, folder, progress=step)))
             except (UnderpaintError, OSError, MemoryError) as error:
-                if single:
+                if is_single:
                     raise
-                # One that fails does not keep the others from their results.
-                records.append(record(scan, error=str(error) or type(error).__name__))
-    if not single:
+                # A scan that fails does not prevent the analysis of the others.
+                records.append(scan_record(scan, error=str(error) or type(error).__name__))
+    if not is_single:
         _write_summary(records, out or Path())
     _show_records(records, quiet=quiet, as_json=as_json)
     if not (quiet or as_json):
         _say_contradictions(records)
-    if any(each["error"] for each in records):
+    if any(scan_entry["error"] for scan_entry in records):
         raise typer.Exit(FAILED)
 
 
 def _say_contradictions(records: list[dict[str, Any]]) -> None:
-    """Name the worst contradictions between arrays of one file, which its detectors recorded of the same pixels."""
+    """Print the worst contradictions between detectors of one file, which recorded the same pixels."""
     from itertools import combinations, islice
 
     from underpaint.io import read_results, split_location
-    from underpaint.pipeline.compare import compare as compared
+    from underpaint.pipeline.compare import compare as compare_results
 
-    done = [(split_location(each["source"]), each["folder"]) for each in records if not each["error"]]
-    pairs = ((a, b) for (one, a), (other, b) in combinations(done, 2) if one[0] == other[0] and one[1] != other[1])
-    for a, b in islice(pairs, _MOST_PAIRS):
+    finished = [
+        (split_location(scan_entry["source"]), scan_entry["folder"])
+        for scan_entry in records
+        if not scan_entry["error"]
+    ]
+    pairs = (
+        (a, b)
+        for (first_location, a), (second_location, b) in combinations(finished, 2)
+        if first_location[0] == second_location[0] and first_location[1] != second_location[1]
+    )
+    for a, b in islice(pairs, _MAX_PAIRS):
         results = [read_results(folder) for folder in (a, b)]
         if results[0].shape != results[1].shape:
             continue
-        contradictions = compared(*results).contradictions
-        for one in contradictions[:_MOST_NAMED]:
-            say_warning(one.text)
-        number = f"{len(contradictions) or 'No'} contradiction{'s' * (len(contradictions) != 1)}"
-        say(f"{number} between {Path(a).name} and {Path(b).name}. All: underpaint compare {quote(a)} {quote(b)}")
+        contradictions = compare_results(*results).contradictions
+        for first_location in contradictions[:_MAX_NAMED_CONTRADICTIONS]:
+            say_warning(first_location.text)
+        count_text = f"{len(contradictions) or 'No'} contradiction{'s' * (len(contradictions) != 1)}"
+        say(f"{count_text} between {Path(a).name} and {Path(b).name}. All: underpaint compare {quote(a)} {quote(b)}")
 
 
 def _show_records(records: list[dict[str, Any]], *, quiet: bool, as_json: bool) -> None:
@@ -723,43 +747,45 @@ def _show_records(records: list[dict[str, Any]], *, quiet: bool, as_json: bool) 
     if not quiet and len(records) > 1:
         show(scans_table(records))
     elif not quiet:
-        _show_one(records[0])
-    failures = [each for each in records if each["error"]]
-    for each in failures:
-        say_error(each["error"] if each["source"] in each["error"] else f"{each['source']}: {each['error']}")
+        _show_record(records[0])
+    failures = [failure for failure in records if failure["error"]]
+    for failure in failures:
+        say_error(
+            failure["error"] if failure["source"] in failure["error"] else f"{failure['source']}: {failure['error']}"
+        )
     if failures and len(records) > 1:
         say(f"{len(failures)} of {len(records)} scans failed; the others are done.", quiet=quiet)
 
 
-def _show_one(known: dict[str, Any]) -> None:
-    if known["skipped"]:
-        say(f"{known['folder']} holds finished results; left alone. --overwrite does it again.")
+def _show_record(scan_entry: dict[str, Any]) -> None:
+    if scan_entry["skipped"]:
+        say(f"{scan_entry['folder']} holds finished results, which were kept. --overwrite repeats the analysis.")
         return
-    for name, share in sorted(known["share_above_half"].items(), key=lambda item: item[::-1], reverse=True):
-        if share >= _LEAST_SHARE:
-            answers = known["answers"].get(name)
-            say(f"  {name:<24} {100 * share:5.1f} % of the surface{f': {answers}' if answers else ''}")
-    for layer in known["layers"][:6]:
+    for name, share in sorted(scan_entry["share_above_half"].items(), key=lambda item: item[::-1], reverse=True):
+        if share >= _MIN_SHOWN_FRACTION:
+            answer_text = scan_entry["answers"].get(name)
+            say(f"  {name:<24} {100 * share:5.1f} % of the surface{f': {answer_text}' if answer_text else ''}")
+    for layer in scan_entry["layers"][:6]:
         say(f"  {100 * layer['share']:5.1f} % of the area: {layer['text']}")
-    for text in known["unexplained"]:
+    for text in scan_entry["unexplained"]:
         say(f"! {text}")
-    for alert in known["alerts"]:
+    for alert in scan_entry["alerts"]:
         say_warning(alert)
-    for note in known["notes"][:8]:
+    for note in scan_entry["notes"][:8]:
         say(f"- {note}")
-    if known["aside"]:
-        say(f"! {known['aside']}")
-    say(f"Report: {known['report']}")
+    if scan_entry["aside"]:
+        say(f"! {scan_entry['aside']}")
+    say(f"Report: {scan_entry['report']}")
 
 
-def record(scan: str, results: "Results | None" = None, *, error: str | None = None) -> dict[str, Any]:
-    """Return what became of a scan, JSON-serialisable; of one that failed, why."""
+def scan_record(scan: str, results: "Results | None" = None, *, error: str | None = None) -> dict[str, Any]:
+    """Return the outcome of a scan's analysis as values for JSON; ``error`` is the message of a failed one."""
     from underpaint.data.maps import Results, share_present
     from underpaint.display.report import find_arrangements, unexplained_text
 
     summary = {} if results is None else results.summary
     folder, skipped = summary.get("folder"), summary.get("skipped", False)
-    results = Results() if results is None or skipped else results  # what was left alone is not read again
+    results = Results() if results is None or skipped else results  # results that were kept are not read again
     return {
         "source": scan,
         "folder": folder,
@@ -776,56 +802,72 @@ def record(scan: str, results: "Results | None" = None, *, error: str | None = N
     }
 
 
-SUMMARY = "underpaint_summary.csv"
-_SUMMARY_HEAD = ("scan", "folder", "state", "why")
+SUMMARY_FILE = "underpaint_summary.csv"
+_SUMMARY_COLUMNS = ("scan", "folder", "state", "why")
 
 
 def _check_summary(path: Path) -> None:
-    """Refuse to replace a table of another kind by that of many scans; one of an earlier call is replaced."""
+    """Raise an error if the file of the summary exists and was not written by an earlier call."""
     from underpaint.errors import OutputError
 
     if not path.exists():
         return
     with path.open("rb") as stream:
-        if stream.read(200).startswith(",".join(_SUMMARY_HEAD).encode()):
+        if stream.read(200).startswith(",".join(_SUMMARY_COLUMNS).encode()):
             return
-    raise OutputError(f"Cannot write {path}: it is there, and no table of many scans. Move it, or give another --out.")
+    raise OutputError(f"Cannot write {path}: it exists and is not a summary of scans. Move it, or give another --out.")
 
 
-def _write_summary(records: list[dict[str, Any]], base: Path) -> None:
+def _write_summary(records: list[dict[str, Any]], base_folder: Path) -> None:
     from underpaint.io.results.csv_text import write_csv
     from underpaint.runtime.files import atomic_write
 
-    base.mkdir(parents=True, exist_ok=True)
-    names = sorted({name for each in records for name in each["share_above_half"]})
-    with atomic_write(base / SUMMARY) as part, part.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [[*_SUMMARY_HEAD, *names], *(_summary_row(each, names) for each in records)])
+    base_folder.mkdir(parents=True, exist_ok=True)
+    names = sorted({name for scan_entry in records for name in scan_entry["share_above_half"]})
+    with (
+        atomic_write(base_folder / SUMMARY_FILE) as temporary_path,
+        temporary_path.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        write_csv(stream, [[*_SUMMARY_COLUMNS, *names], *(_summary_row(scan_entry, names) for scan_entry in records)])
 
 
-def _summary_row(known: dict[str, Any], names: list[str]) -> list[Any]:
-    state = "failed" if known["error"] else "left alone" if known["skipped"] else "done"
-    shares = [f"{known['share_above_half'][name]:.6g}" if name in known["share_above_half"] else "" for name in names]
-    return [known["source"], known["folder"] or "", state, known["error"] or "", *shares]
+def _summary_row(scan_entry: dict[str, Any], names: list[str]) -> list[Any]:
+    state = "failed" if scan_entry["error"] else "left alone" if scan_entry["skipped"] else "done"
+    shares = [
+        f"{scan_entry['share_above_half'][name]:.6g}" if name in scan_entry["share_above_half"] else ""
+        for name in names
+    ]
+    return [scan_entry["source"], scan_entry["folder"] or "", state, scan_entry["error"] or "", *shares]
 
 
-def _save_pictures(found: list[Any], picture: Path, *, overwrite: bool) -> list[Path]:
-    """Save a picture for each detector; return their files."""
+def _save_spectrum_figures(infos: list[Any], picture_file: Path, *, overwrite: bool) -> list[Path]:
+    """Save a figure of the spectra of each detector; return the paths."""
     from underpaint.display.plot import save_png, spectrum
 
-    stems = [picture.stem] if len(found) == 1 else [f"{picture.stem}_{number}" for number in range(1, len(found) + 1)]
-    paths = [picture.with_stem(stem) for stem in stems]
+    stems = (
+        [picture_file.stem]
+        if len(infos) == 1
+        else [f"{picture_file.stem}_{index}" for index in range(1, len(infos) + 1)]
+    )
+    paths = [picture_file.with_stem(stem) for stem in stems]
     check_new_files(paths, overwrite=overwrite)
-    for path, (own, axis) in zip(paths, found, strict=True):
+    for path, (info_of_scan, axis) in zip(paths, infos, strict=True):
         families = () if axis.calibration is None else axis.calibration.families
-        figure = spectrum(axis.scan_axis, own.sum_spectrum.counts, own.max_spectrum.counts, families, title=own.name)
+        figure = spectrum(
+            axis.scan_axis,
+            info_of_scan.sum_spectrum.counts,
+            info_of_scan.max_spectrum.counts,
+            families,
+            title=info_of_scan.name,
+        )
         save_png(figure, path)
     return paths
 
 
 def formats(as_json: Json = False) -> None:
-    """List the file formats that can be read and written, and how each is recognised.
+    """List the file formats that can be read and written, and how they are recognised.
 
-    A file is known by its content; its ending does not matter.
+    Files are recognised by content; the ending of the name does not matter.
 
     **Example**
 
@@ -835,16 +877,22 @@ def formats(as_json: Json = False) -> None:
     """
     from underpaint.io import formats as known_formats
 
-    records = [_format_record(known) for known in known_formats()]
+    records = [_format_record(file_format) for file_format in known_formats()]
     if as_json:
         show_json(records)
         return
     table = list_table("formats", ("format", "endings", "recognised by", "extra", "source of the specification"))
-    for known in known_formats():
-        title = f"{known.title} (also written)" if known.written else known.title
-        table.add_row(title, " ".join(known.endings), known.recognised_by, known.extra or "-", known.source)
+    for file_format in known_formats():
+        title = f"{file_format.title} (also written)" if file_format.written else file_format.title
+        table.add_row(
+            title,
+            " ".join(file_format.endings),
+            file_format.recognised_by,
+            file_format.extra or "-",
+            file_format.source,
+        )
     show(table)
-    say('Extras are installed with `pip install "underpaint[NAME]"`. Not among them? Export as ripple or HDF5.')
+    say('Extras are installed with `pip install "underpaint[NAME]"`. For other formats, export as ripple or HDF5.')
 
 
 def convert(
@@ -858,10 +906,10 @@ def convert(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write a scan as HDF5 (which PyMca reads) or zarr: compressed, every count as it was, checked by reading back.
+    """Write a scan as HDF5 (which PyMca reads) or zarr: lossless, compressed, and verified by reading back.
 
-    Each detector stays on its own, unless --detector picks one or their sum. TARGET appears when it is whole; one
-    that is there is never replaced.
+    Detectors are written separately, unless --detector selects one or the sum. TARGET appears only when complete; an
+    existing file is never replaced.
 
     **Examples**
 
@@ -873,36 +921,40 @@ def convert(
     from underpaint.io import convert_scan, photographs_of, save_photographs
     from underpaint.io.convert import refuse_existing
 
-    grid = rows_and_columns(shape)
+    pixel_shape = rows_and_columns(shape)
     if photographs is not None:
         refuse_existing(photographs)
     with pace(quiet=quiet or as_json, unit="rows") as step:
-        done = convert_scan(scan, target, detector=detector, shape=grid, step=step)
+        conversion = convert_scan(scan, target, detector=detector, shape=pixel_shape, step=step)
     saved = [] if photographs is None else save_photographs(photographs_of(scan), photographs)
     if as_json:
         show_json(
             {
-                "target": str(done.target),
-                "shapes": [list(own) for own in done.shapes],
-                "size_bytes": done.size_bytes,
-                "counts_bytes": done.counts_bytes,
-                "photographs": list(done.photographs),
-                "photograph_files": [str(own) for own in saved],
+                "target": str(conversion.target),
+                "shapes": [list(shape_or_path) for shape_or_path in conversion.shapes],
+                "size_bytes": conversion.size_bytes,
+                "counts_bytes": conversion.counts_bytes,
+                "photographs": list(conversion.photographs),
+                "photograph_files": [str(shape_or_path) for shape_or_path in saved],
             }
         )
         return
-    sizes = "; ".join(" x ".join(map(str, own)) for own in done.shapes)
-    say(f"{done.target}: {sizes}, {done.size_bytes / 1e6:.1f} MB for {done.counts_bytes / 1e6:.1f} MB", quiet=quiet)
-    for own in saved:
-        say(f"{own}", quiet=quiet)
+    sizes = "; ".join(" x ".join(map(str, shape_or_path)) for shape_or_path in conversion.shapes)
+    say(
+        f"{conversion.target}: {sizes}, {conversion.size_bytes / 1e6:.1f} MB for {conversion.counts_bytes / 1e6:.1f} "
+        "MB",
+        quiet=quiet,
+    )
+    for shape_or_path in saved:
+        say(f"{shape_or_path}", quiet=quiet)
 
 
-def _format_record(known: "Format") -> dict[str, object]:
+def _format_record(file_format: "Format") -> dict[str, object]:
     return {
-        "name": known.title,
-        "endings": list(known.endings),
-        "recognised_by": known.recognised_by,
-        "extra": known.extra,
-        "source": known.source,
-        "written": known.written,
+        "name": file_format.title,
+        "endings": list(file_format.endings),
+        "recognised_by": file_format.recognised_by,
+        "extra": file_format.extra,
+        "source": file_format.source,
+        "written": file_format.written,
     }

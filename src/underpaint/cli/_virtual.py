@@ -17,19 +17,19 @@ def mockup(
     ] = "fig7",
     out: Annotated[Path, new_file("FILE.h5", "File to write.")] = Path("panel.h5"),
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
-    counts: Annotated[float, typer.Option(min=1, help="Mean counts a pixel.")] = 1e5,
-    cell_pixels: Annotated[int, typer.Option(min=1, help="Side of a crossing of strips, pixels.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Of every random number.")] = 0,
+    counts: Annotated[float, typer.Option(min=1, help="Mean counts per pixel.")] = 1e5,
+    cell_pixels: Annotated[int, typer.Option(min=1, help="Side of a square where two strips cross, pixels.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
     reflectance: Annotated[
-        bool, typer.Option("--reflectance", help="Write its reflectance cube and a library to read it with, too.")
+        bool, typer.Option("--reflectance", help="Also write a reflectance cube, and a library to analyse it.")
     ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Paint a virtual panel of crossing strips and scan it; the truth is stored with the scan.
+    """Simulate the scan of a virtual panel of crossing strips; the ground truth is stored with the scan.
 
-    With --reflectance, FILE_reflectance.hdr is the cube of the same panel, drawn from one part of the measured spectra,
-    and FILE_library.npz the other part.
+    With --reflectance, FILE_reflectance.hdr is the cube of the same panel, simulated from one part of the measured
+    spectra, and FILE_library.npz contains the other part.
 
     **Examples**
 
@@ -53,9 +53,9 @@ def mockup(
         if reflectance:
             _save_reflectance(panel, cube, library, seed, overwrite=overwrite)
     n_row, n_column, n_channel = panel.scan.shape
-    say(f"Wrote {out}: {n_row} x {n_column} pixels, {n_channel} channels, with its truth.", quiet=quiet)
+    say(f"Wrote {out}: {n_row} x {n_column} pixels, {n_channel} channels, with ground truth.", quiet=quiet)
     if reflectance:
-        say(f"Wrote {cube}, its virtual reflectance, and {library}, to read it with.", quiet=quiet)
+        say(f"Wrote {cube}, the virtual reflectance, and {library}, a library to analyse it.", quiet=quiet)
     say(f"Next: underpaint identify {out}", quiet=quiet)
 
 
@@ -63,10 +63,10 @@ def _save_reflectance(panel: Any, cube: Path, library: Path, seed: int, *, overw
     from underpaint.reflectance import builtin
     from underpaint.reflectance.twin import halves, panel_reflectance, save_twin
 
-    drawn_from, read_with = halves(builtin())
-    twin = panel_reflectance(panel.stratigraphies, panel.scan.shape[:2], drawn_from, seed=seed)
+    simulation_library, analysis_library = halves(builtin())
+    twin = panel_reflectance(panel.stratigraphies, panel.scan.shape[:2], simulation_library, seed=seed)
     save_twin(twin, cube, overwrite=overwrite)
-    read_with.save(library, overwrite=overwrite)
+    analysis_library.save(library, overwrite=overwrite)
 
 
 def simulate(
@@ -74,23 +74,23 @@ def simulate(
     out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Training library, or scan, to write.")] = None,
     photons: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.h5", help="Keep the photons here; if the file is there, only render them."),
+        typer.Option(metavar="FILE.h5", help="Store the photons here; an existing file is only rendered."),
     ] = None,
     detector: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="See with the detector of this instrument.")
+        str | None, typer.Option(metavar="PRESET|FILE", help="Simulate the detector of this instrument.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; the result does not depend on it.")] = None,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Let a dask.distributed cluster do the work.")
+        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Compute on a dask.distributed cluster.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what each spectrum is made of.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the contributions to each spectrum.")] = False,
     out_figure: Annotated[Path | None, new_file("FILE.png", "With --explain: draw it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --explain: print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate a training library of layered paintings, or spectra of stratigraphies written down by hand.
+    """Simulate a training library of layered paintings, or spectra of given stratigraphies.
 
-    Call again to go on where it stopped, or was killed.
+    The same command resumes an interrupted run.
 
     **Examples**
 
@@ -98,24 +98,24 @@ def simulate(
 
         underpaint simulate examples/two_paints.toml --out two_paints.h5
 
-    Another detector without following the photons again: the first call keeps them, the second only renders.
+    Another detector without a new simulation of the photons: the first call stores them, the second only renders.
 
         underpaint simulate CONFIG --out one.h5 --photons photons.h5
 
         underpaint simulate CONFIG --out other.h5 --photons photons.h5 --detector MINE.toml
 
-    The same library, to the last bit, from a cluster:
+    The identical library from a cluster:
 
         underpaint simulate CONFIG --out library.h5 --scheduler tcp://HOST:8786
 
-    What a spectrum is made of, by element, layer, order and scatter:
+    The contributions to a spectrum by element, layer, order and scatter:
 
         underpaint simulate examples/two_paints.toml --explain --out-figure two_paints.png
     """
     from underpaint.simulate import load_job, simulate
 
     if out is None and not explain:
-        raise typer.BadParameter("give --out FILE.h5 to write spectra, or --explain to see what they are made of")
+        raise typer.BadParameter("give --out FILE.h5 to write spectra, or --explain to show the contributions")
     if (out_figure or as_json) and not explain:
         raise typer.BadParameter("--out-figure and --json belong to --explain")
     job = load_job(config, detector=detector)
@@ -125,28 +125,28 @@ def simulate(
         return
     with pace(quiet=quiet, unit="stratigraphies") as step:
         simulate(job, out, photons=photons, workers=workers, scheduler=scheduler, progress=step)
-    say(f"Wrote {out}; {_next(job, out)}", quiet=quiet or as_json)
+    say(f"Wrote {out}; {_next_step(job, out)}", quiet=quiet or as_json)
 
 
 def _explain(job: Any, out_figure: Path | None, *, as_json: bool, quiet: bool) -> None:
-    from underpaint.cli._breakdown import explained, figure_paths, record, tables
+    from underpaint.cli._breakdown import breakdown_record, breakdown_tables, figure_paths, job_breakdowns
     from underpaint.display.plot import breakdown_figure, save_png
 
-    found = explained(job)
+    breakdowns = job_breakdowns(job)
     if as_json:
-        show_json({name: record(parts) for name, parts in found.items()})
-    for name, parts in found.items():
+        show_json({name: breakdown_record(spectrum_breakdown) for name, spectrum_breakdown in breakdowns.items()})
+    for name, spectrum_breakdown in breakdowns.items():
         if not (as_json or quiet):
-            show(tables(name, parts))
-    paths = figure_paths(out_figure, found) if out_figure else {}
+            show(breakdown_tables(name, spectrum_breakdown))
+    paths = figure_paths(out_figure, breakdowns) if out_figure else {}
     check_new_files(list(paths.values()), overwrite=None)
     for name, path in paths.items():
-        save_png(breakdown_figure(found[name], title=name), path)
+        save_png(breakdown_figure(breakdowns[name], title=name), path)
         say(f"Wrote {path}.", quiet=quiet or as_json)
 
 
-def _next(job: Any, out: Path) -> str:
+def _next_step(job: Any, out: Path) -> str:
     from underpaint.simulate import LibrarySettings
 
-    trains = isinstance(job, LibrarySettings)
-    return "train on it with `underpaint train`." if trains else f"next: underpaint info {out}"
+    is_library = isinstance(job, LibrarySettings)
+    return "train on it with `underpaint train`." if is_library else f"next: underpaint info {out}"

@@ -14,30 +14,30 @@ from underpaint.data import EnergyAxis
 from underpaint.errors import CalibrationError
 
 MAX_ENERGY_KEV = 200.0
-"""An energy above this without a unit is in eV: no X-ray tube for paintings reaches it in keV."""
-HIGHEST_KEV = 250.0
-"""An axis that ends above it is no X-ray spectrum's: its numbers are of another unit, or damaged."""
+"""Energies above this without a unit are in eV: no X-ray tube for paintings reaches 200 kV."""
+MAX_AXIS_KEV = 250.0
+"""Maximum energy of an axis: above it the unit is wrong or the values are damaged."""
 MAX_CHANNEL_KEV = 1.0
-"""A wider channel parts no lines; without a unit it is eV."""
+"""Maximum width of a channel: wider ones cannot separate lines. A larger gain without a unit is in eV."""
 CURVATURE_KEV = 0.005
-"""Largest deviation of energies read as a linear axis; lines closer than 50 eV are not resolved."""
+"""Maximum deviation from a linear axis, a tenth of the 50 eV below which lines are not resolved."""
 _MIN_CHANNEL_KEV = 5e-4
-_PLACEHOLDER = 1e-6
-"""A gain that differs from 1 by no more is 1, fitted to points."""
-_UNIT_KEV = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
+_PLACEHOLDER_TOLERANCE = 1e-6
+"""A gain that differs from 1 by less is the placeholder 1, from a fit to calibration points."""
+_KEV_PER_UNIT = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 NO_CALIBRATION = "no energy calibration in the file"
 
 Axis = tuple[EnergyAxis | None, tuple[str, ...]]
 """An axis, or None, and the reader's notes."""
 
 
-def unit_of(text: str) -> str:
+def energy_unit(text: str) -> str:
     """Return ``"kev"``, ``"ev"`` or ``"mev"`` for a text with a unit (``Energy (keV)``), else ``""``."""
     match = re.search(r"(?i)(?<![a-z])([km]?)ev(?![a-z])", text)
     return f"{match[1].lower()}ev" if match else ""
 
 
-def number(text: str | None) -> float | None:
+def parse_number(text: str | None) -> float | None:
     """Read a number with a decimal point or comma; None without one."""
     try:
         value = float((text or "").strip().replace(",", "."))
@@ -48,106 +48,110 @@ def number(text: str | None) -> float | None:
 
 def last_number(line: str) -> float | None:
     """Read the last number of a line of a list, after commas, semicolons or spaces; None without one."""
-    words = re.split(r"[,;\s]+", line.strip())
+    fields = re.split(r"[,;\s]+", line.strip())
     try:
-        return float(words[-1])
+        return float(fields[-1])
     except ValueError:
         return None
 
 
-def seconds(text: str | None) -> float | None:
+def parse_seconds(text: str | None) -> float | None:
     """Read a time in s; None for 0 or none."""
-    value = number(text)
+    value = parse_number(text)
     return value if value is not None and value > 0 else None
 
 
 def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: str = "") -> Axis:
-    """Axis from ``zero + gain * channel + quadratic * channel**2 + ...``.
+    """Return the axis of ``zero + gain * channel + quadratic * channel**2 + ...``.
 
     Parameters
     ----------
     coefficients : sequence of float
-        Zero, gain, and higher ones, in ``unit``.
+        Zero, gain and higher-order coefficients, in ``unit``.
     n_channel : int
         Number of channels.
     unit : str
-        ``"kev"``, ``"ev"``, ``"mev"``, or ``""`` for no unit: then eV or keV by size.
+        ``"kev"``, ``"ev"``, ``"mev"``, or ``""`` if unknown: then the size decides between eV and keV.
 
     Returns
     -------
     EnergyAxis or None
         None without a calibration (all zero, or the placeholder 0, 1), or with an impossible one.
     """
-    zero, gain, *curved = (*(float(value) for value in coefficients), 0.0, 0.0)[: max(2, len(coefficients))]
-    if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER and not any(curved)):
+    zero, gain, *higher_orders = (*(float(value) for value in coefficients), 0.0, 0.0)[: max(2, len(coefficients))]
+    if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER_TOLERANCE and not any(higher_orders)):
         return None, (NO_CALIBRATION,)
-    if not np.isfinite([zero, gain, *curved]).all():
-        return None, (_refusal(gain, zero),)
-    if any(curved):
+    if not np.isfinite([zero, gain, *higher_orders]).all():
+        return None, (_refusal_note(gain, zero),)
+    if any(higher_orders):
         with np.errstate(over="ignore", invalid="ignore"):
-            energy = np.polynomial.polynomial.polyval(np.arange(n_channel, dtype=float), [zero, gain, *curved])
-        return _straightened(energy, unit)
-    return _line(gain, zero, n_channel, unit)
+            energy = np.polynomial.polynomial.polyval(np.arange(n_channel, dtype=float), [zero, gain, *higher_orders])
+        return _linear_axis(energy, unit)
+    return _axis_with_notes(gain, zero, n_channel, unit)
 
 
 def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") -> Axis:
-    """Axis through a list of the channels' energies; None if they are not linear, or not one per channel."""
+    """Return the axis of a list of energies; None unless they are linear and one per channel."""
     if energy.size != n_channel or n_channel < 2:
         return None, (f"energy calibration ignored: {energy.size} energies for {n_channel} channels",)
     if not unit and energy[0] in {0, 1} and bool((np.diff(energy) == 1).all()):
         return None, (NO_CALIBRATION,)
-    return _straightened(energy, unit)
+    return _linear_axis(energy, unit)
 
 
 def axis_of_line(gain: float, zero: float, n_channel: int, unit: str = "") -> Axis:
-    """Return the axis of a gain and a zero in ``unit`` or by size; None for placeholders and impossible values."""
-    return _line(float(gain), float(zero), n_channel, unit)
+    """Return the axis of a gain and a zero; None for impossible values. Without ``unit``, their size decides it."""
+    return _axis_with_notes(float(gain), float(zero), n_channel, unit)
 
 
-def _straightened(energy: NDArray[np.float64], unit: str) -> Axis:
-    """Linear axis through energies that are curved or rounded by a few eV, with a note on the deviation."""
+def _linear_axis(energy: NDArray[np.float64], unit: str) -> Axis:
+    """Return the linear axis nearest to energies that are curved or rounded by a few eV, with a note."""
     channel = np.arange(energy.size)
     if not np.isfinite(energy).all():
         return None, ("energy calibration ignored: an energy is not a number",)
-    scale = _UNIT_KEV[unit or _unit_by_size(float(np.abs(energy).max()), float(energy[-1] - energy[0]) / energy.size)]
+    scale = _KEV_PER_UNIT[
+        unit or _unit_by_size(float(np.abs(energy).max()), float(energy[-1] - energy[0]) / energy.size)
+    ]
     gain, zero = float(energy[-1] - energy[0]) / (energy.size - 1), float(energy[0])
     deviation = np.abs(energy - zero - gain * channel).max()
     if deviation <= 0.05 * abs(gain):
-        return _line(gain, zero, energy.size, unit)
+        return _axis_with_notes(gain, zero, energy.size, unit)
     gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
     deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * scale
     if deviation_kev > min(CURVATURE_KEV, 0.5 * abs(gain) * scale) + 0.05 * abs(gain) * scale:
-        note = (
-            f"energy calibration ignored: its energies are up to {1000 * deviation_kev:.3g} eV off a linear axis, "
-            f"{1000 * CURVATURE_KEV:g} eV at most are read; find it with `underpaint calibrate`"
+        refusal = (
+            f"energy calibration ignored: its energies deviate by up to {1000 * deviation_kev:.3g} eV from a linear "
+            f"axis, at most {1000 * CURVATURE_KEV:g} eV are allowed; find the axis with `underpaint calibrate`"
         )
-        return None, (note,)
-    axis, notes = _line(gain, zero, energy.size, unit)
-    straight = f"energies are read as a linear axis, {1000 * deviation_kev:.2g} eV off at most"
-    return axis, notes if axis is None else (*notes, straight)
+        return None, (refusal,)
+    axis, notes = _axis_with_notes(gain, zero, energy.size, unit)
+    linear_note = f"energies are read as a linear axis, which deviates by at most {1000 * deviation_kev:.2g} eV"
+    return axis, notes if axis is None else (*notes, linear_note)
 
 
-def _line(gain: float, zero: float, n_channel: int, unit: str) -> Axis:
+def _axis_with_notes(gain: float, zero: float, n_channel: int, unit: str) -> Axis:
     by_size = unit or _unit_by_size(max(abs(zero), abs(zero + gain * n_channel)), gain)
-    scale = _UNIT_KEV[by_size]
+    scale = _KEV_PER_UNIT[by_size]
     try:
         axis = EnergyAxis(gain * scale, zero * scale, n_channel)
     except CalibrationError:
-        return None, (_refusal(gain * scale, zero * scale),)
-    if not (_MIN_CHANNEL_KEV <= axis.gain_kev <= MAX_CHANNEL_KEV and 0.0 < axis.stop_kev <= HIGHEST_KEV):
-        return None, (_refusal(axis.gain_kev, axis.zero_kev, axis.stop_kev),)
-    guessed = not unit and by_size == "ev"
-    return axis, ((f"energies without a unit are taken as eV, by their size ({gain:g} a channel)",) if guessed else ())
+        return None, (_refusal_note(gain * scale, zero * scale),)
+    if not (_MIN_CHANNEL_KEV <= axis.gain_kev <= MAX_CHANNEL_KEV and 0.0 < axis.stop_kev <= MAX_AXIS_KEV):
+        return None, (_refusal_note(axis.gain_kev, axis.zero_kev, axis.stop_kev),)
+    is_guessed = not unit and by_size == "ev"
+    return axis, (
+        (f"energies without a unit are read as eV, by their size ({gain:g} per channel)",) if is_guessed else ()
+    )
 
 
 def _unit_by_size(largest: float, gain: float) -> str:
     return "ev" if largest > MAX_ENERGY_KEV or gain > MAX_CHANNEL_KEV else "kev"
 
 
-def _refusal(gain_kev: float, zero_kev: float, stop_kev: float | None = None) -> str:
+def _refusal_note(gain_kev: float, zero_kev: float, stop_kev: float | None = None) -> str:
     end = "" if stop_kev is None else f", up to {stop_kev:g} keV"
     return (
-        f"energy calibration ignored: {gain_kev:g} keV a channel from {zero_kev:g} keV{end}; a channel is "
-        f"{_MIN_CHANNEL_KEV:g} to {MAX_CHANNEL_KEV:g} keV wide and the last ends between 0 and "
-        f"{HIGHEST_KEV:g} keV; find it with `underpaint calibrate`"
+        f"energy calibration ignored: {gain_kev:g} keV per channel from {zero_kev:g} keV{end}; a channel must be "
+        f"{_MIN_CHANNEL_KEV:g} to {MAX_CHANNEL_KEV:g} keV wide and the last one end between 0 and "
+        f"{MAX_AXIS_KEV:g} keV; find the axis with `underpaint calibrate`"
     )

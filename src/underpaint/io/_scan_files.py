@@ -1,4 +1,4 @@
-"""Files that a scan consists of: itself, its folder, and files that it refers to."""
+"""Files of a scan: the file itself, companion files, a folder's files, and files that an HDF5 file refers to."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 
 _MAX_OBJECTS = 20_000
-"""Limit of the groups and datasets of an HDF5 file that are searched for references."""
+"""Maximum number of groups and datasets of an HDF5 file that are searched for references."""
 
 
 def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
@@ -25,74 +25,79 @@ def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
     Returns
     -------
     list of (Path, stat_result)
-        Without files elsewhere, pipes or devices, which are never opened.
+        Only regular files; files elsewhere, pipes and devices are never opened.
     """
     path = path.absolute()
     if path.is_dir():
         names = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
-        listed = sorted(names, key=str)
+        paths = sorted(names, key=str)
     else:
-        listed = [path, *_paired_files(path)]
+        paths = [path, *_companion_files(path)]
         if _is_hdf5(path):
-            listed += sorted(_pointed_at(path, path.parent.resolve(), {path.resolve()}), key=str)
-    about = [(file, _regular(file)) for file in dict.fromkeys(listed)]
-    return [(file, facts) for file, facts in about if facts is not None]
+            paths += sorted(_referenced_files(path, path.parent.resolve(), {path.resolve()}), key=str)
+    stats = [(file, _regular_file_stat(file)) for file in dict.fromkeys(paths)]
+    return [(file, stat_result) for file, stat_result in stats if stat_result is not None]
 
 
 def belongs_to(path: Path, source: Path) -> bool:
-    """Whether a file is part of a scan, or in a folder that is read; reports may be replaced."""
+    """Whether a file belongs to a scan or lies in its folder, and so must not be overwritten; reports are exempt."""
     if source.is_dir():
         is_report = path.suffix.lower() in {".html", ".pdf"}
         return not is_report and path.resolve().is_relative_to(source.resolve())
     return path.exists() and any(path.samefile(file) for file, _ in scan_files(source))
 
 
-def _paired_files(path: Path) -> list[Path]:
-    """Return the other half of a scan of two files: a header and its numbers."""
-    of_envi = (".raw", ".dat", ".img", ".bil", ".bip", ".bsq", ".bin")
-    pairs = {**dict.fromkeys(of_envi, (".hdr",)), ".rpl": (".raw",), ".raw": (".rpl", ".hdr"), ".hdr": of_envi}
-    endings = pairs.get(path.suffix.lower(), ())
+def _companion_files(path: Path) -> list[Path]:
+    """Return the candidates for the second file of a scan of two files: a header and its data."""
+    envi_endings = (".raw", ".dat", ".img", ".bil", ".bip", ".bsq", ".bin")
+    companion_endings = {
+        **dict.fromkeys(envi_endings, (".hdr",)),
+        ".rpl": (".raw",),
+        ".raw": (".rpl", ".hdr"),
+        ".hdr": envi_endings,
+    }
+    endings = companion_endings.get(path.suffix.lower(), ())
     return [file for ending in endings for file in (path.with_suffix(ending), path.with_suffix(ending.upper()))]
 
 
-def _regular(path: Path) -> os.stat_result | None:
+def _regular_file_stat(path: Path) -> os.stat_result | None:
     try:
-        facts = path.stat()
+        stat_result = path.stat()
     except OSError:
         return None
-    return facts if stat.S_ISREG(facts.st_mode) else None
+    return stat_result if stat.S_ISREG(stat_result.st_mode) else None
 
 
 def _is_hdf5(path: Path) -> bool:
     try:
-        return _regular(path) is not None and bool(h5py.is_hdf5(path))
+        return _regular_file_stat(path) is not None and bool(h5py.is_hdf5(path))
     except (OSError, ValueError):
         return False
 
 
-def _pointed_at(path: Path, folder: Path, visited: set[Path]) -> Iterator[Path]:
-    """Return the files that an HDF5 file points at, and those that they point at."""
+def _referenced_files(path: Path, folder: Path, visited: set[Path]) -> Iterator[Path]:
+    """Yield the files that an HDF5 file refers to, directly or through other files."""
     try:
         with h5py.File(path, "r") as file:
-            names = set(_outside(file))
+            referenced_names = set(_external_names(file))
     except (OSError, RuntimeError, KeyError, ValueError):
         return  # damaged: the reader will report it
-    for name in names:
+    for name in referenced_names:
         for target in sorted(path.parent.glob(name.replace("%b", "*"))) if "%b" in name else [path.parent / name]:
-            place = target.resolve()
-            if place in visited or not place.is_relative_to(folder) or _regular(place) is None:
+            resolved = target.resolve()
+            if resolved in visited or not resolved.is_relative_to(folder) or _regular_file_stat(resolved) is None:
                 continue
-            visited.add(place)
+            visited.add(resolved)
             yield target
-            if _is_hdf5(place):
-                yield from _pointed_at(place, folder, visited)
+            if _is_hdf5(resolved):
+                yield from _referenced_files(resolved, folder, visited)
 
 
-def _outside(file: Any) -> Iterator[str]:
-    """Return the names of other files in an HDF5 file, as they are written there."""
-    waiting, visited = [file], set[int]()
-    while waiting and len(visited) < _MAX_OBJECTS:
-        group = waiting.pop()
+def _external_names(file: Any) -> Iterator[str]:
+    """Yield the file names in external links, virtual datasets and external data of an HDF5 file."""
+    pending, visited = [file], set[int]()
+    while pending and len(visited) < _MAX_OBJECTS:
+        group = pending.pop()
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
@@ -105,7 +110,7 @@ def _outside(file: Any) -> Iterator[str]:
                 continue
             visited.add(address)
             if isinstance(item, h5py.Group):
-                waiting.append(item)
+                pending.append(item)
             elif isinstance(item, h5py.Dataset):
                 if item.is_virtual:
                     yield from (source.file_name for source in item.virtual_sources() if source.file_name != ".")

@@ -1,4 +1,4 @@
-"""Spectra of a file without a grid: a single one is a scan of one pixel, several are one row of pixels."""
+"""Spectra of a file without a grid: a single spectrum is a scan of one pixel, several are one row of pixels."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.rebin import rebin
 from underpaint.errors import ScanError
-from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, energy_unit
 from underpaint.io._source import MemoryCube, lazy_counts, spectrum_counts, try_read
 
-_NAMES_SHOWN = 5
+_MAX_NAMES_IN_MESSAGE = 5
 _ENERGY = re.compile(r"(energ[^\W\d_]*|k?ev)[\W_]*(k?ev)?[\W_]*")
 _CHANNEL = re.compile(r"channels?#?|chan|ch|kanal|canale?|bins?")
 _COUNTS = re.compile(r"counts?|cts|intensit[^\W\d_]*")
@@ -33,15 +33,15 @@ class FileSpectrum:
     axis : EnergyAxis or None
         Energy calibration; None if the file has none.
     live_time_s, real_time_s : float or None
-        s; None if unknown.
+        Times, s; None if unknown.
     name : str
         Name in the file.
     detector : str
-        The detector's name or serial number; "" where unknown.
+        The detector's name or serial number; "" if unknown.
     notes : tuple of str
         Notes for the user.
     metadata : dict
-        Other metadata, by the file's names.
+        Other metadata, with the names in the file as keys.
     """
 
     counts: NDArray[Any]
@@ -54,12 +54,13 @@ class FileSpectrum:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def read_content(path: Path, max_bytes: int, content_type: str) -> bytes:
+def read_limited(path: Path, max_bytes: int, content_type: str) -> bytes:
     """Read a file; ScanError if it is too large for ``content_type``."""
     size = try_read(path.stat, str(path)).st_size
     if size > max_bytes:
         raise ScanError(
-            f"Cannot read {path}: {size} bytes are no {content_type} (at most {max_bytes}). Give the right file."
+            f"Cannot read {path}: {size} bytes are too many for {content_type} (at most {max_bytes}). Give the right "
+            "file."
         )
     content: bytes = try_read(path.read_bytes, str(path))
     return content
@@ -78,15 +79,15 @@ def single_scan(
     metadata: Mapping[str, Any] | None = None,
 ) -> Scan:
     """Return (n_channel,) counts as a scan of shape (1, 1, n_channel); times in s, None if the file has none."""
-    live, real = (None if time is None else np.full((1, 1), time) for time in (live_time_s, real_time_s))
+    live_times, real_times = (None if time is None else np.full((1, 1), time) for time in (live_time_s, real_time_s))
     return Scan(
         spectrum_counts(counts, str(path)),
         axis=axis,
         name=path.stem,
         source=str(path),
         format=format_name,
-        live_time_s=live,
-        real_time_s=real,
+        live_time_s=live_times,
+        real_time_s=real_times,
         detector=detector,
         notes=("a single spectrum", *notes),
         metadata=dict(metadata or {}),
@@ -109,10 +110,10 @@ def spectrum_scan(spectrum: FileSpectrum, path: Path, format_name: str) -> Scan:
 
 
 def detector_scans(spectra: Sequence[FileSpectrum], path: Path, format_name: str, name: str | None) -> list[Scan]:
-    """Return the detectors of one spectrum as a scan each, or the one that ``name`` picks."""
+    """Return one scan for each detector of a measured spectrum, or only for the detector called ``name``."""
     if len(spectra) == 1 and name is None:
         return [spectrum_scan(spectra[0], path, format_name)]
-    selected = picked(spectra, path, name)
+    selected = select_spectra(spectra, path, name)
     return [
         replace(
             spectrum_scan(spectrum, path, format_name),
@@ -124,32 +125,35 @@ def detector_scans(spectra: Sequence[FileSpectrum], path: Path, format_name: str
 
 
 def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, name: str | None) -> Scan:
-    """Return spectra as one row of pixels on the first one's axis, or a single one by ``name``.
+    """Return spectra as one row of pixels on the axis of the first spectrum, or only the spectrum called ``name``.
 
     Raises
     ------
     ScanError
-        None is called ``name``, or they share no channels: their numbers differ and an axis is unknown.
+        No spectrum is called ``name``, or the numbers of channels differ and an energy axis is unknown.
     """
-    selected = picked(spectra, path, name)
+    selected = select_spectra(spectra, path, name)
     if len(selected) == 1:
         return spectrum_scan(selected[0], path, format_name)
     first = selected[0]
-    moved = [
+    rebinned = [
         spectrum for spectrum in selected if (spectrum.axis, spectrum.counts.size) != (first.axis, first.counts.size)
     ]
-    if moved and any(spectrum.axis is None for spectrum in selected):
+    if rebinned and any(spectrum.axis is None for spectrum in selected):
         raise ScanError(
             f"Cannot read {path} as one list: its {len(selected)} spectra differ in their channels, and not all have "
             f"an energy calibration that could align them. Pick one: {path}::1 to {path}::{len(selected)}."
         )
     counts = np.stack(
-        [spectrum.counts if spectrum.axis == first.axis else _moved(spectrum, first) for spectrum in selected]
+        [
+            spectrum.counts if spectrum.axis == first.axis else _rebinned_spectrum(spectrum, first)
+            for spectrum in selected
+        ]
     )[None]
-    notes = [f"{len(selected)} spectra ({_shown(selected)}), read as one row: give rows and columns (--shape)"]
-    if moved:
+    notes = [f"{len(selected)} spectra ({_name_list(selected)}), read as one row: give rows and columns (--shape)"]
+    if rebinned:
         notes.append(
-            f"{len(moved)} of {len(selected)} spectra have another energy axis and were rebinned to the first one's"
+            f"{len(rebinned)} of {len(selected)} spectra have another energy axis and were rebinned to the first one's"
         )
     return Scan(
         lazy_counts(MemoryCube(counts), str(path)),
@@ -157,41 +161,41 @@ def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, nam
         name=path.stem,
         source=str(path),
         format=format_name,
-        live_time_s=_row([spectrum.live_time_s for spectrum in selected]),
-        real_time_s=_row([spectrum.real_time_s for spectrum in selected]),
+        live_time_s=_times_row([spectrum.live_time_s for spectrum in selected]),
+        real_time_s=_times_row([spectrum.real_time_s for spectrum in selected]),
         detector=first.detector,
         notes=(*notes, *dict.fromkeys(note for spectrum in selected for note in spectrum.notes)),
         metadata={**first.metadata, "names": [spectrum.name for spectrum in selected]},
     )
 
 
-def picked(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> list[FileSpectrum]:
-    """Return all spectra, or the one of a name, or else of a number from 1."""
+def select_spectra(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> list[FileSpectrum]:
+    """Return all spectra, or only the one with the given name, or else the given number from 1."""
     if name is None:
         return list(spectra)
-    matching = [spectrum for spectrum in spectra if spectrum.name == name]
-    if not matching and name.isdecimal() and 1 <= int(name) <= len(spectra):
-        matching = [spectra[int(name) - 1]]
-    if len(matching) != 1:
+    matches = [spectrum for spectrum in spectra if spectrum.name == name]
+    if not matches and name.isdecimal() and 1 <= int(name) <= len(spectra):
+        matches = [spectra[int(name) - 1]]
+    if len(matches) != 1:
         raise ScanError(
-            f"Cannot read {path}::{name}: {len(matching) or 'none'} of its {len(spectra)} spectra has this name. Give "
-            f"a number from 1 to {len(spectra)}, or a name ({_shown(spectra)})."
+            f"Cannot read {path}::{name}: {len(matches) or 'none'} of its {len(spectra)} spectra has this name. Give "
+            f"a number from 1 to {len(spectra)}, or a name ({_name_list(spectra)})."
         )
-    return matching
+    return matches
 
 
-def _shown(spectra: Sequence[FileSpectrum]) -> str:
-    more = " ..." if len(spectra) > _NAMES_SHOWN else ""
-    return ", ".join(spectrum.name for spectrum in spectra[:_NAMES_SHOWN]) + more
+def _name_list(spectra: Sequence[FileSpectrum]) -> str:
+    suffix = " ..." if len(spectra) > _MAX_NAMES_IN_MESSAGE else ""
+    return ", ".join(spectrum.name for spectrum in spectra[:_MAX_NAMES_IN_MESSAGE]) + suffix
 
 
-def _moved(spectrum: FileSpectrum, first: FileSpectrum) -> NDArray[Any]:
+def _rebinned_spectrum(spectrum: FileSpectrum, first: FileSpectrum) -> NDArray[Any]:
     assert spectrum.axis is not None  # noqa: S101
     assert first.axis is not None  # noqa: S101
     return rebin(spectrum.counts, spectrum.axis, first.axis.edges_kev)
 
 
-def _row(times: list[float | None]) -> NDArray[np.float64] | None:
+def _times_row(times: list[float | None]) -> NDArray[np.float64] | None:
     times_s = np.array([[np.nan if time is None else time for time in times]])
     return None if np.isnan(times_s).all() else times_s
 
@@ -204,7 +208,7 @@ def is_channel_or_energy(heading: str) -> bool:
 def spectra_in_columns(
     table: NDArray[np.float64], headings: tuple[str, ...], columns: list[int], path: Path
 ) -> list[FileSpectrum]:
-    """Return the spectra in a table with a line for each channel; several are those of detectors.
+    """Return the spectra in a table with a line per channel; several spectra are of several detectors.
 
     Parameters
     ----------
@@ -213,7 +217,7 @@ def spectra_in_columns(
     headings : tuple of str
         Names of the columns, in lower case.
     columns : list of int
-        The columns of channels and energies.
+        Indices of the columns of channels and energies.
     path : Path
         The file.
 
@@ -222,47 +226,47 @@ def spectra_in_columns(
     ScanError
         The headings do not identify the columns of counts.
     """
-    energies = next((number for number in columns if _ENERGY.fullmatch(headings[number])), columns[-1])
-    axis, notes = _spectrum_axis(table[energies], headings[energies], path)
-    counted, skipped = _counts_columns(headings, columns, path)
-    if skipped:
-        notes = (*notes, f"columns ignored: {', '.join(skipped)}")
-    if len(counted) == 1:
-        return [FileSpectrum(table[counted[0]].copy(), axis, notes=notes)]
+    energy_column = next((column for column in columns if _ENERGY.fullmatch(headings[column])), columns[-1])
+    axis, notes = _spectrum_axis(table[energy_column], headings[energy_column], path)
+    counts_columns, ignored_headings = _counts_columns(headings, columns, path)
+    if ignored_headings:
+        notes = (*notes, f"columns ignored: {', '.join(ignored_headings)}")
+    if len(counts_columns) == 1:
+        return [FileSpectrum(table[counts_columns[0]].copy(), axis, notes=notes)]
     return [
-        FileSpectrum(table[number].copy(), axis, name=headings[number], detector=headings[number], notes=notes)
-        for number in counted
+        FileSpectrum(table[column].copy(), axis, name=headings[column], detector=headings[column], notes=notes)
+        for column in counts_columns
     ]
 
 
 def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -> tuple[list[int], list[str]]:
-    """Return the columns of counts, and the headings of ignored ones."""
-    other_columns = [number for number in range(len(headings)) if number not in columns]
-    named = [number for number in other_columns if _COUNTS.fullmatch(headings[number])]
-    if len(other_columns) == 1 or len(named) == 1:
-        counted = other_columns if len(other_columns) == 1 else named
-        return counted, [headings[number] for number in other_columns if number not in counted]
-    if other_columns and all(_DETECTOR.fullmatch(headings[number]) for number in other_columns):
+    """Return the indices of the columns of counts, and the headings of ignored columns."""
+    other_columns = [column for column in range(len(headings)) if column not in columns]
+    columns_named_counts = [column for column in other_columns if _COUNTS.fullmatch(headings[column])]
+    if len(other_columns) == 1 or len(columns_named_counts) == 1:
+        counts_columns = other_columns if len(other_columns) == 1 else columns_named_counts
+        return counts_columns, [headings[column] for column in other_columns if column not in counts_columns]
+    if other_columns and all(_DETECTOR.fullmatch(headings[column]) for column in other_columns):
         return other_columns, []
-    names = ", ".join(headings[number] for number in other_columns[:5])
+    names = ", ".join(headings[column] for column in other_columns[:5])
     raise ScanError(
-        f"Cannot read {path}: {len(other_columns)} columns are next to the channels or energies ({names}). Head one "
-        "of them counts, or all of them by detectors: det1, det2."
+        f"Cannot read {path}: {len(other_columns)} columns are next to the channels or energies ({names}). Rename the "
+        "heading of one to counts, or of all to detectors: det1, det2."
     )
 
 
-def is_counting(values: NDArray[np.float64]) -> bool:
-    """Whether numbers count on by one, from 0 or 1."""
+def is_channel_count(values: NDArray[np.float64]) -> bool:
+    """Whether numbers increase by one from 0 or 1, as channel numbers do."""
     return bool((np.diff(values) == 1).all()) and values[0] in {0, 1}
 
 
-def _spectrum_axis(first: NDArray[np.float64], heading: str, path: Path) -> Axis:
-    counting = is_counting(first)
-    if counting and not re.search(r"energ|\bk?ev\b", heading):
+def _spectrum_axis(values: NDArray[np.float64], heading: str, path: Path) -> Axis:
+    is_count = is_channel_count(values)
+    if is_count and not re.search(r"energ|\bk?ev\b", heading):
         return None, (NO_CALIBRATION,)
-    axis, notes = axis_of_list(first, first.size, unit_of(heading))
-    straight = np.linspace(first[0], first[-1], first.size)
-    if axis is None and not np.abs(first - straight).max() <= np.ptp(first) / first.size:
+    axis, notes = axis_of_list(values, values.size, energy_unit(heading))
+    evenly_spaced = np.linspace(values[0], values[-1], values.size)
+    if axis is None and not np.abs(values - evenly_spaced).max() <= np.ptp(values) / values.size:
         raise ScanError(
             f"Cannot read {path}: its column of channels is neither channels nor energies that increase in equal steps "
             f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."

@@ -1,4 +1,4 @@
-"""Cubes that are read block by block, checked, as dask arrays."""
+"""Cubes as dask arrays, which are read and checked block by block."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -16,20 +16,26 @@ from underpaint.data import READERS
 from underpaint.errors import ScanError
 
 BLOCK_BYTES = 16 * 2**20
-"""Size of a block of full rows: small enough to keep a few in memory, large enough for a task."""
+"""Size of a block of full rows: small enough to keep several in memory, large enough for a task."""
 
 MAX_ROW_BYTES = 64 * 2**20
-"""A longer row is cut into blocks of columns, so that a block stays small whatever the scan's shape."""
+"""Maximum size of a full row; longer rows are split into blocks of columns, so that blocks stay small."""
 
-_FEW_CHANNELS, _SMALL, _FLOOR_SHARE, _FLOOR_LEAST = 0.02, 0.2, 0.2, 10
-"""Negative residues: share of the channels, and of the counts; share at the floor if a constant was subtracted."""
+_MAX_RESIDUE_CHANNEL_FRACTION, _MAX_RESIDUE_COUNT_FRACTION, _MIN_FLOOR_FRACTION, _MIN_FLOOR_CHANNELS = (
+    0.02,
+    0.2,
+    0.2,
+    10,
+)
+"""Limits of negative residues: fractions of the channels and of the counts; and, after subtraction of a constant,
+fraction and number of the negative channels at the minimum."""
 
 SAME_CHANNELS = "same_channels"
-"""Key in a scan's metadata: its detectors share their channels' energies and can be added without calibration."""
+"""Key in a scan's metadata: the detectors have the same channel energies and can be added without calibration."""
 
 
 class Cube(Protocol):
-    """A file's cube: it knows its shape and reads a rectangle of rows and columns."""
+    """Cube of a file, of which a rectangle of rows and columns can be read."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
@@ -39,7 +45,7 @@ class Cube(Protocol):
 
 
 class CheckedCube:
-    """Array-like over a :class:`Cube`, for dask; its blocks went through :func:`checked_counts`."""
+    """Array-like over a :class:`Cube`, for dask; its blocks are checked by :func:`checked_counts`."""
 
     ndim = 3
 
@@ -50,22 +56,22 @@ class CheckedCube:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a rectangle; integers drop their axis as in numpy."""
-        parts = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
-        rows, columns = (_as_range(part, size) for part, size in zip(parts[:2], self.shape[:2], strict=True))
+        slices = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
+        rows, columns = (_as_range(index, size) for index, size in zip(slices[:2], self.shape[:2], strict=True))
         block = self.cube.read(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         block, residues = checked_counts(block, self.source, (rows.start, columns.start))
         self.residues[rows.start : rows.stop, columns.start : columns.stop] |= residues
-        picked = tuple(
-            0 if isinstance(part, int | np.integer) else slice(None, None, span.step)
-            for part, span in zip(parts[:2], (rows, columns), strict=True)
+        local_indices = tuple(
+            0 if isinstance(index, int | np.integer) else slice(None, None, index_range.step)
+            for index, index_range in zip(slices[:2], (rows, columns), strict=True)
         )
-        return np.asarray(block[(*picked, parts[2])])
+        return np.asarray(block[(*local_indices, slices[2])])
 
 
 def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
     """Return the cube as a dask array of full-row blocks, read and checked when computed.
 
-    Blocks have a multiple of ``row_multiple`` rows, so that no stored piece is unpacked twice.
+    Blocks have a multiple of ``row_multiple`` rows, so that no stored chunk is decompressed twice.
     """
     n_row, n_column, n_channel = cube.shape
     pixel_bytes = n_channel * np.dtype(cube.dtype).itemsize
@@ -92,42 +98,58 @@ class MemoryCube:
         self.shape = (int(counts.shape[0]), int(counts.shape[1]), int(counts.shape[2]))
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return a rectangle of it."""
+        """Return a rectangle of pixels."""
         return self.counts[rows, columns]
 
 
 class MappedCube:
-    """Plain numbers in a file, mapped into memory anew for each block, so that no file stays open.
+    """Uncompressed array in a file, memory-mapped again for each block, so that no file stays open.
 
     Parameters
     ----------
     path : Path
+        The file.
     offset : int
-        Bytes before the first number.
-    shape : (int, int, int)
-        As stored.
+        Bytes before the array.
+    stored_shape : (int, int, int)
+        Shape as stored.
     dtype : dtype
-        As stored, with its byte order.
-    order : (int, int, int)
-        The stored dimensions of rows, columns and channels.
+        Stored type, with its byte order.
+    dimension_order : (int, int, int)
+        Indices of the stored dimensions of rows, columns and channels.
     """
 
     def __init__(
-        self, path: Path, offset: int, shape: tuple[int, int, int], dtype: np.dtype[Any], order: tuple[int, int, int]
+        self,
+        path: Path,
+        offset: int,
+        stored_shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        dimension_order: tuple[int, int, int],
     ) -> None:
-        self.path, self.offset, self.stored, self.stored_dtype, self.order = path, offset, shape, dtype, order
+        self.path, self.offset, self.stored_shape, self.stored_dtype, self.dimension_order = (
+            path,
+            offset,
+            stored_shape,
+            dtype,
+            dimension_order,
+        )
         self.dtype = dtype.newbyteorder("=")
-        self.shape = (shape[order[0]], shape[order[1]], shape[order[2]])
+        self.shape = (
+            stored_shape[dimension_order[0]],
+            stored_shape[dimension_order[1]],
+            stored_shape[dimension_order[2]],
+        )
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
         try:
-            mapped = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored)
+            mapped = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored_shape)
         except (OSError, ValueError) as error:
             raise ScanError(
-                f"Cannot read {self.path}: {first_line(error)}. The file was changed or is cut off; copy it again."
+                f"Cannot read {self.path}: {first_line(error)}. The file was changed or is truncated; copy it again."
             ) from error
-        return np.ascontiguousarray(mapped.transpose(self.order)[rows, columns], dtype=self.dtype)
+        return np.ascontiguousarray(mapped.transpose(self.dimension_order)[rows, columns], dtype=self.dtype)
 
 
 def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
@@ -136,33 +158,34 @@ def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
     Raises
     ------
     ScanError
-        It has values that are no numbers, or negative ones that are no residues.
+        A value is not a number, or is negative and not a residue.
     """
-    lazy = lazy_counts(MemoryCube(np.array(counts)[None, None, :]), source)
-    read = np.asarray(lazy.compute())
-    if read.dtype.kind == "f" and np.isnan(read).any():
+    lazy_array = lazy_counts(MemoryCube(np.array(counts)[None, None, :]), source)
+    counts_read = np.asarray(lazy_array.compute())
+    if counts_read.dtype.kind == "f" and np.isnan(counts_read).any():
         channel = int(np.argmax(~np.isfinite(counts)))
         raise ScanError(
             f"Cannot use {source}: it holds {counts[channel]} counts in channel {channel}; they must be numbers. "
             "Export the spectrum again."
         )
-    return lazy
+    return lazy_array
 
 
 def checked_counts(
     block: NDArray[Any], source: str, origin: tuple[int, int] = (0, 0)
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Set small negative residues to zero, and pixels with a value that is no number to NaN throughout.
+    """Set small negative residues to zero, and all channels of pixels with a non-finite value to NaN.
 
-    A zero peak or a live-time correction leaves a few small negative values, subtraction of a constant leaves many with
-    one minimum; after background removal they are distributed over the spectrum.
+    A zero peak or a live-time correction leaves a few small negative values; subtraction of a constant leaves many
+    values at one minimum. These are residues. After background removal, which is refused, negative values are
+    distributed over the spectrum.
 
     Parameters
     ----------
     block : (n_row, n_column, n_channel) array
         Values as stored; not changed.
     source : str
-        For the message.
+        Source of the block, for the message.
     origin : (int, int)
         Row and column of the block's first pixel, for the message.
 
@@ -174,49 +197,53 @@ def checked_counts(
     Raises
     ------
     ScanError
-        A pixel's negative values are no residues.
+        The negative values of a pixel are not residues.
     """
     if block.dtype.kind == "u" or block.size == 0:
         return block, np.zeros(block.shape[:2], bool)
     lowest = block.min(axis=2)
     residues = lowest < 0
     if block.dtype.kind == "f":
-        missing = ~(np.isfinite(lowest) & np.isfinite(block.max(axis=2)))
-        residues &= ~missing
-        if missing.any():
-            block = np.where(missing[:, :, None], block.dtype.type(np.nan), block)
+        missing_pixels = ~(np.isfinite(lowest) & np.isfinite(block.max(axis=2)))
+        residues &= ~missing_pixels
+        if missing_pixels.any():
+            block = np.where(missing_pixels[:, :, None], block.dtype.type(np.nan), block)
     if residues.any():
         spectra = block[residues]
-        refused = np.flatnonzero(~_are_residues(spectra))
-        if refused.size:
-            row, column = (int(index[refused[0]]) for index in np.nonzero(residues))
-            raise ScanError(_negative(spectra[refused[0]], source, (origin[0] + row, origin[1] + column)))
+        not_residues = np.flatnonzero(~_are_residues(spectra))
+        if not_residues.size:
+            row, column = (int(index[not_residues[0]]) for index in np.nonzero(residues))
+            raise ScanError(
+                _negative_counts_message(spectra[not_residues[0]], source, (origin[0] + row, origin[1] + column))
+            )
         block = block.copy()
         block[residues] = np.maximum(spectra, 0)
     return block, residues
 
 
 def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
-    """(n,) whether the negative values of (n, n_channel) spectra are few and small, or stop at a floor."""
+    """Return a boolean (n,) array, true for spectra whose negative values are small, and few or at one minimum."""
     values = spectra.astype(np.float64)
-    below = values < 0
-    number = below.sum(axis=1)
-    few = number <= _FEW_CHANNELS * values.shape[1]
+    negative = values < 0
+    n_negative = negative.sum(axis=1)
+    are_few = n_negative <= _MAX_RESIDUE_CHANNEL_FRACTION * values.shape[1]
     lowest = values.min(axis=1, keepdims=True)
-    at_floor = (values <= 0.999 * lowest).sum(axis=1)
-    floor = (at_floor >= _FLOOR_SHARE * number) & (at_floor >= _FLOOR_LEAST)
-    lost, positive = -np.minimum(values, 0).sum(axis=1), np.maximum(values, 0).sum(axis=1)
-    return np.asarray((few | floor) & (lost <= _SMALL * positive))
+    n_at_minimum = (values <= 0.999 * lowest).sum(axis=1)
+    at_minimum = (n_at_minimum >= _MIN_FLOOR_FRACTION * n_negative) & (n_at_minimum >= _MIN_FLOOR_CHANNELS)
+    negative_sum, positive_sum = -np.minimum(values, 0).sum(axis=1), np.maximum(values, 0).sum(axis=1)
+    return np.asarray((are_few | at_minimum) & (negative_sum <= _MAX_RESIDUE_COUNT_FRACTION * positive_sum))
 
 
-def _negative(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
+def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
     values = spectrum.astype(np.float64)
-    channel, number = int(np.argmin(values)), int((values < 0).sum())
-    lost, positive = -np.minimum(values, 0).sum(), np.maximum(values, 0).sum()
+    channel, n_negative = int(np.argmin(values)), int((values < 0).sum())
+    negative_sum, positive_sum = -np.minimum(values, 0).sum(), np.maximum(values, 0).sum()
     return (
         f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {values[channel]:.6g} counts in channel "
-        f"{channel}; {number} of its {values.size} channels are negative, {lost:.3g} counts beside {positive:.3g} "
-        f"positive ones. Up to {_FEW_CHANNELS:.0%} of the channels with less than {_SMALL:.0%} of the counts would be "
+        f"{channel}; {n_negative} of its {values.size} channels are negative, {negative_sum:.3g} counts compared "
+        f"with {positive_sum:.3g} "
+        f"positive ones. Up to {_MAX_RESIDUE_CHANNEL_FRACTION:.0%} of the channels with less than "
+        f"{_MAX_RESIDUE_COUNT_FRACTION:.0%} of the counts would be "
         "set to zero. Export the raw counts, without background removed; if 16-bit numbers overflowed, as unsigned."
     )
 
@@ -247,40 +274,40 @@ def entries_inside(folder: Path, entries: Iterable[Path]) -> list[Path]:
     return entries_read
 
 
-def missing_numbers(files: Sequence[Path]) -> list[int]:
-    """Return the numbers that are missing between those of files, such as 2 of ``map_0001`` and ``map_0003``.
+def missing_file_numbers(files: Sequence[Path]) -> list[int]:
+    """Return the numbers that numbered files lack, such as 2 for ``map_0001`` and ``map_0003``.
 
-    Empty if the names differ in more than one number, or mostly increase by more than 1.
+    The list is empty if the names differ in more than one number, or the numbers mostly increase by more than 1.
     """
     names = [re.split(r"(\d+)", file.stem) for file in files]
     if len({len(name) for name in names}) != 1:
         return []
-    varying = [set(part) for part in zip(*names, strict=True) if len(set(part)) > 1]
-    if len(varying) != 1 or not all(part.isdecimal() for part in varying[0]):
+    varying_parts = [set(part) for part in zip(*names, strict=True) if len(set(part)) > 1]
+    if len(varying_parts) != 1 or not all(part.isdecimal() for part in varying_parts[0]):
         return []
-    numbers = sorted({int(part) for part in varying[0]})
-    steps = [after - before for before, after in pairwise(numbers)]
+    numbers = sorted({int(part) for part in varying_parts[0]})
+    steps = [next_number - previous for previous, next_number in pairwise(numbers)]
     if not steps or median(steps) != 1 or sum(steps) > 2 * len(numbers):
         return []
     return sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
 
 
-def shown_numbers(numbers: Sequence[int]) -> str:
+def number_list(numbers: Sequence[int]) -> str:
     """Return the first numbers of a list as text for a note or message."""
     return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
 
 
-def numbers_in_name(path: Path) -> list[tuple[int, str]]:
-    """Return a key that sorts files by the numbers in their names: scan_9 before scan_10."""
+def natural_sort_key(path: Path) -> list[tuple[int, str]]:
+    """Return a sort key by the numbers in a file's name: scan_9 comes before scan_10."""
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", path.stem)]
 
 
-def first_bytes(path: Path, most: int) -> bytes:
+def first_bytes(path: Path, max_bytes: int) -> bytes:
     """Read the beginning of a file, with the errors of :func:`try_read`."""
 
     def read() -> bytes:
         with path.open("rb") as stream:
-            return stream.read(most)
+            return stream.read(max_bytes)
 
     content: bytes = try_read(read, str(path))
     return content

@@ -1,4 +1,4 @@
-"""Any scan to HDF5 (in the layout that PyMca reads) or zarr: chunked, compressed, lossless, checked by reading back."""
+"""Conversion of scans to HDF5 (in the layout that PyMca reads) or zarr: lossless, and verified by reading back."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class Converted:
     Parameters
     ----------
     target : Path
-        The file or folder.
+        The file or folder that was written.
     shapes : tuple of (int, int, int)
         Rows, columns, channels of each detector.
     size_bytes : int
@@ -42,7 +42,7 @@ class Converted:
     counts_bytes : int
         Size of the counts in memory.
     photographs : tuple of str
-        Names of the images that came with them.
+        Names of the images in the source.
     """
 
     target: Path
@@ -60,7 +60,7 @@ def convert_scan(
     shape: tuple[int, int] | None = None,
     step: Progress | None = None,
 ) -> Converted:
-    """Write every detector of a scan to another file, value by value as it was, and read it back to be sure.
+    """Write every detector of a scan to another file without changing values, and verify the file by reading it back.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def convert_scan(
         Ends in ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``; must not exist. It is written under a
         temporary name next to it and renamed when complete and checked.
     detector : str or None
-        Write only this one, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each separately.
+        Write only this detector, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each separately.
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     step : callable or None
@@ -82,30 +82,35 @@ def convert_scan(
         The source cannot be read.
     OutputError
         The target exists, is inside the source, cannot be written, has an unknown ending, or differs when read back.
-        MissingExtraError zarr is requested but not installed.
+    MissingExtraError
+        The target is zarr, which is not installed.
 
     Notes
     -----
-    Values are not divided by the value per count, which reading the target estimates again. Negative residues become
-    zero, and a pixel with a value that is no number becomes NaN throughout, as they do for all readers.
+    Values are not divided by the value per count, which is estimated again when the target is read. As in all readers,
+    negative residues become zero, and a pixel with a non-finite value becomes NaN in all channels.
 
     Several detectors are not added unless requested: each keeps its channels and energy axis, as
     ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
-    place = Path(target)
-    write = _writer(place)
-    refuse_existing(place)
-    refuse_output_in_scan(place, source)
-    facts = file_facts(source)
+    target_path = Path(target)
+    write = _writer(target_path)
+    refuse_existing(target_path)
+    refuse_output_in_scan(target_path, source)
+    source_facts = file_facts(source)
     scans, photographs = load_each(source, detector=detector, shape=shape, counts_scale=1), photographs_of(source)
     progress = step or (lambda *_: None)
-    with _appearing(place) as part:
-        digests = write(part, scans, photographs, progress)
-        _check(part, scans, digests, progress)
-        size = sum(entry.stat().st_size for entry in (part.rglob("*") if part.is_dir() else [part]) if entry.is_file())
-        refuse_change(source, facts, place)
+    with _temporary_target(target_path) as temporary_path:
+        digests = write(temporary_path, scans, photographs, progress)
+        _verify(temporary_path, scans, digests, progress)
+        size = sum(
+            entry.stat().st_size
+            for entry in (temporary_path.rglob("*") if temporary_path.is_dir() else [temporary_path])
+            if entry.is_file()
+        )
+        refuse_change(source, source_facts, target_path)
     return Converted(
-        place,
+        target_path,
         tuple(scan.shape for scan in scans),
         size,
         sum(int(scan.counts.nbytes) for scan in scans),
@@ -145,8 +150,10 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
     try:
         folder.mkdir()
         for index, photograph in enumerate(photographs):
-            safe = "".join(letter if letter.isalnum() or letter in "-_ " else "_" for letter in photograph.name).strip()
-            files.append(folder / f"{index + 1:02d} {safe[:80]}.tif")
+            safe_name = "".join(
+                letter if letter.isalnum() or letter in "-_ " else "_" for letter in photograph.name
+            ).strip()
+            files.append(folder / f"{index + 1:02d} {safe_name[:80]}.tif")
             tifffile.imwrite(
                 files[-1], photograph.pixels, photometric="rgb" if photograph.pixels.ndim == 3 else "minisblack"
             )
@@ -157,11 +164,11 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
     return files
 
 
-def refuse_existing(place: Path) -> None:
+def refuse_existing(target_path: Path) -> None:
     """Raise OutputError if the path exists."""
-    if place.exists() or place.is_symlink():
+    if target_path.exists() or target_path.is_symlink():
         raise OutputError(
-            f"Cannot write {place}: it already exists and is not replaced. Choose another name or remove it."
+            f"Cannot write {target_path}: it already exists and is not replaced. Choose another name or remove it."
         )
 
 
@@ -169,8 +176,8 @@ Digests = list[list[bytes]]
 Writer = Callable[[Path, list[Scan], list[Photograph], Progress], Digests]
 
 
-def _writer(place: Path) -> Writer:
-    ending = place.suffix.lower()
+def _writer(target_path: Path) -> Writer:
+    ending = target_path.suffix.lower()
     if ending in HDF5_ENDINGS:
         return _write_hdf5
     if ending in ZARR_ENDINGS:
@@ -178,24 +185,24 @@ def _writer(place: Path) -> Writer:
         return _write_zarr
     endings = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
     raise OutputError(
-        f"Cannot write {place}: the ending {ending or '(none)'} names no format to convert to. Use {endings}."
+        f"Cannot write {target_path}: the ending {ending or '(none)'} names no format to convert to. Use {endings}."
     )
 
 
 @contextmanager
-def _appearing(place: Path) -> Iterator[Path]:
+def _temporary_target(target_path: Path) -> Iterator[Path]:
     """Yield a temporary path for a target; it is removed on interruption or failure."""
     try:
-        with exclusive_lock(place), atomic_write(place, replace=False) as part:
-            yield part
+        with exclusive_lock(target_path), atomic_write(target_path, replace=False) as temporary_path:
+            yield temporary_path
     except UnderpaintError:
         raise
     except (OSError, RuntimeError) as error:
-        raise write_error(place, error) from error
+        raise write_error(target_path, error) from error
 
 
 def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int, NDArray[Any]]]:
-    """First row and counts of each block of full rows."""
+    """Yield the first row and the counts of each block of full rows."""
     counts, start = scan.counts.rechunk({1: -1, 2: -1}), 0
     for size in counts.chunks[0]:
         progress(task, start, scan.shape[0])
@@ -205,16 +212,16 @@ def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int
     progress(task, start, scan.shape[0])
 
 
-def _fill(dataset: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    """Write the counts; return a fingerprint of each row."""
+def _write_rows(dataset: Any, scan: Scan, progress: Progress) -> list[bytes]:
+    """Write the counts; return a hash of each row."""
     digests = []
     for start, block in _row_blocks(scan, progress, f"writing {scan.name}"):
         dataset[start : start + block.shape[0]] = block
-        digests += [_digest(row) for row in block]
+        digests += [_row_digest(row) for row in block]
     return digests
 
 
-def _digest(row: NDArray[Any]) -> bytes:
+def _row_digest(row: NDArray[Any]) -> bytes:
     return blake2b(row.tobytes(), digest_size=16).digest()
 
 
@@ -224,33 +231,39 @@ def _chunks(scan: Scan) -> tuple[int, int, int]:
     return 1, columns, n_channel
 
 
-def _check(part: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
+def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
     """Read back the output; raise OutputError if it differs from the input."""
-    for scan, copy, expected in zip(scans, load_all(part, counts_scale=1), digests, strict=True):
+    for scan, scan_read, expected in zip(scans, load_all(temporary_path, counts_scale=1), digests, strict=True):
         digests_read = [
-            _digest(row) for _, block in _row_blocks(copy, progress, f"reading {scan.name} back") for row in block
+            _row_digest(row)
+            for _, block in _row_blocks(scan_read, progress, f"reading {scan.name} back")
+            for row in block
         ]
-        same = (copy.counts.dtype.newbyteorder("="), copy.axis) == (scan.counts.dtype.newbyteorder("="), scan.axis)
-        if digests_read != expected or not same or not _same_times(scan, copy):
+        equal_metadata = (scan_read.counts.dtype.newbyteorder("="), scan_read.axis) == (
+            scan.counts.dtype.newbyteorder("="),
+            scan.axis,
+        )
+        if digests_read != expected or not equal_metadata or not _same_times(scan, scan_read):
             raise OutputError(
-                f"Cannot verify {part.name}: {scan.name} does not read back as it was written. "
+                f"Cannot verify {temporary_path.name}: {scan.name} does not read back as it was written. "
                 "The disk may be failing; nothing was kept."
             )
 
 
 def _same_times(first: Scan, second: Scan) -> bool:
-    pairs = ((first.live_time_s, second.live_time_s), (first.real_time_s, second.real_time_s))
+    time_pairs = ((first.live_time_s, second.live_time_s), (first.real_time_s, second.real_time_s))
     return all(
-        np.array_equal(_times_or_nan(mine, first), _times_or_nan(its, first), equal_nan=True) for mine, its in pairs
+        np.array_equal(_times_or_nan(first_times, first), _times_or_nan(second_times, first), equal_nan=True)
+        for first_times, second_times in time_pairs
     )
 
 
 def _times_or_nan(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.float64]:
-    """Times with NaN if unknown; HDF5's readers also treat 0 as unknown."""
+    """Return times with NaN where unknown; the readers of HDF5 also treat 0 as unknown."""
     return np.full(scan.shape[:2], np.nan) if time_s is None else np.where(time_s > 0, time_s, np.nan)
 
 
-def _facts(scan: Scan) -> dict[str, NDArray[Any]]:
+def _optional_arrays(scan: Scan) -> dict[str, NDArray[Any]]:
     optional = {"live_time_s": scan.live_time_s, "real_time_s": scan.real_time_s, "present": scan.present}
     return {name: np.asarray(values) for name, values in optional.items() if values is not None}
 
@@ -258,11 +271,11 @@ def _facts(scan: Scan) -> dict[str, NDArray[Any]]:
 # --- HDF5 ------------------------------------------------------------------------------------------
 
 
-def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
-    with new_hdf5(part) as (file, check):
+def _write_hdf5(temporary_path: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
+    with new_hdf5(temporary_path) as (file, raise_write_error):
 
-        def report(task: str, done: int, total: int) -> None:
-            check()
+        def report_progress(task: str, done: int, total: int) -> None:
+            raise_write_error()
             progress(task, done, total)
 
         file.attrs.update({"NX_class": "NXroot", "default": "entry"})
@@ -271,7 +284,8 @@ def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], pr
         entry.attrs.update({"NX_class": "NXentry", "default": names[0]})
         entry["title"] = scans[0].name
         digests = [
-            _write_group(entry.create_group(name), scan, report) for name, scan in zip(names, scans, strict=True)
+            _write_group(entry.create_group(name), scan, report_progress)
+            for name, scan in zip(names, scans, strict=True)
         ]
         for photograph in photographs:
             image = entry.create_group(f"photographs/{photograph.name.replace('/', '_')}")
@@ -281,7 +295,7 @@ def _write_hdf5(part: Path, scans: list[Scan], photographs: list[Photograph], pr
 
 
 def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    """One detector as NXdata, with calibration and times under the names that PyMca and ``load`` read."""
+    """Write a detector as NXdata, with calibration and times under the names that PyMca and ``load`` read."""
     group.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     dataset = group.create_dataset(
         "counts",
@@ -294,7 +308,7 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         fletcher32=True,
     )
     dataset.attrs.update({"interpretation": "spectrum", "units": "counts"})
-    digests = _fill(dataset, scan, progress)
+    digests = _write_rows(dataset, scan, progress)
     step = scan.step_mm or (1.0, 1.0)
     group["channels"] = np.arange(scan.shape[2], dtype=np.float32)
     for name, size, step_mm in (("row", scan.shape[0], step[0]), ("column", scan.shape[1], step[1])):
@@ -305,7 +319,7 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         group["gain_kev"], group["zero_kev"] = scan.axis.gain_kev, scan.axis.zero_kev
     if scan.step_mm is not None:
         group["step_mm"] = np.array(scan.step_mm)
-    for name, values in _facts(scan).items():
+    for name, values in _optional_arrays(scan).items():
         group[name] = values
     if scan.live_time_s is not None:
         group["live_time"] = h5py.SoftLink("live_time_s")
@@ -317,16 +331,18 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
 # --- zarr ------------------------------------------------------------------------------------------
 
 
-def _write_zarr(part: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
+def _write_zarr(temporary_path: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
     library = zarr_library()
-    root = library.create_group(part)
+    root_group = library.create_group(temporary_path)
     groups = (
-        [root] if len(scans) == 1 else [root.create_group(f"detector_{number:02d}") for number in range(len(scans))]
+        [root_group]
+        if len(scans) == 1
+        else [root_group.create_group(f"detector_{number:02d}") for number in range(len(scans))]
     )
     try:
         digests = [_write_array(group, scan, progress) for group, scan in zip(groups, scans, strict=True)]
         for photograph in photographs:
-            root.create_array(
+            root_group.create_array(
                 f"photographs/{photograph.name.replace('/', '_')}", data=np.ascontiguousarray(photograph.pixels)
             )
     except BaseException:
@@ -347,9 +363,9 @@ def _write_array(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         dimension_names=("row", "column", "channel"),
     )
     array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunks[1])))
-    for name, values in _facts(scan).items():
+    for name, values in _optional_arrays(scan).items():
         group.create_array(name, data=np.ascontiguousarray(values))
-    return _fill(array, scan, progress)
+    return _write_rows(array, scan, progress)
 
 
 def _attributes(scan: Scan, n_chunk: int) -> dict[str, Any]:

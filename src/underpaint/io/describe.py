@@ -40,7 +40,7 @@ class ScanInfo:
     sum_spectrum, max_spectrum : Spectrum
         Spectra of the present pixels, from :func:`~underpaint.data.survey`.
     read_share : float
-        Share of the pixels that were read; the spectra are theirs, and ``pixel_counts`` of the others is NaN.
+        Fraction of the pixels that were read. The spectra are of these pixels; ``pixel_counts`` of the others is NaN.
     counts_scale : float
         As in :class:`~underpaint.data.Scan`.
     """
@@ -127,7 +127,7 @@ def describe_all(
     counts_scale: float | None = None,
     max_bytes: float = np.inf,
 ) -> list[ScanInfo]:
-    """Describe each detector of a file or folder; or a single one, or their sum (``detector="sum"``).
+    """Describe each detector of a file or folder, or only the given detector, or the sum (``detector="sum"``).
 
     Scans larger than ``max_bytes`` are read in part, with a note.
     """
@@ -153,8 +153,8 @@ def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
 
 def scan_info(summary: Survey) -> ScanInfo:
     """Describe a surveyed scan; for one that was read in part, totals are estimates."""
-    scan, share = summary.scan, summary.read_share
-    missing = np.zeros(scan.shape[:2], dtype=bool) if scan.present is None else ~scan.present
+    scan, read_share = summary.scan, summary.read_share
+    is_missing = np.zeros(scan.shape[:2], dtype=bool) if scan.present is None else ~scan.present
     return ScanInfo(
         name=scan.name,
         source=scan.source,
@@ -167,25 +167,25 @@ def scan_info(summary: Survey) -> ScanInfo:
         live_time_s=_median(scan.live_time_s),
         real_time_s=_median(scan.real_time_s),
         step_mm=scan.step_mm,
-        total_counts=float(np.nansum(summary.pixel_counts)) / share,
+        total_counts=float(np.nansum(summary.pixel_counts)) / read_share,
         pixel_counts=summary.pixel_counts,
-        n_empty=int(((summary.pixel_counts == 0) & ~missing).sum()),
-        n_missing=int(missing.sum()),
-        notes=(*scan.notes, *_part_notes(share)),
+        n_empty=int(((summary.pixel_counts == 0) & ~is_missing).sum()),
+        n_missing=int(is_missing.sum()),
+        notes=(*scan.notes, *_partial_read_notes(read_share)),
         metadata=scan.metadata,
         sum_spectrum=summary.sum_spectrum(),
         max_spectrum=summary.max_spectrum(),
-        read_share=share,
+        read_share=read_share,
         counts_scale=scan.counts_scale,
     )
 
 
-def _part_notes(share: float) -> tuple[str, ...]:
-    if share == 1:
+def _partial_read_notes(read_share: float) -> tuple[str, ...]:
+    if read_share == 1:
         return ()
     return (
-        f"read in part: {100 * share:.1f} % of the pixels, evenly over the scan. The spectra are theirs, counts in all "
-        "are estimated, empty pixels are those met; --all reads everything.",
+        f"read in part: {100 * read_share:.1f} % of the pixels, evenly over the scan. The spectra and empty pixels are "
+        "of these pixels, total counts are estimated; --all reads everything.",
     )
 
 

@@ -1,7 +1,7 @@
 """Loading of scans of all formats, detected by content, not by name.
 
 Rates, normalised and rescaled stacks are divided by the value of one count. The error for an unreadable file states its
-type, as far as its first bytes show, and what to do.
+type, if its first bytes identify it, and what to do.
 """
 
 import re
@@ -25,9 +25,9 @@ from underpaint.io._source import SAME_CHANNELS, first_bytes, try_read
 from underpaint.io.readers import Reader, formats, reader_of
 
 SUM = "sum"
-"""As the name of a detector: all of them, added."""
+"""Name that selects the sum of all detectors."""
 MAX_CHANNELS = 2**17
-"""Twice that of the finest analysers; more is not a spectrum, and its fit would not end."""
+"""Maximum number of channels, twice that of the finest analysers; more are not a spectrum and would not be fitted."""
 HEAD_BYTES = 4096
 
 
@@ -47,10 +47,10 @@ def load(
         A file or folder; ``FILE::NAME`` picks an array in a container (``.npz``, HDF5, zarr), reads the frames of
         an EDF stack as images (``::images``), or names the energies of a TIFF stack.
     detectors : "sum" or "separate"
-        How to treat several detectors: add them after rebinning to the first one's energy axis, or refuse
+        How to treat several detectors: add them after rebinning to the energy axis of the first, or raise an error
         (:func:`load_all` returns them separately).
     detector : str or None
-        Read only this one: its name, a part of its path in the file, or its number from 1; "sum" adds them.
+        Read only this detector: its name, a part of its path in the file, or its number from 1; "sum" adds all.
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     counts_scale : float or None
@@ -60,7 +60,7 @@ def load(
     Returns
     -------
     Scan
-        Its counts are read and checked block by block when computed.
+        The scan, whose counts are read and checked block by block when computed.
 
     Raises
     ------
@@ -78,12 +78,12 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    content = _read(location, shape)
-    scans = _named(content, detector, location)
+    arrays = _read(location, shape)
+    scans = _select_by_name(arrays, detector, location)
     if not scans:
-        wants_one = detector is not None and detector != SUM
-        scans = detectors_of_one_scan(content, location, faulty=wants_one)
-        scans = [_numbered(scans, str(detector), location)] if wants_one else scans
+        single_detector = detector is not None and detector != SUM
+        scans = detectors_of_one_scan(arrays, location, faulty=single_detector)
+        scans = [_select_by_number(scans, str(detector), location)] if single_detector else scans
     scans = [with_counts(scan, counts_scale) for scan in scans]
     if len(scans) == 1:
         return scans[0]
@@ -100,25 +100,25 @@ def load(
     return sum_scans(scans)
 
 
-def _named(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
-    """Return the array of this name, detector or not; None if none or several match."""
-    named = [
+def _select_by_name(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
+    """Return the array of this name, even if it is not a detector; an empty list if none or several match."""
+    matching_arrays = [
         candidate for candidate in scans if detector == candidate.detector or detector in name_of(candidate).split("/")
     ]
-    if detector is None or detector == SUM or len(named) != 1:
+    if detector is None or detector == SUM or len(matching_arrays) != 1:
         return []
-    (scan,) = detectors_of_one_scan(named, location)
+    (scan,) = detectors_of_one_scan(matching_arrays, location)
     return [_note_detector(scan, scans)]
 
 
-def _numbered(scans: list[Scan], detector: str, location: str | Path) -> Scan:
+def _select_by_number(scans: list[Scan], detector: str, location: str | Path) -> Scan:
     if detector.isdecimal() and 1 <= int(detector) <= len(scans):
         return _note_detector(scans[int(detector) - 1], scans)
     names = ", ".join(scan.detector or scan.source for scan in scans)
     n_named = sum(detector == scan.detector or detector in name_of(scan).split("/") for scan in scans)
     raise ScanError(
-        f"Cannot read detector {detector!r} of {location}: {n_named or 'none'} of the {len(scans)} is called "
-        f"so. Give a name or a number from 1 to {len(scans)}: {names}."
+        f"Cannot read detector {detector!r} of {location}: {n_named or 'none'} of the {len(scans)} detectors has this "
+        f"name. Give a name or a number from 1 to {len(scans)}: {names}."
     )
 
 
@@ -130,7 +130,7 @@ def _note_detector(scan: Scan, scans: list[Scan]) -> Scan:
     return replace(scan, notes=(*scan.notes, note))
 
 
-def _on_grid(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
+def _reshape(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
     """Reshape a list of spectra, read as one row or column, to the given rows and columns."""
     if shape is None or scan.shape[:2] == shape:
         return scan
@@ -152,10 +152,10 @@ def _on_grid(scan: Scan, shape: tuple[int, int] | None, location: str | Path) ->
 
 
 def _sum_same_channels(scans: list[Scan]) -> Scan:
-    """Add detectors with the same channel energies, on a placeholder axis if the file has none."""
+    """Add detectors with the same channel energies; a placeholder axis is used if the file has none."""
     axis = next((scan.axis for scan in scans if scan.axis is not None), None)
-    stand_in = axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
-    return replace(sum_scans([scan.with_axis(stand_in) for scan in scans]), axis=axis)
+    placeholder_axis = axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
+    return replace(sum_scans([scan.with_axis(placeholder_axis) for scan in scans]), axis=axis)
 
 
 def load_all(
@@ -178,7 +178,7 @@ def load_all(
 
 
 def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read every array of a file or folder that can be counts, reshaped to the given rows and columns."""
+    """Read all arrays of a file or folder that may be counts, reshaped to the given rows and columns."""
     scans = _read_all(location, shape)
     for scan in scans:
         if scan.shape[2] > MAX_CHANNELS:
@@ -186,13 +186,13 @@ def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
                 f"Cannot use {location}: its spectra have {scan.shape[2]} channels. Detectors have at most "
                 f"{MAX_CHANNELS}. Check that it is a spectrum, and not a list of events."
             )
-    return [_on_grid(scan, shape, location) for scan in scans]
+    return [_reshape(scan, shape, location) for scan in scans]
 
 
 def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     path, name = split_location(location)
     if path.is_dir():
-        path, name, reader = _reader_of_folder(path.resolve(), name)  # so that "." has a name, and a folder above it
+        path, name, reader = _reader_of_folder(path.resolve(), name)  # "." has no name and no parent
     elif path.exists() and not path.is_file():
         raise ScanError(f"Cannot read {location}: it is a pipe or a device, not a file. Save the scan in a file first.")
     else:
@@ -208,7 +208,7 @@ def load_each(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> list[Scan]:
-    """Read every detector as a separate scan; or only the named one (or ``"sum"``).
+    """Read every detector as a separate scan, or only the named detector (or ``"sum"``).
 
     Raises
     ------
@@ -221,7 +221,7 @@ def load_each(
 
 
 def read_spectrum(location: str | Path) -> Spectrum:
-    """Read a single spectrum: ``.mca`` or EMSA; of a 1 x 1 scan its only pixel.
+    """Read a single spectrum from a file of any format that holds only one, such as ``.mca`` or EMSA.
 
     Raises
     ------
@@ -242,20 +242,22 @@ def split_location(location: str | Path) -> tuple[Path, str | None]:
     if "::" not in text or Path(text).exists():
         path, name = Path(text), None
     else:
-        before, _, after = text.rpartition("::")
-        path, name = Path(before), after
+        path_text, _, name_text = text.rpartition("::")
+        path, name = Path(path_text), name_text
     if not try_read(path.exists, str(path)):
         raise ScanError(f"Cannot read {path}: there is no such file or folder. Check the path.")
     return path, name or None
 
 
 def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
-    """Refuse to write into the folder of a scan, which must stay unchanged.
+    """Raise an error if a target lies in the folder of a scan, which must stay unchanged.
 
     Raises
     ------
     OutputError
-        The target is inside it. ScanError The scan does not exist.
+        The target is inside the folder.
+    ScanError
+        The scan does not exist.
     """
     path, _ = split_location(source)
     if path.is_dir() and Path(target).resolve().is_relative_to(path.resolve()):
@@ -265,7 +267,7 @@ def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
 
 
 def _reader_of_folder(path: Path, name: str | None) -> tuple[Path, str | None, Reader]:
-    """Return the reader of a folder, or of the one called ``name`` in it, unless both are one store."""
+    """Return the reader of a folder, or of its subfolder ``name`` unless the folder is one store."""
     reader = reader_of(path, b"")
     if name is not None and (path / name).is_dir() and not (reader is not None and reader.FORMAT.store):
         path, name = path / name, None
@@ -273,21 +275,23 @@ def _reader_of_folder(path: Path, name: str | None) -> tuple[Path, str | None, R
     if reader is None:
         path = path if name is None else path / name
         files = sorted(entry.name for entry in try_read(lambda: list(path.iterdir()), str(path)))
-        holds = "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
+        content_text = (
+            "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
+        )
         raise ScanError(
-            f"Cannot read {path} as a scan: the folder {holds}. Give a file, or a folder of: {_known_formats()}."
+            f"Cannot read {path} as a scan: the folder {content_text}. Give a file, or a folder of: {_known_formats()}."
         )
     return path, name, reader
 
 
 def _reader_of_file(path: Path, name: str | None) -> Reader:
-    head = _head(path)
+    head = _read_head(path)
     reader = reader_of(path, head)
     if name is not None and (reader is None or not reader.FORMAT.parts):
-        having = ", ".join(known_format.name for known_format in formats() if known_format.parts)
+        format_names = ", ".join(known_format.name for known_format in formats() if known_format.parts)
         raise ScanError(
             f"Cannot read {path}::{name}: only files of some formats hold arrays or spectra with names or numbers "
-            f"({having}); {path.name} is none of them. Drop ::{name}."
+            f"({format_names}); {path.name} is none of them. Drop ::{name}."
         )
     if reader is None:
         raise ScanError(f"Cannot read {path}: {guess_file_type(head)} Known are: {_known_formats()}.")
@@ -298,16 +302,16 @@ def _known_formats() -> str:
     return ", ".join(known_format.name for known_format in formats())
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     head = first_bytes(path, HEAD_BYTES)
     if not head:
         raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the instrument again.")
     return head
 
 
-_MAX_PIXELS, _MAX_BYTES = 256, 8 * 2**20
-_PLACES = (0.5, 0.25, 0.75)
-"""Positions of the sampled pixels, as shares of the rows, tried in turn."""
+_MAX_SAMPLE_PIXELS, _MAX_SAMPLE_BYTES = 256, 8 * 2**20
+_SAMPLE_POSITIONS = (0.5, 0.25, 0.75)
+"""Positions of the sampled pixels, as fractions of the rows, tried in this order."""
 
 
 def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
@@ -318,12 +322,12 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     scan : Scan
         As read.
     counts_scale : float or None
-        Stored value per count; 1: they are counts. None: it is estimated from some of the pixels.
+        Stored value per count, 1 for counts; None estimates it from some of the pixels.
 
     Raises
     ------
     ScanError
-        The given scale is not above 0, or the values are not multiples of counts but a function of them.
+        The given scale is not above 0, or the values are a non-linear function of the counts.
     """
     if counts_scale is not None:
         if not (np.isfinite(counts_scale) and counts_scale > 0):
@@ -332,8 +336,8 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
                 "count is a number above 0. Correct --counts-scale, or omit it."
             )
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
-        return scan if counts_scale == 1 else _divided(scan, Scale(counts_scale), note)
-    values = _some_spectra(scan)
+        return scan if counts_scale == 1 else _divide(scan, Scale(counts_scale), note)
+    values = _sample_spectra(scan)
     sample = None if values is None else Sample(values)
     if sample is not None and (transform := sample.transform()):
         raise ScanError(
@@ -343,18 +347,22 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
         )
     scale = None if sample is None else sample.scale()
     if scale is None:
-        return scan if values is None or not _fractional(values) else replace(scan, notes=(_UNKNOWN, *scan.notes))
-    return scan if scale.value == 1 else _divided(scan, scale, _note(scale))
+        return (
+            scan
+            if values is None or not _has_fractions(values)
+            else replace(scan, notes=(_UNKNOWN_SCALE_NOTE, *scan.notes))
+        )
+    return scan if scale.value == 1 else _divide(scan, scale, _scale_note(scale))
 
 
-_UNKNOWN = (
+_UNKNOWN_SCALE_NOTE = (
     "the values are not integers, and it is unknown whether they are counts: they are used as such. If they "
     "are rates, normalised, smoothed or rescaled, deviations and detection limits are wrong; give the stored value per "
     "count with --counts-scale"
 )
 
 
-def _note(scale: Scale) -> str:
+def _scale_note(scale: Scale) -> str:
     if scale.rounding is not None and scale.uncertainty:
         return (
             f"the stored values are integers with less noise than counts: counts times {scale.value:.3g} +- "
@@ -363,11 +371,11 @@ def _note(scale: Scale) -> str:
             "them as they are"
         )
     if scale.rounding is not None:
-        description = f"they are counts times {scale.value:.4g}, rounded, since the numbers in between are never there,"
+        description = f"they are counts times {scale.value:.4g}, rounded, since the values in between never occur,"
     elif scale.of_pixel:
-        description = f"they are integer multiples of one number in each pixel, {scale.value:.4g} in the middle,"
+        description = f"they are integer multiples of one number in each pixel, with the median {scale.value:.4g},"
     elif scale.uncertainty:
-        description = f"their noise is that of counts times {scale.value:.3g} +- {scale.uncertainty:.1g} do,"
+        description = f"their noise is that of counts times {scale.value:.3g} +- {scale.uncertainty:.1g},"
     else:
         description = f"they are integer multiples of {scale.value:.6g}"
     return (
@@ -376,7 +384,7 @@ def _note(scale: Scale) -> str:
     )
 
 
-def _divided(scan: Scan, scale: Scale, note: str) -> Scan:
+def _divide(scan: Scan, scale: Scale, note: str) -> Scan:
     counts = scan.counts
     is_integer = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
     if scale.of_pixel:
@@ -391,18 +399,18 @@ def _divided(scan: Scan, scale: Scale, note: str) -> Scan:
     return replace(scan, counts=counts, counts_scale=scale.value, notes=(note, *scan.notes))
 
 
-def _some_spectra(scan: Scan) -> NDArray[Any] | None:
-    """Return values of up to 256 neighbouring pixels; None if they cannot be read, which a full read reports."""
+def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
+    """Return values of up to 256 neighbouring pixels; None if unreadable, which reading the full scan will report."""
     n_row, n_column, n_channel = scan.shape
-    most = int(np.clip(_MAX_BYTES // (8 * n_channel), 16, _MAX_PIXELS))
-    columns = min(n_column, most)
-    rows = min(n_row, max(1, most // columns))
-    left = (n_column - columns) // 2
-    for place in _PLACES:
-        top = int(place * (n_row - rows))
-        part = slice(top, top + rows), slice(left, left + columns)
+    max_pixels = int(np.clip(_MAX_SAMPLE_BYTES // (8 * n_channel), 16, _MAX_SAMPLE_PIXELS))
+    n_columns = min(n_column, max_pixels)
+    n_rows = min(n_row, max(1, max_pixels // n_columns))
+    first_column = (n_column - n_columns) // 2
+    for position in _SAMPLE_POSITIONS:
+        first_row = int(position * (n_row - n_rows))
+        block = slice(first_row, first_row + n_rows), slice(first_column, first_column + n_columns)
         try:
-            values = scan.read(*part).reshape(-1, n_channel)
+            values = scan.read(*block).reshape(-1, n_channel)
         except (ScanError, OSError):
             return None
         values = values[np.isfinite(values).all(axis=1)]
@@ -411,7 +419,7 @@ def _some_spectra(scan: Scan) -> NDArray[Any] | None:
     return None
 
 
-def _fractional(values: NDArray[Any]) -> bool:
+def _has_fractions(values: NDArray[Any]) -> bool:
     return values.dtype.kind == "f" and bool((values != np.rint(values)).any())
 
 
@@ -423,19 +431,25 @@ _ARCHIVES = {
     b"Rar!": "rar",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-_NUMPY = "Put it into an .npz file with its energies: numpy.savez(name, counts=..., gain_kev=..., zero_kev=...)."
-_PICTURE = "A scan is a spectrum for each pixel: export the spectra from the scanner's program, not its pictures."
-_TABLE = "Save the sheet with the counts as CSV."
-_EXPORT = "Export the spectra from the program that wrote it as HDF5, ripple, EMSA (.msa) or CSV."
+_NPZ_ADVICE = "Put it into an .npz file with its energies: numpy.savez(name, counts=..., gain_kev=..., zero_kev=...)."
+_PICTURE_ADVICE = (
+    "A scan is a spectrum for each pixel: export the spectra from the scanner's program, not its pictures."
+)
+_TABLE_ADVICE = "Save the sheet with the counts as CSV."
+_EXPORT_ADVICE = "Export the spectra from the program that wrote it as HDF5, ripple, EMSA (.msa) or CSV."
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x93NUMPY", "a single numpy array (.npy)", _NUMPY),
-    (b"\x80\x04\x95", "a Python pickle, which could run code", _NUMPY),
+    (b"\x93NUMPY", "a single numpy array (.npy)", _NPZ_ADVICE),
+    (b"\x80\x04\x95", "a Python pickle, which could run code", _NPZ_ADVICE),
     (b"MATLAB 5.0", "a MATLAB file", "Save it in MATLAB with -v7.3, which is HDF5, or write the counts as HDF5."),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a file of Microsoft Office or of a program that stores like it", _TABLE),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "a file of Microsoft Office or of a program that stores like it",
+        _TABLE_ADVICE,
+    ),
     (b"%PDF", "a PDF document", "Give the scan of the report."),
-    (b"\x89PNG", "a PNG picture", _PICTURE),
-    (b"\xff\xd8\xff", "a JPEG picture", _PICTURE),
-    (b"GIF8", "a GIF picture", _PICTURE),
+    (b"\x89PNG", "a PNG picture", _PICTURE_ADVICE),
+    (b"\xff\xd8\xff", "a JPEG picture", _PICTURE_ADVICE),
+    (b"GIF8", "a GIF picture", _PICTURE_ADVICE),
     (b"ENVI", "the header of an ENVI cube", "Convert it to HDF5 or ripple (Spectral Python: spectral.open_image)."),
     (b"SIMPLE  =", "a FITS file", "Write its cube as HDF5 (astropy.io.fits)."),
     (b"CDF\x01", "a netCDF 3 file", "Write it as netCDF 4, which is HDF5 (nccopy -k nc4)."),
@@ -446,45 +460,50 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"MAPSPECTRA_DATA", "an EDAX map (.spd)", "Export it from TEAM or APEX as HDF5 or ripple, or with rosettasciio."),
     (b"\xff\xfe", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
     (b"\xfe\xff", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
-    (b"{", "JSON text", _EXPORT),
+    (b"{", "JSON text", _EXPORT_ADVICE),
     (b"<!DOCTYPE html", "a web page", "The download failed: fetch the file itself."),
     (b"<html", "a web page", "The download failed: fetch the file itself."),
     (b"version https://git-lfs", "the pointer of a file in Git LFS", "Fetch the file itself: git lfs pull."),
 )
-_CNF_FIRST_SECTION, _CNF_KINDS = 112, range(0x12000, 0x12020)
-_CNF = "a Canberra or Genie spectrum (CNF)", "Export it from Genie 2000 as .spe (IAEA), or as text of one count a line."
+_CNF_FIRST_SECTION, _CNF_SECTION_TYPES = 112, range(0x12000, 0x12020)
+_CNF_TYPE_AND_ADVICE = (
+    "a Canberra or Genie spectrum (CNF)",
+    "Export it from Genie 2000 as .spe (IAEA), or as text of one count a line.",
+)
 _OFFICE_ZIP = (b"[Content_Types].xml", b"xl/", b"mimetypeapplication/vnd.oasis")
-_SHOWN = 24
+_MAX_SHOWN_CHARACTERS = 24
 
 
 def guess_file_type(head: bytes) -> str:
-    """Return the type of a file by its first bytes, and what to do, to follow "Cannot read FILE:"."""
+    """Return the type of a file by its first bytes and what to do; the text follows "Cannot read FILE:"."""
     archive = next((kind for magic, kind in _ARCHIVES.items() if head.startswith(magic)), None)
     if archive is None and head[257:262] == b"ustar":
         archive = "tar"
     if archive is not None:
-        return f"it is a packed archive ({archive}). Unpack it and give the folder."
-    for kind, advice in _kinds(head):
+        return f"it is an archive ({archive}). Extract it and give the folder."
+    for kind, advice in _types_and_advice(head):
         return f"it is {kind}. {advice}"
-    text = not set(head) & set(range(9))
-    begins = repr(head[:_SHOWN].decode("utf-8", "replace").strip()) if text else head[:8].hex(" ")
-    return f"it is {'text' if text else 'binary data'} that begins {begins}, no format known here. {_EXPORT}"
+    is_text = not set(head) & set(range(9))
+    beginning = repr(head[:_MAX_SHOWN_CHARACTERS].decode("utf-8", "replace").strip()) if is_text else head[:8].hex(" ")
+    return (
+        f"it is {'text' if is_text else 'binary data'} that begins {beginning}, no format known here. {_EXPORT_ADVICE}"
+    )
 
 
-def _kinds(head: bytes) -> list[tuple[str, str]]:
-    stripped = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    kinds = [(kind, advice) for magic, kind, advice in _SIGNATURES if stripped.startswith(magic)]
+def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
+    content = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    types = [(file_type, advice) for magic, file_type, advice in _SIGNATURES if content.startswith(magic)]
     if head.startswith(b"PK\x03\x04") and any(name in head for name in _OFFICE_ZIP):
-        kinds.append(("a spreadsheet or document", _TABLE))
+        types.append(("a spreadsheet or document", _TABLE_ADVICE))
     if len(head) >= _CNF_FIRST_SECTION + 4:
         (section,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
-        kinds += [_CNF] if section in _CNF_KINDS else []
+        types += [_CNF_TYPE_AND_ADVICE] if section in _CNF_SECTION_TYPES else []
     if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
-        kinds.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
-    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped, re.DOTALL)
+        types.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
+    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", content, re.DOTALL)
     if match:
-        kinds.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT))
-    if stripped.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in stripped.replace(b"\r", b"\n"):
+        types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
+    if content.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in content.replace(b"\r", b"\n"):
         remedy = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
-        kinds.append(("a configuration of PyMca's fit", remedy))
-    return kinds
+        types.append(("a configuration of PyMca's fit", remedy))
+    return types

@@ -1,4 +1,4 @@
-"""New HDF5 files on a disk that may become full, where HDF5 itself would end the process."""
+"""Writing of new HDF5 files; a full disk raises an error, where HDF5 itself would end the process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""PyMca fit configurations (``.cfg``): an instrument, the families to fit and the sample written for PyMca."""
+"""PyMca fit configurations (``.cfg``): writing of an instrument, the line families to fit and the sample."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,35 +27,35 @@ __all__ = ["PymcaConfiguration", "Untranslated", "read_pymca", "write_pymca"]
 
 Sections = dict[str, dict[str, object]]
 
-_NAMES_OF_SHEETS = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
+_DETECTOR_FILTER_NAMES = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
 _MAX_BEAM_FILTERS = 10
-"""PyMca knows a filter of the beam by its name with one digit."""
-_SCATTERED_SHARE = 0.1
-"""Lines of the anode above this share of the strongest get peaks of scatter."""
-_NO_MATRIX: list[object] = ["C1", 1.0, 1e-6]
-"""PyMca uses angles, beam filters and several energies only with a matrix: this one is too thin to absorb."""
-_PLAIN_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
-_USUAL_FIT: dict[str, object] = {
+"""PyMca's names of beam filters end in one digit."""
+_MIN_SCATTERED_FRACTION = 0.1
+"""Minimum intensity of anode lines that get scatter peaks, as a fraction of the strongest line."""
+_NON_ABSORBING_MATRIX: list[object] = ["C1", 1.0, 1e-6]
+"""PyMca uses angles, beam filters and several energies only with a matrix; this matrix is too thin to absorb."""
+_SIMPLE_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
+_DEFAULT_FIT: dict[str, object] = {
     "linearfitflag": 0, "fitweight": 1, "fitfunction": 0, "continuum": 0, "stripflag": 1, "stripalgorithm": 1,
     "snipwidth": 30, "stripfilterwidth": 1, "stripwidth": 1, "stripiterations": 20000, "stripconstant": 1.0,
     "escapeflag": 1, "sumflag": 0, "scatterflag": 1, "use_limit": 1, "maxiter": 10, "deltachi": 0.001,
     "linpolorder": 5, "exppolorder": 6,
 }  # fmt: skip
-_USUAL_PEAK_SHAPE: dict[str, object] = {
+_DEFAULT_PEAK_SHAPE: dict[str, object] = {
     "st_arearatio": 0.05, "st_sloperatio": 0.5, "lt_arearatio": 0.02, "lt_sloperatio": 10.0,
     "step_heightratio": 0.0001, "eta_factor": 0.02, "fixedst_arearatio": 0, "fixedst_sloperatio": 0,
     "fixedlt_arearatio": 0, "fixedlt_sloperatio": 0, "fixedstep_heightratio": 0, "fixedeta_factor": 0,
     "deltast_arearatio": 0.03, "deltast_sloperatio": 0.49, "deltalt_arearatio": 0.015, "deltalt_sloperatio": 7.0,
     "deltastep_heightratio": 5e-05, "deltaeta_factor": 0.02,
 }  # fmt: skip
-_USUAL_CONCENTRATIONS: dict[str, object] = {
+_DEFAULT_CONCENTRATIONS: dict[str, object] = {
     "distance": 10.0, "area": 0.3, "flux": 1e10, "time": 1.0, "useattenuators": 1, "usematrix": 0,
     "usemultilayersecondary": 0, "reference": "Auto",
 }  # fmt: skip
-_IN_WEIGHTS = "it is only in the weights of the energies"
+_IN_WEIGHTS_REASON = "it is contained only in the weights of the energies"
 _NO_COUNTERPART = {
-    "tube.line_factor": _IN_WEIGHTS,
-    "optic": _IN_WEIGHTS,
+    "tube.line_factor": _IN_WEIGHTS_REASON,
+    "optic": _IN_WEIGHTS_REASON,
     "source_spectrum.width_kev": "PyMca takes every energy as a line",
     "geometry.seen_air_cm": "PyMca does not model the scatter of air in view",
     "detector.shelf_fraction": "PyMca's step has a constant height, not a constant area",
@@ -76,16 +76,17 @@ def write_pymca(
     Parameters
     ----------
     instrument : Instrument
-        Its set values are written; others stay disabled. A tube becomes PyMca's tube and the energies that leave its
-        window.
+        Values that were set are written; others stay disabled. A tube is written as PyMca's tube and as the energies
+        of the spectrum that leaves the tube window.
     axis : EnergyAxis
-        Calibration; its channels above 1 keV are those of the fit.
+        Calibration; the channels above 1 keV are fitted.
     families : sequence of str
-        To be fitted: ``Fe_K``, ``Pb_L``, of a single subshell ``W_L3``.
+        Line families to fit, e.g. ``Fe_K``, ``Pb_L``, or ``W_L3`` for a single subshell.
     path : str or Path
+        The file to write.
     matrix : sequence of Layer
-        Layers of the sample, from the surface. None: a film without absorption, so that PyMca's line ratios are those
-        of a thin sample.
+        Layers of the sample, from the surface down. Without layers, a non-absorbing film is written, so that PyMca's
+        line ratios are those of a thin sample.
 
     Returns
     -------
@@ -100,25 +101,25 @@ def write_pymca(
         The file cannot be written.
     """
     materials: Sections = {}
-    named = [(layer.name or f"Layer{number}", layer) for number, layer in enumerate(matrix)]
-    for name, layer in named:
+    named_layers = [(layer.name or f"Layer{index}", layer) for index, layer in enumerate(matrix)]
+    for name, layer in named_layers:
         if not _is_formula(name):
             materials[name] = _material(layer.mass_fractions, name)
-    rows = [_sheet(name, layer.density, layer.thickness_um) for name, layer in named]
-    hypermetflag, tails = _tails(instrument.detector)
+    rows = [_attenuator_row(name, layer.density, layer.thickness_um) for name, layer in named_layers]
+    hypermetflag, tails = _tail_settings(instrument.detector)
     sections: Sections = {
         "attenuators": _attenuators(instrument, rows, materials),
         "multilayer": {f"Layer{n}": [1, *row] for n, row in enumerate(rows)} if len(rows) > 1 else {},
-        "peaks": _peaks(families),
-        "fit": {**_USUAL_FIT, "hypermetflag": hypermetflag, **_energies(instrument), **_channels(axis)},
-        "tube": _tube(instrument.tube) if _has_tube(instrument) else {},
-        "detector": _detector(instrument.detector, axis),
-        "peakshape": {**_USUAL_PEAK_SHAPE, **tails},
-        "concentrations": _USUAL_CONCENTRATIONS,
+        "peaks": _peaks_section(families),
+        "fit": {**_DEFAULT_FIT, "hypermetflag": hypermetflag, **_energies_section(instrument), **_channel_limits(axis)},
+        "tube": _tube_section(instrument.tube) if _has_tube(instrument) else {},
+        "detector": _detector_section(instrument.detector, axis),
+        "peakshape": {**_DEFAULT_PEAK_SHAPE, **tails},
+        "concentrations": _DEFAULT_CONCENTRATIONS,
         "materials": {},
     }
-    with atomic_write(path) as part:
-        part.write_text(_text(sections, materials), "utf-8")
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_text(_configuration_text(sections, materials), "utf-8")
     return _without_counterpart(instrument)
 
 
@@ -132,52 +133,52 @@ def _has_source(instrument: Instrument) -> bool:
 
 def _attenuators(instrument: Instrument, matrix: Sequence[list[object]], materials: Sections) -> dict[str, object]:
     geometry, detector = instrument.geometry, instrument.detector
-    paths, parts = geometry.model_fields_set, detector.model_fields_set
-    air: list[object] = ["Air", AIR_DENSITY]
-    if {"source_air_cm", "detector_air_cm"} & paths:
+    set_geometry, set_detector = geometry.model_fields_set, detector.model_fields_set
+    air_row: list[object] = ["Air", AIR_DENSITY]
+    if {"source_air_cm", "detector_air_cm"} & set_geometry:
         materials["Air"] = _material(AIR, "dry air")
-    before = [_named(sheet, materials) for sheet in instrument.filters]
-    if "source_air_cm" in paths:
-        before.append([*air, geometry.source_air_cm])
-    if len(before) > _MAX_BEAM_FILTERS:
+    beam_filters = [_filter_row(sheet, materials) for sheet in instrument.filters]
+    if "source_air_cm" in set_geometry:
+        beam_filters.append([*air_row, geometry.source_air_cm])
+    if len(beam_filters) > _MAX_BEAM_FILTERS:
         raise InstrumentError(
-            f"Cannot write {instrument.name!r} for PyMca: it has {len(before)} filters with the air before the sample, "
-            f"PyMca knows {_MAX_BEAM_FILTERS}. Join sheets of one material."
+            f"Cannot write {instrument.name!r} for PyMca: it has {len(beam_filters)} filters with the air before the "
+            f"sample, PyMca supports {_MAX_BEAM_FILTERS}. Combine sheets of one material."
         )
-    rows: dict[str, object] = {f"BeamFilter{number}": [1, *sheet, 1.0] for number, sheet in enumerate(before)}
-    names = [*_NAMES_OF_SHEETS, *(f"Filter {number}" for number in range(8, 8 + len(detector.filters)))]
+    rows: dict[str, object] = {f"BeamFilter{index}": [1, *sheet, 1.0] for index, sheet in enumerate(beam_filters)}
+    names = [*_DETECTOR_FILTER_NAMES, *(f"Filter {index}" for index in range(8, 8 + len(detector.filters)))]
     for name, sheet in zip(names, detector.filters, strict=False):
-        rows[name] = [1, *_named(sheet, materials), 1.0]
-    if "detector_air_cm" in paths:
-        rows["atmosphere"] = [1, *air, geometry.detector_air_cm, 1.0]
-    if "window" in parts:
-        rows["window"] = [1, *_named(detector.window, materials), 1.0]
+        rows[name] = [1, *_filter_row(sheet, materials), 1.0]
+    if "detector_air_cm" in set_geometry:
+        rows["atmosphere"] = [1, *air_row, geometry.detector_air_cm, 1.0]
+    if "window" in set_detector:
+        rows["window"] = [1, *_filter_row(detector.window, materials), 1.0]
     crystal = f"{detector.material}1"
-    if "dead_layer_um" in parts:
-        rows["deadlayer"] = [1, *_sheet(crystal, detector.density, detector.dead_layer_um), 1.0]
-    in_use = int(bool({"density", "thickness_um"} & parts))
-    rows["Detector"] = [in_use, *_sheet(crystal, detector.density, detector.thickness_um), 1.0]
+    if "dead_layer_um" in set_detector:
+        rows["deadlayer"] = [1, *_attenuator_row(crystal, detector.density, detector.dead_layer_um), 1.0]
+    in_use = int(bool({"density", "thickness_um"} & set_detector))
+    rows["Detector"] = [in_use, *_attenuator_row(crystal, detector.density, detector.thickness_um), 1.0]
     angles = [geometry.incidence_angle_deg, geometry.takeoff_angle_deg]
     scatter = [int(geometry.scatter_angle_deg is not None), geometry.scattering_angle_deg]
-    sample = [*matrix, _NO_MATRIX][0] if len(matrix) < 2 else ["MULTILAYER", 0.0, 0.0]
+    sample = [*matrix, _NON_ABSORBING_MATRIX][0] if len(matrix) < 2 else ["MULTILAYER", 0.0, 0.0]
     rows["Matrix"] = [int(_has_source(instrument)), *sample, *angles, *scatter]
     return rows
 
 
-def _sheet(material: str, density: float, thickness_um: float) -> list[object]:
+def _attenuator_row(material: str, density: float, thickness_um: float) -> list[object]:
     return [material, density, thickness_um / UM_PER_CM]
 
 
-def _named(sheet: Filter, materials: Sections) -> list[object]:
-    """Return a sheet; a formula that PyMca cannot read becomes a material of that name."""
+def _filter_row(sheet: Filter, materials: Sections) -> list[object]:
+    """Return the row of a filter; a formula that PyMca cannot read is added to the materials under that name."""
     if not _is_formula(sheet.formula):
         materials[sheet.formula] = _material(mass_fractions(sheet.formula), sheet.formula)
-    return _sheet(sheet.formula, sheet.density, sheet.thickness_um)
+    return _attenuator_row(sheet.formula, sheet.density, sheet.thickness_um)
 
 
 def _is_formula(name: str) -> bool:
     """Whether PyMca reads a formula: elements with integers, without brackets."""
-    if not _PLAIN_FORMULA.fullmatch(name):
+    if not _SIMPLE_FORMULA.fullmatch(name):
         return False
     try:
         return bool(mass_fractions(name))
@@ -195,7 +196,7 @@ def _material(fractions: Mapping[str, float], comment: str) -> dict[str, object]
     }
 
 
-def _peaks(families: Sequence[str]) -> dict[str, object]:
+def _peaks_section(families: Sequence[str]) -> dict[str, object]:
     peaks: dict[str, list[str]] = {}
     for family in families:
         element, _, shell = family.partition("_")
@@ -212,31 +213,31 @@ def _peaks(families: Sequence[str]) -> dict[str, object]:
     return dict(peaks)
 
 
-def _energies(instrument: Instrument) -> dict[str, object]:
-    """Return the spectrum before the filters: an explicit one, or that behind the tube's window."""
+def _energies_section(instrument: Instrument) -> dict[str, object]:
+    """Return the spectrum before the filters: the given source spectrum, or the tube spectrum behind the window."""
     if not _has_source(instrument):
         return {"energy": None}
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
     energy, weight, width = source_spectrum(instrument.model_copy(update={"filters": (), "geometry": geometry}))
     weight = weight / weight.sum()
-    scattered = width == 0
+    has_scatter = width == 0
     if _has_tube(instrument):
-        scattered &= weight >= _SCATTERED_SHARE * weight[scattered].max(initial=0.0)
+        has_scatter &= weight >= _MIN_SCATTERED_FRACTION * weight[has_scatter].max(initial=0.0)
     return {
         "energy": energy.tolist(),
         "energyweight": weight.tolist(),
         "energyflag": [1] * energy.size,
-        "energyscatter": scattered.astype(int).tolist(),
+        "energyscatter": has_scatter.astype(int).tolist(),
     }
 
 
-def _channels(axis: EnergyAxis) -> dict[str, object]:
+def _channel_limits(axis: EnergyAxis) -> dict[str, object]:
     first = int(np.clip(np.ceil(axis.channel(1.0)), 0, axis.n_channel - 1))
     return {"xmin": first, "xmax": axis.n_channel - 1}
 
 
-def _tube(tube: Tube) -> dict[str, object]:
-    target = {} if tube.target_um is None else {"anodethickness": tube.target_um / UM_PER_CM}
+def _tube_section(tube: Tube) -> dict[str, object]:
+    target_settings = {} if tube.target_um is None else {"anodethickness": tube.target_um / UM_PER_CM}
     return {
         "anode": tube.anode,
         "voltage": tube.voltage_kv,
@@ -246,58 +247,71 @@ def _tube(tube: Tube) -> dict[str, object]:
         "windowdensity": tube.window.density,
         "windowthickness": tube.window.thickness_um / UM_PER_CM,
         "transmission": int(tube.target_um is not None),
-        **target,
+        **target_settings,
         "filter1": "He",
         "filter1density": 0.000118,
         "filter1thickness": 0.0,
     }
 
 
-def _detector(detector: Detector, axis: EnergyAxis) -> dict[str, object]:
-    fitted = {"zero": axis.zero_kev, "gain": axis.gain_kev, "noise": detector.noise_fwhm_kev, "fano": detector.fano}
+def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]:
+    parameters = {"zero": axis.zero_kev, "gain": axis.gain_kev, "noise": detector.noise_fwhm_kev, "fano": detector.fano}
     limits = {"deltazero": 0.1, "deltagain": 0.001, "deltanoise": 0.05, "deltafano": 0.114, "deltasum": 1e-08}
-    free = {f"fixed{name}": 0 for name in fitted}
-    return {"detele": detector.material, **fitted, **free, "sum": 1e-08, "fixedsum": 1, **limits, "nthreshold": 4}
+    free_flags = {f"fixed{name}": 0 for name in parameters}
+    return {
+        "detele": detector.material,
+        **parameters,
+        **free_flags,
+        "sum": 1e-08,
+        "fixedsum": 1,
+        **limits,
+        "nthreshold": 4,
+    }
 
 
-def _tails(detector: Detector) -> tuple[int, dict[str, object]]:
+def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
     """Return hypermetflag and the enabled tails, whose ratios are relative to the Gaussian."""
-    tails = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
-    tails_used = [tail for tail in tails if f"{tail[1]}_fraction" in detector.model_fields_set]
+    known_tails = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
+    tails_used = [tail for tail in known_tails if f"{tail[1]}_fraction" in detector.model_fields_set]
     gaussian = 1 - sum(getattr(detector, f"{name}_fraction") for _, name, _ in tails_used)
-    flag, shape = 1, dict[str, object]()
-    for short, name, bit in tails_used:
-        flag += bit
-        shape[f"{short}_arearatio"] = getattr(detector, f"{name}_fraction") / gaussian
-        shape[f"{short}_sloperatio"] = getattr(detector, f"{name}_width_kev")
-        shape |= {f"fixed{short}_arearatio": 1, f"fixed{short}_sloperatio": 1}
-    return flag, shape
+    hypermet_flag, peak_shape = 1, dict[str, object]()
+    for abbreviation, name, bit in tails_used:
+        hypermet_flag += bit
+        peak_shape[f"{abbreviation}_arearatio"] = getattr(detector, f"{name}_fraction") / gaussian
+        peak_shape[f"{abbreviation}_sloperatio"] = getattr(detector, f"{name}_width_kev")
+        peak_shape |= {f"fixed{abbreviation}_arearatio": 1, f"fixed{abbreviation}_sloperatio": 1}
+    return hypermet_flag, peak_shape
 
 
 def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
     """List the settings without a counterpart in a configuration."""
-    record = instrument.model_dump(exclude_unset=True, exclude_none=True)
-    lost = []
+    settings = instrument.model_dump(exclude_unset=True, exclude_none=True)
+    untranslated = []
     for entry, reason in _NO_COUNTERPART.items():
         section, _, name = entry.partition(".")
-        values = record.get(section, {})
-        if section in record and (not name or name in values):
-            lost.append(Untranslated(entry, str(values[name] if name else values), reason))
-    if not _has_source(instrument) and {"incidence_angle_deg", "takeoff_angle_deg"} & record.get("geometry", {}).keys():
-        lost.append(Untranslated("geometry", str(record["geometry"]), "PyMca uses angles only with known energies"))
-    return tuple(lost)
+        values = settings.get(section, {})
+        if section in settings and (not name or name in values):
+            untranslated.append(Untranslated(entry, str(values[name] if name else values), reason))
+    if (
+        not _has_source(instrument)
+        and {"incidence_angle_deg", "takeoff_angle_deg"} & settings.get("geometry", {}).keys()
+    ):
+        untranslated.append(
+            Untranslated("geometry", str(settings["geometry"]), "PyMca uses angles only with known energies")
+        )
+    return tuple(untranslated)
 
 
-def _text(sections: Sections, materials: Sections) -> str:
-    named = {f"materials.{name.replace('.', '_|_')}": values for name, values in materials.items()}
+def _configuration_text(sections: Sections, materials: Sections) -> str:
+    material_sections = {f"materials.{name.replace('.', '_|_')}": values for name, values in materials.items()}
     lines = []
-    for section, values in (sections | named).items():
-        lines += [f"[{section}]", *(f"{name} = {_value(value)}" for name, value in values.items()), ""]
+    for section, values in (sections | material_sections).items():
+        lines += [f"[{section}]", *(f"{name} = {_value_text(value)}" for name, value in values.items()), ""]
     return "\n".join(lines)
 
 
-def _value(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, list):
-        # PyMca reads a list of one without a comma as a value
+        # without a trailing comma, PyMca reads a list of one value as a scalar
         return ", ".join(map(str, value)) + ("," if len(value) == 1 else "")
     return str(value).replace("%", "%%")

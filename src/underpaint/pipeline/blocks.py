@@ -1,7 +1,7 @@
-"""All that is done with the spectra of a scan, block by block: the numbers of one are on disk before the next.
+"""Processing of a scan block by block; the results of each block are stored before the next is written.
 
-Threads of this process work on the blocks, or the workers of a dask cluster, to which the counts are sent, so that
-they need neither the scan nor the network's file.
+Blocks are processed by threads of this process, or by the workers of a dask cluster, which receive the counts and need
+neither the scan nor the network's file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan, Survey
 from underpaint.data.maps import DIMENSIONS, Results, Stack
 from underpaint.physics.instrument import Instrument
-from underpaint.pipeline.pooling import RADIUS, Pooling, Shown
+from underpaint.pipeline.pooling import RADIUS, BlockEvidence, Pooling
 from underpaint.runtime.blocks import map_blocks
 from underpaint.runtime.files import atomic_write
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 Stacks = dict[str, NDArray[Any]]
 _SURVEY = "survey.npz"
 _SURVEY_ARRAYS = ("total", "highest", "pixel_counts", "tiles", "tile_pixels", "sample")
-_NOT_KEPT = "log_odds"
-"""Needed beside a block's probabilities alone."""
+_OMITTED_QUANTITY = "log_odds"
+"""Quantity that is used while a block is processed, but not stored."""
 
 
 class Output(NamedTuple):
-    """Maps that will be made: their quantity, its dimensions beside row and column, the maps' keys, their unit."""
+    """Maps of one quantity in the output: dimensions besides row and column, key of each map, and unit."""
 
     quantity: str
     dimensions: tuple[str, ...]
@@ -42,26 +42,30 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockWork:
-    """What is done with any block of a scan; what comes out is known before. It travels to the workers as it is.
+    """Processing of a block of a scan, with outputs known in advance; it is sent to the workers by pickling.
 
     Parameters
     ----------
     axis : EnergyAxis
+        Energy axis of the scan.
     step_mm : (float, float) or None
+        Distance between pixels along rows and columns.
     answers : AnswerPlan or None
-        What the network answers; None: no pigments.
+        Outputs of the network; None for no pigments.
     palette : Palette, sequence of str, or None
-        What is known of the pigments beforehand, by which the members of a group share its probability.
+        Palette, from which the prior of the members of a group is derived.
     elements : ElementFit or None
-        What is fitted for the maps of elements.
+        Fit for the element maps.
     fit : VariableFit or None
-        Of all families: what answers are held against, and what nothing explains.
+        Fit of all families, by which answers are checked and unassigned peaks are found.
     lines : LineEvidence or None
-    unlike : Unlikeness or None
+        Evidence of lines for and against the network's answers.
+    unlikeness : Unlikeness or None
+        Score of unassigned peaks.
     pooling : Pooling or None
-        How like neighbours are summed for the network's answers; needs ``fit``.
+        Summation of similar neighbours before the network is run; needs ``fit``.
     instrument : Instrument or None
-        Given where it is to be said what cannot be excluded.
+        Given if the groups that cannot be excluded are to be computed.
     """
 
     axis: EnergyAxis
@@ -71,7 +75,7 @@ class BlockWork:
     elements: "ElementFit | None" = None
     fit: "VariableFit | None" = None
     lines: "LineEvidence | None" = None
-    unlike: "Unlikeness | None" = None
+    unlikeness: "Unlikeness | None" = None
     pooling: "Pooling | None" = None
     instrument: Instrument | None = None
 
@@ -83,46 +87,50 @@ class BlockWork:
         pixel_counts: NDArray[np.float64],
         *detectors: NDArray[Any],
     ) -> Stacks:
-        """Return the numbers of the core of (n_row, n_column, n_channel) counts by quantity, (n_row, n_column, n_map).
+        """Return the (n_row, n_column, n_map) values of the core of (n_row, n_column, n_channel) counts, by quantity.
 
-        Around the core lie :attr:`halo` pixels, which may be summed with those of the core.
+        The core is surrounded by :attr:`halo` pixels, which may be summed with pixels of the core.
         """
-        shown = None if self.fit is None else Shown.of_block(self.fit, counts, present)
-        inner, mask = counts[core], None if present is None else present[core]
-        of_core = None if shown is None else shown.only(core)
-        fitted = unlike = pool = None
+        evidence_of_block = None if self.fit is None else BlockEvidence.of_block(self.fit, counts, present)
+        core_counts, core_present = counts[core], None if present is None else present[core]
+        core_evidence = None if evidence_of_block is None else evidence_of_block.cropped(core)
+        element_maps = unlikeness_maps = pool_sizes = None
         if self.elements is not None:
-            evidence = None if of_core is None or self.elements.engine is not self.fit else of_core.evidence
-            fitted = self.elements.without_diffraction(inner, mask, [part[core] for part in detectors], evidence)
-        if self.unlike is not None and of_core is not None:
-            unlike = of_core.spread(np.stack(self.unlike(of_core.evidence), axis=1))
-        spectra, n_counts = inner, pixel_counts[core]
-        if self.pooling is not None and shown is not None:
-            spectra, n_counts, pool = self.pooling(shown, counts, pixel_counts, core)
-        answers = None if self.answers is None else self.answers(spectra, mask)
+            evidence = None if core_evidence is None or self.elements.engine is not self.fit else core_evidence.evidence
+            element_maps = self.elements.without_diffraction(
+                core_counts, core_present, [part[core] for part in detectors], evidence
+            )
+        if self.unlikeness is not None and core_evidence is not None:
+            unlikeness_maps = core_evidence.to_grid(np.stack(self.unlikeness(core_evidence.evidence), axis=1))
+        spectra, n_counts = core_counts, pixel_counts[core]
+        if self.pooling is not None and evidence_of_block is not None:
+            spectra, n_counts, pool_sizes = self.pooling(evidence_of_block, counts, pixel_counts, core)
+        answers = None if self.answers is None else self.answers(spectra, core_present)
         if self.lines is not None and self.answers is not None and answers is not None and self.fit is not None:
-            of_answers = of_core if pool is None else Shown.of_block(self.fit, spectra, mask)
-            if of_answers is not None:
-                needed, proven = self.lines(of_answers.evidence), self.lines.proves(of_answers.evidence)
-                self.answers.withhold(answers, self.lines.groups, of_answers.spread(needed))
-                self.answers.confirm(answers, self.lines.groups, of_answers.spread(proven))
-        results = self._results(answers, fitted, unlike, pool, n_counts)
-        return {name: stack.values for name, stack in results.stacks.items() if name != _NOT_KEPT}
+            answer_evidence = (
+                core_evidence if pool_sizes is None else BlockEvidence.of_block(self.fit, spectra, core_present)
+            )
+            if answer_evidence is not None:
+                needed, proven = self.lines(answer_evidence.evidence), self.lines.proves(answer_evidence.evidence)
+                self.answers.withhold(answers, self.lines.groups, answer_evidence.to_grid(needed))
+                self.answers.confirm(answers, self.lines.groups, answer_evidence.to_grid(proven))
+        results = self._assemble_results(answers, element_maps, unlikeness_maps, pool_sizes, n_counts)
+        return {name: stack.values for name, stack in results.stacks.items() if name != _OMITTED_QUANTITY}
 
     @property
     def halo(self) -> int:
-        """Pixels around a block that are needed with it."""
+        """Number of pixels around a block that are needed to process the block."""
         return 0 if self.pooling is None else RADIUS
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What will be made of a scan, known before any spectrum is read."""
-        stacks = self._declared().stacks
+        """The outputs, which are known before any spectrum is read."""
+        stacks = self._empty_results().stacks
         return tuple(Output(name, DIMENSIONS[name][0], stacks[name].keys, DIMENSIONS[name][1]) for name in stacks)
 
     def read(self, store: "Store") -> Results:
-        """Return the results of the whole scan, with the numbers that a store holds."""
-        declared = self._declared()
+        """Return the results of the whole scan, with the values in a store."""
+        declared = self._empty_results()
         stacks = {
             name: Stack(stack.keys, store.stack(name, len(stack.keys))) for name, stack in declared.stacks.items()
         }
@@ -130,20 +138,22 @@ class BlockWork:
         if self.answers is None:
             return results
         results = self.answers.noted(results, () if self.lines is None else self.lines.groups)
-        return results if self.pooling is None else self.pooling.noted(results)
+        return results if self.pooling is None else self.pooling.with_note(results)
 
-    def _declared(self) -> Results:
-        """Return results of no pixel, which have all names, labels, notes and settings."""
-        results = self._results(
+    def _empty_results(self) -> Results:
+        """Return results with zero pixels, but with all names, labels, notes and settings."""
+        results = self._assemble_results(
             None if self.answers is None else self.answers.arrays((0, 0)),
             None if self.elements is None else self.elements.empty_maps(),
-            None if self.unlike is None else np.empty((0, 0, 2), np.float32),
+            None if self.unlikeness is None else np.empty((0, 0, 2), np.float32),
             None if self.pooling is None else np.empty((0, 0, 1), np.float32),
             np.empty((0, 0)),
         )
-        return replace(results, stacks={name: results.stacks[name] for name in results.stacks if name != _NOT_KEPT})
+        return replace(
+            results, stacks={name: results.stacks[name] for name in results.stacks if name != _OMITTED_QUANTITY}
+        )
 
-    def _results(
+    def _assemble_results(
         self,
         answers: dict[str, NDArray[np.float32]] | None,
         fitted: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None,
@@ -155,10 +165,10 @@ class BlockWork:
         if self.elements is not None and fitted is not None:
             values, peaks = fitted
             results |= self.elements.results(values, self.step_mm, peaks)
-        if self.unlike is not None and unlike is not None:
-            results |= self.unlike.results(unlike, self.step_mm)
+        if self.unlikeness is not None and unlike is not None:
+            results |= self.unlikeness.results(unlike, self.step_mm)
         if self.answers is not None and answers is not None:
-            results = shared(self.answers.results(answers, step_mm=self.step_mm), self.palette) | results
+            results = with_shared_members(self.answers.results(answers, step_mm=self.step_mm), self.palette) | results
             if pool is not None:
                 results = Results.of_pools(pool, step_mm=self.step_mm) | results
             from underpaint.pigments.limits import answer_states
@@ -167,11 +177,11 @@ class BlockWork:
         return results
 
 
-def shared(results: Results, palette: "Palette | Sequence[str] | None") -> Results:
-    """Let the members of each group share its probability by what is known beforehand.
+def with_shared_members(results: Results, palette: "Palette | Sequence[str] | None") -> Results:
+    """Return results in which the probability of each group is distributed over its members by their prior.
 
-    Of a network without places and without a palette the members stay as it says: its leanings, which rest on the
-    pigments that it was trained with; and so do those of one that was fine-tuned: what was labelled is the prior there.
+    The network's own probabilities of members are kept without a palette if the network has no places, and for
+    fine-tuned networks, whose labels are the prior.
     """
     from underpaint.pigments.limits import circumstances_of, share_members
 
@@ -182,32 +192,32 @@ def shared(results: Results, palette: "Palette | Sequence[str] | None") -> Resul
 
 
 class Store(Protocol):
-    """Where the numbers of blocks go: a folder, or memory."""
+    """Store of the values of blocks: a folder, or memory."""
 
     def finished(self) -> set[int]:
-        """Return the numbers of the finished blocks."""
+        """Return the indices of the finished blocks."""
 
     def put(self, number: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
-        """Take a block's numbers."""
+        """Store the values of a block."""
 
     def stack(self, name: str, n_map: int) -> Any:
-        """Return the (n_row, n_column, n_map) numbers of a quantity."""
+        """Return the (n_row, n_column, n_map) values of a quantity."""
 
 
 class MemoryStore:
-    """The maps of a scan in memory, as :class:`~underpaint.io.BlockStore` holds them on disk."""
+    """Maps of a scan in memory, with the methods of :class:`~underpaint.io.BlockStore`."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
         self._arrays: Stacks = {}
 
     def finished(self) -> set[int]:
-        """Return the numbers of the finished blocks: none that an earlier run had done."""
+        """Return the indices of blocks finished by an earlier run: always none."""
         return set()
 
-    def put(self, number: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
-        """Take a block's (n_row, n_column, n_map) values of each quantity."""
-        del number
+    def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
+        """Store a block's (n_row, n_column, n_map) values of each quantity."""
+        del index
         for name, values in stacks.items():
             if name not in self._arrays:
                 self._arrays[name] = np.empty((*self.shape, values.shape[2]), values.dtype)
@@ -221,7 +231,7 @@ class MemoryStore:
 
 def process_blocks(
     scan: Scan,
-    work: Callable[..., Stacks],
+    process: Callable[..., Stacks],
     store: Store,
     pixel_counts: NDArray[np.float64],
     *,
@@ -229,57 +239,58 @@ def process_blocks(
     halo: int | None = None,
     scheduler: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    waiting: Callable[[], None] | None = None,
+    on_waiting: Callable[[], None] | None = None,
 ) -> None:
-    """Do the blocks that are not finished, and store each as it is done.
+    """Process the blocks that are not finished, and store the values of each.
 
     Parameters
     ----------
     scan : Scan
-    work : callable
-        As :class:`BlockWork`.
+        Scan with an energy axis.
+    process : callable
+        Processes a block, as :class:`BlockWork`.
     store : Store
-        Of maps of the scan's rows and columns.
+        Store of maps with the scan's rows and columns.
     pixel_counts : (n_row, n_column) array
-        Counts of each whole spectrum.
+        Total counts of each spectrum.
     detectors : sequence of (n_row, n_column, n_channel) arrays
-        Counts of each detector, where the work compares them.
+        Counts of each detector, if ``process`` compares detectors.
     halo : int or None
-        As of :func:`~underpaint.runtime.blocks.map_blocks`.
+        As for :func:`~underpaint.runtime.blocks.map_blocks`.
     scheduler : str or None
-        As of :func:`~underpaint.runtime.blocks.map_blocks`.
+        As for :func:`~underpaint.runtime.blocks.map_blocks`.
     progress : callable, optional
-        Called with (pixels done, pixels in all), first with those that an earlier run had done.
-    waiting : callable, optional
-        Called where nothing can begin, because the cluster has no worker yet.
+        Called with (pixels done, total pixels), first with the pixels finished by an earlier run.
+    on_waiting : callable, optional
+        Called if nothing can begin, because the cluster has no worker yet.
 
     Raises
     ------
     ClusterError, MissingExtraError, ScanError
-        As of :func:`~underpaint.runtime.blocks.map_blocks`.
+        As for :func:`~underpaint.runtime.blocks.map_blocks`.
     OutputError
         The disk is full.
     """
     blocks, finished = list(scan.blocks()), store.finished()
-    done = sum(_n_pixel(blocks[number]) for number in finished)
+    done = sum(_n_pixel(blocks[index]) for index in finished)
 
     def report_start(n_workers: int) -> None:
-        if not n_workers and waiting is not None:
-            waiting()
+        if not n_workers and on_waiting is not None:
+            on_waiting()
         elif progress is not None:
             progress(done, scan.n_pixel)
 
-    loop = map_blocks(
+    block_results = map_blocks(
         scan,
-        work,
+        process,
         halo=halo,
         arrays=(pixel_counts, *detectors),
         finished=finished,
         scheduler=scheduler,
         on_start=report_start,
     )
-    for number, (rows, columns), stacks in loop:
-        store.put(number, rows, columns, stacks)
+    for index, (rows, columns), stacks in block_results:
+        store.put(index, rows, columns, stacks)
         done += _n_pixel((rows, columns))
         if progress is not None:
             progress(done, scan.n_pixel)
@@ -291,7 +302,7 @@ def _n_pixel(block: tuple[slice, slice]) -> int:
 
 
 def load_survey(folder: Path, scan: Scan) -> Survey | None:
-    """Return what an interrupted run had learned of the whole scan, or None."""
+    """Return the survey that an interrupted run stored; None without one."""
     path = folder / _SURVEY
     if not path.is_file():
         return None
@@ -303,9 +314,9 @@ def load_survey(folder: Path, scan: Scan) -> Survey | None:
 
 
 def save_survey(folder: Path, surveyed: Survey) -> None:
-    """Keep what is known of the whole scan, for a run that goes on from here."""
+    """Store the survey of a scan, for a run that resumes."""
     arrays = {name: getattr(surveyed, name) for name in _SURVEY_ARRAYS}
     if surveyed.scan.present is not None:
         arrays["present"] = surveyed.scan.present
-    with atomic_write(folder / _SURVEY) as part, part.open("wb") as stream:
+    with atomic_write(folder / _SURVEY) as temporary_path, temporary_path.open("wb") as stream:
         np.savez(stream, notes=np.asarray(surveyed.scan.notes, dtype=np.str_), **arrays)

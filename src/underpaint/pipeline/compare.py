@@ -1,7 +1,7 @@
 """Comparison of two results of the same pixels, from two detectors or two scans of one painting.
 
-Both are of the same paint and must agree within counting noise and the paint's absorption on the way to either
-detector. Contradictions are pixels in which one of the two is wrong.
+Both results are of the same paint and must agree within counting noise and the paint's absorption towards each
+detector. Contradictions are pixels in which one of the two results is wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 CERTAIN_SIGMAS = 10.0
-"""Standard deviations from which a line is certain."""
+"""Minimum significance of a line that is certain, sigma."""
 DIFFERENT_SIGMAS = 5.0
-"""Standard deviations from which two areas differ."""
-MISSING_SHARE = 0.25
-"""A line is missing below this share of the area expected from the other result."""
-FEW_PIXELS = 0.01
-"""Share of the pixels below which a line of one result alone may be diffraction by crystals."""
-LEAST_PIXELS = 10
-MOST_FOR_RATIO = 20_000
-"""Pixels, spread evenly, from which a ratio is taken."""
+"""Minimum difference of two areas that differ, sigma."""
+MAX_MISSING_FRACTION = 0.25
+"""Maximum fraction of the area expected from the other result at which a line is missing."""
+MAX_DIFFRACTION_FRACTION = 0.01
+"""Maximum fraction of the pixels in which a line in one result only may be diffraction by crystals."""
+MIN_PIXELS = 10
+MAX_PIXELS_FOR_RATIO = 20_000
+"""Maximum number of evenly spaced pixels from which a ratio is computed."""
 FILES = PAGE, JSON, GROUPS, LINES, CONTRADICTIONS = (
     "comparison.html",
     "comparison.json",
@@ -49,27 +49,28 @@ FILES = PAGE, JSON, GROUPS, LINES, CONTRADICTIONS = (
     "lines.csv",
     "contradictions.csv",
 )
-_MOST_PICTURES = 24
-_WIDEST_RATIO = 1e4
-_NEIGHBOURS, _HIGHEST_KEV = 2, 60.0
+_MAX_FIGURES = 24
+_MAX_RATIO = 1e4
+_N_NEIGHBOURS, _MAX_LINE_KEV = 2, 60.0
 
 
 @dataclass(frozen=True)
 class GroupAgreement:
-    """How far two results agree about a pigment group at a place.
+    """Agreement of two results on a pigment group at a place.
 
     Parameters
     ----------
     group : str
+        Name of the group.
     label : str
-        Shown to users.
+        Label shown to users.
     place : {"anywhere", "surface", "below"}
     present : (float, float)
-        Share of the pixels, of those with both answers, in which each has it.
+        Fraction of the pixels with both answers in which the group is present, for each result.
     kappa : float
-        Cohen's kappa: 1 for full agreement, 0 for that of chance; NaN where both have the same answer in all pixels.
+        Cohen's kappa: 1 for full agreement, 0 for chance agreement; NaN if both have the same answer in all pixels.
     n_alone : (int, int)
-        Pixels in which the first, and the second, alone has it.
+        Number of pixels with the group in the first result only, and in the second only.
     """
 
     group: str
@@ -82,20 +83,21 @@ class GroupAgreement:
 
 @dataclass(frozen=True)
 class LineAgreement:
-    """How far the areas of a line family agree.
+    """Agreement of the areas of a line family.
 
     Parameters
     ----------
     family : str
+        Name of the family.
     ratio : float
-        Area in the second over that in the first, by the median over the whole scan; NaN where it is too faint.
+        Area in the second result over the area in the first, median over the scan; NaN if the line is too faint.
     rms_z : float
-        Root mean square of the difference that the ratio leaves, in standard deviations of both areas; one where they
-        differ by counting noise alone.
+        Root mean square of the residual after scaling by the ratio, in standard deviations of both areas; 1 if the
+        areas differ only by counting noise.
     n_pixel : int
-        Pixels with both areas.
+        Number of pixels with both areas.
     n_different : int
-        Those that differ by more than :data:`DIFFERENT_SIGMAS`.
+        Number of pixels in which the areas differ by more than :data:`DIFFERENT_SIGMAS`.
     """
 
     family: str
@@ -112,25 +114,25 @@ class Contradiction:
     Parameters
     ----------
     kind : {"claim", "place", "line"}
-        One claims a group by a certain line, and the other does not; one has it at the surface only, the
-        other below only; a line is in one result alone.
+        "claim": a group is present with a certain line in one result, and absent in the other. "place": a group is only
+        at the surface in one result, and only below in the other. "line": a line is in one result only.
     subject : str
         The group, or the line family.
     text : str
-        In words.
-    where : (n_row, n_column) bool array
+        Description in a sentence.
+    mask : (n_row, n_column) bool array
         The pixels.
     """
 
     kind: Literal["claim", "place", "line"]
     subject: str
     text: str
-    where: Mask
+    mask: Mask
 
     @property
     def n_pixel(self) -> int:
         """Number of pixels."""
-        return int(self.where.sum())
+        return int(self.mask.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +144,13 @@ class Comparison:
     names : (str, str)
         Names of the results.
     results : (Results, Results)
+        The results.
     groups : tuple of GroupAgreement
-        By group and place; empty where either holds no pigments.
+        Agreement by group and place; empty if a result has no pigments.
     lines : tuple of LineAgreement
-        Families in both.
+        Agreement of the families in both results.
     contradictions : tuple of Contradiction
-        Those in most pixels first.
+        Contradictions, by decreasing number of pixels.
     """
 
     names: tuple[str, str]
@@ -157,7 +160,7 @@ class Comparison:
     contradictions: tuple[Contradiction, ...]
 
     def record(self) -> dict[str, Any]:
-        """Return all but the maps as plain values, JSON-serialisable."""
+        """Return everything except the maps as values for JSON."""
         record: dict[str, Any] = plain(
             {
                 "names": self.names,
@@ -169,7 +172,7 @@ class Comparison:
                         "n_pixel": contradiction.n_pixel,
                         "text": contradiction.text,
                     }
-                    | _rows_and_columns(contradiction.where)
+                    | _bounding_rows_and_columns(contradiction.mask)
                     for contradiction in self.contradictions
                 ],
                 "groups": [vars(agreement) for agreement in self.groups],
@@ -185,17 +188,17 @@ def compare(a: Results, b: Results) -> Comparison:
     Parameters
     ----------
     a, b : Results
-        Of two detectors, or of two scans of one painting, as :func:`underpaint.read_results` reads them.
+        Results of two detectors, or of two scans of one painting, e.g. from :func:`underpaint.read_results`.
 
     Returns
     -------
     Comparison
-        Agreement by group and place (Cohen 1960), of line families, and contradictions.
+        Agreement by group and place (Cohen 1960) and of line families, and contradictions.
 
     Raises
     ------
     ScanError
-        Their maps differ in size, or there is nothing that both hold.
+        The maps differ in size, or the results have nothing in common.
 
     Examples
     --------
@@ -213,24 +216,26 @@ def compare(a: Results, b: Results) -> Comparison:
             "Compare detectors of one scan, or cut both scans to the part that they share (`underpaint repair --crop`) "
             "and identify them again."
         )
-    pigments, elements = a.has_pigments and b.has_pigments, a.has_elements and b.has_elements
-    if not (pigments or elements):
+    have_pigments, have_elements = a.has_pigments and b.has_pigments, a.has_elements and b.has_elements
+    if not (have_pigments or have_elements):
         raise ScanError(
-            f"Cannot compare {' and '.join(_names(a, b))}: there is nothing that both hold. Each must hold pigments, "
-            "or each elements: `underpaint identify` writes both, `underpaint elements` the elements."
+            f"Cannot compare {' and '.join(_names(a, b))}: they have nothing in common. Both must have pigments, "
+            "or both elements: `underpaint identify` writes both, `underpaint elements` the elements."
         )
-    names, both = _names(a, b), (a, b)
-    groups = [name for name in a.targets if b.holds(name)] if pigments else []
-    lines = {name: _compared_line(a, b, name) for name in a.lines if name in b.lines} if elements else {}
+    names, both_results = _names(a, b), (a, b)
+    groups = [name for name in a.targets if b.holds(name)] if have_pigments else []
+    lines = {name: _line_agreement(a, b, name) for name in a.lines if name in b.lines} if have_elements else {}
     contradictions = [
-        *(contradiction for name in groups for contradiction in _claims(names, both, name)),
-        *(contradiction for name in groups for contradiction in _places(names, both, name)),
-        *(_lines_alone(names, both, lines) if elements else ()),
+        *(contradiction for name in groups for contradiction in _group_contradictions(names, both_results, name)),
+        *(contradiction for name in groups for contradiction in _place_contradictions(names, both_results, name)),
+        *(_line_contradictions(names, both_results, lines) if have_elements else ()),
     ]
-    agreements = [_agreement(both, name, place) for name in groups for place in ("anywhere", "surface", "below")]
+    agreements = [
+        _group_agreement(both_results, name, place) for name in groups for place in ("anywhere", "surface", "below")
+    ]
     return Comparison(
         names,
-        both,
+        both_results,
         tuple(agreement for agreement in agreements if agreement is not None),
         tuple(line for line, _ in lines.values()),
         tuple(
@@ -254,40 +259,42 @@ def _names(a: Results, b: Results) -> tuple[str, str]:
 # --- pigment groups --------------------------------------------------------------------------------------
 
 
-def _agreement(both: tuple[Results, Results], group: str, place: Place) -> GroupAgreement | None:
-    if not all(results.holds(group, place) for results in both):
+def _group_agreement(both_results: tuple[Results, Results], group: str, place: Place) -> GroupAgreement | None:
+    if not all(results.holds(group, place) for results in both_results):
         return None
-    maps = [results[group, place] for results in both]
-    known = np.isfinite(maps[0]) & np.isfinite(maps[1])
-    if not known.any():
+    maps = [results[group, place] for results in both_results]
+    has_answers = np.isfinite(maps[0]) & np.isfinite(maps[1])
+    if not has_answers.any():
         return None
-    first, second = (probability[known] > PRESENT_PROBABILITY for probability in maps)
+    in_first, in_second = (probability[has_answers] > PRESENT_PROBABILITY for probability in maps)
     return GroupAgreement(
         group,
-        both[0].label(group, place),
+        both_results[0].label(group, place),
         place,
-        (float(first.mean()), float(second.mean())),
-        cohen_kappa(first, second),
-        (int((first & ~second).sum()), int((second & ~first).sum())),
+        (float(in_first.mean()), float(in_second.mean())),
+        cohen_kappa(in_first, in_second),
+        (int((in_first & ~in_second).sum()), int((in_second & ~in_first).sum())),
     )
 
 
-def _claims(names: tuple[str, str], both: tuple[Results, Results], group: str) -> Iterator[Contradiction]:
-    """Yield pixels in which one claims a group by a certain line, and the other does not."""
-    if not all(results.has_elements for results in both):
+def _group_contradictions(
+    names: tuple[str, str], both_results: tuple[Results, Results], group: str
+) -> Iterator[Contradiction]:
+    """Yield pixels in which a group is present with a certain line in one result only."""
+    if not all(results.has_elements for results in both_results):
         return
-    families = both[0].materials[group].elements
-    deviations = [results.strongest(families) for results in both]
+    families = both_results[0].materials[group].elements
+    deviations = [results.strongest(families) for results in both_results]
     for first, second in ((0, 1), (1, 0)):
-        mask = (both[first][group] > PRESENT_PROBABILITY) & (both[second][group] <= PRESENT_PROBABILITY)
+        mask = (both_results[first][group] > PRESENT_PROBABILITY) & (both_results[second][group] <= PRESENT_PROBABILITY)
         mask &= deviations[first] > CERTAIN_SIGMAS
         n_shown = int((mask & (deviations[second] > CERTAIN_SIGMAS)).sum())
-        label, lines = both[0].short_label(group), _listed(families)
+        label, lines = both_results[0].short_label(group), _line_names(families)
         yield Contradiction(
             "claim",
             group,
             f"{label}: {names[first]} has it, with {lines} over {CERTAIN_SIGMAS:.0f} sigma, and {names[second]} has "
-            f"not ({_pixels(mask)}); "
+            f"not ({_pixel_count_text(mask)}); "
             + (
                 f"the line is as clear there for {names[second]} in {n_shown} of them."
                 if n_shown
@@ -297,22 +304,26 @@ def _claims(names: tuple[str, str], both: tuple[Results, Results], group: str) -
         )
 
 
-def _places(names: tuple[str, str], both: tuple[Results, Results], group: str) -> Iterator[Contradiction]:
-    """Yield pixels in which one has a group at the surface only, and the other below only."""
-    if not all(results.holds(group, place) for results in both for place in ("surface", "below")):
+def _place_contradictions(
+    names: tuple[str, str], both_results: tuple[Results, Results], group: str
+) -> Iterator[Contradiction]:
+    """Yield pixels in which a group is only at the surface in one result, and only below in the other."""
+    if not all(results.holds(group, place) for results in both_results for place in ("surface", "below")):
         return
     for first, second in ((0, 1), (1, 0)):
-        mask = _only(both[first], group, "surface", "below") & _only(both[second], group, "below", "surface")
+        mask = _is_only_at(both_results[first], group, "surface", "below") & _is_only_at(
+            both_results[second], group, "below", "surface"
+        )
         yield Contradiction(
             "place",
             group,
-            f"{both[0].short_label(group)}: {names[first]} has it at the surface only, {names[second]} below the "
-            f"surface only ({_pixels(mask)}); its place is not known there.",
+            f"{both_results[0].short_label(group)}: {names[first]} has it at the surface only, {names[second]} below "
+            f"the surface only ({_pixel_count_text(mask)}); its place is not known there.",
             mask,
         )
 
 
-def _only(results: Results, group: str, place: Place, other_place: Place) -> Mask:
+def _is_only_at(results: Results, group: str, place: Place, other_place: Place) -> Mask:
     return np.asarray(
         (results[group, place] >= PLACED_PROBABILITY) & (results[group, other_place] <= 1.0 - PLACED_PROBABILITY)
     )
@@ -321,110 +332,129 @@ def _only(results: Results, group: str, place: Place, other_place: Place) -> Mas
 # --- lines -----------------------------------------------------------------------------------------------
 
 
-def _compared_line(a: Results, b: Results, family: str) -> tuple[LineAgreement, Array]:
-    """Return how far areas agree, and (n_row, n_column) deviations: positive where the second has more."""
+def _line_agreement(a: Results, b: Results, family: str) -> tuple[LineAgreement, Array]:
+    """Return the agreement of areas, and (n_row, n_column) residuals in sigma, positive if the second is larger."""
     area_a, area_b, sigma_a, sigma_b = (
         results.map(quantity, family).astype(np.float64) for quantity in ("area", "area_sigma") for results in (a, b)
     )
-    known = np.isfinite(area_a) & np.isfinite(area_b) & (sigma_a > 0) & (sigma_b > 0)
-    ratio = _ratio(area_a[known], area_b[known], sigma_a[known], sigma_b[known])
+    is_valid = np.isfinite(area_a) & np.isfinite(area_b) & (sigma_a > 0) & (sigma_b > 0)
+    ratio = _area_ratio(area_a[is_valid], area_b[is_valid], sigma_a[is_valid], sigma_b[is_valid])
     z = np.full(area_a.shape, np.nan)
     if np.isfinite(ratio):
-        z[known] = (area_b[known] - ratio * area_a[known]) / np.hypot(sigma_b[known], ratio * sigma_a[known])
+        z[is_valid] = (area_b[is_valid] - ratio * area_a[is_valid]) / np.hypot(
+            sigma_b[is_valid], ratio * sigma_a[is_valid]
+        )
     values = z[np.isfinite(z)]
     rms = float(np.sqrt(np.mean(values**2))) if values.size else float("nan")
-    return LineAgreement(family, ratio, rms, int(known.sum()), int((np.abs(values) > DIFFERENT_SIGMAS).sum())), z
+    return LineAgreement(family, ratio, rms, int(is_valid.sum()), int((np.abs(values) > DIFFERENT_SIGMAS).sum())), z
 
 
-def _ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) -> float:
-    """Return the ratio of areas with half of the pixels that show the line above it, half below; NaN: too faint.
+def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) -> float:
+    """Return the median ratio of areas over the pixels that show the line; NaN if the line is too faint.
 
-    A median of quotients would be biased by the noise of what it divides by; pixels are chosen by both areas together,
-    so that neither is favoured.
+    A median of quotients would be biased by the noise of the denominator. Pixels are selected by the sum of both
+    significances, so that neither result is favoured.
     """
-    shown = np.flatnonzero(area_a / sigma_a + area_b / sigma_b > np.sqrt(2.0) * DIFFERENT_SIGMAS)
-    if shown.size < LEAST_PIXELS:
-        shown = np.arange(area_a.size)
-        sums, error = (area_a.sum(), area_b.sum()), (np.sqrt((sigma_a**2).sum()), np.sqrt((sigma_b**2).sum()))
-        clear = all(total > DIFFERENT_SIGMAS * of_sum for total, of_sum in zip(sums, error, strict=True))
-        return float(sums[1] / sums[0]) if clear else float("nan")
-    chosen = shown[:: -(-shown.size // MOST_FOR_RATIO)]
-    x, y, s_x, s_y = (values[chosen] for values in (area_a, area_b, sigma_a, sigma_b))
+    pixels_with_line = np.flatnonzero(area_a / sigma_a + area_b / sigma_b > np.sqrt(2.0) * DIFFERENT_SIGMAS)
+    if pixels_with_line.size < MIN_PIXELS:
+        pixels_with_line = np.arange(area_a.size)
+        sums, errors = (area_a.sum(), area_b.sum()), (np.sqrt((sigma_a**2).sum()), np.sqrt((sigma_b**2).sum()))
+        are_clear = all(total > DIFFERENT_SIGMAS * sum_error for total, sum_error in zip(sums, errors, strict=True))
+        return float(sums[1] / sums[0]) if are_clear else float("nan")
+    sampled_pixels = pixels_with_line[:: -(-pixels_with_line.size // MAX_PIXELS_FOR_RATIO)]
+    sampled_a, sampled_b, sigma_sampled_a, sigma_sampled_b = (
+        values[sampled_pixels] for values in (area_a, area_b, sigma_a, sigma_b)
+    )
 
-    def middle(logarithm: float) -> float:
+    def median_residual(logarithm: float) -> float:
         ratio = np.exp(logarithm)
-        return float(np.median((y - ratio * x) / np.hypot(s_y, ratio * s_x)))
+        return float(np.median((sampled_b - ratio * sampled_a) / np.hypot(sigma_sampled_b, ratio * sigma_sampled_a)))
 
-    widest = float(np.log(_WIDEST_RATIO))
-    if middle(-widest) <= 0:
+    max_log_ratio = float(np.log(_MAX_RATIO))
+    if median_residual(-max_log_ratio) <= 0:
         return 0.0
-    if middle(widest) >= 0:
+    if median_residual(max_log_ratio) >= 0:
         return float("inf")
-    return float(np.exp(brentq(middle, -widest, widest, xtol=1e-6)))
+    return float(np.exp(brentq(median_residual, -max_log_ratio, max_log_ratio, xtol=1e-6)))
 
 
-def _lines_alone(
-    names: tuple[str, str], both: tuple[Results, Results], lines: Mapping[str, tuple[LineAgreement, Array]]
+def _line_contradictions(
+    names: tuple[str, str], both_results: tuple[Results, Results], lines: Mapping[str, tuple[LineAgreement, Array]]
 ) -> Iterator[Contradiction]:
     """Yield lines that are certain in one result and missing in the other."""
-    usual = _usual_ratios({name: line.ratio for name, (line, _) in lines.items()})
+    expected_ratios = _expected_ratios({name: line.ratio for name, (line, _) in lines.items()})
     for first, second in ((0, 1), (1, 0)):
-        for family in both[first].lines:
-            certain = both[first].strongest([family]) > CERTAIN_SIGMAS
+        for family in both_results[first].lines:
+            is_certain = both_results[first].strongest([family]) > CERTAIN_SIGMAS
             if family not in lines:
-                # families that the user chose say nothing about others
-                settings = both[second].settings
+                # a list of families from the user says nothing about other families
+                settings = both_results[second].settings
                 if not settings.get("families") and family not in (settings.get("drop") or ()):
-                    yield _alone(names, both, family, certain, first, "the fit does not show it at all")
+                    yield _line_contradiction(
+                        names, both_results, family, is_certain, first, "the fit does not show it at all"
+                    )
                 continue
             agreement, z = lines[family]
-            ratio, expected = agreement.ratio, usual.get(family, agreement.ratio)
+            ratio, expected = agreement.ratio, expected_ratios.get(family, agreement.ratio)
             if first == 1:
                 ratio, expected, z = _inverse(ratio), _inverse(expected), -z
-            if ratio < MISSING_SHARE * expected:
-                yield _alone(
+            if ratio < MAX_MISSING_FRACTION * expected:
+                yield _line_contradiction(
                     names,
-                    both,
+                    both_results,
                     family,
-                    certain,
+                    is_certain,
                     first,
-                    f"it is {_percent(ratio / expected)} of what lines nearby lead to expect",
+                    f"it is {_percent_text(ratio / expected)} of what lines nearby lead to expect",
                 )
                 continue
-            area = [results[family].astype(np.float64) for results in (both[first], both[second])]
-            missing = certain & (z < -DIFFERENT_SIGMAS) & (area[1] < MISSING_SHARE * ratio * area[0])
-            yield _alone(
+            area = [results[family].astype(np.float64) for results in (both_results[first], both_results[second])]
+            is_missing = is_certain & (z < -DIFFERENT_SIGMAS) & (area[1] < MAX_MISSING_FRACTION * ratio * area[0])
+            yield _line_contradiction(
                 names,
-                both,
+                both_results,
                 family,
-                missing,
+                is_missing,
                 first,
-                f"it is under {_percent(MISSING_SHARE)} of what its ratio elsewhere leads to expect",
+                f"it is under {_percent_text(MAX_MISSING_FRACTION)} of what its ratio elsewhere leads to expect",
             )
 
 
-def _usual_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
-    """Return the ratio that the lines nearest in energy lead to expect of each family that has some on both sides.
+def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
+    """Return the expected ratio of each family from its neighbours in energy, if it has neighbours on both sides.
 
-    Windows, air and crystals make it change with the energy, smoothly and most at the soft end.
+    Window, air and detector crystal change the ratio smoothly with energy, most at low energies.
     """
-    known = {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio) and ratio > 0}
+    valid_ratios = {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio) and ratio > 0}
     energy = {name: _energy_kev(name) for name in ratios}
-    usual = {}
-    for name, kev in energy.items():
-        below = sorted((other for other in known if energy[other] < kev), key=lambda other: -energy[other])[
-            :_NEIGHBOURS
-        ]
-        above = sorted((other for other in known if energy[other] > kev), key=lambda other: energy[other])[:_NEIGHBOURS]
-        if below and above:
-            usual[name] = float(np.exp(np.median([np.log(known[other]) for other in (*below, *above)])))
-    return usual
+    expected = {}
+    for name, energy_kev in energy.items():
+        lower_energy_families = sorted(
+            (neighbour for neighbour in valid_ratios if energy[neighbour] < energy_kev),
+            key=lambda neighbour: -energy[neighbour],
+        )[:_N_NEIGHBOURS]
+        higher_energy_families = sorted(
+            (neighbour for neighbour in valid_ratios if energy[neighbour] > energy_kev),
+            key=lambda neighbour: energy[neighbour],
+        )[:_N_NEIGHBOURS]
+        if lower_energy_families and higher_energy_families:
+            expected[name] = float(
+                np.exp(
+                    np.median(
+                        [
+                            np.log(valid_ratios[neighbour])
+                            for neighbour in (*lower_energy_families, *higher_energy_families)
+                        ]
+                    )
+                )
+            )
+    return expected
 
 
 def _energy_kev(family: str) -> float:
     """Return the energy of a family's strongest line, keV."""
     symbol, _, shell = family.partition("_")
-    energy, rate = family_lines(symbol, shell, _HIGHEST_KEV)
+    energy, rate = family_lines(symbol, shell, _MAX_LINE_KEV)
     return float(energy[rate.argmax()])
 
 
@@ -432,26 +462,31 @@ def _inverse(ratio: float) -> float:
     return 1.0 / ratio if ratio else float("inf")
 
 
-def _alone(
-    names: tuple[str, str], both: tuple[Results, Results], family: str, mask: Mask, index: int, finding: str
+def _line_contradiction(
+    names: tuple[str, str],
+    both_results: tuple[Results, Results],
+    family: str,
+    mask: Mask,
+    result_index: int,
+    finding: str,
 ) -> Contradiction:
-    share = mask.sum() / max(mask.size, 1)
-    n_peak = int((mask & np.logical_or.reduce([_diffraction(results) for results in both])).sum())
-    if n_peak:
-        cause = f"diffraction, as the detectors of one scan show in {n_peak} of them: no element"
-    elif share < FEW_PIXELS:
-        cause = "diffraction by crystals, which is no element, or relief that shades one detector"
+    pixel_fraction = mask.sum() / max(mask.size, 1)
+    n_diffraction = int((mask & np.logical_or.reduce([_has_diffraction(results) for results in both_results])).sum())
+    if n_diffraction:
+        cause = f"diffraction, as the detectors of one scan show in {n_diffraction} of these pixels: not an element"
+    elif pixel_fraction < MAX_DIFFRACTION_FRACTION:
+        cause = "diffraction by crystals, which is not an element, or relief that shades one detector"
     else:
-        cause = "the instrument (a part that fluoresces, a detector blind there), or paint that absorbs on one way"
+        cause = "the instrument (a fluorescent part, an insensitive detector), or absorption towards one detector"
     text = (
-        f"{family.replace('_', ' ')}: a line of {names[index]} alone, over {CERTAIN_SIGMAS:.0f} sigma "
-        f"({_pixels(mask)}); for {names[1 - index]} {finding}: {cause}."
+        f"{family.replace('_', ' ')}: a line of {names[result_index]} alone, over {CERTAIN_SIGMAS:.0f} sigma "
+        f"({_pixel_count_text(mask)}); for {names[1 - result_index]} {finding}: {cause}."
     )
     return Contradiction("line", family, text, mask)
 
 
-def _diffraction(results: Results) -> Mask:
-    """Return where the detectors of one scan show diffraction."""
+def _has_diffraction(results: Results) -> Mask:
+    """Return an (n_row, n_column) mask of the pixels in which the detectors of one scan show diffraction."""
     if "diffraction" not in results.stacks:
         return np.zeros(results.shape, bool)
     threshold = float(results.settings_of("diffraction").get("threshold_sigmas", DIFFERENT_SIGMAS))
@@ -459,21 +494,21 @@ def _diffraction(results: Results) -> Mask:
     return np.asarray(np.nan_to_num(maps).max(axis=0) > threshold)
 
 
-def _listed(families: Sequence[str]) -> str:
+def _line_names(families: Sequence[str]) -> str:
     return " or ".join(family.replace("_", " ") for family in families)
 
 
-def _percent(share: float) -> str:
+def _percent_text(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
-def _pixels(mask: Mask) -> str:
+def _pixel_count_text(mask: Mask) -> str:
     n_pixel = int(mask.sum())
-    return f"{n_pixel} pixel{'' if n_pixel == 1 else 's'}, {_percent(n_pixel / max(mask.size, 1))}"
+    return f"{n_pixel} pixel{'' if n_pixel == 1 else 's'}, {_percent_text(n_pixel / max(mask.size, 1))}"
 
 
-def _rows_and_columns(mask: Mask) -> dict[str, list[int]]:
-    """Return the first and last row and column of some pixels."""
+def _bounding_rows_and_columns(mask: Mask) -> dict[str, list[int]]:
+    """Return the first and last row and column of a mask."""
     rows, columns = np.nonzero(mask)
     return {"rows": [int(rows.min()), int(rows.max())], "columns": [int(columns.min()), int(columns.max())]}
 
@@ -482,21 +517,21 @@ def _rows_and_columns(mask: Mask) -> dict[str, list[int]]:
 
 
 def check_folder(folder: str | Path, *, overwrite: bool = False) -> None:
-    """Refuse a folder that a comparison cannot be written to, before it is made.
+    """Raise an error if a comparison cannot be written to a folder.
 
     Raises
     ------
     OutputError
-        It holds another comparison that may not be replaced, or is a file.
+        The folder has another comparison that may not be replaced, or is a file.
     """
-    place = Path(folder)
-    check_path(place)
-    if place.exists() and not place.is_dir():
-        raise OutputError(f"Cannot write to {place}: it is a file. Give the name of a folder with --out.")
-    if not overwrite and any((place / name).exists() for name in FILES):
+    folder_path = Path(folder)
+    check_path(folder_path)
+    if folder_path.exists() and not folder_path.is_dir():
+        raise OutputError(f"Cannot write to {folder_path}: it is a file. Give the name of a folder with --out.")
+    if not overwrite and any((folder_path / name).exists() for name in FILES):
         raise OutputError(
-            f"Cannot write a comparison to {place}: there is one. Give another folder with --out, or --overwrite to "
-            "replace it."
+            f"Cannot write a comparison to {folder_path}: it already has one. Give another folder with --out, or "
+            "--overwrite to replace it."
         )
 
 
@@ -506,28 +541,29 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
     Parameters
     ----------
     comparison : Comparison
+        The comparison.
     folder : str or Path
-        It is made; one that is there must be empty, or hold an earlier comparison.
+        Folder, created if missing; must be empty or have an earlier comparison.
     overwrite : bool
         Replace an earlier comparison.
 
     Returns
     -------
     Path
-        The page, with all pictures inside.
+        The page, with all figures embedded.
 
     Raises
     ------
     OutputError
-        The folder holds other things, or a comparison that may not be replaced; or it cannot be written.
+        The folder has other content, or a comparison that may not be replaced; or it cannot be written.
     """
     check_folder(folder, overwrite=overwrite)
-    place, record = Path(folder), comparison.record()
+    folder_path, record = Path(folder), comparison.record()
     page = _page(comparison)
-    claim_folder(place)
+    claim_folder(folder_path)
     first, second = comparison.names
     _write_table(
-        place / GROUPS,
+        folder_path / GROUPS,
         [
             "group",
             "place",
@@ -543,7 +579,7 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
         ],
     )
     _write_table(
-        place / LINES,
+        folder_path / LINES,
         ["line", f"{second} over {first}", "rms z", "pixels", f"pixels that differ over {DIFFERENT_SIGMAS:.0f} sigma"],
         [
             [agreement.family, agreement.ratio, agreement.rms_z, agreement.n_pixel, agreement.n_different]
@@ -551,34 +587,34 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
         ],
     )
     _write_table(
-        place / CONTRADICTIONS,
+        folder_path / CONTRADICTIONS,
         ["kind", "subject", "pixels", "first row", "last row", "first column", "last column", "in words"],
         [
             [entry["kind"], entry["subject"], entry["n_pixel"], *entry["rows"], *entry["columns"], entry["text"]]
             for entry in record["contradictions"]
         ],
     )
-    write_json(place / JSON, record)
-    with atomic_write(place / PAGE) as part:
+    write_json(folder_path / JSON, record)
+    with atomic_write(folder_path / PAGE) as part:
         part.write_text(page, encoding="utf-8")
-    return place / PAGE
+    return folder_path / PAGE
 
 
-def _write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _write_table(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     cells = ([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [head, *cells])
+    with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as stream:
+        write_csv(stream, [heading, *cells])
 
 
 def _page(comparison: Comparison) -> str:
-    # what draws takes a second to be imported
+    # the import of the plotting library takes a second
     from underpaint.display.report.page import render
 
     return render(
         "comparison.html.jinja",
         title=" and ".join(comparison.names),
         comparison=comparison,
-        pictures=[_picture(comparison, contradiction) for contradiction in comparison.contradictions[:_MOST_PICTURES]],
+        pictures=[_picture(comparison, contradiction) for contradiction in comparison.contradictions[:_MAX_FIGURES]],
         place_words={place: words.removeprefix(", ") or "anywhere" for place, words in PLACE_WORDS.items()},
         certain=f"{CERTAIN_SIGMAS:g}",
         different=f"{DIFFERENT_SIGMAS:g}",
@@ -594,7 +630,7 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
 
     place: Place = "surface" if contradiction.kind == "place" else "anywhere"
     quantity = f"probability{PLACE_WORDS[place]}" if contradiction.kind != "line" else "counts"
-    blank = np.full(contradiction.where.shape, np.nan, np.float32)
+    blank = np.full(contradiction.mask.shape, np.nan, np.float32)
     maps = [
         results[contradiction.subject, place]
         if contradiction.kind != "line" or contradiction.subject in results.lines
@@ -604,6 +640,6 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
     quantity = f"{contradiction.subject.replace('_', ' ')}, {quantity}"
     titles = [f"{name}\n{quantity}" for name in comparison.names]
     figure = contradiction_maps(
-        maps, contradiction.where, titles, of_counts=contradiction.kind == "line", step_mm=comparison.results[0].step_mm
+        maps, contradiction.mask, titles, of_counts=contradiction.kind == "line", step_mm=comparison.results[0].step_mm
     )
     return picture(figure, f"Maps of both ({quantity}), and the pixels that contradict.")

@@ -17,9 +17,9 @@ from underpaint.io.results.sidecars import find_scan
 from underpaint.io.results.with_paints import replace_paints
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import ground_layer
-from underpaint.pigments.explain import ModelError, Wanted, explain
+from underpaint.pigments.explain import CandidateGroups, ModelError, explain
+from underpaint.pigments.explain.candidate_groups import CERTAIN_PROBABILITY, likely_groups
 from underpaint.pigments.explain.record import record
-from underpaint.pigments.explain.wanted import CERTAIN, likely_groups
 from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.runtime.progress import Progress, no_progress
 
@@ -171,7 +171,7 @@ def _layers(
     return record(explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=WORKERS))
 
 
-def wanted_groups(area: PaintArea, results: Results, ground: str) -> Wanted:
+def wanted_groups(area: PaintArea, results: Results, ground: str) -> CandidateGroups:
     """Return the groups to look for in a paint: those that are present, and those that are not excluded.
 
     Raises
@@ -186,7 +186,7 @@ def wanted_groups(area: PaintArea, results: Results, ground: str) -> Wanted:
         )
     mask = results.map("paint") == area.number
     chance = {name: float(np.nanmedian(results[name][mask])) for name in results.groups}
-    chance |= {name: max(chance.get(name, 0.0), CERTAIN) for name in area.groups}
+    chance |= {name: max(chance.get(name, 0.0), CERTAIN_PROBABILITY) for name in area.groups}
     return likely_groups(chance, ground, f"paint {area.number}")
 
 

@@ -1,4 +1,4 @@
-"""What will be done with a scan, and what will come out: planned before any block is worked on, then run."""
+"""Plan of the analysis of a scan, with its outputs, made before any block is processed; and its execution."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,47 +26,46 @@ if TYPE_CHECKING:
     from underpaint.elements.diffraction import Diffraction
 
 NO_MODEL = "none"
-"""Stands for no network: elements alone."""
-_FEW_PIXELS = 4
+"""Model name for analyses without a network: only elements."""
+_MIN_PIXELS_FOR_NOTE = 4
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run depends on.
+    """Settings of an analysis.
 
     Parameters
     ----------
     model : str or Path
-        Shipped name or ``.onnx`` file; "none": elements alone.
+        Built-in name or ``.onnx`` file; "none" for elements only.
     palette : str, Path, Palette, sequence of str, or None
-        Palette by name or TOML file, or the names of pigments; None asks for all.
+        Palette by name or TOML file, or the names of pigments; None for all pigments.
     instrument : str, Path, Instrument or None
-        Preset, file or instrument; its axis is trusted.
+        Preset, file or instrument, whose axis is used.
     engine : {"underpaint", "fixed", "pymca"}
-        What fits the elements.
+        Program that fits the elements.
     calibrated : bool
-        False: trust the file's energy axis.
+        Whether the energy axis is found from the scan's lines; if false, the file's axis is used.
     detector, shape : str or None, (int, int) or None
         As for :func:`underpaint.load`.
     detectability : bool or None
-        Whether to say what cannot be excluded; None: where an instrument is given.
+        Whether to map the groups that cannot be excluded; None: if an instrument is given.
     elements : bool
-        False: of pigments alone, without element maps and without a look for what nothing explains.
+        Whether elements are mapped and unassigned peaks are searched; if false, only pigments are identified.
     counts_scale : float or None
         As for :func:`underpaint.load`.
     trust_instrument : bool
-        Use a given instrument although the scan's spectra contradict it.
+        Use a given instrument even if the scan's spectra contradict it.
     beam_kev : float or None
-        Energy of a monochromatic beam, keV; None: as the scan's file says, or as its spectra show.
+        Energy of a monochromatic beam, keV; None: from the scan's file or its spectra.
     pool : {"auto", "off"}
-        Whether the network is asked about the sum of a pixel and its like neighbours where pixels have few counts.
+        Whether the network's input is the sum of a pixel and its similar neighbours if pixels have few counts.
     families, add, drop : sequence of str
-        Elements or line families to map, to map besides, and known to be absent, as for
-        :func:`underpaint.fit_elements`.
+        Elements or line families to map, to add, and known to be absent, as for :func:`underpaint.fit_elements`.
     quantities : QuantityRequest or None
-        Quantities of the elements, too: mass fractions or areal masses.
+        Quantities of the elements to compute: mass fractions or areal masses.
     paints : bool
-        Whether the paints of the painting are found, where pigments are identified and elements are mapped.
+        Whether the paints of the painting are found, if pigments are identified and elements are mapped.
 
     Examples
     --------
@@ -96,16 +95,16 @@ class Settings:
 
     @property
     def pigments(self) -> bool:
-        """Whether a network is asked."""
+        """Whether pigments are identified by a network."""
         return self.model != NO_MODEL
 
     def record(self) -> dict[str, Any]:
-        """Return them as they are kept with results, JSON-serialisable."""
-        named = self.instrument.name if isinstance(self.instrument, Instrument) else self.instrument
+        """Return the settings as stored with results, as values for JSON."""
+        instrument_name = self.instrument.name if isinstance(self.instrument, Instrument) else self.instrument
         palette = self.palette.pigments if isinstance(self.palette, Palette) else self.palette
         return asdict(replace(self, instrument=None, palette=None)) | {
             "model": str(self.model),
-            "instrument": None if named is None else str(named),
+            "instrument": None if instrument_name is None else str(instrument_name),
             "palette": str(palette) if isinstance(palette, str | Path) else palette and list(palette),
             "quantities": self.quantities and self.quantities.record(),
         }
@@ -113,17 +112,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with a scan.
+    """Plan of the analysis of a scan.
 
     Parameters
     ----------
     calibrated : CalibratedScan
-        On the energy axis to use.
+        The scan on its energy axis.
     survey : Survey
-        The result of one reading of the scan.
+        Result of the first reading of the scan.
     settings : Settings
+        Settings of the analysis.
     work : BlockWork
-        What is done with each block.
+        Processing of each block.
     """
 
     calibrated: CalibratedScan
@@ -133,22 +133,22 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What each block gives: names, dimensions, units; quantities of elements, and paints, need all blocks."""
+        """Outputs of each block; quantities of elements, and paints, are computed from all blocks and not included."""
         return self.work.outputs
 
     def run(
         self, store: Store | None = None, *, scheduler: str | None = None, progress: Progress | None = None
     ) -> Results:
-        """Work on all blocks and return what is concluded.
+        """Process all blocks and return the results.
 
         Parameters
         ----------
         store : Store or None
-            Where the numbers go, block by block, and from which an interrupted run goes on; None: memory.
+            Store of the blocks, from which an interrupted run is resumed; None for memory.
         scheduler : str or None
-            Address of a dask scheduler whose workers compute; None: threads of this process.
+            Address of a dask scheduler whose workers compute; None for threads of this process.
         progress : callable or None
-            Called with (what is being done, done, in all).
+            Called with (task, steps done, total steps).
 
         Raises
         ------
@@ -166,11 +166,11 @@ class Plan:
             halo=self.work.halo,
             detectors=() if self._diffraction is None else [detector.counts for detector in scan.detectors],
             scheduler=scheduler,
-            progress=lambda done, every: step(task, done, every),
-            waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
+            progress=lambda done, total: step(task, done, total),
+            on_waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
         results = self.work.read(store)
-        results = self._with_guess(replace(results, summary=self._summary(results)))
+        results = self._with_assumption_note(replace(results, summary=self._summary(results)))
         results |= self._quantities(results, step)
         if not (results.has_pigments and results.has_elements):
             return results
@@ -186,7 +186,7 @@ class Plan:
         return with_paints(results)
 
     def _quantities(self, results: Results, step: Progress) -> Results:
-        """Return the elements' quantities, computed from all of their maps; nothing where none are wanted."""
+        """Return the requested quantities of the elements, computed from all maps; empty results if none."""
         request, instrument = self.settings.quantities, self.calibrated.instrument
         if request is None or instrument is None:
             return Results()
@@ -207,14 +207,14 @@ class Plan:
         return None if self.work.elements is None else self.work.elements.diffraction
 
     def _summary(self, results: Results) -> dict[str, Any]:
-        """Return the facts of the scan, and of the settings what was found out."""
+        """Return the facts of the scan, the settings, and the values found during the analysis."""
         calibrated = self.calibrated
         alerts = [*calibrated.alerts, *(() if self._diffraction is None else self._diffraction.findings(results))]
         settings = self.settings.record() | {"source": calibrated.scan.source, "alerts": alerts}
         settings["calibration"] = calibrated.facts()
         palette = self.work.palette
-        named = palette.pigments if isinstance(palette, Palette) else palette
-        settings["palette_pigments"] = None if named is None else list(named)
+        palette_pigments = palette.pigments if isinstance(palette, Palette) else palette
+        settings["palette_pigments"] = None if palette_pigments is None else list(palette_pigments)
         if calibrated.instrument is not None:
             settings["instrument_settings"] = calibrated.instrument.model_dump(mode="json")
         if self.work.answers is not None and "instrument_told" in self.work.answers.settings:
@@ -222,22 +222,23 @@ class Plan:
         energy = {"energy_kev": calibrated.scan.require_axis().energy_kev}
         return summarise_scan(scan_info(self.survey)) | energy | {"settings": settings}
 
-    def _with_guess(self, results: Results) -> Results:
-        """Add a note where the maps of what cannot be excluded rest on usual values of the instrument."""
-        known, given = self.calibrated.knowledge, self.settings.instrument is not None
-        if not results.knows_hiding or (given and known is not None and known.knows_excitation):
+    def _with_assumption_note(self, results: Results) -> Results:
+        """Add a note if the maps of groups that cannot be excluded are based on default values of the instrument."""
+        knowledge, is_given = self.calibrated.knowledge, self.settings.instrument is not None
+        if not results.knows_hiding or (is_given and knowledge is not None and knowledge.knows_excitation):
             return results
-        guess = (
-            "The instrument was not given: anode from the scattered lines, all else as usual. Take the map as rough."
+        note = (
+            "The instrument was not given: anode from the scattered lines, default values otherwise. The map is "
+            "approximate."
         )
-        if given and known is not None:
-            tube = known.instrument.tube
-            guess = (
-                f"The instrument {known.instrument.name!r} names no tube voltage and no beam: {tube.anode} at "
-                f"{tube.voltage_kv:g} kV was assumed, and all else that it leaves out is as usual. "
-                "Take the map as rough."
+        if is_given and knowledge is not None:
+            tube = knowledge.instrument.tube
+            note = (
+                f"The instrument {knowledge.instrument.name!r} names no tube voltage and no beam: {tube.anode} at "
+                f"{tube.voltage_kv:g} kV was assumed, with default values for all else that is missing. "
+                "The map is approximate."
             )
-        notes = {**results.process_notes, "detectability": (*results.process_notes["detectability"], guess)}
+        notes = {**results.process_notes, "detectability": (*results.process_notes["detectability"], note)}
         return replace(results, process_notes=notes)
 
 
@@ -248,25 +249,26 @@ def plan(
     surveyed: Survey | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Plan what is done with a scan: its energy axis, the network's answers, the line families.
+    """Plan the analysis of a scan: energy axis, outputs of the network, line families.
 
     Parameters
     ----------
     scan : Scan
-        As from :func:`underpaint.load`.
+        A scan, e.g. from :func:`underpaint.load`.
     settings : Settings or None
+        Settings of the analysis; None for the defaults.
     surveyed : Survey or None
-        The result of one reading of the scan, if it is known already; saves reading it.
+        Result of the first reading of the scan, if available.
     progress : callable or None
-        Called with (what is being done, done, in all).
+        Called with (task, steps done, total steps).
 
     Raises
     ------
     InstrumentError
         The scan's spectra contradict the instrument.
     CoverageError
-        Pigments alone are wanted, and a monochromatic beam excited the scan, or its lines do not lie where the file's
-        energy axis has any.
+        Only pigments are requested, and the scan was excited by a monochromatic beam, or its lines do not fit the
+        file's energy axis.
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
 
@@ -297,25 +299,25 @@ def plan(
     )
     if settings.quantities is not None and calibrated.instrument is None:
         raise InstrumentError(
-            f"Cannot compute quantities of {scan.name!r}: nothing is known of the instrument, whose tube and geometry "
+            f"Cannot compute quantities of {scan.name!r}: the instrument is unknown, whose tube and geometry "
             "the model needs. Run `underpaint calibrate` on the scan and give its file with --instrument."
         )
-    calibrated = replace(calibrated, notes=(*calibrated.notes, *_outshone(surveyed)))
+    calibrated = replace(calibrated, notes=(*calibrated.notes, *_dominant_pixel_notes(surveyed)))
     pigments = settings.pigments
     if pigments and (calibrated.beam_kev is not None or calibrated.is_doubted):
         if not settings.elements:
             raise CoverageError(
-                _withheld(calibrated, "Map its elements: `underpaint elements`, or underpaint.fit_elements.")
+                _not_covered_message(calibrated, "Map its elements: `underpaint elements`, or underpaint.fit_elements.")
             )
-        alert = _withheld(calibrated, "Its elements are mapped, and no pigment is claimed.")
+        alert = _not_covered_message(calibrated, "Its elements are mapped, and no pigment is claimed.")
         calibrated, pigments = replace(calibrated, alerts=(*calibrated.alerts, alert)), False
-    return Plan(calibrated, surveyed, settings, _work(calibrated, settings, palette, surveyed, pigments=pigments))
+    return Plan(calibrated, surveyed, settings, _block_work(calibrated, settings, palette, surveyed, pigments=pigments))
 
 
 def read_survey(scan: Scan, step: Progress) -> Survey:
-    """Read a scan once for all that concerns it as a whole."""
+    """Read a scan once for its sum spectrum and other properties of the whole scan."""
     step("Reading the spectra", 0, scan.n_pixel)
-    return survey(note_mirrored_rows(scan), progress=lambda done, every: step("Reading the spectra", done, every))
+    return survey(note_mirrored_rows(scan), progress=lambda done, total: step("Reading the spectra", done, total))
 
 
 def identify(
@@ -334,30 +336,30 @@ def identify(
     scan : Scan
         As from :func:`underpaint.load`.
     model : str or Path
-        Shipped name, or an ``.onnx`` file with its card beside it.
+        Built-in name, or an ``.onnx`` file with its card next to it.
     palette : str, Path, Palette, sequence of str, or None
-        Palette by name or TOML file, or the names of pigments; None asks for all. Inside a group its pigments share the
-        group's probability by what the palette says: :func:`underpaint.pigments.limits.share_members`.
+        Palette by name or TOML file, or the names of pigments; None for all pigments. The probability of a group is
+        distributed over its pigments by the palette: :func:`underpaint.pigments.limits.share_members`.
     instrument : str, Path, Instrument or None
-        Preset, file or instrument whose axis is to be trusted; told to networks that ask for it. Without one, they are
-        told what the spectrum shows of it.
+        Preset, file or instrument, whose axis is used, and which is an input of networks that have such inputs. Without
+        one, the inputs are values derived from the spectra.
     calibrated : bool
-        False trusts the file's axis.
+        Whether the energy axis is found from the scan's lines; if false, the file's axis is used.
     trust_instrument : bool
-        Use the instrument although the scan's spectra contradict it.
+        Use the instrument even if the scan's spectra contradict it.
 
     Returns
     -------
     Results
-        ``results.probability.sel(group="mercury_red", place="surface")``, NaN where there is no answer; of a network of
-        layers also ``results.thickness`` and ``results.share``.
+        ``results.probability.sel(group="mercury_red", place="surface")``, NaN for no answer; for a network of layers
+        also ``results.thickness`` and ``results.share``.
 
     Raises
     ------
     InstrumentError
         The scan's spectra contradict the instrument.
     CoverageError
-        A monochromatic beam excited the scan, or its lines do not lie where the file's energy axis has any.
+        The scan was excited by a monochromatic beam, or its lines do not fit the file's energy axis.
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
 
@@ -382,21 +384,21 @@ def identify(
     return plan(scan, settings).run()
 
 
-def _outshone(surveyed: Survey) -> tuple[str, ...]:
-    """Say so where one pixel holds most counts of a scan, whose sum is then that pixel's."""
+def _dominant_pixel_notes(surveyed: Survey) -> tuple[str, ...]:
+    """Return a note if one pixel has most counts of a scan and so dominates the sum spectrum."""
     counts = surveyed.pixel_counts
     total, highest = float(np.nansum(counts)), float(np.nanmax(counts, initial=0.0))
-    if counts.size < _FEW_PIXELS or highest <= 0.5 * total:
+    if counts.size < _MIN_PIXELS_FOR_NOTE or highest <= 0.5 * total:
         return ()
     row, column = np.unravel_index(int(np.nanargmax(counts)), counts.shape)
     return (
         f"The pixel (row {row}, column {column}) holds {highest:.3g} of all {total:.3g} counts: the energy axis "
-        "and the elements were found from that pixel alone. If it is faulty, take it out with `underpaint repair "
+        "and the elements were found from that pixel alone. If it is faulty, remove it with `underpaint repair "
         "--mask` and run again.",
     )
 
 
-def _work(
+def _block_work(
     calibrated: CalibratedScan,
     settings: Settings,
     palette: Palette | Sequence[str] | None,
@@ -408,9 +410,9 @@ def _work(
 
     scan, instrument = calibrated.scan, calibrated.instrument
     axis, step_mm = scan.require_axis(), scan.step_mm
-    elements = fit = lines = unlike = None
+    element_fit = family_fit = line_evidence_of_scan = unlikeness_score = None
     if settings.elements or not pigments:
-        elements = prepare_fit(
+        element_fit = prepare_fit(
             surveyed,
             axis,
             families=settings.families,
@@ -421,75 +423,87 @@ def _work(
             peaks=pigments,
         )
     if not pigments:
-        return BlockWork(axis, step_mm, palette=palette, elements=elements)
-    if elements is not None and isinstance(elements.engine, VariableFit):
-        fit = elements.engine
+        return BlockWork(axis, step_mm, palette=palette, elements=element_fit)
+    if element_fit is not None and isinstance(element_fit.engine, VariableFit):
+        family_fit = element_fit.engine
     else:
         with suppress(ScanError):
-            fit = plan_all_families(surveyed, axis, instrument, peaks=settings.elements)
-    if fit is not None:
-        lines = _line_evidence(calibrated, surveyed, settings.model, fit)
-    if fit is not None and settings.elements:
-        known = known_families(palette.pigments if isinstance(palette, Palette) else palette)
-        unlike = unlikeness(known, fit, axis, instrument)
+            family_fit = plan_all_families(surveyed, axis, instrument, peaks=settings.elements)
+    if family_fit is not None:
+        line_evidence_of_scan = _line_evidence(calibrated, surveyed, settings.model, family_fit)
+    if family_fit is not None and settings.elements:
+        palette_families = known_families(palette.pigments if isinstance(palette, Palette) else palette)
+        unlikeness_score = unlikeness(palette_families, family_fit, axis, instrument)
     from underpaint.pigments.predict import plan_answers
 
     answers = plan_answers(axis, settings.model, palette, instrument=calibrated.known(), threads=1)
-    hiding = _instrument_to_hide_from(calibrated, settings)
+    exclusion_instrument = _instrument_for_exclusion(calibrated, settings)
     pooling = None
-    if fit is not None and settings.pool == "auto" and few_counts(surveyed.pixel_counts):
-        pooling = plan_pooling(fit, surveyed.sample)
-    return BlockWork(axis, step_mm, answers, palette, elements, fit, lines, unlike, pooling, hiding)
+    if family_fit is not None and settings.pool == "auto" and few_counts(surveyed.pixel_counts):
+        pooling = plan_pooling(family_fit, surveyed.sample)
+    return BlockWork(
+        axis,
+        step_mm,
+        answers,
+        palette,
+        element_fit,
+        family_fit,
+        line_evidence_of_scan,
+        unlikeness_score,
+        pooling,
+        exclusion_instrument,
+    )
 
 
 def _line_evidence(
     calibrated: CalibratedScan, surveyed: Survey, model: str | Path, fit: "VariableFit"
 ) -> "LineEvidence | None":
-    """Return what holds spectra against a network's claims.
+    """Return the line evidence by which the network's answers are checked; None for fine-tuned networks.
 
-    What a network learned from a user's labels stands as it is.
+    The answers of networks trained on a user's labels are not checked.
     """
     from underpaint.elements import line_evidence
 
     card = load_card(model)
-    keys = {
+    key_families = {
         name: families
         for name, kind, families in zip(card.names, card.kinds, card.elements, strict=True)
         if kind == "group" and families and split_place(name)[1] == "anywhere"
     }
-    if not keys or "finetuned_from" in card.training.config:
+    if not key_families or "finetuned_from" in card.training.config:
         return None
-    known = calibrated.knowledge is not None and calibrated.knowledge.knows_excitation
+    voltage_known = calibrated.knowledge is not None and calibrated.knowledge.knows_excitation
     axis = calibrated.scan.require_axis()
-    return line_evidence(keys, fit, surveyed, axis, calibrated.instrument, voltage_known=known)
+    return line_evidence(key_families, fit, surveyed, axis, calibrated.instrument, voltage_known=voltage_known)
 
 
-def _instrument_to_hide_from(calibrated: CalibratedScan, settings: Settings) -> Instrument | None:
-    """Return the instrument if it is to be said what cannot be excluded: where it was given, or when asked for."""
-    given = settings.instrument is not None
-    is_stated = given if settings.detectability is None else settings.detectability
-    if is_stated and given and calibrated.instrument is None and calibrated.knowledge is not None:
-        return calibrated.knowledge.instrument  # complete: the usual values stand for those that are not known
-    if is_stated and calibrated.instrument is None:
+def _instrument_for_exclusion(calibrated: CalibratedScan, settings: Settings) -> Instrument | None:
+    """Return the instrument if groups that cannot be excluded are mapped: if it was given, or by request."""
+    is_given = settings.instrument is not None
+    is_requested = is_given if settings.detectability is None else settings.detectability
+    if is_requested and is_given and calibrated.instrument is None and calibrated.knowledge is not None:
+        return calibrated.knowledge.instrument  # complete, with default values for unknown ones
+    if is_requested and calibrated.instrument is None:
         raise CalibrationError(
-            "Cannot say what cannot be excluded: the instrument is not known. Name it with --instrument."
+            "Cannot map what cannot be excluded: the instrument is unknown. Give it with --instrument."
         )
-    return calibrated.instrument if is_stated else None
+    return calibrated.instrument if is_requested else None
 
 
-def _withheld(calibrated: CalibratedScan, instead: str) -> str:
-    """Say that a network does not cover a monochromatic beam or an axis that is doubted, and what to do."""
+def _not_covered_message(calibrated: CalibratedScan, alternative: str) -> str:
+    """Return a message that networks are not valid for a monochromatic beam or a doubtful axis, and what to do."""
     scan = calibrated.scan
     if calibrated.is_doubted:
         energy = scan.require_axis()
         return (
             f"Cannot identify pigments: the lines of scan {scan.name!r} do not lie where the file's energy axis "
             f"({1e3 * energy.gain_kev:.2f} eV per channel from {energy.zero_kev:.3f} keV) has lines of any element. "
-            "Give the right one with an instrument file, or trust the file's with --no-calibrate (calibrated=False). "
-            f"{instead}"
+            "Give the right axis with an instrument file, or use the file's axis with --no-calibrate "
+            "(calibrated=False). "
+            f"{alternative}"
         )
     origin = "" if calibrated.knowledge is None else ORIGINS[calibrated.knowledge.origin["source_spectrum"]]
     return (
         f"Cannot identify pigments: scan {scan.name!r} was excited by a monochromatic beam of "
-        f"{calibrated.beam_kev:.2f} keV ({origin}); the networks learned on spectra of X-ray tubes. {instead}"
+        f"{calibrated.beam_kev:.2f} keV ({origin}); the networks were trained on spectra of X-ray tubes. {alternative}"
     )

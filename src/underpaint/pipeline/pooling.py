@@ -1,4 +1,4 @@
-"""Spectra of like neighbours are summed where one pixel has few counts: what is known of them is known of all."""
+"""Summation of the spectra of similar neighbouring pixels in scans with few counts per pixel."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,18 +11,18 @@ from scipy.stats import chi2
 from underpaint.data.maps import Results
 from underpaint.elements import Evidence, VariableFit, valid_part
 
-Single = NDArray[np.float32]
+Float32Array = NDArray[np.float32]
 Core = tuple[slice, slice]
 
 TARGET_COUNTS = 2e4
-"""Counts of a pool: at 1e4 the network's answers are as good as they get, at 1e3 one set in eight is wrong."""
+"""Target counts of a pool: above 1e4 the network does not improve, at 1e3 one in eight answer sets is wrong."""
 RADIUS = 3
-"""Farthest neighbour of a pool, pixels."""
-MOST_UNLIKE = 0.99
-"""Quantile of the squared differences of pixels of one paint up to which two are alike."""
-MOST_SIGMAS = 3.5
-"""Largest difference of one line, so that a line of one pixel of another paint stays."""
-_LEAST_VARIANCE = 0.25
+"""Maximum distance of a neighbour in a pool, pixels."""
+SIMILARITY_QUANTILE = 0.99
+"""Quantile of the chi-square distribution below which two pixels are similar."""
+MAX_LINE_DIFFERENCE_SIGMAS = 3.5
+"""Maximum difference of one line, sigma, so that a line in a single pixel of another paint is not averaged out."""
+_MIN_VARIANCE = 0.25
 _SHIFTS = sorted(
     (
         (row, column)
@@ -35,142 +35,159 @@ _SHIFTS = sorted(
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the sound spectra of a block show.
+class BlockEvidence:
+    """Line areas of the valid spectra of a block.
 
     Parameters
     ----------
     evidence : Evidence
-        Of these, (n, n_column).
-    sound : (n_row, n_column) bool array
-        Where they are.
+        Areas and uncertainties, (n, n_column), of the valid spectra.
+    is_valid : (n_row, n_column) bool array
+        Pixels with a valid spectrum.
     """
 
     evidence: Evidence
-    sound: NDArray[np.bool_]
+    is_valid: NDArray[np.bool_]
 
     @classmethod
-    def of_block(cls, fit: VariableFit, counts: NDArray[Any], present: NDArray[np.bool_] | None) -> "Shown":
-        """Return what (n_row, n_column, n_channel) counts show."""
-        sound, spectra = valid_part(counts, present)
-        return cls(fit(spectra), sound.reshape(counts.shape[:2]))
+    def of_block(cls, fit: VariableFit, counts: NDArray[Any], present: NDArray[np.bool_] | None) -> "BlockEvidence":
+        """Return the evidence of (n_row, n_column, n_channel) counts."""
+        is_valid, spectra = valid_part(counts, present)
+        return cls(fit(spectra), is_valid.reshape(counts.shape[:2]))
 
-    def only(self, core: Core) -> "Shown":
-        """Return the part of some rows and columns."""
-        inside = np.zeros(self.sound.shape, bool)
-        inside[core] = True
-        selected = inside[self.sound]
+    def cropped(self, core: Core) -> "BlockEvidence":
+        """Return the evidence of some rows and columns."""
+        is_inside = np.zeros(self.is_valid.shape, bool)
+        is_inside[core] = True
+        selected = is_inside[self.is_valid]
         if selected.all():
-            return Shown(self.evidence, self.sound[core])
-        return Shown(Evidence._make(values[selected] for values in self.evidence), self.sound[core])
+            return BlockEvidence(self.evidence, self.is_valid[core])
+        return BlockEvidence(Evidence._make(values[selected] for values in self.evidence), self.is_valid[core])
 
-    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return (n_row, n_column, n) of (n, n) values of the sound spectra; NaN, or False, elsewhere."""
-        full = np.full((*self.sound.shape, values.shape[1]), False if values.dtype == bool else np.nan, values.dtype)
-        full[self.sound] = values
+    def to_grid(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return values of the valid spectra on the (n_row, n_column, n) grid; NaN or False elsewhere."""
+        full = np.full((*self.is_valid.shape, values.shape[1]), False if values.dtype == bool else np.nan, values.dtype)
+        full[self.is_valid] = values
         return full
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How like neighbours are summed.
+    """Summation of similar neighbours.
 
     Parameters
     ----------
     columns : (n,) int array
-        Families by which pixels are compared, among the columns of the fit.
+        Columns of the fit with the families by which pixels are compared.
     target : float
-        Counts that a pool shall have.
+        Target counts of a pool.
 
     Notes
     -----
-    A pixel joins the pool of another within :data:`RADIUS` where the sum over families of the squared differences of
-    areas, over their variances, stays below the 99 % point of chi-square, and none differs by more than 3.5 deviations.
-    The nearest join first, until the pool has its counts. Sums of counts are counts: their noise stays Poisson's.
+    A pixel joins the pool of a pixel within :data:`RADIUS` if the sum over families of the squared differences of areas
+    over their variances is below the 99 % point of chi-square, and no family differs by more than 3.5 sigma. The
+    nearest pixels join first, until the pool has its target counts. Sums of counts remain Poisson-distributed.
     """
 
     columns: NDArray[np.intp]
     target: float = TARGET_COUNTS
 
     def __call__(
-        self, shown: Shown, counts: NDArray[Any], pixel_counts: NDArray[np.float64], core: Core
-    ) -> tuple[Single, NDArray[np.float64], Single]:
-        """Return the summed spectra of the core, their counts, and how many pixels are in each.
+        self, evidence_of_block: BlockEvidence, counts: NDArray[Any], pixel_counts: NDArray[np.float64], core: Core
+    ) -> tuple[Float32Array, NDArray[np.float64], Float32Array]:
+        """Return the summed spectra of the core, their counts, and the number of pixels in each pool.
 
         Parameters
         ----------
-        shown : Shown
-            Of the block and what lies around it.
+        evidence_of_block : BlockEvidence
+            Evidence of the block and its halo.
         counts : (n_row, n_column, n_channel) array
+            Spectra of the block and its halo.
         pixel_counts : (n_row, n_column) array
+            Total counts of these spectra.
         core : (slice, slice)
-            Rows and columns of the pixels to answer; those around them may join.
+            Rows and columns of the block without its halo, whose pixels may join pools.
 
         Returns
         -------
         (*core, n_channel), (*core) and (*core, 1) arrays
         """
-        joined = self.joined(shown, pixel_counts, core)
-        shape = shown.sound[core].shape
-        clean = np.where(shown.sound[:, :, None], counts, 0).reshape(-1, counts.shape[-1])
-        spectra = np.asarray(joined @ clean.astype(np.float32)).reshape(*shape, -1)
-        n_pixel = np.where(shown.sound[core], joined.sum(axis=1).reshape(shape), np.nan).astype(np.float32)
-        n_counts = np.asarray(joined @ np.nan_to_num(pixel_counts).ravel()).reshape(shape)
+        member_matrix = self.membership(evidence_of_block, pixel_counts, core)
+        shape = evidence_of_block.is_valid[core].shape
+        valid_counts = np.where(evidence_of_block.is_valid[:, :, None], counts, 0).reshape(-1, counts.shape[-1])
+        spectra = np.asarray(member_matrix @ valid_counts.astype(np.float32)).reshape(*shape, -1)
+        n_pixel = np.where(evidence_of_block.is_valid[core], member_matrix.sum(axis=1).reshape(shape), np.nan).astype(
+            np.float32
+        )
+        n_counts = np.asarray(member_matrix @ np.nan_to_num(pixel_counts).ravel()).reshape(shape)
         return spectra, n_counts, n_pixel[:, :, None]
 
-    def noted(self, results: Results) -> Results:
-        """Return results with a note of what was summed."""
+    def with_note(self, results: Results) -> Results:
+        """Return results with a note on the pooling."""
         n_pixel = results.map("pool")
         note = (
-            "Pixels have few counts: the network was given the sum of each pixel and its like neighbours, "
+            "Pixels have few counts: the input of the network was the sum of each pixel and its similar neighbours, "
             f"{np.nanmedian(n_pixel):.0f} pixels in the median (pool.tif). Element maps are of single pixels. "
-            "With --pool off the network gets single pixels, too."
+            "With --pool off, the network also uses single pixels."
         )
         notes = (*results.process_notes["pigments"], note)
         return replace(results, process_notes={**results.process_notes, "pigments": notes})
 
-    def joined(self, shown: Shown, pixel_counts: NDArray[np.float64], core: Core) -> csr_array:
-        """Return which pixels are summed for each of the core: (n_core, n_row * n_column) of ones."""
+    def membership(self, evidence_of_block: BlockEvidence, pixel_counts: NDArray[np.float64], core: Core) -> csr_array:
+        """Return a sparse (n_core, n_row * n_column) matrix, one for each pixel in the pool of a core pixel."""
         shape = pixel_counts.shape
-        total = np.where(shown.sound, np.nan_to_num(pixel_counts), 0.0)
-        area, sigma = (shown.spread(part[:, self.columns]) for part in (shown.evidence.area, shown.evidence.sigma))
-        variance = np.maximum(sigma**2, _LEAST_VARIANCE)
+        total = np.where(evidence_of_block.is_valid, np.nan_to_num(pixel_counts), 0.0)
+        area, sigma = (
+            evidence_of_block.to_grid(span[:, self.columns])
+            for span in (evidence_of_block.evidence.area, evidence_of_block.evidence.sigma)
+        )
+        variance = np.maximum(sigma**2, _MIN_VARIANCE)
         index, pooled = np.arange(total.size).reshape(shape), total[core].copy()
-        number = np.arange(pooled.size).reshape(pooled.shape)
-        rows, columns = [number.ravel()], [index[core].ravel()]
-        most = float(chi2.ppf(MOST_UNLIKE, self.columns.size))
+        core_index = np.arange(pooled.size).reshape(pooled.shape)
+        rows, columns = [core_index.ravel()], [index[core].ravel()]
+        max_distance = float(chi2.ppf(SIMILARITY_QUANTILE, self.columns.size))
         for shift in _SHIFTS:
-            starts = [part.start + step for part, step in zip(core, shift, strict=True)]
-            # of the core, what has a neighbour there
-            low = [max(0, -start) for start in starts]
-            high = [min(n, size - start) for n, size, start in zip(pooled.shape, shape, starts, strict=True)]
-            if low[0] >= high[0] or low[1] >= high[1]:
+            neighbour_starts = [span.start + step for span, step in zip(core, shift, strict=True)]
+            # the part of the core that has a neighbour at this shift
+            first_indices = [max(0, -start) for start in neighbour_starts]
+            stop_indices = [
+                min(n, size - start) for n, size, start in zip(pooled.shape, shape, neighbour_starts, strict=True)
+            ]
+            if first_indices[0] >= stop_indices[0] or first_indices[1] >= stop_indices[1]:
                 continue
-            window = slice(low[0], high[0]), slice(low[1], high[1])
-            short = pooled[window] < self.target
-            if not short.any():
+            window = slice(first_indices[0], stop_indices[0]), slice(first_indices[1], stop_indices[1])
+            is_short = pooled[window] < self.target
+            if not is_short.any():
                 continue
-            at, neighbour = (
-                tuple(slice(first + part.start, first + part.stop) for first, part in zip(firsts, window, strict=True))
-                for firsts in ([part.start for part in core], starts)
+            core_slices, neighbour_slices = (
+                tuple(
+                    slice(origin + span.start, origin + span.stop) for origin, span in zip(origins, window, strict=True)
+                )
+                for origins in ([span.start for span in core], neighbour_starts)
             )
-            squared = (area[at] - area[neighbour]) ** 2 / (variance[at] + variance[neighbour])
-            similar = short & (squared.sum(axis=2) < most) & (squared.max(axis=2) < MOST_SIGMAS**2)
-            pooled[window] += np.where(similar, total[neighbour], 0.0)
-            rows.append(number[window][similar])
-            columns.append(index[neighbour][similar])
+            squared_differences = (area[core_slices] - area[neighbour_slices]) ** 2 / (
+                variance[core_slices] + variance[neighbour_slices]
+            )
+            similar = (
+                is_short
+                & (squared_differences.sum(axis=2) < max_distance)
+                & (squared_differences.max(axis=2) < MAX_LINE_DIFFERENCE_SIGMAS**2)
+            )
+            pooled[window] += np.where(similar, total[neighbour_slices], 0.0)
+            rows.append(core_index[window][similar])
+            columns.append(index[neighbour_slices][similar])
         row, column = np.concatenate(rows), np.concatenate(columns)
         return csr_array((np.ones(row.size, np.float32), (row, column)), shape=(pooled.size, total.size))
 
 
 def plan_pooling(fit: VariableFit, sample: NDArray[Any]) -> Pooling | None:
-    """Return how pixels of a scan are compared: by the families that it shows; None where it shows none."""
-    names = {*fit.shown(), *fit.shown_by_pixels(sample)}
-    columns = np.asarray([index for index, name in enumerate(fit.names) if name in names], np.intp)
+    """Return a pooling by the line families that a scan shows; None if it shows none."""
+    shown_families = {*fit.shown(), *fit.shown_by_pixels(sample)}
+    columns = np.asarray([index for index, name in enumerate(fit.names) if name in shown_families], np.intp)
     return Pooling(columns) if columns.size else None
 
 
 def few_counts(pixel_counts: NDArray[np.float64]) -> bool:
-    """Whether half of a scan's pixels have fewer counts than a pool shall have."""
-    known = pixel_counts[pixel_counts > 0]
-    return bool(known.size > 1 and np.median(known) < TARGET_COUNTS)
+    """Whether more than half of a scan's pixels have fewer counts than the target of a pool."""
+    recorded_counts = pixel_counts[pixel_counts > 0]
+    return bool(recorded_counts.size > 1 and np.median(recorded_counts) < TARGET_COUNTS)

@@ -19,7 +19,7 @@ from underpaint.io.results.nexus import add_reflectance, write_reflectance_tiffs
 from underpaint.io.results.provenance import file_facts, refuse_change
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.sidecars import (
-    CUBE_PLACE_FILE,
+    CUBE_REGISTRATION_FILE,
     GENERATED_NAMES,
     REFLECTANCE_FILE,
     SUMMARY_FILE,
@@ -161,7 +161,7 @@ def reflect(
         del answers, joined  # they read from the store
         remove_tree(store.folder)
         _write_picture(place.path, small, registration, results.shape)
-        write_json(place.path / CUBE_PLACE_FILE, _as_record(registration, opened))
+        write_json(place.path / CUBE_REGISTRATION_FILE, _as_record(registration, opened))
         step("Writing the report", 0, 1)
         _write_report(place.path)
         refuse_change(cube, facts, target)
@@ -283,7 +283,7 @@ def _kept_registration(folder: Path, cube: ReflectanceCube) -> Registration | No
         The record is damaged.
     """
     try:
-        with open_contained(folder, CUBE_PLACE_FILE) as file:
+        with open_contained(folder, CUBE_REGISTRATION_FILE) as file:
             record = json.loads(file.read(2**20))
         if record["cube"] != _identity(cube):
             return None
@@ -295,7 +295,7 @@ def _kept_registration(folder: Path, cube: ReflectanceCube) -> Registration | No
         return None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ScanError(
-            f"Cannot read {folder / CUBE_PLACE_FILE}: {error}. Remove it, or give points: --points FILE."
+            f"Cannot read {folder / CUBE_REGISTRATION_FILE}: {error}. Remove it, or give points: --points FILE."
         ) from error
 
 

@@ -1,6 +1,7 @@
-"""From a file to a folder of results, which appears whole or not at all.
+"""Analysis of a scan from its file to a results folder, which appears only when complete.
 
-The command line calls this; it prints nothing. ``progress`` is called with (what is being done, done, in all).
+These functions are called by the command line and print nothing. ``progress`` is called with (task, steps done, total
+steps).
 """
 
 import os
@@ -28,7 +29,7 @@ from underpaint.runtime.files import sha256_of
 from underpaint.runtime.progress import Progress, no_progress
 
 _BYTES_PER_MAP_VALUE = 12
-_USUAL_FAMILIES = 40
+_TYPICAL_N_FAMILIES = 40
 
 
 def identify_to_folder(
@@ -48,35 +49,35 @@ def identify_to_folder(
     scan : str or Path
         As for :func:`underpaint.load`; ``FILE::NAME`` picks an array.
     out : str or Path
-        Folder to make; it appears whole or not at all.
+        Folder to create; it appears only when complete.
     settings : Settings or None
         Model, palette, instrument, engine.
     resume : bool
-        Leave finished results of the same scan and settings alone, and go on with the next block of what was
-        interrupted.
+        Keep finished results of the same scan and settings, and continue an interrupted run with its next block.
     overwrite : bool
-        Replace finished results; with ``resume``, those of another scan or other settings alone.
+        Replace finished results; with ``resume``, only results of another scan or other settings.
     scheduler : str or None
-        Address of a dask scheduler whose workers compute; None: threads of this process.
+        Address of a dask scheduler whose workers compute; None for threads of this process.
     progress : callable or None
-        Called with (what is being done, done, in all), of spectra where there are many.
+        Called with (task, steps done, total steps).
 
     Returns
     -------
     Results
-        As :func:`underpaint.read_results` reads them from the folder. ``summary`` also has ``folder``; ``skipped``,
-        true where finished results were left alone; and ``aside``, in words where regions and photograph of replaced
-        results are that do not fit these, or "".
+        Results read from the folder by :func:`underpaint.read_results`. ``summary`` also has ``folder``; ``skipped``,
+        true if finished results were kept; and ``aside``, a sentence on where regions and photograph of replaced
+        results are stored if they do not fit the new maps, or "".
 
     Raises
     ------
     UnderpaintError
-        The scan, the model or the folder cannot be used, or what is to be resumed was begun, or finished, with another
-        scan, model or settings. The folder is whole or not there; finished blocks stay beside it, in ``<out>.part``.
+        The scan, the model or the folder cannot be used, or the run to resume had another scan, model or settings. No
+        incomplete folder is left; finished blocks are kept next to it in a working folder.
 
     Notes
     -----
-    The scan is read twice, block by block: for its sum, and for all else. Memory does not grow with the number of maps.
+    The scan is read twice, block by block: for the survey, and for the analysis. Memory use is independent of the
+    number of maps.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def identify_to_folder(
     >>> results.lines == up.read_results("result").lines
     True
     """
-    # What can be wrong with the call is found out before the scan is read.
+    # All arguments are checked before the scan is read.
     settings = settings or Settings()
     palette = load_palette(settings.palette) if isinstance(settings.palette, str | Path) else settings.palette
     instrument = settings.instrument
@@ -95,43 +96,47 @@ def identify_to_folder(
         settings.quantities.check(instrument)
     check_map_names(load_card(settings.model).names if settings.pigments else ())
     refuse_output_in_scan(out, scan)
-    facts = file_facts(scan)
+    source_facts = file_facts(scan)
     depends = {
-        **facts,
+        **source_facts,
         "network": sha256_of(model_path(settings.model))[:16] if settings.pigments else None,
         "palette holds": asdict(palette) if isinstance(palette, Palette) else palette and list(palette),
         "instrument is": instrument and instrument.model_dump(mode="json"),
     }
-    about = {"source": str(scan), "version": __version__, **settings.record()}
-    flat = about | depends
+    recorded = {"source": str(scan), "version": __version__, **settings.record()}
+    provenance = recorded | depends
     if resume:
         recover(out)
-    if resume and is_finished(out) and _is_left_alone(out, flat, overwrite=overwrite):
-        return _of_run(out, skipped=True)
+    if resume and is_finished(out) and _can_be_kept(out, provenance, overwrite=overwrite):
+        return _results_of_run(out, skipped=True)
     step = progress or no_progress
     step("Opening the scan", 0, 1)
-    opened = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
-    needed = _needed_bytes(opened, settings)
-    flat["scan blocks"] = [list(sizes) for sizes in opened.counts.chunks]
-    with result_folder(out, resume=resume, overwrite=overwrite, needed_bytes=needed, settings=flat) as place:
-        surveyed = load_survey(place.blocks, opened)
-        if surveyed is None:
-            surveyed = read_survey(opened, step)
-            save_survey(place.blocks, surveyed)
-        planned = plan(
-            opened, replace(settings, palette=palette, instrument=instrument), surveyed=surveyed, progress=step
+    scan_read = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
+    needed_bytes = _needed_bytes(scan_read, settings)
+    provenance["scan blocks"] = [list(sizes) for sizes in scan_read.counts.chunks]
+    with result_folder(
+        out, resume=resume, overwrite=overwrite, needed_bytes=needed_bytes, settings=provenance
+    ) as output_folder:
+        scan_survey = load_survey(output_folder.blocks, scan_read)
+        if scan_survey is None:
+            scan_survey = read_survey(scan_read, step)
+            save_survey(output_folder.blocks, scan_survey)
+        analysis_plan = plan(
+            scan_read, replace(settings, palette=palette, instrument=instrument), surveyed=scan_survey, progress=step
         )
-        store = BlockStore(place.blocks / "maps", opened.shape[:2])
-        results = planned.run(store, scheduler=scheduler, progress=step)
+        store = BlockStore(output_folder.blocks / "maps", scan_read.shape[:2])
+        results = analysis_plan.run(store, scheduler=scheduler, progress=step)
         step("Writing the maps", 0, 1)
-        recorded_settings = {**results.summary["settings"], **about, DEPENDS: depends}
-        write_results(place.path, replace(results, summary={**results.summary, "settings": recorded_settings}))
-        # Before the report, which tells of regions and photograph, too.
-        aside = copy_sidecars(place.earlier, place.path)
+        recorded_settings = {**results.summary["settings"], **recorded, DEPENDS: depends}
+        write_results(output_folder.path, replace(results, summary={**results.summary, "settings": recorded_settings}))
+        # Before the report, which includes regions and photograph.
+        earlier_folder = copy_sidecars(output_folder.earlier, output_folder.path)
         step("Writing the report", 0, 1)
-        _write_report(place.path, planned.calibrated.scan)
-        refuse_change(scan, facts, out)
-    return _of_run(out, aside="" if aside is None else _put_aside(Path(out) / aside.name))
+        _write_report(output_folder.path, analysis_plan.calibrated.scan)
+        refuse_change(scan, source_facts, out)
+    return _results_of_run(
+        out, aside="" if earlier_folder is None else _earlier_files_note(Path(out) / earlier_folder.name)
+    )
 
 
 def elements_to_folder(scan: str | Path, out: str | Path, settings: Settings | None = None, **options: Any) -> Results:
@@ -139,21 +144,21 @@ def elements_to_folder(scan: str | Path, out: str | Path, settings: Settings | N
     return identify_to_folder(scan, out, replace(settings or Settings(), model=NO_MODEL), **options)
 
 
-def _of_run(out: str | Path, *, skipped: bool = False, aside: str = "") -> Results:
+def _results_of_run(out: str | Path, *, skipped: bool = False, aside: str = "") -> Results:
     results = read_results(out)
-    about = {"folder": str(out), "skipped": skipped, "aside": aside}
-    return replace(results, summary={**results.summary, **about})
+    run_facts = {"folder": str(out), "skipped": skipped, "aside": aside}
+    return replace(results, summary={**results.summary, **run_facts})
 
 
 def _write_report(folder: Path, scan: Scan) -> None:
-    # Reports draw, and what draws takes a second to be imported: `underpaint info` does without.
+    # The import of the plotting library takes a second, which `underpaint info` avoids.
     from underpaint.display.report import write_report
 
     write_report(folder, scan=scan)
 
 
-def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Whether finished results are those that are asked for; others may be replaced, or it is an error."""
+def _can_be_kept(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether finished results are the requested ones; raise an error if others may not be replaced."""
     try:
         check_provenance(out, depends)
     except UnderpaintError:
@@ -163,31 +168,28 @@ def _is_left_alone(out: str | Path, depends: Mapping[str, Any], *, overwrite: bo
     return True
 
 
-def default_folder(scan: str | Path, base: str | Path = ".") -> Path:
-    """Return ``<scan name>_underpaint`` in a folder, for results."""
+def default_folder(scan: str | Path, base_folder: str | Path = ".") -> Path:
+    """Return the default results folder, ``<scan name>_underpaint`` in ``base_folder``."""
     text = str(scan)
-    path, _, array = (text, "", "") if Path(text).exists() else text.rpartition("::")
-    stem = Path(path or text).resolve()
-    name = stem.name if stem.is_dir() else stem.stem
-    named = "_".join(part for part in (name, array.strip("/").replace("/", "_")) if part)
-    return Path(base) / f"{named}_underpaint"
+    path, _, array_name = (text, "", "") if Path(text).exists() else text.rpartition("::")
+    resolved = Path(path or text).resolve()
+    name = resolved.name if resolved.is_dir() else resolved.stem
+    joined_name = "_".join(part for part in (name, array_name.strip("/").replace("/", "_")) if part)
+    return Path(base_folder) / f"{joined_name}_underpaint"
 
 
 def distinct_folders(scans: Sequence[str | Path], base: str | Path = ".") -> list[Path]:
-    """Return a results folder for each scan: that of its earlier results, or one of its name, numbered if need be."""
+    """Return a results folder for each scan: the folder of its earlier results, or its default, numbered if in use."""
     return result_folders(scans, [default_folder(scan, base) for scan in scans])
 
 
-def _put_aside(folder: Path) -> str:
-    return (
-        "Regions and photograph of the earlier results lie on maps of other rows and columns than these; "
-        f"they are kept in {folder}."
-    )
+def _earlier_files_note(folder: Path) -> str:
+    return f"Regions and photograph of the earlier results belong to maps of another size; they are kept in {folder}."
 
 
 def _needed_bytes(scan: Scan, settings: Settings) -> int:
-    # Maps once as blocks, once in HDF5 and once as TIFF, at most; of elements and quantities also their errors.
-    n_map = (2 if settings.quantities is None else 5) * _USUAL_FAMILIES
+    # Each map is stored at most once as blocks, in HDF5 and as TIFF; elements and quantities also with errors.
+    n_map = (2 if settings.quantities is None else 5) * _TYPICAL_N_FAMILIES
     if settings.pigments:
         card = load_card(settings.model)
         n_map += len(card.names) + 2 * len(card.quantities)
@@ -195,25 +197,25 @@ def _needed_bytes(scan: Scan, settings: Settings) -> int:
 
 
 def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
-    """Refuse to replace a file before an hour was spent on making its contents.
+    """Check before the computation that a file can be written.
 
     Parameters
     ----------
     path : str or Path
         The file to write.
     overwrite : bool or None
-        Whether it may be replaced; None: never, and there is no option for it.
+        Whether an existing file may be replaced; None if the command has no such option.
 
     Raises
     ------
     OutputError
-        It exists and ``overwrite`` is false, is a device or a pipe, or its folder is not there or not writable.
+        The file exists and ``overwrite`` is not true, is a device or a pipe, or its folder is missing or not writable.
     """
     target = Path(path)
     if os.path.lexists(target) and not overwrite:
         remedy = "or move it away" if overwrite is None else "or add --overwrite to replace it"
         raise OutputError(
-            f"Cannot write {target}: it is already there, and is not replaced. Give another name, {remedy}."
+            f"Cannot write {target}: it already exists, and is not replaced. Give another name, {remedy}."
         )
     if os.path.lexists(target) and not (target.is_symlink() or target.is_file() or target.is_dir()):
         raise OutputError(f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file.")
@@ -221,6 +223,4 @@ def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
     if not folder.is_dir():
         raise OutputError(f"Cannot write {target}: the folder {folder} does not exist. Make it first.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"Cannot write {target}: you may not write in the folder {folder}. Give a place where you may."
-        )
+        raise OutputError(f"Cannot write {target}: the folder {folder} is not writable. Give a folder that is.")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from underpaint.data.maps import PIGMENT, PRESENT_PROBABILITY, Results
 from underpaint.errors import SampleError
 from underpaint.physics.materials import library
-from underpaint.pigments.limits import member_shares, told_apart_text
+from underpaint.pigments.limits import distinguishing_methods_text, member_shares
 
 LEAST_SHARE = 0.001
 LEAST_PIXELS = 3
@@ -224,7 +224,7 @@ def _told_apart(group: str, names: list[str]) -> str:
         names = names or [pigment.name for pigment in library().members(library().group(group).name)]
     except SampleError:
         return ""
-    return told_apart_text(*names[:2], by_lines=True) if len(names) > 1 else ""
+    return distinguishing_methods_text(*names[:2], by_lines=True) if len(names) > 1 else ""
 
 
 def _members(results: Results, group: str) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def order_rows(results: Results) -> list[LayerOrder]:
 
 def order_text(results: Results, own: LayerOrder) -> str:
     """Say which of a pair lies on top."""
-    one, other = results.short_label(own.one), results.short_label(own.other)
+    one, other = results.short_label(own.first), results.short_label(own.second)
     words = {
         ON_TOP: f"{one} over {other}",
         BELOW: f"{other} over {one}",

@@ -93,7 +93,7 @@ from underpaint.display.report.wording import (
 from underpaint.errors import OutputError, SampleError
 from underpaint.io import read_results, split_location
 from underpaint.io._scan_files import belongs_to
-from underpaint.io.results.sidecars import scan_place
+from underpaint.io.results.sidecars import existing_scan_path
 from underpaint.physics.materials import library
 from underpaint.runtime.files import atomic_write
 
@@ -169,7 +169,7 @@ def write_report(
     target = place / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
     results = read_results(place)
     if path is not None:
-        _refuse_to_replace(target, scan_place(place, results.summary))
+        _refuse_to_replace(target, existing_scan_path(place, results.summary))
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = find_groups(results)
     beside = look_beside(place, results, findings if full else [], scan=scan, subject=subject)
@@ -465,7 +465,7 @@ def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[
         "rest": max(1.0 - sum(own.share for own in told), 0.0) if places else 0.0,
         "orders": [
             {
-                "pair": " and ".join(results.short_label(name) for name in (own.one, own.other)),
+                "pair": " and ".join(results.short_label(name) for name in (own.first, own.second)),
                 "order": own,
                 "answer": order_text(results, own),
             }

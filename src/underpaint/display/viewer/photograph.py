@@ -21,8 +21,8 @@ from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.sidecars import (
     PHOTOGRAPH_FILE,
     PHOTOGRAPH_KEY,
-    PLACE_FILE,
     REGISTERED_FILE,
+    REGISTRATION_FILE,
     photograph_digest,
     registration_of,
 )
@@ -113,7 +113,7 @@ class Photograph:
         with one_writer(self.folder):
             with atomic_write(self.folder / PHOTOGRAPH_FILE) as part:
                 picture.save(part, format="JPEG", quality=93)
-            self._remove(PLACE_FILE, REGISTERED_FILE)  # no longer counts: it names the picture that it is of
+            self._remove(REGISTRATION_FILE, REGISTERED_FILE)  # no longer counts: it names the picture that it is of
 
     def remove(self) -> None:
         """Remove the photograph and its registration.
@@ -124,7 +124,7 @@ class Photograph:
             They cannot be removed.
         """
         with one_writer(self.folder):
-            self._remove(PLACE_FILE, REGISTERED_FILE, PHOTOGRAPH_FILE)
+            self._remove(REGISTRATION_FILE, REGISTERED_FILE, PHOTOGRAPH_FILE)
 
     def _remove(self, *names: str) -> None:
         for name in names:
@@ -173,7 +173,7 @@ class Photograph:
                 )
             with atomic_write(self.folder / REGISTERED_FILE) as part:
                 Image.fromarray((255 * np.clip(laid, 0, 1)).astype(np.uint8)).save(part, format="PNG")
-            write_json(self.folder / PLACE_FILE, record)
+            write_json(self.folder / REGISTRATION_FILE, record)
         return registration
 
     def _preview(self) -> bytes:

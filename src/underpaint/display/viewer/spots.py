@@ -20,7 +20,7 @@ from underpaint.data.maps import (
 from underpaint.errors import SampleError
 from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.physics.materials import library
-from underpaint.pigments.limits import told_apart_text
+from underpaint.pigments.limits import distinguishing_methods_text
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 WORTH_WORDS = 0.1
@@ -181,7 +181,7 @@ def left_out(group: str, asked: Sequence[str]) -> list[str]:
 def apart(names: Sequence[str]) -> str:
     """Say what would tell the two most probable members apart; "" where there are not two of the library."""
     known = [name for name in names if name in library()]
-    return told_apart_text(known[0], known[1], by_lines=True) if len(known) > 1 else ""
+    return distinguishing_methods_text(known[0], known[1], by_lines=True) if len(known) > 1 else ""
 
 
 def _known(value: float) -> float:

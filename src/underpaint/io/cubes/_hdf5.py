@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from underpaint.errors import ScanError
 from underpaint.io.cubes._parts import CubeParts
 from underpaint.io.hdf5._cube import Hdf5Cube
-from underpaint.io.hdf5._facts import numbers, text, units
-from underpaint.io.hdf5._links import follow, items
+from underpaint.io.hdf5._facts import as_text, read_numbers, unit_of
+from underpaint.io.hdf5._links import follow, walk
 from underpaint.io.hdf5._stack import listing
 from underpaint.io.hdf5.layouts import MAGIC, open_scan
 
@@ -48,7 +48,7 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
         It holds no 3-D dataset of numbers, or several.
     """
     with open_scan(path) as file:
-        datasets = [item for _, item in items(file, [])]
+        datasets = [item for _, item in walk(file, [])]
         dataset = _chosen(path, file, name, datasets)
         lists = _lists(dataset, datasets)
         fitting = [(values, unit) for values, unit in lists if values.size in dataset.shape]
@@ -104,11 +104,11 @@ def _lists(dataset: Any, datasets: list[Any]) -> list[tuple[NDArray[np.float64],
         for key, value in owner.attrs.items():
             entries = np.asarray(value)
             if _LIST_NAME.search(key) and entries.dtype.kind in "iuf" and 1 < entries.size <= _MAX_LIST:
-                unit = text(owner.attrs.get("wavelength_units", owner.attrs.get("wavelength_unit", "")))
+                unit = as_text(owner.attrs.get("wavelength_units", owner.attrs.get("wavelength_unit", "")))
                 lists.append((entries.astype(np.float64).ravel(), unit))
     named = [item for item in datasets if _LIST_NAME.search(item.name.rsplit("/", 1)[1])]
     for item in sorted(named, key=lambda item: item.parent.name != dataset.parent.name):
-        values = numbers(item, _MAX_LIST)
+        values = read_numbers(item, _MAX_LIST)
         if values is not None and values.size > 1 and max(item.shape) == item.size:  # MATLAB's lists are 1 x n
-            lists.append((values.ravel(), units(item)))
+            lists.append((values.ravel(), unit_of(item)))
     return lists

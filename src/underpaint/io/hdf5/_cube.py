@@ -1,4 +1,4 @@
-"""Datasets of an HDF5 file as cubes: which dimensions are rows, columns, detectors and channels, and how they are read.
+"""Datasets of an HDF5 file as cubes: reading, and identification of rows, columns, detectors and channels.
 
 Unreadable data are refused before memory is allocated.
 """
@@ -18,34 +18,42 @@ from numpy.typing import NDArray
 from underpaint.errors import ScanError
 from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io._source import first_line
-from underpaint.io.hdf5._facts import text, units
-from underpaint.io.hdf5._links import MAX_RATIO, READ_ERRORS, check_sources, file_of, follow, read_part, read_values
+from underpaint.io.hdf5._facts import as_text, unit_of
+from underpaint.io.hdf5._links import (
+    MAX_COMPRESSION_RATIO,
+    READ_ERRORS,
+    check_sources,
+    file_of,
+    follow,
+    read_part,
+    read_values,
+)
 
-_MAX_CHUNK = 128 * 2**20
+_MAX_CHUNK_BYTES = 128 * 2**20
 _FILTER_NAMES = {307: "bzip2", 32000: "lzf", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32015: "zstd"}
 _FIRST_PLUGIN_FILTER = 256
 
 
 class Hdf5Cube:
-    """Rows, columns and channels of a dataset; opened again for each block, so that no handle stays open.
+    """Rows, columns and channels of a dataset; the file is opened again for each block, so that no handle stays open.
 
-    Any process can read it, and the file can be replaced in between on every system.
+    Any process can therefore read the cube, and the file can be replaced in between on every operating system.
 
     Parameters
     ----------
     path : Path
         The file.
     dataset : h5py.Dataset
-        Its counts.
+        Dataset that holds the counts.
     order : (int, int, int)
-        Its dimensions of rows, columns and channels.
+        Indices of the dimensions of rows, columns and channels.
     detector : (int, int) or None
-        The dimension of the detectors, and the one to read; None without such a dimension.
+        Index of the detector dimension, and of the detector to read; None without such a dimension.
 
     Attributes
     ----------
     notes : tuple of str
-        Whether parts of the counts were never written.
+        Notes on counts that were never written.
     """
 
     def __init__(
@@ -55,30 +63,30 @@ class Hdf5Cube:
         order: tuple[int, int, int] = (0, 1, 2),
         detector: tuple[int, int] | None = None,
     ) -> None:
-        check_stored(path, dataset)
+        check_readable(path, dataset)
         self.path, self.name, self.order, self.detector = file_of(dataset), dataset.name, order, detector
         self.dtype: np.dtype[Any] = dataset.dtype
-        n_row, n_column, n_channel = (int(dataset.shape[number]) for number in order)
+        n_row, n_column, n_channel = (int(dataset.shape[dimension]) for dimension in order)
         self.shape = (n_row, n_column, n_channel)
-        self.notes = _unwritten(dataset)
+        self.notes = _unwritten_notes(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
-        parts: dict[int, slice | int] = {self.order[0]: rows, self.order[1]: columns, self.order[2]: slice(None)}
-        return _read(self.path, self.name, parts, self.order, self.detector)
+        slices: dict[int, slice | int] = {self.order[0]: rows, self.order[1]: columns, self.order[2]: slice(None)}
+        return _read(self.path, self.name, slices, self.order, self.detector)
 
 
 class ListedCube:
-    """Spectra in a list, arranged on a grid by their index; -1 for missing pixels.
+    """List of spectra, arranged on a grid of pixels.
 
     Parameters
     ----------
     path, dataset, detector
         As for :class:`Hdf5Cube`.
     index : (n_row, n_column) array
-        The place of each pixel in the list.
+        Index of each pixel's spectrum in the list, -1 for missing pixels.
     order : (int, int)
-        The dataset's dimensions of spectra and channels.
+        Indices of the dimensions of spectra and channels.
     """
 
     def __init__(
@@ -89,12 +97,12 @@ class ListedCube:
         order: tuple[int, int] = (0, 1),
         detector: tuple[int, int] | None = None,
     ) -> None:
-        check_stored(path, dataset)
+        check_readable(path, dataset)
         self.path, self.name, self.order, self.detector = file_of(dataset), dataset.name, order, detector
         self.dtype: np.dtype[Any] = dataset.dtype
         self.index = index
         self.shape = (index.shape[0], index.shape[1], int(dataset.shape[order[1]]))
-        self.notes = _unwritten(dataset)
+        self.notes = _unwritten_notes(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels; spectra close together in the file are read at once."""
@@ -105,73 +113,81 @@ class ListedCube:
             return counts
         if indices[-1] - indices[0] < 2 * indices.size:
             start = int(indices[0])
-            spectra, place = self._spectra(slice(start, int(indices[-1]) + 1)), index - start
+            spectra, spectrum_position = self._spectra(slice(start, int(indices[-1]) + 1)), index - start
         else:
-            spectra, place = self._spectra(indices), np.searchsorted(indices, index)
-        valid = index >= 0
-        counts[valid] = spectra[place[valid]]
+            spectra, spectrum_position = self._spectra(indices), np.searchsorted(indices, index)
+        has_spectrum = index >= 0
+        counts[has_spectrum] = spectra[spectrum_position[has_spectrum]]
         return counts
 
-    def _spectra(self, places: Any) -> NDArray[Any]:
-        parts = {self.order[0]: places, self.order[1]: slice(None)}
-        return _read(self.path, self.name, parts, self.order, self.detector)
+    def _spectra(self, selection: Any) -> NDArray[Any]:
+        slices = {self.order[0]: selection, self.order[1]: slice(None)}
+        return _read(self.path, self.name, slices, self.order, self.detector)
 
 
-def check_stored(path: Path, dataset: Any) -> None:
-    """Refuse a dataset that is outside the file's folder, not stored, cannot be decompressed or cannot be complete.
+def check_readable(path: Path, dataset: Any) -> None:
+    """Refuse a dataset that is outside the file's folder, empty, not decompressible or larger than the file allows.
 
     Raises
     ------
     ScanError
-        With the reason.
+        The dataset is refused; the message states the reason.
     """
     location = f"{path}::{dataset.name}"
     stored_bytes = check_sources(dataset)
     _check_filters(dataset, location)
     if dataset.is_virtual or dataset.external:
         return
-    chunk = int(np.prod(dataset.chunks, dtype=np.float64)) * dataset.dtype.itemsize if dataset.chunks else 0
+    chunk_bytes = int(np.prod(dataset.chunks, dtype=np.float64)) * dataset.dtype.itemsize if dataset.chunks else 0
     declared_bytes = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
     if dataset.id.get_storage_size() == 0:
         raise ScanError(
-            f"Cannot read {location}: its header promises {dataset.shape}, but no counts were ever written to it."
+            f"Cannot read {location}: its header declares {dataset.shape} values, but no counts were written to it."
         )
-    most = MAX_RATIO * stored_bytes if dataset.chunks else stored_bytes  # only pieces can be packed
-    if declared_bytes > most or chunk > max(_MAX_CHUNK, 64 * stored_bytes):
+    max_bytes = (
+        MAX_COMPRESSION_RATIO * stored_bytes if dataset.chunks else stored_bytes
+    )  # only chunks can be compressed
+    if declared_bytes > max_bytes or chunk_bytes > max(_MAX_CHUNK_BYTES, 64 * stored_bytes):
         raise ScanError(
-            f"Cannot read {location}: it declares {dataset.shape} numbers, {declared_bytes / 1e6:.0f} MB, in pieces of "
-            f"{chunk / 1e6:.0f} MB; the file contains {stored_bytes / 1e6:.3f} MB, which is impossible. It is damaged; "
-            "copy it again."
+            f"Cannot read {location}: it declares {dataset.shape} numbers, {declared_bytes / 1e6:.0f} MB, in chunks of "
+            f"{chunk_bytes / 1e6:.0f} MB; the file contains {stored_bytes / 1e6:.3f} MB, which is impossible. It is "
+            "damaged; copy it again."
         )
 
 
-def _unwritten(dataset: Any) -> tuple[str, ...]:
-    """Return notes on chunks that were never written, as in an aborted scan: HDF5 reads zeros there."""
+def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
+    """Return notes on chunks that were never written, as in an aborted scan; HDF5 reads them as zeros."""
     if dataset.is_virtual:
-        share = sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources()) / dataset.size
-        return () if share >= 1 else (f"{1 - share:.0%} of the counts are in no source of the file and read as zero",)
+        written_fraction = (
+            sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources()) / dataset.size
+        )
+        return (
+            ()
+            if written_fraction >= 1
+            else (f"{1 - written_fraction:.0%} of the counts are in none of the source files and are read as zero",)
+        )
     if dataset.chunks is None:
         return ()
-    expected, stored = 1, int(dataset.id.get_num_chunks())
+    n_expected, n_stored = 1, int(dataset.id.get_num_chunks())
     for size, chunk in zip(dataset.shape, dataset.chunks, strict=True):
-        expected *= -(-size // chunk)
-    if stored >= expected:
+        n_expected *= -(-size // chunk)
+    if n_stored >= n_expected:
         return ()
     return (
-        f"{expected - stored} of {expected} chunks of the counts were never written (an aborted scan?) and read as "
-        "zero",
+        f"{n_expected - n_stored} of {n_expected} chunks of the counts were never written (an aborted scan?) and "
+        "read as zero",
     )
 
 
 def _check_filters(dataset: Any, location: str) -> None:
     properties = dataset.id.get_create_plist()
-    codes = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
+    codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
     if any(code >= _FIRST_PLUGIN_FILTER for code in codes) and find_spec("hdf5plugin") is not None:
         __import__("hdf5plugin")  # registers its filters with HDF5
     for code in codes:
         if not h5py.h5z.filter_avail(code):
             raise ScanError(
-                f"Cannot read {location}: it is packed with the HDF5 filter {code} "
+                f"Cannot read {location}: it is compressed with the HDF5 filter {code} "
                 f"({_FILTER_NAMES.get(code, 'unknown')}), "
                 'which is not installed. Run `pip install "underpaint[hdf5]"`, or repack the file with '
                 "`h5repack -f GZIP=1`."
@@ -179,12 +195,14 @@ def _check_filters(dataset: Any, location: str) -> None:
 
 
 def _read(
-    path: Path, name: str, parts: Mapping[int, Any], order: tuple[int, ...], detector: tuple[int, int] | None
+    path: Path, name: str, slices: Mapping[int, Any], order: tuple[int, ...], detector: tuple[int, int] | None
 ) -> NDArray[Any]:
-    """Read parts of a dataset's dimensions, and reorder these."""
-    selection = {**parts, **({} if detector is None else {detector[0]: slice(detector[1], detector[1] + 1)})}
+    """Read slices of a dataset's dimensions, and return these in the given order."""
+    slices_by_dimension = {**slices, **({} if detector is None else {detector[0]: slice(detector[1], detector[1] + 1)})}
     try:
-        values = read_part(path, name, tuple(selection[number] for number in sorted(selection)))
+        values = read_part(
+            path, name, tuple(slices_by_dimension[dimension] for dimension in sorted(slices_by_dimension))
+        )
     except READ_ERRORS as error:
         raise ScanError(
             f"Cannot read {path}::{name}: {first_line(error)}. The file is damaged or was changed; copy it again."
@@ -194,27 +212,27 @@ def _read(
     return np.ascontiguousarray(np.transpose(values, (*order, detector[0]))[..., 0])
 
 
-Axis = tuple[str, Any]
-"""Name of a dimension, or "", and the dataset that describes it, or None."""
+NamedDimension = tuple[str, Any]
+"""Name of a dimension ("" if unnamed), and the dataset that describes it (None without one)."""
 MAX_DETECTORS = 32
 _DETECTOR_NAME = re.compile(r"^det|detector|element|sensor", re.IGNORECASE)
 _PIXEL_NAME = re.compile(r"^([xy]|rows?|col(umn)?s?|dim[01]|.*_[xy]|[xy]_.*|sam?[xyz].*|s[xyz]|pos.*)$", re.IGNORECASE)
-_MAX_LOOK = 4_000_000
+_MAX_VALUES_READ = 4_000_000
 _N_BANDS = 32
 
 
 @dataclass(frozen=True)
-class View:
-    """How a dataset is read.
+class Interpretation:
+    """Interpretation of a dataset's dimensions.
 
     Parameters
     ----------
     order : tuple of int
-        Its dimensions of (rows, columns, channels), or of (spectra, channels).
+        Indices of the dimensions of (rows, columns, channels), or of (spectra, channels).
     detector : int or None
-        Its dimension of detectors.
+        Index of the dimension of detectors.
     note : str
-        Note on a guess.
+        Note on a guess; "" for none.
     """
 
     order: tuple[int, ...]
@@ -223,16 +241,16 @@ class View:
 
     def map_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the sizes of rows and columns, or the number of spectra."""
-        return tuple(int(shape[number]) for number in self.order[:-1])
+        return tuple(int(shape[dimension]) for dimension in self.order[:-1])
 
 
-def view_of(
+def interpret(
     dataset: Any,
-    axes: Sequence[Axis],
+    axes: Sequence[NamedDimension],
     lengths: tuple[int, ...],
     positions: Sequence[Any],
     shape: tuple[int, int] | None,
-) -> View:
+) -> Interpretation:
     """Identify the dimensions of 2-D to 4-D counts by their axes, attributes, sizes and values.
 
     Parameters
@@ -240,147 +258,165 @@ def view_of(
     dataset : h5py.Dataset
         The counts.
     axes : sequence of (str, h5py.Dataset or None)
-        Its dimensions as the file names them.
+        The dimensions as the file names them.
     lengths : tuple of int
-        Lengths of lists of energies next to it.
+        Lengths of lists of energies next to the dataset.
     positions : sequence of h5py.Dataset
-        1-D datasets that may be positions of its pixels.
+        1-D datasets that may be positions of the pixels.
     shape : (int, int) or None
         Rows and columns, if given.
 
     Raises
     ------
     ScanError
-        It is ambiguous.
+        The dimensions are ambiguous.
     """
-    channel, note = _channel(dataset, axes, lengths)
-    rest = [number for number in range(dataset.ndim) if number != channel]
+    channel_dim, channel_note = _channel_dimension(dataset, axes, lengths)
+    other_dimensions = [dimension for dimension in range(dataset.ndim) if dimension != channel_dim]
     if dataset.ndim == 2:
-        return View((rest[0], channel), None, note)
-    detector = _detector(dataset, axes, channel, rest, positions, shape)
-    pixels = [number for number in rest if number != detector]
-    return View((*pixels, channel), detector, note)
+        return Interpretation((other_dimensions[0], channel_dim), None, channel_note)
+    detector = _detector_dimension(dataset, axes, channel_dim, other_dimensions, positions, shape)
+    pixel_dimensions = [dimension for dimension in other_dimensions if dimension != detector]
+    return Interpretation((*pixel_dimensions, channel_dim), detector, channel_note)
 
 
-def _channel(dataset: Any, axes: Sequence[Axis], lengths: tuple[int, ...]) -> tuple[int, str]:
-    named = [number for number, (_, item) in enumerate(axes) if units(item) in {"ev", "kev"}]
-    named = named or [number for number, (name, _) in enumerate(axes) if ENERGY_NAME.search(name)]
-    if not named:
-        unnamed = [number for number, (name, _) in enumerate(axes) if not _is_pixel(name)]
-        named = unnamed if len(unnamed) == 1 else []
-    if named:
-        return named[0], ""
-    interpretation = text(dataset.attrs.get("interpretation", dataset.parent.attrs.get("interpretation", "")))
+def _channel_dimension(dataset: Any, axes: Sequence[NamedDimension], lengths: tuple[int, ...]) -> tuple[int, str]:
+    candidates = [dimension for dimension, (_, item) in enumerate(axes) if unit_of(item) in {"ev", "kev"}]
+    candidates = candidates or [dimension for dimension, (name, _) in enumerate(axes) if ENERGY_NAME.search(name)]
+    if not candidates:
+        unnamed = [dimension for dimension, (name, _) in enumerate(axes) if not _is_pixel_name(name)]
+        candidates = unnamed if len(unnamed) == 1 else []
+    if candidates:
+        return candidates[0], ""
+    interpretation = as_text(dataset.attrs.get("interpretation", dataset.parent.attrs.get("interpretation", "")))
     if interpretation in {"spectrum", "image"}:
         return (dataset.ndim - 1 if interpretation == "spectrum" else 0), ""
-    return channel_dimension(dataset.shape, lengths, lambda key: _look(dataset, key))
+    return channel_dimension(dataset.shape, lengths, lambda key: _read_counts(dataset, key))
 
 
-def _detector(
+def _detector_dimension(
     dataset: Any,
-    axes: Sequence[Axis],
-    channel: int,
-    rest: Sequence[int],
+    axes: Sequence[NamedDimension],
+    channel_dim: int,
+    other_dimensions: Sequence[int],
     positions: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
     """Return the dimension of the detectors; None for a three-dimensional dataset without one."""
-    sizes = {number: int(dataset.shape[number]) for number in rest}
-    named = [number for number in rest if number < len(axes) and _DETECTOR_NAME.search(axes[number][0])]
-    if len(named) == 1:
-        return named[0]
-    if len(rest) == 2:
-        return _detector_of_list(dataset, axes, channel, rest, positions, shape)
-    single = next((number for number in rest if sizes[number] == 1), None)
-    if single is not None:
-        remaining = [number for number in rest if number != single]
-        result = _detector_of_list(dataset, axes, channel, remaining, positions, shape)
-        return single if result is None else result
-    fitting = [number for number in rest if tuple(sizes[each] for each in rest if each != number) == shape]
-    if len(fitting) == 1:
-        return fitting[0]
-    few = [number for number in rest if sizes[number] <= MAX_DETECTORS]
-    if len(few) == 1:
-        return few[0]
-    unlike = {number: _unlikeness(dataset, channel, number, rest)[0] for number in few}
-    ranked = sorted(few, key=lambda number: unlike[number])
-    if len(ranked) > 1 and 3.0 * max(unlike[ranked[0]], 1.0) < unlike[ranked[1]]:
-        return ranked[0]
-    size = " x ".join(str(each) for each in dataset.shape)
+    sizes = {dimension: int(dataset.shape[dimension]) for dimension in other_dimensions}
+    candidates = [
+        dimension
+        for dimension in other_dimensions
+        if dimension < len(axes) and _DETECTOR_NAME.search(axes[dimension][0])
+    ]
+    if len(candidates) == 1:
+        return candidates[0]
+    if len(other_dimensions) == 2:
+        return _detector_dimension_of_list(dataset, axes, channel_dim, other_dimensions, positions, shape)
+    single_dimension = next((dimension for dimension in other_dimensions if sizes[dimension] == 1), None)
+    if single_dimension is not None:
+        remaining = [dimension for dimension in other_dimensions if dimension != single_dimension]
+        result = _detector_dimension_of_list(dataset, axes, channel_dim, remaining, positions, shape)
+        return single_dimension if result is None else result
+    matching = [
+        dimension
+        for dimension in other_dimensions
+        if tuple(sizes[pixel_dimension] for pixel_dimension in other_dimensions if pixel_dimension != dimension)
+        == shape
+    ]
+    if len(matching) == 1:
+        return matching[0]
+    short_dimensions = [dimension for dimension in other_dimensions if sizes[dimension] <= MAX_DETECTORS]
+    if len(short_dimensions) == 1:
+        return short_dimensions[0]
+    misfits = {
+        dimension: _product_misfit(dataset, channel_dim, dimension, other_dimensions)[0]
+        for dimension in short_dimensions
+    }
+    by_misfit = sorted(short_dimensions, key=lambda dimension: misfits[dimension])
+    if len(by_misfit) > 1 and 3.0 * max(misfits[by_misfit[0]], 1.0) < misfits[by_misfit[1]]:
+        return by_misfit[0]
+    size = " x ".join(str(pixel_dimension) for pixel_dimension in dataset.shape)
     raise ScanError(
-        f"Cannot read {dataset.file.filename}::{dataset.name}: of its {size} numbers more than one dimension may be "
-        "the detectors. Give rows and columns with --shape, as --shape "
-        f"{dataset.shape[rest[0]]}x{dataset.shape[rest[1]]}."
+        f"Cannot read {dataset.file.filename}::{dataset.name}: more than one dimension of its {size} values may be the "
+        "detectors. Give rows and columns with --shape, e.g. --shape "
+        f"{dataset.shape[other_dimensions[0]]}x{dataset.shape[other_dimensions[1]]}."
     )
 
 
-def _detector_of_list(
+def _detector_dimension_of_list(
     dataset: Any,
-    axes: Sequence[Axis],
-    channel: int,
-    rest: Sequence[int],
+    axes: Sequence[NamedDimension],
+    channel_dim: int,
+    other_dimensions: Sequence[int],
     positions: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
     """Distinguish (spectrum, detector, channel) from (row, column, channel)."""
-    few, many = sorted(rest, key=lambda number: int(dataset.shape[number]))
-    n_few, n_many = int(dataset.shape[few]), int(dataset.shape[many])
-    map_shape = tuple(int(dataset.shape[number]) for number in rest)
-    described = [number for number in rest if number < len(axes) and _is_pixel(axes[number][0])]
-    if not 2 <= n_few <= MAX_DETECTORS or n_many < 2 * n_few or shape == map_shape or len(described) == 2:
+    short_dim, long_dim = sorted(other_dimensions, key=lambda dimension: int(dataset.shape[dimension]))
+    n_short, n_long = int(dataset.shape[short_dim]), int(dataset.shape[long_dim])
+    map_shape = tuple(int(dataset.shape[dimension]) for dimension in other_dimensions)
+    pixel_dimensions = [
+        dimension for dimension in other_dimensions if dimension < len(axes) and _is_pixel_name(axes[dimension][0])
+    ]
+    if not 2 <= n_short <= MAX_DETECTORS or n_long < 2 * n_short or shape == map_shape or len(pixel_dimensions) == 2:
         return None
-    if shape is not None and shape[0] * shape[1] == n_many:
-        return few
-    by_position = [item for item in positions if item.shape == (n_many,)]
-    by_column = [item for item in positions if item.shape == (n_few,) and _is_pixel(item.name)]
-    if by_column and not grids(by_position, n_many):
+    if shape is not None and shape[0] * shape[1] == n_long:
+        return short_dim
+    by_position = [item for item in positions if item.shape == (n_long,)]
+    by_column = [item for item in positions if item.shape == (n_short,) and _is_pixel_name(item.name)]
+    if by_column and not pixel_grids(by_position, n_long):
         return None
-    unlike, picture = _unlikeness(dataset, channel, few, rest)
-    if unlike > max(3.0, 0.05 * picture / n_few):  # the picture is of all detectors, and scatters as they do together
+    misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
+    if misfit > max(
+        3.0, 0.05 * image_contrast / n_short
+    ):  # the image is the sum of all detectors, with their combined noise
         return None
-    if grids(by_position, n_many):
-        return few
-    if picture < 5.0:
+    if pixel_grids(by_position, n_long):
+        return short_dim
+    if image_contrast < 5.0:
         return None
     raise ScanError(
-        f"Cannot read {dataset.file.filename}::{dataset.name}: {n_many} x {n_few} spectra may be a map, or "
-        f"{n_many} spectra of {n_few} detectors: all {n_few} show the same image. Give --shape "
-        f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{n_many}, or its rows and columns, for detectors."
+        f"Cannot read {dataset.file.filename}::{dataset.name}: {n_long} x {n_short} spectra may be a map, or "
+        f"{n_long} spectra of {n_short} detectors: all {n_short} show the same image. Give --shape "
+        f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{n_long}, or its rows and columns, for detectors."
     )
 
 
-def _unlikeness(dataset: Any, channel: int, number: int, rest: Sequence[int]) -> tuple[float, float]:
-    """Chi squared a degree of freedom: of slices along a dimension against one picture; and of that picture.
+def _product_misfit(
+    dataset: Any, channel_dim: int, dimension: int, other_dimensions: Sequence[int]
+) -> tuple[float, float]:
+    """Return chi squared per degree of freedom of the product of one image and efficiencies, and of a flat image.
 
-    Detectors record the same image with different efficiencies by energy band: their counts are a product of the two
-    within noise. Rows or columns are not.
+    Detectors record the same image with efficiencies that depend on the energy band: within noise, their counts are the
+    product of image and efficiency. Counts of rows or columns are not such a product.
     """
-    pixels = [each for each in rest if each != number]
-    size = int(dataset.shape[channel]) * int(dataset.shape[number])
-    most = max(2, int((_MAX_LOOK / size) ** (1 / len(pixels))))
-    key: list[Any] = [slice(None)] * dataset.ndim
-    for each in pixels:
-        key[each] = slice(None, None, -(-int(dataset.shape[each]) // most))
-    counts = np.moveaxis(_look(dataset, tuple(key)), (number, channel), (-2, -1)).astype(np.float64)
+    pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
+    size = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
+    max_indices = max(2, int((_MAX_VALUES_READ / size) ** (1 / len(pixel_dimensions))))
+    slices: list[Any] = [slice(None)] * dataset.ndim
+    for pixel_dimension in pixel_dimensions:
+        slices[pixel_dimension] = slice(None, None, -(-int(dataset.shape[pixel_dimension]) // max_indices))
+    counts = np.moveaxis(_read_counts(dataset, tuple(slices)), (dimension, channel_dim), (-2, -1)).astype(np.float64)
     counts = counts.reshape(-1, *counts.shape[-2:])
     edges = np.searchsorted(np.cumsum(counts.sum(axis=(0, 1))), np.linspace(0, counts.sum(), _N_BANDS + 1)[:-1])
     bands = np.add.reduceat(counts, np.unique(edges), axis=2)
-    bright = bands.mean(axis=(0, 1)) > 1
-    if not bright.any() or len(bands) < 2:
+    bright_bands = bands.mean(axis=(0, 1)) > 1
+    if not bright_bands.any() or len(bands) < 2:
         return 0.0, 0.0
-    bands = bands[:, :, bright]
-    picture, efficiency = bands.sum(axis=1, keepdims=True), bands.sum(axis=0, keepdims=True)
+    bands = bands[:, :, bright_bands]
+    image, efficiency = bands.sum(axis=1, keepdims=True), bands.sum(axis=0, keepdims=True)
     total = np.maximum(bands.sum(axis=(0, 1), keepdims=True), 1.0)
-    unlike = _chi_squared(bands, picture * efficiency / total)
-    flat = _chi_squared(picture, np.broadcast_to(total / len(bands), picture.shape))
-    return unlike * bands.shape[1] / max(bands.shape[1] - 1, 1), flat
+    misfit = _chi_squared(bands, image * efficiency / total)
+    image_contrast = _chi_squared(image, np.broadcast_to(total / len(bands), image.shape))
+    return misfit * bands.shape[1] / max(bands.shape[1] - 1, 1), image_contrast
 
 
 def _chi_squared(counts: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
     return float(((counts - expected) ** 2 / np.maximum(expected, 1.0)).mean())
 
 
-def _look(dataset: Any, key: Any) -> NDArray[Any]:
+def _read_counts(dataset: Any, key: Any) -> NDArray[Any]:
     """Read a part of the counts, to identify their dimensions."""
     check_sources(dataset)
     try:
@@ -394,78 +430,78 @@ def _look(dataset: Any, key: Any) -> NDArray[Any]:
 # --- positions ---------------------------------------------------------------------------------------
 
 
-def grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDArray[np.int64]]]:
+def pixel_grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDArray[np.int64]]]:
     """Return datasets of positions along rows and columns that arrange a list of spectra on a full grid.
 
     Returns
     -------
     list of (h5py.Dataset, h5py.Dataset, (n_row, n_column) array)
-        Positions along rows and columns, and the number of the spectrum of each pixel.
+        Positions along rows and columns, and the index of each pixel's spectrum.
     """
-    moving = []
+    level_positions = []
     for item in positions:
         if item.shape != (n_spectrum,) or item.dtype.kind not in "iuf":
             continue
-        place = _places(np.asarray(read_values(item), dtype=np.float64))
-        if place is not None:
-            moving.append((item, place))
+        levels = _level_numbers(np.asarray(read_values(item), dtype=np.float64))
+        if levels is not None:
+            level_positions.append((item, levels))
     result = []
-    for (name, places), (second_name, second_places) in combinations(moving, 2):
-        n_one, n_other = int(places.max()) + 1, int(second_places.max()) + 1
-        if n_one * n_other != n_spectrum or np.unique(places * n_other + second_places).size != n_spectrum:
+    for (first_item, first_levels), (second_item, second_levels) in combinations(level_positions, 2):
+        n_first, n_second = int(first_levels.max()) + 1, int(second_levels.max()) + 1
+        if n_first * n_second != n_spectrum or np.unique(first_levels * n_second + second_levels).size != n_spectrum:
             continue
-        changes = [np.count_nonzero(np.diff(each)) for each in (places, second_places)]
-        directions = _direction(name.name), _direction(second_name.name)
+        changes = [np.count_nonzero(np.diff(each)) for each in (first_levels, second_levels)]
+        directions = _axis_letter(first_item.name), _axis_letter(second_item.name)
         first_is_rows = directions[0] > directions[1] or (directions[0] == directions[1] and changes[0] <= changes[1])
         (rows, at_row), (columns, at_column) = (
-            ((name, places), (second_name, second_places))
+            ((first_item, first_levels), (second_item, second_levels))
             if first_is_rows
-            else ((second_name, second_places), (name, places))
+            else ((second_item, second_levels), (first_item, first_levels))
         )
         index = np.empty((int(at_row.max()) + 1, int(at_column.max()) + 1), np.int64)
         index[at_row, at_column] = np.arange(n_spectrum)
         result.append((rows, columns, index))
-    # Datasets named as positions come before counters that happen to be regular.
-    return sorted(result, key=lambda grid: -sum(bool(_is_pixel(item.name)) for item in grid[:2]))
+    # Datasets named as positions come before counters that are regular by chance.
+    return sorted(result, key=lambda grid: -sum(bool(_is_pixel_name(item.name)) for item in grid[:2]))
 
 
-def _is_pixel(name: str) -> bool:
+def _is_pixel_name(name: str) -> bool:
     return _PIXEL_NAME.match(name.rsplit("/", 1)[-1]) is not None
 
 
-def _direction(name: str) -> str:
-    """Return the last or first letter of a name if it is x, y or z, else ""; rows follow the later one of two."""
+def _axis_letter(name: str) -> str:
+    """Return the last or first letter of a name if it is x, y or z, else ""; the later letter of two is the rows."""
     last = name.rsplit("/", 1)[-1].lower()
     return next((letter for letter in (last[-1], last[0]) if letter in "xyz"), "")
 
 
-def _places(values: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Number positions from 0 by level; None without clear levels."""
+def _level_numbers(values: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Return the index of each position's level, from 0; None without distinct levels."""
     if not np.isfinite(values).all():
         return None
-    ordered = np.sort(values)
-    gaps = np.diff(ordered)
+    sorted_values = np.sort(values)
+    gaps = np.diff(sorted_values)
     if not gaps.size or gaps.max() <= 0:
         return None
-    between = gaps > 0.3 * gaps.max()
-    if between.sum() + 1 >= values.size or gaps[~between].max(initial=0.0) > 0.1 * gaps.max():
+    is_gap = gaps > 0.3 * gaps.max()
+    if is_gap.sum() + 1 >= values.size or gaps[~is_gap].max(initial=0.0) > 0.1 * gaps.max():
         return None
-    starts = ordered[1:][between]
-    return np.searchsorted(starts, values, side="right").astype(np.int64)
+    level_starts = sorted_values[1:][is_gap]
+    return np.searchsorted(level_starts, values, side="right").astype(np.int64)
 
 
-def named_axes(dataset: Any, groups: Sequence[Any]) -> list[Axis]:
-    """Return name and dataset of each dimension; an empty list if no group names them."""
+def named_axes(dataset: Any, groups: Sequence[Any]) -> list[NamedDimension]:
+    """Return name and dataset of each dimension; an empty list if no group names the dimensions."""
     for group in groups:
         source = dataset.attrs if "axes" in dataset.attrs else group.attrs
-        names = [text(name).strip() for name in np.ravel(source.get("axes", []))]
-        if len(names) == 1:  # the older way: one text, parted by colons or commas
+        names = [as_text(name).strip() for name in np.ravel(source.get("axes", []))]
+        if len(names) == 1:  # older convention: one text, separated by colons or commas
             names = [name.strip() for name in names[0].strip("[]").replace(",", ":").split(":")]
         if len(names) == dataset.ndim:
-            return [("" if name == "." else name, _axis(group, name)) for name in names]
+            return [("" if name == "." else name, _axis_dataset(group, name)) for name in names]
     return []
 
 
-def _axis(group: Any, name: str) -> Any:
+def _axis_dataset(group: Any, name: str) -> Any:
     item = follow(group, name) if name not in {"", "."} else None
     return item if isinstance(item, h5py.Dataset) else None

@@ -1,6 +1,6 @@
-"""Metadata of counts: energy axes, times, steps; each read only if its size matches.
+"""Metadata of counts (energy axes, times, steps), each read only if its size matches.
 
-Scans and virtual panels are written in the layout of NeXus and PyMca, and their metadata are read.
+Scans and virtual panels are written here, in the layout of NeXus and PyMca.
 """
 
 import json
@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import HIGHEST_KEV, Axis, axis_of_line, axis_of_list
-from underpaint.io.hdf5._links import check_sources, follow, items, open_file, read_values
+from underpaint.io._energies import MAX_AXIS_KEV, Axis, axis_of_line, axis_of_list
+from underpaint.io.hdf5._links import check_sources, follow, open_file, read_values, walk
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.runtime.files import atomic_write, write_error
 
-_UNIT_MM = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
-_UNIT_S = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
+_S_PER_UNIT = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 ENERGY_UNITS = ("kev", "ev")
-"""For another unit, or none, the size of the energies decides between keV and eV."""
-_MAX_TEXT = 2**16
-_MAX_BEND_KEV = 0.01
-_MAX_TIMES = 64
-"""Values per pixel, if each detector has separate times."""
+"""Known units; for other or missing units the size of the energies decides between keV and eV."""
+_MAX_TEXT_BYTES = 2**16
+_MAX_DEVIATION_KEV = 0.01
+_MAX_TIMES_PER_PIXEL = 64
+"""Maximum number of times per pixel, if each detector has separate times."""
 
 
-def text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return an attribute or string dataset as str."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.ravel()[0]
@@ -37,28 +37,28 @@ def text(value: Any) -> str:
 
 
 def short_text(item: Any) -> str:
-    """Return a dataset's single string; "" for anything else."""
-    if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.itemsize > _MAX_TEXT:
+    """Return the string of a dataset with a single one; "" for anything else."""
+    if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.itemsize > _MAX_TEXT_BYTES:
         return ""
-    return text(read_values(item))
+    return as_text(read_values(item))
 
 
-def units(item: Any) -> str:
-    """Return the lower-case ``units`` attribute of a dataset, "" without one."""
+def unit_of(item: Any) -> str:
+    """Return the ``units`` attribute of a dataset in lower case; "" without one."""
     value = item.attrs.get("units", "") if isinstance(item, h5py.Dataset) else ""
-    return text(value).strip().lower()
+    return as_text(value).strip().lower()
 
 
-def numbers(item: Any, largest: int) -> NDArray[np.float64] | None:
-    """Return a dataset of at most ``largest`` numbers as floats; None for anything else."""
-    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or not 0 < item.size <= largest:
+def read_numbers(item: Any, max_size: int) -> NDArray[np.float64] | None:
+    """Return a dataset of at most ``max_size`` numbers as floats; None for anything else."""
+    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or not 0 < item.size <= max_size:
         return None
     return np.asarray(read_values(item), dtype=np.float64)
 
 
 def axis_of_energies(item: Any, n_channel: int) -> Axis:
     """Return the linear energy axis of a dataset of ``n_channel`` energies (keV or eV), with notes."""
-    energy, unit = numbers(item, n_channel), units(item)
+    energy, unit = read_numbers(item, n_channel), unit_of(item)
     unit_known = unit if unit in ENERGY_UNITS else ""
     return (None, ()) if energy is None else axis_of_list(energy.ravel(), n_channel, unit_known)
 
@@ -66,29 +66,33 @@ def axis_of_energies(item: Any, n_channel: int) -> Axis:
 def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
     """Return the axis of polynomial coefficients, with notes; None for the placeholder 0, 1, 0.
 
-    A quadratic (zero, gain, quadratic) is read as the nearest line, if no channel deviates by more than 10 eV.
+    A quadratic polynomial is read as the nearest line, if no channel deviates by more than 10 eV.
     """
-    values = numbers(item, 8)
+    values = read_numbers(item, 8)
     if values is None or not 2 <= values.size <= 3:
         return None, ()
-    zero, gain, *curved = values.ravel().tolist()
+    zero, gain, *higher_orders = values.ravel().tolist()
     if [zero, gain] == [0.0, 1.0]:
         return None, ()
-    bend = curved[0] if curved else 0.0
+    quadratic = higher_orders[0] if higher_orders else 0.0
     # The nearest line deviates from the parabola over 0 ... last by at most bend * last**2 / 8.
-    last = n_channel - 1
-    off = bend * last**2 / 8
-    return axis_of_line(gain + bend * last, zero - off, n_channel) if abs(off) <= _MAX_BEND_KEV else (None, ())
+    last_channel = n_channel - 1
+    deviation_kev = quadratic * last_channel**2 / 8
+    return (
+        axis_of_line(gain + quadratic * last_channel, zero - deviation_kev, n_channel)
+        if abs(deviation_kev) <= _MAX_DEVIATION_KEV
+        else (None, ())
+    )
 
 
-def bend_of_polynomial(item: Any, n_channel: int) -> float:
+def polynomial_deviation_kev(item: Any, n_channel: int) -> float:
     """Return the deviation of polynomial coefficients from the linear axis, keV; 0 for a line."""
-    values = numbers(item, 8)
+    values = read_numbers(item, 8)
     return 0.0 if values is None or values.size != 3 else float(abs(values.flat[2])) * (n_channel - 1) ** 2 / 8
 
 
-def fault_of_axis(item: Any, n_channel: int) -> str:
-    """Return why a dataset of energies or coefficients gives no axis; "" if it is neither."""
+def axis_fault(item: Any, n_channel: int) -> str:
+    """Return why a dataset of energies or coefficients yields no axis; "" if the dataset is neither."""
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or item.size < 2:
         return ""
     if item.size > 3 and item.size != n_channel:
@@ -98,22 +102,24 @@ def fault_of_axis(item: Any, n_channel: int) -> str:
         return ""
     polynomial = ", ".join(f"{coefficient:g}" for coefficient in values[:3])
     description = f"holds {polynomial}" if len(values) <= 3 else f"runs from {values[0]:g} to {values[-1]:g}"
-    return f"{item.name} {description}; channels must rise evenly, and end between 0 and {HIGHEST_KEV:g} keV"
+    return (
+        f"{item.name} {description}; energies must increase in equal steps and end between 0 and {MAX_AXIS_KEV:g} keV"
+    )
 
 
-Pick = Callable[[NDArray[Any]], NDArray[Any] | None]
-"""Arranges one value per pixel, or one for all, on rows and columns; None for another number of values."""
+PixelSelector = Callable[[NDArray[Any]], NDArray[Any] | None]
+"""Arranges one value per pixel, or one value for all, on rows and columns; returns None for other sizes."""
 
 
-def fault_of_times(item: Any, pick: Pick, shape: tuple[int, int]) -> str:
+def times_fault(item: Any, select_pixels: PixelSelector, shape: tuple[int, int]) -> str:
     """Return a note on pixels of unknown time; "" if all are known."""
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif":
         return ""
     n_pixel = shape[0] * shape[1]
-    values = numbers(item, _MAX_TIMES * n_pixel)
-    times = None if values is None else pick(values)
+    values = read_numbers(item, _MAX_TIMES_PER_PIXEL * n_pixel)
+    times = None if values is None else select_pixels(values)
     if times is None:
-        return f"{item.name} ignored: it has {item.size} numbers for {n_pixel} pixels"
+        return f"{item.name} ignored: it has {item.size} values for {n_pixel} pixels"
     n_unknown = int((~(times > 0)).sum())
     if n_unknown == n_pixel:
         return f"{item.name} ignored: none of its times is above 0"
@@ -121,43 +127,45 @@ def fault_of_times(item: Any, pick: Pick, shape: tuple[int, int]) -> str:
 
 
 def pixel_seconds(
-    item: Any, shape: tuple[int, ...], pick: Pick | None = None, unit: str = "s"
+    item: Any, shape: tuple[int, ...], select_pixels: PixelSelector | None = None, unit: str = "s"
 ) -> NDArray[np.float64] | None:
-    """Return times of the pixels, s, from as many numbers as pixels or from one; not positive ones are NaN.
+    """Return times of the pixels, s, from one value per pixel or one for all; non-positive times are NaN.
 
-    A dataset without ``units`` is in ``unit``.
+    ``unit`` is used for datasets without the attribute ``units``.
     """
     n_pixel = shape[0] * shape[1]
-    values = numbers(item, _MAX_TIMES * n_pixel)
+    values = read_numbers(item, _MAX_TIMES_PER_PIXEL * n_pixel)
     if values is None:
         return None
 
-    def plain(values: NDArray[Any]) -> NDArray[Any] | None:
+    def pixel_values(values: NDArray[Any]) -> NDArray[Any] | None:
         if values.size == 1:
             return np.full(shape[:2], values.flat[0])
         return values.reshape(shape[:2]) if values.size == n_pixel else None
 
-    picked = (pick or plain)(values)
-    if picked is None or not (picked > 0).any():
+    times = (select_pixels or pixel_values)(values)
+    if times is None or not (times > 0).any():
         return None
-    return np.where(picked > 0, picked, np.nan) * _UNIT_S.get(units(item) or unit, 1.0)
+    return np.where(times > 0, times, np.nan) * _S_PER_UNIT.get(unit_of(item) or unit, 1.0)
 
 
-def step_of(item: Any, n_pixel: int, positions: NDArray[np.float64] | None = None) -> tuple[float | None, float | None]:
+def step_of_positions(
+    item: Any, n_pixel: int, positions: NDArray[np.float64] | None = None
+) -> tuple[float | None, float | None]:
     """Return the median distance between ``n_pixel`` positions: in mm if the unit is known, and as stored."""
     if positions is None:
-        positions = numbers(item, n_pixel)
+        positions = read_numbers(item, n_pixel)
         if positions is None or positions.size != n_pixel:
             return None, None
     if positions.size < 2:
         return None, None
     step = float(np.nanmedian(np.abs(np.diff(positions.ravel()))))
-    unit_mm = _UNIT_MM.get(units(item))
+    unit_mm = _MM_PER_UNIT.get(unit_of(item))
     return (None if unit_mm is None or not step > 0 else step * unit_mm), step
 
 
 def step_of_axes(row_mm: float | None, column_mm: float | None) -> tuple[float, float] | None:
-    """Return the step if known along rows and columns."""
+    """Return the steps along rows and columns, mm; None unless both are known."""
     return None if row_mm is None or column_mm is None else (row_mm, column_mm)
 
 
@@ -174,7 +182,7 @@ def save_scan(
     *,
     replace: bool = True,
 ) -> None:
-    """Write a scan (with the ground truth of a virtual panel) as HDF5, under a temporary name, then rename.
+    """Write a scan, and the ground truth of a virtual panel, as HDF5; the file appears only when complete.
 
     Parameters
     ----------
@@ -187,18 +195,21 @@ def save_scan(
     settings : mapping or None
         JSON-serialisable; written to ``/entry/settings`` as text.
     replace : bool
-        Whether an existing file is replaced; otherwise it is an error.
+        Whether an existing file is replaced; if false, it is an error.
 
     Raises
     ------
     OutputError
-        The file cannot be written; nothing remains.
+        The file cannot be written; nothing is left behind.
     """
     target = Path(path)
     try:
-        with atomic_write(target, replace=replace) as part, new_hdf5(part) as (file, check):
-            _write_entry(file, scan, truth or {}, settings, check)
-    except RuntimeError as error:  # as HDF5 puts it
+        with (
+            atomic_write(target, replace=replace) as temporary_path,
+            new_hdf5(temporary_path) as (file, raise_write_error),
+        ):
+            _write_entry(file, scan, truth or {}, settings, raise_write_error)
+    except RuntimeError as error:  # HDF5 reports write errors as such
         raise write_error(target, error) from error
 
 
@@ -213,8 +224,8 @@ def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
     truth: dict[str, NDArray[Any]] = {}
     try:
         with open_file(Path(path)) as file:
-            top = follow(file, TRUTH)
-            for name, item in items(top, []) if isinstance(top, h5py.Group) else ():
+            truth_group = follow(file, TRUTH)
+            for name, item in walk(truth_group, []) if isinstance(truth_group, h5py.Group) else ():
                 if isinstance(item, h5py.Dataset):
                     check_sources(item)
                     values = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
@@ -235,7 +246,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     try:
         with open_file(Path(path)) as file:
             settings = follow(file, SETTINGS)
-            return {} if settings is None else dict(json.loads(text(read_values(settings))))
+            return {} if settings is None else dict(json.loads(as_text(read_values(settings))))
     except OSError as error:
         raise ScanError(f"Cannot read {path}: {error}. Check that it is an HDF5 file.") from error
 
@@ -245,7 +256,7 @@ def _write_entry(
     scan: Scan,
     truth: Mapping[str, NDArray[Any]],
     settings: Mapping[str, Any] | None,
-    check: Callable[[], None],
+    raise_write_error: Callable[[], None],
 ) -> None:
     file.attrs.update({"NX_class": "NXroot", "default": "entry"})
     entry = file.create_group("entry")
@@ -253,7 +264,7 @@ def _write_entry(
     entry["title"] = scan.name
     measurement = entry.create_group("measurement")
     measurement.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
-    _write_counts(measurement, scan, check)
+    _write_counts(measurement, scan, raise_write_error)
     _write_facts(measurement, scan)
     stored_truth = entry.create_group("truth")
     stored_truth.attrs["NX_class"] = "NXcollection"
@@ -264,15 +275,15 @@ def _write_entry(
         entry["settings"] = json.dumps(settings, sort_keys=True)
 
 
-def _write_counts(measurement: Any, scan: Scan, check: Callable[[], None]) -> None:
+def _write_counts(measurement: Any, scan: Scan, raise_write_error: Callable[[], None]) -> None:
     _, n_column, n_channel = scan.shape
     dtype = scan.counts.dtype
-    columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * dtype.itemsize))))
+    chunk_columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * dtype.itemsize))))
     dataset = measurement.create_dataset(
         "counts",
         shape=scan.shape,
         dtype=dtype,
-        chunks=(1, columns, n_channel),
+        chunks=(1, chunk_columns, n_channel),
         compression="gzip",
         compression_opts=1,
         shuffle=True,
@@ -281,7 +292,7 @@ def _write_counts(measurement: Any, scan: Scan, check: Callable[[], None]) -> No
     counts, start = scan.counts.rechunk({1: -1, 2: -1}), 0
     for size in counts.chunks[0]:
         dataset[start : start + size] = counts[start : start + size].compute()
-        check()
+        raise_write_error()
         start += size
 
 

@@ -1,6 +1,6 @@
-"""Links of an HDF5 file, followed one step at a time and never out of the folder of their file.
+"""Links of HDF5 files, followed one at a time and never out of the folder of their file.
 
-HDF5 itself follows a link to any readable file, and ends the process for a virtual dataset that refers to itself. All
+HDF5 itself follows a link to any readable file, and a virtual dataset that refers to itself ends the process. All
 access to files therefore goes through this module.
 """
 
@@ -17,16 +17,16 @@ from underpaint.io._source import first_line
 
 READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
 """Errors of h5py for damaged files."""
-MAX_RATIO = 10_000
-"""Largest plausible compression ratio of counts."""
+MAX_COMPRESSION_RATIO = 10_000
+"""Maximum plausible compression ratio of counts."""
 _MAX_LINKS = 16
 _MAX_ITEMS = 20_000
 _MAX_SOURCES = 100_000
-Identity = tuple[int, int]
+ObjectId = tuple[int, int]
 
 
 def open_file(path: Path) -> Any:
-    """Open a file for reading, by its real place, from which HDF5 then counts relative names."""
+    """Open a file for reading by its resolved path, against which HDF5 then resolves relative names."""
     return h5py.File(path.resolve(), "r")
 
 
@@ -35,49 +35,49 @@ def file_of(item: Any) -> Path:
     return Path(item.file.filename).resolve()
 
 
-def identity(item: Any) -> Identity:
-    """Return an identity that is equal for all names of an object."""
+def object_id(item: Any) -> ObjectId:
+    """Return file number and address of an object, which are equal for all its names."""
     info = h5py.h5o.get_info(item.id)
     return int(info.fileno), int(info.addr)
 
 
 def follow(group: Any, path: str, _n_link: int = 0) -> Any:
-    """Return the group or dataset at a path, by its name in its file; None if the path does not exist.
+    """Return the group or dataset at a path; None if the path does not exist.
 
     Raises
     ------
     ScanError
-        A link leads out of the folder, to no file, or in a circle.
+        A link leads out of the folder, to a missing file, or in a circle.
     """
     item = group.file["/"] if path.startswith("/") else group
-    for part in path.split("/"):
-        if part in {"", "."}:
+    for component in path.split("/"):
+        if component in {"", "."}:
             continue
         if not isinstance(item, h5py.Group):
             return None
-        item = _step(item, part, _n_link)
+        item = _follow_link(item, component, _n_link)
     return item
 
 
-def items(top: Any, faults: list[str]) -> Iterator[tuple[str, Any]]:
-    """Each group and dataset below a group once, with its path from there; links that are refused go to ``faults``."""
-    visited: set[Identity] = {identity(top)}
-    waiting = [("", top)]
-    while waiting and len(visited) < _MAX_ITEMS:
-        path, group = waiting.pop(0)
+def walk(top_group: Any, faults: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield path and object of each group and dataset below a group once; refused links are added to ``faults``."""
+    visited: set[ObjectId] = {object_id(top_group)}
+    pending = [("", top_group)]
+    while pending and len(visited) < _MAX_ITEMS:
+        path, group = pending.pop(0)
         for name in group:
-            inside = f"{path}/{name}"
+            item_path = f"{path}/{name}"
             try:
                 item = follow(group, name)
             except ScanError as error:
                 faults.append(str(error))
                 continue
-            if not isinstance(item, h5py.Group | h5py.Dataset) or identity(item) in visited:
+            if not isinstance(item, h5py.Group | h5py.Dataset) or object_id(item) in visited:
                 continue
-            visited.add(identity(item))
-            yield inside, item
+            visited.add(object_id(item))
+            yield item_path, item
             if isinstance(item, h5py.Group):
-                waiting.append((inside, item))
+                pending.append((item_path, item))
 
 
 def read_values(item: Any) -> NDArray[Any]:
@@ -86,33 +86,33 @@ def read_values(item: Any) -> NDArray[Any]:
     Raises
     ------
     ScanError
-        They are outside the folder, in an external raw file, or missing.
+        The values are outside the folder, in an external raw file, or missing.
     """
     check_sources(item)
     if item.external:
         raise ScanError(
-            f"Cannot read {item.file.filename}::{item.name}: its values are in an external raw file; only counts may "
-            "be."
+            f"Cannot read {item.file.filename}::{item.name}: its values are in an external raw file, which is allowed "
+            "only for counts."
         )
     return np.asarray(item[()])
 
 
 def read_part(path: Path, name: str, key: Any) -> NDArray[Any]:
-    """Read a part of the dataset at a path inside a file, which is opened for it."""
+    """Open a file and read a part of the dataset at a path in it."""
     with open_file(path) as file:
         item = follow(file, name)
         if not isinstance(item, h5py.Dataset):
-            raise OSError(f"there is no dataset {name} any more")
+            raise OSError(f"the dataset {name} no longer exists")
         if not item.external:
             return np.asarray(item[key])
-        del item  # it would be opened with two prefixes at once
+        del item  # else it would be open with two different prefixes
         # HDF5 resolves names of external raw files in the working folder, unless given a prefix
-        access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-        access.set_efile_prefix(b"${ORIGIN}")
-        return np.asarray(h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))[key])
+        access_properties = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+        access_properties.set_efile_prefix(b"${ORIGIN}")
+        return np.asarray(h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access_properties))[key])
 
 
-def check_sources(dataset: Any, _within: tuple[Identity, ...] = ()) -> float:
+def check_sources(dataset: Any, _parents: tuple[ObjectId, ...] = ()) -> float:
     """Refuse a dataset whose values are outside the file's folder, missing, or refer to themselves.
 
     Returns
@@ -123,37 +123,37 @@ def check_sources(dataset: Any, _within: tuple[Identity, ...] = ()) -> float:
     Raises
     ------
     ScanError
-        With the reason.
+        The dataset is refused; the message states the reason.
     """
     location = f"{dataset.file.filename}::{dataset.name}"
-    if identity(dataset) in _within:
+    if object_id(dataset) in _parents:
         raise ScanError(
             f"Cannot read {location}: this virtual dataset refers to itself, so it has no values. Make it again."
         )
     if dataset.is_virtual:
-        return _check_virtual(dataset, location, (*_within, identity(dataset)))
+        return _check_virtual(dataset, location, (*_parents, object_id(dataset)))
     files = [neighbour_path(dataset, name, location) for name, *_ in dataset.external or ()]
     return float(sum(file.stat().st_size for file in files or [file_of(dataset)]))
 
 
 def neighbour_path(item: Any, name: str, location: str) -> Path:
-    """Return a file that an HDF5 object names, if it is a plain file in the folder of its own file, or below it.
+    """Return the path of a file that an HDF5 object refers to, in the folder of the object's file or below.
 
     Raises
     ------
     ScanError
-        It is not, or not there.
+        The path is outside the folder, or not a regular file.
     """
     folder = file_of(item).parent
-    place = (folder / name).resolve()
-    if not place.is_relative_to(folder):
-        raise ScanError(f"Cannot read {location}: it is in {place}, outside the file's folder. Copy that file here.")
-    if not place.is_file():  # HDF5 would read zeros instead
-        raise ScanError(f"Cannot read {location}: it is in {place}, which does not exist. Copy that file here.")
-    return place
+    resolved = (folder / name).resolve()
+    if not resolved.is_relative_to(folder):
+        raise ScanError(f"Cannot read {location}: it is in {resolved}, outside the file's folder. Copy that file here.")
+    if not resolved.is_file():  # HDF5 would read zeros instead
+        raise ScanError(f"Cannot read {location}: it is in {resolved}, which does not exist. Copy that file here.")
+    return resolved
 
 
-def _step(group: Any, name: str, n_link: int) -> Any:
+def _follow_link(group: Any, name: str, n_link: int) -> Any:
     try:
         link = group.get(name, getlink=True)
     except TypeError:  # a user-defined link
@@ -165,29 +165,29 @@ def _step(group: Any, name: str, n_link: int) -> Any:
         raise ScanError(f"Cannot read {location}: this link leads in a circle. Remove it, or export the file again.")
     if isinstance(link, h5py.SoftLink):
         return follow(group, link.path, n_link + 1)
-    place = neighbour_path(group, link.filename, location)
+    target = neighbour_path(group, link.filename, location)
     try:
-        file = open_file(place)
+        file = open_file(target)
     except READ_ERRORS as error:
         raise ScanError(
-            f"Cannot read {location}: {place} does not open as HDF5 ({first_line(error)}). Copy that file again."
+            f"Cannot read {location}: {target} does not open as HDF5 ({first_line(error)}). Copy that file again."
         ) from error
     return follow(file, "/" + link.path, n_link + 1)
 
 
-def _check_virtual(dataset: Any, location: str, within: tuple[Identity, ...]) -> float:
+def _check_virtual(dataset: Any, location: str, parents: tuple[ObjectId, ...]) -> float:
     sources = dataset.virtual_sources()
     if len(sources) > _MAX_SOURCES:
         raise ScanError(
-            f"Cannot read {location}: a virtual dataset of {len(sources)} sources; {_MAX_SOURCES} are the most."
+            f"Cannot read {location}: a virtual dataset of {len(sources)} sources; at most {_MAX_SOURCES} are allowed."
         )
     stored_bytes = 0.0
     for file_name, name in dict.fromkeys((source.file_name, source.dset_name) for source in sources):
         stored_bytes += sum(
-            _check_source(file, name, location, within) for file in _source_files(dataset, file_name, location)
+            _check_source(file, name, location, parents) for file in _source_files(dataset, file_name, location)
         )
     declared_bytes = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
-    if declared_bytes > MAX_RATIO * stored_bytes:
+    if declared_bytes > MAX_COMPRESSION_RATIO * stored_bytes:
         raise ScanError(
             f"Cannot read {location}: this virtual dataset declares {dataset.shape} numbers, "
             f"{declared_bytes / 1e6:.0f} MB; its sources contain {stored_bytes / 1e6:.3f} MB, which is impossible. "
@@ -196,33 +196,33 @@ def _check_virtual(dataset: Any, location: str, within: tuple[Identity, ...]) ->
     return stored_bytes
 
 
-def _check_source(file: Any, name: str, location: str, within: tuple[Identity, ...]) -> float:
+def _check_source(file: Any, name: str, location: str, parents: tuple[ObjectId, ...]) -> float:
     source = follow(file, "/" + name)
     if not isinstance(source, h5py.Dataset):
         raise ScanError(f"Cannot read {location}: its source {name} is not in {file.filename}. Copy that file again.")
-    return check_sources(source, within)
+    return check_sources(source, parents)
 
 
 def _source_files(dataset: Any, name: str, location: str) -> list[Any]:
-    """Open the file that a virtual dataset names; for a numbered name (``%b``) all files that it matches."""
+    """Open the file that a virtual dataset names; for a numbered name (``%b``), all matching files."""
     if name == ".":
         return [dataset.file]
     if "%" not in name.replace("%%", ""):
-        return [_opened(neighbour_path(dataset, name.replace("%%", "%"), location), location)]
+        return [_open_source(neighbour_path(dataset, name.replace("%%", "%"), location), location)]
     folder = (file_of(dataset).parent / name).parent
     pattern = Path(name).name.replace("%b", "[0-9]*")
-    places = sorted(folder.glob(pattern)) if folder.resolve().is_relative_to(file_of(dataset).parent) else []
-    if "%" in pattern or not places:
+    paths = sorted(folder.glob(pattern)) if folder.resolve().is_relative_to(file_of(dataset).parent) else []
+    if "%" in pattern or not paths:
         raise ScanError(
             f"Cannot read {location}: no file in its folder has the name {name} with a number. Copy the files here."
         )
-    return [_opened(neighbour_path(dataset, str(place), location), location) for place in places]
+    return [_open_source(neighbour_path(dataset, str(matching_path), location), location) for matching_path in paths]
 
 
-def _opened(place: Path, location: str) -> Any:
+def _open_source(path: Path, location: str) -> Any:
     try:
-        return open_file(place)
+        return open_file(path)
     except READ_ERRORS as error:
         raise ScanError(
-            f"Cannot read {location}: its source {place} does not open ({first_line(error)}). Copy that file again."
+            f"Cannot read {location}: its source {path} does not open ({first_line(error)}). Copy that file again."
         ) from error

@@ -31,14 +31,14 @@ def open_scan(path: Path) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the files of one program are recognised and read; its methods are those of a reader.
+    """Recognition and reading of the files of one program, with the methods of a reader.
 
     Parameters
     ----------
     is_layout : callable
-        Whether an open file has the layout.
+        Takes an open file; returns whether it has the layout.
     read_scans : callable
-        Returns all scans of a path and its open file.
+        Takes a path and its open file; returns all scans.
     """
 
     is_layout: Callable[[Any], bool]
@@ -50,7 +50,7 @@ class Layout:
         Raises
         ------
         ScanError
-            It is HDF5, but damaged.
+            The file is HDF5, but damaged.
         """
         if not head.startswith(MAGIC):
             return False
@@ -58,7 +58,7 @@ class Layout:
             return self.is_layout(file)
 
     def read(self, path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-        """Read all scans, or those at the path ``name`` inside; unknown objects are read as arrays.
+        """Read all scans, or only those at the path ``name`` in the file; unknown objects are read as arrays.
 
         Raises
         ------
@@ -69,6 +69,6 @@ class Layout:
             scans = self.read_scans(path, file)
             if name is None:
                 return scans
-            inside = "/" + name.strip("/")
-            chosen = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inside}/")]
-            return chosen or read_named(path, file, name, shape)
+            inner_path = "/" + name.strip("/")
+            selected = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inner_path}/")]
+            return selected or read_named(path, file, name, shape)

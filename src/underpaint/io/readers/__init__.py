@@ -1,14 +1,14 @@
-"""The readers of file formats: each module here reads one format, and none of them is listed anywhere.
+"""The readers of file formats: each module here reads one format, and is discovered without a list.
 
 A reader is a module (or any other object) with these attributes, see :class:`Reader`:
 
 - ``FORMAT``, a :class:`Format`;
-- ``sniff(path, head)``, whether the file or folder is of that format;
-- ``read(path, name, shape)``, its scan or scans;
-- where files hold photographs, ``read_photographs(path)``, a list of :class:`Photograph`.
+- ``sniff(path, head)``, which returns whether the file or folder is of that format;
+- ``read(path, name, shape)``, which returns the scan or scans;
+- optionally ``read_photographs(path)``, which returns a list of :class:`Photograph`.
 
-Readers of other packages are found by entry points of the group ``underpaint.readers``; ``docs/how-to/extending.md``
-has an example. Modules whose names begin with an underscore are not readers but parts of them.
+Readers of other packages are discovered by entry points of the group ``underpaint.readers``;
+``docs/how-to/extending.md`` has an example. Modules whose names begin with an underscore are shared by readers.
 """
 
 import pkgutil
@@ -54,22 +54,22 @@ class Format:
     title : str
         Title in the table of formats.
     endings : tuple of str
-        Usual endings; they play no part in recognising it.
+        Usual endings of file names; they are not used to recognise the format.
     recognised_by : str
         Content by which a file is recognised.
     source : str
         Source of its specification.
     priority : int
-        Readers are tried in the order of these numbers; a format that is a special case of another one needs a lower
-        number, one that accepts nearly everything a higher one.
+        Readers are tried in ascending order. A format that is a special case of another one needs a lower number, and a
+        format that accepts nearly everything a higher number.
     parts : bool
         Whether ``FILE::NAME`` picks a part of a file: an array, or one of several spectra.
     store : bool
         Whether a folder is read as one container, so that folders in it are parts, not scans.
     extra : str
-        Optional dependency that it needs; "" for none.
+        Optional dependency that the reader needs; "" for none.
     written : bool
-        Whether ``underpaint convert`` writes it.
+        Whether ``underpaint convert`` writes the format.
     """
 
     name: str
@@ -86,14 +86,14 @@ class Format:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image in a file of spectra: the mosaic, a camera's, a detector's.
+    """An image in a file of spectra, such as a mosaic or a camera image.
 
     Parameters
     ----------
     name : str
-        As the file calls it.
+        Name in the file.
     pixels : (n_row, n_column) or (n_row, n_column, 3) array
-        Unsigned integers as stored; three colours are red, green, blue.
+        Unsigned integers as stored; the order of three colours is red, green, blue.
     """
 
     name: str
@@ -106,18 +106,18 @@ class Reader(Protocol):
     FORMAT: Format
 
     def sniff(self, path: Path, head: bytes, /) -> bool:
-        """Return whether a file or folder is of this format, by its content; must not read or import anything large.
+        """Return whether a file or folder is of this format, by its content; must be fast.
 
         Parameters
         ----------
         path : Path
             A file or folder that exists.
         head : bytes
-            The first 4096 bytes of a file, which is not empty; ``b""`` of a folder.
+            The first 4096 bytes of a non-empty file; ``b""`` for a folder.
         """
 
     def read(self, path: Path, name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
-        """Read a scan or several; counts are read lazily (:func:`lazy_counts`).
+        """Read one or several scans; counts are read lazily (:func:`lazy_counts`).
 
         Parameters
         ----------
@@ -126,7 +126,7 @@ class Reader(Protocol):
         name : str or None
             NAME of ``FILE::NAME``.
         shape : (int, int) or None
-            Rows and columns given by the user; a single row of all spectra is reshaped to them afterwards.
+            Rows and columns given by the user; the caller reshapes a scan of one row to these.
 
         Raises
         ------
@@ -137,26 +137,26 @@ class Reader(Protocol):
 
 @cache
 def readers() -> tuple[Reader, ...]:
-    """Return the readers of this package and of others, in the order in which they are tried.
+    """Return the readers of this package and of other packages, in the order in which they are tried.
 
     A reader of another package that cannot be imported is skipped with a warning.
     """
-    modules = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-    modules_found: list[Any] = [import_module(f"{__name__}.{module}") for module in modules]
-    return tuple(sorted([*modules_found, *_of_other_packages()], key=lambda reader: reader.FORMAT.priority))
+    module_names = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    reader_modules: list[Any] = [import_module(f"{__name__}.{module}") for module in module_names]
+    return tuple(sorted([*reader_modules, *_external_readers()], key=lambda reader: reader.FORMAT.priority))
 
 
 def reader_of(path: Path, head: bytes) -> Reader | None:
-    """Return the first reader that recognises a file by its first bytes, or a folder (``b""``); else None."""
+    """Return the first reader that recognises a file by its first bytes, or a folder (``b""``); None if none does."""
     return next((reader for reader in readers() if reader.sniff(path, head)), None)
 
 
 def formats() -> tuple[Format, ...]:
-    """Return all formats that are read, by their titles."""
-    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda file_format: file_format.title.lower()))
+    """Return all formats that can be read, sorted by title."""
+    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda known_format: known_format.title.lower()))
 
 
-def _of_other_packages() -> Iterator[Any]:
+def _external_readers() -> Iterator[Any]:
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         try:
             reader = entry.load()
@@ -164,7 +164,7 @@ def _of_other_packages() -> Iterator[Any]:
         except Exception as error:
             warnings.warn(
                 f"The reader {entry.name!r} ({entry.value}) cannot be used and is skipped: {first_line(error)}. "
-                "It must have FORMAT, sniff and read; update or remove the package that brings it.",
+                "It must have FORMAT, sniff and read; update or remove the package that provides it.",
                 stacklevel=2,
             )
         else:

@@ -3,7 +3,7 @@
 Every object is a ``ClassInstance`` element with a ``Type``; its values are leaf elements. A spectrum
 (``TRTSpectrum``) has its channels as comma-separated text, the axis ``CalibAbs + CalibLin * channel`` in keV in
 ``TRTSpectrumHeader``, the times in milliseconds in ``TRTSpectrumHardwareHeader``. Bruker publishes no
-specification; the meaning of the names is that of the rosettasciio documentation (2016-2026, Bruker reader).
+specification; the meaning of the names is from the rosettasciio documentation (2016-2026, Bruker reader).
 """
 
 import xml.etree.ElementTree as ET
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io._energies import axis_of_coefficients, number, seconds
+from underpaint.io._energies import axis_of_coefficients, parse_number, parse_seconds
 from underpaint.io._single import FileSpectrum
 from underpaint.io._source import try_read
 
@@ -29,15 +29,15 @@ _HEADERS = {
     "TRTESMAHeader": "esma",
     "TRTSpectrumHeader": "spectrum",
 }
-_MAX_VALUE = 200
-_MAX_SPECTRUM = 16 * 2**20
-_PIECE = 2**20
+_MAX_VALUE_LENGTH = 200
+_MAX_SPECTRUM_BYTES = 16 * 2**20
+_READ_BYTES = 2**20
 _MAX_COUNT = 2**53
-"""Integers above it are not exact as floats; no detector reaches it."""
+"""Maximum integer that floats represent exactly; no detector reaches this number of counts."""
 
 
 class _TreeBuilder(ET.TreeBuilder):
-    """Builds a tree, and refuses entities in whatever encoding they are declared."""
+    """Tree builder that refuses entities, whatever the encoding of the declaration."""
 
     def doctype(self, _name: str, _pubid: str, _system: str) -> None:
         """Refuse the declaration that entities need."""
@@ -45,7 +45,7 @@ class _TreeBuilder(ET.TreeBuilder):
 
 
 class _SpectrumNodes:
-    """Parser target that keeps only the ``TRTSpectrum`` elements of a project, each until consumed."""
+    """Parser target that keeps only the ``TRTSpectrum`` elements of a project, until they are consumed."""
 
     def __init__(self) -> None:
         self.ready: list[ET.Element] = []
@@ -62,7 +62,7 @@ class _SpectrumNodes:
             self._grow(len(tag) + 64)
 
     def end(self, tag: str) -> None:
-        """Yield the spectrum at its end."""
+        """Complete the spectrum at its end tag."""
         if self._builder is None:
             return
         self._builder.end(tag)
@@ -82,12 +82,12 @@ class _SpectrumNodes:
         raise _EntitiesError
 
     def close(self) -> None:
-        """End."""
+        """Do nothing at the end of the document."""
 
     def _grow(self, size: int) -> None:
         self._size += size
-        if self._size > _MAX_SPECTRUM:
-            raise ValueError(f"a spectrum of over {_MAX_SPECTRUM} letters")
+        if self._size > _MAX_SPECTRUM_BYTES:
+            raise ValueError(f"a spectrum of over {_MAX_SPECTRUM_BYTES} bytes")
 
 
 class _EntitiesError(ValueError):
@@ -105,19 +105,19 @@ def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
     nodes = _SpectrumNodes()
     parser = ET.XMLParser(target=nodes)  # noqa: S314
     with try_read(lambda: path.open("rb"), str(path)) as stream:
-        while piece := try_read(partial(stream.read, _PIECE), str(path)):
-            with _explained(str(path)):
-                if b"<!DOCTYPE" in piece or b"<!ENTITY" in piece:
+        while chunk := try_read(partial(stream.read, _READ_BYTES), str(path)):
+            with _with_scan_error(str(path)):
+                if b"<!DOCTYPE" in chunk or b"<!ENTITY" in chunk:
                     raise _EntitiesError
-                parser.feed(piece)
+                parser.feed(chunk)
             yield from nodes.ready
             nodes.ready.clear()
-    with _explained(str(path)):
+    with _with_scan_error(str(path)):
         parser.close()
 
 
 @contextmanager
-def _explained(source: str) -> Iterator[None]:
+def _with_scan_error(source: str) -> Iterator[None]:
     try:
         yield
     except _EntitiesError as error:
@@ -126,7 +126,7 @@ def _explained(source: str) -> Iterator[None]:
         ) from error
     except (ET.ParseError, LookupError, ValueError, OverflowError) as error:
         raise ScanError(
-            f"Cannot read {source}: Bruker XML, but broken at {error}. Copy it from the instrument again."
+            f"Cannot read {source}: the Bruker XML is damaged ({error}). Copy it from the instrument again."
         ) from error
 
 
@@ -136,25 +136,25 @@ def parse_xml(content: bytes, source: str) -> ET.Element:
     Raises
     ------
     ScanError
-        It is no well-formed XML, or declares entities (which Esprit never does, but a bomb would).
+        The XML is not well-formed, or declares entities, which Esprit never does but an XML bomb would.
     """
-    with _explained(source):
+    with _with_scan_error(source):
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
             raise _EntitiesError
         return ET.fromstring(content, parser=ET.XMLParser(target=_TreeBuilder()))  # noqa: S314
 
 
-def instance(node: ET.Element | None, kind: str) -> ET.Element | None:
-    """Find the object of a type directly under a node."""
+def find_instance(node: ET.Element | None, kind: str) -> ET.Element | None:
+    """Return the object of a type directly under a node; None without one."""
     return None if node is None else node.find(f"./ClassInstance[@Type='{kind}']")
 
 
-def leaves(node: ET.Element | None) -> dict[str, str]:
-    """Short values of a node's children, by name."""
+def short_values(node: ET.Element | None) -> dict[str, str]:
+    """Return the short values of a node's leaf children, by name."""
     if node is None:
         return {}
     pairs = ((child.tag, (child.text or "").strip()) for child in node if not len(child))
-    return {tag: text for tag, text in pairs if text and len(text) <= _MAX_VALUE}
+    return {tag: text for tag, text in pairs if text and len(text) <= _MAX_VALUE_LENGTH}
 
 
 def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
@@ -163,43 +163,41 @@ def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
     Raises
     ------
     ScanError
-        Its channels are missing, no numbers, or other than their promised number.
+        The channels are missing or not numeric, or their number differs from that in the header.
     """
-    facts = _facts(node)
-    hardware, header = facts.get("hardware", {}), facts.get("spectrum", {})
-    counts = _counts(node.findtext("./Channels"), number(header.get("ChannelCount")), source)
-    gain, zero = number(header.get("CalibLin")), number(header.get("CalibAbs")) or 0.0
+    headers = _headers(node)
+    hardware_header, spectrum_header = headers.get("hardware", {}), headers.get("spectrum", {})
+    counts = _counts(node.findtext("./Channels"), parse_number(spectrum_header.get("ChannelCount")), source)
+    gain, zero = parse_number(spectrum_header.get("CalibLin")), parse_number(spectrum_header.get("CalibAbs")) or 0.0
     axis, notes = axis_of_coefficients((zero, gain or 0.0), counts.size, "kev")
-    live, real = (seconds(hardware.get(key)) for key in ("LifeTime", "RealTime"))
+    live_ms, real_ms = (parse_seconds(hardware_header.get(key)) for key in ("LifeTime", "RealTime"))
     return FileSpectrum(
         counts,
         axis,
-        None if live is None else live / 1000,
-        None if real is None else real / 1000,
+        None if live_ms is None else live_ms / 1000,
+        None if real_ms is None else real_ms / 1000,
         node.get("Name", ""),
-        facts.get("detector", {}).get("Serial", ""),
+        headers.get("detector", {}).get("Serial", ""),
         notes,
-        {f"{group}.{key}": value for group, values in facts.items() for key, value in values.items()},
+        {f"{group}.{key}": value for group, values in headers.items() for key, value in values.items()},
     )
 
 
-def _facts(node: ET.Element) -> dict[str, dict[str, str]]:
+def _headers(node: ET.Element) -> dict[str, dict[str, str]]:
     instances = [*node.findall("./TRTHeaderedClass/ClassInstance"), *node.findall("./ClassInstance")]
-    return {
-        _HEADERS[kind]: leaves(instance) for instance in instances if (kind := instance.get("Type", "")) in _HEADERS
-    }
+    return {_HEADERS[kind]: short_values(child) for child in instances if (kind := child.get("Type", "")) in _HEADERS}
 
 
 def _counts(text: str | None, declared: float | None, source: str) -> NDArray[np.float64]:
-    words = [word for word in (text or "").split(",") if word.strip()]
-    if len(words) < 2 or (declared is not None and len(words) != declared):
+    fields = [word for word in (text or "").split(",") if word.strip()]
+    if len(fields) < 2 or (declared is not None and len(fields) != declared):
         expected = "2 or more" if declared is None else f"{declared:g}"
         raise ScanError(
-            f"Cannot read {source}: a Bruker spectrum of {len(words)} channels, where {expected} were announced. "
-            "The file is cut off or edited; copy it from the instrument again."
+            f"Cannot read {source}: a Bruker spectrum of {len(fields)} channels, where the header declares {expected}. "
+            "The file is truncated or edited; copy it from the instrument again."
         )
     try:
-        counts = np.array(words, dtype=np.float64)
+        counts = np.array(fields, dtype=np.float64)
     except ValueError as error:
         raise ScanError(
             f"Cannot read {source}: a Bruker spectrum, but its channels must hold numbers ({error})."

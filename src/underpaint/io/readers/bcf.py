@@ -1,25 +1,27 @@
-"""Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM), ``.bcf``: spectra of every pixel and the photographs.
+"""Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM), ``.bcf``: the spectra of all pixels, and photographs.
 
 A container (below) with ``EDSDatabase/HeaderData`` (XML as :mod:`underpaint.io.readers._bruker_xml`
 describes) and one ``EDSDatabase/SpectrumData<n>`` for each detector: int32 rows and columns, and from byte 0x1A0 for
-each row the number of its pixels (uint32), then for each a head of 22 bytes (uint32 column, uint16 channels of the map
-and of the pixel, uint32, uint16 way of packing, uint16, uint16 pulses, uint32 size) and the packed spectrum. Of
-packing 0 and 1 each pulse is its channel in 16 or 12 bits; of others runs of channels share a base and a width of
-bits, and ``pulses`` further pulses of 16 bits follow. The image ``PixelTimes`` in the header holds the time of each
-pixel in microseconds; where it is empty, visits of a row (``LineCounter``) times ``PixelTime`` are taken.
+each row the number of pixels (uint32), then for each pixel a header of 22 bytes (uint32 column, uint16 channels of the
+map and of the pixel, uint32, uint16 packing, uint16, uint16 pulses, uint32 size) and the packed spectrum. In packings
+0 and 1 each pulse is stored as its channel number in 16 or 12 bits; in other packings runs of channels share a base
+and a bit width, and ``pulses`` further pulses of 16 bits follow. The image ``PixelTimes`` in the header holds the time
+of each pixel in microseconds; if it is empty, the number of visits of a row (``LineCounter``) times ``PixelTime`` is
+used.
 
-Source: no specification is published; P. Jokubauskas reverse-engineered it, the rosettasciio source (2016-2026)
-documents it. The extra ``bruker`` brings rosettasciio (GPL), which decompresses the pixels. It does not validate its
-input, so every row is checked first: no pixel outside the map, no size beyond the data.
+Source: no specification is published; P. Jokubauskas reverse-engineered the format, and the rosettasciio source
+(2016-2026) documents it. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels. It does not
+validate its input, so every row is checked first: no pixel may be outside the map, no size beyond the data.
 
-The file is a Single File System (AidAim): small files inside one file, read with bounds checked. Little-endian.
+The file is a Single File System (AidAim): files inside one file, read with all bounds checked. Little-endian.
 ``AAMVHFSS`` at byte 0; float32 version and uint32 chunk size at 0x124; at 0x140 three uint32: chunk of the file tree,
 number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size with 32 bytes (the first four: the
 chunk that continues it), its content follows. A tree entry has 512 bytes: int32 chunk of its table of chunks, uint64
 size, 28 bytes of times and rights, int32 parent (-1: none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes),
-32 bytes. A packed file begins ``AACS``, uint32 unpacked size of a block, uint32, uint32 number of blocks; from byte
-0x80 follow the blocks, each after its packed size (uint32) and 12 bytes, as zlib streams. Source: not published by
-AidAim; found by P. Jokubauskas and documented in the source of rosettasciio (2016-2026), which the tests compare with.
+32 bytes. A compressed file begins ``AACS``, uint32 decompressed size of a block, uint32, uint32 number of blocks; the
+blocks follow from byte 0x80 as zlib streams, each after its compressed size (uint32) and 12 bytes. Source: not
+published by AidAim; reverse-engineered by P. Jokubauskas and documented in the source of rosettasciio (2016-2026), with
+which the tests compare.
 No name inside the file ever becomes a path outside.
 """
 
@@ -41,140 +43,140 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import MissingExtraError, ScanError
-from underpaint.io._energies import number
+from underpaint.io._energies import parse_number
 from underpaint.io._single import FileSpectrum
 from underpaint.io._source import lazy_counts, try_read
 from underpaint.io.readers import Format, Photograph
-from underpaint.io.readers._bruker_xml import instance, leaves, parse_xml, read_spectrum_node
+from underpaint.io.readers._bruker_xml import find_instance, parse_xml, read_spectrum_node, short_values
 
 MAGIC = b"AAMVHFSS"
-_FIRST_CHUNK, _CHUNK_HEAD, _ENTRY_BYTES = 0x118, 32, 0x200
-_ENTRY = struct.Struct("<iQ28xi176x?3x256s32x")
+_FIRST_CHUNK_OFFSET, _CHUNK_HEADER_BYTES, _ENTRY_BYTES = 0x118, 32, 0x200
+_ENTRY_STRUCT = struct.Struct("<iQ28xi176x?3x256s32x")
 _CHUNK_BYTES_RANGE = (1024, 16 * 2**20)
-_PACKED_MAGIC, _PACKED_START = b"AACS", 0x80
-_MAX_BLOCK = 64 * 2**20
-_PLAIN_BYTES = 4 * 2**20
+_COMPRESSED_MAGIC, _COMPRESSED_START = b"AACS", 0x80
+_MAX_BLOCK_BYTES = 64 * 2**20
+_UNCOMPRESSED_BLOCK_BYTES = 4 * 2**20
 
 
 class BrokenContainerError(ValueError):
-    """The container is inconsistent; the text says where."""
+    """The container is inconsistent; the message states where."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file inside: where its chunks are, and its stored size."""
+    """A file in the container: its stored size in bytes, and its chunks."""
 
     size: int
     chunks: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Location of a part of a file: its stored bytes, and its largest decompressed size."""
+class StoredBlock:
+    """Location of a block of a file: offset, stored size and maximum decompressed size, bytes."""
 
-    place: int
-    stored: int
-    unpacked: int
-    packed: bool
+    offset: int
+    stored_bytes: int
+    max_decompressed_bytes: int
+    compressed: bool
 
 
 class Container:
-    """The files inside a container, by path; opened again for each read."""
+    """The files in a container, by path; the container is opened again for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.n_byte: int = try_read(path.stat, str(path)).st_size
         try:
-            self._read_head()
+            self._read_header()
             self.files = dict(self._entries())
         except (BrokenContainerError, struct.error) as error:
             raise ScanError(
                 f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy it again."
             ) from error
 
-    def stored(self, name: str, offset: int, length: int) -> bytes:
-        """Read bytes of a file as they are stored."""
+    def read_stored(self, name: str, offset: int, length: int) -> bytes:
+        """Read bytes of a file as stored, without decompression."""
         entry = self.files[name]
         stop = min(offset + length, entry.size)
         if not 0 <= offset <= stop:
             raise BrokenContainerError(f"bytes {offset} to {offset + length} of {name}, which has {entry.size}")
-        first, last = offset // self.usable, -(-stop // self.usable)
-        content = self._chunks(entry.chunks[first:last])
-        return content[offset - first * self.usable : stop - first * self.usable]
+        first, last = offset // self.usable_bytes, -(-stop // self.usable_bytes)
+        content = self._read_chunks(entry.chunks[first:last])
+        return content[offset - first * self.usable_bytes : stop - first * self.usable_bytes]
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """Content of a file in pieces, unpacked if it is packed.
+        """Return the content of a file in blocks, decompressed.
 
         Raises
         ------
         ScanError
-            A part is missing, cannot be decompressed, or is larger than declared.
+            A block is missing, cannot be decompressed, or is larger than declared.
         """
-        return (content for _, content in self.pieces(name))
+        return (content for _, content in self.iterate_blocks(name))
 
-    def content(self, name: str, at_most: int) -> bytes:
-        """Content of a small file.
+    def content(self, name: str, max_bytes: int) -> bytes:
+        """Return the content of a small file.
 
         Raises
         ------
         ScanError
-            As :meth:`blocks`, or it has more than ``at_most`` bytes.
+            As for :meth:`blocks`, or the file has more than ``max_bytes`` bytes.
         """
-        pieces, n_read = [], 0
-        for piece in self.blocks(name):
-            n_read += len(piece)
-            if n_read > at_most:
+        contents, n_read = [], 0
+        for block in self.blocks(name):
+            n_read += len(block)
+            if n_read > max_bytes:
                 raise ScanError(
-                    f"Cannot read {self.path}: {name} inside has over {at_most} bytes, more than it can have."
+                    f"Cannot read {self.path}: {name} inside has over {max_bytes} bytes, more than it can have."
                 )
-            pieces.append(piece)
-        return b"".join(pieces)
+            contents.append(block)
+        return b"".join(contents)
 
-    def pieces(self, name: str) -> Iterator[tuple["Piece", bytes]]:
-        """Parts of a file, in order, with their locations.
-
-        Raises
-        ------
-        ScanError
-            As :meth:`blocks`.
-        """
-        with self._damage(name):
-            packed = self.stored(name, 0, 4) == _PACKED_MAGIC
-            yield from self._packed_pieces(name) if packed else self._plain_pieces(name)
-
-    def piece(self, name: str, piece: "Piece") -> bytes:
-        """Read one piece again.
+    def iterate_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+        """Yield location and content of the blocks of a file, in order.
 
         Raises
         ------
         ScanError
-            As :meth:`blocks`.
+            As for :meth:`blocks`.
         """
-        with self._damage(name):
-            content = self.stored(name, piece.place, piece.stored)
-            return _unpack(content, piece) if piece.packed else content
+        with self._as_scan_error(name):
+            compressed = self.read_stored(name, 0, 4) == _COMPRESSED_MAGIC
+            yield from self._compressed_blocks(name) if compressed else self._uncompressed_blocks(name)
 
-    def _plain_pieces(self, name: str) -> Iterator[tuple["Piece", bytes]]:
-        step = max(1, _PLAIN_BYTES // self.usable) * self.usable
-        for start in range(0, self.files[name].size, step):
-            content = self.stored(name, start, step)
-            if len(content) < min(step, self.files[name].size - start):
+    def read_block(self, name: str, block: "StoredBlock") -> bytes:
+        """Read one block again.
+
+        Raises
+        ------
+        ScanError
+            As for :meth:`blocks`.
+        """
+        with self._as_scan_error(name):
+            content = self.read_stored(name, block.offset, block.stored_bytes)
+            return _decompress(content, block) if block.compressed else content
+
+    def _uncompressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+        block_bytes = max(1, _UNCOMPRESSED_BLOCK_BYTES // self.usable_bytes) * self.usable_bytes
+        for start in range(0, self.files[name].size, block_bytes):
+            content = self.read_stored(name, start, block_bytes)
+            if len(content) < min(block_bytes, self.files[name].size - start):
                 raise BrokenContainerError(f"it ends at byte {start + len(content)}")
-            yield Piece(start, len(content), len(content), packed=False), content
+            yield StoredBlock(start, len(content), len(content), compressed=False), content
 
-    def _packed_pieces(self, name: str) -> Iterator[tuple["Piece", bytes]]:
-        block_bytes, _, n_block = struct.unpack("<III", self.stored(name, 4, 12))
-        if block_bytes > _MAX_BLOCK or 16 * n_block > self.files[name].size:
-            raise BrokenContainerError(f"{n_block} packed blocks of {block_bytes} bytes announced")
-        place = _PACKED_START
+    def _compressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+        block_bytes, _, n_block = struct.unpack("<III", self.read_stored(name, 4, 12))
+        if block_bytes > _MAX_BLOCK_BYTES or 16 * n_block > self.files[name].size:
+            raise BrokenContainerError(f"{n_block} compressed blocks of {block_bytes} bytes are declared")
+        offset = _COMPRESSED_START
         for _ in range(n_block):
-            (size,) = struct.unpack("<I", self.stored(name, place, 4))
-            piece = Piece(place + 16, size, block_bytes, packed=True)
-            yield piece, _unpack(self.stored(name, place + 16, size), piece)
-            place += 16 + size
+            (size,) = struct.unpack("<I", self.read_stored(name, offset, 4))
+            block = StoredBlock(offset + 16, size, block_bytes, compressed=True)
+            yield block, _decompress(self.read_stored(name, offset + 16, size), block)
+            offset += 16 + size
 
     @contextmanager
-    def _damage(self, name: str) -> Iterator[None]:
+    def _as_scan_error(self, name: str) -> Iterator[None]:
         try:
             yield
         except (BrokenContainerError, struct.error, zlib.error) as error:
@@ -184,71 +186,79 @@ class Container:
 
     # --- the container itself -----------------------------------------------------------------------
 
-    def _read_head(self) -> None:
-        head = self._at(0, 0x14C)
-        self.chunk_bytes = int(struct.unpack_from("<I", head, 0x128)[0])
-        self._tree_chunk, self._n_entry, _ = struct.unpack_from("<III", head, 0x140)
-        low, high = _CHUNK_BYTES_RANGE
-        if not low <= self.chunk_bytes <= high:
-            raise BrokenContainerError(f"its chunks have {self.chunk_bytes} bytes ({low} to {high} can be)")
+    def _read_header(self) -> None:
+        header = self._read_bytes(0, 0x14C)
+        self.chunk_bytes = int(struct.unpack_from("<I", header, 0x128)[0])
+        self._tree_chunk, self._n_entry, _ = struct.unpack_from("<III", header, 0x140)
+        min_bytes, max_bytes = _CHUNK_BYTES_RANGE
+        if not min_bytes <= self.chunk_bytes <= max_bytes:
+            raise BrokenContainerError(
+                f"its chunks have {self.chunk_bytes} bytes ({min_bytes} to {max_bytes} are allowed)"
+            )
         if not 0 < self._n_entry * _ENTRY_BYTES <= self.n_byte:
-            raise BrokenContainerError(f"{self._n_entry} files announced, in {self.n_byte} bytes")
-        self.usable = self.chunk_bytes - _CHUNK_HEAD
+            raise BrokenContainerError(f"{self._n_entry} files are declared, in {self.n_byte} bytes")
+        self.usable_bytes = self.chunk_bytes - _CHUNK_HEADER_BYTES
 
     def _entries(self) -> Iterator[tuple[str, Entry]]:
-        per_chunk = self.usable // _ENTRY_BYTES
+        per_chunk = self.usable_bytes // _ENTRY_BYTES
         tree = b"".join(
-            chunk[: per_chunk * _ENTRY_BYTES] for chunk in self._chain(self._tree_chunk, -(-self._n_entry // per_chunk))
+            chunk[: per_chunk * _ENTRY_BYTES]
+            for chunk in self._chained_chunks(self._tree_chunk, -(-self._n_entry // per_chunk))
         )
-        raw = [_ENTRY.unpack_from(tree, index * _ENTRY_BYTES) for index in range(self._n_entry)]
-        names = [entry[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry in raw]
-        parents = [int(entry[2]) for entry in raw]
-        for index, (table, size, _, is_folder, _) in enumerate(raw):
+        records = [_ENTRY_STRUCT.unpack_from(tree, index * _ENTRY_BYTES) for index in range(self._n_entry)]
+        names = [entry[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry in records]
+        parents = [int(entry[2]) for entry in records]
+        for index, (table_chunk, size, _, is_folder, _) in enumerate(records):
             if not is_folder:
-                yield _path(index, names, parents), Entry(int(size), self._table(names[index], table, int(size)))
+                yield (
+                    _path(index, names, parents),
+                    Entry(int(size), self._chunk_table(names[index], table_chunk, int(size))),
+                )
 
-    def _table(self, name: str, chunk: int, size: int) -> NDArray[np.int64]:
-        """Chunks of a file; each must be inside the container."""
+    def _chunk_table(self, name: str, chunk: int, size: int) -> NDArray[np.int64]:
+        """Return the chunks of a file; each must be inside the container."""
         if size > self.n_byte:
             raise BrokenContainerError(f"{name} declares {size} bytes, the whole file has {self.n_byte}")
-        n_chunk = -(-size // self.usable)
-        content = b"".join(self._chain(chunk, -(-n_chunk // (self.usable // 4))))
+        n_chunk = -(-size // self.usable_bytes)
+        content = b"".join(self._chained_chunks(chunk, -(-n_chunk // (self.usable_bytes // 4))))
         if len(content) < 4 * n_chunk:
             raise BrokenContainerError(f"the table of chunks of {name} is cut off")
         chunks = np.frombuffer(content, "<u4", n_chunk).astype(np.int64)
-        last = (self.n_byte - _FIRST_CHUNK - _CHUNK_HEAD) // self.chunk_bytes
+        last = (self.n_byte - _FIRST_CHUNK_OFFSET - _CHUNK_HEADER_BYTES) // self.chunk_bytes
         if chunks.size and chunks.max() > last:
             raise BrokenContainerError(f"{name} reaches to chunk {chunks.max()}, the last one is {last}")
         return chunks
 
-    def _chain(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
-        """Contents of chunks of which each names the next."""
+    def _chained_chunks(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
+        """Yield the contents of a chain of chunks, each of which names the next."""
         for _ in range(n_chunk):
-            content = self._at(_FIRST_CHUNK + chunk * self.chunk_bytes, self.chunk_bytes)
-            if len(content) < _CHUNK_HEAD:
+            content = self._read_bytes(_FIRST_CHUNK_OFFSET + chunk * self.chunk_bytes, self.chunk_bytes)
+            if len(content) < _CHUNK_HEADER_BYTES:
                 raise BrokenContainerError(f"chunk {chunk} lies beyond its end")
-            yield content[_CHUNK_HEAD:]
+            yield content[_CHUNK_HEADER_BYTES:]
             (chunk,) = struct.unpack_from("<I", content)
 
-    def _chunks(self, chunks: NDArray[np.int64]) -> bytes:
-        """Contents of chunks, one seek for each run of neighbours."""
+    def _read_chunks(self, chunks: NDArray[np.int64]) -> bytes:
+        """Return the joined contents of chunks, with one seek for each run of consecutive chunks."""
         runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1) if chunks.size else []
-        pieces = []
+        contents = []
         for run in runs:
-            content = self._at(_FIRST_CHUNK + int(run[0]) * self.chunk_bytes, run.size * self.chunk_bytes)
-            pieces += [
-                content[start + _CHUNK_HEAD : start + self.chunk_bytes]
+            content = self._read_bytes(
+                _FIRST_CHUNK_OFFSET + int(run[0]) * self.chunk_bytes, run.size * self.chunk_bytes
+            )
+            contents += [
+                content[start + _CHUNK_HEADER_BYTES : start + self.chunk_bytes]
                 for start in range(0, run.size * self.chunk_bytes, self.chunk_bytes)
             ]
-        return b"".join(pieces)
+        return b"".join(contents)
 
-    def _at(self, place: int, length: int) -> bytes:
-        if not 0 <= place <= self.n_byte:
-            raise BrokenContainerError(f"byte {place} is requested, the file has {self.n_byte}")
+    def _read_bytes(self, offset: int, length: int) -> bytes:
+        if not 0 <= offset <= self.n_byte:
+            raise BrokenContainerError(f"byte {offset} is requested, the file has {self.n_byte}")
 
         def read() -> bytes:
             with self.path.open("rb") as stream:
-                stream.seek(place)
+                stream.seek(offset)
                 return stream.read(length)
 
         content: bytes = try_read(read, str(self.path))
@@ -256,21 +266,21 @@ class Container:
 
 
 def _path(index: int, names: list[str], parents: list[int]) -> str:
-    parts: list[str] = []
+    components: list[str] = []
     while index != -1:
-        if not 0 <= index < len(names) or len(parts) > len(names):
-            raise BrokenContainerError(f"the folders of {names[0]} have no top")
-        parts.append(names[index])
+        if not 0 <= index < len(names) or len(components) > len(names):
+            raise BrokenContainerError(f"the parent folders of {names[0]} are inconsistent")
+        components.append(names[index])
         index = parents[index]
-    return "/".join(reversed(parts))
+    return "/".join(reversed(components))
 
 
-def _unpack(content: bytes, piece: Piece) -> bytes:
-    unpacker = zlib.decompressobj()
-    unpacked = unpacker.decompress(content, piece.unpacked + 1)
-    if len(unpacked) > piece.unpacked or not unpacker.eof:
-        raise BrokenContainerError(f"the packed block at byte {piece.place} does not fit its size")
-    return unpacked
+def _decompress(content: bytes, block: StoredBlock) -> bytes:
+    decompressor = zlib.decompressobj()
+    decompressed = decompressor.decompress(content, block.max_decompressed_bytes + 1)
+    if len(decompressed) > block.max_decompressed_bytes or not decompressor.eof:
+        raise BrokenContainerError(f"the compressed block at byte {block.offset} does not have its declared size")
+    return decompressed
 
 
 FORMAT = Format(
@@ -281,20 +291,20 @@ FORMAT = Format(
     source="unpublished; reverse-engineered by P. Jokubauskas, documented in rosettasciio (2016-2026)",
     extra="bruker",
 )
-_HEADER = "EDSDatabase/HeaderData"
-_MAP = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
-_FIRST_ROW = 0x1A0
-_PIXEL = struct.Struct("<IHHIHHHI")
-_MAX_PIXEL = 65535
-"""Bytes of one packed spectrum: 4096 channels of the widest packing need 16 kB."""
-_MARGIN = bytes(65536)
-"""Behind the last row, so that a run that announces more than its pixel has is read within the block."""
-_MAX_ROW = 2**30
-_NO_PHOTOGRAPH = {"Counter", "PixelTimes"}
+_HEADER_NAME = "EDSDatabase/HeaderData"
+_MAP_PATTERN = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
+_FIRST_ROW_OFFSET = 0x1A0
+_PIXEL_STRUCT = struct.Struct("<IHHIHHHI")
+_MAX_PIXEL_BYTES = 65535
+"""Maximum size of a packed spectrum; 4096 channels of the widest packing need 16 kB."""
+_PADDING = bytes(65536)
+"""Appended to the last row, so that a run that declares too many channels is still read within the block."""
+_MAX_ROW_BYTES = 2**30
+_NON_PHOTOGRAPHS = {"Counter", "PixelTimes"}
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of the container that .bcf is."""
+    """Whether a file's first bytes are those of a .bcf container."""
     return head.startswith(MAGIC)
 
 
@@ -304,17 +314,17 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     Raises
     ------
     ScanError
-        It is another container, is damaged, or contains no map.
+        The container has other content, is damaged, or contains no map.
     MissingExtraError
-        rosettasciio, which unpacks the pixels, is not installed.
+        rosettasciio, which decompresses the pixels, is not installed.
     """
-    unpack = _unpacker()
+    decompress = _decompressor()
     container = Container(path)
     database = _database(container)
-    indices = sorted(int(match[1]) for name in container.files if (match := _MAP.match(name)))
+    indices = sorted(int(match[1]) for name in container.files if (match := _MAP_PATTERN.match(name)))
     if not indices:
         raise ScanError(f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it.")
-    return [_scan(container, database, index, unpack, single=len(indices) == 1) for index in indices]
+    return [_scan(container, database, index, decompress, is_single=len(indices) == 1) for index in indices]
 
 
 def read_photographs(path: Path) -> list[Photograph]:
@@ -323,17 +333,17 @@ def read_photographs(path: Path) -> list[Photograph]:
     Raises
     ------
     ScanError
-        The container or its header is damaged; an image has less data than declared.
+        The container or its header is damaged, or an image has less data than declared.
     """
     container = Container(path)
     images = _database(container).iter("ClassInstance")
     photographs = [
         photograph
         for image in images
-        if image.get("Type") == "TRTImageData" and image.get("Name") not in _NO_PHOTOGRAPH
-        for photograph in _planes(image, path)
+        if image.get("Type") == "TRTImageData" and image.get("Name") not in _NON_PHOTOGRAPHS
+        for photograph in _image_planes(image, path)
     ]
-    return _named_apart(photographs)
+    return _with_unique_names(photographs)
 
 
 class BcfCube:
@@ -341,35 +351,41 @@ class BcfCube:
 
     dtype: np.dtype[Any] = np.dtype(np.uint32)
 
-    def __init__(self, container: Container, name: str, n_channel: int, unpack: Any) -> None:
-        self.container, self.name, self._unpack = container, name, unpack
-        rows = _Rows(container, name)
+    def __init__(self, container: Container, name: str, n_channel: int, decompress: Any) -> None:
+        self.container, self.name, self._decompress = container, name, decompress
+        rows = _RowScanner(container, name)
         self.shape = (rows.n_row, rows.n_column, n_channel)
-        if 4 * rows.n_column * n_channel > _MAX_ROW:
+        if 4 * rows.n_column * n_channel > _MAX_ROW_BYTES:
             raise ScanError(
                 f"Cannot read {container.path}: one row of {rows.n_column} pixels does not fit into memory."
             )
-        self.starts = rows.find_all()
-        self.pieces = rows.pieces
+        self.row_offsets = rows.row_offsets()
+        self.block_sizes = rows.block_sizes
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Unpack a rectangle of pixels."""
+        """Decompress a rectangle of pixels."""
         first, last = rows.start, rows.stop
-        head = struct.pack("<ii", last - first, self.shape[1]).ljust(_FIRST_ROW, b"\x00")
-        packed = head + self._bytes(int(self.starts[first]), int(self.starts[last])) + _MARGIN
+        head = struct.pack("<ii", last - first, self.shape[1]).ljust(_FIRST_ROW_OFFSET, b"\x00")
+        row_bytes = (
+            head + self._decompressed_bytes(int(self.row_offsets[first]), int(self.row_offsets[last])) + _PADDING
+        )
         shape = (last - first, *self.shape[1:])
-        return np.asarray(self._unpack(_OneBlock(packed), shape, self.dtype), dtype=self.dtype)[:, columns]
+        return np.asarray(self._decompress(_SingleBlockFile(row_bytes), shape, self.dtype), dtype=self.dtype)[
+            :, columns
+        ]
 
-    def _bytes(self, start: int, stop: int) -> bytes:
-        offsets = np.cumsum([0, *(unpacked for _, unpacked in self.pieces)])
-        first, last = (int(np.searchsorted(offsets, place, "right")) - 1 for place in (start, max(stop - 1, start)))
-        content = b"".join(self.container.piece(self.name, number) for number, _ in self.pieces[first : last + 1])
+    def _decompressed_bytes(self, start: int, stop: int) -> bytes:
+        offsets = np.cumsum([0, *(n_bytes for _, n_bytes in self.block_sizes)])
+        first, last = (int(np.searchsorted(offsets, offset, "right")) - 1 for offset in (start, max(stop - 1, start)))
+        content = b"".join(
+            self.container.read_block(self.name, block) for block, _ in self.block_sizes[first : last + 1]
+        )
         return content[start - int(offsets[first]) : stop - int(offsets[first])]
 
 
 @dataclass(frozen=True)
-class _OneBlock:
-    """A file inside the container for rosettasciio: one part, and its size."""
+class _SingleBlockFile:
+    """A file in a container, as rosettasciio reads it: a single block, and its size."""
 
     content: bytes
 
@@ -377,95 +393,95 @@ class _OneBlock:
         return iter([self.content]), len(self.content), 1
 
 
-class _Rows:
-    """Walk through a packed map without decompressing it; find the start of each row and check all sizes."""
+class _RowScanner:
+    """Scanner of a packed map that checks all sizes and finds the offset of each row, without decompressing pixels."""
 
     def __init__(self, container: Container, name: str) -> None:
         self.source = f"{container.path}, {name}"
-        self.pieces: list[tuple[Piece, int]] = []
-        self._more = container.pieces(name)
-        self._held, self._at, self._before = b"", 0, 0
-        self.n_row, self.n_column = self._take(struct.Struct("<ii"), "its size")
+        self.block_sizes: list[tuple[StoredBlock, int]] = []
+        self._remaining_blocks = container.iterate_blocks(name)
+        self._buffer, self._position, self._buffer_offset = b"", 0, 0
+        self.n_row, self.n_column = self._unpack_next(struct.Struct("<ii"), "its size")
         if self.n_row < 1 or self.n_column < 1:
             raise ScanError(
                 f"Cannot read {self.source}: a map of {self.n_row} x {self.n_column} pixels. Copy it again."
             )
-        self._at = _FIRST_ROW
+        self._position = _FIRST_ROW_OFFSET
 
-    def find_all(self) -> NDArray[np.int64]:
-        """Return the (n_row + 1,) places of the rows, after checking each pixel."""
-        starts = []
+    def row_offsets(self) -> NDArray[np.int64]:
+        """Check each pixel and return the (n_row + 1,) offsets of the rows and of the end."""
+        offsets = []
         for row in range(self.n_row):
-            starts.append(self._before + self._at)
-            (n_pixel,) = self._take(_COUNT, f"row {row}")
+            offsets.append(self._buffer_offset + self._position)
+            (n_pixel,) = self._unpack_next(_COUNT_STRUCT, f"row {row}")
             for _ in range(n_pixel):
                 self._skip_pixel(row)
-        self._reach(0, f"row {self.n_row - 1}")
-        for piece, content in self._more:  # so that a missing later part is detected
-            self.pieces.append((piece, len(content)))
-        return np.array([*starts, self._before + self._at])
+        self._load(0, f"row {self.n_row - 1}")
+        for block, content in self._remaining_blocks:  # so that a missing later part is detected
+            self.block_sizes.append((block, len(content)))
+        return np.array([*offsets, self._buffer_offset + self._position])
 
     def _skip_pixel(self, row: int) -> None:
-        column, _, _, _, packing, _, pulses, size = self._take(_PIXEL, f"row {row}")
-        if column >= self.n_column or not _fits(packing, pulses, size):
+        column, _, _, _, packing, _, n_pulse, size = self._unpack_next(_PIXEL_STRUCT, f"row {row}")
+        if column >= self.n_column or not _has_room(packing, n_pulse, size):
             raise ScanError(
-                f"Cannot read {self.source}: row {row} holds a pixel at column {column} of {self.n_column}, packed in "
-                f"way {packing} with {pulses} pulses in {size} bytes, which is impossible. Copy the file again."
+                f"Cannot read {self.source}: row {row} holds a pixel at column {column} of {self.n_column}, in packing "
+                f"{packing} with {n_pulse} pulses in {size} bytes, which is impossible. Copy the file again."
             )
-        self._at += size + (2 * pulses if packing > 1 else 0)
+        self._position += size + (2 * n_pulse if packing > 1 else 0)
 
-    def _take(self, layout: struct.Struct, position: str) -> tuple[Any, ...]:
-        if self._at + layout.size > len(self._held):
-            self._reach(layout.size, position)
-        values = layout.unpack_from(self._held, self._at)
-        self._at += layout.size
+    def _unpack_next(self, layout: struct.Struct, position: str) -> tuple[Any, ...]:
+        if self._position + layout.size > len(self._buffer):
+            self._load(layout.size, position)
+        values = layout.unpack_from(self._buffer, self._position)
+        self._position += layout.size
         return values
 
-    def _reach(self, n_byte: int, position: str) -> None:
-        """Load the next ``n_byte`` bytes and release skipped parts."""
-        while self._at + n_byte > len(self._held):
-            piece, content = next(self._more, (None, b""))
-            if piece is None:
+    def _load(self, n_byte: int, position: str) -> None:
+        """Load the next ``n_byte`` bytes and release bytes already scanned."""
+        while self._position + n_byte > len(self._buffer):
+            block, content = next(self._remaining_blocks, (None, b""))
+            if block is None:
                 raise ScanError(
-                    f"Cannot read {self.source}: the map ends within {position} of {self._size()}. Copy it again."
+                    f"Cannot read {self.source}: the map ends within {position} of {self._size_text()}. Copy it again."
                 )
-            self.pieces.append((piece, len(content)))
-            consumed = min(self._at, len(self._held))
-            self._held, self._at, self._before = (
-                self._held[consumed:] + content,
-                self._at - consumed,
-                self._before + consumed,
+            self.block_sizes.append((block, len(content)))
+            consumed = min(self._position, len(self._buffer))
+            self._buffer, self._position, self._buffer_offset = (
+                self._buffer[consumed:] + content,
+                self._position - consumed,
+                self._buffer_offset + consumed,
             )
 
-    def _size(self) -> str:
+    def _size_text(self) -> str:
         return f"{getattr(self, 'n_row', 'unknown')} rows"
 
 
-_COUNT = struct.Struct("<I")
+_COUNT_STRUCT = struct.Struct("<I")
 
 
-def _fits(packing: int, pulses: int, size: int) -> bool:
-    """Whether a pixel's pulses have room in its bytes."""
+def _has_room(packing: int, n_pulse: int, size: int) -> bool:
+    """Whether a pixel's pulses fit into its bytes."""
     if packing == 0:
-        return 2 * pulses <= size
+        return 2 * n_pulse <= size
     if packing == 1:
-        return 3 * pulses <= 2 * size + 1
-    return 4 <= size <= _MAX_PIXEL
+        return 3 * n_pulse <= 2 * size + 1
+    return 4 <= size <= _MAX_PIXEL_BYTES
 
 
-def _unpacker() -> Any:
+def _decompressor() -> Any:
     try:
         return import_module("rsciio.bruker.unbcf_fast").parse_to_numpy
     except ImportError:
-        return _slow_unpacker()
+        return _slow_decompressor()
 
 
-def _slow_unpacker() -> Any:
+def _slow_decompressor() -> Any:
     try:
         return import_module("rsciio.bruker._api").py_parse_hypermap
     except ImportError as error:
         raise MissingExtraError(
-            "Cannot read .bcf files: rosettasciio, which unpacks their pixels, is not installed. "
+            "Cannot read .bcf files: rosettasciio, which decompresses their pixels, is not installed. "
             'Run `pip install "underpaint[bruker]"`, or export the map from Esprit as ripple (.rpl/.raw).'
         ) from error
 
@@ -474,14 +490,15 @@ def _slow_unpacker() -> Any:
 
 
 def _database(container: Container) -> ET.Element:
-    if _HEADER not in container.files:
-        inside = ", ".join(sorted(container.files)[:5]) or "nothing"
+    if _HEADER_NAME not in container.files:
+        names = ", ".join(sorted(container.files)[:5]) or "nothing"
         raise ScanError(
-            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {inside}, no map."
+            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {names} instead of "
+            "a map."
         )
     # The XML of a small file cannot be large: a compressed one could expand to any size.
-    content = container.content(_HEADER, 64 * 2**20 + 4 * container.n_byte)
-    node = instance(parse_xml(content, f"{container.path}, {_HEADER}"), "TRTSpectrumDatabase")
+    content = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
+    node = find_instance(parse_xml(content, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
     if node is None:
         raise ScanError(
             f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy it again."
@@ -489,25 +506,25 @@ def _database(container: Container) -> ET.Element:
     return node
 
 
-def _scan(container: Container, database: ET.Element, index: int, unpack: Any, *, single: bool) -> Scan:
+def _scan(container: Container, database: ET.Element, index: int, decompress: Any, *, is_single: bool) -> Scan:
     path = container.path
-    total = _sum_spectrum(database, index, path)
-    cube = BcfCube(container, f"EDSDatabase/SpectrumData{index}", total.counts.size, unpack)
-    real = _real_time_s(database, cube.shape[:2])
-    live = _live_time_s(real, total)
-    source = str(path) if single else f"{path}, detector {index}"
+    sum_spectrum = _sum_spectrum(database, index, path)
+    cube = BcfCube(container, f"EDSDatabase/SpectrumData{index}", sum_spectrum.counts.size, decompress)
+    real_time = _real_time_s(database, cube.shape[:2])
+    live_time = _live_time_s(real_time, sum_spectrum)
+    source = str(path) if is_single else f"{path}, detector {index}"
     return Scan(
         lazy_counts(cube, source),
-        axis=total.axis,
-        name=path.stem if single else f"{path.stem}_{index}",
+        axis=sum_spectrum.axis,
+        name=path.stem if is_single else f"{path.stem}_{index}",
         source=source,
         format=FORMAT.name,
-        live_time_s=live,
-        real_time_s=real,
+        live_time_s=live_time,
+        real_time_s=real_time,
         step_mm=_step_mm(database),
-        detector=total.detector,
-        notes=(*total.notes, *_notes(database, real, live)),
-        metadata={"name": database.get("Name", ""), **_facts(database), **total.metadata},
+        detector=sum_spectrum.detector,
+        notes=(*sum_spectrum.notes, *_notes(database, real_time, live_time)),
+        metadata={"name": database.get("Name", ""), **_metadata(database), **sum_spectrum.metadata},
     )
 
 
@@ -520,98 +537,110 @@ def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
     return read_spectrum_node(node, f"{path}, sum spectrum of detector {index}")
 
 
-def _facts(database: ET.Element) -> dict[str, Any]:
-    kinds = {"xrf": "TRTXRFData", "sem": "TRTSEMData", "stage": "TRTSEMStageData", "scan": "TRTDSPConfiguration"}
+def _metadata(database: ET.Element) -> dict[str, Any]:
+    object_types = {"xrf": "TRTXRFData", "sem": "TRTSEMData", "stage": "TRTSEMStageData", "scan": "TRTDSPConfiguration"}
     return {
         f"{group}.{key}": value
-        for group, kind in kinds.items()
-        for key, value in leaves(instance(database, kind)).items()
+        for group, object_type in object_types.items()
+        for key, value in short_values(find_instance(database, object_type)).items()
     }
 
 
 def _step_mm(database: ET.Element) -> tuple[float, float] | None:
-    facts = leaves(instance(database, "TRTSEMData"))
-    row_um, column_um = number(facts.get("DY")), number(facts.get("DX"))
+    facts = short_values(find_instance(database, "TRTSEMData"))
+    row_um, column_um = parse_number(facts.get("DY")), parse_number(facts.get("DX"))
     if row_um is None or column_um is None or row_um <= 0 or column_um <= 0:
         return None
     return row_um / 1000, column_um / 1000
 
 
 def _real_time_s(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    """Time of each pixel: the file's image of times, else from the visits of its row."""
+    """Return the time of each pixel: from the file's image of times, else from the number of visits of the row."""
     image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
     data = None if image is None else image.findtext("./Plane0/Data")
-    times = np.frombuffer(_decoded(data or ""), "<u4") if data and len(data) >= 4 * shape[0] * shape[1] else None
+    times = np.frombuffer(_decode_base64(data or ""), "<u4") if data and len(data) >= 4 * shape[0] * shape[1] else None
     if times is not None and times.size == shape[0] * shape[1] and times.any():
         return np.where(times > 0, times * 1e-6, np.nan).reshape(shape)
     return _row_times(database, shape)
 
 
 def _row_times(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    visits = [number(word) for word in (database.findtext("./LineCounter") or "").split(",") if word.strip()]
-    facts = leaves(instance(database, "TRTDSPConfiguration"))
-    factors = [number(facts.get(key)) for key in ("PixelTime", "PixelAverage", "LineAverage")]
-    given_values = [value for value in (*visits, *factors) if value is not None and value >= 0]
-    if len(visits) != shape[0] or len(given_values) != len(visits) + len(factors) or not any(given_values[: shape[0]]):
+    row_visits = [parse_number(word) for word in (database.findtext("./LineCounter") or "").split(",") if word.strip()]
+    facts = short_values(find_instance(database, "TRTDSPConfiguration"))
+    factors = [parse_number(facts.get(key)) for key in ("PixelTime", "PixelAverage", "LineAverage")]
+    given_values = [value for value in (*row_visits, *factors) if value is not None and value >= 0]
+    if (
+        len(row_visits) != shape[0]
+        or len(given_values) != len(row_visits) + len(factors)
+        or not any(given_values[: shape[0]])
+    ):
         return None
-    each_us = float(np.prod(given_values[shape[0] :]))
-    rows = np.array(given_values[: shape[0]]) * each_us * 1e-6
-    return np.repeat(np.where(rows > 0, rows, np.nan)[:, None], shape[1], axis=1)
+    visit_us = float(np.prod(given_values[shape[0] :]))
+    row_times = np.array(given_values[: shape[0]]) * visit_us * 1e-6
+    return np.repeat(np.where(row_times > 0, row_times, np.nan)[:, None], shape[1], axis=1)
 
 
-def _live_time_s(real_s: NDArray[np.float64] | None, total: FileSpectrum) -> NDArray[np.float64] | None:
-    if real_s is None or total.live_time_s is None or total.real_time_s is None:
+def _live_time_s(real_s: NDArray[np.float64] | None, sum_spectrum: FileSpectrum) -> NDArray[np.float64] | None:
+    if real_s is None or sum_spectrum.live_time_s is None or sum_spectrum.real_time_s is None:
         return None
-    return real_s * min(total.live_time_s / total.real_time_s, 1.0)
+    return real_s * min(sum_spectrum.live_time_s / sum_spectrum.real_time_s, 1.0)
 
 
-def _notes(database: ET.Element, real: NDArray[np.float64] | None, live: NDArray[np.float64] | None) -> tuple[str, ...]:
-    detectors = number(database.findtext("./DetectorCount")) or 1
+def _notes(
+    database: ET.Element, real_time: NDArray[np.float64] | None, live_time: NDArray[np.float64] | None
+) -> tuple[str, ...]:
+    n_detector = parse_number(database.findtext("./DetectorCount")) or 1
     candidates = (
-        (real is None, "the file has no pixel times"),
-        (live is not None, "live times: the pixels' real times times the live share of the map"),
-        (detectors > 1, f"the header names {detectors:g} detectors"),
+        (real_time is None, "the file has no pixel times"),
+        (live_time is not None, "live times: the pixels' real times times the live fraction of the map"),
+        (n_detector > 1, f"the header names {n_detector:g} detectors"),
     )
-    return tuple(text for holds, text in candidates if holds)
+    return tuple(text for applies, text in candidates if applies)
 
 
 # --- images ----------------------------------------------------------------------------------------
 
 
-def _planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
-    """Planes that are not all zero; colours packed in one plane are separated."""
-    facts = leaves(image)
-    numbers = [number(facts.get(key)) for key in ("Height", "Width", "ItemSize", "PlaneCount")]
-    height, width, item, n_plane = (0 if value is None else int(value) for value in numbers)
+def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
+    """Yield the planes that are not all zero; colours interleaved in one plane are separated."""
+    fields = short_values(image)
+    sizes = [parse_number(fields.get(key)) for key in ("Height", "Width", "ItemSize", "PlaneCount")]
+    height, width, bytes_per_pixel, n_plane = (0 if value is None else int(value) for value in sizes)
     file_name = (image.get("Name") or "").strip()
     for index in range(min(n_plane, len(image))):
         plane = image.find(f"./Plane{index}")
-        raw = _decoded("" if plane is None else plane.findtext("./Data") or "")
-        if min(height, width) < 1 or item not in {1, 2, 3, 4} or len(raw) != height * width * item:
+        raw = _decode_base64("" if plane is None else plane.findtext("./Data") or "")
+        if (
+            min(height, width) < 1
+            or bytes_per_pixel not in {1, 2, 3, 4}
+            or len(raw) != height * width * bytes_per_pixel
+        ):
             raise ScanError(
-                f"Cannot read the image {file_name or index} of {path}: {height} x {width} pixels of {item} bytes are "
-                f"announced, {len(raw)} bytes exist. Copy the file again."
+                f"Cannot read the image {file_name or index} of {path}: {height} x {width} pixels of "
+                f"{bytes_per_pixel} bytes are declared, {len(raw)} bytes exist. Copy the file again."
             )
         if any(raw):
             label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
-            yield Photograph(" ".join(filter(None, (file_name, label.strip()))), _pixels(raw, height, width, item))
+            yield Photograph(
+                " ".join(filter(None, (file_name, label.strip()))), _pixels(raw, height, width, bytes_per_pixel)
+            )
 
 
-def _pixels(raw: bytes, height: int, width: int, item: int) -> NDArray[Any]:
-    if item < 3:
-        return np.frombuffer(raw, f"<u{item}").reshape(height, width)
-    blue_green_red = np.frombuffer(raw, np.uint8).reshape(height, width, item)[:, :, :3]
+def _pixels(raw: bytes, height: int, width: int, bytes_per_pixel: int) -> NDArray[Any]:
+    if bytes_per_pixel < 3:
+        return np.frombuffer(raw, f"<u{bytes_per_pixel}").reshape(height, width)
+    blue_green_red = np.frombuffer(raw, np.uint8).reshape(height, width, bytes_per_pixel)[:, :, :3]
     return np.ascontiguousarray(blue_green_red[:, :, ::-1])
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=False)
     except (binascii.Error, ValueError):
         return b""
 
 
-def _named_apart(photographs: list[Photograph]) -> list[Photograph]:
+def _with_unique_names(photographs: list[Photograph]) -> list[Photograph]:
     names = [photograph.name or "image" for photograph in photographs]
     return [
         Photograph(name if names.count(name) == 1 else f"{name} {names[: index + 1].count(name)}", photograph.pixels)

@@ -1,24 +1,24 @@
-"""Tables of text: one spectrum, or the spectra of pixels line by line.
+"""Text tables of one spectrum, or of one spectrum per pixel and line.
 
 Specification:
 
-- Lines of numbers parted by commas, semicolons, tabs or spaces (with semicolons, tabs or spaces, and within quotation
-  marks, the decimal sign may be a comma); a heading of one line or two (names, units) and lines that begin with ``#``
-  are allowed.
-- One spectrum: two columns, channel or energy and counts. The first is taken as energies where its heading says
-  ``energy``, ``keV`` or ``eV``, or where it does not count channels one by one; in eV where the heading says so or a
-  number is over 200.
-- More columns whose headings name one as energy or channel: one spectrum where another is named counts (others are
-  left out), or one for each detector (``d1``, ``det 2``). Three columns without headings: channel, counts and energy,
-  as PyMca saves them.
+- Lines of numbers separated by commas, semicolons, tabs or spaces. The decimal sign may be a comma within quotation
+  marks, and with other separators than commas. One or two lines of headings (names, units) and lines that begin with
+  ``#`` are allowed.
+- One spectrum: two columns, channel or energy and counts. The first column holds energies if its heading contains
+  ``energy``, ``keV`` or ``eV``, or if its values are not successive channel numbers. The energies are in eV if the
+  heading says so or a value is above 200.
+- More columns, one with a heading for energy or channel: one spectrum if another column is named counts (the rest is
+  ignored), or one spectrum for each detector (``d1``, ``det 2``). Three columns without headings: channel, counts and
+  energy, as PyMca saves them.
 - One column: the counts of a spectrum, channel by channel, as PyMca reads them; 32 lines or more.
 - Pixels: the first two columns are row and column in either order (headings ``row``, ``column``, or ``y``, ``x``),
-  whole numbers, or positions where the headings name a unit of length (``y_mm``); then the counts of each channel,
-  whose headings may be energies. Without such headings each line is a pixel of 32 channels or more, from left to
-  right and top to bottom, in as many rows and columns as are given.
+  integers, or positions if the headings contain a unit of length (``y_mm``). The counts of each channel follow; their
+  headings may be energies. Without such headings each line is a pixel of 32 channels or more, row by row, in the given
+  number of rows and columns.
 
-Source: RFC 4180 (2005) for the comma-separated form; PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for its three
-columns; the others are this project's own definition, since no standard names them.
+Source: RFC 4180 (2005) for comma-separated values; PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the three columns;
+other columns are defined by this project, since no standard defines them.
 """
 
 import re
@@ -31,13 +31,13 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, unit_of
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, energy_unit
 from underpaint.io._single import (
     FileSpectrum,
     detector_scans,
+    is_channel_count,
     is_channel_or_energy,
-    is_counting,
-    read_content,
+    read_limited,
     spectra_in_columns,
     spectrum_scan,
 )
@@ -57,106 +57,108 @@ FORMAT = Format(
     priority=90,
 )
 _SEPARATORS = (";", "\t", ",", " ")
-_MAX_LINE = 4 * 2**20
-_PIECE = 2**16
+_MAX_LINE_BYTES = 4 * 2**20
+_READ_BYTES = 2**16
 _MAX_HEADINGS = 2
 _MAX_INDEX = 1_000_000
-_MAX_SPECTRUM = 16 * 2**20
-_ROW, _COLUMN = {"row", "y", "line"}, {"column", "col", "x"}
-_UNIT_MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
-_LENGTH = re.compile(r"([a-z]+)[\W_]*(mm|um|µm|cm)\W*")
-_OFF_STEP = 0.25
-"""Tolerance of regular positions, as a share of the step."""
-_MAX_PIXELS_A_SPECTRUM = 64
-_NO_TEXT = set(range(9))
+_MAX_SPECTRUM_BYTES = 16 * 2**20
+_ROW_HEADINGS, _COLUMN_HEADINGS = {"row", "y", "line"}, {"column", "col", "x"}
+_MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
+_LENGTH_PATTERN = re.compile(r"([a-z]+)[\W_]*(mm|um|µm|cm)\W*")
+_STEP_TOLERANCE = 0.25
+"""Maximum deviation of positions from a regular grid, as a fraction of the step."""
+_MAX_PIXELS_PER_SPECTRUM = 64
+_BINARY_BYTES = set(range(9))
 _MIN_CHANNELS = 32
 """Minimum number of channels of a spectrum."""
 
 
 @dataclass(frozen=True)
 class CsvDialect:
-    """Dialect of a table: separator, decimal comma, headings and their lines, line ending."""
+    """Dialect of a table: separator, decimal comma, headings, number of heading lines, and line ending."""
 
     separator: str
     decimal_comma: bool
     headings: tuple[str, ...]
     n_heading: int = 0
-    end: bytes = b"\n"
+    line_ending: bytes = b"\n"
 
-    def words(self, line: bytes) -> list[str]:
-        """Split a line; of spaces, several are one separator."""
+    def fields(self, line: bytes) -> list[str]:
+        """Split a line; several spaces count as one separator."""
         text = line.decode("latin-1").strip().removeprefix("ï»¿")
-        words = text.split() if self.separator == " " else [word.strip() for word in _cells(text, self.separator)]
-        if words and not words[-1]:
-            words.pop()
+        cells = text.split() if self.separator == " " else [word.strip() for word in _cells(text, self.separator)]
+        if cells and not cells[-1]:
+            cells.pop()
         if self.separator == "," and "." in text:
-            return words  # commas within quotation marks are of thousands, not decimal
-        return [word.replace(",", ".") for word in words] if self.decimal_comma else words
+            return cells  # commas within quotation marks separate thousands
+        return [word.replace(",", ".") for word in cells] if self.decimal_comma else cells
 
-    def line(self, stream: BinaryIO) -> bytes:
+    def read_line(self, stream: BinaryIO) -> bytes:
         """Read a line with its ending, possibly a lone carriage return."""
-        if self.end == b"\n":
-            return stream.readline(_MAX_LINE)
-        begin, content = stream.tell(), b""
-        while len(content) < _MAX_LINE and (piece := stream.read(_PIECE)):
-            content += piece
-            if self.end in piece:
+        if self.line_ending == b"\n":
+            return stream.readline(_MAX_LINE_BYTES)
+        start, content = stream.tell(), b""
+        while len(content) < _MAX_LINE_BYTES and (chunk := stream.read(_READ_BYTES)):
+            content += chunk
+            if self.line_ending in chunk:
                 break
-        stop = content.find(self.end) + 1
-        line = content[: min(stop, _MAX_LINE)] if stop else content
-        stream.seek(begin + len(line))
+        line_end = content.find(self.line_ending) + 1
+        line = content[: min(line_end, _MAX_LINE_BYTES)] if line_end else content
+        stream.seek(start + len(line))
         return line
 
 
 class TableCube:
-    """Lines of a file arranged on a grid; each is read and parsed on demand."""
+    """Lines of a file arranged on a grid; each line is read and parsed on demand."""
 
     dtype: np.dtype[Any] = np.dtype(np.float64)
 
-    def __init__(self, path: Path, manner: CsvDialect, places: NDArray[np.int64], n_channel: int, skip: int) -> None:
-        self.path, self.manner, self.places, self.skip = path, manner, places, skip
-        self.shape = (places.shape[0], places.shape[1], n_channel)
+    def __init__(
+        self, path: Path, dialect: CsvDialect, line_offsets: NDArray[np.int64], n_channel: int, n_skipped: int
+    ) -> None:
+        self.path, self.dialect, self.line_offsets, self.n_skipped = path, dialect, line_offsets, n_skipped
+        self.shape = (line_offsets.shape[0], line_offsets.shape[1], n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; those without a line are zero."""
-        places = self.places[rows, columns]
-        block = np.zeros((*places.shape, self.shape[2]))
+        """Read a rectangle of pixels; pixels without a line are zero."""
+        line_offsets = self.line_offsets[rows, columns]
+        block = np.zeros((*line_offsets.shape, self.shape[2]))
         with try_read(lambda: self.path.open("rb"), str(self.path)) as stream:
-            for row, column in np.argwhere(places >= 0):
-                stream.seek(int(places[row, column]))
-                block[row, column] = self._counts(self.manner.line(stream))
+            for row, column in np.argwhere(line_offsets >= 0):
+                stream.seek(int(line_offsets[row, column]))
+                block[row, column] = self._counts(self.dialect.read_line(stream))
         return block
 
     def _counts(self, line: bytes) -> NDArray[np.float64]:
-        counts = _numbers(self.manner.words(line)[self.skip :], self.path)
+        counts = _parse_numbers(self.dialect.fields(line)[self.n_skipped :], self.path)
         if counts.size != self.shape[2]:
             raise ScanError(f"Cannot read {self.path}: a line has {counts.size} counts, the first {self.shape[2]}.")
         return counts
 
 
 def _cells(text: str, separator: str) -> list[str]:
-    """Split at separators that are not within quotation marks, which fall away."""
+    """Split at separators outside quotation marks, and remove the quotation marks."""
     if '"' not in text:
         return text.split(separator)
-    parts = text.split('"')
-    parts[::2] = [part.replace(separator, "\x00") for part in parts[::2]]
-    return "".join(parts).split("\x00")
+    sections = text.split('"')
+    sections[::2] = [section.replace(separator, "\x00") for section in sections[::2]]
+    return "".join(sections).split("\x00")
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Order of the first two columns; the unit of their positions in mm, None for pixel numbers."""
+class _CoordinateColumns:
+    """Which of the first two columns is the row, and the unit of positions in mm (None for integers)."""
 
     row: int
     unit_mm: float | None
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file is lines of numbers, after headings of two lines at most."""
-    if not head or set(head) & _NO_TEXT:
+    """Whether a file consists of lines of numbers, after at most two lines of headings."""
+    if not head or set(head) & _BINARY_BYTES:
         return False
-    begin = _beginning(path)
-    return _detect_dialect(begin) is not None or _is_column(begin)
+    first_lines = _first_lines(path)
+    return _detect_dialect(first_lines) is not None or _is_single_column(first_lines)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -172,67 +174,67 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     Raises
     ------
     ScanError
-        A line has other content than numbers, too few or too many of them, or the pixel of another line.
+        A line has content other than numbers, too few or too many numbers, or the same pixel as another line.
     """
-    begin = _beginning(path)
-    manner = _detect_dialect(begin)
-    if manner is None and _is_column(begin):
-        return [_column(path)]
-    if manner is None:
-        raise ScanError(f"Cannot read {path}: its lines are not two or more numbers each.")
-    placed = _placed(manner.headings)
-    starts, places = _line_starts(path, manner, placed)
-    width = len(manner.words(_line(path, int(starts[0]), manner)))
-    if placed is None:
-        _check_headings(path, manner, width)
-        headings = manner.headings if len(manner.headings) == width else ()
-        columns = [number for number, heading in enumerate(headings) if is_channel_or_energy(heading)]
+    first_lines = _first_lines(path)
+    dialect = _detect_dialect(first_lines)
+    if dialect is None and _is_single_column(first_lines):
+        return [_read_single_column(path)]
+    if dialect is None:
+        raise ScanError(f"Cannot read {path}: its lines must hold two or more numbers each.")
+    coordinate_columns = _coordinate_columns(dialect.headings)
+    line_offsets, coordinates = _line_starts(path, dialect, coordinate_columns)
+    width = len(dialect.fields(_read_line(path, int(line_offsets[0]), dialect)))
+    if coordinate_columns is None:
+        _check_headings(path, dialect, width)
+        headings = dialect.headings if len(dialect.headings) == width else ()
+        columns = [index for index, heading in enumerate(headings) if is_channel_or_energy(heading)]
         if width in {2, 3} or columns:
-            return _spectra(path, manner, width, columns)
+            return _read_spectra(path, dialect, width, columns)
         if width < _MIN_CHANNELS:
             raise ScanError(
-                f"Cannot read {path}: lines of {width} numbers are no pixels of {width} channels; spectra have "
+                f"Cannot read {path}: lines of {width} numbers are too short for the spectra of pixels, which have "
                 f"{_MIN_CHANNELS} channels or more. Name the columns in a heading (energy, counts)."
             )
-    return [_table(path, manner, starts, places, width, shape, placed)]
+    return [_read_table(path, dialect, line_offsets, coordinates, width, shape, coordinate_columns)]
 
 
-def _placed(headings: tuple[str, ...]) -> _Places | None:
-    """Return how the first two columns define a line's pixel; None if their headings do not."""
+def _coordinate_columns(headings: tuple[str, ...]) -> _CoordinateColumns | None:
+    """Return the coordinate columns among the first two, by their headings; None without such headings."""
     if len(headings) < 3:
         return None
-    lengths = [_LENGTH.fullmatch(heading) for heading in headings[:2]]
-    names = [match[1] if match else heading for match, heading in zip(lengths, headings, strict=False)]
-    units = {_UNIT_MM[match[2]] if match else None for match in lengths}
-    row = next((number for number, name in enumerate(names) if name in _ROW), None)
-    if row is None or names[1 - row] not in _COLUMN or len(units) != 1:
+    length_matches = [_LENGTH_PATTERN.fullmatch(heading) for heading in headings[:2]]
+    names = [match[1] if match else heading for match, heading in zip(length_matches, headings, strict=False)]
+    units = {_MM_PER_UNIT[match[2]] if match else None for match in length_matches}
+    row_index = next((index for index, name in enumerate(names) if name in _ROW_HEADINGS), None)
+    if row_index is None or names[1 - row_index] not in _COLUMN_HEADINGS or len(units) != 1:
         return None
-    return _Places(row, units.pop())
+    return _CoordinateColumns(row_index, units.pop())
 
 
-def _check_headings(path: Path, manner: CsvDialect, width: int) -> None:
-    """Refuse a heading of fewer columns than decimal commas make of its lines, or of coordinates elsewhere."""
-    n_heading = len(manner.headings)
-    if manner.separator == "," and 1 < n_heading < width <= 2 * n_heading:
+def _check_headings(path: Path, dialect: CsvDialect, width: int) -> None:
+    """Refuse headings with fewer columns than the lines (from decimal commas), or with misplaced coordinates."""
+    n_heading = len(dialect.headings)
+    if dialect.separator == "," and 1 < n_heading < width <= 2 * n_heading:
         raise ScanError(
-            f"Cannot read {path}: {n_heading} headings are above {width} numbers a line; decimal commas look like "
+            f"Cannot read {path}: {n_heading} headings are above lines of {width} numbers; decimal commas look like "
             "separators. Write decimal points, or separate the columns by semicolons."
         )
-    misplaced = [heading for heading in manner.headings if heading in _ROW | _COLUMN]
+    misplaced = [heading for heading in dialect.headings if heading in _ROW_HEADINGS | _COLUMN_HEADINGS]
     if misplaced and width > 2:
         raise ScanError(
-            f"Cannot read {path}: its column {misplaced[0]!r} is a coordinate, which must not be counted. "
-            "Head the first two columns row and column (or y and x), followed by the counts."
+            f"Cannot read {path}: its column {misplaced[0]!r} is a coordinate, not counts. "
+            "Name the first two columns row and column (or y and x), followed by the counts."
         )
 
 
-def _beginning(path: Path) -> bytes:
-    """Return complete lines from the start of a file."""
-    content = first_bytes(path, _MAX_LINE)
-    return content if len(content) < _MAX_LINE else content.rpartition(_end(content))[0]
+def _first_lines(path: Path) -> bytes:
+    """Return the complete lines at the beginning of a file."""
+    content = first_bytes(path, _MAX_LINE_BYTES)
+    return content if len(content) < _MAX_LINE_BYTES else content.rpartition(_line_ending(content))[0]
 
 
-def _end(content: bytes) -> bytes:
+def _line_ending(content: bytes) -> bytes:
     return b"\r" if b"\r" in content and b"\n" not in content else b"\n"
 
 
@@ -243,124 +245,131 @@ def _detect_dialect(head: bytes) -> CsvDialect | None:
         return None
     for separator in _SEPARATORS:
         for decimal_comma in (False, True):
-            headings_read = _headings(data_lines, separator, decimal_comma=decimal_comma)
+            headings_read = _detect_headings(data_lines, separator, decimal_comma=decimal_comma)
             if headings_read is not None:
                 headings, n_heading = headings_read
-                return CsvDialect(separator, decimal_comma, headings, n_heading, _end(head))
+                return CsvDialect(separator, decimal_comma, headings, n_heading, _line_ending(head))
     return None
 
 
-def _headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tuple[tuple[str, ...], int] | None:
-    """Return the headings and their lines, if the lines below have as many numbers, two or more; else None.
+def _detect_headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tuple[tuple[str, ...], int] | None:
+    """Return the headings and the number of heading lines; None unless the data lines have one width of two or more.
 
-    Of a second line of headings units of energy are joined to those of the first.
+    Energy units in a second line of headings are appended to the headings of the first.
     """
-    plain = CsvDialect(separator, decimal_comma, ())
-    widths = [len(words) if _are_numbers(words) else 0 for words in map(plain.words, lines[:20])]
-    n_heading = next((number for number, width in enumerate(widths[: _MAX_HEADINGS + 1]) if width), 0)
-    first = widths[n_heading]
-    if first < 2 or any(width != first for width in widths[n_heading:]):
+    dialect = CsvDialect(separator, decimal_comma, ())
+    widths = [len(fields) if _are_numbers(fields) else 0 for fields in map(dialect.fields, lines[:20])]
+    n_heading = next((index for index, width in enumerate(widths[: _MAX_HEADINGS + 1]) if width), 0)
+    n_number = widths[n_heading]
+    if n_number < 2 or any(width != n_number for width in widths[n_heading:]):
         return None
-    rows = [[word.strip('"').lower() for word in plain.words(line)] for line in lines[:n_heading]]
-    heading = rows[0] if rows else []
-    if n_heading > 1 and len(rows[1]) == len(heading):
-        joined = (f"{name} {unit}" if unit_of(unit) else name for name, unit in zip(*rows, strict=True))
-        heading = [word.strip() for word in joined]
+    heading_rows = [[word.strip('"').lower() for word in dialect.fields(line)] for line in lines[:n_heading]]
+    heading = heading_rows[0] if heading_rows else []
+    if n_heading > 1 and len(heading_rows[1]) == len(heading):
+        headings_with_units = (
+            f"{name} {unit}" if energy_unit(unit) else name for name, unit in zip(*heading_rows, strict=True)
+        )
+        heading = [word.strip() for word in headings_with_units]
     return tuple(heading), n_heading
 
 
-def _number_lines(content: bytes) -> list[bytes]:
-    """Lines of data, without empty lines, comments and headings."""
+def _data_lines(content: bytes) -> list[bytes]:
+    """Return the lines of data, without empty lines, comments and headings."""
     lines = [line.strip() for line in content.splitlines()]
     lines = [line for line in lines if line and not line.startswith(b"#")]
     return lines if not lines or _are_numbers([lines[0].decode("latin-1")]) else lines[1:]
 
 
-def _is_column(content: bytes) -> bool:
-    words = [line.decode("latin-1") for line in _number_lines(content)[:_MIN_CHANNELS]]
-    return len(words) == _MIN_CHANNELS and _are_numbers(words)
+def _is_single_column(content: bytes) -> bool:
+    fields = [line.decode("latin-1") for line in _data_lines(content)[:_MIN_CHANNELS]]
+    return len(fields) == _MIN_CHANNELS and _are_numbers(fields)
 
 
-def _column(path: Path) -> Scan:
-    content = read_content(path, _MAX_SPECTRUM, "single spectrum in a column")
-    counts = _numbers([line.decode("latin-1") for line in _number_lines(content)], path)
+def _read_single_column(path: Path) -> Scan:
+    content = read_limited(path, _MAX_SPECTRUM_BYTES, "single spectrum in a column")
+    counts = _parse_numbers([line.decode("latin-1") for line in _data_lines(content)], path)
     steps = np.diff(counts)
     if (steps > 0).all() and np.allclose(steps, steps.mean()):
         raise ScanError(
             f"Cannot read {path}: its only column increases regularly from {counts[0]:g} to {counts[-1]:g}: channels "
-            "or energies, no counts. Give a file with counts in the only or the second column."
+            "or energies, not counts. Give a file with counts in the only or the second column."
         )
     return spectrum_scan(FileSpectrum(counts, None, notes=(NO_CALIBRATION,)), path, FORMAT.name)
 
 
-def _are_numbers(words: list[str]) -> bool:
+def _are_numbers(fields: list[str]) -> bool:
     try:
-        return bool([float(word) for word in words])
+        return bool([float(word) for word in fields])
     except ValueError:
         return False
 
 
-def _numbers(words: list[str], path: Path) -> NDArray[np.float64]:
+def _parse_numbers(fields: list[str], path: Path) -> NDArray[np.float64]:
     try:
-        return np.array([float(word) for word in words], dtype=np.float64)
+        return np.array([float(word) for word in fields], dtype=np.float64)
     except ValueError as error:
         raise ScanError(
-            f"Cannot read {path}: {first_line(error)}. The lines below the heading must be of numbers."
+            f"Cannot read {path}: {first_line(error)}. The lines below the heading must hold numbers."
         ) from error
 
 
-def _line(path: Path, place: int, manner: CsvDialect) -> bytes:
+def _read_line(path: Path, offset: int, dialect: CsvDialect) -> bytes:
     with try_read(lambda: path.open("rb"), str(path)) as stream:
-        stream.seek(place)
-        return manner.line(stream)
+        stream.seek(offset)
+        return dialect.read_line(stream)
 
 
 def _line_starts(
-    path: Path, manner: CsvDialect, placed: _Places | None
+    path: Path, dialect: CsvDialect, coordinate_columns: _CoordinateColumns | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(line,) first byte of each line of numbers, and (line, 2) its row and column; zero without positions."""
-    starts: list[int] = []
-    places: list[tuple[float, float]] = []
-    position, n_heading = 0, manner.n_heading
+    """Return (n_line,) offsets of the data lines, and their (n_line, 2) row and column, zero without coordinates."""
+    line_offsets: list[int] = []
+    coordinates: list[tuple[float, float]] = []
+    next_start, n_heading = 0, dialect.n_heading
     with try_read(lambda: path.open("rb"), str(path)) as stream:
-        while line := manner.line(stream):
-            begin, position = position, position + len(line)
-            if not line.endswith(manner.end) and len(line) >= _MAX_LINE:
-                raise ScanError(f"Cannot read {path}: a line is longer than {_MAX_LINE} bytes.")
+        while line := dialect.read_line(stream):
+            start, next_start = next_start, next_start + len(line)
+            if not line.endswith(dialect.line_ending) and len(line) >= _MAX_LINE_BYTES:
+                raise ScanError(f"Cannot read {path}: a line is longer than {_MAX_LINE_BYTES} bytes.")
             if not line.strip() or line.lstrip().startswith(b"#"):
                 continue
             if n_heading:
                 n_heading -= 1
                 continue
-            starts.append(begin)
-            places.append(_place(manner.words(line), placed, path) if placed else (0.0, 0.0))
-    if not starts:
+            line_offsets.append(start)
+            coordinates.append(
+                _coordinates_of_line(dialect.fields(line), coordinate_columns, path)
+                if coordinate_columns
+                else (0.0, 0.0)
+            )
+    if not line_offsets:
         raise ScanError(f"Cannot read {path}: there are no lines below the heading.")
-    return np.array(starts, dtype=np.int64), np.array(places, dtype=np.float64)
+    return np.array(line_offsets, dtype=np.int64), np.array(coordinates, dtype=np.float64)
 
 
-def _place(words: list[str], placed: _Places, path: Path) -> tuple[float, float]:
-    pair = _numbers([*words[:2], *["nan"] * (2 - len(words))], path)
-    row, column = float(pair[placed.row]), float(pair[1 - placed.row])
-    if placed.unit_mm is not None and np.isfinite(pair).all():
+def _coordinates_of_line(fields: list[str], coordinate_columns: _CoordinateColumns, path: Path) -> tuple[float, float]:
+    coordinates = _parse_numbers([*fields[:2], *["nan"] * (2 - len(fields))], path)
+    row, column = float(coordinates[coordinate_columns.row]), float(coordinates[1 - coordinate_columns.row])
+    if coordinate_columns.unit_mm is not None and np.isfinite(coordinates).all():
         return row, column
     if not (0 <= row < _MAX_INDEX and 0 <= column < _MAX_INDEX and row.is_integer() and column.is_integer()):
         raise ScanError(f"Cannot read {path}: row {row:g}, column {column:g}; both must be integers from 0.")
     return row, column
 
 
-def _spectra(path: Path, manner: CsvDialect, width: int, columns: list[int]) -> list[Scan]:
+def _read_spectra(path: Path, dialect: CsvDialect, width: int, columns: list[int]) -> list[Scan]:
     """Read the spectrum, or the detectors, of a table with a line for each channel."""
-    content = read_content(path, _MAX_SPECTRUM, "spectrum in columns")
+    content = read_limited(path, _MAX_SPECTRUM_BYTES, "spectrum in columns")
     lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
-    rows = [_numbers(manner.words(line), path) for line in lines[manner.n_heading :]]
-    odd = next((row.size for row in rows if row.size != width), 0)
-    if odd or len(rows) < 2:
+    rows = [_parse_numbers(dialect.fields(line), path) for line in lines[dialect.n_heading :]]
+    odd_width = next((row.size for row in rows if row.size != width), 0)
+    if odd_width or len(rows) < 2:
         raise ScanError(
-            f"Cannot read {path}: a spectrum has {width} numbers a line and two lines or more; a line has {odd}."
+            f"Cannot read {path}: a spectrum needs {width} numbers per line and two lines or more; a line has "
+            f"{odd_width}."
         )
     table = np.array(rows).T
-    headings = manner.headings if len(manner.headings) == width else (*manner.headings[:1], *[""] * width)[:width]
+    headings = dialect.headings if len(dialect.headings) == width else (*dialect.headings[:1], *[""] * width)[:width]
     columns = columns or ([0] if width == 2 else _channel_and_energy(table, path))
     spectra = spectra_in_columns(table, headings, columns, path)
     if len(spectra) == 1:
@@ -369,47 +378,53 @@ def _spectra(path: Path, manner: CsvDialect, width: int, columns: list[int]) -> 
 
 
 def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
-    """Return the columns of channel and energy of three without headings; the third has the counts."""
-    rising = [bool((np.diff(column) > 0).all()) for column in table]
-    if not (is_counting(table[0]) and sum(rising) == 2):
+    """Return the indices of channel and energy among three columns without headings; the third has the counts."""
+    is_increasing = [bool((np.diff(column) > 0).all()) for column in table]
+    if not (is_channel_count(table[0]) and sum(is_increasing) == 2):
         raise ScanError(
-            f"Cannot read {path}: of its three columns without known headings the first must count the channels and "
-            f"another increase as energies; {sum(rising)} rise. Name the columns in a heading (channel, counts, "
-            "energy)."
+            f"Cannot read {path}: of its three columns without known headings the first must number the channels and "
+            f"one other must increase, as energies do; {sum(is_increasing)} increase. Name the columns in a heading "
+            "(channel, counts, energy)."
         )
-    return [0, rising.index(True, 1)]
+    return [0, is_increasing.index(True, 1)]
 
 
-def _table(
+def _read_table(
     path: Path,
-    manner: CsvDialect,
-    starts: NDArray[np.int64],
+    dialect: CsvDialect,
+    line_offsets: NDArray[np.int64],
     coordinates: NDArray[np.float64],
     width: int,
     shape: tuple[int, int] | None,
-    placed: _Places | None,
+    coordinate_columns: _CoordinateColumns | None,
 ) -> Scan:
-    skip = 2 if placed else 0
-    if width <= skip:
+    n_skipped = 2 if coordinate_columns else 0
+    if width <= n_skipped:
         raise ScanError(f"Cannot read {path}: after row and column its lines have no counts. Copy it again.")
     step_mm = None
-    if placed is None:
-        places = _filled(path, starts, shape)
-    elif placed.unit_mm is None:
-        places = _grid(path, starts, coordinates.astype(np.int64))
+    if coordinate_columns is None:
+        grid_offsets = _arrange_on_shape(path, line_offsets, shape)
+    elif coordinate_columns.unit_mm is None:
+        grid_offsets = _arrange_by_coordinates(path, line_offsets, coordinates.astype(np.int64))
     else:
-        steps, indices = zip(*(_steps(path, values) for values in coordinates.T), strict=True)
-        places = _grid(path, starts, np.stack(indices, axis=1))
-        step_mm = (steps[0] * placed.unit_mm, steps[1] * placed.unit_mm) if min(steps) > 0 else None
-    axis, axis_notes = _heading_axis(manner.headings[skip:], width - skip)
-    headings = manner.headings[skip:]
-    if axis is None and width - skip < _MIN_CHANNELS and not all(map(re.compile(r"\d").search, headings)):
-        raise ScanError(
-            f"Cannot read {path}: its {width - skip} columns of numbers ({', '.join(headings[:5])}) are no channels of "
-            f"a spectrum, which has {_MIN_CHANNELS} or more. Give the table of the spectra, not of maps."
+        steps, indices = zip(*(_step_and_indices(path, values) for values in coordinates.T), strict=True)
+        grid_offsets = _arrange_by_coordinates(path, line_offsets, np.stack(indices, axis=1))
+        step_mm = (
+            (steps[0] * coordinate_columns.unit_mm, steps[1] * coordinate_columns.unit_mm) if min(steps) > 0 else None
         )
-    cube = TableCube(path, manner, places, width - skip, skip)
-    one_row = () if placed or shape else ("each line is a pixel, read as one row: give rows and columns (--shape)",)
+    axis, axis_notes = _heading_axis(dialect.headings[n_skipped:], width - n_skipped)
+    headings = dialect.headings[n_skipped:]
+    if axis is None and width - n_skipped < _MIN_CHANNELS and not all(map(re.compile(r"\d").search, headings)):
+        raise ScanError(
+            f"Cannot read {path}: its {width - n_skipped} columns of numbers ({', '.join(headings[:5])}) are not the "
+            f"channels of a spectrum, which has {_MIN_CHANNELS} or more. Give the table of the spectra, not of maps."
+        )
+    cube = TableCube(path, dialect, grid_offsets, width - n_skipped, n_skipped)
+    grid_note = (
+        ()
+        if coordinate_columns or shape
+        else ("each line is a pixel, read as one row: give rows and columns (--shape)",)
+    )
     return Scan(
         lazy_counts(cube, str(path)),
         axis=axis,
@@ -417,55 +432,60 @@ def _table(
         source=str(path),
         format=FORMAT.name,
         step_mm=step_mm,
-        present=None if (places >= 0).all() else places >= 0,
-        notes=(*one_row, *axis_notes),
+        present=None if (grid_offsets >= 0).all() else grid_offsets >= 0,
+        notes=(*grid_note, *axis_notes),
     )
 
 
-def _steps(path: Path, values: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
-    """Return the step between positions, 0 if all are equal, and the number of each position."""
+def _step_and_indices(path: Path, values: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
+    """Return the step between positions (0 if all are equal), and the grid index of each position."""
     differences = np.diff(np.unique(values))
     if differences.size == 0:
         return 0.0, np.zeros(values.size, dtype=np.int64)
-    differences = differences[differences > _OFF_STEP * np.median(differences)]  # rounded positions differ slightly
+    differences = differences[
+        differences > _STEP_TOLERANCE * np.median(differences)
+    ]  # rounded positions differ slightly
     step = float(np.median(differences))
-    numbers = (values - values.min()) / step
-    if np.abs(numbers - np.round(numbers)).max() > _OFF_STEP or numbers.max() > _MAX_INDEX:
+    positions = (values - values.min()) / step
+    if np.abs(positions - np.round(positions)).max() > _STEP_TOLERANCE or positions.max() > _MAX_INDEX:
         raise ScanError(
-            f"Cannot read {path}: its positions are not regular ({step:g} mostly). Give the row and column of "
+            f"Cannot read {path}: its positions are not regular (median step {step:g}). Give the row and column of "
             "each pixel."
         )
-    return step, np.round(numbers).astype(np.int64)
+    return step, np.round(positions).astype(np.int64)
 
 
-def _grid(path: Path, starts: NDArray[np.int64], coordinates: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Arrange the lines by row and column; numbers may start at 0 or 1."""
+def _arrange_by_coordinates(
+    path: Path, line_offsets: NDArray[np.int64], coordinates: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Arrange the lines by row and column, which may start at 0 or 1."""
     rows, columns = coordinates.T
     rows, columns = rows - rows.min(), columns - columns.min()
     n_row, n_column = int(rows.max()) + 1, int(columns.max()) + 1
-    if n_row * n_column > _MAX_PIXELS_A_SPECTRUM * starts.size:
+    if n_row * n_column > _MAX_PIXELS_PER_SPECTRUM * line_offsets.size:
         raise ScanError(
-            f"Cannot read {path}: {starts.size} lines for {n_row} x {n_column} pixels; the rows and columns "
-            "must be numbers of pixels, not positions."
+            f"Cannot read {path}: {line_offsets.size} lines for {n_row} x {n_column} pixels; the rows and columns "
+            "must be integers, not positions."
         )
     grid = np.full((n_row, n_column), -1, dtype=np.int64)
-    grid[rows, columns] = starts
-    if int((grid >= 0).sum()) != starts.size:
+    grid[rows, columns] = line_offsets
+    if int((grid >= 0).sum()) != line_offsets.size:
         raise ScanError(
-            f"Cannot read {path}: {starts.size} lines are of {int((grid >= 0).sum())} pixels; some are twice."
+            f"Cannot read {path}: {line_offsets.size} lines belong to {int((grid >= 0).sum())} pixels; some pixels "
+            "occur twice."
         )
     return grid
 
 
-def _filled(path: Path, starts: NDArray[np.int64], shape: tuple[int, int] | None) -> NDArray[np.int64]:
-    rows, columns = shape or (1, starts.size)
-    if rows * columns != starts.size:
-        raise ScanError(f"Cannot read {path}: its {starts.size} lines do not fill {rows} x {columns} pixels.")
-    return starts.reshape(rows, columns)
+def _arrange_on_shape(path: Path, line_offsets: NDArray[np.int64], shape: tuple[int, int] | None) -> NDArray[np.int64]:
+    n_row, n_column = shape or (1, line_offsets.size)
+    if n_row * n_column != line_offsets.size:
+        raise ScanError(f"Cannot read {path}: its {line_offsets.size} lines do not fill {n_row} x {n_column} pixels.")
+    return line_offsets.reshape(n_row, n_column)
 
 
 def _heading_axis(headings: tuple[str, ...], n_channel: int) -> Axis:
-    """Axis from headings such as 1.02, 1.02 keV or 1020 eV; not from channel numbers."""
+    """Return the axis from headings such as 1.02, 1.02 keV or 1020 eV; None for channel numbers."""
     matches = [re.fullmatch(r"([-+.\deE]+)\s*(k?ev)?", heading) for heading in headings]
     try:
         energies = np.array([float(match[1]) for match in matches if match])

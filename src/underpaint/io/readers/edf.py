@@ -1,4 +1,4 @@
-"""EDF, the ESRF data format: text headers and numbers, one or more frames a file; a scan is a stack of them.
+"""EDF, the ESRF data format: text headers and binary data, one or more frames per file; a scan is a stack of frames.
 
 Specification:
 
@@ -6,14 +6,14 @@ Specification:
   ``DataType``, ``ByteOrder`` (``LowByteFirst``, ``HighByteFirst``), ``Dim_1`` (fastest) to ``Dim_3``; the numbers
   follow, then the next frame. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 where ``Size`` says so.
 - Stack of spectra, as PyMca reads it: channels along ``Dim_1``, columns along ``Dim_2``, rows along ``Dim_3``, the
-  frames, or the files of a folder. Where each frame holds one spectrum (``Dim_2 = 1``), frames are columns and
-  files are rows. ``FILE::images`` or ``FOLDER::images`` reads a frame as the image of one channel instead. A missing
-  number among the files is noted, and refused where they are channels.
-- ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf``, one file a line and detector; ``NAME_xiast_...`` has six
-  numbers a detector and pixel (detector, events, input rate, output rate, live time in ms, dead time in percent).
+  frames, or the files of a folder. If each frame holds one spectrum (``Dim_2 = 1``), frames are columns and files are
+  rows. ``FILE::images`` or ``FOLDER::images`` reads a frame as the image of one channel instead. A missing number
+  among the files is noted, and refused if files are channels.
+- ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf``, one file per line and detector; ``NAME_xiast_...`` has six
+  values per detector and pixel (detector, events, input rate, output rate, live time in ms, dead time in percent).
 - ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain, quadratic; keV, or eV by size.
 
-Compressed frames are not read: numbers that a header promises must be in the file.
+Compressed frames are not read: the data that a header declares must be in the file.
 
 Source: fabio ``fabio/edfimage.py`` (MIT), PyMca ``PyMca5/PyMcaIO/EdfFile.py``, ``EDFStack.py`` and
 ``PyMca5/PyMcaCore/XiaEdf.py``. fabio itself is not used: it fills frames that are cut off with zeros.
@@ -37,9 +37,9 @@ from underpaint.io._source import (
     entries_inside,
     first_bytes,
     lazy_counts,
-    missing_numbers,
-    numbers_in_name,
-    shown_numbers,
+    missing_file_numbers,
+    natural_sort_key,
+    number_list,
     try_read,
 )
 from underpaint.io.readers import Format
@@ -52,8 +52,8 @@ FORMAT = Format(
     source="fabio source, edfimage.py; PyMca5 source, EdfFile, EDFStack, XiaEdf",
     parts=True,
 )
-_MAX_HEADER = 2**20
-_PIECE = 4096
+_MAX_HEADER_BYTES = 2**20
+_READ_BYTES = 4096
 _MAX_FRAMES = 1_000_000
 _DTYPES = {
     "signedbyte": "i1",
@@ -73,15 +73,15 @@ _DTYPES = {
     "double": "f8",
     "doublevalue": "f8",
 }
-_XIA = re.compile(r"(?P<head>.*)_xia(?P<detector>\d+|st|[sS]\w*)_(?P<numbers>.*?)(?P<line>\d+)$")
-_NUMBERED = re.compile(r"(?P<head>.*?)(?P<line>\d*)$")
-_STATISTICS = 6
-_LIVE_TIME = 4
+_XIA_NAME = re.compile(r"(?P<head>.*)_xia(?P<detector>\d+|st|[sS]\w*)_(?P<numbers>.*?)(?P<line>\d+)$")
+_NUMBERED_NAME = re.compile(r"(?P<head>.*?)(?P<line>\d*)$")
+_N_STATISTICS = 6
+_LIVE_TIME_INDEX = 4
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a frame's numbers lie: file, first byte, sizes (slowest first), type; and its header."""
+    """Location of a frame's data: file, first byte, sizes (slowest first) and type; and the header fields."""
 
     path: Path
     offset: int
@@ -91,43 +91,43 @@ class Frame:
 
 
 class SpectraCube:
-    """Lines of pixels, each a piece of numbers (column, channel) somewhere in a file."""
+    """Cube whose rows are frames of (column, channel) values, in one or several files."""
 
-    def __init__(self, lines: Sequence[Sequence[Frame]]) -> None:
-        first = lines[0][0]
-        self.lines, self.dtype = lines, first.dtype.newbyteorder("=")
-        self.per_frame = first.shape[0]
-        self.shape = (len(lines), len(lines[0]) * self.per_frame, first.shape[1])
+    def __init__(self, frame_rows: Sequence[Sequence[Frame]]) -> None:
+        first = frame_rows[0][0]
+        self.frame_rows, self.dtype = frame_rows, first.dtype.newbyteorder("=")
+        self.columns_per_frame = first.shape[0]
+        self.shape = (len(frame_rows), len(frame_rows[0]) * self.columns_per_frame, first.shape[1])
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, self.shape[2]), dtype=self.dtype)
-        for place, line in enumerate(self.lines[rows]):
-            for number, frame in enumerate(line):
-                begin = number * self.per_frame
-                start, stop = max(columns.start, begin), min(columns.stop, begin + self.per_frame)
+        for block_row, frames in enumerate(self.frame_rows[rows]):
+            for index, frame in enumerate(frames):
+                first_column = index * self.columns_per_frame
+                start, stop = max(columns.start, first_column), min(columns.stop, first_column + self.columns_per_frame)
                 if start < stop:
-                    part = _numbers(frame, start - begin, stop - begin)
-                    block[place, start - columns.start : stop - columns.start] = part
+                    spectra = _read_lines(frame, start - first_column, stop - first_column)
+                    block[block_row, start - columns.start : stop - columns.start] = spectra
         return block
 
 
 class ImageCube:
-    """Frames that are the images of one channel each."""
+    """Cube of frames that are the image of one channel each."""
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self.frames, self.dtype = frames, frames[0].dtype.newbyteorder("=")
         self.shape = (frames[0].shape[0], frames[0].shape[1], len(frames))
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; of each image only its lines."""
+        """Read a rectangle of pixels; only its lines are read from each image."""
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, self.shape[2]), dtype=self.dtype)
         for channel, frame in enumerate(self.frames):
-            block[:, :, channel] = _numbers(frame, rows.start, rows.stop)[:, columns]
+            block[:, :, channel] = _read_lines(frame, rows.start, rows.stop)[:, columns]
         return block
 
 
-def _begins(head: bytes) -> bool:
+def _is_edf(head: bytes) -> bool:
     """Whether a file's first bytes are those of an EDF header."""
     start = head.lstrip()
     return start.startswith(b"{") and b"=" in start and bool(re.search(rb"(?i)\b(Dim_1|DataType|EDF_\w+)\s*=", start))
@@ -135,14 +135,14 @@ def _begins(head: bytes) -> bool:
 
 def sniff(path: Path, head: bytes) -> bool:
     """Whether a file begins with an EDF header, or a folder holds such files."""
-    return _begins(head) if head else bool(_edf_files(path))
+    return _is_edf(head) if head else bool(_edf_files(path))
 
 
 def _edf_files(folder: Path) -> list[Path]:
     """Return the EDF files of a folder, by content, in the order of the numbers in their names."""
     named = (file for file in folder.iterdir() if file.suffix.lower() in {".edf", ".cor"} and file.is_file())
-    edf_files = entries_inside(folder, (file for file in named if _begins(first_bytes(file, _PIECE))))
-    return sorted(edf_files, key=numbers_in_name)
+    edf_files = entries_inside(folder, (file for file in named if _is_edf(first_bytes(file, _READ_BYTES))))
+    return sorted(edf_files, key=natural_sort_key)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -153,115 +153,132 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     path : Path
         The file or folder.
     name : str or None
-        ``images`` where a frame is the image of one channel; of a folder, also how the names of its files begin.
+        ``images`` if a frame is the image of one channel; for a folder, otherwise the beginning of the files' names.
 
     Raises
     ------
     ScanError
-        A header is damaged, promises more than the file holds, or frames differ.
+        A header is damaged, declares more than the file holds, or frames differ.
     """
     return _read_folder(path, name) if path.is_dir() else [_scan([path], path, path.stem, "", name)]
 
 
 def _read_folder(path: Path, name: str | None) -> list[Scan]:
-    """Read the EDF files of a folder as the lines of a scan, one scan a detector where they are of XIA.
+    """Read the EDF files of a folder as the lines of a scan; XIA files yield one scan per detector.
 
     Raises
     ------
     ScanError
-        As for :func:`read`; or the files are of several scans: name one by the beginning of its files.
+        As for :func:`read`; or the files belong to several scans.
     """
-    groups, statistics = _groups(_edf_files(path), None if name == "images" else name)
-    scans = {head for head, _ in groups}
-    if len(scans) != 1:
-        available = ", ".join(sorted(scans)) or "none of that name"
+    groups, statistics = _group_files(_edf_files(path), None if name == "images" else name)
+    series_found = {head for head, _ in groups}
+    if len(series_found) != 1:
+        series_names = ", ".join(sorted(series_found)) or "none of that name"
         raise ScanError(
-            f"Cannot read {path} as one scan: its EDF files are of {len(scans)} ({available}). Pick one by ::NAME."
+            f"Cannot read {path} as one scan: its EDF files are of {len(series_found)} ({series_names}). Pick one by "
+            "::NAME."
         )
-    single = len(groups) == 1
+    is_single = len(groups) == 1
     scans_read = []
     for (head, detector), files in sorted(groups.items()):
-        title = path.name if single else f"{path.name}_{detector}"
+        title = path.name if is_single else f"{path.name}_{detector}"
         scan = _scan(files, path / f"{head}*", title, detector, name)
         scans_read.append(_with_live_time(scan, statistics.get(head, []), detector))
     return scans_read
 
 
-def _groups(files: list[Path], detector: str | None) -> tuple[dict[tuple[str, str], list[Path]], dict[str, list[Path]]]:
-    """Files by scan and detector, and the files of statistics by scan."""
+def _group_files(
+    files: list[Path], prefix: str | None
+) -> tuple[dict[tuple[str, str], list[Path]], dict[str, list[Path]]]:
+    """Return the files by scan and detector, and the files of statistics by scan."""
     groups: dict[tuple[str, str], list[Path]] = {}
     statistics: dict[str, list[Path]] = {}
     for file in files:
-        xia, numbered = _XIA.match(file.stem), _NUMBERED.match(file.stem)
-        head = f"{xia['head']}_{xia['numbers']}" if xia else (numbered["head"] if numbered else file.stem)
-        if detector is not None and not file.stem.startswith(detector):
+        xia_match, number_match = _XIA_NAME.match(file.stem), _NUMBERED_NAME.match(file.stem)
+        series = (
+            f"{xia_match['head']}_{xia_match['numbers']}"
+            if xia_match
+            else (number_match["head"] if number_match else file.stem)
+        )
+        if prefix is not None and not file.stem.startswith(prefix):
             continue
-        if xia and xia["detector"] == "st":
-            statistics.setdefault(head, []).append(file)
-        elif not xia or xia["detector"].isdigit():  # sums that XIA's programs wrote would count twice
-            groups.setdefault((head, xia["detector"] if xia else ""), []).append(file)
+        if xia_match and xia_match["detector"] == "st":
+            statistics.setdefault(series, []).append(file)
+        elif not xia_match or xia_match["detector"].isdigit():  # sums written by XIA's programs would count twice
+            groups.setdefault((series, xia_match["detector"] if xia_match else ""), []).append(file)
     return groups, statistics
 
 
-def _scan(files: list[Path], source: Path, name: str, detector: str, method: str | None) -> Scan:
-    lines = [list(_frames(file)) for file in files]
-    frames = [frame for line in lines for frame in line]
-    _check_alike(frames, source)
+def _scan(files: list[Path], source: Path, name: str, detector: str, mode: str | None) -> Scan:
+    frames_by_file = [list(_frames(file)) for file in files]
+    frames = [frame for line in frames_by_file for frame in line]
+    _check_equal_frames(frames, source)
     first = frames[0]
-    if method == "images" and (len(frames) < 2 or len(first.shape) != 2):
+    if mode == "images" and (len(frames) < 2 or len(first.shape) != 2):
         raise ScanError(f"Cannot read {source} as images: two or more frames of two dimensions are needed.")
-    cube = ImageCube(frames) if method == "images" else SpectraCube(_lines(lines, source))
+    cube = ImageCube(frames) if mode == "images" else SpectraCube(_frame_rows(frames_by_file, source))
     axis, axis_notes = _axis(first.fields, cube.shape[2])
-    missing = missing_numbers(files)
-    if missing and method == "images":
+    missing = missing_file_numbers(files)
+    if missing and mode == "images":
         raise ScanError(
-            f"Cannot read {source} as images: its {len(files)} numbered files lack {shown_numbers(missing)}, "
-            "and all channels above would move down. Copy the files again."
+            f"Cannot read {source} as images: its {len(files)} numbered files lack {number_list(missing)}, "
+            "which would shift all higher channels. Copy the files again."
         )
-    gap = (f"the numbered files lack {shown_numbers(missing)}: the rows below move up",) if missing else ()
+    gap_note = (f"the numbered files lack {number_list(missing)}: all rows below are shifted up",) if missing else ()
     return Scan(
         lazy_counts(cube, str(source)),
         axis=axis,
         name=name,
-        source=f"{source}::images" if method == "images" else str(source),
+        source=f"{source}::images" if mode == "images" else str(source),
         format=FORMAT.name,
         detector=detector,
-        notes=(*axis_notes, *gap),
+        notes=(*axis_notes, *gap_note),
         metadata={**first.fields, **({SAME_CHANNELS: True} if detector and axis is None else {})},
     )
 
 
-def _check_alike(frames: list[Frame], source: Path) -> None:
+def _check_equal_frames(frames: list[Frame], source: Path) -> None:
     if not frames:
         raise ScanError(f"Cannot read {source}: it has no frame with numbers.")
-    odd = next((frame for frame in frames if (frame.shape, frame.dtype) != (frames[0].shape, frames[0].dtype)), None)
-    if odd is not None:
+    unequal = next(
+        (frame for frame in frames if (frame.shape, frame.dtype) != (frames[0].shape, frames[0].dtype)), None
+    )
+    if unequal is not None:
         raise ScanError(
             f"Cannot read {source}: a frame of {frames[0].path.name} is {frames[0].shape} {frames[0].dtype}, one of "
-            f"{odd.path.name} is {odd.shape} {odd.dtype}; the frames of a stack must be equal in size and type."
+            f"{unequal.path.name} is {unequal.shape} {unequal.dtype}; the frames of a stack must be equal in size "
+            "and type."
         )
 
 
-def _lines(lines: list[list[Frame]], source: Path) -> list[list[Frame]]:
-    """Which frames make up each row."""
-    shape = lines[0][0].shape
+def _frame_rows(frames_by_file: list[list[Frame]], source: Path) -> list[list[Frame]]:
+    """Return the frames of each row."""
+    shape = frames_by_file[0][0].shape
     if len(shape) == 3:
-        return [[_plane(plane_frame, number)] for line in lines for plane_frame in line for number in range(shape[0])]
+        return [
+            [_single_plane(plane_frame, index)]
+            for line in frames_by_file
+            for plane_frame in line
+            for index in range(shape[0])
+        ]
     if len(shape) == 2 and shape[0] > 1:
-        return [[plane_frame] for line in lines for plane_frame in line]
-    short = [len(line) for line in lines if len(line) != len(lines[0])]
-    if short:
-        raise ScanError(f"Cannot read {source}: its first line has {len(lines[0])} spectra, another {short[0]}.")
-    return lines
+        return [[plane_frame] for line in frames_by_file for plane_frame in line]
+    other_lengths = [len(line) for line in frames_by_file if len(line) != len(frames_by_file[0])]
+    if other_lengths:
+        raise ScanError(
+            f"Cannot read {source}: its first line has {len(frames_by_file[0])} spectra, another {other_lengths[0]}."
+        )
+    return frames_by_file
 
 
-def _plane(frame: Frame, number: int) -> Frame:
-    size = int(np.prod(frame.shape[1:])) * frame.dtype.itemsize
-    return Frame(frame.path, frame.offset + number * size, frame.shape[1:], frame.dtype, frame.fields)
+def _single_plane(frame: Frame, index: int) -> Frame:
+    plane_bytes = int(np.prod(frame.shape[1:])) * frame.dtype.itemsize
+    return Frame(frame.path, frame.offset + index * plane_bytes, frame.shape[1:], frame.dtype, frame.fields)
 
 
 def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
-    """Take the live time of a detector from the files of statistics; as it was if they do not fit."""
+    """Return the scan with a detector's live time from the files of statistics; unchanged if these do not fit."""
     lines = [frame for file in files for frame in _frames(file)]
     shapes = {frame.shape for frame in lines}
     if (
@@ -270,53 +287,55 @@ def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
         or len(shapes) > 1
     ):
         return scan
-    values = np.stack([_numbers(frame, 0, frame.shape[0]) for frame in lines]).astype(np.float64)
-    detectors = values.reshape(*scan.shape[:2], -1)[:, :, : values.shape[2] // _STATISTICS * _STATISTICS]
-    table = detectors.reshape(*scan.shape[:2], -1, _STATISTICS)
-    rows_found = np.flatnonzero(table[0, 0, :, 0] == int(detector)) if detector.isdecimal() else np.array([], dtype=int)
+    values = np.stack([_read_lines(frame, 0, frame.shape[0]) for frame in lines]).astype(np.float64)
+    detectors = values.reshape(*scan.shape[:2], -1)[:, :, : values.shape[2] // _N_STATISTICS * _N_STATISTICS]
+    statistics = detectors.reshape(*scan.shape[:2], -1, _N_STATISTICS)
+    rows_found = (
+        np.flatnonzero(statistics[0, 0, :, 0] == int(detector)) if detector.isdecimal() else np.array([], dtype=int)
+    )
     if rows_found.size != 1:
         return scan
-    seconds = table[:, :, int(rows_found[0]), _LIVE_TIME] / 1000.0
+    seconds = statistics[:, :, int(rows_found[0]), _LIVE_TIME_INDEX] / 1000.0
     return replace(scan, live_time_s=np.where(seconds > 0, seconds, np.nan)) if (seconds > 0).any() else scan
 
 
 def _frames(path: Path) -> Iterator[Frame]:
-    """Find the frames of a file by their headers; numbers are not read."""
+    """Yield the frames of a file by their headers; no data are read."""
     n_byte = try_read(path.stat, str(path)).st_size
     with try_read(lambda: path.open("rb"), str(path)) as stream:
-        position = 0
+        header_start = 0
         for _ in range(_MAX_FRAMES):
-            header = _header(stream, position, path)
+            header = _header(stream, header_start, path)
             if header is None:
                 return
-            fields, begin = header
-            frame = _frame(path, begin, fields, n_byte)
+            fields, data_start = header
+            frame = _frame(path, data_start, fields, n_byte)
             if frame is not None:
                 yield frame
-                position = begin + _size(fields, frame)
+                header_start = data_start + _data_bytes(fields, frame)
             else:
-                position = begin
+                header_start = data_start
 
 
-def _header(stream: BinaryIO, position: int, path: Path) -> tuple[dict[str, str], int] | None:
-    """Return the fields of the header at or after a position, and where its numbers begin; None at the end."""
-    stream.seek(position)
+def _header(stream: BinaryIO, header_start: int, path: Path) -> tuple[dict[str, str], int] | None:
+    """Return the fields of the header at or after a position, and the start of its data; None at the end."""
+    stream.seek(header_start)
     content = b""
-    end = None
-    while end is None and len(content) < _MAX_HEADER:
-        piece = stream.read(_PIECE)
-        content += piece
-        end = re.search(rb"\}[ \t]*\r?\n", content)
-        if not piece:
+    header_end = None
+    while header_end is None and len(content) < _MAX_HEADER_BYTES:
+        chunk = stream.read(_READ_BYTES)
+        content += chunk
+        header_end = re.search(rb"\}[ \t]*\r?\n", content)
+        if not chunk:
             break
     if not content.strip(b"\x00 \r\n\t"):
         return None
-    if end is None or not content.lstrip().startswith(b"{"):
+    if header_end is None or not content.lstrip().startswith(b"{"):
         problem = "has no end" if content.lstrip().startswith(b"{") else f"begins {content[:16]!r}, not with {{"
         raise ScanError(
-            f"Cannot read {path}: it is EDF, but the header at byte {position} {problem}. It is damaged or cut off."
+            f"Cannot read {path}: it is EDF, but the header at byte {header_start} {problem}. It is damaged or cut off."
         )
-    return _fields(content[: end.start()]), position + end.end()
+    return _fields(content[: header_end.start()]), header_start + header_end.end()
 
 
 def _fields(content: bytes) -> dict[str, str]:
@@ -324,73 +343,82 @@ def _fields(content: bytes) -> dict[str, str]:
     return {key.strip(): value.strip() for key, equals, value in pairs if equals}
 
 
-def _frame(path: Path, begin: int, fields: dict[str, str], n_byte: int) -> Frame | None:
-    lower = {key.lower(): value for key, value in fields.items()}
-    if "dim_1" not in lower:
+def _frame(path: Path, data_start: int, fields: dict[str, str], n_byte: int) -> Frame | None:
+    lower_fields = {key.lower(): value for key, value in fields.items()}
+    if "dim_1" not in lower_fields:
         return None
-    packed = lower.get("compression", "none").lower()
-    if packed not in {"none", "nocompression", "no", ""}:
-        raise ScanError(f"Cannot read {path}: its frames are packed ({packed}). Write it again without compression.")
-    dims = [_positive_integer(lower[key], key, path) for key in ("dim_3", "dim_2", "dim_1") if key in lower]
-    kind = _DTYPES.get(lower.get("datatype", "").lower())
-    if kind is None:
+    compression = lower_fields.get("compression", "none").lower()
+    if compression not in {"none", "nocompression", "no", ""}:
         raise ScanError(
-            f"Cannot read {path}: its header at byte {begin} has the DataType {lower.get('datatype', '')!r}."
+            f"Cannot read {path}: its frames are packed ({compression}). Write it again without compression."
         )
-    order = ">" if lower.get("byteorder", "").lower() == "highbytefirst" else "<"
-    shape = tuple(dims) if len(dims) > 1 else (1, *dims)
-    if "long" in lower["datatype"].lower() and _integer_or_zero(lower, "size") == 8 * math.prod(shape):
-        kind = kind[0] + "8"  # long numbers of 8 bytes, recognisable only by the size
-    dtype = np.dtype(order + kind)
-    needed = begin + math.prod(shape) * dtype.itemsize
-    if needed > n_byte:
+    sizes = [
+        _positive_integer(lower_fields[key], key, path) for key in ("dim_3", "dim_2", "dim_1") if key in lower_fields
+    ]
+    type_code = _DTYPES.get(lower_fields.get("datatype", "").lower())
+    if type_code is None:
         raise ScanError(
-            f"Cannot read {path}: its header promises {' x '.join(map(str, shape))} numbers up to byte {needed}; "
+            f"Cannot read {path}: its header at byte {data_start} has the DataType "
+            f"{lower_fields.get('datatype', '')!r}."
+        )
+    order = ">" if lower_fields.get("byteorder", "").lower() == "highbytefirst" else "<"
+    shape = tuple(sizes) if len(sizes) > 1 else (1, *sizes)
+    if "long" in lower_fields["datatype"].lower() and _integer_or_zero(lower_fields, "size") == 8 * math.prod(shape):
+        type_code = type_code[0] + "8"  # long numbers of 8 bytes, recognisable only by the size
+    dtype = np.dtype(order + type_code)
+    needed_bytes = data_start + math.prod(shape) * dtype.itemsize
+    if needed_bytes > n_byte:
+        raise ScanError(
+            f"Cannot read {path}: its header declares {' x '.join(map(str, shape))} numbers up to byte {needed_bytes}; "
             f"the file holds {n_byte} bytes. It is cut off; copy it again."
         )
-    return Frame(path, begin, shape, dtype, fields)
+    return Frame(path, data_start, shape, dtype, fields)
 
 
-def _size(fields: dict[str, str], frame: Frame) -> int:
-    """Bytes to the next header: those of the numbers, or more where the header says so."""
-    lower = {key.lower(): value for key, value in fields.items()}
+def _data_bytes(fields: dict[str, str], frame: Frame) -> int:
+    """Return the bytes to the next header: the size of the data, or more if the header says so."""
+    lower_fields = {key.lower(): value for key, value in fields.items()}
     frame_bytes = math.prod(frame.shape) * frame.dtype.itemsize
-    return max(frame_bytes, _integer_or_zero(lower, "edf_binarysize"), _integer_or_zero(lower, "size"))
+    return max(frame_bytes, _integer_or_zero(lower_fields, "edf_binarysize"), _integer_or_zero(lower_fields, "size"))
 
 
-def _integer_or_zero(lower: dict[str, str], key: str) -> int:
-    """Return a whole number of the header, 0 where there is none."""
-    word = lower.get(key, "")
+def _integer_or_zero(lower_fields: dict[str, str], key: str) -> int:
+    """Return an integer of the header; 0 if missing or invalid."""
+    word = lower_fields.get(key, "")
     return int(word) if word.isdecimal() and word.isascii() and len(word) < 16 else 0
 
 
 def _positive_integer(value: str, key: str, path: Path) -> int:
     if not (value.isdecimal() and value.isascii() and len(value) < 16 and int(value) > 0):
-        raise ScanError(f"Cannot read {path}: {key} is {value!r}; it must be a whole number, 1 or more.")
+        raise ScanError(f"Cannot read {path}: {key} is {value!r}; it must be an integer, 1 or more.")
     return int(value)
 
 
-def _numbers(frame: Frame, start: int, stop: int) -> NDArray[Any]:
-    """Read lines of a frame of two dimensions."""
-    width = frame.shape[1]
-    line = width * frame.dtype.itemsize
+def _read_lines(frame: Frame, start: int, stop: int) -> NDArray[Any]:
+    """Read lines of a two-dimensional frame."""
+    n_value = frame.shape[1]
+    line_bytes = n_value * frame.dtype.itemsize
 
     def read() -> bytes:
         with frame.path.open("rb") as stream:
-            stream.seek(frame.offset + start * line)
-            return stream.read((stop - start) * line)
+            stream.seek(frame.offset + start * line_bytes)
+            return stream.read((stop - start) * line_bytes)
 
     content: bytes = try_read(read, str(frame.path))
-    if len(content) != (stop - start) * line:
-        raise ScanError(f"Cannot read {frame.path}: the file became shorter than its header says. Copy it again.")
-    return np.frombuffer(content, frame.dtype).reshape(stop - start, width).astype(frame.dtype.newbyteorder("="))
+    if len(content) != (stop - start) * line_bytes:
+        raise ScanError(
+            f"Cannot read {frame.path}: the file has become shorter than its header declares. Copy it again."
+        )
+    return np.frombuffer(content, frame.dtype).reshape(stop - start, n_value).astype(frame.dtype.newbyteorder("="))
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
-    lower = {key.lower(): value for key, value in fields.items()}
-    listed = re.findall(r"[-+\d.eE]+", lower.get("mcacalib", ""))
-    words = listed or [lower.get(f"mca {name}", "0" if name == "c" else "") for name in "abc"]
+    lower_fields = {key.lower(): value for key, value in fields.items()}
+    calibration_texts = re.findall(r"[-+\d.eE]+", lower_fields.get("mcacalib", ""))
+    coefficient_texts = calibration_texts or [
+        lower_fields.get(f"mca {name}", "0" if name == "c" else "") for name in "abc"
+    ]
     try:
-        return axis_of_coefficients([float(word) for word in words], n_channel)
+        return axis_of_coefficients([float(word) for word in coefficient_texts], n_channel)
     except ValueError:
         return None, (NO_CALIBRATION,)

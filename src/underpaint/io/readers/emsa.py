@@ -1,10 +1,11 @@
 """Single spectra in the EMSA/MAS text format, ``.msa``, ``.emsa`` or ``.txt``.
 
 Lines ``#KEYWORD : value`` up to ``#SPECTRUM``, numbers up to ``#ENDOFDATA``. ``DATATYPE`` Y: counts, separated by
-commas or spaces, any number a line; XY: pairs of energy and count. Energy of channel n is ``OFFSET + n * XPERCHAN`` in
-``XUNITS`` (keV or eV; by size where the file names none); without ``OFFSET`` it is 0 in channel ``CHOFFSET``. Where an
-XY file leaves ``XPERCHAN`` out, the axis is that of its pairs. ``LIVETIME`` and ``REALTIME`` are in seconds. Decimal
-commas are read too: numbers are then separated by semicolons, spaces, or commas with a space.
+commas or spaces, any number per line; XY: pairs of energy and counts. The energy of channel n is
+``OFFSET + n * XPERCHAN`` in ``XUNITS`` (keV or eV; by size if the file states none); without ``OFFSET``, channel
+``CHOFFSET`` has the energy 0. If an XY file has no ``XPERCHAN``, the axis is that of its pairs. ``LIVETIME`` and
+``REALTIME`` are in seconds. Decimal commas are allowed: numbers are then separated by semicolons, spaces, or commas
+followed by a space.
 
 Source: ISO 22029:2022; R. F. Egerton et al., EMSA/MAS standard file format for spectral-data exchange, EMSA Bulletin
 21 (1991) 35.
@@ -19,8 +20,16 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, axis_of_list, number, seconds, unit_of
-from underpaint.io._single import FileSpectrum, read_content, spectrum_scan
+from underpaint.io._energies import (
+    NO_CALIBRATION,
+    Axis,
+    axis_of_coefficients,
+    axis_of_list,
+    energy_unit,
+    parse_number,
+    parse_seconds,
+)
+from underpaint.io._single import FileSpectrum, read_limited, spectrum_scan
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -35,8 +44,8 @@ FORMAT = Format(
     source="ISO 22029:2022; R. Egerton et al., EMSA Bulletin 21 (1991) 35",
 )
 _MAX_BYTES = 64 * 2**20
-_POINT, _COMMA = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
-"""What separates numbers where the decimal sign is a point, and where it is a comma."""
+_POINT_SEPARATOR, _COMMA_SEPARATOR = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
+"""Separators of numbers with decimal points, and with decimal commas."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -51,9 +60,9 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     Raises
     ------
     ScanError
-        The file is cut off, or its numbers do not fit its header.
+        The file is truncated, or its numbers do not fit its header.
     """
-    text = "\n".join(read_content(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
+    text = "\n".join(read_limited(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
     parts = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", text, maxsplit=2)
     if len(parts) != 3:
         raise ScanError(f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again.")
@@ -63,8 +72,8 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     spectrum = FileSpectrum(
         counts,
         axis,
-        seconds(fields.get("LIVETIME")),
-        seconds(fields.get("REALTIME")),
+        parse_seconds(fields.get("LIVETIME")),
+        parse_seconds(fields.get("REALTIME")),
         fields.get("TITLE", ""),
         notes=notes,
         metadata=fields,
@@ -78,64 +87,75 @@ def _fields(head: str) -> dict[str, str]:
 
 
 def _columns(body: str, fields: dict[str, str], path: Path) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Energies (of pairs) and counts, with the decimal sign that yields the promised number of channels."""
+    """Return energies (None without pairs) and counts, with the decimal sign that yields the declared channels."""
     lines = [line.strip() for line in body.splitlines() if line.strip()]
-    paired = fields.get("DATATYPE", "Y").upper() == "XY"
-    declared = number(fields.get("NPOINTS"))
-    comma_first = any(re.search(r"\d,\d", fields.get(key, "")) for key in ("XPERCHAN", "OFFSET", "NPOINTS", "LIVETIME"))
-    readings = [_numbers(lines, decimal_comma=comma_first), _numbers(lines, decimal_comma=not comma_first)]
+    is_paired = fields.get("DATATYPE", "Y").upper() == "XY"
+    declared = parse_number(fields.get("NPOINTS"))
+    comma_is_likely = any(
+        re.search(r"\d,\d", fields.get(key, "")) for key in ("XPERCHAN", "OFFSET", "NPOINTS", "LIVETIME")
+    )
+    readings = [
+        _parse_rows(lines, decimal_comma=comma_is_likely),
+        _parse_rows(lines, decimal_comma=not comma_is_likely),
+    ]
     for rows in readings:
-        columns = None if rows is None else _paired(rows, declared) if paired else _plain(rows, declared)
+        columns = (
+            None
+            if rows is None
+            else _energies_and_counts(rows, declared)
+            if is_paired
+            else _counts_only(rows, declared)
+        )
         if columns is not None:
             return columns
-    words = [word for line in lines for word in _POINT.split(line) if word]
-    odd = next((word for word in words if number(word) is None), None)
-    if odd is not None:
-        raise ScanError(
-            f"Cannot read {path}: {odd[:30]!r} stands where a number should. Copy it from the instrument again."
-        )
+    fields_of_data = [word for line in lines for word in _POINT_SEPARATOR.split(line) if word]
+    invalid = next((word for word in fields_of_data if parse_number(word) is None), None)
+    if invalid is not None:
+        raise ScanError(f"Cannot read {path}: {invalid[:30]!r} is not a number. Copy it from the instrument again.")
     raise ScanError(
-        f"Cannot read {path}: its header promises {fields.get('NPOINTS')} channels, its {len(lines)} lines hold "
-        f"{len(words)} numbers. Copy it from the instrument again."
+        f"Cannot read {path}: its header declares {fields.get('NPOINTS')} channels, its {len(lines)} lines hold "
+        f"{len(fields_of_data)} numbers. Copy it from the instrument again."
     )
 
 
-def _numbers(lines: list[str], *, decimal_comma: bool) -> list[list[float]] | None:
-    separator = _COMMA if decimal_comma else _POINT
+def _parse_rows(lines: list[str], *, decimal_comma: bool) -> list[list[float]] | None:
+    separators = _COMMA_SEPARATOR if decimal_comma else _POINT_SEPARATOR
     try:
-        return [[float(word.replace(",", ".")) for word in separator.split(line) if word] for line in lines]
+        return [[float(word.replace(",", ".")) for word in separators.split(line) if word] for line in lines]
     except ValueError:
         return None
 
 
-def _plain(rows: list[list[float]], declared: float | None) -> tuple[None, NDArray[np.float64]] | None:
+def _counts_only(rows: list[list[float]], declared: float | None) -> tuple[None, NDArray[np.float64]] | None:
     counts = np.array([value for row in rows for value in row])
     return (None, counts) if counts.size >= 2 and declared in {None, counts.size} else None
 
 
-def _paired(rows: list[list[float]], declared: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Pairs, one or several a line; or, where there is a line for each channel, its first two numbers."""
+def _energies_and_counts(
+    rows: list[list[float]], declared: float | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the pairs, one or several per line; or the first two numbers of each line if it is a channel."""
     if all(len(row) % 2 == 0 for row in rows):
         pairs = [pair for row in rows for pair in zip(row[::2], row[1::2], strict=True)]
-        if _fit(pairs, declared):
+        if _is_plausible(pairs, declared):
             energy, counts = np.array(pairs).T
             return energy, counts
     pairs = [(row[0], row[1]) for row in rows if len(row) > 1]
-    if _fit(pairs, declared):
+    if _is_plausible(pairs, declared):
         energy, counts = np.array(pairs).T
         return energy, counts
     return None
 
 
-def _fit(pairs: list[tuple[float, float]], declared: float | None) -> bool:
+def _is_plausible(pairs: list[tuple[float, float]], declared: float | None) -> bool:
     return len(pairs) >= 2 and declared in {None, len(pairs)} and all(a[0] <= b[0] for a, b in pairwise(pairs))
 
 
 def _axis(energy: NDArray[np.float64] | None, fields: dict[str, str], n_channel: int) -> Axis:
-    unit = unit_of(fields.get("XUNITS", "")) or unit_of(fields.get("XLABEL", ""))
-    gain, offset = number(fields.get("XPERCHAN")), number(fields.get("OFFSET"))
+    unit = energy_unit(fields.get("XUNITS", "")) or energy_unit(fields.get("XLABEL", ""))
+    gain, offset = parse_number(fields.get("XPERCHAN")), parse_number(fields.get("OFFSET"))
     if gain is None:
         return (None, (NO_CALIBRATION,)) if energy is None else axis_of_list(energy, n_channel, unit)
     if offset is None:
-        offset = -gain * (number(fields.get("CHOFFSET")) or 0.0)
+        offset = -gain * (parse_number(fields.get("CHOFFSET")) or 0.0)
     return axis_of_coefficients((offset, gain), n_channel, unit)

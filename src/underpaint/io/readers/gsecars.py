@@ -1,9 +1,9 @@
 """Spectra of several detectors side by side, as GSECARS (APS, sector 13) writes them: ``.mca``, ``.xrf``, any number.
 
 A text header ``KEY: values`` with ``VERSION``, ``ELEMENTS`` (detectors), ``CHANNELS`` and a value for each detector of
-``REAL_TIME``, ``LIVE_TIME`` (s), ``CAL_OFFSET``, ``CAL_SLOPE``, ``CAL_QUAD`` (keV); ``ENVIRONMENT`` lines are what the
-beamline knows. After ``DATA:`` a line for each channel with the counts of each detector. The detectors are those of one
-spectrum, each with its own axis.
+``REAL_TIME``, ``LIVE_TIME`` (s), ``CAL_OFFSET``, ``CAL_SLOPE``, ``CAL_QUAD`` (keV); ``ENVIRONMENT`` lines are metadata
+of the beamline. After ``DATA:`` there is a line per channel with the counts of each detector. All detectors recorded
+one spectrum at the same time, each with a separate axis.
 
 Source: the names in the headers, on files of xraylarch's examples (M. Newville, MIT licence); M. Rivers, EPICS MCA
 software, the ASCII format of its IDL and Python readers.
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import axis_of_coefficients, number, seconds
-from underpaint.io._single import FileSpectrum, detector_scans, read_content
+from underpaint.io._energies import axis_of_coefficients, parse_number, parse_seconds
+from underpaint.io._single import FileSpectrum, detector_scans, read_limited
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -44,31 +44,33 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read each detector as a scan of one pixel, called by its number from 1; ``name`` picks one.
+    """Read each detector as a scan of one pixel, named by its number from 1; ``name`` selects one.
 
     Raises
     ------
     ScanError
-        The file is cut off, or its lines do not hold a count for each detector.
+        The file is truncated, or a line does not hold the counts of each detector.
     """
-    text = read_content(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
+    text = read_limited(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
     head, _, body = "\n".join(text.splitlines()).partition("\nDATA:")
     fields = _fields(head)
     counts = _counts(body, fields, path)
     spectra = []
-    for place in range(counts.shape[1]):
-        zero, gain, curved = (_value(fields, key, place) for key in ("CAL_OFFSET", "CAL_SLOPE", "CAL_QUAD"))
+    for index in range(counts.shape[1]):
+        zero, gain, quadratic = (_value(fields, key, index) for key in ("CAL_OFFSET", "CAL_SLOPE", "CAL_QUAD"))
         axis, notes = axis_of_coefficients(
-            (number(zero) or 0.0, number(gain) or 0.0, number(curved) or 0.0), len(counts)
+            (parse_number(zero) or 0.0, parse_number(gain) or 0.0, parse_number(quadratic) or 0.0), len(counts)
         )
-        live, real = (seconds(_value(fields, key, place)) for key in ("LIVE_TIME", "REAL_TIME"))
-        detector = str(place + 1)
-        spectra.append(FileSpectrum(counts[:, place], axis, live, real, detector, detector, notes, dict(fields)))
+        live_time, real_time = (parse_seconds(_value(fields, key, index)) for key in ("LIVE_TIME", "REAL_TIME"))
+        detector = str(index + 1)
+        spectra.append(
+            FileSpectrum(counts[:, index], axis, live_time, real_time, detector, detector, notes, dict(fields))
+        )
     return detector_scans(spectra, path, FORMAT.name, name)
 
 
 def _fields(head: str) -> dict[str, str]:
-    """Values by key; of the keys that occur more than once (``ENVIRONMENT``) each by the name in its value."""
+    """Return the values by key; ``ENVIRONMENT``, which occurs repeatedly, by the name inside its value."""
     fields: dict[str, str] = {}
     for line in head.splitlines():
         key, colon, value = line.partition(":")
@@ -81,8 +83,8 @@ def _fields(head: str) -> dict[str, str]:
 
 
 def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64]:
-    """(channel, detector) counts."""
-    n_detector, n_channel = (number(fields.get(key)) for key in ("ELEMENTS", "CHANNELS"))
+    """Return the (channel, detector) counts."""
+    n_detector, n_channel = (parse_number(fields.get(key)) for key in ("ELEMENTS", "CHANNELS"))
     if not (
         n_detector is not None
         and n_channel is not None
@@ -91,7 +93,7 @@ def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64
     ):
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {fields.get('CHANNELS')} channels and {fields.get('ELEMENTS')} "
-            f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} can be. Copy it again."
+            f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} are allowed. Copy it again."
         )
     try:
         values = np.array(body.split(), dtype=np.float64)
@@ -107,6 +109,6 @@ def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64
     return values.reshape(int(n_channel), int(n_detector))
 
 
-def _value(fields: dict[str, str], key: str, place: int) -> str | None:
+def _value(fields: dict[str, str], key: str, index: int) -> str | None:
     values = fields.get(key, "").split()
-    return values[place] if place < len(values) else None
+    return values[index] if index < len(values) else None

@@ -1,7 +1,7 @@
 """HDF5 as NeXus, PyMca and ``underpaint`` itself write it, and any other file with 3-D arrays of numbers.
 
-Layouts of single programs have separate readers (``hdf5_*``), which are tried first; what is read, and how its
-channels, calibration and positions are recognised, is described in :mod:`underpaint.io.hdf5._stack`.
+Layouts of single programs have separate readers (``hdf5_*``), which are tried first. The recognition of channels,
+calibration and positions is described in :mod:`underpaint.io.hdf5._stack`.
 """
 
 from pathlib import Path
@@ -32,16 +32,16 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the scans of an HDF5 file, one a detector, or the one at the path ``name`` inside it.
+    """Read the scans of an HDF5 file, one per detector, or only those at the path ``name``.
 
-    No counts are read: they are when the scans' dask arrays are computed.
+    Counts are read only when the scans' dask arrays are computed.
 
     Parameters
     ----------
     path : Path
         The file; opened for reading only.
     name : str or None
-        A dataset, or a group with one.
+        Path of a dataset, or of a group that contains one.
     shape : (int, int) or None
         Rows and columns, for a named list of spectra (spectrum, channel).
 

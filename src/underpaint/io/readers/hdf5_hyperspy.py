@@ -8,11 +8,11 @@ import numpy as np
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._detectors import PLACE, Place
-from underpaint.io._hyperspy import EXPERIMENTS, TIMES, read_axes, seconds
+from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
+from underpaint.io._hyperspy import EXPERIMENTS, TIME_PATHS, read_axes, valid_seconds
 from underpaint.io._source import MemoryCube, lazy_counts
-from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_stored
-from underpaint.io.hdf5._facts import text
+from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_readable
+from underpaint.io.hdf5._facts import as_text
 from underpaint.io.hdf5._links import follow, read_values
 from underpaint.io.hdf5.layouts import Layout
 from underpaint.io.readers import Format
@@ -29,7 +29,7 @@ FORMAT = Format(
     priority=40,
     parts=True,
 )
-_MAX_SPECTRUM = 2**17
+_MAX_SPECTRUM_CHANNELS = 2**17
 
 
 def _is_layout(file: Any) -> bool:
@@ -43,7 +43,7 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     Raises
     ------
     ScanError
-        No signal has one dimension of channels, and two of pixels at most.
+        No signal has one dimension of channels and at most two of pixels.
     """
     scans = [scan for name, group in _signals(file).items() if (scan := _scan(path, name, group)) is not None]
     if not scans:
@@ -69,9 +69,11 @@ def _signals(file: Any) -> dict[str, Any]:
 
 def _scan(path: Path, name: str, group: Any) -> Scan | None:
     dataset = follow(group, "data")
-    axes = [follow(group, f"axis-{number}") for number in range(dataset.ndim)]
+    axes = [follow(group, f"axis-{dimension}") for dimension in range(dataset.ndim)]
     records = [
-        {key: _plain(value) for key, value in each.attrs.items()} for each in axes if isinstance(each, h5py.Group)
+        {key: _decoded(value) for key, value in axis_group.attrs.items()}
+        for axis_group in axes
+        if isinstance(axis_group, h5py.Group)
     ]
     signal = read_axes(records, dataset.shape)
     if signal is None or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
@@ -81,13 +83,17 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
         cube = Hdf5Cube(path, dataset, (signal.order[0], signal.order[1], signal.order[2]))
     elif len(signal.order) == 2:
         cube = ListedCube(path, dataset, np.arange(dataset.shape[signal.order[0]])[None], signal.order)
-    elif dataset.size > _MAX_SPECTRUM:
+    elif dataset.size > _MAX_SPECTRUM_CHANNELS:
         return None
     else:
-        check_stored(path, dataset)
+        check_readable(path, dataset)
         cube = MemoryCube(read_values(dataset)[None, None])
-    times = next((each for place in TIMES if isinstance(each := follow(group, place), h5py.Group)), None)
-    live, real = (None if times is None else seconds(times.attrs.get(key)) for key in ("live_time", "real_time"))
+    time_group = next(
+        (axis_group for place in TIME_PATHS if isinstance(axis_group := follow(group, place), h5py.Group)), None
+    )
+    live_time, real_time = (
+        None if time_group is None else valid_seconds(time_group.attrs.get(key)) for key in ("live_time", "real_time")
+    )
     source = f"{path}::/{EXPERIMENTS}/{name}/data"
     return Scan(
         lazy_counts(cube, source, int(dataset.chunks[signal.order[0]]) if dataset.chunks else 1),
@@ -95,19 +101,19 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
         name=path.stem,
         source=source,
         format=FORMAT.name,
-        live_time_s=None if live is None else np.full(cube.shape[:2], live),
-        real_time_s=None if real is None else np.full(cube.shape[:2], real),
+        live_time_s=None if live_time is None else np.full(cube.shape[:2], live_time),
+        real_time_s=None if real_time is None else np.full(cube.shape[:2], real_time),
         step_mm=signal.step_mm,
         notes=(
             *getattr(cube, "notes", ()),
             *(signal.notes if signal.axis is not None else ("no energy calibration in the file",)),
         ),
-        metadata={PLACE: Place(f"/{EXPERIMENTS}/{name}")},
+        metadata={LOCATION_KEY: ArrayLocation(f"/{EXPERIMENTS}/{name}")},
     )
 
 
-def _plain(value: Any) -> Any:
-    return text(value) if isinstance(value, bytes | str) else value
+def _decoded(value: Any) -> Any:
+    return as_text(value) if isinstance(value, bytes | str) else value
 
 
 LAYOUT = Layout(_is_layout, _read_scans)

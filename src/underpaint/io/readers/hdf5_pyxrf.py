@@ -1,13 +1,13 @@
-"""PyXRF, the program of the National Synchrotron Light Source II (BNL): one cube a detector, and their sum.
+"""PyXRF, the program of the National Synchrotron Light Source II (BNL): one cube per detector, and the sum.
 
 Specification:
 
-- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): one detector each, where they were kept.
-- ``/xrfmap/detsum/counts``: their sum channel by channel (the detectors are tuned to the same energies).
+- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): one detector each, if these were saved.
+- ``/xrfmap/detsum/counts``: the sum, channel by channel (all detectors are tuned to the same energies).
 - ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): in the motors' unit.
 - ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``.
 - ``/xrfmap/scan_metadata``: attributes, as ``instrument_mono_incident_energy`` (keV).
-- The energy axis is not in the file: PyXRF keeps it in its parameter file (0.01 keV a channel unless changed).
+- The energy axis is not in the file but in PyXRF's parameter file (0.01 keV per channel unless changed).
 
 Source: NSLS-II/PyXRF, ``pyxrf/model/load_data_from_db.py`` (``write_db_to_hdf_base``) and ``docs/data_input.rst``.
 """
@@ -23,7 +23,7 @@ from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
-from underpaint.io.hdf5._facts import axis_of_energies, numbers, text
+from underpaint.io.hdf5._facts import as_text, axis_of_energies, read_numbers
 from underpaint.io.hdf5._links import follow, read_values
 from underpaint.io.hdf5.layouts import Layout
 from underpaint.io.readers import Format
@@ -37,7 +37,7 @@ FORMAT = Format(
     priority=43,
     parts=True,
 )
-_TOP = "xrfmap"
+_TOP_GROUP = "xrfmap"
 _MAX_NAMES = 64
 
 
@@ -47,7 +47,7 @@ def _is_layout(file: Any) -> bool:
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Read each detector, or their sum where only that was kept.
+    """Read each detector, or the sum if only the sum was saved.
 
     Raises
     ------
@@ -56,11 +56,11 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     """
     detectors = _detectors(file)
     selected = [name for name in detectors if name != "detsum"] or detectors
-    return [_scan(path, file, name, single=len(selected) == 1) for name in selected]
+    return [_scan(path, file, name, is_single=len(selected) == 1) for name in selected]
 
 
 def _detectors(file: Any) -> list[str]:
-    top = follow(file, _TOP)
+    top = follow(file, _TOP_GROUP)
     if not isinstance(top, h5py.Group):
         return []
     return sorted(
@@ -68,42 +68,42 @@ def _detectors(file: Any) -> list[str]:
     )
 
 
-def _scan(path: Path, file: Any, name: str, *, single: bool) -> Scan:
-    dataset = follow(file, f"{_TOP}/{name}/counts")
+def _scan(path: Path, file: Any, name: str, *, is_single: bool) -> Scan:
+    dataset = follow(file, f"{_TOP_GROUP}/{name}/counts")
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         raise ScanError(
             f"Cannot read {path}: it is of PyXRF, but {dataset.name} is {dataset.shape}, not (row, column, channel)."
         )
     cube = Hdf5Cube(path, dataset)
-    source = f"{path}::/{_TOP}/{name}/counts"
-    axis, axis_notes = axis_of_energies(follow(file, f"{_TOP}/{name}/energy"), cube.shape[2])
+    source = f"{path}::/{_TOP_GROUP}/{name}/counts"
+    axis, axis_notes = axis_of_energies(follow(file, f"{_TOP_GROUP}/{name}/energy"), cube.shape[2])
     if axis is None:
-        axis_notes = ("no energy calibration in the file; PyXRF begins with 0.01 keV a channel",)
-    summed = ("the counts are the sum of all detectors, as PyXRF added them",) if name == "detsum" else ()
-    incident = _incident_kev(file)
+        axis_notes = ("no energy calibration in the file; PyXRF's default is 0.01 keV per channel",)
+    sum_note = ("the counts are the sum of all detectors, as PyXRF added them",) if name == "detsum" else ()
+    incident_kev = _incident_kev(file)
     return Scan(
         lazy_counts(cube, source, 1 if dataset.chunks is None else int(dataset.chunks[0])),
         axis=axis,
-        name=path.stem if single else f"{path.stem}_{name}",
+        name=path.stem if is_single else f"{path.stem}_{name}",
         source=source,
         format=FORMAT.name,
         detector=name,
-        notes=(*summed, *cube.notes, *axis_notes, *_positions(file, cube.shape)),
-        metadata={SAME_CHANNELS: True, **({} if incident is None else {"incident_energy_kev": incident})},
+        notes=(*sum_note, *cube.notes, *axis_notes, *_positions(file, cube.shape)),
+        metadata={SAME_CHANNELS: True, **({} if incident_kev is None else {"incident_energy_kev": incident_kev})},
     )
 
 
 def _incident_kev(file: Any) -> float | None:
-    group = follow(file, f"{_TOP}/scan_metadata")
+    group = follow(file, f"{_TOP_GROUP}/scan_metadata")
     value = None if group is None else group.attrs.get("instrument_mono_incident_energy")
     return float(value) if isinstance(value, int | float | np.number) else None
 
 
 def _positions(file: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
-    values = numbers(follow(file, f"{_TOP}/positions/pos"), 4 * shape[0] * shape[1])
+    values = read_numbers(follow(file, f"{_TOP_GROUP}/positions/pos"), 4 * shape[0] * shape[1])
     if values is None or values.shape[1:] != shape[:2]:
         return ()
-    names = _names(follow(file, f"{_TOP}/positions/name"))
+    names = _names(follow(file, f"{_TOP_GROUP}/positions/name"))
     steps = {name: _step(value, name) for name, value in zip(names, values, strict=False)}
     step_text = ", ".join(f"{name} {step:g}" for name, step in steps.items() if step)
     return (f"distances between pixels, in a unit that the file does not state: {step_text}",) if step_text else ()
@@ -112,7 +112,7 @@ def _positions(file: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
 def _names(item: Any) -> list[str]:
     if not isinstance(item, h5py.Dataset) or item.size > _MAX_NAMES:
         return []
-    return [text(value) for value in np.ravel(read_values(item))]
+    return [as_text(value) for value in np.ravel(read_values(item))]
 
 
 def _step(positions: NDArray[np.float64], name: str) -> float:

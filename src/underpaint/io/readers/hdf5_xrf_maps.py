@@ -7,10 +7,10 @@ Specification:
 - ``/MAPS/Spectra/Energy``, before it ``/MAPS/energy``: the channels' energies, keV.
 - ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column), s.
 - ``/MAPS/Scan/x_axis``, ``y_axis``, before them ``/MAPS/x_axis``, ``y_axis``: positions, in the motors' unit.
-- A file holds one detector: those of one scan are ``NAME.h50``, ``NAME.h51`` ..., their average ``NAME.h5``.
+- A file holds one detector: the detectors of one scan are ``NAME.h50``, ``NAME.h51`` ..., their average ``NAME.h5``.
 
-Source: AdvancedPhotonSource/XRF-Maps, ``src/io/file/hdf5_io.cpp`` (``save_spectra_volume``), and for the older
-places the files' readers in mapspy and uProbeX.
+Source: AdvancedPhotonSource/XRF-Maps, ``src/io/file/hdf5_io.cpp`` (``save_spectra_volume``), and for the older paths
+the readers of mapspy and uProbeX.
 """
 
 from pathlib import Path
@@ -23,7 +23,13 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import Axis
 from underpaint.io._source import lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube
-from underpaint.io.hdf5._facts import axis_of_energies, axis_of_polynomial, pixel_seconds, step_of, step_of_axes
+from underpaint.io.hdf5._facts import (
+    axis_of_energies,
+    axis_of_polynomial,
+    pixel_seconds,
+    step_of_axes,
+    step_of_positions,
+)
 from underpaint.io.hdf5._links import follow
 from underpaint.io.hdf5.layouts import Layout
 from underpaint.io.readers import Format
@@ -40,14 +46,14 @@ FORMAT = Format(
     priority=42,
     parts=True,
 )
-_COUNTS = ("MAPS/Spectra/mca_arr", "MAPS/mca_arr")
-_CALIBRATION = ("MAPS/Spectra/Energy_Calibration", "MAPS/energy_calib")
-_ENERGY = ("MAPS/Spectra/Energy", "MAPS/energy")
+_COUNTS_PATHS = ("MAPS/Spectra/mca_arr", "MAPS/mca_arr")
+_CALIBRATION_PATHS = ("MAPS/Spectra/Energy_Calibration", "MAPS/energy_calib")
+_ENERGY_PATHS = ("MAPS/Spectra/Energy", "MAPS/energy")
 
 
 def _is_layout(file: Any) -> bool:
     """Whether an HDF5 file has the group and the spectra of XRF-Maps."""
-    return isinstance(_first(file, _COUNTS), h5py.Dataset)
+    return isinstance(_first_existing(file, _COUNTS_PATHS), h5py.Dataset)
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
@@ -58,7 +64,7 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     ScanError
         The spectra are not (channel, row, column) numbers.
     """
-    dataset = _first(file, _COUNTS)
+    dataset = _first_existing(file, _COUNTS_PATHS)
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         raise ScanError(
             f"Cannot read {path}: it is of XRF-Maps, but {dataset.name} is {dataset.shape}, not (channel, row, column)."
@@ -83,26 +89,34 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     ]
 
 
-def _first(file: Any, places: tuple[str, ...]) -> Any:
-    return next((item for item in (follow(file, place) for place in places) if item is not None), None)
+def _first_existing(file: Any, paths: tuple[str, ...]) -> Any:
+    return next((item for item in (follow(file, path) for path in paths) if item is not None), None)
 
 
 def _axis(file: Any, n_channel: int) -> Axis:
-    polynomial = axis_of_polynomial(_first(file, _CALIBRATION), n_channel)
-    return polynomial if polynomial[0] is not None else axis_of_energies(_first(file, _ENERGY), n_channel)
+    polynomial = axis_of_polynomial(_first_existing(file, _CALIBRATION_PATHS), n_channel)
+    return (
+        polynomial if polynomial[0] is not None else axis_of_energies(_first_existing(file, _ENERGY_PATHS), n_channel)
+    )
 
 
 def _step(file: Any, shape: tuple[int, int, int]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
-    places = [_first(file, (f"MAPS/Scan/{axis_name}_axis", f"MAPS/{axis_name}_axis")) for axis_name in "yx"]
-    (row_mm, row), (column_mm, column) = (step_of(item, n) for item, n in zip(places, shape[:2], strict=True))
+    position_items = [
+        _first_existing(file, (f"MAPS/Scan/{axis_name}_axis", f"MAPS/{axis_name}_axis")) for axis_name in "yx"
+    ]
+    (row_mm, row_step), (column_mm, column_step) = (
+        step_of_positions(item, n) for item, n in zip(position_items, shape[:2], strict=True)
+    )
     step = step_of_axes(row_mm, column_mm)
-    if step is not None or row is None or column is None:
+    if step is not None or row_step is None or column_step is None:
         return step, ()
-    return None, (f"pixels are {row:g} by {column:g} apart (rows by columns), in a unit that the file does not state",)
+    return None, (
+        f"pixels are {row_step:g} by {column_step:g} apart (rows by columns), in a unit that the file does not state",
+    )
 
 
 def _detector(path: Path) -> str:
-    """The number that XRF-Maps puts after ``.h5``; the file without one is the average of all."""
+    """Return the number that XRF-Maps appends to ``.h5``; "" for the file of the average, which has none."""
     number = path.suffix.lower().removeprefix(".h5")
     return number if number.isdigit() else ""
 

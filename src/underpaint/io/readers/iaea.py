@@ -1,8 +1,8 @@
 """Single spectra in the IAEA text format, ``.spe``, as Ortec's and other gamma and X-ray programs write them.
 
-Blocks that begin with a line ``$KEY:``. ``$DATA:`` has the numbers of the first and the last channel in its first line,
-then the counts, any number a line; ``$MEAS_TIM:`` live and real time, s. Energies: ``$MCA_CAL:``, the number of
-coefficients and then those of a polynomial in the channel, with their unit; else ``$ENER_FIT:``, zero and gain.
+Blocks that begin with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of the first and the last channel;
+the counts follow, any number per line. ``$MEAS_TIM:`` has live and real time, s. Energies: ``$MCA_CAL:``, the number of
+coefficients, and the coefficients of a polynomial in the channel with their unit; else ``$ENER_FIT:``, zero and gain.
 
 Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; Ortec, software file
 structure manual.
@@ -15,8 +15,8 @@ import numpy as np
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, number, seconds, unit_of
-from underpaint.io._single import FileSpectrum, read_content, spectrum_scan
+from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, energy_unit, parse_number, parse_seconds
+from underpaint.io._single import FileSpectrum, read_limited, spectrum_scan
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -28,7 +28,7 @@ FORMAT = Format(
 )
 _MAX_BYTES = 64 * 2**20
 _MAX_CHANNELS = 2**20
-_MAX_VALUE = 200
+_MAX_VALUE_LENGTH = 200
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -42,27 +42,29 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     Raises
     ------
     ScanError
-        There are no counts, or another number than promised.
+        There are no counts, or not as many as declared.
     """
-    text = read_content(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
+    text = read_limited(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
     parts = re.split(r"(?m)^\s*\$([A-Z_0-9]+):?[ \t]*", "\n".join(text.splitlines()))
     blocks = {key: body.strip() for key, body in zip(parts[1::2], parts[2::2], strict=True)}
-    words = blocks.get("DATA", "").split()
-    values = [number(word) for word in words]
+    fields = blocks.get("DATA", "").split()
+    values = [parse_number(word) for word in fields]
     n_channel = _n_channel(values)
     if n_channel is None or len(values) != n_channel + 2 or None in values:
-        odd = next((word for word, value in zip(words, values, strict=True) if value is None), None)
-        fault = f"{odd[:30]!r} in place of a number" if odd else f"{max(0, len(values) - 2)} counts"
-        first_words = " to ".join(words[:2])[:40] or "(none)"
+        invalid = next((word for word, value in zip(fields, values, strict=True) if value is None), None)
+        fault = f"{invalid[:30]!r} in place of a number" if invalid else f"{max(0, len(values) - 2)} counts"
+        first_words = " to ".join(fields[:2])[:40] or "(none)"
         raise ScanError(
             f"Cannot read {path}: an IAEA spectrum whose $DATA declares the channels {first_words}, and holds "
             f"{fault}. It is cut off or edited; copy it again."
         )
     counts = np.array(values[2:], dtype=np.float64)
     axis, notes = _axis(blocks, counts.size, int(values[0] or 0))
-    live, real = (*(seconds(word) for word in blocks.get("MEAS_TIM", "").split()[:2]), None, None)[:2]
-    short = {key: body for key, body in blocks.items() if key != "DATA" and 0 < len(body) <= _MAX_VALUE}
-    return spectrum_scan(FileSpectrum(counts, axis, live, real, notes=notes, metadata=short), path, FORMAT.name)
+    live_time, real_time = (*(parse_seconds(word) for word in blocks.get("MEAS_TIM", "").split()[:2]), None, None)[:2]
+    short_blocks = {key: body for key, body in blocks.items() if key != "DATA" and 0 < len(body) <= _MAX_VALUE_LENGTH}
+    return spectrum_scan(
+        FileSpectrum(counts, axis, live_time, real_time, notes=notes, metadata=short_blocks), path, FORMAT.name
+    )
 
 
 def _n_channel(values: list[float | None]) -> int | None:
@@ -72,15 +74,23 @@ def _n_channel(values: list[float | None]) -> int | None:
     return int(last - first) + 1 if 0 <= first < last < _MAX_CHANNELS else None
 
 
-def _axis(blocks: dict[str, str], n_channel: int, first: int) -> Axis:
-    """Axis from the coefficients; they count channels from 0, even if the data start later."""
-    words = blocks.get("MCA_CAL", "").split()
-    coefficients = [number(word) for word in words[1:] if number(word) is not None]
+def _axis(blocks: dict[str, str], n_channel: int, first_channel: int) -> Axis:
+    """Return the axis of the coefficients, which number channels from 0 even if the data start later."""
+    fields = blocks.get("MCA_CAL", "").split()
+    coefficients = [parse_number(word) for word in fields[1:] if parse_number(word) is not None]
     if len(coefficients) < 2:
-        coefficients = [number(word) for word in blocks.get("ENER_FIT", "").split() if number(word) is not None][:2]
+        coefficients = [
+            parse_number(word) for word in blocks.get("ENER_FIT", "").split() if parse_number(word) is not None
+        ][:2]
     values = [value for value in coefficients if value is not None]
     if len(values) < 2:
         return None, (NO_CALIBRATION,)
-    shifted = np.polynomial.Polynomial(values)(np.polynomial.Polynomial([float(first), 1.0])) if first else None
-    unit = unit_of(blocks.get("MCA_CAL", "")) or unit_of(blocks.get("ENER_FIT", ""))
-    return axis_of_coefficients(values if shifted is None else shifted.coef.tolist(), n_channel, unit)
+    shifted_polynomial = (
+        np.polynomial.Polynomial(values)(np.polynomial.Polynomial([float(first_channel), 1.0]))
+        if first_channel
+        else None
+    )
+    unit = energy_unit(blocks.get("MCA_CAL", "")) or energy_unit(blocks.get("ENER_FIT", ""))
+    return axis_of_coefficients(
+        values if shifted_polynomial is None else shifted_polynomial.coef.tolist(), n_channel, unit
+    )

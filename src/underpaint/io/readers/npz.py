@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._axes import channel_dimension
-from underpaint.io._detectors import PLACE, Place
+from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
 from underpaint.io._energies import axis_of_list
 from underpaint.io._source import first_line, lazy_counts, try_read
 from underpaint.io.readers import ZIP_MAGIC, Format
@@ -27,36 +27,58 @@ FORMAT = Format(
     source="numpy documentation: numpy.lib.format, versions 1.0-3.0",
     parts=True,
 )
-_ENERGIES = ("energy", "energies", "energy_kev")
-_DAMAGE = (zipfile.BadZipFile, ValueError, TypeError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError)
-_DAMAGE_OF_PIECES = (zlib.error, lzma.LZMAError)
+_ENERGY_NAMES = ("energy", "energies", "energy_kev")
+_DAMAGE_ERRORS = (
+    zipfile.BadZipFile,
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
+_DECOMPRESSION_ERRORS = (zlib.error, lzma.LZMAError)
 """Errors of zipfile, its decompressors and NumPy for damaged archives; ``try_read`` reports those of the system."""
-_ALWAYS_HELD = 256 * 2**20
-_MAX_PACKING = 300
-"""An array above ``_ALWAYS_HELD`` bytes must be stored in at least this share of its size, since it is decompressed
-into memory. Even counts of a nearly empty scan compress less; zlib compresses zeros 1000 times."""
+_MAX_UNCHECKED_BYTES = 256 * 2**20
+_MAX_COMPRESSION_RATIO = 300
+"""Maximum compression ratio of arrays above ``_MAX_UNCHECKED_BYTES``, which are decompressed into memory. Counts of a
+nearly empty scan compress less; zlib compresses zeros 1000 times."""
 
 
 class NpzCube:
-    """One array of an archive, read once when first needed (a compressed member cannot be read in parts)."""
+    """Array of an archive, read completely at first use, since a compressed member cannot be read in parts."""
 
     def __init__(
-        self, path: Path, member: str, shape: tuple[int, ...], dtype: np.dtype[Any], order: tuple[int, ...] = (0, 1, 2)
+        self,
+        path: Path,
+        member: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        dimension_order: tuple[int, ...] = (0, 1, 2),
     ) -> None:
-        self.path, self.member, self.dtype, self.order, self.stored = path, member, dtype, order, shape
-        self.shape = (shape[order[0]], shape[order[1]], shape[order[2]])
+        self.path, self.member, self.dtype, self.dimension_order, self.stored_shape = (
+            path,
+            member,
+            dtype,
+            dimension_order,
+            shape,
+        )
+        self.shape = (shape[dimension_order[0]], shape[dimension_order[1]], shape[dimension_order[2]])
         self._counts: NDArray[Any] | None = None
         self._lock = Lock()
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read the member if it was not yet, and cut the rectangle out."""
+        """Return a rectangle of pixels; the member is read at the first call."""
         with self._lock:
             if self._counts is None:
-                self._counts = np.transpose(_read_member(self.path, self.member).reshape(self.stored), self.order)
+                self._counts = np.transpose(
+                    _read_member(self.path, self.member).reshape(self.stored_shape), self.dimension_order
+                )
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Exclude the counts when pickled; the other process reads them itself."""
+        """Exclude the counts when pickled; the other process reads them again."""
         return {key: value for key, value in self.__dict__.items() if key not in {"_counts", "_lock"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -70,7 +92,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a ``.npz`` file, or the one called ``name``; without any, a list of spectra with energies.
+    """Read the cubes of a ``.npz`` file, or only ``name``; a file without cubes may hold lists of spectra.
 
     Optional arrays: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row, column) or
     scalar), ``step_mm`` (two numbers, or one for both).
@@ -81,38 +103,50 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         There is no 3-D array of numbers of this name; the message lists the arrays.
     """
     shapes = try_read(lambda: _headers(path), str(path))
-    numeric = {key: each for key, each in shapes.items() if each[1].kind in "uif" and 0 not in each[0]}
+    numeric = {
+        key: shape_and_dtype
+        for key, shape_and_dtype in shapes.items()
+        if shape_and_dtype[1].kind in "uif" and 0 not in shape_and_dtype[0]
+    }
     cubes = [key for key, (shape, _) in numeric.items() if len(shape) == 3]
     if not cubes:
-        # A table of numbers with energies of its channels is a list of spectra: one row.
-        lengths = {math.prod(numeric[key][0]) for key in _ENERGIES if key in numeric}
-        lists = {key: each for key, each in numeric.items() if len(each[0]) == 2 and lengths & set(each[0])}
-        shapes |= {key: ((1, *shape), dtype) for key, (shape, dtype) in lists.items()}
-        cubes = list(lists)
+        # A 2-D array next to the energies of its channels is a list of spectra, read as one row.
+        lengths = {math.prod(numeric[key][0]) for key in _ENERGY_NAMES if key in numeric}
+        spectrum_lists = {
+            key: shape_and_dtype
+            for key, shape_and_dtype in numeric.items()
+            if len(shape_and_dtype[0]) == 2 and lengths & set(shape_and_dtype[0])
+        }
+        shapes |= {key: ((1, *shape), dtype) for key, (shape, dtype) in spectrum_lists.items()}
+        cubes = list(spectrum_lists)
     if name is not None and name not in shapes:
         raise ScanError(f"Cannot read {path}::{name}: the file has no array of that name, only {_listing(shapes)}.")
-    selected = cubes if name is None else [cube for cube in cubes if cube == name]
+    selected = cubes if name is None else [member for member in cubes if member == name]
     if not selected:
         raise ScanError(
             f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a non-empty 3-D array "
             f"(row, column, channel) of numbers is needed; the file contains {_listing(shapes)}."
         )
-    names = {cube: path.stem if len(cubes) == 1 else f"{path.stem}_{cube}" for cube in selected}
-    return [_scan(path, cube, shapes, names[cube]) for cube in selected]
+    names = {member: path.stem if len(cubes) == 1 else f"{path.stem}_{member}" for member in selected}
+    return [_scan(path, member, shapes, names[member]) for member in selected]
 
 
 def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str) -> Scan:
-    stored, dtype = shapes[member]
+    stored_shape, dtype = shapes[member]
     source = f"{path}::{member}"
-    optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGIES)
-    small = {array_name: _numbers(path, array_name) for array_name in optional if array_name in shapes}
-    energies = next((small[array_name].ravel() for array_name in _ENERGIES if array_name in small), None)
+    optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGY_NAMES)
+    small_arrays = {array_name: _read_numbers(path, array_name) for array_name in optional if array_name in shapes}
+    energies = next(
+        (small_arrays[array_name].ravel() for array_name in _ENERGY_NAMES if array_name in small_arrays), None
+    )
     lengths = () if energies is None else (energies.size,)
-    channel, guess = channel_dimension(stored, lengths, lambda key: _read_member(path, member).reshape(stored)[key])
-    order = (*(number for number in range(3) if number != channel), channel)
-    cube = NpzCube(path, member, stored, dtype, order)
+    channel_dim, channel_note = channel_dimension(
+        stored_shape, lengths, lambda slices: _read_member(path, member).reshape(stored_shape)[slices]
+    )
+    dimension_order = (*(dimension for dimension in range(3) if dimension != channel_dim), channel_dim)
+    cube = NpzCube(path, member, stored_shape, dtype, dimension_order)
     axis_notes: tuple[str, ...] = ()
-    axis = _axis(small, cube.shape[2])
+    axis = _axis(small_arrays, cube.shape[2])
     if axis is None and energies is not None:
         axis, axis_notes = axis_of_list(energies.astype(np.float64), cube.shape[2])
     if axis is None:
@@ -123,16 +157,16 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
         name=name,
         source=source,
         format=FORMAT.name,
-        live_time_s=_live_time(small.get("live_time_s"), cube.shape[:2], source),
-        step_mm=_step(small.get("step_mm")),
+        live_time_s=_live_time(small_arrays.get("live_time_s"), cube.shape[:2], source),
+        step_mm=_step(small_arrays.get("step_mm")),
         detector=member.removeprefix("det_") if member.startswith("det_") else "",
-        notes=(*((guess,) if guess else ()), *axis_notes),
-        metadata={PLACE: Place()},
+        notes=(*((channel_note,) if channel_note else ()), *axis_notes),
+        metadata={LOCATION_KEY: ArrayLocation()},
     )
 
 
 def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of each array, without reading any."""
+    """Return shape and type of each array, without reading the arrays."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {
@@ -140,7 +174,7 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                 for member in archive.namelist()
                 if member.endswith(".npy")
             }
-    except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
+    except (*_DAMAGE_ERRORS, *_DECOMPRESSION_ERRORS) as error:
         if isinstance(error, ScanError):
             raise
         raise ScanError(
@@ -153,19 +187,23 @@ def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
-        needed, stored_bytes = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
-    if min((0, *shape)) < 0 or (needed > stored_bytes and not dtype.hasobject):
-        raise ValueError(f"{member} promises {shape} {dtype}, {needed} bytes, and holds {stored_bytes}")
+        needed_bytes, stored_bytes = (
+            math.prod(shape) * dtype.itemsize,
+            archive.getinfo(member).file_size - stream.tell(),
+        )
+    if min((0, *shape)) < 0 or (needed_bytes > stored_bytes and not dtype.hasobject):
+        raise ValueError(f"{member} declares {shape} {dtype}, {needed_bytes} bytes, and holds {stored_bytes}")
     _refuse_zip_bomb(f"{archive.filename}::{member.removesuffix('.npy')}", archive.getinfo(member))
     return shape, dtype
 
 
 def _refuse_zip_bomb(source: str, member: zipfile.ZipInfo) -> None:
-    if member.file_size <= max(_ALWAYS_HELD, _MAX_PACKING * member.compress_size):
+    if member.file_size <= max(_MAX_UNCHECKED_BYTES, _MAX_COMPRESSION_RATIO * member.compress_size):
         return
     raise ScanError(
         f"Cannot read {source}: it is compressed {member.file_size / max(member.compress_size, 1):,.0f} times and "
-        f"would take {member.file_size / 1e6:,.0f} MB of memory; counts are compressed {_MAX_PACKING} times at most. "
+        f"would take {member.file_size / 1e6:,.0f} MB of memory; counts are compressed at most "
+        f"{_MAX_COMPRESSION_RATIO} times. "
         "If it is a scan, write it with numpy.savez, which does not compress, or as HDF5."
     )
 
@@ -174,24 +212,24 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[member])
-    except (*_DAMAGE, *_DAMAGE_OF_PIECES) as error:
+    except (*_DAMAGE_ERRORS, *_DECOMPRESSION_ERRORS) as error:
         raise ScanError(
             f"Cannot read {path}::{member}: {first_line(error)}. Write it again with numpy.savez, plain numbers only."
         ) from error
 
 
-def _numbers(path: Path, member: str) -> NDArray[Any]:
+def _read_numbers(path: Path, member: str) -> NDArray[Any]:
     values = _read_member(path, member)
     if values.dtype.kind not in "uif" or values.size == 0:
         raise ScanError(f"Cannot read {path}::{member}: it holds {values.shape} {values.dtype}; a number is needed.")
     return values
 
 
-def _axis(small: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
-    if "gain_kev" not in small:
+def _axis(small_arrays: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
+    if "gain_kev" not in small_arrays:
         return None
-    zero_kev = float(small["zero_kev"].flat[0]) if "zero_kev" in small else 0.0
-    return EnergyAxis(float(small["gain_kev"].flat[0]), zero_kev, n_channel)
+    zero_kev = float(small_arrays["zero_kev"].flat[0]) if "zero_kev" in small_arrays else 0.0
+    return EnergyAxis(float(small_arrays["gain_kev"].flat[0]), zero_kev, n_channel)
 
 
 def _live_time(values: NDArray[Any] | None, shape: tuple[int, ...], source: str) -> NDArray[np.float64] | None:

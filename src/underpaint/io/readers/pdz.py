@@ -35,14 +35,14 @@ FORMAT = Format(
     source="B. Ducraux, pdz-tool: pdz_version_25_file_format.md (2024)",
     parts=True,
 )
-_HEADER_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
-_HEADER_24 = b"\x01\x01"
+_MAGIC_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
+_MAGIC_24 = b"\x01\x01"
 _MAX_BYTES = 256 * 2**20
 _MAX_CHANNELS = 16384
-_INSTRUMENT, _SPECTRUM = 1, 3
-_CHANNELS_24, _GAIN_24, _TUBE_24, _LIVE_24, _DATA_24 = 6, 50, 162, 354, 358
+_INSTRUMENT_RECORD, _SPECTRUM_RECORD = 1, 3
+_N_CHANNEL_OFFSET_24, _GAIN_OFFSET_24, _TUBE_OFFSET_24, _LIVE_TIME_OFFSET_24, _DATA_OFFSET_24 = 6, 50, 162, 354, 358
 _PLAUSIBLE_GAIN_EV = (1.0, 500.0)
-_PHASE = struct.Struct("<5I7f6hhffifhf16sfhhhI")
+_PHASE_STRUCT = struct.Struct("<5I7f6hhffifhf16sfhhhI")
 _NO_AXIS_24 = "the file does not state the zero of its energy axis: channel 0 is assumed to start at 0 keV"
 
 
@@ -61,7 +61,7 @@ class Phase:
 
 def sniff(path: Path, head: bytes) -> bool:
     """Whether a file's first bytes are those of a .pdz file of version 24 or 25."""
-    return head.startswith(_HEADER_25) or (head.startswith(_HEADER_24) and _plausible_24(head))
+    return head.startswith(_MAGIC_25) or (head.startswith(_MAGIC_24) and _is_plausible_24(head))
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
@@ -76,16 +76,16 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     """
     size = try_read(path.stat, str(path)).st_size
     if size > _MAX_BYTES:
-        raise ScanError(f"Cannot read {path}: {size} bytes are no single .pdz spectrum (at most {_MAX_BYTES}).")
+        raise ScanError(f"Cannot read {path}: {size} bytes are too many for a .pdz spectrum (at most {_MAX_BYTES}).")
     content: bytes = try_read(path.read_bytes, str(path))
-    phases = _phases_25(content, path) if content.startswith(_HEADER_25) else [_phase_24(content, path)]
+    phases = _phases_25(content, path) if content.startswith(_MAGIC_25) else [_phase_24(content, path)]
     names = [str(phase.number) for phase in phases]
     if name is not None and name not in names:
         raise ScanError(f"Cannot read {path}::{name}: the .pdz file has the phases {', '.join(names)}.")
     phase = phases[0 if name is None else names.index(name)]
     other_names = [other for other in names if other != str(phase.number)]
-    more = (f"one phase of {len(names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
-    return [_scan(path, phase, more, version=25 if content.startswith(_HEADER_25) else 24)]
+    phase_notes = (f"one phase of {len(names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
+    return [_scan(path, phase, phase_notes, version=25 if content.startswith(_MAGIC_25) else 24)]
 
 
 def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
@@ -104,7 +104,7 @@ def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Sca
 
 
 def _axis(phase: Phase) -> Axis:
-    """Axis through the channels' centres; the file gives their lower edges."""
+    """Return the axis through the channel centres; the file states the lower edge of the first channel."""
     return axis_of_coefficients((phase.start_ev + phase.gain_ev / 2, phase.gain_ev), phase.counts.size, "ev")
 
 
@@ -114,11 +114,11 @@ def _axis(phase: Phase) -> Axis:
 def _phases_25(content: bytes, path: Path) -> list[Phase]:
     instrument: dict[str, Any] = {}
     phases: list[Phase] = []
-    for kind, start, record in _records(content, path):
-        if kind == _INSTRUMENT:
+    for record_type, record_offset, record in _records(content, path):
+        if record_type == _INSTRUMENT_RECORD:
             instrument = _instrument(record)
-        elif kind == _SPECTRUM:
-            phases.append(_phase_25(record, start, path))
+        elif record_type == _SPECTRUM_RECORD:
+            phases.append(_phase_25(record, record_offset, path))
     if not phases:
         raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
     numbers = range(1, len(phases) + 1)
@@ -138,26 +138,26 @@ def _renumbered(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
 
 
 def _records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
-    """Type, place and bytes of each record; none may reach beyond the file."""
+    """Yield type, offset and bytes of each record; no record may extend beyond the file."""
     view, start = memoryview(content), 0
     while start + 6 <= len(content):
-        kind, length = struct.unpack_from("<HI", content, start)
+        record_type, length = struct.unpack_from("<HI", content, start)
         if start + 6 + length > len(content):
             raise ScanError(
-                f"Cannot read {path}: a .pdz file of version 25; its record of type {kind} at byte {start} announces "
-                f"{length} bytes, {len(content) - start - 6} are left. The file is cut off; copy it again."
+                f"Cannot read {path}: a .pdz file of version 25; its record of type {record_type} at byte {start} "
+                f"declares {length} bytes, {len(content) - start - 6} are left. The file is cut off; copy it again."
             )
-        yield kind, start, view[start + 6 : start + 6 + length]
+        yield record_type, start, view[start + 6 : start + 6 + length]
         start += 6 + length
 
 
 def _instrument(record: memoryview) -> dict[str, Any]:
-    """Serial number and geometry; an unreadable instrument record does not invalidate the spectrum."""
-    serial, place = _text(record, 0)
-    build, place = _text(record, place)
-    if place + 6 > len(record):
+    """Return serial number and geometry; an unreadable instrument record does not invalidate the spectrum."""
+    serial, offset = _read_text(record, 0)
+    build, offset = _read_text(record, offset)
+    if offset + 6 > len(record):
         return {}
-    anode, takeoff, incidence, detection, window = struct.unpack_from("<4Bh", record, place)
+    anode, takeoff, incidence, detection, window = struct.unpack_from("<4Bh", record, offset)
     return {
         "serial_number": serial,
         "build_number": build,
@@ -169,31 +169,33 @@ def _instrument(record: memoryview) -> dict[str, Any]:
     }
 
 
-def _text(record: memoryview, place: int) -> tuple[str, int]:
-    """Text after its length in letters; empty if it extends beyond the record."""
-    if place + 4 > len(record):
+def _read_text(record: memoryview, offset: int) -> tuple[str, int]:
+    """Return the text at an offset, after its length, and the next offset; empty if it exceeds the record."""
+    if offset + 4 > len(record):
         return "", len(record)
-    (letters,) = struct.unpack_from("<I", record, place)
-    stop = place + 4 + 2 * letters
+    (n_character,) = struct.unpack_from("<I", record, offset)
+    stop = offset + 4 + 2 * n_character
     if stop > len(record):
         return "", len(record)
-    return bytes(record[place + 4 : stop]).decode("utf-16-le", "replace").strip("\x00"), stop
+    return bytes(record[offset + 4 : stop]).decode("utf-16-le", "replace").strip("\x00"), stop
 
 
-def _phase_25(record: memoryview, start: int, path: Path) -> Phase:
-    if len(record) < _PHASE.size:
-        raise ScanError(f"Cannot read {path}: the .pdz spectrum at byte {start} is cut off ({len(record)} bytes).")
-    values = _PHASE.unpack_from(record)
-    n_channel, letters = values[-4], values[-1]
-    first = _PHASE.size + 2 * letters + 2
-    counts = _channels(record[first:], n_channel, "<u4", f"{path}, spectrum at byte {start}")
+def _phase_25(record: memoryview, record_offset: int, path: Path) -> Phase:
+    if len(record) < _PHASE_STRUCT.size:
+        raise ScanError(
+            f"Cannot read {path}: the .pdz spectrum at byte {record_offset} is cut off ({len(record)} bytes)."
+        )
+    values = _PHASE_STRUCT.unpack_from(record)
+    n_channel, n_character = values[-4], values[-1]
+    channels_offset = _PHASE_STRUCT.size + 2 * n_character + 2
+    counts = _read_channels(record[channels_offset:], n_channel, "<u4", f"{path}, spectrum at byte {record_offset}")
     return Phase(
         0,
         counts,
         gain_ev=float(values[22]),
         start_ev=float(values[24]),
-        live_time_s=_positive(values[9]),
-        real_time_s=_positive(values[6]),
+        live_time_s=_positive_or_none(values[9]),
+        real_time_s=_positive_or_none(values[6]),
         metadata={
             "tube_voltage_kv": values[10],
             "tube_current_ua": values[11],
@@ -207,27 +209,30 @@ def _phase_25(record: memoryview, start: int, path: Path) -> Phase:
 # --- version 24 ------------------------------------------------------------------------------------
 
 
-def _plausible_24(head: bytes) -> bool:
-    """Whether the two bytes of version 24 are followed by a number of channels and a gain that can be."""
-    if len(head) < _TUBE_24 + 8:
+def _is_plausible_24(head: bytes) -> bool:
+    """Whether the two bytes of version 24 are followed by a plausible number of channels and gain."""
+    if len(head) < _TUBE_OFFSET_24 + 8:
         return False
-    (n_channel,), (gain_ev,) = struct.unpack_from("<h", head, _CHANNELS_24), struct.unpack_from("<d", head, _GAIN_24)
-    low, high = _PLAUSIBLE_GAIN_EV
-    return bool(2 <= n_channel <= _MAX_CHANNELS and low <= gain_ev <= high)
+    (n_channel,), (gain_ev,) = (
+        struct.unpack_from("<h", head, _N_CHANNEL_OFFSET_24),
+        struct.unpack_from("<d", head, _GAIN_OFFSET_24),
+    )
+    min_gain_ev, max_gain_ev = _PLAUSIBLE_GAIN_EV
+    return bool(2 <= n_channel <= _MAX_CHANNELS and min_gain_ev <= gain_ev <= max_gain_ev)
 
 
 def _phase_24(content: bytes, path: Path) -> Phase:
-    (n_channel,) = struct.unpack_from("<h", content, _CHANNELS_24)
-    (gain_ev,) = struct.unpack_from("<d", content, _GAIN_24)
-    voltage_kv, current_ua = struct.unpack_from("<2f", content, _TUBE_24)
-    counts = _channels(memoryview(content)[_DATA_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
-    (live_s,) = struct.unpack_from("<f", content, _LIVE_24)
+    (n_channel,) = struct.unpack_from("<h", content, _N_CHANNEL_OFFSET_24)
+    (gain_ev,) = struct.unpack_from("<d", content, _GAIN_OFFSET_24)
+    voltage_kv, current_ua = struct.unpack_from("<2f", content, _TUBE_OFFSET_24)
+    counts = _read_channels(memoryview(content)[_DATA_OFFSET_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
+    (live_s,) = struct.unpack_from("<f", content, _LIVE_TIME_OFFSET_24)
     return Phase(
         1,
         counts,
         gain_ev,
         0.0,
-        _positive(live_s),
+        _positive_or_none(live_s),
         None,
         {"tube_voltage_kv": voltage_kv, "tube_current_ua": current_ua, "ev_per_channel": gain_ev},
     )
@@ -236,20 +241,21 @@ def _phase_24(content: bytes, path: Path) -> Phase:
 # --- both ------------------------------------------------------------------------------------------
 
 
-def _channels(rest: memoryview, n_channel: int, dtype: str, source: str) -> NDArray[np.float64]:
-    if not 2 <= n_channel <= _MAX_CHANNELS or len(rest) < 4 * n_channel:
+def _read_channels(channel_bytes: memoryview, n_channel: int, dtype: str, source: str) -> NDArray[np.float64]:
+    if not 2 <= n_channel <= _MAX_CHANNELS or len(channel_bytes) < 4 * n_channel:
         raise ScanError(
-            f"Cannot read {source}: {n_channel} channels are declared (2 to {_MAX_CHANNELS} can be), "
-            f"there are bytes for {len(rest) // 4}. The file is cut off or damaged; copy it again."
+            f"Cannot read {source}: {n_channel} channels are declared (2 to {_MAX_CHANNELS} are allowed), "
+            f"there are bytes for {len(channel_bytes) // 4}. The file is cut off or damaged; copy it again."
         )
-    counts = np.frombuffer(rest, dtype=dtype, count=n_channel).astype(np.float64)
-    bad = np.flatnonzero(counts < 0)
-    if bad.size:
+    counts = np.frombuffer(channel_bytes, dtype=dtype, count=n_channel).astype(np.float64)
+    negative_channels = np.flatnonzero(counts < 0)
+    if negative_channels.size:
         raise ScanError(
-            f"Cannot read {source}: channel {bad[0]} holds {counts[bad[0]]:g} counts; they must not be negative."
+            f"Cannot read {source}: channel {negative_channels[0]} holds {counts[negative_channels[0]]:g} counts; "
+            "they must not be negative."
         )
     return counts
 
 
-def _positive(value: float) -> float | None:
+def _positive_or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) and value > 0 else None

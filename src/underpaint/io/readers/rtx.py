@@ -35,24 +35,24 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a project as one row of pixels; ``name``, or a number from 1, picks one.
+    """Read the spectra of a project as one row of pixels, or only the spectrum called ``name`` or numbered from 1.
 
     Raises
     ------
     ScanError
-        The XML is broken, or has no spectrum with the declared channels; others are skipped with a note.
+        The XML is damaged, or has no valid spectrum. Invalid spectra next to valid ones are skipped with a note.
     """
     size = try_read(path.stat, str(path)).st_size
     if size > _MAX_BYTES:
         raise ScanError(
-            f"Cannot read {path}: a project of {size} bytes, {_MAX_BYTES} at most are read. Export its maps as "
+            f"Cannot read {path}: a project of {size} bytes, more than the maximum of {_MAX_BYTES}. Export its maps as "
             ".bcf or its spectra as .spx."
         )
     spectra: list[FileSpectrum] = []
     faults: list[ScanError] = []
-    for number, node in enumerate(spectrum_nodes(path), 1):
+    for index, node in enumerate(spectrum_nodes(path), 1):
         try:
-            spectra.append(_compact(read_spectrum_node(node, f"{path}::{number}")))
+            spectra.append(_compact(read_spectrum_node(node, f"{path}::{index}")))
         except ScanError as error:
             faults.append(error)
     if not spectra and faults:

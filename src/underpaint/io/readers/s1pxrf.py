@@ -1,10 +1,11 @@
 """Single spectra that Bruker's S1PXRF (hand-held Tracer) exports as text, ``.CSV``.
 
-Lines, often ended by carriage returns alone: the first names S1PXRF, then ``key,value`` up to ``Channel#,Intensity``,
-then a channel and its counts a line, the counts in quotes. ``eV per channel`` is the gain; the energy of channel 0 is
-not stated. ``Live Time`` and ``Duration Time`` are in s, ``HV ADC`` is the tube voltage in kV.
+Lines, often ended by carriage returns alone: the first contains S1PXRF, then ``key,value`` up to
+``Channel#,Intensity``, then a channel and its counts per line, the counts in quotes. ``eV per channel`` is the gain;
+the energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, ``HV ADC`` is the tube voltage in
+kV.
 
-Source: Bruker publishes none; files of a Tracer (leedrake5/CloudCal-Training), whose lines fix the meaning of the keys.
+Source: Bruker publishes no specification; the keys follow from files of a Tracer (leedrake5/CloudCal-Training).
 """
 
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import axis_of_coefficients, number, seconds
-from underpaint.io._single import FileSpectrum, read_content, spectrum_scan
+from underpaint.io._energies import axis_of_coefficients, parse_number, parse_seconds
+from underpaint.io._single import FileSpectrum, read_limited, spectrum_scan
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -41,25 +42,29 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     ScanError
         The file is truncated, or its lines are not numbered by channel.
     """
-    text = read_content(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
+    text = read_limited(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    start = next((place for place, line in enumerate(lines) if line.lower().startswith("channel#")), len(lines))
-    fields = {key.strip(): value.strip(' "') for key, _, value in (line.partition(",") for line in lines[1:start])}
-    pairs = [tuple(number(word.strip(' "')) for word in line.split(",", 1)) for line in lines[start + 1 :]]
+    table_start = next(
+        (line_index for line_index, line in enumerate(lines) if line.lower().startswith("channel#")), len(lines)
+    )
+    fields = {
+        key.strip(): value.strip(' "') for key, _, value in (line.partition(",") for line in lines[1:table_start])
+    }
+    pairs = [tuple(parse_number(word.strip(' "')) for word in line.split(",", 1)) for line in lines[table_start + 1 :]]
     channels = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] is not None]
-    declared = number(fields.get("Number of Channels"))
+    declared = parse_number(fields.get("Number of Channels"))
     if len(pairs) < 2 or channels != list(range(len(pairs))) or declared not in {None, len(pairs)}:
         raise ScanError(
             f"Cannot read {path}: an S1PXRF spectrum of {fields.get('Number of Channels', 'unstated')} channels whose "
             f"{len(pairs)} lines do not hold each of them. It is cut off or edited; export it again."
         )
     counts = np.array([pair[1] for pair in pairs], dtype=np.float64)
-    axis, notes = axis_of_coefficients((0.0, number(fields.get("eV per channel")) or 0.0), counts.size, "ev")
+    axis, notes = axis_of_coefficients((0.0, parse_number(fields.get("eV per channel")) or 0.0), counts.size, "ev")
     spectrum = FileSpectrum(
         counts,
         axis,
-        seconds(fields.get("Live Time")),
-        seconds(fields.get("Duration Time")),
+        parse_seconds(fields.get("Live Time")),
+        parse_seconds(fields.get("Duration Time")),
         fields.get("Label", ""),
         notes=(*notes, *((_NO_ZERO,) if axis is not None else ())),
         metadata=fields,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._single import read_content, spectrum_scan
+from underpaint.io._single import read_limited, spectrum_scan
 from underpaint.io.readers import Format
-from underpaint.io.readers._bruker_xml import instance, parse_xml, read_spectrum_node
+from underpaint.io.readers._bruker_xml import find_instance, parse_xml, read_spectrum_node
 
 FORMAT = Format(
     "Bruker .spx",
@@ -34,10 +34,10 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     Raises
     ------
     ScanError
-        The XML is broken, has no spectrum, or other channels than declared.
+        The XML is damaged, has no spectrum, or not the declared number of channels.
     """
-    content = read_content(path, _MAX_BYTES, "single Bruker spectrum")
-    node = instance(parse_xml(content, str(path)), "TRTSpectrum")
+    content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
+    node = find_instance(parse_xml(content, str(path)), "TRTSpectrum")
     if node is None:
         raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")
     return spectrum_scan(read_spectrum_node(node, str(path)), path, FORMAT.name)

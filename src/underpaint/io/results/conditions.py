@@ -1,7 +1,7 @@
-"""Groups of ``results.h5`` that say how the scan was recorded: source, geometry, dwell time and object.
+"""Groups of ``results.h5`` that describe the recording of the scan: source, geometry, dwell time and object.
 
-Only what is known is written, with where it is known from: ``origin`` is "given" (an instrument file or preset), "file"
-(the scan's file) or "spectrum" (found in the scan's lines).
+Only known values are written. The attribute ``origin`` states their source: "given" (an instrument file or preset),
+"file" (the scan's file) or "spectrum" (derived from the scan's lines).
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ FIELDS: dict[str, tuple[str, str, str]] = {
     "detector.noise_fwhm_kev": ("detector", "noise_fwhm", "keV"),
     "detector.fano": ("detector", "fano_factor", "1"),
 }
-"""By the instrument file's name of a value: group under ``instrument``, field, and unit."""
+"""Group below ``instrument``, field and unit of each value, by its name in instrument files."""
 CLASSES = {"source": "NXsource", "geometry": "NXcollection", "detector": "NXdetector", "beam": "NXbeam"}
 
 
@@ -30,39 +30,40 @@ def write_conditions(entry: Any, facts: Mapping[str, Any], calibration: Mapping[
     Parameters
     ----------
     entry : h5py.Group
+        Entry of ``results.h5``.
     facts : mapping
         Facts of the scan: name, source, detector, times.
     calibration : mapping
-        Of the run; ``known`` has each known value of the instrument with its origin.
+        Calibration of the run; its ``known`` has each known value of the instrument with the origin.
     """
     instrument = nexus_group(entry, "instrument", "NXinstrument")
     groups = {name: nexus_group(instrument, name, kind) for name, kind in CLASSES.items() if name != "beam"}
     groups["source"]["probe"] = "x-ray"
-    known = calibration.get("known", {})
-    for path, (group, field, units) in FIELDS.items():
-        if path in known:
-            _write_field(groups[group], field, known[path], units)
-    if "tube.anode" in known:
+    known_values = calibration.get("known", {})
+    for value_name, (group, field, units) in FIELDS.items():
+        if value_name in known_values:
+            _write_field(groups[group], field, known_values[value_name], units)
+    if "tube.anode" in known_values:
         groups["source"]["type"] = "Fixed Tube X-ray"
-    energies = (known.get("source_spectrum", {}).get("value") or {}).get("energy_kev", ())
+    energies = (known_values.get("source_spectrum", {}).get("value") or {}).get("energy_kev", ())
     if len(energies) == 1:
         beam = nexus_group(instrument, "beam", CLASSES["beam"])
-        _write_field(beam, "incident_energy", known["source_spectrum"] | {"value": energies[0]}, "keV")
+        _write_field(beam, "incident_energy", known_values["source_spectrum"] | {"value": energies[0]}, "keV")
     if facts.get("detector"):
         groups["detector"]["description"] = str(facts["detector"])
-    for fact, field in (("live_time_s", "count_time"), ("real_time_s", "real_time")):
-        if isinstance(facts.get(fact), int | float):
-            _write_field(groups["detector"], field, {"value": facts[fact], "origin": "file"}, "s")
+    for fact_name, field in (("live_time_s", "count_time"), ("real_time_s", "real_time")):
+        if isinstance(facts.get(fact_name), int | float):
+            _write_field(groups["detector"], field, {"value": facts[fact_name], "origin": "file"}, "s")
     sample = nexus_group(entry, "sample", "NXsample")
     sample["name"] = str(facts.get("name", "scan"))
     sample["type"] = "sample"
 
 
-def _write_field(group: Any, name: str, known: Mapping[str, Any], units: str) -> None:
-    if known["value"] is None:
+def _write_field(group: Any, name: str, known_value: Mapping[str, Any], units: str) -> None:
+    if known_value["value"] is None:
         return
-    group[name] = known["value"]
-    group[name].attrs["origin"] = str(known["origin"])
+    group[name] = known_value["value"]
+    group[name].attrs["origin"] = str(known_value["origin"])
     if units:
         group[name].attrs["units"] = units
 

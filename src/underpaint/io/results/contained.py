@@ -17,12 +17,12 @@ from underpaint.runtime.files import is_link_status
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
 """Errors of reading a damaged or hostile ``results.h5``."""
-_WINDOWS = os.name == "nt"
-_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
-_MAX_PACKED = 1100
-"""Deflate, the only compression in results, reduces data to 1/1032 of their size at most."""
+_IS_WINDOWS = os.name == "nt"
+_OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+_MAX_COMPRESSION_RATIO = 1100
+"""Maximum compression ratio; deflate, the only compression in results, reaches 1032."""
 _SMALL_BYTES = 2**20
-_examined: deque[tuple[int, int, int, int]] = deque(maxlen=16)
+_accepted_files: deque[tuple[int, int, int, int]] = deque(maxlen=16)
 
 
 def has_file(folder: Path, *names: str) -> bool:
@@ -34,34 +34,35 @@ def has_file(folder: Path, *names: str) -> bool:
 
 
 def open_contained(folder: Path, *names: str) -> BufferedReader:
-    """Open a file in a results folder for reading, and follow no link on the way.
+    """Open a file in a results folder for reading without following links.
 
     Parameters
     ----------
     folder : Path
-        May itself be a link, since the user named it.
+        Results folder; may itself be a link, since the user named it.
     *names : str
-        Of the folders below it, and of the file.
+        Names of the subfolders, and of the file.
 
     Raises
     ------
     ScanError
-        A name leads out of the folder, or is a link, pipe, device or folder. OSError The file does not exist or cannot
-        be read.
+        A name leads out of the folder, or is a link, pipe, device or folder.
+    OSError
+        The file does not exist or cannot be read.
     """
-    before = _status(folder, names)
+    status = _status(folder, names)
     path = folder.joinpath(*names)
-    if not stat.S_ISREG(before.st_mode):
-        raise ScanError(f"Cannot read {path}: it is no regular file. Move it out of the folder of results.")
-    stream = os.fdopen(os.open(path, _FLAGS), "rb")
-    if not os.path.samestat(before, os.fstat(stream.fileno())):
+    if not stat.S_ISREG(status.st_mode):
+        raise ScanError(f"Cannot read {path}: it is not a regular file. Move it out of the results folder.")
+    stream = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
+    if not os.path.samestat(status, os.fstat(stream.fileno())):
         stream.close()
         raise ScanError(f"Cannot read {path}: it was replaced while it was opened. Try again.")
     return stream
 
 
 def digest_contained(folder: Path, *names: str) -> str | None:
-    """Return the SHA-256 of a file of a results folder, None if it does not exist; raises as :func:`open_contained`."""
+    """Return the SHA-256 of a file in a results folder, None if missing; errors as for :func:`open_contained`."""
     try:
         with open_contained(folder, *names) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -70,7 +71,7 @@ def digest_contained(folder: Path, *names: str) -> str | None:
 
 
 def read_contained_text(folder: Path, *names: str) -> str:
-    """Return a text file (UTF-8) of a results folder, opened by :func:`open_contained`, whose errors it raises."""
+    """Return the text of a UTF-8 file in a results folder; errors as for :func:`open_contained`."""
     with open_contained(folder, *names) as stream:
         return stream.read().decode("utf-8")
 
@@ -85,16 +86,16 @@ def open_results_file(folder: Path) -> Any:
     Raises
     ------
     ScanError
-        It is not there, is a link, or refers to other files.
+        The file is missing, is a link, or refers to other files.
     DAMAGE
-        It is damaged.
+        The file is damaged.
     """
     path = folder / RESULTS_FILE
     try:
         with open_contained(folder, RESULTS_FILE) as stream:
-            opened = os.fstat(stream.fileno())
+            opened_status = os.fstat(stream.fileno())
             file = h5py.File(path, "r")
-            same = os.path.samestat(path.lstat(), opened)
+            is_same = os.path.samestat(path.lstat(), opened_status)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not folder.exists():
             reason = "the folder does not exist"
@@ -102,7 +103,7 @@ def open_results_file(folder: Path) -> Any:
             reason = f"there is no {RESULTS_FILE} in it" if folder.is_dir() else "it is a file, not a folder"
         raise ScanError(f"Cannot read results from {folder}: {reason}. Give a folder of results.") from error
     try:
-        reason = _reason_against(file, opened) if same else "the file was replaced while it was opened"
+        reason = _refusal_reason(file, opened_status) if is_same else "the file was replaced while it was opened"
     except BaseException:
         file.close()
         raise
@@ -120,7 +121,7 @@ def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
     status = folder.stat()
     for name in names:
         path = path / name
-        if _is_no_name(name):
+        if _is_invalid_name(name):
             raise ScanError(f"Cannot read {name!r} in {folder}: it is not the name of a file or folder.")
         status = path.lstat()
         if is_link_status(status):
@@ -131,39 +132,39 @@ def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
     return status
 
 
-def _is_no_name(name: str) -> bool:
-    if name in {"", ".", ".."} or any(sign in name for sign in "/\0"):
+def _is_invalid_name(name: str) -> bool:
+    if name in {"", ".", ".."} or any(character in name for character in "/\0"):
         return True
-    return _WINDOWS and (any(sign in name for sign in "\\:") or PureWindowsPath(name).is_reserved())
+    return _IS_WINDOWS and (any(character in name for character in "\\:") or PureWindowsPath(name).is_reserved())
 
 
-def _reason_against(file: Any, status: os.stat_result) -> str:
-    """Return which object of an HDF5 file refers to another file or declares more than it has; "" if none."""
+def _refusal_reason(file: Any, status: os.stat_result) -> str:
+    """Return which object of an HDF5 file refers to another file or declares too much data; "" if none does."""
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    if identity in _examined:  # maps that are read one by one open the file for each
+    if identity in _accepted_files:  # the file is opened again for every map
         return ""
     root = file.id
 
-    def look(name: bytes) -> str | None:
-        kind = root.links.get_info(name).type
-        if kind == h5py.h5l.TYPE_SOFT:
+    def check_object(name: bytes) -> str | None:
+        link_type = root.links.get_info(name).type
+        if link_type == h5py.h5l.TYPE_SOFT:
             return None
-        if kind != h5py.h5l.TYPE_HARD:
+        if link_type != h5py.h5l.TYPE_HARD:
             return f"its {name.decode(errors='replace')!r} is a link to another file"
         item_id = h5py.h5o.open(root, name)
-        return _reason_against_dataset(item_id, name) if isinstance(item_id, h5py.h5d.DatasetID) else None
+        return _dataset_refusal_reason(item_id, name) if isinstance(item_id, h5py.h5d.DatasetID) else None
 
-    reason = root.links.visit(look) or ""
+    reason = root.links.visit(check_object) or ""
     if not reason:
-        _examined.append(identity)
+        _accepted_files.append(identity)
     return reason
 
 
-def _reason_against_dataset(dataset: Any, name: bytes) -> str | None:
+def _dataset_refusal_reason(dataset: Any, name: bytes) -> str | None:
     layout = dataset.get_create_plist()
     if layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count():
         return f"its {name.decode(errors='replace')!r} takes its values from another file"
     size = math.prod(dataset.shape or ()) * dataset.get_type().get_size()
-    if size > _SMALL_BYTES and size > _MAX_PACKED * dataset.get_storage_size():
-        return f"its {name.decode(errors='replace')!r} claims {size / 2**20:.0f} MB, more than the file can contain"
+    if size > _SMALL_BYTES and size > _MAX_COMPRESSION_RATIO * dataset.get_storage_size():
+        return f"its {name.decode(errors='replace')!r} declares {size / 2**20:.0f} MB, more than the file can contain"
     return None

@@ -7,7 +7,7 @@ from typing import Any
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 _FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
-"""Also after the separators of spreadsheets in countries with decimal commas."""
+"""Beginning of a formula, also after semicolons, which separate cells where decimals have commas."""
 
 
 def write_csv(stream: Any, rows: Iterable[Iterable[Any]], line_end: str = "\r\n") -> None:
@@ -20,8 +20,9 @@ def write_csv(stream: Any, rows: Iterable[Iterable[Any]], line_end: str = "\r\n"
     stream : text file
         Opened with ``newline=""``.
     rows : iterable of iterables
-        Cells: numbers, also as text, are written as they are; None is an empty cell.
+        Cells: numbers, also as text, are written unchanged; None is an empty cell.
     line_end : str
+        Line terminator.
     """
     csv.writer(stream, lineterminator=line_end).writerows([_cell(value) for value in row] for row in rows)
 

@@ -26,11 +26,11 @@ from underpaint.runtime.files import (
 from underpaint.runtime.job import resume_parts, settings_of
 
 KIND = "results"
-_BLOCKS, _NEW, _OLD, _READY = "blocks", "new", "old", "ready.json"
-_ASIDE = re.compile(r"earlier(_\d+x\d+)?(_\d+)?")
-_SPARE_BYTES = 64 * 2**20
-_MAX_BELOW = "detectability/" + 100 * "n"
-"""Longest name of a file in results."""
+_BLOCKS_NAME, _NEW_NAME, _OLD_NAME, _READY_NAME = "blocks", "new", "old", "ready.json"
+_EARLIER_PATTERN = re.compile(r"earlier(_\d+x\d+)?(_\d+)?")
+_MIN_FREE_BYTES = 64 * 2**20
+_LONGEST_RELATIVE_PATH = "detectability/" + 100 * "n"
+"""Longest relative path of a file in results."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ResultFolder:
         Folder of finished blocks (:class:`~underpaint.io.BlockStore`) and other data to resume an interrupted run;
         removed at the end.
     earlier : Path
-        The results that these replace, if there are any.
+        Requested folder; may contain the results that will be replaced.
     """
 
     path: Path
@@ -59,7 +59,7 @@ def result_folder(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    needed_bytes: int = _SPARE_BYTES,
+    needed_bytes: int = _MIN_FREE_BYTES,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[ResultFolder]:
     """Open a folder for results, which is published atomically at the end of the ``with`` block.
@@ -67,92 +67,97 @@ def result_folder(
     Parameters
     ----------
     path : str or Path
-        The folder to make. Output goes to a working folder next to it until the end
+        The folder to create. Output is written to a working folder next to it until the end
         (:func:`underpaint.runtime.files.working_folder`).
     resume : bool
-        Resume from the finished blocks of an interrupted run; otherwise they are discarded.
+        Resume from the finished blocks of an interrupted run; if false, these are discarded.
     overwrite : bool
         Replace existing results, and discard finished blocks of a run with other settings. Users' additions are kept
         (:func:`~underpaint.io.results.sidecars.copy_sidecars`).
     needed_bytes : int
-        Space that must be free.
+        Disk space that must be free.
     settings : mapping or None
-        What the blocks depend on (JSON-serialisable).
+        Settings on which the blocks depend (JSON-serialisable).
 
     Raises
     ------
     OutputError
         The folder exists and neither flag is given, or contains other files than results; the run to resume had other
-        settings; another run is writing there; the place is not writable or too small; or the disk fills up meanwhile.
+        settings; another run is writing to the folder; the folder cannot be written; or the disk is or becomes full.
 
     Notes
     -----
-    What is interrupted, by an error, Ctrl-C or a kill, leaves its blocks in the working folder, if there are any; its
-    mark says which results it is for. Of two runs at once the second is refused.
+    A run that is interrupted by an error, Ctrl-C or a kill leaves its finished blocks in the working folder, whose mark
+    names the results folder. Of two simultaneous runs the second is refused.
     """
     target = Path(path).resolve()
     check_path(target)
-    check_path(target / _MAX_BELOW)
+    check_path(target / _LONGEST_RELATIVE_PATH)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(target, kind=KIND, exclusive=True) as work:
             try:
-                place = ResultFolder(work.path / _NEW, work.path / _BLOCKS, target)
-                for left in work.abandoned:
-                    _finish_replacing(left, target)
+                output_folder = ResultFolder(work.path / _NEW_NAME, work.path / _BLOCKS_NAME, target)
+                for abandoned_folder in work.abandoned:
+                    _finish_replacing(abandoned_folder, target)
                 _check_target(target, replace_allowed=resume or overwrite, resumable=settings is not None)
-                resume_parts(work, target, settings or {}, parts=_BLOCKS, resume=resume, afresh=overwrite)
-                for left in work.abandoned:
-                    if not (left / _OLD).exists():
-                        remove_working_folder(left)
-                place.path.mkdir()
-                _check_space(place, needed_bytes)
-                yield place
+                resume_parts(work, target, settings or {}, parts=_BLOCKS_NAME, resume=resume, afresh=overwrite)
+                for abandoned_folder in work.abandoned:
+                    if not (abandoned_folder / _OLD_NAME).exists():
+                        remove_working_folder(abandoned_folder)
+                output_folder.path.mkdir()
+                _check_space(output_folder, needed_bytes)
+                yield output_folder
                 _check_target(
                     target, replace_allowed=resume or overwrite, resumable=settings is not None
                 )  # it may have appeared meanwhile
                 _publish(work.path, target)
             except BaseException:
-                # Finished blocks stay for a run that goes on; so do results that could not take their place.
-                complete = (work.path / _READY).exists()
-                work.keep = complete or any(place.blocks.rglob(JOURNAL))
-                if not complete and place.path.exists():
-                    remove_tree(place.path)
+                # Finished blocks are kept for a run that resumes, and so are complete results that were not published.
+                is_complete = (work.path / _READY_NAME).exists()
+                work.keep = is_complete or any(output_folder.blocks.rglob(JOURNAL))
+                if not is_complete and output_folder.path.exists():
+                    remove_tree(output_folder.path)
                 raise
     except OSError as error:
         if isinstance(error, OutputError) or error.errno is None:
             raise
-        raise _explained(error, target) from error
+        raise _write_error(error, target) from error
 
 
 def recover(path: str | Path) -> None:
-    """Finish what a kill has stopped while results took their place, and remove what they no longer need.
+    """Complete the replacement of results that a kill interrupted, and remove its working folder.
 
     Raises
     ------
     OutputError
-        Another run writes there just now.
+        Another run is writing to this folder.
     """
     target = Path(path).resolve()
     if not any(_readiness(folder)[0] for folder in working_folders(target)):
         return
     with working_folder(target, kind=KIND, exclusive=True) as work:
-        for left in work.abandoned:
-            if _readiness(left)[0]:
-                _finish_replacing(left, target)
-                if is_finished(target) and not (left / _OLD).exists():
-                    remove_working_folder(left)
+        for abandoned_folder in work.abandoned:
+            if _readiness(abandoned_folder)[0]:
+                _finish_replacing(abandoned_folder, target)
+                if is_finished(target) and not (abandoned_folder / _OLD_NAME).exists():
+                    remove_working_folder(abandoned_folder)
 
 
 def is_finished(path: str | Path) -> bool:
-    """Whether a folder holds the results of a run that came to its end."""
+    """Whether a folder holds the results of a complete run."""
     return (Path(path) / RESULTS_FILE).is_file()
 
 
-def unfinished(path: str | Path) -> dict[str, Any]:
-    """Return the settings of the run whose finished blocks wait to be gone on from; {} where there is none."""
+def unfinished_settings(path: str | Path) -> dict[str, Any]:
+    """Return the settings of the interrupted run that can be resumed; {} without one."""
     return next(
-        (settings for left in working_folders(Path(path).resolve()) if (settings := settings_of(left, _BLOCKS))), {}
+        (
+            settings
+            for folder in working_folders(Path(path).resolve())
+            if (settings := settings_of(folder, _BLOCKS_NAME))
+        ),
+        {},
     )
 
 
@@ -167,66 +172,71 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
     if not replace_allowed:
         raise OutputError(
             f"Cannot write results to {target}: the folder exists and is not empty. "
-            f"Give another one with --out, or --overwrite to replace it{', or --resume to go on' if resumable else ''}."
+            "Give another one with --out, or --overwrite to replace "
+            f"it{', or --resume to continue' if resumable else ''}."
         )
     if is_foreign(target):
         raise OutputError(
-            f"Cannot replace {target}: the {RESULTS_FILE} in it was not made by underpaint. Nothing was touched; give "
-            "another folder with --out."
+            f"Cannot replace {target}: the {RESULTS_FILE} in it was not written by underpaint. Nothing was changed; "
+            "give another folder with --out."
         )
     if not is_finished(target):
         raise OutputError(
             f"Cannot replace {target}: it holds no {RESULTS_FILE}, so it is not a folder of results. "
-            "Nothing was touched; give another one with --out."
+            "Nothing was changed; give another one with --out."
         )
 
 
 def _readiness(folder: Path) -> tuple[bool, str | None]:
-    """Return whether the replacement by new results had started, and the folder name for files of maps of another size.
+    """Return whether a replacement had started, and the name of the folder for files of maps of another size.
 
-    A record that this program did not write is none.
+    Records that this program did not write are ignored.
     """
     try:
-        earlier_folder = json.loads((folder / _READY).read_text("utf-8"))["aside"]
+        earlier_folder = json.loads((folder / _READY_NAME).read_text("utf-8"))["aside"]
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return False, None
-    named = earlier_folder is None or (isinstance(earlier_folder, str) and _ASIDE.fullmatch(earlier_folder) is not None)
-    return (True, earlier_folder) if named else (False, None)
+    is_valid = earlier_folder is None or (
+        isinstance(earlier_folder, str) and _EARLIER_PATTERN.fullmatch(earlier_folder) is not None
+    )
+    return (True, earlier_folder) if is_valid else (False, None)
 
 
-def _check_space(place: ResultFolder, needed_bytes: int) -> None:
-    # The blocks of an interrupted run need no more space.
-    used = sum(4096 * (entry.stat().st_size // 4096) for entry in place.blocks.rglob("*") if entry.is_file())
-    free = shutil.disk_usage(place.path).free + used
-    if free >= needed_bytes:
+def _check_space(output_folder: ResultFolder, needed_bytes: int) -> None:
+    # The blocks of an interrupted run already occupy their space.
+    reusable_bytes = sum(
+        4096 * (entry.stat().st_size // 4096) for entry in output_folder.blocks.rglob("*") if entry.is_file()
+    )
+    free_bytes = shutil.disk_usage(output_folder.path).free + reusable_bytes
+    if free_bytes >= needed_bytes:
         return
     raise OutputError(
-        f"Cannot write results to {place.earlier.parent}: {free / 2**20:.0f} MB are free, "
+        f"Cannot write results to {output_folder.earlier.parent}: {free_bytes / 2**20:.0f} MB are free, "
         f"{needed_bytes / 2**20:.0f} MB needed. "
         "Free space, or choose a folder on another disk with --out."
     )
 
 
 def _publish(folder: Path, target: Path) -> None:
-    """Publish new results, with users' additions to the old ones up to this moment.
+    """Publish new results, together with the files that users added to the old results.
 
-    A kill at any moment leaves the old results, or the new, or both in the working folder, from which the next run
-    completes the replacement; and blocks to resume from until the new results exist.
+    A kill at any moment leaves the old results, the new results, or both in the working folder, from which the next run
+    completes the replacement; and the finished blocks until the new results exist.
     """
-    earlier_folder = copy_sidecars(target, folder / _NEW)
-    sync(folder / _NEW)
-    write_json(folder / _READY, {"aside": None if earlier_folder is None else earlier_folder.name})
+    earlier_folder = copy_sidecars(target, folder / _NEW_NAME)
+    sync(folder / _NEW_NAME)
+    write_json(folder / _READY_NAME, {"aside": None if earlier_folder is None else earlier_folder.name})
     try:
-        _swap(folder, target)
+        _replace_target(folder, target)
     except OSError:
-        if not (folder / _OLD).exists():
-            (folder / _READY).unlink(missing_ok=True)
+        if not (folder / _OLD_NAME).exists():
+            (folder / _READY_NAME).unlink(missing_ok=True)
         raise
-    _clear_old(folder, target)
+    _remove_old(folder, target)
 
 
-def _swap(folder: Path, target: Path) -> None:
-    new, old = folder / _NEW, folder / _OLD
+def _replace_target(folder: Path, target: Path) -> None:
+    new, old = folder / _NEW_NAME, folder / _OLD_NAME
     if target.exists() and any(target.iterdir()):
         target.rename(old)
     elif target.exists():
@@ -242,7 +252,7 @@ def _swap(folder: Path, target: Path) -> None:
 
 def _finish_replacing(folder: Path, target: Path) -> None:
     """Complete a replacement of results that a kill interrupted."""
-    new, old = folder / _NEW, folder / _OLD
+    new, old = folder / _NEW_NAME, folder / _OLD_NAME
     if not _readiness(folder)[0]:
         return
     if not target.exists() and new.is_dir():
@@ -250,21 +260,21 @@ def _finish_replacing(folder: Path, target: Path) -> None:
     elif not target.exists() and old.is_dir():
         old.rename(target)
     if old.is_dir() and is_finished(target):
-        _clear_old(folder, target)
+        _remove_old(folder, target)
 
 
-def _clear_old(folder: Path, target: Path) -> None:
+def _remove_old(folder: Path, target: Path) -> None:
     """Remove replaced results, after moving the users' additions."""
-    old = folder / _OLD
+    old = folder / _OLD_NAME
     if old.is_dir():
         move_remaining(old, target, _readiness(folder)[1])
         sync_folder(target)
         remove_tree(old)
 
 
-def _explained(error: OSError, target: Path) -> OutputError:
+def _write_error(error: OSError, target: Path) -> OutputError:
     message = (
         f"Cannot write results to {target}: {error.strerror or error}. "
-        "Check that the place exists, is writable and has space, or choose another one with --out."
+        "Check that the folder exists, is writable and has space, or choose another one with --out."
     )
     return OutputError(message)

@@ -16,7 +16,7 @@ COLUMNS = ("paint", "pixels", "share_percent", "area_mm2", "counts", "groups", "
 
 
 def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
-    """Return a row of cells for each paint, as :data:`COLUMNS` name them."""
+    """Return a row of cells for each paint, in the order of :data:`COLUMNS`."""
     return [
         [
             area.number,
@@ -39,7 +39,7 @@ def write_paint_table(path: Path, results: Results) -> None:
 
 
 def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
-    """Write the table, and the summed spectra where there are any, into the HDF5 group of the process."""
+    """Write the table, and the summed spectra if known, into the HDF5 group of the process."""
     process["areas"] = json.dumps([area.record() for area in areas], ensure_ascii=False)
     process["areas"].attrs["type"] = "application/json"
     if areas and all(area.spectrum is not None for area in areas):
@@ -48,10 +48,12 @@ def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
 
 
 def read_areas(process: Any) -> list[PaintArea]:
-    """Read what :func:`write_areas` wrote."""
+    """Read the paints written by :func:`write_areas`."""
     records = json.loads(process["areas"].asstr()[()])
     spectra = np.asarray(process["spectra"][()]) if "spectra" in process else [None] * len(records)
     return [
-        PaintArea.of_record({**each, "groups": {name: int(state) for name, state in each["groups"].items()}}, spectrum)
-        for each, spectrum in zip(records, spectra, strict=True)
+        PaintArea.of_record(
+            {**record, "groups": {name: int(state) for name, state in record["groups"].items()}}, spectrum
+        )
+        for record, spectrum in zip(records, spectra, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Provenance of results, so that only those of the same scan and settings count as finished."""
+"""Provenance of results, by which a run recognises finished results of the same scan and settings."""
 
 import json
 import os
@@ -12,22 +12,22 @@ from typing import Any
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._scan_files import scan_files
 from underpaint.io.load import split_location
-from underpaint.io.results.folder import KIND, is_finished, unfinished
+from underpaint.io.results.folder import KIND, is_finished, unfinished_settings
 from underpaint.io.results.nexus import read_summary
 from underpaint.runtime.files import PREFIX, fault_of_text, printable, read_mark
 from underpaint.runtime.job import differences
 
 DEPENDS = "depends_on"
-"""Key in the settings of results for their other dependencies."""
-_SIZE, _TIME = "scan size", "scan time"
+"""Key in the settings of results for their dependencies that are not settings."""
+_SIZE, _CHANGE_TIME = "scan size", "scan time"
 _LISTING, _SAMPLE = "scan files", "scan sample"
 _BLOCK_BYTES = 4096
-_MAX_BLOCKS, _BLOCKS_A_FILE = 1024, 64
-"""Sample of a scan for its identity: total blocks, and blocks per file at most; takes less than a second."""
+_MAX_BLOCKS, _MAX_BLOCKS_PER_FILE = 1024, 64
+"""Sample for the hash of a scan: maximum number of blocks in total and per file; reading takes less than a second."""
 
 
 def file_facts(source: str | Path) -> dict[str, int | str]:
-    """Return the identity of a scan from all its files.
+    """Return size, time of change and hashes of a scan's files, by which the scan is recognised.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
     Returns
     -------
     dict
-        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of what was named, file or folder; ``scan files``, a
-        digest of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`); and
-        ``scan sample``, a digest of blocks of 4096 bytes spread evenly over them, 64 a file and 1024 in all.
+        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of the given file or folder; ``scan files``, a hash
+        of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`); and
+        ``scan sample``, a hash of evenly spaced blocks of 4096 bytes, at most 64 per file and 1024 in total.
 
     Raises
     ------
@@ -51,65 +51,65 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
         raise ScanError(
             f"Cannot use {printable(source)}: {fault}, so results could not record their source. Rename it."
         )
-    path, main = path.absolute(), []
+    path, main_stats = path.absolute(), []
     files = scan_files(path)
     listing = blake2b(digest_size=8)
-    for file, about in files:
+    for file, stat_result in files:
         if file == path or path in file.parents:
-            main.append(about)
-        entry = f"{_name_in(file, path)}\0{about.st_size}\0{about.st_mtime_ns // 1000}\n"
-        listing.update(entry.encode("utf-8", "surrogateescape"))
-    changed = datetime.fromtimestamp(max((about.st_mtime for about in main), default=0.0), UTC)
+            main_stats.append(stat_result)
+        listing_line = f"{_relative_name(file, path)}\0{stat_result.st_size}\0{stat_result.st_mtime_ns // 1000}\n"
+        listing.update(listing_line.encode("utf-8", "surrogateescape"))
+    change_time = datetime.fromtimestamp(max((stat_result.st_mtime for stat_result in main_stats), default=0.0), UTC)
     return {
-        _SIZE: sum(about.st_size for about in main),
-        _TIME: changed.isoformat(sep=" "),
+        _SIZE: sum(stat_result.st_size for stat_result in main_stats),
+        _CHANGE_TIME: change_time.isoformat(sep=" "),
         _LISTING: listing.hexdigest(),
-        _SAMPLE: _sampled(files),
+        _SAMPLE: _sample_digest(files),
     }
 
 
-def refuse_change(source: str | Path, before: Mapping[str, Any], out: str | Path) -> None:
-    """Refuse to finish results of a scan that has changed since.
+def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_path: str | Path) -> None:
+    """Raise an error if a scan has changed since its analysis began.
 
     Parameters
     ----------
     source : str or Path
         The scan.
-    before : mapping
+    facts_before : mapping
         Result of :func:`file_facts` before the scan was read.
-    out : str or Path
+    output_path : str or Path
         Path of the output.
 
     Raises
     ------
     ScanError
-        It has changed, or is gone.
+        The scan has changed, or no longer exists.
     """
     current = file_facts(source)
-    changed = differences({name: before[name] for name in current}, current)
+    changed = differences({name: facts_before[name] for name in current}, current)
     if changed:
         raise ScanError(
-            f"Cannot finish {out}: the scan {source} changed while it was read ({'; '.join(changed)}). Nothing was "
-            "written. Run again when the scan is complete."
+            f"Cannot finish {output_path}: the scan {source} changed while it was read ({'; '.join(changed)}). "
+            "Nothing was written. Run again when the scan is complete."
         )
 
 
-def _name_in(file: Path, path: Path) -> str:
-    """Return a file's name relative to its scan, which may be moved."""
-    base = path if path.is_dir() else path.parent
-    return file.relative_to(base).as_posix() if file.is_relative_to(base) else file.name
+def _relative_name(file: Path, path: Path) -> str:
+    """Return a file's name relative to its scan, so that moving the scan does not change it."""
+    base_folder = path if path.is_dir() else path.parent
+    return file.relative_to(base_folder).as_posix() if file.is_relative_to(base_folder) else file.name
 
 
-def _sampled(files: Sequence[tuple[Path, os.stat_result]]) -> str:
-    """Return a digest of blocks spread evenly over files, and within each of them."""
+def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
+    """Return a hash of blocks spread evenly over the files and within each file."""
     digest = blake2b(digest_size=8)
-    step = max(1, -(-len(files) // _MAX_BLOCKS))
-    chosen = files[::step]
-    most = min(max(_MAX_BLOCKS // max(len(chosen), 1), 1), _BLOCKS_A_FILE)
-    for number, (file, about) in enumerate(chosen):
+    stride = max(1, -(-len(files) // _MAX_BLOCKS))
+    sampled_files = files[::stride]
+    max_blocks = min(max(_MAX_BLOCKS // max(len(sampled_files), 1), 1), _MAX_BLOCKS_PER_FILE)
+    for file_index, (file, stat_result) in enumerate(sampled_files):
         try:
             with file.open("rb") as stream:
-                for offset in _offsets(about.st_size, most, number):
+                for offset in _block_offsets(stat_result.st_size, max_blocks, file_index):
                     stream.seek(offset)
                     digest.update(stream.read(_BLOCK_BYTES))
         except OSError as error:
@@ -119,14 +119,14 @@ def _sampled(files: Sequence[tuple[Path, os.stat_result]]) -> str:
     return digest.hexdigest()
 
 
-def _offsets(size: int, most: int, number: int) -> list[int]:
-    """Return the offsets of blocks of a file: all of a small one; of others the ends and some between."""
+def _block_offsets(size: int, max_blocks: int, file_index: int) -> list[int]:
+    """Return the offsets of a file's sampled blocks: all blocks if few, else the first, the last and some between."""
     n_block = -(-size // _BLOCK_BYTES)
-    if n_block <= most:
+    if n_block <= max_blocks:
         return [index * _BLOCK_BYTES for index in range(n_block)]
-    if most == 1:
-        return [_BLOCK_BYTES * (number * 7919 % n_block)]
-    return [(size - _BLOCK_BYTES) * index // (most - 1) for index in range(most)]
+    if max_blocks == 1:
+        return [_BLOCK_BYTES * (file_index * 7919 % n_block)]
+    return [(size - _BLOCK_BYTES) * index // (max_blocks - 1) for index in range(max_blocks)]
 
 
 def provenance_of(folder: str | Path) -> dict[str, Any]:
@@ -138,77 +138,83 @@ def provenance_of(folder: str | Path) -> dict[str, Any]:
         The results are damaged.
     """
     if not is_finished(folder):
-        return unfinished(folder)
+        return unfinished_settings(folder)
     settings: dict[str, Any] = read_summary(folder)["settings"]
     return {**settings, **settings.get(DEPENDS, {})}
 
 
 def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
-    """Refuse finished results of another scan or other settings.
+    """Raise an error if a folder holds finished results of another scan or of other settings.
 
     Parameters
     ----------
     folder : str or Path
-        Of finished results.
+        Folder of finished results.
     depends : mapping
         Dependencies of the requested results: the ``source``, its :func:`file_facts`, settings; JSON-serialisable.
-        Values that the results of an earlier version lack are not compared, nor is the version.
+        The version, and values that results of an earlier version lack, are not compared.
 
     Raises
     ------
     OutputError
-        The results differ; the message lists how. ScanError The results are damaged.
+        The results differ; the message lists the differences.
+    ScanError
+        The results are damaged.
     """
     earlier, current = provenance_of(folder), json.loads(json.dumps(depends, default=str))
-    shared = {*earlier} & {*current} - {"version"}
-    if _is_of(earlier, current["source"], current):
-        shared -= {"source"}
-    changed = differences({name: earlier[name] for name in shared}, {name: current[name] for name in shared})
+    shared_names = {*earlier} & {*current} - {"version"}
+    if _is_same_scan(earlier, current["source"], current):
+        shared_names -= {"source"}
+    changed = differences(
+        {name: earlier[name] for name in shared_names}, {name: current[name] for name in shared_names}
+    )
     if changed:
         raise OutputError(
-            f"Cannot resume {folder}: it contains finished results made differently ({'; '.join(changed)}). "
-            "Give another folder with --out, or --overwrite to replace them."
+            f"Cannot resume {folder}: it contains finished results of another scan or other settings "
+            f"({'; '.join(changed)}). Give another folder with --out, or --overwrite to replace them."
         )
 
 
-def result_folders(sources: Sequence[str | Path], named: Sequence[Path]) -> list[Path]:
-    """Return a folder of results for each scan: the one with its results, else an unused one.
+def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path]) -> list[Path]:
+    """Return a results folder for each scan: the folder that already has its results, else an unused name.
 
     Parameters
     ----------
     sources : sequence of str or Path
         Scans.
-    named : sequence of Path
-        The default folder of each; a number is added if it is taken.
+    default_folders : sequence of Path
+        The default folder of each scan; a number is appended if the name is in use.
     """
-    claimed = {
+    origins = {
         folder: origin
-        for name in dict.fromkeys(named)
-        for folder in _numbered(name)
+        for default_folder in dict.fromkeys(default_folders)
+        for folder in _existing_folders(default_folder)
         if (origin := _read_provenance(folder))
     }
     folders: dict[int, Path] = {}
     for index, source in enumerate(map(str, sources)):
-        free, facts = (folder for folder in claimed if folder not in folders.values()), _facts(source)
-        folder = next((folder for folder in free if _is_of(claimed[folder], source, facts)), None)
+        unassigned, facts = (folder for folder in origins if folder not in folders.values()), _facts_or_empty(source)
+        folder = next((folder for folder in unassigned if _is_same_scan(origins[folder], source, facts)), None)
         if folder is not None:
             folders[index] = folder
-    used_numbers = {*claimed}
-    for index in range(len(named)):
+    used_folders = {*origins}
+    for index in range(len(default_folders)):
         if index not in folders:
-            folders[index] = next(folder for folder in _names(named[index]) if folder not in used_numbers)
-            used_numbers.add(folders[index])
-    return [folders[index] for index in range(len(named))]
+            folders[index] = next(
+                folder for folder in _numbered_names(default_folders[index]) if folder not in used_folders
+            )
+            used_folders.add(folders[index])
+    return [folders[index] for index in range(len(default_folders))]
 
 
-def _is_of(origin: Mapping[str, Any], source: str, facts: Mapping[str, Any]) -> bool:
-    """Whether results are of the scan at a path, or of a moved one with the same name and files."""
-    source_then = str(origin.get("source", ""))
-    if Path(source_then).resolve() == Path(source).resolve():
+def _is_same_scan(origin: Mapping[str, Any], source: str, facts: Mapping[str, Any]) -> bool:
+    """Whether results are of the scan at a path, or of a scan with the same name and files that was moved."""
+    recorded_source = str(origin.get("source", ""))
+    if Path(recorded_source).resolve() == Path(source).resolve():
         return True
-    keys = [name for name in (_SIZE, _TIME, _LISTING, _SAMPLE) if name in origin]
-    same_files = _SIZE in keys and all(origin[name] == facts.get(name) for name in keys)
-    return same_files and _name(source_then) == _name(source) and not _is_there(source_then)
+    keys = [name for name in (_SIZE, _CHANGE_TIME, _LISTING, _SAMPLE) if name in origin]
+    has_same_files = _SIZE in keys and all(origin[name] == facts.get(name) for name in keys)
+    return has_same_files and _name(recorded_source) == _name(source) and not _exists(recorded_source)
 
 
 def _name(source: str) -> tuple[str, str]:
@@ -216,11 +222,11 @@ def _name(source: str) -> tuple[str, str]:
     return Path(path).name, array
 
 
-def _is_there(source: str) -> bool:
+def _exists(source: str) -> bool:
     return Path(source).exists() or Path(source.partition("::")[0]).exists()
 
 
-def _facts(source: str) -> dict[str, int | str]:
+def _facts_or_empty(source: str) -> dict[str, int | str]:
     try:
         return file_facts(source)
     except ScanError:
@@ -228,26 +234,26 @@ def _facts(source: str) -> dict[str, int | str]:
 
 
 def _read_provenance(folder: Path) -> dict[str, Any]:
-    """Return the provenance; {} for damaged results, which writing there will report."""
+    """Return the provenance; {} for damaged results, which are reported when the folder is written."""
     try:
         return provenance_of(folder)
     except ScanError:
         return {}
 
 
-def _names(name: Path) -> Iterator[Path]:
+def _numbered_names(name: Path) -> Iterator[Path]:
     yield name
-    for number in count(2):
-        yield name.with_name(f"{name.name}_{number}")
+    for suffix in count(2):
+        yield name.with_name(f"{name.name}_{suffix}")
 
 
-def _numbered(name: Path) -> list[Path]:
-    """Return the folders of a name, with and without a number, of finished results or of blocks to go on from."""
+def _existing_folders(name: Path) -> list[Path]:
+    """Return the existing folders of a name, with or without number, of finished or resumable runs."""
     entries = []
     for entry in name.parent.iterdir() if name.parent.is_dir() else ():
         mark = read_mark(entry) if entry.name.startswith(PREFIX) else None
         if mark is None or mark.get("kind") == KIND:
             entries.append(entry.name if mark is None else str(mark.get("target")))
-    begins = f"{name.name}_"
-    numbered = (entry for entry in sorted(entries) if entry == name.name or entry.removeprefix(begins).isdecimal())
-    return [name.with_name(entry) for entry in dict.fromkeys(numbered)]
+    prefix = f"{name.name}_"
+    names = (entry for entry in sorted(entries) if entry == name.name or entry.removeprefix(prefix).isdecimal())
+    return [name.with_name(entry) for entry in dict.fromkeys(names)]

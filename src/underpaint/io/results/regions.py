@@ -18,7 +18,7 @@ MAX_CORNERS = 5000
 MAX_RUNS = 200_000
 MAX_NAME = 60
 MAX_REGIONS = 500
-_FARTHEST = 1e6
+_MAX_COORDINATE = 1e6
 _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
 
 
@@ -29,12 +29,13 @@ class Region:
     Parameters
     ----------
     name : str
+        Name given by the user.
     corners : tuple of (row, column)
-        Of a polygon, in pixels; the middle of the first pixel is (0.5, 0.5).
+        Corners of a polygon, in pixels; the centre of the first pixel is (0.5, 0.5).
     runs : tuple of (row, first column, last column)
-        Pixels of a region that is no polygon; it then has no corners.
+        Pixels of a region that is not a polygon and has no corners.
     mask_file : str
-        Name of the file of its mask; "" before it is saved.
+        Name of the mask file; "" before it is saved.
     """
 
     name: str
@@ -48,30 +49,32 @@ class Region:
         Raises
         ------
         ScanError
-            It contains no pixel.
+            The region contains no pixel.
         """
         n_row, n_column = shape
         if self.runs:
-            return self._filled(shape)
-        rows, columns = (np.array([axis_number[axis] for axis_number in self.corners]) for axis in (0, 1))
+            return self._runs_mask(shape)
+        rows, columns = (np.array([corner[axis] for corner in self.corners]) for axis in (0, 1))
         inside = np.zeros(shape, dtype=np.bool_)
         first_row, last_row = max(int(rows.min()), 0), min(math.ceil(rows.max()), n_row)
         for row in range(first_row, last_row):
             # Crossings of the edges with the line through the centres of this row's pixels (even-odd rule).
-            low, high = rows, np.roll(rows, -1)
-            crossed = (low <= row + 0.5) != (high <= row + 0.5)
-            step = (row + 0.5 - low[crossed]) / (high[crossed] - low[crossed])
-            at = columns[crossed] + step * (np.roll(columns, -1)[crossed] - columns[crossed])
-            right_of = (np.arange(n_column) + 0.5)[:, None] > at[None, :]
-            inside[row] = right_of.sum(axis=1) % 2 == 1
+            start_rows, end_rows = rows, np.roll(rows, -1)
+            is_crossed = (start_rows <= row + 0.5) != (end_rows <= row + 0.5)
+            fractions = (row + 0.5 - start_rows[is_crossed]) / (end_rows[is_crossed] - start_rows[is_crossed])
+            crossing_columns = columns[is_crossed] + fractions * (
+                np.roll(columns, -1)[is_crossed] - columns[is_crossed]
+            )
+            is_right_of = (np.arange(n_column) + 0.5)[:, None] > crossing_columns[None, :]
+            inside[row] = is_right_of.sum(axis=1) % 2 == 1
         if not inside.any():
             raise ScanError(
-                f"The region {self.name!r} contains no pixel of the maps. Draw it larger, over the picture."
+                f"The region {self.name!r} contains no pixel of the maps. Draw it larger, inside the image."
             )
         return inside
 
-    def _filled(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels of the runs; those outside the maps are ignored."""
+    def _runs_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the (n_row, n_column) pixels of the runs; pixels outside the maps are ignored."""
         inside = np.zeros(shape, dtype=np.bool_)
         for row, first, last in self.runs:
             if 0 <= row < shape[0]:
@@ -82,12 +85,12 @@ class Region:
 
 
 def parse_region(value: Any) -> Region:
-    """Return a region from the JSON object of a page or of the record.
+    """Return a region from the JSON object of a page or of the saved file.
 
     Raises
     ------
     ScanError
-        It is not an object, has fewer than three or far too many corners, or one of them is not a number near the maps.
+        The value is not an object, has fewer than three or too many corners, or a corner is invalid or far away.
     """
     try:
         name = str(value.get("name", "")).encode(errors="replace").decode().strip()[:MAX_NAME] or "region"
@@ -97,28 +100,30 @@ def parse_region(value: Any) -> Region:
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise ScanError("Cannot use the region: its corners are pairs of a row and a column.") from error
     if mask_file and not _MASK_NAME.fullmatch(mask_file):
-        raise ScanError(f"Cannot use the region {name!r}: {mask_file[:40]!r} is no name of a mask.")
+        raise ScanError(f"Cannot use the region {name!r}: {mask_file[:40]!r} is not a valid name of a mask file.")
     if 0 < len(runs) <= MAX_RUNS:
         return Region(name, (), runs, mask_file)
-    if not 3 <= len(corners) <= MAX_CORNERS or not all(abs(at) <= _FARTHEST for corner in corners for at in corner):
+    if not 3 <= len(corners) <= MAX_CORNERS or not all(
+        abs(coordinate) <= _MAX_COORDINATE for corner in corners for coordinate in corner
+    ):
         raise ScanError(f"Cannot use the region: it has {len(corners)} corners; 3 to {MAX_CORNERS} numbers are needed.")
     return Region(name, corners, (), mask_file)
 
 
 def parse_regions(value: Any) -> list[Region]:
-    """Return the regions of a page's JSON object; raises as :func:`parse_region`.
+    """Return the regions of a page's JSON object.
 
     Raises
     ------
     ScanError
-        It has no list of them, or one that is too long.
+        The object has no list of regions, or too many; or as for :func:`parse_region`.
     """
-    listed = value.get("regions")
-    if not (isinstance(listed, list) and len(listed) <= MAX_REGIONS):
+    records = value.get("regions")
+    if not (isinstance(records, list) and len(records) <= MAX_REGIONS):
         raise ScanError(
             f"Cannot use the regions: the page sent no list of at most {MAX_REGIONS} regions. Load the page again."
         )
-    return [parse_region(entry) for entry in listed]
+    return [parse_region(entry) for entry in records]
 
 
 def read_regions(folder: Path) -> list[Region]:
@@ -127,7 +132,7 @@ def read_regions(folder: Path) -> list[Region]:
     Raises
     ------
     ScanError
-        The record is damaged, or a link.
+        The file is damaged, or a link.
     """
     try:
         return [parse_region(entry) for entry in json.loads(read_contained_text(folder, REGIONS_FILE))["regions"]]
@@ -136,5 +141,5 @@ def read_regions(folder: Path) -> list[Region]:
     except (OSError, ValueError, LookupError, TypeError, RecursionError, ScanError) as error:
         raise ScanError(
             f"Cannot read {folder / REGIONS_FILE}: {error}. New regions can be drawn in the viewer; the damaged file "
-            "is then kept beside them."
+            "is then kept next to them."
         ) from error

@@ -18,11 +18,11 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import DAMAGE, open_results_file
 from underpaint.io.results.stored import RESULTS_FILE
 
-_KEPT_BYTES = 256 * 2**20
-_ERRORS = ("uncertainties", "deviations")
-_ENDS = ("low_90", "high_90")
-_COMPANIONS = (*_ERRORS, "intervals", "reached")
-_AXES = ("row", "column")
+_CACHE_BYTES = 256 * 2**20
+_DEVIATION_GROUPS = ("uncertainties", "deviations")
+_INTERVAL_LIMITS = ("low_90", "high_90")
+_COMPANION_GROUPS = (*_DEVIATION_GROUPS, "intervals", "reached")
+_AXIS_NAMES = ("row", "column")
 _STATES_PATH = "/entry/detectability/"
 _LABELS = {
     ("pigments", "pixels"): "pixels summed for one answer",
@@ -38,25 +38,25 @@ class MapEntry:
     Parameters
     ----------
     process : str
-        What made it: ``pigments``, ``elements``, ``detectability``, ``open_set`` ...
+        Analysis that made the map: ``pigments``, ``elements``, ``detectability``, ``open_set`` ...
     name : str
-        ``vermilion``, ``vermilion.surface``, ``Hg_L``.
+        Name of the map: ``vermilion``, ``vermilion.surface``, ``Hg_L``.
     label : str
-        For people.
+        Label on pages.
     kind : str
-        "group" or "member" of a pigment; "element"; "state" of detectability; "mass fraction", "areal mass"
-        of elements; "amount" of a group's element; "window", "component", "cluster" or "refit" if computed in the
-        viewer; "quantity" otherwise.
+        "group" or "member" for pigments; "element"; "state" for detectability; "mass fraction" or "areal mass" for
+        elements; "amount" for a group's element; "window", "component", "cluster" or "refit" if computed in the viewer;
+        "quantity" otherwise.
     unit : str
-        "1" for none.
+        Unit of the values; "1" for none.
     material, place : str
-        The name, split by ``underpaint.data.maps.split_place``.
+        Parts of the name, from ``underpaint.data.maps.split_place``.
     groups, elements : tuple of str
         As in :class:`~underpaint.data.maps.Material`.
     path, error_path : str
-        Of the map, and of its standard deviations ("": none), in the file.
+        Paths in the file of the map and of its standard deviations ("" for none).
     end_paths : tuple of str
-        Of the ends of its 90 % interval, if any.
+        Paths in the file of the limits of the 90 % interval, if any.
     """
 
     process: str
@@ -74,7 +74,7 @@ class MapEntry:
 
 
 def computed_entry(process: str, name: str, label: str, kind: str, unit: str) -> MapEntry:
-    """Return the metadata of a map that is computed and belongs to no file."""
+    """Return the metadata of a map that is computed, and not read from a file."""
     return MapEntry(process, name, label, kind, unit, name, "anywhere", (), (), path="")
 
 
@@ -84,7 +84,7 @@ class ResultMaps:
     Parameters
     ----------
     folder : str or Path
-        As :func:`~underpaint.io.write_results` made it.
+        Folder written by :func:`~underpaint.io.write_results`.
 
     Raises
     ------
@@ -96,14 +96,14 @@ class ResultMaps:
         self.folder = Path(folder).resolve()
         path = self.folder / RESULTS_FILE
         self._lock = Lock()
-        self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._datasets: dict[str, Any] = {}
         self._computed: dict[str, Callable[[], NDArray[np.float32]]] = {}
         self._file_version = _file_version(path)
         try:
             self._file = open_results_file(self.folder)
             self.entries = tuple(_entries(self._file))
-            self.knows_hiding = _knows_hiding(self._file)
+            self.knows_hiding = _has_burial_states(self._file)
             self.step_mm = _step(self._file)
             self.shape = self._common_shape()
         except ScanError:
@@ -114,32 +114,29 @@ class ResultMaps:
     def add(
         self, entry: MapEntry, values: Callable[[], NDArray[Any]], errors: Callable[[], NDArray[Any]] | None = None
     ) -> int:
-        """Add a map that is computed when it is shown and belongs to no file; return its number.
+        """Add a map that is computed when it is shown; return its index.
 
         Parameters
         ----------
         entry : MapEntry
-            One of the same process and name is replaced.
+            Metadata; an entry of the same process and name is replaced.
         values, errors : callable
-            Return the (n_row, n_column) map and its standard deviations; called again after they left the cache.
+            Return the (n_row, n_column) map and its standard deviations; called again when these left the cache.
         """
         path = f"computed:{entry.process}/{entry.name}"
         entry = replace(entry, path=path, error_path=f"{path}/errors" if errors else "")
         with self._lock:
-            for name, compute in ((path, values), (f"{path}/errors", errors)):
-                self._kept.pop(name, None)
+            for cache_key, compute in ((path, values), (f"{path}/errors", errors)):
+                self._cache.pop(cache_key, None)
                 if compute is not None:
-                    self._computed[name] = compute
-            paths = [each.path for each in self.entries]
-            number = paths.index(path) if path in paths else len(paths)
-            self.entries = (*self.entries[:number], entry, *self.entries[number + 1 :])
-        return number
+                    self._computed[cache_key] = compute
+            paths = [existing.path for existing in self.entries]
+            index = paths.index(path) if path in paths else len(paths)
+            self.entries = (*self.entries[:index], entry, *self.entries[index + 1 :])
+        return index
 
     def values(self, index: int) -> NDArray[np.float32]:
-        """Return the (n_row, n_column) map of an entry; recently used ones are cached.
-
-        A state without an answer is NaN.
-        """
+        """Return the (n_row, n_column) map of an entry; recently used maps are cached. No answer is NaN."""
         return self._full_map(self.entries[index].path)
 
     def errors(self, index: int) -> NDArray[np.float32] | None:
@@ -172,7 +169,7 @@ class ResultMaps:
     def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
         """Return the ends of the 90 % interval of an entry at a pixel, if any."""
         paths = self.entries[index].end_paths
-        if len(paths) != len(_ENDS):
+        if len(paths) != len(_INTERVAL_LIMITS):
             return None
         with self._open():
             low, high = (self._pixel(path, row, column) for path in paths)
@@ -201,12 +198,12 @@ class ResultMaps:
 
     def _full_map(self, path: str) -> NDArray[np.float32]:
         with self._open():
-            if path not in self._kept:
-                self._kept[path] = self._read(path)
-            self._kept.move_to_end(path)
-            while len(self._kept) > 1 and sum(image.nbytes for image in self._kept.values()) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-            return self._kept[path]
+            if path not in self._cache:
+                self._cache[path] = self._read(path)
+            self._cache.move_to_end(path)
+            while len(self._cache) > 1 and sum(image.nbytes for image in self._cache.values()) > _CACHE_BYTES:
+                self._cache.popitem(last=False)
+            return self._cache[path]
 
     def _read(self, path: str) -> NDArray[np.float32]:
         if path in self._computed:
@@ -216,11 +213,11 @@ class ResultMaps:
     def _pixel(self, path: str, row: int, column: int) -> float:
         if not path:
             return float("nan")
-        if path in self._kept:
-            return float(self._kept[path][row, column])
+        if path in self._cache:
+            return float(self._cache[path][row, column])
         if path in self._computed:
-            self._kept[path] = self._read(path)
-            return float(self._kept[path][row, column])
+            self._cache[path] = self._read(path)
+            return float(self._cache[path][row, column])
         return float(_as_float(np.asarray(self._dataset(path)[row, column]), path))
 
     def _dataset(self, path: str) -> Any:
@@ -238,7 +235,7 @@ class ResultMaps:
 
 
 def _file_version(path: Path) -> tuple[int, int]:
-    """Return an identity of a file that changes when it is replaced; zeros if missing."""
+    """Return time of change and inode of a file, which differ when it is replaced; zeros if missing."""
     try:
         status = path.stat()
     except OSError:
@@ -252,49 +249,49 @@ def _entries(file: Any) -> list[MapEntry]:
         if not isinstance(group, h5py.Group) or "results" not in group:
             continue
         for signal, data in group["results"].items():
-            if signal not in _COMPANIONS:
+            if signal not in _COMPANION_GROUPS:
                 entries += [_entry(process, data[name], group["results"], name) for name in _names(data)]
     return entries
 
 
 def _names(data: Any) -> list[str]:
     """Return the maps of an NXdata group in order."""
-    first = [str(data.attrs["signal"])] if "signal" in data.attrs else []
-    ordered = [*first, *(str(name) for name in data.attrs.get("auxiliary_signals", ()))]
-    return ordered or [name for name in data if name not in _AXES]
+    signal = [str(data.attrs["signal"])] if "signal" in data.attrs else []
+    ordered = [*signal, *(str(name) for name in data.attrs.get("auxiliary_signals", ()))]
+    return ordered or [name for name in data if name not in _AXIS_NAMES]
 
 
 def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
-    facts = dataset.attrs
-    error = next(
-        (name_of_error for name_of_error in _ERRORS if name_of_error in results and name in results[name_of_error]), ""
-    )
-    ends = results.get("intervals", ())
-    material, place = _placed(name) if process in {"pigments", "detectability"} else (name, "anywhere")
-    kinds = {"elements": "element", "detectability": "state"}
+    attributes = dataset.attrs
+    error_group = next((group for group in _DEVIATION_GROUPS if group in results and name in results[group]), "")
+    intervals = results.get("intervals", ())
+    material, place = _split_name(name) if process in {"pigments", "detectability"} else (name, "anywhere")
+    default_kinds = {"elements": "element", "detectability": "state"}
     return MapEntry(
         process=process,
         name=name,
-        label=str(facts.get("long_name", _LABELS.get((process, name), name.replace("_", " ")))),
-        kind=str(facts.get("kind", kinds.get(process, "quantity"))),
-        unit=str(facts.get("units", "1")),
+        label=str(attributes.get("long_name", _LABELS.get((process, name), name.replace("_", " ")))),
+        kind=str(attributes.get("kind", default_kinds.get(process, "quantity"))),
+        unit=str(attributes.get("units", "1")),
         material=material,
         place=place,
-        groups=tuple(json.loads(facts["groups"])) if "groups" in facts else (),
-        elements=tuple(json.loads(facts["elements"])) if "elements" in facts else (),
+        groups=tuple(json.loads(attributes["groups"])) if "groups" in attributes else (),
+        elements=tuple(json.loads(attributes["elements"])) if "elements" in attributes else (),
         path=dataset.name,
-        error_path=results[error][name].name if error else "",
-        end_paths=tuple(ends[f"{name}.{end}"].name for end in _ENDS if f"{name}.{end}" in ends),
+        error_path=results[error_group][name].name if error_group else "",
+        end_paths=tuple(
+            intervals[f"{name}.{limit}"].name for limit in _INTERVAL_LIMITS if f"{name}.{limit}" in intervals
+        ),
     )
 
 
-def _knows_hiding(file: Any) -> bool:
-    """Whether states say where a group could lie unseen under others."""
+def _has_burial_states(file: Any) -> bool:
+    """Whether the states include groups that could be hidden below other paint."""
     process = file["entry"].get("detectability")
     return process is not None and "burial" in json.loads(process["configuration"].asstr()[()])
 
 
-def _placed(name: str) -> tuple[str, Place]:
+def _split_name(name: str) -> tuple[str, Place]:
     try:
         return split_place(name)
     except ValueError:
@@ -310,8 +307,8 @@ def _step(file: Any) -> tuple[float, float] | None:
 
 
 def _as_float(values: NDArray[Any], path: str) -> NDArray[np.float32]:
-    """Return values with NaN for no answer; states of any version in today's numbers."""
+    """Return values with NaN for no answer; states of earlier versions are converted to the current numbers."""
     if values.dtype != np.uint8:
         return np.asarray(values, dtype=np.float32)
-    numbers = current_states(values) if path.startswith(_STATES_PATH) else values
-    return np.where(values == NO_ANSWER, np.float32(np.nan), numbers.astype(np.float32))
+    current_values = current_states(values) if path.startswith(_STATES_PATH) else values
+    return np.where(values == NO_ANSWER, np.float32(np.nan), current_values.astype(np.float32))

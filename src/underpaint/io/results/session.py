@@ -1,4 +1,4 @@
-"""What people add to results in the viewer: markers on the spectrum, statements of experts, the view itself."""
+"""Users' additions to results in the viewer: markers on the spectrum, statements of experts, and the view."""
 
 import json
 import math
@@ -25,8 +25,9 @@ class Marker:
     Parameters
     ----------
     energy_kev : float
-        Channel number where the results have no energy axis.
+        Energy, keV; channel number if the results have no energy axis.
     label : str
+        Text at the marker.
     """
 
     energy_kev: float
@@ -35,18 +36,20 @@ class Marker:
 
 @dataclass(frozen=True)
 class Statement:
-    """What an expert states about a group, a line or a paint; never an answer of the program.
+    """Statement of an expert about a group, a line or a paint; never a result of the program.
 
     Parameters
     ----------
     subject : {"group", "line", "paint"}
+        Kind of the named thing.
     name : str
-        As in the results: ``mercury_red``, ``Sn_L``.
+        Name in the results: ``mercury_red``, ``Sn_L``.
     verdict : {"confirmed", "corrected", "comment"}
+        Opinion on the program's answer.
     correction : str
-        What it is instead; "" unless corrected.
+        The expert's answer; "" unless corrected.
     reason, author, date : str
-        The date as ISO 8601.
+        Reason, name of the expert, and date in ISO 8601.
     """
 
     subject: Subject
@@ -60,14 +63,16 @@ class Statement:
 
 @dataclass(frozen=True)
 class Session:
-    """All that the viewer saves besides regions and pictures.
+    """Content of the viewer's session file.
 
     Parameters
     ----------
     markers : tuple of Marker
+        Markers on the energy axis.
     statements : tuple of Statement
+        Statements of experts.
     view : dict
-        Maps, colours and layers on the page, as the page describes them.
+        Maps, colours and layers on the page, in the page's format.
     """
 
     markers: tuple[Marker, ...] = ()
@@ -76,16 +81,18 @@ class Session:
 
 
 def parse_session(value: Any) -> Session:
-    """Return a session from the JSON object of a page or of the record.
+    """Return a session from the JSON object of a page or of the saved file.
 
     Raises
     ------
     ScanError
-        It is not one.
+        The object is not a session.
     """
     try:
-        markers = tuple(Marker(_number(each["energy_kev"]), _text(each, "label")) for each in _list(value, "markers"))
-        statements = tuple(_statement(each) for each in _list(value, "statements"))
+        markers = tuple(
+            Marker(_number(record["energy_kev"]), _text(record, "label")) for record in _list(value, "markers")
+        )
+        statements = tuple(_statement(record) for record in _list(value, "statements"))
         view = value.get("view") or {}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ScanError(
@@ -93,19 +100,19 @@ def parse_session(value: Any) -> Session:
         ) from error
     if not isinstance(view, dict) or len(json.dumps(view)) > MAX_VIEW_CHARACTERS:
         raise ScanError(
-            f"Cannot use the session: its view is no object of at most {MAX_VIEW_CHARACTERS} characters. "
+            f"Cannot use the session: its view must be an object of at most {MAX_VIEW_CHARACTERS} characters. "
             "Choose a file that the viewer saved."
         )
     return Session(markers, statements, view)
 
 
 def read_session(folder: Path) -> Session:
-    """Return the session that was saved with the results; an empty one where there is none.
+    """Return the session that was saved with the results; an empty session without one.
 
     Raises
     ------
     ScanError
-        The record is damaged, or a link.
+        The file is damaged, or a link.
     """
     try:
         return parse_session(json.loads(read_contained_text(folder, SESSION_FILE)))
@@ -113,7 +120,7 @@ def read_session(folder: Path) -> Session:
         return Session()
     except (OSError, ValueError, RecursionError, ScanError) as error:
         raise ScanError(
-            f"Cannot read {folder / SESSION_FILE}: {error}. Move it away; the viewer then begins a new one."
+            f"Cannot read {folder / SESSION_FILE}: {error}. Move it away; the viewer then starts a new session."
         ) from error
 
 
@@ -126,10 +133,10 @@ def _statement(value: Any) -> Statement:
 
 
 def _list(value: Any, key: str) -> list[Any]:
-    listed = value.get(key) or []
-    if not isinstance(listed, list) or len(listed) > MAX_ENTRIES:
+    records = value.get(key) or []
+    if not isinstance(records, list) or len(records) > MAX_ENTRIES:
         raise ValueError(key)
-    return listed
+    return records
 
 
 def _number(value: Any) -> float:

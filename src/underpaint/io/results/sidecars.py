@@ -1,4 +1,4 @@
-"""Files that belong to results: their scan, the photograph, the regions."""
+"""Files that belong to results: scan, photograph, regions, and other files of the user."""
 
 import json
 import os
@@ -19,9 +19,9 @@ from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link, is_working_folder
 
 PHOTOGRAPH_FILE = "photograph.jpg"
-PLACE_FILE = "photograph.json"
+REGISTRATION_FILE = "photograph.json"
 PHOTOGRAPH_KEY = "photograph_sha256"
-"""Key of the photograph in the record of a registration."""
+"""Key of the photograph's hash in the registration file."""
 REGISTERED_FILE = "photograph_registered.png"
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
@@ -30,19 +30,20 @@ SESSION_FILE = "session.json"
 """Markers, statements of experts, and the view of the viewer's page."""
 SUMMARY_FILE = "summary.csv"
 REFLECTANCE_FILE = "reflectance.png"
-"""The cube as an eye sees it, over the maps."""
-CUBE_PLACE_FILE = "reflectance.json"
-"""How the cube lies over the maps; kept, for points may have made it."""
+"""Colour image of the reflectance cube, registered to the maps."""
+CUBE_REGISTRATION_FILE = "reflectance.json"
+"""Registration of the reflectance cube to the maps; kept, since the user may have set points."""
 _FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "depth", "surface", "hidden")
 GENERATED_NAMES = (
     RESULTS_FILE, SUMMARY_FILE, PAINTS_FILE, PAINT_MAP, "report.html", "report.pdf", "pool.tif", "unlikeness.tif",
     REFLECTANCE_FILE, *_FOLDERS,
 )  # fmt: skip
-"""Files that a run makes in a folder of results, with its maps in subfolders; all others are the user's."""
-_OF_THE_MAPS = (
-    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, CUBE_PLACE_FILE,
+"""Files and map folders that a run writes in a results folder; all others are the user's."""
+_MAP_DEPENDENT_NAMES = (
+    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, REGISTRATION_FILE, REGISTERED_FILE,
+    CUBE_REGISTRATION_FILE,
 )  # fmt: skip
-_STACKS = (
+_ALL_MAP_STACKS = (
     "entry/pigments/results/probability",
     "entry/pigments/results/quantities",
     "entry/elements/results/parameters",
@@ -64,27 +65,27 @@ def scan_path(summary: Mapping[str, Any]) -> str:
     return str((settings.get("source") if isinstance(settings, dict) else "") or summary.get("source") or "")
 
 
-def scan_place(folder: Path, summary: Mapping[str, Any]) -> Path | None:
+def existing_scan_path(folder: Path, summary: Mapping[str, Any]) -> Path | None:
     """Return the path of the results' scan on this machine; None if missing."""
-    location = _locate(scan_path(summary), folder, shares=False)
+    location = _locate(scan_path(summary), folder, allow_shares=False)
     return None if location is None else split_location(location)[0]
 
 
 def find_scan(
-    folder: Path, summary: Mapping[str, Any], stated: str | None, shape: tuple[int, int], *, required: bool = False
+    folder: Path, summary: Mapping[str, Any], given_path: str | None, shape: tuple[int, int], *, required: bool = False
 ) -> Scan:
     r"""Open the scan of results.
 
     Parameters
     ----------
     folder : Path
-        Of the results.
+        Results folder.
     summary : mapping
-        See :class:`underpaint.data.maps.Results`.
-    stated : str or None
-        Path given by the user; else the recorded path and the folder of the results are searched.
+        Summary of the results, see :class:`underpaint.data.maps.Results`.
+    given_path : str or None
+        Path given by the user; None searches the recorded path and the results folder.
     shape : (n_row, n_column)
-        Of the maps.
+        Shape of the maps.
     required : bool
         Whether the user requested to open the scan at its recorded path: only then are paths on other machines
         (``\\server\share``) accessed, since access identifies the user to that machine.
@@ -92,39 +93,45 @@ def find_scan(
     Raises
     ------
     ScanError
-        It is missing, cannot be read, or has other pixels.
+        The scan is missing, cannot be read, or has another shape.
     """
     settings = summary.get("settings")
     settings = settings if isinstance(settings, dict) else {}
     recorded_path = scan_path(summary)
-    location = stated or _locate(recorded_path, folder, shares=required)
+    location = given_path or _locate(recorded_path, folder, allow_shares=required)
     if location is None:
-        problem = f"The scan {recorded_path} is not there" if recorded_path else "The results do not record their scan"
+        problem = f"The scan {recorded_path} is missing" if recorded_path else "The results do not record their scan"
         raise ScanError(
-            f"{problem}, so no pixel's spectrum can be shown. Put the file or folder there or beside the results, or "
-            "say where it is: underpaint view --scan FILE."
+            f"{problem}, so no pixel's spectrum can be shown. Put the file or folder there or next to the results, or "
+            "give its path: underpaint view --scan FILE."
         )
-    grid, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))
-    grid = grid if isinstance(grid, list) and len(grid) == 2 and all(isinstance(size, int) for size in grid) else None
+    given_shape, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))
+    given_shape = (
+        given_shape
+        if isinstance(given_shape, list)
+        and len(given_shape) == 2
+        and all(isinstance(size, int) for size in given_shape)
+        else None
+    )
     try:
         scan = load(
             location,
             detector=None if detector is None else str(detector),
-            shape=tuple(grid) if grid else None,
+            shape=tuple(given_shape) if given_shape else None,
             counts_scale=counts_scale if isinstance(counts_scale, int | float) else None,
         )
     except ScanError as error:
-        if stated is not None:
+        if given_path is not None:
             raise
-        # The reason may quote the file, which may be of another kind, since the results name it.
+        # The reason may quote the file, which is of unknown kind, since only the results name it.
         raise ScanError(
-            f"The file {location} that the results name cannot be read as a scan; `underpaint info` says why. Put the "
-            "right one there or beside the results, or say where it is: underpaint view --scan FILE."
+            f"The file {location} that the results name cannot be read as a scan; `underpaint info` states why. Put "
+            "the right file there or next to the results, or give its path: underpaint view --scan FILE."
         ) from error
     if scan.shape[:2] != shape:
         raise ScanError(
             f"The scan {location} has {scan.shape[0]} rows x {scan.shape[1]} columns, the maps {shape[0]} x {shape[1]}:"
-            " it is another one. Put the right one next to the results, or say where it is: underpaint view --scan "
+            " it is another scan. Put the right file next to the results, or give its path: underpaint view --scan "
             "FILE."
         )
     return scan
@@ -138,19 +145,19 @@ def registration_of(folder: Path) -> dict[str, Any] | None:
     Raises
     ------
     ScanError
-        The record is damaged.
+        The file is damaged.
     """
-    path = folder / PLACE_FILE
+    path = folder / REGISTRATION_FILE
     if not ((path.exists() or path.is_symlink()) and (folder / REGISTERED_FILE).exists()):
         return None
     try:
-        record = dict(json.loads(read_contained_text(folder, PLACE_FILE)))
+        record = dict(json.loads(read_contained_text(folder, REGISTRATION_FILE)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ScanError(
             f"Cannot read {path}: {error}. Register the photograph again in the viewer; until then the file is kept."
         ) from error
-    off = record.get("error_px")
-    if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
+    error_px = record.get("error_px")
+    if not isinstance(record.get("how"), str) or not (error_px is None or isinstance(error_px, float | int)):
         raise ScanError(
             f"Cannot read {path}: it has no registration of the photograph. Register it again in the viewer."
         )
@@ -158,12 +165,12 @@ def registration_of(folder: Path) -> dict[str, Any] | None:
 
 
 def photograph_digest(folder: Path) -> str | None:
-    """Return the identity of a photograph (SHA-256); None if missing.
+    """Return the SHA-256 of the photograph; None if missing.
 
     Raises
     ------
     ScanError
-        It cannot be read.
+        The photograph cannot be read.
     """
     try:
         return digest_contained(folder, PHOTOGRAPH_FILE)
@@ -174,15 +181,15 @@ def photograph_digest(folder: Path) -> str | None:
 
 
 def copy_sidecars(earlier: Path, new: Path) -> Path | None:
-    """Copy the user's files from results to those that will replace them.
+    """Copy the user's files from results to the results that will replace them.
 
-    All files are the user's except those that a run makes: notes, hidden files, a folder under version control, a
-    picture among the maps. Links, pipes and devices are not copied but moved at the end.
+    All files are the user's except those written by a run: notes, hidden files, a folder under version control, an
+    image among the maps. Links, pipes and devices are not copied but moved at the end.
 
     Parameters
     ----------
     earlier, new : Path
-        Folders of results; nothing is done without earlier ones.
+        Results folders; nothing is done if the earlier one does not exist.
 
     Returns
     -------
@@ -192,20 +199,22 @@ def copy_sidecars(earlier: Path, new: Path) -> Path | None:
     Raises
     ------
     OutputError
-        It cannot be copied.
+        A file cannot be copied.
     """
-    entries = _of_the_user(earlier)
+    entries = _user_entries(earlier)
     shape, names = _map_shape(earlier), _map_names(new)
-    fits = not any(entry.name in _OF_THE_MAPS for entry in entries) or (shape is not None and shape == _map_shape(new))
-    earlier_folder = None if fits else _earlier_name(earlier, shape)
+    is_same_size = not any(entry.name in _MAP_DEPENDENT_NAMES for entry in entries) or (
+        shape is not None and shape == _map_shape(new)
+    )
+    earlier_folder = None if is_same_size else _earlier_name(earlier, shape)
     try:
         # The folder's own entries first: one may be a file called "earlier".
         for entry in sorted(entries, key=lambda path: len(path.parts)):
-            target = new / _place_of(entry.relative_to(earlier), earlier_folder)
-            _copy(entry, _conflict_name(target, new) if _is_made(target, new, names) else target)
+            target = new / _relative_target(entry.relative_to(earlier), earlier_folder)
+            _copy(entry, _conflict_name(target, new) if _is_generated(target, new, names) else target)
     except OSError as error:
         raise OutputError(
-            f"Cannot take regions and photograph along from {earlier}: {error}. Nothing was replaced."
+            f"Cannot copy regions and photograph from {earlier}: {error}. Nothing was replaced."
         ) from error
     return None if earlier_folder is None else new / earlier_folder
 
@@ -216,7 +225,7 @@ def move_remaining(old: Path, new: Path, earlier_folder: str | None) -> None:
     Parameters
     ----------
     old, new : Path
-        Folders of results; the old one is about to be removed.
+        Results folders; the old one is about to be removed.
     earlier_folder : str or None
         Name of the folder for files of maps of another size.
 
@@ -226,16 +235,16 @@ def move_remaining(old: Path, new: Path, earlier_folder: str | None) -> None:
         A file cannot be moved; nothing is lost.
     """
     names = _map_names(new)
-    for entry in _of_the_user(old):
+    for entry in _user_entries(old):
         for file in _files_of(entry):
-            target = new / _place_of(file.relative_to(old), earlier_folder)
-            if any(_is_same_file(file, place) for place in (target, _conflict_name(target, new))):
+            target = new / _relative_target(file.relative_to(old), earlier_folder)
+            if any(_is_same_file(file, candidate) for candidate in (target, _conflict_name(target, new))):
                 continue
-            target = _conflict_name(target, new) if _is_barred(target, new) else target
+            target = _conflict_name(target, new) if _is_blocked(target, new) else target
             target.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(target):
-                newer = file.lstat().st_mtime_ns > target.lstat().st_mtime_ns
-                target = target if newer and not _is_made(target, new, names) else _free_name(target)
+                is_newer = file.lstat().st_mtime_ns > target.lstat().st_mtime_ns
+                target = target if is_newer and not _is_generated(target, new, names) else _unused_name(target)
             file.replace(target)
 
 
@@ -244,50 +253,50 @@ def _files_of(entry: Path) -> Iterator[Path]:
     if entry.is_symlink() or not entry.is_dir():
         yield entry
         return
-    for below in list(entry.iterdir()):
-        yield from _files_of(below)
+    for child in list(entry.iterdir()):
+        yield from _files_of(child)
 
 
-def _place_of(name: Path, earlier_folder: str | None) -> Path:
-    """Return the target of a user's file: those for maps of another size go to the earlier folder."""
-    return Path(earlier_folder) / name if earlier_folder is not None and name.parts[0] in _OF_THE_MAPS else name
+def _relative_target(name: Path, earlier_folder: str | None) -> Path:
+    """Return the relative target of a user's file; files for maps of another size go to the earlier folder."""
+    return Path(earlier_folder) / name if earlier_folder is not None and name.parts[0] in _MAP_DEPENDENT_NAMES else name
 
 
 def _conflict_name(target: Path, folder: Path) -> Path:
-    """Return the path of a user's file if a new map has its name, or a link is in the way."""
-    names = ("earlier", *(f"earlier_{number}" for number in range(2, 10_000)))
-    places = (folder / name / target.relative_to(folder) for name in names)
-    return next(place for place in places if not _is_barred(place, folder))
+    """Return another path for a user's file whose name belongs to a new map or is blocked by a link."""
+    names = ("earlier", *(f"earlier_{suffix}" for suffix in range(2, 10_000)))
+    candidates = (folder / name / target.relative_to(folder) for name in names)
+    return next(candidate for candidate in candidates if not _is_blocked(candidate, folder))
 
 
-def _is_barred(target: Path, folder: Path) -> bool:
-    """Whether the way from a folder to a file in it leads over a link, or over a file."""
-    way = target.relative_to(folder).parts[:-1]
-    steps = (folder.joinpath(*way[: number + 1]) for number in range(len(way)))
-    return any(os.path.lexists(step) and (is_link(step) or not step.is_dir()) for step in steps)
+def _is_blocked(target: Path, folder: Path) -> bool:
+    """Whether a parent folder of the target, below ``folder``, is a link or a file."""
+    parents = target.relative_to(folder).parts[:-1]
+    ancestors = (folder.joinpath(*parents[: index + 1]) for index in range(len(parents)))
+    return any(os.path.lexists(ancestor) and (is_link(ancestor) or not ancestor.is_dir()) for ancestor in ancestors)
 
 
-def _free_name(path: Path) -> Path:
+def _unused_name(path: Path) -> Path:
     names = (path.with_name(f"{path.stem}_earlier{number or ''}{path.suffix}") for number in range(10_000))
     return next(name for name in names if not os.path.lexists(name))
 
 
-def _of_the_user(folder: Path) -> list[Path]:
-    """Return entries that no run made, of the folder and its folders of maps."""
+def _user_entries(folder: Path) -> list[Path]:
+    """Return the entries of a folder and of its map folders that were not written by a run."""
     if not folder.is_dir():
         return []
     names = _map_names(folder)
     entries = []
     for entry in sorted(folder.iterdir()):
-        inside = entry.name in _FOLDERS and entry.is_dir() and not entry.is_symlink()
-        entries += sorted(entry.iterdir()) if inside else [entry]
-    return [entry for entry in entries if not _is_made(entry, folder, names)]
+        is_map_folder = entry.name in _FOLDERS and entry.is_dir() and not entry.is_symlink()
+        entries += sorted(entry.iterdir()) if is_map_folder else [entry]
+    return [entry for entry in entries if not _is_generated(entry, folder, names)]
 
 
-def _is_made(path: Path, folder: Path, names: set[str]) -> bool:
-    """Whether a run made a file of results with maps of some names."""
+def _is_generated(path: Path, folder: Path, names: set[str]) -> bool:
+    """Whether a file in a results folder was written by a run with maps of the given names."""
     if path.is_symlink():
-        return False  # wherever it leads
+        return False  # a run writes no links
     if path == folder / RESULTS_FILE:
         return not is_foreign(folder)
     if path.parent == folder:
@@ -297,14 +306,14 @@ def _is_made(path: Path, folder: Path, names: set[str]) -> bool:
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether the ``results.h5`` of a folder is an HDF5 file that no run has made, such as a scan of that name."""
+    """Whether the ``results.h5`` of a folder is an HDF5 file not written by a run, such as a scan of that name."""
     if not (folder / RESULTS_FILE).is_file():
         return False  # reading a pipe would block
     try:
         with h5py.File(folder / RESULTS_FILE, "r") as file:
             return str(file.attrs.get("creator", "")) != "underpaint"
     except (OSError, RuntimeError):
-        return False  # damaged, or not there
+        return False  # damaged or missing
 
 
 def _map_name(path: Path) -> str:
@@ -312,24 +321,27 @@ def _map_name(path: Path) -> str:
 
 
 def _map_names(folder: Path) -> set[str]:
-    """Return the names of all maps in results; none if unreadable, so that all files count as the user's."""
+    """Return the names of all maps in results; none if unreadable, so that every file is kept as the user's."""
     if not (folder / RESULTS_FILE).is_file():
         return set()
     try:
         with h5py.File(folder / RESULTS_FILE, "r") as file:
-            return {name for path in _STACKS if path in file for name in file[path]}
+            return {name for path in _ALL_MAP_STACKS if path in file for name in file[path]}
     except (OSError, KeyError, RuntimeError):
         return set()
 
 
 def _is_same_file(file_a: Path, file_b: Path) -> bool:
-    """Whether one is a file and the other its copy."""
+    """Whether two paths are regular files of the same size and time of change."""
     try:
-        first, second = file_a.lstat(), file_b.lstat()
+        first_status, second_status = file_a.lstat(), file_b.lstat()
     except OSError:
         return False
-    kinds = stat.S_ISREG(first.st_mode) and stat.S_ISREG(second.st_mode)
-    return kinds and (first.st_size, first.st_mtime_ns) == (second.st_size, second.st_mtime_ns)
+    are_regular = stat.S_ISREG(first_status.st_mode) and stat.S_ISREG(second_status.st_mode)
+    return are_regular and (first_status.st_size, first_status.st_mtime_ns) == (
+        second_status.st_size,
+        second_status.st_mtime_ns,
+    )
 
 
 def _map_shape(folder: Path) -> tuple[int, int] | None:
@@ -363,13 +375,13 @@ def _copy(path: Path, target: Path) -> None:
         shutil.copy2(path, target)
 
 
-def _locate(recorded_path: str, folder: Path, *, shares: bool) -> str | None:
+def _locate(recorded_path: str, folder: Path, *, allow_shares: bool) -> str | None:
     if not recorded_path:
         return None
 
     def is_data(path: Path) -> bool:
         """Whether a path is a file or folder, not a pipe or device, whose opening could block."""
-        if not shares and str(path).startswith(("\\\\", "//")):
+        if not allow_shares and str(path).startswith(("\\\\", "//")):
             return False
         try:
             status = path.lstat() if path.parent == folder else path.stat()  # no link out of the results is followed
@@ -377,7 +389,7 @@ def _locate(recorded_path: str, folder: Path, *, shares: bool) -> str | None:
             return False
         return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
-    path, mark, array = (recorded_path, "", "") if is_data(Path(recorded_path)) else recorded_path.partition("::")
-    names = [Path(path), *(base / Path(path).name for base in (folder.parent, folder))]
-    suffix = f"{mark}{array}"
-    return next((f"{name}{suffix}" for name in names if is_data(name)), None)
+    path, separator, array = (recorded_path, "", "") if is_data(Path(recorded_path)) else recorded_path.partition("::")
+    candidates = [Path(path), *(folder_searched / Path(path).name for folder_searched in (folder.parent, folder))]
+    suffix = f"{separator}{array}"
+    return next((f"{candidate}{suffix}" for candidate in candidates if is_data(candidate)), None)

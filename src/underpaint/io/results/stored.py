@@ -1,4 +1,4 @@
-"""Maps on disk, written block by block and read one at a time, so that memory does not grow with their number."""
+"""Maps on disk, written block by block and read one at a time, so that memory use is independent of their number."""
 
 import os
 import threading
@@ -12,56 +12,61 @@ from numpy.typing import NDArray
 
 from underpaint.errors import OutputError, ScanError
 
-_KEPT_BYTES = 24 * 2**20
+_CACHE_BYTES = 24 * 2**20
 RESULTS_FILE = "results.h5"
 JOURNAL = "finished"
-"""Name of a store's file of one byte a block, 1 for those that are finished."""
+"""Name of a store's file of one byte per block, 1 for finished blocks."""
 
 
 class StoredMaps:
-    """An array (n_row, n_column, n_map) on disk, of which ``maps[rows, columns, index]`` reads one map.
+    """Array (n_row, n_column, n_map) on disk; ``maps[rows, columns, index]`` reads one map.
 
     Parameters
     ----------
     shape : (int, int, int)
+        Shape of the array.
     dtype : dtype
+        Type of the values.
     read : callable
-        Returns the (n_row, n_column) map of an index. The last ones are cached, up to 24 MB.
+        Returns the (n_row, n_column) map with an index. Recently used maps are cached, up to 24 MB.
     """
 
     def __init__(self, shape: tuple[int, int, int], dtype: Any, read: Callable[[int], NDArray[Any]]) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._read = read
-        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getitem__(self, key: tuple[slice, slice, int]) -> NDArray[Any]:
-        """Return a map, or a part of it, without reading the others."""
+        """Return a map, or a part of a map, without reading the others."""
         rows, columns, index = key
-        return np.asarray(self._map(index)[rows, columns])
+        return np.asarray(self._cached_map(index)[rows, columns])
 
-    def _map(self, index: int) -> NDArray[Any]:
+    def _cached_map(self, index: int) -> NDArray[Any]:
         with self._lock:
-            if index not in self._kept:
-                self._kept[index] = self._read(index)
-                self._kept[index].flags.writeable = False
-            self._kept.move_to_end(index)
-            image = self._kept[index]
-            while len(self._kept) > 1 and sum(image_kept.nbytes for image_kept in self._kept.values()) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
+            if index not in self._cache:
+                self._cache[index] = self._read(index)
+                self._cache[index].flags.writeable = False
+            self._cache.move_to_end(index)
+            image = self._cache[index]
+            while (
+                len(self._cache) > 1
+                and sum(cached_image.nbytes for cached_image in self._cache.values()) > _CACHE_BYTES
+            ):
+                self._cache.popitem(last=False)
         return image
 
 
 class BlockStore:
-    """Stacks of maps in a folder, one file of plain numbers each, and which blocks of them are finished.
+    """Stacks of maps in a folder, one binary file each, and a record of the finished blocks.
 
-    A stored block survives a kill of the process; one that was interrupted counts as not started. (HDF5 does not
-    guarantee this, so results are written to it when complete.)
+    A stored block survives a kill of the process; an interrupted block counts as not started. (HDF5 does not guarantee
+    this, so results are written to HDF5 only when complete.)
 
     Parameters
     ----------
     folder : Path
-        Folder of only these files; made if missing.
+        Folder that contains only these files; created if missing.
     shape : (int, int)
         Rows and columns of the maps.
     """
@@ -73,11 +78,11 @@ class BlockStore:
     def finished(self) -> set[int]:
         """Return the numbers of the finished blocks."""
         path = self.folder / JOURNAL
-        numbers = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
-        return {int(index) for index in np.flatnonzero(numbers)}
+        flags = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+        return {int(index) for index in np.flatnonzero(flags)}
 
-    def put(self, number: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
-        """Write a block's (n_row, n_column, n_map) values of each stack, then note that it is finished.
+    def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
+        """Write a block's (n_row, n_column, n_map) values of each stack, then mark the block as finished.
 
         Raises
         ------
@@ -86,23 +91,23 @@ class BlockStore:
         """
         try:
             for name, values in stacks.items():
-                self._put(name, rows, columns, values)
-            with _opened(self.folder / JOURNAL) as stream:
-                stream.seek(number)
+                self._write_maps(name, rows, columns, values)
+            with _open_for_update(self.folder / JOURNAL) as stream:
+                stream.seek(index)
                 stream.write(b"\1")
                 _flush(stream)
         except OSError as error:
             raise OutputError(
-                f"Cannot write {self.folder}: {error}. The disk may be full; make room, and go on with --resume."
+                f"Cannot write {self.folder}: {error}. The disk may be full; free space, and continue with --resume."
             ) from error
 
     def stack(self, name: str, n_map: int) -> StoredMaps:
-        """Return the maps of a stack, to be read one at a time.
+        """Return the maps of a stack, which are read one at a time.
 
         Raises
         ------
         ScanError
-            They are not all there.
+            The file is missing or incomplete.
         """
         path = next(iter(self.folder.glob(f"{name}.*")), self.folder / name)
         dtype = np.dtype(path.suffix[1:] or "uint8")
@@ -118,21 +123,21 @@ class BlockStore:
 
         return StoredMaps((*self.shape, n_map), dtype, read)
 
-    def _put(self, name: str, rows: slice, columns: slice, values: NDArray[Any]) -> None:
+    def _write_maps(self, name: str, rows: slice, columns: slice, values: NDArray[Any]) -> None:
         n_row, n_column = self.shape
-        whole_rows = columns.stop - columns.start == n_column
+        has_full_rows = columns.stop - columns.start == n_column
         maps = np.ascontiguousarray(np.moveaxis(values, 2, 0))
-        with _opened(self.folder / f"{name}.{values.dtype.name}") as stream:
+        with _open_for_update(self.folder / f"{name}.{values.dtype.name}") as stream:
             for index, image in enumerate(maps):
-                for offset, run in enumerate([image.reshape(-1)] if whole_rows else image):
+                for offset, values_run in enumerate([image.reshape(-1)] if has_full_rows else image):
                     first = (index * n_row + rows.start + offset) * n_column + columns.start
                     stream.seek(first * values.itemsize)
-                    stream.write(run.data)
-            _flush(stream)  # before the journal lists it, since a power cut could otherwise make the journal wrong
+                    stream.write(values_run.data)
+            _flush(stream)  # before the journal, which a power cut could otherwise leave ahead of the maps
 
 
-def _opened(path: Path) -> Any:
-    """Open a file for random writes; it is made if missing."""
+def _open_for_update(path: Path) -> Any:
+    """Open a file for random writes; create it if missing."""
     path.touch()
     return path.open("r+b")
 

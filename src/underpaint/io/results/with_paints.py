@@ -1,4 +1,4 @@
-"""Paints put into results that are on disk."""
+"""Replacement of the paints in results on disk."""
 
 import shutil
 from pathlib import Path
@@ -14,38 +14,38 @@ from underpaint.runtime.files import atomic_write
 
 
 def replace_paints(folder: Path, results: Results) -> None:
-    """Put the paints of results into those on disk, in place of earlier paints; all else stays as it is.
+    """Replace the paints in results on disk; all other content stays unchanged.
 
     Parameters
     ----------
     folder : Path
-        Of results.
+        Results folder.
     results : Results
-        With paints, and the labels of the groups.
+        New paints, and the labels of the groups.
 
     Raises
     ------
     ScanError
         The folder holds no results, or they are damaged.
     OutputError
-        A file cannot be written; then none was changed.
+        A file cannot be written; no file was changed.
     """
     with open_results_file(folder):
-        pass  # refuses what is no file of results
-    with atomic_write(folder / RESULTS_FILE) as part:
-        shutil.copyfile(folder / RESULTS_FILE, part)
-        with h5py.File(part, "r+") as file:
-            earlier = set(file.get("entry/depth/results/counts", ()))
+        pass  # raises an error if the folder holds no results
+    with atomic_write(folder / RESULTS_FILE) as temporary_path:
+        shutil.copyfile(folder / RESULTS_FILE, temporary_path)
+        with h5py.File(temporary_path, "r+") as file:
+            earlier_depth_maps = set(file.get("entry/depth/results/counts", ()))
             for name in {"paints", "depth"} & set(file["entry"]):
                 del file[f"entry/{name}"]
             write_paints(file["entry"], results)
-    with atomic_write(folder / PAINTS_FILE) as part:
-        write_paint_table(part, results)
-    with atomic_write(folder / PAINT_MAP) as part:
-        write_paint_map(part, results)
-    for name in earlier:  # maps of an earlier posterior
+    with atomic_write(folder / PAINTS_FILE) as temporary_path:
+        write_paint_table(temporary_path, results)
+    with atomic_write(folder / PAINT_MAP) as temporary_path:
+        write_paint_map(temporary_path, results)
+    for name in earlier_depth_maps:  # maps of an earlier posterior
         (folder / "depth" / f"{name}.tif").unlink(missing_ok=True)
     write_depth_maps(folder / "depth", results)
     if "quantity" in results.stacks and (SURFACE_UM,) in results.stacks["quantity"]:
-        # takes the paint's thickness where the pixel's is not determined
+        # uses the paint's thickness where the pixel's thickness is not determined
         write_estimate_tiffs(folder / "quantities", results, SURFACE_UM)

@@ -20,7 +20,7 @@ from underpaint.lab.evaluation.simulated import HeldOut
 from underpaint.physics.forward import axis_of, emit, render, resolution_sigma
 from underpaint.physics.instrument import Detector, Instrument, Tube
 from underpaint.physics.materials import Stratigraphy, library
-from underpaint.pigments.limits import CLAIM
+from underpaint.pigments.limits import MIN_DEVIANCE
 from underpaint.pigments.limits.exclusion import typical_pigment
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.instrument_inputs import InstrumentConditions
@@ -161,7 +161,7 @@ def _significant_pigments(best: StratigraphyFit, data: FitSet, merged: Any) -> s
         return set(names)
     pigments: set[str] = set()
     for fit in fit_candidates(merged, without_each_pigment(best), data.instrument):
-        if fit.deviance - best.deviance >= CLAIM:
+        if fit.deviance - best.deviance >= MIN_DEVIANCE:
             pigments |= names - fit.candidate.pigments
     return pigments
 

@@ -30,7 +30,7 @@ from underpaint.lab.evaluation.groups import mean
 from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Paint, Stratigraphy, library
-from underpaint.pigments.limits import CLAIM
+from underpaint.pigments.limits import MIN_DEVIANCE
 from underpaint.pigments.predict.order import BELOW, ON_TOP, TOGETHER, order_map
 
 Numbers = NDArray[np.float64]
@@ -66,7 +66,7 @@ class Pair:
     @property
     def counts_needed(self) -> float:
         """Counts of the whole spectrum at which the deviance is ``CLAIM``."""
-        return CLAIM * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
+        return MIN_DEVIANCE * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
 
 
 def rivals_of(
@@ -108,7 +108,7 @@ def bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
     normal with mean D and variance 4 D: it is right with the probability ``Phi(sqrt(D) / 2)``.
     """
     deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
-    resolvable = deviance >= CLAIM
+    resolvable = deviance >= MIN_DEVIANCE
     right = norm.cdf(0.5 * np.sqrt(deviance))
     return {
         "resolvable_share": float(resolvable.mean()),
@@ -187,7 +187,7 @@ def order_figures(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts
         ``accuracy``: share of right claims over all draws of resolvable pairs (an abstention is not right);
         ``abstained``, ``wrong`` on the same; ``abstained_on_rest``, ``wrong_on_rest``; by pair under ``pairs``.
     """
-    resolvable = np.asarray([pair.deviance_at(counts) >= CLAIM for pair in pairs])
+    resolvable = np.asarray([pair.deviance_at(counts) >= MIN_DEVIANCE for pair in pairs])
     table = {_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
     if claims is None:
         return {"accuracy": None, "pairs": table}

@@ -21,7 +21,7 @@ from underpaint.lab.training.library import Library
 from underpaint.lab.training.module import ask
 from underpaint.lab.training.paired import answers_of
 from underpaint.lab.training.settings import TrainSettings
-from underpaint.pigments.weights import EVERYTHING, PredictionSets
+from underpaint.pigments.weights import UNBOUNDED_LOG_ODDS, PredictionSets
 
 LEVELS = (0.9, 0.99)
 """Coverages of the prediction sets."""
@@ -209,7 +209,7 @@ def _lowest(scores: NDArray[np.float64], coverage: float) -> float:
     At most in 19 of 20 draws of the held-out spectra, and not on average over them: a model is calibrated once.
     """
     rank = int(binom.ppf(_DOUBT, scores.size, 1.0 - coverage))
-    return float(scores[rank - 1]) if rank >= 1 else -EVERYTHING
+    return float(scores[rank - 1]) if rank >= 1 else -UNBOUNDED_LOG_ODDS
 
 
 def _nested(values: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:

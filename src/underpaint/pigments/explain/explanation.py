@@ -1,4 +1,4 @@
-"""From one spectrum to what is known of the layers under it: two independent runs, and what both say."""
+"""Explanation of a spectrum by layers: two independent posterior samples, and the results on which both agree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,13 +10,14 @@ from underpaint.elements import CANDIDATES
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.forward import resolution_sigma
 from underpaint.physics.instrument import Instrument
+from underpaint.pigments.explain.candidate_groups import CandidateGroups
 from underpaint.pigments.explain.mixture import Modes
 from underpaint.pigments.explain.sampling import Sample, sample
 from underpaint.pigments.explain.search import search
 from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
-from underpaint.pigments.explain.states import Numbers, PaintPrior, joined
+from underpaint.pigments.explain.states import Numbers, PaintPrior, concatenate_states
 from underpaint.pigments.explain.verdict import (
-    LIKELY,
+    MIN_PIGMENT_PROBABILITY,
     Draws,
     LayerNumber,
     LayerVerdict,
@@ -25,34 +26,34 @@ from underpaint.pigments.explain.verdict import (
     layer_verdict,
     number_of_layers,
     pair_orders,
-    pooled,
+    pool_draws,
     presence,
 )
-from underpaint.pigments.explain.wanted import Wanted
 from underpaint.runtime.executors import make_executor, ordered_results
 from underpaint.runtime.progress import Progress, no_progress
 
 RUNS = 2
-MOST_MISFITS = 3
+MAX_MISFITS = 3
 MISFIT_SIGMAS = 4.0
-"""Standard deviations from which a bin is named."""
-N_SHOWN = 60
-"""Draws of which the expected spectra are kept."""
+"""Minimum deviation of a reported misfit, sigma."""
+N_SHOWN_DRAWS = 60
+"""Number of posterior draws whose expected spectra are computed."""
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """Where a spectrum departs from the best draw.
+    """Deviation of a spectrum from the best draw at one energy.
 
     Parameters
     ----------
     energy_kev : float
+        Energy of the deviation.
     measured, expected : float
-        Counts within half the width of a peak.
+        Counts within one standard deviation of a peak.
     sigmas : float
-        Difference over counting noise and the model's error.
+        Difference over the standard deviation of counting noise and model error.
     family : str
-        A line family there of an element that no draw holds; empty where there is none.
+        Line family at this energy of an element that is in no draw; "" without one.
     """
 
     energy_kev: float
@@ -64,20 +65,22 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Fit:
-    """The best draw beside the spectrum.
+    """Comparison of the spectrum with the best draw.
 
     Parameters
     ----------
     axis : EnergyAxis
         Merged channels.
     counts, expected, pulls : (n_channel,) arrays
-        Measured, of the best draw, and their difference in standard deviations, model error included.
+        Measured counts, counts of the best draw, and their difference in standard deviations, including model error.
     low, high : (n_channel,) arrays
-        Between them lie 90 % of the draws.
+        Limits of 90 % of the draws.
     chi_square : float
-        Of the best draw, with the model's error and its correlations.
+        Chi-square of the best draw, with the model error and its correlations.
     n_bin : int
+        Number of bins.
     misfits : tuple of Misfit
+        The largest deviations.
     """
 
     axis: EnergyAxis
@@ -103,21 +106,24 @@ class Fit:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a spectrum says of the layers under it.
+    """Layers that are consistent with a spectrum.
 
     Parameters
     ----------
     spectrum : Spectrum
-    wanted : Wanted
-        Which groups were looked for, and why.
+        The spectrum.
+    candidates : Wanted
+        The groups that were considered.
     ground : str
+        Ground of the library.
     fit : Fit
+        The best draw compared with the spectrum.
     runs : tuple of Draws
-        Of the independent runs.
+        Posterior draws of the independent runs.
     """
 
     spectrum: Spectrum
-    wanted: Wanted
+    candidates: CandidateGroups
     ground: str
     fit: Fit
     runs: tuple[Draws, ...]
@@ -129,45 +135,55 @@ class Explanation:
 
     def __post_init__(self) -> None:
         number = number_of_layers(self.runs)
-        # the deeper layers are the same ones in all draws only where their number is known
-        judged = [layer_verdict(self.runs, layer) for layer in range(number.determined or 1)]
-        values = (pooled(self.runs), number, tuple(pair_orders(self.runs)), tuple(judged), presence(self.runs))
+        # deeper layers can be compared between draws only if the number of layers is known
+        layer_verdicts = [layer_verdict(self.runs, layer) for layer in range(number.determined or 1)]
+        values = (
+            pool_draws(self.runs),
+            number,
+            tuple(pair_orders(self.runs)),
+            tuple(layer_verdicts),
+            presence(self.runs),
+        )
         for name, value in zip(("draws", "number", "orders", "layers", "presence"), values, strict=True):
             object.__setattr__(self, name, value)
 
     @property
     def stated(self) -> bool:
-        """Whether numbers and orders are given at all: not where nothing describes the spectrum."""
+        """Whether results are stated at all: only if the best draw describes the spectrum."""
         return self.fit.describes
 
     def members(self, group: str, layer: int) -> dict[str, float]:
-        """Return the probability of each pigment of a group, given that the layer holds one, the likely ones only."""
-        draws, column = self.draws, self.draws.groups.index(group)
-        member = draws.member[draws.holds[:, layer, column], layer, column]
-        names = draws.members[column]
-        chance = np.bincount(member, minlength=len(names)) / max(member.size, 1)
-        return {names[index]: float(chance[index]) for index in np.argsort(-chance) if chance[index] >= LIKELY}
+        """Return the probabilities of a group's likely pigments, given that the layer contains the group."""
+        posterior_draws, column = self.draws, self.draws.groups.index(group)
+        member = posterior_draws.member[posterior_draws.holds[:, layer, column], layer, column]
+        names = posterior_draws.members[column]
+        probability = np.bincount(member, minlength=len(names)) / max(member.size, 1)
+        return {
+            names[index]: float(probability[index])
+            for index in np.argsort(-probability)
+            if probability[index] >= MIN_PIGMENT_PROBABILITY
+        }
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker needs to build the model of a spectrum."""
+    """Arguments from which a worker builds the model of a spectrum."""
 
     spectrum: Spectrum
     instrument: Instrument
-    wanted: Wanted
+    candidates: CandidateGroups
     ground: str
     error: ModelError
 
     def model(self) -> SpectrumModel:
-        prior = PaintPrior(self.wanted.groups, self.ground, self.wanted.absent, self.wanted.pigments)
+        prior = PaintPrior(self.candidates.groups, self.ground, self.candidates.absent, self.candidates.pigments)
         return SpectrumModel(self.spectrum, self.instrument, prior, self.error)
 
 
 def explain(
     spectrum: Spectrum,
     instrument: Instrument,
-    wanted: Wanted,
+    candidates: CandidateGroups,
     *,
     ground: str = "chalk",
     error: ModelError | None = None,
@@ -175,83 +191,88 @@ def explain(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Sample the layers that could have made a spectrum, twice independently, and say what both runs agree on.
+    """Sample the layers that are consistent with a spectrum in two independent runs; state results of both.
 
     Parameters
     ----------
     spectrum : Spectrum
         Counts with an energy axis.
     instrument : Instrument
-    wanted : Wanted
-        The groups to look for.
+    candidates : Wanted
+        The candidate groups.
     ground : str
-        Of the library.
+        Ground of the library.
     error : ModelError, optional
-        How far the simulation may be off.
+        Error of the simulation.
     seed : int
+        Seed of the random numbers.
     workers : int
-        Processes; with two, the runs go side by side. The result does not depend on it.
+        Number of processes; two run in parallel. The result is the same.
     progress : callable, optional
-        Called with (what, done, in all).
+        Called with (task, steps done, total steps).
 
     Raises
     ------
     CalibrationError, ScanError
-        The spectrum has no axis; no counts in the range of the fit; or counts that are negative or no numbers.
+        The spectrum has no axis, no counts in the range of the fit, or invalid counts.
     SampleError
-        There is no such group or ground, or the model error is not between 0 and 100 %.
+        A group or the ground is unknown, or the model error is not between 0 and 100 %.
     """
     step = progress or no_progress
-    task = _Task(spectrum, instrument, wanted, ground, error or ModelError())
+    task = _Task(spectrum, instrument, candidates, ground, error or ModelError())
     step("Preparing the forward model", 0, 2 * RUNS)
     model = task.model()
     seeds = np.random.SeedSequence(seed).spawn(2 * RUNS)
-    with make_executor(min(workers, RUNS)) as crew:
+    with make_executor(min(workers, RUNS)) as executor:
         step("Searching structures", 0, 2 * RUNS)
-        searched: list[Modes] = []
+        modes_of_runs: list[Modes] = []
         for _, modes in ordered_results(
-            crew, _searched, enumerate((task, seed_of_run) for seed_of_run in seeds[:RUNS])
+            executor, _search_modes, enumerate((task, run_seed) for run_seed in seeds[:RUNS])
         ):
-            searched.append(modes)
-            step("Searching structures", len(searched), 2 * RUNS)
-        reference = _reference(model, searched)
+            modes_of_runs.append(modes)
+            step("Searching structures", len(modes_of_runs), 2 * RUNS)
+        reference = _reference(model, modes_of_runs)
         step("Sampling", RUNS, 2 * RUNS)
         samples: list[Sample] = []
-        tasks = enumerate((task, reference, *run) for run in zip(searched, seeds[RUNS:], strict=True))
-        for _, drawn in ordered_results(crew, _sampled, tasks):
-            samples.append(drawn)
+        tasks = enumerate((task, reference, *run) for run in zip(modes_of_runs, seeds[RUNS:], strict=True))
+        for _, posterior_sample in ordered_results(executor, _sample_posterior, tasks):
+            samples.append(posterior_sample)
             step("Sampling", RUNS + len(samples), 2 * RUNS)
     model.refer_to(reference)
     runs = tuple(
-        replace(draws_of(model.prior, drawn), families=model.families, from_surface=model.surface_shares(drawn.states))
-        for drawn in samples
+        replace(
+            draws_of(model.prior, posterior_sample),
+            families=model.families,
+            from_surface=model.surface_shares(posterior_sample.states),
+        )
+        for posterior_sample in samples
     )
-    return Explanation(spectrum, wanted, ground, _fit(model, samples, instrument), runs)
+    return Explanation(spectrum, candidates, ground, _fit(model, samples, instrument), runs)
 
 
-def _searched(task: _Task, seed: np.random.SeedSequence) -> Modes:
+def _search_modes(task: _Task, seed: np.random.SeedSequence) -> Modes:
     return search(task.model(), np.random.default_rng(seed))
 
 
-def _sampled(task: _Task, reference: Numbers, modes: Modes, seed: np.random.SeedSequence) -> Sample:
+def _sample_posterior(task: _Task, reference: Numbers, modes: Modes, seed: np.random.SeedSequence) -> Sample:
     model = task.model()
     model.refer_to(reference)
     return sample(model, modes, np.random.default_rng(seed))
 
 
 def _reference(model: SpectrumModel, searched: Sequence[Modes]) -> Numbers:
-    """Return the expected spectrum of the likeliest mode: both runs then have the same covariance."""
-    best = max(searched, key=lambda modes: float(modes.log_likelihood.max()))
-    row = int(best.log_likelihood.argmax())
-    return np.asarray(model.expected(best.states.rows([row]))[0])
+    """Return the expected spectrum of the likeliest mode, from which both runs derive the same covariance."""
+    likeliest = max(searched, key=lambda modes: float(modes.log_likelihood.max()))
+    row = int(likeliest.log_likelihood.argmax())
+    return np.asarray(model.expected(likeliest.states.rows([row]))[0])
 
 
 def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument) -> Fit:
-    states = joined([drawn.states for drawn in samples])
-    best = int(np.concatenate([drawn.log_likelihood for drawn in samples]).argmax())
-    residuals, _ = model.evaluate(states.rows([best]))
-    shown = np.linspace(0, len(states) - 1, N_SHOWN).astype(np.int64)
-    expected = model.expected(states.rows(np.append(shown, best)))
+    states = concatenate_states([posterior_sample.states for posterior_sample in samples])
+    best_row = int(np.concatenate([posterior_sample.log_likelihood for posterior_sample in samples]).argmax())
+    residuals, _ = model.evaluate(states.rows([best_row]))
+    shown_rows = np.linspace(0, len(states) - 1, N_SHOWN_DRAWS).astype(np.int64)
+    expected = model.expected(states.rows(np.append(shown_rows, best_row)))
     low, high = np.quantile(expected, [0.05, 0.95], axis=0)
     pulls = (model.counts - expected[-1]) / model.channel_sigma
     return Fit(
@@ -268,32 +289,32 @@ def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument
 
 
 def _misfits(model: SpectrumModel, expected: Numbers, instrument: Instrument) -> list[Misfit]:
-    """Return the peaks of the difference, the greatest first; each no nearer than a peak's width to a greater one."""
+    """Return the largest deviations; each is more than a peak's width away from larger ones."""
     energy = model.energy_kev
     width = resolution_sigma(instrument.detector, energy)
-    over = (np.abs(energy[:, None] - energy) <= np.maximum(width, model.axis.gain_kev)[:, None]).astype(np.float64)
-    difference = over @ (model.counts - expected)
-    sigmas = difference / np.sqrt(np.einsum("ij,jk,ik->i", over, model.covariance, over))
+    in_peak = (np.abs(energy[:, None] - energy) <= np.maximum(width, model.axis.gain_kev)[:, None]).astype(np.float64)
+    difference = in_peak @ (model.counts - expected)
+    sigmas = difference / np.sqrt(np.einsum("ij,jk,ik->i", in_peak, model.covariance, in_peak))
     misfits: list[Misfit] = []
     for row in np.argsort(-np.abs(sigmas)):
-        if abs(sigmas[row]) < MISFIT_SIGMAS or len(misfits) == MOST_MISFITS:
+        if abs(sigmas[row]) < MISFIT_SIGMAS or len(misfits) == MAX_MISFITS:
             break
         if all(abs(energy[row] - misfit.energy_kev) > 3.0 * width[row] for misfit in misfits):
-            measured, wanted = (float(over[row] @ spectrum) for spectrum in (model.counts, expected))
+            measured_counts, expected_counts = (float(in_peak[row] @ spectrum) for spectrum in (model.counts, expected))
             family = _family_at(float(energy[row]), float(width[row]), model, instrument) if sigmas[row] > 0 else ""
-            misfits.append(Misfit(float(energy[row]), measured, wanted, float(sigmas[row]), family))
+            misfits.append(Misfit(float(energy[row]), measured_counts, expected_counts, float(sigmas[row]), family))
     return misfits
 
 
 def _family_at(energy_kev: float, width_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
-    """Return the family, of elements that no state holds, whose strongest line is nearest; empty where none is near."""
-    nearest, distance = "", max(width_kev, model.axis.gain_kev)
+    """Return the family with the nearest strongest line, of elements that are in no state; "" if none is near."""
+    nearest, nearest_distance_kev = "", max(width_kev, model.axis.gain_kev)
     for family in CANDIDATES:
         element, shell = family.split("_")
         if element in model.prior.elements:
             continue
         lines, strength = family_lines(element, shell, instrument.highest_kev)
-        off = abs(float(lines[strength.argmax()]) - energy_kev) if lines.size else np.inf
-        if off <= distance:
-            nearest, distance = family, off
+        distance_kev = abs(float(lines[strength.argmax()]) - energy_kev) if lines.size else np.inf
+        if distance_kev <= nearest_distance_kev:
+            nearest, nearest_distance_kev = family, distance_kev
     return nearest

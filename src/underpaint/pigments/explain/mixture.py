@@ -1,4 +1,4 @@
-"""Modes of the posterior, and a mixture of heavy-tailed Laplace approximations about them."""
+"""Modes of the posterior, and a mixture of heavy-tailed Laplace approximations around them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
-from underpaint.pigments.explain.states import Flags, Numbers, PaintPrior, States, joined, log_prior_of_x
+from underpaint.pigments.explain.states import Flags, Numbers, PaintPrior, States, concatenate_states, log_prior_of_x
 
 DEGREES_OF_FREEDOM = 6
-STEP = 0.05
-"""Of the finite differences, in prior standard deviations."""
-LARGEST_MOVE, FARTHEST = 1.2, 4.0
-"""Of any coordinate in one step, and in all, in prior standard deviations."""
-SETTLED = 0.1
-"""A climb ends when a step gains less in log density."""
+DIFFERENCE_STEP = 0.05
+"""Step of the finite differences, in prior standard deviations."""
+MAX_MOVE, MAX_COORDINATE = 1.2, 4.0
+"""Maximum change of a coordinate in one step, and maximum coordinate, in prior standard deviations."""
+MIN_GAIN = 0.1
+"""Minimum gain in log density of a step; below it the optimisation ends."""
 
 
 @dataclass
@@ -43,85 +43,97 @@ class Modes:
         return Modes(self.states.rows(index), self.log_likelihood[index], [self.jacobians[row] for row in index])
 
 
-def joined_modes(parts: Sequence[Modes]) -> Modes:
-    """Return the modes of several searches in one."""
+def concatenate_modes(parts: Sequence[Modes]) -> Modes:
+    """Concatenate the modes of several searches."""
     jacobians = [jacobian for part in parts for jacobian in part.jacobians]
     return Modes(
-        joined([part.states for part in parts]), np.concatenate([part.log_likelihood for part in parts]), jacobians
+        concatenate_states([part.states for part in parts]),
+        np.concatenate([part.log_likelihood for part in parts]),
+        jacobians,
     )
 
 
 def climb(model: SpectrumModel, states: States, beta: float, rounds: int) -> Modes:
-    """Climb to the modes of ``prior x likelihood**beta``, each within its structure, all states at once.
+    """Climb to the modes of ``prior_term x likelihood**beta``, each within its structure, all states at once.
 
     Levenberg and Marquardt's steps on finite differences; states that cannot be computed are left out.
     """
-    n, active = len(states), states.active()
-    best, trial = states.x.copy(), states.x.copy()
-    damping, cost, log_like = np.full(n, 0.1), np.full(n, np.inf), np.full(n, -1e30)
-    jacobians: list[NDArray[np.float32] | None] = [None] * n
-    gradients: list[Numbers] = [np.zeros(0)] * n
-    done = np.zeros(n, dtype=np.bool_)
+    n_state, active = len(states), states.active()
+    best_x, trial_x = states.x.copy(), states.x.copy()
+    damping, cost, log_like = np.full(n_state, 0.1), np.full(n_state, np.inf), np.full(n_state, -1e30)
+    jacobians: list[NDArray[np.float32] | None] = [None] * n_state
+    gradients: list[Numbers] = [np.zeros(0)] * n_state
+    is_done = np.zeros(n_state, dtype=np.bool_)
     for _ in range(rounds):
-        todo = np.flatnonzero(~done)
-        if not todo.size:
+        pending = np.flatnonzero(~is_done)
+        if not pending.size:
             break
-        residuals, reached = model.evaluate(_at(states, todo, trial[todo]))
-        prior = np.where(active[todo], trial[todo] ** 2, 0.0).sum(axis=1)
-        new = 0.5 * beta * (residuals**2).sum(axis=1) + 0.5 * prior
-        better = new < cost[todo] - 1e-9
-        damping[todo[~better]] *= 6.0
-        done |= damping > 1e5
-        improved = todo[better]
-        gain = cost[improved] - new[better]
-        cost[improved], best[improved], log_like[improved] = new[better], trial[improved], reached[better]
+        residuals, log_like_reached = model.evaluate(_with_coordinates(states, pending, trial_x[pending]))
+        prior_term = np.where(active[pending], trial_x[pending] ** 2, 0.0).sum(axis=1)
+        new_cost = 0.5 * beta * (residuals**2).sum(axis=1) + 0.5 * prior_term
+        is_better = new_cost < cost[pending] - 1e-9
+        damping[pending[~is_better]] *= 6.0
+        is_done |= damping > 1e5
+        improved = pending[is_better]
+        gain = cost[improved] - new_cost[is_better]
+        cost[improved], best_x[improved], log_like[improved] = (
+            new_cost[is_better],
+            trial_x[improved],
+            log_like_reached[is_better],
+        )
         damping[improved] = np.maximum(damping[improved] / 4.0, 1e-4)
-        slopes = slopes_of(model, _at(states, improved, best[improved]), active[improved], residuals[better])
-        for place, (row, slope) in enumerate(zip(improved, slopes, strict=True)):
-            jacobians[row] = slope.astype(np.float32)
-            gradients[row] = slope @ residuals[better][place]
-            done[row] |= gain[place] < SETTLED
-        for row in todo:
+        derivatives = residual_derivatives(
+            model, _with_coordinates(states, improved, best_x[improved]), active[improved], residuals[is_better]
+        )
+        for position, (row, derivative) in enumerate(zip(improved, derivatives, strict=True)):
+            jacobians[row] = derivative.astype(np.float32)
+            gradients[row] = derivative @ residuals[is_better][position]
+            is_done[row] |= gain[position] < MIN_GAIN
+        for row in pending:
             jacobian = jacobians[row]
-            if done[row] or jacobian is None:
+            if is_done[row] or jacobian is None:
                 continue
-            on = active[row]
-            hessian = beta * (jacobian @ jacobian.T).astype(np.float64) + np.eye(int(on.sum()))
+            is_active_row = active[row]
+            hessian = beta * (jacobian @ jacobian.T).astype(np.float64) + np.eye(int(is_active_row.sum()))
             damped = hessian + damping[row] * np.diag(np.diag(hessian))
-            trial[row] = best[row]
-            trial[row, on] = moved(best[row, on], -np.linalg.solve(damped, beta * gradients[row] + best[row, on]))
-    kept = np.flatnonzero([jacobian is not None for jacobian in jacobians])
+            trial_x[row] = best_x[row]
+            trial_x[row, is_active_row] = take_step(
+                best_x[row, is_active_row], -np.linalg.solve(damped, beta * gradients[row] + best_x[row, is_active_row])
+            )
+    computed = np.flatnonzero([jacobian is not None for jacobian in jacobians])
     return Modes(
-        _at(states, kept, best[kept]), log_like[kept], [jacobian for jacobian in jacobians if jacobian is not None]
+        _with_coordinates(states, computed, best_x[computed]),
+        log_like[computed],
+        [jacobian for jacobian in jacobians if jacobian is not None],
     )
 
 
-def _at(states: States, rows: NDArray[np.integer], x: Numbers) -> States:
-    picked = states.rows(rows)
-    return States(picked.n_layer, picked.holds, picked.member, x)
+def _with_coordinates(states: States, rows: NDArray[np.integer], x: Numbers) -> States:
+    selected_states = states.rows(rows)
+    return States(selected_states.n_layer, selected_states.holds, selected_states.member, x)
 
 
-def moved(x: Numbers, step: Numbers) -> Numbers:
-    """Return coordinates after a step, which is shortened to ``LARGEST_MOVE``."""
-    step = step * min(1.0, LARGEST_MOVE / max(float(np.abs(step).max(initial=0.0)), 1e-12))
-    return np.clip(x + step, -FARTHEST, FARTHEST)
+def take_step(x: Numbers, limited_step: Numbers) -> Numbers:
+    """Return coordinates after a step, whose largest component is limited to ``MAX_MOVE``."""
+    limited_step = limited_step * min(1.0, MAX_MOVE / max(float(np.abs(limited_step).max(initial=0.0)), 1e-12))
+    return np.clip(x + limited_step, -MAX_COORDINATE, MAX_COORDINATE)
 
 
-def slopes_of(model: SpectrumModel, states: States, active: Flags, residuals: Numbers) -> list[Numbers]:
-    """Return, of each state, the derivatives of its residuals to some coordinates by finite differences."""
-    owner, coordinate = np.nonzero(active)
-    if not owner.size:
+def residual_derivatives(model: SpectrumModel, states: States, is_active: Flags, residuals: Numbers) -> list[Numbers]:
+    """Return the finite-difference derivatives of each state's residuals with respect to its active coordinates."""
+    state_index, coordinate_index = np.nonzero(is_active)
+    if not state_index.size:
         return [np.zeros((0, residuals.shape[1]))] * len(states)
-    shifted = states.rows(owner)
-    shifted.x[np.arange(owner.size), coordinate] += STEP
-    slopes = (model.evaluate(shifted)[0] - residuals[owner]) / STEP
-    return [slopes[owner == row] for row in range(len(states))]
+    shifted = states.rows(state_index)
+    shifted.x[np.arange(state_index.size), coordinate_index] += DIFFERENCE_STEP
+    slopes = (model.evaluate(shifted)[0] - residuals[state_index]) / DIFFERENCE_STEP
+    return [slopes[state_index == row] for row in range(len(states))]
 
 
 class Mixture:
-    """Laplace approximations of ``prior x likelihood**beta`` about modes, as a mixture of Student's t.
+    """Laplace approximations of ``prior x likelihood**beta`` around modes, as a mixture of Student's t.
 
-    Densities leave out the normal's constant, as ``log_prior_of_x`` does.
+    Densities omit the constant of the normal distribution, as ``log_prior_of_x`` does.
 
     Parameters
     ----------
@@ -130,7 +142,7 @@ class Mixture:
     beta : float
         Temperature: the power of the likelihood.
     sharpness : float
-        Weights are the components' evidences to this power.
+        Exponent of the components' evidences in the weights.
     """
 
     def __init__(self, prior: PaintPrior, modes: Modes, beta: float, sharpness: float = 0.6) -> None:
@@ -148,52 +160,59 @@ class Mixture:
         )
         weight = np.exp(sharpness * (self.evidence - self.evidence.max())) + 1e-3
         self.log_weight = np.log(weight / weight.sum())
-        self._of_composition: dict[bytes, list[int]] = {}
+        self._components_by_composition: dict[bytes, list[int]] = {}
         for index, composition in enumerate(modes.states.compositions()):
-            self._of_composition.setdefault(composition, []).append(index)
+            self._components_by_composition.setdefault(composition, []).append(index)
 
     def components(self, composition: bytes) -> list[int]:
         """Return the components of a composition."""
-        return self._of_composition.get(composition, [])
+        return self._components_by_composition.get(composition, [])
 
-    def draw(self, n: int, rng: np.random.Generator) -> States:
+    def draw(self, n_state: int, rng: np.random.Generator) -> States:
         """Draw states."""
-        picked = rng.choice(len(self.modes), n, p=np.exp(self.log_weight))
-        states = self.modes.states.rows(picked)
+        component_indices = rng.choice(len(self.modes), n_state, p=np.exp(self.log_weight))
+        states = self.modes.states.rows(component_indices)
         states.x[:] = rng.normal(size=states.x.shape)
-        for row, component in enumerate(picked):
-            on = self.active[component]
-            spread = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM))
-            bell = self.cholesky[component] @ rng.normal(size=int(on.sum()))
-            states.x[row, on] = self.modes.states.x[component, on] + spread * bell
+        for row, component in enumerate(component_indices):
+            is_active = self.active[component]
+            t_scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM))
+            offset = self.cholesky[component] @ rng.normal(size=int(is_active.sum()))
+            states.x[row, is_active] = self.modes.states.x[component, is_active] + t_scale * offset
         return states
 
     def log_density(self, states: States) -> Numbers:
-        """Return (n,) log densities; minus infinity where no component has the composition."""
+        """Return (n,) log densities; minus infinity if no component has the composition."""
         density = np.full(len(states), -np.inf)
         rows_of: dict[bytes, list[int]] = {}
         for row, composition in enumerate(states.compositions()):
             rows_of.setdefault(composition, []).append(row)
         for composition, rows in rows_of.items():
-            parts = [
+            log_terms = [
                 self.log_weight[component] + self._student(component, states.x[rows])
                 for component in self.components(composition)
             ]
-            if parts:
-                density[rows] = logsumexp(parts, axis=0)
+            if log_terms:
+                density[rows] = logsumexp(log_terms, axis=0)
         return density
 
     def _student(self, component: int, x: Numbers) -> Numbers:
-        on = self.active[component]
-        n, nu = int(on.sum()), DEGREES_OF_FREEDOM
-        constant = gammaln((nu + n) / 2) - gammaln(nu / 2) - n / 2 * np.log(nu / 2) - self.log_scale[component]
-        return np.asarray(constant - (nu + n) / 2 * np.log1p(self._distance(component, x[:, on]) / nu))
+        is_active = self.active[component]
+        n_active, degrees = int(is_active.sum()), DEGREES_OF_FREEDOM
+        constant = (
+            gammaln((degrees + n_active) / 2)
+            - gammaln(degrees / 2)
+            - n_active / 2 * np.log(degrees / 2)
+            - self.log_scale[component]
+        )
+        return np.asarray(
+            constant - (degrees + n_active) / 2 * np.log1p(self._distance(component, x[:, is_active]) / degrees)
+        )
 
-    def log_bell(self, component: int, x: Numbers) -> float:
-        """Return the log density of the component's normal at one state's coordinates."""
+    def log_normal(self, component: int, x: Numbers) -> float:
+        """Return the log density of the component's normal distribution at one state's coordinates."""
         distance = self._distance(component, x[None, self.active[component]])
         return float(-0.5 * distance[0] - self.log_scale[component])
 
-    def _distance(self, component: int, x: Numbers) -> Numbers:
-        off = x - self.modes.states.x[component, self.active[component]]
-        return np.asarray(np.einsum("ni,ij,nj->n", off, self.precision[component], off))
+    def _distance(self, component: int, coordinates: Numbers) -> Numbers:
+        difference = coordinates - self.modes.states.x[component, self.active[component]]
+        return np.asarray(np.einsum("ni,ij,nj->n", difference, self.precision[component], difference))

@@ -1,4 +1,4 @@
-"""An explanation as plain values."""
+"""An explanation as values for JSON."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,14 +9,14 @@ from underpaint.pigments.explain.words import in_words
 
 
 def record(explanation: Explanation) -> dict[str, Any]:
-    """Return the same as plain values for JSON; what may not be stated is null."""
+    """Return an explanation as values for JSON; results that are not stated are None."""
     number = explanation.number
     return {
         "name": explanation.spectrum.name,
         "counts": float(explanation.spectrum.counts.sum()),
         "ground": explanation.ground,
         "groups": explanation.presence,
-        "network": dict(explanation.wanted.probability) or None,
+        "network": dict(explanation.candidates.probability) or None,
         "describes": explanation.stated,
         "chi_square": explanation.fit.chi_square,
         "n_bin": explanation.fit.n_bin,
@@ -38,19 +38,19 @@ def _layer_record(layer: LayerVerdict) -> dict[str, Any]:
     return {
         "layer": layer.layer + 1,
         "thickness_um": _estimate_record(layer.thickness),
-        "thickness_um_by_pigment": {name: _estimate_record(each) for name, each in layer.by_member.items()},
+        "thickness_um_by_pigment": {name: _estimate_record(estimate) for name, estimate in layer.by_member.items()},
         "presence": layer.presence,
-        "share_range": {name: _estimate_record(each) for name, each in layer.shares.items()},
+        "share_range": {name: _estimate_record(estimate) for name, estimate in layer.shares.items()},
     }
 
 
 def _estimate_record(estimate: Estimate) -> dict[str, Any]:
-    """Return an interval; an end that the spectrum does not give, and all that is not determined, is null."""
-    known = estimate.determined
+    """Return an interval; open limits, and all values of undetermined estimates, are None."""
+    is_determined = estimate.determined
     return {
-        "low": estimate.low if known and not estimate.open_low else None,
-        "median": estimate.median if known else None,
-        "high": estimate.high if known and not estimate.open_high else None,
-        "determined": known,
+        "low": estimate.low if is_determined and not estimate.open_low else None,
+        "median": estimate.median if is_determined else None,
+        "high": estimate.high if is_determined and not estimate.open_high else None,
+        "determined": is_determined,
         "reason": estimate.reason,
     }

@@ -1,4 +1,4 @@
-"""Which pixels are asked about: one, or a region from a mask or a list; their spectra summed."""
+"""Selection of a pixel, or of a region from a mask or a list, and the sum of its spectra."""
 
 import csv
 import warnings
@@ -14,24 +14,24 @@ from underpaint.data import Scan, Spectrum
 from underpaint.errors import ScanError
 
 Mask = NDArray[np.bool_]
-_MOST_COLOURS = 4
-ALLOWED = (
+_MAX_COLOUR_CHANNELS = 4
+ALLOWED_FORMATS = (
     "A region is a mask as large as the scan (.npy, .png, .tif; what is not zero belongs to it) or a .csv with the "
     "row and column of a pixel on each line, counted from 0."
 )
 
 
 def read_pixel(text: str) -> tuple[int, int]:
-    """Return row and column of "12,40".
+    """Parse a pixel given as "row,column", e.g. "12,40".
 
     Raises
     ------
     ScanError
-        It is not two whole numbers.
+        The text is not a pair of integers.
     """
-    parts = text.split(",")
+    number_texts = text.split(",")
     try:
-        row, column = (int(part) for part in parts)
+        row, column = (int(number_text) for number_text in number_texts)
     except ValueError as error:
         raise ScanError(
             f"Cannot read the pixel {text!r}: give row and column, counted from 0, as --pixel 12,40."
@@ -45,7 +45,7 @@ def pixel_mask(row: int, column: int, shape: tuple[int, int]) -> Mask:
     Raises
     ------
     ScanError
-        It lies outside the scan.
+        The pixel is outside the scan.
     """
     _check_inside(np.asarray([[row, column]]), shape, "the pixel")
     mask = np.zeros(shape, dtype=np.bool_)
@@ -61,26 +61,28 @@ def read_region(path: Path, shape: tuple[int, int]) -> Mask:
     path : Path
         A mask (.npy, .png, .tif, .tiff), or rows and columns (.csv).
     shape : (n_row, n_column)
-        Of the scan.
+        Shape of the scan.
 
     Raises
     ------
     ScanError
-        The file cannot be read, has another size than the scan, or holds no pixel.
+        The file cannot be read, has another size than the scan, or selects no pixel.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise ScanError(f"Cannot read the region {path}: files that end in {path.suffix!r} are not known. {ALLOWED}")
+        raise ScanError(
+            f"Cannot read the region {path}: files that end in {path.suffix!r} are not supported. {ALLOWED_FORMATS}"
+        )
     if not path.is_file():
         raise ScanError(f"Cannot read the region {path}: there is no such file.")
     try:
         mask = reader(path, shape)
     except ScanError:
         raise
-    except Exception as error:  # the readers of three libraries share no base of their errors
-        raise ScanError(f"Cannot read the region {path}: {error}. {ALLOWED}") from error
+    except Exception as error:  # the errors of the three libraries have no common base class
+        raise ScanError(f"Cannot read the region {path}: {error}. {ALLOWED_FORMATS}") from error
     if not mask.any():
-        raise ScanError(f"Cannot use the region {path}: no pixel belongs to it. {ALLOWED}")
+        raise ScanError(f"Cannot use the region {path}: no pixel belongs to it. {ALLOWED_FORMATS}")
     return mask
 
 
@@ -90,7 +92,7 @@ def read_spot(pixel: str | None, region: Path | None, shape: tuple[int, int]) ->
     Raises
     ------
     ScanError
-        None or both are given, or the one given cannot be used.
+        Neither or both are given, or the pixel or file cannot be used.
     """
     if pixel is not None and region is None:
         return pixel_mask(*read_pixel(pixel), shape)
@@ -100,7 +102,7 @@ def read_spot(pixel: str | None, region: Path | None, shape: tuple[int, int]) ->
 
 
 def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
-    """Return the sum of a region's spectra; only the rows and columns around it are read.
+    """Return the sum of a region's spectra; only its bounding rows and columns are read.
 
     Parameters
     ----------
@@ -112,21 +114,21 @@ def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
     ScanError
         All pixels of the region are missing.
     """
-    there = mask if scan.present is None else mask & scan.present
-    if not there.any():
+    is_present = mask if scan.present is None else mask & scan.present
+    if not is_present.any():
         raise ScanError(f"Cannot sum the region: none of its {int(mask.sum())} pixels has a spectrum in {scan.name!r}.")
-    rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
-    box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    inside = da.where(there[box][:, :, None], scan.present_counts()[box], 0)
-    total = np.asarray(inside.sum(axis=(0, 1), dtype=np.float64).compute())
-    live, real = (_summed(times, there) for times in (scan.live_time_s, scan.real_time_s))
-    number = int(there.sum())
-    name = f"pixel ({rows[0]}, {columns[0]})" if number == 1 else f"region of {number} pixels"
-    return Spectrum(total, scan.axis, live, real, f"{scan.name}, {name}")
+    rows, columns = (np.flatnonzero(is_present.any(axis=axis)) for axis in (1, 0))
+    bounding_box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    counts_in_box = da.where(is_present[bounding_box][:, :, None], scan.present_counts()[bounding_box], 0)
+    sum_counts = np.asarray(counts_in_box.sum(axis=(0, 1), dtype=np.float64).compute())
+    live_time, real_time = (_total_time(times, is_present) for times in (scan.live_time_s, scan.real_time_s))
+    n_pixel = int(is_present.sum())
+    region_name = f"pixel ({rows[0]}, {columns[0]})" if n_pixel == 1 else f"region of {n_pixel} pixels"
+    return Spectrum(sum_counts, scan.axis, live_time, real_time, f"{scan.name}, {region_name}")
 
 
-def _summed(times: NDArray[np.float64] | None, there: Mask) -> float | None:
-    return None if times is None or not np.isfinite(times[there]).all() else float(times[there].sum())
+def _total_time(times: NDArray[np.float64] | None, is_present: Mask) -> float | None:
+    return None if times is None or not np.isfinite(times[is_present]).all() else float(times[is_present].sum())
 
 
 def _from_array(path: Path, shape: tuple[int, int]) -> Mask:
@@ -145,68 +147,70 @@ def _from_png(path: Path, shape: tuple[int, int]) -> Mask:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # nothing is unpacked before its size is known
+        warnings.simplefilter(
+            "ignore", Image.DecompressionBombWarning
+        )  # nothing is decompressed before the size is checked
         with Image.open(path) as image:
             _check_size((image.height, image.width), shape, path)
-            # transparency is no colour: a mask on a transparent ground would be all of it
+            # transparency is ignored: with it, a mask on a transparent background would select everything
             return _as_mask(np.asarray(image.convert("L")))
 
 
-def _check_size(own: tuple[int, ...], shape: tuple[int, int], path: Path) -> None:
-    """Refuse a mask of another size than the scan, before it is unpacked; colours may be a third dimension."""
-    if own[:2] != shape or len(own) > 3 or own[2:] > (_MOST_COLOURS,):
+def _check_size(mask_shape: tuple[int, ...], shape: tuple[int, int], path: Path) -> None:
+    """Raise an error if a mask has another size than the scan; colours may be a third dimension."""
+    if mask_shape[:2] != shape or len(mask_shape) > 3 or mask_shape[2:] > (_MAX_COLOUR_CHANNELS,):
         raise ScanError(
-            f"Cannot use the region {path}: the mask has {' x '.join(map(str, own))} pixels, "
-            f"the scan {shape[0]} rows x {shape[1]} columns. {ALLOWED}"
+            f"Cannot use the region {path}: the mask has {' x '.join(map(str, mask_shape))} pixels, "
+            f"the scan {shape[0]} rows x {shape[1]} columns. {ALLOWED_FORMATS}"
         )
 
 
 def _as_mask(values: NDArray[np.generic]) -> Mask:
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"it holds {values.dtype}, and no numbers")
-    own = values[..., :3].any(axis=-1) if values.ndim == 3 else values
-    # NaN marks what lies outside, as in the maps that are written
-    return np.asarray((own != 0) & ~np.isnan(own), dtype=np.bool_)
+        raise ValueError(f"it contains {values.dtype}, not numbers")
+    is_selected = values[..., :3].any(axis=-1) if values.ndim == 3 else values
+    # NaN marks pixels outside, as in the maps of results
+    return np.asarray((is_selected != 0) & ~np.isnan(is_selected), dtype=np.bool_)
 
 
 def _from_list(path: Path, shape: tuple[int, int]) -> Mask:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.reader(stream)
-        lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+        lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     if lines and not any(cell.strip().lstrip("-")[:1].isdigit() for cell in lines[0][1][:2]):
-        heads = [cell.strip().lower() for cell in lines[0][1][:2]]
-        if heads[0].startswith(("col", "x")) or (heads[1:2] and heads[1].startswith("row")):
+        headings = [cell.strip().lower() for cell in lines[0][1][:2]]
+        if headings[0].startswith(("col", "x")) or (headings[1:2] and headings[1].startswith("row")):
             raise ScanError(
-                f"Cannot use the region {path}: its columns are {','.join(heads)!r}, and would be taken for row and "
-                f"column. Put the row first. {ALLOWED}"
+                f"Cannot use the region {path}: its columns are {','.join(headings)!r}, and would be taken for row and "
+                f"column. Put the row first. {ALLOWED_FORMATS}"
             )
         lines = lines[1:]
     mask = np.zeros(shape, dtype=np.bool_)
     if lines:
-        pixels = np.asarray([_listed_pixel(line, number, path) for number, line in lines])
+        pixels = np.asarray([_parse_pixel_line(cells, line_number, path) for line_number, cells in lines])
         _check_inside(pixels, shape, str(path))
         mask[tuple(pixels.T)] = True
     return mask
 
 
-def _listed_pixel(line: list[str], number: int, path: Path) -> tuple[int, int]:
-    """Return row and column of a line of a list; what stands after them is not read."""
+def _parse_pixel_line(line: list[str], line_number: int, path: Path) -> tuple[int, int]:
+    """Return row and column from a line of a list; further cells are ignored."""
     try:
         row, column = (int(cell) for cell in line[:2])
     except ValueError as error:
         raise ScanError(
-            f"Cannot read the region {path}: line {number} is {','.join(line)!r}, not the row and column of a pixel as "
-            f"two whole numbers. {ALLOWED}"
+            f"Cannot read the region {path}: line {line_number} is {','.join(line)!r}, not the row and column of a "
+            f"pixel as two integers. {ALLOWED_FORMATS}"
         ) from error
     return row, column
 
 
-def _check_inside(pixels: NDArray[np.int64], shape: tuple[int, int], what: str) -> None:
-    outside = pixels[((pixels < 0) | (pixels >= np.asarray(shape))).any(axis=1)]
-    if len(outside):
-        row, column = outside[0]
+def _check_inside(pixels: NDArray[np.int64], shape: tuple[int, int], subject: str) -> None:
+    pixels_outside = pixels[((pixels < 0) | (pixels >= np.asarray(shape))).any(axis=1)]
+    if len(pixels_outside):
+        row, column = pixels_outside[0]
         raise ScanError(
-            f"Cannot use {what}: there is no pixel ({row}, {column}); rows are 0 to {shape[0] - 1}, columns 0 to "
+            f"Cannot use {subject}: there is no pixel ({row}, {column}); rows are 0 to {shape[0] - 1}, columns 0 to "
             f"{shape[1] - 1}."
         )
 
@@ -218,4 +222,4 @@ READERS: dict[str, Callable[[Path, tuple[int, int]], Mask]] = {
     ".tiff": _from_tiff,
     ".csv": _from_list,
 }
-"""What reads a region, by ending."""
+"""Functions that read a region, by ending of the file name."""

@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo from a mixture about the modes to the posterior, with moves between structures."""
+"""Sequential Monte Carlo from a mixture around the modes to the posterior, with moves between structures."""
 
 from dataclasses import dataclass
 
@@ -6,18 +6,26 @@ import numpy as np
 from scipy.special import logsumexp
 
 from underpaint.pigments.explain.mixture import Mixture, Modes
-from underpaint.pigments.explain.search import BETA, exchange, insert_layer, remove_layer, swap_layers
+from underpaint.pigments.explain.search import BETA, exchange_group, insert_layer, remove_layer, swap_layers
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
-from underpaint.pigments.explain.states import LAYER_HEAD, MOST_LAYERS, Flags, Integers, Numbers, States, log_prior_of_x
+from underpaint.pigments.explain.states import (
+    MAX_LAYERS,
+    N_LAYER_COORDINATES,
+    Flags,
+    Integers,
+    Numbers,
+    States,
+    log_prior_of_x,
+)
 
-N_STATE, INITIAL = 200, 4
-"""Draws of the posterior, and how many times as many are drawn of the mixture."""
+N_STATE, INITIAL_FACTOR = 200, 4
+"""Number of posterior draws, and the factor by which more states are drawn from the mixture."""
 SWEEPS, LAST_SWEEPS = 2, 5
-"""Moves of every state at each temperature, and at the last."""
-LEAST_EFFECTIVE = 0.5
-"""Share of effective draws that a change of temperature leaves."""
-ENTERING = 0.35
-"""Chance of each group to be in a layer that is proposed."""
+"""Moves of every state at each temperature, and at the final one."""
+MIN_EFFECTIVE_FRACTION = 0.5
+"""Minimum effective fraction of the draws after a change of temperature."""
+P_ENTERING = 0.35
+"""Probability of each group to be in a proposed layer."""
 
 
 @dataclass
@@ -37,42 +45,43 @@ class Sample:
 
 
 def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: int | None = None) -> Sample:
-    """Draw states of the posterior.
+    """Draw states from the posterior.
 
     Parameters
     ----------
     model : SpectrumModel
     modes : Modes
-        Of a search; their likelihoods are computed anew.
+        Modes from a search; their likelihoods are computed again.
     rng : Generator
+        Random number generator.
     n : int, optional
-        Draws; ``N_STATE`` by default.
+        Number of draws; ``N_STATE`` by default.
 
     Notes
     -----
-    Tempering by effective sample size (Del Moral, Doucet & Jasra 2006), here from the power ``BETA`` of the likelihood,
-    where the mixture is nearly the posterior. Moves: preconditioned Crank-Nicolson about the mixture's components and
-    the prior, differential evolution (ter Braak 2006), draws of the mixture, and reversible changes of structure
-    (Green 1995) whose new coordinates come from the prior.
+    Tempering by effective sample size (Del Moral, Doucet & Jasra 2006), starting at the power ``BETA`` of the
+    likelihood, where the mixture is close to the posterior. Moves: preconditioned Crank-Nicolson around the mixture's
+    components and the prior, differential evolution (ter Braak 2006), draws from the mixture, and reversible changes of
+    structure (Green 1995) with new coordinates from the prior.
     """
     prior, n = model.prior, n or N_STATE
     modes = Modes(modes.states, model.log_likelihood(modes.states), modes.jacobians)
     beta, mixture = BETA, Mixture(prior, modes, BETA)
-    states = mixture.draw(INITIAL * n, rng)
+    states = mixture.draw(INITIAL_FACTOR * n, rng)
     log_like = model.log_likelihood(states)
     log_weight = _log_target(model, states, log_like, beta) - mixture.log_density(states)
     log_evidence = float(logsumexp(log_weight) - np.log(len(states)))
-    rows = _systematic(log_weight, n, rng)
+    rows = _resample(log_weight, n, rng)
     states, log_like = states.rows(rows), log_like[rows]
     while True:
-        _move(model, states, log_like, beta, mixture, rng, SWEEPS if beta < 1 else LAST_SWEEPS)
+        _move_states(model, states, log_like, beta, mixture, rng, SWEEPS if beta < 1 else LAST_SWEEPS)
         if beta >= 1:
             return Sample(states, log_like, log_evidence)
-        after = _next_temperature(log_like, beta)
-        log_weight = (after - beta) * log_like
+        next_beta = _next_temperature(log_like, beta)
+        log_weight = (next_beta - beta) * log_like
         log_evidence += float(logsumexp(log_weight) - np.log(n))
-        rows = _systematic(log_weight, n, rng)
-        states, log_like, beta = states.rows(rows), log_like[rows], after
+        rows = _resample(log_weight, n, rng)
+        states, log_like, beta = states.rows(rows), log_like[rows], next_beta
         mixture = Mixture(prior, modes, beta)
 
 
@@ -81,30 +90,30 @@ def _log_target(model: SpectrumModel, states: States, log_like: Numbers, beta: f
     return np.asarray(beta * log_like + of_x + model.prior.log_discrete(states))
 
 
-def _systematic(log_weight: Numbers, n: int, rng: np.random.Generator) -> Integers:
-    """Resample with little noise (systematic resampling)."""
+def _resample(log_weight: Numbers, n: int, rng: np.random.Generator) -> Integers:
+    """Return the rows of a systematic resampling, which adds little noise."""
     weight = np.exp(log_weight - log_weight.max())
     steps = (rng.random() + np.arange(n)) / n
     return np.minimum(np.searchsorted(np.cumsum(weight / weight.sum()), steps), len(weight) - 1)
 
 
 def _next_temperature(log_like: Numbers, beta: float) -> float:
-    """Return the largest power at which enough draws stay effective."""
+    """Return the largest power of the likelihood at which enough draws remain effective."""
 
-    def effective(other: float) -> float:
-        weight = np.exp((other - beta) * (log_like - log_like.max()))
+    def effective_fraction(trial_beta: float) -> float:
+        weight = np.exp((trial_beta - beta) * (log_like - log_like.max()))
         return float(weight.sum() ** 2 / (weight**2).sum() / len(weight))
 
-    if effective(1.0) >= LEAST_EFFECTIVE:
+    if effective_fraction(1.0) >= MIN_EFFECTIVE_FRACTION:
         return 1.0
-    low, high = beta, 1.0
+    lower, upper = beta, 1.0
     for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if effective(middle) > LEAST_EFFECTIVE else (low, middle)
-    return max(low, beta + 1e-6)
+        middle = (lower + upper) / 2
+        lower, upper = (middle, upper) if effective_fraction(middle) > MIN_EFFECTIVE_FRACTION else (lower, middle)
+    return max(lower, beta + 1e-6)
 
 
-def _move(
+def _move_states(
     model: SpectrumModel,
     states: States,
     log_like: Numbers,
@@ -113,30 +122,30 @@ def _move(
     rng: np.random.Generator,
     sweeps: int,
 ) -> None:
-    """Move all states in place; each half takes the other as its population."""
+    """Move all states in place; each half uses the other half as its population."""
     n = len(states)
-    for turn in range(sweeps):
-        if turn % 3 == 1:
-            _draw_anew(model, states, log_like, beta, mixture, rng)
-        # what does not act follows its prior
+    for sweep in range(sweeps):
+        if sweep % 3 == 1:
+            _propose_from_mixture(model, states, log_like, beta, mixture, rng)
+        # inactive coordinates follow their prior
         states.x[:] = np.where(states.active(), states.x, rng.normal(size=states.x.shape))
         shuffled = rng.permutation(n)
-        first, second = shuffled[: n // 2], shuffled[n // 2 :]
-        for moving, population in ((first, second), (second, first)):
-            old = states.rows(moving)
-            new, log_ratio = _Proposals(model, old, states.rows(population), mixture, rng).make()
-            possible = np.flatnonzero(np.isfinite(log_ratio))
+        first_half, second_half = shuffled[: n // 2], shuffled[n // 2 :]
+        for moving, population in ((first_half, second_half), (second_half, first_half)):
+            current = states.rows(moving)
+            proposed, log_ratio = _Proposals(model, current, states.rows(population), mixture, rng).make()
+            possible_rows = np.flatnonzero(np.isfinite(log_ratio))
             log_like_of_new = np.full(len(moving), -1e30)
-            log_like_of_new[possible] = model.log_likelihood(new.rows(possible))
+            log_like_of_new[possible_rows] = model.log_likelihood(proposed.rows(possible_rows))
             accepted = np.log(rng.random(len(moving))) < beta * (log_like_of_new - log_like[moving]) + log_ratio
-            states.replace(moving[accepted], new, np.flatnonzero(accepted))
+            states.replace(moving[accepted], proposed, np.flatnonzero(accepted))
             log_like[moving[accepted]] = log_like_of_new[accepted]
 
 
-def _draw_anew(
+def _propose_from_mixture(
     model: SpectrumModel, states: States, log_like: Numbers, beta: float, mixture: Mixture, rng: np.random.Generator
 ) -> None:
-    """Propose independent draws of the mixture for all states, across structures and members."""
+    """Propose independent draws from the mixture for all states, across structures and members."""
     new = mixture.draw(len(states), rng)
     log_like_of_new = model.log_likelihood(new)
     gain = _log_target(model, new, log_like_of_new, beta) - _log_target(model, states, log_like, beta)
@@ -163,13 +172,13 @@ class _Proposals:
         self.structure = states.structures()
 
     def make(self) -> tuple[States, Numbers]:
-        """Return the proposals and the log ratios; minus infinity where one is impossible."""
+        """Return the proposals and the log ratios; minus infinity for impossible proposals."""
         n, rng = len(self.old), self.rng
         log_ratio, in_place = np.zeros(n), rng.random(n) < 0.7
         for row in range(n):
             log_ratio[row] = self._change_amounts(row) if in_place[row] else self._change_structure(row)
         layout = self.prior.log_layout(self.new) - self.prior.log_layout(self.old)
-        # what enters comes from the prior, amounts and members alike, so that its density cancels
+        # new amounts and members come from the prior, so that their densities cancel
         before, after = log_prior_of_x(self.old, self.active), log_prior_of_x(self.new, self.active)
         return self.new, log_ratio + layout + np.where(in_place, after - before, 0.0)
 
@@ -180,29 +189,37 @@ class _Proposals:
             return self._about_component(row, components[rng.integers(len(components))])
         if len(peers) >= 4 and kind < 0.85:
             return self._along_difference(row, peers)
-        on = np.flatnonzero(self.active[row])
-        some = np.unique(rng.choice(on, rng.integers(1, 4)))
+        active_indices = np.flatnonzero(self.active[row])
+        changed_indices = np.unique(rng.choice(active_indices, rng.integers(1, 4)))
         size = rng.choice([0.05, 0.2, 0.6])
-        old = self.old.x[row, some]
-        self.new.x[row, some] = np.sqrt(1 - size**2) * old + size * rng.normal(size=some.size)
-        # the move leaves the prior as it is: take back what the caller adds
-        return float(0.5 * (self.new.x[row, some] ** 2).sum() - 0.5 * (old**2).sum())
+        old_x = self.old.x[row, changed_indices]
+        self.new.x[row, changed_indices] = np.sqrt(1 - size**2) * old_x + size * rng.normal(size=changed_indices.size)
+        # the move leaves the prior invariant: subtract the prior ratio that the caller adds
+        return float(0.5 * (self.new.x[row, changed_indices] ** 2).sum() - 0.5 * (old_x**2).sum())
 
     def _about_component(self, row: int, component: int) -> float:
-        on, mixture = self.active[row], self.mixture
-        middle = mixture.modes.states.x[component, on]
+        is_active, mixture = self.active[row], self.mixture
+        mode_x = mixture.modes.states.x[component, is_active]
         size = self.rng.choice([0.15, 0.35, 0.7])
-        bell = mixture.cholesky[component] @ self.rng.normal(size=int(on.sum()))
-        self.new.x[row, on] = middle + np.sqrt(1 - size**2) * (self.old.x[row, on] - middle) + size * bell
-        return mixture.log_bell(component, self.old.x[row]) - mixture.log_bell(component, self.new.x[row])
+        offset = mixture.cholesky[component] @ self.rng.normal(size=int(is_active.sum()))
+        self.new.x[row, is_active] = (
+            mode_x + np.sqrt(1 - size**2) * (self.old.x[row, is_active] - mode_x) + size * offset
+        )
+        return mixture.log_normal(component, self.old.x[row]) - mixture.log_normal(component, self.new.x[row])
 
     def _along_difference(self, row: int, peers: list[int]) -> float:
-        rng, on = self.rng, self.active[row]
-        one, other = rng.choice(peers, 2, replace=False)
-        some = on if rng.random() < 0.5 else on & (rng.random(on.size) < 0.4)
-        size = 2.38 / np.sqrt(2 * max(int(some.sum()), 1)) * rng.choice([0.3, 0.6, 1.0]) if rng.random() < 0.9 else 1.0
-        step = size * (self.population.x[one] - self.population.x[other]) + rng.normal(0, 1e-3, on.size)
-        self.new.x[row] += np.where(some, step, 0.0)
+        rng, is_active = self.rng, self.active[row]
+        first_peer, second_peer = rng.choice(peers, 2, replace=False)
+        is_changed = is_active if rng.random() < 0.5 else is_active & (rng.random(is_active.size) < 0.4)
+        size = (
+            2.38 / np.sqrt(2 * max(int(is_changed.sum()), 1)) * rng.choice([0.3, 0.6, 1.0])
+            if rng.random() < 0.9
+            else 1.0
+        )
+        step = size * (self.population.x[first_peer] - self.population.x[second_peer]) + rng.normal(
+            0, 1e-3, is_active.size
+        )
+        self.new.x[row] += np.where(is_changed, step, 0.0)
         return 0.0
 
     def _change_structure(self, row: int) -> float:
@@ -215,38 +232,38 @@ class _Proposals:
         if kind < 0.6:
             new.holds[row, layer, group] ^= True
             if new.holds[row, layer, group]:
-                new.layers[row, layer, LAYER_HEAD + group] = rng.normal()
+                new.layers[row, layer, N_LAYER_COORDINATES + group] = rng.normal()
                 new.member[row, layer, group] = rng.integers(len(self.prior.members[group]))
             return 0.0
         if kind < 0.8:
             if n_layer == 1:
                 return -np.inf
             if kind < 0.75:
-                exchange(new, row, group, layer, int((layer + 1 + rng.integers(n_layer - 1)) % n_layer))
+                exchange_group(new, row, group, layer, int((layer + 1 + rng.integers(n_layer - 1)) % n_layer))
             else:
                 swap_layers(new, row, int(rng.integers(n_layer - 1)))
             return 0.0
         return self._change_number(row, layer)
 
     def _change_number(self, row: int, layer: int) -> float:
-        """Insert a layer of the prior, or remove one."""
+        """Insert a layer drawn from the prior, or remove a layer."""
         rng, new, n_layer = self.rng, self.new, int(self.old.n_layer[row])
         if rng.random() < 0.5:
-            if n_layer == MOST_LAYERS:
+            if n_layer == MAX_LAYERS:
                 return -np.inf
-            at = int(rng.integers(n_layer + 1))
-            insert_layer(new, row, at, 0)
-            entering = rng.random(new.n_group) < ENTERING
-            new.holds[row, at] = entering
-            new.member[row, at] = self.prior.draw_members(1, rng)[0, 0]
-            new.layers[row, at] = rng.normal(size=new.layers.shape[2])
-            return -_log_chance(entering)
+            position = int(rng.integers(n_layer + 1))
+            insert_layer(new, row, position, 0)
+            is_entering = rng.random(new.n_group) < P_ENTERING
+            new.holds[row, position] = is_entering
+            new.member[row, position] = self.prior.draw_members(1, rng)[0, 0]
+            new.layers[row, position] = rng.normal(size=new.layers.shape[2])
+            return -_log_probability_of_entering(is_entering)
         if n_layer == 1:
             return -np.inf
-        gone = _log_chance(self.old.holds[row, layer])
+        log_probability_removed = _log_probability_of_entering(self.old.holds[row, layer])
         remove_layer(new, row, layer)
-        return gone
+        return log_probability_removed
 
 
-def _log_chance(entering: Flags) -> float:
-    return float(np.sum(np.where(entering, np.log(ENTERING), np.log1p(-ENTERING))))
+def _log_probability_of_entering(entering: Flags) -> float:
+    return float(np.sum(np.where(entering, np.log(P_ENTERING), np.log1p(-P_ENTERING))))

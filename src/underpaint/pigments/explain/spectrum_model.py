@@ -1,4 +1,4 @@
-"""The likelihood of a spectrum: expected counts of many states at once, and how far the simulation may be off."""
+"""Likelihood of a spectrum: expected counts of many states at once, and the error of the simulation."""
 
 from dataclasses import dataclass
 
@@ -14,31 +14,31 @@ from underpaint.pigments.explain.states import Numbers, PaintPrior, States
 
 Floats = NDArray[np.floating]
 START_KEV = 3.05
-"""Channels below are left out: soft lines depend on air and window more than on the paint."""
-BIN_KEV, COARSE_KEV, COARSER = 0.04, 16.0, 3
-"""Channels are merged to bins about as wide; above ``COARSE_KEV``, so many of these."""
+"""Minimum energy: lines below depend on air and window more than on the paint."""
+BIN_KEV, COARSE_KEV, COARSE_FACTOR = 0.04, 16.0, 3
+"""Width of the bins; above ``COARSE_KEV`` they are wider by a factor of ``COARSE_FACTOR``."""
 LEVEL_SIGMA = (0.4, 0.4, 0.3)
-"""Relative standard deviations of the levels of coherent and of other scatter, and of the slope of both over ln(E)."""
-FEW_COUNTS = 20
-BATCH = 512
+"""Relative prior standard deviations of the levels of coherent and other scatter, and of their slope in ln(E)."""
+MAX_SMOOTHED_COUNTS = 20
+BATCH_STATES = 512
 
 
 @dataclass(frozen=True)
 class ModelError:
-    """How far a simulated spectrum may be off, one standard deviation.
+    """Standard deviations of the error of a simulated spectrum.
 
-    The values were fitted to layered paints of an independent Monte Carlo code at 1e5 counts.
+    The values were fitted to layered paints simulated by an independent Monte Carlo code at 1e5 counts.
 
     Parameters
     ----------
     independent : float
-        Relative, in each bin.
+        Relative standard deviation, independent in each bin.
     smooth : float
-        Relative, over ``smooth_kev``: yields, attenuation, efficiency.
+        Relative standard deviation from yields, attenuation and efficiency, correlated over ``smooth_kev``.
     shift_kev : float
-        Of lines, over ``shift_range_kev``.
+        Standard deviation of line energies, correlated over ``shift_range_kev``.
     tail : float
-        Relative to a generic tail and shelf of the peaks.
+        Standard deviation of the tail and shelf of peaks, relative to a generic shape.
     """
 
     independent: float = 0.005
@@ -78,18 +78,18 @@ class SpectrumModel:
         self.error = error or ModelError()
         self.axis, self.counts = fitted_range(spectrum, instrument, self.error)
         self.energy_kev = self.axis.energy_kev
-        self.bins = _bins(self.energy_kev)
+        self.bins = _bin_matrix(self.energy_kev)
         self.setting = setting_for(instrument, prior.elements)
         # the setting lists elements in an order of its own
-        self._column = [prior.elements.index(name) for name in self.setting.elements]
-        self.single = self.setting.to(np.zeros(1, np.float32))
+        self._element_columns = [prior.elements.index(name) for name in self.setting.elements]
+        self.single_precision_setting = self.setting.to(np.zeros(1, np.float32))
         setting = self.setting
         energy = np.concatenate([setting.lines.energy_kev, setting.source_kev, setting.grid_kev])
-        width = np.concatenate([np.zeros(len(setting.lines)), setting.width_kev, setting.grid_width_kev])
-        self.response = np.asarray(response_matrix(instrument.detector, self.axis, energy, width / np.sqrt(12)))
-        self.bend = np.log(self.energy_kev / np.sqrt(self.energy_kev[0] * self.energy_kev[-1]))
-        self._seen = self.response.sum(axis=1).astype(np.float32)
-        self.refer_to(_smoothed(self.counts))
+        width_kev = np.concatenate([np.zeros(len(setting.lines)), setting.width_kev, setting.grid_width_kev])
+        self.response = np.asarray(response_matrix(instrument.detector, self.axis, energy, width_kev / np.sqrt(12)))
+        self.log_energy = np.log(self.energy_kev / np.sqrt(self.energy_kev[0] * self.energy_kev[-1]))
+        self._detected_fraction = self.response.sum(axis=1).astype(np.float32)
+        self.refer_to(_smoothed_counts(self.counts))
 
     @property
     def n_bin(self) -> int:
@@ -102,9 +102,9 @@ class SpectrumModel:
         whitening = np.linalg.inv(np.linalg.cholesky(self.bins.T @ self.covariance @ self.bins))
         self.whitened_counts = whitening @ (self.counts @ self.bins)
         # whitened in double precision: neighbouring bins nearly cancel
-        white = self.bins @ whitening.T
-        self._whitened_response = (self.response @ white).astype(np.float32)
-        self._whitened_bent = ((self.response * self.bend) @ white).astype(np.float32)
+        whitened_bins = self.bins @ whitening.T
+        self._whitened_response = (self.response @ whitened_bins).astype(np.float32)
+        self._whitened_tilted_response = ((self.response * self.log_energy) @ whitened_bins).astype(np.float32)
 
     @property
     def channel_sigma(self) -> Numbers:
@@ -117,8 +117,8 @@ class SpectrumModel:
         Residuals are whitened, with the levels at their best; the last three are those of the levels' prior. In the
         log-likelihood the levels are integrated out.
         """
-        parts = [self._evaluate(states.rows(rows)) for rows in _parts(len(states))]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        batches = [self._evaluate(states.rows(rows)) for rows in _batches(len(states))]
+        return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
 
     def log_likelihood(self, states: States) -> Numbers:
         """Return (n,) log-likelihoods."""
@@ -126,7 +126,7 @@ class SpectrumModel:
 
     def _evaluate(self, states: States) -> tuple[Numbers, Numbers]:
         photons = self._photons(states)
-        columns = self._columns(photons, self._whitened_response, self._whitened_bent)
+        columns = self._columns(photons, self._whitened_response, self._whitened_tilted_response)
         levels, information = self._levels(columns)
         misfit = self.whitened_counts - np.matmul(levels[:, None].astype(np.float32), columns)[:, 0]
         residuals = np.concatenate([misfit, levels[:, 1:]], axis=1)
@@ -136,18 +136,18 @@ class SpectrumModel:
 
     def expected(self, states: States) -> Numbers:
         """Return (n, n_channel) expected counts on ``axis`` with the levels at their best."""
-        return np.concatenate([self._expected(states.rows(rows)) for rows in _parts(len(states))])
+        return np.concatenate([self._expected(states.rows(rows)) for rows in _batches(len(states))])
 
     def _expected(self, states: States) -> Numbers:
         photons = self._photons(states)
-        levels, _ = self._levels(self._columns(photons, self._whitened_response, self._whitened_bent))
-        columns = self._columns(photons, self.response, self.response * self.bend)
+        levels, _ = self._levels(self._columns(photons, self._whitened_response, self._whitened_tilted_response))
+        columns = self._columns(photons, self.response, self.response * self.log_energy)
         return np.asarray(np.maximum(np.einsum("ni,nic->nc", levels, columns), 0.0))
 
     @property
     def families(self) -> tuple[str, ...]:
         """Line families of the elements that states hold, those with a line in the range of the fit."""
-        visible = self._seen[: len(self.setting.lines)] > 0
+        visible = self._detected_fraction[: len(self.setting.lines)] > 0
         return tuple(dict.fromkeys(np.asarray(self.setting.lines.family)[visible].tolist()))
 
     def surface_shares(self, states: States) -> Numbers:
@@ -155,43 +155,48 @@ class SpectrumModel:
 
         NaN where a state sends out none.
         """
-        parts = [self._surface_shares(states.rows(rows)) for rows in _parts(len(states))]
-        return np.concatenate(parts)
+        batches = [self._surface_shares(states.rows(rows)) for rows in _batches(len(states))]
+        return np.concatenate(batches)
 
     def _surface_shares(self, states: States) -> Numbers:
-        by_layer = self._emission(states).layer_photons * self._seen[: len(self.setting.lines)]
-        of_line = np.asarray(self.setting.lines.family)
-        member = np.stack([of_line == family for family in self.families], axis=1).astype(np.float64)
-        counts = by_layer.astype(np.float64) @ member
+        by_layer = self._emission(states).layer_photons * self._detected_fraction[: len(self.setting.lines)]
+        line_families = np.asarray(self.setting.lines.family)
+        is_member = np.stack([line_families == family for family in self.families], axis=1).astype(np.float64)
+        counts = by_layer.astype(np.float64) @ is_member
         total = counts.sum(axis=1)
         return np.asarray(np.divide(counts[:, 0], total, out=np.full(total.shape, np.nan), where=total > 0))
 
     def _emission(self, states: States) -> Emission:
         fractions, areal = (values.astype(np.float32) for values in self.prior.stack(states))
-        return transport(Stack(fractions[:, :, self._column], areal, self.setting.elements), self.single)
+        return transport(
+            Stack(fractions[:, :, self._element_columns], areal, self.setting.elements), self.single_precision_setting
+        )
 
     def _photons(self, states: States) -> Floats:
         """Return (n, 3, n_energy) photons of everything, of coherent and of other scatter."""
         emission = self._emission(states)
         lines, coherent, shifted = emission.line_photons, emission.coherent, emission.shifted
-        photons = np.zeros((len(states), 3, len(self._seen)), np.float32)
-        first, second = lines.shape[1], lines.shape[1] + coherent.shape[1]
+        photons = np.zeros((len(states), 3, len(self._detected_fraction)), np.float32)
+        coherent_start, shifted_start = lines.shape[1], lines.shape[1] + coherent.shape[1]
         photons[:, 0] = np.concatenate([lines, coherent, shifted], axis=1)
-        photons[:, 1, first:second] = coherent
-        photons[:, 2, second:] = shifted
-        # of as many counts as were measured
-        scale = self.counts.sum() / np.maximum(photons[:, 0] @ self._seen, 1e-30)
+        photons[:, 1, coherent_start:shifted_start] = coherent
+        photons[:, 2, shifted_start:] = shifted
+        # scaled to the measured total counts
+        scale = self.counts.sum() / np.maximum(photons[:, 0] @ self._detected_fraction, 1e-30)
         return np.asarray(photons * scale[:, None, None], dtype=np.float32)
 
-    def _columns(self, photons: Floats, response: Floats, bent: Floats) -> Floats:
-        """Return (n, 4, ...) what one unit of each level adds."""
-        plain = np.matmul(photons, response)
-        slope = np.matmul(photons[:, 1] + photons[:, 2], bent)
-        coherent, other, tilt = LEVEL_SIGMA
-        return np.stack([plain[:, 0], coherent * plain[:, 1], other * plain[:, 2], tilt * slope], axis=1)
+    def _columns(self, photons: Floats, response: Floats, tilted_response: Floats) -> Floats:
+        """Return (n, 4, ...) counts per unit of each level."""
+        components = np.matmul(photons, response)
+        slope = np.matmul(photons[:, 1] + photons[:, 2], tilted_response)
+        coherent_sigma, other_sigma, tilt_sigma = LEVEL_SIGMA
+        return np.stack(
+            [components[:, 0], coherent_sigma * components[:, 1], other_sigma * components[:, 2], tilt_sigma * slope],
+            axis=1,
+        )
 
     def _levels(self, columns: Floats) -> tuple[Numbers, Numbers]:
-        """Return (n, 4) levels at their best, and their (n, 4, 4) information."""
+        """Return the (n, 4) best-fit levels, and their (n, 4, 4) information matrices."""
         information = np.matmul(columns, columns.transpose(0, 2, 1)).astype(np.float64)
         information += np.diag([0.0, 1.0, 1.0, 1.0])
         slope = (columns @ self.whitened_counts.astype(np.float32)).astype(np.float64)
@@ -216,12 +221,12 @@ def fitted_range(spectrum: Spectrum, instrument: Instrument, error: ModelError) 
         )
     axis = spectrum.axis
     stop_kev = min(float(source_spectrum(instrument)[0].max()), axis.stop_kev)
-    merged = max(round(BIN_KEV / axis.gain_kev), 1)
-    return merged_counts(spectrum, axis, (START_KEV, stop_kev), merged, "explain")
+    n_merged = max(round(BIN_KEV / axis.gain_kev), 1)
+    return merged_counts(spectrum, axis, (START_KEV, stop_kev), n_merged, "explain")
 
 
 def merged_counts(
-    spectrum: Spectrum, axis: EnergyAxis, range_kev: tuple[float, float], merged: int, verb: str
+    spectrum: Spectrum, axis: EnergyAxis, range_kev: tuple[float, float], n_merged: int, verb: str
 ) -> tuple[EnergyAxis, Numbers]:
     """Return the channels within a range, so many of them merged into one, and their counts.
 
@@ -232,7 +237,7 @@ def merged_counts(
         Of its channels.
     range_kev : (float, float)
         First and last energy that is used.
-    merged : int
+    n_merged : int
     verb : str
         What cannot be done with a spectrum that is refused.
 
@@ -242,36 +247,42 @@ def merged_counts(
         Counts are negative or no numbers, or there are none in the range.
     """
     name, (start_kev, stop_kev) = spectrum.name or "the spectrum", range_kev
-    first = max(int(np.searchsorted(axis.edges_kev[:-1], start_kev)), 0)
-    count = max(int(np.searchsorted(axis.edges_kev[1:], stop_kev, side="right")) - first, 0) // merged
-    counts = np.asarray(spectrum.counts[first : first + count * merged], dtype=np.float64)
+    first_channel = max(int(np.searchsorted(axis.edges_kev[:-1], start_kev)), 0)
+    n_channel = max(int(np.searchsorted(axis.edges_kev[1:], stop_kev, side="right")) - first_channel, 0) // n_merged
+    counts = np.asarray(spectrum.counts[first_channel : first_channel + n_channel * n_merged], dtype=np.float64)
     if not (np.all(np.isfinite(counts)) and np.all(counts >= 0)):
         raise ScanError(f"Cannot {verb} {name}: it holds counts that are negative or no numbers. Give raw counts.")
     if not counts.sum() > 0:
         raise ScanError(f"Cannot {verb} {name}: it has no counts above {start_kev} keV. Choose pixels that have some.")
-    merged_axis = EnergyAxis(axis.gain_kev * merged, float(axis.energy_kev[first : first + merged].mean()), count)
-    return merged_axis, counts.reshape(count, merged).sum(axis=1)
+    merged_axis = EnergyAxis(
+        axis.gain_kev * n_merged, float(axis.energy_kev[first_channel : first_channel + n_merged].mean()), n_channel
+    )
+    return merged_axis, counts.reshape(n_channel, n_merged).sum(axis=1)
 
 
-def _bins(energy_kev: Numbers) -> Numbers:
+def _bin_matrix(energy_kev: Numbers) -> Numbers:
     """Return (n_channel, n_bin) ones where a channel belongs to a bin; the last bin may be narrower."""
-    fine = int(np.searchsorted(energy_kev, COARSE_KEV))
-    index = np.where(np.arange(energy_kev.size) < fine, np.arange(energy_kev.size), 0)
-    index[fine:] = fine + np.arange(energy_kev.size - fine) // COARSER
+    n_fine = int(np.searchsorted(energy_kev, COARSE_KEV))
+    index = np.where(np.arange(energy_kev.size) < n_fine, np.arange(energy_kev.size), 0)
+    index[n_fine:] = n_fine + np.arange(energy_kev.size - n_fine) // COARSE_FACTOR
     return np.asarray(index[:, None] == np.arange(index[-1] + 1), dtype=np.float64)
 
 
 def _covariance(expected: Numbers, energy_kev: Numbers, error: ModelError) -> Numbers:
     """Return the (n_channel, n_channel) covariance of the counts about an expectation."""
-    above = energy_kev - energy_kev[:, None]
+    energy_difference = energy_kev - energy_kev[:, None]
     step = energy_kev[1] - energy_kev[0]
 
     def correlation(length_kev: float) -> Numbers:
-        return np.asarray(np.exp(-0.5 * (above / length_kev) ** 2))
+        return np.asarray(np.exp(-0.5 * (energy_difference / length_kev) ** 2))
 
-    reach = np.clip(above, 0.0, None)
+    positive_difference = np.clip(energy_difference, 0.0, None)
     # a hundredth of a peak as a tail of 0.2 keV, 0.3 % as a shelf down to zero
-    shape = np.where(above > 0, 0.01 * np.exp(-reach / 0.2) * step / 0.2 + 0.003 * step / energy_kev[None], 0.0)
+    shape = np.where(
+        energy_difference > 0,
+        0.01 * np.exp(-positive_difference / 0.2) * step / 0.2 + 0.003 * step / energy_kev[None],
+        0.0,
+    )
     tail, slope = shape @ expected, np.gradient(expected, energy_kev)
     smooth = error.smooth**2 * np.outer(expected, expected) + error.tail**2 * np.outer(tail, tail)
     shift = error.shift_kev**2 * np.outer(slope, slope)
@@ -279,13 +290,13 @@ def _covariance(expected: Numbers, energy_kev: Numbers, error: ModelError) -> Nu
     return np.asarray(independent + smooth * correlation(error.smooth_kev) + shift * correlation(error.shift_range_kev))
 
 
-def _smoothed(counts: Numbers) -> Numbers:
-    """Return counts with less noise, and more so where they are few."""
+def _smoothed_counts(counts: Numbers) -> Numbers:
+    """Return smoothed counts, with a wider kernel where counts are few."""
     wide, narrow = (
         np.convolve(counts, kernel, "same") for kernel in (np.full(15, 1 / 15), np.array([0.25, 0.5, 0.25]))
     )
-    return np.where(narrow < FEW_COUNTS, wide, narrow)
+    return np.where(narrow < MAX_SMOOTHED_COUNTS, wide, narrow)
 
 
-def _parts(n: int) -> list[NDArray[np.int64]]:
-    return [np.arange(start, min(start + BATCH, n)) for start in range(0, n, BATCH)]
+def _batches(n: int) -> list[NDArray[np.int64]]:
+    return [np.arange(start, min(start + BATCH_STATES, n)) for start in range(0, n, BATCH_STATES)]

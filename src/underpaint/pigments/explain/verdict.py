@@ -1,4 +1,4 @@
-"""What two independent runs say together: layers, order, thickness, shares; or that it is not determined."""
+"""Joint results of two independent runs: layers, order, thickness, shares; or that these are not determined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,8 +9,8 @@ import numpy as np
 
 from underpaint.pigments.explain.sampling import Sample
 from underpaint.pigments.explain.states import (
-    MOST_LAYERS,
-    THICKNESS_UM,
+    MAX_LAYERS,
+    THICKNESS_RANGE_UM,
     Flags,
     Integers,
     Numbers,
@@ -19,21 +19,21 @@ from underpaint.pigments.explain.states import (
 
 LEVEL = 0.90
 """Probability of the intervals."""
-SURE = 0.95
-"""Least probability, in each run, of what is stated."""
-WIDEST = 8.0
-"""Largest ratio of the ends of a thickness that is called determined."""
-WIDEST_SHARE = 0.6
-"""Largest difference of the ends of a share."""
-OPEN_END = 1.3
-"""An interval that comes this near, as a ratio, to the end of what was allowed is open there."""
-FAR_APART = 5.0
-"""Difference of the runs' log evidence from which one of them missed likely layers, and no number is given."""
+MIN_PROBABILITY = 0.95
+"""Minimum probability, in each run, of stated results."""
+MAX_THICKNESS_RATIO = 8.0
+"""Maximum ratio of the limits of a thickness that counts as determined."""
+MAX_SHARE_WIDTH = 0.6
+"""Maximum difference of the limits of a share that counts as determined."""
+OPEN_END_RATIO = 1.3
+"""Ratio to the limit of the allowed range within which an interval is open."""
+MAX_EVIDENCE_DIFFERENCE = 5.0
+"""Maximum difference of the runs' log evidence; above it, a run missed likely layers, and no values are stated."""
 RUNS_DIFFER = "two independent runs give different answers"
-LIKELY = 0.1
-"""Least probability of a pigment that is named."""
-MATTERS = 0.3
-"""Share of a thickness' variance between pigments from which it is stated by pigment."""
+MIN_PIGMENT_PROBABILITY = 0.1
+"""Minimum probability of a pigment that is listed."""
+MIN_VARIANCE_FRACTION = 0.3
+"""Minimum fraction of the variance of a thickness between pigments, for a statement by pigment."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class Draws:
     members : tuple of tuple of str
         Names of the pigments of each group.
     n_layer : (n,) int array
-    holds : (n, MOST_LAYERS, n_group) bool array
+    holds : (n, MAX_LAYERS, n_group) bool array
         Whether a layer holds one of the group's own members; see ``States``.
-    member : (n, MOST_LAYERS, n_group) int array
-    thickness_um : (n, MOST_LAYERS) array
+    member : (n, MAX_LAYERS, n_group) int array
+    thickness_um : (n, MAX_LAYERS) array
         NaN in layers that do not exist.
-    share : (n, MOST_LAYERS, n_group) array
+    share : (n, MAX_LAYERS, n_group) array
         Of the mass of a layer's dry pigments, in pigments of a group; one of two groups counts in both.
     top_layer : (n, n_group) int array
-        Uppermost layer with more than a trace of a group; MOST_LAYERS where it is in none.
+        Uppermost layer with more than a trace of a group; MAX_LAYERS where it is in none.
     log_evidence : float
     families : tuple of str
         Line families.
@@ -95,7 +95,7 @@ def draws_of(prior: PaintPrior, sample: Sample) -> Draws:
     )
 
 
-def pooled(runs: Sequence[Draws]) -> Draws:
+def pool_draws(runs: Sequence[Draws]) -> Draws:
     """Return the draws of several runs in one, each with the same weight."""
     first = runs[0]
     names = ("n_layer", "holds", "member", "thickness_um", "share", "top_layer", "from_surface")
@@ -105,14 +105,14 @@ def pooled(runs: Sequence[Draws]) -> Draws:
 
 @dataclass(frozen=True)
 class LayerNumber:
-    """How many layers of paint there are.
+    """Number of layers of paint.
 
     Parameters
     ----------
     probability : tuple of float
         Of one, two, three.
     determined : int or None
-        The number, where each run gives it ``SURE``.
+        The number, where each run gives it ``MIN_PROBABILITY``.
     """
 
     probability: tuple[float, ...]
@@ -121,14 +121,14 @@ class LayerNumber:
 
 @dataclass(frozen=True)
 class PairOrder:
-    """That one group begins above another: its uppermost layer lies above the other's.
+    """Order of two groups: the uppermost layer of the first is above the uppermost layer of the second.
 
     Parameters
     ----------
     above, below : str
     probability : float
     determined : bool
-        Whether each run gives it ``SURE``.
+        Whether each run gives it ``MIN_PROBABILITY``.
     """
 
     above: str
@@ -163,7 +163,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LayerVerdict:
-    """What is known of one layer.
+    """Results for one layer.
 
     Parameters
     ----------
@@ -186,54 +186,63 @@ class LayerVerdict:
 
 
 def number_of_layers(runs: Sequence[Draws]) -> LayerNumber:
-    """Return how many layers the runs give."""
-    each = np.asarray([[(run.n_layer == number + 1).mean() for number in range(MOST_LAYERS)] for run in runs])
-    likeliest = int(each.mean(axis=0).argmax())
+    """Return the number of layers from all runs."""
+    probability_by_run = np.asarray(
+        [[(run.n_layer == index + 1).mean() for index in range(MAX_LAYERS)] for run in runs]
+    )
+    likeliest = int(probability_by_run.mean(axis=0).argmax())
     # of one group there is one layer by assumption: equal neighbours are not told apart
-    sure = len(runs[0].groups) > 1 and bool((each[:, likeliest] >= SURE).all())
-    return LayerNumber(tuple(each.mean(axis=0).tolist()), likeliest + 1 if sure else None)
+    is_certain = len(runs[0].groups) > 1 and bool((probability_by_run[:, likeliest] >= MIN_PROBABILITY).all())
+    return LayerNumber(tuple(probability_by_run.mean(axis=0).tolist()), likeliest + 1 if is_certain else None)
 
 
 def pair_orders(runs: Sequence[Draws]) -> list[PairOrder]:
-    """Return, of every pair of groups, the likelier order."""
+    """Return the likelier order of every pair of groups."""
     groups = runs[0].groups
     orders = []
     for above, below in permutations(range(len(groups)), 2):
-        each = [_begins_above(run, above, below) for run in runs]
+        probability_by_run = [_begins_above(run, above, below) for run in runs]
         reverse = [_begins_above(run, below, above) for run in runs]
-        mean, other = float(np.mean(each)), float(np.mean(reverse))
-        if mean > other or (mean == other and above < below):
-            orders.append(PairOrder(groups[above], groups[below], mean, min(each) >= SURE))
+        mean_probability, mean_reverse = float(np.mean(probability_by_run)), float(np.mean(reverse))
+        if mean_probability > mean_reverse or (mean_probability == mean_reverse and above < below):
+            orders.append(
+                PairOrder(groups[above], groups[below], mean_probability, min(probability_by_run) >= MIN_PROBABILITY)
+            )
     return orders
 
 
 def _begins_above(run: Draws, above: int, below: int) -> float:
-    """Return the probability that both groups are there and one begins above the other."""
-    there = run.top_layer[:, below] < MOST_LAYERS
-    return float((there & (run.top_layer[:, above] < run.top_layer[:, below])).mean())
+    """Return the probability that both groups are present and the first begins above the second."""
+    is_below_present = run.top_layer[:, below] < MAX_LAYERS
+    return float((is_below_present & (run.top_layer[:, above] < run.top_layer[:, below])).mean())
 
 
 def presence(runs: Sequence[Draws]) -> dict[str, float]:
-    """Return the probability of each group to lie in some layer of paint."""
-    there = [(run.share > 0).any(axis=1).mean(axis=0) for run in runs]
-    return dict(zip(runs[0].groups, np.mean(there, axis=0).tolist(), strict=True))
+    """Return the probability that each group is in a layer of paint."""
+    presence_by_run = [(run.share > 0).any(axis=1).mean(axis=0) for run in runs]
+    return dict(zip(runs[0].groups, np.mean(presence_by_run, axis=0).tolist(), strict=True))
 
 
 def layer_verdict(runs: Sequence[Draws], layer: int) -> LayerVerdict:
-    """Return what the draws that have a layer say of it."""
-    there = [run.n_layer > layer for run in runs]
-    thickness = _thickness([run.thickness_um[rows, layer] for run, rows in zip(runs, there, strict=True)])
+    """Return the results for a layer, from the draws that have this layer."""
+    layer_exists = [run.n_layer > layer for run in runs]
+    thickness = _thickness_estimate(
+        [run.thickness_um[rows, layer] for run, rows in zip(runs, layer_exists, strict=True)]
+    )
     shares, present = {}, {}
     for column, group in enumerate(runs[0].groups):
-        holds = [run.share[having, layer, column] > 0 for run, having in zip(runs, there, strict=True)]
-        chance = float(np.concatenate(holds).mean()) if sum(map(len, holds)) else 0.0
-        if chance >= 0.5:
-            values = [run.share[having, layer, column][on] for run, having, on in zip(runs, there, holds, strict=True)]
-            shares[group], present[group] = _share(values), chance
-    by_member = {} if thickness.reason == RUNS_DIFFER else _by_member(runs, layer)
-    if evidence_apart(runs) > FAR_APART:
-        thickness, by_member = _not_determined(thickness), {}
-        shares = {name: _not_determined(estimate) for name, estimate in shares.items()}
+        holds = [run.share[has_layer, layer, column] > 0 for run, has_layer in zip(runs, layer_exists, strict=True)]
+        probability = float(np.concatenate(holds).mean()) if sum(map(len, holds)) else 0.0
+        if probability >= 0.5:
+            values = [
+                run.share[has_layer, layer, column][is_held]
+                for run, has_layer, is_held in zip(runs, layer_exists, holds, strict=True)
+            ]
+            shares[group], present[group] = _share_estimate(values), probability
+    by_member = {} if thickness.reason == RUNS_DIFFER else _thickness_by_member(runs, layer)
+    if evidence_difference(runs) > MAX_EVIDENCE_DIFFERENCE:
+        thickness, by_member = _as_not_determined(thickness), {}
+        shares = {name: _as_not_determined(estimate) for name, estimate in shares.items()}
     return LayerVerdict(layer, thickness, by_member, shares, present)
 
 
@@ -242,8 +251,10 @@ def surface_shares(runs: Sequence[Draws]) -> dict[str, Estimate]:
     shares: dict[str, Estimate] = {}
     for column, family in enumerate(runs[0].families):
         values = [run.from_surface[:, column] for run in runs]
-        estimate = _share([values_of_run[np.isfinite(values_of_run)] for values_of_run in values])
-        shares[family] = estimate if evidence_apart(runs) <= FAR_APART else _not_determined(estimate)
+        estimate = _share_estimate([values_of_run[np.isfinite(values_of_run)] for values_of_run in values])
+        shares[family] = (
+            estimate if evidence_difference(runs) <= MAX_EVIDENCE_DIFFERENCE else _as_not_determined(estimate)
+        )
     return shares
 
 
@@ -252,76 +263,76 @@ def um_text(value_um: float) -> str:
     return f"{float(f'{value_um:.2g}'):g}"
 
 
-def _not_determined(estimate: Estimate) -> Estimate:
+def _as_not_determined(estimate: Estimate) -> Estimate:
     return replace(estimate, determined=False, reason=RUNS_DIFFER)
 
 
-def evidence_apart(runs: Sequence[Draws]) -> float:
-    """Return by how much the runs differ in log evidence."""
+def evidence_difference(runs: Sequence[Draws]) -> float:
+    """Return the difference of the runs' log evidence."""
     return float(np.ptp([run.log_evidence for run in runs]))
 
 
-def _thickness(values: Sequence[Numbers]) -> Estimate:
-    low, high = THICKNESS_UM
-    logs = [np.log(values_of_run) for values_of_run in values]
-    if reason := _disagreement(logs):
+def _thickness_estimate(values: Sequence[Numbers]) -> Estimate:
+    low, high = THICKNESS_RANGE_UM
+    log_thickness = [np.log(values_of_run) for values_of_run in values]
+    if reason := _disagreement(log_thickness):
         return _estimate(values, reason)
     estimate = _estimate(values, "")
-    open_low, open_high = estimate.low <= OPEN_END * low, estimate.high >= high / OPEN_END
+    open_low, open_high = estimate.low <= OPEN_END_RATIO * low, estimate.high >= high / OPEN_END_RATIO
     if open_low and open_high:
         return _estimate(values, "the spectrum does not see it")
-    if not (open_low or open_high) and estimate.high > WIDEST * estimate.low:
+    if not (open_low or open_high) and estimate.high > MAX_THICKNESS_RATIO * estimate.low:
         return _estimate(values, f"it may be anything from {um_text(estimate.low)} to {um_text(estimate.high)} um")
     return Estimate(estimate.low, estimate.median, estimate.high, True, "", open_low, open_high)
 
 
-def _share(values: Sequence[Numbers]) -> Estimate:
+def _share_estimate(values: Sequence[Numbers]) -> Estimate:
     if reason := _disagreement(values):
         return _estimate(values, reason)
     estimate = _estimate(values, "")
-    wide = estimate.high - estimate.low > WIDEST_SHARE
-    return _estimate(values, "it may be nearly anything" if wide else "")
+    is_wide = estimate.high - estimate.low > MAX_SHARE_WIDTH
+    return _estimate(values, "it may be nearly anything" if is_wide else "")
 
 
 def _estimate(values: Sequence[Numbers], reason: str) -> Estimate:
-    every = np.concatenate(values)
-    if not every.size:
+    all_values = np.concatenate(values)
+    if not all_values.size:
         return Estimate(np.nan, np.nan, np.nan, False, "there is no such layer")
-    low, median, high = np.quantile(every, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]).tolist()
+    low, median, high = np.quantile(all_values, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]).tolist()
     return Estimate(low, median, high, not reason, reason)
 
 
 def _disagreement(values: Sequence[Numbers]) -> str:
-    """Return why two runs do not give the same interval; empty where they do."""
+    """Return why the intervals of two runs differ; "" if they agree."""
     if any(values_of_run.size < 10 for values_of_run in values):
         return "too few draws have it"
     low, median, high = np.asarray(
         [np.quantile(values_of_run, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]) for values_of_run in values]
     ).T
-    half_width = float(np.mean(high - low)) / 2
-    apart = float(np.ptp(median))
-    return RUNS_DIFFER if apart > max(half_width, 1e-3) else ""
+    interval_half_width = float(np.mean(high - low)) / 2
+    median_difference = float(np.ptp(median))
+    return RUNS_DIFFER if median_difference > max(interval_half_width, 1e-3) else ""
 
 
-def _by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
-    """Return the thickness by the pigment on which it depends most, where it does."""
-    both = pooled(runs)
-    there = both.n_layer > layer
-    best, by_member = MATTERS, {}
-    for column, names in enumerate(both.members):
-        rows = there & both.holds[:, layer, column]
-        if rows.sum() < 0.5 * max(int(there.sum()), 1):
+def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
+    """Return the thickness for each likely pigment of the group on which it depends most; empty if on none."""
+    all_draws = pool_draws(runs)
+    layer_exists = all_draws.n_layer > layer
+    max_between, by_member = MIN_VARIANCE_FRACTION, {}
+    for column, names in enumerate(all_draws.members):
+        rows = layer_exists & all_draws.holds[:, layer, column]
+        if rows.sum() < 0.5 * max(int(layer_exists.sum()), 1):
             continue
-        logs, member = np.log(both.thickness_um[rows, layer]), both.member[rows, layer, column]
-        likely = [index for index in range(len(names)) if (member == index).mean() >= LIKELY]
-        if len(likely) < 2 or logs.var() == 0:
+        log_thickness, member = np.log(all_draws.thickness_um[rows, layer]), all_draws.member[rows, layer, column]
+        likely = [index for index in range(len(names)) if (member == index).mean() >= MIN_PIGMENT_PROBABILITY]
+        if len(likely) < 2 or log_thickness.var() == 0:
             continue
-        means = np.asarray([logs[member == index].mean() for index in likely])
+        means = np.asarray([log_thickness[member == index].mean() for index in likely])
         weights = np.asarray([(member == index).mean() for index in likely])
-        between = float(
-            (weights * (means - np.average(means, weights=weights)) ** 2).sum() / weights.sum() / logs.var()
+        between_fraction = float(
+            (weights * (means - np.average(means, weights=weights)) ** 2).sum() / weights.sum() / log_thickness.var()
         )
-        if between > best:
-            best = between
-            by_member = {names[index]: _estimate([np.exp(logs[member == index])], "") for index in likely}
+        if between_fraction > max_between:
+            max_between = between_fraction
+            by_member = {names[index]: _estimate([np.exp(log_thickness[member == index])], "") for index in likely}
     return by_member

@@ -1,18 +1,18 @@
-"""An explanation in plain words, the verdict first."""
+"""An explanation in sentences, the main results first."""
 
 from collections.abc import Iterable, Sequence
 
 from underpaint.physics.materials import library
 from underpaint.pigments.explain.explanation import Explanation, Misfit
-from underpaint.pigments.explain.states import THICKNESS_UM
+from underpaint.pigments.explain.states import THICKNESS_RANGE_UM
 from underpaint.pigments.explain.verdict import (
-    FAR_APART,
-    LIKELY,
-    SURE,
+    MAX_EVIDENCE_DIFFERENCE,
+    MIN_PIGMENT_PROBABILITY,
+    MIN_PROBABILITY,
     Estimate,
     LayerVerdict,
     PairOrder,
-    evidence_apart,
+    evidence_difference,
     um_text,
 )
 
@@ -22,19 +22,19 @@ PLACES = ("the top layer", "the second layer", "the third layer")
 
 
 def in_words(explanation: Explanation) -> list[str]:
-    """Return sentences: the order of the groups, thickness, number of layers, what is open, and what does not fit."""
+    """Return sentences on the order of the groups, thickness, number of layers, open questions, and misfits."""
     if not explanation.stated:
-        return [_withheld(explanation), *_misfits(explanation), *explanation.wanted.notes]
+        return [_withheld_sentence(explanation), *_misfits(explanation), *explanation.candidates.notes]
     return [
-        *_orders(explanation),
-        *(sentence for layer in explanation.layers for sentence in _layer(layer)),
-        _number(explanation),
-        *_absent(explanation),
-        *_runs(explanation),
-        _fit(explanation),
+        *_order_sentences(explanation),
+        *(sentence for layer in explanation.layers for sentence in _layer_sentences(layer)),
+        _number_sentence(explanation),
+        *_absent_sentences(explanation),
+        *_run_sentences(explanation),
+        _fit_sentence(explanation),
         *_misfits(explanation),
-        *_network(explanation),
-        *explanation.wanted.notes,
+        *_network_sentences(explanation),
+        *explanation.candidates.notes,
     ]
 
 
@@ -48,9 +48,9 @@ def estimate_text(estimate: Estimate, *, share: bool = False) -> str:
     if not estimate.determined:
         return NOT_DETERMINED
     if share:
-        low, high = (f"{100 * each:.0f}" for each in (estimate.low, estimate.high))
+        low, high = (f"{100 * limit:.0f}" for limit in (estimate.low, estimate.high))
         return f"{low} to {high} %" if low != high else f"{low} %"
-    low, median, high = (um_text(each) for each in (estimate.low, estimate.median, estimate.high))
+    low, median, high = (um_text(limit) for limit in (estimate.low, estimate.median, estimate.high))
     if estimate.open_high:
         return f"at least {low} um"
     if estimate.open_low:
@@ -59,85 +59,103 @@ def estimate_text(estimate: Estimate, *, share: bool = False) -> str:
 
 
 def _stated_orders(explanation: Explanation) -> list[PairOrder]:
-    """Return the orders that may be stated."""
+    """Return the orders that are certain enough to be stated."""
     return [order for order in explanation.orders if order.determined and explanation.stated]
 
 
-def _orders(explanation: Explanation) -> list[str]:
+def _order_sentences(explanation: Explanation) -> list[str]:
     below: dict[str, list[str]] = {}
-    chance: dict[str, float] = {}
+    probability: dict[str, float] = {}
     for order in _stated_orders(explanation):
         below.setdefault(order.above, []).append(order.below)
-        chance[order.above] = min(order.probability, chance.get(order.above, 1.0))
-    together: dict[tuple[str, ...], list[str]] = {}
+        probability[order.above] = min(order.probability, probability.get(order.above, 1.0))
+    groups_above_by_groups_below: dict[tuple[str, ...], list[str]] = {}
     for above, names in below.items():
-        together.setdefault(tuple(sorted(names)), []).append(above)
+        groups_above_by_groups_below.setdefault(tuple(sorted(names)), []).append(above)
     sentences = [
-        f"{_listed(above)} {'begins' if len(above) == 1 else 'begin'} above {_listed(names)} "
-        f"(P {min(chance[name] for name in above):.2f})."
-        for names, above in together.items()
+        f"{_name_list(above)} {'begins' if len(above) == 1 else 'begin'} above {_name_list(names)} "
+        f"(P {min(probability[name] for name in above):.2f})."
+        for names, above in groups_above_by_groups_below.items()
     ]
-    open_pairs = [order for order in explanation.orders if not order.determined and order.probability > LIKELY]
-    if not sentences and len(explanation.wanted.groups) > 1:
-        sentences = [f"The order of the layers is {NOT_DETERMINED}: no pair of groups reaches {SURE:g} in both runs."]
+    open_pairs = [
+        order for order in explanation.orders if not order.determined and order.probability > MIN_PIGMENT_PROBABILITY
+    ]
+    if not sentences and len(explanation.candidates.groups) > 1:
+        sentences = [
+            f"The order of the layers is {NOT_DETERMINED}: no pair of groups reaches {MIN_PROBABILITY:g} in both runs."
+        ]
     elif open_pairs:
         pairs = ", ".join(f"{group_name(order.above)} and {group_name(order.below)}" for order in open_pairs)
         sentences.append(f"Their order is {NOT_DETERMINED}: {pairs}.")
     return sentences
 
 
-def _layer(layer: LayerVerdict) -> list[str]:
-    place, names = PLACES[layer.layer], _listed(layer.presence)
-    of = f" ({names})" if names else ""
+def _layer_sentences(layer: LayerVerdict) -> list[str]:
+    place, names = PLACES[layer.layer], _name_list(layer.presence)
+    names_in_brackets = f" ({names})" if names else ""
     if layer.thickness.determined:
-        sentences = [f"Thickness of {place}{of}: {estimate_text(layer.thickness)}, 90 %."]
+        sentences = [f"Thickness of {place}{names_in_brackets}: {estimate_text(layer.thickness)}, 90 %."]
     else:
-        sentences = [f"Thickness of {place}{of}: {NOT_DETERMINED}; {layer.thickness.reason}."]
+        sentences = [f"Thickness of {place}{names_in_brackets}: {NOT_DETERMINED}; {layer.thickness.reason}."]
     if layer.by_member:
-        each = "; ".join(f"{library()[name].label} {estimate_text(one)}" for name, one in layer.by_member.items())
-        sentences.append(f"It depends on the pigment, which the spectrum leaves open: {each}.")
+        thickness_texts = "; ".join(
+            f"{library()[name].label} {estimate_text(estimate)}" for name, estimate in layer.by_member.items()
+        )
+        sentences.append(f"It depends on the pigment, which the spectrum leaves open: {thickness_texts}.")
     return sentences
 
 
-def _number(explanation: Explanation) -> str:
+def _number_sentence(explanation: Explanation) -> str:
     number = explanation.number
     if number.determined is not None:
-        chance = number.probability[number.determined - 1]
+        probability = number.probability[number.determined - 1]
         return (
-            f"{NUMBERS[number.determined - 1].capitalize()} of paint can be told apart (P {chance:.2f}); what an "
+            f"{NUMBERS[number.determined - 1].capitalize()} of paint can be told apart (P {probability:.2f}); what an "
             "opaque layer hides is not counted, nor is a further layer of the same groups."
         )
-    chances = ", ".join(
-        f"{name} {chance:.2f}" for name, chance in zip(NUMBERS, number.probability, strict=True) if chance >= 0.01
+    probability_texts = ", ".join(
+        f"{name} {probability:.2f}"
+        for name, probability in zip(NUMBERS, number.probability, strict=True)
+        if probability >= 0.01
     )
-    alone = len(explanation.wanted.groups) == 1
-    why = "layers of one group are not told apart" if alone else chances
-    return f"The number of layers is {NOT_DETERMINED}: {why}."
+    alone = len(explanation.candidates.groups) == 1
+    reason = "layers of one group are not told apart" if alone else probability_texts
+    return f"The number of layers is {NOT_DETERMINED}: {reason}."
 
 
-def _absent(explanation: Explanation) -> list[str]:
-    open_groups = [f"{group_name(name)} (P {p:.2f})" for name, p in explanation.presence.items() if 0.05 < p < SURE]
-    gone = [f"{group_name(name)} (P {p:.2f})" for name, p in explanation.presence.items() if p <= 0.05]
+def _absent_sentences(explanation: Explanation) -> list[str]:
+    open_groups = [
+        f"{group_name(name)} (P {probability:.2f})"
+        for name, probability in explanation.presence.items()
+        if 0.05 < probability < MIN_PROBABILITY
+    ]
+    not_needed = [
+        f"{group_name(name)} (P {probability:.2f})"
+        for name, probability in explanation.presence.items()
+        if probability <= 0.05
+    ]
     sentences = [f"May be there or not: {', '.join(open_groups)}."] if open_groups else []
-    return sentences + ([f"Not needed for the spectrum: {', '.join(gone)}."] if gone else [])
+    return sentences + ([f"Not needed for the spectrum: {', '.join(not_needed)}."] if not_needed else [])
 
 
-def _runs(explanation: Explanation) -> list[str]:
-    apart = evidence_apart(explanation.runs)
-    if apart < FAR_APART:
+def _run_sentences(explanation: Explanation) -> list[str]:
+    difference = evidence_difference(explanation.runs)
+    if difference < MAX_EVIDENCE_DIFFERENCE:
         return []
-    return [f"The runs differ by {apart:.0f} in log evidence: one of them missed likely layers, and both may have."]
+    return [
+        f"The runs differ by {difference:.0f} in log evidence: one of them missed likely layers, and both may have."
+    ]
 
 
-def _fit(explanation: Explanation) -> str:
+def _fit_sentence(explanation: Explanation) -> str:
     fit = explanation.fit
     return (
         f"The best draw describes the spectrum within the model's error: chi-square {fit.chi_square:,.0f} for "
-        f"{fit.n_bin} bins. Layers thinner than {THICKNESS_UM[0]:g} um are not considered."
+        f"{fit.n_bin} bins. Layers thinner than {THICKNESS_RANGE_UM[0]:g} um are not considered."
     )
 
 
-def _withheld(explanation: Explanation) -> str:
+def _withheld_sentence(explanation: Explanation) -> str:
     fit = explanation.fit
     return (
         f"Layers, order and thickness are withheld: nothing that was tried describes the spectrum, even within the "
@@ -151,26 +169,28 @@ def _misfits(explanation: Explanation) -> list[str]:
 
 
 def _misfit(misfit: Misfit) -> str:
-    more = "more" if misfit.measured > misfit.expected else "fewer"
-    line = (
+    direction = "more" if misfit.measured > misfit.expected else "fewer"
+    family_text = (
         f"; {misfit.family.replace('_', ' ')} lies there, and no pigment that was tried carries it"
         if misfit.family
         else ""
     )
     return (
-        f"At {misfit.energy_kev:.2f} keV there are {more} counts than expected: {misfit.measured:,.0f} where "
-        f"{misfit.expected:,.0f} are ({misfit.sigmas:+.0f} sigma){line}."
+        f"At {misfit.energy_kev:.2f} keV there are {direction} counts than expected: {misfit.measured:,.0f} where "
+        f"{misfit.expected:,.0f} are ({misfit.sigmas:+.0f} sigma){family_text}."
     )
 
 
-def _network(explanation: Explanation) -> list[str]:
-    likely = {name: value for name, value in explanation.wanted.probability.items() if value >= LIKELY}
+def _network_sentences(explanation: Explanation) -> list[str]:
+    likely = {
+        name: value for name, value in explanation.candidates.probability.items() if value >= MIN_PIGMENT_PROBABILITY
+    }
     if not likely:
         return []
-    each = ", ".join(f"{group_name(name)} {value:.2f}" for name, value in likely.items())
-    return [f"The network's probabilities: {each}."]
+    probability_texts = ", ".join(f"{group_name(name)} {value:.2f}" for name, value in likely.items())
+    return [f"The network's probabilities: {probability_texts}."]
 
 
-def _listed(names: Iterable[str]) -> str:
+def _name_list(names: Iterable[str]) -> str:
     labels: Sequence[str] = [group_name(name) for name in names]
     return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}" if labels else ""

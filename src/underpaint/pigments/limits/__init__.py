@@ -8,19 +8,19 @@ from underpaint.pigments.limits.members import (
     Difference,
     circumstances_of,
     counts_to_see,
+    distinguishing_methods,
+    distinguishing_methods_text,
     group_posterior,
     member_shares,
     share_group,
     share_members,
-    told_apart_by,
-    told_apart_text,
     within_group_prior,
 )
-from underpaint.pigments.limits.question import CLAIM, Question
+from underpaint.pigments.limits.question import MIN_DEVIANCE, Question
 from underpaint.pigments.limits.states import answer_states
 
 __all__ = [
-    "CLAIM",
+    "MIN_DEVIANCE",
     "MODEL_COUNTS",
     "Burial",
     "Circumstances",
@@ -35,12 +35,12 @@ __all__ = [
     "composite",
     "counts_to_exclude",
     "counts_to_see",
+    "distinguishing_methods",
+    "distinguishing_methods_text",
     "group_posterior",
     "member_shares",
     "separate",
     "share_group",
     "share_members",
-    "told_apart_by",
-    "told_apart_text",
     "within_group_prior",
 ]

@@ -1,4 +1,4 @@
-"""Groups of pigments that a spectrum cannot tell apart, computed from the forward model."""
+"""Groups of pigments that are indistinguishable by a spectrum, computed from the forward model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from scipy.spatial.distance import squareform
 from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import library
-from underpaint.pigments.limits._imitation import grid_imitation, parts_of
+from underpaint.pigments.limits._imitation import component_spectra, grid_imitation
 from underpaint.pigments.limits.composites import Composite, composites_of
 from underpaint.pigments.limits.deviance import imitate
 from underpaint.pigments.limits.question import Question, channels_for, shown_elements
@@ -20,21 +20,21 @@ from underpaint.runtime.progress import Progress, no_progress
 Numbers = NDArray[np.float64]
 MODEL_COUNTS = 1e6
 """Above so many counts the errors of any simulation, about a per cent, are larger than Poisson noise."""
-FARTHEST_DECADE = 12.0
+MAX_DECADE = 12.0
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pigments of which no two part at some number of counts.
+    """Pigments that are pairwise indistinguishable at a number of counts.
 
     Parameters
     ----------
     pigments : tuple of str
         Library names, in the order of the palette.
     elements : tuple of str
-        Elements that all members show; empty where at least one shows none.
+        Elements with visible lines in all members.
     neighbours : tuple of str
-        Pigments of other groups that do not part from some member of this one, but do from another.
+        Pigments of other groups that are indistinguishable from some members, but not from all.
     """
 
     pigments: tuple[str, ...]
@@ -44,16 +44,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Separation:
-    """How many counts it takes to tell pigments apart.
+    """Counts needed to distinguish pigments.
 
     Parameters
     ----------
     pigments : tuple of str
     needed : (n, n) array
-        Counts of the whole spectrum at which the first, expected, is told from the second, which imitates it. On the
-        diagonal stands how far the calculation can be trusted: a pigment's distance from its own interpolation.
+        Total counts of a spectrum of the first pigment at which the best fit by the second is excluded. The diagonal is
+        the limit of the calculation: the counts at which a pigment would be excluded by its interpolation.
     composites : tuple of Composite
-        Pigments that mixtures of others imitate.
+        Mixtures with the spectrum of a pigment.
     instrument : str
         Name.
     question : Question
@@ -67,16 +67,16 @@ class Separation:
 
     @property
     def mutual(self) -> Numbers:
-        """(n, n) counts at which a pair parts: both must fail to imitate the other.
+        """(n, n) counts at which a pair is distinguishable, whichever of the two is present.
 
         If one of the two can pass for the other, the answer "it is the other" stays open, and the pair is together.
         Infinite where the two differ by no more than the calculation's own errors, and on the diagonal.
         """
-        worse = np.maximum(self.needed, self.needed.T)
-        own = np.diag(self.needed)
-        return np.where(worse >= np.maximum(own[:, None], own[None]), np.inf, worse)
+        larger = np.maximum(self.needed, self.needed.T)
+        self_distance = np.diag(self.needed)
+        return np.where(larger >= np.maximum(self_distance[:, None], self_distance[None]), np.inf, larger)
 
-    def counts_needed(self, one: str, other: str) -> float:
+    def counts_needed(self, first: str, second: str) -> float:
         """Return the counts at which two pigments part; infinite beyond ``trusted_to``.
 
         Raises
@@ -84,11 +84,11 @@ class Separation:
         SampleError
             One of them was not compared.
         """
-        return float(self.mutual[self._index(one), self._index(other)])
+        return float(self.mutual[self._index(first), self._index(second)])
 
-    def trusted_to(self, one: str, other: str) -> float:
+    def trusted_to(self, first: str, second: str) -> float:
         """Return the counts above which the calculation does not resolve two pigments."""
-        return float(max(self.needed[index, index] for index in (self._index(one), self._index(other))))
+        return float(max(self.needed[index, index] for index in (self._index(first), self._index(second))))
 
     def groups(self, counts: float) -> list[Group]:
         """Return the groups at some number of counts, the largest first.
@@ -107,10 +107,10 @@ class Separation:
         label = np.zeros(1, dtype=np.int64)
         if len(self.pigments) > 1:
             # a hair more than the distance itself, so that rounding does not part a pair at its own counts
-            cut = max(FARTHEST_DECADE - float(np.log10(counts)), 0.0) + 1e-9
+            cut = max(MAX_DECADE - float(np.log10(counts)), 0.0) + 1e-9
             label = fcluster(self._tree(), cut, criterion="distance")
-        found = [self._group(np.flatnonzero(label == own), together) for own in dict.fromkeys(label.tolist())]
-        return sorted(found, key=lambda group: -len(group.pigments))
+        groups = [self._group(np.flatnonzero(label == cluster), together) for cluster in dict.fromkeys(label.tolist())]
+        return sorted(groups, key=lambda group: -len(group.pigments))
 
     def order(self) -> list[int]:
         """Return the pigments' indices with those that part last beside each other."""
@@ -119,16 +119,16 @@ class Separation:
         return [int(index) for index in leaves_list(self._tree())]
 
     def _tree(self) -> Numbers:
-        """Return the tree of groups; a distance is so many decades of counts below ``FARTHEST_DECADE``."""
-        apart = FARTHEST_DECADE - np.clip(np.log10(self.mutual), 0.0, FARTHEST_DECADE)
-        np.fill_diagonal(apart, 0.0)
-        return np.asarray(linkage(squareform(apart), "complete", optimal_ordering=True))
+        """Return the tree of groups; a distance is so many decades of counts below ``MAX_DECADE``."""
+        distance = MAX_DECADE - np.clip(np.log10(self.mutual), 0.0, MAX_DECADE)
+        np.fill_diagonal(distance, 0.0)
+        return np.asarray(linkage(squareform(distance), "complete", optimal_ordering=True))
 
     def _group(self, members: NDArray[np.intp], together: NDArray[np.bool_]) -> Group:
         names = tuple(self.pigments[index] for index in members)
         shown = frozenset.intersection(*(shown_elements(name) for name in names))
-        near = set(np.flatnonzero(together[members].any(axis=0)).tolist()) - set(members.tolist())
-        return Group(names, tuple(sorted(shown)), tuple(self.pigments[index] for index in sorted(near)))
+        neighbour_indices = set(np.flatnonzero(together[members].any(axis=0)).tolist()) - set(members.tolist())
+        return Group(names, tuple(sorted(shown)), tuple(self.pigments[index] for index in sorted(neighbour_indices)))
 
     def _index(self, name: str) -> int:
         key = library()[name].name
@@ -149,8 +149,8 @@ def separate(
 ) -> Separation:
     """Compute how many counts it takes to tell pigments apart.
 
-    The expected spectrum of each is imitated by each other one with thickness, binder, ground, scale and scatter
-    free (``imitate``); and by mixtures of others that show the same elements.
+    The expected spectrum of each pigment is fitted by every other pigment with free thickness, binder, ground, scale
+    and scatter (``imitate``), and by mixtures of others with the same visible elements.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def separate(
     question = Question() if question is None else question
     channels = channels_for(instrument, question.start_kev)
     step = progress or no_progress
-    expected = [parts_of([question.paint({name: 1.0})], instrument, channels)[0] for name in names]
+    expected = [component_spectra([question.paint({name: 1.0})], instrument, channels)[0] for name in names]
     needed = np.empty((len(names), len(names)))
     for column, name in enumerate(names):
         step("Comparing pigments", column, len(names))

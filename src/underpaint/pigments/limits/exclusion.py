@@ -1,4 +1,4 @@
-"""Where a pigment would have been seen, and where it could lie under what was found without being seen."""
+"""Detectability of pigments below the paint that was found: where they would have been detected, and where not."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_laye
 from underpaint.physics.materials.paint import DEFAULT_BINDER, components_of, named_row
 
 Numbers = NDArray[np.float64]
-TYPICAL = {
+TYPICAL_PIGMENTS = {
     "lead_pigment": "lead_white",
     "mercury_red": "vermilion",
     "iron_pigment": "yellow_ochre",
@@ -37,29 +37,30 @@ TYPICAL = {
     "manganese_pigment": "umber",
     "bromine_lake": "geranium_lake",
 }
-"""The pigment that stands for a group; of other groups, the first of the library does."""
+"""Representative pigment of each group; for other groups, the first pigment in the library."""
 LINE_SIGMA = 3.0
 MODEL_ERROR = 0.01
-"""Of what lies under a line: a forward model and a fit are no better, whatever the counts."""
-LEAST_SHARED = 0.01
-"""Mass fraction of an element in a covering pigment from which its lines hide those of a pigment below."""
+"""Relative error of the counts below a line: the accuracy of forward model and fit, whatever the counts."""
+MIN_SHARED_FRACTION = 0.01
+"""Minimum mass fraction of an element in a covering pigment whose lines hide the element below."""
 
 
 @dataclass(frozen=True)
 class Burial:
-    """How a pigment that is not named is thought to lie under what is.
+    """Assumed layers of a pigment that is hidden below the paint that was found.
 
     Parameters
     ----------
     cover_um : float
-        Plain paint of one of the groups found, on top; where none was found, of oil alone.
+        Thickness of the upper paint, of one of the groups found; of oil if no group was found.
     hidden_um : float
-        Plain paint of the group in question, below it.
+        Thickness of the paint of the hidden group.
     ground_um : float
+        Thickness of the ground.
     ground : str
-        Name from the library.
+        Name of the ground in the library.
     pigment_to_binder : float
-        By mass, of both paints.
+        Mass ratio of both paints.
 
     Raises
     ------
@@ -81,20 +82,20 @@ class Burial:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Counts of a whole spectrum from which a buried pigment would be seen.
+    """Total counts of a spectrum at which a hidden pigment is detected.
 
     Parameters
     ----------
     names : tuple of str
         Groups, or pigments.
     typical : tuple of str
-        The pigment that stands for each.
+        Representative pigment of each name.
     elements : tuple of tuple of str
-        Symbols of each one's key elements.
+        Key elements of each name.
     counts : tuple of (n_name + 1, n_element) arrays
-        Of each name, by cover (in the order of ``names``, then oil alone) and key element; infinite for never.
+        Counts for each name, by cover (in the order of ``names``, then oil) and key element; infinite for never.
     burial : Burial
-        What was assumed.
+        Assumed layers.
     """
 
     names: tuple[str, ...]
@@ -104,21 +105,21 @@ class Exclusion:
     burial: Burial
 
     def needed(self, name: str, covers: Sequence[str] = ()) -> float:
-        """Return the counts from which a name would be seen under the worst of some covers; without any, under oil."""
+        """Return the counts at which a name is detected below the worst of some covers, or below oil without covers."""
         rows = [self.names.index(cover) for cover in covers] or [len(self.names)]
         return float(self.counts[self.names.index(name)][rows].max(axis=0).min())
 
 
 def typical_pigment(name: str) -> str:
-    """Return the pigment that stands for a group; a pigment stands for itself.
+    """Return the representative pigment of a group, or the pigment of that name.
 
     Raises
     ------
     SampleError
-        The library knows neither a group nor a pigment of that name.
+        The library has neither a group nor a pigment of that name.
     """
-    if name in TYPICAL:
-        return TYPICAL[name]
+    if name in TYPICAL_PIGMENTS:
+        return TYPICAL_PIGMENTS[name]
     if name in library():
         return library()[name].name
     members = library().members(library().group(name).name)
@@ -135,7 +136,7 @@ def counts_to_exclude(
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> Exclusion:
-    """Return the counts from which each name would be seen under each other.
+    """Return the counts at which each name is detected below each other name.
 
     Parameters
     ----------
@@ -160,34 +161,42 @@ def counts_to_exclude(
     SampleError
         The library does not know a name.
     """
-    own = burial or Burial()
+    assumed_burial = burial or Burial()
     typical = tuple(typical_pigment(name) for name in names)
-    covers = [_paint(pigment, own.cover_um, own) for pigment in typical] + [_oil(own.cover_um)]
-    hidden = [_paint(pigment, own.hidden_um, own) for pigment in typical]
-    ground = ground_layer(own.ground, own.ground_um)
+    covers = [_paint_layer(pigment, assumed_burial.cover_um, assumed_burial) for pigment in typical] + [
+        _oil_layer(assumed_burial.cover_um)
+    ]
+    hidden = [_paint_layer(pigment, assumed_burial.hidden_um, assumed_burial) for pigment in typical]
+    ground = ground_layer(assumed_burial.ground, assumed_burial.ground_um)
     samples = [Stratigraphy((top, below, ground)) for top, below in product(covers, hidden)]
     emission = emit(samples, instrument)
     expected = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
-    elements = tuple(tuple(dict.fromkeys(family.partition("_")[0] for family in group)) for group in families)
+    elements = tuple(
+        tuple(dict.fromkeys(family.partition("_")[0] for family in key_families)) for key_families in families
+    )
     counts = []
-    for index, (key, group) in enumerate(zip(elements, families, strict=True)):
+    for index, (key_elements, key_families) in enumerate(zip(elements, families, strict=True)):
         rows = slice(index, None, len(names))
         # K lines may lie clear where L lines are under calcium's, and the other way round
         needed = [
             np.min(
-                [_needed(emission, expected, rows, family, axis, instrument) for family in _of(element, group)], axis=0
+                [
+                    _needed_counts(emission, expected, rows, family, axis, instrument)
+                    for family in _families_of(element, key_families)
+                ],
+                axis=0,
             )
-            for element in key
+            for element in key_elements
         ]
-        shared = [[_holds(cover, element) for cover in covers] for element in key]
-        counts.append(np.where(np.asarray(shared), np.inf, np.asarray(needed)).T)
-    return Exclusion(tuple(names), typical, elements, tuple(counts), own)
+        is_shared = [[_contains(cover, element) for cover in covers] for element in key_elements]
+        counts.append(np.where(np.asarray(is_shared), np.inf, np.asarray(needed)).T)
+    return Exclusion(tuple(names), typical, elements, tuple(counts), assumed_burial)
 
 
-def seen_if_there(
+def detectable_groups(
     results: Results,
     present: NDArray[np.bool_],
-    standing: Mapping[str, NDArray[np.bool_]],
+    is_significant: Mapping[str, NDArray[np.bool_]],
     pixel_counts: Numbers,
     instrument: Instrument,
     axis: EnergyAxis,
@@ -201,9 +210,10 @@ def seen_if_there(
     Parameters
     ----------
     results : Results
-        Of a model without groups, the pigments themselves are judged.
+        Results of a network; for a model without groups, pigments are considered.
     present : (n_row, n_column, n_target) bool array
-    standing : mapping of str to (n_row, n_column) bool array
+        Groups that are present.
+    is_significant : mapping of str to (n_row, n_column) bool array
         As of :func:`standing_lines`.
     pixel_counts : (n_row, n_column) array
         Counts of each whole spectrum.
@@ -222,46 +232,50 @@ def seen_if_there(
     names = results.targets
     families = tuple(results.materials[name].elements for name in names)
     table = counts_to_exclude(names, families, instrument, axis, burial)
-    covers = _covers(results, names, present)
-    seen = [_absent(table, index, covers, pixel_counts, standing) for index in range(len(names))]
-    return np.stack(seen, axis=2), table
+    covers = _is_cover(results, names, present)
+    excluded = [_is_excluded(table, index, covers, pixel_counts, is_significant) for index in range(len(names))]
+    return np.stack(excluded, axis=2), table
 
 
-def _covers(results: Results, names: Sequence[str], found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _is_cover(results: Results, names: Sequence[str], present: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which names may lie on top: those at the surface where the model tells, else all that were found."""
     if not all(results.holds(name, "surface") for name in names):
-        return found
-    on_top = np.stack([results[name, "surface"] for name in names], axis=2) > PRESENT_PROBABILITY
-    return np.where(on_top.any(axis=2, keepdims=True), on_top, found)
+        return present
+    is_on_top = np.stack([results[name, "surface"] for name in names], axis=2) > PRESENT_PROBABILITY
+    return np.where(is_on_top.any(axis=2, keepdims=True), is_on_top, present)
 
 
-def _absent(
-    table: Exclusion, index: int, covers: NDArray[np.bool_], counts: Numbers, standing: Mapping[str, NDArray[np.bool_]]
+def _is_excluded(
+    table: Exclusion,
+    index: int,
+    covers: NDArray[np.bool_],
+    counts: Numbers,
+    is_significant: Mapping[str, NDArray[np.bool_]],
 ) -> NDArray[np.bool_]:
-    """Return where one key element would have been seen, and was not: that suffices."""
+    """Return where at least one key element would have been detected, and was not."""
     result = np.zeros(counts.shape, dtype=bool)
-    for place, element in enumerate(table.elements[index]):
-        by_cover = table.counts[index][:, place]
+    for element_index, element in enumerate(table.elements[index]):
+        by_cover = table.counts[index][:, element_index]
         needed = np.full(counts.shape, -np.inf)
-        for cover, own in enumerate(by_cover[:-1]):
-            np.maximum(needed, own, out=needed, where=covers[:, :, cover])
+        for cover, cover_counts in enumerate(by_cover[:-1]):
+            np.maximum(needed, cover_counts, out=needed, where=covers[:, :, cover])
         needed = np.where(covers.any(axis=2), needed, by_cover[-1])
-        seen = counts >= needed
-        result |= seen & ~standing[element] if element in standing else seen
+        is_detectable = counts >= needed
+        result |= is_detectable & ~is_significant[element] if element in is_significant else is_detectable
     return result
 
 
-def standing_lines(results: Results) -> dict[str, NDArray[np.bool_]]:
-    """Return by element where one of its line families stands out."""
-    standing: dict[str, NDArray[np.bool_]] = {}
+def significant_lines(results: Results) -> dict[str, NDArray[np.bool_]]:
+    """Return a mask for each element, true where one of its line families is significant."""
+    is_significant: dict[str, NDArray[np.bool_]] = {}
     for family in results.lines:
         element = family.partition("_")[0]
-        above = results[family] > LINE_SIGMA * np.maximum(results.map("area_sigma", family), 1e-9)
-        standing[element] = above | standing[element] if element in standing else above
-    return standing
+        is_above = results[family] > LINE_SIGMA * np.maximum(results.map("area_sigma", family), 1e-9)
+        is_significant[element] = is_above | is_significant[element] if element in is_significant else is_above
+    return is_significant
 
 
-def _needed(
+def _needed_counts(
     emission: Emission,
     expected: Numbers,
     rows: slice,
@@ -273,23 +287,23 @@ def _needed(
     energy = np.asarray(emission.lines.energy_kev)[lines]
     if energy.size == 0:
         return np.full(len(expected[rows]), np.inf)
-    own = np.asarray(emission.layer_photons)[rows, 1][:, lines] * efficiency(instrument.detector, energy)
-    return counts_needed(own, energy, expected[rows], axis, instrument.detector, model_error=MODEL_ERROR)
+    line_counts = np.asarray(emission.layer_photons)[rows, 1][:, lines] * efficiency(instrument.detector, energy)
+    return counts_needed(line_counts, energy, expected[rows], axis, instrument.detector, model_error=MODEL_ERROR)
 
 
-def _of(element: str, families: Sequence[str]) -> list[str]:
+def _families_of(element: str, families: Sequence[str]) -> list[str]:
     return [family for family in families if family.partition("_")[0] == element]
 
 
-def _holds(layer: Layer, element: str) -> bool:
+def _contains(layer: Layer, element: str) -> bool:
     total = sum(layer.mass_fractions.values())
-    return layer.mass_fractions.get(element, 0.0) > LEAST_SHARED * total
+    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_FRACTION * total
 
 
-def _paint(pigment: str, thickness_um: float, burial: Burial) -> Layer:
+def _paint_layer(pigment: str, thickness_um: float, burial: Burial) -> Layer:
     return Paint({pigment: 1.0}, pigment_to_binder=burial.pigment_to_binder).layer(thickness_um)
 
 
-def _oil(thickness_um: float) -> Layer:
+def _oil_layer(thickness_um: float) -> Layer:
     row = named_row("binder", DEFAULT_BINDER)
     return Layer(mix_elements(components_of(row)), row["density"], thickness_um, row["label"])

@@ -1,4 +1,4 @@
-"""Inside a group: the prior that its members share, and what else would tell them apart."""
+"""Members of a group: their prior, and methods that distinguish them."""
 
 import math
 import tomllib
@@ -17,17 +17,17 @@ from underpaint.physics.atomic import atomic_number
 from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Palette, Pigment, Stratigraphy, library
-from underpaint.pigments.limits.question import LIGHTEST_SHOWN, shown_elements
+from underpaint.pigments.limits.question import MIN_ATOMIC_NUMBER, shown_elements
 from underpaint.simulate import outputs_for, visibility
 
-OUT_OF_USE = 0.01
-"""Weight of a pigment outside its dates: dates are approximate, and paintings are restored."""
-OPEN_YEARS = (-10_000, 3_000)
-"""What stands for a palette's first or last year where it gives none."""
-LEAST_PROBABILITY = 1e-7
-"""Nearest to 0 and 1 that the log-odds of a shared probability are taken."""
+OUT_OF_USE_WEIGHT = 0.01
+"""Prior weight of a pigment outside its period: dates are approximate, and paintings are restored."""
+DEFAULT_YEARS = (-10_000, 3_000)
+"""First and last year of palettes that state none."""
+MIN_PROBABILITY = 1e-7
+"""Limits of probabilities, from 0 and 1, of which log-odds are computed."""
 PIXELS_AT_ONCE = 65_536
-MOST_PIGMENT_TO_BINDER = 9.0
+MAX_PIGMENT_TO_BINDER = 9.0
 OIL_PER_ABSORPTION = 1.45
 """Mass of oil in a brushable paint over the oil absorption (18th-19th century, hand-ground)."""
 ALUMINIUM = 13
@@ -43,17 +43,17 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What is known of a painting beside its spectrum; the prior inside a group rests on nothing else.
+    """Facts about a painting besides its spectra, from which the prior of the members of a group is computed.
 
     Parameters
     ----------
     years : pair of int or None
         Earliest and latest year of painting (negative: BC).
     palette : mapping of str to float
-        Weight by pigment, from 0 (not used here) on; empty for even weights. Pigments that are not in it have none.
+        Weight of each pigment, 0 or more; empty for equal weights. Pigments that are not in the palette have weight 0.
     least_share : mapping of str to float
-        Mass fraction of an element that the paint is known to hold (of a cross-section, say): members whose paint
-        cannot reach it, with as little oil as it needs, are left out.
+        Minimum mass fraction of an element in the paint, e.g. from a cross-section. Members whose paint cannot reach it
+        with the least possible oil are excluded.
 
     Raises
     ------
@@ -72,28 +72,29 @@ class Circumstances:
             raise SampleError(f"Cannot weigh pigments by {dict(self.palette)}: weights are finite and not negative.")
         if any(not 0 <= share <= 1 for share in self.least_share.values()):
             raise SampleError(f"Cannot ask for shares of {dict(self.least_share)}: mass fractions lie between 0 and 1.")
-        object.__setattr__(self, "palette", {library()[name].name: own for name, own in self.palette.items()})
+        object.__setattr__(self, "palette", {library()[name].name: value for name, value in self.palette.items()})
 
 
 def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
-    """Return what a palette says of a painting: its years, and even weights for its pigments.
+    """Return the facts in a palette: its years, and equal weights for its pigments.
 
-    Names that the library does not know are left out: nothing is known of when they were used.
+    Names that are not in the library are omitted, since their period is unknown.
     """
     if not isinstance(palette, Palette):
         return Circumstances(palette=dict.fromkeys((name for name in palette if name in library()), 1.0))
     years = None
     if palette.first is not None or palette.last is not None:
         years = tuple(
-            own if own is not None else end for own, end in zip((palette.first, palette.last), OPEN_YEARS, strict=True)
+            year if year is not None else default_year
+            for year, default_year in zip((palette.first, palette.last), DEFAULT_YEARS, strict=True)
         )
     return Circumstances(None if years is None else (years[0], years[1]), dict.fromkeys(palette.pigments, 1.0))
 
 
 def within_group_prior(members: Sequence[str], circumstances: Circumstances | None = None) -> dict[str, float]:
-    """Return the prior of the members of a group; it sums to one and knows no spectrum.
+    """Return the prior of the members of a group, which sums to one and is independent of the spectrum.
 
-    The product of three weights: in use in those years (1, else ``OUT_OF_USE``); the palette's; and whether the paint
+    The product of three weights: use in those years (1, else ``OUT_OF_USE_WEIGHT``); the palette; and whether the paint
     can hold what it is known to hold (1 or 0). Even where nothing is known.
 
     Parameters
@@ -144,18 +145,18 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
     Parameters
     ----------
     results : Results
-        What a network says. Its groups stay as they are; members without a group of their own among them, and those
-        that the library does not know, too.
+        Results of a network. Groups are unchanged, and so are members without a group in the results or unknown to the
+        library.
     circumstances : Circumstances, optional
-        Even weights where nothing is known.
+        Facts about the painting; equal weights by default.
     overwrite : bool
-        Put the answer into the arrays of ``results``, which saves as much memory again.
+        Modify the arrays of ``results``, which halves the memory use.
 
     Returns
     -------
     Results
-        ``settings_of("pigments")["member_prior"]`` says what was known, and each group's prior; of a model without
-        groups or members the results as they are.
+        ``settings_of("pigments")["member_prior"]`` has the facts and each group's prior. Without groups or members, the
+        results are unchanged.
 
     Raises
     ------
@@ -169,21 +170,21 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
     of several groups the least holds. So the spectrum enters by the probabilities of the groups alone, and members of
     the same groups keep the ratio that the prior gives them, whatever the network says of them.
     """
-    known, members = Circumstances() if circumstances is None else circumstances, _shareable(results)
+    painting, members = Circumstances() if circumstances is None else circumstances, _known_members(results)
     if not members:
         return results
-    weight = {name: _weight(library()[name], known) for name in members}
-    settings = {**results.settings_of("pigments"), "member_prior": _stated(members, known)}
+    weight = {name: _weight(library()[name], painting) for name in members}
+    settings = {**results.settings_of("pigments"), "member_prior": _prior_record(members, painting)}
     stacks = {name: results.stacks[name] for name in ("probability", "log_odds") if name in results.stacks}
     if not overwrite:
         stacks = {name: Stack(stack.keys, stack.values.copy()) for name, stack in stacks.items()}
     for place in results.places:
-        held = {
+        members_at_place = {
             name: groups
             for name, groups in members.items()
-            if all(results.holds(each, place) for each in (name, *groups))
+            if all(results.holds(material, place) for material in (name, *groups))
         }
-        _share_at(place, held, weight, stacks)
+        _share_at_place(place, members_at_place, weight, stacks)
     return replace(
         results,
         stacks={**results.stacks, **stacks},
@@ -191,78 +192,98 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
     )
 
 
-def _share_at(
+def _share_at_place(
     place: Place, members: Mapping[str, tuple[str, ...]], weight: Mapping[str, float], stacks: Mapping[str, Stack]
 ) -> None:
     """Put the members' probabilities, and log-odds, at a place into their arrays."""
     probability = stacks["probability"].values
-    column = {name: index for index, (name, where) in enumerate(stacks["probability"].keys) if where == place}
+    column = {name: index for index, (name, key_place) in enumerate(stacks["probability"].keys) if key_place == place}
     at_once = max(PIXELS_AT_ONCE // max(probability.shape[1], 1), 1)
     for first in range(0, len(probability), at_once):
         rows = slice(first, first + at_once)
-        groups = {name: probability[rows, :, column[name]] for own in members.values() for name in own}
-        for name, own in _shared(members, weight, groups).items():
-            probability[rows, :, column[name]] = own
+        groups = {
+            name: probability[rows, :, column[name]] for member_groups in members.values() for name in member_groups
+        }
+        for name, member_groups in _member_probabilities(members, weight, groups).items():
+            probability[rows, :, column[name]] = member_groups
             if "log_odds" in stacks:
-                certain = np.clip(own, LEAST_PROBABILITY, 1.0 - LEAST_PROBABILITY)
-                stacks["log_odds"].values[rows, :, column[name]] = np.log(certain / (1.0 - certain))
+                clipped = np.clip(member_groups, MIN_PROBABILITY, 1.0 - MIN_PROBABILITY)
+                stacks["log_odds"].values[rows, :, column[name]] = np.log(clipped / (1.0 - clipped))
 
 
 def member_shares(results: Results, group: str) -> dict[str, float]:
-    """Return what each member has of a group where the group is present: the mean of ``w q / sum(w q)``.
+    """Return each member's share of a group where the group is present: the mean of ``w q / sum(w q)``.
 
     Parameters
     ----------
     results : Results
-        As :func:`share_members` returns them; w is the prior that they state, q as explained there.
+        Results of :func:`share_members`; w is their prior, q is explained there.
     group : str
 
     Returns
     -------
     dict of str to float
-        Of all members that the prior speaks of; they sum to one. Weighed by the group's own probability; the prior
-        itself where the group is nowhere present; empty where no prior was stated.
+        Shares of all members in the prior, weighted by the group's probability; they sum to one. The prior if the group
+        is not present in any pixel; empty without a prior.
     """
     weight = results.settings_of("pigments").get("member_prior", {}).get("groups", {}).get(group, {})
-    inside = results[group] > PRESENT_PROBABILITY
-    if not weight or not inside.any():
+    is_present = results[group] > PRESENT_PROBABILITY
+    if not weight or not is_present.any():
         return dict(weight)
-    known = results.materials
-    counted = {name: known[name].groups if name in known else library()[name].groups for name in weight}
-    members = {name: tuple(each for each in groups if each in known) for name, groups in counted.items()}
-    groups = {own: results[own][inside] for own in {group, *(each for own in members.values() for each in own)}}
-    total = sum((_weighed(members[name], weight[name], group, groups) for name in weight), start=np.float32(1e-30))
+    materials = results.materials
+    groups_of_member = {
+        name: materials[name].groups if name in materials else library()[name].groups for name in weight
+    }
+    members = {
+        name: tuple(name_of_group for name_of_group in groups if name_of_group in materials)
+        for name, groups in groups_of_member.items()
+    }
+    groups = {
+        other_group: results[other_group][is_present]
+        for other_group in {
+            group,
+            *(name_of_group for other_group in members.values() for name_of_group in other_group),
+        }
+    }
+    total = sum(
+        (_weighted_probability(members[name], weight[name], group, groups) for name in weight), start=np.float32(1e-30)
+    )
     present = groups[group].astype(np.float64)
     return {
-        name: float((present * _weighed(members[name], weight[name], group, groups) / total).sum() / present.sum())
+        name: float(
+            (present * _weighted_probability(members[name], weight[name], group, groups) / total).sum() / present.sum()
+        )
         for name in weight
     }
 
 
-def _weighed(
+def _weighted_probability(
     of_groups: tuple[str, ...], weight: float, group: str, groups: Mapping[str, NDArray[np.float32]]
 ) -> NDArray[np.float32]:
     """Return ``w q``: a member's weight times the probabilities of the groups beside this one that it counts as."""
-    others = [groups[own] for own in of_groups if own != group]
-    return np.float32(weight) * math.prod(others, start=np.ones_like(groups[group]))
+    other_probabilities = [groups[other] for other in of_groups if other != group]
+    return np.float32(weight) * math.prod(other_probabilities, start=np.ones_like(groups[group]))
 
 
-def _shared(
+def _member_probabilities(
     members: Mapping[str, tuple[str, ...]], weight: Mapping[str, float], groups: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     """Return the probability of each member from those of the groups, arrays of one shape."""
-    total = {group: np.full_like(own, 1e-30) for group, own in groups.items()}
-    for name, own in members.items():
-        for group in own:
-            total[group] += _weighed(own, weight[name], group, groups)
+    total = {group: np.full_like(member_groups, 1e-30) for group, member_groups in groups.items()}
+    for name, member_groups in members.items():
+        for group in member_groups:
+            total[group] += _weighted_probability(member_groups, weight[name], group, groups)
 
-    def held(name: str, own: tuple[str, ...]) -> list[NDArray[np.float32]]:
-        return [groups[group] * _weighed(own, weight[name], group, groups) / total[group] for group in own]
+    def probability_by_group(name: str, member_groups: tuple[str, ...]) -> list[NDArray[np.float32]]:
+        return [
+            groups[group] * _weighted_probability(member_groups, weight[name], group, groups) / total[group]
+            for group in member_groups
+        ]
 
-    return {name: np.min(held(name, own), axis=0) for name, own in members.items()}
+    return {name: np.min(probability_by_group(name, member_groups), axis=0) for name, member_groups in members.items()}
 
 
-def _shareable(results: Results) -> dict[str, tuple[str, ...]]:
+def _known_members(results: Results) -> dict[str, tuple[str, ...]]:
     """Return the members that the library knows, with their groups, all of which were answered."""
     groups_of = {name: results.materials[name].groups for name in results.pigments}
     return {
@@ -272,16 +293,16 @@ def _shareable(results: Results) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _stated(members: Mapping[str, tuple[str, ...]], known: Circumstances) -> dict[str, Any]:
+def _prior_record(members: Mapping[str, tuple[str, ...]], painting: Circumstances) -> dict[str, Any]:
     """Return what was known and the prior of every group, JSON-serialisable."""
     of_group: dict[str, list[str]] = {}
     for name, groups in members.items():
         for group in groups:
             of_group.setdefault(group, []).append(name)
     return {
-        "years": None if known.years is None else list(known.years),
-        "palette": sorted(known.palette),
-        "groups": {group: within_group_prior(own, known) for group, own in of_group.items()},
+        "years": None if painting.years is None else list(painting.years),
+        "palette": sorted(painting.palette),
+        "groups": {group: within_group_prior(group_members, painting) for group, group_members in of_group.items()},
     }
 
 
@@ -291,7 +312,7 @@ def group_posterior(
     group_prior: Sequence[float] | None = None,
     circumstances: Circumstances | None = None,
 ) -> tuple[list[float], dict[str, float]]:
-    """Return P(group), and what of it the prior gives to each member, when one of the pigments made a spectrum.
+    """Return the probability of each group and member, if one of the pigments made a spectrum.
 
     A group's likelihood is that of its best member; differences between members are within the errors of the model
     and of the noise and do not enter.
@@ -299,7 +320,7 @@ def group_posterior(
     Parameters
     ----------
     deviances : mapping of str to float
-        Of the best fit of each pigment to the spectrum.
+        Deviance of the best fit by each pigment.
     groups : sequence of sequence of str
         Members, as ``Separation.groups`` gives them.
     group_prior : sequence of float, optional
@@ -318,40 +339,41 @@ def group_posterior(
             f"Cannot weigh {len(groups)} groups with {len(weights)} prior weights: one each, not all zero."
         )
     best = [min(deviances[name] for name in members) for members in groups]
-    least = min(best)
-    evidence = [weight * math.exp(-0.5 * (own - least)) for weight, own in zip(weights, best, strict=True)]
-    found = [own / sum(evidence) for own in evidence]
-    shared: dict[str, float] = {}
-    for probability, members in zip(found, groups, strict=True):
-        shared |= share_group(probability, within_group_prior(members, circumstances))
-    return found, shared
+    min_deviance = min(best)
+    evidence = [weight * math.exp(-0.5 * (value - min_deviance)) for weight, value in zip(weights, best, strict=True)]
+    probabilities = [value / sum(evidence) for value in evidence]
+    member_probabilities: dict[str, float] = {}
+    for probability, members in zip(probabilities, groups, strict=True):
+        member_probabilities |= share_group(probability, within_group_prior(members, circumstances))
+    return probabilities, member_probabilities
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a method would see of two pigments.
+    """Difference of two pigments by a method.
 
     Parameters
     ----------
     method : str
-        For people.
-    one, other : str
-        What it sees of either; of elements "nothing" where it shows none.
+        Name of the method.
+    first, second : str
+        What the method detects of each pigment; "nothing" if it detects no element.
     source : str
+        Source of the values.
     """
 
     method: str
-    one: str
-    other: str
+    first: str
+    second: str
     source: str
 
 
-def told_apart_by(one: str, other: str, *, by_lines: bool = False) -> list[Difference]:
-    """Return the methods that would tell two pigments apart where X-ray fluorescence through air cannot.
+def distinguishing_methods(first_name: str, second_name: str, *, by_lines: bool = False) -> list[Difference]:
+    """Return the methods that distinguish two pigments if X-ray fluorescence in air cannot.
 
     Parameters
     ----------
-    one, other : str
+    first_name, second_name : str
     by_lines : bool
         Begin with the elements that such a spectrum shows of the one alone, if there are any: where two pigments are
         named side by side, and no spectrum has yet been found to fit both.
@@ -361,40 +383,57 @@ def told_apart_by(one: str, other: str, *, by_lines: bool = False) -> list[Diffe
     Elements (soft lines, below 2.8 keV, need helium or vacuum) come from the formulas; the rest from a table of its
     own. A method of which that table does not say what it sees of both is left out.
     """
-    first, second = library()[one], library()[other]
-    rows = [_table().get(pigment.name, {}) for pigment in (first, second)]
-    found = _by_elements(_LINES, shown_elements(first.name), shown_elements(second.name)) if by_lines else []
+    first_pigment, second_pigment = library()[first_name], library()[second_name]
+    rows = [_methods_table().get(pigment.name, {}) for pigment in (first_pigment, second_pigment)]
+    differences = (
+        _difference_by_elements(_LINES, shown_elements(first_pigment.name), shown_elements(second_pigment.name))
+        if by_lines
+        else []
+    )
     for key, method in METHODS.items():
-        seen = [row.get(key, "") for row in rows]
-        if seen[0] != seen[1] and all(seen):
+        detected = [row.get(key, "") for row in rows]
+        if detected[0] != detected[1] and all(detected):
             sources = "; ".join(dict.fromkeys(row.get("source", "") for row in rows if row))
-            found.append(Difference(method, seen[0], seen[1], sources))
-    return found + _by_elements("XRF below 2.8 keV", _soft(first), _soft(second))
+            differences.append(Difference(method, detected[0], detected[1], sources))
+    return differences + _difference_by_elements(
+        "XRF below 2.8 keV", _soft_elements(first_pigment), _soft_elements(second_pigment)
+    )
 
 
-def told_apart_text(one: str, other: str, *, by_lines: bool = False) -> str:
+def distinguishing_methods_text(first_name: str, second_name: str, *, by_lines: bool = False) -> str:
     """Return a sentence: "lead white and red lead would be told apart by colour (white / orange-red), ..."."""
-    labels = f"{library()[one].label} and {library()[other].label}"
-    found = told_apart_by(one, other, by_lines=by_lines)
-    if not found:
+    labels = f"{library()[first_name].label} and {library()[second_name].label}"
+    differences = distinguishing_methods(first_name, second_name, by_lines=by_lines)
+    if not differences:
         return f"{labels}: no method is known here that would tell them apart."
     # Their lines were looked at already: they do not tell them apart where another pigment holds the same elements.
-    unless = {_LINES: f"{_LINES}, unless other paint there holds the same elements"}
-    ways = "; ".join(f"{unless.get(own.method, own.method)} ({own.one} / {own.other})" for own in found)
-    return f"{labels} would be told apart by {ways}."
+    method_names = {_LINES: f"{_LINES}, unless other paint there holds the same elements"}
+    method_texts = "; ".join(
+        f"{method_names.get(difference.method, difference.method)} ({difference.first} / {difference.second})"
+        for difference in differences
+    )
+    return f"{labels} would be told apart by {method_texts}."
 
 
-def _by_elements(method: str, one: frozenset[str], other: frozenset[str]) -> list[Difference]:
-    """Return the one difference between two sets of elements, or none."""
-    seen = [", ".join(sorted(own, key=atomic_number)) or "nothing" for own in (one, other)]
-    return [] if one == other else [Difference(method, seen[0], seen[1], "the formulas of the library")]
+def _difference_by_elements(
+    method: str, first_elements: frozenset[str], second_elements: frozenset[str]
+) -> list[Difference]:
+    """Return a list of one difference between two sets of elements; empty if they are equal."""
+    element_texts = [
+        ", ".join(sorted(elements, key=atomic_number)) or "nothing" for elements in (first_elements, second_elements)
+    ]
+    return (
+        []
+        if first_elements == second_elements
+        else [Difference(method, element_texts[0], element_texts[1], "the formulas of the library")]
+    )
 
 
 def most_pigment_to_binder(pigment: Pigment) -> float:
-    """Return the most pigment per oil, by mass, that a brushable paint can hold, from its oil absorption."""
+    """Return the maximum mass ratio of pigment to oil in a brushable paint, from the oil absorption."""
     if pigment.oil_absorption is None:
-        return MOST_PIGMENT_TO_BINDER
-    return min(100.0 / (OIL_PER_ABSORPTION * pigment.oil_absorption), MOST_PIGMENT_TO_BINDER)
+        return MAX_PIGMENT_TO_BINDER
+    return min(100.0 / (OIL_PER_ABSORPTION * pigment.oil_absorption), MAX_PIGMENT_TO_BINDER)
 
 
 def _weight(pigment: Pigment, known: Circumstances) -> float:
@@ -403,7 +442,7 @@ def _weight(pigment: Pigment, known: Circumstances) -> float:
     solid = ratio / (1.0 + ratio)
     if any(solid * pigment.mass_fractions.get(name, 0.0) < least for name, least in known.least_share.items()):
         return 0.0
-    return weight * (1.0 if known.years is None or _in_use(pigment, known.years) else OUT_OF_USE)
+    return weight * (1.0 if known.years is None or _in_use(pigment, known.years) else OUT_OF_USE_WEIGHT)
 
 
 def _in_use(pigment: Pigment, years: tuple[int, int]) -> bool:
@@ -411,23 +450,23 @@ def _in_use(pigment: Pigment, years: tuple[int, int]) -> bool:
     return (first is None or first <= years[1]) and (last is None or last >= years[0])
 
 
-def _soft(pigment: Pigment) -> frozenset[str]:
-    """Return elements whose K lines lie below 2.8 keV and above what a window lets through."""
+def _soft_elements(pigment: Pigment) -> frozenset[str]:
+    """Return the elements with K lines below 2.8 keV that still pass a detector window."""
     return frozenset(
         name
         for name, share in pigment.mass_fractions.items()
-        if share > 0.01 and ALUMINIUM <= atomic_number(name) < LIGHTEST_SHOWN - 1
+        if share > 0.01 and ALUMINIUM <= atomic_number(name) < MIN_ATOMIC_NUMBER - 1
     )
 
 
 @lru_cache(maxsize=1)
-def _table() -> Mapping[str, Mapping[str, str]]:
+def _methods_table() -> Mapping[str, Mapping[str, str]]:
     text = (files("underpaint.pigments.limits") / "data" / "other_methods.toml").read_text("utf-8")
     return {row["name"]: row for row in tomllib.loads(text)["pigment"]}
 
 
 def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:
-    """Return the total counts at which a pigment's own lines rise over what lies under them.
+    """Return the total counts at which a pigment's key lines exceed their detection limit.
 
     The rule: the counts of its key lines exceed ``3 sqrt(2 B)``, B the other counts within one FWHM of them
     (the detection limit of Currie 1968 with a known background, at three standard deviations).

@@ -1,4 +1,4 @@
-"""What is asked when two pigments are compared: which paint, over which ground, seen from which energy on."""
+"""Assumptions for the comparison of two pigments: paint, ground, and energy range."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,35 +14,35 @@ from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, library
 
 Numbers = NDArray[np.float64]
-CLAIM = 25.0
-"""Deviance above which two pigments count as told apart: five standard deviations for one parameter."""
+MIN_DEVIANCE = 25.0
+"""Minimum deviance of two distinguishable pigments: five standard deviations for one parameter."""
 FINE_KEV = 0.02
 BIN_SIGMAS = 0.7
-"""Channels are merged to so many standard deviations of a peak: a Gaussian loses nothing that counts."""
-LIGHTEST_SHOWN = 19
-"""Atomic number from which an element shows above 2.8 keV: potassium."""
-LEAST_SHOWN = 0.01
+"""Width of merged channels in standard deviations of a peak, which loses no information on a Gaussian."""
+MIN_ATOMIC_NUMBER = 19
+"""Minimum atomic number of elements with a line above 2.8 keV: potassium."""
+MIN_ELEMENT_FRACTION = 0.01
 
 
 @dataclass(frozen=True)
 class Question:
-    """The paint of the one pigment, and the freedom that the other has to imitate it.
+    """Paint of a pigment whose spectrum is expected, and the free parameters of the paint fitted to it.
 
     Parameters
     ----------
     thickness_um, pigment_to_binder, ground_um : float
-        The layer whose spectrum is expected: thickness, mass of pigment per mass of oil, thickness of the ground.
+        Expected paint: thickness, mass of pigment per mass of oil, thickness of the ground.
     ground : str
-        Name from the library.
+        Name of the ground in the library.
     start_kev : float
-        Channels below are not used.
+        Minimum energy.
     thickness_range_um, ratio_range, ground_range_um : pair of float
-        What the imitation may take.
+        Ranges of the fitted paint.
 
     Raises
     ------
     SampleError
-        The paint lies outside a range, or a range is empty.
+        The expected paint is outside a range, or a range is empty.
     """
 
     thickness_um: float = 35.0
@@ -60,21 +60,21 @@ class Question:
             ("a pigment to binder ratio of", self.pigment_to_binder, self.ratio_range, "by mass"),
             ("a ground of", self.ground_um, self.ground_range_um, "um"),
         )
-        for what, value, (low, high), unit in rows:
+        for quantity, value, (low, high), unit in rows:
             if not 0 < low <= value <= high or not low < high:
                 raise SampleError(
-                    f"Cannot compare pigments with {what} {value:g} {unit}: the imitation may take {low:g} to {high:g} "
-                    f"{unit}, and must be able to reach it. Choose a value inside, or a wider range."
+                    f"Cannot compare pigments with {quantity} {value:g} {unit}: the imitation may take {low:g} to "
+                    f"{high:g} {unit}, and must be able to reach it. Choose a value inside, or a wider range."
                 )
 
     @property
     def ranges(self) -> Numbers:
-        """(3, 2) array of the logarithms of the ranges: thickness, ratio, ground."""
+        """(3, 2) logarithms of the lower and upper limits of layer thickness, mass ratio and ground thickness."""
         return np.asarray(np.log([self.thickness_range_um, self.ratio_range, self.ground_range_um]))
 
     @property
     def position(self) -> Numbers:
-        """(3,) logarithms of the expected paint's thickness, ratio and ground."""
+        """(3,) logarithms of the expected paint's thickness, mass ratio and ground thickness."""
         return np.asarray(np.log([self.thickness_um, self.pigment_to_binder, self.ground_um]))
 
     def paint(self, dry: Mapping[str, float], logs: Numbers | None = None) -> Stratigraphy:
@@ -122,8 +122,8 @@ def channels_for(instrument: Instrument, start_kev: float) -> Channels:
     fine = EnergyAxis(FINE_KEV, start_kev + 0.5 * FINE_KEV, int((stop - start_kev) / FINE_KEV))
     width = np.maximum(BIN_SIGMAS * resolution_sigma(detector, fine.energy_kev), FINE_KEV)
     # a channel opens a new bin when the widths passed reach the next whole number
-    passed = np.floor(np.cumsum(FINE_KEV / width))
-    starts = np.flatnonzero(np.diff(passed, prepend=-1.0) > 0)
+    n_widths = np.floor(np.cumsum(FINE_KEV / width))
+    starts = np.flatnonzero(np.diff(n_widths, prepend=-1.0) > 0)
     stops = np.append(starts[1:], fine.n_channel)
     return Channels(fine, starts, 0.5 * (fine.energy_kev[starts] + fine.energy_kev[stops - 1]))
 
@@ -132,5 +132,7 @@ def shown_elements(pigment: str) -> frozenset[str]:
     """Return the elements of a pigment that have a line above 2.8 keV and a share of a per cent."""
     fractions = library()[pigment].mass_fractions
     return frozenset(
-        name for name, part in fractions.items() if part >= LEAST_SHOWN and atomic_number(name) >= LIGHTEST_SHOWN
+        name
+        for name, part in fractions.items()
+        if part >= MIN_ELEMENT_FRACTION and atomic_number(name) >= MIN_ATOMIC_NUMBER
     )

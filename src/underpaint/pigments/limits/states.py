@@ -24,12 +24,12 @@ from underpaint.pigments.limits.exclusion import (
     MODEL_ERROR,
     Burial,
     Exclusion,
-    seen_if_there,
-    standing_lines,
+    detectable_groups,
+    significant_lines,
 )
 from underpaint.pigments.weights import PredictionSets
 
-SURE = 0.99
+SET_COVERAGE = 0.99
 """Coverage of the prediction sets that must hold one answer alone."""
 
 
@@ -43,30 +43,30 @@ def answer_states(
 ) -> Results:
     """Return the answer about every group at every pixel.
 
-    Present: the probability exceeds one half. Of networks that answer amounts it is a pigment where the group's
-    threshold is reached with 95 %, a trace where it is not with 95 %. Else it cannot be excluded where a line of it
-    stands out, where the prediction set of 99 % coverage that the network's card states for such counts does not say
-    "absent" alone, or where, of a known instrument, a layer of it under the groups that were found would not have been
-    seen. All else is not detected.
+    Present: the probability exceeds one half. For networks with amounts, a present group is a pigment if its amount
+    reaches the threshold with a probability of 95 %, and a trace if it is below with 95 %. A group that is not present
+    cannot be excluded if one of its lines is significant, if the prediction set of 99 % coverage for such counts is not
+    "absent" only, or if, for a known instrument, a layer of the group below the groups that were found would not have
+    been detected. All other groups are not detected.
 
     Parameters
     ----------
     results : Results
-        Probabilities, with amounts and element maps where there are any; of a model without groups, the pigments
-        themselves are judged.
+        Probabilities, with amounts and element maps if available. For a model without groups, states of pigments are
+        returned.
     pixel_counts : (n_row, n_column) array
-        Counts of each whole spectrum.
+        Total counts of each spectrum.
     instrument : Instrument or None
-        That made the scan; None: what could lie hidden is not computed.
+        Instrument that recorded the scan; None: hidden groups are not considered.
     axis : EnergyAxis or None
-        Of the scan; needed with an instrument.
+        Energy axis of the scan; needed with an instrument.
     burial : Burial, optional
         How a pigment may be hidden.
 
     Returns
     -------
     Results
-        The states alone.
+        Results that contain only the states.
 
     Raises
     ------
@@ -82,13 +82,13 @@ def answer_states(
         )
     names, counts = results.targets, np.asarray(pixel_counts, float)
     probability = np.stack([results[name] for name in names], axis=2)
-    present, standing = probability > PRESENT_PROBABILITY, standing_lines(results)
+    present, is_significant = probability > PRESENT_PROBABILITY, significant_lines(results)
     state = np.full(probability.shape, NOT_DETECTED, np.uint8)
-    state[_open(results, standing, counts)] = CANNOT_EXCLUDE
+    state[_cannot_be_excluded(results, is_significant, counts)] = CANNOT_EXCLUDE
     table = None
     if instrument is not None and axis is not None:
-        seen, table = seen_if_there(results, present, standing, counts, instrument, axis, burial)
-        state[~seen] = CANNOT_EXCLUDE
+        is_excluded, table = detectable_groups(results, present, is_significant, counts, instrument, axis, burial)
+        state[~is_excluded] = CANNOT_EXCLUDE
     state[present] = PRESENT
     for index, name in enumerate(names):
         if results.knows_amount(name):
@@ -101,27 +101,35 @@ def answer_states(
         [results.label(name) for name in names],
         state,
         step_mm=results.step_mm,
-        notes=() if table is None else (_words(table.burial),),
+        notes=() if table is None else (_note_on_burial(table.burial),),
         settings={"present_probability": PRESENT_PROBABILITY} | ({} if table is None else _settings(table)),
     )
 
 
-def _open(
-    results: Results, standing: Mapping[str, NDArray[np.bool_]], counts: NDArray[np.float64]
+def _cannot_be_excluded(
+    results: Results, is_significant: Mapping[str, NDArray[np.bool_]], counts: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Return (n_row, n_column, n_target) where a line stands out, or the prediction set holds more than "absent"."""
     stated = results.model_card.get("sets") if "log_odds" in results.stacks else None
     sets = None if stated is None else PredictionSets.model_validate(stated)
-    parts = []
+    masks = []
     for name in results.targets:
         elements = {family.partition("_")[0] for family in results.materials[name].elements}
-        parts.append(np.any([np.zeros(counts.shape, bool), *(standing[each] for each in elements & set(standing))], 0))
+        masks.append(
+            np.any(
+                [
+                    np.zeros(counts.shape, bool),
+                    *(is_significant[element] for element in elements & set(is_significant)),
+                ],
+                0,
+            )
+        )
         if sets is not None:
-            parts[-1] |= sets.undecided(name, results.map("log_odds", name, "anywhere"), counts, SURE)
-    return np.stack(parts, axis=2)
+            masks[-1] |= sets.undecided(name, results.map("log_odds", name, "anywhere"), counts, SET_COVERAGE)
+    return np.stack(masks, axis=2)
 
 
-def _words(burial: Burial) -> str:
+def _note_on_burial(burial: Burial) -> str:
     return (
         f"Not detected means: {burial.hidden_um:g} µm of plain paint of the group, under {burial.cover_um:g} µm of "
         f"plain paint of any one of the groups that are present, over {burial.ground_um:g} µm of {burial.ground}, "

@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
 
 Numbers = NDArray[np.float64]
-LINE_SIGMAS, LEAST_LINE_SHARE = 5.0, 0.01
+MIN_LINE_SIGMAS, MIN_LINE_FRACTION = 5.0, 0.01
 """A family takes part if it exceeds so many standard deviations in this share of the pixels."""
-NOT_OF_THE_PAINT = ("Ar_K",)
+EXCLUDED_FAMILIES = ("Ar_K",)
 """Families of the air."""
 VARIATION = 0.03
 """Relative variation of a line that counts as much as one standard deviation: no painter mixes more evenly."""
-SAMPLE = 8000
+N_SAMPLE_PIXELS = 8000
 """Pixels from which the mixture learns."""
-PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+N_PARTS_TRIED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Numbers of parts that are tried."""
-LEAST_PER_PART = 2
+MIN_PIXELS_PER_QUANTITY = 2
 """Pixels of a part for each quantity, at least."""
-OVERLAP = 0.03
+MIN_OVERLAP = 0.03
 """Share of a part's probability on pixels of another part from which both are one paint."""
 NEIGHBOURS = np.asarray([[0.7, 1.0, 0.7], [1.0, 0.0, 1.0], [0.7, 1.0, 0.7]])
 """Weights of the pixels around one, as its logarithmic odds of being of their paint."""
 ROUNDS = 5
-LEAST_ALIKE = 0.4
+MIN_NEIGHBOUR_FRACTION = 0.4
 """Share of a paint's neighbours that are of it: below, it is an edge between others."""
-LEAST_PIXELS = 9
-LEAST_CERTAIN = 0.5
-UNLIKE_SHARE = 0.001
+MIN_PIXELS = 9
+MIN_PROBABILITY = 0.5
+OUTLIER_FRACTION = 0.001
 """Pixels whose values are rarer than those of this share of the sample are of no paint."""
-_AT_ONCE = 65536
+_BATCH_PIXELS = 65536
 
 
 def find_paints(results: Results, *, seed: int = 0) -> Results:
@@ -73,13 +73,13 @@ def find_paints(results: Results, *, seed: int = 0) -> Results:
     names, values, known = comparable(results)
     if not names or not known.any():
         raise ScanError(
-            f"Cannot find paints: no line exceeds {LINE_SIGMAS:g} standard deviations in {100 * LEAST_LINE_SHARE:g} % "
-            f"of the {known.sum()} pixels with an answer. Scan longer, or sum pixels."
+            f"Cannot find paints: no line exceeds {MIN_LINE_SIGMAS:g} standard deviations in "
+            f"{100 * MIN_LINE_FRACTION:g} % of the {known.sum()} pixels with an answer. Scan longer, or sum pixels."
         )
     label = np.full(known.shape, NO_ANSWER, dtype=np.uint8)
     label[known] = _labels(values, known, seed)[known]
     areas = tuple(_described(results, label, number, names) for number in range(1, _most(label) + 1))
-    settings = {"lines": list(names), "variation": VARIATION, "overlap": OVERLAP, "seed": seed}
+    settings = {"lines": list(names), "variation": VARIATION, "overlap": MIN_OVERLAP, "seed": seed}
     return Results.of_paints(label, areas, step_mm=results.step_mm, settings=settings)
 
 
@@ -96,8 +96,8 @@ def comparable(results: Results) -> tuple[tuple[str, ...], NDArray[np.float32], 
     names, images = [], []
     for name in results.lines:
         area, sigma = results[name], results.map("area_sigma", name)
-        stands_out = (area > LINE_SIGMAS * sigma)[known]
-        if name not in NOT_OF_THE_PAINT and known.any() and stands_out.mean() >= LEAST_LINE_SHARE:
+        stands_out = (area > MIN_LINE_SIGMAS * sigma)[known]
+        if name not in EXCLUDED_FAMILIES and known.any() and stands_out.mean() >= MIN_LINE_FRACTION:
             names.append(name)
             images.append(stabilised(area, sigma, known))
     return tuple(names), np.stack(images, axis=2) if images else np.empty((*known.shape, 0), np.float32), known
@@ -110,7 +110,7 @@ def stabilised(area: NDArray[np.float32], sigma: NDArray[np.float32], known: NDA
     the integral of its inverse root (Bartlett 1947, Biometrics 3, 39).
     """
     a, variance = np.maximum(area[known], 0.0).astype(np.float64), sigma[known].astype(np.float64) ** 2
-    few = slice(None, None, max(a.size // SAMPLE, 1))
+    few = slice(None, None, max(a.size // N_SAMPLE_PIXELS, 1))
     a_few, variance_few = a[few], np.maximum(variance[few], 1e-9)
     floor, slope = nnls(np.stack([1.0 / variance_few, a_few / variance_few], axis=1), np.ones(a_few.size))[0]
     floor, slope = max(floor, float(np.quantile(variance_few, 0.02))), max(slope, 1.0)
@@ -129,14 +129,14 @@ def _labels(values: NDArray[np.float32], known: NDArray[np.bool_], seed: int) ->
     """Return the (n_row, n_column) numbers of the paints, the largest first; :data:`MIXED` where there is none."""
     rng = np.random.default_rng(seed)
     pixels = values[known]
-    sample = pixels[rng.permutation(len(pixels))[:SAMPLE]].astype(np.float64)
+    sample = pixels[rng.permutation(len(pixels))[:N_SAMPLE_PIXELS]].astype(np.float64)
     mixture = _mixture(sample, seed)
     joined = _joined(mixture.predict_proba(sample))
-    rarest = float(np.quantile(mixture.score_samples(sample), UNLIKE_SHARE))
+    rarest = float(np.quantile(mixture.score_samples(sample), OUTLIER_FRACTION))
     chance = np.zeros((*known.shape, int(joined.max()) + 1), np.float32)
     chance[known], rare = _chances(mixture, joined, pixels, rarest)
     chance = _drawn_together(chance)
-    label = np.where(chance.max(axis=2) >= LEAST_CERTAIN, chance.argmax(axis=2) + 1, MIXED)
+    label = np.where(chance.max(axis=2) >= MIN_PROBABILITY, chance.argmax(axis=2) + 1, MIXED)
     unlike = np.zeros(known.shape, bool)
     unlike[known] = rare
     label[unlike | ~known] = MIXED
@@ -146,8 +146,8 @@ def _labels(values: NDArray[np.float32], known: NDArray[np.bool_], seed: int) ->
 def _mixture(sample: Numbers, seed: int) -> "GaussianMixture":
     """Fit a mixture whose number of parts describes held-out pixels best."""
     best, highest = 1, -np.inf
-    for number in PARTS:
-        if number > 1 and len(sample) < 2 * LEAST_PER_PART * sample.shape[1] * number:
+    for number in N_PARTS_TRIED:
+        if number > 1 and len(sample) < 2 * MIN_PIXELS_PER_QUANTITY * sample.shape[1] * number:
             break
         likelihood = _fitted(sample[::2], number, 1, seed).score(sample[1::2]) if len(sample) > 1 else 0.0
         if likelihood > highest:
@@ -180,7 +180,7 @@ def _joined(chance: Numbers) -> NDArray[np.int64]:
         overlap = (chance.T @ likeliest) / np.maximum(chance.sum(axis=0), 1e-9)[:, None]
         np.fill_diagonal(overlap, 0.0)
         first, second = sorted(np.unravel_index(int(overlap.argmax()), overlap.shape))
-        if overlap.max() < OVERLAP:
+        if overlap.max() < MIN_OVERLAP:
             break
         chance[:, first] += chance[:, second]
         chance = np.delete(chance, second, axis=1)
@@ -195,8 +195,8 @@ def _chances(
     """Return (n, n_paint) probabilities, and which pixels are rarer than any paint."""
     member = np.eye(int(joined.max()) + 1, dtype=np.float32)[joined]
     parts, rare = [], []
-    for start in range(0, len(pixels), _AT_ONCE):
-        logs = _log_densities(mixture, pixels[start : start + _AT_ONCE])
+    for start in range(0, len(pixels), _BATCH_PIXELS):
+        logs = _log_densities(mixture, pixels[start : start + _BATCH_PIXELS])
         total = logsumexp(logs, axis=1, keepdims=True)
         parts.append(np.exp(logs - total) @ member)
         rare.append(total[:, 0] < rarest)
@@ -238,7 +238,9 @@ def _renumbered(label: NDArray[Any]) -> NDArray[np.uint8]:
     for each in np.unique(label[label != MIXED]):
         mask = label == each
         coherence = convolve(mask.astype(float), everywhere, mode="constant")[mask].sum() / max(room[mask].sum(), 1.0)
-        if mask.sum() >= min(LEAST_PIXELS, label.size) and (coherence >= LEAST_ALIKE or label.size < LEAST_PIXELS):
+        if mask.sum() >= min(MIN_PIXELS, label.size) and (
+            coherence >= MIN_NEIGHBOUR_FRACTION or label.size < MIN_PIXELS
+        ):
             sizes[int(each)] = int(mask.sum())
     order = sorted(sizes, key=lambda each: -sizes[each])[: NO_ANSWER - 1]
     table = np.full(int(label.max(initial=0)) + 1, MIXED, np.uint8)

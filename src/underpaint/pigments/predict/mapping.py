@@ -27,20 +27,20 @@ Arrays = dict[str, NDArray[Any]]
 """By name of the network's output, (n_row, n_column, n); amounts by their points, as :class:`Amounts` returns them."""
 _VOLTAGE_MARGIN_KV = 1.0
 WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
-"""Probability at most of what a spectrum speaks against, and at least of what it proves."""
-_CORRECTED = {
+"""Maximum probability of groups contradicted by the spectrum, and minimum probability of groups proven by it."""
+_CORRECTION_REASONS = {
     np.float32(WITHHELD_PROBABILITY): (
         "Not claimed although the network does, for none of its lines is seen, or they are the tube's own"
     ),
     np.float32(PROVEN_PROBABILITY): "Present by its lines, over ten deviations, although the network does not claim it",
 }
-_SPECTRA_AT_ONCE = 256
-"""What the network is asked at once: its intermediate values then fit the processor's cache, and take 20 MB."""
+_BATCH_SPECTRA = 256
+"""Number of spectra in a batch, so that the network's intermediate values (20 MB) fit the processor's cache."""
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """Which columns of the answers are kept: of the names, and of the quantities."""
+class _SelectedColumns:
+    """Columns of the network's outputs that are used: for names, and for quantities."""
 
     names: list[int]
     quantities: list[int]
@@ -48,38 +48,38 @@ class _Kept:
 
 @dataclass(frozen=True)
 class AnswerPlan:
-    """What a network will answer about spectra on an energy axis: known before any spectrum is read.
+    """Outputs of a network for spectra on an energy axis, known before any spectrum is read.
 
     Parameters
     ----------
     model : OnnxModel
     axis : EnergyAxis
-        Of the spectra.
-    known : InstrumentConditions
-        What the network is told.
+        Energy axis of the spectra.
+    conditions : InstrumentConditions
+        Values for the network's instrument inputs.
     notes : tuple of str
-        What will not be answered, and why.
+        Notes on outputs that are omitted.
     settings : dict
-        JSON-serialisable record.
+        Settings for the results, as values for JSON.
     amounts : Amounts or None
-        What is answered of amounts; None for a network that answers none.
+        Amounts to compute; None for a network without amounts.
     """
 
     model: OnnxModel
     axis: EnergyAxis
-    known: InstrumentConditions
+    conditions: InstrumentConditions
     notes: tuple[str, ...]
     settings: dict[str, Any]
-    kept: _Kept
+    selected: _SelectedColumns
     amounts: Amounts | None = None
 
     @property
     def quantities(self) -> tuple[str, ...]:
         """Names of the quantities that are answered beside probabilities."""
-        return tuple(self.model.card.quantities[index] for index in self.kept.quantities)
+        return tuple(self.model.card.quantities[index] for index in self.selected.quantities)
 
     def arrays(self, shape: tuple[int, int]) -> Arrays:
-        """Return the arrays to fill, by name: (n_row, n_column, n) of "no answer"."""
+        """Return (n_row, n_column, n) arrays by name, initialised to "no answer"."""
         arrays = {name: np.full((*shape, len(columns)), np.nan, np.float32) for name, columns in self._columns.items()}
         return arrays if self.amounts is None else arrays | self.amounts.empty(shape)
 
@@ -88,11 +88,11 @@ class AnswerPlan:
         arrays = self.arrays((counts.shape[0], counts.shape[1]))
         usable = valid_spectra(counts) if present is None else present & valid_spectra(counts)
         recorded = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
-        told = self.known.inputs(self.model.card.instrument_inputs)
+        instrument_values = self.conditions.inputs(self.model.card.instrument_inputs)
         row, column = np.nonzero(usable)
-        for first in range(0, row.size, _SPECTRA_AT_ONCE):
-            at = row[first : first + _SPECTRA_AT_ONCE], column[first : first + _SPECTRA_AT_ONCE]
-            answers = _run(self.model, apply_rebin(counts[at], self._matrix), recorded, told)
+        for first in range(0, row.size, _BATCH_SPECTRA):
+            at = row[first : first + _BATCH_SPECTRA], column[first : first + _BATCH_SPECTRA]
+            answers = _run(self.model, apply_rebin(counts[at], self._matrix), recorded, instrument_values)
             by_name = dict(zip(self.model.card.output_names, answers, strict=True))
             for name, columns in self._columns.items():
                 arrays[name][at] = by_name[name][:, columns]
@@ -102,13 +102,13 @@ class AnswerPlan:
         return arrays
 
     def withhold(self, arrays: Arrays, groups: Sequence[str], needed: NDArray[np.floating]) -> None:
-        """Lower answers to one half where (n_row, n_column, n_group) log-odds that a claim needs are not reached.
+        """Limit the probability of groups to one half where their log-odds are under those needed; also of members.
 
-        What belongs to the group is lowered with it.
+        ``needed`` is (n_row, n_column, n_group).
         """
         card = self.model.card
-        names = [card.names[index] for index in self.kept.names]
-        groups_of = [{split_place(name)[0] for name in card.groups[index]} for index in self.kept.names]
+        names = [card.names[index] for index in self.selected.names]
+        groups_of = [{split_place(name)[0] for name in card.groups[index]} for index in self.selected.names]
         belongs = np.asarray([[group in names_of for names_of in groups_of] for group in groups]).reshape(
             len(groups), -1
         )
@@ -120,8 +120,8 @@ class AnswerPlan:
             np.minimum(arrays[name], most, out=arrays[name], where=withheld)
 
     def confirm(self, arrays: Arrays, groups: Sequence[str], proven: NDArray[np.bool_]) -> None:
-        """Raise answers about groups, anywhere, whose lines (n_row, n_column, n_group) spectra show beyond doubt."""
-        names = [self.model.card.names[index] for index in self.kept.names]
+        """Raise the probability, anywhere, of groups with certain lines; ``proven`` is (n_row, n_column, n_group)."""
+        names = [self.model.card.names[index] for index in self.selected.names]
         known = [index for index, group in enumerate(groups) if group in names]
         columns = [names.index(groups[index]) for index in known]
         log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
@@ -130,10 +130,10 @@ class AnswerPlan:
             arrays[name][..., columns] = np.where(proven[..., known] & (values < least), np.float32(least), values)
 
     def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
-        """Return filled arrays as results; without any pixel, what they will hold."""
+        """Return filled arrays as results."""
         quantities = [arrays[name] for name in ("quantity", "sigma") if name in arrays]
         pigments = Results.of_pigments(
-            **self.model.card.of_names(self.kept.names),
+            **self.model.card.of_names(self.selected.names),
             probability=arrays["probability"],
             log_odds=arrays["log_odds"],
             step_mm=step_mm,
@@ -155,15 +155,15 @@ class AnswerPlan:
         n_silent, notes = int((~results.answered).sum()), list(results.process_notes["pigments"])
         if n_silent:
             notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
-        for probability, why in _CORRECTED.items():
-            number = {name: int((results[name] == probability).sum()) for name in judged if results.holds(name)}
-            words = [
+        for probability, reason in _CORRECTION_REASONS.items():
+            n_corrected = {name: int((results[name] == probability).sum()) for name in judged if results.holds(name)}
+            label_texts = [
                 f"{results.short_label(name)} ({n_pixel} pixel{'' if n_pixel == 1 else 's'})"
-                for name, n_pixel in number.items()
+                for name, n_pixel in n_corrected.items()
                 if n_pixel
             ]
-            if words:
-                notes.append(f"{why}: {', '.join(words)}.")
+            if label_texts:
+                notes.append(f"{reason}: {', '.join(label_texts)}.")
         return replace(results, process_notes={**results.process_notes, "pigments": tuple(notes)})
 
     @cached_property
@@ -173,9 +173,9 @@ class AnswerPlan:
     @cached_property
     def _columns(self) -> dict[str, list[int]]:
         """Columns that are kept of each output but the amounts."""
-        of_output = {"quantity": self.kept.quantities, "sigma": self.kept.quantities}
+        of_output = {"quantity": self.selected.quantities, "sigma": self.selected.quantities}
         names = (name for name in self.model.card.output_names if name != "amount")
-        return {name: of_output.get(name, self.kept.names) for name in names}
+        return {name: of_output.get(name, self.selected.names) for name in names}
 
 
 def plan_answers(
@@ -189,11 +189,11 @@ def plan_answers(
     """Plan what a network answers about spectra on an energy axis; parameters and errors as of :func:`identify`."""
     opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
     check_coverage(axis, opened.card)
-    known = instrument or InstrumentConditions()
-    kept, notes = _kept(opened.card, palette)
-    kept, dark = _excited(opened.card, kept, known)
-    settings, amounts = _settings(opened, axis, palette, known), _amounts(opened.card, kept, palette)
-    return AnswerPlan(opened, axis, known, (*notes, *dark), settings, kept, amounts)
+    conditions = instrument or InstrumentConditions()
+    selected, notes = _selected_columns(opened.card, palette)
+    selected, unexcited_notes = _without_unexcited(opened.card, selected, conditions)
+    settings, amounts = _settings(opened, axis, palette, conditions), _amounts(opened.card, selected, palette)
+    return AnswerPlan(opened, axis, conditions, (*notes, *unexcited_notes), settings, selected, amounts)
 
 
 def identify(
@@ -264,7 +264,7 @@ def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
     start, stop = needed_range(card)
     raise CoverageError(
         f"Cannot map with model {card.name!r}: it needs {start:.2f}-{stop:.2f} keV, "
-        f"the scan covers {axis.start_kev:.2f}-{axis.stop_kev:.2f} keV. {_remedy(axis, card)}"
+        f"the scan covers {axis.start_kev:.2f}-{axis.stop_kev:.2f} keV. {_coverage_advice(axis, card)}"
     )
 
 
@@ -282,7 +282,7 @@ def needed_range(card: ModelCard) -> tuple[float, float]:
     return card.narrowest_kev
 
 
-def _remedy(axis: EnergyAxis, card: ModelCard) -> str:
+def _coverage_advice(axis: EnergyAxis, card: ModelCard) -> str:
     for name in shipped():
         if name == card.name:
             continue
@@ -292,50 +292,60 @@ def _remedy(axis: EnergyAxis, card: ModelCard) -> str:
     return "Check the energy calibration with `underpaint calibrate`, or train a model for this range."
 
 
-def _kept(card: ModelCard, palette: Palette | Sequence[str] | None) -> tuple[_Kept, tuple[str, ...]]:
-    """Columns of the answer that a palette leaves, and what it asks for in vain."""
+def _selected_columns(
+    card: ModelCard, palette: Palette | Sequence[str] | None
+) -> tuple[_SelectedColumns, tuple[str, ...]]:
+    """Return the columns for the pigments of a palette, and a note on pigments that the network does not have."""
     if palette is None:
-        return _Kept(list(range(len(card.names))), _kept_quantities(card, set(card.names))), ()
-    wanted = set(palette.pigments if isinstance(palette, Palette) else palette)
-    known = [index for index, name in enumerate(card.names) if split_place(name)[0] in wanted]
-    unknown = sorted(wanted.difference(card.names))
-    if not known:
+        return _SelectedColumns(list(range(len(card.names))), _quantity_columns(card, set(card.names))), ()
+    palette_names = set(palette.pigments if isinstance(palette, Palette) else palette)
+    known_indices = [index for index, name in enumerate(card.names) if split_place(name)[0] in palette_names]
+    unknown = sorted(palette_names.difference(card.names))
+    if not known_indices:
         raise ModelError(
             f"Cannot map with model {card.name!r}: it knows none of the palette's pigments "
             f"({', '.join(unknown) or 'the palette is empty'}). It knows: {', '.join(card.names)}."
         )
-    names = {card.names[index] for index in known} | {group for index in known for group in card.groups[index]}
-    kept = [index for index, name in enumerate(card.names) if name in names]
+    names = {card.names[index] for index in known_indices} | {
+        group for index in known_indices for group in card.groups[index]
+    }
+    indices = [index for index, name in enumerate(card.names) if name in names]
     note = f"Model {card.name!r} does not know these pigments of the palette: {', '.join(unknown)}."
-    return _Kept(kept, _kept_quantities(card, names)), (note,) if unknown else ()
+    return _SelectedColumns(indices, _quantity_columns(card, names)), (note,) if unknown else ()
 
 
-def _excited(card: ModelCard, kept: _Kept, known: InstrumentConditions) -> tuple[_Kept, tuple[str, ...]]:
-    """Leave out names none of whose key lines the tube's voltage excites, and name them."""
-    if known.voltage_kv is None:
-        return kept, ()
-    most = known.voltage_kv + _VOLTAGE_MARGIN_KV
+def _without_unexcited(
+    card: ModelCard, selected: _SelectedColumns, conditions: InstrumentConditions
+) -> tuple[_SelectedColumns, tuple[str, ...]]:
+    """Omit names whose key lines are not excited at the tube voltage; return the columns and a note."""
+    if conditions.voltage_kv is None:
+        return selected, ()
+    max_energy_kev = conditions.voltage_kv + _VOLTAGE_MARGIN_KV
 
-    def excited(family: str) -> bool:
+    def is_excited(family: str) -> bool:
         symbol, shell = family.split("_")
-        return family_lines(symbol, shell, most)[0].size > 0
+        return family_lines(symbol, shell, max_energy_kev)[0].size > 0
 
-    lost = [index for index in kept.names if card.elements[index] and not any(map(excited, card.elements[index]))]
-    if not lost:
-        return kept, ()
-    names = [index for index in kept.names if index not in lost]
-    groups = [
-        index for index in lost if card.kinds[index] == "group" and split_place(card.names[index])[1] == "anywhere"
+    lost_indices = [
+        index for index in selected.names if card.elements[index] and not any(map(is_excited, card.elements[index]))
     ]
-    labels = ", ".join(card.labels[index] for index in groups or lost)
-    note = f"Not answered, for {known.voltage_kv:g} kV do not excite their lines: {labels}."
-    return _Kept(names, _kept_quantities(card, {card.names[index] for index in names})), (note,)
+    if not lost_indices:
+        return selected, ()
+    names = [index for index in selected.names if index not in lost_indices]
+    groups = [
+        index
+        for index in lost_indices
+        if card.kinds[index] == "group" and split_place(card.names[index])[1] == "anywhere"
+    ]
+    labels = ", ".join(card.labels[index] for index in groups or lost_indices)
+    note = f"Not answered, for {conditions.voltage_kv:g} kV do not excite their lines: {labels}."
+    return _SelectedColumns(names, _quantity_columns(card, {card.names[index] for index in names})), (note,)
 
 
-def _amounts(card: ModelCard, kept: _Kept, palette: Palette | Sequence[str] | None) -> Amounts | None:
+def _amounts(card: ModelCard, selected: _SelectedColumns, palette: Palette | Sequence[str] | None) -> Amounts | None:
     """Return the amounts of the groups that are kept, with the thresholds of the palette or of the library."""
-    wanted = {card.names[index] for index in kept.names}
-    names = tuple(name for name in card.amounts if name in wanted)
+    selected_names = {card.names[index] for index in selected.names}
+    names = tuple(name for name in card.amounts if name in selected_names)
     if not names:
         return None
     shares = {group.name: group.pigment_share for group in library().groups}
@@ -348,8 +358,8 @@ def _amounts(card: ModelCard, kept: _Kept, palette: Palette | Sequence[str] | No
     )
 
 
-def _kept_quantities(card: ModelCard, names: set[str]) -> list[int]:
-    """Columns of the thickness and of the groups' shares; nothing tells a member's share from another's."""
+def _quantity_columns(card: ModelCard, names: set[str]) -> list[int]:
+    """Return the columns of the thickness and of the groups' shares; shares of members are not determined."""
     groups = {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"}
     answered = groups & names or names
     materials = [material_of(name) for name in card.quantities]
@@ -365,12 +375,12 @@ def _quantities(
 
 
 def _settings(
-    model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, known: InstrumentConditions
+    model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, conditions: InstrumentConditions
 ) -> dict[str, Any]:
     names = None if palette is None else list(palette.pigments if isinstance(palette, Palette) else palette)
-    told = {"instrument_told": known.facts()} if model.card.instrument_inputs else {}
+    instrument_facts = {"instrument_told": conditions.facts()} if model.card.instrument_inputs else {}
     return {
-        **told,
+        **instrument_facts,
         "model": model.facts,
         "palette": names,
         "recorded_kev": [axis.start_kev, axis.stop_kev],
@@ -379,11 +389,11 @@ def _settings(
 
 
 def _run(
-    model: OnnxModel, counts: NDArray[np.float32], recorded: NDArray[np.float32], told: NDArray[np.float32]
+    model: OnnxModel, counts: NDArray[np.float32], recorded: NDArray[np.float32], instrument_values: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], ...]:
-    answers = model(counts, np.repeat(recorded, len(counts), axis=0), told)
+    answers = model(counts, np.repeat(recorded, len(counts), axis=0), instrument_values)
     # Counts that lie outside the network's axis alone are no evidence.
     empty = counts.sum(axis=1) <= 0
-    for own in answers:
-        own[empty] = np.nan
+    for output in answers:
+        output[empty] = np.nan
     return answers

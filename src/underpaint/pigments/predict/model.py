@@ -18,7 +18,7 @@ from underpaint.pigments.weights import ModelCard, check_network, load_card, mod
 # On Windows the variable that underpaint sets is not heeded, and another package may have imported onnxruntime before.
 onnxruntime.disable_telemetry_events()
 
-SPECTRA_AT_ONCE = 64
+BATCH_SPECTRA = 64
 """What a network is given at once: its values in between fit the processor's cache, or take 250 MB at most."""
 _ARENA_BYTES = 320 * 2**20
 """For each core, and for two at least: all that networks of this process hold may not exceed it."""
@@ -52,7 +52,7 @@ class OnnxModel:
 
     def __reduce__(self) -> tuple[Callable[..., "OnnxModel"], tuple[ModelCard, Path, bytes]]:
         """Say how to open it in another process, which may not see the file."""
-        return _sent, (self.card, self.path, self.path.read_bytes())
+        return _open_sent, (self.card, self.path, self.path.read_bytes())
 
     def __call__(
         self,
@@ -76,18 +76,25 @@ class OnnxModel:
             of layers look at it. None: nothing is known.
         """
         n_input = len(self.card.instrument_inputs)
-        told = np.full(n_input, np.nan, np.float32) if instrument is None else instrument
-        given = {"counts": counts, "recorded": recorded_kev, "instrument": np.tile(told, (len(counts), 1))}
-        feed = {each.name: np.ascontiguousarray(given[each.name], np.float32) for each in self.session.get_inputs()}
-        pieces = [slice(first, first + SPECTRA_AT_ONCE) for first in range(0, len(counts), SPECTRA_AT_ONCE)]
+        instrument_values = np.full(n_input, np.nan, np.float32) if instrument is None else instrument
+        inputs = {
+            "counts": counts,
+            "recorded": recorded_kev,
+            "instrument": np.tile(instrument_values, (len(counts), 1)),
+        }
+        feed = {
+            model_input.name: np.ascontiguousarray(inputs[model_input.name], np.float32)
+            for model_input in self.session.get_inputs()
+        }
+        batches = [slice(first, first + BATCH_SPECTRA) for first in range(0, len(counts), BATCH_SPECTRA)]
         answers = [
-            self._answer({name: values[piece] for name, values in feed.items()}) for piece in pieces or [slice(0)]
+            self._answer({name: values[batch] for name, values in feed.items()}) for batch in batches or [slice(0)]
         ]
         return answers[0] if len(answers) == 1 else tuple(map(np.concatenate, zip(*answers, strict=True)))
 
     def _answer(self, feed: dict[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
         answers = _run(self.session, self.card, feed, self.path)
-        _require_numbers(answers, feed["counts"], self.card, self.path)
+        _check_values(answers, feed["counts"], self.card, self.path)
         return answers
 
 
@@ -111,11 +118,11 @@ def open_model(name_or_path: str | Path = "default", *, threads: int | None = No
     card, path = load_card(name_or_path), model_path(name_or_path)
     network = read_network(path)
     # as it is written first: what is computed from constants alone would otherwise be computed before anything is run
-    _try(_check(_session(network, path, threads=1, optimised=False), card, path), card, path)
-    return OnnxModel(card, _check(_session(network, path, threads=threads), card, path), path)
+    _check_trial_run(_check_card(_session(network, path, threads=1, optimised=False), card, path), card, path)
+    return OnnxModel(card, _check_card(_session(network, path, threads=threads), card, path), path)
 
 
-def _sent(card: ModelCard, path: Path, network: bytes) -> OnnxModel:
+def _open_sent(card: ModelCard, path: Path, network: bytes) -> OnnxModel:
     return OnnxModel(card, _sent_session(network), path)
 
 
@@ -151,7 +158,7 @@ def _session(network: bytes, name: Path | str, *, threads: int | None = None, op
         return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no public base
         raise ModelError(
-            f"Cannot load the network {name}: {_short(error)}. The file is damaged; export or download it again."
+            f"Cannot load the network {name}: {_shortened(error)}. The file is damaged; export or download it again."
         ) from error
 
 
@@ -174,21 +181,21 @@ def _run(
         answers = tuple(session.run(list(card.output_names), feed, options))
     except Exception as error:
         raise ModelError(
-            f"Cannot run the network {path}: {_short(error)}. Take a model that this package wrote."
+            f"Cannot run the network {path}: {_shortened(error)}. Take a model that this package wrote."
         ) from error
     n_spectrum = len(feed["counts"])
     for name, values in zip(card.output_names, answers, strict=True):
-        wanted = (n_spectrum, card.output_width(name))
-        if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.shape != wanted:
-            answered = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        expected_shape = (n_spectrum, card.output_width(name))
+        if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.shape != expected_shape:
+            answer_text = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
             raise ModelError(
-                f"Cannot use the network {path}: to {n_spectrum} spectra it answers {name} as {answered}, float32 "
-                f"{wanted} is needed. Take a model that this package wrote."
+                f"Cannot use the network {path}: to {n_spectrum} spectra it answers {name} as {answer_text}, float32 "
+                f"{expected_shape} is needed. Take a model that this package wrote."
             )
     return answers
 
 
-def _require_numbers(
+def _check_values(
     answers: tuple[NDArray[np.float32], ...], counts: NDArray[np.float32], card: ModelCard, path: Path
 ) -> None:
     """Refuse answers to a spectrum with counts that are no numbers, or probabilities that are none.
@@ -198,22 +205,22 @@ def _require_numbers(
     ModelError
         One of them.
     """
-    there = counts.sum(axis=1) > 0
+    has_counts = counts.sum(axis=1) > 0
     for name, values in zip(card.output_names, answers, strict=True):
-        low, high = (-_SLACK, 1.0 + _SLACK) if name == "probability" else (-np.inf, np.inf)
-        sound = (np.isfinite(values) & (values >= low) & (values <= high)).all(axis=1)
-        n_wrong = int((there & ~sound).sum())
+        minimum, maximum = (-_SLACK, 1.0 + _SLACK) if name == "probability" else (-np.inf, np.inf)
+        is_valid = (np.isfinite(values) & (values >= minimum) & (values <= maximum)).all(axis=1)
+        n_wrong = int((has_counts & ~is_valid).sum())
         if n_wrong:
-            row = values[np.argmax(there & ~sound)]
+            row = values[np.argmax(has_counts & ~is_valid)]
             raise ModelError(
                 f"Cannot use the network {path}: its {name} of {n_wrong} of {len(counts)} spectra is no "
                 f"{'probability' if name == 'probability' else 'number'} "
-                f"({row[~(np.isfinite(row) & (row >= low) & (row <= high))][0]}). Its weights are damaged; export or "
-                "download it again, or take another model."
+                f"({row[~(np.isfinite(row) & (row >= minimum) & (row <= maximum))][0]}). Its weights are damaged; "
+                "export or download it again, or take another model."
             )
 
 
-def _try(session: Any, card: ModelCard, path: Path) -> None:
+def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
     """Run a network on two plain spectra, with an end to the time that it may take.
 
     Raises
@@ -224,14 +231,20 @@ def _try(session: Any, card: ModelCard, path: Path) -> None:
     counts = np.resize(np.array(_TRIAL_COUNTS, np.float32), (2, card.axis.n_bin))
     recorded = np.tile(np.array([card.axis.start_kev, card.axis.stop_kev], np.float32), (2, 1))
     unknown = np.full((2, len(card.instrument_inputs)), np.nan, np.float32)
-    given = {"counts": counts, "recorded": recorded, "instrument": unknown}
+    inputs = {"counts": counts, "recorded": recorded, "instrument": unknown}
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    late = Timer(_TRIAL_S, setattr, (options, "terminate", True))
-    late.daemon = True
-    late.start()
+    timer = Timer(_TRIAL_S, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
     try:
-        answers = _run(session, card, {each.name: given[each.name] for each in session.get_inputs()}, path, options)
+        answers = _run(
+            session,
+            card,
+            {model_input.name: inputs[model_input.name] for model_input in session.get_inputs()},
+            path,
+            options,
+        )
     except ModelError as error:
         if options.terminate:
             raise ModelError(
@@ -240,18 +253,18 @@ def _try(session: Any, card: ModelCard, path: Path) -> None:
             ) from error
         raise
     finally:
-        late.cancel()
-    _require_numbers(answers, counts, card, path)
+        timer.cancel()
+    _check_values(answers, counts, card, path)
 
 
-def _short(error: Exception) -> str:
+def _shortened(error: Exception) -> str:
     text = str(error)
     return text if len(text) <= 500 else f"{text[:250]} ... {text[-250:]}"
 
 
-def _check(session: Any, card: ModelCard, path: Path) -> Any:
+def _check_card(session: Any, card: ModelCard, path: Path) -> Any:
     inputs, outputs = (
-        {each.name: each.shape[-1] if each.shape else None for each in each_side}
+        {tensor.name: tensor.shape[-1] if tensor.shape else None for tensor in each_side}
         for each_side in (session.get_inputs(), session.get_outputs())
     )
     fits = inputs.get("counts") == card.axis.n_bin and outputs.get("log_odds") == len(card.names)
@@ -262,7 +275,7 @@ def _check(session: Any, card: ModelCard, path: Path) -> Any:
             f"Cannot use the network {path}: it takes {inputs} and gives {outputs}, its card says "
             f"{card.axis.n_bin} bins and {len(card.names)} names. Export both again together."
         )
-    types = {each.type for each in (*session.get_inputs(), *session.get_outputs())}
+    types = {tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())}
     if types != {"tensor(float)"}:
         raise ModelError(
             f"Cannot use the network {path}: it speaks of {', '.join(sorted(types))}; export it as tensor(float)."

@@ -1,4 +1,4 @@
-"""Which of two pigments lies on top, from what a network says of the surface and of what is below it."""
+"""Order of two pigments, from a network's probabilities at the surface and below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ ORDERS = {
     TOGETHER: "both at the surface",
     NOT_DETERMINED: "not determined",
 }
-"""What the numbers of :func:`order_map` mean."""
-LEAST_MAJORITY = 0.5
+"""Meaning of the values of :func:`order_map`."""
+MIN_MAJORITY = 0.5
 
 
 @dataclass(frozen=True)
 class LayerOrder:
-    """How two groups that are both there lie to each other, over the pixels that hold both.
+    """Order of two groups, over the pixels in which both are present.
 
     Parameters
     ----------
-    one, other : str
+    first, second : str
         Names of the groups.
     n_pixel : int
         Pixels that hold both.
@@ -36,8 +36,8 @@ class LayerOrder:
         determined.
     """
 
-    one: str
-    other: str
+    first: str
+    second: str
     n_pixel: int
     on_top: float
     below: float
@@ -53,17 +53,17 @@ class LayerOrder:
         """The key of ``ORDERS`` that holds for more than half of these pixels, else ``NOT_DETERMINED``."""
         shares = {ON_TOP: self.on_top, BELOW: self.below, TOGETHER: self.together}
         best = max(shares, key=lambda key: shares[key])
-        return best if shares[best] > LEAST_MAJORITY else NOT_DETERMINED
+        return best if shares[best] > MIN_MAJORITY else NOT_DETERMINED
 
 
-def order_map(results: Results, one: str, other: str) -> NDArray[np.uint8]:
+def order_map(results: Results, first: str, second: str) -> NDArray[np.uint8]:
     """Return (n_row, n_column) keys of ``ORDERS``: which of two groups lies on top, where both are present.
 
     Parameters
     ----------
     results : Results
-        Of a model that knows places.
-    one, other : str
+        Results of a model with places.
+    first, second : str
         Groups or pigments.
 
     Raises
@@ -74,17 +74,17 @@ def order_map(results: Results, one: str, other: str) -> NDArray[np.uint8]:
     Notes
     -----
     The first is on top where it is at the surface and the second is below and not at the surface. A network gives the
-    probabilities of the three alone, not how they hang together; whatever that is, all three hold with a probability of
-    at least their sum less two (Bonferroni). An order is given from a least probability of
+    probabilities of the three alone, not their correlation; in any case, all three hold with a probability of at least
+    their sum minus two (Bonferroni). An order is given from a least probability of
     ``PLACED_PROBABILITY`` on; the orders exclude each other, so no two of them reach it.
     """
-    surface = [results[name, "surface"].astype(np.float64) for name in (one, other)]
-    below = [results[name, "below"].astype(np.float64) for name in (one, other)]
+    surface = [results[name, "surface"].astype(np.float64) for name in (first, second)]
+    below = [results[name, "below"].astype(np.float64) for name in (first, second)]
     order = np.full(surface[0].shape, NOT_DETERMINED, np.uint8)
     order[surface[0] + below[1] - surface[1] - 1.0 >= PLACED_PROBABILITY] = ON_TOP
     order[surface[1] + below[0] - surface[0] - 1.0 >= PLACED_PROBABILITY] = BELOW
     order[surface[0] + surface[1] - 1.0 >= PLACED_PROBABILITY] = TOGETHER
-    both = (results[one] > PRESENT_PROBABILITY) & (results[other] > PRESENT_PROBABILITY)
+    both = (results[first] > PRESENT_PROBABILITY) & (results[second] > PRESENT_PROBABILITY)
     order[~both] = NOT_BOTH
     return order
 
@@ -97,22 +97,22 @@ def layer_orders(
     Parameters
     ----------
     results : Results
-        Of a model without places there are none.
+        Results; the list is empty for a model without places.
     names : sequence of str or None
         Groups to pair; None: all.
     least_share : float
-        Of the answered pixels, that hold both.
+        Minimum fraction of the pixels with an answer in which both are present.
     """
     if not {"surface", "below"} <= set(results.places):
         return []
     n_known = max(int(results.answered.sum()), 1)
     paired = combinations(results.groups if names is None else names, 2)
-    pairs = [_order(results, one, other) for one, other in paired]
-    return sorted((own for own in pairs if own.n_pixel > least_share * n_known), key=lambda own: -own.n_pixel)
+    pairs = [_order(results, first, second) for first, second in paired]
+    return sorted((order for order in pairs if order.n_pixel > least_share * n_known), key=lambda order: -order.n_pixel)
 
 
-def _order(results: Results, one: str, other: str) -> LayerOrder:
-    found = order_map(results, one, other)
-    n_pixel = int((found != NOT_BOTH).sum())
-    shares = [float((found == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER)]
-    return LayerOrder(one, other, n_pixel, *shares)
+def _order(results: Results, first: str, second: str) -> LayerOrder:
+    order_keys = order_map(results, first, second)
+    n_pixel = int((order_keys != NOT_BOTH).sum())
+    shares = [float((order_keys == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER)]
+    return LayerOrder(first, second, n_pixel, *shares)

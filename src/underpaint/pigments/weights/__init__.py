@@ -1,7 +1,7 @@
 """Trained networks as ONNX files with their model cards; opens without torch."""
 
 from underpaint.pigments.weights.card import (
-    EVERYTHING,
+    UNBOUNDED_LOG_ODDS,
     LayersKind,
     ModelAxis,
     ModelCard,
@@ -16,7 +16,7 @@ from underpaint.pigments.weights.card import (
 from underpaint.pigments.weights.graph import check_network, read_network
 
 __all__ = [
-    "EVERYTHING",
+    "UNBOUNDED_LOG_ODDS",
     "LayersKind",
     "ModelAxis",
     "ModelCard",

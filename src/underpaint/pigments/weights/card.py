@@ -21,8 +21,8 @@ NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
 """Architectures that a card can name."""
 
 
-MOST_NAMES = 10_000
-MOST_BINS = 65_536
+MAX_NAMES = 10_000
+MAX_BINS = 65_536
 
 
 def _name(text: str) -> str:
@@ -33,8 +33,8 @@ def _name(text: str) -> str:
 
 
 _Name: TypeAlias = Annotated[str, AfterValidator(_name)]
-_Names: TypeAlias = Annotated[tuple[_Name, ...], Field(max_length=MOST_NAMES)]
-_Fractions: TypeAlias = Annotated[tuple[float, ...], Field(max_length=MOST_NAMES)]
+_Names: TypeAlias = Annotated[tuple[_Name, ...], Field(max_length=MAX_NAMES)]
+_Fractions: TypeAlias = Annotated[tuple[float, ...], Field(max_length=MAX_NAMES)]
 
 
 class _Part(BaseModel):
@@ -56,7 +56,7 @@ class ModelAxis(_Part):
 
     start_kev: float = Field(ge=-1000, le=1000)
     bin_kev: float = Field(gt=0, le=1000)
-    n_bin: int = Field(ge=1, le=MOST_BINS)
+    n_bin: int = Field(ge=1, le=MAX_BINS)
 
     @property
     def stop_kev(self) -> float:
@@ -79,7 +79,7 @@ class Training(_Part):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
-EVERYTHING = 1e6
+UNBOUNDED_LOG_ODDS = 1e6
 """A threshold of log-odds beyond all answers: too few spectra of the kind were held out to leave any out."""
 _Table: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
 
@@ -108,12 +108,14 @@ class PredictionSets(_Part):
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
-        wanted = (len(self.levels), max(len(self.counts) - 1, 0), len(self.names))
+        expected_shape = (len(self.levels), max(len(self.counts) - 1, 0), len(self.names))
         for field in ("present_from", "absent_to"):
             table = getattr(self, field)
-            fits = len(table) == wanted[0] and all(len(level) == wanted[1] for level in table)
-            if not fits or any(len(row) != wanted[2] for level in table for row in level):
-                raise ValueError(f"{field} needs {wanted[0]} levels of {wanted[1]} bins of {wanted[2]} names")
+            fits = len(table) == expected_shape[0] and all(len(level) == expected_shape[1] for level in table)
+            if not fits or any(len(row) != expected_shape[2] for level in table for row in level):
+                raise ValueError(
+                    f"{field} needs {expected_shape[0]} levels of {expected_shape[1]} bins of {expected_shape[2]} names"
+                )
         return self
 
     def undecided(
@@ -131,11 +133,11 @@ class PredictionSets(_Part):
         """
         if name not in self.names:
             return np.zeros(np.shape(log_odds), dtype=bool)
-        level_at, name_at = self.levels.index(level), self.names.index(name)
+        level_index, name_index = self.levels.index(level), self.names.index(name)
         edges = np.asarray(self.counts[1:-1])
         bins = np.searchsorted(edges, total_counts, side="right")
         lowest, highest = (
-            np.asarray(table[level_at])[:, name_at][bins] for table in (self.present_from, self.absent_to)
+            np.asarray(table[level_index])[:, name_index][bins] for table in (self.present_from, self.absent_to)
         )
         return np.asarray((log_odds >= lowest) == (log_odds <= highest))
 
@@ -237,23 +239,23 @@ class ModelCard(_Part):
             return len(self.amounts) * len(self.amount_edges)
         return len(self.quantities if output in {"quantity", "sigma"} else self.names)
 
-    def of_names(self, kept: Sequence[int]) -> dict[str, Any]:
+    def of_names(self, indices: Sequence[int]) -> dict[str, Any]:
         """Return what the card says of some of its names, by field, as maps of them want it.
 
         Parameters
         ----------
-        kept : sequence of int
+        indices : sequence of int
             Positions in ``names``.
         """
         fields = ("names", "kinds", "groups", "labels", "elements")
-        return {field: tuple(getattr(self, field)[index] for index in kept) for field in fields}
+        return {field: tuple(getattr(self, field)[index] for index in indices) for field in fields}
 
     def write(self, path: Path) -> None:
         """Write the card as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-MOST_CARD_BYTES = 16 * 2**20
+MAX_CARD_BYTES = 16 * 2**20
 
 
 def shipped() -> tuple[str, ...]:
@@ -281,7 +283,7 @@ def model_path(name_or_path: str | Path) -> Path:
     """
     text = str(name_or_path)
     path = _folder() / f"{text}.onnx" if text in shipped() else Path(name_or_path).with_suffix(".onnx")
-    missing = [each.name for each in (path, path.with_suffix(".json")) if not each.is_file()]
+    missing = [file.name for file in (path, path.with_suffix(".json")) if not file.is_file()]
     if missing:
         raise ModelError(
             f"Cannot open model {text!r}: {' and '.join(missing)} not found. Shipped models: "
@@ -305,7 +307,7 @@ def load_card(name_or_path: str | Path) -> ModelCard:
     """
     path = model_path(name_or_path).with_suffix(".json")
     try:
-        return ModelCard.model_validate_json(read_bounded(path, MOST_CARD_BYTES, ModelError))
+        return ModelCard.model_validate_json(read_bounded(path, MAX_CARD_BYTES, ModelError))
     except ValidationError as error:
         faults = describe_faults(error.errors())
         raise ModelError(

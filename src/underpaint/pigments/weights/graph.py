@@ -10,13 +10,13 @@ from pathlib import Path
 from underpaint.errors import ModelError
 from underpaint.runtime.untrusted import read_bounded
 
-MOST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 """The largest network that ships has 5.6 MB."""
-MOST_NODES = 5000
-_MOST_FIELDS = 200_000
+MAX_NODES = 5000
+_MAX_FIELDS = 200_000
 _VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
-_STANDARD = {b"", b"ai.onnx"}
-_EXTERNAL = 1
+_STANDARD_DOMAINS = {b"", b"ai.onnx"}
+_EXTERNAL_LOCATION = 1
 _Field = tuple[int, int | memoryview]
 
 
@@ -28,7 +28,7 @@ def read_network(path: Path) -> bytes:
     ModelError
         As for :func:`check_network`; also, the file cannot be read.
     """
-    content = read_bounded(path, MOST_BYTES, ModelError)
+    content = read_bounded(path, MAX_BYTES, ModelError)
     check_network(content, str(path))
     return content
 
@@ -44,24 +44,22 @@ def check_network(content: bytes, name: str) -> None:
     ModelError
         One of them, or the file is damaged or too large.
     """
-    if len(content) > MOST_BYTES:
-        raise ModelError(
-            f"Cannot load the network {name}: it has {len(content)} bytes, up to {MOST_BYTES} are allowed."
-        )
+    if len(content) > MAX_BYTES:
+        raise ModelError(f"Cannot load the network {name}: it has {len(content)} bytes, up to {MAX_BYTES} are allowed.")
     try:
-        _Check().model(memoryview(content))
-    except _Refused as refused:
+        _NetworkChecker().model(memoryview(content))
+    except _RefusedError as refused:
         raise ModelError(
             f"Cannot load the network {name}: {refused}. Take one that this package wrote, shipped or from "
             "`underpaint train`."
         ) from None
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this module
+class _RefusedError(Exception):
     pass
 
 
-class _Check:
+class _NetworkChecker:
     def __init__(self) -> None:
         self.n_field = self.n_node = 0
 
@@ -75,10 +73,10 @@ class _Check:
                 self.domain(value, 1)
             elif field in {20, 25}:
                 reason = "it holds functions or a training graph, which networks of this package do not have"
-                raise _Refused(reason)
+                raise _RefusedError(reason)
         if not graphs:
             reason = "the file is damaged: no graph is in it"
-            raise _Refused(reason)
+            raise _RefusedError(reason)
 
     def graph(self, content: memoryview) -> None:
         for field, value in self.fields(content):
@@ -89,10 +87,10 @@ class _Check:
                 self.tensor(_message(value))
             elif field == 15:
                 reason = "it holds sparse weights, whose full size has no bound"
-                raise _Refused(reason)
-        if self.n_node > MOST_NODES:
-            reason = f"it has {self.n_node} operators, up to {MOST_NODES} are allowed"
-            raise _Refused(reason)
+                raise _RefusedError(reason)
+        if self.n_node > MAX_NODES:
+            reason = f"it has {self.n_node} operators, up to {MAX_NODES} are allowed"
+            raise _RefusedError(reason)
 
     def node(self, content: memoryview) -> None:
         self.domain(content, 7)
@@ -102,9 +100,9 @@ class _Check:
 
     def domain(self, content: int | memoryview, number: int) -> None:
         for field, value in self.fields(_message(content)):
-            if field == number and bytes(_message(value)) not in _STANDARD:
+            if field == number and bytes(_message(value)) not in _STANDARD_DOMAINS:
                 reason = f"it calls operators of {bytes(_message(value))[:60]!r}; only those of ONNX itself are run"
-                raise _Refused(reason)
+                raise _RefusedError(reason)
 
     def attribute(self, content: memoryview) -> None:
         for field, value in self.fields(content):
@@ -112,23 +110,23 @@ class _Check:
                 self.tensor(_message(value))
             elif field in {6, 11}:
                 reason = "it holds loops or branches (nested graphs), whose time has no bound"
-                raise _Refused(reason)
+                raise _RefusedError(reason)
             elif field in {22, 23}:
                 reason = "it holds sparse weights, whose full size has no bound"
-                raise _Refused(reason)
+                raise _RefusedError(reason)
 
     def tensor(self, content: memoryview) -> None:
         sizes: list[int] = []
         for field, value in self.fields(content):
             if field == 1:
                 sizes += [value] if isinstance(value, int) else self.packed(value)
-            elif field == 13 or (field == 14 and value == _EXTERNAL):
+            elif field == 13 or (field == 14 and value == _EXTERNAL_LOCATION):
                 reason = "its weights lie in another file, which is not opened"
-                raise _Refused(reason)
+                raise _RefusedError(reason)
         # The smallest numbers take half a byte.
         if math.prod(sizes) > 2 * len(content):
             reason = f"weights of {' x '.join(map(str, sizes[:8]))} are said to lie in {len(content)} bytes"
-            raise _Refused(reason)
+            raise _RefusedError(reason)
 
     def packed(self, content: memoryview) -> list[int]:
         values, at = [], 0
@@ -155,24 +153,24 @@ class _Check:
                 size = 8 if kind == _FIXED_64 else 4
             else:
                 reason = "the file is damaged: it is not ONNX"
-                raise _Refused(reason)
+                raise _RefusedError(reason)
             if at + size > len(content):
                 reason = "the file is damaged: it is not ONNX, or cut short"
-                raise _Refused(reason)
+                raise _RefusedError(reason)
             yield number, content[at : at + size]
             at += size
 
     def count(self) -> None:
         self.n_field += 1
-        if self.n_field > _MOST_FIELDS:
-            reason = f"it has more than {_MOST_FIELDS} fields"
-            raise _Refused(reason)
+        if self.n_field > _MAX_FIELDS:
+            reason = f"it has more than {_MAX_FIELDS} fields"
+            raise _RefusedError(reason)
 
 
 def _message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
         reason = "the file is damaged: a number stands where a part is expected"
-        raise _Refused(reason)
+        raise _RefusedError(reason)
     return value
 
 
@@ -187,4 +185,4 @@ def _varint(content: memoryview, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     reason = "the file is damaged: it is not ONNX, or cut short"
-    raise _Refused(reason)
+    raise _RefusedError(reason)

@@ -1,0 +1,150 @@
+"""Candidate pigment groups for the explanation of a spectrum: found by a network, or given."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from underpaint.data import Scan, Spectrum
+from underpaint.errors import SampleError
+from underpaint.physics.instrument import Instrument
+from underpaint.physics.materials import ground_layer, library
+from underpaint.pigments.predict import identify
+from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
+
+CERTAIN_PROBABILITY = 0.95
+"""Minimum probability of groups that are assumed to be present."""
+MIN_PROBABILITY = 0.1
+"""Minimum probability of candidates."""
+MAX_GROUPS = 10
+
+
+@dataclass(frozen=True)
+class CandidateGroups:
+    """Candidate groups for the explanation of a spectrum.
+
+    Parameters
+    ----------
+    groups : tuple of str
+        Names of the groups.
+    absent : tuple of float
+        Prior probability that each group is absent.
+    probability : mapping of str to float
+        The network's probability of every group; empty if the groups were given.
+    pigments : mapping of str to sequence of str
+        Possible pigments of a group, if restricted.
+    notes : tuple of str
+        Notes on the selection for the user.
+    """
+
+    groups: tuple[str, ...]
+    absent: tuple[float, ...]
+    probability: Mapping[str, float] = field(default_factory=dict)
+    pigments: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def given_groups(names: Sequence[str]) -> CandidateGroups:
+    """Return groups that are known to be present, by names of groups or pigments.
+
+    For a group that is given by pigments, only these pigments are candidates.
+
+    Raises
+    ------
+    SampleError
+        There is no name, a name is unknown, or a pigment has no visible line.
+    """
+    groups: dict[str, list[str]] = {}
+    known_groups = {group.name for group in library().groups}
+    for name in names:
+        if name in known_groups:
+            groups.setdefault(name, [])
+            continue
+        pigment = library()[name]
+        if not pigment.groups:
+            raise SampleError(
+                f"Cannot look for {pigment.label}: none of its elements has a visible line, so a spectrum contains no "
+                "evidence of it. Omit it."
+            )
+        for group in pigment.groups:
+            groups.setdefault(group, []).append(pigment.name)
+    if not groups:
+        raise SampleError("Cannot explain a spectrum without pigments: name a group or pigment, such as mercury_red.")
+    pigments = {group: tuple(dict.fromkeys(names)) for group, names in groups.items() if names}
+    return CandidateGroups(tuple(groups), (0.0,) * len(groups), pigments=pigments)
+
+
+def groups_by_network(
+    spectrum: Spectrum,
+    ground: str,
+    model: str | Path = "default",
+    instrument: Instrument | InstrumentConditions | None = None,
+) -> CandidateGroups:
+    """Return the groups that a trained network finds in a spectrum.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Spectrum with an energy axis.
+    ground : str
+        Ground of the library; its groups are not candidates.
+    model : str or Path
+        As for ``predict.identify``.
+    instrument : Instrument, InstrumentConditions or None
+        Instrument that recorded the spectrum, or its known values.
+
+    Raises
+    ------
+    SampleError
+        The network finds no group.
+    UnderpaintError
+        As for ``predict.identify``.
+    """
+    scan = Scan(np.asarray(spectrum.counts, dtype=np.float32)[None, None], axis=spectrum.axis, name=spectrum.name)
+    conditions = conditions_of(instrument) if isinstance(instrument, Instrument) else instrument
+    predictions = identify(scan, model, instrument=conditions)
+    probability = {name: float(predictions[name][0, 0]) for name in predictions.groups}
+    return likely_groups(probability, ground, spectrum.name)
+
+
+def likely_groups(probability: Mapping[str, float], ground: str, name: str = "") -> CandidateGroups:
+    """Return the groups with at least ``MIN_PROBABILITY``, except those of the ground.
+
+    Raises
+    ------
+    SampleError
+        There is no such group.
+    """
+    finite_probability = {group: value for group, value in probability.items() if np.isfinite(value)}
+    ranked_groups = [
+        group
+        for group in sorted(finite_probability, key=lambda group: -finite_probability[group])
+        if finite_probability[group] >= MIN_PROBABILITY
+    ]
+    ground_groups = {group for name in ground_layer(ground, 1.0).pigments for group in library()[name].groups}
+    selected = [group for group in ranked_groups if group not in ground_groups] or ranked_groups
+    if not selected:
+        best = max(finite_probability, key=lambda group: finite_probability[group], default="")
+        nearest = f" (most likely: {best}, {finite_probability[best]:.2f})" if best else ""
+        raise SampleError(
+            f"Cannot explain {name or 'the spectrum'}: the network finds no pigment group with a probability of "
+            f"{MIN_PROBABILITY:g} or more{nearest}. Sum more pixels, or name the pigments with --pigments."
+        )
+    notes = []
+    if left_to_ground := [group for group in ranked_groups if group not in selected]:
+        notes.append(f"{_labels(left_to_ground)}: attributed to the ground, which has its elements.")
+    if len(selected) > MAX_GROUPS:
+        notes.append(f"Not considered, since their probability is lower: {_labels(selected[MAX_GROUPS:])}.")
+    selected = selected[:MAX_GROUPS]
+    absent = [
+        0.0
+        if finite_probability[group] >= CERTAIN_PROBABILITY or group == selected[0]
+        else 1.0 - finite_probability[group]
+        for group in selected
+    ]
+    return CandidateGroups(tuple(selected), tuple(absent), finite_probability, notes=tuple(notes))
+
+
+def _labels(groups: Sequence[str]) -> str:
+    return ", ".join(library().group(name).label for name in groups)
