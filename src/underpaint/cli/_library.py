@@ -21,19 +21,7 @@ if TYPE_CHECKING:
     from underpaint.pigments.limits import Composite, Group, Separation
 
 
-class Action(StrEnum):
-    """What to do with the library."""
-
-    list = "list"
-    show = "show"
-    palettes = "palettes"
-
-
-def pigments(
-    action: Annotated[
-        Action, typer.Argument(metavar="[list|show|palettes]", help="A table, one in full, or the palettes.")
-    ] = Action.list,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation.")] = None,
+def list_pigments(
     element: Annotated[
         list[str] | None, typer.Option(metavar="SYMBOL", help="Only those that hold it; again for more elements.")
     ] = None,
@@ -43,39 +31,63 @@ def pigments(
     palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only those of a palette.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the pigment library: names, formulas, densities, periods, lines, sources.
+    """List pigments with their formula, density, years of use and groups.
 
     **Examples**
 
         underpaint pigments list --element Cu --period 1500:1600
 
         underpaint pigments list --palette rembrandt
+    """
+    from underpaint.physics.materials import library
+
+    records = [_short(pigment) for pigment in _chosen(library(), element or [], period, palette)]
+    if as_json:
+        show_json(records)
+    else:
+        _show_list(records)
+
+
+def show_pigment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation.")],
+    as_json: Json = False,
+) -> None:
+    """Show all that is known of one pigment, with the sources.
+
+    **Examples**
 
         underpaint pigments show vermilion
-
-        underpaint pigments palettes
     """
-    from underpaint.errors import SampleError
     from underpaint.physics.materials import library
 
     known = library()
-    if action is Action.palettes:
-        _list_palettes(as_json=as_json)
-        return
-    if action is Action.list:
-        records = [_short(pigment) for pigment in _chosen(known, element or [], period, palette)]
-        if as_json:
-            show_json(records)
-        else:
-            _show_list(records)
-        return
-    if name is None:
-        raise SampleError("Cannot show a pigment without its name: `underpaint pigments show vermilion`.")
     record = _full(known, known[name])
     if as_json:
         show_json(record)
     else:
         _show_record(record)
+
+
+def list_palettes(as_json: Json = False) -> None:
+    """List the palettes: the pigments of a painter or a period.
+
+    **Examples**
+
+        underpaint pigments palettes
+
+        underpaint identify painting.h5 --palette rembrandt
+    """
+    from underpaint.physics.materials import load_palette, palette_names
+
+    records = [_palette(load_palette(name)) for name in palette_names()]
+    if as_json:
+        show_json(records)
+        return
+    table = list_table(f"{len(records)} palettes", ("name", "label", "years", "pigments"))
+    for record in records:
+        years = "" if record["first"] is None else f"{record['first']} to {record['last']}"
+        table.add_row(record["name"], record["label"], years, str(len(record["pigments"])))
+    show(table)
 
 
 class InstrumentAction(StrEnum):
@@ -258,20 +270,6 @@ def _years(text: str) -> tuple[int, int]:
     return years
 
 
-def _list_palettes(*, as_json: bool) -> None:
-    from underpaint.physics.materials import load_palette, palette_names
-
-    records = [_palette(load_palette(name)) for name in palette_names()]
-    if as_json:
-        show_json(records)
-        return
-    table = list_table(f"{len(records)} palettes", ("name", "label", "years", "pigments"))
-    for record in records:
-        years = "" if record["first"] is None else f"{record['first']} to {record['last']}"
-        table.add_row(record["name"], record["label"], years, str(len(record["pigments"])))
-    show(table)
-
-
 def _palette(palette: "Palette") -> dict[str, Any]:
     return {
         "name": palette.name,
@@ -358,24 +356,24 @@ def _text(value: Any) -> str:
     return "" if value is None else f"{value}"
 
 
-LIBRARY = "library"
 WORTH_SHOWING = 1e3
 """Mixtures that part at fewer counts imitate badly."""
 
 
-class LibraryByDefault(TyperGroup):
-    """Commands of which the library's own is meant where none is named: ``pigments list``, ``pigments show NAME``."""
+class ListByDefault(TyperGroup):
+    """Commands of which `list` is run where none is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the library's command in front unless another, or help, is asked for."""
-        asked = args[:1]
-        if not asked or (asked[0] not in self.commands and asked[0] not in {"--help", "-h"}):
-            args = [LIBRARY, *args]
+        """Put `list` in front of its options; leave a request for help alone."""
+        if not args or (args[0].startswith("-") and args[0] not in {"--help", "-h"}):
+            args = ["list", *args]
         return super().parse_args(ctx, args)
 
 
-pigment_commands = typer.Typer(cls=LibraryByDefault, context_settings={"help_option_names": ["-h", "--help"]})
-pigment_commands.command(LIBRARY)(careful(pigments))
+pigment_commands = typer.Typer(cls=ListByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+pigment_commands.command("list")(careful(list_pigments))
+pigment_commands.command("show")(careful(show_pigment))
+pigment_commands.command("palettes")(careful(list_palettes))
 
 
 @pigment_commands.callback()
