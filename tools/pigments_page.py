@@ -173,10 +173,10 @@ def oil_section() -> str:
 `underpaint.physics.materials.pigment_to_binder_in_oil(pigments, factor={STIFF_PASTE})` returns the grams of pigment per
 gram of oil from the oil absorption: the oil is `factor` times what the pigment takes up, so the ratio is
 `100 / (factor x oil)`.
-Nothing uses it unless asked: `Paint` keeps 3 : 1 as Xu et al. 2022 do.
+It is used only on request: `Paint` keeps 3 : 1, as Xu et al. 2022 do.
 
 The factor {STIFF_PASTE} is from a public paint-physics note for paint ground by hand in the 18th and 19th century (it
-cites Watin's lead white); the note takes 1.2 for smalt and vermilion. Published recipes hold more oil, and
+cites Watin's lead white); the note takes 1.2 for smalt and vermilion. Published recipes have more oil, and
 scatter widely:
 
 """
@@ -189,7 +189,7 @@ scatter widely:
     text += """
 So take the factor as a range, 1.2 to 2.5 for most pigments, and more for siennas, umbers and cobalt blue.
 g oil per 100 g pigment (Church, *The Chemistry of Paints and Painting*, for the tubes of 1901; R. Massey, *Formulas for
-Painters*; the pigments of then are not those of the oil absorptions):
+Painters*; the pigments of that time are not those of the oil absorptions):
 
 """
     return text + table(("Pigment", "Oil absorption", "Rule", *makers.values()), rows)

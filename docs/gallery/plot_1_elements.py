@@ -3,7 +3,7 @@ Maps of elements
 ================
 
 Net counts of three line families on the virtual panel of Fig. 7 of Xu et al. 2022: vermilion lies in one row, lead and
-iron paints above and below the others. The scale of each map is its own.
+iron paints above and below the others. Each map has a scale of its own.
 """
 
 import underpaint as up

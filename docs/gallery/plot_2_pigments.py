@@ -2,7 +2,7 @@
 Pigments at the surface and below
 =================================
 
-What the shipped network answers about four groups, at the surface and below it. White pixels have no answer.
+Probabilities of four groups by the shipped network, at the surface and below it. White pixels have no answer.
 """
 
 import underpaint as up

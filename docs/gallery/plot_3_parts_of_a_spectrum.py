@@ -1,9 +1,9 @@
 """
-What a spectrum is made of
-==========================
+What a spectrum consists of
+===========================
 
-The forward model knows where each count comes from: which element, which layer, and how often the light was turned
-before it left. Vermilion over lead white on chalk, as an ELIO sees it.
+The forward model knows where each count comes from: which element, which layer, and how often the radiation was
+scattered before it left. The example is vermilion over lead white on chalk, recorded by an ELIO.
 """
 
 import matplotlib.pyplot as plt
@@ -18,7 +18,7 @@ parts = breakdown(Stratigraphy(layers), load_instrument("elio"), counts=1e5)
 
 figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
 energy_kev = parts.axis.energy_kev
-axes.fill_between(energy_kev, np.maximum(parts.total, 1e-3), color="0.85", label="the whole")
+axes.fill_between(energy_kev, np.maximum(parts.total, 1e-3), color="0.85", label="all")
 for depth, counts in parts.by_layer().items():
     name = "scattered light" if depth is None else parts.layer_names[depth]
     axes.plot(energy_kev, counts, label=name, linewidth=0.9)

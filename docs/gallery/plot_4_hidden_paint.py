@@ -2,8 +2,8 @@
 How deep a paint can lie
 ========================
 
-Lines of buried vermilion fade as the lead white above it grows. Soft lines fade first: sulphur is gone under a few
-micrometres, while mercury's L lines still come through where the eye sees nothing of the red.
+The lines of buried vermilion fade as the lead white above it gets thicker. Soft lines fade first: sulphur is gone
+under a few micrometres, while mercury's L lines still come through where the eye sees no red.
 """
 
 import matplotlib.pyplot as plt

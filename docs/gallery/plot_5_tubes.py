@@ -1,8 +1,8 @@
 """
-What a tube sends out
-=====================
+What a tube emits
+=================
 
-Source spectra of the instruments that ship, at the sample: continuum as curves, lines of the anode as bars.
+Source spectra at the sample for the instruments that ship: the continuum as curves, lines of the anode as bars.
 """
 
 import matplotlib.pyplot as plt

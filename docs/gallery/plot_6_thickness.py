@@ -2,8 +2,8 @@
 Thickness of the uppermost paint, with its interval
 ===================================================
 
-The network answers a thickness with a 90 % interval. Where the spectrum does not tell it, the interval spans orders of
-magnitude. Dots are pixels of a virtual panel, whose thickness is known.
+The network gives a thickness with a 90 % interval. Where the spectrum does not determine it, the interval spans orders
+of magnitude. Dots are pixels of a virtual panel, whose thickness is known.
 """
 
 import matplotlib.pyplot as plt
@@ -21,5 +21,5 @@ held = np.mean((low <= true) & (true <= high))
 figure, axes = plt.subplots(figsize=(5.5, 5), layout="constrained")
 axes.errorbar(true, median, yerr=(median - low, high - median), fmt=".", alpha=0.35, linewidth=0.8)
 axes.axline((10, 10), slope=1, color="black", linewidth=0.8)
-axes.set(xscale="log", yscale="log", xlabel="true thickness, um", ylabel="answered thickness, um")
+axes.set(xscale="log", yscale="log", xlabel="true thickness, um", ylabel="thickness from the network, um")
 title = axes.set_title(f"{100 * held:.0f} % of the intervals hold the true value")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
@@ -111,9 +112,18 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def all_commands(group: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Names of all commands and groups of commands, hidden ones left out."""
+    shown = {(*prefix, name): command for name, command in group.commands.items() if not command.hidden}
+    inner = [
+        name for path, command in shown.items() if hasattr(command, "commands") for name in all_commands(command, path)
+    ]
+    return [*shown, *inner]
+
+
+@pytest.mark.parametrize("command", [" ".join(path) for path in all_commands(typer.main.get_command(app))])
 def test_each_command_teaches_with_an_example(command: str) -> None:
-    result = run(command, "--help")
+    result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert f"underpaint {command}" in plain(result.stdout).replace("**", "").split("Example", 1)[1]
 
@@ -301,7 +311,6 @@ def test_the_files_axis_is_kept_when_asked(scan_file: Path, stand_in: None) -> N
         (["identify", "SCAN", "--model", "nonsense"], "Cannot open model 'nonsense'"),
         (["identify", "SCAN::absent"], "absent"),
         (["calibrate", "SCAN", "--out", "no/such/folder.toml"], "no/such"),
-        (["pigments", "show"], "without its name"),
         (["pigments", "show", "vermillon"], "vermilion"),
         (["mockup", "nonsense", "--out", "p.h5"], "neither a file nor one of fig7, table2"),
         (["mockup", "fig7", "--out", "no/such/p.h5"], "does not exist"),

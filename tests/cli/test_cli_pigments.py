@@ -21,6 +21,11 @@ def test_the_whole_library_is_listed() -> None:
     assert [own["name"] for own in pigments("list")] == [pigment.name for pigment in library()]
 
 
+def test_the_list_is_shown_where_no_command_is_named() -> None:
+    assert pigments() == pigments("list")
+    assert pigments("--element", "Cd") == pigments("list", "--element", "Cd")
+
+
 def test_by_elements_all_of_which_a_pigment_holds() -> None:
     names = {own["name"] for own in pigments("list", "--element", "Cu", "--element", "As")}
     assert {"emerald_green", "scheeles_green", "conichalcite", "cornwallite"} == names

@@ -35,5 +35,5 @@ def test_a_full_disk_ends_in_a_message_and_leaves_nothing(tmp_path: Path, kind: 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout.startswith(f"Cannot write {tmp_path / 'out'}")
-    assert "File too large" in done.stdout
+    assert "has space" in done.stdout  # the cause as well, from most releases of h5py
     assert [entry.name for entry in tmp_path.iterdir()] == ["scan.npz"]

@@ -14,7 +14,7 @@ from underpaint.io.results.conditions import FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = ROOT / "tests" / "old_files" / "0.1.0"
-PAGE = (ROOT / "docs" / "reference" / "formats.md").read_text(encoding="utf-8").partition("## Results: results.h5")[2]
+PAGE = (ROOT / "docs" / "reference" / "results.md").read_text(encoding="utf-8").partition("## Results: results.h5")[2]
 
 
 def written(folder: Path, calibration: dict[str, Any], **facts: Any) -> Any:

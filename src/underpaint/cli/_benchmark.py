@@ -9,9 +9,19 @@ from underpaint.cli._console import list_table, progress, say, show
 from underpaint.cli._outputs import careful, new_folder
 from underpaint.cli._scans import Overwrite, Quiet
 
-benchmark_commands = typer.Typer(
-    no_args_is_help=True, help="Virtual panels with ground truth, to compare methods: make panels, score answers."
-)
+benchmark_commands = typer.Typer(no_args_is_help=True)
+
+
+@benchmark_commands.callback()
+def start() -> None:
+    """Make virtual panels with known layers, and score the answers of any method.
+
+    **Example**
+
+        underpaint benchmark make --quick --out benchmark
+
+        underpaint benchmark score benchmark sheet.csv
+    """
 
 
 @benchmark_commands.command()

@@ -21,22 +21,7 @@ if TYPE_CHECKING:
     from underpaint.pigments.limits import Composite, Group, Separation
 
 
-class Action(StrEnum):
-    """Action on the pigment library."""
-
-    list = "list"
-    show = "show"
-    palettes = "palettes"
-
-
-def pigments(
-    action: Annotated[
-        Action,
-        typer.Argument(
-            metavar="[list|show|palettes]", help="A table of pigments, one pigment in full, or the palettes."
-        ),
-    ] = Action.list,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation.")] = None,
+def list_pigments(
     element: Annotated[
         list[str] | None,
         typer.Option(metavar="SYMBOL", help="Only pigments that contain this element; may be repeated."),
@@ -48,41 +33,63 @@ def pigments(
     palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only pigments of a palette.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the pigment library: names, formulas, densities, periods, lines, sources.
+    """List pigments with their formula, density, years of use and groups.
 
     **Examples**
 
         underpaint pigments list --element Cu --period 1500:1600
 
         underpaint pigments list --palette rembrandt
+    """
+    from underpaint.physics.materials import library
+
+    records = [_list_record(pigment) for pigment in _select_pigments(library(), element or [], period, palette)]
+    if as_json:
+        show_json(records)
+    else:
+        _show_list(records)
+
+
+def show_pigment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation.")],
+    as_json: Json = False,
+) -> None:
+    """Show all that is known of one pigment, with the sources.
+
+    **Examples**
 
         underpaint pigments show vermilion
-
-        underpaint pigments palettes
     """
-    from underpaint.errors import SampleError
     from underpaint.physics.materials import library
 
     pigment_library = library()
-    if action is Action.palettes:
-        _list_palettes(as_json=as_json)
-        return
-    if action is Action.list:
-        records = [
-            _list_record(pigment) for pigment in _select_pigments(pigment_library, element or [], period, palette)
-        ]
-        if as_json:
-            show_json(records)
-        else:
-            _show_list(records)
-        return
-    if name is None:
-        raise SampleError("Cannot show a pigment without its name: `underpaint pigments show vermilion`.")
     record = _full_record(pigment_library, pigment_library[name])
     if as_json:
         show_json(record)
     else:
         _show_record(record)
+
+
+def list_palettes(as_json: Json = False) -> None:
+    """List the palettes: the pigments of a painter or a period.
+
+    **Examples**
+
+        underpaint pigments palettes
+
+        underpaint identify painting.h5 --palette rembrandt
+    """
+    from underpaint.physics.materials import load_palette, palette_names
+
+    records = [_palette_record(load_palette(name)) for name in palette_names()]
+    if as_json:
+        show_json(records)
+        return
+    table = list_table(f"{len(records)} palettes", ("name", "label", "years", "pigments"))
+    for record in records:
+        years = "" if record["first"] is None else f"{record['first']} to {record['last']}"
+        table.add_row(record["name"], record["label"], years, str(len(record["pigments"])))
+    show(table)
 
 
 class InstrumentAction(StrEnum):
@@ -281,20 +288,6 @@ def _parse_years(text: str) -> tuple[int, int]:
     return years
 
 
-def _list_palettes(*, as_json: bool) -> None:
-    from underpaint.physics.materials import load_palette, palette_names
-
-    records = [_palette_record(load_palette(name)) for name in palette_names()]
-    if as_json:
-        show_json(records)
-        return
-    table = list_table(f"{len(records)} palettes", ("name", "label", "years", "pigments"))
-    for record in records:
-        years = "" if record["first"] is None else f"{record['first']} to {record['last']}"
-        table.add_row(record["name"], record["label"], years, str(len(record["pigments"])))
-    show(table)
-
-
 def _palette_record(palette: "Palette") -> dict[str, Any]:
     return {
         "name": palette.name,
@@ -386,24 +379,24 @@ def _value_text(value: Any) -> str:
     return "" if value is None else f"{value}"
 
 
-LIBRARY = "library"
 MIN_SHOWN_COUNTS = 1e3
 """Minimum counts for distinction of the mixtures that are listed; others are easily distinguished."""
 
 
-class LibraryByDefault(TyperGroup):
-    """Group of commands in which ``library`` is the default: ``pigments list``, ``pigments show NAME``."""
+class ListByDefault(TyperGroup):
+    """Group of commands in which `list` is the default."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the command ``library`` unless another command or help is requested."""
-        first_argument = args[:1]
-        if not first_argument or (first_argument[0] not in self.commands and first_argument[0] not in {"--help", "-h"}):
-            args = [LIBRARY, *args]
+        """Insert the command `list` before its options unless help is requested."""
+        if not args or (args[0].startswith("-") and args[0] not in {"--help", "-h"}):
+            args = ["list", *args]
         return super().parse_args(ctx, args)
 
 
-pigment_commands = typer.Typer(cls=LibraryByDefault, context_settings={"help_option_names": ["-h", "--help"]})
-pigment_commands.command(LIBRARY)(careful(pigments))
+pigment_commands = typer.Typer(cls=ListByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+pigment_commands.command("list")(careful(list_pigments))
+pigment_commands.command("show")(careful(show_pigment))
+pigment_commands.command("palettes")(careful(list_palettes))
 
 
 @pigment_commands.callback()
