@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import Axis, axis_of_list, last_number, unit_of
+from underpaint.io._energies import Axis, axis_of_list, unit_of
+from underpaint.io._list_files import list_beside, read_list
 from underpaint.io._source import (
     MappedCube,
     entries_inside,
@@ -33,7 +34,6 @@ from underpaint.io._source import (
     missing_numbers,
     numbers_in_name,
     shown_numbers,
-    try_read,
 )
 from underpaint.io.readers import Format
 
@@ -50,10 +50,9 @@ FORMAT = Format(
 )
 _SILENCE = logging.NullHandler()
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_NAMES = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
+_LISTED = ("energies", "energy")
 _MIN_CHANNELS = 32
 _MUCH_MORE = 2.0
-_MAX_LIST = 2**22
 _MAX_RATIO = 10_000
 _MAX_PIECE = 256 * 2**20
 _PHOTOGRAPH = {3, 4}
@@ -148,7 +147,7 @@ def open_stack(path: Path) -> MappedCube | PagesCube:
 
 
 def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
-    listed = _list_file(folder, stem, name, path)
+    listed = list_beside(folder, stem, name, str(path), _LISTED)
     axis: EnergyAxis | None = None
     notes: tuple[str, ...] = ("no energy calibration: no list of energies with the stack",)
     if listed is not None:
@@ -259,23 +258,10 @@ def _page(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
         return (shape[0], shape[1]), dtype
 
 
-def _list_file(folder: Path, stem: str, name: str | None, path: Path) -> Path | None:
-    if name is None:
-        named = (folder / pattern.format(stem) for pattern in _NAMES)
-        return next(iter(entries_inside(folder, (file for file in named if file.is_file()))), None)
-    list_path = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
-    if list_path is None:
-        raise ScanError(f"Cannot read {path}: the list of energies {name} is neither in its folder nor a path.")
-    return list_path
-
-
 def _axis(listed: Path, n_channel: int, path: Path) -> Axis:
-    if listed.stat().st_size > _MAX_LIST:
-        raise ScanError(f"Cannot read {path}: {listed.name} is too large for a list of {n_channel} energies.")
-    lines = try_read(listed.read_bytes, str(listed)).decode("latin-1").splitlines()
-    energies = [value for value in map(last_number, lines) if value is not None]
-    unit = next(filter(None, map(unit_of, lines[:3])), "")
-    axis, notes = axis_of_list(np.array(energies), n_channel, unit)
+    energies, first_lines = read_list(listed, _LISTED)
+    unit = next(filter(None, map(unit_of, first_lines)), "")
+    axis, notes = axis_of_list(energies, n_channel, unit)
     if axis is None:
         raise ScanError(
             f"Cannot read {path}: {listed.name} lists {len(energies)} energies for {n_channel} channels; as many "
