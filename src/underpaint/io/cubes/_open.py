@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io._list_files import list_beside, read_list
 from underpaint.io._source import Cube, first_bytes
 from underpaint.io.cubes import _envi, _hdf5, _tiff
 from underpaint.io.cubes._parts import CubeParts
-from underpaint.io._list_files import list_beside, read_list
 from underpaint.io.cubes._wavelengths import LISTED, in_nm, unit_in
 from underpaint.io.load import HEAD_BYTES, guess_file_type, split_location
 

@@ -1,4 +1,4 @@
-"""Wavelengths of a cube's bands: stated in nm, um, Angstrom or cm-1, or without a unit; listed in the file or beside it."""
+"""Wavelengths of a cube's bands: in nm, um, Angstrom or cm-1, or without a unit; in the file or beside it."""
 
 import re
 
