@@ -221,7 +221,7 @@ def _median(values: NDArray[np.float32]) -> float:
 Key = tuple[str, ...]
 PRESENT_PROBABILITY = 0.5
 """Above it a pigment or group counts as there."""
-BELOW_PROBABILITY = 0.95
+BELOW_PROBABILITY = 0.9
 """Above it a group is stated to lie below the surface; between it and its complement that is not determined."""
 UNLIKE_SIGMA = 5.0
 """Standard deviations above which a peak that nothing known explains makes a spectrum unlike all that is known."""
