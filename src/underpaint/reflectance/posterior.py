@@ -35,7 +35,7 @@ LEVEL_SPREAD, NOISE = 2.0, 0.02
 """Standard deviations of the level, and of noise in a band, in log reflectance."""
 FREEDOM = 4.0
 """Degrees of freedom of Student's distribution: how heavy its tails are."""
-PRIOR_NONE = 0.001
+PRIOR_NONE = 0.0001
 WRONG_LABEL = 0.02
 """Probability that a reference spectrum is not what its name says; for the calibration alone."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
