@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 from reflectance_library import KREMER, REVIGO, USGS, build
+from underpaint.data.maps import BELOW_PROBABILITY
 from underpaint.physics.materials import Layer, Stratigraphy, load_palette
 from underpaint.physics.materials import library as pigments
 from underpaint.pipeline.plan import identify
@@ -44,6 +45,8 @@ from underpaint.simulate import PanelSettings, make_panel, outputs_for
 
 GROUPS = tuple(group.name for group in pigments().groups)
 N_BIN = 10
+SUBSTITUTED, SUBSTITUTES = "emerald_green", {"verdigris", "sodium_arsenite"}
+"""What the paper's mock-up paints in place of emerald green: XRF sees the same elements."""
 
 
 def groups_seen(names: Iterable[str]) -> NDArray[np.float64]:
@@ -225,10 +228,16 @@ def add_mixtures(given: Tally, alone: Tally, library: ReflectanceLibrary, tested
 def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str, Any]:
     """Return the figures of the virtual panel of the paper's 64 structures, scanned by both.
 
+    XRF's groups and their places are the network's. ``of_the_palette``: with the paper's palette (``--palette``);
+    ``without_place``: XRF's places are not used; ``bound``: the palette, an XRF that is right about every group that
+    the counts allow and about its place, and the very spectra that the panel was drawn from: what light can add.
+
     ``main_right``: the most probable member is in the uppermost layer. ``members_right``: of the groups in the
     uppermost layer, those whose most probable member there is one of its pigments; ``pixels_right``: pixels where that
-    holds for all of them. ``hidden_auroc``: of the probability that a group is hidden, over the pixels where it is not
-    in the panel, lies at the surface, or is hidden and visible to XRF at these counts (the label of the simulation).
+    holds for all of them; ``pixels_right_but_substitutes`` counts emerald green as right where its substitutes are.
+    ``hidden_auroc``: of the probability that a group is hidden, over the pixels where it is not
+    in the panel, lies at the surface, or is hidden and detectable at these counts (the bound of the simulation).
+    ``stated``: pixels and groups that are stated to lie below, true and false, of those hidden and detectable.
     """
     drawn_from, read_with_half = halves(library)[:: -1 if swapped else 1]
     outputs = outputs_for([pigment.name for pigment in pigments() if pigment.groups]).only(GROUPS)
@@ -237,39 +246,50 @@ def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str,
     twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=1, seed=seed)
     results = identify(panel.scan)
     groups = tuple(group for group in results.groups if group in outputs.names)
-    by_network = np.stack([np.asarray(results[group]).reshape(-1) for group in groups], axis=1)
-    labels = np.asarray(panel.labels)[:, [outputs.index(group) for group in groups]] == 1
-    values = twin.reflectance.reshape(len(panel.stratigraphies), -1)
-    classifier = ReflectanceClassifier(read_with_half, twin.wavelength_nm)
-    palette = {member_of(name) for name in (*load_palette("xu2022").pigments, "verdigris", "chalk")}
-    palette_half = read_with_half.subset(
-        spectrum.member in palette or not spectrum.member for spectrum in read_with_half.spectra
+    anywhere, surface = (
+        np.stack([np.asarray(results[group, place]).reshape(-1) for group in groups], axis=1)
+        for place in ("anywhere", "surface")
     )
-    narrow = ReflectanceClassifier(palette_half, twin.wavelength_nm)
-    ideal = np.where(labels, 0.97, 0.02)
+    columns = [outputs.index(group) for group in groups]
+    counts = np.asarray(panel.scan.counts.sum(axis=2)).reshape(-1, 1)
+    visible = (np.asarray(panel.labels)[:, columns] == 1) & (np.asarray(panel.counts_needed)[:, columns] <= counts)
+    on_top = np.stack([[shows(group, each.layers[:1]) for each in panel.stratigraphies] for group in groups], axis=1)
+    values = twin.reflectance.reshape(len(panel.stratigraphies), -1)
+    members = {member_of(name) for name in load_palette("xu2022").pigments}
+    ideal = np.where(visible, 0.97, 0.02), np.where(visible & on_top, 0.97, 0.02)
+
+    def figures(spectra: ReflectanceLibrary, present: NDArray[Any], place: NDArray[Any] | None) -> dict[str, Any]:
+        answer = ReflectanceClassifier(spectra, twin.wavelength_nm).identify(values, present, groups, place)
+        return twin_figures(panel.stratigraphies, visible, answer)
+
+    def of_palette(spectra: ReflectanceLibrary) -> ReflectanceLibrary:
+        return spectra.subset(spectrum.member in members or not spectrum.member for spectrum in spectra.spectra)
+
     return {
         "drawn_from": list(twin.drawn_from),
-        # XRF as good as the counts allow, and as the network reads it
-        **twin_figures(panel.stratigraphies, labels, classifier.identify(values, ideal, groups)),
-        "of_the_palette": twin_figures(panel.stratigraphies, labels, narrow.identify(values, ideal, groups)),
-        "with_the_network": twin_figures(panel.stratigraphies, labels, classifier.identify(values, by_network, groups)),
+        **figures(read_with_half, anywhere, surface),
+        "without_place": figures(read_with_half, anywhere, None),
+        "of_the_palette": figures(of_palette(read_with_half), anywhere, surface),
+        "bound": figures(of_palette(drawn_from), *ideal),
     }
 
 
 def twin_figures(
-    stratigraphies: Sequence[Stratigraphy], labels: NDArray[np.bool_], answer: ReflectanceAnswer
+    stratigraphies: Sequence[Stratigraphy], visible: NDArray[np.bool_], answer: ReflectanceAnswer
 ) -> dict[str, Any]:
     """Return the figures of one panel; see :func:`twins`."""
     groups = answer.groups
     tops = [set(stratigraphy.layers[0].pigments) - set(COLOURLESS) for stratigraphy in stratigraphies]
     top_members = [{member_of(name) for name in top} for top in tops]
+    layers = [set(stratigraphy.layers[0].pigments) for stratigraphy in stratigraphies]
     best = [answer.members[place] for place in answer.probability.argmax(axis=1)]
     by_top: dict[str, list[bool]] = defaultdict(list)
     right: list[bool] = []
     complete: list[bool] = []
+    complete_but_substitutes: list[bool] = []
     wrong: dict[str, int] = defaultdict(int)
     for row, top in enumerate(tops):
-        all_right = []
+        all_right, substituted = [], []
         for group in sorted({group for name in top for group in pigments()[name].groups} & set(groups)):
             able = [
                 place
@@ -279,17 +299,23 @@ def twin_figures(
             if able:
                 named = answer.members[able[int(np.argmax(answer.presence[row, able]))]]
                 all_right.append(named in top_members[row])
+                substituted.append(all_right[-1] or (named == SUBSTITUTED and layers[row] >= SUBSTITUTES))
                 if not all_right[-1]:
                     wrong[f"{group}: {named}"] += 1
         right += all_right
         complete.append(all(all_right))
+        complete_but_substitutes.append(all(substituted))
         by_top["+".join(sorted(top))].append(all(all_right))
     scores: dict[str, tuple[list[float], list[float]]] = {}
+    stated: dict[str, list[int]] = {}
     for place, group in enumerate(groups):
         in_top = np.asarray([shows(group, stratigraphy.layers[:1]) for stratigraphy in stratigraphies])
         in_all = np.asarray([shows(group, stratigraphy.layers) for stratigraphy in stratigraphies])
         hidden = answer.hidden[:, place]
-        positive, negative = hidden[in_all & ~in_top & labels[:, place]], hidden[in_top | ~in_all]
+        below = in_all & ~in_top
+        positive, negative = hidden[below & visible[:, place]], hidden[~below]
+        claimed = answer.determinable[:, place] & (hidden > BELOW_PROBABILITY)
+        stated[group] = [int((claimed & each).sum()) for each in (below, ~below)] + [len(positive)]
         if len(positive) and len(negative):
             scores[group] = (positive.tolist(), negative.tolist())
     pooled = [[value for each in scores.values() for value in each[side]] for side in (0, 1)]
@@ -298,9 +324,12 @@ def twin_figures(
         "main_right": float(np.mean([name in top for name, top in zip(best, top_members, strict=True)])),
         "members_right": float(np.mean(right)),
         "pixels_right": float(np.mean(complete)),
+        "pixels_right_but_substitutes": float(np.mean(complete_but_substitutes)),
         "pixels_right_by_top": {key: float(np.mean(each)) for key, each in by_top.items()},
         "wrong": dict(sorted(wrong.items(), key=lambda entry: -entry[1])),
         "hidden_auroc": auroc(pooled[0], pooled[1]),
+        "stated": np.sum(list(stated.values()), axis=0).tolist(),
+        "stated_by_group": {key: each for key, each in stated.items() if any(each)},
         "hidden_auroc_by_group": {key: [auroc(*each), len(each[0]), len(each[1])] for key, each in scores.items()},
     }
 
@@ -366,13 +395,20 @@ def main() -> None:
         result["mixtures"] = mixtures_left_out(library, mixed)
     if "twins" in parts:
         result["twins"] = [twins(library, seed, swapped=swapped) for seed in range(2) for swapped in (False, True)]
-        for key in ("main_right", "members_right", "pixels_right", "hidden_auroc"):
-            result[f"twins_{key}"] = float(np.mean([each[key] for each in result["twins"]]))
-            network, narrow = (
-                float(np.mean([each[kind][key] for each in result["twins"]]))
-                for kind in ("with_the_network", "of_the_palette")
+        keys = ("main_right", "members_right", "pixels_right", "pixels_right_but_substitutes", "hidden_auroc", "stated")
+        kinds = ("without_place", "of_the_palette", "bound")
+        for key in keys:
+            of_kinds = [
+                [each[key] for each in result["twins"]],
+                *([each[kind][key] for each in result["twins"]] for kind in kinds),
+            ]
+            combined = [np.sum(each, axis=0).tolist() if key == "stated" else float(np.mean(each)) for each in of_kinds]
+            result[f"twins_{key}"] = combined[0]
+            result |= {f"twins_{kind}_{key}": value for kind, value in zip(kinds, combined[1:], strict=True)}
+            print(
+                f"twins_{key}: {combined[0]}",
+                *(f"{kind} {value}" for kind, value in zip(kinds, combined[1:], strict=True)),
             )
-            print(f"twins_{key}: {result[f'twins_{key}']:.3f}; network's groups {network:.3f}; palette {narrow:.3f}")
     if "speed" in parts:
         result["per_s"] = speed(library)
     if arguments.library:

@@ -112,6 +112,18 @@ def test_members_are_named_and_paint_that_light_does_not_see_is_hidden(place: Pa
     assert "azurite" in {path.stem for path in (place / "result" / "surface").iterdir()}
 
 
+def test_a_palette_leaves_out_what_the_painter_did_not_have(place: Path) -> None:
+    palette = place / "palette.toml"
+    palette.write_text('name = "mine"\npigments = ["azurite", "vermilion", "lead_white", "indigo"]\n')
+    record = json.loads(call(place, "--points", str(place / "points.csv"), "--palette", str(palette), "--json").stdout)
+    assert "malachite" not in record["surface"]
+    assert record["surface"]["azurite"] > 0.2
+    assert any("no spectrum of indigo of the palette" in note for note in record["notes"])
+    palette.write_text('name = "mine"\npigments = ["indigo"]\n')
+    done = call(place, "--palette", str(palette), fails=True)
+    assert "Cannot use the palette mine" in " ".join(done.output.split())
+
+
 def test_a_second_cube_replaces_the_first_and_its_place_is_kept(place: Path) -> None:
     call(place, "--points", str(place / "points.csv"), "--quiet")
     size = (place / "result" / "results.h5").stat().st_size

@@ -51,6 +51,20 @@ def test_a_header_in_latin_1_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(open_reflectance(header).wavelength_nm, WAVELENGTH_NM, atol=0.01)
 
 
+@pytest.mark.parametrize("unit", ["wavenumber (cm-1)", "Wavenumber", "1/cm"])
+def test_wavenumbers_are_converted_to_nm(tmp_path: Path, unit: str) -> None:
+    header = write_envi(tmp_path, TRUE, wavelength=1e7 / WAVELENGTH_NM, unit=unit)
+    np.testing.assert_allclose(open_reflectance(header).wavelength_nm, WAVELENGTH_NM, atol=0.01)
+
+
+def test_pixels_that_a_rectified_cube_fills_with_zeros_have_no_reflectance(tmp_path: Path) -> None:
+    values = TRUE.copy()
+    values[:3, :, :] = 0.0
+    read = open_reflectance(write_envi(tmp_path, values)).read(slice(0, 6), slice(0, 5))
+    assert np.isnan(read[:3]).all()
+    assert np.isfinite(read[3:]).all()
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (0, 2, 1)])
 def test_hdf5_finds_the_bands_by_their_wavelengths(tmp_path: Path, order: tuple[int, int, int]) -> None:
     with h5py.File(tmp_path / "cube.h5", "w") as file:
@@ -239,7 +253,7 @@ def test_dark_noise_has_a_logarithm(tmp_path: Path) -> None:
         ({"byte_order": 1}, "byte order"),
         ({"wavelength": "{400, 500}"}, "2 wavelengths for 57 bands"),
         ({"wavelength": "{" + ", ".join(["x"] * 57) + "}"}, "could not convert"),
-        ({"wavelength_units": "cm-1"}, "unit is 'cm-1'"),
+        ({"wavelength_units": "GHz"}, "unit is 'GHz'"),
         ({"bbl": "{1, 0}"}, "2 marks of bad bands"),
         ({"bbl": "{" + ", ".join(["0"] * 55 + ["1"] * 2) + "}"}, "2 of its 57 bands are usable"),
     ],

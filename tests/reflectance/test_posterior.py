@@ -1,11 +1,14 @@
 """The posterior over the pigments of a surface."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.materials import library as pigments
-from underpaint.reflectance import NONE, ReferenceSpectrum, ReflectanceClassifier, builtin
+from underpaint.reflectance import NONE, ReferenceSpectrum, ReflectanceClassifier, ReflectanceLibrary, builtin
+from underpaint.reflectance.kubelka_munk import inside_the_paint, opaque, ratio, through_the_surface
 
 GROUPS = tuple(group.name for group in pigments().groups)
 CUBE_NM = np.linspace(400.0, 1000.0, 121)
@@ -133,3 +136,50 @@ def test_groups_that_reflectance_cannot_show_are_not_determinable() -> None:
     assert classifier.undeterminable(groups) == groups[:3]
     answer = classifier.identify(spectrum("Vermillion GDS779"), np.ones((1, 4)), groups)
     assert not answer.determinable[0, :3].any()
+
+
+def test_spectra_that_end_in_the_red_are_read_with_a_camera_that_goes_on() -> None:
+    short = [
+        replace(reference, wavelength_nm=reference.wavelength_nm[inside], reflectance=reference.reflectance[inside],
+                absorption=None, scattering=None)
+        for reference in builtin().spectra
+        if reference.member in {"azurite", "malachite", "vermilion"} and reference.pure and "kremer" in reference.patch
+        for inside in [(reference.wavelength_nm >= 420) & (reference.wavelength_nm <= 680)]
+    ]  # fmt: skip
+    classifier = ReflectanceClassifier(ReflectanceLibrary(tuple(short)), CUBE_NM)
+    for name, member in (("Malachite GDS801", "malachite"), ("Vermillion GDS779", "vermilion")):
+        answer = classifier.identify(spectrum(name))
+        assert answer.members[int(answer.probability[0].argmax())] == member
+
+
+def test_a_library_that_covers_too_little_of_the_cube_is_refused() -> None:
+    short = ReferenceSpectrum("azurite", "azurite", np.array([400.0, 450.0]), np.array([0.4, 0.5]))
+    with pytest.raises(CoverageError, match="none of its 1 spectra"):
+        ReflectanceClassifier(ReflectanceLibrary((short,)), CUBE_NM)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.1, 0.03, 0.01])
+def test_vermilion_beside_lead_white_is_never_ultramarine(share: float) -> None:
+    def k_over_s(name: str) -> np.ndarray:
+        values = spectrum(name)
+        return ratio(inside_the_paint(values, min(0.03, 0.8 * values.min())))
+
+    mixed = share * k_over_s("Vermillion GDS779") + (1 - share) * k_over_s("Lead White GDS796")
+    values = through_the_surface(opaque(mixed), 0.02)
+    answer = ReflectanceClassifier(builtin(), CUBE_NM).identify(values, groups_of("vermilion", "lead_white"), GROUPS)
+    assert answer.presence[0, answer.members.index("vermilion")] > 0.5
+    assert answer.probability[0, answer.members.index("ultramarine")] < 0.05
+
+
+def test_where_xrf_places_a_group_counts_for_what_lies_below(kremer: ReflectanceClassifier) -> None:
+    mercury = GROUPS.index("mercury_red")
+    values, present = spectrum("Malachite GDS801"), groups_of("vermilion", "malachite")
+    at_surface = np.full_like(present, np.nan)
+    hidden = []
+    for place in (0.02, np.nan, 0.98):
+        at_surface[0, mercury] = place
+        hidden.append(kremer.identify(values, present, GROUPS, at_surface).hidden[0, mercury])
+    assert hidden[2] < 0.5
+    assert hidden[0] > 0.9
+    assert hidden[2] < hidden[1]
+    np.testing.assert_allclose(hidden[1], kremer.identify(values, present, GROUPS).hidden[0, mercury], rtol=1e-5)

@@ -156,3 +156,10 @@ def test_what_a_table_assumes_is_noted(tmp_path: Path) -> None:
     notes = " ".join(read(tmp_path / "mine.csv").notes)
     for words in ("decimal commas", "first column, 'sample'", "no unit and are taken as nm"):
         assert words in notes
+
+
+def test_wavenumbers_are_not_taken_for_micrometres(tmp_path: Path) -> None:
+    path = columns(tmp_path / "set.csv", 1e7 / WAVELENGTH, AZURITE, VERMILION, head="wavenumber (cm-1)")
+    library = read(path)
+    np.testing.assert_allclose(library.spectra[0].wavelength_nm, WAVELENGTH, rtol=1e-4)
+    assert any("wavenumbers converted" in note for note in library.notes)

@@ -24,6 +24,7 @@ def reflect(
     library: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Spectra to read it with: CSV, ENVI library, .npz.")
     ] = None,
+    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only these pigments.")] = None,
     points: Annotated[
         Path | None,
         typer.Option(
@@ -41,11 +42,12 @@ def reflect(
 
     The cube is registered to the element maps by itself, or by points; how it lies is kept with the results. Where XRF
     says "copper", reflectance says which of its pigments. That a group lies below the surface is stated
-    above a probability of 95 %; under it, that is not determined.
+    above a probability of 90 %; under it, that is not determined. Whether XRF places a group at the surface or below
+    counts, too. What the painter can have used (--palette) decides more than any other input.
 
     **Examples**
 
-        underpaint reflect cube.hdr --xrf painting_underpaint
+        underpaint reflect cube.hdr --xrf painting_underpaint --palette old_master
 
     Counts of a line scanner, with its references:
 
@@ -62,7 +64,7 @@ def reflect(
     from underpaint.pipeline.reflect import ReflectSettings
     from underpaint.pipeline.reflect import reflect as run
 
-    settings = ReflectSettings(white=white, dark=dark, scale=scale, library=library, points=points)
+    settings = ReflectSettings(white=white, dark=dark, scale=scale, library=library, points=points, palette=palette)
     with progress(quiet=quiet or as_json) as step:
         results = run(cube, xrf, settings, out=out, overwrite=overwrite, progress=step)
     folder = xrf if out is None else out

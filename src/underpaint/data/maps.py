@@ -231,7 +231,7 @@ def _median(values: NDArray[np.float32]) -> float:
 Key = tuple[str, ...]
 PRESENT_PROBABILITY = 0.5
 """Probability above which a pigment or group is considered present."""
-BELOW_PROBABILITY = 0.95
+BELOW_PROBABILITY = 0.9
 """Probability above which a group is reported below the surface; down to one minus this value it is undetermined."""
 UNLIKE_SIGMA = 5.0
 """Significance, standard deviations, of an unexplained peak above which a spectrum is reported as unlike known ones."""

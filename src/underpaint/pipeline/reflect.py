@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint._version import __version__
-from underpaint.data.maps import NONE_OF_LIBRARY, PRESENT_PROBABILITY, Results
+from underpaint.data.maps import NONE_OF_LIBRARY, PRESENT_PROBABILITY, Place, Results
 from underpaint.errors import ScanError
 from underpaint.io import BlockStore, StoredMaps, read_results, result_folder
 from underpaint.io.results.contained import open_contained
@@ -27,8 +27,10 @@ from underpaint.io.results.sidecars import (
 )
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.physics.materials import library as pigment_library
+from underpaint.physics.materials import load_palette
 from underpaint.reflectance import ReflectanceClassifier, ReflectanceLibrary, builtin, read
 from underpaint.reflectance.cube import Overview, ReflectanceCube, open_reflectance, overview
+from underpaint.reflectance.names import member_of
 from underpaint.reflectance.registration import (
     Registration,
     any_way_up,
@@ -65,6 +67,8 @@ class ReflectSettings:
         Measured spectra to read the cube with; None: those of the package, with the user's own.
     points : str, Path or None
         File of places on the cube and on the maps that belong together; None: as the results keep, or automatically.
+    palette : str, Path or None
+        Name or file of a palette: no other pigment is looked for. None: all of the library.
     """
 
     white: str | Path | None = None
@@ -72,6 +76,7 @@ class ReflectSettings:
     scale: float | None = None
     library: str | Path | None = None
     points: str | Path | None = None
+    palette: str | Path | None = None
 
 
 def reflect(
@@ -118,7 +123,7 @@ def reflect(
     source = Path(xrf)
     results, facts = read_results(source), file_facts(cube)
     opened = open_reflectance(cube, white=settings.white, dark=settings.dark, scale=settings.scale)
-    spectra = library_for(settings.library)
+    spectra = library_for(settings.library, settings.palette)
     step("Preparing the library", 0, 1)
     classifier = ReflectanceClassifier(spectra, opened.wavelength_nm)
     with one_blas_thread():  # the products are small: more threads only wait for one another
@@ -132,9 +137,9 @@ def reflect(
             copy_sidecars(source, place.path)
         store = BlockStore(place.path / "blocks", results.shape)
         groups = results.groups
-        known = _group_probability(results, groups)
+        known, surface = (_group_probability(results, groups, place_of) for place_of in ("anywhere", "surface"))
         resampler = Resampler(opened, registration.matrix, results.shape)
-        answer = _Answer(classifier, resampler, known, groups)
+        answer = _Answer(classifier, resampler, known, surface, groups)
         tasks = list(resampler.windows())
         answered = 0
         step(_TASK, 0, results.shape[0] * results.shape[1])
@@ -168,20 +173,40 @@ def reflect(
     return read_results(target)
 
 
-def library_for(path: str | Path | None) -> ReflectanceLibrary:
+def library_for(path: str | Path | None, palette: str | Path | None = None) -> ReflectanceLibrary:
     """Return the library of a file; without one, that of the package with the sets that the user added.
+
+    Parameters
+    ----------
+    path : str, Path or None
+    palette : str, Path or None
+        Name or file of a palette: spectra of other pigments are left out, background stays.
 
     Raises
     ------
     ScanError
-        The file, or a set of the user, is no library.
+        The file, or a set of the user, is no library, or it has no spectrum of the palette.
+    SampleError
+        The palette does not exist or is damaged.
     """
-    if path is not None:
-        return read(path)
-    spectra = builtin()
-    for added in user_sets().values():
-        spectra = spectra.with_spectra(read(added))
-    return spectra
+    spectra = read(path) if path is not None else builtin()
+    if path is None:
+        for added in user_sets().values():
+            spectra = spectra.with_spectra(read(added))
+    if palette is None:
+        return spectra
+    chosen = load_palette(palette)
+    wanted = {member_of(name) for name in chosen.pigments}
+    narrowed = spectra.subset(not spectrum.member or spectrum.member in wanted for spectrum in spectra.spectra)
+    if not narrowed.members:
+        raise ScanError(
+            f"Cannot use the palette {chosen.name} with this library: none of the {len(chosen.pigments)} pigments has "
+            f"a spectrum among the {len(spectra)}. Give another palette, or add spectra with `underpaint pigments "
+            "add-reflectance`."
+        )
+    missing = sorted(wanted - set(narrowed.members))
+    notes = (f"no spectrum of {', '.join(missing)} of the palette: never named at the surface",) if missing else ()
+    return replace(narrowed, notes=(*narrowed.notes, *notes))
 
 
 class _Answer:
@@ -192,9 +217,11 @@ class _Answer:
         classifier: ReflectanceClassifier,
         resampler: Resampler,
         known: NDArray[np.float32] | None,
+        surface: NDArray[np.float32] | None,
         groups: Sequence[str],
     ) -> None:
-        self.classifier, self.resampler, self.known, self.groups = classifier, resampler, known, groups
+        self.classifier, self.resampler, self.groups = classifier, resampler, groups
+        self.known, self.surface = known, surface
         self.cube = resampler.cube
         edges = np.round(self.cube.wavelength_nm / _BAND_NM)
         self.kept_nm, index = np.unique(edges, return_inverse=True)
@@ -207,8 +234,10 @@ class _Answer:
         values = self.resampler(window)
         size = values.shape[:2]
         flat = values.reshape(-1, values.shape[2])
-        known = None if self.known is None else self.known[window].reshape(-1, len(self.groups))
-        answer = self.classifier.identify(flat, known, self.groups if known is not None else ())
+        known, surface = (
+            None if each is None else each[window].reshape(-1, len(self.groups)) for each in (self.known, self.surface)
+        )
+        answer = self.classifier.identify(flat, known, self.groups if known is not None else (), surface)
         stacks = {"member": answer.probability, "presence": answer.presence, "share": answer.mixture}
         if known is not None:
             stacks["hidden"] = np.where(answer.determinable, answer.hidden, np.nan)
@@ -218,10 +247,13 @@ class _Answer:
         return {name: np.ascontiguousarray(part.reshape(*size, -1), np.float32) for name, part in stacks.items()}
 
 
-def _group_probability(results: Results, groups: Sequence[str]) -> NDArray[np.float32] | None:
-    if not groups:
+def _group_probability(results: Results, groups: Sequence[str], place: Place) -> NDArray[np.float32] | None:
+    """Return the (row, column, group) probability of groups at a place; NaN of those without a map there."""
+    if not any(results.holds(name, place) for name in groups):
         return None
-    return np.stack([results[name] for name in groups], axis=2).astype(np.float32)
+    unknown = np.full(results.shape, np.nan, np.float32)
+    maps = [results[name, place] if results.holds(name, place) else unknown for name in groups]
+    return np.stack(maps, axis=2).astype(np.float32)
 
 
 def _registered(
@@ -316,7 +348,8 @@ def _record(
         "dark": None if settings.dark is None else str(settings.dark),
         "scale": opened.scale,
         "library": "that of the package" if settings.library is None else str(settings.library),
-        "library_notes": [] if settings.library is None else list(spectra.notes),
+        "library_notes": [] if settings.library is None and settings.palette is None else list(spectra.notes),
+        "palette": None if settings.palette is None else str(settings.palette),
         "library_spectra": len(spectra),
         "library_sources": list(spectra.sources),
         "registration": _as_record(registration, opened),

@@ -90,6 +90,8 @@ class ReflectanceCube:
             values[raw == self.stored.missing] = np.nan
         if self.ceiling is not None:
             values[raw >= self.ceiling] = np.nan
+        # what rectifying or stitching fills up; a dark paint still has noise in some band
+        values[(raw == 0).all(axis=2)] = np.nan
         if self.white is not None:
             white = self.white.part(rows, columns)[:, :, self.bands]
             dark = np.float32(0) if self.dark is None else self.dark.part(rows, columns)[:, :, self.bands]

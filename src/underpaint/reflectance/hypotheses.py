@@ -23,7 +23,7 @@ WHITE_GROUPS = ("lead_pigment", "zinc_pigment", "titanium_pigment", "calcium_whi
 """Groups with a white, which light cannot tell from the others."""
 WHITE_K_OVER_S = 0.2
 """K/S of an opaque paint below which, at nine of ten bands, a member is a white."""
-TINTS = (0.5, 0.2, 0.08, 0.03)
+TINTS = (0.5, 0.2, 0.08, 0.03, 0.01)
 """K/S beside white, relative to the paint without."""
 BLACK_SHARES = (0.15, 0.4)
 """Share of black in the absorption."""
@@ -49,6 +49,10 @@ WHITE_BELOW, WHITE_MIXED_IN = 0.5, 0.5
 """The same for groups with a white: grounds and underlayers hold them, and most paints."""
 UNKNOWN_SHOWS = 0.3
 """Prior that a pigment which the library lacks shows a group that XRF sees."""
+MINOR = 0.2
+"""Prior that a group which XRF places at the surface is too small a part of the paint to change its colour."""
+PLACE_LIMITS = (0.02, 0.98)
+"""Least and most that XRF's place of a group counts for: networks that are surer are not that much righter."""
 UNREPORTED = 0.1
 """Prior of a group that is not among those XRF was asked for."""
 UNSEEN = 0.01
@@ -310,7 +314,12 @@ class Hypotheses:
         ]
 
     def joint(
-        self, likelihood: Matrix, temperature: float, group_probability: Floats | None, groups: tuple[str, ...]
+        self,
+        likelihood: Matrix,
+        temperature: float,
+        group_probability: Floats | None,
+        groups: tuple[str, ...],
+        surface_probability: Floats | None = None,
     ) -> "Joint":
         """Join the classes' likelihood with what XRF says of groups.
 
@@ -322,6 +331,9 @@ class Hypotheses:
             The power that the likelihood is raised to.
         group_probability : (n, n_group) array or None
         groups : tuple of str
+        surface_probability : (n, n_group) array or None
+            That a group is in the uppermost layer, by XRF; NaN where XRF does not say, and then the usual share of
+            groups that lie below only takes its place.
 
         Notes
         -----
@@ -334,37 +346,53 @@ class Hypotheses:
         log_sets = scaled[self.of_class] + self._log_weight[:, None]
         if group_probability is None or not groups:
             return Joint(self, log_sets, np.zeros(n, np.float32))
-        p = np.full((len(self.groups), n), np.nan, dtype=np.float32)
+        p, surface = (np.full((len(self.groups), n), np.nan, dtype=np.float32) for _ in range(2))
         for place, group in enumerate(groups):
             if group in self.groups:
                 p[self.groups.index(group)] = group_probability[:, place]
+                if surface_probability is not None:
+                    surface[self.groups.index(group)] = surface_probability[:, place]
         known = np.isfinite(p)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            below = np.clip(1.0 - surface / p, *PLACE_LIMITS)
+        placed = np.isfinite(below)
+        below, on_top = np.where(placed, below, self._below), np.where(placed, 1.0 - below, np.float32(1.0))
+        # where XRF itself says that a group is at the surface, no prior of it being a further part is needed
+        mixed_in = np.where(placed, np.float32(1.0), self._mixed_in)
+        minor = np.where(placed, np.float32(MINOR), np.float32(0.0))
         # of a group that is not among XRF's, little is likely; where XRF says nothing at all, reflectance speaks alone
         p = np.clip(np.where(known, p, np.where(known.any(axis=0), UNREPORTED, 1.0)), UNSEEN, 1.0)
         log_p = np.log(p)
+        log_needed = log_p + np.log(on_top)
         # weight of each member as the bringer of a group: common, and its groups are all seen
         weight = np.stack(
             [base * np.exp(self._most(name, log_p)) for name, base in zip(self.members, self._base, strict=True)]
         ).astype(np.float32)
-        total = np.maximum(self.shows @ weight, 1e-12)
+        # what brings none of the groups seen in any of these pixels has no weight in all that follows
+        active = np.flatnonzero(weight.any(axis=1))
+        shows, weight = self.shows[:, active], weight[active]
+        total = np.maximum(shows @ weight, 1e-12)
         companion, brings = [], []
         for place, rows in enumerate(self.by_main):
-            partner = self._with[place]
+            partner = self._with[place][active]
             alone = scaled[self._alone[place]].max(axis=0)
             unchanged = np.where(partner[:, None] >= 0, np.exp(np.minimum(scaled[partner] - alone, 0.0)), 0.0)
-            unchanged[place] = 1.0
+            unchanged[active == place] = 1.0
             unchanged *= weight
-            unseen = self._mixed_in * ((self.shows @ unchanged) / total)
-            rest = np.where(known, 1.0 - p + p * (self._below + unseen), 1.0)
+            unseen = on_top * mixed_in * np.maximum((shows @ unchanged) / total, minor)
+            rest = np.where(known, 1.0 - p + p * (below + unseen), 1.0)
             log_rest = np.log(np.maximum(rest, 1e-6))
-            log_sets[rows] += log_rest.sum(axis=0) + self.needs[rows] @ (log_p - log_rest)
-            companion.append(unseen / (self._below + unseen))
+            log_sets[rows] += log_rest.sum(axis=0) + self.needs[rows] @ (log_needed - log_rest)
+            companion.append(unseen / (below + unseen))
             brings.append(unchanged)
         # mixtures of what XRF does not see at a pixel have no weight there, whatever it sees at the next
         unseen_groups = (p <= DETECTED).astype(np.float32)
         log_sets[self.n_single :][self.needs[self.n_single :] @ unseen_groups > 0] = -np.inf
-        rest = np.where(known, 1.0 - p + p * (self._below + UNKNOWN_SHOWS * (1.0 - self._below)), 1.0)
-        return Joint(self, log_sets, np.log(rest).sum(axis=0), np.where(known, p, 0.0), companion, brings)
+        unknown_shows = UNKNOWN_SHOWS * (1.0 - below)
+        rest = np.where(known, 1.0 - p + p * (below + unknown_shows), 1.0)
+        unknown = unknown_shows / (below + unknown_shows)
+        log_unknown, probability = np.log(rest).sum(axis=0), np.where(known, p, 0.0)
+        return Joint(self, log_sets, log_unknown, probability, companion, active, brings, unknown)
 
     def palest_tint(self, group: str) -> float:
         """Return the strongest K/S, over the members of a group, of the palest tint that is predicted of each.
@@ -399,9 +427,14 @@ class Joint:
         What XRF adds to the log prior of a pigment that is none of the members.
     probability : (n_group, n) array
         Of XRF, by the groups of the hypotheses.
-    beside, brings : list of (n_group, n) and of (n_member, n) arrays
-        By main member: the probability that a seen group is in the surface paint beside it, and how much each member
-        may bring it.
+    companion : list of (n_group, n) array
+        By main member: the probability that a seen group is in the surface paint beside it.
+    active : (n_active,) int array or None
+        Members that bring a group which XRF sees.
+    brings : list of (n_active, n) array
+        By main member: how much each of them may bring it.
+    unknown_shows : (n_group, n) array or None
+        Probability that a pigment that is none of the members brings a seen group.
     """
 
     hypotheses: Hypotheses
@@ -409,26 +442,31 @@ class Joint:
     log_unknown: Matrix
     probability: Matrix | None = None
     companion: Sequence[Matrix] = ()
+    active: NDArray[np.intp] | None = None
     brings: Sequence[Matrix] = ()
+    unknown_shows: Matrix | None = None
 
-    def at_surface(self, posterior: Matrix) -> tuple[Matrix, Matrix]:
+    def at_surface(self, posterior: Matrix, none: Matrix) -> tuple[Matrix, Matrix]:
         """Return presence of each member, (n, n_member), and that of each group at the surface, (n_group, n).
 
         Parameters
         ----------
         posterior : (n_hypothesis, n) array
+        none : (n,) array
+            Of a pigment that is none of the members.
         """
         known = self.hypotheses
         presence = posterior.T @ known.contains
-        if self.probability is None:
+        if self.probability is None or self.unknown_shows is None:
             return np.minimum(presence, 1.0), np.zeros((len(known.groups), posterior.shape[1]), np.float32)
-        shown = np.zeros_like(self.probability)
+        shown = self.unknown_shows * none
+        shows = known.shows[:, self.active]
         for rows, companion, brings in zip(known.by_main, self.companion, self.brings, strict=True):
             needed = known.needs[rows].T @ posterior[rows]
             further = self.probability * companion * (posterior[rows].sum(axis=0) - needed)
             shown += needed + further
-            total = np.maximum(known.shows @ brings, 1e-12)
-            presence += (brings * (known.shows.T @ (further / total))).T
+            total = np.maximum(shows @ brings, 1e-12)
+            presence[:, self.active] += (brings * (shows.T @ (further / total))).T
         return np.minimum(presence, 1.0), shown
 
 

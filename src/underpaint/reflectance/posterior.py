@@ -35,10 +35,12 @@ LEVEL_SPREAD, NOISE = 2.0, 0.02
 """Standard deviations of the level, and of noise in a band, in log reflectance."""
 FREEDOM = 4.0
 """Degrees of freedom of Student's distribution: how heavy its tails are."""
-PRIOR_NONE = 0.001
+PRIOR_NONE = 0.0001
 WRONG_LABEL = 0.02
 """Probability that a reference spectrum is not what its name says; for the calibration alone."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
+_TURNS = 2
+"""Turns in which the nearest patches and their covariance are found."""
 CACHED = 16
 """Choices of members whose mixtures are kept."""
 AT_ONCE, ROWS = 1024, 128
@@ -105,6 +107,7 @@ class ReflectanceClassifier:
         reflectance: ArrayLike,
         group_probability: ArrayLike | None = None,
         groups: Sequence[str] = (),
+        surface_probability: ArrayLike | None = None,
     ) -> ReflectanceAnswer:
         """Return the posterior for spectra.
 
@@ -117,6 +120,8 @@ class ReflectanceClassifier:
             Of each XRF group being there, at any depth; without, reflectance speaks alone. NaN: unknown.
         groups : sequence of str
             Names of the columns of ``group_probability``, as in the pigment library.
+        surface_probability : (n, n_group) array, optional
+            Of each XRF group being in the uppermost layer, where XRF says so; NaN: unknown.
 
         Raises
         ------
@@ -125,18 +130,19 @@ class ReflectanceClassifier:
         """
         spectra = np.atleast_2d(np.asarray(reflectance))
         known = None if group_probability is None else np.atleast_2d(np.asarray(group_probability))
-        shape = (len(spectra), len(groups))
-        if spectra.shape[1] != self._bands.n_band or (known is not None and known.shape != shape):
+        surface = None if surface_probability is None else np.atleast_2d(np.asarray(surface_probability))
+        shapes = [each.shape for each in (known, surface) if each is not None]
+        if spectra.shape[1] != self._bands.n_band or any(shape != (len(spectra), len(groups)) for shape in shapes):
             raise ScanError(
-                f"Cannot identify {spectra.shape} reflectances with {None if known is None else known.shape} group "
-                f"probabilities of {len(groups)} groups: the classifier has {self._bands.n_band} bands, and both "
-                "arrays need a row for each pixel. Give arrays that fit."
+                f"Cannot identify {spectra.shape} reflectances with probabilities of {shapes} for {len(groups)} "
+                f"groups: the classifier has {self._bands.n_band} bands, and all arrays need a row for each pixel. "
+                "Give arrays that fit."
             )
 
         def answer(start: int) -> tuple[NDArray[np.floating], ...]:
             rows = slice(start, start + AT_ONCE)
-            of_block = None if known is None else known[rows].astype(np.float64)
-            return self._model.answer(self._bands.apply(spectra[rows]), of_block, tuple(groups))
+            of_block = [None if each is None else each[rows].astype(np.float64) for each in (known, surface)]
+            return self._model.answer(self._bands.apply(spectra[rows]), of_block[0], tuple(groups), of_block[1])
 
         with one_blas_thread(), ThreadPoolExecutor(CPU_COUNT) as threads:
             parts = list(threads.map(answer, range(0, max(len(spectra), 1), AT_ONCE)))
@@ -207,7 +213,8 @@ class _References:
     owner, patch : (n,) int array
         Index of the member and of the patch of each.
     within, total : (n_grid, n_grid) array
-        Covariance between the patches of a member, and of all spectra, in log reflectance; with level and noise.
+        Covariance about the nearest patch of the same member, and of all spectra, in log reflectance; with level and
+        noise.
     mean : (n_grid,) array
     freedom : float
         Patches beyond the first of each member: what the covariance rests on.
@@ -223,34 +230,67 @@ class _References:
     freedom: float
 
 
+def _usable(library: ReflectanceLibrary, grid: Floats) -> ReflectanceLibrary:
+    """Return the spectra that cover half of the grid, or enough of it to say anything; the rest is predicted.
+
+    Raises
+    ------
+    CoverageError
+        No pure spectrum does.
+    """
+    least = min(grid.size / 2, LEAST_RANGE_NM / STEP_NM)
+    usable = library.subset(bool(np.isfinite(_on_grid(spectrum, grid)).sum() > least) for spectrum in library.spectra)
+    if not usable.members:
+        raise CoverageError(
+            f"Cannot identify pigments with this library: none of its {len(library)} spectra is of a pigment and "
+            f"covers {STEP_NM * least:g} nm of the cube's {grid[0]:g} to {grid[-1]:g} nm. Give one that does, or omit "
+            "--library."
+        )
+    return usable
+
+
 def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
     index = {name: place for place, name in enumerate(library.members)}
     pure = [spectrum for spectrum in library.spectra if spectrum.member and spectrum.pure]
     values = np.stack([_on_grid(spectrum, grid) for spectrum in pure])
-    covered = np.isfinite(values).sum(axis=1) * 2 > grid.size
-    pure = [spectrum for spectrum, cached in zip(pure, covered, strict=True) if cached]
-    values = values[covered]
     owner = np.asarray([index[spectrum.member] for spectrum in pure], dtype=np.int64)
     patch = np.unique([spectrum.patch for spectrum in pure], return_inverse=True)[1].astype(np.int64)
     features = _features(values)
     complete = np.isfinite(features).all(axis=1)
-    width, freedom, patches = grid.size, 0.0, 0
-    within = np.zeros((width, width))
-    for member in np.unique(owner[complete]):
-        rows = complete & (owner == member)
-        n_patch = np.unique(patch[rows]).size
-        if n_patch > 1:
-            deviation = features[rows] - features[rows].mean(axis=0)
-            within += deviation.T @ deviation
-            freedom += rows.sum() * (n_patch - 1) / n_patch
-            patches += n_patch - 1
-    within = within / max(freedom, 1.0) + NOISE**2 * np.eye(width) + LEVEL_SPREAD**2
+    width = grid.size
+    within, patches = _between_patches(features[complete], owner[complete], patch[complete])
     all_features = _features(np.stack([_on_grid(spectrum, grid) for spectrum in library.spectra]))
     all_features = all_features[np.isfinite(all_features).all(axis=1)]
     mean = all_features.mean(axis=0) if len(all_features) else np.zeros(width)
     deviation = all_features - mean
     total = deviation.T @ deviation / max(len(all_features), 1) + within
     return _References(values, features, owner, patch, within, total, mean, float(patches))
+
+
+def _between_patches(features: Floats, owner: NDArray[np.int64], patch: NDArray[np.int64]) -> tuple[Floats, int]:
+    """Return the covariance of spectra about the nearest one of another patch of their member, and what it rests on.
+
+    That is what a kernel is for: a class has the likelihood of its nearest spectrum. Which one is nearest depends on
+    the covariance, so that it is found in turns, from the covariance about the members' means on. The second value is
+    the number of patches beyond the first of each member.
+    """
+    added = NOISE**2 * np.eye(features.shape[1]) + LEVEL_SPREAD**2
+    several = [rows for rows in (np.flatnonzero(owner == member) for member in np.unique(owner))
+               if np.unique(patch[rows]).size > 1]  # fmt: skip
+    if not several:
+        return added, 0
+    deviation = np.concatenate([features[rows] - features[rows].mean(axis=0) for rows in several])
+    for turn in range(1 + _TURNS):
+        within = deviation.T @ deviation / len(deviation) + added
+        if turn < _TURNS:
+            white = features @ np.linalg.inv(np.linalg.cholesky(within)).T
+            parts = []
+            for rows in several:
+                distance = ((white[rows, None] - white[rows]) ** 2).sum(axis=2)
+                distance[np.equal(patch[rows, None], patch[rows])] = np.inf
+                parts.append(features[rows] - features[rows[distance.argmin(axis=1)]])
+            deviation = np.concatenate(parts)
+    return within, sum(np.unique(patch[rows]).size - 1 for rows in several)
 
 
 def _member_means(references: _References, n_member: int) -> Floats:
@@ -269,11 +309,9 @@ def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArra
         further = {member_of(part) for part in spectrum.shares} - {spectrum.member}
         kind = "" if spectrum.pure else "white" if further <= WHITES else "black" if further <= {BLACK} else None
         if spectrum.member in library.members and kind is not None:
-            row = _on_grid(spectrum, grid)
-            if 2 * np.isfinite(row).sum() > grid.size:
-                values.append(row)
-                owner.append(library.members.index(spectrum.member))
-                companion.append(kind)
+            values.append(_on_grid(spectrum, grid))
+            owner.append(library.members.index(spectrum.member))
+            companion.append(kind)
     return np.stack(values), np.asarray(owner, dtype=np.int64), np.asarray(companion)
 
 
@@ -297,12 +335,13 @@ class _Model:
     """The likelihood of every class, and the posterior of the hypotheses."""
 
     def __init__(self, library: ReflectanceLibrary, grid: Floats) -> None:
+        library = _usable(library, grid)
         self.members = library.members
         references = _references(library, grid)
         # a small library says nothing of how spectra of one pigment vary: the package's own does
         variation = references
         if references.freedom < grid.size:
-            variation = _references(builtin(), grid)
+            variation = _references(_usable(builtin(), grid), grid)
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
         self._typical = _member_means(references, len(self.members))
         self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
@@ -311,7 +350,7 @@ class _Model:
         self._kernels = self._whitened(self._hypotheses)
         lower = np.linalg.cholesky(self._total)
         self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
-        self.temperature = self._calibrated(variation, library if variation is references else builtin())
+        self.temperature = self._calibrated(variation, library if variation is references else _usable(builtin(), grid))
 
     def _whitened(self, hypotheses: Hypotheses) -> list[_Kernels]:
         """Return the predicted spectra by the bands that they have, and by how the others are filled in."""
@@ -321,8 +360,6 @@ class _Model:
         known = np.isfinite(typical).all(axis=1)
         kernels = []
         for mask in np.unique(covered, axis=0):
-            if 2 * mask.sum() <= mask.size:
-                continue
             for has_typical in (False, True):
                 rows = np.flatnonzero((covered == mask).all(axis=1) & (known == has_typical))
                 rows = rows[np.argsort(classes[rows], kind="stable")]
@@ -440,14 +477,18 @@ class _Model:
         return max(TEMPERATURES, key=score)
 
     def answer(
-        self, reflectance: Floats, group_probability: Floats | None, groups: tuple[str, ...]
+        self,
+        reflectance: Floats,
+        group_probability: Floats | None,
+        groups: tuple[str, ...],
+        surface_probability: Floats | None = None,
     ) -> tuple[NDArray[np.floating], ...]:
         """Return probability, presence, mixture, hidden and determinable for a block of spectra on the grid."""
         usable = np.asarray(np.isfinite(reflectance).all(axis=1))
         features = _features(np.where(usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._choices(group_probability, groups)
         likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
-        joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups)
+        joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups, surface_probability)
         log_none = np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint.log_unknown
         highest = np.maximum(joint.log_sets.max(axis=0), log_none)
         sets = np.exp(joint.log_sets - highest)
@@ -456,7 +497,7 @@ class _Model:
         sets /= total
         none = none / total
         probability = np.concatenate([sets.T @ hypotheses.main, none[:, None]], axis=1)
-        presence, at_surface = joint.at_surface(sets)
+        presence, at_surface = joint.at_surface(sets, none)
         mixture = sets.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
         determinable = np.zeros(hidden.shape, dtype=bool)
@@ -467,7 +508,7 @@ class _Model:
             for place, group in enumerate(groups):
                 known = group in hypotheses.groups
                 shown = at_surface[hypotheses.groups.index(group)] if known else np.zeros_like(none)
-                hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown - 0.5 * none, 0.0, 1.0)
+                hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown, 0.0, 1.0)
                 if known and group not in WHITE_GROUPS:
                     determinable[:, place] = is_member & (strength >= hypotheses.palest_tint(group))
         for each in (probability, presence, mixture, hidden):

@@ -62,6 +62,8 @@ _MODELS = {
 _LEAST_GAIN_PER_PARAMETER = 2.0
 """By which the logarithm of the likelihood must improve for each parameter that a more complex model adds."""
 _WELL_PX, _WRONG_PX, _POINTS_PX = 0.6, 1.2, 1.0
+_ALIKE = 0.9
+"""Share of the similarity from which another place counts as nearly as good."""
 _LEAST_COVERED = 0.5
 """Share of the picture's width and height that the maps cover, for the verdict "well"."""
 Verdict = Literal["well", "doubtful"]
@@ -169,7 +171,8 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     of another painting, they go anywhere.
 
     Panels of stripes match those of another panel nearly as well. So where the maps cover less than half of the
-    picture's width or height, the verdict is "doubtful".
+    picture's width or height, the verdict is "doubtful". So it is where a place that is moved by some pixels matches
+    nearly as well, as on a panel of equal fields.
 
     References
     ----------
@@ -188,12 +191,18 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
         best = _climb(fine, best, n_free)
     best, error_px = _simplest(fine, best)
     similarity = fine.similarity(best)
+    rival = _rival(fine, best)
+    if fine.similarity(rival) > similarity:
+        better, its_error_px = _simplest(fine, rival)
+        if fine.similarity(better) > similarity:
+            best, rival, error_px, similarity = better, best, its_error_px, fine.similarity(better)
     if similarity < _LEAST_SIMILARITY or error_px > _WRONG_PX:
         raise ScanError(
             "Cannot lay the picture by itself: it shares nothing with the maps, wherever it lies. Is it upright, "
             "and of this painting? Mark points instead."
         )
-    well = error_px <= _WELL_PX and _covered(best, size, (n_row, n_column)) >= _LEAST_COVERED
+    alike = _apart_px(rival, best, (n_row, n_column)) > _WRONG_PX and fine.similarity(rival) > _ALIKE * similarity
+    well = error_px <= _WELL_PX and not alike and _covered(best, size, (n_row, n_column)) >= _LEAST_COVERED
     return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
 
 
@@ -598,6 +607,20 @@ def _past_stripes(comparison: _Comparison, start: Matrix, shape: tuple[int, int]
         if comparison.unlike(best) > before - _LEAST_GAIN:
             break
     return best
+
+
+def _rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
+    """Return the place that matches best among those moved by a few pixels of the maps or more, refined."""
+    shifts = [np.unique(np.round(_SLIDES * size)) for size in reversed(comparison.size)]
+    moves = [np.array([[1, 0, right], [0, 1, down], [0, 0, 1.0]]) for right, down in product(*shifts)]
+    away = [matrix @ move for move in moves if np.hypot(*move[:2, 2]) > 2 * _WRONG_PX]
+    return _climb(comparison, min(away, key=comparison.unlike), 6)
+
+
+def _apart_px(first: Matrix, second: Matrix, shape: tuple[int, int]) -> float:
+    """Return the root mean square distance of two places of the maps on the picture, pixels of the maps."""
+    grid = (_GRID + 1) / 2 * np.array(shape[::-1])
+    return _distance(np.linalg.inv(second), place(first, grid), grid)
 
 
 def _slide(axis: int, size: int, moved: tuple[float, float]) -> Matrix:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io.cubes._wavelengths import WAVENUMBER, to_nm, unit_in
 from underpaint.runtime.untrusted import fault_of_name, read_bounded
 
 MAX_BYTES = 256 * 2**20
@@ -18,7 +19,6 @@ MOST_MICROMETRES = 100.0
 MOST_NM = 100_000.0
 MOST_FRACTION, MOST_PER_CENT = 2.0, 200.0
 """A file whose bright values lie below the first holds fractions, below the second per cent, above parts of 10,000."""
-_UNITS = {"nm": 1.0, "nanomet": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "micro": 1e3, "angstrom": 0.1}
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ def read_table(path: Path) -> Table:
     for name in names:
         if fault := fault_of_name(name):
             raise ScanError(f"Cannot read {path}: a name is not usable: {fault}. Correct the file.")
-    factor = next((factor for key, factor in _UNITS.items() if key in unit.casefold()), None)
-    if factor is None:
-        factor = 1e3 if wavelength.max() <= MOST_MICROMETRES else 1.0
-        notes.append(f"{path.name}: wavelengths have no unit and are taken as {'um' if factor > 1 else 'nm'}")
-    wavelength = wavelength * factor
-    if factor != 1.0:
-        notes.append(f"{path.name}: wavelengths converted to nm")
+    stated = unit_in(unit)
+    if not stated:
+        stated = "um" if wavelength.max() <= MOST_MICROMETRES else "nm"
+        notes.append(f"{path.name}: wavelengths have no unit and are taken as {stated}")
+    given, wavelength = wavelength, to_nm(wavelength, stated)
+    if not np.array_equal(given, wavelength):
+        notes.append(f"{path.name}: {'wavenumbers' if stated == WAVENUMBER else 'wavelengths'} converted to nm")
     if wavelength.max() > MOST_NM or wavelength.min() < 100.0:
         raise ScanError(
             f"Cannot read {path}: wavelengths from {wavelength.min():g} to {wavelength.max():g} nm are not those of "
@@ -137,7 +137,7 @@ def _csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float64], 
             f"Cannot read {path} as a table of spectra: neither its first row nor its first column are wavelengths. "
             "Put wavelengths in the first column and a named spectrum in each other one, or the same by rows."
         )
-    if not re.search(r"wave|lambda|λ|nm|[uµμ]m", cells[0][0].casefold()):
+    if not re.search(r"wave|lambda|λ|nm|[uµμ]m|cm", cells[0][0].casefold()):
         notes.append(f"{path.name}: the first column, {cells[0][0][:40]!r}, is taken as the wavelengths")
     numbered = [row for row, number in zip(cells[1:], down, strict=True) if np.isfinite(number)]
     wavelength = np.asarray([number for number in down if np.isfinite(number)])

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
+from underpaint.io._list_files import list_beside, read_list
 from underpaint.io._source import Cube, first_bytes
 from underpaint.io.cubes import _envi, _hdf5, _tiff
 from underpaint.io.cubes._parts import CubeParts
-from underpaint.io.cubes._wavelengths import in_nm, list_beside, read_list
+from underpaint.io.cubes._wavelengths import LISTED, in_nm, unit_in
 from underpaint.io.load import HEAD_BYTES, guess_file_type, split_location
 
 MAX_BANDS = 8192
@@ -83,10 +84,10 @@ def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
     if reader is None:
         kind = "the folder holds no stack of TIFF images." if path.is_dir() else guess_file_type(head)
         raise ScanError(f"Cannot read {path} as a cube: {kind} Known are ENVI (header and data), HDF5 and TIFF stacks.")
-    listed = list_beside(
-        path if path.is_dir() else path.parent, path.stem, None if reader is _hdf5 else name, str(path)
-    )
-    values, unit = read_list(listed) if listed is not None else (None, "")
+    folder = path if path.is_dir() else path.parent
+    listed = list_beside(folder, path.stem, None if reader is _hdf5 else name, str(path), LISTED)
+    values, first_lines = read_list(listed, LISTED) if listed is not None else (None, [])
+    unit = unit_in(" ".join(first_lines))
     parts = reader.read(path, name, n_band if values is None else values.size)
     n_band = parts.cube.shape[2]
     if n_band > MAX_BANDS:

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import Axis, axis_of_list, energy_unit, last_number
+from underpaint.io._energies import Axis, axis_of_list, energy_unit
+from underpaint.io._list_files import list_beside, read_list
 from underpaint.io._source import (
     MappedCube,
     entries_inside,
@@ -33,7 +34,6 @@ from underpaint.io._source import (
     missing_file_numbers,
     natural_sort_key,
     number_list,
-    try_read,
 )
 from underpaint.io.readers import Format
 
@@ -50,10 +50,9 @@ FORMAT = Format(
 )
 _NULL_HANDLER = logging.NullHandler()
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_ENERGY_FILE_PATTERNS = ("{0}.txt", "{0}.csv", "{0}_energies.txt", "{0}_energy.txt", "energies.txt", "energy.txt")
+_LIST_NAMES = ("energies", "energy")
 _MIN_CHANNELS = 32
 _MIN_SPREAD_RATIO = 2.0
-_MAX_LIST_BYTES = 2**22
 _MAX_COMPRESSION_RATIO = 10_000
 _MAX_PAGE_BYTES = 256 * 2**20
 _COLOUR_CHANNELS = {3, 4}
@@ -152,7 +151,7 @@ def open_stack(path: Path) -> MappedCube | PagesCube:
 
 
 def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
-    energy_file = _energy_file(folder, stem, name, path)
+    energy_file = list_beside(folder, stem, name, str(path), _LIST_NAMES)
     axis: EnergyAxis | None = None
     notes: tuple[str, ...] = ("no energy calibration: no list of energies with the stack",)
     if energy_file is not None:
@@ -269,23 +268,10 @@ def _page_shape_and_type(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
         return (shape[0], shape[1]), dtype
 
 
-def _energy_file(folder: Path, stem: str, name: str | None, path: Path) -> Path | None:
-    if name is None:
-        named = (folder / pattern.format(stem) for pattern in _ENERGY_FILE_PATTERNS)
-        return next(iter(entries_inside(folder, (file for file in named if file.is_file()))), None)
-    list_path = next((file for file in (folder / name, Path(name)) if file.is_file()), None)
-    if list_path is None:
-        raise ScanError(f"Cannot read {path}: the list of energies {name} is neither in its folder nor a path.")
-    return list_path
-
-
 def _axis(energy_file: Path, n_channel: int, path: Path) -> Axis:
-    if energy_file.stat().st_size > _MAX_LIST_BYTES:
-        raise ScanError(f"Cannot read {path}: {energy_file.name} is too large for a list of {n_channel} energies.")
-    lines = try_read(energy_file.read_bytes, str(energy_file)).decode("latin-1").splitlines()
-    energies = [value for value in map(last_number, lines) if value is not None]
-    unit = next(filter(None, map(energy_unit, lines[:3])), "")
-    axis, notes = axis_of_list(np.array(energies), n_channel, unit)
+    energies, first_lines = read_list(energy_file, _LIST_NAMES)
+    unit = next(filter(None, map(energy_unit, first_lines)), "")
+    axis, notes = axis_of_list(energies, n_channel, unit)
     if axis is None:
         raise ScanError(
             f"Cannot read {path}: {energy_file.name} lists {len(energies)} energies for {n_channel} channels; as many "

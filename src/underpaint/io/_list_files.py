@@ -1,0 +1,64 @@
+"""Lists of a stack's energies or wavelengths: a text file of one number a channel beside it, or named."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from underpaint.errors import ScanError
+from underpaint.io._energies import last_number
+from underpaint.io._source import entries_inside, try_read
+
+_MAX_BYTES = 2**22
+
+
+def list_beside(folder: Path, stem: str, name: str | None, source: str, kind: tuple[str, str]) -> Path | None:
+    """Return the list beside a stack, or the one that was named; None without one.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is looked for: ``STEM.txt``, ``STEM.csv``, ``STEM_KIND.txt`` and ``KIND.txt``, in this order.
+    stem : str
+    name : str or None
+        A file in the folder, or a path.
+    source : str
+        The stack, for messages.
+    kind : (str, str)
+        What is listed, in plural and singular: ``("energies", "energy")``.
+
+    Raises
+    ------
+    ScanError
+        The named one does not exist, or one is a link to another place.
+    """
+    if name is not None:
+        listed = next((path for path in (folder / name, Path(name)) if path.is_file()), None)
+        if listed is None:
+            raise ScanError(
+                f"Cannot read {source}: the list of {kind[0]} {name} is neither in its folder nor a path. Correct it."
+            )
+        return listed
+    names = (f"{stem}.txt", f"{stem}.csv", *(f"{stem}_{word}.txt" for word in kind), *(f"{word}.txt" for word in kind))
+    candidates = (folder / each for each in names)
+    return next(iter(entries_inside(folder, [path for path in candidates if path.is_file()])), None)
+
+
+def read_list(path: Path, kind: tuple[str, str]) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the numbers of a list, the last of each line, and its first three lines, which may state the unit.
+
+    Raises
+    ------
+    ScanError
+        The file is larger than 4 MiB, or holds no number.
+    """
+    if path.stat().st_size > _MAX_BYTES:
+        raise ScanError(
+            f"Cannot read {path}: {path.stat().st_size} bytes are too large for a list of {kind[0]}, which has one "
+            f"number a line and at most {_MAX_BYTES}. Give it another name, or correct it."
+        )
+    lines = try_read(path.read_bytes, str(path)).decode("utf-8", "replace").splitlines()
+    values = [value for value in map(last_number, lines) if value is not None]
+    if not values:
+        raise ScanError(f"Cannot read {path}: it holds no {kind[0]}. Write one number in each line.")
+    return np.array(values), lines[:3]
