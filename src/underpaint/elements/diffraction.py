@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.ndimage import maximum_filter1d
-from scipy.special import ndtr
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from underpaint.data import EnergyAxis, Scan, valid_spectra
 from underpaint.data.maps import Results
@@ -304,7 +303,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
         return None
     names = tuple(detector.detector or str(number) for number, detector in enumerate(scan.detectors, 1))
     n_trial = scan.n_pixel * energy.size * len(names)
-    threshold = max(float(norm.isf(FALSE_PEAKS / n_trial)), MIN_SIGMAS)
+    threshold = max(float(-ndtri(FALSE_PEAKS / n_trial)), MIN_SIGMAS)
     comparisons, notes = [], []
     for name, sample, total in zip(names, samples, totals, strict=True):
         rest_total = np.sum(totals, axis=0) - total
@@ -339,7 +338,7 @@ def _sampled(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single], list[
     totals = [np.zeros(n_merged) for _ in scan.detectors]
     for index in np.unique(np.linspace(0, len(blocks) - 1, n_sampled).astype(int)):
         block = blocks[index]
-        parts = dask.compute(*(detector.counts[block] for detector in scan.detectors), scheduler="synchronous")
+        parts = dask.compute(*(detector.counts[block] for detector in scan.detectors), scheduler=dask.get)
         flat = [np.asarray(part).reshape(-1, part.shape[-1]) for part in parts]
         valid = np.logical_and.reduce([valid_spectra(spectra) for spectra in flat])
         if scan.present is not None:
@@ -395,13 +394,13 @@ def _comparison(
     for _ in range(4):
         sigma = np.sqrt(variance + (error * highest) ** 2)
         z = np.abs(left / sigma)
-        spread = np.maximum(np.median(z, axis=0) / norm.ppf(0.75), 1.0)
+        spread = np.maximum(np.median(z, axis=0) / ndtri(0.75), 1.0)
         weight = (z < _CLIP_SIGMAS * spread) / sigma**2
         usual = _regressed(excess, terms, weight)
         left = excess - np.einsum("anp,ap->np", terms, usual)
         error = _ratio_errors(left, variance, highest)
     sigma = np.sqrt(variance + (error * highest) ** 2)
-    scale = np.maximum(np.median(np.abs(left / sigma), axis=0) / norm.ppf(0.75), 1.0)
+    scale = np.maximum(np.median(np.abs(left / sigma), axis=0) / ndtri(0.75), 1.0)
     return replace(plain, usual=usual, ratio_error=error, scale=scale)
 
 

@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
-from scipy.special import ndtri
-from scipy.stats import gamma, qmc
+from scipy.special import gammaincinv, ndtri
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import AREAL_MASS, LEVEL, MASS_FRACTION, Estimate, Results, is_determined
@@ -458,6 +457,8 @@ class Quantifier:
 
     def _draw(self, matrix: str, thickness_um: tuple[float, float] | None, n: int) -> _Hypotheses:
         """Draw hypotheses, each of their numbers spread evenly (Latin hypercube); the first is the middle."""
+        from scipy.stats import qmc  # takes a third of a second to import
+
         (least, most), weights, _ = MATRICES[matrix]
         light = {
             name: fraction for name, fraction in weights.items() if not set(mass_fractions(name)) & set(self.elements)
@@ -470,7 +471,7 @@ class Quantifier:
         single, shares, errors, layer_draws, how_much = np.split(
             drawn, np.cumsum([6, len(light), n_family, n_element]), axis=1
         )
-        shares = gamma.ppf(shares, np.asarray(list(light.values())))
+        shares = gammaincinv(np.asarray(list(light.values())), shares)
         shares /= shares.sum(axis=1, keepdims=True)
         low, high = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
         # a uniformly distributed inverse includes infinity

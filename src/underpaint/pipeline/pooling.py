@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from underpaint.data.maps import Results
 from underpaint.elements import Evidence, VariableFit, valid_part
@@ -138,7 +138,7 @@ class Pooling:
         index, pooled = np.arange(total.size).reshape(shape), total[core].copy()
         number = np.arange(pooled.size).reshape(pooled.shape)
         rows, columns = [number.ravel()], [index[core].ravel()]
-        most = float(chi2.ppf(MOST_UNLIKE, self.columns.size))
+        most = float(2.0 * gammaincinv(0.5 * self.columns.size, MOST_UNLIKE))  # quantile of chi squared
         for shift in _SHIFTS:
             starts = [part.start + step for part, step in zip(core, shift, strict=True)]
             # of the core, what has a neighbour there

@@ -62,7 +62,7 @@ def map_blocks(
                 halo_block, core = _with_halo(block, scan.shape, halo or 0)
                 present = None if scan.present is None else scan.present[halo_block]
                 parts = (array[halo_block] for array in arrays)
-                counts, *more = dask.compute(scan.counts[halo_block], *parts, scheduler="synchronous")
+                counts, *more = dask.compute(scan.counts[halo_block], *parts, scheduler=dask.get)
                 places = () if halo is None else (core,)
                 yield number, (np.asarray(counts), present, *places, *more)
 

@@ -47,7 +47,7 @@ class StoredMaps:
                 self._kept[index].flags.writeable = False
             self._kept.move_to_end(index)
             image = self._kept[index]
-            while len(self._kept) > 1 and sum(image_kept.nbytes for image_kept in self._kept.values()) > _KEPT_BYTES:
+            while len(self._kept) > 1 and len(self._kept) * image.nbytes > _KEPT_BYTES:
                 self._kept.popitem(last=False)
         return image
 

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -386,5 +386,6 @@ def _is_share(share: object) -> bool:
     return isinstance(share, int | float) and not isinstance(share, bool) and _SHARES[0] <= share <= _SHARES[1]
 
 
+@cache
 def _normalise_name(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
