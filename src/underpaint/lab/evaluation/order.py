@@ -12,20 +12,11 @@ from scipy.stats import norm
 from underpaint.data import Spectrum
 from underpaint.data.maps import PLACES, Results, at_place
 from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, count_spectra
-from underpaint.lab.evaluation.candidates import (
-    Candidate,
-    Measured,
-    compare,
-    find_order,
-    fit_candidates,
-    goodness,
-    ground_film,
-    layer_pigments,
-    measured,
-    paint_film,
-    propose,
-    suspects,
-)
+from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, paint_film
+from underpaint.lab.evaluation.candidates.compare import compare, find_order, goodness
+from underpaint.lab.evaluation.candidates.fit import fit_candidates
+from underpaint.lab.evaluation.candidates.measured import Measured, measured
+from underpaint.lab.evaluation.candidates.proposals import layer_pigments, propose, suspects
 from underpaint.lab.evaluation.groups import mean
 from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import Instrument
