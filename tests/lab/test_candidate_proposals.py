@@ -5,16 +5,16 @@ import pytest
 
 from underpaint.data.maps import Results
 from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, label_of, paint_film
-from underpaint.lab.evaluation.candidates.compare import Order
 from underpaint.lab.evaluation.candidates.proposals import (
     MOST_CANDIDATES,
     Suspects,
     layer_pigments,
     propose,
-    rivals_of,
+    rearrangements,
     suspects,
     with_pure_pigments,
 )
+from underpaint.lab.evaluation.order import Order
 from underpaint.physics.materials import Paint, library
 
 
@@ -75,7 +75,7 @@ def test_proposals_hold_one_layer_and_both_orders_and_are_few(count: int) -> Non
 def test_rivals_are_one_layer_the_swapped_one_and_each_pigment_moved() -> None:
     best = stack((("vermilion", "zinc_white"), 10.0), (("azurite",), 20.0))
     above, below = frozenset({"vermilion", "zinc_white"}), frozenset({"azurite"})
-    assert {layer_pigments(candidate) for candidate in rivals_of(best)} == {
+    assert {layer_pigments(candidate) for candidate in rearrangements(best)} == {
         (above | below,),
         (below, above),
         (frozenset({"zinc_white"}), frozenset({"azurite", "vermilion"})),

@@ -78,7 +78,7 @@ def propose(suspected: Suspects, ground: str) -> list[Candidate]:
 
     One mixed layer of all; each pigment alone above, and below, the others; other ways to share them between two
     layers; a hidden pigment below the mixture. There are at most ``MOST_CANDIDATES``, with one more for each pigment
-    that is left out of the best. ``rivals_of`` returns other arrangements of the best.
+    that is left out of the best. ``rearrangements`` returns other arrangements of the best.
     """
     names = suspected.pigments
     base = ground_film(ground, GROUND_UM)
@@ -91,7 +91,7 @@ def propose(suspected: Suspects, ground: str) -> list[Candidate]:
     return candidates[: MOST_CANDIDATES - (len(names) if len(names) > 1 else 0)]
 
 
-def rivals_of(best: Candidate) -> list[Candidate]:
+def rearrangements(best: Candidate) -> list[Candidate]:
     """Return other arrangements of a candidate's pigments: one layer, the layers swapped, one pigment moved across.
 
     Of a candidate in one layer: each pigment alone above, and alone below, the others.
