@@ -12,7 +12,7 @@ from underpaint.data.maps import AMOUNT_EDGES
 from underpaint.errors import TrainingError
 from underpaint.lab.evaluation.presence import Truth, presence_figures
 from underpaint.lab.networks import Calibration, LayersNetwork, build_network
-from underpaint.lab.networks.evidence import Evidence
+from underpaint.lab.networks.layers import Evidence
 from underpaint.lab.training import (
     FinetuneSettings,
     Library,

@@ -7,10 +7,16 @@ import pytest
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.errors import CalibrationError, SampleError, ScanError
-from underpaint.lab.evaluation.candidates import Candidate, fit_candidates, ground_film, measured, paint_film
-from underpaint.lab.evaluation.candidates.candidate import share_coordinates, shares_at, without
-from underpaint.lab.evaluation.candidates.measured import poisson_deviance
-from underpaint.lab.evaluation.candidates.model import Question, answers
+from underpaint.lab.evaluation.candidates.candidate import (
+    Candidate,
+    ground_film,
+    paint_film,
+    share_coordinates,
+    shares_at,
+    without,
+)
+from underpaint.lab.evaluation.candidates.fit import Question, answers, fit_candidates
+from underpaint.lab.evaluation.candidates.measured import measured, poisson_deviance
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy

@@ -14,7 +14,6 @@ import torch
 from underpaint.data import XU_NETWORK_AXIS, Scan
 from underpaint.lab.evaluation.scores import spearman
 from underpaint.lab.networks import XuNetwork
-from underpaint.lab.reproduction import Plan, quick
 from underpaint.lab.reproduction.arms import pretrain_settings
 from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, map_scores, paper_maps
 from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BARE, BELOW, crossed_strips, scan_painting
@@ -34,6 +33,7 @@ from underpaint.lab.reproduction.figures import (
     ratios_of,
     single_layered_painting,
 )
+from underpaint.lab.reproduction.plan import Plan, quick
 from underpaint.lab.reproduction.simulation import as_library, paper_outputs
 from underpaint.lab.training.checkpoint import about, card_for
 

@@ -16,12 +16,20 @@ from underpaint.physics.materials import library
 pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
 
 from underpaint.lab.evaluation.parts import families, held_out, random_pixels, thicknesses
-from underpaint.lab.reproduction import make_mockups, mockup_library, quick, read_mockups, simulation_set
 from underpaint.lab.reproduction.arms import Answers, of_paper, read_in_palette
 from underpaint.lab.reproduction.contestants import default_network, paper_network
-from underpaint.lab.reproduction.mockups import Mockups
+from underpaint.lab.reproduction.measured import read_mockups
+from underpaint.lab.reproduction.mockups import Mockups, make_mockups
+from underpaint.lab.reproduction.plan import quick
 from underpaint.lab.reproduction.scoring import group_names, over_folds, pooled
-from underpaint.lab.reproduction.simulation import MIXED_FROM, counted, measured_background, paper_outputs
+from underpaint.lab.reproduction.simulation import (
+    MIXED_FROM,
+    counted,
+    measured_background,
+    mockup_library,
+    paper_outputs,
+    simulation_set,
+)
 from underpaint.lab.reproduction.studies import keep_to_plan
 from underpaint.lab.reproduction.tables import (
     arm_rows,
@@ -29,7 +37,7 @@ from underpaint.lab.reproduction.tables import (
     mixed_layers,
     thirty_names,
     thirty_pigments,
-    write_json,
+    write_result,
     write_table,
 )
 from underpaint.simulate.recipes import paper_formulas, paper_grid, paper_stratigraphy, paper_table3
@@ -151,7 +159,7 @@ def test_perfect_answers_score_one(tmp_path: Path) -> None:
     result: dict[str, Any] = {"simulation": over_folds(_answers(label), "simulation"), "about": {}}
     assert result["simulation"]["mean"]["f1"] == result["simulation"]["groups"]["mean"]["f1"] == 1.0
     assert result["simulation"]["cobalt_blue"]["paper"] == [0.95, 0.997, 0.782]
-    write_json(result, tmp_path / "table3.json")
+    write_result(result, tmp_path / "table3.json")
     assert json.loads((tmp_path / "table3.json").read_text("utf-8"))["simulation"]["mean"]["accuracy"] == 1.0
     write_table(*arm_rows(result), tmp_path / "table3", title="Table 3", note="virtual <mock-ups>")
     rows = (tmp_path / "table3.csv").read_text("utf-8").splitlines()

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
 
-from underpaint.lab.reproduction import STUDIES
+from underpaint.lab.reproduction.studies import STUDIES
 
 # .ci/run calls this file on its own: minutes of training, however small
 pytestmark = pytest.mark.slow

@@ -188,9 +188,9 @@ def reproduce(
     """
     _require_torch()
     from underpaint.errors import TrainingError
-    from underpaint.lab.reproduction import STUDIES, Plan, quick
-    from underpaint.lab.reproduction import reproduce as run
-    from underpaint.lab.reproduction.studies import note
+    from underpaint.lab.reproduction.plan import Plan, quick
+    from underpaint.lab.reproduction.studies import STUDIES, note
+    from underpaint.lab.reproduction.studies import reproduce as run
 
     if materials not in {"table1", "table2"}:
         raise TrainingError(f"Cannot make the simulation set from {materials!r}: --materials is table2 or table1.")

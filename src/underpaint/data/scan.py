@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
@@ -171,7 +172,7 @@ class Scan:
         reader = READERS.get(self.counts.name)
         if reader is not None and reader.shape == self.shape:
             return reader[rows, columns]
-        return np.asarray(self.counts[rows, columns].compute(scheduler="synchronous"))
+        return np.asarray(self.counts[rows, columns].compute(scheduler=dask.get))
 
     def pixel(self, row: int, column: int) -> Spectrum:
         """Return the spectrum of a pixel."""

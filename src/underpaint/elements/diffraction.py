@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.ndimage import maximum_filter1d
-from scipy.special import ndtr
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from underpaint.data import EnergyAxis, Scan, valid_spectra
 from underpaint.data.maps import Results
@@ -318,7 +317,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
         return None
     names = tuple(detector.detector or str(number) for number, detector in enumerate(scan.detectors, 1))
     n_tests = scan.n_pixel * energy_kev.size * len(names)
-    threshold = max(float(norm.isf(EXPECTED_FALSE_PEAKS / n_tests)), MIN_SIGMAS)
+    threshold = max(float(-ndtri(EXPECTED_FALSE_PEAKS / n_tests)), MIN_SIGMAS)
     comparisons, notes = [], []
     for name, sample, total in zip(names, samples, totals, strict=True):
         other_total = np.sum(totals, axis=0) - total
@@ -353,7 +352,7 @@ def _sample_spectra(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single]
     totals = [np.zeros(n_merged) for _ in scan.detectors]
     for index in np.unique(np.linspace(0, len(blocks) - 1, n_blocks).astype(int)):
         block = blocks[index]
-        block_counts = dask.compute(*(detector.counts[block] for detector in scan.detectors), scheduler="synchronous")
+        block_counts = dask.compute(*(detector.counts[block] for detector in scan.detectors), scheduler=dask.get)
         detector_spectra = [np.asarray(counts).reshape(-1, counts.shape[-1]) for counts in block_counts]
         is_valid = np.logical_and.reduce([valid_spectra(spectra) for spectra in detector_spectra])
         if scan.present is not None:
@@ -429,13 +428,13 @@ def _make_comparison(
     for _ in range(4):
         sigma = np.sqrt(variance + (error * nearby_peak) ** 2)
         deviation = np.abs(residual / sigma)
-        typical_deviation = np.maximum(np.median(deviation, axis=0) / norm.ppf(0.75), 1.0)
+        typical_deviation = np.maximum(np.median(deviation, axis=0) / ndtri(0.75), 1.0)
         weight = (deviation < _CLIP_SIGMAS * typical_deviation) / sigma**2
         coefficients = _weighted_regression(excess, terms, weight)
         residual = excess - np.einsum("anp,ap->np", terms, coefficients)
         error = _ratio_errors(residual, variance, nearby_peak)
     sigma = np.sqrt(variance + (error * nearby_peak) ** 2)
-    scale = np.maximum(np.median(np.abs(residual / sigma), axis=0) / norm.ppf(0.75), 1.0)
+    scale = np.maximum(np.median(np.abs(residual / sigma), axis=0) / ndtri(0.75), 1.0)
     return replace(initial, systematic=coefficients, ratio_error=error, scale=scale)
 
 

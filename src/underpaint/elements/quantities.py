@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
-from scipy.special import ndtri
-from scipy.stats import gamma, qmc
+from scipy.special import gammaincinv, ndtri
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import AREAL_MASS, INTERVAL_PROBABILITY, MASS_FRACTION, Estimate, Results, is_determined
@@ -529,6 +528,8 @@ class Quantifier:
 
     def _draw_hypotheses(self, matrix: str, thickness_um: tuple[float, float] | None, n: int) -> _Hypotheses:
         """Return random hypotheses with evenly distributed parameters (Latin hypercube); the first is central."""
+        from scipy.stats import qmc  # takes a third of a second to import
+
         (min_oxidised, max_oxidised), weights, _ = MATRICES[matrix]
         light_weights = {
             name: fraction for name, fraction in weights.items() if not set(mass_fractions(name)) & set(self.elements)
@@ -543,7 +544,7 @@ class Quantifier:
         scalar_draws, shares, error_draws, layer_draws, share_draws = np.split(
             samples, np.cumsum([6, len(light_weights), n_family, n_element]), axis=1
         )
-        shares = gamma.ppf(shares, np.asarray(list(light_weights.values())))
+        shares = gammaincinv(np.asarray(list(light_weights.values())), shares)
         shares /= shares.sum(axis=1, keepdims=True)
         min_um, max_um = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
         # the inverse thickness is uniform, which includes infinity

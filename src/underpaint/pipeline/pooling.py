@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from underpaint.data.maps import Results
 from underpaint.elements import Evidence, VariableFit, valid_part
@@ -145,7 +145,7 @@ class Pooling:
         index, pooled = np.arange(total.size).reshape(shape), total[core].copy()
         core_index = np.arange(pooled.size).reshape(pooled.shape)
         rows, columns = [core_index.ravel()], [index[core].ravel()]
-        max_distance = float(chi2.ppf(SIMILARITY_QUANTILE, self.columns.size))
+        max_distance = float(2.0 * gammaincinv(0.5 * self.columns.size, SIMILARITY_QUANTILE))  # quantile of chi squared
         for shift in _SHIFTS:
             neighbour_starts = [span.start + step for span, step in zip(core, shift, strict=True)]
             # the part of the core that has a neighbour at this shift

@@ -64,7 +64,7 @@ def map_blocks(
                 halo_block, core = _with_halo(block, scan.shape, halo or 0)
                 present = None if scan.present is None else scan.present[halo_block]
                 array_parts = (array[halo_block] for array in arrays)
-                counts, *block_arrays = dask.compute(scan.counts[halo_block], *array_parts, scheduler="synchronous")
+                counts, *block_arrays = dask.compute(scan.counts[halo_block], *array_parts, scheduler=dask.get)
                 core_argument = () if halo is None else (core,)
                 yield number, (np.asarray(counts), present, *core_argument, *block_arrays)
 

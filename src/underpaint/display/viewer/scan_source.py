@@ -91,7 +91,7 @@ class ScanSource:
         scan = self.scan()
         if scan.present is not None and not scan.present[row, column]:
             return None
-        counts = np.asarray(scan.counts[row, column].compute(scheduler="synchronous"), dtype=np.float64)
+        counts = np.asarray(scan.counts[row, column].compute(scheduler=dask.get), dtype=np.float64)
         return counts if np.isfinite(counts).all() else None
 
     def region(self, mask: NDArray[np.bool_]) -> RegionSpectra:

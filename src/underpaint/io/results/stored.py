@@ -49,10 +49,7 @@ class StoredMaps:
                 self._cache[index].flags.writeable = False
             self._cache.move_to_end(index)
             image = self._cache[index]
-            while (
-                len(self._cache) > 1
-                and sum(cached_image.nbytes for cached_image in self._cache.values()) > _CACHE_BYTES
-            ):
+            while len(self._cache) > 1 and len(self._cache) * image.nbytes > _CACHE_BYTES:
                 self._cache.popitem(last=False)
         return image
 

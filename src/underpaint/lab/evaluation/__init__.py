@@ -3,11 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from underpaint._version import __version__
 from underpaint.data.maps import split_place
-from underpaint.lab.evaluation.groups import mean
+from underpaint.lab.evaluation.groups import macro_f1, mean, names_with_score, score_names
 from underpaint.lab.evaluation.scores import (
     Scores,
     auroc,
@@ -72,7 +71,7 @@ def evaluate_panel(
         raise RuntimeError("the panel was made without labels")
     answers = np.stack([results[name].ravel() for name in outputs.names], axis=1)
     labels = present_at(painted.labels, painted.hidden, counts)
-    table = score_all(answers, labels, painted.counts_needed <= counts, outputs)
+    table = score_names(answers, labels, painted.counts_needed <= counts, outputs.names)
     return _summary(table, outputs) | {
         "panel": panel,
         "data": "simulated",
@@ -86,16 +85,6 @@ def evaluate_panel(
     }
 
 
-def score_all(
-    answers: NDArray[np.floating], labels: NDArray[Any], visible: NDArray[np.bool_], outputs: Outputs
-) -> dict[str, Scores]:
-    """Score every output over its visible labels; all arrays are (n_spectrum, n_name)."""
-    return {
-        name: score(answers[:, column], labels[:, column].astype(bool), visible[:, column])
-        for column, name in enumerate(outputs.names)
-    }
-
-
 def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
     """Return the model's outputs anywhere in the paint, and the groups of its members where it has members alone."""
     anywhere = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
@@ -106,26 +95,20 @@ def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
 
 def _summary(table: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:
     kinds = dict(zip(outputs.names, outputs.kinds, strict=True))
-    present = {name for name, entry in table.items() if entry.n_positive + entry.n_invisible > 0}
-    scored = [name for name in present if kinds[name] == "group" and table[name].n_positive and table[name].n_negative]
+    present = {name: entry for name, entry in table.items() if entry.n_positive + entry.n_invisible > 0}
+    groups, members = (
+        {name: entry for name, entry in present.items() if kinds[name] == kind} for kind in ("group", "member")
+    )
     return {
-        "group_macro_f1": mean([table[name].f1 for name in scored]),
-        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in scored]),
-        "member_macro_f1": mean(
-            [
-                table[name].f1
-                for name in present
-                if kinds[name] == "member" and table[name].n_positive and table[name].n_negative
-            ]
-        ),
-        "groups": {name: table[name].as_dict() for name in outputs.names if name in present and kinds[name] == "group"},
-        "members": {
-            name: table[name].as_dict() for name in outputs.names if name in present and kinds[name] == "member"
-        },
+        "group_macro_f1": macro_f1(groups),
+        "always_yes_macro_f1": mean([groups[name].always_yes_f1 for name in names_with_score(groups)]),
+        "member_macro_f1": macro_f1(members),
+        "groups": {name: entry.as_dict() for name, entry in groups.items()},
+        "members": {name: entry.as_dict() for name, entry in members.items()},
         "false_alarms": {
-            name: 1.0 - table[name].accuracy for name in outputs.names if name not in present and table[name].n_negative
+            name: 1.0 - entry.accuracy for name, entry in table.items() if name not in present and entry.n_negative
         },
-        "labels": {name: _label(name) for name in outputs.names if name in present},
+        "labels": {name: _label(name) for name in present},
     }
 
 

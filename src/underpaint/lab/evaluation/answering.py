@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,22 @@ class Spectra:
         """Return some of the spectra."""
         conditions = None if self.conditions is None else self.conditions[rows]
         return replace(self, counts=self.counts[rows], recorded=self.recorded[rows], conditions=conditions)
+
+    @classmethod
+    def of_instrument(cls, counts: NDArray[Any], axis: EnergyAxis, instrument: Instrument) -> "Spectra":
+        """Return counts of one instrument whose whole axis was recorded."""
+        n, recorded = len(counts), np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32)
+        return cls(counts, axis, np.tile(recorded, (n, 1)), np.tile(instrument_inputs(instrument), (n, 1)))
+
+    def by_conditions(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
+        """Return the rows with equal instrument conditions, and these; None where none are known."""
+        if self.conditions is None:
+            return [(np.arange(len(self)), None)]
+        # NaN does not equal itself: replaced by a number that no input has
+        _, first, which = np.unique(
+            np.nan_to_num(self.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
+        )
+        return [(np.flatnonzero(which.ravel() == index), self.conditions[row]) for index, row in enumerate(first)]
 
     def without_conditions(self) -> "Spectra":
         """Return the same spectra without instrument conditions."""
@@ -127,22 +144,13 @@ def ask(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
 
 def _by_instrument(spectra: Spectra, card: ModelCard) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
     """Return rows with equal instrument conditions, and these conditions in the model's order."""
-    all_rows = np.arange(len(spectra))
-    if spectra.conditions is None or not card.instrument_inputs:
-        return [(all_rows, None)]
-    known = [INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in card.instrument_inputs]
-    # NaN does not equal itself: replaced by a number that no input has
-    _, first, which = np.unique(
-        np.nan_to_num(spectra.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
-    )
-    which = which.ravel()
-    nan = np.float32(np.nan)
+    if not card.instrument_inputs:
+        return [(np.arange(len(spectra)), None)]
+    # the last column, of inputs that are not known here, is NaN
+    columns = [INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in card.instrument_inputs]
     return [
-        (
-            np.flatnonzero(which == index),
-            np.asarray([spectra.conditions[row, column] if column >= 0 else nan for column in known], dtype=np.float32),
-        )
-        for index, row in enumerate(first)
+        (rows, None if conditions is None else np.append(conditions, np.float32(np.nan))[columns])
+        for rows, conditions in spectra.by_conditions()
     ]
 
 
@@ -158,6 +166,4 @@ def count_spectra(
     """
     axis = axis_of(instrument.detector)
     scaled = np.asarray(expected, dtype=np.float64) * (counts / expected.sum(axis=1, keepdims=True))
-    recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(expected), 1))
-    conditions = np.tile(instrument_inputs(instrument), (len(expected), 1))
-    return Spectra(count(scaled, rng=rng), axis, recorded, conditions)
+    return Spectra.of_instrument(count(scaled, rng=rng), axis, instrument)

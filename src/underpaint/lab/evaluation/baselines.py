@@ -12,9 +12,10 @@ from underpaint.data import Scan, Spectrum
 from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError
 from underpaint.lab.evaluation.answering import Spectra, count_spectra
-from underpaint.lab.evaluation.candidates import StratigraphyFit, Suspects, fit_candidates, measured, propose
-from underpaint.lab.evaluation.candidates.proposals import MOST_PIGMENTS, without_each_pigment
-from underpaint.lab.evaluation.groups import macro_f1, score_names
+from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
+from underpaint.lab.evaluation.candidates.measured import measured
+from underpaint.lab.evaluation.candidates.proposals import MOST_PIGMENTS, Suspects, propose, without_each_pigment
+from underpaint.lab.evaluation.groups import group_outputs, macro_f1, score_names
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.simulated import HeldOut
 from underpaint.physics.forward import axis_of, emit, render, resolution_sigma
@@ -25,7 +26,6 @@ from underpaint.pigments.limits.exclusion import typical_pigment
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 from underpaint.simulate.labels import labels_shown, present_at
-from underpaint.simulate.outputs import outputs_for
 from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
@@ -47,7 +47,8 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
     no key family is above the background. The family with the highest ratio counts.
     """
     sigmas = np.zeros((len(spectra), len(groups)), dtype=np.float32)
-    for rows, instrument in _instruments(spectra):
+    for rows, conditions in spectra.by_conditions():
+        instrument = None if conditions is None else instrument_from_conditions(conditions)
         scan = Scan(np.asarray(spectra.counts)[rows][None], axis=spectra.axis, name="baseline")
         try:
             maps = fit_elements(scan, instrument=instrument)
@@ -102,8 +103,7 @@ def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, 
     rng = np.random.default_rng((plan.seed, 4))
     sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
     samples: list[Stratigraphy] = [sampler.draw(rng) for _ in range(plan.fitted_spectra)]
-    outputs = outputs_for(palette)
-    outputs = outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
+    outputs = group_outputs(palette)
     emission, detector = emit(samples, instrument), instrument.detector
     expected = np.asarray(render(emission, detector), dtype=np.float64)
     axis = axis_of(detector)
@@ -149,7 +149,7 @@ def _needed_groups(spectrum: Spectrum, data: FitSet, sigma: NDArray[np.float32],
     if not pigments:
         return of_ground
     merged = measured(spectrum, data.instrument)
-    suspects = Suspects(pigments, (), {})
+    suspects = Suspects(pigments)
     best = fit_candidates(merged, propose(suspects, GROUND), data.instrument)[0]
     return of_ground | {group for name in _significant_pigments(best, data, merged) for group in library()[name].groups}
 
@@ -164,20 +164,6 @@ def _significant_pigments(best: StratigraphyFit, data: FitSet, merged: Any) -> s
         if fit.deviance - best.deviance >= MIN_DEVIANCE:
             pigments |= names - fit.candidate.pigments
     return pigments
-
-
-def _instruments(spectra: Spectra) -> list[tuple[NDArray[np.int64], Instrument | None]]:
-    """Return the rows of each instrument, with the instrument as far as it is known."""
-    if spectra.conditions is None:
-        return [(np.arange(len(spectra)), None)]
-    _, first, which = np.unique(
-        np.nan_to_num(spectra.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
-    )
-    which = which.ravel()
-    return [
-        (np.flatnonzero(which == index), instrument_from_conditions(spectra.conditions[row]))
-        for index, row in enumerate(first)
-    ]
 
 
 def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | None:

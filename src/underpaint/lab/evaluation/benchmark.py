@@ -24,14 +24,14 @@ from underpaint.errors import BenchmarkError
 from underpaint.io import save_scan
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.results.csv_text import write_csv
-from underpaint.lab.evaluation.groups import macro_f1, mean, names_with_score, score_names
+from underpaint.lab.evaluation.groups import group_outputs, macro_f1, mean, names_with_score, score_names
 from underpaint.physics.materials import library
 from underpaint.reflectance import builtin
 from underpaint.reflectance.twin import panel_reflectance, save_twin
 from underpaint.runtime.files import atomic_write, claim_folder, write_json
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.untrusted import read_bounded
-from underpaint.simulate import Outputs, Panel, PanelSettings, load_recipe, make_panel, outputs_for
+from underpaint.simulate import Outputs, Panel, PanelSettings, load_recipe, make_panel
 from underpaint.simulate.labels import present_at
 
 FORMAT = "underpaint benchmark 1"
@@ -151,9 +151,7 @@ def _panel_progress(progress: Progress, name: str, _: str, done: int, total: int
 
 def _group_outputs() -> Outputs:
     """Return all groups that lines can show, by place."""
-    outputs = outputs_for([pigment.name for pigment in library()])
-    groups = [name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"]
-    return outputs.only(groups).by_place()
+    return group_outputs([pigment.name for pigment in library()]).by_place()
 
 
 def _groups(names: Iterable[str]) -> list[str]:

@@ -7,8 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.lab.evaluation.scores import Scores, score
+from underpaint.simulate.outputs import Outputs, outputs_for
 
 SHOWN = ("f1", "sensitivity", "precision", "auprc", "accuracy", "majority_accuracy", "always_yes_f1")
+
+
+def group_outputs(pigments: Sequence[str]) -> Outputs:
+    """Return the groups that a network for some pigments answers."""
+    outputs = outputs_for(pigments)
+    return outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
 
 
 def score_names(

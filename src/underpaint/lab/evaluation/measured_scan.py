@@ -194,7 +194,7 @@ def place_determined(results: Results) -> dict[str, float]:
         present = results[group] > THRESHOLD
         if present.sum() >= LEAST_PIXELS:
             result[group] = float(_is_placed(results, group)[present].mean())
-    return result | ({"mean": float(np.mean(list(result.values())))} if result else {})
+    return _with_mean(result)
 
 
 def place_contradictions(first: Results, second: Results) -> dict[str, float]:
@@ -211,7 +211,7 @@ def place_contradictions(first: Results, second: Results) -> dict[str, float]:
         against |= _only(first, group, "below") & _only(second, group, "surface")
         if both.sum() >= LEAST_PIXELS:
             result[group] = float(against[both].mean())
-    return dict(sorted(result.items())) | ({"mean": float(np.mean(list(result.values())))} if result else {})
+    return _with_mean(dict(sorted(result.items())))
 
 
 def amounts_agree(first: Results, second: Results) -> dict[str, float]:
@@ -229,7 +229,11 @@ def amounts_agree(first: Results, second: Results) -> dict[str, float]:
         overlap = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
         if both.sum() >= LEAST_PIXELS:
             result[group] = float(overlap[both].mean())
-    return result | ({"mean": float(np.mean(list(result.values())))} if result else {})
+    return _with_mean(result)
+
+
+def _with_mean(shares: dict[str, float]) -> dict[str, float]:
+    return shares | ({"mean": float(np.mean(list(shares.values())))} if shares else {})
 
 
 def _with_places(results: Results) -> list[str]:

@@ -1,6 +1,5 @@
 """The paper's 64 structures as virtual mock-ups, whose mixtures no training layer has: without and with fine-tuning."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.lab.evaluation.answering import Spectra, columns_of
-from underpaint.lab.evaluation.groups import summarise
-from underpaint.lab.evaluation.parts import Part, families, held_out
+from underpaint.lab.evaluation.groups import group_outputs, summarise
+from underpaint.lab.evaluation.parts import families, held_out
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.simulated import Answer
 from underpaint.physics.forward import emit, render
@@ -21,7 +20,7 @@ from underpaint.runtime.progress import Progress
 from underpaint.simulate.instrument_inputs import conditions_of
 from underpaint.simulate.labels import labels_shown, pigments_in, present_at
 from underpaint.simulate.mockups import Mockups, paint_mockups
-from underpaint.simulate.outputs import Outputs, outputs_for
+from underpaint.simulate.outputs import Outputs
 
 if TYPE_CHECKING:
     from underpaint.lab.training import FinetuneSettings, Library, Trained
@@ -51,11 +50,7 @@ class LabelledMockups:
     @property
     def spectra(self) -> Spectra:
         """The counts as input of a model."""
-        axis, n = self.mockups.axis, len(self.mockups)
-        recorded = np.tile(np.asarray([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (n, 1))
-        return Spectra(
-            self.mockups.counts, axis, recorded, np.tile(conditions_of(self.mockups.instrument).inputs(), (n, 1))
-        )
+        return Spectra.of_instrument(self.mockups.counts, self.mockups.axis, self.mockups.instrument)
 
 
 def simulate_mockups(plan: TrustPlan, *, lines: bool = False) -> LabelledMockups:
@@ -104,6 +99,7 @@ def finetuned_scores(
         The model needs energies that the mock-ups, from 2.80 keV on, do not cover.
     """
     from underpaint.lab.training import answers, finetune, load_trainable
+    from underpaint.lab.training.labelled import absent_as_unknown
 
     parts = held_out(families(labelled.mockups), plan.seed)[: plan.folds]
     predicted, rows = [], []
@@ -111,7 +107,7 @@ def finetuned_scores(
         progress("Fine-tuning, structures left out", number, len(parts))
         start = load_trainable(model)
         data, settings = _as_library(labelled, start), _settings(start, plan, folder / f"structure_out_{number}")
-        trained = finetune(start, settings, _finetuning_part(data, part)).trained
+        trained = finetune(start, settings, absent_as_unknown(data.rows(part.used))).trained
         probability = answers(trained, data, part.tested, settings)
         predicted.append(columns_of(probability, data.names, labelled.groups))
         rows.append(part.tested)
@@ -126,8 +122,7 @@ def _outputs(mockups: Mockups) -> Outputs:
     names = {
         name for stratigraphy in mockups.stratigraphies for layer in stratigraphy.layers for name in layer.pigments
     }
-    outputs = outputs_for(sorted(library()[name].name for name in names))
-    return outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
+    return group_outputs(sorted(library()[name].name for name in names))
 
 
 def _visibility(
@@ -162,17 +157,6 @@ def _as_library(labelled: LabelledMockups, start: "Trained") -> "Library":
         quantities=np.full((len(data), len(card.quantities)), np.nan, dtype=np.float32),
         quantity_names=card.quantities,
     )
-
-
-def _finetuning_part(data: "Library", part: Part) -> "Library":
-    """Return the spectra for fine-tuning; names that none of them contains are unknown."""
-    from underpaint.lab.training.library import UNKNOWN
-
-    arrays: Sequence[str] = ("spectra", "recorded", "labels", "counts_needed", "source")
-    given = [*arrays, *(name for name in ("instrument", "quantities") if getattr(data, name) is not None)]
-    shown = replace(data, **{name: getattr(data, name)[part.used] for name in given})
-    absent = ~(shown.labels == 1).any(axis=0)
-    return replace(shown, labels=np.where(absent, np.uint8(UNKNOWN), shown.labels))
 
 
 def _settings(start: "Trained", plan: TrustPlan, out: Path) -> "FinetuneSettings":

@@ -17,7 +17,6 @@ from underpaint.lab.evaluation.simulated import Answer
 from underpaint.physics.forward import count, counts_needed
 from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
 from underpaint.physics.materials import Layer, PigmentGroup, Stratigraphy, library
-from underpaint.simulate.instrument_inputs import instrument_inputs
 from underpaint.simulate.labels import MODEL_ERROR
 
 Numbers = NDArray[np.float64]
@@ -100,12 +99,7 @@ class Panels:
         """Return each sample ``draws`` times in a row, counted: the sum is ``counts`` on average."""
         rng = np.random.default_rng((seed, round(counts)))
         scaled = self.expected * (counts / self.expected.sum(axis=1, keepdims=True))
-        recorded = np.asarray([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
-        n = draws * len(self.names)
-        conditions = np.tile(instrument_inputs(self.instrument), (n, 1))
-        return Spectra(
-            count(np.repeat(scaled, draws, axis=0), rng=rng), self.axis, np.tile(recorded, (n, 1)), conditions
-        )
+        return Spectra.of_instrument(count(np.repeat(scaled, draws, axis=0), rng=rng), self.axis, self.instrument)
 
 
 def read_panels(folder: str | Path) -> Panels:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from underpaint.lab.networks.memory import channels_last
 
+TOKEN_WIDTH = 64
 _SHAPE_SCALE = 10.0
 _LEVEL_SCALE = 0.2
 TOTAL_CENTRE = math.log10(3e4)
@@ -78,22 +79,8 @@ class DefaultNetwork(nn.Module):
         super().__init__()
         self.n_bin = n_bin
         self.features = Features(n_bin, start_kev, bin_kev)
-        self.stem = nn.Sequential(
-            strided_convolution(3, 32, size=9, stride=4),
-            strided_convolution(32, 48, size=5, stride=4),
-            strided_convolution(48, 64, size=3, stride=2),
-            nn.Flatten(),
-        )
-        n_stem = 64 * math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
-        self.head = nn.Sequential(
-            nn.Linear(n_stem + 1, 192),
-            nn.BatchNorm1d(192),
-            nn.LeakyReLU(0.1),
-            nn.Dropout(0.1),
-            nn.Linear(192, 128),
-            nn.BatchNorm1d(128),
-            nn.LeakyReLU(0.1),
-        )
+        self.stem = nn.Sequential(*tokens_of_spectrum(), nn.Flatten())
+        self.head = two_dense(TOKEN_WIDTH * n_token(n_bin) + 1, 192, 128)
         self.dense = nn.Linear(128, n_output)
         self.linear = nn.Linear(3 * n_bin + 1, n_output)
         nn.init.zeros_(self.linear.weight)
@@ -118,10 +105,37 @@ class DefaultNetwork(nn.Module):
         return torch.as_tensor(additive + deep)
 
 
-def strided_convolution(n_in: int, n_out: int, *, size: int, stride: int) -> nn.Sequential:
+def tokens_of_spectrum() -> nn.Sequential:
+    """Return three strided convolutions from the features of the bins to tokens of :data:`TOKEN_WIDTH` numbers."""
+    return nn.Sequential(
+        strided_convolution(3, 32, size=9, stride=4),
+        strided_convolution(32, 48, size=5, stride=4),
+        strided_convolution(48, TOKEN_WIDTH, size=3, stride=2),
+    )
+
+
+def n_token(n_bin: int) -> int:
+    """Return the number of tokens of :func:`tokens_of_spectrum`."""
+    return math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
+
+
+def two_dense(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
+    """Return two dense layers with batch norms and leaky rectifiers, and dropout between them."""
+    return nn.Sequential(
+        nn.Linear(n_in, n_hidden),
+        nn.BatchNorm1d(n_hidden),
+        nn.LeakyReLU(0.1),
+        nn.Dropout(0.1),
+        nn.Linear(n_hidden, n_out),
+        nn.BatchNorm1d(n_out),
+        nn.LeakyReLU(0.1),
+    )
+
+
+def strided_convolution(n_in: int, n_out: int, *, size: int, stride: int, leak: float = 0.1) -> nn.Sequential:
     """Return a normalised convolution along the spectrum, which leaves it shorter by its stride."""
     return nn.Sequential(
         nn.Conv2d(n_in, n_out, (1, size), stride=(1, stride), padding=(0, size // 2)),
         nn.BatchNorm2d(n_out),
-        nn.LeakyReLU(0.1),
+        nn.LeakyReLU(leak),
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from underpaint.lab.networks.default import strided_convolution
 from underpaint.lab.networks.memory import channels_last
 
 _KERNELS = (64, 64, 64, 64, 128)
@@ -141,8 +142,10 @@ class Encoder(nn.Module):
 
     def __init__(self, n_channel: int) -> None:
         super().__init__()
-        sizes = zip(_ENCODER_WIDTHS, _ENCODER_WIDTHS[1:], _ENCODER_SIZES, _STRIDES, strict=False)
-        self.convolutions = nn.Sequential(*(_strided(*each) for each in sizes))
+        sizes = zip(pairwise(_ENCODER_WIDTHS), _ENCODER_SIZES, _STRIDES, strict=True)
+        self.convolutions = nn.Sequential(
+            *(strided_convolution(*pair, size=size, stride=stride, leak=_LEAK) for pair, size, stride in sizes)
+        )
         length = n_channel
         for stride in _STRIDES:
             length = math.ceil(length / stride)
@@ -203,14 +206,6 @@ class AutoencoderNetwork(nn.Module):
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""
         return torch.as_tensor(self.dense(self.dropout(self.encoder(self.transform(counts)))))
-
-
-def _strided(n_in: int, n_out: int, size: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(n_in, n_out, (1, size), stride=(1, stride), padding=(0, size // 2)),
-        nn.BatchNorm2d(n_out),
-        nn.LeakyReLU(_LEAK),
-    )
 
 
 _PATCH = 35

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from underpaint.lab.training import (
     load_checkpoint,
     train,
 )
-from underpaint.lab.training.library import UNKNOWN
+from underpaint.lab.training.labelled import absent_as_unknown
 from underpaint.lab.training.loop import pretrain_autoencoder
-from underpaint.lab.training.split import Split, split_by_source
+from underpaint.lab.training.split import split_by_settings
 from underpaint.pigments.weights import NetworkKind
 from underpaint.runtime.files import claim_folder, write_json
 from underpaint.runtime.progress import Progress
@@ -152,14 +152,14 @@ def _reconstructing(settings: TrainSettings, simulated: Library) -> AutoencoderN
     """Return an autoencoder that has learned to reconstruct the spectra of the training; None for other kinds."""
     if settings.kind != "autoencoder":
         return None
-    rows = np.setdiff1d(np.arange(len(simulated)), _split(simulated, settings).test)
+    rows = np.setdiff1d(np.arange(len(simulated)), split_by_settings(simulated.source, settings).test)
     claim_folder(settings.out)  # files of other origin in the folder; the training checks it before it starts
     return pretrain_autoencoder(simulated, rows, settings.model_copy(update={"out": settings.out / "reconstruction"}))
 
 
 def test_rows(simulated: Library, plan: Plan) -> NDArray[np.int64]:
     """Return the rows of a simulation set that no fold is trained on."""
-    return _split(simulated, pretrain_settings(plan)).test
+    return split_by_settings(simulated.source, pretrain_settings(plan)).test
 
 
 def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = "xu2022") -> TrainSettings:
@@ -255,18 +255,5 @@ def timed(folder: Path) -> Iterator[Clock]:
 
 def _shown(contestant: EvaluatedModel, rows: NDArray[np.int64]) -> Library:
     """Return the spectra that fine-tune, with their labels."""
-    names = ("spectra", "recorded", "labels", "counts_needed", "source")
-    shown = replace(contestant.mockups, **{name: getattr(contestant.mockups, name)[rows] for name in names})
-    if not contestant.open_minded:
-        return shown
-    absent = ~(shown.labels == 1).any(axis=0)
-    return replace(shown, labels=np.where(absent, np.uint8(UNKNOWN), shown.labels))
-
-
-def _split(library: Library, settings: TrainSettings) -> Split:
-    return split_by_source(
-        library.source,
-        seed=settings.seed,
-        validation_share=settings.validation_share,
-        test_share=settings.test_share,
-    )
+    shown = contestant.mockups.rows(rows)
+    return absent_as_unknown(shown) if contestant.open_minded else shown

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.lab.evaluation import Scores, score
+from underpaint.lab.evaluation.groups import group_outputs
 from underpaint.lab.reproduction.arms import Answers
 from underpaint.lab.reproduction.simulation import paper_outputs
-from underpaint.simulate import outputs_for
 from underpaint.simulate.recipes import paper_classes, paper_table3
 
 PAPER_ARMS = ("simulation", "experimental_no_finetune", "experimental_finetune")
@@ -66,8 +66,7 @@ def _with_groups(values: NDArray[Any]) -> NDArray[Any]:
 
 def group_names() -> tuple[str, ...]:
     """Return the elementary groups of the paper's pigments, which a spectrum can distinguish."""
-    outputs = outputs_for(paper_classes())
-    return tuple(name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group")
+    return group_outputs(paper_classes()).names
 
 
 def _score(answer: NDArray[np.float32], truth: NDArray[np.bool_]) -> Scores:

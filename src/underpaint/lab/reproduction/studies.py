@@ -14,7 +14,7 @@ from underpaint.lab.reproduction.limits import limits
 from underpaint.lab.reproduction.measured import fingerprint, get_mockups
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.simulation import simulation_set
-from underpaint.lab.reproduction.tables import arm_rows, comparison, flat_rows, table3, write_json, write_table
+from underpaint.lab.reproduction.tables import arm_rows, comparison, flat_rows, table3, write_result, write_table
 from underpaint.runtime.job import resume_folder
 from underpaint.runtime.progress import Progress
 
@@ -58,7 +58,7 @@ def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
     settings = json.loads(plan.model_dump_json(exclude={"out", "mockups", "labels"}))
     about = {"note": note(plan), "version": __version__, "plan": settings}
     result["about"] = {**result.get("about", {}), **about}
-    write_json(result, plan.out / f"{study}.json")
+    write_result(result, plan.out / f"{study}.json")
     _write_tables(study, result, plan)
     return result
 

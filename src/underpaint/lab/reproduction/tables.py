@@ -1,6 +1,5 @@
 """Results as files: complete JSON, and tables as CSV and HTML."""
 
-import json
 import time
 from collections.abc import Sequence
 from html import escape
@@ -31,7 +30,7 @@ from underpaint.lab.reproduction.simulation import (
 from underpaint.lab.training import Library, answers
 from underpaint.physics.materials import Stratigraphy, library
 from underpaint.pigments.weights import NetworkKind
-from underpaint.runtime.files import atomic_write
+from underpaint.runtime.files import atomic_write, write_json
 from underpaint.runtime.progress import Progress
 from underpaint.simulate import outputs_for
 from underpaint.simulate.recipes import paper_grid, paper_layers
@@ -45,11 +44,10 @@ STYLE = (
 PAPER_SCORES = ("accuracy", "sensitivity", "f1")
 
 
-def write_json(result: dict[str, Any], path: Path) -> None:
-    """Write a result atomically, None for undefined values."""
+def write_result(result: dict[str, Any], path: Path) -> None:
+    """Write a result as JSON, to five digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(_none_for_nan(result), indent=1, allow_nan=False) + "\n", "utf-8")
+    write_json(path, _rounded(result))
 
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
@@ -85,15 +83,12 @@ def flat_rows(table: dict[str, dict[str, Any]], first: str) -> tuple[list[str], 
     return [first, *columns], [[name, *(row[column] for column in columns)] for name, row in table.items()]
 
 
-def _none_for_nan(value: Any) -> Any:
-    """Return a value for JSON: None if undefined, with rounded decimals."""
+def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _none_for_nan(each) for key, each in value.items()}
+        return {str(key): _rounded(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_none_for_nan(each) for each in value]
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if np.isfinite(value) else None
-    return value
+        return [_rounded(each) for each in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def _cell(value: str | float | None) -> str:

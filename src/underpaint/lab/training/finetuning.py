@@ -27,7 +27,7 @@ from underpaint.lab.training.loop import TrainReport, run, score, summary, valid
 from underpaint.lab.training.metrics import NameFigures
 from underpaint.lab.training.module import ask
 from underpaint.lab.training.settings import FinetuneSettings
-from underpaint.lab.training.split import Split, split_by_source
+from underpaint.lab.training.split import Split, split_by_settings
 from underpaint.physics.materials import library as pigments
 from underpaint.pigments.weights import ModelCard, Training
 from underpaint.runtime.files import claim_folder, plain, write_json
@@ -251,13 +251,7 @@ def _split(data: Library, settings: FinetuneSettings) -> Split:
             f"Cannot fine-tune on {available}: at least {_FEWEST} are needed, so that training, early stopping and the "
             f"test each have their own. Label more{mixed if len(data) >= _FEWEST else ''}."
         )
-    return split_by_source(
-        unit,
-        seed=settings.seed,
-        validation_share=settings.validation_share,
-        test_share=settings.test_share,
-        fold=settings.fold or 0,
-    )
+    return split_by_settings(unit, settings)
 
 
 def _refuse_other_labels(data: Library, folder: Path) -> None:

@@ -14,7 +14,7 @@ from underpaint.data.rebin import rebin
 from underpaint.errors import CoverageError, TrainingError
 from underpaint.io import load
 from underpaint.lab.training.label_table import PIXEL_COLUMNS, LabelTable, label_matrix, read_label_table
-from underpaint.lab.training.library import Library
+from underpaint.lab.training.library import UNKNOWN, Library
 from underpaint.pigments.predict.mapping import covers, needed_range
 from underpaint.pigments.weights import ModelCard
 
@@ -70,6 +70,12 @@ def _with_labels(
     _check_coverage(axis, card)
     spectra = rebin(counts, axis, card.axis.edges_kev)
     return _library(spectra, np.tile(_range(axis), (len(counts), 1)), labels, card, source)
+
+
+def absent_as_unknown(library: Library) -> Library:
+    """Return a library in which names that no spectrum holds are unknown, not absent."""
+    absent = ~(library.labels == 1).any(axis=0)
+    return replace(library, labels=np.where(absent, np.uint8(UNKNOWN), library.labels))
 
 
 def labelled(location: str | Path, table: str | Path, card: ModelCard, *, on_axis: OnAxis | None = None) -> Library:

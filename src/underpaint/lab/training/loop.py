@@ -31,7 +31,7 @@ from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.metrics import NameFigures, figures_by_name, macro_mean
 from underpaint.lab.training.module import PigmentModule, ReconstructionModule, log_odds, loss_of, quiet
 from underpaint.lab.training.settings import TrainSettings
-from underpaint.lab.training.split import Split, split_by_source
+from underpaint.lab.training.split import Split, split_by_settings, split_by_source
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import plain, write_json
 from underpaint.runtime.job import resume_folder
@@ -108,13 +108,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
         The library cannot be used, ``network`` does not fit it, or ``settings.out`` holds a run with other settings.
     """
     data = _libraries(settings) if library is None else library
-    split = split_by_source(
-        data.source,
-        seed=settings.seed,
-        validation_share=settings.validation_share,
-        test_share=settings.test_share,
-        fold=settings.fold or 0,
-    )
+    split = split_by_settings(data.source, settings)
     lightning.seed_everything(settings.seed, verbose=False)
     card = card_for(data, settings, split.train.size)
     fresh = build_network(spec_for(card))

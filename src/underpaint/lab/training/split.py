@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import TrainingError
+from underpaint.lab.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,17 @@ class Split:
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
+
+
+def split_by_settings(source: NDArray[np.int64], settings: TrainSettings) -> Split:
+    """Split by the seed, shares and fold of a training; otherwise as :func:`split_by_source`."""
+    return split_by_source(
+        source,
+        seed=settings.seed,
+        validation_share=settings.validation_share,
+        test_share=settings.test_share,
+        fold=settings.fold or 0,
+    )
 
 
 def split_by_source(

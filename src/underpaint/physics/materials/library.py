@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -394,5 +394,6 @@ def _is_share(share: object) -> bool:
     )
 
 
+@cache
 def _normalise_name(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

@@ -12,7 +12,6 @@ from underpaint.lab.evaluation.candidates.candidate import (
     Candidate,
     Film,
     ground_film,
-    label_of,
     paint_film,
     stack_name,
     without,
@@ -43,19 +42,13 @@ class Suspects:
         Library names, the surest first; each stands for its equivalence group.
     hidden : tuple of str
         Pigments that are tried in a layer below.
-    probability : dict of str to float
-        Of every group that the network answered.
-    notes : tuple of str
-        Notes on the choice for the user.
     """
 
     pigments: tuple[str, ...]
-    hidden: tuple[str, ...]
-    probability: dict[str, float]
-    notes: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
-def suspects(results: Results, ground: str, *, present: float = PRESENT, hidden: float = HIDDEN) -> Suspects:
+def suspects(results: Results, ground: str) -> Suspects:
     """Return the pigments for which a network's answers are evidence.
 
     Of every group that is present, its likeliest member whose other groups are present, too. Groups of the ground are
@@ -67,29 +60,17 @@ def suspects(results: Results, ground: str, *, present: float = PRESENT, hidden:
         Of a single spectrum: (1, 1) pixels.
     ground : str
         Name of the ground that lies under all candidates.
-    present, hidden : float
-        Least probability of a group to be taken, or to be tried below the paint.
     """
     probability = {name: float(results[name][0, 0]) for name in (*results.groups, *results.pigments)}
     groups = {name: probability[name] for name in results.groups if np.isfinite(probability[name])}
     below = _ground_groups(ground)
     ranked = sorted(groups, key=lambda name: -groups[name])
-    sure = [name for name in ranked if groups[name] >= present]
-    unsure = [name for name in ranked if hidden <= groups[name] < present and name not in below]
+    sure = [name for name in ranked if groups[name] >= PRESENT]
+    unsure = [name for name in ranked if HIDDEN <= groups[name] < PRESENT and name not in below]
     selected = [name for name in sure if name not in below] or sure
     pigments = _members(selected, set(sure), results, probability)
-    notes = []
-    if left := [name for name in sure if name not in selected]:
-        notes.append(f"{_labels(left)}: left to the ground, which brings its elements.")
-    if len(pigments) > MOST_PIGMENTS:
-        notes.append(f"Left out of the candidates, as the network is less sure: {label_of(pigments[MOST_PIGMENTS:])}.")
     suspected = _members(unsure[:1], {*sure, *unsure}, results, probability)
-    return Suspects(
-        tuple(pigments[:MOST_PIGMENTS]),
-        tuple(name for name in suspected if name not in pigments),
-        groups,
-        tuple(notes),
-    )
+    return Suspects(tuple(pigments[:MOST_PIGMENTS]), tuple(name for name in suspected if name not in pigments))
 
 
 def propose(suspected: Suspects, ground: str) -> list[Candidate]:
@@ -97,7 +78,7 @@ def propose(suspected: Suspects, ground: str) -> list[Candidate]:
 
     One mixed layer of all; each pigment alone above, and below, the others; other ways to share them between two
     layers; a hidden pigment below the mixture. There are at most ``MOST_CANDIDATES``, with one more for each pigment
-    that is left out of the best. ``rivals_of`` returns other arrangements of the best.
+    that is left out of the best. ``rearrangements`` returns other arrangements of the best.
     """
     names = suspected.pigments
     base = ground_film(ground, GROUND_UM)
@@ -110,7 +91,7 @@ def propose(suspected: Suspects, ground: str) -> list[Candidate]:
     return candidates[: MOST_CANDIDATES - (len(names) if len(names) > 1 else 0)]
 
 
-def rivals_of(best: Candidate) -> list[Candidate]:
+def rearrangements(best: Candidate) -> list[Candidate]:
     """Return other arrangements of a candidate's pigments: one layer, the layers swapped, one pigment moved across.
 
     Of a candidate in one layer: each pigment alone above, and alone below, the others.
@@ -234,7 +215,3 @@ def _ground_groups(ground: str) -> set[str]:
 def _may_be_primed(names: Sequence[str]) -> bool:
     """Return whether the paint has no lead: lead below can be distinguished only then."""
     return not any("lead_pigment" in library()[name].groups for name in names)
-
-
-def _labels(groups: Sequence[str]) -> str:
-    return ", ".join(library().group(name).label for name in groups)
