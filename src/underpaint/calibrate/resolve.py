@@ -13,6 +13,7 @@ from underpaint.data import EnergyAxis, Scan, Spectrum, survey
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.errors import CalibrationError, InstrumentError
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument
+from underpaint.runtime.progress import Progress
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 _NO_ANODE = (
@@ -101,6 +102,7 @@ def resolve_energy_axis(
     tube: bool = False,
     trust_instrument: bool = False,
     beam_kev: float | None = None,
+    progress: Progress | None = None,
 ) -> CalibratedScan:
     """Return a scan on its energy axis, with the knowledge of its instrument.
 
@@ -122,6 +124,8 @@ def resolve_energy_axis(
         Use the instrument although the spectra contradict it, with an alert.
     beam_kev : float or None
         Energy of a monochromatic beam, keV.
+    progress : callable or None
+        Called with (what is being done, done, in all).
 
     Raises
     ------
@@ -134,7 +138,7 @@ def resolve_energy_axis(
     user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    placed, lines, faults = _placed(scan, user_instrument, total, calibrated=calibrated, tube=tube)
+    placed, lines, faults = _placed(scan, user_instrument, total, calibrated=calibrated, tube=tube, progress=progress)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
         user_instrument = (user_instrument or Instrument.model_validate({})).model_copy(
@@ -166,7 +170,13 @@ def check_beam(beam_kev: float | None) -> None:
 
 
 def _placed(
-    scan: Scan, user_instrument: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
+    scan: Scan,
+    user_instrument: Instrument | None,
+    total: Spectrum | None,
+    *,
+    calibrated: bool,
+    tube: bool,
+    progress: Progress | None,
 ) -> tuple[CalibratedScan, Calibration | None, list[str]]:
     """Return a scan on its axis, its calibration, and contradictions of the given axis."""
     single = scan if total is None else _one_pixel(scan, total)
@@ -187,7 +197,7 @@ def _placed(
         note = "The energy axis is the file's; it was not checked against the lines."
         return CalibratedScan(scan, notes=(note,)), None, []
     try:
-        found_axis = calibrate(single, tube=tube)
+        found_axis = calibrate(single, tube=tube, progress=progress)
     except CalibrationError as error:
         if scan.axis is None:
             raise

@@ -111,6 +111,8 @@ def identify_to_folder(
     step = progress or no_progress
     step("Opening the scan", 0, 1)
     opened = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
+    if settings.step_mm is not None:
+        opened = replace(opened, step_mm=settings.step_mm)
     needed = _needed_bytes(opened, settings)
     flat["scan blocks"] = [list(sizes) for sizes in opened.counts.chunks]
     with result_folder(out, resume=resume, overwrite=overwrite, needed_bytes=needed, settings=flat) as place:
