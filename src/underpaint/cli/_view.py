@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -80,6 +80,7 @@ def report(
     say(f"Wrote {path}", quiet=quiet or as_json)
 
 
+MIN_STEP_MM, MAX_STEP_MM = 1e-4, 1e3
 _LOCAL = "127.0.0.1"
 _PATIENCE_S = 20.0
 _REDIRECT_S = 600.0
@@ -241,29 +242,57 @@ def _tell(**what: Any) -> None:
 
 
 def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    """Read a scan once and tell what is in it."""
+    """Read a scan once and return its facts; of several detectors, of the chosen one or of all added."""
+    from underpaint.calibrate import peak_channels
     from underpaint.cli._info import found_axis
-    from underpaint.io import describe_all, is_finished
-    from underpaint.pipeline.run import default_folder
+    from underpaint.data import survey
+    from underpaint.io import is_finished, load, scan_info
+    from underpaint.pipeline.run import default_folder, distinct_folders
 
-    step("Reading the spectra", 0, 1)
-    scan = job["scan"]
-    found = describe_all(scan, detector=job.get("detector"), shape=_grid(job))
-    if not found:
-        raise ScanError(f"Cannot look into {scan}: there is no scan in it.")
-    own = found[0]
+    step("Opening the scan", 0, 1)
+    scan, shape, detector = job["scan"], _grid(job), job.get("detector")
+    detectors = _detectors(scan, shape)
+    note = ""
+    try:
+        opened = load(scan, detector=detector, shape=shape)
+    except ScanError as error:
+        if detector or not detectors:
+            raise
+        detector, note = detectors[0]["name"], f"{error}".partition(":")[0] + "; one of them is chosen below."
+        opened = load(scan, detector=detector, shape=shape)
+    step("Reading the spectra", 0, opened.n_pixel)
+    info = scan_info(survey(opened, progress=lambda done, total: step("Reading the spectra", done, total)))
     step("Finding the energy axis", 0, 1)
-    axis = found_axis(own)
-    out = default_folder(scan, Path(scan).resolve().parent)
-    counts = own.sum_spectrum.counts
-    return {
-        **{key: value for key, value in own.facts().items() if key != "metadata"},
-        "n_detector": len(found),
+    axis = found_axis(info)
+    folder = Path(scan).resolve().parent
+    out = default_folder(f"{scan}::{detector}", folder) if detector else distinct_folders([scan], folder)[0]
+    counts = info.sum_spectrum.counts
+    facts = {key: value for key, value in info.facts().items() if key != "metadata"}
+    return facts | {
+        "notes": [*([note] if note else []), *facts["notes"]],
+        "detectors": detectors,
+        "detector": detector or "",
         "calibration": axis.facts(),
         "sum": counts.tolist(),
+        "peaks": peak_channels(counts).tolist(),
         "out": str(out),
         "finished": is_finished(out),
     }
+
+
+def _detectors(scan: str, shape: tuple[int, int] | None) -> list[dict[str, str]]:
+    """Return the detectors of a scan, each by a name or number that picks it; none where it has one."""
+    from underpaint.io import load, load_all
+
+    scans, choices = load_all(scan, shape=shape), []
+    for number, each in enumerate(scans if len(scans) > 1 else [], start=1):
+        for name in filter(None, (each.detector, str(number))):
+            with suppress(ScanError):
+                picked = load(scan, detector=name, shape=shape)
+                if (picked.source, picked.detector) == (each.source, each.detector):
+                    choices.append({"name": name, "label": each.detector or each.source.rpartition("::")[2] or name})
+                    break
+    return choices
 
 
 def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
@@ -278,12 +307,14 @@ def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
         instrument=job.get("instrument"),
         detector=job.get("detector"),
         shape=_grid(job),
+        trust_instrument=bool(job.get("trust_instrument")),
+        step_mm=_step_mm(job),
     )
     out = Path(job.get("out") or default_folder(scan, Path(scan).resolve().parent))
     _check_room_for(out, overwrite=bool(job.get("overwrite")))
     results = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=step)
     known = record(scan, results)
-    return {name: known[name] for name in ("folder", "notes", "aside", "unexplained")}
+    return {name: known[name] for name in ("folder", "notes", "alerts", "aside", "unexplained")}
 
 
 def _check_room_for(out: Path, *, overwrite: bool) -> None:
@@ -345,7 +376,26 @@ def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
 def _grid(job: dict[str, Any]) -> tuple[int, int] | None:
     from underpaint.cli._scans import rows_and_columns
 
-    return rows_and_columns(job.get("shape"))
+    try:
+        return rows_and_columns(job.get("shape") or None, "Rows × columns")
+    except typer.BadParameter as error:
+        raise ScanError(str(error)) from error
+
+
+def _step_mm(job: dict[str, Any]) -> tuple[float, float] | None:
+    """Return the distance between pixels that the page sent: one number, or those of rows and columns."""
+    text = str(job.get("step") or "")
+    if not text:
+        return None
+    parts = text.lower().replace("×", "x").replace(",", ".").split("x")
+    with suppress(ValueError):
+        steps = [float(part) for part in parts]
+        if len(steps) in {1, 2} and all(MIN_STEP_MM <= each <= MAX_STEP_MM for each in steps):
+            return steps[0], steps[-1]
+    raise ScanError(
+        f"Cannot use a pixel size of {text[:40]!r} mm: {MIN_STEP_MM:g} to {MAX_STEP_MM:g} mm are allowed. Give one "
+        "number, such as 0.5, or those of rows and columns, such as 0.5x1."
+    )
 
 
 _JOBS: dict[str, Callable[[dict[str, Any], Progress], dict[str, Any]]] = {
