@@ -208,7 +208,7 @@ def test_spectra_without_a_grid_ask_for_rows_and_columns(chromium: Any, tmp_path
         wait(chromium, "document.getElementById('held-words').textContent.includes('5 rows × 6 columns')")
 
 
-def test_files_are_uploaded_and_one_that_is_there_is_not_replaced(chromium: Any, tmp_path: Path) -> None:
+def test_files_are_uploaded_or_dropped_and_one_that_is_there_is_not_replaced(chromium: Any, tmp_path: Path) -> None:
     source, home = tmp_path / "elsewhere", tmp_path / "home"
     source.mkdir()
     home.mkdir()
@@ -223,6 +223,13 @@ def test_files_are_uploaded_and_one_that_is_there_is_not_replaced(chromium: Any,
         field.send_keys(str(source / "panel.h5"))
         wait(chromium, "document.getElementById('uploads').textContent.includes('already holds a file of that name')")
         assert (home / "panel.h5").read_bytes() != b"other"
+        chromium.execute_script(
+            "const data = new DataTransfer(); data.items.add(new File(['1,2\\n3,4\\n'], 'dropped.csv'));"
+            "const facts = { dataTransfer: data, bubbles: true, cancelable: true };"
+            "document.body.dispatchEvent(new DragEvent('drop', facts))"
+        )
+        wait(chromium, "!!document.querySelector('#files li[data-path$=\"/dropped.csv\"]')")
+        assert (home / "dropped.csv").read_text(encoding="utf-8") == "1,2\n3,4\n"
 
 
 @pytest.mark.parametrize("width", [360, 3840])

@@ -286,11 +286,12 @@ def _detectors(scan: str, shape: tuple[int, int] | None) -> list[dict[str, str]]
 
     scans, choices = load_all(scan, shape=shape), []
     for number, each in enumerate(scans if len(scans) > 1 else [], start=1):
-        for name in filter(None, (each.detector, str(number))):
+        array = each.source.rpartition("/")[2].rpartition("::")[2]
+        for name in filter(None, (each.detector, array, str(number))):
             with suppress(ScanError):
                 picked = load(scan, detector=name, shape=shape)
                 if (picked.source, picked.detector) == (each.source, each.detector):
-                    choices.append({"name": name, "label": each.detector or each.source.rpartition("::")[2] or name})
+                    choices.append({"name": name})
                     break
     return choices
 

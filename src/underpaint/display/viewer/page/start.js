@@ -48,6 +48,16 @@ function fileRow(entry) {
   return item;
 }
 
+// Arrow keys move from row to row.
+function moveByArrow(event) {
+  const rows = [...byId("files").querySelectorAll("li > button:not(.aside)")];
+  const at = rows.indexOf(event.target.closest("li")?.querySelector("button:not(.aside)"));
+  const next = rows[at + ({ ArrowDown: 1, ArrowUp: -1 }[event.key] || NaN)];
+  if (at < 0 || !next) return;
+  next.focus();
+  event.preventDefault();
+}
+
 const pick = (entry) => ({ results: open, folder: list, settings: selectSettings, scan: lookAlone })[entry.kind](entry.path);
 
 const open = guarded(async (folder) => {
@@ -154,7 +164,7 @@ function words(scan) {
 function fields(scan) {
   const held = scan.result;
   byId("detector-field").hidden = held.detectors.length < 2;
-  byId("detector").replaceChildren(make("option", { value: "" }, `all ${held.detectors.length}, added`), ...held.detectors.map((each) => make("option", { value: each.name }, `only ${each.label}`)));
+  byId("detector").replaceChildren(make("option", { value: "" }, `all ${held.detectors.length}, added`), ...held.detectors.map((each) => make("option", { value: each.name }, `only ${each.name}`)));
   byId("detector").value = scan.detector;
   byId("step").value = scan.step;
   byId("step").placeholder = held.step_mm ? `${number(held.step_mm[0])}x${number(held.step_mm[1])}, by the file` : "not in the file";
@@ -198,7 +208,7 @@ const start = guarded(async () => {
   byId("replace").checked = false;
   await follow();
   if (faults.length) say(faults.join(" "), { lasting: true });
-  else byId("queue-sheet").scrollIntoView({ block: "nearest" });
+  else byId("queue-title").focus(); // the button that had the focus is gone
 });
 
 let following = null;
@@ -225,6 +235,7 @@ function queue() {
   for (const run of queued) {
     const item = items.querySelector(`[data-run="${run.run}"]`) || items.appendChild(make("li", { "data-run": run.run }));
     if (item.dataset.state === run.state && !inProgress(run)) continue;
+    if (run.state === "done" && item.dataset.state && document.activeElement !== byId("path")) list(place);
     if (item.dataset.state !== run.state) frame(item, run);
     item.querySelector(".step").textContent = { done: `Done in ${Math.round(run.seconds)} s`, cancelled: "Cancelled. No half-made results are left.", failed: "Failed" }[run.state] || progressed(run);
     const bar = item.querySelector("progress");
@@ -349,6 +360,7 @@ const begin = guarded(async () => {
   byId("recent-sheet").hidden = !choices.recent.length;
   byId("recent").replaceChildren(...choices.recent.map((each) => make("li", {}, row("results", each.name, () => open(each.folder), each.place))));
   receiveDrops();
+  byId("files").addEventListener("keydown", moveByArrow);
   byId("go").addEventListener("submit", guarded(async (event) => {
     event.preventDefault();
     const path = byId("path").value.trim();
