@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 from chromium import press, text_of, wait
 from selenium.webdriver.common.keys import Keys
-from start_fakes import AXIS, WRONG_AXIS, panel, spectra_folder, two_detectors, wrongly_calibrated
+from start_fakes import AXIS, LINES, WRONG_AXIS, counts, panel, spectra_folder, two_detectors, wrongly_calibrated
 from viewer_fakes import results
 
 from underpaint.display.viewer import serve_start
@@ -67,7 +68,7 @@ def done(page: Any, number: int) -> None:
     assert page.execute_script(f"return {STATES}") == ",".join(["done"] * number), text_of(page, "queue")
 
 
-def test_three_scans_run_in_one_queue_with_a_palette_of_ones_own(chromium: Any, tmp_path: Path) -> None:
+def test_three_scans_run_in_one_queue_with_a_new_palette(chromium: Any, tmp_path: Path) -> None:
     names = [panel(tmp_path / f"panel_{number}.h5", number).name for number in (1, 2, 3)]
     with serve_start(home=tmp_path) as server:
         opened(chromium, server)
@@ -82,9 +83,9 @@ def test_three_scans_run_in_one_queue_with_a_palette_of_ones_own(chromium: Any, 
         press(chromium, "#start-run")
         done(chromium, 3)
         for name in names:
-            found = read_results(tmp_path / name.replace(".h5", "_underpaint"))
-            assert set(found.groups) == {"mercury_red", "lead_pigment", "calcium_white"}
-            palette = load_palette(found.settings["palette"])
+            written = read_results(tmp_path / name.replace(".h5", "_underpaint"))
+            assert set(written.groups) == {"mercury_red", "lead_pigment", "calcium_white"}
+            palette = load_palette(written.settings["palette"])
             assert palette.pigments == ("lead_white", "chalk", "vermilion")
         chromium.refresh()
         wait(chromium, "document.querySelectorAll('#queue li').length === 3")
@@ -118,10 +119,10 @@ def test_a_wrong_calibration_is_mended_by_hand_with_the_keyboard_alone(chromium:
         assert load_instrument(tmp_path / "wrong_calibrated.toml").detector.gain_kev == pytest.approx(0.01, rel=2e-3)
         press(chromium, "#start-run")
         done(chromium, 1)
-    found = read_results(tmp_path / "wrong_underpaint")
-    assert found.settings["calibration"]["gain_kev"] == pytest.approx(0.01, rel=2e-3)
-    assert found.settings["calibration"]["gain_kev"] != WRONG_AXIS.gain_kev
-    assert found.has_pigments
+    written = read_results(tmp_path / "wrong_underpaint")
+    assert written.settings["calibration"]["gain_kev"] == pytest.approx(0.01, rel=2e-3)
+    assert written.settings["calibration"]["gain_kev"] != WRONG_AXIS.gain_kev
+    assert written.has_pigments
 
 
 def test_a_line_is_dragged_to_its_peak(chromium: Any, tmp_path: Path) -> None:
@@ -174,9 +175,9 @@ def test_one_of_two_detectors_is_chosen_and_an_instrument_from_a_file(chromium: 
         wait(chromium, "document.getElementById('instrument').value.endsWith('/ours.toml')")
         press(chromium, "#start-run")
         done(chromium, 1)
-    found = read_results(tmp_path / "two_det2_underpaint")
-    assert found.settings["detector"] == "det2"
-    assert found.step_mm == (0.25, 0.5)
+    written = read_results(tmp_path / "two_det2_underpaint")
+    assert written.settings["detector"] == "det2"
+    assert written.step_mm == (0.25, 0.5)
 
 
 def test_one_run_is_cancelled_and_the_others_go_on(
@@ -206,6 +207,18 @@ def test_spectra_without_a_grid_ask_for_rows_and_columns(chromium: Any, tmp_path
         wait(chromium, "document.getElementById('held-words').textContent.includes('no grid file')")
         fill(chromium, "shape", "5x6")
         wait(chromium, "document.getElementById('held-words').textContent.includes('5 rows × 6 columns')")
+
+
+def test_one_of_the_scans_in_a_file_is_chosen(chromium: Any, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["first/counts"], file["second/counts"] = counts(LINES, (4, 6)), counts(LINES, (3, 5))
+    with serve_start(home=tmp_path) as server:
+        opened(chromium, server)
+        press(chromium, "#files li[data-path$='/two.h5'] button")
+        wait(chromium, "document.querySelectorAll('#held-words button').length === 2")
+        assert "contains 2 scans" in text_of(chromium, "held-words")
+        press(chromium, "#held-words button:last-child")
+        wait(chromium, "document.getElementById('held-words').textContent.includes('3 rows × 5 columns')")
 
 
 def test_files_are_uploaded_or_dropped_and_one_that_is_there_is_not_replaced(chromium: Any, tmp_path: Path) -> None:

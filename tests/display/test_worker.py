@@ -163,9 +163,9 @@ def test_detectors_that_cannot_be_added_are_chosen_one_by_one(tmp_path: Path) ->
     path = tmp_path / "two.npz"
     shifted = np.roll(counts(LINES, seed=2), 60, axis=2)
     np.savez(path, left=counts(LINES, seed=1), right=shifted)
-    seen = job("look", scan=str(path))
-    assert (seen["detector"], len(seen["detectors"])) == ("left", 2)
-    assert "one of them is chosen below" in seen["notes"][0]
+    facts = job("look", scan=str(path))
+    assert (facts["detector"], len(facts["detectors"])) == ("left", 2)
+    assert "one of them is chosen below" in facts["notes"][0]
 
 
 def test_spectra_without_a_grid_get_rows_and_columns(tmp_path: Path) -> None:

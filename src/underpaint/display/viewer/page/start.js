@@ -145,7 +145,12 @@ function show() {
 
 function words(scan) {
   const area = byId("held-words");
-  if (scan.fault) { area.replaceChildren(make("p", { className: "note" }, scan.fault)); return; }
+  if (scan.fault) {
+    // Of several scans in one file the fault names each, as FILE::NAME.
+    const parts = scan.fault.split(`${scan.path}::`).slice(1).map((rest) => rest.split(/[\s;,]/)[0].replace(/[.)]+$/, "")).filter(Boolean);
+    area.replaceChildren(make("p", { className: "note" }, scan.fault), make("p", { className: "buttons" }, ...[...new Set(parts)].map((part) => make("button", { type: "button", onclick: () => lookAlone(`${scan.path}::${part}`) }, `Choose ${part}`))));
+    return;
+  }
   if (!scan.result) { area.replaceChildren(make("p", {}, scan.progress || "Starting … "), make("button", { type: "button", onclick: () => drop(scan.path) }, "Cancel")); return; }
   const held = scan.result;
   const { found: families, anode, gain_kev: gain, zero_kev: zero, notes } = held.calibration;
