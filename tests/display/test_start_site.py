@@ -40,9 +40,9 @@ IDENTIFYING = "import sys; sys.stdin.readline(); sys.stdin.read()"
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[StartSite]:
     (tmp_path / "home").mkdir()
-    own = StartSite(tmp_path / "home")
-    yield own
-    own.close()
+    opened = StartSite(tmp_path / "home")
+    yield opened
+    opened.close()
 
 
 def ask(site: StartSite, method: str, *parts: str, query: dict[str, str] | None = None, **sent: object) -> Any:
@@ -71,20 +71,20 @@ def test_a_run_that_fails_says_why(what: str, words: str) -> None:
 
 
 def test_a_cancelled_run_ends() -> None:
-    own = run("wait")
-    own.cancel()
-    assert own.wait(60)["state"] == CANCELLED
-    assert own._process is not None
-    assert own._process.returncode is not None
+    waiting = run("wait")
+    waiting.cancel()
+    assert waiting.wait(60)["state"] == CANCELLED
+    assert waiting._process is not None
+    assert waiting._process.returncode is not None
 
 
 def test_closing_the_server_cancels_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run.__init__, "__defaults__", ((sys.executable, "-c", WORKER), None))
     runs = Runs()
-    own = runs.start({"what": "wait", "scan": "a.h5"})
+    waiting = runs.start({"what": "wait", "scan": "a.h5"})
     runs.close()
-    assert own.state()["state"] == CANCELLED
-    assert runs.get(own.key) is own
+    assert waiting.state()["state"] == CANCELLED
+    assert runs.get(waiting.key) is waiting
 
 
 def test_a_folder_is_listed_by_what_it_holds(site: StartSite) -> None:
@@ -93,7 +93,7 @@ def test_a_folder_is_listed_by_what_it_holds(site: StartSite) -> None:
     (site.home / ".hidden").write_text("x")
     (site.home / "other_underpaint.part").mkdir()
     found = ask(site, "GET", "list")
-    kinds = {own["name"]: own["kind"] for own in found["entries"]}
+    kinds = {each["name"]: each["kind"] for each in found["entries"]}
     assert kinds == {"panel.h5": "scan", "panel_underpaint": "results", "notes.docx": "file"}
     assert found["path"] == str(site.home)
 
@@ -126,16 +126,16 @@ def test_the_folder_that_was_looked_into_last_is_offered_first(site: StartSite) 
     remember(folder)
     for again in (site, StartSite()):
         assert ask(again, "GET", "list")["path"] == str(folder)
-        assert [own["place"] for own in ask(again, "GET", "choices")["recent"]] == [str(folder.parent)]
+        assert [each["place"] for each in ask(again, "GET", "choices")["recent"]] == [str(folder.parent)]
     again = StartSite(site.home.parent)
     assert ask(again, "GET", "list")["path"] == str(site.home.parent)
 
 
 def test_the_choices_are_those_of_the_package(site: StartSite) -> None:
     found = ask(site, "GET", "choices")
-    assert any(own["name"] == "elio" and "Rh anode" in own["label"] for own in found["instruments"])
+    assert any(each["name"] == "elio" and "Rh anode" in each["label"] for each in found["instruments"])
     assert "default" in found["models"]
-    assert all("pigments)" in own["label"] for own in found["palettes"])
+    assert all("pigments)" in each["label"] for each in found["palettes"])
 
 
 def test_opened_results_are_shown_and_listed_as_recent(site: StartSite) -> None:
@@ -143,7 +143,7 @@ def test_opened_results_are_shown_and_listed_as_recent(site: StartSite) -> None:
     address = ask(site, "POST", "open", folder=str(folder))["address"]
     assert ask(site, "POST", "open", folder=str(folder))["address"] == address
     assert ask(site, "GET", *address.strip("/").split("/"), "about")["title"] == "panel"
-    assert [own["folder"] for own in recent()] == [str(folder)]
+    assert [each["folder"] for each in recent()] == [str(folder)]
     assert site(Request("GET", ("open", "7", "about"))) is None
 
 
