@@ -206,8 +206,10 @@ def test_an_instrument_and_a_palette_in_files_are_recognised_by_what_they_hold(s
     )
     mine = ask(site, "GET", "kind", query={"path": str(site.home / "pigments.toml")})
     assert (mine["kind"], mine["pigments"]) == ("palette", ["vermilion", "lead_white"])
-    with pytest.raises(InstrumentError, match=r"other\.toml"):
-        ask(site, "GET", "kind", query={"path": str(site.home / "other.toml")})
+    (site.home / "broken.toml").write_text("pigments = [", encoding="utf-8")
+    for name, error in (("other.toml", InstrumentError), ("broken.toml", SampleError)):
+        with pytest.raises(error, match=name):
+            ask(site, "GET", "kind", query={"path": str(site.home / name)})
 
 
 def test_a_palette_is_saved_offered_again_and_replaced_only_on_request(site: StartSite) -> None:

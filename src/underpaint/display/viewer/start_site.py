@@ -26,6 +26,7 @@ from underpaint.physics.instrument import Instrument, load_instrument, preset_na
 from underpaint.physics.materials import Palette, library, load_palette, palette_names, save_palette
 from underpaint.pigments.weights import shipped
 from underpaint.runtime.files import fault_of_text, is_reserved, write_json
+from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded
 
 MOST_RECENT = 12
 MOST_ENTRIES = 2000
@@ -361,10 +362,11 @@ def _instrument_label(name: str, instrument: Instrument) -> str:
 
 def _settings_entry(path: Path) -> dict[str, Any]:
     """Return the palette or the instrument in a file."""
-    with suppress(OSError, UnicodeDecodeError):
-        if path.suffix.lower() == ".toml" and re.search(r"^\s*pigments\s*=", path.read_text("utf-8"), re.MULTILINE):
-            return _palette_entry(path)
-    return _instrument_entry(str(path))
+    text = ""
+    with suppress(SampleError, UnicodeDecodeError):  # what cannot be read is reported as an instrument
+        text = read_bounded(path, MAX_SETTINGS_BYTES, SampleError).decode("utf-8")
+    is_palette = path.suffix.lower() == ".toml" and re.search(r"^\s*pigments\s*=", text, re.MULTILINE)
+    return _palette_entry(path) if is_palette else _instrument_entry(str(path))
 
 
 def _listed(path: Path, endings: set[str]) -> dict[str, Any]:
