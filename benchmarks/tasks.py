@@ -2,8 +2,8 @@
 
 A virtual panel is painted, scanned and identified (or results are given), its page is opened in Chromium, and each task
 is driven with the mouse and the keys alone: what is clicked is found by its words or its label, as a person finds it.
-A click is a press of the mouse or a drag. The seconds count from the first click until
-the answer is on the page, and include no time for thinking.
+The tasks of the start page use small scans of known lines. A click is a press of the mouse or a drag. The seconds count
+from the first click until the answer is on the page, runs included, and include no time for thinking.
 """
 
 import argparse
@@ -19,11 +19,15 @@ from typing import Any
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+for _folder in ("tools", "tests/display"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / _folder))
+from start_fakes import AXIS, panel, two_detectors, wrongly_calibrated
+
 from screenshots import chromium, copied, make_result, until
-from underpaint.display.viewer import serve
+from underpaint.display.viewer import serve, serve_start
 from underpaint.io import read_summary
 from underpaint.io.results.sidecars import existing_scan_path
+from underpaint.physics.instrument import Instrument, save_instrument
 from underpaint.runtime.files import atomic_write
 
 _ATTEMPTS = 10
@@ -49,6 +53,39 @@ class Person:
     def tick(self, name: str) -> None:
         """Tick or untick the line of the fit."""
         self._press("return document.querySelector(`[data-family=${arguments[0]}]`)", name)
+
+    def press(self, selector: str) -> None:
+        """Click what a person finds by its label or place."""
+        self._press("return document.querySelector(arguments[0])", selector)
+
+    def write(self, selector: str, text: str) -> None:
+        """Click a field and type."""
+        self.press(selector)
+        self.opened.switch_to.active_element.send_keys(text)
+
+    def select(self, name: str, words: str) -> None:
+        """Open a list and choose the entry with these words: two clicks."""
+        self.clicks += 2
+        self.opened.execute_script(
+            "const field = document.getElementById(arguments[0]);"
+            "field.value = [...field.options].find((each) => each.textContent.includes(arguments[1])).value;"
+            "field.dispatchEvent(new Event('change'))",
+            name,
+            words,
+        )
+
+    def line(self, name: str, channel: float) -> None:
+        """Drag a line of the calibration by hand to a channel."""
+        x, y, to = self.opened.execute_script(
+            "const plot = document.getElementById('hand-plot'); plot.scrollIntoView({ block: 'center' });"
+            "const line = document.querySelector(`.hand-line[aria-label^='${arguments[0]}'] line`);"
+            "const from = line.getBoundingClientRect(), frame = plot.getBoundingClientRect();"
+            "const tick = [...plot.querySelectorAll('text.tick')].find((each) => each.textContent === '1000');"
+            "return [from.left, from.top + 40, frame.left + tick.getAttribute('x') * arguments[1] / 1000]",
+            name,
+            channel,
+        )
+        self._move([[x, y], [0.5 * (x + to), y], [to, y]])
 
     def point(self, row: int, column: int) -> None:
         """Click a pixel of the first map."""
@@ -185,6 +222,79 @@ def state_something(person: Person) -> None:
     person.sees("document.querySelector('#spot .expert .note')")
 
 
+def look_into(person: Person, *names: str) -> None:
+    """Tick scans on the start page, and wait until the page says what they hold."""
+    for name in names:
+        person.press(f"#files li[data-path$='/{name}'] input")
+    words = f"in {len(names)} scans" if len(names) > 1 else "Find the pigments"
+    person.sees(f"!run.hidden && document.getElementById('actions').textContent.includes('{words}')")
+
+
+def run_ends(person: Person, states: str) -> None:
+    """Wait until the last runs of the queue have ended so."""
+    number = len(states.split(","))
+    person.sees(
+        f"[...document.querySelectorAll('#queue li')].slice(-{number}).map((each) => each.dataset.state).join() === "
+        f"'{states}'"
+    )
+
+
+def three_scans_with_a_palette(person: Person) -> None:
+    """Run three scans with a palette of one's own."""
+    look_into(person, "panel_1.h5", "panel_2.h5", "panel_3.h5")
+    person.click("Edit palette")
+    person.opened.switch_to.active_element.send_keys("Own pigments")  # the name has the focus
+    for name in ("vermilion", "lead_white", "chalk"):
+        person.press(f"#pigments input[value={name}]")
+    person.click("Save palette")
+    person.sees("document.getElementById('palette').value.endsWith('Own pigments.toml')")
+    person.click("Find the pigments")
+    run_ends(person, "done,done,done")
+
+
+def mend_a_calibration(person: Person) -> None:
+    """Mend a wrong calibration by hand, and run with it."""
+    look_into(person, "wrong.h5")
+    person.click("Calibrate by hand")
+    person.sees("document.querySelectorAll('.hand-line').length > 1")
+    for number, (name, energy_kev) in enumerate((("Ca Kα", 3.69), ("Fe Kα", 6.40)), start=1):
+        person.line(name, energy_kev / AXIS.gain_kev)
+        person.sees(f"document.getElementById('hand-axis').textContent.includes('{number} ')")
+    person.sees("!document.getElementById('accept-axis').disabled")
+    person.click("Accept and save")
+    person.sees("document.getElementById('instrument').value.endsWith('wrong_calibrated.toml')")
+    person.click("Find the pigments")
+    run_ends(person, "done")
+
+
+def second_detector(person: Person) -> None:
+    """Run the second detector of a file, with an instrument file and a pixel size."""
+    look_into(person, "two.h5")
+    person.select("detector", "det2")
+    person.sees("document.getElementById('out').textContent.includes('two_det2_underpaint') && !run.hidden")
+    person.write("#step", "0.25")
+    person.press("#files li[data-path$='/ours.toml'] button")
+    person.sees("document.getElementById('instrument').value.endsWith('ours.toml')")
+    person.click("Find the pigments")
+    run_ends(person, "done")
+
+
+def cancel_one_of_three(person: Person) -> None:
+    """Cancel one run of a queue; the others go on."""
+    names = [f"panel_{number}.h5" for number in (1, 2, 3)]
+    look_into(person, *names)
+    person.press("#replace")
+    person.click("Find the pigments")
+    person.sees("document.querySelectorAll('#queue progress').length === 3")
+    person.press("#queue li:nth-last-child(2) button")
+    run_ends(person, "done,cancelled,done")
+
+
+START_TASKS: dict[str, Callable[[Person], None]] = {
+    task.__name__: task
+    for task in (three_scans_with_a_palette, mend_a_calibration, second_detector, cancel_one_of_three)
+}
+
 TASKS: dict[str, Callable[[Person], None]] = {
     task.__name__: task
     for task in (
@@ -192,6 +302,30 @@ TASKS: dict[str, Callable[[Person], None]] = {
         *(belongs_together, paper_figure, state_something),
     )
 }
+
+
+def driven(opened: Any, tasks: dict[str, Callable[[Person], None]]) -> dict[str, Any]:
+    """Drive tasks, and return the clicks and seconds of each."""
+    figures = {}
+    for name, task in tasks.items():
+        person, began = Person(opened), time.perf_counter()
+        task(person)
+        seconds = round(time.perf_counter() - began, 2)
+        figures[name] = {"what": (task.__doc__ or "").strip(), "clicks": person.clicks, "seconds": seconds}
+    return figures
+
+
+def start_folder(place: Path) -> Path:
+    """Make the scans and the instrument file for the start page."""
+    folder = place / "scans"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        panel(folder / f"panel_{number}.h5", number)
+    wrongly_calibrated(folder / "wrong.h5")
+    two_detectors(folder / "two.h5")
+    detector = {"gain_kev": AXIS.gain_kev, "zero_kev": AXIS.zero_kev}
+    save_instrument(Instrument.model_validate({"detector": detector}), folder / "ours.toml", only_known=True)
+    return folder
 
 
 def main() -> None:
@@ -214,14 +348,11 @@ def main() -> None:
             opened.get(server.address)
             until(opened, "document.body.dataset.ready === 'all'")
             until(opened, "window.viewer.about.scan.state === 'ready'")
-            for name, task in TASKS.items():
-                person, began = Person(opened), time.perf_counter()
-                task(person)
-                figures["tasks"][name] = {
-                    "what": (task.__doc__ or "").strip(),
-                    "clicks": person.clicks,
-                    "seconds": round(time.perf_counter() - began, 2),
-                }
+            figures["tasks"] |= driven(opened, TASKS)
+        with chromium(Path(place) / "profile_start") as opened, serve_start(home=start_folder(Path(place))) as server:
+            opened.get(server.address)
+            until(opened, "document.body.dataset.ready === 'start'")
+            figures["tasks"] |= driven(opened, START_TASKS)
     print(json.dumps(figures, indent=1))
     if options.json is not None:
         with atomic_write(options.json) as part:

@@ -87,7 +87,7 @@ def shoot_poor_results(opened: Any, place: Path, folder: Path, out: Path) -> Non
 
 
 def shoot_start(opened: Any, home: Path, out: Path) -> None:
-    """Save the start page through a real run: chosen, looked into, running, cancelled, refused."""
+    """Save the start page through a real run: chosen, calibrated, a palette, running, cancelled, refused."""
     home.mkdir()
     save_panel(make_panel(PanelSettings(recipe="fig7", cell_pixels=2, gap_pixels=1)), home / "small_panel.h5")
     (home / "damaged.h5").write_bytes(b"no HDF5")
@@ -102,14 +102,23 @@ def shoot_start(opened: Any, home: Path, out: Path) -> None:
         click(page, "small_panel.h5")
         until(page, "!document.getElementById('run').hidden")
 
+    def calibration(page: Any) -> None:
+        page.execute_script("document.querySelector('#by-hand summary').click()")
+        until(page, "document.querySelectorAll('.hand-line').length > 2")
+        page.execute_script("document.getElementById('by-hand').scrollIntoView()")
+
+    def palette(page: Any) -> None:
+        click(page, "Edit palette")
+        until(page, "document.getElementById('palette-editor').open")
+
     def running(page: Any) -> None:
+        click(page, "Cancel")
         page.execute_script("document.getElementById('start-run').click()")
-        until(page, "document.getElementById('step').textContent.includes('Identifying')")
-        page.execute_script("document.getElementById('run').scrollIntoView()")
+        until(page, "document.querySelector('#queue .step')?.textContent.includes('Identifying')")
 
     def cancelled(page: Any) -> None:
-        page.execute_script("document.getElementById('cancel-run').click()")
-        until(page, "!!document.getElementById('start-run')")
+        page.execute_script("document.querySelector('#queue button').click()")
+        until(page, "document.querySelector('#queue .step').textContent.includes('Cancelled')")
 
     def refused(page: Any) -> None:
         page.execute_script("window.scrollTo(0, 0)")
@@ -119,6 +128,8 @@ def shoot_start(opened: Any, home: Path, out: Path) -> None:
     views = {
         "start": lambda _: None,
         "start_scan": look,
+        "start_calibration": calibration,
+        "start_palette": palette,
         "start_running": running,
         "start_cancelled": cancelled,
         "start_refused": refused,

@@ -12,13 +12,17 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import numpy as np
 import pytest
+from start_fakes import LINES, counts, panel, spectra_folder, two_detectors
 from typer.testing import CliRunner
 from viewer_fakes import SHAPE, results, scan
 
 import underpaint.display.viewer
-from underpaint.cli import app
+from underpaint.cli import _view, app
 from underpaint.display.viewer.runs import CANCELLED, DONE, FAILED, RUNNING, Run
+from underpaint.errors import ScanError
+from underpaint.runtime.progress import no_progress
 
 WAITING = """
 import sys, time
@@ -137,3 +141,55 @@ def test_what_is_there_already_is_refused_in_the_words_of_the_page(tmp_path: Pat
     assert ("Tick “replace the results" if name == "results.h5" else "Move it or rename it") in state["error"]
     assert "--" not in state["error"]
     assert (tmp_path / "panel_underpaint" / name).read_text() == "mine"
+
+
+def job(what: str, **settings: str) -> dict[str, Any]:
+    """Do a job in this process; return its result, or raise."""
+    return _view._JOBS[what]({"what": what, **settings}, no_progress)
+
+
+def test_a_look_offers_the_detectors_and_each_has_results_of_its_own(tmp_path: Path) -> None:
+    path = two_detectors(tmp_path / "two.h5")
+    added = job("look", scan=str(path))
+    assert [each["name"] for each in added["detectors"]] == ["det1", "det2"]
+    assert (added["detector"], added["out"]) == ("", str(tmp_path / "two_underpaint"))
+    second = job("look", scan=str(path), detector="det2")
+    assert second["out"] == str(tmp_path / "two_det2_underpaint")
+    assert second["total_counts"] < 0.5 * added["total_counts"]
+    assert job("look", scan=str(panel(tmp_path / "one.h5")))["detectors"] == []
+
+
+def test_detectors_that_cannot_be_added_are_chosen_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "two.npz"
+    shifted = np.roll(counts(LINES, seed=2), 60, axis=2)
+    np.savez(path, left=counts(LINES, seed=1), right=shifted)
+    facts = job("look", scan=str(path))
+    assert (facts["detector"], len(facts["detectors"])) == ("left", 2)
+    assert "one of them is chosen below" in facts["notes"][0]
+
+
+def test_spectra_without_a_grid_get_rows_and_columns(tmp_path: Path) -> None:
+    folder = spectra_folder(tmp_path / "spectra", 12)
+    assert job("look", scan=str(folder), shape="3x4")["shape"][:2] == [3, 4]
+    for shape, words in (("", "no grid file"), ("3", "ROWSxCOLUMNS"), ("0x4", "ROWSxCOLUMNS")):
+        with pytest.raises(ScanError, match=words):
+            job("look", scan=str(folder), shape=shape)
+
+
+@pytest.mark.parametrize("step", ["x", "0", "-1", "nan", "inf", "1x2x3", "1e9", "0.5x"])
+def test_a_pixel_size_is_one_number_or_two(tmp_path: Path, step: str) -> None:
+    with pytest.raises(ScanError, match="Cannot use a pixel size"):
+        job("identify", scan=str(panel(tmp_path / "panel.h5")), step=step)
+    assert not (tmp_path / "panel_underpaint").exists()
+
+
+@pytest.mark.parametrize(("step", "expected"), [("0.5", (0.5, 0.5)), ("0,5 × 1", (0.5, 1.0)), ("", None)])
+def test_a_pixel_size_is_read_as_people_write_it(step: str, expected: tuple[float, float] | None) -> None:
+    assert _view._step_mm({"step": step}) == expected
+
+
+def test_scans_of_one_name_have_results_of_their_own(tmp_path: Path) -> None:
+    results(tmp_path)
+    np.savez(tmp_path / "panel.npz", counts=counts(LINES))
+    assert job("look", scan=str(tmp_path / "panel.npz"))["out"] == str(tmp_path / "panel_underpaint_2")
+    assert job("look", scan=str(tmp_path / "panel.h5"))["out"] == str(tmp_path / "panel_underpaint")

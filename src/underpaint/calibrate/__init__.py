@@ -9,6 +9,7 @@ from underpaint.calibrate._knowledge import (
     deviation_note,
     merge_knowledge,
 )
+from underpaint.calibrate.by_hand import axis_through_lines, instrument_by_hand, peak_channels
 from underpaint.calibrate.calibration import (
     Calibration,
     DoubtedAxisError,
@@ -30,6 +31,7 @@ __all__ = [
     "DoubtedAxisError",
     "Drift",
     "Knowledge",
+    "axis_through_lines",
     "beam_contradiction",
     "calibrate",
     "calibrated_instrument",
@@ -41,8 +43,10 @@ __all__ = [
     "deviation_note",
     "find_beam",
     "find_drift",
+    "instrument_by_hand",
     "line_ratios",
     "merge_knowledge",
+    "peak_channels",
     "resolve_energy_axis",
     "with_calibration",
     "without_drift",

@@ -38,6 +38,7 @@ from underpaint.data.pile_up import self_convolution
 from underpaint.errors import CalibrationError
 from underpaint.physics.forward import Detail, emit, render
 from underpaint.physics.instrument import Detector, Instrument
+from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.threads import one_blas_thread
 
 Array = NDArray[np.float64]
@@ -200,7 +201,9 @@ class Calibration:
         return response.fwhm_kev(energy_kev)
 
 
-def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = False) -> Calibration:
+def calibrate(
+    scan: Scan, *, instrument: Instrument | None = None, tube: bool = False, progress: Progress | None = None
+) -> Calibration:
     """Determine energy axis, resolution and anode of a scan from its lines, without prior knowledge of elements.
 
     Peaks of the sum spectrum are matched to the line patterns of elements in paintings. The search starts near the axis
@@ -216,6 +219,8 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
     tube : bool
         Also estimate voltage and air path, and fit anode and angle with the scatter of the forward model; takes some
         seconds more.
+    progress : callable or None
+        Called with (step, completed, total).
 
     Returns
     -------
@@ -243,7 +248,10 @@ def calibrate(scan: Scan, *, instrument: Instrument | None = None, tube: bool = 
     data = _Data(total, tiles, summary.tile_pixels, peaks, scan.name)
     with one_blas_thread():
         refined = _best_axis(data, _stated_axis(scan, instrument))
-        return _with_tube(refined, scan) if tube else _with_anode(refined, scan)
+        if not tube:
+            return _with_anode(refined, scan)
+        (progress or no_progress)("Estimating the tube's voltage", 0, 1)
+        return _with_tube(refined, scan)
 
 
 def _require_counts(total: NDArray[np.float64], name: str) -> None:

@@ -13,6 +13,7 @@ from underpaint.data import EnergyAxis, Scan, Spectrum, survey
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.errors import CalibrationError, InstrumentError
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument
+from underpaint.runtime.progress import Progress
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 _NO_ANODE_NOTE = (
@@ -101,6 +102,7 @@ def resolve_energy_axis(
     tube: bool = False,
     trust_instrument: bool = False,
     beam_kev: float | None = None,
+    progress: Progress | None = None,
 ) -> CalibratedScan:
     """Return a scan with its energy axis and the known values of its instrument.
 
@@ -122,6 +124,8 @@ def resolve_energy_axis(
         Use the instrument even if the spectra contradict it, with an alert.
     beam_kev : float or None
         Energy of a monochromatic beam, keV.
+    progress : callable or None
+        Called with (what is being done, done, in all).
 
     Raises
     ------
@@ -134,7 +138,7 @@ def resolve_energy_axis(
     user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    with_axis, line_calibration, faults = _with_axis(scan, user_instrument, total, calibrated=calibrated, tube=tube)
+    with_axis, line_calibration, faults = _with_axis(scan, user_instrument, total, calibrated=calibrated, tube=tube, progress=progress)
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
         user_instrument = (user_instrument or Instrument.model_validate({})).model_copy(
@@ -176,7 +180,13 @@ def check_beam(beam_kev: float | None) -> None:
 
 
 def _with_axis(
-    scan: Scan, user_instrument: Instrument | None, total: Spectrum | None, *, calibrated: bool, tube: bool
+    scan: Scan,
+    user_instrument: Instrument | None,
+    total: Spectrum | None,
+    *,
+    calibrated: bool,
+    tube: bool,
+    progress: Progress | None,
 ) -> tuple[CalibratedScan, Calibration | None, list[str]]:
     """Return a scan with its axis, its calibration, and texts on contradictions of a given axis."""
     sum_scan = scan if total is None else _single_pixel_scan(scan, total)
@@ -197,7 +207,7 @@ def _with_axis(
         note = "The energy axis is that of the file; it was not checked against the lines."
         return CalibratedScan(scan, notes=(note,)), None, []
     try:
-        calibration = calibrate(sum_scan, tube=tube)
+        calibration = calibrate(sum_scan, tube=tube, progress=progress)
     except CalibrationError as error:
         if scan.axis is None:
             raise

@@ -193,7 +193,7 @@ def _set_values(instrument: "Instrument") -> dict[str, Any]:
 
 
 def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> None:
-    from underpaint.physics.instrument import to_toml
+    from underpaint.runtime.toml_text import to_toml
 
     record = _set_values(configuration.instrument)
     if as_json:

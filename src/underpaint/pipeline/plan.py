@@ -66,6 +66,8 @@ class Settings:
         Quantities of the elements to compute: mass fractions or areal masses.
     paints : bool
         Whether the paints of the painting are found, if pigments are identified and elements are mapped.
+    step_mm : (float, float) or None
+        Distance between pixels along rows and columns, mm; None: as the scan's file says.
 
     Examples
     --------
@@ -92,6 +94,7 @@ class Settings:
     drop: tuple[str, ...] = ()
     quantities: "QuantityRequest | None" = None
     paints: bool = True
+    step_mm: tuple[float, float] | None = None
 
     @property
     def pigments(self) -> bool:
@@ -296,6 +299,7 @@ def plan(
         tube=settings.pigments and bool(load_card(settings.model).instrument_inputs),
         trust_instrument=settings.trust_instrument,
         beam_kev=settings.beam_kev,
+        progress=step,
     )
     if settings.quantities is not None and calibrated.instrument is None:
         raise InstrumentError(
@@ -311,6 +315,7 @@ def plan(
             )
         alert = _not_covered_message(calibrated, "Its elements are mapped, and no pigment is claimed.")
         calibrated, pigments = replace(calibrated, alerts=(*calibrated.alerts, alert)), False
+    step("Choosing the lines to fit", 0, 1)
     return Plan(calibrated, surveyed, settings, _block_work(calibrated, settings, palette, surveyed, pigments=pigments))
 
 

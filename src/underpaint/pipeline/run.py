@@ -112,6 +112,8 @@ def identify_to_folder(
     step = progress or no_progress
     step("Opening the scan", 0, 1)
     scan_read = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
+    if settings.step_mm is not None:
+        scan_read = replace(scan_read, step_mm=settings.step_mm)
     needed_bytes = _needed_bytes(scan_read, settings)
     provenance["scan blocks"] = [list(sizes) for sizes in scan_read.counts.chunks]
     with result_folder(

@@ -462,7 +462,8 @@ def _lock(folder: Path) -> "FileLock | None":
     path = folder / _LOCK_FILE
     if path.is_symlink():
         return None
-    lock = FileLock(path, blocking=False)
+    # not by thread: an upload is begun and ended by different ones
+    lock = FileLock(path, blocking=False, thread_local=False)
     try:
         lock.acquire()
     except Timeout:

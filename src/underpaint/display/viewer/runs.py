@@ -206,6 +206,10 @@ class Runs:
         """Return a run, or None."""
         return self._runs.get(key)
 
+    def of(self, what: str) -> list[Run]:
+        """Return the runs of one kind of job, the first one first."""
+        return [run for run in list(self._runs.values()) if run.job.get("what") == what]
+
     def scan_of(self, folder: Path) -> str | None:
         """Return the scan whose results a run of this server has just written to a folder; None where none has."""
         for run in reversed(list(self._runs.values())):

@@ -3,7 +3,6 @@
 import math
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,6 +22,7 @@ from underpaint.physics.instrument.models import (
     instrument_from,
 )
 from underpaint.runtime.files import atomic_write
+from underpaint.runtime.toml_text import to_toml
 from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded, read_toml
 
 __all__ = [
@@ -75,7 +75,9 @@ def load_instrument(name_or_path: str | Path) -> Instrument:
     return instrument_from(read_toml(path, InstrumentError, "the instrument"), name)
 
 
-def save_instrument(instrument: Instrument, path: str | Path, *, only_known: bool = False) -> None:
+def save_instrument(
+    instrument: Instrument, path: str | Path, *, only_known: bool = False, replace: bool = True
+) -> None:
     """Write an instrument file (TOML), atomically.
 
     Parameters
@@ -85,13 +87,15 @@ def save_instrument(instrument: Instrument, path: str | Path, *, only_known: boo
         File to write.
     only_known : bool
         Omit settings that have default values only, so that a reader of the file does not take them for known values.
+    replace : bool
+        Whether an existing file is replaced; otherwise it is an error.
 
     Raises
     ------
     OutputError
         The file cannot be written.
     """
-    with atomic_write(path) as temporary_path:
+    with atomic_write(path, replace=replace) as temporary_path:
         table = instrument.model_dump(mode="json", exclude_none=True, exclude_unset=only_known)
         temporary_path.write_text(to_toml(table), "utf-8")
 
@@ -138,25 +142,3 @@ def _all_finite(row: list[str]) -> bool:
         return all(math.isfinite(float(value)) for value in row)
     except ValueError:
         return False
-
-
-def to_toml(table: dict[str, Any], prefix: str = "") -> str:
-    """Write nested tables of plain values as TOML text."""
-    lines = [f"{key} = {_toml_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
-    for key, value in table.items():
-        if isinstance(value, dict):
-            lines += ["", f"[{prefix}{key}]", to_toml(value, f"{prefix}{key}.").rstrip("\n")]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
-    return repr(value)

@@ -13,6 +13,7 @@ from underpaint.physics.materials.library import (
     mix_elements,
     palette_names,
     pigment_to_binder_in_oil,
+    save_palette,
 )
 from underpaint.physics.materials.paint import Paint, coating_layer, ground_layer, pigment_share, support_layer
 from underpaint.physics.materials.stratigraphy import Layer, Stratigraphy
@@ -37,5 +38,6 @@ __all__ = [
     "parse_formula",
     "pigment_share",
     "pigment_to_binder_in_oil",
+    "save_palette",
     "support_layer",
 ]

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from functools import cache, cached_property, lru_cache
 from importlib.resources import files
@@ -12,6 +12,8 @@ from typing import Any
 
 from underpaint.errors import SampleError
 from underpaint.physics.materials.formula import mass_fractions
+from underpaint.runtime.files import atomic_write, plain
+from underpaint.runtime.toml_text import to_toml
 from underpaint.runtime.untrusted import fault_of_name, read_toml
 
 DEFAULT_PALETTE = "easel_15_to_20"
@@ -255,6 +257,29 @@ def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
     if not path.is_file():
         raise SampleError(f"No palette {name!r}: it is neither a file nor one of {', '.join(palette_names())}.")
     return _palette(read_toml(path, SampleError, "the palette"), name)
+
+
+def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) -> None:
+    """Write a palette file (TOML), atomically; :func:`load_palette` reads it.
+
+    Parameters
+    ----------
+    palette : Palette
+    path : str or Path
+    replace : bool
+        Whether an existing file is replaced; otherwise it is an error.
+
+    Raises
+    ------
+    SampleError
+        The palette is empty, or a pigment is unknown.
+    OutputError
+        The file cannot be written.
+    """
+    table = {key: value for key, value in asdict(palette).items() if value not in (None, "", {})}
+    _palette(plain(table), palette.name)
+    with atomic_write(path, replace=replace) as part:
+        part.write_text(to_toml(table), "utf-8")
 
 
 def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = STIFF_PASTE) -> float:

@@ -1,42 +1,64 @@
-// The start page: choose a scan, see what it holds, run it, watch and cancel, open results.
-import { askJson, byId, guarded, inProgress, make, number, say, thousands, themed } from "./base.js";
+// The start page: choose scans, see what they hold, run them in a queue, open results.
+import { ask, askJson, byId, guarded, inProgress, make, number, progressed, say, thousands, themed } from "./base.js";
+import { HandCalibration } from "./calibration.js";
+import { PaletteEditor, paletteOptions } from "./palette.js";
 
 const EVERY_MS = 400;
 const TICKS_KEV = 5;
-let chosen = null;
-let running = null;
-let identifying = false;
+const PIECE_BYTES = 16 * 2 ** 20;
+const SETTINGS = ["instrument", "palette", "model"];
+const SIGNS = { results: "▦", folder: "▸", scan: "◆", settings: "⚙" };
+const chosen = new Map(); // by path: what was looked into, and the settings of this scan alone
+const trusted = new Set(); // instrument files that were calibrated by hand on this page
+let current = null;
+let place = "";
+let palettes = [];
+let editor = null;
+let byHand = null;
+let queued = [];
 
 const size = (bytes) => (bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : bytes >= 1e6 ? `${(bytes / 1e6).toFixed(1)} MB` : `${Math.ceil(bytes / 1e3)} kB`);
-const SIGNS = { results: "▦", folder: "▸", scan: "◆", file: "·" };
+const nameOf = (path) => path.split(/[/\\]/).filter(Boolean).pop() || path;
+const sign = (kind) => make("span", { "aria-hidden": "true" }, SIGNS[kind]);
+const row = (kind, words, onclick, ...aside) => make("button", { type: "button", onclick }, sign(kind), make("span", {}, words), make("span", { className: "size" }, ...aside));
+
+// Files
 
 const list = guarded(async (path) => {
-  const found = await askJson(`list?path=${encodeURIComponent(path)}`);
-  forget();
-  byId("path").value = found.path;
-  byId("up").onclick = () => list(found.parent);
-  const order = { results: 0, scan: 1, folder: 2 };
-  const shown = found.entries.filter((own) => own.kind !== "file").sort((a, b) => order[a.kind] - order[b.kind]);
-  byId("files").replaceChildren(...shown.map((own) => make("li", {}, make("button", { type: "button", onclick: () => pick(own) },
-    make("span", { "aria-hidden": "true" }, SIGNS[own.kind]), make("span", {}, own.name),
-    make("span", { className: "size" }, own.kind === "results" ? "results" : own.kind === "folder" ? "folder" : size(own.bytes))))));
-  if (own_folder(found)) byId("files").prepend(make("li", {}, make("button", { type: "button", onclick: () => look(found.path) }, make("span", {}, "◆"), make("span", {}, "This folder is one scan (a file for each pixel)"))));
-  if (found.results) byId("files").prepend(make("li", {}, make("button", { type: "button", onclick: () => open(found.path) }, make("span", { "aria-hidden": "true" }, SIGNS.results), make("span", {}, "Open the results in this folder"))));
-  if (!byId("files").children.length) byId("files").replaceChildren(make("li", { className: "empty" }, "No scans, results or folders here."));
+  const listed = await askJson(`list?path=${encodeURIComponent(path)}`);
+  place = listed.path;
+  byId("path").value = listed.path;
+  byId("up").onclick = () => list(listed.parent);
+  byId("roots").replaceChildren(...(listed.roots.length > 1 ? listed.roots.map((root) => make("button", { type: "button", onclick: () => list(root) }, root)) : []));
+  const order = { results: 0, scan: 1, settings: 2, folder: 3 };
+  const shown = listed.entries.filter((entry) => entry.kind !== "file").sort((a, b) => order[a.kind] - order[b.kind]);
+  const rows = shown.map(fileRow);
+  if (listed.scan) rows.unshift(fileRow({ kind: "scan", path: listed.path, name: "This folder is one scan", words: listed.folded ? `${thousands(listed.folded)} spectra` : "a file for each pixel" }));
+  if (listed.results) rows.unshift(make("li", {}, row("results", "Open the results in this folder", () => open(listed.path))));
+  byId("files").replaceChildren(...(rows.length ? rows : [make("li", { className: "empty" }, "No scans, results or folders here.")]));
 });
 
-// What was found out of one scan does not stand beside another; while pigments are looked for, it stays.
-function forget() {
-  if (identifying) return;
-  chosen = null;
-  byId("held").hidden = true;
-  byId("run").hidden = true;
+function fileRow(entry) {
+  const aside = entry.words || (entry.kind === "results" ? "results" : entry.folder ? (entry.kind === "scan" ? "folder, one scan" : "folder") : size(entry.bytes));
+  const item = make("li", { "data-path": entry.path }, row(entry.kind, entry.name, () => pick(entry), aside));
+  if (entry.kind === "scan") {
+    item.prepend(make("input", { type: "checkbox", checked: chosen.has(entry.path), "aria-label": `Choose ${entry.name}, too`, onchange: (event) => (event.target.checked ? look(entry.path) : drop(entry.path)) }));
+    if (entry.folder) item.append(make("button", { type: "button", className: "aside", "aria-label": `Open the folder ${entry.name}`, onclick: () => list(entry.path) }, "▸"));
+  }
+  return item;
 }
 
-// A folder of single spectra is a scan as a whole.
-const own_folder = (found) => found.entries.filter((own) => own.kind === "scan").length > 50;
+// Arrow keys move from row to row.
+function moveByArrow(event) {
+  const rows = [...byId("files").querySelectorAll("li > button:not(.aside)")];
+  const at = rows.indexOf(event.target.closest("li")?.querySelector("button:not(.aside)"));
+  const next = rows[at + ({ ArrowDown: 1, ArrowUp: -1 }[event.key] || NaN)];
+  if (at < 0 || !next) return;
+  next.focus();
+  event.preventDefault();
+}
 
-const pick = (own) => (own.kind === "results" ? open(own.path) : own.kind === "folder" ? list(own.path) : look(own.path));
+const pick = (entry) => ({ results: open, folder: list, settings: selectSettings, scan: lookAlone })[entry.kind](entry.path);
 
 const open = guarded(async (folder) => {
   forget();
@@ -44,52 +66,250 @@ const open = guarded(async (folder) => {
   location.href = address;
 });
 
-async function follow(job, told) {
-  let now = await askJson("run", { method: "POST", json: job });
-  running = now.run;
+// An instrument or a palette in a file becomes the setting of the next runs.
+const selectSettings = guarded(async (path) => take(await askJson(`kind?path=${encodeURIComponent(path)}`)));
+
+function take(entry) {
+  if (entry.kind === "palette") {
+    palettes = [...palettes.filter((palette) => palette.name !== entry.name), entry];
+    editor.palettes = palettes;
+    fillPalettes();
+  } else if (![...byId("instrument").options].some((option) => option.value === entry.name)) byId("instrument").append(make("option", { value: entry.name }, entry.label));
+  byId(entry.kind).value = entry.name;
+  say(`${entry.kind === "palette" ? "Palette" : "Instrument"}: ${entry.label}`);
+}
+
+const fillPalettes = () => byId("palette").replaceChildren(make("option", { value: "" }, "all pigments"), ...paletteOptions(palettes));
+
+// Scans
+
+const lookAlone = (path) => { forget(); return look(path); };
+
+// Settings hold for the scans that are chosen together, not for the next ones.
+function forget() {
+  for (const path of [...chosen.keys()]) drop(path);
+  for (const name of SETTINGS) byId(name).selectedIndex = 0;
+}
+
+function drop(path) {
+  const scan = chosen.get(path);
+  if (scan?.run && !scan.result) askJson(`run?run=${scan.run}`, { method: "DELETE" }).catch(() => {});
+  chosen.delete(path);
+  if (current === path) current = [...chosen.keys()].pop() ?? null;
+  show();
+}
+
+// What is in a scan; with another detector, anew.
+const look = guarded(async (path, detector = "") => {
+  const scan = { path, detector, step: chosen.get(path)?.step || "", shape: chosen.get(path)?.shape || "", result: null, fault: "" };
+  chosen.set(path, scan);
+  current = path;
+  show();
+  byId("held").scrollIntoView({ block: "nearest" });
+  let now = await askJson("run", { method: "POST", json: { what: "look", scan: path, detector, shape: scan.shape } }).catch((error) => ({ state: "failed", error: error.message }));
   while (inProgress(now)) {
-    told(now);
+    if (chosen.get(path) !== scan) { await askJson(`run?run=${now.run}`, { method: "DELETE" }); return; }
+    [scan.run, scan.progress] = [now.run, progressed(now)];
+    if (current === path) words(scan);
     await new Promise((wake) => { setTimeout(wake, EVERY_MS); });
     now = await askJson(`run?run=${now.run}`);
   }
-  running = null;
-  return now;
+  if (now.state === "done") Object.assign(scan, { result: now.result, detector: now.result.detector });
+  else scan.fault = now.error || "Cancelled.";
+  if (chosen.get(path) === scan) show();
+});
+
+const ready = () => [...chosen.values()].filter((scan) => scan.result);
+
+function show() {
+  const scan = chosen.get(current);
+  for (const item of byId("files").children) {
+    const box = item.querySelector("input");
+    if (box) box.checked = chosen.has(item.dataset.path);
+    item.classList.toggle("current", item.dataset.path === current);
+  }
+  byId("held").hidden = !scan;
+  byId("run").hidden = !ready().length;
+  if (!scan) return;
+  byId("chosen").replaceChildren(...(chosen.size < 2 ? [] : [...chosen.values()].map((each) => make("button", { type: "button", "aria-pressed": String(each === scan), className: each.fault ? "fault" : "", onclick: () => { current = each.path; show(); } }, nameOf(each.path), each.fault ? " (cannot be read)" : each.result ? "" : " …"))));
+  words(scan);
+  byId("scan-fields").hidden = !scan.result && !scan.fault;
+  for (const id of ["detector-field", "step-field"]) byId(id).hidden = !scan.result;
+  byId("shape").value = scan.shape;
+  byId("by-hand").hidden = !scan.result;
+  byId("held-plot").replaceChildren();
+  byId("shape-field").hidden = false;
+  if (scan.result) fields(scan);
+  summary();
 }
 
-const stop = () => (running ? askJson(`run?run=${running}`, { method: "DELETE" }) : null);
-
-const look = guarded(async (path) => {
-  if (identifying) throw new Error("Pigments are being looked for. Wait until that is done, or cancel it below.");
-  await stop();
-  // What was told of one scan need not hold for the next.
-  if (chosen !== path) for (const name of ["instrument", "palette", "model"]) byId(name).selectedIndex = 0;
-  chosen = path;
-  byId("held").hidden = false;
-  byId("run").hidden = true;
-  byId("held-plot").replaceChildren();
-  byId("held").scrollIntoView({ block: "nearest" });
-  const told = (now) => byId("held-words").replaceChildren(make("p", {}, `${now.step} … ${Math.round(now.seconds)} s `), make("button", { type: "button", onclick: stop }, "Cancel"));
-  const now = await follow({ what: "look", scan: path }, told);
-  if (chosen !== path) return;
-  if (now.state !== "done") { byId("held-words").replaceChildren(make("p", { className: "note" }, now.error || "Cancelled.")); return; }
-  const own = now.result;
+function words(scan) {
+  const area = byId("held-words");
+  if (scan.fault) {
+    // Of several scans in one file the fault names each, as FILE::NAME.
+    const parts = scan.fault.split(`${scan.path}::`).slice(1).map((rest) => rest.split(/[\s;,]/)[0].replace(/[.)]+$/, "")).filter(Boolean);
+    area.replaceChildren(make("p", { className: "note" }, scan.fault), make("p", { className: "buttons" }, ...[...new Set(parts)].map((part) => make("button", { type: "button", onclick: () => lookAlone(`${scan.path}::${part}`) }, `Choose ${part}`))));
+    return;
+  }
+  if (!scan.result) { area.replaceChildren(make("p", {}, scan.progress || "Starting … "), make("button", { type: "button", onclick: () => drop(scan.path) }, "Cancel")); return; }
+  const held = scan.result;
+  const { found: families, anode, gain_kev: gain, zero_kev: zero, notes } = held.calibration;
   const facts = [
-    ["File", path], ["Format", own.format],
-    ["Size", `${own.shape[0]} rows × ${own.shape[1]} columns, ${thousands(own.shape[2])} channels`],
-    ["Step", own.step_mm ? `${number(own.step_mm[0])} × ${number(own.step_mm[1])} mm` : "not in the file"],
-    ["Counts", `${thousands(own.total_counts)} in all, ${thousands(own.mean_pixel_counts)} a pixel${own.n_missing ? `; ${own.n_missing} pixels missing` : ""}`],
-    ["Lines", own.calibration.found.map((family) => family.replace("_", " ")).join(", ") || "none found: choose the instrument below"],
-    ["Tube", own.calibration.anode ? `${own.calibration.anode} anode, seen in the scattered lines` : "anode not seen"],
+    ["File", scan.path], ["Format", held.format],
+    ["Size", `${held.shape[0]} rows × ${held.shape[1]} columns, ${thousands(held.shape[2])} channels`],
+    ["Counts", `${thousands(held.total_counts)} in all, ${thousands(held.mean_pixel_counts)} a pixel${held.n_missing ? `; ${held.n_missing} pixels missing` : ""}`],
+    ["Energy axis", gain ? `${(1000 * gain).toFixed(3)} eV a channel, channel 0 at ${zero.toFixed(3)} keV` : "not known: calibrate by hand, or choose the instrument below"],
+    ["Lines", families.map((family) => family.replace("_", " ")).join(", ") || "none confirm the axis: calibrate by hand, or choose the instrument below"],
+    ["Tube", anode ? `${anode} anode, seen in the scattered lines` : "anode not seen"],
   ];
-  byId("held-words").replaceChildren(make("dl", { className: "facts" }, ...facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
-    ...[...own.notes, ...own.calibration.notes].map((note) => make("p", { className: "note" }, note)));
-  byId("held-plot").replaceChildren(sketch(own.sum, own.calibration));
-  byId("run").hidden = false;
-  byId("out").textContent = `The results go to ${own.out}`;
-  byId("replace-line").hidden = !own.finished;
+  area.replaceChildren(make("dl", { className: "facts" }, ...facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
+    ...[...held.notes, ...notes].map((note) => make("p", { className: "note" }, note)));
+}
+
+function fields(scan) {
+  const held = scan.result;
+  byId("detector-field").hidden = held.detectors.length < 2;
+  byId("detector").replaceChildren(make("option", { value: "" }, `all ${held.detectors.length}, added`), ...held.detectors.map((each) => make("option", { value: each.name }, `only ${each.name}`)));
+  byId("detector").value = scan.detector;
+  byId("step").value = scan.step;
+  byId("step").placeholder = held.step_mm ? `${number(held.step_mm[0])}x${number(held.step_mm[1])}, by the file` : "not in the file";
+  byId("shape-field").hidden = held.shape[0] > 1 && held.shape[1] > 1 && !scan.shape;
+  byId("held-plot").replaceChildren(sketch(held.sum, held.calibration));
+  byHand.show(Object.assign(scan, { sum: held.sum, peaks: held.peaks, calibration: held.calibration, n_pixel: held.shape[0] * held.shape[1] - held.n_missing }));
+}
+
+// Section 3 in words: how many scans, and where the results go.
+function summary() {
+  const scans = ready();
+  const finished = scans.filter((scan) => scan.result.finished);
+  byId("out").textContent = `The results go to ${scans.map((scan) => scan.result.out).join(", ")}`;
+  byId("replace-line").hidden = !finished.length;
+  byId("actions").replaceChildren(
+    make("button", { type: "button", className: "primary", id: "start-run", onclick: start }, scans.length > 1 ? `Find the pigments in ${scans.length} scans` : "Find the pigments"),
+    ...(scans.length === 1 && finished.length ? [make("button", { type: "button", onclick: () => open(scans[0].result.out) }, "Open the results that are there")] : []));
+}
+
+// The axis that was set by hand is that of the file, and the instrument of the run.
+function calibrated(entry, scan) {
+  scan.result.calibration = { gain_kev: entry.gain_kev, zero_kev: entry.zero_kev, found: entry.found, anode: entry.anode, notes: [`Calibrated by hand, saved as ${entry.name}. ${entry.notes.join(" ")}`] };
+  trusted.add(entry.name);
+  take(entry);
+  list(place);
+  show();
+}
+
+// The queue
+
+const start = guarded(async () => {
+  const scans = ready();
+  const there = scans.find((scan) => scan.result.finished);
+  if (there && !byId("replace").checked) throw new Error(`There are results in ${there.result.out} already. Tick “replace the results that are there”, or open them.`);
+  const settings = Object.fromEntries(SETTINGS.map((name) => [name, byId(name).value]));
+  const faults = [];
+  for (const scan of scans) {
+    const job = { what: "identify", scan: scan.path, out: scan.result.out, detector: scan.detector, step: scan.step, shape: scan.shape, overwrite: byId("replace").checked, trust_instrument: trusted.has(settings.instrument), ...settings };
+    try { await askJson("run", { method: "POST", json: job }); drop(scan.path); } catch (error) { faults.push(error.message); }
+  }
   byId("replace").checked = false;
-  actions(own);
+  await follow();
+  if (faults.length) say(faults.join(" "), { lasting: true });
+  else byId("queue-title").focus(); // the button that had the focus is gone
 });
+
+let following = null;
+const follow = () => { following ??= followQueue().finally(() => { following = null; }); return askQueue(); };
+
+async function askQueue() {
+  queued = (await askJson("queue")).runs;
+  queue();
+}
+
+async function followQueue() {
+  for (let lost = 0; lost < 20;) {
+    try { await askQueue(); lost = 0; } catch (error) { lost += 1; if (lost === 20) say(error.message, { lasting: true }); }
+    if (!lost && !queued.some(inProgress)) return;
+    await new Promise((wake) => { setTimeout(wake, EVERY_MS); });
+  }
+}
+
+function queue() {
+  byId("queue-sheet").hidden = !queued.length;
+  const ended = queued.filter((run) => !inProgress(run)).length;
+  document.title = queued.length && ended < queued.length ? `(${ended} of ${queued.length}) underpaint` : "underpaint";
+  const items = byId("queue");
+  for (const run of queued) {
+    const item = items.querySelector(`[data-run="${run.run}"]`) || items.appendChild(make("li", { "data-run": run.run }));
+    if (item.dataset.state === run.state && !inProgress(run)) continue;
+    if (run.state === "done" && item.dataset.state && document.activeElement !== byId("path")) list(place);
+    if (item.dataset.state !== run.state) frame(item, run);
+    item.querySelector(".step").textContent = { done: `Done in ${Math.round(run.seconds)} s`, cancelled: "Cancelled. No half-made results are left.", failed: "Failed" }[run.state] || progressed(run);
+    const bar = item.querySelector("progress");
+    if (bar && run.total > 1) { bar.max = run.total; bar.value = run.done; } else bar?.removeAttribute("value");
+  }
+}
+
+// The parts of a run that change with its state alone: a button is not made anew under the pointer.
+function frame(item, run) {
+  item.dataset.state = run.state;
+  const { scan, detector, palette } = run.job;
+  const name = [nameOf(scan), detector && `detector ${detector}`, palette && `palette ${nameOf(palette).replace(/\.toml$/, "")}`].filter(Boolean).join(", ");
+  const note = (text) => make("p", { className: "note" }, text);
+  const buttons = inProgress(run)
+    ? [make("button", { type: "button", "aria-label": `Cancel ${name}`, onclick: guarded(async () => { await ask(`run?run=${run.run}`, { method: "DELETE" }); await askQueue(); }) }, "Cancel")]
+    : run.state === "done" ? [make("button", { type: "button", className: "primary", "aria-label": `Open the results of ${name}`, onclick: () => open(run.result.folder) }, "Open")] : [];
+  item.replaceChildren(make("span", { className: "name" }, name), make("span", { className: "step" }), make("span", { className: "buttons" }, ...buttons),
+    ...(inProgress(run) ? [make("progress", { "aria-label": `Progress of ${name}` })] : []),
+    ...(run.error ? [note(run.error)] : []), ...(run.state === "done" ? [run.result.aside, ...run.result.alerts].filter(Boolean).map(note) : []));
+}
+
+// Uploads
+
+const upload = guarded(async (files) => {
+  const folder = place;
+  const paths = [];
+  for (const file of files) paths.push(await send(file, folder));
+  await list(folder);
+  const sent = new Set(paths.filter(Boolean));
+  for (const item of byId("files").children) if (sent.has(item.dataset.path)) { const box = item.querySelector("input"); if (box) box.click(); else item.querySelector("button").click(); }
+});
+
+// In pieces, under a name of its own until it is complete; resolves to its path, or to null.
+async function send(file, folder) {
+  const bar = make("progress", { max: file.size || 1, value: 0, "aria-label": `Upload of ${file.name}` });
+  const step = make("span", { className: "step" }, size(file.size));
+  let cancelled = false;
+  const buttons = make("span", { className: "buttons" }, make("button", { type: "button", "aria-label": `Cancel the upload of ${file.name}`, onclick: () => { cancelled = true; } }, "Cancel"));
+  const item = make("li", {}, make("span", { className: "name" }, file.name), step, buttons, bar);
+  byId("uploads").append(item);
+  const failed = (text) => { item.replaceChildren(make("p", { className: "note" }, text), make("span", { className: "buttons" }, make("button", { type: "button", "aria-label": "Close", onclick: () => item.remove() }, "×"))); return null; };
+  try {
+    let now = await askJson("upload", { method: "POST", json: { folder, name: file.name, size: file.size } });
+    for (let piece = 0; !now.complete; piece += 1) {
+      if (cancelled) { await ask(`upload/${now.upload}`, { method: "DELETE" }); return failed(`${file.name}: cancelled; nothing of it is left.`); }
+      now = await askJson(`upload/${now.upload}?piece=${piece}`, { method: "POST", body: file.slice(piece * PIECE_BYTES, (piece + 1) * PIECE_BYTES) });
+      bar.value = now.bytes;
+    }
+    item.remove();
+    return now.path;
+  } catch (error) { return failed(error.message); }
+}
+
+function receiveDrops() {
+  const files = (event) => [...event.dataTransfer.types].includes("Files");
+  const over = (event) => { if (files(event)) { event.preventDefault(); document.body.classList.add("dropping"); } };
+  document.addEventListener("dragover", over);
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+  document.addEventListener("drop", (event) => {
+    document.body.classList.remove("dropping");
+    if (!files(event)) return;
+    event.preventDefault();
+    const folders = [...event.dataTransfer.items].filter((entry) => entry.webkitGetAsEntry?.()?.isDirectory).length;
+    if (folders) say("A folder cannot be dropped here. Drop its files, or open the folder in the list above.", { lasting: true });
+    else upload([...event.dataTransfer.files]);
+  });
+  byId("upload").addEventListener("click", () => byId("upload-files").click());
+  byId("upload-files").addEventListener("change", async () => { await upload([...byId("upload-files").files]); byId("upload-files").value = ""; });
+}
 
 function sketch(counts, axis) {
   const [width, height] = [900, 190];
@@ -128,49 +348,34 @@ function ticks(context, [width, height], color, axis, last) {
   context.stroke();
 }
 
-function actions(own) {
-  byId("progress").hidden = true;
-  byId("actions").replaceChildren(
-    make("button", { type: "button", className: "primary", id: "start-run", onclick: () => run(own) }, "Find the pigments"),
-    ...(own.finished ? [make("button", { type: "button", onclick: () => open(own.out) }, "Open the results that are there")] : []));
-}
-
-const run = guarded(async (own) => {
-  const path = chosen;
-  if (own.finished && !byId("replace").checked) throw new Error(`There are results in ${own.out} already. Tick “replace the results that are there”, or open them.`);
-  byId("progress").hidden = false;
-  identifying = true;
-  byId("actions").replaceChildren(make("button", { type: "button", id: "cancel-run", onclick: stop }, "Cancel"));
-  const told = (now) => {
-    byId("step").textContent = `${now.step}${now.total > 1 ? `, ${now.done} of ${now.total}` : ""} … ${Math.round(now.seconds)} s`;
-    if (now.total > 1) { byId("bar").max = now.total; byId("bar").value = now.done; } else byId("bar").removeAttribute("value");
-  };
-  const now = await follow({ what: "identify", scan: path, instrument: byId("instrument").value, palette: byId("palette").value, model: byId("model").value, overwrite: byId("replace").checked }, told).finally(() => { identifying = false; });
-  actions(now.state === "done" ? { ...own, finished: true } : own);
-  if (now.state === "done" && now.result.aside) say(now.result.aside, { lasting: true });
-  else if (now.state === "done") await open(now.result.folder);
-  else if (now.state === "cancelled") say("Cancelled. No half-made results are left.");
-  else say(now.error, { lasting: true });
-});
-
 const begin = guarded(async () => {
-  themed(byId("theme"));
-  const found = await askJson("choices");
-  const fill = (id, first, all) => byId(id).replaceChildren(...(first ? [make("option", { value: "" }, first)] : []), ...all.map((own) => make("option", { value: own.name }, own.label)));
-  fill("instrument", "not told: found in the spectrum", found.instruments);
-  fill("palette", "all pigments", found.palettes);
-  fill("model", "", found.models.map((name) => ({ name, label: name })));
-  byId("recent-sheet").hidden = !found.recent.length;
-  byId("recent").replaceChildren(...found.recent.map((own) => make("li", {}, make("button", { type: "button", onclick: () => open(own.folder) },
-    make("span", { "aria-hidden": "true" }, SIGNS.results), make("span", {}, own.name), make("span", { className: "size" }, own.place)))));
+  themed(byId("theme"), show);
+  const choices = await askJson("choices");
+  const fill = (id, first, all) => byId(id).replaceChildren(...(first ? [make("option", { value: "" }, first)] : []), ...all.map((each) => make("option", { value: each.name }, each.label)));
+  fill("instrument", "Detect from the spectrum", choices.instruments);
+  fill("model", "", choices.models.map((name) => ({ name, label: name })));
+  palettes = choices.palettes;
+  fillPalettes();
+  editor = new PaletteEditor(palettes, choices.pigments, take);
+  byHand = new HandCalibration(choices.lines, calibrated);
+  byId("edit-palette").addEventListener("click", () => editor.open(byId("palette").value));
+  byId("detector").addEventListener("change", () => look(current, byId("detector").value));
+  byId("shape").addEventListener("change", () => { chosen.get(current).shape = byId("shape").value.trim(); look(current, byId("detector").value); });
+  byId("step").addEventListener("change", () => { chosen.get(current).step = byId("step").value.trim(); });
+  byId("recent-sheet").hidden = !choices.recent.length;
+  byId("recent").replaceChildren(...choices.recent.map((each) => make("li", {}, row("results", each.name, () => open(each.folder), each.place))));
+  receiveDrops();
+  byId("files").addEventListener("keydown", moveByArrow);
   byId("go").addEventListener("submit", guarded(async (event) => {
     event.preventDefault();
     const path = byId("path").value.trim();
-    const { kind, folder } = await askJson(`kind?path=${encodeURIComponent(path)}`).catch((error) => { forget(); throw error; });
-    await list(kind === "folder" ? path : folder);
-    if (kind === "scan") await look(path);
+    const typed = await askJson(`kind?path=${encodeURIComponent(path)}`).catch((error) => { forget(); throw error; });
+    await list(typed.kind === "folder" ? path : typed.folder);
+    if (typed.kind === "scan") await lookAlone(path);
+    else if (typed.kind !== "folder") take(typed);
   }));
   await list("");
+  await follow();
   document.body.dataset.ready = "start";
 });
 begin();
