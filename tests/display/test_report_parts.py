@@ -30,7 +30,8 @@ from underpaint.display.report.spots import typical_pixel, typical_spots
 from underpaint.display.report.wording import CERTAIN, DOUBTFUL, LIKELY, POSSIBLE, certainty, date_text, key_finding
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import save_scan, write_results
-from underpaint.io.results.sidecars import PLACE_FILE, REGIONS_FILE, REGIONS_FOLDER, REGISTERED_FILE
+from underpaint.io.results.pictures import PLACE_FILE, REGISTERED_FILE
+from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
 from underpaint.physics.materials import library
 
 ROOT = Path(__file__).resolve().parents[2]

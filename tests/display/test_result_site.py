@@ -234,13 +234,14 @@ def test_a_damaged_photograph_is_told_and_kept_and_the_maps_are_shown(tmp_path: 
     Image.new("RGB", (40, 24)).save(folder / "photograph_registered.png")
     (folder / "photograph.json").write_text('{"how": "points", "error_px": 0.4}')
     whole = ResultSite(folder)
-    assert told(get(whole, "about"))["photograph"]["laid"]["how"] == "points"
+    assert told(get(whole, "about"))["pictures"][0]["registration"]["how"] == "points"
     (folder / name).write_text("junk")
     about = told(get(whole, "about"))
     assert len(about["maps"]) > 0
-    assert name in about["photograph"]["broken"]
-    assert about["photograph"].get("laid") is None
-    assert about["photograph"]["there"] == (name != "photograph.jpg")
+    (picture,) = about["pictures"]
+    assert name in picture["broken"]
+    assert picture["registration"] is None
+    assert (picture["width"] > 0) == (name != "photograph.jpg")
     assert (folder / name).read_text() == "junk"
     whole.close()
 
@@ -422,7 +423,7 @@ def test_maps_of_a_fit_with_other_lines_are_shown_beside_those_of_the_run(tmp_pa
     with pytest.raises(ScanError, match="has not ended"):
         post(shown, "refit", run="unknown")
     ended: Any = _Ended(other)
-    shown._started["done"] = ended
+    shown.results.runs_of_page["done"] = ended
     answer = post(shown, "refit", run="done")
     assert [each["entry"]["name"] for each in answer["maps"]] == ["Hg_L", "Pb_L"]
     assert all(each["entry"]["label"].endswith(", refit") for each in answer["maps"])

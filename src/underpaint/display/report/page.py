@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -107,6 +108,8 @@ MOST_ORDERS = 20
 _DPI = 115
 _NO_COLOR = "#808080"
 _MOST_ENERGIES = 4
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
+"""A space that no line may break at: "63 %", "12 µm"."""
 _HALF_PAGE_IN = 4.5
 """Height of a picture's maps of which two, reduced to the width of a printed page, fit on it with a heading."""
 
@@ -196,7 +199,7 @@ def _refuse_to_replace(target: Path, scan: Path | None) -> None:
 
 
 def render_report(
-    results: Results, *, beside: Beside | None = None, findings: list[Finding] | None = None, full: bool = True
+    results: Results, *, beside: Beside | None = None, findings: list[Finding] | None = None, full: bool = False
 ) -> str:
     """Return the report as one HTML page.
 
@@ -233,6 +236,7 @@ def render_report(
         key_findings=_key_findings(results, findings, places, beside),
         meanings=MEANINGS,
         placed=f"{PLACED_PROBABILITY:g}",
+        n_found=sum(not finding.doubtful for finding in findings),
         n_group=len(results.targets),
         absent=absent_names(results),
         has_pigments=results.has_pigments,
@@ -288,7 +292,8 @@ def render(template: str, **values: Any) -> str:
             "figures": two_figures,
         }
     )
-    return environment.get_template(template).render(version=__version__, **values)
+    text = environment.get_template(template).render(version=__version__, **values)
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def _key_findings(

@@ -1,6 +1,5 @@
 """Files that belong to results: their scan, the photograph, the regions."""
 
-import json
 import os
 import shutil
 import stat
@@ -13,16 +12,12 @@ import h5py
 from underpaint.data import Scan
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.load import load, split_location
-from underpaint.io.results.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
+from underpaint.io.results.contained import DAMAGE, open_results_file
 from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE
+from underpaint.io.results.pictures import PHOTOGRAPH_FILE, PICTURES_FOLDER, PLACE_FILE, REGISTERED_FILE
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link, is_working_folder
 
-PHOTOGRAPH_FILE = "photograph.jpg"
-PLACE_FILE = "photograph.json"
-PHOTOGRAPH_KEY = "photograph_sha256"
-"""Key of the photograph in the record of a registration."""
-REGISTERED_FILE = "photograph_registered.png"
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
 """Folder of masks (PNG, white inside), one for each region."""
@@ -40,7 +35,8 @@ GENERATED_NAMES = (
 )  # fmt: skip
 """Files that a run makes in a folder of results, with its maps in subfolders; all others are the user's."""
 _OF_THE_MAPS = (
-    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, CUBE_PLACE_FILE,
+    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, PICTURES_FOLDER,
+    CUBE_PLACE_FILE,
 )  # fmt: skip
 _STACKS = (
     "entry/pigments/results/probability",
@@ -128,49 +124,6 @@ def find_scan(
             "FILE."
         )
     return scan
-
-
-def registration_of(folder: Path) -> dict[str, Any] | None:
-    """Return the registration of the photograph to the maps (``how``, ``error_px``, ``matrix``); None without one.
-
-    A registration that names another photograph is ignored.
-
-    Raises
-    ------
-    ScanError
-        The record is damaged.
-    """
-    path = folder / PLACE_FILE
-    if not ((path.exists() or path.is_symlink()) and (folder / REGISTERED_FILE).exists()):
-        return None
-    try:
-        record = dict(json.loads(read_contained_text(folder, PLACE_FILE)))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ScanError(
-            f"Cannot read {path}: {error}. Register the photograph again in the viewer; until then the file is kept."
-        ) from error
-    off = record.get("error_px")
-    if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
-        raise ScanError(
-            f"Cannot read {path}: it has no registration of the photograph. Register it again in the viewer."
-        )
-    return record if record.get(PHOTOGRAPH_KEY) in {None, photograph_digest(folder)} else None
-
-
-def photograph_digest(folder: Path) -> str | None:
-    """Return the identity of a photograph (SHA-256); None if missing.
-
-    Raises
-    ------
-    ScanError
-        It cannot be read.
-    """
-    try:
-        return digest_contained(folder, PHOTOGRAPH_FILE)
-    except OSError as error:
-        raise ScanError(
-            f"Cannot read {folder / PHOTOGRAPH_FILE}: {error.strerror or error}. Check that you may read it."
-        ) from error
 
 
 def copy_sidecars(earlier: Path, new: Path) -> Path | None:
