@@ -238,13 +238,12 @@ def result_views(folder: Path) -> Views:
 
     def pictures(opened: Any) -> None:
         run(opened, "viewer.scatter.clear(); document.getElementById('tab-pictures').click()")
-        for kind in ("visible", "infrared"):
+        for number, kind in enumerate(("visible", "infrared"), start=1):
             run(opened, f"viewer.pictures.kind = '{kind}'")
             opened.find_element("id", "picture-file").send_keys(str(picture))
-            until(opened, f"document.body.dataset.pictures?.split(' ')[0] !== '' && viewer.pictures.kind === '{kind}'")
-            until(opened, "viewer.pictures.layers[0] && !viewer.pictures.layers[0].image")
+            until(opened, f"window.viewer.pictures.layers.length === {number}")
             run(opened, "return viewer.pictures.register(viewer.pictures.layers[0], { automatic: true })")
-            until(opened, "!!viewer.pictures.layers[0].image")
+            until(opened, "!!window.viewer.pictures.layers[0].image")
         run(opened, "viewer.pictures.open('')")
 
     def dark(opened: Any) -> None:

@@ -16,7 +16,7 @@ from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, re
 
 from underpaint.data.maps import CANNOT_EXCLUDE, NO_ANSWER, NOT_DETECTED, PRESENT, STATES
 from underpaint.display.plot.states import COLORS
-from underpaint.display.viewer import exports
+from underpaint.display.viewer import exports, map_files
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Answer, Request
@@ -284,6 +284,32 @@ def exported(site: ResultSite, *parts: str, **query: object) -> bytes:
 def test_a_map_is_exported_as_its_numbers_where_it_is_seen(site: ResultSite) -> None:
     body = exported(site, "map", map=index(site, "Pb_L"), format="tif", window="2,5,3,9")
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(body)), element_maps()["Pb_L"][2:6, 3:10])
+
+
+def test_all_maps_are_a_stack_with_the_size_of_a_pixel(site: ResultSite) -> None:
+    answer = get(site, "export", "stack")
+    with answer.body as file, tifffile.TiffFile(file) as stack:  # type: ignore[union-attr]
+        pixels = tifffile.xml2dict(stack.ome_metadata)["OME"]["Image"]["Pixels"]
+        assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == (STEP_MM[1], "mm")
+        assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeYUnit"]) == (STEP_MM[0], "mm")
+        assert stack.series[0].axes == "CYX"
+        names = [channel["Name"] for channel in pixels["Channel"]]
+        mercury = stack.asarray()[next(at for at, name in enumerate(names) if name.startswith("element: Hg L"))]
+    assert len(set(names)) == len(site.maps.entries)
+    np.testing.assert_array_equal(mercury, element_maps()["Hg_L"])
+
+
+def test_all_maps_are_a_table_with_a_line_for_each_pixel(site: ResultSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    with get(site, "export", "maps").body as file:  # type: ignore[union-attr]
+        rows = list(csv.DictReader(io.StringIO(file.read().decode())))
+    assert len(rows) == SHAPE[0] * SHAPE[1]
+    assert (rows[SHAPE[1] + 2]["row"], rows[SHAPE[1] + 2]["column"]) == ("1", "2")
+    assert float(rows[0]["element: Hg_L (counts)"]) == 400.0
+    assert float(rows[0]["element: Hg_L standard deviation (counts)"]) == 10.0
+    assert rows[-1]["group: mercury_red (1)"] == ""  # no answer
+    monkeypatch.setattr(map_files, "MAX_VALUES", 100)
+    with pytest.raises(OutputError, match="OME-TIFF"):
+        get(site, "export", "maps")
 
 
 def test_figures_are_made_at_print_size(site: ResultSite) -> None:

@@ -6,12 +6,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data.maps import NO_ANSWER, Results
+from underpaint.display.viewer.map_files import maps_csv, ome_tiff
 from underpaint.display.viewer.open_results import OpenResults
 from underpaint.display.viewer.region_table import region_table, table_rows
 from underpaint.display.viewer.scan_source import READY
@@ -31,13 +32,14 @@ _KINDS = {
     "svg": "image/svg+xml",
     "pdf": "application/pdf",
     "tif": "image/tiff",
+    "ome.tif": "image/tiff",
     "csv": "text/csv; charset=utf-8",
 }
 Window = tuple[slice, slice]
 
 
 def answer(request: Request, site: OpenResults) -> Answer | None:
-    """Answer ``export/`` ``map``, ``composite``, ``figure5``, ``spectrum``, ``region``, ``values`` or ``table``."""
+    """Answer ``export/`` and the name of what is to be exported."""
     what = request.parts[0] if request.parts else ""
     makers = {
         "map": _map,
@@ -47,6 +49,8 @@ def answer(request: Request, site: OpenResults) -> Answer | None:
         "region": _region,
         "values": _values,
         "table": _table,
+        "stack": _stack,
+        "maps": _all_maps,
     }
     return makers[what](request, site) if what in makers else None
 
@@ -219,6 +223,16 @@ def _table(request: Request, site: OpenResults) -> Answer:
     return _attached(_csv_bytes(table_rows(site.maps, [region.name for region in regions], rows)), "csv", "regions")
 
 
+def _stack(_: Request, site: OpenResults) -> Answer:
+    """Send all maps as an OME-TIFF stack."""
+    return _attached(ome_tiff(site.maps), "ome.tif", f"{site.summary.get('name', 'scan')}_maps")
+
+
+def _all_maps(_: Request, site: OpenResults) -> Answer:
+    """Send all maps as a table, a line for each pixel."""
+    return _attached(maps_csv(site.maps), "csv", f"{site.summary.get('name', 'scan')}_maps")
+
+
 def _csv(site: OpenResults, columns: dict[str, Any]) -> bytes:
     n_channel = len(next(iter(columns.values())))
     energy = site.summary.get("energy_kev")
@@ -253,7 +267,7 @@ def _figure(figure: Any, ending: str, name: str) -> Answer:
     return _attached(stream.getvalue(), ending, name)
 
 
-def _attached(body: bytes, ending: str, name: str) -> Answer:
+def _attached(body: bytes | BinaryIO, ending: str, name: str) -> Answer:
     safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)
     return Answer(body, _KINDS[ending], headers={"Content-Disposition": f'attachment; filename="{safe}.{ending}"'})
 

@@ -30,6 +30,7 @@ class MapRequests:
         """Return the requests that are answered here."""
         return {
             ("GET", "overview"): self._overview,
+            ("GET", "paint"): self._paint,
             ("GET", "lines"): self._lines,
             ("GET", "candidates"): self._candidates,
             ("GET", "map"): self._map,
@@ -56,7 +57,14 @@ class MapRequests:
                 "shares": shown.shares,
                 "absent": shown.absent,
                 "detected": shown.detected,
+                "paints": shown.paints,
             }
+        )
+
+    def _paint(self, _: Request) -> Answer:
+        """Send the number of each pixel's paint: (n_row, n_column) uint8."""
+        return Answer(
+            read_results(self.results.folder).map("paint").astype(np.uint8).tobytes(), "application/octet-stream"
         )
 
     @cached_property
