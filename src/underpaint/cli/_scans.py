@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
@@ -25,10 +26,12 @@ from underpaint.cli._console import (
     two_columns,
 )
 from underpaint.cli._outputs import check_new_files, new_file, new_folder
+from underpaint.errors import UnderpaintError
 
 if TYPE_CHECKING:
+    from underpaint.cli._info import InfoAxis
     from underpaint.data.maps import Results
-    from underpaint.io import Format
+    from underpaint.io import Format, ScanInfo
     from underpaint.pipeline.compare import Comparison
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -476,22 +479,14 @@ def info(
 
         underpaint info cube.npz::det_1 --picture spectrum.png
     """
-    from underpaint.cli._info import facts_table, found_axis, spectrum_lines
-    from underpaint.data import survey
-    from underpaint.io import scan_info
-    from underpaint.io.load import load_each
-    from underpaint.repair import note_mirrored_rows
+    from underpaint.cli._info import facts_table, spectrum_lines
 
     if file is None:
         _show_environment(as_json=as_json)
         return
     grid = rows_and_columns(shape)
-    with progress(quiet=quiet or as_json) as step:
-        step("Reading the spectra", 0, 1)
-        most = math.inf if every else READ_BYTES
-        scans = load_each(file, detector=detector, shape=grid, counts_scale=counts_scale)
-        surveys = [survey(note_mirrored_rows(scan), max_bytes=most / len(scans)) for scan in scans]
-        found = [(facts, found_axis(facts)) for facts in map(scan_info, surveys)]
+    most = math.inf if every else READ_BYTES
+    found = _found_axes(file, detector, grid, counts_scale=counts_scale, max_bytes=most, quiet=quiet or as_json)
     if as_json:
         facts = [own.facts() | {"calibration": axis.facts()} for own, axis in found]
         show_json(facts[0] if len(facts) == 1 else facts)
@@ -668,7 +663,6 @@ def _run_all(
     as_json: bool,
 ) -> None:
     from underpaint.cli._pace import pace
-    from underpaint.errors import UnderpaintError
     from underpaint.pipeline.run import default_folder, distinct_folders
 
     single = len(scans) == 1
@@ -855,13 +849,18 @@ def convert(
     ] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    axis: Annotated[
+        Literal["file", "found"],
+        typer.Option("--axis", help="Energy axis to write: the file's, or the one found in the lines."),
+    ] = "file",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write a scan as HDF5 (which PyMca reads) or zarr: compressed, every count as it was, checked by reading back.
 
     Each detector stays on its own, unless --detector picks one or their sum. TARGET appears when it is whole; one
-    that is there is never replaced.
+    that is there is never replaced. Where the lines give another axis than the file, it is shown, and --axis found
+    writes it.
 
     **Examples**
 
@@ -869,6 +868,7 @@ def convert(
 
         underpaint convert scan_folder painting.zarr
     """
+    from underpaint.cli._info import axis_offer, written_axis
     from underpaint.cli._pace import pace
     from underpaint.io import convert_scan, photographs_of, save_photographs
     from underpaint.io.convert import refuse_existing
@@ -876,8 +876,12 @@ def convert(
     grid = rows_and_columns(shape)
     if photographs is not None:
         refuse_existing(photographs)
+    axes = None
+    if axis == "found":
+        refuse_existing(target)
+        axes = [written_axis(*each) for each in _found_axes(scan, detector, grid, quiet=quiet or as_json)]
     with pace(quiet=quiet or as_json, unit="rows") as step:
-        done = convert_scan(scan, target, detector=detector, shape=grid, step=step)
+        done = convert_scan(scan, target, detector=detector, shape=grid, axes=axes, step=step)
     saved = [] if photographs is None else save_photographs(photographs_of(scan), photographs)
     if as_json:
         show_json(
@@ -895,6 +899,34 @@ def convert(
     say(f"{done.target}: {sizes}, {done.size_bytes / 1e6:.1f} MB for {done.counts_bytes / 1e6:.1f} MB", quiet=quiet)
     for own in saved:
         say(f"{own}", quiet=quiet)
+    if axis == "file" and not quiet:
+        with suppress(UnderpaintError):  # the conversion is done; without an axis there is nothing to offer
+            for each in _found_axes(scan, detector, grid, quiet=False):
+                for line in axis_offer(*each):
+                    say(line)
+
+
+def _found_axes(
+    scan: str | Path,
+    detector: str | None,
+    grid: tuple[int, int] | None,
+    *,
+    counts_scale: float | None = None,
+    max_bytes: float = READ_BYTES,
+    quiet: bool,
+) -> "list[tuple[ScanInfo, InfoAxis]]":
+    """Survey each detector of a scan, and find its energy axis in the lines."""
+    from underpaint.cli._info import found_axis
+    from underpaint.data import survey
+    from underpaint.io import scan_info
+    from underpaint.io.load import load_each
+    from underpaint.repair import note_mirrored_rows
+
+    with progress(quiet=quiet) as step:
+        step("Reading the spectra", 0, 1)
+        scans = load_each(scan, detector=detector, shape=grid, counts_scale=counts_scale)
+        surveys = [survey(note_mirrored_rows(each), max_bytes=max_bytes / len(scans)) for each in scans]
+        return [(facts, found_axis(facts)) for facts in map(scan_info, surveys)]
 
 
 def _format_record(known: "Format") -> dict[str, object]:

@@ -51,8 +51,8 @@ def maps_csv(maps: ResultMaps) -> BinaryIO:
     n_value = n_map * maps.shape[0] * maps.shape[1]
     if n_value > MAX_VALUES:
         raise OutputError(
-            f"Cannot write {n_map} maps of {maps.shape[0]} x {maps.shape[1]} pixels as CSV: {n_value / 1e6:.0f} million "
-            f"values, over {MAX_VALUES / 1e6:.0f} million. Take the OME-TIFF stack, or read results.h5."
+            f"Cannot write {n_map} maps of {maps.shape[0]} x {maps.shape[1]} pixels as CSV: {n_value / 1e6:.0f} "
+            f"million values, over {MAX_VALUES / 1e6:.0f} million. Take the OME-TIFF stack, or read results.h5."
         )
     columns, heads = [], ["row", "column"]
     for index, entry in enumerate(maps.entries):
