@@ -88,3 +88,10 @@ def test_pixels_are_selected_by_numbers(page: Any) -> None:
     )
     # Mercury is in the left half; the last row has no probability.
     assert page.execute_script("return document.body.dataset.brushed") == str((SHAPE[0] - 1) * SHAPE[1] // 2)
+
+
+def test_a_paint_of_the_legend_lights_up_its_pixels(page: Any) -> None:
+    press(page, "[data-paint='2']")
+    wait(page, f"document.body.dataset.brush === 'paint 2: {(SHAPE[0] - 1) * SHAPE[1] // 2}'")
+    press(page, "[data-paint='2']")
+    wait(page, "document.body.dataset.brush === ''")

@@ -20,7 +20,7 @@ from result_parts import joined
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
 from underpaint.display.plot.layers import Section, stratigraphy_sketch
-from underpaint.display.report import find_groups, render_report, write_report
+from underpaint.display.report import find_groups, write_report
 from underpaint.display.report.findings import Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
 from underpaint.display.report.methods import AUTHORS, PAPER, TITLE, data_versions, library_hash, methods_paragraph
@@ -130,7 +130,11 @@ def test_a_spots_spectrum_is_that_of_its_pixels_and_names_its_lines() -> None:
 
 
 def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
-    text = write_report(folder, subject="Portrait <of nobody>", full=True).read_text("utf-8")
+    text = (
+        write_report(folder, subject="Portrait <of nobody>", full=True)
+        .read_text("utf-8")
+        .replace("\N{NO-BREAK SPACE}", " ")
+    )
     assert "Portrait &lt;of nobody&gt;" in text
     assert "laid over the maps by points, 0.40 pixels off on average" in text
     assert "data:image/jpeg;base64," in text
@@ -141,7 +145,9 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
 
 def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "fake.h5").unlink()
-    assert "is not there, so no pixel" in write_report(folder, full=True).read_text("utf-8")
+    assert "is not there, so no pixel" in write_report(folder, full=True).read_text("utf-8").replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
     with pytest.raises(ScanError, match=r"other\.h5"):
         write_report(folder, scan=str(tmp_path / "other.h5"), full=True)
 
@@ -208,7 +214,7 @@ def test_the_citation_is_that_of_the_citation_file() -> None:
     told = dict(re.findall(r"^    (title|journal|volume|start|end|doi): (.+)$", known, flags=re.MULTILINE))
     assert len(told) == 6
     assert [part for part in told.values() if part not in PAPER] == []
-    assert PAPER in render_report(joined(fakes.element_maps(), summary=fakes.summary()))
+    assert PAPER in fakes.full_report(joined(fakes.element_maps(), summary=fakes.summary()))
 
 
 def test_a_sketch_has_a_section_for_each_arrangement() -> None:

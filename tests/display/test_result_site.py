@@ -74,6 +74,16 @@ def test_the_page_is_told_what_there_is(site: ResultSite) -> None:
     assert about["sum"][500] == sum(100 * row + column for row in range(SHAPE[0]) for column in range(SHAPE[1]))
 
 
+def test_the_first_view_has_the_paints_with_their_legend(site: ResultSite) -> None:
+    legend = told(get(site, "overview"))["paints"]
+    assert [row["number"] for row in legend] == [1, 2]
+    assert all(row["patch"].startswith("data:image/png;base64,") for row in legend)
+    assert legend[0]["groups"] == HOSTILE.partition(" (")[0]
+    numbers = np.frombuffer(get(site, "paint").body, np.uint8).reshape(SHAPE)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(numbers[0], np.repeat([1, 2], SHAPE[1] // 2))
+    assert (numbers[-1] == 255).all()
+
+
 def test_uncertainties_are_no_maps_to_choose(site: ResultSite) -> None:
     assert sum(own.name == "Hg_L" for own in site.maps.entries) == 1
 

@@ -104,6 +104,8 @@ MOST_ELEMENTS = 28
 MOST_IN_PICTURE = 12
 """Maps in a picture: printed pages that hold taller ones stay half empty before them."""
 MOST_PLACE_ROWS = 16
+MOST_IN_SHORT = 6
+"""Paints in the legend of the short report."""
 MOST_ORDERS = 20
 _DPI = 115
 _NO_COLOR = "#808080"
@@ -227,7 +229,7 @@ def render_report(
         n_sentence=len(findings) if full else MOST_SENTENCES,
         title=str(summary.get("name") or "scan"),
         overview=_overview(results, families),
-        paints=_paints(results, families, beside.photograph.source if beside.photograph else ""),
+        paints=_paints(results, families, beside.photograph.source if beside.photograph else "", full=full),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
@@ -349,16 +351,17 @@ def _overview(results: Results, families: list[str]) -> Picture | None:
     return picture(figure, f"Element maps as red, green and blue: {', '.join(part[0] for part in parts)}.")
 
 
-def _paints(results: Results, families: list[str], photograph: str) -> dict[str, Any] | None:
+def _paints(results: Results, families: list[str], photograph: str, *, full: bool) -> dict[str, Any] | None:
     """The map of the paints and their legend; None without paints."""
     if not results.paints:
         return None
     assigned = sum(area.share for area in results.paints)
+    rows = legend_rows(results, families, photograph)[: MOST_ROWS if full else MOST_IN_SHORT]
     words = f"Map of {len(results.paints)} paints; their numbers, pictures and groups are in the table below."
     return {
         "picture": picture(paint_map(results), words),
-        "rows": legend_rows(results, families, photograph),
-        "rest": max(len(results.paints) - MOST_ROWS, 0),
+        "rows": rows,
+        "rest": len(results.paints) - len(rows),
         "assigned": assigned,
         "layered": any(area.explanation is not None for area in results.paints),
     }
