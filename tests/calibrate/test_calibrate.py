@@ -216,15 +216,15 @@ def test_conversion_offers_the_axis_that_was_found(tmp_path: Path) -> None:
     scan, true, _ = random_scan(3, PALETTES["lead white, vermilion, chalk"])
     axes = {"bare": None, "wrong": EnergyAxis(true.gain_kev * 1.02, true.zero_kev, true.n_channel), "right": true}
     for name, axis in axes.items():
-        source, kept, found = (tmp_path / f"{name}{ending}" for ending in (".npz", "_kept.h5", "_found.h5"))
+        source, plain, calibrated = (tmp_path / f"{name}{ending}" for ending in (".npz", "_kept.h5", "_found.h5"))
         known = {} if axis is None else {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev}
         np.savez(source, cube=np.asarray(scan.counts), **known)
-        done = CliRunner().invoke(app, ["convert", str(source), str(kept)])
+        done = CliRunner().invoke(app, ["convert", str(source), str(plain)])
         assert done.exit_code == 0, done.output
         assert ("--axis found" in " ".join(done.output.split())) == (name != "right")
-        assert load(kept).axis == axis
-        done = CliRunner().invoke(app, ["convert", str(source), str(found), "--axis", "found"])
+        assert load(plain).axis == axis
+        done = CliRunner().invoke(app, ["convert", str(source), str(calibrated), "--axis", "found"])
         assert done.exit_code == 0, done.output
-        written = load(found)
+        written = load(calibrated)
         assert axis_error_ev(written.require_axis(), true) < 10
         np.testing.assert_array_equal(written.counts.compute(), scan.counts)

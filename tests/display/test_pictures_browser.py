@@ -84,12 +84,12 @@ def test_layers_are_mixed_ordered_and_kept(page: Any, folder: Path, tmp_path: Pa
     press(page, "#tab-export")
     press(page, "#keep-view")
     wait(page, "document.body.dataset.session")
-    kept = read_session(folder).view["pictures"]["layers"]
-    assert [(each["key"], each["shown"]) for each in kept] == [("photograph", True), ("infrared_1", False)]
+    saved = read_session(folder).view["pictures"]["layers"]
+    assert [(each["key"], each["shown"]) for each in saved] == [("photograph", True), ("infrared_1", False)]
     page.refresh()
     wait(page, "document.body.dataset.view === '1'")
     np.testing.assert_allclose(color_at(page, 2, 3), [250, 0, 0], atol=3)
-    assert page.execute_script("return window.viewer.pictures.state().layers") == kept
+    assert page.execute_script("return window.viewer.pictures.state().layers") == saved
 
 
 def test_the_lens_shows_one_picture_round_the_chosen_pixel(page: Any, tmp_path: Path) -> None:

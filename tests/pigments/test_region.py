@@ -57,10 +57,10 @@ def test_no_more_of_a_file_is_read_than_a_region_or_pixel_needs(
     save_scan(scan(), tmp_path / "panel.h5")
     opened = load(tmp_path / "panel.h5")
     read: list[tuple[int, ...]] = []
-    whole = CheckedCube.__getitem__
+    original = CheckedCube.__getitem__
 
     def recorded(cube: CheckedCube, key: object) -> object:
-        counts = whole(cube, key)
+        counts = original(cube, key)
         read.append(counts.shape[:2])
         return counts
 
