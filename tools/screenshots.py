@@ -242,7 +242,7 @@ def result_views(folder: Path) -> Views:
             run(opened, f"viewer.pictures.kind = '{kind}'")
             opened.find_element("id", "picture-file").send_keys(str(picture))
             until(opened, f"window.viewer.pictures.layers.length === {number}")
-            run(opened, "return viewer.pictures.register(viewer.pictures.layers[0], { automatic: true })")
+            run(opened, "viewer.pictures.register(viewer.pictures.layers[0], { automatic: true })")
             until(opened, "!!window.viewer.pictures.layers[0].image")
         run(opened, "viewer.pictures.open('')")
 

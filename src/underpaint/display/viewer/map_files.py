@@ -2,7 +2,7 @@
 
 import io
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def ome_tiff(maps: ResultMaps) -> BinaryIO:
     """
     import tifffile
 
-    facts = {
+    facts: dict[str, Any] = {
         "axes": "CYX",
         "Channel": {"Name": [f"{entry.kind}: {entry.label} ({entry.unit})" for entry in maps.entries]},
         "Description": "Maps of underpaint; NaN: no answer",
@@ -31,7 +31,7 @@ def ome_tiff(maps: ResultMaps) -> BinaryIO:
         facts |= {
             "PhysicalSizeX": across, "PhysicalSizeXUnit": "mm", "PhysicalSizeY": down, "PhysicalSizeYUnit": "mm",
         }  # fmt: skip
-    file: Any = NamedTemporaryFile()  # noqa: SIM115 - closed by the server once it is sent
+    file = cast("BinaryIO", NamedTemporaryFile())  # noqa: SIM115 - closed by the server once it is sent
     pages = (np.ascontiguousarray(maps.values(index), dtype=np.float32) for index in range(len(maps.entries)))
     shape = (len(maps.entries), *maps.shape)
     tifffile.imwrite(file, pages, shape=shape, dtype=np.float32, photometric="minisblack", ome=True, metadata=facts)
@@ -60,7 +60,7 @@ def maps_csv(maps: ResultMaps) -> BinaryIO:
             if values is not None:
                 columns.append(values)
                 heads.append(f"{entry.kind}: {entry.name}{what} ({entry.unit})")
-    file: Any = NamedTemporaryFile()  # noqa: SIM115 - closed by the server once it is sent
+    file = cast("BinaryIO", NamedTemporaryFile())  # noqa: SIM115 - closed by the server once it is sent
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     write_csv(text, [heads])
     for row in range(maps.shape[0]):

@@ -21,7 +21,7 @@ export class PicturesPanel {
     const kind = make("select", { id: "picture-kind", "aria-label": "Kind of picture", onchange: (event) => { this.kind = event.target.value; } }, ...Object.entries(KINDS).map(([value, label]) => make("option", { value }, label)));
     const file = make("input", { type: "file", accept: "image/*,.tif,.tiff", id: "picture-file", "aria-label": "Add a picture", multiple: true, onchange: guarded(async (event) => { const files = [...event.target.files]; event.target.value = ""; await this.add(files); }) });
     byId("pictures").replaceChildren(make("p", { className: "quiet" }, "Lay photographs, ultraviolet, infrared or X-ray pictures over the maps. They are saved with the results and never leave this computer."),
-      make("p", { className: "buttons" }, make("label", {}, "Add a picture in ", kind), file), this.list, this.words);
+      make("p", { className: "buttons" }, make("label", {}, "Add a picture: ", kind), file), this.list, this.words);
     for (const facts of app.about.pictures) this.layers.push({ key: facts.key, facts, image: null, opacity: 0, shown: false });
     this.fill();
   }
