@@ -21,8 +21,8 @@ from underpaint import io
 from underpaint.cli import main as command_line
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import UnderpaintError
+from underpaint.io.results.pictures import picture_digest, registration_of
 from underpaint.io.results.regions import read_regions
-from underpaint.io.results.sidecars import photograph_digest, registration_of
 from underpaint.lab.training.settings import load_settings
 from underpaint.physics.forward.source import source_spectrum
 from underpaint.physics.instrument import load_instrument, read_source_spectrum
@@ -55,7 +55,7 @@ def use_results(path: str) -> str:
     folder = Path(path)
     results = io.read_results(folder, lazily=False)
     texts = [str(results)]
-    for reader in (read_regions, registration_of, photograph_digest):
+    for reader in (read_regions, registration_of, picture_digest):
         with contextlib.suppress(UnderpaintError):
             texts.append(str(reader(folder)))
     return " ".join(texts)

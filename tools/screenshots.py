@@ -247,12 +247,15 @@ def result_views(folder: Path) -> Views:
         until(opened, "window.viewer.scatter.values")
         run(opened, "viewer.scatter.light([0.3, 1], [0.5, 1])")
 
-    def photo(opened: Any) -> None:
-        run(opened, "viewer.scatter.clear(); document.getElementById('tab-photograph').click()")
-        opened.find_element("id", "photograph-file").send_keys(str(picture))
-        until(opened, "document.body.dataset.photograph === 'there'")
-        run(opened, "viewer.photograph.lay({ automatic: true })")
-        until(opened, "document.body.dataset.photograph === 'laid'")
+    def pictures(opened: Any) -> None:
+        run(opened, "viewer.scatter.clear(); document.getElementById('tab-pictures').click()")
+        for number, kind in enumerate(("visible", "infrared"), start=1):
+            run(opened, f"viewer.pictures.kind = '{kind}'")
+            opened.find_element("id", "picture-file").send_keys(str(picture))
+            until(opened, f"window.viewer.pictures.layers.length === {number}")
+            run(opened, "viewer.pictures.register(viewer.pictures.layers[0], { automatic: true })")
+            until(opened, "!!window.viewer.pictures.layers[0].image")
+        run(opened, "viewer.pictures.open('')")
 
     def dark(opened: Any) -> None:
         run(opened, "document.documentElement.dataset.theme = 'dark'; viewer.setPanes(1); viewer.spectrum.draw()")
@@ -268,7 +271,7 @@ def result_views(folder: Path) -> Views:
         "viewer_regions": regions,
         "viewer_table": table,
         "viewer_scatter": scatter,
-        "viewer_photograph": photo,
+        "viewer_pictures": pictures,
         "viewer_save": composite,
         "viewer_dark": dark,
     }

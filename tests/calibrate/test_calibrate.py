@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import xraylib
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from underpaint.calibrate import Calibration, calibrate, calibrated_instrument, contradiction, with_calibration
+from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, ScanError
+from underpaint.io import load
 from underpaint.physics.instrument import load_instrument, save_instrument
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -207,3 +210,21 @@ def test_the_rounded_axis_of_a_real_file_is_overruled() -> None:
     header = EnergyAxis(0.0290, 0.0, 1024)
     calibration = calibrate(Scan(counts, header))
     assert axis_error_ev(calibration.axis, EnergyAxis(0.02921, -0.017, 1024)) < 10
+
+
+def test_conversion_offers_the_axis_that_was_found(tmp_path: Path) -> None:
+    scan, true, _ = random_scan(3, PALETTES["lead white, vermilion, chalk"])
+    axes = {"bare": None, "wrong": EnergyAxis(true.gain_kev * 1.02, true.zero_kev, true.n_channel), "right": true}
+    for name, axis in axes.items():
+        source, plain, calibrated = (tmp_path / f"{name}{ending}" for ending in (".npz", "_kept.h5", "_found.h5"))
+        known = {} if axis is None else {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev}
+        np.savez(source, cube=np.asarray(scan.counts), **known)
+        done = CliRunner().invoke(app, ["convert", str(source), str(plain)])
+        assert done.exit_code == 0, done.output
+        assert ("--axis found" in " ".join(done.output.split())) == (name != "right")
+        assert load(plain).axis == axis
+        done = CliRunner().invoke(app, ["convert", str(source), str(calibrated), "--axis", "found"])
+        assert done.exit_code == 0, done.output
+        written = load(calibrated)
+        assert axis_error_ev(written.require_axis(), true) < 10
+        np.testing.assert_array_equal(written.counts.compute(), scan.counts)

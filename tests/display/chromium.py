@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from underpaint.display.viewer import Server, serve
+
 _LIMIT_S = 240.0
 _FLAGS = (
     "--headless=new",
@@ -50,6 +52,25 @@ def wait(opened: Any, script: str) -> Any:
     raise AssertionError(
         f"the page did not come to {script}; it says {opened.execute_script('return document.body.innerText')}"
     )
+
+
+@contextmanager
+def results_page(opened: Any, folder: Path, *, scan: bool = True, tolerated: str = "") -> Iterator[Server]:
+    """Show the page of results, with its scan open; at the end the browser has logged no error but the tolerated."""
+    with serve(folder) as server:
+        opened.get_log("browser")  # of the page before
+        opened.get(server.address)
+        wait(
+            opened,
+            "document.body.dataset.ready === 'all' && document.body.dataset.overview"
+            " && window.viewer.spectrum.candidates.length",
+        )
+        if scan:
+            press(opened, ".open-scan")
+            wait(opened, "window.viewer.about.scan.state === 'ready'")
+        yield server
+        severe = [entry["message"] for entry in opened.get_log("browser") if entry["level"] == "SEVERE"]
+        assert [message for message in severe if not (tolerated and tolerated in message)] == []
 
 
 def text_of(opened: Any, name: str) -> str:

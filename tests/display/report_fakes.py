@@ -6,11 +6,17 @@ import numpy as np
 
 from result_parts import joined
 from underpaint.data.maps import Results
+from underpaint.display.report import render_report
 
 SHAPE = (24, 40)
 AXIS_KEV = 0.02 * np.arange(1500)
 LINES = {"Ca_K": 3.69, "Fe_K": 6.40, "Cu_K": 8.05, "Hg_L": 9.99, "Pb_L": 10.55}
 NOTE = "The file's energy axis reads 65 eV low at Fe K; the axis found in the lines is used."
+
+
+def full_report(shown: Results, **given: Any) -> str:
+    """Return the full report with plain spaces, so that words are found as people read them."""
+    return render_report(shown, full=True, **given).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def pigment_maps(labels: dict[str, str] | None = None) -> Results:

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from chromium import press, text_of, wait
-from PIL import Image
+from chromium import press, results_page, text_of, wait
 from viewer_fakes import HOSTILE, SHAPE, element_maps, pigment_maps, results, spectrum_of
 
 from underpaint.cli import _view
-from underpaint.display.viewer import Server, result_site, serve, serve_start
+from underpaint.display.viewer import Server, region_requests, serve, serve_start
 from underpaint.display.viewer.regions import regions_and_version, save_regions
 from underpaint.errors import OutputError
 from underpaint.io import write_results
@@ -33,16 +32,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(chromium: Any, folder: Path) -> Iterator[tuple[Any, Server]]:
-    with serve(folder) as server:
-        chromium.get_log("browser")  # of the test before
-        chromium.get(server.address)
-        wait(chromium, "document.body.dataset.ready === 'all'")
-        press(chromium, ".open-scan")
-        wait(chromium, "window.viewer.about.scan.state === 'ready' && document.body.dataset.overview")
+    with results_page(chromium, folder) as server:
         chromium.execute_script("return window.viewer.showNamed('mercury_red')")
         yield chromium, server
-        severe = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
-        assert severe == []
 
 
 def on_screen(opened: Any, row: float, column: float, pane: int = 0) -> tuple[float, float]:
@@ -275,38 +267,6 @@ def test_both_axes_of_the_scatter_bear_numbers_where_they_belong(page: tuple[Any
     assert 0.03 < shift < 0.06
 
 
-def test_a_photograph_is_laid_by_points_and_seen(page: tuple[Any, Server], folder: Path, tmp_path: Path) -> None:
-    opened, _ = page
-    picture = tmp_path / "painting.png"
-    Image.fromarray(np.full((120, 200, 3), 128, np.uint8)).save(picture)
-    press(opened, "#tab-photograph")
-    opened.find_element("id", "photograph-file").send_keys(str(picture))
-    wait(opened, "document.body.dataset.photograph === 'there'")
-    opened.execute_script(
-        "const p = window.viewer.photograph; p.points = [[0,0,0,0],[200,0,20,0],[0,120,0,12],[200,120,20,12]];"
-        "return p.lay({ points: p.points })"
-    )
-    wait(opened, "document.body.dataset.photograph === 'laid'")
-    assert (folder / "photograph_registered.png").is_file()
-    assert "Laid by points" in text_of(opened, "photograph")
-
-
-def test_marking_points_leaves_the_maps_words_as_they_are(page: tuple[Any, Server], tmp_path: Path) -> None:
-    opened, _ = page
-    picture = tmp_path / "painting.png"
-    Image.fromarray(np.full((120, 200, 3), 128, np.uint8)).save(picture)
-    press(opened, "#tab-photograph")
-    opened.find_element("id", "photograph-file").send_keys(str(picture))
-    wait(opened, "document.body.dataset.photograph === 'there'")
-    color = "getComputedStyle(document.querySelector('.pane h2')).color"
-    before = opened.execute_script(f"return {color}")
-    opened.execute_script(
-        "[...document.querySelectorAll('#photograph button')].find((own) => own.textContent === 'Mark points').click()"
-    )
-    assert opened.execute_script("return window.viewer.photograph.marking")
-    assert opened.execute_script(f"return {color}") == before
-
-
 def test_what_is_seen_is_exported(page: tuple[Any, Server]) -> None:
     opened, _ = page
     opened.execute_script("window.viewer.showNamed('Pb_L')")
@@ -475,7 +435,7 @@ def test_a_region_that_cannot_be_saved_stays_with_the_reason(
         raise OutputError("Cannot write regions.json: No space left on device. Make room.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(result_site, "save_regions", full)
+        patch.setattr(region_requests, "save_regions", full)
         opened.execute_script("return window.viewer.regionPanel.add({ corners: [[1, 1], [1, 4], [3, 4], [3, 1]] })")
         wait(opened, "document.getElementById('regions').textContent.includes('No space left on device')")
     assert opened.execute_script("return window.viewer.regions.map((own) => own.name)") == ["region 1"]

@@ -5,23 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import press, text_of, wait
+from chromium import press, results_page, text_of, wait
 from viewer_fakes import SHAPE, results
-
-from underpaint.display.viewer import serve
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 def page(chromium: Any, tmp_path: Path) -> Iterator[Any]:
-    with serve(results(tmp_path)) as server:
-        chromium.get_log("browser")
-        chromium.get(server.address)
-        wait(chromium, "document.body.dataset.ready === 'all' && document.body.dataset.overview")
+    with results_page(chromium, results(tmp_path), scan=False):
         yield chromium
-        severe = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
-        assert severe == []
 
 
 def test_two_regions_are_compared_in_a_table(page: Any) -> None:
@@ -95,3 +88,10 @@ def test_pixels_are_selected_by_numbers(page: Any) -> None:
     )
     # Mercury is in the left half; the last row has no probability.
     assert page.execute_script("return document.body.dataset.brushed") == str((SHAPE[0] - 1) * SHAPE[1] // 2)
+
+
+def test_a_paint_of_the_legend_lights_up_its_pixels(page: Any) -> None:
+    press(page, "[data-paint='2']")
+    wait(page, f"document.body.dataset.brush === 'paint 2: {(SHAPE[0] - 1) * SHAPE[1] // 2}'")
+    press(page, "[data-paint='2']")
+    wait(page, "document.body.dataset.brush === ''")

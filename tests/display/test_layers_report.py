@@ -11,7 +11,7 @@ import report_fakes as fakes
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
 from result_parts import changed, configured, joined
 from underpaint.data.maps import CANNOT_EXCLUDE, NOT_DETECTED, SURFACE_UM, Results
-from underpaint.display.report import find_arrangements, find_groups, render_report
+from underpaint.display.report import find_arrangements, find_groups
 from underpaint.display.report.layers import order_rows, order_text, place_shares, thickness_text
 from underpaint.display.report.pigment_table import pigment_table
 from underpaint.display.report.wording import may_be, percent
@@ -21,7 +21,7 @@ from underpaint.pigments.limits import Circumstances, share_members
 
 def page(**changes: Any) -> str:
     maps = share_members(placed_maps(), Circumstances(years=(1600, 1700)))
-    return render_report(changed(maps, **changes))
+    return fakes.full_report(changed(maps, **changes))
 
 
 def test_a_conservator_reads_what_is_at_the_surface_how_thick_and_what_is_below() -> None:
@@ -54,7 +54,7 @@ def test_a_place_is_stated_from_three_quarters_on_and_open_below() -> None:
     shares = {own.name: own for own in place_shares(maps)}
     assert (shares["mercury_red"].surface, shares["mercury_red"].unplaced) == pytest.approx((15 / 40, 5 / 40))
     assert (shares["lead_pigment"].below, shares["lead_pigment"].unplaced) == pytest.approx((0.0, 0.5))
-    text = " ".join(render_report(maps).split())
+    text = " ".join(fakes.full_report(maps).split())
     assert "Where it probably lies: at the surface in 38 %, at an open depth in 12 %.</span>" in text
     assert "not of where it lies: a place is stated from a probability of 0.75 on" in text
 
@@ -74,7 +74,7 @@ def test_what_was_not_seen_below_is_not_determined() -> None:
     own = next(own for own in find_arrangements(maps) if own.surface == ("vermilion or calomel",))
     assert own.below == ()
     assert own.text.endswith("; below not determined")
-    text = " ".join(render_report(maps).split())
+    text = " ".join(fakes.full_report(maps).split())
     assert re.search(r"<td>vermilion or calomel</td><td>about [^<]*</td><td>not determined</td><td>–</td>", text)
     assert "Not found is not absent" in text
 
@@ -91,7 +91,7 @@ def detectable(maps: Results, cover_um: float) -> Results:
 @pytest.mark.parametrize(("cover_um", "thicker"), [(THIN_UM / 2, True), (1000.0, False)])
 def test_not_detected_is_said_only_of_what_was_supposed(cover_um: float, *, thicker: bool) -> None:
     maps = placed_maps()
-    text = " ".join(render_report(maps | detectable(maps, cover_um)).split())
+    text = " ".join(fakes.full_report(maps | detectable(maps, cover_um)).split())
     assert f"or 20 µm of it under {cover_um:g} µm of paint would not have been seen." in text
     assert "not found, and would have been seen" not in text
     assert f"tell whether 20 µm of it under {cover_um:g} µm of paint would have been seen." in text
@@ -127,7 +127,7 @@ def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("underpaint.display.report.page._HALF_PAGE_IN", 0.1)
     monkeypatch.setattr("underpaint.display.report.page.MOST_IN_PICTURE", 2)
     maps = placed_maps()
-    text = render_report(maps | fakes.element_maps() | detectable(maps, 50.0))
+    text = fakes.full_report(maps | fakes.element_maps() | detectable(maps, 50.0))
     assert text.count('alt="Probability anywhere') == 2
     assert text.count('alt="Element maps, net counts') == 2
     assert text.count('alt="Maps of the answer about each group') == 1  # only copper is not "not detected" all over
@@ -142,14 +142,14 @@ def test_what_stays_together_on_a_page_is_closed(*, present: bool) -> None:
     hidden = detectable(maps, 50.0)
     nothing_hidden = changed(hidden, state=0 * hidden.stacks["state"].values)
     for parts in ((), (fakes.element_maps(), hidden), (nothing_hidden,)):
-        text = render_report(joined(maps, *parts, summary=fakes.summary()))
+        text = fakes.full_report(joined(maps, *parts, summary=fakes.summary()))
         sections = re.findall(r"<section.*?</section>", text, re.DOTALL)
         assert len(sections) >= 5
         assert all(part.count("<div") == part.count("</div>") for part in sections)
 
 
 def test_a_model_without_places_has_no_section_of_layers() -> None:
-    text = render_report(fakes.pigment_maps())
+    text = fakes.full_report(fakes.pigment_maps())
     assert 'id="layers"' not in text
     assert "somewhere in the stack" in text
     assert "would be told apart by" in text
@@ -243,7 +243,7 @@ def test_pigments_of_which_none_is_likelier_are_named_as_examples() -> None:
 
 
 def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None:
-    text = " ".join(render_report(shared_lead(0.02)).split())
+    text = " ".join(fakes.full_report(shared_lead(0.02)).split())
     assert "Members of a group that hold the same elements cannot be told apart by XRF." in text
     assert "lead-tin yellow is lead and tin" in text
     assert "The spectrum does not enter" not in text
@@ -251,5 +251,7 @@ def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None
 
 def test_what_the_network_was_told_stands_in_the_report() -> None:
     told = {"settings": {"instrument_told": {"anode": "Rh", "voltage_kv": 40.0, "scatter_deg": None}}}
-    assert "Rh anode, 40.0 kV" in render_report(Results(summary=told))
-    assert "nothing: neither given nor found" in render_report(Results(summary={"settings": {"instrument_told": {}}}))
+    assert "Rh anode, 40.0 kV" in fakes.full_report(Results(summary=told))
+    assert "nothing: neither given nor found" in fakes.full_report(
+        Results(summary={"settings": {"instrument_told": {}}})
+    )

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_result_site import box, get, post, told
+from underpaint.display.viewer.photograph import Photograph
 from viewer_fakes import SHAPE, results
 
 from underpaint.display.report import write_report
-from underpaint.display.viewer.photograph import Photograph
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Answer, file_answer
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import read_results, read_summary
 from underpaint.io.results import contained
 from underpaint.io.results.contained import has_file, open_contained
+from underpaint.io.results.pictures import registration_of
 from underpaint.io.results.regions import read_regions
-from underpaint.io.results.sidecars import copy_sidecars, move_remaining, registration_of
+from underpaint.io.results.sidecars import copy_sidecars, move_remaining
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="few users of Windows may make links")
 PRIVATE = b"private"
@@ -433,9 +434,9 @@ def test_an_instrument_of_the_results_that_is_no_file_is_not_opened(
         begun.append(job)
         return "key"
 
-    monkeypatch.setattr(site, "_begin", begin)
+    monkeypatch.setattr(site.results, "begin", begin)
     for name in (str(tmp_path / "pipe.toml"), "\\\\server\\share\\a.toml", {"a": 1}, "elio"):
-        site.summary["settings"]["instrument"] = name
+        site.results.summary["settings"]["instrument"] = name
         post(site, "explain", row=3, column=4)
     assert [job["instrument"] for job in begun] == ["elio"] * 4
     site.close()

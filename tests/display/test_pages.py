@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import press, text_of, wait
+from chromium import press, results_page, text_of, wait
 from viewer_fakes import element_maps, pigment_maps, results
 
 from underpaint.display.viewer import serve, serve_start, view
@@ -54,11 +54,7 @@ return arguments[0].map((selector) => {
 def shown(chromium: Any, tmp_path: Path) -> Iterator[tuple[Any, Path]]:
     """Results in the browser, and their folder."""
     folder = results(tmp_path)
-    with serve(folder) as server:
-        chromium.get(server.address)
-        wait(chromium, "document.body.dataset.ready === 'all'")
-        press(chromium, ".open-scan")
-        wait(chromium, "window.viewer.about.scan.state === 'ready'")
+    with results_page(chromium, folder):
         yield chromium, folder
 
 
@@ -106,7 +102,7 @@ def test_lines_that_were_not_measured_speak_neither_for_nor_against(shown: tuple
 
 def test_every_control_has_a_name(shown: tuple[Any, Path]) -> None:
     opened, _ = shown
-    for tab in ("spot", "regions", "scatter", "photograph", "export"):
+    for tab in ("spot", "regions", "scatter", "pictures", "export"):
         press(opened, f"#tab-{tab}")
         assert opened.execute_script(UNNAMED) == []
 

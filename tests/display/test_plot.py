@@ -96,11 +96,12 @@ def test_overlay_is_scaled_to_the_99th_percentile() -> None:
 def test_row_has_map_elements_overlay_and_scatter() -> None:
     figure = plot.pigment_row(maps(("Hg_L", "Hg_M", "Pb_L")) | areas(), "red")
     titles = [axes.get_title() for axes in figure.axes]
+    mercury, lead = (upper_limit(areas()[name]) for name in ("Hg_L", "Pb_L"))
     shown = [
         "red\nprobability",
-        "Hg L (counts)",
-        "Pb L (counts)",
-        "pigment red, Hg L green, Pb L blue",
+        f"Hg L\n0 to {mercury:.3g} counts",
+        f"Pb L\n0 to {lead:.3g} counts",
+        f"pigment red, 0 to 1\nHg L green, 0 to {mercury:.3g}; Pb L blue, 0 to {lead:.3g}",
     ]
     assert [title for title in titles if title] == shown
     assert any(axes.get_xlabel() == "lesser of Hg L and Pb L" for axes in figure.axes)
@@ -150,7 +151,7 @@ def test_a_composite_tells_a_pigments_places_apart() -> None:
 
     parts = [(f"azurite (copper, blue), {place}", np.ones((3, 4), np.float32), 1.0) for place in ("above", "below")]
     words = [own.get_text() for own in composite_figure(parts).texts]
-    assert words == ["red: azurite, above", "green: azurite, below"]
+    assert words == ["red: azurite, above, 0 to 1", "green: azurite, below, 0 to 1"]
 
 
 def test_each_element_is_shown_once() -> None:

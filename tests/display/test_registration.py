@@ -1,21 +1,13 @@
 """A photograph finds its place over the maps: by points exactly, by itself under one pixel."""
 
-import io
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import map_coordinates
-from viewer_fakes import SHAPE, painted, results
+from viewer_fakes import painted
 
-from underpaint.display.viewer.result_site import ResultSite
-from underpaint.display.viewer.server import Request
 from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
-from underpaint.io.results.sidecars import PHOTOGRAPH_FILE, REGISTERED_FILE
 from underpaint.reflectance import builtin
 from underpaint.reflectance.registration import any_way_up, automatically, by_points, cube_components, place, warped
 from underpaint.reflectance.twin import halves, panel_reflectance
@@ -161,40 +153,3 @@ def test_the_warped_photograph_is_the_painting_again() -> None:
     assert again.shape == (80, 120, 3)
     inside = again[1::2, 1::2][4:-4, 4:-4]
     assert np.median(np.abs(inside - image[4:-4, 4:-4])) < 0.02
-
-
-def jpeg(size: tuple[int, int]) -> bytes:
-    stream = io.BytesIO()
-    rng = np.random.default_rng(1)
-    Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(stream, format="JPEG")
-    return stream.getvalue()
-
-
-def test_a_photograph_is_kept_laid_and_removed(tmp_path: Path) -> None:
-    folder = results(tmp_path)
-    site = ResultSite(folder)
-    site(Request("POST", ("photograph", "picture"), {}, jpeg((120, 200))))
-    assert (folder / PHOTOGRAPH_FILE).is_file()
-    points = [[0, 0, 0, 0], [200, 0, SHAPE[1], 0], [0, 120, 0, SHAPE[0]], [200, 120, SHAPE[1], SHAPE[0]]]
-    answer = site(Request("POST", ("photograph", "place"), {}, json.dumps({"points": points}).encode()))
-    assert answer is not None
-    assert isinstance(answer.body, bytes)
-    laid = json.loads(answer.body)["laid"]
-    np.testing.assert_allclose(laid["matrix"], np.diag([10.0, 10.0, 1.0]), atol=1e-6)
-    with Image.open(folder / REGISTERED_FILE) as image:
-        assert image.width % SHAPE[1] == 0
-    site(Request("DELETE", ("photograph",)))
-    assert not list(folder.glob("photograph*"))
-    site.close()
-
-
-@pytest.mark.parametrize("body", [b"", b"no picture", b"<svg onload='alert(1)'/>"])
-def test_what_is_no_picture_is_refused_and_nothing_is_kept(tmp_path: Path, body: bytes) -> None:
-    folder = results(tmp_path)
-    site = ResultSite(folder)
-    with pytest.raises(ScanError, match="no JPEG, PNG or TIFF"):
-        site(Request("POST", ("photograph", "picture"), {}, body))
-    with pytest.raises(ScanError, match="no photograph to lay"):
-        site(Request("POST", ("photograph", "place"), {}, b'{"automatic": true}'))
-    assert not list(folder.glob("photograph*"))
-    site.close()

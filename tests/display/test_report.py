@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return render_report(fakes.results())
+    return fakes.full_report(fakes.results())
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_names_from_files_are_escaped(nasty: str) -> None:
     labels = {"mercury_red": nasty, "vermilion": nasty}
     facts = fakes.summary(nasty) | {"notes": [nasty], "detector": nasty, "metadata": {"date": nasty}}
     facts["settings"]["palette"] = nasty
-    own = Page(render_report(replace(fakes.results(labels=labels), summary=facts)))
+    own = Page(fakes.full_report(replace(fakes.results(labels=labels), summary=facts)))
     assert own.all("script") == []
     assert not any("onerror" in attributes for _, attributes in own.tags)
     assert "49" not in {str(attributes.get("alt")) for _, attributes in own.tags}
@@ -121,7 +121,7 @@ def test_how_far_a_group_spreads_says_nothing_of_its_depth() -> None:
 
 
 def test_without_element_maps_nothing_is_called_certain_or_doubtful() -> None:
-    page = render_report(joined(fakes.pigment_maps(), summary=fakes.summary()))
+    page = fakes.full_report(joined(fakes.pigment_maps(), summary=fakes.summary()))
     assert 'class="tag">likely<' in page
     assert 'class="tag">certain<' not in page
     assert 'class="tag">doubtful<' not in page
@@ -133,7 +133,7 @@ def test_a_pigment_without_its_line_is_called_doubtful() -> None:
     results["Hg_L"][:] = 0.0
     mercury = find_groups(results)[1]
     assert mercury.doubtful
-    assert "doubtful" in render_report(results)
+    assert "1 of 3 pigment groups were found, 1 more is doubtful." in fakes.full_report(results)
 
 
 def test_words_of_the_page(text: str) -> None:
@@ -153,7 +153,7 @@ def test_a_voltage_that_nobody_gave_is_not_shown() -> None:
     facts = fakes.summary()
     facts["settings"] |= {"instrument_settings": {"name": "found", "tube": {"anode": "Ag", "voltage_kv": 40.0}}}
     facts["settings"]["calibration"]["anode"] = "Ag"
-    title_block = render_report(Results(summary=facts)).split("<main>")[0]
+    title_block = fakes.full_report(Results(summary=facts)).split("<main>")[0]
     assert "not given; Ag anode seen in the scattered lines" in title_block
     assert "40" not in title_block.split("<dt>Instrument</dt>")[1].split("</dd>")[0]
 
@@ -161,14 +161,14 @@ def test_a_voltage_that_nobody_gave_is_not_shown() -> None:
 def test_the_date_of_a_clock_never_set_is_not_shown() -> None:
     facts = fakes.summary()
     shown = [
-        "<dt>Date of the scan</dt>" in render_report(Results(summary=facts | {"metadata": {"START_TIME": date}}))
+        "<dt>Date of the scan</dt>" in fakes.full_report(Results(summary=facts | {"metadata": {"START_TIME": date}}))
         for date in ("01/01/1970 23:59:59", "05/03/2024 10:00:00")
     ]
     assert shown == [False, True]
 
 
 def test_elements_alone_make_a_page_too() -> None:
-    text = render_report(joined(fakes.element_maps(), summary=fakes.summary()))
+    text = fakes.full_report(joined(fakes.element_maps(), summary=fakes.summary()))
     assert "pigments" not in {section["id"] for section in Page(text).all("section")}
     body = re.sub(r"<style>.*?</style>|<section id=.settings.*?</section>", "", text, flags=re.S)
     # beside the data that the program rests on, and what is cited, it speaks of elements
@@ -187,7 +187,7 @@ def test_quantities_of_elements_have_a_table_and_maps() -> None:
     names = tuple(line.partition("_")[0] for line in lines.lines[:2])
     for kind, unit in (("mass_fraction", "%"), ("areal_mass", "µg/cm²")):
         quantities = Results.of_quantities(kind, names, image, low, 1.5 * image, notes=("relative",), settings=settings)
-        text = render_report(joined(lines, quantities, summary=fakes.summary()))
+        text = fakes.full_report(joined(lines, quantities, summary=fakes.summary()))
         rows = {row[0]: row[1:] for row in table_rows(text, "quantities")}
         assert rows[names[0]] == [unit, "4 (1.1 to 6)", "100 %", "50 %", "–"]
         assert rows[names[1]] == [unit, "–", "0.0 %", "0.0 %", "6"]
@@ -209,13 +209,13 @@ def table_rows(text: str, section: str) -> list[list[str]]:
 def test_a_scan_without_any_answer_makes_a_page_that_says_so() -> None:
     pigments = fakes.pigment_maps()
     silent = changed(pigments, probability=np.full_like(pigments.stacks["probability"].values, np.nan))
-    assert "No pigment group reached" in render_report(joined(silent, summary={"name": "empty"}))
+    assert "No pigment group reached" in fakes.full_report(joined(silent, summary={"name": "empty"}))
 
 
 def test_a_model_without_groups_shows_its_members() -> None:
     results = fakes.results()
     members = {name: own._replace(kind="member") for name, own in results.materials.items()}
-    assert "mercury red" in render_report(replace(results, materials=members))
+    assert "mercury red" in fakes.full_report(replace(results, materials=members))
 
 
 def test_report_of_a_folder_is_written_beside_its_results(tmp_path: Path) -> None:
@@ -237,6 +237,9 @@ def test_the_short_report_has_what_a_verdict_rests_on_and_names_the_full_one(tmp
     assert "Element maps as red, green and blue" in text
     assert "underpaint report FOLDER --full" in text
     assert text.index("Versions") > text.index('id="methods"')
+    assert "(25\N{NO-BREAK SPACE}% of the area)" in text  # a line may not end between them
+    alike = Page(render_report(fakes.results()))
+    assert [section["id"] for section in alike.all("section")] == list(SHORT_SECTIONS)
     assert len(text) < len(write_report(tmp_path, full=True).read_text("utf-8"))
 
 
@@ -258,7 +261,7 @@ def test_twenty_maps_of_a_painting_stay_small_and_quick() -> None:
     )
     area = rng.uniform(0, 1e3, (*shape, len(families))).astype(np.float32)
     begin = time.process_time()
-    text = render_report(
+    text = fakes.full_report(
         joined(pigments, Results.of_lines(families, area, np.ones_like(area)), summary=fakes.summary())
     )
     assert time.process_time() - begin < LONGEST_S

@@ -20,7 +20,7 @@ from result_parts import joined
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
 from underpaint.display.plot.layers import Section, stratigraphy_sketch
-from underpaint.display.report import find_groups, render_report, write_report
+from underpaint.display.report import find_groups, write_report
 from underpaint.display.report.findings import Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
 from underpaint.display.report.methods import AUTHORS, PAPER, TITLE, data_versions, library_hash, methods_paragraph
@@ -30,7 +30,8 @@ from underpaint.display.report.spots import typical_pixel, typical_spots
 from underpaint.display.report.wording import CERTAIN, DOUBTFUL, LIKELY, POSSIBLE, certainty, date_text, key_finding
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import save_scan, write_results
-from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER, REGISTERED_FILE, REGISTRATION_FILE
+from underpaint.io.results.pictures import PLACE_FILE, REGISTERED_FILE
+from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
 from underpaint.physics.materials import library
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
     mask[2:6, 1:8] = 255
     Image.fromarray(mask).save(place / REGIONS_FOLDER / "left_hand.png")
     Image.new("RGB", (80, 48), (200, 40, 30)).save(place / REGISTERED_FILE)
-    (place / REGISTRATION_FILE).write_text(json.dumps({"how": "points", "error_px": 0.4}))
+    (place / PLACE_FILE).write_text(json.dumps({"how": "points", "error_px": 0.4}))
     return place
 
 
@@ -129,7 +130,11 @@ def test_a_spots_spectrum_is_that_of_its_pixels_and_names_its_lines() -> None:
 
 
 def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
-    text = write_report(folder, subject="Portrait <of nobody>", full=True).read_text("utf-8")
+    text = (
+        write_report(folder, subject="Portrait <of nobody>", full=True)
+        .read_text("utf-8")
+        .replace("\N{NO-BREAK SPACE}", " ")
+    )
     assert "Portrait &lt;of nobody&gt;" in text
     assert "laid over the maps by points, 0.40 pixels off on average" in text
     assert "data:image/jpeg;base64," in text
@@ -140,7 +145,9 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
 
 def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "fake.h5").unlink()
-    assert "is not there, so no pixel" in write_report(folder, full=True).read_text("utf-8")
+    assert "is not there, so no pixel" in write_report(folder, full=True).read_text("utf-8").replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
     with pytest.raises(ScanError, match=r"other\.h5"):
         write_report(folder, scan=str(tmp_path / "other.h5"), full=True)
 
@@ -158,9 +165,9 @@ def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Pat
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
-        (lambda place: (place / REGISTRATION_FILE).write_text("{"), "Register the photograph again"),
+        (lambda place: (place / PLACE_FILE).write_text("{"), "Register the photograph again"),
         (lambda place: (place / REGISTERED_FILE).write_text("no picture"), "Register the photograph again"),
-        (lambda place: (place / REGISTRATION_FILE).write_text("[]"), "has no registration of the photograph"),
+        (lambda place: (place / PLACE_FILE).write_text("[]"), "has no registration of the photograph"),
         (lambda place: (place / REGIONS_FOLDER / "left_hand.png").write_text("none"), "Cannot read the region"),
         (lambda place: (place / REGIONS_FILE).write_text("junk"), "New regions can be drawn"),
     ],
@@ -207,7 +214,7 @@ def test_the_citation_is_that_of_the_citation_file() -> None:
     told = dict(re.findall(r"^    (title|journal|volume|start|end|doi): (.+)$", known, flags=re.MULTILINE))
     assert len(told) == 6
     assert [part for part in told.values() if part not in PAPER] == []
-    assert PAPER in render_report(joined(fakes.element_maps(), summary=fakes.summary()))
+    assert PAPER in fakes.full_report(joined(fakes.element_maps(), summary=fakes.summary()))
 
 
 def test_a_sketch_has_a_section_for_each_arrangement() -> None:

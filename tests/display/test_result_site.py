@@ -16,7 +16,7 @@ from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, re
 
 from underpaint.data.maps import CANNOT_EXCLUDE, NO_ANSWER, NOT_DETECTED, PRESENT, STATES
 from underpaint.display.plot.states import COLORS
-from underpaint.display.viewer import exports
+from underpaint.display.viewer import exports, map_files
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Answer, Request
@@ -72,6 +72,16 @@ def test_the_page_is_told_what_there_is(site: ResultSite) -> None:
     placed = next(own for own in about["maps"] if own["name"] == "mercury_red.below")
     assert (placed["material"], placed["place"]) == ("mercury_red", "below")
     assert about["sum"][500] == sum(100 * row + column for row in range(SHAPE[0]) for column in range(SHAPE[1]))
+
+
+def test_the_first_view_has_the_paints_with_their_legend(site: ResultSite) -> None:
+    legend = told(get(site, "overview"))["paints"]
+    assert [row["number"] for row in legend] == [1, 2]
+    assert all(row["patch"].startswith("data:image/png;base64,") for row in legend)
+    assert legend[0]["groups"] == HOSTILE.partition(" (")[0]
+    numbers = np.frombuffer(get(site, "paint").body, np.uint8).reshape(SHAPE)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(numbers[0], np.repeat([1, 2], SHAPE[1] // 2))
+    assert (numbers[-1] == 255).all()
 
 
 def test_uncertainties_are_no_maps_to_choose(site: ResultSite) -> None:
@@ -234,13 +244,14 @@ def test_a_damaged_photograph_is_told_and_kept_and_the_maps_are_shown(tmp_path: 
     Image.new("RGB", (40, 24)).save(folder / "photograph_registered.png")
     (folder / "photograph.json").write_text('{"how": "points", "error_px": 0.4}')
     whole = ResultSite(folder)
-    assert told(get(whole, "about"))["photograph"]["laid"]["how"] == "points"
+    assert told(get(whole, "about"))["pictures"][0]["registration"]["how"] == "points"
     (folder / name).write_text("junk")
     about = told(get(whole, "about"))
     assert len(about["maps"]) > 0
-    assert name in about["photograph"]["broken"]
-    assert about["photograph"].get("laid") is None
-    assert about["photograph"]["there"] == (name != "photograph.jpg")
+    (picture,) = about["pictures"]
+    assert name in picture["broken"]
+    assert picture["registration"] is None
+    assert (picture["width"] > 0) == (name != "photograph.jpg")
     assert (folder / name).read_text() == "junk"
     whole.close()
 
@@ -283,6 +294,32 @@ def exported(site: ResultSite, *parts: str, **query: object) -> bytes:
 def test_a_map_is_exported_as_its_numbers_where_it_is_seen(site: ResultSite) -> None:
     body = exported(site, "map", map=index(site, "Pb_L"), format="tif", window="2,5,3,9")
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(body)), element_maps()["Pb_L"][2:6, 3:10])
+
+
+def test_all_maps_are_a_stack_with_the_size_of_a_pixel(site: ResultSite) -> None:
+    answer = get(site, "export", "stack")
+    with answer.body as file, tifffile.TiffFile(file) as stack:  # type: ignore[union-attr]
+        pixels = tifffile.xml2dict(stack.ome_metadata)["OME"]["Image"]["Pixels"]
+        assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeXUnit"]) == (STEP_MM[1], "mm")
+        assert (pixels["PhysicalSizeY"], pixels["PhysicalSizeYUnit"]) == (STEP_MM[0], "mm")
+        assert stack.series[0].axes == "CYX"
+        names = [channel["Name"] for channel in pixels["Channel"]]
+        mercury = stack.asarray()[next(at for at, name in enumerate(names) if name.startswith("element: Hg L"))]
+    assert len(set(names)) == len(site.maps.entries)
+    np.testing.assert_array_equal(mercury, element_maps()["Hg_L"])
+
+
+def test_all_maps_are_a_table_with_a_line_for_each_pixel(site: ResultSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    with get(site, "export", "maps").body as file:  # type: ignore[union-attr]
+        rows = list(csv.DictReader(io.StringIO(file.read().decode())))
+    assert len(rows) == SHAPE[0] * SHAPE[1]
+    assert (rows[SHAPE[1] + 2]["row"], rows[SHAPE[1] + 2]["column"]) == ("1", "2")
+    assert float(rows[0]["element: Hg_L (counts)"]) == 400.0
+    assert float(rows[0]["element: Hg_L standard deviation (counts)"]) == 10.0
+    assert rows[-1]["group: mercury_red (1)"] == ""  # no answer
+    monkeypatch.setattr(map_files, "MAX_VALUES", 100)
+    with pytest.raises(OutputError, match="OME-TIFF"):
+        get(site, "export", "maps")
 
 
 def test_figures_are_made_at_print_size(site: ResultSite) -> None:
@@ -422,7 +459,7 @@ def test_maps_of_a_fit_with_other_lines_are_shown_beside_those_of_the_run(tmp_pa
     with pytest.raises(ScanError, match="has not ended"):
         post(shown, "refit", run="unknown")
     ended: Any = _Ended(other)
-    shown._started["done"] = ended
+    shown.results.runs_of_page["done"] = ended
     answer = post(shown, "refit", run="done")
     assert [each["entry"]["name"] for each in answer["maps"]] == ["Hg_L", "Pb_L"]
     assert all(each["entry"]["label"].endswith(", refit") for each in answer["maps"])

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import press, text_of, wait
+from chromium import press, results_page, text_of, wait
 from viewer_fakes import results
 
 from underpaint.display.report import write_report
-from underpaint.display.viewer import serve
 from underpaint.io.results.regions import read_regions
 from underpaint.io.results.session import read_session
 
 pytestmark = pytest.mark.browser
-READY = "document.body.dataset.ready === 'all' && document.body.dataset.overview"
 
 
 @pytest.fixture
@@ -25,15 +23,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(chromium: Any, folder: Path) -> Iterator[Any]:
-    with serve(folder) as server:
-        chromium.get_log("browser")
-        chromium.get(server.address)
-        wait(chromium, READY)
-        press(chromium, ".open-scan")
-        wait(chromium, "window.viewer.about.scan.state === 'ready'")
+    with results_page(chromium, folder):
         yield chromium
-        severe = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
-        assert severe == []
 
 
 def test_results_open_with_the_view_that_was_kept(page: Any, folder: Path) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chromium import press, text_of, wait
+from chromium import press, results_page, text_of, wait
 from test_browser import drag
 from viewer_fakes import AXIS, SHAPE, results
 
-from underpaint.display.viewer import serve
 from underpaint.io.results.session import Marker, read_session
 
 pytestmark = pytest.mark.browser
@@ -24,14 +23,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(chromium: Any, folder: Path) -> Iterator[Any]:
-    with serve(folder) as server:
-        chromium.get(server.address)
-        wait(chromium, "document.body.dataset.ready === 'all' && window.viewer.spectrum.candidates.length")
-        press(chromium, ".open-scan")
-        wait(chromium, "window.viewer.about.scan.state === 'ready'")
+    with results_page(chromium, folder, tolerated="409 (Conflict)"):
         yield chromium
-        severe = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
-        assert [message for message in severe if "409 (Conflict)" not in message] == []
 
 
 def at_energy(page: Any, energy_kev: float) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import report_fakes as fakes
 
 from result_parts import joined
 from underpaint.data.maps import CANNOT_EXCLUDE, PRESENT, Results
-from underpaint.display.report import explain_lines, line_text, render_report
+from underpaint.display.report import explain_lines, line_text
 from underpaint.errors import ScanError
 
 SHAPE = (10, 20)
@@ -122,13 +122,13 @@ def test_the_page_names_lines_and_draws_what_cannot_be_excluded() -> None:
         ("copper", "lead"), ("copper", "lead"), state, notes=("Not detected means seen.",), settings={"burial": {}}
     )
     facts = fakes.summary()
-    text = render_report(joined(maps, areas, unlike, hidden, summary=facts))
+    text = fakes.full_report(joined(maps, areas, unlike, hidden, summary=facts))
     assert "Cu K exceeds 5σ in 25 % of the pixels" in text
     assert "Ca K (ground, support or dirt)" in text
     assert "15 pixels (1.6 %) hold a peak beyond 5 standard deviations" in text
     assert "near 4.5 keV" in text
     assert '<section id="answers"' in text
     assert "Not detected means seen." in text
-    plain = render_report(joined(maps, areas, Results(unexplained=()), summary=facts))
+    plain = fakes.full_report(joined(maps, areas, Results(unexplained=()), summary=facts))
     assert '<section id="answers"' not in plain
     assert 'id="unexplained"' not in plain

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from result_parts import joined
 from underpaint.data import EnergyAxis, Scan
-from underpaint.data.maps import CANNOT_EXCLUDE, Results
+from underpaint.data.maps import CANNOT_EXCLUDE, PRESENT, Results
+from underpaint.data.paint_areas import PaintArea
 from underpaint.io import save_scan, summarise_scan, write_results
 
 SHAPE = (12, 20)
@@ -66,12 +67,22 @@ def detectability(shape: tuple[int, int] = SHAPE) -> Results:
     return Results.of_states(("mercury_red",), ("mercury red",), state, step_mm=STEP_MM, settings={"burial": {}})
 
 
+def paints(shape: tuple[int, int] = SHAPE) -> Results:
+    """One paint in the left half, one in the right; none in the last row."""
+    number = np.ones(shape, dtype=np.uint8)
+    number[:, shape[1] // 2 :] = 2
+    number[-1] = 255
+    half = (shape[0] - 1) * shape[1] // 2
+    areas = [PaintArea(1, half, 0.5, groups={"mercury_red": PRESENT}), PaintArea(2, half, 0.5)]
+    return Results.of_paints(number, areas, step_mm=STEP_MM)
+
+
 def results(place: Path, *, with_scan: bool = True) -> Path:
     """Write the scan and its results, and return their folder."""
     own = scan(place / "panel.h5")
     folder = place / "panel_underpaint"
     settings = {"source": str(place / "panel.h5"), "calibration": {"anode": "Rh"}}
-    parts = (pigment_maps(), element_maps(), detectability())
+    parts = (pigment_maps(), element_maps(), detectability(), paints())
     write_results(folder, joined(*parts, summary=summarise_scan(own), **settings))
     (folder / "report.html").write_text("<p>report</p>", encoding="utf-8")
     if not with_scan:

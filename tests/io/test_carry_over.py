@@ -21,6 +21,7 @@ USER_FILES = {
     "photograph.jpg": "picture",
     "photograph.json": "{}",
     "photograph_registered.png": "laid",
+    "pictures/infrared_1.jpg": "picture",
 }
 
 

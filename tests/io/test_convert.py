@@ -321,3 +321,13 @@ def test_detectors_that_are_alike_stay_detectors_when_converted(tmp_path: Path, 
     shutil.copytree(mca_folder / "10264", mca_folder / "19511")
     target = convert_scan(mca_folder, target_in(tmp_path, ending)).target
     assert [scan.detector for scan in io.load_all(target)] == [scan.detector for scan in io.load_all(mca_folder)]
+
+
+def test_an_axis_that_is_not_found_is_not_written(tmp_path: Path) -> None:
+    np.savez(tmp_path / "flat.npz", cube=np.ones((2, 3, 64), np.uint16))
+    arguments = ["convert", str(tmp_path / "flat.npz"), str(tmp_path / "flat.h5"), "--axis", "found"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code != 0
+    assert "none was found" in " ".join(done.output.split())
+    assert not (tmp_path / "flat.h5").exists()
+    assert "--axis" not in CliRunner().invoke(app, arguments[:3]).output

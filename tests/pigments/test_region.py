@@ -11,7 +11,10 @@ from PIL import Image
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
-from underpaint.pigments.explain import pixel_mask, read_pixel, read_region, region_spectrum
+from underpaint.io import load, save_scan
+from underpaint.io._source import CheckedCube
+from underpaint.pigments.explain import pixel_mask, read_pixel, read_region, region, region_spectrum
+from underpaint.pigments.explain.region import region_counts
 
 SHAPE = (5, 7)
 MASK = np.zeros(SHAPE, dtype=bool)
@@ -46,6 +49,31 @@ def test_a_regions_spectrum_is_the_sum_of_its_pixels() -> None:
     single = region_spectrum(own, pixel_mask(1, 2, SHAPE))
     np.testing.assert_array_equal(single.counts, np.asarray(own.counts)[1, 2])
     assert single.name == "panel, pixel (1, 2)"
+
+
+def test_no_more_of_a_file_is_read_than_a_region_or_pixel_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_scan(scan(), tmp_path / "panel.h5")
+    opened = load(tmp_path / "panel.h5")
+    read: list[tuple[int, ...]] = []
+    original = CheckedCube.__getitem__
+
+    def recorded(cube: CheckedCube, key: object) -> object:
+        counts = original(cube, key)
+        read.append(counts.shape[:2])
+        return counts
+
+    monkeypatch.setattr(CheckedCube, "__getitem__", recorded)
+    monkeypatch.setattr(region, "_BAND_BYTES", 4 * 16 * 2 * 2)  # two rows of the four columns that the region spans
+    total, highest = region_counts(opened, MASK)
+    np.testing.assert_array_equal(total, np.asarray(scan().counts)[MASK].sum(axis=0))
+    np.testing.assert_array_equal(highest, np.asarray(scan().counts)[MASK].max(axis=0))
+    assert read == [(2, 4), (1, 4)]
+    np.testing.assert_array_equal(opened.pixel(3, 4).counts, np.asarray(scan().counts)[3, 4])
+    assert read[2:] == [(1, 1)]
+    with pytest.raises(IndexError):
+        opened.pixel(5, 0)
 
 
 def test_missing_pixels_of_a_region_are_left_out() -> None:

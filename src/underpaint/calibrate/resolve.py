@@ -138,7 +138,9 @@ def resolve_energy_axis(
     user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
     counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    with_axis, line_calibration, faults = _with_axis(scan, user_instrument, total, calibrated=calibrated, tube=tube, progress=progress)
+    with_axis, line_calibration, faults = _with_axis(
+        scan, user_instrument, total, calibrated=calibrated, tube=tube, progress=progress
+    )
     if beam_kev is not None:
         source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
         user_instrument = (user_instrument or Instrument.model_validate({})).model_copy(

@@ -165,6 +165,32 @@ def find_info_axis(info: ScanInfo) -> InfoAxis:
     return InfoAxis(calibration.axis, calibration, calibration_notes(info.axis, calibration))
 
 
+def axis_offer(info: ScanInfo, axis: InfoAxis) -> list[str]:
+    """Offer the axis that was found where the file has none, or another one."""
+    if axis.calibration is None or not axis.notes:
+        return []
+    return [
+        f"{info.name}: the file's energy axis ({_axis_text(info.axis)}) was kept; the lines give {_axis_text(axis.scan_axis)}. "
+        "Convert with --axis found to write that one."
+    ]
+
+
+def written_axis(info: ScanInfo, axis: InfoAxis) -> EnergyAxis:
+    """Return the axis that was found in the lines.
+
+    Raises
+    ------
+    CalibrationError
+        None was found.
+    """
+    if axis.calibration is None:
+        raise CalibrationError(
+            f"Cannot write the energy axis found in the lines of {info.name}: none was found. {' '.join(axis.notes)} "
+            "Convert without --axis found to keep the file's."
+        )
+    return axis.calibration.axis
+
+
 def facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
     """Return a table of the facts of a scan."""
     n_row, n_column, n_channel = info.shape

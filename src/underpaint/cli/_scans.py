@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
@@ -25,10 +26,12 @@ from underpaint.cli._console import (
     two_columns,
 )
 from underpaint.cli._outputs import check_new_files, new_file, new_folder
+from underpaint.errors import UnderpaintError
 
 if TYPE_CHECKING:
+    from underpaint.cli._info import InfoAxis
     from underpaint.data.maps import Results
-    from underpaint.io import Format
+    from underpaint.io import Format, ScanInfo
     from underpaint.pipeline.compare import Comparison
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
@@ -484,22 +487,16 @@ def info(
 
         underpaint info cube.npz::det_1 --picture spectrum.png
     """
-    from underpaint.cli._info import facts_table, find_info_axis, spectrum_lines
-    from underpaint.data import survey
-    from underpaint.io import scan_info
-    from underpaint.io.load import load_each
-    from underpaint.repair import note_mirrored_rows
+    from underpaint.cli._info import facts_table, spectrum_lines
 
     if file is None:
         _show_environment(as_json=as_json)
         return
     pixel_shape = rows_and_columns(shape)
-    with progress(quiet=quiet or as_json) as step:
-        step("Reading the spectra", 0, 1)
-        max_bytes = math.inf if every else MAX_INFO_BYTES
-        scans = load_each(file, detector=detector, shape=pixel_shape, counts_scale=counts_scale)
-        surveys = [survey(note_mirrored_rows(scan), max_bytes=max_bytes / len(scans)) for scan in scans]
-        infos = [(facts, find_info_axis(facts)) for facts in map(scan_info, surveys)]
+    max_bytes = math.inf if every else MAX_INFO_BYTES
+    infos = _found_axes(
+        file, detector, pixel_shape, counts_scale=counts_scale, max_bytes=max_bytes, quiet=quiet or as_json
+    )
     if as_json:
         facts = [scan_info_read.facts() | {"calibration": axis.facts()} for scan_info_read, axis in infos]
         show_json(facts[0] if len(facts) == 1 else facts)
@@ -684,7 +681,6 @@ def _analyse_scans(
     as_json: bool,
 ) -> None:
     from underpaint.cli._pace import pace
-    from underpaint.errors import UnderpaintError
     from underpaint.pipeline.run import default_folder, distinct_folders
 
     is_single = len(scans) == 1
@@ -903,6 +899,10 @@ def convert(
     ] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
+    axis: Annotated[
+        Literal["file", "found"],
+        typer.Option("--axis", help="Energy axis to write: the file's, or the one found in the lines."),
+    ] = "file",
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -910,6 +910,7 @@ def convert(
 
     Detectors are written separately, unless --detector selects one or the sum. TARGET appears only when complete; an
     existing file is never replaced.
+    Where the lines give another axis than the file, it is shown, and --axis found writes it.
 
     **Examples**
 
@@ -917,6 +918,7 @@ def convert(
 
         underpaint convert scan_folder painting.zarr
     """
+    from underpaint.cli._info import axis_offer, written_axis
     from underpaint.cli._pace import pace
     from underpaint.io import convert_scan, photographs_of, save_photographs
     from underpaint.io.convert import refuse_existing
@@ -924,8 +926,12 @@ def convert(
     pixel_shape = rows_and_columns(shape)
     if photographs is not None:
         refuse_existing(photographs)
+    axes = None
+    if axis == "found":
+        refuse_existing(target)
+        axes = [written_axis(*each) for each in _found_axes(scan, detector, pixel_shape, quiet=quiet or as_json)]
     with pace(quiet=quiet or as_json, unit="rows") as step:
-        conversion = convert_scan(scan, target, detector=detector, shape=pixel_shape, step=step)
+        conversion = convert_scan(scan, target, detector=detector, shape=pixel_shape, axes=axes, step=step)
     saved = [] if photographs is None else save_photographs(photographs_of(scan), photographs)
     if as_json:
         show_json(
@@ -947,6 +953,34 @@ def convert(
     )
     for shape_or_path in saved:
         say(f"{shape_or_path}", quiet=quiet)
+    if axis == "file" and not quiet:
+        with suppress(UnderpaintError):  # the conversion is done; without an axis there is nothing to offer
+            for each in _found_axes(scan, detector, pixel_shape, quiet=False):
+                for line in axis_offer(*each):
+                    say(line)
+
+
+def _found_axes(
+    scan: str | Path,
+    detector: str | None,
+    pixel_shape: tuple[int, int] | None,
+    *,
+    counts_scale: float | None = None,
+    max_bytes: float = MAX_INFO_BYTES,
+    quiet: bool,
+) -> "list[tuple[ScanInfo, InfoAxis]]":
+    """Survey each detector of a scan, and find its energy axis in the lines."""
+    from underpaint.cli._info import find_info_axis
+    from underpaint.data import survey
+    from underpaint.io import scan_info
+    from underpaint.io.load import load_each
+    from underpaint.repair import note_mirrored_rows
+
+    with progress(quiet=quiet) as step:
+        step("Reading the spectra", 0, 1)
+        scans = load_each(scan, detector=detector, shape=pixel_shape, counts_scale=counts_scale)
+        surveys = [survey(note_mirrored_rows(each), max_bytes=max_bytes / len(scans)) for each in scans]
+        return [(facts, find_info_axis(facts)) for facts in map(scan_info, surveys)]
 
 
 def _format_record(file_format: "Format") -> dict[str, object]:

@@ -176,7 +176,8 @@ class Scan:
 
     def pixel(self, row: int, column: int) -> Spectrum:
         """Return the spectrum of a pixel."""
-        counts = np.asarray(self.counts[row, column], dtype=np.float64)
+        row, column = range(self.shape[0])[row], range(self.shape[1])[column]
+        counts = self.read(slice(row, row + 1), slice(column, column + 1))[0, 0].astype(np.float64)
         live, real = (_pixel_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
         return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")
 

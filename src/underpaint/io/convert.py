@@ -1,9 +1,9 @@
 """Conversion of scans to HDF5 (in the layout that PyMca reads) or zarr: lossless, and verified by reading back."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import Scan
+from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io.load import HEAD_BYTES, load_all, load_each, refuse_output_in_scan, split_location
 from underpaint.io.new_hdf5 import new_hdf5
@@ -58,6 +58,7 @@ def convert_scan(
     *,
     detector: str | None = None,
     shape: tuple[int, int] | None = None,
+    axes: Sequence[EnergyAxis] | None = None,
     step: Progress | None = None,
 ) -> Converted:
     """Write every detector of a scan to another file without changing values, and verify the file by reading it back.
@@ -73,6 +74,8 @@ def convert_scan(
         Write only this detector, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each separately.
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
+    axes : sequence of EnergyAxis or None
+        Energy axes to write, one for each detector, in place of the file's.
     step : callable or None
         Called with (task, rows done, total rows).
 
@@ -99,6 +102,8 @@ def convert_scan(
     refuse_output_in_scan(target_path, source)
     source_facts = file_facts(source)
     scans, photographs = load_each(source, detector=detector, shape=shape, counts_scale=1), photographs_of(source)
+    if axes is not None:
+        scans = [replace(scan, axis=axis) for scan, axis in zip(scans, axes, strict=True)]
     progress = step or (lambda *_: None)
     with _temporary_target(target_path) as temporary_path:
         digests = write(temporary_path, scans, photographs, progress)

@@ -25,6 +25,7 @@ from underpaint.display.plot.images import (
     draw_area,
     draw_image,
     draw_probability,
+    limits_text,
     panel_height,
     pixel_aspect,
     upper_limit,
@@ -145,10 +146,11 @@ def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figur
     put_title(columns[0], f"{short_label(results.label(name, place))}\nprobability", pad=3)
     for axes, area, family in zip(columns[1:], areas, families, strict=False):
         draw_area(axes, area, None, step_mm)
-        put_title(axes, f"{siegbahn(family)} (counts)", pad=3)
+        put_title(axes, f"{siegbahn(family)}\n{limits_text(upper_limit(area))} counts", pad=3)
     if areas:
         _draw_overlay(columns[-2], probability, areas, step_mm)
-        put_title(columns[-2], _overlay_title(families), pad=3)
+        put_title(columns[-2], _overlay_title(families, areas), pad=3)
+        _align(columns[-2], columns[0])
         _draw_scatter(columns[-1], probability, areas, families)
     return figure
 
@@ -197,10 +199,16 @@ def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, columns
 
 
-def _overlay_title(families: Sequence[str]) -> str:
-    return "pigment red, " + ", ".join(
-        f"{siegbahn(family)} {color}" for family, color in zip(families, _BACKGROUNDS, strict=False)
-    )
+def _overlay_title(families: Sequence[str], areas: Sequence[NDArray[np.float32]]) -> str:
+    parts = zip(families, areas, _BACKGROUNDS, strict=False)
+    named = [f"{siegbahn(family)} {color}, {limits_text(upper_limit(area))}" for family, area, color in parts]
+    return "\n".join(["pigment red, 0 to 1", "; ".join(named)])
+
+
+def _align(axes: Axes, model: Axes) -> None:
+    """Give an axes the height and width that a colour bar has left to another."""
+    box, place = axes.get_position(original=True), model.get_position(original=True)
+    axes.set_position((box.x0, place.y0, place.width, place.height))
 
 
 def _draw_overlay(

@@ -17,7 +17,6 @@ from underpaint.data.maps import Results, unit_of
 from underpaint.display.plot.figure import (
     NO_ANSWER_COLOR,
     SMALL_SIZE,
-    TEXT_SIZE,
     close_fit,
     new_figure,
     put_title,
@@ -260,6 +259,11 @@ def upper_limit(area: NDArray[np.float32]) -> float:
     return limit if limit > 0 else max(float(known.max(initial=0.0)), 1.0)
 
 
+def limits_text(top: float) -> str:
+    """Write the values from black to full colour: "0 to 5337"."""
+    return f"0 to {top:.0f}" if top >= 100 else f"0 to {top:.3g}"
+
+
 def pixel_aspect(step_mm: Step) -> float:
     """Return height over width of a pixel."""
     if step_mm is None or min(step_mm) <= 0:
@@ -346,9 +350,9 @@ def composite_figure(
     if hatched is not None:
         hatch(axes, hatched, "white")
     close_fit(figure, 0.1, 0.1, 0.1, above_in)
-    for number, (label, _, _, color) in enumerate(used):
+    for number, (label, _, top, color) in enumerate(used):
         figure.text(
             0.02 + 0.325 * (number % 3), 1 - (0.2 + 0.2 * (number // 3)) / (height + above_in + 0.1),
-            f"{color}: {short_label(label)}", color=_WRITTEN[color], fontsize=TEXT_SIZE, ha="left",
+            f"{color}: {short_label(label)}, {limits_text(top)}", color=_WRITTEN[color], fontsize=SMALL_SIZE, ha="left",
         )  # fmt: skip
     return figure

@@ -18,10 +18,11 @@ from underpaint.display.report.findings import Finding
 from underpaint.display.report.spots import SpotSpectrum, region_spots, typical_spots
 from underpaint.errors import ScanError
 from underpaint.io.results.contained import has_file, open_contained
+from underpaint.io.results.pictures import REGISTERED_FILE, registration_of
 from underpaint.io.results.regions import Region
 from underpaint.io.results.regions import read_regions as recorded_regions
 from underpaint.io.results.session import Session, Statement, read_session
-from underpaint.io.results.sidecars import REGIONS_FOLDER, REGISTERED_FILE, find_scan, registration_of
+from underpaint.io.results.sidecars import REGIONS_FOLDER, find_scan
 from underpaint.pigments.explain import read_region
 
 _MOST_SIDE = 1400

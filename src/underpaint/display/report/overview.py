@@ -1,7 +1,8 @@
 """The first view of results: the most telling element maps, what was found in sentences, what was not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from underpaint.data.maps import Results
 from underpaint.display.report.findings import (
@@ -13,6 +14,7 @@ from underpaint.display.report.findings import (
     telling_lines,
 )
 from underpaint.display.report.layers import place_shares
+from underpaint.display.report.paints import legend_rows
 from underpaint.display.report.wording import MEANINGS, element_sentence, key_finding
 
 MOST_SENTENCES = 5
@@ -34,6 +36,8 @@ class Overview:
         Labels of the groups that were not found.
     detected : tuple of str
         Line families above five standard deviations in a hundredth of the pixels, the most certain first.
+    paints : tuple of mapping
+        Legend of the larger paints, as :func:`~underpaint.display.report.paints.legend_rows` gives it.
     """
 
     lines: tuple[str, ...]
@@ -42,6 +46,7 @@ class Overview:
     shares: dict[str, float]
     absent: tuple[str, ...]
     detected: tuple[str, ...]
+    paints: tuple[Mapping[str, Any], ...] = ()
 
 
 def overview_lines(results: Results, strong: Sequence[Evidence], findings: Sequence[Finding]) -> list[str]:
@@ -57,11 +62,13 @@ def overview(results: Results) -> Overview:
     order = list(MEANINGS)
     named.sort(key=lambda each: (order.index(each.certainty), -each.finding.share))
     sentences = [each.sentence for each in named] or [element_sentence(line) for line in strong]
+    lines = overview_lines(results, strong, findings)
     return Overview(
-        tuple(overview_lines(results, strong, findings)),
+        tuple(lines),
         tuple(sentences[:MOST_SENTENCES]),
         {each.finding.name: each.certainty for each in named},
         {each.finding.name: each.finding.share for each in named},
         tuple(absent_names(results)),
         tuple(line.family for line in strong),
+        tuple(legend_rows(results, lines)) if results.paints else (),
     )

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -103,10 +104,14 @@ MOST_ELEMENTS = 28
 MOST_IN_PICTURE = 12
 """Maps in a picture: printed pages that hold taller ones stay half empty before them."""
 MOST_PLACE_ROWS = 16
+MOST_IN_SHORT = 6
+"""Paints in the legend of the short report."""
 MOST_ORDERS = 20
 _DPI = 115
 _NO_COLOR = "#808080"
 _MOST_ENERGIES = 4
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
+"""A space that no line may break at: "63 %", "12 µm"."""
 _HALF_PAGE_IN = 4.5
 """Height of a picture's maps of which two, reduced to the width of a printed page, fit on it with a heading."""
 
@@ -196,7 +201,7 @@ def _refuse_to_replace(target: Path, scan: Path | None) -> None:
 
 
 def render_report(
-    results: Results, *, beside: Beside | None = None, findings: list[Finding] | None = None, full: bool = True
+    results: Results, *, beside: Beside | None = None, findings: list[Finding] | None = None, full: bool = False
 ) -> str:
     """Return the report as one HTML page.
 
@@ -224,7 +229,7 @@ def render_report(
         n_sentence=len(findings) if full else MOST_SENTENCES,
         title=str(summary.get("name") or "scan"),
         overview=_overview(results, families),
-        paints=_paints(results, families, beside.photograph.source if beside.photograph else ""),
+        paints=_paints(results, families, beside.photograph.source if beside.photograph else "", full=full),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
@@ -233,6 +238,7 @@ def render_report(
         key_findings=_key_findings(results, findings, places, beside),
         meanings=MEANINGS,
         placed=f"{PLACED_PROBABILITY:g}",
+        n_found=sum(not finding.doubtful for finding in findings),
         n_group=len(results.targets),
         absent=absent_names(results),
         has_pigments=results.has_pigments,
@@ -288,7 +294,8 @@ def render(template: str, **values: Any) -> str:
             "figures": two_figures,
         }
     )
-    return environment.get_template(template).render(version=__version__, **values)
+    text = environment.get_template(template).render(version=__version__, **values)
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def _key_findings(
@@ -344,16 +351,17 @@ def _overview(results: Results, families: list[str]) -> Picture | None:
     return picture(figure, f"Element maps as red, green and blue: {', '.join(part[0] for part in parts)}.")
 
 
-def _paints(results: Results, families: list[str], photograph: str) -> dict[str, Any] | None:
+def _paints(results: Results, families: list[str], photograph: str, *, full: bool) -> dict[str, Any] | None:
     """The map of the paints and their legend; None without paints."""
     if not results.paints:
         return None
     assigned = sum(area.share for area in results.paints)
+    rows = legend_rows(results, families, photograph)[: MOST_ROWS if full else MOST_IN_SHORT]
     words = f"Map of {len(results.paints)} paints; their numbers, pictures and groups are in the table below."
     return {
         "picture": picture(paint_map(results), words),
-        "rows": legend_rows(results, families, photograph),
-        "rest": max(len(results.paints) - MOST_ROWS, 0),
+        "rows": rows,
+        "rest": len(results.paints) - len(rows),
         "assigned": assigned,
         "layered": any(area.explanation is not None for area in results.paints),
     }

@@ -83,9 +83,10 @@ def _photograph(source: str, shape: tuple[int, ...]) -> Image3:
 
 def _patch(image: Image3, mask: NDArray[np.bool_]) -> str:
     """Return the picture with all but a paint faded, as a data URL."""
-    faded = np.where(mask[:, :, None], image, image + _FADED * (1.0 - image))
     every = max(-(-max(mask.shape) // _PATCH_PIXELS), 1)
-    picture = Image.fromarray(np.round(255 * faded[::every, ::every]).astype(np.uint8))
+    image, mask = image[::every, ::every], mask[::every, ::every]
+    faded = np.where(mask[:, :, None], image, image + _FADED * (1.0 - image))
+    picture = Image.fromarray(np.round(255 * faded).astype(np.uint8))
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return data_url(stream.getvalue(), "png")

@@ -6,22 +6,23 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import EnergyAxis
 from underpaint.data.maps import NO_ANSWER, Results
+from underpaint.display.viewer.map_files import maps_csv, ome_tiff
+from underpaint.display.viewer.open_results import OpenResults
 from underpaint.display.viewer.region_table import region_table, table_rows
-from underpaint.display.viewer.scan_source import READY, ScanSource
+from underpaint.display.viewer.scan_source import READY
 from underpaint.display.viewer.server import Answer, Request
 from underpaint.display.viewer.spots import spot, unknown
 from underpaint.errors import OutputError
 from underpaint.io import read_results, write_tiff
 from underpaint.io.results.csv_text import write_csv
 from underpaint.io.results.regions import parse_region, parse_regions
-from underpaint.io.results.result_maps import MapEntry, ResultMaps
+from underpaint.io.results.result_maps import MapEntry
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 PRINT_DPI = 300
@@ -31,25 +32,14 @@ _KINDS = {
     "svg": "image/svg+xml",
     "pdf": "application/pdf",
     "tif": "image/tiff",
+    "ome.tif": "image/tiff",
     "csv": "text/csv; charset=utf-8",
 }
 Window = tuple[slice, slice]
 
 
-class Source(Protocol):
-    """What exports are made from, as the page of results has it."""
-
-    maps: ResultMaps
-    summary: dict[str, Any]
-    source: ScanSource
-
-    @property
-    def axis(self) -> EnergyAxis | None:
-        """The energy axis."""
-
-
-def answer(request: Request, site: Source) -> Answer | None:
-    """Answer ``export/`` ``map``, ``composite``, ``figure5``, ``spectrum``, ``region``, ``values`` or ``table``."""
+def answer(request: Request, site: OpenResults) -> Answer | None:
+    """Answer ``export/`` and the name of what is to be exported."""
     what = request.parts[0] if request.parts else ""
     makers = {
         "map": _map,
@@ -59,11 +49,13 @@ def answer(request: Request, site: Source) -> Answer | None:
         "region": _region,
         "values": _values,
         "table": _table,
+        "stack": _stack,
+        "maps": _all_maps,
     }
     return makers[what](request, site) if what in makers else None
 
 
-def _map(request: Request, site: Source) -> Answer:
+def _map(request: Request, site: OpenResults) -> Answer:
     """Send a map as a figure, or as a TIFF of its numbers; only the part that is seen, where one is given."""
     index = _index(request, site)
     entry = site.maps.entries[index]
@@ -96,7 +88,7 @@ def _colors(request: Request, entry: MapEntry) -> str:
     return colors
 
 
-def _hatched(request: Request, index: int, window: Window, site: Source) -> tuple[NDArray[np.bool_], str] | None:
+def _hatched(request: Request, index: int, window: Window, site: OpenResults) -> tuple[NDArray[np.bool_], str] | None:
     """Return where a pigment that is not seen is not absent either, where the page hatches that, and in what words."""
     entry = site.maps.entries[index]
     if request.query.get("hatch") != "1" or entry.kind not in {"group", "member"}:
@@ -108,7 +100,7 @@ def _hatched(request: Request, index: int, window: Window, site: Source) -> tupl
     return unknown(site.maps.values(index), site.maps.values(state), entry.place)[window], "not seen, not excluded"
 
 
-def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) -> Any:
+def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: OpenResults) -> Any:
     from underpaint.display import plot
 
     state = np.where(np.isnan(values), NO_ANSWER, values).astype(np.uint8)[:, :, None]
@@ -116,7 +108,7 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: Source) ->
     return plot.state_map(results, entry.name, title=f"{entry.label}: answer")
 
 
-def _composite(request: Request, site: Source) -> Answer:
+def _composite(request: Request, site: OpenResults) -> Answer:
     """Send maps over one another, each in its own colour: red, green and blue where no colours are given."""
     from underpaint.display.plot.images import CHANNELS, COMPOSITE_COLORS, composite_figure
 
@@ -143,7 +135,7 @@ def _composite(request: Request, site: Source) -> Answer:
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), "composite")
 
 
-def _figure5(request: Request, site: Source) -> Answer:
+def _figure5(request: Request, site: OpenResults) -> Answer:
     """Send the row of Fig. 5 of Xu et al. 2022 for each pigment asked for: map, elements, overlay, scatter."""
     from underpaint.display import plot
 
@@ -157,7 +149,7 @@ def _figure5(request: Request, site: Source) -> Answer:
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
 
 
-def _spectrum(request: Request, site: Source) -> Answer:
+def _spectrum(request: Request, site: OpenResults) -> Answer:
     """Send a pixel's spectrum with the sum and maximum of the scan: numbers, or a figure."""
     row, column = request.number("row"), request.number("column")
     site.maps.at(row, column)
@@ -173,7 +165,7 @@ def _spectrum(request: Request, site: Source) -> Answer:
     return _figure(_drawn(site, counts, None, families, (f"row {row}, column {column}", "")), ending, name)
 
 
-def _region(request: Request, site: Source) -> Answer:
+def _region(request: Request, site: OpenResults) -> Answer:
     """Send the mean spectrum of a region that the page drew, and the largest counts of any of its pixels."""
     sent = request.json()
     region = parse_region(sent)
@@ -187,7 +179,7 @@ def _region(request: Request, site: Source) -> Answer:
     return _figure(_drawn(site, spectra.mean, spectra.highest, _standing_in(site, mask), words), ending, name)
 
 
-def _standing_in(site: Source, mask: NDArray[np.bool_]) -> list[str]:
+def _standing_in(site: OpenResults, mask: NDArray[np.bool_]) -> list[str]:
     """Return the line families that stand out in the sum of a region's pixels, the strongest first."""
     found = {}
     for index, entry in enumerate(site.maps.entries):
@@ -200,7 +192,7 @@ def _standing_in(site: Source, mask: NDArray[np.bool_]) -> list[str]:
 
 
 def _drawn(
-    site: Source,
+    site: OpenResults,
     counts: NDArray[np.float64],
     highest: NDArray[np.float64] | None,
     families: list[str],
@@ -213,7 +205,7 @@ def _drawn(
     return plot.spectrum(axis, counts, highest, families, title=title, labels=words)
 
 
-def _values(request: Request, site: Source) -> Answer:
+def _values(request: Request, site: OpenResults) -> Answer:
     """Send all that the maps hold at a pixel as a table."""
     row, column = request.number("row"), request.number("column")
     values, errors = site.maps.at(row, column)
@@ -224,14 +216,24 @@ def _values(request: Request, site: Source) -> Answer:
     return _attached(_csv_bytes(rows), "csv", f"values_{row}_{column}")
 
 
-def _table(request: Request, site: Source) -> Answer:
+def _table(request: Request, site: OpenResults) -> Answer:
     """Send all maps by region as a table."""
     regions = parse_regions(request.json())
     rows = region_table(site.maps, [region.mask(site.maps.shape) for region in regions])
     return _attached(_csv_bytes(table_rows(site.maps, [region.name for region in regions], rows)), "csv", "regions")
 
 
-def _csv(site: Source, columns: dict[str, Any]) -> bytes:
+def _stack(_: Request, site: OpenResults) -> Answer:
+    """Send all maps as an OME-TIFF stack."""
+    return _attached(ome_tiff(site.maps), "ome.tif", f"{site.summary.get('name', 'scan')}_maps")
+
+
+def _all_maps(_: Request, site: OpenResults) -> Answer:
+    """Send all maps as a table, a line for each pixel."""
+    return _attached(maps_csv(site.maps), "csv", f"{site.summary.get('name', 'scan')}_maps")
+
+
+def _csv(site: OpenResults, columns: dict[str, Any]) -> bytes:
     n_channel = len(next(iter(columns.values())))
     energy = site.summary.get("energy_kev")
     rows: list[list[Any]] = [["channel", *(["energy_kev"] if energy is not None else []), *columns]]
@@ -252,7 +254,7 @@ def _written(value: np.floating[Any]) -> str:
     return np.format_float_positional(value, trim="-")
 
 
-def _tiff(values: NDArray[np.float32], entry: MapEntry, site: Source) -> Answer:
+def _tiff(values: NDArray[np.float32], entry: MapEntry, site: OpenResults) -> Answer:
     with TemporaryDirectory() as place:
         path = Path(place) / "map.tif"
         write_tiff(path, values, f"{_title(entry)}; NaN: no answer", site.maps.step_mm)
@@ -265,7 +267,7 @@ def _figure(figure: Any, ending: str, name: str) -> Answer:
     return _attached(stream.getvalue(), ending, name)
 
 
-def _attached(body: bytes, ending: str, name: str) -> Answer:
+def _attached(body: bytes | BinaryIO, ending: str, name: str) -> Answer:
     safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)
     return Answer(body, _KINDS[ending], headers={"Content-Disposition": f'attachment; filename="{safe}.{ending}"'})
 
@@ -283,7 +285,7 @@ def _top(entry: MapEntry, values: NDArray[np.float32]) -> float:
     return 1.0 if entry.kind in {"group", "member"} else upper_limit(values)
 
 
-def _index(request: Request, site: Source) -> int:
+def _index(request: Request, site: OpenResults) -> int:
     index = request.number("map")
     if not 0 <= index < len(site.maps.entries):
         raise OutputError(f"There is no map {index}; there are {len(site.maps.entries)}.")
@@ -315,7 +317,7 @@ def number_of(request: Request, name: str) -> float | None:
     return number
 
 
-def _window(request: Request, site: Source) -> Window:
+def _window(request: Request, site: OpenResults) -> Window:
     """Return the rows and columns of ``window=row,row,column,column``; all of them where it is not given."""
     text = request.query.get("window", "")
     n_row, n_column = site.maps.shape

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import label
 
-from underpaint.display.viewer.one_writer import one_writer
+from underpaint.display.viewer.one_writer import folder_inside, one_writer
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.contained import digest_contained
 from underpaint.io.results.regions import MAX_RUNS, Region, read_regions
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
-from underpaint.runtime.files import atomic_write, is_link, write_json
+from underpaint.runtime.files import atomic_write, write_json
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, least: float) -> Region:
@@ -111,7 +111,7 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
                     "The regions were changed by another page since this one read them. Nothing was replaced."
                 )
         ours = {own.mask_file for own in before if own.mask_file}
-        place = _mask_folder(folder)
+        place = folder_inside(folder, REGIONS_FOLDER)
         names = _mask_names(regions, {path.name for path in place.iterdir()} - ours)
         for mask, name in zip(masks, names, strict=True):
             with atomic_write(place / name) as part:
@@ -131,25 +131,6 @@ def _recorded(region: Region, name: str) -> dict[str, object]:
     record = asdict(replace(region, mask_file=""))
     del record["mask_file"]
     return record | {"mask": name}
-
-
-def _mask_folder(folder: Path) -> Path:
-    """Return the folder of the masks, made if needed.
-
-    Raises
-    ------
-    OutputError
-        It cannot be made, or is a link.
-    """
-    place = folder / REGIONS_FOLDER
-    try:
-        place.mkdir(exist_ok=True)
-        if not is_link(place):
-            return place
-        reason = "it is a link, which is not followed; put a folder there"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise OutputError(f"Cannot save regions in {place}: {reason}. Check that the folder is writable.")
 
 
 def _put_away(path: Path) -> None:

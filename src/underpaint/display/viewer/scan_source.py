@@ -4,14 +4,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import dask
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.pigments.explain import region_spectrum
+from underpaint.pigments.explain.region import region_counts
 
 CLOSED, OPENING, READY, MISSING = "closed", "opening", "ready", "missing"
 
@@ -91,7 +89,7 @@ class ScanSource:
         scan = self.scan()
         if scan.present is not None and not scan.present[row, column]:
             return None
-        counts = np.asarray(scan.counts[row, column].compute(scheduler=dask.get), dtype=np.float64)
+        counts = scan.read(slice(row, row + 1), slice(column, column + 1))[0, 0].astype(np.float64)
         return counts if np.isfinite(counts).all() else None
 
     def region(self, mask: NDArray[np.bool_]) -> RegionSpectra:
@@ -104,12 +102,9 @@ class ScanSource:
         """
         scan = self.scan()
         there = mask if scan.present is None else mask & scan.present
-        total = region_spectrum(scan, there).counts
+        total, highest = region_counts(scan, there)
         n_pixel = int(there.sum())
-        rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
-        box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-        highest = da.where(there[box][:, :, None], scan.present_counts()[box], 0).max(axis=(0, 1))
-        return RegionSpectra(total / n_pixel, np.asarray(dask.compute(highest)[0], dtype=np.float64), n_pixel)
+        return RegionSpectra(total / n_pixel, highest, n_pixel)
 
     def _run(self) -> None:
         try:

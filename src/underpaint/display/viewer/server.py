@@ -25,7 +25,7 @@ from underpaint.io.results.contained import open_contained
 
 HOST = "127.0.0.1"
 MOST_BODY_BYTES = 256 * 2**20
-"""Of a photograph sent by the page."""
+"""Of a picture sent by the page."""
 MOST_CONNECTIONS = 256
 """Each holds a thread; those beyond are told to come again."""
 _BACKLOG = 200

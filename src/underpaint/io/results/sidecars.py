@@ -1,6 +1,5 @@
 """Files that belong to results: scan, photograph, regions, and other files of the user."""
 
-import json
 import os
 import shutil
 import stat
@@ -13,16 +12,12 @@ import h5py
 from underpaint.data import Scan
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.load import load, split_location
-from underpaint.io.results.contained import DAMAGE, digest_contained, open_results_file, read_contained_text
+from underpaint.io.results.contained import DAMAGE, open_results_file
 from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE
+from underpaint.io.results.pictures import PHOTOGRAPH_FILE, PICTURES_FOLDER, PLACE_FILE, REGISTERED_FILE
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link, is_working_folder
 
-PHOTOGRAPH_FILE = "photograph.jpg"
-REGISTRATION_FILE = "photograph.json"
-PHOTOGRAPH_KEY = "photograph_sha256"
-"""Key of the photograph's hash in the registration file."""
-REGISTERED_FILE = "photograph_registered.png"
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
 """Folder of masks (PNG, white inside), one for each region."""
@@ -40,7 +35,7 @@ GENERATED_NAMES = (
 )  # fmt: skip
 """Files and map folders that a run writes in a results folder; all others are the user's."""
 _MAP_DEPENDENT_NAMES = (
-    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, REGISTRATION_FILE, REGISTERED_FILE,
+    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, PICTURES_FOLDER,
     CUBE_REGISTRATION_FILE,
 )  # fmt: skip
 _ALL_MAP_STACKS = (
@@ -135,49 +130,6 @@ def find_scan(
             "FILE."
         )
     return scan
-
-
-def registration_of(folder: Path) -> dict[str, Any] | None:
-    """Return the registration of the photograph to the maps (``how``, ``error_px``, ``matrix``); None without one.
-
-    A registration that names another photograph is ignored.
-
-    Raises
-    ------
-    ScanError
-        The file is damaged.
-    """
-    path = folder / REGISTRATION_FILE
-    if not ((path.exists() or path.is_symlink()) and (folder / REGISTERED_FILE).exists()):
-        return None
-    try:
-        record = dict(json.loads(read_contained_text(folder, REGISTRATION_FILE)))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ScanError(
-            f"Cannot read {path}: {error}. Register the photograph again in the viewer; until then the file is kept."
-        ) from error
-    error_px = record.get("error_px")
-    if not isinstance(record.get("how"), str) or not (error_px is None or isinstance(error_px, float | int)):
-        raise ScanError(
-            f"Cannot read {path}: it has no registration of the photograph. Register it again in the viewer."
-        )
-    return record if record.get(PHOTOGRAPH_KEY) in {None, photograph_digest(folder)} else None
-
-
-def photograph_digest(folder: Path) -> str | None:
-    """Return the SHA-256 of the photograph; None if missing.
-
-    Raises
-    ------
-    ScanError
-        The photograph cannot be read.
-    """
-    try:
-        return digest_contained(folder, PHOTOGRAPH_FILE)
-    except OSError as error:
-        raise ScanError(
-            f"Cannot read {folder / PHOTOGRAPH_FILE}: {error.strerror or error}. Check that you may read it."
-        ) from error
 
 
 def copy_sidecars(earlier: Path, new: Path) -> Path | None:

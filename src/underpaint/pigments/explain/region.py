@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import dask.array as da
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -15,6 +14,8 @@ from underpaint.errors import ScanError
 
 Mask = NDArray[np.bool_]
 _MAX_COLOUR_CHANNELS = 4
+_BAND_BYTES = 32 * 2**20
+"""Of the counts that are read at once."""
 ALLOWED_FORMATS = (
     "A region is a mask as large as the scan (.npy, .png, .tif; what is not zero belongs to it) or a .csv with the "
     "row and column of a pixel on each line, counted from 0."
@@ -114,17 +115,43 @@ def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
     ScanError
         All pixels of the region are missing.
     """
+    total, _ = region_counts(scan, mask)
     is_present = mask if scan.present is None else mask & scan.present
-    if not is_present.any():
+    rows, columns = np.nonzero(is_present)
+    live, real = (_total_time(times, is_present) for times in (scan.live_time_s, scan.real_time_s))
+    number = int(is_present.sum())
+    name = f"pixel ({rows[0]}, {columns[0]})" if number == 1 else f"region of {number} pixels"
+    return Spectrum(total, scan.axis, live, real, f"{scan.name}, {name}")
+
+
+def region_counts(scan: Scan, mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the (n_channel,) sum of a region's spectra and the largest counts of any of them in each channel.
+
+    Parameters
+    ----------
+    scan : Scan
+    mask : (n_row, n_column) bool array
+        Missing pixels in it are left out.
+
+    Raises
+    ------
+    ScanError
+        All pixels of the region are missing.
+    """
+    inside = mask if scan.present is None else mask & scan.present
+    if not inside.any():
         raise ScanError(f"Cannot sum the region: none of its {int(mask.sum())} pixels has a spectrum in {scan.name!r}.")
-    rows, columns = (np.flatnonzero(is_present.any(axis=axis)) for axis in (1, 0))
-    bounding_box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    counts_in_box = da.where(is_present[bounding_box][:, :, None], scan.present_counts()[bounding_box], 0)
-    sum_counts = np.asarray(counts_in_box.sum(axis=(0, 1), dtype=np.float64).compute())
-    live_time, real_time = (_total_time(times, is_present) for times in (scan.live_time_s, scan.real_time_s))
-    n_pixel = int(is_present.sum())
-    region_name = f"pixel ({rows[0]}, {columns[0]})" if n_pixel == 1 else f"region of {n_pixel} pixels"
-    return Spectrum(sum_counts, scan.axis, live_time, real_time, f"{scan.name}, {region_name}")
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    across = slice(int(columns[0]), int(columns[-1]) + 1)
+    step = max(1, _BAND_BYTES // ((across.stop - across.start) * scan.shape[2] * scan.counts.dtype.itemsize))
+    total, highest = np.zeros(scan.shape[2]), np.zeros(scan.shape[2])
+    for first in range(int(rows[0]), int(rows[-1]) + 1, step):
+        down = slice(first, min(first + step, int(rows[-1]) + 1))
+        if inside[down, across].any():
+            spectra = scan.read(down, across)[inside[down, across]]
+            total += spectra.sum(axis=0, dtype=np.float64)
+            highest = np.maximum(highest, spectra.max(axis=0))
+    return total, highest
 
 
 def _total_time(times: NDArray[np.float64] | None, is_present: Mask) -> float | None:

@@ -23,7 +23,7 @@ export class ExportPanel {
     const now = JSON.stringify([pane.parts.map((part) => part.index), shown, window_, spot && [spot.row, spot.column, !!spot.spectrum]]);
     if (now === this.said) return;
     this.said = now;
-    this.links.replaceChildren(...this.map(pane, window_), ...this.paper(shown.map), ...this.pixel(spot));
+    this.links.replaceChildren(...this.map(pane, window_), ...this.paper(shown.map), ...this.pixel(spot), ...this.all());
   }
 
   map(pane, window_) {
@@ -41,7 +41,12 @@ export class ExportPanel {
     const { kind } = this.app.entries[map];
     const title = make("h3", {}, "Figure for a paper");
     if (kind !== "group" && kind !== "member") return [title, make("p", { className: "empty" }, "Choose a pigment or a group first.")];
-    return [title, make("p", { className: "quiet" }, "As Fig. 5 of Xu et al. 2022: probability, elements, overlay, scatter."), links("figure5", { map }, FIGURE)];
+    return [title, make("p", { className: "quiet" }, "As Fig. 5 of Xu et al. 2022: probability, elements, overlay, scatter, each with its intensity limits."), links("figure5", { map }, FIGURE)];
+  }
+
+  all() {
+    return [make("h3", {}, "All maps"), make("p", { className: "quiet" }, `${this.app.entries.length} maps with their units${this.app.about.step_mm ? " and the size of a pixel" : "; the size of a pixel is not known"}. Large maps take a while.`),
+      make("p", { className: "buttons" }, ...ALL.map(([path, format, label]) => make("a", { className: "button", download: "", href: `export/${path}?format=${format}` }, label)))];
   }
 
   pixel(spot) {
@@ -54,6 +59,7 @@ export class ExportPanel {
   }
 }
 
+const ALL = [["stack", "ome.tif", "OME-TIFF stack"], ["maps", "csv", "CSV, a line for each pixel"]];
 const FIGURE = [["png", "PNG, 300 dpi"], ["svg", "SVG"], ["pdf", "PDF"]];
 const query = (facts) => new URLSearchParams(Object.entries(facts).filter(([, value]) => value !== "" && value !== null)).toString();
 const links = (path, facts, kinds) => make("p", { className: "buttons" }, ...kinds.map(([format, label]) => make("a", { className: "button", download: "", href: `export/${path}?${query({ ...facts, format })}` }, label)));

@@ -1,4 +1,4 @@
-// One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, photograph and lens.
+// One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, pictures and lens.
 import { make, number, shortName, unitText } from "./base.js";
 import { paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
@@ -176,7 +176,8 @@ export class Pane {
     if (this.hatched) this.drawHatched(context, box);
     if (this.app.brush) { context.globalAlpha = 0.85; context.drawImage(this.app.brush, ...box); context.globalAlpha = 1; }
     this.app.reflectance.draw(context, box);
-    this.drawPhotograph(context, box);
+    const { pictures, pointer } = this.app;
+    pictures.draw(context, box, pointer && [frame.left + pointer[0] * frame.across, frame.top + pointer[1] * frame.down]);
     this.drawRegions(context, frame);
     this.drawChosen(context, frame);
     this.drawScaleBar(context, frame);
@@ -201,27 +202,6 @@ export class Pane {
     own.fillStyle = own.createPattern(tile, "repeat");
     own.fillRect(0, 0, width, height);
     context.drawImage(layer, 0, 0);
-  }
-
-  drawPhotograph(context, box) {
-    const { picture, blend, lens } = this.app.photograph;
-    if (!picture) return;
-    context.imageSmoothingEnabled = true;
-    if (blend > 0) { context.globalAlpha = blend; context.drawImage(picture, ...box); context.globalAlpha = 1; }
-    if (lens && this.app.pointer) {
-      const frame = this.frame();
-      const sharp = window.devicePixelRatio || 1;
-      context.save();
-      context.beginPath();
-      context.arc(frame.left + this.app.pointer[0] * frame.across, frame.top + this.app.pointer[1] * frame.down, 70 * sharp, 0, 7);
-      context.clip();
-      context.drawImage(picture, ...box);
-      context.lineWidth = 3 * sharp;
-      context.strokeStyle = "#fff";
-      context.stroke();
-      context.restore();
-    }
-    context.imageSmoothingEnabled = false;
   }
 
   drawRegions(context, frame) {
@@ -249,7 +229,7 @@ export class Pane {
     for (const region of this.app.regionPanel.newerRegions()) outlineOf(region);
     context.setLineDash([]);
     if (this.app.drawing) outline(this.app.drawing, "#ffffff", this.app.tool === "box");
-    for (const [at, point] of this.app.photograph.points.entries()) {
+    for (const [at, point] of this.app.pictures.points.entries()) {
       if (point.length < 4) continue;
       const [x, y] = [frame.left + point[2] * frame.across, frame.top + point[3] * frame.down];
       context.fillStyle = "#00d0ff";

@@ -1,6 +1,8 @@
 // The first view: the most telling element maps in colours, what was found in sentences, and the order of the list.
-import { askJson, byId, guarded, make, percent } from "./base.js";
+import { ask, askJson, byId, guarded, make, percent } from "./base.js";
+import { swatch } from "./pane.js";
 
+const FIRST_PAINTS = 6;
 const CERTAINTIES = ["certain", "likely", "possible", "doubtful"];
 
 export class Summary {
@@ -38,12 +40,30 @@ export class Summary {
     const again = maps.length ? make("p", { className: "buttons" }, make("button", { type: "button", onclick: () => this.show() }, "Show the overview map")) : null;
     byId("summary").replaceChildren(...[
       make("h2", {}, "In short"),
-      sentences.length ? make("ol", { className: "sentences" }, ...sentences.map((text) => make("li", {}, text))) : make("p", { className: "empty" }, "Nothing was found with certainty."),
+      sentences.length ? make("ol", { className: "sentences" }, ...sentences.map((text) => make("li", {}, text.replace(/(\d) %/g, "$1\u00a0%")))) : make("p", { className: "empty" }, "Nothing was found with certainty."),
+      ...this.paints(),
       absent.length ? make("details", {}, make("summary", {}, `${absent.length} groups were looked for and not found`), make("p", { className: "quiet" }, `${absent.join(", ")}.`)) : null,
       this.app.statements.list(),
       again,
       make("p", { className: "quiet" }, "Click a pixel to see the evidence for each pigment there."),
     ].filter(Boolean));
+  }
+
+  // The legend of the painting: a click lights up the pixels of a paint.
+  paints() {
+    const { paints } = this.facts;
+    if (!paints.length) return [];
+    const item = ({ number, color, patch, share, area, groups }) => make("li", {}, make("button", { type: "button", "aria-pressed": String(this.paint === number), "data-paint": String(number), title: `${area}. Click to light up its pixels`, onclick: guarded(() => this.light(number)) },
+      make("img", { src: patch, alt: `Paint ${number} in the picture, all else faded` }), make("span", {}, swatch(color, `Paint ${number}, ${percent(share)}`), make("small", {}, groups || "no group in most of its pixels"))));
+    return [make("h3", {}, "The paints"), make("ul", { className: "paints" }, ...paints.slice(0, FIRST_PAINTS).map(item)),
+      paints.length > FIRST_PAINTS ? make("details", {}, make("summary", {}, `${paints.length - FIRST_PAINTS} smaller ones`), make("ul", { className: "paints" }, ...paints.slice(FIRST_PAINTS).map(item))) : null];
+  }
+
+  async light(number) {
+    this.labels ??= new Uint8Array(await (await ask("paint")).arrayBuffer());
+    this.paint = this.paint === number ? null : number;
+    for (const button of byId("summary").querySelectorAll("[data-paint]")) button.setAttribute("aria-pressed", String(Number(button.dataset.paint) === this.paint));
+    this.app.setBrush(this.paint && this.labels.map((label) => label === number), `paint ${number}`);
   }
 
   // Names of the groups or lines that were found, the surest and most widespread first; null of other maps.

@@ -22,7 +22,7 @@ export class View {
     const { app } = this;
     const panes = app.panes.map(({ shown }) => ({ mode: shown.mode, map: this.name(shown.map), layers: shown.layers.map((layer) => ({ map: this.name(layer.map), color: layer.color })), threshold: shown.threshold, colors: shown.colors, hatch: shown.hatch }));
     return { panes, computed: app.computed.recipes, zoom: app.view.zoom, middle: app.view.middle, chosen: app.chosen, scale: app.spectrum.scaleName, range: app.spectrum.range,
-      hidden: app.regions.filter((region) => region.hidden).map((region) => region.name), photograph: { blend: app.photograph.blend, lens: app.photograph.lens } };
+      hidden: app.regions.filter((region) => region.hidden).map((region) => region.name), pictures: app.pictures.state() };
   }
 
   // Shows a saved view; what these results do not hold is left out.
@@ -44,7 +44,8 @@ export class View {
     app.spectrum.setScale(state.scale);
     app.spectrum.range = Array.isArray(state.range) && state.range.every(Number.isFinite) ? state.range : null;
     for (const region of app.regions) region.hidden = (Array.isArray(state.hidden) ? state.hidden : []).includes(region.name);
-    app.photograph.blend = number(state.photograph?.blend, app.photograph.blend);
+    const blend = Number(state.photograph?.blend);  // views saved while there was one picture
+    app.pictures.apply(state.pictures || { layers: [{ key: "photograph", opacity: blend, shown: blend > 0 }] });
     app.choosePane(app.panes[0]);
     await Promise.all(app.panes.map((pane) => pane.update()));
     app.showSpectra();

@@ -6,7 +6,7 @@ import { ExportPanel } from "./export.js";
 import { FitPanel } from "./fit.js";
 import { loadColors, paint, pictureOf, tableOf, topOf, usualColors } from "./maps.js";
 import { COLOR_NAMES, COLORS, Pane, swatch } from "./pane.js";
-import { PhotographPanel } from "./photograph.js";
+import { PicturesPanel } from "./pictures.js";
 import { ReflectancePanel } from "./reflectance.js";
 import { RegionPanel } from "./regions.js";
 import { ScatterPanel } from "./scatter.js";
@@ -49,7 +49,7 @@ class Viewer {
     this.statements = new Statements(this);
     this.viewState = new View(this);
     this.computed = new Computed(this);
-    this.photograph = new PhotographPanel(this);
+    this.pictures = new PicturesPanel(this);
     this.reflectance = new ReflectancePanel(this);
     this.spectrum = new SpectrumPlot(this);
     this.regionPanel = new RegionPanel(this);
@@ -83,7 +83,7 @@ class Viewer {
     this.followScan();
     askJson("lines").then((lines) => { this.spectrum.lines = lines; this.showSpectra(); document.body.dataset.ready = "all"; }).catch((error) => say(error.message));
     askJson("candidates").then((families) => { this.spectrum.candidates = Object.entries(families).flatMap(([family, lines]) => Object.entries(lines).map(([name, energy]) => [name, energy, family])); }).catch((error) => say(error.message));
-    await Promise.all([this.photograph.load(), this.reflectance.load(), this.regionPanel.load(), this.session.load()]);
+    await Promise.all([this.pictures.load(), this.reflectance.load(), this.regionPanel.load(), this.session.load()]);
     if (this.session.view.panes && !this.chosen) await guarded(() => this.viewState.apply(this.session.view))();
   }
 
@@ -379,7 +379,7 @@ class Viewer {
     const { canvas } = pane;
     canvas.addEventListener("wheel", (event) => { event.preventDefault(); this.zoom(1.2 ** (-event.deltaY / 100), pane.placeOf(event)); }, { passive: false });
     canvas.addEventListener("pointermove", (event) => this.hover(pane, event));
-    canvas.addEventListener("pointerleave", () => { this.pointer = null; if (this.photograph.lens) this.draw(); });
+    canvas.addEventListener("pointerleave", () => { this.pointer = null; if (this.pictures.lens) this.draw(); });
     canvas.addEventListener("pointerdown", (event) => { if (!event.button) this.press(pane, event); });
     canvas.addEventListener("keydown", (event) => this.arrows(event));
   }
@@ -390,7 +390,7 @@ class Viewer {
     const at = pane.placeOf(event);
     this.pointer = at;
     if (this.inside(at)) this.readOut(pane, Math.floor(at[1]), Math.floor(at[0]));
-    if (this.photograph.lens && this.photograph.picture) this.draw();
+    if (this.pictures.lens) this.draw();
   }
 
   // What a map holds at a pixel; said anew when the pane shows another map.
@@ -433,7 +433,7 @@ class Viewer {
 
   click(at) {
     if (!this.inside(at)) return;
-    if (this.photograph.takes(at)) { this.draw(); return; }
+    if (this.pictures.takes(at)) { this.draw(); return; }
     const [row, column] = [Math.floor(at[1]), Math.floor(at[0])];
     if (this.tool === "class") this.chooseClass(row, column); else this.choosePixel(row, column);
   }
@@ -479,6 +479,7 @@ class Viewer {
     const within = (value, size) => Math.max(0, Math.min(size - 1, value));
     const next = [within(row + step[0], this.about.shape[0]), within(column + step[1], this.about.shape[1])];
     this.readOut(this.pane, ...next);
+    this.pointer = [next[1] + 0.5, next[0] + 0.5];
     this.drawing = this.marked.length ? this.drawn(next) : null;
     this.choosePixel(...next);
   }
@@ -489,7 +490,7 @@ class Viewer {
   // Drawing by keys: the first mark begins, the second ends a box; a lasso ends where it began.
   mark(row, column) {
     if (this.tool === "class") { this.chooseClass(row, column); return; }
-    if (this.tool === "point") return;
+    if (this.tool === "point") { if (this.pictures.takes([column + 0.5, row + 0.5])) this.draw(); return; }
     const again = this.marked.length > 2 && this.marked[0].join() === [row, column].join();
     if (this.tool === "box" ? this.marked.length === 1 : again) {
       const corners = this.tool === "box" ? this.drawn([row, column]) : this.drawn();

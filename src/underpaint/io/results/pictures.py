@@ -1,0 +1,103 @@
+"""Pictures beside results: the photograph, and others in ultraviolet, infrared or X-rays, registered to the maps."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from underpaint.errors import ScanError
+from underpaint.io.results.contained import digest_contained, read_contained_text
+
+PHOTOGRAPH_FILE = "photograph.jpg"
+PLACE_FILE = "photograph.json"
+PHOTOGRAPH_KEY = "photograph_sha256"
+"""Key of the picture's identity in the record of a registration."""
+REGISTERED_FILE = "photograph_registered.png"
+PHOTOGRAPH = "photograph"
+"""Key of the photograph among the pictures."""
+PICTURES_FOLDER = "pictures"
+"""Folder of all other pictures, with the same three files for each."""
+PICTURE_KINDS = ("visible", "ultraviolet", "infrared", "x_radiograph", "other")
+_PICTURE_KEY = re.compile(rf"({'|'.join(PICTURE_KINDS)})_[1-9][0-9]{{0,3}}")
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Paths of the files of a picture, as parts below the folder of results.
+
+    Parameters
+    ----------
+    picture, place, registered : tuple of str
+        The picture, the record of its registration to the maps, and the picture on the grid of the maps.
+    """
+
+    picture: tuple[str, ...]
+    place: tuple[str, ...]
+    registered: tuple[str, ...]
+
+
+def picture_files(key: str) -> PictureFiles:
+    """Return the files of a picture: of the photograph, or one such as ``infrared_1``."""
+    if key == PHOTOGRAPH:
+        return PictureFiles((PHOTOGRAPH_FILE,), (PLACE_FILE,), (REGISTERED_FILE,))
+    names = (f"{key}.jpg", f"{key}.json", f"{key}_registered.png")
+    return PictureFiles(*((PICTURES_FOLDER, name) for name in names))
+
+
+def is_picture_key(text: str) -> bool:
+    """Whether a picture may have this key: ``photograph``, or a kind and a number."""
+    return text == PHOTOGRAPH or _PICTURE_KEY.fullmatch(text) is not None
+
+
+def picture_keys(folder: Path) -> list[str]:
+    """Return the keys of the pictures in a folder of results, the photograph first, the others by kind and number."""
+    stems = [path.stem for path in (folder / PICTURES_FOLDER).glob("*.jpg") if _PICTURE_KEY.fullmatch(path.stem)]
+    numbered = [(kind, int(number), f"{kind}_{number}") for kind, _, number in (stem.rpartition("_") for stem in stems)]
+    numbered = sorted(numbered, key=lambda each: (PICTURE_KINDS.index(each[0]), each[1]))
+    first = [PHOTOGRAPH] if os.path.lexists(folder / PHOTOGRAPH_FILE) else []
+    return first + [key for *_, key in numbered]
+
+
+def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | None:
+    """Return the registration of a picture to the maps (``how``, ``error_px``, ``matrix``); None without one.
+
+    A registration that names another picture is ignored.
+
+    Raises
+    ------
+    ScanError
+        The record is damaged.
+    """
+    files = picture_files(key)
+    path = folder.joinpath(*files.place)
+    if not ((path.exists() or path.is_symlink()) and folder.joinpath(*files.registered).exists()):
+        return None
+    try:
+        record = dict(json.loads(read_contained_text(folder, *files.place)))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ScanError(
+            f"Cannot read {path}: {error}. Register the {key} again in the viewer; until then the file is kept."
+        ) from error
+    off = record.get("error_px")
+    if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
+        raise ScanError(f"Cannot read {path}: it has no registration of the {key}. Register it again in the viewer.")
+    return record if record.get(PHOTOGRAPH_KEY) in {None, picture_digest(folder, key)} else None
+
+
+def picture_digest(folder: Path, key: str = PHOTOGRAPH) -> str | None:
+    """Return the identity of a picture (SHA-256); None if missing.
+
+    Raises
+    ------
+    ScanError
+        It cannot be read.
+    """
+    names = picture_files(key).picture
+    try:
+        return digest_contained(folder, *names)
+    except OSError as error:
+        raise ScanError(
+            f"Cannot read {folder.joinpath(*names)}: {error.strerror or error}. Check that you may read it."
+        ) from error
