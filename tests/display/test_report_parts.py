@@ -131,7 +131,7 @@ def test_a_spots_spectrum_is_that_of_its_pixels_and_names_its_lines() -> None:
 def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
     text = write_report(folder, subject="Portrait <of nobody>", full=True).read_text("utf-8")
     assert "Portrait &lt;of nobody&gt;" in text
-    assert "laid over the maps by points, 0.40 pixels off on average" in text
+    assert "placed over the maps by points, 0.40 pixels off on average" in text
     assert "data:image/jpeg;base64," in text
     assert "in the region “left hand”" in text
     assert text.count("a typical spot: ") == 2
