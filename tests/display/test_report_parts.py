@@ -136,7 +136,7 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
         .replace("\N{NO-BREAK SPACE}", " ")
     )
     assert "Portrait &lt;of nobody&gt;" in text
-    assert "laid over the maps by points, 0.40 pixels off on average" in text
+    assert "placed over the maps by points, 0.40 pixels off on average" in text
     assert "data:image/jpeg;base64," in text
     assert "in the region “left hand”" in text
     assert text.count("a typical spot: ") == 2
