@@ -170,8 +170,8 @@ def axis_offer(info: ScanInfo, axis: InfoAxis) -> list[str]:
     if axis.calibration is None or not axis.notes:
         return []
     return [
-        f"{info.name}: the file's energy axis ({_axis_text(info.axis)}) was kept; the lines give {_axis_text(axis.scan_axis)}. "
-        "Convert with --axis found to write that one."
+        f"{info.name}: the file's energy axis ({_axis_text(info.axis)}) was kept; the lines give "
+        f"{_axis_text(axis.scan_axis)}. Convert with --axis found to write that one."
     ]
 
 

@@ -244,7 +244,7 @@ def _tell(**what: Any) -> None:
 def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     """Read a scan once and return its facts; of several detectors, of the chosen one or of all added."""
     from underpaint.calibrate import peak_channels
-    from underpaint.cli._info import found_axis
+    from underpaint.cli._info import find_info_axis
     from underpaint.data import survey
     from underpaint.io import is_finished, load, scan_info
     from underpaint.pipeline.run import default_folder, distinct_folders
@@ -263,7 +263,7 @@ def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     step("Reading the spectra", 0, opened.n_pixel)
     info = scan_info(survey(opened, progress=lambda done, total: step("Reading the spectra", done, total)))
     step("Finding the energy axis", 0, 1)
-    axis = found_axis(info)
+    axis = find_info_axis(info)
     folder = Path(scan).resolve().parent
     out = default_folder(f"{scan}::{detector}", folder) if detector else distinct_folders([scan], folder)[0]
     counts = info.sum_spectrum.counts
