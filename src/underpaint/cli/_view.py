@@ -184,12 +184,12 @@ def _redirect_file(server: "Server") -> Iterator[Path]:
     """
     folder = Path(tempfile.mkdtemp(prefix="underpaint_"))  # readable only by this user, also on Windows
 
-    def remove() -> None:
+    def remove_folder() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
     def remove_when_read() -> None:
         if server.visited.wait(_REDIRECT_TIMEOUT_S):
-            remove()
+            remove_folder()
 
     try:
         path = folder / "open.html"
@@ -203,7 +203,7 @@ def _redirect_file(server: "Server") -> Iterator[Path]:
         threading.Thread(target=remove_when_read, daemon=True).start()
         yield path
     finally:
-        remove()
+        remove_folder()
 
 
 @contextmanager
