@@ -56,7 +56,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """One process, and fewer spectra than an answer would need."""
     monkeypatch.setattr("underpaint.cli._explain.WORKERS", 1)
-    for name, value in {"SCREENED": 100, "JUDGED": 15, "CLIMBED": 4, "VARIANTS": 2}.items():
+    for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_CLIMBED": 4, "N_VARIANTS": 2}.items():
         monkeypatch.setattr(search, name, value)
     monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 40)
 

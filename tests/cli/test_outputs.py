@@ -34,7 +34,7 @@ INPUTS = {
     },
     *{("score", "folder"), ("score", "sheets"), ("reflect", "xrf"), ("reflect", "library"), ("reflect", "points")},
     *{("mosaic", "positions"), ("simulate", "config"), ("train", "config"), ("finetune", "config")},
-    *{("finetune", "labels"), ("adapt", "labels"), ("evaluate", "reference"), ("evaluate", "own_model")},
+    *{("finetune", "labels"), ("adapt", "labels"), ("evaluate", "reference"), ("evaluate", "instrument_model")},
     *{("reproduce", "mockups"), ("reproduce", "labels")},
 }
 """Paths that are read; every other one is written."""
@@ -159,7 +159,7 @@ def test_the_numbers_of_a_ripple_are_an_input_too() -> None:
     before = contents()
     done = CliRunner().invoke(app, ["info", "cube.rpl", "--picture", "cube.raw", "--overwrite"])
     assert done.exit_code == 1
-    assert "it is part of cube.rpl" in done.output
+    assert "it is part of the input cube.rpl" in done.output
     assert contents() == before
 
 
@@ -190,7 +190,7 @@ def test_a_table_of_another_kind_is_not_replaced_by_that_of_many_scans() -> None
 def test_a_terminal_without_greek_letters_shows_escapes(encoding: str) -> None:
     """As on Windows; what cannot be shown must not end the command."""
     code = (
-        "from underpaint.cli._console import print_anything, say, say_error, show_json; print_anything();"
+        "from underpaint.cli._console import escape_unencodable, say, say_error, show_json; escape_unencodable();"
         r"say('\u03b1 \udce9'); say_error('\u2192'); show_json({'\u03b1': '\U0001f600'})"
     )
     env = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}

@@ -235,7 +235,7 @@ def test_a_pipe_instead_of_the_scan_blocks_nobody(folder: Path, tmp_path: Path, 
     site = ResultSite(folder)
     post(site, "scan")
     began = time.monotonic()
-    with pytest.raises(ScanError, match=r"is not there.*Put the file or folder"):
+    with pytest.raises(ScanError, match=r"is missing.*Put the file or folder"):
         site.source.scan()
     assert time.monotonic() - began < 5
     site.close()

@@ -145,7 +145,7 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
 
 def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "fake.h5").unlink()
-    assert "is not there, so no pixel" in write_report(folder, full=True).read_text("utf-8").replace(
+    assert "is missing, so no pixel" in write_report(folder, full=True).read_text("utf-8").replace(
         "\N{NO-BREAK SPACE}", " "
     )
     with pytest.raises(ScanError, match=r"other\.h5"):

@@ -43,7 +43,7 @@ def vermilion_over_azurite() -> Explanation:
     spectrum = drawn(Paint({"vermilion": 1.0}).layer(20.0), Paint({"azurite": 1.0}).layer(30.0))
     with pytest.MonkeyPatch.context() as patch:
         # enough for two groups, in a fraction of the time
-        for name, value in {"SCREENED": 100, "JUDGED": 15, "CLIMBED": 4, "VARIANTS": 4}.items():
+        for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_CLIMBED": 4, "N_VARIANTS": 4}.items():
             patch.setattr(search, name, value)
         patch.setattr(sampling, "N_STATE", 100)
         return explain(spectrum, INSTRUMENT, given_groups(["vermilion", "azurite"]))
@@ -153,7 +153,7 @@ def test_groups_are_those_that_the_network_sees_but_for_the_grounds() -> None:
     )
     assert wanted.groups == ("mercury_red", "lead_pigment")
     assert wanted.absent == pytest.approx((0.0, 0.4))
-    assert "left to the ground" in wanted.notes[0]
+    assert "attributed to the ground" in wanted.notes[0]
     assert likely_groups({"calcium_white": 0.97}, "chalk").groups == ("calcium_white",)
     with pytest.raises(SampleError, match=r"no pigment group .*mercury_red, 0\.02.*--pigments"):
         likely_groups({"mercury_red": 0.02}, "chalk")
@@ -171,5 +171,5 @@ def test_groups_may_be_given_by_their_pigments() -> None:
     }
     with pytest.raises(SampleError, match="Did you mean"):
         given_groups(["azurit"])
-    with pytest.raises(SampleError, match="at least one"):
+    with pytest.raises(SampleError, match="name a group or pigment"):
         given_groups([])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from underpaint.cli._console import FAILED, explain, progress, say, say_warning, show_json
+from underpaint.cli._console import FAILED, error_text, progress, say, say_warning, show_json
 from underpaint.cli._outputs import new_file
 from underpaint.errors import OutputError, ScanError, UnderpaintError
 from underpaint.runtime.progress import Progress
@@ -148,7 +148,7 @@ def work() -> None:
     except (_Cancelled, KeyboardInterrupt):
         raise typer.Exit(FAILED) from None
     except (UnderpaintError, OSError, MemoryError) as error:
-        _tell(error=explain(error))
+        _tell(error=error_text(error))
         raise typer.Exit(FAILED) from None
 
 
@@ -181,12 +181,12 @@ def _redirect_file(server: "Server") -> Iterator[Path]:
     """
     place = Path(tempfile.mkdtemp(prefix="underpaint_"))  # for this user alone, also on Windows
 
-    def remove() -> None:
+    def remove_folder() -> None:
         shutil.rmtree(place, ignore_errors=True)
 
     def remove_when_read() -> None:
         if server.visited.wait(_REDIRECT_S):
-            remove()
+            remove_folder()
 
     try:
         path = place / "open.html"
@@ -200,7 +200,7 @@ def _redirect_file(server: "Server") -> Iterator[Path]:
         threading.Thread(target=remove_when_read, daemon=True).start()
         yield path
     finally:
-        remove()
+        remove_folder()
 
 
 @contextmanager
@@ -297,7 +297,7 @@ def _detectors(scan: str, shape: tuple[int, int] | None) -> list[dict[str, str]]
 
 
 def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    from underpaint.cli._scans import record
+    from underpaint.cli._scans import scan_record
     from underpaint.pipeline.plan import Settings
     from underpaint.pipeline.run import default_folder, identify_to_folder
 
@@ -314,7 +314,7 @@ def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     out = Path(job.get("out") or default_folder(scan, Path(scan).resolve().parent))
     _check_room_for(out, overwrite=bool(job.get("overwrite")))
     results = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=step)
-    known = record(scan, results)
+    known = scan_record(scan, results)
     return {name: known[name] for name in ("folder", "notes", "alerts", "aside", "unexplained")}
 
 
@@ -339,11 +339,11 @@ def _check_room_for(out: Path, *, overwrite: bool) -> None:
 
 
 def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    from underpaint.cli._explain import Request, explained_spot
+    from underpaint.cli._explain import Request, explain_spot
     from underpaint.pigments.explain.record import record
 
     request = Request(job["pixel"], None, (), job["instrument"], job.get("model") or "default", "chalk", True, 0.5)
-    return record(explained_spot(job["scan"], request, step))
+    return record(explain_spot(job["scan"], request, step))
 
 
 def _elements(job: dict[str, Any], step: Progress) -> dict[str, Any]:

@@ -458,8 +458,8 @@ def _best_window_starts(part: NDArray[np.float64], windows: NDArray[np.float64])
     second_differences = np.diff(windows, 2, axis=2)
     norm = np.sqrt(np.einsum("plc,plc->l", second_differences, second_differences))
     correlation = np.einsum("pc,plc->l", np.diff(part, 2, axis=1), second_differences) / np.maximum(norm, 1e-30)
-    best = int(np.argmax(correlation[half_width : correlation.size - half_width]))
-    return {best, unshifted - half_width}
+    best_start = int(np.argmax(correlation[half_width : correlation.size - half_width]))
+    return {best_start, unshifted - half_width}
 
 
 def _residual_ratio(part: NDArray[np.float64], windows: NDArray[np.float64], noise: float) -> float:

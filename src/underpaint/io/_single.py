@@ -16,10 +16,10 @@ from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, energy_u
 from underpaint.io._source import MemoryCube, lazy_counts, spectrum_counts, try_read
 
 _MAX_NAMES_IN_MESSAGE = 5
-_ENERGY = re.compile(r"(energ[^\W\d_]*|k?ev)[\W_]*(k?ev)?[\W_]*")
-_CHANNEL = re.compile(r"channels?#?|chan|ch|kanal|canale?|bins?")
-_COUNTS = re.compile(r"counts?|cts|intensit[^\W\d_]*")
-_DETECTOR = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
+_ENERGY_HEADING = re.compile(r"(energ[^\W\d_]*|k?ev)[\W_]*(k?ev)?[\W_]*")
+_CHANNEL_HEADING = re.compile(r"channels?#?|chan|ch|kanal|canale?|bins?")
+_COUNTS_HEADING = re.compile(r"counts?|cts|intensit[^\W\d_]*")
+_DETECTOR_HEADING = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _times_row(times: list[float | None]) -> NDArray[np.float64] | None:
 
 def is_channel_or_energy(heading: str) -> bool:
     """Whether a heading in lower case names a column of channels or energies."""
-    return bool(_ENERGY.fullmatch(heading) or _CHANNEL.fullmatch(heading))
+    return bool(_ENERGY_HEADING.fullmatch(heading) or _CHANNEL_HEADING.fullmatch(heading))
 
 
 def spectra_in_columns(
@@ -226,7 +226,7 @@ def spectra_in_columns(
     ScanError
         The headings do not identify the columns of counts.
     """
-    energy_column = next((column for column in columns if _ENERGY.fullmatch(headings[column])), columns[-1])
+    energy_column = next((column for column in columns if _ENERGY_HEADING.fullmatch(headings[column])), columns[-1])
     axis, notes = _spectrum_axis(table[energy_column], headings[energy_column], path)
     counts_columns, ignored_headings = _counts_columns(headings, columns, path)
     if ignored_headings:
@@ -242,11 +242,11 @@ def spectra_in_columns(
 def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -> tuple[list[int], list[str]]:
     """Return the indices of the columns of counts, and the headings of ignored columns."""
     other_columns = [column for column in range(len(headings)) if column not in columns]
-    columns_named_counts = [column for column in other_columns if _COUNTS.fullmatch(headings[column])]
+    columns_named_counts = [column for column in other_columns if _COUNTS_HEADING.fullmatch(headings[column])]
     if len(other_columns) == 1 or len(columns_named_counts) == 1:
         counts_columns = other_columns if len(other_columns) == 1 else columns_named_counts
         return counts_columns, [headings[column] for column in other_columns if column not in counts_columns]
-    if other_columns and all(_DETECTOR.fullmatch(headings[column]) for column in other_columns):
+    if other_columns and all(_DETECTOR_HEADING.fullmatch(headings[column]) for column in other_columns):
         return other_columns, []
     names = ", ".join(headings[column] for column in other_columns[:5])
     raise ScanError(

@@ -187,7 +187,7 @@ FORMAT = Format(
 )
 MAGIC = b"<<PMCA SPECTRUM>>"
 GRID_FILE = "colonneXrighe.txt"
-_DATA, _END, _CALIBRATION = b"<<DATA>>", b"<<END>>", b"<<CALIBRATION>>"
+_DATA_TAG, _END_TAG, _CALIBRATION_TAG = b"<<DATA>>", b"<<END>>", b"<<CALIBRATION>>"
 _HEAD_BYTES = 2048
 _MAX_GRID_FILE_BYTES = 4096
 _MAX_COUNT = 2**32 - 1
@@ -553,7 +553,7 @@ def _time_of(head: bytes, label: bytes) -> float:
 
 
 def _data_section(text: bytes, location: Path | str) -> bytes:
-    start, stop = text.find(_DATA), text.rfind(_END)
+    start, stop = text.find(_DATA_TAG), text.rfind(_END_TAG)
     if not _is_mca(text[:64]) or start < 0:
         raise ScanError(
             f"Cannot read {location}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it)."
@@ -563,7 +563,7 @@ def _data_section(text: bytes, location: Path | str) -> bytes:
             f"Cannot read {location}: the file is cut off (no <<END>> after its data). Copy it from the instrument "
             "again."
         )
-    return text[start + len(_DATA) : stop]
+    return text[start + len(_DATA_TAG) : stop]
 
 
 def _parse_counts(section: bytes, location: Path | str) -> NDArray[np.int64]:
@@ -592,15 +592,15 @@ def _raise_invalid_counts(section: bytes, location: Path | str) -> None:
 
 
 def _fields(text: bytes) -> dict[str, str]:
-    head = text[: max(text.find(_DATA), 0)].decode("latin-1").encode("utf-8")
+    head = text[: max(text.find(_DATA_TAG), 0)].decode("latin-1").encode("utf-8")
     return {key.decode(): value.decode().strip() for key, value in _FIELD_PATTERN.findall(head)}
 
 
 def _calibration_section(text: bytes) -> bytes:
-    start = text.find(_CALIBRATION)
+    start = text.find(_CALIBRATION_TAG)
     if start < 0:
         return b""
-    return text[start + len(_CALIBRATION) : text.find(b"<<", start + len(_CALIBRATION))]
+    return text[start + len(_CALIBRATION_TAG) : text.find(b"<<", start + len(_CALIBRATION_TAG))]
 
 
 def _axis(text: bytes, n_channel: int) -> Axis:

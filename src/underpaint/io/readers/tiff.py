@@ -80,7 +80,7 @@ class PagesCube:
 
     def _fill(self, block: NDArray[Any], path: Path, pages: list[tuple[int, int]], rows: slice, columns: slice) -> None:
         def fill_block() -> None:
-            with _library().TiffFile(path) as file:
+            with _import_tifffile().TiffFile(path) as file:
                 for channel, page_index in pages:
                     block[:, :, channel] = file.pages[page_index].asarray()[rows, columns]
 
@@ -188,7 +188,7 @@ def _are_spectrum_rows(cube: MappedCube | PagesCube) -> bool:
 
 
 def _open_file(path: Path) -> MappedCube | PagesCube:
-    with _library().TiffFile(path) as file:
+    with _import_tifffile().TiffFile(path) as file:
         pages = file.pages
         page, n_page = pages[0], len(pages)
         shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
@@ -259,7 +259,7 @@ def _contiguous_offset(file: Any, n_page: int, shape: tuple[int, ...], dtype: np
 
 
 def _page_shape_and_type(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
-    with _library().TiffFile(path) as file:
+    with _import_tifffile().TiffFile(path) as file:
         page = file.pages[0]
         shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
         _check_pages(path, 1, shape, dtype, page)
@@ -281,7 +281,7 @@ def _axis(energy_file: Path, n_channel: int, path: Path) -> Axis:
     return axis, notes
 
 
-def _library() -> Any:
+def _import_tifffile() -> Any:
     import tifffile
 
     # messages of tifffile quote damaged files, and would reach the terminal unescaped

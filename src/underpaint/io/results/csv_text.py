@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
-_FORMULA = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
+_NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
+_FORMULA_PATTERN = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
 """Beginning of a formula, also after semicolons, which separate cells where decimals have commas."""
 
 
@@ -31,4 +31,4 @@ def _cell(value: Any) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     text = str(value)
-    return text if _NUMBER.fullmatch(text) else _FORMULA.sub(r"\1'", text)
+    return text if _NUMBER_PATTERN.fullmatch(text) else _FORMULA_PATTERN.sub(r"\1'", text)

@@ -17,8 +17,8 @@ from underpaint.pigments.explain.verdict import (
 )
 
 NOT_DETERMINED = "not determined"
-NUMBERS = ("one layer", "two layers", "three layers")
-PLACES = ("the top layer", "the second layer", "the third layer")
+LAYER_NUMBER_TEXTS = ("one layer", "two layers", "three layers")
+LAYER_NAMES = ("the top layer", "the second layer", "the third layer")
 
 
 def in_words(explanation: Explanation) -> list[str]:
@@ -91,7 +91,7 @@ def _order_sentences(explanation: Explanation) -> list[str]:
 
 
 def _layer_sentences(layer: LayerVerdict) -> list[str]:
-    place, names = PLACES[layer.layer], _name_list(layer.presence)
+    place, names = LAYER_NAMES[layer.layer], _name_list(layer.presence)
     names_in_brackets = f" ({names})" if names else ""
     if layer.thickness.determined:
         sentences = [f"Thickness of {place}{names_in_brackets}: {estimate_text(layer.thickness)}, 90 %."]
@@ -110,12 +110,12 @@ def _number_sentence(explanation: Explanation) -> str:
     if number.determined is not None:
         probability = number.probability[number.determined - 1]
         return (
-            f"{NUMBERS[number.determined - 1].capitalize()} of paint can be told apart (P {probability:.2f}); what an "
-            "opaque layer hides is not counted, nor is a further layer of the same groups."
+            f"{LAYER_NUMBER_TEXTS[number.determined - 1].capitalize()} of paint can be told apart (P "
+            f"{probability:.2f}); what an opaque layer hides is not counted, nor is a further layer of the same groups."
         )
     probability_texts = ", ".join(
         f"{name} {probability:.2f}"
-        for name, probability in zip(NUMBERS, number.probability, strict=True)
+        for name, probability in zip(LAYER_NUMBER_TEXTS, number.probability, strict=True)
         if probability >= 0.01
     )
     alone = len(explanation.candidates.groups) == 1

@@ -214,7 +214,7 @@ def detectable_groups(
     present : (n_row, n_column, n_target) bool array
         Groups that are present.
     is_significant : mapping of str to (n_row, n_column) bool array
-        As of :func:`standing_lines`.
+        As of :func:`significant_lines`.
     pixel_counts : (n_row, n_column) array
         Counts of each whole spectrum.
     instrument : Instrument

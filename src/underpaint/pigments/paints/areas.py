@@ -70,20 +70,21 @@ def find_paints(results: Results, *, seed: int = 0) -> Results:
             "Cannot find paints: these results hold no elements, by which pixels are compared. Run `underpaint "
             "identify` without --no-elements, or `underpaint elements`."
         )
-    names, values, known = comparable(results)
-    if not names or not known.any():
+    names, values, has_answer = comparable(results)
+    if not names or not has_answer.any():
         raise ScanError(
             f"Cannot find paints: no line exceeds {MIN_LINE_SIGMAS:g} standard deviations in "
-            f"{100 * MIN_LINE_FRACTION:g} % of the {known.sum()} pixels with an answer. Scan longer, or sum pixels."
+            f"{100 * MIN_LINE_FRACTION:g} % of the {has_answer.sum()} pixels with an answer. Scan longer, or sum "
+            "pixels."
         )
-    label = np.full(known.shape, NO_ANSWER, dtype=np.uint8)
-    label[known] = _labels(values, known, seed)[known]
-    areas = tuple(_described(results, label, number, names) for number in range(1, _most(label) + 1))
+    label = np.full(has_answer.shape, NO_ANSWER, dtype=np.uint8)
+    label[has_answer] = _paint_labels(values, has_answer, seed)[has_answer]
+    areas = tuple(_paint_area(results, label, paint_number, names) for paint_number in range(1, _max_label(label) + 1))
     settings = {"lines": list(names), "variation": VARIATION, "overlap": MIN_OVERLAP, "seed": seed}
     return Results.of_paints(label, areas, step_mm=results.step_mm, settings=settings)
 
 
-def _most(label: NDArray[np.uint8]) -> int:
+def _max_label(label: NDArray[np.uint8]) -> int:
     return int(label[label != NO_ANSWER].max(initial=MIXED))
 
 
@@ -92,15 +93,19 @@ def _most(label: NDArray[np.uint8]) -> int:
 
 def comparable(results: Results) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.bool_]]:
     """Return line families, (n_row, n_column, n) values with even noise of about one, and where there are any."""
-    known = np.logical_and.reduce([np.isfinite(results[name]) for name in results.lines])
+    has_answer = np.logical_and.reduce([np.isfinite(results[name]) for name in results.lines])
     names, images = [], []
     for name in results.lines:
         area, sigma = results[name], results.map("area_sigma", name)
-        stands_out = (area > MIN_LINE_SIGMAS * sigma)[known]
-        if name not in EXCLUDED_FAMILIES and known.any() and stands_out.mean() >= MIN_LINE_FRACTION:
+        stands_out = (area > MIN_LINE_SIGMAS * sigma)[has_answer]
+        if name not in EXCLUDED_FAMILIES and has_answer.any() and stands_out.mean() >= MIN_LINE_FRACTION:
             names.append(name)
-            images.append(stabilised(area, sigma, known))
-    return tuple(names), np.stack(images, axis=2) if images else np.empty((*known.shape, 0), np.float32), known
+            images.append(stabilised(area, sigma, has_answer))
+    return (
+        tuple(names),
+        np.stack(images, axis=2) if images else np.empty((*has_answer.shape, 0), np.float32),
+        has_answer,
+    )
 
 
 def stabilised(area: NDArray[np.float32], sigma: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -109,53 +114,62 @@ def stabilised(area: NDArray[np.float32], sigma: NDArray[np.float32], known: NDA
     The variance of an area a is c0 + c1 a of counting and of the lines around, and (v a)^2 of the paint; the scale is
     the integral of its inverse root (Bartlett 1947, Biometrics 3, 39).
     """
-    a, variance = np.maximum(area[known], 0.0).astype(np.float64), sigma[known].astype(np.float64) ** 2
-    few = slice(None, None, max(a.size // N_SAMPLE_PIXELS, 1))
-    a_few, variance_few = a[few], np.maximum(variance[few], 1e-9)
-    floor, slope = nnls(np.stack([1.0 / variance_few, a_few / variance_few], axis=1), np.ones(a_few.size))[0]
-    floor, slope = max(floor, float(np.quantile(variance_few, 0.02))), max(slope, 1.0)
+    clipped_area, variance = np.maximum(area[known], 0.0).astype(np.float64), sigma[known].astype(np.float64) ** 2
+    sampled = slice(None, None, max(clipped_area.size // N_SAMPLE_PIXELS, 1))
+    sampled_area, sampled_variance = clipped_area[sampled], np.maximum(variance[sampled], 1e-9)
+    floor, slope = nnls(
+        np.stack([1.0 / sampled_variance, sampled_area / sampled_variance], axis=1), np.ones(sampled_area.size)
+    )[0]
+    floor, slope = max(floor, float(np.quantile(sampled_variance, 0.02))), max(slope, 1.0)
     v = VARIATION
-    scaled = np.log(2.0 * v * np.sqrt(floor + slope * a + (v * a) ** 2) + 2.0 * v**2 * a + slope) / v
-    below = np.minimum(area[known], 0.0) / np.sqrt(floor)  # a fit may give less than nothing
+    scaled = (
+        np.log(
+            2.0 * v * np.sqrt(floor + slope * clipped_area + (v * clipped_area) ** 2)
+            + 2.0 * v**2 * clipped_area
+            + slope
+        )
+        / v
+    )
+    negative_part = np.minimum(area[known], 0.0) / np.sqrt(floor)  # a fit may give less than nothing
     values = np.zeros(area.shape, np.float32)
-    values[known] = scaled + below
+    values[known] = scaled + negative_part
     return values
 
 
 # --- paints -----------------------------------------------------------------------------------------------
 
 
-def _labels(values: NDArray[np.float32], known: NDArray[np.bool_], seed: int) -> NDArray[np.uint8]:
+def _paint_labels(values: NDArray[np.float32], known: NDArray[np.bool_], seed: int) -> NDArray[np.uint8]:
     """Return the (n_row, n_column) numbers of the paints, the largest first; :data:`MIXED` where there is none."""
     rng = np.random.default_rng(seed)
     pixels = values[known]
     sample = pixels[rng.permutation(len(pixels))[:N_SAMPLE_PIXELS]].astype(np.float64)
-    mixture = _mixture(sample, seed)
-    joined = _joined(mixture.predict_proba(sample))
+    mixture = _best_mixture(sample, seed)
+    paint_of_component = _merged_components(mixture.predict_proba(sample))
     rarest = float(np.quantile(mixture.score_samples(sample), OUTLIER_FRACTION))
-    chance = np.zeros((*known.shape, int(joined.max()) + 1), np.float32)
-    chance[known], rare = _chances(mixture, joined, pixels, rarest)
-    chance = _drawn_together(chance)
-    label = np.where(chance.max(axis=2) >= MIN_PROBABILITY, chance.argmax(axis=2) + 1, MIXED)
-    unlike = np.zeros(known.shape, bool)
-    unlike[known] = rare
-    label[unlike | ~known] = MIXED
+    probability = np.zeros((*known.shape, int(paint_of_component.max()) + 1), np.float32)
+    probability[known], is_outlier = _paint_probabilities(mixture, paint_of_component, pixels, rarest)
+    probability = _drawn_together(probability)
+    label = np.where(probability.max(axis=2) >= MIN_PROBABILITY, probability.argmax(axis=2) + 1, MIXED)
+    is_unlike = np.zeros(known.shape, bool)
+    is_unlike[known] = is_outlier
+    label[is_unlike | ~known] = MIXED
     return _renumbered(label)
 
 
-def _mixture(sample: Numbers, seed: int) -> "GaussianMixture":
+def _best_mixture(sample: Numbers, seed: int) -> "GaussianMixture":
     """Fit a mixture whose number of parts describes held-out pixels best."""
-    best, highest = 1, -np.inf
-    for number in N_PARTS_TRIED:
-        if number > 1 and len(sample) < 2 * MIN_PIXELS_PER_QUANTITY * sample.shape[1] * number:
+    best_n_components, best_score = 1, -np.inf
+    for n_components in N_PARTS_TRIED:
+        if n_components > 1 and len(sample) < 2 * MIN_PIXELS_PER_QUANTITY * sample.shape[1] * n_components:
             break
-        likelihood = _fitted(sample[::2], number, 1, seed).score(sample[1::2]) if len(sample) > 1 else 0.0
-        if likelihood > highest:
-            best, highest = number, likelihood
-    return _fitted(sample, best, 2, seed)
+        likelihood = _fit_mixture(sample[::2], n_components, 1, seed).score(sample[1::2]) if len(sample) > 1 else 0.0
+        if likelihood > best_score:
+            best_n_components, best_score = n_components, likelihood
+    return _fit_mixture(sample, best_n_components, 2, seed)
 
 
-def _fitted(sample: Numbers, number: int, starts: int, seed: int) -> "GaussianMixture":
+def _fit_mixture(sample: Numbers, number: int, starts: int, seed: int) -> "GaussianMixture":
     from sklearn.mixture import GaussianMixture  # a quarter of a second to import
 
     mixture = GaussianMixture(
@@ -172,24 +186,24 @@ def _fitted(sample: Numbers, number: int, starts: int, seed: int) -> "GaussianMi
         return mixture.fit(sample if len(sample) > 1 else np.repeat(sample, 2, axis=0))
 
 
-def _joined(chance: Numbers) -> NDArray[np.int64]:
+def _merged_components(probability: Numbers) -> NDArray[np.int64]:
     """Return the (n_part,) numbers of the paints that (n, n_part) probabilities of parts cannot tell apart."""
-    paint = np.arange(chance.shape[1])
-    while chance.shape[1] > 1:
-        likeliest = np.eye(chance.shape[1])[chance.argmax(axis=1)]
-        overlap = (chance.T @ likeliest) / np.maximum(chance.sum(axis=0), 1e-9)[:, None]
+    paint_of_component = np.arange(probability.shape[1])
+    while probability.shape[1] > 1:
+        likeliest = np.eye(probability.shape[1])[probability.argmax(axis=1)]
+        overlap = (probability.T @ likeliest) / np.maximum(probability.sum(axis=0), 1e-9)[:, None]
         np.fill_diagonal(overlap, 0.0)
-        first, second = sorted(np.unravel_index(int(overlap.argmax()), overlap.shape))
+        kept_index, merged_index = sorted(np.unravel_index(int(overlap.argmax()), overlap.shape))
         if overlap.max() < MIN_OVERLAP:
             break
-        chance[:, first] += chance[:, second]
-        chance = np.delete(chance, second, axis=1)
-        paint[paint == second] = first
-        paint[paint > second] -= 1
-    return paint
+        probability[:, kept_index] += probability[:, merged_index]
+        probability = np.delete(probability, merged_index, axis=1)
+        paint_of_component[paint_of_component == merged_index] = kept_index
+        paint_of_component[paint_of_component > merged_index] -= 1
+    return paint_of_component
 
 
-def _chances(
+def _paint_probabilities(
     mixture: "GaussianMixture", joined: NDArray[np.int64], pixels: NDArray[np.float32], rarest: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return (n, n_paint) probabilities, and which pixels are rarer than any paint."""
@@ -252,7 +266,7 @@ def _renumbered(label: NDArray[Any]) -> NDArray[np.uint8]:
 # --- what each holds --------------------------------------------------------------------------------------
 
 
-def _described(results: Results, label: NDArray[np.uint8], number: int, names: Sequence[str]) -> PaintArea:
+def _paint_area(results: Results, label: NDArray[np.uint8], number: int, names: Sequence[str]) -> PaintArea:
     mask = label == number
     n_pixel, n_known = int(mask.sum()), int((label != NO_ANSWER).sum())
     step = results.step_mm

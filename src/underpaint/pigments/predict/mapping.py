@@ -271,8 +271,8 @@ def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
 def covers(axis: EnergyAxis, card: ModelCard) -> bool:
     """Whether spectra on this axis reach over all that a model needs, but for a bin at either end."""
     start, stop = needed_range(card)
-    slack = card.axis.bin_kev
-    return axis.start_kev <= start + slack and axis.stop_kev >= stop - slack
+    tolerance_kev = card.axis.bin_kev
+    return axis.start_kev <= start + tolerance_kev and axis.stop_kev >= stop - tolerance_kev
 
 
 def needed_range(card: ModelCard) -> tuple[float, float]:
