@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_result_site import box, get, post, told
-from underpaint.display.viewer.photograph import Photograph
 from viewer_fakes import SHAPE, results
 
 from underpaint.display.report import write_report
@@ -141,7 +140,7 @@ def test_a_results_file_that_is_a_link_is_refused_by_all(folder: Path, tmp_path:
             read(folder)
 
 
-def test_a_link_instead_of_the_photograph_is_neither_shown_nor_followed_when_it_is_replaced(
+def test_a_link_instead_of_the_photograph_is_neither_shown_nor_followed_when_it_is_removed(
     folder: Path, private: Path
 ) -> None:
     picture = private.parent / "picture.jpg"
@@ -149,16 +148,14 @@ def test_a_link_instead_of_the_photograph_is_neither_shown_nor_followed_when_it_
     before = picture.read_bytes()
     plant(folder / "photograph.jpg", picture)
     plant(folder / "photograph_registered.png", picture)
-    photograph = Photograph(folder)
-    assert "it is a link" in photograph.facts()["broken"]
     site = ResultSite(folder)
+    (facts,) = site.pictures.facts()
+    assert "it is a link" in facts["broken"]
     with pytest.raises(ScanError, match="it is a link"):
-        get(site, "photograph", "preview")
-    assert site(request("GET", "photograph", "laid")) is None
-    photograph.keep(before)
-    assert not (folder / "photograph.jpg").is_symlink()
-    plant(folder / "photograph.jpg", picture)
-    photograph.remove()
+        get(site, "pictures", "photograph", "preview")
+    assert site(request("GET", "pictures", "photograph", "registered")) is None
+    assert site.pictures.add(before, "visible") == "visible_1"  # beside it
+    site.pictures.remove("photograph")
     assert picture.read_bytes() == before
     assert not (folder / "photograph.jpg").is_symlink()
     site.close()
@@ -251,15 +248,15 @@ def test_a_path_of_the_results_quotes_nothing_of_the_file_that_it_names(folder: 
     site.close()
 
 
-def test_a_new_photograph_that_cannot_be_written_leaves_the_old_one_and_its_place(
+def test_a_picture_that_cannot_be_written_leaves_the_others_and_their_places(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photograph = Photograph(folder)
     picture = folder.parent / "picture.png"
     Image.fromarray(np.full((24, 40, 3), 90, np.uint8)).save(picture)
-    photograph.keep(picture.read_bytes())
     site = ResultSite(folder)
-    photograph.lay({"points": [[0, 0, 0, 0], [40, 0, 20, 0], [0, 24, 0, 12], [40, 24, 20, 12]]}, site.maps)
+    assert site.pictures.add(picture.read_bytes(), "visible") == "photograph"
+    points = [[0, 0, 0, 0], [40, 0, 20, 0], [0, 24, 0, 12], [40, 24, 20, 12]]
+    site.pictures.register("photograph", {"points": points})
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith("photograph")}
     assert len(before) == 3
 
@@ -269,7 +266,8 @@ def test_a_new_photograph_that_cannot_be_written_leaves_the_old_one_and_its_plac
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", full)
         with pytest.raises(OutputError, match="No space left on device"):
-            photograph.keep(picture.read_bytes())
+            site.pictures.add(picture.read_bytes(), "visible")
+    assert [facts["key"] for facts in site.pictures.facts()] == ["photograph"]
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith("photograph")} == before
     # A kill right after the new picture is there leaves a registration of the old one: it no longer counts.
     assert registration_of(folder) is not None

@@ -55,9 +55,8 @@ def picture_keys(folder: Path) -> list[str]:
     """Return the keys of the pictures in a folder of results, the photograph first, the others by kind and number."""
     stems = [path.stem for path in (folder / PICTURES_FOLDER).glob("*.jpg") if _PICTURE_KEY.fullmatch(path.stem)]
     numbered = [(kind, int(number), f"{kind}_{number}") for kind, _, number in (stem.rpartition("_") for stem in stems)]
-    numbered = sorted(numbered, key=lambda each: (PICTURE_KINDS.index(each[0]), each[1]))
     first = [PHOTOGRAPH] if os.path.lexists(folder / PHOTOGRAPH_FILE) else []
-    return first + [key for *_, key in numbered]
+    return first + [key for *_, key in sorted(numbered, key=lambda each: (PICTURE_KINDS.index(each[0]), each[1]))]
 
 
 def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | None:
