@@ -620,7 +620,7 @@ def _rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
 def _apart_px(first: Matrix, second: Matrix, shape: tuple[int, int]) -> float:
     """Return the root mean square distance of two places of the maps on the picture, pixels of the maps."""
     grid = (_GRID + 1) / 2 * np.array(shape[::-1])
-    return _distance(np.linalg.inv(second), place(first, grid), grid)
+    return _distance(np.asarray(np.linalg.inv(second), dtype=np.float64), place(first, grid), grid)
 
 
 def _slide(axis: int, size: int, moved: tuple[float, float]) -> Matrix:
