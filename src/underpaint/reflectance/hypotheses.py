@@ -390,7 +390,7 @@ class Hypotheses:
         log_sets[self.n_single :][self.needs[self.n_single :] @ unseen_groups > 0] = -np.inf
         unknown_shows = UNKNOWN_SHOWS * (1.0 - below)
         rest = np.where(known, 1.0 - p + p * (below + unknown_shows), 1.0)
-        unknown = (unknown_shows / (below + unknown_shows)).astype(np.float32)
+        unknown = np.asarray(unknown_shows / (below + unknown_shows), dtype=np.float32)
         log_unknown, probability = np.log(rest).sum(axis=0), np.where(known, p, 0.0)
         return Joint(self, log_sets, log_unknown, probability, companion, active, brings, unknown)
 
