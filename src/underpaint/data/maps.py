@@ -960,6 +960,11 @@ class Results:
         answered = np.isfinite(pixels.value)
         return np.asarray(answered & ~is_determined(SURFACE_UM, pixels) & np.isin(self.map("paint"), known))
 
+    def below_in_paint(self, group: str) -> NDArray[np.bool_]:
+        """Return (row, column) where the layers of the pixel's paint have a group below another one."""
+        known = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
+        return np.isin(self.map("paint"), known) if known else np.zeros(self.shape, dtype=np.bool_)
+
     def _with_paints(self, pixels: Estimate) -> Estimate:
         """Return thicknesses with those of the paints, from their summed spectra, where pixels do not suffice."""
         replaced = self.thickness_of_paint

@@ -33,6 +33,8 @@ class PaintArea:
         Sum of the spectra, counts; None where it was not summed.
     explanation : mapping or None
         The layers, as ``underpaint explain --json`` gives them; None where they were not sampled.
+    known : str
+        What another method has shown of it and the answers take as given; empty where nothing was put in.
     """
 
     number: int
@@ -43,11 +45,19 @@ class PaintArea:
     lines: Mapping[str, float] = field(default_factory=dict)
     spectrum: NDArray[np.float64] | None = None
     explanation: Mapping[str, Any] | None = None
+    known: str = ""
 
     @property
     def stratigraphy(self) -> tuple[str, ...]:
-        """What the posterior says of the layers, sentence by sentence; empty where they were not sampled."""
-        return () if self.explanation is None else tuple(self.explanation.get("words", ()))
+        """What is known of the layers, sentence by sentence: what was put in, then what the posterior says."""
+        words = () if self.explanation is None else tuple(self.explanation.get("words", ()))
+        return (self.known, *words) if self.known and self.known not in words else words
+
+    @property
+    def orders(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of groups of which the posterior states that the first begins above the second."""
+        pairs = (self.explanation or {}).get("order") or ()
+        return tuple((pair["above"], pair["below"]) for pair in pairs if pair["determined"])
 
     @property
     def thickness_um(self) -> tuple[float, float, float] | None:
@@ -68,6 +78,7 @@ class PaintArea:
             "lines": dict(self.lines),
             "counts": None if self.spectrum is None else float(self.spectrum.sum()),
             "explanation": self.explanation,
+            "known": self.known,
         }
 
     @classmethod
