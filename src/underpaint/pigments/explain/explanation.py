@@ -131,7 +131,12 @@ class Explanation:
         number = number_of_layers(self.runs)
         # the deeper layers are the same ones in all draws only where their number is known
         judged = [layer_verdict(self.runs, layer) for layer in range(number.determined or 1)]
-        values = (pooled(self.runs), number, tuple(pair_orders(self.runs)), tuple(judged), presence(self.runs))
+        known = self.wanted.known
+        # an order that was put in is no answer
+        orders = tuple(
+            pair for pair in pair_orders(self.runs) if known is None or not known.settles(pair.above, pair.below)
+        )
+        values = (pooled(self.runs), number, orders, tuple(judged), presence(self.runs))
         for name, value in zip(("draws", "number", "orders", "layers", "presence"), values, strict=True):
             object.__setattr__(self, name, value)
 
@@ -160,7 +165,8 @@ class _Task:
     error: ModelError
 
     def model(self) -> SpectrumModel:
-        prior = PaintPrior(self.wanted.groups, self.ground, self.wanted.absent, self.wanted.pigments)
+        wanted = self.wanted
+        prior = PaintPrior(wanted.groups, self.ground, wanted.absent, wanted.pigments, wanted.known)
         return SpectrumModel(self.spectrum, self.instrument, prior, self.error)
 
 

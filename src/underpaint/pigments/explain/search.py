@@ -27,7 +27,8 @@ def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
     tried in the likeliest mode.
     """
     prior = model.prior
-    starts = joined([_screened(model, rng), simple_starts(prior)])
+    simple = simple_starts(prior)
+    starts = joined([_screened(model, rng), simple.rows(np.flatnonzero(prior.is_valid(simple)))])
     log_like = model.log_likelihood(starts)
     n_group = len(prior.groups)
     modes = climb(model, starts.rows(np.argsort(-log_like)[: 6 + 2 * n_group]), BETA, CLIMB_ROUNDS)

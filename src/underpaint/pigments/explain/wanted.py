@@ -1,7 +1,7 @@
 """Which pigment groups are looked for in a spectrum: those that a network sees, or those that are given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from underpaint.data import Scan, Spectrum
 from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import ground_layer, library
+from underpaint.pigments.explain.known import Known
 from underpaint.pigments.predict import identify
 from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
 
@@ -35,6 +36,8 @@ class Wanted:
         Pigments of a group, where only these are possible.
     notes : tuple of str
         What the user should know of the choice.
+    known : Known or None
+        What another method has shown; groups of its order are among ``groups``, its absent ones are not.
     """
 
     groups: tuple[str, ...]
@@ -42,6 +45,26 @@ class Wanted:
     probability: Mapping[str, float] = field(default_factory=dict)
     pigments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    known: Known | None = None
+
+    def with_known(self, known: Known | None) -> "Wanted":
+        """Return the same with what another method has shown: groups that are there, and those that are not.
+
+        Raises
+        ------
+        SampleError
+            No group is left.
+        """
+        if known is None:
+            return self
+        absent = dict(zip(self.groups, self.absent, strict=True)) | dict.fromkeys(known.order, 0.0)
+        kept = {name: chance for name, chance in absent.items() if name not in known.absent}
+        if not kept:
+            raise SampleError(
+                f"Cannot explain a spectrum of which {known.method} shows no group: all that were seen "
+                f"({', '.join(self.groups)}) are absent there. Correct the known results."
+            )
+        return replace(self, groups=tuple(kept), absent=tuple(kept.values()), known=known)
 
 
 def given_groups(names: Sequence[str]) -> Wanted:

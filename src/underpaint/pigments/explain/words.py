@@ -22,10 +22,16 @@ PLACES = ("the top layer", "the second layer", "the third layer")
 
 
 def in_words(explanation: Explanation) -> list[str]:
-    """Return sentences: the order of the groups, thickness, number of layers, what is open, and what does not fit."""
+    """Return sentences: the order of the groups, thickness, number of layers, what is open, and what does not fit.
+
+    Where something is known from another method, it is the first sentence.
+    """
+    known = explanation.wanted.known
+    put_in = [] if known is None else [known.words]
     if not explanation.stated:
-        return [_withheld(explanation), *_misfits(explanation), *explanation.wanted.notes]
+        return [*put_in, _withheld(explanation), *_misfits(explanation), *explanation.wanted.notes]
     return [
+        *put_in,
         *_orders(explanation),
         *(sentence for layer in explanation.layers for sentence in _layer(layer)),
         _number(explanation),
@@ -78,7 +84,7 @@ def _orders(explanation: Explanation) -> list[str]:
         for names, above in together.items()
     ]
     open_pairs = [order for order in explanation.orders if not order.determined and order.probability > LIKELY]
-    if not sentences and len(explanation.wanted.groups) > 1:
+    if not sentences and explanation.orders:
         sentences = [f"The order of the layers is {NOT_DETERMINED}: no pair of groups reaches {SURE:g} in both runs."]
     elif open_pairs:
         pairs = ", ".join(f"{group_name(order.above)} and {group_name(order.below)}" for order in open_pairs)
