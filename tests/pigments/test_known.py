@@ -69,9 +69,9 @@ def test_what_is_no_result_is_refused(tmp_path: Path, change: tuple[str, str], f
 
 def test_layers_that_are_drawn_keep_to_what_is_known(tmp_path: Path) -> None:
     (known,) = read_known(section(tmp_path))
-    wanted = given_groups(["lead_pigment", "zinc_pigment", "mercury_red"]).with_known(known)
-    assert wanted.groups == ("lead_pigment", "mercury_red")
-    prior = PaintPrior(wanted.groups, "chalk", wanted.absent, wanted.pigments, known)
+    candidates = given_groups(["lead_pigment", "zinc_pigment", "mercury_red"]).with_known(known)
+    assert candidates.groups == ("lead_pigment", "mercury_red")
+    prior = PaintPrior(candidates.groups, "chalk", candidates.absent, candidates.pigments, known)
     states = prior.draw(400, np.random.default_rng(0))
     thickness = prior.physical(states).thickness_um
     assert 20.0 < thickness[:, 0].min() < 22.0
@@ -79,15 +79,15 @@ def test_layers_that_are_drawn_keep_to_what_is_known(tmp_path: Path) -> None:
     assert np.nanmax(thickness[:, 1:]) > 100.0
     uppermost = np.where(states.holds.any(axis=1), states.holds.argmax(axis=1), MOST_LAYERS)
     assert (uppermost[:, 1] < uppermost[:, 0]).all()
-    free = PaintPrior(wanted.groups)
+    free = PaintPrior(candidates.groups)
     drawn = free.draw(400, np.random.default_rng(0))
     assert 0.1 < prior.is_valid(drawn).mean() < 0.9
 
 
 def test_a_group_that_only_the_section_shows_is_looked_for(tmp_path: Path) -> None:
     (known,) = read_known(section(tmp_path))
-    wanted = given_groups(["vermilion", "zinc_pigment"]).with_known(known)
-    assert dict(zip(wanted.groups, wanted.absent, strict=True)) == {"mercury_red": 0.0, "lead_pigment": 0.0}
+    candidates = given_groups(["vermilion", "zinc_pigment"]).with_known(known)
+    assert dict(zip(candidates.groups, candidates.absent, strict=True)) == {"mercury_red": 0.0, "lead_pigment": 0.0}
     with pytest.raises(SampleError, match="Correct the known results"):
         given_groups(["zinc_pigment"]).with_known(Known(method="m", source="s", paint=1, absent=("zinc_pigment",)))
 
@@ -118,7 +118,7 @@ def test_known_results_change_the_legend_and_are_marked(folder: Path, tmp_path: 
     assert io.read_results(folder).paints[0].known == ""
 
 
-def test_what_was_put_in_is_said_once() -> None:
+def test_what_was_put_in_stands_there_once() -> None:
     area = PaintArea(1, 3, 1.0, known="Put in.", explanation={"words": ["Put in.", "Thick."]})
     assert area.stratigraphy == ("Put in.", "Thick.")
     assert replace(area, explanation={"words": ["No group."]}).stratigraphy == ("Put in.", "No group.")
@@ -133,7 +133,7 @@ def test_what_was_put_in_is_said_once() -> None:
         (SECTION + SECTION.replace("[2, 3]", "[4, 4]"), "two results for paint 1"),
     ],
 )
-def test_a_place_must_be_one_paint_of_its_own(folder: Path, tmp_path: Path, text: str, fault: str) -> None:
+def test_each_place_must_be_another_paint(folder: Path, tmp_path: Path, text: str, fault: str) -> None:
     before = (folder / "results.h5").read_bytes()
     with pytest.raises(SampleError, match=fault):
         paints_of_folder(folder, known=section(tmp_path, text))

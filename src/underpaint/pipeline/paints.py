@@ -148,15 +148,15 @@ def _by_paint(entries: Sequence[Known], results: Results) -> dict[int, Known]:
     """
     label, by_paint = results.map("paint"), dict[int, Known]()
     for entry in entries:
-        number, where = entry.paint, f"paint {entry.paint}"
+        number, place = entry.paint, f"paint {entry.paint}"
         if entry.pixel is not None:
             row, column = entry.pixel
-            where = f"pixel ({row}, {column})"
+            place = f"pixel ({row}, {column})"
             inside = row < label.shape[0] and column < label.shape[1]
             number = int(label[row, column]) if inside and label[row, column] not in (MIXED, NO_ANSWER) else None
         if number is None or number > len(results.paints):
             raise SampleError(
-                f"Cannot take in what {entry.method} shows of {where}: no paint lies there. There are paints 1 to "
+                f"Cannot take in what {entry.method} shows of {place}: no paint lies there. There are paints 1 to "
                 f"{len(results.paints)} on {label.shape[0]} rows x {label.shape[1]} columns; give a pixel of one."
             )
         if number in by_paint:

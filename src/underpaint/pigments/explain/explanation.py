@@ -14,7 +14,7 @@ from underpaint.pigments.explain.mixture import Modes
 from underpaint.pigments.explain.sampling import Sample, sample
 from underpaint.pigments.explain.search import search
 from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
-from underpaint.pigments.explain.states import Numbers, PaintPrior, joined
+from underpaint.pigments.explain.states import Numbers, joined
 from underpaint.pigments.explain.verdict import (
     LIKELY,
     Draws,
@@ -28,7 +28,7 @@ from underpaint.pigments.explain.verdict import (
     pooled,
     presence,
 )
-from underpaint.pigments.explain.wanted import Wanted
+from underpaint.pigments.explain.wanted import Wanted, prior_of
 from underpaint.runtime.executors import make_executor, ordered_results
 from underpaint.runtime.progress import Progress, no_progress
 
@@ -165,9 +165,7 @@ class _Task:
     error: ModelError
 
     def model(self) -> SpectrumModel:
-        wanted = self.wanted
-        prior = PaintPrior(wanted.groups, self.ground, wanted.absent, wanted.pigments, wanted.known)
-        return SpectrumModel(self.spectrum, self.instrument, prior, self.error)
+        return SpectrumModel(self.spectrum, self.instrument, prior_of(self.wanted, self.ground), self.error)
 
 
 def explain(

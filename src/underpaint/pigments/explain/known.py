@@ -64,9 +64,9 @@ class Known(BaseModel):
             raise ValueError("thickness_um needs its lower end first, and the two apart")
         return self
 
-    def settles(self, one: str, other: str) -> bool:
+    def settles(self, first: str, second: str) -> bool:
         """Return whether the order of two groups is put in."""
-        return one in self.order and other in self.order
+        return first in self.order and second in self.order
 
     @property
     def words(self) -> str:

@@ -38,8 +38,7 @@ def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
         if new is None:
             break
         modes = _best(prior, joined_modes([modes, climb(model, new, beta, REFINE_ROUNDS)]), beta)
-    variants = _with_other_members(model, modes)
-    return modes if variants is None else joined_modes([modes, climb(model, variants, 1.0, REFINE_ROUNDS)])
+    return with_other_members(model, modes, int(Mixture(prior, modes, 1.0).evidence.argmax()))
 
 
 def _best(prior: PaintPrior, modes: Modes, beta: float) -> Modes:
@@ -80,15 +79,15 @@ def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: n
     return _most_promising(model, modes, parents, changed, beta, CLIMBED)
 
 
-def _with_other_members(model: SpectrumModel, modes: Modes) -> States | None:
-    """Return the best of the likeliest mode with each other member of each group in place of what it holds."""
-    prior, best = model.prior, modes.states.rows([int(Mixture(model.prior, modes, 1.0).evidence.argmax())])
-    changed = []
+def with_other_members(model: SpectrumModel, modes: Modes, row: int) -> Modes:
+    """Return modes, and the best of one of them with each other member of each group in place of what it holds."""
+    prior, changed = model.prior, []
     for group, members in enumerate(prior.members):
         for member in range(len(members)):
-            changed.append(best.rows([0]))
+            changed.append(modes.states.rows([row]))
             put_member(prior, changed[-1], 0, group, member)
-    return _most_promising(model, modes, np.zeros(len(changed), dtype=np.int64), changed, 1.0, VARIANTS)
+    variants = _most_promising(model, modes, np.full(len(changed), row), changed, 1.0, VARIANTS)
+    return modes if variants is None else joined_modes([modes, climb(model, variants, 1.0, REFINE_ROUNDS)])
 
 
 def _most_promising(

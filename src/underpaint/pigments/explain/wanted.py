@@ -11,6 +11,7 @@ from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import ground_layer, library
 from underpaint.pigments.explain.known import Known
+from underpaint.pigments.explain.states import PaintPrior
 from underpaint.pigments.predict import identify
 from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
 
@@ -58,13 +59,18 @@ class Wanted:
         if known is None:
             return self
         absent = dict(zip(self.groups, self.absent, strict=True)) | dict.fromkeys(known.order, 0.0)
-        kept = {name: chance for name, chance in absent.items() if name not in known.absent}
-        if not kept:
+        left = {name: chance for name, chance in absent.items() if name not in known.absent}
+        if not left:
             raise SampleError(
                 f"Cannot explain a spectrum of which {known.method} shows no group: all that were seen "
                 f"({', '.join(self.groups)}) are absent there. Correct the known results."
             )
-        return replace(self, groups=tuple(kept), absent=tuple(kept.values()), known=known)
+        return replace(self, groups=tuple(left), absent=tuple(left.values()), known=known)
+
+
+def prior_of(groups: Wanted, ground: str) -> PaintPrior:
+    """Return what may lie under a spectrum before it is seen."""
+    return PaintPrior(groups.groups, ground, groups.absent, groups.pigments, groups.known)
 
 
 def given_groups(names: Sequence[str]) -> Wanted:

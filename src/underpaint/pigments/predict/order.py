@@ -91,14 +91,14 @@ def order_map(results: Results, one: str, other: str) -> NDArray[np.uint8]:
     return order
 
 
-def _order_of_pixels(results: Results, one: str, other: str) -> NDArray[np.uint8]:
-    surface = [results[name, "surface"].astype(np.float64) for name in (one, other)]
-    below = [results[name, "below"].astype(np.float64) for name in (one, other)]
+def _order_of_pixels(results: Results, first: str, second: str) -> NDArray[np.uint8]:
+    surface = [results[name, "surface"].astype(np.float64) for name in (first, second)]
+    below = [results[name, "below"].astype(np.float64) for name in (first, second)]
     order = np.full(surface[0].shape, NOT_DETERMINED, np.uint8)
     order[surface[0] + below[1] - surface[1] - 1.0 >= PLACED_PROBABILITY] = ON_TOP
     order[surface[1] + below[0] - surface[0] - 1.0 >= PLACED_PROBABILITY] = BELOW
     order[surface[0] + surface[1] - 1.0 >= PLACED_PROBABILITY] = TOGETHER
-    both = (results[one] > PRESENT_PROBABILITY) & (results[other] > PRESENT_PROBABILITY)
+    both = (results[first] > PRESENT_PROBABILITY) & (results[second] > PRESENT_PROBABILITY)
     order[~both] = NOT_BOTH
     return order
 
@@ -128,6 +128,6 @@ def layer_orders(
 def _order(results: Results, one: str, other: str) -> LayerOrder:
     found = order_map(results, one, other)
     n_pixel = int((found != NOT_BOTH).sum())
-    shares = [float((found == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER)]
+    on_top, below, together = (float((found == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER))
     of_paint = (found != _order_of_pixels(results, one, other)).sum() / max(n_pixel, 1)
-    return LayerOrder(one, other, n_pixel, *shares, of_paint=float(of_paint))
+    return LayerOrder(one, other, n_pixel, on_top, below, together, float(of_paint))
