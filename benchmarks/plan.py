@@ -7,7 +7,8 @@ another (``counts_planned``; ``share``: of the scans that say so, by counts). Th
 with Poisson noise and explained as `underpaint explain` does it, one after the other: fewer counts after each that
 gave the answer, more after each that did not (a staircase). ``answered``: counts and whether both runs gave the answer.
 ``factor``: by how much the planned counts must be multiplied so that the plan's curve fits these best (maximum
-likelihood); ``factor_range``: where the log-likelihood is less than 0.5 lower. ``wrong``: scans that gave the reverse.
+likelihood); ``factor_range``: where the log-likelihood is less than 0.5 lower; null beyond a factor of 8. ``wrong``:
+scans that gave the reverse.
 Questions that FILE holds are not measured anew; a part of one is gone on with.
 """
 
@@ -79,7 +80,7 @@ def measure(text: str, record: dict[str, Any], n_scan: int, save: Any) -> None:
         record["wrong"] += bool(stated) and not given
         record |= fitted(record)
         save()
-        print(text, f"{total:,.0f}", given, f"factor {record['factor']:.2f}", flush=True)
+        print(text, f"{total:,.0f}", given, record["factor"], flush=True)
 
 
 def fitted(record: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +94,10 @@ def fitted(record: dict[str, Any]) -> dict[str, Any]:
     chance = np.clip(ndtr(away), 1e-3, 1 - 1e-3)
     log_like = np.where(given, np.log(chance), np.log1p(-chance)).sum(axis=1)
     inside = FACTORS[log_like >= log_like.max() - OF_LIKELIHOOD]
-    return {"factor": float(FACTORS[log_like.argmax()]), "factor_range": [float(inside.min()), float(inside.max())]}
+    values = (FACTORS[log_like.argmax()], inside.min(), inside.max())
+    # at an end of what was tried the scans, all of one answer, give no more than a bound
+    factor, low, high = (float(each) if FACTORS[0] < each < FACTORS[-1] else None for each in values)
+    return {"factor": factor, "factor_range": [low, high]}
 
 
 def main() -> None:

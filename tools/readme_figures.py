@@ -586,7 +586,9 @@ def plan_table(folder: Path) -> str:
                 f"{words} ({' over '.join(part['layers']).replace('_', ' ')})",
                 number(part["counts_planned"], 0),
                 str(len(part["answered"])),
-                f"{number(part['factor'], 2)} ({number(low, 2)} to {number(high, 2)})",
+                f"at most {number(high, 2)}"
+                if low is None
+                else f"{number(part['factor'], 2)} ({number(low, 2)} to {number(high, 2)})",
                 str(part["wrong"]),
             )
         )
