@@ -68,7 +68,7 @@ from underpaint.pigments.limits._imitation import component_spectra
 from underpaint.pigments.limits.deviance import imitate
 from underpaint.pigments.limits.question import Channels, channels_for
 from underpaint.pigments.paints import find_paints, summed
-from underpaint.pipeline.paints import wanted_groups
+from underpaint.pipeline.paints import candidate_groups_of
 from underpaint.simulate.labels import lines_needed
 from underpaint.simulate.mockups import perturbed_instrument
 from underpaint.simulate.recipes import figure7_recipe
@@ -273,7 +273,7 @@ def judged_layers(
         layers = make(np.log(limits).mean(axis=1)).layers[:-1]
         started = time.perf_counter()
         spectrum = Spectrum(area.spectrum, scan.require_axis(), name=f"paint {area.number}")
-        explanation = explain(spectrum, load_instrument("elio"), wanted_groups(area, results, "chalk"))
+        explanation = explain(spectrum, load_instrument("elio"), candidate_groups_of(area, results, "chalk"))
         top: dict[str, int] = {}
         for name in explanation.candidates.groups:
             element = library().group(name).element

@@ -566,8 +566,42 @@ def paints_table(folder: Path) -> str:
     rows.append(("paints", "", *(str(part["paints"]) for part in parts.values()), counts))
     right = [f"{number(part['groups_right'], 2)}" for part in parts.values()]
     rows.append(("paints of which every group is right", "1", *right, ""))
+    sampled = [part if part["explanations"] else None for part in parts.values()]
+    orders = ["" if part is None else f"{part['pairs_given']}; {part['pairs_wrong']}" for part in sampled]
+    largest = ["" if part is None else str(len(part["explanations"])) for part in sampled]
+    rows.append(("largest paints whose layers were sampled", "", *largest, ""))
+    rows.append(("orders of two groups stated there; wrong", "0 wrong", *orders, ""))
     titles = {"fig7": "Fig. 7 panel", "layered": "case study of two layers", "single": "case study of one"}
     return table(("Figure", "Aim", *(titles[name] for name in parts), "two detectors of a canvas"), rows)
+
+
+def plan_table(folder: Path) -> str:
+    """Return how well the counts of plans agree with those at which simulated scans answer the question."""
+    rows = []
+    for question, part in read_figures(folder, "plan").items():
+        words = question.replace("_", " ").replace(" pigment", "")
+        low, high = part["factor_range"]
+        rows.append(
+            (
+                f"{words} ({' over '.join(part['layers']).replace('_', ' ')})",
+                number(part["counts_planned"], 0),
+                str(len(part["answered"])),
+                f"at most {number(high, 2)}"
+                if low is None
+                else f"{number(part['factor'], 2)} ({number(low, 2)} to {number(high, 2)})",
+                str(part["wrong"]),
+            )
+        )
+    if not rows:
+        return f"{NOT_MEASURED}\n"
+    head = (
+        "Question",
+        "Counts planned",
+        "Scans explained",
+        "Factor to the counts at which half of them answer",
+        "Wrong",
+    )
+    return table(head, rows)
 
 
 def architecture_table(folder: Path) -> str:
@@ -618,6 +652,7 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "architecture": architecture_table,
     "explain": explain_table,
     "paints": paints_table,
+    "plan": plan_table,
 }
 
 

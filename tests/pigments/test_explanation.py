@@ -17,6 +17,7 @@ from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_laye
 from underpaint.pigments.explain import Explanation, ModelError, explain, given_groups, sampling, search
 from underpaint.pigments.explain.candidate_groups import MAX_GROUPS, likely_groups
 from underpaint.pigments.explain.explanation import _fit
+from underpaint.pigments.explain.known import Known
 from underpaint.pigments.explain.mixture import climb
 from underpaint.pigments.explain.record import record
 from underpaint.pigments.explain.sampling import Sample, sample
@@ -59,6 +60,17 @@ def test_order_thickness_and_number_of_layers_are_those_of_the_paint(vermilion_o
     assert vermilion_over_azurite.stated
     assert 0.5 < vermilion_over_azurite.fit.ratio < 1.2
     assert vermilion_over_azurite.members("mercury_red", 0) == {"vermilion": 1.0}
+
+
+def test_what_another_method_has_shown_is_no_answer(vermilion_over_azurite: Explanation) -> None:
+    known = Known(method="cross-section", source="S2", paint=1, order=("vermilion", "azurite"))
+    informed = replace(vermilion_over_azurite, wanted=vermilion_over_azurite.wanted.with_known(known))
+    assert informed.orders == ()
+    assert record(informed)["order"] == []
+    assert record(informed)["known"]["source"] == "S2"
+    assert in_words(informed)[0] == known.words
+    assert not any("begins above" in sentence for sentence in in_words(informed)[1:])
+    assert record(vermilion_over_azurite)["known"] is None
 
 
 def test_lines_come_from_the_layer_that_holds_their_element(vermilion_over_azurite: Explanation) -> None:

@@ -6,6 +6,8 @@ from scipy.stats import lognorm
 
 from place_fakes import SHAPE, SIGMA, THIN_UM, placed_maps
 from underpaint.data.maps import PLACED_PROBABILITY, SURFACE_UM, Results, Stack
+from underpaint.data.paint_areas import PaintArea
+from underpaint.display.report.layers import place_shares, share_below_in_paint
 from underpaint.errors import ScanError
 from underpaint.pigments.predict.order import BELOW, NOT_BOTH, NOT_DETERMINED, ON_TOP, TOGETHER, layer_orders, order_map
 
@@ -100,3 +102,37 @@ def test_one_map_is_taken_by_name_and_place() -> None:
     assert float(maps.share.sel(group="lead_pigment", quantile=0.5)[0, 0]) == 0.5
     with pytest.raises(KeyError, match="No map is called"):
         maps["smalt", "surface"]
+
+
+def with_paint(results: Results, *pairs: tuple[str, str, bool]) -> Results:
+    """One paint over all, whose posterior gives orders, determined or not."""
+    order = [{"above": above, "below": below, "probability": 0.97, "determined": sure} for above, below, sure in pairs]
+    area = PaintArea(1, results.answered.size, 1.0, explanation={"order": order})
+    return results | Results.of_paints(np.ones(results.shape, np.uint8), [area])
+
+
+def test_an_open_order_is_that_of_the_paint() -> None:
+    """The pixels' own orders stay; what the posterior leaves open stays open; the share of the paint's is counted."""
+    maps = placed_maps()
+    before = order_map(maps, "mercury_red", "lead_pigment")
+    painted = with_paint(maps, ("lead_pigment", "mercury_red", True))
+    after = order_map(painted, "mercury_red", "lead_pigment")
+    assert (before == NOT_DETERMINED).any()
+    np.testing.assert_array_equal(after, np.where(before == NOT_DETERMINED, BELOW, before))
+    (pair_of_groups,) = layer_orders(painted)
+    assert pair_of_groups.of_paint == pytest.approx((before == NOT_DETERMINED).sum() / pair_of_groups.n_pixel)
+    unsure = with_paint(maps, ("lead_pigment", "mercury_red", False))
+    np.testing.assert_array_equal(order_map(unsure, "mercury_red", "lead_pigment"), before)
+    assert layer_orders(unsure)[0].of_paint == 0.0
+
+
+def test_a_group_at_an_open_depth_is_below_where_its_paint_has_it_there() -> None:
+    maps = placed_maps()
+    painted = with_paint(maps, ("mercury_red", "lead_pigment", True))
+    before, after = ({row.name: row for row in place_shares(results)} for results in (maps, painted))
+    assert before["lead_pigment"].unplaced > 0
+    assert after["lead_pigment"].unplaced == 0
+    gained = before["lead_pigment"].unplaced
+    assert after["lead_pigment"].below == pytest.approx(before["lead_pigment"].below + gained)
+    assert after["mercury_red"] == before["mercury_red"]
+    assert share_below_in_paint(maps) == 0.0 < share_below_in_paint(painted)

@@ -14,6 +14,7 @@ from underpaint.cli import (
     _learn,
     _library,
     _paints,
+    _plan,
     _reflect,
     _repair,
     _scans,
@@ -42,6 +43,7 @@ app.command(rich_help_panel=READ)(careful(_calibrate.calibrate))
 app.command(rich_help_panel=READ)(careful(_reflect.reflect))
 app.command(rich_help_panel=READ)(careful(_scans.explain))
 app.command(rich_help_panel=READ)(careful(_paints.paints))
+app.command(rich_help_panel=READ)(careful(_plan.plan))
 app.command(rich_help_panel=READ)(careful(_scans.compare))
 app.command(rich_help_panel=READ)(careful(_view.view))
 app.command(rich_help_panel=READ)(careful(_view.report))

@@ -20,6 +20,12 @@ def paints(
         str | None,
         typer.Option(metavar="all|1,2,...", help="Compute the layer structure of these paints: a minute or two each."),
     ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml", help="What other methods have shown, such as a cross-section: taken as given."
+        ),
+    ] = None,
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
     ] = None,
@@ -36,11 +42,25 @@ def paints(
     `identify` finds the paints, too; this command also sums their spectra and, with --explain, computes their layers.
     Map and table are added to the folder (results.h5, paint.tif, paints.csv), and to the report.
 
+    --known takes in what another method has shown of a paint: a file with, for each place,
+
+        [[known]]
+        pixel = [12, 40]                          # or paint = 3
+        method = "cross-section, SEM-EDX"
+        source = "sample S2, 4 March 2026"
+        order = ["mercury_red", "lead_pigment"]   # from the surface down
+        thickness_um = [20, 30]                   # of the top layer
+        absent = ["copper_green_blue"]
+
+    Layers are sampled with it as given, and every answer that rests on it says so.
+
     **Examples**
 
         underpaint paints painting_underpaint
 
         underpaint paints painting_underpaint --explain 1,4 --instrument ours.toml
+
+        underpaint paints painting_underpaint --explain all --known sections.toml
     """
     from underpaint.pipeline.paints import paints_of_folder
 
@@ -49,6 +69,7 @@ def paints(
             folder,
             scan=scan,
             explained=_paint_numbers(explain),
+            known=known,
             instrument=instrument,
             ground=ground,
             seed=seed,

@@ -1003,6 +1003,11 @@ class Results:
         has_result = np.isfinite(pixels.value)
         return np.asarray(has_result & ~is_determined(SURFACE_UM, pixels) & np.isin(self.map("paint"), known_numbers))
 
+    def below_in_paint(self, group: str) -> NDArray[np.bool_]:
+        """Return (row, column) where the layers of the pixel's paint have a group below another one."""
+        known = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
+        return np.isin(self.map("paint"), known) if known else np.zeros(self.shape, dtype=np.bool_)
+
     def _with_paint_thickness(self, pixels: Estimate) -> Estimate:
         """Return thicknesses of pixels, replaced by those of paints where :attr:`thickness_of_paint` is true."""
         is_replaced = self.thickness_of_paint

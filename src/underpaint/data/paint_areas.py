@@ -34,6 +34,8 @@ class PaintArea:
         Sum of the spectra, counts; None if not computed.
     explanation : mapping or None
         Layers in the format of ``underpaint explain --json``; None if not computed.
+    known : str
+        Result of another method that the answers take as given; empty without one.
     """
 
     number: int
@@ -44,11 +46,19 @@ class PaintArea:
     lines: Mapping[str, float] = field(default_factory=dict)
     spectrum: NDArray[np.float64] | None = None
     explanation: Mapping[str, Any] | None = None
+    known: str = ""
 
     @property
     def stratigraphy(self) -> tuple[str, ...]:
-        """Sentences on the posterior of the layers; empty if the layers were not computed."""
-        return () if self.explanation is None else tuple(self.explanation.get("words", ()))
+        """Sentences on the layers: the result of another method, then those of the posterior."""
+        words = () if self.explanation is None else tuple(self.explanation.get("words", ()))
+        return (self.known, *words) if self.known and self.known not in words else words
+
+    @property
+    def orders(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of groups for which the posterior states that the first begins above the second."""
+        pairs = (self.explanation or {}).get("order") or ()
+        return tuple((pair["above"], pair["below"]) for pair in pairs if pair["determined"])
 
     @property
     def thickness_um(self) -> tuple[float, float, float] | None:
@@ -69,6 +79,7 @@ class PaintArea:
             "lines": dict(self.lines),
             "counts": None if self.spectrum is None else float(self.spectrum.sum()),
             "explanation": self.explanation,
+            "known": self.known,
         }
 
     @classmethod

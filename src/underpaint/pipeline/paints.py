@@ -1,6 +1,6 @@
 """From results to the paints of the painting: areas and legend, their summed spectra, the layers of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ import numpy as np
 
 from underpaint.calibrate import Beam, CalibratedScan, Knowledge, check_instrument, merge_knowledge, resolve_energy_axis
 from underpaint.data import Scan, Spectrum
-from underpaint.data.maps import Results
-from underpaint.data.paint_areas import PaintArea
+from underpaint.data.maps import NO_ANSWER, Results
+from underpaint.data.paint_areas import MIXED, PaintArea
 from underpaint.errors import SampleError, ScanError
 from underpaint.io import read_results
 from underpaint.io.results.sidecars import find_scan
@@ -19,6 +19,7 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import ground_layer
 from underpaint.pigments.explain import CandidateGroups, ModelError, explain
 from underpaint.pigments.explain.candidate_groups import CERTAIN_PROBABILITY, likely_groups
+from underpaint.pigments.explain.known import Known, read_known
 from underpaint.pigments.explain.record import record
 from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.runtime.progress import Progress, no_progress
@@ -44,6 +45,7 @@ def paints_of_folder(
     *,
     scan: str | None = None,
     explained: Sequence[int] = (),
+    known: str | Path | None = None,
     instrument: str | None = None,
     ground: str = "chalk",
     seed: int = 0,
@@ -59,6 +61,9 @@ def paints_of_folder(
         Where the scan is, if it was moved. Without it there are areas and groups, but no spectra.
     explained : sequence of int
         Paints whose layers are sampled; :data:`EVERY` alone: all. Each takes up to a minute or two.
+    known : str, Path or None
+        File of what other methods have shown, see :func:`underpaint.pigments.explain.known.read_known`. Groups that are
+        absent are taken from the paint's groups; layers are sampled with what is known as given.
     instrument : str or None
         Preset or file: the scanner; what is not known of it is as of :data:`USUAL`.
     ground : str
@@ -78,7 +83,7 @@ def paints_of_folder(
     ScanError
         There are no results, no elements in them, the scan is gone although it is needed, or there is no such paint.
     UnderpaintError
-        The instrument or the ground cannot be used, or the files cannot be written.
+        The instrument, the ground or the known results cannot be used, or the files cannot be written.
 
     Examples
     --------
@@ -89,11 +94,14 @@ def paints_of_folder(
     """
     step, place = progress or no_progress, Path(folder)
     given = None if instrument is None else load_instrument(instrument)
+    entries = () if known is None else read_known(known)
     ground_layer(ground, 100.0)
     step("Reading the maps", 0, 1)
     results = read_results(place)
     step("Finding the paints", 0, 1)
     results |= find_paints(results, seed=seed)
+    by_paint = _by_paint(entries, results)
+    results = replace(results, paints=tuple(_with_known(area, by_paint.get(area.number)) for area in results.paints))
     numbers = _numbers(explained, results.paints)
     opened: Scan | None = None
     notes: tuple[str, ...] = ()
@@ -106,7 +114,7 @@ def paints_of_folder(
     if opened is not None:
         areas = summed(opened, results.map("paint"), results.paints, step)
         if numbers:
-            areas = _explained(opened, areas, numbers, results, given, ground, step)
+            areas = _explained(opened, areas, numbers, results, by_paint, given, ground, step)
         results = replace(results, paints=areas)
     results = replace(results, process_notes={**results.process_notes, "paints": notes})
     results = replace(results, stacks={name: results.stacks[name] for name in results.stacks if "depth" not in name})
@@ -130,18 +138,56 @@ def _numbers(explained: Sequence[int], areas: Sequence[PaintArea]) -> tuple[int,
     return tuple(explained)
 
 
+def _by_paint(entries: Sequence[Known], results: Results) -> dict[int, Known]:
+    """Return what is known of each paint.
+
+    Raises
+    ------
+    SampleError
+        A place lies in no paint, or two entries lie in the same one.
+    """
+    label, by_paint = results.map("paint"), dict[int, Known]()
+    for entry in entries:
+        number, place = entry.paint, f"paint {entry.paint}"
+        if entry.pixel is not None:
+            row, column = entry.pixel
+            place = f"pixel ({row}, {column})"
+            inside = row < label.shape[0] and column < label.shape[1]
+            number = int(label[row, column]) if inside and label[row, column] not in (MIXED, NO_ANSWER) else None
+        if number is None or number > len(results.paints):
+            raise SampleError(
+                f"Cannot take in what {entry.method} shows of {place}: no paint lies there. There are paints 1 to "
+                f"{len(results.paints)} on {label.shape[0]} rows x {label.shape[1]} columns; give a pixel of one."
+            )
+        if number in by_paint:
+            raise SampleError(
+                f"Cannot take in two results for paint {number} ({by_paint[number].source}; {entry.source}): put what "
+                "both show into one entry."
+            )
+        by_paint[number] = entry
+    return by_paint
+
+
+def _with_known(area: PaintArea, known: Known | None) -> PaintArea:
+    if known is None:
+        return area
+    groups = {name: state for name, state in area.groups.items() if name not in known.absent}
+    return replace(area, groups=groups, known=known.words)
+
+
 def _explained(
     scan: Scan,
     areas: Sequence[PaintArea],
     numbers: Sequence[int],
     results: Results,
+    by_paint: Mapping[int, Known],
     given: Instrument | None,
     ground: str,
     step: Progress,
 ) -> tuple[PaintArea, ...]:
     """Return the paints with the layers of some, sampled from their summed spectra."""
     step("Finding the energy axis", 0, 1)
-    axis = resolve_energy_axis(scan, calibrated=_was_calibrated(results))
+    axis = resolve_energy_axis(scan, calibrated=was_calibrated(results))
     if given is not None:
         check_instrument(axis, given, trusted=False)
     instrument = spectrum_knowledge(scan, axis, given).instrument
@@ -156,22 +202,23 @@ def _explained(
             sum(each.explanation is not None for each in done),
             len(numbers),
         )
-        done.append(replace(area, explanation=_layers(area, spectrum, results, instrument, ground)))
+        known = by_paint.get(area.number)
+        done.append(replace(area, explanation=_layers(area, spectrum, results, known, instrument, ground)))
     return tuple(done)
 
 
 def _layers(
-    area: PaintArea, spectrum: Spectrum, results: Results, instrument: Instrument, ground: str
+    area: PaintArea, spectrum: Spectrum, results: Results, known: Known | None, instrument: Instrument, ground: str
 ) -> dict[str, Any]:
     """Return the record of a posterior; why there is none where no group is likely."""
     try:
-        groups = wanted_groups(area, results, ground)
+        groups = candidate_groups_of(area, results, ground).with_known(known)
     except SampleError as error:
         return {"name": spectrum.name, "describes": False, "words": [str(error)]}
     return record(explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=WORKERS))
 
 
-def wanted_groups(area: PaintArea, results: Results, ground: str) -> CandidateGroups:
+def candidate_groups_of(area: PaintArea, results: Results, ground: str) -> CandidateGroups:
     """Return the groups to look for in a paint: those that are present, and those that are not excluded.
 
     Raises
@@ -202,5 +249,6 @@ def spectrum_knowledge(scan: Scan, axis: CalibratedScan, given: Instrument | Non
     )
 
 
-def _was_calibrated(results: Results) -> bool:
+def was_calibrated(results: Results) -> bool:
+    """Return whether the energy axis of results was found in the scan's lines."""
     return bool(results.settings.get("calibrated", True))

@@ -172,10 +172,25 @@ def order_text(results: Results, own: LayerOrder) -> str:
     return words.get(own.answer, "not determined")
 
 
+def share_below_in_paint(results: Results) -> float:
+    """Return the share of the pixels in which a group is below because the layers of their paint say so."""
+    if not results.paints:
+        return 0.0
+    open_places = [
+        (results[name] > PRESENT_PROBABILITY)
+        & ~_likely_at(results, name, "surface")
+        & ~_likely_at(results, name, "below")
+        & results.below_in_paint(name)
+        for name in present_groups(results)
+    ]
+    return float(np.any(open_places, axis=0).mean()) if open_places else 0.0
+
+
 def _codes(results: Results, name: str) -> NDArray[np.uint8]:
     at_surface, below = _likely_at(results, name, "surface"), _likely_at(results, name, "below")
     code = (_SURFACE * at_surface + _BELOW * below).astype(np.uint8)
     code[(code == _NOWHERE) & (results[name] > PRESENT_PROBABILITY)] = _UNPLACED
+    code[(code == _UNPLACED) & results.below_in_paint(name)] = _BELOW
     return code
 
 

@@ -58,6 +58,7 @@ from underpaint.display.report.layers import (
     order_text,
     place_shares,
     present_groups,
+    share_below_in_paint,
     thickness_text,
     two_figures,
 )
@@ -363,7 +364,7 @@ def _paints(results: Results, families: list[str], photograph: str, *, full: boo
         "rows": rows,
         "rest": len(results.paints) - len(rows),
         "assigned": assigned,
-        "layered": any(area.explanation is not None for area in results.paints),
+        "layered": any(area.stratigraphy for area in results.paints),
     }
 
 
@@ -484,6 +485,7 @@ def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[
         ],
         "thickness": _thickness(results) if full else None,
         "thickness_of_paint": float(results.thickness_of_paint.mean()) if "quantity" in results.stacks else 0.0,
+        "below_in_paint": share_below_in_paint(results),
         "sketch": _sketch(results, told),
     }
 

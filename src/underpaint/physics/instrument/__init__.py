@@ -37,6 +37,7 @@ __all__ = [
     "Scale",
     "SourceSpectrum",
     "Tube",
+    "instrument_from",
     "load_instrument",
     "preset_names",
     "read_source_spectrum",

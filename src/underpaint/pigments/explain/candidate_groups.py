@@ -1,7 +1,7 @@
 """Candidate pigment groups for the explanation of a spectrum: found by a network, or given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ from underpaint.data import Scan, Spectrum
 from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import ground_layer, library
+from underpaint.pigments.explain.known import Known
+from underpaint.pigments.explain.states import PaintPrior
 from underpaint.pigments.predict import identify
 from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
 
@@ -36,6 +38,8 @@ class CandidateGroups:
         Possible pigments of a group, if restricted.
     notes : tuple of str
         Notes on the selection for the user.
+    known : Known or None
+        Result of another method; groups of its order are among ``groups``, its absent ones are not.
     """
 
     groups: tuple[str, ...]
@@ -43,6 +47,31 @@ class CandidateGroups:
     probability: Mapping[str, float] = field(default_factory=dict)
     pigments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    known: Known | None = None
+
+    def with_known(self, known: Known | None) -> "CandidateGroups":
+        """Return the same candidates with the result of another method: groups that it shows, and absent ones.
+
+        Raises
+        ------
+        SampleError
+            No group is left.
+        """
+        if known is None:
+            return self
+        absent = dict(zip(self.groups, self.absent, strict=True)) | dict.fromkeys(known.order, 0.0)
+        left = {name: probability for name, probability in absent.items() if name not in known.absent}
+        if not left:
+            raise SampleError(
+                f"Cannot explain a spectrum of which {known.method} shows no group: all that were seen "
+                f"({', '.join(self.groups)}) are absent there. Correct the known results."
+            )
+        return replace(self, groups=tuple(left), absent=tuple(left.values()), known=known)
+
+
+def prior_of(candidates: CandidateGroups, ground: str) -> PaintPrior:
+    """Return the prior of the layers before the spectrum is seen."""
+    return PaintPrior(candidates.groups, ground, candidates.absent, candidates.pigments, candidates.known)
 
 
 def given_groups(names: Sequence[str]) -> CandidateGroups:

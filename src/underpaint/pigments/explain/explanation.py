@@ -10,12 +10,12 @@ from underpaint.elements import CANDIDATES
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.forward import resolution_sigma
 from underpaint.physics.instrument import Instrument
-from underpaint.pigments.explain.candidate_groups import CandidateGroups
+from underpaint.pigments.explain.candidate_groups import CandidateGroups, prior_of
 from underpaint.pigments.explain.mixture import Modes
 from underpaint.pigments.explain.sampling import Sample, sample
 from underpaint.pigments.explain.search import search
 from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
-from underpaint.pigments.explain.states import Numbers, PaintPrior, concatenate_states
+from underpaint.pigments.explain.states import Numbers, concatenate_states
 from underpaint.pigments.explain.verdict import (
     MIN_PIGMENT_PROBABILITY,
     Draws,
@@ -137,10 +137,15 @@ class Explanation:
         number = number_of_layers(self.runs)
         # deeper layers can be compared between draws only if the number of layers is known
         layer_verdicts = [layer_verdict(self.runs, layer) for layer in range(number.determined or 1)]
+        known = self.candidates.known
+        # an order that was put in is no answer
+        orders = tuple(
+            pair for pair in pair_orders(self.runs) if known is None or not known.settles(pair.above, pair.below)
+        )
         values = (
             pool_draws(self.runs),
             number,
-            tuple(pair_orders(self.runs)),
+            orders,
             tuple(layer_verdicts),
             presence(self.runs),
         )
@@ -176,8 +181,7 @@ class _Task:
     error: ModelError
 
     def model(self) -> SpectrumModel:
-        prior = PaintPrior(self.candidates.groups, self.ground, self.candidates.absent, self.candidates.pigments)
-        return SpectrumModel(self.spectrum, self.instrument, prior, self.error)
+        return SpectrumModel(self.spectrum, self.instrument, prior_of(self.candidates, self.ground), self.error)
 
 
 def explain(

@@ -17,6 +17,7 @@ def record(explanation: Explanation) -> dict[str, Any]:
         "ground": explanation.ground,
         "groups": explanation.presence,
         "network": dict(explanation.candidates.probability) or None,
+        "known": None if explanation.candidates.known is None else explanation.candidates.known.model_dump(mode="json"),
         "describes": explanation.stated,
         "chi_square": explanation.fit.chi_square,
         "n_bin": explanation.fit.n_bin,

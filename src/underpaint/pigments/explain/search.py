@@ -34,7 +34,9 @@ def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
     other members are tried in the likeliest mode.
     """
     prior = model.prior
-    start_states = concatenate_states([_screened_draws(model, rng), simple_starts(prior)])
+    simple = simple_starts(prior)
+    valid_starts = simple.rows(np.flatnonzero(prior.is_valid(simple)))
+    start_states = concatenate_states([_screened_draws(model, rng), valid_starts])
     log_like = model.log_likelihood(start_states)
     n_group = len(prior.groups)
     modes = climb(model, start_states.rows(np.argsort(-log_like)[: 6 + 2 * n_group]), BETA, CLIMB_ROUNDS)
@@ -44,8 +46,7 @@ def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
         if neighbours is None:
             break
         modes = _best_modes(prior, concatenate_modes([modes, climb(model, neighbours, beta, REFINE_ROUNDS)]), beta)
-    variants = _with_other_members(model, modes)
-    return modes if variants is None else concatenate_modes([modes, climb(model, variants, 1.0, REFINE_ROUNDS)])
+    return with_other_members(model, modes, int(Mixture(prior, modes, 1.0).evidence.argmax()))
 
 
 def _best_modes(prior: PaintPrior, modes: Modes, beta: float) -> Modes:
@@ -86,15 +87,15 @@ def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: n
     return _most_promising(model, modes, parents, candidates, beta, N_CLIMBED)
 
 
-def _with_other_members(model: SpectrumModel, modes: Modes) -> States | None:
-    """Return the best variants of the likeliest mode, in which a group is represented by another member."""
-    prior, best_mode = model.prior, modes.states.rows([int(Mixture(model.prior, modes, 1.0).evidence.argmax())])
-    variants = []
+def with_other_members(model: SpectrumModel, modes: Modes, row: int) -> Modes:
+    """Return modes, and the best variants of one of them in which a group is represented by another member."""
+    prior, changed = model.prior, []
     for group, members in enumerate(prior.members):
         for member in range(len(members)):
-            variants.append(best_mode.rows([0]))
-            set_member(prior, variants[-1], 0, group, member)
-    return _most_promising(model, modes, np.zeros(len(variants), dtype=np.int64), variants, 1.0, N_VARIANTS)
+            changed.append(modes.states.rows([row]))
+            set_member(prior, changed[-1], 0, group, member)
+    variants = _most_promising(model, modes, np.full(len(changed), row), changed, 1.0, N_VARIANTS)
+    return modes if variants is None else concatenate_modes([modes, climb(model, variants, 1.0, REFINE_ROUNDS)])
 
 
 def _most_promising(

@@ -100,6 +100,7 @@ class SpectrumModel:
         """Fix the covariance from an expected spectrum, (n_channel,) counts on ``axis``."""
         self.covariance = _covariance(np.maximum(reference, 0.3), self.energy_kev, self.error)
         whitening = np.linalg.inv(np.linalg.cholesky(self.bins.T @ self.covariance @ self.bins))
+        self.whitening = whitening
         self.whitened_counts = whitening @ (self.counts @ self.bins)
         # whitened in double precision: neighbouring bins nearly cancel
         whitened_bins = self.bins @ whitening.T
@@ -123,6 +124,23 @@ class SpectrumModel:
     def log_likelihood(self, states: States) -> Numbers:
         """Return (n,) log-likelihoods."""
         return self.evaluate(states)[1]
+
+    def residual_changes(self, states: States, noise: Numbers) -> Numbers:
+        """Return (n_draw, n, n_bin + 3) by how much noise on the counts changes the residuals of states.
+
+        Parameters
+        ----------
+        states : States
+        noise : (n_draw, n_channel) array
+            Counts that are added to the spectrum; the levels follow them.
+        """
+        columns = self._columns(self._photons(states), self._whitened_response, self._whitened_bent).astype(np.float64)
+        _, information = self._levels(columns)
+        white = noise @ self.bins @ self.whitening.T
+        slope = np.einsum("nib,kb->kni", columns, white)
+        levels = np.linalg.solve(information[None], slope[..., None])[..., 0]
+        change = white[:, None] - np.einsum("kni,nib->knb", levels, columns)
+        return np.concatenate([change, levels[..., 1:]], axis=2)
 
     def _evaluate(self, states: States) -> tuple[Numbers, Numbers]:
         photons = self._photons(states)

@@ -12,6 +12,7 @@ from underpaint.errors import SampleError
 from underpaint.physics.materials import Paint, Pigment, library
 from underpaint.physics.materials.library import mix_elements
 from underpaint.physics.materials.paint import DEFAULT_BINDER, components_of, named_row
+from underpaint.pigments.explain.known import Known
 from underpaint.units import CM_PER_UM
 
 Numbers = NDArray[np.float64]
@@ -162,6 +163,8 @@ class PaintPrior:
         Prior probability that each group is absent; zero by default.
     pigments : mapping of str to sequence of str, optional
         The pigments of a group that are possible, where that is known.
+    known : Known, optional
+        What another method has shown of order and thickness; groups of its order are among ``groups``.
 
     Raises
     ------
@@ -175,6 +178,7 @@ class PaintPrior:
         ground: str = "chalk",
         absent: Sequence[float] | None = None,
         pigments: Mapping[str, Sequence[str]] | None = None,
+        known: Known | None = None,
     ) -> None:
         if not groups:
             raise SampleError("Cannot explain a spectrum without a pigment group: give at least one.")
@@ -182,6 +186,9 @@ class PaintPrior:
         self.ground = ground
         self.absent = np.zeros(len(groups)) if absent is None else np.asarray(absent, dtype=np.float64)
         self.members = tuple(_members(group, set(groups), (pigments or {}).get(group, ())) for group in groups)
+        self.order = () if known is None else tuple(self.groups.index(name) for name in known.order)
+        top_um = None if known is None else known.thickness_um
+        self.log_um = np.log([top_um or THICKNESS_RANGE_UM, *(THICKNESS_RANGE_UM,) * (MAX_LAYERS - 1)])
         self.n_coordinate = MAX_LAYERS * (N_LAYER_COORDINATES + len(groups)) + 2
         self._log_members = np.log([len(pigments) for pigments in self.members])
         self._log_spread = self._spread_table()
@@ -226,12 +233,14 @@ class PaintPrior:
         self.ground_density = ground.density
 
     def is_valid(self, states: States) -> Flags:
-        """Return (n,) true if no layer is empty, neighbours differ, and every required group is present."""
+        """Return (n,) true if no layer is empty, neighbours differ, and every required group is present, in order."""
         exists = states.n_layer[:, None] > LAYERS
         filled = (states.holds.any(axis=2) == exists).all(axis=1)
         is_same = (states.holds[:, 1:] == states.holds[:, :-1]).all(axis=2) & exists[:, 1:]
         missing = ~states.holds.any(axis=1) & (self.absent == 0)
-        return np.asarray(filled & ~is_same.any(axis=1) & ~missing.any(axis=1))
+        uppermost = np.where(states.holds.any(axis=1), states.holds.argmax(axis=1), MAX_LAYERS)[:, self.order]
+        is_ordered = (np.diff(uppermost, axis=1) > 0).all(axis=1)
+        return np.asarray(filled & ~is_same.any(axis=1) & ~missing.any(axis=1) & is_ordered)
 
     def log_layout(self, states: States) -> Numbers:
         """Return (n,) log prior of the number of layers and of which groups lie where; minus infinity if invalid."""
@@ -278,7 +287,7 @@ class PaintPrior:
         log_share = np.clip(SHARE_SIGMA * layers[..., N_LAYER_COORDINATES:], -12.0, 12.0)
         mass = np.where(states.holds, np.exp(log_share), 0.0)
         return Physical(
-            np.where(exists, log_uniform(layers[..., 0], THICKNESS_RANGE_UM), np.nan),
+            np.where(exists, np.exp(uniform(layers[..., 0], (self.log_um[:, 0], self.log_um[:, 1]))), np.nan),
             mass / np.maximum(mass.sum(axis=2, keepdims=True), 1e-30),
             np.exp(DENSITY_SIGMA * layers[..., 1]),
             uniform(layers[..., 2], BINDER_RANGE),
@@ -338,7 +347,7 @@ class PaintPrior:
             moved = coordinates[share] + np.log(rich[before[group]] / rich[after[group]]) / SHARE_SIGMA
             ratio = 0.5 * float(coordinates[share] ** 2 - moved**2)
             coordinates[share] = moved
-        low, high = np.log(THICKNESS_RANGE_UM)
+        low, high = self.log_um[layer]
         scaled = ndtr(coordinates[0]) + np.log(mass_before / self._mass_per_um(new, row, layer, group)) / (high - low)
         if not 1e-6 < scaled < 1.0 - 1e-6:
             return -np.inf
@@ -355,7 +364,7 @@ class PaintPrior:
         return float(share[group] * self.composition[group, member[group], self.key_element[group]] / volume)
 
 
-def uniform(x: Numbers, bounds: tuple[float, float]) -> Numbers:
+def uniform(x: Numbers, bounds: tuple[float | Numbers, float | Numbers]) -> Numbers:
     """Return what is uniform between two bounds from a standard normal."""
     return np.asarray(bounds[0] + (bounds[1] - bounds[0]) * ndtr(x))
 

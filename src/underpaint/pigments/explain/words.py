@@ -22,10 +22,16 @@ LAYER_NAMES = ("the top layer", "the second layer", "the third layer")
 
 
 def in_words(explanation: Explanation) -> list[str]:
-    """Return sentences on the order of the groups, thickness, number of layers, open questions, and misfits."""
+    """Return sentences on the order of the groups, thickness, number of layers, open questions, and misfits.
+
+    The result of another method, if there is one, is the first sentence.
+    """
+    known = explanation.candidates.known
+    put_in = [] if known is None else [known.words]
     if not explanation.stated:
-        return [_withheld_sentence(explanation), *_misfits(explanation), *explanation.candidates.notes]
+        return [*put_in, _withheld_sentence(explanation), *_misfits(explanation), *explanation.candidates.notes]
     return [
+        *put_in,
         *_order_sentences(explanation),
         *(sentence for layer in explanation.layers for sentence in _layer_sentences(layer)),
         _number_sentence(explanation),
@@ -80,7 +86,7 @@ def _order_sentences(explanation: Explanation) -> list[str]:
     open_pairs = [
         order for order in explanation.orders if not order.determined and order.probability > MIN_PIGMENT_PROBABILITY
     ]
-    if not sentences and len(explanation.candidates.groups) > 1:
+    if not sentences and explanation.orders:
         sentences = [
             f"The order of the layers is {NOT_DETERMINED}: no pair of groups reaches {MIN_PROBABILITY:g} in both runs."
         ]

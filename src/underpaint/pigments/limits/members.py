@@ -459,10 +459,19 @@ def _soft_elements(pigment: Pigment) -> frozenset[str]:
     )
 
 
-@lru_cache(maxsize=1)
+def methods_for_layers() -> tuple[Mapping[str, str], ...]:
+    """Return the methods that settle layers: "method", what it "settles", what it "needs", and its "source"."""
+    return tuple(_other_methods()["layers"])
+
+
 def _methods_table() -> Mapping[str, Mapping[str, str]]:
+    return {row["name"]: row for row in _other_methods()["pigment"]}
+
+
+@lru_cache(maxsize=1)
+def _other_methods() -> Mapping[str, Any]:
     text = (files("underpaint.pigments.limits") / "data" / "other_methods.toml").read_text("utf-8")
-    return {row["name"]: row for row in tomllib.loads(text)["pigment"]}
+    return tomllib.loads(text)
 
 
 def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:

@@ -34,6 +34,8 @@ class LayerOrder:
     on_top, below, together : float
         Shares of these pixels where the first lies on top, the second does, both lie at the surface. The rest is not
         determined.
+    of_paint : float
+        Share of these pixels whose order is that of their paint: their own spectrum does not determine it.
     """
 
     first: str
@@ -42,6 +44,7 @@ class LayerOrder:
     on_top: float
     below: float
     together: float
+    of_paint: float = 0.0
 
     @property
     def not_determined(self) -> float:
@@ -76,8 +79,19 @@ def order_map(results: Results, first: str, second: str) -> NDArray[np.uint8]:
     The first is on top where it is at the surface and the second is below and not at the surface. A network gives the
     probabilities of the three alone, not their correlation; in any case, all three hold with a probability of at least
     their sum minus two (Bonferroni). An order is given from a least probability of
-    ``PLACED_PROBABILITY`` on; the orders exclude each other, so no two of them reach it.
+    ``PLACED_PROBABILITY`` on; the orders exclude each other, so no two of them reach it. Where none is given, it is
+    that of the pixel's paint, if its layers were sampled and state one.
     """
+    order = _order_of_pixels(results, first, second)
+    label = results.map("paint") if results.paints else np.zeros(order.shape, np.uint8)
+    for area in results.paints:
+        for pair, answer in (((first, second), ON_TOP), ((second, first), BELOW)):
+            if pair in area.orders:
+                order[(order == NOT_DETERMINED) & (label == area.number)] = answer
+    return order
+
+
+def _order_of_pixels(results: Results, first: str, second: str) -> NDArray[np.uint8]:
     surface = [results[name, "surface"].astype(np.float64) for name in (first, second)]
     below = [results[name, "below"].astype(np.float64) for name in (first, second)]
     order = np.full(surface[0].shape, NOT_DETERMINED, np.uint8)
@@ -114,5 +128,6 @@ def layer_orders(
 def _order(results: Results, first: str, second: str) -> LayerOrder:
     order_keys = order_map(results, first, second)
     n_pixel = int((order_keys != NOT_BOTH).sum())
-    shares = [float((order_keys == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER)]
-    return LayerOrder(first, second, n_pixel, *shares)
+    on_top, below, together = (float((order_keys == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER))
+    of_paint = (order_keys != _order_of_pixels(results, first, second)).sum() / max(n_pixel, 1)
+    return LayerOrder(first, second, n_pixel, on_top, below, together, float(of_paint))

@@ -1,0 +1,102 @@
+"""Counts at which a question about layers is answered."""
+
+import numpy as np
+import pytest
+
+from underpaint.data import Spectrum
+from underpaint.errors import SampleError
+from underpaint.physics.instrument import load_instrument
+from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
+from underpaint.pigments.explain import ModelError, given_groups, search
+from underpaint.pigments.explain.planning import (
+    OrderQuestion,
+    Planned,
+    answered_shares,
+    expected_spectrum,
+    likeliest_layers,
+)
+from underpaint.pigments.explain.spectrum_model import SpectrumModel
+from underpaint.pigments.explain.states import PaintPrior
+
+INSTRUMENT = load_instrument("silver_30kv")
+AZURITE_OVER_LEAD = Stratigraphy(
+    (Paint({"azurite": 1.0}).layer(30.0), Paint({"lead_white": 1.0}).layer(30.0), ground_layer("chalk", 150.0))
+)
+QUESTION = OrderQuestion("lead_pigment", "copper_green_blue")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches enough for two groups, in a fraction of the time."""
+    for name, value in {
+        "N_SCREENED": 60,
+        "N_NEIGHBOURS": 10,
+        "N_CLIMBED": 3,
+        "N_VARIANTS": 2,
+        "CLIMB_ROUNDS": 4,
+    }.items():
+        monkeypatch.setattr(search, name, value)
+
+
+def test_a_question_names_two_groups_or_their_pigments() -> None:
+    assert OrderQuestion.of_text("lead_white under azurite") == QUESTION
+    assert OrderQuestion.of_text("lead_pigment under copper_green_blue") == QUESTION
+    for text, fault in (
+        ("lead_pigment", "lead_pigment under mercury_red"),
+        ("azurite under malachite", "a group is not told apart from itself"),
+        ("emerald_green under azurite", "Name one group"),
+        ("kryptonite under azurite", "kryptonite"),
+    ):
+        with pytest.raises(SampleError, match=fault):
+            OrderQuestion.of_text(text)
+
+
+def test_counts_needed_lie_between_those_that_were_simulated() -> None:
+    planned = Planned(np.asarray([1e3, 1e4, 1e5]), np.asarray([0.0, 0.25, 0.75]), np.asarray([0.1, 0.5, 0.9]))
+    assert planned.counts_needed(0.5) == pytest.approx(10**4.5)
+    assert planned.counts_needed(0.25) == pytest.approx(1e4)
+    assert planned.counts_needed(0.9) == float("inf")
+    assert Planned(np.asarray([1e3]), np.asarray([0.9]), np.asarray([0.99])).counts_needed() == 1e3
+    # a share that falls again is not reached
+    fallen = Planned(np.asarray([1e3, 1e4, 1e5]), np.asarray([0.6, 0.4, 0.8]), np.asarray([0.1, 0.5, 0.9]))
+    assert 1e4 < fallen.counts_needed() < 1e5
+
+
+def test_noise_changes_the_residuals_as_if_it_had_been_measured() -> None:
+    rate, axis = expected_spectrum(AZURITE_OVER_LEAD, INSTRUMENT)
+    counts = rate * 1e5 / rate.sum()
+    prior = PaintPrior(("copper_green_blue", "lead_pigment"))
+    model = SpectrumModel(Spectrum(counts, axis), INSTRUMENT, prior, ModelError())
+    expected = model.counts
+    model.refer_to(expected)
+    states = prior.draw(6, np.random.default_rng(1))
+    before, _ = model.evaluate(states)
+    noise = np.random.default_rng(2).poisson(expected) - expected
+    change = model.residual_changes(states, noise[None])[0]
+    model.counts = expected + noise
+    model.refer_to(expected)
+    after, _ = model.evaluate(states)
+    np.testing.assert_allclose(after - before, change, atol=0.01 * np.abs(change).max())
+
+
+def test_more_counts_answer_more_scans(quick: None) -> None:
+    """Azurite over lead white: hopeless at a thousand counts, plain at three hundred thousand."""
+    candidates = given_groups(["azurite", "lead_pigment"])
+    planned = answered_shares(AZURITE_OVER_LEAD, INSTRUMENT, candidates, QUESTION, (1e3, 3e5, 1e6))
+    assert planned.share[0] < 0.1
+    assert planned.share[1] > 0.9
+    assert len(planned.counts) == 2  # no need to go on
+    assert 1e3 < planned.counts_needed() < 3e5
+
+
+def test_the_layers_planned_for_are_those_of_the_spectrum(quick: None) -> None:
+    rate, axis = expected_spectrum(AZURITE_OVER_LEAD, INSTRUMENT)
+    spectrum = Spectrum(np.random.default_rng(0).poisson(rate * 1e6 / rate.sum()).astype(np.float64), axis)
+    layers, probability = likeliest_layers(spectrum, INSTRUMENT, given_groups(["azurite", "lead_white"]), QUESTION)
+    assert probability > 0.95
+    assert layers.layers[0].mass_fractions.get("Cu", 0.0) > 0.1
+    assert layers.layers[0].thickness_um == pytest.approx(30.0, rel=0.5)
+    again, _ = expected_spectrum(layers, INSTRUMENT)
+    shape, truth = again / again.sum(), rate / rate.sum()
+    lines = truth > 0.2 * truth.max()
+    np.testing.assert_allclose(shape[lines], truth[lines], rtol=0.25)
