@@ -33,8 +33,8 @@ PARTS = frozenset({"asked", "feigned", "laid", "own", "said", "told"})
 """No part of a name between underscores either."""
 CEILINGS: dict[str, int] = {
     "src/underpaint/data/maps.py": 1,
-    "src/underpaint/display": 226,
-    "tests": 321,
+    "src/underpaint/display": 210,
+    "tests": 314,
 }
 """Hits that a folder or file may still have; all else has none."""
 EXEMPT = {"tools/wording.py", "tests/test_wording.py"}
@@ -155,5 +155,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Check names and words, or draw a sample of them for a reader.")
     parser.add_argument("--sample", type=int, metavar="N", help="print N names and N sentences instead")
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
-    sys.exit(main() if given.sample is None else sample(ROOT, given.sample, given.seed))
+    arguments = parser.parse_args()
+    if arguments.sample is None:
+        sys.exit(main())
+    sample(ROOT, arguments.sample, arguments.seed)

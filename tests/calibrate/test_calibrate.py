@@ -217,8 +217,10 @@ def test_conversion_offers_the_axis_that_was_found(tmp_path: Path) -> None:
     axes = {"bare": None, "wrong": EnergyAxis(true.gain_kev * 1.02, true.zero_kev, true.n_channel), "right": true}
     for name, axis in axes.items():
         source, plain, calibrated = (tmp_path / f"{name}{ending}" for ending in (".npz", "_kept.h5", "_found.h5"))
-        known = {} if axis is None else {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev}
-        np.savez(source, cube=np.asarray(scan.counts), **known)
+        arrays = {"cube": np.asarray(scan.counts)}
+        if axis is not None:
+            arrays |= {"gain_kev": np.asarray(axis.gain_kev), "zero_kev": np.asarray(axis.zero_kev)}
+        np.savez(source, allow_pickle=False, **arrays)
         done = CliRunner().invoke(app, ["convert", str(source), str(plain)])
         assert done.exit_code == 0, done.output
         assert ("--axis found" in " ".join(done.output.split())) == (name != "right")

@@ -138,17 +138,17 @@ def work() -> None:
     cancelled = threading.Event()
     threading.Thread(target=_listen, args=(cancelled,), daemon=True).start()
 
-    def step(what: str, done: int, total: int) -> None:
+    def step(task: str, done: int, total: int) -> None:
         if cancelled.is_set():
             raise _Cancelled
-        _tell(progress=[what, done, total])
+        _send(progress=[task, done, total])
 
     try:
-        _tell(result=_JOBS[job["what"]](job, step))
+        _send(result=_JOBS[job["what"]](job, step))
     except (_Cancelled, KeyboardInterrupt):
         raise typer.Exit(FAILED) from None
     except (UnderpaintError, OSError, MemoryError) as error:
-        _tell(error=error_text(error))
+        _send(error=error_text(error))
         raise typer.Exit(FAILED) from None
 
 
@@ -156,11 +156,11 @@ class _Cancelled(Exception):  # noqa: N818 - no error: it was asked for
     """The page asked to stop."""
 
 
-def _show(opened: "AbstractContextManager[Server]", what: str, *, no_browser: bool, hint: str = "") -> None:
+def _show(opened: "AbstractContextManager[Server]", page: str, *, no_browser: bool, hint: str = "") -> None:
     import webbrowser
 
     with _ended_by_signals(), opened as server:
-        say(f"{what} is at {server.address}" if what.startswith("The start") else f"{what} are at {server.address}")
+        say(f"{page} is at {server.address}" if page.startswith("The start") else f"{page} are at {server.address}")
         say(" ".join(["Ctrl-C ends.", hint]).strip())
         try:
             if no_browser:
@@ -236,8 +236,8 @@ def _listen(cancelled: threading.Event) -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def _tell(**what: Any) -> None:
-    sys.stdout.write(json.dumps(what, default=str) + "\n")
+def _send(**message: Any) -> None:
+    sys.stdout.write(json.dumps(message, default=str) + "\n")
     sys.stdout.flush()
 
 

@@ -196,8 +196,8 @@ def library_for(path: str | Path | None, palette: str | Path | None = None) -> R
     if palette is None:
         return spectra
     chosen = load_palette(palette)
-    wanted = {member_of(name) for name in chosen.pigments}
-    narrowed = spectra.subset(not spectrum.member or spectrum.member in wanted for spectrum in spectra.spectra)
+    members = {member_of(name) for name in chosen.pigments}
+    narrowed = spectra.subset(not spectrum.member or spectrum.member in members for spectrum in spectra.spectra)
     if not narrowed.members:
         raise ScanError(
             f"Cannot use the palette {chosen.name} with this library: none of the {len(chosen.pigments)} pigments has "

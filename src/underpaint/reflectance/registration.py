@@ -62,7 +62,7 @@ _MODELS = {
 _LEAST_GAIN_PER_PARAMETER = 2.0
 """By which the logarithm of the likelihood must improve for each parameter that a more complex model adds."""
 _WELL_PX, _WRONG_PX, _POINTS_PX = 0.6, 1.2, 1.0
-_ALIKE = 0.95
+_MIN_RIVAL_SIMILARITY = 0.95
 """Share of the similarity from which another place counts as nearly as good: virtual twins have up to 0.91 at a right
 place, 0.975 at one 4 pixels off."""
 _LEAST_COVERED = 0.5
@@ -202,8 +202,11 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
             "Cannot lay the picture by itself: it shares nothing with the maps, wherever it lies. Is it upright, "
             "and of this painting? Mark points instead."
         )
-    alike = _apart_px(rival, best, (n_row, n_column)) > _WRONG_PX and fine.similarity(rival) > _ALIKE * similarity
-    well = error_px <= _WELL_PX and not alike and _covered(best, size, (n_row, n_column)) >= _LEAST_COVERED
+    has_rival = (
+        _apart_px(rival, best, (n_row, n_column)) > _WRONG_PX
+        and fine.similarity(rival) > _MIN_RIVAL_SIMILARITY * similarity
+    )
+    well = error_px <= _WELL_PX and not has_rival and _covered(best, size, (n_row, n_column)) >= _LEAST_COVERED
     return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
 
 

@@ -16,11 +16,11 @@ from underpaint.pigments.explain.candidate_groups import CandidateGroups, prior_
 from underpaint.pigments.explain.explanation import RUNS
 from underpaint.pigments.explain.known import group_of
 from underpaint.pigments.explain.mixture import Mixture, Modes
-from underpaint.pigments.explain.sampling import LEAST_EFFECTIVE, N_STATE
+from underpaint.pigments.explain.sampling import MIN_EFFECTIVE_FRACTION, N_STATE
 from underpaint.pigments.explain.search import search, with_other_members
 from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
 from underpaint.pigments.explain.states import MAX_LAYERS, Flags, Numbers, PaintPrior, States
-from underpaint.pigments.explain.verdict import SURE
+from underpaint.pigments.explain.verdict import MIN_PROBABILITY
 from underpaint.units import CM_PER_UM
 
 N_SCAN = 400
@@ -91,7 +91,7 @@ class Planned:
     counts : (n,) array
         Of the whole spectrum, ascending.
     share : (n,) array
-        Of the scans in which both runs of an explanation would give the probability ``SURE``.
+        Of the scans in which both runs of an explanation would give the probability ``MIN_PROBABILITY``.
     probability : (n,) array
         Of the answer, in the middle one of the scans.
     """
@@ -261,12 +261,12 @@ def _simulated_log_odds(
 
 
 def _both_runs_sure(probability: Numbers) -> Numbers:
-    """Return the chance that both runs of an explanation count ``SURE`` of their draws for an answer.
+    """Return the chance that both runs of an explanation count ``MIN_PROBABILITY`` of their draws for an answer.
 
-    A run has few draws: no fewer than ``LEAST_EFFECTIVE`` of them are independent.
+    A run has few draws: no fewer than ``MIN_EFFECTIVE_FRACTION`` of them are independent.
     """
-    draws = round(LEAST_EFFECTIVE * N_STATE)
-    return np.asarray(binom.sf(np.ceil(SURE * draws) - 1, draws, probability) ** RUNS)
+    draws = round(MIN_EFFECTIVE_FRACTION * N_STATE)
+    return np.asarray(binom.sf(np.ceil(MIN_PROBABILITY * draws) - 1, draws, probability) ** RUNS)
 
 
 def _model(spectrum: Spectrum, instrument: Instrument, candidates: CandidateGroups, ground: str) -> SpectrumModel:

@@ -134,7 +134,9 @@ class SpectrumModel:
         noise : (n_draw, n_channel) array
             Counts that are added to the spectrum; the levels follow them.
         """
-        columns = self._columns(self._photons(states), self._whitened_response, self._whitened_bent).astype(np.float64)
+        columns = self._columns(self._photons(states), self._whitened_response, self._whitened_tilted_response).astype(
+            np.float64
+        )
         _, information = self._levels(columns)
         white = noise @ self.bins @ self.whitening.T
         slope = np.einsum("nib,kb->kni", columns, white)
