@@ -16,7 +16,7 @@ from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.with_paints import replace_paints
 from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.pigments.paints.areas import stabilised
-from underpaint.pipeline.paints import paints_of_folder, wanted_groups, with_paints
+from underpaint.pipeline.paints import paints_of_folder, candidate_groups_of, with_paints
 
 SHAPE = (40, 50)
 LINES = ("Fe_K", "Hg_L", "Pb_L")
@@ -238,7 +238,7 @@ def test_groups_to_look_for_are_those_of_the_paint(painted: Results) -> None:
         names, chance, kinds=("group",) * 3, groups=[(name,) for name in names], labels=names, elements=[()] * 3
     )
     paint = next(paint for paint in painted.paints if "mercury_red" in paint.groups)
-    groups = wanted_groups(paint, painted | network, "chalk")
+    groups = candidate_groups_of(paint, painted | network, "chalk")
     assert dict(zip(groups.groups, groups.absent, strict=True)) == {
         "mercury_red": 0.0,  # present by its state
         "zinc_pigment": pytest.approx(0.6),

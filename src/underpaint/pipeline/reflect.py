@@ -204,7 +204,7 @@ def library_for(path: str | Path | None, palette: str | Path | None = None) -> R
             f"a spectrum among the {len(spectra)}. Give another palette, or add spectra with `underpaint pigments "
             "add-reflectance`."
         )
-    missing = sorted(wanted - set(narrowed.members))
+    missing = sorted(members - set(narrowed.members))
     notes = (f"no spectrum of {', '.join(missing)} of the palette: never named at the surface",) if missing else ()
     return replace(narrowed, notes=(*narrowed.notes, *notes))
 
