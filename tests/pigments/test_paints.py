@@ -16,7 +16,7 @@ from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.with_paints import replace_paints
 from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.pigments.paints.areas import stabilised
-from underpaint.pipeline.paints import paints_of_folder, candidate_groups_of, with_paints
+from underpaint.pipeline.paints import candidate_groups_of, paints_of_folder, with_paints
 
 SHAPE = (40, 50)
 LINES = ("Fe_K", "Hg_L", "Pb_L")
