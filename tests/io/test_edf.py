@@ -63,7 +63,7 @@ def test_folder_of_lines_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         fabio_edf(tmp_path / f"été_{number}.edf", line[None])
     scan = io.load(tmp_path)
     np.testing.assert_array_equal(scan.counts.compute(), lines)
-    assert scan.notes == ("no energy axis in the file",)
+    assert scan.notes == ("no energy calibration in the file",)
 
 
 def test_a_missing_line_is_noted(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_an_axis_that_cannot_be_is_left_out_with_a_note(coefficients: tuple[floa
 
 @pytest.mark.parametrize("coefficients", [(0.0, 1.0, 0.0), (0.0, 0.0), (-0.5, 1.0)])
 def test_placeholders_are_no_axis(coefficients: tuple[float, ...]) -> None:
-    assert axis_of_coefficients(coefficients, 512) == (None, ("no energy axis in the file",))
+    assert axis_of_coefficients(coefficients, 512) == (None, ("no energy calibration in the file",))
     assert axis_of_list(np.arange(512.0), 512)[0] is None
 
 

@@ -161,7 +161,7 @@ def test_pymcas_unknown_calibration_is_none(tmp_path: Path, cube: Cube) -> None:
         file["entry/measurement/calibration"][...] = [0.0, 1.0, 0.0]
     scan = io.load(path)
     assert scan.axis is None
-    assert scan.notes == ("no energy axis in the file",)
+    assert scan.notes == ("no energy calibration in the file",)
 
 
 def test_hdf5_by_path(tmp_path: Path, cube: Cube) -> None:

@@ -184,7 +184,7 @@ def test_without_calibration(mca_folder: Path, cube: Cube) -> None:
     damage(mca_folder, 1, mca_text(cube[0, 0], points="5 2.0"))
     scan = io.load(mca_folder)
     assert scan.axis is None
-    assert any("no energy axis" in note for note in scan.notes)
+    assert any("no energy calibration" in note for note in scan.notes)
     assert any("11 spectra have another calibration" in note for note in scan.notes)
 
 
@@ -248,7 +248,7 @@ def test_calibration_points_that_are_channels(mca_folder: Path, cube: Cube) -> N
     damage(mca_folder, 1, mca_text(cube[0, 0], points="0 0\r\n731 731\r\n2047 2047"))
     scan = io.load(mca_folder)
     assert scan.axis is None
-    assert "no energy axis in the file" in scan.notes
+    assert "no energy calibration in the file" in scan.notes
 
 
 def test_calibration_points_off_a_line(mca_folder: Path, cube: Cube) -> None:

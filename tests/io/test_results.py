@@ -229,7 +229,7 @@ def test_blocks_of_part_of_the_columns_find_their_place(tmp_path: Path) -> None:
 def test_the_second_of_two_runs_at_once_is_refused_and_the_first_goes_on(tmp_path: Path, flags: dict[str, Any]) -> None:
     with io.result_folder(tmp_path / "out") as place:
         put_block(place)
-        with pytest.raises(OutputError, match="another run is writing there"):
+        with pytest.raises(OutputError, match="another run is writing to it"):
             io.result_folder(tmp_path / "out", **flags).__enter__()
         assert store(place).finished() == {0}
         finish(place)

@@ -46,7 +46,7 @@ def test_an_axis_that_cannot_be_used_is_noted(tmp_path: Path, datasets: dict[str
 
 @pytest.mark.parametrize("datasets", [{}, {"calibration": [0, 1, 0]}, {"energy": 17.4}])
 def test_a_file_without_an_axis_has_none(tmp_path: Path, datasets: dict[str, Any]) -> None:
-    assert load(scan_with(tmp_path, **datasets)).notes == ("no energy axis in the file",)
+    assert load(scan_with(tmp_path, **datasets)).notes == ("no energy calibration in the file",)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_a_users_palette_is_read(tmp_path: Path) -> None:
         ('name = "empty"\npigments = []', "needs a list"),
         ("pigments = [1]", "needs a list"),
         ('pigments = ["VM"]\n[[pigment]]\nname = "my_red"', "it has the unknown keys pigment; allowed are"),
-        ('pigments = ["VM"]\npriors = { VM = 0.5 }', "it has priors"),
+        ('pigments = ["VM"]\npriors = { VM = 0.5 }', "unknown keys priors"),
         ('pigments = ["vermilon"]', r"Did you mean .*vermilion"),
     ],
 )

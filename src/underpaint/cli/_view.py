@@ -1,4 +1,4 @@
-"""``view`` and the start page; ``work`` does for the pages what takes long, in a process of its own."""
+"""``view``, ``report`` and the start page; ``work`` runs long jobs of the pages in a separate process."""
 
 import _thread
 import html
@@ -29,39 +29,39 @@ if TYPE_CHECKING:
 
 
 class Form(StrEnum):
-    """Kind of file."""
+    """File type of a report."""
 
     html = "html"
     pdf = "pdf"
 
     @property
     def name_for_report(self) -> Literal["html", "pdf"]:
-        """Its name as the report knows it."""
+        """Name of the file type, as the report writer expects it."""
         return "pdf" if self is Form.pdf else "html"
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of results.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder.")],
     form: Annotated[Form, typer.Option("--format", help="pdf is printed by Chromium, Chrome or Edge.")] = Form.html,
     out: Annotated[
         Path | None, new_file("FILE", "File to write; by default report.html or report.pdf in DIR, replaced.")
     ] = None,
     subject: Annotated[
-        str, typer.Option("--object", metavar="TEXT", help="The painting, as the title block names it.")
+        str, typer.Option("--object", metavar="TEXT", help="Name of the painting in the title block.")
     ] = "",
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="A row of pictures for each group, places, spots, all settings, too.")
+        bool, typer.Option("--full", help="Also images for each group, places, spots, and all settings.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")] = False,
 ) -> None:
-    """Write the report of results anew: with the photograph, the regions, and spectra of typical spots.
+    """Write the report of results again: with the photograph, the regions, and spectra of typical spots.
 
-    `identify` writes one, too; this one has what was added since in `underpaint view`.
+    `identify` also writes a report; this one includes additions from `underpaint view`.
 
     **Examples**
 
@@ -69,7 +69,7 @@ def report(
 
         underpaint report painting_underpaint --format pdf --full
     """
-    del overwrite  # looked at with the outputs
+    del overwrite  # already checked with the outputs
     from underpaint.display.report import write_report
 
     with progress(quiet=quiet or as_json) as step:
@@ -81,9 +81,9 @@ def report(
 
 
 MIN_STEP_MM, MAX_STEP_MM = 1e-4, 1e3
-_LOCAL = "127.0.0.1"
-_PATIENCE_S = 20.0
-_REDIRECT_S = 600.0
+_LOCALHOST = "127.0.0.1"
+_CANCEL_TIMEOUT_S = 20.0
+_REDIRECT_TIMEOUT_S = 600.0
 
 PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]
@@ -91,18 +91,18 @@ NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the ad
 
 def view(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Folder of results; without it the start page opens.")
+        Path | None, typer.Argument(metavar="[DIR]", help="Results folder; without it, the start page opens.")
     ] = None,
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
     ] = None,
     port: PortOption = 0,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Listen on another address: the network can then ask, too.")
-    ] = _LOCAL,
+        str, typer.Option(metavar="ADDRESS", help="Listen on another address: other computers can then connect.")
+    ] = _LOCALHOST,
     no_browser: NoBrowser = False,
 ) -> None:
-    """Look at results in the browser: maps, pixels, regions, the photograph; Ctrl-C ends it.
+    """Show results in the browser: maps, pixels, regions, the photograph; Ctrl-C ends it.
 
     Without DIR the start page opens: choose a scan, run it, open its results.
 
@@ -114,10 +114,10 @@ def view(
     """
     from underpaint.display.viewer import serve, serve_start
 
-    if host != _LOCAL:
+    if host != _LOCALHOST:
         say_warning(
-            f"Listening on {host}: whoever on the network learns the address can see the results and run scans. "
-            f"Leave --host out to stay with this machine."
+            f"Listening on {host}: anyone on the network who knows the address can see the results and run scans. "
+            f"Omit --host to allow only this machine."
         )
     if folder is None:
         _show(serve_start(port=port, host=host), "The start page", no_browser=no_browser)
@@ -133,34 +133,38 @@ def start_page() -> None:
 
 
 def work() -> None:
-    """Do one job: a line of JSON on standard input tells it; lines of JSON on standard output tell how far it is."""
+    """Run one job, given as a line of JSON on standard input; write progress as lines of JSON to standard output."""
     job = json.loads(sys.stdin.readline())
     cancelled = threading.Event()
-    threading.Thread(target=_listen, args=(cancelled,), daemon=True).start()
+    threading.Thread(target=_cancel_at_end_of_input, args=(cancelled,), daemon=True).start()
 
-    def step(task: str, done: int, total: int) -> None:
+    def step(task_name: str, done: int, total: int) -> None:
         if cancelled.is_set():
             raise _Cancelled
-        _send(progress=[task, done, total])
+        _write_message(progress=[task_name, done, total])
 
     try:
-        _send(result=_JOBS[job["what"]](job, step))
+        _write_message(result=_JOBS[job["what"]](job, step))
     except (_Cancelled, KeyboardInterrupt):
         raise typer.Exit(FAILED) from None
     except (UnderpaintError, OSError, MemoryError) as error:
-        _send(error=error_text(error))
+        _write_message(error=error_text(error))
         raise typer.Exit(FAILED) from None
 
 
-class _Cancelled(Exception):  # noqa: N818 - no error: it was asked for
-    """The page asked to stop."""
+class _Cancelled(Exception):  # noqa: N818 - not an error
+    """The page requested to stop the job."""
 
 
-def _show(opened: "AbstractContextManager[Server]", page: str, *, no_browser: bool, hint: str = "") -> None:
+def _show(opened: "AbstractContextManager[Server]", content_name: str, *, no_browser: bool, hint: str = "") -> None:
     import webbrowser
 
-    with _ended_by_signals(), opened as server:
-        say(f"{page} is at {server.address}" if page.startswith("The start") else f"{page} are at {server.address}")
+    with _interrupted_by_signals(), opened as server:
+        say(
+            f"{content_name} is at {server.address}"
+            if content_name.startswith("The start")
+            else f"{content_name} are at {server.address}"
+        )
         say(" ".join(["Ctrl-C ends.", hint]).strip())
         try:
             if no_browser:
@@ -175,21 +179,21 @@ def _show(opened: "AbstractContextManager[Server]", page: str, *, no_browser: bo
 
 @contextmanager
 def _redirect_file(server: "Server") -> Iterator[Path]:
-    """Give a file that leads the browser to the address, and goes once it has done so.
+    """Yield a page that redirects the browser to the server's address; it is removed once it was opened.
 
-    A command line can be read by every user of the machine, so the address, which holds the token, is not put there.
+    The address contains the token, so it is not passed on the command line, which every user of the machine can read.
     """
-    place = Path(tempfile.mkdtemp(prefix="underpaint_"))  # for this user alone, also on Windows
+    folder = Path(tempfile.mkdtemp(prefix="underpaint_"))  # readable only by this user, also on Windows
 
     def remove_folder() -> None:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def remove_when_read() -> None:
-        if server.visited.wait(_REDIRECT_S):
+        if server.visited.wait(_REDIRECT_TIMEOUT_S):
             remove_folder()
 
     try:
-        path = place / "open.html"
+        path = folder / "open.html"
         address = html.escape(server.address, quote=True)
         page = (
             f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">'
@@ -204,8 +208,8 @@ def _redirect_file(server: "Server") -> Iterator[Path]:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let the end of the terminal or of the session close the server as Ctrl-C does, with all that it runs."""
+def _interrupted_by_signals() -> Iterator[None]:
+    """Treat the signals at the end of the terminal or session as Ctrl-C, which closes the server and its jobs."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -214,34 +218,36 @@ def _ended_by_signals() -> Iterator[None]:
         yield
         return
     names = [name for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    previous_handlers = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
     try:
         yield
     finally:
-        for name, handler in before.items():
+        for name, handler in previous_handlers.items():
             signal.signal(getattr(signal, name), handler)
 
 
-def _listen(cancelled: threading.Event) -> None:
-    """Wait until nobody holds the other end of standard input: the page, or its server, wants no more of this."""
+def _cancel_at_end_of_input(cancelled: threading.Event) -> None:
+    """Cancel the job when standard input is closed, by the page or at the end of the server."""
     sys.stdin.read()
     cancelled.set()
-    end = threading.Timer(_PATIENCE_S, os._exit, (FAILED,))  # a library may swallow or put off the interrupt below
-    end.daemon = True
-    end.start()
-    # The next step may be minutes away. What is half-made is cleared on the way out, as after Ctrl-C.
+    exit_timer = threading.Timer(
+        _CANCEL_TIMEOUT_S, os._exit, (FAILED,)
+    )  # a library may ignore or delay the interrupt below
+    exit_timer.daemon = True
+    exit_timer.start()
+    # The next step may be minutes away, so interrupt at once. Incomplete output is removed, as after Ctrl-C.
     if sys.platform == "win32":
         _thread.interrupt_main()
     else:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def _send(**message: Any) -> None:
+def _write_message(**message: Any) -> None:
     sys.stdout.write(json.dumps(message, default=str) + "\n")
     sys.stdout.flush()
 
 
-def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+def _describe_scan(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     """Read a scan once and return its facts; of several detectors, of the chosen one or of all added."""
     from underpaint.calibrate import peak_channels
     from underpaint.cli._info import find_info_axis
@@ -250,7 +256,7 @@ def _look(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     from underpaint.pipeline.run import default_folder, distinct_folders
 
     step("Opening the scan", 0, 1)
-    scan, shape, detector = job["scan"], _grid(job), job.get("detector")
+    scan, shape, detector = job["scan"], _pixel_shape(job), job.get("detector")
     detectors = _detectors(scan, shape)
     note = ""
     try:
@@ -307,24 +313,24 @@ def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
         palette=job.get("palette"),
         instrument=job.get("instrument"),
         detector=job.get("detector"),
-        shape=_grid(job),
+        shape=_pixel_shape(job),
         trust_instrument=bool(job.get("trust_instrument")),
         step_mm=_step_mm(job),
     )
     out = Path(job.get("out") or default_folder(scan, Path(scan).resolve().parent))
-    _check_room_for(out, overwrite=bool(job.get("overwrite")))
+    _check_output_folder(out, overwrite=bool(job.get("overwrite")))
     results = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=step)
     known = scan_record(scan, results)
     return {name: known[name] for name in ("folder", "notes", "alerts", "aside", "unexplained")}
 
 
-def _check_room_for(out: Path, *, overwrite: bool) -> None:
-    """Refuse in the page's words what the command would refuse in its own.
+def _check_output_folder(out: Path, *, overwrite: bool) -> None:
+    """Check the output folder as the command does, with messages that refer to the page's controls.
 
     Raises
     ------
     OutputError
-        Something is there that may not be replaced.
+        The folder has content that must not be replaced.
     """
     from underpaint.io import is_finished
 
@@ -334,16 +340,16 @@ def _check_room_for(out: Path, *, overwrite: bool) -> None:
         )
     if out.is_file() or (out.is_dir() and not is_finished(out) and any(out.iterdir())):
         raise OutputError(
-            f"Cannot write results to {out}: something else is there, and was left alone. Move it or rename it."
+            f"Cannot write results to {out}: it has other content, which was not changed. Move it or rename it."
         )
 
 
 def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     from underpaint.cli._explain import Request, explain_spot
-    from underpaint.pigments.explain.record import record
+    from underpaint.pigments.explain.record import record as explanation_record
 
     request = Request(job["pixel"], None, (), job["instrument"], job.get("model") or "default", "chalk", True, 0.5)
-    return record(explain_spot(job["scan"], request, step))
+    return explanation_record(explain_spot(job["scan"], request, step))
 
 
 def _elements(job: dict[str, Any], step: Progress) -> dict[str, Any]:
@@ -374,7 +380,7 @@ def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     return {"file": path.name}
 
 
-def _grid(job: dict[str, Any]) -> tuple[int, int] | None:
+def _pixel_shape(job: dict[str, Any]) -> tuple[int, int] | None:
     from underpaint.cli._scans import rows_and_columns
 
     try:
@@ -400,7 +406,7 @@ def _step_mm(job: dict[str, Any]) -> tuple[float, float] | None:
 
 
 _JOBS: dict[str, Callable[[dict[str, Any], Progress], dict[str, Any]]] = {
-    "look": _look,
+    "look": _describe_scan,
     "identify": _identify,
     "explain": _explain,
     "report": _report,
