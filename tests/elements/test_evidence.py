@@ -167,4 +167,3 @@ def test_cave_paintings_hold_neither_antimony_nor_mercury() -> None:
     assert (maps["iron_pigment"] > 0.5).mean() > 0.8
     assert (maps["calcium_white"] > 0.5).all()
     assert (maps["copper_green_blue"] > 0.99).sum() == 5  # the green ones; traces of copper show in others
-    assert any("antimony" in note for note in maps.notes if note.startswith("Not claimed"))

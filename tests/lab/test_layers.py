@@ -202,7 +202,8 @@ def test_spectra_without_places_and_instrument_fine_tune_a_network_of_layers(
     worse = finetune(trained, settings.model_copy(update={"learning_rate": 10.0, "out": tmp_path / "worse"}), plain)
     assert worse.chosen == "before"
     assert worse.trained.card == trained.card
-    report = finetune(trained, settings, plain)
+    weak_settings = settings_of("layers_dense", tmp_path / "weak").model_copy(update={"learning_rate": 1e-6})
+    report = finetune(train(weak_settings, with_places).trained, settings, plain)
     assert report.trained.card.names == with_places.names
     assert report.chosen != "before"
     assert report.trained.card.sets is None  # nothing was held out that could state a coverage

@@ -75,7 +75,7 @@ def test_what_a_spectrum_speaks_against_is_not_claimed_nor_are_its_members(model
     arrays = answers(counts)
     free = answers.results({name: array.copy() for name, array in arrays.items()}, step_mm=None)
     even = counts.sum(axis=2) % 2 == 0
-    answers.withhold(arrays, ("mercury",), even[:, :, None])
+    answers.withhold(arrays, ("mercury",), np.where(even, np.inf, -np.inf)[:, :, None])
     held = answers.noted(answers.results(arrays, step_mm=None), ("mercury",))
     for name in ("mercury", "vermilion"):
         np.testing.assert_array_equal(held[name][even], np.minimum(free[name][even], 0.5))
@@ -84,6 +84,16 @@ def test_what_a_spectrum_speaks_against_is_not_claimed_nor_are_its_members(model
     assert held.stacks["log_odds"].values[even][:, :2].max() == 0
     assert f"mercury pigment ({even.sum()} pixels)" in held.notes[-1]
     assert not any("Not claimed" in note for note in answers.noted(free).notes)
+
+
+def test_a_claim_that_is_sure_enough_is_kept(model: Path) -> None:
+    answers = plan_answers(AXIS, model)
+    arrays = answers(toy_counts())
+    before = arrays["log_odds"][..., 0].copy()
+    answers.withhold(arrays, ("mercury",), np.full((*before.shape, 1), np.median(before)))
+    kept = before >= np.median(before)
+    np.testing.assert_array_equal(arrays["log_odds"][..., 0][kept], before[kept])
+    assert (arrays["log_odds"][..., 0][~kept] <= 0.0).all()
 
 
 def test_what_a_spectrum_proves_is_present_whatever_the_network_says(model: Path) -> None:

@@ -69,7 +69,7 @@ def test_without_places_there_is_no_order() -> None:
     plain = Results({"probability": Stack(keys, probability.values[:, :, kept])}, maps.materials)
     assert plain.places == ("anywhere",)
     assert layer_orders(plain) == []
-    with pytest.raises(KeyError, match="knows no places"):
+    with pytest.raises(KeyError, match="predicts no places"):
         order_map(plain, "mercury_red", "lead_pigment")
     with pytest.raises(ScanError, match="hold no quantities"):
         plain.estimate(SURFACE_UM)
@@ -82,7 +82,7 @@ def test_the_interval_of_a_thickness_is_that_of_its_logarithm() -> None:
         expected = lognorm.interval(level, SIGMA, scale=THIN_UM)
         assert (low[0, 0], high[0, 0]) == pytest.approx(expected, rel=1e-5)
     assert np.isnan(maps.estimate(SURFACE_UM).value[-1]).all()
-    with pytest.raises(ValueError, match="level 90"):
+    with pytest.raises(ValueError, match="probability 90"):
         maps.estimate(SURFACE_UM, 90)
 
 

@@ -154,5 +154,5 @@ def test_places_are_no_part_of_a_name() -> None:
     assert maps.places == PLACES
     assert maps.holds("vermilion", "surface")
     assert all("." not in name for name in (*maps.pigments, *maps.groups))
-    with pytest.raises(KeyError, match="knows no places"):
+    with pytest.raises(KeyError, match="predicts no places"):
         answered(0)["vermilion", "surface"]
