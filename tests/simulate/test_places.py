@@ -34,7 +34,7 @@ def test_names_carry_their_place() -> None:
     ]
     for place in PLACES:
         assert split_place(at_place("lead_white", place)) == ("lead_white", place)
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="does not end in a place"):
         split_place("vermilion.behind")
 
 
