@@ -82,7 +82,6 @@ def test_presence_is_scored_beside_the_rule_that_needs_no_network(
         "about",
         "model",
         "with_evidence",
-        "with_likelihood",
         "line_over_5_sigma",
         "always_yes",
     }  # the shipped one is the model
