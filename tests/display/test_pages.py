@@ -173,16 +173,18 @@ def test_a_first_run_is_looked_into_cancelled_and_opened(chromium: Any, tmp_path
         assert chromium.execute_script(UNNAMED) == []
         assert chromium.execute_script("return document.querySelectorAll('img').length") == 0
         assert "<img src=x" in text_of(chromium, "files")
-        files = "[...document.querySelectorAll('#files button')]"
-        chromium.execute_script(f"{files}.find((own) => own.textContent.includes('panel.h5')).click()")
-        wait(chromium, "!document.getElementById('run').hidden")
-        assert "13 rows × 19 columns" in text_of(chromium, "held-words")
-        press(chromium, "#start-run")
-        wait(chromium, "document.getElementById('step').textContent.includes('s')")
-        press(chromium, "#cancel-run")
-        wait(chromium, "document.getElementById('message').textContent.includes('No half-made results are left')")
-        assert not (home / "panel_underpaint").exists()
-        press(chromium, "#start-run")
+        for ends, button in (("No half-made results are left", "Cancel"), ("Done in", "Open")):
+            press(chromium, "#files li[data-path$='/panel.h5'] button")
+            wait(chromium, "!document.getElementById('run').hidden")
+            assert "13 rows × 19 columns" in text_of(chromium, "held-words")
+            press(chromium, "#start-run")
+            item = "#queue li:last-child"
+            if button == "Cancel":
+                wait(chromium, f"document.querySelector('{item} button')?.textContent === 'Cancel'")
+                press(chromium, f"{item} button")
+            wait(chromium, f"document.querySelector('{item} .step').textContent.includes('{ends}')")
+            assert (home / "panel_underpaint").exists() == (button == "Open")
+        press(chromium, "#queue li:last-child button")
         wait(chromium, "document.body.dataset.ready === 'all' && !!window.viewer")
         assert "panel" in text_of(chromium, "title")
     assert (home / "panel_underpaint" / "report.html").is_file()
