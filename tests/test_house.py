@@ -130,11 +130,11 @@ def test_the_conda_recipe_needs_what_the_package_needs() -> None:
     recipe = (ROOT / "recipe" / "recipe.yaml").read_text(encoding="utf-8")
     run_part = recipe[recipe.index("  run:") : recipe.index("tests:")]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {re.sub(r"\[.*?\]", "", text).replace(">=", " >=") for text in project["dependencies"]}
+    expected = {re.sub(r"\[.*?\]", "", text).replace(">=", " >=") for text in project["dependencies"]}
     listed = {
         line.strip("- ").replace("matplotlib-base", "matplotlib") for line in run_part.splitlines()[1:] if line.strip()
     }
-    assert listed == {*wanted, "python >=3.11"}
+    assert listed == {*expected, "python >=3.11"}
 
 
 def test_the_version_stands_in_one_place() -> None:
