@@ -310,7 +310,7 @@ def test_what_cannot_be_computed_is_refused(standard: Scan) -> None:
     with pytest.raises(ValueError, match="neither counts_per_s nor counts_per_scatter"):
         Scale()
     other = Results.of_lines(("Fe_K",), np.ones((2, 2, 1), np.float32), np.ones((2, 2, 1), np.float32))
-    with pytest.raises(ScanError, match="the scan has 1 x 1 pixels, the element maps 2 x 2"):
+    with pytest.raises(ScanError, match="the scan has 1 x 1 pixels, the element maps have 2 x 2"):
         quantify(standard, INSTRUMENT, maps=other)
 
 
