@@ -494,7 +494,7 @@ def info(
         return
     pixel_shape = rows_and_columns(shape)
     max_bytes = math.inf if every else MAX_INFO_BYTES
-    infos = _found_axes(
+    infos = _axes_from_lines(
         file, detector, pixel_shape, counts_scale=counts_scale, max_bytes=max_bytes, quiet=quiet or as_json
     )
     if as_json:
@@ -929,7 +929,7 @@ def convert(
     axes = None
     if axis == "found":
         refuse_existing(target)
-        axes = [written_axis(*each) for each in _found_axes(scan, detector, pixel_shape, quiet=quiet or as_json)]
+        axes = [written_axis(*each) for each in _axes_from_lines(scan, detector, pixel_shape, quiet=quiet or as_json)]
     with pace(quiet=quiet or as_json, unit="rows") as step:
         conversion = convert_scan(scan, target, detector=detector, shape=pixel_shape, axes=axes, step=step)
     saved = [] if photographs is None else save_photographs(photographs_of(scan), photographs)
@@ -955,12 +955,12 @@ def convert(
         say(f"{shape_or_path}", quiet=quiet)
     if axis == "file" and not quiet:
         with suppress(UnderpaintError):  # the conversion is done; without an axis there is nothing to offer
-            for each in _found_axes(scan, detector, pixel_shape, quiet=False):
+            for each in _axes_from_lines(scan, detector, pixel_shape, quiet=False):
                 for line in axis_offer(*each):
                     say(line)
 
 
-def _found_axes(
+def _axes_from_lines(
     scan: str | Path,
     detector: str | None,
     pixel_shape: tuple[int, int] | None,

@@ -103,25 +103,15 @@ class LineEvidence:
         A family must exceed ten standard deviations, and no family of higher energy may be missing: the paint may
         absorb low-energy lines, but not high-energy lines.
         """
-        deviations, missing = self._deviations_and_missing(fit, PROVEN_ERROR)
+        # the counts of the family itself are not part of its background
+        deviations = _deviations(fit, np.maximum(fit.under - fit.area, 0.0), PROVEN_ERROR)
         proven_groups = np.zeros((len(deviations), len(self.groups)), bool)
-        for group, columns in enumerate(self.columns):
-            higher_missing = np.logical_or.accumulate(missing[group], axis=1)
+        for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
+            is_missing = expected & ~fit.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
+            higher_missing = np.logical_or.accumulate(is_missing, axis=1)
             is_proven = (deviations[:, columns] > PROVEN_SIGMAS) & ~higher_missing
             proven_groups[:, group] = is_proven.any(axis=1) & ~self.of_anode[group]
         return proven_groups
-
-    def _deviations_and_missing(
-        self, fit: Evidence, error: float = BACKGROUND_ERROR
-    ) -> tuple[Array, list[NDArray[np.bool_]]]:
-        """Return the significance of all families, and for each group an (n, n_family) mask of missing families."""
-        # the counts of the family itself are not part of its background
-        deviations = _deviations(fit, np.maximum(fit.under - fit.area, 0.0), error)
-        missing = [
-            expected & ~fit.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
-            for columns, expected in zip(self.columns, self.expected, strict=True)
-        ]
-        return deviations, missing
 
 
 def line_evidence(

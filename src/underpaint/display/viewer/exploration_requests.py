@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.display.viewer import exploration
-from underpaint.display.viewer.open_results import OpenResults, Routes, entry_facts
+from underpaint.display.viewer.open_results import ResultRequests, Routes, entry_facts
 from underpaint.display.viewer.scan_source import READY
 from underpaint.display.viewer.server import Answer, Request, json_answer
 from underpaint.display.viewer.windows import fits_memory
@@ -15,16 +15,8 @@ from underpaint.errors import ScanError
 from underpaint.io.results.result_maps import computed_entry
 
 
-class ExplorationRequests:
-    """Answers about what belongs together; each is computed once.
-
-    Parameters
-    ----------
-    results : OpenResults
-    """
-
-    def __init__(self, results: OpenResults) -> None:
-        self.results = results
+class ExplorationRequests(ResultRequests):
+    """Answers about what belongs together; each is computed once."""
 
     def routes(self) -> Routes:
         """Return the requests that are answered here."""

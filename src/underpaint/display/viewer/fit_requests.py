@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Spectrum
-from underpaint.display.viewer.open_results import OpenResults, Routes, entry_facts, pixel_of
+from underpaint.display.viewer.open_results import ResultRequests, Routes, entry_facts, pixel_of
 from underpaint.display.viewer.refits import Refits
 from underpaint.display.viewer.server import Answer, Request, json_answer
 from underpaint.display.viewer.windows import fits_memory
@@ -22,16 +22,8 @@ from underpaint.pigments.explain import region_spectrum
 _MOST_NAMES = 200
 
 
-class FitRequests:
-    """Answers about energy windows and fits.
-
-    Parameters
-    ----------
-    results : OpenResults
-    """
-
-    def __init__(self, results: OpenResults) -> None:
-        self.results = results
+class FitRequests(ResultRequests):
+    """Answers about energy windows and fits."""
 
     def routes(self) -> Routes:
         """Return the requests that are answered here."""

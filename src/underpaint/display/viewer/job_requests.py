@@ -1,22 +1,14 @@
 """Answers about tasks that run beside the page: layers of a pixel, the report, and their progress."""
 
-from underpaint.display.viewer.open_results import OpenResults, Routes, pixel_of
+from underpaint.display.viewer.open_results import ResultRequests, Routes, pixel_of
 from underpaint.display.viewer.scan_source import READY
 from underpaint.display.viewer.server import Answer, Request, json_answer
 
 _MOST_SUBJECT = 200
 
 
-class JobRequests:
-    """Answers about long tasks.
-
-    Parameters
-    ----------
-    results : OpenResults
-    """
-
-    def __init__(self, results: OpenResults) -> None:
-        self.results = results
+class JobRequests(ResultRequests):
+    """Answers about long tasks."""
 
     def routes(self) -> Routes:
         """Return the requests that are answered here."""

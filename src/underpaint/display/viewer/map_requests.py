@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from underpaint.display.report import Overview, overview
-from underpaint.display.viewer.open_results import OpenResults, Routes, listed_numbers
+from underpaint.display.viewer.open_results import OpenResults, ResultRequests, Routes, listed_numbers
 from underpaint.display.viewer.scan_source import READY
 from underpaint.display.viewer.server import Answer, Request, json_answer
 from underpaint.display.viewer.spots import spot
@@ -14,16 +14,11 @@ from underpaint.io import read_results
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 
-class MapRequests:
-    """Answers about maps and pixels.
-
-    Parameters
-    ----------
-    results : OpenResults
-    """
+class MapRequests(ResultRequests):
+    """Answers about maps and pixels."""
 
     def __init__(self, results: OpenResults) -> None:
-        self.results = results
+        super().__init__(results)
         threading.Thread(target=self._warm_up, daemon=True).start()
 
     def routes(self) -> Routes:
@@ -71,20 +66,20 @@ class MapRequests:
     def _labels(self) -> dict[str, dict[str, float]]:
         from underpaint.display.plot import line_labels
 
-        found = {family: dict(line_labels([family])) for family in self._strongest_families()}
+        labels = {family: dict(line_labels([family])) for family in self._strongest_families()}
         anode = self.results.summary.get("settings", {}).get("calibration", {}).get("anode")
         tube = {f"{label} (tube)": at for label, at in line_labels([f"{anode}_K"], 60.0).items()} if anode else {}
-        return {**found, "tube": tube}
+        return {**labels, "tube": tube}
 
     def _strongest_families(self) -> list[str]:
         """Return all line families, that with the most counts where it stands out first."""
-        found = {}
+        areas = {}
         for index, entry in enumerate(self.results.maps.entries):
             if entry.kind == "element":
                 counts, errors = self.results.maps.values(index), self.results.maps.errors(index)
                 there = np.isfinite(counts) if errors is None else counts > LINE_SIGMA * errors
-                found[entry.name] = float(counts[there].sum(dtype=np.float64))
-        return sorted(found, key=lambda name: -found[name])
+                areas[entry.name] = float(counts[there].sum(dtype=np.float64))
+        return sorted(areas, key=lambda name: -areas[name])
 
     def _lines(self, _: Request) -> Answer:
         return json_answer(self._labels)
@@ -102,7 +97,7 @@ class MapRequests:
         )
 
     def _thumbnail(self, request: Request) -> Answer:
-        """Send a map as small as the list shows it, its size first; every so-manieth pixel, as the large one has it."""
+        """Send a map as small as the list shows it, its size first; every n-th pixel of the large one."""
         values = self.results.maps.values(self.results.index(request))
         step = max(1, -(-max(values.shape) // max(16, min(request.number("size"), 256))))
         small = np.ascontiguousarray(values[::step, ::step], dtype="<f4")
@@ -110,9 +105,9 @@ class MapRequests:
 
     def _pixel(self, request: Request) -> Answer:
         row, column = request.number("row"), request.number("column")
-        found = spot(self.results.maps, row, column)
+        answers = spot(self.results.maps, row, column)
         counts = self.results.source.pixel(row, column) if self.results.source.state == READY else None
-        return json_answer(found | {"spectrum": listed_numbers(counts), "scan": self.results.scan_state()})
+        return json_answer(answers | {"spectrum": listed_numbers(counts), "scan": self.results.scan_state()})
 
     def _warm_up(self) -> None:
         # The first click would otherwise wait for the libraries of lines and pigments. Maps are not touched: they may

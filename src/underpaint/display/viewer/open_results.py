@@ -106,6 +106,22 @@ class OpenResults:
         return run.key
 
 
+class ResultRequests:
+    """Answers to some of the requests of a page about results.
+
+    Parameters
+    ----------
+    results : OpenResults
+    """
+
+    def __init__(self, results: OpenResults) -> None:
+        self.results = results
+
+    def routes(self) -> Routes:
+        """Return the functions that answer, by method and first part of the address."""
+        raise NotImplementedError
+
+
 def entry_facts(entry: MapEntry) -> dict[str, Any]:
     """Return what the page needs to know of a map."""
     return {key: value for key, value in asdict(entry).items() if key not in {"path", "error_path"}}

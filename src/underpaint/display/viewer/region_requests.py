@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from underpaint.display.viewer.exports import number_of
-from underpaint.display.viewer.open_results import OpenResults, Routes, listed_numbers
+from underpaint.display.viewer.open_results import ResultRequests, Routes, listed_numbers
 from underpaint.display.viewer.region_table import plain, region_table
 from underpaint.display.viewer.regions import NewerRegionsError, connected_region, regions_and_version, save_regions
 from underpaint.display.viewer.scan_source import READY
@@ -18,16 +18,8 @@ from underpaint.io.results.regions import parse_region, parse_regions
 _N_BIN = 40
 
 
-class RegionRequests:
-    """Answers about regions.
-
-    Parameters
-    ----------
-    results : OpenResults
-    """
-
-    def __init__(self, results: OpenResults) -> None:
-        self.results = results
+class RegionRequests(ResultRequests):
+    """Answers about regions."""
 
     def routes(self) -> Routes:
         """Return the requests that are answered here."""
@@ -41,7 +33,7 @@ class RegionRequests:
 
     def _regions(self, _: Request) -> Answer:
         regions, version = regions_and_version(self.results.folder)
-        return json_answer({"regions": [asdict(own) for own in regions], "version": version})
+        return json_answer({"regions": [asdict(region) for region in regions], "version": version})
 
     def _save_regions(self, request: Request) -> Answer:
         """Save all regions of a page; those that another page saved meanwhile are sent back instead."""
@@ -53,8 +45,8 @@ class RegionRequests:
             version = save_regions(self.results.folder, regions, self.results.maps.shape, version)
         except NewerRegionsError as error:
             newer, version = regions_and_version(self.results.folder)
-            told = {"error": str(error), "regions": [asdict(own) for own in newer], "version": version}
-            return json_answer(told, HTTPStatus.CONFLICT)
+            conflict = {"error": str(error), "regions": [asdict(region) for region in newer], "version": version}
+            return json_answer(conflict, HTTPStatus.CONFLICT)
         return json_answer({"saved": len(regions), "version": version})
 
     def _region(self, request: Request) -> Answer:
@@ -64,15 +56,15 @@ class RegionRequests:
         listed = sent.get("maps")
         wanted = [index for index in listed if isinstance(index, int)] if isinstance(listed, list) else []
         maps = [self._region_map(index, mask) for index in wanted if 0 <= index < len(self.results.maps.entries)]
-        found: dict[str, Any] = {"n_pixel": int(mask.sum()), "maps": maps, "mean": None, "max": None}
+        measured: dict[str, Any] = {"n_pixel": int(mask.sum()), "maps": maps, "mean": None, "max": None}
         if self.results.source.state == READY and not sent.get("no_spectrum"):
             try:
                 spectra = self.results.source.region(mask)
             except (ScanError, OSError) as error:  # the region stands, with or without a spectrum
-                found["why"] = str(error)
+                measured["why"] = str(error)
             else:
-                found |= {"mean": listed_numbers(spectra.mean), "max": listed_numbers(spectra.highest)}
-        return json_answer(found)
+                measured |= {"mean": listed_numbers(spectra.mean), "max": listed_numbers(spectra.highest)}
+        return json_answer(measured)
 
     def _region_map(self, index: int, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
         values = self.results.maps.values(index)

@@ -107,27 +107,30 @@ class AnswerPlan:
         ``needed`` is (n_row, n_column, n_group).
         """
         card = self.model.card
-        names = [card.names[index] for index in self.selected.names]
         groups_of = [{split_place(name)[0] for name in card.groups[index]} for index in self.selected.names]
         belongs = np.asarray([[group in names_of for names_of in groups_of] for group in groups]).reshape(
             len(groups), -1
         )
         answers = np.full(needed.shape, -np.inf, np.float32)
-        known = [index for index, group in enumerate(groups) if group in names]
-        answers[..., known] = arrays["log_odds"][..., [names.index(groups[index]) for index in known]]
+        known, columns = self._columns_of(groups)
+        answers[..., known] = arrays["log_odds"][..., columns]
         withheld = (answers < needed) @ belongs
         for name, most in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
             np.minimum(arrays[name], most, out=arrays[name], where=withheld)
 
     def confirm(self, arrays: Arrays, groups: Sequence[str], proven: NDArray[np.bool_]) -> None:
         """Raise the probability, anywhere, of groups with certain lines; ``proven`` is (n_row, n_column, n_group)."""
-        names = [self.model.card.names[index] for index in self.selected.names]
-        known = [index for index, group in enumerate(groups) if group in names]
-        columns = [names.index(groups[index]) for index in known]
+        known, columns = self._columns_of(groups)
         log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
         for name, least in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
             values = arrays[name][..., columns]
             arrays[name][..., columns] = np.where(proven[..., known] & (values < least), np.float32(least), values)
+
+    def _columns_of(self, groups: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Return the indices of the groups that are answered, and the columns of their answers anywhere."""
+        names = [self.model.card.names[index] for index in self.selected.names]
+        known = [index for index, group in enumerate(groups) if group in names]
+        return known, [names.index(groups[index]) for index in known]
 
     def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
         """Return filled arrays as results."""

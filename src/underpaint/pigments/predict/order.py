@@ -82,7 +82,11 @@ def order_map(results: Results, first: str, second: str) -> NDArray[np.uint8]:
     ``PLACED_PROBABILITY`` on; the orders exclude each other, so no two of them reach it. Where none is given, it is
     that of the pixel's paint, if its layers were sampled and state one.
     """
-    order = _order_of_pixels(results, first, second)
+    return _with_paints(results, first, second, _order_of_pixels(results, first, second))
+
+
+def _with_paints(results: Results, first: str, second: str, of_pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    order = of_pixels.copy()
     label = results.map("paint") if results.paints else np.zeros(order.shape, np.uint8)
     for area in results.paints:
         for pair, answer in (((first, second), ON_TOP), ((second, first), BELOW)):
@@ -126,8 +130,9 @@ def layer_orders(
 
 
 def _order(results: Results, first: str, second: str) -> LayerOrder:
-    order_keys = order_map(results, first, second)
+    of_pixels = _order_of_pixels(results, first, second)
+    order_keys = _with_paints(results, first, second, of_pixels)
     n_pixel = int((order_keys != NOT_BOTH).sum())
     on_top, below, together = (float((order_keys == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER))
-    of_paint = (order_keys != _order_of_pixels(results, first, second)).sum() / max(n_pixel, 1)
+    of_paint = (order_keys != of_pixels).sum() / max(n_pixel, 1)
     return LayerOrder(first, second, n_pixel, on_top, below, together, float(of_paint))
