@@ -160,7 +160,7 @@ def test_counts_outside_the_axis_alone_are_no_evidence(model: Path) -> None:
     counts[:, :, 55] = 9
     counts[0, 1, 3] = 9
     maps = identify(Scan(counts, EnergyAxis(0.05, 1.025, 60)), model)
-    assert maps.answered.tolist() == [[False, True]]
+    assert maps.has_prediction.tolist() == [[False, True]]
 
 
 def test_a_palette_keeps_its_pigments_and_their_groups(model: Path) -> None:
@@ -188,7 +188,7 @@ def test_the_refusal_names_a_model_that_would_do(model: Path, tmp_path: Path, mo
     scan = Scan(toy_counts()[:, :, :30], EnergyAxis(0.05, 1.025, 30))
     with pytest.raises(CoverageError, match=r"Use model 'short' \(--model short\), which needs 1\.20-2\.20 keV"):
         identify(scan, model)
-    assert len(identify(scan, "short").placed) == 4
+    assert len(identify(scan, "short").named_places) == 4
 
 
 def test_a_scan_without_energies_is_refused(model: Path) -> None:

@@ -107,7 +107,7 @@ def test_one_map_is_taken_by_name_and_place() -> None:
 def with_paint(results: Results, *pairs: tuple[str, str, bool]) -> Results:
     """One paint over all, whose posterior gives orders, determined or not."""
     order = [{"above": above, "below": below, "probability": 0.97, "determined": sure} for above, below, sure in pairs]
-    area = PaintArea(1, results.answered.size, 1.0, explanation={"order": order})
+    area = PaintArea(1, results.has_prediction.size, 1.0, explanation={"order": order})
     return results | Results.of_paints(np.ones(results.shape, np.uint8), [area])
 
 

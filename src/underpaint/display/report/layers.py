@@ -98,7 +98,7 @@ def place_shares(results: Results) -> list[PlaceShares]:
     """Return where the groups that were found lie, the most widespread at the surface first."""
     if not knows_places(results):
         return []
-    n_known = max(int(results.answered.sum()), 1)
+    n_known = max(int(results.has_prediction.sum()), 1)
     rows = []
     for name in present_groups(results):
         code = _codes(results, name)
@@ -119,7 +119,7 @@ def find_arrangements(results: Results) -> list[Arrangement]:
         return []
     codes = np.stack([_codes(results, name).ravel() for name in names], axis=1)
     kinds, which, counts = _kinds(codes)
-    n_known = max(int(results.answered.sum()), 1)
+    n_known = max(int(results.has_prediction.sum()), 1)
     least = max(LEAST_ARRANGEMENT * n_known, min(LEAST_PIXELS, n_known))
     ordered = [index for index in np.argsort(-counts, kind="stable") if kinds[index].any() and counts[index] >= least]
     return [

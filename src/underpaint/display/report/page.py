@@ -320,7 +320,11 @@ def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str
 
 def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     """Draw a spot's spectrum over the mean of all pixels, scaled to as many."""
-    axis, total, shape = EnergyAxis.through(summary.get("energy_kev")), summary.get("sum_counts"), summary.get("shape")
+    axis, total, shape = (
+        EnergyAxis.from_energies(summary.get("energy_kev")),
+        summary.get("sum_counts"),
+        summary.get("shape"),
+    )
     mean = None
     if total is not None and shape and len(total) == own.counts.size:
         mean = np.asarray(total, float) * own.n_pixel / (shape[0] * shape[1])
@@ -337,7 +341,7 @@ def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
     if total is None:
         return None
     families = list(dict.fromkeys([*(own.family for own in strong), *calibration.get("found", [])]))
-    axis, anode = EnergyAxis.through(summary.get("energy_kev")), calibration.get("anode")
+    axis, anode = EnergyAxis.from_energies(summary.get("energy_kev")), calibration.get("anode")
     figure = plot.spectrum(axis, np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
     named = listed([line_name(own) for own in families], 30) or "no line"
     return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
@@ -440,8 +444,8 @@ def _unlike(results: Results) -> dict[str, Any] | None:
     """Share of the spectra that are unlike all that is known, where their peaks lie, and a map if there are any."""
     if "unlikeness" not in results.stacks:
         return None
-    n_flagged = int(results.unlike.sum())
-    energies = results.map("peak_kev")[results.unlike]
+    n_flagged = int(results.unlike_pixels.sum())
+    energies = results.map("peak_kev")[results.unlike_pixels]
     words = f"Map of the strongest peak that nothing known explains, in standard deviations; {n_flagged} pixels over 5."
     title = "peak that nothing known explains (standard deviations)"
     return {
@@ -611,7 +615,7 @@ def _thicker_than(results: Results, thickness_um: float) -> float:
     """Return the share of the area whose uppermost layer is, by its median, thicker; 0 where that is not known."""
     if "quantity" not in results.stacks:
         return 0.0
-    known = results.answered
+    known = results.has_prediction
     thick = results.is_determined(SURFACE_UM) & (results.map("quantity", SURFACE_UM) > thickness_um)
     return float((thick & known).sum() / max(known.sum(), 1))
 

@@ -31,8 +31,8 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
     stated = {name: below_surface(image, answered) for name, image in hidden.items()}
     below = sorted((name for name in hidden if stated[name].share >= LEAST_SHARE), key=lambda name: -stated[name].share)
     undetermined = sorted(
-        (name for name in hidden if stated[name].undetermined >= LEAST_SHARE),
-        key=lambda name: -stated[name].undetermined,
+        (name for name in hidden if stated[name].undetermined_share >= LEAST_SHARE),
+        key=lambda name: -stated[name].undetermined_share,
     )
     settings = results.settings_of("reflectance")
     place = settings.get("registration", {})
@@ -50,7 +50,7 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
             for name in below
         ],
         "least": BELOW_PROBABILITY,
-        "undetermined": [(_label(results, name), stated[name].undetermined) for name in undetermined],
+        "undetermined": [(_label(results, name), stated[name].undetermined_share) for name in undetermined],
         "pictures": [
             picture(hidden_gallery(results, below[:_MOST_HIDDEN]), "Maps of groups that lie below the surface.")
         ]

@@ -91,7 +91,7 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
     where the line is even over the scan and faint; minerals of grounds and supports; impurities, where the element that
     they come with is there and far stronger; metals of driers, where they are faint.
     """
-    answered = results.answered
+    answered = results.has_prediction
     names = (*results.groups, *results.pigments)
     carries = {name: carried_elements(results, name) for name in names}
     lines: dict[str, UnexplainedLine] = {}
@@ -171,7 +171,7 @@ def unexplained_text(results: Results) -> list[str]:
     """Say in words what nothing explains: lines, and spectra that hold a peak of none that is known."""
     words = [line_text(line) for line in results.unexplained or ()]
     if results.is_unlike:
-        n_pixel = int(results.unlike.sum())
+        n_pixel = int(results.unlike_pixels.sum())
         words.append(f"{n_pixel} spectra hold a peak that nothing known explains: see unlikeness.tif and the report.")
     return words
 

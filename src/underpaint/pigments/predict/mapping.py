@@ -155,7 +155,7 @@ class AnswerPlan:
     def noted(self, results: Results, judged: Sequence[str] = ()) -> Results:
         """Return results with a note of how many pixels have no answer, and of what was withheld of groups judged."""
         n_row, n_column = results.shape
-        n_silent, notes = int((~results.answered).sum()), list(results.process_notes["pigments"])
+        n_silent, notes = int((~results.has_prediction).sum()), list(results.process_notes["pigments"])
         if n_silent:
             notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
         for probability, reason in _CORRECTION_REASONS.items():

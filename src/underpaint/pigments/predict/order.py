@@ -123,7 +123,7 @@ def layer_orders(
     """
     if not {"surface", "below"} <= set(results.places):
         return []
-    n_known = max(int(results.answered.sum()), 1)
+    n_known = max(int(results.has_prediction.sum()), 1)
     paired = combinations(results.groups if names is None else names, 2)
     pairs = [_order(results, first, second) for first, second in paired]
     return sorted((order for order in pairs if order.n_pixel > least_share * n_known), key=lambda order: -order.n_pixel)
