@@ -65,8 +65,8 @@ from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, libr
 from underpaint.pigments.explain import explain
 from underpaint.pigments.limits import MODEL_COUNTS
 from underpaint.pigments.limits._imitation import component_spectra
+from underpaint.pigments.limits.comparison import Channels, channels_for
 from underpaint.pigments.limits.deviance import imitate
-from underpaint.pigments.limits.question import Channels, channels_for
 from underpaint.pigments.paints import find_paints, summed
 from underpaint.pipeline.paints import candidate_groups_of
 from underpaint.simulate.labels import lines_needed

@@ -39,7 +39,7 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     figure = new_figure(side + LABELS_IN + 1.35, side + LABELS_IN + 0.55)
     axes = figure.subplots()
     # a pair beyond the scale, and a pigment with itself, take the end of the scale
-    needed = np.clip(np.nan_to_num(separation.mutual, posinf=MOST), FEWEST, MOST)[np.ix_(order, order)]
+    needed = np.clip(np.nan_to_num(separation.mutual_counts, posinf=MOST), FEWEST, MOST)[np.ix_(order, order)]
     image = axes.imshow(needed, cmap=COLORS, norm=LogNorm(FEWEST, MOST), interpolation="nearest")
     _frames(axes, separation, order, counts)
     labels = [library()[separation.pigments[index]].label for index in order]

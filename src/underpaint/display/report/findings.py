@@ -224,7 +224,7 @@ def _told_apart(group: str, names: list[str]) -> str:
         names = names or [pigment.name for pigment in library().members(library().group(group).name)]
     except SampleError:
         return ""
-    return distinguishing_methods_text(*names[:2], by_lines=True) if len(names) > 1 else ""
+    return distinguishing_methods_text(*names[:2], include_lines=True) if len(names) > 1 else ""
 
 
 def _members(results: Results, group: str) -> tuple[str, ...]:

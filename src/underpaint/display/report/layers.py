@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, Place, Results
 from underpaint.display.report.findings import LEAST_PIXELS, LEAST_SHARE, is_present
-from underpaint.pigments.predict.order import BELOW, ON_TOP, TOGETHER, LayerOrder, layer_orders
+from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SECOND_ON_TOP, LayerOrder, layer_orders
 
 LEAST_ARRANGEMENT = 0.01
 """Share of the answered pixels from which an arrangement is told."""
@@ -158,16 +158,16 @@ def order_rows(results: Results) -> list[LayerOrder]:
     """Return the orders of the pairs of groups that were found and share pixels."""
     if not (knows_places(results) and all(has_places(results, name) for name in results.groups)):
         return []
-    return layer_orders(results, present_groups(results), least_share=LEAST_SHARE)
+    return layer_orders(results, present_groups(results), min_share=LEAST_SHARE)
 
 
 def order_text(results: Results, own: LayerOrder) -> str:
     """Say which of a pair lies on top."""
     one, other = results.short_label(own.first), results.short_label(own.second)
     words = {
-        ON_TOP: f"{one} over {other}",
-        BELOW: f"{other} over {one}",
-        TOGETHER: f"{one} and {other} together at the surface",
+        FIRST_ON_TOP: f"{one} over {other}",
+        SECOND_ON_TOP: f"{other} over {one}",
+        BOTH_AT_SURFACE: f"{one} and {other} together at the surface",
     }
     return words.get(own.answer, "not determined")
 

@@ -1,5 +1,6 @@
-"""What can be known: the counts at which a pigment shows, and those at which two part, from the forward model."""
+"""Limits of X-ray fluorescence, from the forward model: counts at which pigments are detectable or distinguishable."""
 
+from underpaint.pigments.limits.comparison import MIN_DEVIANCE, ComparisonSettings
 from underpaint.pigments.limits.composites import Composite, composite
 from underpaint.pigments.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
 from underpaint.pigments.limits.exclusion import Burial, Exclusion, counts_to_exclude
@@ -17,7 +18,6 @@ from underpaint.pigments.limits.members import (
     share_members,
     within_group_prior,
 )
-from underpaint.pigments.limits.question import MIN_DEVIANCE, Question
 from underpaint.pigments.limits.states import answer_states
 
 __all__ = [
@@ -25,11 +25,11 @@ __all__ = [
     "MODEL_COUNTS",
     "Burial",
     "Circumstances",
+    "ComparisonSettings",
     "Composite",
     "Difference",
     "Exclusion",
     "Group",
-    "Question",
     "Separation",
     "answer_states",
     "circumstances_of",

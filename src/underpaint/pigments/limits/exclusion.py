@@ -1,4 +1,4 @@
-"""Detectability of pigments below the paint that was found: where they would have been detected, and where not."""
+"""Detectability of pigments that are hidden below the detected paint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,22 +37,22 @@ TYPICAL_PIGMENTS = {
     "manganese_pigment": "umber",
     "bromine_lake": "geranium_lake",
 }
-"""Representative pigment of each group; for other groups, the first pigment in the library."""
+"""Representative pigment of each group; other groups are represented by the first pigment in the library."""
 LINE_SIGMA = 3.0
 MODEL_ERROR = 0.01
-"""Relative error of the counts below a line: the accuracy of forward model and fit, whatever the counts."""
+"""Relative error of the counts under a line. It describes the accuracy of forward model and fit at all counts."""
 MIN_SHARED_FRACTION = 0.01
 """Minimum mass fraction of an element in a covering pigment whose lines hide the element below."""
 
 
 @dataclass(frozen=True)
 class Burial:
-    """Assumed layers of a pigment that is hidden below the paint that was found.
+    """Assumed layers of a pigment that is hidden below the detected paint.
 
     Parameters
     ----------
     cover_um : float
-        Thickness of the upper paint, of one of the groups found; of oil if no group was found.
+        Thickness of the upper paint, which consists of a detected group, or of oil if no group was detected.
     hidden_um : float
         Thickness of the paint of the hidden group.
     ground_um : float
@@ -87,25 +87,26 @@ class Exclusion:
     Parameters
     ----------
     names : tuple of str
-        Groups, or pigments.
-    typical : tuple of str
+        Names of groups or pigments.
+    typical_pigments : tuple of str
         Representative pigment of each name.
     elements : tuple of tuple of str
         Key elements of each name.
     counts : tuple of (n_name + 1, n_element) arrays
-        Counts for each name, by cover (in the order of ``names``, then oil) and key element; infinite for never.
+        Counts for each name, by cover (in the order of ``names``, then oil) and key element. They are infinite if the
+        element is never detected.
     burial : Burial
         Assumed layers.
     """
 
     names: tuple[str, ...]
-    typical: tuple[str, ...]
+    typical_pigments: tuple[str, ...]
     elements: tuple[tuple[str, ...], ...]
     counts: tuple[Numbers, ...]
     burial: Burial
 
-    def needed(self, name: str, covers: Sequence[str] = ()) -> float:
-        """Return the counts at which a name is detected below the worst of some covers, or below oil without covers."""
+    def required_counts(self, name: str, covers: Sequence[str] = ()) -> float:
+        """Return the counts at which a name is detected below the most absorbing of some covers, or below oil."""
         rows = [self.names.index(cover) for cover in covers] or [len(self.names)]
         return float(self.counts[self.names.index(name)][rows].max(axis=0).min())
 
@@ -143,18 +144,18 @@ def counts_to_exclude(
     names : tuple of str
         Groups or pigments of the library.
     families : tuple of tuple of str
-        Key line families of each, as in ``Material.elements``.
+        Key line families of each name, as in ``Material.elements``.
     instrument : Instrument
     axis : EnergyAxis
-        Of the scan.
+        Energy axis of the scan.
     burial : Burial, optional
 
     Returns
     -------
     Exclusion
-        A key line is seen where its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``, B the other
-        counts within half a FWHM of it (Currie 1968, with the model's error); never under a pigment that holds the
-        same element.
+        A key line is detected if its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``, with B the
+        other counts within half a FWHM of the line (Currie 1968, with the model's error). It is never detected below a
+        pigment that contains the same element.
 
     Raises
     ------
@@ -162,14 +163,17 @@ def counts_to_exclude(
         The library does not know a name.
     """
     assumed_burial = burial or Burial()
-    typical = tuple(typical_pigment(name) for name in names)
-    covers = [_paint_layer(pigment, assumed_burial.cover_um, assumed_burial) for pigment in typical] + [
+    typical_pigments = tuple(typical_pigment(name) for name in names)
+    cover_layers = [_paint_layer(pigment, assumed_burial.cover_um, assumed_burial) for pigment in typical_pigments] + [
         _oil_layer(assumed_burial.cover_um)
     ]
-    hidden = [_paint_layer(pigment, assumed_burial.hidden_um, assumed_burial) for pigment in typical]
-    ground = ground_layer(assumed_burial.ground, assumed_burial.ground_um)
-    samples = [Stratigraphy((top, below, ground)) for top, below in product(covers, hidden)]
-    emission = emit(samples, instrument)
+    hidden_layers = [_paint_layer(pigment, assumed_burial.hidden_um, assumed_burial) for pigment in typical_pigments]
+    ground_of_samples = ground_layer(assumed_burial.ground, assumed_burial.ground_um)
+    stratigraphies = [
+        Stratigraphy((cover_layer, hidden_layer, ground_of_samples))
+        for cover_layer, hidden_layer in product(cover_layers, hidden_layers)
+    ]
+    emission = emit(stratigraphies, instrument)
     expected = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
     elements = tuple(
         tuple(dict.fromkeys(family.partition("_")[0] for family in key_families)) for key_families in families
@@ -177,8 +181,8 @@ def counts_to_exclude(
     counts = []
     for index, (key_elements, key_families) in enumerate(zip(elements, families, strict=True)):
         rows = slice(index, None, len(names))
-        # K lines may lie clear where L lines are under calcium's, and the other way round
-        needed = [
+        # K lines may be free if L lines overlap those of calcium, and vice versa
+        required_counts = [
             np.min(
                 [
                     _needed_counts(emission, expected, rows, family, axis, instrument)
@@ -188,41 +192,47 @@ def counts_to_exclude(
             )
             for element in key_elements
         ]
-        is_shared = [[_contains(cover, element) for cover in covers] for element in key_elements]
-        counts.append(np.where(np.asarray(is_shared), np.inf, np.asarray(needed)).T)
-    return Exclusion(tuple(names), typical, elements, tuple(counts), assumed_burial)
+        is_shared = [[_contains(cover, element) for cover in cover_layers] for element in key_elements]
+        counts.append(np.where(np.asarray(is_shared), np.inf, np.asarray(required_counts)).T)
+    return Exclusion(tuple(names), typical_pigments, elements, tuple(counts), assumed_burial)
 
 
 def detectable_groups(
     results: Results,
-    present: NDArray[np.bool_],
+    is_present: NDArray[np.bool_],
     is_significant: Mapping[str, NDArray[np.bool_]],
     pixel_counts: Numbers,
     instrument: Instrument,
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> tuple[NDArray[np.bool_], Exclusion]:
-    """Return (n_row, n_column, n_target) where a group would have been seen under those that were found, and was not.
+    """Return where groups are excluded: they would have been detected below the present groups, and were not.
 
-    A layer of the group under any one of the groups that were found would have been seen at the pixel's counts, and
-    its line does not stand out.
+    A group is excluded at a pixel if a layer of the group below any of the present groups would have been detected at
+    the counts of the pixel, and none of the group's lines is significant.
 
     Parameters
     ----------
     results : Results
-        Results of a network; for a model without groups, pigments are considered.
-    present : (n_row, n_column, n_target) bool array
-        Groups that are present.
+        Results of a network. For a model without groups, pigments are considered.
+    is_present : (n_row, n_column, n_target) bool array
+        True for present groups.
     is_significant : mapping of str to (n_row, n_column) bool array
-        As of :func:`significant_lines`.
+        Result of :func:`significant_lines`.
     pixel_counts : (n_row, n_column) array
-        Counts of each whole spectrum.
+        Total counts of each spectrum.
     instrument : Instrument
-        That made the scan.
+        Instrument that recorded the scan.
     axis : EnergyAxis
-        Of the scan.
+        Energy axis of the scan.
     burial : Burial, optional
-        How a pigment may be hidden.
+        Assumed layers of a hidden pigment.
+
+    Returns
+    -------
+    (n_row, n_column, n_target) bool array
+        True for excluded groups.
+    Exclusion
 
     Raises
     ------
@@ -231,42 +241,44 @@ def detectable_groups(
     """
     names = results.targets
     families = tuple(results.materials[name].elements for name in names)
-    table = counts_to_exclude(names, families, instrument, axis, burial)
-    covers = _is_cover(results, names, present)
-    excluded = [_is_excluded(table, index, covers, pixel_counts, is_significant) for index in range(len(names))]
-    return np.stack(excluded, axis=2), table
+    exclusion = counts_to_exclude(names, families, instrument, axis, burial)
+    is_cover = _is_cover(results, names, is_present)
+    excluded_masks = [
+        _is_excluded(exclusion, index, is_cover, pixel_counts, is_significant) for index in range(len(names))
+    ]
+    return np.stack(excluded_masks, axis=2), exclusion
 
 
-def _is_cover(results: Results, names: Sequence[str], present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which names may lie on top: those at the surface where the model tells, else all that were found."""
+def _is_cover(results: Results, names: Sequence[str], is_present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which names may cover others: those at the surface if the model predicts places, else all present ones."""
     if not all(results.holds(name, "surface") for name in names):
-        return present
+        return is_present
     is_on_top = np.stack([results[name, "surface"] for name in names], axis=2) > PRESENT_PROBABILITY
-    return np.where(is_on_top.any(axis=2, keepdims=True), is_on_top, present)
+    return np.where(is_on_top.any(axis=2, keepdims=True), is_on_top, is_present)
 
 
 def _is_excluded(
-    table: Exclusion,
+    exclusion: Exclusion,
     index: int,
-    covers: NDArray[np.bool_],
+    is_cover: NDArray[np.bool_],
     counts: Numbers,
     is_significant: Mapping[str, NDArray[np.bool_]],
 ) -> NDArray[np.bool_]:
-    """Return where at least one key element would have been detected, and was not."""
-    result = np.zeros(counts.shape, dtype=bool)
-    for element_index, element in enumerate(table.elements[index]):
-        by_cover = table.counts[index][:, element_index]
-        needed = np.full(counts.shape, -np.inf)
-        for cover, cover_counts in enumerate(by_cover[:-1]):
-            np.maximum(needed, cover_counts, out=needed, where=covers[:, :, cover])
-        needed = np.where(covers.any(axis=2), needed, by_cover[-1])
-        is_detectable = counts >= needed
-        result |= is_detectable & ~is_significant[element] if element in is_significant else is_detectable
-    return result
+    """Return where at least one key element would have been detected but was not."""
+    is_excluded = np.zeros(counts.shape, dtype=bool)
+    for element_index, element in enumerate(exclusion.elements[index]):
+        counts_by_cover = exclusion.counts[index][:, element_index]
+        required_counts = np.full(counts.shape, -np.inf)
+        for cover, cover_counts in enumerate(counts_by_cover[:-1]):
+            np.maximum(required_counts, cover_counts, out=required_counts, where=is_cover[:, :, cover])
+        required_counts = np.where(is_cover.any(axis=2), required_counts, counts_by_cover[-1])
+        is_detectable = counts >= required_counts
+        is_excluded |= is_detectable & ~is_significant[element] if element in is_significant else is_detectable
+    return is_excluded
 
 
 def significant_lines(results: Results) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask for each element, true where one of its line families is significant."""
+    """Return a mask for each element, true where any of its line families is significant."""
     is_significant: dict[str, NDArray[np.bool_]] = {}
     for family in results.lines:
         element = family.partition("_")[0]
@@ -296,8 +308,8 @@ def _families_of(element: str, families: Sequence[str]) -> list[str]:
 
 
 def _contains(layer: Layer, element: str) -> bool:
-    total = sum(layer.mass_fractions.values())
-    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_FRACTION * total
+    total_fraction = sum(layer.mass_fractions.values())
+    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_FRACTION * total_fraction
 
 
 def _paint_layer(pigment: str, thickness_um: float, burial: Burial) -> Layer:

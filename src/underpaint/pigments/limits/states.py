@@ -1,4 +1,4 @@
-"""The answer about each group at each pixel: pigment, trace, present, not detected, cannot be excluded."""
+"""State of each group at each pixel: pigment, trace, present, not detected, cannot be excluded."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -30,7 +30,7 @@ from underpaint.pigments.limits.exclusion import (
 from underpaint.pigments.weights import PredictionSets
 
 SET_COVERAGE = 0.99
-"""Coverage of the prediction sets that must hold one answer alone."""
+"""Coverage of the prediction sets that must contain only one answer."""
 
 
 def answer_states(
@@ -41,19 +41,19 @@ def answer_states(
     *,
     burial: Burial | None = None,
 ) -> Results:
-    """Return the answer about every group at every pixel.
+    """Return the state of every group at every pixel.
 
-    Present: the probability exceeds one half. For networks with amounts, a present group is a pigment if its amount
-    reaches the threshold with a probability of 95 %, and a trace if it is below with 95 %. A group that is not present
-    cannot be excluded if one of its lines is significant, if the prediction set of 99 % coverage for such counts is not
-    "absent" only, or if, for a known instrument, a layer of the group below the groups that were found would not have
-    been detected. All other groups are not detected.
+    A group is present if its probability exceeds one half. For networks with amounts, a present group is a pigment if
+    its amount reaches the threshold with a probability of 95 %, and a trace if the amount is below the threshold with
+    95 %. A group that is not present cannot be excluded in three cases: one of its lines is significant; the prediction
+    set of 99 % coverage for these counts contains more than "absent"; or the instrument is known, and a layer of the
+    group below the present groups would not have been detected. All other groups are not detected.
 
     Parameters
     ----------
     results : Results
-        Probabilities, with amounts and element maps if available. For a model without groups, states of pigments are
-        returned.
+        Probabilities, with amounts and element maps if available. For a model without groups, the result contains the
+        states of pigments.
     pixel_counts : (n_row, n_column) array
         Total counts of each spectrum.
     instrument : Instrument or None
@@ -61,7 +61,7 @@ def answer_states(
     axis : EnergyAxis or None
         Energy axis of the scan; needed with an instrument.
     burial : Burial, optional
-        How a pigment may be hidden.
+        Assumed layers of a hidden pigment.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def answer_states(
     Raises
     ------
     ValueError
-        The counts are those of another scan.
+        The counts belong to another scan.
     SampleError
         The library does not know a name of the results.
     """
@@ -82,36 +82,38 @@ def answer_states(
         )
     names, counts = results.targets, np.asarray(pixel_counts, float)
     probability = np.stack([results[name] for name in names], axis=2)
-    present, is_significant = probability > PRESENT_PROBABILITY, significant_lines(results)
+    is_present, is_significant = probability > PRESENT_PROBABILITY, significant_lines(results)
     state = np.full(probability.shape, NOT_DETECTED, np.uint8)
     state[_cannot_be_excluded(results, is_significant, counts)] = CANNOT_EXCLUDE
-    table = None
+    exclusion = None
     if instrument is not None and axis is not None:
-        is_excluded, table = detectable_groups(results, present, is_significant, counts, instrument, axis, burial)
+        is_excluded, exclusion = detectable_groups(
+            results, is_present, is_significant, counts, instrument, axis, burial
+        )
         state[~is_excluded] = CANNOT_EXCLUDE
-    state[present] = PRESENT
+    state[is_present] = PRESENT
     for index, name in enumerate(names):
         if results.knows_amount(name):
-            reached = results.map("amount_reached", name, "anywhere")
-            state[:, :, index][present[:, :, index] & (reached > MIN_STATED_PROBABILITY)] = PIGMENT
-            state[:, :, index][present[:, :, index] & (reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
+            probability_reached = results.map("amount_reached", name, "anywhere")
+            state[:, :, index][is_present[:, :, index] & (probability_reached > MIN_STATED_PROBABILITY)] = PIGMENT
+            state[:, :, index][is_present[:, :, index] & (probability_reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
     state[~np.isfinite(probability)] = NO_ANSWER
     return Results.of_states(
         names,
         [results.label(name) for name in names],
         state,
         step_mm=results.step_mm,
-        notes=() if table is None else (_note_on_burial(table.burial),),
-        settings={"present_probability": PRESENT_PROBABILITY} | ({} if table is None else _settings(table)),
+        notes=() if exclusion is None else (_note_on_burial(exclusion.burial),),
+        settings={"present_probability": PRESENT_PROBABILITY} | ({} if exclusion is None else _settings(exclusion)),
     )
 
 
 def _cannot_be_excluded(
     results: Results, is_significant: Mapping[str, NDArray[np.bool_]], counts: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Return (n_row, n_column, n_target) where a line stands out, or the prediction set holds more than "absent"."""
-    stated = results.model_card.get("sets") if "log_odds" in results.stacks else None
-    sets = None if stated is None else PredictionSets.model_validate(stated)
+    """Return where a line is significant, or the prediction set contains more than "absent"."""
+    set_record = results.model_card.get("sets") if "log_odds" in results.stacks else None
+    prediction_sets = None if set_record is None else PredictionSets.model_validate(set_record)
     masks = []
     for name in results.targets:
         elements = {family.partition("_")[0] for family in results.materials[name].elements}
@@ -124,8 +126,10 @@ def _cannot_be_excluded(
                 0,
             )
         )
-        if sets is not None:
-            masks[-1] |= sets.undecided(name, results.map("log_odds", name, "anywhere"), counts, SET_COVERAGE)
+        if prediction_sets is not None:
+            masks[-1] |= prediction_sets.is_ambiguous(
+                name, results.map("log_odds", name, "anywhere"), counts, SET_COVERAGE
+            )
     return np.stack(masks, axis=2)
 
 
@@ -137,10 +141,10 @@ def _note_on_burial(burial: Burial) -> str:
     )
 
 
-def _settings(table: Exclusion) -> dict[str, object]:
+def _settings(exclusion: Exclusion) -> dict[str, object]:
     return {
-        "burial": asdict(table.burial),
-        "typical": dict(zip(table.names, table.typical, strict=True)),
+        "burial": asdict(exclusion.burial),
+        "typical": dict(zip(exclusion.names, exclusion.typical_pigments, strict=True)),
         "present_probability": PRESENT_PROBABILITY,
         "line_sigma": LINE_SIGMA,
         "model_error": MODEL_ERROR,
