@@ -245,11 +245,11 @@ def _show_calibrations(calibrations: Sequence[DetectorCalibration], *, quiet: bo
 
 def _calibration_table(detector_calibration: DetectorCalibration) -> "Table":
     """Return a table of the values found and not found, and of the deviations from tabulated line energies."""
-    from underpaint.display.plot.calibration import words
+    from underpaint.display.plot.calibration import describe
 
     calibration = detector_calibration.calibration
     table = two_columns(f"calibration of {detector_calibration.scan.name}")
-    for text in words(calibration):
+    for text in describe(calibration):
         table.add_row("found", text)
     for text in calibration.missing:
         table.add_row("not found", text)

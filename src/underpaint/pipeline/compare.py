@@ -640,6 +640,10 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
     quantity = f"{contradiction.subject.replace('_', ' ')}, {quantity}"
     titles = [f"{name}\n{quantity}" for name in comparison.names]
     figure = contradiction_maps(
-        maps, contradiction.mask, titles, of_counts=contradiction.kind == "line", step_mm=comparison.results[0].step_mm
+        maps,
+        contradiction.mask,
+        titles,
+        show_counts=contradiction.kind == "line",
+        step_mm=comparison.results[0].step_mm,
     )
     return picture(figure, f"Maps of both ({quantity}), and the pixels that contradict.")

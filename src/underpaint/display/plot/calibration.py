@@ -1,4 +1,4 @@
-"""The sum spectrum with everything that a calibration found in it, and what it did not."""
+"""Sum spectrum with the results of a calibration."""
 
 from textwrap import wrap
 
@@ -15,79 +15,85 @@ from underpaint.units import MN_K_ALPHA_KEV
 
 _MARK_COLOR = "#8a1c1c"
 _TEXT_WIDTH = 150
-_LINE_IN, _FOOT_IN = 0.14, 0.06
+_LINE_HEIGHT_IN, _BOTTOM_MARGIN_IN = 0.14, 0.06
 
 
 def calibration_figure(
-    found: Calibration,
+    calibration: Calibration,
     sum_counts: NDArray[np.float64],
     max_counts: NDArray[np.float64] | None = None,
     *,
     title: str = "",
 ) -> Figure:
-    """Draw the spectrum on the axis found, with lines, Compton peak and end of the continuum; the rest in words.
+    """Draw the spectrum on the calibrated axis, with lines, Compton peak and end of the continuum.
+
+    Text below the axes states the other results.
 
     Parameters
     ----------
-    found : Calibration
-        What was found.
+    calibration : Calibration
     sum_counts, max_counts : (n_channel,) arrays
         Counts; ``max_counts`` may be None.
     title : str
-        Shown above.
+        Title above the figure.
     """
-    figure = spectrum(found.axis, sum_counts, max_counts, found.families, title=title, anode=found.anode)
+    figure = spectrum(
+        calibration.axis, sum_counts, max_counts, calibration.families, title=title, anode=calibration.anode
+    )
     axes = figure.axes[0]
-    _mark_compton(axes, found)
-    _mark_end(axes, found)
-    lines = _lines(found)
-    room_in = _LINE_IN * len(lines) + _FOOT_IN
-    figure.set_size_inches(9.6, 3.9 + room_in)
-    height = float(figure.get_size_inches()[1])
+    _mark_compton(axes, calibration)
+    _mark_endpoint(axes, calibration)
+    lines = _text_lines(calibration)
+    text_height_in = _LINE_HEIGHT_IN * len(lines) + _BOTTOM_MARGIN_IN
+    figure.set_size_inches(9.6, 3.9 + text_height_in)
+    height_in = float(figure.get_size_inches()[1])
     for number, line in enumerate(lines):
-        place = (_FOOT_IN + (len(lines) - number - 0.6) * _LINE_IN) / height
-        figure.text(0.75 / 9.6, place, line, fontsize=SMALL_SIZE, va="center", color="#222222")
-    return close_fit(figure, 0.75, 0.15, 0.5 + room_in, 0.3)
+        text_y = (_BOTTOM_MARGIN_IN + (len(lines) - number - 0.6) * _LINE_HEIGHT_IN) / height_in
+        figure.text(0.75 / 9.6, text_y, line, fontsize=SMALL_SIZE, va="center", color="#222222")
+    return close_fit(figure, 0.75, 0.15, 0.5 + text_height_in, 0.3)
 
 
-def words(found: Calibration) -> tuple[str, ...]:
-    """Say what was found, one quantity a sentence, with one standard deviation where there is one."""
-    gain, zero = 1e3 * found.axis.gain_kev, 1e3 * found.axis.zero_kev
-    said = [
-        f"channel {gain:.4f} ± {1e3 * found.gain_uncertainty_kev:.4f} eV",
-        f"channel 0 at {zero:.1f} ± {1e3 * found.zero_uncertainty_kev:.1f} eV",
-        f"noise {1e3 * found.noise_fwhm_kev:.1f} ± {1e3 * found.noise_uncertainty_kev:.1f} eV FWHM",
-        f"Fano factor {found.fano:.4f} ± {found.fano_uncertainty:.4f}",
-        f"{1e3 * float(found.fwhm_kev(MN_K_ALPHA_KEV)):.0f} eV wide at Mn K",
+def describe(calibration: Calibration) -> tuple[str, ...]:
+    """Return a text for each result of a calibration, with its standard deviation if known."""
+    gain, zero = 1e3 * calibration.axis.gain_kev, 1e3 * calibration.axis.zero_kev
+    sentences = [
+        f"channel {gain:.4f} ± {1e3 * calibration.gain_uncertainty_kev:.4f} eV",
+        f"channel 0 at {zero:.1f} ± {1e3 * calibration.zero_uncertainty_kev:.1f} eV",
+        f"noise {1e3 * calibration.noise_fwhm_kev:.1f} ± {1e3 * calibration.noise_uncertainty_kev:.1f} eV FWHM",
+        f"Fano factor {calibration.fano:.4f} ± {calibration.fano_uncertainty:.4f}",
+        f"{1e3 * float(calibration.fwhm_kev(MN_K_ALPHA_KEV)):.0f} eV wide at Mn K",
     ]
-    if found.anode is not None:
-        said.append(f"{found.anode} anode")
-    if found.voltage_kv is not None:
-        said.append(f"{found.voltage_kv:.1f} ± {found.voltage_uncertainty_kv:.1f} kV")
-    if found.scatter_angle_deg is not None:
-        error = found.scatter_angle_uncertainty_deg
-        said.append(f"scattered through {found.scatter_angle_deg:.0f}°" + ("" if error is None else f" ± {error:.1f}°"))
-    if found.seen_air_cm is not None:
-        said.append(f"about {found.seen_air_cm:.2g} cm of beam in air seen (factor 2.5)")
-    return tuple(said)
+    if calibration.anode is not None:
+        sentences.append(f"{calibration.anode} anode")
+    if calibration.voltage_kv is not None:
+        sentences.append(f"{calibration.voltage_kv:.1f} ± {calibration.voltage_uncertainty_kv:.1f} kV")
+    if calibration.scatter_angle_deg is not None:
+        uncertainty_deg = calibration.scatter_angle_uncertainty_deg
+        sentences.append(
+            f"scattered through {calibration.scatter_angle_deg:.0f}°"
+            + ("" if uncertainty_deg is None else f" ± {uncertainty_deg:.1f}°")
+        )
+    if calibration.seen_air_cm is not None:
+        sentences.append(f"about {calibration.seen_air_cm:.2g} cm of beam in air seen (factor 2.5)")
+    return tuple(sentences)
 
 
-def _lines(found: Calibration) -> list[str]:
-    told = wrap("Found: " + "; ".join(words(found)) + ".", _TEXT_WIDTH)
-    return told + [line for text in found.missing for line in wrap("Not found: " + text + ".", _TEXT_WIDTH)]
+def _text_lines(calibration: Calibration) -> list[str]:
+    lines = wrap("Found: " + "; ".join(describe(calibration)) + ".", _TEXT_WIDTH)
+    return lines + [line for text in calibration.missing for line in wrap("Not found: " + text + ".", _TEXT_WIDTH)]
 
 
-def _mark_compton(axes: Axes, found: Calibration) -> None:
-    if found.anode is None or found.scatter_angle_deg is None:
+def _mark_compton(axes: Axes, calibration: Calibration) -> None:
+    if calibration.anode is None or calibration.scatter_angle_deg is None:
         return
-    energy, share = family_lines(found.anode, "K", 60.0)
-    strongest = np.asarray([float(energy[np.argmax(share)])])
-    _mark(axes, float(compton_energy(strongest, found.scatter_angle_deg)[0]), f"{found.anode} Compton")
+    energy, line_strength = family_lines(calibration.anode, "K", 60.0)
+    strongest = np.asarray([float(energy[np.argmax(line_strength)])])
+    _mark(axes, float(compton_energy(strongest, calibration.scatter_angle_deg)[0]), f"{calibration.anode} Compton")
 
 
-def _mark_end(axes: Axes, found: Calibration) -> None:
-    if found.voltage_kv is not None:
-        _mark(axes, found.voltage_kv, f"end: {found.voltage_kv:.1f} kV")
+def _mark_endpoint(axes: Axes, calibration: Calibration) -> None:
+    if calibration.voltage_kv is not None:
+        _mark(axes, calibration.voltage_kv, f"end: {calibration.voltage_kv:.1f} kV")
 
 
 def _mark(axes: Axes, energy_kev: float, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What lies at the surface beside what is below it, and how thick the uppermost layer is."""
+"""Figures of layers: groups at the surface and below, thickness of the uppermost layer, sketches of stratigraphies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from underpaint.display.plot.images import (
     HATCH_WIDTH,
     PANEL_WIDTH_IN,
     PROBABILITY_MAP,
-    bare,
     draw_image,
     hatch,
     panel_height,
     pixel_aspect,
+    remove_ticks,
     scale_bar,
 )
 
@@ -35,117 +35,118 @@ OPEN_PLACE_COLOR, UNDETERMINED_COLOR = "#7fd4ff", "#b0b0b0"
 _PLACES: tuple[tuple[Place, str], ...] = (("anywhere", "anywhere"), ("surface", "at the surface"), ("below", "below"))
 _LEFT_IN, _TOP_IN, _LEGEND_IN = 1.15, 0.3, 0.35
 COLUMN_IN, HEIGHT_IN = 1.6, 2.5
-MOST_SECTIONS = 6
+MAX_SECTIONS = 6
 _UNKNOWN_COLOR = "#d9d6cf"
-_SURFACE, _BELOW, _UNPLACED = (0.66, 1.0), (0.2, 0.66), (0.0, 0.2)
-"""Heights of the layers, as shares of the sketch: it is not to scale."""
+_SURFACE_RANGE, _BELOW_RANGE, _UNDETERMINED_RANGE = (0.66, 1.0), (0.2, 0.66), (0.0, 0.2)
+"""Lower and upper limits of the layers, as fractions of the sketch, which is not to scale."""
 
 
 def place_gallery(results: Results, names: Sequence[str]) -> Figure:
-    """Draw a row of a group: its probability anywhere, at the surface, and below.
+    """Draw a row of maps for each group: its probability anywhere, at the surface, and below.
+
+    Pixels are hatched if a group is present and the probability of neither place reaches ``PLACED_PROBABILITY``.
 
     Parameters
     ----------
     results : Results
-        Of a model that knows places.
+        Results of a model that predicts places.
     names : sequence of str
-        Groups or pigments, in order; at least one. Hatched where one is there and neither place reaches
-        ``PLACED_PROBABILITY``.
+        Groups or pigments in the order of the figure; at least one.
     """
     height = panel_height(results.shape, results.step_mm)
     width = _LEFT_IN + len(_PLACES) * PANEL_WIDTH_IN + 0.55
     figure = new_figure(width, _TOP_IN + len(names) * (height + 0.06) + _LEGEND_IN)
     grid = figure.subplots(len(names), len(_PLACES), squeeze=False)
     for row, name in enumerate(names):
-        open_places = _unplaced(results, name)
+        open_place_mask = _open_place_mask(results, name)
         for axes, (place, title) in zip(grid[row], _PLACES, strict=True):
             colors = mpl.colormaps[PROBABILITY_MAP].with_extremes(bad=NO_ANSWER_COLOR)
             image = draw_image(axes, results[name, place], colors, 0.0, 1.0, results.step_mm)
             if place != "anywhere":
-                hatch(axes, open_places, OPEN_PLACE_COLOR)
+                hatch(axes, open_place_mask, OPEN_PLACE_COLOR)
             if row == 0:
                 put_title(axes, title, pad=3)
         grid[row][0].yaxis.set_visible(True)
-        grid[row][0].set_ylabel(_wrapped(results, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
+        grid[row][0].set_ylabel(_wrapped_label(results, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
     scale_bar(grid[0][0], results.shape, results.step_mm)
     close_fit(figure, _LEFT_IN, 0.55, _LEGEND_IN, _TOP_IN)
     figure.subplots_adjust(wspace=0.05, hspace=0.06 / height)
-    _bar(figure, grid[0][-1], image)
+    _draw_color_bar(figure, grid[0][-1], image)
     figure.legend(handles=_place_legend(), loc="lower center", ncols=2, frameon=False, fontsize=SMALL_SIZE)
     return figure
 
 
 def thickness_map(results: Results, *, title: str = "") -> Figure:
-    """Draw the thickness of the uppermost layer of paint, um, beside the ends of its 90 % interval.
+    """Draw the thickness of the uppermost layer of paint, um, beside the limits of its 90 % interval.
 
-    White and hatched where it is not determined; grey where there is no answer.
+    Pixels are white and hatched if the thickness is not determined, and grey without an answer.
 
     Parameters
     ----------
     results : Results
-        Of a model that answers quantities.
+        Results of a model that predicts quantities.
     title : str
-        Shown above.
+        Title above the figure.
 
     Raises
     ------
     ScanError
-        The model answers none.
+        The model predicts no quantities.
     """
     estimate = results.estimate(SURFACE_UM)
-    known = results.is_determined(SURFACE_UM)
-    answered = np.isfinite(estimate.value)
+    is_determined = results.is_determined(SURFACE_UM)
+    has_answer = np.isfinite(estimate.value)
     height = panel_height(estimate.value.shape, results.step_mm)
     figure = new_figure(3 * PANEL_WIDTH_IN + 0.8, height + 0.5 + _LEGEND_IN)
     grid = figure.subplots(1, 3, squeeze=False)[0]
-    low, high = _limits(estimate.low[known], estimate.high[known])
+    min_um, max_um = _limits(estimate.low[is_determined], estimate.high[is_determined])
     panels = zip(grid, (estimate.low, estimate.value, estimate.high), ("lower end", "median", "upper end"), strict=True)
-    for axes, values, words in panels:
+    for axes, values, label in panels:
         axes.set_facecolor(NO_ANSWER_COLOR)
         image = axes.imshow(
-            np.ma.masked_where(~known, values), cmap=mpl.colormaps[THICKNESS_MAP], norm=LogNorm(low, high),
+            np.ma.masked_where(~is_determined, values), cmap=mpl.colormaps[THICKNESS_MAP], norm=LogNorm(min_um, max_um),
             interpolation="nearest", aspect=pixel_aspect(results.step_mm), origin="upper", zorder=1,
         )  # fmt: skip
-        _blank(axes, answered & ~known)
-        bare(axes)
-        put_title(axes, words, pad=3)
+        _hatch_undetermined(axes, has_answer & ~is_determined)
+        remove_ticks(axes)
+        put_title(axes, label, pad=3)
     scale_bar(grid[0], estimate.value.shape, results.step_mm)
     close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_IN, 0.45)
     figure.subplots_adjust(wspace=0.06)
-    bar = _bar(figure, grid[-1], image)
-    ticks = [um for um in THICKNESS_TICKS_UM if low <= um <= high]
-    bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
-    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g} µm"))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    color_bar = _draw_color_bar(figure, grid[-1], image)
+    ticks = [tick_um for tick_um in THICKNESS_TICKS_UM if min_um <= tick_um <= max_um]
+    color_bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
+    color_bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g} µm"))
+    color_bar.ax.yaxis.set_minor_locator(NullLocator())
+    color_bar.ax.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle(title, fontsize=TEXT_SIZE, y=1 - 0.06 / figure.get_figheight(), va="top")
     figure.legend(handles=_thickness_legend(), loc="lower center", ncols=2, frameon=False, fontsize=SMALL_SIZE)
     return figure
 
 
-def _unplaced(results: Results, name: str) -> NDArray[np.bool_]:
-    there = results[name] > PRESENT_PROBABILITY
-    at_surface, below = (results[name, place] >= PLACED_PROBABILITY for place in ("surface", "below"))
-    return np.asarray(there & ~at_surface & ~below)
+def _open_place_mask(results: Results, name: str) -> NDArray[np.bool_]:
+    is_present = results[name] > PRESENT_PROBABILITY
+    is_at_surface, is_below = (results[name, place] >= PLACED_PROBABILITY for place in ("surface", "below"))
+    return np.asarray(is_present & ~is_at_surface & ~is_below)
 
 
-def _blank(axes: Axes, where: NDArray[np.bool_]) -> None:
-    """Leave pixels white, and hatch them."""
-    white = np.ma.masked_where(~where, np.zeros(where.shape))
+def _hatch_undetermined(axes: Axes, mask: NDArray[np.bool_]) -> None:
+    """Draw pixels white and hatched."""
+    white_image = np.ma.masked_where(~mask, np.zeros(mask.shape))
     colors = ListedColormap(["white"])
-    axes.imshow(white, cmap=colors, interpolation="nearest", aspect=axes.get_aspect(), origin="upper", zorder=2)
-    hatch(axes, where, UNDETERMINED_COLOR)
+    axes.imshow(white_image, cmap=colors, interpolation="nearest", aspect=axes.get_aspect(), origin="upper", zorder=2)
+    hatch(axes, mask, UNDETERMINED_COLOR)
 
 
-def _limits(low: NDArray[np.float32], high: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the range of the colours, um: what most of the intervals lie in."""
-    if not low.size:
+def _limits(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the range of the colours, um, which contains most of the intervals."""
+    if not lower_um.size:
         return 1.0, 200.0
-    ends = float(np.percentile(low, 2)), float(np.percentile(high, 98))
-    return max(ends[0], 0.5), max(ends[1], 2.0 * max(ends[0], 0.5))
+    range_um = float(np.percentile(lower_um, 2)), float(np.percentile(upper_um, 98))
+    return max(range_um[0], 0.5), max(range_um[1], 2.0 * max(range_um[0], 0.5))
 
 
-def _wrapped(results: Results, name: str) -> str:
+def _wrapped_label(results: Results, name: str) -> str:
     words = results.short_label(name).split()
     lines = [""]
     for word in words:
@@ -167,30 +168,31 @@ def _no_answer() -> Patch:
     return _patch(NO_ANSWER_COLOR, "#808080", "no answer", None)
 
 
-def _patch(face: str, edge: str, words: str, hatching: str | None) -> Patch:
+def _patch(face_color: str, edge_color: str, label: str, hatch_pattern: str | None) -> Patch:
     with mpl.rc_context({"hatch.linewidth": HATCH_WIDTH}):
-        return Patch(facecolor=face, edgecolor=edge, hatch=hatching, linewidth=0.5, label=words)
+        return Patch(facecolor=face_color, edgecolor=edge_color, hatch=hatch_pattern, linewidth=0.5, label=label)
 
 
-def _bar(figure: Figure, axes: Axes, image: AxesImage) -> Colorbar:
-    """Draw a colour bar beside axes without taking room from them."""
+def _draw_color_bar(figure: Figure, axes: Axes, image: AxesImage) -> Colorbar:
+    """Draw a colour bar beside axes without changing their size."""
     box, width = axes.get_position(), figure.get_figwidth()
-    bar = figure.colorbar(image, cax=figure.add_axes((box.x1 + 0.08 / width, box.y0, 0.1 / width, box.height)))
-    bar.ax.tick_params(labelsize=SMALL_SIZE - 1, width=0.5, length=2)
-    bar.outline.set_linewidth(0.4)
-    return bar
+    color_bar = figure.colorbar(image, cax=figure.add_axes((box.x1 + 0.08 / width, box.y0, 0.1 / width, box.height)))
+    color_bar.ax.tick_params(labelsize=SMALL_SIZE - 1, width=0.5, length=2)
+    color_bar.outline.set_linewidth(0.4)
+    return color_bar
 
 
 @dataclass(frozen=True)
 class Section:
-    """What is drawn of an arrangement of layers.
+    """Content of the sketch of a stratigraphy.
 
     Parameters
     ----------
     title, thickness : str
-        Written above, and in the uppermost layer.
+        Text above the sketch, and in the uppermost layer.
     surface, below, unplaced : tuple of (str, str)
-        Label and colour of what is in the uppermost layer, under it, and of what is there at a place that is open.
+        Labels and colours of the groups in the uppermost layer, of those below it, and of those without a determined
+        place.
     """
 
     title: str
@@ -201,47 +203,51 @@ class Section:
 
 
 def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
-    """Draw sections side by side, not to scale.
+    """Draw stratigraphies side by side, not to scale.
 
     Parameters
     ----------
     sections : sequence of Section
-        At least one; those after the sixth are left out.
+        At least one; sections after the sixth are omitted.
     """
-    shown = sections[:MOST_SECTIONS]
-    figure = new_figure(len(shown) * COLUMN_IN + 0.1, HEIGHT_IN)
-    for axes, own in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    shown_sections = sections[:MAX_SECTIONS]
+    figure = new_figure(len(shown_sections) * COLUMN_IN + 0.1, HEIGHT_IN)
+    for axes, section in zip(figure.subplots(1, len(shown_sections), squeeze=False)[0], shown_sections, strict=True):
         axes.set_axis_off()
         axes.set_xlim(0, 1)
-        axes.set_ylim(0 if any(each.unplaced for each in shown) else _BELOW[0], 1)
-        put_title(axes, own.title, pad=4)
-        _layer(axes, _SURFACE, own.surface, own.thickness if own.surface else "", "nothing certain")
-        _layer(axes, _BELOW, own.below, "", "nothing seen below")
-        if own.unplaced:
-            _layer(axes, _UNPLACED, own.unplaced, "place not determined", "")
+        axes.set_ylim(0 if any(each.unplaced for each in shown_sections) else _BELOW_RANGE[0], 1)
+        put_title(axes, section.title, pad=4)
+        _layer(axes, _SURFACE_RANGE, section.surface, section.thickness if section.surface else "", "nothing certain")
+        _layer(axes, _BELOW_RANGE, section.below, "", "nothing seen below")
+        if section.unplaced:
+            _layer(axes, _UNDETERMINED_RANGE, section.unplaced, "place not determined", "")
     close_fit(figure, 0.05, 0.05, 0.05, 0.3)
     figure.subplots_adjust(wspace=0.08)
     return figure
 
 
 def _layer(
-    axes: Axes, ends: tuple[float, float], held: Sequence[tuple[str, str]], thickness: str, nothing: str
+    axes: Axes,
+    height_range: tuple[float, float],
+    materials: Sequence[tuple[str, str]],
+    thickness: str,
+    empty_label: str,
 ) -> None:
-    """Draw a layer as stripes of what it holds, with the names over them."""
-    bottom, top = ends
-    for index, (_, color) in enumerate(held or (("", _UNKNOWN_COLOR),)):
-        width = 1 / max(len(held), 1)
+    """Draw a layer as coloured stripes of its materials, with their names."""
+    bottom, top = height_range
+    for index, (_, color) in enumerate(materials or (("", _UNKNOWN_COLOR),)):
+        width = 1 / max(len(materials), 1)
         axes.add_patch(Rectangle((index * width, bottom), width, top - bottom, facecolor=color, linewidth=0))
-    style = "-" if held else ":"
+    style = "-" if materials else ":"
     axes.add_patch(
         Rectangle((0, bottom), 1, top - bottom, linestyle=style, facecolor="none", edgecolor="#333333", linewidth=0.8)
     )
-    words = "\n".join([*(label for label, _ in held), *([thickness] if thickness else [])]) or nothing
-    dark = bool(held) and max(_lightness(color) for _, color in held) < 0.5
-    box = {"facecolor": "#000000" if dark else "#ffffff", "alpha": 0.7, "linewidth": 0, "pad": 1.0}
+    label = "\n".join([*(label for label, _ in materials), *([thickness] if thickness else [])]) or empty_label
+    is_dark = bool(materials) and max(_lightness(color) for _, color in materials) < 0.5
+    box = {"facecolor": "#000000" if is_dark else "#ffffff", "alpha": 0.7, "linewidth": 0, "pad": 1.0}
     axes.text(
-        0.5, 0.5 * (bottom + top), words, fontsize=SMALL_SIZE, ha="center", va="center", linespacing=1.15,
-        color="white" if dark else "#111111", bbox=box if held else None,
+        0.5, 0.5 * (bottom + top), label, fontsize=SMALL_SIZE, ha="center", va="center", linespacing=1.15,
+        color="white" if is_dark else "#111111", bbox=box if materials else None,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The share of simulated scans that answer a question, by the time of a pixel."""
+"""Fraction of simulated scans that answer a question, by the time per pixel."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from underpaint.display.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title, quiet_axes
 
 COLORS = ("#111111", "#c0392b", "#2e6da4", "#3d8b4f", "#8e5ea2")
-MARKED = (0.5, 0.9)
+MARKED_SHARES = (0.5, 0.9)
 
 
 def plan_figure(
@@ -20,21 +20,20 @@ def plan_figure(
     Parameters
     ----------
     curves : sequence of (label, (n,) times or counts, (n,) shares)
-        One for each voltage.
+        Curve for each voltage.
     x_label, title : str
 
     Returns
     -------
     Figure
-        To be saved by the caller.
     """
     figure = new_figure(6.0, 3.6)
     axes = figure.add_subplot()
-    for level in MARKED:
+    for level in MARKED_SHARES:
         axes.axhline(100 * level, color="#c4c4c4", linewidth=0.6)
-    for number, (label, place, share) in enumerate(curves):
-        color = COLORS[number % len(COLORS)]
-        axes.plot(place, 100 * share, color=color, linewidth=1.0, marker="o", markersize=3.0, label=label)
+    for index, (label, x_values, share) in enumerate(curves):
+        color = COLORS[index % len(COLORS)]
+        axes.plot(x_values, 100 * share, color=color, linewidth=1.0, marker="o", markersize=3.0, label=label)
     axes.set_xscale("log")
     axes.set_ylim(-3, 103)
     axes.set_xlabel(x_label, fontsize=TEXT_SIZE)

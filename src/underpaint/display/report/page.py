@@ -33,8 +33,8 @@ from underpaint.data.maps import (
     unit_of,
 )
 from underpaint.display import plot
-from underpaint.display.plot.images import composite_figure, panel_height, quantity_gallery, shown_unit
-from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
+from underpaint.display.plot.images import composite_figure, display_unit, panel_height, quantity_gallery
+from underpaint.display.plot.layers import MAX_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.plot.paints import paint_map
 from underpaint.display.report.beside import Beside, data_url, look_beside
 from underpaint.display.report.findings import (
@@ -422,7 +422,7 @@ def _quantities(results: Results, strong: list[Evidence]) -> dict[str, Any] | No
     return {
         "label": label,
         "rows": [(name.partition(".")[2], summaries[name]) for name in ordered],
-        "unit": shown_unit(unit_of(ordered[0])),
+        "unit": display_unit(unit_of(ordered[0])),
         "notes": results.process_notes.get("quantities", ()),
         "pictures": [
             picture(quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
@@ -516,7 +516,7 @@ def _sketch(results: Results, told: list[Arrangement]) -> Picture | None:
             held(own.below),
             held(own.unplaced),
         )
-        for own in told[:MOST_SECTIONS]
+        for own in told[:MAX_SECTIONS]
     ]
     words = "Sketch of layers, not to scale: " + "; ".join(f"{percent(own.share)}, {own.text}" for own in told) + "."
     return picture(stratigraphy_sketch(sections), words)

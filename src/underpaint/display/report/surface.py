@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from underpaint.data.maps import BELOW_PROBABILITY, NONE_OF_LIBRARY, Results, below_surface, share_present
-from underpaint.display.plot.surface import MOST_COLORS, hidden_gallery, member_map
+from underpaint.display.plot.surface import MAX_COLORS, hidden_gallery, member_map
 
 LEAST_SHARE = 0.001
 _MOST_HIDDEN = 12
@@ -38,7 +38,7 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
     place = settings.get("registration", {})
     words = "Map of the pigment that gives the surface its colour, by reflectance."
     return {
-        "map": picture(member_map(results, shown[:MOST_COLORS]), words),
+        "map": picture(member_map(results, shown[:MAX_COLORS]), words),
         "members": [(results.member_label(name), members[name]) for name in shown],
         "none": members.get(NONE_OF_LIBRARY, 0.0),
         "hidden": [
