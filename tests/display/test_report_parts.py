@@ -187,7 +187,7 @@ def test_the_table_tells_formula_and_period_of_each_pigment() -> None:
     assert vermilion.period == library()["vermilion"].period.text
     assert vermilion.weight == "leaning in 25 %"
     assert len(lead.rows) == MOST_ROWS
-    assert len(lead.rows) + len(lead.others) == len(library().members("lead_pigment"))
+    assert len(lead.rows) + len(lead.other_labels) == len(library().members("lead_pigment"))
     assert "Hg L" in mercury.evidence
 
 

@@ -273,14 +273,14 @@ def current_states(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.where(states == UNDECIDED, np.uint8(CANNOT_EXCLUDE), states)
 
 
-def answer_words(state: int, upper_limit_percent: float = float("nan")) -> str:
+def answer_words(state: int, most_percent: float = float("nan")) -> str:
     """Return the text for the state of a group.
 
     Parameters
     ----------
     state : int
         A key of :data:`STATES`.
-    upper_limit_percent : float
+    most_percent : float
         Upper limit (95 %) of the mass fraction of the group's element, %; NaN if unknown.
 
     Examples
@@ -289,8 +289,8 @@ def answer_words(state: int, upper_limit_percent: float = float("nan")) -> str:
     'not detected (less than 0.03 %)'
     """
     text = STATES[state]
-    has_limit = state in {NOT_DETECTED, CANNOT_EXCLUDE} and upper_limit_percent < MAX_INFORMATIVE_PERCENT
-    return f"{text} (less than {upper_limit_percent:.1g} %)" if has_limit else text
+    has_limit = state in {NOT_DETECTED, CANNOT_EXCLUDE} and most_percent < MAX_INFORMATIVE_PERCENT
+    return f"{text} (less than {most_percent:.1g} %)" if has_limit else text
 
 
 DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -1087,7 +1087,7 @@ class Results:
         return answer_words(int(self.map("state", group)[row, column]), float(upper_limit_percent))
 
     def answer_summary(self, group: str) -> str:
-        """Return a text that summarises the presence of a group: "pigment in 12 %, trace in 5 %".
+        """Return a text on the presence of a group over all pixels: "pigment in 12 %, trace in 5 %".
 
         The text is empty if amounts are unknown, as in results of earlier versions.
         """
