@@ -154,12 +154,12 @@ class StackImitation:
         """(n_layer, 2) logarithms."""
         return np.asarray(np.log(self.limits_um))
 
-    def starts(self, share: Numbers) -> list[Numbers]:
+    def initial_parameters(self, share: Numbers) -> list[Numbers]:
         """Return the middle of the ranges."""
         del share
         return [np.asarray(self.bounds.mean(axis=1))]
 
-    def logs(self, place: Numbers) -> tuple[Numbers, Numbers]:
+    def log_spectra(self, place: Numbers) -> tuple[Numbers, Numbers]:
         """Return logarithms (4, n_bin) of the parts, and (n_layer, 4, n_bin) derivatives."""
         moves = FINITE * np.eye(len(place))
         stacks = [self.make(each) for each in (place, *(place + moves), *(place - moves))]
