@@ -231,7 +231,7 @@ def test_a_sketch_has_a_section_for_each_arrangement() -> None:
 def test_without_a_browser_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(BROWSER_VARIABLE, raising=False)
-    monkeypatch.setattr("underpaint.display.report.pdf._MACOS", ())
+    monkeypatch.setattr("underpaint.display.report.pdf._MACOS_APPLICATIONS", ())
     with pytest.raises(OutputError, match="no Chromium, Chrome or Edge"):
         find_browser()
     monkeypatch.setenv(BROWSER_VARIABLE, "no-such-browser")
