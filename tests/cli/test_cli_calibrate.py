@@ -14,7 +14,7 @@ from underpaint.calibrate.calibration import _require_lines
 from underpaint.cli import app
 from underpaint.data import EnergyAxis
 from underpaint.data.peaks import peak_counts
-from underpaint.display.plot.calibration import calibration_figure
+from underpaint.display.plot.calibration import calibration_figure, describe
 from underpaint.errors import CalibrationError
 from underpaint.physics.instrument import load_instrument
 
