@@ -56,7 +56,7 @@ class PaintArea:
 
     @property
     def orders(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of groups of which, by the posterior, the first begins above the second."""
+        """Pairs of groups whose order the posterior determines; the first group begins above the second."""
         pairs = (self.explanation or {}).get("order") or ()
         return tuple((pair["above"], pair["below"]) for pair in pairs if pair["determined"])
 

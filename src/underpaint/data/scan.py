@@ -178,8 +178,8 @@ class Scan:
         """Return the spectrum of a pixel."""
         row, column = range(self.shape[0])[row], range(self.shape[1])[column]
         counts = self.read(slice(row, row + 1), slice(column, column + 1))[0, 0].astype(np.float64)
-        live_s, real_s = (_pixel_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
-        return Spectrum(counts, self.axis, live_s, real_s, f"{self.name} ({row}, {column})")
+        live_time, real_time = (_pixel_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
+        return Spectrum(counts, self.axis, live_time, real_time, f"{self.name} ({row}, {column})")
 
     def to_dataarray(self) -> "xr.DataArray":
         """Return the counts as a labelled array (xarray), lazily.
@@ -346,11 +346,11 @@ class Survey:
     def sum_spectrum(self) -> Spectrum:
         """Return the sum spectrum, with total times if they are known for every pixel."""
         is_complete = self.read_share == 1
-        live_s, real_s = (
+        live_time, real_time = (
             self._total_time(time_s) if is_complete else None
             for time_s in (self.scan.live_time_s, self.scan.real_time_s)
         )
-        return Spectrum(self.total, self.scan.axis, live_s, real_s, f"{self.scan.name} (sum)")
+        return Spectrum(self.total, self.scan.axis, live_time, real_time, f"{self.scan.name} (sum)")
 
     def max_spectrum(self) -> Spectrum:
         """Return the maximum spectrum, which shows elements that occur in few pixels."""

@@ -108,7 +108,7 @@ def place_shares(results: Results) -> list[PlaceShares]:
         counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_with_result
         surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
         rows.append(PlaceShares(name, results.short_label(name), surface, below, float(counts[_UNPLACED])))
-    return sorted(rows, key=lambda entry: (-entry.surface, -entry.below))
+    return sorted(rows, key=lambda row: (-row.surface, -row.below))
 
 
 def find_arrangements(results: Results) -> list[Arrangement]:
@@ -158,8 +158,8 @@ def thickness_text(thickness: Thickness | None) -> str:
     """Return the text for a thickness."""
     if thickness is None:
         return "thickness not determined"
-    low, median, high = map(two_figures, (thickness.low_um, thickness.median_um, thickness.high_um))
-    return f"about {median} µm ({low} to {high})"
+    low_text, median_text, high_text = map(two_figures, (thickness.low_um, thickness.median_um, thickness.high_um))
+    return f"about {median_text} µm ({low_text} to {high_text})"
 
 
 def order_rows(results: Results) -> list[LayerOrder]:

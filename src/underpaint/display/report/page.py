@@ -171,14 +171,14 @@ def write_report(
     >>> up.write_report("panel_underpaint", "panel.html", subject="A test panel").name
     'panel.html'
     """
-    place = Path(folder)
-    target = place / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
-    results = read_results(place)
+    folder_path = Path(folder)
+    target = folder_path / (PDF_FILE if form == "pdf" else REPORT_FILE) if path is None else Path(path)
+    results = read_results(folder_path)
     if path is not None:
-        _refuse_to_replace(target, existing_scan_path(place, results.summary))
+        _refuse_to_replace(target, existing_scan_path(folder_path, results.summary))
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = find_groups(results)
-    beside = look_beside(place, results, findings if full else [], scan=scan, subject=subject)
+    beside = look_beside(folder_path, results, findings if full else [], scan=scan, subject=subject)
     # Figures contain many reference cycles. Each search for cycles would include all imported objects.
     gc.freeze()
     try:
@@ -246,7 +246,7 @@ def render_report(
         has_elements=results.has_elements,
         elements=strong,
         spectrum=_spectrum(results, strong),
-        spots=[_spot(own, summary) for own in beside.spots],
+        spots=[_spot(spot, summary) for spot in beside.spots],
         without_spots=beside.without_spots if full or beside.regions else "",
         table=pigment_table(findings) if full else [],
         rows=_rows(results, findings) if full else [],
@@ -263,7 +263,7 @@ def render_report(
         unseen=_hidden_group_shares(results),
         notes=[*beside.damaged, *_remaining_notes(results)],
         settings=_flatten_settings(
-            {key: own for key, own in results.settings.items() if key not in ("source", "alerts")}
+            {key: entry for key, entry in results.settings.items() if key not in ("source", "alerts")}
         ),
         card=_model_card_section(results),
         low_counts=_low_counts(summary),
@@ -305,7 +305,7 @@ def _key_findings(
     results: Results, findings: list[Finding], places: list[PlaceShares], beside: Beside
 ) -> list[KeyFinding]:
     """Return the texts of findings, with the regions in which they occur."""
-    return [key_finding(own, places, _region_shares(results[own.name], beside)) for own in findings]
+    return [key_finding(finding, places, _region_shares(results[finding.name], beside)) for finding in findings]
 
 
 def _label(results: Results, name: str) -> str:
@@ -320,33 +320,35 @@ def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str
     }
 
 
-def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
+def _spot(spot: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     """Draw the spectrum of a spot over the mean of all pixels, scaled to the same number of pixels."""
-    axis, total, shape = (
+    axis, sum_counts, shape = (
         EnergyAxis.from_energies(summary.get("energy_kev")),
         summary.get("sum_counts"),
         summary.get("shape"),
     )
-    mean = None
-    if total is not None and shape and len(total) == own.counts.size:
-        mean = np.asarray(total, float) * own.n_pixel / (shape[0] * shape[1])
-    matching_axis = axis if axis is not None and axis.n_channel == own.counts.size else None
+    mean_counts = None
+    if sum_counts is not None and shape and len(sum_counts) == spot.counts.size:
+        mean_counts = np.asarray(sum_counts, float) * spot.n_pixel / (shape[0] * shape[1])
+    matching_axis = axis if axis is not None and axis.n_channel == spot.counts.size else None
     labels = ("here", "as many average pixels")
-    figure = plot.spectrum(matching_axis, own.counts, mean, own.families, title=own.title, labels=labels, height_in=3.0)
-    named = listed([line_name(family) for family in own.families], 20) or "no line"
-    return picture(figure, f"Spectrum of {own.title}; lines above three standard deviations: {named}.")
+    figure = plot.spectrum(
+        matching_axis, spot.counts, mean_counts, spot.families, title=spot.title, labels=labels, height_in=3.0
+    )
+    line_names = listed([line_name(family) for family in spot.families], 20) or "no line"
+    return picture(figure, f"Spectrum of {spot.title}; lines above three standard deviations: {line_names}.")
 
 
 def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
     summary, calibration = results.summary, results.calibration
-    total = summary.get("sum_counts")
-    if total is None:
+    sum_counts = summary.get("sum_counts")
+    if sum_counts is None:
         return None
-    families = list(dict.fromkeys([*(own.family for own in strong), *calibration.get("found", [])]))
+    families = list(dict.fromkeys([*(line.family for line in strong), *calibration.get("found", [])]))
     axis, anode = EnergyAxis.from_energies(summary.get("energy_kev")), calibration.get("anode")
-    figure = plot.spectrum(axis, np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
-    named = listed([line_name(own) for own in families], 30) or "no line"
-    return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
+    figure = plot.spectrum(axis, np.asarray(sum_counts, float), summary.get("max_counts"), families, anode=anode)
+    line_names = listed([line_name(family) for family in families], 30) or "no line"
+    return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {line_names}.")
 
 
 def _overview(results: Results, families: list[str]) -> Picture | None:
@@ -362,14 +364,14 @@ def _paint_section(results: Results, families: list[str], photograph: str, *, fu
     """Return the map of the paints and their legend; None without paints."""
     if not results.paints:
         return None
-    assigned = sum(area.share for area in results.paints)
+    assigned_share = sum(area.share for area in results.paints)
     rows = legend_rows(results, families, photograph)[: MAX_ROWS if full else MAX_PAINTS_IN_SHORT_REPORT]
     words = f"Map of {len(results.paints)} paints; their numbers, pictures and groups are in the table below."
     return {
         "picture": picture(paint_map(results), words),
         "rows": rows,
         "rest": len(results.paints) - len(rows),
-        "assigned": assigned,
+        "assigned": assigned_share,
         "layered": any(area.stratigraphy for area in results.paints),
     }
 
@@ -378,29 +380,29 @@ def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
     """Return a row of figures for each detected group, followed by rows for its members."""
     drawn: set[str] = set()
     rows = []
-    for own in findings:
+    for finding in findings:
         members = []
-        for member in own.separate_findings:
+        for member in finding.separate_findings:
             # A composite pigment belongs to two groups, and is drawn once.
             if member.name not in drawn and len(drawn) < MAX_MEMBER_ROWS:
                 drawn.add(member.name)
                 members.append(_row(results, member))
-        rows.append(_row(results, own) | {"members": members})
+        rows.append(_row(results, finding) | {"members": members})
     return rows
 
 
-def _row(results: Results, own: Finding) -> dict[str, Any]:
-    lines = listed([line_name(evidence.family) for evidence in own.evidence]) or "no element"
+def _row(results: Results, finding: Finding) -> dict[str, Any]:
+    lines = listed([line_name(evidence.family) for evidence in finding.evidence]) or "no element"
     words = (
-        f"{own.label}: probability map, {lines} map, overlay, and scatter of probability against line area. "
-        f"Probability is over one half on {percent(own.share)} of the surface."
+        f"{finding.label}: probability map, {lines} map, overlay, and scatter of probability against line area. "
+        f"Probability is over one half on {percent(finding.share)} of the surface."
     )
-    return {"finding": own, "picture": picture(plot.pigment_row(results, own.name), words)}
+    return {"finding": finding, "picture": picture(plot.pigment_row(results, finding.name), words)}
 
 
 def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     pictures = []
-    for names in _batches([own.family for own in strong], MOST_IN_PICTURE):
+    for names in _batches([line.family for line in strong], MOST_IN_PICTURE):
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
         pictures.append(picture(plot.element_gallery(results, names), words))
     if results.scatter_peaks:
@@ -416,7 +418,7 @@ def _quantity_section(results: Results, strong: list[Evidence]) -> dict[str, Any
         return None
     summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
     family_of = dict(zip(summaries, results.settings_of("quantities").get("families", ()), strict=False))
-    rank_by_family = {own.family: index for index, own in enumerate(strong)}
+    rank_by_family = {line.family: index for index, line in enumerate(strong)}
     sorted_names = sorted(summaries, key=lambda name: rank_by_family.get(family_of.get(name, ""), len(rank_by_family)))
     drawn = [name for name in sorted_names if family_of.get(name) in rank_by_family][:MOST_ELEMENTS]
     words = "Maps of {}, hatched where not determined: "
@@ -438,7 +440,7 @@ def _batches(names: list[str], max_number: int) -> list[list[str]]:
 
 
 def _weak_line_names(results: Results, strong: list[Evidence]) -> list[str]:
-    shown = {own.family for own in strong}
+    shown = {line.family for line in strong}
     return [line_name(name) for name in results.lines if name not in shown]
 
 
@@ -471,20 +473,20 @@ def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -
     """Return the contents of the section on layers; None for a model without places."""
     if not knows_places(results):
         return None
-    shown = [own.name for own in places if full and has_places(results, own.name)][:MAX_PLACE_ROWS]
+    shown = [place.name for place in places if full and has_places(results, place.name)][:MAX_PLACE_ROWS]
     words = "Probability anywhere, at the surface and below it, of groups that were found."
     arrangements = find_arrangements(results)
     return {
         "places": places,
         "arrangements": arrangements,
-        "rest": max(1.0 - sum(own.share for own in arrangements), 0.0) if places else 0.0,
+        "rest": max(1.0 - sum(arrangement.share for arrangement in arrangements), 0.0) if places else 0.0,
         "orders": [
             {
-                "pair": " and ".join(results.short_label(name) for name in (own.first, own.second)),
-                "order": own,
-                "answer": order_text(results, own),
+                "pair": " and ".join(results.short_label(name) for name in (order.first, order.second)),
+                "order": order,
+                "answer": order_text(results, order),
             }
-            for own in order_rows(results)[:MAX_ORDERS]
+            for order in order_rows(results)[:MAX_ORDERS]
         ],
         "pictures": [
             picture(plot.place_gallery(results, part), words) for part in _batches(shown, _rows_of_places(results))
@@ -512,17 +514,17 @@ def _sketch(results: Results, arrangements: list[Arrangement]) -> Picture | None
 
     sections = [
         Section(
-            f"{percent(own.share)} of the area",
-            thickness_text(own.thickness).replace("about ", "").replace("thickness not determined", ""),
-            with_colors(own.surface),
-            with_colors(own.below),
-            with_colors(own.unplaced),
+            f"{percent(arrangement.share)} of the area",
+            thickness_text(arrangement.thickness).replace("about ", "").replace("thickness not determined", ""),
+            with_colors(arrangement.surface),
+            with_colors(arrangement.below),
+            with_colors(arrangement.unplaced),
         )
-        for own in arrangements[:MAX_SECTIONS]
+        for arrangement in arrangements[:MAX_SECTIONS]
     ]
     words = (
         "Sketch of layers, not to scale: "
-        + "; ".join(f"{percent(own.share)}, {own.text}" for own in arrangements)
+        + "; ".join(f"{percent(arrangement.share)}, {arrangement.text}" for arrangement in arrangements)
         + "."
     )
     return picture(stratigraphy_sketch(sections), words)
@@ -545,12 +547,16 @@ def _thickness(results: Results) -> Picture | None:
 
 def _prior_text(results: Results) -> str:
     """Return a text on the prior inside the groups; "" without a stated prior."""
-    own = results.settings_of("pigments").get("member_prior")
-    if not own:
+    member_prior = results.settings_of("pigments").get("member_prior")
+    if not member_prior:
         return ""
-    years = "" if own["years"] is None else f", in use in {own['years'][0]} to {own['years'][1]} or else hardly likely"
-    if own["palette"]:
-        return f"even weights for the {len(own['palette'])} pigments of the palette{years}"
+    years = (
+        ""
+        if member_prior["years"] is None
+        else f", in use in {member_prior['years'][0]} to {member_prior['years'][1]} or else hardly likely"
+    )
+    if member_prior["palette"]:
+        return f"even weights for the {len(member_prior['palette'])} pigments of the palette{years}"
     return f"even weights for all pigments that the model knows{years}; a palette (--palette) states a better one"
 
 
@@ -563,9 +569,9 @@ def _hidden_group_shares(results: Results) -> list[tuple[str, float]]:
     """Return the groups that were not detected but could be hidden, with the share of the area."""
     group_names = _groups_with_state(results) if results.knows_hiding else []
     names = [name for name in group_names if results.holds(name) and not is_present(results[name])]
-    found = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in names]
+    hidden_shares = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in names]
     return sorted(
-        ((label, share) for label, share in found if share >= MIN_ARRANGEMENT_SHARE), key=lambda each: -each[1]
+        ((label, share) for label, share in hidden_shares if share >= MIN_ARRANGEMENT_SHARE), key=lambda each: -each[1]
     )
 
 
@@ -614,18 +620,18 @@ def _median_upper_limit(results: Results, name: str) -> float | None:
     """Return the median upper limit, %, in the pixels in which a group is not detected; None if unknown."""
     if not results.knows_amount(name):
         return None
-    limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
-    median = float(np.median(limits)) if limits.size else math.inf
-    return median if median < MAX_INFORMATIVE_PERCENT else None
+    upper_limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
+    median_limit = float(np.median(upper_limits)) if upper_limits.size else math.inf
+    return median_limit if median_limit < MAX_INFORMATIVE_PERCENT else None
 
 
 def _thicker_share(results: Results, thickness_um: float) -> float:
     """Return the share of the area whose uppermost layer has a larger median thickness; 0 if unknown."""
     if "quantity" not in results.stacks:
         return 0.0
-    known = results.has_prediction
+    has_prediction = results.has_prediction
     is_thicker = results.is_determined(SURFACE_UM) & (results.map("quantity", SURFACE_UM) > thickness_um)
-    return float((is_thicker & known).sum() / max(known.sum(), 1))
+    return float((is_thicker & has_prediction).sum() / max(has_prediction.sum(), 1))
 
 
 def _remaining_notes(results: Results) -> list[str]:
@@ -643,7 +649,9 @@ def _flatten_settings(value: Any, name: str = "") -> list[tuple[str, str]]:
     """Return nested settings as (name, text) pairs."""
     if isinstance(value, Mapping):
         return [
-            pair for key, own in value.items() for pair in _flatten_settings(own, f"{name}.{key}" if name else str(key))
+            pair
+            for key, entry in value.items()
+            for pair in _flatten_settings(entry, f"{name}.{key}" if name else str(key))
         ]
     if isinstance(value, list | tuple):
         return [(name, ", ".join(map(str, value)))] if value else []
@@ -658,9 +666,9 @@ def _model_card_section(results: Results) -> dict[str, Any]:
     return {
         "name": " ".join(str(card.get(key, "")) for key in ("name", "version")).strip(),
         "figures": _flatten_settings(
-            {part: _overall_scores(own) for part, own in dict(card.get("figures", {})).items()}
+            {part: _overall_scores(entry) for part, entry in dict(card.get("figures", {})).items()}
         )[:LIST_LIMIT],
-        "limits": [str(own) for own in card.get("limits", [])],
+        "limits": [str(entry) for entry in card.get("limits", [])],
         "training": _flatten_settings({k: v for k, v in dict(card.get("training", {})).items() if k != "config"}),
     }
 
@@ -669,7 +677,7 @@ def _overall_scores(scores: Any) -> Any:
     """Return the overall scores, without the hundreds of scores by name."""
     if not isinstance(scores, Mapping):
         return scores
-    return {key: own for key, own in scores.items() if not isinstance(own, Mapping)}
+    return {key: entry for key, entry in scores.items() if not isinstance(entry, Mapping)}
 
 
 def _low_counts(summary: Mapping[str, Any]) -> float:

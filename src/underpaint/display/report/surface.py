@@ -26,14 +26,14 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
     members = {name: share_present(results.map("surface_member", name)) for (name,) in _keys(results, "surface_member")}
     member_names = sorted((name for name in members if name != NONE_OF_LIBRARY), key=lambda name: -members[name])
     shown_members = [name for name in member_names if members[name] >= MIN_SHARE]
-    hidden = {name: results.map("hidden", name) for (name,) in _keys(results, "hidden")}
+    hidden_maps = {name: results.map("hidden", name) for (name,) in _keys(results, "hidden")}
     has_answer = np.isfinite(results.map("surface_member", NONE_OF_LIBRARY))
-    summaries = {name: below_surface(image, has_answer) for name, image in hidden.items()}
+    summaries = {name: below_surface(image, has_answer) for name, image in hidden_maps.items()}
     hidden_groups = sorted(
-        (name for name in hidden if summaries[name].share >= MIN_SHARE), key=lambda name: -summaries[name].share
+        (name for name in hidden_maps if summaries[name].share >= MIN_SHARE), key=lambda name: -summaries[name].share
     )
     undetermined_groups = sorted(
-        (name for name in hidden if summaries[name].undetermined_share >= MIN_SHARE),
+        (name for name in hidden_maps if summaries[name].undetermined_share >= MIN_SHARE),
         key=lambda name: -summaries[name].undetermined_share,
     )
     settings = results.settings_of("reflectance")

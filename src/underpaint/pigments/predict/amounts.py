@@ -56,19 +56,19 @@ class Amounts:
         """
         log_odds_by_edge = log_odds.reshape(len(log_odds), -1, self.edges.size)[:, self.columns]
         values: dict[str, NDArray[np.floating]] = {
-            name: self._point(log_odds_by_edge, target_log_odds)
+            name: self._amount_at(log_odds_by_edge, target_log_odds)
             for name, target_log_odds in _LOG_ODDS_OF_POINTS.items()
         }
         values["amount_low"][log_odds_by_edge[..., 0] < _LOG_ODDS_OF_POINTS["amount_low"]] = 0.0
         values["amount_high"][log_odds_by_edge[..., -1] > _LOG_ODDS_OF_POINTS["amount_high"]] = _MAX_PERCENT
-        values["amount_reached"] = 1.0 / (1.0 + np.exp(-self._at_threshold(log_odds_by_edge)))
+        values["amount_reached"] = 1.0 / (1.0 + np.exp(-self._log_odds_at_threshold(log_odds_by_edge)))
         return {name: point_values.astype(np.float16) for name, point_values in values.items()}
 
     def empty_arrays(self, shape: Sequence[int]) -> dict[str, NDArray[np.float16]]:
         """Return (*shape, n_name) arrays of NaN, "no answer", with the names that a call returns."""
         return {name: np.full((*shape, len(self.names)), np.nan, np.float16) for name in AMOUNT_OUTPUTS}
 
-    def _point(self, log_odds_by_edge: NDArray[np.float32], target_log_odds: float) -> NDArray[np.float32]:
+    def _amount_at(self, log_odds_by_edge: NDArray[np.float32], target_log_odds: float) -> NDArray[np.float32]:
         """Return the mass per cent at which the log-odds cross a value, limited to the range of the edges."""
         n_above = (log_odds_by_edge > target_log_odds).sum(axis=-1)
         edge_index = np.clip(n_above - 1, 0, self.edges.size - 2)[..., None]
@@ -82,7 +82,7 @@ class Amounts:
         log_share = log_edges[edge_index[..., 0]] + edge_fraction * np.diff(log_edges)[edge_index[..., 0]]
         return np.asarray(100.0 * np.exp(log_share), np.float32)
 
-    def _at_threshold(self, log_odds_by_edge: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _log_odds_at_threshold(self, log_odds_by_edge: NDArray[np.float32]) -> NDArray[np.float32]:
         log_edges = np.log(self.edges)
         upper_edge = np.clip(np.searchsorted(self.edges, self.threshold), 1, self.edges.size - 1)
         edge_fraction = (np.log(self.threshold) - log_edges[upper_edge - 1]) / (
