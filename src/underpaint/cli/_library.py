@@ -459,7 +459,7 @@ def groups(
 
 def _draw_separation(separation: "Separation", counts: float, path: Path) -> None:
     from underpaint.display.plot import save_png
-    from underpaint.display.plot.groups import separation_matrix
+    from underpaint.display.plot.limits import separation_matrix
 
     title = (
         f"Counts needed to distinguish two pigments ({separation.instrument}); frames: groups at {counts:.3g} counts"

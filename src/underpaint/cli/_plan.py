@@ -104,7 +104,7 @@ def _three_digits(value: float) -> str:
 
 def _draw(plan: "ScanPlan", question: str, path: Path) -> None:
     from underpaint.display.plot import save_png
-    from underpaint.display.plot.scan_plan import plan_figure
+    from underpaint.display.plot.limits import plan_figure
 
     timed = plan.seconds_now is not None
     curves = [

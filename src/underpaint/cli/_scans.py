@@ -591,7 +591,7 @@ def explain(
             show(layers)
     if out_figure is not None:
         from underpaint.display.plot import save_png
-        from underpaint.display.plot.explanation import explanation_figure
+        from underpaint.display.plot.spectra import explanation_figure
 
         save_png(explanation_figure(explanation), out_figure)
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)

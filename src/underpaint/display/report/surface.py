@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from underpaint.data.maps import BELOW_PROBABILITY, NONE_OF_LIBRARY, Results, below_surface, share_present
-from underpaint.display.plot.surface import MOST_COLORS, hidden_gallery, member_map
+from underpaint.display.plot.layers import MOST_COLORS, hidden_gallery, member_map
 
 LEAST_SHARE = 0.001
 _MOST_HIDDEN = 12
