@@ -9,7 +9,7 @@ from underpaint.io import read_results, write_results
 from underpaint.io.results.nexus import summary_rows
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.limits import answer_states
-from underpaint.pigments.predict.amounts import Amounts
+from underpaint.pigments.predict.mapping import Amounts
 
 EDGES = np.asarray(AMOUNT_EDGES)
 

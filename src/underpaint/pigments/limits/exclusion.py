@@ -9,12 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis
-from underpaint.data.maps import PRESENT_PROBABILITY, Results
+from underpaint.data.maps import (
+    CANNOT_EXCLUDE,
+    MIN_STATED_PROBABILITY,
+    NO_ANSWER,
+    NOT_DETECTED,
+    PIGMENT,
+    PRESENT,
+    PRESENT_PROBABILITY,
+    TRACE,
+    Results,
+)
 from underpaint.errors import SampleError
 from underpaint.physics.forward import Emission, counts_needed, efficiency, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library, mix_elements
 from underpaint.physics.materials.paint import DEFAULT_BINDER, components_of, named_row
+from underpaint.pigments.weights import PredictionSets
 
 Numbers = NDArray[np.float64]
 TYPICAL_PIGMENTS = {
@@ -43,6 +54,8 @@ MODEL_ERROR = 0.01
 """Relative error of the counts below a line: the accuracy of forward model and fit, whatever the counts."""
 MIN_SHARED_FRACTION = 0.01
 """Minimum mass fraction of an element in a covering pigment whose lines hide the element below."""
+SET_COVERAGE = 0.99
+"""Coverage of the prediction sets that must hold one answer alone."""
 
 
 @dataclass(frozen=True)
@@ -307,3 +320,117 @@ def _paint_layer(pigment: str, thickness_um: float, burial: Burial) -> Layer:
 def _oil_layer(thickness_um: float) -> Layer:
     row = named_row("binder", DEFAULT_BINDER)
     return Layer(mix_elements(components_of(row)), row["density"], thickness_um, row["label"])
+
+
+def answer_states(
+    results: Results,
+    pixel_counts: NDArray[np.integer] | NDArray[np.floating],
+    instrument: Instrument | None = None,
+    axis: EnergyAxis | None = None,
+    *,
+    burial: Burial | None = None,
+) -> Results:
+    """Return the answer about every group at every pixel.
+
+    Present: the probability exceeds one half. For networks with amounts, a present group is a pigment if its amount
+    reaches the threshold with a probability of 95 %, and a trace if it is below with 95 %. A group that is not present
+    cannot be excluded if one of its lines is significant, if the prediction set of 99 % coverage for such counts is not
+    "absent" only, or if, for a known instrument, a layer of the group below the groups that were found would not have
+    been detected. All other groups are not detected.
+
+    Parameters
+    ----------
+    results : Results
+        Probabilities, with amounts and element maps if available. For a model without groups, states of pigments are
+        returned.
+    pixel_counts : (n_row, n_column) array
+        Total counts of each spectrum.
+    instrument : Instrument or None
+        Instrument that recorded the scan; None: hidden groups are not considered.
+    axis : EnergyAxis or None
+        Energy axis of the scan; needed with an instrument.
+    burial : Burial, optional
+        How a pigment may be hidden.
+
+    Returns
+    -------
+    Results
+        Results that contain only the states.
+
+    Raises
+    ------
+    ValueError
+        The counts are those of another scan.
+    SampleError
+        The library does not know a name of the results.
+    """
+    if pixel_counts.shape != results.shape:
+        raise ValueError(
+            f"Cannot say what would be seen: {pixel_counts.shape} pixel counts for maps of "
+            f"{results.shape} pixels. Give the counts of the same scan."
+        )
+    names, counts = results.targets, np.asarray(pixel_counts, float)
+    probability = np.stack([results[name] for name in names], axis=2)
+    present, is_significant = probability > PRESENT_PROBABILITY, significant_lines(results)
+    state = np.full(probability.shape, NOT_DETECTED, np.uint8)
+    state[_cannot_be_excluded(results, is_significant, counts)] = CANNOT_EXCLUDE
+    table = None
+    if instrument is not None and axis is not None:
+        is_excluded, table = detectable_groups(results, present, is_significant, counts, instrument, axis, burial)
+        state[~is_excluded] = CANNOT_EXCLUDE
+    state[present] = PRESENT
+    for index, name in enumerate(names):
+        if results.knows_amount(name):
+            reached = results.map("amount_reached", name, "anywhere")
+            state[:, :, index][present[:, :, index] & (reached > MIN_STATED_PROBABILITY)] = PIGMENT
+            state[:, :, index][present[:, :, index] & (reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
+    state[~np.isfinite(probability)] = NO_ANSWER
+    return Results.of_states(
+        names,
+        [results.label(name) for name in names],
+        state,
+        step_mm=results.step_mm,
+        notes=() if table is None else (_note_on_burial(table.burial),),
+        settings={"present_probability": PRESENT_PROBABILITY} | ({} if table is None else _settings(table)),
+    )
+
+
+def _cannot_be_excluded(
+    results: Results, is_significant: Mapping[str, NDArray[np.bool_]], counts: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return (n_row, n_column, n_target) where a line stands out, or the prediction set holds more than "absent"."""
+    stated = results.model_card.get("sets") if "log_odds" in results.stacks else None
+    sets = None if stated is None else PredictionSets.model_validate(stated)
+    masks = []
+    for name in results.targets:
+        elements = {family.partition("_")[0] for family in results.materials[name].elements}
+        masks.append(
+            np.any(
+                [
+                    np.zeros(counts.shape, bool),
+                    *(is_significant[element] for element in elements & set(is_significant)),
+                ],
+                0,
+            )
+        )
+        if sets is not None:
+            masks[-1] |= sets.undecided(name, results.map("log_odds", name, "anywhere"), counts, SET_COVERAGE)
+    return np.stack(masks, axis=2)
+
+
+def _note_on_burial(burial: Burial) -> str:
+    return (
+        f"Not detected means: {burial.hidden_um:g} µm of plain paint of the group, under {burial.cover_um:g} µm of "
+        f"plain paint of any one of the groups that are present, over {burial.ground_um:g} µm of {burial.ground}, "
+        "would have been seen at the pixel's counts. Less of it, or under more, may always be there."
+    )
+
+
+def _settings(table: Exclusion) -> dict[str, object]:
+    return {
+        "burial": asdict(table.burial),
+        "typical": dict(zip(table.names, table.typical, strict=True)),
+        "present_probability": PRESENT_PROBABILITY,
+        "line_sigma": LINE_SIGMA,
+        "model_error": MODEL_ERROR,
+    }
