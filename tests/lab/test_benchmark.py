@@ -182,7 +182,7 @@ def test_a_sheet_is_scored_on_the_command_line(folder: Path, tmp_path: Path) -> 
 
 
 def test_methods_that_ship_beat_always_yes(folder: Path) -> None:
-    from underpaint.lab.evaluation.benchmark_methods import METHODS
+    from underpaint.lab.evaluation.benchmark import METHODS
 
     truths = read_truths(folder)
     scan = up.load(folder / "b.h5")

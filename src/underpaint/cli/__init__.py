@@ -8,7 +8,6 @@ import typer
 from underpaint._version import __version__
 from underpaint.cli import (
     _about,
-    _benchmark,
     _calibrate,
     _evaluate,
     _learn,
@@ -63,7 +62,7 @@ app.command(rich_help_panel=TRAIN)(careful(_learn.finetune))
 app.command(rich_help_panel=TRAIN)(careful(_learn.adapt))
 app.command(rich_help_panel=TRAIN)(careful(_evaluate.evaluate))
 app.command(rich_help_panel=TRAIN)(careful(_learn.reproduce))
-app.add_typer(_benchmark.benchmark_commands, name="benchmark", rich_help_panel=TRAIN)
+app.add_typer(_evaluate.benchmark_commands, name="benchmark", rich_help_panel=TRAIN)
 app.command(rich_help_panel=ABOUT)(careful(_about.cite))
 app.command(rich_help_panel=ABOUT)(careful(_about.desktop))
 

@@ -1,13 +1,14 @@
 """The public benchmark: virtual panels with their truth, and scores of anyone's answers about them.
 
-Scoring needs neither torch nor a model: the truth and a sheet of answers are read and compared. The layout of the
-folder and of the sheet is in ``docs/reference/benchmark.md``.
+Scoring a sheet needs neither torch nor a model: the truth and the answers are read and compared. The methods that ship
+are scored on the scans alone. The layout of the folder and of the sheet is in ``docs/reference/benchmark.md``.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
@@ -19,13 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint._version import __version__
-from underpaint.data.maps import PLACES, at_place, split_place
-from underpaint.errors import BenchmarkError
-from underpaint.io import save_scan
+from underpaint.data import Scan
+from underpaint.data.maps import PLACES, Results, at_place, split_place
+from underpaint.elements import fit_elements
+from underpaint.errors import BenchmarkError, CoverageError, MissingExtraError
+from underpaint.io import load, save_scan
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.results.csv_text import write_csv
 from underpaint.lab.evaluation.groups import group_outputs, macro_f1, mean, names_with_score, score_names
 from underpaint.physics.materials import library
+from underpaint.pipeline.plan import identify
 from underpaint.reflectance import builtin
 from underpaint.reflectance.twin import panel_reflectance, save_twin
 from underpaint.runtime.files import atomic_write, claim_folder, write_json
@@ -56,6 +60,8 @@ PANELS = {
 """Settings of the full benchmark. They are fixed, so that scores can be compared; a change is a new :data:`FORMAT`."""
 QUICK = ("b", "c")
 """Panels of the quick one, with crossings of 2 x 2 pixels."""
+SIGMAS = 5.0
+"""From how many standard deviations of a line family on its element is taken to be there."""
 
 
 @dataclass(frozen=True)
@@ -420,3 +426,78 @@ def _score_place(
         "answered": float(answered.mean()),
         "groups": {name: table[name].as_dict() for name in groups},
     }
+
+
+Method = Callable[[Scan, Truth], NDArray[np.float32]]
+
+
+def score_methods(folder: str | Path, progress: Progress = no_progress) -> dict[str, dict[str, Any] | None]:
+    """Score the methods that ship; they see the scans alone, no instrument and no truth.
+
+    Returns
+    -------
+    dict
+        By method what :func:`~underpaint.lab.evaluation.benchmark.score_answers` returns, without the panels that it
+        cannot answer; None of PyMca where it is not installed.
+    """
+    truths, panels = read_truths(folder), read_description(folder)["panels"]
+    scans = {name: load(Path(folder) / Path(str(panels[name]["scan"])).name) for name in truths}
+    scores: dict[str, dict[str, Any] | None] = {}
+    for number, (title, method) in enumerate(METHODS.items()):
+        progress(f"Answers of {title}", number, len(METHODS))
+        try:
+            scores[title] = score_answers(_answers(method, scans, truths), truths)
+        except MissingExtraError:
+            scores[title] = None
+    return scores
+
+
+def _answers(method: Method, scans: Mapping[str, Scan], truths: Mapping[str, Truth]) -> dict[str, NDArray[np.float32]]:
+    answers = {}
+    for name, truth in truths.items():
+        with suppress(CoverageError):  # the scan lacks energies that the method needs
+            answers[name] = method(scans[name], truth)
+    return answers
+
+
+def _network(model: str) -> Method:
+    def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
+        results = identify(scan, model=model)
+        return np.stack([_probability(results, *split_place(name)) for name in truth.names], axis=2)
+
+    return answer
+
+
+def _probability(results: Results, group: str, place: Any) -> NDArray[np.float32]:
+    """Return (row, column) the probability of a group; of a network of pigments that of its likeliest member."""
+    members = [name for name, each in results.materials.items() if group in each.groups]
+    names = [group] if group in results.materials else members
+    maps = [results[name, place] for name in names if results.holds(name, place)]
+    if not maps:
+        return np.full(results.shape, 0.0 if names and place in results.places else np.nan, np.float32)
+    return np.asarray(np.fmax.reduce(maps), dtype=np.float32)
+
+
+def _thresholds(engine: Any) -> Method:
+    def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
+        maps = fit_elements(scan, engine=engine)
+        values = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
+        for index, (group, place) in enumerate(map(split_place, truth.names)):
+            if place == "anywhere":
+                values[:, :, index] = maps.strongest(library().group(group).key_families) > SIGMAS
+        return values
+
+    return answer
+
+
+def _always_yes(_: Scan, truth: Truth) -> NDArray[np.float32]:
+    return np.ones((*truth.shape, len(truth.names)), np.float32)
+
+
+METHODS: Mapping[str, Method] = {
+    "underpaint, default network": _network("default"),
+    "network of Xu et al. 2022": _network("xu2022"),
+    f"element maps over {SIGMAS:g} sigma": _thresholds("underpaint"),
+    f"PyMca's areas over {SIGMAS:g} sigma": _thresholds("pymca"),
+    "always yes": _always_yes,
+}
