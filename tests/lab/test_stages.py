@@ -8,7 +8,8 @@ import pytest
 
 from underpaint.errors import OutputError
 from underpaint.lab.evaluation.plan import TrustPlan, quick_plan
-from underpaint.lab.evaluation.suite import Inputs, Stages, evaluate_trust, name
+from underpaint.lab.evaluation.scores import counts_key
+from underpaint.lab.evaluation.suite import Inputs, Stages, evaluate_trust
 
 
 def test_a_stage_is_taken_up_again_as_long_as_its_facts_hold(tmp_path: Path) -> None:
@@ -63,4 +64,4 @@ def test_a_smaller_run_never_replaces_a_whole_record(tmp_path: Path, inputs: Inp
 
 
 def test_counts_are_named_in_short() -> None:
-    assert [name(counts) for counts in (1e3, 1e4, 1e5, 1e6)] == ["1e3", "1e4", "1e5", "1e6"]
+    assert [counts_key(counts) for counts in (1e3, 1e4, 1e5, 1e6)] == ["1e3", "1e4", "1e5", "1e6"]

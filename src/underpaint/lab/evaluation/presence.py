@@ -24,6 +24,7 @@ from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, ask, colu
 from underpaint.lab.evaluation.baselines import line_sigmas
 from underpaint.lab.evaluation.groups import macro_f1, score_names
 from underpaint.lab.evaluation.monte_carlo import Panels, read_panels
+from underpaint.lab.evaluation.scores import counts_key
 from underpaint.physics.forward import emit, render
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import OnnxModel, open_model
@@ -144,7 +145,7 @@ def evaluate_monte_carlo(
                 figures |= place_figures(truth, joined, counts, groups) | amount_figures(
                     truth, joined, claimed, counts, groups
                 )
-            record.setdefault(model_name, {})[_name(counts)] = figures
+            record.setdefault(model_name, {})[counts_key(counts)] = figures
     show("Monte Carlo panels", len(COUNTS), len(COUNTS))
     return record
 
@@ -368,7 +369,3 @@ def _share(right: Mask, of: Mask) -> float | None:
 
 def _ratio(part: Any, total: Any) -> float:
     return float(part / total) if total else float("nan")
-
-
-def _name(counts: float) -> str:
-    return f"{counts:.0e}".replace("e+0", "e")

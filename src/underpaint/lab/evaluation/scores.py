@@ -112,3 +112,8 @@ def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float
 
 def _ratio(part: int, total: int) -> float:
     return part / total if total else float("nan")
+
+
+def counts_key(counts: float) -> str:
+    """Return the name of a number of counts in the figures: "1e5"."""
+    return f"{counts:.0e}".replace("e+0", "e")

@@ -15,19 +15,25 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data.maps import split_place
 from underpaint.errors import CoverageError, OutputError, TrainingError
-from underpaint.lab.evaluation import baselines, calibration, measured_scan, mock_ups, monte_carlo, open_set, order
+from underpaint.lab.evaluation import baselines, calibration, measured_scan, monte_carlo, open_set, order
 from underpaint.lab.evaluation.answering import Spectra, ask
 from underpaint.lab.evaluation.groups import mean, summarise
 from underpaint.lab.evaluation.plan import TrustPlan
+from underpaint.lab.evaluation.scores import counts_key
 from underpaint.lab.evaluation.simulated import (
     Answer,
     HeldOut,
+    LabelledMockups,
+    can_finetune,
+    finetuned_scores,
     group_scores,
     held_out_set,
     palette_for,
+    simulate_mockups,
     tuning_set,
     unseen_instruments,
     unseen_set,
+    without_finetuning,
 )
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import OnnxModel, open_model
@@ -176,9 +182,9 @@ class Suite:
         return held_out_set(self.plan, self.model.card, self.folder, self.step)
 
     @cached_property
-    def mockups(self) -> mock_ups.LabelledMockups:
+    def mockups(self) -> LabelledMockups:
         """The virtual mock-ups."""
-        return mock_ups.simulate_mockups(self.plan, lines=self.lines)
+        return simulate_mockups(self.plan, lines=self.lines)
 
     @cached_property
     def paper(self) -> OnnxModel:
@@ -222,10 +228,11 @@ class Suite:
         """Score the groups on the held-out set, with and without instrument conditions."""
         held, plan = self.held, self.plan
         scores = {
-            name(counts): group_scores(held, self.answer(held.groups), counts, plan.seed) for counts in plan.counts
+            counts_key(counts): group_scores(held, self.answer(held.groups), counts, plan.seed)
+            for counts in plan.counts
         }
         without_conditions = {
-            name(counts): group_scores(held, self.without_conditions(held.groups), counts, plan.seed)
+            counts_key(counts): group_scores(held, self.without_conditions(held.groups), counts, plan.seed)
             for counts in UNSEEN_COUNTS
         }
         return {"data": "simulated", "n": len(held), "by_counts": scores, "untold": macro_by_counts(without_conditions)}
@@ -256,12 +263,15 @@ class Suite:
             ways = {"told": self.answer(held.groups), "untold": self.without_conditions(held.groups)}
             figures[machine] = {
                 way: macro_by_counts(
-                    {name(counts): group_scores(held, answer, counts, self.plan.seed) for counts in UNSEEN_COUNTS}
+                    {counts_key(counts): group_scores(held, answer, counts, self.plan.seed) for counts in UNSEEN_COUNTS}
                 )
                 for way, answer in ways.items()
             }
         over_all = {
-            way: {name(counts): mean([row[way][name(counts)] for row in figures.values()]) for counts in UNSEEN_COUNTS}
+            way: {
+                counts_key(counts): mean([row[way][counts_key(counts)] for row in figures.values()])
+                for counts in UNSEEN_COUNTS
+            }
             for way in ("told", "untold")
         }
         about = {key: machine.name for key, machine in unseen_instruments().items()}
@@ -283,7 +293,8 @@ class Suite:
             probability = [answer(draw.spectra) for draw in drawn]
             figures[model_name] = {
                 "by_counts": {
-                    name(counts): group_scores(held, answer, counts, self.plan.seed) for counts in self.plan.counts
+                    counts_key(counts): group_scores(held, answer, counts, self.plan.seed)
+                    for counts in self.plan.counts
                 },
                 **calibration.calibration_error(calibration.AnswersByDecade(held, drawn, probability)),
             }
@@ -293,20 +304,18 @@ class Suite:
         """Score the model and the baselines on the mock-ups without fine-tuning."""
         mockups = self.mockups
         contestants = {"model": self.answer(mockups.groups), **self.rivals(mockups.groups, threshold)}
-        figures = {
-            model_name: mock_ups.without_finetuning(mockups, answer) for model_name, answer in contestants.items()
-        }
+        figures = {model_name: without_finetuning(mockups, answer) for model_name, answer in contestants.items()}
         return {"data": "simulated", "n": len(mockups.mockups), "by_contestant": figures}
 
     def structures_finetuned(self) -> dict[str, Any]:
         """Score the groups on mock-ups that were left out of the fine-tuning."""
-        reason = mock_ups.can_finetune(self.model.card)
+        reason = can_finetune(self.model.card)
         if reason:
             return {"left_out": reason}
         mockups = self.mockups
         out = self.folder / f"finetuned_{self.digest[:12]}"
         try:
-            figures, folds = mock_ups.finetuned_scores(mockups, self.inputs.model, self.plan, out, self.step)
+            figures, folds = finetuned_scores(mockups, self.inputs.model, self.plan, out, self.step)
         except (CoverageError, TrainingError) as error:
             return {"left_out": str(error)}
         return {"data": "simulated", "folds": folds, **figures}
@@ -319,7 +328,7 @@ class Suite:
         contestants = {"model": self.answer(self.groups), **self.rivals(self.groups, threshold)}
         figures = {
             model_name: {
-                name(counts): monte_carlo.panel_scores(
+                counts_key(counts): monte_carlo.panel_scores(
                     panels, answer, self.groups, counts, plan.panel_draws, plan.seed, lines=self.lines
                 )
                 for counts in plan.panel_counts
@@ -342,9 +351,9 @@ class Suite:
             spectra = order.drawn(pairs, instrument, counts, plan.order_draws, plan.seed)
             claims = order.network_order(ask(self.model, spectra), pairs, plan.order_draws)
             fewer = order.drawn(pairs, instrument, counts, plan.refined_draws, plan.seed)
-            show = partial(self.step, f"Fitting orders at {name(counts)} counts")
+            show = partial(self.step, f"Fitting orders at {counts_key(counts)} counts")
             fitted = order.refined_order(ask(self.model, fewer), fewer, pairs, plan.refined_draws, instrument, show)
-            table[name(counts)] = {
+            table[counts_key(counts)] = {
                 "bound": order.bound(pairs, counts),
                 "network": order.order_figures(claims, pairs, counts),
                 "refined": order.order_figures(fitted, pairs, counts),
@@ -358,7 +367,7 @@ class Suite:
         show = partial(self.step, "Simulating the open set")
         samples = open_set.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show)
         table = {
-            name(counts): open_set.leave_each_out(samples, counts, instrument, plan.seed)
+            counts_key(counts): open_set.leave_each_out(samples, counts, instrument, plan.seed)
             for counts in plan.open_set_counts
         }
         return {"data": "simulated", "instrument": INSTRUMENT, "n": plan.open_set_spectra, "by_counts": table}
@@ -465,11 +474,6 @@ class Suite:
             if folder is None
             else [sha256_of(folder / file_name) for file_name in monte_carlo.FILES if (folder / file_name).is_file()]
         )
-
-
-def name(counts: float) -> str:
-    """Return the name of a number of counts in the figures: "1e5"."""
-    return f"{counts:.0e}".replace("e+0", "e")
 
 
 def evaluate_trust(
