@@ -30,10 +30,10 @@ from underpaint.lab.reproduction.simulation import (
     paper_outputs,
     simulation_set,
 )
-from underpaint.lab.reproduction.studies import keep_to_plan
-from underpaint.lab.reproduction.tables import (
+from underpaint.lab.reproduction.studies import (
     arm_rows,
     flat_rows,
+    keep_to_plan,
     mixed_layers,
     thirty_names,
     thirty_pigments,
