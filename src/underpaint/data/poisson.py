@@ -113,7 +113,7 @@ class Sample:
                 return rounded_scale
             if common_quantum == 1:  # not multiples of a larger number
                 return Scale(1.0)
-        scales = [scale for scale in (scatter(_binned(spectra, size)) for size in _BIN_SIZES) if scale is not None]
+        scales = [scale for scale in (scatter(sum_channels(spectra, size)) for size in _BIN_SIZES) if scale is not None]
         if scales and scales[0].value < AS_COUNTS[0] and scales[-1].value > _MIN_SMOOTHING_RATIO * scales[0].value:
             return None
         if not scales or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
@@ -270,7 +270,7 @@ def _looks_measured(spectra: Array) -> bool:
     The variance of noise is additive over channels, that of a computed curve is not. Two halves of random numbers
     without a common shape do not correlate. A scale cannot be determined in either case.
     """
-    squared_differences = [np.diff(_binned(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
+    squared_differences = [np.diff(sum_channels(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
     if any(differences.size == 0 for differences in squared_differences):
         return False
     unbinned, binned = (
@@ -318,7 +318,7 @@ def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scal
     value, error = float(np.median(ratio)), float(1.25 * ratio.std() / np.sqrt(ratio.size))
     if not _MIN_SCALE < value < min(_MAX_DISPERSION, 1 - 4 * error):
         return None
-    binned_mean, binned_variance = _variances(_binned(spectra, 2), without_lines=True)
+    binned_mean, binned_variance = _variances(sum_channels(spectra, 2), without_lines=True)
     binned_mean, binned_variance = binned_mean[binned_mean >= _MIN_MEAN], binned_variance[binned_mean >= _MIN_MEAN]
     if binned_mean.size < 2 * _MIN_LEVELS or not (binned_variance > 0).all():
         return None
@@ -395,7 +395,8 @@ def _refine_factor(levels: Array, factor: float, rounding: float) -> Scale | Non
     return Scale(float(np.mean(factors[best_range])), rounding=rounding)
 
 
-def _binned(spectra: Array, size: int) -> Array:
+def sum_channels(spectra: Array, size: int) -> Array:
+    """Return the sums of each ``size`` neighbouring channels of (n_spectrum, n_channel) counts; a rest is left out."""
     n_used = spectra.shape[1] // size * size
     return np.asarray(spectra[:, :n_used].reshape(len(spectra), -1, size).sum(axis=2))
 
