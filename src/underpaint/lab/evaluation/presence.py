@@ -28,6 +28,7 @@ from underpaint.lab.evaluation.scores import counts_key
 from underpaint.physics.forward import emit, render
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import OnnxModel, open_model
+from underpaint.pigments.predict.mapping import UPPER_PROBABILITY
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate.labels import MODEL_ERROR, element_shares, lines_needed
 
@@ -240,7 +241,8 @@ def amount_figures(
     dict
         ``pigment_right`` and ``trace_right``: where 1 % of the element is stated with 95 % to be reached, or not to be,
         in present groups; ``less_than_holds``: of elements that are contained but not visible, the share whose
-        amount is under the least edge that is stated with 95 % not to be reached; each with its number.
+        amount is under the smallest edge that is stated as not reached (:data:`~.mapping.UPPER_PROBABILITY`); each
+        with its number.
     """
     card = answers.card
     if answers.amount is None:
@@ -255,7 +257,7 @@ def amount_figures(
     known = (np.asarray(columns) >= 0)[None, :]
     pigment = claimed & known & (at_pigment > _AMOUNT_STATED)
     trace = claimed & known & (at_pigment < 1.0 - _AMOUNT_STATED)
-    under = reached < 1.0 - _AMOUNT_STATED
+    under = reached < 1.0 - UPPER_PROBABILITY
     limit = np.where(under.any(axis=2), edges[np.argmax(under, axis=2)], np.inf)
     hidden &= known
     return {

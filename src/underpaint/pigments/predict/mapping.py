@@ -24,11 +24,17 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 AMOUNT_OUTPUTS = ("amount", "amount_low", "amount_high", "amount_reached")
 _MAX_PERCENT = 100.0
+UPPER_PROBABILITY = 0.97
+"""Probability, by the network, at which the 95 % point of an amount is read.
+
+The network is overconfident about hidden pigments: on Monte Carlo panels its 95 % point lies above the amount of 79 to
+89 % of them, its 97 % point above that of 91 to 96 %.
+"""
 _ODDS = {
     "amount": 0.0,
     "amount_low": float(np.log((0.5 + 0.5 * INTERVAL_PROBABILITY) / (0.5 - 0.5 * INTERVAL_PROBABILITY))),
+    "amount_high": float(np.log((1.0 - UPPER_PROBABILITY) / UPPER_PROBABILITY)),
 }
-_ODDS["amount_high"] = -_ODDS["amount_low"]
 _MIN_DIFFERENCE = 1e-6
 Arrays = dict[str, NDArray[Any]]
 """By name of the network's output, (n_row, n_column, n); amounts by their points, as :class:`Amounts` returns them."""
