@@ -242,20 +242,20 @@ def add_mixtures(given: Tally, alone: Tally, library: ReflectanceLibrary, tested
 
 
 def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str, Any]:
-    """Return the scores of a virtual panel of the paper's 64 structures, with simulated X-ray scan and reflectance cube.
+    """Return the scores of a virtual panel of the paper's 64 structures, with scan and cube simulated.
 
     The groups and their places are those of the default network. ``of_the_palette``: limited to the paper's palette
     (``--palette``). ``without_place``: the places by XRF are not used. ``bound``: the palette, an ideal XRF, which is
     right about every group that the counts allow to detect and about its place, and the spectra from which the panel
     was simulated. ``bound_without_palette``: the same with all pigments of these spectra as candidates.
 
-    ``main_right``: fraction of pixels whose most probable member is in the uppermost layer. ``members_right``: fraction
-    of the groups in the uppermost layer whose most probable member is one of its pigments. ``pixels_right``: fraction
-    of pixels in which this holds for all groups. ``pixels_right_but_substitutes``: the same, with emerald green counted as
-    right for its substitutes. ``hidden_auroc``: AUROC of the probability that a group is hidden. Positives are pixels
-    and groups that are hidden and detectable at these counts (the bound of the simulation); negatives are absent groups
-    and groups at the surface. ``stated``: number of pixels and groups reported as below the surface, true and false,
-    and number of those hidden and detectable.
+    ``main_right``: fraction of pixels whose most probable member is in the uppermost layer. ``members_right``:
+    fraction of the groups in the uppermost layer whose most probable member is one of its pigments. ``pixels_right``:
+    fraction of pixels in which this holds for all groups. ``pixels_right_but_substitutes``: the same, with emerald
+    green counted as right for its substitutes. ``hidden_auroc``: AUROC of the probability that a group is hidden.
+    Positives are pixels and groups that are hidden and detectable at these counts (the bound of the simulation);
+    negatives are absent groups and groups at the surface. ``stated``: number of pixels and groups reported as below
+    the surface, true and false, and number of those hidden and detectable.
     """
     drawn_from, read_with_half = halves(library)[:: -1 if swapped else 1]
     outputs = outputs_for([pigment.name for pigment in pigments() if pigment.groups]).only(GROUPS)
