@@ -65,8 +65,8 @@ from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, libr
 from underpaint.pigments.explain import explain
 from underpaint.pigments.limits import MODEL_COUNTS
 from underpaint.pigments.limits._imitation import component_spectra
+from underpaint.pigments.limits.comparison import Channels, channels_for
 from underpaint.pigments.limits.deviance import imitate
-from underpaint.pigments.limits.question import Channels, channels_for
 from underpaint.pigments.paints import find_paints, summed
 from underpaint.pipeline.paints import candidate_groups_of
 from underpaint.simulate.labels import lines_needed
@@ -154,12 +154,12 @@ class StackImitation:
         """(n_layer, 2) logarithms."""
         return np.asarray(np.log(self.limits_um))
 
-    def starts(self, share: Numbers) -> list[Numbers]:
+    def initial_parameters(self, share: Numbers) -> list[Numbers]:
         """Return the middle of the ranges."""
         del share
         return [np.asarray(self.bounds.mean(axis=1))]
 
-    def logs(self, place: Numbers) -> tuple[Numbers, Numbers]:
+    def log_spectra(self, place: Numbers) -> tuple[Numbers, Numbers]:
         """Return logarithms (4, n_bin) of the parts, and (n_layer, 4, n_bin) derivatives."""
         moves = FINITE * np.eye(len(place))
         stacks = [self.make(each) for each in (place, *(place + moves), *(place - moves))]

@@ -95,7 +95,7 @@ def test_a_scan_with_labels_becomes_a_model_that_identify_takes(panel_file: Path
     assert found.exit_code == 0, found.output
     maps = read_results("found")
     assert {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"} <= {
-        at_place(*key) for key in maps.placed
+        at_place(*key) for key in maps.named_places
     }
     # labelled where mercury was, calomel nowhere: even shares of the given network would hold vermilion under one half
     mercury = maps["mercury_red"] > 0.9

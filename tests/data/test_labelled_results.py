@@ -143,5 +143,5 @@ def test_an_interval_from_zero_is_an_upper_limit_and_a_wide_one_is_not_determine
     assert percent.is_determined("mass_fraction.Fe").tolist() == [[False, True, False, False]]
     assert areal.is_determined("areal_mass.Fe").tolist() == [[False, True, False, True]]
     summary = summarise_quantity("areal_mass.Fe", areal.estimate("areal_mass.Fe"))
-    assert (summary.determined, summary.limited, summary.limit) == (0.5, 0.25, 5.0)
+    assert (summary.determined_share, summary.upper_limit_share, summary.median_upper_limit) == (0.5, 0.25, 5.0)
     assert (summary.low, summary.high) == (1.0, 20.0)

@@ -116,7 +116,7 @@ def test_what_nobody_measured_is_left_as_it_is(values: NDArray[Any]) -> None:
 def test_whole_multiples_of_one_number_tell_it_exactly(kind: str, scale: float) -> None:
     fitted = Sample(TRUE[kind] * scale).scale()
     assert fitted is not None
-    assert (fitted.uncertainty, fitted.of_pixel) == (0.0, False)
+    assert (fitted.uncertainty, fitted.is_per_pixel) == (0.0, False)
     assert fitted.value == pytest.approx(scale, rel=1e-9)
 
 
@@ -132,7 +132,7 @@ def test_what_was_divided_pixel_by_pixel_is_found_for_each(kind: str) -> None:
     rates = (TRUE[kind] / live_s).astype(np.float32)
     fitted = Sample(rates).scale()
     assert fitted is not None
-    assert fitted.of_pixel
+    assert fitted.is_per_pixel
     assert fitted.value == pytest.approx(float(np.median(1 / live_s)), rel=1e-6)
     np.testing.assert_array_equal(in_units_of_quantum(rates[None], fitted.value)[0], TRUE[kind])
 

@@ -14,7 +14,7 @@ from underpaint.data.maps import CANNOT_EXCLUDE, NOT_DETECTED, SURFACE_UM, Resul
 from underpaint.display.report import find_arrangements, find_groups
 from underpaint.display.report.layers import order_rows, order_text, place_shares, thickness_text
 from underpaint.display.report.pigment_table import pigment_table
-from underpaint.display.report.wording import may_be, percent
+from underpaint.display.report.wording import member_text, percent
 from underpaint.physics.materials import library
 from underpaint.pigments.limits import Circumstances, share_members
 
@@ -175,7 +175,7 @@ def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_it
     found = {own.name: own for own in find_groups(shared)}
     assert found["lead_pigment"].leanings == ()
     assert found["lead_pigment"].shares == (("lead white", 0.75), ("red lead", 0.25))
-    assert found["lead_pigment"].told_apart.startswith("lead white and red lead would be told apart by colour")
+    assert found["lead_pigment"].distinguishing_text.startswith("lead white and red lead would be told apart by colour")
 
 
 @pytest.mark.parametrize("palette", [["red_lead", "lead_white"], []])
@@ -183,12 +183,12 @@ def test_what_was_not_asked_for_is_said_beside_what_was(palette: list[str]) -> N
     maps = placed_maps()
     prior = {"groups": {"lead_pigment": {"lead_white": 1.0}}, "palette": palette, "years": None}
     own = next(o for o in find_groups(configured(maps, {"member_prior": prior})) if "lead" in o.name)
-    assert "red lead" in own.left_out
-    assert "lead white" not in own.left_out
+    assert "red lead" in own.omitted_members
+    assert "lead white" not in own.omitted_members
     n_other = len(library().members("lead_pigment")) - 1
-    assert ("; the palette leaves out" in may_be(own)) == bool(palette)
+    assert ("; the palette leaves out" in member_text(own)) == bool(palette)
     if palette:
-        assert may_be(own) == f"lead white; the palette leaves out {n_other} others of the group"
+        assert member_text(own) == f"lead white; the palette leaves out {n_other} others of the group"
     (group,) = pigment_table([own])
     weights = {row.label: row.weight for row in group.rows}
     assert weights["lead white"] == "the only one asked for"
@@ -233,13 +233,13 @@ def test_a_pigment_whose_other_element_is_not_found_has_next_to_no_share_of_its_
 
 def test_pigments_of_which_none_is_likelier_are_named_as_examples() -> None:
     own = next(found for found in find_groups(shared_lead(0.02)) if found.name == "lead_pigment")
-    assert may_be(own) == "for example lead white or massicot"
+    assert member_text(own) == "for example lead white or massicot"
     first, *others = own.shares
-    assert may_be(replace(own, shares=((first[0], 0.6), *others))) == "lead white or another"
+    assert member_text(replace(own, shares=((first[0], 0.6), *others))) == "lead white or another"
     second, *rest = others
     stands_out = ((first[0], 0.6), (second[0], 0.3), *rest)
-    assert may_be(replace(own, shares=stands_out)) == "lead white, massicot or another"
-    assert may_be(replace(own, shares=(), members=("a", "b", "c", "d"))) == "for example a or b"
+    assert member_text(replace(own, shares=stands_out)) == "lead white, massicot or another"
+    assert member_text(replace(own, shares=(), members=("a", "b", "c", "d"))) == "for example a or b"
 
 
 def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis
 from underpaint.data.maps import STATES, Results
 from underpaint.display import plot
-from underpaint.display.plot.comparison import families_shown, lesser_area, overlay_image
+from underpaint.display.plot.comparison import mapped_families, min_scaled_area, overlay_image
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, new_figure, put_title, to_png
 from underpaint.display.plot.images import pixel_aspect, upper_limit
 
@@ -127,7 +127,7 @@ def test_row_names_its_pigment_and_its_place() -> None:
 def test_a_shown_map_says_what_its_colours_do_not() -> None:
     values = np.array([[0.2, 0.8], [np.nan, 0.1]], np.float32)
     hidden = np.array([[True, False], [False, False]])
-    figure = plot.shown_map(values, 1.0, "gray", least=0.5, hatched=(hidden, "not seen"))
+    figure = plot.shown_map(values, 1.0, "gray", min_shown=0.5, hatching=(hidden, "not seen"))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "below 0.5: left out",
         "not seen",
@@ -155,14 +155,14 @@ def test_a_composite_tells_a_pigments_places_apart() -> None:
 
 
 def test_each_element_is_shown_once() -> None:
-    assert families_shown(maps(("Hg_M", "Hg_L")) | areas(), "red") == ("Hg_M",)
-    assert families_shown(maps(("Cr_K",)) | areas(), "red") == ()
+    assert mapped_families(maps(("Hg_M", "Hg_L")) | areas(), "red") == ("Hg_M",)
+    assert mapped_families(maps(("Cr_K",)) | areas(), "red") == ()
 
 
 def test_of_two_elements_the_lesser_counts() -> None:
     many, few = np.full((1, 4), 10.0, np.float32), np.array([[0.0, 1.0, 2.0, 2.0]], np.float32)
-    assert lesser_area([many, few])[0].round(1).tolist() == [0.0, 0.5, 1.0, 1.0]
-    assert lesser_area([few])[0].tolist() == few[0].tolist()
+    assert min_scaled_area([many, few])[0].round(1).tolist() == [0.0, 0.5, 1.0, 1.0]
+    assert min_scaled_area([few])[0].tolist() == few[0].tolist()
 
 
 def test_scatter_leaves_out_pixels_without_answer_and_thins_many() -> None:

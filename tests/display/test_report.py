@@ -103,7 +103,7 @@ def test_findings_say_what_the_maps_hold() -> None:
     assert mercury.evidence[0].median_counts == pytest.approx(900, rel=0.1)
     assert {"vermilion", "calomel"} <= set(mercury.members)
     assert [own.name for own in mercury.leanings] == ["vermilion"]
-    assert not mercury.doubtful
+    assert not mercury.is_doubtful
 
 
 def test_the_counts_of_a_line_are_those_where_it_stands_out() -> None:
@@ -132,7 +132,7 @@ def test_a_pigment_without_its_line_is_called_doubtful() -> None:
     results = fakes.results()
     results["Hg_L"][:] = 0.0
     mercury = find_groups(results)[1]
-    assert mercury.doubtful
+    assert mercury.is_doubtful
     assert "1 of 3 pigment groups were found, 1 more is doubtful." in fakes.full_report(results)
 
 

@@ -25,7 +25,7 @@ from underpaint.display.report.findings import Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
 from underpaint.display.report.methods import AUTHORS, PAPER, TITLE, data_versions, library_hash, methods_paragraph
 from underpaint.display.report.pdf import BROWSER_VARIABLE, find_browser, print_pdf
-from underpaint.display.report.pigment_table import MOST_ROWS, pigment_table
+from underpaint.display.report.pigment_table import MAX_ROWS, pigment_table
 from underpaint.display.report.spots import typical_pixel, typical_spots
 from underpaint.display.report.wording import CERTAIN, DOUBTFUL, LIKELY, POSSIBLE, certainty, date_text, key_finding
 from underpaint.errors import OutputError, ScanError
@@ -186,8 +186,8 @@ def test_the_table_tells_formula_and_period_of_each_pigment() -> None:
     assert vermilion.formula == library()["vermilion"].formula
     assert vermilion.period == library()["vermilion"].period.text
     assert vermilion.weight == "leaning in 25 %"
-    assert len(lead.rows) == MOST_ROWS
-    assert len(lead.rows) + len(lead.others) == len(library().members("lead_pigment"))
+    assert len(lead.rows) == MAX_ROWS
+    assert len(lead.rows) + len(lead.other_labels) == len(library().members("lead_pigment"))
     assert "Hg L" in mercury.evidence
 
 
@@ -231,11 +231,11 @@ def test_a_sketch_has_a_section_for_each_arrangement() -> None:
 def test_without_a_browser_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(BROWSER_VARIABLE, raising=False)
-    monkeypatch.setattr("underpaint.display.report.pdf._MACOS", ())
+    monkeypatch.setattr("underpaint.display.report.pdf._MACOS_APPLICATIONS", ())
     with pytest.raises(OutputError, match="no Chromium, Chrome or Edge"):
         find_browser()
     monkeypatch.setenv(BROWSER_VARIABLE, "no-such-browser")
-    with pytest.raises(OutputError, match="which is no program"):
+    with pytest.raises(OutputError, match="which is not a program"):
         find_browser()
 
 

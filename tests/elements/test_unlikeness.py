@@ -56,8 +56,8 @@ def test_an_element_that_no_pigment_of_the_palette_carries_stands_out(
     scan: Scan, fit: VariableFit, elio: Instrument
 ) -> None:
     results = scored(scan, known_families(PAINTS[:-1]), fit, elio)
-    assert results.unlike[-1].all()
-    assert not results.unlike[:-1].any()
+    assert results.unlike_pixels[-1].all()
+    assert not results.unlike_pixels[:-1].any()
     lines = np.concatenate([family_lines("Cd", shell, 40.0)[0] for shell in ("K", "L")])
     assert np.abs(results.map("peak_kev")[-1][:, None] - lines).min(axis=1).max() < 0.15
     assert results.unlike_share == pytest.approx(20 / 118)
@@ -65,7 +65,7 @@ def test_an_element_that_no_pigment_of_the_palette_carries_stands_out(
 
 def test_what_the_library_holds_is_not_unlike(scan: Scan, fit: VariableFit, elio: Instrument) -> None:
     results = scored(scan, known_families(), fit, elio)
-    assert not results.unlike.any()
+    assert not results.unlike_pixels.any()
     assert np.isnan(results.map("unlikeness")[0, :2]).all()
     assert np.isfinite(results.map("unlikeness")).sum() == np.prod(results.shape) - 2
 

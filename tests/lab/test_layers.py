@@ -108,7 +108,7 @@ def test_each_kind_trains_and_answers_alike_from_its_file(
         assert quantity.shape == sigma.shape == (3, 1 + len(with_places.names) // 3)
         assert (sigma > 0).all()
     maps = identify(_scan(counts), model)
-    assert tuple(at_place(*key) for key in maps.placed) == with_places.names
+    assert tuple(at_place(*key) for key in maps.named_places) == with_places.names
     if kind in WITHOUT_A_WAY_BACK:
         with pytest.raises(TrainingError, match="no weights of the right size"):
             load_trainable(tmp_path / f"{kind}.onnx")

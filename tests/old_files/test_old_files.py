@@ -48,7 +48,7 @@ def mockups() -> Mockups:
 @pytest.mark.parametrize("lazily", [False, True])
 def test_results_open_with_the_same_numbers(folder: str, lazily: bool) -> None:
     results = read_results(OLD / folder, lazily=lazily)
-    means = {at_place(*key): float(np.mean(results[key])) for key in results.placed}
+    means = {at_place(*key): float(np.mean(results[key])) for key in results.named_places}
     means |= {name: float(np.mean(results[name])) for name in results.lines}
     assert means == pytest.approx(json.loads((OLD / "means.json").read_text())[folder], rel=1e-5)
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import load_palette
-from underpaint.pigments.limits import MODEL_COUNTS, Question, Separation, composite, separate
+from underpaint.pigments.limits import MODEL_COUNTS, ComparisonSettings, Separation, composite, separate
 from underpaint.pigments.limits._imitation import component_spectra, grid_imitation
+from underpaint.pigments.limits.comparison import channels_for, shown_elements
 from underpaint.pigments.limits.composites import mixtures_for
 from underpaint.pigments.limits.deviance import imitate
-from underpaint.pigments.limits.question import channels_for, shown_elements
 
 SMALL = ("lead_white", "red_lead", "iron_oxide_red", "prussian_blue", "vermilion", "indigo", "carbon_black")
 
@@ -29,7 +29,7 @@ def small() -> Separation:
 
 
 def made_up(needed: list[list[float]]) -> Separation:
-    return Separation(SMALL[: len(needed)], np.asarray(needed), (), "made up", Question())
+    return Separation(SMALL[: len(needed)], np.asarray(needed), (), "made up", ComparisonSettings())
 
 
 def members(separation: Separation, counts: float) -> set[tuple[str, ...]]:
@@ -53,7 +53,7 @@ def test_elements_far_apart_part_at_once_and_look_alikes_never_in_a_scan() -> No
 
 
 def test_a_pair_parts_at_the_same_counts_in_either_order() -> None:
-    mutual = small().mutual
+    mutual = small().mutual_counts
     assert np.array_equal(mutual, mutual.T)
     assert np.all(np.isinf(np.diag(mutual)))
     assert small().counts_needed("red_lead", "vermilion") == small().counts_needed("vermilion", "red_lead")
@@ -62,12 +62,12 @@ def test_a_pair_parts_at_the_same_counts_in_either_order() -> None:
 def test_iron_oxide_holds_more_iron_than_prussian_blue_can() -> None:
     # one way: rich iron oxide cannot be Prussian blue, but Prussian blue can be dilute iron oxide
     rich, dilute = SMALL.index("iron_oxide_red"), SMALL.index("prussian_blue")
-    assert small().needed[rich, dilute] < 0.2 * small().needed[dilute, rich]
-    assert small().counts_needed("iron_oxide_red", "prussian_blue") == small().needed[dilute, rich]
+    assert small().exclusion_counts[rich, dilute] < 0.2 * small().exclusion_counts[dilute, rich]
+    assert small().counts_needed("iron_oxide_red", "prussian_blue") == small().exclusion_counts[dilute, rich]
 
 
 def test_a_pigment_cannot_be_told_from_itself() -> None:
-    assert np.diag(small().needed).min() > 5 * MODEL_COUNTS
+    assert np.diag(small().exclusion_counts).min() > 5 * MODEL_COUNTS
 
 
 def test_the_same_material_under_two_names_never_parts() -> None:
@@ -117,44 +117,47 @@ def test_members_of_a_group_stand_side_by_side_in_the_order() -> None:
     [(35.0, 1.7, 90.0, 3e-3), (60.0, 6.0, 200.0, 3e-3), (5.0, 0.5, 60.0, 1.5e-2)],
 )
 def test_the_grid_reproduces_the_forward_model(thickness: float, ratio: float, ground: float, tolerance: float) -> None:
-    question, channels = Question(), channels_for(elio(), 2.8)
-    grid = grid_imitation("lead_white", elio(), channels, question)
+    settings, channels = ComparisonSettings(), channels_for(elio(), 2.8)
+    grid = grid_imitation("lead_white", elio(), channels, settings)
     place = np.log([thickness, ratio, ground])
-    exact = component_spectra([question.paint({"lead_white": 1.0}, place)], elio(), channels)[0].sum(axis=0)
-    found = np.exp(grid.logs(place)[0]).sum(axis=0)
+    exact = component_spectra([settings.paint({"lead_white": 1.0}, place)], elio(), channels)[0].sum(axis=0)
+    found = np.exp(grid.log_spectra(place)[0]).sum(axis=0)
     strong = exact > 1e-3 * exact.max()
     assert np.max(np.abs(found[strong] / exact[strong] - 1.0)) < tolerance
 
 
 def test_the_slopes_of_the_grid_are_its_differences() -> None:
     channels = channels_for(elio(), 2.8)
-    grid = grid_imitation("vermilion", elio(), channels, Question())
+    grid = grid_imitation("vermilion", elio(), channels, ComparisonSettings())
     place = np.log([20.0, 2.0, 120.0])
-    for axis, slope in enumerate(grid.logs(place)[1]):
+    for axis, slope in enumerate(grid.log_spectra(place)[1]):
         move = 1e-5 * np.eye(3)[axis]
-        difference = (grid.logs(place + move)[0] - grid.logs(place - move)[0]) / 2e-5
+        difference = (grid.log_spectra(place + move)[0] - grid.log_spectra(place - move)[0]) / 2e-5
         assert np.allclose(slope, difference, rtol=1e-4, atol=1e-4)
 
 
 def test_scatter_does_not_part_pigments() -> None:
     # another level and a bend of all scatter are free, and cost nothing
-    question, channels = Question(), channels_for(elio(), 2.8)
-    grid = grid_imitation("vermilion", elio(), channels, question)
-    parts = component_spectra([question.paint({"vermilion": 1.0})], elio(), channels)[0]
+    settings, channels = ComparisonSettings(), channels_for(elio(), 2.8)
+    grid = grid_imitation("vermilion", elio(), channels, settings)
+    parts = component_spectra([settings.paint({"vermilion": 1.0})], elio(), channels)[0]
     bend = (channels.middle_kev / 10.0) ** 0.3
     parts[2:] *= np.stack([1.5 * bend, 0.7 * bend])
     assert imitate(parts, grid, channels.middle_kev).counts_needed > MODEL_COUNTS
 
 
 def test_chrome_yellow_is_lead_white_with_chromium() -> None:
-    found = composite("chrome_yellow", ("lead_white", "chrome_oxide_green"), elio(), Question())
+    found = composite("chrome_yellow", ("lead_white", "chrome_oxide_green"), elio(), ComparisonSettings())
     assert found.counts_needed > MODEL_COUNTS
     assert sum(found.mixture.values()) == pytest.approx(1.0)
     assert found.mixture["lead_white"] == pytest.approx(0.77, abs=0.05)
 
 
 def test_a_mixture_without_the_lead_does_not_pass() -> None:
-    assert composite("chrome_yellow", ("zinc_white", "chrome_oxide_green"), elio(), Question()).counts_needed < 100
+    assert (
+        composite("chrome_yellow", ("zinc_white", "chrome_oxide_green"), elio(), ComparisonSettings()).counts_needed
+        < 100
+    )
 
 
 def test_mixtures_show_the_elements_of_the_pigment() -> None:
@@ -173,7 +176,7 @@ def test_mixtures_show_the_elements_of_the_pigment() -> None:
 )
 def test_impossible_questions_are_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(SampleError, match=message):
-        replace(Question(), **change)  # type: ignore[arg-type]
+        replace(ComparisonSettings(), **change)  # type: ignore[arg-type]
 
 
 def test_no_counts_no_pigments_and_unknown_ones_are_refused() -> None:

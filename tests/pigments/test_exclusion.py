@@ -46,21 +46,25 @@ def test_a_cover_of_vermilion_hides_lead_as_the_forward_model_says(elio: Instrum
     table = counts_to_exclude(NAMES, FAMILIES, elio, axis)
     layers = (Paint({"vermilion": 1}).layer(50.0), Paint({"lead_white": 1}).layer(20.0), ground_layer("chalk", 150.0))
     (alone,) = counts_to_see([Stratigraphy(layers)], "lead_white", elio)
-    needed = table.needed("lead_pigment", ["mercury_red"])
+    needed = table.required_counts("lead_pigment", ["mercury_red"])
     # the model's error of 1 % asks for a little more than counting noise does
     assert alone <= needed < 1.05 * alone
 
 
 def test_what_hides_the_most_of_what_was_found_decides(elio: Instrument, axis: EnergyAxis) -> None:
     table = counts_to_exclude(NAMES, FAMILIES, elio, axis)
-    alone = table.needed("lead_pigment", ["titanium_pigment"])
-    assert table.needed("lead_pigment") < alone < table.needed("lead_pigment", ["titanium_pigment", "mercury_red"])
-    assert table.needed("lead_pigment", ["tin_pigment"]) == np.inf, "lead-tin yellow holds lead itself"
+    alone = table.required_counts("lead_pigment", ["titanium_pigment"])
+    assert (
+        table.required_counts("lead_pigment")
+        < alone
+        < table.required_counts("lead_pigment", ["titanium_pigment", "mercury_red"])
+    )
+    assert table.required_counts("lead_pigment", ["tin_pigment"]) == np.inf, "lead-tin yellow holds lead itself"
 
 
 def test_thicker_covers_hide_more(elio: Instrument, axis: EnergyAxis) -> None:
     needed = [
-        counts_to_exclude(NAMES, FAMILIES, elio, axis, Burial(cover_um=thickness)).needed(
+        counts_to_exclude(NAMES, FAMILIES, elio, axis, Burial(cover_um=thickness)).required_counts(
             "lead_pigment", ["mercury_red"]
         )
         for thickness in (20.0, 50.0, 100.0)

@@ -122,7 +122,7 @@ def test_what_was_put_in_stands_there_once() -> None:
     area = PaintArea(1, 3, 1.0, known="Put in.", explanation={"words": ["Put in.", "Thick."]})
     assert area.stratigraphy == ("Put in.", "Thick.")
     assert replace(area, explanation={"words": ["No group."]}).stratigraphy == ("Put in.", "No group.")
-    assert PaintArea.of_record(area.record()).stratigraphy == area.stratigraphy
+    assert PaintArea.from_record(area.record()).stratigraphy == area.stratigraphy
 
 
 @pytest.mark.parametrize(

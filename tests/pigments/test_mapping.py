@@ -76,14 +76,14 @@ def test_what_a_spectrum_speaks_against_is_not_claimed_nor_are_its_members(model
     free = answers.results({name: array.copy() for name, array in arrays.items()}, step_mm=None)
     even = counts.sum(axis=2) % 2 == 0
     answers.withhold(arrays, ("mercury",), np.where(even, np.inf, -np.inf)[:, :, None])
-    held = answers.noted(answers.results(arrays, step_mm=None), ("mercury",))
+    held = answers.add_notes(answers.results(arrays, step_mm=None), ("mercury",))
     for name in ("mercury", "vermilion"):
         np.testing.assert_array_equal(held[name][even], np.minimum(free[name][even], 0.5))
         np.testing.assert_array_equal(held[name][~even], free[name][~even])
     np.testing.assert_array_equal(held["cobalt_blue"], free["cobalt_blue"])
     assert held.stacks["log_odds"].values[even][:, :2].max() == 0
     assert f"mercury pigment ({even.sum()} pixels)" in held.notes[-1]
-    assert not any("Not claimed" in note for note in answers.noted(free).notes)
+    assert not any("Not claimed" in note for note in answers.add_notes(free).notes)
 
 
 def test_a_claim_that_is_sure_enough_is_kept(model: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_a_spectrum_proves_is_present_whatever_the_network_says(model: Path
     free = answers.results({name: array.copy() for name, array in arrays.items()}, step_mm=None)
     even = counts.sum(axis=2) % 2 == 0
     answers.confirm(arrays, ("mercury", "no_group_of_it"), np.stack((even, even), axis=2))
-    results = answers.noted(answers.results(arrays, step_mm=None), ("mercury",))
+    results = answers.add_notes(answers.results(arrays, step_mm=None), ("mercury",))
     np.testing.assert_array_equal(results["mercury"][even], np.maximum(free["mercury"][even], np.float32(0.99)))
     np.testing.assert_array_equal(results["mercury"][~even], free["mercury"][~even])
     np.testing.assert_array_equal(results["vermilion"], free["vermilion"])
@@ -160,7 +160,7 @@ def test_counts_outside_the_axis_alone_are_no_evidence(model: Path) -> None:
     counts[:, :, 55] = 9
     counts[0, 1, 3] = 9
     maps = identify(Scan(counts, EnergyAxis(0.05, 1.025, 60)), model)
-    assert maps.answered.tolist() == [[False, True]]
+    assert maps.has_prediction.tolist() == [[False, True]]
 
 
 def test_a_palette_keeps_its_pigments_and_their_groups(model: Path) -> None:
@@ -188,7 +188,7 @@ def test_the_refusal_names_a_model_that_would_do(model: Path, tmp_path: Path, mo
     scan = Scan(toy_counts()[:, :, :30], EnergyAxis(0.05, 1.025, 30))
     with pytest.raises(CoverageError, match=r"Use model 'short' \(--model short\), which needs 1\.20-2\.20 keV"):
         identify(scan, model)
-    assert len(identify(scan, "short").placed) == 4
+    assert len(identify(scan, "short").named_places) == 4
 
 
 def test_a_scan_without_energies_is_refused(model: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_damaged_network_is_refused(model: Path) -> None:
 def test_a_network_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None:
     path = write_toy_model(tmp_path, toy_card())
     toy_card(axis=ModelAxis(start_kev=1.0, bin_kev=0.1, n_bin=21)).write(path.with_suffix(".json"))
-    with pytest.raises(ModelError, match="its card says 21 bins and 4 names"):
+    with pytest.raises(ModelError, match="its model card has 21 bins and 4 names"):
         open_model(path)
 
 

@@ -8,7 +8,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.limits import (
     Circumstances,
-    Question,
+    ComparisonSettings,
     distinguishing_methods,
     distinguishing_methods_text,
     group_posterior,
@@ -16,8 +16,8 @@ from underpaint.pigments.limits import (
     within_group_prior,
 )
 from underpaint.pigments.limits._imitation import component_spectra, grid_imitation
+from underpaint.pigments.limits.comparison import channels_for
 from underpaint.pigments.limits.deviance import imitate
-from underpaint.pigments.limits.question import channels_for
 
 LEAD = ("lead_white", "red_lead", "massicot")
 GROUPS = (LEAD, ("vermilion", "calomel"))
@@ -39,7 +39,7 @@ def test_the_prior_follows_the_palette() -> None:
 
 
 def test_the_prior_leaves_out_what_cannot_hold_enough() -> None:
-    prior = within_group_prior(("iron_oxide_red", "prussian_blue"), Circumstances(least_share={"Fe": 0.3}))
+    prior = within_group_prior(("iron_oxide_red", "prussian_blue"), Circumstances(min_share={"Fe": 0.3}))
     assert prior == {"iron_oxide_red": 1.0, "prussian_blue": 0.0}
 
 
@@ -56,13 +56,13 @@ def test_inside_a_group_the_posterior_follows_the_prior_whatever_the_spectrum(de
 
 @pytest.mark.parametrize("painted", ["lead_white", "red_lead"])
 def test_a_fitted_spectrum_decides_the_group_and_not_its_member(painted: str) -> None:
-    instrument, question = load_instrument("elio"), Question()
-    channels = channels_for(instrument, question.start_kev)
-    expected = component_spectra([question.paint({painted: 1.0})], instrument, channels)[0]
+    instrument, settings = load_instrument("elio"), ComparisonSettings()
+    channels = channels_for(instrument, settings.start_kev)
+    expected = component_spectra([settings.paint({painted: 1.0})], instrument, channels)[0]
     noise = np.random.default_rng(5).poisson(1e4 * expected.sum(axis=0) / expected.sum()) / 1e4
     drawn = noise[None]
-    grids = {name: grid_imitation(name, instrument, channels, question) for name in ("red_lead", "lead_white")}
-    grids["vermilion"] = grid_imitation("vermilion", instrument, channels, question)
+    grids = {name: grid_imitation(name, instrument, channels, settings) for name in ("red_lead", "lead_white")}
+    grids["vermilion"] = grid_imitation("vermilion", instrument, channels, settings)
     deviances = {
         name: 1e4 * imitate(drawn, grid, channels.middle_kev).deviance_per_count for name, grid in grids.items()
     }
@@ -117,17 +117,17 @@ def test_a_method_that_the_table_leaves_out_for_one_pigment_is_left_out() -> Non
 def test_elements_that_x_rays_show_come_first_where_they_are_asked_for(
     one: str, other: str, seen: tuple[str, str]
 ) -> None:
-    first = distinguishing_methods(one, other, by_lines=True)[0]
+    first = distinguishing_methods(one, other, include_lines=True)[0]
     assert (first.method, first.first, first.second) == ("XRF", *seen)
     assert "XRF" not in [own.method for own in distinguishing_methods(one, other)]
     assert (
         f"told apart by XRF, unless other paint there holds the same elements ({seen[0]} / {seen[1]}); "
-        in distinguishing_methods_text(one, other, by_lines=True)
+        in distinguishing_methods_text(one, other, include_lines=True)
     )
 
 
 def test_pigments_of_the_same_elements_are_not_told_apart_by_their_lines() -> None:
-    assert distinguishing_methods("lead_white", "red_lead", by_lines=True) == distinguishing_methods(
+    assert distinguishing_methods("lead_white", "red_lead", include_lines=True) == distinguishing_methods(
         "lead_white", "red_lead"
     )
 
@@ -144,14 +144,14 @@ def test_every_pigment_of_the_default_palette_has_a_row_of_other_methods() -> No
 
 
 def test_impossible_circumstances_are_refused() -> None:
-    with pytest.raises(SampleError, match="leave none of them"):
+    with pytest.raises(SampleError, match="exclude all of them"):
         within_group_prior(LEAD, Circumstances(palette={"vermilion": 1.0}))
     with pytest.raises(SampleError, match="1900 to 1800"):
         Circumstances(years=(1900, 1800))
     with pytest.raises(SampleError, match="not negative"):
         Circumstances(palette={"vermilion": -1.0})
     with pytest.raises(SampleError, match="between 0 and 1"):
-        Circumstances(least_share={"Fe": 2.0})
+        Circumstances(min_share={"Fe": 2.0})
     with pytest.raises(SampleError, match=r"probability of 1\.5"):
         share_group(1.5, {"vermilion": 1.0})
     with pytest.raises(SampleError, match="2 groups with 1 prior"):

@@ -9,7 +9,15 @@ from underpaint.data.maps import PLACED_PROBABILITY, SURFACE_UM, Results, Stack
 from underpaint.data.paint_areas import PaintArea
 from underpaint.display.report.layers import place_shares, share_below_in_paint
 from underpaint.errors import ScanError
-from underpaint.pigments.predict.order import BELOW, NOT_BOTH, NOT_DETERMINED, ON_TOP, TOGETHER, layer_orders, order_map
+from underpaint.pigments.predict.order import (
+    BOTH_AT_SURFACE,
+    FIRST_ON_TOP,
+    NOT_BOTH_PRESENT,
+    NOT_DETERMINED,
+    SECOND_ON_TOP,
+    layer_orders,
+    order_map,
+)
 
 
 def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: float = 0.99) -> Results:
@@ -23,10 +31,10 @@ def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: floa
 @pytest.mark.parametrize(
     ("one", "other", "order"),
     [
-        ((0.95, 0.1), (0.05, 0.95), ON_TOP),
-        ((0.05, 0.95), (0.95, 0.1), BELOW),
-        ((0.95, 0.9), (0.05, 0.95), ON_TOP),
-        ((0.95, 0.1), (0.95, 0.1), TOGETHER),
+        ((0.95, 0.1), (0.05, 0.95), FIRST_ON_TOP),
+        ((0.05, 0.95), (0.95, 0.1), SECOND_ON_TOP),
+        ((0.95, 0.9), (0.05, 0.95), FIRST_ON_TOP),
+        ((0.95, 0.1), (0.95, 0.1), BOTH_AT_SURFACE),
         ((0.1, 0.9), (0.1, 0.9), NOT_DETERMINED),
         ((0.9, 0.1), (0.1, 0.9), NOT_DETERMINED),
         ((0.85, 0.1), (0.85, 0.1), NOT_DETERMINED),
@@ -45,20 +53,20 @@ def test_the_least_probability_holds_however_the_answers_hang_together() -> None
         joint = weights.reshape(2, 2, 2)  # a at the surface, b below, b at the surface
         surface, below, beside = joint[1].sum(), joint[:, 1].sum(), joint[:, :, 1].sum()
         found = order_map(pair((surface, 0.0), (beside, below)), "a", "b")[0, 0]
-        assert found != ON_TOP or joint[1, 1, 0] > PLACED_PROBABILITY - 1e-6
+        assert found != FIRST_ON_TOP or joint[1, 1, 0] > PLACED_PROBABILITY - 1e-6
 
 
 def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:
-    assert order_map(pair((0.9, 0.1), (0.1, 0.9), anywhere=0.4), "a", "b")[0, 0] == NOT_BOTH
+    assert order_map(pair((0.9, 0.1), (0.1, 0.9), anywhere=0.4), "a", "b")[0, 0] == NOT_BOTH_PRESENT
 
 
 def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
     (own,) = layer_orders(placed_maps())
     assert (own.first, own.second) == ("mercury_red", "lead_pigment")
     assert own.n_pixel == (SHAPE[0] - 1) * 20
-    assert own.on_top == pytest.approx(1 - 48 / own.n_pixel)
+    assert own.first_on_top_share == pytest.approx(1 - 48 / own.n_pixel)
     assert own.not_determined == pytest.approx(48 / own.n_pixel)
-    assert own.answer == ON_TOP
+    assert own.answer == FIRST_ON_TOP
 
 
 def test_without_places_there_is_no_order() -> None:
@@ -107,7 +115,7 @@ def test_one_map_is_taken_by_name_and_place() -> None:
 def with_paint(results: Results, *pairs: tuple[str, str, bool]) -> Results:
     """One paint over all, whose posterior gives orders, determined or not."""
     order = [{"above": above, "below": below, "probability": 0.97, "determined": sure} for above, below, sure in pairs]
-    area = PaintArea(1, results.answered.size, 1.0, explanation={"order": order})
+    area = PaintArea(1, results.has_prediction.size, 1.0, explanation={"order": order})
     return results | Results.of_paints(np.ones(results.shape, np.uint8), [area])
 
 
@@ -118,12 +126,12 @@ def test_an_open_order_is_that_of_the_paint() -> None:
     painted = with_paint(maps, ("lead_pigment", "mercury_red", True))
     after = order_map(painted, "mercury_red", "lead_pigment")
     assert (before == NOT_DETERMINED).any()
-    np.testing.assert_array_equal(after, np.where(before == NOT_DETERMINED, BELOW, before))
+    np.testing.assert_array_equal(after, np.where(before == NOT_DETERMINED, SECOND_ON_TOP, before))
     (pair_of_groups,) = layer_orders(painted)
-    assert pair_of_groups.of_paint == pytest.approx((before == NOT_DETERMINED).sum() / pair_of_groups.n_pixel)
+    assert pair_of_groups.from_paint_share == pytest.approx((before == NOT_DETERMINED).sum() / pair_of_groups.n_pixel)
     unsure = with_paint(maps, ("lead_pigment", "mercury_red", False))
     np.testing.assert_array_equal(order_map(unsure, "mercury_red", "lead_pigment"), before)
-    assert layer_orders(unsure)[0].of_paint == 0.0
+    assert layer_orders(unsure)[0].from_paint_share == 0.0
 
 
 def test_a_group_at_an_open_depth_is_below_where_its_paint_has_it_there() -> None:

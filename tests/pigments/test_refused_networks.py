@@ -25,7 +25,7 @@ def with_weight(folder: Path, weight: np.ndarray) -> Path:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_no_numbers(tmp_path: Path, value: float) -> None:
     path = with_weight(tmp_path, np.full((N_BIN, 4), value))
-    with pytest.raises(ModelError, match=r"its log_odds of 2 of 2 spectra is no number \((nan|inf)\)"):
+    with pytest.raises(ModelError, match=r"its log_odds of 2 of 2 spectra is not a number \((nan|inf)\)"):
         open_model(path)
 
 
@@ -36,7 +36,7 @@ def test_answers_that_are_no_numbers_to_some_spectra(tmp_path: Path) -> None:
     path = with_weight(tmp_path, weight)
     counts = toy_counts()
     counts[3, 1] = 10**6
-    with pytest.raises(ModelError, match=r"no number \(inf\)\. Its weights are damaged"):
+    with pytest.raises(ModelError, match=r"not a number \(inf\)\. Its weights are damaged"):
         identify(Scan(counts, AXIS), path)
 
 

@@ -136,7 +136,7 @@ def test_names_that_the_library_does_not_know_stay() -> None:
 
 
 def test_circumstances_that_leave_no_member_are_refused() -> None:
-    with pytest.raises(SampleError, match="leave none of them"):
+    with pytest.raises(SampleError, match="exclude all of them"):
         share_members(answered(0), Circumstances(palette={"azurite": 1.0}))
 
 

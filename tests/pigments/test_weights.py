@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from underpaint.errors import ModelError
-from underpaint.pigments.weights import ModelAxis, ModelCard, load_card, model_path, shipped
+from underpaint.pigments.weights import ModelAxis, ModelCard, load_card, model_path, shipped_models
 
 
 def card(**changes: object) -> ModelCard:
@@ -54,7 +54,7 @@ def test_damaged_card_names_its_file(tmp_path: Path) -> None:
 
 
 def test_every_shipped_model_has_a_readable_card() -> None:
-    assert [load_card(name).name for name in shipped()] == list(shipped())
+    assert [load_card(name).name for name in shipped_models()] == list(shipped_models())
 
 
 def test_cards_open_without_torch_or_onnxruntime() -> None:

@@ -442,12 +442,12 @@ def groups(
     del overwrite  # already checked with the outputs
     from underpaint.physics.instrument import load_instrument
     from underpaint.physics.materials import DEFAULT_PALETTE, load_palette
-    from underpaint.pigments.limits import Question, separate
+    from underpaint.pigments.limits import ComparisonSettings, separate
 
     selected_palette, scanner = load_palette(palette or DEFAULT_PALETTE), load_instrument(instrument)
-    question = Question(ground=ground, start_kev=start_kev)
+    settings = ComparisonSettings(ground=ground, start_kev=start_kev)
     with progress(quiet=quiet) as step:
-        separation = separate(selected_palette.pigments, scanner, question=question, composites=mixtures, progress=step)
+        separation = separate(selected_palette.pigments, scanner, settings=settings, composites=mixtures, progress=step)
     pigment_groups = separation.groups(counts)
     if out_figure is not None:
         _draw_separation(separation, counts, out_figure)
@@ -479,7 +479,7 @@ def _separation_record(
         "instrument": separation.instrument,
         "palette": palette,
         "counts": counts,
-        "question": asdict(separation.question),
+        "question": asdict(separation.settings),
         "groups": [_group_record(separation, entry) for entry in pigment_groups],
         "composites": [
             {
@@ -491,8 +491,8 @@ def _separation_record(
             for entry in separation.composites
         ],
         "pigments": list(separation.pigments),
-        "counts_needed": _finite(separation.mutual.tolist()),
-        "counts_needed_one_way": separation.needed.tolist(),
+        "counts_needed": _finite(separation.mutual_counts.tolist()),
+        "counts_needed_one_way": separation.exclusion_counts.tolist(),
     }
 
 
@@ -509,7 +509,7 @@ def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
             {
                 "pigments": [first, second],
                 "counts_needed": _finite(separation.counts_needed(first, second)),
-                "resolved_to": separation.trusted_to(first, second),
+                "resolved_to": separation.max_resolved_counts(first, second),
                 "would_be_told_apart_by": distinguishing_methods_text(first, second),
             }
             for first, second in pairs

@@ -106,7 +106,9 @@ def _record(results: Any, folder: Path) -> dict[str, Any]:
         "hidden_above": BELOW_PROBABILITY,
         "hidden": {name: each.share for name, each in below.items() if each.share > 0},
         "hidden_probability": {name: each.certainty for name, each in below.items() if each.share > 0},
-        "hidden_undetermined": {name: each.undetermined for name, each in below.items() if each.undetermined > 0},
+        "hidden_undetermined": {
+            name: each.undetermined_share for name, each in below.items() if each.undetermined_share > 0
+        },
         "notes": list(results.process_notes.get("reflectance", ())),
     }
 

@@ -43,8 +43,8 @@ class EnergyAxis:
             raise CalibrationError(f"Cannot make an energy axis of {self.n_channel} channels; at least 2 are needed.")
 
     @classmethod
-    def through(cls, energy_kev: NDArray[np.float64] | None) -> "EnergyAxis | None":
-        """Return the axis of evenly spaced channels with the given energies, keV; None for fewer than two."""
+    def from_energies(cls, energy_kev: NDArray[np.float64] | None) -> "EnergyAxis | None":
+        """Return the axis whose channels have the given, evenly spaced energies, keV; None for fewer than two."""
         if energy_kev is None or len(energy_kev) < 2:
             return None
         gain = float(energy_kev[-1] - energy_kev[0]) / (len(energy_kev) - 1)

@@ -25,10 +25,10 @@ def snip(
     fwhm_channels : float or (n_channel,) array
         Full width at half maximum of peaks, channels; the width of the clipping window is proportional to it.
     window_per_fwhm : float
-        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks; humps ten times as
-        wide as a peak lose a third of their height, humps thirty times as wide a twentieth.
+        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks. Humps ten times as
+        wide as a peak lose a third of their height, and humps thirty times as wide lose a twentieth.
     low_statistics : bool
-        First smooth with the count-dependent filter of the paper; required below about ten counts per channel.
+        Smooth with the count-dependent filter of the paper first; required below about ten counts per channel.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def snip(
 def low_statistics_filter(
     counts: NDArray[np.float64], fwhm_channels: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return counts averaged, for each channel, over the widest window with few counts and no slope.
+    """Average the counts of each channel over the widest window with few counts and no slope.
 
     Parameters
     ----------
@@ -73,34 +73,36 @@ def low_statistics_filter(
 
     References
     ----------
-    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2 (the sum must be below 75
-    times the square root of the count, and the slope below 1.3; below ten total counts the slope is not tested).
+    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum must be below 75 times the square
+    root of the count, and the slope below 1.3. Below ten total counts the slope is not tested.
     """
     n_channel = counts.shape[-1]
     index = np.arange(n_channel)
     max_half_width = np.minimum(index, n_channel - 1 - index)
     fwhm = np.broadcast_to(np.asarray(fwhm_channels, dtype=np.float64), (n_channel,))
     half_widths = np.minimum(np.rint(_FILTER_WIDTH_PER_FWHM * fwhm).astype(np.intp), max_half_width)
-    cumulative = np.concatenate([np.zeros((*counts.shape[:-1], 1)), np.cumsum(counts, axis=-1)], axis=-1)
-    filtered = counts.astype(np.float64, copy=True)
+    cumulative_counts = np.concatenate([np.zeros((*counts.shape[:-1], 1)), np.cumsum(counts, axis=-1)], axis=-1)
+    filtered_counts = counts.astype(np.float64, copy=True)
     is_unfiltered = np.ones(counts.shape, dtype=bool)
     for half_width in range(int(half_widths.max()), 0, -1):
         channels = index[half_widths >= half_width]
-        total, slope = _window_sums(cumulative, counts, channels, half_width)
+        total, slope = _window_sums(cumulative_counts, counts, channels, half_width)
         is_untested = total < _MIN_TESTED_SUM
         is_small = total < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
         is_flat = (slope >= 1 / _MAX_SLOPE) & (slope <= _MAX_SLOPE)
         is_accepted = (is_untested | (is_small & is_flat)) & is_unfiltered[..., channels]
-        filtered[..., channels] = np.where(is_accepted, total / (2 * half_width + 1), filtered[..., channels])
+        filtered_counts[..., channels] = np.where(
+            is_accepted, total / (2 * half_width + 1), filtered_counts[..., channels]
+        )
         is_unfiltered[..., channels] &= ~is_accepted
-    return filtered
+    return filtered_counts
 
 
 def _window_sums(
-    cumulative: NDArray[np.float64], counts: NDArray[np.float64], channels: NDArray[np.intp], half_width: int
+    cumulative_counts: NDArray[np.float64], counts: NDArray[np.float64], channels: NDArray[np.intp], half_width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    left_sum = cumulative[..., channels] - cumulative[..., channels - half_width]
-    right_sum = cumulative[..., channels + half_width + 1] - cumulative[..., channels + 1]
+    left_sum = cumulative_counts[..., channels] - cumulative_counts[..., channels - half_width]
+    right_sum = cumulative_counts[..., channels + half_width + 1] - cumulative_counts[..., channels + 1]
     return left_sum + counts[..., channels] + right_sum, (right_sum + 1) / (left_sum + 1)
 
 
@@ -128,7 +130,7 @@ def _clip(values: NDArray[np.float64], half_widths: NDArray[np.intp]) -> NDArray
     for half_width in range(max_half_width, 0, -1):
         channels = slice(half_width, n_channel - half_width)
         mean = 0.5 * (values[..., : n_channel - 2 * half_width] + values[..., 2 * half_width :])
-        clipped = np.minimum(values[..., channels], mean)
+        clipped_values = np.minimum(values[..., channels], mean)
         # Each channel is clipped only with windows up to its half-width: windows are narrower at low energies.
-        values[..., channels] = np.where(half_widths[channels] >= half_width, clipped, values[..., channels])
+        values[..., channels] = np.where(half_widths[channels] >= half_width, clipped_values, values[..., channels])
     return values

@@ -1,7 +1,7 @@
 """Results of a scan as labelled arrays, which are read lazily from the file.
 
-They comprise pigments and groups by place, thickness and mass fractions, elements, limits of detection, and unexplained
-lines.
+The results comprise pigments and groups by place, thickness and mass fractions, elements, limits of detection, and
+unexplained lines.
 """
 
 import html
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 # --- places: a suffix of names in files and model cards, ``vermilion.surface`` --------------------------
 
 Place: TypeAlias = Literal["anywhere", "surface", "below"]
-"""Any layer; the uppermost paint layer; any lower layer, ground included."""
+"""Any layer, the uppermost paint layer, or any lower layer, including the ground."""
 PLACES: tuple[Place, ...] = get_args(Place)
 PLACE_WORDS: dict[Place, str] = {"anywhere": "", "surface": ", at the surface", "below": ", below the surface"}
 """Text that is appended to labels, by place."""
 PLACED_PROBABILITY = 0.75
-"""Smallest probability at which a place, or an order of layers, is reported. At one half, networks report pigments
-below the surface where there are none, and orders that a spectrum cannot determine."""
+"""Minimum probability at which a place or an order of layers is reported. At one half, networks report pigments below
+the surface that are not there, and orders that a spectrum cannot determine."""
 
 
 def at_place(name: str, place: Place) -> str:
@@ -68,9 +68,9 @@ _MIN_THICKNESS_UM = 0.1
 INTERVAL_PROBABILITY = 0.9
 """Default probability of credible intervals."""
 MAX_INTERVAL_RATIO = 10.0
-"""Largest ratio of the limits of an interval at which a thickness is considered determined."""
+"""Maximum ratio of the limits of an interval at which a thickness is considered determined."""
 MAX_INTERVAL_WIDTH = 0.5
-"""Largest width of an interval at which a mass fraction is considered determined."""
+"""Maximum width of an interval at which a mass fraction is considered determined."""
 
 
 def share_of(material: str) -> str:
@@ -79,14 +79,17 @@ def share_of(material: str) -> str:
 
 
 def material_of(quantity: str) -> str | None:
-    """Return the material of a quantity of :func:`share_of`; None for other quantities."""
+    """Return the material of a quantity named by :func:`share_of`; None for other quantities."""
     return quantity.removeprefix(_SHARE_PREFIX) if quantity.startswith(_SHARE_PREFIX) else None
 
 
 def element_of(quantity: str) -> tuple[str, str] | None:
-    """Return kind (:data:`MASS_FRACTION`, :data:`AREAL_MASS`, :data:`AMOUNT`) and element or group; else None."""
-    kind, _, owner = quantity.partition(".")
-    return (kind, owner) if kind in {MASS_FRACTION, AREAL_MASS, AMOUNT} else None
+    """Return the kind of a quantity of an element or group, and the element or group; None for other quantities.
+
+    Kinds are :data:`MASS_FRACTION`, :data:`AREAL_MASS` and :data:`AMOUNT`.
+    """
+    kind, _, element_or_group = quantity.partition(".")
+    return (kind, element_or_group) if kind in {MASS_FRACTION, AREAL_MASS, AMOUNT} else None
 
 
 def unit_of(quantity: str) -> str:
@@ -130,7 +133,7 @@ def amount_class(share: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 class Estimate(NamedTuple):
-    """Maps of a quantity: median, and lower and upper limit of the credible interval, in its unit (:func:`unit_of`)."""
+    """Maps of a quantity, in the unit :func:`unit_of`: median, and lower and upper limit of the credible interval."""
 
     value: NDArray[np.float32]
     low: NDArray[np.float32]
@@ -149,7 +152,7 @@ def estimate(
     value : (n_row, n_column) array
         Median predicted by the network, um or mass fraction; NaN for pixels without a result.
     sigma : (n_row, n_column) array
-        Standard deviation on the scale of :func:`to_unbounded`.
+        Standard deviation of the value transformed by :func:`to_unbounded`.
     level : float
         Probability of the interval.
 
@@ -174,7 +177,8 @@ def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
     """Return a boolean (n_row, n_column) array, true where the 90 % interval of a quantity is narrow enough.
 
     For thickness and areal mass, the ratio of the limits must not exceed :data:`MAX_INTERVAL_RATIO`. For mass fractions
-    among the pigments, the width must not exceed :data:`MAX_INTERVAL_WIDTH`. For mass fractions of elements, both hold.
+    of pigments, the width must not exceed :data:`MAX_INTERVAL_WIDTH`. Mass fractions of elements must meet both
+    conditions.
     """
     _, low, high = interval
     is_narrow = (low > 0) & (high <= MAX_INTERVAL_RATIO * low)
@@ -190,35 +194,41 @@ class QuantitySummary(NamedTuple):
 
     Parameters
     ----------
-    determined : float
+    determined_share : float
         Fraction of the pixels in which the quantity is determined (:func:`is_determined`).
     value, low, high : float
-        Medians, over these pixels, of the value and of the limits of the 90 % interval. For elements, medians over all
-        pixels with a lower limit above zero. NaN without such pixels.
-    limited : float
+        Medians of the value and of the limits of the 90 % interval over these pixels; for elements, over all pixels
+        with a lower limit above zero. NaN without such pixels.
+    upper_limit_share : float
         Fraction of the pixels in which the lower limit is zero, so that there is only an upper limit.
-    limit : float
-        Median of this upper limit; NaN without such pixels.
+    median_upper_limit : float
+        Median of the upper limits in these pixels; NaN without such pixels.
     """
 
-    determined: float
+    determined_share: float
     value: float
     low: float
     high: float
-    limited: float
-    limit: float
+    upper_limit_share: float
+    median_upper_limit: float
 
 
 def summarise_quantity(quantity: str, interval: Estimate, where: NDArray[np.bool_] | None = None) -> QuantitySummary:
     """Return the summary of maps of a quantity, optionally only for pixels where ``where`` is true."""
     has_result = np.isfinite(interval.value) if where is None else where & np.isfinite(interval.value)
-    determined, limited = has_result & is_determined(quantity, interval), has_result & ~(interval.low > 0)
+    is_known, is_upper_limit = has_result & is_determined(quantity, interval), has_result & ~(interval.low > 0)
     value, low, high = (
-        _median(limit[determined if element_of(quantity) is None else has_result & ~limited]) for limit in interval
+        _median(values[is_known if element_of(quantity) is None else has_result & ~is_upper_limit])
+        for values in interval
     )
-    n_known = max(int(has_result.sum()), 1)
+    n_with_result = max(int(has_result.sum()), 1)
     return QuantitySummary(
-        int(determined.sum()) / n_known, value, low, high, int(limited.sum()) / n_known, _median(interval.high[limited])
+        int(is_known.sum()) / n_with_result,
+        value,
+        low,
+        high,
+        int(is_upper_limit.sum()) / n_with_result,
+        _median(interval.high[is_upper_limit]),
     )
 
 
@@ -232,9 +242,11 @@ Key = tuple[str, ...]
 PRESENT_PROBABILITY = 0.5
 """Probability above which a pigment or group is considered present."""
 BELOW_PROBABILITY = 0.9
-"""Probability above which a group is reported below the surface; down to one minus this value it is undetermined."""
+"""Probability above which a group is reported below the surface. Between one minus this value and this value, the
+position is undetermined."""
 UNLIKE_SIGMA = 5.0
-"""Significance, standard deviations, of an unexplained peak above which a spectrum is reported as unlike known ones."""
+"""Minimum significance, standard deviations, of an unexplained peak for which a spectrum is reported as unlike known
+spectra."""
 MIN_UNLIKE_PIXELS, MIN_UNLIKE_SHARE = 3, 0.001
 NOT_DETECTED, PRESENT, CANNOT_EXCLUDE, PIGMENT, TRACE, NO_ANSWER = 0, 1, 2, 4, 5, 255
 UNDECIDED = 3
@@ -249,14 +261,15 @@ STATES = {
 }
 """Meaning of the values of ``Results.state``, the state of a group at a pixel."""
 MIN_STATED_PROBABILITY = 0.95
-"""Probability above which an amount is reported to reach a threshold; below one minus this value, not to reach it."""
+"""Probability above which an amount is reported to reach a threshold. Below one minus this value, it is reported not to
+reach the threshold."""
 
 MAX_INFORMATIVE_PERCENT = 30.0
-"""Largest upper limit, %, that is reported."""
+"""Maximum upper limit, %, that is reported."""
 
 
 def current_states(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return states of any version with the present values."""
+    """Return states from files of any version, with the values of this version."""
     return np.where(states == UNDECIDED, np.uint8(CANNOT_EXCLUDE), states)
 
 
@@ -371,17 +384,17 @@ class UnexplainedLine(NamedTuple):
     family : str
         Line family, ``Ti_K``.
     n_pixel : int
-        Number of pixels with the lines above five standard deviations and no detected pigment with the element.
+        Number of pixels in which the lines exceed five standard deviations and no detected pigment has the element.
     share : float
-        Fraction of all pixels with a result.
+        Fraction of the pixels with a result that these are.
     median_counts : float
-        Median net counts of these pixels; of the whole scan if the lines are only significant in the sum.
+        Median net counts of these pixels, or of the whole scan if the lines are only significant in the sum.
     sum_sigma : float
         Significance in the sum over all pixels, standard deviations.
     carried : {"not found there", "not in the palette"}
         Whether the palette has pigments with the element.
     carriers : tuple of str
-        Labels of pigments with the element: of the palette, or of the library if the palette has none.
+        Labels of the palette's pigments with the element, or of the library's if the palette has none.
     """
 
     family: str
@@ -402,7 +415,7 @@ class Stack:
     keys : tuple of tuple of str
         Coordinates of each map along :data:`DIMENSIONS`: ``("vermilion", "surface")``, ``("Fe_K",)``.
     values : (n_row, n_column, n_key) array
-        Values, or an object that reads one map from a file at a time.
+        Values, or an object that reads one map at a time from a file.
     """
 
     keys: tuple[Key, ...]
@@ -445,19 +458,19 @@ class Results:
     materials : mapping of str to Material
         Groups and pigments, in the order of the model.
     step_mm : (float, float) or None
-        Distance of rows and of columns, mm.
+        Distance between rows and between columns, mm.
     process_notes : mapping of str to tuple of str
         Notes for the user, by process: "pigments", "elements", "quantities", "detectability" and "open_set".
     process_settings : mapping of str to dict
         Configuration (model card, versions, seeds; JSON-serialisable), by process.
     unexplained : tuple of UnexplainedLine, or None
-        Lines that no detected pigment explains, most widespread first; None if this was not tested.
+        Lines that no detected pigment explains, the most widespread first; None if this was not tested.
     ordinary : tuple of (str, str)
-        Other families that no detected pigment explains, with their ordinary source: air, tube, ground, impurity.
+        Further families that no detected pigment explains, with their ordinary source: air, tube, ground, impurity.
     paints : tuple of PaintArea
         Paints of the painting, in the order of their numbers in :attr:`paint`.
     summary : mapping
-        Metadata of the scan; ``settings``, ``versions`` and ``written`` tell how and when the results were made.
+        Metadata of the scan. ``settings``, ``versions`` and ``written`` state how and when the results were made.
 
     Examples
     --------
@@ -493,7 +506,7 @@ class Results:
         elements: Sequence[tuple[str, ...]],
         log_odds: Any = None,
         quantities: tuple[Sequence[str], Any, Any] | None = None,
-        **facts: Any,
+        **metadata: Any,
     ) -> "Results":
         """Return results with probabilities of pigments and groups.
 
@@ -507,11 +520,11 @@ class Results:
         kinds, groups, labels, elements : sequences
             Fields of :class:`Material` for each name.
         log_odds : (n_row, n_column, n_name) array or None
-            ``ln(p / (1 - p))``, for probabilities that are rounded to 1.
+            ``ln(p / (1 - p))``, kept because probabilities near 1 are rounded to 1.
         quantities : (names, value, sigma) or None
             Thickness and mass fractions of the surface layer: names (:data:`SURFACE_UM`, :func:`share_of`), values and
             standard deviations (:func:`estimate`), (n_row, n_column, n_quantity).
-        **facts
+        **metadata
             ``step_mm``, ``notes`` and ``settings`` of the process.
         """
         keys = tuple(split_place(name) for name in names)
@@ -530,17 +543,17 @@ class Results:
                 "quantity": Stack(quantity_keys, quantities[1]),
                 "quantity_sigma": Stack(quantity_keys, quantities[2]),
             }
-        return cls._of_process("pigments", stacks, materials, **facts)
+        return cls._of_process("pigments", stacks, materials, **metadata)
 
     @classmethod
-    def of_lines(cls, names: Sequence[str], area: Any, sigma: Any, **facts: Any) -> "Results":
+    def of_lines(cls, names: Sequence[str], area: Any, sigma: Any, **metadata: Any) -> "Results":
         """Return results with net counts of line families and their standard deviation, (n_row, n_column, n_name)."""
         keys = _single_keys(names)
-        return cls._of_process("elements", {"area": Stack(keys, area), "area_sigma": Stack(keys, sigma)}, **facts)
+        return cls._of_process("elements", {"area": Stack(keys, area), "area_sigma": Stack(keys, sigma)}, **metadata)
 
     @classmethod
     def of_quantities(
-        cls, kind: str, elements: Sequence[str], value: Any, low: Any, high: Any, **facts: Any
+        cls, kind: str, elements: Sequence[str], value: Any, low: Any, high: Any, **metadata: Any
     ) -> "Results":
         """Return results with :data:`MASS_FRACTION` or :data:`AREAL_MASS` of elements, (n_row, n_column, n_element).
 
@@ -548,10 +561,12 @@ class Results:
         """
         keys = _single_keys(elements)
         arrays = {kind: value, f"{kind}_low": low, f"{kind}_high": high}
-        return cls._of_process("quantities", {name: Stack(keys, values) for name, values in arrays.items()}, **facts)
+        return cls._of_process("quantities", {name: Stack(keys, values) for name, values in arrays.items()}, **metadata)
 
     @classmethod
-    def of_amounts(cls, names: Sequence[str], value: Any, low: Any, high: Any, reached: Any, **facts: Any) -> "Results":
+    def of_amounts(
+        cls, names: Sequence[str], value: Any, low: Any, high: Any, probability_reached: Any, **metadata: Any
+    ) -> "Results":
         """Return results with mass fractions of the groups' elements in the dry paint, %, (n_row, n_column, n_name).
 
         Parameters
@@ -559,93 +574,103 @@ class Results:
         names : sequence of str
             Names of groups, with the place as suffix.
         value, low, high : arrays
-            Median, and limits of the credible interval of probability :data:`INTERVAL_PROBABILITY`.
-        reached : array
+            Median and limits of the credible interval of probability :data:`INTERVAL_PROBABILITY`.
+        probability_reached : array
             Probability that the amount reaches the threshold between trace and pigment.
         """
         keys = tuple(split_place(name) for name in names)
-        arrays = {AMOUNT: value, f"{AMOUNT}_low": low, f"{AMOUNT}_high": high, "amount_reached": reached}
-        return cls._of_process("amounts", {name: Stack(keys, values) for name, values in arrays.items()}, **facts)
+        arrays = {AMOUNT: value, f"{AMOUNT}_low": low, f"{AMOUNT}_high": high, "amount_reached": probability_reached}
+        return cls._of_process("amounts", {name: Stack(keys, values) for name, values in arrays.items()}, **metadata)
 
     @classmethod
-    def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **facts: Any) -> "Results":
+    def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **metadata: Any) -> "Results":
         """Return results with the state of each group, (n_row, n_column, n_name) uint8 keys of :data:`STATES`."""
         materials = {name: Material("group", label, (name,)) for name, label in zip(names, labels, strict=True)}
-        return cls._of_process("detectability", {"state": Stack(_single_keys(names), state)}, materials, **facts)
+        return cls._of_process("detectability", {"state": Stack(_single_keys(names), state)}, materials, **metadata)
 
     @classmethod
-    def of_pools(cls, n_pixel: Any, **facts: Any) -> "Results":
-        """Return results with the number of pixels summed for each prediction, (n_row, n_column, 1)."""
-        return cls._of_process("pigments", {"pool": Stack(((),), n_pixel)}, **facts)
+    def of_pools(cls, n_pixel: Any, **metadata: Any) -> "Results":
+        """Return results with the number of pixels that were summed for each prediction, (n_row, n_column, 1)."""
+        return cls._of_process("pigments", {"pool": Stack(((),), n_pixel)}, **metadata)
 
     @classmethod
-    def of_unlikeness(cls, score: Any, peak_kev: Any, **facts: Any) -> "Results":
-        """Return results with the strongest unexplained peak: significance, keV, (n_row, n_column, 1)."""
+    def of_unlikeness(cls, score: Any, peak_kev: Any, **metadata: Any) -> "Results":
+        """Return results with the strongest unexplained peak of each pixel.
+
+        ``score``, standard deviations, and ``peak_kev`` are (n_row, n_column, 1) arrays.
+        """
         return cls._of_process(
-            "open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **facts
+            "open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **metadata
         )
 
     @classmethod
-    def of_scatter(cls, names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> "Results":
-        """Return results with counts of "Compton" and "Rayleigh" scatter, and deviation, (n_row, n_column, n_name)."""
+    def of_scatter(cls, names: Sequence[str], counts: Any, sigma: Any, **metadata: Any) -> "Results":
+        """Return results with counts of "Compton" and "Rayleigh" scatter and their standard deviation.
+
+        ``counts`` and ``sigma`` are (n_row, n_column, n_name) arrays.
+        """
         keys = _single_keys(names)
         return cls._of_process(
-            "scatter", {"scatter": Stack(keys, counts), "scatter_sigma": Stack(keys, sigma)}, **facts
+            "scatter", {"scatter": Stack(keys, counts), "scatter_sigma": Stack(keys, sigma)}, **metadata
         )
 
     @classmethod
-    def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **facts: Any) -> "Results":
-        """Return results with diffraction by detector: strongest peak, sigmas, keV, (n_row, n_column, n_name)."""
+    def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **metadata: Any) -> "Results":
+        """Return results with the strongest diffraction peak of each detector.
+
+        ``sigmas``, the significance in standard deviations, and ``peak_kev`` are (n_row, n_column, n_name) arrays.
+        """
         keys = _single_keys(names)
         stacks = {"diffraction": Stack(keys, sigmas), "diffraction_kev": Stack(keys, peak_kev)}
-        return cls._of_process("diffraction", stacks, **facts)
+        return cls._of_process("diffraction", stacks, **metadata)
 
     @classmethod
-    def of_reflectance(cls, members: Sequence[str], parts: Mapping[str, Any], **facts: Any) -> "Results":
-        """Return results on the surface from reflectance.
+    def of_reflectance(cls, members: Sequence[str], arrays_by_name: Mapping[str, Any], **metadata: Any) -> "Results":
+        """Return results with the pigments of the surface, determined by reflectance.
 
         Parameters
         ----------
         members : sequence of str
             Pigments that are probable somewhere, and :data:`NONE_OF_LIBRARY` as the last.
-        parts : mapping
+        arrays_by_name : mapping
             ``surface_member``, ``surface_presence`` and ``surface_share``: (n_row, n_column, n_member) arrays, the last
             two without :data:`NONE_OF_LIBRARY`; ``hidden``: names of groups and an (n_row, n_column, n_group) array;
             ``reflectance``: wavelengths, nm, and an (n_row, n_column, n_band) array.
-        **facts
-            ``step_mm``, ``notes`` and ``settings`` of the process; ``settings["labels"]`` has labels of the members.
+        **metadata
+            ``step_mm``, ``notes`` and ``settings`` of the process. ``settings["labels"]`` contains the labels of the
+            members.
         """
-        stacks = {"surface_member": Stack(_single_keys(members), parts["surface_member"])}
+        stacks = {"surface_member": Stack(_single_keys(members), arrays_by_name["surface_member"])}
         for name in ("surface_presence", "surface_share"):
-            stacks[name] = Stack(_single_keys(members[:-1]), parts[name])
-        if "hidden" in parts:
-            stacks["hidden"] = Stack(_single_keys(parts["hidden"][0]), parts["hidden"][1])
-        if "reflectance" in parts:
-            wavelengths = [f"{wavelength:g}" for wavelength in parts["reflectance"][0]]
-            stacks["reflectance"] = Stack(_single_keys(wavelengths), parts["reflectance"][1])
-        return cls._of_process("reflectance", stacks, **facts)
+            stacks[name] = Stack(_single_keys(members[:-1]), arrays_by_name[name])
+        if "hidden" in arrays_by_name:
+            stacks["hidden"] = Stack(_single_keys(arrays_by_name["hidden"][0]), arrays_by_name["hidden"][1])
+        if "reflectance" in arrays_by_name:
+            wavelengths = [f"{wavelength:g}" for wavelength in arrays_by_name["reflectance"][0]]
+            stacks["reflectance"] = Stack(_single_keys(wavelengths), arrays_by_name["reflectance"][1])
+        return cls._of_process("reflectance", stacks, **metadata)
 
     @classmethod
-    def of_paints(cls, paint: Any, areas: Sequence[PaintArea], **facts: Any) -> "Results":
+    def of_paints(cls, paint: Any, areas: Sequence[PaintArea], **metadata: Any) -> "Results":
         """Return results with the paints of a painting.
 
         Parameters
         ----------
         paint : (n_row, n_column) uint8 array
-            Number of the paint of each pixel; 0: several or none, 255: no result.
+            Number of the paint of each pixel; 0 for several paints or none, 255 without a result.
         areas : sequence of PaintArea
             Paints in the order of their numbers.
-        **facts
+        **metadata
             ``step_mm``, ``notes`` and ``settings`` of the process.
         """
         values = np.asarray(paint, dtype=np.uint8)[:, :, None]
-        return replace(cls._of_process("paints", {"paint": Stack(((),), values)}, **facts), paints=tuple(areas))
+        return replace(cls._of_process("paints", {"paint": Stack(((),), values)}, **metadata), paints=tuple(areas))
 
     @classmethod
-    def of_depths(cls, keys: Sequence[tuple[str, Place]], counts: Any, sigma: Any, **facts: Any) -> "Results":
-        """Return results with net counts of lines by depth, and their deviation, (n_row, n_column, n_key)."""
+    def of_depths(cls, keys: Sequence[tuple[str, Place]], counts: Any, sigma: Any, **metadata: Any) -> "Results":
+        """Return results with net counts of lines by depth and their standard deviation, (n_row, n_column, n_key)."""
         stacks = {"depth": Stack(tuple(keys), counts), "depth_sigma": Stack(tuple(keys), sigma)}
-        return cls._of_process("depth", stacks, **facts)
+        return cls._of_process("depth", stacks, **metadata)
 
     @classmethod
     def _of_process(
@@ -661,7 +686,7 @@ class Results:
         return cls(stacks, materials or {}, step_mm, {process: notes}, {process: settings or {}})
 
     def __or__(self, other: "Results") -> "Results":
-        """Return the combined results. For common entries, maps are those of ``other``, metadata those of this object.
+        """Return the combined results. For common entries, maps come from ``other`` and metadata from this object.
 
         Raises
         ------
@@ -689,14 +714,14 @@ class Results:
 
     @property
     def probability(self) -> "xr.DataArray":
-        """(group, place, row, column) probability that a pigment of the group is present; NaN: no result."""
+        """(group, place, row, column) probability that a pigment of the group is present; NaN without a result."""
         keys = [[(name, place) for place in self.places] for name in self.groups]
         coordinates = {"place": list(self.places), **self._label_coordinates("group", self.groups)}
         return self._array("probability", keys, coordinates, "probability that the group is present")
 
     @property
     def pigment_probability(self) -> "xr.DataArray":
-        """(pigment, row, column) probability that a pigment is present in any layer; NaN: no result."""
+        """(pigment, row, column) probability that a pigment is present in any layer; NaN without a result."""
         keys = [(name, "anywhere") for name in self.pigments]
         coordinates = self._label_coordinates("pigment", self.pigments)
         return self._array("probability", keys, coordinates, "probability that the pigment is present")
@@ -717,7 +742,7 @@ class Results:
 
     @property
     def area(self) -> "xr.DataArray":
-        """(line, row, column) net counts of each line family; NaN: no result."""
+        """(line, row, column) net counts of each line family; NaN without a result."""
         return self._array_along("area", "line", "net counts of the line family")
 
     @property
@@ -727,12 +752,12 @@ class Results:
 
     @property
     def mass_fraction(self) -> "xr.DataArray":
-        """(element, quantile, row, column) mass fraction of each element, %: value and 90 % interval."""
+        """(element, quantile, row, column) mass fraction of each element, %, with its 90 % interval."""
         return self._element_array(MASS_FRACTION)
 
     @property
     def areal_mass(self) -> "xr.DataArray":
-        """(element, quantile, row, column) areal mass of each element, ug/cm2: value and 90 % interval."""
+        """(element, quantile, row, column) areal mass of each element, ug/cm2, with its 90 % interval."""
         return self._element_array(AREAL_MASS)
 
     def _element_array(self, kind: str) -> "xr.DataArray":
@@ -742,7 +767,7 @@ class Results:
 
     @property
     def thickness(self) -> "xr.DataArray":
-        """(quantile, row, column) thickness of the uppermost paint layer, um: median and 90 % interval.
+        """(quantile, row, column) thickness of the uppermost paint layer, um, with its 90 % interval.
 
         Where :attr:`thickness_of_paint` is true, the thickness is that of the pixel's paint, from posterior samples of
         its layers; elsewhere it is that of the pixel.
@@ -752,7 +777,7 @@ class Results:
 
     @property
     def share(self) -> "xr.DataArray":
-        """(group, quantile, row, column) mass fraction in the dry pigments at the surface: median and 90 % interval."""
+        """(group, quantile, row, column) mass fraction of the dry pigments at the surface, with its 90 % interval."""
         groups = [name for (quantity,) in self._stack("quantity").keys if (name := material_of(quantity)) is not None]
         if not groups:
             raise ScanError(
@@ -787,7 +812,7 @@ class Results:
 
     @property
     def pool(self) -> "xr.DataArray":
-        """(row, column) number of pixels that were summed for the prediction of each pixel; NaN: no result."""
+        """(row, column) number of pixels that were summed for each prediction; NaN without a result."""
         return self._array("pool", (), {}, "number of pixels summed for the prediction")
 
     @property
@@ -804,7 +829,10 @@ class Results:
 
     @property
     def surface_member(self) -> "xr.DataArray":
-        """(member, row, column) probability that a pigment determines the colour of the surface; last: none of them."""
+        """(member, row, column) probability that a pigment determines the colour of the surface.
+
+        The last member is :data:`NONE_OF_LIBRARY`.
+        """
         return self._member_array("surface_member", "probability that the pigment gives the surface its colour")
 
     @property
@@ -814,7 +842,7 @@ class Results:
 
     @property
     def surface_share(self) -> "xr.DataArray":
-        """(member, row, column) expected share of a pigment in the coloured part of the surface, by optical effect."""
+        """(member, row, column) expected share of a pigment in the colour of the surface, by optical effect."""
         return self._member_array("surface_share", "share of the pigment in the coloured part of the surface")
 
     def _member_array(self, quantity: str, long_name: str) -> "xr.DataArray":
@@ -827,20 +855,23 @@ class Results:
     def hidden(self) -> "xr.DataArray":
         """(group, row, column) probability that a group detected by XRF is only present below the surface.
 
-        NaN where reflectance cannot determine it: the library has no spectrum of the group, or the surface is none of
-        the library's pigments or too pale. Values above :data:`BELOW_PROBABILITY` are reported.
+        It is NaN where reflectance cannot determine the probability: the library has no spectrum of the group, or the
+        surface is too pale or not one of the library's pigments. Values above :data:`BELOW_PROBABILITY` are reported.
         """
         return self._array_along("hidden", "group", "probability that the group is below the surface")
 
     @property
     def reflectance(self) -> "xr.DataArray":
-        """(wavelength, row, column) reflectance at the pixels of the maps; wavelengths in nm; NaN: outside the cube."""
+        """(wavelength, row, column) reflectance at the pixels of the maps; wavelengths in nm; NaN outside the cube."""
         array = self._array_along("reflectance", "wavelength", "reflectance")
         return array.assign_coords(wavelength=array.wavelength.astype(float))
 
     @property
     def reflectance_member(self) -> "xr.DataArray":
-        """(row, column) name of the pigment that determines the colour of the surface; "" if none exceeds one half."""
+        """(row, column) name of the pigment that determines the colour of the surface.
+
+        It is "" if no probability exceeds one half.
+        """
         best_name, highest = np.full(self.shape, "", dtype=object), np.full(self.shape, PRESENT_PROBABILITY, np.float32)
         for (name,) in self._stack("surface_member").keys:
             values = self.map("surface_member", name)
@@ -857,12 +888,15 @@ class Results:
 
     @property
     def paint(self) -> "xr.DataArray":
-        """(row, column) uint8 number of each pixel's paint in :attr:`paints`; 0: several or none, 255: no result."""
+        """(row, column) uint8 number of each pixel's paint in :attr:`paints`.
+
+        It is 0 for several paints or none, and 255 without a result.
+        """
         return self._array("paint", (), {}, "number of the paint")
 
     @property
     def depth(self) -> "xr.DataArray":
-        """(line, place, row, column) net counts from the uppermost paint layer and from below it; NaN: unknown."""
+        """(line, place, row, column) net counts from the uppermost paint layer and from below it; NaN if unknown."""
         return self._by_depth("depth", "net counts by depth")
 
     @property
@@ -888,23 +922,25 @@ class Results:
         for name in _ARRAY_NAMES:
             with suppress(ScanError):
                 arrays[name] = getattr(self, name)
-        longest_by_dimension: dict[str, Any] = {}
+        longest_array_by_dimension: dict[str, Any] = {}
         for array in arrays.values():
             for dimension in {"group", "member"} & set(array.dims):
-                longest_by_dimension[dimension] = max(
-                    longest_by_dimension.get(dimension, array), array, key=lambda candidate: candidate.sizes[dimension]
+                longest_array_by_dimension[dimension] = max(
+                    longest_array_by_dimension.get(dimension, array),
+                    array,
+                    key=lambda candidate: candidate.sizes[dimension],
                 )
         for name, array in arrays.items():
-            dimensions = longest_by_dimension.keys() & set(array.dims)
-            # the order is that of the longest array; xarray would sort the names
+            dimensions = longest_array_by_dimension.keys() & set(array.dims)
+            # names keep the order of the longest array, whereas xarray would sort them
             arrays[name] = array.reindex(
-                {dimension: longest_by_dimension[dimension][dimension] for dimension in dimensions}
+                {dimension: longest_array_by_dimension[dimension][dimension] for dimension in dimensions}
             )
             if "label" in array.coords:
                 (dimension,) = array["label"].dims
-                is_first = longest_by_dimension.get(str(dimension), array) is array
+                is_longest = longest_array_by_dimension.get(str(dimension), array) is array
                 arrays[name] = (
-                    arrays[name].rename(label=f"{dimension}_label") if is_first else arrays[name].drop_vars("label")
+                    arrays[name].rename(label=f"{dimension}_label") if is_longest else arrays[name].drop_vars("label")
                 )
         if "state" in arrays:
             arrays["state"].attrs["meaning"] = "; ".join(f"{number}: {text}" for number, text in STATES.items())
@@ -913,12 +949,12 @@ class Results:
     # --- single maps, as plain arrays -----------------------------------------------------------------------
 
     def __getitem__(self, key: str | tuple[str, Place]) -> NDArray[np.float32]:
-        """Return the (row, column) probability of a pigment or group, or the counts of a line family or scatter peak.
+        """Return the (row, column) probability of a pigment or group, or counts of a line family or scatter peak.
 
         Raises
         ------
         KeyError
-            There is no such map: the model predicts no places, or the probability is low everywhere.
+            There is no such map, because the model predicts no places, or the probability is low everywhere.
         """
         name, place = (key, "anywhere") if isinstance(key, str) else key
         for quantity, full_key in (("probability", (name, place)), ("area", (name,)), ("scatter", (name,))):
@@ -1004,9 +1040,9 @@ class Results:
         return np.asarray(has_result & ~is_determined(SURFACE_UM, pixels) & np.isin(self.map("paint"), known_numbers))
 
     def below_in_paint(self, group: str) -> NDArray[np.bool_]:
-        """Return (row, column) where the layers of the pixel's paint have a group below another one."""
-        known = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
-        return np.isin(self.map("paint"), known) if known else np.zeros(self.shape, dtype=np.bool_)
+        """Return a (row, column) boolean map, true where the pixel's paint has the group below another group."""
+        area_numbers = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
+        return np.isin(self.map("paint"), area_numbers) if area_numbers else np.zeros(self.shape, dtype=np.bool_)
 
     def _with_paint_thickness(self, pixels: Estimate) -> Estimate:
         """Return thicknesses of pixels, replaced by those of paints where :attr:`thickness_of_paint` is true."""
@@ -1024,25 +1060,25 @@ class Results:
         """Return a boolean (row, column) map, true where the 90 % interval of a quantity is narrow enough."""
         return is_determined(quantity, self.estimate(quantity))
 
-    def strongest(self, families: Iterable[str]) -> NDArray[np.float32]:
-        """Return the (row, column) significance, standard deviations, of the most significant of some line families.
+    def max_significance(self, families: Iterable[str]) -> NDArray[np.float32]:
+        """Return the (row, column) maximum significance of line families, standard deviations.
 
-        The significance is zero if none of them was fitted, and for pixels without a result.
+        The significance is zero if none of the families was fitted, and for pixels without a result.
         """
-        no_significance = np.zeros(self.shape, dtype=np.float32)
+        zero_significance = np.zeros(self.shape, dtype=np.float32)
         significances = [
             np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _MIN_DEVIATION))
             for name in families
             if name in self.lines
         ]
-        return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else no_significance
+        return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else zero_significance
 
     def state_shares(self, group: str) -> dict[int, float]:
-        """Return the fraction of the pixels with a result in which a group has each of :data:`STATES`."""
+        """Return the fraction of the pixels with a result in which a group has a state, for each of :data:`STATES`."""
         states = self.map("state", group)
         n_by_state = np.bincount(states.ravel(), minlength=NO_ANSWER + 1)
-        n_known = max(states.size - n_by_state[NO_ANSWER], 1)
-        return {state: float(n_by_state[state] / n_known) for state in STATES if state != NO_ANSWER}
+        n_with_result = max(states.size - n_by_state[NO_ANSWER], 1)
+        return {state: float(n_by_state[state] / n_with_result) for state in STATES if state != NO_ANSWER}
 
     def answer_at(self, group: str, row: int, column: int) -> str:
         """Return the text for the state of a group at a pixel."""
@@ -1065,31 +1101,31 @@ class Results:
 
     @property
     def knows_hiding(self) -> bool:
-        """Whether the states include groups that cannot be excluded below others, which needs a known instrument."""
+        """Whether the states consider groups hidden below others, which requires a known instrument."""
         return "state" in self.stacks and "burial" in self.settings_of("detectability")
 
     @property
-    def answered(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map, true for pixels with a prediction of the network."""
+    def has_prediction(self) -> NDArray[np.bool_]:
+        """(row, column) boolean map, true for pixels with a prediction by the network."""
         return np.asarray(np.isfinite(self.map("probability", *self._stack("probability").keys[0])))
 
     @property
-    def unlike(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map, true where an unexplained peak exceeds :data:`UNLIKE_SIGMA`."""
+    def unlike_pixels(self) -> NDArray[np.bool_]:
+        """(row, column) boolean map, true if an unexplained peak is more significant than :data:`UNLIKE_SIGMA`."""
         return np.asarray(self.map("unlikeness") > UNLIKE_SIGMA)
 
     @property
     def unlike_share(self) -> float:
-        """Fraction of the pixels with a result that are :attr:`unlike`."""
+        """Fraction of the pixels with a result that are true in :attr:`unlike_pixels`."""
         has_result = np.isfinite(self.map("unlikeness"))
-        return float(self.unlike[has_result].mean()) if has_result.any() else 0.0
+        return float(self.unlike_pixels[has_result].mean()) if has_result.any() else 0.0
 
     @property
     def is_unlike(self) -> bool:
-        """Whether at least three pixels, and one in a thousand, are :attr:`unlike`; fewer may be due to chance."""
+        """Whether :attr:`unlike_pixels` has at least three pixels and one in a thousand; fewer may be due to chance."""
         if "unlikeness" not in self.stacks:
             return False
-        return int(self.unlike.sum()) >= MIN_UNLIKE_PIXELS and self.unlike_share >= MIN_UNLIKE_SHARE
+        return int(self.unlike_pixels.sum()) >= MIN_UNLIKE_PIXELS and self.unlike_share >= MIN_UNLIKE_SHARE
 
     # --- contents -------------------------------------------------------------------------------------------
 
@@ -1110,13 +1146,13 @@ class Results:
 
     @property
     def element_quantities(self) -> tuple[str, ...]:
-        """Names of the quantities of elements, ``mass_fraction.Fe``."""
+        """Names of the quantities of elements, such as ``mass_fraction.Fe``."""
         kinds = (kind for kind in (MASS_FRACTION, AREAL_MASS) if kind in self.stacks)
         return tuple(f"{kind}.{element}" for kind in kinds for (element,) in self.stacks[kind].keys)
 
     @property
     def amounts(self) -> tuple[str, ...]:
-        """Names of the amounts, ``amount.mercury_red.below``."""
+        """Names of the amounts, such as ``amount.mercury_red.below``."""
         keys = cast("tuple[tuple[str, Place], ...]", self.stacks[AMOUNT].keys) if AMOUNT in self.stacks else ()
         return tuple(f"{AMOUNT}.{at_place(*key)}" for key in keys)
 
@@ -1137,12 +1173,12 @@ class Results:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Places that the model predicts: "anywhere", or also "surface" and "below"."""
-        available = {place for _, place in self.placed}
+        """Places that the model predicts: "anywhere" and, for some models, "surface" and "below"."""
+        available = {place for _, place in self.named_places}
         return tuple(place for place in PLACES if place in available)
 
     @property
-    def placed(self) -> tuple[tuple[str, Place], ...]:
+    def named_places(self) -> tuple[tuple[str, Place], ...]:
         """Name and place of each probability map."""
         return cast("tuple[tuple[str, Place], ...]", self.stacks["probability"].keys) if self.has_pigments else ()
 
@@ -1176,7 +1212,7 @@ class Results:
         return self.materials[name].label + PLACE_WORDS[place]
 
     def quantity_label(self, quantity: str) -> str:
-        """Return the display label of a quantity: "Fe, mass fraction (uppermost paint)"."""
+        """Return the display label of a quantity, such as "Fe, mass fraction (uppermost paint)"."""
         kind, _, element = quantity.partition(".")
         if kind in {MASS_FRACTION, AREAL_MASS}:
             sample = self.settings_of("quantities").get("sample")
@@ -1208,14 +1244,14 @@ class Results:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the user; alerts are the first."""
+        """Notes for the user; alerts come first."""
         scan_notes = (*self.summary.get("notes", ()), *self.calibration.get("notes", ()))
         process_notes = (note for notes in self.process_notes.values() for note in notes)
         return tuple(dict.fromkeys((*self.alerts, *scan_notes, *process_notes)))
 
     @property
     def alerts(self) -> tuple[str, ...]:
-        """Warnings that results may be wrong or are omitted."""
+        """Warnings about results that may be wrong or were omitted."""
         return tuple(self.settings.get("alerts", ()))
 
     @property
@@ -1262,9 +1298,9 @@ class Results:
     def _stack(self, quantity: str) -> Stack:
         if quantity in self.stacks:
             return self.stacks[quantity]
-        base = re.sub("_(sigma|low|high)$", "", quantity)
-        content, command, *condition = _COMMANDS.get(base, (quantity, "underpaint identify"))
-        raise ScanError(f"These results hold no {content}: {' '.join((f'`{command}`', *condition))} writes them.")
+        base_quantity = re.sub("_(sigma|low|high)$", "", quantity)
+        content, command, *requirement = _COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
+        raise ScanError(f"These results hold no {content}: {' '.join((f'`{command}`', *requirement))} writes them.")
 
     def _label_coordinates(self, dimension: str, names: Sequence[str]) -> dict[str, Any]:
         return {dimension: list(names), "label": (dimension, [self.label(name) for name in names])}
@@ -1274,7 +1310,7 @@ class Results:
         return self._array(quantity, keys, {dimension: [name for (name,) in keys]}, long_name)
 
     def _array(self, quantity: str, keys: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
-        """Return the maps with the given keys, which are nested lists along the labelled dimensions."""
+        """Return the maps with the given keys; keys are nested lists along the labelled dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
         dimensions = [name for name in _LABELLED_DIMENSIONS if name in coordinates]
@@ -1292,7 +1328,7 @@ class Results:
     def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
         """Return medians and intervals of quantities, whose names are nested lists along the coordinates."""
         in_memory = all(stack.in_memory for stack in self.stacks.values())
-        # rounded, so that 0.05 and 0.95 are valid labels
+        # quantiles are rounded, so that 0.05 and 0.95 are valid labels
         quantile = {"quantile": [round(0.5 + side * INTERVAL_PROBABILITY, 6) for side in (-0.5, 0.0, 0.5)]}
 
         def read_intervals(quantity: Any) -> list[Any]:
@@ -1302,12 +1338,12 @@ class Results:
             return [item() if in_memory else _lazy_map(self.shape, np.float32, item) for item in readers]
 
         values, dimensions = _stack_nested(read_intervals(quantities), in_memory=in_memory), [*coordinates, "quantile"]
-        first_name = quantities
-        while isinstance(first_name, list):
-            first_name = first_name[0]
-        name = first_name.split(".")[0]
+        first_quantity = quantities
+        while isinstance(first_quantity, list):
+            first_quantity = first_quantity[0]
+        name = first_quantity.split(".")[0]
         return self._labelled_array(
-            values, dimensions, {**coordinates, **quantile}, unit_of(first_name), long_name, name
+            values, dimensions, {**coordinates, **quantile}, unit_of(first_quantity), long_name, name
         )
 
     def _interval_value(self, quantity: str, field: str) -> NDArray[np.float32]:
@@ -1366,41 +1402,44 @@ class BelowSurface(NamedTuple):
         Fraction of the area in which the probability exceeds :data:`BELOW_PROBABILITY`.
     certainty : float
         Mean probability in this area; NaN if it is empty.
-    undetermined : float
-        Fraction of the area in which the probability is between ``1 - BELOW_PROBABILITY`` and ``BELOW_PROBABILITY``.
+    undetermined_share : float
+        Fraction of the area in which the probability lies between ``1 - BELOW_PROBABILITY`` and ``BELOW_PROBABILITY``.
     """
 
     share: float
     certainty: float
-    undetermined: float
+    undetermined_share: float
 
 
-def below_surface(probability: NDArray[np.float32], answered: NDArray[np.bool_]) -> BelowSurface:
+def below_surface(probability: NDArray[np.float32], has_prediction: NDArray[np.bool_]) -> BelowSurface:
     """Return the summary of the presence of a group below the surface.
 
     Parameters
     ----------
     probability : (n_row, n_column) array
         Map of ``Results.hidden``; NaN where undetermined.
-    answered : (n_row, n_column) bool array
+    has_prediction : (n_row, n_column) bool array
         True for pixels within the reflectance cube.
     """
-    n_answered = max(int(answered.sum()), 1)
-    reported = probability[answered & (probability > BELOW_PROBABILITY)]
-    is_undetermined = answered & (probability <= BELOW_PROBABILITY) & (probability > 1.0 - BELOW_PROBABILITY)
-    certainty = float(reported.mean(dtype=np.float64)) if reported.size else float("nan")
-    return BelowSurface(reported.size / n_answered, certainty, float(is_undetermined.sum()) / n_answered)
+    n_answered = max(int(has_prediction.sum()), 1)
+    reported_probabilities = probability[has_prediction & (probability > BELOW_PROBABILITY)]
+    is_undetermined = has_prediction & (probability <= BELOW_PROBABILITY) & (probability > 1.0 - BELOW_PROBABILITY)
+    certainty = float(reported_probabilities.mean(dtype=np.float64)) if reported_probabilities.size else float("nan")
+    return BelowSurface(reported_probabilities.size / n_answered, certainty, float(is_undetermined.sum()) / n_answered)
 
 
-def cohen_kappa(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+def cohen_kappa(first_map: NDArray[np.bool_], second_map: NDArray[np.bool_]) -> float:
     """Return Cohen's kappa of two boolean maps of the same pixels (Cohen 1960)."""
-    agreement = float(np.mean(first == second))
-    chance_agreement = float(first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()))
+    agreement = float(np.mean(first_map == second_map))
+    chance_agreement = float(first_map.mean() * second_map.mean() + (1 - first_map.mean()) * (1 - second_map.mean()))
     return float("nan") if chance_agreement == 1.0 else (agreement - chance_agreement) / (1.0 - chance_agreement)
 
 
 def _nested_maps(stack: Stack, keys: Any) -> Any:
-    """Return the maps with the given keys, nested like the keys; lazy for files, and NaN for missing maps."""
+    """Return the maps with the given keys, nested like the keys.
+
+    Maps in files are lazy, and missing maps are NaN.
+    """
     if isinstance(keys, list):
         return [_nested_maps(stack, key) for key in keys]
     shape = (int(stack.values.shape[0]), int(stack.values.shape[1]))
@@ -1427,5 +1466,5 @@ def _lazy_map(shape: tuple[int, int], dtype: Any, read: Callable[[], Any]) -> An
 
 def _listing(title: str, names: Iterable[str], empty_text: str) -> str:
     all_names = list(names)
-    remainder = f", and {len(all_names) - _MAX_LISTED} more" if len(all_names) > _MAX_LISTED else ""
-    return f"  {title:11s} {', '.join(all_names[:_MAX_LISTED]) + remainder if all_names else empty_text}"
+    omitted_text = f", and {len(all_names) - _MAX_LISTED} more" if len(all_names) > _MAX_LISTED else ""
+    return f"  {title:11s} {', '.join(all_names[:_MAX_LISTED]) + omitted_text if all_names else empty_text}"

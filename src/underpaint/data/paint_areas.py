@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIXED = 0
-"""Number of pixels with several paints or none, in a map of paints."""
+"""Value of pixels with several paints or none in a map of paints."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class PaintArea:
     explanation : mapping or None
         Layers in the format of ``underpaint explain --json``; None if not computed.
     known : str
-        Result of another method that the answers take as given; empty without one.
+        Result of another method on which the answers are based; empty without one.
     """
 
     number: int
@@ -56,7 +56,7 @@ class PaintArea:
 
     @property
     def orders(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of groups for which the posterior states that the first begins above the second."""
+        """Pairs of groups of which, by the posterior, the first begins above the second."""
         pairs = (self.explanation or {}).get("order") or ()
         return tuple((pair["above"], pair["below"]) for pair in pairs if pair["determined"])
 
@@ -65,8 +65,12 @@ class PaintArea:
         """Lower limit, median and upper limit (90 % interval) of the uppermost layer, um; None if not determined."""
         layers = (self.explanation or {}).get("layers")
         interval = layers[0]["thickness_um"] if layers else {}
-        lower, median, upper = (interval.get(name) for name in ("low", "median", "high"))
-        return None if lower is None or median is None or upper is None else (float(lower), float(median), float(upper))
+        lower_limit, median, upper_limit = (interval.get(name) for name in ("low", "median", "high"))
+        return (
+            None
+            if lower_limit is None or median is None or upper_limit is None
+            else (float(lower_limit), float(median), float(upper_limit))
+        )
 
     def record(self) -> dict[str, Any]:
         """Return all fields except the spectrum as JSON-serialisable values."""
@@ -83,6 +87,6 @@ class PaintArea:
         }
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any], spectrum: NDArray[np.float64] | None = None) -> "PaintArea":
+    def from_record(cls, record: Mapping[str, Any], spectrum: NDArray[np.float64] | None = None) -> "PaintArea":
         """Return the area of a :meth:`record` and a spectrum."""
         return cls(**{name: value for name, value in record.items() if name != "counts"}, spectrum=spectrum)

@@ -50,7 +50,7 @@ def peak_counts(
     Returns
     -------
     (n_channel,) array
-        Counts per channel; parts of peaks outside the axis are omitted.
+        Counts per channel. Parts of peaks outside the axis are omitted.
     """
     return peak_columns(axis, energy_kev, area, fwhm_kev, np.zeros(energy_kev.size, dtype=np.intp), 1)[:, 0]
 
@@ -63,7 +63,7 @@ def peak_columns(
     column: NDArray[np.intp],
     n_column: int,
 ) -> NDArray[np.float64]:
-    """Return :func:`peak_counts` for several sets of lines.
+    """Return the result of :func:`peak_counts` for several sets of lines.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def peak_columns(
     channels = first_channel[:, None] + np.arange(int(np.ceil(2 * np.max(half_range, initial=0.0))) + 3)
     edges_kev = axis.zero_kev + axis.gain_kev * (channels - 0.5)
     counts = area[:, None] * np.diff(ndtr((edges_kev - energy_kev[:, None]) / sigma[:, None]), axis=1)
-    on_axis = (channels[:, :-1] >= 0) & (channels[:, :-1] < axis.n_channel)
-    flat_index = (column[:, None] * axis.n_channel + channels[:, :-1])[on_axis].astype(np.intp)
-    summed = np.bincount(flat_index, counts[on_axis], minlength=n_column * axis.n_channel)
+    is_on_axis = (channels[:, :-1] >= 0) & (channels[:, :-1] < axis.n_channel)
+    flat_index = (column[:, None] * axis.n_channel + channels[:, :-1])[is_on_axis].astype(np.intp)
+    summed = np.bincount(flat_index, counts[is_on_axis], minlength=n_column * axis.n_channel)
     return np.asarray(summed.reshape(n_column, axis.n_channel).T)

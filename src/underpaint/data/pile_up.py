@@ -17,7 +17,7 @@ MAX_PROBABILITY = 0.05
 
 
 def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array, Array]:
-    """Return the sums over tiles of the self-convolution of spectra, with two and with three factors.
+    """Return the self-convolution of spectra, with two and with three factors, summed over tiles.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array
     Returns
     -------
     twofold, threefold : (n,) arrays
-        Both are divided by the sum of the first.
+        Both are divided by the sum of the twofold self-convolution.
     """
     weights = np.ones(len(spectra)) if pixels is None else np.maximum(pixels, 1.0)
     fft_length = 1 << int(np.ceil(np.log2(3 * spectra.shape[1])))
@@ -46,17 +46,18 @@ def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array
     return np.maximum(pairs, 0.0) / pairs.sum(), np.maximum(triples, 0.0) / pairs.sum()
 
 
-def pile_up_shape(folds: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, Array]:
+def pile_up_shape(self_convolutions: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, Array]:
     """Return the (n_channel,) shapes of pile-up at a low rate, and at the probability ``MAX_PROBABILITY``.
 
-    The recorded spectrum already contains pile-up, so that its self-convolution overestimates triples. With the pile-up
-    probability x, its Fourier transform is ``q = p exp(x (p - 1))``, p being that of the spectrum without pile-up
-    (Wielopolski & Gardner 1976). The transform of the pile-up is ``x q**2 - 3/2 x**2 q**3``. Shapes at smaller
-    probabilities are mixtures of the two returned shapes. Energies add up, so that the zero of the axis shifts them.
+    The recorded spectrum already contains pile-up, so that its self-convolution overestimates triples. Let p and q be
+    the Fourier transforms of the spectrum without and with pile-up, and x the pile-up probability. Then
+    ``q = p exp(x (p - 1))`` (Wielopolski & Gardner 1976), and the transform of the pile-up is
+    ``x q**2 - 3/2 x**2 q**3``. Shapes at smaller probabilities are mixtures of the two returned shapes. The zero of the
+    axis shifts the pile-up, because energies add up.
 
     Parameters
     ----------
-    folds : pair of (n,) arrays
+    self_convolutions : pair of (n,) arrays
         Result of ``self_convolution``.
     axis : EnergyAxis
         Energy axis of the spectrum.
@@ -64,19 +65,23 @@ def pile_up_shape(folds: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, 
     channel, zero_channels = np.arange(axis.n_channel), axis.zero_kev / axis.gain_kev
     pairs, triples = (
         np.interp(channel - n_extra_photons * zero_channels, np.arange(convolution.size), convolution)
-        for n_extra_photons, convolution in enumerate(folds, start=1)
+        for n_extra_photons, convolution in enumerate(self_convolutions, start=1)
     )
     return np.asarray(pairs), np.asarray(pairs - 1.5 * MAX_PROBABILITY * triples)
 
 
 def sum_peaks(
-    folds: tuple[Array, Array], counts: float, axis: EnergyAxis, fwhm_channels: Array, window_per_fwhm: float
+    self_convolutions: tuple[Array, Array],
+    counts: float,
+    axis: EnergyAxis,
+    fwhm_channels: Array,
+    window_per_fwhm: float,
 ) -> Array:
-    """Return the (n_channel,) sum peaks without the smooth part of the pile-up, normalised to one count, or zeros.
+    """Return the (n_channel,) sum peaks without the smooth part of the pile-up, normalised to one count.
 
     Parameters
     ----------
-    folds : pair of (n,) arrays
+    self_convolutions : pair of (n,) arrays
         Result of ``self_convolution``.
     counts : float
         Total counts of the spectrum.
@@ -86,7 +91,12 @@ def sum_peaks(
         FWHM of peaks, channels.
     window_per_fwhm : float
         Half-width of the clipping window relative to the FWHM; wider structures are removed.
+
+    Returns
+    -------
+    (n_channel,) array
+        Zeros if there are no sum peaks.
     """
-    pile_up = _TYPICAL_PROBABILITY * counts * pile_up_shape(folds, axis)[0]
+    pile_up = _TYPICAL_PROBABILITY * counts * pile_up_shape(self_convolutions, axis)[0]
     peaks = np.maximum(pile_up - snip(pile_up, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
     return np.asarray(peaks / max(peaks.sum(), 1e-30))

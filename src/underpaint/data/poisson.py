@@ -1,4 +1,4 @@
-"""Estimate of the stored value of one count; rates, normalised and rescaled values are not counts.
+"""Estimate of the stored value of one count, for rates and for normalised or rescaled values.
 
 There are two criteria. First, values that are integer multiples of a number (for the scan or for each pixel) are counts
 times that number, if the noise agrees. Second, the variance of counts equals their mean, and the variance of scaled
@@ -22,28 +22,28 @@ from underpaint.data.robust import theil_slope
 
 Array = NDArray[np.float64]
 
-AS_COUNTS = (0.6, 1.6)
+COUNTS_SCALE_RANGE = (0.6, 1.6)
 """Range of scales at which values are treated as counts: dead-time correction multiplies counts by 1.0 to 1.5."""
-_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
+_FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 _BIN_SIZES = (1, 2, 4)
-"""Numbers of channels that are binned to test whether channels are independent."""
-_N_GROUPS, _MIN_IN_GROUP = 24, 5
-_MIN_VALUES, _MIN_IN_PIXEL = 200, 40
+"""Bin sizes, channels, with which the independence of channels is tested."""
+_N_GROUPS, _MIN_CHANNELS_PER_GROUP = 24, 5
+_MIN_POSITIVE_VALUES, _MIN_VALUES_PER_PIXEL = 200, 40
 _MAX_RELATIVE_ERROR = 0.2
 _AGREEMENT_RANGE = (0.5, 2.0)
 _INDEPENDENCE_RANGE = (0.75, 1.35)
 _MAX_MULTIPLE_ERROR, _MAX_ROUNDING_ERROR = 0.02, 0.1
-_MAX_LEVELS = 4000
+_MAX_FITTED_LEVELS = 4000
 _MIN_QUANTUM_SHARE = 0.8
 _MAX_MEAN_CLASSES, _MIN_VALUES_PER_CLASS, _MIN_WINDOWS_PER_CLASS = 24, 300, 60
 _MIN_MEAN, _MAX_DISPERSION = 0.8, 0.75
-_MIN_VARIANCE_SLOPE, _MIN_RANGE = 0.5, 3.0
+_MIN_VARIANCE_SLOPE, _MIN_MEAN_RANGE = 0.5, 3.0
 _MIN_LEVELS, _MIN_LARGEST_MEAN = 4, 3.0
 _MIN_LINE_EXCESS = 1.3
 _MAX_NEIGHBOUR_DISTANCE = 4
 _MAX_ROUNDING_VARIANCE, _MAX_DEPENDENCE = 0.25, 1.8
 _MIN_FITTING_SHARE = 0.999
-_MIN_DISTINCT, _NOISE_QUANTILE, _ADDITIVITY_RANGE = 8, 0.9, (1.2, 30.0)
+_MIN_DISTINCT_VALUES, _NOISE_QUANTILE, _ADDITIVITY_RANGE = 8, 0.9, (1.2, 30.0)
 _MIN_CORRELATION = 0.3
 _MIN_SCALE, _VARIANCE_SLOPE_RANGE = 0.01, (0.5, 1.5)
 _MIN_SMOOTHING_RATIO = 3.0
@@ -59,10 +59,10 @@ class Scale:
     Parameters
     ----------
     value : float
-        Stored value of one count; 1 for counts. The median if each pixel has a different scale.
+        Stored value of one count; 1 for counts. If each pixel has a different scale, this is their median.
     uncertainty : float
-        Standard deviation; 0 if exact.
-    of_pixel : bool
+        Standard deviation of the scale; 0 if it is exact.
+    is_per_pixel : bool
         Whether each pixel has a different scale.
     rounding : float or None
         Offset to add before division by the scale, for scaled counts that were rounded: 0 if rounded to the nearest
@@ -71,7 +71,7 @@ class Scale:
 
     value: float
     uncertainty: float = 0.0
-    of_pixel: bool = False
+    is_per_pixel: bool = False
     rounding: float | None = None
 
 
@@ -89,20 +89,20 @@ class Sample:
         self._spectra = spectra[spectra.sum(axis=1) > 0]
         self._unique_values = np.unique(self._spectra)
         self._is_integer = bool((self._unique_values == np.rint(self._unique_values)).all())
-        self._resolution = _resolution(values.dtype)
+        self._resolution = _relative_rounding_error(values.dtype)
 
     @cached_property
     def _is_measured(self) -> bool:
-        return self._unique_values.size >= _MIN_DISTINCT and _looks_measured(self._spectra)
+        return self._unique_values.size >= _MIN_DISTINCT_VALUES and _looks_measured(self._spectra)
 
     @cached_property
     def _variances(self) -> tuple[Array, Array]:
-        return _variances(self._spectra, without_lines=True)
+        return _variances(self._spectra, exclude_lines=True)
 
     def scale(self) -> Scale | None:
         """Return the value of one count; None if it cannot be determined: too few values, smoothed, or no noise."""
         spectra = self._spectra
-        if (spectra > 0).sum() < _MIN_VALUES or not self._is_measured:
+        if (spectra > 0).sum() < _MIN_POSITIVE_VALUES or not self._is_measured:
             return None
         common_quantum = quantum(self._unique_values, self._resolution)
         if (common_quantum is None or common_quantum == 1) and self._is_integer:
@@ -113,24 +113,36 @@ class Sample:
                 return rounded_scale
             if common_quantum == 1:  # not multiples of a larger number
                 return Scale(1.0)
-        scales = [scale for scale in (scatter(sum_channels(spectra, size)) for size in _BIN_SIZES) if scale is not None]
-        if scales and scales[0].value < AS_COUNTS[0] and scales[-1].value > _MIN_SMOOTHING_RATIO * scales[0].value:
+        scales = [
+            scale
+            for scale in (scale_from_variance(sum_channels(spectra, size)) for size in _BIN_SIZES)
+            if scale is not None
+        ]
+        if (
+            scales
+            and scales[0].value < COUNTS_SCALE_RANGE[0]
+            and scales[-1].value > _MIN_SMOOTHING_RATIO * scales[0].value
+        ):
             return None
-        if not scales or any(AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
+        if not scales or any(COUNTS_SCALE_RANGE[0] <= scale.value <= COUNTS_SCALE_RANGE[1] for scale in scales):
             return Scale(1.0) if scales else None
-        unbinned = scales[0]
-        if common_quantum is not None and _is_within(unbinned.value / common_quantum, _AGREEMENT_RANGE):
+        unbinned_scale = scales[0]
+        if common_quantum is not None and _is_within(unbinned_scale.value / common_quantum, _AGREEMENT_RANGE):
             return Scale(common_quantum)
         pixel_quanta = [
-            quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _MIN_IN_PIXEL
+            quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _MIN_VALUES_PER_PIXEL
         ]
         estimates = [value for value in pixel_quanta if value is not None]
         if len(estimates) > _MIN_QUANTUM_SHARE * max(len(pixel_quanta), 1) and _is_within(
-            unbinned.value / np.median(estimates), _AGREEMENT_RANGE
+            unbinned_scale.value / np.median(estimates), _AGREEMENT_RANGE
         ):
-            return Scale(float(np.median(estimates)), of_pixel=True)
-        is_independent = all(_is_within(scale.value / unbinned.value, _INDEPENDENCE_RANGE) for scale in scales)
-        return unbinned if is_independent and unbinned.uncertainty < _MAX_RELATIVE_ERROR * unbinned.value else None
+            return Scale(float(np.median(estimates)), is_per_pixel=True)
+        is_independent = all(_is_within(scale.value / unbinned_scale.value, _INDEPENDENCE_RANGE) for scale in scales)
+        return (
+            unbinned_scale
+            if is_independent and unbinned_scale.uncertainty < _MAX_RELATIVE_ERROR * unbinned_scale.value
+            else None
+        )
 
     def transform(self) -> str:
         """Return the function of the counts, "square root" or "logarithm"; "" if the values are proportional to them.
@@ -141,114 +153,129 @@ class Sample:
         if not self._is_measured:
             return ""
         mean, variance = self._variances
-        mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the smallest means are of 0 or 1 count
+        mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the smallest means are 0 or 1 count
         if self._is_integer:
             mean, variance = mean[variance > _MAX_ROUNDING_VARIANCE], variance[variance > _MAX_ROUNDING_VARIANCE]
         if mean.size < _MIN_LEVELS or mean[-1] < self._is_integer * _MIN_LARGEST_MEAN or not (variance > 0).all():
             return ""
         variance_slope = theil_slope(np.log(mean), np.log(variance))
-        if variance_slope < -_MIN_VARIANCE_SLOPE and mean[-1] > _MIN_RANGE / 2 * mean[0]:
+        if variance_slope < -_MIN_VARIANCE_SLOPE and mean[-1] > _MIN_MEAN_RANGE / 2 * mean[0]:
             return "logarithm"
-        return "square root" if variance_slope < _MIN_VARIANCE_SLOPE and mean[-1] > _MIN_RANGE * mean[0] else ""
+        return "square root" if variance_slope < _MIN_VARIANCE_SLOPE and mean[-1] > _MIN_MEAN_RANGE * mean[0] else ""
 
 
-def in_units_of_quantum(block: NDArray[Any], default: float) -> NDArray[np.float32]:
-    """Return (n_row, n_column, n_channel) values in units of each pixel's quantum, or of ``default`` without one."""
-    resolution, counts = _resolution(block.dtype), np.empty(block.shape, np.float32)
+def in_units_of_quantum(block: NDArray[Any], default_quantum: float) -> NDArray[np.float32]:
+    """Divide (n_row, n_column, n_channel) values by each pixel's quantum, or by ``default_quantum`` without one."""
+    relative_rounding_error, counts = _relative_rounding_error(block.dtype), np.empty(block.shape, np.float32)
     for index in np.ndindex(block.shape[:2]):
         spectrum = block[index].astype(np.float64)
-        is_usable = np.isfinite(spectrum).all() and (spectrum > 0).sum() >= _MIN_IN_PIXEL
-        pixel_quantum = quantum(spectrum, resolution) if is_usable else None
-        counts[index] = spectrum / default if pixel_quantum is None else np.rint(spectrum / pixel_quantum)
+        is_usable = np.isfinite(spectrum).all() and (spectrum > 0).sum() >= _MIN_VALUES_PER_PIXEL
+        pixel_quantum = quantum(spectrum, relative_rounding_error) if is_usable else None
+        counts[index] = spectrum / default_quantum if pixel_quantum is None else np.rint(spectrum / pixel_quantum)
     return counts
 
 
-def quantum(values: Array, resolution: float) -> float | None:
+def quantum(values: Array, relative_rounding_error: float) -> float | None:
     """Return the largest number of which all values are integer multiples; None without one.
 
     Parameters
     ----------
     values : array
         Values, 0 or more.
-    resolution : float
+    relative_rounding_error : float
         Relative rounding error of the values.
     """
     levels = np.unique(values[values > 0])
-    levels = levels[np.diff(levels, prepend=0.0) > 4 * resolution * levels][:_MAX_LEVELS]
+    levels = levels[np.diff(levels, prepend=0.0) > 4 * relative_rounding_error * levels][:_MAX_FITTED_LEVELS]
     if not levels.size or levels[0] <= 0:
         return None
-    smallest = float(np.diff(levels, prepend=0.0).min())
+    smallest_step = float(np.diff(levels, prepend=0.0).min())
     return next(
-        (value for divisor in (1, 2, 3) if (value := _fit_quantum(levels, smallest / divisor, resolution)) is not None),
+        (
+            value
+            for divisor in (1, 2, 3)
+            if (value := _fit_quantum(levels, smallest_step / divisor, relative_rounding_error)) is not None
+        ),
         None,
     )
 
 
-def _fit_quantum(levels: Array, guess: float, resolution: float) -> float | None:
-    """Return the quantum fitted to an increasing number of levels; None if the levels are no multiples of it."""
+def _fit_quantum(levels: Array, quantum_guess: float, relative_rounding_error: float) -> float | None:
+    """Return the quantum fitted to increasingly many levels; None if the levels are not multiples of it."""
     size = 2
     while True:
         fitted_levels = levels[:size]
-        multiples = np.rint(fitted_levels / guess)
-        if 4 * resolution * multiples[-1] > _MAX_ROUNDING_ERROR:
-            return guess if size > 2 else None
-        guess = float(fitted_levels @ multiples / (multiples @ multiples))
-        if np.abs(fitted_levels / guess - multiples).max() > _MAX_MULTIPLE_ERROR + 4 * resolution * multiples[-1]:
+        multiples = np.rint(fitted_levels / quantum_guess)
+        if 4 * relative_rounding_error * multiples[-1] > _MAX_ROUNDING_ERROR:
+            return quantum_guess if size > 2 else None
+        quantum_guess = float(fitted_levels @ multiples / (multiples @ multiples))
+        if (
+            np.abs(fitted_levels / quantum_guess - multiples).max()
+            > _MAX_MULTIPLE_ERROR + 4 * relative_rounding_error * multiples[-1]
+        ):
             return None
         if size >= levels.size:
-            return guess * float(np.gcd.reduce(multiples.astype(np.int64)))
+            return quantum_guess * float(np.gcd.reduce(multiples.astype(np.int64)))
         size *= 2
 
 
-def scatter(spectra: Array) -> Scale | None:
+def scale_from_variance(spectra: Array) -> Scale | None:
     """Return the ratio of variance to mean, from fourth differences of the weaker half of the channels."""
-    if spectra.shape[1] < _N_GROUPS * _MIN_IN_GROUP:
+    if spectra.shape[1] < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
     squared = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
-    expected = _window_sums(spectra.sum(axis=0), _DIFFERENCE**2)
-    by_mean = np.argsort(expected, kind="stable")
-    by_mean = by_mean[expected[by_mean] > 0]
-    if by_mean.size < _N_GROUPS * _MIN_IN_GROUP:
+    expected = _window_sums(spectra.sum(axis=0), _FOURTH_DIFFERENCE**2)
+    order_by_mean = np.argsort(expected, kind="stable")
+    order_by_mean = order_by_mean[expected[order_by_mean] > 0]
+    if order_by_mean.size < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
-    groups = np.array_split(by_mean, _N_GROUPS)[: _N_GROUPS // 2]
+    groups = np.array_split(order_by_mean, _N_GROUPS)[: _N_GROUPS // 2]
     ratio = np.array([squared[group].sum() / expected[group].sum() for group in groups])
     value = float(np.median(ratio))
     return Scale(value, float(1.25 * ratio.std() / np.sqrt(ratio.size))) if value > 0 else None
 
 
-def _variances(spectra: Array, *, without_lines: bool = False) -> tuple[Array, Array]:
+def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, Array]:
     """Return mean and variance of values in windows of five channels, for classes of the mean.
 
-    The variance is computed from fourth differences of each pixel, which lines increase. With ``without_lines`` it is
-    computed from the difference to a scaled neighbouring pixel of the same paint where that is smaller.
+    The variance is computed from the fourth differences of each spectrum; spectral lines increase it. With
+    ``exclude_lines`` the difference from a scaled neighbouring pixel of the same paint is used if its variance is
+    smaller.
     """
     n_classes = int(np.clip(spectra.size // _MIN_VALUES_PER_CLASS, 6, _MAX_MEAN_CLASSES))
-    if spectra.size == 0 or spectra.shape[1] < 2 * _DIFFERENCE.size or not spectra.any():
+    if spectra.size == 0 or spectra.shape[1] < 2 * _FOURTH_DIFFERENCE.size or not spectra.any():
         return np.empty(0), np.empty(0)
-    mean, norm = _window_sums(spectra, np.ones(_DIFFERENCE.size)) / _DIFFERENCE.size, float((_DIFFERENCE**2).sum())
+    mean, norm = (
+        _window_sums(spectra, np.ones(_FOURTH_DIFFERENCE.size)) / _FOURTH_DIFFERENCE.size,
+        float((_FOURTH_DIFFERENCE**2).sum()),
+    )
     maximum = spectra.max()
-    is_used = mean > 0
+    is_window_used = mean > 0
     if np.count_nonzero(spectra == maximum) > len(spectra):  # clipped
-        is_used &= np.lib.stride_tricks.sliding_window_view(spectra, _DIFFERENCE.size, axis=1).max(axis=2) < maximum
-    if not is_used.any():
+        is_window_used &= (
+            np.lib.stride_tricks.sliding_window_view(spectra, _FOURTH_DIFFERENCE.size, axis=1).max(axis=2) < maximum
+        )
+    if not is_window_used.any():
         return np.empty(0), np.empty(0)
-    class_edges = np.geomspace(mean[is_used].min(), mean[is_used].max(), n_classes + 1)
-    class_index = np.clip(np.searchsorted(class_edges, mean[is_used], side="right") - 1, 0, n_classes - 1)
+    class_edges = np.geomspace(mean[is_window_used].min(), mean[is_window_used].max(), n_classes + 1)
+    class_index = np.clip(np.searchsorted(class_edges, mean[is_window_used], side="right") - 1, 0, n_classes - 1)
 
     def sum_by_class(values: Array) -> Array:
-        return np.bincount(class_index, values[is_used], n_classes).astype(np.float64)
+        return np.bincount(class_index, values[is_window_used], n_classes).astype(np.float64)
 
-    expected = _window_sums(spectra, _DIFFERENCE**2 / norm)  # on flanks of lines less than the mean
+    expected = _window_sums(spectra, _FOURTH_DIFFERENCE**2 / norm)  # less than the mean on the flanks of lines
     n_window, total = np.bincount(class_index, minlength=n_classes), sum_by_class(expected)
     is_populated = n_window >= _MIN_WINDOWS_PER_CLASS
     ratio = sum_by_class(np.diff(spectra, 4, axis=1) ** 2 / norm) / np.maximum(total, 1e-300)
-    if without_lines and len(spectra) > 2:
-        partner = _similar_spectra(spectra)
-        factor = (spectra.sum(axis=1) / spectra[partner].sum(axis=1))[:, None]
-        squared_difference = np.diff(spectra - factor * spectra[partner], 4, axis=1) ** 2 / norm / (1 + factor**2)
-        pair_mean = (mean + factor**2 * mean[partner]) / (1 + factor**2)
-        class_index = np.clip(np.searchsorted(class_edges, pair_mean[is_used], side="right") - 1, 0, n_classes - 1)
-        pair_mean = (expected + factor**2 * expected[partner]) / (1 + factor**2)
+    if exclude_lines and len(spectra) > 2:
+        partner_index = _similar_spectra(spectra)
+        factor = (spectra.sum(axis=1) / spectra[partner_index].sum(axis=1))[:, None]
+        squared_difference = np.diff(spectra - factor * spectra[partner_index], 4, axis=1) ** 2 / norm / (1 + factor**2)
+        pair_mean = (mean + factor**2 * mean[partner_index]) / (1 + factor**2)
+        class_index = np.clip(
+            np.searchsorted(class_edges, pair_mean[is_window_used], side="right") - 1, 0, n_classes - 1
+        )
+        pair_mean = (expected + factor**2 * expected[partner_index]) / (1 + factor**2)
         pair_ratio = sum_by_class(squared_difference) / np.maximum(sum_by_class(pair_mean), 1e-300)
         n_pairs = np.bincount(class_index, minlength=n_classes)
         ratio = np.where(
@@ -265,7 +292,7 @@ def _window_sums(spectra: Array, weights: Array) -> Array:
 
 
 def _looks_measured(spectra: Array) -> bool:
-    """Return whether spectra appear to be measured: noise on a shape that many of them have in common.
+    """Return whether spectra appear to be measured: noise on a shape that many spectra share.
 
     The variance of noise is additive over channels, that of a computed curve is not. Two halves of random numbers
     without a common shape do not correlate. A scale cannot be determined in either case.
@@ -273,11 +300,11 @@ def _looks_measured(spectra: Array) -> bool:
     squared_differences = [np.diff(sum_channels(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
     if any(differences.size == 0 for differences in squared_differences):
         return False
-    unbinned, binned = (
+    unbinned_scale, binned = (
         float(np.mean(differences[differences <= np.quantile(differences, _NOISE_QUANTILE)]))
         for differences in squared_differences
     )
-    if not (unbinned > 0 and _is_within(binned / unbinned, _ADDITIVITY_RANGE)):
+    if not (unbinned_scale > 0 and _is_within(binned / unbinned_scale, _ADDITIVITY_RANGE)):
         return False
     # The halves of a single spectrum are its even and its odd channels.
     halves = (
@@ -285,8 +312,12 @@ def _looks_measured(spectra: Array) -> bool:
         if len(spectra) > 1
         else (spectra[:, : spectra.shape[1] // 2 * 2 : 2], spectra[:, 1::2])
     )
-    half_a, half_b = (half.sum(axis=0) for half in halves)
-    return bool(half_a.std() > 0 and half_b.std() > 0 and np.corrcoef(half_a, half_b)[0, 1] > _MIN_CORRELATION)
+    first_half_sum, second_half_sum = (half.sum(axis=0) for half in halves)
+    return bool(
+        first_half_sum.std() > 0
+        and second_half_sum.std() > 0
+        and np.corrcoef(first_half_sum, second_half_sum)[0, 1] > _MIN_CORRELATION
+    )
 
 
 def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
@@ -313,19 +344,19 @@ def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scal
     if mean.size < 2 * _MIN_LEVELS:
         return None
     # Small values are rounded too coarsely, and lines increase the variance of large values.
-    central = slice(mean.size // 4, -(mean.size // 4) or None)
-    ratio = _without_rounding(variance)[central] / mean[central]
+    central_range = slice(mean.size // 4, -(mean.size // 4) or None)
+    ratio = _subtract_rounding_variance(variance)[central_range] / mean[central_range]
     value, error = float(np.median(ratio)), float(1.25 * ratio.std() / np.sqrt(ratio.size))
     if not _MIN_SCALE < value < min(_MAX_DISPERSION, 1 - 4 * error):
         return None
-    binned_mean, binned_variance = _variances(sum_channels(spectra, 2), without_lines=True)
+    binned_mean, binned_variance = _variances(sum_channels(spectra, 2), exclude_lines=True)
     binned_mean, binned_variance = binned_mean[binned_mean >= _MIN_MEAN], binned_variance[binned_mean >= _MIN_MEAN]
     if binned_mean.size < 2 * _MIN_LEVELS or not (binned_variance > 0).all():
         return None
-    variance_slope = theil_slope(np.log(binned_mean), np.log(_without_rounding(binned_variance)))
-    binned_central = slice(binned_mean.size // 4, -(binned_mean.size // 4) or None)
-    is_independent = np.median((binned_variance / binned_mean)[binned_central]) <= _MAX_DEPENDENCE * np.median(
-        (variance / mean)[central]
+    variance_slope = theil_slope(np.log(binned_mean), np.log(_subtract_rounding_variance(binned_variance)))
+    binned_central_range = slice(binned_mean.size // 4, -(binned_mean.size // 4) or None)
+    is_independent = np.median((binned_variance / binned_mean)[binned_central_range]) <= _MAX_DEPENDENCE * np.median(
+        (variance / mean)[central_range]
     )
     return (
         Scale(value, error, rounding=0.0)
@@ -334,7 +365,7 @@ def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scal
     )
 
 
-def _without_rounding(variance: Array) -> Array:
+def _subtract_rounding_variance(variance: Array) -> Array:
     return np.asarray(np.maximum(variance - 1 / 12, variance / 2))
 
 
@@ -345,8 +376,8 @@ def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
     )
     integers = np.arange(_MAX_COMB_LEVEL)
     low_factor, high_factor = _COMB_FACTORS
-    if len(spectra) < _MIN_COMB_SPECTRA:  # for few spectra the factor may be that of their dead-time correction
-        low_factor = AS_COUNTS[1]
+    if len(spectra) < _MIN_COMB_SPECTRA:  # the factor of few spectra may be their dead-time correction
+        low_factor = COUNTS_SCALE_RANGE[1]
     factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_COMB_LEVEL * np.log(high_factor / low_factor)))
     tolerance = integers * 0.5 * (factors[0] / factors[1] - 1)
     candidates = []  # indices of factors, largest first, and rounding
@@ -354,7 +385,7 @@ def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
         deviation = np.abs(integers + rounding - factors[:, None] * np.rint((integers + rounding) / factors[:, None]))
         is_missing = deviation > 0.5 + tolerance
         is_missing[:, 0] = False
-        # The smaller number of occurrences of the nearest possible integers below and above.
+        # Occurrences of the nearest possible integer below or above, whichever is rarer.
         nearest_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
         nearest_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_LEVEL, integers)[:, ::-1], axis=1)[:, ::-1]
         nearest_occurrences = np.minimum(occurrences[nearest_below], np.append(occurrences, 0)[nearest_above])
@@ -365,25 +396,27 @@ def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
                 (expected > _MIN_EXPECTED_MISSING) & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected)
             )
         ]
-    last_rejected = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding
+    last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding
     for index, rounding in sorted(candidates):
         factor = float(factors[index])
-        if not 0.98 * last_rejected[rounding] < factor < last_rejected[rounding] < np.inf:
+        if not 0.98 * last_rejected_factor[rounding] < factor < last_rejected_factor[rounding] < np.inf:
             scale = _refine_factor(levels[levels > 0], factor, rounding)
             if scale is not None:
                 return scale
-            last_rejected[rounding] = factor
+            last_rejected_factor[rounding] = factor
     return None
 
 
 def _refine_factor(levels: Array, factor: float, rounding: float) -> Scale | None:
-    """Return the scale refined with increasingly large levels; None if some are not rounded multiples of it."""
-    lower, upper = 0.97 * factor, 1.01 * factor
+    """Return the scale refined with increasingly large levels; None if some levels are not rounded multiples of it."""
+    min_factor, max_factor = 0.97 * factor, 1.01 * factor
     for max_level in (_MAX_COMB_LEVEL, 10 * _MAX_COMB_LEVEL, 100 * _MAX_COMB_LEVEL):
         fitted_levels = levels[levels < max_level] + rounding
-        factors = np.linspace(lower, upper, _N_FACTORS)
+        factors = np.linspace(min_factor, max_factor, _N_FACTORS)
         deviation = np.abs(fitted_levels - factors[:, None] * np.rint(fitted_levels / factors[:, None]))
-        fitting_share = (deviation <= 0.5 + 1e-6 + (upper - lower) / _N_FACTORS * fitted_levels / factor).mean(axis=1)
+        fitting_share = (
+            deviation <= 0.5 + 1e-6 + (max_factor - min_factor) / _N_FACTORS * fitted_levels / factor
+        ).mean(axis=1)
         if fitting_share.max() < _MIN_FITTING_SHARE:
             return None
         # The largest factors are used, since smaller ones omit fewer integers.
@@ -391,17 +424,17 @@ def _refine_factor(levels: Array, factor: float, rounding: float) -> Scale | Non
             best_indices := np.flatnonzero(fitting_share == fitting_share.max()),
             np.flatnonzero(np.diff(best_indices) > 1) + 1,
         )[-1]
-        lower, upper = factors[max(best_range[0] - 1, 0)], factors[min(best_range[-1] + 1, _N_FACTORS - 1)]
+        min_factor, max_factor = factors[max(best_range[0] - 1, 0)], factors[min(best_range[-1] + 1, _N_FACTORS - 1)]
     return Scale(float(np.mean(factors[best_range])), rounding=rounding)
 
 
 def sum_channels(spectra: Array, size: int) -> Array:
-    """Return the sums of each ``size`` neighbouring channels of (n_spectrum, n_channel) counts; a rest is left out."""
+    """Return (n, n_channel // size) sums of ``size`` neighbouring channels of each spectrum."""
     n_used = spectra.shape[1] // size * size
     return np.asarray(spectra[:, :n_used].reshape(len(spectra), -1, size).sum(axis=2))
 
 
-def _resolution(dtype: np.dtype[Any]) -> float:
+def _relative_rounding_error(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 

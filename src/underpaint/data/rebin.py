@@ -14,7 +14,7 @@ from underpaint.data.scan import Scan, name_of_sum
 from underpaint.errors import CalibrationError, ScanError
 
 _BATCH_SIZE = 128
-"""Number of spectra that are rebinned at once: they then fit into the processor's cache."""
+"""Number of spectra in a batch, chosen so that they fit into the processor's cache."""
 
 
 def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sparse.csr_array:
@@ -32,7 +32,7 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     Returns
     -------
     (n_channel, n_bin) sparse array
-        ``counts @ matrix`` are the new counts; a row sums to the fraction of its channel within the new range.
+        ``counts @ matrix`` gives the new counts. The sum of a row is the fraction of its channel within the new range.
 
     Raises
     ------
@@ -88,12 +88,12 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
 def apply_rebin(counts: NDArray[Any], matrix: sparse.csr_array) -> NDArray[np.float32]:
     """Return (..., n_channel) counts times a matrix of :func:`rebin_matrix`."""
     spectra = counts.reshape(-1, counts.shape[-1])
-    rebinned = np.empty((len(spectra), matrix.shape[1]), np.float32)
+    rebinned_scans = np.empty((len(spectra), matrix.shape[1]), np.float32)
     single_precision = matrix.astype(np.float32)
     for start in range(0, len(spectra), _BATCH_SIZE):
         batch = slice(start, start + _BATCH_SIZE)
-        rebinned[batch] = spectra[batch].astype(np.float32, copy=False) @ single_precision
-    return rebinned.reshape(*counts.shape[:-1], matrix.shape[1])
+        rebinned_scans[batch] = spectra[batch].astype(np.float32, copy=False) @ single_precision
+    return rebinned_scans.reshape(*counts.shape[:-1], matrix.shape[1])
 
 
 def rebin_scan(scan: Scan, axis: EnergyAxis) -> Scan:
@@ -144,11 +144,11 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
         raise ScanError(f"Cannot add scans of different size ({sizes}). Give the detectors of one scan.")
     if len(scans) == 1:
         return first_scan
-    rebinned = [rebin_scan(scan, first_scan.require_axis()) for scan in scans]
+    rebinned_scans = [rebin_scan(scan, first_scan.require_axis()) for scan in scans]
     names = [scan.detector or scan.name for scan in scans]
-    rebinned = [replace(scan, counts=scan.counts.rechunk(first_scan.counts.chunks)) for scan in rebinned]
+    rebinned_scans = [replace(scan, counts=scan.counts.rechunk(first_scan.counts.chunks)) for scan in rebinned_scans]
     total = da.map_blocks(
-        _summed_counts, *(scan.counts for scan in rebinned), dtype=np.float32, name=name_of_sum(rebinned)
+        _summed_counts, *(scan.counts for scan in rebinned_scans), dtype=np.float32, name=name_of_sum(rebinned_scans)
     )
     return replace(
         first_scan,
@@ -161,7 +161,7 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
             *dict.fromkeys(note for scan in scans for note in scan.notes),
             f"the counts of {len(scans)} detectors ({', '.join(names)}) are added on the energy axis of {names[0]}",
         ),
-        detectors=tuple(rebinned),
+        detectors=tuple(rebinned_scans),
     )
 
 

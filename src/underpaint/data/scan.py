@@ -1,4 +1,4 @@
-"""Scans: lazy cubes of spectra, (row, column, channel), with metadata, and their survey."""
+"""Scans: lazy cubes of spectra (row, column, channel) with metadata, and the survey of a scan."""
 
 import html
 from collections.abc import Callable, Iterator, Sequence
@@ -28,13 +28,13 @@ Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
 _MIN_BLOCKS = 3
 _MAX_COUNTS = 1e12
-"""Largest counts of a channel of a pixel; at a million counts per second they would take eleven days."""
+"""Maximum counts of a channel in a pixel; at a million counts per second they would take eleven days."""
 _MAX_SAMPLE_SIZE = 4096
 _MAX_TILES = 16
-"""Largest number of tiles along the rows, and along the columns."""
+"""Maximum number of tiles along the rows, and along the columns."""
 _MIN_CLIPPED_VALUES = 10
 _MIN_CLIPPED_CHANNELS = 3
-_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
+_NUMBER_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +56,7 @@ class Scan:
     live_time_s, real_time_s : (n_row, n_column) array, or None
         Live and real time of each pixel, s; NaN for unknown pixels, None if all are unknown.
     step_mm : (float, float) or None
-        Distance of rows and of columns, mm.
+        Distance between rows and between columns, mm.
     detector : str
         Name or serial number of the detector; "" if unknown.
     present : (n_row, n_column) bool array, or None
@@ -69,8 +69,8 @@ class Scan:
         Stored value of one count, by which the values of the file were divided; the median if each pixel has a
         different scale.
     detectors : tuple of Scan
-        Detectors of which ``counts`` is the sum, on the same channels. Empty for a single detector, and after changes
-        of the counts.
+        Detectors whose sum is ``counts``, on the same channels. Empty for a single detector, and if the counts were
+        changed.
 
     Examples
     --------
@@ -116,9 +116,9 @@ class Scan:
         n_row, n_column, n_channel = self.shape
         axis = self.axis
         axis_text = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
-        facts = {"file": self.source, "format": self.format, "detector": self.detector, "axis": axis_text}
+        descriptions = {"file": self.source, "format": self.format, "detector": self.detector, "axis": axis_text}
         lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
-        lines += [f"  {name:11s} {text}" for name, text in facts.items() if text]
+        lines += [f"  {name:11s} {text}" for name, text in descriptions.items() if text]
         return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
@@ -178,8 +178,8 @@ class Scan:
         """Return the spectrum of a pixel."""
         row, column = range(self.shape[0])[row], range(self.shape[1])[column]
         counts = self.read(slice(row, row + 1), slice(column, column + 1))[0, 0].astype(np.float64)
-        live, real = (_pixel_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
-        return Spectrum(counts, self.axis, live, real, f"{self.name} ({row}, {column})")
+        live_s, real_s = (_pixel_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
+        return Spectrum(counts, self.axis, live_s, real_s, f"{self.name} ({row}, {column})")
 
     def to_dataarray(self) -> "xr.DataArray":
         """Return the counts as a labelled array (xarray), lazily.
@@ -236,10 +236,10 @@ class Scan:
                 f"Cannot make a HyperSpy signal of scan {self.name!r}: HyperSpy is not installed. "
                 "Install it: pip install hyperspy"
             ) from error
-        step_and_unit = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
+        step_unit = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
         axes = [
-            {"name": name, "size": size, "scale": step, "offset": 0.0, "units": step_and_unit[1]}
-            for name, size, step in zip(("y", "x"), self.shape, step_and_unit[0], strict=False)
+            {"name": name, "size": size, "scale": step, "offset": 0.0, "units": step_unit[1]}
+            for name, size, step in zip(("y", "x"), self.shape, step_unit[0], strict=False)
         ]
         signal_axis = {"name": "channel", "scale": 1.0, "offset": 0.0, "units": ""}
         if self.axis is not None:
@@ -256,11 +256,11 @@ class Scan:
         return counts if self.present is None else da.where(self.present[:, :, None], counts, 0)
 
     def sum_spectrum(self) -> Spectrum:
-        """Return the sum over the present pixels; :func:`~underpaint.data.survey` computes more in one reading."""
+        """Return the sum over the present pixels; :func:`~underpaint.data.survey` also computes other summaries."""
         return survey(self).sum_spectrum()
 
     def max_spectrum(self) -> Spectrum:
-        """Return the maximum spectrum, which shows elements of few pixels."""
+        """Return the maximum spectrum, which shows elements that occur in few pixels."""
         return survey(self).max_spectrum()
 
 
@@ -274,8 +274,8 @@ def _pixel_time(time_s: NDArray[np.float64] | None, row: int, column: int) -> fl
 
 
 def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a boolean (...) array, true for spectra (..., n_channel) with counts and only valid values."""
-    # The minimum of values with a NaN is NaN, and comparisons with NaN are false.
+    """Return a boolean (...) array for (..., n_channel) spectra: true if there are counts and all values are valid."""
+    # If a value is NaN, the minimum is NaN, and comparisons with NaN are false.
     maximum = counts.max(axis=-1)
     return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(maximum) & (maximum > 0))
 
@@ -312,7 +312,7 @@ class Survey:
     Parameters
     ----------
     scan : Scan
-        Scan with unusable pixels marked as missing, and with notes on invalid values before its other notes.
+        Scan in which unusable pixels are marked as missing; notes on invalid values precede its other notes.
     total, highest : (n_channel,) arrays
         Sum and maximum over the present pixels that were read, counts.
     pixel_counts : (n_row, n_column) array
@@ -346,14 +346,14 @@ class Survey:
     def sum_spectrum(self) -> Spectrum:
         """Return the sum spectrum, with total times if they are known for every pixel."""
         is_complete = self.read_share == 1
-        live, real = (
+        live_s, real_s = (
             self._total_time(time_s) if is_complete else None
             for time_s in (self.scan.live_time_s, self.scan.real_time_s)
         )
-        return Spectrum(self.total, self.scan.axis, live, real, f"{self.scan.name} (sum)")
+        return Spectrum(self.total, self.scan.axis, live_s, real_s, f"{self.scan.name} (sum)")
 
     def max_spectrum(self) -> Spectrum:
-        """Return the maximum spectrum, which shows elements of few pixels."""
+        """Return the maximum spectrum, which shows elements that occur in few pixels."""
         return Spectrum(self.highest, self.scan.axis, None, None, f"{self.scan.name} (maximum)")
 
     def _total_time(self, time_s: Array | None) -> float | None:
@@ -372,14 +372,14 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     ----------
     scan : Scan
     progress : callable, optional
-        Called with the number of pixels done and the total number.
+        Called with the number of pixels read and the total number.
     max_bytes : float
-        Largest size to read, bytes; of larger scans, evenly distributed blocks of about this size are read.
+        Maximum size to read, bytes. Of a larger scan, evenly distributed blocks with about this total size are read.
 
     Raises
     ------
     ScanError
-        A block that is read is damaged, a channel has impossible counts, or no pixel is valid.
+        A block is damaged, a channel has impossible counts, or no pixel is valid.
     """
     blocks = list(scan.blocks())
     n_read = max(int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_BLOCKS, len(blocks)))
@@ -389,49 +389,49 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
         np.zeros((len(tile_grid[0]) * len(tile_grid[1]), scan.shape[2])),
         np.zeros(len(tile_grid[0]) * len(tile_grid[1])),
     )
-    highest, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
-    usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
-    clipping, n_done, sample = _ClippingStatistics(), 0, []
+    max_counts, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
+    is_usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
+    clipping, n_pixels_read, sample = _ClippingStatistics(), 0, []
     in_sample = np.zeros(scan.shape[:2], bool)
-    in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(usable))[:_MAX_SAMPLE_SIZE]] = True
+    in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(is_usable))[:_MAX_SAMPLE_SIZE]] = True
     # dask is not used here, since it would wait for the slowest block of each group of blocks.
     with ThreadPoolExecutor(CPU_COUNT) as threads:
         for block, block_survey in zip(
             blocks, threads.map(partial(_block_survey, scan, tile_grid, in_sample), blocks), strict=True
         ):
-            for tile, total, n_pixel in block_survey.tiles:
-                tiles[tile] += total
+            for tile, sum_counts, n_pixel in block_survey.tiles:
+                tiles[tile] += sum_counts
                 tile_pixels[tile] += n_pixel
-            np.maximum(highest, block_survey.highest, out=highest)
-            pixel_counts[block], usable[block] = block_survey.pixel_counts, block_survey.usable
-            clipping = clipping.merged(block_survey.clipping)
+            np.maximum(max_counts, block_survey.max_counts, out=max_counts)
+            pixel_counts[block], is_usable[block] = block_survey.pixel_counts, block_survey.is_usable
+            clipping = clipping.merge(block_survey.clipping)
             sample.append(block_survey.sample)
-            n_done += block_survey.usable.size
+            n_pixels_read += block_survey.is_usable.size
             if progress is not None:
-                progress(n_done, scan.n_pixel)
-    _require_usable(scan, usable, pixel_counts)
+                progress(n_pixels_read, scan.n_pixel)
+    _require_usable(scan, is_usable, pixel_counts)
     notes = (
         *_clipped_note(clipping, int(tile_pixels.sum()), scan.shape[2]),
-        *_unusable_note(scan, usable),
+        *_unusable_note(scan, is_usable),
         *_residue_note(scan),
     )
-    present = scan.present if scan.present is None and usable.all() else usable
-    cleaned = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
-    spectra, total = np.concatenate(sample), tiles.sum(axis=0)
+    present = scan.present if scan.present is None and is_usable.all() else is_usable
+    cleaned_scan = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
+    spectra, sum_counts = np.concatenate(sample), tiles.sum(axis=0)
     if not len(spectra):
-        spectra = total[None] / tile_pixels.sum()
-    return Survey(cleaned, total, highest, pixel_counts, tiles, tile_pixels, spectra)
+        spectra = sum_counts[None] / tile_pixels.sum()
+    return Survey(cleaned_scan, sum_counts, max_counts, pixel_counts, tiles, tile_pixels, spectra)
 
 
 @dataclass(frozen=True)
 class _ClippingStatistics:
-    """Numbers of the largest value and of values just below it, in the channels that reach the largest value.
+    """How often the largest value and values just below it occur, in the channels that reach the largest value.
 
     Parameters
     ----------
     value : float
         Largest value.
-    number, below : int
+    n_at_maximum, n_just_below : int
         Numbers of values equal to the largest value, and just below it.
     n_pixel : int
         Number of pixels with the largest value.
@@ -440,38 +440,38 @@ class _ClippingStatistics:
     """
 
     value: float = 0.0
-    number: int = 0
-    below: int = 0
+    n_at_maximum: int = 0
+    n_just_below: int = 0
     n_pixel: int = 0
     channels: frozenset[int] = frozenset()
 
-    def merged(self, other: "_ClippingStatistics") -> "_ClippingStatistics":
+    def merge(self, other: "_ClippingStatistics") -> "_ClippingStatistics":
         if self.value != other.value:
             return max(self, other, key=lambda statistics: statistics.value)
         return _ClippingStatistics(
             self.value,
-            self.number + other.number,
-            self.below + other.below,
+            self.n_at_maximum + other.n_at_maximum,
+            self.n_just_below + other.n_just_below,
             self.n_pixel + other.n_pixel,
             self.channels | other.channels,
         )
 
-    def clips(self) -> bool:
+    def is_clipped(self) -> bool:
         """Return whether values are clipped: the largest value is more frequent than values just below.
 
         The largest value must also be the maximum of a number type, or occur in several channels of a pixel.
         """
-        if self.number < _MIN_CLIPPED_VALUES or self.number <= self.below:
+        if self.n_at_maximum < _MIN_CLIPPED_VALUES or self.n_at_maximum <= self.n_just_below:
             return False
-        return self.value in _TYPE_MAXIMA or self.number >= _MIN_CLIPPED_CHANNELS * self.n_pixel
+        return self.value in _NUMBER_TYPE_MAXIMA or self.n_at_maximum >= _MIN_CLIPPED_CHANNELS * self.n_pixel
 
 
 @dataclass(frozen=True)
 class _BlockSurvey:
     tiles: list[tuple[int, Array, int]]
-    highest: Array
+    max_counts: Array
     pixel_counts: Array
-    usable: NDArray[np.bool_]
+    is_usable: NDArray[np.bool_]
     clipping: _ClippingStatistics
     sample: NDArray[Any]
 
@@ -480,16 +480,16 @@ def _block_survey(
     scan: Scan, tile_grid: tuple[list[slice], list[slice]], in_sample: NDArray[np.bool_], block: Block
 ) -> _BlockSurvey:
     counts = scan.read(*block)
-    usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
+    is_usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
     if counts.dtype.kind != "u":
         # Comparisons with NaN are false.
-        usable &= (counts.min(axis=2) >= 0) & (counts.max(axis=2) < np.inf)
-    if not usable.all():
-        counts = np.where(usable[:, :, None], counts, counts.dtype.type(0))
-    highest = counts.reshape(-1, counts.shape[-1]).max(axis=0)
-    if highest.size and highest.max() > _MAX_COUNTS:
+        is_usable &= (counts.min(axis=2) >= 0) & (counts.max(axis=2) < np.inf)
+    if not is_usable.all():
+        counts = np.where(is_usable[:, :, None], counts, counts.dtype.type(0))
+    max_counts = counts.reshape(-1, counts.shape[-1]).max(axis=0)
+    if max_counts.size and max_counts.max() > _MAX_COUNTS:
         raise ScanError(
-            f"Cannot use {scan.source or scan.name}: a channel holds {float(highest.max()):.3g} counts; up to "
+            f"Cannot use {scan.source or scan.name}: a channel holds {float(max_counts.max()):.3g} counts; up to "
             f"{_MAX_COUNTS:.0e} are possible. Check whether the file is damaged, or stores negative counts as unsigned "
             "numbers."
         )
@@ -499,14 +499,14 @@ def _block_survey(
         (
             tile,
             counts[pixels_in_tile].sum(axis=(0, 1), dtype=sum_dtype).astype(np.float64),
-            int(usable[pixels_in_tile].sum()),
+            int(is_usable[pixels_in_tile].sum()),
         )
         for tile, pixels_in_tile in _tiles_of_block(tile_grid, block)
     ]
     pixel_counts = counts.sum(axis=2, dtype=sum_dtype).astype(np.float64)
-    sample = counts[in_sample[block] & usable]
+    sample = counts[in_sample[block] & is_usable]
     return _BlockSurvey(
-        tiles, highest.astype(np.float64), pixel_counts, usable, _clipping_statistics(counts, highest), sample
+        tiles, max_counts.astype(np.float64), pixel_counts, is_usable, _clipping_statistics(counts, max_counts), sample
     )
 
 
@@ -529,12 +529,12 @@ def _overlaps(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, sli
             yield index, slice(start - block_range.start, stop - block_range.start)
 
 
-def _clipping_statistics(counts: NDArray[Any], highest: NDArray[Any]) -> _ClippingStatistics:
+def _clipping_statistics(counts: NDArray[Any], max_counts: NDArray[Any]) -> _ClippingStatistics:
     """Return the statistics of the channels that reach the largest value; other channels cannot be clipped."""
-    maximum = highest.max()
+    maximum = max_counts.max()
     if maximum <= 1:
         return _ClippingStatistics()
-    channels = np.flatnonzero(highest == maximum)
+    channels = np.flatnonzero(max_counts == maximum)
     values = counts[:, :, channels]
     is_maximum = values == maximum
     is_just_below = (values >= maximum - max(2.0, float(np.sqrt(float(maximum))))) & ~is_maximum
@@ -545,7 +545,7 @@ def _clipping_statistics(counts: NDArray[Any], highest: NDArray[Any]) -> _Clippi
 
 
 def _clipped_note(clipping: _ClippingStatistics, n_pixel: int, n_channel: int) -> tuple[str, ...]:
-    if not clipping.clips():
+    if not clipping.is_clipped():
         return ()
     return (
         f"clipped: values stop at {clipping.value:g} in {_percent(clipping.n_pixel, n_pixel)} of the pixels and in "
@@ -554,12 +554,12 @@ def _clipped_note(clipping: _ClippingStatistics, n_pixel: int, n_channel: int) -
     )
 
 
-def _unusable_note(scan: Scan, usable: NDArray[np.bool_]) -> tuple[str, ...]:
-    n_unusable = int((~usable if scan.present is None else scan.present & ~usable).sum())
+def _unusable_note(scan: Scan, is_usable: NDArray[np.bool_]) -> tuple[str, ...]:
+    n_unusable = int((~is_usable if scan.present is None else scan.present & ~is_usable).sum())
     if not n_unusable:
         return ()
     return (
-        f"{n_unusable} of {usable.size} pixels hold values that are not counts (NaN, infinite or negative); "
+        f"{n_unusable} of {is_usable.size} pixels hold values that are not counts (NaN, infinite or negative); "
         "they are treated as missing",
     )
 
@@ -572,17 +572,17 @@ def _residue_note(scan: Scan) -> tuple[str, ...]:
     return (f"small negative values, in {n_pixel} of {readers[0].residues.size} pixels, are set to zero",)
 
 
-def _require_usable(scan: Scan, usable: NDArray[np.bool_], pixel_counts: Array) -> None:
+def _require_usable(scan: Scan, is_usable: NDArray[np.bool_], pixel_counts: Array) -> None:
     is_finite = np.isfinite(pixel_counts)
     if scan.present is not None:
         is_finite &= scan.present
-    if is_finite.any() and not usable[is_finite].any():
+    if is_finite.any() and not is_usable[is_finite].any():
         raise ScanError(
             f"Cannot use {scan.source or scan.name}: none of its {int(is_finite.sum())} pixels holds counts; each has "
             "values that are NaN, infinite or negative. Export the raw counts again."
         )
 
 
-def _percent(n_part: int, total: int) -> str:
-    share = 100 * n_part / max(total, 1)
-    return f"{share:.0f} %" if share >= 1 else f"{share:.2g} %"
+def _percent(n_part: int, n_all: int) -> str:
+    percentage = 100 * n_part / max(n_all, 1)
+    return f"{percentage:.0f} %" if percentage >= 1 else f"{percentage:.2g} %"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, rebin
-from underpaint.data.poisson import AS_COUNTS, scatter, sum_channels
+from underpaint.data.poisson import COUNTS_SCALE_RANGE, scale_from_variance, sum_channels
 from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS
 
@@ -414,7 +414,7 @@ def _rebinned_to(scan: Scan, target: Scan, counts: NDArray[np.float64]) -> list[
 
 def _noise(values: NDArray[np.float64]) -> float:
     """Return variance over mean of counts, at most 1, since lines bias the estimate for non-integers."""
-    scale = scatter(values)
+    scale = scale_from_variance(values)
     return 1.0 if scale is None else min(1.0, scale.value)
 
 
@@ -469,8 +469,8 @@ def _residual_ratio(part: NDArray[np.float64], windows: NDArray[np.float64], noi
 
 def _is_summand(total: NDArray[np.float64], part: NDArray[np.float64]) -> bool:
     """Whether an array is a summand of a larger one, by their noise; a corrected copy is not a sum."""
-    scales = [scatter(values) for values in (total, part)]
-    if any(scale is None or not AS_COUNTS[0] <= scale.value <= AS_COUNTS[1] for scale in scales):
+    scales = [scale_from_variance(values) for values in (total, part)]
+    if any(scale is None or not COUNTS_SCALE_RANGE[0] <= scale.value <= COUNTS_SCALE_RANGE[1] for scale in scales):
         return False
     return _shared_noise(total, part) > _MIN_SHARED_NOISE and not _follows(total, part)
 

@@ -372,7 +372,7 @@ def _scale_note(scale: Scale) -> str:
         )
     if scale.rounding is not None:
         description = f"they are counts times {scale.value:.4g}, rounded, since the values in between never occur,"
-    elif scale.of_pixel:
+    elif scale.is_per_pixel:
         description = f"they are integer multiples of one number in each pixel, with the median {scale.value:.4g},"
     elif scale.uncertainty:
         description = f"their noise is that of counts times {scale.value:.3g} +- {scale.uncertainty:.1g},"
@@ -387,8 +387,8 @@ def _scale_note(scale: Scale) -> str:
 def _divide(scan: Scan, scale: Scale, note: str) -> Scan:
     counts = scan.counts
     is_integer = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
-    if scale.of_pixel:
-        block: Any = partial(in_units_of_quantum, default=scale.value)
+    if scale.is_per_pixel:
+        block: Any = partial(in_units_of_quantum, default_quantum=scale.value)
         counts = counts.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     elif scale.rounding is not None and not scale.uncertainty:
         counts = da.rint((counts + scale.rounding) / scale.value).astype(np.float32)

@@ -1,1 +1,1 @@
-"""From spectra to pigments: trained networks, detectability, members of groups, explanation of a spectrum."""
+"""Identification of pigments: trained networks, detectability, members of groups, explanation of a spectrum."""

@@ -137,7 +137,7 @@ class BlockWork:
         results = replace(declared, stacks=stacks)
         if self.answers is None:
             return results
-        results = self.answers.noted(results, () if self.lines is None else self.lines.groups)
+        results = self.answers.add_notes(results, () if self.lines is None else self.lines.groups)
         return results if self.pooling is None else self.pooling.with_note(results)
 
     def _empty_results(self) -> Results:

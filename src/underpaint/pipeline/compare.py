@@ -284,7 +284,7 @@ def _group_contradictions(
     if not all(results.has_elements for results in both_results):
         return
     families = both_results[0].materials[group].elements
-    deviations = [results.strongest(families) for results in both_results]
+    deviations = [results.max_significance(families) for results in both_results]
     for first, second in ((0, 1), (1, 0)):
         mask = (both_results[first][group] > PRESENT_PROBABILITY) & (both_results[second][group] <= PRESENT_PROBABILITY)
         mask &= deviations[first] > CERTAIN_SIGMAS
@@ -385,7 +385,7 @@ def _line_contradictions(
     expected_ratios = _expected_ratios({name: line.ratio for name, (line, _) in lines.items()})
     for first, second in ((0, 1), (1, 0)):
         for family in both_results[first].lines:
-            is_certain = both_results[first].strongest([family]) > CERTAIN_SIGMAS
+            is_certain = both_results[first].max_significance([family]) > CERTAIN_SIGMAS
             if family not in lines:
                 # a list of families from the user says nothing about other families
                 settings = both_results[second].settings
@@ -640,6 +640,10 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
     quantity = f"{contradiction.subject.replace('_', ' ')}, {quantity}"
     titles = [f"{name}\n{quantity}" for name in comparison.names]
     figure = contradiction_maps(
-        maps, contradiction.mask, titles, of_counts=contradiction.kind == "line", step_mm=comparison.results[0].step_mm
+        maps,
+        contradiction.mask,
+        titles,
+        show_counts=contradiction.kind == "line",
+        step_mm=comparison.results[0].step_mm,
     )
     return picture(figure, f"Maps of both ({quantity}), and the pixels that contradict.")

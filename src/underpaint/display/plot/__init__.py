@@ -1,4 +1,4 @@
-"""Values in, a matplotlib Figure out; the caller saves it. Nothing here keeps state."""
+"""Functions that return matplotlib figures of values; the caller saves them. No state is kept."""
 
 from underpaint.display.plot.breakdown import breakdown_figure
 from underpaint.display.plot.comparison import overlay, pigment_row, scatter

@@ -1,4 +1,4 @@
-"""One spectrum taken apart, on three panels: by element, by layer, by order and kind of scatter."""
+"""Components of a spectrum on three panels: by element, by layer, and by order and kind of scatter."""
 
 from collections.abc import Mapping
 
@@ -13,9 +13,9 @@ from underpaint.physics.forward.breakdown import SCATTERED, Breakdown
 
 Numbers = NDArray[np.float64]
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
-"""Okabe and Ito 2008, told apart by colour-blind eyes; their yellow, too pale for a line, is brown here."""
+"""Colours of Okabe and Ito 2008, which colour-blind people distinguish; brown replaces yellow, which is too pale."""
 DASHES: tuple[str, ...] = ("-", "--", "-.")
-SCATTER_COLOR, WHOLE_COLOR = "#555555", "#d9d9d9"
+SCATTER_COLOR, TOTAL_COLOR = "#555555", "#d9d9d9"
 ORDER_NAMES = {
     "primary": "primary: by the beam",
     "secondary": "secondary: by fluorescence",
@@ -27,45 +27,46 @@ ORDER_NAMES = {
     "multiple": "multiple scatter",
     "air": "air",
 }
-MOST_ELEMENTS = 9
+MAX_ELEMENTS = 9
 DECADES = 5.5
-_LETTER_SHARE = 0.0085
-_LEVELS, _LEVEL_DECADES = 4, 0.45
-_WEAKEST_NAMED = 3e-4
+_LETTER_WIDTH_FRACTION = 0.0085
+_N_LABEL_LEVELS, _LEVEL_DECADES = 4, 0.45
+_MIN_LABELLED_FRACTION = 3e-4
 
 
 def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
-    """Draw a spectrum and its parts on logarithmic axes; the whole is the grey area behind them.
+    """Draw a spectrum as a grey area, and its components as lines, on logarithmic axes.
 
     Parameters
     ----------
     breakdown : Breakdown
-        From ``underpaint.physics.forward.breakdown``.
+        Result of ``underpaint.physics.forward.breakdown``.
     title : str
-        Shown above.
+        Title above the figure.
 
     Returns
     -------
     Figure
-        To be saved by the caller.
     """
     figure = new_figure(10.4, 9.2)
     panels = figure.subplots(3, 1, sharex=True)
     layers = {
-        f"{depth + 1}  {shortened(breakdown.layer_names[depth])}" if depth is not None else SCATTERED: own
-        for depth, own in breakdown.by_layer().items()
+        f"{depth + 1}  {shorten(breakdown.layer_names[depth])}" if depth is not None else SCATTERED: part_counts
+        for depth, part_counts in breakdown.by_layer().items()
     }
-    orders = {ORDER_NAMES[name]: own for name, own in breakdown.by_order().items()}
+    orders = {ORDER_NAMES[name]: part_counts for name, part_counts in breakdown.by_order().items()}
     elements = strongest_parts(breakdown.by_element())
     contents = (
         ("by element", elements),
         ("by layer, 1 at the surface", layers),
         ("by order and kind of scatter", orders),
     )
-    for axes, (what, curves) in zip(panels, contents, strict=True):
-        draw_parts(axes, breakdown, curves, what)
-        # room above the peaks of the first panel for the lines' names
-        frame_parts(axes, breakdown, headroom=10.0 ** (_LEVELS * _LEVEL_DECADES + 0.6) if axes is panels[0] else 3.0)
+    for axes, (legend_title, curves) in zip(panels, contents, strict=True):
+        draw_parts(axes, breakdown, curves, legend_title)
+        # the first panel has room for the names of lines above its peaks
+        frame_parts(
+            axes, breakdown, headroom=10.0 ** (_N_LABEL_LEVELS * _LEVEL_DECADES + 0.6) if axes is panels[0] else 3.0
+        )
     label_lines(panels[0], breakdown)
     panels[-1].set_xlabel("energy (keV)", fontsize=TEXT_SIZE)
     figure.suptitle(title, fontsize=TEXT_SIZE + 2, x=0.07, y=0.99, ha="left")
@@ -75,25 +76,25 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
 
 
 def strongest_parts(curves: Mapping[str, Numbers]) -> dict[str, Numbers]:
-    """Keep the strongest elements and the scatter; the sum of the others is one curve."""
+    """Return the curves of the strongest elements, the sum of the other elements, and the scatter."""
     names = [name for name in curves if name != SCATTERED]
-    kept = {name: curves[name] for name in names[:MOST_ELEMENTS]}
-    rest = names[MOST_ELEMENTS:]
-    if rest:
-        kept[f"{len(rest)} others"] = np.sum([curves[name] for name in rest], axis=0)
-    return kept | ({SCATTERED: curves[SCATTERED]} if SCATTERED in curves else {})
+    shown_curves = {name: curves[name] for name in names[:MAX_ELEMENTS]}
+    other_names = names[MAX_ELEMENTS:]
+    if other_names:
+        shown_curves[f"{len(other_names)} others"] = np.sum([curves[name] for name in other_names], axis=0)
+    return shown_curves | ({SCATTERED: curves[SCATTERED]} if SCATTERED in curves else {})
 
 
-def draw_parts(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Numbers], what: str) -> None:
-    """Draw a spectrum as an area and its parts, by name, as lines; ``what`` they are is the legend's title."""
-    energy, whole = breakdown.axis.energy_kev, float(breakdown.total.sum())
-    axes.fill_between(energy, breakdown.total, color=WHOLE_COLOR, linewidth=0, label="whole spectrum")
+def draw_parts(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Numbers], legend_title: str) -> None:
+    """Draw a spectrum as an area and its components as lines, with a legend."""
+    energy, total_counts = breakdown.axis.energy_kev, float(breakdown.total.sum())
+    axes.fill_between(energy, breakdown.total, color=TOTAL_COLOR, linewidth=0, label="whole spectrum")
     for index, (name, counts) in enumerate(curves.items()):
         color = SCATTER_COLOR if name == SCATTERED else COLORS[index % len(COLORS)]
         dashes = ":" if name == SCATTERED else DASHES[index // len(COLORS) % len(DASHES)]
-        label = f"{name}, {_percent(float(counts.sum()) / whole)}"
-        drawn = np.where(counts > 0, counts, np.nan)
-        axes.plot(energy, drawn, color=color, linestyle=dashes, linewidth=1.0, label=label)
+        label = f"{name}, {_percent(float(counts.sum()) / total_counts)}"
+        positive_counts = np.where(counts > 0, counts, np.nan)
+        axes.plot(energy, positive_counts, color=color, linestyle=dashes, linewidth=1.0, label=label)
     axes.set_yscale("log")
     axes.set_ylabel("expected counts in a channel", fontsize=TEXT_SIZE)
     axes.grid(visible=True, which="major", linewidth=0.3, color="#e4e4e4")
@@ -102,7 +103,7 @@ def draw_parts(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Numbers], 
         bbox_to_anchor=(1.01, 1.02),
         fontsize=SMALL_SIZE,
         frameon=False,
-        title=what,
+        title=legend_title,
         title_fontproperties={"size": TEXT_SIZE, "weight": "bold"},
         alignment="left",
     )
@@ -110,37 +111,48 @@ def draw_parts(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Numbers], 
 
 
 def frame_parts(axes: Axes, breakdown: Breakdown, headroom: float) -> None:
-    """Show the decades and energies that matter, and a factor of ``headroom`` above the highest peak."""
-    top = float(breakdown.total.max())
-    floor = top * 10.0**-DECADES
-    used = breakdown.axis.energy_kev[breakdown.total > floor]
-    axes.set_ylim(floor, top * headroom)
-    axes.set_xlim(max(float(used[0]), 0.5), float(used[-1]))
+    """Limit the axes to the relevant energies and decades, with a factor of ``headroom`` above the highest peak."""
+    max_counts = float(breakdown.total.max())
+    min_counts = max_counts * 10.0**-DECADES
+    shown_energies = breakdown.axis.energy_kev[breakdown.total > min_counts]
+    axes.set_ylim(min_counts, max_counts * headroom)
+    axes.set_xlim(max(float(shown_energies[0]), 0.5), float(shown_energies[-1]))
 
 
 def label_lines(axes: Axes, breakdown: Breakdown) -> None:
-    """Write the names of the lines that stand out above their peaks, each on the lowest level with room."""
+    """Write the names of significant lines above their peaks, each on the lowest level with room."""
     families = [name for name in breakdown.by_family() if name != SCATTERED]
-    (left, right), energy, top = axes.get_xlim(), breakdown.axis.energy_kev, float(breakdown.total.max())
-    taken: list[list[tuple[float, float]]] = [[] for _ in range(_LEVELS)]
-    for text, place in line_labels(families, right).items():
-        near = np.abs(energy - place) < 0.05
-        own = breakdown.by_element()[text.split()[0]][near]
-        half = 0.5 * len(text) * _LETTER_SHARE * (right - left)
-        stands_out = left < place < right and float(own.max(initial=0.0)) > 0.3 * float(breakdown.total[near].max())
-        level = next((n for n, row in enumerate(taken) if all(abs(place - at) > half + o for at, o in row)), None)
-        if not stands_out or own.max() < top * _WEAKEST_NAMED or level is None:
+    (start_kev, stop_kev), energy, max_counts = axes.get_xlim(), breakdown.axis.energy_kev, float(breakdown.total.max())
+    occupied_spans: list[list[tuple[float, float]]] = [[] for _ in range(_N_LABEL_LEVELS)]
+    for text, line_kev in line_labels(families, stop_kev).items():
+        is_near_line = np.abs(energy - line_kev) < 0.05
+        part_counts = breakdown.by_element()[text.split()[0]][is_near_line]
+        half_width = 0.5 * len(text) * _LETTER_WIDTH_FRACTION * (stop_kev - start_kev)
+        is_visible = start_kev < line_kev < stop_kev and float(part_counts.max(initial=0.0)) > 0.3 * float(
+            breakdown.total[is_near_line].max()
+        )
+        level = next(
+            (
+                n
+                for n, row in enumerate(occupied_spans)
+                if all(
+                    abs(line_kev - occupied_kev) > half_width + occupied_width for occupied_kev, occupied_width in row
+                )
+            ),
+            None,
+        )
+        if not is_visible or part_counts.max() < max_counts * _MIN_LABELLED_FRACTION or level is None:
             continue
-        taken[level].append((place, half))
-        high = top * 10.0 ** (0.3 + _LEVEL_DECADES * level)
-        axes.plot([place, place], [float(own.max()) * 1.3, high], color="#888888", linewidth=0.4)
-        axes.text(place, high, text, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222")
+        occupied_spans[level].append((line_kev, half_width))
+        label_height = max_counts * 10.0 ** (0.3 + _LEVEL_DECADES * level)
+        axes.plot([line_kev, line_kev], [float(part_counts.max()) * 1.3, label_height], color="#888888", linewidth=0.4)
+        axes.text(line_kev, label_height, text, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222")
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share >= 1e-4 else "< 0.01 %"
 
 
-def shortened(name: str, most: int = 30) -> str:
-    """Return a name, cut where it is too long for a legend."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+def shorten(name: str, max_length: int = 30) -> str:
+    """Return a name, shortened if it is too long for a legend."""
+    return name if len(name) <= max_length else name[: max_length - 1] + "…"

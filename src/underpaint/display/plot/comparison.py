@@ -1,4 +1,4 @@
-"""Pigment maps beside element maps, as in Fig. 5 of Xu et al. 2022: map, elements, overlay, scatter."""
+"""Pigment maps beside element maps, overlays and scatter plots, as in Fig. 5 of Xu et al. 2022."""
 
 from collections.abc import Sequence
 
@@ -21,18 +21,18 @@ from underpaint.display.plot.figure import (
 from underpaint.display.plot.images import (
     PANEL_WIDTH_IN,
     Step,
-    bare,
     draw_area,
     draw_image,
     draw_probability,
     limits_text,
     panel_height,
     pixel_aspect,
+    remove_ticks,
     upper_limit,
 )
 from underpaint.physics.atomic import siegbahn
 
-MOST_POINTS = 8000
+MAX_POINTS = 8000
 _SCATTER_WIDTH_IN = 2.1
 _GAP_IN = 0.28
 _BACKGROUNDS = ("green", "blue")
@@ -43,18 +43,18 @@ _CONTRADICTION_COLORS = ("#efece5", "#b3261e")
 def overlay(
     probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], *, title: str = "", step_mm: Step = None
 ) -> Figure:
-    """Draw a pigment in red over its elements in green and blue; yellow and white is agreement.
+    """Draw a pigment in red over its elements in green and blue; yellow and white show agreement.
 
     Parameters
     ----------
     probability : (n_row, n_column) array
-        Red, from 0 to 1.
+        Probability of the pigment, drawn in red from 0 to 1.
     areas : sequence of (n_row, n_column) arrays
         One or two line areas, scaled to their 99th percentile as in Xu et al. 2022, Fig. 5.
     title : str
-        Shown above.
+        Title above the map.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, mm.
+        Distance between rows and between columns, mm.
     """
     figure = new_figure(2 * PANEL_WIDTH_IN, 2 * panel_height(probability.shape, step_mm) + 0.4)
     axes = figure.add_subplot()
@@ -66,18 +66,18 @@ def overlay(
 def scatter(
     probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], names: Sequence[str], *, title: str = ""
 ) -> Figure:
-    """Draw probability against line area, a point per pixel; of two elements the lesser counts.
+    """Draw probability against line area, with a point for each pixel.
 
     Parameters
     ----------
     probability : (n_row, n_column) array
-        NaN is left out.
+        Probabilities; pixels with NaN are omitted.
     areas : sequence of (n_row, n_column) arrays
-        One or two line areas, counts; two are each divided by their 99th percentile, and the minimum is drawn.
+        One or two line areas, counts. Two areas are divided by their 99th percentiles, and their minimum is drawn.
     names : sequence of str
-        Their line families, for the axis.
+        Line families of the areas, for the label of the axis.
     title : str
-        Shown above.
+        Title above the plot.
     """
     figure = new_figure(4.2, 3.2)
     axes = figure.add_subplot()
@@ -88,38 +88,38 @@ def scatter(
 
 def contradiction_maps(
     maps: Sequence[NDArray[np.float32]],
-    where: NDArray[np.bool_],
+    is_contradicted: NDArray[np.bool_],
     titles: Sequence[str],
     *,
-    of_counts: bool,
+    show_counts: bool,
     step_mm: Step = None,
 ) -> Figure:
-    """Draw two maps of the same pixels, and beside them the pixels in which they contradict each other.
+    """Draw two maps of the same pixels, and a map of the pixels in which they contradict each other.
 
     Parameters
     ----------
     maps : sequence of two (n_row, n_column) arrays
         Probabilities or counts; NaN is drawn grey.
-    where : (n_row, n_column) bool array
-        Drawn in red.
+    is_contradicted : (n_row, n_column) bool array
+        Pixels with a contradiction, drawn in red.
     titles : sequence of two str
-        Of the maps.
-    of_counts : bool
-        Whether the maps are of counts.
+        Titles of the maps.
+    show_counts : bool
+        Whether the maps contain counts instead of probabilities.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, mm.
+        Distance between rows and between columns, mm.
     """
-    height = panel_height(where.shape, step_mm)
+    height = panel_height(is_contradicted.shape, step_mm)
     figure = new_figure(3 * PANEL_WIDTH_IN, height + _TITLE_IN + 0.1)
     for index, (values, title) in enumerate(zip(maps, titles, strict=True)):
         axes = figure.add_subplot(1, 3, index + 1)
-        if of_counts:
+        if show_counts:
             draw_area(axes, values, step_mm if index == 0 else None, step_mm)
         else:
             draw_probability(axes, values, step_mm)
         put_title(axes, title, pad=3)
     axes = figure.add_subplot(1, 3, 3)
-    draw_image(axes, where.astype(np.float32), ListedColormap(_CONTRADICTION_COLORS), 0.0, 1.0, step_mm)
+    draw_image(axes, is_contradicted.astype(np.float32), ListedColormap(_CONTRADICTION_COLORS), 0.0, 1.0, step_mm)
     put_title(axes, "pixels that contradict (red)", pad=3)
     close_fit(figure, 0.05, 0.1, 0.05, _TITLE_IN)
     figure.subplots_adjust(wspace=0.28)
@@ -127,17 +127,17 @@ def contradiction_maps(
 
 
 def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figure:
-    """Draw a row of Fig. 5: pigment map, element map(s), overlay, scatter.
+    """Draw a row of Fig. 5: pigment map, element maps, overlay and scatter plot.
 
     Parameters
     ----------
     results : Results
-        Without the pigment's lines the pigment map stands alone.
+        Results of a scan. If they do not contain the lines of the pigment, only the pigment map is drawn.
     name : str
         Pigment or group.
     place : {"anywhere", "surface", "below"}
     """
-    families = families_shown(results, name)
+    families = mapped_families(results, name)
     areas = [results[family] for family in families]
     step_mm, probability = results.step_mm, results[name, place]
     height = max(panel_height(probability.shape, step_mm), 1.25)
@@ -155,81 +155,83 @@ def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figur
     return figure
 
 
-def families_shown(results: Results, name: str) -> tuple[str, ...]:
-    """Return the first family of each of the pigment's elements that has a map, at most two."""
-    by_element: dict[str, str] = {}
+def mapped_families(results: Results, name: str) -> tuple[str, ...]:
+    """Return the first mapped line family of each element of a pigment, at most two families."""
+    family_by_element: dict[str, str] = {}
     for family in results.materials[name].elements:
         if family in results.lines:
-            by_element.setdefault(family.partition("_")[0], family)
-    return tuple(by_element.values())[:2]
+            family_by_element.setdefault(family.partition("_")[0], family)
+    return tuple(family_by_element.values())[:2]
 
 
-def lesser_area(areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return the line area of one element; of two, the lesser of both in units of their 99th percentiles."""
+def min_scaled_area(areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return the line area of one element, or the minimum of two areas in units of their 99th percentiles."""
     if len(areas) == 1:
         return np.asarray(areas[0], dtype=np.float64)
     return np.asarray(np.minimum.reduce([area / upper_limit(area) for area in areas]), dtype=np.float64)
 
 
 def overlay_image(probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return the (n_row, n_column, 3) colours of an overlay, 0 to 1; grey where there is no answer."""
+    """Return the (n_row, n_column, 3) colours of an overlay, from 0 to 1; pixels without an answer are grey."""
     image = np.zeros((*probability.shape, 3))
     image[:, :, 0] = probability
     for channel, area in enumerate(areas[:2], start=1):
         image[:, :, channel] = area / upper_limit(area)
-    unknown = ~np.isfinite(image).all(axis=2)
-    image[unknown] = to_rgb(NO_ANSWER_COLOR)
+    is_unknown = ~np.isfinite(image).all(axis=2)
+    image[is_unknown] = to_rgb(NO_ANSWER_COLOR)
     return np.clip(image, 0.0, 1.0)
 
 
 def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Axes of a row: map, element maps, overlay, scatter; widths are the same for every number of elements."""
+    """Return a figure and the axes of a row, whose widths do not depend on the number of elements."""
     n_map = n_area + 2 if n_area else 1
     widths = [*([PANEL_WIDTH_IN] * n_map), *([_SCATTER_WIDTH_IN] if n_area else [])]
-    total = sum(widths) + _GAP_IN * len(widths) + (0.3 if n_area else 0.0)
-    whole = 0.4 + height + _TITLE_IN
-    figure = new_figure(total, whole)
+    total_width = sum(widths) + _GAP_IN * len(widths) + (0.3 if n_area else 0.0)
+    total_height = 0.4 + height + _TITLE_IN
+    figure = new_figure(total_width, total_height)
     columns, left = [], 0.08
     for index, width in enumerate(widths):
         is_scatter = bool(n_area) and index == len(widths) - 1
         left += 0.3 if is_scatter else 0.0
-        box = (left / total, 0.4 / whole, (width - 0.1) / total, height / whole)
+        box = (left / total_width, 0.4 / total_height, (width - 0.1) / total_width, height / total_height)
         columns.append(figure.add_axes(box))
         left += width + _GAP_IN
     return figure, columns
 
 
 def _overlay_title(families: Sequence[str], areas: Sequence[NDArray[np.float32]]) -> str:
-    parts = zip(families, areas, _BACKGROUNDS, strict=False)
-    named = [f"{siegbahn(family)} {color}, {limits_text(upper_limit(area))}" for family, area, color in parts]
-    return "\n".join(["pigment red, 0 to 1", "; ".join(named)])
+    title_parts = zip(families, areas, _BACKGROUNDS, strict=False)
+    family_texts = [
+        f"{siegbahn(family)} {color}, {limits_text(upper_limit(area))}" for family, area, color in title_parts
+    ]
+    return "\n".join(["pigment red, 0 to 1", "; ".join(family_texts)])
 
 
-def _align(axes: Axes, model: Axes) -> None:
-    """Give an axes the height and width that a colour bar has left to another."""
-    box, place = axes.get_position(original=True), model.get_position(original=True)
-    axes.set_position((box.x0, place.y0, place.width, place.height))
+def _align(axes: Axes, reference_axes: Axes) -> None:
+    """Give axes the height and width of other axes that were reduced by a colour bar."""
+    box, reference_box = axes.get_position(original=True), reference_axes.get_position(original=True)
+    axes.set_position((box.x0, reference_box.y0, reference_box.width, reference_box.height))
 
 
 def _draw_overlay(
     axes: Axes, probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], step_mm: Step
 ) -> None:
     axes.imshow(overlay_image(probability, areas), interpolation="nearest", aspect=pixel_aspect(step_mm))
-    bare(axes)
+    remove_ticks(axes)
 
 
 def _draw_scatter(
     axes: Axes, probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], names: Sequence[str]
 ) -> None:
-    area = lesser_area(areas)
-    known = np.isfinite(area) & np.isfinite(probability)
-    x, y = area[known], probability[known]
-    every = -(-max(x.size, 1) // MOST_POINTS)
-    axes.plot(x[::every], y[::every], ".", markersize=2.0, alpha=0.35, color="#7a1f3d", markeredgewidth=0)
+    area = min_scaled_area(areas)
+    is_known = np.isfinite(area) & np.isfinite(probability)
+    x, y = area[is_known], probability[is_known]
+    stride = -(-max(x.size, 1) // MAX_POINTS)
+    axes.plot(x[::stride], y[::stride], ".", markersize=2.0, alpha=0.35, color="#7a1f3d", markeredgewidth=0)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlim(left=min(0.0, float(x.min(initial=0.0))))
-    unit = f"{siegbahn(names[0])} (counts)" if len(areas) == 1 else f"lesser of {' and '.join(map(siegbahn, names))}"
-    axes.set_xlabel(unit, fontsize=SMALL_SIZE)
+    x_label = f"{siegbahn(names[0])} (counts)" if len(areas) == 1 else f"lesser of {' and '.join(map(siegbahn, names))}"
+    axes.set_xlabel(x_label, fontsize=SMALL_SIZE)
     axes.set_ylabel("probability", fontsize=SMALL_SIZE)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     quiet_axes(axes)

@@ -1,4 +1,4 @@
-"""Making and saving figures without pyplot's global state."""
+"""Creation and saving of figures without the global state of pyplot."""
 
 import re
 from collections.abc import Iterator
@@ -23,9 +23,9 @@ DPI = 100
 
 
 class _PlainFigure(Figure):
-    """Shows text as it is: matplotlib takes what stands between two dollars, in a name, too, for a formula.
+    """Figure that shows text unchanged; matplotlib interprets text between two dollar signs as a formula.
 
-    Numbers at ticks alone, as powers of ten, are formulas.
+    Only numbers at ticks, such as powers of ten, remain formulas.
     """
 
     def draw(self, renderer: Any) -> None:
@@ -35,7 +35,7 @@ class _PlainFigure(Figure):
 
 
 def _texts(artist: Artist) -> Iterator[Text]:
-    """Find all text but numbers at ticks; whoever asks for those makes the ticks, which takes long."""
+    """Yield all text except numbers at ticks, because requesting these creates the ticks, which is slow."""
     if isinstance(artist, Text):
         yield artist
     elif isinstance(artist, Axis):
@@ -48,40 +48,40 @@ def _texts(artist: Artist) -> Iterator[Text]:
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """Return an empty figure with a canvas of its own; sizes in inches."""
+    """Return an empty figure with a separate canvas; sizes in inches."""
     figure = _PlainFigure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def close_fit(figure: Figure, left_in: float, right_in: float, bottom_in: float, top_in: float) -> Figure:
-    """Set a figure's margins, inches; much faster than a layout engine."""
+    """Set the margins of a figure, inches, which is much faster than a layout engine."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(left_in / width, bottom_in / height, 1 - right_in / width, 1 - top_in / height)
     return figure
 
 
 def put_title(axes: Axes, text: str, *, size: float = TEXT_SIZE, left: bool = False, pad: float = 6.0) -> None:
-    """Write a title ``pad`` points above an axes; finding out where ticks leave room takes as long as all else."""
+    """Write a title ``pad`` points above axes; a fixed position is faster than one that depends on the ticks."""
     axes.set_title(text, fontsize=size, loc="left" if left else "center", pad=pad, y=1.0)
 
 
 def short_label(label: str) -> str:
-    """Return a pigment's label without its examples, its place kept."""
+    """Return a pigment's label without the examples in brackets; the place is kept."""
     return re.sub(r" \(.*\)", "", label)
 
 
 def quiet_axes(axes: Axes) -> None:
-    """Make the ticks of an axes small, and the frame thin."""
+    """Make the ticks of axes small and the frame thin."""
     axes.tick_params(labelsize=SMALL_SIZE, width=0.6, length=2.5)
     for spine in axes.spines.values():
         spine.set_linewidth(0.6)
 
 
 def to_png(figure: Figure, dpi: int = DPI) -> bytes:
-    """Draw a figure as PNG, without a date inside, so that the same values give the same bytes.
+    """Draw a figure as PNG without a date, so that the same values give the same bytes.
 
-    Packed at level 4: 2 % more bytes than at the usual 6, in half the time.
+    Compression level 4 gives 2 % more bytes than the usual level 6, in half the time.
     """
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": "underpaint"}, pil_kwargs={"compress_level": 4})
@@ -89,7 +89,7 @@ def to_png(figure: Figure, dpi: int = DPI) -> bytes:
 
 
 def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:
-    """Write a figure as PNG, whole or not at all.
+    """Write a figure as PNG; an interrupted call leaves no partial file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Maps as images: probability, line areas; nearest-neighbour pixels, grey where there is no answer."""
+"""Images of maps of probability and line areas, without interpolation; pixels without an answer are grey."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,8 +27,8 @@ from underpaint.physics.atomic import siegbahn
 Step = tuple[float, float] | None
 PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"
 PANEL_WIDTH_IN = 2.35
-MOST_POINTS = 700
-"""Of a picture of a map, along a side: a panel has some 300."""
+MAX_POINTS = 700
+"""Maximum number of points of a map along a side; a panel has some 300."""
 HATCH, HATCH_WIDTH = "////", 0.5
 _KEYS_IN = 0.25
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
@@ -36,9 +36,9 @@ COMPOSITE_COLORS = {
     "red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "yellow": "#ffff00", "cyan": "#00ffff",
     "magenta": "#ff00ff", "orange": "#ff8000", "white": "#ffffff",
 }  # fmt: skip
-"""Colours of the maps in a composite; they add up to white at most."""
+"""Colours of the maps in a composite; their sum is limited to white."""
 CHANNELS = ("red", "green", "blue")
-_WRITTEN = {
+_TEXT_COLORS = {
     "red": "#c23b22", "green": "#2e8b3d", "blue": "#2a5db0", "yellow": "#8f7a00", "cyan": "#00808c",
     "magenta": "#a626a4", "orange": "#b35900", "white": "#555555",
 }  # fmt: skip
@@ -50,21 +50,21 @@ def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: S
     Parameters
     ----------
     probability : (n_row, n_column) array
-        NaN is drawn grey, "no answer".
+        Probabilities; NaN is drawn grey, "no answer".
     title : str
-        Shown above.
+        Title above the map.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, mm; gives the scale bar.
+        Distance between rows and between columns, mm, for the scale bar.
     """
-    figure, axes = _single(probability, step_mm)
+    figure, axes = _single_map_figure(probability, step_mm)
     draw_probability(axes, probability, step_mm)
     put_title(axes, title)
     return figure
 
 
 def element_map(area: NDArray[np.float32], *, title: str = "", step_mm: Step = None) -> Figure:
-    """Draw net counts of a line family, from zero to their 99th percentile; arguments as of :func:`pigment_map`."""
-    figure, axes = _single(area, step_mm)
+    """Draw net counts of a line family from zero to their 99th percentile; see :func:`pigment_map` for arguments."""
+    figure, axes = _single_map_figure(area, step_mm)
     draw_area(axes, area, step_mm)
     put_title(axes, title)
     return figure
@@ -72,58 +72,64 @@ def element_map(area: NDArray[np.float32], *, title: str = "", step_mm: Step = N
 
 def shown_map(
     values: NDArray[np.float32],
-    top: float,
-    colors: str,
+    max_value: float,
+    color_map: str,
     *,
     title: str = "",
     step_mm: Step = None,
-    least: float | None = None,
-    hatched: tuple[NDArray[np.bool_], str] | None = None,
+    min_shown: float | None = None,
+    hatching: tuple[NDArray[np.bool_], str] | None = None,
 ) -> Figure:
-    """Draw a map as somebody chose to see it, with a key to whatever its colours do not say.
+    """Draw a map with the display settings of the user and a legend.
 
     Parameters
     ----------
     values : (n_row, n_column) array
-        NaN is drawn grey, "no answer".
-    top : float
-        Drawn in the last of the colours.
-    colors : str
+        Values of the map; NaN is drawn grey, "no answer".
+    max_value : float
+        Value that is drawn in the last colour.
+    color_map : str
         Name of a matplotlib colour map.
     title : str
-        Shown above.
+        Title above the map.
     step_mm : (float, float) or None
-        As for :func:`pigment_map`.
-    least : float or None
-        What is below is left out: drawn in the first colour.
-    hatched : ((n_row, n_column) array of bool, str) or None
-        Pixels to hatch, and what that means.
+        Distance between rows and between columns, mm, for the scale bar.
+    min_shown : float or None
+        Values below are drawn in the first colour.
+    hatching : ((n_row, n_column) array of bool, str) or None
+        Pixels to hatch, and their label in the legend.
     """
-    figure, axes = _single(values, step_mm, below_in=_KEYS_IN)
-    kept = values if least is None else np.where(values < least, np.float32(0.0), values)
-    image = draw_image(axes, kept, _map(colors), 0.0, top, step_mm)
+    figure, axes = _single_map_figure(values, step_mm, legend_height_in=_KEYS_IN)
+    shown_values = values if min_shown is None else np.where(values < min_shown, np.float32(0.0), values)
+    image = draw_image(axes, shown_values, _color_map(color_map), 0.0, max_value, step_mm)
     _color_bar(axes, image)
     scale_bar(axes, values.shape, step_mm)
-    if hatched is not None:
-        hatch(axes, hatched[0], "white")
-    keys = _keys(values, colors, least, hatched)
-    figure.legend(handles=keys, loc="lower center", ncols=max(len(keys), 1), frameon=False, fontsize=SMALL_SIZE)
+    if hatching is not None:
+        hatch(axes, hatching[0], "white")
+    patches = _legend_patches(values, color_map, min_shown, hatching)
+    figure.legend(handles=patches, loc="lower center", ncols=max(len(patches), 1), frameon=False, fontsize=SMALL_SIZE)
     put_title(axes, title)
     return figure
 
 
-def _keys(
-    values: NDArray[np.float32], colors: str, least: float | None, hatched: tuple[NDArray[np.bool_], str] | None
+def _legend_patches(
+    values: NDArray[np.float32], color_map: str, min_shown: float | None, hatching: tuple[NDArray[np.bool_], str] | None
 ) -> list[Patch]:
-    first = _map(colors)(0.0)
-    keys = []
-    if least is not None:
-        keys.append(Patch(facecolor=first, edgecolor="#808080", linewidth=0.5, label=f"below {least:.3g}: left out"))
-    if hatched is not None and hatched[0].any():
-        keys.append(Patch(facecolor=first, edgecolor="white", hatch=HATCH, linewidth=0.5, label=hatched[1]))
+    background_color = _color_map(color_map)(0.0)
+    patches = []
+    if min_shown is not None:
+        patches.append(
+            Patch(
+                facecolor=background_color, edgecolor="#808080", linewidth=0.5, label=f"below {min_shown:.3g}: left out"
+            )
+        )
+    if hatching is not None and hatching[0].any():
+        patches.append(
+            Patch(facecolor=background_color, edgecolor="white", hatch=HATCH, linewidth=0.5, label=hatching[1])
+        )
     if np.isnan(values).any():
-        keys.append(Patch(facecolor=NO_ANSWER_COLOR, edgecolor="#808080", linewidth=0.5, label="no answer"))
-    return keys
+        patches.append(Patch(facecolor=NO_ANSWER_COLOR, edgecolor="#808080", linewidth=0.5, label="no answer"))
+    return patches
 
 
 def element_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
@@ -132,19 +138,18 @@ def element_gallery(results: Results, names: Sequence[str], *, columns: int = 4)
     Parameters
     ----------
     results : Results
-        The maps.
     names : sequence of str
-        Which of them, in order; at least one.
+        Line families in the order of the figure; at least one.
     columns : int
-        Maps in a row.
+        Number of maps per row.
     """
     return _gallery([(f"{siegbahn(name)} (counts)", results[name]) for name in names], results.step_mm, columns)
 
 
 def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw maps of quantities side by side, hatched where they are not determined; arguments as of element_gallery."""
+    """Draw maps of quantities side by side, hatched where they are not determined; see :func:`element_gallery`."""
     maps = [
-        (f"{name.rpartition('.')[2]} ({shown_unit(unit_of(name))})", results.estimate(name).value) for name in names
+        (f"{name.rpartition('.')[2]} ({display_unit(unit_of(name))})", results.estimate(name).value) for name in names
     ]
     figure = _gallery(maps, results.step_mm, columns)
     for axes, name in zip(figure.axes[::2], names, strict=True):
@@ -152,8 +157,8 @@ def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4
     return figure
 
 
-def shown_unit(unit: str) -> str:
-    """Return a unit as people write it."""
+def display_unit(unit: str) -> str:
+    """Return a unit with its printed symbols."""
     return unit.replace("um", "µm").replace("ug/cm2", "µg/cm²")
 
 
@@ -171,188 +176,195 @@ def _gallery(maps: Sequence[tuple[str, NDArray[np.float32]]], step_mm: Step, col
 
 
 def draw_probability(axes: Axes, probability: NDArray[np.float32], step_mm: Step) -> None:
-    """Draw a probability map with its colour bar into axes."""
-    image = draw_image(axes, probability, _map(PROBABILITY_MAP), 0.0, 1.0, step_mm)
+    """Draw a probability map and its colour bar into axes."""
+    image = draw_image(axes, probability, _color_map(PROBABILITY_MAP), 0.0, 1.0, step_mm)
     _color_bar(axes, image)
     scale_bar(axes, probability.shape, step_mm)
 
 
 def draw_area(axes: Axes, area: NDArray[np.float32], bar_step_mm: Step, step_mm: Step = None) -> None:
-    """Draw a line-area map with its colour bar into axes; ``bar_step_mm`` None leaves the scale bar out."""
-    image = draw_image(axes, area, _map(AREA_MAP), 0.0, upper_limit(area), bar_step_mm or step_mm)
+    """Draw a line-area map and its colour bar into axes; there is no scale bar if ``bar_step_mm`` is None."""
+    image = draw_image(axes, area, _color_map(AREA_MAP), 0.0, upper_limit(area), bar_step_mm or step_mm)
     _color_bar(axes, image)
     scale_bar(axes, area.shape, bar_step_mm)
 
 
 def draw_image(
-    axes: Axes, values: NDArray[np.float32], colors: Colormap, low: float, high: float, step_mm: Step
+    axes: Axes, values: NDArray[np.float32], color_map: Colormap, min_value: float, max_value: float, step_mm: Step
 ) -> AxesImage:
-    """Draw values as square (or as the step says) pixels, without ticks."""
-    masked = np.ma.masked_invalid(thinned(values))
+    """Draw values as pixels, without ticks; pixels are square if ``step_mm`` is None."""
+    masked = np.ma.masked_invalid(thin_map(values))
     image = axes.imshow(
         masked,
-        cmap=colors,
-        vmin=low,
-        vmax=high,
+        cmap=color_map,
+        vmin=min_value,
+        vmax=max_value,
         interpolation="nearest",
         aspect=pixel_aspect(step_mm),
         origin="upper",
-        extent=extent(values.shape),
+        extent=map_extent(values.shape),
     )
-    bare(axes)
+    remove_ticks(axes)
     return image
 
 
-def thinned(values: NDArray[Any]) -> NDArray[Any]:
-    """Return every second, third ... row and column of a large map: more than a picture has points to show."""
-    every = -(-max(values.shape) // MOST_POINTS)
-    return values[::every, ::every]
+def thin_map(values: NDArray[Any]) -> NDArray[Any]:
+    """Return every second, third ... row and column of a map that has more pixels than an image can show."""
+    stride = -(-max(values.shape) // MAX_POINTS)
+    return values[::stride, ::stride]
 
 
-def extent(shape: tuple[int, ...]) -> tuple[float, float, float, float]:
-    """Return where a map lies in its axes, in its own pixels, whether it was thinned or not."""
+def map_extent(shape: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """Return the extent of a map in its axes, in pixels of the map before thinning."""
     return -0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5
 
 
-def bare(axes: Axes) -> None:
-    """Take ticks and labels away and make the frame thin."""
+def remove_ticks(axes: Axes) -> None:
+    """Remove ticks and labels, and make the frame thin."""
     axes.set_xticks([])
     axes.set_yticks([])
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_visible(False)  # without ticks, too, it takes as long to draw as the map
-    for spine in axes.spines.values():
-        spine.set_linewidth(0.5)
+        axis.set_visible(False)  # a visible axis takes as long to draw as the map, even without ticks
+    for frame_line in axes.spines.values():
+        frame_line.set_linewidth(0.5)
 
 
-def hatch(axes: Axes, where: NDArray[np.bool_], color: str) -> None:
-    """Hatch some pixels, over what is drawn there."""
-    if where.any() and min(where.shape) > 1:
+def hatch(axes: Axes, mask: NDArray[np.bool_], color: str) -> None:
+    """Draw hatching over pixels."""
+    if mask.any() and min(mask.shape) > 1:
         with mpl.rc_context({"hatch.color": color, "hatch.linewidth": HATCH_WIDTH}):
-            coarse = thinned(where).astype(float)
-            every = -(-max(where.shape) // MOST_POINTS)
-            rows, columns = (every * np.arange(size) for size in coarse.shape)
-            axes.contourf(columns, rows, coarse, levels=[0.5, 1.5], colors="none", hatches=[HATCH], zorder=3)
+            thinned_mask = thin_map(mask).astype(float)
+            stride = -(-max(mask.shape) // MAX_POINTS)
+            rows, columns = (stride * np.arange(size) for size in thinned_mask.shape)
+            axes.contourf(columns, rows, thinned_mask, levels=[0.5, 1.5], colors="none", hatches=[HATCH], zorder=3)
 
 
 def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:
-    """Draw a bar of a round number of mm, about a quarter of the width, where the step is known."""
+    """Draw a scale bar of a round number of mm, about a quarter of the width, if the step is known."""
     if step_mm is None or not step_mm[1] > 0 or shape[1] < 8:
         return
     width_mm = shape[1] * step_mm[1]
-    length_mm = max((own for own in _SCALE_BAR_MM if own <= 0.3 * width_mm), default=None)
+    length_mm = max((length for length in _SCALE_BAR_MM if length <= 0.3 * width_mm), default=None)
     if length_mm is None:
         return
-    share = length_mm / width_mm
+    width_fraction = length_mm / width_mm
     axes.add_patch(
-        Rectangle((0.04, 0.035), share, 0.018, transform=axes.transAxes, color="white", ec="black", linewidth=0.4)
+        Rectangle(
+            (0.04, 0.035), width_fraction, 0.018, transform=axes.transAxes, color="white", ec="black", linewidth=0.4
+        )
     )
     axes.text(
-        0.04 + share / 2, 0.065, f"{length_mm} mm", transform=axes.transAxes, color="white", ha="center", va="bottom",
-        fontsize=SMALL_SIZE, bbox={"facecolor": "black", "alpha": 0.55, "pad": 0.8, "linewidth": 0},
+        0.04 + width_fraction / 2, 0.065, f"{length_mm} mm", transform=axes.transAxes, color="white", ha="center",
+        va="bottom", fontsize=SMALL_SIZE, bbox={"facecolor": "black", "alpha": 0.55, "pad": 0.8, "linewidth": 0},
     )  # fmt: skip
 
 
 def upper_limit(area: NDArray[np.float32]) -> float:
-    """Return the 99th percentile of the counts, or one where all are zero or unknown."""
-    known = area[np.isfinite(area)]
-    limit = float(np.percentile(known, 99)) if known.size else 0.0
-    return limit if limit > 0 else max(float(known.max(initial=0.0)), 1.0)
+    """Return the 99th percentile of the counts, or one if all are zero or unknown."""
+    known_counts = area[np.isfinite(area)]
+    percentile = float(np.percentile(known_counts, 99)) if known_counts.size else 0.0
+    return percentile if percentile > 0 else max(float(known_counts.max(initial=0.0)), 1.0)
 
 
-def limits_text(top: float) -> str:
-    """Write the values from black to full colour: "0 to 5337"."""
-    return f"0 to {top:.0f}" if top >= 100 else f"0 to {top:.3g}"
+def limits_text(max_value: float) -> str:
+    """Return the text for the range of values from black to full colour: "0 to 5337"."""
+    return f"0 to {max_value:.0f}" if max_value >= 100 else f"0 to {max_value:.3g}"
 
 
 def pixel_aspect(step_mm: Step) -> float:
-    """Return height over width of a pixel."""
+    """Return the ratio of height to width of a pixel."""
     if step_mm is None or min(step_mm) <= 0:
         return 1.0
     return step_mm[0] / step_mm[1]
 
 
 def panel_height(shape: tuple[int, ...], step_mm: Step) -> float:
-    """Return the height in inches of a map that is as wide as a panel, kept within reason."""
+    """Return the height of a map with the width of a panel, inches, within limits."""
     ratio = shape[0] * pixel_aspect(step_mm) / shape[1]
     return float(np.clip(0.86 * PANEL_WIDTH_IN * ratio, 0.8, 3.4))
 
 
-def _single(values: NDArray[np.float32], step_mm: Step, below_in: float = 0.0) -> tuple[Figure, Axes]:
+def _single_map_figure(
+    values: NDArray[np.float32], step_mm: Step, legend_height_in: float = 0.0
+) -> tuple[Figure, Axes]:
     height = 2.0 * panel_height(values.shape, step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + below_in)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + legend_height_in)
     axes = figure.add_subplot()
-    close_fit(figure, 0.1, 0.7, 0.1 + below_in, 0.3)
+    close_fit(figure, 0.1, 0.7, 0.1 + legend_height_in, 0.3)
     return figure, axes
 
 
 def _color_bar(axes: Axes, image: AxesImage) -> None:
-    """Draw the colours from the least to the largest value; matplotlib's own bar takes longer than the map."""
-    # Its unit stands in the title above the map: a label at its side would take the room of the next map.
-    make = make_axes if axes.get_subplotspec() is None else make_axes_gridspec
-    bar = make(axes, fraction=0.05, pad=0.025, aspect=25)[0]
-    low, high = image.get_clim()
-    steps = np.linspace(low, high, 256)[:, None]
-    bar.imshow(steps, cmap=image.cmap, aspect="auto", origin="lower", extent=(0.0, 1.0, low, high))
-    bar.xaxis.set_visible(False)
-    bar.yaxis.tick_right()
-    bar.tick_params(axis="y", labelsize=SMALL_SIZE - 1, width=0.5, length=2)
-    for spine in bar.spines.values():
-        spine.set_linewidth(0.4)
+    """Draw a colour bar; the one of matplotlib takes longer than the map."""
+    # The unit is in the title of the map, because a label beside the bar would need the room of the next map.
+    make_bar_axes = make_axes if axes.get_subplotspec() is None else make_axes_gridspec
+    bar_axes = make_bar_axes(axes, fraction=0.05, pad=0.025, aspect=25)[0]
+    min_value, max_value = image.get_clim()
+    color_values = np.linspace(min_value, max_value, 256)[:, None]
+    bar_axes.imshow(
+        color_values, cmap=image.cmap, aspect="auto", origin="lower", extent=(0.0, 1.0, min_value, max_value)
+    )
+    bar_axes.xaxis.set_visible(False)
+    bar_axes.yaxis.tick_right()
+    bar_axes.tick_params(axis="y", labelsize=SMALL_SIZE - 1, width=0.5, length=2)
+    for frame_line in bar_axes.spines.values():
+        frame_line.set_linewidth(0.4)
 
 
-def _map(name: str) -> Colormap:
+def _color_map(name: str) -> Colormap:
     return mpl.colormaps[name].with_extremes(bad=NO_ANSWER_COLOR)
 
 
 def composite_figure(
-    parts: Sequence[tuple[str, NDArray[np.float32], float]],
+    colored_maps: Sequence[tuple[str, NDArray[np.float32], float]],
     colors: Sequence[str] = CHANNELS,
     *,
     step_mm: Step = None,
-    hatched: NDArray[np.bool_] | None = None,
+    hatch_mask: NDArray[np.bool_] | None = None,
 ) -> Figure:
-    """Draw maps over one another, each in its own colour.
+    """Draw the sum of several maps, each in a different colour.
 
     Parameters
     ----------
-    parts : sequence of (label, (n_row, n_column) array, top)
-        The top is drawn at full colour. An empty array leaves its colour out. NaN is drawn grey.
+    colored_maps : sequence of (label, (n_row, n_column) array, maximum)
+        The maximum is drawn at full colour. The colour of an empty array is not used. NaN is drawn grey.
     colors : sequence of str
-        Of each part, keys of :data:`COMPOSITE_COLORS`.
+        Colours of the maps, keys of :data:`COMPOSITE_COLORS`.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, mm.
-    hatched : (n_row, n_column) array of bool or None
-        Where the first of them would not be seen.
+        Distance between rows and between columns, mm.
+    hatch_mask : (n_row, n_column) array of bool or None
+        Pixels in which the group of the first map would not be detected.
 
     Raises
     ------
     ValueError
-        There is no map, or more than colours.
+        There is no map, or there are more maps than colours.
     """
-    used = [(*part, color) for part, color in zip(parts, colors, strict=False) if part[1].size]
-    if not used or len(parts) > len(colors):
-        raise ValueError(f"Cannot draw {len(parts)} maps in {len(colors)} colours; give a colour for each map.")
-    shape = used[0][1].shape
+    used_parts = [(*part, color) for part, color in zip(colored_maps, colors, strict=False) if part[1].size]
+    if not used_parts or len(colored_maps) > len(colors):
+        raise ValueError(f"Cannot draw {len(colored_maps)} maps in {len(colors)} colours; give a colour for each map.")
+    shape = used_parts[0][1].shape
     image = np.zeros((*shape, 3))
-    for _, values, top, color in used:
-        image += np.minimum(np.maximum(values / top, 0.0), 1.0)[:, :, None] * np.asarray(
+    for _, values, max_value, color in used_parts:
+        image += np.minimum(np.maximum(values / max_value, 0.0), 1.0)[:, :, None] * np.asarray(
             to_rgb(COMPOSITE_COLORS[color])
         )
     image[~np.isfinite(image).all(axis=2)] = to_rgb(NO_ANSWER_COLOR)
-    lines = -(-len(used) // 3)
-    above_in = 0.15 + 0.2 * lines
+    n_text_line = -(-len(used_parts) // 3)
+    text_height_in = 0.15 + 0.2 * n_text_line
     height = 2.0 * panel_height(shape, step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN, height + above_in + 0.1)
+    figure = new_figure(2.0 * PANEL_WIDTH_IN, height + text_height_in + 0.1)
     axes = figure.add_subplot()
     axes.imshow(np.clip(image, 0.0, 1.0), interpolation="nearest", aspect=pixel_aspect(step_mm))
-    bare(axes)
+    remove_ticks(axes)
     scale_bar(axes, shape, step_mm)
-    if hatched is not None:
-        hatch(axes, hatched, "white")
-    close_fit(figure, 0.1, 0.1, 0.1, above_in)
-    for number, (label, _, top, color) in enumerate(used):
+    if hatch_mask is not None:
+        hatch(axes, hatch_mask, "white")
+    close_fit(figure, 0.1, 0.1, 0.1, text_height_in)
+    for index, (label, _, max_value, color) in enumerate(used_parts):
         figure.text(
-            0.02 + 0.325 * (number % 3), 1 - (0.2 + 0.2 * (number // 3)) / (height + above_in + 0.1),
-            f"{color}: {short_label(label)}, {limits_text(top)}", color=_WRITTEN[color], fontsize=SMALL_SIZE, ha="left",
+            0.02 + 0.325 * (index % 3), 1 - (0.2 + 0.2 * (index // 3)) / (height + text_height_in + 0.1),
+            f"{color}: {short_label(label)}, {limits_text(max_value)}", color=_TEXT_COLORS[color],
+            fontsize=SMALL_SIZE, ha="left",
         )  # fmt: skip
     return figure

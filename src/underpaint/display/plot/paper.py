@@ -1,4 +1,4 @@
-"""The layouts of Figs. 5 to 10 of Xu et al. 2022: truth, element and pigment maps, overlays, scatters; line ratios."""
+"""Figures with the layouts of Figs. 5 to 10 of Xu et al. 2022."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,37 +10,37 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from underpaint.display.plot.comparison import lesser_area, overlay_image
+from underpaint.display.plot.comparison import min_scaled_area, overlay_image
 from underpaint.display.plot.figure import SMALL_SIZE, TEXT_SIZE, new_figure, put_title, quiet_axes
-from underpaint.display.plot.images import bare, draw_area, draw_probability
+from underpaint.display.plot.images import draw_area, draw_probability, remove_ticks
 from underpaint.physics.atomic import siegbahn
 
 PLACE_COLORS = ("#f2f0ea", "#e2953b", "#8c1c3a")
 PLACE_LABELS = ("truth: not there", "in the covered layer alone", "in the uppermost layer")
-"""Of a pixel's place of a pigment: 0, 1 and 2."""
+"""Labels of the places of a pigment: 0, 1 and 2."""
 MAP_WIDTH_IN, SCATTER_WIDTH_IN = 1.22, 1.25
 PANEL_IN = 2.9
-_HEAD_IN, _CASE_GAP_IN, _PANEL_GAP_IN = 0.85, 0.46, 0.55
+_HEADER_HEIGHT_IN, _CASE_GAP_IN, _PANEL_GAP_IN = 0.85, 0.46, 0.55
 _BACKGROUNDS = ("green", "blue")
 _CURVE_COLORS = ("#8c1c3a", "#1f4e79", "#6b8f3c")
 
 
 @dataclass(frozen=True)
 class CaseRow:
-    """A pigment of a case study.
+    """Maps of a pigment in a case study.
 
     Parameters
     ----------
     label : str
-        For people.
+        Label of the pigment.
     families : tuple of str
-        One or two line families, ``Hg_L``.
+        One or two line families, such as ``Hg_L``.
     areas : tuple of (n_row, n_column) arrays
-        Their net counts.
+        Net counts of the line families.
     place : (n_row, n_column) int array
-        Where the pigment is: 0 nowhere, 1 in the covered layer alone, 2 in the uppermost.
+        Place of the pigment in each pixel: 0 nowhere, 1 only in the covered layer, 2 in the uppermost layer.
     probability : mapping of str to (n_row, n_column) array
-        By what the answering network is called.
+        Probability map of each network, by the name of the network.
     """
 
     label: str
@@ -52,7 +52,7 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class Panel:
-    """A map of a mock-up: probability, counts (``is_area``) or place (integers 0, 1, 2)."""
+    """Map of a mock-up: probability, counts (``is_area``), or place (integers 0, 1, 2)."""
 
     title: str
     values: NDArray[np.generic]
@@ -61,7 +61,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves of one plot: (x, y) by label; a line label's energy, keV, where lines are marked."""
+    """Curves (x, y) of a plot by label, and energies of marked lines by label, keV."""
 
     title: str
     x_label: str
@@ -72,14 +72,14 @@ class Curves:
 
 
 def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
-    """Draw Fig. 5: a pigment a row; truth and element maps, then map, overlay and scatter of each network.
+    """Draw Fig. 5: for each pigment a row with truth, element map, and map, overlay and scatter of each network.
 
     Parameters
     ----------
     rows : sequence of CaseRow
-        All with the same networks and pixels.
+        Rows with the same networks and pixels.
     title : str
-        Shown above; says that the painting is virtual.
+        Title above the figure; it states that the painting is virtual.
     """
     networks = tuple(rows[0].probability)
     n_row, n_column = rows[0].place.shape
@@ -87,18 +87,21 @@ def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
     widths = [MAP_WIDTH_IN] * 2 + [MAP_WIDTH_IN, MAP_WIDTH_IN, SCATTER_WIDTH_IN] * len(networks)
     gaps = [0.3, 0.06, *([0.14, 0.06, 0.36] * len(networks))]
     left = np.cumsum(gaps) + np.cumsum([0.0, *widths[:-1]])
-    total = sum(widths) + sum(gaps) + 0.15
-    tall = _HEAD_IN + len(rows) * (height + _CASE_GAP_IN) + 0.28
-    figure = new_figure(total, tall)
-    for number, row in enumerate(rows):
-        base = tall - _HEAD_IN - height - number * (height + _CASE_GAP_IN)
-        boxes = [(x / total, base / tall, width / total, height / tall) for x, width in zip(left, widths, strict=True)]
+    total_width = sum(widths) + sum(gaps) + 0.15
+    total_height = _HEADER_HEIGHT_IN + len(rows) * (height + _CASE_GAP_IN) + 0.28
+    figure = new_figure(total_width, total_height)
+    for index, row in enumerate(rows):
+        bottom_in = total_height - _HEADER_HEIGHT_IN - height - index * (height + _CASE_GAP_IN)
+        boxes = [
+            (x / total_width, bottom_in / total_height, width / total_width, height / total_height)
+            for x, width in zip(left, widths, strict=True)
+        ]
         _case_row([figure.add_axes(box) for box in boxes], row)
-    for number, network in enumerate(networks):
-        middle = (left[2 + 3 * number] + left[4 + 3 * number] + SCATTER_WIDTH_IN) / 2
-        place = (middle / total, 1 - 0.5 / tall)
+    for index, network in enumerate(networks):
+        centre = (left[2 + 3 * index] + left[4 + 3 * index] + SCATTER_WIDTH_IN) / 2
+        place = (centre / total_width, 1 - 0.5 / total_height)
         figure.text(*place, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
-    figure.text(0.1 / total, 1 - 0.25 / tall, title, ha="left", fontsize=TEXT_SIZE + 1)
+    figure.text(0.1 / total_width, 1 - 0.25 / total_height, title, ha="left", fontsize=TEXT_SIZE + 1)
     _legend(figure, [row.place for row in rows], PLACE_LABELS)
     return figure
 
@@ -110,79 +113,86 @@ def panels(
     columns: int,
     row_names: Mapping[str, float] | None = None,
     column_names: Mapping[str, float] | None = None,
-    key: Sequence[str] = PLACE_LABELS,
+    place_labels: Sequence[str] = PLACE_LABELS,
 ) -> Figure:
     """Draw Figs. 8 and 9: maps of a mock-up side by side.
 
     Parameters
     ----------
     parts : sequence of Panel
-        In reading order.
+        Panels in reading order.
     title : str
-        Shown above; says that the mock-up is virtual.
+        Title above the figure; it states that the mock-up is virtual.
     columns : int
-        Maps in a row.
+        Number of maps per row.
     row_names, column_names : mapping of str to float
-        Names of the strips with the pixel of their middles.
-    key : sequence of str
-        What 0, 1 and 2 stand for in maps of integers.
+        Names of the strips, with the pixel at their centre.
+    place_labels : sequence of str
+        Labels of 0, 1 and 2 in maps of integers.
     """
     n_row, n_column = parts[0].values.shape
     height = PANEL_IN * n_row / n_column
-    across, down = PANEL_IN + 0.72, height + _PANEL_GAP_IN
-    total, tall = columns * across + 0.65, -(-len(parts) // columns) * down + 0.85
-    figure = new_figure(total, tall)
-    for number, part in enumerate(parts):
-        line, column = divmod(number, columns)
-        left, base = 0.62 + column * across, tall - 0.7 - height - line * down
-        # a colour bar takes its room from the axes: a map of integers, without one, is made as narrow
+    panel_step_x, panel_step_y = PANEL_IN + 0.72, height + _PANEL_GAP_IN
+    total_width, total_height = columns * panel_step_x + 0.65, -(-len(parts) // columns) * panel_step_y + 0.85
+    figure = new_figure(total_width, total_height)
+    for index, part in enumerate(parts):
+        row, column = divmod(index, columns)
+        left, bottom_in = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
+        # a colour bar reduces the width of its axes; a map of integers has no colour bar and is drawn as narrow
         width = PANEL_IN + (0.25 if _is_real(part.values) else 0.0)
-        axes = figure.add_axes((left / total, base / tall, width / total, height / tall))
+        axes = figure.add_axes(
+            (left / total_width, bottom_in / total_height, width / total_width, height / total_height)
+        )
         _panel(axes, part)
-        put_title(axes, f"({_letter(number)}) {part.title}", pad=4, left=True)
+        put_title(axes, f"({_letter(index)}) {part.title}", pad=4, left=True)
         _strip_names(axes, row_names if column == 0 else None, column_names)
-    figure.text(0.1 / total, 1 - 0.27 / tall, title, ha="left", fontsize=TEXT_SIZE + 2)
-    _legend(figure, [part.values for part in parts if not _is_real(part.values)], key)
+    figure.text(0.1 / total_width, 1 - 0.27 / total_height, title, ha="left", fontsize=TEXT_SIZE + 2)
+    _legend(figure, [part.values for part in parts if not _is_real(part.values)], place_labels)
     return figure
 
 
 def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure:
-    """Draw Fig. 10: the spectra with their lines, and how the ratios of lines change with thickness."""
+    """Draw Fig. 10: the spectra with their lines, and the line ratios by thickness."""
     figure = new_figure(9.6, 6.6)
     grid = figure.add_gridspec(2, len(ratios), left=0.075, right=0.985, top=0.9, bottom=0.075, hspace=0.38, wspace=0.2)
     _curves(figure.add_subplot(grid[0, :]), spectra, 0)
-    for number, each in enumerate(ratios):
-        _curves(figure.add_subplot(grid[1, number]), each, number + 1)
+    for index, ratio_curves in enumerate(ratios):
+        _curves(figure.add_subplot(grid[1, index]), ratio_curves, index + 1)
     figure.text(0.012, 0.955, title, ha="left", fontsize=TEXT_SIZE + 2)
     return figure
 
 
 @dataclass(frozen=True)
 class Detection:
-    """Mean answers against a mass fraction in per cent, with a band, by network.
+    """Mean probability of each network against a mass fraction in per cent, with a band.
 
-    ``visible`` is the fraction from which the counts show the pigment's own lines; None where all of the range is less.
+    ``min_visible_percent`` is the fraction from which the counts show the lines of the pigment; None if it exceeds the
+    range.
     """
 
     title: str
     percent: NDArray[np.float64]
     curves: Mapping[str, NDArray[np.float64]]
-    visible: float | None
+    min_visible_percent: float | None
     bands: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def detection_panels(parts: Sequence[Detection], title: str, *, mark: float) -> Figure:
-    """Draw answers against mass fraction, three panels a row; ``mark`` is a fraction in per cent to point out."""
+def detection_panels(parts: Sequence[Detection], title: str, *, marked_percent: float) -> Figure:
+    """Draw probability against mass fraction, with three panels per row and a mark at ``marked_percent``."""
     figure = new_figure(10.5, 0.8 + 2.7 * (-(-len(parts) // 3)))
     figure.suptitle(title, x=0.02, ha="left", fontsize=TEXT_SIZE + 2)
     grid = figure.subplots(-(-len(parts) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, part in zip(grid, parts, strict=True):
-        for number, (name, curve) in enumerate(part.curves.items()):
-            axes.fill_between(part.percent, *part.bands[name], color=f"C{number}", alpha=0.2, linewidth=0)
-            axes.plot(part.percent, curve, color=f"C{number}", label=name, linewidth=1.4)
-        axes.axvline(mark, color="0.5", linestyle=":", linewidth=1, label=f"{mark:g} %, missed in the paper")
-        if part.visible is not None:
-            axes.axvspan(part.visible, part.percent[-1], color="0.94", zorder=-1, label="the lines can be seen")
+        for index, (name, curve) in enumerate(part.curves.items()):
+            axes.fill_between(part.percent, *part.bands[name], color=f"C{index}", alpha=0.2, linewidth=0)
+            axes.plot(part.percent, curve, color=f"C{index}", label=name, linewidth=1.4)
+        axes.axvline(
+            marked_percent, color="0.5", linestyle=":", linewidth=1, label=f"{marked_percent:g} %, missed in the paper"
+        )
+        if part.min_visible_percent is not None:
+            axes.axvspan(
+                part.min_visible_percent, part.percent[-1], color="0.94", zorder=-1, label="the lines can be seen"
+            )
         axes.axhline(0.5, color="0.85", linewidth=0.8, zorder=0)
         axes.set_xscale("log")
         axes.set_xticks([0.1, 1.0, 10.0], ["0.1", "1", "10"])
@@ -190,8 +200,8 @@ def detection_panels(parts: Sequence[Detection], title: str, *, mark: float) -> 
         put_title(axes, part.title, left=True)
         axes.tick_params(labelsize=TEXT_SIZE - 1)
     handles, names = grid[0].get_legend_handles_labels()
-    small = {"fontsize": TEXT_SIZE - 1, "frameon": False, "ncols": len(names)}
-    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0.015, 0.965), **small)
+    legend_style = {"fontsize": TEXT_SIZE - 1, "frameon": False, "ncols": len(names)}
+    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0.015, 0.965), **legend_style)
     figure.supxlabel("mass fraction of vermilion in the dry paint (%)", fontsize=TEXT_SIZE)
     figure.supylabel("probability", fontsize=TEXT_SIZE)
     figure.tight_layout(rect=(0.01, 0.01, 1, 0.95))
@@ -204,33 +214,35 @@ def _case_row(axes: Sequence[Axes], row: CaseRow) -> None:
     axes[0].yaxis.set_visible(True)
     axes[0].set_ylabel(row.label, fontsize=TEXT_SIZE, labelpad=3)
     axes[1].imshow(overlay_image(np.zeros(row.place.shape, np.float32), row.areas), interpolation="nearest")
-    named = zip(row.families, _BACKGROUNDS, strict=False)
-    put_title(axes[1], ", ".join(f"{siegbahn(name)} {color}" for name, color in named), pad=3, size=SMALL_SIZE)
-    bare(axes[1])
-    for number, probability in enumerate(row.probability.values()):
-        shown, laid, scattered = axes[2 + 3 * number : 5 + 3 * number]
-        shown.imshow(overlay_image(probability, ()), interpolation="nearest")
-        put_title(shown, "probability", pad=3, size=SMALL_SIZE)
-        bare(shown)
-        laid.imshow(overlay_image(probability, row.areas), interpolation="nearest")
-        put_title(laid, "both", pad=3, size=SMALL_SIZE)
-        bare(laid)
-        _scatter(scattered, row, probability)
+    named_colors = zip(row.families, _BACKGROUNDS, strict=False)
+    put_title(axes[1], ", ".join(f"{siegbahn(name)} {color}" for name, color in named_colors), pad=3, size=SMALL_SIZE)
+    remove_ticks(axes[1])
+    for index, probability in enumerate(row.probability.values()):
+        probability_axes, overlay_axes, scatter_axes = axes[2 + 3 * index : 5 + 3 * index]
+        probability_axes.imshow(overlay_image(probability, ()), interpolation="nearest")
+        put_title(probability_axes, "probability", pad=3, size=SMALL_SIZE)
+        remove_ticks(probability_axes)
+        overlay_axes.imshow(overlay_image(probability, row.areas), interpolation="nearest")
+        put_title(overlay_axes, "both", pad=3, size=SMALL_SIZE)
+        remove_ticks(overlay_axes)
+        _scatter(scatter_axes, row, probability)
 
 
 def _scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) -> None:
-    area = lesser_area(row.areas)
+    area = min_scaled_area(row.areas)
     for place, color in enumerate(PLACE_COLORS):
-        own = (row.place == place) & np.isfinite(area) & np.isfinite(probability)
-        shown = "#9a9a9a" if place == 0 else color
-        axes.plot(area[own], probability[own], ".", markersize=3.0, alpha=0.5, color=shown, markeredgewidth=0)
+        is_drawn = (row.place == place) & np.isfinite(area) & np.isfinite(probability)
+        point_color = "#9a9a9a" if place == 0 else color
+        axes.plot(
+            area[is_drawn], probability[is_drawn], ".", markersize=3.0, alpha=0.5, color=point_color, markeredgewidth=0
+        )
     axes.set_ylim(-0.04, 1.04)
     axes.set_yticks([0.0, 0.5, 1.0])
     axes.locator_params(axis="x", nbins=3)
-    unit = f"{siegbahn(row.families[0])} (counts)"
+    x_label = f"{siegbahn(row.families[0])} (counts)"
     if len(row.areas) > 1:
-        unit = f"lesser of {' and '.join(name.split('_')[0] for name in row.families)}"
-    axes.set_xlabel(unit, fontsize=SMALL_SIZE, labelpad=1.5)
+        x_label = f"lesser of {' and '.join(name.split('_')[0] for name in row.families)}"
+    axes.set_xlabel(x_label, fontsize=SMALL_SIZE, labelpad=1.5)
     put_title(axes, "probability over counts", pad=3, size=SMALL_SIZE)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     quiet_axes(axes)
@@ -257,19 +269,27 @@ def _strip_names(axes: Axes, rows: Mapping[str, float] | None, columns: Mapping[
 
 def _draw_place(axes: Axes, place: NDArray[np.int64]) -> None:
     axes.imshow(place, cmap=ListedColormap(PLACE_COLORS), vmin=-0.5, vmax=2.5, interpolation="nearest")
-    bare(axes)
+    remove_ticks(axes)
 
 
-def _legend(figure: Figure, maps: Sequence[NDArray[np.generic]], key: Sequence[str]) -> None:
-    """Write below what the colours of maps of integers stand for, as far as they occur."""
-    used = sorted({int(value) for each in maps for value in np.unique(each)})
+def _legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labels: Sequence[str]) -> None:
+    """Write a legend for the colours that occur in maps of integers."""
+    used_values = sorted({int(value) for values in maps for value in np.unique(values)})
     handles = [
-        Line2D([], [], linestyle="", marker="s", color=PLACE_COLORS[value], markeredgecolor="#666666", label=key[value])
-        for value in used
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="s",
+            color=PLACE_COLORS[value],
+            markeredgecolor="#666666",
+            label=place_labels[value],
+        )
+        for value in used_values
     ]
     width, height = figure.get_size_inches()
     figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.1 / width, 0.08 / height), ncols=len(used),
+        handles=handles, loc="lower left", bbox_to_anchor=(0.1 / width, 0.08 / height), ncols=len(used_values),
         fontsize=SMALL_SIZE, frameon=False, borderpad=0, handletextpad=0.2,
     )  # fmt: skip
 
@@ -278,25 +298,25 @@ def _is_real(values: NDArray[np.generic]) -> bool:
     return values.dtype.kind == "f"
 
 
-def _letter(number: int) -> str:
-    return chr(ord("a") + number)
+def _letter(index: int) -> str:
+    return chr(ord("a") + index)
 
 
-def _curves(axes: Axes, part: Curves, number: int) -> None:
+def _curves(axes: Axes, part: Curves, index: int) -> None:
     for (label, (x, y)), color in zip(part.curves.items(), _CURVE_COLORS, strict=False):
         axes.plot(x, y, color=color, linewidth=1.2, label=label)
     if part.logarithmic:
         axes.set_yscale("log")
     for label, energy in part.marks.items():
         axes.axvline(energy, color="#999999", linewidth=0.5, linestyle=":")
-        above = axes.get_xaxis_transform()
-        axes.text(energy, 0.97, label, transform=above, fontsize=SMALL_SIZE, ha="center", va="top",
+        transform = axes.get_xaxis_transform()
+        axes.text(energy, 0.97, label, transform=transform, fontsize=SMALL_SIZE, ha="center", va="top",
                   bbox={"facecolor": "white", "linewidth": 0, "pad": 1.0})  # fmt: skip
     if part.marks and not part.logarithmic:
         axes.set_ylim(0.0, 1.18 * max(float(np.nanmax(y)) for _, y in part.curves.values()))
     axes.set_xlabel(part.x_label, fontsize=TEXT_SIZE)
     axes.set_ylabel(part.y_label, fontsize=TEXT_SIZE)
-    put_title(axes, f"({_letter(number)}) {part.title}", left=True)
+    put_title(axes, f"({_letter(index)}) {part.title}", left=True)
     axes.margins(x=0.0)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     axes.legend(fontsize=SMALL_SIZE, frameon=False)

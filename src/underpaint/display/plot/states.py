@@ -1,4 +1,4 @@
-"""Maps of the answer about each group; and of spectra that are unlike all that is known."""
+"""Maps of the state of each group, and of spectra that known elements do not explain."""
 
 from collections.abc import Sequence
 
@@ -23,14 +23,14 @@ from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZ
 from underpaint.display.plot.images import (
     HATCH,
     PANEL_WIDTH_IN,
-    bare,
     draw_image,
-    extent,
     hatch,
+    map_extent,
     panel_height,
     pixel_aspect,
+    remove_ticks,
     scale_bar,
-    thinned,
+    thin_map,
 )
 
 COLORS = {
@@ -43,22 +43,22 @@ COLORS = {
 }
 HATCH_COLOR = "#9a7a22"
 _LEGEND_IN = 0.5
-_HIGHEST = 10.0
+_MAX_SIGMAS = 10.0
 
 
 def detectability_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw several groups side by side.
+    """Draw the states of several groups side by side.
 
-    Pigment is dark red, present red, trace light red, not detected white, what cannot be excluded hatched, no answer
-    grey.
+    Dark red means pigment, red present, light red trace, and white not detected. Hatched pixels cannot be excluded, and
+    grey pixels have no answer.
 
     Parameters
     ----------
     results : Results
     names : sequence of str
-        Which of them, in order; at least one.
+        Groups in the order of the figure; at least one.
     columns : int
-        Maps in a row.
+        Number of maps per row.
     """
     height = panel_height(results.shape, results.step_mm)
     n_row = -(-len(names) // columns)
@@ -75,15 +75,15 @@ def detectability_gallery(results: Results, names: Sequence[str], *, columns: in
 
 
 def state_map(results: Results, name: str, *, title: str = "") -> Figure:
-    """Draw one group, colours as of :func:`detectability_gallery`.
+    """Draw the states of one group in the colours of :func:`detectability_gallery`.
 
     Parameters
     ----------
     results : Results
     name : str
-        Which of them.
+        Name of the group.
     title : str
-        Shown above.
+        Title above the map.
     """
     height = 2.0 * panel_height(results.shape, results.step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + _LEGEND_IN)
@@ -103,13 +103,13 @@ def state_map(results: Results, name: str, *, title: str = "") -> Figure:
 
 
 def unlikeness_map(results: Results, *, title: str = "") -> Figure:
-    """Draw the scores from 0 to 10 standard deviations."""
+    """Draw the significance of unexplained peaks from 0 to 10 standard deviations."""
     height = 2.0 * panel_height(results.shape, results.step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4)
     axes = figure.add_subplot()
     close_fit(figure, 0.1, 0.7, 0.1, 0.3)
     colors = mpl.colormaps["inferno"].with_extremes(bad=NO_ANSWER_COLOR)
-    image = draw_image(axes, results.map("unlikeness"), colors, 0.0, _HIGHEST, results.step_mm)
+    image = draw_image(axes, results.map("unlikeness"), colors, 0.0, _MAX_SIGMAS, results.step_mm)
     figure.colorbar(image, ax=axes, fraction=0.05, pad=0.025, aspect=25, extend="max")
     scale_bar(axes, results.shape, results.step_mm)
     put_title(axes, title)
@@ -117,30 +117,30 @@ def unlikeness_map(results: Results, *, title: str = "") -> Figure:
 
 
 def _draw(axes: Axes, results: Results, name: str) -> None:
-    codes = np.searchsorted(sorted(STATES), thinned(results.map("state", name)))
-    colors = ListedColormap([COLORS[key] for key in sorted(STATES)])
+    state_indices = np.searchsorted(sorted(STATES), thin_map(results.map("state", name)))
+    colors = ListedColormap([COLORS[state] for state in sorted(STATES)])
     aspect = pixel_aspect(results.step_mm)
     axes.imshow(
-        codes,
+        state_indices,
         cmap=colors,
         vmin=-0.5,
         vmax=len(STATES) - 0.5,
         interpolation="nearest",
         aspect=aspect,
-        extent=extent(results.shape),
+        extent=map_extent(results.shape),
     )
     hatch(axes, results.map("state", name) == CANNOT_EXCLUDE, HATCH_COLOR)
-    bare(axes)
+    remove_ticks(axes)
 
 
 def _legend() -> list[Patch]:
     return [
         Patch(
-            facecolor=COLORS[key],
-            edgecolor=HATCH_COLOR if key == CANNOT_EXCLUDE else "#808080",
-            hatch=HATCH if key == CANNOT_EXCLUDE else None,
+            facecolor=COLORS[state],
+            edgecolor=HATCH_COLOR if state == CANNOT_EXCLUDE else "#808080",
+            hatch=HATCH if state == CANNOT_EXCLUDE else None,
             linewidth=0.5,
-            label=words,
+            label=label,
         )
-        for key, words in STATES.items()
+        for state, label in STATES.items()
     ]

@@ -1,4 +1,4 @@
-"""Saved results -> one self-contained page to read, print or send."""
+"""Report of saved results as one self-contained page to read, print or send."""
 
 from underpaint.display.report.findings import Finding, find_groups
 from underpaint.display.report.layers import Arrangement, find_arrangements

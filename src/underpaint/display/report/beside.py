@@ -83,23 +83,23 @@ def look_beside(
     scan: Scan | str | None = None,
     subject: str = "",
 ) -> Beside:
-    """Gather what lies beside the results of a folder.
+    """Read the files beside the results of a folder.
 
     Parameters
     ----------
     folder : Path
     results : Results
     findings : sequence of Finding
-        Each gets a typical spot.
+        Findings for which typical spots are selected.
     scan : Scan, str or None
-        The scan, or where it is; None: where it was, or beside the results.
+        The scan or its path; None for its original path or a scan beside the results.
     subject : str
         The object, in the user's words.
 
     Raises
     ------
     ScanError
-        The scan that was named cannot be read or is another.
+        The given scan cannot be read or is a different one.
     """
     shape, summary = results.shape, results.summary
     damaged: list[str] = []
@@ -120,15 +120,15 @@ def look_beside(
 
 
 def read_regions(folder: Path, shape: tuple[int, ...], damaged: list[str]) -> dict[str, NDArray[np.bool_]]:
-    """Return the regions that were drawn in the viewer, by name.
+    """Return the regions drawn in the viewer, by name.
 
     Parameters
     ----------
     folder : Path
     shape : (n_row, n_column)
-        Of the maps.
+        Shape of the maps.
     damaged : list of str
-        Gets in words which masks, or names, cannot be read.
+        List to which texts on masks and names that cannot be read are appended.
     """
     n_row, n_column = shape
     recorded: list[Region] = _unless_damaged(lambda: recorded_regions(folder), [], damaged)
@@ -182,5 +182,5 @@ def read_photograph(folder: Path) -> Photograph | None:
 
 
 def data_url(image: bytes, kind: str) -> str:
-    """Return a picture, "png" or "jpeg", as an address that holds it."""
+    """Return a picture ("png" or "jpeg") as a data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""What the maps say, in numbers and plain words; no drawing here."""
+"""Findings of the maps in numbers and words, without figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 from underpaint.pigments.limits import distinguishing_methods_text, member_shares
 
-LEAST_SHARE = 0.001
-LEAST_PIXELS = 3
+MIN_SHARE = 0.001
+MIN_PIXELS = 3
 LINE_SIGMA = 3.0
 CERTAIN_SIGMA = 5.0
-LEAST_LINE_SHARE = 0.01
-FEW_COUNTS = 1e3
-# First estimates with a perfect forward model, thickness and ground free.
+MIN_LINE_SHARE = 0.01
+MIN_DETECTABLE_COUNTS = 1e3
+# First estimates, with a perfect forward model and free thickness and ground.
 LAYER_LIMIT = (
     "To see lead white through vermilion takes some 200 counts a pixel at 50 µm of vermilion, "
     "10 thousand at 100 µm, a million at 150 µm."
@@ -26,16 +26,16 @@ LAYER_LIMIT = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """How a line family stands out where a pigment was found.
+    """Significance of a line family in the pixels in which a pigment was detected.
 
     Parameters
     ----------
     family : str
-        ``Hg_L``.
+        Line family, such as ``Hg_L``.
     share : float
-        Share of the pigment's pixels in which the line exceeds three standard deviations.
+        Fraction of the pigment's pixels in which the line exceeds three standard deviations.
     median_counts : float
-        Median net counts of these pixels.
+        Median net counts of the pigment's pixels.
     """
 
     family: str
@@ -45,134 +45,146 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """A pigment or group that was found.
+    """A detected pigment or group.
 
     Parameters
     ----------
     name, label : str
-        As in the results.
+        Name and label in the results.
     share : float
-        Share of the answered pixels with a probability over one half.
-    mean_inside : float
+        Fraction of the pixels with an answer whose probability exceeds one half.
+    mean_probability : float
         Mean probability of these pixels.
     evidence : tuple of Evidence
-        Of each of the pigment's line families that has a map, strongest first.
+        Evidence of each mapped line family of the pigment, the strongest first.
     members : tuple of str
-        Of a group: labels of all pigments that count as it.
+        Labels of all pigments of a group.
     leanings : tuple of Finding
-        Of a group: its members whose own probability exceeds one half somewhere; empty where they share it.
+        Members of a group whose separate probability exceeds one half in some pixels; empty if a prior divides the
+        probability of the group.
     shares : tuple of (str, float)
-        Of a group that its members share by a stated prior: their labels and their shares of it, the largest first.
-    told_apart : str
-        Of a group of several members: what would tell the first two apart.
-    fitted : bool
-        Whether lines were fitted at all.
-    left_out : tuple of str
-        Those of ``members`` that were not asked for.
-    by_palette : bool
-        Whether a palette left them out; else the network does not know them.
+        Labels and shares of members if a prior divides the probability of the group, the largest first.
+    distinguishing_text : str
+        Methods that would distinguish the first two members of a group.
+    has_fitted_lines : bool
+        Whether element maps exist.
+    omitted_members : tuple of str
+        Labels of members that the network did not consider.
+    omitted_by_palette : bool
+        Whether the palette excludes these members; otherwise the network does not include them.
     answers : str
-        Of a group: how its answers are spread over the pixels, as :meth:`Results.answer_summary` words it.
+        Summary of the states of a group by :meth:`Results.answer_summary`.
     """
 
     name: str
     label: str
     share: float
-    mean_inside: float
+    mean_probability: float
     evidence: tuple[Evidence, ...] = ()
     members: tuple[str, ...] = ()
     leanings: tuple["Finding", ...] = ()
     shares: tuple[tuple[str, float], ...] = ()
-    told_apart: str = ""
-    fitted: bool = True
-    left_out: tuple[str, ...] = ()
-    by_palette: bool = False
+    distinguishing_text: str = ""
+    has_fitted_lines: bool = True
+    omitted_members: tuple[str, ...] = ()
+    omitted_by_palette: bool = False
     answers: str = ""
 
     @property
-    def doubtful(self) -> bool:
-        """Whether lines were fitted, and none of the pigment stands out where the model sees it."""
-        return self.fitted and max((own.share for own in self.evidence), default=0.0) < 0.5
+    def is_doubtful(self) -> bool:
+        """Whether element maps exist and no line of the pigment is significant in half of its pixels."""
+        return self.has_fitted_lines and max((entry.share for entry in self.evidence), default=0.0) < 0.5
 
 
 def find_groups(results: Results) -> list[Finding]:
-    """Return the groups that are present, the most widespread first and the doubtful last, each with its members.
+    """Return the present groups with their members, the most widespread first and doubtful ones last.
 
-    Where amounts are known, those that a pigment brings come before traces. A model without groups gives its members
-    instead.
+    If amounts are known, pigments precede traces. For a model without groups, the result contains pigments.
     """
-    present = [_finding(results, name) for name in results.targets if is_present(results[name])]
-    return sorted(present, key=lambda each: (each.doubtful, -_pigment_share(results, each.name), -each.share))
+    findings = [_finding(results, name) for name in results.targets if is_present(results[name])]
+    return sorted(
+        findings, key=lambda finding: (finding.is_doubtful, -_pigment_share(results, finding.name), -finding.share)
+    )
 
 
 def _pigment_share(results: Results, name: str) -> float:
-    """Return the share of the pixels in which a group is a pigment; 0 where amounts are not known."""
-    known = "state" in results.stacks and (name,) in results.stacks["state"]
-    return results.state_shares(name)[PIGMENT] if known else 0.0
+    """Return the fraction of the pixels in which a group is a pigment; 0 if amounts are unknown."""
+    is_known = "state" in results.stacks and (name,) in results.stacks["state"]
+    return results.state_shares(name)[PIGMENT] if is_known else 0.0
 
 
 def is_present(probability: NDArray[np.float32]) -> bool:
-    """Whether enough pixels exceed a probability of one half."""
+    """Return whether the probability exceeds one half in enough pixels."""
     n_inside = int((probability > PRESENT_PROBABILITY).sum())
     n_known = max(int(np.isfinite(probability).sum()), 1)
-    return n_inside >= min(LEAST_PIXELS, n_known) and n_inside / n_known >= LEAST_SHARE
+    return n_inside >= min(MIN_PIXELS, n_known) and n_inside / n_known >= MIN_SHARE
 
 
 def absent_names(results: Results) -> list[str]:
-    """Labels of the groups (or members) that were asked for and not found."""
+    """Return the labels of the groups (or members) that were considered but not detected."""
     return [results.label(name) for name in results.targets if not is_present(results[name])]
 
 
 def element_evidence(results: Results) -> list[Evidence]:
-    """Line families above five standard deviations in at least one pixel of a hundred; the most certain first.
+    """Return line families above five standard deviations in at least 1 % of the pixels, the most frequent first.
 
-    Their median is of the pixels in which they stand out: over all pixels it would be noise where a paint is rare.
+    Their median counts refer to the pixels in which they are significant. For a rare paint, a median over all pixels
+    would be noise.
     """
     lines = []
     for family in results.lines:
-        area, error = results[family], results.map("area_sigma", family)
-        known = np.isfinite(area) & np.isfinite(error)
-        certain = known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9))
-        median = float(np.median(area[certain])) if certain.any() else 0.0
-        lines.append(Evidence(family, float(certain.sum() / max(int(known.sum()), 1)), median))
+        area, sigma = results[family], results.map("area_sigma", family)
+        is_known = np.isfinite(area) & np.isfinite(sigma)
+        is_certain = is_known & (area > CERTAIN_SIGMA * np.maximum(sigma, 1e-9))
+        median = float(np.median(area[is_certain])) if is_certain.any() else 0.0
+        lines.append(Evidence(family, float(is_certain.sum() / max(int(is_known.sum()), 1)), median))
     return sorted(
-        (one for one in lines if one.share >= LEAST_LINE_SHARE), key=lambda one: (-one.share, -one.median_counts)
+        (line for line in lines if line.share >= MIN_LINE_SHARE), key=lambda line: (-line.share, -line.median_counts)
     )
 
 
-def telling_lines(results: Results, families: Sequence[str], most: int = 3, first: str | None = None) -> list[str]:
-    """Return the families whose maps vary most over their noise, and are least alike, the first the most telling.
+def informative_lines(
+    results: Results, families: Sequence[str], max_number: int = 3, first_name: str | None = None
+) -> list[str]:
+    """Return the families with the most informative maps: large variation relative to noise, and little correlation.
 
-    Each next one has the largest variation times one less its largest absolute correlation with those before. A family
-    ``first`` is the first one, if it is among them.
+    Each following family has the largest product of its variation and one minus its maximum absolute correlation with
+    the preceding families. ``first_name`` comes first if it is among the families.
     """
     maps = {name: np.nan_to_num(results[name]).ravel() for name in families}
-    noise = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}
-    variation = {name: float(maps[name].std()) / max(noise[name], 1e-9) for name in families}
-    chosen = [name for name in families if name == first]
-    while len(chosen) < min(most, len(families)):
-        rest = [name for name in families if name not in chosen]
-        alike = {name: max((_correlation(maps[name], maps[one]) for one in chosen), default=0.0) for name in rest}
-        chosen.append(max(rest, key=lambda name: variation[name] * (1.0 - alike[name])))
-    return chosen
+    median_sigma = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}
+    variation = {name: float(maps[name].std()) / max(median_sigma[name], 1e-9) for name in families}
+    chosen_names = [name for name in families if name == first_name]
+    while len(chosen_names) < min(max_number, len(families)):
+        remaining_names = [name for name in families if name not in chosen_names]
+        max_correlation = {
+            name: max((_correlation(maps[name], maps[chosen]) for chosen in chosen_names), default=0.0)
+            for name in remaining_names
+        }
+        chosen_names.append(max(remaining_names, key=lambda name: variation[name] * (1.0 - max_correlation[name])))
+    return chosen_names
 
 
-def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    spread = float(one.std() * other.std())
-    return abs(float(((one - one.mean()) * (other - other.mean())).mean())) / spread if spread > 0 else 1.0
+def _correlation(first_map: NDArray[np.float32], second_map: NDArray[np.float32]) -> float:
+    sigma_product = float(first_map.std() * second_map.std())
+    return (
+        abs(float(((first_map - first_map.mean()) * (second_map - second_map.mean())).mean())) / sigma_product
+        if sigma_product > 0
+        else 1.0
+    )
 
 
 def low_count_share(pixel_counts: NDArray[np.float64]) -> float:
-    """Return the share of pixels under a thousand counts, where faint pigments cannot be seen."""
-    return float((pixel_counts < FEW_COUNTS).mean()) if pixel_counts.size else 0.0
+    """Return the fraction of the pixels with under a thousand counts, in which weak pigments cannot be detected."""
+    return float((pixel_counts < MIN_DETECTABLE_COUNTS).mean()) if pixel_counts.size else 0.0
 
 
 def _finding(results: Results, name: str) -> Finding:
     probability = results[name]
-    inside = probability > PRESENT_PROBABILITY
+    is_present_pixel = probability > PRESENT_PROBABILITY
     n_known = max(int(np.isfinite(probability).sum()), 1)
     families = results.materials[name].elements
-    evidence = [_evidence(results, family, inside) for family in families if family in results.lines]
+    evidence = [_evidence(results, family, is_present_pixel) for family in families if family in results.lines]
     is_group = results.materials[name].kind == "group"
     shares = _shares(results, name) if is_group else []
     members = _members(results, name) if is_group else ()
@@ -180,13 +192,13 @@ def _finding(results: Results, name: str) -> Finding:
     return Finding(
         name,
         results.label(name),
-        float(inside.sum()) / n_known,
-        float(probability[inside].mean()) if inside.any() else 0.0,
-        tuple(sorted(evidence, key=lambda own: -own.share)),
+        float(is_present_pixel.sum()) / n_known,
+        float(probability[is_present_pixel].mean()) if is_present_pixel.any() else 0.0,
+        tuple(sorted(evidence, key=lambda entry: -entry.share)),
         members,
         _leanings(results, name) if is_group else (),
         tuple((library()[member].label, share) for member, share in shares),
-        _told_apart(name, [member for member, _ in shares]) if is_group else "",
+        _distinguishing_text(name, [member for member, _ in shares]) if is_group else "",
         results.has_elements,
         tuple(label for label in members if requested and label not in requested),
         bool(results.settings_of("pigments").get("member_prior", {}).get("palette")),
@@ -194,50 +206,52 @@ def _finding(results: Results, name: str) -> Finding:
     )
 
 
-def _evidence(results: Results, family: str, inside: NDArray[np.bool_]) -> Evidence:
-    area, error = results[family][inside], results.map("area_sigma", family)[inside]
-    known = np.isfinite(area) & np.isfinite(error)
-    if not known.any():
+def _evidence(results: Results, family: str, is_present_pixel: NDArray[np.bool_]) -> Evidence:
+    area, sigma = results[family][is_present_pixel], results.map("area_sigma", family)[is_present_pixel]
+    is_known = np.isfinite(area) & np.isfinite(sigma)
+    if not is_known.any():
         return Evidence(family, 0.0, 0.0)
-    above = area[known] > LINE_SIGMA * np.maximum(error[known], 1e-9)
-    return Evidence(family, float(above.mean()), float(np.median(area[known])))
+    is_significant = area[is_known] > LINE_SIGMA * np.maximum(sigma[is_known], 1e-9)
+    return Evidence(family, float(is_significant.mean()), float(np.median(area[is_known])))
 
 
 def _leanings(results: Results, group: str) -> tuple[Finding, ...]:
     if member_shares(results, group):
         return ()
     names = [name for name in results.pigments if group in results.materials[name].groups and is_present(results[name])]
-    found = [_finding(results, name) for name in names]
-    return tuple(sorted(found, key=lambda own: -own.share))
+    member_findings = [_finding(results, name) for name in names]
+    return tuple(sorted(member_findings, key=lambda entry: -entry.share))
 
 
 def _shares(results: Results, group: str) -> list[tuple[str, float]]:
-    """Return the members' shares of the group, the largest first; empty where no prior was stated."""
+    """Return the members' shares of the group, the largest first; empty without a stated prior."""
     shares = member_shares(results, group)
-    place = {pigment.name: index for index, pigment in enumerate(library())}
-    return sorted(shares.items(), key=lambda own: (-own[1], place[own[0]]))
+    library_index = {pigment.name: index for index, pigment in enumerate(library())}
+    return sorted(shares.items(), key=lambda entry: (-entry[1], library_index[entry[0]]))
 
 
-def _told_apart(group: str, names: list[str]) -> str:
-    """Say what would tell apart the first two of the members, or of the library's where none are given."""
+def _distinguishing_text(group: str, names: list[str]) -> str:
+    """Return the methods that distinguish the first two members, by default those of the library."""
     try:
         names = names or [pigment.name for pigment in library().members(library().group(group).name)]
     except SampleError:
         return ""
-    return distinguishing_methods_text(*names[:2], by_lines=True) if len(names) > 1 else ""
+    return distinguishing_methods_text(*names[:2], include_lines=True) if len(names) > 1 else ""
 
 
 def _members(results: Results, group: str) -> tuple[str, ...]:
-    """Pigments of the library that count as the group; of a group of the user's own, those of the model."""
-    known = library()
+    """Return the labels of the group's pigments in the library, or in the model for a group defined by the user."""
+    pigment_library = library()
     try:
-        known.group(group)
+        pigment_library.group(group)
     except SampleError:
-        return tuple(own.label for name, own in results.materials.items() if group in own.groups and name != group)
-    return tuple(pigment.label for pigment in known.members(group))
+        return tuple(
+            entry.label for name, entry in results.materials.items() if group in entry.groups and name != group
+        )
+    return tuple(pigment.label for pigment in pigment_library.members(group))
 
 
 def _requested(results: Results, group: str) -> frozenset[str]:
-    """Return the labels of the members of a group that have a probability of their own."""
+    """Return the labels of the members of a group that have a separate probability."""
     members = (results.materials[name] for name in results.pigments)
     return frozenset(member.label for member in members if group in member.groups)

@@ -1,4 +1,4 @@
-"""A paragraph for a paper's methods, the data that results rest on, and what to cite."""
+"""Paragraph for the methods section of a paper, data versions, and citation."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ PAPER = (
     "B. J. Xu, Y. Wu, P. Hao, M. Vermeulen and others, Can deep learning assist automatic identification of layered "
     "pigments from XRF data? Journal of Analytical Atomic Spectrometry 37 (2022) 2672–2682, doi:10.1039/d2ja00246a."
 )
-"""As in ``CITATION.cff``, which an installed package does not hold."""
+"""Citation as in ``CITATION.cff``, which is not part of an installed package."""
 _ENGINES = {
     "underpaint": "a linear fit of the line groups of the program's forward model",
     "fixed": "a linear fit of these line groups with one ratio of lines for the whole scan",
@@ -26,7 +26,7 @@ _ENGINES = {
 
 
 def citation(version: str = __version__) -> str:
-    """Return what to cite for the program."""
+    """Return the citation of the program."""
     return f"{AUTHORS}, {TITLE}, version {version}."
 
 
@@ -36,31 +36,31 @@ def made_by(summary: Mapping[str, Any]) -> str:
 
 
 def methods_paragraph(results: Results) -> str:
-    """Say how the maps were made, as a paper's methods section would.
+    """Describe how the maps were made, in the style of the methods section of a paper.
 
     Parameters
     ----------
     results : Results
-        As :func:`underpaint.io.read_results` returns them.
+        Results from :func:`underpaint.io.read_results`.
     """
     summary = results.summary
-    sentences = [_scan(summary), _axis(results.calibration)]
+    sentences = [_scan_text(summary), _axis_text(results.calibration)]
     if results.has_elements:
-        sentences.append(_fitted(results))
+        sentences.append(_element_fit_text(results))
     if results.element_quantities:
-        sentences.append(_quantified(results))
+        sentences.append(_quantities_text(results))
     if results.has_pigments:
-        sentences += _requested(results)
+        sentences += _network_texts(results)
     if "state" in results.stacks:
         sentences.append(
             "Where a group was not found, simulated spectra of the same counts with and without it tell whether "
-            f"{supposed_burial(results) or 'it'} would have been seen."
+            f"{assumed_layers_text(results) or 'it'} would have been seen."
         )
-    return " ".join(own for own in sentences if own)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-def supposed_burial(results: Results) -> str:
-    """Say what absence is said of: "20 µm of it under 50 µm of paint"; "" where the results do not tell."""
+def assumed_layers_text(results: Results) -> str:
+    """Return the layers assumed for exclusion: "20 µm of it under 50 µm of paint"; "" if unknown."""
     burial = results.settings_of("detectability").get("burial", {})
     if not {"cover_um", "hidden_um"} <= set(burial):
         return ""
@@ -68,15 +68,15 @@ def supposed_burial(results: Results) -> str:
 
 
 def data_versions(results: Results) -> list[tuple[str, str]]:
-    """Return what the results rest on beside the program: model, tables of pigments, tables of atoms."""
-    card = results.model_card
-    model = " ".join(str(card[key]) for key in ("name", "version") if card.get(key))
-    spectra = card.get("training", {}).get("n_spectra")
-    trained = f", trained on {thousands(spectra)} simulated spectra" if isinstance(spectra, int) else ""
+    """Return the versions of the data on which results depend: model, pigment library, atomic data."""
+    model_card = results.model_card
+    model = " ".join(str(model_card[key]) for key in ("name", "version") if model_card.get(key))
+    spectra = model_card.get("training", {}).get("n_spectra")
+    training_text = f", trained on {thousands(spectra)} simulated spectra" if isinstance(spectra, int) else ""
     versions = results.summary.get("versions", {})
     xraylib = versions.get("xraylib")
     rows = [
-        ("Model", f"{model}{trained}" if model else ""),
+        ("Model", f"{model}{training_text}" if model else ""),
         (
             "Pigment library",
             f"{len(library())} pigments in {len(library().groups)} groups, sha256 {library_hash()[:12]}",
@@ -88,42 +88,43 @@ def data_versions(results: Results) -> list[tuple[str, str]]:
 
 
 def library_hash() -> str:
-    """Return the SHA-256 of this version's tables of pigments, in hexadecimal."""
+    """Return the SHA-256 of the pigment tables of this version, in hexadecimal."""
     digest = hashlib.sha256()
-    for table in sorted((files("underpaint.physics.materials") / "data").iterdir(), key=lambda own: own.name):
-        if table.name.endswith(".toml"):
-            digest.update(table.read_bytes().replace(b"\r\n", b"\n"))
+    for path in sorted((files("underpaint.physics.materials") / "data").iterdir(), key=lambda path: path.name):
+        if path.name.endswith(".toml"):
+            digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()
 
 
-def _scan(summary: Mapping[str, Any]) -> str:
+def _scan_text(summary: Mapping[str, Any]) -> str:
     shape, step = summary.get("shape"), summary.get("step_mm")
-    size = f" of {shape[0]} × {shape[1]} pixels" if shape else ""
-    pitch = f" ({step[0]:g} × {step[1]:g} mm each)" if step else ""
-    mean = summary.get("mean_pixel_counts")
-    counts = f", {thousands(mean)} counts a pixel on average," if mean is not None else ""
-    own = machine(summary.get("settings", {}))
-    known = "" if own.startswith("not given") else f" recorded with {own}"
-    return f"The X-ray fluorescence scan{size}{pitch}{known}{counts} was read by underpaint {made_by(summary)}."
+    size_text = f" of {shape[0]} × {shape[1]} pixels" if shape else ""
+    step_text = f" ({step[0]:g} × {step[1]:g} mm each)" if step else ""
+    mean_counts = summary.get("mean_pixel_counts")
+    counts_text = f", {thousands(mean_counts)} counts a pixel on average," if mean_counts is not None else ""
+    instrument = machine(summary.get("settings", {}))
+    instrument_text = "" if instrument.startswith("not given") else f" recorded with {instrument}"
+    scan_text = f"The X-ray fluorescence scan{size_text}{step_text}{instrument_text}{counts_text}"
+    return f"{scan_text} was read by underpaint {made_by(summary)}."
 
 
-def _axis(own: Mapping[str, Any]) -> str:
-    if not own:
+def _axis_text(calibration: Mapping[str, Any]) -> str:
+    if not calibration:
         return ""
-    if own.get("source") == "given":
+    if calibration.get("source") == "given":
         return "The energy axis was given."
-    residual = own.get("residual_ev")
-    off = f", which it meets to {residual:.0f} eV" if isinstance(residual, int | float) else ""
-    return f"The energy axis was found from the scan's own lines{off}."
+    residual = calibration.get("residual_ev")
+    residual_text = f", which it meets to {residual:.0f} eV" if isinstance(residual, int | float) else ""
+    return f"The energy axis was found from the scan's own lines{residual_text}."
 
 
-def _fitted(results: Results) -> str:
+def _element_fit_text(results: Results) -> str:
     engine = str(results.settings_of("elements").get("engine") or results.settings.get("engine") or "underpaint")
-    how = _ENGINES.get(engine, engine)
-    return f"Net counts of {len(results.lines)} line families and their standard deviations come from {how}."
+    engine_text = _ENGINES.get(engine, engine)
+    return f"Net counts of {len(results.lines)} line families and their standard deviations come from {engine_text}."
 
 
-def _quantified(results: Results) -> str:
+def _quantities_text(results: Results) -> str:
     label = results.quantity_label(results.element_quantities[0].partition(".")[0])
     return (
         f"The {label}, with 90 % intervals, comes from these counts by fundamental parameters: matrix, thickness and "
@@ -132,15 +133,15 @@ def _quantified(results: Results) -> str:
     )
 
 
-def _requested(results: Results) -> list[str]:
+def _network_texts(results: Results) -> list[str]:
     n_group = len(results.groups)
-    asked = f"{n_group} elementary equivalence groups" if n_group else f"{len(results.pigments)} pigments"
-    where = " anywhere in the paint, in its uppermost layer and below it" if knows_places(results) else ""
-    card = results.model_card
-    name = f" ({card['name']}, version {card.get('version', '?')})" if card.get("name") else ""
+    answer_text = f"{n_group} elementary equivalence groups" if n_group else f"{len(results.pigments)} pigments"
+    place_text = " anywhere in the paint, in its uppermost layer and below it" if knows_places(results) else ""
+    model_card = results.model_card
+    model_text = f" ({model_card['name']}, version {model_card.get('version', '?')})" if model_card.get("name") else ""
     sentences = [
-        f"A neural network{name}, trained on simulated spectra of layered paint, gave for each pixel the "
-        f"probability of {asked}{where}.",
+        f"A neural network{model_text}, trained on simulated spectra of layered paint, gave for each pixel the "
+        f"probability of {answer_text}{place_text}.",
         f"A group is called present where its probability exceeds {PRESENT_PROBABILITY:g}, and certain with a "
         f"{MEANINGS[CERTAIN]}.",
     ]

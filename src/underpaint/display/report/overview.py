@@ -1,4 +1,4 @@
-"""The first view of results: the most telling element maps, what was found in sentences, what was not."""
+"""Overview of results: the most informative element maps, findings in sentences, and absent groups."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from underpaint.display.report.findings import (
     absent_names,
     element_evidence,
     find_groups,
-    telling_lines,
+    informative_lines,
 )
 from underpaint.display.report.layers import place_shares
 from underpaint.display.report.paints import legend_rows
 from underpaint.display.report.wording import MEANINGS, element_sentence, key_finding
 
-MOST_SENTENCES = 5
+MAX_SENTENCES = 5
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Overview:
     Parameters
     ----------
     lines : tuple of str
-        Line families for red, green and blue: that of the first finding, and those whose maps tell most beside it.
+        Line families for red, green and blue: that of the first finding, and those with the most informative maps.
     sentences : tuple of str
         The surest findings, the most widespread first.
     certainties, shares : dict of str to str, float
@@ -50,9 +50,9 @@ class Overview:
 
 
 def overview_lines(results: Results, strong: Sequence[Evidence], findings: Sequence[Finding]) -> list[str]:
-    """Return the line families for red, green and blue, of the evidence and the findings of results."""
+    """Return the line families for red, green and blue, selected from evidence and findings."""
     leading = next((line.family for finding in findings[:1] for line in finding.evidence), None)
-    return telling_lines(results, [line.family for line in strong], first=leading)
+    return informative_lines(results, [line.family for line in strong], first_name=leading)
 
 
 def overview(results: Results) -> Overview:
@@ -65,7 +65,7 @@ def overview(results: Results) -> Overview:
     lines = overview_lines(results, strong, findings)
     return Overview(
         tuple(lines),
-        tuple(sentences[:MOST_SENTENCES]),
+        tuple(sentences[:MAX_SENTENCES]),
         {each.finding.name: each.certainty for each in named},
         {each.finding.name: each.finding.share for each in named},
         tuple(absent_names(results)),

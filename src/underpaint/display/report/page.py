@@ -1,4 +1,4 @@
-"""The page: findings and pictures put into the template."""
+"""The report page: findings and figures inserted into the template."""
 
 import gc
 import math
@@ -33,8 +33,8 @@ from underpaint.data.maps import (
     unit_of,
 )
 from underpaint.display import plot
-from underpaint.display.plot.images import composite_figure, panel_height, quantity_gallery, shown_unit
-from underpaint.display.plot.layers import MOST_SECTIONS, Section, stratigraphy_sketch
+from underpaint.display.plot.images import composite_figure, display_unit, panel_height, quantity_gallery
+from underpaint.display.plot.layers import MAX_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.plot.paints import paint_map
 from underpaint.display.report.beside import Beside, data_url, look_beside
 from underpaint.display.report.findings import (
@@ -48,7 +48,7 @@ from underpaint.display.report.findings import (
     low_count_share,
 )
 from underpaint.display.report.layers import (
-    LEAST_ARRANGEMENT,
+    MIN_ARRANGEMENT_SHARE,
     Arrangement,
     PlaceShares,
     find_arrangements,
@@ -64,14 +64,14 @@ from underpaint.display.report.layers import (
 )
 from underpaint.display.report.methods import (
     PAPER,
+    assumed_layers_text,
     citation,
     data_versions,
     made_by,
     methods_paragraph,
-    supposed_burial,
 )
-from underpaint.display.report.overview import MOST_SENTENCES, overview_lines
-from underpaint.display.report.paints import MOST_ROWS, legend_rows
+from underpaint.display.report.overview import MAX_SENTENCES, overview_lines
+from underpaint.display.report.paints import MAX_ROWS, legend_rows
 from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
 from underpaint.display.report.spots import SpotSpectrum
@@ -100,26 +100,26 @@ from underpaint.physics.materials import library
 from underpaint.runtime.files import atomic_write
 
 REPORT_FILE, PDF_FILE = "report.html", "report.pdf"
-MOST_MEMBER_ROWS = 24
+MAX_MEMBER_ROWS = 24
 MOST_ELEMENTS = 28
 MOST_IN_PICTURE = 12
-"""Maps in a picture: printed pages that hold taller ones stay half empty before them."""
-MOST_PLACE_ROWS = 16
-MOST_IN_SHORT = 6
-"""Paints in the legend of the short report."""
-MOST_ORDERS = 20
+"""Maximum number of maps in a figure; taller figures leave half of the preceding printed page empty."""
+MAX_PLACE_ROWS = 16
+MAX_PAINTS_IN_SHORT_REPORT = 6
+"""Maximum number of paints in the legend of the short report."""
+MAX_ORDERS = 20
 _DPI = 115
 _NO_COLOR = "#808080"
-_MOST_ENERGIES = 4
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
-"""A space that no line may break at: "63 %", "12 µm"."""
+_MAX_ENERGIES = 4
+_SPACE_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
+"""Space at which a line may not break: "63 %", "12 µm"."""
 _HALF_PAGE_IN = 4.5
-"""Height of a picture's maps of which two, reduced to the width of a printed page, fit on it with a heading."""
+"""Maximum height of the maps in a figure, inches; two such figures and a heading fit on a printed page."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An embedded picture with the words that stand for it."""
+    """An embedded figure with its description."""
 
     source: str
     words: str
@@ -139,29 +139,29 @@ def write_report(
     Parameters
     ----------
     folder : str or Path
-        As :func:`underpaint.io.write_results` made it.
+        Folder written by :func:`underpaint.io.write_results`.
     path : str or Path or None
-        File to write; None: ``report.html`` or ``report.pdf`` in the folder.
+        File to write; None for ``report.html`` or ``report.pdf`` in the folder.
     form : {"html", "pdf"}
-        PDF is printed by a browser of this machine.
+        Format; PDF is printed by an installed browser.
     scan : Scan, str or None
-        The scan, or where it is, for spectra of typical spots; None looks where it was, and beside the results, and
-        does without where it is gone.
+        The scan or its path, for spectra of typical spots. If None, its original path and the folder are searched, and
+        spectra are omitted if the scan is not found.
     subject : str
         The object, in the user's words.
     full : bool
-        With a row of pictures for each group, maps of places and thickness, spectra of typical spots, the table of
-        pigments and all settings; else what a verdict rests on, with the spectra of regions that were drawn.
+        Whether to include a row of figures for each group, maps of places and thickness, spectra of typical spots, the
+        table of pigments and all settings. The short report contains the evidence and the spectra of drawn regions.
 
     Returns
     -------
     Path
-        The file; one page without scripts, with all its pictures inside.
+        The file: one page without scripts that includes all figures.
 
     Raises
     ------
     ScanError
-        The folder holds no results, or the scan that was named cannot be read or is another.
+        The folder contains no results, or the given scan cannot be read or is a different one.
     OutputError
         The file cannot be written, or no browser prints it.
 
@@ -179,7 +179,7 @@ def write_report(
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = find_groups(results)
     beside = look_beside(place, results, findings if full else [], scan=scan, subject=subject)
-    # Figures are full of cycles; a search for them would go through all that was imported, again and again.
+    # Figures contain many reference cycles. Each search for cycles would include all imported objects.
     gc.freeze()
     try:
         text = render_report(results, beside=beside, findings=findings, full=full)
@@ -194,7 +194,7 @@ def write_report(
 
 
 def _refuse_to_replace(target: Path, scan: Path | None) -> None:
-    """Refuse to write a report over the scan that it tells of, wherever that is."""
+    """Refuse to replace the scan by its report."""
     if scan is not None and belongs_to(target, scan):
         raise OutputError(
             f"Cannot write {target}: it is part of the scan {scan}, which stays as it is. Give another name."
@@ -209,13 +209,13 @@ def render_report(
     Parameters
     ----------
     results : Results
-        What was concluded; what was not is left out. Where unexplained lines were not looked for, they are now.
+        Results of a scan; missing quantities are omitted. Unexplained lines are determined if they were not before.
     beside : Beside or None
-        The photograph, regions, and spectra of spots.
+        Photograph, regions, and spectra of spots.
     findings : list of Finding or None
-        Those of the maps, if they are known already; None: they are looked for.
+        Findings of the maps; None to determine them.
     full : bool
-        As of :func:`write_report`.
+        See :func:`write_report`.
     """
     beside, summary = beside or Beside(), results.summary
     if findings is None:
@@ -227,10 +227,10 @@ def render_report(
     return render(
         "page.html.jinja",
         full=full,
-        n_sentence=len(findings) if full else MOST_SENTENCES,
+        n_sentence=len(findings) if full else MAX_SENTENCES,
         title=str(summary.get("name") or "scan"),
         overview=_overview(results, families),
-        paints=_paints(results, families, beside.photograph.source if beside.photograph else "", full=full),
+        paints=_paint_section(results, families, beside.photograph.source if beside.photograph else "", full=full),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
         photograph=beside.photograph,
@@ -239,7 +239,7 @@ def render_report(
         key_findings=_key_findings(results, findings, places, beside),
         meanings=MEANINGS,
         placed=f"{PLACED_PROBABILITY:g}",
-        n_found=sum(not finding.doubtful for finding in findings),
+        n_found=sum(not finding.is_doubtful for finding in findings),
         n_group=len(results.targets),
         absent=absent_names(results),
         has_pigments=results.has_pigments,
@@ -251,19 +251,21 @@ def render_report(
         table=pigment_table(findings) if full else [],
         rows=_rows(results, findings) if full else [],
         gallery=_gallery(results, drawn),
-        faint=_faint(results, drawn),
-        quantities=_quantities(results, strong),
+        faint=_weak_line_names(results, drawn),
+        quantities=_quantity_section(results, strong),
         unexplained=[line_text(line) for line in results.unexplained or ()],
         ordinary=results.ordinary,
-        unlike=_unlike(results),
-        layers=_layers(results, places, full=full),
-        prior=_prior(results),
-        answers=_answers(results, full=full),
+        unlike=_unlikeness_section(results),
+        layers=_layer_section(results, places, full=full),
+        prior=_prior_text(results),
+        answers=_answer_section(results, full=full),
         surface=surface_section(results, picture),
-        unseen=_unseen(results),
-        notes=[*beside.damaged, *_notes(results)],
-        settings=_flat({key: own for key, own in results.settings.items() if key not in ("source", "alerts")}),
-        card=_card(results),
+        unseen=_hidden_group_shares(results),
+        notes=[*beside.damaged, *_remaining_notes(results)],
+        settings=_flatten_settings(
+            {key: own for key, own in results.settings.items() if key not in ("source", "alerts")}
+        ),
+        card=_model_card_section(results),
         low_counts=_low_counts(summary),
         layer_limit=LAYER_LIMIT,
         methods=methods_paragraph(results),
@@ -274,7 +276,7 @@ def render_report(
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page of this folder's templates with values put in; text in them is escaped."""
+    """Return a template of this folder filled with values, whose text is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files("underpaint.display.report") / name).read_text("utf-8")),
         autoescape=True,
@@ -296,18 +298,18 @@ def render(template: str, **values: Any) -> str:
         }
     )
     text = environment.get_template(template).render(version=__version__, **values)
-    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+    return _SPACE_BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def _key_findings(
     results: Results, findings: list[Finding], places: list[PlaceShares], beside: Beside
 ) -> list[KeyFinding]:
-    """Say each finding in words, with the regions that hold it."""
+    """Return the texts of findings, with the regions in which they occur."""
     return [key_finding(own, places, _region_shares(results[own.name], beside)) for own in findings]
 
 
 def _label(results: Results, name: str) -> str:
-    """Return what people call a group, a line, or a paint."""
+    """Return the display label of a group, a line, or a paint."""
     return results.short_label(name) if name in results.materials else line_name(name)
 
 
@@ -319,14 +321,18 @@ def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str
 
 
 def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
-    """Draw a spot's spectrum over the mean of all pixels, scaled to as many."""
-    axis, total, shape = EnergyAxis.through(summary.get("energy_kev")), summary.get("sum_counts"), summary.get("shape")
+    """Draw the spectrum of a spot over the mean of all pixels, scaled to the same number of pixels."""
+    axis, total, shape = (
+        EnergyAxis.from_energies(summary.get("energy_kev")),
+        summary.get("sum_counts"),
+        summary.get("shape"),
+    )
     mean = None
     if total is not None and shape and len(total) == own.counts.size:
         mean = np.asarray(total, float) * own.n_pixel / (shape[0] * shape[1])
-    usable = axis if axis is not None and axis.n_channel == own.counts.size else None
+    matching_axis = axis if axis is not None and axis.n_channel == own.counts.size else None
     labels = ("here", "as many average pixels")
-    figure = plot.spectrum(usable, own.counts, mean, own.families, title=own.title, labels=labels, height_in=3.0)
+    figure = plot.spectrum(matching_axis, own.counts, mean, own.families, title=own.title, labels=labels, height_in=3.0)
     named = listed([line_name(family) for family in own.families], 20) or "no line"
     return picture(figure, f"Spectrum of {own.title}; lines above three standard deviations: {named}.")
 
@@ -337,14 +343,14 @@ def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
     if total is None:
         return None
     families = list(dict.fromkeys([*(own.family for own in strong), *calibration.get("found", [])]))
-    axis, anode = EnergyAxis.through(summary.get("energy_kev")), calibration.get("anode")
+    axis, anode = EnergyAxis.from_energies(summary.get("energy_kev")), calibration.get("anode")
     figure = plot.spectrum(axis, np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
     named = listed([line_name(own) for own in families], 30) or "no line"
     return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
 
 
 def _overview(results: Results, families: list[str]) -> Picture | None:
-    """Draw element maps as red, green and blue."""
+    """Draw element maps in red, green and blue."""
     if not families:
         return None
     parts = [(line_name(name), results[name], float(np.nanpercentile(results[name], 99)) or 1.0) for name in families]
@@ -352,12 +358,12 @@ def _overview(results: Results, families: list[str]) -> Picture | None:
     return picture(figure, f"Element maps as red, green and blue: {', '.join(part[0] for part in parts)}.")
 
 
-def _paints(results: Results, families: list[str], photograph: str, *, full: bool) -> dict[str, Any] | None:
-    """The map of the paints and their legend; None without paints."""
+def _paint_section(results: Results, families: list[str], photograph: str, *, full: bool) -> dict[str, Any] | None:
+    """Return the map of the paints and their legend; None without paints."""
     if not results.paints:
         return None
     assigned = sum(area.share for area in results.paints)
-    rows = legend_rows(results, families, photograph)[: MOST_ROWS if full else MOST_IN_SHORT]
+    rows = legend_rows(results, families, photograph)[: MAX_ROWS if full else MAX_PAINTS_IN_SHORT_REPORT]
     words = f"Map of {len(results.paints)} paints; their numbers, pictures and groups are in the table below."
     return {
         "picture": picture(paint_map(results), words),
@@ -369,14 +375,14 @@ def _paints(results: Results, families: list[str], photograph: str, *, full: boo
 
 
 def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
-    """One row of pictures per group found, and below it one per member."""
+    """Return a row of figures for each detected group, followed by rows for its members."""
     drawn: set[str] = set()
     rows = []
     for own in findings:
         members = []
         for member in own.leanings:
             # A composite pigment belongs to two groups, and is drawn once.
-            if member.name not in drawn and len(drawn) < MOST_MEMBER_ROWS:
+            if member.name not in drawn and len(drawn) < MAX_MEMBER_ROWS:
                 drawn.add(member.name)
                 members.append(_row(results, member))
         rows.append(_row(results, own) | {"members": members})
@@ -394,7 +400,7 @@ def _row(results: Results, own: Finding) -> dict[str, Any]:
 
 def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     pictures = []
-    for names in _parts([own.family for own in strong], MOST_IN_PICTURE):
+    for names in _batches([own.family for own in strong], MOST_IN_PICTURE):
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
         pictures.append(picture(plot.element_gallery(results, names), words))
     if results.scatter_peaks:
@@ -404,44 +410,44 @@ def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     return pictures
 
 
-def _quantities(results: Results, strong: list[Evidence]) -> dict[str, Any] | None:
-    """Table of the elements' quantities, and maps of the elements whose lines stand out, in the order of the lines."""
+def _quantity_section(results: Results, strong: list[Evidence]) -> dict[str, Any] | None:
+    """Return the table of the quantities of elements, and maps of elements with significant lines."""
     if not results.element_quantities:
         return None
     summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
     family_of = dict(zip(summaries, results.settings_of("quantities").get("families", ()), strict=False))
-    rank = {own.family: index for index, own in enumerate(strong)}
-    ordered = sorted(summaries, key=lambda name: rank.get(family_of.get(name, ""), len(rank)))
-    drawn = [name for name in ordered if family_of.get(name) in rank][:MOST_ELEMENTS]
+    rank_by_family = {own.family: index for index, own in enumerate(strong)}
+    ordered = sorted(summaries, key=lambda name: rank_by_family.get(family_of.get(name, ""), len(rank_by_family)))
+    drawn = [name for name in ordered if family_of.get(name) in rank_by_family][:MOST_ELEMENTS]
     words = "Maps of {}, hatched where not determined: "
     label = results.quantity_label(ordered[0].partition(".")[0])
     return {
         "label": label,
         "rows": [(name.partition(".")[2], summaries[name]) for name in ordered],
-        "unit": shown_unit(unit_of(ordered[0])),
+        "unit": display_unit(unit_of(ordered[0])),
         "notes": results.process_notes.get("quantities", ()),
         "pictures": [
             picture(quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
-            for part in _parts(drawn, MOST_IN_PICTURE)
+            for part in _batches(drawn, MOST_IN_PICTURE)
         ],
     }
 
 
-def _parts(names: list[str], most: int) -> list[list[str]]:
+def _batches(names: list[str], most: int) -> list[list[str]]:
     return [names[first : first + most] for first in range(0, len(names), most)]
 
 
-def _faint(results: Results, strong: list[Evidence]) -> list[str]:
+def _weak_line_names(results: Results, strong: list[Evidence]) -> list[str]:
     shown = {own.family for own in strong}
     return [line_name(name) for name in results.lines if name not in shown]
 
 
-def _unlike(results: Results) -> dict[str, Any] | None:
-    """Share of the spectra that are unlike all that is known, where their peaks lie, and a map if there are any."""
+def _unlikeness_section(results: Results) -> dict[str, Any] | None:
+    """Return the share of spectra with unexplained peaks, the energies of the peaks, and a map."""
     if "unlikeness" not in results.stacks:
         return None
-    n_flagged = int(results.unlike.sum())
-    energies = results.map("peak_kev")[results.unlike]
+    n_flagged = int(results.unlike_pixels.sum())
+    energies = results.map("peak_kev")[results.unlike_pixels]
     words = f"Map of the strongest peak that nothing known explains, in standard deviations; {n_flagged} pixels over 5."
     title = "peak that nothing known explains (standard deviations)"
     return {
@@ -455,71 +461,75 @@ def _unlike(results: Results) -> dict[str, Any] | None:
 
 
 def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
-    """Energies of leftover peaks, to 0.1 keV, the most frequent first."""
+    """Return the energies of unexplained peaks, to 0.1 keV, the most frequent first."""
     values, counts = np.unique(np.round(energy_kev, 1), return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:_MOST_ENERGIES]
+    order = np.argsort(-counts, kind="stable")[:_MAX_ENERGIES]
     return [f"{values[index]:.1f} keV" for index in order]
 
 
-def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[str, Any] | None:
-    """What lies at the surface and what below; None for a model that knows no places."""
+def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -> dict[str, Any] | None:
+    """Return the contents of the section on layers; None for a model without places."""
     if not knows_places(results):
         return None
-    shown = [own.name for own in places if full and has_places(results, own.name)][:MOST_PLACE_ROWS]
+    shown = [own.name for own in places if full and has_places(results, own.name)][:MAX_PLACE_ROWS]
     words = "Probability anywhere, at the surface and below it, of groups that were found."
-    told = find_arrangements(results)
+    arrangements = find_arrangements(results)
     return {
         "places": places,
-        "arrangements": told,
-        "rest": max(1.0 - sum(own.share for own in told), 0.0) if places else 0.0,
+        "arrangements": arrangements,
+        "rest": max(1.0 - sum(own.share for own in arrangements), 0.0) if places else 0.0,
         "orders": [
             {
                 "pair": " and ".join(results.short_label(name) for name in (own.first, own.second)),
                 "order": own,
                 "answer": order_text(results, own),
             }
-            for own in order_rows(results)[:MOST_ORDERS]
+            for own in order_rows(results)[:MAX_ORDERS]
         ],
         "pictures": [
-            picture(plot.place_gallery(results, part), words) for part in _parts(shown, _rows_of_places(results))
+            picture(plot.place_gallery(results, part), words) for part in _batches(shown, _rows_of_places(results))
         ],
         "thickness": _thickness(results) if full else None,
         "thickness_of_paint": float(results.thickness_of_paint.mean()) if "quantity" in results.stacks else 0.0,
         "below_in_paint": share_below_in_paint(results),
-        "sketch": _sketch(results, told),
+        "sketch": _sketch(results, arrangements),
     }
 
 
 def _rows_of_places(results: Results) -> int:
-    """Return how many groups' rows fill half a printed page: of more in a picture all would be too small to read."""
+    """Return the number of rows of maps that fill half a printed page; more rows would be too small to read."""
     return max(int(_HALF_PAGE_IN / panel_height(results.shape, results.step_mm)), 1)
 
 
-def _sketch(results: Results, told: list[Arrangement]) -> Picture | None:
-    """Draw the most widespread arrangements as sections."""
-    if not told:
+def _sketch(results: Results, arrangements: list[Arrangement]) -> Picture | None:
+    """Draw the most widespread arrangements as cross-sections."""
+    if not arrangements:
         return None
-    colors = {results.short_label(name): _color(name) for name in present_groups(results)}
+    colors = {results.short_label(name): _color_of(name) for name in present_groups(results)}
 
-    def held(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    def with_colors(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         return tuple((label, colors.get(label, _NO_COLOR)) for label in labels)
 
     sections = [
         Section(
             f"{percent(own.share)} of the area",
             thickness_text(own.thickness).replace("about ", "").replace("thickness not determined", ""),
-            held(own.surface),
-            held(own.below),
-            held(own.unplaced),
+            with_colors(own.surface),
+            with_colors(own.below),
+            with_colors(own.unplaced),
         )
-        for own in told[:MOST_SECTIONS]
+        for own in arrangements[:MAX_SECTIONS]
     ]
-    words = "Sketch of layers, not to scale: " + "; ".join(f"{percent(own.share)}, {own.text}" for own in told) + "."
+    words = (
+        "Sketch of layers, not to scale: "
+        + "; ".join(f"{percent(own.share)}, {own.text}" for own in arrangements)
+        + "."
+    )
     return picture(stratigraphy_sketch(sections), words)
 
 
-def _color(name: str) -> str:
-    """Return the colour that stands for a group or pigment."""
+def _color_of(name: str) -> str:
+    """Return the colour of a group or pigment."""
     try:
         return library()[name].color if name in library() else library().group(name).color
     except SampleError:
@@ -533,8 +543,8 @@ def _thickness(results: Results) -> Picture | None:
     return picture(plot.thickness_map(results, title=title), f"Maps of the {title}; hatched where not determined.")
 
 
-def _prior(results: Results) -> str:
-    """Say what the prior inside the groups rests on; empty where none was stated."""
+def _prior_text(results: Results) -> str:
+    """Return a text on the prior inside the groups; "" without a stated prior."""
     own = results.settings_of("pigments").get("member_prior")
     if not own:
         return ""
@@ -544,38 +554,40 @@ def _prior(results: Results) -> str:
     return f"even weights for all pigments that the model knows{years}; a palette (--palette) states a better one"
 
 
-def _judged(results: Results) -> list[str]:
-    """Return the groups of which it is known what an answer of no is worth."""
+def _groups_with_state(results: Results) -> list[str]:
+    """Return the groups with maps of their state."""
     return [name for (name,) in results.stacks["state"].keys] if "state" in results.stacks else []
 
 
-def _unseen(results: Results) -> list[tuple[str, float]]:
-    """Return the groups that were not found and could lie unseen under what was, and in how much of the area."""
-    judged = _judged(results) if results.knows_hiding else []
-    names = [name for name in judged if results.holds(name) and not is_present(results[name])]
+def _hidden_group_shares(results: Results) -> list[tuple[str, float]]:
+    """Return the groups that were not detected but could be hidden, with the share of the area."""
+    group_names = _groups_with_state(results) if results.knows_hiding else []
+    names = [name for name in group_names if results.holds(name) and not is_present(results[name])]
     found = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in names]
-    return sorted(((label, share) for label, share in found if share >= LEAST_ARRANGEMENT), key=lambda each: -each[1])
+    return sorted(
+        ((label, share) for label, share in found if share >= MIN_ARRANGEMENT_SHARE), key=lambda each: -each[1]
+    )
 
 
 _STATE_COLUMNS = (PIGMENT, PRESENT, TRACE, NOT_DETECTED, CANNOT_EXCLUDE)
-_OF_AMOUNTS = {PIGMENT, TRACE}
-"""States that only a network with amounts gives."""
+_AMOUNT_STATES = {PIGMENT, TRACE}
+"""States that require a network with amounts."""
 
 
-def _answers(results: Results, *, full: bool) -> dict[str, Any] | None:
-    """Table and maps of the answer about each group."""
-    names = _judged(results)
+def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
+    """Return the table and maps of the state of each group."""
+    names = _groups_with_state(results)
     if not names:
         return None
     cover_um = results.settings_of("detectability").get("burial", {}).get("cover_um", math.inf)
     shares = {name: results.state_shares(name) for name in names}
-    columns = [state for state in _STATE_COLUMNS if results.amounts or state not in _OF_AMOUNTS]
+    columns = [state for state in _STATE_COLUMNS if results.amounts or state not in _AMOUNT_STATES]
     ordered = sorted(names, key=lambda name: shares[name][NOT_DETECTED])
     rows = [
         {
             "label": results.label(name),
             "shares": [shares[name][state] for state in columns],
-            "limit": _limit(results, name),
+            "limit": _median_upper_limit(results, name),
             "threshold": results.settings_of("amounts").get("pigment_share", {}).get(name),
         }
         for name in ordered
@@ -584,7 +596,7 @@ def _answers(results: Results, *, full: bool) -> dict[str, Any] | None:
     most = MOST_ELEMENTS if full else MOST_IN_PICTURE
     drawn = [name for name in ordered if worth_maps and shares[name][NOT_DETECTED] < 1][:most]
     words = "Maps of the answer about each group: pigment, present, trace, not detected, cannot be excluded."
-    parts = _parts(drawn, MOST_IN_PICTURE)
+    parts = _batches(drawn, MOST_IN_PICTURE)
     return {
         "states": [STATES[state] for state in columns],
         "rows": rows,
@@ -592,14 +604,14 @@ def _answers(results: Results, *, full: bool) -> dict[str, Any] | None:
         "amounts": bool(results.amounts),
         "pictures": [picture(plot.detectability_gallery(results, part), words) for part in parts],
         "notes": results.process_notes.get("detectability", ()),
-        "supposed": supposed_burial(results) or "as much of it as was supposed",
+        "supposed": assumed_layers_text(results) or "as much of it as was supposed",
         "cover_um": cover_um,
-        "deeper": _thicker_than(results, cover_um),
+        "deeper": _thicker_share(results, cover_um),
     }
 
 
-def _limit(results: Results, name: str) -> float | None:
-    """Return the median of the upper limits, %, where a group is not detected; None where that is not known."""
+def _median_upper_limit(results: Results, name: str) -> float | None:
+    """Return the median upper limit, %, in the pixels in which a group is not detected; None if unknown."""
     if not results.knows_amount(name):
         return None
     limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
@@ -607,26 +619,32 @@ def _limit(results: Results, name: str) -> float | None:
     return median if median < MAX_INFORMATIVE_PERCENT else None
 
 
-def _thicker_than(results: Results, thickness_um: float) -> float:
-    """Return the share of the area whose uppermost layer is, by its median, thicker; 0 where that is not known."""
+def _thicker_share(results: Results, thickness_um: float) -> float:
+    """Return the share of the area whose uppermost layer has a larger median thickness; 0 if unknown."""
     if "quantity" not in results.stacks:
         return 0.0
-    known = results.answered
-    thick = results.is_determined(SURFACE_UM) & (results.map("quantity", SURFACE_UM) > thickness_um)
-    return float((thick & known).sum() / max(known.sum(), 1))
+    known = results.has_prediction
+    is_thicker = results.is_determined(SURFACE_UM) & (results.map("quantity", SURFACE_UM) > thickness_um)
+    return float((is_thicker & known).sum() / max(known.sum(), 1))
 
 
-def _notes(results: Results) -> list[str]:
-    """Return the notes that stand nowhere else in the report."""
+def _remaining_notes(results: Results) -> list[str]:
+    """Return the notes that no other section of the report contains."""
     sections = (results.process_notes.get(process, ()) for process in ("detectability", "quantities"))
-    elsewhere = {*_card(results)["limits"], *results.alerts, *(note for notes in sections for note in notes)}
-    return [note for note in results.notes if note not in elsewhere]
+    notes_elsewhere = {
+        *_model_card_section(results)["limits"],
+        *results.alerts,
+        *(note for notes in sections for note in notes),
+    }
+    return [note for note in results.notes if note not in notes_elsewhere]
 
 
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (name, text) pairs."""
+def _flatten_settings(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Return nested settings as (name, text) pairs."""
     if isinstance(value, Mapping):
-        return [pair for key, own in value.items() for pair in _flat(own, f"{name}.{key}" if name else str(key))]
+        return [
+            pair for key, own in value.items() for pair in _flatten_settings(own, f"{name}.{key}" if name else str(key))
+        ]
     if isinstance(value, list | tuple):
         return [(name, ", ".join(map(str, value)))] if value else []
     if value is None or value == "":
@@ -634,19 +652,21 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     return [(name, f"{value:.6g}" if isinstance(value, float) else str(value))]
 
 
-def _card(results: Results) -> dict[str, Any]:
-    """Model card as far as a reader needs it."""
+def _model_card_section(results: Results) -> dict[str, Any]:
+    """Return the parts of the model card that are shown in the report."""
     card = results.model_card
     return {
         "name": " ".join(str(card.get(key, "")) for key in ("name", "version")).strip(),
-        "figures": _flat({part: _plain(own) for part, own in dict(card.get("figures", {})).items()})[:LIST_LIMIT],
+        "figures": _flatten_settings(
+            {part: _overall_scores(own) for part, own in dict(card.get("figures", {})).items()}
+        )[:LIST_LIMIT],
         "limits": [str(own) for own in card.get("limits", [])],
-        "training": _flat({k: v for k, v in dict(card.get("training", {})).items() if k != "config"}),
+        "training": _flatten_settings({k: v for k, v in dict(card.get("training", {})).items() if k != "config"}),
     }
 
 
-def _plain(figures: Any) -> Any:
-    """Leave out what is told of each name: hundreds of figures."""
+def _overall_scores(figures: Any) -> Any:
+    """Return the overall scores, without the hundreds of scores by name."""
     if not isinstance(figures, Mapping):
         return figures
     return {key: own for key, own in figures.items() if not isinstance(own, Mapping)}
@@ -658,5 +678,5 @@ def _low_counts(summary: Mapping[str, Any]) -> float:
 
 
 def picture(figure: Any, words: str) -> Picture:
-    """Return a figure as a picture to embed."""
+    """Return a figure as an embedded image with a description."""
     return Picture(data_url(plot.to_png(figure, _DPI), "png"), words)

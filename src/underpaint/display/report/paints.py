@@ -1,4 +1,4 @@
-"""The legend of the painting: its paints with picture, area, groups and layers."""
+"""Legend of the paints with picture, area, groups and layers."""
 
 import base64
 import io
@@ -14,10 +14,10 @@ from underpaint.data.paint_areas import PaintArea
 from underpaint.display.plot.paints import paint_color
 from underpaint.display.report.beside import data_url
 
-MOST_ROWS = 16
+MAX_ROWS = 16
 _PATCH_PIXELS = 150
-_FADED = 0.85
-"""How far what is not of a paint goes towards white in its picture."""
+_FADED_WHITE_FRACTION = 0.85
+"""Fraction of white that is mixed into pixels of other paints in the picture of a paint."""
 
 Image3 = NDArray[np.float64]
 
@@ -28,46 +28,46 @@ def legend_rows(results: Results, families: Sequence[str], photograph: str = "")
     Parameters
     ----------
     results : Results
-        With paints.
+        Results with paints.
     families : sequence of str
-        Up to three line families, red, green and blue of the pictures where there is no photograph.
+        Up to three line families, drawn in red, green and blue if there is no photograph.
     photograph : str
-        The photograph over the maps as a data URL; "": none.
+        Registered photograph as a data URL; "" without a photograph.
     """
-    label = results.map("paint")
-    image = _photograph(photograph, label.shape) if photograph else _composite(results, families)
+    paint_numbers = results.map("paint")
+    image = _photograph(photograph, paint_numbers.shape) if photograph else _composite(results, families)
     return [
         {
             "number": area.number,
             "color": paint_color(area.number),
-            "patch": _patch(image, label == area.number),
+            "patch": _patch(image, paint_numbers == area.number),
             "share": area.share,
             "area": _area_text(area),
             "groups": groups_text(results, area),
             "layers": area.stratigraphy,
         }
-        for area in results.paints[:MOST_ROWS]
+        for area in results.paints[:MAX_ROWS]
     ]
 
 
 def groups_text(results: Results, area: PaintArea) -> str:
-    """Return the groups of a paint in words; traces after the others."""
-    traces = [name for name, state in area.groups.items() if state == TRACE]
-    parts = [results.short_label(name) for name in area.groups if name not in traces]
-    parts += [f"{results.short_label(name)} ({STATES[TRACE]})" for name in traces]
-    return ", ".join(parts)
+    """Return a text with the groups of a paint; traces come last."""
+    trace_names = [name for name, state in area.groups.items() if state == TRACE]
+    texts = [results.short_label(name) for name in area.groups if name not in trace_names]
+    texts += [f"{results.short_label(name)} ({STATES[TRACE]})" for name in trace_names]
+    return ", ".join(texts)
 
 
 def _area_text(area: PaintArea) -> str:
     pixels = f"{area.n_pixel:,} pixel{'s' * (area.n_pixel != 1)}"
     if area.area_mm2 is None:
         return pixels
-    size = f"{area.area_mm2 / 100:,.1f} cm²" if area.area_mm2 >= 100 else f"{area.area_mm2:.1f} mm²"
-    return f"{pixels}, {size}"
+    area_text = f"{area.area_mm2 / 100:,.1f} cm²" if area.area_mm2 >= 100 else f"{area.area_mm2:.1f} mm²"
+    return f"{pixels}, {area_text}"
 
 
 def _composite(results: Results, families: Sequence[str]) -> Image3:
-    """Return the (n_row, n_column, 3) picture of three families, each to its 99th percentile."""
+    """Return the (n_row, n_column, 3) picture of three families, each scaled to its 99th percentile."""
     image = np.zeros((*results.shape, 3))
     for channel, name in enumerate(families[:3]):
         area = np.nan_to_num(results[name])
@@ -77,16 +77,16 @@ def _composite(results: Results, families: Sequence[str]) -> Image3:
 
 def _photograph(source: str, shape: tuple[int, ...]) -> Image3:
     with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as photograph:
-        small = photograph.convert("RGB").resize((shape[1], shape[0]), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float64) / 255.0
+        resized = photograph.convert("RGB").resize((shape[1], shape[0]), Image.Resampling.BOX)
+    return np.asarray(resized, dtype=np.float64) / 255.0
 
 
 def _patch(image: Image3, mask: NDArray[np.bool_]) -> str:
-    """Return the picture with all but a paint faded, as a data URL."""
-    every = max(-(-max(mask.shape) // _PATCH_PIXELS), 1)
-    image, mask = image[::every, ::every], mask[::every, ::every]
-    faded = np.where(mask[:, :, None], image, image + _FADED * (1.0 - image))
-    picture = Image.fromarray(np.round(255 * faded).astype(np.uint8))
+    """Return the picture of a paint, in which other paints are faded, as a data URL."""
+    stride = max(-(-max(mask.shape) // _PATCH_PIXELS), 1)
+    image, mask = image[::stride, ::stride], mask[::stride, ::stride]
+    faded_image = np.where(mask[:, :, None], image, image + _FADED_WHITE_FRACTION * (1.0 - image))
+    picture = Image.fromarray(np.round(255 * faded_image).astype(np.uint8))
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return data_url(stream.getvalue(), "png")

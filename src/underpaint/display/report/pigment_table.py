@@ -1,26 +1,26 @@
-"""The pigments that each group found may be: formula, period, and what is said for each."""
+"""Table of the possible pigments of each detected group: formula, period and weight."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from underpaint.display.report.findings import Finding
-from underpaint.display.report.wording import AS_LIKELY, certainty, line_name, percent
+from underpaint.display.report.wording import MAX_RELATIVE_DIFFERENCE, certainty, line_name, percent
 from underpaint.physics.materials import Pigment, library
 
-MOST_ROWS = 10
-"""Pigments told of a group; the others are named below them."""
+MAX_ROWS = 10
+"""Maximum number of rows for a group; further pigments are named below them."""
 
 
 @dataclass(frozen=True)
 class PigmentRow:
-    """A pigment that a group may be.
+    """A possible pigment of a group.
 
     Parameters
     ----------
     label, formula, period, weight : str
-        ``weight``: how likely it is where the group was found, or where the model leans to it, or that it was not asked
-        for; "" where nothing is said.
+        ``weight`` states the probability of the pigment given the group, the pixels in which the model prefers it, or
+        that it was not considered; "" without a statement.
     """
 
     label: str
@@ -37,61 +37,65 @@ class GroupRows:
     ----------
     label, certainty, evidence : str
     rows : tuple of PigmentRow
-    others : tuple of str
+    other_labels : tuple of str
         Labels of the pigments without a row.
-    told_apart : str
-        Which other method would tell the two likeliest apart; "" where there are not two.
+    distinguishing_text : str
+        Methods that would distinguish the two most probable pigments; "" for fewer than two pigments.
     """
 
     label: str
     certainty: str
     evidence: str
     rows: tuple[PigmentRow, ...]
-    others: tuple[str, ...]
-    told_apart: str
+    other_labels: tuple[str, ...]
+    distinguishing_text: str
 
 
 def pigment_table(findings: Sequence[Finding]) -> list[GroupRows]:
-    """Return the groups that were found with the pigments that each may be, the likeliest first."""
-    return [_group(own) for own in findings]
+    """Return the detected groups with their possible pigments, the most probable first."""
+    return [_group(finding) for finding in findings]
 
 
 def period_text(pigment: Pigment) -> str:
-    """Say when painters used a pigment: "antiquity to 20th century", or its years."""
-    own = pigment.period
-    if own.text:
-        return own.text
-    if own.first is None and own.last is None:
+    """Return the period in which painters used a pigment: "antiquity to 20th century", or years."""
+    period = pigment.period
+    if period.text:
+        return period.text
+    if period.first is None and period.last is None:
         return "not known"
-    first = "" if own.first is None else f"from {own.first}" if own.first > 0 else f"from {-own.first} BC"
-    return " ".join(part for part in (first, "" if own.last is None else f"to {own.last}") if part)
+    start_text = (
+        "" if period.first is None else f"from {period.first}" if period.first > 0 else f"from {-period.first} BC"
+    )
+    return " ".join(part for part in (start_text, "" if period.last is None else f"to {period.last}") if part)
 
 
-def _group(own: Finding) -> GroupRows:
-    weights = _chances(own) | {other.label: f"leaning in {percent(other.share)}" for other in own.leanings}
-    names = list(dict.fromkeys([*weights, *own.members])) or [own.label]
-    why = "left out by the palette" if own.by_palette else "unknown to the network"
-    weights |= dict.fromkeys(own.left_out, why)
-    rows = tuple(_row(name, weights.get(name, "")) for name in names[:MOST_ROWS])
-    evidence = "; ".join(f"{line_name(line.family)} above 3σ in {percent(line.share)}" for line in own.evidence)
+def _group(finding: Finding) -> GroupRows:
+    weight_texts = _weight_texts(finding) | {
+        leaning.label: f"leaning in {percent(leaning.share)}" for leaning in finding.leanings
+    }
+    names = list(dict.fromkeys([*weight_texts, *finding.members])) or [finding.label]
+    omission_text = "left out by the palette" if finding.omitted_by_palette else "unknown to the network"
+    weight_texts |= dict.fromkeys(finding.omitted_members, omission_text)
+    rows = tuple(_row(name, weight_texts.get(name, "")) for name in names[:MAX_ROWS])
+    evidence = "; ".join(f"{line_name(line.family)} above 3σ in {percent(line.share)}" for line in finding.evidence)
     return GroupRows(
-        own.label,
-        certainty(own),
-        evidence or ("no line fitted" if own.fitted else "lines not looked for"),
+        finding.label,
+        certainty(finding),
+        evidence or ("no line fitted" if finding.has_fitted_lines else "lines not looked for"),
         rows,
-        tuple(names[MOST_ROWS:]),
-        own.told_apart,
+        tuple(names[MAX_ROWS:]),
+        finding.distinguishing_text,
     )
 
 
-def _chances(own: Finding) -> dict[str, str]:
-    """Say how likely each pigment is where the group is there; no number where all are alike."""
-    shares = [share for _, share in own.shares]
+def _weight_texts(finding: Finding) -> dict[str, str]:
+    """Return a text for the probability of each pigment given the group; without numbers if all are equal."""
+    shares = [share for _, share in finding.shares]
     if len(shares) == 1:
-        return {own.shares[0][0]: "the only one asked for"}
-    if shares and math.isclose(min(shares), max(shares), rel_tol=AS_LIKELY):
-        return {label: "as likely as the others" for label, _ in own.shares}
-    return {label: percent(share) for label, share in own.shares}
+        return {finding.shares[0][0]: "the only one asked for"}
+    if shares and math.isclose(min(shares), max(shares), rel_tol=MAX_RELATIVE_DIFFERENCE):
+        return {label: "as likely as the others" for label, _ in finding.shares}
+    return {label: percent(share) for label, share in finding.shares}
 
 
 def _row(label: str, weight: str) -> PigmentRow:

@@ -1,4 +1,4 @@
-"""Typical spots of what was found, and their spectra; no drawing here."""
+"""Typical spots of findings and their spectra, without figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from underpaint.display.report.findings import LINE_SIGMA, Finding
 from underpaint.errors import ScanError
 from underpaint.pigments.explain import region_spectrum
 
-MOST_SPOTS = 10
-MOST_REGIONS = 8
-_AROUND = 1
-"""Rows and columns around a spot whose spectra are added to its own: of nine pixels faint lines show better."""
+MAX_SPOTS = 10
+MAX_REGIONS = 8
+_MARGIN_PIXELS = 1
+"""Rows and columns around a spot whose spectra are included, because nine pixels show weak lines better."""
 
 Mask = NDArray[np.bool_]
 
@@ -27,12 +27,12 @@ class SpotSpectrum:
     Parameters
     ----------
     title : str
-        "mercury red, typical: 9 pixels around row 12, column 40".
+        Title such as "mercury red, a typical spot: 9 pixels around row 12, column 40".
     counts : (n_channel,) array
-        Summed over its pixels.
+        Sum of the spectra of the pixels, counts.
     n_pixel : int
     families : tuple of str
-        Lines above three standard deviations of the sum, the strongest first.
+        Line families above three standard deviations in the sum, the strongest first.
     """
 
     title: str
@@ -41,18 +41,23 @@ class SpotSpectrum:
     families: tuple[str, ...]
 
 
-def typical_pixel(results: Results, own: Finding) -> tuple[int, int] | None:
-    """Return row and column where a pigment shows as it mostly does; None where it is nowhere.
+def typical_pixel(results: Results, finding: Finding) -> tuple[int, int] | None:
+    """Return the row and column of a typical pixel of a pigment; None if it is not present in any pixel.
 
-    Of the surer half of its pixels the one whose strongest line, or else whose probability, is nearest to the median.
+    Among the more probable half of the pigment's pixels, it is the one whose strongest line is nearest to the median.
+    Without element maps the probability is used instead.
     """
-    probability = results[own.name]
-    inside = probability > PRESENT_PROBABILITY
-    if not inside.any():
+    probability = results[finding.name]
+    is_present = probability > PRESENT_PROBABILITY
+    if not is_present.any():
         return None
-    sure = inside & (probability >= np.median(probability[inside]))
-    shown = probability if not own.evidence else results[own.evidence[0].family]
-    distance = np.where(sure & np.isfinite(shown), np.abs(shown - np.nanmedian(shown[sure])), np.inf)
+    is_probable = is_present & (probability >= np.median(probability[is_present]))
+    compared_values = probability if not finding.evidence else results[finding.evidence[0].family]
+    distance = np.where(
+        is_probable & np.isfinite(compared_values),
+        np.abs(compared_values - np.nanmedian(compared_values[is_probable])),
+        np.inf,
+    )
     if not np.isfinite(distance).any():
         return None
     row, column = np.unravel_index(int(distance.argmin()), distance.shape)
@@ -60,44 +65,48 @@ def typical_pixel(results: Results, own: Finding) -> tuple[int, int] | None:
 
 
 def typical_spots(results: Results, findings: Sequence[Finding], scan: Scan) -> list[SpotSpectrum]:
-    """Return a spectrum for each finding; the pixels around a spot that hold the same pigment are added.
+    """Return a spectrum for each finding; neighbouring pixels with the same pigment are included.
 
     Raises
     ------
     ScanError
         The scan cannot be read.
     """
-    found = []
-    for own in findings[:MOST_SPOTS]:
-        at = typical_pixel(results, own)
-        if at is None:
+    spectra = []
+    for finding in findings[:MAX_SPOTS]:
+        centre = typical_pixel(results, finding)
+        if centre is None:
             continue
         mask = np.zeros(results.shape, dtype=bool)
-        mask[tuple(slice(max(here - _AROUND, 0), here + _AROUND + 1) for here in at)] = True
-        mask &= results[own.name] > PRESENT_PROBABILITY
-        n_pixel = int(mask.sum())
-        where = (
-            f"row {at[0]}, column {at[1]}" if n_pixel == 1 else f"{n_pixel} pixels around row {at[0]}, column {at[1]}"
+        mask[tuple(slice(max(position - _MARGIN_PIXELS, 0), position + _MARGIN_PIXELS + 1) for position in centre)] = (
+            True
         )
-        title = f"{own.label.partition(' (')[0]}, a typical spot: {where}"
-        found += _summed(title, mask, results, scan)
-    return found
+        mask &= results[finding.name] > PRESENT_PROBABILITY
+        n_pixel = int(mask.sum())
+        position_text = (
+            f"row {centre[0]}, column {centre[1]}"
+            if n_pixel == 1
+            else f"{n_pixel} pixels around row {centre[0]}, column {centre[1]}"
+        )
+        title = f"{finding.label.partition(' (')[0]}, a typical spot: {position_text}"
+        spectra += _sum_spectrum(title, mask, results, scan)
+    return spectra
 
 
 def region_spots(regions: Mapping[str, Mask], results: Results, scan: Scan) -> list[SpotSpectrum]:
-    """Return the spectrum of each region that was drawn; one without any spectrum is left out."""
-    found = []
-    for name, mask in list(regions.items())[:MOST_REGIONS]:
-        found += _summed(f"{name}, a region that was drawn: {int(mask.sum())} pixels", mask, results, scan)
-    return found
+    """Return the spectrum of each region that the user drew; regions without a spectrum are omitted."""
+    spectra = []
+    for name, mask in list(regions.items())[:MAX_REGIONS]:
+        spectra += _sum_spectrum(f"{name}, a region that was drawn: {int(mask.sum())} pixels", mask, results, scan)
+    return spectra
 
 
-def _summed(title: str, mask: Mask, results: Results, scan: Scan) -> list[SpotSpectrum]:
-    there = mask if scan.present is None else mask & scan.present
-    if not there.any():
+def _sum_spectrum(title: str, mask: Mask, results: Results, scan: Scan) -> list[SpotSpectrum]:
+    is_used = mask if scan.present is None else mask & scan.present
+    if not is_used.any():
         return []
-    counts = region_spectrum(scan, there).counts
-    return [SpotSpectrum(title, counts, int(there.sum()), _families(results, there))]
+    counts = region_spectrum(scan, is_used).counts
+    return [SpotSpectrum(title, counts, int(is_used.sum()), _families(results, is_used))]
 
 
 def _families(results: Results, mask: Mask) -> tuple[str, ...]:
@@ -107,5 +116,5 @@ def _families(results: Results, mask: Mask) -> tuple[str, ...]:
         raise ScanError(f"Cannot show spots: maps of {results.shape} pixels, regions of {mask.shape}.")
     area = np.array([np.nansum(results[name][mask], dtype=np.float64) for name in results.lines])
     errors = (results.map("area_sigma", name)[mask].astype(np.float64) for name in results.lines)
-    noise = np.array([np.sqrt(np.nansum(own**2)) for own in errors])
-    return tuple(results.lines[index] for index in np.argsort(-area) if area[index] > LINE_SIGMA * noise[index])
+    sum_sigma = np.array([np.sqrt(np.nansum(error**2)) for error in errors])
+    return tuple(results.lines[index] for index in np.argsort(-area) if area[index] > LINE_SIGMA * sum_sigma[index])

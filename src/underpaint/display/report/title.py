@@ -14,14 +14,14 @@ _OBJECT_KEYS = ("object", "title", "sample", "painting", "artwork")
 
 
 def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str, str]]:
-    """Return names and texts of the title block; what is not known is left out.
+    """Return names and texts of the title block; unknown entries are omitted.
 
     Parameters
     ----------
     summary : mapping
-        As of :class:`underpaint.data.maps.Results`.
+        Metadata of the scan, from :class:`underpaint.data.maps.Results`.
     subject : str
-        The object, in the user's words; "" takes what the scan's file says.
+        The object, in the user's words; "" for the text in the scan's file.
     """
     shape, step = summary.get("shape"), summary.get("step_mm")
     settings = summary.get("settings", {})
@@ -42,14 +42,14 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
 
 
 def scan_date(summary: Mapping[str, Any]) -> str:
-    """Return the date of the scan as its file says; a clock that was never set says 1970."""
+    """Return the date of the scan in its file; dates in 1970 are ignored, because the clock was not set."""
     facts = summary.get("metadata", {})
     found = [str(own) for key, own in facts.items() if "date" in key.lower() or "start_time" in key.lower()]
     return date_text(next((own for own in found if own and "1970" not in own), ""))
 
 
 def machine(settings: Mapping[str, Any]) -> str:
-    """Name the instrument, or what its spectra show of it."""
+    """Return the name of the instrument, or its values as determined from the spectra."""
     own = settings.get("instrument_settings", {})
     tube = own.get("tube", {})
     if settings.get("instrument"):

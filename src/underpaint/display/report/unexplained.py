@@ -1,4 +1,4 @@
-"""Lines that are there although nothing that was found carries them, with the ordinary ones set apart."""
+"""Lines that no detected pigment explains, apart from lines with an ordinary source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from underpaint.data.maps import PRESENT_PROBABILITY, Results, UnexplainedLine
 from underpaint.display.plot import siegbahn
-from underpaint.display.report.findings import CERTAIN_SIGMA, LEAST_PIXELS, LEAST_SHARE
+from underpaint.display.report.findings import CERTAIN_SIGMA, MIN_PIXELS, MIN_SHARE
 from underpaint.display.report.wording import percent
 from underpaint.elements.element_sources import (
     AIR,
@@ -22,32 +22,33 @@ from underpaint.elements.element_sources import (
 from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 
-LEAST_OF_STRONGEST = 0.01
-"""Net counts over the strongest family's from which a line in the sum of all pixels is more than a fault of the fit."""
-BLANK_SHARE = 0.01
-"""Net counts of a metal part over those of all lines, at most."""
-EVEN_SPREAD = 0.3
-"""Excess over the scan's median, beside three deviations, up to which a line counts as the instrument's own."""
-DRIER_SHARE = 0.03
-"""Net counts of a drier's metal over the strongest family's, at most."""
-SCATTERED_ONLY = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
+MIN_RATIO_TO_STRONGEST = 0.01
+"""Minimum ratio of net counts to those of the strongest family for a line in the sum of all pixels; weaker lines may be
+errors of the fit."""
+MAX_METAL_PART_SHARE = 0.01
+"""Maximum ratio of the net counts of a metal part to those of all lines."""
+MAX_EXCESS = 0.3
+"""Maximum relative excess over the scan's median, in addition to three deviations, for a line of the instrument."""
+MAX_DRIER_RATIO = 0.03
+"""Maximum ratio of the net counts of a drier's metal to those of the strongest family."""
+TUBE_FAMILIES = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
 _MEDIAN_DIFFERENCE = 0.6745 * 2**0.5
-"""Median difference of two Gaussian numbers over their standard deviation."""
-_NOISE_MARGIN = 1.2
-"""The noise is measured on few pixels: so much more than measured may still be noise."""
-_MOST_CARRIERS = 4
-_LEAST_CARRIED = 0.01
+"""Ratio of the median absolute difference of two Gaussian numbers to their standard deviation."""
+_NOISE_MARGIN_FACTOR = 1.2
+"""Factor by which the noise may exceed its estimate, which comes from few pixels."""
+_MAX_CARRIERS = 4
+_MIN_MASS_FRACTION = 0.01
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A family with what is needed to judge it: where it stands alone, and what it is compared with."""
+    """A line family, the pixels in which no detected pigment explains it, and the results."""
 
     family: str
-    orphan: Mask
-    known: Mask
+    is_unassigned: Mask
+    is_known: Mask
     results: Results
 
     @property
@@ -55,26 +56,26 @@ class _Line:
         return self.family.partition("_")[0]
 
     def median(self, family: str) -> float:
-        """Median net counts of a family where this one stands alone, or over the scan where it does so nowhere."""
-        where = self.orphan if self.orphan.any() else self.known
-        return float(np.median(self.results[family][where])) if where.any() else 0.0
+        """Return the median net counts of a family in the unassigned pixels, or in the scan if there are none."""
+        mask = self.is_unassigned if self.is_unassigned.any() else self.is_known
+        return float(np.median(self.results[family][mask])) if mask.any() else 0.0
 
 
 def explain_lines(results: Results, *, anode: str | None = None) -> Results:
-    """Name the lines above five standard deviations that nothing that was found carries.
+    """Find lines above five standard deviations that no detected pigment explains.
 
     Parameters
     ----------
     results : Results
         Pigments and line families.
     anode : str, optional
-        Symbol of the tube's anode, if it is known.
+        Symbol of the tube's anode, if known.
 
     Returns
     -------
     Results
-        The same with ``unexplained``: families, one an element; and ``ordinary``: families without a pigment that have
-        an ordinary source, by rules that this module's constants state.
+        Results with ``unexplained``, one family per element, and ``ordinary``, families that have no pigment but an
+        ordinary source according to the constants of this module.
 
     Raises
     ------
@@ -83,64 +84,69 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
 
     Notes
     -----
-    A line stands alone in a pixel where its net counts exceed five standard deviations and no group or pigment with a
-    probability over one half carries its element: as key element, as accessory, or in a member of the group with no
-    group of its own. It is reported where it does so in 0.1 % of the pixels and in three at least; or where nothing
-    that was found anywhere carries it and the sum over all pixels exceeds five standard deviations and one per
-    cent of the strongest family. Ordinary are: argon of the air; lines of the anode; metal parts of the instrument,
-    where the line is even over the scan and faint; minerals of grounds and supports; impurities, where the element that
-    they come with is there and far stronger; metals of driers, where they are faint.
+    A line is unassigned in a pixel if its net counts exceed five standard deviations and no group or pigment with a
+    probability above one half explains its element. A group explains an element that is its key element, an accessory,
+    or an element of a member that has no separate group. The line is reported in two cases. Either it is unassigned in
+    at least 0.1 % of the pixels and three pixels, or no detected group explains it anywhere and the sum over all pixels
+    exceeds five standard deviations and one per cent of the strongest family.
+
+    Ordinary sources are argon of the air; lines of the anode; metal parts of the instrument, if the line is weak and
+    uniform over the scan; minerals of grounds and supports; impurities, if their host element is present and far
+    stronger; and metals of driers, if they are weak.
     """
-    answered = results.answered
+    has_prediction = results.has_prediction
     names = (*results.groups, *results.pigments)
     carries = {name: carried_elements(results, name) for name in names}
     lines: dict[str, UnexplainedLine] = {}
-    ordinary: dict[str, str] = {}
+    ordinary_sources: dict[str, str] = {}
     for family in results.lines:
-        area, error = (results.map(name, family).astype(np.float64) for name in ("area", "area_sigma"))
-        known = np.isfinite(area) & np.isfinite(error) & answered
+        area, area_sigma = (results.map(name, family).astype(np.float64) for name in ("area", "area_sigma"))
+        is_known = np.isfinite(area) & np.isfinite(area_sigma) & has_prediction
         element = family.partition("_")[0]
-        carriers = (name for name in names if element in carries[name])
-        carried = np.zeros(known.shape, dtype=bool)
-        for name in carriers:
-            carried |= results[name] > PRESENT_PROBABILITY
-        own = _Line(family, known & (area > CERTAIN_SIGMA * np.maximum(error, 1e-9)) & ~carried, known, results)
-        sigma = _sum_sigma(area, error)
-        if not (_in_pixels(own) or (not carried.any() and _in_sum(own, sigma))):
+        carrier_names = (name for name in names if element in carries[name])
+        is_explained = np.zeros(is_known.shape, dtype=bool)
+        for name in carrier_names:
+            is_explained |= results[name] > PRESENT_PROBABILITY
+        is_significant = area > CERTAIN_SIGMA * np.maximum(area_sigma, 1e-9)
+        candidate = _Line(family, is_known & is_significant & ~is_explained, is_known, results)
+        sum_sigma = _sum_sigma(area, area_sigma)
+        if not (_is_in_pixels(candidate) or (not is_explained.any() and _is_in_sum(candidate, sum_sigma))):
             continue
-        source = ordinary_source(own, anode)
+        source = ordinary_source(candidate, anode)
         if source:
-            ordinary[family] = source
+            ordinary_sources[family] = source
         else:
-            line = _line(own, sigma, results, carries)
-            lines[element] = max(lines.get(element, line), line, key=lambda one: (one.n_pixel, one.sum_sigma))
-    ordered = sorted(lines.values(), key=lambda one: (-one.n_pixel, -one.sum_sigma))
-    return replace(results, unexplained=tuple(ordered), ordinary=tuple(ordinary.items()))
+            line = _line(candidate, sum_sigma, results, carries)
+            lines[element] = max(lines.get(element, line), line, key=lambda each: (each.n_pixel, each.sum_sigma))
+    sorted_lines = sorted(lines.values(), key=lambda line: (-line.n_pixel, -line.sum_sigma))
+    return replace(results, unexplained=tuple(sorted_lines), ordinary=tuple(ordinary_sources.items()))
 
 
 def carried_elements(results: Results, name: str) -> frozenset[str]:
     """Return the elements that a group or pigment of the results explains.
 
-    A group explains its key elements, the accessories of its members, and their elements that have no group: what has
-    one must be found itself.
+    A group explains its key elements, the accessories of its members, and elements of its members that have no group.
+    An element with a group must be detected by that group.
     """
-    keys = {family.partition("_")[0] for family in results.materials[name].elements}
+    elements = {family.partition("_")[0] for family in results.materials[name].elements}
     if name in library():
-        return frozenset(keys | _own_elements(name))
-    with_group = {group.element for group in library().groups if group.visible}
+        return frozenset(elements | _contained_elements(name))
+    elements_with_group = {group.element for group in library().groups if group.visible}
     for member in _members(results, name):
-        keys |= {own for own in _own_elements(member) if own not in with_group} | set(library()[member].accessory)
-    return frozenset(keys)
+        elements |= {element for element in _contained_elements(member) if element not in elements_with_group} | set(
+            library()[member].accessory
+        )
+    return frozenset(elements)
 
 
 def ordinary_source(line: _Line, anode: str | None) -> str:
-    """Return where an element without a pigment ordinarily comes from; "" where there is no such source."""
+    """Return the ordinary source of an element without a pigment; "" without such a source."""
     element, family = line.element, line.family
     if element in AIR:
         return "air"
     if element == anode or family in line.results.settings_of("elements").get("scatter", ()):
         return "the tube's own lines, scattered"
-    if anode is None and family in SCATTERED_ONLY:
+    if anode is None and family in TUBE_FAMILIES:
         return "perhaps the tube's own lines, scattered; name the instrument to tell"
     if element in METAL_PARTS and _is_even_and_faint(line):
         return "metal parts of the instrument: even over the scan, and faint"
@@ -149,7 +155,7 @@ def ordinary_source(line: _Line, anode: str | None) -> str:
     host = _host(line)
     if host:
         return f"an impurity of what holds {host}"
-    if element in drier_elements() and line.median(family) <= DRIER_SHARE * _strongest(line):
+    if element in drier_elements() and line.median(family) <= MAX_DRIER_RATIO * _strongest(line):
         return "a drier, or an impurity"
     return ""
 
@@ -168,40 +174,42 @@ def line_text(line: UnexplainedLine) -> str:
 
 
 def unexplained_text(results: Results) -> list[str]:
-    """Say in words what nothing explains: lines, and spectra that hold a peak of none that is known."""
-    words = [line_text(line) for line in results.unexplained or ()]
+    """Return texts on unexplained lines and on spectra with peaks that no known element explains."""
+    texts = [line_text(line) for line in results.unexplained or ()]
     if results.is_unlike:
-        n_pixel = int(results.unlike.sum())
-        words.append(f"{n_pixel} spectra hold a peak that nothing known explains: see unlikeness.tif and the report.")
-    return words
+        n_pixel = int(results.unlike_pixels.sum())
+        texts.append(f"{n_pixel} spectra hold a peak that nothing known explains: see unlikeness.tif and the report.")
+    return texts
 
 
-def _in_pixels(line: _Line) -> bool:
-    count, whole = int(line.orphan.sum()), int(line.known.sum())
-    return count >= min(LEAST_PIXELS, max(whole, 1)) and count >= LEAST_SHARE * whole
+def _is_in_pixels(line: _Line) -> bool:
+    n_unassigned, n_known = int(line.is_unassigned.sum()), int(line.is_known.sum())
+    return n_unassigned >= min(MIN_PIXELS, max(n_known, 1)) and n_unassigned >= MIN_SHARE * n_known
 
 
-def _in_sum(line: _Line, sigma: float) -> bool:
-    sums = {name: float(line.results[name][line.known].sum(dtype=np.float64)) for name in line.results.lines}
-    return sigma > CERTAIN_SIGMA and sums[line.family] >= LEAST_OF_STRONGEST * max(sums.values())
+def _is_in_sum(line: _Line, sum_sigma: float) -> bool:
+    sums = {name: float(line.results[name][line.is_known].sum(dtype=np.float64)) for name in line.results.lines}
+    return sum_sigma > CERTAIN_SIGMA and sums[line.family] >= MIN_RATIO_TO_STRONGEST * max(sums.values())
 
 
-def _sum_sigma(area: NDArray[np.float64], error: NDArray[np.float64]) -> float:
-    """Deviations by which the sum over all pixels stands above zero."""
-    # noise, which neighbours differ by, averages out over the pixels; a wrong ratio of lines does not
-    steps = np.abs(np.diff(area, axis=1))
-    noise = np.nanmedian(steps) / _MEDIAN_DIFFERENCE if np.isfinite(steps).any() else 0.0
-    noise = np.minimum(error, _NOISE_MARGIN * noise)
-    beside = np.sqrt(error**2 - noise**2)
-    spread = float(np.hypot(np.sqrt(np.nansum(noise**2)), np.nansum(beside)))
-    return float(np.nansum(area)) / spread if spread > 0 else 0.0
+def _sum_sigma(area: NDArray[np.float64], area_sigma: NDArray[np.float64]) -> float:
+    """Return the significance of the sum over all pixels, standard deviations."""
+    # noise, estimated from neighbouring pixels, averages out over the pixels, but a wrong line ratio does not
+    differences = np.abs(np.diff(area, axis=1))
+    median_noise = np.nanmedian(differences) / _MEDIAN_DIFFERENCE if np.isfinite(differences).any() else 0.0
+    noise = np.minimum(area_sigma, _NOISE_MARGIN_FACTOR * median_noise)
+    systematic_error = np.sqrt(area_sigma**2 - noise**2)
+    sum_error = float(np.hypot(np.sqrt(np.nansum(noise**2)), np.nansum(systematic_error)))
+    return float(np.nansum(area)) / sum_error if sum_error > 0 else 0.0
 
 
-def _line(own: _Line, sigma: float, results: Results, carries: Mapping[str, frozenset[str]]) -> UnexplainedLine:
-    carriers, carried = _carriers(own.element, results, carries)
-    share = float(own.orphan.sum()) / max(int(own.known.sum()), 1)
-    n_pixel = int(own.orphan.sum()) if _in_pixels(own) else 0
-    return UnexplainedLine(own.family, n_pixel, share, own.median(own.family), sigma, carried, carriers)
+def _line(line: _Line, sum_sigma: float, results: Results, carries: Mapping[str, frozenset[str]]) -> UnexplainedLine:
+    carrier_names, palette_status = _carriers(line.element, results, carries)
+    share = float(line.is_unassigned.sum()) / max(int(line.is_known.sum()), 1)
+    n_pixel = int(line.is_unassigned.sum()) if _is_in_pixels(line) else 0
+    return UnexplainedLine(
+        line.family, n_pixel, share, line.median(line.family), sum_sigma, palette_status, carrier_names
+    )
 
 
 def _carriers(
@@ -211,39 +219,46 @@ def _carriers(
     members = [name for name in groups if results.materials[name].kind == "member"]
     if groups:
         labels = [results.label(name) for name in members or groups]
-        return tuple(labels[:_MOST_CARRIERS]), "not found there"
-    of_library = [own.label for own in library() if own.mass_fractions.get(element, 0.0) >= _LEAST_CARRIED]
-    return tuple(of_library[:_MOST_CARRIERS]), "not in the palette"
+        return tuple(labels[:_MAX_CARRIERS]), "not found there"
+    library_labels = [
+        pigment.label for pigment in library() if pigment.mass_fractions.get(element, 0.0) >= _MIN_MASS_FRACTION
+    ]
+    return tuple(library_labels[:_MAX_CARRIERS]), "not in the palette"
 
 
-def _own_elements(name: str) -> set[str]:
+def _contained_elements(name: str) -> set[str]:
     pigment = library()[name]
-    return {own for own in elements_of([name]) if pigment.mass_fractions.get(own, 1.0) >= _LEAST_CARRIED}
+    return {
+        element for element in elements_of([name]) if pigment.mass_fractions.get(element, 1.0) >= _MIN_MASS_FRACTION
+    }
 
 
 def _members(results: Results, group: str) -> list[str]:
-    """Members that were asked for; of a model that names groups alone, those of the library."""
-    named = [name for name in results.pigments if group in results.materials[name].groups and name in library()]
-    if named:
-        return named
+    """Return the members that the model considered, or those of the library for a model with groups only."""
+    member_names = [name for name in results.pigments if group in results.materials[name].groups and name in library()]
+    if member_names:
+        return member_names
     try:
         library().group(group)
     except SampleError:
         return []
-    return [own.name for own in library().members(group)]
+    return [pigment.name for pigment in library().members(group)]
 
 
 def _is_even_and_faint(line: _Line) -> bool:
-    area = line.results[line.family][line.known]
-    noise = float(np.median(line.results.map("area_sigma", line.family)[line.known]))
-    middle = float(np.median(area))
-    whole = sum(max(float(np.median(line.results[name][line.known])), 0.0) for name in line.results.lines)
-    where_alone = line.median(line.family)
-    return where_alone <= BLANK_SHARE * whole and where_alone <= (1.0 + EVEN_SPREAD) * max(middle, 0.0) + 3.0 * noise
+    area = line.results[line.family][line.is_known]
+    median_sigma = float(np.median(line.results.map("area_sigma", line.family)[line.is_known]))
+    scan_median = float(np.median(area))
+    total_counts = sum(max(float(np.median(line.results[name][line.is_known])), 0.0) for name in line.results.lines)
+    median_counts = line.median(line.family)
+    return (
+        median_counts <= MAX_METAL_PART_SHARE * total_counts
+        and median_counts <= (1.0 + MAX_EXCESS) * max(scan_median, 0.0) + 3.0 * median_sigma
+    )
 
 
 def _host(line: _Line) -> str:
-    """Return the element that this one comes with, where it is there and the ratio of net counts is an impurity's."""
+    """Return the host element of an impurity, if it is present and the ratio of net counts is that of an impurity."""
     for host, ratio in IMPURITY_RATIOS.get(line.element, {}).items():
         families = [name for name in line.results.lines if name.partition("_")[0] == host]
         if families and line.median(line.family) <= ratio * max(line.median(name) for name in families):

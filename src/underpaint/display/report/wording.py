@@ -1,4 +1,4 @@
-"""Numbers and findings in plain words."""
+"""Texts for numbers and findings."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from underpaint.display import plot
-from underpaint.display.report.findings import LEAST_SHARE, Evidence, Finding
+from underpaint.display.report.findings import MIN_SHARE, Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
 from underpaint.io.results.session import Statement
 
@@ -14,7 +14,8 @@ LIST_LIMIT = 12
 CERTAIN, LIKELY, POSSIBLE, DOUBTFUL = "certain", "likely", "possible", "doubtful"
 CERTAIN_PROBABILITY, LIKELY_PROBABILITY = 0.9, 0.75
 CERTAIN_LINES, LIKELY_LINES = 0.9, 0.5
-"""Mean probability where a group is found, and the share of these pixels in which its strongest line stands out."""
+"""Minimum mean probability in a group's pixels, and minimum fraction of them in which its strongest line is
+significant."""
 MEANINGS = {
     CERTAIN: f"mean probability of {CERTAIN_PROBABILITY:g} at least where it was found, and a line of it above 3σ in "
     f"{100 * CERTAIN_LINES:.0f} % of these pixels at least",
@@ -27,28 +28,28 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-_MOST_NAMED = 3
-AS_LIKELY = 0.01
-"""Relative difference of two shares below which neither pigment is called likelier."""
-_IN_REGION = 0.5
+_MAX_NAMED = 3
+MAX_RELATIVE_DIFFERENCE = 0.01
+"""Relative difference of two shares below which both pigments are called equally probable."""
+_MIN_SHARE_IN_REGION = 0.5
 
 
 @dataclass(frozen=True)
 class KeyFinding:
-    """A finding as the report's first page tells it.
+    """Text of a finding for the first page of the report.
 
     Parameters
     ----------
     what : str
-        "Mercury red".
+        Name, such as "Mercury red".
     members : str
-        "vermilion or calomel"; "" of a single pigment.
+        Possible pigments, such as "vermilion or calomel"; "" for a single pigment.
     where : str
-        "in places (25 % of the area)".
+        Extent, such as "in places (25 % of the area)".
     depth : str
         "at the surface in 20 %, below it in 8 %"; "" of a model that knows no places.
     certainty : str
-        Of the group anywhere in the paint, neither of the pigment nor of the depth: a key of :data:`MEANINGS`.
+        Certainty of the group anywhere in the paint, a key of :data:`MEANINGS`; not that of the pigment or depth.
     finding : Finding
     """
 
@@ -61,7 +62,7 @@ class KeyFinding:
 
     @property
     def details(self) -> str:
-        """What follows its name in a sentence: ": certain, in places (25 % of the area)"."""
+        """Text that follows the name in a sentence: ": certain, in places (25 % of the area)"."""
         members = f" ({self.members})" if self.members else ""
         answers = f": {self.finding.answers}" if self.finding.answers else ""
         return f"{members}: {self.certainty}, {self.where}{answers}"
@@ -74,86 +75,86 @@ class KeyFinding:
 
 
 def element_sentence(line: Evidence) -> str:
-    """Say where a line family stands out and how strongly."""
+    """Return a sentence on the extent and strength of a line family."""
     counts = thousands(line.median_counts)
     return f"{line_name(line.family)} in {percent(line.share)} of the pixels, there with a median of {counts} counts"
 
 
 def key_finding(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
-    """Say a finding in words.
+    """Return the text of a finding.
 
     Parameters
     ----------
     own : Finding
     places : sequence of PlaceShares
-        Of all groups; empty where the model knows no places.
+        Places of all groups; empty for a model without places.
     regions : mapping of str to float
-        Share of each region that was drawn in which the group was found.
+        Fraction of each region in which the group was detected.
     """
     what = capitalised(before_bracket(own.label))
-    return KeyFinding(what, may_be(own), _where(own, regions), _depth(own, places), certainty(own), own)
+    return KeyFinding(what, member_text(own), _extent_text(own, regions), _depth_text(own, places), certainty(own), own)
 
 
 def certainty(own: Finding) -> str:
-    """Say how sure it is that the group (or pigment) is there."""
-    if own.doubtful:
+    """Return the certainty that a group or pigment is present."""
+    if own.is_doubtful:
         return DOUBTFUL
-    if not own.fitted:
-        return LIKELY if own.mean_inside >= LIKELY_PROBABILITY else POSSIBLE
+    if not own.has_fitted_lines:
+        return LIKELY if own.mean_probability >= LIKELY_PROBABILITY else POSSIBLE
     lines = max(line.share for line in own.evidence)
-    if own.mean_inside >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
+    if own.mean_probability >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
         return CERTAIN
-    return LIKELY if own.mean_inside >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
+    return LIKELY if own.mean_probability >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
 
 
-def may_be(own: Finding) -> str:
-    """Name the likeliest pigments of a group; "" of what is a single pigment.
+def member_text(own: Finding) -> str:
+    """Return the most probable pigments of a group; "" for a single pigment.
 
-    "lead white, red lead or another"; where neither is likelier than a third, "for example lead white or red lead". Of
-    a palette it is said how many it leaves out, as the group may be one of them, too.
+    The text is "lead white, red lead or another" or, if a third pigment is equally probable, "for example lead white or
+    red lead". If a palette excludes members of the group, the text states how many.
     """
-    named = _likeliest(own)
-    if not (own.by_palette and own.left_out):
+    named = _most_probable_members(own)
+    if not (own.omitted_by_palette and own.omitted_members):
         return named
-    count = len(own.left_out)
+    count = len(own.omitted_members)
     return f"{named}; the palette leaves out {count} {'other' if count == 1 else 'others'} of the group"
 
 
-def _likeliest(own: Finding) -> str:
-    ranked = own.shares or tuple((other.label, other.share) for other in own.leanings)
-    names = [label for label, _ in ranked] or list(own.members)
-    if len(names) > _MOST_NAMED:
-        return _first_named(names, [share for _, share in ranked] or [0.0] * len(names))
+def _most_probable_members(own: Finding) -> str:
+    ranked_members = own.shares or tuple((other.label, other.share) for other in own.leanings)
+    names = [label for label, _ in ranked_members] or list(own.members)
+    if len(names) > _MAX_NAMED:
+        return _first_names(names, [share for _, share in ranked_members] or [0.0] * len(names))
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
 
 
-def _first_named(names: Sequence[str], shares: Sequence[float]) -> str:
-    """Name the first one or two of many, if they stand out; else two as examples."""
-    if not math.isclose(shares[1], shares[2], rel_tol=AS_LIKELY):
+def _first_names(names: Sequence[str], shares: Sequence[float]) -> str:
+    """Return the first one or two of several names if they are more probable than others; else two as examples."""
+    if not math.isclose(shares[1], shares[2], rel_tol=MAX_RELATIVE_DIFFERENCE):
         return f"{names[0]}, {names[1]} or another"
-    if not math.isclose(shares[0], shares[2], rel_tol=AS_LIKELY):
+    if not math.isclose(shares[0], shares[2], rel_tol=MAX_RELATIVE_DIFFERENCE):
         return f"{names[0]} or another"
     return f"for example {names[0]} or {names[1]}"
 
 
-def _where(own: Finding, regions: Mapping[str, float]) -> str:
-    spread = next(words for least, words in _SPREADS if own.share >= least)
+def _extent_text(own: Finding, regions: Mapping[str, float]) -> str:
+    spread = next(words for min_share, words in _SPREADS if own.share >= min_share)
     parts = [f"{spread} ({percent(own.share)} of the area)"]
-    named = [f"“{name}” ({percent(share)})" for name, share in regions.items() if share >= _IN_REGION]
+    named = [f"“{name}” ({percent(share)})" for name, share in regions.items() if share >= _MIN_SHARE_IN_REGION]
     parts.append(f"in the {'region' if len(named) == 1 else 'regions'} {', '.join(named)}" if named else "")
     return "; ".join(part for part in parts if part)
 
 
-def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
+def _depth_text(own: Finding, places: Sequence[PlaceShares]) -> str:
     place = next((each for each in places if each.name == own.name), None)
     if place is None:
         return ""
     known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
-    return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= LEAST_SHARE)
+    return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= MIN_SHARE)
 
 
 def statement_text(statement: Statement, label: str) -> str:
-    """Say what an expert stated on a group, a line or a paint, with reason, author and date."""
+    """Return an expert's statement on a group, a line or a paint, with reason, author and date."""
     verdicts = {"confirmed": "confirmed", "corrected": f"corrected to {statement.correction or 'another'}"}
     verdict = verdicts.get(statement.verdict, "comment")
     reason = f": {statement.reason}" if statement.reason else ""
@@ -163,19 +164,19 @@ def statement_text(statement: Statement, label: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share as a percentage that is as precise as it needs to be."""
+    """Return a share as a percentage with suitable precision."""
     if share > 0.995 and share < 1:
         return "over 99 %"
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
 
 
 def thousands(value: float) -> str:
-    """Write a number with narrow spaces between its thousands."""
+    """Return a number with narrow spaces between thousands."""
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
 def date_text(text: str) -> str:
-    """Write a date for people, "21 November 2026, 23:08 UTC"; what is no date of ISO 8601 stays as it is."""
+    """Return a date such as "21 November 2026, 23:08 UTC"; text that is not in ISO 8601 is returned unchanged."""
     try:
         own = datetime.fromisoformat(text)
     except ValueError:
@@ -187,21 +188,21 @@ def date_text(text: str) -> str:
 
 
 def line_name(family: str) -> str:
-    """Write ``Hg_L`` as "Hg L"."""
+    """Return the printed name of a line family: "Hg L" for ``Hg_L``."""
     return plot.siegbahn(family)
 
 
 def listed(names: Sequence[str], limit: int = LIST_LIMIT) -> str:
-    """Write names in a row, and of very many only how many more there are."""
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+    """Return a list of names as text; names beyond the limit are counted."""
+    shown_names = ", ".join(names[:limit])
+    return shown_names if len(names) <= limit else f"{shown_names} and {len(names) - limit} more"
 
 
 def capitalised(sentence: str) -> str:
-    """Begin a sentence with a capital and leave the rest of it as it is."""
+    """Return a sentence with an initial capital; the rest is unchanged."""
     return sentence[:1].upper() + sentence[1:]
 
 
 def before_bracket(label: str) -> str:
-    """Leave out the examples that a group's label gives in brackets."""
+    """Return a group's label without the examples in brackets."""
     return label.partition(" (")[0]

@@ -134,8 +134,8 @@ def _map(request: Request, site: OpenResults) -> Answer:
         _colors(request, entry),
         title=_title(entry),
         step_mm=site.maps.step_mm,
-        least=number_of(request, "threshold"),
-        hatched=_hatched(request, index, window, site),
+        min_shown=number_of(request, "threshold"),
+        hatching=_hatched(request, index, window, site),
     )
     return _figure(figure, ending, entry.name)
 
@@ -191,7 +191,9 @@ def _composite(request: Request, site: OpenResults) -> Answer:
             parts.append(("", np.zeros((0, 0), np.float32), 1.0))
     first = next((int(text) for text, is_map in zip(chosen, known, strict=True) if is_map), None)
     hatched = None if first is None else _hatched(request, first, window, site)
-    figure = composite_figure(parts, colors, step_mm=site.maps.step_mm, hatched=None if hatched is None else hatched[0])
+    figure = composite_figure(
+        parts, colors, step_mm=site.maps.step_mm, hatch_mask=None if hatched is None else hatched[0]
+    )
     return _figure(figure, _ending(request, ("png", "svg", "pdf")), "composite")
 
 

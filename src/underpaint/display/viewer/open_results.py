@@ -72,7 +72,7 @@ class OpenResults:
     @cached_property
     def axis(self) -> EnergyAxis | None:
         """The energy axis; None where the results have none."""
-        return EnergyAxis.through(self.summary.get("energy_kev"))
+        return EnergyAxis.from_energies(self.summary.get("energy_kev"))
 
     def scan_state(self) -> dict[str, str]:
         """Return whether the scan is open, why not, and its path."""

@@ -181,7 +181,7 @@ def left_out(group: str, asked: Sequence[str]) -> list[str]:
 def apart(names: Sequence[str]) -> str:
     """Say what would tell the two most probable members apart; "" where there are not two of the library."""
     known = [name for name in names if name in library()]
-    return distinguishing_methods_text(known[0], known[1], by_lines=True) if len(known) > 1 else ""
+    return distinguishing_methods_text(known[0], known[1], include_lines=True) if len(known) > 1 else ""
 
 
 def _known(value: float) -> float:

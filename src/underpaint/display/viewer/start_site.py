@@ -24,7 +24,7 @@ from underpaint.io.readers import reader_of
 from underpaint.physics.atomic import line_labels
 from underpaint.physics.instrument import Instrument, load_instrument, preset_names, save_instrument
 from underpaint.physics.materials import Palette, library, load_palette, palette_names, save_palette
-from underpaint.pigments.weights import shipped
+from underpaint.pigments.weights import shipped_models
 from underpaint.runtime.files import fault_of_text, is_reserved, write_json
 from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded
 
@@ -111,7 +111,7 @@ class StartSite:
                     }
                     for pigment in library()
                 ],
-                "models": list(shipped()),
+                "models": list(shipped_models()),
                 "lines": dict(line_labels(_CALIBRATION_FAMILIES)),
                 "recent": recent(),
             }

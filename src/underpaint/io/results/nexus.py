@@ -109,7 +109,7 @@ def write_results(folder: str | Path, results: Results) -> None:
     """
     folder_path = Path(folder)
     states = results.stacks["state"].keys if "state" in results.stacks else ()
-    for names in ([at_place(*key) for key in results.placed], results.lines, [name for (name,) in states]):
+    for names in ([at_place(*key) for key in results.named_places], results.lines, [name for (name,) in states]):
         check_map_names(names)
     try:
         folder_path.mkdir(parents=True, exist_ok=True)
@@ -273,7 +273,7 @@ def _write_hdf5(path: Path, results: Results) -> None:
 
 def _write_pigments(entry: Any, results: Results) -> None:
     collection = _create_process(entry, "pigments", results, "probability")
-    keys = [key for key in results.placed if _is_written(results, *key)]
+    keys = [key for key in results.named_places if _is_written(results, *key)]
     images = (results[key] for key in keys)
     data = _write_maps(collection, "probability", [at_place(*key) for key in keys], images, "1", results)
     for name, place in keys:
@@ -831,7 +831,7 @@ def _step_mm(process: Any) -> tuple[float, float] | None:
 def _write_tiffs(folder: Path, results: Results) -> None:
     step_mm = results.step_mm
     has_places = len(results.places) > 1
-    for key in results.placed:
+    for key in results.named_places:
         if not has_places or results.present_somewhere(*key):
             description = f"probability of {results.label(*key)}; NaN: no answer"
             write_tiff(folder / "pigments" / f"{at_place(*key)}.tif", results[key], description, step_mm)
@@ -929,7 +929,9 @@ def write_summary(path: Path, results: Results) -> None:
 def summary_rows(results: Results) -> list[dict[str, str]]:
     """Return one row per map: fractions and means over the pixels with an answer."""
     rows = [
-        _pigment_row(results, *key) for key in results.placed if key[1] == "anywhere" or results.present_somewhere(*key)
+        _pigment_row(results, *key)
+        for key in results.named_places
+        if key[1] == "anywhere" or results.present_somewhere(*key)
     ]
     for quantity, kind in (("surface_member", "surface"), ("hidden", "hidden")):
         names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
@@ -972,9 +974,9 @@ def _quantity_row(results: Results, name: str) -> dict[str, str]:
         "median_value": summary.value,
         "median_low": summary.low,
         "median_high": summary.high,
-        "determined_share": summary.determined,
-        "upper_limit_share": summary.limited,
-        "median_upper_limit": summary.limit,
+        "determined_share": summary.determined_share,
+        "upper_limit_share": summary.upper_limit_share,
+        "median_upper_limit": summary.median_upper_limit,
     }
     return {
         "name": name,

@@ -52,7 +52,7 @@ def read_areas(process: Any) -> list[PaintArea]:
     records = json.loads(process["areas"].asstr()[()])
     spectra = np.asarray(process["spectra"][()]) if "spectra" in process else [None] * len(records)
     return [
-        PaintArea.of_record(
+        PaintArea.from_record(
             {**record, "groups": {name: int(state) for name, state in record["groups"].items()}}, spectrum
         )
         for record, spectrum in zip(records, spectra, strict=True)

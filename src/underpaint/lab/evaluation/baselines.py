@@ -55,7 +55,7 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
         except (CoverageError, ScanError):
             continue  # hardly any counts: no line is significant
         for column, group in enumerate(groups):
-            sigmas[rows, column] = maps.strongest(library().group(group).key_families)[0]
+            sigmas[rows, column] = maps.max_significance(library().group(group).key_families)[0]
     return np.nan_to_num(sigmas, nan=0.0)
 
 

@@ -484,7 +484,7 @@ def _thresholds(engine: Any) -> Method:
         values = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
         for index, (group, place) in enumerate(map(split_place, truth.names)):
             if place == "anywhere":
-                values[:, :, index] = maps.strongest(library().group(group).key_families) > SIGMAS
+                values[:, :, index] = maps.max_significance(library().group(group).key_families) > SIGMAS
         return values
 
     return answer

@@ -162,7 +162,9 @@ def line_agreement(first: IdentifiedScan, second: IdentifiedScan) -> dict[str, f
     result: dict[str, float] = {}
     for name in first.results.groups:
         families = library().group(name).key_families
-        visible = [identified.results.strongest(families).ravel() > LINE_SIGMAS for identified in (first, second)]
+        visible = [
+            identified.results.max_significance(families).ravel() > LINE_SIGMAS for identified in (first, second)
+        ]
         result |= _kappa(name, *visible)
     return result
 

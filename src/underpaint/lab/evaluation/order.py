@@ -27,7 +27,7 @@ from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Paint, Stratigraphy, library
 from underpaint.pigments.limits import MIN_DEVIANCE
-from underpaint.pigments.predict.order import BELOW, ON_TOP, TOGETHER, order_map
+from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SECOND_ON_TOP, order_map
 
 Numbers = NDArray[np.float64]
 TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
@@ -312,7 +312,9 @@ def network_order(answered: ModelAnswers, pairs: Sequence[Pair], draws: int) -> 
     claims = np.zeros((len(pairs), draws), dtype=np.int8)
     for row, pair in enumerate(pairs):
         order = order_map(maps, _group(pair.top), _group(pair.below))[row]
-        claims[row] = np.where(order == ON_TOP, 1, np.where((order == BELOW) | (order == TOGETHER), -1, 0))
+        claims[row] = np.where(
+            order == FIRST_ON_TOP, 1, np.where((order == SECOND_ON_TOP) | (order == BOTH_AT_SURFACE), -1, 0)
+        )
     return claims
 
 
@@ -395,7 +397,7 @@ def _fitted_order(
 def _as_maps(answered: ModelAnswers, names: Sequence[str], shape: tuple[int, int]) -> Results:
     card = answered.card
     probability = answered.by_name(names).reshape(*shape, len(names))
-    return Results.of_pigments(probability=probability, **card.of_names([card.names.index(name) for name in names]))
+    return Results.of_pigments(probability=probability, **card.entries_of([card.names.index(name) for name in names]))
 
 
 def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.data.maps import Results
-from underpaint.display.plot.comparison import lesser_area
+from underpaint.display.plot.comparison import min_scaled_area
 from underpaint.elements import fit_elements
 from underpaint.lab.evaluation import score
 from underpaint.lab.evaluation.scores import spearman
@@ -135,7 +135,7 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
 def figures_of(case: Case, pigment: str) -> dict[str, Any]:
     """Return the scores of a pigment's maps, by network, and the number of its pixels."""
     families, place = families_of(pigment), place_of(case, pigment)
-    area = lesser_area([case.elements[family] for family in families])
+    area = min_scaled_area([case.elements[family] for family in families])
     return {
         "families": list(families),
         **{f"n_{name}": int((place == mark).sum()) for name, mark in _MARKS.items()},

@@ -147,7 +147,7 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
         parts += [Panel(f"{_label(name)}, {network}", maps[name]) for network, maps in case.maps.items()]
     title = "The virtual panel of Fig. 7: Prussian blue and iron oxide, of which iron alone is seen"
     key = ("truth: neither", *map(_label, pigments))
-    save_png(panels(parts, title, columns=3, key=key, **_strip_places(case, None)), picture(plan, "figure9"))
+    save_png(panels(parts, title, columns=3, place_labels=key, **_strip_places(case, None)), picture(plan, "figure9"))
     result: dict[str, Any] = {name: figures_of(case, name) for name in pigments}
     for name, second in (pigments, pigments[::-1]):
         for network, maps in case.maps.items():

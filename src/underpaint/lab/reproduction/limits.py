@@ -265,4 +265,4 @@ def _picture(detection: dict[str, Any], title: str) -> Any:
             }
             x = 100.0 * np.asarray(row["fraction"])
             parts.append(Detection(f"{seconds} s a pixel, {place}", x, curves, row["visible_percent"][seconds], bands))
-    return detection_panels(parts, title, mark=100.0 * PAPER_FRACTION)
+    return detection_panels(parts, title, marked_percent=100.0 * PAPER_FRACTION)

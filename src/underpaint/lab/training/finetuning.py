@@ -85,7 +85,7 @@ def _visible_groups(data: Library, groups: list[str]) -> NDArray[np.bool_]:
         return np.ones((len(data), len(groups)), dtype=np.bool_)
     shows = np.zeros((len(data), len(groups)), dtype=np.bool_)
     for column, group in enumerate(groups):
-        shows[:, column] = maps.strongest(pigments().group(group).key_families)[0] > SIGMAS
+        shows[:, column] = maps.max_significance(pigments().group(group).key_families)[0] > SIGMAS
     return shows
 
 

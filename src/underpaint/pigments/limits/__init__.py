@@ -1,5 +1,6 @@
-"""What can be known: the counts at which a pigment shows, and those at which two part, from the forward model."""
+"""Limits of X-ray fluorescence, from the forward model: counts at which pigments are detectable or distinguishable."""
 
+from underpaint.pigments.limits.comparison import MIN_DEVIANCE, ComparisonSettings
 from underpaint.pigments.limits.composites import Composite, composite
 from underpaint.pigments.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
 from underpaint.pigments.limits.exclusion import Burial, Exclusion, answer_states, counts_to_exclude
@@ -17,18 +18,17 @@ from underpaint.pigments.limits.members import (
     share_members,
     within_group_prior,
 )
-from underpaint.pigments.limits.question import MIN_DEVIANCE, Question
 
 __all__ = [
     "MIN_DEVIANCE",
     "MODEL_COUNTS",
     "Burial",
     "Circumstances",
+    "ComparisonSettings",
     "Composite",
     "Difference",
     "Exclusion",
     "Group",
-    "Question",
     "Separation",
     "answer_states",
     "circumstances_of",

@@ -1,4 +1,4 @@
-"""Spectra of a paint with free parameters: simulated, or interpolated on a grid of stratigraphies."""
+"""Spectra of a paint with free parameters, simulated or interpolated on a grid of stratigraphies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from underpaint.physics.forward import ORDERS, SCATTER, Emission, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Stratigraphy, library
 from underpaint.physics.materials.paint import DEFAULT_BINDER, named_row
-from underpaint.pigments.limits.question import Channels, Question
+from underpaint.pigments.limits.comparison import Channels, ComparisonSettings
 
 Numbers = NDArray[np.float64]
 N_NODES = (8, 7, 5)
-"""Nodes along thickness, pigment and ground, in the coordinates of ``GridImitation``."""
+"""Numbers of nodes along thickness, pigment and ground, in the coordinates of ``GridImitation``."""
 N_COMPONENTS = 4
-"""Number of components: lines of the paint, lines of the ground, coherent scatter, other scatter."""
+"""Number of components of a spectrum: lines of the paint, lines of the ground, coherent scatter, other scatter."""
 MIN_COUNTS = 1e-300
 DIFFERENCE_STEP = 0.01
 
@@ -30,27 +30,35 @@ class Imitation(Protocol):
     def bounds(self) -> Numbers:
         """(n_free, 2) limits of the free parameters."""
 
-    def starts(self, share: Numbers) -> list[Numbers]:
-        """Return (n_free,) initial parameters for the fit of an (n_bin,) spectrum."""
+    def initial_parameters(self, count_fractions: Numbers) -> list[Numbers]:
+        """Return sets of (n_free,) initial parameters for the fit of an (n_bin,) spectrum."""
 
-    def logs(self, place: Numbers) -> tuple[Numbers, Numbers]:
-        """Return logarithms (4, n_bin) of the parts, and (n_free, 4, n_bin) derivatives."""
+    def log_spectra(self, parameters: Numbers) -> tuple[Numbers, Numbers]:
+        """Return the (4, n_bin) logarithms of the components, and their (n_free, 4, n_bin) derivatives."""
 
 
 def component_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrument, channels: Channels) -> Numbers:
-    """Return (n, 4, n_bin) counts: lines of the first layer, lines of those below, coherent and other scatter."""
+    """Return the (n, 4, n_bin) counts of the components.
+
+    These are the lines of the first layer, the lines of the layers below, coherent scatter and other scatter.
+    """
     emission = emit(stratigraphies, instrument)
-    no_photons = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER)}
-    no_scatter = {name: no_photons[name] for name in SCATTER}
-    first_layer = {name: getattr(emission, name).copy() for name in ORDERS}
-    for photons in first_layer.values():
+    zero_photons = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER)}
+    no_scatter = {name: zero_photons[name] for name in SCATTER}
+    first_layer_photons = {name: getattr(emission, name).copy() for name in ORDERS}
+    for photons in first_layer_photons.values():
         photons[:, 1:] = 0.0
-    paint = replace(emission, **no_scatter | first_layer)
-    ground = replace(emission, **no_scatter | {name: getattr(emission, name) - first_layer[name] for name in ORDERS})
-    coherent = replace(emission, **no_photons | {"coherent": emission.coherent})
-    other_scatter = replace(emission, **{name: no_photons[name] for name in (*ORDERS, "coherent")})
+    paint_emission = replace(emission, **no_scatter | first_layer_photons)
+    ground_emission = replace(
+        emission, **no_scatter | {name: getattr(emission, name) - first_layer_photons[name] for name in ORDERS}
+    )
+    coherent_emission = replace(emission, **zero_photons | {"coherent": emission.coherent})
+    other_scatter_emission = replace(emission, **{name: zero_photons[name] for name in (*ORDERS, "coherent")})
     return np.stack(
-        [_detected_counts(component, instrument, channels) for component in (paint, ground, coherent, other_scatter)],
+        [
+            _detected_counts(component, instrument, channels)
+            for component in (paint_emission, ground_emission, coherent_emission, other_scatter_emission)
+        ],
         axis=1,
     )
 
@@ -59,54 +67,56 @@ def component_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instru
 class GridImitation:
     """A paint of one pigment, interpolated between stratigraphies.
 
-    The logarithms of the four parts are polynomials (Chebyshev nodes) in the fourth roots of both thicknesses and the
-    cube root of the pigment's share of the volume: what attenuates, an exponential of thickness times volume, then is
-    a polynomial itself, and what rises with the amount, a logarithm, is smooth.
+    The logarithms of the four components are polynomials (Chebyshev nodes) in the fourth roots of both thicknesses and
+    the cube root of the pigment's volume fraction. In these coordinates the logarithm of the attenuation, which is
+    proportional to thickness times volume fraction, is a polynomial, and the logarithm of the amount is smooth.
 
     Parameters
     ----------
     bounds : (3, 2) array
-        Logarithms of thickness, ratio and ground, as of ``Question.ranges``.
-    position : (3,) array
-        ``Question.position``.
+        Limits of the logarithms of thickness, mass ratio and ground thickness (``ComparisonSettings.log_ranges``).
+    log_parameters : (3,) array
+        Logarithms of the expected paint's parameters (``ComparisonSettings.log_parameters``).
     pigment_over_binder : float
-        Ratio of the densities.
+        Ratio of the density of the pigment to that of the binder.
     nodes : (n_node, 3) array
-        Logarithms as in ``bounds``.
+        Logarithms of the parameters at the nodes.
     spectra : (n_node, n_bin) array
-        Expected counts there.
+        Expected counts at the nodes.
     coefficients : (n_node, 4 n_bin) array
-        Of the polynomials.
+        Coefficients of the polynomials.
     """
 
     bounds: Numbers
-    position: Numbers
+    log_parameters: Numbers
     pigment_over_binder: float
     nodes: Numbers
     spectra: Numbers
     coefficients: Numbers
 
-    def starts(self, share: Numbers) -> list[Numbers]:
-        """Return the node whose spectrum is nearest, and the paint that is asked about.
+    def initial_parameters(self, count_fractions: Numbers) -> list[Numbers]:
+        """Return the node with the most similar spectrum, and the expected paint.
 
-        Thickness and binder can stand in for each other, so that the deviance has valleys with more than one end.
+        Thickness and binder can compensate each other, so that the deviance has valleys with several minima.
         """
-        normalised = self.spectra / self.spectra.sum(axis=1, keepdims=True)
-        # where only one has counts the distance stays finite
-        distance = np.sum((normalised - share) ** 2 / (normalised + share + 1e-9), axis=1)
-        return [self.nodes[int(np.argmin(distance))], self.position]
+        normalised_spectra = self.spectra / self.spectra.sum(axis=1, keepdims=True)
+        # the small addend keeps the distance finite in channels without counts
+        distance = np.sum(
+            (normalised_spectra - count_fractions) ** 2 / (normalised_spectra + count_fractions + 1e-9), axis=1
+        )
+        return [self.nodes[int(np.argmin(distance))], self.log_parameters]
 
-    def logs(self, place: Numbers) -> tuple[Numbers, Numbers]:
-        """Return logarithms (4, n_bin) of the parts, and (3, 4, n_bin) derivatives."""
-        unit_coordinates, coordinate_derivatives = _unit_coordinates(place, self.bounds, self.pigment_over_binder)
+    def log_spectra(self, parameters: Numbers) -> tuple[Numbers, Numbers]:
+        """Return the (4, n_bin) logarithms of the components, and their (3, 4, n_bin) derivatives."""
+        unit_coordinates, coordinate_derivatives = _unit_coordinates(parameters, self.bounds, self.pigment_over_binder)
         values = [chebyshev.chebvander(unit_coordinates[axis], count - 1) for axis, count in enumerate(N_NODES)]
-        slopes = [
+        derivatives = [
             _chebyshev_derivatives(float(unit_coordinates[axis]), count) * coordinate_derivatives[axis]
             for axis, count in enumerate(N_NODES)
         ]
         axes = range(len(N_NODES))
         axis_derivatives = [
-            _outer_product([slopes[index] if index == axis else values[index] for index in axes]) for axis in axes
+            _outer_product([derivatives[index] if index == axis else values[index] for index in axes]) for axis in axes
         ]
         polynomials = (np.stack([_outer_product(values), *axis_derivatives]) @ self.coefficients).reshape(
             4, N_COMPONENTS, -1
@@ -114,98 +124,122 @@ class GridImitation:
         return polynomials[0], polynomials[1:]
 
 
-def grid_imitation(pigment: str, instrument: Instrument, channels: Channels, question: Question) -> GridImitation:
-    """Simulate a paint on a grid of thickness, share of pigment and ground."""
-    ranges = question.ranges
+def grid_imitation(
+    pigment: str, instrument: Instrument, channels: Channels, settings: ComparisonSettings
+) -> GridImitation:
+    """Simulate a paint on a grid of thickness, pigment fraction and ground thickness."""
+    log_ranges = settings.log_ranges
     density_ratio = library()[pigment].density / float(named_row("binder", DEFAULT_BINDER)["density"])
-    units = [np.cos(np.pi * (np.arange(count) + 0.5) / count) for count in N_NODES]
-    mesh = np.stack([axis.ravel() for axis in np.meshgrid(*units, indexing="ij")], axis=1)
-    node_logs = _logs_of_unit(mesh, ranges, density_ratio)
-    parts = component_spectra([question.paint({pigment: 1.0}, place) for place in node_logs], instrument, channels)
-    vandermonde = [chebyshev.chebvander(axis, count - 1) for axis, count in zip(units, N_NODES, strict=True)]
-    inverse = np.linalg.inv(np.kron(np.kron(vandermonde[0], vandermonde[1]), vandermonde[2]))
-    logs = np.log(np.maximum(parts, MIN_COUNTS)).reshape(len(parts), -1)
-    return GridImitation(ranges, question.position, density_ratio, node_logs, parts.sum(axis=1), inverse @ logs)
+    unit_nodes = [np.cos(np.pi * (np.arange(count) + 0.5) / count) for count in N_NODES]
+    mesh = np.stack([axis.ravel() for axis in np.meshgrid(*unit_nodes, indexing="ij")], axis=1)
+    node_log_parameters = _log_parameters_of_unit(mesh, log_ranges, density_ratio)
+    components = component_spectra(
+        [settings.paint({pigment: 1.0}, parameters) for parameters in node_log_parameters], instrument, channels
+    )
+    vandermonde = [chebyshev.chebvander(axis, count - 1) for axis, count in zip(unit_nodes, N_NODES, strict=True)]
+    inverse_vandermonde = np.linalg.inv(np.kron(np.kron(vandermonde[0], vandermonde[1]), vandermonde[2]))
+    log_spectra = np.log(np.maximum(components, MIN_COUNTS)).reshape(len(components), -1)
+    return GridImitation(
+        log_ranges,
+        settings.log_parameters,
+        density_ratio,
+        node_log_parameters,
+        components.sum(axis=1),
+        inverse_vandermonde @ log_spectra,
+    )
 
 
 @dataclass(frozen=True)
 class MixedImitation:
-    """A mixture of pigments in one layer, simulated anew at every place.
+    """A mixture of pigments in one layer, simulated for each set of parameters.
 
-    What is free: thickness, ratio, ground, and the logarithms of the shares over that of the first.
+    The free parameters are the logarithms of thickness, mass ratio and ground thickness, and the logarithms of the
+    ratios of each further share to the first.
     """
 
     pigments: tuple[str, ...]
     instrument: Instrument
     channels: Channels
-    question: Question
+    settings: ComparisonSettings
     initial_log_shares: Numbers
 
     @property
     def bounds(self) -> Numbers:
-        """(n_free, 2) array."""
+        """(n_free, 2) limits of the free parameters."""
         shares = np.tile(np.log([1e-3, 1e3]), (len(self.pigments) - 1, 1))
-        return np.concatenate([self.question.ranges, shares])
+        return np.concatenate([self.settings.log_ranges, shares])
 
-    def starts(self, share: Numbers) -> list[Numbers]:
-        """Return the paint that is asked about, with the shares to begin with."""
-        del share
-        return [np.clip(np.concatenate([self.question.position, self.initial_log_shares]), *self.bounds.T)]
+    def initial_parameters(self, count_fractions: Numbers) -> list[Numbers]:
+        """Return the parameters of the expected paint, with the initial shares."""
+        del count_fractions
+        return [np.clip(np.concatenate([self.settings.log_parameters, self.initial_log_shares]), *self.bounds.T)]
 
-    def dry(self, place: Numbers) -> dict[str, float]:
-        """Return the shares by pigment; they sum to one."""
-        weights = np.exp(np.concatenate([[0.0], place[3:]]))
+    def dry_fractions(self, parameters: Numbers) -> dict[str, float]:
+        """Return the mass fraction of each dry pigment; the fractions sum to one."""
+        weights = np.exp(np.concatenate([[0.0], parameters[3:]]))
         return dict(zip(self.pigments, (weights / weights.sum()).tolist(), strict=True))
 
-    def logs(self, place: Numbers) -> tuple[Numbers, Numbers]:
-        """Return logarithms (4, n_bin) of the parts, and (n_free, 4, n_bin) derivatives."""
-        shifts = DIFFERENCE_STEP * np.eye(len(place))
-        shifted_places = np.concatenate([place[None], place + shifts, place - shifts])
-        paints = [self.question.paint(self.dry(shifted), shifted[:3]) for shifted in shifted_places]
-        logs = np.log(np.maximum(component_spectra(paints, self.instrument, self.channels), MIN_COUNTS))
-        n_free = len(place)
-        return logs[0], (logs[1 : n_free + 1] - logs[n_free + 1 :]) / (2.0 * DIFFERENCE_STEP)
+    def log_spectra(self, parameters: Numbers) -> tuple[Numbers, Numbers]:
+        """Return the (4, n_bin) logarithms of the components, and their (n_free, 4, n_bin) derivatives."""
+        shifts = DIFFERENCE_STEP * np.eye(len(parameters))
+        shifted_parameter_sets = np.concatenate([parameters[None], parameters + shifts, parameters - shifts])
+        paints = [
+            self.settings.paint(self.dry_fractions(shifted_parameters), shifted_parameters[:3])
+            for shifted_parameters in shifted_parameter_sets
+        ]
+        log_spectra = np.log(np.maximum(component_spectra(paints, self.instrument, self.channels), MIN_COUNTS))
+        n_free = len(parameters)
+        return log_spectra[0], (log_spectra[1 : n_free + 1] - log_spectra[n_free + 1 :]) / (2.0 * DIFFERENCE_STEP)
 
 
 def _detected_counts(emission: Emission, instrument: Instrument, channels: Channels) -> Numbers:
     return channels.merge(np.asarray(render(emission, instrument.detector, channels.axis), dtype=np.float64))
 
 
-def _roots(logs: Numbers, density_ratio: float) -> tuple[Numbers, Numbers]:
-    """Return (..., 3) roots of thickness, pigment's volume and ground, and their derivatives to the logarithms."""
-    volume = 1.0 / (1.0 + density_ratio * np.exp(-logs[..., 1]))
-    thickness_roots = np.exp(logs / 4.0)
-    roots = np.stack([thickness_roots[..., 0], np.cbrt(volume), thickness_roots[..., 2]], axis=-1)
-    slopes = np.stack(
+def _root_coordinates(log_parameters: Numbers, density_ratio: float) -> tuple[Numbers, Numbers]:
+    """Return the (..., 3) roots of thickness, pigment volume and ground thickness.
+
+    The second array contains their derivatives with respect to the logarithms of the parameters.
+    """
+    volume = 1.0 / (1.0 + density_ratio * np.exp(-log_parameters[..., 1]))
+    thickness_roots = np.exp(log_parameters / 4.0)
+    root_coordinates = np.stack([thickness_roots[..., 0], np.cbrt(volume), thickness_roots[..., 2]], axis=-1)
+    derivatives = np.stack(
         [thickness_roots[..., 0] / 4.0, np.cbrt(volume) * (1.0 - volume) / 3.0, thickness_roots[..., 2] / 4.0], axis=-1
     )
-    return roots, slopes
+    return root_coordinates, derivatives
 
 
-def _unit_coordinates(place: Numbers, bounds: Numbers, density_ratio: float) -> tuple[Numbers, Numbers]:
-    """Return (3,) coordinates from -1 to 1, and their derivatives to the logarithms."""
-    low, high = _roots(bounds.T, density_ratio)[0]
-    roots, slopes = _roots(place, density_ratio)
-    return np.clip(2.0 * (roots - low) / (high - low) - 1.0, -1.0, 1.0), slopes * 2.0 / (high - low)
+def _unit_coordinates(parameters: Numbers, bounds: Numbers, density_ratio: float) -> tuple[Numbers, Numbers]:
+    """Return (3,) coordinates from -1 to 1, and their derivatives with respect to the logarithms of the parameters."""
+    min_roots, max_roots = _root_coordinates(bounds.T, density_ratio)[0]
+    root_coordinates, derivatives = _root_coordinates(parameters, density_ratio)
+    return np.clip(
+        2.0 * (root_coordinates - min_roots) / (max_roots - min_roots) - 1.0, -1.0, 1.0
+    ), derivatives * 2.0 / (max_roots - min_roots)
 
 
-def _logs_of_unit(unit: Numbers, bounds: Numbers, density_ratio: float) -> Numbers:
-    """Return (..., 3) logarithms of coordinates from -1 to 1."""
-    low, high = _roots(bounds.T, density_ratio)[0]
-    roots = low + 0.5 * (unit + 1.0) * (high - low)
-    volume = roots[..., 1] ** 3
-    ratio = np.log(density_ratio * volume / (1.0 - volume))
-    return np.stack([4.0 * np.log(roots[..., 0]), ratio, 4.0 * np.log(roots[..., 2])], axis=-1)
+def _log_parameters_of_unit(unit_coordinate: Numbers, bounds: Numbers, density_ratio: float) -> Numbers:
+    """Return the (..., 3) logarithms of the parameters for coordinates from -1 to 1."""
+    min_roots, max_roots = _root_coordinates(bounds.T, density_ratio)[0]
+    root_coordinates = min_roots + 0.5 * (unit_coordinate + 1.0) * (max_roots - min_roots)
+    volume = root_coordinates[..., 1] ** 3
+    log_ratio = np.log(density_ratio * volume / (1.0 - volume))
+    return np.stack(
+        [4.0 * np.log(root_coordinates[..., 0]), log_ratio, 4.0 * np.log(root_coordinates[..., 2])], axis=-1
+    )
 
 
-def _chebyshev_derivatives(unit: float, count: int) -> Numbers:
-    """Return (1, count) derivatives of the Chebyshev polynomials."""
-    angle = np.arccos(np.clip(unit, -1.0, 1.0))
+def _chebyshev_derivatives(unit_coordinate: float, count: int) -> Numbers:
+    """Return the (1, count) derivatives of the Chebyshev polynomials."""
+    angle = np.arccos(np.clip(unit_coordinate, -1.0, 1.0))
     order = np.arange(count)
     interior_derivative = order * np.sin(order * angle) / max(float(np.sin(angle)), 1e-9)
-    return np.asarray(np.where(abs(unit) < 1.0 - 1e-12, interior_derivative, order**2 * np.sign(unit) ** (order + 1)))[
-        None
-    ]
+    return np.asarray(
+        np.where(
+            abs(unit_coordinate) < 1.0 - 1e-12, interior_derivative, order**2 * np.sign(unit_coordinate) ** (order + 1)
+        )
+    )[None]
 
 
 def _outer_product(rows: Sequence[Numbers]) -> Numbers:

@@ -1,4 +1,4 @@
-"""Profiled deviance per count between a spectrum and its best fit by another paint."""
+"""Profiled deviance per count between a spectrum and the best fit with another paint."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,20 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from underpaint.pigments.limits._imitation import Imitation
-from underpaint.pigments.limits.question import MIN_DEVIANCE
+from underpaint.pigments.limits.comparison import MIN_DEVIANCE
 
 Numbers = NDArray[np.float64]
-MAX_NUISANCE = np.asarray([6.0, 2.0, 2.0, 2.0, 1.0])
-"""How far the logarithms of scale, the two scatters' levels, and their slope and curvature may go."""
+MAX_NUISANCE_VALUES = np.asarray([6.0, 2.0, 2.0, 2.0, 1.0])
+"""Maximum absolute values of nuisance parameters: logarithms of the scale and of the two scatter levels, slope and
+curvature of the scatter."""
 MAX_EVALUATIONS = 100
 MAX_OBVIOUS_COUNTS = 100.0
-"""A pair that parts below so many counts is not fitted more finely, nor from another start."""
+"""If a pair is distinguishable below this number of counts, the rough fit from one start is sufficient."""
 ROUGH_TOLERANCE, EXACT_TOLERANCE = 1e-2, 1e-6
-"""Change of the deviance at which a fit ends, over the deviance."""
+"""Relative change of the deviance at which a fit ends."""
 SERIES_LIMIT = 1e-3
 MIN_SHARE = 1e-12
-"""Expected share of a channel below which it is taken as this: detectors' electronics are never darker."""
+"""Minimum expected fraction of the counts in a channel, since detectors have electronic background."""
 
 
 @dataclass(frozen=True)
@@ -28,71 +29,81 @@ class ImitationFit:
 
     Parameters
     ----------
-    place : (n_free,) array
-        Of the imitation.
+    parameters : (n_free,) array
+        Parameters of the imitation.
     deviance_per_count : float
-        Poisson deviance (Baker & Cousins 1984, eq. 3) over the total counts of the imitated spectrum.
+        Poisson deviance (Baker & Cousins 1984, eq. 3), divided by the total counts of the imitated spectrum.
     """
 
-    place: Numbers
+    parameters: Numbers
     deviance_per_count: float
 
     @property
     def counts_needed(self) -> float:
-        """Counts of the whole spectrum at which the deviance is ``CLAIM``."""
+        """Total counts of a spectrum at which the deviance reaches ``MIN_DEVIANCE``."""
         return MIN_DEVIANCE / max(self.deviance_per_count, MIN_SHARE)
 
 
-def imitate(parts: Numbers, imitation: Imitation, middle_kev: Numbers) -> ImitationFit:
+def imitate(components: Numbers, imitation: Imitation, middle_kev: Numbers) -> ImitationFit:
     """Fit an imitation to an expected spectrum.
 
     Parameters
     ----------
-    parts : (n_part, n_bin) array
-        Expected counts to be imitated, any scale; only their sum counts.
+    components : (n_part, n_bin) array
+        Expected counts to be imitated, on any scale; only their sum is used.
     imitation : Imitation
-        What may vary.
+        Paint with free parameters.
     middle_kev : (n_bin,) array
         Energy of the channels, keV.
 
     Notes
     -----
-    Beside the imitation's own freedom, the scale is free (no live time is trusted), and so are the levels of coherent
-    and of other scatter, and a slope and a curvature of both in ln(energy): a measured scan's scatter comes from
-    support, air and holders, too, and its shape is known to some per cent only. With expected counts in place
-    of drawn ones (Asimov data, Cowan et al. 2011) the deviance is exactly proportional to them.
+    In addition to the parameters of the imitation, the scale is free, because live times may be wrong. The levels of
+    coherent and other scatter are also free, with a common slope and curvature in ln(energy), because measured scatter
+    also comes from support, air and holders, and its shape is known only to some per cent. For expected counts in place
+    of random ones (Asimov data, Cowan et al. 2011), the deviance is exactly proportional to the counts.
     """
-    total = parts.sum(axis=0)
-    share = np.maximum(total / total.sum(), MIN_SHARE)
+    total_counts = components.sum(axis=0)
+    count_fractions = np.maximum(total_counts / total_counts.sum(), MIN_SHARE)
     log_energy = np.log(middle_kev / np.sqrt(middle_kev[0] * middle_kev[-1]))
     curves = np.stack([log_energy, log_energy**2])
-    starts = imitation.starts(share)
-    rough_fit = _fit(share, imitation, curves, starts[0], ROUGH_TOLERANCE)
+    initial_parameters = imitation.initial_parameters(count_fractions)
+    rough_fit = _fit(count_fractions, imitation, curves, initial_parameters[0], ROUGH_TOLERANCE)
     if rough_fit.counts_needed < MAX_OBVIOUS_COUNTS:
         return rough_fit
-    fits = [_fit(share, imitation, curves, start, EXACT_TOLERANCE) for start in (rough_fit.place, *starts[1:])]
-    return min(fits, key=lambda best: best.deviance_per_count)
+    fits = [
+        _fit(count_fractions, imitation, curves, start_values, EXACT_TOLERANCE)
+        for start_values in (rough_fit.parameters, *initial_parameters[1:])
+    ]
+    return min(fits, key=lambda fit: fit.deviance_per_count)
 
 
-def _fit(share: Numbers, imitation: Imitation, curves: Numbers, initial: Numbers, tolerance: float) -> ImitationFit:
-    scale = -np.log(np.exp(imitation.logs(initial)[0]).sum())
-    low, high = imitation.bounds.T
-    start = np.concatenate([np.clip(initial, low + 1e-6, high - 1e-6), np.zeros(MAX_NUISANCE.size)])
-    cached: dict[bytes, tuple[Numbers, Numbers]] = {}
+def _fit(
+    count_fractions: Numbers, imitation: Imitation, curves: Numbers, start_parameters: Numbers, tolerance: float
+) -> ImitationFit:
+    scale = -np.log(np.exp(imitation.log_spectra(start_parameters)[0]).sum())
+    min_parameters, max_parameters = imitation.bounds.T
+    start_values = np.concatenate(
+        [np.clip(start_parameters, min_parameters + 1e-6, max_parameters - 1e-6), np.zeros(MAX_NUISANCE_VALUES.size)]
+    )
+    cached_model: dict[bytes, tuple[Numbers, Numbers]] = {}
 
-    def model(free: Numbers) -> tuple[Numbers, Numbers]:
+    def model(free_values: Numbers) -> tuple[Numbers, Numbers]:
         # one simulation serves the residuals and their derivatives
-        key = free.tobytes()
-        if key not in cached:
-            cached.clear()
-            cached[key] = _model(imitation, curves, scale, free)
-        return cached[key]
+        key = free_values.tobytes()
+        if key not in cached_model:
+            cached_model.clear()
+            cached_model[key] = _model(imitation, curves, scale, free_values)
+        return cached_model[key]
 
     result = least_squares(
-        lambda free: _residuals(share, model(free)[0]),
-        start,
-        jac=lambda free: _jacobian(share, *model(free)),
-        bounds=(np.concatenate([low, -MAX_NUISANCE]), np.concatenate([high, MAX_NUISANCE])),
+        lambda free_values: _residuals(count_fractions, model(free_values)[0]),
+        start_values,
+        jac=lambda free_values: _jacobian(count_fractions, *model(free_values)),
+        bounds=(
+            np.concatenate([min_parameters, -MAX_NUISANCE_VALUES]),
+            np.concatenate([max_parameters, MAX_NUISANCE_VALUES]),
+        ),
         method="trf",
         x_scale="jac",
         ftol=tolerance,
@@ -100,39 +111,50 @@ def _fit(share: Numbers, imitation: Imitation, curves: Numbers, initial: Numbers
         gtol=1e-14,
         max_nfev=MAX_EVALUATIONS,
     )
-    return ImitationFit(np.asarray(result.x[: len(initial)]), 2.0 * float(result.cost))
+    return ImitationFit(np.asarray(result.x[: len(start_parameters)]), 2.0 * float(result.cost))
 
 
-def _model(imitation: Imitation, curves: Numbers, scale: float, free: Numbers) -> tuple[Numbers, Numbers]:
-    """Return (n_bin,) expected shares, and (n_bin, n_free + 5) derivatives."""
-    n_free = len(free) - MAX_NUISANCE.size
-    logs, slopes = imitation.logs(free[:n_free])
-    curve_term = free[n_free + 3 :] @ curves
+def _model(imitation: Imitation, curves: Numbers, scale: float, free_values: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the (n_bin,) expected fractions of the counts, and their (n_bin, n_free + 5) derivatives."""
+    n_free = len(free_values) - MAX_NUISANCE_VALUES.size
+    log_spectra, derivatives = imitation.log_spectra(free_values[:n_free])
+    curve_term = free_values[n_free + 3 :] @ curves
     levels = np.stack(
-        [0.0 * curve_term, 0.0 * curve_term, free[n_free + 1] + curve_term, free[n_free + 2] + curve_term]
+        [0.0 * curve_term, 0.0 * curve_term, free_values[n_free + 1] + curve_term, free_values[n_free + 2] + curve_term]
     )
-    addends = np.exp(logs + scale + free[n_free] + levels)
-    expected = addends.sum(axis=0) + MIN_SHARE
-    coherent, other = addends[2:]
-    rows = [*np.einsum("fpb,pb->fb", slopes, addends), expected, coherent, other, *((coherent + other) * curves)]
-    return expected, np.stack(rows, axis=1)
+    component_fractions = np.exp(log_spectra + scale + free_values[n_free] + levels)
+    expected_fractions = component_fractions.sum(axis=0) + MIN_SHARE
+    coherent_fractions, other_fractions = component_fractions[2:]
+    derivative_rows = [
+        *np.einsum("fpb,pb->fb", derivatives, component_fractions),
+        expected_fractions,
+        coherent_fractions,
+        other_fractions,
+        *((coherent_fractions + other_fractions) * curves),
+    ]
+    return expected_fractions, np.stack(derivative_rows, axis=1)
 
 
-def _residuals(share: Numbers, expected: Numbers) -> Numbers:
-    """Return signed roots of the channels' deviances."""
-    relative_difference = (share - expected) / expected
-    exact = 2.0 * ((1.0 + relative_difference) * np.log1p(relative_difference) - relative_difference)
-    # where both agree the difference of logarithms loses its digits
-    series = relative_difference**2 * (1.0 - relative_difference / 3.0 + relative_difference**2 / 6.0)
+def _residuals(count_fractions: Numbers, expected_fractions: Numbers) -> Numbers:
+    """Return the signed square roots of the deviances of the channels."""
+    relative_difference = (count_fractions - expected_fractions) / expected_fractions
+    exact_deviance = 2.0 * ((1.0 + relative_difference) * np.log1p(relative_difference) - relative_difference)
+    # for nearly equal values the difference of logarithms loses precision
+    series_deviance = relative_difference**2 * (1.0 - relative_difference / 3.0 + relative_difference**2 / 6.0)
     return np.asarray(
         -np.sign(relative_difference)
-        * np.sqrt(expected * np.where(np.abs(relative_difference) < SERIES_LIMIT, series, np.abs(exact)))
+        * np.sqrt(
+            expected_fractions
+            * np.where(np.abs(relative_difference) < SERIES_LIMIT, series_deviance, np.abs(exact_deviance))
+        )
     )
 
 
-def _jacobian(share: Numbers, expected: Numbers, derivative: Numbers) -> Numbers:
-    residual = _residuals(share, expected)
-    is_close = np.abs(share - expected) < SERIES_LIMIT * expected
+def _jacobian(count_fractions: Numbers, expected_fractions: Numbers, derivative: Numbers) -> Numbers:
+    residual = _residuals(count_fractions, expected_fractions)
+    is_close = np.abs(count_fractions - expected_fractions) < SERIES_LIMIT * expected_fractions
     safe_residual = np.where(is_close, 1.0, residual)
-    weight = np.where(is_close, 1.0 / np.sqrt(expected), (1.0 - share / expected) / safe_residual)
+    weight = np.where(
+        is_close, 1.0 / np.sqrt(expected_fractions), (1.0 - count_fractions / expected_fractions) / safe_residual
+    )
     return np.asarray(weight[:, None] * derivative)

@@ -1,4 +1,4 @@
-"""Detectability of pigments below the paint that was found: where they would have been detected, and where not."""
+"""Detectability of pigments that are hidden below the detected paint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -48,24 +48,24 @@ TYPICAL_PIGMENTS = {
     "manganese_pigment": "umber",
     "bromine_lake": "geranium_lake",
 }
-"""Representative pigment of each group; for other groups, the first pigment in the library."""
+"""Representative pigment of each group; other groups are represented by the first pigment in the library."""
 LINE_SIGMA = 3.0
 MODEL_ERROR = 0.01
-"""Relative error of the counts below a line: the accuracy of forward model and fit, whatever the counts."""
+"""Relative error of the counts under a line. It describes the accuracy of forward model and fit at all counts."""
 MIN_SHARED_FRACTION = 0.01
 """Minimum mass fraction of an element in a covering pigment whose lines hide the element below."""
 SET_COVERAGE = 0.99
-"""Coverage of the prediction sets that must hold one answer alone."""
+"""Coverage of the prediction sets that must contain only one answer."""
 
 
 @dataclass(frozen=True)
 class Burial:
-    """Assumed layers of a pigment that is hidden below the paint that was found.
+    """Assumed layers of a pigment that is hidden below the detected paint.
 
     Parameters
     ----------
     cover_um : float
-        Thickness of the upper paint, of one of the groups found; of oil if no group was found.
+        Thickness of the upper paint, which consists of a detected group, or of oil if no group was detected.
     hidden_um : float
         Thickness of the paint of the hidden group.
     ground_um : float
@@ -100,25 +100,26 @@ class Exclusion:
     Parameters
     ----------
     names : tuple of str
-        Groups, or pigments.
-    typical : tuple of str
+        Names of groups or pigments.
+    typical_pigments : tuple of str
         Representative pigment of each name.
     elements : tuple of tuple of str
         Key elements of each name.
     counts : tuple of (n_name + 1, n_element) arrays
-        Counts for each name, by cover (in the order of ``names``, then oil) and key element; infinite for never.
+        Counts for each name, by cover (in the order of ``names``, then oil) and key element. They are infinite if the
+        element is never detected.
     burial : Burial
         Assumed layers.
     """
 
     names: tuple[str, ...]
-    typical: tuple[str, ...]
+    typical_pigments: tuple[str, ...]
     elements: tuple[tuple[str, ...], ...]
     counts: tuple[Numbers, ...]
     burial: Burial
 
-    def needed(self, name: str, covers: Sequence[str] = ()) -> float:
-        """Return the counts at which a name is detected below the worst of some covers, or below oil without covers."""
+    def required_counts(self, name: str, covers: Sequence[str] = ()) -> float:
+        """Return the counts at which a name is detected below the most absorbing of some covers, or below oil."""
         rows = [self.names.index(cover) for cover in covers] or [len(self.names)]
         return float(self.counts[self.names.index(name)][rows].max(axis=0).min())
 
@@ -156,18 +157,18 @@ def counts_to_exclude(
     names : tuple of str
         Groups or pigments of the library.
     families : tuple of tuple of str
-        Key line families of each, as in ``Material.elements``.
+        Key line families of each name, as in ``Material.elements``.
     instrument : Instrument
     axis : EnergyAxis
-        Of the scan.
+        Energy axis of the scan.
     burial : Burial, optional
 
     Returns
     -------
     Exclusion
-        A key line is seen where its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``, B the other
-        counts within half a FWHM of it (Currie 1968, with the model's error); never under a pigment that holds the
-        same element.
+        A key line is detected if its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``, with B the
+        other counts within half a FWHM of the line (Currie 1968, with the model's error). It is never detected below a
+        pigment that contains the same element.
 
     Raises
     ------
@@ -175,14 +176,17 @@ def counts_to_exclude(
         The library does not know a name.
     """
     assumed_burial = burial or Burial()
-    typical = tuple(typical_pigment(name) for name in names)
-    covers = [_paint_layer(pigment, assumed_burial.cover_um, assumed_burial) for pigment in typical] + [
+    typical_pigments = tuple(typical_pigment(name) for name in names)
+    cover_layers = [_paint_layer(pigment, assumed_burial.cover_um, assumed_burial) for pigment in typical_pigments] + [
         _oil_layer(assumed_burial.cover_um)
     ]
-    hidden = [_paint_layer(pigment, assumed_burial.hidden_um, assumed_burial) for pigment in typical]
-    ground = ground_layer(assumed_burial.ground, assumed_burial.ground_um)
-    samples = [Stratigraphy((top, below, ground)) for top, below in product(covers, hidden)]
-    emission = emit(samples, instrument)
+    hidden_layers = [_paint_layer(pigment, assumed_burial.hidden_um, assumed_burial) for pigment in typical_pigments]
+    ground_of_samples = ground_layer(assumed_burial.ground, assumed_burial.ground_um)
+    stratigraphies = [
+        Stratigraphy((cover_layer, hidden_layer, ground_of_samples))
+        for cover_layer, hidden_layer in product(cover_layers, hidden_layers)
+    ]
+    emission = emit(stratigraphies, instrument)
     expected = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
     elements = tuple(
         tuple(dict.fromkeys(family.partition("_")[0] for family in key_families)) for key_families in families
@@ -190,8 +194,8 @@ def counts_to_exclude(
     counts = []
     for index, (key_elements, key_families) in enumerate(zip(elements, families, strict=True)):
         rows = slice(index, None, len(names))
-        # K lines may lie clear where L lines are under calcium's, and the other way round
-        needed = [
+        # K lines may be free if L lines overlap those of calcium, and vice versa
+        required_counts = [
             np.min(
                 [
                     _needed_counts(emission, expected, rows, family, axis, instrument)
@@ -201,41 +205,47 @@ def counts_to_exclude(
             )
             for element in key_elements
         ]
-        is_shared = [[_contains(cover, element) for cover in covers] for element in key_elements]
-        counts.append(np.where(np.asarray(is_shared), np.inf, np.asarray(needed)).T)
-    return Exclusion(tuple(names), typical, elements, tuple(counts), assumed_burial)
+        is_shared = [[_contains(cover, element) for cover in cover_layers] for element in key_elements]
+        counts.append(np.where(np.asarray(is_shared), np.inf, np.asarray(required_counts)).T)
+    return Exclusion(tuple(names), typical_pigments, elements, tuple(counts), assumed_burial)
 
 
 def detectable_groups(
     results: Results,
-    present: NDArray[np.bool_],
+    is_present: NDArray[np.bool_],
     is_significant: Mapping[str, NDArray[np.bool_]],
     pixel_counts: Numbers,
     instrument: Instrument,
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> tuple[NDArray[np.bool_], Exclusion]:
-    """Return (n_row, n_column, n_target) where a group would have been seen under those that were found, and was not.
+    """Return where groups are excluded: they would have been detected below the present groups, and were not.
 
-    A layer of the group under any one of the groups that were found would have been seen at the pixel's counts, and
-    its line does not stand out.
+    A group is excluded at a pixel if a layer of the group below any of the present groups would have been detected at
+    the counts of the pixel, and none of the group's lines is significant.
 
     Parameters
     ----------
     results : Results
-        Results of a network; for a model without groups, pigments are considered.
-    present : (n_row, n_column, n_target) bool array
-        Groups that are present.
+        Results of a network. For a model without groups, pigments are considered.
+    is_present : (n_row, n_column, n_target) bool array
+        True for present groups.
     is_significant : mapping of str to (n_row, n_column) bool array
-        As of :func:`significant_lines`.
+        Result of :func:`significant_lines`.
     pixel_counts : (n_row, n_column) array
-        Counts of each whole spectrum.
+        Total counts of each spectrum.
     instrument : Instrument
-        That made the scan.
+        Instrument that recorded the scan.
     axis : EnergyAxis
-        Of the scan.
+        Energy axis of the scan.
     burial : Burial, optional
-        How a pigment may be hidden.
+        Assumed layers of a hidden pigment.
+
+    Returns
+    -------
+    (n_row, n_column, n_target) bool array
+        True for excluded groups.
+    Exclusion
 
     Raises
     ------
@@ -244,42 +254,44 @@ def detectable_groups(
     """
     names = results.targets
     families = tuple(results.materials[name].elements for name in names)
-    table = counts_to_exclude(names, families, instrument, axis, burial)
-    covers = _is_cover(results, names, present)
-    excluded = [_is_excluded(table, index, covers, pixel_counts, is_significant) for index in range(len(names))]
-    return np.stack(excluded, axis=2), table
+    exclusion = counts_to_exclude(names, families, instrument, axis, burial)
+    is_cover = _is_cover(results, names, is_present)
+    excluded_masks = [
+        _is_excluded(exclusion, index, is_cover, pixel_counts, is_significant) for index in range(len(names))
+    ]
+    return np.stack(excluded_masks, axis=2), exclusion
 
 
-def _is_cover(results: Results, names: Sequence[str], present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which names may lie on top: those at the surface where the model tells, else all that were found."""
+def _is_cover(results: Results, names: Sequence[str], is_present: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which names may cover others: those at the surface if the model predicts places, else all present ones."""
     if not all(results.holds(name, "surface") for name in names):
-        return present
+        return is_present
     is_on_top = np.stack([results[name, "surface"] for name in names], axis=2) > PRESENT_PROBABILITY
-    return np.where(is_on_top.any(axis=2, keepdims=True), is_on_top, present)
+    return np.where(is_on_top.any(axis=2, keepdims=True), is_on_top, is_present)
 
 
 def _is_excluded(
-    table: Exclusion,
+    exclusion: Exclusion,
     index: int,
-    covers: NDArray[np.bool_],
+    is_cover: NDArray[np.bool_],
     counts: Numbers,
     is_significant: Mapping[str, NDArray[np.bool_]],
 ) -> NDArray[np.bool_]:
-    """Return where at least one key element would have been detected, and was not."""
-    result = np.zeros(counts.shape, dtype=bool)
-    for element_index, element in enumerate(table.elements[index]):
-        by_cover = table.counts[index][:, element_index]
-        needed = np.full(counts.shape, -np.inf)
-        for cover, cover_counts in enumerate(by_cover[:-1]):
-            np.maximum(needed, cover_counts, out=needed, where=covers[:, :, cover])
-        needed = np.where(covers.any(axis=2), needed, by_cover[-1])
-        is_detectable = counts >= needed
-        result |= is_detectable & ~is_significant[element] if element in is_significant else is_detectable
-    return result
+    """Return where at least one key element would have been detected but was not."""
+    is_excluded = np.zeros(counts.shape, dtype=bool)
+    for element_index, element in enumerate(exclusion.elements[index]):
+        counts_by_cover = exclusion.counts[index][:, element_index]
+        required_counts = np.full(counts.shape, -np.inf)
+        for cover, cover_counts in enumerate(counts_by_cover[:-1]):
+            np.maximum(required_counts, cover_counts, out=required_counts, where=is_cover[:, :, cover])
+        required_counts = np.where(is_cover.any(axis=2), required_counts, counts_by_cover[-1])
+        is_detectable = counts >= required_counts
+        is_excluded |= is_detectable & ~is_significant[element] if element in is_significant else is_detectable
+    return is_excluded
 
 
 def significant_lines(results: Results) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask for each element, true where one of its line families is significant."""
+    """Return a mask for each element, true where any of its line families is significant."""
     is_significant: dict[str, NDArray[np.bool_]] = {}
     for family in results.lines:
         element = family.partition("_")[0]
@@ -309,8 +321,8 @@ def _families_of(element: str, families: Sequence[str]) -> list[str]:
 
 
 def _contains(layer: Layer, element: str) -> bool:
-    total = sum(layer.mass_fractions.values())
-    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_FRACTION * total
+    total_fraction = sum(layer.mass_fractions.values())
+    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_FRACTION * total_fraction
 
 
 def _paint_layer(pigment: str, thickness_um: float, burial: Burial) -> Layer:
@@ -330,19 +342,19 @@ def answer_states(
     *,
     burial: Burial | None = None,
 ) -> Results:
-    """Return the answer about every group at every pixel.
+    """Return the state of every group at every pixel.
 
-    Present: the probability exceeds one half. For networks with amounts, a present group is a pigment if its amount
-    reaches the threshold with a probability of 95 %, and a trace if it is below with 95 %. A group that is not present
-    cannot be excluded if one of its lines is significant, if the prediction set of 99 % coverage for such counts is not
-    "absent" only, or if, for a known instrument, a layer of the group below the groups that were found would not have
-    been detected. All other groups are not detected.
+    A group is present if its probability exceeds one half. For networks with amounts, a present group is a pigment if
+    its amount reaches the threshold with a probability of 95 %, and a trace if the amount is below the threshold with
+    95 %. A group that is not present cannot be excluded in three cases: one of its lines is significant; the prediction
+    set of 99 % coverage for these counts contains more than "absent"; or the instrument is known, and a layer of the
+    group below the present groups would not have been detected. All other groups are not detected.
 
     Parameters
     ----------
     results : Results
-        Probabilities, with amounts and element maps if available. For a model without groups, states of pigments are
-        returned.
+        Probabilities, with amounts and element maps if available. For a model without groups, the result contains the
+        states of pigments.
     pixel_counts : (n_row, n_column) array
         Total counts of each spectrum.
     instrument : Instrument or None
@@ -350,7 +362,7 @@ def answer_states(
     axis : EnergyAxis or None
         Energy axis of the scan; needed with an instrument.
     burial : Burial, optional
-        How a pigment may be hidden.
+        Assumed layers of a hidden pigment.
 
     Returns
     -------
@@ -360,7 +372,7 @@ def answer_states(
     Raises
     ------
     ValueError
-        The counts are those of another scan.
+        The counts belong to another scan.
     SampleError
         The library does not know a name of the results.
     """
@@ -371,36 +383,38 @@ def answer_states(
         )
     names, counts = results.targets, np.asarray(pixel_counts, float)
     probability = np.stack([results[name] for name in names], axis=2)
-    present, is_significant = probability > PRESENT_PROBABILITY, significant_lines(results)
+    is_present, is_significant = probability > PRESENT_PROBABILITY, significant_lines(results)
     state = np.full(probability.shape, NOT_DETECTED, np.uint8)
     state[_cannot_be_excluded(results, is_significant, counts)] = CANNOT_EXCLUDE
-    table = None
+    exclusion = None
     if instrument is not None and axis is not None:
-        is_excluded, table = detectable_groups(results, present, is_significant, counts, instrument, axis, burial)
+        is_excluded, exclusion = detectable_groups(
+            results, is_present, is_significant, counts, instrument, axis, burial
+        )
         state[~is_excluded] = CANNOT_EXCLUDE
-    state[present] = PRESENT
+    state[is_present] = PRESENT
     for index, name in enumerate(names):
         if results.knows_amount(name):
-            reached = results.map("amount_reached", name, "anywhere")
-            state[:, :, index][present[:, :, index] & (reached > MIN_STATED_PROBABILITY)] = PIGMENT
-            state[:, :, index][present[:, :, index] & (reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
+            probability_reached = results.map("amount_reached", name, "anywhere")
+            state[:, :, index][is_present[:, :, index] & (probability_reached > MIN_STATED_PROBABILITY)] = PIGMENT
+            state[:, :, index][is_present[:, :, index] & (probability_reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
     state[~np.isfinite(probability)] = NO_ANSWER
     return Results.of_states(
         names,
         [results.label(name) for name in names],
         state,
         step_mm=results.step_mm,
-        notes=() if table is None else (_note_on_burial(table.burial),),
-        settings={"present_probability": PRESENT_PROBABILITY} | ({} if table is None else _settings(table)),
+        notes=() if exclusion is None else (_note_on_burial(exclusion.burial),),
+        settings={"present_probability": PRESENT_PROBABILITY} | ({} if exclusion is None else _settings(exclusion)),
     )
 
 
 def _cannot_be_excluded(
     results: Results, is_significant: Mapping[str, NDArray[np.bool_]], counts: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Return (n_row, n_column, n_target) where a line stands out, or the prediction set holds more than "absent"."""
-    stated = results.model_card.get("sets") if "log_odds" in results.stacks else None
-    sets = None if stated is None else PredictionSets.model_validate(stated)
+    """Return where a line is significant, or the prediction set contains more than "absent"."""
+    set_record = results.model_card.get("sets") if "log_odds" in results.stacks else None
+    prediction_sets = None if set_record is None else PredictionSets.model_validate(set_record)
     masks = []
     for name in results.targets:
         elements = {family.partition("_")[0] for family in results.materials[name].elements}
@@ -413,8 +427,10 @@ def _cannot_be_excluded(
                 0,
             )
         )
-        if sets is not None:
-            masks[-1] |= sets.undecided(name, results.map("log_odds", name, "anywhere"), counts, SET_COVERAGE)
+        if prediction_sets is not None:
+            masks[-1] |= prediction_sets.is_ambiguous(
+                name, results.map("log_odds", name, "anywhere"), counts, SET_COVERAGE
+            )
     return np.stack(masks, axis=2)
 
 
@@ -426,10 +442,10 @@ def _note_on_burial(burial: Burial) -> str:
     )
 
 
-def _settings(table: Exclusion) -> dict[str, object]:
+def _settings(exclusion: Exclusion) -> dict[str, object]:
     return {
-        "burial": asdict(table.burial),
-        "typical": dict(zip(table.names, table.typical, strict=True)),
+        "burial": asdict(exclusion.burial),
+        "typical": dict(zip(exclusion.names, exclusion.typical_pigments, strict=True)),
         "present_probability": PRESENT_PROBABILITY,
         "line_sigma": LINE_SIGMA,
         "model_error": MODEL_ERROR,

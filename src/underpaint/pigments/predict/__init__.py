@@ -1,4 +1,4 @@
-"""From a scan and a trained network to pigment maps, block by block."""
+"""Prediction of pigment maps from a scan by a trained network, block by block."""
 
 from underpaint.pigments.predict.mapping import AnswerPlan, identify, plan_answers
 from underpaint.pigments.predict.model import OnnxModel, open_model

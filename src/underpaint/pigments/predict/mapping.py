@@ -1,4 +1,4 @@
-"""Answers of a network to the spectra of a scan."""
+"""Predictions of a network for the spectra of a scan."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from underpaint.errors import CoverageError, ModelError
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.materials import PIGMENT_SHARE, Palette, library
 from underpaint.pigments.predict.model import OnnxModel, open_model
-from underpaint.pigments.weights import ModelCard, load_card, shipped
+from underpaint.pigments.weights import ModelCard, load_card, shipped_models
 from underpaint.runtime.blocks import map_blocks
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 
@@ -30,14 +30,14 @@ UPPER_PROBABILITY = 0.97
 The network is overconfident about hidden pigments: on Monte Carlo panels its 95 % point lies above the amount of 79 to
 89 % of them, its 97 % point above that of 91 to 96 %.
 """
-_ODDS = {
+_LOG_ODDS_OF_POINTS = {
     "amount": 0.0,
     "amount_low": float(np.log((0.5 + 0.5 * INTERVAL_PROBABILITY) / (0.5 - 0.5 * INTERVAL_PROBABILITY))),
     "amount_high": float(np.log((1.0 - UPPER_PROBABILITY) / UPPER_PROBABILITY)),
 }
 _MIN_DIFFERENCE = 1e-6
 Arrays = dict[str, NDArray[Any]]
-"""By name of the network's output, (n_row, n_column, n); amounts by their points, as :class:`Amounts` returns them."""
+"""(n_row, n_column, n) arrays by the name of the network's output; amounts have the names of :class:`Amounts`."""
 _VOLTAGE_MARGIN_KV = 1.0
 WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
 """Maximum probability of groups contradicted by the spectrum, and minimum probability of groups proven by it."""
@@ -53,7 +53,7 @@ _BATCH_SPECTRA = 256
 
 @dataclass(frozen=True)
 class Amounts:
-    """Amounts to compute, and the thresholds above which an element counts as a pigment.
+    """Amounts to compute, and the thresholds from which an element counts as a pigment.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ class Amounts:
     columns : (n_name,) int array
         Indices among the amounts of the network.
     edges : (n_edge,) array
-        Mass fractions to which the network's log-odds belong.
+        Mass fractions for which the network predicts log-odds.
     threshold : (n_name,) array
-        Mass fraction from which each group's element counts as a pigment.
+        Mass fraction from which the element of each group counts as a pigment.
     """
 
     names: tuple[str, ...]
@@ -73,57 +73,65 @@ class Amounts:
     threshold: NDArray[np.float64]
 
     def __call__(self, log_odds: NDArray[np.float32]) -> dict[str, NDArray[np.float16]]:
-        """Return (n, n_name) median, 5 and 95 % points, mass per cent, and the probability of reaching the threshold.
+        """Return (n, n_name) arrays of amounts, mass per cent, and of the probability of reaching the threshold.
+
+        The amounts are the median and the 5 and 95 % points.
 
         Parameters
         ----------
         log_odds : (n, n_amount n_edge) array
-            That the mass fraction reaches each edge; they fall from edge to edge.
+            Log-odds that the mass fraction reaches each edge; they decrease from edge to edge.
 
         Notes
         -----
-        Between edges log-odds are linear in the logarithm of the mass fraction. A 5 % point under the lowest edge is
-        0: there is an upper limit alone. A 95 % point over the highest edge is 100 %.
+        Between edges, log-odds are interpolated linearly in the logarithm of the mass fraction. A 5 % point below the
+        lowest edge becomes 0, so that there is only an upper limit. A 95 % point above the highest edge becomes 100 %.
         """
-        odds = log_odds.reshape(len(log_odds), -1, self.edges.size)[:, self.columns]
+        log_odds_by_edge = log_odds.reshape(len(log_odds), -1, self.edges.size)[:, self.columns]
         values: dict[str, NDArray[np.floating]] = {
-            name: self._point(odds, target_log_odds) for name, target_log_odds in _ODDS.items()
+            name: self._point(log_odds_by_edge, target_log_odds)
+            for name, target_log_odds in _LOG_ODDS_OF_POINTS.items()
         }
-        values["amount_low"][odds[..., 0] < _ODDS["amount_low"]] = 0.0
-        values["amount_high"][odds[..., -1] > _ODDS["amount_high"]] = _MAX_PERCENT
-        values["amount_reached"] = 1.0 / (1.0 + np.exp(-self._at_threshold(odds)))
+        values["amount_low"][log_odds_by_edge[..., 0] < _LOG_ODDS_OF_POINTS["amount_low"]] = 0.0
+        values["amount_high"][log_odds_by_edge[..., -1] > _LOG_ODDS_OF_POINTS["amount_high"]] = _MAX_PERCENT
+        values["amount_reached"] = 1.0 / (1.0 + np.exp(-self._at_threshold(log_odds_by_edge)))
         return {name: point_values.astype(np.float16) for name, point_values in values.items()}
 
-    def empty(self, shape: Sequence[int]) -> dict[str, NDArray[np.float16]]:
-        """Return arrays (*shape, n_name) of "no answer" by the names of what a call returns."""
+    def empty_arrays(self, shape: Sequence[int]) -> dict[str, NDArray[np.float16]]:
+        """Return (*shape, n_name) arrays of NaN, "no answer", with the names that a call returns."""
         return {name: np.full((*shape, len(self.names)), np.nan, np.float16) for name in AMOUNT_OUTPUTS}
 
-    def _point(self, odds: NDArray[np.float32], target_log_odds: float) -> NDArray[np.float32]:
-        """Return the mass per cent at which falling log-odds cross a value; the outermost edges beyond them."""
-        n_above = (odds > target_log_odds).sum(axis=-1)
-        before = np.clip(n_above - 1, 0, self.edges.size - 2)[..., None]
-        left, right = (np.take_along_axis(odds, before + step, axis=-1)[..., 0] for step in (0, 1))
-        fraction = np.clip((left - target_log_odds) / np.maximum(left - right, _MIN_DIFFERENCE), 0.0, 1.0)
+    def _point(self, log_odds_by_edge: NDArray[np.float32], target_log_odds: float) -> NDArray[np.float32]:
+        """Return the mass per cent at which the log-odds cross a value, limited to the range of the edges."""
+        n_above = (log_odds_by_edge > target_log_odds).sum(axis=-1)
+        edge_index = np.clip(n_above - 1, 0, self.edges.size - 2)[..., None]
+        log_odds_below, log_odds_above = (
+            np.take_along_axis(log_odds_by_edge, edge_index + step, axis=-1)[..., 0] for step in (0, 1)
+        )
+        edge_fraction = np.clip(
+            (log_odds_below - target_log_odds) / np.maximum(log_odds_below - log_odds_above, _MIN_DIFFERENCE), 0.0, 1.0
+        )
         log_edges = np.log(self.edges)
-        log_share = log_edges[before[..., 0]] + fraction * np.diff(log_edges)[before[..., 0]]
+        log_share = log_edges[edge_index[..., 0]] + edge_fraction * np.diff(log_edges)[edge_index[..., 0]]
         return np.asarray(100.0 * np.exp(log_share), np.float32)
 
-    def _at_threshold(self, odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _at_threshold(self, log_odds_by_edge: NDArray[np.float32]) -> NDArray[np.float32]:
         log_edges = np.log(self.edges)
         upper_edge = np.clip(np.searchsorted(self.edges, self.threshold), 1, self.edges.size - 1)
-        fraction = (np.log(self.threshold) - log_edges[upper_edge - 1]) / (
+        edge_fraction = (np.log(self.threshold) - log_edges[upper_edge - 1]) / (
             log_edges[upper_edge] - log_edges[upper_edge - 1]
         )
         name_index = np.arange(len(self.names))
         return np.asarray(
-            (1.0 - fraction) * odds[:, name_index, upper_edge - 1] + fraction * odds[:, name_index, upper_edge],
+            (1.0 - edge_fraction) * log_odds_by_edge[:, name_index, upper_edge - 1]
+            + edge_fraction * log_odds_by_edge[:, name_index, upper_edge],
             np.float32,
         )
 
 
 @dataclass(frozen=True)
 class _SelectedColumns:
-    """Columns of the network's outputs that are used: for names, and for quantities."""
+    """Columns of the network's outputs that are used, for names and for quantities."""
 
     names: list[int]
     quantities: list[int]
@@ -153,73 +161,77 @@ class AnswerPlan:
     conditions: InstrumentConditions
     notes: tuple[str, ...]
     settings: dict[str, Any]
-    selected: _SelectedColumns
+    selected_columns: _SelectedColumns
     amounts: Amounts | None = None
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Names of the quantities that are answered beside probabilities."""
-        return tuple(self.model.card.quantities[index] for index in self.selected.quantities)
+        """Names of the quantities that are predicted beside probabilities."""
+        return tuple(self.model.card.quantities[index] for index in self.selected_columns.quantities)
 
     def arrays(self, shape: tuple[int, int]) -> Arrays:
         """Return (n_row, n_column, n) arrays by name, initialised to "no answer"."""
         arrays = {name: np.full((*shape, len(columns)), np.nan, np.float32) for name, columns in self._columns.items()}
-        return arrays if self.amounts is None else arrays | self.amounts.empty(shape)
+        return arrays if self.amounts is None else arrays | self.amounts.empty_arrays(shape)
 
     def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> Arrays:
-        """Return the answers to (n_row, n_column, n_channel) counts, by the names of :meth:`arrays`."""
+        """Return the predictions for (n_row, n_column, n_channel) counts, with the names of :meth:`arrays`."""
         arrays = self.arrays((counts.shape[0], counts.shape[1]))
-        usable = valid_spectra(counts) if present is None else present & valid_spectra(counts)
-        recorded = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
+        is_usable = valid_spectra(counts) if present is None else present & valid_spectra(counts)
+        recorded_kev = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         instrument_values = self.conditions.inputs(self.model.card.instrument_inputs)
-        row, column = np.nonzero(usable)
-        for first in range(0, row.size, _BATCH_SPECTRA):
-            at = row[first : first + _BATCH_SPECTRA], column[first : first + _BATCH_SPECTRA]
-            answers = _run(self.model, apply_rebin(counts[at], self._matrix), recorded, instrument_values)
-            by_name = dict(zip(self.model.card.output_names, answers, strict=True))
+        row, column = np.nonzero(is_usable)
+        for start in range(0, row.size, _BATCH_SPECTRA):
+            pixels = row[start : start + _BATCH_SPECTRA], column[start : start + _BATCH_SPECTRA]
+            answers = _run(self.model, apply_rebin(counts[pixels], self._matrix), recorded_kev, instrument_values)
+            answers_by_name = dict(zip(self.model.card.output_names, answers, strict=True))
             for name, columns in self._columns.items():
-                arrays[name][at] = by_name[name][:, columns]
+                arrays[name][pixels] = answers_by_name[name][:, columns]
             if self.amounts is not None:
-                for name, values in self.amounts(by_name["amount"]).items():
-                    arrays[name][at] = values
+                for name, values in self.amounts(answers_by_name["amount"]).items():
+                    arrays[name][pixels] = values
         return arrays
 
-    def withhold(self, arrays: Arrays, groups: Sequence[str], needed: NDArray[np.floating]) -> None:
-        """Limit the probability of groups to one half where their log-odds are under those needed; also of members.
+    def withhold(self, arrays: Arrays, groups: Sequence[str], needed_log_odds: NDArray[np.floating]) -> None:
+        """Limit the probability of groups and their members to one half if the log-odds are below those needed.
 
-        ``needed`` is (n_row, n_column, n_group).
+        ``needed_log_odds`` is an (n_row, n_column, n_group) array.
         """
-        card = self.model.card
-        groups_of = [{split_place(name)[0] for name in card.groups[index]} for index in self.selected.names]
-        belongs = np.asarray([[group in names_of for names_of in groups_of] for group in groups]).reshape(
-            len(groups), -1
-        )
-        answers = np.full(needed.shape, -np.inf, np.float32)
-        known, columns = self._columns_of(groups)
-        answers[..., known] = arrays["log_odds"][..., columns]
-        withheld = (answers < needed) @ belongs
-        for name, most in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
-            np.minimum(arrays[name], most, out=arrays[name], where=withheld)
+        model_card = self.model.card
+        groups_by_column = [
+            {split_place(name)[0] for name in model_card.groups[index]} for index in self.selected_columns.names
+        ]
+        is_member_of_group = np.asarray(
+            [[group in column_groups for column_groups in groups_by_column] for group in groups]
+        ).reshape(len(groups), -1)
+        answers = np.full(needed_log_odds.shape, -np.inf, np.float32)
+        known_indices, columns = self._columns_of(groups)
+        answers[..., known_indices] = arrays["log_odds"][..., columns]
+        is_withheld = (answers < needed_log_odds) @ is_member_of_group
+        for name, max_value in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
+            np.minimum(arrays[name], max_value, out=arrays[name], where=is_withheld)
 
-    def confirm(self, arrays: Arrays, groups: Sequence[str], proven: NDArray[np.bool_]) -> None:
-        """Raise the probability, anywhere, of groups with certain lines; ``proven`` is (n_row, n_column, n_group)."""
-        known, columns = self._columns_of(groups)
+    def confirm(self, arrays: Arrays, groups: Sequence[str], is_proven: NDArray[np.bool_]) -> None:
+        """Raise the probability of groups that their lines prove; ``is_proven`` is (n_row, n_column, n_group)."""
+        known_indices, columns = self._columns_of(groups)
         log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
-        for name, least in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
+        for name, min_value in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
             values = arrays[name][..., columns]
-            arrays[name][..., columns] = np.where(proven[..., known] & (values < least), np.float32(least), values)
+            arrays[name][..., columns] = np.where(
+                is_proven[..., known_indices] & (values < min_value), np.float32(min_value), values
+            )
 
     def _columns_of(self, groups: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Return the indices of the groups that are answered, and the columns of their answers anywhere."""
-        names = [self.model.card.names[index] for index in self.selected.names]
-        known = [index for index, group in enumerate(groups) if group in names]
-        return known, [names.index(groups[index]) for index in known]
+        """Return the indices of the groups that the network predicts, and the columns of their predictions."""
+        names = [self.model.card.names[index] for index in self.selected_columns.names]
+        known_indices = [index for index, group in enumerate(groups) if group in names]
+        return known_indices, [names.index(groups[index]) for index in known_indices]
 
     def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
-        """Return filled arrays as results."""
+        """Convert arrays of predictions to results."""
         quantities = [arrays[name] for name in ("quantity", "sigma") if name in arrays]
         pigments = Results.of_pigments(
-            **self.model.card.of_names(self.selected.names),
+            **self.model.card.entries_of(self.selected_columns.names),
             probability=arrays["probability"],
             log_odds=arrays["log_odds"],
             step_mm=step_mm,
@@ -230,19 +242,23 @@ class AnswerPlan:
         if self.amounts is None:
             return pigments
         threshold = {name: float(share) for name, share in zip(self.amounts.names, self.amounts.threshold, strict=True)}
-        parts = [arrays[name] for name in AMOUNT_OUTPUTS]
+        amount_arrays = [arrays[name] for name in AMOUNT_OUTPUTS]
         return pigments | Results.of_amounts(
-            self.amounts.names, *parts, step_mm=step_mm, settings={"pigment_share": threshold}
+            self.amounts.names, *amount_arrays, step_mm=step_mm, settings={"pigment_share": threshold}
         )
 
-    def noted(self, results: Results, judged: Sequence[str] = ()) -> Results:
-        """Return results with a note of how many pixels have no answer, and of what was withheld of groups judged."""
+    def add_notes(self, results: Results, checked_groups: Sequence[str] = ()) -> Results:
+        """Return results with notes on pixels without an answer and on corrected probabilities of checked groups."""
         n_row, n_column = results.shape
-        n_silent, notes = int((~results.answered).sum()), list(results.process_notes["pigments"])
-        if n_silent:
-            notes.append(f"{n_silent} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it.")
+        n_without_answer, notes = int((~results.has_prediction).sum()), list(results.process_notes["pigments"])
+        if n_without_answer:
+            notes.append(
+                f"{n_without_answer} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it."
+            )
         for probability, reason in _CORRECTION_REASONS.items():
-            n_corrected = {name: int((results[name] == probability).sum()) for name in judged if results.holds(name)}
+            n_corrected = {
+                name: int((results[name] == probability).sum()) for name in checked_groups if results.holds(name)
+            }
             label_texts = [
                 f"{results.short_label(name)} ({n_pixel} pixel{'' if n_pixel == 1 else 's'})"
                 for name, n_pixel in n_corrected.items()
@@ -258,10 +274,10 @@ class AnswerPlan:
 
     @cached_property
     def _columns(self) -> dict[str, list[int]]:
-        """Columns that are kept of each output but the amounts."""
-        of_output = {"quantity": self.selected.quantities, "sigma": self.selected.quantities}
+        """Columns that are used of each output except the amounts."""
+        columns_by_output = {"quantity": self.selected_columns.quantities, "sigma": self.selected_columns.quantities}
         names = (name for name in self.model.card.output_names if name != "amount")
-        return {name: of_output.get(name, self.selected.names) for name in names}
+        return {name: columns_by_output.get(name, self.selected_columns.names) for name in names}
 
 
 def plan_answers(
@@ -272,14 +288,17 @@ def plan_answers(
     instrument: InstrumentConditions | None = None,
     threads: int | None = None,
 ) -> AnswerPlan:
-    """Plan what a network answers about spectra on an energy axis; parameters and errors as of :func:`identify`."""
-    opened = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
-    check_coverage(axis, opened.card)
+    """Plan the predictions of a network for an energy axis; parameters and errors are those of :func:`identify`."""
+    loaded_model = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
+    check_coverage(axis, loaded_model.card)
     conditions = instrument or InstrumentConditions()
-    selected, notes = _selected_columns(opened.card, palette)
-    selected, unexcited_notes = _without_unexcited(opened.card, selected, conditions)
-    settings, amounts = _settings(opened, axis, palette, conditions), _amounts(opened.card, selected, palette)
-    return AnswerPlan(opened, axis, conditions, (*notes, *unexcited_notes), settings, selected, amounts)
+    selected_columns, notes = _selected_columns(loaded_model.card, palette)
+    selected_columns, unexcited_notes = _without_unexcited(loaded_model.card, selected_columns, conditions)
+    settings, amounts = (
+        _settings(loaded_model, axis, palette, conditions),
+        _amounts(loaded_model.card, selected_columns, palette),
+    )
+    return AnswerPlan(loaded_model, axis, conditions, (*notes, *unexcited_notes), settings, selected_columns, amounts)
 
 
 def identify(
@@ -296,25 +315,25 @@ def identify(
     Parameters
     ----------
     scan : Scan
-        Counts with an energy axis; read block by block.
+        Scan with an energy axis; it is read block by block.
     model : str, Path or OnnxModel
-        Name of a shipped model, path of an ``.onnx`` file, or a model that is open already.
+        Name of an included model, path of an ``.onnx`` file, or an open model.
     palette : Palette, sequence of str, or None
-        Pigments that may be there, by name. Other pigments are left out of the answer, and so are groups to which
-        none of them belongs. None asks for all.
+        Names of possible pigments. Other pigments are omitted, and so are groups without a possible pigment. None means
+        all pigments.
     instrument : InstrumentConditions or None
-        What is known of the scanner, told to networks that ask for it and kept in the results' settings; None: nothing.
+        Known values of the scanner, which are inputs of some networks and are stored in the settings of the results.
     threads : int or None
         CPU threads of the network.
     progress : callable or None
-        Called with (rows done, rows in all) after every block.
+        Called after every block with the number of completed rows and the total number.
 
     Returns
     -------
     Results
-        Probabilities and log-odds, and where the network answers them thickness and the groups' shares at the surface;
-        NaN ("no answer") where a pixel is missing, holds no counts inside the network's axis, or holds a negative
-        count or one that is not a number.
+        Probabilities and log-odds and, for some networks, thickness and the shares of the groups at the surface. They
+        are NaN ("no answer") for a pixel that is missing, has no counts on the network's axis, or has counts that are
+        negative or not finite.
 
     Raises
     ------
@@ -323,7 +342,7 @@ def identify(
     CoverageError
         The scan does not cover the energies that the model needs.
     ModelError
-        The model cannot be opened, or knows no pigment of the palette.
+        The model cannot be opened, or predicts no pigment of the palette.
     """
     plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
     n_row, n_column, _ = scan.shape
@@ -333,123 +352,129 @@ def identify(
             array[block] = answers[name]
         if progress is not None:
             progress(block[0].stop, n_row)
-    facts = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}
-    return replace(plan.noted(plan.results(arrays, step_mm=scan.step_mm)), summary=facts)
+    summary = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}
+    return replace(plan.add_notes(plan.results(arrays, step_mm=scan.step_mm)), summary=summary)
 
 
-def check_coverage(axis: EnergyAxis, card: ModelCard) -> None:
-    """Refuse a scan that does not cover what the model needs.
+def check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
+    """Refuse a scan that does not cover the energies that the model needs.
 
     Raises
     ------
     CoverageError
-        The message gives both ranges and names a model that covers the scan.
+        The scan does not cover the range. The message states both ranges and names a suitable model.
     """
-    if covers(axis, card):
+    if covers(axis, model_card):
         return
-    start, stop = needed_range(card)
+    start_kev, stop_kev = needed_range(model_card)
     raise CoverageError(
-        f"Cannot map with model {card.name!r}: it needs {start:.2f}-{stop:.2f} keV, "
-        f"the scan covers {axis.start_kev:.2f}-{axis.stop_kev:.2f} keV. {_coverage_advice(axis, card)}"
+        f"Cannot map with model {model_card.name!r}: it needs {start_kev:.2f}-{stop_kev:.2f} keV, "
+        f"the scan covers {axis.start_kev:.2f}-{axis.stop_kev:.2f} keV. {_coverage_advice(axis, model_card)}"
     )
 
 
-def covers(axis: EnergyAxis, card: ModelCard) -> bool:
-    """Whether spectra on this axis reach over all that a model needs, but for a bin at either end."""
-    start, stop = needed_range(card)
-    tolerance_kev = card.axis.bin_kev
-    return axis.start_kev <= start + tolerance_kev and axis.stop_kev >= stop - tolerance_kev
+def covers(axis: EnergyAxis, model_card: ModelCard) -> bool:
+    """Return whether an energy axis covers the range that a model needs, except for one bin at either end."""
+    start_kev, stop_kev = needed_range(model_card)
+    tolerance_kev = model_card.axis.bin_kev
+    return axis.start_kev <= start_kev + tolerance_kev and axis.stop_kev >= stop_kev - tolerance_kev
 
 
-def needed_range(card: ModelCard) -> tuple[float, float]:
-    """Range in keV that a scan has to cover for a model."""
-    if card.needs_full_axis or card.narrowest_kev is None:
-        return card.axis.start_kev, card.axis.stop_kev
-    return card.narrowest_kev
+def needed_range(model_card: ModelCard) -> tuple[float, float]:
+    """Return the range that a scan has to cover for a model, keV."""
+    if model_card.needs_full_axis or model_card.narrowest_kev is None:
+        return model_card.axis.start_kev, model_card.axis.stop_kev
+    return model_card.narrowest_kev
 
 
-def _coverage_advice(axis: EnergyAxis, card: ModelCard) -> str:
-    for name in shipped():
-        if name == card.name:
+def _coverage_advice(axis: EnergyAxis, model_card: ModelCard) -> str:
+    for name in shipped_models():
+        if name == model_card.name:
             continue
-        start, stop = needed_range(load_card(name))
-        if axis.start_kev <= start and axis.stop_kev >= stop:
-            return f"Use model {name!r} (--model {name}), which needs {start:.2f}-{stop:.2f} keV."
+        start_kev, stop_kev = needed_range(load_card(name))
+        if axis.start_kev <= start_kev and axis.stop_kev >= stop_kev:
+            return f"Use model {name!r} (--model {name}), which needs {start_kev:.2f}-{stop_kev:.2f} keV."
     return "Check the energy calibration with `underpaint calibrate`, or train a model for this range."
 
 
 def _selected_columns(
-    card: ModelCard, palette: Palette | Sequence[str] | None
+    model_card: ModelCard, palette: Palette | Sequence[str] | None
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
-    """Return the columns for the pigments of a palette, and a note on pigments that the network does not have."""
+    """Return the columns for the pigments of a palette, and a note on pigments that the network does not predict."""
     if palette is None:
-        return _SelectedColumns(list(range(len(card.names))), _quantity_columns(card, set(card.names))), ()
+        return _SelectedColumns(
+            list(range(len(model_card.names))), _quantity_columns(model_card, set(model_card.names))
+        ), ()
     palette_names = set(palette.pigments if isinstance(palette, Palette) else palette)
-    known_indices = [index for index, name in enumerate(card.names) if split_place(name)[0] in palette_names]
-    unknown = sorted(palette_names.difference(card.names))
+    known_indices = [index for index, name in enumerate(model_card.names) if split_place(name)[0] in palette_names]
+    unknown_names = sorted(palette_names.difference(model_card.names))
     if not known_indices:
         raise ModelError(
-            f"Cannot map with model {card.name!r}: it knows none of the palette's pigments "
-            f"({', '.join(unknown) or 'the palette is empty'}). It knows: {', '.join(card.names)}."
+            f"Cannot map with model {model_card.name!r}: it knows none of the palette's pigments "
+            f"({', '.join(unknown_names) or 'the palette is empty'}). It knows: {', '.join(model_card.names)}."
         )
-    names = {card.names[index] for index in known_indices} | {
-        group for index in known_indices for group in card.groups[index]
+    names = {model_card.names[index] for index in known_indices} | {
+        group for index in known_indices for group in model_card.groups[index]
     }
-    indices = [index for index, name in enumerate(card.names) if name in names]
-    note = f"Model {card.name!r} does not know these pigments of the palette: {', '.join(unknown)}."
-    return _SelectedColumns(indices, _quantity_columns(card, names)), (note,) if unknown else ()
+    indices = [index for index, name in enumerate(model_card.names) if name in names]
+    note = f"Model {model_card.name!r} does not know these pigments of the palette: {', '.join(unknown_names)}."
+    return _SelectedColumns(indices, _quantity_columns(model_card, names)), (note,) if unknown_names else ()
 
 
 def _without_unexcited(
-    card: ModelCard, selected: _SelectedColumns, conditions: InstrumentConditions
+    model_card: ModelCard, selected_columns: _SelectedColumns, conditions: InstrumentConditions
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
     """Omit names whose key lines are not excited at the tube voltage; return the columns and a note."""
     if conditions.voltage_kv is None:
-        return selected, ()
+        return selected_columns, ()
     max_energy_kev = conditions.voltage_kv + _VOLTAGE_MARGIN_KV
 
     def is_excited(family: str) -> bool:
         symbol, shell = family.split("_")
         return family_lines(symbol, shell, max_energy_kev)[0].size > 0
 
-    lost_indices = [
-        index for index in selected.names if card.elements[index] and not any(map(is_excited, card.elements[index]))
+    unexcited_indices = [
+        index
+        for index in selected_columns.names
+        if model_card.elements[index] and not any(map(is_excited, model_card.elements[index]))
     ]
-    if not lost_indices:
-        return selected, ()
-    names = [index for index in selected.names if index not in lost_indices]
+    if not unexcited_indices:
+        return selected_columns, ()
+    names = [index for index in selected_columns.names if index not in unexcited_indices]
     groups = [
         index
-        for index in lost_indices
-        if card.kinds[index] == "group" and split_place(card.names[index])[1] == "anywhere"
+        for index in unexcited_indices
+        if model_card.kinds[index] == "group" and split_place(model_card.names[index])[1] == "anywhere"
     ]
-    labels = ", ".join(card.labels[index] for index in groups or lost_indices)
+    labels = ", ".join(model_card.labels[index] for index in groups or unexcited_indices)
     note = f"Not answered, for {conditions.voltage_kv:g} kV do not excite their lines: {labels}."
-    return _SelectedColumns(names, _quantity_columns(card, {card.names[index] for index in names})), (note,)
+    return _SelectedColumns(names, _quantity_columns(model_card, {model_card.names[index] for index in names})), (note,)
 
 
-def _amounts(card: ModelCard, selected: _SelectedColumns, palette: Palette | Sequence[str] | None) -> Amounts | None:
-    """Return the amounts of the groups that are kept, with the thresholds of the palette or of the library."""
-    selected_names = {card.names[index] for index in selected.names}
-    names = tuple(name for name in card.amounts if name in selected_names)
+def _amounts(
+    model_card: ModelCard, selected_columns: _SelectedColumns, palette: Palette | Sequence[str] | None
+) -> Amounts | None:
+    """Return the amounts of the selected groups, with the thresholds of the palette or of the library."""
+    selected_names = {model_card.names[index] for index in selected_columns.names}
+    names = tuple(name for name in model_card.amounts if name in selected_names)
     if not names:
         return None
     shares = {group.name: group.pigment_share for group in library().groups}
     shares |= palette.pigment_share if isinstance(palette, Palette) else {}
     return Amounts(
         names,
-        np.asarray([card.amounts.index(name) for name in names], np.intp),
-        np.asarray(card.amount_edges, float),
+        np.asarray([model_card.amounts.index(name) for name in names], np.intp),
+        np.asarray(model_card.amount_edges, float),
         np.asarray([shares.get(split_place(name)[0], PIGMENT_SHARE) for name in names]),
     )
 
 
-def _quantity_columns(card: ModelCard, names: set[str]) -> list[int]:
-    """Return the columns of the thickness and of the groups' shares; shares of members are not determined."""
-    groups = {name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"}
-    answered = groups & names or names
-    materials = [material_of(name) for name in card.quantities]
-    return [index for index, material in enumerate(materials) if material is None or material in answered]
+def _quantity_columns(model_card: ModelCard, names: set[str]) -> list[int]:
+    """Return the columns of the thickness and of the shares of groups; the shares of members are not determined."""
+    groups = {name for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "group"}
+    answered_names = groups & names or names
+    materials = [material_of(name) for name in model_card.quantities]
+    return [index for index, material in enumerate(materials) if material is None or material in answered_names]
 
 
 def _quantities(
@@ -464,10 +489,10 @@ def _settings(
     model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, conditions: InstrumentConditions
 ) -> dict[str, Any]:
     names = None if palette is None else list(palette.pigments if isinstance(palette, Palette) else palette)
-    instrument_facts = {"instrument_told": conditions.facts()} if model.card.instrument_inputs else {}
+    instrument_settings = {"instrument_told": conditions.facts()} if model.card.instrument_inputs else {}
     return {
-        **instrument_facts,
-        "model": model.facts,
+        **instrument_settings,
+        "model": model.card_record,
         "palette": names,
         "recorded_kev": [axis.start_kev, axis.stop_kev],
         "package_version": __version__,
@@ -475,11 +500,14 @@ def _settings(
 
 
 def _run(
-    model: OnnxModel, counts: NDArray[np.float32], recorded: NDArray[np.float32], instrument_values: NDArray[np.float32]
+    model: OnnxModel,
+    counts: NDArray[np.float32],
+    recorded_kev: NDArray[np.float32],
+    instrument_values: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], ...]:
-    answers = model(counts, np.repeat(recorded, len(counts), axis=0), instrument_values)
-    # Counts that lie outside the network's axis alone are no evidence.
-    empty = counts.sum(axis=1) <= 0
+    answers = model(counts, np.repeat(recorded_kev, len(counts), axis=0), instrument_values)
+    # Spectra without counts on the network's axis are no evidence.
+    is_empty = counts.sum(axis=1) <= 0
     for output in answers:
-        output[empty] = np.nan
+        output[is_empty] = np.nan
     return answers

@@ -1,4 +1,4 @@
-"""Order of two pigments, from a network's probabilities at the surface and below."""
+"""Order of two groups, determined from a network's probabilities at the surface and below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, Results
 
-NOT_BOTH, ON_TOP, BELOW, TOGETHER, NOT_DETERMINED = 0, 1, 2, 3, 4
+NOT_BOTH_PRESENT, FIRST_ON_TOP, SECOND_ON_TOP, BOTH_AT_SURFACE, NOT_DETERMINED = 0, 1, 2, 3, 4
 ORDERS = {
-    NOT_BOTH: "not both present",
-    ON_TOP: "the first on top",
-    BELOW: "the second on top",
-    TOGETHER: "both at the surface",
+    NOT_BOTH_PRESENT: "not both present",
+    FIRST_ON_TOP: "the first on top",
+    SECOND_ON_TOP: "the second on top",
+    BOTH_AT_SURFACE: "both at the surface",
     NOT_DETERMINED: "not determined",
 }
 """Meaning of the values of :func:`order_map`."""
@@ -30,109 +30,129 @@ class LayerOrder:
     first, second : str
         Names of the groups.
     n_pixel : int
-        Pixels that hold both.
-    on_top, below, together : float
-        Shares of these pixels where the first lies on top, the second does, both lie at the surface. The rest is not
-        determined.
-    of_paint : float
-        Share of these pixels whose order is that of their paint: their own spectrum does not determine it.
+        Number of pixels in which both are present.
+    first_on_top_share, second_on_top_share, both_at_surface_share : float
+        Fractions of these pixels in which the first group lies on top, the second lies on top, and both lie at the
+        surface. In the other pixels the order is not determined.
+    from_paint_share : float
+        Fraction of these pixels that take the order of their paint, because their spectrum does not determine it.
     """
 
     first: str
     second: str
     n_pixel: int
-    on_top: float
-    below: float
-    together: float
-    of_paint: float = 0.0
+    first_on_top_share: float
+    second_on_top_share: float
+    both_at_surface_share: float
+    from_paint_share: float = 0.0
 
     @property
     def not_determined(self) -> float:
-        """Share of these pixels where the order is not determined."""
-        return max(1.0 - self.on_top - self.below - self.together, 0.0)
+        """Fraction of these pixels in which the order is not determined."""
+        return max(1.0 - self.first_on_top_share - self.second_on_top_share - self.both_at_surface_share, 0.0)
 
     @property
     def answer(self) -> int:
-        """The key of ``ORDERS`` that holds for more than half of these pixels, else ``NOT_DETERMINED``."""
-        shares = {ON_TOP: self.on_top, BELOW: self.below, TOGETHER: self.together}
-        best = max(shares, key=lambda key: shares[key])
-        return best if shares[best] > MIN_MAJORITY else NOT_DETERMINED
+        """Key of ``ORDERS`` that is true in more than half of these pixels; otherwise ``NOT_DETERMINED``."""
+        shares = {
+            FIRST_ON_TOP: self.first_on_top_share,
+            SECOND_ON_TOP: self.second_on_top_share,
+            BOTH_AT_SURFACE: self.both_at_surface_share,
+        }
+        best_key = max(shares, key=lambda key: shares[key])
+        return best_key if shares[best_key] > MIN_MAJORITY else NOT_DETERMINED
 
 
-def order_map(results: Results, first: str, second: str) -> NDArray[np.uint8]:
-    """Return (n_row, n_column) keys of ``ORDERS``: which of two groups lies on top, where both are present.
+def order_map(results: Results, first_group: str, second_group: str) -> NDArray[np.uint8]:
+    """Return a (n_row, n_column) map of the order of two groups; the values are keys of ``ORDERS``.
 
     Parameters
     ----------
     results : Results
         Results of a model with places.
-    first, second : str
+    first_group, second_group : str
         Groups or pigments.
 
     Raises
     ------
     KeyError
-        There are no maps of their places.
+        The results have no maps of the groups by place.
 
     Notes
     -----
-    The first is on top where it is at the surface and the second is below and not at the surface. A network gives the
-    probabilities of the three alone, not their correlation; in any case, all three hold with a probability of at least
-    their sum minus two (Bonferroni). An order is given from a least probability of
-    ``PLACED_PROBABILITY`` on; the orders exclude each other, so no two of them reach it. Where none is given, it is
-    that of the pixel's paint, if its layers were sampled and state one.
+    The first group is on top if it is at the surface and the second is below and not at the surface. A network predicts
+    the probabilities of these three statements, but not their correlation. The probability that all three are true is
+    at least their sum minus two (Bonferroni). An order is stated if this lower bound reaches ``PLACED_PROBABILITY``.
+    The orders exclude each other, so that at most one reaches it. If no order is stated, a pixel takes the order of its
+    paint, provided that the layers of the paint were sampled and determine one.
     """
-    return _with_paints(results, first, second, _order_of_pixels(results, first, second))
+    return _with_paints(results, first_group, second_group, _order_of_pixels(results, first_group, second_group))
 
 
-def _with_paints(results: Results, first: str, second: str, of_pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    order = of_pixels.copy()
+def _with_paints(
+    results: Results, first_group: str, second_group: str, pixel_orders: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    order = pixel_orders.copy()
     label = results.map("paint") if results.paints else np.zeros(order.shape, np.uint8)
     for area in results.paints:
-        for pair, answer in (((first, second), ON_TOP), ((second, first), BELOW)):
+        for pair, answer in (((first_group, second_group), FIRST_ON_TOP), ((second_group, first_group), SECOND_ON_TOP)):
             if pair in area.orders:
                 order[(order == NOT_DETERMINED) & (label == area.number)] = answer
     return order
 
 
-def _order_of_pixels(results: Results, first: str, second: str) -> NDArray[np.uint8]:
-    surface = [results[name, "surface"].astype(np.float64) for name in (first, second)]
-    below = [results[name, "below"].astype(np.float64) for name in (first, second)]
-    order = np.full(surface[0].shape, NOT_DETERMINED, np.uint8)
-    order[surface[0] + below[1] - surface[1] - 1.0 >= PLACED_PROBABILITY] = ON_TOP
-    order[surface[1] + below[0] - surface[0] - 1.0 >= PLACED_PROBABILITY] = BELOW
-    order[surface[0] + surface[1] - 1.0 >= PLACED_PROBABILITY] = TOGETHER
-    both = (results[first] > PRESENT_PROBABILITY) & (results[second] > PRESENT_PROBABILITY)
-    order[~both] = NOT_BOTH
+def _order_of_pixels(results: Results, first_group: str, second_group: str) -> NDArray[np.uint8]:
+    surface_probability = [results[name, "surface"].astype(np.float64) for name in (first_group, second_group)]
+    below_probability = [results[name, "below"].astype(np.float64) for name in (first_group, second_group)]
+    order = np.full(surface_probability[0].shape, NOT_DETERMINED, np.uint8)
+    order[surface_probability[0] + below_probability[1] - surface_probability[1] - 1.0 >= PLACED_PROBABILITY] = (
+        FIRST_ON_TOP
+    )
+    order[surface_probability[1] + below_probability[0] - surface_probability[0] - 1.0 >= PLACED_PROBABILITY] = (
+        SECOND_ON_TOP
+    )
+    order[surface_probability[0] + surface_probability[1] - 1.0 >= PLACED_PROBABILITY] = BOTH_AT_SURFACE
+    both_present = (results[first_group] > PRESENT_PROBABILITY) & (results[second_group] > PRESENT_PROBABILITY)
+    order[~both_present] = NOT_BOTH_PRESENT
     return order
 
 
-def layer_orders(
-    results: Results, names: Sequence[str] | None = None, *, least_share: float = 0.001
-) -> list[LayerOrder]:
-    """Return how each pair of groups lies that share enough pixels, the most widespread pair first.
+def layer_orders(results: Results, names: Sequence[str] | None = None, *, min_share: float = 0.001) -> list[LayerOrder]:
+    """Return the order of each pair of groups that occurs in enough pixels, the most widespread pair first.
 
     Parameters
     ----------
     results : Results
-        Results; the list is empty for a model without places.
+        Results of a network. For a model without places, the list is empty.
     names : sequence of str or None
-        Groups to pair; None: all.
-    least_share : float
-        Minimum fraction of the pixels with an answer in which both are present.
+        Groups to pair; None for all.
+    min_share : float
+        Minimum fraction of the pixels with a result in which both groups are present.
     """
     if not {"surface", "below"} <= set(results.places):
         return []
-    n_known = max(int(results.answered.sum()), 1)
-    paired = combinations(results.groups if names is None else names, 2)
-    pairs = [_order(results, first, second) for first, second in paired]
-    return sorted((order for order in pairs if order.n_pixel > least_share * n_known), key=lambda order: -order.n_pixel)
+    n_with_result = max(int(results.has_prediction.sum()), 1)
+    group_pairs = combinations(results.groups if names is None else names, 2)
+    pairs = [_order(results, first_group, second_group) for first_group, second_group in group_pairs]
+    return sorted(
+        (order for order in pairs if order.n_pixel > min_share * n_with_result), key=lambda order: -order.n_pixel
+    )
 
 
-def _order(results: Results, first: str, second: str) -> LayerOrder:
-    of_pixels = _order_of_pixels(results, first, second)
-    order_keys = _with_paints(results, first, second, of_pixels)
-    n_pixel = int((order_keys != NOT_BOTH).sum())
-    on_top, below, together = (float((order_keys == key).sum()) / max(n_pixel, 1) for key in (ON_TOP, BELOW, TOGETHER))
-    of_paint = (order_keys != of_pixels).sum() / max(n_pixel, 1)
-    return LayerOrder(first, second, n_pixel, on_top, below, together, float(of_paint))
+def _order(results: Results, first_group: str, second_group: str) -> LayerOrder:
+    pixel_orders = _order_of_pixels(results, first_group, second_group)
+    order_keys = _with_paints(results, first_group, second_group, pixel_orders)
+    n_pixel = int((order_keys != NOT_BOTH_PRESENT).sum())
+    first_on_top_share, second_on_top_share, both_at_surface_share = (
+        float((order_keys == key).sum()) / max(n_pixel, 1) for key in (FIRST_ON_TOP, SECOND_ON_TOP, BOTH_AT_SURFACE)
+    )
+    from_paint_share = (order_keys != pixel_orders).sum() / max(n_pixel, 1)
+    return LayerOrder(
+        first_group,
+        second_group,
+        n_pixel,
+        first_on_top_share,
+        second_on_top_share,
+        both_at_surface_share,
+        float(from_paint_share),
+    )

@@ -1,4 +1,4 @@
-"""Trained networks as ONNX files with their model cards; opens without torch."""
+"""Trained networks as ONNX files with their model cards; torch is not needed to read them."""
 
 from underpaint.pigments.weights.card import (
     UNBOUNDED_LOG_ODDS,
@@ -11,7 +11,7 @@ from underpaint.pigments.weights.card import (
     Training,
     load_card,
     model_path,
-    shipped,
+    shipped_models,
 )
 from underpaint.pigments.weights.graph import check_network, read_network
 
@@ -28,5 +28,5 @@ __all__ = [
     "load_card",
     "model_path",
     "read_network",
-    "shipped",
+    "shipped_models",
 ]

@@ -1,4 +1,4 @@
-"""The model card: what a trained network answers, what it was trained on, and where it fails."""
+"""Model card of a trained network: outputs, training data, scores and limits."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -14,34 +14,34 @@ from underpaint.errors import ModelError
 from underpaint.runtime.untrusted import describe_faults, fault_of_name, read_bounded
 
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
-"""Architectures that are trained as the paper trains its own."""
+"""Architectures with the training of Xu et al. 2022."""
 LayersKind: TypeAlias = Literal["layers", "layers_dense", "layers_recurrent", "layers_composition", "layers_evidence"]
-"""Architectures that answer by place, with quantities, and are told about the instrument."""
+"""Architectures that predict places and quantities and receive the known values of the instrument."""
 NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
-"""Architectures that a card can name."""
+"""Architectures that a model card may name."""
 
 
 MAX_NAMES = 10_000
 MAX_BINS = 65_536
 
 
-def _name(text: str) -> str:
-    """Refuse text that cannot be shown as it is."""
-    if fault := fault_of_name(text):
-        raise ValueError(f"{fault}. Names are shown to people")
+def _displayable_name(text: str) -> str:
+    """Refuse text that cannot be displayed unchanged."""
+    if fault_text := fault_of_name(text):
+        raise ValueError(f"{fault_text}. Names must be displayable")
     return text
 
 
-_Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+_Name: TypeAlias = Annotated[str, AfterValidator(_displayable_name)]
 _Names: TypeAlias = Annotated[tuple[_Name, ...], Field(max_length=MAX_NAMES)]
 _Fractions: TypeAlias = Annotated[tuple[float, ...], Field(max_length=MAX_NAMES)]
 
 
-class _Part(BaseModel):
+class _CardSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class ModelAxis(_Part):
+class ModelAxis(_CardSection):
     """The fixed energy axis of a network.
 
     Parameters
@@ -69,8 +69,8 @@ class ModelAxis(_Part):
         return self.start_kev + self.bin_kev * np.arange(self.n_bin + 1, dtype=np.float64)
 
 
-class Training(_Part):
-    """Where the weights come from."""
+class Training(_CardSection):
+    """Training data and settings from which the weights were obtained."""
 
     library: _Names = ()
     n_spectra: int = Field(0, ge=0, le=10**12)
@@ -80,109 +80,115 @@ class Training(_Part):
 
 
 UNBOUNDED_LOG_ODDS = 1e6
-"""A threshold of log-odds beyond all answers: too few spectra of the kind were held out to leave any out."""
-_Table: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
+"""Threshold of log-odds beyond all predictions, used if too few spectra were held out to determine one."""
+_ThresholdTable: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
 
 
-class PredictionSets(_Part):
-    """Log-odds that bound sets of stated coverage: present, absent, either, and seldom neither.
+class PredictionSets(_CardSection):
+    """Limits of log-odds for prediction sets of stated coverage.
+
+    A prediction set contains "present", "absent", both, or, rarely, neither.
 
     Parameters
     ----------
     names : tuple of str
         Groups, with their places.
     levels : tuple of float
-        Coverages: the set holds the truth in this share of the spectra in which the group is present and visible, and
-        of those in which it is absent.
+        Coverages. The prediction set contains the truth in this fraction of the spectra in which the group is present
+        and visible, and in this fraction of the spectra in which it is absent.
     counts : tuple of float
-        Total counts that bound the bins.
+        Total counts at the borders of the bins.
     present_from, absent_to : (n_level, n_bin, n_name)
-        Present belongs to the set from these log-odds on, absent up to those.
+        The set contains "present" if the log-odds are at least ``present_from``, and "absent" if they are at most
+        ``absent_to``.
     """
 
     names: _Names
     levels: tuple[float, ...]
     counts: tuple[float, ...]
-    present_from: _Table
-    absent_to: _Table
+    present_from: _ThresholdTable
+    absent_to: _ThresholdTable
 
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
         expected_shape = (len(self.levels), max(len(self.counts) - 1, 0), len(self.names))
         for field in ("present_from", "absent_to"):
             table = getattr(self, field)
-            fits = len(table) == expected_shape[0] and all(len(level) == expected_shape[1] for level in table)
-            if not fits or any(len(row) != expected_shape[2] for level in table for row in level):
+            has_expected_shape = len(table) == expected_shape[0] and all(
+                len(level) == expected_shape[1] for level in table
+            )
+            if not has_expected_shape or any(len(row) != expected_shape[2] for level in table for row in level):
                 raise ValueError(
                     f"{field} needs {expected_shape[0]} levels of {expected_shape[1]} bins of {expected_shape[2]} names"
                 )
         return self
 
-    def undecided(
+    def is_ambiguous(
         self, name: str, log_odds: NDArray[np.floating], total_counts: NDArray[np.floating], level: float
     ) -> NDArray[np.bool_]:
-        """Return where the set does not hold one answer alone; nowhere for a name that it says nothing about.
+        """Return where the prediction set does not contain exactly one answer; false for unknown names.
 
         Parameters
         ----------
         name : str
         log_odds, total_counts : (...) arrays
-            Beyond the bins of counts the nearest one counts.
+            Log-odds of the name, and total counts of each spectrum; the nearest bin is used for counts outside all
+            bins.
         level : float
-            One of ``levels``.
+            Coverage, one of ``levels``.
         """
         if name not in self.names:
             return np.zeros(np.shape(log_odds), dtype=bool)
         level_index, name_index = self.levels.index(level), self.names.index(name)
-        edges = np.asarray(self.counts[1:-1])
-        bins = np.searchsorted(edges, total_counts, side="right")
-        lowest, highest = (
-            np.asarray(table[level_index])[:, name_index][bins] for table in (self.present_from, self.absent_to)
+        inner_edges = np.asarray(self.counts[1:-1])
+        bin_indices = np.searchsorted(inner_edges, total_counts, side="right")
+        present_limits, absent_limits = (
+            np.asarray(table[level_index])[:, name_index][bin_indices] for table in (self.present_from, self.absent_to)
         )
-        return np.asarray((log_odds >= lowest) == (log_odds <= highest))
+        return np.asarray((log_odds >= present_limits) == (log_odds <= absent_limits))
 
 
-class ModelCard(_Part):
-    """What a user and the code that runs the network need to know about it.
+class ModelCard(_CardSection):
+    """Description of a trained network for users and for the code that runs it.
 
     Parameters
     ----------
     name, version : str
         Name as given to ``--model``, and version of the weights.
     kind : str
-        Architecture, one of :data:`NetworkKind`; says which inputs the ONNX file takes.
+        Architecture, one of :data:`NetworkKind`. It determines the inputs of the ONNX file.
     axis : ModelAxis
-        Energy axis that counts are moved to.
+        Energy axis to which counts are rebinned.
     needs_full_axis : bool
-        True where a scan has to cover the whole axis.
+        Whether a scan has to cover the whole axis.
     narrowest_kev : (float, float) or None
-        The latest start and the earliest stop of the recorded ranges in training, keV: a scan has to cover it.
-        None stands for the whole axis.
+        Maximum start and minimum stop of the recorded ranges in training, keV. A scan has to cover this range; None
+        means the whole axis.
     names, kinds, groups, labels, elements : tuple
-        As :meth:`underpaint.data.maps.Results.of_pigments` takes them, one entry per output.
+        Entries for each output, in the format of :meth:`underpaint.data.maps.Results.of_pigments`.
     instrument_inputs : tuple of str
-        What the network is told about the instrument, in the order of its input; empty where it is told nothing.
+        Values of the instrument that the network receives, in the order of its input.
     quantities : tuple of str
-        What it answers beside presence (:mod:`underpaint.data.maps`), in the order of its outputs.
+        Quantities that the network predicts beside presence (:mod:`underpaint.data.maps`), in the order of its outputs.
     composition : tuple of tuple of float
-        What each material is made of (square roots of mass fractions); empty where it is not told.
+        Square roots of the mass fractions of each material, for networks that receive them.
     amounts : tuple of str
-        Groups, with places, whose element's mass share in the dry paint is answered; where there are any, a group is
-        present where the lines of its element show, whatever brings them, and not where a pigment does.
+        Groups, with places, for which the network predicts the mass fraction of their element in the dry paint. For a
+        network with amounts, a group is present if the lines of its element show, whatever causes them.
     amount_edges : tuple of float
-        Mass shares; the network answers the log-odds that a share reaches each of them.
+        Mass fractions. The network predicts the log-odds that an amount reaches each of them.
     families : tuple of str
-        Line families whose areas by a linear fit the network is given, computed within it.
+        Line families whose areas are an input of the network; a linear fit inside the network computes them.
     sets : PredictionSets or None
-        What makes the answers sets of stated coverage; None where no spectra were held out for it.
+        Limits of the prediction sets; None if no spectra were held out to determine them.
     training : Training
         Data, seed, epochs and configuration.
     figures : dict
-        What was measured, by name.
+        Measured scores, by name.
     limits : tuple of str
-        What the model cannot do, in sentences.
+        Limits of the model, in sentences.
     package_version : str
-        Version of the package that made it.
+        Version of the package that made the network.
     """
 
     name: _Name
@@ -209,7 +215,7 @@ class ModelCard(_Part):
     package_version: _Name = ""
 
     @model_validator(mode="after")
-    def _one_entry_per_name(self) -> Self:
+    def _check_entries(self) -> Self:
         for field in ("kinds", "groups", "labels", "elements"):
             n_entry = len(getattr(self, field))
             if n_entry != len(self.names):
@@ -222,25 +228,25 @@ class ModelCard(_Part):
             split_place(name)
         if bool(self.amounts) != bool(self.amount_edges) or list(self.amount_edges) != sorted(set(self.amount_edges)):
             raise ValueError(
-                f"amount_edges has {len(self.amount_edges)} entries for {len(self.amounts)} amounts; they must rise, "
-                "and there are some where there are amounts"
+                f"amount_edges has {len(self.amount_edges)} entries for {len(self.amounts)} amounts; edges must "
+                "increase, and amounts need edges"
             )
         return self
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the ONNX file's outputs, in their order."""
+        """Names of the outputs of the ONNX file, in their order."""
         quantities = ("quantity", "sigma") if self.quantities else ()
         return ("log_odds", "probability", *quantities, *(("amount",) if self.amounts else ()))
 
     def output_width(self, output: str) -> int:
-        """Return how many numbers an output of the ONNX file has for each spectrum."""
+        """Return the number of values per spectrum of an output of the ONNX file."""
         if output == "amount":
             return len(self.amounts) * len(self.amount_edges)
         return len(self.quantities if output in {"quantity", "sigma"} else self.names)
 
-    def of_names(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return what the card says of some of its names, by field, as maps of them want it.
+    def entries_of(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return the entries for some of the names, by field, as keyword arguments for ``Results.of_pigments``.
 
         Parameters
         ----------
@@ -251,15 +257,15 @@ class ModelCard(_Part):
         return {field: tuple(getattr(self, field)[index] for index in indices) for field in fields}
 
     def write(self, path: Path) -> None:
-        """Write the card as JSON."""
+        """Write the model card as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 MAX_CARD_BYTES = 16 * 2**20
 
 
-def shipped() -> tuple[str, ...]:
-    """Names of the models that come with the package."""
+def shipped_models() -> tuple[str, ...]:
+    """Return the names of the models that are included in the package."""
     return tuple(sorted(path.stem for path in _folder().glob("*.onnx") if path.with_suffix(".json").is_file()))
 
 
@@ -269,41 +275,41 @@ def model_path(name_or_path: str | Path) -> Path:
     Parameters
     ----------
     name_or_path : str or Path
-        A shipped name ("default"), or the path of an ``.onnx`` file or of its ``.json`` card.
+        Name of an included model ("default"), or path of an ``.onnx`` file or its ``.json`` model card.
 
     Returns
     -------
     Path
-        The ONNX file; its card lies beside it with the ending ``.json``.
+        Path of the ONNX file. The model card is beside it, with the suffix ``.json``.
 
     Raises
     ------
     ModelError
-        There is no such model, or one of its two files is missing.
+        The model does not exist, or one of its two files is missing.
     """
     text = str(name_or_path)
-    path = _folder() / f"{text}.onnx" if text in shipped() else Path(name_or_path).with_suffix(".onnx")
-    missing = [file.name for file in (path, path.with_suffix(".json")) if not file.is_file()]
-    if missing:
+    path = _folder() / f"{text}.onnx" if text in shipped_models() else Path(name_or_path).with_suffix(".onnx")
+    missing_files = [file.name for file in (path, path.with_suffix(".json")) if not file.is_file()]
+    if missing_files:
         raise ModelError(
-            f"Cannot open model {text!r}: {' and '.join(missing)} not found. Shipped models: "
-            f"{', '.join(shipped()) or 'none'}; or give the path of an .onnx file with its .json card beside it."
+            f"Cannot open model {text!r}: {' and '.join(missing_files)} not found. Shipped models: "
+            f"{', '.join(shipped_models()) or 'none'}; or give the path of an .onnx file with its .json card beside it."
         )
     return path
 
 
 def load_card(name_or_path: str | Path) -> ModelCard:
-    """Read the card of a model.
+    """Read a model card.
 
     Parameters
     ----------
     name_or_path : str or Path
-        As for :func:`model_path`.
+        Name or path, as for :func:`model_path`.
 
     Raises
     ------
     ModelError
-        There is no such model, or its card is damaged or larger than 16 MiB.
+        The model does not exist, or its model card is damaged or larger than 16 MiB.
     """
     path = model_path(name_or_path).with_suffix(".json")
     try:

@@ -1,6 +1,6 @@
-"""What an ONNX file asks for, read from its bytes before anything is made of it.
+"""Checks of the bytes of an ONNX file before a network is created from it.
 
-The wire format of protocol buffers and the numbers of the fields are those of the ONNX specification (onnx.proto).
+The wire format of protocol buffers and the field numbers are those of the ONNX specification (onnx.proto).
 """
 
 import math
@@ -11,22 +11,22 @@ from underpaint.errors import ModelError
 from underpaint.runtime.untrusted import read_bounded
 
 MAX_BYTES = 64 * 2**20
-"""The largest network that ships has 5.6 MB."""
+"""Maximum size of a network, bytes; the largest included network has 5.6 MB."""
 MAX_NODES = 5000
 _MAX_FIELDS = 200_000
-_VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
+_VARINT, _FIXED_64, _LENGTH_DELIMITED, _FIXED_32 = 0, 1, 2, 5
 _STANDARD_DOMAINS = {b"", b"ai.onnx"}
 _EXTERNAL_LOCATION = 1
 _Field = tuple[int, int | memoryview]
 
 
 def read_network(path: Path) -> bytes:
-    """Read an ONNX file that may be made into a network.
+    """Read and check an ONNX file.
 
     Raises
     ------
     ModelError
-        As for :func:`check_network`; also, the file cannot be read.
+        The file cannot be read, or :func:`check_network` refuses it.
     """
     content = read_bounded(path, MAX_BYTES, ModelError)
     check_network(content, str(path))
@@ -34,23 +34,23 @@ def read_network(path: Path) -> bytes:
 
 
 def check_network(content: bytes, name: str) -> None:
-    """Refuse what a network of this package does not need, and what could take memory or time without bound.
+    """Refuse networks with content that could take unlimited memory or time, or that this package never writes.
 
-    That is nested graphs (loops, branches), functions, operators of others, weights in other files, sparse weights,
-    and weights that say they are larger than the file.
+    Such content is nested graphs (loops, branches), functions, operators of other domains, weights in other files,
+    sparse weights, and weights with a declared size larger than the file.
 
     Raises
     ------
     ModelError
-        One of them, or the file is damaged or too large.
+        The file has such content, is damaged, or is too large.
     """
     if len(content) > MAX_BYTES:
         raise ModelError(f"Cannot load the network {name}: it has {len(content)} bytes, up to {MAX_BYTES} are allowed.")
     try:
-        _NetworkChecker().model(memoryview(content))
+        _NetworkChecker().check_model(memoryview(content))
     except _RefusedError as refused:
         raise ModelError(
-            f"Cannot load the network {name}: {refused}. Take one that this package wrote, shipped or from "
+            f"Cannot load the network {name}: {refused}. Take one that is included in this package or was written by "
             "`underpaint train`."
         ) from None
 
@@ -63,28 +63,28 @@ class _NetworkChecker:
     def __init__(self) -> None:
         self.n_field = self.n_node = 0
 
-    def model(self, content: memoryview) -> None:
-        graphs = 0
+    def check_model(self, content: memoryview) -> None:
+        n_graph = 0
         for field, value in self.fields(content):
             if field == 7:
-                graphs += 1
-                self.graph(_message(value))
+                n_graph += 1
+                self.check_graph(_message(value))
             elif field == 8:
-                self.domain(value, 1)
+                self.check_domain(value, 1)
             elif field in {20, 25}:
-                reason = "it holds functions or a training graph, which networks of this package do not have"
+                reason = "it contains functions or a training graph, which networks of this package do not have"
                 raise _RefusedError(reason)
-        if not graphs:
-            reason = "the file is damaged: no graph is in it"
+        if not n_graph:
+            reason = "the file is damaged: it contains no graph"
             raise _RefusedError(reason)
 
-    def graph(self, content: memoryview) -> None:
+    def check_graph(self, content: memoryview) -> None:
         for field, value in self.fields(content):
             if field == 1:
                 self.n_node += 1
-                self.node(_message(value))
+                self.check_node(_message(value))
             elif field == 5:
-                self.tensor(_message(value))
+                self.check_tensor(_message(value))
             elif field == 15:
                 reason = "it holds sparse weights, whose full size has no bound"
                 raise _RefusedError(reason)
@@ -92,75 +92,75 @@ class _NetworkChecker:
             reason = f"it has {self.n_node} operators, up to {MAX_NODES} are allowed"
             raise _RefusedError(reason)
 
-    def node(self, content: memoryview) -> None:
-        self.domain(content, 7)
+    def check_node(self, content: memoryview) -> None:
+        self.check_domain(content, 7)
         for field, value in self.fields(content):
             if field == 5:
-                self.attribute(_message(value))
+                self.check_attribute(_message(value))
 
-    def domain(self, content: int | memoryview, number: int) -> None:
+    def check_domain(self, content: int | memoryview, number: int) -> None:
         for field, value in self.fields(_message(content)):
             if field == number and bytes(_message(value)) not in _STANDARD_DOMAINS:
-                reason = f"it calls operators of {bytes(_message(value))[:60]!r}; only those of ONNX itself are run"
+                reason = f"it calls operators of {bytes(_message(value))[:60]!r}; only ONNX operators are allowed"
                 raise _RefusedError(reason)
 
-    def attribute(self, content: memoryview) -> None:
+    def check_attribute(self, content: memoryview) -> None:
         for field, value in self.fields(content):
             if field in {5, 10}:
-                self.tensor(_message(value))
+                self.check_tensor(_message(value))
             elif field in {6, 11}:
-                reason = "it holds loops or branches (nested graphs), whose time has no bound"
+                reason = "it contains loops or branches (nested graphs), whose computing time has no limit"
                 raise _RefusedError(reason)
             elif field in {22, 23}:
                 reason = "it holds sparse weights, whose full size has no bound"
                 raise _RefusedError(reason)
 
-    def tensor(self, content: memoryview) -> None:
+    def check_tensor(self, content: memoryview) -> None:
         sizes: list[int] = []
         for field, value in self.fields(content):
             if field == 1:
-                sizes += [value] if isinstance(value, int) else self.packed(value)
+                sizes += [value] if isinstance(value, int) else self.packed_values(value)
             elif field == 13 or (field == 14 and value == _EXTERNAL_LOCATION):
-                reason = "its weights lie in another file, which is not opened"
+                reason = "its weights are in another file, which is not opened"
                 raise _RefusedError(reason)
-        # The smallest numbers take half a byte.
+        # The smallest number type takes half a byte.
         if math.prod(sizes) > 2 * len(content):
-            reason = f"weights of {' x '.join(map(str, sizes[:8]))} are said to lie in {len(content)} bytes"
+            reason = f"it declares weights of {' x '.join(map(str, sizes[:8]))} in {len(content)} bytes"
             raise _RefusedError(reason)
 
-    def packed(self, content: memoryview) -> list[int]:
-        values, at = [], 0
-        while at < len(content):
-            value, at = _varint(content, at)
+    def packed_values(self, content: memoryview) -> list[int]:
+        values, position = [], 0
+        while position < len(content):
+            value, position = _varint(content, position)
             values.append(value)
-            self.count()
+            self.count_field()
         return values
 
     def fields(self, content: memoryview) -> Iterator[_Field]:
-        """Yield number and value of each field of a message."""
-        at = 0
-        while at < len(content):
-            self.count()
-            key, at = _varint(content, at)
-            number, kind = key >> 3, key & 7
-            if kind == _VARINT:
-                value, at = _varint(content, at)
+        """Yield the number and value of each field of a message."""
+        position = 0
+        while position < len(content):
+            self.count_field()
+            tag, position = _varint(content, position)
+            number, wire_type = tag >> 3, tag & 7
+            if wire_type == _VARINT:
+                value, position = _varint(content, position)
                 yield number, value
                 continue
-            if kind == _LENGTH:
-                size, at = _varint(content, at)
-            elif kind in {_FIXED_64, _FIXED_32}:
-                size = 8 if kind == _FIXED_64 else 4
+            if wire_type == _LENGTH_DELIMITED:
+                size, position = _varint(content, position)
+            elif wire_type in {_FIXED_64, _FIXED_32}:
+                size = 8 if wire_type == _FIXED_64 else 4
             else:
                 reason = "the file is damaged: it is not ONNX"
                 raise _RefusedError(reason)
-            if at + size > len(content):
+            if position + size > len(content):
                 reason = "the file is damaged: it is not ONNX, or cut short"
                 raise _RefusedError(reason)
-            yield number, content[at : at + size]
-            at += size
+            yield number, content[position : position + size]
+            position += size
 
-    def count(self) -> None:
+    def count_field(self) -> None:
         self.n_field += 1
         if self.n_field > _MAX_FIELDS:
             reason = f"it has more than {_MAX_FIELDS} fields"
@@ -169,20 +169,20 @@ class _NetworkChecker:
 
 def _message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        reason = "the file is damaged: a number stands where a part is expected"
+        reason = "the file is damaged: it has a number in place of a message"
         raise _RefusedError(reason)
     return value
 
 
-def _varint(content: memoryview, at: int) -> tuple[int, int]:
+def _varint(content: memoryview, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
-        if at >= len(content):
+        if position >= len(content):
             break
-        byte = content[at]
-        at += 1
+        byte = content[position]
+        position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
+            return value, position
     reason = "the file is damaged: it is not ONNX, or cut short"
     raise _RefusedError(reason)
