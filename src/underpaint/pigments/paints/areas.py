@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from underpaint.data.maps import NO_ANSWER, PIGMENT, PRESENT, TRACE, Results
 from underpaint.data.paint_areas import MIXED, PaintArea
 from underpaint.errors import ScanError
+from underpaint.runtime.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -44,6 +45,7 @@ OUTLIER_FRACTION = 0.001
 _BATCH_PIXELS = 65536
 
 
+@one_blas_thread()  # the matrices are small
 def find_paints(results: Results, *, seed: int = 0) -> Results:
     """Return the paints of a scan: a map of their numbers, and what each holds.
 
