@@ -125,7 +125,7 @@ def all_commands(group: Any, prefix: tuple[str, ...] = ()) -> list[tuple[str, ..
 def test_each_command_teaches_with_an_example(command: str) -> None:
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
-    assert f"underpaint {command}" in plain(result.stdout).replace("**", "").split("Example", 1)[1]
+    assert f"underpaint {command}" in result.stdout.split("For example:", 1)[1]
 
 
 def test_help_lists_all_commands_and_starts_fast() -> None:
@@ -136,7 +136,7 @@ def test_help_lists_all_commands_and_starts_fast() -> None:
     assert set(COMMANDS) <= set(re.findall(r"[a-z]+", done.stdout))
 
 
-@pytest.mark.parametrize("heavy", ["numpy", "matplotlib", "h5py", "rich.progress"])
+@pytest.mark.parametrize("heavy", ["numpy", "matplotlib", "h5py", "rich"])
 def test_help_imports_nothing_heavy(heavy: str) -> None:
     code = f"import sys, underpaint.cli; print({heavy!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -5,18 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from underpaint.cli._console import list_table, progress, say, show
+from underpaint.cli._console import PlainHelp, list_table, progress, say, show
 from underpaint.cli._outputs import careful, new_folder
 from underpaint.cli._scans import Overwrite, Quiet
 
-benchmark_commands = typer.Typer(no_args_is_help=True)
+benchmark_commands = typer.Typer(cls=PlainHelp, no_args_is_help=True)
 
 
 @benchmark_commands.callback()
 def start() -> None:
     """Make virtual panels with known layers, and score the answers of any method.
 
-    **Example**
+    For example:
 
         underpaint benchmark make --quick --out benchmark
 
@@ -33,7 +33,7 @@ def make(
 ) -> None:
     """Simulate the panels; write them with the ground truth and an empty sheet for answers, under CC0.
 
-    **Example**
+    For example:
 
         underpaint benchmark make --quick --out benchmark
     """
@@ -67,7 +67,7 @@ def score(
     Without a sheet, the built-in methods analyse the scans and are scored: the default network, the network of Xu et
     al. 2022, element maps, and PyMca if installed.
 
-    **Examples**
+    For example:
 
         underpaint benchmark score benchmark
 

@@ -74,7 +74,7 @@ def evaluate(
     out, Monte Carlo panels, layer order against its bound, calibration, the open set, a measured scan, speed, and the
     baselines. The same command resumes an interrupted run.
 
-    **Examples**
+    For example:
 
         underpaint evaluate --panel table2 --json table2.json
 

@@ -45,7 +45,7 @@ def reflect(
     above a probability of 90 %; under it, that is not determined. Whether XRF places a group at the surface or below
     counts, too. What the painter can have used (--palette) decides more than any other input.
 
-    **Examples**
+    For example:
 
         underpaint reflect cube.hdr --xrf painting_underpaint --palette old_master
 
@@ -143,7 +143,7 @@ def add_reflectance(
 ) -> None:
     """Keep a set of measured reflectance spectra, which `underpaint reflect` reads beside those of the package.
 
-    **Example**
+    For example:
 
         underpaint pigments add-reflectance my_charts.csv --name my_charts
     """
@@ -159,7 +159,7 @@ def add_reflectance(
 def reflectance(as_json: Json = False) -> None:
     """List the measured reflectance spectra: those of the package, and the sets that you added.
 
-    **Example**
+    For example:
 
         underpaint pigments reflectance
     """
