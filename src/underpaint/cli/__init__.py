@@ -28,8 +28,8 @@ app = typer.Typer(
     cls=PlainErrors,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # half of the time of --help was spent on rich and its Markdown
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 READ, SIMULATE, TRAIN, ABOUT = "Read a scan", "Simulate", "Train and measure", "This program"

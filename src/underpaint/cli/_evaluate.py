@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import list_table, progress, say, show
+from underpaint.cli._console import PlainHelp, list_table, progress, say, show
 from underpaint.cli._outputs import careful, new_folder
 from underpaint.cli._scans import Overwrite, Quiet
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from underpaint.lab.evaluation.suite import Inputs
 
 BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
-benchmark_commands = typer.Typer(no_args_is_help=True)
+benchmark_commands = typer.Typer(cls=PlainHelp, no_args_is_help=True)
 
 
 class SuiteName(StrEnum):
@@ -76,7 +76,7 @@ def evaluate(
     out, Monte Carlo panels, layer order against its bound, calibration, the open set, a measured scan, speed, and the
     baselines. The same command resumes an interrupted run.
 
-    **Examples**
+    For example:
 
         underpaint evaluate --panel table2 --json table2.json
 
@@ -317,7 +317,7 @@ def make(
 ) -> None:
     """Simulate the panels; write them with the ground truth and an empty sheet for answers, under CC0.
 
-    **Example**
+    For example:
 
         underpaint benchmark make --quick --out benchmark
     """
@@ -351,7 +351,7 @@ def score(
     Without a sheet, the built-in methods analyse the scans and are scored: the default network, the network of Xu et
     al. 2022, element maps, and PyMca if installed.
 
-    **Examples**
+    For example:
 
         underpaint benchmark score benchmark
 

@@ -54,7 +54,7 @@ def paints(
 
     Layers are sampled with it as given, and every answer that rests on it says so.
 
-    **Examples**
+    For example:
 
         underpaint paints painting_underpaint
 

@@ -50,7 +50,7 @@ def plan(
     `underpaint explain`: at which time do half of the pixels, or nine in ten, give that order with 95 %? Where no time
     suffices, the methods are named that would settle it; `underpaint paints --known` takes in what they give.
 
-    **Examples**
+    For example:
 
         underpaint plan painting_underpaint --question "lead_pigment under mercury_red"
 

@@ -49,7 +49,7 @@ def reflect(
     (surface or below) is taken into account. Limiting the candidates to the painter's palette (--palette) improves the
     result more than any other input.
 
-    **Examples**
+    For example:
 
         underpaint reflect cube.hdr --xrf painting_underpaint --palette old_master
 
@@ -149,7 +149,7 @@ def add_reflectance(
 ) -> None:
     """Store a set of measured reflectance spectra, which `underpaint reflect` uses in addition to those of the package.
 
-    **Example**
+    For example:
 
         underpaint pigments add-reflectance my_charts.csv --name my_charts
     """
@@ -165,7 +165,7 @@ def add_reflectance(
 def reflectance(as_json: Json = False) -> None:
     """List the measured reflectance spectra of the package and of the sets that you added.
 
-    **Example**
+    For example:
 
         underpaint pigments reflectance
     """

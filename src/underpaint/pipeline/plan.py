@@ -20,6 +20,7 @@ from underpaint.pipeline.blocks import BlockWork, MemoryStore, Output, Store, pr
 from underpaint.pipeline.pooling import few_counts, plan_pooling
 from underpaint.repair import note_mirrored_rows
 from underpaint.runtime.progress import Progress, no_progress
+from underpaint.runtime.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from underpaint.elements import LineEvidence, QuantityRequest, VariableFit
@@ -245,6 +246,7 @@ class Plan:
         return replace(results, process_notes=notes)
 
 
+@one_blas_thread()  # the matrices are small
 def plan(
     scan: Scan,
     settings: Settings | None = None,

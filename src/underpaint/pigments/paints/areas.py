@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from underpaint.data.maps import NO_ANSWER, PIGMENT, PRESENT, TRACE, Results
 from underpaint.data.paint_areas import MIXED, PaintArea
 from underpaint.errors import ScanError
+from underpaint.runtime.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
@@ -44,6 +45,7 @@ OUTLIER_FRACTION = 0.001
 _BATCH_PIXELS = 65536
 
 
+@one_blas_thread()  # the matrices are small
 def find_paints(results: Results, *, seed: int = 0) -> Results:
     """Return the paints of a scan: a map of their numbers, and what each holds.
 
@@ -143,7 +145,7 @@ def _paint_labels(values: NDArray[np.float32], known: NDArray[np.bool_], seed: i
     """Return the (n_row, n_column) numbers of the paints, the largest first; :data:`MIXED` where there is none."""
     rng = np.random.default_rng(seed)
     pixels = values[known]
-    sample = pixels[rng.permutation(len(pixels))[:N_SAMPLE_PIXELS]].astype(np.float64)
+    sample = pixels[rng.permutation(len(pixels))[:N_SAMPLE_PIXELS]]
     mixture = _best_mixture(sample, seed)
     paint_of_component = _merged_components(mixture.predict_proba(sample))
     rarest = float(np.quantile(mixture.score_samples(sample), OUTLIER_FRACTION))
@@ -157,7 +159,7 @@ def _paint_labels(values: NDArray[np.float32], known: NDArray[np.bool_], seed: i
     return _renumbered(label)
 
 
-def _best_mixture(sample: Numbers, seed: int) -> "GaussianMixture":
+def _best_mixture(sample: NDArray[np.float32], seed: int) -> "GaussianMixture":
     """Fit a mixture whose number of parts describes held-out pixels best."""
     best_n_components, best_score = 1, -np.inf
     for n_components in N_PARTS_TRIED:
@@ -169,7 +171,7 @@ def _best_mixture(sample: Numbers, seed: int) -> "GaussianMixture":
     return _fit_mixture(sample, best_n_components, 2, seed)
 
 
-def _fit_mixture(sample: Numbers, number: int, starts: int, seed: int) -> "GaussianMixture":
+def _fit_mixture(sample: NDArray[np.float32], number: int, starts: int, seed: int) -> "GaussianMixture":
     from sklearn.mixture import GaussianMixture  # a quarter of a second to import
 
     mixture = GaussianMixture(
@@ -186,7 +188,7 @@ def _fit_mixture(sample: Numbers, number: int, starts: int, seed: int) -> "Gauss
         return mixture.fit(sample if len(sample) > 1 else np.repeat(sample, 2, axis=0))
 
 
-def _merged_components(probability: Numbers) -> NDArray[np.int64]:
+def _merged_components(probability: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the (n_part,) numbers of the paints that (n, n_part) probabilities of parts cannot tell apart."""
     paint_of_component = np.arange(probability.shape[1])
     while probability.shape[1] > 1:
