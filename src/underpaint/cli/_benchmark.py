@@ -42,7 +42,8 @@ def make(
     with progress(quiet=quiet) as step:
         make_benchmark(out, quick=small, progress=step)
     say(f"Wrote {out}: scans, ground truth, and sheet.csv to fill in; README.md explains how.", quiet=quiet)
-    say(f"Next: underpaint benchmark score {out} sheet.csv, or without a sheet for the built-in methods.", quiet=quiet)
+    say(f"Next: underpaint benchmark score {out} {out / 'sheet.csv'}", quiet=quiet)
+    say("Without a sheet, the built-in methods are scored.", quiet=quiet)
 
 
 @benchmark_commands.command()
