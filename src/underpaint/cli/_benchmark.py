@@ -16,11 +16,11 @@ benchmark_commands = typer.Typer(no_args_is_help=True)
 def start() -> None:
     """Make virtual panels with known layers, and score the answers of any method.
 
-    **Example**
+    **Examples**
 
         underpaint benchmark make --quick --out benchmark
 
-        underpaint benchmark score benchmark sheet.csv
+        underpaint benchmark score benchmark benchmark/sheet.csv
     """
 
 
@@ -72,7 +72,7 @@ def score(
 
         underpaint benchmark score benchmark
 
-        underpaint benchmark score benchmark sheet.csv --json scores.json
+        underpaint benchmark score benchmark benchmark/sheet.csv --json scores.json
     """
     del overwrite  # already checked with the outputs
     from underpaint.lab.evaluation.benchmark import read_description, read_sheet, read_truths, score_answers

@@ -94,7 +94,7 @@ def calibrate(
     With several detectors, one file is written for each, with the detector's name appended. With a standard, the file
     also contains the scale for quantities.
 
-    **Example**
+    **Examples**
 
         underpaint calibrate painting.h5 --out ours.toml --picture ours.png
 

@@ -56,7 +56,7 @@ def show_pigment(
 ) -> None:
     """Show all that is known of one pigment, with the sources.
 
-    **Examples**
+    **Example**
 
         underpaint pigments show vermilion
     """

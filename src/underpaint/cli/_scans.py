@@ -866,7 +866,7 @@ def formats(as_json: Json = False) -> None:
 
     Files are recognised by content; the ending of the name does not matter.
 
-    **Example**
+    **Examples**
 
         underpaint formats
 
