@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +80,13 @@ def test_a_plan_for_elements_asks_no_network(panel: Path) -> None:
     assert [output.quantity for output in outputs] == ["area", "area_sigma", "scatter", "scatter_sigma"]
 
 
-def test_a_scan_in_memory_is_planned_alike() -> None:
+@pytest.mark.parametrize("analyse", [up.identify, up.plan, up.fit_elements])
+def test_a_path_is_not_a_scan(analyse: Callable[[Any], object]) -> None:
+    with pytest.raises(up.UnderpaintError, match=r"'panel.h5': it is a str, and a Scan is needed. Open the file"):
+        analyse("panel.h5")
+
+
+def test_a_scan_in_memory_is_planned_alike(tmp_path: Path) -> None:
     scan: Scan = make_panel(PanelSettings(recipe="fig7", cell_pixels=1, counts=1e4, perturb=False)).scan
     found = up.identify(scan, palette=["vermilion", "lead_white"])
     assert found.groups == ("lead_pigment", "mercury_red")
@@ -88,3 +96,4 @@ def test_a_scan_in_memory_is_planned_alike() -> None:
     assert float(both.area.sel(line="Hg_L").max()) > 100
     assert both.summary["settings"]["calibration"] == found.summary["settings"]["calibration"]
     assert set(both.to_dataset()) >= {"probability", "pigment_probability", "area", "thickness"}
+    both.to_dataset().to_netcdf(tmp_path / "panel.nc")

@@ -300,11 +300,11 @@ def _mean(values: "Iterable[float | None]") -> float | None:
 def start() -> None:
     """Make virtual panels with known layers, and score the answers of any method.
 
-    **Example**
+    **Examples**
 
         underpaint benchmark make --quick --out benchmark
 
-        underpaint benchmark score benchmark sheet.csv
+        underpaint benchmark score benchmark benchmark/sheet.csv
     """
 
 
@@ -326,7 +326,8 @@ def make(
     with progress(quiet=quiet) as step:
         make_benchmark(out, quick=small, progress=step)
     say(f"Wrote {out}: scans, ground truth, and sheet.csv to fill in; README.md explains how.", quiet=quiet)
-    say(f"Next: underpaint benchmark score {out} sheet.csv, or without a sheet for the built-in methods.", quiet=quiet)
+    say(f"Next: underpaint benchmark score {out} {out / 'sheet.csv'}", quiet=quiet)
+    say("Without a sheet, the built-in methods are scored.", quiet=quiet)
 
 
 @benchmark_commands.command()
@@ -355,7 +356,7 @@ def score(
 
         underpaint benchmark score benchmark
 
-        underpaint benchmark score benchmark sheet.csv --json scores.json
+        underpaint benchmark score benchmark benchmark/sheet.csv --json scores.json
     """
     del overwrite  # already checked with the outputs
     from underpaint.lab.evaluation.benchmark import read_description, read_sheet, read_truths, score_answers

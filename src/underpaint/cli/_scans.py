@@ -42,7 +42,7 @@ InstrumentOption = Annotated[
     str | None,
     typer.Option(
         metavar="PRESET|FILE",
-        help="Use this instrument's axis, and its values as network inputs; instrument file or PyMca's .cfg.",
+        help="Use the energy axis and the other values of this instrument; instrument file or PyMca's .cfg.",
     ),
 ]
 TrustInstrument = Annotated[
@@ -772,6 +772,7 @@ def _show_record(scan_entry: dict[str, Any]) -> None:
     if scan_entry["aside"]:
         say(f"! {scan_entry['aside']}")
     say(f"Report: {scan_entry['report']}")
+    say(f"Next: underpaint view {scan_entry['folder']}")
 
 
 def scan_record(scan: str, results: "Results | None" = None, *, error: str | None = None) -> dict[str, Any]:

@@ -236,7 +236,7 @@ and a column. `place` is anywhere, surface (the uppermost paint) or below (all l
 probability that the group is there, from 0 to 1, or 0 and 1 alone. A line that is missing or empty is no answer, and
 counts as no. The same lines as a list of JSON objects are read, too.
 
-    underpaint benchmark score FOLDER sheet.csv
+    underpaint benchmark score FOLDER FOLDER/sheet.csv
 
 Everything in this folder is in the public domain (CC0 1.0, https://creativecommons.org/publicdomain/zero/1.0/).
 """

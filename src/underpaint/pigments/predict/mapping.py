@@ -43,9 +43,9 @@ WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
 """Maximum probability of groups contradicted by the spectrum, and minimum probability of groups proven by it."""
 _CORRECTION_REASONS = {
     np.float32(WITHHELD_PROBABILITY): (
-        "Not claimed although the network does, for none of its lines is seen, or they are the tube's own"
+        "Found by the network, and withheld because no line of the group is detected, or only lines that the tube emits"
     ),
-    np.float32(PROVEN_PROBABILITY): "Present by its lines, over ten deviations, although the network does not claim it",
+    np.float32(PROVEN_PROBABILITY): "Missed by the network, and added because its lines exceed ten standard deviations",
 }
 _BATCH_SPECTRA = 256
 """Number of spectra in a batch, so that the network's intermediate values (20 MB) fit the processor's cache."""
