@@ -300,7 +300,7 @@ def _mean(values: "Iterable[float | None]") -> float | None:
 def start() -> None:
     """Make virtual panels with known layers, and score the answers of any method.
 
-    **Examples**
+    For example:
 
         underpaint benchmark make --quick --out benchmark
 
