@@ -169,11 +169,11 @@ def test_nothing_found_is_said() -> None:
 
 def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_its_members_apart() -> None:
     maps = fakes.pigment_maps()
-    assert find_groups(maps)[0].leanings
+    assert find_groups(maps)[0].separate_findings
     lead = {"red_lead": 0.25, "lead_white": 0.75}
     shared = configured(maps, {"member_prior": {"groups": {"lead_pigment": lead}}})
     found = {own.name: own for own in find_groups(shared)}
-    assert found["lead_pigment"].leanings == ()
+    assert found["lead_pigment"].separate_findings == ()
     assert found["lead_pigment"].shares == (("lead white", 0.75), ("red lead", 0.25))
     assert found["lead_pigment"].distinguishing_text.startswith("lead white and red lead would be told apart by colour")
 

@@ -102,7 +102,7 @@ def test_findings_say_what_the_maps_hold() -> None:
     assert mercury.evidence[0].share > 0.99
     assert mercury.evidence[0].median_counts == pytest.approx(900, rel=0.1)
     assert {"vermilion", "calomel"} <= set(mercury.members)
-    assert [own.name for own in mercury.leanings] == ["vermilion"]
+    assert [own.name for own in mercury.separate_findings] == ["vermilion"]
     assert not mercury.is_doubtful
 
 

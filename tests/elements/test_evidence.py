@@ -162,8 +162,8 @@ def test_sum_peaks_prove_nothing() -> None:
 @pytest.mark.skipif(not CAVES.is_file(), reason="the measured spectra are not part of the repository")
 def test_cave_paintings_hold_neither_antimony_nor_mercury() -> None:
     maps = up.identify(up.load(CAVES))
-    assert not maps.present_somewhere("antimony_pigment")
-    assert not maps.present_somewhere("mercury_red")
+    assert not maps.is_present_somewhere("antimony_pigment")
+    assert not maps.is_present_somewhere("mercury_red")
     assert (maps["iron_pigment"] > 0.5).mean() > 0.8
     assert (maps["calcium_white"] > 0.5).all()
     assert (maps["copper_green_blue"] > 0.99).sum() == 5  # the green ones; traces of copper show in others

@@ -65,7 +65,7 @@ def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
     assert (own.first, own.second) == ("mercury_red", "lead_pigment")
     assert own.n_pixel == (SHAPE[0] - 1) * 20
     assert own.first_on_top_share == pytest.approx(1 - 48 / own.n_pixel)
-    assert own.not_determined == pytest.approx(48 / own.n_pixel)
+    assert own.undetermined_share == pytest.approx(48 / own.n_pixel)
     assert own.answer == FIRST_ON_TOP
 
 

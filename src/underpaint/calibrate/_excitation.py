@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from underpaint.calibrate._peaks import prominent_maxima
 from underpaint.data import EnergyAxis
 from underpaint.data.background import snip
-from underpaint.data.pile_up import MAX_PROBABILITY, pile_up_shape, self_convolution
+from underpaint.data.pile_up import MAX_PILE_UP_PROBABILITY, pile_up_shape, self_convolution
 from underpaint.physics.atomic import SHELLS, atomic_number, compton_energy, edge_energy, family_lines, symbol
 from underpaint.units import FWHM_PER_SIGMA
 
@@ -355,7 +355,9 @@ def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
     probability = observed[in_peak].sum() / pairs[in_peak].sum() / spectrum.counts.sum()
     if probability > _MAX_PILE_UP_PROBABILITY:
         return False
-    sum_peaks = np.maximum(pairs + (corrected_pairs - pairs) * min(probability / MAX_PROBABILITY, 1.0), 1e-9 * pairs)
+    sum_peaks = np.maximum(
+        pairs + (corrected_pairs - pairs) * min(probability / MAX_PILE_UP_PROBABILITY, 1.0), 1e-9 * pairs
+    )
     expected = sum_peaks * (observed[in_peak].sum() / sum_peaks[in_peak].sum())
     return bool(np.all(expected < _PILE_UP_TOLERANCE * observed + 0.05 * expected.max() + 10.0))
 

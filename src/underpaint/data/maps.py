@@ -129,7 +129,7 @@ AMOUNT_EDGES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 
 def amount_class(share: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Return the class of a mass fraction, 0 to 10: the number of :data:`AMOUNT_EDGES` that it reaches."""
-    return np.searchsorted(AMOUNT_EDGES, share, side="right").astype(np.uint8)
+    return np.searchsorted(AMOUNT_EDGES, share, offset="right").astype(np.uint8)
 
 
 class Estimate(NamedTuple):
@@ -872,11 +872,14 @@ class Results:
 
         It is "" if no probability exceeds one half.
         """
-        best_name, highest = np.full(self.shape, "", dtype=object), np.full(self.shape, PRESENT_PROBABILITY, np.float32)
+        best_name, highest_probability = (
+            np.full(self.shape, "", dtype=object),
+            np.full(self.shape, PRESENT_PROBABILITY, np.float32),
+        )
         for (name,) in self._stack("surface_member").keys:
             values = self.map("surface_member", name)
-            is_higher = values > highest
-            best_name[is_higher], highest[is_higher] = name, values[is_higher]
+            is_higher = values > highest_probability
+            best_name[is_higher], highest_probability[is_higher] = name, values[is_higher]
         name = "reflectance_member"
         return self._labelled_array(
             best_name.astype(str), (), {}, "1", "pigment that gives the surface its colour", name
@@ -897,14 +900,14 @@ class Results:
     @property
     def depth(self) -> "xr.DataArray":
         """(line, place, row, column) net counts from the uppermost paint layer and from below it; NaN if unknown."""
-        return self._by_depth("depth", "net counts by depth")
+        return self._depth_array("depth", "net counts by depth")
 
     @property
     def depth_sigma(self) -> "xr.DataArray":
         """(line, place, row, column) standard deviation of :attr:`depth`, counts."""
-        return self._by_depth("depth_sigma", "standard deviation of the net counts by depth")
+        return self._depth_array("depth_sigma", "standard deviation of the net counts by depth")
 
-    def _by_depth(self, quantity: str, long_name: str) -> "xr.DataArray":
+    def _depth_array(self, quantity: str, long_name: str) -> "xr.DataArray":
         lines, places = (list(dict.fromkeys(names)) for names in zip(*self._stack(quantity).keys, strict=True))
         keys = [[(line, place) for place in places] for line in lines]
         return self._array(quantity, keys, {"line": lines, "place": places}, long_name)
@@ -989,7 +992,7 @@ class Results:
         """
         return self._stack(quantity)[key]
 
-    def present_somewhere(self, name: str, place: Place = "anywhere") -> bool:
+    def is_present_somewhere(self, name: str, place: Place = "anywhere") -> bool:
         """Return whether the probability exceeds one half in any pixel."""
         return bool((self[name, place] > PRESENT_PROBABILITY).any())
 
@@ -1024,7 +1027,9 @@ class Results:
                 raise ScanError(f"These results do not contain {quantity}; available are {available}.")
             return Estimate(*(self.map(f"{kind}{end}", *key) for end in ("", "_low", "_high")))
         value = estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
-        return self._with_paint_thickness(value) if quantity == SURFACE_UM and level == INTERVAL_PROBABILITY else value
+        return (
+            self._replace_paint_thickness(value) if quantity == SURFACE_UM and level == INTERVAL_PROBABILITY else value
+        )
 
     @property
     def thickness_of_paint(self) -> NDArray[np.bool_]:
@@ -1044,7 +1049,7 @@ class Results:
         area_numbers = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
         return np.isin(self.map("paint"), area_numbers) if area_numbers else np.zeros(self.shape, dtype=np.bool_)
 
-    def _with_paint_thickness(self, pixels: Estimate) -> Estimate:
+    def _replace_paint_thickness(self, pixels: Estimate) -> Estimate:
         """Return thicknesses of pixels, replaced by those of paints where :attr:`thickness_of_paint` is true."""
         is_replaced = self.thickness_of_paint
         if not is_replaced.any():
@@ -1329,7 +1334,7 @@ class Results:
         """Return medians and intervals of quantities, whose names are nested lists along the coordinates."""
         in_memory = all(stack.in_memory for stack in self.stacks.values())
         # quantiles are rounded, so that 0.05 and 0.95 are valid labels
-        quantile = {"quantile": [round(0.5 + side * INTERVAL_PROBABILITY, 6) for side in (-0.5, 0.0, 0.5)]}
+        quantile = {"quantile": [round(0.5 + offset * INTERVAL_PROBABILITY, 6) for offset in (-0.5, 0.0, 0.5)]}
 
         def read_intervals(quantity: Any) -> list[Any]:
             if isinstance(quantity, list):
@@ -1449,13 +1454,13 @@ def _nested_maps(stack: Stack, keys: Any) -> Any:
     return stack[keys] if stack.in_memory else _lazy_map(shape, stack.values.dtype, partial(stack.__getitem__, keys))
 
 
-def _stack_nested(nested: Any, *, in_memory: bool) -> Any:
+def _stack_nested(nested_arrays: Any, *, in_memory: bool) -> Any:
     """Return nested lists of arrays as one array."""
     import dask.array as da
 
-    if not isinstance(nested, list):
-        return nested
-    return (np if in_memory else da).stack([_stack_nested(item, in_memory=in_memory) for item in nested])
+    if not isinstance(nested_arrays, list):
+        return nested_arrays
+    return (np if in_memory else da).stack([_stack_nested(item, in_memory=in_memory) for item in nested_arrays])
 
 
 def _lazy_map(shape: tuple[int, int], dtype: Any, read: Callable[[], Any]) -> Any:

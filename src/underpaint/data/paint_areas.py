@@ -65,11 +65,11 @@ class PaintArea:
         """Lower limit, median and upper limit (90 % interval) of the uppermost layer, um; None if not determined."""
         layers = (self.explanation or {}).get("layers")
         interval = layers[0]["thickness_um"] if layers else {}
-        lower_limit, median, upper_limit = (interval.get(name) for name in ("low", "median", "high"))
+        lower_limit, median_um, upper_limit = (interval.get(name) for name in ("low", "median", "high"))
         return (
             None
-            if lower_limit is None or median is None or upper_limit is None
-            else (float(lower_limit), float(median), float(upper_limit))
+            if lower_limit is None or median_um is None or upper_limit is None
+            else (float(lower_limit), float(median_um), float(upper_limit))
         )
 
     def record(self) -> dict[str, Any]:

@@ -87,5 +87,5 @@ def peak_columns(
     counts = area[:, None] * np.diff(ndtr((edges_kev - energy_kev[:, None]) / sigma[:, None]), axis=1)
     is_on_axis = (channels[:, :-1] >= 0) & (channels[:, :-1] < axis.n_channel)
     flat_index = (column[:, None] * axis.n_channel + channels[:, :-1])[is_on_axis].astype(np.intp)
-    summed = np.bincount(flat_index, counts[is_on_axis], minlength=n_column * axis.n_channel)
-    return np.asarray(summed.reshape(n_column, axis.n_channel).T)
+    summed_counts = np.bincount(flat_index, counts[is_on_axis], minlength=n_column * axis.n_channel)
+    return np.asarray(summed_counts.reshape(n_column, axis.n_channel).T)

@@ -13,7 +13,7 @@ from underpaint.data.background import snip
 
 Array = NDArray[np.float64]
 _TYPICAL_PROBABILITY = 0.01
-MAX_PROBABILITY = 0.05
+MAX_PILE_UP_PROBABILITY = 0.05
 
 
 def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array, Array]:
@@ -47,7 +47,7 @@ def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array
 
 
 def pile_up_shape(self_convolutions: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, Array]:
-    """Return the (n_channel,) shapes of pile-up at a low rate, and at the probability ``MAX_PROBABILITY``.
+    """Return the (n_channel,) shapes of pile-up at a low rate, and at the probability ``MAX_PILE_UP_PROBABILITY``.
 
     The recorded spectrum already contains pile-up, so that its self-convolution overestimates triples. Let p and q be
     the Fourier transforms of the spectrum without and with pile-up, and x the pile-up probability. Then
@@ -67,7 +67,7 @@ def pile_up_shape(self_convolutions: tuple[Array, Array], axis: EnergyAxis) -> t
         np.interp(channel - n_extra_photons * zero_channels, np.arange(convolution.size), convolution)
         for n_extra_photons, convolution in enumerate(self_convolutions, start=1)
     )
-    return np.asarray(pairs), np.asarray(pairs - 1.5 * MAX_PROBABILITY * triples)
+    return np.asarray(pairs), np.asarray(pairs - 1.5 * MAX_PILE_UP_PROBABILITY * triples)
 
 
 def sum_peaks(

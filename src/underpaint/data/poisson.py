@@ -127,17 +127,17 @@ class Sample:
         if not scales or any(COUNTS_SCALE_RANGE[0] <= scale.value <= COUNTS_SCALE_RANGE[1] for scale in scales):
             return Scale(1.0) if scales else None
         unbinned_scale = scales[0]
-        if common_quantum is not None and _is_within(unbinned_scale.value / common_quantum, _AGREEMENT_RANGE):
+        if common_quantum is not None and _is_in_range(unbinned_scale.value / common_quantum, _AGREEMENT_RANGE):
             return Scale(common_quantum)
         pixel_quanta = [
             quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _MIN_VALUES_PER_PIXEL
         ]
         estimates = [value for value in pixel_quanta if value is not None]
-        if len(estimates) > _MIN_QUANTUM_SHARE * max(len(pixel_quanta), 1) and _is_within(
+        if len(estimates) > _MIN_QUANTUM_SHARE * max(len(pixel_quanta), 1) and _is_in_range(
             unbinned_scale.value / np.median(estimates), _AGREEMENT_RANGE
         ):
             return Scale(float(np.median(estimates)), is_per_pixel=True)
-        is_independent = all(_is_within(scale.value / unbinned_scale.value, _INDEPENDENCE_RANGE) for scale in scales)
+        is_independent = all(_is_in_range(scale.value / unbinned_scale.value, _INDEPENDENCE_RANGE) for scale in scales)
         return (
             unbinned_scale
             if is_independent and unbinned_scale.uncertainty < _MAX_RELATIVE_ERROR * unbinned_scale.value
@@ -223,14 +223,14 @@ def scale_from_variance(spectra: Array) -> Scale | None:
     """Return the ratio of variance to mean, from fourth differences of the weaker half of the channels."""
     if spectra.shape[1] < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
-    squared = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
+    squared_sum = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
     expected = _window_sums(spectra.sum(axis=0), _FOURTH_DIFFERENCE**2)
     order_by_mean = np.argsort(expected, kind="stable")
     order_by_mean = order_by_mean[expected[order_by_mean] > 0]
     if order_by_mean.size < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
     groups = np.array_split(order_by_mean, _N_GROUPS)[: _N_GROUPS // 2]
-    ratio = np.array([squared[group].sum() / expected[group].sum() for group in groups])
+    ratio = np.array([squared_sum[group].sum() / expected[group].sum() for group in groups])
     value = float(np.median(ratio))
     return Scale(value, float(1.25 * ratio.std() / np.sqrt(ratio.size))) if value > 0 else None
 
@@ -300,11 +300,11 @@ def _looks_measured(spectra: Array) -> bool:
     squared_differences = [np.diff(sum_channels(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
     if any(differences.size == 0 for differences in squared_differences):
         return False
-    unbinned_scale, binned = (
+    unbinned_variance, binned_variance = (
         float(np.mean(differences[differences <= np.quantile(differences, _NOISE_QUANTILE)]))
         for differences in squared_differences
     )
-    if not (unbinned_scale > 0 and _is_within(binned / unbinned_scale, _ADDITIVITY_RANGE)):
+    if not (unbinned_variance > 0 and _is_in_range(binned_variance / unbinned_variance, _ADDITIVITY_RANGE)):
         return False
     # The halves of a single spectrum are its even and its odd channels.
     halves = (
@@ -312,7 +312,7 @@ def _looks_measured(spectra: Array) -> bool:
         if len(spectra) > 1
         else (spectra[:, : spectra.shape[1] // 2 * 2 : 2], spectra[:, 1::2])
     )
-    first_half_sum, second_half_sum = (half.sum(axis=0) for half in halves)
+    first_half_sum, second_half_sum = (half_spectra.sum(axis=0) for half_spectra in halves)
     return bool(
         first_half_sum.std() > 0
         and second_half_sum.std() > 0
@@ -360,7 +360,7 @@ def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scal
     )
     return (
         Scale(value, error, rounding=0.0)
-        if is_independent and _is_within(variance_slope, _VARIANCE_SLOPE_RANGE)
+        if is_independent and _is_in_range(variance_slope, _VARIANCE_SLOPE_RANGE)
         else None
     )
 
@@ -386,14 +386,22 @@ def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
         is_missing = deviation > 0.5 + tolerance
         is_missing[:, 0] = False
         # Occurrences of the nearest possible integer below or above, whichever is rarer.
-        nearest_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
-        nearest_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_LEVEL, integers)[:, ::-1], axis=1)[:, ::-1]
-        nearest_occurrences = np.minimum(occurrences[nearest_below], np.append(occurrences, 0)[nearest_above])
-        expected, occurrences_of_missing = (is_missing * nearest_occurrences).sum(axis=1), is_missing @ occurrences
+        nearest_integer_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
+        nearest_integer_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_LEVEL, integers)[:, ::-1], axis=1)[
+            :, ::-1
+        ]
+        nearest_occurrences = np.minimum(
+            occurrences[nearest_integer_below], np.append(occurrences, 0)[nearest_integer_above]
+        )
+        expected_occurrences, occurrences_of_missing = (
+            (is_missing * nearest_occurrences).sum(axis=1),
+            is_missing @ occurrences,
+        )
         candidates += [
             (index, rounding)
             for index in np.flatnonzero(
-                (expected > _MIN_EXPECTED_MISSING) & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected)
+                (expected_occurrences > _MIN_EXPECTED_MISSING)
+                & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected_occurrences)
             )
         ]
     last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding
@@ -430,13 +438,13 @@ def _refine_factor(levels: Array, factor: float, rounding: float) -> Scale | Non
 
 def sum_channels(spectra: Array, size: int) -> Array:
     """Return (n, n_channel // size) sums of ``size`` neighbouring channels of each spectrum."""
-    n_used = spectra.shape[1] // size * size
-    return np.asarray(spectra[:, :n_used].reshape(len(spectra), -1, size).sum(axis=2))
+    n_channel_used = spectra.shape[1] // size * size
+    return np.asarray(spectra[:, :n_channel_used].reshape(len(spectra), -1, size).sum(axis=2))
 
 
 def _relative_rounding_error(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
-def _is_within(value: float, limits: tuple[float, float]) -> bool:
+def _is_in_range(value: float, limits: tuple[float, float]) -> bool:
     return bool(limits[0] <= value <= limits[1])

@@ -47,12 +47,19 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     old_edges = axis_from.edges_kev
     all_edges = np.union1d(old_edges, new_edges)
     centres, widths = 0.5 * (all_edges[1:] + all_edges[:-1]), np.diff(all_edges)
-    channel = np.searchsorted(old_edges, centres, side="right") - 1
-    new_bin = np.searchsorted(new_edges, centres, side="right") - 1
-    is_inside = (channel >= 0) & (channel < axis_from.n_channel) & (new_bin >= 0) & (new_bin < new_edges.size - 1)
+    channel_index = np.searchsorted(old_edges, centres, side="right") - 1
+    new_bin_index = np.searchsorted(new_edges, centres, side="right") - 1
+    is_inside = (
+        (channel_index >= 0)
+        & (channel_index < axis_from.n_channel)
+        & (new_bin_index >= 0)
+        & (new_bin_index < new_edges.size - 1)
+    )
     share = widths[is_inside] / axis_from.gain_kev
     shape = (axis_from.n_channel, new_edges.size - 1)
-    return sparse.csr_array(sparse.coo_array((share, (channel[is_inside], new_bin[is_inside])), shape=shape))
+    return sparse.csr_array(
+        sparse.coo_array((share, (channel_index[is_inside], new_bin_index[is_inside])), shape=shape)
+    )
 
 
 def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -402,12 +402,12 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     max_counts, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
     is_usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
     clipping, n_pixels_read, sample = _ClippingStatistics(), 0, []
-    in_sample = np.zeros(scan.shape[:2], bool)
-    in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(is_usable))[:_MAX_SAMPLE_SIZE]] = True
+    is_in_sample = np.zeros(scan.shape[:2], bool)
+    is_in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(is_usable))[:_MAX_SAMPLE_SIZE]] = True
     # dask is not used here, since it would wait for the slowest block of each group of blocks.
     with ThreadPoolExecutor(CPU_COUNT) as threads:
         for block, block_survey in zip(
-            blocks, threads.map(partial(_block_survey, scan, tile_grid, in_sample), blocks), strict=True
+            blocks, threads.map(partial(_block_survey, scan, tile_grid, is_in_sample), blocks), strict=True
         ):
             for tile, sum_counts, n_pixel in block_survey.tiles:
                 tiles[tile] += sum_counts
@@ -487,7 +487,7 @@ class _BlockSurvey:
 
 
 def _block_survey(
-    scan: Scan, tile_grid: tuple[list[slice], list[slice]], in_sample: NDArray[np.bool_], block: Block
+    scan: Scan, tile_grid: tuple[list[slice], list[slice]], is_in_sample: NDArray[np.bool_], block: Block
 ) -> _BlockSurvey:
     counts = scan.read(*block)
     is_usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
@@ -514,7 +514,7 @@ def _block_survey(
         for tile, pixels_in_tile in _tiles_of_block(tile_grid, block)
     ]
     pixel_counts = counts.sum(axis=2, dtype=sum_dtype).astype(np.float64)
-    sample = counts[in_sample[block] & is_usable]
+    sample = counts[is_in_sample[block] & is_usable]
     return _BlockSurvey(
         tiles, max_counts.astype(np.float64), pixel_counts, is_usable, _clipping_statistics(counts, max_counts), sample
     )

@@ -56,12 +56,12 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
     }
     orders = {ORDER_NAMES[name]: part_counts for name, part_counts in breakdown.by_order().items()}
     elements = strongest_parts(breakdown.by_element())
-    contents = (
+    panel_contents = (
         ("by element", elements),
         ("by layer, 1 at the surface", layers),
         ("by order and kind of scatter", orders),
     )
-    for axes, (legend_title, curves) in zip(panels, contents, strict=True):
+    for axes, (legend_title, curves) in zip(panels, panel_contents, strict=True):
         draw_parts(axes, breakdown, curves, legend_title)
         # the first panel has room for the names of lines above its peaks
         frame_parts(

@@ -189,13 +189,13 @@ def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
     total_width = sum(widths) + _GAP_IN * len(widths) + (0.3 if n_area else 0.0)
     total_height = 0.4 + height + _TITLE_IN
     figure = new_figure(total_width, total_height)
-    columns, left = [], 0.08
+    columns, left_in = [], 0.08
     for index, width in enumerate(widths):
         is_scatter = bool(n_area) and index == len(widths) - 1
-        left += 0.3 if is_scatter else 0.0
-        box = (left / total_width, 0.4 / total_height, (width - 0.1) / total_width, height / total_height)
+        left_in += 0.3 if is_scatter else 0.0
+        box = (left_in / total_width, 0.4 / total_height, (width - 0.1) / total_width, height / total_height)
         columns.append(figure.add_axes(box))
-        left += width + _GAP_IN
+        left_in += width + _GAP_IN
     return figure, columns
 
 

@@ -30,7 +30,7 @@ PANEL_WIDTH_IN = 2.35
 MAX_POINTS = 700
 """Maximum number of points of a map along a side; a panel has some 300."""
 HATCH, HATCH_WIDTH = "////", 0.5
-_KEYS_IN = 0.25
+_LEGEND_HEIGHT_IN = 0.25
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 COMPOSITE_COLORS = {
     "red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "yellow": "#ffff00", "cyan": "#00ffff",
@@ -99,10 +99,10 @@ def shown_map(
     hatching : ((n_row, n_column) array of bool, str) or None
         Pixels to hatch, and their label in the legend.
     """
-    figure, axes = _single_map_figure(values, step_mm, legend_height_in=_KEYS_IN)
+    figure, axes = _single_map_figure(values, step_mm, legend_height_in=_LEGEND_HEIGHT_IN)
     shown_values = values if min_shown is None else np.where(values < min_shown, np.float32(0.0), values)
     image = draw_image(axes, shown_values, _color_map(color_map), 0.0, max_value, step_mm)
-    _color_bar(axes, image)
+    _draw_color_bar(axes, image)
     scale_bar(axes, values.shape, step_mm)
     if hatching is not None:
         hatch(axes, hatching[0], "white")
@@ -143,7 +143,7 @@ def element_gallery(results: Results, names: Sequence[str], *, columns: int = 4)
     columns : int
         Number of maps per row.
     """
-    return _gallery([(f"{siegbahn(name)} (counts)", results[name]) for name in names], results.step_mm, columns)
+    return _draw_gallery([(f"{siegbahn(name)} (counts)", results[name]) for name in names], results.step_mm, columns)
 
 
 def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
@@ -151,7 +151,7 @@ def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4
     maps = [
         (f"{name.rpartition('.')[2]} ({display_unit(unit_of(name))})", results.estimate(name).value) for name in names
     ]
-    figure = _gallery(maps, results.step_mm, columns)
+    figure = _draw_gallery(maps, results.step_mm, columns)
     for axes, name in zip(figure.axes[::2], names, strict=True):
         hatch(axes, ~results.is_determined(name), "white")
     return figure
@@ -162,7 +162,7 @@ def display_unit(unit: str) -> str:
     return unit.replace("um", "µm").replace("ug/cm2", "µg/cm²")
 
 
-def _gallery(maps: Sequence[tuple[str, NDArray[np.float32]]], step_mm: Step, columns: int) -> Figure:
+def _draw_gallery(maps: Sequence[tuple[str, NDArray[np.float32]]], step_mm: Step, columns: int) -> Figure:
     height = panel_height(maps[0][1].shape, step_mm)
     n_row = -(-len(maps) // columns)
     figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05)
@@ -178,14 +178,14 @@ def _gallery(maps: Sequence[tuple[str, NDArray[np.float32]]], step_mm: Step, col
 def draw_probability(axes: Axes, probability: NDArray[np.float32], step_mm: Step) -> None:
     """Draw a probability map and its colour bar into axes."""
     image = draw_image(axes, probability, _color_map(PROBABILITY_MAP), 0.0, 1.0, step_mm)
-    _color_bar(axes, image)
+    _draw_color_bar(axes, image)
     scale_bar(axes, probability.shape, step_mm)
 
 
 def draw_area(axes: Axes, area: NDArray[np.float32], bar_step_mm: Step, step_mm: Step = None) -> None:
     """Draw a line-area map and its colour bar into axes; there is no scale bar if ``bar_step_mm`` is None."""
     image = draw_image(axes, area, _color_map(AREA_MAP), 0.0, upper_limit(area), bar_step_mm or step_mm)
-    _color_bar(axes, image)
+    _draw_color_bar(axes, image)
     scale_bar(axes, area.shape, bar_step_mm)
 
 
@@ -193,9 +193,9 @@ def draw_image(
     axes: Axes, values: NDArray[np.float32], color_map: Colormap, min_value: float, max_value: float, step_mm: Step
 ) -> AxesImage:
     """Draw values as pixels, without ticks; pixels are square if ``step_mm`` is None."""
-    masked = np.ma.masked_invalid(thin_map(values))
+    masked_values = np.ma.masked_invalid(thin_map(values))
     image = axes.imshow(
-        masked,
+        masked_values,
         cmap=color_map,
         vmin=min_value,
         vmax=max_value,
@@ -294,7 +294,7 @@ def _single_map_figure(
     return figure, axes
 
 
-def _color_bar(axes: Axes, image: AxesImage) -> None:
+def _draw_color_bar(axes: Axes, image: AxesImage) -> None:
     """Draw a colour bar; the one of matplotlib takes longer than the map."""
     # The unit is in the title of the map, because a label beside the bar would need the room of the next map.
     make_bar_axes = make_axes if axes.get_subplotspec() is None else make_axes_gridspec

@@ -38,7 +38,11 @@ _LEGEND_COLUMNS = 3
 THICKNESS_MAP = "viridis"
 THICKNESS_TICKS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 OPEN_PLACE_COLOR, UNDETERMINED_COLOR = "#7fd4ff", "#b0b0b0"
-_PLACES: tuple[tuple[Place, str], ...] = (("anywhere", "anywhere"), ("surface", "at the surface"), ("below", "below"))
+_PLACE_TITLES: tuple[tuple[Place, str], ...] = (
+    ("anywhere", "anywhere"),
+    ("surface", "at the surface"),
+    ("below", "below"),
+)
 _LEFT_IN, _TOP_IN, _LEGEND_IN = 1.15, 0.3, 0.35
 COLUMN_IN, HEIGHT_IN = 1.6, 2.5
 MAX_SECTIONS = 6
@@ -140,12 +144,12 @@ def place_gallery(results: Results, names: Sequence[str]) -> Figure:
         Groups or pigments in the order of the figure; at least one.
     """
     height = panel_height(results.shape, results.step_mm)
-    width = _LEFT_IN + len(_PLACES) * PANEL_WIDTH_IN + 0.55
+    width = _LEFT_IN + len(_PLACE_TITLES) * PANEL_WIDTH_IN + 0.55
     figure = new_figure(width, _TOP_IN + len(names) * (height + 0.06) + _LEGEND_IN)
-    grid = figure.subplots(len(names), len(_PLACES), squeeze=False)
+    grid = figure.subplots(len(names), len(_PLACE_TITLES), squeeze=False)
     for row, name in enumerate(names):
         open_place_mask = _open_place_mask(results, name)
-        for axes, (place, title) in zip(grid[row], _PLACES, strict=True):
+        for axes, (place, title) in zip(grid[row], _PLACE_TITLES, strict=True):
             colors = mpl.colormaps[PROBABILITY_MAP].with_extremes(bad=NO_ANSWER_COLOR)
             image = draw_image(axes, results[name, place], colors, 0.0, 1.0, results.step_mm)
             if place != "anywhere":
@@ -185,7 +189,7 @@ def thickness_map(results: Results, *, title: str = "") -> Figure:
     height = panel_height(estimate.value.shape, results.step_mm)
     figure = new_figure(3 * PANEL_WIDTH_IN + 0.8, height + 0.5 + _LEGEND_IN)
     grid = figure.subplots(1, 3, squeeze=False)[0]
-    min_um, max_um = _limits(estimate.low[is_determined], estimate.high[is_determined])
+    min_um, max_um = _color_limits_um(estimate.low[is_determined], estimate.high[is_determined])
     panels = zip(grid, (estimate.low, estimate.value, estimate.high), ("lower end", "median", "upper end"), strict=True)
     for axes, values, label in panels:
         axes.set_facecolor(NO_ANSWER_COLOR)
@@ -224,7 +228,7 @@ def _hatch_undetermined(axes: Axes, mask: NDArray[np.bool_]) -> None:
     hatch(axes, mask, UNDETERMINED_COLOR)
 
 
-def _limits(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32]) -> tuple[float, float]:
+def _color_limits_um(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32]) -> tuple[float, float]:
     """Return the range of the colours, um, which contains most of the intervals."""
     if not lower_um.size:
         return 1.0, 200.0
@@ -276,7 +280,7 @@ class Section:
     ----------
     title, thickness : str
         Text above the sketch, and in the uppermost layer.
-    surface, below, unplaced : tuple of (str, str)
+    surface, below, undetermined_groups : tuple of (str, str)
         Labels and colours of the groups in the uppermost layer, of those below it, and of those without a determined
         place.
     """
@@ -285,7 +289,7 @@ class Section:
     thickness: str
     surface: tuple[tuple[str, str], ...]
     below: tuple[tuple[str, str], ...]
-    unplaced: tuple[tuple[str, str], ...]
+    undetermined_groups: tuple[tuple[str, str], ...]
 
 
 def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
@@ -301,12 +305,12 @@ def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
     for axes, section in zip(figure.subplots(1, len(shown_sections), squeeze=False)[0], shown_sections, strict=True):
         axes.set_axis_off()
         axes.set_xlim(0, 1)
-        axes.set_ylim(0 if any(each.unplaced for each in shown_sections) else _BELOW_RANGE[0], 1)
+        axes.set_ylim(0 if any(each.undetermined_groups for each in shown_sections) else _BELOW_RANGE[0], 1)
         put_title(axes, section.title, pad=4)
         _layer(axes, _SURFACE_RANGE, section.surface, section.thickness if section.surface else "", "nothing certain")
         _layer(axes, _BELOW_RANGE, section.below, "", "nothing seen below")
-        if section.unplaced:
-            _layer(axes, _UNDETERMINED_RANGE, section.unplaced, "place not determined", "")
+        if section.undetermined_groups:
+            _layer(axes, _UNDETERMINED_RANGE, section.undetermined_groups, "place not determined", "")
     close_fit(figure, 0.05, 0.05, 0.05, 0.3)
     figure.subplots_adjust(wspace=0.08)
     return figure
@@ -324,9 +328,11 @@ def _layer(
     for index, (_, color) in enumerate(materials or (("", _UNKNOWN_COLOR),)):
         width = 1 / max(len(materials), 1)
         axes.add_patch(Rectangle((index * width, bottom), width, top - bottom, facecolor=color, linewidth=0))
-    style = "-" if materials else ":"
+    line_style = "-" if materials else ":"
     axes.add_patch(
-        Rectangle((0, bottom), 1, top - bottom, linestyle=style, facecolor="none", edgecolor="#333333", linewidth=0.8)
+        Rectangle(
+            (0, bottom), 1, top - bottom, linestyle=line_style, facecolor="none", edgecolor="#333333", linewidth=0.8
+        )
     )
     label = "\n".join([*(label for label, _ in materials), *([thickness] if thickness else [])]) or empty_label
     is_dark = bool(materials) and max(_lightness(color) for _, color in materials) < 0.5

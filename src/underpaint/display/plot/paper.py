@@ -85,24 +85,24 @@ def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
     n_row, n_column = rows[0].place.shape
     height = MAP_WIDTH_IN * n_row / n_column
     widths = [MAP_WIDTH_IN] * 2 + [MAP_WIDTH_IN, MAP_WIDTH_IN, SCATTER_WIDTH_IN] * len(networks)
-    gaps = [0.3, 0.06, *([0.14, 0.06, 0.36] * len(networks))]
-    left = np.cumsum(gaps) + np.cumsum([0.0, *widths[:-1]])
-    total_width = sum(widths) + sum(gaps) + 0.15
+    gap_widths = [0.3, 0.06, *([0.14, 0.06, 0.36] * len(networks))]
+    left_edges = np.cumsum(gap_widths) + np.cumsum([0.0, *widths[:-1]])
+    total_width = sum(widths) + sum(gap_widths) + 0.15
     total_height = _HEADER_HEIGHT_IN + len(rows) * (height + _CASE_GAP_IN) + 0.28
     figure = new_figure(total_width, total_height)
     for index, row in enumerate(rows):
         bottom_in = total_height - _HEADER_HEIGHT_IN - height - index * (height + _CASE_GAP_IN)
         boxes = [
             (x / total_width, bottom_in / total_height, width / total_width, height / total_height)
-            for x, width in zip(left, widths, strict=True)
+            for x, width in zip(left_edges, widths, strict=True)
         ]
-        _case_row([figure.add_axes(box) for box in boxes], row)
+        _draw_case_row([figure.add_axes(box) for box in boxes], row)
     for index, network in enumerate(networks):
-        centre = (left[2 + 3 * index] + left[4 + 3 * index] + SCATTER_WIDTH_IN) / 2
+        centre = (left_edges[2 + 3 * index] + left_edges[4 + 3 * index] + SCATTER_WIDTH_IN) / 2
         place = (centre / total_width, 1 - 0.5 / total_height)
         figure.text(*place, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
     figure.text(0.1 / total_width, 1 - 0.25 / total_height, title, ha="left", fontsize=TEXT_SIZE + 1)
-    _legend(figure, [row.place for row in rows], PLACE_LABELS)
+    _draw_legend(figure, [row.place for row in rows], PLACE_LABELS)
     return figure
 
 
@@ -137,17 +137,17 @@ def panels(
     figure = new_figure(total_width, total_height)
     for index, part in enumerate(parts):
         row, column = divmod(index, columns)
-        left, bottom_in = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
+        left_edges, bottom_in = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
         # a colour bar reduces the width of its axes; a map of integers has no colour bar and is drawn as narrow
         width = PANEL_IN + (0.25 if _is_real(part.values) else 0.0)
         axes = figure.add_axes(
-            (left / total_width, bottom_in / total_height, width / total_width, height / total_height)
+            (left_edges / total_width, bottom_in / total_height, width / total_width, height / total_height)
         )
-        _panel(axes, part)
+        _draw_panel(axes, part)
         put_title(axes, f"({_letter(index)}) {part.title}", pad=4, left=True)
-        _strip_names(axes, row_names if column == 0 else None, column_names)
+        _label_strips(axes, row_names if column == 0 else None, column_names)
     figure.text(0.1 / total_width, 1 - 0.27 / total_height, title, ha="left", fontsize=TEXT_SIZE + 2)
-    _legend(figure, [part.values for part in parts if not _is_real(part.values)], place_labels)
+    _draw_legend(figure, [part.values for part in parts if not _is_real(part.values)], place_labels)
     return figure
 
 
@@ -155,9 +155,9 @@ def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure
     """Draw Fig. 10: the spectra with their lines, and the line ratios by thickness."""
     figure = new_figure(9.6, 6.6)
     grid = figure.add_gridspec(2, len(ratios), left=0.075, right=0.985, top=0.9, bottom=0.075, hspace=0.38, wspace=0.2)
-    _curves(figure.add_subplot(grid[0, :]), spectra, 0)
+    _draw_curves(figure.add_subplot(grid[0, :]), spectra, 0)
     for index, ratio_curves in enumerate(ratios):
-        _curves(figure.add_subplot(grid[1, index]), ratio_curves, index + 1)
+        _draw_curves(figure.add_subplot(grid[1, index]), ratio_curves, index + 1)
     figure.text(0.012, 0.955, title, ha="left", fontsize=TEXT_SIZE + 2)
     return figure
 
@@ -208,7 +208,7 @@ def detection_panels(parts: Sequence[Detection], title: str, *, marked_percent: 
     return figure
 
 
-def _case_row(axes: Sequence[Axes], row: CaseRow) -> None:
+def _draw_case_row(axes: Sequence[Axes], row: CaseRow) -> None:
     _draw_place(axes[0], row.place)
     put_title(axes[0], "truth", pad=3, size=SMALL_SIZE)
     axes[0].yaxis.set_visible(True)
@@ -225,10 +225,10 @@ def _case_row(axes: Sequence[Axes], row: CaseRow) -> None:
         overlay_axes.imshow(overlay_image(probability, row.areas), interpolation="nearest")
         put_title(overlay_axes, "both", pad=3, size=SMALL_SIZE)
         remove_ticks(overlay_axes)
-        _scatter(scatter_axes, row, probability)
+        _draw_scatter(scatter_axes, row, probability)
 
 
-def _scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) -> None:
+def _draw_scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) -> None:
     area = min_scaled_area(row.areas)
     for place, color in enumerate(PLACE_COLORS):
         is_drawn = (row.place == place) & np.isfinite(area) & np.isfinite(probability)
@@ -248,7 +248,7 @@ def _scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) -> None
     quiet_axes(axes)
 
 
-def _panel(axes: Axes, part: Panel) -> None:
+def _draw_panel(axes: Axes, part: Panel) -> None:
     if not _is_real(part.values):
         _draw_place(axes, np.asarray(part.values, dtype=np.int64))
         return
@@ -259,7 +259,7 @@ def _panel(axes: Axes, part: Panel) -> None:
         draw_probability(axes, values, None)
 
 
-def _strip_names(axes: Axes, rows: Mapping[str, float] | None, columns: Mapping[str, float] | None) -> None:
+def _label_strips(axes: Axes, rows: Mapping[str, float] | None, columns: Mapping[str, float] | None) -> None:
     if rows:
         axes.set_yticks(list(rows.values()), list(rows), fontsize=SMALL_SIZE)
     if columns:
@@ -272,7 +272,7 @@ def _draw_place(axes: Axes, place: NDArray[np.int64]) -> None:
     remove_ticks(axes)
 
 
-def _legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labels: Sequence[str]) -> None:
+def _draw_legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labels: Sequence[str]) -> None:
     """Write a legend for the colours that occur in maps of integers."""
     used_values = sorted({int(value) for values in maps for value in np.unique(values)})
     handles = [
@@ -302,7 +302,7 @@ def _letter(index: int) -> str:
     return chr(ord("a") + index)
 
 
-def _curves(axes: Axes, part: Curves, index: int) -> None:
+def _draw_curves(axes: Axes, part: Curves, index: int) -> None:
     for (label, (x, y)), color in zip(part.curves.items(), _CURVE_COLORS, strict=False):
         axes.plot(x, y, color=color, linewidth=1.2, label=label)
     if part.logarithmic:

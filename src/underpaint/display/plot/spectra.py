@@ -290,10 +290,10 @@ def calibration_figure(
 
 def calibration_words(calibration: Calibration) -> tuple[str, ...]:
     """Return a text for each result of a calibration, with its standard deviation if known."""
-    gain, zero = 1e3 * calibration.axis.gain_kev, 1e3 * calibration.axis.zero_kev
+    gain_ev, zero_ev = 1e3 * calibration.axis.gain_kev, 1e3 * calibration.axis.zero_kev
     sentences = [
-        f"channel {gain:.4f} ± {1e3 * calibration.gain_uncertainty_kev:.4f} eV",
-        f"channel 0 at {zero:.1f} ± {1e3 * calibration.zero_uncertainty_kev:.1f} eV",
+        f"channel {gain_ev:.4f} ± {1e3 * calibration.gain_uncertainty_kev:.4f} eV",
+        f"channel 0 at {zero_ev:.1f} ± {1e3 * calibration.zero_uncertainty_kev:.1f} eV",
         f"noise {1e3 * calibration.noise_fwhm_kev:.1f} ± {1e3 * calibration.noise_uncertainty_kev:.1f} eV FWHM",
         f"Fano factor {calibration.fano:.4f} ± {calibration.fano_uncertainty:.4f}",
         f"{1e3 * float(calibration.fwhm_kev(MN_K_ALPHA_KEV)):.0f} eV wide at Mn K",
@@ -322,8 +322,12 @@ def _mark_compton(axes: Axes, calibration: Calibration) -> None:
     if calibration.anode is None or calibration.scatter_angle_deg is None:
         return
     energy, line_strength = family_lines(calibration.anode, "K", 60.0)
-    strongest = np.asarray([float(energy[np.argmax(line_strength)])])
-    _mark(axes, float(compton_energy(strongest, calibration.scatter_angle_deg)[0]), f"{calibration.anode} Compton")
+    strongest_line_kev = np.asarray([float(energy[np.argmax(line_strength)])])
+    _mark(
+        axes,
+        float(compton_energy(strongest_line_kev, calibration.scatter_angle_deg)[0]),
+        f"{calibration.anode} Compton",
+    )
 
 
 def _mark_endpoint(axes: Axes, calibration: Calibration) -> None:

@@ -65,7 +65,7 @@ def detectability_gallery(results: Results, names: Sequence[str], *, columns: in
     figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05 + _LEGEND_IN)
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
-        _draw(axes, results, name)
+        _draw_states(axes, results, name)
         put_title(axes, results.short_label(name), pad=3)
         scale_bar(axes, results.shape, results.step_mm if index == 0 else None)
     close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_IN, 0.25)
@@ -88,7 +88,7 @@ def state_map(results: Results, name: str, *, title: str = "") -> Figure:
     height = 2.0 * panel_height(results.shape, results.step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + _LEGEND_IN)
     axes = figure.add_subplot()
-    _draw(axes, results, name)
+    _draw_states(axes, results, name)
     put_title(axes, title)
     scale_bar(axes, results.shape, results.step_mm)
     figure.legend(
@@ -116,7 +116,7 @@ def unlikeness_map(results: Results, *, title: str = "") -> Figure:
     return figure
 
 
-def _draw(axes: Axes, results: Results, name: str) -> None:
+def _draw_states(axes: Axes, results: Results, name: str) -> None:
     state_indices = np.searchsorted(sorted(STATES), thin_map(results.map("state", name)))
     colors = ListedColormap([COLORS[state] for state in sorted(STATES)])
     aspect = pixel_aspect(results.step_mm)

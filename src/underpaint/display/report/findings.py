@@ -59,7 +59,7 @@ class Finding:
         Evidence of each mapped line family of the pigment, the strongest first.
     members : tuple of str
         Labels of all pigments of a group.
-    leanings : tuple of Finding
+    separate_findings : tuple of Finding
         Members of a group whose separate probability exceeds one half in some pixels; empty if a prior divides the
         probability of the group.
     shares : tuple of (str, float)
@@ -82,7 +82,7 @@ class Finding:
     mean_probability: float
     evidence: tuple[Evidence, ...] = ()
     members: tuple[str, ...] = ()
-    leanings: tuple["Finding", ...] = ()
+    separate_findings: tuple["Finding", ...] = ()
     shares: tuple[tuple[str, float], ...] = ()
     distinguishing_text: str = ""
     has_fitted_lines: bool = True
@@ -158,7 +158,7 @@ def informative_lines(
     while len(chosen_names) < min(max_number, len(families)):
         remaining_names = [name for name in families if name not in chosen_names]
         max_correlation = {
-            name: max((_correlation(maps[name], maps[chosen]) for chosen in chosen_names), default=0.0)
+            name: max((_correlation(maps[name], maps[chosen_name]) for chosen_name in chosen_names), default=0.0)
             for name in remaining_names
         }
         chosen_names.append(max(remaining_names, key=lambda name: variation[name] * (1.0 - max_correlation[name])))
@@ -186,9 +186,9 @@ def _finding(results: Results, name: str) -> Finding:
     families = results.materials[name].elements
     evidence = [_evidence(results, family, is_present_pixel) for family in families if family in results.lines]
     is_group = results.materials[name].kind == "group"
-    shares = _shares(results, name) if is_group else []
-    members = _members(results, name) if is_group else ()
-    requested = _requested(results, name) | {library()[member].label for member, _ in shares}
+    shares = _sorted_shares(results, name) if is_group else []
+    members = _member_labels(results, name) if is_group else ()
+    requested = _considered_labels(results, name) | {library()[member].label for member, _ in shares}
     return Finding(
         name,
         results.label(name),
@@ -223,7 +223,7 @@ def _leanings(results: Results, group: str) -> tuple[Finding, ...]:
     return tuple(sorted(member_findings, key=lambda entry: -entry.share))
 
 
-def _shares(results: Results, group: str) -> list[tuple[str, float]]:
+def _sorted_shares(results: Results, group: str) -> list[tuple[str, float]]:
     """Return the members' shares of the group, the largest first; empty without a stated prior."""
     shares = member_shares(results, group)
     library_index = {pigment.name: index for index, pigment in enumerate(library())}
@@ -239,7 +239,7 @@ def _distinguishing_text(group: str, names: list[str]) -> str:
     return distinguishing_methods_text(*names[:2], include_lines=True) if len(names) > 1 else ""
 
 
-def _members(results: Results, group: str) -> tuple[str, ...]:
+def _member_labels(results: Results, group: str) -> tuple[str, ...]:
     """Return the labels of the group's pigments in the library, or in the model for a group defined by the user."""
     pigment_library = library()
     try:
@@ -251,7 +251,7 @@ def _members(results: Results, group: str) -> tuple[str, ...]:
     return tuple(pigment.label for pigment in pigment_library.members(group))
 
 
-def _requested(results: Results, group: str) -> frozenset[str]:
+def _considered_labels(results: Results, group: str) -> frozenset[str]:
     """Return the labels of the members of a group that have a separate probability."""
     members = (results.materials[name] for name in results.pigments)
     return frozenset(member.label for member in members if group in member.groups)

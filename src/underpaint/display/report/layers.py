@@ -121,27 +121,27 @@ def find_arrangements(results: Results) -> list[Arrangement]:
     if not names:
         return []
     codes = np.stack([_codes(results, name).ravel() for name in names], axis=1)
-    code_rows, kind_of_pixel, counts = _distinct_rows(codes)
+    code_rows, row_index, counts = _distinct_rows(codes)
     n_with_result = max(int(results.has_prediction.sum()), 1)
     min_pixels = max(MIN_ARRANGEMENT_SHARE * n_with_result, min(MIN_PIXELS, n_with_result))
     selected_rows = [
         index for index in np.argsort(-counts, kind="stable") if code_rows[index].any() and counts[index] >= min_pixels
     ]
     return [
-        _arrangement(results, names, code_rows[index], kind_of_pixel.ravel() == index, n_with_result)
+        _arrangement(results, names, code_rows[index], row_index.ravel() == index, n_with_result)
         for index in selected_rows[:MAX_ARRANGEMENTS]
     ]
 
 
 def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.intp]]:
     """Return the distinct rows of an array, the index of each row among them, and their frequencies."""
-    kind_of_pixel, first_index = np.zeros(len(codes), np.intp), np.zeros(1, np.intp)
+    row_index, first_index = np.zeros(len(codes), np.intp), np.zeros(1, np.intp)
     for column in codes.T:
         # Columns are combined one after the other, because sorting integers takes a tenth of the time of sorting rows.
-        _, first_index, kind_of_pixel = np.unique(
-            kind_of_pixel * (_UNPLACED + 1) + column, return_index=True, return_inverse=True
+        _, first_index, row_index = np.unique(
+            row_index * (_UNPLACED + 1) + column, return_index=True, return_inverse=True
         )
-    return codes[first_index], kind_of_pixel, np.bincount(kind_of_pixel, minlength=len(first_index))
+    return codes[first_index], row_index, np.bincount(row_index, minlength=len(first_index))
 
 
 def thickness_inside(results: Results, mask: NDArray[np.bool_]) -> Thickness | None:
@@ -217,16 +217,16 @@ def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
 def _arrangement(
     results: Results, names: list[str], code: NDArray[np.uint8], mask: NDArray[np.bool_], n_with_result: int
 ) -> Arrangement:
-    def labels_with(*wanted_codes: int) -> tuple[str, ...]:
+    def labels_of_codes(*wanted_codes: int) -> tuple[str, ...]:
         return tuple(
             results.short_label(name) for name, name_code in zip(names, code, strict=True) if name_code in wanted_codes
         )
 
     n_pixel = int(mask.sum())
     return Arrangement(
-        surface=labels_with(_SURFACE, _BOTH),
-        below=labels_with(_BELOW, _BOTH),
-        unplaced=labels_with(_UNPLACED),
+        surface=labels_of_codes(_SURFACE, _BOTH),
+        below=labels_of_codes(_BELOW, _BOTH),
+        unplaced=labels_of_codes(_UNPLACED),
         n_pixel=n_pixel,
         share=n_pixel / n_with_result,
         thickness=thickness_inside(results, mask.reshape(results.shape)),

@@ -30,7 +30,7 @@ def citation(version: str = __version__) -> str:
     return f"{AUTHORS}, {TITLE}, version {version}."
 
 
-def made_by(summary: Mapping[str, Any]) -> str:
+def version_of_maps(summary: Mapping[str, Any]) -> str:
     """Return the version that made the maps."""
     return str(summary.get("versions", {}).get("underpaint", __version__))
 
@@ -105,7 +105,7 @@ def _scan_text(summary: Mapping[str, Any]) -> str:
     instrument = machine(summary.get("settings", {}))
     instrument_text = "" if instrument.startswith("not given") else f" recorded with {instrument}"
     scan_text = f"The X-ray fluorescence scan{size_text}{step_text}{instrument_text}{counts_text}"
-    return f"{scan_text} was read by underpaint {made_by(summary)}."
+    return f"{scan_text} was read by underpaint {version_of_maps(summary)}."
 
 
 def _axis_text(calibration: Mapping[str, Any]) -> str:

@@ -67,8 +67,8 @@ from underpaint.display.report.methods import (
     assumed_layers_text,
     citation,
     data_versions,
-    made_by,
     methods_paragraph,
+    version_of_maps,
 )
 from underpaint.display.report.overview import MAX_SENTENCES, overview_lines
 from underpaint.display.report.paints import MAX_ROWS, legend_rows
@@ -270,7 +270,7 @@ def render_report(
         layer_limit=LAYER_LIMIT,
         methods=methods_paragraph(results),
         data=data_versions(results),
-        citation=citation(made_by(summary)),
+        citation=citation(version_of_maps(summary)),
         paper=PAPER,
     )
 
@@ -380,7 +380,7 @@ def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
     rows = []
     for own in findings:
         members = []
-        for member in own.leanings:
+        for member in own.separate_findings:
             # A composite pigment belongs to two groups, and is drawn once.
             if member.name not in drawn and len(drawn) < MAX_MEMBER_ROWS:
                 drawn.add(member.name)
@@ -417,14 +417,14 @@ def _quantity_section(results: Results, strong: list[Evidence]) -> dict[str, Any
     summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
     family_of = dict(zip(summaries, results.settings_of("quantities").get("families", ()), strict=False))
     rank_by_family = {own.family: index for index, own in enumerate(strong)}
-    ordered = sorted(summaries, key=lambda name: rank_by_family.get(family_of.get(name, ""), len(rank_by_family)))
-    drawn = [name for name in ordered if family_of.get(name) in rank_by_family][:MOST_ELEMENTS]
+    sorted_names = sorted(summaries, key=lambda name: rank_by_family.get(family_of.get(name, ""), len(rank_by_family)))
+    drawn = [name for name in sorted_names if family_of.get(name) in rank_by_family][:MOST_ELEMENTS]
     words = "Maps of {}, hatched where not determined: "
-    label = results.quantity_label(ordered[0].partition(".")[0])
+    label = results.quantity_label(sorted_names[0].partition(".")[0])
     return {
         "label": label,
-        "rows": [(name.partition(".")[2], summaries[name]) for name in ordered],
-        "unit": display_unit(unit_of(ordered[0])),
+        "rows": [(name.partition(".")[2], summaries[name]) for name in sorted_names],
+        "unit": display_unit(unit_of(sorted_names[0])),
         "notes": results.process_notes.get("quantities", ()),
         "pictures": [
             picture(quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
@@ -433,8 +433,8 @@ def _quantity_section(results: Results, strong: list[Evidence]) -> dict[str, Any
     }
 
 
-def _batches(names: list[str], most: int) -> list[list[str]]:
-    return [names[first : first + most] for first in range(0, len(names), most)]
+def _batches(names: list[str], max_number: int) -> list[list[str]]:
+    return [names[first : first + max_number] for first in range(0, len(names), max_number)]
 
 
 def _weak_line_names(results: Results, strong: list[Evidence]) -> list[str]:
@@ -582,7 +582,7 @@ def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
     cover_um = results.settings_of("detectability").get("burial", {}).get("cover_um", math.inf)
     shares = {name: results.state_shares(name) for name in names}
     columns = [state for state in _STATE_COLUMNS if results.amounts or state not in _AMOUNT_STATES]
-    ordered = sorted(names, key=lambda name: shares[name][NOT_DETECTED])
+    sorted_names = sorted(names, key=lambda name: shares[name][NOT_DETECTED])
     rows = [
         {
             "label": results.label(name),
@@ -590,11 +590,11 @@ def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
             "limit": _median_upper_limit(results, name),
             "threshold": results.settings_of("amounts").get("pigment_share", {}).get(name),
         }
-        for name in ordered
+        for name in sorted_names
     ]
-    worth_maps = results.knows_hiding or bool(results.amounts)
-    most = MOST_ELEMENTS if full else MOST_IN_PICTURE
-    drawn = [name for name in ordered if worth_maps and shares[name][NOT_DETECTED] < 1][:most]
+    has_maps = results.knows_hiding or bool(results.amounts)
+    max_number = MOST_ELEMENTS if full else MOST_IN_PICTURE
+    drawn = [name for name in sorted_names if has_maps and shares[name][NOT_DETECTED] < 1][:max_number]
     words = "Maps of the answer about each group: pigment, present, trace, not detected, cannot be excluded."
     parts = _batches(drawn, MOST_IN_PICTURE)
     return {
@@ -665,11 +665,11 @@ def _model_card_section(results: Results) -> dict[str, Any]:
     }
 
 
-def _overall_scores(figures: Any) -> Any:
+def _overall_scores(scores: Any) -> Any:
     """Return the overall scores, without the hundreds of scores by name."""
-    if not isinstance(figures, Mapping):
-        return figures
-    return {key: own for key, own in figures.items() if not isinstance(own, Mapping)}
+    if not isinstance(scores, Mapping):
+        return scores
+    return {key: own for key, own in scores.items() if not isinstance(own, Mapping)}
 
 
 def _low_counts(summary: Mapping[str, Any]) -> float:

@@ -35,12 +35,12 @@ def legend_rows(results: Results, families: Sequence[str], photograph: str = "")
         Registered photograph as a data URL; "" without a photograph.
     """
     paint_numbers = results.map("paint")
-    image = _photograph(photograph, paint_numbers.shape) if photograph else _composite(results, families)
+    image = _photograph_image(photograph, paint_numbers.shape) if photograph else _composite_image(results, families)
     return [
         {
             "number": area.number,
             "color": paint_color(area.number),
-            "patch": _patch(image, paint_numbers == area.number),
+            "patch": _patch_url(image, paint_numbers == area.number),
             "share": area.share,
             "area": _area_text(area),
             "groups": groups_text(results, area),
@@ -66,7 +66,7 @@ def _area_text(area: PaintArea) -> str:
     return f"{pixels}, {area_text}"
 
 
-def _composite(results: Results, families: Sequence[str]) -> Image3:
+def _composite_image(results: Results, families: Sequence[str]) -> Image3:
     """Return the (n_row, n_column, 3) picture of three families, each scaled to its 99th percentile."""
     image = np.zeros((*results.shape, 3))
     for channel, name in enumerate(families[:3]):
@@ -75,13 +75,13 @@ def _composite(results: Results, families: Sequence[str]) -> Image3:
     return image
 
 
-def _photograph(source: str, shape: tuple[int, ...]) -> Image3:
+def _photograph_image(source: str, shape: tuple[int, ...]) -> Image3:
     with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as photograph:
-        resized = photograph.convert("RGB").resize((shape[1], shape[0]), Image.Resampling.BOX)
-    return np.asarray(resized, dtype=np.float64) / 255.0
+        resized_image = photograph.convert("RGB").resize((shape[1], shape[0]), Image.Resampling.BOX)
+    return np.asarray(resized_image, dtype=np.float64) / 255.0
 
 
-def _patch(image: Image3, mask: NDArray[np.bool_]) -> str:
+def _patch_url(image: Image3, mask: NDArray[np.bool_]) -> str:
     """Return the picture of a paint, in which other paints are faded, as a data URL."""
     stride = max(-(-max(mask.shape) // _PATCH_PIXELS), 1)
     image, mask = image[::stride, ::stride], mask[::stride, ::stride]

@@ -71,7 +71,7 @@ def period_text(pigment: Pigment) -> str:
 
 def _group(finding: Finding) -> GroupRows:
     weight_texts = _weight_texts(finding) | {
-        leaning.label: f"leaning in {percent(leaning.share)}" for leaning in finding.leanings
+        leaning.label: f"leaning in {percent(leaning.share)}" for leaning in finding.separate_findings
     }
     names = list(dict.fromkeys([*weight_texts, *finding.members])) or [finding.label]
     omission_text = "left out by the palette" if finding.omitted_by_palette else "unknown to the network"

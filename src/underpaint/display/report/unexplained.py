@@ -27,7 +27,7 @@ MIN_RATIO_TO_STRONGEST = 0.01
 errors of the fit."""
 MAX_METAL_PART_SHARE = 0.01
 """Maximum ratio of the net counts of a metal part to those of all lines."""
-MAX_EXCESS = 0.3
+MAX_RELATIVE_EXCESS = 0.3
 """Maximum relative excess over the scan's median, in addition to three deviations, for a line of the instrument."""
 MAX_DRIER_RATIO = 0.03
 """Maximum ratio of the net counts of a drier's metal to those of the strongest family."""
@@ -155,7 +155,7 @@ def ordinary_source(line: _Line, anode: str | None) -> str:
     host = _host(line)
     if host:
         return f"an impurity of what holds {host}"
-    if element in drier_elements() and line.median(family) <= MAX_DRIER_RATIO * _strongest(line):
+    if element in drier_elements() and line.median(family) <= MAX_DRIER_RATIO * _max_median_counts(line):
         return "a drier, or an impurity"
     return ""
 
@@ -253,7 +253,7 @@ def _is_even_and_faint(line: _Line) -> bool:
     median_counts = line.median(line.family)
     return (
         median_counts <= MAX_METAL_PART_SHARE * total_counts
-        and median_counts <= (1.0 + MAX_EXCESS) * max(scan_median, 0.0) + 3.0 * median_sigma
+        and median_counts <= (1.0 + MAX_RELATIVE_EXCESS) * max(scan_median, 0.0) + 3.0 * median_sigma
     )
 
 
@@ -266,5 +266,5 @@ def _host(line: _Line) -> str:
     return ""
 
 
-def _strongest(line: _Line) -> float:
+def _max_median_counts(line: _Line) -> float:
     return max(line.median(name) for name in line.results.lines)

@@ -121,7 +121,7 @@ def member_text(own: Finding) -> str:
 
 
 def _most_probable_members(own: Finding) -> str:
-    ranked_members = own.shares or tuple((other.label, other.share) for other in own.leanings)
+    ranked_members = own.shares or tuple((other.label, other.share) for other in own.separate_findings)
     names = [label for label, _ in ranked_members] or list(own.members)
     if len(names) > _MAX_NAMED:
         return _first_names(names, [share for _, share in ranked_members] or [0.0] * len(names))

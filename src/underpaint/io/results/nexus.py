@@ -363,11 +363,11 @@ def _write_reflectance(entry: Any, results: Results) -> None:
 def _is_written(results: Results, name: str, place: Place) -> bool:
     """Whether a map is written to ``results.h5``: for members at a place, only if likely in a pixel."""
     is_sparse = place != "anywhere" and results.materials[name].kind == "member"
-    return not is_sparse or results.present_somewhere(name, place)
+    return not is_sparse or results.is_present_somewhere(name, place)
 
 
 def _is_likely(results: Results, name: str, place: Place) -> bool:
-    return results.holds(name, place) and results.present_somewhere(name, place)
+    return results.holds(name, place) and results.is_present_somewhere(name, place)
 
 
 def _quantity_names(results: Results) -> list[str]:
@@ -832,7 +832,7 @@ def _write_tiffs(folder: Path, results: Results) -> None:
     step_mm = results.step_mm
     has_places = len(results.places) > 1
     for key in results.named_places:
-        if not has_places or results.present_somewhere(*key):
+        if not has_places or results.is_present_somewhere(*key):
             description = f"probability of {results.label(*key)}; NaN: no answer"
             write_tiff(folder / "pigments" / f"{at_place(*key)}.tif", results[key], description, step_mm)
     _write_quantity_tiffs(folder / "quantities", results)
@@ -931,7 +931,7 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
     rows = [
         _pigment_row(results, *key)
         for key in results.named_places
-        if key[1] == "anywhere" or results.present_somewhere(*key)
+        if key[1] == "anywhere" or results.is_present_somewhere(*key)
     ]
     for quantity, kind in (("surface_member", "surface"), ("hidden", "hidden")):
         names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []

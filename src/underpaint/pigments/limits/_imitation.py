@@ -131,8 +131,8 @@ def grid_imitation(
     log_ranges = settings.log_ranges
     density_ratio = library()[pigment].density / float(named_row("binder", DEFAULT_BINDER)["density"])
     unit_nodes = [np.cos(np.pi * (np.arange(count) + 0.5) / count) for count in N_NODES]
-    mesh = np.stack([axis.ravel() for axis in np.meshgrid(*unit_nodes, indexing="ij")], axis=1)
-    node_log_parameters = _log_parameters_of_unit(mesh, log_ranges, density_ratio)
+    node_grid = np.stack([axis.ravel() for axis in np.meshgrid(*unit_nodes, indexing="ij")], axis=1)
+    node_log_parameters = _log_parameters_of_unit(node_grid, log_ranges, density_ratio)
     components = component_spectra(
         [settings.paint({pigment: 1.0}, parameters) for parameters in node_log_parameters], instrument, channels
     )

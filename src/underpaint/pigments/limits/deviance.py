@@ -14,7 +14,7 @@ MAX_NUISANCE_VALUES = np.asarray([6.0, 2.0, 2.0, 2.0, 1.0])
 """Maximum absolute values of nuisance parameters: logarithms of the scale and of the two scatter levels, slope and
 curvature of the scatter."""
 MAX_EVALUATIONS = 100
-MAX_OBVIOUS_COUNTS = 100.0
+MAX_ROUGH_FIT_COUNTS = 100.0
 """If a pair is distinguishable below this number of counts, the rough fit from one start is sufficient."""
 ROUGH_TOLERANCE, EXACT_TOLERANCE = 1e-2, 1e-6
 """Relative change of the deviance at which a fit ends."""
@@ -69,7 +69,7 @@ def imitate(components: Numbers, imitation: Imitation, middle_kev: Numbers) -> I
     curves = np.stack([log_energy, log_energy**2])
     initial_parameters = imitation.initial_parameters(count_fractions)
     rough_fit = _fit(count_fractions, imitation, curves, initial_parameters[0], ROUGH_TOLERANCE)
-    if rough_fit.counts_needed < MAX_OBVIOUS_COUNTS:
+    if rough_fit.counts_needed < MAX_ROUGH_FIT_COUNTS:
         return rough_fit
     fits = [
         _fit(count_fractions, imitation, curves, start_values, EXACT_TOLERANCE)
@@ -119,10 +119,10 @@ def _model(imitation: Imitation, curves: Numbers, scale: float, free_values: Num
     n_free = len(free_values) - MAX_NUISANCE_VALUES.size
     log_spectra, derivatives = imitation.log_spectra(free_values[:n_free])
     curve_term = free_values[n_free + 3 :] @ curves
-    levels = np.stack(
+    log_levels = np.stack(
         [0.0 * curve_term, 0.0 * curve_term, free_values[n_free + 1] + curve_term, free_values[n_free + 2] + curve_term]
     )
-    component_fractions = np.exp(log_spectra + scale + free_values[n_free] + levels)
+    component_fractions = np.exp(log_spectra + scale + free_values[n_free] + log_levels)
     expected_fractions = component_fractions.sum(axis=0) + MIN_SHARE
     coherent_fractions, other_fractions = component_fractions[2:]
     derivative_rows = [

@@ -295,8 +295,10 @@ def significant_lines(results: Results) -> dict[str, NDArray[np.bool_]]:
     is_significant: dict[str, NDArray[np.bool_]] = {}
     for family in results.lines:
         element = family.partition("_")[0]
-        is_above = results[family] > LINE_SIGMA * np.maximum(results.map("area_sigma", family), 1e-9)
-        is_significant[element] = is_above | is_significant[element] if element in is_significant else is_above
+        exceeds_threshold = results[family] > LINE_SIGMA * np.maximum(results.map("area_sigma", family), 1e-9)
+        is_significant[element] = (
+            exceeds_threshold | is_significant[element] if element in is_significant else exceeds_threshold
+        )
     return is_significant
 
 

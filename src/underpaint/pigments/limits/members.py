@@ -201,18 +201,22 @@ def _share_at_place(
 ) -> None:
     """Write the probabilities and log-odds of the members at a place into the arrays."""
     probability = stacks["probability"].values
-    column = {name: index for index, (name, key_place) in enumerate(stacks["probability"].keys) if key_place == place}
+    column_by_name = {
+        name: index for index, (name, key_place) in enumerate(stacks["probability"].keys) if key_place == place
+    }
     rows_per_block = max(PIXELS_PER_BLOCK // max(probability.shape[1], 1), 1)
     for start_row in range(0, len(probability), rows_per_block):
         rows = slice(start_row, start_row + rows_per_block)
         groups = {
-            name: probability[rows, :, column[name]] for member_groups in members.values() for name in member_groups
+            name: probability[rows, :, column_by_name[name]]
+            for member_groups in members.values()
+            for name in member_groups
         }
         for name, values in _member_probabilities(members, prior_weight, groups).items():
-            probability[rows, :, column[name]] = values
+            probability[rows, :, column_by_name[name]] = values
             if "log_odds" in stacks:
                 clipped_probability = np.clip(values, MIN_PROBABILITY, 1.0 - MIN_PROBABILITY)
-                stacks["log_odds"].values[rows, :, column[name]] = np.log(
+                stacks["log_odds"].values[rows, :, column_by_name[name]] = np.log(
                     clipped_probability / (1.0 - clipped_probability)
                 )
 
@@ -257,11 +261,15 @@ def member_shares(results: Results, group: str) -> dict[str, float]:
         (_weighted_probability(members[name], prior_weight[name], group, groups) for name in prior_weight),
         start=np.float32(1e-30),
     )
-    present = groups[group].astype(np.float64)
+    group_probability = groups[group].astype(np.float64)
     return {
         name: float(
-            (present * _weighted_probability(members[name], prior_weight[name], group, groups) / total_weight).sum()
-            / present.sum()
+            (
+                group_probability
+                * _weighted_probability(members[name], prior_weight[name], group, groups)
+                / total_weight
+            ).sum()
+            / group_probability.sum()
         )
         for name in prior_weight
     }
@@ -464,11 +472,11 @@ def _weight(pigment: Pigment, used_circumstances: Circumstances) -> float:
     ):
         return 0.0
     return prior_weight * (
-        1.0 if used_circumstances.years is None or _in_use(pigment, used_circumstances.years) else OUT_OF_USE_WEIGHT
+        1.0 if used_circumstances.years is None or _is_in_use(pigment, used_circumstances.years) else OUT_OF_USE_WEIGHT
     )
 
 
-def _in_use(pigment: Pigment, years: tuple[int, int]) -> bool:
+def _is_in_use(pigment: Pigment, years: tuple[int, int]) -> bool:
     first_year, last_year = pigment.period.first, pigment.period.last
     return (first_year is None or first_year <= years[1]) and (last_year is None or last_year >= years[0])
 
@@ -524,6 +532,6 @@ def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrume
     detector = instrument.detector
     axis = axis_of(detector)
     emission = emit(stratigraphies, instrument)
-    expected = np.asarray(render(emission, detector, axis))
-    _, needed = visibility(stratigraphies, emission, expected, outputs, detector, axis)
-    return [float(value) for value in needed[:, outputs.index(name)]]
+    expected_spectra = np.asarray(render(emission, detector, axis))
+    _, needed_counts = visibility(stratigraphies, emission, expected_spectra, outputs, detector, axis)
+    return [float(value) for value in needed_counts[:, outputs.index(name)]]

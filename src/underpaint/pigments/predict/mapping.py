@@ -293,7 +293,7 @@ def plan_answers(
     check_coverage(axis, loaded_model.card)
     conditions = instrument or InstrumentConditions()
     selected_columns, notes = _selected_columns(loaded_model.card, palette)
-    selected_columns, unexcited_notes = _without_unexcited(loaded_model.card, selected_columns, conditions)
+    selected_columns, unexcited_notes = _omit_unexcited(loaded_model.card, selected_columns, conditions)
     settings, amounts = (
         _settings(loaded_model, axis, palette, conditions),
         _amounts(loaded_model.card, selected_columns, palette),
@@ -421,7 +421,7 @@ def _selected_columns(
     return _SelectedColumns(indices, _quantity_columns(model_card, names)), (note,) if unknown_names else ()
 
 
-def _without_unexcited(
+def _omit_unexcited(
     model_card: ModelCard, selected_columns: _SelectedColumns, conditions: InstrumentConditions
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
     """Omit names whose key lines are not excited at the tube voltage; return the columns and a note."""

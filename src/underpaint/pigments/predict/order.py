@@ -47,7 +47,7 @@ class LayerOrder:
     from_paint_share: float = 0.0
 
     @property
-    def not_determined(self) -> float:
+    def undetermined_share(self) -> float:
         """Fraction of these pixels in which the order is not determined."""
         return max(1.0 - self.first_on_top_share - self.second_on_top_share - self.both_at_surface_share, 0.0)
 
@@ -86,10 +86,10 @@ def order_map(results: Results, first_group: str, second_group: str) -> NDArray[
     The orders exclude each other, so that at most one reaches it. If no order is stated, a pixel takes the order of its
     paint, provided that the layers of the paint were sampled and determine one.
     """
-    return _with_paints(results, first_group, second_group, _order_of_pixels(results, first_group, second_group))
+    return _fill_from_paints(results, first_group, second_group, _order_of_pixels(results, first_group, second_group))
 
 
-def _with_paints(
+def _fill_from_paints(
     results: Results, first_group: str, second_group: str, pixel_orders: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     order = pixel_orders.copy()
@@ -141,7 +141,7 @@ def layer_orders(results: Results, names: Sequence[str] | None = None, *, min_sh
 
 def _order(results: Results, first_group: str, second_group: str) -> LayerOrder:
     pixel_orders = _order_of_pixels(results, first_group, second_group)
-    order_keys = _with_paints(results, first_group, second_group, pixel_orders)
+    order_keys = _fill_from_paints(results, first_group, second_group, pixel_orders)
     n_pixel = int((order_keys != NOT_BOTH_PRESENT).sum())
     first_on_top_share, second_on_top_share, both_at_surface_share = (
         float((order_keys == key).sum()) / max(n_pixel, 1) for key in (FIRST_ON_TOP, SECOND_ON_TOP, BOTH_AT_SURFACE)
