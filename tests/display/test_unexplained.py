@@ -9,6 +9,8 @@ from underpaint.data.maps import CANNOT_EXCLUDE, PRESENT, Results
 from underpaint.display.report import explain_lines, line_text
 from underpaint.errors import ScanError
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 SHAPE = (10, 20)
 
 

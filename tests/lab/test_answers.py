@@ -205,9 +205,12 @@ def test_amounts_are_taken_over_by_name(by_lines: Library, tmp_path: Path) -> No
     )
 
 
-def test_an_instrument_model_starts_from_such_a_network(by_lines: Library, tmp_path: Path) -> None:
+def test_an_instrument_model_starts_from_such_a_network(
+    by_lines: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = untrained(by_lines, tmp_path)
     path = export(start.network, start.card, tmp_path)
+    monkeypatch.setattr("underpaint.lab.training.instrument_model.export", lambda *_: tmp_path / "own.onnx")
     settings = InstrumentModelSettings(
         out=tmp_path / "own", instrument=load_instrument("elio"), palette=PALETTE[:3], start=str(path),
         sizes=Sizes(n_stratigraphies=32, n_held_out=8, epochs=1), n_machine=1, workers=1, threads=1,

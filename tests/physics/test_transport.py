@@ -242,7 +242,7 @@ def test_splitting_a_layer_changes_nothing() -> None:
 
 
 @given(stratigraphies(), st.integers(0, 3))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_swapping_identical_layers_changes_nothing(stratigraphy: Stratigraphy, number: int) -> None:
     layers, instrument = list(stratigraphy.layers), monochromatic(20.0, 35.0)
     layer = layers[number % len(layers)]
@@ -256,7 +256,7 @@ def test_swapping_identical_layers_changes_nothing(stratigraphy: Stratigraphy, n
 
 
 @given(stratigraphies())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_photons_are_never_gained(stratigraphy: Stratigraphy) -> None:
     """No more energy leaves as fluorescence than comes in, nothing is negative, nothing shines without its edge."""
     instrument = monochromatic(8.0, 20.216, 35.0)
