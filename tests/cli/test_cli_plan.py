@@ -98,7 +98,7 @@ def test_a_plan_gives_time_step_voltage_curve_and_other_methods(folder: Path, tm
     ("more", "fault"),
     [
         (["--question", "is there lead"], "lead_pigment under mercury_red"),
-        (["--question", "lead_white under vermilion"], "no paint holds it"),
+        (["--question", "lead_white under vermilion"], "no paint contains it"),
         ([*QUESTION, "--paint", "9"], "there are paints 1 to"),
         ([*QUESTION, "--voltages", "30,x"], "positive numbers"),
         ([*QUESTION, "--voltages", "3000"], "voltage_kv"),

@@ -39,7 +39,7 @@ def test_a_question_names_two_groups_or_their_pigments() -> None:
     assert OrderQuestion.of_text("lead_pigment under copper_green_blue") == QUESTION
     for text, fault in (
         ("lead_pigment", "lead_pigment under mercury_red"),
-        ("azurite under malachite", "a group is not told apart from itself"),
+        ("azurite under malachite", "needs two different groups"),
         ("emerald_green under azurite", "Name one group"),
         ("kryptonite under azurite", "kryptonite"),
     ):
