@@ -10,7 +10,7 @@ import torch
 from underpaint.data import DEFAULT_NETWORK_AXIS, Scan
 from underpaint.data.maps import AMOUNT_EDGES
 from underpaint.errors import TrainingError
-from underpaint.lab.evaluation.presence import Truth, presence_figures
+from underpaint.lab.evaluation.presence import Truth, presence_scores
 from underpaint.lab.networks import Calibration, LayersNetwork, build_network
 from underpaint.lab.networks.layers import Evidence
 from underpaint.lab.training import (
@@ -228,7 +228,7 @@ def test_presence_is_scored_by_what_shows() -> None:
     # two draws of each sample: the first is right, and misses what cannot be seen; the second claims, and misses
     claimed = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0], [0, 0, 0]], dtype=bool)
     sigmas = np.array([[20.0, 0.0, 0.0], [20.0, 0.0, 1.0], [20.0, 0.0, 0.0], [20.0, 0.0, 0.0]])
-    figures = presence_figures(truth, claimed, sigmas, 1e4, ("mercury_red", "zinc_pigment", "tin_pigment"), seed=0)
+    figures = presence_scores(truth, claimed, sigmas, 1e4, ("mercury_red", "zinc_pigment", "tin_pigment"), seed=0)
     assert figures["exact_sets"] == 0.5
     assert (figures["present_missed"], figures["present_missed_over_10_sigma"]) == (1, 1)
     assert (figures["false_claims"], figures["claims_without_evidence"]) == (1, 1)

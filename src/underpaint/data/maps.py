@@ -129,7 +129,7 @@ AMOUNT_EDGES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 
 def amount_class(share: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Return the class of a mass fraction, 0 to 10: the number of :data:`AMOUNT_EDGES` that it reaches."""
-    return np.searchsorted(AMOUNT_EDGES, share, offset="right").astype(np.uint8)
+    return np.searchsorted(AMOUNT_EDGES, share, side="right").astype(np.uint8)
 
 
 class Estimate(NamedTuple):

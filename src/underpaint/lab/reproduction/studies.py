@@ -13,7 +13,7 @@ import numpy as np
 from underpaint._version import __version__
 from underpaint.errors import TrainingError
 from underpaint.io.results.csv_text import write_csv
-from underpaint.lab.evaluation.parts import families, held_out, random_pixels, thicknesses
+from underpaint.lab.evaluation.parts import random_splits, splits_by_group, structure_families, thickness_thirds
 from underpaint.lab.networks import parameter_count
 from underpaint.lab.reproduction.arms import Answers, EvaluatedModel, finetuned, predict_mockups, pretrain
 from underpaint.lab.reproduction.contestants import default_network, paper_network
@@ -155,7 +155,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
     simulated = simulation_set(plan, mockups)
     checkpoints, simulation = pretrain(plan, simulated, progress)
     paper, ours = paper_network(checkpoints, mockups), default_network(mockups)
-    random = random_pixels(len(mockups), plan.seed, plan.folds)
+    random = random_splits(len(mockups), plan.seed, plan.folds)
     contestants = {
         "simulation": simulation,
         "experimental_no_finetune": predict_mockups(plan, paper),
@@ -164,10 +164,10 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
         "finetune_default_network": finetuned(plan, ours, "pixels", random, progress),
     }
     tables = {name: over_folds(each, name) for name, each in contestants.items()}
-    for division, groups in (("structure", families(mockups)), ("thickness", thicknesses(mockups))):
+    for division, groups in (("structure", structure_families(mockups)), ("thickness", thickness_thirds(mockups))):
         for contestant in (paper, ours) if groups else ():
             name = f"{division}_out_{contestant.name}"
-            contestants[name] = finetuned(plan, contestant, division, held_out(groups, plan.seed), progress)
+            contestants[name] = finetuned(plan, contestant, division, splits_by_group(groups, plan.seed), progress)
             tables[name] = pooled(contestants[name])
     by_seed = seeds(plan, paper, progress)
     # one fold each: the effect of noise, and the other interpretation of the thirteen materials
@@ -201,11 +201,13 @@ def seeds(plan: Plan, paper: EvaluatedModel, progress: Progress) -> dict[str, di
     for seed in range(plan.mockup_seed, plan.mockup_seed + min(N_SEED, plan.folds)):
         seed_plan = plan.model_copy(update={"mockup_seed": seed})
         mockups = EvaluatedModel(paper.name, paper.starts[:1], mockup_library(get_mockups(seed_plan)))
-        (part,) = random_pixels(len(mockups.mockups), plan.seed, 1)
+        (split,) = random_splits(len(mockups.mockups), plan.seed, 1)
         before = predict_mockups(plan, mockups)
-        tested = Answers([before.probability[0][part.tested]], [before.label[0][part.tested]], before.learned, 0.0, 0)
+        tested = Answers(
+            [before.probability[0][split.test_rows]], [before.label[0][split.test_rows]], before.learned, 0.0, 0
+        )
         key = "pixels" if seed == plan.mockup_seed else f"pixels_seed_{seed}"
-        after = finetuned(plan, mockups, key, [part], progress)
+        after = finetuned(plan, mockups, key, [split], progress)
         no, yes = over_folds(tested)["mean"], over_folds(after)["mean"]
         table[str(seed)] = {"no_finetune": no["f1"], "finetune": yes["f1"], "always_yes": yes["always_yes"]["f1"]}
     return table
@@ -290,8 +292,8 @@ def _mixture(names: Sequence[str], rng: np.random.Generator) -> dict[str, float]
 def _row(
     plan: Plan, contestant: EvaluatedModel, mockups: Mockups, answers_simulated: Answers | None, progress: Progress
 ) -> dict[str, Any]:
-    (part,) = random_pixels(len(mockups), plan.seed, 1)
-    after = finetuned(plan, contestant, "pixels", [part], progress)
+    (split,) = random_splits(len(mockups), plan.seed, 1)
+    after = finetuned(plan, contestant, "pixels", [split], progress)
     return {
         "parameters": parameter_count(contestant.start(0).network),
         "outputs": len(contestant.mockups.names),
@@ -375,7 +377,7 @@ def trained_networks(plan: Plan, progress: Progress) -> Networks:
     mockups = get_mockups(plan)
     checkpoints, _ = pretrain(plan, simulation_set(plan, mockups), progress, folds=1)
     paper = paper_network(checkpoints, mockups)
-    finetuned(plan, paper, "pixels", random_pixels(len(mockups), plan.seed, 1), progress)
+    finetuned(plan, paper, "pixels", random_splits(len(mockups), plan.seed, 1), progress)
     return networks
 
 
