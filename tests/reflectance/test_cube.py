@@ -148,6 +148,7 @@ def test_counts_without_a_reference_are_refused(tmp_path: Path) -> None:
         open_reflectance(files["cube"])
     with pytest.raises(ScanError, match="Add --white"):
         open_reflectance(files["cube"], dark=files["dark"])
+    assert noted(open_reflectance(files["cube"], white=files["white"]), "no dark reference")
 
 
 def test_exchanged_references_are_refused(tmp_path: Path) -> None:
@@ -163,8 +164,8 @@ def test_references_of_another_size_or_other_wavelengths_are_refused(tmp_path: P
     moved = write_envi(tmp_path, np.full((5, 30, 57), 900, np.uint16), name="moved", wavelength=WAVELENGTH_NM + 7)
     as_high = write_envi(tmp_path, np.ones((24, 23, 57), np.float32), name="as_high")
     for white, words in (
-        (as_high, "24 x 23 pixels"),
-        (narrow, "5 x 17 pixels"),
+        (as_high, "24 rows and 23 columns"),
+        (narrow, "5 rows and 17 columns"),
         (fewer, "40 bands, the cube 57"),
         (moved, "7.0 nm"),
     ):
@@ -183,7 +184,7 @@ def test_one_spectrum_of_white_serves_all_columns(tmp_path: Path) -> None:
 def test_the_scale_is_seen_and_noted(tmp_path: Path, factor: float, dtype: str) -> None:
     cube = open_reflectance(write_envi(tmp_path, (TRUE * factor).astype(dtype)))
     np.testing.assert_allclose(all_of(cube), TRUE, atol=0.011 if dtype == "uint8" else 1e-3)
-    assert noted(cube, f"reflectance of 1 is {factor:g}")
+    assert noted(cube, f"{factor:g} is taken as a reflectance of 1")
 
 
 def test_the_files_scale_and_the_given_one_are_used(tmp_path: Path) -> None:

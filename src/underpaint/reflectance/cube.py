@@ -203,9 +203,12 @@ def open_reflectance(
         notes += note
         values[values > MAX_REFLECTANCE * used_scale] = np.nan
         saturation = None
-    elif saturation is not None:
-        values[sample >= saturation] = np.nan
-        notes.append(f"values of {saturation:g} are saturated and left out")
+    else:
+        if references["dark"] is None:
+            notes.append("no dark reference: the dark signal of the camera is taken as 0; if it is not, give --dark")
+        if saturation is not None:
+            values[sample >= saturation] = np.nan
+            notes.append(f"values of {saturation:g} are saturated and left out")
     bad = _bad_bands(values, stored, references["white"], references["dark"], saturation, notes)
     order = np.argsort(wavelength_nm, kind="stable")
     if not (np.diff(wavelength_nm) > 0).all():
@@ -299,8 +302,9 @@ def _scale_of(
     """
     if scale is not None:
         return scale, [f"the stored values are divided by {scale:g} (--scale)"]
-    # The median over the bands ignores a few faulty bands.
-    top = float(np.median(np.percentile(np.nan_to_num(values, posinf=0, neginf=0), 99.5, axis=0)))
+    tops = np.percentile(np.nan_to_num(values, posinf=0, neginf=0), 99.5, axis=0)
+    # the median over the bands ignores a few faulty bands
+    top = float(np.median(tops[tops > 0])) if (tops > 0).any() else 0.0
     if top <= 0:
         raise ScanError(f"Cannot use {stored.source}: none of its values is above 0. Check that it is the right file.")
     if stored.scale and 0.02 <= top / stored.scale <= MAX_REFLECTANCE:
@@ -319,7 +323,10 @@ def _scale_of(
             "1, 0 to 100 per cent, or 0 to 10000. If the values are counts, give the references (--white FILE --dark "
             "FILE); if they are scaled reflectance, give the value of a reflectance of 1 (--scale VALUE)."
         )
-    note = f"the scale is not stated; {assumed:g} is taken as a reflectance of 1, judging by the values"
+    note = (
+        f"the scale is not stated; {assumed:g} is taken as a reflectance of 1, so that the brightest pixels have "
+        f"{top / assumed:.2f}; if that is wrong, give --scale"
+    )
     notes = [note] if assumed != 1.0 else []
     return assumed, notes
 

@@ -28,6 +28,8 @@ NONE = "none of these"
 """Answer for a pigment that is not in the library."""
 FIRST_NM, LAST_NM, STEP_NM = 410.0, 990.0, 10.0
 """Wavelength grid of the classifier; only the part that the cube covers is used."""
+N_PER_CELL = 20
+"""Number of points at which a spectrum is interpolated within one step of the grid."""
 MIN_RANGE_NM, MAX_GAP_NM = 150.0, 25.0
 """Shortest usable range of wavelengths, and widest mean distance of bands within it."""
 MIN_REFLECTANCE = 0.005
@@ -172,24 +174,20 @@ class _Bands:
         first, last = (float(np.min(wavelength[usable])), float(np.max(wavelength[usable]))) if usable.any() else (0, 0)
         grid = np.arange(FIRST_NM, LAST_NM + 1.0, STEP_NM)
         grid = grid[(grid >= first - STEP_NM / 2) & (grid <= last + STEP_NM / 2)]
-        if grid.size < 2 or grid[-1] - grid[0] < MIN_RANGE_NM or usable.sum() < MIN_RANGE_NM / MAX_GAP_NM:
+        range_nm = float(grid[-1] - grid[0]) if grid.size else 0.0
+        inside = usable & (wavelength >= FIRST_NM - STEP_NM) & (wavelength <= LAST_NM + STEP_NM)
+        if range_nm < MIN_RANGE_NM or inside.sum() < range_nm / MAX_GAP_NM:
             raise CoverageError(
                 f"Cannot identify pigments from {int(usable.sum())} bands between {first:g} and {last:g} nm: at least "
                 f"{MIN_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every "
-                f"{MAX_GAP_NM:g} nm. Check the unit of the wavelengths, or use a cube of the visible range."
+                f"{MAX_GAP_NM:g} nm on average. Check the unit of the wavelengths, or use a cube of the visible range "
+                "with more bands."
             )
         self.n_band, self.grid = wavelength.size, grid
         self._order = np.flatnonzero(usable)[np.argsort(wavelength[usable], kind="stable")]
         self._wavelength = wavelength[self._order]
-        self._weights = np.stack([self._row(point) for point in grid], axis=1).astype(np.float32)
-
-    def _row(self, point: float) -> Floats:
-        """Return the weights of the bands for a grid point: the mean within its cell, or linear interpolation."""
-        inside = np.abs(self._wavelength - point) <= STEP_NM / 2
-        if inside.any():
-            return np.asarray(inside / inside.sum())
-        unit = np.eye(self._wavelength.size)
-        return np.asarray([np.interp(point, self._wavelength, row) for row in unit])
+        rows = [_cell_means(grid, self._wavelength, row) for row in np.eye(self._wavelength.size)]
+        self._weights = np.stack(rows).astype(np.float32)
 
     def apply(self, spectra: NDArray[np.generic]) -> Floats:
         """Return (n, n_grid) reflectance; rows with half of the bands or fewer usable are NaN."""
@@ -203,6 +201,16 @@ class _Bands:
                 else np.nan
             )
         return np.asarray(ordered @ self._weights, dtype=np.float64)
+
+
+def _cell_means(grid: Floats, wavelength: Floats, values: Floats) -> Floats:
+    """Return the means of a linearly interpolated spectrum over the cells of a grid.
+
+    The means vary continuously with the wavelengths, so that rounding after a conversion of units cannot move a band
+    from one cell to the next.
+    """
+    offsets = STEP_NM * ((np.arange(N_PER_CELL) + 0.5) / N_PER_CELL - 0.5)
+    return np.asarray(np.interp(grid[:, None] + offsets, wavelength, values).mean(axis=1))
 
 
 def _features(reflectance: Floats) -> Floats:
@@ -526,6 +534,6 @@ class _Model:
 
 
 def _on_grid(spectrum: ReferenceSpectrum, grid: Floats) -> Floats:
-    values = np.interp(grid, spectrum.wavelength_nm, spectrum.reflectance)
+    values = _cell_means(grid, spectrum.wavelength_nm, spectrum.reflectance)
     outside = (grid < spectrum.wavelength_nm[0] - STEP_NM / 2) | (grid > spectrum.wavelength_nm[-1] + STEP_NM / 2)
     return np.where(outside, np.nan, values)
