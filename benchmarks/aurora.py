@@ -63,7 +63,7 @@ from underpaint.lab.evaluation.measured_scan import (
     line_agreement,
     place_contradictions,
     place_determined,
-    worst,
+    worst_scores,
 )
 from underpaint.pipeline.plan import Settings, plan
 from underpaint.pipeline.pooling import BlockEvidence
@@ -129,8 +129,8 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
         for run in runs
     }
     keys = ("auroc", "baseline_auroc", "spearman", "baseline_spearman")
-    result: dict[str, Any] = {key: worst([part[key] for part in scans.values()]) for key in keys}
-    result["kappa_of_halves"] = worst([counting_agreement(run.identified, model, SEED) for run in runs], max)
+    result: dict[str, Any] = {key: worst_scores([part[key] for part in scans.values()]) for key in keys}
+    result["kappa_of_halves"] = worst_scores([counting_agreement(run.identified, model, SEED) for run in runs], max)
     first, second = runs[0].identified, runs[-1].identified
     result["kappa"] = agreement(first.results, second.results) if len(runs) > 1 else {}
     result["baseline_kappa"] = line_agreement(first, second) if len(runs) > 1 else {}
@@ -144,7 +144,7 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     }
     against = [part["below_against_scatter"] for part in scans.values() if part["below_against_scatter"] is not None]
     result["below_against_scatter"] = max(against, key=abs, default=None)
-    result["place_determined"] = worst([part["place_determined"] for part in scans.values()])
+    result["place_determined"] = worst_scores([part["place_determined"] for part in scans.values()])
     result["place_contradictions"] = place_contradictions(first.results, second.results) if len(runs) > 1 else {}
     result["amounts_agree"] = amounts_agree(first.results, second.results) if len(runs) > 1 else {}
     halves = result["kappa_of_halves"]

@@ -2,14 +2,14 @@
 
     python benchmarks/plan.py --json FILE [--scans 16]
 
-Of each question, `plan` gives the counts of a spectrum at which half of the scans say that one group begins above
-another (``counts_planned``; ``share``: of the scans that say so, by counts). Then spectra of the same layers are drawn
-with Poisson noise and explained as `underpaint explain` does it, one after the other: fewer counts after each that
-gave the answer, more after each that did not (a staircase). ``answered``: counts and whether both runs gave the answer.
-``factor``: by how much the planned counts must be multiplied so that the plan's curve fits these best (maximum
-likelihood); ``factor_range``: where the log-likelihood is less than 0.5 lower; null beyond a factor of 8. ``wrong``:
-scans that gave the reverse.
-Questions that FILE holds are not measured anew; a part of one is gone on with.
+For each question, `plan` gives the counts of a spectrum at which half of the scans state that one group begins above
+another (``counts_planned``; ``share``: the fraction of scans that state it, by counts). Then spectra of the same layers
+are drawn with Poisson noise and explained as `underpaint explain` does it, one after the other: fewer counts after a
+scan that gave the answer, more after a scan that did not (a staircase). ``answered``: the counts of each scan, whether
+the answer was stated, and the probability of the answer in each of the two runs. ``factor``: the factor on the planned
+counts with which the plan's curve fits these scans best (maximum likelihood); ``factor_range``: factors at which the
+log-likelihood is less than 0.5 below its maximum; null beyond a factor of 8. ``wrong``: scans that stated the reverse
+order. The questions take turns, and FILE is written after each scan; a new run measures everything again.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from underpaint.data import Spectrum
-from underpaint.physics.instrument import load_instrument
+from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.pigments.explain import explain, given_groups
 from underpaint.pigments.explain.planning import (
@@ -41,46 +41,52 @@ QUESTIONS = {
 }
 """Layers of paint, um, from the top, over chalk."""
 GROUND_UM = 150.0
+SEED = 62
 STEP = 1.6
 FACTORS = np.geomspace(1 / 8, 8, 241)
 OF_LIKELIHOOD = 0.5
 
 
-def measure(text: str, record: dict[str, Any], n_scan: int, save: Any) -> None:
-    """Plan for a question, and explain scans about the planned counts; the record is filled as they come."""
-    instrument, question = load_instrument("elio"), OrderQuestion.of_text(text)
+def layers_of(text: str) -> Stratigraphy:
+    """Return the layers of a question."""
     paints = [Paint({name: 1.0}).layer(um) for name, um in QUESTIONS[text]]
-    layers = Stratigraphy((*paints, ground_layer("chalk", GROUND_UM)))
-    candidates = given_groups([question.above, question.below])
-    if "counts_planned" not in record:
-        started = time.process_time()
-        planned = answered_shares(layers, instrument, candidates, question, COUNTS)
-        record |= {
-            "layers": [f"{name} {um:g} um" for name, um in QUESTIONS[text]],
-            "counts": planned.counts.tolist(),
-            "share": planned.share.tolist(),
-            "counts_planned": planned.counts_needed(),
-            "seconds_plan": time.process_time() - started,
-            "answered": [],
-            "wrong": 0,
-        }
-        save()
-    rate, axis = expected_spectrum(layers, instrument)
-    while len(record["answered"]) < n_scan:
-        number = len(record["answered"])
-        total = record["counts_planned"]
-        for _, given in record["answered"]:
-            total *= 1 / STEP if given else STEP
-        noise = np.random.default_rng((number, len(text)))
-        spectrum = Spectrum(noise.poisson(rate * total / rate.sum()).astype(np.float64), axis, name=text)
-        explanation = explain(spectrum, instrument, candidates, seed=number)
-        stated = [order for order in explanation.orders if order.determined and explanation.stated]
-        given = any((order.above, order.below) == (question.above, question.below) for order in stated)
-        record["answered"].append([total, given])
-        record["wrong"] += bool(stated) and not given
-        record |= fitted(record)
-        save()
-        print(text, f"{total:,.0f}", given, record["factor"], flush=True)
+    return Stratigraphy((*paints, ground_layer("chalk", GROUND_UM)))
+
+
+def plan(text: str, instrument: Instrument) -> dict[str, Any]:
+    """Plan for a question, and return the record of its measurement, as yet without scans."""
+    question = OrderQuestion.of_text(text)
+    started = time.process_time()
+    candidates = given_groups([question.below, question.above])
+    planned = answered_shares(layers_of(text), instrument, candidates, question, COUNTS)
+    return {
+        "layers": [f"{name} {um:g} um" for name, um in QUESTIONS[text]],
+        "counts": planned.counts.tolist(),
+        "share": planned.share.tolist(),
+        "counts_planned": planned.counts_needed(),
+        "seconds_plan": time.process_time() - started,
+        "answered": [],
+        "wrong": 0,
+    }
+
+
+def add_scan(text: str, record: dict[str, Any], instrument: Instrument) -> None:
+    """Explain one more scan of a question, and add its result to the record."""
+    question, number = OrderQuestion.of_text(text), len(record["answered"])
+    total = record["counts_planned"] * STEP ** sum(-1 if is_given else 1 for _, is_given, _ in record["answered"])
+    rate, axis = expected_spectrum(layers_of(text), instrument)
+    rng = np.random.default_rng((SEED, list(QUESTIONS).index(text), number))
+    spectrum = Spectrum(rng.poisson(rate * total / rate.sum()).astype(np.float64), axis, name=text)
+    candidates = given_groups([question.below, question.above])
+    explanation = explain(spectrum, instrument, candidates, seed=int(rng.integers(2**31)))
+    stated = [order for order in explanation.orders if order.determined and explanation.stated]
+    is_given = any((order.above, order.below) == (question.above, question.below) for order in stated)
+    above, below = (explanation.draws.groups.index(name) for name in (question.above, question.below))
+    probability_by_run = [float((run.top_layer[:, above] < run.top_layer[:, below]).mean()) for run in explanation.runs]
+    record["answered"].append([total, is_given, probability_by_run])
+    record["wrong"] += bool(stated) and not is_given
+    record |= fitted(record)
+    print(text, f"{total:,.0f}", is_given, probability_by_run, record["factor"], flush=True)
 
 
 def fitted(record: dict[str, Any]) -> dict[str, Any]:
@@ -88,11 +94,11 @@ def fitted(record: dict[str, Any]) -> dict[str, Any]:
     planned = Planned(*(np.asarray(record[name], dtype=np.float64) for name in ("counts", "share", "share")))
     logs, quantiles = np.log(planned.counts), ndtri(np.clip(planned.share, 1 / N_SCAN, 1 - 1 / N_SCAN))
     slope = np.polyfit(logs[-3:], quantiles[-3:], 1)[0]
-    counts, given = (np.asarray(each) for each in zip(*record["answered"], strict=True))
+    counts, is_given, _ = (np.asarray(each) for each in zip(*record["answered"], strict=True))
     # beyond the counts that were simulated the curve goes on as it ended
     away = np.log(counts[None] / (record["counts_planned"] * FACTORS[:, None])) * slope
     chance = np.clip(ndtr(away), 1e-3, 1 - 1e-3)
-    log_like = np.where(given, np.log(chance), np.log1p(-chance)).sum(axis=1)
+    log_like = np.where(is_given, np.log(chance), np.log1p(-chance)).sum(axis=1)
     inside = FACTORS[log_like >= log_like.max() - OF_LIKELIHOOD]
     values = (FACTORS[log_like.argmax()], inside.min(), inside.max())
     # at an end of what was tried the scans, all of one answer, give no more than a bound
@@ -106,18 +112,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--scans", type=int, default=16)
     arguments = parser.parse_args()
-    result: dict[str, Any] = json.loads(arguments.json.read_text("utf-8")) if arguments.json.exists() else {}
-
-    def save() -> None:
-        arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
-
-    for text in QUESTIONS:
-        measure(text, result.setdefault(text, {}), arguments.scans, save)
+    instrument = load_instrument("elio")
+    result = {text: plan(text, instrument) for text in QUESTIONS}
+    for _ in range(arguments.scans):
+        for text, record in result.items():
+            add_scan(text, record, instrument)
+            arguments.json.write_text(json.dumps(result, indent=1), "utf-8")
     for text, record in result.items():
-        low, high = record["factor_range"]
-        print(
-            f"{text}: planned {record['counts_planned']:,.0f}, factor {record['factor']:.2f} ({low:.2f} to {high:.2f})"
-        )
+        print(f"{text}: planned {record['counts_planned']:,.0f}, factor {record['factor']}, {record['factor_range']}")
 
 
 if __name__ == "__main__":

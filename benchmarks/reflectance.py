@@ -1,19 +1,23 @@
-"""How well reflectance names the pigments of a surface: ``python benchmarks/reflectance.py FOLDER --json FILE``.
+"""How well reflectance identifies surface pigments: ``python benchmarks/reflectance.py FOLDER --json FILE``.
 
-FOLDER holds the three measured sets (``tools/reflectance_library.py`` names them). What is measured:
+FOLDER holds the three measured sets (``tools/reflectance_library.py`` names them). One run takes about five minutes of
+processor time and gives all figures:
 
-- Kremer's patches, each left out with all its shades, read with the others: ``given_group`` (XRF names every group of
-  the pigment, and no other), ``alone``, both by group, ``calibration_error`` of both. Members with one patch only
-  cannot be named then: they are scored apart.
-- ``cross_library``: the artists' pigments of the USGS, read with Kremer's patches alone.
-- ``mixtures``: REVIGO's, read with its tubes of one pigment and the other sets; ``mixtures_cross`` without its tubes.
-- ``open_set_auroc``: members left out altogether against patches left out, by the probability of none of these, given
-  the groups; ``open_set_auroc_alone`` without.
-- ``twins``: the paper's 64 structures, virtual; drawn from one half of the spectra and read with the other.
-- ``per_s``: spectra of 200 bands a second.
+- ``given_group``, ``alone``: Kremer's patches, each left out with its four shades and classified with the others.
+  ``given_group``: XRF names every group of the pigment and no other; ``alone``: without XRF. With ``by_group`` and
+  ``calibration_error``. A member with a single patch cannot be named once this is left out: ``one_patch_only`` scores
+  these apart, by how often the answer is "none of these".
+- ``cross_library``: artists' pigments of the USGS, classified with Kremer's patches only.
+- ``mixtures``: mixtures of REVIGO, each left out in turn. ``mixtures_predicted``: no mixture is in the library.
+  ``mixtures_cross``: no spectrum of REVIGO is in the library.
+- ``open_set_auroc``, ``open_set_auroc_alone``: the probability of "none of these" for members left out altogether
+  (unknown pigments) against patches left out (known pigments), with and without XRF.
+- ``twins``: virtual twins of the paper's 64 structures, simulated from one half of the spectra and classified with the
+  other.
+- ``per_s``: spectra of 200 bands classified per second of processor time.
 
-``--library FILE`` reads the spectra of a file with the library of the package, and the pure spectra of the package with
-those of the file.
+``--library FILE`` classifies the spectra of a file with the library of the package, and the pure spectra of the package
+with the file.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +51,17 @@ from underpaint.simulate import PanelSettings, make_panel, outputs_for
 GROUPS = tuple(group.name for group in pigments().groups)
 N_BIN = 10
 SUBSTITUTED, SUBSTITUTES = "emerald_green", {"verdigris", "sodium_arsenite"}
-"""What the paper's mock-up paints in place of emerald green: XRF sees the same elements."""
+"""The paper's mock-up has these in place of emerald green, with the same elements."""
+
+
+def progress(task: str, number: int, total: int) -> None:
+    """Print how many items of a task are done, every tenth time, with the processor time since the start."""
+    if number % max(1, total // 10) == 0:
+        print(f"{time.process_time():6.0f} s  {task}: {number} of {total}", file=sys.stderr, flush=True)
 
 
 def groups_seen(names: Iterable[str]) -> NDArray[np.float64]:
-    """Return the probabilities of an XRF that sees every group of these pigments, and no other."""
+    """Return the group probabilities of an XRF that detects every group of these pigments and no other."""
     detected = {group for name in names if name in pigments() for group in pigments()[name].groups}
     return np.asarray([float(group in detected) for group in GROUPS])
 
@@ -58,7 +69,7 @@ def groups_seen(names: Iterable[str]) -> NDArray[np.float64]:
 def answers(
     library: ReflectanceLibrary, spectra: Sequence[ReferenceSpectrum]
 ) -> tuple[ReflectanceAnswer, ReflectanceAnswer]:
-    """Return what a library says of spectra on one grid: given the groups, and alone."""
+    """Return the answers of a library for spectra on one wavelength grid: given the groups, and alone."""
     classifier = ReflectanceClassifier(library, spectra[0].wavelength_nm)
     values = np.stack([spectrum.reflectance for spectrum in spectra])
     detected = np.stack([groups_seen(spectrum.shares or [spectrum.pigment]) for spectrum in spectra])
@@ -66,13 +77,13 @@ def answers(
 
 
 class Tally:
-    """Counts what is right, by group, with the calibration."""
+    """Collects answers and their truth, by group and by member."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, tuple[str, ...], bool, float, str, float]] = []
 
     def add(self, spectrum: ReferenceSpectrum, answer: ReflectanceAnswer, row: int, true: Iterable[str] = ()) -> None:
-        """Score a spectrum; ``true`` replaces its member."""
+        """Add the answer for a spectrum; ``true`` replaces its member as the right answer."""
         parts = set(true) or {spectrum.member}
         probability = answer.probability[row]
         best = int(np.argmax(probability))
@@ -90,7 +101,7 @@ class Tally:
         )
 
     def record(self) -> dict[str, Any]:
-        """Return the figures."""
+        """Return the scores, JSON-serialisable."""
         if not self.rows:
             return {"n": 0}
         right = np.asarray([row[2] for row in self.rows])
@@ -117,14 +128,14 @@ class Tally:
 
 
 def calibration_error(sure: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """Return the mean distance of stated and true share, over bins of equal width."""
+    """Return the mean distance between probability and fraction correct, over bins of equal width."""
     bins = np.minimum((sure * N_BIN).astype(int), N_BIN - 1)
     used = [bins == place for place in range(N_BIN) if (bins == place).any()]
     return float(sum(each.mean() * abs(sure[each].mean() - right[each].mean()) for each in used))
 
 
 def wilson(right: int, n: int) -> list[float]:
-    """Return the 95 % interval of a share (Wilson)."""
+    """Return the 95 % confidence interval of a fraction (Wilson)."""
     z, share = 1.96, right / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -142,7 +153,7 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 
 def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
-    """Return the figures of a set whose patches are left out one by one, and what they say of none."""
+    """Return the scores with each patch left out in turn, and the probabilities of none of these (XRF, alone)."""
     pure = [spectrum for spectrum in library.spectra if spectrum.member and spectrum.pure]
     n_patch: dict[str, set[str]] = defaultdict(set)
     for spectrum in pure:
@@ -150,7 +161,9 @@ def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], tuple
     given, alone = Tally(), Tally()
     single_given: list[float] = []
     known_scores: tuple[list[float], list[float]] = ([], [])
-    for patch in sorted({spectrum.patch for spectrum in pure}):
+    patches = sorted({spectrum.patch for spectrum in pure})
+    for number, patch in enumerate(patches):
+        progress("patches left out", number, len(patches))
         left_out = [spectrum for spectrum in pure if spectrum.patch == patch]
         rest = library.subset(spectrum.patch != patch for spectrum in library.spectra)
         with_groups, without = answers(rest, left_out)
@@ -171,9 +184,10 @@ def patches_left_out(library: ReflectanceLibrary) -> tuple[dict[str, Any], tuple
 
 
 def members_left_out(library: ReflectanceLibrary) -> tuple[list[float], list[float]]:
-    """Return the probability of none for the spectra of each member, read without it: given the groups, and alone."""
+    """Return the probabilities of none of these for each member left out of the library: with XRF, and alone."""
     scores: tuple[list[float], list[float]] = ([], [])
-    for member in library.members:
+    for number, member in enumerate(library.members):
+        progress("members left out", number, len(library.members))
         left_out = [spectrum for spectrum in library.spectra if spectrum.member == member and spectrum.pure]
         rest = library.subset(spectrum.member != member for spectrum in library.spectra)
         for side, answer in enumerate(answers(rest, left_out)):
@@ -182,7 +196,7 @@ def members_left_out(library: ReflectanceLibrary) -> tuple[list[float], list[flo
 
 
 def read_with(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
-    """Return the figures of spectra of other origin, those whose member the library has."""
+    """Return the scores for spectra of another source whose member is in the library."""
     given, alone = Tally(), Tally()
     missing = sorted(
         {spectrum.member for spectrum in tested if spectrum.member and spectrum.member not in library.members}
@@ -200,23 +214,25 @@ def read_with(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) 
 
 
 def mixtures(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
-    """Return how often the main pigment of mixtures is named."""
+    """Return the scores for the main pigment of mixtures."""
     given, alone = Tally(), Tally()
     add_mixtures(given, alone, library, tested)
     return {"given_group": given.record(), "alone": alone.record()}
 
 
 def mixtures_left_out(library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> dict[str, Any]:
-    """Return the same, each mixture left out in turn and the others of its tube in the library."""
+    """Return the scores for the main pigment with each mixture left out in turn."""
     given, alone = Tally(), Tally()
-    for patch in sorted({spectrum.patch for spectrum in tested}):
+    patches = sorted({spectrum.patch for spectrum in tested})
+    for number, patch in enumerate(patches):
+        progress("mixtures left out", number, len(patches))
         rest = library.subset(spectrum.patch != patch for spectrum in library.spectra)
         add_mixtures(given, alone, rest, [spectrum for spectrum in tested if spectrum.patch == patch])
     return {"given_group": given.record(), "alone": alone.record()}
 
 
 def add_mixtures(given: Tally, alone: Tally, library: ReflectanceLibrary, tested: Sequence[ReferenceSpectrum]) -> None:
-    """Score mixtures; of a grey, any white and black are right: light cannot tell whites apart."""
+    """Score mixtures. For a grey, any white or black is right, because reflectance cannot tell whites apart."""
     with_groups, without = answers(library, tested)
     for row, spectrum in enumerate(tested):
         parts = {member_of(part) for part in spectrum.shares}
@@ -226,18 +242,20 @@ def add_mixtures(given: Tally, alone: Tally, library: ReflectanceLibrary, tested
 
 
 def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str, Any]:
-    """Return the figures of the virtual panel of the paper's 64 structures, scanned by both.
+    """Return the scores of a virtual panel of the paper's 64 structures, with scan and cube simulated.
 
-    XRF's groups and their places are the network's. ``of_the_palette``: with the paper's palette (``--palette``);
-    ``without_place``: XRF's places are not used; ``bound``: the palette, an XRF that is right about every group that
-    the counts allow and about its place, and the very spectra that the panel was drawn from: what light can add.
+    The groups and their places are those of the default network. ``of_the_palette``: limited to the paper's palette
+    (``--palette``). ``without_place``: the places by XRF are not used. ``bound``: the palette, an ideal XRF, which is
+    right about every group that the counts allow to detect and about its place, and the spectra from which the panel
+    was simulated. ``bound_without_palette``: the same with all pigments of these spectra as candidates.
 
-    ``main_right``: the most probable member is in the uppermost layer. ``members_right``: of the groups in the
-    uppermost layer, those whose most probable member there is one of its pigments; ``pixels_right``: pixels where that
-    holds for all of them; ``pixels_right_but_substitutes`` counts emerald green as right where its substitutes are.
-    ``hidden_auroc``: of the probability that a group is hidden, over the pixels where it is not
-    in the panel, lies at the surface, or is hidden and detectable at these counts (the bound of the simulation).
-    ``stated``: pixels and groups that are stated to lie below, true and false, of those hidden and detectable.
+    ``main_right``: fraction of pixels whose most probable member is in the uppermost layer. ``members_right``:
+    fraction of the groups in the uppermost layer whose most probable member is one of its pigments. ``pixels_right``:
+    fraction of pixels in which this holds for all groups. ``pixels_right_but_substitutes``: the same, with emerald
+    green counted as right for its substitutes. ``hidden_auroc``: AUROC of the probability that a group is hidden.
+    Positives are pixels and groups that are hidden and detectable at these counts (the bound of the simulation);
+    negatives are absent groups and groups at the surface. ``stated``: number of pixels and groups reported as below
+    the surface, true and false, and number of those hidden and detectable.
     """
     drawn_from, read_with_half = halves(library)[:: -1 if swapped else 1]
     outputs = outputs_for([pigment.name for pigment in pigments() if pigment.groups]).only(GROUPS)
@@ -271,13 +289,14 @@ def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str,
         "without_place": figures(read_with_half, anywhere, None),
         "of_the_palette": figures(of_palette(read_with_half), anywhere, surface),
         "bound": figures(of_palette(drawn_from), *ideal),
+        "bound_without_palette": figures(drawn_from, *ideal),
     }
 
 
 def twin_figures(
     stratigraphies: Sequence[Stratigraphy], visible: NDArray[np.bool_], answer: ReflectanceAnswer
 ) -> dict[str, Any]:
-    """Return the figures of one panel; see :func:`twins`."""
+    """Return the scores of one panel; see :func:`twins`."""
     groups = answer.groups
     tops = [set(stratigraphy.layers[0].pigments) - set(COLOURLESS) for stratigraphy in stratigraphies]
     top_members = [{member_of(name) for name in top} for top in tops]
@@ -335,12 +354,12 @@ def twin_figures(
 
 
 def shows(group: str, layers: Sequence[Layer]) -> bool:
-    """Return whether a pigment of these layers is of a group."""
+    """Return whether these layers contain a pigment of a group."""
     return any(group in pigments()[name].groups for layer in layers for name in layer.pigments)
 
 
 def speed(library: ReflectanceLibrary) -> float:
-    """Return spectra of 200 bands named in a second."""
+    """Return the number of spectra of 200 bands classified per second of processor time."""
     wavelength = np.linspace(400.0, 1000.0, 200)
     pure = [spectrum for spectrum in library.spectra if spectrum.pure and spectrum.wavelength_nm[-1] > 900][:64]
     values = np.stack([np.interp(wavelength, spectrum.wavelength_nm, spectrum.reflectance) for spectrum in pure])
@@ -348,18 +367,20 @@ def speed(library: ReflectanceLibrary) -> float:
     classifier = ReflectanceClassifier(library, wavelength)
     detected = np.tile(groups_seen(["azurite", "lead_white", "red_earth"]), (len(values), 1))
     classifier.identify(values[:1024], detected[:1024], GROUPS)
-    start = time.perf_counter()
+    start = time.process_time()
     classifier.identify(values, detected, GROUPS)
-    return len(values) / (time.perf_counter() - start)
+    return len(values) / (time.process_time() - start)
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Compute, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--library", type=Path)
-    parser.add_argument("--only", nargs="+", choices=("kremer", "open", "usgs", "mixtures", "twins", "speed"))
+    parser.add_argument("folder", type=Path, help="folder with the measured sets kremer, usgs and revigo")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--library", type=Path, help="another set of spectra to test")
+    parser.add_argument(
+        "--only", nargs="+", choices=("kremer", "open", "usgs", "mixtures", "twins", "speed"), help="parts to run"
+    )
     arguments = parser.parse_args()
     parts = set(arguments.only or ("kremer", "open", "usgs", "mixtures", "twins", "speed"))
     library = build(arguments.folder)
@@ -394,9 +415,12 @@ def main() -> None:
         )
         result["mixtures"] = mixtures_left_out(library, mixed)
     if "twins" in parts:
-        result["twins"] = [twins(library, seed, swapped=swapped) for seed in range(2) for swapped in (False, True)]
+        result["twins"] = []
+        for number, (seed, swapped) in enumerate(product(range(2), (False, True))):
+            progress("virtual twins", number, 4)
+            result["twins"].append(twins(library, seed, swapped=swapped))
         keys = ("main_right", "members_right", "pixels_right", "pixels_right_but_substitutes", "hidden_auroc", "stated")
-        kinds = ("without_place", "of_the_palette", "bound")
+        kinds = ("without_place", "of_the_palette", "bound", "bound_without_palette")
         for key in keys:
             of_kinds = [
                 [each[key] for each in result["twins"]],
@@ -425,7 +449,16 @@ def main() -> None:
                     f"library, {key}: {given_group['right']:.3f} of {given_group['n']} given the groups, "
                     f"{alone_record['right']:.3f} alone"
                 )
-    for key in ("given_group", "alone", "calibration_error", "open_set_auroc", "cross_library", "cross_library_n"):
+    for key in (
+        "given_group",
+        "alone",
+        "calibration_error",
+        "open_set_auroc",
+        "open_set_auroc_alone",
+        "cross_library",
+        "cross_library_n",
+        "per_s",
+    ):
         if key in result:
             print(f"{key}: {result[key]:.3f}")
     for key in ("mixtures", "mixtures_predicted", "mixtures_cross"):

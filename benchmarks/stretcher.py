@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint.data.maps import at_place
-from underpaint.lab.evaluation.answering import Spectra, ask
+from underpaint.lab.evaluation.answering import Spectra, run_model
 from underpaint.physics.forward import axis_of, count, emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, support_layer
@@ -60,7 +60,7 @@ def differences(model: str, instrument_name: str) -> dict[str, Any]:
         for paint, pair in spectra.items():
             drawn = count(np.repeat(pair * (counts / pair[0].sum()), DRAWS, axis=0), rng=rng)
             recorded = np.tile(np.asarray([[axis.start_kev, axis.stop_kev]], np.float32), (len(drawn), 1))
-            answers = ask(network, Spectra(drawn, axis, recorded, np.tile(inputs, (len(drawn), 1))))
+            answers = run_model(network, Spectra(drawn, axis, recorded, np.tile(inputs, (len(drawn), 1))))
             below = answers.by_name([LEAD_BELOW])[:, 0].reshape(2, DRAWS).mean(axis=1)
             difference[paint], left[paint] = float(below[1] - below[0]), float(below[0])
         highest = max(abs(value) for value in difference.values())

@@ -1,13 +1,14 @@
 """Build sdist and wheel, and check what a release needs of them.
 
 The wheel is made from the sdist, so both are complete. Checked are the version (with ``--tag``, that of the tag), the
-size, that networks, tables and CITATION.cff are inside and nothing else is, and that the metadata are complete. Needs
-``build`` or ``uv``.
+size, that networks, tables and CITATION.cff are inside and nothing else is, that the metadata are complete, and that
+the description for PyPI has no relative links. Needs ``build`` or ``uv``.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,8 @@ def faults(sdist: Path, wheel: Path, tag: str | None) -> list[str]:
     wrong = [f"the wheel lacks {name}" for name in IN_WHEEL if not any(each.startswith(name) for each in names)]
     wrong += [f"the sdist lacks {name}" for name in IN_SDIST if not any(each.startswith(name) for each in packed)]
     wrong += [f"the metadata lack {name}" for name in NAMED if not metadata[name]]
+    description = str(metadata.get_payload())
+    wrong += [f"the description links to {link}" for link in re.findall(r"\]\((?!https?:)([^)]*)\)", description)]
     wrong += [f"the wheel holds {name}" for name in names if not name.startswith("underpaint")]
     if wheel.stat().st_size > LARGEST_WHEEL_BYTES:
         wrong.append(f"the wheel has {wheel.stat().st_size:,} bytes, {LARGEST_WHEEL_BYTES:,} are allowed")

@@ -94,7 +94,7 @@ def physics_table(folder: Path) -> str:
         ),
         (
             "fisx, its tables",
-            "the same, soft lines between layers (quadrature sides with us)",
+            "the same, soft lines between layers (direct quadrature agrees with ours)",
             scientific(tables.get("secondary_max_rel_soft_between_layers")),
         ),
         ("XMI-MSIM, 8 paints", "K and L families after one scale", scientific(panels.get("lines_max_rel"))),
@@ -113,7 +113,7 @@ def physics_table(folder: Path) -> str:
         ("speed, two cores", "the paper's 16,224 spectra", measured(forward, "paper_set_seconds", 0, " s")),
         ("memory", "16,000 spectra", NOT_MEASURED if peak is None else f"{number(peak, 0)} MB"),
     ]
-    return table(("Held against", "What", "Measured"), rows)
+    return table(("Compared with", "What", "Measured"), rows)
 
 
 def _element_cell(figures: Figures) -> str:
@@ -135,7 +135,7 @@ def elements_table(folder: Path) -> str:
             ours = (_named(_named(engines, engine), name) for engine in ("underpaint", "found", "fixed", "pymca"))
             cells = [_element_cell(figures_of) for figures_of in ours]
             rows.append((counts, name.replace("_", " "), *cells))
-    return table(("Counts", "Family", "underpaint", "the same, instrument not told", "fixed ratios", "PyMca"), rows)
+    return table(("Counts", "Family", "underpaint", "the same, instrument unknown", "fixed ratios", "PyMca"), rows)
 
 
 def _named(figures: Figures, key: str) -> Figures:

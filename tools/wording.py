@@ -34,7 +34,7 @@ PARTS = frozenset({"asked", "feigned", "laid", "own", "said", "told"})
 CEILINGS: dict[str, int] = {
     "src/underpaint/data/maps.py": 1,
     "src/underpaint/display": 201,
-    "tests": 314,
+    "tests": 229,
 }
 """Hits that a folder or file may still have; all else has none."""
 EXEMPT = {"tools/wording.py", "tests/test_wording.py"}

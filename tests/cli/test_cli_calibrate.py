@@ -14,7 +14,7 @@ from underpaint.calibrate.calibration import _require_lines
 from underpaint.cli import app
 from underpaint.data import EnergyAxis
 from underpaint.data.peaks import peak_counts
-from underpaint.display.plot.calibration import calibration_figure, describe
+from underpaint.display.plot.spectra import calibration_figure, calibration_words
 from underpaint.errors import CalibrationError
 from underpaint.physics.instrument import load_instrument
 
@@ -84,4 +84,4 @@ def test_the_picture_tells_what_was_found_and_what_not() -> None:
     assert any("14.0 ± 0.2 kV" in text for text in shown)
     assert any("Not found: air path" in text for text in shown)
     assert "end: 14.0 kV" in shown
-    assert any("scattered through 120°" in text for text in describe(found))
+    assert any("scattered through 120°" in text for text in calibration_words(found))

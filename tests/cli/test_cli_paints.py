@@ -55,12 +55,12 @@ def test_what_another_method_has_shown_is_listed_as_such(folder: Path) -> None:
     known.write_text('[[known]]\npaint = 2\nmethod = "cross-section"\nsource = "S2"\nthickness_um = [20, 30]\n')
     listed = CliRunner().invoke(app, ["paints", str(folder), "--known", str(known)])
     assert listed.exit_code == 0, listed.output
-    assert "paint 2: Put in from another method" in " ".join(listed.output.split())
+    assert "paint 2: Given by another method" in " ".join(listed.output.split())
     done = CliRunner().invoke(app, ["paints", str(folder), "--known", str(known), "--json"])
     first, second = json.loads(done.stdout)["paints"]
     assert first["known"] == ""
     assert "20 to 30 um thick (cross-section; S2)" in second["known"]
-    assert "no answer of this program" in (folder / "paints.csv").read_text("utf-8")
+    assert "not an answer of this program" in (folder / "paints.csv").read_text("utf-8")
     before = (folder / "paints.csv").read_bytes()
     known.write_text("[[known]]\npaint = 2\n")
     refused = CliRunner().invoke(app, ["paints", str(folder), "--known", str(known)])

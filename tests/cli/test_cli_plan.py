@@ -1,6 +1,7 @@
 """The command ``plan``: from a quick scan to the time that a question needs."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from underpaint.data.maps import PRESENT, Results
 from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
-from underpaint.pigments.explain import search
+from underpaint.pigments.explain import planning, search
 from underpaint.pipeline import scan_plan
 from underpaint.pipeline.paints import with_paints
 
@@ -23,18 +24,22 @@ NAMES = ("copper_green_blue", "lead_pigment")
 QUESTION = ["--question", "lead_white under azurite"]
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A quick scan of azurite over lead white, and its results; searches are quick, too, and few counts are tried."""
-    for name, value in {
-        "N_SCREENED": 60,
-        "N_NEIGHBOURS": 10,
-        "N_CLIMBED": 3,
-        "N_VARIANTS": 2,
-        "CLIMB_ROUNDS": 4,
-    }.items():
-        monkeypatch.setattr(search, name, value)
-    monkeypatch.setattr(scan_plan, "COUNTS", (2e3, 1e5))
+@pytest.fixture(scope="module", autouse=True)
+def short_search() -> Iterator[None]:
+    """Search few structures, and try few numbers of counts and scans."""
+    sizes = {"N_SCREENED": 60, "N_NEIGHBOURS": 10, "N_CLIMBED": 3, "N_VARIANTS": 2, "CLIMB_ROUNDS": 4}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in sizes.items():
+            patch.setattr(search, name, value)
+        patch.setattr(planning, "N_SCAN", 100)
+        patch.setattr(scan_plan, "COUNTS", (2e3, 1e5))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a scan with few counts of azurite over lead white; tests do not change them."""
+    tmp_path = tmp_path_factory.mktemp("plan")
     detector = load_instrument("silver_30kv").detector
     paints = [Paint({name: 1.0}).layer(30.0) for name in ("azurite", "lead_white")]
     stack = Stratigraphy((*paints, ground_layer("chalk", 150.0)))
@@ -60,8 +65,8 @@ def run(folder: Path, *more: str) -> "tuple[int, str]":
     return done.exit_code, done.output
 
 
-def test_a_plan_gives_time_step_voltage_curve_and_other_methods(folder: Path) -> None:
-    picture = folder.parent / "plan.png"
+def test_a_plan_gives_time_step_voltage_curve_and_other_methods(folder: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "plan.png"
     code, output = run(
         folder, *QUESTION, "--voltages", "30,40", "--steps", "0.5,2", "--out-figure", str(picture), "--json"
     )
@@ -93,7 +98,7 @@ def test_a_plan_gives_time_step_voltage_curve_and_other_methods(folder: Path) ->
     ("more", "fault"),
     [
         (["--question", "is there lead"], "lead_pigment under mercury_red"),
-        (["--question", "lead_white under vermilion"], "no paint holds it"),
+        (["--question", "lead_white under vermilion"], "no paint contains it"),
         ([*QUESTION, "--paint", "9"], "there are paints 1 to"),
         ([*QUESTION, "--voltages", "30,x"], "positive numbers"),
         ([*QUESTION, "--voltages", "3000"], "voltage_kv"),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import underpaint.pigments.explain.candidate_groups as door
 from underpaint.cli import app
 from underpaint.data import Scan
 from underpaint.data.maps import Results
@@ -17,11 +16,11 @@ from underpaint.physics.forward import count, emit, render
 from underpaint.physics.forward.response import axis_of
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
-from underpaint.pigments.explain import search
+from underpaint.pigments.explain import candidate_groups
 
 
 def explained(scan: Path, *arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, ["explain", str(scan), *(str(own) for own in arguments)])
+    return CliRunner().invoke(app, ["explain", str(scan), *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -48,20 +47,11 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
     names, kinds = ("mercury_red", "copper_green_blue", "vermilion", "azurite"), ("group", "group", "member", "member")
     groups = (("mercury_red",), ("copper_green_blue",), ("mercury_red",), ("copper_green_blue",))
     values = np.asarray([[[0.99, 0.9, 0.8, 0.7]]], np.float32)
-    own = Results.of_pigments(names, values, kinds=kinds, groups=groups, labels=names, elements=((),) * 4)
-    monkeypatch.setattr(door, "identify", lambda *_, **__: own)
+    results = Results.of_pigments(names, values, kinds=kinds, groups=groups, labels=names, elements=((),) * 4)
+    monkeypatch.setattr(candidate_groups, "identify", lambda *_, **__: results)
 
 
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One process, and fewer spectra than an answer would need."""
-    monkeypatch.setattr("underpaint.cli._explain.WORKERS", 1)
-    for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_CLIMBED": 4, "N_VARIANTS": 2}.items():
-        monkeypatch.setattr(search, name, value)
-    monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 40)
-
-
-@pytest.mark.usefixtures("network", "brief")
+@pytest.mark.usefixtures("network", "short_explanation")
 def test_a_region_is_explained_from_the_network_with_words_table_and_picture(painted: Path) -> None:
     Path("region.csv").write_text("row,column\n0,0\n0,1\n1,2\n")
     result = explained(painted, "--region", "region.csv", "--no-calibrate", "--out-figure", "spot.png")
@@ -73,19 +63,19 @@ def test_a_region_is_explained_from_the_network_with_words_table_and_picture(pai
     assert Path("spot.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.usefixtures("brief")
-def test_pigments_are_given_and_the_record_holds_what_is_stated(painted: Path) -> None:
+@pytest.mark.usefixtures("short_explanation")
+def test_an_explanation_of_given_pigments_as_json(painted: Path) -> None:
     result = explained(painted, "--pixel", "1,2", "--pigments", "vermilion, azurite", "--no-calibrate", "--json")
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found["describes"]
-    assert found["network"] is None
-    assert set(found["groups"]) == {"mercury_red", "copper_green_blue"}
-    (order,) = found["order"]
+    explanation = json.loads(result.stdout)
+    assert explanation["describes"]
+    assert explanation["network"] is None
+    assert set(explanation["groups"]) == {"mercury_red", "copper_green_blue"}
+    (order,) = explanation["order"]
     assert (order["above"], order["below"]) == ("mercury_red", "copper_green_blue")
-    thickness = found["layers"][0]["thickness_um"]
+    thickness = explanation["layers"][0]["thickness_um"]
     assert thickness["determined"] or thickness["reason"]
-    assert found["words"]
+    assert explanation["words"]
     assert Path("spot.png").exists() is False
 
 

@@ -26,10 +26,10 @@ FAMILIES = {("Ca", "K"): 3e3, ("Mn", "K"): 1e3, ("Fe", "K"): 6e3, ("Cu", "K"): 8
 def counts(beam_kev: float | None) -> NDArray[np.uint32]:
     """Counts of 3 x 4 pixels under a beam, or over a continuum that ends beyond the axis."""
     energy, area = [], []
-    for (element, shell), own in FAMILIES.items():
+    for (element, shell), family_counts in FAMILIES.items():
         line, share = family_lines(element, shell, beam_kev or 40.0)
         energy.append(line)
-        area.append(own * share)
+        area.append(family_counts * share)
     if beam_kev is not None:
         energy.append(np.array([beam_kev, beam_kev / (1 + beam_kev / 511)]))
         area.append(np.array([1e4, 2e4]))
@@ -98,7 +98,7 @@ def test_a_given_axis_somewhat_off_the_lines_is_noted(off_ev: int, by_tube: Path
     assert noted == pytest.approx([off_ev] * len(noted), abs=3)
 
 
-def test_an_axis_that_no_line_can_check_is_told(tmp_path: Path) -> None:
+def test_an_axis_that_no_line_can_check_raises_an_alert(tmp_path: Path) -> None:
     flat = np.random.default_rng(2).poisson(15.0 * np.exp(-AXIS.energy_kev / 12), (3, 4, AXIS.n_channel))
     save_scan(Scan(flat.astype(np.uint32), AXIS, name="plastic"), tmp_path / "plastic.h5")
     scan = up.load(tmp_path / "plastic.h5")
@@ -119,8 +119,8 @@ def with_axis_alone(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("more", [[], ["--detectability"]])
-def test_an_instrument_that_holds_an_axis_alone_gives_rough_maps(
-    more: list[str], by_tube: Path, tmp_path: Path
+def test_an_instrument_with_only_an_axis_gives_rough_maps(
+    more: list[str], by_tube: Path, tmp_path: Path, without_report: None
 ) -> None:
     given = with_axis_alone(tmp_path / "axis.toml")
     arguments = ["identify", str(by_tube), "--instrument", str(given), "--out", str(tmp_path / "out"), *more]
@@ -131,8 +131,8 @@ def test_an_instrument_that_holds_an_axis_alone_gives_rough_maps(
 
 
 @pytest.mark.parametrize("command", [["elements"], ["explain", "--pixel", "1,1"]])
-def test_an_instrument_that_holds_an_axis_alone_serves_the_other_commands(
-    command: list[str], by_tube: Path, tmp_path: Path
+def test_an_instrument_with_only_an_axis_serves_the_other_commands(
+    command: list[str], by_tube: Path, tmp_path: Path, short_explanation: None
 ) -> None:
     given = with_axis_alone(tmp_path / "axis.toml")
     more = ["--out", str(tmp_path / "out")] if command[0] == "elements" else []
@@ -246,7 +246,7 @@ def test_a_fault_in_an_instrument_file_says_what_to_do(text: str, words: str, tm
         load_instrument(tmp_path / "x.toml")
 
 
-def test_the_engine_that_was_named_fits_the_elements(by_tube: Path, tmp_path: Path) -> None:
+def test_the_engine_that_was_named_fits_the_elements(by_tube: Path, tmp_path: Path, without_report: None) -> None:
     pytest.importorskip("PyMca5", reason="PyMca is not installed")
     iron = {}
     for engine in ("underpaint", "pymca"):

@@ -63,7 +63,7 @@ def test_the_filter_keeps_the_flank_of_a_strong_peak() -> None:
     np.testing.assert_allclose(low_statistics_filter(spectrum, 6.0)[near], spectrum[near], rtol=0.3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 10**6), min_size=3, max_size=120), st.floats(0.5, 30.0))
 def test_it_is_never_above_the_spectrum_nor_below_zero(counts: list[int], fwhm: float) -> None:
     background = snip(np.array(counts), fwhm)

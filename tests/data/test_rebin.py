@@ -3,7 +3,7 @@
 import dask.array as da
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from underpaint.data import EnergyAxis, Scan
@@ -19,7 +19,6 @@ def test_rebinning_to_the_same_axis_changes_nothing() -> None:
     np.testing.assert_allclose(rebin(COUNTS, AXIS, AXIS.edges_kev), COUNTS, rtol=1e-6)
 
 
-@settings(deadline=None)
 @given(gain=st.floats(0.01, 0.7), zero=st.floats(-1.0, 1.0))
 def test_counts_and_mean_energy_are_kept_when_all_is_covered(gain: float, zero: float) -> None:
     n_channel = int(6.0 / gain) + 2

@@ -1,7 +1,7 @@
 """The paper's transform."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -13,7 +13,6 @@ def test_known_values() -> None:
     np.testing.assert_allclose(log_log_root(np.array([0.0, root**2])), [0.0, np.log(2.0)])
 
 
-@settings(deadline=None)
 @given(arrays(np.float64, (2, 7), elements=st.floats(0, 1e7)))
 def test_normalised_lies_between_zero_and_one_and_keeps_the_order(counts: np.ndarray) -> None:
     values = normalised_log_log_root(counts)

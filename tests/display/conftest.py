@@ -16,5 +16,11 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _own_list_of_recent_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_list_of_recent_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERPAINT_STATE", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embed empty pictures in reports: drawing takes most of their time."""
+    monkeypatch.setattr("underpaint.display.plot.to_png", lambda *_: b"")

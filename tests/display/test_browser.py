@@ -16,7 +16,7 @@ from chromium import press, results_page, text_of, wait
 from viewer_fakes import HOSTILE, SHAPE, element_maps, pigment_maps, results, spectrum_of
 
 from underpaint.cli import _view
-from underpaint.display.viewer import Server, region_requests, serve, serve_start
+from underpaint.display.viewer import Server, regions, serve, serve_start
 from underpaint.display.viewer.regions import regions_and_version, save_regions
 from underpaint.errors import OutputError
 from underpaint.io import write_results
@@ -435,7 +435,7 @@ def test_a_region_that_cannot_be_saved_stays_with_the_reason(
         raise OutputError("Cannot write regions.json: No space left on device. Make room.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(region_requests, "save_regions", full)
+        patch.setattr(regions, "save_regions", full)
         opened.execute_script("return window.viewer.regionPanel.add({ corners: [[1, 1], [1, 4], [3, 4], [3, 1]] })")
         wait(opened, "document.getElementById('regions').textContent.includes('No space left on device')")
     assert opened.execute_script("return window.viewer.regions.map((own) => own.name)") == ["region 1"]

@@ -18,6 +18,8 @@ from underpaint.display.report.wording import member_text, percent
 from underpaint.physics.materials import library
 from underpaint.pigments.limits import Circumstances, share_members
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 
 def page(**changes: Any) -> str:
     maps = share_members(placed_maps(), Circumstances(years=(1600, 1700)))

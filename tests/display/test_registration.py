@@ -137,7 +137,7 @@ def test_a_mirrored_painting_is_never_called_well() -> None:
 )
 def test_a_photograph_of_something_else_is_not_laid(photograph: NDArray[np.float64]) -> None:
     _, maps = painted((40, 60), np.random.default_rng(3))
-    with pytest.raises(ScanError, match="shares nothing"):
+    with pytest.raises(ScanError, match="no position of it matches"):
         automatically(photograph.astype(np.float32), maps)
 
 

@@ -34,6 +34,8 @@ from underpaint.io.results.pictures import PLACE_FILE, REGISTERED_FILE
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
 from underpaint.physics.materials import library
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -16,7 +16,7 @@ from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, re
 
 from underpaint.data.maps import CANNOT_EXCLUDE, NO_ANSWER, NOT_DETECTED, PRESENT, STATES
 from underpaint.display.plot.states import COLORS
-from underpaint.display.viewer import exports, map_files
+from underpaint.display.viewer import exports
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Answer, Request
@@ -317,7 +317,7 @@ def test_all_maps_are_a_table_with_a_line_for_each_pixel(site: ResultSite, monke
     assert float(rows[0]["element: Hg_L (counts)"]) == 400.0
     assert float(rows[0]["element: Hg_L standard deviation (counts)"]) == 10.0
     assert rows[-1]["group: mercury_red (1)"] == ""  # no answer
-    monkeypatch.setattr(map_files, "MAX_VALUES", 100)
+    monkeypatch.setattr(exports, "MAX_VALUES", 100)
     with pytest.raises(OutputError, match="OME-TIFF"):
         get(site, "export", "maps")
 

@@ -9,6 +9,8 @@ from underpaint.data.maps import CANNOT_EXCLUDE, PRESENT, Results
 from underpaint.display.report import explain_lines, line_text
 from underpaint.errors import ScanError
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 SHAPE = (10, 20)
 
 
@@ -57,7 +59,7 @@ def test_an_element_whose_pigment_was_not_found_there_is_named() -> None:
     (line,) = explain_lines(maps | elements(Pb_L=5000, Cr_K=half(800))).unexplained or ()
     assert (line.family, line.carried, line.n_pixel) == ("Cr_K", "not found there", 50)
     assert line.carriers == ("viridian",)
-    assert "in which no pigment was found that contains it. viridian would." in line_text(line)
+    assert "and no pigment that contains it was found there. Pigments with it: viridian." in line_text(line)
 
 
 def test_what_was_found_explains_its_lines() -> None:

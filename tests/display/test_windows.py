@@ -8,7 +8,7 @@ from viewer_fakes import AXIS, SHAPE, scan
 
 from underpaint.data import Scan, Spectrum
 from underpaint.display.viewer import windows
-from underpaint.display.viewer.refits import Refits
+from underpaint.display.viewer.fit_requests import Refits
 from underpaint.display.viewer.windows import ChannelStore, Windows, store_path, write_store
 from underpaint.errors import CalibrationError, CoverageError, ScanError
 from underpaint.io import load, save_scan

@@ -186,7 +186,7 @@ def test_a_missing_engine_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> No
 def test_both_engines_agree_on_a_real_scan(detector: str) -> None:
     pytest.importorskip("PyMca5", reason="PyMca is not installed")
     with np.load(AURORA) as arrays:
-        raw = Scan(arrays[detector], name=detector)
+        raw = Scan(arrays[detector][::2, ::2], name=detector)
     calibration = calibrate(raw)
     scan, instrument = with_calibration(raw, calibration), calibrated_instrument(raw, calibration)
     ours = fit_elements(scan, instrument=instrument)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bruker_samples import sample
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from underpaint import io
@@ -206,7 +206,7 @@ def test_container_of_something_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["over16bit.bcf", "16x16_12bit_packed_8bit.bcf", "test_TEM.bcf"])
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80)
 @given(data=st.data())
 def test_damaged_bcf_is_refused_or_read(tmp_path: Path, name: str, data: st.DataObject) -> None:
     path = sample(name)

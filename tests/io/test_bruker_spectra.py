@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bruker_samples import sample
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from underpaint import io
@@ -127,7 +127,7 @@ def test_pdz_that_is_cut_off(tmp_path: Path, name: str, keep: int) -> None:
 
 
 @pytest.mark.parametrize("name", [*SPX, *PDZ])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_bruker_spectra_are_refused_or_read(tmp_path: Path, name: str, data: st.DataObject) -> None:
     content = bytearray(sample(name).read_bytes())

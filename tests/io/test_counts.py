@@ -15,7 +15,6 @@ import underpaint as up
 from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.data.maps import Results
-from underpaint.display import report
 from underpaint.display.report import unexplained_text
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import describe, load, read_results, save_scan
@@ -52,11 +51,6 @@ def saved(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "scan.h5"
 
     return save
-
-
-@pytest.fixture
-def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "write_report", lambda *_, **__: None)
 
 
 @pytest.fixture

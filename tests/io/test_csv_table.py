@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -233,7 +233,7 @@ def test_places_without_counts(tmp_path: Path) -> None:
         io.load(tmp_path / "a.csv")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     separator=st.sampled_from([",", ";", "\t", " "]),
     comma=st.booleans(),

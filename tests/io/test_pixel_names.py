@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mca_files import mca_text
 from numpy.typing import NDArray
@@ -137,7 +137,7 @@ def test_positions_that_are_no_grid(tmp_path: Path) -> None:
     assert "leave more than half of the pixels out" in advice(folder)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(
     shape=st.tuples(st.integers(2, 12), st.integers(2, 12)),
     first=st.integers(0, 1),

@@ -312,7 +312,7 @@ def instruments(draw: st.DrawFn) -> Instrument:
     return Instrument.model_validate(table)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(instrument=instruments(), families=st.lists(st.sampled_from(["Fe_K", "W_L3", "Pb_L", "Pb_M"]), unique=True))
 def test_what_is_written_is_read_again(
     instrument: Instrument, families: list[str], tmp_path_factory: pytest.TempPathFactory

@@ -11,21 +11,19 @@ from underpaint.cli._info import scans_table
 from underpaint.cli._scans import scan_record
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
-from underpaint.display import report
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io import read_summary, save_scan
 from underpaint.pipeline.plan import Settings
 from underpaint.pipeline.run import distinct_folders, elements_to_folder, identify_to_folder
 
 SETTINGS = Settings(calibrated=False, elements=False)
-OF_ELEMENTS = Settings("none", calibrated=False)
+OF_ELEMENTS = Settings("none", calibrated=False, engine="fixed")  # the engine that plans fastest
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scans of the same name in folders b and c, and no pages, which take most of the time."""
+def folder_of_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_report: None) -> None:
+    """Scans of the same name in folders b and c."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "write_report", lambda *_, **__: None)
     for seed, name in enumerate("bc"):
         make_scan(name, seed)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -230,7 +230,7 @@ def test_emsa_whose_axis_is_its_first_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["ripple", "msa"])
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(
     changes=st.lists(st.tuples(st.floats(0, 0.999), st.binary(min_size=1, max_size=4)), min_size=1, max_size=5),
     keep=st.one_of(st.just(1.0), st.floats(0, 1)),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from underpaint.display.viewer.sessions import NewerSessionError, save_session, session_and_version
+from underpaint.display.viewer.result_site import NewerSessionError, save_session, session_and_version
 from underpaint.errors import ScanError
 from underpaint.io.results.session import Marker, Session, Statement, parse_session, read_session
 

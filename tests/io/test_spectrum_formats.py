@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spectrum_files import COUNTS, emsa_text, gsecars_text, iaea_text, rtx_text, s1pxrf_text, spec_text
 
@@ -244,7 +244,7 @@ def test_spec_file_as_silx_reads_it(tmp_path: Path) -> None:
 # --- EMSA ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     comma=st.booleans(),
     pairs=st.booleans(),

@@ -10,7 +10,7 @@ import torch
 from underpaint.data import DEFAULT_NETWORK_AXIS, Scan
 from underpaint.data.maps import AMOUNT_EDGES
 from underpaint.errors import TrainingError
-from underpaint.lab.evaluation.presence import Truth, presence_figures
+from underpaint.lab.evaluation.presence import Truth, presence_scores
 from underpaint.lab.networks import Calibration, LayersNetwork, build_network
 from underpaint.lab.networks.layers import Evidence
 from underpaint.lab.training import (
@@ -205,9 +205,12 @@ def test_amounts_are_taken_over_by_name(by_lines: Library, tmp_path: Path) -> No
     )
 
 
-def test_an_instrument_model_starts_from_such_a_network(by_lines: Library, tmp_path: Path) -> None:
+def test_an_instrument_model_starts_from_such_a_network(
+    by_lines: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     start = untrained(by_lines, tmp_path)
     path = export(start.network, start.card, tmp_path)
+    monkeypatch.setattr("underpaint.lab.training.instrument_model.export", lambda *_: tmp_path / "own.onnx")
     settings = InstrumentModelSettings(
         out=tmp_path / "own", instrument=load_instrument("elio"), palette=PALETTE[:3], start=str(path),
         sizes=Sizes(n_stratigraphies=32, n_held_out=8, epochs=1), n_machine=1, workers=1, threads=1,
@@ -225,7 +228,7 @@ def test_presence_is_scored_by_what_shows() -> None:
     # two draws of each sample: the first is right, and misses what cannot be seen; the second claims, and misses
     claimed = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0], [0, 0, 0]], dtype=bool)
     sigmas = np.array([[20.0, 0.0, 0.0], [20.0, 0.0, 1.0], [20.0, 0.0, 0.0], [20.0, 0.0, 0.0]])
-    figures = presence_figures(truth, claimed, sigmas, 1e4, ("mercury_red", "zinc_pigment", "tin_pigment"), seed=0)
+    figures = presence_scores(truth, claimed, sigmas, 1e4, ("mercury_red", "zinc_pigment", "tin_pigment"), seed=0)
     assert figures["exact_sets"] == 0.5
     assert (figures["present_missed"], figures["present_missed_over_10_sigma"]) == (1, 1)
     assert (figures["false_claims"], figures["claims_without_evidence"]) == (1, 1)

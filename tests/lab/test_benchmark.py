@@ -151,7 +151,7 @@ def test_what_is_no_sheet_is_refused(folder: Path, tmp_path: Path, content: byte
 
 
 def test_nothing_is_written_over(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="it holds one"):
+    with pytest.raises(BenchmarkError, match="it contains one already"):
         make_benchmark(folder, quick=True)
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="files of other origin"):
@@ -182,7 +182,7 @@ def test_a_sheet_is_scored_on_the_command_line(folder: Path, tmp_path: Path) -> 
 
 
 def test_methods_that_ship_beat_always_yes(folder: Path) -> None:
-    from underpaint.lab.evaluation.benchmark_methods import METHODS
+    from underpaint.lab.evaluation.benchmark import METHODS
 
     truths = read_truths(folder)
     scan = up.load(folder / "b.h5")

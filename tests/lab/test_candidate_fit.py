@@ -13,10 +13,10 @@ from underpaint.lab.evaluation.candidates.candidate import (
     paint_film,
     share_coordinates,
     shares_at,
-    without,
+    without_pigment,
 )
-from underpaint.lab.evaluation.candidates.fit import Question, answers, fit_candidates
-from underpaint.lab.evaluation.candidates.measured import measured, poisson_deviance
+from underpaint.lab.evaluation.candidates.fit import Evaluation, evaluate_models, fit_candidates
+from underpaint.lab.evaluation.candidates.measured import merge_channels, poisson_deviance
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy
@@ -49,18 +49,18 @@ def spectrum() -> Spectrum:
 
 
 def test_thickness_comes_back_within_its_error(spectrum: Spectrum) -> None:
-    (fit,) = fit_candidates(measured(spectrum, INSTRUMENT, model_error=0.0), [RIGHT], INSTRUMENT)
+    (fit,) = fit_candidates(merge_channels(spectrum, INSTRUMENT, model_error=0.0), [RIGHT], INSTRUMENT)
     sigma = np.sqrt(np.diag(fit.covariance))[:2]
-    pulls = (fit.place[:2] - np.log([TRUE_TOP, TRUE_BELOW])) / sigma
+    pulls = (fit.position[:2] - np.log([TRUE_TOP, TRUE_BELOW])) / sigma
     # four standard deviations: one chance in 16,000 for a right model
     assert np.all(np.abs(pulls) < 4)
-    assert fit.settled
+    assert fit.converged
     # the deviance of a right model is chi-squared with n_channel degrees of freedom; sparse channels add a little
     assert fit.deviance / fit.n_channel < 1.3
 
 
 def test_the_right_order_fits_better_than_the_swapped_and_than_one_layer(spectrum: Spectrum) -> None:
-    fits = fit_candidates(measured(spectrum, INSTRUMENT), [SWAPPED, MIXED, RIGHT], INSTRUMENT)
+    fits = fit_candidates(merge_channels(spectrum, INSTRUMENT), [SWAPPED, MIXED, RIGHT], INSTRUMENT)
     assert fits[0].candidate.name == "right"
     assert min(fit.deviance for fit in fits[1:]) - fits[0].deviance > 25
     assert fits[0].aic == pytest.approx(fits[0].deviance + 2 * (3 + 5))
@@ -69,22 +69,22 @@ def test_the_right_order_fits_better_than_the_swapped_and_than_one_layer(spectru
 def test_mass_shares_come_back_within_their_errors() -> None:
     truth = stack("truth", ({"vermilion": 0.2, "chrome_oxide_green": 0.5, "lead_white": 0.3}, 12.0))
     initial = stack("begun", ({"vermilion": 1.0, "chrome_oxide_green": 1.0, "lead_white": 1.0}, 30.0))
-    merged = measured(counted(truth.at(truth.start), 2e5), INSTRUMENT, model_error=0.0)
+    merged = merge_channels(counted(truth.at(truth.start), 2e5), INSTRUMENT, model_error=0.0)
     (fit,) = fit_candidates(merged, [initial], INSTRUMENT)
-    pulls = (fit.place[1:3] - truth.start[1:3]) / np.sqrt(np.diag(fit.covariance))[1:3]
+    pulls = (fit.position[1:3] - truth.start[1:3]) / np.sqrt(np.diag(fit.covariance))[1:3]
     assert np.all(np.abs(pulls) < 4)
-    assert fit.candidate.shares(fit.place)[0]["chrome_oxide_green"] == pytest.approx(0.5, abs=0.03)
+    assert fit.candidate.shares(fit.position)[0]["chrome_oxide_green"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_derivatives_are_those_of_the_expected_counts(spectrum: Spectrum) -> None:
-    merged = measured(spectrum, INSTRUMENT)
+    merged = merge_channels(spectrum, INSTRUMENT)
     place, levels = MIXED.start, np.asarray([-3.0, 0.1, -0.2, 0.05, 0.02])
-    (answer,) = answers([Question(MIXED, place, levels)], merged, INSTRUMENT)
+    (answer,) = evaluate_models([Evaluation(MIXED, place, levels)], merged, INSTRUMENT)
     for index in range(len(levels)):
         step = np.zeros(5)
         step[index] = 1e-3
-        forward, back = answers(
-            [Question(MIXED, place, levels + step), Question(MIXED, place, levels - step)], merged, INSTRUMENT
+        forward, back = evaluate_models(
+            [Evaluation(MIXED, place, levels + step), Evaluation(MIXED, place, levels - step)], merged, INSTRUMENT
         )
         slope = (forward.expected - back.expected) / 2e-3
         error = np.abs(answer.jacobian[:, place.size + index] - slope).sum() / np.abs(slope).sum()
@@ -93,10 +93,10 @@ def test_derivatives_are_those_of_the_expected_counts(spectrum: Spectrum) -> Non
 
 
 def test_fits_side_by_side_are_those_of_each_alone(spectrum: Spectrum) -> None:
-    merged = measured(spectrum, INSTRUMENT)
+    merged = merge_channels(spectrum, INSTRUMENT)
     together = {fit.candidate.name: fit for fit in fit_candidates(merged, [RIGHT, MIXED], INSTRUMENT)}
     (alone,) = fit_candidates(merged, [RIGHT], INSTRUMENT)
-    np.testing.assert_allclose(together["right"].place[:2], alone.place[:2], atol=0.02)
+    np.testing.assert_allclose(together["right"].position[:2], alone.position[:2], atol=0.02)
     assert together["right"].deviance == pytest.approx(alone.deviance, abs=0.1)
 
 
@@ -106,19 +106,19 @@ def test_shares_and_their_coordinates_are_inverse() -> None:
 
 
 def test_leaving_a_pigment_out_takes_its_layer_where_it_was_alone() -> None:
-    less = without(RIGHT, "vermilion")
+    less = without_pigment(RIGHT, "vermilion")
     assert less is not None
-    assert [film.painted for film in less.films] == [("chrome_oxide_green",), ()]
-    assert without(less, "chrome_oxide_green") is None
+    assert [film.paint_pigments for film in less.films] == [("chrome_oxide_green",), ()]
+    assert without_pigment(less, "chrome_oxide_green") is None
 
 
 def test_the_model_error_weighs_on_strong_channels_alone(spectrum: Spectrum) -> None:
-    merged = measured(spectrum, INSTRUMENT)
+    merged = merge_channels(spectrum, INSTRUMENT)
     exact = replace(merged, model_error=0.0)
     off = merged.counts * 1.02 + 0.5
     assert exact.deviance(off) == pytest.approx(poisson_deviance(merged.counts, off))
     assert merged.deviance(off) < exact.deviance(off)
-    weak = merged.of(np.asarray([3.0, 0.0, 7.0]))
+    weak = merged.with_counts(np.asarray([3.0, 0.0, 7.0]))
     expected = np.asarray([2.0, 0.5, 9.0])
     assert weak.deviance(expected) == pytest.approx(poisson_deviance(weak.counts, expected), rel=2e-3)
     assert np.sum(weak.residuals(expected) ** 2) == pytest.approx(weak.deviance(expected))
@@ -126,12 +126,12 @@ def test_the_model_error_weighs_on_strong_channels_alone(spectrum: Spectrum) -> 
 
 def test_what_cannot_be_fitted_is_refused(spectrum: Spectrum) -> None:
     with pytest.raises(CalibrationError, match="calibrate"):
-        measured(Spectrum(spectrum.counts), INSTRUMENT)
+        merge_channels(Spectrum(spectrum.counts), INSTRUMENT)
     with pytest.raises(ScanError, match=r"no counts above 2\.8 keV"):
-        measured(Spectrum(np.zeros(AXIS.n_channel), AXIS), INSTRUMENT)
+        merge_channels(Spectrum(np.zeros(AXIS.n_channel), AXIS), INSTRUMENT)
     with pytest.raises(ScanError, match="negative or no numbers"):
-        measured(Spectrum(spectrum.counts - 1.0, AXIS), INSTRUMENT)
+        merge_channels(Spectrum(spectrum.counts - 1.0, AXIS), INSTRUMENT)
     with pytest.raises(SampleError, match="0 to 100 %"):
-        measured(spectrum, INSTRUMENT, model_error=-0.1)
+        merge_channels(spectrum, INSTRUMENT, model_error=-0.1)
     with pytest.raises(SampleError, match=r"0\.3 to 400 um"):
         paint_film(Paint({"vermilion": 1.0}), 1e4)

@@ -6,12 +6,12 @@ import pytest
 from underpaint.data.maps import Results
 from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, label_of, paint_film
 from underpaint.lab.evaluation.candidates.proposals import (
-    MOST_CANDIDATES,
-    Suspects,
+    MAX_CANDIDATES,
+    SuspectedPigments,
     layer_pigments,
     propose,
     rearrangements,
-    suspects,
+    suspect_pigments,
     with_pure_pigments,
 )
 from underpaint.lab.evaluation.order import Order
@@ -34,35 +34,35 @@ def stack(*paints: tuple[tuple[str, ...], float]) -> Candidate:
 
 
 def test_every_group_that_is_present_sends_its_likeliest_member() -> None:
-    suspected = suspects(
+    suspected = suspect_pigments(
         answered(lead_pigment=0.99, mercury_red=0.8, tin_pigment=0.2, red_lead=0.3, lead_white=0.6, vermilion=0.7),
         "chalk",
     )
     assert suspected.pigments == ("lead_white", "vermilion")
-    assert [set(library()[name].groups) & {"tin_pigment"} for name in suspected.hidden] == [{"tin_pigment"}]
+    assert [set(library()[name].groups) & {"tin_pigment"} for name in suspected.hidden_pigments] == [{"tin_pigment"}]
 
 
 def test_what_the_ground_brings_is_left_to_it_unless_it_is_all_there_is() -> None:
-    both = suspects(answered(calcium_white=0.9, mercury_red=0.8, chalk=0.7, vermilion=0.7), "chalk")
+    both = suspect_pigments(answered(calcium_white=0.9, mercury_red=0.8, chalk=0.7, vermilion=0.7), "chalk")
     assert both.pigments == ("vermilion",)
-    alone = suspects(answered(calcium_white=0.9, chalk=0.7), "chalk")
+    alone = suspect_pigments(answered(calcium_white=0.9, chalk=0.7), "chalk")
     assert alone.pigments == ("chalk",)
 
 
 def test_a_composite_pigment_stands_for_one_of_its_groups_alone() -> None:
     likely = answered(lead_pigment=1.0, chromium_pigment=0.9, lead_white=0.3, chrome_orange=0.7, viridian=0.1)
-    assert set(suspects(likely, "chalk").pigments) == {"lead_white", "chrome_orange"}
+    assert set(suspect_pigments(likely, "chalk").pigments) == {"lead_white", "chrome_orange"}
     unlikely = answered(lead_pigment=1.0, chromium_pigment=0.9, lead_white=0.3, chrome_orange=0.4, viridian=0.1)
-    assert set(suspects(unlikely, "chalk").pigments) == {"lead_white", "viridian"}
+    assert set(suspect_pigments(unlikely, "chalk").pigments) == {"lead_white", "viridian"}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_proposals_hold_one_layer_and_both_orders_and_are_few(count: int) -> None:
     names = ("vermilion", "azurite", "zinc_white", "iron_oxide_red")[:count]
-    candidates = propose(Suspects(names), "chalk")
+    candidates = propose(SuspectedPigments(names), "chalk")
     ways = [layer_pigments(candidate) for candidate in candidates]
     assert ways[0] == (frozenset(names),)
-    assert len(set(ways)) == len(ways) <= MOST_CANDIDATES - (count if count > 1 else 0)
+    assert len(set(ways)) == len(ways) <= MAX_CANDIDATES - (count if count > 1 else 0)
     # each pigment alone above or below the others
     for name in names if 1 < count < 4 else ():
         rest = frozenset(names) - {name}
@@ -92,7 +92,7 @@ def test_a_composite_pigment_is_tried_as_a_pure_one() -> None:
 
 
 def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:
-    assert Order(layered=True, mixed=30.0, swapped=9.5, other=None).determined
-    assert not Order(layered=True, mixed=30.0, swapped=8.5, other=None).determined
-    assert not Order(layered=True, mixed=30.0, swapped=None, other=None).determined
-    assert not Order(layered=True, mixed=300.0, swapped=300.0, other=None, explained=False).determined
+    assert Order(is_layered=True, mixed=30.0, swapped=9.5, other=None).determined
+    assert not Order(is_layered=True, mixed=30.0, swapped=8.5, other=None).determined
+    assert not Order(is_layered=True, mixed=30.0, swapped=None, other=None).determined
+    assert not Order(is_layered=True, mixed=300.0, swapped=300.0, other=None, is_fitted=False).determined

@@ -10,18 +10,18 @@ from scipy.stats import norm
 from underpaint.data import DEFAULT_NETWORK_AXIS
 from underpaint.data.maps import PLACES, at_place
 from underpaint.errors import ScanError
-from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, ask
+from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, run_model
 from underpaint.lab.evaluation.groups import summarise
 from underpaint.lab.evaluation.monte_carlo import panel_scores, read_panels
 from underpaint.lab.evaluation.order import (
     Pair,
-    bound,
-    drawn,
+    draw_pair_spectra,
     network_order,
-    order_figures,
+    order_bound,
+    order_scores,
     pairs_of,
     refined_order,
-    rivals_of,
+    rival_deviances,
 )
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import open_model
@@ -46,19 +46,19 @@ def card_with(names: tuple[str, ...], kinds: str = "group", groups: tuple[tuple[
 
 
 def test_the_bound_is_that_of_the_likelihood_ratio() -> None:
-    figures = bound(PAIRS, 1e5)
+    figures = order_bound(PAIRS, 1e5)
     assert figures["resolvable"] == ["vermilion over lead_white"]
     assert figures["accuracy"] == pytest.approx(norm.cdf(5.0))
     assert PAIRS[0].counts_needed == pytest.approx(2.5e4)
-    assert bound(PAIRS, 1e3)["resolvable_share"] == 0.0
+    assert order_bound(PAIRS, 1e3)["resolvable_share"] == 0.0
 
 
 def test_an_abstention_is_not_right_where_the_order_can_be_determined() -> None:
     claims = np.asarray([[1, 1, 0, -1], [0, 0, 0, -1]], dtype=np.int8)
-    figures = order_figures(claims, PAIRS, 1e5)
+    figures = order_scores(claims, PAIRS, 1e5)
     assert (figures["accuracy"], figures["abstained"], figures["wrong"]) == (0.5, 0.25, 0.25)
     assert (figures["abstained_on_rest"], figures["wrong_on_rest"]) == (0.75, 0.25)
-    assert order_figures(None, PAIRS, 1e5)["accuracy"] is None
+    assert order_scores(None, PAIRS, 1e5)["accuracy"] is None
 
 
 def test_orders_are_read_from_places() -> None:
@@ -78,7 +78,7 @@ def test_orders_are_read_from_places() -> None:
 
 def test_an_order_that_shows_is_resolved_and_one_that_is_buried_is_not() -> None:
     instrument = load_instrument("elio")
-    (pair, swapped) = pairs_of(rivals_of(("azurite", "vermilion"), instrument), instrument)
+    (pair, swapped) = pairs_of(rival_deviances(("azurite", "vermilion"), instrument), instrument)
     assert (pair.top, pair.below) == ("azurite", "vermilion")
     for candidate in (pair, swapped):
         assert 1e3 < candidate.counts_needed < 1e5
@@ -91,14 +91,16 @@ def test_a_fit_tells_the_order_where_counts_allow_and_is_silent_elsewhere(counts
     pairs = pairs_of({"azurite over vermilion": {}}, instrument)
     probability = np.full((1, 2), 0.95, dtype=np.float32)
     answered = ModelAnswers(card_with(("copper_green_blue", TOP)), probability, probability)
-    claims = refined_order(answered, drawn(pairs, instrument, counts, 1, 0), pairs, 1, instrument)
+    claims = refined_order(answered, draw_pair_spectra(pairs, instrument, counts, 1, 0), pairs, 1, instrument)
     assert claims.tolist() == [[claim]]
 
 
 def test_a_model_of_members_answers_groups_by_the_likeliest() -> None:
     card = card_with(("red_lead", "lead_white", "vermilion"), "member", ((BELOW,), (BELOW,), (TOP,)))
     probability = np.asarray([[0.2, 0.7, 0.1]], dtype=np.float32)
-    probability_of_groups = ModelAnswers(card, probability, probability).by_group([TOP, BELOW, "tin_pigment"])
+    probability_of_groups = ModelAnswers(card, probability, probability).probability_by_group(
+        [TOP, BELOW, "tin_pigment"]
+    )
     np.testing.assert_allclose(probability_of_groups, [[0.1, 0.7, np.nan]])
 
 
@@ -109,8 +111,8 @@ def test_answers_come_back_in_the_order_of_the_spectra() -> None:
     counts[3] = 0
     recorded = np.tile(np.asarray([[1.0, 41.0]], np.float32), (6, 1))
     conditions = np.stack([InstrumentConditions(anode=anode).inputs() for anode in ("Rh", "Mo", "Rh", "W", "Mo", "Ag")])
-    answers = ask(model, Spectra(counts, DEFAULT_NETWORK_AXIS, recorded, conditions)).probability
-    alone = ask(model, Spectra(counts[4:5], DEFAULT_NETWORK_AXIS, recorded[4:5], conditions[4:5])).probability
+    answers = run_model(model, Spectra(counts, DEFAULT_NETWORK_AXIS, recorded, conditions)).probability
+    alone = run_model(model, Spectra(counts[4:5], DEFAULT_NETWORK_AXIS, recorded[4:5], conditions[4:5])).probability
     np.testing.assert_allclose(answers[4], alone[0], atol=1e-5)
     assert np.isnan(answers[3]).all()
     assert np.isfinite(answers[[0, 1, 2, 4, 5]]).all()

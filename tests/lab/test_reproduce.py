@@ -15,7 +15,7 @@ from underpaint.physics.materials import library
 
 pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
 
-from underpaint.lab.evaluation.parts import families, held_out, random_pixels, thicknesses
+from underpaint.lab.evaluation.parts import random_splits, splits_by_group, structure_families, thickness_thirds
 from underpaint.lab.reproduction.arms import Answers, of_paper, read_in_palette
 from underpaint.lab.reproduction.contestants import default_network, paper_network
 from underpaint.lab.reproduction.measured import read_mockups
@@ -30,10 +30,10 @@ from underpaint.lab.reproduction.simulation import (
     paper_outputs,
     simulation_set,
 )
-from underpaint.lab.reproduction.studies import keep_to_plan
-from underpaint.lab.reproduction.tables import (
+from underpaint.lab.reproduction.studies import (
     arm_rows,
     flat_rows,
+    keep_to_plan,
     mixed_layers,
     thirty_names,
     thirty_pigments,
@@ -118,32 +118,32 @@ def _with_green() -> list[str]:
 
 
 def test_families_cover_every_spectrum_twice(mockups: Mockups) -> None:
-    parts = families(mockups)
+    parts = structure_families(mockups)
     assert len(parts) == 10
     np.testing.assert_array_equal(np.sum(list(parts.values()), axis=0), 2)
 
 
 def test_parts_share_no_spectrum_between_training_and_test(mockups: Mockups) -> None:
     expected = [
-        *random_pixels(len(mockups), 3, 2),
-        *held_out(families(mockups), 3),
-        *held_out(thicknesses(mockups), 3),
+        *random_splits(len(mockups), 3, 2),
+        *splits_by_group(structure_families(mockups), 3),
+        *splits_by_group(thickness_thirds(mockups), 3),
     ]
-    for part in expected:
-        assert not set(part.used) & set(part.tested)
-        assert part.used.size == round(0.2 * len(mockups))
-    assert expected[0].used.size + expected[0].tested.size == len(mockups)
+    for split in expected:
+        assert not set(split.finetune_rows) & set(split.test_rows)
+        assert split.finetune_rows.size == round(0.2 * len(mockups))
+    assert expected[0].finetune_rows.size + expected[0].test_rows.size == len(mockups)
 
 
 def test_a_structure_that_is_held_out_is_in_no_training(mockups: Mockups) -> None:
-    for part in held_out(families(mockups), 3):
-        names = mockups.top if part.name.startswith("Top") else np.asarray([name[:8] for name in mockups.bottom])
-        assert set(names[part.tested]) == {part.name}
-        assert part.name not in names[part.used]
+    for split in splits_by_group(structure_families(mockups), 3):
+        names = mockups.top if split.name.startswith("Top") else np.asarray([name[:8] for name in mockups.bottom])
+        assert set(names[split.test_rows]) == {split.name}
+        assert split.name not in names[split.finetune_rows]
 
 
 def test_thicknesses_are_thirds_that_do_not_overlap(mockups: Mockups) -> None:
-    parts = thicknesses(mockups)
+    parts = thickness_thirds(mockups)
     assert len(parts) == 3
     tops = [mockups.top_um[rows] for rows in parts.values()]
     assert tops[0].max() < tops[1].min() <= tops[1].max() < tops[2].min()
@@ -265,22 +265,22 @@ def test_measured_mockups_take_the_place_of_the_virtual_ones(mockups: Mockups, t
     np.testing.assert_allclose(read.counts, mockups.counts, atol=1e-3)
     np.testing.assert_array_equal(read.structure, mockups.structure)
     np.testing.assert_array_equal(mockup_library(read).labels, mockup_library(mockups).labels)
-    assert list(families(read)) == list(families(mockups))
-    assert list(thicknesses(read)) == list(thicknesses(mockups))
+    assert list(structure_families(read)) == list(structure_families(mockups))
+    assert list(thickness_thirds(read)) == list(thickness_thirds(mockups))
 
 
 def test_structures_alone_suffice_and_thickness_may_be_unknown(mockups: Mockups, tmp_path: Path) -> None:
     read = read_mockups(*as_files(mockups, tmp_path, "structure"))
-    assert len(families(read)) == 64
-    assert thicknesses(read) == {}
+    assert len(structure_families(read)) == 64
+    assert thickness_thirds(read) == {}
 
 
 def test_thickness_that_hardly_varies_holds_nothing_out(mockups: Mockups) -> None:
-    assert len(thicknesses(mockups)) == 3
+    assert len(thickness_thirds(mockups)) == 3
     even = np.full(len(mockups), 30.0)
-    assert thicknesses(replace(mockups, top_um=even)) == {}
+    assert thickness_thirds(replace(mockups, top_um=even)) == {}
     even[0] = 200.0
-    assert thicknesses(replace(mockups, top_um=even)) == {}
+    assert thickness_thirds(replace(mockups, top_um=even)) == {}
 
 
 @pytest.mark.parametrize("text", ["-5", "thick", "nan", "0"])

@@ -9,11 +9,11 @@ from underpaint.lab.evaluation.answering import ModelAnswers
 from underpaint.lab.evaluation.calibration import (
     DECADES,
     AnswersByDecade,
-    CountedSet,
+    DecadeSpectra,
     calibration_error,
     conformal_coverage,
     conformal_threshold,
-    coverage_figures,
+    coverage_scores,
     decade_name,
     stated_coverage,
     thickness_intervals,
@@ -43,9 +43,9 @@ def held_out(labels: NDArray[np.uint8], surface_um: float = 20.0) -> HeldOut:
 
 
 def by_decade(probability: NDArray[np.float64], labels: NDArray[np.uint8]) -> AnswersByDecade:
-    held = held_out(labels)
-    drawn = [CountedSet(np.full(len(held), low), held.counted(low, (1,))) for low, _ in DECADES]
-    return AnswersByDecade(held, drawn, [probability[:, None]] * len(DECADES))
+    data = held_out(labels)
+    sets = [DecadeSpectra(np.full(len(data), low), data.draw_spectra(low, (1,))) for low, _ in DECADES]
+    return AnswersByDecade(data, sets, [probability[:, None]] * len(DECADES))
 
 
 def card(**update: object) -> ModelCard:
@@ -101,23 +101,23 @@ def test_the_sets_of_a_card_are_taken_as_they_are() -> None:
 
 
 def test_small_bins_are_not_judged() -> None:
-    assert coverage_figures(np.ones(999, np.bool_), np.ones(999, np.int64), 0.9)["holds"] is None
-    assert coverage_figures(np.zeros(1000, np.bool_), np.ones(1000, np.int64), 0.9)["holds"] is False
-    assert coverage_figures(np.zeros(0, np.bool_), np.ones(0, np.int64), 0.9)["n"] == 0
+    assert coverage_scores(np.ones(999, np.bool_), np.ones(999, np.int64), 0.9)["holds"] is None
+    assert coverage_scores(np.zeros(1000, np.bool_), np.ones(1000, np.int64), 0.9)["holds"] is False
+    assert coverage_scores(np.zeros(0, np.bool_), np.ones(0, np.int64), 0.9)["n"] == 0
 
 
 def test_intervals_of_thickness_are_counted() -> None:
     labels = np.zeros(1000, np.uint8)
     rng = np.random.default_rng(1)
-    held = held_out(labels)
+    data = held_out(labels)
     middle = (np.log(20.0) + 0.2 * rng.normal(size=(1000, 1))).astype(np.float32)
     layers_card = card(quantities=(SURFACE_UM,))
     right, narrow = (
         ModelAnswers(layers_card, middle, middle, middle, np.full_like(middle, sigma)) for sigma in (0.2, 0.1)
     )
-    table = thickness_intervals(held, [right, narrow, right])
+    table = thickness_intervals(data, [right, narrow, right])
     assert table is not None
     assert table["1e3-1e4"]["coverage"] == pytest.approx(0.90, abs=0.03)
     assert table["1e4-1e5"]["coverage"] == pytest.approx(0.59, abs=0.04)  # 1.645 sigma of half the width
     assert table["1e3-1e4"]["width"] == pytest.approx(np.exp(2 * 1.645 * 0.2), rel=1e-3)
-    assert thickness_intervals(held, [ModelAnswers(card(), middle, middle)] * 3) is None
+    assert thickness_intervals(data, [ModelAnswers(card(), middle, middle)] * 3) is None

@@ -78,11 +78,10 @@ def test_a_library_its_photons_and_a_checkpoint_open() -> None:
     assert trained.card.names == ("pigment_0", "pigment_1", "pigment_2")
 
 
-def test_an_interrupted_run_is_done_anew_and_stays(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_done_anew_and_stays(tmp_path: Path, without_report: None) -> None:
     shutil.copytree(OLD / "interrupted.part", tmp_path / "interrupted.part")
-    up.identify_to_folder(
-        OLD / "panel.h5", tmp_path / "interrupted", Settings(calibrated=False, elements=False), resume=True
-    )
+    settings = Settings(instrument="elio", elements=False)
+    up.identify_to_folder(OLD / "panel.h5", tmp_path / "interrupted", settings, resume=True)
     assert read_results(tmp_path / "interrupted").has_pigments
     assert contents(tmp_path / "interrupted.part") == contents(OLD / "interrupted.part")
 

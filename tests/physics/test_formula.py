@@ -96,7 +96,7 @@ def formulas(draw: st.DrawFn) -> tuple[str, dict[str, float]]:
 
 
 @given(formulas())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_round_trip(case: tuple[str, dict[str, float]]) -> None:
     formula, atoms = case
     assert parse_formula(formula) == pytest.approx(atoms)

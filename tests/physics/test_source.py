@@ -77,7 +77,7 @@ def test_opaque_filter_is_refused() -> None:
 
 
 @given(anode=st.sampled_from(["Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au"]), voltage=st.floats(10.0, 60.0))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_tube_has_the_lines_that_its_voltage_excites(anode: str, voltage: float) -> None:
     energy, weight, width = source_spectrum(Instrument(tube=Tube(anode=anode, voltage_kv=voltage)))
     assert np.all(np.isfinite(weight))

@@ -81,11 +81,11 @@ def test_the_same_material_under_two_names_never_parts() -> None:
 def test_no_two_members_of_a_group_part() -> None:
     for counts in (10.0, 1e3, 1e5, 1e7):
         for group in small().groups(counts):
-            pairs = [(one, other) for one in group.pigments for other in group.pigments if one != other]
+            pairs = [(first, second) for first in group.pigments for second in group.pigments if first != second]
             assert all(small().counts_needed(*pair) >= counts for pair in pairs)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0.5, 9.0), min_size=42, max_size=42), st.floats(0.5, 8.0), st.floats(0.1, 3.0))
 def test_groups_only_merge_as_counts_fall(decades: list[float], start: float, fall: float) -> None:
     needed = np.full((7, 7), 1e9)
@@ -94,7 +94,7 @@ def test_groups_only_merge_as_counts_fall(decades: list[float], start: float, fa
     many, few = separation.groups(10.0 ** (start + fall)), separation.groups(10.0**start)
     assert len(few) <= len(many)
     for group in many:
-        assert sum(set(group.pigments) <= set(own.pigments) for own in few) == 1
+        assert sum(set(group.pigments) <= set(group_of_few.pigments) for group_of_few in few) == 1
 
 
 def test_neighbours_are_alike_to_some_members_only() -> None:
@@ -121,9 +121,9 @@ def test_the_grid_reproduces_the_forward_model(thickness: float, ratio: float, g
     grid = grid_imitation("lead_white", elio(), channels, settings)
     place = np.log([thickness, ratio, ground])
     exact = component_spectra([settings.paint({"lead_white": 1.0}, place)], elio(), channels)[0].sum(axis=0)
-    found = np.exp(grid.log_spectra(place)[0]).sum(axis=0)
+    from_grid = np.exp(grid.log_spectra(place)[0]).sum(axis=0)
     strong = exact > 1e-3 * exact.max()
-    assert np.max(np.abs(found[strong] / exact[strong] - 1.0)) < tolerance
+    assert np.max(np.abs(from_grid[strong] / exact[strong] - 1.0)) < tolerance
 
 
 def test_the_slopes_of_the_grid_are_its_differences() -> None:
@@ -147,10 +147,10 @@ def test_scatter_does_not_part_pigments() -> None:
 
 
 def test_chrome_yellow_is_lead_white_with_chromium() -> None:
-    found = composite("chrome_yellow", ("lead_white", "chrome_oxide_green"), elio(), ComparisonSettings())
-    assert found.counts_needed > MODEL_COUNTS
-    assert sum(found.mixture.values()) == pytest.approx(1.0)
-    assert found.mixture["lead_white"] == pytest.approx(0.77, abs=0.05)
+    chrome_yellow = composite("chrome_yellow", ("lead_white", "chrome_oxide_green"), elio(), ComparisonSettings())
+    assert chrome_yellow.counts_needed > MODEL_COUNTS
+    assert sum(chrome_yellow.mixture.values()) == pytest.approx(1.0)
+    assert chrome_yellow.mixture["lead_white"] == pytest.approx(0.77, abs=0.05)
 
 
 def test_a_mixture_without_the_lead_does_not_pass() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from underpaint.data import Spectrum
 from underpaint.display.plot import save_png
-from underpaint.display.plot.explanation import explanation_figure
+from underpaint.display.plot.spectra import explanation_figure
 from underpaint.errors import CalibrationError, SampleError, ScanError
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.forward.response import axis_of

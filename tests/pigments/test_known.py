@@ -25,8 +25,8 @@ thickness_um = [20, 30]
 absent = ["zinc_pigment"]
 """
 WORDS = (
-    "Put in from another method and taken as given, no answer of this program: mercury red begins above lead pigment; "
-    "the top layer is 20 to 30 um thick; not there: zinc pigment (cross-section, SEM-EDX; sample S2)."
+    "Given by another method, not an answer of this program: mercury red begins above lead pigment; "
+    "the top layer is 20 to 30 um thick; not present: zinc pigment (cross-section, SEM-EDX; sample S2)."
 )
 
 
@@ -49,13 +49,14 @@ def test_a_cross_section_is_read(tmp_path: Path) -> None:
         (("pixel = [2, 3]", "pixel = [2, 3]\npaint = 1"), "either paint or pixel"),
         (("pixel = [2, 3]", "pixel = [-2, 3]"), "greater than or equal to 0"),
         (('"vermilion", ', ""), "two groups or more"),
-        (('"vermilion"', '"lead_white"'), "named twice"),
+        (('"vermilion"', '"lead_white"'), "listed twice"),
         (('"vermilion"', '"kryptonite"'), "kryptonite"),
-        (("[20, 30]", "[30, 20]"), "lower end first"),
+        (("[20, 30]", "[30, 20]"), "larger maximum"),
         (("[20, 30]", "[20, nan]"), "finite"),
         (('"zinc_pigment"', '"lead_pigment"'), "cannot be absent"),
         (("method =", "methods ="), "method"),
-        (("[[known]]", "[[section]]"), "known"),
+        (("[[known]]", "[[section]]"), "section: Extra inputs are not permitted"),
+        ((SECTION, ""), r"no entry.*\[\[known\]\]"),
         (
             ('order = ["vermilion", "lead_pigment"]\nthickness_um = [20, 30]\nabsent = ["zinc_pigment"]', ""),
             "is needed",
@@ -63,8 +64,9 @@ def test_a_cross_section_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, change: tuple[str, str], fault: str) -> None:
-    with pytest.raises(SampleError, match=fault):
+    with pytest.raises(SampleError, match=fault) as refused:
         read_known(section(tmp_path, SECTION.replace(*change)))
+    assert "after validation, not 0" not in str(refused.value)  # a second fault that only follows from the first
 
 
 def test_layers_that_are_drawn_keep_to_what_is_known(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_known_results_change_the_legend_and_are_marked(folder: Path, tmp_path: 
     assert list(second.groups) == ["mercury_red", "zinc_pigment"]
     assert second.stratigraphy == ()
     assert "cross-section, SEM-EDX" in (folder / "paints.csv").read_text("utf-8")
-    assert "no answer of this program" in (folder / "report.html").read_text("utf-8")
+    assert "not an answer of this program" in (folder / "report.html").read_text("utf-8")
     paints_of_folder(folder)
     assert io.read_results(folder).paints[0].known == ""
 
@@ -128,8 +130,8 @@ def test_what_was_put_in_stands_there_once() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (SECTION.replace("[2, 3]", "[20, 3]"), r"pixel \(20, 3\): no paint"),
-        (SECTION.replace("pixel = [2, 3]", "paint = 7"), "paint 7: no paint"),
+        (SECTION.replace("[2, 3]", "[20, 3]"), r"pixel \(20, 3\): it is in no paint"),
+        (SECTION.replace("pixel = [2, 3]", "paint = 7"), "paint 7: it is in no paint"),
         (SECTION + SECTION.replace("[2, 3]", "[4, 4]"), "two results for paint 1"),
     ],
 )

@@ -109,7 +109,7 @@ def test_what_a_spectrum_proves_is_present_whatever_the_network_says(model: Path
     np.testing.assert_array_equal(results["vermilion"], free["vermilion"])
     raised = int((free["mercury"][even] < 0.99).sum())
     assert raised
-    assert f"although the network does not claim it: mercury pigment ({raised} pixels)." in results.notes[-1]
+    assert f"lines exceed ten standard deviations: mercury pigment ({raised} pixels)." in results.notes[-1]
 
 
 def test_each_bin_reaches_its_map(model: Path) -> None:

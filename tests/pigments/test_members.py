@@ -43,13 +43,13 @@ def test_the_prior_leaves_out_what_cannot_hold_enough() -> None:
     assert prior == {"iron_oxide_red": 1.0, "prussian_blue": 0.0}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.0, 1e4), min_size=5, max_size=5))
 def test_inside_a_group_the_posterior_follows_the_prior_whatever_the_spectrum(deviances: list[float]) -> None:
     known = Circumstances(years=(1920, 1930), palette={"lead_white": 2.0, "red_lead": 1.0, "vermilion": 1.0})
-    found, shared = group_posterior(dict(zip(NAMES, deviances, strict=True)), GROUPS, circumstances=known)
-    assert sum(found) == pytest.approx(1.0)
-    for probability, members in zip(found, GROUPS, strict=True):
+    by_group, shared = group_posterior(dict(zip(NAMES, deviances, strict=True)), GROUPS, circumstances=known)
+    assert sum(by_group) == pytest.approx(1.0)
+    for probability, members in zip(by_group, GROUPS, strict=True):
         prior = within_group_prior(members, known)
         assert {name: shared[name] for name in members} == pytest.approx(share_group(probability, prior))
 
@@ -66,47 +66,59 @@ def test_a_fitted_spectrum_decides_the_group_and_not_its_member(painted: str) ->
     deviances = {
         name: 1e4 * imitate(drawn, grid, channels.middle_kev).deviance_per_count for name, grid in grids.items()
     }
-    found, shared = group_posterior(deviances, (("lead_white", "red_lead"), ("vermilion",)))
-    assert found[0] > 0.999
+    by_group, shared = group_posterior(deviances, (("lead_white", "red_lead"), ("vermilion",)))
+    assert by_group[0] > 0.999
     assert shared["lead_white"] == shared["red_lead"]
 
 
 def test_the_spectrum_decides_between_groups() -> None:
-    found, shared = group_posterior({name: 0.0 if name in LEAD else 30.0 for name in NAMES}, GROUPS)
-    assert found[0] > 0.999999
-    assert shared["massicot"] == pytest.approx(found[0] / 3)
+    by_group, shared = group_posterior({name: 0.0 if name in LEAD else 30.0 for name in NAMES}, GROUPS)
+    assert by_group[0] > 0.999999
+    assert shared["massicot"] == pytest.approx(by_group[0] / 3)
 
 
 def test_the_prior_of_the_groups_counts() -> None:
-    found, _ = group_posterior(dict.fromkeys(NAMES, 7.0), GROUPS, group_prior=(3.0, 1.0))
-    assert found == pytest.approx([0.75, 0.25])
+    by_group, _ = group_posterior(dict.fromkeys(NAMES, 7.0), GROUPS, group_prior=(3.0, 1.0))
+    assert by_group == pytest.approx([0.75, 0.25])
 
 
 def test_lead_white_and_red_lead_would_be_told_apart_by_their_phases() -> None:
-    ways = {own.method: own for own in distinguishing_methods("lead_white", "red_lead")}
+    ways = {difference.method: difference for difference in distinguishing_methods("lead_white", "red_lead")}
     assert (ways["X-ray diffraction"].first, ways["X-ray diffraction"].second) == ("hydrocerussite", "minium")
     assert ways["colour"].second == "orange-red"
-    assert all("unverified" in own.source for own in ways.values())
+    assert all("unverified" in difference.source for difference in ways.values())
     assert distinguishing_methods_text("lead_white", "red_lead").startswith(
         "lead white and red lead would be told apart by colour"
     )
 
 
 def test_soft_lines_come_from_the_formulas() -> None:
-    soft = [own for own in distinguishing_methods("chalk", "gypsum") if own.method == "XRF below 2.8 keV"]
-    assert [(own.first, own.second) for own in soft] == [("nothing", "S")]
+    soft = [
+        difference
+        for difference in distinguishing_methods("chalk", "gypsum")
+        if difference.method == "XRF below 2.8 keV"
+    ]
+    assert [(difference.first, difference.second) for difference in soft] == [("nothing", "S")]
 
 
 def test_a_method_that_the_table_leaves_out_for_one_pigment_is_left_out() -> None:
     assert "zincite" in distinguishing_methods_text("zinc_white", "lithopone")
-    for one, other in (("zinc_white", "zinc_sulfide_white"), ("copper_resinate", "azurite"), ("carmine_lake", "chalk")):
-        ways = [own for own in distinguishing_methods(one, other) if not own.method.startswith("XRF")]
-        assert not [own for own in ways if "nothing" in (own.first, own.second)]
+    for first, second in (
+        ("zinc_white", "zinc_sulfide_white"),
+        ("copper_resinate", "azurite"),
+        ("carmine_lake", "chalk"),
+    ):
+        ways = [
+            difference
+            for difference in distinguishing_methods(first, second)
+            if not difference.method.startswith("XRF")
+        ]
+        assert not [difference for difference in ways if "nothing" in (difference.first, difference.second)]
     assert "X-ray diffraction" not in distinguishing_methods_text("copper_resinate", "azurite")
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "seen"),
+    ("first", "second", "elements"),
     [
         ("lead_white", "lead_tin_yellow", ("Pb", "Sn, Pb")),
         ("zinc_white", "lithopone", ("Zn", "Zn, Ba")),
@@ -114,15 +126,13 @@ def test_a_method_that_the_table_leaves_out_for_one_pigment_is_left_out() -> Non
         ("chalk", "indigo", ("Ca", "nothing")),
     ],
 )
-def test_elements_that_x_rays_show_come_first_where_they_are_asked_for(
-    one: str, other: str, seen: tuple[str, str]
-) -> None:
-    first = distinguishing_methods(one, other, include_lines=True)[0]
-    assert (first.method, first.first, first.second) == ("XRF", *seen)
-    assert "XRF" not in [own.method for own in distinguishing_methods(one, other)]
+def test_included_lines_put_elements_that_xrf_shows_first(first: str, second: str, elements: tuple[str, str]) -> None:
+    difference = distinguishing_methods(first, second, include_lines=True)[0]
+    assert (difference.method, difference.first, difference.second) == ("XRF", *elements)
+    assert "XRF" not in [method.method for method in distinguishing_methods(first, second)]
     assert (
-        f"told apart by XRF, unless other paint there holds the same elements ({seen[0]} / {seen[1]}); "
-        in distinguishing_methods_text(one, other, include_lines=True)
+        f"told apart by XRF, unless other paint there holds the same elements ({elements[0]} / {elements[1]}); "
+        in distinguishing_methods_text(first, second, include_lines=True)
     )
 
 

@@ -15,7 +15,7 @@ from underpaint.errors import ScanError
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.with_paints import replace_paints
 from underpaint.pigments.paints import find_paints, split_by_depth, summed
-from underpaint.pigments.paints.areas import stabilised
+from underpaint.pigments.paints.areas import _merged_interleaved, stabilised
 from underpaint.pipeline.paints import candidate_groups_of, paints_of_folder, with_paints
 
 SHAPE = (40, 50)
@@ -101,6 +101,19 @@ def test_thin_edges_are_mixed() -> None:
     assert len(np.unique(label[:, :20])) == len(np.unique(label[:, 21:])) == 1
 
 
+def test_components_of_one_paint_that_are_interleaved_are_one_paint() -> None:
+    rng = np.random.default_rng(5)
+    label = np.zeros((30, 30), np.int64)
+    label[:, 10:20] = rng.integers(1, 3, (30, 10))  # noise of one paint, described by two components
+    label[:, 20:] = 3
+    label[5:25, 25] = 4  # a line on paint 3
+    label[0, 0] = -1
+    label[10:20, 2:6] = np.repeat([[5, 5, 6, 6]], 10, axis=0)  # stripes of two pixels
+    merged = _merged_interleaved(label, 7)
+    assert merged[1] == merged[2]
+    assert len(set(merged.tolist())) == 6
+
+
 def test_a_bare_scan_is_one_paint() -> None:
     counts = np.random.default_rng(2).poisson(400.0, (20, 20, 1)).astype(np.float32)
     painted = find_paints(Results.of_lines(("Pb_L",), counts, np.sqrt(counts)))
@@ -115,7 +128,7 @@ def test_without_lines_there_is_an_error_and_a_note() -> None:
         find_paints(empty)
     assert not with_paints(empty).paints
     assert "no line exceeds" in with_paints(empty).process_notes["paints"][0]
-    with pytest.raises(ScanError, match="hold no elements"):
+    with pytest.raises(ScanError, match="contain no elements"):
         find_paints(Results())
 
 
@@ -223,7 +236,7 @@ def test_folder_without_its_scan_gets_areas_alone(tmp_path: Path, results: Resul
     painted = paints_of_folder(tmp_path)
     assert len(painted.paints) == 3
     assert painted.paints[0].spectrum is None
-    assert "No spectra of the paints" in painted.process_notes["paints"][0]
+    assert "spectra of the paints were not summed" in painted.process_notes["paints"][0]
     with pytest.raises(ScanError, match="paints 1 to 3"):
         paints_of_folder(tmp_path, explained=(7,))
     with pytest.raises(ScanError, match="scan"):

@@ -68,27 +68,21 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("underpaint.io._source.BLOCK_BYTES", 1 << 17)
 
 
-@pytest.fixture
-def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make no page: its pictures take most of the time, and are tested elsewhere."""
-    monkeypatch.setattr("underpaint.display.report.write_report", lambda *_, **__: None)
-
-
 def arrays(folder: Path) -> dict[str, Any]:
     """Return all numbers of a result."""
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
 
     def take(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fu":
-            found[name] = item[()]
+            numbers[name] = item[()]
 
     with h5py.File(folder / "results.h5") as file:
         file.visititems(take)
-    return found
+    return numbers
 
 
-def same_numbers(one: Path, other: Path) -> None:
-    first, second = arrays(one), arrays(other)
+def same_numbers(first_folder: Path, second_folder: Path) -> None:
+    first, second = arrays(first_folder), arrays(second_folder)
     assert first.keys() == second.keys()
     assert len(first) > 10
     for name, values in first.items():
@@ -100,35 +94,38 @@ def test_the_scan_is_cut_into_blocks(scan_file: Path) -> None:
 
 
 def test_no_block_lies_twice_or_not_at_all() -> None:
-    seen = np.zeros((7, 9), int)
+    n_block = np.zeros((7, 9), int)
     scan = Scan(np.zeros((7, 9, 4)), axis=None)
     for block in Scan(scan.counts.rechunk((3, 4, -1))).blocks():
-        seen[block] += 1
-    assert (seen == 1).all()
+        n_block[block] += 1
+    assert (n_block == 1).all()
 
 
-def test_a_cluster_gives_the_same_bits(scan_file: Path, without_report: None, tmp_path: Path) -> None:
+def test_a_cluster_gives_the_same_bits(
+    scan_file: Path, without_report: None, patient_cluster: None, tmp_path: Path
+) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    identify_to_folder(scan_file, tmp_path / "threads", SETTINGS)
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
     ) as cluster:
-        address = cluster.scheduler_address
-        identify_to_folder(scan_file, tmp_path / "there", SETTINGS, scheduler=address)
-    identify_to_folder(scan_file, tmp_path / "here", SETTINGS)
-    same_numbers(tmp_path / "here", tmp_path / "there")
+        identify_to_folder(scan_file, tmp_path / "cluster", SETTINGS, scheduler=cluster.scheduler_address)
+    same_numbers(tmp_path / "threads", tmp_path / "cluster")
 
 
 def first_channels(counts: Any, *_: Any) -> dict[str, Any]:
     return {"first": counts[:, :, :2].astype(np.float32)}
 
 
-def test_a_cluster_without_workers_is_told_and_waited_for(scan_file: Path, tmp_path: Path) -> None:
+def test_a_cluster_without_workers_is_reported_and_waited_for(
+    scan_file: Path, patient_cluster: None, tmp_path: Path
+) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
-    scan, told = load(scan_file), list[str]()
+    scan, events = load(scan_file), list[str]()
     with distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
 
         def waiting() -> None:
-            told.append("waiting")
+            events.append("waiting")
             cluster.scale(1)
 
         process_blocks(
@@ -137,11 +134,11 @@ def test_a_cluster_without_workers_is_told_and_waited_for(scan_file: Path, tmp_p
             BlockStore(tmp_path, scan.shape[:2]),
             np.zeros(scan.shape[:2]),
             scheduler=cluster.scheduler_address,
-            progress=lambda done, _: told.append(str(done)),
+            progress=lambda done, _: events.append(str(done)),
             on_waiting=waiting,
         )
-    assert told[0] == "waiting"
-    assert told[-1] == str(scan.n_pixel)
+    assert events[0] == "waiting"
+    assert events[-1] == str(scan.n_pixel)
 
 
 class StopError(Exception):
@@ -170,46 +167,46 @@ def test_resume_does_the_blocks_that_are_missing_alone(scan_file: Path, without_
     assert not (tmp_path / "out").exists()
     with pytest.raises(OutputError, match=r"engine \('underpaint' before, 'pymca' now\)"):
         elements_to_folder(scan_file, tmp_path / "out", replace(SETTINGS, engine="pymca"), resume=True)
-    told: list[tuple[str, int, int]] = []
-    elements_to_folder(scan_file, tmp_path / "out", SETTINGS, resume=True, progress=lambda *own: told.append(own))
-    fitted = [done for what, done, _ in told if what == "Fitting the elements"]
+    steps: list[tuple[str, int, int]] = []
+    elements_to_folder(scan_file, tmp_path / "out", SETTINGS, resume=True, progress=lambda *step: steps.append(step))
+    fitted = [done for task, done, _ in steps if task == "Fitting the elements"]
     n_block = len(list(load(scan_file).blocks()))
     assert fitted[0] > 0
     assert len(fitted) == n_block - 2 + 1
-    assert not any(what == "Reading the spectra" for what, _, _ in told)
+    assert not any(task == "Reading the spectra" for task, _, _ in steps)
     same_numbers(tmp_path / "quiet", tmp_path / "out")
-    assert [own.name for own in tmp_path.iterdir() if own.name.startswith("out")] == ["out"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == ["out"]
 
 
 def test_another_scan_of_the_same_name_is_not_gone_on_with(
     scan_file: Path, without_report: None, tmp_path: Path
 ) -> None:
-    own = tmp_path / "scan.h5"
-    own.write_bytes(scan_file.read_bytes())
-    stopped_after(1, own, tmp_path / "out")
-    os.utime(own, ns=(1, 1))
+    copied_file = tmp_path / "scan.h5"
+    copied_file.write_bytes(scan_file.read_bytes())
+    stopped_after(1, copied_file, tmp_path / "out")
+    os.utime(copied_file, ns=(1, 1))
     with pytest.raises(OutputError, match="scan time"):
-        elements_to_folder(own, tmp_path / "out", SETTINGS, resume=True)
+        elements_to_folder(copied_file, tmp_path / "out", SETTINGS, resume=True)
 
 
 def test_pigments_alone_leave_elements_out(scan_file: Path, without_report: None, tmp_path: Path) -> None:
     identify_to_folder(scan_file, tmp_path / "out", replace(SETTINGS, elements=False))
-    lazily, whole = read_results(tmp_path / "out"), read_results(tmp_path / "out", lazily=False)
+    lazily, at_once = read_results(tmp_path / "out"), read_results(tmp_path / "out", lazily=False)
     assert not lazily.has_elements
     for name in ("lead_pigment", "iron_pigment"):
-        np.testing.assert_array_equal(lazily[name], whole[name])
-    np.testing.assert_allclose(lazily.thickness, whole.thickness, rtol=1e-5)
+        np.testing.assert_array_equal(lazily[name], at_once[name])
+    np.testing.assert_allclose(lazily.thickness, at_once.thickness, rtol=1e-5)
     assert lazily.summary["settings"]["elements"] is False
 
 
 def test_a_large_scan_is_described_from_a_part(scan_file: Path) -> None:
-    whole = describe(scan_file)
-    (part,) = describe_all(scan_file, max_bytes=whole.size_bytes / 3)
+    complete = describe(scan_file)
+    (part,) = describe_all(scan_file, max_bytes=complete.size_bytes / 3)
     assert 0.2 < part.read_share < 0.8
-    assert whole.read_share == 1
-    assert part.total_counts == pytest.approx(whole.total_counts, rel=0.05)
-    assert part.mean_pixel_counts == pytest.approx(whole.mean_pixel_counts, rel=0.05)
-    assert part.sum_spectrum.counts.sum() == pytest.approx(part.read_share * whole.total_counts, rel=0.05)
+    assert complete.read_share == 1
+    assert part.total_counts == pytest.approx(complete.total_counts, rel=0.05)
+    assert part.mean_pixel_counts == pytest.approx(complete.mean_pixel_counts, rel=0.05)
+    assert part.sum_spectrum.counts.sum() == pytest.approx(part.read_share * complete.total_counts, rel=0.05)
     assert any("read in part" in note for note in part.notes)
 
 
@@ -237,8 +234,8 @@ def kill_and_compare(scan_file: Path, place: Path, n_kill: int, *options: str) -
             assert process.communicate(timeout=300)[0]
             assert process.returncode == 0
     same_numbers(quiet, out)
-    assert sorted(own.name for own in place.iterdir()) == ["out", "quiet"]
-    assert sorted(own.name for own in out.iterdir()) == sorted(own.name for own in quiet.iterdir())
+    assert sorted(path.name for path in place.iterdir()) == ["out", "quiet"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in quiet.iterdir())
 
 
 def killed(scan_file: Path, out: Path, number: int, moments: np.random.Generator, *options: str) -> int:
@@ -255,8 +252,8 @@ def killed(scan_file: Path, out: Path, number: int, moments: np.random.Generator
 
 
 def started(scan_file: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
-    own = ["elements", str(scan_file), "--out", str(out), "--resume", "--quiet", "--no-calibrate", *options]
-    command = [sys.executable, "-c", ELEMENTS, *own]
+    arguments = ["elements", str(scan_file), "--out", str(out), "--resume", "--quiet", "--no-calibrate", *options]
+    command = [sys.executable, "-c", ELEMENTS, *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
     )

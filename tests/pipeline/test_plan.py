@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import underpaint as up
 from underpaint.data import Scan
 from underpaint.data.maps import Results
+from underpaint.physics.instrument import load_instrument
 from underpaint.pipeline.plan import Plan, Settings, plan
 from underpaint.pipeline.run import identify_to_folder
 from underpaint.simulate import PanelSettings, make_panel, save_panel
@@ -49,10 +52,7 @@ def test_outputs_are_declared_and_kept(planned: Plan, results: Results) -> None:
     assert all(stack.values.shape == (*results.shape, len(stack.keys)) for stack in results.stacks.values())
 
 
-def test_memory_and_folder_hold_the_same(
-    panel: Path, results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("underpaint.display.report.write_report", lambda *_, **__: None)
+def test_memory_and_folder_hold_the_same(panel: Path, results: Results, tmp_path: Path, without_report: None) -> None:
     written = identify_to_folder(panel, tmp_path / "out", SETTINGS)
     assert set(written.to_dataset()) == set(results.to_dataset())
     for name in ("probability", "area", "area_sigma", "state", "unlikeness"):
@@ -65,7 +65,7 @@ def test_memory_and_folder_hold_the_same(
 
 def test_blocks_are_worked_on_without_xarray(panel: Path) -> None:
     code = (
-        f"import sys, underpaint as up; planned = up.plan(up.load({str(panel)!r}), up.Settings(calibrated=False)); "
+        f"import sys, underpaint as up; planned = up.plan(up.load({str(panel)!r}), up.Settings(instrument='elio')); "
         "results = planned.run(); print('xarray' in sys.modules, repr(results)[:20], 'xarray' in sys.modules); "
         "results.area; print('xarray' in sys.modules)"
     )
@@ -78,13 +78,20 @@ def test_a_plan_for_elements_asks_no_network(panel: Path) -> None:
     assert [output.quantity for output in outputs] == ["area", "area_sigma", "scatter", "scatter_sigma"]
 
 
-def test_a_scan_in_memory_is_planned_alike() -> None:
+@pytest.mark.parametrize("analyse", [up.identify, up.plan, up.fit_elements])
+def test_a_path_is_not_a_scan(analyse: Callable[[Any], object]) -> None:
+    with pytest.raises(up.UnderpaintError, match=r"'panel.h5': it is a str, and a Scan is needed. Open the file"):
+        analyse("panel.h5")
+
+
+def test_a_scan_in_memory_is_planned_alike(tmp_path: Path) -> None:
     scan: Scan = make_panel(PanelSettings(recipe="fig7", cell_pixels=1, counts=1e4, perturb=False)).scan
-    found = up.identify(scan, palette=["vermilion", "lead_white"])
-    assert found.groups == ("lead_pigment", "mercury_red")
-    assert found.pigments == ("lead_white", "vermilion")
-    assert float(found.probability.sel(group="mercury_red", place="surface").max()) > 0.5
-    both = found | up.fit_elements(scan)
+    pigments = up.identify(scan, palette=["vermilion", "lead_white"], instrument="elio")
+    assert pigments.groups == ("lead_pigment", "mercury_red")
+    assert pigments.pigments == ("lead_white", "vermilion")
+    assert float(pigments.probability.sel(group="mercury_red", place="surface").max()) > 0.5
+    both = pigments | up.fit_elements(scan, instrument=load_instrument("elio"))
     assert float(both.area.sel(line="Hg_L").max()) > 100
-    assert both.summary["settings"]["calibration"] == found.summary["settings"]["calibration"]
+    assert both.summary["settings"]["calibration"] == pigments.summary["settings"]["calibration"]
     assert set(both.to_dataset()) >= {"probability", "pigment_probability", "area", "thickness"}
+    both.to_dataset().to_netcdf(tmp_path / "panel.nc")

@@ -122,7 +122,7 @@ if __name__ == "__main__":
     home = tmp_path / "home"
     home.mkdir()
     (tmp_path / "work.py").write_text(code)
-    subprocess.run([sys.executable, tmp_path / "work.py"], env=fresh_environment(home), check=True, timeout=120)
+    subprocess.run([sys.executable, tmp_path / "work.py"], env=fresh_environment(home), check=True, timeout=600)
     assert left_in(home) == []
 
 
@@ -133,4 +133,4 @@ def test_the_variable_is_set_before_onnxruntime_comes(tmp_path: Path) -> None:
     )
     home = tmp_path / "home"
     home.mkdir()
-    subprocess.run([sys.executable, "-c", code], env=fresh_environment(home), check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], env=fresh_environment(home), check=True, timeout=600)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cube_files import WAVELENGTH_NM, reflectance, write_envi
 from underpaint.errors import ScanError
 from underpaint.io.cubes import open_cube
-from underpaint.reflectance.cube import LOWEST, ReflectanceCube, open_reflectance, overview
+from underpaint.reflectance.cube import MIN_REFLECTANCE, ReflectanceCube, open_reflectance, overview
 
 TRUE = reflectance()
 
@@ -139,15 +139,16 @@ def test_counts_become_reflectance_by_references_averaged_along_the_scan(tmp_pat
     cube = open_reflectance(files["cube"], white=files["white"], dark=files["dark"])
     assert np.nanmedian(np.abs(all_of(cube) - TRUE)) < 0.02
     np.testing.assert_allclose(np.nanmean(all_of(cube), axis=(0, 1)), TRUE.mean(axis=(0, 1)), rtol=0.03)
-    assert noted(cube, "400 lines, averaged")
+    assert noted(cube, "mean of 400 lines")
 
 
 def test_counts_without_a_reference_are_refused(tmp_path: Path) -> None:
     files = recorded(tmp_path)
     with pytest.raises(ScanError, match="--white"):
         open_reflectance(files["cube"])
-    with pytest.raises(ScanError, match="add --white"):
+    with pytest.raises(ScanError, match="Add --white"):
         open_reflectance(files["cube"], dark=files["dark"])
+    assert noted(open_reflectance(files["cube"], white=files["white"]), "no dark reference")
 
 
 def test_exchanged_references_are_refused(tmp_path: Path) -> None:
@@ -163,8 +164,8 @@ def test_references_of_another_size_or_other_wavelengths_are_refused(tmp_path: P
     moved = write_envi(tmp_path, np.full((5, 30, 57), 900, np.uint16), name="moved", wavelength=WAVELENGTH_NM + 7)
     as_high = write_envi(tmp_path, np.ones((24, 23, 57), np.float32), name="as_high")
     for white, words in (
-        (as_high, "24 x 23 pixels"),
-        (narrow, "5 x 17 pixels"),
+        (as_high, "24 rows and 23 columns"),
+        (narrow, "5 rows and 17 columns"),
         (fewer, "40 bands, the cube 57"),
         (moved, "7.0 nm"),
     ):
@@ -183,7 +184,7 @@ def test_one_spectrum_of_white_serves_all_columns(tmp_path: Path) -> None:
 def test_the_scale_is_seen_and_noted(tmp_path: Path, factor: float, dtype: str) -> None:
     cube = open_reflectance(write_envi(tmp_path, (TRUE * factor).astype(dtype)))
     np.testing.assert_allclose(all_of(cube), TRUE, atol=0.011 if dtype == "uint8" else 1e-3)
-    assert noted(cube, f"reflectance of 1 is {factor:g}")
+    assert noted(cube, f"{factor:g} is taken as a reflectance of 1")
 
 
 def test_the_files_scale_and_the_given_one_are_used(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_bad_saturated_missing_and_constant_bands_are_left_out(tmp_path: Path) -
     cube = open_reflectance(write_envi(tmp_path, values, bbl=bbl, data_ignore_value=-9999))
     assert set(np.arange(57)) - set(cube.bands.tolist()) == {0, 3, 10, 20, 56}
     assert np.isnan(all_of(cube)[2, 5]).sum() == 1
-    for words in ("2 of 57 bands the file declares bad", "2 of 57 bands are saturated or missing", "one value"):
+    for words in ("2 of 57 bands are marked as bad", "2 of 57 bands are saturated or missing", "the same value"):
         assert noted(cube, words)
 
 
@@ -236,7 +237,7 @@ def test_saturated_counts_are_missing_and_not_bright(tmp_path: Path) -> None:
 def test_dark_noise_has_a_logarithm(tmp_path: Path) -> None:
     values = TRUE.copy()
     values[0, 0] = -0.01
-    assert all_of(open_reflectance(write_envi(tmp_path, values)))[0, 0] == pytest.approx(LOWEST)
+    assert all_of(open_reflectance(write_envi(tmp_path, values)))[0, 0] == pytest.approx(MIN_REFLECTANCE)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_headers_that_contradict_the_data_are_refused(tmp_path: Path, changed: d
 
 def test_swapped_bytes_and_lost_signs_of_integers_are_refused(tmp_path: Path) -> None:
     stored = (TRUE * 10000).astype(np.uint16)
-    with pytest.raises(ScanError, match="bytes of each number swapped"):
+    with pytest.raises(ScanError, match="byte order is reversed"):
         open_reflectance(write_envi(tmp_path, stored.byteswap(), name="swapped"))
     bright = (TRUE * 60000).astype(np.uint16)
     with pytest.raises(ScanError, match="negative"):

@@ -115,7 +115,28 @@ def test_a_small_library_borrows_how_spectra_vary() -> None:
     assert answer.members[int(answer.probability[0].argmax())] == "malachite"
 
 
-@pytest.mark.parametrize("wavelength", [[1000.0, 1700.0], np.arange(1000.0, 2500.0, 5.0), [np.nan] * 5, [500.0] * 9])
+def test_rounded_wavelengths_do_not_change_the_answer() -> None:
+    library = builtin().subset("kremer" in reference.patch for reference in builtin().spectra)
+    values = np.stack([reference.reflectance for reference in library.spectra[:40:4]])
+    wavelength = library.spectra[0].wavelength_nm
+    exact, rounded = (
+        ReflectanceClassifier(library, bands).identify(values).probability
+        for bands in (wavelength, wavelength * (1 + 1e-5))
+    )
+    np.testing.assert_allclose(rounded, exact, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "wavelength",
+    [
+        [1000.0, 1700.0],
+        np.arange(1000.0, 2500.0, 5.0),
+        [np.nan] * 5,
+        [500.0] * 9,
+        np.arange(410.0, 991.0, 60.0),
+        [*np.arange(410.0, 991.0, 60.0), *np.arange(1000.0, 2500.0, 5.0)],
+    ],
+)
 def test_bands_that_cannot_do_are_refused(wavelength: list[float]) -> None:
     with pytest.raises(CoverageError, match=r"Check the unit"):
         ReflectanceClassifier(builtin(), wavelength)

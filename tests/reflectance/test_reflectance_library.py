@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from underpaint.errors import OutputError, ScanError
@@ -137,7 +137,7 @@ def test_what_is_no_library_is_refused(tmp_path: Path, content: bytes) -> None:
             read(tmp_path / name)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(alphabet=st.sampled_from("nm,;\t\n0123456789.-+eazurite \"'{}="), max_size=200))
 def test_no_text_ends_in_anything_but_a_library_or_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "any.csv"

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +16,13 @@ from underpaint.data.axis import EnergyAxis
 from underpaint.data.peaks import peak_counts
 from underpaint.data.pile_up import pile_up_shape, self_convolution
 from underpaint.physics.forward import (
-    ORDERS,
-    SCATTER,
-    Detail,
-    Emission,
     Setting,
     efficiency,
-    render,
+    response_matrix,
+    scatter_per_photon,
     setting_for,
     source_spectrum,
     stack_layers,
-    transport,
 )
 from underpaint.physics.forward.setting import directed_scatter
 from underpaint.physics.forward.stack import cut_thick
@@ -251,20 +246,7 @@ def tube_of(reference: ScatterReference) -> Instrument:
 
 
 def _render_scatter(reference: ScatterReference, detector: Detector, axis: EnergyAxis, *, lines: bool) -> list[Array]:
-    """Return Rayleigh scatter and Compton-shifted scatter, (n_sample, n_bin), of the tube's lines or continuum."""
-    emission = _scatter_emission(reference, lines=lines)
-    zero_arrays = {name: 0.0 * np.concatenate([getattr(emission, name)] * 2) for name in (*ORDERS, *SCATTER)}
-    no_coherent, shifted_scatter = 0.0 * emission.coherent, emission.compton + emission.multiple
-    settings: dict[str, Any] = {
-        "coherent": np.concatenate([emission.coherent, no_coherent]),
-        "compton": np.concatenate([0.0 * shifted_scatter, shifted_scatter]),
-    }
-    rendered = np.asarray(render(replace(emission, **zero_arrays | settings), detector, axis), dtype=np.float64)
-    return np.split(rendered, 2)
-
-
-def _scatter_emission(reference: ScatterReference, *, lines: bool) -> Emission:
-    """Return the scatter of a tube's lines, or of its continuum, by the simple samples.
+    """Return Rayleigh scatter and Compton-shifted scatter, (n_sample, n_bin), of the tube's lines or continuum.
 
     Cross sections at an angle are shared by all tubes; only the incident spectrum differs.
     """
@@ -273,14 +255,27 @@ def _scatter_emission(reference: ScatterReference, *, lines: bool) -> Emission:
         if lines
         else next(limit_kv for limit_kv in _VOLTAGE_LIMITS_KV if limit_kv >= reference.voltage_kv)
     )
-    setting = _setting_at(reference.angle_deg, lines, highest_kv)
+    setting, coherent, shifted = _scatter_at(reference.angle_deg, lines, highest_kv)
     energy_kev, weight, width_kev = _tube_spectrum(reference.anode, reference.voltage_kv)
     is_used = ((width_kev == 0) == lines) & (energy_kev > _MIN_PHOTON_KEV)
     nearest = np.abs(energy_kev[is_used][:, None] - setting.source_kev).argmin(axis=1)
     incident = np.zeros(setting.source_kev.size)
     np.add.at(incident, nearest, weight[is_used])
-    stack = stack_layers(cut_thick(simple_samples()).stratigraphies, setting.elements)
-    return transport(stack, replace(setting, weight=incident), detail=Detail(orders=1))
+    shifted_photons = sum((photons * incident) @ distribution for photons, distribution in shifted)
+    return [
+        photons @ _cached_response(detector, axis, tuple(energy_kev), tuple(width_kev))
+        for photons, energy_kev, width_kev in (
+            (coherent * incident, setting.source_kev, setting.width_kev),
+            (shifted_photons, setting.grid_kev, setting.grid_width_kev),
+        )
+    ]
+
+
+@lru_cache(maxsize=8)
+def _cached_response(
+    detector: Detector, axis: EnergyAxis, energy_kev: tuple[float, ...], width_kev: tuple[float, ...]
+) -> Array:
+    return np.asarray(response_matrix(detector, axis, np.asarray(energy_kev), np.asarray(width_kev) / np.sqrt(12.0)))
 
 
 @lru_cache(maxsize=128)
@@ -290,23 +285,28 @@ def _tube_spectrum(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
 
 
 @lru_cache(maxsize=8)
-def _setting_at(angle_deg: float, lines: bool, highest_kv: float) -> Setting:
-    """Return the setting at an angle, for a source with the lines of all anodes or the bins of all continua."""
+def _scatter_at(angle_deg: float, lines: bool, highest_kv: float) -> tuple[Setting, Array, list[tuple[Array, Array]]]:
+    """Return the setting at an angle, for a source with the lines of all anodes or the bins of all continua.
+
+    The setting is followed by the scatter of each of its photons by the simple samples.
+    """
     setting, geometry = (
         _setting_at_any_angle(lines, highest_kv),
         tube_of(ScatterReference(ANODES[0], angle_deg, highest_kv)).geometry,
     )
-    return replace(
+    setting = replace(
         setting,
         scatter=directed_scatter(setting.elements, setting.source_kev, geometry),
         sin_in=np.sin(np.radians(geometry.incidence_angle_deg)),
         sin_out=np.sin(np.radians(geometry.takeoff_angle_deg)),
     )
+    stack = stack_layers(cut_thick(simple_samples()).stratigraphies, setting.elements)
+    return setting, *scatter_per_photon(stack, setting)
 
 
 @lru_cache(maxsize=8)
 def _setting_at_any_angle(lines: bool, highest_kv: float) -> Setting:
-    """Return the setting of ``_setting_at`` at an arbitrary angle, for data that do not depend on the angle."""
+    """Return the setting of ``_scatter_at`` at an arbitrary angle, for data that do not depend on the angle."""
     tubes = [tube_of(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, highest_kv)) for anode in ANODES]
     entries = {
         (energy_kev, width_kev)

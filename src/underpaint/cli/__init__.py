@@ -8,7 +8,6 @@ import typer
 from underpaint._version import __version__
 from underpaint.cli import (
     _about,
-    _benchmark,
     _calibrate,
     _evaluate,
     _learn,
@@ -29,8 +28,8 @@ app = typer.Typer(
     cls=PlainErrors,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # half of the time of --help was spent on rich and its Markdown
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 READ, SIMULATE, TRAIN, ABOUT = "Read a scan", "Simulate", "Train and measure", "This program"
@@ -63,7 +62,7 @@ app.command(rich_help_panel=TRAIN)(careful(_learn.finetune))
 app.command(rich_help_panel=TRAIN)(careful(_learn.adapt))
 app.command(rich_help_panel=TRAIN)(careful(_evaluate.evaluate))
 app.command(rich_help_panel=TRAIN)(careful(_learn.reproduce))
-app.add_typer(_benchmark.benchmark_commands, name="benchmark", rich_help_panel=TRAIN)
+app.add_typer(_evaluate.benchmark_commands, name="benchmark", rich_help_panel=TRAIN)
 app.command(rich_help_panel=ABOUT)(careful(_about.cite))
 app.command(rich_help_panel=ABOUT)(careful(_about.desktop))
 

@@ -29,7 +29,7 @@ def cite(
 ) -> None:
     """Print the references to cite: underpaint, and the paper whose method it extends.
 
-    **Example**
+    For example:
 
         underpaint cite --format bibtex >> references.bib
     """
@@ -95,7 +95,7 @@ def desktop(
 
     On Linux it is an entry in the applications menu, on macOS a .command file, on Windows a .bat file.
 
-    **Example**
+    For example:
 
         underpaint desktop
     """

@@ -94,7 +94,7 @@ def calibrate(
     With several detectors, one file is written for each, with the detector's name appended. With a standard, the file
     also contains the scale for quantities.
 
-    **Example**
+    For example:
 
         underpaint calibrate painting.h5 --out ours.toml --picture ours.png
 
@@ -220,7 +220,7 @@ def _scale_notes(scale: "Scale", composition: dict[str, float]) -> list[str]:
 def _save_picture(scan: "Scan", calibration: "Calibration", path: Path) -> None:
     from underpaint.data import survey
     from underpaint.display.plot import save_png
-    from underpaint.display.plot.calibration import calibration_figure
+    from underpaint.display.plot.spectra import calibration_figure
 
     summary = survey(scan)
     save_png(calibration_figure(calibration, summary.total, summary.highest, title=scan.name), path)
@@ -245,11 +245,11 @@ def _show_calibrations(calibrations: Sequence[DetectorCalibration], *, quiet: bo
 
 def _calibration_table(detector_calibration: DetectorCalibration) -> "Table":
     """Return a table of the values found and not found, and of the deviations from tabulated line energies."""
-    from underpaint.display.plot.calibration import describe
+    from underpaint.display.plot.spectra import calibration_words
 
     calibration = detector_calibration.calibration
     table = two_columns(f"calibration of {detector_calibration.scan.name}")
-    for text in describe(calibration):
+    for text in calibration_words(calibration):
         table.add_row("found", text)
     for text in calibration.missing:
         table.add_row("not found", text)

@@ -23,7 +23,23 @@ INTERRUPTED = 130
 FAILED = 1
 
 
-class PlainErrors(TyperGroup):
+class PlainHelp(TyperGroup):
+    """A group of commands that are listed by panel."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands of each panel with the first paragraph of their help."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, name)
+            if not command.hidden:
+                summary = (command.help or "").partition("\n\n")[0]
+                rows.setdefault(command.rich_help_panel or "Commands", []).append((name, summary))
+        for panel, commands in rows.items():
+            with formatter.section(panel):
+                formatter.write_dl(commands)
+
+
+class PlainErrors(PlainHelp):
     """A group of commands whose errors are a message and an exit code, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:

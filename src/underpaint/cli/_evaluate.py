@@ -1,4 +1,4 @@
-"""The command ``evaluate``: scores of a model on a virtual panel, on Monte Carlo panels, or in the test suite."""
+"""Commands that score: evaluate (a panel, Monte Carlo panels or the test suite) and benchmark."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import list_table, progress, say, show
+from underpaint.cli._console import PlainHelp, list_table, progress, say, show
+from underpaint.cli._outputs import careful, new_folder
 from underpaint.cli._scans import Overwrite, Quiet
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from underpaint.lab.evaluation.suite import Inputs
 
 BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
+benchmark_commands = typer.Typer(cls=PlainHelp, no_args_is_help=True)
 
 
 class SuiteName(StrEnum):
@@ -74,7 +76,7 @@ def evaluate(
     out, Monte Carlo panels, layer order against its bound, calibration, the open set, a measured scan, speed, and the
     baselines. The same command resumes an interrupted run.
 
-    **Examples**
+    For example:
 
         underpaint evaluate --panel table2 --json table2.json
 
@@ -292,3 +294,108 @@ def _score_text(value: Any) -> str:
 def _mean(values: "Iterable[float | None]") -> float | None:
     defined_values = [value for value in values if value is not None]
     return sum(defined_values) / len(defined_values) if defined_values else None
+
+
+@benchmark_commands.callback()
+def start() -> None:
+    """Make virtual panels with known layers, and score the answers of any method.
+
+    For example:
+
+        underpaint benchmark make --quick --out benchmark
+
+        underpaint benchmark score benchmark benchmark/sheet.csv
+    """
+
+
+@benchmark_commands.command()
+@careful
+def make(
+    out: Annotated[Path, new_folder("DIR", "Folder to create; must be missing or empty.")],
+    small: Annotated[bool, typer.Option("--quick", help="Small panels, for a trial in a minute.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate the panels; write them with the ground truth and an empty sheet for answers, under CC0.
+
+    For example:
+
+        underpaint benchmark make --quick --out benchmark
+    """
+    from underpaint.lab.evaluation.benchmark import make_benchmark
+
+    with progress(quiet=quiet) as step:
+        make_benchmark(out, quick=small, progress=step)
+    say(f"Wrote {out}: scans, ground truth, and sheet.csv to fill in; README.md explains how.", quiet=quiet)
+    say(f"Next: underpaint benchmark score {out} {out / 'sheet.csv'}", quiet=quiet)
+    say("Without a sheet, the built-in methods are scored.", quiet=quiet)
+
+
+@benchmark_commands.command()
+@careful
+def score(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder written by `benchmark make`.")],
+    sheets: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[SHEET ...]", help="Answers, CSV or JSON; without any, the built-in methods are scored."
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the scores as JSON.", writable=True, dir_okay=False),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score answers for the benchmark's panels.
+
+    Without a sheet, the built-in methods analyse the scans and are scored: the default network, the network of Xu et
+    al. 2022, element maps, and PyMca if installed.
+
+    For example:
+
+        underpaint benchmark score benchmark
+
+        underpaint benchmark score benchmark benchmark/sheet.csv --json scores.json
+    """
+    del overwrite  # already checked with the outputs
+    from underpaint.lab.evaluation.benchmark import read_description, read_sheet, read_truths, score_answers
+    from underpaint.runtime.files import write_json
+
+    description = read_description(folder)
+    scores: dict[str, Any]
+    with progress(quiet=quiet) as step:
+        if sheets:
+            truths = read_truths(folder)
+            scores = {str(path): score_answers(read_sheet(path, truths), truths) for path in sheets}
+        else:
+            from underpaint.lab.evaluation.benchmark import score_methods
+
+            scores = score_methods(folder, step)
+    description_facts = {key: description[key] for key in ("format", "made_by", "quick")}
+    if json_file is not None:
+        write_json(
+            json_file, {"benchmark": description_facts | {"panels": list(description["panels"])}, "methods": scores}
+        )
+    if quiet:
+        return
+    title = f"{description['format']}{', quick' if description['quick'] else ''}"
+    columns = ("answers of", "panel", *(f"F1 {place}" for place in description["places"]), "missed", "false claims")
+    table = list_table(title, columns)
+    for name, panels in scores.items():
+        if panels is None:
+            table.add_row(name, "PyMca is not installed")
+        for panel, places in (panels or {}).items():
+            anywhere_cells = [_benchmark_score_text(places["anywhere"], key) for key in ("missed", "false_claims")]
+            table.add_row(
+                name,
+                panel,
+                *(_benchmark_score_text(place_scores, "macro_f1") for place_scores in places.values()),
+                *anywhere_cells,
+            )
+    show(table)
+    say("-: no answer. Missed: fraction of the visible labels; false claims: fraction of the absent labels, anywhere.")
+
+
+def _benchmark_score_text(scores: dict[str, Any] | None, key: str) -> str:
+    return "-" if scores is None else f"{scores[key]:.3f}"

@@ -260,7 +260,7 @@ def _count_text(number: int, noun: str) -> str:
 def _axis_text(axis: EnergyAxis | None) -> str:
     if axis is None:
         return "none"
-    return f"{axis.start_kev:.2f}-{axis.stop_kev:.2f} keV, {1e3 * axis.gain_kev:.3f} eV per channel"
+    return f"{axis.start_kev:z.2f} to {axis.stop_kev:z.2f} keV, {1e3 * axis.gain_kev:.3f} eV per channel"
 
 
 def _anode_text(calibration: Calibration) -> str:

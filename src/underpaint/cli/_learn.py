@@ -49,7 +49,7 @@ def train(
     Writes checkpoints, report.json, and NAME.onnx with its model card. The same command resumes an interrupted run.
     Needs the extra `train`.
 
-    **Examples**
+    For example:
 
         underpaint train --instrument ours.toml --palette old_master --out ours
 
@@ -116,7 +116,7 @@ def adapt(
     With --labels, the network is fine-tuned as in the paper; `underpaint finetune` has more options. The same command
     resumes an interrupted run. Needs the extra `train`.
 
-    **Examples**
+    For example:
 
         underpaint adapt painting.h5 --out ours
 
@@ -178,7 +178,7 @@ def reproduce(
 
     Hours on two cores, minutes with --quick. Needs the extra `train`.
 
-    **Examples**
+    For example:
 
         underpaint reproduce all --quick --out quick
 
@@ -272,7 +272,7 @@ def finetune(
     held out four fifths. Writes DIR/NAME.onnx with its card, report.json and checkpoints; the same command resumes an
     interrupted run. Needs the extra `train`.
 
-    **Examples**
+    For example:
 
         underpaint finetune --spectra mockups.h5 --labels mockups.csv
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from underpaint.cli._console import list_table, progress, say, show, show_json, two_columns
+from underpaint.cli._console import PlainHelp, list_table, progress, say, show, show_json, two_columns
 from underpaint.cli._outputs import careful, new_file
 from underpaint.cli._scans import Json, Overwrite, Quiet
 from underpaint.errors import InstrumentError
@@ -35,7 +34,7 @@ def list_pigments(
 ) -> None:
     """List pigments with their formula, density, years of use and groups.
 
-    **Examples**
+    For example:
 
         underpaint pigments list --element Cu --period 1500:1600
 
@@ -56,7 +55,7 @@ def show_pigment(
 ) -> None:
     """Show all that is known of one pigment, with the sources.
 
-    **Examples**
+    For example:
 
         underpaint pigments show vermilion
     """
@@ -73,7 +72,7 @@ def show_pigment(
 def list_palettes(as_json: Json = False) -> None:
     """List the palettes: the pigments of a painter or a period.
 
-    **Examples**
+    For example:
 
         underpaint pigments palettes
 
@@ -122,7 +121,7 @@ def instruments(
     Values that cannot be converted are listed with the reason. Every option for an instrument file also accepts a
     PyMca configuration (.cfg).
 
-    **Examples**
+    For example:
 
         underpaint instruments
 
@@ -383,7 +382,7 @@ MIN_SHOWN_COUNTS = 1e3
 """Minimum counts for distinction of the mixtures that are listed; others are easily distinguished."""
 
 
-class ListByDefault(TyperGroup):
+class ListByDefault(PlainHelp):
     """Group of commands in which `list` is the default."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -403,7 +402,7 @@ pigment_commands.command("palettes")(careful(list_palettes))
 def start() -> None:
     """Show the pigment library, or groups of pigments that cannot be distinguished by a spectrum.
 
-    **Examples**
+    For example:
 
         underpaint pigments list
 
@@ -433,7 +432,7 @@ def groups(
     ground and scatter. Two pigments are distinguishable if the deviance exceeds 25. The default palette takes some
     minutes.
 
-    **Examples**
+    For example:
 
         underpaint pigments groups
 
@@ -459,7 +458,7 @@ def groups(
 
 def _draw_separation(separation: "Separation", counts: float, path: Path) -> None:
     from underpaint.display.plot import save_png
-    from underpaint.display.plot.groups import separation_matrix
+    from underpaint.display.plot.limits import separation_matrix
 
     title = (
         f"Counts needed to distinguish two pigments ({separation.instrument}); frames: groups at {counts:.3g} counts"

@@ -1,5 +1,6 @@
 """Output options of commands, and the check before a command runs that no existing file is replaced."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
@@ -20,7 +21,7 @@ def new_folder(metavar: str, help: str) -> Any:  # noqa: A002 - the name in type
 
 
 def careful(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command so that its outputs are checked before it runs."""
+    """Decorate a command so that its outputs are checked before it runs, and its help wraps no example."""
     declared_parameters = parameters(command)
 
     @wraps(command)
@@ -36,6 +37,8 @@ def careful(command: Callable[..., None]) -> Callable[..., None]:
         with new_files(Path(values[name]) for name in output_names if values.get(name) is not None):
             command(**values)
 
+    # click wraps a paragraph unless its first line is a backspace; a wrapped example cannot be copied
+    run.__doc__ = re.sub(r"\n\n( +)    (?=underpaint )", "\n\n\\1    \b\n\\1", command.__doc__ or "")
     return run
 
 

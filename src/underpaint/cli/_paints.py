@@ -23,7 +23,7 @@ def paints(
     known: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.toml", help="What other methods have shown, such as a cross-section: taken as given."
+            metavar="FILE.toml", help="Results of other methods, such as a cross-section, which are taken as given."
         ),
     ] = None,
     scan: Annotated[
@@ -42,7 +42,7 @@ def paints(
     `identify` finds the paints, too; this command also sums their spectra and, with --explain, computes their layers.
     Map and table are added to the folder (results.h5, paint.tif, paints.csv), and to the report.
 
-    --known takes in what another method has shown of a paint: a file with, for each place,
+    --known reads results of other methods: a file with one entry for each paint,
 
         [[known]]
         pixel = [12, 40]                          # or paint = 3
@@ -52,9 +52,9 @@ def paints(
         thickness_um = [20, 30]                   # of the top layer
         absent = ["copper_green_blue"]
 
-    Layers are sampled with it as given, and every answer that rests on it says so.
+    The layers are computed with these results as given, and the answers say so.
 
-    **Examples**
+    For example:
 
         underpaint paints painting_underpaint
 
@@ -117,12 +117,12 @@ def _paint_numbers(text: str | None) -> tuple[int, ...]:
     typer.BadParameter
         The text is neither "all" nor a list of numbers.
     """
-    from underpaint.pipeline.paints import EVERY
+    from underpaint.pipeline.paints import ALL_PAINTS
 
     if text is None:
         return ()
     if text.strip() == "all":
-        return (EVERY,)
+        return (ALL_PAINTS,)
     number_texts: list[Any] = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in number_texts):
         raise typer.BadParameter(

@@ -1,4 +1,4 @@
-"""Commands on reflectance: reflect, and the user's own sets of spectra."""
+"""Commands on reflectance: `reflect`, and the user's sets of spectra."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,48 +12,52 @@ from underpaint.cli._scans import Json, Overwrite, Quiet
 
 def reflect(
     cube: Annotated[str, typer.Argument(metavar="CUBE", help="ENVI header or data, HDF5 (FILE::NAME), TIFF stack.")],
-    xrf: Annotated[Path, typer.Option(metavar="RESULT", help="Folder of results of `underpaint identify`.")],
+    xrf: Annotated[Path, typer.Option(metavar="RESULT", help="Results folder of `underpaint identify`.")],
     white: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="White reference: frames or one spectrum; then CUBE holds counts."),
+        typer.Option(metavar="FILE", help="White reference, frames or one spectrum; CUBE holds counts."),
     ] = None,
     dark: Annotated[str | None, typer.Option(metavar="FILE", help="Dark reference.")] = None,
     scale: Annotated[
-        float | None, typer.Option(metavar="VALUE", help="Stored value of a reflectance of 1, where it is not seen.")
+        float | None, typer.Option(metavar="VALUE", help="Stored value of a reflectance of 1, if it is not recognised.")
     ] = None,
     library: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Spectra to read it with: CSV, ENVI library, .npz.")
+        Path | None, typer.Option(metavar="FILE", help="Reference spectra to use instead: CSV, ENVI library, .npz.")
     ] = None,
-    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only these pigments.")] = None,
+    palette: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Limit the candidates to this palette.")
+    ] = None,
     points: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Lines of x, y on the cube and column, row on the maps that belong together."
+            metavar="FILE", help="Corresponding points, one per line: x, y on the cube, column, row on the maps."
         ),
     ] = None,
     out: Annotated[
-        Path | None, new_folder("DIR", "Folder for a copy of RESULT with the answers; else they are added to it.")
+        Path | None,
+        new_folder("DIR", "Folder for a copy of RESULT with the new maps; without it they are added to RESULT."),
     ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Name the pigments of the surface from a reflectance cube, and map what XRF sees and light does not.
+    """Identify the pigments at the surface from a reflectance cube, and map pigment groups that lie below it.
 
-    The cube is registered to the element maps by itself, or by points; how it lies is kept with the results. Where XRF
-    says "copper", reflectance says which of its pigments. That a group lies below the surface is stated
-    above a probability of 90 %; under it, that is not determined. Whether XRF places a group at the surface or below
-    counts, too. What the painter can have used (--palette) decides more than any other input.
+    The cube is registered to the element maps automatically or by points, and the registration is stored with the
+    results. If XRF detects copper, reflectance tells which copper pigment is at the surface. A group is reported as
+    below the surface at a probability above 90 %; otherwise this is not determined. The place of a group by XRF
+    (surface or below) is taken into account. Limiting the candidates to the painter's palette (--palette) improves the
+    result more than any other input.
 
-    **Examples**
+    For example:
 
         underpaint reflect cube.hdr --xrf painting_underpaint --palette old_master
 
-    Counts of a line scanner, with its references:
+    With counts of a line scanner and its references:
 
         underpaint reflect scan.hdr --xrf painting_underpaint --white white.hdr --dark dark.hdr
 
-    A virtual panel with both scans, to try it:
+    To try it with both scans of a virtual panel:
 
         underpaint mockup fig7 --out panel.h5 --reflectance
 
@@ -78,7 +82,7 @@ def reflect(
 
 
 def _record(results: Any, folder: Path) -> dict[str, Any]:
-    """Return what was found: shares of the answered area by member, and of the groups that lie below."""
+    """Return a JSON-serialisable summary: area fractions of the surface members and of the groups below them."""
     import numpy as np
 
     from underpaint.data.maps import BELOW_PROBABILITY, below_surface, share_present
@@ -113,9 +117,9 @@ def _show(record: dict[str, Any], *, quiet: bool) -> None:
     if quiet:
         return
     place = record["registration"]
-    off = "" if place["error_px"] is None else f", {place['error_px']:.1f} pixels of the maps off on average"
-    share = f"{100 * record['answered']:.0f} % of the maps lie on it"
-    say(f"The cube lies {place['verdict']} by {place['how']}{off}; {share}.")
+    error = "" if place["error_px"] is None else f", error {place['error_px']:.1f} pixels of the maps"
+    share = f"the cube covers {100 * record['answered']:.0f} % of the maps"
+    say(f"Registration of the cube by {place['how']}: {place['verdict']}{error}; {share}.")
     table = list_table("Pigments that give the surface its colour", ("pigment", "share of the area"))
     for name, share in sorted(record["surface"].items(), key=lambda entry: -entry[1]):
         if share > 0:
@@ -124,17 +128,17 @@ def _show(record: dict[str, Any], *, quiet: bool) -> None:
     for name, share in sorted(record["hidden"].items(), key=lambda entry: -entry[1]):
         certainty = f"probability {100 * record['hidden_probability'][name]:.0f} %"
         say(f"- {name}: below the surface in {100 * share:.1f} % of the area ({certainty} there)")
-    least = f"{100 * record['hidden_above']:.0f} %"
+    threshold = f"{100 * record['hidden_above']:.0f} %"
     if not record["hidden"]:
-        say(f"No group lies below the surface with a probability above {least}.")
+        say(f"No group lies below the surface with a probability above {threshold}.")
     open_shares = {name: share for name, share in record["hidden_undetermined"].items() if share >= 0.001}
     if open_shares:
         listed = sorted(open_shares.items(), key=lambda entry: -entry[1])
         say(
-            f"Not determined, at the surface or below (probability under {least}): "
+            f"Not determined, at the surface or below (probability under {threshold}): "
             + ", ".join(f"{name} in {100 * share:.1f} %" for name, share in listed)
         )
-    say(f"Look at it: underpaint view {record['folder']}")
+    say(f"To view the results: underpaint view {record['folder']}")
 
 
 def add_reflectance(
@@ -143,9 +147,9 @@ def add_reflectance(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Keep a set of measured reflectance spectra, which `underpaint reflect` reads beside those of the package.
+    """Store a set of measured reflectance spectra, which `underpaint reflect` uses in addition to those of the package.
 
-    **Example**
+    For example:
 
         underpaint pigments add-reflectance my_charts.csv --name my_charts
     """
@@ -154,14 +158,14 @@ def add_reflectance(
     spectra = add_set(file, name, overwrite=overwrite)
     for note in spectra.notes:
         say_warning(note)
-    members = ", ".join(spectra.members) or "no pigment that is known"
-    say(f"Kept {len(spectra)} spectra in {sets_folder() / f'{name}.npz'}: {members}.", quiet=quiet)
+    members = ", ".join(spectra.members) or "no known pigment"
+    say(f"Stored {len(spectra)} spectra in {sets_folder() / f'{name}.npz'}: {members}.", quiet=quiet)
 
 
 def reflectance(as_json: Json = False) -> None:
-    """List the measured reflectance spectra: those of the package, and the sets that you added.
+    """List the measured reflectance spectra of the package and of the sets that you added.
 
-    **Example**
+    For example:
 
         underpaint pigments reflectance
     """

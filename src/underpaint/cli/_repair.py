@@ -68,7 +68,7 @@ def repair(
     The repairs are done in the order of the options. The record, with the name and hash of the original, is stored
     under /entry/settings.
 
-    **Examples**
+    For example:
 
         underpaint repair painting.h5 --out straight.h5 --rows --pixels
 
@@ -213,7 +213,7 @@ def mosaic(
 
     A tile that cannot be read is left out with a message; the exit code is then 1.
 
-    **Example**
+    For example:
 
         underpaint mosaic left.h5 right.h5 --positions stage.csv --out whole.h5
     """

@@ -42,7 +42,7 @@ InstrumentOption = Annotated[
     str | None,
     typer.Option(
         metavar="PRESET|FILE",
-        help="Use this instrument's axis, and its values as network inputs; instrument file or PyMca's .cfg.",
+        help="Use the energy axis and the other values of this instrument; instrument file or PyMca's .cfg.",
     ),
 ]
 TrustInstrument = Annotated[
@@ -218,7 +218,7 @@ def identify(
     The energy axis is found from the scan's lines. Without --out, the results are written to the folder
     NAME_underpaint. --resume continues an interrupted run.
 
-    **Examples**
+    For example:
 
         underpaint identify painting.h5
 
@@ -286,7 +286,7 @@ def map_elements(
 ) -> None:
     """Map the elements of one scan or many: net counts of each line family, with uncertainties.
 
-    **Examples**
+    For example:
 
         underpaint elements painting.h5 --out painting_elements
 
@@ -373,7 +373,7 @@ def fit(
     Without --pixel or --region, the sum of the whole scan is fitted. With --elements or --lines, only these are fitted;
     --add and --drop change the default list.
 
-    **Examples**
+    For example:
 
         underpaint fit painting.h5 --pixel 12,40 --out-figure pixel.png
 
@@ -481,7 +481,7 @@ def info(
     Only an evenly distributed part of scans larger than 32 MB is read. Without a file, the versions of underpaint,
     Python and the packages are shown, for bug reports.
 
-    **Examples**
+    For example:
 
         underpaint info painting.h5
 
@@ -563,7 +563,7 @@ def explain(
     Layers, pigments, thicknesses and shares are sampled in two independent runs; only results on which both agree are
     stated. The groups are found by the network, or given by --pigments.
 
-    **Examples**
+    For example:
 
         underpaint explain painting.h5 --pixel 12,40 --instrument ours.toml
 
@@ -591,7 +591,7 @@ def explain(
             show(layers)
     if out_figure is not None:
         from underpaint.display.plot import save_png
-        from underpaint.display.plot.explanation import explanation_figure
+        from underpaint.display.plot.spectra import explanation_figure
 
         save_png(explanation_figure(explanation), out_figure)
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
@@ -610,7 +610,7 @@ def compare(
     A and B are folders written by identify or elements, with the same pixels. Contradictions are listed first: groups
     with a clear line in one of the two results only, places that exclude each other, and lines in one result only.
 
-    **Examples**
+    For example:
 
         underpaint compare det_1_underpaint det_2_underpaint
 
@@ -772,6 +772,7 @@ def _show_record(scan_entry: dict[str, Any]) -> None:
     if scan_entry["aside"]:
         say(f"! {scan_entry['aside']}")
     say(f"Report: {scan_entry['report']}")
+    say(f"Next: underpaint view {scan_entry['folder']}")
 
 
 def scan_record(scan: str, results: "Results | None" = None, *, error: str | None = None) -> dict[str, Any]:
@@ -865,7 +866,7 @@ def formats(as_json: Json = False) -> None:
 
     Files are recognised by content; the ending of the name does not matter.
 
-    **Example**
+    For example:
 
         underpaint formats
 
@@ -912,7 +913,7 @@ def convert(
     existing file is never replaced.
     Where the lines give another axis than the file, it is shown, and --axis found writes it.
 
-    **Examples**
+    For example:
 
         underpaint convert painting.bcf painting.h5 --photographs photographs
 

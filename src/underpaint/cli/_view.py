@@ -63,7 +63,7 @@ def report(
 
     `identify` also writes a report; this one includes additions from `underpaint view`.
 
-    **Examples**
+    For example:
 
         underpaint report painting_underpaint --object "Portrait, inv. 1234"
 
@@ -106,7 +106,7 @@ def view(
 
     Without DIR the start page opens: choose a scan, run it, open its results.
 
-    **Examples**
+    For example:
 
         underpaint view painting_underpaint
 

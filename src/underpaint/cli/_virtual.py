@@ -31,7 +31,7 @@ def mockup(
     With --reflectance, FILE_reflectance.hdr is the cube of the same panel, simulated from one part of the measured
     spectra, and FILE_library.npz contains the other part.
 
-    **Examples**
+    For example:
 
         underpaint mockup fig7 --out panel.h5
 
@@ -92,7 +92,7 @@ def simulate(
 
     The same command resumes an interrupted run.
 
-    **Examples**
+    For example:
 
         underpaint simulate examples/default_library.toml --out library.h5
 

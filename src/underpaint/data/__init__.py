@@ -12,7 +12,7 @@ if not {"xarray", "dask.array"} & {*sys.modules}:
 
 from underpaint.data.axis import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
 from underpaint.data.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
-from underpaint.data.scan import READERS, Scan, Survey, survey, valid_spectra
+from underpaint.data.scan import READERS, Scan, Survey, require_scan, survey, valid_spectra
 from underpaint.data.spectrum import Spectrum
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "rebin",
     "rebin_matrix",
     "rebin_scan",
+    "require_scan",
     "sum_scans",
     "survey",
     "valid_spectra",

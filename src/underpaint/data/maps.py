@@ -1375,6 +1375,7 @@ class Results:
                 "x_mm": ("column", self.step_mm[1] * pixel_coordinates["column"]),
             }
         attributes = {"units": units, "long_name": long_name} | self._origin()
+        values = values.astype(np.float32) if values.dtype == np.float16 else values  # netCDF has no half precision
         coordinates, dimensions = {**coordinates, **pixel_coordinates}, (*label_dimensions, "row", "column")
         return xr.DataArray(values, coordinates, dimensions, name=name, attrs=attributes)
 

@@ -115,7 +115,7 @@ class Sample:
                 return Scale(1.0)
         scales = [
             scale
-            for scale in (scale_from_variance(_bin_channels(spectra, size)) for size in _BIN_SIZES)
+            for scale in (scale_from_variance(sum_channels(spectra, size)) for size in _BIN_SIZES)
             if scale is not None
         ]
         if (
@@ -297,7 +297,7 @@ def _looks_measured(spectra: Array) -> bool:
     The variance of noise is additive over channels, that of a computed curve is not. Two halves of random numbers
     without a common shape do not correlate. A scale cannot be determined in either case.
     """
-    squared_differences = [np.diff(_bin_channels(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
+    squared_differences = [np.diff(sum_channels(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
     if any(differences.size == 0 for differences in squared_differences):
         return False
     unbinned_variance, binned_variance = (
@@ -349,7 +349,7 @@ def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scal
     value, error = float(np.median(ratio)), float(1.25 * ratio.std() / np.sqrt(ratio.size))
     if not _MIN_SCALE < value < min(_MAX_DISPERSION, 1 - 4 * error):
         return None
-    binned_mean, binned_variance = _variances(_bin_channels(spectra, 2), exclude_lines=True)
+    binned_mean, binned_variance = _variances(sum_channels(spectra, 2), exclude_lines=True)
     binned_mean, binned_variance = binned_mean[binned_mean >= _MIN_MEAN], binned_variance[binned_mean >= _MIN_MEAN]
     if binned_mean.size < 2 * _MIN_LEVELS or not (binned_variance > 0).all():
         return None
@@ -436,7 +436,8 @@ def _refine_factor(levels: Array, factor: float, rounding: float) -> Scale | Non
     return Scale(float(np.mean(factors[best_range])), rounding=rounding)
 
 
-def _bin_channels(spectra: Array, size: int) -> Array:
+def sum_channels(spectra: Array, size: int) -> Array:
+    """Return (n, n_channel // size) sums of ``size`` neighbouring channels of each spectrum."""
     n_channel_used = spectra.shape[1] // size * size
     return np.asarray(spectra[:, :n_channel_used].reshape(len(spectra), -1, size).sum(axis=2))
 

@@ -363,6 +363,16 @@ class Survey:
         return float(pixel_times.sum()) if np.isfinite(pixel_times).all() else None
 
 
+def require_scan(scan: object) -> Scan:
+    """Return the scan; raise a ScanError for anything else, such as the path of a file that was not opened."""
+    if isinstance(scan, Scan):
+        return scan
+    raise ScanError(
+        f"Cannot analyse {scan!r:.80}: it is a {type(scan).__name__}, and a Scan is needed. Open the file first: "
+        "underpaint.load(PATH)."
+    )
+
+
 def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = np.inf) -> Survey:
     """Read a scan block by block, in parallel, and return its summary; missing pixels are excluded.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint._version import __version__
-from underpaint.data import EnergyAxis, Scan, Survey, survey, valid_spectra
+from underpaint.data import EnergyAxis, Scan, Survey, require_scan, survey, valid_spectra
 from underpaint.data.maps import Results
 from underpaint.elements._families import ANODES, CANDIDATES, Template, scatter_templates
 from underpaint.elements._pymca import PymcaFit
@@ -210,7 +210,7 @@ def fit_elements(
     CalibrationError
         The scan has no energy axis.
     ScanError
-        The scan has too few counts.
+        The scan has too few counts, or ``scan`` is no scan, for example a path.
     CoverageError
         No family is detected, or a requested one is outside the recorded range.
     MissingExtraError
@@ -225,7 +225,7 @@ def fit_elements(
     >>> results.area.sel(line="Hg_L").shape
     (7, 7)
     """
-    axis = scan.require_axis()
+    axis = require_scan(scan).require_axis()
     summary = survey(scan)
     fit = prepare_fit(summary, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
     results = fit.results(*_fit_blocks(summary.scan, fit, progress))

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,18 +141,23 @@ class Solution:
     ----------
     coefficients : (n_column,) array
         Coefficients of the free columns, then of the changes.
-    gain : (n_column, n_bin) array
-        Matrix from counts to coefficients.
     covariance : (n_column, n_column) array
         Covariance of the coefficients.
     columns : (n_column, n_bin) array
         Free columns, then changes.
+    variance : (n_bin,) array
+        Variance of the counts.
     """
 
     coefficients: Array
-    gain: Array
     covariance: Array
     columns: Array
+    variance: Array
+
+    @cached_property
+    def gain(self) -> Array:
+        """(n_column, n_bin) matrix from counts to coefficients."""
+        return self.covariance @ (self.columns / self.variance)
 
     @property
     def model(self) -> Array:
@@ -172,8 +178,7 @@ def solve(spectrum: Array, free_columns: Array, changes: Array, variance: Array)
     normal = weighted @ scaled.T
     normal[np.diag_indices_from(normal)] += np.where(np.arange(len(normal)) < len(free_columns), 1e-9, 1.0)
     inverse = np.linalg.inv(normal)
-    gain = inverse @ weighted / scale[:, None]
-    return Solution(gain @ spectrum, gain, inverse / np.outer(scale, scale), columns)
+    return Solution(inverse @ (weighted @ spectrum) / scale, inverse / np.outer(scale, scale), columns, variance)
 
 
 class ClassSolver:

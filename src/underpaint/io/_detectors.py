@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Scan, rebin
-from underpaint.data.poisson import COUNTS_SCALE_RANGE, scale_from_variance
+from underpaint.data.poisson import COUNTS_SCALE_RANGE, scale_from_variance, sum_channels
 from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS
 
@@ -367,13 +367,8 @@ def _follows(candidate: NDArray[np.float64], raw: NDArray[np.float64]) -> bool:
     if _is_integer(candidate) or not 0.5 < scale < 2.0:
         return False
     # The noise of a smoothed detector appears when channels are added up.
-    difference_curves = [np.diff(_sum_channels(raw - scale * candidate, size), 2, axis=1) for size in (1, 4, 8)]
+    difference_curves = [np.diff(sum_channels(raw - scale * candidate, size), 2, axis=1) for size in (1, 4, 8)]
     return all((each**2).sum() < 1.25 * 6 * raw.sum() for each in difference_curves)
-
-
-def _sum_channels(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    n_used = values.shape[1] // size * size
-    return np.asarray(values[:, :n_used].reshape(len(values), -1, size).sum(axis=2))
 
 
 def _exclude_filtered(

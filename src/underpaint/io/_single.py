@@ -251,7 +251,8 @@ def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -
     names = ", ".join(headings[column] for column in other_columns[:5])
     raise ScanError(
         f"Cannot read {path}: {len(other_columns)} columns are next to the channels or energies ({names}). Rename the "
-        "heading of one to counts, or of all to detectors: det1, det2."
+        "heading of one to counts, or, if they are detectors of one spot, the headings of all to det1, det2. Save "
+        "spectra of several spots as one file each."
     )
 
 

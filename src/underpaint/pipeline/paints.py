@@ -1,4 +1,4 @@
-"""From results to the paints of the painting: areas and legend, their summed spectra, the layers of each."""
+"""Paints of a painting from its results: areas, summed spectra, and layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,16 +24,16 @@ from underpaint.pigments.explain.record import record
 from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.runtime.progress import Progress, no_progress
 
-USUAL = "elio"
-"""The scanner where none is given: of it is taken what neither the scan's file nor its lines tell."""
-WORKERS = 2
-"""Processes of a posterior: one for each independent run."""
-EVERY = -1
-"""In place of the numbers of paints: all of them."""
+DEFAULT_INSTRUMENT = "elio"
+"""Preset for values of the instrument that are neither given nor in the scan's file nor measured from its lines."""
+N_PROCESS = 2
+"""Number of processes for an explanation: one for each independent run."""
+ALL_PAINTS = -1
+"""Value that stands for the numbers of all paints."""
 
 
 def with_paints(results: Results) -> Results:
-    """Return results with the paints that their maps show; without any, and why in a note, where they show none."""
+    """Return results with their paints; if none are found, a note says why."""
     try:
         return results | find_paints(results)
     except ScanError as error:
@@ -51,37 +51,37 @@ def paints_of_folder(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
-    """Find the paints of a folder of results anew, sum their spectra, sample their layers, and keep all of it there.
+    """Find the paints of a results folder again, sum their spectra, explain their layers, and save these in the folder.
 
     Parameters
     ----------
     folder : str or Path
-        As ``underpaint identify`` or ``underpaint elements`` writes it; its maps and its report are extended.
+        Folder from ``underpaint identify`` or ``underpaint elements``; its maps and its report are extended.
     scan : str or None
-        Where the scan is, if it was moved. Without it there are areas and groups, but no spectra.
+        Path of the scan, if it was moved. Without the scan there are areas and groups, but no spectra.
     explained : sequence of int
-        Paints whose layers are sampled; :data:`EVERY` alone: all. Each takes up to a minute or two.
+        Numbers of the paints whose layers are computed, a minute or two each; or :data:`ALL_PAINTS` alone.
     known : str, Path or None
-        File of what other methods have shown, see :func:`underpaint.pigments.explain.known.read_known`. Groups that are
-        absent are taken from the paint's groups; layers are sampled with what is known as given.
+        File with results of other methods, see :func:`underpaint.pigments.explain.known.read_known`. Groups that are
+        absent there are removed from the paint; order and thickness are taken as given when the layers are computed.
     instrument : str or None
-        Preset or file: the scanner; what is not known of it is as of :data:`USUAL`.
+        Preset or file of the scanner; unknown values are those of :data:`DEFAULT_INSTRUMENT`.
     ground : str
-        Under the paint, of the library.
+        Ground of the library.
     seed : int
-        Of the areas.
+        Seed of the search for areas.
     progress : callable, optional
-        Called with (what is being done, done, in all).
+        Called with (task, steps done, total steps).
 
     Returns
     -------
     Results
-        With :attr:`~underpaint.Results.paints` and :attr:`~underpaint.Results.paint`.
+        Results with :attr:`~underpaint.Results.paints` and :attr:`~underpaint.Results.paint`.
 
     Raises
     ------
     ScanError
-        There are no results, no elements in them, the scan is gone although it is needed, or there is no such paint.
+        There are no results, they contain no elements, the scan is needed but missing, or a paint does not exist.
     UnderpaintError
         The instrument, the ground or the known results cannot be used, or the files cannot be written.
 
@@ -92,80 +92,90 @@ def paints_of_folder(
     >>> results.paint.dims, len(results.paints) == int(results.paint.where(results.paint < 255).max())
     (('row', 'column'), True)
     """
-    step, place = progress or no_progress, Path(folder)
-    given = None if instrument is None else load_instrument(instrument)
+    step, results_folder = progress or no_progress, Path(folder)
+    given_instrument = None if instrument is None else load_instrument(instrument)
     entries = () if known is None else read_known(known)
     ground_layer(ground, 100.0)
     step("Reading the maps", 0, 1)
-    results = read_results(place)
+    results = read_results(results_folder)
     step("Finding the paints", 0, 1)
     results |= find_paints(results, seed=seed)
-    by_paint = _by_paint(entries, results)
-    results = replace(results, paints=tuple(_with_known(area, by_paint.get(area.number)) for area in results.paints))
-    numbers = _numbers(explained, results.paints)
-    opened: Scan | None = None
+    known_by_paint = _known_by_paint(entries, results)
+    results = replace(
+        results, paints=tuple(_with_known(area, known_by_paint.get(area.number)) for area in results.paints)
+    )
+    numbers = _paint_numbers(explained, results.paints)
+    opened_scan: Scan | None = None
     notes: tuple[str, ...] = ()
     try:
-        opened = find_scan(place, results.summary, scan, results.shape, required=scan is not None)
+        opened_scan = find_scan(results_folder, results.summary, scan, results.shape, required=scan is not None)
     except ScanError as error:
         if numbers or scan is not None:
             raise
-        notes = (f"No spectra of the paints: {error}",)
-    if opened is not None:
-        areas = summed(opened, results.map("paint"), results.paints, step)
+        notes = (f"The spectra of the paints were not summed. {error}",)
+    if opened_scan is not None:
+        areas = summed(opened_scan, results.map("paint"), results.paints, step)
         if numbers:
-            areas = _explained(opened, areas, numbers, results, by_paint, given, ground, step)
+            areas = _explained(opened_scan, areas, numbers, results, known_by_paint, given_instrument, ground, step)
         results = replace(results, paints=areas)
     results = replace(results, process_notes={**results.process_notes, "paints": notes})
     results = replace(results, stacks={name: results.stacks[name] for name in results.stacks if "depth" not in name})
     results |= split_by_depth(results)
     step("Writing the paints", 0, 1)
-    replace_paints(place, results)
-    from underpaint.display.report import write_report  # what draws takes a second to be imported
+    replace_paints(results_folder, results)
+    from underpaint.display.report import write_report  # the drawing library takes a second to import
 
-    write_report(place, scan=opened)
+    write_report(results_folder, scan=opened_scan)
     return results
 
 
-def _numbers(explained: Sequence[int], areas: Sequence[PaintArea]) -> tuple[int, ...]:
-    every = tuple(area.number for area in areas)
-    if tuple(explained) == (EVERY,):
-        return every
-    if unknown := [number for number in explained if number not in every]:
+def _paint_numbers(explained: Sequence[int], areas: Sequence[PaintArea]) -> tuple[int, ...]:
+    """Return the numbers of the paints to explain.
+
+    Raises
+    ------
+    ScanError
+        A paint does not exist.
+    """
+    existing = tuple(area.number for area in areas)
+    if tuple(explained) == (ALL_PAINTS,):
+        return existing
+    if unknown := [number for number in explained if number not in existing]:
         raise ScanError(
-            f"Cannot explain paint {unknown[0]}: there are paints 1 to {len(every)}. `underpaint paints` lists them."
+            f"Cannot explain paint {unknown[0]}: there are paints 1 to {len(existing)}. `underpaint paints` lists them."
         )
     return tuple(explained)
 
 
-def _by_paint(entries: Sequence[Known], results: Results) -> dict[int, Known]:
-    """Return what is known of each paint.
+def _known_by_paint(entries: Sequence[Known], results: Results) -> dict[int, Known]:
+    """Return the known result of each paint that has one.
 
     Raises
     ------
     SampleError
-        A place lies in no paint, or two entries lie in the same one.
+        An entry is in no paint, or two entries are in the same paint.
     """
-    label, by_paint = results.map("paint"), dict[int, Known]()
+    label, known_by_paint = results.map("paint"), dict[int, Known]()
     for entry in entries:
-        number, place = entry.paint, f"paint {entry.paint}"
+        number, location = entry.paint, f"paint {entry.paint}"
         if entry.pixel is not None:
             row, column = entry.pixel
-            place = f"pixel ({row}, {column})"
-            inside = row < label.shape[0] and column < label.shape[1]
-            number = int(label[row, column]) if inside and label[row, column] not in (MIXED, NO_ANSWER) else None
+            location = f"pixel ({row}, {column})"
+            is_inside = row < label.shape[0] and column < label.shape[1]
+            number = int(label[row, column]) if is_inside and label[row, column] not in (MIXED, NO_ANSWER) else None
         if number is None or number > len(results.paints):
             raise SampleError(
-                f"Cannot take in what {entry.method} shows of {place}: no paint lies there. There are paints 1 to "
-                f"{len(results.paints)} on {label.shape[0]} rows x {label.shape[1]} columns; give a pixel of one."
+                f"Cannot use the result of {entry.method} at {location}: it is in no paint. There are paints 1 to "
+                f"{len(results.paints)}, on {label.shape[0]} rows x {label.shape[1]} columns. Give the number of a "
+                "paint, or a pixel in it."
             )
-        if number in by_paint:
+        if number in known_by_paint:
             raise SampleError(
-                f"Cannot take in two results for paint {number} ({by_paint[number].source}; {entry.source}): put what "
-                "both show into one entry."
+                f"Cannot use two results for paint {number} ({known_by_paint[number].source}; {entry.source}). "
+                "Combine them in one entry."
             )
-        by_paint[number] = entry
-    return by_paint
+        known_by_paint[number] = entry
+    return known_by_paint
 
 
 def _with_known(area: PaintArea, known: Known | None) -> PaintArea:
@@ -180,75 +190,73 @@ def _explained(
     areas: Sequence[PaintArea],
     numbers: Sequence[int],
     results: Results,
-    by_paint: Mapping[int, Known],
-    given: Instrument | None,
+    known_by_paint: Mapping[int, Known],
+    given_instrument: Instrument | None,
     ground: str,
     step: Progress,
 ) -> tuple[PaintArea, ...]:
-    """Return the paints with the layers of some, sampled from their summed spectra."""
+    """Return all paints, those with the given numbers with an explanation of their summed spectrum."""
     step("Finding the energy axis", 0, 1)
-    axis = resolve_energy_axis(scan, calibrated=was_calibrated(results))
-    if given is not None:
-        check_instrument(axis, given, trusted=False)
-    instrument = spectrum_knowledge(scan, axis, given).instrument
-    done: list[PaintArea] = []
+    calibrated = resolve_energy_axis(scan, calibrated=was_calibrated(results))
+    if given_instrument is not None:
+        check_instrument(calibrated, given_instrument, trusted=False)
+    instrument = spectrum_knowledge(scan, calibrated, given_instrument).instrument
+    finished_areas: list[PaintArea] = []
     for area in areas:
         if area.number not in numbers or area.spectrum is None:
-            done.append(area)
+            finished_areas.append(area)
             continue
-        spectrum = Spectrum(area.spectrum, axis.scan.require_axis(), name=f"paint {area.number}")
-        step(
-            f"Sampling the layers of paint {area.number}",
-            sum(each.explanation is not None for each in done),
-            len(numbers),
-        )
-        known = by_paint.get(area.number)
-        done.append(replace(area, explanation=_layers(area, spectrum, results, known, instrument, ground)))
-    return tuple(done)
+        spectrum = Spectrum(area.spectrum, calibrated.scan.require_axis(), name=f"paint {area.number}")
+        n_explained = sum(finished.explanation is not None for finished in finished_areas)
+        step(f"Computing the layers of paint {area.number}", n_explained, len(numbers))
+        known = known_by_paint.get(area.number)
+        explanation = _explanation_record(area, spectrum, results, known, instrument, ground)
+        finished_areas.append(replace(area, explanation=explanation))
+    return tuple(finished_areas)
 
 
-def _layers(
+def _explanation_record(
     area: PaintArea, spectrum: Spectrum, results: Results, known: Known | None, instrument: Instrument, ground: str
 ) -> dict[str, Any]:
-    """Return the record of a posterior; why there is none where no group is likely."""
+    """Return the record of an explanation; if no group is likely, a record that says so."""
     try:
         groups = candidate_groups_of(area, results, ground).with_known(known)
     except SampleError as error:
         return {"name": spectrum.name, "describes": False, "words": [str(error)]}
-    return record(explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=WORKERS))
+    return record(explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_PROCESS))
 
 
 def candidate_groups_of(area: PaintArea, results: Results, ground: str) -> CandidateGroups:
-    """Return the groups to look for in a paint: those that are present, and those that are not excluded.
+    """Return the candidate groups of a paint: the present groups, and those that are not unlikely.
 
     Raises
     ------
     SampleError
-        There is none.
+        There is no such group.
     """
     if not results.has_pigments:
         raise SampleError(
-            f"Cannot explain paint {area.number}: these results hold no pigment groups. Run `underpaint identify`, or "
-            "name them with `underpaint explain --region paint.tif --pigments`."
+            f"Cannot explain paint {area.number}: these results contain no pigment groups. Run `underpaint identify`, "
+            "or name the pigments with `underpaint explain --region paint.tif --pigments`."
         )
     mask = results.map("paint") == area.number
-    chance = {name: float(np.nanmedian(results[name][mask])) for name in results.groups}
-    chance |= {name: max(chance.get(name, 0.0), CERTAIN_PROBABILITY) for name in area.groups}
-    return likely_groups(chance, ground, f"paint {area.number}")
+    probability = {name: float(np.nanmedian(results[name][mask])) for name in results.groups}
+    probability |= {name: max(probability.get(name, 0.0), CERTAIN_PROBABILITY) for name in area.groups}
+    return likely_groups(probability, ground, f"paint {area.number}")
 
 
-def spectrum_knowledge(scan: Scan, axis: CalibratedScan, given: Instrument | None) -> Knowledge:
-    """Return what is known of the instrument of a scan's spectra; what is not is as of :data:`USUAL`."""
+def spectrum_knowledge(scan: Scan, calibrated: CalibratedScan, given_instrument: Instrument | None) -> Knowledge:
+    """Return the values of the scan's instrument; unknown values are those of :data:`DEFAULT_INSTRUMENT`."""
     return merge_knowledge(
         scan,
-        user_instrument=given,
-        calibration=axis.calibration,
-        beam=None if axis.beam_kev is None else Beam(axis.beam_kev, axis.known().scatter_deg),
-        usual=load_instrument(USUAL),
+        user_instrument=given_instrument,
+        calibration=calibrated.calibration,
+        beam=None if calibrated.beam_kev is None else Beam(calibrated.beam_kev, calibrated.known().scatter_deg),
+        usual=load_instrument(DEFAULT_INSTRUMENT),
         measured_axis=True,
     )
 
 
 def was_calibrated(results: Results) -> bool:
-    """Return whether the energy axis of results was found in the scan's lines."""
+    """Return whether the energy axis of the results was calibrated with the scan's lines."""
     return bool(results.settings.get("calibrated", True))

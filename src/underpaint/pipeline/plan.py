@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from underpaint.calibrate import ORIGINS, CalibratedScan, resolve_energy_axis
-from underpaint.data import Scan, Survey, survey
+from underpaint.data import Scan, Survey, require_scan, survey
 from underpaint.data.maps import Results, split_place
 from underpaint.errors import CalibrationError, CoverageError, InstrumentError, ScanError
 from underpaint.io import scan_info, summarise_scan
@@ -20,6 +20,7 @@ from underpaint.pipeline.blocks import BlockWork, MemoryStore, Output, Store, pr
 from underpaint.pipeline.pooling import few_counts, plan_pooling
 from underpaint.repair import note_mirrored_rows
 from underpaint.runtime.progress import Progress, no_progress
+from underpaint.runtime.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from underpaint.elements import LineEvidence, QuantityRequest, VariableFit
@@ -245,6 +246,7 @@ class Plan:
         return replace(results, process_notes=notes)
 
 
+@one_blas_thread()  # the matrices are small
 def plan(
     scan: Scan,
     settings: Settings | None = None,
@@ -272,6 +274,8 @@ def plan(
     CoverageError
         Only pigments are requested, and the scan was excited by a monochromatic beam, or its lines do not fit the
         file's energy axis.
+    ScanError
+        ``scan`` is no scan, for example a path.
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
 
@@ -284,7 +288,7 @@ def plan(
     >>> planned.run().shape
     (7, 7)
     """
-    settings, step = settings or Settings(), progress or no_progress
+    scan, settings, step = require_scan(scan), settings or Settings(), progress or no_progress
     palette = settings.palette
     if isinstance(palette, str | Path):
         palette = load_palette(palette)

@@ -1,4 +1,4 @@
-"""A reflectance cube beside the results of an X-ray scan: registered, resampled, and each pixel's surface named."""
+"""Identify surface pigments from a reflectance cube: register it to the results of an X-ray scan and classify it."""
 
 import json
 import shutil
@@ -48,27 +48,29 @@ from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.threads import one_blas_thread
 
 _BAND_NM = 10.0
-"""Spectra are kept with the results in bands of this width."""
+"""Width of the bands in which spectra are stored with the results."""
 _PICTURE_SIDE = 1600
-_TASK = "Reading the surface"
+"""Approximate longer side of the picture of the cube, pixels."""
+_TASK = "Identifying the surface"
 
 
 @dataclass(frozen=True)
 class ReflectSettings:
-    """What the answer from a cube depends on.
+    """Settings of :func:`reflect`.
 
     Parameters
     ----------
     white, dark : str, Path or None
-        References, as for :func:`underpaint.reflectance.cube.open_reflectance`.
+        Reference cubes; see :func:`underpaint.reflectance.cube.open_reflectance`.
     scale : float or None
-        Stored value of a reflectance of 1.
+        Stored value of a reflectance of 1. If None, it is read from the file or inferred.
     library : str, Path or None
-        Measured spectra to read the cube with; None: those of the package, with the user's own.
+        File of measured spectra. If None, the library of the package and the user's sets are used.
     points : str, Path or None
-        File of places on the cube and on the maps that belong together; None: as the results keep, or automatically.
+        File of corresponding points on the cube and on the maps. If None, the registration stored with the results is
+        used; without one, the cube is registered automatically.
     palette : str, Path or None
-        Name or file of a palette: no other pigment is looked for. None: all of the library.
+        Name or file of a palette that limits the candidates. If None, all pigments of the library are candidates.
     """
 
     white: str | Path | None = None
@@ -89,35 +91,37 @@ def reflect(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Results:
-    """Name the pigments of a painting's surface from a reflectance cube and the results of its X-ray scan.
+    """Identify the pigments at a painting's surface from a reflectance cube and the results of its X-ray scan.
 
     Parameters
     ----------
     cube : str or Path
-        ENVI, HDF5 or TIFF stack, as for :func:`underpaint.io.cubes.open_cube`.
+        ENVI, HDF5 or TIFF stack; see :func:`underpaint.io.cubes.open_cube`.
     xrf : str or Path
-        Folder of results, of ``underpaint identify``.
+        Results folder of ``underpaint identify``.
     settings : ReflectSettings or None
-        References, library, points.
+        References, library, points and palette. None: the defaults.
     out : str or Path or None
-        Folder for a copy of the results with the answers; None: they are added to ``xrf``, in place of earlier ones.
+        Folder for a copy of the results with the surface maps. If None, the maps are added to ``xrf`` and replace those
+        of an earlier cube.
     overwrite : bool
         Whether ``out`` may replace other results.
     threads : int or None
-        None: one per core.
+        Number of threads; None for one per core.
     progress : callable or None
+        Called with the task, the number of steps done and their total.
 
     Returns
     -------
     Results
-        As read from the folder: with ``surface_member``, ``surface_presence``, ``surface_share``, ``hidden`` and
-        ``reflectance``.
+        Results read from the folder, including ``surface_member``, ``surface_presence``, ``surface_share``, ``hidden``
+        and ``reflectance``.
 
     Raises
     ------
     UnderpaintError
-        The cube, a reference, the library or the results cannot be used, or the cube's place cannot be found. The
-        results are then as they were.
+        The cube, a reference, the library or the results cannot be used, or the cube cannot be registered. The results
+        are then unchanged.
     """
     settings, step = settings or ReflectSettings(), progress or no_progress
     source = Path(xrf)
@@ -131,61 +135,63 @@ def reflect(
         registration = _registered(opened, small, source, results.shape, settings.points, step)
     target = source if out is None else Path(out)
     same = target.resolve() == source.resolve()
-    with result_folder(target, overwrite=overwrite or same) as place:
-        _copy_generated(source, place.path)
+    with result_folder(target, overwrite=overwrite or same) as folder:
+        _copy_generated(source, folder.path)
         if not same:
-            copy_sidecars(source, place.path)
-        store = BlockStore(place.path / "blocks", results.shape)
+            copy_sidecars(source, folder.path)
+        store = BlockStore(folder.path / "blocks", results.shape)
         groups = results.groups
-        known, surface = (_group_probability(results, groups, place_of) for place_of in ("anywhere", "surface"))
+        anywhere, surface = (_group_probability(results, groups, place) for place in ("anywhere", "surface"))
         resampler = Resampler(opened, registration.matrix, results.shape)
-        answer = _Answer(classifier, resampler, known, surface, groups)
-        tasks = list(resampler.windows())
-        answered = 0
+        identify_window = _WindowClassifier(classifier, resampler, anywhere, surface, groups)
+        windows = list(resampler.windows())
+        n_identified = 0
         step(_TASK, 0, results.shape[0] * results.shape[1])
         with threads_or_cluster(threads=threads) as executor:
-            work = ((number, (window,)) for number, window in enumerate(tasks))
-            for number, stacks in ordered_results(executor, answer, work):
-                rows, columns = tasks[number]
+            work = ((number, (window,)) for number, window in enumerate(windows))
+            for number, stacks in ordered_results(executor, identify_window, work):
+                rows, columns = windows[number]
                 store.put(number, rows, columns, stacks)
-                answered += int(np.isfinite(stacks["member"][:, :, -1]).sum())
+                n_identified += int(np.isfinite(stacks["member"][:, :, -1]).sum())
                 done = rows.stop * results.shape[1] if columns.stop == results.shape[1] else 0
                 step(_TASK, done, results.shape[0] * results.shape[1])
-        if not answered:
+        if not n_identified:
             raise ScanError(
-                f"Cannot name the surface of {source} by {cube}: no pixel of the maps lies on the cube, or its spectra "
-                "are missing there. Give points that belong together: --points FILE."
+                f"Cannot identify the surface of {source} with {cube}: the cube has no usable spectrum at any of the "
+                f"{results.shape[0]} x {results.shape[1]} pixels of the maps. Register it by corresponding points: "
+                "--points FILE."
             )
         step("Writing", 0, 1)
         record = _record(cube, opened, registration, spectra, settings) | {"cube_is": facts}
-        answers = _results(store, classifier, answer, results, record)
-        add_reflectance(source, place.path, answers)
+        answers = _results(store, classifier, identify_window, results, record)
+        add_reflectance(source, folder.path, answers)
         joined = replace(results | answers, materials=results.materials)
-        write_reflectance_tiffs(place.path, joined)
-        write_summary(place.path / SUMMARY_FILE, joined)
+        write_reflectance_tiffs(folder.path, joined)
+        write_summary(folder.path / SUMMARY_FILE, joined)
         del answers, joined  # they read from the store
         remove_tree(store.folder)
-        _write_picture(place.path, small, registration, results.shape)
-        write_json(place.path / CUBE_REGISTRATION_FILE, _as_record(registration, opened))
+        _write_picture(folder.path, small, registration, results.shape)
+        write_json(folder.path / CUBE_REGISTRATION_FILE, _as_record(registration, opened))
         step("Writing the report", 0, 1)
-        _write_report(place.path)
+        _write_report(folder.path)
         refuse_change(cube, facts, target)
     return read_results(target)
 
 
 def library_for(path: str | Path | None, palette: str | Path | None = None) -> ReflectanceLibrary:
-    """Return the library of a file; without one, that of the package with the sets that the user added.
+    """Return the library of a file or, without a file, that of the package with the sets that the user added.
 
     Parameters
     ----------
     path : str, Path or None
+        File of measured spectra.
     palette : str, Path or None
-        Name or file of a palette: spectra of other pigments are left out, background stays.
+        Name or file of a palette. Spectra of other pigments are left out; background spectra stay.
 
     Raises
     ------
     ScanError
-        The file, or a set of the user, is no library, or it has no spectrum of the palette.
+        The file or a user's set cannot be read, or no spectrum is of a pigment of the palette.
     SampleError
         The palette does not exist or is damaged.
     """
@@ -200,46 +206,47 @@ def library_for(path: str | Path | None, palette: str | Path | None = None) -> R
     narrowed = spectra.subset(not spectrum.member or spectrum.member in members for spectrum in spectra.spectra)
     if not narrowed.members:
         raise ScanError(
-            f"Cannot use the palette {chosen.name} with this library: none of the {len(chosen.pigments)} pigments has "
-            f"a spectrum among the {len(spectra)}. Give another palette, or add spectra with `underpaint pigments "
-            "add-reflectance`."
+            f"Cannot use the palette {chosen.name} with this library: none of its {len(spectra)} spectra is of the "
+            f"{len(chosen.pigments)} pigments of the palette. Give another palette, or add spectra with `underpaint "
+            "pigments add-reflectance`."
         )
     missing = sorted(members - set(narrowed.members))
-    notes = (f"no spectrum of {', '.join(missing)} of the palette: never named at the surface",) if missing else ()
+    notes = (f"never identified at the surface, for want of a spectrum: {', '.join(missing)}",) if missing else ()
     return replace(narrowed, notes=(*narrowed.notes, *notes))
 
 
-class _Answer:
-    """What is done with a window of the maps."""
+class _WindowClassifier:
+    """Resamples and classifies one window of the maps."""
 
     def __init__(
         self,
         classifier: ReflectanceClassifier,
         resampler: Resampler,
-        known: NDArray[np.float32] | None,
+        anywhere: NDArray[np.float32] | None,
         surface: NDArray[np.float32] | None,
         groups: Sequence[str],
     ) -> None:
         self.classifier, self.resampler, self.groups = classifier, resampler, groups
-        self.known, self.surface = known, surface
+        self.anywhere, self.surface = anywhere, surface
         self.cube = resampler.cube
-        edges = np.round(self.cube.wavelength_nm / _BAND_NM)
-        self.kept_nm, index = np.unique(edges, return_inverse=True)
-        self.kept_nm = self.kept_nm * _BAND_NM
-        self.mixing = np.zeros((edges.size, self.kept_nm.size), dtype=np.float32)
-        self.mixing[np.arange(edges.size), index] = 1.0
+        band = np.round(self.cube.wavelength_nm / _BAND_NM)
+        self.stored_nm, index = np.unique(band, return_inverse=True)
+        self.stored_nm = self.stored_nm * _BAND_NM
+        self.mixing = np.zeros((band.size, self.stored_nm.size), dtype=np.float32)
+        self.mixing[np.arange(band.size), index] = 1.0
 
     def __call__(self, window: tuple[slice, slice]) -> dict[str, NDArray[Any]]:
-        """Return members, presence, shares, hidden groups and the spectra to keep."""
+        """Return a dictionary of maps of the window: member, presence, share, hidden and spectra."""
         values = self.resampler(window)
         size = values.shape[:2]
         flat = values.reshape(-1, values.shape[2])
-        known, surface = (
-            None if each is None else each[window].reshape(-1, len(self.groups)) for each in (self.known, self.surface)
+        anywhere, surface = (
+            None if each is None else each[window].reshape(-1, len(self.groups))
+            for each in (self.anywhere, self.surface)
         )
-        answer = self.classifier.identify(flat, known, self.groups if known is not None else (), surface)
+        answer = self.classifier.identify(flat, anywhere, self.groups if anywhere is not None else (), surface)
         stacks = {"member": answer.probability, "presence": answer.presence, "share": answer.mixture}
-        if known is not None:
+        if anywhere is not None:
             stacks["hidden"] = np.where(answer.determinable, answer.hidden, np.nan)
         finite = np.isfinite(flat)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -248,7 +255,7 @@ class _Answer:
 
 
 def _group_probability(results: Results, groups: Sequence[str], place: Place) -> NDArray[np.float32] | None:
-    """Return the (row, column, group) probability of groups at a place; NaN of those without a map there."""
+    """Return the (row, column, group) probability of groups at a place; NaN for groups without a map of that place."""
     if not any(results.holds(name, place) for name in groups):
         return None
     unknown = np.full(results.shape, np.nan, np.float32)
@@ -264,26 +271,26 @@ def _registered(
     points: str | Path | None,
     progress: Progress,
 ) -> Registration:
-    """Return where the cube lies: by the points of a file, as the results keep it, or automatically.
+    """Return the registration of the cube: by the points of a file, stored with the results, or automatic.
 
     Raises
     ------
     ScanError
-        The points do not do, or the cube shares nothing with the maps.
+        The points cannot be used, or the automatic registration is refused.
     """
     if points is not None:
         pairs = read_points(points, cube.stored.shape[:2], shape)
         return by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs], "cube")
-    stored_place = _kept_registration(folder, cube)
-    if stored_place is not None:
-        return stored_place
+    stored = _stored_registration(folder, cube)
+    if stored is not None:
+        return stored
     maps = ResultMaps(folder)
     try:
         registration = any_way_up(cube_components(small.channels), telling_maps(maps), progress)
     except ScanError as error:
         raise ScanError(
-            f"Cannot lay {cube.stored.source} over the maps of {folder} by itself ({error}) Give a file of places that "
-            "belong together, x and y on the cube and column and row on the maps, in pixels: --points FILE."
+            f"Cannot register {cube.stored.source} to the maps of {folder}. {error} For points, give a file with x and "
+            "y on the cube and column and row on the maps, in pixels, on each line: --points FILE."
         ) from error
     finally:
         maps.close()
@@ -306,13 +313,13 @@ def _identity(cube: ReflectanceCube) -> list[Any]:
     return [Path(cube.stored.source).name, *cube.stored.shape]
 
 
-def _kept_registration(folder: Path, cube: ReflectanceCube) -> Registration | None:
-    """Return the registration that the results keep of a cube of this name and size; None without one.
+def _stored_registration(folder: Path, cube: ReflectanceCube) -> Registration | None:
+    """Return the registration stored with the results for a cube of this name and size; None if there is none.
 
     Raises
     ------
     ScanError
-        The record is damaged.
+        The stored registration is damaged.
     """
     try:
         with open_contained(folder, CUBE_REGISTRATION_FILE) as file:
@@ -321,13 +328,13 @@ def _kept_registration(folder: Path, cube: ReflectanceCube) -> Registration | No
             return None
         matrix = np.asarray(record["matrix"], dtype=np.float64).reshape(3, 3)
         if not np.isfinite(matrix).all() or record["how"] not in {"points", "mutual information"}:
-            raise ValueError("its matrix is none")
+            raise ValueError("its matrix or its method is not valid")
         return Registration(matrix, record["how"], record["error_px"], record["similarity"], record["verdict"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ScanError(
-            f"Cannot read {folder / CUBE_REGISTRATION_FILE}: {error}. Remove it, or give points: --points FILE."
+            f"Cannot read {folder / CUBE_REGISTRATION_FILE}: {error}. Remove the file, or give points: --points FILE."
         ) from error
 
 
@@ -338,7 +345,7 @@ def _record(
     spectra: ReflectanceLibrary,
     settings: ReflectSettings,
 ) -> dict[str, Any]:
-    """Return the settings and the origin of the answers, JSON-serialisable."""
+    """Return the settings and the provenance of the surface maps, JSON-serialisable."""
     return {
         "cube": str(cube),
         "cube_shape": list(opened.stored.shape),
@@ -358,9 +365,13 @@ def _record(
 
 
 def _results(
-    store: BlockStore, classifier: ReflectanceClassifier, answer: _Answer, results: Results, record: dict[str, Any]
+    store: BlockStore,
+    classifier: ReflectanceClassifier,
+    classified: _WindowClassifier,
+    results: Results,
+    record: dict[str, Any],
 ) -> Results:
-    """Return the maps of members that are likely somewhere, and of all groups."""
+    """Return the maps of all members that are present in some pixel, and of all groups."""
     members = classifier.members
     stored = {
         "member": store.stack("member", len(members)),
@@ -376,32 +387,33 @@ def _results(
         "surface_member": _chosen(stored["member"], [*likely, len(members) - 1]),
         "surface_presence": _chosen(stored["presence"], likely),
         "surface_share": _chosen(stored["share"], likely),
-        "reflectance": (answer.kept_nm, _spectra(store, answer.kept_nm.size)),
+        "reflectance": (classified.stored_nm, _spectra(store, classified.stored_nm.size)),
     }
-    if answer.known is not None:
-        parts["hidden"] = answer.groups, store.stack("hidden", len(answer.groups))
+    if classified.anywhere is not None:
+        parts["hidden"] = classified.groups, store.stack("hidden", len(classified.groups))
     names = [*(members[index] for index in likely), NONE_OF_LIBRARY]
     known = pigment_library()
     labels = {name: known[name].label for name in names if name in known} | {NONE_OF_LIBRARY: "none of the library"}
-    notes = [*answer.cube.notes, *record["library_notes"]]
+    notes = [*classified.cube.notes, *record["library_notes"]]
     place = record["registration"]
     if place["verdict"] != "well":
         notes.insert(0, _doubt(place))
-    if answer.known is None:
-        notes.append("the results hold no pigment groups: the surface is named by reflectance alone")
-    elif without := classifier.undeterminable(answer.groups):
+    if classified.anywhere is None:
+        notes.append("the results hold no pigment groups: the surface is identified by reflectance alone")
+    elif without := classifier.undeterminable(classified.groups):
         named = ", ".join(without)
         notes.append(
-            f"whether {named} lie below the surface is not determined: the library has no spectrum, or a white is one"
+            f"whether {named} lie below the surface is not determined: the library has no spectrum of the group, or "
+            "the group contains a white"
         )
-    facts = record | {"labels": labels, "member_spectra": _typical(classifier.library, names, answer.kept_nm)}
+    facts = record | {"labels": labels, "member_spectra": _typical(classifier.library, names, classified.stored_nm)}
     return Results.of_reflectance(names, parts, step_mm=results.step_mm, notes=tuple(notes), settings=facts)
 
 
 def _typical(
     spectra: ReflectanceLibrary, names: Sequence[str], wavelength_nm: NDArray[np.float64]
 ) -> dict[str, list[float | None]]:
-    """Return the median of the library's pure spectra of each member, to be shown beside a pixel's."""
+    """Return the median spectrum of each member in the library, for comparison with the spectrum of a pixel."""
     typical: dict[str, list[float | None]] = {}
     for name in names:
         values = [
@@ -418,10 +430,10 @@ def _typical(
 
 
 def _doubt(place: dict[str, Any]) -> str:
-    off = "" if place["error_px"] is None else f" by about {place['error_px']:.1f} pixels of the maps"
+    off = "" if place["error_px"] is None else f" (error about {place['error_px']:.1f} pixels of the maps)"
     return (
-        f"the cube may lie beside the maps{off}: look at it in the viewer, and give points that belong together "
-        "(--points) where it does"
+        f"the registration of the cube to the maps is doubtful{off}: check it in the viewer, and if it is wrong give "
+        "corresponding points (--points)"
     )
 
 
@@ -431,7 +443,7 @@ def _chosen(stored: StoredMaps, indices: Sequence[int]) -> StoredMaps:
 
 
 class _Rows:
-    """Spectra of a store, which are written row by row."""
+    """Spectra in a block store, read window by window."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
         self.shape = shape
@@ -447,7 +459,7 @@ def _spectra(store: BlockStore, n_band: int) -> _Rows:
 
 
 def _copy_generated(source: Path, target: Path) -> None:
-    """Copy what the run on the scan made, but for what is written anew."""
+    """Copy the files of the results folder, except those that are written again."""
     for name in GENERATED_NAMES:
         path = source / name
         if name in {RESULTS_FILE, SUMMARY_FILE, REFLECTANCE_FILE, "surface", "hidden"} or path.is_symlink():
@@ -468,7 +480,7 @@ def _write_picture(folder: Path, small: Overview, registration: Registration, sh
 
 
 def _write_report(folder: Path) -> None:
-    # Reports draw, and what draws takes a second to be imported.
+    # imported here because Matplotlib takes a second to import
     from underpaint.display.report import write_report
 
     write_report(folder)

@@ -1,4 +1,4 @@
-"""How long a scan must last to answer a question about layers, from the results of a quick one."""
+"""Scan time that a question about layers needs, from the results of a quick scan."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,23 +35,24 @@ from underpaint.pigments.limits import distinguishing_methods_text, methods_for_
 from underpaint.pipeline.paints import candidate_groups_of, spectrum_knowledge, was_calibrated
 from underpaint.runtime.progress import Progress, no_progress
 
-HIGHER_KV = 10.0
-"""Beside the scan's voltage, one so much higher is planned for."""
-MOST_NAMED = 2
+VOLTAGE_STEP_KV = 10.0
+"""Difference between the voltage of the scan and the higher voltage that is also planned for by default."""
+MAX_PIGMENTS = 2
+"""Maximum number of pigments of a group for which methods that distinguish them are named."""
 
 
 @dataclass(frozen=True)
 class VoltagePlan:
-    """What one voltage needs.
+    """Plan for one tube voltage.
 
     Parameters
     ----------
     voltage_kv : float
-        Of the tube; of a monochromatic beam its energy, keV.
+        Voltage of the tube; for a given source spectrum, its highest energy in keV.
     rate : float
-        Counts in a time over those of the quick scan, at the same current.
+        Count rate relative to that of the quick scan, at the same current.
     planned : Planned
-        Scans that give the answer, by counts.
+        Fraction of the simulated scans that give the answer, by counts.
     """
 
     voltage_kv: float
@@ -61,30 +62,30 @@ class VoltagePlan:
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """How long a scan must last to answer a question.
+    """Scan times at which a question is answered.
 
     Parameters
     ----------
     question : OrderQuestion
     paint : int
-        Number of the paint that was planned for.
+        Number of the paint.
     layers : tuple of str
-        Of which the answer is yes, and which come nearest to the paint's spectrum: each with its thickness, um.
+        Assumed layers with their thicknesses in um: the likeliest ones with the order of the question.
     probability_now : float
-        Of a yes, from the summed spectrum of the paint as it is, at a first look.
+        Probability of this order from the summed spectrum of the paint in the quick scan, by a search alone.
     counts_now : float
-        Mean counts of a pixel of the paint.
+        Mean counts per pixel of the paint.
     seconds_now : float or None
-        Time of a pixel; None where it is not known.
+        Time per pixel of the quick scan; None if it is not known.
     area_mm2 : float or None
-        Of the whole scan; None where the step is not known.
+        Area of the whole scan; None if the step is not known.
     steps_mm : tuple of float
-        Steps that are planned for.
+        Steps to plan for.
     voltages : tuple of VoltagePlan
     methods : tuple of mapping
-        That settle what stays open.
+        Other methods that settle open questions about layers.
     pigments : tuple of str
-        What would tell the likeliest pigments of the groups apart.
+        Sentences on methods that distinguish the first pigments of each group.
     """
 
     question: OrderQuestion
@@ -100,40 +101,40 @@ class ScanPlan:
     pigments: tuple[str, ...]
 
     def times_longer(self, voltage: VoltagePlan, share: float) -> float:
-        """Return the time of a pixel over that of the quick scan; infinite where no time suffices."""
+        """Return the time per pixel relative to that of the quick scan; infinite if no time suffices."""
         return voltage.planned.counts_needed(share) / (self.counts_now * voltage.rate)
 
     def seconds(self, voltage: VoltagePlan, share: float) -> float | None:
-        """Return the time of a pixel, s."""
+        """Return the time per pixel in s; None if that of the quick scan is not known."""
         return None if self.seconds_now is None else self.seconds_now * self.times_longer(voltage, share)
 
     def hours(self, voltage: VoltagePlan, step_mm: float) -> float | None:
-        """Return the time of the scan's area at a step, where half of its pixels give the answer; h."""
+        """Return the time in h for the area of the scan if half of the pixels are to give the answer."""
         seconds = self.seconds(voltage, HALF)
         if seconds is None or self.area_mm2 is None:
             return None
         return seconds * self.area_mm2 / step_mm**2 / 3600.0
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row for each voltage, null for what is not known, or not reached by any time."""
+        """Return one table row for each voltage; values that are unknown, or that no time reaches, are None."""
         return [
             {
                 "voltage_kv": voltage.voltage_kv,
-                "counts_needed": _known(voltage.planned.counts_needed(HALF)),
-                "counts_needed_9_in_10": _known(voltage.planned.counts_needed(MOST)),
-                "times_longer": _known(self.times_longer(voltage, HALF)),
-                "seconds_per_pixel": _known(self.seconds(voltage, HALF)),
-                "seconds_per_pixel_9_in_10": _known(self.seconds(voltage, MOST)),
-                "pixels_to_sum": _known(
+                "counts_needed": _finite_or_none(voltage.planned.counts_needed(HALF)),
+                "counts_needed_9_in_10": _finite_or_none(voltage.planned.counts_needed(MOST)),
+                "times_longer": _finite_or_none(self.times_longer(voltage, HALF)),
+                "seconds_per_pixel": _finite_or_none(self.seconds(voltage, HALF)),
+                "seconds_per_pixel_9_in_10": _finite_or_none(self.seconds(voltage, MOST)),
+                "pixels_to_sum": _finite_or_none(
                     float(np.ceil(round(voltage.planned.counts_needed(HALF) / self.counts_now, 6)))
                 ),
-                "hours_by_step_mm": {f"{step:g}": _known(self.hours(voltage, step)) for step in self.steps_mm},
+                "hours_by_step_mm": {f"{step:g}": _finite_or_none(self.hours(voltage, step)) for step in self.steps_mm},
             }
             for voltage in self.voltages
         ]
 
     def record(self) -> dict[str, Any]:
-        """Return the plan as plain values for JSON."""
+        """Return the plan as values for JSON."""
         return {
             "question": asdict(self.question),
             "paint": self.paint,
@@ -157,27 +158,33 @@ class ScanPlan:
         }
 
     def curve_seconds(self, voltage: VoltagePlan) -> Any:
-        """Return (n,) the times of a pixel at which scans were simulated, s; None where they are not known."""
+        """Return the (n,) times per pixel of the simulated scans in s; None if they are not known."""
         if self.seconds_now is None:
             return None
         return self.seconds_now * voltage.planned.counts / (self.counts_now * voltage.rate)
 
     def words(self) -> list[str]:
-        """Return sentences: what was assumed, what stays open, and what settles it."""
+        """Return sentences on the assumed layers, on voltages that do not suffice, and on other methods."""
         below, above = group_name(self.question.below), group_name(self.question.above)
-        never = [f"{each.voltage_kv:g} kV" for each in self.voltages if not np.isfinite(each.planned.counts_needed())]
-        sentences = [
-            f"Assumed is, of paint {self.paint}, what comes nearest to its spectrum and has {below} under {above}: "
-            f"{'; '.join(self.layers)}. With other thicknesses the times are others.",
-            f"A first look at the sum of this paint gives that order a probability of {self.probability_now:.2f}.",
+        insufficient = [
+            f"{voltage.voltage_kv:g} kV"
+            for voltage in self.voltages
+            if not np.isfinite(voltage.planned.counts_needed())
         ]
-        if never:
+        sentences = [
+            f"The plan assumes the likeliest layers of paint {self.paint} with {below} under {above}: "
+            f"{'; '.join(self.layers)}. Other thicknesses need other times.",
+            f"From the present sum of this paint, a first search gives this order a probability of "
+            f"{self.probability_now:.2f}.",
+        ]
+        if insufficient:
             sentences.append(
-                f"No time suffices at {', '.join(never)}: up to {self.voltages[0].planned.counts[-1]:,.0f} counts "
-                "fewer than half of the simulated scans give the answer."
+                f"No time suffices at {', '.join(insufficient)}: with up to "
+                f"{self.voltages[0].planned.counts[-1]:,.0f} counts, fewer than half of the simulated scans give the "
+                "answer."
             )
-        settles = "; ".join(f"{method['method']} ({method['settles']})" for method in self.methods)
-        return [*sentences, f"What stays open, another method settles: {settles}.", *self.pigments]
+        methods = "; ".join(f"{method['method']} ({method['settles']})" for method in self.methods)
+        return [*sentences, f"Other methods settle what remains open: {methods}.", *self.pigments]
 
 
 def plan_scan(
@@ -193,117 +200,138 @@ def plan_scan(
     ground: str = "chalk",
     progress: Progress | None = None,
 ) -> ScanPlan:
-    """Plan a scan from the results of a quick one.
+    """Plan a scan from the results of a quick scan.
 
     Parameters
     ----------
     folder : str or Path
         Results with paints, as ``underpaint identify`` writes them.
     question : str
-        "lead_pigment under mercury_red".
+        Question such as "lead_pigment under mercury_red".
     scan : str or None
-        Where the quick scan is, if it was moved.
+        Path of the quick scan, if it was moved.
     paint : int or None
-        Number of the paint to plan for; None: the largest one with the group that lies above.
+        Number of the paint; by default the paint with the largest area that contains the upper group.
     voltages_kv : sequence of float
-        Of the tube; by default that of the scan and one 10 kV higher.
+        Tube voltages; by default that of the scan, and 10 kV more.
     steps_mm : sequence of float
-        By default the scan's and half of it.
+        Steps; by default that of the scan, and half of it.
     seconds : float or None
-        Time of a pixel of the quick scan, where its file does not say.
+        Time per pixel of the quick scan, if its file does not contain it.
     instrument : str or None
         Preset or file.
     ground : str
+        Ground of the library.
     progress : callable, optional
+        Called with (task, steps done, total steps).
 
     Raises
     ------
     ScanError
-        There are no results, no paints in them, no paint with the group, or the scan is gone.
+        There are no results, they contain no paints, no paint contains the group, or the scan is missing.
     SampleError
-        The question is none, or nothing with that order comes near the paint's spectrum.
+        The question cannot be parsed, or no layers with that order are consistent with the spectrum of the paint.
     UnderpaintError
         The instrument, a voltage or the ground cannot be used.
     """
-    step, place = progress or no_progress, Path(folder)
-    about = OrderQuestion.of_text(question)
-    given = None if instrument is None else load_instrument(instrument)
+    step, results_folder = progress or no_progress, Path(folder)
+    order_question = OrderQuestion.of_text(question)
+    given_instrument = None if instrument is None else load_instrument(instrument)
     ground_layer(ground, 100.0)
     step("Reading the results", 0, 1)
-    results = read_results(place)
-    area = _paint(results, about, paint)
-    opened = find_scan(place, results.summary, scan, results.shape, required=True)
+    results = read_results(results_folder)
+    area = _paint(results, order_question, paint)
+    quick_scan = find_scan(results_folder, results.summary, scan, results.shape, required=True)
     step("Finding the energy axis", 0, 1)
-    axis = resolve_energy_axis(opened, calibrated=was_calibrated(results))
-    if given is not None:
-        check_instrument(axis, given, trusted=False)
-    scanner = spectrum_knowledge(opened, axis, given).instrument
+    calibrated = resolve_energy_axis(quick_scan, calibrated=was_calibrated(results))
+    if given_instrument is not None:
+        check_instrument(calibrated, given_instrument, trusted=False)
+    scanner = spectrum_knowledge(quick_scan, calibrated, given_instrument).instrument
     mask = results.map("paint") == area.number
-    spectrum = region_spectrum(axis.scan, mask)
-    candidates = _with_question(candidate_groups_of(area, results, ground), about)
-    instruments = _at_voltages(scanner, voltages_kv, axis.beam_kev)
+    spectrum = region_spectrum(calibrated.scan, mask)
+    candidates = _with_question(candidate_groups_of(area, results, ground), order_question)
+    instruments = _at_voltages(scanner, voltages_kv, calibrated.beam_kev)
     step("Searching the layers of the paint", 0, 1 + len(instruments))
-    layers, probability = likeliest_layers(spectrum, scanner, candidates, about, ground)
+    layers, probability = likeliest_layers(spectrum, scanner, candidates, order_question, ground)
     rate_now = float(expected_spectrum(layers, scanner)[0].sum())
     plans = []
-    for number, (voltage, each) in enumerate(instruments.items(), start=1):
-        step(f"Simulating scans at {voltage:g} kV", number, 1 + len(instruments))
-        rate = float(expected_spectrum(layers, each)[0].sum()) / rate_now
-        plans.append(VoltagePlan(voltage, rate, answered_shares(layers, each, candidates, about, COUNTS, ground)))
-    known_step = opened.step_mm or results.step_mm
+    for n_done, (voltage_kv, instrument_at_voltage) in enumerate(instruments.items(), start=1):
+        step(f"Simulating scans at {voltage_kv:g} kV", n_done, 1 + len(instruments))
+        rate = float(expected_spectrum(layers, instrument_at_voltage)[0].sum()) / rate_now
+        planned = answered_shares(layers, instrument_at_voltage, candidates, order_question, COUNTS, ground)
+        plans.append(VoltagePlan(voltage_kv, rate, planned))
+    step_mm = quick_scan.step_mm or results.step_mm
     return ScanPlan(
-        about,
+        order_question,
         area.number,
         tuple(f"{layer.name} {um_text(layer.thickness_um)} um" for layer in layers.layers),
         probability,
         float(spectrum.counts.sum()) / int(mask.sum()),
-        seconds or _seconds_of(opened, mask),
-        None if known_step is None else known_step[0] * known_step[1] * opened.n_pixel,
-        tuple(steps_mm) or (() if known_step is None else (known_step[0] / 2, known_step[0])),
+        seconds or _pixel_seconds(quick_scan, mask),
+        None if step_mm is None else step_mm[0] * step_mm[1] * quick_scan.n_pixel,
+        tuple(steps_mm) or (() if step_mm is None else (step_mm[0] / 2, step_mm[0])),
         tuple(plans),
         methods_for_layers(),
-        _ways_to_part_pigments(about),
+        _pigment_methods(order_question),
     )
 
 
 def _paint(results: Results, question: OrderQuestion, number: int | None) -> PaintArea:
+    """Return the paint with a number, or by default the first one that contains the upper group.
+
+    Raises
+    ------
+    ScanError
+        There is no such paint.
+    """
     areas = {area.number: area for area in results.paints}
     if not areas:
-        raise ScanError("Cannot plan: these results hold no paints. Run `underpaint paints` on them first.")
+        raise ScanError("Cannot plan: these results contain no paints. Run `underpaint paints` on them first.")
     if number is not None and number not in areas:
-        raise ScanError(f"Cannot plan for paint {number}: there are paints 1 to {len(areas)}.")
-    with_group = [area for area in results.paints if question.above in area.groups]
-    if number is None and not with_group:
-        every = sorted({name for area in results.paints for name in area.groups})
         raise ScanError(
-            f"Cannot plan for {question.above} on top: no paint holds it. There are {', '.join(every) or 'no groups'}; "
-            "or name a paint with --paint."
+            f"Cannot plan for paint {number}: there are paints 1 to {len(areas)}. `underpaint paints` lists them."
         )
-    return areas[number] if number is not None else with_group[0]
+    areas_with_group = [area for area in results.paints if question.above in area.groups]
+    if number is None and not areas_with_group:
+        groups = sorted({name for area in results.paints for name in area.groups})
+        raise ScanError(
+            f"Cannot plan for {question.above} on top: no paint contains it. The paints contain "
+            f"{', '.join(groups) or 'no groups'}. Ask about one of these, or choose a paint with --paint."
+        )
+    return areas[number] if number is not None else areas_with_group[0]
 
 
 def _with_question(candidates: CandidateGroups, question: OrderQuestion) -> CandidateGroups:
-    """Return the groups to look for with those of the question, which may be absent unless they are certain."""
-    pairs = dict(zip(candidates.groups, candidates.absent, strict=True))
-    missing = {name: 0.5 for name in (question.below, question.above) if name not in pairs}
-    pairs |= missing
+    """Return the candidates, with groups of the question that are missing added as possibly absent."""
+    absent_by_group = dict(zip(candidates.groups, candidates.absent, strict=True))
+    added = {name: 0.5 for name in (question.below, question.above) if name not in absent_by_group}
+    absent_by_group |= added
     probability = {
         **candidates.probability,
-        **{name: min(candidates.probability.get(name, 0.5), CERTAIN_PROBABILITY) for name in missing},
+        **{name: min(candidates.probability.get(name, 0.5), CERTAIN_PROBABILITY) for name in added},
     }
-    return replace(candidates, groups=tuple(pairs), absent=tuple(pairs.values()), probability=probability)
+    return replace(
+        candidates, groups=tuple(absent_by_group), absent=tuple(absent_by_group.values()), probability=probability
+    )
 
 
 def _at_voltages(scanner: Instrument, voltages_kv: Sequence[float], beam_kev: float | None) -> dict[float, Instrument]:
+    """Return the scanner at each voltage.
+
+    Raises
+    ------
+    SampleError
+        Voltages are given, but the source is not a tube.
+    """
     if scanner.source_spectrum is not None or beam_kev is not None:
         if voltages_kv:
+            voltages_text = ", ".join(f"{voltage:g} kV" for voltage in voltages_kv)
             raise SampleError(
-                "Cannot plan for other voltages: the scan was excited by a given spectrum, not by a tube. Leave "
-                "--voltages out."
+                f"Cannot plan for {voltages_text}: the source of the scan is not a tube. Omit --voltages."
             )
         return {scanner.highest_kev: scanner}
-    usual = scanner.tube.voltage_kv
-    voltages = sorted(set(voltages_kv) or {usual, usual + HIGHER_KV})
+    voltage_now = scanner.tube.voltage_kv
+    voltages = sorted(set(voltages_kv) or {voltage_now, voltage_now + VOLTAGE_STEP_KV})
     table = scanner.model_dump()
     return {
         voltage: instrument_from({**table, "tube": {**table["tube"], "voltage_kv": voltage}}, scanner.name)
@@ -311,20 +339,21 @@ def _at_voltages(scanner: Instrument, voltages_kv: Sequence[float], beam_kev: fl
     }
 
 
-def _seconds_of(scan: Scan, mask: Any) -> float | None:
-    times = scan.real_time_s if scan.real_time_s is not None else scan.live_time_s
-    known = None if times is None else times[mask & np.isfinite(times)]
-    return None if known is None or not known.size else float(np.median(known))
+def _pixel_seconds(scan: Scan, mask: Any) -> float | None:
+    """Return the median time of the pixels of a mask in s; None if the scan contains no times."""
+    times_s = scan.real_time_s if scan.real_time_s is not None else scan.live_time_s
+    finite_times_s = None if times_s is None else times_s[mask & np.isfinite(times_s)]
+    return None if finite_times_s is None or not finite_times_s.size else float(np.median(finite_times_s))
 
 
-def _ways_to_part_pigments(question: OrderQuestion) -> tuple[str, ...]:
-    """Return what would tell the commonest pigments of each group of a question apart."""
+def _pigment_methods(question: OrderQuestion) -> tuple[str, ...]:
+    """Return sentences on methods that distinguish the first pigments of each group of a question."""
     sentences = []
     for group in (question.above, question.below):
-        members = library().members(group)[:MOST_NAMED]
+        members = library().members(group)[:MAX_PIGMENTS]
         sentences += [distinguishing_methods_text(members[0].name, other.name) for other in members[1:]]
     return tuple(sentences)
 
 
-def _known(value: float | None) -> float | None:
+def _finite_or_none(value: float | None) -> float | None:
     return value if value is not None and np.isfinite(value) else None

@@ -1,6 +1,7 @@
-"""A cube of spectral images as reflectance: white and dark references, scale, faulty bands and values.
+"""Open a cube of spectral images as reflectance: white and dark references, scale, faulty bands and values.
 
-What a file does not state is decided from a sample of its pixels and noted; what cannot be decided is refused.
+If a file does not state its scale, the scale is inferred from a sample of the pixels, with a note. If the sample leaves
+it open, the cube is refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,50 +18,57 @@ from underpaint.io.cubes import StoredCube, open_cube
 
 MIN_BANDS = 6
 BLOCK_BYTES = 32 * 2**20
-"""Size of what is read at once, as 32-bit floats."""
-_PACKED_FACTOR = 8
-"""So much more is read at once of a cube whose pieces may be packed: each is unpacked for every block that it is in."""
+"""Size of one block, stored as 32-bit floats, bytes."""
+_COMPRESSED_FACTOR = 8
+"""Blocks of a compressed cube are larger by this factor: a chunk is decompressed again for each block it overlaps."""
 _SAMPLE_BYTES = 48 * 2**20
-_MOST_ROWS = 32
-HIGHEST = 1.6
-"""A reflectance above is gloss, or no reflectance."""
-LOWEST = 1e-4
-"""What is darker, and what noise put below zero, counts as this, so that it has a logarithm."""
-_FARTHEST_BELOW = -0.2
+_MAX_SAMPLE_ROWS = 32
+MAX_REFLECTANCE = 1.6
+"""Values above are gloss or an error, and become NaN."""
+MIN_REFLECTANCE = 1e-4
+"""Smaller values, also those that noise made negative, are set to this, so that their logarithm exists."""
+_MIN_NOISE = -0.2
+"""Negative values down to this are noise; values below become NaN."""
 _SCALES = ((1.6, 1.0), (160.0, 100.0), (1600.0, None), (16000.0, 10000.0))
-"""Highest value that a scale is assumed up to; None: it may be anything."""
-_CEILINGS = (255, 1023, 4095, 16383, 65535)
-_PILED_UP = 1e-4
-_BAD_SHARE = 0.5
-_FLATNESS = 0.15
-_ROUGHER = 3.0
+"""Pairs of the highest value in a cube and the scale assumed up to it; None: the scale is ambiguous."""
+_SATURATION_VALUES = (255, 1023, 4095, 16383, 65535)
+"""Highest values of cameras of 8, 10, 12, 14 and 16 bits."""
+_MIN_SATURATED_FRACTION = 1e-4
+"""Fraction of values at the highest one from which the camera counts as saturated."""
+_MAX_BAD_FRACTION = 0.5
+"""Fraction of missing pixels above which a band is left out."""
+_LAMP_FLATNESS = 0.15
+"""Ratio of the darkest band to the brightest, in the brightest pixels, below which they show a lamp's spectrum."""
+_MAX_ROUGHNESS_RATIO = 3.0
+"""Roughness of the spectra relative to that with the bytes swapped, above which the byte order is wrong."""
 _LAMP_NM = (450.0, 900.0)
-_SAME_NM = 1.0
+_WAVELENGTH_TOLERANCE_NM = 1.0
 _VISIBLE_NM = (("red", 610.0), ("green", 550.0), ("blue", 465.0))
 _WIDTH_NM = 20.0
 _N_CHANNEL = 12
 OVERVIEW_SIDE = 640
-"""Longer side of the overview, pixels."""
+"""Length of the longer side of the overview picture, pixels."""
 
 
 @dataclass(frozen=True)
 class ReflectanceCube:
-    """Reflectance of each pixel, read when it is needed.
+    """Reflectance of each pixel, read from the file block by block.
 
     Parameters
     ----------
     stored : StoredCube
     bands : (n_band,) array of int
-        The stored bands that are used, in the order of their wavelengths.
+        Indices of the stored bands in use, in the order of their wavelengths.
     wavelength_nm : (n_band,) array
         Increasing.
     scale : float
         Stored value of a reflectance of 1; 1 with a white reference.
     white, dark : Reference or None
-    ceiling : float or None
-        Stored value at which the camera is saturated.
+        White and dark reference.
+    saturation : float or None
+        Stored value at which the camera is saturated; None if it is not.
     notes : tuple of str
-        What was assumed and what is left out.
+        Assumptions made, and bands and values that are left out.
     """
 
     stored: StoredCube
@@ -69,28 +77,28 @@ class ReflectanceCube:
     scale: float = 1.0
     white: "Reference | None" = None
     dark: "Reference | None" = None
-    ceiling: float | None = None
+    saturation: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows, columns and bands that are used."""
+        """Rows, columns and bands in use."""
         return (*self.stored.shape[:2], self.bands.size)
 
     @property
     def block_bytes(self) -> int:
-        """Size of what to read at once."""
-        return BLOCK_BYTES if isinstance(self.stored.cube, MappedCube) else _PACKED_FACTOR * BLOCK_BYTES
+        """Size of one block, bytes."""
+        return BLOCK_BYTES if isinstance(self.stored.cube, MappedCube) else _COMPRESSED_FACTOR * BLOCK_BYTES
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return (row, column, band) reflectance of a rectangle; NaN where it is missing, saturated or impossible."""
+        """Return the (row, column, band) reflectance of a rectangle; NaN where missing, saturated or out of range."""
         raw = self.stored.cube.read(rows, columns)[:, :, self.bands]
         values = raw.astype(np.float32)
         if self.stored.missing is not None:
             values[raw == self.stored.missing] = np.nan
-        if self.ceiling is not None:
-            values[raw >= self.ceiling] = np.nan
-        # what rectifying or stitching fills up; a dark paint still has noise in some band
+        if self.saturation is not None:
+            values[raw >= self.saturation] = np.nan
+        # margins that rectifying or stitching filled with zeros; even a dark paint has noise in some band
         values[(raw == 0).all(axis=2)] = np.nan
         if self.white is not None:
             white = self.white.part(rows, columns)[:, :, self.bands]
@@ -100,32 +108,32 @@ class ReflectanceCube:
         elif self.scale != 1.0:
             values /= np.float32(self.scale)
         with np.errstate(invalid="ignore"):
-            values[(values > HIGHEST) | (values < _FARTHEST_BELOW) | ~np.isfinite(values)] = np.nan
-        return np.maximum(values, np.float32(LOWEST))
+            values[(values > MAX_REFLECTANCE) | (values < _MIN_NOISE) | ~np.isfinite(values)] = np.nan
+        return np.maximum(values, np.float32(MIN_REFLECTANCE))
 
 
 class Reference:
-    """A white or dark reference: a value for each column of a line scanner, for each pixel, or one spectrum."""
+    """A white or dark reference: one spectrum per column of a line scanner, one per pixel, or a single one."""
 
     def __init__(self, stored: StoredCube, cube: StoredCube, kind: str) -> None:
-        n_row, n_column, n_band = cube.shape
+        n_row, n_column = cube.shape[:2]
         _check_reference(stored, cube, kind)
         size = stored.shape[:2]
         self.stored = stored
         self.values: NDArray[np.float32] | None = None
         if size == (n_row, n_column) and min(size) > 1:
-            self.note = f"{kind} reference {stored.source}: a value for each pixel"
+            self.note = f"{kind} reference {stored.source}: one spectrum per pixel"
         elif size[1] == n_column:
             self.values = _mean(stored)
-            self.note = f"{kind} reference {stored.source}: {size[0]} lines, averaged"
+            self.note = f"{kind} reference {stored.source}: mean of {size[0]} lines"
         elif size == (1, 1):
             self.values = _mean(stored)
             self.note = f"{kind} reference {stored.source}: one spectrum"
         else:
             raise ScanError(
-                f"Cannot use the {kind} reference {stored.source}: it has {size[0]} x {size[1]} pixels and "
-                f"{stored.shape[2]} bands, the cube {n_row} x {n_column} and {n_band}. One of the same camera and "
-                "binning has as many columns, or is one spectrum; give that."
+                f"Cannot use the {kind} reference {stored.source}: it has {size[0]} rows and {size[1]} columns, the "
+                f"cube {n_row} and {n_column}. A reference has as many columns as the cube, or is a single spectrum. "
+                "Give one of the same camera and binning."
             )
 
     def part(self, rows: slice, columns: slice) -> NDArray[np.float32]:
@@ -147,35 +155,36 @@ def open_reflectance(
     Parameters
     ----------
     location : str or Path
-        As for :func:`underpaint.io.cubes.open_cube`.
+        File in a format that :func:`underpaint.io.cubes.open_cube` reads.
     white, dark : str, Path or None
-        References of the same camera: frames, averaged along the scan direction, or one spectrum. The white one is
-        taken as a reflectance of 1. Without them, the cube must hold reflectance.
+        References of the same camera: frames, which are averaged along the scan direction, or one spectrum. The white
+        reference counts as a reflectance of 1. Without references the cube must hold reflectance.
     scale : float or None
-        Stored value of a reflectance of 1; None: as the file says, or by the size of the values, with a note.
+        Stored value of a reflectance of 1. If None, the file states it, or it is inferred from the values with a note.
 
     Raises
     ------
     ScanError
-        The cube or a reference cannot be read, has no wavelengths, or holds no reflectance.
+        The cube or a reference cannot be read, the cube has no wavelengths, or it does not hold reflectance.
     """
     stored = open_cube(location)
     wavelength_nm = stored.wavelength_nm
     if wavelength_nm is None:
         raise ScanError(
-            f"Cannot use {location}: it has {stored.shape[2]} bands and states no wavelengths. Put a text file of one "
-            "wavelength a line (nm or um) beside it, called wavelengths.txt."
+            f"Cannot use {location}: it states no wavelengths for its {stored.shape[2]} bands. Put a text file called "
+            "wavelengths.txt with one wavelength per line (nm or um) beside it."
         )
     n_row, n_column, n_band = stored.shape
-    packed = not isinstance(stored.cube, MappedCube)
-    if packed and n_row * n_column * n_band * np.dtype(stored.cube.dtype).itemsize <= _PACKED_FACTOR * BLOCK_BYTES:
+    compressed = not isinstance(stored.cube, MappedCube)
+    n_byte = n_row * n_column * n_band * np.dtype(stored.cube.dtype).itemsize
+    if compressed and n_byte <= _COMPRESSED_FACTOR * BLOCK_BYTES:
         stored = replace(stored, cube=MemoryCube(stored.cube.read(slice(0, n_row), slice(0, n_column))))
     if dark is not None and white is None:
-        raise ScanError(f"Cannot use the dark reference {dark} alone: reflectance needs a white one, too; add --white.")
+        raise ScanError(f"Cannot use the dark reference {dark} without a white reference. Add --white FILE.")
     if scale is not None and not (np.isfinite(scale) and scale > 0):
         raise ScanError(
-            f"Cannot divide {location} by {scale:g}: the stored value of a reflectance of 1 is a number above 0. "
-            "Correct --scale, or omit it."
+            f"Cannot divide the values of {location} by {scale:g}: the stored value of a reflectance of 1 must be "
+            "above 0. Correct --scale, or omit it."
         )
     sample = _sample(stored)
     _check_bits(sample, stored)
@@ -186,34 +195,37 @@ def open_reflectance(
         kind: None if place is None else Reference(open_cube(place, stored.shape[2]), stored, kind)
         for kind, place in (("white", white), ("dark", dark))
     }
-    ceiling = _ceiling(sample)
+    saturation = _saturation(sample)
     notes = [*stored.notes, *(each.note for each in references.values() if each is not None)]
     used_scale = 1.0
     if references["white"] is None:
-        used_scale, note = _scale_of(values, stored, scale, ceiling)
+        used_scale, note = _scale_of(values, stored, scale, saturation)
         notes += note
-        values[values > HIGHEST * used_scale] = np.nan
-        ceiling = None
-    elif ceiling is not None:
-        values[sample >= ceiling] = np.nan
-        notes.append(f"stored values of {ceiling:g} are saturated and left out")
-    bad = _bad_bands(values, stored, references["white"], references["dark"], ceiling, notes)
+        values[values > MAX_REFLECTANCE * used_scale] = np.nan
+        saturation = None
+    else:
+        if references["dark"] is None:
+            notes.append("no dark reference: the dark signal of the camera is taken as 0; if it is not, give --dark")
+        if saturation is not None:
+            values[sample >= saturation] = np.nan
+            notes.append(f"values of {saturation:g} are saturated and left out")
+    bad = _bad_bands(values, stored, references["white"], references["dark"], saturation, notes)
     order = np.argsort(wavelength_nm, kind="stable")
     if not (np.diff(wavelength_nm) > 0).all():
         notes.append("the bands are sorted by their wavelengths")
     bands = order[~bad[order]]
     repeated = np.flatnonzero(np.diff(wavelength_nm[bands]) <= 0) + 1
     if repeated.size:
-        notes.append(f"{repeated.size} bands of a wavelength that another one has are left out")
+        notes.append(f"{repeated.size} bands are left out because another band has the same wavelength")
         bands = np.delete(bands, repeated)
     if bands.size < MIN_BANDS:
         raise ScanError(
-            f"Cannot use {location}: {bands.size} of its {stored.shape[2]} bands are usable, {MIN_BANDS} needed "
-            f"({'; '.join(notes[-3:]) or 'nothing is left out'}). Scan again with less light, or give a cube of more "
-            "bands."
+            f"Cannot use {location}: {bands.size} of its {stored.shape[2]} bands are usable; {MIN_BANDS} are needed "
+            f"({'; '.join(notes[-3:]) or 'no band is left out'}). Record it again with less light, or give a cube with "
+            "more bands."
         )
     cube = ReflectanceCube(
-        stored, bands, wavelength_nm[bands], used_scale, references["white"], references["dark"], ceiling,
+        stored, bands, wavelength_nm[bands], used_scale, references["white"], references["dark"], saturation,
         tuple(dict.fromkeys(notes)),
     )  # fmt: skip
     _check_level(cube)
@@ -221,10 +233,10 @@ def open_reflectance(
 
 
 def _sample(stored: StoredCube) -> NDArray[Any]:
-    """Return (n, n_band) values of some rows over the whole height, as stored."""
+    """Return stored values of rows spread evenly over the cube, (n, n_band)."""
     n_row, n_column, n_band = stored.shape
     row_bytes = n_column * n_band * np.dtype(stored.cube.dtype).itemsize
-    number = int(np.clip(_SAMPLE_BYTES // row_bytes, 1, min(n_row, _MOST_ROWS)))
+    number = int(np.clip(_SAMPLE_BYTES // row_bytes, 1, min(n_row, _MAX_SAMPLE_ROWS)))
     rows = np.unique(((np.arange(number) + 0.5) * n_row / number).astype(int))
     parts = [stored.cube.read(slice(row, row + 1), slice(0, n_column))[0] for row in rows.tolist()]
     step = max(1, len(parts) * n_column // 8192)
@@ -232,23 +244,23 @@ def _sample(stored: StoredCube) -> NDArray[Any]:
 
 
 def _check_bits(sample: NDArray[Any], stored: StoredCube) -> None:
-    """Refuse numbers that were stored in another type or byte order than the file says.
+    """Check that the numbers have the data type and the byte order that the header states.
 
     Raises
     ------
     ScanError
-        They are.
+        The values show that the data type or the byte order is wrong.
     """
     dtype = sample.dtype
     advice = "Correct 'byte order' or 'data type' in its header, or export it again."
     if dtype.kind == "f":
         size = np.abs(sample[np.isfinite(sample) & (sample != 0)]).astype(np.float64)
         if np.isfinite(sample).mean() < 0.01:
-            raise ScanError(f"Cannot use {stored.source}: hardly any of its values is a number. {advice}")
+            raise ScanError(f"Cannot use {stored.source}: fewer than 1 % of its values are numbers. {advice}")
         if size.size and (np.percentile(size, 95) > 1e7 or np.median(size) < 1e-12):
             raise ScanError(
-                f"Cannot use {stored.source}: its values run from {size.min():.2g} to {size.max():.2g}, and "
-                f"reflectance or counts do not. {advice}"
+                f"Cannot use {stored.source}: its values run from {size.min():.2g} to {size.max():.2g}, which neither "
+                f"reflectance nor counts do. {advice}"
             )
         return
     if dtype.kind == "i" and (sample < -0.05 * sample.max(initial=1)).mean() > 0.01:
@@ -256,66 +268,71 @@ def _check_bits(sample: NDArray[Any], stored: StoredCube) -> None:
         if present.size and (present < -0.05 * present.max(initial=1)).mean() > 0.01:
             raise ScanError(
                 f"Cannot use {stored.source}: {(present < 0).mean():.0%} of its values are negative, down to "
-                f"{present.min()}; counts and reflectance are not. Probably they have no sign: {advice}"
+                f"{present.min()}, which counts and reflectance are not. They are probably unsigned integers. {advice}"
             )
-    if dtype.itemsize > 1 and _roughness(sample) > _ROUGHER * _roughness(sample.byteswap()):
+    if dtype.itemsize > 1 and _roughness(sample) > _MAX_ROUGHNESS_RATIO * _roughness(sample.byteswap()):
         raise ScanError(
-            f"Cannot use {stored.source}: its spectra are noise, and smooth with the bytes of each number swapped. "
-            f"{advice}"
+            f"Cannot use {stored.source}: its spectra look like noise, but become smooth when the byte order is "
+            f"reversed, so the stated byte order is probably wrong. {advice}"
         )
 
 
 def _roughness(sample: NDArray[Any]) -> float:
-    """Return how far neighbouring bands differ, in standard deviations of all values."""
+    """Return the mean difference of neighbouring bands, as a multiple of the standard deviation of all values."""
     values = sample.astype(np.float64)
     spread = values.std()
     return float(np.abs(np.diff(values, axis=1)).mean() / spread) if spread > 0 else 0.0
 
 
-def _ceiling(sample: NDArray[Any]) -> float | None:
-    """Return the value at which a camera was saturated, if it is one of its usual numbers of bits."""
+def _saturation(sample: NDArray[Any]) -> float | None:
+    """Return the stored value at which the camera was saturated; None if it was not."""
     top = sample.max() if sample.dtype.kind in "ui" else 0
-    return float(top) if int(top) in _CEILINGS and (sample == top).mean() >= _PILED_UP else None
+    return float(top) if int(top) in _SATURATION_VALUES and (sample == top).mean() >= _MIN_SATURATED_FRACTION else None
 
 
 def _scale_of(
-    values: NDArray[np.float32], stored: StoredCube, scale: float | None, ceiling: float | None
+    values: NDArray[np.float32], stored: StoredCube, scale: float | None, saturation: float | None
 ) -> tuple[float, list[str]]:
-    """Return the stored value of a reflectance of 1, with a note on what was assumed.
+    """Return the stored value of a reflectance of 1, with notes on the assumptions made.
 
     Raises
     ------
     ScanError
-        It cannot be told, or the values are counts of a camera.
+        The scale is ambiguous, or the values are counts of a camera.
     """
     if scale is not None:
-        return scale, [f"the stored values are divided by {scale:g}, as given"]
-    # Of the middle one of the bands, so that a few faulty ones do not matter.
-    top = float(np.median(np.percentile(np.nan_to_num(values, posinf=0, neginf=0), 99.5, axis=0)))
+        return scale, [f"the stored values are divided by {scale:g} (--scale)"]
+    tops = np.percentile(np.nan_to_num(values, posinf=0, neginf=0), 99.5, axis=0)
+    # the median over the bands ignores a few faulty bands
+    top = float(np.median(tops[tops > 0])) if (tops > 0).any() else 0.0
     if top <= 0:
-        raise ScanError(f"Cannot use {stored.source}: no pixel of it is above 0. Check that it is the right file.")
-    if stored.scale and 0.02 <= top / stored.scale <= HIGHEST:
+        raise ScanError(f"Cannot use {stored.source}: none of its values is above 0. Check that it is the right file.")
+    if stored.scale and 0.02 <= top / stored.scale <= MAX_REFLECTANCE:
         return stored.scale, []
     assumed = next((known for highest, known in _SCALES if top <= highest), None)
     integers = np.dtype(stored.cube.dtype).kind in "ui"
     if (
         assumed is None
         or (integers and assumed == 1.0)
-        or ceiling is not None
+        or saturation is not None
         or (assumed > 100 and _is_lamp(values, stored))
     ):
-        reason = f"{ceiling:g}, where the camera is saturated" if ceiling is not None else f"{top:.4g}"
+        reason = f"{saturation:g}, where the camera is saturated" if saturation is not None else f"{top:.4g}"
         raise ScanError(
-            f"Cannot use {stored.source} as reflectance: its values go up to {reason}, and reflectance is stored as 0 "
-            "to 1, per cent, or 0 to 10000. If they are counts, give the white reference (--white FILE --dark FILE); "
-            "if they are scaled, the value of a reflectance of 1 (--scale)."
+            f"Cannot use {stored.source} as reflectance: its values go up to {reason}; reflectance is stored as 0 to "
+            "1, 0 to 100 per cent, or 0 to 10000. If the values are counts, give the references (--white FILE --dark "
+            "FILE); if they are scaled reflectance, give the value of a reflectance of 1 (--scale VALUE)."
         )
-    notes = [f"the stored value of a reflectance of 1 is {assumed:g}, by their size"] if assumed != 1.0 else []
+    note = (
+        f"the scale is not stated; {assumed:g} is taken as a reflectance of 1, so that the brightest pixels have "
+        f"{top / assumed:.2f}; if that is wrong, give --scale"
+    )
+    notes = [note] if assumed != 1.0 else []
     return assumed, notes
 
 
 def _is_lamp(values: NDArray[np.float32], stored: StoredCube) -> bool:
-    """Whether the brightest pixels rise and fall with the wavelength as no painting but lamp and sensor do."""
+    """Return whether the brightest pixels show the spectrum of lamp and sensor, and so are counts."""
     wavelength_nm = stored.wavelength_nm
     if wavelength_nm is None:
         return False
@@ -324,7 +341,7 @@ def _is_lamp(values: NDArray[np.float32], stored: StoredCube) -> bool:
         return False
     brightest = np.nanpercentile(np.nan_to_num(values[:, inside]), 99, axis=0)
     usable = brightest[brightest > 0]
-    return bool(usable.size and usable.min() < _FLATNESS * usable.max())
+    return bool(usable.size and usable.min() < _LAMP_FLATNESS * usable.max())
 
 
 def _bad_bands(
@@ -332,20 +349,20 @@ def _bad_bands(
     stored: StoredCube,
     white: Reference | None,
     dark: Reference | None,
-    ceiling: float | None,
+    saturation: float | None,
     notes: list[str],
 ) -> NDArray[np.bool_]:
-    """Return the bands that tell nothing, and note why.
+    """Return which bands are unusable, (n_band,) booleans; the reasons are appended to ``notes``.
 
     Raises
     ------
     ScanError
-        The white reference is darker than the dark one, or saturated in all bands.
+        The white reference is not brighter than the dark one, or it is saturated in all bands.
     """
-    kinds = [(stored.bad_band, "the file declares bad")]
-    kinds.append(((~np.isfinite(values)).mean(axis=0) > _BAD_SHARE, "are saturated or missing in most pixels"))
+    faults = [(stored.bad_band, "are marked as bad in the file")]
+    faults.append(((~np.isfinite(values)).mean(axis=0) > _MAX_BAD_FRACTION, "are saturated or missing in most pixels"))
     filled = np.nan_to_num(values)
-    kinds.append((filled.max(axis=0) <= filled.min(axis=0), "hold one value throughout"))
+    faults.append((filled.max(axis=0) <= filled.min(axis=0), "have the same value in all pixels"))
     if white is not None:
         window = (slice(0, min(stored.shape[0], 64)), slice(0, stored.shape[1]))
         light = white.part(*window)
@@ -353,20 +370,20 @@ def _bad_bands(
         signal = np.median(light - below, axis=(0, 1))
         if signal.max() <= 0:
             raise ScanError(
-                f"Cannot use the white reference {white.stored.source}: it is no brighter than the dark one. Perhaps "
-                "they are exchanged; give the bright one with --white."
+                f"Cannot use the white reference {white.stored.source}: it is not brighter than the dark reference. "
+                "Perhaps the two are exchanged: give the bright one with --white."
             )
-        kinds.append((signal <= 0.002 * signal.max(), "have no light in the white reference"))
-        if ceiling is not None:
-            saturated = (light >= 0.99 * ceiling).mean(axis=(0, 1)) > 0.1
+        faults.append((signal <= 0.002 * signal.max(), "have no light in the white reference"))
+        if saturation is not None:
+            saturated = (light >= 0.99 * saturation).mean(axis=(0, 1)) > 0.1
             if saturated.all():
                 raise ScanError(
-                    f"Cannot use the white reference {white.stored.source}: it is saturated at {ceiling:g} in all "
+                    f"Cannot use the white reference {white.stored.source}: it is saturated at {saturation:g} in all "
                     "bands. Record it again with less exposure."
                 )
-            kinds.append((saturated, "are saturated in the white reference"))
+            faults.append((saturated, "are saturated in the white reference"))
     bad = np.zeros(stored.shape[2], dtype=bool)
-    for faulty, reason in kinds:
+    for faulty, reason in faults:
         new = faulty & ~bad
         if new.any():
             notes.append(f"{int(new.sum())} of {new.size} bands {reason} and are left out ({_listed(stored, new)} nm)")
@@ -381,12 +398,12 @@ def _listed(stored: StoredCube, bad: NDArray[np.bool_]) -> str:
 
 
 def _check_level(cube: ReflectanceCube) -> None:
-    """Refuse a cube whose reflectance is impossible.
+    """Check that the reflectance is within a plausible range.
 
     Raises
     ------
     ScanError
-        Most of it is above 1.6, below zero, or nowhere above a thousandth.
+        More than nine tenths of the values are missing or out of range, or no value exceeds 0.001.
     """
     n_row, n_column, _ = cube.shape
     rows = np.unique(((np.arange(4) + 0.5) * n_row / 4).astype(int)).tolist()
@@ -394,9 +411,9 @@ def _check_level(cube: ReflectanceCube) -> None:
     known = np.isfinite(values)
     if known.mean() < 0.1 or np.nanmax(values) < 1e-3:
         raise ScanError(
-            f"Cannot use {cube.stored.source}: {1 - known.mean():.0%} of its reflectance is missing or outside 0 to "
-            f"{HIGHEST:g}, the rest {np.nanmax(values, initial=0.0):.2g} at most. Check the references: the same "
-            "camera, exposure and lamp; and --scale."
+            f"Cannot use {cube.stored.source}: {1 - known.mean():.0%} of its reflectance values are missing or outside "
+            f"0 to {MAX_REFLECTANCE:g}, and the highest other value is {np.nanmax(values, initial=0.0):.2g}. Use "
+            "references of the same camera, exposure and lamp, or correct --scale."
         )
 
 
@@ -408,16 +425,17 @@ def _check_reference(stored: StoredCube, cube: StoredCube, kind: str) -> None:
         )
     if stored.wavelength_nm is None or cube.wavelength_nm is None:
         return
-    off = float(np.abs(stored.wavelength_nm - cube.wavelength_nm).max())
-    if off > _SAME_NM:
+    difference_nm = float(np.abs(stored.wavelength_nm - cube.wavelength_nm).max())
+    if difference_nm > _WAVELENGTH_TOLERANCE_NM:
         raise ScanError(
             f"Cannot use the {kind} reference {stored.source}: its wavelengths differ from the cube's by up to "
-            f"{off:.1f} nm, {_SAME_NM:g} nm at most is allowed. Give one of the same camera and binning."
+            f"{difference_nm:.1f} nm; {_WAVELENGTH_TOLERANCE_NM:g} nm are allowed. Give one of the same camera and "
+            "binning."
         )
 
 
 def _mean(stored: StoredCube) -> NDArray[np.float32]:
-    """Return the mean of a reference along its rows, (1, n_column, n_band)."""
+    """Return the mean of a reference over its rows, (1, n_column, n_band)."""
     n_row, n_column, n_band = stored.shape
     step = max(1, BLOCK_BYTES // (4 * n_column * n_band))
     total = np.zeros((1, n_column, n_band))
@@ -429,16 +447,16 @@ def _mean(stored: StoredCube) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Overview:
-    """A small picture of a cube.
+    """A cube reduced to a small picture.
 
     Parameters
     ----------
     step : int
-        Pixels of the cube along one of the picture.
+        Side of one pixel of the picture, in pixels of the cube.
     rgb : (height, width, 3) array
-        0 to 1, as an eye sees it; of a cube without visible bands a third of its bands for each colour.
+        Colours, 0 to 1. For a cube without visible bands, each colour is the mean of a third of the bands.
     channels : sequence of (height, width) arrays
-        Logarithm of the reflectance in groups of bands, from short to long wavelengths.
+        Logarithm of the mean reflectance in groups of bands, from short to long wavelengths.
     """
 
     step: int
@@ -447,11 +465,11 @@ class Overview:
 
 
 def overview(cube: ReflectanceCube, progress: Callable[[str, int, int], None] | None = None) -> Overview:
-    """Read a cube once for a small picture of it, by the mean of its pixels."""
+    """Read a cube once and reduce it to a small picture by averaging pixels."""
     n_row, n_column, n_band = cube.shape
     step = max(1, -(-max(n_row, n_column) // OVERVIEW_SIDE))
     groups = np.array_split(np.arange(n_band), min(_N_CHANNEL, n_band))
-    colours = [_near(cube.wavelength_nm, centre_nm) for _, centre_nm in _VISIBLE_NM]
+    colours = [_bands_near(cube.wavelength_nm, centre_nm) for _, centre_nm in _VISIBLE_NM]
     if any(not part.size for part in colours):
         colours = list(reversed(np.array_split(np.arange(n_band), 3)))
     mixing = np.zeros((n_band, len(groups) + 3), dtype=np.float32)
@@ -474,10 +492,10 @@ def overview(cube: ReflectanceCube, progress: Callable[[str, int, int], None] | 
     with np.errstate(divide="ignore", invalid="ignore"):
         means = (total / weight).astype(np.float32)
     means[weight <= 0] = np.nan
-    logs = np.log(np.maximum(means[:, :, : len(groups)], LOWEST))
+    logs = np.log(np.maximum(means[:, :, : len(groups)], MIN_REFLECTANCE))
     rgb = np.clip(np.nan_to_num(means[:, :, len(groups) :]), 0, 1) ** np.float32(1 / 2.2)
     return Overview(step, rgb, [logs[:, :, index] for index in range(len(groups))])
 
 
-def _near(wavelength_nm: NDArray[np.float64], centre_nm: float) -> NDArray[np.intp]:
+def _bands_near(wavelength_nm: NDArray[np.float64], centre_nm: float) -> NDArray[np.intp]:
     return np.flatnonzero(np.abs(wavelength_nm - centre_nm) <= _WIDTH_NM)

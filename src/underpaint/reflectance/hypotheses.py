@@ -1,4 +1,4 @@
-"""What a surface paint may be: sets of members, the spectra that Kubelka-Munk predicts of each, and their prior."""
+"""Hypotheses on the surface paint: sets of members, their spectra predicted by Kubelka-Munk, and their prior."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -17,83 +17,97 @@ Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
 BLACK = "carbon_black"
-"""The member that darkens: beside it another one is the main pigment."""
+"""Member that darkens other colours. In a mixture with it the other member is the main pigment."""
 WHITES = {"lead_white", "zinc_white", "titanium_white", "barium_white", "chalk"}
 WHITE_GROUPS = ("lead_pigment", "zinc_pigment", "titanium_pigment", "calcium_white", "barium_pigment")
-"""Groups with a white, which light cannot tell from the others."""
+"""XRF groups with a white pigment; reflectance cannot tell one white from another."""
 WHITE_K_OVER_S = 0.2
-"""K/S of an opaque paint below which, at nine of ten bands, a member is a white."""
+"""A member is a white if its K/S as an opaque paint is below this in nine tenths of the bands."""
 TINTS = (0.5, 0.2, 0.08, 0.03, 0.01)
-"""K/S beside white, relative to the paint without."""
+"""Factors of K/S by which white dilutes a paint, one predicted spectrum each."""
 BLACK_SHARES = (0.15, 0.4)
-"""Share of black in the absorption."""
+"""Fractions of the absorption due to black in a mixture with it."""
 DARK_PERCENT = 90.0
-"""Percentile of K/S over the bands that stands for the darkest ones."""
+"""Percentile of K/S over the bands that represents the darkest bands."""
 PAIR_SHARES = ((0.75, 0.25),)
-"""Shares in the absorption of the main member of a pair, and of the other."""
+"""Fractions of the absorption due to the main and to the other member of a pair."""
 PAIR_TINTS = (1.0, 0.3, 0.08)
+"""Factors of K/S by which white dilutes a mixture."""
 PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
-"""Prior that the paint holds two coloured members, or one and black."""
+"""Prior probability that a paint holds two coloured members; that it holds one member and black."""
 PRIOR_TRIPLE = 0.2
-"""Prior that the paint holds three members, where XRF names the groups to choose from."""
+"""Prior probability of three members, used only if XRF gives the groups."""
 TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
-MOST_DETECTED, DETECTED = 20, 0.2
-"""Members of which triples are made, and the probability from which XRF sees a group."""
+"""Fractions of the absorption due to each member of a triple."""
+MAX_TRIPLE_MEMBERS, DETECTED = 20, 0.2
+"""Number of members that are combined to triples; probability above which XRF counts as having detected a group."""
 PRIOR_TINTED = 0.5
-GLOSS = 0.03
-"""Most gloss that is taken off a measured spectrum before its K/S is computed."""
+"""Prior probability that a paint of one coloured member holds white."""
+MAX_GLOSS = 0.03
+"""Maximum specular reflectance that is subtracted from a measured spectrum before its K/S is computed."""
 PREDICTED_GLOSS = 0.02
+"""Specular reflectance that is added to a predicted spectrum."""
 BELOW, MIXED_IN = 0.1, 0.2
-"""Prior that a group which XRF sees lies below the surface only; that it is a further part of the surface paint."""
+"""Prior probability that a group detected by XRF lies only below the surface; that a further pigment of the surface
+paint brings it."""
 WHITE_BELOW, WHITE_MIXED_IN = 0.5, 0.5
-"""The same for groups with a white: grounds and underlayers hold them, and most paints."""
+"""The same for groups with a white, which grounds and most paints contain."""
 UNKNOWN_SHOWS = 0.3
-"""Prior that a pigment which the library lacks shows a group that XRF sees."""
+"""Prior probability that a pigment outside the library belongs to a group detected by XRF."""
 MINOR = 0.2
-"""Prior that a group which XRF places at the surface is too small a part of the paint to change its colour."""
+"""Prior probability that a group which XRF places at the surface is too dilute to change the colour."""
 PLACE_LIMITS = (0.02, 0.98)
-"""Least and most that XRF's place of a group counts for: networks that are surer are not that much righter."""
+"""Limits of XRF's probability that a group lies only below the surface; more extreme values are overconfident."""
 UNREPORTED = 0.1
-"""Prior of a group that is not among those XRF was asked for."""
-UNSEEN = 0.01
-"""Prior that XRF misses a group at the surface, whatever probability it gives."""
+"""Prior probability of a group for which XRF gives no probability."""
+MIN_GROUP_PROBABILITY = 0.01
+"""Lower limit of XRF's group probabilities: the chance that XRF misses a group at the surface."""
 
 
 class Hypotheses:
-    """Sets of members, each with the groups that XRF would see of it.
+    """Sets of members with their predicted spectra and their XRF groups.
 
-    A *class* is a set of members that predicts spectra of its own: a member pure, beside white, or beside black, and
-    ordered pairs of members. A *hypothesis* is a class with one choice of groups (a lake with tin, or without).
+    A *class* is a composition with its own predicted spectra: one member pure, with white or with black, or a mixture
+    of two or three members. A *hypothesis* is a class with one choice of XRF groups, because a member may stand for
+    pigments of different groups (a lake with tin, or without).
 
     Parameters
     ----------
     members : tuple of str
+        Names of the members.
     values : (n, n_band) array
-        Measured reflectance; NaN where a band was not measured.
+        Measured reflectance; NaN in bands that were not measured.
     owner : (n,) int array
-        Index of the member that gives each its colour.
-    beside : (n,) array of str
-        What is beside it: "" for a pure paint, else ``white`` or ``black``.
+        Index of the member that gives each spectrum its colour.
+    companion : (n,) array of str
+        What each paint holds besides: "" for a pure paint, ``white`` or ``black``.
 
     Attributes
     ----------
-    spectra, class_of : (n_spectrum, n_band) and (n_spectrum,) array
-        Predicted spectra, the measured ones first, and the class of each.
+    spectra : (n_spectrum, n_band) array
+        Predicted spectra, the measured ones first.
+    class_of : (n_spectrum,) int array
+        Class of each spectrum.
     n_class : int
+        Number of classes.
     main_of_class : (n_class,) int array
         The member that gives each class its colour.
     of_class : (n_hypothesis,) int array
         The class of each hypothesis.
     groups : tuple of str
-        Every group that XRF sees of a member.
+        All XRF groups of the members.
     needs : (n_hypothesis, n_group) array
-        One for each group that XRF sees of its members.
+        1 for each group that the members of a hypothesis bring, otherwise 0.
     shows : (n_group, n_member) array
-        One for each member that can bring a group.
+        1 for each member that has a pigment of the group, otherwise 0.
     by_main : list of int array
-        The hypotheses of each main member.
-    main, contains, share : (n_hypothesis, n_member) array
-        One for the member that gives the colour; one for each member in the paint; their shares of the absorption.
+        Indices of the hypotheses of each main member.
+    main : (n_hypothesis, n_member) array
+        1 for the main member, which gives the colour, otherwise 0.
+    contains : (n_hypothesis, n_member) array
+        1 for each member of the paint, otherwise 0.
+    share : (n_hypothesis, n_member) array
+        Fraction of the absorption due to each member.
     """
 
     def __init__(
@@ -141,7 +155,7 @@ class Hypotheses:
         for part in BLACK_SHARES:
             for tint in PAIR_TINTS:
                 darker = (1.0 - part) * shape[darkened] + part * shape[black] if darkened else shape[:0]
-                # beside white the black alone absorbs
+                # in a mixture of white and black only the black absorbs
                 level = np.where(white[darkened], strength[black], strength[darkened])
                 spectra.append(_predicted(tint * level[:, None] * darker))
                 classes.append(darkened_from + np.arange(len(darkened)))
@@ -153,43 +167,43 @@ class Hypotheses:
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
         self._shape, self._strength, self.n_single = shape, strength, 0
         self._darkest = np.where(white, 0.0, np.nanpercentile(typical, DARK_PERCENT, axis=1))
-        # what no palette names is not looked for in mixtures
+        # mixtures are made of members that at least one palette names
         self.mixed = tuple(place for place in coloured if members[place] in _palettes())
         self._place_companions(tinted_class, darkened, darkened_from, black, np.flatnonzero(white))
         self.expand(rows, share)
         self.n_single = len(self.of_class)
 
     def with_mixtures(self, paired: Sequence[int], tripled: Sequence[int], *, with_xrf: bool) -> "Hypotheses":
-        """Return these hypotheses with the mixtures of two and of three members; ``spectra`` are those alone.
+        """Return these hypotheses extended by mixtures; its ``spectra`` are those of the mixtures only.
 
         Parameters
         ----------
         paired, tripled : sequence of int
-            Indices of the members that are mixed by two and by three.
+            Indices of the members that are mixed in pairs and in triples.
         with_xrf : bool
-            Whether XRF says which groups there are: the prior of a further member is then its share among those that
-            bring its group, otherwise among all.
+            Whether XRF gives group probabilities. If so, the prior of a second or third member is relative to the
+            members of the same group, otherwise to all members.
         """
         of_group = self.shows @ self._base
         further = self._base.copy()
         if with_xrf:
             of_rarest = np.where(self.shows > 0, of_group[:, None], np.inf).min(axis=0)
             further = self._base / np.where(np.isfinite(of_rarest), of_rarest, 1.0)
-        more = copy(self)
+        extended = copy(self)
         rows, parts = list(self._rows), list(self._parts)
         spectra, classes = [], []
         companions = self._with.copy()
-        for n_part, of, prior, choices in (
+        for n_part, candidates, prior, choices in (
             (2, paired, PRIOR_PAIR, PAIR_SHARES),
             (3, tripled, PRIOR_TRIPLE, TRIPLE_SHARES),
         ):
             sets = [
                 (first_member, *rest)
-                for first_member in of
-                for rest in combinations([each for each in of if each != first_member], n_part - 1)
+                for first_member in candidates
+                for rest in combinations([each for each in candidates if each != first_member], n_part - 1)
             ]
             if n_part == 3:
-                # a further one for each further group, not three earths
+                # each further member must bring another group: no triples of three earths
                 sets = [each for each in sets if (self.shows[:, list(each)].sum(axis=1) <= 1).all()]
             if not sets:
                 continue
@@ -202,27 +216,29 @@ class Hypotheses:
                 parts.append(dict(zip(each, np.mean(choices, axis=0).tolist(), strict=True)))
                 rows.append((first + number, each, prior * float(weight[number])))
             for shares in choices:
-                mixed = sum(part * self._shape[places[:, at]] for at, part in enumerate(shares))
-                level = np.prod([self._strength[places[:, at]] ** part for at, part in enumerate(shares)], axis=0)
+                mixed = sum(part * self._shape[places[:, position]] for position, part in enumerate(shares))
+                strengths = [self._strength[places[:, position]] ** part for position, part in enumerate(shares)]
+                level = np.prod(strengths, axis=0)
                 for tint in PAIR_TINTS:
                     spectra.append(_predicted(tint * level[:, None] * mixed))
                     classes.append(first + np.arange(len(sets)))
-        more.spectra = np.concatenate([self.spectra[:0], *spectra])
-        more.class_of = np.concatenate([self.class_of[:0], *classes])
-        more.n_class = len(parts)
-        more.set_companions(companions)
-        more.expand(rows, parts)
-        return more
+        extended.spectra = np.concatenate([self.spectra[:0], *spectra])
+        extended.class_of = np.concatenate([self.class_of[:0], *classes])
+        extended.n_class = len(parts)
+        extended.set_companions(companions)
+        extended.expand(rows, parts)
+        return extended
 
     def set_companions(self, companions: NDArray[np.int64]) -> None:
-        """Set the class of each member with each second one, -1 where there is none."""
+        """Set the (n_member, n_member) class of each pair of main and second member; -1 if there is none."""
         self._with = companions
 
     def choose(self, group_probability: Floats, groups: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the members to mix by two, and by three, where XRF gives these probabilities, (n, n_group).
+        """Return the members to mix in pairs and those to mix in triples, for XRF probabilities of shape (n, n_group).
 
-        By two: those whose groups XRF sees somewhere, and those that it is blind to. By three: of the former the
-        ``MOST_SEEN`` commonest. What is not chosen could not weigh in any of the pixels.
+        Pairs are made of the members whose groups XRF detects in any of the pixels and of those that XRF cannot detect.
+        Triples are made of the :data:`MAX_TRIPLE_MEMBERS` most common detected members. Other members would have a
+        negligible posterior in all pixels.
         """
         highest = {
             group: float(np.nanmax(np.nan_to_num(group_probability[:, place]))) for place, group in enumerate(groups)
@@ -236,18 +252,18 @@ class Hypotheses:
             )
         ]
         blind = [place for place in self.mixed if frozenset() in groups_of(self.members[place])]
-        common = sorted(set(detected), key=lambda place: -self._base[place])[:MOST_DETECTED]
+        common = sorted(set(detected), key=lambda place: -self._base[place])[:MAX_TRIPLE_MEMBERS]
         return tuple(sorted({*detected, *blind})), tuple(sorted(common))
 
     def expand(self, rows: list[tuple[int, tuple[int, ...], float]], share: list[dict[int, float]]) -> None:
-        """Make a hypothesis of each class and choice of groups.
+        """Make one hypothesis for each class and choice of groups.
 
         Parameters
         ----------
         rows : list of (int, tuple of int, float)
-            Class, members and prior.
+            Class, indices of the members, and prior of each composition.
         share : list of dict
-            By class: the share of each member in the absorption.
+            Fraction of the absorption due to each member, for each class.
         """
         self._rows, self._parts = rows, share
         self.main_of_class = np.asarray([max(parts, key=lambda place: parts[place]) for parts in share])
@@ -258,7 +274,7 @@ class Hypotheses:
         for number, places, prior in self._rows:
             unions: set[frozenset[str]] = {frozenset()}
             for place in places:
-                # three are looked for only where XRF sees each of them
+                # a member of a triple must have a group that XRF detects
                 sets = [each for each in groups_of(self.members[place]) if each or len(places) < 3]
                 unions = {union | each for union in unions for each in sets}
             for union in sorted(unions, key=sorted):
@@ -294,7 +310,7 @@ class Hypotheses:
         black: int,
         whites: NDArray[np.int64],
     ) -> None:
-        """Note the class of a member with a second one, -1 where there is none, and the classes of it alone."""
+        """Set the class of each member with a second one (-1 if none exists), and the classes of each member alone."""
         n = len(self.members)
         self._with = np.full((n, n), -1)
         for place, number in tinted.items():
@@ -321,25 +337,30 @@ class Hypotheses:
         groups: tuple[str, ...],
         surface_probability: Floats | None = None,
     ) -> "Joint":
-        """Join the classes' likelihood with what XRF says of groups.
+        """Combine the likelihood of the classes with the group probabilities of XRF.
 
         Parameters
         ----------
         likelihood : (n_class, n) array
-            Log likelihood.
+            Log likelihood of each class.
         temperature : float
-            The power that the likelihood is raised to.
+            Exponent of the likelihood.
         group_probability : (n, n_group) array or None
+            Probability by XRF that a group is present at any depth.
         groups : tuple of str
+            Names of the groups.
         surface_probability : (n, n_group) array or None
-            That a group is in the uppermost layer, by XRF; NaN where XRF does not say, and then the usual share of
-            groups that lie below only takes its place.
+            Probability by XRF that a group is in the uppermost layer; if NaN, the prior :data:`BELOW` is used.
+
+        Returns
+        -------
+        Joint
 
         Notes
         -----
-        A member at the surface needs the groups that XRF sees of it. A group that XRF sees beside those is below the
-        surface, or comes from a further part of the paint, as far as that part would not have changed the colour: by
-        the likelihood of the main member with it, relative to the main member without.
+        A member at the surface requires its XRF groups. Any other group that XRF detects is either below the surface
+        or brought by a further pigment of the surface paint. A further pigment is plausible as far as it would not have
+        changed the colour, which is measured by the likelihood of the main member with it relative to without it.
         """
         n = likelihood.shape[1]
         scaled = np.float32(temperature) * likelihood
@@ -357,54 +378,57 @@ class Hypotheses:
             below = np.clip(1.0 - surface / p, *PLACE_LIMITS)
         placed = np.isfinite(below)
         below, on_top = np.where(placed, below, self._below), np.where(placed, 1.0 - below, np.float32(1.0))
-        # where XRF itself says that a group is at the surface, no prior of it being a further part is needed
+        # if XRF itself places a group at the surface, the prior of a further pigment does not apply
         mixed_in = np.where(placed, np.float32(1.0), self._mixed_in)
         minor = np.where(placed, np.float32(MINOR), np.float32(0.0))
-        # of a group that is not among XRF's, little is likely; where XRF says nothing at all, reflectance speaks alone
-        p = np.clip(np.where(known, p, np.where(known.any(axis=0), UNREPORTED, 1.0)), UNSEEN, 1.0)
+        # a group without an XRF probability is unlikely; in a pixel without any, only reflectance is used
+        p = np.clip(np.where(known, p, np.where(known.any(axis=0), UNREPORTED, 1.0)), MIN_GROUP_PROBABILITY, 1.0)
         log_p = np.log(p)
         log_needed = log_p + np.log(on_top)
-        # weight of each member as the bringer of a group: common, and its groups are all seen
+        # weight of each member as the source of a group: prior times the probability that all its groups are present
         weight = np.stack(
-            [base * np.exp(self._most(name, log_p)) for name, base in zip(self.members, self._base, strict=True)]
+            [
+                base * np.exp(self._best_log_probability(name, log_p))
+                for name, base in zip(self.members, self._base, strict=True)
+            ]
         ).astype(np.float32)
-        # what brings none of the groups seen in any of these pixels has no weight in all that follows
+        # members without weight in any pixel are left out of the sums below
         active = np.flatnonzero(weight.any(axis=1))
         shows, weight = self.shows[:, active], weight[active]
         total = np.maximum(shows @ weight, 1e-12)
         companion, brings = [], []
-        for place, rows in enumerate(self.by_main):
-            partner = self._with[place][active]
-            alone = scaled[self._alone[place]].max(axis=0)
-            unchanged = np.where(partner[:, None] >= 0, np.exp(np.minimum(scaled[partner] - alone, 0.0)), 0.0)
-            unchanged[active == place] = 1.0
-            unchanged *= weight
-            unseen = on_top * mixed_in * np.maximum((shows @ unchanged) / total, minor)
-            rest = np.where(known, 1.0 - p + p * (below + unseen), 1.0)
-            log_rest = np.log(np.maximum(rest, 1e-6))
-            log_sets[rows] += log_rest.sum(axis=0) + self.needs[rows] @ (log_needed - log_rest)
-            companion.append(unseen / (below + unseen))
-            brings.append(unchanged)
-        # mixtures of what XRF does not see at a pixel have no weight there, whatever it sees at the next
-        unseen_groups = (p <= DETECTED).astype(np.float32)
-        log_sets[self.n_single :][self.needs[self.n_single :] @ unseen_groups > 0] = -np.inf
+        for main, rows in enumerate(self.by_main):
+            pair_class = self._with[main][active]
+            alone = scaled[self._alone[main]].max(axis=0)
+            source_weight = np.where(pair_class[:, None] >= 0, np.exp(np.minimum(scaled[pair_class] - alone, 0.0)), 0.0)
+            source_weight[active == main] = 1.0
+            source_weight *= weight
+            further = on_top * mixed_in * np.maximum((shows @ source_weight) / total, minor)
+            not_needed = np.where(known, 1.0 - p + p * (below + further), 1.0)
+            log_not_needed = np.log(np.maximum(not_needed, 1e-6))
+            log_sets[rows] += log_not_needed.sum(axis=0) + self.needs[rows] @ (log_needed - log_not_needed)
+            companion.append(further / (below + further))
+            brings.append(source_weight)
+        # a mixture with a group that XRF does not detect in a pixel is excluded in that pixel
+        undetected = (p <= DETECTED).astype(np.float32)
+        log_sets[self.n_single :][self.needs[self.n_single :] @ undetected > 0] = -np.inf
         unknown_shows = UNKNOWN_SHOWS * (1.0 - below)
-        rest = np.where(known, 1.0 - p + p * (below + unknown_shows), 1.0)
+        not_needed = np.where(known, 1.0 - p + p * (below + unknown_shows), 1.0)
         unknown = np.asarray(unknown_shows / (below + unknown_shows), dtype=np.float32)
-        log_unknown, probability = np.log(rest).sum(axis=0), np.where(known, p, 0.0)
+        log_unknown, probability = np.log(not_needed).sum(axis=0), np.where(known, p, 0.0)
         return Joint(self, log_sets, log_unknown, probability, companion, active, brings, unknown)
 
     def palest_tint(self, group: str) -> float:
-        """Return the strongest K/S, over the members of a group, of the palest tint that is predicted of each.
+        """Return the highest K/S, over the members of a group, of the palest predicted tint of each.
 
-        A surface that absorbs less may hold some of the member, paler than any tint that it is compared with.
+        A surface with a lower K/S may contain the group, as a tint paler than all predicted ones.
         """
         return float(min(TINTS) * (self.shows[self.groups.index(group)] * self._darkest).max())
 
-    def _most(self, name: str, log_p: Matrix) -> Matrix:
-        """Return the log probability that XRF sees the groups of a member, of its pigments the best.
+    def _best_log_probability(self, name: str, log_p: Matrix) -> Matrix:
+        """Return the log probability that all groups of a member are present, for the most probable of its pigments.
 
-        Minus infinity where it sees none of these sets of groups at least as likely as ``SEEN``.
+        Minus infinity if each of its pigments has a group with a probability below :data:`DETECTED`.
         """
         rows = []
         for each in groups_of(name):
@@ -416,25 +440,26 @@ class Hypotheses:
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """Log weight of each hypothesis, and what follows from their posterior.
+    """Unnormalised log posterior of each hypothesis, with the terms needed for presence and hidden groups.
 
     Parameters
     ----------
     hypotheses : Hypotheses
+        The hypotheses, in the order of ``log_sets``.
     log_sets : (n_hypothesis, n) array
         Log of prior times likelihood.
     log_unknown : (n,) array
-        What XRF adds to the log prior of a pigment that is none of the members.
-    probability : (n_group, n) array
-        Of XRF, by the groups of the hypotheses.
+        Contribution of XRF to the log prior of a pigment outside the library.
+    probability : (n_group, n) array or None
+        Probability of XRF for each group of the hypotheses.
     companion : list of (n_group, n) array
-        By main member: the probability that a seen group is in the surface paint beside it.
+        For each main member, the probability that a detected group is brought by a further pigment of the surface.
     active : (n_active,) int array or None
-        Members that bring a group which XRF sees.
+        Indices of the members of groups that XRF detects.
     brings : list of (n_active, n) array
-        By main member: how much each of them may bring it.
+        For each main member, the weight of each active member as that further pigment.
     unknown_shows : (n_group, n) array or None
-        Probability that a pigment that is none of the members brings a seen group.
+        Probability that a pigment outside the library brings a detected group.
     """
 
     hypotheses: Hypotheses
@@ -447,13 +472,14 @@ class Joint:
     unknown_shows: Matrix | None = None
 
     def at_surface(self, posterior: Matrix, none: Matrix) -> tuple[Matrix, Matrix]:
-        """Return presence of each member, (n, n_member), and that of each group at the surface, (n_group, n).
+        """Return the presence of each member, (n, n_member), and of each group at the surface, (n_group, n).
 
         Parameters
         ----------
         posterior : (n_hypothesis, n) array
+            Posterior probability of each hypothesis.
         none : (n,) array
-            Of a pigment that is none of the members.
+            Posterior probability of a pigment outside the library.
         """
         known = self.hypotheses
         presence = posterior.T @ known.contains
@@ -471,12 +497,12 @@ class Joint:
 
 
 def gloss_of(values: Floats) -> Floats:
-    """Return the gloss in each measured spectrum, (n, 1): no more than its darkest band allows."""
-    return np.asarray(np.clip(np.minimum(GLOSS, 0.8 * np.nanmin(values, axis=1, keepdims=True)), 0.0, None))
+    """Return the specular reflectance in each measured spectrum, (n, 1), limited by its darkest band."""
+    return np.asarray(np.clip(np.minimum(MAX_GLOSS, 0.8 * np.nanmin(values, axis=1, keepdims=True)), 0.0, None))
 
 
 def pixel_strength(reflectance: Floats) -> Floats:
-    """Return (n,) the K/S of (n, n_band) measured spectra where they are dark, as of :meth:`Hypotheses.palest_tint`."""
+    """Return the K/S of (n, n_band) measured spectra in their darkest bands; see :meth:`Hypotheses.palest_tint`."""
     return np.asarray(np.percentile(ratio(inside_the_paint(reflectance, PREDICTED_GLOSS)), DARK_PERCENT, axis=1))
 
 
@@ -500,6 +526,6 @@ def _palettes() -> dict[str, int]:
 
 
 def commonness(members: tuple[str, ...]) -> Floats:
-    """Return the prior of members: as the square root of one and the number of the palettes that name them."""
+    """Return the prior of the members, proportional to sqrt(1 + n), where n palettes contain the member."""
     weight = np.sqrt(np.asarray([1.0 + _palettes().get(name, 0) for name in members]))
     return np.asarray(weight / weight.sum())

@@ -1,8 +1,7 @@
 """Kubelka-Munk: reflectance of paint films from absorption K and scattering S, and back.
 
-K and S are per film thickness where a film is meant (dimensionless products with the thickness), relative where a paint
-is opaque. Kubelka, P. (1948), J. Opt. Soc. Am. 38, 448; surface correction: Saunderson, J. L. (1942), J. Opt. Soc. Am.
-32, 727.
+For a film, K and S are products with the film thickness, without unit. For an opaque paint only the ratio K/S matters.
+Kubelka, P. (1948), J. Opt. Soc. Am. 38, 448; surface correction: Saunderson, J. L. (1942), J. Opt. Soc. Am. 32, 727.
 """
 
 import numpy as np
@@ -12,14 +11,14 @@ Spectra = NDArray[np.float64]
 SURFACE = 0.04
 """Reflectance of the boundary between air and binder (refractive index 1.5) at normal incidence."""
 INTERNAL = 0.6
-"""Diffuse light that the boundary returns into the paint (refractive index 1.5)."""
-LEAST_REFLECTANCE, MOST_REFLECTANCE = 1e-3, 0.995
-"""Between which K/S is taken: beyond, noise decides."""
+"""Fraction of diffuse light that the boundary reflects back into the paint (refractive index 1.5)."""
+MIN_REFLECTANCE, MAX_REFLECTANCE = 1e-3, 0.995
+"""Limits to which reflectance is clipped before K/S is computed: outside, K/S is noise."""
 
 
 def ratio(reflectance: ArrayLike) -> Spectra:
     """Return K/S of an opaque paint, ``(1 - R)^2 / 2R``, from its reflectance, a fraction of any shape."""
-    inside = np.clip(np.asarray(reflectance, dtype=np.float64), LEAST_REFLECTANCE, MOST_REFLECTANCE)
+    inside = np.clip(np.asarray(reflectance, dtype=np.float64), MIN_REFLECTANCE, MAX_REFLECTANCE)
     return np.asarray((1.0 - inside) ** 2 / (2.0 * inside))
 
 
@@ -36,9 +35,14 @@ def film(absorption: ArrayLike, scattering: ArrayLike, backing: ArrayLike) -> Sp
     Parameters
     ----------
     absorption, scattering : array
-        K and S times the thickness; scattering must be positive.
+        K and S times the thickness. Scattering must be positive.
     backing : array
-        Reflectance of what lies below; all broadcast.
+        Reflectance of the backing. The three arrays are broadcast against each other.
+
+    Returns
+    -------
+    array
+        Reflectance, a fraction, of the broadcast shape.
     """
     scattering = np.asarray(scattering, dtype=np.float64)
     backing = np.asarray(backing, dtype=np.float64)
@@ -49,23 +53,23 @@ def film(absorption: ArrayLike, scattering: ArrayLike, backing: ArrayLike) -> Sp
 
 
 def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectra]:
-    """Return K and S, times the thickness, of a film that was measured on two or more backings.
+    """Return K and S, times the thickness, of a film measured on two or more backings.
 
     Parameters
     ----------
     reflectance, backing : (n_backing, n_band) array
-        Of the film on each backing, and of the backings bare.
+        Reflectance of the film on each backing, and of each bare backing.
 
     Returns
     -------
     absorption, scattering : (n_band,) array
-        NaN where the backing does not show through enough to tell (the film is opaque there) or the values contradict
-        the model.
+        NaN in bands where the film is opaque, so that the backing does not show through, and where the values
+        contradict the model.
 
     Notes
     -----
     With ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``, a film's reflectance R on a backing B obeys
-    ``a (R + B) + c (R - B) = 1 + R B``, which is linear in a and c; the rest is their least squares.
+    ``a (R + B) + c (R - B) = 1 + R B``. This is linear in a and c, which are fitted by least squares over the backings.
     """
     plus, minus, right = reflectance + backing, reflectance - backing, 1.0 + reflectance * backing
     pp, mm, pm = (plus * plus).sum(0), (minus * minus).sum(0), (plus * minus).sum(0)
@@ -83,21 +87,21 @@ def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectr
 
 
 def inside_the_paint(reflectance: ArrayLike, specular: ArrayLike = SURFACE) -> Spectra:
-    """Return the reflectance without the boundary to the air, from the measured one.
+    """Return the reflectance below the boundary to the air, computed from the measured reflectance.
 
     Parameters
     ----------
     reflectance : array
-        Measured, a fraction.
+        Measured reflectance, a fraction.
     specular : float or array
-        Share of the boundary's first reflection that the instrument collects: ``SURFACE`` with the specular component
-        included, 0 without.
+        Specular reflectance of the boundary that reaches the detector: ``SURFACE`` for an instrument that includes the
+        specular component, 0 for one that excludes it.
     """
-    measured = np.maximum(np.asarray(reflectance, dtype=np.float64) - np.asarray(specular), LEAST_REFLECTANCE)
+    measured = np.maximum(np.asarray(reflectance, dtype=np.float64) - np.asarray(specular), MIN_REFLECTANCE)
     return np.asarray(measured / ((1.0 - SURFACE) * (1.0 - INTERNAL) + INTERNAL * measured))
 
 
 def through_the_surface(reflectance: ArrayLike, specular: ArrayLike = SURFACE) -> Spectra:
-    """Return what an instrument measures of a paint with this inner reflectance; undoes :func:`inside_the_paint`."""
+    """Return the measured reflectance for a reflectance below the boundary; the inverse of :func:`inside_the_paint`."""
     inner = np.asarray(reflectance, dtype=np.float64)
     return np.asarray(np.asarray(specular) + (1.0 - SURFACE) * (1.0 - INTERNAL) * inner / (1.0 - INTERNAL * inner))

@@ -1,4 +1,4 @@
-"""Measured reflectance spectra of pigments, with where each comes from."""
+"""Measured reflectance spectra of pigments with their provenance."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from underpaint.runtime.untrusted import read_bounded
 
 MAX_BYTES = 256 * 2**20
 STORED_STEP = 1e-4
-"""Reflectance is stored in whole steps of this."""
+"""Reflectance is stored as an integer multiple of this."""
 FORMAT = "underpaint reflectance library 1"
 
 
@@ -32,24 +32,27 @@ class ReferenceSpectrum:
     Parameters
     ----------
     name : str
-        As its source names it.
+        Name in the source.
     pigment : str
-        Key in the pigment library (:func:`underpaint.physics.materials.library`); of a mixture, the pigment that gives
-        it its colour. "" where the spectrum means no pigment of the library: it counts as background only.
-    wavelength_nm, reflectance : (n_band,) array
-        Ascending, and a fraction.
+        Key in the pigment library (:func:`underpaint.physics.materials.library`). For a mixture, the pigment that
+        gives it its colour. "" if the spectrum is of no pigment of the library; it then only widens "none of these".
+    wavelength_nm : (n_band,) array
+        Increasing.
+    reflectance : (n_band,) array
+        Fractions.
     source, licence : str
-        Citation, and the terms under which the spectrum may be passed on.
+        Citation, and the licence under which the spectrum may be redistributed.
     patch : str
-        What was measured; spectra of one patch are not independent of each other.
+        Identifier of the painted patch. Spectra of one patch are not independent of each other.
     shade : str
-        Which view of the patch: ``1`` to ``4`` from black to white backing, ``on white``, ...
+        View of the patch: ``1`` to ``4`` from black to white backing, ``on white``, ...
     medium : str
         Binder or "powder"; "" if unknown.
     shares : mapping of str to float
-        Mass shares of the dry paint by pigment; one pigment where nothing is stated.
+        Mass fraction of each pigment in the dry paint. A single entry if the source states no mixture.
     absorption, scattering : (n_band,) array or None
-        Kubelka-Munk K and S times the film's thickness, where it was measured on two backings; NaN where opaque.
+        Kubelka-Munk K and S times the film thickness, if the film was measured on two or more backings; NaN in bands
+        where it is opaque.
     """
 
     name: str
@@ -67,24 +70,24 @@ class ReferenceSpectrum:
 
     @property
     def member(self) -> str:
-        """The pigment that stands for all that light cannot tell from this one; "" for background."""
+        """The member of the pigment (:func:`underpaint.reflectance.names.member_of`); "" for background."""
         return member_of(self.pigment) if self.pigment else ""
 
     @property
     def pure(self) -> bool:
-        """Whether the spectrum is of one pigment, not of a mixture."""
+        """Whether the spectrum is of a single pigment rather than of a mixture."""
         return len(self.shares) < 2
 
 
 @dataclass(frozen=True, eq=False)
 class ReflectanceLibrary:
-    """Reference spectra in their order; immutable.
+    """An immutable sequence of reference spectra.
 
     Parameters
     ----------
     spectra : tuple of ReferenceSpectrum
     notes : tuple of str
-        What was done to a file on reading: scaled, sorted, left out.
+        Changes made on reading a file: scaling, sorting, spectra left out.
 
     Examples
     --------
@@ -104,34 +107,34 @@ class ReflectanceLibrary:
 
     @cached_property
     def members(self) -> tuple[str, ...]:
-        """The pigments that the pure spectra can name, each standing for those that light cannot tell from it."""
+        """The members that have at least one pure spectrum, sorted by name."""
         return tuple(sorted({spectrum.member for spectrum in self.spectra if spectrum.member and spectrum.pure}))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Citations with licences, each once."""
+        """Citations with their licences, without repetitions."""
         return tuple(
             dict.fromkeys(f"{spectrum.source} ({spectrum.licence})" for spectrum in self.spectra if spectrum.source)
         )
 
     def subset(self, keep: Iterable[bool]) -> "ReflectanceLibrary":
-        """Return the library of the spectra for which ``keep`` is true."""
+        """Return a library of the spectra for which ``keep`` is true."""
         return replace(
             self, spectra=tuple(spectrum for spectrum, included in zip(self.spectra, keep, strict=True) if included)
         )
 
     def with_spectra(self, more: "ReflectanceLibrary | Sequence[ReferenceSpectrum]") -> "ReflectanceLibrary":
-        """Return the library with further spectra behind its own; notes of both are kept."""
+        """Return a library with further spectra appended; the notes are joined."""
         added = more if isinstance(more, ReflectanceLibrary) else ReflectanceLibrary(tuple(more))
         return ReflectanceLibrary((*self.spectra, *added.spectra), (*self.notes, *added.notes))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the library with all its provenance to one ``.npz`` file, which :func:`read` reads.
+        """Write the library with its provenance to an ``.npz`` file that :func:`read` reads.
 
         Raises
         ------
         OutputError
-            The file is there and ``overwrite`` is false, or it cannot be written.
+            The file exists and ``overwrite`` is false, or it cannot be written.
         """
         grids: dict[bytes, list[int]] = {}
         for index, spectrum in enumerate(self.spectra):
@@ -161,35 +164,36 @@ class ReflectanceLibrary:
 
 @lru_cache(maxsize=1)
 def builtin() -> ReflectanceLibrary:
-    """Return the library that ships with the package; see ``docs/explanations/reflectance.md`` for its sources."""
+    """Return the library of the package; ``docs/explanations/reflectance.md`` lists its sources."""
     packed = (files("underpaint.reflectance") / "data" / "library.npz").read_bytes()
     return _unpacked(packed, "the library of the package")
 
 
 def read(path: str | Path) -> ReflectanceLibrary:
-    """Read a library of one's own: CSV, an ENVI spectral library, or what :meth:`ReflectanceLibrary.save` wrote.
+    """Read a library from a CSV file, an ENVI spectral library or a file of :meth:`ReflectanceLibrary.save`.
 
-    CSV holds a spectrum in each column (first column: wavelengths, first row: names) or in each row (first row:
-    wavelengths, first column: names). Wavelengths may be in nm or um, in any order; reflectance a fraction or per
-    cent; what had to be changed is in ``notes``. A spectrum is given the pigment that its name means
-    (:func:`underpaint.reflectance.names.pigment_of`), and is its own patch unless its name ends in ``#`` and a shade.
+    A CSV file holds one spectrum per column (first column: wavelengths, first row: names) or per row (first row:
+    wavelengths, first column: names). Wavelengths may be in nm, um or cm-1 and in any order; reflectance may be a
+    fraction or per cent. Conversions are listed in ``notes``. The name of a spectrum decides its pigment
+    (:func:`underpaint.reflectance.names.pigment_of`). Each spectrum counts as a separate patch, except that names of
+    the form ``patch#shade`` with the same ``patch`` belong together.
 
     Raises
     ------
     ScanError
-        The file cannot be read, is none of these, or holds no usable spectrum.
+        The file cannot be read, has none of these formats, or holds no usable spectrum.
     """
     path = Path(path)
     if path.suffix.lower() == ".npz":
         return _unpacked(read_bounded(path, MAX_BYTES, ScanError), str(path))
     table = read_table(path)
-    spectra, unnamed = [], []
+    spectra, background_names = [], []
     for name, reflectance in zip(table.names, table.reflectance, strict=True):
         usable = np.isfinite(reflectance)
         if usable.sum() < 2:
             continue
         pigment = pigment_of(name)
-        unnamed += [] if pigment else [name]
+        background_names += [] if pigment else [name]
         patch, _, shade = name.partition("#")
         spectra.append(
             ReferenceSpectrum(
@@ -205,13 +209,14 @@ def read(path: str | Path) -> ReflectanceLibrary:
         )
     if not spectra:
         raise ScanError(
-            f"Cannot use {path}: none of its {len(table.names)} spectra has two usable values; reflectance lies "
-            "between 0 and 1, or 0 and 100 per cent. Check the file."
+            f"Cannot use {path}: none of its {len(table.names)} spectra has two usable values; reflectance is stored "
+            "as 0 to 1, 0 to 100 per cent, or 0 to 10,000. Correct the file."
         )
     notes = table.notes
-    if unnamed:
-        few = ", ".join(unnamed[:5]) + (", ..." if len(unnamed) > 5 else "")
-        notes = (*notes, f"{path.name}: {len(unnamed)} names mean no pigment and count as background: {few}")
+    if background_names:
+        listed = ", ".join(background_names[:5]) + (", ..." if len(background_names) > 5 else "")
+        text = f"{path.name}: {len(background_names)} names are of no known pigment and count as background: {listed}"
+        notes = (*notes, text)
     return ReflectanceLibrary(tuple(spectra), notes)
 
 
@@ -249,7 +254,7 @@ def _unpacked(packed: bytes, label: str) -> ReflectanceLibrary:
     except (KeyError, ValueError, IndexError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ScanError(
             f"Cannot read {label}: it is not a reflectance library ({type(error).__name__}: {str(error)[:100]}). Give "
-            "a file that `ReflectanceLibrary.save` wrote, a CSV table or an ENVI spectral library."
+            "a file written by `ReflectanceLibrary.save`, a CSV table or an ENVI spectral library."
         ) from error
     if any(spectrum is None for spectrum in spectra):
         raise ScanError(f"Cannot read {label}: it is incomplete. Copy or save it again.")

@@ -1,4 +1,4 @@
-"""Names of measured spectra -> pigments of the library, and which of those light cannot tell apart."""
+"""Map the names of measured spectra to pigments, and pigments to members that reflectance can tell apart."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ from underpaint.physics.materials import library
 
 @lru_cache
 def name_table() -> Mapping[str, Any]:
-    """Return ``data/names.toml``."""
+    """Return the tables of ``data/names.toml``."""
     return MappingProxyType(tomllib.loads((files("underpaint.reflectance") / "data" / "names.toml").read_text("utf-8")))
 
 
@@ -23,19 +23,23 @@ def _members() -> Mapping[str, str]:
 
 
 def member_of(pigment: str) -> str:
-    """Return the pigment that stands for all that light cannot tell from ``pigment``; itself where there is none."""
+    """Return the member that a pigment belongs to, named after one of its pigments.
+
+    A member is a set of pigments with the same reflectance. A pigment that is not listed in ``names.toml`` is a member
+    by itself.
+    """
     return _members().get(pigment, pigment)
 
 
 def pigments_of(member: str) -> tuple[str, ...]:
-    """Return the pigments that a member stands for, itself first."""
+    """Return the pigments of a member; the first gives the member its name."""
     return (member, *name_table()["members"].get(member, ()))
 
 
 def groups_of(member: str) -> tuple[frozenset[str], ...]:
-    """Return the groups that X-ray fluorescence sees of a member: a set for each of its pigments, empty where blind.
+    """Return the XRF groups of each pigment of a member, one set per distinct combination.
 
-    A member that the pigment library does not know has one empty set.
+    The set is empty for a pigment that XRF cannot detect, and for a member that the pigment library does not contain.
     """
     known = library()
     sets = [frozenset(known[name].groups) for name in pigments_of(member) if name in known]
@@ -43,10 +47,10 @@ def groups_of(member: str) -> tuple[frozenset[str], ...]:
 
 
 def pigment_of(name: str) -> str:
-    """Return the pigment that a measured spectrum's name means; "" if none is recognised.
+    """Return the pigment that the name of a measured spectrum refers to; "" if none is recognised.
 
-    Tried in turn: the pigment library's names and synonyms; the words of ``names.toml`` in their order; the longest
-    name of the library that stands in it.
+    Three rules are tried in this order. The name is a name or synonym of the pigment library; the name contains a
+    phrase listed in ``names.toml``; the name contains a name of the pigment library (the longest such name counts).
 
     Examples
     --------
@@ -71,7 +75,7 @@ def _known_names() -> tuple[tuple[str, str], ...]:
         _plain(name): pigment.name
         for pigment in library()
         for name in (pigment.name, pigment.label, *pigment.synonyms)
-        if len(name) > 3  # abbreviations such as "LW" stand in too many words
+        if len(name) > 3  # abbreviations such as "LW" occur within too many words
     }
     return tuple(sorted(names.items(), key=lambda entry: -len(entry[0])))
 

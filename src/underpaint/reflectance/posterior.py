@@ -1,10 +1,11 @@
-"""Which pigment lies at the surface: the posterior over members from reflectance, joined with the groups of XRF.
+"""Identify the pigments at the surface: a posterior over members from reflectance, with a prior from XRF.
 
-The model, in short (``docs/explanations/reflectance.md`` has it in full). A hypothesis is a set of one or two members
-in the surface paint, with or without white. It predicts spectra: those measured of its patches, and mixtures of their
-K and S by Kubelka-Munk. A pixel's log reflectance scatters about one of them with Student's distribution, whose
-covariance is that between patches of one pigment, widened by the level and by noise. What XRF says enters as the prior:
-a member needs the groups that XRF would see of it, and a group that XRF sees may lie below the surface.
+The model in short (``docs/explanations/reflectance.md`` describes it in full). A hypothesis is a set of one to three
+members in the surface paint, with or without white. It predicts spectra: those measured of its members, and mixtures
+computed from their K and S by Kubelka-Munk. The log reflectance of a pixel has a Student distribution about one of
+these spectra. Its covariance is that between patches of one pigment, plus terms for the brightness level and for noise.
+The group probabilities of XRF enter as the prior: a member requires its XRF groups, and a group that XRF detects may
+lie below the surface.
 """
 
 from collections.abc import Sequence
@@ -24,52 +25,58 @@ from underpaint.runtime.threads import one_blas_thread
 Floats = NDArray[np.float64]
 
 NONE = "none of these"
+"""Answer for a pigment that is not in the library."""
 FIRST_NM, LAST_NM, STEP_NM = 410.0, 990.0, 10.0
-"""The bands that the classifier looks at, as far as the cube has them."""
-LEAST_RANGE_NM = 150.0
-"""Shortest range of wavelengths on which anything is said."""
-LEAST_REFLECTANCE = 0.005
+"""Wavelength grid of the classifier; only the part that the cube covers is used."""
+N_PER_CELL = 20
+"""Number of points at which a spectrum is interpolated within one step of the grid."""
+MIN_RANGE_NM, MAX_GAP_NM = 150.0, 25.0
+"""Shortest usable range of wavelengths, and widest mean distance of bands within it."""
+MIN_REFLECTANCE = 0.005
+"""Lower limit of reflectance before the logarithm is taken."""
 DARK_REFLECTANCE = 0.06
-"""Median reflectance up to which a surface swamps what lies in it: it does not say which groups it lacks."""
+"""Median reflectance below which a surface is too dark to show that it lacks a pigment."""
 LEVEL_SPREAD, NOISE = 2.0, 0.02
-"""Standard deviations of the level, and of noise in a band, in log reflectance."""
-FREEDOM = 4.0
-"""Degrees of freedom of Student's distribution: how heavy its tails are."""
+"""Standard deviations of the brightness level and of the noise in one band, in log reflectance."""
+DEGREES_OF_FREEDOM = 4.0
+"""Degrees of freedom of the Student distribution."""
 PRIOR_NONE = 0.0001
+"""Prior probability of a pigment that is not in the library."""
 WRONG_LABEL = 0.02
-"""Probability that a reference spectrum is not what its name says; for the calibration alone."""
+"""Assumed probability that a reference spectrum is mislabelled; used in the choice of the temperature only."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
-_TURNS = 2
-"""Turns in which the nearest patches and their covariance are found."""
-CACHED = 16
-"""Choices of members whose mixtures are kept."""
-AT_ONCE, ROWS = 1024, 128
-"""Spectra whose posterior, and whose distances, are computed together."""
+"""Exponents of the likelihood to choose from."""
+_N_ITERATION = 2
+"""Number of times the nearest patches and the covariance about them are determined in turn."""
+MAX_CACHED = 16
+"""Number of sets of mixtures that are kept in memory."""
+BLOCK_SIZE, SUBBLOCK_SIZE = 1024, 128
+"""Number of spectra whose posterior, and whose distances, are computed in one step."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReflectanceAnswer:
-    """What reflectance, joined with XRF's groups, says of each pixel's surface.
+    """Posterior of each pixel's surface, from reflectance and the group probabilities of XRF.
 
     Parameters
     ----------
     members : tuple of str
-        Pigments, each standing for those that light cannot tell from it; the last is ``none of these``.
+        Members that the classifier distinguishes; the last entry is ``none of these``.
     probability : (n, n_member + 1) float32 array
-        That a member gives the surface its colour; rows sum to one. NaN where the spectrum is not usable.
+        Probability that a member gives the surface its colour; rows sum to one. NaN if the spectrum is not usable.
     presence : (n, n_member) float32 array
-        That a member is in the surface paint, as its main pigment or beside it.
+        Probability that a member is in the surface paint, as the main pigment or as a further one.
     groups : tuple of str
-        As given to ``identify``.
+        XRF groups, as passed to ``identify``.
     hidden : (n, n_group) float32 array
-        That XRF's group is there, but in nothing that lies at the surface.
+        Probability that an XRF group is present in the painting but not at the surface.
     determinable : (n, n_group) bool array
-        Whether reflectance says anything about a group there, so that ``hidden`` is more than the prior: the library
-        has spectra of the group, the surface is more likely one of its members than none of them, and it is not so
-        pale that the palest tint predicted of the group's members would be darker, nor dark. A group with a white is
-        never determinable: white beside a colour hardly changes its shape.
+        True where reflectance can decide whether a group is at the surface; elsewhere ``hidden`` only repeats the
+        prior. It cannot decide for a group without spectra in the library or a group with a white (white hardly changes
+        the shape of a spectrum). Nor can it on a surface that is dark, that is paler than the palest predicted tint of
+        the group, or that is probably none of the members.
     mixture : (n, n_member) float32 array
-        Expected share of each member in the coloured part of the surface paint; of optical effect, not of mass.
+        Expected fraction of each member in the optical absorption of the surface paint; not a mass fraction.
     """
 
     members: tuple[str, ...]
@@ -82,18 +89,19 @@ class ReflectanceAnswer:
 
 
 class ReflectanceClassifier:
-    """Names the pigments of a surface from its reflectance.
+    """Identifies the pigments of a surface from its reflectance.
 
     Parameters
     ----------
     library : ReflectanceLibrary
+        Reference spectra.
     wavelength_nm : (n_band,) array
-        Of the spectra to come, in any order.
+        Wavelengths of the spectra to be identified, in any order.
 
     Raises
     ------
     CoverageError
-        The bands share too short a range with the library's, or lie too far apart.
+        The bands overlap too little with the library or are too far apart.
     """
 
     def __init__(self, library: ReflectanceLibrary, wavelength_nm: ArrayLike) -> None:
@@ -109,24 +117,25 @@ class ReflectanceClassifier:
         groups: Sequence[str] = (),
         surface_probability: ArrayLike | None = None,
     ) -> ReflectanceAnswer:
-        """Return the posterior for spectra.
+        """Return the posterior of each spectrum.
 
         Parameters
         ----------
         reflectance : (n, n_band) array
-            Fractions, on the bands of ``wavelength_nm``. NaN bands are bridged; a spectrum that is mostly NaN has no
-            answer (NaN).
+            Fractions, in the bands of ``wavelength_nm``. NaN is interpolated; a spectrum in which half of the bands or
+            more are NaN gets NaN in all answers.
         group_probability : (n, n_group) array, optional
-            Of each XRF group being there, at any depth; without, reflectance speaks alone. NaN: unknown.
+            Probability by XRF that each group is present at any depth; NaN if unknown. Without it, only reflectance
+            is used.
         groups : sequence of str
             Names of the columns of ``group_probability``, as in the pigment library.
         surface_probability : (n, n_group) array, optional
-            Of each XRF group being in the uppermost layer, where XRF says so; NaN: unknown.
+            Probability by XRF that each group is in the uppermost layer; NaN if unknown.
 
         Raises
         ------
         ScanError
-            The arrays do not fit each other or the classifier.
+            The shapes of the arrays do not match each other or the classifier.
         """
         spectra = np.atleast_2d(np.asarray(reflectance))
         known = None if group_probability is None else np.atleast_2d(np.asarray(group_probability))
@@ -134,18 +143,18 @@ class ReflectanceClassifier:
         shapes = [each.shape for each in (known, surface) if each is not None]
         if spectra.shape[1] != self._bands.n_band or any(shape != (len(spectra), len(groups)) for shape in shapes):
             raise ScanError(
-                f"Cannot identify {spectra.shape} reflectances with probabilities of {shapes} for {len(groups)} "
-                f"groups: the classifier has {self._bands.n_band} bands, and all arrays need a row for each pixel. "
-                "Give arrays that fit."
+                f"Cannot identify spectra of shape {spectra.shape} with probabilities of shapes {shapes} and "
+                f"{len(groups)} group names: {self._bands.n_band} bands, and one row per spectrum and one column per "
+                "group in each array of probabilities, are needed. Correct the arrays."
             )
 
         def answer(start: int) -> tuple[NDArray[np.floating], ...]:
-            rows = slice(start, start + AT_ONCE)
+            rows = slice(start, start + BLOCK_SIZE)
             of_block = [None if each is None else each[rows].astype(np.float64) for each in (known, surface)]
             return self._model.answer(self._bands.apply(spectra[rows]), of_block[0], tuple(groups), of_block[1])
 
         with one_blas_thread(), ThreadPoolExecutor(CPU_COUNT) as threads:
-            parts = list(threads.map(answer, range(0, max(len(spectra), 1), AT_ONCE)))
+            parts = list(threads.map(answer, range(0, max(len(spectra), 1), BLOCK_SIZE)))
         probability, presence, mixture, hidden = (
             np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)
         )
@@ -153,39 +162,35 @@ class ReflectanceClassifier:
         return ReflectanceAnswer(self.members, probability, presence, tuple(groups), hidden, determinable, mixture)
 
     def undeterminable(self, groups: Sequence[str]) -> tuple[str, ...]:
-        """Return the groups that reflectance says nothing about: the library has no spectrum of them, or of a white."""
+        """Return the groups for which ``determinable`` is never true: no spectrum in the library, or a white."""
         return tuple(group for group in groups if group not in self._model.groups or group in WHITE_GROUPS)
 
 
 class _Bands:
-    """From a cube's bands to the classifier's grid."""
+    """Resamples spectra from the bands of a cube to the wavelength grid of the classifier."""
 
     def __init__(self, wavelength: Floats) -> None:
         usable = np.isfinite(wavelength)
         first, last = (float(np.min(wavelength[usable])), float(np.max(wavelength[usable]))) if usable.any() else (0, 0)
         grid = np.arange(FIRST_NM, LAST_NM + 1.0, STEP_NM)
         grid = grid[(grid >= first - STEP_NM / 2) & (grid <= last + STEP_NM / 2)]
-        if grid.size < 2 or grid[-1] - grid[0] < LEAST_RANGE_NM or usable.sum() < LEAST_RANGE_NM / 25.0:
+        range_nm = float(grid[-1] - grid[0]) if grid.size else 0.0
+        inside = usable & (wavelength >= FIRST_NM - STEP_NM) & (wavelength <= LAST_NM + STEP_NM)
+        if range_nm < MIN_RANGE_NM or inside.sum() < range_nm / MAX_GAP_NM:
             raise CoverageError(
                 f"Cannot identify pigments from {int(usable.sum())} bands between {first:g} and {last:g} nm: at least "
-                f"{LEAST_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every 25 nm. "
-                "Check the unit of the wavelengths, or take the visible camera."
+                f"{MIN_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every "
+                f"{MAX_GAP_NM:g} nm on average. Check the unit of the wavelengths, or use a cube of the visible range "
+                "with more bands."
             )
         self.n_band, self.grid = wavelength.size, grid
         self._order = np.flatnonzero(usable)[np.argsort(wavelength[usable], kind="stable")]
         self._wavelength = wavelength[self._order]
-        self._weights = np.stack([self._row(point) for point in grid], axis=1).astype(np.float32)
-
-    def _row(self, point: float) -> Floats:
-        """Return the weights of the bands for a point: the mean of those in its cell, or between its neighbours."""
-        inside = np.abs(self._wavelength - point) <= STEP_NM / 2
-        if inside.any():
-            return np.asarray(inside / inside.sum())
-        unit = np.eye(self._wavelength.size)
-        return np.asarray([np.interp(point, self._wavelength, row) for row in unit])
+        rows = [_cell_means(grid, self._wavelength, row) for row in np.eye(self._wavelength.size)]
+        self._weights = np.stack(rows).astype(np.float32)
 
     def apply(self, spectra: NDArray[np.generic]) -> Floats:
-        """Return (n, n_grid) reflectance; NaN rows where less than half of the bands are usable."""
+        """Return (n, n_grid) reflectance; rows with half of the bands or fewer usable are NaN."""
         ordered = np.asarray(spectra[:, self._order], dtype=np.float32)
         bad = ~np.isfinite(ordered)
         for row in np.flatnonzero(bad.any(axis=1)):
@@ -198,26 +203,37 @@ class _Bands:
         return np.asarray(ordered @ self._weights, dtype=np.float64)
 
 
+def _cell_means(grid: Floats, wavelength: Floats, values: Floats) -> Floats:
+    """Return the means of a linearly interpolated spectrum over the cells of a grid.
+
+    The means vary continuously with the wavelengths, so that rounding after a conversion of units cannot move a band
+    from one cell to the next.
+    """
+    offsets = STEP_NM * ((np.arange(N_PER_CELL) + 0.5) / N_PER_CELL - 0.5)
+    return np.asarray(np.interp(grid[:, None] + offsets, wavelength, values).mean(axis=1))
+
+
 def _features(reflectance: Floats) -> Floats:
-    return np.log(np.maximum(reflectance, LEAST_REFLECTANCE))
+    return np.log(np.maximum(reflectance, MIN_REFLECTANCE))
 
 
 @dataclass(frozen=True, eq=False)
 class _References:
-    """The pure spectra of a library on a grid, and how spectra vary.
+    """The pure spectra of a library on a grid, and their covariances.
 
     Parameters
     ----------
     values, features : (n, n_grid) array
         Reflectance and its logarithm; NaN where not measured.
     owner, patch : (n,) int array
-        Index of the member and of the patch of each.
+        Index of the member and of the patch of each spectrum.
     within, total : (n_grid, n_grid) array
-        Covariance about the nearest patch of the same member, and of all spectra, in log reflectance; with level and
-        noise.
+        Covariance of log reflectance about the nearest patch of the same member, and of all spectra about their mean.
+        Both include the brightness level and noise.
     mean : (n_grid,) array
-    freedom : float
-        Patches beyond the first of each member: what the covariance rests on.
+        Mean log reflectance of all spectra.
+    n_further_patch : int
+        Number of patches beyond the first of each member, from which ``within`` is estimated.
     """
 
     values: Floats
@@ -227,24 +243,25 @@ class _References:
     within: Floats
     total: Floats
     mean: Floats
-    freedom: float
+    n_further_patch: int
 
 
 def _usable(library: ReflectanceLibrary, grid: Floats) -> ReflectanceLibrary:
-    """Return the spectra that cover half of the grid, or enough of it to say anything; the rest is predicted.
+    """Return the spectra that cover half of the grid or :data:`MIN_RANGE_NM`; their missing bands are predicted later.
 
     Raises
     ------
     CoverageError
-        No pure spectrum does.
+        No pure spectrum covers enough.
     """
-    least = min(grid.size / 2, LEAST_RANGE_NM / STEP_NM)
-    usable = library.subset(bool(np.isfinite(_on_grid(spectrum, grid)).sum() > least) for spectrum in library.spectra)
+    min_bands = min(grid.size / 2, MIN_RANGE_NM / STEP_NM)
+    n_covered = (np.isfinite(_on_grid(spectrum, grid)).sum() for spectrum in library.spectra)
+    usable = library.subset(bool(number > min_bands) for number in n_covered)
     if not usable.members:
         raise CoverageError(
-            f"Cannot identify pigments with this library: none of its {len(library)} spectra is of a pigment and "
-            f"covers {STEP_NM * least:g} nm of the cube's {grid[0]:g} to {grid[-1]:g} nm. Give one that does, or omit "
-            "--library."
+            f"Cannot identify pigments with this library: none of its {len(library)} spectra is of a known pigment and "
+            f"covers {STEP_NM * min_bands:g} nm of the cube's {grid[0]:g} to {grid[-1]:g} nm. Check the names and the "
+            "wavelengths of its spectra, or omit --library."
         )
     return usable
 
@@ -258,31 +275,31 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
     features = _features(values)
     complete = np.isfinite(features).all(axis=1)
     width = grid.size
-    within, patches = _between_patches(features[complete], owner[complete], patch[complete])
+    within, n_further_patch = _between_patches(features[complete], owner[complete], patch[complete])
     all_features = _features(np.stack([_on_grid(spectrum, grid) for spectrum in library.spectra]))
     all_features = all_features[np.isfinite(all_features).all(axis=1)]
     mean = all_features.mean(axis=0) if len(all_features) else np.zeros(width)
     deviation = all_features - mean
     total = deviation.T @ deviation / max(len(all_features), 1) + within
-    return _References(values, features, owner, patch, within, total, mean, float(patches))
+    return _References(values, features, owner, patch, within, total, mean, n_further_patch)
 
 
 def _between_patches(features: Floats, owner: NDArray[np.int64], patch: NDArray[np.int64]) -> tuple[Floats, int]:
-    """Return the covariance of spectra about the nearest one of another patch of their member, and what it rests on.
+    """Return the covariance of spectra about the nearest spectrum of another patch of their member.
 
-    That is what a kernel is for: a class has the likelihood of its nearest spectrum. Which one is nearest depends on
-    the covariance, so that it is found in turns, from the covariance about the members' means on. The second value is
-    the number of patches beyond the first of each member.
+    This is the covariance that a kernel needs, because a class has the likelihood of its nearest spectrum. Which
+    spectrum is nearest depends on the covariance. So both are determined in turn, starting from the covariance about
+    the members' means. The second value returned is the number of patches beyond the first of each member.
     """
-    added = NOISE**2 * np.eye(features.shape[1]) + LEVEL_SPREAD**2
+    diagonal_and_level = NOISE**2 * np.eye(features.shape[1]) + LEVEL_SPREAD**2
     several = [rows for rows in (np.flatnonzero(owner == member) for member in np.unique(owner))
                if np.unique(patch[rows]).size > 1]  # fmt: skip
     if not several:
-        return added, 0
+        return diagonal_and_level, 0
     deviation = np.concatenate([features[rows] - features[rows].mean(axis=0) for rows in several])
-    for turn in range(1 + _TURNS):
-        within = deviation.T @ deviation / len(deviation) + added
-        if turn < _TURNS:
+    for iteration in range(1 + _N_ITERATION):
+        within = deviation.T @ deviation / len(deviation) + diagonal_and_level
+        if iteration < _N_ITERATION:
             white = features @ np.linalg.inv(np.linalg.cholesky(within)).T
             parts = []
             for rows in several:
@@ -294,7 +311,7 @@ def _between_patches(features: Floats, owner: NDArray[np.int64], patch: NDArray[
 
 
 def _member_means(references: _References, n_member: int) -> Floats:
-    """Return the mean log reflectance of each member over its spectra that have every band; NaN without one."""
+    """Return the mean log reflectance of each member over its complete spectra; NaN for a member without any."""
     complete = np.isfinite(references.features).all(axis=1)
     means = np.full((n_member, references.mean.size), np.nan)
     for member in np.unique(references.owner[complete]):
@@ -303,7 +320,7 @@ def _member_means(references: _References, n_member: int) -> Floats:
 
 
 def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
-    """Return the spectra of pure paints, and of those beside white or black alone, with member and what is beside."""
+    """Return the spectra of pure paints and of mixtures with white or black, their members and what is mixed in."""
     values, owner, companion = [], [], []
     for spectrum in library.spectra:
         further = {member_of(part) for part in spectrum.shares} - {spectrum.member}
@@ -317,7 +334,7 @@ def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArra
 
 @dataclass(frozen=True, eq=False)
 class _Kernels:
-    """Predicted spectra with one covariance, whitened, in the order of their classes."""
+    """Predicted spectra that share a covariance, whitened and sorted by class."""
 
     whiten: NDArray[np.float32]
     centres: NDArray[np.float32]
@@ -328,19 +345,19 @@ class _Kernels:
 
 
 _Choice = tuple[tuple[int, ...], tuple[int, ...]]
-"""Members that are mixed by two, and by three."""
+"""Indices of the members that are mixed in pairs, and in triples."""
 
 
 class _Model:
-    """The likelihood of every class, and the posterior of the hypotheses."""
+    """Computes the likelihood of each class and the posterior of the hypotheses."""
 
     def __init__(self, library: ReflectanceLibrary, grid: Floats) -> None:
         library = _usable(library, grid)
         self.members = library.members
         references = _references(library, grid)
-        # a small library says nothing of how spectra of one pigment vary: the package's own does
+        # a small library cannot show how much spectra of one pigment vary: use the covariance of the package's library
         variation = references
-        if references.freedom < grid.size:
+        if references.n_further_patch < grid.size:
             variation = _references(_usable(builtin(), grid), grid)
         self._within, self._total, self._mean = variation.within, variation.total, variation.mean
         self._typical = _member_means(references, len(self.members))
@@ -353,7 +370,7 @@ class _Model:
         self.temperature = self._calibrated(variation, library if variation is references else _usable(builtin(), grid))
 
     def _whitened(self, hypotheses: Hypotheses) -> list[_Kernels]:
-        """Return the predicted spectra by the bands that they have, and by how the others are filled in."""
+        """Return the predicted spectra as kernels, one for each pattern and way of predicting missing bands."""
         spectra, classes = hypotheses.spectra, hypotheses.class_of
         covered = np.isfinite(spectra)
         typical = self._typical[hypotheses.main_of_class[classes]]
@@ -377,9 +394,9 @@ class _Model:
         about: Floats,
         spread: Floats,
     ) -> _Kernels:
-        """Bands that a spectrum lacks are predicted from the others, with the uncertainty of that.
+        """Return whitened spectra; missing bands are predicted from the others, with the uncertainty of the prediction.
 
-        They are predicted from how the member's other spectra go on, or from all spectra where it has no other.
+        The prediction is a linear regression on the member's complete spectra, or on all spectra if it has none.
         """
         covariance = self._within.copy()
         if not mask.all():
@@ -403,11 +420,11 @@ class _Model:
         )
 
     def _student(self, squared: NDArray[np.float32], log_norm: float) -> NDArray[np.float32]:
-        power = -0.5 * (FREEDOM + self._mean.size)
-        return np.asarray(np.float32(power) * np.log1p(squared / np.float32(FREEDOM)) + np.float32(log_norm))
+        power = -0.5 * (DEGREES_OF_FREEDOM + self._mean.size)
+        return np.asarray(np.float32(power) * np.log1p(squared / np.float32(DEGREES_OF_FREEDOM)) + np.float32(log_norm))
 
     def _choices(self, group_probability: Floats | None, groups: tuple[str, ...]) -> tuple[Hypotheses, list[_Kernels]]:
-        """Return the hypotheses for a block and their spectra: with XRF, mixtures of three of what it sees as well."""
+        """Return the hypotheses for a block and their kernels; triples are included only if XRF gives the groups."""
         choice: _Choice = (self._hypotheses.mixed, ())
         if group_probability is not None:
             choice = self._hypotheses.choose(group_probability, groups)
@@ -416,7 +433,7 @@ class _Model:
         if cached is None:
             more = self._hypotheses.with_mixtures(*choice, with_xrf=group_probability is not None)
             cached = more, [*self._kernels, *self._whitened(more)]
-            if len(self._mixtures) >= CACHED:
+            if len(self._mixtures) >= MAX_CACHED:
                 self._mixtures.clear()
             self._mixtures[key] = cached
         return cached
@@ -426,15 +443,15 @@ class _Model:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the log likelihood of every class, (n_class, n), and of none of them, (n,).
 
-        A class has that of the nearest of its spectra: in so many bands the others add next to nothing.
+        A class has the likelihood of its nearest spectrum. With so many bands the others contribute next to nothing.
         """
         centred = (features - self._mean).astype(np.float32)
         best = np.full((n_class, len(features)), -np.inf, dtype=np.float32)
         for kernel in kernels:
             white = (centred @ kernel.whiten).T
             square = (white**2).sum(axis=0)
-            for first in range(0, len(features), ROWS):
-                rows = slice(first, first + ROWS)
+            for first in range(0, len(features), SUBBLOCK_SIZE):
+                rows = slice(first, first + SUBBLOCK_SIZE)
                 closeness = kernel.centres @ white[:, rows]
                 closeness -= kernel.half_square[:, None]
                 nearest = np.maximum.reduceat(closeness, kernel.start, axis=0)
@@ -445,10 +462,10 @@ class _Model:
         return best, self._student(((centred @ whiten.astype(np.float32)) ** 2).sum(axis=1), log_norm)
 
     def _calibrated(self, references: _References, library: ReflectanceLibrary) -> float:
-        """Return the power of the likelihood with which patches that are left out are named best.
+        """Return the exponent of the likelihood that maximises the leave-one-patch-out log probability.
 
-        Bands are not independent of each other beyond what a covariance describes, so that the likelihood is too sure
-        of itself. The score is the mean log probability of the true member, each patch left out in turn.
+        The bands depend on each other in more ways than a covariance describes, so the likelihood is overconfident. The
+        score is the mean log probability of the true member, with each patch left out in turn.
         """
         complete = np.isfinite(references.features).all(axis=1)
         owner, patch = references.owner[complete], references.patch[complete]
@@ -517,6 +534,6 @@ class _Model:
 
 
 def _on_grid(spectrum: ReferenceSpectrum, grid: Floats) -> Floats:
-    values = np.interp(grid, spectrum.wavelength_nm, spectrum.reflectance)
+    values = _cell_means(grid, spectrum.wavelength_nm, spectrum.reflectance)
     outside = (grid < spectrum.wavelength_nm[0] - STEP_NM / 2) | (grid > spectrum.wavelength_nm[-1] + STEP_NM / 2)
     return np.where(outside, np.nan, values)

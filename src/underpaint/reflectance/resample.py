@@ -1,4 +1,4 @@
-"""A cube on the grid of the element maps: each of their pixels gets the mean of the cube over its area."""
+"""Resample a cube to the grid of the element maps: the mean reflectance over the area of each map pixel."""
 
 from collections.abc import Iterator
 
@@ -10,21 +10,23 @@ from underpaint.reflectance.cube import ReflectanceCube
 from underpaint.reflectance.registration import Matrix, place
 
 Window = tuple[slice, slice]
-_MOST_ACROSS = 16
-"""Points along a pixel of the maps; where it holds more of the cube's, some of them are enough."""
+_MAX_POINTS_PER_SIDE = 16
+"""Maximum number of sampling points along each side of a map pixel. If more pixels of the cube fall within, a subset is
+averaged."""
 
 
 class Resampler:
     """The mean reflectance in each pixel of the maps.
 
-    Means are over evenly spread points, at least one for each pixel of the cube, of the values that are there; NaN
-    where less than half of a pixel of the maps lies on the cube.
+    The cube is sampled at evenly spaced points within a map pixel, about one point per pixel of the cube, and missing
+    values are left out of the mean. The mean is NaN if less than half of the points have a value.
 
     Parameters
     ----------
     cube : ReflectanceCube
     matrix : (3, 3) array
-        Takes (column, row, 1) of the maps to (x, y, 1) of the cube, pixels; the middle of the first one is 0.5.
+        Maps (column, row, 1) on the element maps to (x, y, 1) on the cube, in pixels. The centre of the first pixel is
+        at 0.5.
     shape : (int, int)
         Rows and columns of the maps.
     """
@@ -34,13 +36,13 @@ class Resampler:
         corners = np.array([[0, 0], [shape[1], 0], [0, shape[0]], [shape[1], shape[0]]], dtype=np.float64)
         origin = place(matrix, corners)
         sides = [np.hypot(*(place(matrix, corners + step) - origin).T) for step in ([1, 0], [0, 1])]
-        self.pixels_in_one = float(max((sides[0] * sides[1]).max(), 1.0))
-        self.across = int(np.clip(np.ceil(np.max(sides) - 1e-3), 1, _MOST_ACROSS))
+        self.cube_pixels_per_map_pixel = float(max((sides[0] * sides[1]).max(), 1.0))
+        self.points_per_side = int(np.clip(np.ceil(np.max(sides) - 1e-3), 1, _MAX_POINTS_PER_SIDE))
 
     def windows(self) -> Iterator[Window]:
-        """Yield windows of the maps, each over about as much of the cube as is read at once."""
+        """Yield windows of the maps, each covering about one block of the cube."""
         n_row, n_column = self.shape
-        n_pixel = max(1, int(self.cube.block_bytes / (4 * self.cube.stored.shape[2] * self.pixels_in_one)))
+        n_pixel = max(1, int(self.cube.block_bytes / (4 * self.cube.stored.shape[2] * self.cube_pixels_per_map_pixel)))
         rows = min(max(1, n_pixel // n_column), n_row)
         columns = n_column if n_pixel >= n_column else n_pixel
         for row in range(0, n_row, rows):
@@ -51,13 +53,14 @@ class Resampler:
         """Return the (n_row, n_column, n_band) reflectance of a window of the maps."""
         rows, columns = window
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        n_pixel, across = size[0] * size[1], self.across
-        steps = (np.arange(across) + 0.5) / across
-        down = (rows.start + np.arange(size[0])[:, None] + steps).ravel()
-        right = (columns.start + np.arange(size[1])[:, None] + steps).ravel()
-        at = np.stack(np.meshgrid(right, down), axis=2).reshape(-1, 2)
-        pixel = (np.arange(size[0]).repeat(across)[:, None] * size[1] + np.arange(size[1]).repeat(across)).ravel()
-        x, y = np.floor(place(self.matrix, at)).astype(np.int64).T
+        n_pixel, points_per_side = size[0] * size[1], self.points_per_side
+        steps = (np.arange(points_per_side) + 0.5) / points_per_side
+        sample_rows = (rows.start + np.arange(size[0])[:, None] + steps).ravel()
+        sample_columns = (columns.start + np.arange(size[1])[:, None] + steps).ravel()
+        positions = np.stack(np.meshgrid(sample_columns, sample_rows), axis=2).reshape(-1, 2)
+        pixel_row, pixel_column = (np.arange(each).repeat(points_per_side) for each in size)
+        pixel = (pixel_row[:, None] * size[1] + pixel_column).ravel()
+        x, y = np.floor(place(self.matrix, positions)).astype(np.int64).T
         n_row, n_column, n_band = self.cube.shape
         inside = (x >= 0) & (y >= 0) & (x < n_column) & (y < n_row)
         values = np.full((n_pixel, n_band), np.nan, dtype=np.float32)
@@ -73,6 +76,6 @@ class Resampler:
             total, weight = mixing @ spectra, mixing.sum(axis=1)[:, None]
         else:
             total, weight = mixing @ np.where(known, spectra, np.float32(0)), mixing @ known.astype(np.float32)
-        enough = weight >= 0.5 * across**2
+        enough = weight >= 0.5 * points_per_side**2
         np.divide(total, weight, out=values, where=np.broadcast_to(enough, values.shape))
         return values.reshape(*size, n_band)

@@ -1,4 +1,4 @@
-"""Tables of spectra as people have them: CSV, and ENVI spectral libraries."""
+"""Read tables of reflectance spectra: CSV files and ENVI spectral libraries."""
 
 import csv
 import re
@@ -14,26 +14,27 @@ from underpaint.io.cubes._wavelengths import WAVENUMBER, to_nm, unit_in
 from underpaint.runtime.untrusted import fault_of_name, read_bounded
 
 MAX_BYTES = 256 * 2**20
-MOST_MICROMETRES = 100.0
-"""Wavelengths up to this are in um, above in nm."""
-MOST_NM = 100_000.0
-MOST_FRACTION, MOST_PER_CENT = 2.0, 200.0
-"""A file whose bright values lie below the first holds fractions, below the second per cent, above parts of 10,000."""
+MAX_WAVELENGTH_UM = 100.0
+"""Wavelengths without a unit are taken as um if none is above this number, otherwise as nm."""
+MIN_WAVELENGTH_NM, MAX_WAVELENGTH_NM = 100.0, 100_000.0
+MAX_FRACTION, MAX_PER_CENT = 2.0, 200.0
+"""Limits of the 98th percentile of the values: up to the first they are fractions, up to the second per cent, and above
+that reflectance times 10,000."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Spectra on one axis.
+    """Spectra with common wavelengths.
 
     Parameters
     ----------
     names : tuple of str
     wavelength_nm : (n_band,) array
-        Ascending, each once.
+        Increasing, without repeated values.
     reflectance : (n, n_band) array
-        Fractions; NaN where the file holds none.
+        Fractions; NaN where the file has no usable value.
     notes : tuple of str
-        What was changed.
+        Changes made and assumptions made on reading, for the user.
     """
 
     names: tuple[str, ...]
@@ -43,42 +44,43 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read CSV (comma, semicolon or tab) or an ENVI spectral library, given by its header or its data.
+    """Read a CSV file (comma, semicolon or tab) or an ENVI spectral library (path of the header or of the data).
 
     Raises
     ------
     ScanError
-        The file cannot be read, is neither, or its numbers are no wavelengths or no reflectances.
+        The file cannot be read, is neither CSV nor ENVI, or holds invalid wavelengths or no reflectance.
     """
     header = _envi_header(path)
     notes: list[str] = []
     names, wavelength, values, unit = _envi(header, path) if header else _csv(path, notes)
     if wavelength.size < 2 or not np.isfinite(wavelength).all() or (wavelength <= 0).any():
         raise ScanError(
-            f"Cannot read {path}: its wavelengths ({wavelength.size} values) must be two or more positive numbers. "
-            "Give a column or a row of wavelengths in nm or um."
+            f"Cannot read {path}: it has {wavelength.size} wavelengths, {int((wavelength > 0).sum())} of them positive "
+            "numbers; at least two are needed, all of them positive. Correct the column or row of wavelengths."
         )
     for name in names:
         if fault := fault_of_name(name):
-            raise ScanError(f"Cannot read {path}: a name is not usable: {fault}. Correct the file.")
+            raise ScanError(f"Cannot read {path}: a spectrum's name is not usable: {fault}. Correct it in the file.")
     stated = unit_in(unit)
     if not stated:
-        stated = "um" if wavelength.max() <= MOST_MICROMETRES else "nm"
-        notes.append(f"{path.name}: wavelengths have no unit and are taken as {stated}")
-    given, wavelength = wavelength, to_nm(wavelength, stated)
-    if not np.array_equal(given, wavelength):
+        stated = "um" if wavelength.max() <= MAX_WAVELENGTH_UM else "nm"
+        notes.append(f"{path.name}: wavelengths without a unit are taken as {stated}")
+    file_wavelength, wavelength = wavelength, to_nm(wavelength, stated)
+    if not np.array_equal(file_wavelength, wavelength):
         notes.append(f"{path.name}: {'wavenumbers' if stated == WAVENUMBER else 'wavelengths'} converted to nm")
-    if wavelength.max() > MOST_NM or wavelength.min() < 100.0:
+    if wavelength.max() > MAX_WAVELENGTH_NM or wavelength.min() < MIN_WAVELENGTH_NM:
         raise ScanError(
-            f"Cannot read {path}: wavelengths from {wavelength.min():g} to {wavelength.max():g} nm are not those of "
-            "reflectance spectra (100 to 100,000 nm). Give nm or um."
+            f"Cannot read {path}: its wavelengths run from {wavelength.min():g} to {wavelength.max():g} nm; those of "
+            f"reflectance spectra lie between {MIN_WAVELENGTH_NM:g} and {MAX_WAVELENGTH_NM:,.0f} nm. Correct the "
+            "wavelengths or their unit (nm, um or cm-1)."
         )
     values, scale = _as_fractions(values, path)
     if scale != 1.0:
         notes.append(f"{path.name}: reflectance divided by {scale:g}")
     order = np.argsort(wavelength, kind="stable")
     if (np.diff(wavelength) <= 0).any():
-        notes.append(f"{path.name}: wavelengths sorted; repeated ones averaged")
+        notes.append(f"{path.name}: spectra sorted by wavelength; values of repeated wavelengths averaged")
     unique, inverse = np.unique(wavelength, return_inverse=True)
     if unique.size < wavelength.size:
         with np.errstate(invalid="ignore"):
@@ -92,23 +94,25 @@ def read_table(path: Path) -> Table:
 
 
 def _as_fractions(values: NDArray[np.float64], path: Path) -> tuple[NDArray[np.float64], float]:
-    """Return fractions and by what was divided; what is no reflectance on any scale becomes NaN."""
+    """Return reflectance as fractions and the divisor used; values outside the range of a reflectance become NaN."""
     values = np.where(np.isfinite(values) & (values > -1e4) & (values < 1e6), values, np.nan)
     if not np.isfinite(values).any():
-        raise ScanError(f"Cannot read {path}: it holds no number that is a reflectance. Check the file.")
+        raise ScanError(
+            f"Cannot read {path}: it holds no reflectance (0 to 1, 0 to 100 per cent, or 0 to 10,000). Check the file."
+        )
     bright = float(np.nanpercentile(values, 98))
-    scale = 1.0 if bright <= MOST_FRACTION else 100.0 if bright <= MOST_PER_CENT else 10_000.0
+    scale = 1.0 if bright <= MAX_FRACTION else 100.0 if bright <= MAX_PER_CENT else 10_000.0
     values = values / scale
-    return np.where((values > -0.1) & (values < MOST_FRACTION), values, np.nan), scale
+    return np.where((values > -0.1) & (values < MAX_FRACTION), values, np.nan), scale
 
 
 def _csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], str]:
-    """Return names, wavelengths, values and the unit's text; what had to be assumed is added to ``notes``."""
+    """Return names, wavelengths, values and the text that may state the unit; assumptions are appended to ``notes``."""
     raw = read_bounded(path, MAX_BYTES, ScanError)
     if b"\0" in raw[:4096]:
         raise ScanError(
-            f"Cannot read {path} as a table of spectra: it is not text. Give CSV with names and wavelengths, or an "
-            "ENVI spectral library (.hdr beside .sli)."
+            f"Cannot read {path} as a table of spectra: it is a binary file. Give CSV with names and wavelengths, or "
+            "an ENVI spectral library (.hdr beside .sli)."
         )
     text = raw.decode("utf-8-sig", errors="replace")
     delimiter = max("\t;,", key=text[:20_000].count)
@@ -117,30 +121,30 @@ def _csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float64], 
     if len(rows) < 2 or len(rows[0]) < 2:
         raise ScanError(
             f"Cannot read {path} as a table of spectra: it has {len(rows)} rows of {len(rows[0]) if rows else 0} "
-            "columns. Put wavelengths in the first column and a named spectrum in each other one, or the same by rows."
+            "columns. Put wavelengths in the first column and a named spectrum in each further one, or the same by "
+            "rows."
         )
     width = max(map(len, rows))
     cells = [row + [""] * (width - len(row)) for row in rows]
     decimal_comma = delimiter != ","
     if decimal_comma and any(re.fullmatch(r"[-+]?\d*,\d+\s*%?", cell) for row in cells for cell in row):
         notes.append(f"{path.name}: decimal commas read as points")
-    across = [_number(cell, decimal_comma=decimal_comma) for cell in cells[0][1:]]
-    down = [_number(row[0], decimal_comma=decimal_comma) for row in cells[1:]]
-    if np.isfinite(across).all() and not np.isfinite(down).all():
-        # a spectrum in each row
+    first_row = [_number(cell, decimal_comma=decimal_comma) for cell in cells[0][1:]]
+    first_column = [_number(row[0], decimal_comma=decimal_comma) for row in cells[1:]]
+    if np.isfinite(first_row).all() and not np.isfinite(first_column).all():
         notes.append(f"{path.name}: the first row is taken as the wavelengths")
-        names, wavelength = [row[0] for row in cells[1:]], np.asarray(across)
+        names, wavelength = [row[0] for row in cells[1:]], np.asarray(first_row)
         body = [[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in cells[1:]]
         return names, wavelength, np.asarray(body), cells[0][0]
-    if not np.isfinite(down).any():
+    if not np.isfinite(first_column).any():
         raise ScanError(
-            f"Cannot read {path} as a table of spectra: neither its first row nor its first column are wavelengths. "
-            "Put wavelengths in the first column and a named spectrum in each other one, or the same by rows."
+            f"Cannot read {path} as a table of spectra: neither its first row nor its first column holds wavelengths. "
+            "Put wavelengths in the first column and a named spectrum in each further column, or the same in rows."
         )
     if not re.search(r"wave|lambda|λ|nm|[uµμ]m|cm", cells[0][0].casefold()):
         notes.append(f"{path.name}: the first column, {cells[0][0][:40]!r}, is taken as the wavelengths")
-    numbered = [row for row, number in zip(cells[1:], down, strict=True) if np.isfinite(number)]
-    wavelength = np.asarray([number for number in down if np.isfinite(number)])
+    numbered = [row for row, number in zip(cells[1:], first_column, strict=True) if np.isfinite(number)]
+    wavelength = np.asarray([number for number in first_column if np.isfinite(number)])
     columns = np.asarray([[_number(cell, decimal_comma=decimal_comma) for cell in row[1:]] for row in numbered]).T
     names = [cell or f"column {place}" for place, cell in enumerate(cells[0][1:], 2)]
     return names, wavelength, columns, cells[0][0]
@@ -158,7 +162,7 @@ def _number(cell: str, *, decimal_comma: bool) -> float:
 
 
 def _envi_header(path: Path) -> Path | None:
-    """Return the ENVI header that ``path`` is, or that lies beside it; None if it is no ENVI file."""
+    """Return the ENVI header at ``path`` or beside it; None if there is none."""
     for candidate in (path, path.with_suffix(".hdr"), path.with_name(path.name + ".hdr")):
         if candidate.is_file():
             with candidate.open("rb") as file:
@@ -186,13 +190,13 @@ def _envi(header: Path, path: Path) -> tuple[list[str], NDArray[np.float64], NDA
     data = next((each for each in _data_files(header, path) if each.is_file()), None)
     if data is None:
         raise ScanError(
-            f"Cannot read {header}: its data are not beside it. Copy {header.with_suffix('.sli').name} there."
+            f"Cannot read {header}: its data file is missing. Copy {header.with_suffix('.sli').name} beside it."
         )
     raw = read_bounded(data, MAX_BYTES, ScanError)
     if len(raw) - offset < n_band * n_spectrum * dtype.itemsize:
         raise ScanError(
-            f"Cannot read {data}: {len(raw)} bytes are too few for {n_spectrum} spectra of {n_band} bands. Copy it "
-            "again."
+            f"Cannot read {data}: it has {len(raw)} bytes, too few for {n_spectrum} spectra of {n_band} bands. Copy "
+            "it again."
         )
     values = np.frombuffer(raw, dtype, n_band * n_spectrum, offset).reshape(n_spectrum, n_band).astype(np.float64)
     if entries.get("data ignore value", "").casefold() not in {"", "nan"}:
@@ -210,7 +214,7 @@ def _data_files(header: Path, path: Path) -> list[Path]:
 
 
 def envi_entries(text: str) -> dict[str, str]:
-    """Return the entries of an ENVI header by lower-case name; braces are taken off."""
+    """Return the entries of an ENVI header as a dictionary with lower-case keys; values are without their braces."""
     entries = {}
     for key, braces, plain in re.findall(r"(?m)^\s*([^=\n{}]+?)\s*=\s*(?:\{([^}]*)\}|([^\n{]*))", text):
         entries[key.casefold()] = " ".join((braces or plain).split())

@@ -1,7 +1,8 @@
-"""Virtual twins: the reflectance of a virtual panel's stratigraphies, beside their simulated X-ray scan.
+"""Virtual twins: simulated reflectance cubes of a virtual panel, to go with its simulated X-ray scan.
 
-K/S of every pigment is measured; how much it scatters is assumed (``names.toml``). A twin is drawn from one part of the
-measured spectra and must be read with another (:func:`halves`), so that nothing is tested on itself.
+K/S of every pigment is measured; its scattering coefficient is assumed (``names.toml``). A twin is simulated from one
+half of the measured spectra and must be classified with the other half (:func:`halves`), so that training and test data
+are separate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,31 +22,35 @@ from underpaint.runtime.files import atomic_write
 Floats = NDArray[np.float64]
 
 WAVELENGTH_NM: Floats = np.arange(410.0, 991.0, 5.0)
-SUPPORT = 0.3
-"""Reflectance of the board below the ground."""
-GLOSS = (0.0, 0.03)
-"""Range of the specular light that reaches the camera, from one side of the panel to the other."""
-LIGHT_SPREAD = 0.05
-"""How unevenly the panel is lit: relative, standard deviation of a slow change."""
+"""Default bands of a twin."""
+BOARD_REFLECTANCE = 0.3
+"""Reflectance of the wooden board below the ground."""
+GLOSS_LIMITS = (0.0, 0.03)
+"""Specular reflectance at the left and at the right edge of the panel; it varies linearly in between."""
+LIGHT_AMPLITUDE = 0.05
+"""Relative amplitude of the variation of the illumination, along each side."""
 CONCENTRATION_SPREAD = 0.05
+"""Standard deviation of the logarithm of a pigment's concentration between pixels."""
 NOISE = 0.003
-"""Standard deviation of a pixel, in reflectance."""
+"""Standard deviation of the noise in one band of one pixel, in reflectance."""
 COLOURLESS = ("sodium_arsenite",)
-"""Pigments without a measured spectrum that are taken as white."""
+"""Pigments without a measured spectrum that are simulated as white."""
 SCALE_FACTOR = 10_000
+"""Stored value of a reflectance of 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Twin:
-    """A virtual cube.
+    """A simulated reflectance cube of a virtual panel.
 
     Parameters
     ----------
     reflectance : (row, column, n_band) float32 array
-        Each pixel of the X-ray scan is ``magnification`` x ``magnification`` pixels.
+        Reflectance. ``magnification`` x ``magnification`` pixels cover one pixel of the X-ray scan.
     wavelength_nm : (n_band,) array
+        Wavelengths of the bands.
     drawn_from : tuple of str
-        Patches whose spectra made it.
+        Patches whose measured spectra were used.
     """
 
     reflectance: NDArray[np.float32]
@@ -54,35 +59,37 @@ class Twin:
 
 
 def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, ReflectanceLibrary]:
-    """Divide a library into two that share no patch and both have every pigment that was measured twice.
+    """Divide a library into two halves that share no patch; pigments measured twice are in both.
 
-    The first has the set with the most spectra; of a pigment that is not in it, the patches that come first by name,
-    and the second the others. A patch of one physical paint (a tube) is never divided.
+    The first half holds the set with the most spectra and, of each pigment that this set lacks, the paint that comes
+    last by name. The second half holds the rest. All spectra of one paint (one tube) stay in the same half.
     """
     pure = [spectrum for spectrum in spectra.spectra if spectrum.member and spectrum.pure]
     sources = [spectrum.source for spectrum in pure]
     largest = max(set(sources), key=sources.count)
     in_largest = {spectrum.member for spectrum in pure if spectrum.source == largest}
-    tubes: dict[str, list[str]] = {}
+    paints_by_member: dict[str, list[str]] = {}
     for spectrum in pure:
         if spectrum.member not in in_largest:
-            tubes.setdefault(spectrum.member, []).append(_tube(spectrum))
-    # the last by name: USGS before REVIGO's second tube, so that the rest keeps the longer series
-    first = {member: sorted(set(names))[-1] for member, names in tubes.items() if len(set(names)) > 1}
+            paints_by_member.setdefault(spectrum.member, []).append(_paint_of(spectrum))
+    # the last by name is USGS rather than a REVIGO tube, so that the second half keeps the longer REVIGO series
+    paint_in_first = {
+        member: sorted(set(names))[-1] for member, names in paints_by_member.items() if len(set(names)) > 1
+    }
 
     def in_first(spectrum: ReferenceSpectrum) -> bool:
         return spectrum.source == largest or (
-            spectrum.pure and bool(spectrum.member) and first.get(spectrum.member) == _tube(spectrum)
+            spectrum.pure and bool(spectrum.member) and paint_in_first.get(spectrum.member) == _paint_of(spectrum)
         )
 
-    # mixtures of a tube go with it
-    chosen_tubes = {_tube(spectrum) for spectrum in spectra.spectra if in_first(spectrum)}
-    choice = [spectrum.source == largest or _tube(spectrum) in chosen_tubes for spectrum in spectra.spectra]
-    return spectra.subset(choice), spectra.subset([not chosen for chosen in choice])
+    # mixtures made from a paint stay with it
+    paints = {_paint_of(spectrum) for spectrum in spectra.spectra if in_first(spectrum)}
+    is_first = [spectrum.source == largest or _paint_of(spectrum) in paints for spectrum in spectra.spectra]
+    return spectra.subset(is_first), spectra.subset([not included for included in is_first])
 
 
-def _tube(spectrum: ReferenceSpectrum) -> str:
-    """Return what a patch is a sample of: REVIGO's patches 14A to 14F are of one tube."""
+def _paint_of(spectrum: ReferenceSpectrum) -> str:
+    """Return the paint that a patch was made from: REVIGO's patches 14A to 14F are from one tube."""
     return spectrum.patch[:9] if spectrum.patch.startswith("revigo") else spectrum.patch
 
 
@@ -95,26 +102,31 @@ def panel_reflectance(
     magnification: int = 2,
     seed: int = 0,
 ) -> Twin:
-    """Return the virtual cube of a panel.
+    """Simulate the reflectance cube of a virtual panel.
 
     Parameters
     ----------
     stratigraphies : sequence of Stratigraphy
-        Of each pixel, row by row, with the pigments of their layers.
+        Layers of each pixel, row by row.
     shape : (int, int)
         Rows and columns of the panel.
     spectra : ReflectanceLibrary
-        Pure spectra to draw from; of a pigment with several, one patch is drawn.
+        Library of pure spectra. One patch is drawn at random for each pigment.
     wavelength_nm : (n_band,) array
+        Wavelengths of the bands.
     magnification : int
-        Pixels of the cube along one of the scan.
+        Number of cube pixels along the side of one scan pixel.
     seed : int
-        Of the choice of patches, gloss, light, concentration and noise.
+        Seed of the random choice of patches, and of illumination, concentration and noise.
+
+    Returns
+    -------
+    Twin
 
     Raises
     ------
     SampleError
-        A pigment of the panel has no spectrum.
+        The library has no spectrum of a pigment of the panel.
     """
     rng = np.random.default_rng(seed)
     wavelength = np.asarray(wavelength_nm, dtype=np.float64)
@@ -125,7 +137,7 @@ def panel_reflectance(
     k_over_s = {name: _k_over_s(spectrum, wavelength) for name, spectrum in drawn.items()}
     colours = np.empty((len(stratigraphies), wavelength.size))
     for index, stratigraphy in enumerate(stratigraphies):
-        below: Floats = np.full(wavelength.size, SUPPORT)
+        below: Floats = np.full(wavelength.size, BOARD_REFLECTANCE)
         for layer in reversed(stratigraphy.layers):
             absorption, scattering = _optics(layer, k_over_s, rng)
             below = film(absorption * layer.thickness_um, scattering * layer.thickness_um, below)
@@ -133,9 +145,9 @@ def panel_reflectance(
     cube = colours.reshape(*shape, -1).repeat(magnification, axis=0).repeat(magnification, axis=1)
     n_row, n_column = cube.shape[:2]
     across, down = np.linspace(0, 1, n_column)[None, :, None], np.linspace(0, 1, n_row)[:, None, None]
-    gloss = GLOSS[0] + (GLOSS[1] - GLOSS[0]) * across
+    gloss = GLOSS_LIMITS[0] + (GLOSS_LIMITS[1] - GLOSS_LIMITS[0]) * across
     phase = rng.uniform(0, 2 * np.pi, size=2)
-    light = 1.0 + LIGHT_SPREAD * (np.sin(2 * np.pi * across + phase[0]) + np.sin(2 * np.pi * down + phase[1]))
+    light = 1.0 + LIGHT_AMPLITUDE * (np.sin(2 * np.pi * across + phase[0]) + np.sin(2 * np.pi * down + phase[1]))
     measured = light * through_the_surface(cube, gloss) + rng.normal(0.0, NOISE, size=cube.shape)
     patches = tuple(sorted({spectrum.patch for spectrum in drawn.values() if spectrum is not None}))
     return Twin(np.maximum(measured, 0.0).astype(np.float32), wavelength, patches)
@@ -150,10 +162,11 @@ def _drawn(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> 
         if name in COLOURLESS:
             return None
         raise SampleError(
-            f"Cannot draw {library()[name].label}: the {len(spectra)} spectra hold none of it. Add one to the library."
+            f"Cannot simulate {library()[name].label}: none of the {len(spectra)} spectra is of it. Add one to the "
+            "library."
         )
     patch = rng.choice(sorted({spectrum.patch for spectrum in fitting}))
-    # on white the colour is seen down to the backing: of a film's views the darkest is nearest to an opaque paint
+    # a white backing shows through, so the darkest view of a film is closest to an opaque paint
     return min(
         (spectrum for spectrum in fitting if spectrum.patch == patch),
         key=lambda spectrum: float(spectrum.reflectance.mean()),
@@ -161,7 +174,7 @@ def _drawn(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> 
 
 
 def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
-    """Return the K/S of an opaque paint; beyond the measured range it stays as at its end."""
+    """Return the K/S of an opaque paint; outside the measured range it is constant."""
     if spectrum is None:
         return np.full(wavelength.size, 1e-3)
     gloss = min(0.03, 0.8 * float(spectrum.reflectance.min()))
@@ -173,7 +186,7 @@ def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
 
 
 def _optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return K and S of a layer, 1/um: those of its pigments by their share of the pigments' volume."""
+    """Return K and S of a layer, 1/um: the means over its pigments, weighted by pigment volume."""
     table = name_table()["scattering_per_um"]
     volumes = {name: share / library()[name].density for name, share in layer.pigments.items() if share > 0}
     total = sum(volumes.values())
@@ -188,12 +201,12 @@ def _optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generat
 
 
 def save_twin(twin: Twin, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a cube as ENVI (band-interleaved by line, reflectance times 10,000): ``path`` is the header, ``.hdr``.
+    """Write a twin as an ENVI cube (band-interleaved by line, reflectance times 10,000) and return the header's path.
 
     Raises
     ------
     OutputError
-        A file is there and ``overwrite`` is false, or it cannot be written.
+        A file exists and ``overwrite`` is false, or it cannot be written.
     """
     header = Path(path).with_suffix(".hdr")
     stored = np.round(np.clip(twin.reflectance * SCALE_FACTOR, 0, 65_535)).astype("<u2")

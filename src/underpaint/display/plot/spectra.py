@@ -1,17 +1,24 @@
-"""Figures of the sum and maximum spectrum with labelled lines, and of a spectrum with its fit."""
+"""Spectra: sum and maximum with labelled lines, a calibration, a fit, and an explanation by layers."""
 
 from collections.abc import Iterable, Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
+from underpaint.calibrate import Calibration
 from underpaint.data import EnergyAxis
 from underpaint.display.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title, quiet_axes
-from underpaint.physics.atomic import line_labels
+from underpaint.physics.atomic import compton_energy, family_lines, line_labels
+from underpaint.physics.materials import library
+from underpaint.pigments.explain import Explanation
+from underpaint.pigments.explain.words import group_name
+from underpaint.units import MN_K_ALPHA_KEV
 
 if TYPE_CHECKING:
     from underpaint.elements import SpectrumFit
@@ -26,6 +33,15 @@ _PEAK_HEIGHT_FRACTION, _LEVEL_HEIGHT_FRACTION, _N_LABEL_LEVELS = 0.7, 0.058, 4
 """Fractions of the height of the axes for the highest peak and for each level of labels; number of levels."""
 _LETTER_WIDTH_FRACTION = 0.0075
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_MARK_COLOR = "#8a1c1c"
+_TEXT_WIDTH = 150
+_LINE_HEIGHT_IN, _BOTTOM_MARGIN_IN = 0.14, 0.06
+MEASURED_COLOR, FITTED_COLOR, BAND_COLOR = "#111111", "#c0392b", "#d9d9d9"
+GROUND_COLOR = "#efece4"
+MIN_SHOWN_COUNTS = 0.3
+"""Counts in a channel at which the logarithmic axis starts."""
+MIN_RANGE_SIGMAS = 6.0
+N_DRAWN_STACKS, MAX_DEPTH_UM = 60, 400.0
 
 
 def spectrum(
@@ -235,3 +251,190 @@ def _draw_residuals(axes: Axes, energy: NDArray[np.float64], sigmas: NDArray[np.
     axes.text(
         0.995, 0.93, f"χ² = {chi_square:.2f}", transform=axes.transAxes, ha="right", va="top", fontsize=SMALL_SIZE
     )
+
+
+def calibration_figure(
+    calibration: Calibration,
+    sum_counts: NDArray[np.float64],
+    max_counts: NDArray[np.float64] | None = None,
+    *,
+    title: str = "",
+) -> Figure:
+    """Draw the spectrum on the calibrated axis, with lines, Compton peak and end of the continuum.
+
+    Text below the axes states the other results.
+
+    Parameters
+    ----------
+    calibration : Calibration
+    sum_counts, max_counts : (n_channel,) arrays
+        Counts; ``max_counts`` may be None.
+    title : str
+        Title above the figure.
+    """
+    figure = spectrum(
+        calibration.axis, sum_counts, max_counts, calibration.families, title=title, anode=calibration.anode
+    )
+    axes = figure.axes[0]
+    _mark_compton(axes, calibration)
+    _mark_endpoint(axes, calibration)
+    lines = _text_lines(calibration)
+    text_height_in = _LINE_HEIGHT_IN * len(lines) + _BOTTOM_MARGIN_IN
+    figure.set_size_inches(9.6, 3.9 + text_height_in)
+    height_in = float(figure.get_size_inches()[1])
+    for number, line in enumerate(lines):
+        text_y = (_BOTTOM_MARGIN_IN + (len(lines) - number - 0.6) * _LINE_HEIGHT_IN) / height_in
+        figure.text(0.75 / 9.6, text_y, line, fontsize=SMALL_SIZE, va="center", color="#222222")
+    return close_fit(figure, 0.75, 0.15, 0.5 + text_height_in, 0.3)
+
+
+def calibration_words(calibration: Calibration) -> tuple[str, ...]:
+    """Return a text for each result of a calibration, with its standard deviation if known."""
+    gain_ev, zero_ev = 1e3 * calibration.axis.gain_kev, 1e3 * calibration.axis.zero_kev
+    sentences = [
+        f"channel {gain_ev:.4f} ± {1e3 * calibration.gain_uncertainty_kev:.4f} eV",
+        f"channel 0 at {zero_ev:.1f} ± {1e3 * calibration.zero_uncertainty_kev:.1f} eV",
+        f"noise {1e3 * calibration.noise_fwhm_kev:.1f} ± {1e3 * calibration.noise_uncertainty_kev:.1f} eV FWHM",
+        f"Fano factor {calibration.fano:.4f} ± {calibration.fano_uncertainty:.4f}",
+        f"{1e3 * float(calibration.fwhm_kev(MN_K_ALPHA_KEV)):.0f} eV wide at Mn K",
+    ]
+    if calibration.anode is not None:
+        sentences.append(f"{calibration.anode} anode")
+    if calibration.voltage_kv is not None:
+        sentences.append(f"{calibration.voltage_kv:.1f} ± {calibration.voltage_uncertainty_kv:.1f} kV")
+    if calibration.scatter_angle_deg is not None:
+        uncertainty_deg = calibration.scatter_angle_uncertainty_deg
+        sentences.append(
+            f"scattered through {calibration.scatter_angle_deg:.0f}°"
+            + ("" if uncertainty_deg is None else f" ± {uncertainty_deg:.1f}°")
+        )
+    if calibration.seen_air_cm is not None:
+        sentences.append(f"about {calibration.seen_air_cm:.2g} cm of beam in air seen (factor 2.5)")
+    return tuple(sentences)
+
+
+def _text_lines(calibration: Calibration) -> list[str]:
+    lines = wrap("Found: " + "; ".join(calibration_words(calibration)) + ".", _TEXT_WIDTH)
+    return lines + [line for text in calibration.missing for line in wrap("Not found: " + text + ".", _TEXT_WIDTH)]
+
+
+def _mark_compton(axes: Axes, calibration: Calibration) -> None:
+    if calibration.anode is None or calibration.scatter_angle_deg is None:
+        return
+    energy, line_strength = family_lines(calibration.anode, "K", 60.0)
+    strongest_line_kev = np.asarray([float(energy[np.argmax(line_strength)])])
+    _mark(
+        axes,
+        float(compton_energy(strongest_line_kev, calibration.scatter_angle_deg)[0]),
+        f"{calibration.anode} Compton",
+    )
+
+
+def _mark_endpoint(axes: Axes, calibration: Calibration) -> None:
+    if calibration.voltage_kv is not None:
+        _mark(axes, calibration.voltage_kv, f"end: {calibration.voltage_kv:.1f} kV")
+
+
+def _mark(axes: Axes, energy_kev: float, text: str) -> None:
+    axes.axvline(energy_kev, ymax=0.62, color=_MARK_COLOR, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.annotate(
+        text,
+        (energy_kev, 0.62),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
+        fontsize=SMALL_SIZE,
+        color=_MARK_COLOR,
+    )
+
+
+def explanation_figure(explanation: Explanation, *, title: str = "") -> Figure:
+    """Draw the spectrum with the range of the draws, the residuals, and a sample of the drawn layers.
+
+    Layers are omitted if no draw describes the spectrum.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        Result of ``underpaint.pigments.explain.explain``.
+    title : str
+        Title above the figure; by default the name of the spectrum.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(10.4, 8.6)
+    spectrum_axes, residual_axes, stack_axes = figure.subplots(3, 1, height_ratios=(1.2, 0.6, 1.0))
+    _draw_spectrum(spectrum_axes, explanation)
+    _draw_misfit(residual_axes, explanation)
+    residual_axes.set_xlim(spectrum_axes.get_xlim())
+    _draw_stacks(stack_axes, explanation)
+    figure.suptitle(title or explanation.spectrum.name, fontsize=TEXT_SIZE + 2, x=0.07, y=0.99, ha="left")
+    close_fit(figure, 0.75, 2.55, 0.5, 0.5)
+    figure.subplots_adjust(hspace=0.28)
+    return figure
+
+
+def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
+    fit = explanation.fit
+    energy = fit.axis.energy_kev
+    axes.fill_between(energy, fit.low, fit.high, color=FITTED_COLOR, alpha=0.3, linewidth=0, label="90 % of the draws")
+    axes.plot(energy, fit.expected, color=FITTED_COLOR, linewidth=0.7, label="best draw")
+    counts = np.where(fit.counts > 0, fit.counts, np.nan)
+    axes.plot(energy, counts, linestyle="none", marker=".", markersize=2.0, color=MEASURED_COLOR, label="measured")
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=MIN_SHOWN_COUNTS)
+    axes.set_ylabel("counts", fontsize=TEXT_SIZE)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=SMALL_SIZE, frameon=False, markerscale=4.0)
+    quiet_axes(axes)
+
+
+def _draw_misfit(axes: Axes, explanation: Explanation) -> None:
+    sigmas = explanation.fit.pulls
+    axes.axhspan(-2, 2, color=BAND_COLOR, linewidth=0, alpha=0.6)
+    axes.axhline(0.0, color="#888888", linewidth=0.5)
+    axes.plot(explanation.fit.axis.energy_kev, sigmas, color=MEASURED_COLOR, linewidth=0.5)
+    limit_sigmas = max(MIN_RANGE_SIGMAS, 1.1 * float(np.abs(sigmas).max()))
+    axes.set_ylim(-limit_sigmas, limit_sigmas)
+    axes.set_ylabel("residual (sigma)", fontsize=TEXT_SIZE)
+    axes.set_xlabel("energy (keV)", fontsize=TEXT_SIZE)
+    note = "measured less the best draw, in\nstandard deviations of counting and\nmodel error; the band is two of them"
+    axes.text(1.02, 1.0, note, transform=axes.transAxes, fontsize=SMALL_SIZE, va="top", ha="left")
+    quiet_axes(axes)
+
+
+def _draw_stacks(axes: Axes, explanation: Explanation) -> None:
+    """Draw a column for each draw, sorted by the thickness of the top layer; widths within a column are shares."""
+    if not explanation.stated:
+        axes.axis("off")
+        axes.text(0.0, 0.9, "Nothing that was tried describes the spectrum: no layers are shown.", fontsize=TEXT_SIZE)
+        return
+    draws = explanation.draws
+    rows = np.linspace(0, len(draws) - 1, N_DRAWN_STACKS).astype(np.int64)
+    rows = rows[np.argsort(draws.thickness_um[rows, 0])]
+    patches, colors = [], []
+    for column, row in enumerate(rows):
+        depth = 0.0
+        for layer in range(int(draws.n_layer[row])):
+            thickness, left_edge = float(draws.thickness_um[row, layer]), float(column)
+            share = draws.share[row, layer] / draws.share[row, layer].sum()
+            for group in np.flatnonzero(share):
+                patches.append(Rectangle((left_edge, depth), float(share[group]), thickness))
+                colors.append(library().group(draws.groups[group]).color)
+                left_edge += float(share[group])
+            depth += thickness
+            axes.plot([column, column + 1], [depth, depth], color="white", linewidth=0.6)
+    axes.add_collection(PatchCollection(patches, facecolors=colors, linewidths=0))
+    axes.set_facecolor(GROUND_COLOR)
+    axes.set_xlim(0, len(rows))
+    max_depth_um = 1.2 * float(np.quantile(np.nansum(draws.thickness_um, axis=1), 0.95))
+    axes.set_ylim(min(max_depth_um, MAX_DEPTH_UM), 0.0)
+    axes.set_xticks([])
+    axes.set_xlabel(f"{len(rows)} of {len(draws)} draws, by the thickness of the top layer", fontsize=TEXT_SIZE)
+    axes.set_ylabel("depth (um)", fontsize=TEXT_SIZE)
+    handles = [Patch(color=library().group(name).color, label=group_name(name)) for name in draws.groups]
+    handles.append(Patch(facecolor=GROUND_COLOR, edgecolor="#888888", label=f"ground ({explanation.ground})"))
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), fontsize=SMALL_SIZE, frameon=False)
+    quiet_axes(axes)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from underpaint.data.maps import BELOW_PROBABILITY, NONE_OF_LIBRARY, Results, below_surface, share_present
-from underpaint.display.plot.surface import MAX_COLORS, hidden_gallery, member_map
+from underpaint.display.plot.layers import MAX_COLORS, hidden_gallery, member_map
 
 MIN_SHARE = 0.001
 _MAX_HIDDEN = 12

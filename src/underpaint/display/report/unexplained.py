@@ -163,14 +163,14 @@ def ordinary_source(line: _Line, anode: str | None) -> str:
 def line_text(line: UnexplainedLine) -> str:
     """Say in words that a line is not explained."""
     name = siegbahn(line.family)
-    would = f" {', '.join(line.carriers)} would." if line.carriers else " Nothing in the library does."
+    named = f"Pigments with it: {', '.join(line.carriers)}." if line.carriers else "No pigment of the library has it."
     if line.n_pixel:
         shown = f"{name} exceeds {CERTAIN_SIGMA:g}σ in {percent(line.share)} of the pixels"
     else:
         shown = f"{name} shows in the sum of all pixels ({line.sum_sigma:.0f}σ)"
     if line.carried == "not in the palette":
-        return f"{shown}, and no pigment of this palette contains it.{would}"
-    return f"{shown} in which no pigment was found that contains it.{would}"
+        return f"{shown}, and no pigment of this palette contains it. {named}"
+    return f"{shown}, and no pigment that contains it was found there. {named}"
 
 
 def unexplained_text(results: Results) -> list[str]:

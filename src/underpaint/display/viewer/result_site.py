@@ -1,29 +1,128 @@
-"""One folder of results as pages and answers: which request is answered where."""
+"""One folder of results as pages and answers: which request is answered where, the saved session, and long tasks."""
 
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from underpaint.data.maps import NO_ANSWER, STATES
 from underpaint.display.viewer import exports
-from underpaint.display.viewer.exploration_requests import ExplorationRequests
+from underpaint.display.viewer.exploration import ExplorationRequests
 from underpaint.display.viewer.fit_requests import FitRequests
-from underpaint.display.viewer.job_requests import JobRequests
 from underpaint.display.viewer.map_requests import MapRequests
-from underpaint.display.viewer.open_results import OpenResults, Routes, entry_facts, listed_numbers
+from underpaint.display.viewer.one_writer import one_writer
+from underpaint.display.viewer.open_results import (
+    OpenResults,
+    ResultRequests,
+    Routes,
+    entry_facts,
+    listed_numbers,
+    pixel_of,
+)
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.pictures import Pictures
-from underpaint.display.viewer.region_requests import RegionRequests
+from underpaint.display.viewer.regions import RegionRequests
 from underpaint.display.viewer.runs import Runs
+from underpaint.display.viewer.scan_source import READY
 from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
-from underpaint.display.viewer.sessions import NewerSessionError, save_session, session_and_version
 from underpaint.display.viewer.surface import Surface
-from underpaint.io.results.contained import has_file
-from underpaint.io.results.session import parse_session
+from underpaint.errors import OutputError
+from underpaint.io.results.contained import digest_contained, has_file
+from underpaint.io.results.session import Session, parse_session, read_session
+from underpaint.io.results.sidecars import SESSION_FILE
+from underpaint.runtime.files import write_json
 
+_MOST_SUBJECT = 200
 REPORT_FILE = "report.html"
 _SERVED = {".html", ".csv", ".tif", ".h5", ".pdf"}
 # The report brings its own style and pictures along, and needs nothing else.
 _REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+class JobRequests(ResultRequests):
+    """Answers about long tasks."""
+
+    def routes(self) -> Routes:
+        """Return the requests that are answered here."""
+        return {
+            ("POST", "explain"): self._explain,
+            ("POST", "report"): self._report,
+            ("GET", "run"): self._run_state,
+            ("DELETE", "run"): self._stop_run,
+        }
+
+    def _explain(self, request: Request) -> Answer:
+        """Begin to explain a pixel by layers; the page asks again how far it is."""
+        sent = request.json()
+        row, column = pixel_of([sent.get("row"), sent.get("column")])
+        self.results.maps.at(row, column)
+        instrument = sent.get("instrument") or self.results.instrument_name() or "elio"
+        job = {
+            "what": "explain",
+            "scan": self.results.source.scan().source,
+            "pixel": f"{row},{column}",
+            "instrument": str(instrument),
+        }
+        return json_answer({"run": self.results.begin(job), "instrument": instrument})
+
+    def _report(self, request: Request) -> Answer:
+        """Begin to write the report anew, with the photograph and the regions that are there by now."""
+        sent = request.json()
+        job = {
+            "what": "report",
+            "folder": str(self.results.folder),
+            "form": "pdf" if sent.get("form") == "pdf" else "html",
+            "subject": str(sent.get("subject") or "")[:_MOST_SUBJECT],
+            "scan": self.results.source.scan().source if self.results.source.state == READY else None,
+        }
+        return json_answer({"run": self.results.begin(job)})
+
+    def _run_state(self, request: Request) -> Answer | None:
+        run = self.results.runs_of_page.get(request.query.get("run", ""))
+        return None if run is None else json_answer(run.state())
+
+    def _stop_run(self, request: Request) -> Answer | None:
+        run = self.results.runs_of_page.pop(request.query.get("run", ""), None)
+        if run is None:
+            return None
+        run.cancel()
+        return json_answer(run.state())
+
+
+class NewerSessionError(OutputError):
+    """Another page saved its session since this one read it."""
+
+
+def session_and_version(folder: Path) -> tuple[dict[str, Any], str]:
+    """Return the saved session, and a version that changes with it ("" where none is saved).
+
+    Raises
+    ------
+    ScanError
+        The record is damaged, or a link.
+    """
+    version = digest_contained(folder, SESSION_FILE) or ""
+    return asdict(read_session(folder)), version
+
+
+def save_session(folder: Path, session: Session, version: str) -> str:
+    """Write the session and return its version.
+
+    Raises
+    ------
+    NewerSessionError
+        The saved one is not the version that this one was made from; nothing was written.
+    ScanError
+        The saved one is damaged; nothing was written.
+    OutputError
+        The folder cannot be written.
+    """
+    with one_writer(folder):
+        _, current = session_and_version(folder)
+        if current != version:
+            raise NewerSessionError("Another page saved markers or statements meanwhile. Nothing was replaced.")
+        write_json(folder / SESSION_FILE, asdict(session))
+        return digest_contained(folder, SESSION_FILE) or ""
 
 
 class ResultSite:

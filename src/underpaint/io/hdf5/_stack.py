@@ -144,7 +144,7 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
             return read_stacks(path, item, shape)
         item = signal
     if not _is_counts(item):
-        description = "nothing there" if item is None else f"{item}"
+        description = "nothing there" if item is None else f"shape {item.shape}, type {item.dtype}"
         raise ScanError(
             f"Cannot read {path}::{name} as a scan ({description}): a list (spectrum, channel) or "
             f"a 3-D array (row, column, channel) of numbers is needed. The file holds {listing(file) or 'no array'}."

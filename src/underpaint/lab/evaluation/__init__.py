@@ -41,21 +41,21 @@ def evaluate_panel(
     cell_pixels: int = 10,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Paint and scan a virtual panel that no training set holds, identify it, and score every name.
+    """Simulate a virtual panel that is in no training set, run a model on it, and score each output of the model.
 
-    A label counts when it is visible at these counts; a composite pigment counts as its elementary groups
-    (chrome yellow is right as lead and chromium pigment). For a network with amounts a group is present where the lines
-    of its element are visible, from any material. Groups that are everywhere (the chalk ground) have
-    no negatives and stay out of the macro figures, and so do groups that the panel lacks: their false alarms
-    are listed by themselves.
+    A label is scored if it is visible at the given counts. A composite pigment counts as its elementary groups: chrome
+    yellow is right as lead and chromium pigment. For a network that predicts amounts, a group is present where the
+    lines of its element are visible, from any material. Macro averages leave out groups that are in every pixel, such
+    as the chalk ground, because they have no negatives. They also leave out groups that are nowhere in the panel; the
+    false-positive rates of these groups are under ``false_alarms``.
 
     Returns
     -------
     dict
         ``group_macro_f1``, ``always_yes_macro_f1``, ``groups``, ``members``, ``false_alarms`` and the settings.
     """
-    card = load_card(model)
-    outputs = _outputs(card.names, card.kinds)
+    model_card = load_card(model)
+    outputs = _outputs(model_card.names, model_card.kinds)
     settings = PanelSettings(
         recipe=panel,
         instrument=instrument,
@@ -65,53 +65,58 @@ def evaluate_panel(
         equal_counts=True,
         seed=seed,
     )
-    painted = make_panel(settings, outputs=outputs, lines=bool(card.amounts), progress=progress)
-    results = identify(painted.scan, model=model)
-    if painted.labels is None or painted.counts_needed is None:
+    virtual_panel = make_panel(settings, outputs=outputs, lines=bool(model_card.amounts), progress=progress)
+    results = identify(virtual_panel.scan, model=model)
+    if virtual_panel.labels is None or virtual_panel.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
-    answers = np.stack([results[name].ravel() for name in outputs.names], axis=1)
-    labels = present_at(painted.labels, painted.hidden, counts)
-    table = score_names(answers, labels, painted.counts_needed <= counts, outputs.names)
-    return _summary(table, outputs) | {
+    probability = np.stack([results[name].ravel() for name in outputs.names], axis=1)
+    labels = present_at(virtual_panel.labels, virtual_panel.hidden, counts)
+    scores_by_name = score_names(probability, labels, virtual_panel.counts_needed <= counts, outputs.names)
+    return _panel_record(scores_by_name, outputs) | {
         "panel": panel,
         "data": "simulated",
         "model": model,
-        "model_version": card.version,
+        "model_version": model_card.version,
         "counts": counts,
         "seed": seed,
-        "instrument": painted.instrument.name,
-        "n_spectra": len(painted.labels),
+        "instrument": virtual_panel.instrument.name,
+        "n_spectra": len(virtual_panel.labels),
         "package_version": __version__,
     }
 
 
 def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
-    """Return the model's outputs anywhere in the paint, and the groups of its members where it has members alone."""
-    anywhere = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
-    members = [name for name, kind in anywhere.items() if kind == "member"]
-    full = outputs_for(members, with_groups="group" in kinds)
-    return full.only(names)
+    """Return the outputs of the model that have no place; for a model of members alone, also their groups."""
+    kind_by_name = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
+    members = [name for name, kind in kind_by_name.items() if kind == "member"]
+    all_outputs = outputs_for(members, with_groups="group" in kinds)
+    return all_outputs.only(names)
 
 
-def _summary(table: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:
+def _panel_record(scores_by_name: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:
     kinds = dict(zip(outputs.names, outputs.kinds, strict=True))
-    present = {name: entry for name, entry in table.items() if entry.n_positive + entry.n_invisible > 0}
+    scores_of_present = {
+        name: scores for name, scores in scores_by_name.items() if scores.n_positive + scores.n_invisible > 0
+    }
     groups, members = (
-        {name: entry for name, entry in present.items() if kinds[name] == kind} for kind in ("group", "member")
+        {name: scores for name, scores in scores_of_present.items() if kinds[name] == kind}
+        for kind in ("group", "member")
     )
     return {
         "group_macro_f1": macro_f1(groups),
         "always_yes_macro_f1": mean([groups[name].always_yes_f1 for name in names_with_score(groups)]),
         "member_macro_f1": macro_f1(members),
-        "groups": {name: entry.as_dict() for name, entry in groups.items()},
-        "members": {name: entry.as_dict() for name, entry in members.items()},
+        "groups": {name: scores.as_dict() for name, scores in groups.items()},
+        "members": {name: scores.as_dict() for name, scores in members.items()},
         "false_alarms": {
-            name: 1.0 - entry.accuracy for name, entry in table.items() if name not in present and entry.n_negative
+            name: 1.0 - scores.accuracy
+            for name, scores in scores_by_name.items()
+            if name not in scores_of_present and scores.n_negative
         },
-        "labels": {name: _label(name) for name in present},
+        "labels": {name: _pigment_label(name) for name in scores_of_present},
     }
 
 
-def _label(name: str) -> str:
+def _pigment_label(name: str) -> str:
     groups = {group.name: group.label for group in library().groups}
     return groups[name] if name in groups else library()[name].label

@@ -1,4 +1,4 @@
-"""Input spectra of a model, and its answers by group."""
+"""Input spectra of a model, and the answers of the model by group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +15,8 @@ from underpaint.pigments.predict import OnnxModel
 from underpaint.pigments.weights import ModelCard
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS, instrument_inputs
 
-AT_ONCE = 2048
+BATCH_SIZE = 2048
+"""Number of spectra in one call of a network."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Spectra:
     Parameters
     ----------
     counts : (n, n_channel) array
-        On ``axis``.
+        Counts in the channels of ``axis``.
     axis : EnergyAxis
     recorded : (n, 2) float32 array
-        Start and stop of the recorded range, keV.
+        Lowest and highest recorded energy, keV.
     conditions : (n, n_input) float32 array or None
-        Instrument conditions in the order of :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`; None:
-        unknown.
+        Instrument conditions in the order of :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`; None
+        if they are unknown.
     """
 
     counts: NDArray[np.floating] | NDArray[np.integer]
@@ -43,26 +44,31 @@ class Spectra:
         """Return the number of spectra."""
         return len(self.counts)
 
-    def only(self, rows: NDArray[np.integer] | slice) -> "Spectra":
-        """Return some of the spectra."""
+    def select(self, rows: NDArray[np.integer] | slice) -> "Spectra":
+        """Return the spectra of the given rows."""
         conditions = None if self.conditions is None else self.conditions[rows]
         return replace(self, counts=self.counts[rows], recorded=self.recorded[rows], conditions=conditions)
 
     @classmethod
-    def of_instrument(cls, counts: NDArray[Any], axis: EnergyAxis, instrument: Instrument) -> "Spectra":
-        """Return counts of one instrument whose whole axis was recorded."""
-        n, recorded = len(counts), np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32)
-        return cls(counts, axis, np.tile(recorded, (n, 1)), np.tile(instrument_inputs(instrument), (n, 1)))
+    def from_instrument(cls, counts: NDArray[Any], axis: EnergyAxis, instrument: Instrument) -> "Spectra":
+        """Return spectra of one instrument that recorded the whole axis."""
+        n_spectra, recorded_kev = len(counts), np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32)
+        return cls(
+            counts, axis, np.tile(recorded_kev, (n_spectra, 1)), np.tile(instrument_inputs(instrument), (n_spectra, 1))
+        )
 
-    def by_conditions(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
-        """Return the rows with equal instrument conditions, and these; None where none are known."""
+    def rows_by_conditions(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
+        """Return the rows of spectra with equal instrument conditions, and the conditions (None if all are unknown)."""
         if self.conditions is None:
             return [(np.arange(len(self)), None)]
-        # NaN does not equal itself: replaced by a number that no input has
-        _, first, which = np.unique(
+        # NaN does not equal itself, so it is replaced by a number that no input has
+        _, first_rows, set_of_row = np.unique(
             np.nan_to_num(self.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
         )
-        return [(np.flatnonzero(which.ravel() == index), self.conditions[row]) for index, row in enumerate(first)]
+        return [
+            (np.flatnonzero(set_of_row.ravel() == set_index), self.conditions[row])
+            for set_index, row in enumerate(first_rows)
+        ]
 
     def without_conditions(self) -> "Spectra":
         """Return the same spectra without instrument conditions."""
@@ -71,17 +77,18 @@ class Spectra:
 
 @dataclass(frozen=True)
 class ModelAnswers:
-    """Answers of a model to n spectra.
+    """Answers of a model for n spectra.
 
     Parameters
     ----------
     card : ModelCard
     log_odds, probability : (n, n_name) float32 arrays
-        NaN for no answer.
+        NaN if the model gives no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
-        On the scales of :mod:`underpaint.data.maps`; None where the model has no quantities.
+        Estimates of the model's quantities, such as a thickness, and their standard deviations, on the scales of
+        :mod:`underpaint.data.maps`; None if the model has no quantities.
     amount : (n, n_amount n_edge) float32 array or None
-        Log-odds that a mass share reaches each edge; None where the model answers no amounts.
+        Log-odds that a mass fraction reaches each edge; None if the model does not predict amounts.
     """
 
     card: ModelCard
@@ -91,79 +98,84 @@ class ModelAnswers:
     sigma: NDArray[np.float32] | None = None
     amount: NDArray[np.float32] | None = None
 
-    def only(self, row: int) -> "ModelAnswers":
-        """Return the answers to one spectrum."""
+    def select(self, row: int) -> "ModelAnswers":
+        """Return the answers for the spectrum of one row."""
         return replace(self, log_odds=self.log_odds[row : row + 1], probability=self.probability[row : row + 1])
 
-    def by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, n_name) probabilities; NaN of a name that the model does not answer."""
-        return columns_of(self.probability, self.card.names, names)
+    def probability_by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """Return (n, n_name) probabilities; NaN for names that are no output of the model."""
+        return columns_by_name(self.probability, self.card.names, names)
 
-    def by_group(self, groups: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, n_group) probabilities of groups anywhere.
+    def probability_by_group(self, groups: Sequence[str]) -> NDArray[np.float32]:
+        """Return the (n, n_group) probabilities that each group is anywhere in the paint.
 
-        A model without groups answers by its likeliest member; NaN where it has none.
+        For a group that is no output of the model, the probability is that of its most probable member; NaN without
+        members.
         """
-        probability = self.by_name(groups)
+        probability = self.probability_by_name(groups)
         for column, group in enumerate(groups):
             if group not in self.card.names:
-                members = [index for index, counted in enumerate(self.card.groups) if group in counted]
+                members = [index for index, member_groups in enumerate(self.card.groups) if group in member_groups]
                 if members:
                     probability[:, column] = self.probability[:, members].max(axis=1)
         return probability
 
 
-def columns_of(values: NDArray[np.float32], names: Sequence[str], selected: Sequence[str]) -> NDArray[np.float32]:
-    """Return (n, n_wanted) columns of (n, n_name) values; NaN where there is none of that name."""
-    columns = np.full((len(values), len(selected)), np.nan, dtype=np.float32)
-    for column, name in enumerate(selected):
+def columns_by_name(
+    values: NDArray[np.float32], names: Sequence[str], wanted_names: Sequence[str]
+) -> NDArray[np.float32]:
+    """Return the (n, n_wanted) columns of the wanted names; NaN for names without a column."""
+    columns = np.full((len(values), len(wanted_names)), np.nan, dtype=np.float32)
+    for column, name in enumerate(wanted_names):
         if name in names:
             columns[:, column] = values[:, list(names).index(name)]
     return columns
 
 
-def ask(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
-    """Run a model on spectra, rebinned to its axis.
+def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
+    """Rebin spectra to the axis of a model, and run the model on them.
 
-    Spectra without counts on that axis get NaN. Spectra of one instrument are processed together.
+    Answers are NaN for spectra without counts on that axis. Spectra of one instrument are processed together.
     """
     matrix = rebin_matrix(spectra.axis, model.card.axis.edges_kev)
     counts = apply_rebin(np.asarray(spectra.counts, dtype=np.float32), matrix)
-    parts: list[tuple[NDArray[np.float32], ...]] = []
-    rows: list[NDArray[np.int64]] = []
-    for indices, conditions in _by_instrument(spectra, model.card):
-        for first in range(0, indices.size, AT_ONCE):
-            rows.append(indices[first : first + AT_ONCE])
-            parts.append(model(counts[rows[-1]], spectra.recorded[rows[-1]], conditions))
-    back = np.argsort(np.concatenate(rows))
-    outputs = [np.concatenate(each)[back] for each in zip(*parts, strict=True)]
+    batches: list[tuple[NDArray[np.float32], ...]] = []
+    batch_rows: list[NDArray[np.int64]] = []
+    for rows, conditions in _rows_by_conditions(spectra, model.card):
+        for start in range(0, rows.size, BATCH_SIZE):
+            batch_rows.append(rows[start : start + BATCH_SIZE])
+            batches.append(model(counts[batch_rows[-1]], spectra.recorded[batch_rows[-1]], conditions))
+    original_order = np.argsort(np.concatenate(batch_rows))
+    outputs = [np.concatenate(arrays)[original_order] for arrays in zip(*batches, strict=True)]
     for output in outputs:
         output[counts.sum(axis=1) <= 0] = np.nan
     return ModelAnswers(model.card, **dict(zip(model.card.output_names, outputs, strict=True)))
 
 
-def _by_instrument(spectra: Spectra, card: ModelCard) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
-    """Return rows with equal instrument conditions, and these conditions in the model's order."""
+def _rows_by_conditions(
+    spectra: Spectra, card: ModelCard
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
+    """Return the rows with equal instrument conditions, and the conditions in the order of the model's inputs."""
     if not card.instrument_inputs:
         return [(np.arange(len(spectra)), None)]
-    # the last column, of inputs that are not known here, is NaN
+    # inputs that are unknown here take the last column, which is NaN
     columns = [INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in card.instrument_inputs]
     return [
         (rows, None if conditions is None else np.append(conditions, np.float32(np.nan))[columns])
-        for rows, conditions in spectra.by_conditions()
+        for rows, conditions in spectra.rows_by_conditions()
     ]
 
 
 def count_spectra(
     instrument: Instrument, expected: NDArray[np.floating], counts: float, rng: np.random.Generator
 ) -> Spectra:
-    """Draw counts on an instrument's channels, with a mean sum of ``counts`` per spectrum.
+    """Draw spectra in the channels of an instrument, with on average ``counts`` total counts each.
 
     Parameters
     ----------
     expected : (n, n_channel) array
-        Any scale.
+        Expected counts, on any scale.
     """
     axis = axis_of(instrument.detector)
     scaled = np.asarray(expected, dtype=np.float64) * (counts / expected.sum(axis=1, keepdims=True))
-    return Spectra.of_instrument(count(scaled, rng=rng), axis, instrument)
+    return Spectra.from_instrument(count(scaled, rng=rng), axis, instrument)

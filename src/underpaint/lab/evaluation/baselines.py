@@ -1,4 +1,4 @@
-"""Baselines: always yes, the paper's network, element thresholds, a fit of the forward model."""
+"""Baselines without a trained network: "always yes", element thresholds, and a fit of the forward model."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,8 +13,13 @@ from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError
 from underpaint.lab.evaluation.answering import Spectra, count_spectra
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
-from underpaint.lab.evaluation.candidates.measured import measured
-from underpaint.lab.evaluation.candidates.proposals import MOST_PIGMENTS, Suspects, propose, without_each_pigment
+from underpaint.lab.evaluation.candidates.measured import merge_channels
+from underpaint.lab.evaluation.candidates.proposals import (
+    MAX_PIGMENTS,
+    SuspectedPigments,
+    propose,
+    without_each_pigment,
+)
 from underpaint.lab.evaluation.groups import group_outputs, macro_f1, score_names
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.simulated import HeldOut
@@ -29,50 +34,50 @@ from underpaint.simulate.labels import labels_shown, present_at
 from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
-SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
-"""Thresholds that are tried."""
+CANDIDATE_SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
+"""Thresholds to choose from, in standard deviations."""
 GROUND = "chalk"
-"""Under all candidates of the likelihood fit."""
+"""Ground of all candidates in the likelihood fit."""
 
 
 def always_yes(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
-    """Return (n, n_group) ones."""
+    """Return (n, n_group) ones, the answers of the baseline that claims every group."""
     return np.ones((len(spectra), len(groups)), dtype=np.float32)
 
 
 def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
-    """Return (n, n_group) area of each group's strongest key family, in standard deviations.
+    """Return the (n, n_group) area of each group's most significant key line family, in standard deviations.
 
-    Areas and deviations come from the linear fit of the line families under the known instrument conditions; zero where
-    no key family is above the background. The family with the highest ratio counts.
+    Areas and their standard deviations come from the linear fit of the line families with the known instrument
+    conditions. The result is zero for groups without a key family above the background.
     """
     sigmas = np.zeros((len(spectra), len(groups)), dtype=np.float32)
-    for rows, conditions in spectra.by_conditions():
+    for rows, conditions in spectra.rows_by_conditions():
         instrument = None if conditions is None else instrument_from_conditions(conditions)
         scan = Scan(np.asarray(spectra.counts)[rows][None], axis=spectra.axis, name="baseline")
         try:
             maps = fit_elements(scan, instrument=instrument)
         except (CoverageError, ScanError):
-            continue  # hardly any counts: no line is significant
+            continue  # there are hardly any counts, so no line is significant
         for column, group in enumerate(groups):
             sigmas[rows, column] = maps.max_significance(library().group(group).key_families)[0]
     return np.nan_to_num(sigmas, nan=0.0)
 
 
-def choose_threshold(held: HeldOut, counts: Sequence[float], seed: int) -> float:
-    """Return the number of standard deviations with the best mean macro F1 over some counts."""
-    columns = held.columns(held.groups)
-    sigmas = [line_sigmas(held.counted(total, (seed, round(total))), held.groups) for total in counts]
-    visible = [held.visible(total)[:, columns] for total in counts]
+def choose_threshold(held_out: HeldOut, counts: Sequence[float], seed: int) -> float:
+    """Return the threshold, in standard deviations, with the highest macro F1, averaged over the given total counts."""
+    columns = held_out.columns(held_out.groups)
+    sigmas = [line_sigmas(held_out.draw_spectra(total, (seed, round(total))), held_out.groups) for total in counts]
+    visible = [held_out.is_visible(total)[:, columns] for total in counts]
 
-    labels = [held.present(total)[:, columns] for total in counts]
+    labels = [held_out.is_present(total)[:, columns] for total in counts]
 
-    def reached(threshold: float) -> float:
+    def mean_macro_f1(threshold: float) -> float:
         claims = [(sigma > threshold).astype(np.float32) for sigma in sigmas]
-        tables = [score_names(*each, held.groups) for each in zip(claims, labels, visible, strict=True)]
-        return float(np.nanmean([macro_f1(table) for table in tables]))
+        score_tables = [score_names(*arrays, held_out.groups) for arrays in zip(claims, labels, visible, strict=True)]
+        return float(np.nanmean([macro_f1(table) for table in score_tables]))
 
-    return max(SIGMAS, key=reached)
+    return max(CANDIDATE_SIGMAS, key=mean_macro_f1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ class FitSet:
     instrument : Instrument
     groups : tuple of str
     labels : (n, n_group) uint8 array
+        Presence of each group.
     visible : (n, n_group) bool array
+        Whether the group is present and visible.
     """
 
     spectra: Spectra
@@ -96,39 +103,41 @@ class FitSet:
 
 
 def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, lines: bool = False) -> FitSet:
-    """Draw the test set of the likelihood fit: random structures like the held-out ones.
+    """Simulate the test set of the likelihood fit: random structures from the distribution of the held-out set.
 
-    With ``lines`` a group is present where the lines of its element show.
+    With ``lines``, a group is present if the lines of its element are visible.
     """
     rng = np.random.default_rng((plan.seed, 4))
     sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
-    samples: list[Stratigraphy] = [sampler.draw(rng) for _ in range(plan.fitted_spectra)]
+    stratigraphies: list[Stratigraphy] = [sampler.draw(rng) for _ in range(plan.fitted_spectra)]
     outputs = group_outputs(palette)
-    emission, detector = emit(samples, instrument), instrument.detector
+    emission, detector = emit(stratigraphies, instrument), instrument.detector
     expected = np.asarray(render(emission, detector), dtype=np.float64)
     axis = axis_of(detector)
-    labels, needed, hidden = labels_shown(samples, emission, expected, outputs, detector, axis, lines=lines)
+    labels, counts_needed, hidden = labels_shown(
+        stratigraphies, emission, expected, outputs, detector, axis, lines=lines
+    )
     spectra = count_spectra(instrument, expected, plan.fitted_counts, rng)
-    present = present_at(labels, hidden, plan.fitted_counts)
-    visible = present & (needed <= plan.fitted_counts)
-    return FitSet(spectra, instrument, outputs.names, present.astype(np.uint8), visible)
+    is_present = present_at(labels, hidden, plan.fitted_counts)
+    is_visible = is_present & (counts_needed <= plan.fitted_counts)
+    return FitSet(spectra, instrument, outputs.names, is_present.astype(np.uint8), is_visible)
 
 
 def likelihood_fit(
     data: FitSet, threshold: float, progress: Callable[[int, int], None]
 ) -> tuple[NDArray[np.float32], float]:
-    """Fit the forward model to every spectrum and return the groups that it needs.
+    """Fit the forward model to every spectrum, and return the groups without which the fit is significantly worse.
 
     Candidates have one or two layers over chalk, with one common pigment for each group whose lines exceed the
-    threshold; the best has the lowest AIC. A group is present where the deviance rises by 25 without it, or where the
-    ground contains it and its lines exceed the threshold.
+    threshold. The best candidate has the lowest AIC. A group is present if the deviance rises by at least 25 without
+    it, or if the ground contains it and its lines exceed the threshold.
 
     Returns
     -------
     (n, n_group) array
-        One or zero.
+        1 for present groups, else 0.
     float
-        Seconds a spectrum.
+        Run time per spectrum, s.
     """
     sigmas = line_sigmas(data.spectra, data.groups)
     presence = np.zeros((len(data.spectra), len(data.groups)), dtype=np.float32)
@@ -141,62 +150,67 @@ def likelihood_fit(
 
 
 def _needed_groups(spectrum: Spectrum, data: FitSet, sigma: NDArray[np.float32], threshold: float) -> set[str]:
-    ground = set(library()[GROUND].groups)
-    strong = [data.groups[column] for column in np.argsort(-sigma) if sigma[column] > threshold]
-    of_ground = ground.intersection(strong)
-    painted = [name for name in strong if name not in ground][:MOST_PIGMENTS]
-    pigments = tuple(dict.fromkeys(typical_pigment(name) for name in painted))
+    ground_groups = set(library()[GROUND].groups)
+    significant_groups = [data.groups[column] for column in np.argsort(-sigma) if sigma[column] > threshold]
+    significant_ground_groups = ground_groups.intersection(significant_groups)
+    paint_groups = [name for name in significant_groups if name not in ground_groups][:MAX_PIGMENTS]
+    pigments = tuple(dict.fromkeys(typical_pigment(name) for name in paint_groups))
     if not pigments:
-        return of_ground
-    merged = measured(spectrum, data.instrument)
-    suspects = Suspects(pigments)
-    best = fit_candidates(merged, propose(suspects, GROUND), data.instrument)[0]
-    return of_ground | {group for name in _significant_pigments(best, data, merged) for group in library()[name].groups}
+        return significant_ground_groups
+    merged_spectrum = merge_channels(spectrum, data.instrument)
+    suspects = SuspectedPigments(pigments)
+    best_fit = fit_candidates(merged_spectrum, propose(suspects, GROUND), data.instrument)[0]
+    return significant_ground_groups | {
+        group for name in _significant_pigments(best_fit, data, merged_spectrum) for group in library()[name].groups
+    }
 
 
-def _significant_pigments(best: StratigraphyFit, data: FitSet, merged: Any) -> set[str]:
-    """Return the pigments without which the deviance rises by ``CLAIM``."""
-    names = best.candidate.pigments
-    if len(names) == 1:
-        return set(names)
-    pigments: set[str] = set()
-    for fit in fit_candidates(merged, without_each_pigment(best), data.instrument):
-        if fit.deviance - best.deviance >= MIN_DEVIANCE:
-            pigments |= names - fit.candidate.pigments
-    return pigments
+def _significant_pigments(best_fit: StratigraphyFit, data: FitSet, merged_spectrum: Any) -> set[str]:
+    """Return the pigments without which the deviance rises by at least ``MIN_DEVIANCE``."""
+    all_pigments = best_fit.candidate.pigments
+    if len(all_pigments) == 1:
+        return set(all_pigments)
+    significant_pigments: set[str] = set()
+    for fit in fit_candidates(merged_spectrum, without_each_pigment(best_fit), data.instrument):
+        if fit.deviance - best_fit.deviance >= MIN_DEVIANCE:
+            significant_pigments |= all_pigments - fit.candidate.pigments
+    return significant_pigments
 
 
 def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | None:
-    """Return an instrument of given conditions, with usual values for the rest; None where the anode is unknown.
+    """Return an instrument with the given conditions, and default values for unknown ones; None without an anode.
 
     Parameters
     ----------
     conditions : (n_input,) array
-        In the order of :class:`~underpaint.simulate.instrument_inputs.InstrumentConditions`.
+        Conditions in the order of :class:`~underpaint.simulate.instrument_inputs.InstrumentConditions`.
     """
-    known = InstrumentConditions.from_inputs(conditions)
-    if known.anode is None:
+    known_conditions = InstrumentConditions.from_inputs(conditions)
+    if known_conditions.anode is None:
         return None
-    usual = Instrument.model_validate({})
+    default_instrument = Instrument.model_validate({})
     geometry = {
-        "incidence_angle_deg": known.incidence_deg or usual.geometry.incidence_angle_deg,
-        "takeoff_angle_deg": known.takeoff_deg or usual.geometry.takeoff_angle_deg,
-        "scatter_angle_deg": known.scatter_deg,
+        "incidence_angle_deg": known_conditions.incidence_deg or default_instrument.geometry.incidence_angle_deg,
+        "takeoff_angle_deg": known_conditions.takeoff_deg or default_instrument.geometry.takeoff_angle_deg,
+        "scatter_angle_deg": known_conditions.scatter_deg,
     }
-    return usual.model_copy(
+    return default_instrument.model_copy(
         update={
-            "tube": Tube(anode=known.anode, voltage_kv=known.voltage_kv or usual.tube.voltage_kv),
-            "geometry": usual.geometry.model_copy(update=geometry),
-            "detector": _resolving(usual.detector, known.fwhm_kev),
+            "tube": Tube(
+                anode=known_conditions.anode,
+                voltage_kv=known_conditions.voltage_kv or default_instrument.tube.voltage_kv,
+            ),
+            "geometry": default_instrument.geometry.model_copy(update=geometry),
+            "detector": _with_resolution(default_instrument.detector, known_conditions.fwhm_kev),
         }
     )
 
 
-def _resolving(detector: Detector, fwhm_kev: float | None) -> Detector:
-    """Return a detector of this resolution at Mn K-alpha."""
+def _with_resolution(detector: Detector, fwhm_kev: float | None) -> Detector:
+    """Return a detector whose noise gives the stated FWHM at Mn K-alpha; the detector itself if the FWHM is unknown."""
     if fwhm_kev is None:
         return detector
-    crystal = detector.model_copy(update={"noise_fwhm_kev": 0.0})
-    without = float(resolution_sigma(crystal, np.asarray(MN_K_ALPHA_KEV))) * FWHM_PER_SIGMA
-    noise = float(np.sqrt(max(fwhm_kev**2 - without**2, 0.0)))
-    return detector.model_copy(update={"noise_fwhm_kev": noise})
+    noiseless_detector = detector.model_copy(update={"noise_fwhm_kev": 0.0})
+    noiseless_fwhm_kev = float(resolution_sigma(noiseless_detector, np.asarray(MN_K_ALPHA_KEV))) * FWHM_PER_SIGMA
+    noise_fwhm_kev = float(np.sqrt(max(fwhm_kev**2 - noiseless_fwhm_kev**2, 0.0)))
+    return detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})

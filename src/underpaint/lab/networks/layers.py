@@ -12,8 +12,14 @@ from torch import Tensor, nn
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.lab.networks.calibration import Calibration
 from underpaint.lab.networks.default import TOKEN_WIDTH as _WIDTH
-from underpaint.lab.networks.default import TOTAL_CENTRE, Features, n_token, tokens_of_spectrum, two_dense
-from underpaint.lab.networks.memory import channels_last
+from underpaint.lab.networks.default import (
+    TOTAL_CENTRE,
+    Features,
+    channels_last,
+    n_token,
+    tokens_of_spectrum,
+    two_dense,
+)
 from underpaint.physics.atomic import family_lines
 from underpaint.units import FWHM_PER_SIGMA
 

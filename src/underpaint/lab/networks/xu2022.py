@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from underpaint.lab.networks.default import strided_convolution
-from underpaint.lab.networks.memory import channels_last
+from underpaint.lab.networks.default import channels_last, strided_convolution
 
 _KERNELS = (64, 64, 64, 64, 128)
 _SIZES = (5, 3, 3, 3, 3)

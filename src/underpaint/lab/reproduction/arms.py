@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.lab.evaluation.parts import Part
+from underpaint.lab.evaluation.parts import Split
 from underpaint.lab.networks import AutoencoderNetwork
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.simulation import paper_outputs
@@ -192,21 +192,21 @@ def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
 
 
 def finetuned(
-    plan: Plan, contestant: EvaluatedModel, label_of_run: str, parts: Sequence[Part], progress: Progress
+    plan: Plan, contestant: EvaluatedModel, label_of_run: str, splits: Sequence[Split], progress: Progress
 ) -> Answers:
     """Fine-tune in the paper's two steps on one half of each split and predict the other."""
     probability, label, learned, seconds, epochs = [], [], [], 0.0, 0
-    for number, part in enumerate(parts):
-        progress(f"Fine-tuning {contestant.name}, {label_of_run}", number, len(parts))
+    for number, split in enumerate(splits):
+        progress(f"Fine-tuning {contestant.name}, {label_of_run}", number, len(splits))
         settings = contestant.settings(plan, f"{label_of_run}_{number}")
         with timed(settings.out) as clock:
-            report = finetune(contestant.start(number), settings, _shown(contestant, part.used))
+            report = finetune(contestant.start(number), settings, _shown(contestant, split.finetune_rows))
         epochs += report.first.epochs + report.second.epochs
         seconds += clock.seconds
         mockups = contestant.mockups
-        probability.append(of_paper(mockups, answers(report.trained, mockups, part.tested, settings)))
-        label.append(of_paper(mockups, mockups.labels[part.tested]) == 1)
-        learned.append((of_paper(mockups, mockups.labels[part.used]) == 1).any(axis=0))
+        probability.append(of_paper(mockups, answers(report.trained, mockups, split.test_rows, settings)))
+        label.append(of_paper(mockups, mockups.labels[split.test_rows]) == 1)
+        learned.append((of_paper(mockups, mockups.labels[split.finetune_rows]) == 1).any(axis=0))
     return Answers(probability, label, learned, seconds, epochs)
 
 

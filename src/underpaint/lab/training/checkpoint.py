@@ -182,8 +182,8 @@ def _limits_of_lines(settings: TrainSettings) -> tuple[str, ...]:
     if settings.present == "pigment":
         return ()
     return (
-        "A group is present where lines of its element show, whatever brings them (paint, ground, trace, support).",
-        "How much of an element is in the paint is a posterior under the paintings of its training.",
+        "A group counts as present where lines of its element are detected, from paint, ground, support or a trace.",
+        "The amount of an element is estimated for paintings like those of the training.",
     )
 
 

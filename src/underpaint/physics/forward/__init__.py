@@ -16,7 +16,7 @@ from underpaint.physics.forward.response import (
 from underpaint.physics.forward.setting import Setting
 from underpaint.physics.forward.source import Drive, drive_of, source_spectrum, source_weights
 from underpaint.physics.forward.stack import Stack, stack_layers
-from underpaint.physics.forward.transport import Detail, emit, emit_parts, setting_for, transport
+from underpaint.physics.forward.transport import Detail, emit, emit_parts, scatter_per_photon, setting_for, transport
 
 __all__ = [
     "ORDERS",
@@ -39,6 +39,7 @@ __all__ = [
     "render",
     "resolution_sigma",
     "response_matrix",
+    "scatter_per_photon",
     "setting_for",
     "source_spectrum",
     "source_weights",

@@ -368,6 +368,37 @@ def first_order(batch: Batch) -> tuple[Array, Array]:
     return coherent, array_namespace(spectrum).clip(spectrum, min=0.0)
 
 
+def scatter_per_photon(stack: Stack, setting: Setting, cells: int = 4) -> tuple[Array, list[tuple[Array, Array]]]:
+    """Return the scatter of one photon of each source energy; the scatter of a source is the sum over its photons.
+
+    Parameters
+    ----------
+    stack : Stack
+        Layers of the samples.
+    setting : Setting
+        Its weights are not used.
+    cells : int
+        Number of depth cells per layer for multiple scatter.
+
+    Returns
+    -------
+    coherent : (n, e) array
+        Photons towards the detector after one coherent scatter.
+    shifted : list of (n, e) and (e, n_grid) arrays
+        Photons towards the detector after other scatter, and their distribution on the grid of energies.
+    """
+    single_photons = replace(setting, weight=array_namespace(setting.weight).ones_like(setting.weight))
+    batch, tables = make_batch(stack, make_primary_excitation(single_photons)), setting.scatter
+    coherent = _single_scatter(batch, setting.attenuation, tables.coherent[None])[0]
+    compton = _single_scatter(batch, tables.shifted_attenuation, tables.compton)
+    multiple = _multiply_scattered(batch, scattered_light(batch, cells))
+    distributions = [*tables.profile, setting.beam_unshifted, setting.beam_shift, setting.beam_shift_twice]
+    return coherent * setting.air_source, [
+        (photons, distribution * setting.air_grid)
+        for photons, distribution in zip([*compton, *multiple], distributions, strict=True)
+    ]
+
+
 def _single_scatter(batch: Batch, attenuation_out: Array, cross_sections: Array) -> list[Array]:
     """Return the (n, e) photons scattered once, for each table (n_element, e) of cross sections, cm2/g."""
     xp = array_namespace(batch.depth_in)
@@ -427,12 +458,16 @@ def excited_by_scatter(batch: Batch, scattered: Scattered) -> Array:
 def multiple_scatter(batch: Batch, scattered: Scattered) -> Array:
     """Return the (n, n_grid) source photons that are scattered at least twice and leave towards the detector."""
     setting = batch.setting
-    node_to_energy = array_namespace(scattered.ratio).permute_dims(setting.hat, (1, 0))
     shifts = (setting.beam_unshifted, setting.beam_shift, setting.beam_shift_twice)
-    return sum(
-        ((photons / (1.0 - scattered.ratio)) @ node_to_energy * setting.weight) @ shift
-        for photons, shift in zip(scattered.by_shifts, shifts, strict=True)
-    )
+    return sum(photons @ shift for photons, shift in zip(_multiply_scattered(batch, scattered), shifts, strict=True))
+
+
+def _multiply_scattered(batch: Batch, scattered: Scattered) -> list[Array]:
+    """Return the (n, e) photons of each source energy scattered at least twice, after 0, 1 and 2 Compton scatters."""
+    node_to_energy = array_namespace(scattered.ratio).permute_dims(batch.setting.hat, (1, 0))
+    return [
+        (photons / (1.0 - scattered.ratio)) @ node_to_energy * batch.setting.weight for photons in scattered.by_shifts
+    ]
 
 
 def scattered_lines(

@@ -1,4 +1,4 @@
-"""What another method has shown of a painting: it is put in, and is never an answer of this program."""
+"""Results of other methods at places of a painting, which are taken as given and never presented as answers."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ Um = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
 class Known(BaseModel):
-    """A result of another method at a place, such as of a cross-section.
+    """Result of another method for one paint, such as a cross-section.
 
     Groups are named as in the library; a pigment stands for its group.
     """
@@ -25,15 +25,15 @@ class Known(BaseModel):
     source: str = Field(min_length=1, description="sample, report, date")
     paint: int | None = Field(None, ge=1, description="number of the paint")
     pixel: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(
-        None, description="row and column, from 0: the paint that lies there"
+        None, description="row and column, from 0, of a pixel of the paint"
     )
     order: tuple[str, ...] = Field(
         (),
         max_length=3,
-        description="groups from the surface down, up to as many as layers: each begins above the next",
+        description="groups from the surface down, at most one for each layer: each begins above the next",
     )
-    thickness_um: tuple[Um, Um] | None = Field(None, description="ends of the uppermost layer's thickness, um")
-    absent: tuple[str, ...] = Field((), description="groups that are not there")
+    thickness_um: tuple[Um, Um] | None = Field(None, description="minimum and maximum of the top layer, um")
+    absent: tuple[str, ...] = Field((), description="groups that are not present")
 
     @field_validator("method", "source")
     @classmethod
@@ -47,30 +47,30 @@ class Known(BaseModel):
     def _name_groups(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         groups = tuple(group_of(name) for name in names)
         if len(set(groups)) < len(groups):
-            raise ValueError("a group is named twice; name its uppermost layer alone")
+            raise ValueError("a group is listed twice; list only its uppermost layer")
         return groups
 
     @model_validator(mode="after")
     def _check(self) -> "Known":
         if (self.paint is None) == (self.pixel is None):
-            raise ValueError("either paint or pixel is needed, to say where")
+            raise ValueError("either paint or pixel is needed, for the place")
         if not self.order and self.thickness_um is None and not self.absent:
-            raise ValueError("order, thickness_um or absent is needed, to say what is known")
+            raise ValueError("order, thickness_um or absent is needed, for the result")
         if len(self.order) == 1:
             raise ValueError("order needs two groups or more")
         if set(self.order) & set(self.absent):
             raise ValueError("a group of order cannot be absent")
         if self.thickness_um is not None and not self.thickness_um[0] < self.thickness_um[1]:
-            raise ValueError("thickness_um needs its lower end first, and the two apart")
+            raise ValueError("thickness_um needs a minimum and a larger maximum, in this order")
         return self
 
     def settles(self, first: str, second: str) -> bool:
-        """Return whether the order of two groups is put in."""
+        """Return whether the order of two groups is given."""
         return first in self.order and second in self.order
 
     @property
     def words(self) -> str:
-        """What was put in, and that it is no answer of this program."""
+        """Sentence with the given result, its method and its source."""
 
         def label(name: str) -> str:
             return library().group(name).label.partition(" (")[0]
@@ -79,9 +79,9 @@ class Known(BaseModel):
         if self.thickness_um is not None:
             facts.append("the top layer is {:g} to {:g} um thick".format(*self.thickness_um))
         if self.absent:
-            facts.append(f"not there: {', '.join(label(name) for name in self.absent)}")
+            facts.append(f"not present: {', '.join(label(name) for name in self.absent)}")
         return (
-            f"Put in from another method and taken as given, no answer of this program: {'; '.join(facts)} "
+            f"Given by another method, not an answer of this program: {'; '.join(facts)} "
             f"({self.method}; {self.source})."
         )
 
@@ -89,38 +89,45 @@ class Known(BaseModel):
 class _KnownFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    known: tuple[Known, ...] = Field(min_length=1, max_length=200)
+    known: tuple[Known, ...] = Field((), max_length=200)
 
 
 def read_known(path: str | Path) -> tuple[Known, ...]:
-    """Read a TOML file with a table ``[[known]]`` for each place.
+    """Read a TOML file with a table ``[[known]]`` for each paint.
 
     Raises
     ------
     SampleError
-        It is missing, no TOML, or a field is wrong; the message names the field.
+        The file is missing, not TOML or without an entry, or a field is invalid; the message names the field.
     """
     table: dict[str, Any] = read_toml(Path(path), SampleError, "the known results")
     try:
-        return _KnownFile(**table).known
+        entries = _KnownFile(**table).known
     except ValidationError as error:
         raise SampleError(f"Cannot use the known results {path}: {describe_faults(error.errors())}.") from error
+    if not entries:
+        raise SampleError(
+            f"Cannot use the known results {path}: they contain no entry. Write a table [[known]] for each paint, as "
+            "in `underpaint paints --help`."
+        )
+    return entries
 
 
 def group_of(name: str) -> str:
-    """Return a group, or the one group of a pigment.
+    """Return the group with a name, or the only group of a pigment.
 
     Raises
     ------
     SampleError
-        The library knows no such name, or the pigment counts as several groups or none.
+        The library does not contain the name, or the pigment belongs to several groups or to none.
     """
     if name in {group.name for group in library().groups}:
         return name
     groups = library()[name].groups
     if len(groups) != 1:
         raise SampleError(
-            f"Cannot say which group {name} is: it counts as {', '.join(groups) or 'none, as no element of it shows'}. "
-            "Name one group, such as mercury_red."
+            f"Cannot replace {name} by a group: it belongs to "
+            f"{', '.join(groups) or 'none, since none of its elements has a visible line'}. Name one group, such as "
+            "mercury_red."
         )
     return groups[0]

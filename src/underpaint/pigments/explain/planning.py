@@ -1,4 +1,4 @@
-"""How many counts it takes until a spectrum tells that one group begins above another."""
+"""Counts at which a spectrum shows that one group begins above another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,18 +24,20 @@ from underpaint.pigments.explain.verdict import MIN_PROBABILITY
 from underpaint.units import CM_PER_UM
 
 N_SCAN = 400
-"""Simulated scans at each number of counts."""
+"""Number of simulated scans at each number of counts."""
 COUNTS = tuple(float(f"{10.0**power:.3g}") for power in (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5))
-"""Of the whole spectrum, at which scans are simulated."""
-RIVALS = 3
-"""Structures against the answer in which other members are tried."""
+"""Counts of the whole spectrum at which scans are simulated."""
+N_RIVALS = 3
+"""Number of structures against the answer in which other pigments are tried."""
+N_TEMPERATURE = 3
+"""Typical number of temperatures in a run of an explanation."""
 HALF, MOST = 0.5, 0.9
-"""Shares of the scans that give the answer, for which counts are given; no more counts are tried after the second."""
+"""Fractions of the scans for which the counts are given; simulation ends when the second is reached."""
 
 
 @dataclass(frozen=True)
 class OrderQuestion:
-    """Whether a group lies under another: its uppermost layer below the other's.
+    """Question whether the uppermost layer of one group is below the uppermost layer of another.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ class OrderQuestion:
     Raises
     ------
     SampleError
-        They are the same group.
+        ``below`` and ``above`` are the same group.
     """
 
     below: str
@@ -54,29 +56,29 @@ class OrderQuestion:
     def __post_init__(self) -> None:
         if self.below == self.above:
             raise SampleError(
-                f"Cannot plan for {self.below} under itself: a group is not told apart from itself. Name two groups."
+                f"Cannot plan for {self.below} under itself: a question needs two different groups. Name another group."
             )
 
     @classmethod
     def of_text(cls, text: str) -> "OrderQuestion":
-        """Read "lead_pigment under mercury_red"; pigments stand for their group.
+        """Parse a question such as "lead_pigment under mercury_red"; a pigment stands for its group.
 
         Raises
         ------
         SampleError
-            The text is none, or the library does not know a name.
+            The text has another form, or the library does not contain a name.
         """
         names = text.split(" under ")
         if len(names) != 2:
             raise SampleError(
-                f'Cannot plan for the question {text!r}: one of the form "lead_pigment under mercury_red" can be '
-                "planned for. `underpaint groups` lists the groups."
+                f'Cannot plan for the question {text!r}: it must have the form "lead_pigment under mercury_red". '
+                "`underpaint groups` lists the groups."
             )
         below, above = (group_of(name.strip()) for name in names)
         return cls(below, above)
 
     def holds(self, prior: PaintPrior, states: States) -> Flags:
-        """Return (n,) whether both groups are there and the one begins above the other."""
+        """Return a boolean (n,) array, true where both groups are present and in the order of the question."""
         top = prior.top_layer(states)
         above, below = (top[:, prior.groups.index(name)] for name in (self.above, self.below))
         return np.asarray((above < below) & (below < MAX_LAYERS))
@@ -84,16 +86,16 @@ class OrderQuestion:
 
 @dataclass(frozen=True)
 class Planned:
-    """In how many simulated scans a question is answered, by counts.
+    """Fraction of simulated scans that answer a question, by counts.
 
     Parameters
     ----------
     counts : (n,) array
-        Of the whole spectrum, ascending.
+        Counts of the whole spectrum, ascending.
     share : (n,) array
-        Of the scans in which both runs of an explanation would give the probability ``MIN_PROBABILITY``.
+        Fraction of the scans in which both runs of an explanation would give at least ``MIN_PROBABILITY``.
     probability : (n,) array
-        Of the answer, in the middle one of the scans.
+        Median over the scans of the probability of the answer.
     """
 
     counts: Numbers
@@ -101,20 +103,21 @@ class Planned:
     probability: Numbers
 
     def counts_needed(self, share: float = HALF) -> float:
-        """Return the least counts from which on at least a share of the scans give the answer; infinite for never.
+        """Return the counts above which at least the fraction ``share`` of the scans give the answer.
 
-        Between the counts that were simulated the share's normal quantile is linear in the logarithm of the counts.
+        Infinite if no simulated counts suffice. Between simulated counts, the normal quantile of the fraction is
+        interpolated linearly in the logarithm of the counts.
         """
-        reached = self.share >= share
-        if not reached[-1]:
+        is_enough = self.share >= share
+        if not is_enough[-1]:
             return float("inf")
-        first = int(np.flatnonzero(~reached).max(initial=-1)) + 1
+        first = int(np.flatnonzero(~is_enough).max(initial=-1)) + 1
         if first == 0:
             return float(self.counts[0])
         pair = slice(first - 1, first + 1)
         low, high = ndtri(np.clip(self.share[pair], 1 / N_SCAN, 1 - 1 / N_SCAN))
-        part = float((ndtri(share) - low) / (high - low))
-        return float(np.exp(np.interp(part, (0.0, 1.0), np.log(self.counts[pair]))))
+        position = float((ndtri(share) - low) / (high - low))
+        return float(np.exp(np.interp(position, (0.0, 1.0), np.log(self.counts[pair]))))
 
 
 def likeliest_layers(
@@ -124,58 +127,62 @@ def likeliest_layers(
     question: OrderQuestion,
     ground: str = "chalk",
 ) -> tuple[Stratigraphy, float]:
-    """Return the likeliest layers of which a question's answer is yes, and the probability of that answer.
+    """Return the likeliest layers with the order of a question, and the probability of that order.
 
     Parameters
     ----------
     spectrum : Spectrum
     instrument : Instrument
     candidates : CandidateGroups
-        The groups to look for, those of the question among them.
+        Candidate groups, including those of the question.
     question : OrderQuestion
     ground : str
+        Ground of the library.
 
     Raises
     ------
     SampleError
-        No such layers were found.
+        The search found no layers with that order.
     UnderpaintError
-        As :func:`underpaint.pigments.explain.explain`.
+        As for :func:`underpaint.pigments.explain.explain`.
     """
     model = _model(spectrum, instrument, candidates, ground)
-    modes = search(model, np.random.default_rng(0))
-    evidence, yes = Mixture(model.prior, modes, 1.0).evidence, question.holds(model.prior, modes.states)
-    if not yes.any():
+    modes = _distinct(model.prior, search(model, np.random.default_rng(0)))
+    evidence = Mixture(model.prior, modes, 1.0).evidence
+    is_yes = question.holds(model.prior, modes.states)
+    if not is_yes.any():
         raise SampleError(
-            f"Cannot plan for {question.below} under {question.above}: no layers with that order were found that come "
-            "near the spectrum. Sum another paint, or ask for other groups."
+            f"Cannot plan for {question.below} under {question.above}: no layers with that order were found that are "
+            "consistent with the spectrum. Choose another paint, or other groups."
         )
-    best = int(np.where(yes, evidence, -np.inf).argmax())
-    probability = float(np.exp(logsumexp(evidence[yes]) - logsumexp(evidence)))
+    best = int(np.where(is_yes, evidence, -np.inf).argmax())
+    probability = float(np.exp(logsumexp(evidence[is_yes]) - logsumexp(evidence)))
     return stratigraphy_of(model.prior, modes.states.rows([best])), probability
 
 
 def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
-    """Return one state as layers over the ground."""
+    """Return the layers of a single state, over the ground."""
     fractions, areal = (values[0] for values in prior.stack(state))
     physical, n_layer = prior.physical(state), int(state.n_layer[0])
     layers = []
-    for place in range(n_layer + 1):
-        thickness = float(physical.thickness_um[0, place] if place < n_layer else physical.ground_um[0])
+    for index in range(n_layer + 1):
+        thickness_um = float(physical.thickness_um[0, index] if index < n_layer else physical.ground_um[0])
         pigments = [
-            prior.members[group][state.member[0, place, group]].label
-            for group in np.flatnonzero(state.holds[0, min(place, MAX_LAYERS - 1)])
+            prior.members[group][state.member[0, index, group]].label
+            for group in np.flatnonzero(state.holds[0, min(index, MAX_LAYERS - 1)])
         ]
-        name = " + ".join(pigments) if place < n_layer else prior.ground
+        name = " + ".join(pigments) if index < n_layer else prior.ground
         elements = {
-            element: float(part) for element, part in zip(prior.elements, fractions[place], strict=True) if part
+            element: float(fraction)
+            for element, fraction in zip(prior.elements, fractions[index], strict=True)
+            if fraction
         }
-        layers.append(Layer(elements, float(areal[place] / (thickness * CM_PER_UM)), thickness, name))
+        layers.append(Layer(elements, float(areal[index] / (thickness_um * CM_PER_UM)), thickness_um, name))
     return Stratigraphy(tuple(layers))
 
 
 def expected_spectrum(layers: Stratigraphy, instrument: Instrument) -> tuple[Numbers, EnergyAxis]:
-    """Return (n_channel,) counts per second at a current of which only ratios matter, and the channels."""
+    """Return (n_channel,) count rates at an arbitrary tube current, and their energy axis."""
     axis = axis_of(instrument.detector)
     rate = render(emit([layers], instrument), instrument.detector, axis)
     return np.asarray(rate, dtype=np.float64)[0], axis
@@ -189,27 +196,29 @@ def answered_shares(
     counts: Sequence[float],
     ground: str = "chalk",
 ) -> Planned:
-    """Simulate scans of layers with a growing number of counts, and return in how many a question is answered.
+    """Simulate scans with increasing counts, and return the fraction that answer a question.
 
     Parameters
     ----------
     layers : Stratigraphy
-        Of which the answer is yes.
+        Layers with the order of the question.
     instrument : Instrument
     candidates : CandidateGroups
+        Candidate groups, including those of the question.
     question : OrderQuestion
     counts : sequence of float
-        Of the whole spectrum, ascending; none after those at which ``MOST`` of the scans give the answer.
+        Counts of the whole spectrum, ascending. Simulation ends when the fraction reaches ``MOST``.
     ground : str
+        Ground of the library.
 
     Notes
     -----
-    At each number of counts the structures that could have made the expected spectrum are searched as for an
-    explanation. Each scan adds Poisson noise to it; the evidence of every structure follows by one linear step, and so
-    does the probability of the answer (Laplace's approximation), without a search for every scan.
+    At each number of counts, structures that are consistent with the expected spectrum are searched as for an
+    explanation. Each simulated scan adds Poisson noise. The evidence of every structure after this change follows from
+    one linear step (Laplace's approximation), and so does the probability of the answer, without a new search.
     """
     rate, axis = expected_spectrum(layers, instrument)
-    shares, middles = [], []
+    shares, medians = [], []
     for total in counts:
         spectrum = Spectrum(rate * (total / rate.sum()), axis, name=f"a scan of {total:,.0f} counts")
         model = _model(spectrum, instrument, candidates, ground)
@@ -217,56 +226,70 @@ def answered_shares(
         modes = _with_rivals(model, search(model, np.random.default_rng(0)), question)
         log_odds = _simulated_log_odds(model, modes, question, np.random.default_rng(0))
         shares.append(float(_both_runs_sure(expit(log_odds)).mean()))
-        middles.append(float(expit(np.median(log_odds))))
+        medians.append(float(expit(np.median(log_odds))))
         if shares[-1] >= MOST:
             break
-    return Planned(np.asarray(counts[: len(shares)], dtype=np.float64), np.asarray(shares), np.asarray(middles))
+    return Planned(np.asarray(counts[: len(shares)], dtype=np.float64), np.asarray(shares), np.asarray(medians))
 
 
 def _with_rivals(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
-    """Return modes with other members in the likeliest structures against the answer, as the search has for the best.
+    """Return modes, and variants of the likeliest structures against the answer with other pigments.
 
-    A structure of which every member was tried would else weigh more than its rivals.
+    The search tries other pigments in the likeliest structure alone, which would favour that structure.
     """
-    yes, evidence = question.holds(model.prior, modes.states), Mixture(model.prior, modes, 1.0).evidence
-    structures, tried = modes.states.structures(), set[bytes]()
+    is_yes, evidence = question.holds(model.prior, modes.states), Mixture(model.prior, modes, 1.0).evidence
+    structures, rivals = modes.states.structures(), set[bytes]()
     for row in np.argsort(-evidence):
-        if not yes[row] and structures[row] not in tried and len(tried) < RIVALS:
-            tried.add(structures[row])
+        if not is_yes[row] and structures[row] not in rivals and len(rivals) < N_RIVALS:
+            rivals.add(structures[row])
             modes = with_other_members(model, modes, int(row))
-    return modes
+    return _distinct(model.prior, modes)
+
+
+def _distinct(prior: PaintPrior, modes: Modes) -> Modes:
+    """Return the likeliest mode of each composition: several starts of a search may end in the same mode."""
+    compositions, best_row = modes.states.compositions(), dict[bytes, int]()
+    for row in np.argsort(-Mixture(prior, modes, 1.0).evidence):
+        best_row.setdefault(compositions[row], int(row))
+    return modes.rows(np.sort(list(best_row.values())))
 
 
 def _simulated_log_odds(
     model: SpectrumModel, modes: Modes, question: OrderQuestion, rng: np.random.Generator
 ) -> Numbers:
-    """Return (N_SCAN,) log odds of the answer in scans whose expected counts are the model's."""
+    """Return (N_SCAN,) log odds of the answer in scans with the counts of the model as their expectation."""
     residuals, _ = model.evaluate(modes.states)
     noise = rng.poisson(model.counts, size=(N_SCAN, model.counts.size)) - model.counts
     change = model.residual_changes(modes.states, noise)
     mixture = Mixture(model.prior, modes, 1.0)
     log_evidence = np.empty((N_SCAN, len(modes)))
     for row, evidence in enumerate(mixture.evidence):
-        after = residuals[row] + change[:, row]
-        gradient = after @ modes.jacobians[row].T.astype(np.float64) + modes.states.x[row, mixture.active[row]]
+        residuals_of_scans = residuals[row] + change[:, row]
+        gradient = (
+            residuals_of_scans @ modes.jacobians[row].T.astype(np.float64) + modes.states.x[row, mixture.active[row]]
+        )
         step = gradient @ mixture.cholesky[row]
         log_evidence[:, row] = (
-            evidence + 0.5 * (residuals[row] ** 2).sum() - 0.5 * (after**2).sum(axis=1) + 0.5 * (step**2).sum(axis=1)
+            evidence
+            + 0.5 * (residuals[row] ** 2).sum()
+            - 0.5 * (residuals_of_scans**2).sum(axis=1)
+            + 0.5 * (step**2).sum(axis=1)
         )
-    yes = question.holds(model.prior, modes.states)
-    no_chance = np.full(N_SCAN, -np.inf)
-    for_it = logsumexp(log_evidence[:, yes], axis=1) if yes.any() else no_chance
-    against = logsumexp(log_evidence[:, ~yes], axis=1) if not yes.all() else no_chance
-    return np.asarray(for_it - against)
+    is_yes = question.holds(model.prior, modes.states)
+    impossible = np.full(N_SCAN, -np.inf)
+    log_yes = logsumexp(log_evidence[:, is_yes], axis=1) if is_yes.any() else impossible
+    log_no = logsumexp(log_evidence[:, ~is_yes], axis=1) if not is_yes.all() else impossible
+    return np.asarray(log_yes - log_no)
 
 
 def _both_runs_sure(probability: Numbers) -> Numbers:
-    """Return the chance that both runs of an explanation count ``MIN_PROBABILITY`` of their draws for an answer.
+    """Return the probability that an answer holds in ``MIN_PROBABILITY`` of the draws of both runs of an explanation.
 
-    A run has few draws: no fewer than ``MIN_EFFECTIVE_FRACTION`` of them are independent.
+    The draws of a run are few, and fewer are independent: each change of temperature adds the variance of
+    ``MIN_EFFECTIVE_FRACTION`` of the draws, and draws change their structure too rarely to recover from it.
     """
-    draws = round(MIN_EFFECTIVE_FRACTION * N_STATE)
-    return np.asarray(binom.sf(np.ceil(MIN_PROBABILITY * draws) - 1, draws, probability) ** RUNS)
+    n_draw = round(MIN_EFFECTIVE_FRACTION * N_STATE / N_TEMPERATURE)
+    return np.asarray(binom.sf(np.ceil(MIN_PROBABILITY * n_draw) - 1, n_draw, probability) ** RUNS)
 
 
 def _model(spectrum: Spectrum, instrument: Instrument, candidates: CandidateGroups, ground: str) -> SpectrumModel:

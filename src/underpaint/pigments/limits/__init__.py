@@ -3,7 +3,7 @@
 from underpaint.pigments.limits.comparison import MIN_DEVIANCE, ComparisonSettings
 from underpaint.pigments.limits.composites import Composite, composite
 from underpaint.pigments.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
-from underpaint.pigments.limits.exclusion import Burial, Exclusion, counts_to_exclude
+from underpaint.pigments.limits.exclusion import Burial, Exclusion, answer_states, counts_to_exclude
 from underpaint.pigments.limits.members import (
     Circumstances,
     Difference,
@@ -18,7 +18,6 @@ from underpaint.pigments.limits.members import (
     share_members,
     within_group_prior,
 )
-from underpaint.pigments.limits.states import answer_states
 
 __all__ = [
     "MIN_DEVIANCE",

@@ -1,4 +1,4 @@
-"""Maps of lines -> the paints of a painting: areas of like pixels, and what each holds."""
+"""Paints of a painting from its element maps: areas of similar pixels, and the contents of each."""
 
 from underpaint.pigments.paints.areas import find_paints
 from underpaint.pigments.paints.depth import split_by_depth

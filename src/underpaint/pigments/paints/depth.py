@@ -1,4 +1,4 @@
-"""Element maps split by depth: counts from the uppermost layer, and from below it."""
+"""Element maps split by depth: counts from the uppermost layer, and from the layers below it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,38 +15,38 @@ DEPTHS: tuple[Place, Place] = ("surface", "below")
 def split_by_depth(results: Results) -> Results:
     """Return each line's net counts from the uppermost layer of paint and from below it, with standard deviations.
 
-    The share that comes from the surface is that of the posterior of the pixel's paint: its line ratios, where the line
-    is one of a family, and everything else that the summed spectrum says. NaN where the paint's layers were not
-    sampled, where no draw describes its spectrum, or where two runs do not agree on the share.
+    The fraction from the uppermost layer is that of the explanation of the pixel's paint. Values are NaN where the
+    layers of the paint were not computed, where no draw describes its spectrum, or where the two runs differ.
 
     Parameters
     ----------
     results : Results
-        With elements, and paints some of which are explained; else the result is empty.
+        Results with elements, and with paints of which some are explained; otherwise the result is empty.
     """
-    shares = {area.number: known for area in results.paints if (known := surface_shares(area))}
-    lines = [line for line in results.lines if any(line in known for known in shares.values())]
+    shares_by_paint = {area.number: shares for area in results.paints if (shares := surface_shares(area))}
+    lines = [line for line in results.lines if any(line in shares for shares in shares_by_paint.values())]
     if not lines:
         return Results()
     label = results.map("paint")
     value, sigma = (np.full((*label.shape, 2 * len(lines)), np.nan, np.float32) for _ in range(2))
     for index, line in enumerate(lines):
-        share, deviation = _maps(label, {number: known[line] for number, known in shares.items() if line in known})
+        shares_of_line = {number: shares[line] for number, shares in shares_by_paint.items() if line in shares}
+        surface_share, share_sigma = _share_maps(label, shares_of_line)
         area, area_sigma = results[line], results.map("area_sigma", line)
-        for depth, part in enumerate((share, 1.0 - share)):
-            value[:, :, 2 * index + depth] = part * area
-            # the paint's share is one number for all of its pixels: its error does not average out
-            sigma[:, :, 2 * index + depth] = np.hypot(part * area_sigma, deviation * area)
+        for depth, share in enumerate((surface_share, 1.0 - surface_share)):
+            value[:, :, 2 * index + depth] = share * area
+            # the share is the same for all pixels of a paint, so its error does not average out
+            sigma[:, :, 2 * index + depth] = np.hypot(share * area_sigma, share_sigma * area)
     keys = [(line, depth) for line in lines for depth in DEPTHS]
     notes = (
-        f"Counts from the surface and from below follow the layers sampled for paints {_listed(shares)}: one share for "
-        "all pixels of a paint, whose thickness may vary.",
+        f"Counts from the surface and from below follow the layers of paints {', '.join(map(str, shares_by_paint))}: "
+        "one share for all pixels of a paint, although its thickness may vary.",
     )
     return Results.of_depths(keys, value, sigma, step_mm=results.step_mm, notes=notes)
 
 
 def surface_shares(area: PaintArea) -> dict[str, tuple[float, float]]:
-    """Return the share of each line family's counts from a paint's uppermost layer, and its standard deviation."""
+    """Return the fraction of each line family's counts from the uppermost layer of a paint, and its sigma."""
     record = {} if area.explanation is None else (area.explanation.get("from_surface") or {})
     return {
         family: (float(share["median"]), float(share["high"] - share["low"]) / INTERVAL_SIGMAS)
@@ -55,12 +55,9 @@ def surface_shares(area: PaintArea) -> dict[str, tuple[float, float]]:
     }
 
 
-def _maps(label: NDArray[np.uint8], known: dict[int, tuple[float, float]]) -> tuple[Single, Single]:
+def _share_maps(label: NDArray[np.uint8], share_by_paint: dict[int, tuple[float, float]]) -> tuple[Single, Single]:
+    """Return maps of the share and of its standard deviation; NaN in other paints."""
     table = np.full((2, 256), np.nan, np.float32)
-    for number, pair in known.items():
-        table[:, number] = pair
+    for number, share_and_sigma in share_by_paint.items():
+        table[:, number] = share_and_sigma
     return table[0][label], table[1][label]
-
-
-def _listed(shares: dict[int, dict[str, tuple[float, float]]]) -> str:
-    return ", ".join(str(number) for number in shares)

@@ -1,1 +1,1 @@
-"""Candidates of layers fitted by maximum likelihood, for the bounds of layer order and a baseline."""
+"""Maximum-likelihood fits of candidate stratigraphies, for the evaluation of layer order and as a baseline."""

@@ -12,8 +12,8 @@ from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_laye
 Numbers = NDArray[np.float64]
 PAINT_UM = (0.3, 400.0)
 GROUND_UM = (10.0, 1000.0)
-SHARE_LOGS = float(np.log(1e3))
-"""Mass shares run from a thousandth to all but a thousandth."""
+MAX_LOG_ODDS = float(np.log(1e3))
+"""Largest log-odds of a mass fraction: fractions run from about 0.001 to 0.999."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Film:
     Parameters
     ----------
     layer : Layer
-        Initial values.
+        Initial composition and thickness.
     paint : Paint or None
-        Its paint, whose mass shares are free; None: fixed composition.
+        Paint of the layer, whose mass fractions are fitted; None if the composition is fixed.
     range_um : pair of float or None
-        Limits of its thickness; None: fixed thickness.
+        Limits of the thickness, um; None if the thickness is fixed.
     """
 
     layer: Layer
@@ -35,30 +35,31 @@ class Film:
     range_um: tuple[float, float] | None = PAINT_UM
 
     @property
-    def pigments(self) -> tuple[str, ...]:
-        """Pigments whose shares are free; none for a paint of one pigment."""
+    def free_pigments(self) -> tuple[str, ...]:
+        """Pigments whose mass fractions are fitted; empty for a paint of one pigment."""
         names = () if self.paint is None else tuple(self.paint.pigments)
         return names if len(names) > 1 else ()
 
     @property
-    def painted(self) -> tuple[str, ...]:
-        """Pigments of a paint; empty for a ground, a support or a coating."""
+    def paint_pigments(self) -> tuple[str, ...]:
+        """Pigments of the paint; empty for a ground, a support or a coating."""
         return () if self.paint is None else tuple(self.layer.pigments)
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One free parameter: the logarithm of a thickness (um), or of the odds of a mass share.
+    """One free parameter: the logarithm of a thickness (um), or the log-odds of a mass fraction.
 
     Parameters
     ----------
     film : int
-        Layer, 0 at the surface.
+        Index of the layer, 0 at the surface.
     pigment : str
-        Empty for a thickness. The first pigment of a film has the odds against all others of the film; of those,
-        each after the first has the logarithm of its mass over that of the first of them.
+        Name of the pigment; empty for a thickness. The value of a film's first pigment is the log-odds of its mass
+        fraction against all others. The second pigment has no coordinate. The value of every further pigment is the
+        logarithm of its mass divided by the mass of the second pigment.
     low, high : float
-        Limits.
+        Limits of the value.
     """
 
     film: int
@@ -69,14 +70,14 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A stratigraphy with free thicknesses and mass shares.
+    """A stratigraphy with free thicknesses and mass fractions.
 
     Parameters
     ----------
     name : str
-        Readable name.
+        Name for messages and plots.
     films : tuple of Film
-        From the surface down.
+        Layers from the surface down.
     """
 
     name: str
@@ -84,19 +85,19 @@ class Candidate:
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:
-        """Free parameters from the surface down: thickness, then shares, of each film."""
-        free: list[Coordinate] = []
+        """Free parameters of the films from the surface down; the thickness of a film precedes its mass fractions."""
+        coordinates: list[Coordinate] = []
         for index, film in enumerate(self.films):
             if film.range_um is not None:
                 low, high = np.log(film.range_um)
-                free.append(Coordinate(index, "", float(low), float(high)))
-            shares = film.pigments[:1] + film.pigments[2:]
-            free += [Coordinate(index, name, -SHARE_LOGS, SHARE_LOGS) for name in shares]
-        return tuple(free)
+                coordinates.append(Coordinate(index, "", float(low), float(high)))
+            pigment_names = film.free_pigments[:1] + film.free_pigments[2:]
+            coordinates += [Coordinate(index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
+        return tuple(coordinates)
 
     @property
     def bounds(self) -> Numbers:
-        """(n_free, 2) array."""
+        """(n_free, 2) limits of the coordinates."""
         return np.asarray([(coordinate.low, coordinate.high) for coordinate in self.coordinates]).reshape(-1, 2)
 
     @property
@@ -106,43 +107,43 @@ class Candidate:
         for film in self.films:
             if film.range_um is not None:
                 values.append(float(np.log(film.layer.thickness_um)))
-            if film.pigments and film.paint is not None:
-                weights = np.asarray([film.paint.pigments[name] for name in film.pigments], dtype=np.float64)
+            if film.free_pigments and film.paint is not None:
+                weights = np.asarray([film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64)
                 values += share_coordinates(weights / weights.sum())
         return np.clip(np.asarray(values), *self.bounds.T) if values else np.zeros(0)
 
     @property
     def pigments(self) -> frozenset[str]:
         """Pigments of all layers of paint."""
-        return frozenset(name for film in self.films for name in film.painted)
+        return frozenset(name for film in self.films for name in film.paint_pigments)
 
-    def thickness_um(self, place: Numbers) -> Numbers:
+    def thickness_um(self, position: Numbers) -> Numbers:
         """Return (n_layer,) thicknesses at given coordinates, um."""
         thickness = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
-        for coordinate, value in zip(self.coordinates, place, strict=True):
+        for coordinate, value in zip(self.coordinates, position, strict=True):
             if not coordinate.pigment:
                 thickness[coordinate.film] = np.exp(value)
         return thickness
 
-    def shares(self, place: Numbers) -> list[dict[str, float]]:
-        """Return, for each layer, the mass share of the dry mixture by pigment at given coordinates."""
+    def shares(self, position: Numbers) -> list[dict[str, float]]:
+        """Return the mass fraction of each pigment in the dry paint of each layer, at given coordinates."""
         shares = []
         for index, film in enumerate(self.films):
-            coordinates = [
+            share_values = [
                 value
-                for coordinate, value in zip(self.coordinates, place, strict=True)
+                for coordinate, value in zip(self.coordinates, position, strict=True)
                 if coordinate.film == index and coordinate.pigment
             ]
             shares.append(
-                dict(zip(film.pigments, shares_at(np.asarray(coordinates)).tolist(), strict=True))
-                if film.pigments
-                else dict.fromkeys(film.painted, 1.0)
+                dict(zip(film.free_pigments, shares_at(np.asarray(share_values)).tolist(), strict=True))
+                if film.free_pigments
+                else dict.fromkeys(film.paint_pigments, 1.0)
             )
         return shares
 
-    def at(self, place: Numbers) -> Stratigraphy:
+    def at(self, position: Numbers) -> Stratigraphy:
         """Return the stratigraphy at given coordinates, (n_free,)."""
-        thickness, shares = self.thickness_um(place), self.shares(place)
+        thickness, shares = self.thickness_um(position), self.shares(position)
         layers = [
             _layer(film, share, float(value)) for film, share, value in zip(self.films, shares, thickness, strict=True)
         ]
@@ -150,7 +151,7 @@ class Candidate:
 
 
 def paint_film(paint: Paint, thickness_um: float) -> Film:
-    """Return a film of paint whose thickness, and shares where it has several pigments, are free.
+    """Return a film of paint with free thickness and, if it has several pigments, free mass fractions.
 
     Raises
     ------
@@ -160,17 +161,17 @@ def paint_film(paint: Paint, thickness_um: float) -> Film:
     low, high = PAINT_UM
     if not low <= thickness_um <= high:
         raise SampleError(
-            f"Cannot begin with a paint of {thickness_um:g} um: its thickness may be {low:g} to {high:g} um."
+            f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {low:g} to {high:g} um."
         )
-    named: dict[str, float] = {}
+    share_by_name: dict[str, float] = {}
     for name, share in paint.pigments.items():
-        key = library()[name].name
-        named[key] = named.get(key, 0.0) + share
-    return Film(paint.layer(thickness_um), replace(paint, pigments=named))
+        library_name = library()[name].name
+        share_by_name[library_name] = share_by_name.get(library_name, 0.0) + share
+    return Film(paint.layer(thickness_um), replace(paint, pigments=share_by_name))
 
 
 def ground_film(name: str, thickness_um: float) -> Film:
-    """Return a ground of the library whose thickness is free.
+    """Return a film of a library ground, with free thickness.
 
     Raises
     ------
@@ -181,47 +182,50 @@ def ground_film(name: str, thickness_um: float) -> Film:
 
 
 def share_coordinates(shares: Numbers) -> list[float]:
-    """Return the (n - 1) coordinates of n mass shares that sum to one: see ``Coordinate``."""
-    safe = np.clip(shares, np.exp(-2 * SHARE_LOGS), None)
-    rest = safe[1:]
-    return [float(np.log(safe[0] / rest.sum())), *np.log(rest[1:] / rest[0]).tolist()]
+    """Return the (n - 1) coordinates of n mass fractions that sum to one, as ``Coordinate`` defines them."""
+    positive_shares = np.clip(shares, np.exp(-2 * MAX_LOG_ODDS), None)
+    other_shares = positive_shares[1:]
+    return [
+        float(np.log(positive_shares[0] / other_shares.sum())),
+        *np.log(other_shares[1:] / other_shares[0]).tolist(),
+    ]
 
 
 def shares_at(coordinates: Numbers) -> Numbers:
-    """Return the n mass shares of (n - 1) coordinates."""
-    first = 1.0 / (1.0 + np.exp(-coordinates[0]))
+    """Return the n mass fractions at (n - 1) coordinates."""
+    first_share = 1.0 / (1.0 + np.exp(-coordinates[0]))
     weights = np.exp(np.concatenate([[0.0], coordinates[1:]]))
-    return np.concatenate([[first], (1.0 - first) * weights / weights.sum()])
+    return np.concatenate([[first_share], (1.0 - first_share) * weights / weights.sum()])
 
 
-def without(candidate: Candidate, pigment: str) -> Candidate | None:
-    """Return a candidate without one pigment, and without a film of that pigment alone; None where no paint is left."""
+def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
+    """Remove a pigment from a candidate, and the films that contain nothing else; return None if no paint is left."""
     films: list[Film] = []
     for film in candidate.films:
-        remaining = [name for name in film.painted if name != pigment]
-        if film.paint is None or len(remaining) == len(film.painted):
+        remaining_pigments = [name for name in film.paint_pigments if name != pigment]
+        if film.paint is None or len(remaining_pigments) == len(film.paint_pigments):
             films.append(film)
-        elif remaining:
-            pigments = {name: share for name, share in film.paint.pigments.items() if name in remaining}
+        elif remaining_pigments:
+            pigments = {name: share for name, share in film.paint.pigments.items() if name in remaining_pigments}
             films.append(paint_film(replace(film.paint, pigments=pigments), film.layer.thickness_um))
-    if not any(film.painted for film in films):
+    if not any(film.paint_pigments for film in films):
         return None
     return Candidate(f"{stack_name(films)} (without {label_of([pigment])})", tuple(films))
 
 
 def stack_name(films: Sequence[Film]) -> str:
-    """Return a readable name of the layers: "vermilion + lead white over azurite"."""
-    painted = [film.painted for film in films if film.painted]
-    single = ", one layer" if len(painted) == 1 and len(painted[0]) > 1 else ""
-    return " over ".join(label_of(names) for names in painted) + single
+    """Return a name of the layers for messages, such as "vermilion + lead white over azurite"."""
+    pigments_by_layer = [film.paint_pigments for film in films if film.paint_pigments]
+    suffix = ", one layer" if len(pigments_by_layer) == 1 and len(pigments_by_layer[0]) > 1 else ""
+    return " over ".join(label_of(names) for names in pigments_by_layer) + suffix
 
 
 def label_of(pigments: Sequence[str]) -> str:
-    """Return the pigments' labels, joined: "vermilion + lead white"."""
+    """Return the joined labels of the pigments, such as "vermilion + lead white"."""
     return " + ".join(library()[name].label for name in pigments)
 
 
 def _layer(film: Film, shares: dict[str, float], thickness_um: float) -> Layer:
-    if film.paint is None or not film.pigments:
+    if film.paint is None or not film.free_pigments:
         return replace(film.layer, thickness_um=thickness_um)
     return replace(film.paint, pigments=shares).layer(thickness_um)

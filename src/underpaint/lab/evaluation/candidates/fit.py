@@ -1,4 +1,4 @@
-"""Fit candidate stratigraphies to a spectrum by likelihood, all with the same calls of the forward model."""
+"""Maximum-likelihood fits of candidate stratigraphies to a spectrum, with shared calls of the forward model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -7,156 +7,178 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.lab.evaluation.candidates.candidate import Candidate
-from underpaint.lab.evaluation.candidates.measured import FAINTEST, Measured, poisson_deviance
+from underpaint.lab.evaluation.candidates.measured import MIN_EXPECTED, MergedSpectrum, poisson_deviance
 from underpaint.physics.forward import ORDERS, SCATTER, Emission, emit, render
 from underpaint.physics.instrument import Instrument
 
 Numbers = NDArray[np.float64]
-STEP = 0.02
-"""Step of the finite differences of logarithms: the counts' curvature stays under 1e-2 of their slope."""
-LEVELS = ("scale", "coherent", "other scatter", "slope of the scatter", "curvature of the scatter")
-"""Free parameters besides the stratigraphy, as in ``limits``: support, air and holders scatter, too."""
-FARTHEST = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
-"""Limits of these logarithms; slope and curvature are in ln(energy)."""
+DIFFERENCE_STEP = 0.02
+"""Step of the finite differences of logarithms. The curvature of the counts stays below 1 % of their slope."""
+SCALE_NAMES = ("scale", "coherent", "other scatter", "slope of the scatter", "curvature of the scatter")
+"""Free logarithms of scale besides the stratigraphy, as in ``limits``: support, air and holders scatter, too."""
+MAX_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
+"""Largest absolute value of each logarithm in ``SCALE_NAMES``; slope and curvature refer to ln(energy)."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """A candidate at coordinates whose spectrum and derivatives are needed.
+class Evaluation:
+    """A point at which the model spectrum of a candidate and its derivatives are computed.
 
     Parameters
     ----------
     candidate : Candidate
-    place : (n_free,) array
+    position : (n_free,) array
         Coordinates of the candidate.
-    levels : (5,) array
-        ``LEVELS``.
+    scales : (5,) array
+        Logarithms of the scales named in ``SCALE_NAMES``.
     """
 
     candidate: Candidate
-    place: Numbers
-    levels: Numbers
+    position: Numbers
+    scales: Numbers
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelledSpectrum:
     """Expected counts and their derivatives.
 
     Parameters
     ----------
     expected : (n_bin,) array
+        Expected counts.
     jacobian : (n_bin, n_free + 5) array
-        Derivatives to the coordinates, then to ``LEVELS``.
+        Derivatives with respect to the coordinates, then to the logarithms of the scales.
     """
 
     expected: Numbers
     jacobian: Numbers
 
 
-def answers(questions: Sequence[Question], measured: Measured, instrument: Instrument) -> list[Answer]:
-    """Return the spectrum and the derivatives of every question.
+def evaluate_models(
+    evaluations: Sequence[Evaluation], spectrum: MergedSpectrum, instrument: Instrument
+) -> list[ModelledSpectrum]:
+    """Return the model spectrum and its derivatives for every evaluation.
 
-    All stratigraphies, moved ones included, go through one call of ``emit``: they share the atomic tables.
+    One call of ``emit`` computes all stratigraphies, those at shifted coordinates included, with shared atomic tables.
 
     Parameters
     ----------
-    questions : sequence of Question
-    measured : Measured
-        Supplies the channels.
+    evaluations : sequence of Evaluation
+    spectrum : MergedSpectrum
+        Spectrum that defines the channels.
     instrument : Instrument
     """
-    moves = [_steps(question) for question in questions]
-    places = [
-        np.concatenate([question.place[None], question.place + np.diag(move)])
-        for question, move in zip(questions, moves, strict=True)
+    steps = [_steps(evaluation) for evaluation in evaluations]
+    positions = [
+        np.concatenate([evaluation.position[None], evaluation.position + np.diag(steps_of_one)])
+        for evaluation, steps_of_one in zip(evaluations, steps, strict=True)
     ]
-    batch = [question.candidate.at(place) for question, rows in zip(questions, places, strict=True) for place in rows]
-    levels = np.concatenate(
-        [np.tile(question.levels, (len(rows), 1)) for question, rows in zip(questions, places, strict=True)]
+    stratigraphies = [
+        evaluation.candidate.at(position)
+        for evaluation, trial_positions in zip(evaluations, positions, strict=True)
+        for position in trial_positions
+    ]
+    scales = np.concatenate(
+        [
+            np.tile(evaluation.scales, (len(trial_positions), 1))
+            for evaluation, trial_positions in zip(evaluations, positions, strict=True)
+        ]
     )
-    # single precision is within 2e-5 of any line, a thousandth of the steps
-    emission = with_levels(emit(batch, instrument, single=True), levels, measured)
-    scale = np.exp(levels[:, :1])
-    modelled = scale * _rendered(emission, measured, instrument)
-    firsts = np.cumsum([0, *(len(rows) for rows in places)])
-    bases = rows_of(emission, firsts[:-1])
-    coherent = scale[firsts[:-1]] * _rendered(only(bases, "coherent"), measured, instrument)
-    other = scale[firsts[:-1]] * _rendered(only(bases, "compton", "multiple", "air"), measured, instrument)
-    bend = _curvature_terms(measured.energy_kev, measured)
-    results = []
-    for index, move in enumerate(moves):
-        spectra = modelled[firsts[index] : firsts[index + 1]]
-        by_place = (spectra[1:] - spectra[0]) / move[:, None]
-        by_levels = [spectra[0], coherent[index], other[index], *((coherent[index] + other[index]) * bend)]
-        results.append(Answer(np.maximum(spectra[0], FAINTEST), np.stack([*by_place, *by_levels], axis=1)))
-    return results
+    # single precision is accurate to 2e-5 in every line, a thousandth of the steps
+    emission = with_scales(emit(stratigraphies, instrument, single=True), scales, spectrum)
+    scale = np.exp(scales[:, :1])
+    model_counts = scale * _render(emission, spectrum, instrument)
+    first_row = np.cumsum([0, *(len(trial_positions) for trial_positions in positions)])
+    unshifted = select_samples(emission, first_row[:-1])
+    coherent = scale[first_row[:-1]] * _render(with_components(unshifted, "coherent"), spectrum, instrument)
+    other_scatter = scale[first_row[:-1]] * _render(
+        with_components(unshifted, "compton", "multiple", "air"), spectrum, instrument
+    )
+    curvature_terms = _curvature_terms(spectrum.energy_kev, spectrum)
+    model_spectra = []
+    for index, steps_of_one in enumerate(steps):
+        spectra = model_counts[first_row[index] : first_row[index + 1]]
+        by_coordinate = (spectra[1:] - spectra[0]) / steps_of_one[:, None]
+        by_scale = [
+            spectra[0],
+            coherent[index],
+            other_scatter[index],
+            *((coherent[index] + other_scatter[index]) * curvature_terms),
+        ]
+        model_spectra.append(
+            ModelledSpectrum(np.maximum(spectra[0], MIN_EXPECTED), np.stack([*by_coordinate, *by_scale], axis=1))
+        )
+    return model_spectra
 
 
-def with_levels(emission: Emission, levels: Numbers, measured: Measured) -> Emission:
-    """Return an emission with the scatter, and not the total, of each sample scaled by its levels, (n_sample, 5)."""
-    shifted = np.exp(levels[:, 2:3] + levels[:, 3:] @ _curvature_terms(emission.compton_kev, measured))
+def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -> Emission:
+    """Return an emission whose scatter is multiplied by the (n_sample, 5) scales; the total scale is not applied."""
+    other_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _curvature_terms(emission.compton_kev, spectrum))
     return replace(
         emission,
         coherent=emission.coherent
-        * np.exp(levels[:, 1:2] + levels[:, 3:] @ _curvature_terms(emission.source_kev, measured)),
-        **{name: getattr(emission, name) * shifted for name in ("compton", "multiple", "air")},
+        * np.exp(scales[:, 1:2] + scales[:, 3:] @ _curvature_terms(emission.source_kev, spectrum)),
+        **{name: getattr(emission, name) * other_factor for name in ("compton", "multiple", "air")},
     )
 
 
-def only(emission: Emission, *components: str) -> Emission:
-    """Return an emission with the named orders and kinds of scatter alone."""
-    dark = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in components}
-    return replace(emission, **dark)
+def with_components(emission: Emission, *components: str) -> Emission:
+    """Return an emission that has only the named orders of fluorescence and kinds of scatter."""
+    zeroed = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in components}
+    return replace(emission, **zeroed)
 
 
-def rows_of(emission: Emission, rows: NDArray[np.int64]) -> Emission:
-    """Return some samples of an emission."""
+def select_samples(emission: Emission, rows: NDArray[np.int64]) -> Emission:
+    """Return the emission of the samples in the given rows."""
     return replace(emission, **{name: getattr(emission, name)[rows] for name in (*ORDERS, *SCATTER)})
 
 
-def _steps(question: Question) -> Numbers:
-    """Return (n_free,) steps, away from the nearer bound."""
-    low, high = question.candidate.bounds.T
-    return np.asarray(np.where(question.place + STEP <= high, STEP, -STEP) * np.ones_like(low))
+def _steps(evaluation: Evaluation) -> Numbers:
+    """Return the (n_free,) steps of the finite differences, directed away from the nearer bound."""
+    low, high = evaluation.candidate.bounds.T
+    return np.asarray(
+        np.where(evaluation.position + DIFFERENCE_STEP <= high, DIFFERENCE_STEP, -DIFFERENCE_STEP) * np.ones_like(low)
+    )
 
 
-def _curvature_terms(energy_kev: Numbers, measured: Measured) -> Numbers:
-    """Return (2, n) the logarithm of the energy over the middle of the range, and its square."""
-    start, stop = measured.axis.start_kev, measured.axis.stop_kev
-    level = np.log(energy_kev / np.sqrt(start * stop))
-    # beyond the fitted channels the curve would diverge
-    level = np.clip(level, np.log(np.sqrt(start / stop)), np.log(np.sqrt(stop / start)))
-    return np.stack([level, level**2])
+def _curvature_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
+    """Return the (2, n) logarithm of the energy relative to the centre of the range, and its square."""
+    start_kev, stop_kev = spectrum.axis.start_kev, spectrum.axis.stop_kev
+    log_energy = np.log(energy_kev / np.sqrt(start_kev * stop_kev))
+    # outside the fitted channels the exponential of the square would diverge
+    log_energy = np.clip(log_energy, np.log(np.sqrt(start_kev / stop_kev)), np.log(np.sqrt(stop_kev / start_kev)))
+    return np.stack([log_energy, log_energy**2])
 
 
-def _rendered(emission: Emission, measured: Measured, instrument: Instrument) -> Numbers:
-    return np.asarray(render(emission, instrument.detector, measured.axis), dtype=np.float64)
+def _render(emission: Emission, spectrum: MergedSpectrum, instrument: Instrument) -> Numbers:
+    return np.asarray(render(emission, instrument.detector, spectrum.axis), dtype=np.float64)
 
 
-LARGEST_MOVE = 1.0
-"""Largest change of a logarithm in one step, against divergence."""
-SETTLED = 0.02
-"""A fit ends when the next step promises to lower the deviance by less."""
-ROUNDS = 30
-PATIENCE, HOPELESS = 8, 1000.0
-"""Rounds after which a fit ends if its deviance is so far above the best."""
+MAX_STEP = 1.0
+"""Maximum change of a logarithm in one step; it prevents divergence."""
+MIN_DECREASE = 0.02
+"""Minimum expected decrease of the deviance; a fit has converged when its next step promises less."""
+MAX_ROUNDS = 30
+MIN_ROUNDS, MAX_EXCESS = 8, 1000.0
+"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest one by ``MAX_EXCESS``."""
 DAMPING = 1e-3
-FAR_OFF = 5.0
-"""Standard deviations."""
+"""Initial damping, relative to the diagonal of the information."""
+MAX_PULL = 5.0
+"""Difference of counts and model, in standard deviations, above which the observed curvature is used."""
 
 
 @dataclass(frozen=True)
-class Task:
+class FitTask:
     """A candidate and its initial coordinates.
 
     Parameters
     ----------
     candidate : Candidate
-    place : (n_free,) array
+    position : (n_free,) array
     """
 
     candidate: Candidate
-    place: Numbers
+    position: Numbers
 
 
 @dataclass(frozen=True)
@@ -166,188 +188,193 @@ class StratigraphyFit:
     Parameters
     ----------
     candidate : Candidate
-    place : (n_free,) array
+    position : (n_free,) array
         Fitted coordinates.
-    levels : (5,) array
-        Fitted ``LEVELS``.
+    scales : (5,) array
+        Fitted logarithms of the scales named in ``SCALE_NAMES``.
     deviance : float
         Twice the log-likelihood ratio against a model that matches every channel, with the model's error
-        (``Measured``).
+        (``MergedSpectrum``).
     poisson_deviance : float
-        The same without it (Baker & Cousins 1984, eq. 3).
+        Deviance without the model's error (Baker & Cousins 1984, eq. 3).
     n_channel, n_parameter : int
-        Numbers of merged channels and of free parameters (coordinates and levels).
+        Numbers of merged channels and of free parameters (coordinates and scales).
     expected : (n_channel,) array
         Fitted counts in the merged channels.
     covariance : (n_free + 5, n_free + 5) array
-        Of coordinates and levels, from the Fisher information; large where the spectrum has no information.
-    settled : bool
-        False where the fit ended before convergence.
+        Covariance of coordinates and scales, from the Fisher information; large for parameters that the spectrum does
+        not constrain.
+    converged : bool
+        Whether the fit converged.
     """
 
     candidate: Candidate
-    place: Numbers
-    levels: Numbers
+    position: Numbers
+    scales: Numbers
     deviance: float
     poisson_deviance: float
     n_channel: int
     n_parameter: int
     expected: Numbers
     covariance: Numbers
-    settled: bool
+    converged: bool
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion but for a constant of the spectrum: deviance plus twice the number of parameters."""
+        """Akaike information criterion up to a constant: the deviance plus twice the number of parameters."""
         return self.deviance + 2.0 * self.n_parameter
 
     @property
     def thickness_um(self) -> Numbers:
         """(n_layer,) fitted thicknesses, um."""
-        return self.candidate.thickness_um(self.place)
+        return self.candidate.thickness_um(self.position)
 
 
 def fit_candidates(
-    measured: Measured,
+    spectrum: MergedSpectrum,
     candidates: Sequence[Candidate],
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit every candidate and return them, best first (smallest AIC).
+    """Fit every candidate, and return the fits in order of their AIC, the lowest first.
 
     Parameters
     ----------
-    measured : Measured
-        From ``measured``.
+    spectrum : MergedSpectrum
+        Merged channels of a measured spectrum, from ``merge_channels``.
     candidates : sequence of Candidate
-        Each fit starts from the candidate's layers.
+        Candidates; each fit starts from the layers of its candidate.
     instrument : Instrument
     """
-    fits = solve([Task(candidate, candidate.start) for candidate in candidates], measured, instrument)
+    fits = solve([FitTask(candidate, candidate.start) for candidate in candidates], spectrum, instrument)
     return sorted(fits, key=lambda fit: fit.aic)
 
 
 def solve(
-    tasks: Sequence[Task],
-    measured: Measured,
+    tasks: Sequence[FitTask],
+    spectrum: MergedSpectrum,
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit every task by damped Fisher scoring within its bounds, in step, and return the fits in their order.
+    """Fit all tasks simultaneously by damped Fisher scoring within their bounds, and return the fits in task order.
 
-    A fit whose deviance is more than ``HOPELESS`` above the best ends after ``PATIENCE`` rounds.
+    A fit is stopped after ``MIN_ROUNDS`` rounds if its deviance exceeds the lowest one by more than ``MAX_EXCESS``.
 
     Notes
     -----
-    Levenberg and Marquardt's damping on the expected information of the likelihood of ``Measured``: each round computes
-    one spectrum and its derivatives for every task that has not converged, in one call of the forward model.
+    The damping is that of Levenberg and Marquardt, applied to the expected information of the likelihood of
+    ``MergedSpectrum``. In each round, one call of the forward model computes the spectrum and its derivatives for every
+    task that has not converged.
     """
-    runs = [_Run(task) for task in tasks]
-    for done in range(ROUNDS):
-        worth = HOPELESS + (min(run.deviance for run in runs) if done >= PATIENCE else np.inf)
-        active = [run for run in runs if not run.settled and run.deviance <= worth]
+    fit_states = [_FitState(task) for task in tasks]
+    for round_number in range(MAX_ROUNDS):
+        max_deviance = MAX_EXCESS + (
+            min(state.deviance for state in fit_states) if round_number >= MIN_ROUNDS else np.inf
+        )
+        active = [state for state in fit_states if not state.converged and state.deviance <= max_deviance]
         if not active:
             break
-        evaluations = answers([run.question for run in active], measured, instrument)
-        for run, answer in zip(active, evaluations, strict=True):
-            run.take(answer, measured)
-    return [run.result(measured) for run in runs]
+        model_spectra = evaluate_models([state.evaluation for state in active], spectrum, instrument)
+        for state, model_spectrum in zip(active, model_spectra, strict=True):
+            state.update(model_spectrum, spectrum)
+    return [state.result(spectrum) for state in fit_states]
 
 
 @dataclass
-class _Run:
+class _FitState:
     """The state of one fit."""
 
-    task: Task
-    trial: Numbers = field(init=False)
-    best: Numbers = field(init=False)
-    answer: Answer | None = None
+    task: FitTask
+    trial_point: Numbers = field(init=False)
+    best_point: Numbers = field(init=False)
+    model_spectrum: ModelledSpectrum | None = None
     deviance: float = np.inf
     damping: float = DAMPING
-    settled: bool = False
+    converged: bool = False
 
     def __post_init__(self) -> None:
-        self.trial = self.best = np.concatenate([self.task.place, np.zeros(FARTHEST.size)])
+        self.trial_point = self.best_point = np.concatenate([self.task.position, np.zeros(MAX_SCALES.size)])
 
     @property
-    def question(self) -> Question:
-        count = len(self.task.place)
-        return Question(self.task.candidate, self.trial[:count], self.trial[count:])
+    def evaluation(self) -> Evaluation:
+        n_coordinate = len(self.task.position)
+        return Evaluation(self.task.candidate, self.trial_point[:n_coordinate], self.trial_point[n_coordinate:])
 
     @property
     def bounds(self) -> tuple[Numbers, Numbers]:
         low, high = self.task.candidate.bounds.T
-        return np.concatenate([low, -FARTHEST]), np.concatenate([high, FARTHEST])
+        return np.concatenate([low, -MAX_SCALES]), np.concatenate([high, MAX_SCALES])
 
-    def take(self, answer: Answer, measured: Measured) -> None:
-        """Evaluate the trial and choose the next one."""
-        if self.answer is None:
-            answer = self._scaled(answer, measured)
-        deviance = measured.deviance(answer.expected)
+    def update(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
+        """Keep the trial point if it lowers the deviance, and choose the next one."""
+        if self.model_spectrum is None:
+            model_spectrum = self._scaled_to_counts(model_spectrum, spectrum)
+        deviance = spectrum.deviance(model_spectrum.expected)
         if deviance < self.deviance:
-            self.best, self.answer, self.deviance = self.trial, answer, deviance
+            self.best_point, self.model_spectrum, self.deviance = self.trial_point, model_spectrum, deviance
             self.damping = max(self.damping / 5.0, 1e-7)
         else:
             self.damping *= 8.0
-        step, promised = self._step(measured)
-        self.trial = np.clip(self.best + step, *self.bounds)
-        self.settled = promised < SETTLED or self.damping > 1e7
+        step, expected_decrease = self._step(spectrum)
+        self.trial_point = np.clip(self.best_point + step, *self.bounds)
+        self.converged = expected_decrease < MIN_DECREASE or self.damping > 1e7
 
-    def _scaled(self, answer: Answer, measured: Measured) -> Answer:
-        """Scale the initial model to the counts of the spectrum."""
-        factor = measured.counts.sum() / answer.expected.sum()
-        count = len(self.task.place)
-        self.trial = self.trial.copy()
-        self.trial[count] += np.log(factor)
-        return Answer(answer.expected * factor, answer.jacobian * factor)
+    def _scaled_to_counts(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> ModelledSpectrum:
+        """Scale the initial model spectrum to the total counts of the spectrum."""
+        factor = spectrum.counts.sum() / model_spectrum.expected.sum()
+        n_coordinate = len(self.task.position)
+        self.trial_point = self.trial_point.copy()
+        self.trial_point[n_coordinate] += np.log(factor)
+        return ModelledSpectrum(model_spectrum.expected * factor, model_spectrum.jacobian * factor)
 
-    def _step(self, measured: Measured) -> tuple[Numbers, float]:
+    def _step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
         """Return the next step and the expected decrease of the deviance."""
-        information, gradient = self._fisher(measured, steep=True)
-        low, high = (bound - self.best for bound in self.bounds)
-        held = np.zeros(self.best.size, dtype=np.bool_)
+        information, gradient = self._fisher(spectrum, observed_if_far=True)
+        low, high = (bound - self.best_point for bound in self.bounds)
+        at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
         damped = information + np.diag(self.damping * np.diag(information) + 1e-10)
-        step = np.zeros_like(self.best)
-        for _ in range(self.best.size):
-            # parameters stop at their bounds, and the others are solved again
-            free = np.flatnonzero(~held)
-            rest = gradient[free] - damped[np.ix_(free, np.flatnonzero(held))] @ step[held]
-            step[free] = np.linalg.solve(damped[np.ix_(free, free)], rest)
-            outside = (step < low) | (step > high)
-            if not outside.any():
+        step = np.zeros_like(self.best_point)
+        for _ in range(self.best_point.size):
+            # parameters beyond a bound are fixed there, and the step of the others is solved again
+            free_index = np.flatnonzero(~at_bound)
+            right_side = gradient[free_index] - damped[np.ix_(free_index, np.flatnonzero(at_bound))] @ step[at_bound]
+            step[free_index] = np.linalg.solve(damped[np.ix_(free_index, free_index)], right_side)
+            out_of_bounds = (step < low) | (step > high)
+            if not out_of_bounds.any():
                 break
             step = np.clip(step, low, high)
-            held |= outside
-        step *= min(LARGEST_MOVE / max(float(np.abs(step).max()), 1e-12), 1.0)
+            at_bound |= out_of_bounds
+        step *= min(MAX_STEP / max(float(np.abs(step).max()), 1e-12), 1.0)
         return step, float(2.0 * gradient @ step - step @ information @ step)
 
-    def _fisher(self, measured: Measured, *, steep: bool = False) -> tuple[Numbers, Numbers]:
+    def _fisher(self, spectrum: MergedSpectrum, *, observed_if_far: bool = False) -> tuple[Numbers, Numbers]:
         """Return the Fisher information and half the negative gradient of the deviance.
 
-        ``steep``: use the observed curvature where counts far exceed the model; the expected one would overshoot.
+        With ``observed_if_far``, channels whose counts far exceed the model have the observed curvature, because steps
+        by the expected curvature would overshoot.
         """
-        if self.answer is None:
-            raise RuntimeError("no trial was evaluated yet")
-        expected, jacobian = self.answer.expected, self.answer.jacobian
-        weight = 1.0 / measured.variance(expected)
-        gradient = (jacobian * weight[:, None]).T @ (measured.counts - expected)
-        if steep:
-            weight = weight * np.where(measured.pulls(expected) > FAR_OFF, measured.counts / expected, 1.0)
+        if self.model_spectrum is None:
+            raise RuntimeError("no trial point was evaluated yet")
+        expected, jacobian = self.model_spectrum.expected, self.model_spectrum.jacobian
+        weight = 1.0 / spectrum.variance(expected)
+        gradient = (jacobian * weight[:, None]).T @ (spectrum.counts - expected)
+        if observed_if_far:
+            weight = weight * np.where(spectrum.pulls(expected) > MAX_PULL, spectrum.counts / expected, 1.0)
         return (jacobian * weight[:, None]).T @ jacobian, gradient
 
-    def result(self, measured: Measured) -> StratigraphyFit:
-        count = len(self.task.place)
-        information, _ = self._fisher(measured)
-        # a trace of prior (a standard deviation of a factor e**10) keeps the inverse finite
+    def result(self, spectrum: MergedSpectrum) -> StratigraphyFit:
+        n_coordinate = len(self.task.position)
+        information, _ = self._fisher(spectrum)
+        # a very weak prior, with a standard deviation of a factor e**10, keeps the inverse finite
         covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
-        expected = self.answer.expected if self.answer is not None else measured.counts
+        expected = self.model_spectrum.expected if self.model_spectrum is not None else spectrum.counts
         return StratigraphyFit(
             self.task.candidate,
-            self.best[:count],
-            self.best[count:],
+            self.best_point[:n_coordinate],
+            self.best_point[n_coordinate:],
             self.deviance,
-            poisson_deviance(measured.counts, expected),
+            poisson_deviance(spectrum.counts, expected),
             len(expected),
-            len(self.best),
+            len(self.best_point),
             expected,
             covariance,
-            self.settled,
+            self.converged,
         )

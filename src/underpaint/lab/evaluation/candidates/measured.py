@@ -1,4 +1,4 @@
-"""Merged channels of a measured spectrum, and the likelihood of a model with an error of its own."""
+"""Merged channels of a measured spectrum, and its likelihood under a model that has a relative error."""
 
 from dataclasses import dataclass, replace
 
@@ -13,32 +13,35 @@ from underpaint.pigments.explain.spectrum_model import merged_counts
 
 Numbers = NDArray[np.float64]
 START_KEV = 2.8
-"""Channels below are left out: soft lines depend on air and window more than on the paint."""
+"""Lowest energy of the fit, keV: lines below depend more on air and detector window than on the paint."""
 BIN_SIGMAS = 0.7
-"""Largest width of merged channels in standard deviations of a peak: a Gaussian loses next to no information."""
+"""Maximum width of a merged channel, in standard deviations of a peak; a Gaussian peak then loses hardly any
+information."""
 MODEL_ERROR = 0.01
 """Relative standard deviation of the forward model in a merged channel."""
-FAINTEST = 1e-9
+MIN_EXPECTED = 1e-9
+"""Minimum expected counts in a channel, so that logarithms stay finite."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A spectrum in merged channels, and the likelihood of a model of it.
+class MergedSpectrum:
+    """A spectrum in merged channels, with the likelihood of models of the spectrum.
 
     Parameters
     ----------
     axis : EnergyAxis
-        The merged channels, from the first that is used to the end of the source.
+        Axis of the merged channels, from the lowest energy of the fit to the highest energy of the source.
     counts : (n_bin,) array
+        Measured counts.
     model_error : float
-        Relative standard deviation of the model in a channel, independent from one to the next.
+        Relative standard deviation of the model in a channel; errors of different channels are independent.
 
     Notes
     -----
-    Counts are taken as Poisson about an expectation that itself scatters about the model's (gamma distribution): the
-    negative binomial, whose variance is ``mu + (model_error mu)**2``. It is Poisson where counts are few, and at a
-    model error of zero. With its deviance (McCullagh & Nelder 1989, table 9.1) a spectrum of 1e6 counts weighs no more
-    than the accuracy of the simulation allows.
+    Counts have a Poisson distribution whose mean has a gamma distribution about the expectation of the model. Together
+    this is the negative binomial distribution, with the variance ``mu + (model_error mu)**2``. For few counts, or a
+    model error of zero, it is the Poisson distribution. Its deviance (McCullagh & Nelder 1989, table 9.1) gives a
+    spectrum of 1e6 counts no more weight than the accuracy of the simulation allows.
     """
 
     axis: EnergyAxis
@@ -47,60 +50,60 @@ class Measured:
 
     @property
     def energy_kev(self) -> Numbers:
-        """(n_bin,) middles of the channels, keV."""
+        """(n_bin,) energies of the channel centres, keV."""
         return self.axis.energy_kev
 
     def variance(self, expected: Numbers) -> Numbers:
-        """Return the variance of the counts about an expectation, (..., n_bin)."""
+        """Return the (..., n_bin) variance of the counts for given expected counts."""
         return expected + (self.model_error * expected) ** 2
 
     def deviance(self, expected: Numbers) -> float:
-        """Return twice the log-likelihood ratio against a model that matches every channel."""
+        """Return twice the log-likelihood ratio of a model that matches every channel to the given one."""
         return float(self._deviances(expected).sum())
 
     def residuals(self, expected: Numbers) -> Numbers:
-        """Return (n_bin,) signed roots of each channel's deviance: standard deviations, also where counts are few."""
+        """Return the (n_bin,) deviance residuals, in standard deviations; they are valid for few counts, too."""
         return np.asarray(np.sign(self.counts - expected) * np.sqrt(np.maximum(self._deviances(expected), 0.0)))
 
     def _deviances(self, expected: Numbers) -> Numbers:
-        over = self.counts - expected
+        difference = self.counts - expected
         if self.model_error == 0:
-            return 2.0 * (_counts_times_log(self.counts, expected) - over)
+            return 2.0 * (_counts_times_log(self.counts, expected) - difference)
         shape = self.model_error**-2
-        shared = (self.counts + shape) * np.log1p(over / (expected + shape))
-        return np.asarray(2.0 * (_counts_times_log(self.counts, expected) - shared))
+        gamma_term = (self.counts + shape) * np.log1p(difference / (expected + shape))
+        return np.asarray(2.0 * (_counts_times_log(self.counts, expected) - gamma_term))
 
-    def of(self, counts: Numbers) -> "Measured":
-        """Return the same channels with other counts, (n_bin,)."""
+    def with_counts(self, counts: Numbers) -> "MergedSpectrum":
+        """Return a spectrum with the same channels and other (n_bin,) counts."""
         return replace(self, counts=counts)
 
     def pulls(self, expected: Numbers) -> Numbers:
-        """Return (n_bin,) differences from an expectation in standard deviations."""
+        """Return the (n_bin,) differences from the expected counts, in standard deviations."""
         return np.asarray((self.counts - expected) / np.sqrt(self.variance(expected)))
 
 
-def measured(
+def merge_channels(
     spectrum: Spectrum, instrument: Instrument, *, start_kev: float = START_KEV, model_error: float = MODEL_ERROR
-) -> Measured:
-    """Return the part of a spectrum that is fitted.
+) -> MergedSpectrum:
+    """Merge the channels of a spectrum in the range that is fitted.
 
     Parameters
     ----------
     spectrum : Spectrum
         Counts with an energy axis.
     instrument : Instrument
-        Its source limits the range, its resolution the number of channels to merge.
+        The energy of the source limits the range; the detector resolution limits the number of channels to merge.
     start_kev : float
-        Channels below are left out.
+        Lowest energy of the range.
     model_error : float
-        As in ``Measured``.
+        Relative standard deviation of the model in a channel.
 
     Raises
     ------
     CalibrationError, ScanError
-        The spectrum has no axis; no counts in that range; or counts that are negative or no numbers.
+        The spectrum has no energy axis, no counts in the range, or counts that are negative or not finite.
     SampleError
-        The model error is negative or above one.
+        The model error is negative, or one or more.
     """
     name = spectrum.name or "the spectrum"
     if spectrum.axis is None:
@@ -112,8 +115,8 @@ def measured(
     axis = spectrum.axis
     stop_kev = min(float(source_spectrum(instrument)[0].max()), axis.stop_kev)
     sigma = float(resolution_sigma(instrument.detector, np.asarray([start_kev]))[0])
-    merged = max(int(BIN_SIGMAS * sigma / axis.gain_kev), 1)
-    return Measured(*merged_counts(spectrum, axis, (start_kev, stop_kev), merged, "fit"), model_error)
+    n_merged = max(int(BIN_SIGMAS * sigma / axis.gain_kev), 1)
+    return MergedSpectrum(*merged_counts(spectrum, axis, (start_kev, stop_kev), n_merged, "fit"), model_error)
 
 
 def poisson_deviance(counts: Numbers, expected: Numbers) -> float:
@@ -122,6 +125,8 @@ def poisson_deviance(counts: Numbers, expected: Numbers) -> float:
 
 
 def _counts_times_log(counts: Numbers, expected: Numbers) -> Numbers:
-    """Return ``n ln(n / mu)``, zero where there are no counts."""
+    """Return ``n ln(n / mu)``; zero in channels without counts."""
     occupied = counts > 0
-    return np.where(occupied, counts * np.log(np.where(occupied, counts, 1.0) / np.maximum(expected, FAINTEST)), 0.0)
+    return np.where(
+        occupied, counts * np.log(np.where(occupied, counts, 1.0) / np.maximum(expected, MIN_EXPECTED)), 0.0
+    )

@@ -1,4 +1,4 @@
-"""Candidate stratigraphies from a network's answers to a spectrum."""
+"""Candidate stratigraphies, proposed from a network's answers for a spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,198 +14,233 @@ from underpaint.lab.evaluation.candidates.candidate import (
     ground_film,
     paint_film,
     stack_name,
-    without,
+    without_pigment,
 )
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit
 from underpaint.physics.materials import Paint, ground_layer, library
 
-PRESENT = 0.5
-"""Least probability of a group in the candidates."""
-HIDDEN = 0.1
-"""Least probability of a group that is tried below the paint."""
-MOST_CANDIDATES = 12
-"""Most stratigraphies of the first round, with the best less each of its pigments; rivals of the best are extra."""
-MOST_PIGMENTS = 5
+MIN_PRESENT_PROBABILITY = 0.5
+"""Minimum probability of the groups whose pigments are in every candidate."""
+MIN_HIDDEN_PROBABILITY = 0.1
+"""Minimum probability of a group whose pigment is tried in a hidden layer."""
+MAX_CANDIDATES = 12
+"""Maximum number of stratigraphies in the first round, the candidates without one pigment included. Rearrangements of
+the best candidate are not counted."""
+MAX_PIGMENTS = 5
 TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
-"""Initial thicknesses."""
+"""Initial thicknesses of an upper layer of two, of a lower or single layer, and of the ground, um."""
 PRIMING = "lead_white"
-"""The commonest underlayer, tried where no other is suspected."""
+"""Pigment of the most common underlayer; it is tried if no other hidden pigment is suspected."""
 
 
 @dataclass(frozen=True)
-class Suspects:
-    """The pigments that candidates are made of.
+class SuspectedPigments:
+    """Pigments from which candidates are made.
 
     Parameters
     ----------
     pigments : tuple of str
-        Library names, the surest first; each stands for its equivalence group.
-    hidden : tuple of str
-        Pigments that are tried in a layer below.
+        Library names in order of probability, the highest first; each stands for its equivalence group.
+    hidden_pigments : tuple of str
+        Pigments that are tried in a hidden layer.
     """
 
     pigments: tuple[str, ...]
-    hidden: tuple[str, ...] = ()
+    hidden_pigments: tuple[str, ...] = ()
 
 
-def suspects(results: Results, ground: str) -> Suspects:
-    """Return the pigments for which a network's answers are evidence.
+def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
+    """Return the pigments that a network's answers suggest.
 
-    Of every group that is present, its likeliest member whose other groups are present, too. Groups of the ground are
-    left to the ground.
+    Each present group suggests its most probable member among those whose other groups are present, too. Groups that
+    the ground contains suggest nothing.
 
     Parameters
     ----------
     results : Results
-        Of a single spectrum: (1, 1) pixels.
+        Answers for a single spectrum, with (1, 1) pixels.
     ground : str
-        Name of the ground that lies under all candidates.
+        Name of the ground, the lowest layer of all candidates.
     """
     probability = {name: float(results[name][0, 0]) for name in (*results.groups, *results.pigments)}
-    groups = {name: probability[name] for name in results.groups if np.isfinite(probability[name])}
-    below = _ground_groups(ground)
-    ranked = sorted(groups, key=lambda name: -groups[name])
-    sure = [name for name in ranked if groups[name] >= PRESENT]
-    unsure = [name for name in ranked if HIDDEN <= groups[name] < PRESENT and name not in below]
-    selected = [name for name in sure if name not in below] or sure
-    pigments = _members(selected, set(sure), results, probability)
-    suspected = _members(unsure[:1], {*sure, *unsure}, results, probability)
-    return Suspects(tuple(pigments[:MOST_PIGMENTS]), tuple(name for name in suspected if name not in pigments))
+    group_probability = {name: probability[name] for name in results.groups if np.isfinite(probability[name])}
+    ground_groups = _ground_groups(ground)
+    ranked_groups = sorted(group_probability, key=lambda name: -group_probability[name])
+    present_groups = [name for name in ranked_groups if group_probability[name] >= MIN_PRESENT_PROBABILITY]
+    doubtful_groups = [
+        name
+        for name in ranked_groups
+        if MIN_HIDDEN_PROBABILITY <= group_probability[name] < MIN_PRESENT_PROBABILITY and name not in ground_groups
+    ]
+    paint_groups = [name for name in present_groups if name not in ground_groups] or present_groups
+    pigments = _member_of_each_group(paint_groups, set(present_groups), results, probability)
+    hidden_pigments = _member_of_each_group(
+        doubtful_groups[:1], {*present_groups, *doubtful_groups}, results, probability
+    )
+    return SuspectedPigments(
+        tuple(pigments[:MAX_PIGMENTS]), tuple(name for name in hidden_pigments if name not in pigments)
+    )
 
 
-def propose(suspected: Suspects, ground: str) -> list[Candidate]:
-    """Return the candidates: one mixed layer, the pigments shared between two layers, hidden layers.
+def propose(suspects: SuspectedPigments, ground: str) -> list[Candidate]:
+    """Return candidates with the suspected pigments in one layer or divided between two.
 
-    One mixed layer of all; each pigment alone above, and below, the others; other ways to share them between two
-    layers; a hidden pigment below the mixture. There are at most ``MOST_CANDIDATES``, with one more for each pigment
-    that is left out of the best. ``rearrangements`` returns other arrangements of the best.
+    The first candidate has all pigments in one layer. Then follow candidates with a hidden pigment below this mixture,
+    and candidates with the pigments divided between two layers, those with a pigment alone above or below the others
+    first. Their number is at most ``MAX_CANDIDATES``, including the candidates without one pigment that are fitted
+    later. ``rearrangements`` returns other arrangements of the best candidate.
     """
-    names = suspected.pigments
-    base = ground_film(ground, GROUND_UM)
+    names = suspects.pigments
+    base_film = ground_film(ground, GROUND_UM)
     if not names:
-        return [_stack(suspected.hidden, (), base)] if suspected.hidden else []
-    candidates = [_stack(names, (), base)]
-    hidden = suspected.hidden or ((PRIMING,) if _may_be_primed(names) else ())
-    candidates += [_stack(names, (name,), base) for name in hidden]
-    candidates += [_stack(top, tuple(name for name in names if name not in top), base) for top in _upper_layers(names)]
-    return candidates[: MOST_CANDIDATES - (len(names) if len(names) > 1 else 0)]
+        return [_stack(suspects.hidden_pigments, (), base_film)] if suspects.hidden_pigments else []
+    candidates = [_stack(names, (), base_film)]
+    hidden_pigments = suspects.hidden_pigments or ((PRIMING,) if _may_be_primed(names) else ())
+    candidates += [_stack(names, (name,), base_film) for name in hidden_pigments]
+    candidates += [
+        _stack(top, tuple(name for name in names if name not in top), base_film) for top in _upper_layers(names)
+    ]
+    return candidates[: MAX_CANDIDATES - (len(names) if len(names) > 1 else 0)]
 
 
-def rearrangements(best: Candidate) -> list[Candidate]:
-    """Return other arrangements of a candidate's pigments: one layer, the layers swapped, one pigment moved across.
+def rearrangements(candidate: Candidate) -> list[Candidate]:
+    """Return other arrangements of a candidate's pigments.
 
-    Of a candidate in one layer: each pigment alone above, and alone below, the others.
+    For two layers: both mixed in one layer, the layers swapped, and one pigment moved to the other layer. For one
+    layer: each pigment alone above, and alone below, the others.
     """
-    painted = [film.painted for film in best.films if film.painted]
-    base = best.films[len(painted) :]
-    if len(painted) > 2 or len(base) != 1:
+    pigments_by_layer = [film.paint_pigments for film in candidate.films if film.paint_pigments]
+    lower_films = candidate.films[len(pigments_by_layer) :]
+    if len(pigments_by_layer) > 2 or len(lower_films) != 1:
         return []
-    if len(painted) == 1:
-        (names,) = painted
-        pairs = [((name,), _rest(names, name)) for name in names if len(names) > 1]
-        return [_stack(*layers, base[0]) for pair in pairs for layers in dict.fromkeys((pair, pair[::-1]))]
-    above, below = painted
-    moved = [(_rest(above, name), (*below, name)) for name in above if len(above) > 1]
-    moved += [((*above, name), _rest(below, name)) for name in below if len(below) > 1]
-    return [_stack(top, bottom, base[0]) for top, bottom in [((*above, *below), ()), (below, above), *moved]]
+    if len(pigments_by_layer) == 1:
+        (names,) = pigments_by_layer
+        pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
+        return [_stack(*layers, lower_films[0]) for pair in pairs for layers in dict.fromkeys((pair, pair[::-1]))]
+    above, below = pigments_by_layer
+    with_moved_pigment = [(_other_names(above, name), (*below, name)) for name in above if len(above) > 1]
+    with_moved_pigment += [((*above, name), _other_names(below, name)) for name in below if len(below) > 1]
+    return [
+        _stack(top, bottom, lower_films[0])
+        for top, bottom in [((*above, *below), ()), (below, above), *with_moved_pigment]
+    ]
 
 
 def layer_pigments(candidate: Candidate) -> tuple[frozenset[str], ...]:
     """Return the pigments of each layer of paint, from the surface down."""
-    return tuple(frozenset(film.painted) for film in candidate.films if film.painted)
+    return tuple(frozenset(film.paint_pigments) for film in candidate.films if film.paint_pigments)
 
 
 def with_pure_pigments(candidate: Candidate) -> Candidate | None:
-    """Return a candidate with pigments of one group in place of those of several; None where nothing changes.
+    """Replace pigments of several groups by pigments of one group; return None if nothing changes.
 
-    Lead white with chrome oxide green has the lines of lead white with chrome orange, in other possible orders. A
-    composite is replaced where other pigments have the rest of its groups.
+    A composite pigment is replaced if other pigments of the candidate cover all its groups but one. Lead white with
+    chrome oxide green, for example, has the lines of lead white with chrome orange, and allows other layer orders.
     """
     names = candidate.pigments
-    swaps: dict[str, str] = {}
+    pure_by_composite: dict[str, str] = {}
     for name in sorted(names):
         other_groups = {group for other in names - {name} for group in library()[other].groups}
-        remaining = [group for group in library()[name].groups if group not in other_groups]
-        if len(library()[name].groups) > 1 and len(remaining) == 1:
-            pure = next((each.name for each in library().members(remaining[0]) if each.groups == (remaining[0],)), None)
-            swaps |= {} if pure is None or pure in names else {name: pure}
-    painted = [tuple(swaps.get(name, name) for name in film.painted) for film in candidate.films if film.painted]
-    if not swaps or len(painted) > 2:
-        return None
-    return _stack(painted[0], painted[1] if len(painted) > 1 else (), candidate.films[-1])
-
-
-def without_each_pigment(best: StratigraphyFit) -> list[Candidate]:
-    """Return the best candidate less each of its pigments in turn, starting from the fitted values."""
-    fitted = with_fitted_values(best)
-    reduced = (without(fitted, name) for name in sorted(fitted.pigments))
-    return [candidate for candidate in reduced if candidate is not None]
-
-
-def with_fitted_values(best: StratigraphyFit) -> Candidate:
-    """Return a candidate that starts from its fitted values."""
-    shares, thickness = best.candidate.shares(best.place), best.thickness_um
-    films = [
-        _restarted(film, share, float(um))
-        for film, share, um in zip(best.candidate.films, shares, thickness, strict=True)
+        remaining_groups = [group for group in library()[name].groups if group not in other_groups]
+        if len(library()[name].groups) > 1 and len(remaining_groups) == 1:
+            pure_name = next(
+                (
+                    pigment.name
+                    for pigment in library().members(remaining_groups[0])
+                    if pigment.groups == (remaining_groups[0],)
+                ),
+                None,
+            )
+            pure_by_composite |= {} if pure_name is None or pure_name in names else {name: pure_name}
+    pigments_by_layer = [
+        tuple(pure_by_composite.get(name, name) for name in film.paint_pigments)
+        for film in candidate.films
+        if film.paint_pigments
     ]
-    return Candidate(best.candidate.name, tuple(films))
+    if not pure_by_composite or len(pigments_by_layer) > 2:
+        return None
+    return _stack(pigments_by_layer[0], pigments_by_layer[1] if len(pigments_by_layer) > 1 else (), candidate.films[-1])
 
 
-def _restarted(film: Film, shares: dict[str, float], thickness_um: float) -> Film:
+def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
+    """Return the fitted candidate without each of its pigments in turn; the initial values are the fitted ones."""
+    candidate_at_fit = with_fitted_values(fit)
+    reduced_candidates = (without_pigment(candidate_at_fit, name) for name in sorted(candidate_at_fit.pigments))
+    return [candidate for candidate in reduced_candidates if candidate is not None]
+
+
+def with_fitted_values(fit: StratigraphyFit) -> Candidate:
+    """Return the candidate of a fit with the fitted values as initial values."""
+    shares, thickness = fit.candidate.shares(fit.position), fit.thickness_um
+    films = [
+        _film_at_values(film, share, float(film_um))
+        for film, share, film_um in zip(fit.candidate.films, shares, thickness, strict=True)
+    ]
+    return Candidate(fit.candidate.name, tuple(films))
+
+
+def _film_at_values(film: Film, shares: dict[str, float], thickness_um: float) -> Film:
     if film.paint is None:
         return replace(film, layer=replace(film.layer, thickness_um=thickness_um))
     return paint_film(replace(film.paint, pigments=shares), float(np.clip(thickness_um, *PAINT_UM)))
 
 
-def _rest(names: Sequence[str], name: str) -> tuple[str, ...]:
-    return tuple(other for other in names if other != name)
+def _other_names(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
+    return tuple(name for name in names if name != excluded_name)
 
 
-def _stack(top: Sequence[str], below: Sequence[str], base: Film) -> Candidate:
-    films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM if below else BELOW_UM)]
-    if below:
-        films.append(paint_film(Paint(dict.fromkeys(below, 1.0)), BELOW_UM))
-    return Candidate(stack_name(films), (*films, base))
+def _stack(top: Sequence[str], bottom: Sequence[str], ground: Film) -> Candidate:
+    films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM if bottom else BELOW_UM)]
+    if bottom:
+        films.append(paint_film(Paint(dict.fromkeys(bottom, 1.0)), BELOW_UM))
+    return Candidate(stack_name(films), (*films, ground))
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the possible upper layers, the simplest first: one pigment, all but one, then the rest."""
-    count = len(names)
-    sizes = sorted(range(1, count), key=lambda size: (min(size, count - size), size))
-    return [top for size in sizes for top in combinations(names, size)]
+    """Return the possible upper layers: first those of one pigment, then of all but one, then the others."""
+    n_pigment = len(names)
+    sizes = sorted(range(1, n_pigment), key=lambda size: (min(size, n_pigment - size), size))
+    return [pigments for size in sizes for pigments in combinations(names, size)]
 
 
-def _members(groups: Sequence[str], allowed: set[str], results: Results, probability: dict[str, float]) -> list[str]:
-    """Return a member of each group, without repeats.
+def _member_of_each_group(
+    groups: Sequence[str], allowed_groups: set[str], results: Results, probability: dict[str, float]
+) -> list[str]:
+    """Return one member for each group, without repeats.
 
-    The likeliest. A pigment of several groups stands for one of them alone, the least likely otherwise, and only where
-    it is likely itself. The others get a pigment of one group, so that orders can be distinguished.
+    It is the most probable member. A pigment of several groups is taken for one of them only: the group whose
+    alternative is least probable. The other groups get a pigment of one group, so that layer orders can be
+    distinguished.
     """
-    options = {group: _options(group, allowed, results, probability) for group in groups}
-    pure = {group: names[-1] for group, names in options.items() if names}
-    chosen: dict[str, str] = {}
-    for group in sorted(pure, key=lambda group: probability.get(pure[group], 0.0)):
-        likeliest, plain = options[group]
-        chosen[group] = plain if likeliest in chosen.values() else likeliest
-    return list(dict.fromkeys(chosen[group] for group in groups if group in chosen))
+    options = {group: _member_options(group, allowed_groups, results, probability) for group in groups}
+    single_group_member = {group: names[-1] for group, names in options.items() if names}
+    chosen_members: dict[str, str] = {}
+    for group in sorted(single_group_member, key=lambda group: probability.get(single_group_member[group], 0.0)):
+        best_member, pure_member = options[group]
+        chosen_members[group] = pure_member if best_member in chosen_members.values() else best_member
+    return list(dict.fromkeys(chosen_members[group] for group in groups if group in chosen_members))
 
 
-def _options(group: str, allowed: set[str], results: Results, probability: dict[str, float]) -> tuple[str, ...]:
-    """Return the likeliest member of a group and the likeliest of this group alone; empty where there is none."""
+def _member_options(
+    group: str, allowed_groups: set[str], results: Results, probability: dict[str, float]
+) -> tuple[str, ...]:
+    """Return the most probable member of a group, and the most probable one that has no other group; empty if none."""
 
-    def score(name: str) -> float:
+    def probability_of(name: str) -> float:
         return probability.get(name, 0.0)
 
-    known = [name for name in results.pigments if name in library() and group in library()[name].groups]
-    # a network of groups alone leaves the choice to the library's order, which puts the commonest first
-    known = known or [pigment.name for pigment in library().members(group)]
-    permitted = [name for name in known if set(library()[name].groups) <= allowed]
-    pure = [name for name in permitted if len(library()[name].groups) == 1]
-    if not permitted:
+    members = [name for name in results.pigments if name in library() and group in library()[name].groups]
+    # a network without members leaves the choice to the library, whose first member is the most common
+    members = members or [pigment.name for pigment in library().members(group)]
+    allowed_members = [name for name in members if set(library()[name].groups) <= allowed_groups]
+    single_group_members = [name for name in allowed_members if len(library()[name].groups) == 1]
+    if not allowed_members:
         return ()
-    likeliest, plain = max(permitted, key=score), max(pure or permitted, key=score)
-    return (likeliest if score(likeliest) >= PRESENT else plain, plain)
+    best_member, pure_member = (
+        max(allowed_members, key=probability_of),
+        max(single_group_members or allowed_members, key=probability_of),
+    )
+    return (best_member if probability_of(best_member) >= MIN_PRESENT_PROBABILITY else pure_member, pure_member)
 
 
 def _ground_groups(ground: str) -> set[str]:
@@ -213,5 +248,5 @@ def _ground_groups(ground: str) -> set[str]:
 
 
 def _may_be_primed(names: Sequence[str]) -> bool:
-    """Return whether the paint has no lead: lead below can be distinguished only then."""
+    """Return whether the paint is free of lead, because only then can lead white below it be distinguished."""
     return not any("lead_pigment" in library()[name].groups for name in names)

@@ -1,10 +1,13 @@
-"""Matrix of the counts at which pigments are distinguishable, with similar pigments side by side."""
+"""What can be known, drawn: counts that distinguish pigments, and how often a planned scan gives the answer."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from underpaint.display.plot.figure import SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title, quiet_axes
 from underpaint.physics.materials import library
@@ -15,6 +18,8 @@ CELL_IN = 0.135
 LABELS_IN = 1.8
 GROUP_COLOR = "#0072B2"
 COLORS = "magma"
+_CURVE_COLORS = ("#111111", "#c0392b", "#2e6da4", "#3d8b4f", "#8e5ea2")
+MARKED_SHARES = (0.5, 0.9)
 
 
 def separation_matrix(separation: Separation, counts: float, *, title: str = "") -> Figure:
@@ -79,3 +84,35 @@ def _draw_color_scale(figure: Figure, image: object, counts: float) -> None:
     color_bar.ax.set_ylabel("counts in the spectrum at which a pair parts", fontsize=SMALL_SIZE)
     note = f"blue: groups at\n{counts:.3g} counts\n\ndashed: beyond, the\nmodel's errors rule"
     scale_axes.text(0.0, -0.08, note, transform=scale_axes.transAxes, fontsize=SMALL_SIZE, va="top")
+
+
+def plan_figure(
+    curves: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]], *, x_label: str, title: str
+) -> Figure:
+    """Draw the curves of a plan.
+
+    Parameters
+    ----------
+    curves : sequence of (label, (n,) times or counts, (n,) shares)
+        Curve for each voltage.
+    x_label, title : str
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(6.0, 3.6)
+    axes = figure.add_subplot()
+    for level in MARKED_SHARES:
+        axes.axhline(100 * level, color="#c4c4c4", linewidth=0.6)
+    for index, (label, x_values, share) in enumerate(curves):
+        color = _CURVE_COLORS[index % len(_CURVE_COLORS)]
+        axes.plot(x_values, 100 * share, color=color, linewidth=1.0, marker="o", markersize=3.0, label=label)
+    axes.set_xscale("log")
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel(x_label, fontsize=TEXT_SIZE)
+    axes.set_ylabel("simulated scans that give the answer, %", fontsize=TEXT_SIZE)
+    axes.legend(fontsize=SMALL_SIZE, frameon=False)
+    quiet_axes(axes)
+    put_title(axes, title, left=True)
+    return close_fit(figure, 0.6, 0.15, 0.5, 0.35)
