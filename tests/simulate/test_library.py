@@ -15,6 +15,7 @@ from underpaint.simulate.library import make_chunk, render_chunk, transport_chun
 from underpaint.simulate.photons import PHOTON_FIELDS, photons_from_bytes, photons_to_bytes
 
 SETTINGS = LibrarySettings(n_stratigraphies=10, renders=2, chunk=4, seed=3)
+ONE_CHUNK = LibrarySettings(n_stratigraphies=2, renders=1, chunk=2)
 DATASETS = ("expected", "recorded", "labels", "counts_needed", "source")
 
 
@@ -101,10 +102,10 @@ def test_a_kill_between_the_last_renaming_and_the_clearing_up_leaves_a_finished_
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("underpaint.runtime.files.remove_working_folder", lambda _: None)
-        out = simulate_library(SETTINGS, tmp_path / "a.h5", workers=1)
+        out = simulate_library(ONE_CHUNK, tmp_path / "a.h5", workers=1)
     assert len(list(tmp_path.iterdir())) == 2
     before = out.stat().st_mtime_ns
-    assert simulate_library(SETTINGS, out, workers=1) == out
+    assert simulate_library(ONE_CHUNK, out, workers=1) == out
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.h5"]
     assert out.stat().st_mtime_ns == before
 
@@ -114,7 +115,7 @@ def test_a_neighbour_that_looks_like_ours_is_left_alone(tmp_path: Path) -> None:
     left.mkdir()
     (left / "000000.h5").write_text("mine")
     (left / "job.json").write_text("{}")
-    simulate_library(SETTINGS, tmp_path / "a.h5", workers=1)
+    simulate_library(ONE_CHUNK, tmp_path / "a.h5", workers=1)
     assert sorted(entry.name for entry in left.iterdir()) == ["000000.h5", "job.json"]
 
 

@@ -18,7 +18,7 @@ SETTINGS = LibrarySettings(n_stratigraphies=12, renders=1, chunk=2, seed=5)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(patient_cluster: None) -> Iterator[Any]:
     """Two worker processes behind a scheduler on loopback."""
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     with distributed.LocalCluster(
@@ -140,7 +140,7 @@ def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
-def test_a_cluster_whose_workers_all_died_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_whose_workers_all_died_is_reported(patient_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
     monkeypatch.setattr("underpaint.runtime.executors.MAX_TIME_WITHOUT_WORKERS_S", 1.0)
     options = {"threads_per_worker": 1, "processes": True, "host": "127.0.0.1", "dashboard_address": ":0"}
