@@ -138,6 +138,16 @@ def test_the_conda_recipe_needs_what_the_package_needs() -> None:
     assert listed == {*expected, "python >=3.11"}
 
 
+def test_the_description_for_pypi_has_no_relative_links() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["metadata"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for substitution in settings["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(substitution["pattern"], substitution["replacement"], text)
+    assert re.findall(r"\]\((?!https?:)[^)]*\)|!\[|<!--", text) == []
+    assert "(https://doi.org/10.1039/d2ja00246a)" in text
+    assert "| Held-out virtual panels" in text
+
+
 def test_the_version_stands_in_one_place() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert "version" in project["dynamic"]

@@ -178,7 +178,7 @@ def fit_elements(
     Parameters
     ----------
     scan : Scan
-        Scan with an energy axis (see ``underpaint.calibrate``).
+        Scan whose energy axis is right; :func:`underpaint.calibrate.resolve_energy_axis` finds it from the lines.
     families : sequence of str, optional
         Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
         families of the scan. The fit always includes the other families, so that uncertainties account for
