@@ -188,7 +188,18 @@ def test_maps_of_any_shape_can_be_drawn(shape: tuple[int, int]) -> None:
 
 def test_scale_bar_is_a_round_length() -> None:
     figure = plot.pigment_map(np.zeros((40, 100), np.float32), step_mm=(0.5, 0.5))
-    assert [text.get_text() for text in figure.axes[0].texts] == ["10 mm"]
+    assert [text.get_text() for text in figure.axes[0].texts if "mm" in text.get_text()] == ["10 mm"]
+
+
+def test_the_colour_bar_of_a_map_has_round_values_within_its_limits() -> None:
+    figure = plot.element_map(np.linspace(0.0, 700.0, 400, dtype=np.float32).reshape(20, 20))
+    (axes,) = figure.axes
+    image, bar = axes.images
+    assert bar.get_array().min() == image.get_clim()[0]
+    assert bar.get_array().max() == image.get_clim()[1]
+    heights = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert list(heights) == ["0", "200", "400", "600"]
+    assert heights["400"] == pytest.approx(400.0 / image.get_clim()[1])
 
 
 def test_pixels_that_are_not_square_are_drawn_as_they_are() -> None:

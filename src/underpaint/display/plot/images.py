@@ -6,11 +6,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colorbar import make_axes, make_axes_gridspec
 from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from underpaint.data.maps import Results, unit_of
@@ -31,6 +32,8 @@ MOST_POINTS = 700
 """Of a picture of a map, along a side: a panel has some 300."""
 HATCH, HATCH_WIDTH = "////", 0.5
 _KEYS_IN = 0.25
+_BAR_SHARE, _BAR_LIMITS, _TICK_LENGTH = 0.075, (1.027, 1.07), 0.015
+"""Share of a cell for the colour bar; left and right limit of the bar, and length of ticks, in widths of the map."""
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 COMPOSITE_COLORS = {
     "red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "yellow": "#ffff00", "cyan": "#00ffff",
@@ -147,7 +150,7 @@ def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4
         (f"{name.rpartition('.')[2]} ({shown_unit(unit_of(name))})", results.estimate(name).value) for name in names
     ]
     figure = _gallery(maps, results.step_mm, columns)
-    for axes, name in zip(figure.axes[::2], names, strict=True):
+    for axes, name in zip(figure.axes, names, strict=True):
         hatch(axes, ~results.is_determined(name), "white")
     return figure
 
@@ -286,18 +289,32 @@ def _single(values: NDArray[np.float32], step_mm: Step, below_in: float = 0.0) -
 
 
 def _color_bar(axes: Axes, image: AxesImage) -> None:
-    """Draw the colours from the least to the largest value; matplotlib's own bar takes longer than the map."""
-    # Its unit stands in the title above the map: a label at its side would take the room of the next map.
-    make = make_axes if axes.get_subplotspec() is None else make_axes_gridspec
-    bar = make(axes, fraction=0.05, pad=0.025, aspect=25)[0]
+    """Draw the colours from the smallest to the largest value beside a map; a bar with axes takes longer than the map.
+
+    The unit is in the title of the map: a label beside the bar would need the space of the next map.
+    """
+    cell = axes.get_subplotspec()
+    if cell is not None:
+        axes.set_subplotspec(cell.subgridspec(1, 2, wspace=0.0, width_ratios=(1.0 - _BAR_SHARE, _BAR_SHARE))[0])
+    axes.set_anchor("E")
     low, high = image.get_clim()
-    steps = np.linspace(low, high, 256)[:, None]
-    bar.imshow(steps, cmap=image.cmap, aspect="auto", origin="lower", extent=(0.0, 1.0, low, high))
-    bar.xaxis.set_visible(False)
-    bar.yaxis.tick_right()
-    bar.tick_params(axis="y", labelsize=SMALL_SIZE - 1, width=0.5, length=2)
-    for spine in bar.spines.values():
-        spine.set_linewidth(0.4)
+    left, right = _BAR_LIMITS
+    bar = AxesImage(
+        axes, cmap=image.cmap, origin="lower", extent=(left, right, 0.0, 1.0), transform=axes.transAxes, clip_on=False
+    )
+    bar.set_data(np.linspace(low, high, 256)[:, None])
+    axes.add_artist(bar)
+    values = [value for value in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= value <= high]
+    heights = [(value - low) / (high - low) for value in values]
+    frame = [(left, 0.0), (right, 0.0), (right, 1.0), (left, 1.0), (left, 0.0)]
+    ticks = [(x, height) for height in heights for x in (np.nan, right, right + _TICK_LENGTH)]
+    x, y = zip(*frame, *ticks, strict=True)
+    axes.add_artist(Line2D(x, y, transform=axes.transAxes, color="black", linewidth=0.5, clip_on=False))
+    for value, height in zip(values, heights, strict=True):
+        axes.text(
+            right + 2.0 * _TICK_LENGTH, height, f"{value:.7g}", transform=axes.transAxes, va="center",
+            fontsize=SMALL_SIZE - 1,
+        )  # fmt: skip
 
 
 def _map(name: str) -> Colormap:
