@@ -190,7 +190,7 @@ class LineRatios:
     axis : EnergyAxis
         Energy axis of the spectra.
     rebin : callable
-        Function from (..., n_channel) to (..., n_bin) counts.
+        Function from (..., n_channel) to (..., n_bin) counts, hashable, since shapes of lines are cached.
     families : sequence of str
         Families to fit, ``Pb_L``, or ``Pb_L3`` for a single shell; families outside the bins are ignored.
     excitation_kev : float
@@ -211,19 +211,15 @@ class LineRatios:
         self._shares: list[Array] = []
         areas: list[Array] = []
         for family in families:
-            template = family_template(family, detector, axis, excitation_kev)
-            if template is None or not is_recorded(template.counts, rebin(template.counts)):
-                continue
-            self.names += (family,)
             energy, counts = _family_lines(simulated, family)
             area = counts.sum(axis=1)
             if not area.any():
-                energy, counts = np.zeros(1), np.zeros((len(counts), 1))
-                self._lines.append(rebin(template.counts)[None])
-            else:
-                response = rebin(response_matrix(detector, axis, energy))
-                # areas are detected counts
-                self._lines.append(response / efficiency(detector, energy)[:, None])
+                energy, counts = np.zeros(0), np.zeros((len(counts), 1))
+            lines = _line_shapes(family, tuple(energy.tolist()), detector, axis, rebin, excitation_kev)
+            if lines is None:
+                continue
+            self.names += (family,)
+            self._lines.append(lines)
             areas.append(area)
             self._shares.append(counts / np.maximum(area, 1e-300)[:, None])
         area = np.stack(areas, axis=1)
@@ -292,6 +288,28 @@ class LineRatios:
             subset_by_index=(len(weighted_deviation) - _N_SCATTER_COMPONENTS, len(weighted_deviation) - 1),
         )
         return np.asarray(mean[None]), np.asarray(eigenvectors.T @ weighted_deviation * root_mean)
+
+
+@lru_cache(maxsize=1024)
+def _line_shapes(
+    family: str,
+    energy_kev: tuple[float, ...],
+    detector: Detector,
+    axis: EnergyAxis,
+    rebin: Callable[[Array], Array],
+    excitation_kev: float,
+) -> Array | None:
+    """Return (n_line, n_bin) shapes of the lines of a family, one detected count each; None if it is not recorded.
+
+    Without lines, the shape is that of the template of the family.
+    """
+    template = family_template(family, detector, axis, excitation_kev)
+    if template is None or not is_recorded(template.counts, rebin(template.counts)):
+        return None
+    if not energy_kev:
+        return rebin(template.counts)[None]
+    energy = np.asarray(energy_kev)
+    return np.asarray(rebin(response_matrix(detector, axis, energy)) / efficiency(detector, energy)[:, None])
 
 
 def _family_lines(simulated: Sequence[LineCounts], family: str) -> tuple[Array, Array]:

@@ -105,6 +105,12 @@ class Bins:
     def __len__(self) -> int:
         return self.start.size
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bins) and self.stop == other.stop and np.array_equal(self.start, other.start)
+
+    def __hash__(self) -> int:
+        return hash((self.stop, self.start.tobytes()))
+
     def __call__(self, counts: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
         """Return the (..., n_bin) sums of (..., n_channel) counts in the bins."""
         return np.add.reduceat(counts[..., : self.stop], self.start, axis=-1, dtype=dtype)
