@@ -41,7 +41,12 @@ def test_what_ships_has_its_provenance() -> None:
 def test_every_name_in_the_tables_is_a_pigment() -> None:
     table = name_table()
     names = {*table["members"], *(other for equivalents in table["members"].values() for other in equivalents)}
-    names |= {*table["words"].values(), *table["kremer"], *table["usgs"].values(), *table["revigo"].values()}
+    names |= {
+        *filter(None, table["words"].values()),
+        *table["kremer"],
+        *table["usgs"].values(),
+        *table["revigo"].values(),
+    }
     assert {name for name in names if name not in pigments() or pigments()[name].name != name} == set()
     numbers = [number for numbers in table["kremer"].values() for number in numbers]
     assert len(numbers) == len(set(numbers))
@@ -56,6 +61,11 @@ def test_every_name_in_the_tables_is_a_pigment() -> None:
         ("Natural ultramarine (lapis)", "natural_ultramarine"),
         ("Red ochre, Roussillon", "red_earth"),
         ("Phthalo green PG7", "phthalocyanine_green"),
+        ("PB29", "ultramarine"),
+        ("PR 106, dry", "vermilion"),
+        ("PBr7", ""),  # umber and sienna
+        ("Zinnober", "vermilion"),
+        ("Cadmium green", ""),
         ("something else", ""),
     ],
 )
@@ -154,8 +164,19 @@ def test_no_text_ends_in_anything_but_a_library_or_an_error(tmp_path: Path, text
 def test_what_a_table_assumes_is_noted(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("sample;vermilion\n" + "\n".join(f"{nm};0,3" for nm in range(400, 700, 20)))
     notes = " ".join(read(tmp_path / "mine.csv").notes)
-    for words in ("decimal commas", "first column, 'sample'", "no unit and are taken as nm"):
+    for words in ("decimal commas", "first column, 'sample'", "without a unit are taken as nm"):
         assert words in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "others"), [("lead white + azurite", {"lead_white"}), ("azurite and malachite", {"malachite"})]
+)
+def test_a_name_of_two_pigments_is_a_mixture(tmp_path: Path, name: str, others: set[str]) -> None:
+    (tmp_path / "mine.csv").write_text(f"nm,{name}\n" + "\n".join(f"{nm},0.3" for nm in range(400, 700, 20)))
+    (spectrum,) = read(tmp_path / "mine.csv").spectra
+    assert spectrum.pigment == "azurite"
+    assert not spectrum.pure
+    assert set(spectrum.shares) == {"azurite", *others}
 
 
 def test_wavenumbers_are_not_taken_for_micrometres(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.reflectance.names import member_of, pigment_of
+from underpaint.reflectance.hypotheses import BLACK, WHITES
+from underpaint.reflectance.names import member_of, pigment_of, pigments_in
 from underpaint.reflectance.tables import read_table
 from underpaint.runtime.files import atomic_write
 from underpaint.runtime.untrusted import read_bounded
@@ -175,7 +176,8 @@ def read(path: str | Path) -> ReflectanceLibrary:
     A CSV file holds one spectrum per column (first column: wavelengths, first row: names) or per row (first row:
     wavelengths, first column: names). Wavelengths may be in nm, um or cm-1 and in any order; reflectance may be a
     fraction or per cent. Conversions are listed in ``notes``. The name of a spectrum decides its pigment
-    (:func:`underpaint.reflectance.names.pigment_of`). Each spectrum counts as a separate patch, except that names of
+    (:func:`underpaint.reflectance.names.pigment_of`); "azurite + lead white" is a mixture of unknown shares, taken as
+    equal. Each spectrum counts as a separate patch, except that names of
     the form ``patch#shade`` with the same ``patch`` belong together.
 
     Raises
@@ -192,7 +194,11 @@ def read(path: str | Path) -> ReflectanceLibrary:
         usable = np.isfinite(reflectance)
         if usable.sum() < 2:
             continue
-        pigment = pigment_of(name)
+        pigments = pigments_in(name)
+        if len(pigments) < 2:
+            pigments = tuple(filter(None, [pigment_of(name)]))
+        coloured = [each for each in pigments if member_of(each) not in {*WHITES, BLACK}]
+        pigment = next(iter([*coloured, *pigments]), "")
         background_names += [] if pigment else [name]
         patch, _, shade = name.partition("#")
         spectra.append(
@@ -204,7 +210,7 @@ def read(path: str | Path) -> ReflectanceLibrary:
                 source=path.name,
                 patch=f"{path.name}: {patch.strip()}",
                 shade=shade.strip(),
-                shares=MappingProxyType({pigment: 1.0} if pigment else {}),
+                shares=MappingProxyType({each: 1 / len(pigments) for each in pigments}),
             )
         )
     if not spectra:

@@ -49,8 +49,9 @@ def groups_of(member: str) -> tuple[frozenset[str], ...]:
 def pigment_of(name: str) -> str:
     """Return the pigment that the name of a measured spectrum refers to; "" if none is recognised.
 
-    Three rules are tried in this order. The name is a name or synonym of the pigment library; the name contains a
-    phrase listed in ``names.toml``; the name contains a name of the pigment library (the longest such name counts).
+    Four rules are tried in this order. The name is a name or synonym of the pigment library; the name contains a
+    phrase listed in ``names.toml``; the name contains a name of the pigment library (the longest such name counts); the
+    name contains a Colour Index name (PB29) whose pigments are of one member.
 
     Examples
     --------
@@ -66,7 +67,28 @@ def pigment_of(name: str) -> str:
     for known, pigment in _known_names():
         if _has(plain, known):
             return pigment
-    return ""
+    codes = (kind + digits for kind, digits in re.findall(r"\b(p[bgorvwy]|pbk|pbr|nr) ?(\d+)\b", plain))
+    return next((_colour_index()[code] for code in codes if code in _colour_index()), "")
+
+
+def pigments_in(name: str) -> tuple[str, ...]:
+    """Return the pigments in the name of a mixture, as in "azurite + lead white", one for each member.
+
+    Examples
+    --------
+    >>> pigments_in("azurite + lead white")
+    ('azurite', 'lead_white')
+    """
+    pigments = [pigment_of(part) for part in re.split(r"[+&/]|\b(?:and|with)\b", name)]
+    return tuple({member_of(pigment): pigment for pigment in pigments if pigment}.values())
+
+
+@lru_cache
+def _colour_index() -> dict[str, str]:
+    pigments: dict[str, list[str]] = {}
+    for pigment in library():
+        pigments.setdefault(pigment.colour_index.casefold(), []).append(pigment.name)
+    return {code: names[0] for code, names in pigments.items() if len(set(map(member_of, names))) == 1}
 
 
 @lru_cache
