@@ -92,9 +92,9 @@ def test_lines_that_were_not_measured_speak_neither_for_nor_against(shown: tuple
         "return import('./spot.js').then((own) => {"
         " own.showSpot(window.viewer, found); return document.querySelector('#spot .card').innerText; })"
     )
-    assert "Against it: all expected lines present" in opened.execute_script(card, {})
+    assert "Against it: nothing: all expected lines are present" in opened.execute_script(card, {})
     some = opened.execute_script(card, {"unmeasured": ["Hg_M"]})
-    assert "Against it: all measured lines present" in some
+    assert "Against it: nothing: all measured lines are present" in some
     none = opened.execute_script(card, {"lines": [], "unmeasured": ["Hg_L", "Hg_M"]})
     assert "For it: none of its lines was measured" in none
     assert "Against it: unknown, none of its lines was measured" in none

@@ -76,13 +76,14 @@ from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
 from underpaint.display.report.spots import SpotSpectrum
 from underpaint.display.report.surface import surface_section
-from underpaint.display.report.title import title_facts
+from underpaint.display.report.title import record_facts, title_facts
 from underpaint.display.report.unexplained import explain_lines, line_text
 from underpaint.display.report.wording import (
     LIST_LIMIT,
     MEANINGS,
     KeyFinding,
     before_bracket,
+    by_certainty,
     capitalised,
     element_sentence,
     key_finding,
@@ -218,12 +219,13 @@ def render_report(
         As of :func:`write_report`.
     """
     beside, summary = beside or Beside(), results.summary
-    if findings is None:
-        findings = find_groups(results)
+    findings = by_certainty(find_groups(results) if findings is None else findings)
     if results.unexplained is None and results.has_pigments:
         results = explain_lines(results, anode=results.calibration.get("anode"))
     places, strong = place_shares(results), element_evidence(results)
-    drawn, families = strong[: MOST_ELEMENTS if full else MOST_IN_PICTURE], overview_lines(results, strong, findings)
+    families = overview_lines(results, strong, findings)
+    unexplained = [line.family for line in results.unexplained or ()]
+    drawn = _drawn(strong, [*families, *unexplained], MOST_ELEMENTS if full else MOST_IN_PICTURE)
     return render(
         "page.html.jinja",
         full=full,
@@ -233,7 +235,9 @@ def render_report(
         paints=_paints(results, families, beside.photograph.source if beside.photograph else "", full=full),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
+        record=record_facts(summary),
         photograph=beside.photograph,
+        pictures=beside.pictures,
         findings=findings,
         statements=[statement_text(each, _label(results, each.name)) for each in beside.statements],
         key_findings=_key_findings(results, findings, places, beside),
@@ -429,6 +433,13 @@ def _quantities(results: Results, strong: list[Evidence]) -> dict[str, Any] | No
 
 def _parts(names: list[str], most: int) -> list[list[str]]:
     return [names[first : first + most] for first in range(0, len(names), most)]
+
+
+def _drawn(strong: list[Evidence], named: list[str], most: int) -> list[Evidence]:
+    """Return the lines whose maps are drawn: those that the first pages name, and the most certain of the others."""
+    others = [line for line in strong if line.family not in named]
+    kept = {line.family for line in others[: max(most - len(set(named)), 0)]} | set(named)
+    return [line for line in strong if line.family in kept][:most]
 
 
 def _faint(results: Results, strong: list[Evidence]) -> list[str]:

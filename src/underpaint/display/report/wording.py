@@ -46,7 +46,7 @@ class KeyFinding:
     where : str
         "in places (25 % of the area)".
     depth : str
-        "at the surface in 20 %, below it in 8 %"; "" of a model that knows no places.
+        "at the surface in 20 %, below it in 8 %"; "" for a model without places.
     certainty : str
         Of the group anywhere in the paint, neither of the pigment nor of the depth: a key of :data:`MEANINGS`.
     finding : Finding
@@ -68,8 +68,8 @@ class KeyFinding:
 
     @property
     def sentence(self) -> str:
-        """The finding as one sentence; a second one says where it probably lies."""
-        depth = f" Where it probably lies: {self.depth}." if self.depth else ""
+        """The finding as one sentence; a second one states the depth."""
+        depth = f" Depth: {self.depth}." if self.depth else ""
         return f"{self.what}{self.details}.{depth}"
 
 
@@ -92,6 +92,12 @@ def key_finding(own: Finding, places: Sequence[PlaceShares], regions: Mapping[st
     """
     what = capitalised(before_bracket(own.label))
     return KeyFinding(what, may_be(own), _where(own, regions), _depth(own, places), certainty(own), own)
+
+
+def by_certainty(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings in the order of report and viewer: by certainty, and as given among equally certain ones."""
+    order = list(MEANINGS)
+    return sorted(findings, key=lambda each: order.index(certainty(each)))
 
 
 def certainty(own: Finding) -> str:
@@ -148,13 +154,16 @@ def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
     place = next((each for each in places if each.name == own.name), None)
     if place is None:
         return ""
-    known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
+    known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "undetermined"))
     return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= LEAST_SHARE)
 
 
 def statement_text(statement: Statement, label: str) -> str:
     """Say what an expert stated on a group, a line or a paint, with reason, author and date."""
-    verdicts = {"confirmed": "confirmed", "corrected": f"corrected to {statement.correction or 'another'}"}
+    verdicts = {
+        "confirmed": "confirmed",
+        "corrected": f"corrected to {statement.correction}" if statement.correction else "not this",
+    }
     verdict = verdicts.get(statement.verdict, "comment")
     reason = f": {statement.reason}" if statement.reason else ""
     return (

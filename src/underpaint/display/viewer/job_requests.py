@@ -40,6 +40,7 @@ class JobRequests(ResultRequests):
             "what": "report",
             "folder": str(self.results.folder),
             "form": "pdf" if sent.get("form") == "pdf" else "html",
+            "full": sent.get("full") is True,
             "subject": str(sent.get("subject") or "")[:_MOST_SUBJECT],
             "scan": self.results.source.scan().source if self.results.source.state == READY else None,
         }

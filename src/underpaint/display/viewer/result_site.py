@@ -1,5 +1,6 @@
 """One folder of results as pages and answers: which request is answered where."""
 
+import os
 from http import HTTPStatus
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from underpaint.display.viewer.server import Answer, Request, file_answer, json_
 from underpaint.display.viewer.sessions import NewerSessionError, save_session, session_and_version
 from underpaint.display.viewer.surface import Surface
 from underpaint.io.results.contained import has_file
+from underpaint.io.results.pictures import picture_files, picture_keys
 from underpaint.io.results.session import parse_session
+from underpaint.io.results.sidecars import REGIONS_FILE, SESSION_FILE
 
 REPORT_FILE = "report.html"
 _SERVED = {".html", ".csv", ".tif", ".h5", ".pdf"}
@@ -99,6 +102,7 @@ class ResultSite:
                 "states": [[state, words] for state, words in STATES.items() if state != NO_ANSWER],
                 "written": str(summary.get("written", "")),
                 "report": has_file(self.results.folder, REPORT_FILE),
+                "report_outdated": is_outdated(self.results.folder),
                 "scan": self.results.scan_state(),
                 "pictures": self.pictures.facts(),
                 "reflectance": self.surface.facts(),
@@ -135,3 +139,18 @@ class ResultSite:
         if Path(names[-1]).suffix not in _SERVED:
             return None
         return file_answer(self.results.folder, *names, policy=_REPORT_POLICY)
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether pictures, regions or the session of a folder of results are newer than its report."""
+    names = [(REGIONS_FILE,), (SESSION_FILE,), *(picture_files(key).place for key in picture_keys(folder))]
+    written = _modified_ns(folder / REPORT_FILE)
+    return 0 < written < max(_modified_ns(folder.joinpath(*parts)) for parts in names)
+
+
+def _modified_ns(path: Path) -> int:
+    """Return the time of the last change of a file, ns; 0 for a missing file."""
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return 0

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from underpaint.display.viewer.page_words import page_notes, page_words
 from underpaint.errors import OutputError
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -153,9 +154,9 @@ class Run:
                 step, done, total = told["progress"]
                 self._facts |= {"step": step, "done": done, "total": total}
             elif "error" in told:
-                self._facts |= {"state": FAILED, "error": told["error"]}
+                self._facts |= {"state": FAILED, "error": page_words(str(told["error"]))}
             elif "result" in told:
-                self._facts |= {"state": DONE, "result": told["result"], "step": "Done"}
+                self._facts |= {"state": DONE, "result": page_notes(told["result"]), "step": "Done"}
 
 
 def _close_input(process: subprocess.Popen[str]) -> None:
