@@ -17,8 +17,8 @@ MESSAGES = [
     ("detectors of one name: if twice, read them one by one (--detector)", "choose one under Detector"),
     ("9 spectra, read as one row: give rows and columns (--shape) for a map", "fill in Rows × columns for a map"),
     ("Add one, or give the shape (`--shape ROWSxCOLUMNS`; Python: `shape=(rows, columns)`).", "under Rows × columns."),
-    ("Give rows and columns with --shape, e.g. --shape 12x40.", "Fill in Rows × columns, for example 12x40."),
-    ("Give --shape 12x40 for a map, --shape 1x480, or its rows", "for example 12x40 for a map, 1x480, or its rows"),
+    ("Give rows and columns with --shape, e.g. --shape 12x40.", "Fill in Rows × columns: 12x40."),
+    ("Give --shape 12x40 for a map, --shape 1x480, or its rows", "Rows × columns: 12x40 for a map, 1x480, or its rows"),
     ("Use model 'xu2022' (--model xu2022), which needs 1.00-2.00 keV.", "Use model 'xu2022' under Network, which"),
     ("it differs; find the axis with `underpaint calibrate`", "find the axis under Calibrate by hand"),
     (
@@ -47,7 +47,7 @@ def test_a_message_of_the_page_names_its_fields(message: str, words: str) -> Non
     assert "underpaint " not in text
 
 
-def test_an_option_without_a_field_is_said_to_be_of_the_command_line() -> None:
+def test_an_option_without_a_field_is_marked_as_of_the_command_line() -> None:
     text = page_words("give the stored value per count with --counts-scale")
     assert text.endswith("(These options are for the command line: this page has no field for them.)")
 

@@ -110,10 +110,8 @@ def look_beside(
     shape, summary = results.shape, results.summary
     damaged: list[str] = []
     regions = read_regions(folder, shape, damaged)
-    read = {
-        key: _unless_damaged(partial(read_picture, folder, key), None, damaged)
-        for key in dict.fromkeys([PHOTOGRAPH, *picture_keys(folder)])
-    }
+    keys = dict.fromkeys([PHOTOGRAPH, *picture_keys(folder)])
+    read = {key: _unless_damaged(partial(read_picture, folder, key), None, damaged) for key in keys}
     photograph = read.pop(PHOTOGRAPH, None)
     pictures = [picture for picture in read.values() if picture is not None]
     spots: list[SpotSpectrum] = []

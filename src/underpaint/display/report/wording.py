@@ -160,11 +160,8 @@ def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
 
 def statement_text(statement: Statement, label: str) -> str:
     """Say what an expert stated on a group, a line or a paint, with reason, author and date."""
-    verdicts = {
-        "confirmed": "confirmed",
-        "corrected": f"corrected to {statement.correction}" if statement.correction else "not this",
-    }
-    verdict = verdicts.get(statement.verdict, "comment")
+    corrected = f"corrected to {statement.correction}" if statement.correction else "not this"
+    verdict = {"confirmed": "confirmed", "corrected": corrected}.get(statement.verdict, "comment")
     reason = f": {statement.reason}" if statement.reason else ""
     return (
         f"{capitalised(label)}, {verdict}{reason} ({statement.author or 'no name'}, {date_text(statement.date[:10])})"

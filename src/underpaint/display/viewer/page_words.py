@@ -10,7 +10,7 @@ _REPLACEMENTS = tuple(
         (r"Choose one by its number, --detector 1, or by its name", "Choose one under Detector"),
         (r"read them one by one \(--detector\)", "choose one under Detector"),
         (r"give rows and columns \(--shape\)", "fill in Rows × columns"),
-        (r"(?:Give rows and columns with --shape, e\.g\.|Give) --shape (\d+x\d+)", r"Fill in Rows × columns, for example \1"),
+        (r"(?:Give rows and columns with --shape, e\.g\.|Give) --shape (\d+x\d+)", r"Fill in Rows × columns: \1"),
         (r"--shape (\d+x\d+)", r"\1"),
         (r" ?\(`--shape ROWSxCOLUMNS`; Python: `[^`]*`\)", " under Rows × columns"),
         (r"give the correct one, put the values of `underpaint calibrate` into its file, or use it nevertheless with "
@@ -19,7 +19,7 @@ _REPLACEMENTS = tuple(
          r"(?:; in Python `[^`]*` has an axis)?", "Calibrate by hand, or choose the instrument"),
         (r"Check the energy calibration with `underpaint calibrate`", "Check the energy axis under Calibrate by hand"),
         (r"find the axis with `underpaint calibrate`", "find the axis under Calibrate by hand"),
-        (r"`underpaint calibrate` determines the axis that fits them", "Calibrate by hand to set the axis that fits them"),
+        (r"`underpaint calibrate` determines the axis that fits them", "Calibrate by hand to find the axis"),
         (r" \(--model (\w+)\)", r" under Network"),
         (r"Give it with --instrument", "Choose it under Instrument"),
         (r"and this file with --instrument", "and choose this file as the instrument"),

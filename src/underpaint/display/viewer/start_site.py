@@ -206,7 +206,7 @@ class StartSite:
         if not _PALETTE_NAME.fullmatch(name) or is_reserved(name) or name in palette_names():
             raise SampleError(
                 f"Cannot save the palette {name[:60]!r}: a name has up to 60 letters, digits, spaces and marks such as "
-                "comma or hyphen, begins with a letter or digit, and differs from the palettes of the package. Change it."
+                "comma or hyphen, begins with a letter or digit, and is no palette of the package. Change the name."
             )
         if not isinstance(pigments, list) or not all(isinstance(each, str) for each in pigments):
             raise SampleError(f"Cannot save the palette {name!r}: the page sent no pigments. Load the page again.")
