@@ -201,8 +201,8 @@ def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
 
 def _overlay_title(families: Sequence[str], areas: Sequence[NDArray[np.float32]]) -> str:
     parts = zip(families, areas, _BACKGROUNDS, strict=False)
-    named = [f"{siegbahn(family)} {color}, {limits_text(upper_limit(area))}" for family, area, color in parts]
-    return "\n".join(["pigment red, 0 to 1", "; ".join(named)])
+    named = [f"{siegbahn(family)} in {color}, {limits_text(upper_limit(area))}" for family, area, color in parts]
+    return "\n".join(["probability in red, 0 to 1", "; ".join(named)])
 
 
 def _align(axes: Axes, model: Axes) -> None:

@@ -1,4 +1,4 @@
-"""The page: findings and pictures put into the template."""
+"""The report page: findings and pictures in the template."""
 
 import gc
 import math
@@ -104,7 +104,7 @@ REPORT_FILE, PDF_FILE = "report.html", "report.pdf"
 MOST_MEMBER_ROWS = 24
 MOST_ELEMENTS = 28
 MOST_IN_PICTURE = 12
-"""Maps in a picture: printed pages that hold taller ones stay half empty before them."""
+"""Maps per picture: a taller picture leaves the printed page before it half empty."""
 MOST_PLACE_ROWS = 16
 MOST_IN_SHORT = 6
 """Paints in the legend of the short report."""
@@ -120,7 +120,7 @@ _HALF_PAGE_IN = 4.5
 
 @dataclass(frozen=True)
 class Picture:
-    """An embedded picture with the words that stand for it."""
+    """An embedded picture and its alternative text."""
 
     source: str
     words: str
@@ -195,7 +195,7 @@ def write_report(
 
 
 def _refuse_to_replace(target: Path, scan: Path | None) -> None:
-    """Refuse to write a report over the scan that it tells of, wherever that is."""
+    """Refuse to write a report over its scan."""
     if scan is not None and belongs_to(target, scan):
         raise OutputError(
             f"Cannot write {target}: it is part of the scan {scan}, which stays as it is. Give another name."
@@ -210,11 +210,11 @@ def render_report(
     Parameters
     ----------
     results : Results
-        What was concluded; what was not is left out. Where unexplained lines were not looked for, they are now.
+        Results of any processes; sections without data are omitted. Unexplained lines are searched if not yet known.
     beside : Beside or None
-        The photograph, regions, and spectra of spots.
+        Pictures, regions, statements and spectra of spots.
     findings : list of Finding or None
-        Those of the maps, if they are known already; None: they are looked for.
+        Findings of the results; None: they are computed.
     full : bool
         As of :func:`write_report`.
     """
@@ -306,8 +306,8 @@ def render(template: str, **values: Any) -> str:
 def _key_findings(
     results: Results, findings: list[Finding], places: list[PlaceShares], beside: Beside
 ) -> list[KeyFinding]:
-    """Say each finding in words, with the regions that hold it."""
-    return [key_finding(own, places, _region_shares(results[own.name], beside)) for own in findings]
+    """Return the findings in words, each with the regions that contain it."""
+    return [key_finding(finding, places, _region_shares(results[finding.name], beside)) for finding in findings]
 
 
 def _label(results: Results, name: str) -> str:
@@ -322,17 +322,17 @@ def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str
     }
 
 
-def _spot(own: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
-    """Draw a spot's spectrum over the mean of all pixels, scaled to as many."""
+def _spot(spot: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
+    """Draw the spectrum of a spot over the mean spectrum, scaled to the same number of pixels."""
     axis, total, shape = EnergyAxis.through(summary.get("energy_kev")), summary.get("sum_counts"), summary.get("shape")
     mean = None
-    if total is not None and shape and len(total) == own.counts.size:
-        mean = np.asarray(total, float) * own.n_pixel / (shape[0] * shape[1])
-    usable = axis if axis is not None and axis.n_channel == own.counts.size else None
+    if total is not None and shape and len(total) == spot.counts.size:
+        mean = np.asarray(total, float) * spot.n_pixel / (shape[0] * shape[1])
+    usable = axis if axis is not None and axis.n_channel == spot.counts.size else None
     labels = ("here", "as many average pixels")
-    figure = plot.spectrum(usable, own.counts, mean, own.families, title=own.title, labels=labels, height_in=3.0)
-    named = listed([line_name(family) for family in own.families], 20) or "no line"
-    return picture(figure, f"Spectrum of {own.title}; lines above three standard deviations: {named}.")
+    figure = plot.spectrum(usable, spot.counts, mean, spot.families, title=spot.title, labels=labels, height_in=3.0)
+    named = listed([line_name(family) for family in spot.families], 20) or "no line"
+    return picture(figure, f"Spectrum of {spot.title}; lines above three standard deviations: {named}.")
 
 
 def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
@@ -340,10 +340,10 @@ def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
     total = summary.get("sum_counts")
     if total is None:
         return None
-    families = list(dict.fromkeys([*(own.family for own in strong), *calibration.get("found", [])]))
+    families = list(dict.fromkeys([*(line.family for line in strong), *calibration.get("found", [])]))
     axis, anode = EnergyAxis.through(summary.get("energy_kev")), calibration.get("anode")
     figure = plot.spectrum(axis, np.asarray(total, float), summary.get("max_counts"), families, anode=anode)
-    named = listed([line_name(own) for own in families], 30) or "no line"
+    named = listed([line_name(family) for family in families], 30) or "no line"
     return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {named}.")
 
 
@@ -376,29 +376,29 @@ def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
     """One row of pictures per group found, and below it one per member."""
     drawn: set[str] = set()
     rows = []
-    for own in findings:
+    for finding in findings:
         members = []
-        for member in own.leanings:
+        for member in finding.leanings:
             # A composite pigment belongs to two groups, and is drawn once.
             if member.name not in drawn and len(drawn) < MOST_MEMBER_ROWS:
                 drawn.add(member.name)
                 members.append(_row(results, member))
-        rows.append(_row(results, own) | {"members": members})
+        rows.append(_row(results, finding) | {"members": members})
     return rows
 
 
-def _row(results: Results, own: Finding) -> dict[str, Any]:
-    lines = listed([line_name(evidence.family) for evidence in own.evidence]) or "no element"
+def _row(results: Results, finding: Finding) -> dict[str, Any]:
+    lines = listed([line_name(evidence.family) for evidence in finding.evidence]) or "no element"
     words = (
-        f"{own.label}: probability map, {lines} map, overlay, and scatter of probability against line area. "
-        f"Probability is over one half on {percent(own.share)} of the surface."
+        f"{finding.label}: probability map, {lines} map, overlay, and scatter of probability against line area. "
+        f"Probability is over one half on {percent(finding.share)} of the surface."
     )
-    return {"finding": own, "picture": picture(plot.pigment_row(results, own.name), words)}
+    return {"finding": finding, "picture": picture(plot.pigment_row(results, finding.name), words)}
 
 
 def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
     pictures = []
-    for names in _parts([own.family for own in strong], MOST_IN_PICTURE):
+    for names in _parts([line.family for line in strong], MOST_IN_PICTURE):
         words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
         pictures.append(picture(plot.element_gallery(results, names), words))
     if results.scatter_peaks:
@@ -414,7 +414,7 @@ def _quantities(results: Results, strong: list[Evidence]) -> dict[str, Any] | No
         return None
     summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
     family_of = dict(zip(summaries, results.settings_of("quantities").get("families", ()), strict=False))
-    rank = {own.family: index for index, own in enumerate(strong)}
+    rank = {line.family: index for index, line in enumerate(strong)}
     ordered = sorted(summaries, key=lambda name: rank.get(family_of.get(name, ""), len(rank)))
     drawn = [name for name in ordered if family_of.get(name) in rank][:MOST_ELEMENTS]
     words = "Maps of {}, hatched where not determined: "
@@ -443,18 +443,18 @@ def _drawn(strong: list[Evidence], named: list[str], most: int) -> list[Evidence
 
 
 def _faint(results: Results, strong: list[Evidence]) -> list[str]:
-    shown = {own.family for own in strong}
+    shown = {line.family for line in strong}
     return [line_name(name) for name in results.lines if name not in shown]
 
 
 def _unlike(results: Results) -> dict[str, Any] | None:
-    """Share of the spectra that are unlike all that is known, where their peaks lie, and a map if there are any."""
+    """Return how many pixels have an unassigned peak, its usual energies, and a map if they are frequent."""
     if "unlikeness" not in results.stacks:
         return None
     n_flagged = int(results.unlike.sum())
     energies = results.map("peak_kev")[results.unlike]
-    words = f"Map of the strongest peak that nothing known explains, in standard deviations; {n_flagged} pixels over 5."
-    title = "peak that nothing known explains (standard deviations)"
+    words = f"Map of the strongest unassigned peak, in standard deviations; {n_flagged} pixels over 5."
+    title = "unassigned peak (standard deviations)"
     return {
         "n": n_flagged,
         "remarkable": results.is_unlike,
@@ -473,16 +473,16 @@ def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
 
 
 def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[str, Any] | None:
-    """What lies at the surface and what below; None for a model that knows no places."""
+    """Return the groups by depth; None for a model without places."""
     if not knows_places(results):
         return None
     shown = [own.name for own in places if full and has_places(results, own.name)][:MOST_PLACE_ROWS]
     words = "Probability anywhere, at the surface and below it, of groups that were found."
-    told = find_arrangements(results)
+    arrangements = find_arrangements(results)
     return {
         "places": places,
-        "arrangements": told,
-        "rest": max(1.0 - sum(own.share for own in told), 0.0) if places else 0.0,
+        "arrangements": arrangements,
+        "rest": max(1.0 - sum(own.share for own in arrangements), 0.0) if places else 0.0,
         "orders": [
             {
                 "pair": " and ".join(results.short_label(name) for name in (own.first, own.second)),
@@ -497,7 +497,7 @@ def _layers(results: Results, places: list[PlaceShares], *, full: bool) -> dict[
         "thickness": _thickness(results) if full else None,
         "thickness_of_paint": float(results.thickness_of_paint.mean()) if "quantity" in results.stacks else 0.0,
         "below_in_paint": share_below_in_paint(results),
-        "sketch": _sketch(results, told),
+        "sketch": _sketch(results, arrangements),
     }
 
 
@@ -506,26 +506,30 @@ def _rows_of_places(results: Results) -> int:
     return max(int(_HALF_PAGE_IN / panel_height(results.shape, results.step_mm)), 1)
 
 
-def _sketch(results: Results, told: list[Arrangement]) -> Picture | None:
+def _sketch(results: Results, arrangements: list[Arrangement]) -> Picture | None:
     """Draw the most widespread arrangements as sections."""
-    if not told:
+    if not arrangements:
         return None
     colors = {results.short_label(name): _color(name) for name in present_groups(results)}
 
-    def held(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    def colored(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         return tuple((label, colors.get(label, _NO_COLOR)) for label in labels)
 
     sections = [
         Section(
-            f"{percent(own.share)} of the area",
-            thickness_text(own.thickness).replace("about ", "").replace("thickness not determined", ""),
-            held(own.surface),
-            held(own.below),
-            held(own.unplaced),
+            f"{percent(arrangement.share)} of the area",
+            thickness_text(arrangement.thickness).replace("about ", "").replace("thickness not determined", ""),
+            colored(arrangement.surface),
+            colored(arrangement.below),
+            colored(arrangement.unplaced),
         )
-        for own in told[:MOST_SECTIONS]
+        for arrangement in arrangements[:MOST_SECTIONS]
     ]
-    words = "Sketch of layers, not to scale: " + "; ".join(f"{percent(own.share)}, {own.text}" for own in told) + "."
+    words = (
+        "Sketch of layers, not to scale: "
+        + "; ".join(f"{percent(arrangement.share)}, {arrangement.text}" for arrangement in arrangements)
+        + "."
+    )
     return picture(stratigraphy_sketch(sections), words)
 
 
@@ -545,27 +549,31 @@ def _thickness(results: Results) -> Picture | None:
 
 
 def _prior(results: Results) -> str:
-    """Say what the prior inside the groups rests on; empty where none was stated."""
-    own = results.settings_of("pigments").get("member_prior")
-    if not own:
+    """Return a text on the prior within the groups; "" without a stated prior."""
+    prior = results.settings_of("pigments").get("member_prior")
+    if not prior:
         return ""
-    years = "" if own["years"] is None else f", in use in {own['years'][0]} to {own['years'][1]} or else hardly likely"
-    if own["palette"]:
-        return f"even weights for the {len(own['palette'])} pigments of the palette{years}"
+    years = (
+        ""
+        if prior["years"] is None
+        else f", in use in {prior['years'][0]} to {prior['years'][1]} or else hardly likely"
+    )
+    if prior["palette"]:
+        return f"even weights for the {len(prior['palette'])} pigments of the palette{years}"
     return f"even weights for all pigments that the model knows{years}; a palette (--palette) states a better one"
 
 
 def _judged(results: Results) -> list[str]:
-    """Return the groups of which it is known what an answer of no is worth."""
+    """Return the groups whose state at each pixel is known."""
     return [name for (name,) in results.stacks["state"].keys] if "state" in results.stacks else []
 
 
 def _unseen(results: Results) -> list[tuple[str, float]]:
-    """Return the groups that were not found and could lie unseen under what was, and in how much of the area."""
+    """Return the groups that were not found and could be hidden below others, with the share of the area."""
     judged = _judged(results) if results.knows_hiding else []
     names = [name for name in judged if results.holds(name) and not is_present(results[name])]
-    found = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in names]
-    return sorted(((label, share) for label, share in found if share >= LEAST_ARRANGEMENT), key=lambda each: -each[1])
+    shares = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in names]
+    return sorted(((label, share) for label, share in shares if share >= LEAST_ARRANGEMENT), key=lambda each: -each[1])
 
 
 _STATE_COLUMNS = (PIGMENT, PRESENT, TRACE, NOT_DETECTED, CANNOT_EXCLUDE)
@@ -628,7 +636,7 @@ def _thicker_than(results: Results, thickness_um: float) -> float:
 
 
 def _notes(results: Results) -> list[str]:
-    """Return the notes that stand nowhere else in the report."""
+    """Return the notes that no other section of the report has."""
     sections = (results.process_notes.get(process, ()) for process in ("detectability", "quantities"))
     elsewhere = {*_card(results)["limits"], *results.alerts, *(note for notes in sections for note in notes)}
     return [note for note in results.notes if note not in elsewhere]
@@ -637,7 +645,7 @@ def _notes(results: Results) -> list[str]:
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     """Nested settings as (name, text) pairs."""
     if isinstance(value, Mapping):
-        return [pair for key, own in value.items() for pair in _flat(own, f"{name}.{key}" if name else str(key))]
+        return [pair for key, part in value.items() for pair in _flat(part, f"{name}.{key}" if name else str(key))]
     if isinstance(value, list | tuple):
         return [(name, ", ".join(map(str, value)))] if value else []
     if value is None or value == "":
@@ -650,17 +658,17 @@ def _card(results: Results) -> dict[str, Any]:
     card = results.model_card
     return {
         "name": " ".join(str(card.get(key, "")) for key in ("name", "version")).strip(),
-        "figures": _flat({part: _plain(own) for part, own in dict(card.get("figures", {})).items()})[:LIST_LIMIT],
-        "limits": [str(own) for own in card.get("limits", [])],
+        "figures": _flat({part: _plain(limit) for part, limit in dict(card.get("figures", {})).items()})[:LIST_LIMIT],
+        "limits": [str(limit) for limit in card.get("limits", [])],
         "training": _flat({k: v for k, v in dict(card.get("training", {})).items() if k != "config"}),
     }
 
 
 def _plain(figures: Any) -> Any:
-    """Leave out what is told of each name: hundreds of figures."""
+    """Omit tables by name, which have hundreds of figures."""
     if not isinstance(figures, Mapping):
         return figures
-    return {key: own for key, own in figures.items() if not isinstance(own, Mapping)}
+    return {key: figure for key, figure in figures.items() if not isinstance(figure, Mapping)}
 
 
 def _low_counts(summary: Mapping[str, Any]) -> float:

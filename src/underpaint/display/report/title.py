@@ -58,16 +58,16 @@ def _source(summary: Mapping[str, Any]) -> str:
 def scan_date(summary: Mapping[str, Any]) -> str:
     """Return the date of the scan as its file says; a clock that was never set says 1970."""
     facts = summary.get("metadata", {})
-    found = [str(own) for key, own in facts.items() if "date" in key.lower() or "start_time" in key.lower()]
-    return date_text(next((own for own in found if own and "1970" not in own), ""))
+    dates = [str(value) for key, value in facts.items() if "date" in key.lower() or "start_time" in key.lower()]
+    return date_text(next((value for value in dates if value and "1970" not in value), ""))
 
 
 def machine(settings: Mapping[str, Any]) -> str:
     """Name the instrument, or what its spectra show of it."""
-    own = settings.get("instrument_settings", {})
-    tube = own.get("tube", {})
+    instrument = settings.get("instrument_settings", {})
+    tube = instrument.get("tube", {})
     if settings.get("instrument"):
-        return f"{own.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
+        return f"{instrument.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
     calibration = settings.get("calibration", {})
     known = calibration.get("known", {})
     # What is not among the known values is an assumption.
@@ -78,7 +78,7 @@ def machine(settings: Mapping[str, Any]) -> str:
 
 
 def _of_file(summary: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    facts = {str(key).lower(): own for key, own in summary.get("metadata", {}).items()}
+    facts = {str(key).lower(): value for key, value in summary.get("metadata", {}).items()}
     return next((str(facts[key]) for key in keys if isinstance(facts.get(key), str) and facts[key].strip()), "")
 
 

@@ -35,7 +35,7 @@ _IN_REGION = 0.5
 
 @dataclass(frozen=True)
 class KeyFinding:
-    """A finding as the report's first page tells it.
+    """A finding as the first page of the report states it.
 
     Parameters
     ----------
@@ -74,24 +74,26 @@ class KeyFinding:
 
 
 def element_sentence(line: Evidence) -> str:
-    """Say where a line family stands out and how strongly."""
+    """Return a sentence on where a line family is significant, and its counts."""
     counts = thousands(line.median_counts)
     return f"{line_name(line.family)} in {percent(line.share)} of the pixels, there with a median of {counts} counts"
 
 
-def key_finding(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
-    """Say a finding in words.
+def key_finding(finding: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
+    """Return a finding in words.
 
     Parameters
     ----------
-    own : Finding
+    finding : Finding
     places : sequence of PlaceShares
-        Of all groups; empty where the model knows no places.
+        Of all groups; empty for a model without places.
     regions : mapping of str to float
         Share of each region that was drawn in which the group was found.
     """
-    what = capitalised(before_bracket(own.label))
-    return KeyFinding(what, may_be(own), _where(own, regions), _depth(own, places), certainty(own), own)
+    what = capitalised(before_bracket(finding.label))
+    return KeyFinding(
+        what, may_be(finding), _where(finding, regions), _depth(finding, places), certainty(finding), finding
+    )
 
 
 def by_certainty(findings: Sequence[Finding]) -> list[Finding]:
@@ -100,34 +102,34 @@ def by_certainty(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda each: order.index(certainty(each)))
 
 
-def certainty(own: Finding) -> str:
-    """Say how sure it is that the group (or pigment) is there."""
-    if own.doubtful:
+def certainty(finding: Finding) -> str:
+    """Return how certain it is that the group (or pigment) is present."""
+    if finding.doubtful:
         return DOUBTFUL
-    if not own.fitted:
-        return LIKELY if own.mean_inside >= LIKELY_PROBABILITY else POSSIBLE
-    lines = max(line.share for line in own.evidence)
-    if own.mean_inside >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
+    if not finding.fitted:
+        return LIKELY if finding.mean_inside >= LIKELY_PROBABILITY else POSSIBLE
+    lines = max(line.share for line in finding.evidence)
+    if finding.mean_inside >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
         return CERTAIN
-    return LIKELY if own.mean_inside >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
+    return LIKELY if finding.mean_inside >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
 
 
-def may_be(own: Finding) -> str:
-    """Name the likeliest pigments of a group; "" of what is a single pigment.
+def may_be(finding: Finding) -> str:
+    """Return the most likely pigments of a group; "" for a single pigment.
 
     "lead white, red lead or another"; where neither is likelier than a third, "for example lead white or red lead". Of
     a palette it is said how many it leaves out, as the group may be one of them, too.
     """
-    named = _likeliest(own)
-    if not (own.by_palette and own.left_out):
+    named = _likeliest(finding)
+    if not (finding.by_palette and finding.left_out):
         return named
-    count = len(own.left_out)
+    count = len(finding.left_out)
     return f"{named}; the palette leaves out {count} {'other' if count == 1 else 'others'} of the group"
 
 
-def _likeliest(own: Finding) -> str:
-    ranked = own.shares or tuple((other.label, other.share) for other in own.leanings)
-    names = [label for label, _ in ranked] or list(own.members)
+def _likeliest(finding: Finding) -> str:
+    ranked = finding.shares or tuple((other.label, other.share) for other in finding.leanings)
+    names = [label for label, _ in ranked] or list(finding.members)
     if len(names) > _MOST_NAMED:
         return _first_named(names, [share for _, share in ranked] or [0.0] * len(names))
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
@@ -142,16 +144,16 @@ def _first_named(names: Sequence[str], shares: Sequence[float]) -> str:
     return f"for example {names[0]} or {names[1]}"
 
 
-def _where(own: Finding, regions: Mapping[str, float]) -> str:
-    spread = next(words for least, words in _SPREADS if own.share >= least)
-    parts = [f"{spread} ({percent(own.share)} of the area)"]
+def _where(finding: Finding, regions: Mapping[str, float]) -> str:
+    spread = next(words for least, words in _SPREADS if finding.share >= least)
+    parts = [f"{spread} ({percent(finding.share)} of the area)"]
     named = [f"“{name}” ({percent(share)})" for name, share in regions.items() if share >= _IN_REGION]
     parts.append(f"in the {'region' if len(named) == 1 else 'regions'} {', '.join(named)}" if named else "")
     return "; ".join(part for part in parts if part)
 
 
-def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
-    place = next((each for each in places if each.name == own.name), None)
+def _depth(finding: Finding, places: Sequence[PlaceShares]) -> str:
+    place = next((each for each in places if each.name == finding.name), None)
     if place is None:
         return ""
     known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "undetermined"))
@@ -159,7 +161,7 @@ def _depth(own: Finding, places: Sequence[PlaceShares]) -> str:
 
 
 def statement_text(statement: Statement, label: str) -> str:
-    """Say what an expert stated on a group, a line or a paint, with reason, author and date."""
+    """Return the statement of an expert in words, with reason, author and date."""
     corrected = f"corrected to {statement.correction}" if statement.correction else "not this"
     verdict = {"confirmed": "confirmed", "corrected": corrected}.get(statement.verdict, "comment")
     reason = f": {statement.reason}" if statement.reason else ""
@@ -183,13 +185,13 @@ def thousands(value: float) -> str:
 def date_text(text: str) -> str:
     """Write a date for people, "21 November 2026, 23:08 UTC"; what is no date of ISO 8601 stays as it is."""
     try:
-        own = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return text
-    day = f"{own.day} {_MONTHS[own.month - 1]} {own.year}"
+    day = f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
     if len(text) <= len("2026-11-21"):
         return day
-    return f"{day}, {own:%H:%M} {own.tzname() or ''}".strip()
+    return f"{day}, {moment:%H:%M} {moment.tzname() or ''}".strip()
 
 
 def line_name(family: str) -> str:
