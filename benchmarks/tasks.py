@@ -168,7 +168,7 @@ def lead_under_vermilion(person: Person) -> None:
         "return [Math.floor(at / width), at % width]"
     )
     person.point(row, column)
-    person.sees("document.querySelector('#spot .short')?.textContent.includes('below the surface')")
+    person.sees(r"/below the surface[^]*\((> )?0\.\d\d\)/.test(document.querySelector('#spot .short')?.textContent)")
 
 
 def doubt_a_line(person: Person) -> None:
@@ -216,7 +216,7 @@ def paper_figure(person: Person) -> None:
 def state_something(person: Person) -> None:
     """State as an expert that a group is confirmed."""
     person.click("Spot", "#tabs")
-    person.click("State", "#spot")
+    person.click("Confirm or correct", "#spot")
     person.opened.execute_script("document.getElementById('statement-author').value = 'A. Person'")
     person.click("Save", "#statement")
     person.sees("document.querySelector('#spot .expert .note')")

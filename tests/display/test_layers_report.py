@@ -57,7 +57,7 @@ def test_a_place_is_stated_from_three_quarters_on_and_open_below() -> None:
     assert (shares["mercury_red"].surface, shares["mercury_red"].unplaced) == pytest.approx((15 / 40, 5 / 40))
     assert (shares["lead_pigment"].below, shares["lead_pigment"].unplaced) == pytest.approx((0.0, 0.5))
     text = " ".join(fakes.full_report(maps).split())
-    assert "Where it probably lies: at the surface in 38 %, at an open depth in 12 %.</span>" in text
+    assert "Depth: at the surface in 38 %, undetermined in 12 %.</span>" in text
     assert "not of where it lies: a place is stated from a probability of 0.75 on" in text
 
 
@@ -254,6 +254,4 @@ def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None
 def test_what_the_network_was_told_stands_in_the_report() -> None:
     told = {"settings": {"instrument_told": {"anode": "Rh", "voltage_kv": 40.0, "scatter_deg": None}}}
     assert "Rh anode, 40.0 kV" in fakes.full_report(Results(summary=told))
-    assert "nothing: neither given nor found" in fakes.full_report(
-        Results(summary={"settings": {"instrument_told": {}}})
-    )
+    assert "none: neither given nor found" in fakes.full_report(Results(summary={"settings": {"instrument_told": {}}}))

@@ -101,7 +101,7 @@ def test_row_has_map_elements_overlay_and_scatter() -> None:
         "red\nprobability",
         f"Hg L\n0 to {mercury:.3g} counts",
         f"Pb L\n0 to {lead:.3g} counts",
-        f"pigment red, 0 to 1\nHg L green, 0 to {mercury:.3g}; Pb L blue, 0 to {lead:.3g}",
+        f"probability in red, 0 to 1\nHg L in green, 0 to {mercury:.3g}; Pb L in blue, 0 to {lead:.3g}",
     ]
     assert [title for title in titles if title] == shown
     assert any(axes.get_xlabel() == "lesser of Hg L and Pb L" for axes in figure.axes)

@@ -24,13 +24,24 @@ from underpaint.display.report import find_groups, write_report
 from underpaint.display.report.findings import Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
 from underpaint.display.report.methods import AUTHORS, PAPER, TITLE, data_versions, library_hash, methods_paragraph
+from underpaint.display.report.page import _drawn_lines
 from underpaint.display.report.pdf import BROWSER_VARIABLE, find_browser, print_pdf
 from underpaint.display.report.pigment_table import MAX_ROWS, pigment_table
 from underpaint.display.report.spots import typical_pixel, typical_spots
-from underpaint.display.report.wording import CERTAIN, DOUBTFUL, LIKELY, POSSIBLE, certainty, date_text, key_finding
+from underpaint.display.report.wording import (
+    CERTAIN,
+    DOUBTFUL,
+    LIKELY,
+    POSSIBLE,
+    certainty,
+    date_text,
+    key_finding,
+    statement_text,
+)
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import save_scan, write_results
 from underpaint.io.results.pictures import PLACE_FILE, REGISTERED_FILE
+from underpaint.io.results.session import Statement
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
 from underpaint.physics.materials import library
 
@@ -82,7 +93,7 @@ def test_a_finding_is_told_with_place_and_region() -> None:
     told = key_finding(own, places, {"left hand": 0.9, "sky": 0.1})
     assert (told.what, told.members) == ("Mercury red", "vermilion or calomel")
     assert told.where == "in places (25 % of the area); in the region “left hand” (90 %)"
-    assert told.depth == "at the surface in 20 %, below it in 8.0 %, at an open depth in 3.0 %"
+    assert told.depth == "at the surface in 20 %, below it in 8.0 %, undetermined in 3.0 %"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +149,7 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
         .replace("\N{NO-BREAK SPACE}", " ")
     )
     assert "Portrait &lt;of nobody&gt;" in text
-    assert "placed over the maps by points, 0.40 pixels off on average" in text
+    assert "aligned by points, mean error 0.4 map pixels" in text
     assert "data:image/jpeg;base64," in text
     assert "in the region “left hand”" in text
     assert text.count("a typical spot: ") == 2
@@ -152,6 +163,33 @@ def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder
     )
     with pytest.raises(ScanError, match=r"other\.h5"):
         write_report(folder, scan=str(tmp_path / "other.h5"), full=True)
+
+
+def test_all_registered_pictures_are_in_the_report_and_others_are_not(folder: Path) -> None:
+    (folder / "pictures").mkdir()
+    for key, grey in (("infrared_1", 90), ("x_radiograph_2", 40), ("ultraviolet_1", 10)):
+        Image.new("RGB", (80, 48), (grey,) * 3).save(folder / "pictures" / f"{key}.jpg")
+        Image.new("RGB", (80, 48), (grey,) * 3).save(folder / "pictures" / f"{key}_registered.png")
+    place = {"how": "mutual information", "error_px": 1.24, "doubtful": True}
+    (folder / "pictures" / "infrared_1.json").write_text(json.dumps(place))
+    (folder / "pictures" / "x_radiograph_2.json").write_text(json.dumps({"how": "points", "error_px": None}))
+    text = html.unescape(write_report(folder).read_text("utf-8")).replace("\N{NO-BREAK SPACE}", " ")
+    assert "Infrared, aligned by mutual information, mean error 1.2 map pixels; the alignment is doubtful." in text
+    assert "X-radiograph 2, aligned by points." in text
+    assert "Ultraviolet" not in text  # not aligned with the maps
+
+
+def test_the_maps_of_the_lines_that_the_first_page_names_are_drawn() -> None:
+    lines = [Evidence(f"E{number}_K", 1.0 - number / 20, 10.0) for number in range(15)]
+    drawn = [line.family for line in _drawn_lines(lines, ["E14_K", "E0_K", "E13_K"], 5)]
+    assert drawn == ["E0_K", "E1_K", "E2_K", "E13_K", "E14_K"]
+
+
+def test_a_statement_without_a_correction_is_a_sentence() -> None:
+    statement = Statement("group", "iron_pigment", "corrected", "", "a cross-section", "A. Keeper", "2026-11-30")
+    assert statement_text(statement, "iron pigment") == (
+        "Iron pigment, not this: a cross-section (A. Keeper, 30 November 2026)"
+    )
 
 
 def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Path) -> None:

@@ -375,7 +375,11 @@ def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
 
     step("Writing the report", 0, 1)
     path = write_report(
-        job["folder"], form="pdf" if job["form"] == "pdf" else "html", scan=job.get("scan"), subject=job["subject"]
+        job["folder"],
+        form="pdf" if job["form"] == "pdf" else "html",
+        scan=job.get("scan"),
+        subject=job["subject"],
+        full=job.get("full") is True,
     )
     return {"file": path.name}
 

@@ -266,6 +266,8 @@ reach the threshold."""
 
 MAX_INFORMATIVE_PERCENT = 30.0
 """Maximum upper limit, %, that is reported."""
+TWO_DIGIT_PERCENT = 9.5
+"""Upper limit, %, from which two digits are reported."""
 
 
 def current_states(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -287,10 +289,15 @@ def answer_words(state: int, most_percent: float = float("nan")) -> str:
     --------
     >>> answer_words(NOT_DETECTED, 0.031)
     'not detected (less than 0.03 %)'
+    >>> answer_words(CANNOT_EXCLUDE, 11.5)
+    'cannot be excluded (less than 12 %)'
     """
     text = STATES[state]
-    has_limit = state in {NOT_DETECTED, CANNOT_EXCLUDE} and most_percent < MAX_INFORMATIVE_PERCENT
-    return f"{text} (less than {most_percent:.1g} %)" if has_limit else text
+    if state not in {NOT_DETECTED, CANNOT_EXCLUDE} or not most_percent < MAX_INFORMATIVE_PERCENT:
+        return text
+    digits = 1 if most_percent < TWO_DIGIT_PERCENT else 2
+    limit = np.format_float_positional(most_percent, digits, unique=False, fractional=False, trim="-")
+    return f"{text} (less than {limit} %)"
 
 
 DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -1092,14 +1099,15 @@ class Results:
         return answer_words(int(self.map("state", group)[row, column]), float(upper_limit_percent))
 
     def answer_summary(self, group: str) -> str:
-        """Return a text on the presence of a group over all pixels: "pigment in 12 %, trace in 5 %".
+        """Return a text on the presence of a group over all pixels: "pigment in 12 %, pigment or trace in 8.0 %".
 
         The text is empty if amounts are unknown, as in results of earlier versions.
         """
         if "state" not in self.stacks or not self.knows_amount(group):
             return ""
         shares = self.state_shares(group)
-        percentages = ((STATES[state], 100 * shares[state]) for state in (PIGMENT, PRESENT, TRACE))
+        texts = ((PIGMENT, "pigment"), (PRESENT, "pigment or trace"), (TRACE, "trace"))
+        percentages = ((text, 100 * shares[state]) for state, text in texts)
         return ", ".join(
             f"{text} in {share:.{0 if share >= 10 else 1}f} %" for text, share in percentages if share >= 0.1
         )

@@ -202,9 +202,9 @@ def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
 def _overlay_title(families: Sequence[str], areas: Sequence[NDArray[np.float32]]) -> str:
     title_parts = zip(families, areas, _BACKGROUNDS, strict=False)
     family_texts = [
-        f"{siegbahn(family)} {color}, {limits_text(upper_limit(area))}" for family, area, color in title_parts
+        f"{siegbahn(family)} in {color}, {limits_text(upper_limit(area))}" for family, area, color in title_parts
     ]
-    return "\n".join(["pigment red, 0 to 1", "; ".join(family_texts)])
+    return "\n".join(["probability in red, 0 to 1", "; ".join(family_texts)])
 
 
 def _align(axes: Axes, reference_axes: Axes) -> None:

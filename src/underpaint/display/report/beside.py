@@ -1,4 +1,4 @@
-"""What lies beside results and belongs into their report: the photograph, regions, spectra of spots."""
+"""Files beside results that belong in their report: registered pictures, regions, statements, spectra of spots."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from underpaint.display.report.findings import Finding
 from underpaint.display.report.spots import SpotSpectrum, region_spots, typical_spots
 from underpaint.errors import ScanError
 from underpaint.io.results.contained import has_file, open_contained
-from underpaint.io.results.pictures import REGISTERED_FILE, registration_of
+from underpaint.io.results.pictures import PHOTOGRAPH, picture_files, picture_keys, picture_name, registration_of
 from underpaint.io.results.regions import Region
 from underpaint.io.results.regions import read_regions as recorded_regions
 from underpaint.io.results.session import Session, Statement, read_session
@@ -31,43 +31,49 @@ Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """The photograph as it lies over the maps.
+class RegisteredPicture:
+    """A picture of the painting on the grid of the maps.
 
     Parameters
     ----------
+    name : str
+        "Photograph", "Infrared".
     source : str
-        As the ``src`` of an ``img``.
-    how : str
-        How it was laid, in words.
+        The image, as the ``src`` of an ``img``.
+    registration : str
+        Method and mean error of the registration, in words.
     """
 
+    name: str
     source: str
-    how: str
+    registration: str
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What a report tells beside the maps.
+    """Contents of a report that are not maps.
 
     Parameters
     ----------
     subject : str
         The object, in the user's words.
-    photograph : Photograph or None
+    photograph : RegisteredPicture or None
+    pictures : sequence of RegisteredPicture
+        All others, such as infrared pictures.
     regions : mapping of str to (n_row, n_column) bool array
         Those that were drawn, by name.
     spots : sequence of SpotSpectrum
     without_spots : str
         Why there are none.
     damaged : sequence of str
-        In words: what cannot be read, and is left out.
+        Texts on files that cannot be read and are omitted.
     statements : sequence of Statement
         Of experts.
     """
 
     subject: str = ""
-    photograph: Photograph | None = None
+    photograph: RegisteredPicture | None = None
+    pictures: Sequence[RegisteredPicture] = ()
     regions: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     spots: Sequence[SpotSpectrum] = ()
     without_spots: str = ""
@@ -104,7 +110,10 @@ def look_beside(
     shape, summary = results.shape, results.summary
     damaged: list[str] = []
     regions = read_regions(folder, shape, damaged)
-    photograph = _unless_damaged(lambda: read_photograph(folder), None, damaged)
+    keys = dict.fromkeys([PHOTOGRAPH, *picture_keys(folder)])
+    read = {key: _unless_damaged(partial(read_picture, folder, key), None, damaged) for key in keys}
+    photograph = read.pop(PHOTOGRAPH, None)
+    pictures = [picture for picture in read.values() if picture is not None]
     spots: list[SpotSpectrum] = []
     why = ""
     try:
@@ -116,7 +125,7 @@ def look_beside(
             raise
         why = str(error)
     session = _unless_damaged(lambda: read_session(folder), Session(), damaged)
-    return Beside(subject, photograph, regions, spots, why, damaged, session.statements)
+    return Beside(subject, photograph, pictures, regions, spots, why, damaged, session.statements)
 
 
 def read_regions(folder: Path, shape: tuple[int, ...], damaged: list[str]) -> dict[str, NDArray[np.bool_]]:
@@ -153,32 +162,33 @@ def _unless_damaged(read: Callable[[], Read], instead: Read, damaged: list[str])
         return instead
 
 
-def read_photograph(folder: Path) -> Photograph | None:
-    """Return the photograph that was laid over the maps, as large as a page shows it; None where there is none.
+def read_picture(folder: Path, key: str) -> RegisteredPicture | None:
+    """Return a registered picture, as large as a page shows it; None for a picture without a registration.
 
     Raises
     ------
     ScanError
         The picture or its record is damaged.
     """
-    record = registration_of(folder)
+    record, names = registration_of(folder, key), picture_files(key).registered
     if record is None:
         return None
     stream = io.BytesIO()
     try:
-        with open_contained(folder, REGISTERED_FILE) as file, Image.open(file) as image:
+        with open_contained(folder, *names) as file, Image.open(file) as image:
             picture = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
         raise ScanError(
-            f"Cannot read {folder / REGISTERED_FILE}: {reason}. Register the photograph again in the viewer."
+            f"Cannot read {folder.joinpath(*names)}: {reason}. Register the {key} again in the viewer."
         ) from error
     picture.thumbnail((_MOST_SIDE, _MOST_SIDE))
     picture.save(stream, format="JPEG", quality=_QUALITY)
     error_px = record.get("error_px")
-    off = f", {error_px:.2f} pixels off on average" if isinstance(error_px, float) else ""
-    how = f"by {record.get('how', 'an unknown way')}{off}"
-    return Photograph(data_url(stream.getvalue(), "jpeg"), how)
+    error_text = f", mean error {error_px:.1f} map pixels" if isinstance(error_px, float) else ""
+    doubt = "; the alignment is doubtful" if record.get("doubtful") else ""
+    source = data_url(stream.getvalue(), "jpeg")
+    return RegisteredPicture(picture_name(key), source, f"aligned by {record['how']}{error_text}{doubt}")
 
 
 def data_url(image: bytes, kind: str) -> str:

@@ -77,7 +77,7 @@ class PlaceShares:
     surface, below : float
         Where its probability at that place is ``PLACED_PROBABILITY`` at least; both may hold.
     unplaced : float
-        Where it is there, and neither holds: at an open depth.
+        Where the group is present and neither holds: its depth is undetermined.
     """
 
     name: str

@@ -15,7 +15,7 @@ from underpaint.display.report.findings import (
 )
 from underpaint.display.report.layers import place_shares
 from underpaint.display.report.paints import legend_rows
-from underpaint.display.report.wording import MEANINGS, element_sentence, key_finding
+from underpaint.display.report.wording import by_certainty, element_sentence, key_finding
 
 MAX_SENTENCES = 5
 
@@ -29,9 +29,9 @@ class Overview:
     lines : tuple of str
         Line families for red, green and blue: that of the first finding, and those with the most informative maps.
     sentences : tuple of str
-        The surest findings, the most widespread first.
+        The first findings, in the order of the report.
     certainties, shares : dict of str to str, float
-        Of each group that was found, in the order of certainty and area.
+        Of each group that was found, in the order of the report.
     absent : tuple of str
         Labels of the groups that were not found.
     detected : tuple of str
@@ -57,10 +57,9 @@ def overview_lines(results: Results, strong: Sequence[Evidence], findings: Seque
 
 def overview(results: Results) -> Overview:
     """Return the first view of results."""
-    findings, places, strong = find_groups(results), place_shares(results), element_evidence(results)
+    findings = by_certainty(find_groups(results))
+    places, strong = place_shares(results), element_evidence(results)
     named = [key_finding(finding, places, {}) for finding in findings]
-    order = list(MEANINGS)
-    named.sort(key=lambda each: (order.index(each.certainty), -each.finding.share))
     sentences = [each.sentence for each in named] or [element_sentence(line) for line in strong]
     lines = overview_lines(results, strong, findings)
     return Overview(

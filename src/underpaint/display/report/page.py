@@ -76,13 +76,14 @@ from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
 from underpaint.display.report.spots import SpotSpectrum
 from underpaint.display.report.surface import surface_section
-from underpaint.display.report.title import title_facts
+from underpaint.display.report.title import record_facts, title_facts
 from underpaint.display.report.unexplained import explain_lines, line_text
 from underpaint.display.report.wording import (
     LIST_LIMIT,
     MEANINGS,
     KeyFinding,
     before_bracket,
+    by_certainty,
     capitalised,
     element_sentence,
     key_finding,
@@ -211,19 +212,20 @@ def render_report(
     results : Results
         Results of a scan; missing quantities are omitted. Unexplained lines are determined if they were not before.
     beside : Beside or None
-        Photograph, regions, and spectra of spots.
+        Pictures, regions, statements and spectra of spots.
     findings : list of Finding or None
         Findings of the maps; None to determine them.
     full : bool
         See :func:`write_report`.
     """
     beside, summary = beside or Beside(), results.summary
-    if findings is None:
-        findings = find_groups(results)
+    findings = by_certainty(find_groups(results) if findings is None else findings)
     if results.unexplained is None and results.has_pigments:
         results = explain_lines(results, anode=results.calibration.get("anode"))
     places, strong = place_shares(results), element_evidence(results)
-    drawn, families = strong[: MOST_ELEMENTS if full else MOST_IN_PICTURE], overview_lines(results, strong, findings)
+    families = overview_lines(results, strong, findings)
+    unexplained = [line.family for line in results.unexplained or ()]
+    drawn = _drawn_lines(strong, [*families, *unexplained], MOST_ELEMENTS if full else MOST_IN_PICTURE)
     return render(
         "page.html.jinja",
         full=full,
@@ -233,7 +235,9 @@ def render_report(
         paints=_paint_section(results, families, beside.photograph.source if beside.photograph else "", full=full),
         alerts=results.alerts,
         facts=title_facts(summary, beside.subject),
+        record=record_facts(summary),
         photograph=beside.photograph,
+        pictures=beside.pictures,
         findings=findings,
         statements=[statement_text(each, _label(results, each.name)) for each in beside.statements],
         key_findings=_key_findings(results, findings, places, beside),
@@ -439,6 +443,13 @@ def _batches(names: list[str], max_number: int) -> list[list[str]]:
     return [names[first : first + max_number] for first in range(0, len(names), max_number)]
 
 
+def _drawn_lines(strong: list[Evidence], named: list[str], max_number: int) -> list[Evidence]:
+    """Return the lines whose maps are drawn: those that the first pages name, and the most certain of the others."""
+    others = [line for line in strong if line.family not in named]
+    kept = {line.family for line in others[: max(max_number - len(set(named)), 0)]} | set(named)
+    return [line for line in strong if line.family in kept][:max_number]
+
+
 def _weak_line_names(results: Results, strong: list[Evidence]) -> list[str]:
     shown = {line.family for line in strong}
     return [line_name(name) for name in results.lines if name not in shown]
@@ -450,8 +461,8 @@ def _unlikeness_section(results: Results) -> dict[str, Any] | None:
         return None
     n_flagged = int(results.unlike_pixels.sum())
     energies = results.map("peak_kev")[results.unlike_pixels]
-    words = f"Map of the strongest peak that nothing known explains, in standard deviations; {n_flagged} pixels over 5."
-    title = "peak that nothing known explains (standard deviations)"
+    words = f"Map of the strongest unassigned peak, in standard deviations; {n_flagged} pixels over 5."
+    title = "unassigned peak (standard deviations)"
     return {
         "n": n_flagged,
         "remarkable": results.is_unlike,

@@ -1,5 +1,6 @@
-"""Title block: what was scanned, with what, when, and by which versions it was read."""
+"""What was scanned, with which instrument and when: the title block, and the rest for the section on methods."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,33 +28,46 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
     settings = summary.get("settings", {})
     rows = [
         ("Object", subject or _of_file(summary, _OBJECT_KEYS)),
-        ("Scan", str(settings.get("source") or summary.get("source", ""))),
+        ("Scan", re.split(r"[\\/]", _source(summary))[-1]),
         ("Date of the scan", scan_date(summary)),
-        ("Format", str(summary.get("format", ""))),
         ("Size", "" if not shape else f"{shape[0]} rows × {shape[1]} columns, {shape[2]} channels"),
         ("Pixel step", "" if not step else f"{step[0]:g} × {step[1]:g} mm"),
         ("Detector", str(summary.get("detector") or "")),
         ("Instrument", machine(settings)),
-        ("Instrument parameters used", _told(settings.get("instrument_told"))),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def record_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return names and texts of what the scan and its processing are recorded by; unknown ones are left out."""
+    rows = [
+        ("File", _source(summary)),
+        ("Format", str(summary.get("format", ""))),
+        ("Instrument parameters used", _parameters(summary.get("settings", {}).get("instrument_told"))),
         ("Counts", _counts(summary)),
         ("Maps made", date_text(str(summary.get("written", "")))),
     ]
     return [(name, text) for name, text in rows if text]
 
 
+def _source(summary: Mapping[str, Any]) -> str:
+    """Return the location of the scan."""
+    return str(summary.get("settings", {}).get("source") or summary.get("source", ""))
+
+
 def scan_date(summary: Mapping[str, Any]) -> str:
     """Return the date of the scan in its file; dates in 1970 are ignored, because the clock was not set."""
     facts = summary.get("metadata", {})
-    found = [str(own) for key, own in facts.items() if "date" in key.lower() or "start_time" in key.lower()]
-    return date_text(next((own for own in found if own and "1970" not in own), ""))
+    dates = [str(value) for key, value in facts.items() if "date" in key.lower() or "start_time" in key.lower()]
+    return date_text(next((value for value in dates if value and "1970" not in value), ""))
 
 
 def machine(settings: Mapping[str, Any]) -> str:
     """Return the name of the instrument, or its values as determined from the spectra."""
-    own = settings.get("instrument_settings", {})
-    tube = own.get("tube", {})
+    instrument = settings.get("instrument_settings", {})
+    tube = instrument.get("tube", {})
     if settings.get("instrument"):
-        return f"{own.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
+        return f"{instrument.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
     calibration = settings.get("calibration", {})
     known = calibration.get("known", {})
     # What is not among the known values is an assumption.
@@ -64,12 +78,12 @@ def machine(settings: Mapping[str, Any]) -> str:
 
 
 def _of_file(summary: Mapping[str, Any], keys: tuple[str, ...]) -> str:
-    facts = {str(key).lower(): own for key, own in summary.get("metadata", {}).items()}
+    facts = {str(key).lower(): value for key, value in summary.get("metadata", {}).items()}
     return next((str(facts[key]) for key in keys if isinstance(facts.get(key), str) and facts[key].strip()), "")
 
 
-def _told(known: Mapping[str, Any] | None) -> str:
-    """What a network that asks for the instrument was told of it."""
+def _parameters(known: Mapping[str, Any] | None) -> str:
+    """Return the instrument parameters that were given to the network; "" for a network without such inputs."""
     if known is None:
         return ""
     words = {
@@ -80,8 +94,8 @@ def _told(known: Mapping[str, Any] | None) -> str:
         "scatter_deg": "scattering angle {:.0f}°",
         "fwhm_kev": "{:.3f} keV FWHM at Mn Kα",
     }
-    told = [text.format(known[key]) for key, text in words.items() if known.get(key) is not None]
-    return ", ".join(told) if told else "nothing: neither given nor found"
+    texts = [text.format(known[key]) for key, text in words.items() if known.get(key) is not None]
+    return ", ".join(texts) if texts else "none: neither given nor found"
 
 
 def _counts(summary: Mapping[str, Any]) -> str:

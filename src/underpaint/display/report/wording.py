@@ -47,7 +47,7 @@ class KeyFinding:
     where : str
         Extent, such as "in places (25 % of the area)".
     depth : str
-        "at the surface in 20 %, below it in 8 %"; "" of a model that knows no places.
+        "at the surface in 20 %, below it in 8 %"; "" for a model without places.
     certainty : str
         Certainty of the group anywhere in the paint, a key of :data:`MEANINGS`; not that of the pigment or depth.
     finding : Finding
@@ -69,8 +69,8 @@ class KeyFinding:
 
     @property
     def sentence(self) -> str:
-        """The finding as one sentence; a second one says where it probably lies."""
-        depth = f" Where it probably lies: {self.depth}." if self.depth else ""
+        """The finding as one sentence; a second one states the depth."""
+        depth = f" Depth: {self.depth}." if self.depth else ""
         return f"{self.what}{self.details}.{depth}"
 
 
@@ -80,49 +80,62 @@ def element_sentence(line: Evidence) -> str:
     return f"{line_name(line.family)} in {percent(line.share)} of the pixels, there with a median of {counts} counts"
 
 
-def key_finding(own: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
+def key_finding(finding: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
     """Return the text of a finding.
 
     Parameters
     ----------
-    own : Finding
+    finding : Finding
     places : sequence of PlaceShares
         Places of all groups; empty for a model without places.
     regions : mapping of str to float
         Fraction of each region in which the group was detected.
     """
-    what = capitalised(before_bracket(own.label))
-    return KeyFinding(what, member_text(own), _extent_text(own, regions), _depth_text(own, places), certainty(own), own)
+    what = capitalised(before_bracket(finding.label))
+    return KeyFinding(
+        what,
+        member_text(finding),
+        _extent_text(finding, regions),
+        _depth_text(finding, places),
+        certainty(finding),
+        finding,
+    )
 
 
-def certainty(own: Finding) -> str:
+def by_certainty(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings in the order of report and viewer: by certainty, and as given among equally certain ones."""
+    order = list(MEANINGS)
+    return sorted(findings, key=lambda each: order.index(certainty(each)))
+
+
+def certainty(finding: Finding) -> str:
     """Return the certainty that a group or pigment is present."""
-    if own.is_doubtful:
+    if finding.is_doubtful:
         return DOUBTFUL
-    if not own.has_fitted_lines:
-        return LIKELY if own.mean_probability >= LIKELY_PROBABILITY else POSSIBLE
-    lines = max(line.share for line in own.evidence)
-    if own.mean_probability >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
+    if not finding.has_fitted_lines:
+        return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY else POSSIBLE
+    lines = max(line.share for line in finding.evidence)
+    if finding.mean_probability >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
         return CERTAIN
-    return LIKELY if own.mean_probability >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
+    return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
 
 
-def member_text(own: Finding) -> str:
+def member_text(finding: Finding) -> str:
     """Return the most probable pigments of a group; "" for a single pigment.
 
     The text is "lead white, red lead or another" or, if a third pigment is equally probable, "for example lead white or
     red lead". If a palette excludes members of the group, the text states how many.
     """
-    named = _most_probable_members(own)
-    if not (own.omitted_by_palette and own.omitted_members):
+    named = _most_probable_members(finding)
+    if not (finding.omitted_by_palette and finding.omitted_members):
         return named
-    count = len(own.omitted_members)
+    count = len(finding.omitted_members)
     return f"{named}; the palette leaves out {count} {'other' if count == 1 else 'others'} of the group"
 
 
-def _most_probable_members(own: Finding) -> str:
-    ranked_members = own.shares or tuple((other.label, other.share) for other in own.separate_findings)
-    names = [label for label, _ in ranked_members] or list(own.members)
+def _most_probable_members(finding: Finding) -> str:
+    ranked_members = finding.shares or tuple((other.label, other.share) for other in finding.separate_findings)
+    names = [label for label, _ in ranked_members] or list(finding.members)
     if len(names) > _MAX_NAMED:
         return _first_names(names, [share for _, share in ranked_members] or [0.0] * len(names))
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
@@ -137,26 +150,26 @@ def _first_names(names: Sequence[str], shares: Sequence[float]) -> str:
     return f"for example {names[0]} or {names[1]}"
 
 
-def _extent_text(own: Finding, regions: Mapping[str, float]) -> str:
-    spread = next(words for min_share, words in _SPREADS if own.share >= min_share)
-    parts = [f"{spread} ({percent(own.share)} of the area)"]
+def _extent_text(finding: Finding, regions: Mapping[str, float]) -> str:
+    spread = next(words for min_share, words in _SPREADS if finding.share >= min_share)
+    parts = [f"{spread} ({percent(finding.share)} of the area)"]
     named = [f"“{name}” ({percent(share)})" for name, share in regions.items() if share >= _MIN_SHARE_IN_REGION]
     parts.append(f"in the {'region' if len(named) == 1 else 'regions'} {', '.join(named)}" if named else "")
     return "; ".join(part for part in parts if part)
 
 
-def _depth_text(own: Finding, places: Sequence[PlaceShares]) -> str:
-    place = next((each for each in places if each.name == own.name), None)
+def _depth_text(finding: Finding, places: Sequence[PlaceShares]) -> str:
+    place = next((each for each in places if each.name == finding.name), None)
     if place is None:
         return ""
-    known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "at an open depth"))
+    known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "undetermined"))
     return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= MIN_SHARE)
 
 
 def statement_text(statement: Statement, label: str) -> str:
     """Return an expert's statement on a group, a line or a paint, with reason, author and date."""
-    verdicts = {"confirmed": "confirmed", "corrected": f"corrected to {statement.correction or 'another'}"}
-    verdict = verdicts.get(statement.verdict, "comment")
+    corrected = f"corrected to {statement.correction}" if statement.correction else "not this"
+    verdict = {"confirmed": "confirmed", "corrected": corrected}.get(statement.verdict, "comment")
     reason = f": {statement.reason}" if statement.reason else ""
     return (
         f"{capitalised(label)}, {verdict}{reason} ({statement.author or 'no name'}, {date_text(statement.date[:10])})"
@@ -178,13 +191,13 @@ def thousands(value: float) -> str:
 def date_text(text: str) -> str:
     """Return a date such as "21 November 2026, 23:08 UTC"; text that is not in ISO 8601 is returned unchanged."""
     try:
-        own = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return text
-    day = f"{own.day} {_MONTHS[own.month - 1]} {own.year}"
+    day = f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
     if len(text) <= len("2026-11-21"):
         return day
-    return f"{day}, {own:%H:%M} {own.tzname() or ''}".strip()
+    return f"{day}, {moment:%H:%M} {moment.tzname() or ''}".strip()
 
 
 def line_name(family: str) -> str:

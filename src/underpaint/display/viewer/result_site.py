@@ -1,5 +1,6 @@
 """One folder of results as pages and answers: which request is answered where, the saved session, and long tasks."""
 
+import os
 from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
@@ -28,8 +29,9 @@ from underpaint.display.viewer.server import Answer, Request, file_answer, json_
 from underpaint.display.viewer.surface import Surface
 from underpaint.errors import OutputError
 from underpaint.io.results.contained import digest_contained, has_file
+from underpaint.io.results.pictures import picture_files, picture_keys
 from underpaint.io.results.session import Session, parse_session, read_session
-from underpaint.io.results.sidecars import SESSION_FILE
+from underpaint.io.results.sidecars import REGIONS_FILE, SESSION_FILE
 from underpaint.runtime.files import write_json
 
 _MOST_SUBJECT = 200
@@ -72,6 +74,7 @@ class JobRequests(ResultRequests):
             "what": "report",
             "folder": str(self.results.folder),
             "form": "pdf" if sent.get("form") == "pdf" else "html",
+            "full": sent.get("full") is True,
             "subject": str(sent.get("subject") or "")[:_MOST_SUBJECT],
             "scan": self.results.source.scan().source if self.results.source.state == READY else None,
         }
@@ -198,6 +201,7 @@ class ResultSite:
                 "states": [[state, words] for state, words in STATES.items() if state != NO_ANSWER],
                 "written": str(summary.get("written", "")),
                 "report": has_file(self.results.folder, REPORT_FILE),
+                "report_outdated": is_outdated(self.results.folder),
                 "scan": self.results.scan_state(),
                 "pictures": self.pictures.facts(),
                 "reflectance": self.surface.facts(),
@@ -234,3 +238,18 @@ class ResultSite:
         if Path(names[-1]).suffix not in _SERVED:
             return None
         return file_answer(self.results.folder, *names, policy=_REPORT_POLICY)
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether pictures, regions or the session of a folder of results are newer than its report."""
+    names = [(REGIONS_FILE,), (SESSION_FILE,), *(picture_files(key).place for key in picture_keys(folder))]
+    written = _modified_ns(folder / REPORT_FILE)
+    return 0 < written < max(_modified_ns(folder.joinpath(*parts)) for parts in names)
+
+
+def _modified_ns(path: Path) -> int:
+    """Return the time of the last change of a file, ns; 0 for a missing file."""
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return 0

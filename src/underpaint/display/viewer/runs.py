@@ -1,4 +1,4 @@
-"""What takes long, in a process of its own: the page stays quick, and cancelling leaves nothing half-made."""
+"""Long tasks in processes of their own: the page stays quick, and cancelling leaves no unfinished results."""
 
 import json
 import secrets
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from underpaint.display.viewer.page_words import page_notes, page_words
 from underpaint.errors import OutputError
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
@@ -19,7 +20,7 @@ _PATIENCE_S = 20.0
 _POLL_S = 0.2
 _MOST_KEPT = 50
 MOST_AT_ONCE = 2
-"""Runs that take hours, and as many of those that take seconds: both share the memory and the processors."""
+"""Number of long runs at a time, and of short ones: both share memory and processors."""
 MOST_QUEUED = 100
 _LONG = {"identify", "elements"}
 
@@ -30,11 +31,11 @@ class Run:
     Parameters
     ----------
     job : mapping
-        JSON-serialisable; ``what`` says what is to be done.
+        JSON-serialisable; ``what`` is the kind of task.
     command : sequence of str
         As :data:`COMMAND`.
     turn : Semaphore or None
-        Is waited for before the process begins, and given back when it has ended; None: it begins at once.
+        Acquired before the process begins and released when it has ended; None: the process begins at once.
     """
 
     def __init__(
@@ -143,19 +144,19 @@ class Run:
 
     def _take(self, line: str) -> None:
         try:
-            told = json.loads(line)
+            message = json.loads(line)
         except ValueError:
             return
         with self._lock:
-            if self._cancelled or self._facts["state"] != RUNNING or not isinstance(told, dict):
+            if self._cancelled or self._facts["state"] != RUNNING or not isinstance(message, dict):
                 return
-            if "progress" in told:
-                step, done, total = told["progress"]
+            if "progress" in message:
+                step, done, total = message["progress"]
                 self._facts |= {"step": step, "done": done, "total": total}
-            elif "error" in told:
-                self._facts |= {"state": FAILED, "error": told["error"]}
-            elif "result" in told:
-                self._facts |= {"state": DONE, "result": told["result"], "step": "Done"}
+            elif "error" in message:
+                self._facts |= {"state": FAILED, "error": page_words(str(message["error"]))}
+            elif "result" in message:
+                self._facts |= {"state": DONE, "result": page_notes(message["result"]), "step": "Done"}
 
 
 def _close_input(process: subprocess.Popen[str]) -> None:
@@ -174,7 +175,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 class Runs:
-    """All runs of a server: so many at once, the others wait for their turn."""
+    """All runs of a server: a limited number at once, the others wait."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
@@ -188,7 +189,7 @@ class Runs:
         Raises
         ------
         OutputError
-            Far too many wait already, or the server is being closed.
+            Too many runs wait, or the server is being closed.
         """
         with self._lock:
             waiting = sum(own.state()["state"] == QUEUED for own in self._runs.values())
@@ -211,7 +212,7 @@ class Runs:
         return [run for run in list(self._runs.values()) if run.job.get("what") == what]
 
     def scan_of(self, folder: Path) -> str | None:
-        """Return the scan whose results a run of this server has just written to a folder; None where none has."""
+        """Return the scan of the last run of this server that wrote to a folder; None if there is none."""
         for run in reversed(list(self._runs.values())):
             facts = run.state()
             result = facts.get("result")

@@ -20,6 +20,7 @@ from shutil import copyfileobj
 from typing import Any, BinaryIO
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from underpaint.display.viewer.page_words import page_words
 from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io.results.contained import open_contained
 
@@ -461,7 +462,7 @@ def _safely(site: Site, request: Request) -> Answer:
     try:
         return site(request) or _words(HTTPStatus.NOT_FOUND, "There is nothing of that name.")
     except (UnderpaintError, OSError, MemoryError) as error:
-        return _words(HTTPStatus.BAD_REQUEST, str(error) or type(error).__name__)
+        return _words(HTTPStatus.BAD_REQUEST, page_words(str(error) or type(error).__name__))
     except Exception as error:
         _report_fault(error)
         text = f"A fault of the viewer ({type(error).__name__}: {error}). All else goes on; please report it."

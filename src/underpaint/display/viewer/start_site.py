@@ -36,7 +36,7 @@ _STATE_VARIABLE = "UNDERPAINT_STATE"
 _SETTINGS = {".toml", ".cfg"}
 _TEXTS = ("instrument", "palette", "model", "out", "shape", "detector", "step")
 _FLAGS = ("overwrite", "trust_instrument")
-_PALETTE_NAME = re.compile(r"[\w][\w .-]{0,59}")
+_PALETTE_NAME = re.compile(r"[\w][\w .,;'’()&+-]{0,59}")
 _MANY_SPECTRA = 20
 _PROBED_ENTRIES = 200
 _CALIBRATION_FAMILIES = (
@@ -205,8 +205,8 @@ class StartSite:
         name = name.strip() if isinstance(name, str) else ""
         if not _PALETTE_NAME.fullmatch(name) or is_reserved(name) or name in palette_names():
             raise SampleError(
-                f"Cannot save the palette {name[:60]!r}: a name has up to 60 letters, digits, spaces, dots and "
-                "hyphens, begins with a letter or digit, and is not that of a palette of the package. Change the name."
+                f"Cannot save the palette {name[:60]!r}: a name has up to 60 letters, digits, spaces and marks such as "
+                "comma or hyphen, begins with a letter or digit, and is no palette of the package. Change the name."
             )
         if not isinstance(pigments, list) or not all(isinstance(each, str) for each in pigments):
             raise SampleError(f"Cannot save the palette {name!r}: the page sent no pigments. Load the page again.")

@@ -20,6 +20,9 @@ PHOTOGRAPH = "photograph"
 PICTURES_FOLDER = "pictures"
 """Folder of all other pictures, with the same three files for each."""
 PICTURE_KINDS = ("visible", "ultraviolet", "infrared", "x_radiograph", "other")
+_KIND_NAMES = dict(
+    zip(PICTURE_KINDS, ("Visible light", "Ultraviolet", "Infrared", "X-radiograph", "Picture"), strict=True)
+)
 _PICTURE_KEY = re.compile(rf"({'|'.join(PICTURE_KINDS)})_[1-9][0-9]{{0,3}}")
 
 
@@ -49,6 +52,15 @@ def picture_files(key: str) -> PictureFiles:
 def is_picture_key(text: str) -> bool:
     """Whether a picture may have this key: ``photograph``, or a kind and a number."""
     return text == PHOTOGRAPH or _PICTURE_KEY.fullmatch(text) is not None
+
+
+def picture_name(key: str) -> str:
+    """Return the name of a picture for people: "Photograph", "Infrared", "X-radiograph 2"."""
+    if key == PHOTOGRAPH:
+        return "Photograph"
+    kind, _, number = key.rpartition("_")
+    name = _KIND_NAMES[kind]
+    return name if number == "1" else f"{name} {number}"
 
 
 def picture_keys(folder: Path) -> list[str]:

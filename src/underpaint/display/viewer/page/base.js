@@ -26,8 +26,9 @@ export function make(tag, facts = {}, ...children) {
 export const byId = (id) => document.getElementById(id);
 
 let clearing = 0;
-export function say(text, { lasting = false } = {}) {
+export function say(text, { lasting = false, fault = false } = {}) {
   const box = byId("message");
+  box.classList.toggle("fault", fault);
   box.replaceChildren(text, make("button", { type: "button", "aria-label": "Close", onclick: () => { box.hidden = true; } }, "×"));
   box.hidden = false;
   clearTimeout(clearing);
@@ -35,7 +36,7 @@ export function say(text, { lasting = false } = {}) {
 }
 
 export const guarded = (what) => async (...given) => {
-  try { return await what(...given); } catch (error) { say(error.message); return undefined; }
+  try { return await what(...given); } catch (error) { say(error.message, { fault: true }); return undefined; }
 };
 
 export const inProgress = (now) => now.state === "queued" || now.state === "running";
@@ -90,6 +91,12 @@ export function themed(button, changed = () => {}) {
   return dark;
 }
 
+// Counts at the lower end of a logarithmic plot: empty channels lie there, and leave the spectrum its height.
+export function lowestCounts(counts) {
+  const limit = Math.max(...counts) / 1e5;
+  return Math.max(1, Math.min(...counts.filter((own) => own > limit)));
+}
+
 export const thousands = (value) => Math.round(value).toLocaleString("en").replaceAll(",", "\u202f");
 export const percent = (share) => (share >= 0.1 ? `${(100 * share).toFixed(0)} %` : `${(100 * share).toFixed(1)} %`);
 export const lineName = (family) => family.replace("_", " ");
@@ -98,6 +105,14 @@ export const lineName = (family) => family.replace("_", " ");
 export const shortName = ({ label }) => label.replace(/ \(.*\)/, "");
 
 export const unitText = (unit) => unit.replace("um", "µm").replace("ug/cm2", "µg/cm²");
+
+// A probability is rounded to what it can mean; other values keep three digits.
+export function certainty(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "no answer";
+  return value >= 0.995 ? "> 0.99" : value < 0.005 ? "< 0.01" : value.toFixed(2);
+}
+
+export const valueText = (entry, value) => (["group", "member"].includes(entry.kind) ? certainty(value) : number(value, entry.unit));
 
 export function number(value, unit) {
   if (value === null || value === undefined || Number.isNaN(value)) return "no answer";

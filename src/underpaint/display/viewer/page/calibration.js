@@ -1,5 +1,5 @@
 // Calibration by hand: lines on the mean spectrum are dragged to their peaks, or their channels typed.
-import { askJson, byId, guarded, make, number, say } from "./base.js";
+import { askJson, byId, guarded, lowestCounts, make, number, say } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 230;
@@ -23,7 +23,7 @@ export class HandCalibration {
     this.scan = null;
     byId("line-names").replaceChildren(...Object.keys(names).map((value) => make("option", { value })));
     byId("add-line").addEventListener("submit", (event) => { event.preventDefault(); this.add(byId("line-name").value.trim()); });
-    byId("accept-axis").addEventListener("click", guarded(async () => accepted(await askJson("calibration", { method: "POST", json: { run: this.scan.run, lines: this.placed(), instrument: byId("instrument").value } }), this.scan)));
+    byId("accept-axis").addEventListener("click", guarded(() => this.accept(accepted)));
     byId("by-hand").addEventListener("toggle", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(this.place);
   }
@@ -41,6 +41,19 @@ export class HandCalibration {
     byId("by-hand").hidden = false;
     this.fill();
     this.tell();
+  }
+
+  async accept(accepted) {
+    const button = byId("accept-axis");
+    const words = byId("hand-axis").textContent;
+    button.disabled = true;
+    byId("hand-axis").textContent = "Saving, and refining the axis by the lines of the scan …";
+    try {
+      accepted(await askJson("calibration", { method: "POST", json: { run: this.scan.run, lines: this.placed(), instrument: byId("instrument").value } }), this.scan);
+    } finally {
+      button.disabled = false;
+      byId("hand-axis").textContent = words;
+    }
   }
 
   placed() { return this.lines.filter((line) => line.channel !== null).map((line) => ({ channel: line.channel, energy_kev: line.energy })); }
@@ -130,7 +143,7 @@ export class HandCalibration {
   path() {
     const { sum, n_pixel: n } = this.scan;
     const highest = Math.log10(Math.max(...sum, 10) / n);
-    const lowest = Math.min(Math.log10(1 / n), highest - 1);
+    const lowest = Math.min(Math.log10(lowestCounts(sum) / n), highest - 1);
     const y = (counts) => TOP + (HEIGHT - TOP - BOTTOM) * Math.min(1, (highest - Math.log10(Math.max(counts, 1) / n)) / (highest - lowest));
     const step = Math.max(1, Math.floor(this.last / this.width / 2));
     const points = [];

@@ -19,9 +19,9 @@ export class ExplorePanel {
     const button = (id, label, does) => make("button", { type: "button", id, onclick: (event) => this.busy(event.target, does) }, label);
     [this.components, this.clusters, this.plane, this.lines] = Array.from({ length: 4 }, () => make("div"));
     byId("explore").replaceChildren(
-      part("Components", "Few spectra of which all pixels are sums (NMF). From the spectra where a small scan is open, else from the element maps.", [count("n-components", USUAL_COMPONENTS), button("find-components", "Find components", () => this.findComponents())], this.components),
-      part("Clusters", "Pixels with like element counts (k-means).", [count("n-clusters", USUAL_CLUSTERS), button("find-clusters", "Find clusters", () => this.findClusters())], this.clusters),
-      part("Embedding", "Like pixels lie together (PCA, then t-SNE). Draw round some: they are cyan on the maps. Distances between groups mean little.", [button("find-embedding", "Compute", () => this.findPlaces())], this.plane),
+      part("Components", "A few spectra whose sums describe all pixels (NMF): from the spectra of a small open scan, else from the element maps.", [count("n-components", USUAL_COMPONENTS), button("find-components", "Find components", () => this.findComponents())], this.components),
+      part("Clusters", "Pixels with similar element counts (k-means).", [count("n-clusters", USUAL_CLUSTERS), button("find-clusters", "Find clusters", () => this.findClusters())], this.clusters),
+      part("Embedding", "Similar pixels lie close together (PCA, then t-SNE). Draw round some to see them in cyan on the maps. Distances between groups mean little.", [button("find-embedding", "Compute", () => this.findPlaces())], this.plane),
       part("Lines that go together", "Correlation of the element maps. Click a cell for its scatter plot.", [button("find-correlation", "Compute", () => this.findCorrelation())], this.lines));
   }
 

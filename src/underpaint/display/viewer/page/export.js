@@ -64,22 +64,25 @@ const FIGURE = [["png", "PNG, 300 dpi"], ["svg", "SVG"], ["pdf", "PDF"]];
 const query = (facts) => new URLSearchParams(Object.entries(facts).filter(([, value]) => value !== "" && value !== null)).toString();
 const links = (path, facts, kinds) => make("p", { className: "buttons" }, ...kinds.map(([format, label]) => make("a", { className: "button", download: "", href: `export/${path}?${query({ ...facts, format })}` }, label)));
 
-// The report is written anew: with the photograph and the regions that are there by now.
+// Writes the report again, with the pictures, regions and statements that the results have now.
 function report(app) {
   const subject = make("input", { type: "text", id: "report-object", placeholder: "the painting, e.g. Portrait, inv. 1234", "aria-label": "The painting, as the report names it" });
+  const full = make("input", { type: "checkbox", id: "report-full" });
   const said = make("div", { role: "status" });
   const write = (form) => guarded(async () => {
     const buttons = [...place.querySelectorAll("button")];
     for (const own of buttons) own.disabled = true;
     try {
-      const { run } = await askJson("report", { method: "POST", json: { form, subject: subject.value } });
-      const now = await followed(run, (own) => said.replaceChildren(progressed(own)));
+      const { run } = await askJson("report", { method: "POST", json: { form, subject: subject.value, full: full.checked } });
+      const now = await followed(run, (own) => { said.replaceChildren(progressed(own)); said.scrollIntoView({ block: "nearest" }); });
       said.replaceChildren(now.result ? make("a", { className: "button", target: "_blank", href: `files/${now.result.file}` }, form === "pdf" ? `Download ${now.result.file}` : `Open ${now.result.file}`) : make("p", { className: "note" }, now.error || now.step));
+      said.scrollIntoView({ block: "nearest" });
       if (now.result && form === "html") app.showReport();
     } finally { for (const own of buttons) own.disabled = false; }
   });
-  const place = make("p", { className: "buttons" }, make("button", { type: "button", id: "report-html", onclick: write("html") }, "Write it"), make("button", { type: "button", id: "report-pdf", onclick: write("pdf") }, "Write it as PDF"));
-  return [make("h3", {}, "Report"), make("p", { className: "quiet" }, "Findings in words, maps, spectra, methods to cite; with the photograph and the regions that are here now."), subject, place, said];
+  const place = make("p", { className: "buttons" }, make("button", { type: "button", id: "report-html", onclick: write("html") }, "Write report"), make("button", { type: "button", id: "report-pdf", onclick: write("pdf") }, "Write report as PDF"));
+  return [make("h3", {}, "Report"), make("p", { className: "quiet" }, "Findings in words, maps, spectra, methods to cite; with the pictures, regions and statements that the results have now."), subject,
+    make("p", {}, make("label", {}, full, " Full report: all maps, spectra of spots, table of pigments, settings")), place, said];
 }
 
 // First and last row and column on the screen; "" where all are.

@@ -1,5 +1,5 @@
 // One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, pictures and lens.
-import { make, number, shortName, unitText } from "./base.js";
+import { make, number, shortName, unitText, valueText } from "./base.js";
 import { paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
 const LENGTHS_MM = [1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1];
@@ -158,7 +158,7 @@ export class Pane {
 
   valueAt(row, column) {
     const [, width] = this.app.about.shape;
-    return this.parts.map((part) => `${this.parts.length > 1 ? `${shortName(part.entry)} ` : ""}${number(part.values[row * width + column], part.entry.unit)}`).join(", ");
+    return this.parts.map((part) => `${this.parts.length > 1 ? `${shortName(part.entry)} ` : ""}${valueText(part.entry, part.values[row * width + column])}`).join(", ");
   }
 
   draw() {

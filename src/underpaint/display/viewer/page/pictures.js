@@ -85,7 +85,6 @@ export class PicturesPanel {
         const facts = await askJson(`pictures/add?kind=${this.kind}`, { method: "POST", body: file });
         this.layers.unshift({ key: facts.key, facts, image: null, opacity: FIRST_OPACITY, shown: true });
         this.open(facts.key);
-        this.status(`${nameOf(facts.key)} is not aligned with the maps yet.`);
       } catch (error) { this.status(error.message); throw error; }
     }
   }
@@ -116,16 +115,16 @@ export class PicturesPanel {
         onchange: () => { const now = layer.opacity; layer.opacity = before; this.act(`changed the opacity of ${name}`, () => { layer.opacity = now; }); } })),
       make("p", { className: "buttons" },
         button("lens", "Lens", `Lens: ${name} in a circle at the pointer or the chosen pixel`, () => this.act("changed the lens", () => { this.lens = this.lens === key ? "" : key; }), { disabled: !usable, "aria-pressed": String(this.lens === key) }),
-        button("align", "Align …", `Align ${name} with the maps`, () => this.open(isActive ? "" : key), { disabled: !facts.width, "aria-expanded": String(isActive) })),
+        button("align", isActive ? "Close alignment" : "Align …", `Align ${name} with the maps`, () => this.open(isActive ? "" : key), { disabled: !facts.width, "aria-expanded": String(isActive) })),
       make("p", { className: facts.broken || facts.registration?.doubtful ? "note" : "quiet" }, this.how(facts)),
       ...(isActive ? this.aligning(layer) : []));
   }
 
   how({ registration, broken }) {
     if (broken) return broken;
-    if (!registration) return "Not aligned with the maps.";
-    const error = registration.error_px === null ? "" : `, ${registration.error_px.toFixed(1)} pixels of the maps off`;
-    if (registration.doubtful) return `Aligned by ${registration.how}${error}: doubtful. Look through the lens, and mark points.`;
+    if (!registration) return "Not aligned with the maps yet.";
+    const error = registration.error_px === null ? "" : `, mean error ${registration.error_px.toFixed(1)} map pixels`;
+    if (registration.doubtful) return `Alignment doubtful (${registration.how}${error}). Check it with the lens, and mark points.`;
     return `Aligned by ${registration.how}${error}.`;
   }
 
@@ -135,6 +134,7 @@ export class PicturesPanel {
     this.layers = this.layers.filter((each) => each !== layer);
     if (this.lens === layer.key) this.lens = "";
     this.open("");
+    this.app.reportOutdated();
   }
 
   // --- aligning
@@ -193,12 +193,13 @@ export class PicturesPanel {
   }
 
   async register(layer, how) {
-    this.status(how.automatic ? `Aligning ${nameOf(layer.key)} …` : "");
+    this.status(how.automatic ? `Aligning ${nameOf(layer.key)} …, up to half a minute` : "");
     try {
       layer.facts = await askJson(`pictures/${layer.key}/place`, { method: "POST", json: how });
       await this.fetch(layer);
       Object.assign(layer, { shown: true, opacity: layer.opacity || FIRST_OPACITY });
       this.open(layer.key);
+      this.app.reportOutdated();
     } catch (error) { this.status(""); say(error.message); }
   }
 

@@ -1,5 +1,5 @@
 // Regions drawn on the maps: what they hold on average, beside one another, and kept with the results.
-import { ask, askJson, byId, guarded, make, number, percent, say, shortName, thousands } from "./base.js";
+import { ask, askJson, byId, guarded, make, number, percent, say, shortName, thousands, valueText } from "./base.js";
 import { saveBlob } from "./export.js";
 
 const COLORS = ["#ffd24d", "#4dc3ff", "#ff7ab8", "#8bdc65", "#c79bff", "#ff9d5c"];
@@ -112,6 +112,7 @@ export class RegionPanel {
       const { version } = await askJson("regions", { method: "POST", json: { version: this.version, regions: this.app.regions.map((own) => this.plain(own)) } });
       Object.assign(this, { version, unsaved: "" });
       document.body.dataset.saved = version;
+      this.app.reportOutdated();
     } catch (error) {
       this.unsaved = error.message;
       if (error.status === 409) this.newer = { version: error.facts.version, regions: error.facts.regions.map((own) => ({ ...this.colored(own), color: "#ffffff" })) };
@@ -202,7 +203,7 @@ export class RegionPanel {
     mark.style.background = region.color;
     const rows = (found ? found.maps : []).filter((own) => own.n).map((own) => {
       const entry = this.app.entries[own.map];
-      return make("tr", {}, make("th", { scope: "row" }, shortName(entry)), make("td", {}, number(own.mean, entry.unit)), make("td", {}, number(own.median, entry.unit)),
+      return make("tr", {}, make("th", { scope: "row" }, shortName(entry)), make("td", {}, valueText(entry, own.mean)), make("td", {}, valueText(entry, own.median)),
         make("td", {}, own.above_half === null ? "" : percent(own.above_half)));
     });
     const seen = make("input", { type: "checkbox", checked: !region.hidden, title: "Show it on the maps and in the spectrum", "aria-label": `Show ${region.name}`, onchange: (event) => { region.hidden = !event.target.checked; this.app.draw(); this.app.showSpectra(); } });

@@ -99,6 +99,7 @@ export class Session {
     app.history.did(`opened ${file.name}`, () => { Object.assign(this, before); this.changed(); this.save(); app.regionPanel.change(old); });
     await app.viewState.apply(sent.view || {});
     document.body.dataset.opened = file.name;
+    say(`Opened ${file.name}: its markers, statements and regions are added, its view is shown.`);
   }
 
   // What the Save tab shows of it.
@@ -106,8 +107,8 @@ export class Session {
     const file = make("input", { type: "file", id: "session-file", accept: ".json", hidden: true, onchange: guarded(async (event) => { const [chosen] = event.target.files; event.target.value = ""; if (chosen) await this.open(chosen); }) });
     const cache = make("p", { className: "buttons" });
     this.cache = cache;
-    return [make("h3", {}, "Session"), make("p", { className: "quiet" }, "Regions, markers and statements are saved with the results as you make them. The view (maps, colours, layers) is kept when you ask for it."),
-      make("p", { className: "buttons" }, make("button", { type: "button", id: "keep-view", onclick: () => this.keepView() }, "Keep this view"), make("button", { type: "button", onclick: guarded(() => this.clearView()) }, "Forget it"),
+    return [make("h3", {}, "Session"), make("p", { className: "quiet" }, "Regions, markers and statements are saved with the results as you make them. “Keep this view” also saves maps, colours and layers, and opens these results with them. The file has all of it for a colleague; pictures are not in it."),
+      make("p", { className: "buttons" }, make("button", { type: "button", id: "keep-view", onclick: () => this.keepView() }, "Keep this view"), make("button", { type: "button", onclick: guarded(() => this.clearView()) }, "Open with the overview"),
         make("button", { type: "button", id: "session-download", onclick: () => this.download() }, "Save as a file"), make("button", { type: "button", onclick: () => file.click() }, "Open a file …"), file), cache];
   }
 

@@ -316,7 +316,7 @@ export class SpectrumPlot {
       const high_ = TOP - 6 - 13 * level;
       const near = front.slice(Math.max(0, Math.round(this.channel(energy)) - 3), Math.round(this.channel(energy)) + 4);
       svg.append(shape("line", { class: "lead", x1: at, x2: at, y1: high_ + 3, y2: Math.min(y(Math.max(...near, 0)) - 3, height - BOTTOM) }));
-      svg.append(shape("text", { class: "line", x: at, y: high_, "text-anchor": "middle" }, text));
+      svg.append(shape("text", { class: "line", x: Math.min(at, this.scale.width - 16), y: high_, "text-anchor": "middle" }, text));
     }
   }
 

@@ -1,9 +1,8 @@
-// What a pixel says: probabilities, the lines that speak for and against, what X-rays cannot tell apart.
-import { askJson, byId, followed, guarded, lineName, make, number, progressed, shortName, thousands } from "./base.js";
+// Evidence at a pixel: probabilities, lines for and against each group, pigments that X-rays cannot distinguish.
+import { askJson, byId, certainty, followed, guarded, lineName, make, number, progressed, shortName, thousands } from "./base.js";
 import { CANNOT_EXCLUDE } from "./maps.js";
 
 const meter = (value) => make("meter", { min: 0, max: 1, value: value ?? 0, "aria-hidden": "true" });
-const certainty = (value) => (value === null ? "no answer" : value >= 0.995 ? "> 0.99" : value.toFixed(2));
 
 export function showSpot(app, found) {
   const place = byId("spot");
@@ -30,27 +29,28 @@ export function showSpot(app, found) {
 // As underpaint.data.maps.PLACED_PROBABILITY: from it a place is stated.
 const PLACED = 0.75;
 
-// What lies over what, where the network says so: the question that most people come with.
+// Groups by depth, each with its probability: the question that most people come with.
 function inShort(app, groups) {
-  const named = (wanted) => groups.filter(wanted).map((own) => shortName(own)).join(", ");
-  const held = (where) => named((own) => (own.places[where] ?? 0) >= PLACED);
+  const named = (wanted, value) => groups.filter(wanted).map((own) => (value ? `${shortName(own)} (${certainty(value(own))})` : shortName(own))).join(", ");
+  const held = (where) => named((own) => (own.places[where] ?? 0) >= PLACED, (own) => own.places[where]);
   const said = ["surface", "below"].filter((where) => groups.some((own) => where in own.places))
-    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `none with a probability of at least ${PLACED}`));
+    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `no group with a probability of ${PLACED} or more`));
   if (!said.length) return null;
-  const anywhere = named((own) => own.probability >= PLACED && !Object.values(own.places).some((value) => value >= PLACED));
+  const anywhere = named((own) => own.probability >= PLACED && !Object.values(own.places).some((value) => value >= PLACED), (own) => own.probability);
   const unknown = named((own) => own.state === CANNOT_EXCLUDE);
   return make("div", { className: "short" }, ...said,
     anywhere ? make("p", {}, make("b", {}, "Present, depth undetermined: "), anywhere) : null,
     unknown ? make("p", {}, make("b", {}, "Cannot be excluded: "), unknown) : null,
-    app.about.hiding ? null : make("p", { className: "quiet" }, "Whether a pigment could be hidden here was not assessed, because the instrument is unknown: a pigment that is not named is not proven absent."));
+    app.about.hiding ? null : make("p", { className: "quiet" }, "Whether a pigment could be hidden here was not assessed, because the instrument is unknown: a pigment that is not named is not proven absent. Run the scan again with the instrument chosen on the start page."),
+    make("p", { className: "quiet" }, "In brackets: probability at that depth."));
 }
 
-// What speaks against a pigment, of the lines that were measured: one without a map speaks neither for nor against.
+// Expected lines that are missing; a line without a map counts neither for nor against.
 function against(own) {
   const lacking = own.lines.filter((line) => !line.there);
   if (lacking.length) return lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ");
   if (!own.lines.length) return "unknown, none of its lines was measured";
-  return own.unmeasured.length ? "all measured lines present" : "all expected lines present";
+  return own.unmeasured.length ? "nothing: all measured lines are present" : "nothing: all expected lines are present";
 }
 
 function card(app, own) {
@@ -68,8 +68,8 @@ function card(app, own) {
     make("p", {}, make("b", {}, "Against it: "), against(own)),
     own.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${own.unmeasured.map(lineName).join(", ")}.`) : null,
     own.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${own.alike.length} pigments; X-rays do not tell apart those of the same elements`),
-      make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, own.members.length > 1 ? `${member.label}: ${certainty(member.probability)}` : `${member.label}, the only one of them that was asked for`)) : own.alike.map((label) => make("li", {}, label)))),
-      own.left_out.length ? make("p", { className: "note" }, `Not asked for (not in the palette, or unknown to the network), yet possible: ${own.left_out.join(", ")}.`) : null,
+      make("ul", { className: "plain" }, ...(own.members.length ? own.members.map((member) => make("li", {}, own.members.length > 1 ? `${member.label}: ${certainty(member.probability)}` : `${member.label}, the only one in the palette`)) : own.alike.map((label) => make("li", {}, label)))),
+      own.left_out.length ? make("p", { className: "note" }, `Not in the palette, or unknown to the network, yet possible: ${own.left_out.join(", ")}.`) : null,
       own.members.length > 1 ? make("p", { className: "quiet" }, "These numbers rest on a prior, even among those of the same elements, more than on the spectrum.") : null,
       own.apart ? make("p", {}, own.apart) : null) : null,
     app.statements.shown("group", own.name));
@@ -77,7 +77,7 @@ function card(app, own) {
 
 function estimate(own) {
   if (own.low === 0) return `under ${number(own.high, own.unit)} (90 %)`;
-  if (own.low !== undefined && own.low !== null) return `${number(own.value, own.unit)} (90 %: ${number(own.low)} to ${number(own.high, own.unit)})`;
+  if (own.low !== undefined && own.low !== null) return `${number(own.value, own.unit)} (90 % interval ${number(own.low)} to ${number(own.high, own.unit)})`;
   return `${number(own.value, own.unit)}${own.error ? ` ± ${number(own.error, own.unit)}` : ""}`;
 }
 
@@ -93,7 +93,7 @@ function elements(app, found) {
   if (!found.length) return null;
   return make("section", { className: "card" }, make("h3", {}, "Elements over 3 σ"),
     seen.length ? make("table", {}, make("tbody", {}, ...seen.map((own) => make("tr", {}, make("th", { scope: "row" }, lineName(own.name)),
-      make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`), make("td", {}, app.statements.button("line", own.name, "…")))))) : make("p", { className: "empty" }, "None."),
+      make("td", {}, `${thousands(own.counts)} ± ${thousands(own.error ?? 0)}`), make("td", {}, `${own.sigma.toFixed(0)} σ`), make("td", {}, app.statements.button("line", own.name, "Correct …")))))) : make("p", { className: "empty" }, "None."),
     ...seen.flatMap((own) => app.statements.of("line", own.name).map((each) => make("p", { className: "note" }, make("b", {}, `Expert on ${lineName(own.name)}: `), app.statements.words(each)))));
 }
 
@@ -107,9 +107,10 @@ function layers(app, found) {
     button.disabled = true;
     said.replaceChildren(stop);
     try {
-      const now = await followed(run, (own) => said.replaceChildren(make("p", { role: "status" }, progressed(own)), stop), () => said.isConnected);
+      const now = await followed(run, (own) => { said.replaceChildren(make("p", { role: "status" }, progressed(own)), stop); said.scrollIntoView({ block: "nearest" }); }, () => said.isConnected);
       const note = app.about.instrument ? null : make("p", { className: "note" }, `The instrument is unknown: "${instrument}" is assumed.`);
       said.replaceChildren(...[note, now.result ? make("ul", {}, ...now.result.words.map((text) => make("li", {}, text))) : make("p", { className: "note" }, now.error || now.step)].filter(Boolean));
+      said.scrollIntoView({ block: "nearest" });
     } finally { button.disabled = false; }
   });
   return make("section", { className: "card" }, make("h3", {}, "Layers"),

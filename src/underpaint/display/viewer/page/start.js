@@ -1,5 +1,5 @@
 // The start page: choose scans, see what they hold, run them in a queue, open results.
-import { ask, askJson, byId, guarded, inProgress, make, number, progressed, say, thousands, themed } from "./base.js";
+import { ask, askJson, byId, guarded, inProgress, lowestCounts, make, number, progressed, say, thousands, themed } from "./base.js";
 import { HandCalibration } from "./calibration.js";
 import { PaletteEditor, paletteOptions } from "./palette.js";
 
@@ -25,6 +25,7 @@ const row = (kind, words, onclick, ...aside) => make("button", { type: "button",
 // Files
 
 const list = guarded(async (path) => {
+  if (!byId("files").children.length) byId("files").replaceChildren(make("li", { className: "empty" }, "Reading the folder …"));
   const listed = await askJson(`list?path=${encodeURIComponent(path)}`);
   place = listed.path;
   byId("path").value = listed.path;
@@ -258,7 +259,7 @@ function frame(item, run) {
     ? [make("button", { type: "button", "aria-label": `Cancel ${name}`, onclick: guarded(async () => { await ask(`run?run=${run.run}`, { method: "DELETE" }); await askQueue(); }) }, "Cancel")]
     : run.state === "done" ? [make("button", { type: "button", className: "primary", "aria-label": `Open the results of ${name}`, onclick: () => open(run.result.folder) }, "Open")] : [];
   item.replaceChildren(make("span", { className: "name" }, name), make("span", { className: "step" }), make("span", { className: "buttons" }, ...buttons),
-    ...(inProgress(run) ? [make("progress", { "aria-label": `Progress of ${name}` })] : []),
+    ...(run.state === "running" ? [make("progress", { "aria-label": `Progress of ${name}` })] : []),
     ...(run.error ? [note(run.error)] : []), ...(run.state === "done" ? [run.result.aside, ...run.result.alerts].filter(Boolean).map(note) : []));
 }
 
@@ -319,12 +320,13 @@ function sketch(counts, axis) {
   const context = canvas.getContext("2d");
   const [ink, quiet] = ["--sum", "--quiet"].map((name) => getComputedStyle(document.documentElement).getPropertyValue(name));
   const top = Math.log10(Math.max(...counts, 10));
+  const low = Math.log10(lowestCounts(counts));
   let last = counts.length - 1;
   while (last > 10 && !(counts[last] > 0)) last -= 1;
   context.strokeStyle = ink;
   context.lineWidth = 1.5;
   context.beginPath();
-  for (let at = 0; at <= last; at += 1) context.lineTo((at / last) * width, (height - 22) * (1 - Math.log10(Math.max(counts[at], 1)) / top) + 2);
+  for (let at = 0; at <= last; at += 1) context.lineTo((at / last) * width, (height - 22) * Math.min(1, (top - Math.log10(Math.max(counts[at], 1))) / Math.max(top - low, 1)) + 2);
   context.stroke();
   if (axis.gain_kev) ticks(context, [width, height], quiet, axis, last);
   return canvas;

@@ -84,7 +84,7 @@ export class Summary {
   }
 
   wordsOf(entry) {
-    if (entry.kind === "member") return "by a prior";
+    if (entry.kind === "member") return "by prior";
     const certainty = entry.kind === "group" && this.facts ? this.facts.certainties[entry.name] : null;
     return CERTAINTIES.includes(certainty) ? `${certainty} · ${percent(this.facts.shares[entry.name])} of the area` : "";
   }

@@ -66,7 +66,7 @@ class Viewer {
     byId("title").textContent = about.title;
     const step = about.step_mm ? `, ${number(about.step_mm[0])} × ${number(about.step_mm[1])} mm a pixel` : "";
     byId("facts").textContent = `${about.shape[0]} rows × ${about.shape[1]} columns${step}`;
-    if (about.report) this.showReport();
+    if (about.report) this.showReport(about.report_outdated);
     this.dark = themed(byId("theme"), () => this.spectrum.draw());
     this.buildList();
     this.buildToolbar();
@@ -90,7 +90,14 @@ class Viewer {
   // Whether nobody has chosen anything yet.
   get untouched() { return !this.chosen && this.pane === this.panes[0] && this.pane.shown.mode === "map" && this.pane.shown.map === this.firstMap; }
 
-  showReport() { byId("report").hidden = false; byId("report").href = "files/report.html"; }
+  showReport(outdated = false) {
+    Object.assign(byId("report"), { hidden: false, href: "files/report.html" });
+    byId("report").textContent = outdated ? "Report (older)" : "Report";
+    byId("report").title = outdated ? "Written before the latest pictures, regions or statements: write it again under Save" : "";
+  }
+
+  // What a report shows has changed since it was written.
+  reportOutdated() { if (!byId("report").hidden) this.showReport(true); }
 
   // --- which maps there are
 
@@ -167,7 +174,7 @@ class Viewer {
   }
 
   markList() {
-    const shown = this.pane ? this.placesOf(this.entries[this.pane.shown.map]).map((own) => own.index) : [];
+    const shown = this.pane && this.pane.shown.mode !== "composite" ? this.placesOf(this.entries[this.pane.shown.map]).map((own) => own.index) : [];
     for (const button of byId("list").querySelectorAll("button")) button.setAttribute("aria-pressed", shown.includes(Number(button.dataset.map)));
   }
 
@@ -552,7 +559,7 @@ class Viewer {
       ...this.regionPanel.curves(),
     ];
     let families = Object.keys(this.spectrum.lines).filter((own) => own !== "tube");
-    let words = "Click a pixel for its own.";
+    let words = "Click a pixel to see its spectrum.";
     if (this.spot) {
       const { spectrum, row, column, scan } = this.spot;
       if (spectrum) curves.push({ name: `row ${row}, column ${column}`, kind: "pixel", counts: spectrum });
@@ -565,7 +572,7 @@ class Viewer {
 
   scanWords({ state, path }) {
     if (state === "opening") return "The scan is still being opened …";
-    if (state === "missing") return "The scan is not there: only its sum can be shown.";
+    if (state === "missing") return "The scan is missing: only its sum can be shown.";
     return ["Only the sum is shown: the scan is not open. ", this.scanButton(path)];
   }
 
@@ -591,11 +598,10 @@ class Viewer {
   }
 }
 
-// "lead pigment (lead white, red lead)" in two parts.
+// "lead pigment (lead white, red lead), below the surface" in two parts, the examples apart.
 function shortened(entry) {
-  if (entry.kind === "state") return [entry.label, "answer"];
-  const [name, ...rest] = entry.label.split(" (");
-  return [name, rest.join(" (").replace(/\)$/, "")];
+  const [, name, examples, rest] = /^(.*?) \((.*)\)(.*)$/.exec(entry.label) || [null, entry.label, "", ""];
+  return [name + rest, entry.kind === "state" ? "answer at each pixel" : examples];
 }
 
 const begin = async () => {
