@@ -24,6 +24,7 @@ from underpaint.lab.reproduction.figures import (
     PB_RATIO,
     Networks,
     Sheet,
+    _panel_case,
     covered,
     figure5,
     figure8,
@@ -158,7 +159,11 @@ def test_figure5_writes_two_pictures_and_their_numbers(plan: Plan, networks: Net
     json.dumps(figures, allow_nan=False)
 
 
-def test_figures_of_the_panel_tell_columns_and_false_alarms(plan: Plan, networks: Networks) -> None:
+def test_figures_of_the_panel_tell_columns_and_false_alarms(
+    plan: Plan, networks: Networks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = _panel_case(plan, networks)
+    monkeypatch.setattr("underpaint.lab.reproduction.figures._panel_case", lambda *_: case)  # of both figures
     vermilion, iron = figure8(plan, networks, no_progress), figure9(plan, networks, no_progress)
     assert {path.name for path in plan.out.iterdir()} >= {"figure8.png", "figure9.png"}
     column = vermilion["by_column"]["Bottom 2B"]

@@ -40,12 +40,18 @@ from underpaint.lab.reproduction.studies import (
     write_result,
     write_table,
 )
+from underpaint.lab.training import Library
 from underpaint.simulate.recipes import paper_formulas, paper_grid, paper_stratigraphy, paper_table3
 
 
 @pytest.fixture(scope="module")
 def mockups(tmp_path_factory: pytest.TempPathFactory) -> Mockups:
     return make_mockups(quick(tmp_path_factory.mktemp("plan")))
+
+
+@pytest.fixture(scope="module")
+def simulated(mockups: Mockups, tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return simulation_set(quick(tmp_path_factory.mktemp("simulated")), mockups)
 
 
 def test_the_grid_is_the_papers() -> None:
@@ -89,8 +95,7 @@ def test_background_is_smooth_and_a_part_of_the_spectrum(mockups: Mockups) -> No
     assert np.abs(np.diff(shape)).max() < 0.1 * shape.max()
 
 
-def test_simulation_set_has_labels_and_no_scatter_peak(mockups: Mockups, tmp_path: Path) -> None:
-    simulated = simulation_set(quick(tmp_path), mockups)
+def test_simulation_set_has_labels_and_no_scatter_peak(mockups: Mockups, simulated: Library) -> None:
     assert simulated.names == paper_outputs().names
     np.testing.assert_allclose(simulated.spectra.sum(axis=1), 1.0, rtol=1e-4)
     assert simulated.labels.sum(axis=1).max() <= 2
@@ -211,9 +216,9 @@ def test_both_contestants_see_the_same_mockups(mockups: Mockups) -> None:
     np.testing.assert_allclose(ours.spectra.sum(axis=1), paper.spectra.sum(axis=1), rtol=0.01)
 
 
-def test_counted_spectra_are_whole_numbers_of_a_pixel(mockups: Mockups, tmp_path: Path) -> None:
+def test_counted_spectra_are_whole_numbers_of_a_pixel(simulated: Library, tmp_path: Path) -> None:
     plan = quick(tmp_path)
-    spectra = counted(simulation_set(plan, mockups), plan)
+    spectra = counted(simulated, plan)
     np.testing.assert_array_equal(spectra.spectra, np.rint(spectra.spectra))
     assert spectra.counted
     assert spectra.spectra.sum(axis=1).mean() == pytest.approx(plan.counts, rel=1e-2)

@@ -93,10 +93,10 @@ def test_a_folder_of_other_things_is_not_trained_into(toy: Path, tmp_path: Path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_a_folder_of_another_run_is_refused(toy: Path, tmp_path: Path) -> None:
-    train(settings(toy, tmp_path))
+def test_a_folder_of_another_run_is_refused(trained: TrainReport, toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained.checkpoint.parent, tmp_path / "run")
     with pytest.raises(OutputError, match=r"started with other settings: learning_rate \(0.002 before, 0.01 now\)"):
-        train(settings(toy, tmp_path, learning_rate=0.01))
+        train(settings(toy, tmp_path / "run", epochs=3, learning_rate=0.01))
 
 
 def test_ctrl_c_reaches_the_caller_and_keeps_the_last_epoch(
