@@ -151,7 +151,7 @@ def test_identify_writes_maps_and_report_and_says_what_it_found(scan_file: Path,
     assert result.exit_code == 0, result.output
     out = plain(result.stdout)
     assert "axis reads 50 eV low at Fe K" in out
-    assert "mercury_red 50.0 % of the surface" in out
+    assert "mercury_red 50.0 % of the area" in out
     results = read_results("result")
     summary = results.summary
     assert results.groups == ("mercury_red",)

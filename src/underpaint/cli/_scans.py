@@ -760,7 +760,7 @@ def _show_record(scan_entry: dict[str, Any]) -> None:
     for name, share in sorted(scan_entry["share_above_half"].items(), key=lambda item: item[::-1], reverse=True):
         if share >= _MIN_SHOWN_FRACTION:
             answer_text = scan_entry["answers"].get(name)
-            say(f"  {name:<24} {100 * share:5.1f} % of the surface{f': {answer_text}' if answer_text else ''}")
+            say(f"  {name:<24} {100 * share:5.1f} % of the area{f': {answer_text}' if answer_text else ''}")
     for layer in scan_entry["layers"][:6]:
         say(f"  {100 * layer['share']:5.1f} % of the area: {layer['text']}")
     for text in scan_entry["unexplained"]:
