@@ -216,7 +216,7 @@ def open_reflectance(
     bands = order[~bad[order]]
     repeated = np.flatnonzero(np.diff(wavelength_nm[bands]) <= 0) + 1
     if repeated.size:
-        notes.append(f"{repeated.size} bands are left out because another band has the same wavelength")
+        notes.append(f"bands left out because another band has the same wavelength: {repeated.size}")
         bands = np.delete(bands, repeated)
     if bands.size < MIN_BANDS:
         raise ScanError(
