@@ -169,14 +169,14 @@ def test_what_a_table_assumes_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "others"), [("lead white + azurite", {"lead_white"}), ("azurite and malachite", {"malachite"})]
+    ("name", "further_pigments"), [("lead white + azurite", {"lead_white"}), ("azurite and malachite", {"malachite"})]
 )
-def test_a_name_of_two_pigments_is_a_mixture(tmp_path: Path, name: str, others: set[str]) -> None:
+def test_a_name_of_two_pigments_is_a_mixture(tmp_path: Path, name: str, further_pigments: set[str]) -> None:
     (tmp_path / "mine.csv").write_text(f"nm,{name}\n" + "\n".join(f"{nm},0.3" for nm in range(400, 700, 20)))
     (spectrum,) = read(tmp_path / "mine.csv").spectra
     assert spectrum.pigment == "azurite"
     assert not spectrum.pure
-    assert set(spectrum.shares) == {"azurite", *others}
+    assert set(spectrum.shares) == {"azurite", *further_pigments}
 
 
 def test_wavenumbers_are_not_taken_for_micrometres(tmp_path: Path) -> None:

@@ -414,7 +414,7 @@ def _typical(
     spectra: ReflectanceLibrary, names: Sequence[str], wavelength_nm: NDArray[np.float64]
 ) -> dict[str, list[float | None]]:
     """Return the median spectrum of each member in the library, for comparison with the spectrum of a pixel."""
-    typical: dict[str, list[float | None]] = {}
+    median_spectra: dict[str, list[float | None]] = {}
     for name in names:
         values = [
             np.interp(wavelength_nm, spectrum.wavelength_nm, spectrum.reflectance, left=np.nan, right=np.nan)
@@ -422,11 +422,13 @@ def _typical(
             if spectrum.member == name and spectrum.pure
         ]
         if values:
-            covered = np.isfinite(values).any(axis=0)
-            middle = np.full(wavelength_nm.size, np.nan)
-            middle[covered] = np.nanmedian(np.array(values)[:, covered], axis=0)
-            typical[name] = [round(value, 4) if np.isfinite(value) else None for value in middle.tolist()]
-    return typical
+            has_value = np.isfinite(values).any(axis=0)
+            median_spectrum = np.full(wavelength_nm.size, np.nan)
+            median_spectrum[has_value] = np.nanmedian(np.array(values)[:, has_value], axis=0)
+            median_spectra[name] = [
+                round(value, 4) if np.isfinite(value) else None for value in median_spectrum.tolist()
+            ]
+    return median_spectra
 
 
 def _doubt(place: dict[str, Any]) -> str:
@@ -473,9 +475,9 @@ def _copy_generated(source: Path, target: Path) -> None:
 def _write_picture(folder: Path, small: Overview, registration: Registration, shape: tuple[int, int]) -> None:
     from PIL import Image
 
-    scale = max(1, _PICTURE_SIDE // max(shape))
+    pixels_per_map_pixel = max(1, _PICTURE_SIDE // max(shape))
     to_small = np.diag([1 / small.step, 1 / small.step, 1.0]) @ registration.matrix
-    picture = warped(small.rgb, to_small, shape, scale)
+    picture = warped(small.rgb, to_small, shape, pixels_per_map_pixel)
     Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(folder / REFLECTANCE_FILE, format="PNG")
 
 

@@ -192,8 +192,8 @@ def open_reflectance(
     if stored.missing is not None:
         values[sample == stored.missing] = np.nan
     references = {
-        kind: None if place is None else Reference(open_cube(place, stored.shape[2]), stored, kind)
-        for kind, place in (("white", white), ("dark", dark))
+        kind: None if reference_path is None else Reference(open_cube(reference_path, stored.shape[2]), stored, kind)
+        for kind, reference_path in (("white", white), ("dark", dark))
     }
     saturation = _saturation(sample)
     notes = [*stored.notes, *(each.note for each in references.values() if each is not None)]
@@ -209,14 +209,14 @@ def open_reflectance(
         if saturation is not None:
             values[sample >= saturation] = np.nan
             notes.append(f"values of {saturation:g} are saturated and left out")
-    bad = _bad_bands(values, stored, references["white"], references["dark"], saturation, notes)
-    order = np.argsort(wavelength_nm, kind="stable")
+    unusable = _bad_bands(values, stored, references["white"], references["dark"], saturation, notes)
+    by_wavelength = np.argsort(wavelength_nm, kind="stable")
     if not (np.diff(wavelength_nm) > 0).all():
         notes.append("the bands are sorted by their wavelengths")
-    bands = order[~bad[order]]
+    bands = by_wavelength[~unusable[by_wavelength]]
     repeated = np.flatnonzero(np.diff(wavelength_nm[bands]) <= 0) + 1
     if repeated.size:
-        notes.append(f"{repeated.size} bands are left out because another band has the same wavelength")
+        notes.append(f"bands left out because another band has the same wavelength: {repeated.size}")
         bands = np.delete(bands, repeated)
     if bands.size < MIN_BANDS:
         raise ScanError(
@@ -254,21 +254,21 @@ def _check_bits(sample: NDArray[Any], stored: StoredCube) -> None:
     dtype = sample.dtype
     advice = "Correct 'byte order' or 'data type' in its header, or export it again."
     if dtype.kind == "f":
-        size = np.abs(sample[np.isfinite(sample) & (sample != 0)]).astype(np.float64)
+        magnitudes = np.abs(sample[np.isfinite(sample) & (sample != 0)]).astype(np.float64)
         if np.isfinite(sample).mean() < 0.01:
             raise ScanError(f"Cannot use {stored.source}: fewer than 1 % of its values are numbers. {advice}")
-        if size.size and (np.percentile(size, 95) > 1e7 or np.median(size) < 1e-12):
+        if magnitudes.size and (np.percentile(magnitudes, 95) > 1e7 or np.median(magnitudes) < 1e-12):
             raise ScanError(
-                f"Cannot use {stored.source}: its values run from {size.min():.2g} to {size.max():.2g}, which neither "
-                f"reflectance nor counts do. {advice}"
+                f"Cannot use {stored.source}: its values run from {magnitudes.min():.2g} to {magnitudes.max():.2g}, "
+                f"which neither reflectance nor counts do. {advice}"
             )
         return
     if dtype.kind == "i" and (sample < -0.05 * sample.max(initial=1)).mean() > 0.01:
-        present = sample if stored.missing is None else sample[sample != stored.missing]
-        if present.size and (present < -0.05 * present.max(initial=1)).mean() > 0.01:
+        valid = sample if stored.missing is None else sample[sample != stored.missing]
+        if valid.size and (valid < -0.05 * valid.max(initial=1)).mean() > 0.01:
             raise ScanError(
-                f"Cannot use {stored.source}: {(present < 0).mean():.0%} of its values are negative, down to "
-                f"{present.min()}, which counts and reflectance are not. They are probably unsigned integers. {advice}"
+                f"Cannot use {stored.source}: {(valid < 0).mean():.0%} of its values are negative, down to "
+                f"{valid.min()}, which counts and reflectance are not. They are probably unsigned integers. {advice}"
             )
     if dtype.itemsize > 1 and _roughness(sample) > _MAX_ROUGHNESS_RATIO * _roughness(sample.byteswap()):
         raise ScanError(
@@ -286,8 +286,12 @@ def _roughness(sample: NDArray[Any]) -> float:
 
 def _saturation(sample: NDArray[Any]) -> float | None:
     """Return the stored value at which the camera was saturated; None if it was not."""
-    top = sample.max() if sample.dtype.kind in "ui" else 0
-    return float(top) if int(top) in _SATURATION_VALUES and (sample == top).mean() >= _MIN_SATURATED_FRACTION else None
+    maximum = sample.max() if sample.dtype.kind in "ui" else 0
+    return (
+        float(maximum)
+        if int(maximum) in _SATURATION_VALUES and (sample == maximum).mean() >= _MIN_SATURATED_FRACTION
+        else None
+    )
 
 
 def _scale_of(
@@ -302,22 +306,24 @@ def _scale_of(
     """
     if scale is not None:
         return scale, [f"the stored values are divided by {scale:g} (--scale)"]
-    tops = np.percentile(np.nan_to_num(values, posinf=0, neginf=0), 99.5, axis=0)
+    band_maxima = np.percentile(np.nan_to_num(values, posinf=0, neginf=0), 99.5, axis=0)
     # the median over the bands ignores a few faulty bands
-    top = float(np.median(tops[tops > 0])) if (tops > 0).any() else 0.0
-    if top <= 0:
+    typical_maximum = float(np.median(band_maxima[band_maxima > 0])) if (band_maxima > 0).any() else 0.0
+    if typical_maximum <= 0:
         raise ScanError(f"Cannot use {stored.source}: none of its values is above 0. Check that it is the right file.")
-    if stored.scale and 0.02 <= top / stored.scale <= MAX_REFLECTANCE:
+    if stored.scale and 0.02 <= typical_maximum / stored.scale <= MAX_REFLECTANCE:
         return stored.scale, []
-    assumed = next((known for highest, known in _SCALES if top <= highest), None)
-    integers = np.dtype(stored.cube.dtype).kind in "ui"
+    assumed = next((known for highest, known in _SCALES if typical_maximum <= highest), None)
+    is_integer = np.dtype(stored.cube.dtype).kind in "ui"
     if (
         assumed is None
-        or (integers and assumed == 1.0)
+        or (is_integer and assumed == 1.0)
         or saturation is not None
         or (assumed > 100 and _is_lamp(values, stored))
     ):
-        reason = f"{saturation:g}, where the camera is saturated" if saturation is not None else f"{top:.4g}"
+        reason = (
+            f"{saturation:g}, where the camera is saturated" if saturation is not None else f"{typical_maximum:.4g}"
+        )
         raise ScanError(
             f"Cannot use {stored.source} as reflectance: its values go up to {reason}; reflectance is stored as 0 to "
             "1, 0 to 100 per cent, or 0 to 10000. If the values are counts, give the references (--white FILE --dark "
@@ -325,7 +331,7 @@ def _scale_of(
         )
     note = (
         f"the scale is not stated; {assumed:g} is taken as a reflectance of 1, so that the brightest pixels have "
-        f"{top / assumed:.2f}; if that is wrong, give --scale"
+        f"{typical_maximum / assumed:.2f}; if that is wrong, give --scale"
     )
     notes = [note] if assumed != 1.0 else []
     return assumed, notes
@@ -336,12 +342,12 @@ def _is_lamp(values: NDArray[np.float32], stored: StoredCube) -> bool:
     wavelength_nm = stored.wavelength_nm
     if wavelength_nm is None:
         return False
-    inside = (wavelength_nm >= _LAMP_NM[0]) & (wavelength_nm <= _LAMP_NM[1])
-    if inside.sum() < MIN_BANDS:
+    in_range = (wavelength_nm >= _LAMP_NM[0]) & (wavelength_nm <= _LAMP_NM[1])
+    if in_range.sum() < MIN_BANDS:
         return False
-    brightest = np.nanpercentile(np.nan_to_num(values[:, inside]), 99, axis=0)
-    usable = brightest[brightest > 0]
-    return bool(usable.size and usable.min() < _LAMP_FLATNESS * usable.max())
+    brightest = np.nanpercentile(np.nan_to_num(values[:, in_range]), 99, axis=0)
+    positive = brightest[brightest > 0]
+    return bool(positive.size and positive.min() < _LAMP_FLATNESS * positive.max())
 
 
 def _bad_bands(
@@ -361,13 +367,13 @@ def _bad_bands(
     """
     faults = [(stored.bad_band, "are marked as bad in the file")]
     faults.append(((~np.isfinite(values)).mean(axis=0) > _MAX_BAD_FRACTION, "are saturated or missing in most pixels"))
-    filled = np.nan_to_num(values)
-    faults.append((filled.max(axis=0) <= filled.min(axis=0), "have the same value in all pixels"))
+    finite_values = np.nan_to_num(values)
+    faults.append((finite_values.max(axis=0) <= finite_values.min(axis=0), "have the same value in all pixels"))
     if white is not None:
         window = (slice(0, min(stored.shape[0], 64)), slice(0, stored.shape[1]))
-        light = white.part(*window)
-        below = np.zeros(1, np.float32) if dark is None else dark.part(*window)
-        signal = np.median(light - below, axis=(0, 1))
+        white_values = white.part(*window)
+        dark_values = np.zeros(1, np.float32) if dark is None else dark.part(*window)
+        signal = np.median(white_values - dark_values, axis=(0, 1))
         if signal.max() <= 0:
             raise ScanError(
                 f"Cannot use the white reference {white.stored.source}: it is not brighter than the dark reference. "
@@ -375,26 +381,29 @@ def _bad_bands(
             )
         faults.append((signal <= 0.002 * signal.max(), "have no light in the white reference"))
         if saturation is not None:
-            saturated = (light >= 0.99 * saturation).mean(axis=(0, 1)) > 0.1
+            saturated = (white_values >= 0.99 * saturation).mean(axis=(0, 1)) > 0.1
             if saturated.all():
                 raise ScanError(
                     f"Cannot use the white reference {white.stored.source}: it is saturated at {saturation:g} in all "
                     "bands. Record it again with less exposure."
                 )
             faults.append((saturated, "are saturated in the white reference"))
-    bad = np.zeros(stored.shape[2], dtype=bool)
-    for faulty, reason in faults:
-        new = faulty & ~bad
-        if new.any():
-            notes.append(f"{int(new.sum())} of {new.size} bands {reason} and are left out ({_listed(stored, new)} nm)")
-        bad |= new
-    return bad
+    unusable = np.zeros(stored.shape[2], dtype=bool)
+    for has_fault, reason in faults:
+        newly_unusable = has_fault & ~unusable
+        if newly_unusable.any():
+            notes.append(
+                f"{int(newly_unusable.sum())} of {newly_unusable.size} bands {reason} and are left out "
+                f"({_listed(stored, newly_unusable)} nm)"
+            )
+        unusable |= newly_unusable
+    return unusable
 
 
 def _listed(stored: StoredCube, bad: NDArray[np.bool_]) -> str:
-    places = [] if stored.wavelength_nm is None else np.sort(stored.wavelength_nm[bad]).tolist()
-    shown = ", ".join(f"{place:.0f}" for place in places[:6])
-    return shown if len(places) <= 6 else f"{shown}, ..., {places[-1]:.0f}"
+    wavelengths_nm = [] if stored.wavelength_nm is None else np.sort(stored.wavelength_nm[bad]).tolist()
+    text = ", ".join(f"{place:.0f}" for place in wavelengths_nm[:6])
+    return text if len(wavelengths_nm) <= 6 else f"{text}, ..., {wavelengths_nm[-1]:.0f}"
 
 
 def _check_level(cube: ReflectanceCube) -> None:
@@ -467,7 +476,7 @@ class Overview:
 def overview(cube: ReflectanceCube, progress: Callable[[str, int, int], None] | None = None) -> Overview:
     """Read a cube once and reduce it to a small picture by averaging pixels."""
     n_row, n_column, n_band = cube.shape
-    step = max(1, -(-max(n_row, n_column) // OVERVIEW_SIDE))
+    side = max(1, -(-max(n_row, n_column) // OVERVIEW_SIDE))
     groups = np.array_split(np.arange(n_band), min(_N_CHANNEL, n_band))
     colours = [_bands_near(cube.wavelength_nm, centre_nm) for _, centre_nm in _VISIBLE_NM]
     if any(not part.size for part in colours):
@@ -475,26 +484,26 @@ def overview(cube: ReflectanceCube, progress: Callable[[str, int, int], None] | 
     mixing = np.zeros((n_band, len(groups) + 3), dtype=np.float32)
     for index, part in enumerate([*groups, *colours]):
         mixing[part, index] = 1.0 / len(part)
-    height, width = -(-n_row // step), -(-n_column // step)
-    total, weight = np.zeros((height, width, mixing.shape[1])), np.zeros((height, width, mixing.shape[1]))
-    rows = step * max(1, cube.block_bytes // (4 * step * n_column * cube.stored.shape[2]))
-    across = np.arange(0, n_column, step)
+    height, width = -(-n_row // side), -(-n_column // side)
+    sums, n_values = np.zeros((height, width, mixing.shape[1])), np.zeros((height, width, mixing.shape[1]))
+    rows = side * max(1, cube.block_bytes // (4 * side * n_column * cube.stored.shape[2]))
+    first_columns = np.arange(0, n_column, side)
     for first in range(0, n_row, rows):
         if progress is not None:
             progress("Reading the cube", first, n_row)
         last = min(first + rows, n_row)
         values = cube.read(slice(first, last), slice(0, n_column))
-        down = np.arange(0, last - first, step)
-        place = slice(first // step, first // step + down.size)
+        first_rows = np.arange(0, last - first, side)
+        place = slice(first // side, first // side + first_rows.size)
         parts: list[NDArray[Any]] = [np.nan_to_num(values), np.isfinite(values).astype(np.float32)]
-        for target, part in zip((total, weight), parts, strict=True):
-            target[place] = np.add.reduceat(np.add.reduceat(part @ mixing, down, axis=0), across, axis=1)
+        for target, part in zip((sums, n_values), parts, strict=True):
+            target[place] = np.add.reduceat(np.add.reduceat(part @ mixing, first_rows, axis=0), first_columns, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        means = (total / weight).astype(np.float32)
-    means[weight <= 0] = np.nan
-    logs = np.log(np.maximum(means[:, :, : len(groups)], MIN_REFLECTANCE))
-    rgb = np.clip(np.nan_to_num(means[:, :, len(groups) :]), 0, 1) ** np.float32(1 / 2.2)
-    return Overview(step, rgb, [logs[:, :, index] for index in range(len(groups))])
+        mean_values = (sums / n_values).astype(np.float32)
+    mean_values[n_values <= 0] = np.nan
+    logs = np.log(np.maximum(mean_values[:, :, : len(groups)], MIN_REFLECTANCE))
+    rgb = np.clip(np.nan_to_num(mean_values[:, :, len(groups) :]), 0, 1) ** np.float32(1 / 2.2)
+    return Overview(side, rgb, [logs[:, :, index] for index in range(len(groups))])
 
 
 def _bands_near(wavelength_nm: NDArray[np.float64], centre_nm: float) -> NDArray[np.intp]:

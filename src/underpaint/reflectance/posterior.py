@@ -321,15 +321,23 @@ def _member_means(references: _References, n_member: int) -> Floats:
 
 def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
     """Return the spectra of pure paints and of mixtures with white or black, their members and what is mixed in."""
-    values, owner, companion = [], [], []
+    values, member_index, companion = [], [], []
     for spectrum in library.spectra:
-        further = {member_of(part) for part in spectrum.shares} - {spectrum.member}
-        kind = "" if spectrum.pure else "white" if further <= WHITES else "black" if further <= {BLACK} else None
+        other_members = {member_of(part) for part in spectrum.shares} - {spectrum.member}
+        kind = (
+            ""
+            if spectrum.pure
+            else "white"
+            if other_members <= WHITES
+            else "black"
+            if other_members <= {BLACK}
+            else None
+        )
         if spectrum.member in library.members and kind is not None:
             values.append(_on_grid(spectrum, grid))
-            owner.append(library.members.index(spectrum.member))
+            member_index.append(library.members.index(spectrum.member))
             companion.append(kind)
-    return np.stack(values), np.asarray(owner, dtype=np.int64), np.asarray(companion)
+    return np.stack(values), np.asarray(member_index, dtype=np.int64), np.asarray(companion)
 
 
 @dataclass(frozen=True, eq=False)
@@ -477,19 +485,19 @@ class _Model:
         nearest = np.full((len(owner), n_member), np.inf)
         for member in np.unique(owner):
             nearest[:, member] = squared[:, owner == member].min(axis=1)
-        tested: NDArray[np.bool_] = np.isfinite(nearest[np.arange(len(owner)), owner])
-        if tested.sum() < 100:
+        has_reference: NDArray[np.bool_] = np.isfinite(nearest[np.arange(len(owner)), owner])
+        if has_reference.sum() < 100:
             return 0.2
-        likelihood = self._student(nearest[tested].astype(np.float32), 0.0)
-        prior, true = np.log(commonness(library.members)), owner[tested]
+        likelihood = self._student(nearest[has_reference].astype(np.float32), 0.0)
+        prior, true_member = np.log(commonness(library.members)), owner[has_reference]
 
         def score(temperature: float) -> float:
             logits = temperature * likelihood + prior
             logits -= logits.max(axis=1, keepdims=True)
             probability = np.exp(logits)
             probability /= probability.sum(axis=1, keepdims=True)
-            of_true = probability[np.arange(len(true)), true]
-            return float(np.log((1.0 - WRONG_LABEL) * of_true + WRONG_LABEL / n_member).mean())
+            true_probability = probability[np.arange(len(true_member)), true_member]
+            return float(np.log((1.0 - WRONG_LABEL) * true_probability + WRONG_LABEL / n_member).mean())
 
         return max(TEMPERATURES, key=score)
 
@@ -535,5 +543,5 @@ class _Model:
 
 def _on_grid(spectrum: ReferenceSpectrum, grid: Floats) -> Floats:
     values = _cell_means(grid, spectrum.wavelength_nm, spectrum.reflectance)
-    outside = (grid < spectrum.wavelength_nm[0] - STEP_NM / 2) | (grid > spectrum.wavelength_nm[-1] + STEP_NM / 2)
-    return np.where(outside, np.nan, values)
+    is_outside = (grid < spectrum.wavelength_nm[0] - STEP_NM / 2) | (grid > spectrum.wavelength_nm[-1] + STEP_NM / 2)
+    return np.where(is_outside, np.nan, values)

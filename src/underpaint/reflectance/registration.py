@@ -268,11 +268,11 @@ def any_way_up(
 def _turned_back(shape: tuple[int, ...], turns: int, *, mirrored: bool) -> Matrix:
     """Return the matrix from positions on a mirrored and then rotated picture to positions on the original picture."""
     height, width = shape[:2]
-    back = np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]]) if mirrored else np.eye(3)
+    to_original = np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]]) if mirrored else np.eye(3)
     for _ in range(turns):
-        back = back @ np.array([[0, -1.0, width], [1, 0, 0], [0, 0, 1]])
+        to_original = to_original @ np.array([[0, -1.0, width], [1, 0, 0], [0, 0, 1]])
         height, width = width, height
-    return back
+    return to_original
 
 
 def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
@@ -353,8 +353,8 @@ def warped(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int
 
     # from pixel centres of the new picture, counted from 0, to positions on the maps
     to_maps = np.array([[1 / scale, 0, 0.5 / scale], [0, 1 / scale, 0.5 / scale], [0, 0, 1.0]])
-    back = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
-    to_picture = transform.ProjectiveTransform(back @ matrix @ to_maps)
+    to_pixel_index = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
+    to_picture = transform.ProjectiveTransform(to_pixel_index @ matrix @ to_maps)
     size = (shape[0] * scale, shape[1] * scale)
     # smoothing before reduction avoids aliasing of fine canvas
     shrink = _photograph_pixels(matrix, shape) / scale
@@ -539,18 +539,18 @@ def _simplest(comparison: _Comparison, matrix: Matrix) -> tuple[Matrix, float]:
 def _covered(matrix: Matrix, size: tuple[int, int], shape: tuple[int, int]) -> float:
     """Return the fraction of the picture's width or height that the maps cover, whichever is smaller."""
     corners = place(matrix, np.array([[0, 0], [shape[1], 0], [0, shape[0]], shape[::-1]], dtype=np.float64))
-    extent = np.clip(corners, 0, size[::-1])
-    return float(((extent.max(axis=0) - extent.min(axis=0)) / size[::-1]).min())
+    clipped = np.clip(corners, 0, size[::-1])
+    return float(((clipped.max(axis=0) - clipped.min(axis=0)) / size[::-1]).min())
 
 
 def _homography_rows(at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the (2 n, 8) derivatives of x, then of y, of (n, 2) positions by the parameters of a homography."""
     x, y = at.T
-    zero, unit = np.zeros_like(x), np.ones_like(x)
+    zeros, ones = np.zeros_like(x), np.ones_like(x)
     return np.concatenate(
         [
-            np.column_stack([unit, x, y, zero, zero, zero, x * x, x * y]),
-            np.column_stack([zero, zero, zero, unit, x, y, x * y, y * y]),
+            np.column_stack([ones, x, y, zeros, zeros, zeros, x * x, x * y]),
+            np.column_stack([zeros, zeros, zeros, ones, x, y, x * y, y * y]),
         ]
     )
 
@@ -567,9 +567,9 @@ def _clustered(picture: NDArray[np.float32]) -> NDArray[np.intp]:
 
 def _binned(values: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the index of the bin of each value; ``_BINS`` equal bins span the 1st to 99th percentile."""
-    low, high = np.percentile(values, (1, 99))
-    share = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    return np.clip(share * _BINS, 0, _BINS - 1).astype(np.intp)
+    lower, upper = np.percentile(values, (1, 99))
+    scaled = (values - lower) / (upper - lower) if upper > lower else np.zeros_like(values)
+    return np.clip(scaled * _BINS, 0, _BINS - 1).astype(np.intp)
 
 
 def _joint(values: NDArray[np.intp], colors: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -578,10 +578,10 @@ def _joint(values: NDArray[np.intp], colors: NDArray[np.intp]) -> NDArray[np.flo
 
 def _information(values: NDArray[np.intp], colors: NDArray[np.intp]) -> float:
     """Return the mutual information of a binned map and a clustered picture, nats."""
-    joint = _joint(values, colors) / max(values.size, 1)
-    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    positive = joint > 0
-    return float((joint[positive] * np.log(joint[positive] / independent[positive])).sum())
+    joint_frequency = _joint(values, colors) / max(values.size, 1)
+    independent = joint_frequency.sum(axis=1, keepdims=True) * joint_frequency.sum(axis=0, keepdims=True)
+    positive = joint_frequency > 0
+    return float((joint_frequency[positive] * np.log(joint_frequency[positive] / independent[positive])).sum())
 
 
 def _climb(comparison: _Comparison, start: Matrix, n_free: int) -> Matrix:
@@ -637,8 +637,8 @@ def _past_stripes(comparison: _Comparison, start: Matrix, shape: tuple[int, int]
 def _rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
     """Return the best transform among those shifted by some pixels of the maps or more, refined."""
     shifts = [np.unique(np.round(_SLIDES * size)) for size in reversed(comparison.size)]
-    moves = [np.array([[1, 0, right], [0, 1, down], [0, 0, 1.0]]) for right, down in product(*shifts)]
-    shifted = [matrix @ move for move in moves if np.hypot(*move[:2, 2]) > 2 * _WRONG_PX]
+    shift_matrices = [np.array([[1, 0, right], [0, 1, down], [0, 0, 1.0]]) for right, down in product(*shifts)]
+    shifted = [matrix @ move for move in shift_matrices if np.hypot(*move[:2, 2]) > 2 * _WRONG_PX]
     return _climb(comparison, min(shifted, key=comparison.negative_similarity), 6)
 
 
@@ -650,10 +650,10 @@ def _apart_px(first: Matrix, second: Matrix, shape: tuple[int, int]) -> float:
 
 def _slide(axis: int, size: int, moved: tuple[float, float]) -> Matrix:
     """Return the matrix that shifts the two sides of the maps at the ends of an axis, by fractions of its length."""
-    first, last = moved
-    slid = np.eye(3)
-    slid[axis, axis], slid[axis, 2] = 1.0 + last - first, first * size
-    return slid
+    first_shift, last_shift = moved
+    matrix = np.eye(3)
+    matrix[axis, axis], matrix[axis, 2] = 1.0 + last_shift - first_shift, first_shift * size
+    return matrix
 
 
 def _starts(photograph: tuple[int, ...], shape: tuple[int, int]) -> list[Matrix]:
@@ -715,8 +715,8 @@ def _photograph_pixels(matrix: Matrix, shape: tuple[int, int]) -> float:
     """Return the side of a map pixel in pixels of the picture."""
     n_row, n_column = shape
     corners = place(matrix, np.array([[0, 0], [n_column, 0], [0, n_row]], dtype=np.float64))
-    across, down = (np.linalg.norm(corners[index] - corners[0]) for index in (1, 2))
-    return float(max(across / n_column, down / n_row))
+    width, height = (np.linalg.norm(corners[index] - corners[0]) for index in (1, 2))
+    return float(max(width / n_column, height / n_row))
 
 
 def _spread(at: NDArray[np.floating]) -> bool:

@@ -130,45 +130,45 @@ def panel_reflectance(
     """
     rng = np.random.default_rng(seed)
     wavelength = np.asarray(wavelength_nm, dtype=np.float64)
-    names = sorted(
+    pigment_names = sorted(
         {name for stratigraphy in stratigraphies for layer in stratigraphy.layers for name in layer.pigments}
     )
-    drawn = {name: _drawn(name, spectra, rng) for name in names}
-    k_over_s = {name: _k_over_s(spectrum, wavelength) for name, spectrum in drawn.items()}
-    colours = np.empty((len(stratigraphies), wavelength.size))
+    spectrum_of = {name: _drawn(name, spectra, rng) for name in pigment_names}
+    k_over_s = {name: _k_over_s(spectrum, wavelength) for name, spectrum in spectrum_of.items()}
+    pixel_spectra = np.empty((len(stratigraphies), wavelength.size))
     for index, stratigraphy in enumerate(stratigraphies):
-        below: Floats = np.full(wavelength.size, BOARD_REFLECTANCE)
+        backing: Floats = np.full(wavelength.size, BOARD_REFLECTANCE)
         for layer in reversed(stratigraphy.layers):
             absorption, scattering = _optics(layer, k_over_s, rng)
-            below = film(absorption * layer.thickness_um, scattering * layer.thickness_um, below)
-        colours[index] = below
-    cube = colours.reshape(*shape, -1).repeat(magnification, axis=0).repeat(magnification, axis=1)
+            backing = film(absorption * layer.thickness_um, scattering * layer.thickness_um, backing)
+        pixel_spectra[index] = backing
+    cube = pixel_spectra.reshape(*shape, -1).repeat(magnification, axis=0).repeat(magnification, axis=1)
     n_row, n_column = cube.shape[:2]
     across, down = np.linspace(0, 1, n_column)[None, :, None], np.linspace(0, 1, n_row)[:, None, None]
     gloss = GLOSS_LIMITS[0] + (GLOSS_LIMITS[1] - GLOSS_LIMITS[0]) * across
     phase = rng.uniform(0, 2 * np.pi, size=2)
-    light = 1.0 + LIGHT_AMPLITUDE * (np.sin(2 * np.pi * across + phase[0]) + np.sin(2 * np.pi * down + phase[1]))
-    measured = light * through_the_surface(cube, gloss) + rng.normal(0.0, NOISE, size=cube.shape)
-    patches = tuple(sorted({spectrum.patch for spectrum in drawn.values() if spectrum is not None}))
+    illumination = 1.0 + LIGHT_AMPLITUDE * (np.sin(2 * np.pi * across + phase[0]) + np.sin(2 * np.pi * down + phase[1]))
+    measured = illumination * through_the_surface(cube, gloss) + rng.normal(0.0, NOISE, size=cube.shape)
+    patches = tuple(sorted({spectrum.patch for spectrum in spectrum_of.values() if spectrum is not None}))
     return Twin(np.maximum(measured, 0.0).astype(np.float32), wavelength, patches)
 
 
 def _drawn(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> ReferenceSpectrum | None:
-    fitting = [spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.pigment == name]
-    fitting = fitting or [
+    candidates = [spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.pigment == name]
+    candidates = candidates or [
         spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.member == member_of(name)
     ]
-    if not fitting:
+    if not candidates:
         if name in COLOURLESS:
             return None
         raise SampleError(
             f"Cannot simulate {library()[name].label}: none of the {len(spectra)} spectra is of it. Add one to the "
             "library."
         )
-    patch = rng.choice(sorted({spectrum.patch for spectrum in fitting}))
+    patch = rng.choice(sorted({spectrum.patch for spectrum in candidates}))
     # a white backing shows through, so the darkest view of a film is closest to an opaque paint
     return min(
-        (spectrum for spectrum in fitting if spectrum.patch == patch),
+        (spectrum for spectrum in candidates if spectrum.patch == patch),
         key=lambda spectrum: float(spectrum.reflectance.mean()),
     )
 
@@ -178,25 +178,27 @@ def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
     if spectrum is None:
         return np.full(wavelength.size, 1e-3)
     gloss = min(0.03, 0.8 * float(spectrum.reflectance.min()))
-    measured = ratio(inside_the_paint(spectrum.reflectance, gloss))
+    of_opaque_paint = ratio(inside_the_paint(spectrum.reflectance, gloss))
     if spectrum.absorption is not None and spectrum.scattering is not None:
         of_film = spectrum.absorption / spectrum.scattering
-        measured = np.where(np.isfinite(of_film), of_film, measured)
-    return np.asarray(np.interp(wavelength, spectrum.wavelength_nm, measured))
+        of_opaque_paint = np.where(np.isfinite(of_film), of_film, of_opaque_paint)
+    return np.asarray(np.interp(wavelength, spectrum.wavelength_nm, of_opaque_paint))
 
 
 def _optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return K and S of a layer, 1/um: the means over its pigments, weighted by pigment volume."""
-    table = name_table()["scattering_per_um"]
-    volumes = {name: share / library()[name].density for name, share in layer.pigments.items() if share > 0}
-    total = sum(volumes.values())
+    scattering_table = name_table()["scattering_per_um"]
+    volumes = {name: fraction / library()[name].density for name, fraction in layer.pigments.items() if fraction > 0}
+    total_volume = sum(volumes.values())
     scattering = np.full(next(iter(k_over_s.values())).size, 1e-4)
     absorption = np.zeros_like(scattering)
     for name, volume in volumes.items():
-        share = volume / total * rng.lognormal(0.0, CONCENTRATION_SPREAD)
-        of_pigment = share * table.get(name, table.get(member_of(name), table["other"]))
-        scattering = scattering + of_pigment
-        absorption = absorption + of_pigment * k_over_s[name]
+        fraction = volume / total_volume * rng.lognormal(0.0, CONCENTRATION_SPREAD)
+        pigment_scattering = fraction * scattering_table.get(
+            name, scattering_table.get(member_of(name), scattering_table["other"])
+        )
+        scattering = scattering + pigment_scattering
+        absorption = absorption + pigment_scattering * k_over_s[name]
     return absorption, scattering
 
 

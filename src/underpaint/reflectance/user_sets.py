@@ -16,8 +16,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 def sets_folder() -> Path:
     """Return the folder of the user's sets. It may not exist yet."""
-    base = os.environ.get(FOLDER_VARIABLE)
-    return (Path(base) if base else user_data_path("underpaint", appauthor=False)) / "reflectance"
+    data_folder = os.environ.get(FOLDER_VARIABLE)
+    return (Path(data_folder) if data_folder else user_data_path("underpaint", appauthor=False)) / "reflectance"
 
 
 def user_sets() -> dict[str, Path]:
