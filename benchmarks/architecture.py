@@ -40,10 +40,10 @@ KINDS = ("xu2022", "default", "layers_dense", "layers", "layers_recurrent", "lay
 TASKS = {
     "xu2022": "the paper's network",
     "default": "convolutions, dense layers, linear path",
-    "layers_dense": "the same, by place, told the instrument",
+    "layers_dense": "the same, by place, with inputs for the instrument",
     "layers": "with attention",
     "layers_recurrent": "with a recurrent unit",
-    "layers_composition": "with attention, asked by composition",
+    "layers_composition": "with attention, queried by composition",
 }
 COUNTS = (1e4, 1e5)
 _TEST_SPECTRA = 6000

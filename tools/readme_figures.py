@@ -392,7 +392,7 @@ def instruments_table(folder: Path) -> str:
         if figures
         else [(NOT_MEASURED, "", "")]
     )
-    return table(("Figure", "Per cent of the scans (99 asked)", "Wrong claims"), rows)
+    return table(("Figure", "Per cent of the scans (aim: 99)", "Wrong claims"), rows)
 
 
 def _at(figures: Any, keys: Sequence[str]) -> Any:
@@ -403,7 +403,7 @@ def trust_table(folder: Path) -> str:
     """Return the trust suite's figures with targets and baselines."""
     figures = read_figures(folder.parent / "evaluation", "trust")
     if not figures:
-        return table(("Figure", "Asked", "Measured"), [(NOT_MEASURED, "", "")])
+        return table(("Figure", "Aim", "Measured"), [(NOT_MEASURED, "", "")])
     scores, baselines, details = figures["group_macro_f1"], figures["baselines"], figures["details"]
     widths = [interval["coverage"] for interval in details["calibration"]["intervals"]["thickness_um"].values()]
     covered = [each for level in figures["coverage"].values() for group in level.values() for each in group.values()]
@@ -453,11 +453,11 @@ def trust_table(folder: Path) -> str:
         ),
         ("the same, structures left out, fine-tuned", "0.95", number(scores["structure_out_finetuned"]), *none),
         ("expected calibration error, worst group", "0.02", worst[0], "", *worst[1:]),
-        ("sets of 90 and 99 % that hold what they state", "all", f"{n_held} of {len(covered)}", *none),
+        ("prediction sets of 90 and 99 % with the stated coverage", "all", f"{n_held} of {len(covered)}", *none),
         ("90 % intervals of thickness, by decade", "0.88-0.92", f"{number(min(widths))}-{number(max(widths))}", *none),
         *(
             (
-                f"layer order, of the pairs that can be told, {counts}, {text}",
+                f"layer order, resolvable pairs, {counts}, {text}",
                 target,
                 number(figures[key][counts]),
                 *none,
@@ -471,7 +471,7 @@ def trust_table(folder: Path) -> str:
         ),
         *(
             (
-                f"wrong orders where none can be told, {counts}, network and fit of candidates; network alone",
+                f"wrong orders stated for the other pairs, {counts}, network and fit of candidates; network alone",
                 "0",
                 "; ".join(number(orders[counts][method]["wrong_on_rest"]) for method in ("refined", "network")),
                 *none,
@@ -489,7 +489,7 @@ def trust_table(folder: Path) -> str:
             "",
         ),
     ]
-    return table(("Figure", "Asked", "Network", "Element thresholds", "Xu et al.", "Always yes"), rows)
+    return table(("Figure", "Aim", "Network", "Element thresholds", "Xu et al.", "Always yes"), rows)
 
 
 def _custom_model_rows(figures: Any, none: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -365,6 +365,8 @@ def test_pigments_list_and_show() -> None:
     shown = plain(run("pigments", "show", "VM").stdout)
     for words in ("HgS", "8.09", "Hg_L", "cinnabar"):
         assert words in shown
+    related = json.loads(run("pigments", "show", "lead_tin_yellow", "--json").stdout)["same_group"]
+    assert len(related) == len(set(related))
 
 
 def test_instruments_lists_the_presets() -> None:

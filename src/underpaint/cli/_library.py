@@ -325,12 +325,14 @@ def _full_record(pigment_library: "Library", pigment: "Pigment") -> dict[str, An
         "period_source": pigment.period.source,
         "lines": [family for group in groups for family in group.key_families],
         "groups": list(pigment.groups),
-        "same_group": [
-            member.name
-            for group in pigment.groups
-            for member in pigment_library.members(group)
-            if member is not pigment
-        ],
+        "same_group": list(
+            dict.fromkeys(
+                member.name
+                for group in pigment.groups
+                for member in pigment_library.members(group)
+                if member is not pigment
+            )
+        ),
         "oil_absorption": pigment.oil_absorption,
         "oil_absorption_source": pigment.oil_absorption_source,
         "achievable_loading": pigment.achievable_loading,
