@@ -130,7 +130,7 @@ def within_group_prior(members: Sequence[str], circumstances: Circumstances | No
 
 
 def share_group(probability: float, prior: Mapping[str, float]) -> dict[str, float]:
-    """Return the probability of each member of a group whose probability is ``probability``.
+    """Return the probability of each member, given the probability of its group and the prior of the members.
 
     Raises
     ------
