@@ -98,7 +98,7 @@ def trained(name: str, arm: Arm, runs: Path, seconds: float) -> dict[str, Any]:
     settings = settings.model_copy(update={"epochs": epochs, "patience": epochs})
     begin = time.process_time()
     report = train(settings, library.rows(np.flatnonzero(selected)))
-    export(report.trained.network, report.trained.card, folder)
+    export(report.trained_model.network, report.trained_model.card, folder)
     spent = {
         **arm._asdict(),
         "processor_s": time.process_time() - begin,

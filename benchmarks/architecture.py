@@ -27,9 +27,9 @@ from underpaint.lab.evaluation.suite import spectra_per_second
 from underpaint.lab.networks import XuNetwork, build_network, parameter_count
 from underpaint.lab.training import Library, TrainSettings, export, load_library
 from underpaint.lab.training.batches import Batch, Batches
-from underpaint.lab.training.checkpoint import about, card_for, load_checkpoint, spec_for
+from underpaint.lab.training.checkpoint import card_for, checkpoint_facts, load_checkpoint, spec_for
 from underpaint.lab.training.loop import fit
-from underpaint.lab.training.metrics import figures_by_name
+from underpaint.lab.training.metrics import scores_by_name
 from underpaint.lab.training.module import PigmentModule, ask, inputs_of, loss_of
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.predict import open_model
@@ -95,7 +95,7 @@ def trained(kind: str, data: Library, split: Split, arguments: argparse.Namespac
     network, card = fresh(kind, data, settings)
     start = time.process_time()
     fit(
-        PigmentModule(network, settings, about(network, card)),
+        PigmentModule(network, settings, checkpoint_facts(network, card)),
         data,
         Split(rows, split.validation, split.test),
         settings,
@@ -150,7 +150,7 @@ def _presence(data: Library, batches: list[Batch], logits: list[torch.Tensor]) -
         torch.cat([each.labels for each in batches]),
         torch.cat([each.weight for each in batches]),
     )
-    figures = figures_by_name(data.names, *(each.float().numpy() for each in table))
+    figures = scores_by_name(data.names, *(each.float().numpy() for each in table))
     kinds = dict(zip(data.names, data.kinds, strict=True))
     scores: dict[str, float] = {}
     for place in ("anywhere", "surface", "below"):

@@ -43,7 +43,7 @@ def layers_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         library=(Path("library"),), out=folder / "run", kind="layers_dense", name="toy", epochs=1, batch=16, threads=1,
         validation_share=0.2, precision="32", progress=False,
     )  # fmt: skip
-    trained = train(settings, data).trained
+    trained = train(settings, data).trained_model
     # so few instruments do not reach the ends of the ranges that training knows
     card = trained.card.model_copy(update={"narrowest_kev": (2.8, 20.0)})
     return export(trained.network, card, folder)

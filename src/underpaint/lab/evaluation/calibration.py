@@ -233,9 +233,9 @@ def _stated_bin(
 
 
 def _set_coverage(
-    truth: NDArray[np.bool_], present: NDArray[np.bool_], absent: NDArray[np.bool_], level: float
+    truth: NDArray[np.bool_], has_present: NDArray[np.bool_], has_absent: NDArray[np.bool_], level: float
 ) -> dict[str, Any]:
-    return coverage_scores(np.where(truth, present, absent), present.astype(np.int64) + absent, level)
+    return coverage_scores(np.where(truth, has_present, has_absent), has_present.astype(np.int64) + has_absent, level)
 
 
 def coverage_scores(is_covered: NDArray[np.bool_], set_size: NDArray[np.integer], level: float) -> dict[str, Any]:
@@ -245,8 +245,8 @@ def coverage_scores(is_covered: NDArray[np.bool_], set_size: NDArray[np.integer]
         return {"coverage": float("nan"), "set_size": float("nan"), "n": 0, "holds": None}
     min_coverage = level - 2.0 * np.sqrt(level * (1.0 - level) / n_set)
     coverage = float(is_covered.mean())
-    holds = bool(coverage >= min_coverage) if n_set >= MIN_BIN_SPECTRA else None
-    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": holds}
+    is_reached = bool(coverage >= min_coverage) if n_set >= MIN_BIN_SPECTRA else None
+    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": is_reached}
 
 
 def thickness_intervals(held_out: HeldOut, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
@@ -276,12 +276,12 @@ def thickness_intervals(held_out: HeldOut, answers: Sequence[ModelAnswers]) -> d
         if model_answers.quantity is None or model_answers.sigma is None:
             return None
         estimate, sigma = model_answers.quantity[:, column], model_answers.sigma[:, column]
-        finite = np.isfinite(truth) & np.isfinite(estimate)
-        error = np.abs(estimate - truth)[finite]
+        is_finite = np.isfinite(truth) & np.isfinite(estimate)
+        error = np.abs(estimate - truth)[is_finite]
         scores_by_decade[decade_name(decade)] = {
-            "coverage": float((error <= half_width_sigmas * sigma[finite]).mean()),
-            "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[finite]))),
+            "coverage": float((error <= half_width_sigmas * sigma[is_finite]).mean()),
+            "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[is_finite]))),
             "median_ratio": float(np.exp(np.median(error))),
-            "n": int(finite.sum()),
+            "n": int(is_finite.sum()),
         }
     return scores_by_decade

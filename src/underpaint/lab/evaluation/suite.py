@@ -418,7 +418,7 @@ class Suite:
             "likelihood_fit": fitted_presence
         }
         scores_by_contestant = {
-            model_name: summarise(probability, data.labels, data.visible, data.groups)
+            model_name: summarise(probability, data.labels, data.is_visible, data.groups)
             for model_name, probability in answers.items()
         }
         settings = {
@@ -453,16 +453,16 @@ class Suite:
             [measured_scan.place_determined(identified.results) for identified in identified_scans]
         )
         if len(identified_scans) > 1:
-            first, second = (identified.results for identified in identified_scans[:2])
-            scores["place_contradictions"] = measured_scan.place_contradictions(first, second)
-            scores["kappa"] = measured_scan.agreement(first, second)
+            first_results, second_results = (identified.results for identified in identified_scans[:2])
+            scores["place_contradictions"] = measured_scan.place_contradictions(first_results, second_results)
+            scores["kappa"] = measured_scan.agreement(first_results, second_results)
             kappa_of_halves = [
                 measured_scan.counting_agreement(identified, model, self.plan.seed) for identified in identified_scans
             ]
             scores["kappa_of_halves"] = measured_scan.worst_scores(kappa_of_halves, max)
             scores["baseline_kappa"] = measured_scan.line_agreement(*identified_scans[:2])
             scores["kappa_where_both_are_sure"] = measured_scan.agreement(
-                first, second, confident_probability=measured_scan.CONFIDENT_PROBABILITY
+                first_results, second_results, confident_probability=measured_scan.CONFIDENT_PROBABILITY
             )
         return {"data": "measured", **scores, "by_scan": by_scan}
 
@@ -556,18 +556,18 @@ def evaluate_trust(
         The file contains the record of a complete run, and this run would be incomplete.
     """
     path, plan = Path(target), plan or TrustPlan()
-    complete = not plan.quick and not inputs.missing
-    _refuse_smaller_run(path, complete=complete)
+    is_complete = not plan.quick and not inputs.missing
+    _refuse_smaller_run(path, run_is_complete=is_complete)
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
     scores = headline_scores(details)
-    record = plain(scores | {"details": details, "about": _provenance(suite, complete=complete)})
+    record = plain(scores | {"details": details, "about": _provenance(suite, is_complete=is_complete)})
     write_json(path, record)
     return dict(record)
 
 
-def _refuse_smaller_run(path: Path, *, complete: bool) -> None:
-    if complete or not path.is_file():
+def _refuse_smaller_run(path: Path, *, run_is_complete: bool) -> None:
+    if run_is_complete or not path.is_file():
         return
     try:
         is_complete = json.loads(path.read_text("utf-8")).get("about", {}).get("complete", False)
@@ -580,13 +580,13 @@ def _refuse_smaller_run(path: Path, *, complete: bool) -> None:
         )
 
 
-def _provenance(suite: Suite, *, complete: bool) -> dict[str, Any]:
+def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
     """Return the provenance of the scores."""
     model_card = suite.model.card
     packages = ("underpaint", "numpy", "scipy", "xraylib", "onnxruntime")
     return {
         "suite": "trust",
-        "complete": complete,
+        "complete": is_complete,
         "quick": suite.plan.quick,
         "left_out": suite.inputs.missing,
         "model": {

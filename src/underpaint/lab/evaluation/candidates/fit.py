@@ -89,10 +89,10 @@ def evaluate_models(
     scale = np.exp(scales[:, :1])
     model_counts = scale * _render(emission, spectrum, instrument)
     first_row = np.cumsum([0, *(len(trial_positions) for trial_positions in positions)])
-    unshifted = select_samples(emission, first_row[:-1])
-    coherent = scale[first_row[:-1]] * _render(with_components(unshifted, "coherent"), spectrum, instrument)
+    unshifted_emission = select_samples(emission, first_row[:-1])
+    coherent = scale[first_row[:-1]] * _render(with_components(unshifted_emission, "coherent"), spectrum, instrument)
     other_scatter = scale[first_row[:-1]] * _render(
-        with_components(unshifted, "compton", "multiple", "air"), spectrum, instrument
+        with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
     curvature_terms = _curvature_terms(spectrum.energy_kev, spectrum)
     model_spectra = []
@@ -269,13 +269,13 @@ def solve(
         max_deviance = MAX_EXCESS + (
             min(state.deviance for state in fit_states) if round_number >= MIN_ROUNDS else np.inf
         )
-        active = [state for state in fit_states if not state.converged and state.deviance <= max_deviance]
-        if not active:
+        active_states = [state for state in fit_states if not state.converged and state.deviance <= max_deviance]
+        if not active_states:
             break
-        model_spectra = evaluate_models([state.evaluation for state in active], spectrum, instrument)
-        for state, model_spectrum in zip(active, model_spectra, strict=True):
+        model_spectra = evaluate_models([state.evaluation for state in active_states], spectrum, instrument)
+        for state, model_spectrum in zip(active_states, model_spectra, strict=True):
             state.update(model_spectrum, spectrum)
-    return [state.result(spectrum) for state in fit_states]
+    return [state.as_fit(spectrum) for state in fit_states]
 
 
 @dataclass
@@ -360,7 +360,7 @@ class _FitState:
             weight = weight * np.where(spectrum.pulls(expected) > MAX_PULL, spectrum.counts / expected, 1.0)
         return (jacobian * weight[:, None]).T @ jacobian, gradient
 
-    def result(self, spectrum: MergedSpectrum) -> StratigraphyFit:
+    def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
         n_coordinate = len(self.task.position)
         information, _ = self._fisher(spectrum)
         # a very weak prior, with a standard deviation of a factor e**10, keeps the inverse finite
