@@ -79,7 +79,7 @@ def trained(name: str, arm: Arm, runs: Path, seconds: float) -> dict[str, Any]:
     note = folder / "spent.json"
     if note.is_file():
         return dict(json.loads(note.read_text("utf-8")))
-    library = load_library(runs / f"{arm.library}.h5", half=True, lines=arm.present == "lines")
+    library = load_library(runs / f"{arm.library}.h5", half_precision=True, lines=arm.present == "lines")
     library = library.rows(np.flatnonzero(library.source < STRATIGRAPHIES))
     settings = TrainSettings(
         library=(runs / f"{arm.library}.h5",),

@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    data = load_library(arguments.library, half=True)
+    data = load_library(arguments.library, half_precision=True)
     full_split = split_by_source(data.source, seed=arguments.seed, validation_share=0.02, test_share=0.05)
     chosen = np.random.default_rng(arguments.seed).permutation(full_split.train)[: arguments.spectra]
     split = Split(np.sort(chosen), full_split.validation, np.random.default_rng(1).permutation(full_split.test))

@@ -331,9 +331,11 @@ def element_share(
     element_fraction = np.zeros((len(stratigraphies), n_layer))
     for sample, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, place):
-            by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
+            fraction_by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
             element_fraction[sample, layer_index] = sum(
-                pigment_fraction for key, pigment_fraction in by_pigment.items() if _is_member(key, name, group)
+                pigment_fraction
+                for key, pigment_fraction in fraction_by_pigment.items()
+                if _is_member(key, name, group)
             )
     return element_fraction
 

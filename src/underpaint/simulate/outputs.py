@@ -49,7 +49,7 @@ class Outputs:
             elements=tuple(self.elements[index] for index in columns),
         )
 
-    def by_place(self) -> "Outputs":
+    def with_places(self) -> "Outputs":
         """Return the outputs for every place: all outputs anywhere, then at the surface, then below the surface."""
         return Outputs(
             names=tuple(at_place(name, place) for place in PLACES for name in self.names),

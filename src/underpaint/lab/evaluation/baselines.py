@@ -67,10 +67,13 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
 def choose_threshold(held_out: HeldOut, counts: Sequence[float], seed: int) -> float:
     """Return the threshold, in standard deviations, with the highest macro F1, averaged over the given total counts."""
     columns = held_out.columns(held_out.groups)
-    sigmas = [line_sigmas(held_out.draw_spectra(total, (seed, round(total))), held_out.groups) for total in counts]
-    is_visible = [held_out.is_visible(total)[:, columns] for total in counts]
+    sigmas = [
+        line_sigmas(held_out.draw_spectra(total_counts, (seed, round(total_counts))), held_out.groups)
+        for total_counts in counts
+    ]
+    is_visible = [held_out.is_visible(total_counts)[:, columns] for total_counts in counts]
 
-    is_present = [held_out.is_present(total)[:, columns] for total in counts]
+    is_present = [held_out.is_present(total_counts)[:, columns] for total_counts in counts]
 
     def mean_macro_f1(threshold: float) -> float:
         claims = [(sigma > threshold).astype(np.float32) for sigma in sigmas]

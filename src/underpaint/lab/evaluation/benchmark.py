@@ -155,13 +155,13 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     return target_folder
 
 
-def _panel_progress(progress: Progress, name: str, _: str, done: int, total: int) -> None:
-    progress(f"Simulating panel {name}", done, total)
+def _panel_progress(progress: Progress, name: str, _: str, n_done: int, n_total: int) -> None:
+    progress(f"Simulating panel {name}", n_done, n_total)
 
 
 def _group_outputs() -> Outputs:
     """Return all groups with visible lines, at each place, as outputs."""
-    return group_outputs([pigment.name for pigment in library()]).by_place()
+    return group_outputs([pigment.name for pigment in library()]).with_places()
 
 
 def _group_names(names: Iterable[str]) -> list[str]:
@@ -202,7 +202,7 @@ def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, see
     )
     twin = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
     save_twin(replace(twin, drawn_from=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True)
-    with atomic_write(target_folder / f"{name}_truth.h5") as part, new_hdf5(part) as (file, _):
+    with atomic_write(target_folder / f"{name}_truth.h5") as temporary_path, new_hdf5(temporary_path) as (file, _):
         file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
         for key, values in (("present", truth.is_present), ("visible", truth.is_visible), ("patch", truth.patch)):
             file.create_dataset(key, data=values.astype(np.int32 if key == "patch" else np.uint8), compression="gzip")
@@ -218,13 +218,13 @@ def _write_sheet(path: Path, truths: Mapping[str, Truth]) -> None:
         for patch in np.unique(truth.patch[truth.patch > 0])
         for column in truth.names
     ]
-    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as stream:
         write_csv(stream, [SHEET_COLUMNS, *rows])
 
 
 def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_text(text, encoding="utf-8")
 
 
 _README = f"""# A benchmark of pigment identification by XRF scanning

@@ -184,7 +184,7 @@ def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> d
     return kappa_by_group
 
 
-def below_against_scatter(results: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
+def below_scatter_correlation(results: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
     """Return the correlation of a group's probability "below" with Compton scatter, at equal line area.
 
     Light materials behind the canvas scatter X-rays, but emit no lines of paint. An answer that follows their scatter
@@ -201,7 +201,7 @@ def below_against_scatter(results: Results, group: str = "lead_pigment", family:
     return float(np.nanmean(correlations)) if np.isfinite(correlations).any() else None
 
 
-def place_determined(results: Results) -> dict[str, float]:
+def determined_places(results: Results) -> dict[str, float]:
     """Return the fraction of a group's pixels in which both of its places, surface and below, are stated as yes or no.
 
     The result has the groups that are present in at least :data:`MIN_PIXELS` pixels, and their ``mean``.
@@ -214,7 +214,7 @@ def place_determined(results: Results) -> dict[str, float]:
     return _add_mean(fraction_by_group)
 
 
-def place_contradictions(first_results: Results, second_results: Results) -> dict[str, float]:
+def contradicting_places(first_results: Results, second_results: Results) -> dict[str, float]:
     """Return the fraction of pixels in which one scan has a group only at the surface, and the other only below.
 
     Pixels are counted in which both scans have the group and state its places. The result has the groups with at least
@@ -222,16 +222,16 @@ def place_contradictions(first_results: Results, second_results: Results) -> dic
     """
     fraction_by_group = {}
     for group in set(_groups_with_places(first_results)) & set(_groups_with_places(second_results)):
-        in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
-        in_both &= _is_placed(first_results, group) & _is_placed(second_results, group)
+        is_in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
+        is_in_both &= _is_placed(first_results, group) & _is_placed(second_results, group)
         contradiction = _is_only_at(first_results, group, "surface") & _is_only_at(second_results, group, "below")
         contradiction |= _is_only_at(first_results, group, "below") & _is_only_at(second_results, group, "surface")
-        if in_both.sum() >= MIN_PIXELS:
-            fraction_by_group[group] = float(contradiction[in_both].mean())
+        if is_in_both.sum() >= MIN_PIXELS:
+            fraction_by_group[group] = float(contradiction[is_in_both].mean())
     return _add_mean(dict(sorted(fraction_by_group.items())))
 
 
-def amounts_agree(first_results: Results, second_results: Results) -> dict[str, float]:
+def amount_agreement(first_results: Results, second_results: Results) -> dict[str, float]:
     """Return the fraction of pixels in which the 90 % intervals of a group's amount overlap between two scans.
 
     Pixels are counted in which both scans have the group. The result has the groups with at least :data:`MIN_PIXELS`
@@ -241,13 +241,13 @@ def amounts_agree(first_results: Results, second_results: Results) -> dict[str, 
     for group in first_results.groups:
         if not (first_results.knows_amount(group) and second_results.knows_amount(group)):
             continue
-        in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
+        is_in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
         first_amount, second_amount = (
             results.estimate(f"amount.{group}") for results in (first_results, second_results)
         )
         overlap = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
-        if in_both.sum() >= MIN_PIXELS:
-            fraction_by_group[group] = float(overlap[in_both].mean())
+        if is_in_both.sum() >= MIN_PIXELS:
+            fraction_by_group[group] = float(overlap[is_in_both].mean())
     return _add_mean(fraction_by_group)
 
 

@@ -211,16 +211,16 @@ def _with_rearrangements(
         for candidate in (with_pure_pigments(fit.candidate) for fit in fits[:N_PURE_FITS])
         if candidate is not None
     ]
-    fits = _sorted_by_aic([*fits, *fit_candidates(spectrum, _not_fitted(pure_candidates, fits), instrument)])
+    fits = _sorted_by_aic([*fits, *fit_candidates(spectrum, _new_arrangements(pure_candidates, fits), instrument)])
     for _ in range(MAX_REARRANGEMENTS):
-        new_candidates = _not_fitted(rearrangements(fits[0].candidate), fits)
+        new_candidates = _new_arrangements(rearrangements(fits[0].candidate), fits)
         if not new_candidates:
             break
         fits = _sorted_by_aic([*fits, *fit_candidates(spectrum, new_candidates, instrument)])
     return fits
 
 
-def _not_fitted(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
+def _new_arrangements(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
     """Return the candidates whose arrangement of pigments is not fitted yet, one for each arrangement."""
     fitted_arrangements = {layer_pigments(fit.candidate) for fit in fits}
     return [

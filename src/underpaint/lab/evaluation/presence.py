@@ -118,7 +118,7 @@ def evaluate_monte_carlo(
     show_progress = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
-    truth = _join_truths([_truth(each, groups) for each in panels])
+    truth = _join_truths([_truth(item, groups) for item in panels])
     networks = {"model": _open_network(model)}
     if other_models is None:
         shipped_model = open_model("default")
@@ -127,17 +127,17 @@ def evaluate_monte_carlo(
     record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
     for step, counts in enumerate(COUNTS):
         show_progress("Monte Carlo panels", step, len(COUNTS))
-        spectra = [each.draw_spectra(counts, draws, seed) for each in panels]
-        sigmas = np.concatenate([line_sigmas(each, groups) for each in spectra])
+        spectra = [item.draw_spectra(counts, draws, seed) for item in panels]
+        sigmas = np.concatenate([line_sigmas(item, groups) for item in spectra])
         answers = {
-            model_name: [run_model(network, each) for each in spectra] for model_name, network in networks.items()
+            model_name: [run_model(network, item) for item in spectra] for model_name, network in networks.items()
         }
         claims = {
-            model_name: np.concatenate([_claims_by_group(each, groups) for each in parts_by_panel])
+            model_name: np.concatenate([_claims_by_group(item, groups) for item in parts_by_panel])
             for model_name, parts_by_panel in answers.items()
         }
         evidence_by_panel = [
-            _line_evidence(each, panel_spectra, groups) for each, panel_spectra in zip(panels, spectra, strict=True)
+            _line_evidence(item, panel_spectra, groups) for item, panel_spectra in zip(panels, spectra, strict=True)
         ]
         log_odds_needed, is_proven = (
             np.concatenate(parts_by_panel) for parts_by_panel in zip(*evidence_by_panel, strict=True)
@@ -145,7 +145,7 @@ def evaluate_monte_carlo(
         for model_name, network in networks.items():
             is_output = np.isin(groups, network.card.names)
             log_odds = np.concatenate(
-                [columns_by_name(each.log_odds, each.card.names, groups) for each in answers[model_name]]
+                [columns_by_name(item.log_odds, item.card.names, groups) for item in answers[model_name]]
             )
             with_evidence = (claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
             claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
@@ -294,8 +294,8 @@ def _thickness_scores(truth: Truth, answers: ModelAnswers, draws: int) -> dict[s
     column = answers.card.quantities.index(SURFACE_UM)
     thickness = from_unbounded(SURFACE_UM, answers.quantity[:, column])[:, None]
     interval = estimate(SURFACE_UM, thickness, answers.sigma[:, column : column + 1])
-    true_um = np.repeat(truth.thickness_um, draws)[:, None]
-    in_interval = (interval.low <= true_um) & (true_um <= interval.high)
+    true_thickness_um = np.repeat(truth.thickness_um, draws)[:, None]
+    in_interval = (interval.low <= true_thickness_um) & (true_thickness_um <= interval.high)
     return {"coverage": float(in_interval.mean()), "determined": float(is_determined(SURFACE_UM, interval).mean())}
 
 
@@ -343,25 +343,25 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
 
 def _join_truths(parts: Sequence[Truth]) -> Truth:
     def join(get_array: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate([get_array(part) for part in parts])
+        return np.concatenate([get_array(truth) for truth in parts])
 
     return Truth(
-        is_contained=join(lambda part: part.is_contained),
-        counts_needed=join(lambda part: part.counts_needed),
+        is_contained=join(lambda truth: truth.is_contained),
+        counts_needed=join(lambda truth: truth.counts_needed),
         is_contained_at={
-            place: np.concatenate([part.is_contained_at[place] for part in parts]) for place in PLACES_SCORED
+            place: np.concatenate([truth.is_contained_at[place] for truth in parts]) for place in PLACES_SCORED
         },
         counts_needed_at={
-            place: np.concatenate([part.counts_needed_at[place] for part in parts]) for place in PLACES_SCORED
+            place: np.concatenate([truth.counts_needed_at[place] for truth in parts]) for place in PLACES_SCORED
         },
-        mass_fraction=join(lambda part: part.mass_fraction),
-        thickness_um=join(lambda part: part.thickness_um),
+        mass_fraction=join(lambda truth: truth.mass_fraction),
+        thickness_um=join(lambda truth: truth.thickness_um),
     )
 
 
 def _join_answers(parts: Sequence[ModelAnswers]) -> ModelAnswers:
     def join(name: str) -> NDArray[np.float32] | None:
-        values = [getattr(part, name) for part in parts]
+        values = [getattr(answers, name) for answers in parts]
         return None if values[0] is None else np.concatenate(values)
 
     fields = ("log_odds", "probability", "quantity", "sigma", "amount")
@@ -377,7 +377,7 @@ def _provenance(
 ) -> dict[str, Any]:
     return {
         "model": model.card.name,
-        "samples": sum(len(each.names) for each in panels),
+        "samples": sum(len(panel_set.names) for panel_set in panels),
         "draws": draws,
         "seed": seed,
         "groups": list(groups),

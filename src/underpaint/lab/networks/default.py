@@ -88,7 +88,7 @@ class DefaultNetwork(nn.Module):
         self.n_bin = n_bin
         self.features = Features(n_bin, start_kev, bin_kev)
         self.stem = nn.Sequential(*token_convolutions(), nn.Flatten())
-        self.head = two_dense(TOKEN_WIDTH * n_token(n_bin) + 1, 192, 128)
+        self.head = two_dense_layers(TOKEN_WIDTH * n_token(n_bin) + 1, 192, 128)
         self.dense = nn.Linear(128, n_output)
         self.linear = nn.Linear(3 * n_bin + 1, n_output)
         nn.init.zeros_(self.linear.weight)
@@ -127,7 +127,7 @@ def n_token(n_bin: int) -> int:
     return math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
 
 
-def two_dense(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
+def two_dense_layers(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
     """Return two dense layers with batch normalisation and leaky ReLU, and dropout between them."""
     return nn.Sequential(
         nn.Linear(n_in, n_hidden),

@@ -21,7 +21,7 @@ from underpaint.lab.networks.default import (
     channels_last,
     n_token,
     token_convolutions,
-    two_dense,
+    two_dense_layers,
 )
 from underpaint.physics.atomic import family_lines
 from underpaint.units import FWHM_PER_SIGMA
@@ -178,7 +178,7 @@ class LayersNetwork(nn.Module):
         self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _N_CONDITION), nn.LeakyReLU(0.1))
         self.stem = token_convolutions()
         self.body = _build_body(body, n_token(n_bin))
-        self.code = two_dense(TOKEN_WIDTH * n_token(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
+        self.code = two_dense_layers(TOKEN_WIDTH * n_token(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
         self.linear = nn.Linear(3 * n_bin + 1 + n_area, n_element if head == "composition" else N_PLACE * n_material)

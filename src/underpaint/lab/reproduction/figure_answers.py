@@ -150,7 +150,7 @@ def pigment_scores(painting_maps: PaintingMaps, pigment: str) -> dict[str, Any]:
 def place_of(painting_maps: PaintingMaps, pigment: str) -> PlaceCodes:
     """Return the (n_row, n_column) place of a pigment or of its substitute in the mock-ups."""
     return painting_maps.painting.places(
-        (pigment, *(mixture for mixture, stands_for in REPLACED_PIGMENTS.items() if stands_for == pigment))
+        (pigment, *(mixture for mixture, replaced_pigment in REPLACED_PIGMENTS.items() if replaced_pigment == pigment))
     )
 
 

@@ -318,11 +318,11 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     instrument = load_instrument(INSTRUMENT)
     thickness = np.linspace(0.0, MAX_COVER_UM, N_COVER if plan.grid_step == 1 else N_COVER_QUICK)
     stacks = {
-        VERMILION_OVER_M: [covered_mixture(COVER_PIGMENT, each) for each in thickness],
-        CONTROL_OVER_M: [covered_mixture(CONTROL_PIGMENT, each) for each in thickness],
-        OVER_CHALK: [covered_mixture(COVER_PIGMENT, each, mixture=False) for each in thickness],
+        VERMILION_OVER_M: [covered_mixture(COVER_PIGMENT, item) for item in thickness],
+        CONTROL_OVER_M: [covered_mixture(CONTROL_PIGMENT, item) for item in thickness],
+        OVER_CHALK: [covered_mixture(COVER_PIGMENT, item, mixture=False) for item in thickness],
     }
-    ratios = {name: photon_ratios(each, instrument) for name, each in stacks.items()}
+    ratios = {name: photon_ratios(item, instrument) for name, item in stacks.items()}
     spectra = _mixture_spectra(instrument, plan)
     curves = [
         _ratio_curves(

@@ -162,8 +162,10 @@ def detection_limit(
             "fraction": VERMILION_FRACTIONS.tolist(),
             "counts_to_see": counts_needed,
             "visible_percent": {
-                f"{each:g}": _visible_percent(counts_needed, plan.counts * each / PIXEL_SECONDS[-1])
-                for each in PIXEL_SECONDS
+                f"{seconds_per_pixel:g}": _visible_percent(
+                    counts_needed, plan.counts * seconds_per_pixel / PIXEL_SECONDS[-1]
+                )
+                for seconds_per_pixel in PIXEL_SECONDS
             },
             "seconds": probability_by_seconds,
         }
@@ -225,9 +227,9 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
     }
     scores_by_choice = {}
     stratigraphies, contents = study_grid(plan)
-    mockups_on = {axis: get_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
+    mockups_by_axis = {axis: get_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
     for choice, (kind, axis, with_background, with_counts) in settings_by_choice.items():
-        mockups = mockups_on[axis]
+        mockups = mockups_by_axis[axis]
         library = simulated_as_in_paper(stratigraphies, contents, mockups, with_background=with_background)
         if with_counts:
             library = draw_counts(library, plan)
@@ -275,8 +277,8 @@ def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | N
 def _false_positive_rate(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
     is_false_positive = (probability > THRESHOLD) & ~truth
     rate = is_false_positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
-    by_pigment = dict(zip(paper_outputs().names, rate.tolist(), strict=True))
-    return {"share": float(rate.mean()), "by_pigment": by_pigment}
+    rate_by_pigment = dict(zip(paper_outputs().names, rate.tolist(), strict=True))
+    return {"share": float(rate.mean()), "by_pigment": rate_by_pigment}
 
 
 def _probability_band(values: NDArray[np.float32]) -> dict[str, list[float]]:

@@ -75,15 +75,15 @@ def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title
     stream = StringIO()
     write_csv(stream, [header, *cells], line_end="\n")
     for suffix, text in ((".csv", stream.getvalue()), (".html", _html_page(header, cells, title, note))):
-        with atomic_write(path.with_suffix(suffix)) as part:
-            part.write_text(text, "utf-8")
+        with atomic_write(path.with_suffix(suffix)) as temporary_path:
+            temporary_path.write_text(text, "utf-8")
 
 
-def table3_rows(result: dict[str, Any]) -> tuple[list[str], list[Row]]:
+def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
     """Return Table 3 as a header and rows: arm, pigment or group, scores, the paper's scores, scores of baselines."""
     header = ["arm", "name", *SCORE_NAMES, "F1 spread", *(f"paper {name}" for name in PAPER_SCORES)]
     rows: list[Row] = []
-    for arm, arm_scores in result.items():
+    for arm, arm_scores in scores_by_arm.items():
         if arm == "about":
             continue
         pigment_rows = {name: row for name, row in arm_scores.items() if name != "groups"}
@@ -171,7 +171,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
             name = f"{division}_out_{contestant.name}"
             answers_by_arm[name] = finetuned(plan, contestant, division, splits_by_group(groups, plan.seed), progress)
             scores_by_arm[name] = pooled_scores(answers_by_arm[name])
-    by_seed = scores_by_seed(plan, paper_model, progress)
+    seed_scores = scores_by_seed(plan, paper_model, progress)
     # these have one fold each; they show the effect of noise, and of the other reading of the thirteen materials
     for name, training_set in _additional_training_sets(plan, spectra_set, mockups).items():
         (checkpoint,), answers_by_arm[name] = pretrain(plan, training_set, progress, name=name, folds=1)
@@ -179,7 +179,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
         mockup_scores = predict_mockups(plan, paper_network([checkpoint], mockups))
         scores_by_arm[name.replace("simulation", "no_finetune")] = scores_over_folds(mockup_scores)
     provenance = {
-        "seeds": by_seed,
+        "seeds": seed_scores,
         "seconds": {name: round(arm_answers.seconds, 1) for name, arm_answers in answers_by_arm.items()},
         "epochs": {name: arm_answers.epochs for name, arm_answers in answers_by_arm.items()},
     }

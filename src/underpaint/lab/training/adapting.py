@@ -97,13 +97,13 @@ def _match_moments(layer: nn.Conv2d | nn.Linear, source: tuple[Tensor, Tensor], 
 def _moments(network: nn.Module, name: str, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     """Return the (n_channel,) mean and standard deviation of a layer's output over all spectra and positions."""
     sums: list[Tensor] = []
-    hook = network.get_submodule(name).register_forward_hook(_summing_hook(sums))
+    forward_hook = network.get_submodule(name).register_forward_hook(_summing_hook(sums))
     try:
         with torch.inference_mode():
             for batch in batches:
                 log_odds(network, batch)
     finally:
-        hook.remove()
+        forward_hook.remove()
     n_value, value_sum, square_sum = torch.stack(sums).sum(dim=0)
     mean = value_sum / n_value
     std = (square_sum / n_value - mean**2).clamp_min(0.0).sqrt()
@@ -479,8 +479,8 @@ def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.f
     n_input = 0 if conditions is None else conditions.size
     batches = []
     for batch in Batches(without_quantities, rows, settings, shuffle=False):
-        width = max(n_input, batch.instrument.shape[1])
-        with_width = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), width)))
+        n_column = max(n_input, batch.instrument.shape[1])
+        with_width = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_column)))
         batches.append(with_width._replace(instrument=instrument_of(with_width, conditions)))
     return batches
 

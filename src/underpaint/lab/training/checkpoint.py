@@ -111,8 +111,8 @@ def _biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]
     biases = {}
     for suffix, direction in zip(("", "_reverse"), packed_biases, strict=False):
         for side, gates in zip(("ih", "hh"), np.split(direction, 2), strict=True):
-            update, reset, new = np.split(gates, 3)
-            biases[f"recurrent.bias_{side}_l0{suffix}"] = np.concatenate((reset, update, new))
+            update, reset, candidate = np.split(gates, 3)
+            biases[f"recurrent.bias_{side}_l0{suffix}"] = np.concatenate((reset, update, candidate))
     return biases
 
 

@@ -305,7 +305,7 @@ class InstrumentModelReport:
             "taken_over": list(self.initial.transferred_names),
             "fresh": list(self.initial.new_names),
             "minutes": dict(self.minutes),
-            "against_start": {name: each.as_dict() for name, each in self.comparisons.items()},
+            "against_start": {name: comparison.as_dict() for name, comparison in self.comparisons.items()},
             "fresh_f1": dict(self.f1_of_new_names),
         }
 
@@ -413,7 +413,7 @@ def simulate_or_read(job: LibrarySettings, path: Path, workers: int | None, show
     """
     if not is_finished(path, with_file_contents(job).model_dump(mode="json")):
         simulate_library(job, path, workers=workers, progress=show_progress)
-    return load_library(path, half=True, lines=job.gapless)
+    return load_library(path, half_precision=True, lines=job.gapless)
 
 
 def measured_sizes(
@@ -573,12 +573,12 @@ def _compare_with_start(
         count_settings = with_fixed_counts(settings, counts)
         shared_library = held_out.select_names([name for name in held_out.names if name in start_model.card.names])
         answers_before, answers_after = (
-            answers_of(each.network, each.card.names, shared_library, count_settings, conditions)
-            for each in (start_model, trained_model)
+            answers_of(model.network, model.card.names, shared_library, count_settings, conditions)
+            for model in (start_model, trained_model)
         )
         for label, kind in (("groups", "group"), ("pigments", "member")):
             names = [
-                name for name, each in zip(shared_library.names, shared_library.kinds, strict=True) if each == kind
+                name for name, model in zip(shared_library.names, shared_library.kinds, strict=True) if model == kind
             ]
             if names and (answers_before.select_names(names).labels > 0.5).any():
                 comparisons[f"{label} at {counts:.0e}"] = compare(

@@ -63,10 +63,10 @@ class LabelTable:
             return label_matrix(self._name_lists("pigments"), model_card)
         present_lists, absent_lists = map(self._name_lists, PRESENCE_COLUMNS)
         for line, present_names, absent_names in zip(self.lines, present_lists, absent_lists, strict=True):
-            if contradictory := sorted({*present_names} & {*absent_names}):
+            if contradictory_names := sorted({*present_names} & {*absent_names}):
                 raise TrainingError(
-                    f"Cannot use line {line} of {self.path}: it calls {', '.join(contradictory)} both present and "
-                    "absent. Keep one of the two."
+                    f"Cannot use line {line} of {self.path}: it calls {', '.join(contradictory_names)} both present "
+                    "and absent. Keep one of the two."
                 )
         return presence_matrix(present_lists, absent_lists, model_card)
 

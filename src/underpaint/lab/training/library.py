@@ -104,8 +104,10 @@ class Library:
             "max_absent_counts",
         )
         arrays = {field: getattr(self, field) for field in fields}
-        selected: dict[str, Any] = {field: None if value is None else value[rows] for field, value in arrays.items()}
-        return replace(self, **selected)
+        selected_arrays: dict[str, Any] = {
+            field: None if value is None else value[rows] for field, value in arrays.items()
+        }
+        return replace(self, **selected_arrays)
 
     def select_names(self, names: Sequence[str]) -> "Library":
         """Return a library with labels for the given names, in their order, without quantities and amounts."""
@@ -156,7 +158,7 @@ class Library:
         return replace(self, labels=labels, counts_needed=counts_needed, names=tuple(names), **metadata)
 
 
-def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: bool = False) -> Library:
+def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, lines: bool = False) -> Library:
     """Read one or more library files into memory.
 
     Parameters
@@ -165,7 +167,7 @@ def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: boo
         HDF5 files with ``/expected`` (or ``/counts``), ``/recorded``, ``/labels``, ``/source``, optionally
         ``/counts_needed`` and ``/counts_scale``, and the attributes ``names``, ``kinds``, ``groups``,
         ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev``, ``n_bin``.
-    half : bool
+    half_precision : bool
         Whether to store expected spectra in half precision, which rounds them to 0.05 %. They are scaled to a sum equal
         to the number of bins, so that bins with few counts do not underflow.
     lines : bool
@@ -178,14 +180,14 @@ def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: boo
         A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first in axis or names.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
-    libraries = [_read(Path(path), half=half, lines=lines) for path in files]
+    libraries = [_read(Path(path), half_precision=half_precision, lines=lines) for path in files]
     return libraries[0] if len(libraries) == 1 else _concatenate(libraries)
 
 
-def _read(path: Path, *, half: bool, lines: bool) -> Library:
+def _read(path: Path, *, half_precision: bool, lines: bool) -> Library:
     try:
         with h5py.File(path, "r") as file:
-            library = _library_of_file(file, path, half=half)
+            library = _library_of_file(file, path, half_precision=half_precision)
             return _require_shapes(_with_line_labels(library, file, path) if lines else library, path)
     except OSError as error:
         raise TrainingError(
@@ -193,7 +195,7 @@ def _read(path: Path, *, half: bool, lines: bool) -> Library:
         ) from error
 
 
-def _library_of_file(file: Any, path: Path, *, half: bool) -> Library:
+def _library_of_file(file: Any, path: Path, *, half_precision: bool) -> Library:
     has_noise = "expected" not in file
     _require_contents(file, path, (*_REQUIRED_DATASETS, "counts" if has_noise else "expected"))
     labels = file["labels"][()].astype(np.uint8)
@@ -201,7 +203,7 @@ def _library_of_file(file: Any, path: Path, *, half: bool) -> Library:
     names = _text_tuple(file.attrs["names"])
     return Library(
         spectra=_half_precision_spectra(file["expected"])
-        if half and not has_noise
+        if half_precision and not has_noise
         else file["counts" if has_noise else "expected"][()],
         recorded=file["recorded"][()].astype(np.float32),
         labels=labels,
@@ -211,9 +213,9 @@ def _library_of_file(file: Any, path: Path, *, half: bool) -> Library:
         axis=_axis(file.attrs),
         names=names,
         kinds=_text_tuple(file.attrs["kinds"]),
-        groups=tuple(tuple(each) for each in json.loads(file.attrs["groups"])),
+        groups=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["groups"])),
         labels_for_people=_text_tuple(file.attrs["labels_for_people"]),
-        elements=tuple(tuple(each) for each in json.loads(file.attrs["elements"])),
+        elements=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["elements"])),
         has_noise=has_noise,
         origin=(path.name,),
         **_layer_fields(file, names, labels),
@@ -244,8 +246,8 @@ def _layer_fields(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) 
     surface_names = [at_place(material, "surface") for material in materials]
     if not surface_names or not set(surface_names) <= set(names):
         return {}
-    at_surface = labels[:, [names.index(name) for name in surface_names]] == 1
-    mass_fractions = np.where(at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
+    is_at_surface = labels[:, [names.index(name) for name in surface_names]] == 1
+    mass_fractions = np.where(is_at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
     thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
     return {
         "instrument": file["instrument"][()].astype(np.float32),

@@ -125,7 +125,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
 
 
 def _load_libraries(settings: TrainSettings) -> Library:
-    return load_library(settings.library, half=not settings.paper_protocol, lines=settings.present == "lines")
+    return load_library(settings.library, half_precision=not settings.paper_protocol, lines=settings.present == "lines")
 
 
 def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Module:
@@ -213,7 +213,7 @@ def _calibrated(
 ) -> TrainedNetwork:
     """Calibrate a network of layers, unless there are too few structures or the spectra are measured."""
     if settings.has_layers and settings.calibration is not None:
-        calibration_library = load_library(settings.calibration, half=True, lines=settings.present == "lines")
+        calibration_library = load_library(settings.calibration, half_precision=True, lines=settings.present == "lines")
         return calibrate_network(best_model, calibration_library, np.arange(len(calibration_library)), settings)
     if not settings.has_layers or data.has_noise or np.unique(data.source[rows]).size < _MIN_CALIBRATION_SOURCES:
         return replace(best_model, card=best_model.card.model_copy(update={"sets": None}))

@@ -141,7 +141,7 @@ class Candidate:
             )
         return fractions_by_layer
 
-    def at(self, position: Numbers) -> Stratigraphy:
+    def stratigraphy_at(self, position: Numbers) -> Stratigraphy:
         """Return the stratigraphy at given coordinates, (n_free,)."""
         thickness, fractions_by_layer = self.thickness_um(position), self.mass_fractions(position)
         layers = [
