@@ -79,8 +79,8 @@ def trained(name: str, arm: Arm, runs: Path, seconds: float) -> dict[str, Any]:
     note = folder / "spent.json"
     if note.is_file():
         return dict(json.loads(note.read_text("utf-8")))
-    library = load_library(runs / f"{arm.library}.h5", half=True, lines=arm.present == "lines")
-    library = library.rows(np.flatnonzero(library.source < STRATIGRAPHIES))
+    library = load_library(runs / f"{arm.library}.h5", half_precision=True, lines=arm.present == "lines")
+    library = library.select_rows(np.flatnonzero(library.source < STRATIGRAPHIES))
     settings = TrainSettings(
         library=(runs / f"{arm.library}.h5",),
         out=folder,
@@ -97,8 +97,8 @@ def trained(name: str, arm: Arm, runs: Path, seconds: float) -> dict[str, Any]:
     selected = library.source < seconds * per_s / epochs / len(library) * STRATIGRAPHIES
     settings = settings.model_copy(update={"epochs": epochs, "patience": epochs})
     begin = time.process_time()
-    report = train(settings, library.rows(np.flatnonzero(selected)))
-    export(report.trained.network, report.trained.card, folder)
+    report = train(settings, library.select_rows(np.flatnonzero(selected)))
+    export(report.trained_model.network, report.trained_model.card, folder)
     spent = {
         **arm._asdict(),
         "processor_s": time.process_time() - begin,

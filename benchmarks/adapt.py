@@ -93,7 +93,7 @@ def measure(name: str, seed: int, model: str, sizes: Sizes, n_true: int) -> dict
             return {"instrument": name, "seed": seed, "error": str(error)}
         job = LibrarySettings(
             instrument=instrument, n_stratigraphies=n_true, renders=1, chunk=64, seed=TRUE_SEED + seed,
-            places=bool(report.given.card.instrument_inputs), gapless=bool(report.given.card.amounts),
+            places=bool(report.given_model.card.instrument_inputs), gapless=bool(report.given_model.card.amounts),
         )  # fmt: skip
         truth = simulate_or_read(job, Path(folder, "true.h5"), 1, no_progress)
     scored = _scores(report, truth, seed)
@@ -102,26 +102,26 @@ def measure(name: str, seed: int, model: str, sizes: Sizes, n_true: int) -> dict
         "seed": seed,
         "found": {"anode": report.calibration.anode, "voltage_kv": report.calibration.voltage_kv,
                   "fwhm_ev": 1e3 * float(report.calibration.fwhm_kev(5.895))},
-        "chosen": report.chosen,
-        "taken": report.accepted,
+        "chosen": report.chosen_method,
+        "taken": report.is_accepted,
         "on_fitted": report.comparison.as_dict(),
         "validation": dict(report.validation),
-        "ways": scored | {"decided": scored[report.chosen] if report.accepted else scored["given"]},
+        "ways": scored | {"decided": scored[report.chosen_method] if report.is_accepted else scored["given"]},
         "seconds": time.perf_counter() - begin,
     }  # fmt: skip
 
 
 def _scores(report: AdaptReport, truth: Any, seed: int) -> dict[str, dict[str, Any]]:
-    card = report.given.card
+    card = report.given_model.card
     level = TrainSettings(library=(Path("true.h5"),), out=Path(), kind=card.kind, counts_min=COUNTS[0],
                           counts_max=COUNTS[1], seed=seed)  # fmt: skip
     groups = [name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "group"]
     instrument_inputs = report.conditions.inputs(card.instrument_inputs) if card.instrument_inputs else None
 
     def ask(way: str) -> Answers:
-        network = report.given.network if way == "given" else report.candidates[way].network
+        network = report.given_model.network if way == "given" else report.candidates[way].network
         answers = answers_of(network, card.names, truth, level, None if way == "given" else instrument_inputs)
-        return answers.only([name for name in truth.names if name in groups])
+        return answers.select_names([name for name in truth.names if name in groups])
 
     baseline = ask("given")
     return {way: compare(baseline, ask(way), seed=seed).as_dict() for way in ("given", *report.candidates)}

@@ -27,10 +27,10 @@ from underpaint.lab.evaluation.suite import spectra_per_second
 from underpaint.lab.networks import XuNetwork, build_network, parameter_count
 from underpaint.lab.training import Library, TrainSettings, export, load_library
 from underpaint.lab.training.batches import Batch, Batches
-from underpaint.lab.training.checkpoint import about, card_for, load_checkpoint, spec_for
+from underpaint.lab.training.checkpoint import card_for, checkpoint_facts, load_checkpoint, spec_for
 from underpaint.lab.training.loop import fit
-from underpaint.lab.training.metrics import figures_by_name
-from underpaint.lab.training.module import PigmentModule, ask, inputs_of, loss_of
+from underpaint.lab.training.metrics import scores_by_name
+from underpaint.lab.training.module import PigmentModule, inputs_of, loss_of, run_network
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelCard
@@ -95,7 +95,7 @@ def trained(kind: str, data: Library, split: Split, arguments: argparse.Namespac
     network, card = fresh(kind, data, settings)
     start = time.process_time()
     fit(
-        PigmentModule(network, settings, about(network, card)),
+        PigmentModule(network, settings, checkpoint_facts(network, card)),
         data,
         Split(rows, split.validation, split.test),
         settings,
@@ -136,7 +136,7 @@ def scores(network: nn.Module, data: Library, rows: np.ndarray, settings: TrainS
         at_counts = settings.model_copy(update={"counts_min": counts, "counts_max": counts})
         batches = list(Batches(data, rows, at_counts, shuffle=False))
         with torch.inference_mode():
-            answers = [ask(network, batch) for batch in batches]
+            answers = [run_network(network, batch) for batch in batches]
         result[f"{counts:.0e}"] = {
             **_presence(data, batches, [each[0] for each in answers]),
             **(_thickness(data, batches, answers) if len(answers[0]) > 1 else {}),
@@ -150,7 +150,7 @@ def _presence(data: Library, batches: list[Batch], logits: list[torch.Tensor]) -
         torch.cat([each.labels for each in batches]),
         torch.cat([each.weight for each in batches]),
     )
-    figures = figures_by_name(data.names, *(each.float().numpy() for each in table))
+    figures = scores_by_name(data.names, *(each.float().numpy() for each in table))
     kinds = dict(zip(data.names, data.kinds, strict=True))
     scores: dict[str, float] = {}
     for place in ("anywhere", "surface", "below"):
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    data = load_library(arguments.library, half=True)
+    data = load_library(arguments.library, half_precision=True)
     full_split = split_by_source(data.source, seed=arguments.seed, validation_share=0.02, test_share=0.05)
     chosen = np.random.default_rng(arguments.seed).permutation(full_split.train)[: arguments.spectra]
     split = Split(np.sort(chosen), full_split.validation, np.random.default_rng(1).permutation(full_split.test))

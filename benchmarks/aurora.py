@@ -51,18 +51,18 @@ from underpaint.data import Scan
 from underpaint.data.maps import Results, cohen_kappa
 from underpaint.lab.evaluation.measured_scan import (
     ABSENT_SIGMAS,
-    CERTAIN_SIGMAS,
+    PRESENT_SIGMAS,
     THRESHOLD,
     IdentifiedScan,
     agreement,
-    amounts_agree,
-    below_against_scatter,
+    amount_agreement,
+    below_scatter_correlation,
     compare_with_lines,
+    contradicting_places,
     counting_agreement,
+    determined_places,
     identify_scan,
     line_agreement,
-    place_contradictions,
-    place_determined,
     worst_scores,
 )
 from underpaint.pipeline.plan import Settings, plan
@@ -121,8 +121,8 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
             **compare_with_lines(run.identified),
             "contradictions": contradictions(run.identified.scan, model),
             "thinned": thinned(run.identified.scan, model, SEED),
-            "below_against_scatter": below_against_scatter(run.identified.results),
-            "place_determined": place_determined(run.identified.results),
+            "below_against_scatter": below_scatter_correlation(run.identified.results),
+            "place_determined": determined_places(run.identified.results),
             "seconds": run.seconds,
             "peak_mb": run.peak_mb,
         }
@@ -145,8 +145,8 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     against = [part["below_against_scatter"] for part in scans.values() if part["below_against_scatter"] is not None]
     result["below_against_scatter"] = max(against, key=abs, default=None)
     result["place_determined"] = worst_scores([part["place_determined"] for part in scans.values()])
-    result["place_contradictions"] = place_contradictions(first.results, second.results) if len(runs) > 1 else {}
-    result["amounts_agree"] = amounts_agree(first.results, second.results) if len(runs) > 1 else {}
+    result["place_contradictions"] = contradicting_places(first.results, second.results) if len(runs) > 1 else {}
+    result["amounts_agree"] = amount_agreement(first.results, second.results) if len(runs) > 1 else {}
     halves = result["kappa_of_halves"]
     under = {name: halves[name] - value for name, value in result["kappa"].items() if name in halves}
     result["kappa_under_halves"] = under | ({"highest": max(under.values())} if under else {})
@@ -185,7 +185,7 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
         of_group, present = deviations[:, :, families], results[group] > THRESHOLD
         together = np.linalg.norm(np.maximum(of_group, 0.0), axis=2)
         n_pixel = {
-            "missed": int((~present & (of_group.max(axis=2) > CERTAIN_SIGMAS)).sum()),
+            "missed": int((~present & (of_group.max(axis=2) > PRESENT_SIGMAS)).sum()),
             "unproven": int((present & (together < ABSENT_SIGMAS)).sum()),
         }
         if any(n_pixel.values()):

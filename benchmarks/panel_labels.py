@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--cell-pixels", type=int, default=10)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    outputs = outputs_for([arguments.member]).only([arguments.group])
+    outputs = outputs_for([arguments.member]).select_names([arguments.group])
     settings = PanelSettings(
         recipe=arguments.panel,
         cell_pixels=arguments.cell_pixels,
@@ -50,7 +50,7 @@ def main() -> None:
     )
     panels = {lines: make_panel(settings, outputs=outputs, lines=lines) for lines in (False, True)}
     labels = {
-        lines: (present_at(panel.labels, panel.hidden, COUNTS)[:, 0], panel.counts_needed[:, 0])
+        lines: (present_at(panel.labels, panel.max_absent_counts, COUNTS)[:, 0], panel.counts_needed[:, 0])
         for lines, panel in panels.items()
         if panel.labels is not None and panel.counts_needed is not None
     }

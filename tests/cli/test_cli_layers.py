@@ -33,7 +33,7 @@ THICKNESS_UM, SIGMA = 20.0, 0.3
 
 def card() -> ModelCard:
     outputs = outputs_for(PIGMENTS)
-    placed, axis = outputs.by_place(), DEFAULT_NETWORK_AXIS
+    placed, axis = outputs.with_places(), DEFAULT_NETWORK_AXIS
     return ModelCard(
         name="toy_layers", kind="layers_dense", names=placed.names, kinds=placed.kinds, groups=placed.groups,
         labels=placed.labels, elements=placed.elements, instrument_inputs=INSTRUMENT_INPUTS,

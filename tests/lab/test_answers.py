@@ -26,7 +26,7 @@ from underpaint.lab.training import (
 )
 from underpaint.lab.training.batches import Batches
 from underpaint.lab.training.calibration import calibrate_network
-from underpaint.lab.training.checkpoint import FAMILIES, Trained, card_for, spec_for
+from underpaint.lab.training.checkpoint import FAMILIES, TrainedNetwork, card_for, spec_for
 from underpaint.lab.training.instrument_model import (
     InstrumentModelSettings,
     Sizes,
@@ -34,7 +34,7 @@ from underpaint.lab.training.instrument_model import (
     transfer_weights,
 )
 from underpaint.lab.training.library import UNKNOWN
-from underpaint.lab.training.module import amount_loss, ask
+from underpaint.lab.training.module import amount_loss, run_network
 from underpaint.physics.forward import emit, render
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy
@@ -66,9 +66,9 @@ def settings_in(out: Path) -> TrainSettings:
     )  # fmt: skip
 
 
-def untrained(library: Library, folder: Path) -> Trained:
+def untrained(library: Library, folder: Path) -> TrainedNetwork:
     card = card_for(library, settings_in(folder), len(library))
-    return Trained(build_network(spec_for(card)).eval(), card)
+    return TrainedNetwork(build_network(spec_for(card)).eval(), card)
 
 
 def spectrum(shares: dict[str, float]) -> torch.Tensor:
@@ -116,8 +116,8 @@ def test_what_the_counts_cannot_show_by_far_is_not_present(by_lines: Library, tm
     labels, weight, needed = batch.labels.numpy(), batch.weight.numpy(), by_lines.counts_needed
     groups = np.isin(by_lines.names, by_lines.amount_names)
     present = (by_lines.labels == 1) & groups
-    assert by_lines.hidden is not None
-    shows, hidden = present & (needed <= 1e4), present & (by_lines.hidden >= 1e4)
+    assert by_lines.max_absent_counts is not None
+    shows, hidden = present & (needed <= 1e4), present & (by_lines.max_absent_counts >= 1e4)
     between = present & ~shows & ~hidden
     assert min(shows.sum(), hidden.sum(), between.sum()) > 10
     assert (labels[shows] == 1).all()
@@ -164,13 +164,13 @@ def test_log_odds_of_amounts_fall_from_edge_to_edge(by_lines: Library, tmp_path:
     calibration.amount_shift.uniform_(-3.0, 3.0)
     batch = next(iter(Batches(by_lines, np.arange(8), settings_in(tmp_path), shuffle=False)))
     with torch.inference_mode():
-        amounts = ask(trained.network, batch)[3].reshape(8, len(by_lines.amount_names), len(AMOUNT_EDGES))
+        amounts = run_network(trained.network, batch)[3].reshape(8, len(by_lines.amount_names), len(AMOUNT_EDGES))
     assert bool((amounts.diff(dim=2) <= 0).all())
 
 
 def test_it_trains_is_calibrated_and_answers_alike_from_its_file(by_lines: Library, tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "run")
-    trained = calibrate_network(train(settings, by_lines).trained, by_lines, np.arange(len(by_lines)), settings)
+    trained = calibrate_network(train(settings, by_lines).trained_model, by_lines, np.arange(len(by_lines)), settings)
     assert isinstance(trained.network, LayersNetwork)
     assert not torch.equal(trained.network.calibration.amount_scale, Calibration(1, 1, 1).amount_scale)
     model = open_model(export(trained.network, trained.card, tmp_path), threads=1)
@@ -183,13 +183,13 @@ def test_it_trains_is_calibrated_and_answers_alike_from_its_file(by_lines: Libra
     again = load_trainable(tmp_path / "small.onnx")
     batch = next(iter(Batches(by_lines, np.arange(4), settings, shuffle=False)))
     with torch.inference_mode():
-        for first, second in zip(ask(trained.network, batch), ask(again.network, batch), strict=True):
+        for first, second in zip(run_network(trained.network, batch), run_network(again.network, batch), strict=True):
             torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-3)
 
 
 def test_amounts_are_taken_over_by_name(by_lines: Library, tmp_path: Path) -> None:
     start = untrained(by_lines, tmp_path)
-    fewer = by_lines.only([name for name in by_lines.names if "mercury" in name or "vermilion" in name])
+    fewer = by_lines.select_names([name for name in by_lines.names if "mercury" in name or "vermilion" in name])
     columns = [by_lines.amount_names.index(name) for name in fewer.names if name in by_lines.amount_names]
     assert by_lines.amount is not None
     fewer = replace(
@@ -215,7 +215,7 @@ def test_an_instrument_model_starts_from_such_a_network(
         out=tmp_path / "own", instrument=load_instrument("elio"), palette=PALETTE[:3], start=str(path),
         sizes=Sizes(n_stratigraphies=32, n_held_out=8, epochs=1), n_machine=1, workers=1, threads=1,
     )  # fmt: skip
-    card = train_instrument_model(settings).trained.card
+    card = train_instrument_model(settings).trained_model.card
     assert card.amounts == tuple(name for name in card.names if name in by_lines.amount_names)
     assert card.training.config["present"] == "lines"
 
@@ -241,7 +241,7 @@ def test_labels_of_presence_alone_leave_amounts_as_they_were(
 ) -> None:
     monkeypatch.setattr(finetuning, "hide_invisible_labels", lambda data: data)  # the fit takes most of a minute
     card = card_for(by_lines, settings_in(tmp_path), len(by_lines))
-    start = Trained(build_network(replace(spec_for(card), folded=True)).eval(), card)
+    start = TrainedNetwork(build_network(replace(spec_for(card), folded=True)).eval(), card)
     head = start.network.get_submodule("amount")
     assert isinstance(head, torch.nn.Linear)
     with torch.no_grad():
@@ -251,25 +251,25 @@ def test_labels_of_presence_alone_leave_amounts_as_they_were(
     labels[:, column] = by_lines.labels[:, column]
     counts = np.random.default_rng(1).poisson(1e5 * by_lines.spectra / by_lines.spectra.sum(axis=1, keepdims=True))
     data = replace(
-        by_lines, spectra=counts.astype(np.float32), counted=True, labels=labels, amount=None, amount_names=(),
-        hidden=None, counts_needed=np.where(labels == 1, 0.0, np.inf).astype(np.float32),
+        by_lines, spectra=counts.astype(np.float32), has_noise=True, labels=labels, amount=None, amount_names=(),
+        max_absent_counts=None, counts_needed=np.where(labels == 1, 0.0, np.inf).astype(np.float32),
     )  # fmt: skip
     settings = FinetuneSettings(
         library=(Path("spots"),), out=tmp_path / "fine", kind="layers_evidence", name="fine", epochs=30, dense_epochs=1,
         batch=16, threads=1, patience=30, learning_rate=1e-2, precision="32", progress=False,
     )  # fmt: skip
     before = probabilities_of(start, data)
-    after = probabilities_of(finetune(start, settings, data).second.trained, data)
+    after = probabilities_of(finetune(start, settings, data).second_step.trained_model, data)
     np.testing.assert_allclose(probabilities_of(start, data)[0], before[0], rtol=1e-5)  # still the start of other runs
     assert np.abs(after[0] - before[0])[:, column].mean() > 0.1
     assert np.abs(after[1] - before[1]).mean() < 0.05
 
 
-def probabilities_of(trained: Trained, data: Library) -> tuple[np.ndarray, np.ndarray]:
+def probabilities_of(trained: TrainedNetwork, data: Library) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities of presence and of amounts."""
     batch = next(
         iter(Batches(data, np.arange(len(data)), settings_in(Path()).model_copy(update={"batch": 96}), shuffle=False))
     )
     with torch.inference_mode():
-        logits, _, _, amounts = ask(trained.network.eval(), batch)
+        logits, _, _, amounts = run_network(trained.network.eval(), batch)
     return torch.sigmoid(logits).numpy(), torch.sigmoid(amounts).numpy()

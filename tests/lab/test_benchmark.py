@@ -42,7 +42,7 @@ def true_lines(folder: Path) -> list[dict[str, Any]]:
     lines = []
     for panel, truth in read_truths(folder).items():
         for patch in np.unique(truth.patch[truth.patch > 0]):
-            shown = truth.present[truth.patch == patch].any(axis=0)
+            shown = truth.is_present[truth.patch == patch].any(axis=0)
             for name, value in zip(truth.names, shown, strict=True):
                 group, place = split_place(name)
                 lines.append({"panel": panel, "group": group, "place": place, "patch": patch, "value": int(value)})
@@ -66,7 +66,10 @@ def test_scans_open_and_do_not_tell_what_is_in_them(folder: Path) -> None:
 def test_every_place_has_groups_to_tell_apart(folder: Path) -> None:
     for truth in read_truths(folder).values():
         inside = truth.patch > 0
-        shown, absent = (truth.present & truth.visible)[inside].any(axis=0), (~truth.present)[inside].any(axis=0)
+        shown, absent = (
+            (truth.is_present & truth.is_visible)[inside].any(axis=0),
+            (~truth.is_present)[inside].any(axis=0),
+        )
         distinguished = {
             split_place(name)[1] for name, good in zip(truth.names, np.asarray(shown & absent), strict=True) if good
         }

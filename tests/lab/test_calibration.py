@@ -11,7 +11,7 @@ from underpaint.errors import TrainingError
 from underpaint.lab.networks import Calibration, DefaultNetwork, LayersNetwork
 from underpaint.lab.training import (
     Library,
-    Trained,
+    TrainedNetwork,
     TrainSettings,
     calibrate_network,
     export,
@@ -19,7 +19,7 @@ from underpaint.lab.training import (
     load_trainable,
     train,
 )
-from underpaint.lab.training.calibration import _lowest, platt
+from underpaint.lab.training.calibration import _set_threshold, platt
 from underpaint.pigments.weights import ModelAxis, ModelCard, load_card
 from underpaint.simulate import LibrarySettings, simulate_library
 
@@ -38,7 +38,7 @@ def library(library_file: Path) -> Library:
     return load_library(library_file)
 
 
-def calibration_of(trained: Trained) -> Calibration:
+def calibration_of(trained: TrainedNetwork) -> Calibration:
     assert isinstance(trained.network, LayersNetwork)
     return trained.network.calibration
 
@@ -78,7 +78,7 @@ def test_calibration_goes_over_linearly_between_levels_and_stays_beyond_them() -
 def test_a_calibrated_network_keeps_its_numbers_in_its_file(library: Library, tmp_path: Path) -> None:
     settings = settings_in(tmp_path / "run")
     rows = np.arange(len(library))
-    raw = train(settings, library).trained
+    raw = train(settings, library).trained_model
     trained = calibrate_network(raw, library, rows, settings)
     path = export(trained.network, trained.card, tmp_path)
     again, sets = load_trainable(path), load_card(path).sets
@@ -95,17 +95,17 @@ def test_a_separate_library_calibrates_at_the_end_of_a_training(
     library: Library, library_file: Path, tmp_path: Path
 ) -> None:
     settings = settings_in(tmp_path / "run")
-    few = train(settings, library).trained
+    few = train(settings, library).trained_model
     assert few.card.sets is None  # thirteen stratigraphies are held out here
     calibrated_network = train(
         settings.model_copy(update={"calibration": library_file}), library
-    ).trained  # goes on: nothing to train
+    ).trained_model  # goes on: nothing to train
     assert calibrated_network.card.sets is not None
     assert not torch.allclose(calibration_of(calibrated_network).scale, torch.ones(()))
 
 
 def test_training_does_not_see_the_calibration(library: Library, tmp_path: Path) -> None:
-    trained = train(settings_in(tmp_path / "run"), library).trained
+    trained = train(settings_in(tmp_path / "run"), library).trained_model
     network = trained.network
     counts, recorded = torch.full((2, library.axis.n_bin), 50.0), torch.tensor([[1.0, 41.0]] * 2)
     conditions = torch.full((2, len(library.instrument_inputs)), torch.nan)
@@ -124,16 +124,18 @@ def test_a_network_without_calibration_is_refused(library: Library, tmp_path: Pa
         elements=((),),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="has no calibration"):
-        calibrate_network(Trained(DefaultNetwork(axis.n_bin, 1), card), library, np.arange(4), settings_in(tmp_path))
+        calibrate_network(
+            TrainedNetwork(DefaultNetwork(axis.n_bin, 1), card), library, np.arange(4), settings_in(tmp_path)
+        )
 
 
 def test_sets_cover_what_they_state_in_nineteen_of_twenty_calibrations() -> None:
     rng, coverage = np.random.default_rng(5), 0.9
     reached = []
     for _ in range(400):
-        threshold = _lowest(np.sort(rng.random(500)), coverage)
+        threshold = _set_threshold(np.sort(rng.random(500)), coverage)
         reached.append(1.0 - threshold)  # of uniform scores, exactly
     # 5 % are allowed to fall short; 400 draws have a standard error of 1.1 %
     assert np.mean(np.asarray(reached) < coverage) < 0.05 + 3 * 0.011
     assert np.mean(reached) < coverage + 0.04
-    assert _lowest(np.sort(rng.random(5)), coverage) < 0.0  # too few to leave any out
+    assert _set_threshold(np.sort(rng.random(5)), coverage) < 0.0  # too few to leave any out

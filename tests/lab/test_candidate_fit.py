@@ -9,10 +9,10 @@ from underpaint.data import EnergyAxis, Spectrum
 from underpaint.errors import CalibrationError, SampleError, ScanError
 from underpaint.lab.evaluation.candidates.candidate import (
     Candidate,
+    fraction_coordinates,
+    fractions_at,
     ground_film,
     paint_film,
-    share_coordinates,
-    shares_at,
     without_pigment,
 )
 from underpaint.lab.evaluation.candidates.fit import Evaluation, evaluate_models, fit_candidates
@@ -45,7 +45,7 @@ def counted(truth: Stratigraphy, counts: float, seed: int = 4) -> Spectrum:
 @pytest.fixture(scope="module")
 def spectrum() -> Spectrum:
     truth = stack("truth", ({"vermilion": 1.0}, TRUE_TOP), ({"chrome_oxide_green": 1.0}, TRUE_BELOW))
-    return counted(truth.at(truth.start), 2e5)
+    return counted(truth.stratigraphy_at(truth.start), 2e5)
 
 
 def test_thickness_comes_back_within_its_error(spectrum: Spectrum) -> None:
@@ -69,11 +69,11 @@ def test_the_right_order_fits_better_than_the_swapped_and_than_one_layer(spectru
 def test_mass_shares_come_back_within_their_errors() -> None:
     truth = stack("truth", ({"vermilion": 0.2, "chrome_oxide_green": 0.5, "lead_white": 0.3}, 12.0))
     initial = stack("begun", ({"vermilion": 1.0, "chrome_oxide_green": 1.0, "lead_white": 1.0}, 30.0))
-    merged = merge_channels(counted(truth.at(truth.start), 2e5), INSTRUMENT, model_error=0.0)
+    merged = merge_channels(counted(truth.stratigraphy_at(truth.start), 2e5), INSTRUMENT, model_error=0.0)
     (fit,) = fit_candidates(merged, [initial], INSTRUMENT)
     pulls = (fit.position[1:3] - truth.start[1:3]) / np.sqrt(np.diag(fit.covariance))[1:3]
     assert np.all(np.abs(pulls) < 4)
-    assert fit.candidate.shares(fit.position)[0]["chrome_oxide_green"] == pytest.approx(0.5, abs=0.03)
+    assert fit.candidate.mass_fractions(fit.position)[0]["chrome_oxide_green"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_derivatives_are_those_of_the_expected_counts(spectrum: Spectrum) -> None:
@@ -102,7 +102,7 @@ def test_fits_side_by_side_are_those_of_each_alone(spectrum: Spectrum) -> None:
 
 def test_shares_and_their_coordinates_are_inverse() -> None:
     shares = np.asarray([0.1, 0.25, 0.6, 0.05])
-    np.testing.assert_allclose(shares_at(np.asarray(share_coordinates(shares))), shares, rtol=1e-12)
+    np.testing.assert_allclose(fractions_at(np.asarray(fraction_coordinates(shares))), shares, rtol=1e-12)
 
 
 def test_leaving_a_pigment_out_takes_its_layer_where_it_was_alone() -> None:

@@ -92,7 +92,9 @@ def test_a_composite_pigment_is_tried_as_a_pure_one() -> None:
 
 
 def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:
-    assert Order(is_layered=True, mixed=30.0, swapped=9.5, other=None).determined
-    assert not Order(is_layered=True, mixed=30.0, swapped=8.5, other=None).determined
-    assert not Order(is_layered=True, mixed=30.0, swapped=None, other=None).determined
-    assert not Order(is_layered=True, mixed=300.0, swapped=300.0, other=None, is_fitted=False).determined
+    assert Order(is_layered=True, mixed_rise=30.0, swapped_rise=9.5, other_rise=None).is_determined
+    assert not Order(is_layered=True, mixed_rise=30.0, swapped_rise=8.5, other_rise=None).is_determined
+    assert not Order(is_layered=True, mixed_rise=30.0, swapped_rise=None, other_rise=None).is_determined
+    assert not Order(
+        is_layered=True, mixed_rise=300.0, swapped_rise=300.0, other_rise=None, is_fitted=False
+    ).is_determined

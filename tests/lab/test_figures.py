@@ -15,28 +15,34 @@ from underpaint.data import XU_NETWORK_AXIS, Scan
 from underpaint.lab.evaluation.scores import spearman
 from underpaint.lab.networks import XuNetwork
 from underpaint.lab.reproduction.arms import pretrain_settings
-from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, map_scores, paper_maps
+from underpaint.lab.reproduction.figure_answers import (
+    AFTER_FINETUNING,
+    BEFORE_FINETUNING,
+    DEFAULT_NETWORK,
+    map_scores,
+    paper_maps,
+)
 from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BARE, BELOW, crossed_strips, scan_painting
 from underpaint.lab.reproduction.figures import (
-    FIGURE5,
+    FIGURE5_PIGMENTS,
     HG_RATIO,
-    OVER_M,
     PB_RATIO,
+    VERMILION_OVER_M,
     Networks,
     Sheet,
-    _panel_case,
-    covered,
+    _panel_maps,
+    covered_mixture,
     figure5,
     figure8,
     figure9,
     figure10,
     layered_painting,
-    ratios_of,
+    photon_ratios,
     single_layered_painting,
 )
 from underpaint.lab.reproduction.plan import Plan, quick
 from underpaint.lab.reproduction.simulation import as_library, paper_outputs
-from underpaint.lab.training.checkpoint import about, card_for
+from underpaint.lab.training.checkpoint import card_for, checkpoint_facts
 
 
 def no_progress(*_: object) -> None:
@@ -52,7 +58,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def networks(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Networks:
     """Two untrained networks of the paper, as training would have written them."""
     n_class = len(paper_outputs().names)
-    no_labels = as_library(np.ones((2, XU_NETWORK_AXIS.n_channel)), np.zeros((2, n_class), np.uint8), counted=True)
+    no_labels = as_library(np.ones((2, XU_NETWORK_AXIS.n_channel)), np.zeros((2, n_class), np.uint8), has_noise=True)
     card = card_for(no_labels, pretrain_settings(plan), 0)
     paths = []
     for seed in (1, 2):
@@ -60,7 +66,7 @@ def networks(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Networks:
         network = XuNetwork(XU_NETWORK_AXIS.n_channel, n_class)
         weights = {f"network.{name}": value for name, value in network.state_dict().items()}
         paths.append(tmp_path_factory.mktemp("networks") / f"{seed}.ckpt")
-        torch.save({"state_dict": weights, "underpaint": about(network, card)}, paths[-1])
+        torch.save({"state_dict": weights, "underpaint": checkpoint_facts(network, card)}, paths[-1])
     return Networks(*paths)
 
 
@@ -76,7 +82,7 @@ def test_polygons_and_ellipses_lie_where_they_are_drawn() -> None:
 
 def test_the_layered_painting_hides_every_pigment_that_it_shows() -> None:
     painting = layered_painting(72, 54)
-    for pigment in FIGURE5:
+    for pigment in FIGURE5_PIGMENTS:
         assert set(np.unique(painting.places((pigment,)))) == {ABSENT, BELOW, ABOVE}
     assert (painting.top == BARE).any()
     stratigraphies, index = painting.stratigraphies()
@@ -136,9 +142,9 @@ def test_rank_correlation_of_a_constant_map_is_undefined() -> None:
 
 def test_maps_of_the_papers_network_keep_the_pixels(plan: Plan, networks: Networks) -> None:
     counts = np.random.default_rng(0).poisson(3.0, size=(2, 3, XU_NETWORK_AXIS.n_channel))
-    maps = paper_maps(plan, networks.before, Scan(counts=counts))
+    maps = paper_maps(plan, networks.before_finetuning, Scan(counts=counts))
     assert tuple(maps) == paper_outputs().names
-    single = paper_maps(plan, networks.before, Scan(counts=counts[1:, 2:]))
+    single = paper_maps(plan, networks.before_finetuning, Scan(counts=counts[1:, 2:]))
     for name, values in maps.items():
         assert values.shape == (2, 3)
         assert single[name][0, 0] == pytest.approx(values[1, 2], abs=1e-5)
@@ -148,33 +154,33 @@ def test_figure5_writes_two_pictures_and_their_numbers(plan: Plan, networks: Net
     figures = figure5(plan, networks, no_progress)
     for name in ("figure5", "figure5_default"):
         assert (plan.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert set(figures) == {*FIGURE5, "about"}
+    assert set(figures) == {*FIGURE5_PIGMENTS, "about"}
     assert figures["emerald_green"]["families"] == ["Cu_K", "As_K"]
-    assert set(figures["vermilion"]["networks"]) == {BEFORE, AFTER, DEFAULT}
-    assert figures["vermilion"]["networks"][BEFORE] != figures["vermilion"]["networks"][AFTER]
+    assert set(figures["vermilion"]["networks"]) == {BEFORE_FINETUNING, AFTER_FINETUNING, DEFAULT_NETWORK}
+    assert figures["vermilion"]["networks"][BEFORE_FINETUNING] != figures["vermilion"]["networks"][AFTER_FINETUNING]
     assert sum(figures["vermilion"][f"n_{name}"] for name in ("above", "below", "absent")) == 18 * 13
     # vermilion in the uppermost layer at 1e5 counts cannot be missed
-    assert figures["vermilion"]["networks"][DEFAULT]["sensitivity_above"] > 0.95
-    assert figures["vermilion"]["networks"][DEFAULT]["false_share"] < 0.05
+    assert figures["vermilion"]["networks"][DEFAULT_NETWORK]["sensitivity_above"] > 0.95
+    assert figures["vermilion"]["networks"][DEFAULT_NETWORK]["false_share"] < 0.05
     json.dumps(figures, allow_nan=False)
 
 
 def test_figures_of_the_panel_tell_columns_and_false_alarms(
     plan: Plan, networks: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = _panel_case(plan, networks)
-    monkeypatch.setattr("underpaint.lab.reproduction.figures._panel_case", lambda *_: case)  # of both figures
+    case = _panel_maps(plan, networks)
+    monkeypatch.setattr("underpaint.lab.reproduction.figures._panel_maps", lambda *_: case)  # of both figures
     vermilion, iron = figure8(plan, networks, no_progress), figure9(plan, networks, no_progress)
     assert {path.name for path in plan.out.iterdir()} >= {"figure8.png", "figure9.png"}
     column = vermilion["by_column"]["Bottom 2B"]
     assert column["share"] == pytest.approx(0.006)
-    assert 0.0 <= column["networks"][AFTER]["under Top 1"] <= 1.0
-    assert set(iron["prussian_blue"]["networks"][AFTER]["false_on"]) == {
+    assert 0.0 <= column["networks"][AFTER_FINETUNING]["under Top 1"] <= 1.0
+    assert set(iron["prussian_blue"]["networks"][AFTER_FINETUNING]["false_on"]) == {
         "bare_ground",
         "bottom_without_top",
         "strip_of_the_other",
     }
-    assert iron["iron_pigment"]["networks"][DEFAULT]["f1"] > 0.95
+    assert iron["iron_pigment"]["networks"][DEFAULT_NETWORK]["f1"] > 0.95
     json.dumps([vermilion, iron], allow_nan=False)
 
 
@@ -182,7 +188,7 @@ def test_vermilion_swallows_the_beta_line_of_lead(plan: Plan, networks: Networks
     """Pb L beta lies over the L3 edge of mercury, Pb L alpha under it (Xu et al. 2022, Fig. 10)."""
     ratios = figure10(plan, networks, no_progress)
     assert (plan.out / "figure10.png").is_file()
-    lead = ratios[OVER_M][PB_RATIO]
+    lead = ratios[VERMILION_OVER_M][PB_RATIO]
     assert np.all(np.diff(lead) < 0)
     # zinc's edge lies under both lines: it holds the softer one back
     assert np.all(np.diff(ratios["zinc white over M"][PB_RATIO]) > 0)
@@ -191,6 +197,6 @@ def test_vermilion_swallows_the_beta_line_of_lead(plan: Plan, networks: Networks
 
 
 def test_a_thin_veil_of_vermilion_raises_mercurys_alpha() -> None:
-    stacks = [covered("vermilion", thickness) for thickness in (0.0, 10.0)]
-    bare, veiled = ratios_of(stacks, load_instrument("elio"))[HG_RATIO]
+    stacks = [covered_mixture("vermilion", thickness) for thickness in (0.0, 10.0)]
+    bare, veiled = photon_ratios(stacks, load_instrument("elio"))[HG_RATIO]
     assert veiled > 1.05 * bare

@@ -14,12 +14,12 @@ from underpaint.lab.networks import build_network
 from underpaint.lab.training import load_trainable
 from underpaint.lab.training.batches import Batches
 from underpaint.lab.training.calibration import calibrate_rows
-from underpaint.lab.training.checkpoint import Trained, spec_for
+from underpaint.lab.training.checkpoint import TrainedNetwork, spec_for
 from underpaint.lab.training.instrument_model import (
     InstrumentModelSettings,
     Sizes,
-    machines_like,
     measured_sizes,
+    similar_instruments,
     simulate_or_read,
     train_instrument_model,
     transfer_weights,
@@ -44,7 +44,7 @@ def settings(out: Path, **changes: object) -> InstrumentModelSettings:
     return InstrumentModelSettings.model_validate({**given, "out": out, **changes})
 
 
-def untrained(pigments: tuple[str, ...]) -> Trained:
+def untrained(pigments: tuple[str, ...]) -> TrainedNetwork:
     """Return a default network for some pigments as it is before training."""
     outputs, axis = outputs_for(pigments), DEFAULT_NETWORK_AXIS
     card = ModelCard.model_validate(
@@ -55,10 +55,10 @@ def untrained(pigments: tuple[str, ...]) -> Trained:
         }
     )  # fmt: skip
     torch.manual_seed(5)
-    return Trained(build_network(spec_for(card)).eval(), card)
+    return TrainedNetwork(build_network(spec_for(card)).eval(), card)
 
 
-def without(start: Trained, name: str) -> ModelCard:
+def without(start: TrainedNetwork, name: str) -> ModelCard:
     columns = [index for index, each in enumerate(start.card.names) if each != name]
     fields = ("names", "kinds", "groups", "labels", "elements")
     return start.card.model_copy(
@@ -69,14 +69,14 @@ def without(start: Trained, name: str) -> ModelCard:
 def test_rows_are_transferred_by_name_and_the_rest_as_it_is() -> None:
     start = untrained((*PALETTE, NEWCOMER))
     fewer = transfer_weights(start, without(start, NEWCOMER))
-    assert NEWCOMER not in fewer.transferred
+    assert NEWCOMER not in fewer.transferred_names
     counts = torch.full((2, start.card.axis.n_bin), 3.0)
     recorded = torch.tensor([[1.0, 41.0]] * 2)
     columns = [index for index, name in enumerate(start.card.names) if name != NEWCOMER]
     with torch.inference_mode():
         torch.testing.assert_close(fewer.network(counts, recorded), start.network(counts, recorded)[:, columns])
-    again = transfer_weights(Trained(fewer.network, without(start, NEWCOMER)), start.card)
-    assert again.fresh == (NEWCOMER,)
+    again = transfer_weights(TrainedNetwork(fewer.network, without(start, NEWCOMER)), start.card)
+    assert again.new_names == (NEWCOMER,)
     with torch.inference_mode():
         torch.testing.assert_close(
             again.network(counts, recorded)[:, columns], start.network(counts, recorded)[:, columns]
@@ -90,7 +90,7 @@ def test_rows_by_place_are_taken_over_and_calibrations_are_not() -> None:
     for name, buffer in network.named_buffers():
         if name.startswith("calibration."):
             buffer.fill_(7.0)
-    weights = transfer_weights(Trained(network.eval(), cards[0]), cards[1]).network.state_dict()
+    weights = transfer_weights(TrainedNetwork(network.eval(), cards[0]), cards[1]).network.state_dict()
     rows = [cards[0].names.index(name) for name in cards[1].names]
     torch.testing.assert_close(weights["presence.dense.weight"], network.state_dict()["presence.dense.weight"][rows])
     torch.testing.assert_close(weights["linear.bias"], network.state_dict()["linear.bias"][rows])
@@ -134,7 +134,7 @@ def test_another_kind_cannot_begin() -> None:
 
 
 def test_machines_of_a_kind_take_turns() -> None:
-    machines = machines_like(load_instrument("elio"), 2, seed=3)
+    machines = similar_instruments(load_instrument("elio"), 2, seed=3)
     job = LibrarySettings(palette=PALETTE, instrument=machines, n_stratigraphies=6, chunk=2)
     assert [transport_chunk(job, index).instrument for index in range(3)] == [*machines, machines[0]]
     assert machines[0].geometry != machines[1].geometry
@@ -168,7 +168,7 @@ def test_an_interrupted_model_goes_on_to_one_that_identify_takes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("underpaint.lab.training.instrument_model.run", interrupt)
+        patch.setattr("underpaint.lab.training.instrument_model.run_training", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train_instrument_model(settings(tmp_path))
     before = (tmp_path / "training.h5").stat().st_mtime_ns
@@ -199,7 +199,7 @@ def test_sizes_grow_with_the_minutes() -> None:
 
 
 def test_a_palette_that_no_x_rays_show_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="X-rays show none of these pigments"):
+    with pytest.raises(TrainingError, match="XRF can detect none of these pigments"):
         train_instrument_model(settings(tmp_path, palette=("carbon_black",)))
 
 

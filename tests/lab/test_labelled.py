@@ -7,7 +7,7 @@ import pytest
 
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import CalibrationError, CoverageError, TrainingError
-from underpaint.lab.training import labelled, labelled_scan, labelled_spectra
+from underpaint.lab.training import labelled_library, labelled_scan, labelled_spectra
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.pigments.weights import ModelAxis, ModelCard
 
@@ -35,7 +35,7 @@ def test_rows_of_the_table_meet_their_pixels(tmp_path: Path) -> None:
     np.testing.assert_allclose(library.spectra[0], np.arange(100, 120).reshape(10, 2).sum(axis=1))
     assert library.labels.tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 1]]
     assert library.source.tolist() == [1, 0, 1]
-    assert library.counted
+    assert library.has_noise
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_missing_table_is_refused(tmp_path: Path) -> None:
         ("row,column,pigments\n", "no row under its first line"),
         ("row,column,pigments,pigments\n0,0,smalt,\n", "two of its columns have the same name"),
         ("row,column,pigments\n0,0,Vermillion\n", r"Vermillion \(near: vermilion\)"),
-        ("row,column,pigments\n0,0,smalt\n0,0,vermilion\n", "line 3 .* speaks of the same spectrum as line 2"),
+        ("row,column,pigments\n0,0,smalt\n0,0,vermilion\n", "line 3 .* has the same spectrum as line 2"),
     ],
 )
 def test_a_row_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -97,7 +97,7 @@ def test_presence_alone_leaves_open_what_it_does_not_name(tmp_path: Path) -> Non
     ("text", "message"),
     [
         ("row,column,present,absent\n0,0,mercury,mercury\n", "line 2 .* calls mercury both present and absent"),
-        ("row,column,present,pigments\n0,0,mercury,\n", "Keep one way"),
+        ("row,column,present,pigments\n0,0,mercury,\n", "Keep one of the two"),
         ("row,column,absent\n0,0,ochre\n", "Cannot use the labels ochre"),
     ],
 )
@@ -121,7 +121,9 @@ def test_where_no_place_is_named_the_place_is_open(tmp_path: Path) -> None:
 
 
 def test_a_pixel_without_counts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"line 3 of .* its spectrum has no counts on the model's energies"):
+    with pytest.raises(
+        TrainingError, match=r"line 3 of .* its spectrum has no counts in the energy range of the model"
+    ):
         labelled_scan(
             Scan(np.eye(2)[:, :, None] * np.ones(20), SCAN.axis),
             write(tmp_path, "row,column,pigments\n0,0,smalt\n0,1,smalt\n"),
@@ -150,7 +152,7 @@ def on_an_axis(scan: Scan) -> Scan:
 
 def test_files_of_different_lengths_meet_on_the_models_axis(spots: Path, tmp_path: Path) -> None:
     table = write(tmp_path, "file,pigments,structure\nfine.npz,smalt,a\ncoarse.npz,,a\n")
-    library = labelled(spots, table, CARD, on_axis=on_an_axis)
+    library = labelled_library(spots, table, CARD, on_axis=on_an_axis)
     np.testing.assert_allclose(library.spectra, 4.0)
     np.testing.assert_allclose(library.recorded, [[1, 2], [1, 2]], rtol=1e-6)
     assert library.labels.tolist() == [[0, 0, 1], [0, 0, 0]]
@@ -160,7 +162,7 @@ def test_files_of_different_lengths_meet_on_the_models_axis(spots: Path, tmp_pat
 
 def test_files_without_an_axis_are_refused(spots: Path, tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="no energy axis"):
-        labelled(spots, write(tmp_path, "file,pigments\nfine.npz,smalt\n"), CARD)
+        labelled_library(spots, write(tmp_path, "file,pigments\nfine.npz,smalt\n"), CARD)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +177,10 @@ def test_files_without_an_axis_are_refused(spots: Path, tmp_path: Path) -> None:
 )
 def test_files_that_cannot_be_meant_are_refused(spots: Path, tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        labelled(spots, write(tmp_path, text), CARD, on_axis=on_an_axis)
+        labelled_library(spots, write(tmp_path, text), CARD, on_axis=on_an_axis)
 
 
 def test_a_scan_among_the_files_is_refused(spots: Path, tmp_path: Path) -> None:
     np.savez(spots / "scan.npz", counts=np.ones((2, 3, 20)))
     with pytest.raises(TrainingError, match="it is a scan of 2 x 3 pixels"):
-        labelled(spots, write(tmp_path, "file,pigments\nscan.npz,smalt\n"), CARD)
+        labelled_library(spots, write(tmp_path, "file,pigments\nscan.npz,smalt\n"), CARD)

@@ -24,7 +24,7 @@ from underpaint.lab.training import (
 )
 from underpaint.lab.training.batches import Batches
 from underpaint.lab.training.checkpoint import ELEMENTS, composition
-from underpaint.lab.training.module import ask, excess_loss, quantity_loss
+from underpaint.lab.training.module import excess_loss, quantity_loss, run_network
 from underpaint.pigments.predict import identify
 from underpaint.pigments.predict.model import open_model
 from underpaint.pigments.weights import LayersKind
@@ -97,7 +97,7 @@ def test_batches_ask_for_what_can_be_seen(with_places: Library, tmp_path: Path) 
 def test_each_kind_trains_and_answers_alike_from_its_file(
     kind: LayersKind, with_places: Library, tmp_path: Path
 ) -> None:
-    trained = train(settings_of(kind, tmp_path / "run"), with_places).trained
+    trained = train(settings_of(kind, tmp_path / "run"), with_places).trained_model
     model = open_model(export(trained.network, trained.card, tmp_path), threads=1)
     counts, recorded = with_places.spectra[:3].astype(np.float32) * 1e5, with_places.recorded[:3]
     assert with_places.instrument is not None
@@ -116,7 +116,7 @@ def test_each_kind_trains_and_answers_alike_from_its_file(
     again = load_trainable(tmp_path / f"{kind}.onnx")
     batch = next(iter(Batches(with_places, np.arange(4), settings_of(kind, tmp_path), shuffle=False)))
     with torch.inference_mode():
-        for first, second in zip(ask(trained.network, batch), ask(again.network, batch), strict=True):
+        for first, second in zip(run_network(trained.network, batch), run_network(again.network, batch), strict=True):
             torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
 
 
@@ -126,28 +126,28 @@ def test_a_second_training_begins_where_the_first_ended(with_places: Library, tm
         update={"start": first.checkpoint, "learning_rate": 1e-12}
     )
     second = train(settings, with_places)
-    after, before = (each.trained.network.state_dict() for each in (second, first))
+    after, before = (each.trained_model.network.state_dict() for each in (second, first))
     torch.testing.assert_close(after["quantity.weight"], before["quantity.weight"])
-    assert second.trained.card.training.config["start"] == "best.ckpt"
+    assert second.trained_model.card.training.config["start"] == "best.ckpt"
 
 
 def test_instrument_conditions_change_the_answers(with_places: Library, tmp_path: Path) -> None:
-    network = train(settings_of("layers", tmp_path / "run"), with_places).trained.network
+    network = train(settings_of("layers", tmp_path / "run"), with_places).trained_model.network
     batch = next(iter(Batches(with_places, np.arange(4), settings_of("layers", tmp_path), shuffle=False)))
     with torch.inference_mode():
-        known = ask(network, batch._replace(instrument=torch.zeros_like(batch.instrument)))[0]
-        unknown = ask(network, batch._replace(instrument=torch.full_like(batch.instrument, torch.nan)))[0]
+        known = run_network(network, batch._replace(instrument=torch.zeros_like(batch.instrument)))[0]
+        unknown = run_network(network, batch._replace(instrument=torch.full_like(batch.instrument, torch.nan)))[0]
     assert not torch.allclose(known, unknown)
 
 
 def test_a_composition_outside_the_training_can_be_answered(with_places: Library, tmp_path: Path) -> None:
-    network = train(settings_of("layers_composition", tmp_path / "run"), with_places).trained.network
+    network = train(settings_of("layers_composition", tmp_path / "run"), with_places).trained_model.network
     assert isinstance(network, LayersNetwork)
     batch = next(iter(Batches(with_places, np.arange(4), settings_of("layers", tmp_path), shuffle=False)))
     with torch.inference_mode():
-        before = ask(network, batch)[0].reshape(4, 3, -1)
+        before = run_network(network, batch)[0].reshape(4, 3, -1)
         network.composition = torch.cat((network.composition, torch.from_numpy(composition(["malachite"]))))
-        after = ask(network, batch)[0].reshape(4, 3, -1)
+        after = run_network(network, batch)[0].reshape(4, 3, -1)
     assert after.shape[2] == before.shape[2] + 1
     torch.testing.assert_close(after[:, :, :-1], before)
 
@@ -184,7 +184,7 @@ def _named(library: Library) -> list[tuple[str, str]]:
 def test_spectra_without_places_and_instrument_fine_tune_a_network_of_layers(
     with_places: Library, tmp_path: Path
 ) -> None:
-    trained = train(settings_of("layers_dense", tmp_path / "run"), with_places).trained
+    trained = train(settings_of("layers_dense", tmp_path / "run"), with_places).trained_model
     anywhere = [index for index, name in enumerate(with_places.names) if "." not in name]
     plain = replace(
         with_places, instrument=None, quantities=None, instrument_inputs=(), quantity_names=(),
@@ -200,11 +200,11 @@ def test_spectra_without_places_and_instrument_fine_tune_a_network_of_layers(
         precision="32", threads=1, counts_min=1e5, counts_max=1e5, test_share=0.5,
     )  # fmt: skip
     worse = finetune(trained, settings.model_copy(update={"learning_rate": 10.0, "out": tmp_path / "worse"}), plain)
-    assert worse.chosen == "before"
-    assert worse.trained.card == trained.card
+    assert worse.chosen_network == "before"
+    assert worse.trained_model.card == trained.card
     weak_settings = settings_of("layers_dense", tmp_path / "weak").model_copy(update={"learning_rate": 1e-6})
-    report = finetune(train(weak_settings, with_places).trained, settings, plain)
-    assert report.trained.card.names == with_places.names
-    assert report.chosen != "before"
-    assert report.trained.card.sets is None  # nothing was held out that could state a coverage
-    assert np.isfinite(report.second.validation_loss)
+    report = finetune(train(weak_settings, with_places).trained_model, settings, plain)
+    assert report.trained_model.card.names == with_places.names
+    assert report.chosen_network != "before"
+    assert report.trained_model.card.sets is None  # nothing was held out that could state a coverage
+    assert np.isfinite(report.second_step.validation_loss)

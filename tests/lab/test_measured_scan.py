@@ -5,10 +5,10 @@ import pytest
 
 from underpaint.data.maps import Results
 from underpaint.lab.evaluation.measured_scan import (
-    amounts_agree,
-    below_against_scatter,
-    place_contradictions,
-    place_determined,
+    amount_agreement,
+    below_scatter_correlation,
+    contradicting_places,
+    determined_places,
 )
 
 SHAPE = (40, 50)
@@ -37,21 +37,21 @@ def test_below_that_follows_scatter_differs_from_one_that_follows_lead() -> None
     rng = np.random.default_rng(1)
     area, compton = rng.uniform(1e3, 1e4, SHAPE), rng.uniform(1e3, 2e3, SHAPE)
     surface = np.full(SHAPE, 0.5)
-    by_lead = below_against_scatter(with_scatter(places(surface, area / 1e4), area, compton))
-    by_scatter = below_against_scatter(with_scatter(places(surface, 1.0 - compton / 2e3), area, compton))
+    by_lead = below_scatter_correlation(with_scatter(places(surface, area / 1e4), area, compton))
+    by_scatter = below_scatter_correlation(with_scatter(places(surface, 1.0 - compton / 2e3), area, compton))
     assert by_lead == pytest.approx(0.0, abs=0.1)
     assert by_scatter == pytest.approx(-1.0, abs=0.01)
-    assert below_against_scatter(places(surface, surface)) is None
+    assert below_scatter_correlation(places(surface, surface)) is None
 
 
 def test_places_that_contradict_are_counted_among_those_that_are_stated() -> None:
     left = np.broadcast_to(np.arange(SHAPE[1]) < 10, SHAPE)
     surface, below = np.where(left, 0.9, 0.5), np.where(left, 0.1, 0.5)
     first, second = places(surface, below), places(np.full(SHAPE, 0.05), np.full(SHAPE, 0.95))
-    assert place_determined(first)["lead_pigment"] == pytest.approx(0.2)
-    assert place_determined(second)["mean"] == 1.0
-    assert place_contradictions(first, second) == {"lead_pigment": 1.0, "mean": 1.0}
-    assert place_contradictions(second, second) == {"lead_pigment": 0.0, "mean": 0.0}
+    assert determined_places(first)["lead_pigment"] == pytest.approx(0.2)
+    assert determined_places(second)["mean"] == 1.0
+    assert contradicting_places(first, second) == {"lead_pigment": 1.0, "mean": 1.0}
+    assert contradicting_places(second, second) == {"lead_pigment": 0.0, "mean": 0.0}
 
 
 def test_amounts_agree_where_their_intervals_overlap() -> None:
@@ -63,5 +63,5 @@ def test_amounts_agree_where_their_intervals_overlap() -> None:
         for each in (value, higher)
     )
     share = 1.0 - 5 / SHAPE[1]
-    assert amounts_agree(first, second) == {"lead_pigment": pytest.approx(share), "mean": pytest.approx(share)}
-    assert amounts_agree(everywhere, everywhere) == {}
+    assert amount_agreement(first, second) == {"lead_pigment": pytest.approx(share), "mean": pytest.approx(share)}
+    assert amount_agreement(everywhere, everywhere) == {}

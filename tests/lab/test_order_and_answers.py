@@ -79,7 +79,7 @@ def test_orders_are_read_from_places() -> None:
 def test_an_order_that_shows_is_resolved_and_one_that_is_buried_is_not() -> None:
     instrument = load_instrument("elio")
     (pair, swapped) = pairs_of(rival_deviances(("azurite", "vermilion"), instrument), instrument)
-    assert (pair.top, pair.below) == ("azurite", "vermilion")
+    assert (pair.top, pair.bottom) == ("azurite", "vermilion")
     for candidate in (pair, swapped):
         assert 1e3 < candidate.counts_needed < 1e5
         assert candidate.deviance_at(2e5) == pytest.approx(2 * candidate.deviance_at(1e5))

@@ -63,11 +63,11 @@ def test_the_batches_are_those_of_the_papers_network(toy: Library, kind: str, tm
 @pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_the_other_networks_learn_single_lines(toy: Library, kind: str, tmp_path: Path) -> None:
     report = train(others_settings(tmp_path, kind=kind, epochs=15, batch=16, learning_rate=3e-3), toy)
-    assert macro_mean(report.test, "f1") > macro_mean(report.test, "always_yes_f1") + 0.1
+    assert macro_mean(report.test_scores, "f1") > macro_mean(report.test_scores, "always_yes_f1") + 0.1
     again = load_checkpoint(report.checkpoint)
     assert again.card.kind == kind
     rows, settings = np.arange(10), others_settings(tmp_path, kind=kind)
-    first, second = (answers(each, toy, rows, settings) for each in (report.trained, again))
+    first, second = (answers(each, toy, rows, settings) for each in (report.trained_model, again))
     np.testing.assert_array_equal(first, second)
     assert train(others_settings(tmp_path, kind=kind, epochs=15, batch=16, learning_rate=3e-3), toy).epochs == 15
 
@@ -77,11 +77,11 @@ def test_fine_tuning_begins_with_their_dense_layer(
     toy: Library, kind: str, frozen: Sequence[str], tmp_path: Path
 ) -> None:
     start = train(others_settings(tmp_path / "start", kind=kind, epochs=1), toy)
-    before = {name: value.clone() for name, value in start.trained.network.state_dict().items()}
+    before = {name: value.clone() for name, value in start.trained_model.network.state_dict().items()}
     fields = {"library": "toy.h5", "out": tmp_path / "tuned", "epochs": 1, "dense_epochs": 1, "progress": False}
     settings = FinetuneSettings.model_validate({**fields, "accelerator": "cpu", "precision": "32"})
-    report = finetune(start.trained, settings, toy)
-    assert report.frozen_in_first_step == frozen
+    report = finetune(start.trained_model, settings, toy)
+    assert report.frozen_layers == frozen
     first = load_checkpoint(tmp_path / "tuned" / "dense" / "best.ckpt").network.state_dict()
     assert {name for name in before if not torch.equal(before[name], first[name])} == {"dense.weight", "dense.bias"}
     second = load_checkpoint(tmp_path / "tuned" / "all" / "best.ckpt").network.state_dict()
@@ -90,7 +90,7 @@ def test_fine_tuning_begins_with_their_dense_layer(
 
 @pytest.mark.parametrize("kind", FUTURE_NETWORKS)
 def test_their_onnx_files_answer_as_they_do(toy: Library, kind: str, tmp_path: Path) -> None:
-    trained = train(others_settings(tmp_path, kind=kind, epochs=1), toy).trained
+    trained = train(others_settings(tmp_path, kind=kind, epochs=1), toy).trained_model
     path = export(trained.network, trained.card, tmp_path)
     again = load_trainable(path)
     rows, settings = np.arange(10), others_settings(tmp_path, kind=kind)
@@ -119,7 +119,7 @@ def test_an_encoder_taught_without_labels_is_what_training_begins_with(toy: Libr
     taught = pretrain_autoencoder(toy, np.arange(200), others_settings(tmp_path / "taught"))
     before = {name: value.clone() for name, value in taught.state_dict().items()}
     report = train(others_settings(tmp_path / "run", epochs=1, learning_rate=1e-9), toy, network=taught)
-    after = report.trained.network.state_dict()
+    after = report.trained_model.network.state_dict()
     weights = [name for name in before if name.endswith((".weight", ".bias"))]
     for name in weights:
         torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=1e-5)
@@ -137,10 +137,10 @@ def test_reconstruction_refuses_another_kind_and_no_pigments(toy: Library, tmp_p
     with pytest.raises(TrainingError, match="kind 'recurrent': only \"autoencoder\" has a bottleneck"):
         pretrain_autoencoder(toy, np.arange(9), others_settings(tmp_path, kind="recurrent"))
     with pytest.raises(TrainingError, match="for 0 pigments: the library has no names"):
-        pretrain_autoencoder(toy.only([]), np.arange(9), others_settings(tmp_path))
+        pretrain_autoencoder(toy.select_names([]), np.arange(9), others_settings(tmp_path))
 
 
 @pytest.mark.parametrize("network", [RecurrentNetwork(96, 3), AutoencoderNetwork(96, 4), AutoencoderNetwork(200, 3)])
 def test_a_network_that_does_not_fit_is_refused(toy: Library, network: torch.nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="ask for another AutoencoderNetwork"):
+    with pytest.raises(TrainingError, match="need another AutoencoderNetwork"):
         train(others_settings(tmp_path), toy, network=network)

@@ -16,27 +16,27 @@ from underpaint.physics.materials import library
 pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
 
 from underpaint.lab.evaluation.parts import random_splits, splits_by_group, structure_families, thickness_thirds
-from underpaint.lab.reproduction.arms import Answers, of_paper, read_in_palette
+from underpaint.lab.reproduction.arms import Answers, paper_columns, restrict_to_palette
 from underpaint.lab.reproduction.contestants import default_network, paper_network
 from underpaint.lab.reproduction.measured import read_mockups
 from underpaint.lab.reproduction.mockups import Mockups, make_mockups
 from underpaint.lab.reproduction.plan import quick
-from underpaint.lab.reproduction.scoring import group_names, over_folds, pooled
+from underpaint.lab.reproduction.scoring import group_names, pooled_scores, scores_over_folds
 from underpaint.lab.reproduction.simulation import (
-    MIXED_FROM,
-    counted,
+    REPLACED_PIGMENTS,
+    draw_counts,
     measured_background,
     mockup_library,
     paper_outputs,
     simulation_set,
 )
 from underpaint.lab.reproduction.studies import (
-    arm_rows,
-    flat_rows,
-    keep_to_plan,
+    check_plan,
+    column_rows,
     mixed_layers,
-    thirty_names,
-    thirty_pigments,
+    palette_names,
+    palette_stratigraphies,
+    table3_rows,
     write_result,
     write_table,
 )
@@ -161,12 +161,12 @@ def _answers(label: "np.ndarray[Any, Any]", learned: "np.ndarray[Any, Any] | Non
 
 def test_perfect_answers_score_one(tmp_path: Path) -> None:
     label = np.random.default_rng(0).random((200, 11)) < 0.4
-    result: dict[str, Any] = {"simulation": over_folds(_answers(label), "simulation"), "about": {}}
+    result: dict[str, Any] = {"simulation": scores_over_folds(_answers(label), "simulation"), "about": {}}
     assert result["simulation"]["mean"]["f1"] == result["simulation"]["groups"]["mean"]["f1"] == 1.0
     assert result["simulation"]["cobalt_blue"]["paper"] == [0.95, 0.997, 0.782]
     write_result(result, tmp_path / "table3.json")
     assert json.loads((tmp_path / "table3.json").read_text("utf-8"))["simulation"]["mean"]["accuracy"] == 1.0
-    write_table(*arm_rows(result), tmp_path / "table3", title="Table 3", note="virtual <mock-ups>")
+    write_table(*table3_rows(result), tmp_path / "table3", title="Table 3", note="virtual <mock-ups>")
     rows = (tmp_path / "table3.csv").read_text("utf-8").splitlines()
     assert len(rows) == 1 + 11 + 1 + len(group_names()) + 1
     assert "virtual &lt;mock-ups&gt;" in (tmp_path / "table3.html").read_text("utf-8")
@@ -178,7 +178,7 @@ def test_a_pigment_that_training_lacked_is_scored_apart() -> None:
     learned[2] = False
     scores = _answers(label, learned)
     scores.probability[0][:, 2] = 0.0
-    figures = pooled(scores)
+    figures = pooled_scores(scores)
     name = paper_outputs().names[2]
     assert figures[name]["f1"] == 1.0
     assert figures[name]["not_learned"] == {"sensitivity": 0.0, "n_positive": int(label[:, 2].sum())}
@@ -191,7 +191,7 @@ def test_a_group_is_there_with_any_of_its_pigments() -> None:
     truth, claimed = np.zeros((10, 11), dtype=bool), np.zeros((10, 11), dtype=np.float32)
     truth[:5, names.index("iron_oxide_red")] = True
     claimed[:5, names.index("prussian_blue")] = 0.9
-    figures = over_folds(Answers([claimed], [truth], [np.ones(11, dtype=bool)], 0.0, 0))
+    figures = scores_over_folds(Answers([claimed], [truth], [np.ones(11, dtype=bool)], 0.0, 0))
     assert figures["iron_oxide_red"]["f1"] == 0.0
     assert figures["groups"]["iron_pigment"]["f1"] == 1.0
 
@@ -204,7 +204,7 @@ def test_the_palette_gives_a_group_to_its_only_pigment(mockups: Mockups) -> None
     probability[0, library_.names.index("iron_pigment")] = 0.8
     probability[0, library_.names.index("prussian_blue")] = 0.2
     probability[0, library_.names.index("iron_oxide_red")] = 0.4
-    probabilities = dict(zip(paper_outputs().names, read_in_palette(library_, probability)[0], strict=True))
+    probabilities = dict(zip(paper_outputs().names, restrict_to_palette(library_, probability)[0], strict=True))
     assert probabilities["cobalt_blue"] == pytest.approx(0.9)
     assert probabilities["iron_oxide_red"] == pytest.approx(0.8)
     assert probabilities["prussian_blue"] == pytest.approx(0.4)
@@ -212,15 +212,15 @@ def test_the_palette_gives_a_group_to_its_only_pigment(mockups: Mockups) -> None
 
 def test_both_contestants_see_the_same_mockups(mockups: Mockups) -> None:
     paper, ours = paper_network([], mockups).mockups, default_network(mockups).mockups
-    np.testing.assert_array_equal(of_paper(paper, paper.labels), of_paper(ours, ours.labels))
+    np.testing.assert_array_equal(paper_columns(paper, paper.labels), paper_columns(ours, ours.labels))
     np.testing.assert_allclose(ours.spectra.sum(axis=1), paper.spectra.sum(axis=1), rtol=0.01)
 
 
 def test_counted_spectra_are_whole_numbers_of_a_pixel(simulated: Library, tmp_path: Path) -> None:
     plan = quick(tmp_path)
-    spectra = counted(simulated, plan)
+    spectra = draw_counts(simulated, plan)
     np.testing.assert_array_equal(spectra.spectra, np.rint(spectra.spectra))
-    assert spectra.counted
+    assert spectra.has_noise
     assert spectra.spectra.sum(axis=1).mean() == pytest.approx(plan.counts, rel=1e-2)
 
 
@@ -236,12 +236,12 @@ def test_samples_of_the_comparison(tmp_path: Path) -> None:
     samples, contents = mixed_layers(plan)
     assert len(samples) == len(contents) == 196
     assert max(map(len, contents)) > 2
-    assert len(set(thirty_names())) == 30
-    assert set().union(*thirty_pigments(plan)[1]) <= set(thirty_names())
+    assert len(set(palette_names())) == 30
+    assert set().union(*palette_stratigraphies(plan)[1]) <= set(palette_names())
 
 
 def test_flat_tables_keep_their_columns() -> None:
-    header, rows = flat_rows({"paper": {"f1": 0.5, "seconds": None}}, "model")
+    header, rows = column_rows({"paper": {"f1": 0.5, "seconds": None}}, "model")
     assert header == ["model", "f1", "seconds"]
     assert rows == [["paper", 0.5, None]]
 
@@ -252,7 +252,7 @@ def as_files(mockups: Mockups, folder: Path, columns: str) -> tuple[Path, Path]:
     save_scan(scan, folder / "own.h5")
     lines = ["row,column,pigments," + columns]
     for index, names in enumerate(mockups.pigments):
-        pigments = ";".join(sorted({MIXED_FROM.get(name, name) for name in names}))
+        pigments = ";".join(sorted({REPLACED_PIGMENTS.get(name, name) for name in names}))
         fields = {
             "top": mockups.top[index],
             "bottom": mockups.bottom[index],
@@ -302,16 +302,16 @@ def test_a_folder_keeps_to_its_labels_and_a_bad_table_leaves_no_trace(mockups: M
     scan, table = as_files(mockups, tmp_path, "structure")
     plan = quick(tmp_path / "out").model_copy(update={"mockups": scan, "labels": tmp_path / "none.csv"})
     with pytest.raises(TrainingError, match=r"none\.csv"):
-        keep_to_plan(plan)
+        check_plan(plan)
     assert not (plan.out / "plan.json").exists()
     labelled_plan = plan.model_copy(update={"labels": table})
-    keep_to_plan(labelled_plan)
-    keep_to_plan(labelled_plan)
+    check_plan(labelled_plan)
+    check_plan(labelled_plan)
     table.write_text(table.read_text("utf-8").replace("prussian_blue", "zinc_white"), "utf-8")
     with pytest.raises(OutputError, match="contents"):
-        keep_to_plan(labelled_plan)
+        check_plan(labelled_plan)
 
 
 def test_measured_mockups_without_structures_are_refused(mockups: Mockups, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="top and bottom nor structure"):
+    with pytest.raises(TrainingError, match="top and bottom nor the column structure"):
         read_mockups(*as_files(mockups, tmp_path, "thickness_um"))

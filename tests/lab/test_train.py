@@ -24,7 +24,7 @@ from underpaint.lab.training import (
     train,
 )
 from underpaint.lab.training.exporting import example_inputs
-from underpaint.lab.training.metrics import average_precision, figures_by_name, macro_mean
+from underpaint.lab.training.metrics import average_precision, macro_mean, scores_by_name
 from underpaint.lab.training.module import masked_loss
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelAxis, ModelCard, load_card
@@ -52,13 +52,13 @@ def test_a_run_leaves_checkpoints_and_a_report(trained: TrainReport) -> None:
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["validation"]["by_name"]["pigment_0"]["n_spectra"] == 10
     assert trained.epochs == 3
-    assert trained.trained.card.training.epochs == 3
+    assert trained.trained_model.card.training.epochs == 3
 
 
 def test_the_network_learns_single_lines(toy: Path, tmp_path: Path) -> None:
     report = train(settings(toy, tmp_path, epochs=12, validation_share=0.2))
-    assert macro_mean(report.validation, "auprc") > 0.9
-    assert macro_mean(report.validation, "f1") > macro_mean(report.validation, "always_yes_f1")
+    assert macro_mean(report.validation_scores, "auprc") > 0.9
+    assert macro_mean(report.validation_scores, "f1") > macro_mean(report.validation_scores, "always_yes_f1")
 
 
 def test_resuming_continues_where_the_run_stopped(toy: Path, tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_resuming_continues_where_the_run_stopped(toy: Path, tmp_path: Path) -> 
     resumed = train(settings(toy, tmp_path / "two", epochs=2, **plain))
     unbroken = train(settings(toy, tmp_path / "one", epochs=2, **plain))
     assert (resumed.resumed_from_epoch, resumed.epochs) == (1, 2)
-    for name, value in unbroken.trained.network.state_dict().items():
-        torch.testing.assert_close(resumed.trained.network.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    for name, value in unbroken.trained_model.network.state_dict().items():
+        torch.testing.assert_close(resumed.trained_model.network.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     again = train(settings(toy, tmp_path / "two", epochs=2, **plain))
     assert (again.resumed_from_epoch, again.epochs) == (2, 2)
 
@@ -117,16 +117,16 @@ def test_ctrl_c_reaches_the_caller_and_keeps_the_last_epoch(
 def test_the_papers_network_trains(tmp_path: Path) -> None:
     library = write_toy_library(tmp_path / "toy.h5", n=40)
     report = train(settings(library, tmp_path / "run", kind="xu2022", batch=16, epochs=1, precision="bf16"))
-    assert report.trained.card.needs_full_axis
-    assert len(report.test) == 3
+    assert report.trained_model.card.needs_full_axis
+    assert len(report.test_scores) == 3
 
 
 def test_each_fold_validates_on_other_spectra_and_tests_on_the_same(toy: Path, tmp_path: Path) -> None:
     reports = cross_validate(settings(toy, tmp_path, validation_share=0.5, test_share=0.1))
     assert [report.checkpoint.parent.name for report in reports] == ["fold_0", "fold_1"]
-    first, second = (report.test[0] for report in reports)
+    first, second = (report.test_scores[0] for report in reports)
     assert (first.n_spectra, first.prevalence) == (second.n_spectra, second.prevalence)
-    assert reports[0].validation[0].n_spectra == 90
+    assert reports[0].validation_scores[0].n_spectra == 90
 
 
 def test_finetune_says_what_it_froze_and_froze_it(trained: TrainReport, toy: Path, tmp_path: Path) -> None:
@@ -135,9 +135,9 @@ def test_finetune_says_what_it_froze_and_froze_it(trained: TrainReport, toy: Pat
     )
     before = load_checkpoint(trained.checkpoint).network.state_dict()
     report = finetune(trained.checkpoint, finetune_settings)
-    assert report.frozen_in_first_step == ("stem", "head")
-    assert report.loaded == ("stem", "head", "dense", "linear")
-    assert report.reinitialised == ()
+    assert report.frozen_layers == ("stem", "head")
+    assert report.loaded_layers == ("stem", "head", "dense", "linear")
+    assert report.reinitialised_layers == ()
     first = load_checkpoint(tmp_path / "dense" / "best.ckpt").network.state_dict()
     same = {name for name, value in first.items() if torch.equal(value, before[name])}
     assert same == {name for name in before if name.split(".")[0] in ("stem", "head")}
@@ -150,13 +150,13 @@ def test_finetune_can_begin_with_fresh_dense_layers(trained: TrainReport, toy: P
         {**settings(toy, tmp_path).model_dump(), "dense_epochs": 1, "test_share": 0.5, "fresh_dense": True}
     )
     report = finetune(trained.checkpoint, finetune_settings)
-    assert report.reinitialised == ("dense", "linear")
-    assert report.loaded == ("stem", "head")
+    assert report.reinitialised_layers == ("dense", "linear")
+    assert report.loaded_layers == ("stem", "head")
 
 
 def test_labelled_spectra_add_the_groups_of_their_pigments(trained: TrainReport) -> None:
     library = labelled_spectra(
-        np.ones((2, 128), dtype=np.int64), EnergyAxis(0.02, 1.01, 128), [["pigment_1"], []], trained.trained.card
+        np.ones((2, 128), dtype=np.int64), EnergyAxis(0.02, 1.01, 128), [["pigment_1"], []], trained.trained_model.card
     )
     assert library.labels.tolist() == [[1, 1, 0], [0, 0, 0]]
     np.testing.assert_allclose(library.spectra.sum(axis=1), 128, rtol=1e-5)
@@ -164,7 +164,7 @@ def test_labelled_spectra_add_the_groups_of_their_pigments(trained: TrainReport)
 
 def test_labelled_spectra_refuse_an_unknown_pigment(trained: TrainReport) -> None:
     with pytest.raises(TrainingError, match="Cannot use the labels smalt: the model does not know them"):
-        labelled_spectra(np.ones((1, 128)), EnergyAxis(0.02, 1.01, 128), [["smalt"]], trained.trained.card)
+        labelled_spectra(np.ones((1, 128)), EnergyAxis(0.02, 1.01, 128), [["smalt"]], trained.trained_model.card)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_export_answers_as_torch_does(trained: TrainReport, tmp_path: Path) -> None:
-    network, card = trained.trained.network, trained.trained.card
+    network, card = trained.trained_model.network, trained.trained_model.card
     path = export(network, card, tmp_path)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["default.json", "default.onnx"]
     assert load_card(path) == card
@@ -207,7 +207,7 @@ def test_nothing_half_written_stays_when_the_export_fails(
 ) -> None:
     monkeypatch.setattr("underpaint.lab.training.exporting._TOLERANCE", -1.0)
     with pytest.raises(TrainingError, match="differs from torch"):
-        export(trained.trained.network, trained.trained.card, tmp_path)
+        export(trained.trained_model.network, trained.trained_model.card, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -227,7 +227,7 @@ def test_average_precision_of_known_rankings() -> None:
 def test_figures_are_over_the_labels_that_count() -> None:
     log_odds = np.array([[2.0], [-1.0], [3.0], [-4.0]], dtype=np.float32)
     labels, weight = np.array([[1], [1], [0], [0]]), np.array([[1], [1], [0], [1]])
-    (figures,) = figures_by_name(("a",), log_odds, labels, weight)
+    (figures,) = scores_by_name(("a",), log_odds, labels, weight)
     assert figures.n_spectra == 3
     assert figures.prevalence == pytest.approx(2 / 3)
     assert (figures.accuracy, figures.sensitivity, figures.precision) == pytest.approx((2 / 3, 0.5, 1.0))

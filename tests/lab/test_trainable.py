@@ -8,7 +8,7 @@ from toy_training_library import write_toy_library
 
 from underpaint.errors import ModelError, TrainingError
 from underpaint.lab.networks import DefaultNetwork, NetworkSpec, XuNetwork, build_network, is_folded
-from underpaint.lab.training import FinetuneSettings, Trained, export, finetune, load_checkpoint, load_trainable
+from underpaint.lab.training import FinetuneSettings, TrainedNetwork, export, finetune, load_checkpoint, load_trainable
 from underpaint.lab.training.exporting import check_export
 from underpaint.pigments.weights import ModelAxis, ModelCard, load_card, model_path
 
@@ -38,7 +38,7 @@ def toy_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(network, toy_card(), tmp_path_factory.mktemp("toy"))
 
 
-def assert_same_answers(trained: Trained, model: str | Path) -> None:
+def assert_same_answers(trained: TrainedNetwork, model: str | Path) -> None:
     check_export(trained.network, trained.card, model_path(model))
 
 
@@ -66,10 +66,10 @@ def test_an_onnx_file_is_fine_tuned_and_exported_again(toy_onnx: Path, tmp_path:
         precision="32", accelerator="cpu", progress=False,
     )  # fmt: skip
     report = finetune(toy_onnx, settings)
-    assert report.loaded == ("stem", "head", "dense", "linear")
-    assert is_folded(load_checkpoint(report.second.checkpoint).network)
-    written = export(report.trained.network, report.trained.card, tmp_path / "out")
-    assert_same_answers(report.trained, written)
+    assert report.loaded_layers == ("stem", "head", "dense", "linear")
+    assert is_folded(load_checkpoint(report.second_step.checkpoint).network)
+    written = export(report.trained_model.network, report.trained_model.card, tmp_path / "out")
+    assert_same_answers(report.trained_model, written)
     assert_same_answers(load_trainable(written), written)
 
 
@@ -94,5 +94,5 @@ def test_a_card_of_another_network_is_noticed(toy_onnx: Path, tmp_path: Path) ->
 
 def test_weights_that_answer_otherwise_are_noticed(toy_onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("underpaint.lab.training.exporting._TOLERANCE", -1.0)
-    with pytest.raises(TrainingError, match="answers otherwise"):
+    with pytest.raises(TrainingError, match="has other outputs"):
         load_trainable(toy_onnx)

@@ -32,7 +32,7 @@ def test_two_files_join_with_their_stratigraphies_apart(tmp_path: Path) -> None:
 
 def test_half_precision_keeps_the_shape(tmp_path: Path) -> None:
     path = write_toy_library(tmp_path / "toy.h5")
-    half, full = load_library(path, half=True), load_library(path)
+    half, full = load_library(path, half_precision=True), load_library(path)
     assert half.spectra.dtype == np.float16
     np.testing.assert_allclose(half.spectra.astype(float) / 64, full.spectra.astype(float), rtol=2e-3, atol=1e-7)
 

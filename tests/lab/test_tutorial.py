@@ -89,4 +89,4 @@ def test_an_unknown_study_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "underpaint", "reproduce", "figure7", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode != 0
-    assert "there are all, table3" in " ".join(done.stderr.split())
+    assert "Give all, table3" in " ".join(done.stderr.split())

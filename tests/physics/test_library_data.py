@@ -177,7 +177,7 @@ def test_densities_are_near_those_of_the_crystals(name: str) -> None:
 
 def test_the_default_network_answers_what_it_did() -> None:
     card = json.loads((files("underpaint.pigments.weights") / "data" / "default.json").read_text("utf-8"))
-    outputs = outputs_for(load_palette("every_group").pigments).by_place()
+    outputs = outputs_for(load_palette("every_group").pigments).with_places()
     assert list(outputs.names) == card["names"]
     assert [list(groups) for groups in outputs.groups] == card["groups"]
 

@@ -18,7 +18,7 @@ PRIOR = Circumstances(palette=WEIGHTS | {"chrome_oxide_green": 4.0, "vermilion":
 
 def answered(seed: int, *, by_place: bool = False) -> Results:
     """Random answers of a network, members and groups independent of each other."""
-    outputs = outputs_for(PIGMENTS).by_place() if by_place else outputs_for(PIGMENTS)
+    outputs = outputs_for(PIGMENTS).with_places() if by_place else outputs_for(PIGMENTS)
     log_odds = np.random.default_rng(seed).normal(0, 3, (5, 7, len(outputs.names))).astype(np.float32)
     probability = np.asarray(1 / (1 + np.exp(-log_odds)), dtype=np.float32)
     probability[2, 3] = log_odds[2, 3] = np.nan

@@ -47,7 +47,7 @@ def test_varnish_is_no_surface_and_canvas_is_not_below() -> None:
 
 
 def test_a_group_at_a_place_is_shown_by_the_lines_from_there() -> None:
-    outputs = outputs_for(["vermilion", "chrome_yellow", "lead_white", "chalk"]).by_place()
+    outputs = outputs_for(["vermilion", "chrome_yellow", "lead_white", "chalk"]).with_places()
     instrument, axis = load_instrument("elio"), DEFAULT_NETWORK_AXIS
     emission = emit([VERMILION_OVER_LEAD], instrument)
     expected = np.asarray(render(emission, instrument.detector, axis))
@@ -65,7 +65,7 @@ def test_a_group_at_a_place_is_shown_by_the_lines_from_there() -> None:
 
 def test_what_the_surface_is_made_of() -> None:
     bare = Stratigraphy((support_layer("canvas"),))
-    outputs = outputs_for(["vermilion", "chrome_yellow", "lead_white"]).by_place()
+    outputs = outputs_for(["vermilion", "chrome_yellow", "lead_white"]).with_places()
     names = materials(outputs.names)
     shares = surface_shares([VERMILION_OVER_LEAD, bare], outputs)
     assert shares.shape == (2, len(names)) == (2, len(outputs.names) // 3)

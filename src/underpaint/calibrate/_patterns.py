@@ -101,7 +101,7 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
 
 
 def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Return the (n_line,) index of the group of which a line is a satellite; -1: no satellite."""
+    """Return the (n_line,) index of the group of which a line is a satellite; -1 for lines that are no satellites."""
     table = line_table([symbol])
     shells = table.shell[np.abs(energy_kev[:, None] - table.energy_kev).argmin(axis=1)]
     satellite_group = np.full(energy_kev.size, -1)

@@ -136,7 +136,7 @@ def _width(values: NDArray[np.float64], maximum: int, level: float) -> float:
 
 
 def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
-    """Return the typical FWHM, channels, of prominent peaks at the weakest smoothing that shows them; None without."""
+    """Return the typical FWHM, channels, of prominent peaks at the weakest smoothing with peaks; None without peaks."""
     fwhm: float | None = None
     for sigma in _SMOOTHING_SIGMAS:
         smoothed = gaussian_filter1d(counts, sigma)

@@ -87,7 +87,8 @@ class LineFit:
     offset_kev : float
         Measured minus tabulated energy, keV.
     error_kev : float
-        Standard deviation of the measured energy, keV, from counts and from 5 % of the subtracted neighbouring lines.
+        Standard deviation of the measured energy, keV, from counting statistics and a 5 % uncertainty of the subtracted
+        neighbouring lines.
     channel : float
         Measured centre, channels.
     area : float
@@ -391,7 +392,7 @@ def regress_axis(
     full_error = np.hypot(error_kev, _NONLINEARITY_ERROR_KEV)
     sigma = np.hypot(error_kev, _LINE_SHAPE_ERROR_KEV) if prior is None else full_error
     centre = float(np.average(channel, weights=1 / sigma**2))
-    # rows of (energy at the centre, gain) and the measured values, each over its deviation
+    # design rows (energy at the centre, gain) and measured values, each divided by its standard deviation
     design = np.stack([np.ones_like(channel), channel - centre], axis=1) / sigma[:, None]
     target = energy_kev / sigma
     if prior is not None:

@@ -37,7 +37,7 @@ def axis_through_lines(
     channel, energy_kev : (n_line,) sequences
         Centre of each peak (fractional channel), and the energy of the line assigned to it, keV.
     n_channel : int
-        Channels of the spectrum.
+        Number of channels of the spectrum.
 
     Returns
     -------
@@ -84,22 +84,22 @@ def axis_through_lines(
 def instrument_by_hand(
     scan: Scan, axis: EnergyAxis, base: Instrument | None = None
 ) -> tuple[Instrument, Calibration | None]:
-    """Return the instrument with an axis set by hand, refined by the scan's lines where they confirm it.
+    """Return the instrument with an axis set by hand; the axis is refined if the lines of the scan confirm it.
 
     Parameters
     ----------
     scan : Scan
         A scan, or its sum spectrum as one pixel.
     axis : EnergyAxis
-        Set by hand; for the refinement it stands for the axis of the scan's file.
+        Axis set by hand; the refinement uses it in place of the axis of the scan's file.
     base : Instrument or None
-        Other known values.
+        Instrument with other known values.
 
     Returns
     -------
     instrument : Instrument
     calibration : Calibration or None
-        From the lines; None where they do not confirm the axis, which is then used as it was set.
+        Calibration from the lines; None if they do not confirm the axis, which is then used unchanged.
     """
     placed = scan.with_axis(axis)
     try:

@@ -125,7 +125,7 @@ def resolve_energy_axis(
     beam_kev : float or None
         Energy of a monochromatic beam, keV.
     progress : callable or None
-        Called with (what is being done, done, in all).
+        Called with (description, number done, total number).
 
     Raises
     ------

@@ -16,8 +16,8 @@ from underpaint.lab.training import (
     FinetuneReport,
     FinetuneSettings,
     Library,
-    Trained,
-    labelled,
+    TrainedNetwork,
+    labelled_library,
     load_finetune_settings,
     load_trainable,
 )
@@ -101,12 +101,12 @@ def print_instrument_model(report: InstrumentModelReport, start: str) -> None:
         f"{dataset_sizes.epochs} epochs."
     )
     say(f"Minutes: {sum(report.minutes.values()):.1f} in this call ({minutes_text}).")
-    fresh_text = f"; re-initialised: {_name_list(initial_weights.fresh)}" if initial_weights.fresh else ""
-    n_known = len(initial_weights.transferred)
-    say(f"Weights transferred from {start}: {n_known} of {n_known + len(initial_weights.fresh)} names{fresh_text}.")
+    fresh_text = f"; re-initialised: {_name_list(initial_weights.new_names)}" if initial_weights.new_names else ""
+    n_known = len(initial_weights.transferred_names)
+    say(f"Weights transferred from {start}: {n_known} of {n_known + len(initial_weights.new_names)} names{fresh_text}.")
     show(_comparison_table(report, start))
-    if report.fresh_f1:
-        f1_texts = [f"{name} {f1:.2f}" for name, f1 in report.fresh_f1.items()]
+    if report.f1_of_new_names:
+        f1_texts = [f"{name} {f1:.2f}" for name, f1 in report.f1_of_new_names.items()]
         say(f"F1 of names that {start} does not have: {', '.join(f1_texts)}")
     say(f"Wrote {report.model} and its card; use it with --model {report.model}")
 
@@ -114,7 +114,7 @@ def print_instrument_model(report: InstrumentModelReport, start: str) -> None:
 def _comparison_table(report: InstrumentModelReport, start: str) -> "Table":
     headings = ("held-out spectra", "names", start, "this model", "gain", "standard error")
     table = list_table("Mean F1", headings)
-    for spectrum_set, comparison in report.against_start.items():
+    for spectrum_set, comparison in report.comparisons.items():
         cells = (
             f"{comparison.before:.3f}",
             f"{comparison.after:.3f}",
@@ -131,18 +131,18 @@ def print_adaptation(report: AdaptReport, out: Path) -> None:
     for missing in report.calibration.missing:
         say(f"- not found: {missing}")
     show(_methods_table(report))
-    say(report.in_words())
+    say(report.as_sentence())
     say(f"Wrote {out / 'instrument.toml'} and {out / 'report.json'}.")
     if report.model is not None:
         say(f"Wrote {report.model} and its card; use it with --model {report.model}")
-    elif report.accepted:
+    elif report.is_accepted:
         say(f"The weights are unchanged: give the instrument to the model with --instrument {out / 'instrument.toml'}")
 
 
 def _methods_table(report: AdaptReport) -> "Table":
     table = list_table("Loss on simulated spectra of the fitted instrument", ("method", "loss"))
     for method, loss in report.validation.items():
-        suffix = " (lowest)" if method == report.chosen else ""
+        suffix = " (lowest)" if method == report.chosen_method else ""
         table.add_row(f"{method.replace('_', ', ')}{suffix}", f"{loss:.4f}")
     return table
 
@@ -214,7 +214,7 @@ def from_spectra(
         step("Opening the network", 0, 1)
         trained = load_trainable(model)
         step("Reading the labelled spectra", 0, 1)
-        library = labelled(data.spectra, data.labels, trained.card, on_axis=data.on_axis)
+        library = labelled_library(data.spectra, data.labels, trained.card, on_axis=data.on_axis)
     settings = _settings(model, trained, data, library, out, given_settings)
     for note in (*dict.fromkeys(data.notes), *_structure_notes(library, settings)):
         say(note, quiet=quiet)
@@ -222,7 +222,12 @@ def from_spectra(
 
 
 def _settings(
-    model: str, trained: Trained, data: UserData, library: Library, out: Path | None, given_settings: dict[str, Any]
+    model: str,
+    trained: TrainedNetwork,
+    data: UserData,
+    library: Library,
+    out: Path | None,
+    given_settings: dict[str, Any],
 ) -> FinetuneSettings:
     stem = trained.card.name if Path(model).suffix == ".ckpt" else Path(model).stem
     n_train = len(library) * (1 - given_settings["test_share"])

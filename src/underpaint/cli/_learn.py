@@ -76,7 +76,7 @@ def train(
 
     settings = load_settings(config).model_copy(update={"progress": show_progress})
     report = run(settings)
-    exported = export(report.trained.network, report.trained.card, settings.out)
+    exported = export(report.trained_model.network, report.trained_model.card, settings.out)
     _show_report(report.as_dict(), exported, quiet=quiet, as_json=as_json)
 
 
@@ -299,7 +299,7 @@ def finetune(
         }
         given_settings |= {"fresh_dense": fresh_dense, "seed": seed, "progress": show_progress}
         report, folder = from_spectra(model, data, out, given_settings, quiet=not show_progress)
-    exported = export(report.trained.network, report.trained.card, folder)
+    exported = export(report.trained_model.network, report.trained_model.card, folder)
     if as_json:
         show_json(report.as_dict() | {"model": str(exported)})
     elif not quiet:

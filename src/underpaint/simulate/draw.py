@@ -47,7 +47,7 @@ SUPPORTS = ("canvas", "canvas", "wood", "paper")
 
 MIN_MASS_FRACTION = 1e-5
 """Smallest mass fraction of minor pigments and bare elements."""
-MAX_MINOR_SHARE, MAX_BARE_SHARE = 0.1, 0.03
+MAX_MINOR_FRACTION, MAX_BARE_FRACTION = 0.1, 0.03
 """Largest mass fraction of a minor pigment in the dry mixture, and of a bare element in a layer."""
 BINDERS = (
     ("linseed_oil", 0.6),
@@ -129,7 +129,7 @@ class StratigraphySampler:
         return Stratigraphy((*paints, ground, *support))
 
     def _with_leaf(self, rng: np.random.Generator, paints: list[Layer]) -> list[Layer]:
-        """Return the layers, with probability ``LEAF_PROBABILITY`` with a metal leaf between them."""
+        """Add a metal leaf between the layers with the probability ``LEAF_PROBABILITY``."""
         leaves = [name for name in LEAVES if name in self._settings.palette]
         if not leaves or rng.random() > LEAF_PROBABILITY:
             return paints
@@ -139,68 +139,77 @@ class StratigraphySampler:
 
     def _paint_layer(self, rng: np.random.Generator) -> Layer:
         while True:
-            shares = self._random_shares(rng)
+            fractions = self._random_fractions(rng)
             if self._settings.gapless:
-                shares = self._with_minor_pigments(rng, shares)
-            if not any(self._is_held_out(shares, mixture) for mixture in self._held_out):
-                return self._layer(rng, shares, log_uniform(rng, *self._settings.thickness_um))
+                fractions = self._with_minor_pigments(rng, fractions)
+            if not any(self._is_held_out(fractions, mixture) for mixture in self._held_out):
+                return self._layer(rng, fractions, log_uniform(rng, *self._settings.thickness_um))
 
-    def _random_shares(self, rng: np.random.Generator) -> dict[str, float]:
+    def _random_fractions(self, rng: np.random.Generator) -> dict[str, float]:
         n_pigments = int(rng.integers(1, self._settings.max_pigments_per_layer + 1))
         groups = list(self._pigments_by_group)
-        shares: dict[str, float] = {}
-        while len(shares) < n_pigments:
+        fractions: dict[str, float] = {}
+        while len(fractions) < n_pigments:
             # first a group, then a member, so that groups with many members are not drawn more often
             members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
-            shares[members[int(rng.integers(len(members)))]] = 0.0
+            fractions[members[int(rng.integers(len(members)))]] = 0.0
             n_pigments = min(n_pigments, len(self._settings.palette))
         # a Dirichlet concentration below one gives dominant and minor pigments, down to a few per mille
-        weights = rng.dirichlet(np.full(len(shares), 0.8)) * 0.98 + 0.02 / len(shares)
-        return {name: float(weight) for name, weight in zip(shares, weights, strict=True)}
+        weights = rng.dirichlet(np.full(len(fractions), 0.8)) * 0.98 + 0.02 / len(fractions)
+        return {name: float(weight) for name, weight in zip(fractions, weights, strict=True)}
 
-    def _with_minor_pigments(self, rng: np.random.Generator, shares: Mapping[str, float]) -> dict[str, float]:
+    def _with_minor_pigments(self, rng: np.random.Generator, fractions: Mapping[str, float]) -> dict[str, float]:
         """Return the shares with up to two minor pigments, from 10 ppm."""
-        groups, mixed = list(self._pigments_by_group), dict(shares)
+        groups, mixture = list(self._pigments_by_group), dict(fractions)
         for _ in range(int(rng.integers(0, 3))):
             members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
-            name, share = members[int(rng.integers(len(members)))], log_uniform(rng, MIN_MASS_FRACTION, MAX_MINOR_SHARE)
-            mixed.setdefault(name, share)
-        total = sum(mixed.values())
-        return {name: share / total for name, share in mixed.items()}
+            name, fraction = (
+                members[int(rng.integers(len(members)))],
+                log_uniform(rng, MIN_MASS_FRACTION, MAX_MINOR_FRACTION),
+            )
+            mixture.setdefault(name, fraction)
+        total = sum(mixture.values())
+        return {name: fraction / total for name, fraction in mixture.items()}
 
-    def _is_held_out(self, shares: Mapping[str, float], mixture: Mapping[str, float]) -> bool:
+    def _is_held_out(self, fractions: Mapping[str, float], mixture: Mapping[str, float]) -> bool:
         if not self._settings.gapless:
-            return is_similar_mixture(shares, mixture)
+            return is_similar_mixture(fractions, mixture)
         # a held-out mixture with an additional minor pigment is also held out
-        return set(mixture) <= set(shares) and is_similar_mixture(
-            shares, {name: mixture.get(name, 0.0) for name in shares}
+        return set(mixture) <= set(fractions) and is_similar_mixture(
+            fractions, {name: mixture.get(name, 0.0) for name in fractions}
         )
 
     def _ground(self, rng: np.random.Generator) -> Layer:
-        grounds = [(weight, dict(dry)) for weight, dry in GROUNDS if all(name in library() for name in dry)]
+        grounds = [
+            (weight, dict(composition))
+            for weight, composition in GROUNDS
+            if all(name in library() for name in composition)
+        ]
         choice = int(choose(rng, [str(index) for index in range(len(grounds))], [weight for weight, _ in grounds]))
-        dry = grounds[choice][1]
-        varied = {name: share * float(rng.lognormal(0, 0.3)) for name, share in dry.items()}
-        total = sum(varied.values())
-        shares = {name: share / total for name, share in varied.items()}
-        return self._layer(rng, shares, float(rng.uniform(*self._settings.ground_thickness_um)))
+        composition = grounds[choice][1]
+        varied_composition = {name: fraction * float(rng.lognormal(0, 0.3)) for name, fraction in composition.items()}
+        total = sum(varied_composition.values())
+        fractions = {name: fraction / total for name, fraction in varied_composition.items()}
+        return self._layer(rng, fractions, float(rng.uniform(*self._settings.ground_thickness_um)))
 
-    def _layer(self, rng: np.random.Generator, shares: Mapping[str, float], thickness_um: float) -> Layer:
+    def _layer(self, rng: np.random.Generator, fractions: Mapping[str, float], thickness_um: float) -> Layer:
         ratio = log_uniform(rng, *self._settings.pigment_to_binder)
         if self._settings.gapless:
-            paint = Paint(dict(shares), pigment_to_binder=ratio, binder=choose_weighted(rng, BINDERS))
+            paint = Paint(dict(fractions), pigment_to_binder=ratio, binder=choose_weighted(rng, BINDERS))
             return (
                 _with_bare_elements(rng, paint.layer(thickness_um))
                 if self._settings.traces
                 else paint.layer(thickness_um)
             )
-        layer = Paint(dict(shares), pigment_to_binder=ratio).layer(thickness_um)
+        layer = Paint(dict(fractions), pigment_to_binder=ratio).layer(thickness_um)
         return _with_traces(rng, layer) if self._settings.traces else layer
 
 
-def is_similar_mixture(shares: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15) -> bool:
+def is_similar_mixture(fractions: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15) -> bool:
     """Return whether two dry mixtures have the same pigments, with mass fractions equal within ``tolerance``."""
-    return set(shares) == set(mixture) and all(abs(shares[name] - mixture[name]) < tolerance for name in shares)
+    return set(fractions) == set(mixture) and all(
+        abs(fractions[name] - mixture[name]) < tolerance for name in fractions
+    )
 
 
 def _pigments_by_group(palette: Sequence[str]) -> dict[str, list[str]]:
@@ -225,11 +234,11 @@ def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
 
 
 def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
-    """Return a layer with up to three elements without a pigment: impurities, driers, dirt."""
+    """Add up to three elements without a pigment, such as impurities, driers and dirt, to a layer."""
     elements = sorted({*TRACE_ELEMENTS, *(group.element for group in library().groups)})
     chosen_elements = rng.choice(elements, size=int(rng.integers(0, 4)), replace=False)
     return _with_elements(
-        layer, {str(element): log_uniform(rng, MIN_MASS_FRACTION, MAX_BARE_SHARE) for element in chosen_elements}
+        layer, {str(element): log_uniform(rng, MIN_MASS_FRACTION, MAX_BARE_FRACTION) for element in chosen_elements}
     )
 
 

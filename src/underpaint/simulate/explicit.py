@@ -55,7 +55,7 @@ class LayerSettings(BaseModel):
         return self
 
     def layer(self) -> Layer:
-        """Return the layer."""
+        """Return the layer that the settings describe."""
         if self.pigments is not None:
             paint = Paint(self.pigments, self.pigment_to_binder, self.binder, self.density)
             return paint.layer(self.thickness_um or 0.0)
@@ -74,7 +74,7 @@ class StratigraphySettings(BaseModel):
     layer: tuple[LayerSettings, ...] = Field(min_length=1)
 
     def stratigraphy(self) -> Stratigraphy:
-        """Return the stratigraphy."""
+        """Return the stratigraphy that the settings describe."""
         layers = []
         for depth, entry in enumerate(self.layer, start=1):
             try:
@@ -114,15 +114,15 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     SampleError
         The file is missing or not TOML, or a field is wrong; the message names the field.
     """
-    source = Path(path)
+    job_path = Path(path)
     try:
-        table: dict[str, Any] = read_toml(source, SampleError, "the simulation")
+        table: dict[str, Any] = read_toml(job_path, SampleError, "the simulation")
         if not table:
-            raise SampleError(f"Cannot use the simulation {source}: it is empty. See examples/default_library.toml.")
+            raise SampleError(f"Cannot use the simulation {job_path}: it is empty. See examples/default_library.toml.")
         job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
     except ValidationError as error:
         raise SampleError(
-            f"Cannot use the simulation {source}: "
+            f"Cannot use the simulation {job_path}: "
             f"{'; '.join(map(_describe_fault, _innermost_faults(error.errors())[:5]))}."
         ) from error
     if detector is None:
@@ -134,12 +134,14 @@ def _innermost_faults(faults: list[Any]) -> list[Any]:
     """Return faults without those that follow from other faults, such as a list with faulty entries."""
     locations = [fault["loc"] for fault in faults]
 
-    def is_consequence(fault: Any) -> bool:
+    def follows_from_other_fault(fault: Any) -> bool:
         location = fault["loc"]
-        contains_fault = any(other[: len(location)] == location and other != location for other in locations)
+        contains_fault = any(
+            other_location[: len(location)] == location and other_location != location for other_location in locations
+        )
         return contains_fault or (fault["type"] == "string_type" and isinstance(fault["input"], dict))
 
-    return [fault for fault in faults if not is_consequence(fault)] or faults
+    return [fault for fault in faults if not follows_from_other_fault(fault)] or faults
 
 
 def _describe_fault(fault: Any) -> str:
@@ -186,14 +188,14 @@ def simulate(
     job = load_job(job) if isinstance(job, str | Path) else job
     if isinstance(job, LibrarySettings):
         return simulate_library(job, out, photons=photons, workers=workers, scheduler=scheduler, progress=progress)
-    target = Path(out)
-    if target.exists():
-        raise OutputError(f"Cannot write {target}: it exists. Delete it or choose another name.")
+    scan_path = Path(out)
+    if scan_path.exists():
+        raise OutputError(f"Cannot write {scan_path}: it exists. Delete it or choose another name.")
     (progress or no_progress)("Simulating", 0, 1)
     scan, instrument = simulate_spectra(job, photons=photons)
     settings = {"simulation": job.model_dump(mode="json"), "instrument": instrument.model_dump(mode="json")}
-    save_scan(scan, target, settings=settings)
-    return target
+    save_scan(scan, scan_path, settings=settings)
+    return scan_path
 
 
 def explicit_instrument(job: ExplicitSettings) -> Instrument:
@@ -226,9 +228,9 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
 def _check_recorded(totals: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
     """Raise an error for spectra without counts, which cannot be scaled."""
     # smaller totals are rounding errors
-    empty = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
-    if empty.size:
-        index = int(empty[0])
+    empty_rows = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
+    if empty_rows.size:
+        index = int(empty_rows[0])
         name = job.stratigraphy[index].name or f"stratigraphy {index + 1}"
         last_kev = detector.zero_kev + detector.gain_kev * detector.n_channel
         raise SampleError(

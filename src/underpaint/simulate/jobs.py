@@ -123,7 +123,7 @@ def job_outputs(settings: LibrarySettings) -> Outputs:
     if settings.kind == "paper":
         return outputs_for(paper_classes(), with_groups=False)
     outputs = outputs_for(job_palette(settings))
-    return outputs.by_place() if settings.places else outputs
+    return outputs.with_places() if settings.places else outputs
 
 
 def job_axis(settings: LibrarySettings) -> EnergyAxis:

@@ -12,11 +12,11 @@ from underpaint.physics.instrument import Detector
 from underpaint.physics.materials import Stratigraphy, library, pigment_share
 from underpaint.simulate.outputs import Outputs, families_of, group_element, label_matrix
 
-NEVER = 1e15
+MAX_SCAN_COUNTS = 1e15
 """Total counts that no scan reaches; labels that need more are never detectable."""
 MODEL_ERROR = 0.02
 """Relative error of the background under lines, for limits of detection."""
-SHOWN_SIGMAS, HIDDEN_SIGMAS = 3.0, 0.7
+DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS = 3.0, 0.7
 """Significance, in standard deviations, above which lines are detectable, and below which they are not."""
 
 
@@ -32,14 +32,15 @@ def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
 
 def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
     """Return the indices, from the top, of the layers at a place; only layers with pigments count."""
-    painted = [layer_index for layer_index, layer in enumerate(stratigraphy.layers) if layer.pigments]
-    return {"anywhere": painted, "surface": painted[:1], "below": painted[1:]}[place]
+    paint_layers = [layer_index for layer_index, layer in enumerate(stratigraphy.layers) if layer.pigments]
+    return {"anywhere": paint_layers, "surface": paint_layers[:1], "below": paint_layers[1:]}[place]
 
 
 def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
     """Return the (n_sample,) thickness of the uppermost paint layer, um; NaN without paint."""
     uppermost = [
-        entry.layers[layers[0]] if (layers := layers_at(entry, "surface")) else None for entry in stratigraphies
+        stratigraphy.layers[layers[0]] if (layers := layers_at(stratigraphy, "surface")) else None
+        for stratigraphy in stratigraphies
     ]
     return np.asarray([np.nan if layer is None else layer.thickness_um for layer in uppermost], dtype=np.float32)
 
@@ -51,15 +52,15 @@ def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> 
     a pigment of two groups counts fully in both.
     """
     column_by_name = {name: index for index, name in enumerate(materials(outputs.names))}
-    shares = np.zeros((len(stratigraphies), len(column_by_name)), dtype=np.float32)
+    mass_fractions = np.zeros((len(stratigraphies), len(column_by_name)), dtype=np.float32)
     for sample, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, "surface"):
             pigments = stratigraphy.layers[layer_index].pigments
             total = sum(pigments.values())
             for name, fraction in pigments.items():
                 for label in {name, *library()[name].groups} & column_by_name.keys():
-                    shares[sample, column_by_name[label]] += fraction / total
-    return shares
+                    mass_fractions[sample, column_by_name[label]] += fraction / total
+    return mass_fractions
 
 
 def group_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -82,18 +83,18 @@ def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str])
     (n_sample, n_name) array
         Largest mass fraction over the paint and ground layers at the place, from pigments and traces; zero if absent.
     """
-    shares = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
+    mass_fractions = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
     elements = [(group_element(group), place) for group, place in map(split_place, names)]
     for sample, stratigraphy in enumerate(stratigraphies):
         fractions_at = {
             place: [stratigraphy.layers[layer_index].mass_fractions for layer_index in layers_at(stratigraphy, place)]
             for place in PLACES
         }
-        shares[sample] = [
+        mass_fractions[sample] = [
             max((fractions.get(element, 0.0) for fractions in fractions_at[place]), default=0.0)
             for element, place in elements
         ]
-    return shares
+    return mass_fractions
 
 
 def lines_needed(
@@ -128,13 +129,13 @@ def lines_needed(
     Returns
     -------
     needed : (n_sample, n_name) float32 array
-        Counts above which the lines exceed ``SHOWN_SIGMAS``; infinite if they never do.
-    hidden : (n_sample, n_name) float32 array
-        Counts below which the lines are under ``HIDDEN_SIGMAS``; infinite if they always are. Both arrays are NaN for
-        samples without photons of these lines.
+        Counts above which the lines exceed ``DETECTABLE_SIGMAS``; infinite if they never do.
+    undetectable : (n_sample, n_name) float32 array
+        Counts below which the lines are under ``UNDETECTABLE_SIGMAS``; infinite if they always are. Both arrays are NaN
+        for samples without photons of these lines.
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
-    needed = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
+    limits = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
     instrument_lines = added or {}
     place_masks = {place: _place_mask(stratigraphies, photons.shape[1], place) for place in PLACES}
     for column, (group, place) in enumerate(map(split_place, names)):
@@ -154,7 +155,7 @@ def lines_needed(
             [emission.lines.energy_kev[is_group_line], *(extra_kev for extra_kev, _ in extra_lines)]
         )
         samples = np.flatnonzero(line_counts.sum(axis=1) > 0)
-        for limit, sigmas in enumerate((SHOWN_SIGMAS, HIDDEN_SIGMAS) if samples.size else ()):
+        for limit_index, sigmas in enumerate((DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS) if samples.size else ()):
             counts = counts_needed(
                 line_counts[samples],
                 energy_kev,
@@ -164,26 +165,26 @@ def lines_needed(
                 model_error=MODEL_ERROR,
                 sigmas=sigmas,
             )
-            needed[limit, samples, column] = np.where(counts < NEVER, counts, np.inf)
-    return needed[0], needed[1]
+            limits[limit_index, samples, column] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
+    return limits[0], limits[1]
 
 
 def labels_by_lines(
     names: Sequence[str],
     labels: NDArray[np.uint8],
     counts: NDArray[np.float32],
-    needed: NDArray[np.float32],
-    hidden: NDArray[np.float32],
+    detection_limits: NDArray[np.float32],
+    absence_limits: NDArray[np.float32],
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     """Return labels in which a group is present where its element has lines, from any source.
 
     Parameters
     ----------
     names : sequence of str
-        Names of all outputs; the groups among them are the columns of ``needed`` and ``hidden``.
+        Names of all outputs; the groups among them are the columns of the two limits.
     labels, counts : (n_sample, n_name) arrays
         Results of :func:`visibility`; those of pigments are kept.
-    needed, hidden : (n_sample, n_group) arrays
+    detection_limits, absence_limits : (n_sample, n_group) arrays
         Results of :func:`lines_needed`.
 
     Returns
@@ -192,26 +193,26 @@ def labels_by_lines(
         One for present outputs.
     counts : (n_sample, n_name) array
         Total counts above which a present label is detectable.
-    hidden : (n_sample, n_name) array
+    max_absent_counts : (n_sample, n_name) array
         Total counts below which the label counts as absent (:func:`present_at`).
     """
     columns = [list(names).index(name) for name in group_names(names)]
-    labels, counts, hidden_counts = labels.copy(), counts.copy(), np.zeros_like(counts)
-    labels[:, columns] = ~np.isnan(needed)
-    counts[:, columns] = np.nan_to_num(needed, nan=np.inf, posinf=np.inf)
-    hidden_counts[:, columns] = np.nan_to_num(hidden, nan=0.0, posinf=np.inf)
-    return labels, counts, hidden_counts
+    labels, counts, max_absent_counts = labels.copy(), counts.copy(), np.zeros_like(counts)
+    labels[:, columns] = ~np.isnan(detection_limits)
+    counts[:, columns] = np.nan_to_num(detection_limits, nan=np.inf, posinf=np.inf)
+    max_absent_counts[:, columns] = np.nan_to_num(absence_limits, nan=0.0, posinf=np.inf)
+    return labels, counts, max_absent_counts
 
 
 def present_at(
-    labels: NDArray[np.uint8], hidden: NDArray[np.floating] | None, counts: NDArray[np.floating] | float
+    labels: NDArray[np.uint8], max_absent_counts: NDArray[np.floating] | None, counts: NDArray[np.floating] | float
 ) -> NDArray[np.bool_]:
-    """Return a boolean (n_sample, n_name) array: labels present and not hidden at (n_sample, 1) total counts."""
-    present = labels == 1
-    return np.asarray(present if hidden is None else present & ~(hidden >= counts))
+    """Return the (n_sample, n_name) mask of labels that count as present at (n_sample, 1) total counts."""
+    is_present = labels == 1
+    return np.asarray(is_present if max_absent_counts is None else is_present & ~(max_absent_counts >= counts))
 
 
-def labels_shown(
+def visible_labels(
     stratigraphies: Sequence[Stratigraphy],
     emission: Emission,
     expected: NDArray[np.floating],
@@ -221,9 +222,10 @@ def labels_shown(
     *,
     lines: bool,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Return labels, counts and hidden counts, of :func:`labels_by_lines` if ``lines``, else of :func:`visibility`.
+    """Return labels, detection limits and absence limits, (n_sample, n_name) each.
 
-    Without ``lines`` the hidden counts are zero.
+    They are those of :func:`labels_by_lines` if ``lines``, else those of :func:`visibility` with absence limits of
+    zero.
     """
     labels, counts = visibility(stratigraphies, emission, expected, outputs, detector, axis)
     if not lines:
@@ -236,7 +238,9 @@ def labels_shown(
 def _place_mask(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:
     """Return an (n_sample, n_layer) array: one for layers at a place, supports included, else zero."""
     layer_index = np.arange(n_layer)
-    uppermost = np.asarray([next(iter(layers_at(entry, "surface")), n_layer) for entry in stratigraphies])[:, None]
+    uppermost = np.asarray(
+        [next(iter(layers_at(stratigraphy, "surface")), n_layer) for stratigraphy in stratigraphies]
+    )[:, None]
     mask = {"anywhere": layer_index >= 0, "surface": layer_index == uppermost, "below": layer_index > uppermost}[place]
     return np.broadcast_to(mask, (len(stratigraphies), n_layer)).astype(np.float64)
 
@@ -279,8 +283,8 @@ def visibility(
     counts : (n_sample, n_name) float32 array
         Total counts within the recorded range; infinite if the label is absent or never detectable.
     """
-    labels = label_matrix([pigments_in(entry) for entry in stratigraphies], outputs)
-    needed = np.full(labels.shape, np.inf, dtype=np.float32)
+    labels = label_matrix([pigments_in(stratigraphy) for stratigraphy in stratigraphies], outputs)
+    label_counts = np.full(labels.shape, np.inf, dtype=np.float32)
     line_counts = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
     for column, name in enumerate(outputs.names):
         samples = np.flatnonzero(labels[:, column])
@@ -289,8 +293,8 @@ def visibility(
                 name, samples, stratigraphies, line_counts, expected, emission, outputs, detector, axis
             )
             # labels that need more counts than any scan has are never detectable
-            needed[samples, column] = np.where(counts < NEVER, counts, np.inf)
-    return labels, needed
+            label_counts[samples, column] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
+    return labels, label_counts
 
 
 def _counts_for_label(
@@ -308,10 +312,10 @@ def _counts_for_label(
     material, place = split_place(name)
     for group in (split_place(label)[0] for label in outputs.groups[outputs.index(name)]):
         is_group_line = np.isin(np.asarray(emission.lines.family), families_of((group,)))
-        share = element_share(
+        element_fraction = element_share(
             material, group, [stratigraphies[sample] for sample in samples], line_counts.shape[1], place
         )
-        line_counts_of_group = np.einsum("nl,nlm->nm", share, line_counts[samples][:, :, is_group_line])
+        line_counts_of_group = np.einsum("nl,nlm->nm", element_fraction, line_counts[samples][:, :, is_group_line])
         energy_kev = emission.lines.energy_kev[is_group_line]
         max_counts = np.maximum(
             max_counts, counts_needed(line_counts_of_group, energy_kev, expected[samples], axis, detector)
@@ -324,14 +328,16 @@ def element_share(
 ) -> NDArray[np.float64]:
     """Return the (n_sample, n_layer) fraction of a group's element that is due to a pigment or group, at a place."""
     element = group_element(group)
-    share = np.zeros((len(stratigraphies), n_layer))
+    element_fraction = np.zeros((len(stratigraphies), n_layer))
     for sample, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, place):
-            by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
-            share[sample, layer_index] = sum(
-                pigment_fraction for key, pigment_fraction in by_pigment.items() if _is_member(key, name, group)
+            fraction_by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
+            element_fraction[sample, layer_index] = sum(
+                pigment_fraction
+                for key, pigment_fraction in fraction_by_pigment.items()
+                if _is_member(key, name, group)
             )
-    return share
+    return element_fraction
 
 
 def _is_member(pigment: str, name: str, group: str) -> bool:

@@ -90,7 +90,7 @@ def _random_photons(settings: LibrarySettings, index: int) -> Photons:
 
 def _paper_photons(settings: LibrarySettings, index: int) -> Photons:
     grid = paper_grid()[index * settings.chunk : (index + 1) * settings.chunk]
-    stratigraphies = [paper_stratigraphy(*entry) for entry in grid]
+    stratigraphies = [paper_stratigraphy(*structure) for structure in grid]
     instrument = job_instrument(settings, index) or load_instrument(PAPER_INSTRUMENT)
     return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
 
@@ -136,7 +136,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class _View:
+class _RenderedSpectra:
     """Spectra of a chunk's stratigraphies with one detector; the fields are those of a chunk."""
 
     expected: NDArray[np.float32]
@@ -159,35 +159,38 @@ def chunk_to_bytes(chunk: Chunk) -> bytes:
 def render_chunk(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
     """Return the spectra of a chunk; the random numbers depend only on the rendering seed and the chunk's index."""
     if settings.kind == "paper":
-        return _assemble_chunk(settings, index, photons, [_unvaried_view(settings, photons)])
+        return _assemble_chunk(settings, index, photons, [_render_paper_spectra(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
     return _assemble_chunk(
-        settings, index, photons, [_varied_view(rng, settings, photons) for _ in range(settings.renders)]
+        settings, index, photons, [_render_random_spectra(rng, settings, photons) for _ in range(settings.renders)]
     )
 
 
-def _assemble_chunk(settings: LibrarySettings, index: int, photons: Photons, views: Sequence[_View]) -> Chunk:
-    samples, n_view, outputs = photons.stratigraphies, len(views), job_outputs(settings)
+def _assemble_chunk(
+    settings: LibrarySettings, index: int, photons: Photons, renderings: Sequence[_RenderedSpectra]
+) -> Chunk:
+    samples, n_rendering, outputs = photons.stratigraphies, len(renderings), job_outputs(settings)
     instrument_columns = [
-        np.tile(instrument_inputs(photons.instrument, view.detector), (len(samples), 1)) for view in views
+        np.tile(instrument_inputs(photons.instrument, rendering.detector), (len(samples), 1))
+        for rendering in renderings
     ]
     return Chunk(
-        expected=np.concatenate([view.expected for view in views]),
-        recorded=np.concatenate([view.recorded for view in views]),
-        labels=np.concatenate([view.labels for view in views]),
-        counts_needed=np.concatenate([view.counts_needed for view in views]),
-        source=np.tile(np.arange(len(samples), dtype=np.int32) + index * settings.chunk, n_view),
-        surface_um=np.tile(surface_thickness_um(samples), n_view),
-        surface_share=np.tile(surface_shares(samples, outputs), (n_view, 1)),
+        expected=np.concatenate([rendering.expected for rendering in renderings]),
+        recorded=np.concatenate([rendering.recorded for rendering in renderings]),
+        labels=np.concatenate([rendering.labels for rendering in renderings]),
+        counts_needed=np.concatenate([rendering.counts_needed for rendering in renderings]),
+        source=np.tile(np.arange(len(samples), dtype=np.int32) + index * settings.chunk, n_rendering),
+        surface_um=np.tile(surface_thickness_um(samples), n_rendering),
+        surface_share=np.tile(surface_shares(samples, outputs), (n_rendering, 1)),
         instrument=np.concatenate(instrument_columns),
-        lines_needed=np.concatenate([view.lines[0] for view in views]),
-        lines_hidden=np.concatenate([view.lines[1] for view in views]),
-        amount=np.tile(element_shares(samples, group_names(outputs.names)), (n_view, 1)),
+        lines_needed=np.concatenate([rendering.lines[0] for rendering in renderings]),
+        lines_hidden=np.concatenate([rendering.lines[1] for rendering in renderings]),
+        amount=np.tile(element_shares(samples, group_names(outputs.names)), (n_rendering, 1)),
     )
 
 
-def _unvaried_view(settings: LibrarySettings, photons: Photons) -> _View:
+def _render_paper_spectra(settings: LibrarySettings, photons: Photons) -> _RenderedSpectra:
     axis, detector = job_axis(settings), job_detector(settings) or photons.instrument.detector
     expected = np.asarray(render(photons.emission, detector, axis), dtype=np.float64)
     labels, counts_needed = visibility(
@@ -197,13 +200,13 @@ def _unvaried_view(settings: LibrarySettings, photons: Photons) -> _View:
     lines = lines_needed(photons.stratigraphies, photons.emission, expected, groups, detector, axis)
     expected /= expected.sum(axis=1, keepdims=True)
     recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(expected), 1))
-    return _View(expected.astype(np.float32), recorded, labels, counts_needed, lines, detector)
+    return _RenderedSpectra(expected.astype(np.float32), recorded, labels, counts_needed, lines, detector)
 
 
-def _varied_view(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _View:
+def _render_random_spectra(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _RenderedSpectra:
     """Return the spectra for one random detector, energy axis, scatter, pile-up and instrument background."""
     axis, outputs = job_axis(settings), job_outputs(settings)
-    detector = _view_detector(rng, settings, photons)
+    detector = _rendering_detector(rng, settings, photons)
     emission = _vary_scatter(rng, photons.emission, WIDE_SCATTER_RANGE if settings.varied else SCATTER_RANGE)
     recorded_kev = _random_range(rng, photons.instrument.highest_kev)
     assumed_axis = _miscalibrated_axis(rng, axis, settings)
@@ -223,10 +226,10 @@ def _varied_view(rng: np.random.Generator, settings: LibrarySettings, photons: P
     lines = lines_needed(photons.stratigraphies, emission, expected, groups, detector, assumed_axis, instrument_lines)
     expected /= expected.sum(axis=1, keepdims=True)
     recorded = np.tile(np.asarray(recorded_kev, dtype=np.float32), (len(expected), 1))
-    return _View(expected.astype(np.float32), recorded, labels, counts_needed, lines, detector)
+    return _RenderedSpectra(expected.astype(np.float32), recorded, labels, counts_needed, lines, detector)
 
 
-def _view_detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
+def _rendering_detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
     detector = job_detector(settings)
     if detector is not None:
         return detector
@@ -236,7 +239,7 @@ def _view_detector(rng: np.random.Generator, settings: LibrarySettings, photons:
 
 
 def _vary_scatter(rng: np.random.Generator, emission: Emission, scale_range: tuple[float, float]) -> Emission:
-    """Scale coherent and Compton scatter at random: rough surfaces, air and collimators change scatter."""
+    """Scale coherent and Compton scatter by random factors, because rough surfaces, air and collimators change them."""
     scale = log_uniform(rng, *scale_range)
     coherent_scale, compton_scale = scale * rng.lognormal(0.0, 0.3), scale * rng.lognormal(0.0, 0.3)
     scaled_arrays = {name: getattr(emission, name) * compton_scale for name in ("compton", "multiple")}
@@ -250,7 +253,7 @@ def _with_random_pile_up(
     axis: EnergyAxis,
     probability_range: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Return spectra, with probability ``PILE_UP_PROBABILITY`` with a random amount of pile-up."""
+    """Add a random amount of pile-up to the spectra with the probability ``PILE_UP_PROBABILITY``."""
     if rng.random() > PILE_UP_PROBABILITY:
         return expected
     rate_per_s = log_uniform(rng, *probability_range) * 1e6 / PULSE_PAIR_US
@@ -332,7 +335,7 @@ def simulate_library(
     settings : LibrarySettings
         Settings of the library.
     out : path
-        HDF5 file to write; see Notes.
+        HDF5 file to write; the notes describe its contents.
     photons : path, optional
         HDF5 file of the photons. If it exists, the transport is not repeated; only detector and electronics are
         simulated.
@@ -430,21 +433,21 @@ def open_photons_of(path: Path, request: dict[str, Any]) -> h5py.File:
     """
     file, request = open_photons(path), json.loads(json.dumps(request))
     # settings that did not exist when the file was written had their default values
-    stored = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
-    different = [name for name in request if stored.get(name) != request[name]]
-    if not different:
+    stored_settings = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
+    differing_names = [name for name in request if stored_settings.get(name) != request[name]]
+    if not differing_names:
         return file
     file.close()
-    faults = "; ".join(_difference(name, stored.get(name), request[name]) for name in different)
+    faults = "; ".join(_difference(name, stored_settings.get(name), request[name]) for name in differing_names)
     raise OutputError(
         f"Cannot render the photons {path}: they are those of another job ({faults}). Choose another name."
     )
 
 
-def _difference(name: str, stored: Any, requested: Any) -> str:
-    if isinstance(requested, dict | list):
+def _difference(name: str, stored_value: Any, requested_value: Any) -> str:
+    if isinstance(requested_value, dict | list):
         return f"{name} differs"
-    return f"{name}: {stored} in the file, {requested} requested"
+    return f"{name}: {stored_value} in the file, {requested_value} requested"
 
 
 def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) -> None:
@@ -486,13 +489,13 @@ def _run_tasks(
     step_name: str,
     report: Progress,
 ) -> None:
-    total = n_stratigraphies(job)
-    completed = total - sum(chunk_size(job, index) for index in store.missing())
-    report(step_name, completed, total)
+    n_total = n_stratigraphies(job)
+    n_completed = n_total - sum(chunk_size(job, index) for index in store.missing())
+    report(step_name, n_completed, n_total)
     for index, data in ordered_results(executor, function, tasks):
         store.save(index, data)
-        completed += chunk_size(job, index)
-        report(step_name, completed, total)
+        n_completed += chunk_size(job, index)
+        report(step_name, n_completed, n_total)
 
 
 def _library_job(job: LibrarySettings) -> dict[str, Any]:

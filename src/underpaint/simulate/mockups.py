@@ -17,9 +17,9 @@ from underpaint.physics.forward import axis_of, count, emit, render
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
 from underpaint.runtime.progress import Progress
-from underpaint.simulate.labels import labels_shown
+from underpaint.simulate.labels import visible_labels
 from underpaint.simulate.outputs import Outputs
-from underpaint.simulate.randomise import perturbed
+from underpaint.simulate.randomise import perturb_instrument
 from underpaint.simulate.recipes import PanelRecipe, load_recipe
 
 INSTRUMENT = "elio"
@@ -113,7 +113,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
 
 def perturbed_instrument(rng: np.random.Generator) -> Instrument:
     """Return an ELIO with random deviations; lines of measured tubes are up to 1.7 times as strong as Ebel's."""
-    elio = perturbed(load_instrument(INSTRUMENT), rng)
+    elio = perturb_instrument(load_instrument(INSTRUMENT), rng)
     tube = elio.tube
     window = tube.window.model_copy(update={"thickness_um": tube.window.thickness_um * rng.lognormal(0.0, 0.2)})
     update = {
@@ -142,9 +142,9 @@ def _thickness_at(limits_um: tuple[float, float], position: float, rng: np.rando
     return float(np.clip(min_um + (max_um - min_um) * (position + rng.normal(0.0, THICKNESS_SPREAD)), min_um, max_um))
 
 
-def _layer(recipe: PanelRecipe, shares: object, thickness_um: float, rng: np.random.Generator) -> Layer:
+def _layer(recipe: PanelRecipe, fractions: object, thickness_um: float, rng: np.random.Generator) -> Layer:
     ratio = recipe.pigment_to_binder * rng.lognormal(0.0, BINDER_SPREAD)
-    paint = Paint(dict(shares), pigment_to_binder=ratio, binder=recipe.binder, formulas=recipe.formulas)  # type: ignore[call-overload]
+    paint = Paint(dict(fractions), pigment_to_binder=ratio, binder=recipe.binder, formulas=recipe.formulas)  # type: ignore[call-overload]
     layer = paint.layer(thickness_um)
     density = layer.density * float(rng.lognormal(0.0, DENSITY_SPREAD))
     return Layer(layer.mass_fractions, density, thickness_um, layer.name, layer.pigments)
@@ -202,8 +202,8 @@ class Panel:
         Stratigraphy of each pixel, row-major.
     instrument : Instrument
         Simulated instrument.
-    labels, counts_needed, hidden : (n_pixel, n_name) arrays or None
-        Results of :func:`underpaint.simulate.labels.labels_shown`; None without outputs.
+    labels, counts_needed, max_absent_counts : (n_pixel, n_name) arrays or None
+        Results of :func:`underpaint.simulate.labels.visible_labels`; None without outputs.
     """
 
     scan: Scan
@@ -212,7 +212,7 @@ class Panel:
     instrument: Instrument
     labels: NDArray[np.uint8] | None = None
     counts_needed: NDArray[np.float32] | None = None
-    hidden: NDArray[np.float32] | None = None
+    max_absent_counts: NDArray[np.float32] | None = None
 
 
 def make_panel(
@@ -252,7 +252,7 @@ def make_panel(
     recipe = load_recipe(settings.recipe)
     rng = np.random.default_rng(settings.seed)
     instrument = load_instrument(settings.instrument)
-    instrument = perturbed(instrument, rng) if settings.perturb else instrument
+    instrument = perturb_instrument(instrument, rng) if settings.perturb else instrument
     grid = _make_grid(recipe, settings, rng)
     stratigraphies = tuple(_stratigraphy(recipe, grid, pixel) for pixel in range(grid.n_pixel))
     expected, *labels = _render_panel(stratigraphies, instrument, outputs, progress, block, lines=lines)
@@ -272,7 +272,7 @@ def make_panel(
 
 @dataclass(frozen=True)
 class _Grid:
-    """(row, column) maps of the strip indices (-1: no strip) and of the thickness, um."""
+    """(row, column) maps of the strip indices (-1 between strips) and of the thicknesses, um."""
 
     top: NDArray[np.int64]
     bottom: NDArray[np.int64]
@@ -354,7 +354,9 @@ def _render_panel(
         emission = emit(samples, instrument)
         spectra.append(np.asarray(render(emission, instrument.detector, axis), dtype=np.float32))
         if outputs is not None:
-            labels.append(labels_shown(samples, emission, spectra[-1], outputs, instrument.detector, axis, lines=lines))
+            labels.append(
+                visible_labels(samples, emission, spectra[-1], outputs, instrument.detector, axis, lines=lines)
+            )
         if progress is not None:
             progress("Simulating the panel", min(start + block, len(stratigraphies)), len(stratigraphies))
     return np.concatenate(spectra), *(np.concatenate(arrays) for arrays in zip(*labels, strict=True))
@@ -373,10 +375,10 @@ def _truth_maps(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float3
         "ground_thickness_um": grid.ground_um,
     }
     for layer_name, strips, paints in (("top", grid.top, recipe.tops), ("bottom", grid.bottom, recipe.bottoms)):
-        shares: list[dict[str, Any]] = [dict(paint) for paint in paints.values()]
-        for name in sorted({pigment for paint in shares for pigment in paint}):
-            share_by_strip = np.asarray([paint.get(name, 0.0) for paint in shares] + [0.0])
-            truth[f"{layer_name}/{library()[name].name}"] = share_by_strip[strips]
+        fractions_by_strip: list[dict[str, Any]] = [dict(paint) for paint in paints.values()]
+        for name in sorted({pigment for paint in fractions_by_strip for pigment in paint}):
+            fraction_by_strip = np.asarray([paint.get(name, 0.0) for paint in fractions_by_strip] + [0.0])
+            truth[f"{layer_name}/{library()[name].name}"] = fraction_by_strip[strips]
     return {name: values.astype(np.float32) for name, values in truth.items()}
 
 

@@ -38,18 +38,18 @@ class Outputs:
         """Return the index of a name."""
         return self.names.index(name)
 
-    def only(self, names: Sequence[str]) -> "Outputs":
+    def select_names(self, names: Sequence[str]) -> "Outputs":
         """Return the outputs that are among ``names``, in the present order."""
-        keep = [index for index, name in enumerate(self.names) if name in names]
+        columns = [index for index, name in enumerate(self.names) if name in names]
         return Outputs(
-            names=tuple(self.names[index] for index in keep),
-            kinds=tuple(self.kinds[index] for index in keep),
-            labels=tuple(self.labels[index] for index in keep),
-            groups=tuple(self.groups[index] for index in keep),
-            elements=tuple(self.elements[index] for index in keep),
+            names=tuple(self.names[index] for index in columns),
+            kinds=tuple(self.kinds[index] for index in columns),
+            labels=tuple(self.labels[index] for index in columns),
+            groups=tuple(self.groups[index] for index in columns),
+            elements=tuple(self.elements[index] for index in columns),
         )
 
-    def by_place(self) -> "Outputs":
+    def with_places(self) -> "Outputs":
         """Return the outputs for every place: all outputs anywhere, then at the surface, then below the surface."""
         return Outputs(
             names=tuple(at_place(name, place) for place in PLACES for name in self.names),
@@ -68,18 +68,18 @@ def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs
     Pigments without a detectable group (carbon black, lakes on alumina) have no output.
     """
     members = [library()[name] for name in pigments]
-    visible = {group.name: group for group in library().groups if group.visible}
-    members = [pigment for pigment in members if any(group in visible for group in pigment.groups)]
+    visible_groups = {group.name: group for group in library().groups if group.visible}
+    members = [pigment for pigment in members if any(group in visible_groups for group in pigment.groups)]
     group_names = (
-        [name for name in visible if any(name in pigment.groups for pigment in members)] if with_groups else []
+        [name for name in visible_groups if any(name in pigment.groups for pigment in members)] if with_groups else []
     )
     return Outputs(
         names=(*group_names, *(pigment.name for pigment in members)),
         kinds=("group",) * len(group_names) + ("member",) * len(members),
-        labels=(*(visible[name].label for name in group_names), *(pigment.label for pigment in members)),
+        labels=(*(visible_groups[name].label for name in group_names), *(pigment.label for pigment in members)),
         groups=(*((name,) for name in group_names), *(_visible_groups(pigment) for pigment in members)),
         elements=(
-            *(tuple(visible[name].key_families) for name in group_names),
+            *(tuple(visible_groups[name].key_families) for name in group_names),
             *(families_of(_visible_groups(pigment)) for pigment in members),
         ),
     )
@@ -87,21 +87,21 @@ def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs
 
 def families_of(groups: Sequence[str]) -> tuple[str, ...]:
     """Return the line families of the named groups."""
-    table = {group.name: group for group in library().groups}
-    return tuple(family for name in groups for family in table[name].key_families)
+    group_by_name = {group.name: group for group in library().groups}
+    return tuple(family for name in groups for family in group_by_name[name].key_families)
 
 
 def group_element(group: str) -> str:
     """Return the element of a group."""
-    return str(next(entry.element for entry in library().groups if entry.name == group))
+    return str(next(library_group.element for library_group in library().groups if library_group.name == group))
 
 
 def label_matrix(contents: Sequence[set[str]], outputs: Outputs) -> NDArray[np.uint8]:
     """Return (n_sample, n_name) labels from the pigment names, with places, of each sample."""
     labels = np.zeros((len(contents), len(outputs.names)), dtype=np.uint8)
     for row, pigments in enumerate(contents):
-        present = pigments | {group for name in pigments for group in _groups_at_place(name)}
-        labels[row] = [name in present for name in outputs.names]
+        present_names = pigments | {group for name in pigments for group in _groups_at_place(name)}
+        labels[row] = [name in present_names for name in outputs.names]
     return labels
 
 
@@ -111,5 +111,5 @@ def _groups_at_place(name: str) -> list[str]:
 
 
 def _visible_groups(pigment: Pigment) -> tuple[str, ...]:
-    visible = {group.name for group in library().groups if group.visible}
-    return tuple(group for group in pigment.groups if group in visible)
+    visible_names = {group.name for group in library().groups if group.visible}
+    return tuple(group for group in pigment.groups if group in visible_names)

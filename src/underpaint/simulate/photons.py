@@ -43,7 +43,7 @@ class Photons:
 
 
 def make_photons(stratigraphies: Sequence[Stratigraphy], instrument: Instrument, emission: Emission) -> Photons:
-    """Return photons with an emission rounded to the precision of the file."""
+    """Return the photons of stratigraphies, with photon numbers rounded to the precision of the file."""
     arrays: dict[str, Any] = {name: _rounded(getattr(emission, name)) for name in PHOTON_FIELDS}
     arrays |= {name: np.asarray(getattr(emission, name), dtype=np.float64) for name in ENERGY_FIELDS}
     return Photons(tuple(stratigraphies), instrument, Emission(lines=emission.lines, **arrays))
@@ -79,9 +79,9 @@ def write_photons(group: h5py.Group, photons: Photons) -> None:
         values = getattr(emission.lines, field.name)
         group.create_dataset(f"lines/{field.name}", data=json.dumps(values) if isinstance(values, tuple) else values)
     group.create_dataset("instrument", data=photons.instrument.model_dump_json())
-    text = json.dumps([_to_table(entry) for entry in photons.stratigraphies])
-    encoded = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-    group.create_dataset("stratigraphies", data=encoded, compression="gzip", compression_opts=4)
+    text = json.dumps([_to_table(stratigraphy) for stratigraphy in photons.stratigraphies])
+    encoded_text = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+    group.create_dataset("stratigraphies", data=encoded_text, compression="gzip", compression_opts=4)
     group["stratigraphies"].attrs["encoding"] = "bytes of JSON in UTF-8"
 
 

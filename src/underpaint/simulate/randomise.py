@@ -61,7 +61,7 @@ def random_detector(rng: np.random.Generator) -> Detector:
 
 
 def random_filters(rng: np.random.Generator) -> tuple[Filter, ...]:
-    """Draw no filter (three in four) or one sheet."""
+    """Draw no filter (in three of four cases) or a filter of one sheet."""
     if rng.random() < 0.75:
         return ()
     formula, density, max_um = FILTER_MATERIALS[int(rng.integers(len(FILTER_MATERIALS)))]
@@ -145,7 +145,7 @@ def _polycapillary(rng: np.random.Generator) -> Optic:
     return Optic(energy_kev=tuple(energy_kev.tolist()), transmission=tuple(transmission.tolist()))
 
 
-def perturbed(instrument: Instrument, rng: np.random.Generator) -> Instrument:
+def perturb_instrument(instrument: Instrument, rng: np.random.Generator) -> Instrument:
     """Return an instrument with small random deviations of angles, air paths and detector response."""
     geometry, detector = instrument.geometry, instrument.detector
     return instrument.model_copy(

@@ -51,8 +51,10 @@ class PanelRecipe:
         """Return a layer of a bottom paint."""
         return self._paint(self.bottoms[name]).layer(thickness_um)
 
-    def _paint(self, shares: Mapping[str, float]) -> Paint:
-        return Paint(dict(shares), pigment_to_binder=self.pigment_to_binder, binder=self.binder, formulas=self.formulas)
+    def _paint(self, fractions: Mapping[str, float]) -> Paint:
+        return Paint(
+            dict(fractions), pigment_to_binder=self.pigment_to_binder, binder=self.binder, formulas=self.formulas
+        )
 
 
 @lru_cache
@@ -64,7 +66,7 @@ def _table() -> dict[str, Any]:
 def paper_mixtures() -> dict[str, dict[str, float]]:
     """Return Table 2 of Xu et al. 2022: mass fractions by pigment name for every top and bottom paint."""
     table = _table()
-    return {name: _shares(mixture) for name, mixture in (table["tops"] | table["bottoms"]).items()}
+    return {name: _mass_fractions(mixture) for name, mixture in (table["tops"] | table["bottoms"]).items()}
 
 
 def table2_recipe() -> PanelRecipe:
@@ -133,7 +135,7 @@ def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bot
 
     The name ``substitute`` means the mixture of verdigris and sodium arsenite that replaces emerald green.
     """
-    mixtures = {"substitute": _shares(_table()["substitute"])}
+    mixtures = {"substitute": _mass_fractions(_table()["substitute"])}
     return paper_layers(
         [mixtures.get(name, {name: 1.0}) for name in (top_pigment, bottom_pigment)], (top_um, bottom_um)
     )
@@ -152,8 +154,8 @@ def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[f
     table = _table()
     ratio, binder = table["pigment_to_binder"], table["binder"]
     layers = [
-        Paint(dict(shares), pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(thickness)
-        for shares, thickness in zip(paints, thickness_um, strict=True)
+        Paint(dict(fractions), pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(thickness)
+        for fractions, thickness in zip(paints, thickness_um, strict=True)
     ]
     return Stratigraphy((*layers, ground_layer(table["ground"], table["simulation"]["ground_thickness_um"])))
 
@@ -185,31 +187,31 @@ def load_recipe(name_or_path: str | Path) -> PanelRecipe:
 def _recipe(table: Mapping[str, Any], tops: list[str], bottoms: list[str]) -> PanelRecipe:
     names = table.get("abbreviations", {})
     return PanelRecipe(
-        tops={name: _shares(table["tops"][name], names) for name in tops},
-        bottoms={name: _shares(table["bottoms"][name], names) for name in bottoms},
+        tops={name: _mass_fractions(table["tops"][name], names) for name in tops},
+        bottoms={name: _mass_fractions(table["bottoms"][name], names) for name in bottoms},
         pigment_to_binder=float(table["pigment_to_binder"]),
         binder=table["binder"],
         ground=table["ground"],
-        top_thickness_um=_pair(table["top_thickness_um"]),
-        bottom_thickness_um=_pair(table["bottom_thickness_um"]),
-        ground_thickness_um=_pair(table["ground_thickness_um"]),
+        top_thickness_um=_limit_pair(table["top_thickness_um"]),
+        bottom_thickness_um=_limit_pair(table["bottom_thickness_um"]),
+        ground_thickness_um=_limit_pair(table["ground_thickness_um"]),
         formulas={
             library()[names.get(code, code)].name: formula for code, formula in table.get("formulas", {}).items()
         },
     )
 
 
-def _shares(mixture: Mapping[str, float], names: Mapping[str, str] | None = None) -> dict[str, float]:
+def _mass_fractions(mixture: Mapping[str, float], names: Mapping[str, str] | None = None) -> dict[str, float]:
     names = _table()["abbreviations"] if names is None else names
     total = sum(mixture.values())
     if not total > 0:
         raise SampleError(f"Cannot mix {dict(mixture)}: the shares sum to {total}; they must be positive.")
-    return {library()[names.get(code, code)].name: share / total for code, share in mixture.items()}
+    return {library()[names.get(code, code)].name: fraction / total for code, fraction in mixture.items()}
 
 
-def _pair(value: Any) -> tuple[float, float]:
-    lower, upper = value
-    return float(lower), float(upper)
+def _limit_pair(value: Any) -> tuple[float, float]:
+    minimum, maximum = value
+    return float(minimum), float(maximum)
 
 
 def _steps(grid: Mapping[str, float]) -> list[float]:

@@ -70,7 +70,7 @@ def evaluate_panel(
     if virtual_panel.labels is None or virtual_panel.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
     probability = np.stack([results[name].ravel() for name in outputs.names], axis=1)
-    labels = present_at(virtual_panel.labels, virtual_panel.hidden, counts)
+    labels = present_at(virtual_panel.labels, virtual_panel.max_absent_counts, counts)
     scores_by_name = score_names(probability, labels, virtual_panel.counts_needed <= counts, outputs.names)
     return _panel_record(scores_by_name, outputs) | {
         "panel": panel,
@@ -90,7 +90,7 @@ def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
     kind_by_name = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
     members = [name for name, kind in kind_by_name.items() if kind == "member"]
     all_outputs = outputs_for(members, with_groups="group" in kinds)
-    return all_outputs.only(names)
+    return all_outputs.select_names(names)
 
 
 def _panel_record(scores_by_name: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:

@@ -153,13 +153,15 @@ def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
 
 
 def _rows_by_conditions(
-    spectra: Spectra, card: ModelCard
+    spectra: Spectra, model_card: ModelCard
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
     """Return the rows with equal instrument conditions, and the conditions in the order of the model's inputs."""
-    if not card.instrument_inputs:
+    if not model_card.instrument_inputs:
         return [(np.arange(len(spectra)), None)]
     # inputs that are unknown here take the last column, which is NaN
-    columns = [INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in card.instrument_inputs]
+    columns = [
+        INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in model_card.instrument_inputs
+    ]
     return [
         (rows, None if conditions is None else np.append(conditions, np.float32(np.nan))[columns])
         for rows, conditions in spectra.rows_by_conditions()

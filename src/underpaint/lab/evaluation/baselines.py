@@ -30,7 +30,7 @@ from underpaint.pigments.limits import MIN_DEVIANCE
 from underpaint.pigments.limits.exclusion import typical_pigment
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.instrument_inputs import InstrumentConditions
-from underpaint.simulate.labels import labels_shown, present_at
+from underpaint.simulate.labels import present_at, visible_labels
 from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
@@ -67,14 +67,19 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
 def choose_threshold(held_out: HeldOut, counts: Sequence[float], seed: int) -> float:
     """Return the threshold, in standard deviations, with the highest macro F1, averaged over the given total counts."""
     columns = held_out.columns(held_out.groups)
-    sigmas = [line_sigmas(held_out.draw_spectra(total, (seed, round(total))), held_out.groups) for total in counts]
-    visible = [held_out.is_visible(total)[:, columns] for total in counts]
+    sigmas = [
+        line_sigmas(held_out.draw_spectra(total_counts, (seed, round(total_counts))), held_out.groups)
+        for total_counts in counts
+    ]
+    is_visible = [held_out.is_visible(total_counts)[:, columns] for total_counts in counts]
 
-    labels = [held_out.is_present(total)[:, columns] for total in counts]
+    is_present = [held_out.is_present(total_counts)[:, columns] for total_counts in counts]
 
     def mean_macro_f1(threshold: float) -> float:
         claims = [(sigma > threshold).astype(np.float32) for sigma in sigmas]
-        score_tables = [score_names(*arrays, held_out.groups) for arrays in zip(claims, labels, visible, strict=True)]
+        score_tables = [
+            score_names(*arrays, held_out.groups) for arrays in zip(claims, is_present, is_visible, strict=True)
+        ]
         return float(np.nanmean([macro_f1(table) for table in score_tables]))
 
     return max(CANDIDATE_SIGMAS, key=mean_macro_f1)
@@ -91,7 +96,7 @@ class FitSet:
     groups : tuple of str
     labels : (n, n_group) uint8 array
         Presence of each group.
-    visible : (n, n_group) bool array
+    is_visible : (n, n_group) bool array
         Whether the group is present and visible.
     """
 
@@ -99,7 +104,7 @@ class FitSet:
     instrument: Instrument
     groups: tuple[str, ...]
     labels: NDArray[np.uint8]
-    visible: NDArray[np.bool_]
+    is_visible: NDArray[np.bool_]
 
 
 def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, lines: bool = False) -> FitSet:
@@ -114,11 +119,11 @@ def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, 
     emission, detector = emit(stratigraphies, instrument), instrument.detector
     expected = np.asarray(render(emission, detector), dtype=np.float64)
     axis = axis_of(detector)
-    labels, counts_needed, hidden = labels_shown(
+    labels, counts_needed, max_absent_counts = visible_labels(
         stratigraphies, emission, expected, outputs, detector, axis, lines=lines
     )
     spectra = count_spectra(instrument, expected, plan.fitted_counts, rng)
-    is_present = present_at(labels, hidden, plan.fitted_counts)
+    is_present = present_at(labels, max_absent_counts, plan.fitted_counts)
     is_visible = is_present & (counts_needed <= plan.fitted_counts)
     return FitSet(spectra, instrument, outputs.names, is_present.astype(np.uint8), is_visible)
 
@@ -144,8 +149,8 @@ def likelihood_fit(
     start = time.perf_counter()
     for row, spectrum in enumerate(np.asarray(data.spectra.counts, dtype=np.float64)):
         progress(row, len(presence))
-        needed = _needed_groups(Spectrum(spectrum, data.spectra.axis), data, sigmas[row], threshold)
-        presence[row] = [name in needed for name in data.groups]
+        needed_groups = _needed_groups(Spectrum(spectrum, data.spectra.axis), data, sigmas[row], threshold)
+        presence[row] = [name in needed_groups for name in data.groups]
     return presence, (time.perf_counter() - start) / max(len(presence), 1)
 
 

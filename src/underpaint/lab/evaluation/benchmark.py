@@ -72,15 +72,15 @@ class Truth:
     ----------
     names : tuple of str
         Groups with their place, such as "mercury_red", "mercury_red.surface" and "mercury_red.below".
-    present, visible : (n_row, n_column, n_name) bool arrays
+    is_present, is_visible : (n_row, n_column, n_name) bool arrays
         Whether a pigment of the group is present, and whether its lines are visible at the counts of the pixel.
     patch : (n_row, n_column) int array
         Number of the crossing, from 1; 0 between crossings.
     """
 
     names: tuple[str, ...]
-    present: NDArray[np.bool_]
-    visible: NDArray[np.bool_]
+    is_present: NDArray[np.bool_]
+    is_visible: NDArray[np.bool_]
     patch: NDArray[np.int64]
 
     @property
@@ -155,13 +155,13 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     return target_folder
 
 
-def _panel_progress(progress: Progress, name: str, _: str, done: int, total: int) -> None:
-    progress(f"Simulating panel {name}", done, total)
+def _panel_progress(progress: Progress, name: str, _: str, n_done: int, n_total: int) -> None:
+    progress(f"Simulating panel {name}", n_done, n_total)
 
 
 def _group_outputs() -> Outputs:
     """Return all groups with visible lines, at each place, as outputs."""
-    return group_outputs([pigment.name for pigment in library()]).by_place()
+    return group_outputs([pigment.name for pigment in library()]).with_places()
 
 
 def _group_names(names: Iterable[str]) -> list[str]:
@@ -173,8 +173,8 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
     counts = np.asarray(panel.scan.counts.sum(axis=2), dtype=np.float64).reshape(-1, 1)
     if panel.labels is None or panel.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
-    present = present_at(panel.labels, panel.hidden, counts)
-    visible = present & (panel.counts_needed <= counts)
+    is_present = present_at(panel.labels, panel.max_absent_counts, counts)
+    is_visible = is_present & (panel.counts_needed <= counts)
     recipe = load_recipe(settings.recipe)
     rows, columns = (
         _strip_numbers(n, settings.cell_pixels, settings.gap_pixels) for n in (len(recipe.tops), len(recipe.bottoms))
@@ -183,7 +183,7 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
         (rows[:, None] >= 0) & (columns[None, :] >= 0), 1 + rows[:, None] * len(recipe.bottoms) + columns[None, :], 0
     )
     shape = (n_row, n_column, len(names))
-    return Truth(names, present.reshape(shape), visible.reshape(shape), patch)
+    return Truth(names, is_present.reshape(shape), is_visible.reshape(shape), patch)
 
 
 def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[np.int64]:
@@ -202,9 +202,9 @@ def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, see
     )
     twin = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
     save_twin(replace(twin, drawn_from=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True)
-    with atomic_write(target_folder / f"{name}_truth.h5") as part, new_hdf5(part) as (file, _):
+    with atomic_write(target_folder / f"{name}_truth.h5") as temporary_path, new_hdf5(temporary_path) as (file, _):
         file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
-        for key, values in (("present", truth.present), ("visible", truth.visible), ("patch", truth.patch)):
+        for key, values in (("present", truth.is_present), ("visible", truth.is_visible), ("patch", truth.patch)):
             file.create_dataset(key, data=values.astype(np.int32 if key == "patch" else np.uint8), compression="gzip")
         for key, layer in panel.truth.items():
             file.create_dataset(f"layers/{key}", data=layer, compression="gzip")
@@ -218,13 +218,13 @@ def _write_sheet(path: Path, truths: Mapping[str, Truth]) -> None:
         for patch in np.unique(truth.patch[truth.patch > 0])
         for column in truth.names
     ]
-    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as stream:
         write_csv(stream, [SHEET_COLUMNS, *rows])
 
 
 def _write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_text(text, encoding="utf-8")
 
 
 _README = f"""# A benchmark of pigment identification by XRF scanning
@@ -291,13 +291,13 @@ def _read_truth(path: Path) -> Truth:
     try:
         with h5py.File(path, "r") as file:
             names = tuple(str(name) for name in file.attrs["names"])
-            present, visible = (np.asarray(file[key][()], dtype=bool) for key in ("present", "visible"))
+            is_present, is_visible = (np.asarray(file[key][()], dtype=bool) for key in ("present", "visible"))
             patch = np.asarray(file["patch"][()], dtype=np.int64)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(f"Cannot read {path}: it is no truth of a benchmark. Make the folder anew.") from error
-    if present.shape != visible.shape or present.shape != (*patch.shape, len(names)):
+    if is_present.shape != is_visible.shape or is_present.shape != (*patch.shape, len(names)):
         raise BenchmarkError(f"Cannot read {path}: its arrays do not fit each other. Make the folder anew.")
-    return Truth(names, present, visible, patch)
+    return Truth(names, is_present, is_visible, patch)
 
 
 def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArray[np.float32]]:
@@ -404,8 +404,8 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     scores: dict[str, Any] = {}
     for panel, truth in truths.items():
         in_patch = truth.patch > 0
-        probability = answers.get(panel, np.full(truth.present.shape, np.nan, np.float32))
-        arrays = (probability[in_patch], truth.present[in_patch], truth.visible[in_patch])
+        probability = answers.get(panel, np.full(truth.is_present.shape, np.nan, np.float32))
+        arrays = (probability[in_patch], truth.is_present[in_patch], truth.is_visible[in_patch])
         scores[panel] = {place: _score_place(place, truth.names, *arrays) for place in PLACES}
     return scores
 
@@ -414,24 +414,24 @@ def _score_place(
     place: str,
     names: Sequence[str],
     probability: NDArray[np.float32],
-    present: NDArray[np.bool_],
-    visible: NDArray[np.bool_],
+    is_present: NDArray[np.bool_],
+    is_visible: NDArray[np.bool_],
 ) -> dict[str, Any] | None:
     columns = [index for index, name in enumerate(names) if split_place(name)[1] == place]
     groups = [split_place(names[index])[0] for index in columns]
-    answers, is_present, is_visible = probability[:, columns], present[:, columns], visible[:, columns]
+    answers, label_present, label_visible = probability[:, columns], is_present[:, columns], is_visible[:, columns]
     is_answered = np.isfinite(answers)
     if not is_answered.any():
         return None
-    scores_by_group = score_names(answers, is_present, is_visible, groups)
+    scores_by_group = score_names(answers, label_present, label_visible, groups)
     is_claimed = np.nan_to_num(answers, nan=0.0) > _CLAIM_PROBABILITY
     return {
         "macro_f1": macro_f1(scores_by_group),
         "always_yes_macro_f1": mean(
             [scores_by_group[name].always_yes_f1 for name in names_with_score(scores_by_group)]
         ),
-        "missed": mean((~is_claimed)[is_present & is_visible].astype(float).tolist()),
-        "false_claims": mean(is_claimed[~is_present].astype(float).tolist()),
+        "missed": mean((~is_claimed)[label_present & label_visible].astype(float).tolist()),
+        "false_claims": mean(is_claimed[~label_present].astype(float).tolist()),
         "answered": float(is_answered.mean()),
         "groups": {name: scores_by_group[name].as_dict() for name in groups},
     }

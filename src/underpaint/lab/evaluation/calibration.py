@@ -85,12 +85,14 @@ class AnswersByDecade:
     ) -> None:
         columns = held_out.columns(held_out.groups)
         self.groups = held_out.groups
-        self.labels = [held_out.is_present(one_set.total_counts)[:, columns] for one_set in sets_by_decade]
+        self.labels = [
+            held_out.is_present(decade_spectra.total_counts)[:, columns] for decade_spectra in sets_by_decade
+        ]
         self.is_calibration_row = held_out.instrument_index % 2 == 0
         self.probability = [np.nan_to_num(values.astype(np.float64), nan=0.0) for values in probability]
         self.is_scored = [
-            ~labels | held_out.is_visible(one_set.total_counts)[:, columns]
-            for one_set, labels in zip(sets_by_decade, self.labels, strict=True)
+            ~labels | held_out.is_visible(decade_spectra.total_counts)[:, columns]
+            for decade_spectra, labels in zip(sets_by_decade, self.labels, strict=True)
         ]
 
 
@@ -103,7 +105,7 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
         ``ece`` and ``brier`` by group, over all decades; ``ece_by_decade``; ``mean_ece``, the mean over the groups. The
         calibration error has ten bins.
     """
-    by_decade: dict[str, dict[str, float]] = {}
+    ece_by_decade: dict[str, dict[str, float]] = {}
     pooled_ece, brier = {}, {}
     for column, group in enumerate(answers.groups):
         decade_parts = [
@@ -112,14 +114,19 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
                 answers.probability, answers.is_scored, answers.labels, strict=True
             )
         ]
-        by_decade[group] = {
+        ece_by_decade[group] = {
             decade_name(decade): expected_calibration_error(*decade_part)
             for decade, decade_part in zip(DECADES, decade_parts, strict=True)
         }
-        probability, truth = (np.concatenate(each) for each in zip(*decade_parts, strict=True))
+        probability, truth = (np.concatenate(arrays) for arrays in zip(*decade_parts, strict=True))
         pooled_ece[group] = expected_calibration_error(probability, truth)
         brier[group] = float(np.mean((probability - truth) ** 2)) if truth.size else float("nan")
-    return {"ece": pooled_ece, "mean_ece": mean(list(pooled_ece.values())), "ece_by_decade": by_decade, "brier": brier}
+    return {
+        "ece": pooled_ece,
+        "mean_ece": mean(list(pooled_ece.values())),
+        "ece_by_decade": ece_by_decade,
+        "brier": brier,
+    }
 
 
 def conformal_threshold(nonconformity: NDArray[np.floating], level: float) -> float:
@@ -233,9 +240,11 @@ def _stated_bin(
 
 
 def _set_coverage(
-    truth: NDArray[np.bool_], present: NDArray[np.bool_], absent: NDArray[np.bool_], level: float
+    truth: NDArray[np.bool_], contains_present: NDArray[np.bool_], contains_absent: NDArray[np.bool_], level: float
 ) -> dict[str, Any]:
-    return coverage_scores(np.where(truth, present, absent), present.astype(np.int64) + absent, level)
+    return coverage_scores(
+        np.where(truth, contains_present, contains_absent), contains_present.astype(np.int64) + contains_absent, level
+    )
 
 
 def coverage_scores(is_covered: NDArray[np.bool_], set_size: NDArray[np.integer], level: float) -> dict[str, Any]:
@@ -245,8 +254,8 @@ def coverage_scores(is_covered: NDArray[np.bool_], set_size: NDArray[np.integer]
         return {"coverage": float("nan"), "set_size": float("nan"), "n": 0, "holds": None}
     min_coverage = level - 2.0 * np.sqrt(level * (1.0 - level) / n_set)
     coverage = float(is_covered.mean())
-    holds = bool(coverage >= min_coverage) if n_set >= MIN_BIN_SPECTRA else None
-    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": holds}
+    is_reached = bool(coverage >= min_coverage) if n_set >= MIN_BIN_SPECTRA else None
+    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": is_reached}
 
 
 def thickness_intervals(held_out: HeldOut, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
@@ -276,12 +285,12 @@ def thickness_intervals(held_out: HeldOut, answers: Sequence[ModelAnswers]) -> d
         if model_answers.quantity is None or model_answers.sigma is None:
             return None
         estimate, sigma = model_answers.quantity[:, column], model_answers.sigma[:, column]
-        finite = np.isfinite(truth) & np.isfinite(estimate)
-        error = np.abs(estimate - truth)[finite]
+        is_finite = np.isfinite(truth) & np.isfinite(estimate)
+        error = np.abs(estimate - truth)[is_finite]
         scores_by_decade[decade_name(decade)] = {
-            "coverage": float((error <= half_width_sigmas * sigma[finite]).mean()),
-            "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[finite]))),
+            "coverage": float((error <= half_width_sigmas * sigma[is_finite]).mean()),
+            "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[is_finite]))),
             "median_ratio": float(np.exp(np.median(error))),
-            "n": int(finite.sum()),
+            "n": int(is_finite.sum()),
         }
     return scores_by_decade

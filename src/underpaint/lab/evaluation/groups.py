@@ -15,7 +15,9 @@ SCORE_NAMES = ("f1", "sensitivity", "precision", "auprc", "accuracy", "majority_
 def group_outputs(pigments: Sequence[str]) -> Outputs:
     """Return the groups that are outputs of a network for the given pigments."""
     outputs = outputs_for(pigments)
-    return outputs.only([name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"])
+    return outputs.select_names(
+        [name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"]
+    )
 
 
 def score_names(
@@ -56,12 +58,12 @@ def summarise(
         negative and invisible labels (``n_positive``, ``n_negative``, ``n_invisible``).
     """
     scores_by_name = score_names(probability, labels, visible, names)
-    scored = (labels == 0) | visible
-    correct = (np.nan_to_num(probability, nan=0.0) > 0.5) == (labels == 1)
+    is_scored = (labels == 0) | visible
+    is_correct = (np.nan_to_num(probability, nan=0.0) > 0.5) == (labels == 1)
     return {
         "macro_f1": macro_f1(scores_by_name),
         "always_yes_macro_f1": mean([scores_by_name[name].always_yes_f1 for name in names_with_score(scores_by_name)]),
-        "exact": float((correct | ~scored).all(axis=1).mean()),
+        "exact": float((is_correct | ~is_scored).all(axis=1).mean()),
         "names": {name: _score_row(scores) for name, scores in scores_by_name.items()},
     }
 

@@ -50,7 +50,7 @@ class IdentifiedScan:
 
     scan: Scan
     instrument: Instrument
-    known: InstrumentConditions
+    conditions: InstrumentConditions
     results: Results
 
 
@@ -59,11 +59,11 @@ def identify_scan(source: str, model: str | OnnxModel) -> IdentifiedScan:
 
     A network with instrument inputs receives the conditions that are known from the scan's file and lines.
     """
-    uncalibrated = load(source)
-    calibration = calibrate(uncalibrated)
+    uncalibrated_scan = load(source)
+    calibration = calibrate(uncalibrated_scan)
     scan, knowledge = (
-        with_calibration(uncalibrated, calibration),
-        merge_knowledge(uncalibrated, calibration=calibration),
+        with_calibration(uncalibrated_scan, calibration),
+        merge_knowledge(uncalibrated_scan, calibration=calibration),
     )
     instrument, conditions = knowledge.instrument, knowledge.known()
     results = identify(scan, model=model, instrument=conditions) | fit_elements(scan, instrument=instrument)
@@ -112,13 +112,15 @@ def correlation(identified: IdentifiedScan, evidence: Results) -> tuple[dict[str
         if not identified.results.holds(group) or family not in evidence.lines:
             continue
         score, area = log_odds(identified.results, group), evidence[family].ravel().astype(np.float64)
-        finite = np.isfinite(score) & np.isfinite(area)
-        correlations[group] = spearman(score[finite], area[finite])
-        baseline[group] = spearman(identified.results[family].ravel()[finite].astype(np.float64), area[finite])
+        is_finite = np.isfinite(score) & np.isfinite(area)
+        correlations[group] = spearman(score[is_finite], area[is_finite])
+        baseline[group] = spearman(identified.results[family].ravel()[is_finite].astype(np.float64), area[is_finite])
     return correlations, baseline
 
 
-def agreement(first: Results, second: Results, *, confident_probability: float | None = None) -> dict[str, float]:
+def agreement(
+    first_results: Results, second_results: Results, *, confident_probability: float | None = None
+) -> dict[str, float]:
     """Return Cohen's kappa between two scans of the same pixels, for each group that is present in 5 to 95 % of a scan.
 
     Parameters
@@ -131,21 +133,24 @@ def agreement(first: Results, second: Results, *, confident_probability: float |
     ScanError
         The scans differ in size.
     """
-    if first.shape != second.shape:
+    if first_results.shape != second_results.shape:
         raise ScanError(
-            f"Cannot compare the scans: {first.shape} and {second.shape} pixels. Both must be of the same pixels."
+            f"Cannot compare the scans: {first_results.shape} and {second_results.shape} pixels. "
+            "Both must be of the same pixels."
         )
-    result: dict[str, float] = {}
-    for name in first.groups:
-        finite = np.isfinite(first[name]) & np.isfinite(second[name])
+    kappa_by_group: dict[str, float] = {}
+    for name in first_results.groups:
+        is_finite = np.isfinite(first_results[name]) & np.isfinite(second_results[name])
         if confident_probability is not None:
-            finite &= (np.abs(first[name] - THRESHOLD) >= confident_probability - 0.5) & (
-                np.abs(second[name] - THRESHOLD) >= confident_probability - 0.5
+            is_finite &= (np.abs(first_results[name] - THRESHOLD) >= confident_probability - 0.5) & (
+                np.abs(second_results[name] - THRESHOLD) >= confident_probability - 0.5
             )
-        if not finite.any():
+        if not is_finite.any():
             continue
-        result |= _kappa_if_prevalent(name, first[name][finite] > THRESHOLD, second[name][finite] > THRESHOLD)
-    return result
+        kappa_by_group |= _kappa_if_prevalent(
+            name, first_results[name][is_finite] > THRESHOLD, second_results[name][is_finite] > THRESHOLD
+        )
+    return kappa_by_group
 
 
 def counting_agreement(identified: IdentifiedScan, model: str | OnnxModel, seed: int) -> dict[str, float]:
@@ -157,29 +162,30 @@ def counting_agreement(identified: IdentifiedScan, model: str | OnnxModel, seed:
     counts = np.asarray(identified.scan.counts).astype(np.int64)
     first_half = np.random.default_rng(seed).binomial(counts, 0.5)
     halves = (
-        replace(identified.scan, counts=da.from_array(half.astype(np.float32)))
-        for half in (first_half, counts - first_half)
+        replace(identified.scan, counts=da.from_array(half_counts.astype(np.float32)))
+        for half_counts in (first_half, counts - first_half)
     )
-    return agreement(*(identify(half, model=model, instrument=identified.known) for half in halves))
+    return agreement(*(identify(half_counts, model=model, instrument=identified.conditions) for half_counts in halves))
 
 
-def line_agreement(first: IdentifiedScan, second: IdentifiedScan) -> dict[str, float]:
+def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> dict[str, float]:
     """Return Cohen's kappa between two scans of the same pixels, with line areas in place of a network.
 
     A group is present where its most significant key line family exceeds :data:`LINE_SIGMAS` standard deviations. The
     result has the groups that are present in 5 to 95 % of the pixels of either scan.
     """
-    result: dict[str, float] = {}
-    for name in first.results.groups:
+    kappa_by_group: dict[str, float] = {}
+    for name in first_scan.results.groups:
         families = library().group(name).key_families
-        visible = [
-            identified.results.max_significance(families).ravel() > LINE_SIGMAS for identified in (first, second)
+        visible_by_scan = [
+            identified.results.max_significance(families).ravel() > LINE_SIGMAS
+            for identified in (first_scan, second_scan)
         ]
-        result |= _kappa_if_prevalent(name, *visible)
-    return result
+        kappa_by_group |= _kappa_if_prevalent(name, *visible_by_scan)
+    return kappa_by_group
 
 
-def below_against_scatter(results: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
+def below_scatter_correlation(results: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
     """Return the correlation of a group's probability "below" with Compton scatter, at equal line area.
 
     Light materials behind the canvas scatter X-rays, but emit no lines of paint. An answer that follows their scatter
@@ -189,59 +195,61 @@ def below_against_scatter(results: Results, group: str = "lead_pigment", family:
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
         return None
     maps = (results[family], results.map("scatter", "Compton"), results[group, "below"])
-    area, scatter, below = (np.asarray(values, dtype=np.float64).ravel() for values in maps)
-    finite = np.isfinite(area) & np.isfinite(scatter) & np.isfinite(below)
-    bins = np.array_split(np.flatnonzero(finite)[np.argsort(area[finite])], AREA_BINS)
-    correlations = [spearman(below[rows], scatter[rows]) for rows in bins if rows.size > 2]
+    area, scatter, p_below = (np.asarray(values, dtype=np.float64).ravel() for values in maps)
+    is_finite = np.isfinite(area) & np.isfinite(scatter) & np.isfinite(p_below)
+    bins = np.array_split(np.flatnonzero(is_finite)[np.argsort(area[is_finite])], AREA_BINS)
+    correlations = [spearman(p_below[rows], scatter[rows]) for rows in bins if rows.size > 2]
     return float(np.nanmean(correlations)) if np.isfinite(correlations).any() else None
 
 
-def place_determined(results: Results) -> dict[str, float]:
+def determined_places(results: Results) -> dict[str, float]:
     """Return the fraction of a group's pixels in which both of its places, surface and below, are stated as yes or no.
 
     The result has the groups that are present in at least :data:`MIN_PIXELS` pixels, and their ``mean``.
     """
-    result = {}
+    fraction_by_group = {}
     for group in _groups_with_places(results):
-        present = results[group] > THRESHOLD
-        if present.sum() >= MIN_PIXELS:
-            result[group] = float(_is_placed(results, group)[present].mean())
-    return _add_mean(result)
+        is_present = results[group] > THRESHOLD
+        if is_present.sum() >= MIN_PIXELS:
+            fraction_by_group[group] = float(_is_placed(results, group)[is_present].mean())
+    return _add_mean(fraction_by_group)
 
 
-def place_contradictions(first: Results, second: Results) -> dict[str, float]:
+def contradicting_places(first_results: Results, second_results: Results) -> dict[str, float]:
     """Return the fraction of pixels in which one scan has a group only at the surface, and the other only below.
 
     Pixels are counted in which both scans have the group and state its places. The result has the groups with at least
     :data:`MIN_PIXELS` such pixels, and their ``mean``.
     """
-    result = {}
-    for group in set(_groups_with_places(first)) & set(_groups_with_places(second)):
-        both = (first[group] > THRESHOLD) & (second[group] > THRESHOLD)
-        both &= _is_placed(first, group) & _is_placed(second, group)
-        contradiction = _is_only_at(first, group, "surface") & _is_only_at(second, group, "below")
-        contradiction |= _is_only_at(first, group, "below") & _is_only_at(second, group, "surface")
-        if both.sum() >= MIN_PIXELS:
-            result[group] = float(contradiction[both].mean())
-    return _add_mean(dict(sorted(result.items())))
+    fraction_by_group = {}
+    for group in set(_groups_with_places(first_results)) & set(_groups_with_places(second_results)):
+        is_in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
+        is_in_both &= _is_placed(first_results, group) & _is_placed(second_results, group)
+        contradiction = _is_only_at(first_results, group, "surface") & _is_only_at(second_results, group, "below")
+        contradiction |= _is_only_at(first_results, group, "below") & _is_only_at(second_results, group, "surface")
+        if is_in_both.sum() >= MIN_PIXELS:
+            fraction_by_group[group] = float(contradiction[is_in_both].mean())
+    return _add_mean(dict(sorted(fraction_by_group.items())))
 
 
-def amounts_agree(first: Results, second: Results) -> dict[str, float]:
+def amount_agreement(first_results: Results, second_results: Results) -> dict[str, float]:
     """Return the fraction of pixels in which the 90 % intervals of a group's amount overlap between two scans.
 
     Pixels are counted in which both scans have the group. The result has the groups with at least :data:`MIN_PIXELS`
     such pixels, and their ``mean``. It is empty for networks that do not predict amounts.
     """
-    result = {}
-    for group in first.groups:
-        if not (first.knows_amount(group) and second.knows_amount(group)):
+    fraction_by_group = {}
+    for group in first_results.groups:
+        if not (first_results.knows_amount(group) and second_results.knows_amount(group)):
             continue
-        both = (first[group] > THRESHOLD) & (second[group] > THRESHOLD)
-        first_amount, second_amount = (results.estimate(f"amount.{group}") for results in (first, second))
+        is_in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
+        first_amount, second_amount = (
+            results.estimate(f"amount.{group}") for results in (first_results, second_results)
+        )
         overlap = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
-        if both.sum() >= MIN_PIXELS:
-            result[group] = float(overlap[both].mean())
-    return _add_mean(result)
+        if is_in_both.sum() >= MIN_PIXELS:
+            fraction_by_group[group] = float(overlap[is_in_both].mean())
+    return _add_mean(fraction_by_group)
 
 
 def _add_mean(fractions: dict[str, float]) -> dict[str, float]:
@@ -268,9 +276,13 @@ def _is_only_at(results: Results, group: str, place: Place) -> NDArray[np.bool_]
     )
 
 
-def _kappa_if_prevalent(name: str, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, float]:
+def _kappa_if_prevalent(name: str, first_mask: NDArray[np.bool_], second_mask: NDArray[np.bool_]) -> dict[str, float]:
     low, high = PREVALENCE
-    return {name: cohen_kappa(first, second)} if any(low <= mask.mean() <= high for mask in (first, second)) else {}
+    return (
+        {name: cohen_kappa(first_mask, second_mask)}
+        if any(low <= mask.mean() <= high for mask in (first_mask, second_mask))
+        else {}
+    )
 
 
 def compare_with_lines(identified: IdentifiedScan) -> dict[str, Any]:

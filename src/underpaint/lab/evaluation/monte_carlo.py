@@ -187,7 +187,7 @@ def panel_scores(
         ``missed`` and ``claimed_without_its_element`` are the totals of these numbers.
     """
     labels = panels.contained_elements(groups) if lines else panels.labels(groups)
-    visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if lines else 0.0) <= counts)
+    is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if lines else 0.0) <= counts)
     probability = np.nan_to_num(answer(panels.draw_spectra(counts, draws, seed)), nan=0.0)
     n_claims = (probability > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
     lacks_element = np.asarray(
@@ -196,19 +196,19 @@ def panel_scores(
     samples = {
         name: {
             "there": _selected_names(groups, labels[row] == 1),
-            "visible": _selected_names(groups, visible[row]),
+            "visible": _selected_names(groups, is_visible[row]),
             "found": _counts_by_group(groups, n_claims[row]),
-            "missed": _counts_by_group(groups, np.where(visible[row], draws - n_claims[row], 0)),
+            "missed": _counts_by_group(groups, np.where(is_visible[row], draws - n_claims[row], 0)),
             "claimed_without_its_element": _counts_by_group(groups, np.where(lacks_element[row], n_claims[row], 0)),
         }
         for row, name in enumerate(panels.names)
     }
-    scores = summarise(probability, np.repeat(labels, draws, axis=0), np.repeat(visible, draws, axis=0), groups)
+    scores = summarise(probability, np.repeat(labels, draws, axis=0), np.repeat(is_visible, draws, axis=0), groups)
     return {
         **scores,
         "samples": samples,
         "draws": draws,
-        "missed": int(np.where(visible, draws - n_claims, 0).sum()),
+        "missed": int(np.where(is_visible, draws - n_claims, 0).sum()),
         "claimed_without_its_element": int(np.where(lacks_element, n_claims, 0).sum()),
     }
 
@@ -218,7 +218,7 @@ def _group(name: str) -> PigmentGroup:
 
 
 def _selected_names(groups: Sequence[str], is_selected: NDArray[np.bool_]) -> list[str]:
-    return [name for name, selected in zip(groups, is_selected, strict=True) if selected]
+    return [name for name, is_name_selected in zip(groups, is_selected, strict=True) if is_name_selected]
 
 
 def _counts_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:

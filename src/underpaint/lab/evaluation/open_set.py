@@ -57,7 +57,7 @@ def draw_samples(
     sampler = StratigraphySampler(RandomStratigraphies(palette=palette))
     stratigraphies = [sampler.draw(rng) for _ in range(n)]
     expected = np.zeros((n, axis.n_channel))
-    needed: dict[str, Array] = {}
+    counts_needed_by_family: dict[str, Array] = {}
     line_fraction: dict[str, Array] = {}
     for start in range(0, n, BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
@@ -70,7 +70,7 @@ def draw_samples(
         for name in set(family.tolist()):
             lines = family == name
             counts = counts_needed(line_counts[:, lines], energy[lines], spectra, axis, instrument.detector)
-            needed.setdefault(name, np.full(n, np.inf))[rows] = (PRESENT_SIGMAS / 3.0) ** 2 * counts
+            counts_needed_by_family.setdefault(name, np.full(n, np.inf))[rows] = (PRESENT_SIGMAS / 3.0) ** 2 * counts
             in_range = (energy[lines] > axis.start_kev) & (energy[lines] < axis.stop_kev)
             line_fraction.setdefault(name, np.zeros(n))[rows] = (line_counts[:, lines] * in_range).sum(
                 axis=1
@@ -78,7 +78,7 @@ def draw_samples(
         if progress is not None:
             progress(min(start + BATCH_SIZE, n), n)
     elements = [{name for layer in sample.layers for name in layer.mass_fractions} for sample in stratigraphies]
-    return OpenSetSamples(expected, needed, line_fraction, elements)
+    return OpenSetSamples(expected, counts_needed_by_family, line_fraction, elements)
 
 
 def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrument, seed: int) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
     evidence = Evidence(*(np.concatenate(batch) for batch in zip(*batches, strict=True)))
     area_sigma = dict(zip(fit.names, evidence.sigma_if_absent.T, strict=False))
     score, _ = unlikeness(all_families, fit, axis, instrument)(evidence)
-    result: dict[str, Any] = {
+    scores_by_element: dict[str, Any] = {
         "alarms": float((score > UNLIKE_SIGMA).mean()),
         "auroc": {},
         "auroc_fit": {},
@@ -108,36 +108,38 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
     }
     for element in sorted({family.partition("_")[0] for family in all_families}):
         element_families = [name for name in samples.counts_needed if name.partition("_")[0] == element]
-        absent = np.array([element not in present for present in samples.elements])
+        is_absent = np.array([element not in present for present in samples.elements])
         if not element_families or element == instrument.tube.anode:
             continue
-        clearly_present = np.min([samples.counts_needed[name] for name in element_families], axis=0) < counts
+        is_clearly_present = np.min([samples.counts_needed[name] for name in element_families], axis=0) < counts
         exceeds_fit_limit = [
             counts * samples.line_fraction[name] > PRESENT_SIGMAS * area_sigma[name]
             for name in element_families
             if name in area_sigma
         ]
-        if min(clearly_present.sum(), absent.sum()) < MIN_SPECTRA:
+        if min(is_clearly_present.sum(), is_absent.sum()) < MIN_SPECTRA:
             continue
         remaining_families = [name for name in all_families if name.partition("_")[0] != element]
         score, _ = unlikeness(remaining_families, fit, axis, instrument)(evidence)
-        result["auroc"][element] = _auroc(score, clearly_present, absent)
-        result["auroc_fit"][element] = (
-            _auroc(score, np.any(exceeds_fit_limit, axis=0), absent) if exceeds_fit_limit else None
+        scores_by_element["auroc"][element] = _auroc(score, is_clearly_present, is_absent)
+        scores_by_element["auroc_fit"][element] = (
+            _auroc(score, np.any(exceeds_fit_limit, axis=0), is_absent) if exceeds_fit_limit else None
         )
-        result["spectra"][element] = {
-            "present": int(clearly_present.sum()),
-            "absent": int(absent.sum()),
-            "present_flagged": float((score[clearly_present] > UNLIKE_SIGMA).mean()),
-            "absent_flagged": float((score[absent] > UNLIKE_SIGMA).mean()),
+        scores_by_element["spectra"][element] = {
+            "present": int(is_clearly_present.sum()),
+            "absent": int(is_absent.sum()),
+            "present_flagged": float((score[is_clearly_present] > UNLIKE_SIGMA).mean()),
+            "absent_flagged": float((score[is_absent] > UNLIKE_SIGMA).mean()),
         }
-    result["missed"] = [name for name, value in result["auroc"].items() if value < 0.95]
-    result["missed_fit"] = [name for name, value in result["auroc_fit"].items() if value is not None and value < 0.95]
-    return result
+    scores_by_element["missed"] = [name for name, value in scores_by_element["auroc"].items() if value < 0.95]
+    scores_by_element["missed_fit"] = [
+        name for name, value in scores_by_element["auroc_fit"].items() if value is not None and value < 0.95
+    ]
+    return scores_by_element
 
 
-def _auroc(score: NDArray[np.floating], present: NDArray[np.bool_], absent: NDArray[np.bool_]) -> float | None:
-    if min(present.sum(), absent.sum()) < MIN_SPECTRA:
+def _auroc(score: NDArray[np.floating], is_present: NDArray[np.bool_], is_absent: NDArray[np.bool_]) -> float | None:
+    if min(is_present.sum(), is_absent.sum()) < MIN_SPECTRA:
         return None
-    scored = present | absent
-    return auroc(score[scored], present[scored])
+    is_scored = is_present | is_absent
+    return auroc(score[is_scored], is_present[is_scored])

@@ -42,7 +42,7 @@ class Pair:
 
     Parameters
     ----------
-    top, below : str
+    top, bottom : str
         Pigments of the upper and of the lower layer.
     expected : (n_channel,) array
         Expected spectrum in the channels of the instrument, on any scale.
@@ -52,7 +52,7 @@ class Pair:
     """
 
     top: str
-    below: str
+    bottom: str
     expected: Numbers
     deviance: dict[str, float]
 
@@ -96,7 +96,7 @@ class Goodness:
     std_deviance: float
 
     @property
-    def excess(self) -> float:
+    def excess_sigmas(self) -> float:
         """Difference of the deviance from its expected mean, in standard deviations."""
         return (self.deviance - self.mean_deviance) / self.std_deviance
 
@@ -112,7 +112,7 @@ class Goodness:
     @property
     def is_good(self) -> bool:
         """Whether the fit is good: the excess is below three standard deviations."""
-        return self.excess < 3.0
+        return self.excess_sigmas < 3.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Order:
     ----------
     is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
-    mixed, swapped, other : float or None
+    mixed_rise, swapped_rise, other_rise : float or None
         Rise of the deviance for a single layer, for swapped layers, and for the best other arrangement of the same
         pigments; None if there was no such candidate.
     is_fitted : bool
@@ -131,16 +131,21 @@ class Order:
     """
 
     is_layered: bool
-    mixed: float | None
-    swapped: float | None
-    other: float | None
+    mixed_rise: float | None
+    swapped_rise: float | None
+    other_rise: float | None
     is_fitted: bool = True
 
     @property
-    def determined(self) -> bool:
+    def is_determined(self) -> bool:
         """Whether the best stratigraphy fits well and beats every other arrangement by ``MIN_ORDER_DEVIANCE``."""
-        rises = [value for value in (self.mixed, self.swapped, self.other) if value is not None]
-        return self.is_fitted and self.is_layered and self.swapped is not None and min(rises) >= MIN_ORDER_DEVIANCE
+        deviance_rises = [value for value in (self.mixed_rise, self.swapped_rise, self.other_rise) if value is not None]
+        return (
+            self.is_fitted
+            and self.is_layered
+            and self.swapped_rise is not None
+            and min(deviance_rises) >= MIN_ORDER_DEVIANCE
+        )
 
 
 def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
@@ -206,16 +211,16 @@ def _with_rearrangements(
         for candidate in (with_pure_pigments(fit.candidate) for fit in fits[:N_PURE_FITS])
         if candidate is not None
     ]
-    fits = _sorted_by_aic([*fits, *fit_candidates(spectrum, _not_fitted(pure_candidates, fits), instrument)])
+    fits = _sorted_by_aic([*fits, *fit_candidates(spectrum, _new_arrangements(pure_candidates, fits), instrument)])
     for _ in range(MAX_REARRANGEMENTS):
-        new_candidates = _not_fitted(rearrangements(fits[0].candidate), fits)
+        new_candidates = _new_arrangements(rearrangements(fits[0].candidate), fits)
         if not new_candidates:
             break
         fits = _sorted_by_aic([*fits, *fit_candidates(spectrum, new_candidates, instrument)])
     return fits
 
 
-def _not_fitted(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
+def _new_arrangements(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
     """Return the candidates whose arrangement of pigments is not fitted yet, one for each arrangement."""
     fitted_arrangements = {layer_pigments(fit.candidate) for fit in fits}
     return [
@@ -263,9 +268,9 @@ def rival_deviances(
     """
     deviances = {}
     pairs = list(permutations(pigments, 2))
-    for number, (top, below) in enumerate(pairs):
-        expected = _expected_spectrum(_stack((top,), (below,)), instrument)
-        deviances[OVER.join((top, below))] = _rival_deviances(top, below, expected, instrument)
+    for number, (top, bottom) in enumerate(pairs):
+        expected = _expected_spectrum(_stack((top,), (bottom,)), instrument)
+        deviances[OVER.join((top, bottom))] = _rival_deviances(top, bottom, expected, instrument)
         if progress is not None:
             progress(number + 1, len(pairs))
     return deviances
@@ -275,8 +280,8 @@ def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) 
     """Return the pairs whose deviances :func:`rival_deviances` returned, with their expected spectra."""
     pairs = []
     for name, deviance in rivals.items():
-        top, _, below = name.partition(OVER)
-        pairs.append(Pair(top, below, _expected_spectrum(_stack((top,), (below,)), instrument), dict(deviance)))
+        top, _, bottom = name.partition(OVER)
+        pairs.append(Pair(top, bottom, _expected_spectrum(_stack((top,), (bottom,)), instrument), dict(deviance)))
     return pairs
 
 
@@ -287,16 +292,16 @@ def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
     normal with mean D and variance 4 D, and it gives the true order with the probability ``Phi(sqrt(D) / 2)``.
     """
     deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
-    resolvable = deviance >= MIN_DEVIANCE
+    is_resolvable_pair = deviance >= MIN_DEVIANCE
     p_correct = norm.cdf(0.5 * np.sqrt(deviance))
     return {
-        "resolvable_share": float(resolvable.mean()),
-        "accuracy": mean(p_correct[resolvable].tolist()),
+        "resolvable_share": float(is_resolvable_pair.mean()),
+        "accuracy": mean(p_correct[is_resolvable_pair].tolist()),
         "resolvable": [
-            _pair_name(pair) for pair, is_resolvable in zip(pairs, resolvable, strict=True) if is_resolvable
+            _pair_name(pair) for pair, is_resolvable in zip(pairs, is_resolvable_pair, strict=True) if is_resolvable
         ],
         "not_resolvable": [
-            _pair_name(pair) for pair, is_resolvable in zip(pairs, resolvable, strict=True) if not is_resolvable
+            _pair_name(pair) for pair, is_resolvable in zip(pairs, is_resolvable_pair, strict=True) if not is_resolvable
         ],
     }
 
@@ -314,14 +319,14 @@ def network_order(answers: ModelAnswers, pairs: Sequence[Pair], draws: int) -> N
     One layer of both pigments counts as another order. :func:`~.order_map` derives the claims from the answers. The
     result is None for a network that does not predict places.
     """
-    groups = sorted({_group_of(name) for pair in pairs for name in (pair.top, pair.below)})
+    groups = sorted({_group_of(name) for pair in pairs for name in (pair.top, pair.bottom)})
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
     if not set(names) <= set(answers.card.names):
         return None
     maps = _answer_maps(answers, names, (len(pairs), draws))
     claims = np.zeros((len(pairs), draws), dtype=np.int8)
     for row, pair in enumerate(pairs):
-        order = order_map(maps, _group_of(pair.top), _group_of(pair.below))[row]
+        order = order_map(maps, _group_of(pair.top), _group_of(pair.bottom))[row]
         claims[row] = np.where(
             order == FIRST_ON_TOP, 1, np.where((order == SECOND_ON_TOP) | (order == BOTH_AT_SURFACE), -1, 0)
         )
@@ -355,7 +360,7 @@ def refined_order(
         spectrum = merge_channels(Spectrum(counts, axis), instrument)
         pair = pairs[row // draws]
         claims[row] = _fitted_order(
-            spectrum, propose(suspects, GROUND), instrument, _group_of(pair.top), _group_of(pair.below)
+            spectrum, propose(suspects, GROUND), instrument, _group_of(pair.top), _group_of(pair.bottom)
         )
         if progress is not None:
             progress(row + 1, len(claims))
@@ -372,13 +377,16 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts:
         draws of resolvable pairs; ``abstained_on_rest`` and ``wrong_on_rest`` are the fractions for the other pairs.
         ``pairs`` holds the scores of each pair.
     """
-    resolvable = np.asarray([pair.deviance_at(counts) >= MIN_DEVIANCE for pair in pairs])
+    is_resolvable_pair = np.asarray([pair.deviance_at(counts) >= MIN_DEVIANCE for pair in pairs])
     scores_by_pair = {_pair_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
     if claims is None:
         return {"accuracy": None, "pairs": scores_by_pair}
     for pair, row in zip(pairs, claims, strict=True):
         scores_by_pair[_pair_name(pair)] |= {"right": float((row == 1).mean()), "wrong": float((row == -1).mean())}
-    resolvable_claims, other_claims = claims[resolvable].ravel().tolist(), claims[~resolvable].ravel().tolist()
+    resolvable_claims, other_claims = (
+        claims[is_resolvable_pair].ravel().tolist(),
+        claims[~is_resolvable_pair].ravel().tolist(),
+    )
     return {
         "accuracy": mean([claim == 1 for claim in resolvable_claims]),
         "abstained": mean([claim == 0 for claim in resolvable_claims]),
@@ -390,19 +398,19 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts:
 
 
 def _fitted_order(
-    spectrum: MergedSpectrum, candidates: Sequence[Candidate], instrument: Instrument, top: str, below: str
+    spectrum: MergedSpectrum, candidates: Sequence[Candidate], instrument: Instrument, top: str, bottom: str
 ) -> int:
     """Return 1 if the fits show the group ``top`` above the group ``below``, -1 for another order, 0 for none."""
     if not candidates:
         return 0
     fits = compare(spectrum, candidates, instrument)
-    if not find_order(fits, goodness(fits[0], spectrum).dispersion).determined:
+    if not find_order(fits, goodness(fits[0], spectrum).dispersion).is_determined:
         return 0
     surface_groups, *lower_groups = [
         {group for name in names for group in library()[name].groups} for names in layer_pigments(fits[0].candidate)
     ]
     is_true_order = (
-        top in surface_groups and below not in surface_groups and any(below in groups for groups in lower_groups)
+        top in surface_groups and bottom not in surface_groups and any(bottom in groups for groups in lower_groups)
     )
     return 1 if is_true_order else -1
 
@@ -415,21 +423,21 @@ def _answer_maps(answers: ModelAnswers, names: Sequence[str], shape: tuple[int, 
     )
 
 
-def _rival_deviances(top: str, below: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
+def _rival_deviances(top: str, bottom: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
     axis = axis_of(instrument.detector)
     counts = expected * (REFERENCE_COUNTS / expected.sum())
     spectrum = merge_channels(Spectrum(counts, axis), instrument, model_error=0.0)
-    rivals = {"swapped": _stack((below,), (top,)), "mixed": _stack((top, below), ())}
+    rivals = {"swapped": _stack((bottom,), (top,)), "mixed": _stack((top, bottom), ())}
     return {
         name: float(fit_candidates(spectrum, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
     }
 
 
-def _stack(top: Sequence[str], below: Sequence[str]) -> Candidate:
+def _stack(top: Sequence[str], bottom: Sequence[str]) -> Candidate:
     films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM)]
-    if below:
-        films.append(paint_film(Paint(dict.fromkeys(below, 1.0)), BELOW_UM))
-    return Candidate(OVER.join((*top, *below)), (*films, ground_film(GROUND, GROUND_UM)))
+    if bottom:
+        films.append(paint_film(Paint(dict.fromkeys(bottom, 1.0)), BELOW_UM))
+    return Candidate(OVER.join((*top, *bottom)), (*films, ground_film(GROUND, GROUND_UM)))
 
 
 def _expected_spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
@@ -443,4 +451,4 @@ def _group_of(pigment: str) -> str:
 
 
 def _pair_name(pair: Pair) -> str:
-    return OVER.join((pair.top, pair.below))
+    return OVER.join((pair.top, pair.bottom))

@@ -119,26 +119,26 @@ def evaluate_monte_carlo(
     show_progress = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
-    truth = _join_truths([_truth(each, groups) for each in panels])
+    truth = _join_truths([_truth(item, groups) for item in panels])
     networks = {"model": _open_network(model)}
     if other_models is None:
-        shipped = open_model("default")
-        other_models = {"shipped": shipped} if shipped.card != networks["model"].card else {}
+        shipped_model = open_model("default")
+        other_models = {"shipped": shipped_model} if shipped_model.card != networks["model"].card else {}
     networks |= {model_name: _open_network(network) for model_name, network in other_models.items()}
     record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
     for step, counts in enumerate(COUNTS):
         show_progress("Monte Carlo panels", step, len(COUNTS))
-        spectra = [each.draw_spectra(counts, draws, seed) for each in panels]
-        sigmas = np.concatenate([line_sigmas(each, groups) for each in spectra])
+        spectra = [item.draw_spectra(counts, draws, seed) for item in panels]
+        sigmas = np.concatenate([line_sigmas(item, groups) for item in spectra])
         answers = {
-            model_name: [run_model(network, each) for each in spectra] for model_name, network in networks.items()
+            model_name: [run_model(network, item) for item in spectra] for model_name, network in networks.items()
         }
         claims = {
-            model_name: np.concatenate([_claims_by_group(each, groups) for each in parts_by_panel])
+            model_name: np.concatenate([_claims_by_group(item, groups) for item in parts_by_panel])
             for model_name, parts_by_panel in answers.items()
         }
         evidence_by_panel = [
-            _line_evidence(each, panel_spectra, groups) for each, panel_spectra in zip(panels, spectra, strict=True)
+            _line_evidence(item, panel_spectra, groups) for item, panel_spectra in zip(panels, spectra, strict=True)
         ]
         log_odds_needed, is_proven = (
             np.concatenate(parts_by_panel) for parts_by_panel in zip(*evidence_by_panel, strict=True)
@@ -146,7 +146,7 @@ def evaluate_monte_carlo(
         for model_name, network in networks.items():
             is_output = np.isin(groups, network.card.names)
             log_odds = np.concatenate(
-                [columns_by_name(each.log_odds, each.card.names, groups) for each in answers[model_name]]
+                [columns_by_name(item.log_odds, item.card.names, groups) for item in answers[model_name]]
             )
             with_evidence = (claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
             claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
@@ -165,13 +165,13 @@ def evaluate_monte_carlo(
 
 
 def presence_scores(
-    truth: Truth, claimed: Mask, sigmas: NDArray[np.floating], counts: float, groups: Sequence[str], seed: int
+    truth: Truth, is_claimed: Mask, sigmas: NDArray[np.floating], counts: float, groups: Sequence[str], seed: int
 ) -> dict[str, Any]:
     """Return scores of claims of presence.
 
     Parameters
     ----------
-    claimed : (n_sample draws, n_group) bool array
+    is_claimed : (n_sample draws, n_group) bool array
         Whether the group is claimed; the draws of a sample are consecutive rows.
     sigmas : (n_sample draws, n_group) array
         Area of each group's strongest line family in the element fit, in standard deviations.
@@ -187,29 +187,29 @@ def presence_scores(
         their rate ``false_share``; ``claims_without_evidence``, the number of claims without a line family above
         2 sigma; ``n``, the number of scored answers; ``n_negative``, the number of those without the element.
     """
-    draws = len(claimed) // len(truth.is_contained)
-    contained, visible = (
+    draws = len(is_claimed) // len(truth.is_contained)
+    is_contained, is_visible = (
         np.repeat(condition, draws, axis=0) for condition in (truth.is_contained, truth.counts_needed <= counts)
     )
-    present = contained & visible
-    scored = present | ~contained
-    fraction_exact = ((claimed == present) | ~scored).all(axis=1).reshape(-1, draws).mean(axis=1)
-    missed, false_claim = present & ~claimed, claimed & ~contained
-    scores_by_name = score_names(claimed.astype(np.float32), contained.astype(np.uint8), visible, groups)
+    is_present = is_contained & is_visible
+    is_scored = is_present | ~is_contained
+    fraction_exact = ((is_claimed == is_present) | ~is_scored).all(axis=1).reshape(-1, draws).mean(axis=1)
+    is_missed, is_false_claim = is_present & ~is_claimed, is_claimed & ~is_contained
+    scores_by_name = score_names(is_claimed.astype(np.float32), is_contained.astype(np.uint8), is_visible, groups)
     resampled_rows = np.random.default_rng(seed).integers(len(fraction_exact), size=(_N_RESAMPLE, len(fraction_exact)))
     return {
         "macro_f1": macro_f1(scores_by_name),
         "exact_sets": float(fraction_exact.mean()),
         "exact_sets_interval": np.quantile(fraction_exact[resampled_rows].mean(axis=1), (0.025, 0.975)).tolist(),
-        "present_missed": int(missed.sum()),
-        "present_missed_over_10_sigma": int((missed & (sigmas > VISIBLE_SIGMAS)).sum()),
-        "false_claims": int(false_claim.sum()),
-        "false_share": float(false_claim.sum() / max((~contained).sum(), 1)),
-        "claims_without_evidence": int((claimed & (sigmas < INVISIBLE_SIGMAS)).sum()),
-        "n": int(scored.sum()),
-        "n_negative": int((~contained).sum()),
-        "missed_by_group": _counts_by_group(groups, missed),
-        "false_by_group": _counts_by_group(groups, false_claim),
+        "present_missed": int(is_missed.sum()),
+        "present_missed_over_10_sigma": int((is_missed & (sigmas > VISIBLE_SIGMAS)).sum()),
+        "false_claims": int(is_false_claim.sum()),
+        "false_share": float(is_false_claim.sum() / max((~is_contained).sum(), 1)),
+        "claims_without_evidence": int((is_claimed & (sigmas < INVISIBLE_SIGMAS)).sum()),
+        "n": int(is_scored.sum()),
+        "n_negative": int((~is_contained).sum()),
+        "missed_by_group": _counts_by_group(groups, is_missed),
+        "false_by_group": _counts_by_group(groups, is_false_claim),
     }
 
 
@@ -226,30 +226,32 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
         the thickness interval and the fraction of determined thicknesses.
     """
     draws = len(answers.probability) // len(truth.is_contained)
-    group_visible = np.repeat(truth.is_contained & (truth.counts_needed <= counts), draws, axis=0)
+    is_group_visible = np.repeat(truth.is_contained & (truth.counts_needed <= counts), draws, axis=0)
     scores: dict[str, Any] = {}
     stated_values, scored_values, stated_where_visible = [], [], []
     for place in PLACES_SCORED:
         probability = answers.probability_by_name([at_place(name, place) for name in groups])
-        contained = np.repeat(truth.is_contained_at[place], draws, axis=0)
-        visible = contained & np.repeat(truth.counts_needed_at[place] <= counts, draws, axis=0)
-        scored = group_visible & (visible | ~contained) & ~np.isnan(probability)
-        stated = (probability >= PLACED_PROBABILITY) | (probability <= 1.0 - PLACED_PROBABILITY)
-        is_right = (probability > PRESENT_PROBABILITY) == contained
-        scores[f"{place}_right"] = _fraction_right(is_right, scored & stated)
+        is_contained = np.repeat(truth.is_contained_at[place], draws, axis=0)
+        is_visible = is_contained & np.repeat(truth.counts_needed_at[place] <= counts, draws, axis=0)
+        is_scored = is_group_visible & (is_visible | ~is_contained) & ~np.isnan(probability)
+        is_stated = (probability >= PLACED_PROBABILITY) | (probability <= 1.0 - PLACED_PROBABILITY)
+        is_right = (probability > PRESENT_PROBABILITY) == is_contained
+        scores[f"{place}_right"] = _fraction_right(is_right, is_scored & is_stated)
         if place == "below":
-            claimed = (probability > PRESENT_PROBABILITY) & scored
-            scores["below_f1"] = _ratio(2 * (claimed & contained).sum(), claimed.sum() + (contained & scored).sum())
-        stated_values.append(stated[scored])
-        scored_values.append(np.ones(scored.sum()))
-        stated_where_visible.append(stated[group_visible & visible & ~np.isnan(probability)])
+            is_claimed = (probability > PRESENT_PROBABILITY) & is_scored
+            scores["below_f1"] = _ratio(
+                2 * (is_claimed & is_contained).sum(), is_claimed.sum() + (is_contained & is_scored).sum()
+            )
+        stated_values.append(is_stated[is_scored])
+        scored_values.append(np.ones(is_scored.sum()))
+        stated_where_visible.append(is_stated[is_group_visible & is_visible & ~np.isnan(probability)])
     scores["not_determined"] = 1.0 - _ratio(np.concatenate(stated_values).sum(), np.concatenate(scored_values).sum())
     scores["determined_of_determinable"] = float(np.concatenate(stated_where_visible).mean())
     return scores | _thickness_scores(truth, answers, draws)
 
 
 def amount_scores(
-    truth: Truth, answers: ModelAnswers, claimed: Mask, counts: float, groups: Sequence[str]
+    truth: Truth, answers: ModelAnswers, is_claimed: Mask, counts: float, groups: Sequence[str]
 ) -> dict[str, Any]:
     """Return scores of amounts; empty for a network that does not predict amounts.
 
@@ -264,26 +266,26 @@ def amount_scores(
     model_card = answers.card
     if answers.amount is None:
         return {}
-    edges, draws = np.asarray(model_card.amount_edges), len(claimed) // len(truth.is_contained)
+    edges, draws = np.asarray(model_card.amount_edges), len(is_claimed) // len(truth.is_contained)
     columns = [model_card.amounts.index(name) if name in model_card.amounts else -1 for name in groups]
-    log_odds = answers.amount.reshape(len(claimed), len(model_card.amounts), edges.size)[:, columns]
+    log_odds = answers.amount.reshape(len(is_claimed), len(model_card.amounts), edges.size)[:, columns]
     p_reached = 1.0 / (1.0 + np.exp(-log_odds))
-    invisible = np.repeat(truth.is_contained & ~(truth.counts_needed <= counts), draws, axis=0)
+    is_invisible = np.repeat(truth.is_contained & ~(truth.counts_needed <= counts), draws, axis=0)
     mass_fraction = np.repeat(truth.mass_fraction, draws, axis=0)
     p_pigment = p_reached[:, :, np.argmin(np.abs(edges - _PIGMENT_MASS_FRACTION))]
     has_amount = (np.asarray(columns) >= 0)[None, :]
-    is_stated_pigment = claimed & has_amount & (p_pigment > _MIN_AMOUNT_PROBABILITY)
-    is_stated_trace = claimed & has_amount & (p_pigment < 1.0 - _MIN_AMOUNT_PROBABILITY)
+    is_stated_pigment = is_claimed & has_amount & (p_pigment > _MIN_AMOUNT_PROBABILITY)
+    is_stated_trace = is_claimed & has_amount & (p_pigment < 1.0 - _MIN_AMOUNT_PROBABILITY)
     is_below_edge = p_reached < 1.0 - UPPER_PROBABILITY
     upper_limit = np.where(is_below_edge.any(axis=2), edges[np.argmax(is_below_edge, axis=2)], np.inf)
-    invisible &= has_amount
+    is_invisible &= has_amount
     return {
         "pigment_right": _fraction_right(mass_fraction >= _PIGMENT_MASS_FRACTION, is_stated_pigment),
         "pigment_stated": int(is_stated_pigment.sum()),
         "trace_right": _fraction_right(mass_fraction < _PIGMENT_MASS_FRACTION, is_stated_trace),
         "trace_stated": int(is_stated_trace.sum()),
-        "less_than_holds": _fraction_right(mass_fraction < upper_limit, invisible),
-        "hidden": int(invisible.sum()),
+        "less_than_holds": _fraction_right(mass_fraction < upper_limit, is_invisible),
+        "hidden": int(is_invisible.sum()),
     }
 
 
@@ -293,8 +295,8 @@ def _thickness_scores(truth: Truth, answers: ModelAnswers, draws: int) -> dict[s
     column = answers.card.quantities.index(SURFACE_UM)
     thickness = from_unbounded(SURFACE_UM, answers.quantity[:, column])[:, None]
     interval = estimate(SURFACE_UM, thickness, answers.sigma[:, column : column + 1])
-    true_um = np.repeat(truth.thickness_um, draws)[:, None]
-    in_interval = (interval.low <= true_um) & (true_um <= interval.high)
+    true_thickness_um = np.repeat(truth.thickness_um, draws)[:, None]
+    in_interval = (interval.low <= true_thickness_um) & (true_thickness_um <= interval.high)
     return {"coverage": float(in_interval.mean()), "determined": float(is_determined(SURFACE_UM, interval).mean())}
 
 
@@ -342,25 +344,25 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
 
 def _join_truths(parts: Sequence[Truth]) -> Truth:
     def join(get_array: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate([get_array(part) for part in parts])
+        return np.concatenate([get_array(truth) for truth in parts])
 
     return Truth(
-        is_contained=join(lambda part: part.is_contained),
-        counts_needed=join(lambda part: part.counts_needed),
+        is_contained=join(lambda truth: truth.is_contained),
+        counts_needed=join(lambda truth: truth.counts_needed),
         is_contained_at={
-            place: np.concatenate([part.is_contained_at[place] for part in parts]) for place in PLACES_SCORED
+            place: np.concatenate([truth.is_contained_at[place] for truth in parts]) for place in PLACES_SCORED
         },
         counts_needed_at={
-            place: np.concatenate([part.counts_needed_at[place] for part in parts]) for place in PLACES_SCORED
+            place: np.concatenate([truth.counts_needed_at[place] for truth in parts]) for place in PLACES_SCORED
         },
-        mass_fraction=join(lambda part: part.mass_fraction),
-        thickness_um=join(lambda part: part.thickness_um),
+        mass_fraction=join(lambda truth: truth.mass_fraction),
+        thickness_um=join(lambda truth: truth.thickness_um),
     )
 
 
 def _join_answers(parts: Sequence[ModelAnswers]) -> ModelAnswers:
     def join(name: str) -> NDArray[np.float32] | None:
-        values = [getattr(part, name) for part in parts]
+        values = [getattr(answers, name) for answers in parts]
         return None if values[0] is None else np.concatenate(values)
 
     fields = ("log_odds", "probability", "quantity", "sigma", "amount")
@@ -376,7 +378,7 @@ def _provenance(
 ) -> dict[str, Any]:
     return {
         "model": model.card.name,
-        "samples": sum(len(each.names) for each in panels),
+        "samples": sum(len(panel_set.names) for panel_set in panels),
         "draws": draws,
         "seed": seed,
         "groups": list(groups),

@@ -47,19 +47,19 @@ def score(
     threshold : float
         Probability above which the answer is yes.
     """
-    scored = ~label | visible
-    truth, answer = label[scored], np.nan_to_num(probability[scored], nan=0.0)
-    claimed = answer > threshold
-    n_true_positive = int((claimed & truth).sum())
+    is_scored = ~label | visible
+    truth, answer = label[is_scored], np.nan_to_num(probability[is_scored], nan=0.0)
+    is_claimed = answer > threshold
+    n_true_positive = int((is_claimed & truth).sum())
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     return Scores(
         n_positive=n_positive,
         n_negative=n_negative,
-        n_invisible=int((~scored).sum()),
-        accuracy=_ratio(int((claimed == truth).sum()), truth.size),
+        n_invisible=int((~is_scored).sum()),
+        accuracy=_ratio(int((is_claimed == truth).sum()), truth.size),
         sensitivity=_ratio(n_true_positive, n_positive),
-        precision=_ratio(n_true_positive, int(claimed.sum())),
-        f1=_ratio(2 * n_true_positive, int(claimed.sum()) + n_positive),
+        precision=_ratio(n_true_positive, int(is_claimed.sum())),
+        f1=_ratio(2 * n_true_positive, int(is_claimed.sum()) + n_positive),
         auprc=average_precision(answer, truth),
         auroc=auroc(answer, truth),
         ece=expected_calibration_error(answer, truth),
@@ -105,10 +105,10 @@ def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray
     return float(sum(weighted_gaps))
 
 
-def spearman(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+def spearman(first_values: NDArray[np.floating], second_values: NDArray[np.floating]) -> float:
     """Return the rank correlation of the values that are finite in both arrays; NaN if either is constant."""
-    finite = np.isfinite(first) & np.isfinite(second)
-    ranks = [rankdata(values[finite]) for values in (first, second)]
+    is_finite = np.isfinite(first_values) & np.isfinite(second_values)
+    ranks = [rankdata(values[is_finite]) for values in (first_values, second_values)]
     return float("nan") if any(np.ptp(values) == 0 for values in ranks) else float(np.corrcoef(ranks)[0, 1])
 
 

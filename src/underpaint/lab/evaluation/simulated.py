@@ -24,12 +24,12 @@ from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.progress import Progress
 from underpaint.simulate import LibrarySettings, simulate_library
 from underpaint.simulate.instrument_inputs import conditions_of
-from underpaint.simulate.labels import labels_by_lines, labels_shown, materials, pigments_in, present_at
+from underpaint.simulate.labels import labels_by_lines, materials, pigments_in, present_at, visible_labels
 from underpaint.simulate.mockups import Mockups, paint_mockups
 from underpaint.simulate.outputs import Outputs
 
 if TYPE_CHECKING:
-    from underpaint.lab.training import FinetuneSettings, Library, Trained
+    from underpaint.lab.training import FinetuneSettings, Library, TrainedNetwork
 
 PALETTE = "easel_15_to_20"
 """Palette of the simulation for models whose outputs include all its visible pigments."""
@@ -63,7 +63,7 @@ class HeldOut:
     names, kinds, materials : tuple of str
         Names and kinds of the outputs, and the materials of ``surface_share``.
     axis : EnergyAxis
-    hidden : (n, n_name) float32 array or None
+    max_absent_counts : (n, n_name) float32 array or None
         Total counts below which a name counts as absent, for networks that predict the presence of lines; None for no
         limit.
     """
@@ -79,7 +79,7 @@ class HeldOut:
     kinds: tuple[str, ...]
     materials: tuple[str, ...]
     axis: EnergyAxis = DEFAULT_NETWORK_AXIS
-    hidden: NDArray[np.float32] | None = None
+    max_absent_counts: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of spectra."""
@@ -103,8 +103,10 @@ class HeldOut:
     def select(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
         """Return some of the spectra."""
         arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
-        hidden = None if self.hidden is None else self.hidden[rows]
-        return replace(self, hidden=hidden, **{name: getattr(self, name)[rows] for name in arrays})
+        max_absent_counts = None if self.max_absent_counts is None else self.max_absent_counts[rows]
+        return replace(
+            self, max_absent_counts=max_absent_counts, **{name: getattr(self, name)[rows] for name in arrays}
+        )
 
     def draw_spectra(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
         """Draw spectra with the given mean total counts within the recorded range, (n,) or one number for all."""
@@ -115,7 +117,7 @@ class HeldOut:
 
     def is_present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
         """Return a (n, n_name) mask of the names that count as present at the given total counts, visible or not."""
-        return present_at(self.labels, self.hidden, self._totals(counts))
+        return present_at(self.labels, self.max_absent_counts, self._totals(counts))
 
     def is_visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
         """Return a (n, n_name) mask of the names that are present and visible at the given total counts."""
@@ -125,31 +127,37 @@ class HeldOut:
         return np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))[:, None]
 
 
-def palette_for(card: ModelCard) -> tuple[str, ...]:
+def palette_for(model_card: ModelCard) -> tuple[str, ...]:
     """Return the pigments to simulate: those of easel painting, or those of the model if it has fewer."""
     easel_pigments = tuple(load_palette(PALETTE).pigments)
     visible_groups = {group.name for group in library().groups if group.visible}
     visible_pigments = {name for name in easel_pigments if visible_groups.intersection(library()[name].groups)}
-    model_pigments = materials([name for name, kind in zip(card.names, card.kinds, strict=True) if kind == "member"])
+    model_pigments = materials(
+        [name for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "member"]
+    )
     return easel_pigments if visible_pigments <= set(model_pigments) else tuple(model_pigments)
 
 
-def held_out_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
+def held_out_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
     """Simulate structures and instruments as in training, with another seed, or read the set of an earlier run."""
-    return _simulated_set(plan, card, folder / "held_out.h5", plan.stratigraphies, TEST_SEED, None, progress)
+    return _simulated_set(plan, model_card, folder / "held_out.h5", plan.stratigraphies, TEST_SEED, None, progress)
 
 
-def tuning_set(plan: TrustPlan, card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
+def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
     """Simulate a second set, for the choice of thresholds."""
-    return _simulated_set(plan, card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING_SEED, None, progress)
+    return _simulated_set(
+        plan, model_card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING_SEED, None, progress
+    )
 
 
-def unseen_set(plan: TrustPlan, card: ModelCard, folder: Path, instrument_name: str, progress: Progress) -> HeldOut:
+def unseen_set(
+    plan: TrustPlan, model_card: ModelCard, folder: Path, instrument_name: str, progress: Progress
+) -> HeldOut:
     """Simulate structures recorded with one of the unseen instruments."""
     path = folder / f"unseen_{instrument_name}.h5"
     seed = UNSEEN_SEED + list(unseen_instruments()).index(instrument_name)
     return _simulated_set(
-        plan, card, path, plan.unseen_stratigraphies, seed, unseen_instruments()[instrument_name], progress
+        plan, model_card, path, plan.unseen_stratigraphies, seed, unseen_instruments()[instrument_name], progress
     )
 
 
@@ -180,7 +188,7 @@ def group_scores(held_out: HeldOut, answer: Answer, counts: float, seed: int) ->
 
 def _simulated_set(
     plan: TrustPlan,
-    card: ModelCard,
+    model_card: ModelCard,
     path: Path,
     n_stratigraphies: int,
     seed: int,
@@ -189,7 +197,7 @@ def _simulated_set(
 ) -> HeldOut:
     settings = LibrarySettings(
         n_stratigraphies=n_stratigraphies,
-        palette=palette_for(card),
+        palette=palette_for(model_card),
         instrument=instrument,
         chunk=plan.per_instrument,
         seed=plan.seed + seed,
@@ -202,7 +210,7 @@ def _simulated_set(
         # starting processes takes longer than simulating a few chunks
         workers = 1 if n_stratigraphies <= MAX_SERIAL_CHUNKS * plan.per_instrument else plan.workers
         simulate_library(settings, path, workers=workers, progress=progress)
-    return read_held_out(path, lines=bool(card.amounts))
+    return read_held_out(path, lines=bool(model_card.amounts))
 
 
 def _has_settings(path: Path, settings: LibrarySettings) -> bool:
@@ -225,7 +233,7 @@ def read_held_out(path: Path, *, lines: bool = False) -> HeldOut:
         if lines:
             line_limits = file["lines_needed"][()], file["lines_hidden"][()]
             line_labels = labels_by_lines(name_lists["names"], values["labels"], values["counts_needed"], *line_limits)
-            values |= dict(zip(("labels", "counts_needed", "hidden"), line_labels, strict=True))
+            values |= dict(zip(("labels", "counts_needed", "max_absent_counts"), line_labels, strict=True))
         return HeldOut(**values, **name_lists)
 
 
@@ -239,14 +247,14 @@ class LabelledMockups:
     groups : tuple of str
         Visible groups of the pigments in the mock-ups, the ground included.
     labels : (n, n_group) uint8 array
-    visible : (n, n_group) bool array
+    is_visible : (n, n_group) bool array
         Whether the group is present and visible at the counts of the spectrum.
     """
 
     mockups: Mockups
     groups: tuple[str, ...]
     labels: NDArray[np.uint8]
-    visible: NDArray[np.bool_]
+    is_visible: NDArray[np.bool_]
 
     @property
     def spectra(self) -> Spectra:
@@ -258,24 +266,24 @@ def simulate_mockups(plan: TrustPlan, *, lines: bool = False) -> LabelledMockups
     """Simulate the mock-ups with labels of visible pigments; with ``lines``, of visible lines of any material."""
     mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
     outputs = _mockup_outputs(mockups)
-    labels, counts_needed, hidden = _visibility(mockups, outputs, lines=lines)
+    labels, counts_needed, max_absent_counts = _visibility(mockups, outputs, lines=lines)
     counts = mockups.counts.sum(axis=1)[:, None]
-    is_present = present_at(labels, hidden, counts)
+    is_present = present_at(labels, max_absent_counts, counts)
     return LabelledMockups(mockups, outputs.names, is_present.astype(np.uint8), is_present & (counts_needed <= counts))
 
 
 def scores_without_finetuning(labelled: LabelledMockups, answer: Answer) -> dict[str, Any]:
     """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise`."""
-    return summarise(answer(labelled.spectra), labelled.labels, labelled.visible, labelled.groups)
+    return summarise(answer(labelled.spectra), labelled.labels, labelled.is_visible, labelled.groups)
 
 
-def finetuning_obstacle(card: ModelCard) -> str:
+def finetuning_obstacle(model_card: ModelCard) -> str:
     """Return the reason why a model cannot be fine-tuned here; an empty string if it can."""
     missing = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} is not installed"
-    if not card.kind.startswith("layers") and card.kind != "default":
-        return f"a network of the kind {card.kind} has no groups as outputs"
+    if not model_card.kind.startswith("layers") and model_card.kind != "default":
+        return f"a network of the kind {model_card.kind} has no groups as outputs"
     return ""
 
 
@@ -313,13 +321,15 @@ def finetuned_scores(
             _as_library(labelled, pretrained_model),
             _finetune_settings(pretrained_model, plan, folder / f"structure_out_{number}"),
         )
-        trained = finetune(pretrained_model, settings, absent_as_unknown(library.rows(split.finetune_rows))).trained
-        probability = answers(trained, library, split.test_rows, settings)
+        trained_model = finetune(
+            pretrained_model, settings, absent_as_unknown(library.select_rows(split.finetune_rows))
+        ).trained_model
+        probability = answers(trained_model, library, split.test_rows, settings)
         probabilities.append(columns_by_name(probability, library.names, labelled.groups))
         tested_rows.append(split.test_rows)
     test_rows = np.concatenate(tested_rows)
     return summarise(
-        np.concatenate(probabilities), labelled.labels[test_rows], labelled.visible[test_rows], labelled.groups
+        np.concatenate(probabilities), labelled.labels[test_rows], labelled.is_visible[test_rows], labelled.groups
     ), len(splits)
 
 
@@ -340,12 +350,12 @@ def _visibility(
         samples = mockups.stratigraphies[start : start + BATCH_SIZE]
         emission = emit(samples, mockups.instrument, single=True)
         expected = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
-        batches.append(labels_shown(samples, emission, expected, outputs, detector, mockups.axis, lines=lines))
-    labels, counts_needed, hidden = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-    return labels, counts_needed, hidden
+        batches.append(visible_labels(samples, emission, expected, outputs, detector, mockups.axis, lines=lines))
+    labels, counts_needed, max_absent_counts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return labels, counts_needed, max_absent_counts
 
 
-def _as_library(labelled: LabelledMockups, pretrained_model: "Trained") -> "Library":
+def _as_library(labelled: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
     """Return the mock-ups as a library on the axis of a model; names without a label are unknown, not absent."""
     from underpaint.lab.training import labelled_spectra
 
@@ -367,7 +377,7 @@ def _as_library(labelled: LabelledMockups, pretrained_model: "Trained") -> "Libr
     )
 
 
-def _finetune_settings(pretrained_model: "Trained", plan: TrustPlan, out: Path) -> "FinetuneSettings":
+def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, out: Path) -> "FinetuneSettings":
     from underpaint.lab.training import FinetuneSettings
 
     return FinetuneSettings(

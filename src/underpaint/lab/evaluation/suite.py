@@ -215,13 +215,13 @@ class Suite:
     def baseline_answers(self, groups: Sequence[str], threshold: float) -> dict[str, Answer]:
         """Return the baselines that are defined for any spectra."""
 
-        def by_lines(spectra: Spectra) -> NDArray[np.float32]:
+        def line_claims(spectra: Spectra) -> NDArray[np.float32]:
             return np.asarray(baselines.line_sigmas(spectra, groups) > threshold, dtype=np.float32)
 
         return {
             "always_yes": lambda spectra: baselines.always_yes(spectra, groups),
             PAPER_MODEL: self.answer(groups, self.paper_model),
-            "element_thresholds": by_lines,
+            "element_thresholds": line_claims,
         }
 
     # the stages
@@ -248,7 +248,7 @@ class Suite:
         """Return calibration errors, and the coverage of prediction sets and of intervals in each decade of counts."""
         held_out = self.held_out
         sets_by_decade = calibration.draw_by_decade(held_out, self.plan.seed)
-        model_answers = [run_model(self.model, one_set.spectra) for one_set in sets_by_decade]
+        model_answers = [run_model(self.model, decade_spectra.spectra) for decade_spectra in sets_by_decade]
         answers = calibration.AnswersByDecade(
             held_out,
             sets_by_decade,
@@ -311,7 +311,7 @@ class Suite:
         sets_by_decade = calibration.draw_by_decade(held_out, self.plan.seed)
         for number, (model_name, answer) in enumerate(contestants.items()):
             self.progress("Baselines", number, len(contestants))
-            probability = [answer(one_set.spectra) for one_set in sets_by_decade]
+            probability = [answer(decade_spectra.spectra) for decade_spectra in sets_by_decade]
             scores_by_contestant[model_name] = {
                 "by_counts": {
                     counts_key(counts): group_scores(held_out, answer, counts, self.plan.seed)
@@ -391,7 +391,7 @@ class Suite:
         layers = f"{order.TOP_UM:g} um over {order.BELOW_UM:g} um over {order.GROUND_UM:g} um {order.GROUND}"
         return {"data": "simulated", "instrument": SUITE_INSTRUMENT, "layers": layers, "by_counts": scores_by_counts}
 
-    def elements_left_out(self) -> dict[str, Any]:
+    def open_set_scores(self) -> dict[str, Any]:
         """Evaluate the unlikeness score with each element left out in turn."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         show_progress = partial(self.progress, "Simulating the open set")
@@ -418,7 +418,7 @@ class Suite:
             "likelihood_fit": fitted_presence
         }
         scores_by_contestant = {
-            model_name: summarise(probability, data.labels, data.visible, data.groups)
+            model_name: summarise(probability, data.labels, data.is_visible, data.groups)
             for model_name, probability in answers.items()
         }
         settings = {
@@ -437,34 +437,35 @@ class Suite:
         except CoverageError as error:
             return {"left_out": str(error)}
         sources_and_scans = zip(self.inputs.scans, identified_scans, strict=True)
-        by_scan = {
+        scores_by_scan = {
             Path(source).name: measured_scan.compare_with_lines(identified) for source, identified in sources_and_scans
         }
         keys = [prefix + key for key in AURORA_SCORES for prefix in ("", "baseline_")]
         scores: dict[str, Any] = {
-            key: measured_scan.worst_scores([scan_scores[key] for scan_scores in by_scan.values()]) for key in keys
+            key: measured_scan.worst_scores([scan_scores[key] for scan_scores in scores_by_scan.values()])
+            for key in keys
         }
         sources_and_scans = zip(self.inputs.scans, identified_scans, strict=True)
         scores["below_against_scatter"] = {
-            Path(source).name: measured_scan.below_against_scatter(identified.results)
+            Path(source).name: measured_scan.below_scatter_correlation(identified.results)
             for source, identified in sources_and_scans
         }
         scores["place_determined"] = measured_scan.worst_scores(
-            [measured_scan.place_determined(identified.results) for identified in identified_scans]
+            [measured_scan.determined_places(identified.results) for identified in identified_scans]
         )
         if len(identified_scans) > 1:
-            first, second = (identified.results for identified in identified_scans[:2])
-            scores["place_contradictions"] = measured_scan.place_contradictions(first, second)
-            scores["kappa"] = measured_scan.agreement(first, second)
+            first_results, second_results = (identified.results for identified in identified_scans[:2])
+            scores["place_contradictions"] = measured_scan.contradicting_places(first_results, second_results)
+            scores["kappa"] = measured_scan.agreement(first_results, second_results)
             kappa_of_halves = [
                 measured_scan.counting_agreement(identified, model, self.plan.seed) for identified in identified_scans
             ]
             scores["kappa_of_halves"] = measured_scan.worst_scores(kappa_of_halves, max)
             scores["baseline_kappa"] = measured_scan.line_agreement(*identified_scans[:2])
             scores["kappa_where_both_are_sure"] = measured_scan.agreement(
-                first, second, confident_probability=measured_scan.CONFIDENT_PROBABILITY
+                first_results, second_results, confident_probability=measured_scan.CONFIDENT_PROBABILITY
             )
-        return {"data": "measured", **scores, "by_scan": by_scan}
+        return {"data": "measured", **scores, "by_scan": scores_by_scan}
 
     def speed(self) -> dict[str, Any]:
         """Measure the spectra per second of the model and of the paper's network."""
@@ -509,7 +510,7 @@ class Suite:
         rival_deviances = self.run_stage("order_bound", self.order_bound, uses_model=False)
         details |= {
             "order": self.run_stage("layer_order", partial(self.layer_order, rival_deviances), rivals=rival_deviances),
-            "open_set": self.run_stage("open_set", self.elements_left_out, uses_model=False),
+            "open_set": self.run_stage("open_set", self.open_set_scores, uses_model=False),
             "likelihood_fit": self.run_stage("likelihood_fit", partial(self.likelihood_fit, sigmas), sigmas=sigmas),
             "aurora": self.run_stage("measured_scan", partial(self.scan_scores, self.model), scans=scans),
             "aurora_xu2022": self.run_stage(
@@ -556,18 +557,18 @@ def evaluate_trust(
         The file contains the record of a complete run, and this run would be incomplete.
     """
     path, plan = Path(target), plan or TrustPlan()
-    complete = not plan.quick and not inputs.missing
-    _refuse_smaller_run(path, complete=complete)
+    is_complete = not plan.quick and not inputs.missing
+    _refuse_smaller_run(path, run_is_complete=is_complete)
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
     scores = headline_scores(details)
-    record = plain(scores | {"details": details, "about": _provenance(suite, complete=complete)})
+    record = plain(scores | {"details": details, "about": _provenance(suite, is_complete=is_complete)})
     write_json(path, record)
     return dict(record)
 
 
-def _refuse_smaller_run(path: Path, *, complete: bool) -> None:
-    if complete or not path.is_file():
+def _refuse_smaller_run(path: Path, *, run_is_complete: bool) -> None:
+    if run_is_complete or not path.is_file():
         return
     try:
         is_complete = json.loads(path.read_text("utf-8")).get("about", {}).get("complete", False)
@@ -580,13 +581,13 @@ def _refuse_smaller_run(path: Path, *, complete: bool) -> None:
         )
 
 
-def _provenance(suite: Suite, *, complete: bool) -> dict[str, Any]:
+def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
     """Return the provenance of the scores."""
     model_card = suite.model.card
     packages = ("underpaint", "numpy", "scipy", "xraylib", "onnxruntime")
     return {
         "suite": "trust",
-        "complete": complete,
+        "complete": is_complete,
         "quick": suite.plan.quick,
         "left_out": suite.inputs.missing,
         "model": {
@@ -616,12 +617,12 @@ def _provenance(suite: Suite, *, complete: bool) -> dict[str, Any]:
 def headline_scores(details: dict[str, Any]) -> dict[str, Any]:
     """Return the headline scores."""
     calibration_scores, aurora, open_set = details["calibration"], details["aurora"], details["open_set"]["by_counts"]
-    by_counts = details["order"]["by_counts"]
+    order_by_counts = details["order"]["by_counts"]
     return {
         "group_macro_f1": _group_macro_f1(details),
-        "order_accuracy": {counts: row["refined"]["accuracy"] for counts, row in by_counts.items()},
-        "order_accuracy_network": {counts: row["network"]["accuracy"] for counts, row in by_counts.items()},
-        "order_bound": {counts: row["bound"]["accuracy"] for counts, row in by_counts.items()},
+        "order_accuracy": {counts: row["refined"]["accuracy"] for counts, row in order_by_counts.items()},
+        "order_accuracy_network": {counts: row["network"]["accuracy"] for counts, row in order_by_counts.items()},
+        "order_bound": {counts: row["bound"]["accuracy"] for counts, row in order_by_counts.items()},
         "ece": calibration_scores["ece"],
         "coverage": calibration_scores["coverage"],
         "openset_auroc": open_set[max(open_set, key=float)]["auroc"],
@@ -684,9 +685,9 @@ def _panel_macro_f1(panels: dict[str, Any], model_name: str) -> dict[str, float]
     return macro_f1_by_counts(panels["by_contestant"][model_name]) if "by_contestant" in panels else None
 
 
-def macro_f1_by_counts(by_counts: dict[str, Any]) -> dict[str, float]:
+def macro_f1_by_counts(scores_by_counts: dict[str, Any]) -> dict[str, float]:
     """Return the macro F1 for each number of total counts."""
-    return {counts: scores["macro_f1"] for counts, scores in by_counts.items()}
+    return {counts: scores["macro_f1"] for counts, scores in scores_by_counts.items()}
 
 
 def _min_score(values: dict[str, float | None] | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The networks as torch modules from tensors to logits, independent of files and pigments."""
+"""Networks as torch modules, from input tensors to logits; they do not depend on files and pigments."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,24 +38,23 @@ class NetworkSpec:
     Parameters
     ----------
     kind : str
-        Architecture. "xu2022_root" and "xu2022_unscaled" are the paper's with another transform of the counts, those
-        after "layers" that network with another body or head.
+        Architecture. "xu2022_root" and "xu2022_unscaled" are the paper's network with another transform of the counts.
+        Kinds that begin with "layers" are the network of layers with another body or head.
     n_bin, n_output : int
-        Bins of the network's axis and number of its outputs.
+        Number of bins of the axis, and number of outputs.
     start_kev, bin_kev : float
-        Lower border of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, keV.
     folded : bool
-        True for a network read from an ONNX file: the exporter has multiplied each batch normalisation that follows a
-        convolution or a linear layer into that layer, and it is absent. Normalisations that follow an activation are
-        kept.
+        True for a network from an ONNX file. The exporter folds each batch normalisation that follows a convolution or
+        a linear layer into the weights of that layer. Normalisations that follow an activation are kept.
     n_instrument, n_quantity : int
-        Number of instrument inputs and of quantities of a network of layers.
+        Number of instrument inputs, and of quantities, of a network of layers.
     n_amount, n_edge : int
-        Amounts answered by a network of layers, and mass shares that bound their classes.
+        Number of amounts that a network of layers predicts, and of mass fractions that separate their classes.
     families : tuple of str
-        Line families whose areas are inputs.
+        Line families whose areas are inputs of the network.
     composition : tuple of n_output / 3 tuples of float
-        Composition of the materials of a network of layers.
+        Composition of each material of a network of layers.
     """
 
     kind: NetworkKind
@@ -73,16 +72,16 @@ class NetworkSpec:
 
 
 def build_network(spec: NetworkSpec) -> Network:
-    """Build the network of ``spec`` with fresh weights."""
+    """Build the network of ``spec`` with random initial weights."""
     network = _build(spec)
     if spec.folded:
-        for part in _foldable(network):
-            setattr(*part, nn.Identity())
+        for sequence_and_name in _foldable(network):
+            setattr(*sequence_and_name, nn.Identity())
     return network
 
 
 def is_folded(network: nn.Module) -> bool:
-    """Whether a network came from an ONNX file, its foldable normalisations gone (see :class:`NetworkSpec`)."""
+    """Return whether batch normalisations are folded, as in networks from ONNX files (see :class:`NetworkSpec`)."""
     return not _foldable(network)
 
 
@@ -99,12 +98,16 @@ def _build(spec: NetworkSpec) -> Network:
         case "autoencoder":
             return AutoencoderNetwork(spec.n_bin, spec.n_output)
         case "layers" | "layers_dense" | "layers_recurrent" | "layers_composition" | "layers_evidence":
-            return _layers(spec)
+            return _build_layers_network(spec)
     return DefaultNetwork(spec.n_bin, spec.n_output, spec.start_kev, spec.bin_kev)
 
 
-def _layers(spec: NetworkSpec) -> LayersNetwork:
-    bodies: dict[str, Body] = {"layers_dense": "dense", "layers_recurrent": "recurrent", "layers_evidence": "dense"}
+def _build_layers_network(spec: NetworkSpec) -> LayersNetwork:
+    body_by_kind: dict[str, Body] = {
+        "layers_dense": "dense",
+        "layers_recurrent": "recurrent",
+        "layers_evidence": "dense",
+    }
     return LayersNetwork(
         spec.n_bin,
         torch.tensor(spec.composition),
@@ -115,27 +118,27 @@ def _layers(spec: NetworkSpec) -> LayersNetwork:
         families=spec.families,
         start_kev=spec.start_kev,
         bin_kev=spec.bin_kev,
-        body=bodies.get(spec.kind, "attention"),
+        body=body_by_kind.get(spec.kind, "attention"),
         head="composition" if spec.kind == "layers_composition" else "free",
     )
 
 
 def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
-    """Find the batch normalisations that the exporter folds: each with its sequence and its name there."""
+    """Return the sequence and the name, in this sequence, of each batch normalisation that the exporter folds."""
     return [
         (sequence, name)
         for sequence in network.modules()
         if isinstance(sequence, nn.Sequential)
-        for (_, before), (name, layer) in pairwise(sequence.named_children())
-        if isinstance(before, nn.Conv2d | nn.Linear) and isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
+        for (_, previous_layer), (name, layer) in pairwise(sequence.named_children())
+        if isinstance(previous_layer, nn.Conv2d | nn.Linear) and isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
     ]
 
 
 def dense_layers(network: nn.Module) -> tuple[str, ...]:
-    """Names of the fully connected layers that fine-tuning trains first."""
+    """Return the names of the fully connected layers, which fine-tuning trains first."""
     return tuple(name for name in ("dense", "linear", "presence", "quantity", "amount") if hasattr(network, name))
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Count the numbers that training can change, those of frozen layers included."""
-    return sum(each.numel() for each in network.parameters())
+    """Return the number of parameters, those of frozen layers included."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,26 +1,25 @@
-"""Calibration of log-odds and deviations by the counts of the spectrum, the last step of a network."""
+"""Calibration of log-odds and standard deviations by the counts of the spectrum, the last step of a network."""
 
 import torch
 from torch import Tensor, nn
 
 LOG10_COUNTS = (3.0, 4.0, 5.0, 6.0)
-"""Total counts, as powers of ten, at which scales and shifts are fitted; linear in between."""
+"""Logarithms of the total counts at which scales and shifts are fitted; between them they are interpolated."""
 
 
 class Calibration(nn.Module):
-    """Scales and shifts each log-odds, and scales each deviation, fitted to held-out spectra of similar counts.
+    """Scale and shift of each log-odds, and scale of each standard deviation, as a function of total counts.
 
     Parameters
     ----------
     n_output, n_quantity, n_amount : int
-        Log-odds, quantities and amounts of the network; one log-odds if none are given.
+        Number of log-odds, quantities and amounts of the network.
 
     Notes
     -----
-    Platt scaling (J. Platt 1999) for each name and level of counts: a network is overconfident for weak spectra and
-    underconfident for strong ones, and no single temperature corrects both. Initial values are the identity. They are
-    outside the gradient's graph: training ignores them, and the network uses them only where it answers (evaluation
-    mode).
+    This is Platt scaling (J. Platt 1999) for each output and level of counts. A network is overconfident for weak
+    spectra and underconfident for strong ones, and a single temperature cannot correct both. Initial values are the
+    identity. Training ignores the calibration; the network applies it in evaluation mode.
     """
 
     log10_counts: Tensor
@@ -48,30 +47,35 @@ class Calibration(nn.Module):
                 values.fill_(0.0 if name.endswith("shift") else 1.0)
 
     def amount(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return calibrated (n, n_amount, n_edge) log-odds; a common scale and shift preserves the order of the edges.
+        """Return calibrated log-odds of amounts; scale and shift are common to all edges, which preserves their order.
 
         Parameters
         ----------
         logits : (n, n_amount, n_edge) tensor
+            Log-odds that the mass fraction reaches each edge.
         log10_counts : (n, 1) tensor
-            Total counts within the recorded range.
+            Logarithm (base 10) of the total counts within the recorded range.
         """
-        near = self._near(log10_counts)
-        return logits * (near @ self.amount_scale).unsqueeze(2) + (near @ self.amount_shift).unsqueeze(2)
+        level_weights = self._level_weights(log10_counts)
+        return logits * (level_weights @ self.amount_scale).unsqueeze(2) + (
+            level_weights @ self.amount_shift
+        ).unsqueeze(2)
 
-    def _near(self, log10_counts: Tensor) -> Tensor:
-        first, last = LOG10_COUNTS[0], LOG10_COUNTS[-1]
-        return (1.0 - torch.abs(log10_counts.clamp(first, last) - self.log10_counts)).clamp_min(0.0)
+    def _level_weights(self, log10_counts: Tensor) -> Tensor:
+        lowest, highest = LOG10_COUNTS[0], LOG10_COUNTS[-1]
+        return (1.0 - torch.abs(log10_counts.clamp(lowest, highest) - self.log10_counts)).clamp_min(0.0)
 
     def forward(self, logits: Tensor, sigma: Tensor, log10_counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return calibrated log-odds and deviations.
+        """Return calibrated log-odds and standard deviations.
 
         Parameters
         ----------
         logits : (n, n_output) tensor
+            Log-odds of the outputs.
         sigma : (n, n_quantity) tensor
+            Standard deviations of the quantities.
         log10_counts : (n, 1) tensor
-            Total counts within the recorded range.
+            Logarithm (base 10) of the total counts within the recorded range.
         """
-        near = self._near(log10_counts)
-        return logits * (near @ self.scale) + near @ self.shift, sigma * (near @ self.widen)
+        level_weights = self._level_weights(log10_counts)
+        return logits * (level_weights @ self.scale) + level_weights @ self.shift, sigma * (level_weights @ self.widen)

@@ -1,4 +1,7 @@
-"""The network of layers: pigments at the surface and below it, amounts, thickness; uses instrument conditions."""
+"""The network of layers, which predicts pigments at the surface and below it, amounts and thickness.
+
+Instrument conditions are inputs of the network.
+"""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +14,14 @@ from torch import Tensor, nn
 
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.lab.networks.calibration import Calibration
-from underpaint.lab.networks.default import TOKEN_WIDTH as _WIDTH
 from underpaint.lab.networks.default import (
-    TOTAL_CENTRE,
+    LOG10_COUNTS_OFFSET,
+    TOKEN_WIDTH,
     Features,
     channels_last,
     n_token,
-    tokens_of_spectrum,
-    two_dense,
+    token_convolutions,
+    two_dense_layers,
 )
 from underpaint.physics.atomic import family_lines
 from underpaint.units import FWHM_PER_SIGMA
@@ -27,37 +30,37 @@ Body = Literal["attention", "dense", "recurrent"]
 Head = Literal["free", "composition"]
 N_PLACE = 3
 _N_CONDITION = 32
-_HIDDEN, _CODE = 256, 128
-_HEADS = 4
-_KEY = 48
-_LOG_SIGMA = (-4.0, 2.0)
+_N_HIDDEN, _N_CODE = 256, 128
+_N_HEAD = 4
+_N_KEY = 48
+_LOG_SIGMA_LIMITS = (-4.0, 2.0)
 
 
 _NOISE_FWHM_KEV, _FANO = 0.09, 0.114
-_HIGHEST_KEV = 40.0
+_MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
-_RIDGE, _RIDGE_OF_SHIFTS = 1e-6, 1e-2
+_RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
 _SHIFT_KEV = 0.03
-"""Shift of a peak, by the gain or another shape, that the ridge does not penalise."""
+"""Shift of a peak, from gain or peak shape, whose penalty by the ridge is negligible."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
 
 
 class Evidence(nn.Module):
-    """Result of a linear fit for each family: its area over its standard deviation, and its area.
+    """Features from a linear fit of line families: significance and area of each family.
 
-    The deviation includes the counts' noise and 2 % of the counts added to or subtracted from the area, the error of
-    shapes.
+    The significance is the area divided by its standard deviation. The standard deviation includes Poisson noise, and
+    an error of 2 % of all counts that the fit adds to or subtracts from the area, because peak shapes are not exact.
 
     Parameters
     ----------
     families : sequence of str
-        Line families (``Fe_K``).
+        Line families, such as ``Fe_K``.
     n_bin : int
-        Bins of the fixed axis.
+        Number of bins of the fixed axis.
     start_kev, bin_kev : float
-        Lower border of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, keV.
     """
 
     fit: Tensor
@@ -69,79 +72,84 @@ class Evidence(nn.Module):
 
     @property
     def n_feature(self) -> int:
-        """Number of features of a spectrum."""
+        """Number of features per spectrum."""
         return 2 * len(self.fit)
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Return (n, n_feature) features of (n, n_bin) counts, of order one."""
+        """Return the (n, n_feature) features of (n, n_bin) counts; they are of the order of one."""
         area = counts @ self.fit.T
-        wrong = _MODEL_ERROR * (counts @ torch.abs(self.fit.T))
-        sigma = torch.sqrt(counts @ (self.fit.T**2) + wrong**2 + _MIN_VARIANCE)
-        over = area / sigma
-        significance = torch.sign(over) * torch.log1p(torch.abs(over))
+        model_error = _MODEL_ERROR * (counts @ torch.abs(self.fit.T))
+        sigma = torch.sqrt(counts @ (self.fit.T**2) + model_error**2 + _MIN_VARIANCE)
+        significance_ratio = area / sigma
+        significance = torch.sign(significance_ratio) * torch.log1p(torch.abs(significance_ratio))
         return torch.cat((significance, _AREA_SCALE * torch.log1p(area.clamp_min(0.0))), dim=1)
 
 
 def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: float) -> NDArray[np.float64]:
-    """Return the (n_family, n_bin) matrix that takes counts to the families' areas.
+    """Return the (n_family, n_bin) matrix that converts counts to the areas of line families.
 
     Notes
     -----
-    Least squares of peaks, with line ratios of an infinitely thin sample and each free to shift a little, over a
-    continuous background of straight pieces, weighted by the inverse of a usual spectrum's shape. Families without a
+    The fit is a least-squares fit of peaks and a piecewise linear background. Line ratios are those of an infinitely
+    thin sample, and every family can shift a little. Weights are the inverse of a typical spectrum. Families without a
     line on the axis have areas of zero.
     """
-    edges = start_kev + bin_kev * np.arange(n_bin + 1)
-    centre = 0.5 * (edges[1:] + edges[:-1])
-    peaks = np.stack([_peak(family, centre, bin_kev) for family in families])
-    knots = np.geomspace(edges[0], edges[-1], _N_KNOT)
-    smooth = np.stack([np.interp(centre, knots, row) for row in np.eye(_N_KNOT)])
-    usual = np.exp(-(((centre - 8.0) / 9.0) ** 2)) + 0.03
-    shifted = _SHIFT_KEV * np.gradient(peaks, bin_kev, axis=1)
-    shapes = np.concatenate((peaks, smooth, shifted))
-    ridge = np.repeat((_RIDGE, _RIDGE_OF_SHIFTS), (len(peaks) + _N_KNOT, len(peaks)))
-    weighted = shapes / usual
-    normal = weighted @ shapes.T
-    scale = np.sqrt(np.maximum(np.diag(normal), 1e-12))
-    scaled = normal / scale[:, None] / scale + np.diag(ridge)
-    return np.asarray((np.linalg.solve(scaled, weighted / scale[:, None]) / scale[:, None])[: len(families)])
+    edges_kev = start_kev + bin_kev * np.arange(n_bin + 1)
+    centre_kev = 0.5 * (edges_kev[1:] + edges_kev[:-1])
+    peaks = np.stack([_family_peaks(family, centre_kev, bin_kev) for family in families])
+    knots_kev = np.geomspace(edges_kev[0], edges_kev[-1], _N_KNOT)
+    background_shapes = np.stack([np.interp(centre_kev, knots_kev, row) for row in np.eye(_N_KNOT)])
+    typical_spectrum = np.exp(-(((centre_kev - 8.0) / 9.0) ** 2)) + 0.03
+    peak_derivatives = _SHIFT_KEV * np.gradient(peaks, bin_kev, axis=1)
+    shapes = np.concatenate((peaks, background_shapes, peak_derivatives))
+    ridge = np.repeat((_RIDGE, _SHIFT_RIDGE), (len(peaks) + _N_KNOT, len(peaks)))
+    weighted_shapes = shapes / typical_spectrum
+    normal_matrix = weighted_shapes @ shapes.T
+    scale = np.sqrt(np.maximum(np.diag(normal_matrix), 1e-12))
+    scaled_normal = normal_matrix / scale[:, None] / scale + np.diag(ridge)
+    return np.asarray(
+        (np.linalg.solve(scaled_normal, weighted_shapes / scale[:, None]) / scale[:, None])[: len(families)]
+    )
 
 
-def _peak(family: str, centre: NDArray[np.float64], bin_kev: float) -> NDArray[np.float64]:
-    """Return (n_bin,) a family's peaks on an axis; one count in all."""
+def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) -> NDArray[np.float64]:
+    """Return the (n_bin,) peaks of a line family, normalised to one count."""
     element, _, shell = family.partition("_")
-    energy, ratio = family_lines(element, shell, _HIGHEST_KEV)
-    sigma = resolution_fwhm_kev(energy, _NOISE_FWHM_KEV, _FANO) / FWHM_PER_SIGMA
-    offset = (centre[:, None] - energy) / sigma
-    return np.asarray((np.exp(-0.5 * offset**2) / (sigma * np.sqrt(2 * np.pi))) @ ratio * bin_kev / ratio.sum())
+    energy_kev, line_ratio = family_lines(element, shell, _MAX_EXCITATION_KEV)
+    sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO) / FWHM_PER_SIGMA
+    offset_sigmas = (centre_kev[:, None] - energy_kev) / sigma_kev
+    return np.asarray(
+        (np.exp(-0.5 * offset_sigmas**2) / (sigma_kev * np.sqrt(2 * np.pi))) @ line_ratio * bin_kev / line_ratio.sum()
+    )
 
 
 class LayersNetwork(nn.Module):
-    """Convolutions into 32 tokens of the spectrum, a body that mixes them, and outputs by place.
+    """Convolutions of the spectrum to 32 tokens, a body that combines the tokens, and outputs by place.
 
     Parameters
     ----------
     n_bin : int
-        Bins of the fixed axis.
+        Number of bins of the fixed axis.
     composition : (n_material, n_element) tensor
-        What each pigment or group is made of, as the card keeps it. Only the composition head looks at its values.
+        Composition of each pigment or group, as in the model card. Only the composition head uses its values.
     n_instrument, n_quantity : int
-        Number of instrument inputs; number of quantities.
+        Number of instrument inputs, and of quantities.
     n_amount, n_edge : int
-        Amounts answered, and mass shares that bound their classes.
+        Number of predicted amounts, and of mass fractions that separate their classes.
     families : sequence of str
-        Line families whose areas by a linear fit are additional inputs; empty for none.
+        Line families whose areas from a linear fit are additional features; may be empty.
     start_kev, bin_kev : float
-        Lower border of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, keV.
     body : {"attention", "dense", "recurrent"}
-        What follows the convolutions: self-attention (Vaswani et al. 2017), nothing, or a bidirectional GRU.
+        Layer after the convolutions: self-attention (Vaswani et al. 2017), none, or a bidirectional GRU.
     head : {"free", "composition"}
-        "free" learns a row of weights for each material and place. "composition" uses the lines of a material's
-        elements, so that it can predict materials outside its training.
+        "free" has a row of weights for each material and place. "composition" computes the logits from the composition
+        of a material, so that it can predict materials that are not in the training set.
 
     Notes
     -----
-    As in :class:`~underpaint.lab.networks.DefaultNetwork` a linear path from the features is parallel to the deep one.
+    As in :class:`~underpaint.lab.networks.DefaultNetwork`, a linear path from the features is parallel to the deep
+    path.
     """
 
     composition: Tensor
@@ -168,63 +176,70 @@ class LayersNetwork(nn.Module):
         self.evidence = Evidence(families, n_bin, start_kev, bin_kev) if families else None
         n_area = 0 if self.evidence is None else self.evidence.n_feature
         self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _N_CONDITION), nn.LeakyReLU(0.1))
-        self.stem = tokens_of_spectrum()
-        self.body = _body(body, n_token(n_bin))
-        self.code = two_dense(_WIDTH * n_token(n_bin) + _N_CONDITION + n_area, _HIDDEN, _CODE)
+        self.stem = token_convolutions()
+        self.body = _build_body(body, n_token(n_bin))
+        self.code = two_dense_layers(TOKEN_WIDTH * n_token(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
         self.linear = nn.Linear(3 * n_bin + 1 + n_area, n_element if head == "composition" else N_PLACE * n_material)
-        self.quantity = nn.Linear(_CODE, 2 * n_quantity)
+        self.quantity = nn.Linear(_N_CODE, 2 * n_quantity)
         self.n_edge = n_edge
         if n_amount:
-            self.amount = nn.Linear(_CODE + n_area, n_amount * n_edge)
-        # materials that were not trained on share the calibration of all
+            self.amount = nn.Linear(_N_CODE + n_area, n_amount * n_edge)
+        # materials that are not in the training set need a common calibration
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
         for weights in (self.linear.weight, self.linear.bias):
             nn.init.zeros_(weights)
         channels_last(self)
 
     def forward(self, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
-        """Return logits, mean and standard deviation of the quantities on their own scales, and logits of amounts.
+        """Return logits, mean and standard deviation of the quantities, and logits of amounts.
 
         Parameters
         ----------
         counts : (n, n_bin) tensor
             Counts per bin of the fixed axis.
         recorded : (n, 2) tensor
-            Start and stop of the recorded range, keV.
+            Lowest and highest recorded energy, keV.
         instrument : (n, n_instrument) tensor
-            NaN where not known.
+            Instrument conditions; NaN for unknown ones.
 
         Returns
         -------
-        (n, 3 n_material) logits : all anywhere first, then at the surface, then below it
+        (n, 3 n_material) logits : all materials anywhere, then at the surface, then below it
         (n, n_quantity) mean, (n, n_quantity) sigma
-        (n, n_amount n_edge) logits : that a mass share reaches each edge; none where no amounts are answered
+        (n, n_amount n_edge) logits : that the mass fraction reaches each edge; only for networks with amounts
         """
-        # Half precision is too coarse for counts and for evidence that adds up over bins.
+        # half precision is too coarse for counts and for sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
-            features, total = self.features(counts.float(), recorded.float())
-            inside = counts.float().clamp_min(0.0) * features[:, 2]
-            areas = () if self.evidence is None else (self.evidence(inside),)
-            evidence = self.linear(torch.cat((features.flatten(1), total, *areas), dim=1))
+            features, log10_counts = self.features(counts.float(), recorded.float())
+            recorded_counts = counts.float().clamp_min(0.0) * features[:, 2]
+            areas = () if self.evidence is None else (self.evidence(recorded_counts),)
+            evidence = self.linear(torch.cat((features.flatten(1), log10_counts, *areas), dim=1))
             is_known = ~torch.isnan(instrument)
-            condition = self.told(torch.cat((torch.nan_to_num(instrument.float()), is_known.float(), total), dim=1))
+            condition_code = self.told(
+                torch.cat((torch.nan_to_num(instrument.float()), is_known.float(), log10_counts), dim=1)
+            )
         tokens = self.stem(features.unsqueeze(2)).squeeze(2).transpose(1, 2)
-        code = self.code(torch.cat((self.body(tokens, condition).flatten(1), condition, *areas), dim=1))
+        code = self.code(torch.cat((self.body(tokens, condition_code).flatten(1), condition_code, *areas), dim=1))
         logits = self.presence(code.float(), evidence, self.composition)
         mean, log_sigma = self.quantity(code).float().chunk(2, dim=1)
-        sigma = torch.exp(log_sigma.clamp(*_LOG_SIGMA))
+        sigma = torch.exp(log_sigma.clamp(*_LOG_SIGMA_LIMITS))
         if not self.training:
-            logits, sigma = self.calibration(logits, sigma, total + TOTAL_CENTRE)
+            logits, sigma = self.calibration(logits, sigma, log10_counts + LOG10_COUNTS_OFFSET)
         if not self.n_edge:
             return logits, mean, sigma
-        return logits, mean, sigma, self._amounts(torch.cat((code.float(), *areas), dim=1), total + TOTAL_CENTRE)
+        return (
+            logits,
+            mean,
+            sigma,
+            self._amounts(torch.cat((code.float(), *areas), dim=1), log10_counts + LOG10_COUNTS_OFFSET),
+        )
 
     def _amounts(self, code: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return log-odds that fall from edge to edge: the first, less what each further one takes."""
-        free = self.amount(code).float().unflatten(1, (-1, self.n_edge))
-        steps = torch.cat((free[:, :, :1], -nn.functional.softplus(free[:, :, 1:])), dim=2)
+        """Return log-odds that decrease from edge to edge; the network predicts the first one and the decreases."""
+        raw_outputs = self.amount(code).float().unflatten(1, (-1, self.n_edge))
+        steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
         logits = torch.cumsum(steps, dim=2)
         if not self.training:
             logits = self.calibration.amount(logits, log10_counts)
@@ -232,11 +247,11 @@ class LayersNetwork(nn.Module):
 
 
 class _FreeHead(nn.Module):
-    """A row of weights for each material and place; the linear path's evidence is by material and place, too."""
+    """Head with a row of weights for each material and place; the linear path has the same outputs."""
 
     def __init__(self, n_material: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(_CODE, N_PLACE * n_material)
+        self.dense = nn.Linear(_N_CODE, N_PLACE * n_material)
 
     def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
         del composition
@@ -244,51 +259,57 @@ class _FreeHead(nn.Module):
 
 
 class _CompositionHead(nn.Module):
-    """A query by place, answered by the composition of a material; the linear path's evidence is by element."""
+    """Head with a query per place and a key computed from the composition; the linear path has outputs by element."""
 
     def __init__(self, n_element: int) -> None:
         super().__init__()
-        self.question = nn.Linear(_CODE, N_PLACE * _KEY)
-        self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _KEY))
+        self.question = nn.Linear(_N_CODE, N_PLACE * _N_KEY)
+        self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _N_KEY))
         self.bias = nn.Linear(n_element, N_PLACE)
 
     def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
-        questions = self.question(code).unflatten(1, (N_PLACE, _KEY))
-        answers = questions @ self.key(composition).T / math.sqrt(_KEY) + self.bias(composition).T
-        anywhere = answers[:, :1] + (evidence @ composition.T).unsqueeze(1)
-        return torch.cat((anywhere, answers[:, 1:]), dim=1).flatten(1)
+        queries = self.question(code).unflatten(1, (N_PLACE, _N_KEY))
+        logits = queries @ self.key(composition).T / math.sqrt(_N_KEY) + self.bias(composition).T
+        anywhere_logits = logits[:, :1] + (evidence @ composition.T).unsqueeze(1)
+        return torch.cat((anywhere_logits, logits[:, 1:]), dim=1).flatten(1)
 
 
 class _Attention(nn.Module):
-    """One pre-norm block of self-attention over the tokens, their energies and the instrument known."""
+    """One pre-norm block of self-attention over the tokens, with their positions and the instrument conditions."""
 
     def __init__(self, n_token: int) -> None:
         super().__init__()
-        self.position = nn.Parameter(0.02 * torch.randn(n_token, _WIDTH))
-        self.told = nn.Linear(_N_CONDITION, _WIDTH)
-        self.before, self.after = nn.LayerNorm(_WIDTH), nn.LayerNorm(_WIDTH)
-        self.mixed, self.joined = nn.Linear(_WIDTH, 3 * _WIDTH), nn.Linear(_WIDTH, _WIDTH)
-        self.each = nn.Sequential(nn.Linear(_WIDTH, 2 * _WIDTH), nn.GELU(), nn.Linear(2 * _WIDTH, _WIDTH))
+        self.position = nn.Parameter(0.02 * torch.randn(n_token, TOKEN_WIDTH))
+        self.told = nn.Linear(_N_CONDITION, TOKEN_WIDTH)
+        self.before, self.after = nn.LayerNorm(TOKEN_WIDTH), nn.LayerNorm(TOKEN_WIDTH)
+        self.mixed, self.joined = (
+            nn.Linear(TOKEN_WIDTH, 3 * TOKEN_WIDTH),
+            nn.Linear(TOKEN_WIDTH, TOKEN_WIDTH),
+        )
+        self.each = nn.Sequential(
+            nn.Linear(TOKEN_WIDTH, 2 * TOKEN_WIDTH), nn.GELU(), nn.Linear(2 * TOKEN_WIDTH, TOKEN_WIDTH)
+        )
 
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
         tokens = tokens + self.position + self.told(condition).unsqueeze(1)
-        shape = (-1, tokens.shape[1], _HEADS, _WIDTH // _HEADS)
+        shape = (-1, tokens.shape[1], _N_HEAD, TOKEN_WIDTH // _N_HEAD)
         query, key, value = (
-            part.reshape(shape).transpose(1, 2) for part in _each(self.mixed, self.before(tokens)).chunk(3, dim=2)
+            heads.reshape(shape).transpose(1, 2)
+            for heads in _apply_to_tokens(self.mixed, self.before(tokens)).chunk(3, dim=2)
         )
-        attended = nn.functional.scaled_dot_product_attention(query, key, value)
-        tokens = tokens + _each(self.joined, attended.transpose(1, 2).flatten(2))
-        return tokens + _each(self.each, self.after(tokens))
+        attention_output = nn.functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + _apply_to_tokens(self.joined, attention_output.transpose(1, 2).flatten(2))
+        return tokens + _apply_to_tokens(self.each, self.after(tokens))
 
 
-def _each(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """Return a layer's output for each token; with a matrix as input the exporter keeps the names of the weights."""
-    answers = torch.as_tensor(layer(tokens.flatten(0, 1)))
-    return answers.reshape(-1, tokens.shape[1], answers.shape[1])
+def _apply_to_tokens(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """Return a layer's output for each token; with a matrix as input, the exporter preserves the names of weights."""
+    outputs = torch.as_tensor(layer(tokens.flatten(0, 1)))
+    return outputs.reshape(-1, tokens.shape[1], outputs.shape[1])
 
 
 class _Dense(nn.Module):
-    """The tokens as they are."""
+    """Body that returns the tokens unchanged."""
 
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
         del condition
@@ -296,21 +317,21 @@ class _Dense(nn.Module):
 
 
 class _Recurrent(nn.Module):
-    """A gated recurrent unit over the tokens, from both ends."""
+    """Body with a bidirectional gated recurrent unit over the tokens."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.recurrent = nn.GRU(_WIDTH + _N_CONDITION, _WIDTH // 2, batch_first=True, bidirectional=True)
+        self.recurrent = nn.GRU(TOKEN_WIDTH + _N_CONDITION, TOKEN_WIDTH // 2, batch_first=True, bidirectional=True)
 
     def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
         condition = condition.unsqueeze(1).expand(-1, tokens.shape[1], -1)
-        # rounding to half precision would add up along the tokens
+        # rounding errors of half precision would accumulate along the tokens
         with torch.autocast(tokens.device.type, enabled=False):
-            attended, _ = self.recurrent(torch.cat((tokens.float(), condition.float()), dim=2))
-        return torch.as_tensor(attended)
+            states, _ = self.recurrent(torch.cat((tokens.float(), condition.float()), dim=2))
+        return torch.as_tensor(states)
 
 
-def _body(kind: Body, n_token: int) -> nn.Module:
+def _build_body(kind: Body, n_token: int) -> nn.Module:
     match kind:
         case "attention":
             return _Attention(n_token)

@@ -1,6 +1,7 @@
-"""The network of Xu et al. 2022 by its section 2.3, and the two that they name as future work.
+"""The network of Xu et al. 2022 (section 2.3), and two networks that they propose as future work.
 
-Those are an autoencoder's encoder under a dense layer, and one that reads spectra patch by patch.
+The two networks are the encoder of an autoencoder with a dense layer, and a recurrent network over patches of the
+spectrum.
 """
 
 import math
@@ -12,23 +13,23 @@ from torch.nn.functional import pad
 
 from underpaint.lab.networks.default import channels_last, strided_convolution
 
-_KERNELS = (64, 64, 64, 64, 128)
-_SIZES = (5, 3, 3, 3, 3)
-_POST_KERNELS = 128
-_POST_SIZE = 3
+_N_KERNEL = (64, 64, 64, 64, 128)
+_KERNEL_SIZES = (5, 3, 3, 3, 3)
+_N_POST_KERNEL = 128
+_POST_KERNEL_SIZE = 3
 _DROPOUT = 0.25
-_LEAK = 0.01
+_RELU_SLOPE = 0.01
 
 
 class LogLogRoot(nn.Module):
-    """``X' = ln(1 + ln(1 + sqrt(X)))`` over its own maximum, spectrum by spectrum.
+    """Transform ``X' = ln(1 + ln(1 + sqrt(X)))``, divided by the maximum of each spectrum.
 
-    How the paper normalises is not stated; the maximum of each spectrum is the likeliest reading.
+    The paper does not state its normalisation; the maximum of each spectrum is the most likely one.
 
     Parameters
     ----------
     scaled : bool
-        False leaves the normalisation out.
+        Whether to normalise.
 
     References
     ----------
@@ -48,7 +49,7 @@ class LogLogRoot(nn.Module):
 
 
 class Root(nn.Module):
-    """The square root of the counts over its own maximum: even Poisson noise, empty channels not raised."""
+    """Square root of the counts, divided by its maximum; Poisson noise is uniform, and empty channels stay zero."""
 
     def forward(self, counts: Tensor) -> Tensor:
         """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
@@ -57,25 +58,25 @@ class Root(nn.Module):
 
 
 class XuNetwork(nn.Module):
-    """Five convolutional blocks, one more convolution and a dense layer: 3815 channels to 11 pigments.
+    """The paper's network: five convolutional blocks, a further convolution and a dense layer.
 
     Parameters
     ----------
     n_channel : int
-        Channels of a spectrum; the paper has 3815 from 2.80 keV.
+        Number of channels of a spectrum; 3815 in the paper, from 2.80 keV.
     n_class : int
-        Pigments; the paper has 11.
+        Number of pigments; 11 in the paper.
     transform : Module or None
-        What is done to the counts; None is the paper's :class:`LogLogRoot`.
+        Transform of the counts; None for the paper's :class:`LogLogRoot`.
 
     Notes
     -----
-    The paper leaves three things open. Padding: zeros that keep the length ("same"), so that pooling alone
-    shortens the spectrum. The "normalization layer" after the last convolution: batch normalisation, as in
-    the blocks. The normalisation of the input: by the maximum, see :class:`LogLogRoot`.
+    The paper does not specify three details. Here, zero padding preserves the length of the spectrum ("same"), so only
+    pooling shortens it. The "normalization layer" after the last convolution is a batch normalisation, as in the
+    blocks. The input is normalised by its maximum, see :class:`LogLogRoot`.
 
-    The convolutions along the spectrum are written with two dimensions, the second of height 1, in memory with
-    the channels last: the same arithmetic, 2.8 times faster to train on a CPU.
+    The convolutions have two dimensions, one of them of size 1, and a memory layout with channels last. The arithmetic
+    is the same, but training on a CPU is 2.8 times faster.
 
     References
     ----------
@@ -86,36 +87,38 @@ class XuNetwork(nn.Module):
         super().__init__()
         self.n_channel = n_channel
         self.transform = LogLogRoot() if transform is None else transform
-        widths = (1, *_KERNELS)
-        self.blocks = nn.Sequential(*(_block(*pair, size) for pair, size in zip(pairwise(widths), _SIZES, strict=True)))
+        widths = (1, *_N_KERNEL)
+        self.blocks = nn.Sequential(
+            *(_block(*pair, size) for pair, size in zip(pairwise(widths), _KERNEL_SIZES, strict=True))
+        )
         self.post = nn.Sequential(
-            _convolution(_KERNELS[-1], _POST_KERNELS, _POST_SIZE),
-            nn.BatchNorm2d(_POST_KERNELS),
+            _convolution(_N_KERNEL[-1], _N_POST_KERNEL, _POST_KERNEL_SIZE),
+            nn.BatchNorm2d(_N_POST_KERNEL),
             nn.Dropout(_DROPOUT),
             nn.Flatten(),
         )
-        self.dense = nn.Linear(_POST_KERNELS * (n_channel // 2 ** len(_KERNELS)), n_class)
+        self.dense = nn.Linear(_N_POST_KERNEL * (n_channel // 2 ** len(_N_KERNEL)), n_class)
         channels_last(self)
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Return (n, n_class) logits of (n, n_channel) counts."""
+        """Return (n, n_class) logits for (n, n_channel) counts."""
         values = self.transform(counts)[:, None, None, :]
         device = counts.device.type
-        first = self.blocks.get_submodule("0.0")
-        # Half precision would drop the small differences between spectra before any filter has seen them.
+        first_convolution = self.blocks.get_submodule("0.0")
+        # half precision would round small differences between spectra before the first filter
         with torch.autocast(device, enabled=False):
-            filtered = first(values)
+            filter_output = first_convolution(values)
         if torch.is_autocast_enabled(device):
-            # the largest arrays of the network: half as wide, they train a third faster
-            filtered = filtered.to(torch.get_autocast_dtype(device))
+            # these are the largest arrays of the network; in half precision, training is a third faster
+            filter_output = filter_output.to(torch.get_autocast_dtype(device))
         for layer in list(self.blocks.get_submodule("0").children())[1:]:
-            filtered = layer(filtered)
-        return torch.as_tensor(self.dense(self.post(self.blocks[1:](filtered))))
+            filter_output = layer(filter_output)
+        return torch.as_tensor(self.dense(self.post(self.blocks[1:](filter_output))))
 
 
 def _block(n_in: int, n_out: int, size: int) -> nn.Sequential:
     return nn.Sequential(
-        _convolution(n_in, n_out, size), nn.LeakyReLU(_LEAK), nn.BatchNorm2d(n_out), nn.MaxPool2d((1, 2))
+        _convolution(n_in, n_out, size), nn.LeakyReLU(_RELU_SLOPE), nn.BatchNorm2d(n_out), nn.MaxPool2d((1, 2))
     )
 
 
@@ -125,70 +128,70 @@ def _convolution(n_in: int, n_out: int, size: int) -> nn.Conv2d:
 
 _ENCODER_WIDTHS = (1, 32, 48, 64)
 _ENCODER_SIZES = (9, 5, 3)
-_STRIDES = (4, 4, 2)
-_BOTTLENECK = 64
-_DECODER_UNITS = 256
+_ENCODER_STRIDES = (4, 4, 2)
+_N_BOTTLENECK = 64
+_N_DECODER_UNIT = 256
 
 
 class Encoder(nn.Module):
-    """Three strided convolutions and a bottleneck of 64 numbers.
+    """Encoder with three strided convolutions and a bottleneck of 64 values.
 
     Parameters
     ----------
     n_channel : int
-        Channels of a spectrum.
+        Number of channels of a spectrum.
     """
 
     def __init__(self, n_channel: int) -> None:
         super().__init__()
-        sizes = zip(pairwise(_ENCODER_WIDTHS), _ENCODER_SIZES, _STRIDES, strict=True)
+        sizes = zip(pairwise(_ENCODER_WIDTHS), _ENCODER_SIZES, _ENCODER_STRIDES, strict=True)
         self.convolutions = nn.Sequential(
-            *(strided_convolution(*pair, size=size, stride=stride, leak=_LEAK) for pair, size, stride in sizes)
+            *(strided_convolution(*pair, size=size, stride=stride, leak=_RELU_SLOPE) for pair, size, stride in sizes)
         )
         length = n_channel
-        for stride in _STRIDES:
+        for stride in _ENCODER_STRIDES:
             length = math.ceil(length / stride)
-        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * length, _BOTTLENECK)
+        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * length, _N_BOTTLENECK)
         channels_last(self)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return (n, 64) codes of (n, n_channel) transformed spectra."""
-        # Half precision would drop the small differences between spectra before any filter has seen them.
+        # half precision would round small differences between spectra before the first filter
         with torch.autocast(values.device.type, enabled=False):
-            first = self.convolutions[0](values[:, None, None, :])
-        return torch.as_tensor(self.bottleneck(self.convolutions[1:](first).flatten(1)))
+            first_output = self.convolutions[0](values[:, None, None, :])
+        return torch.as_tensor(self.bottleneck(self.convolutions[1:](first_output).flatten(1)))
 
 
 class Decoder(nn.Sequential):
-    """Two dense layers from a code back to the transformed spectrum; needed for the pre-training alone.
+    """Decoder with two dense layers from a code to the transformed spectrum; only pre-training uses it.
 
     Parameters
     ----------
     n_channel : int
-        Channels of a spectrum.
+        Number of channels of a spectrum.
     """
 
     def __init__(self, n_channel: int) -> None:
         super().__init__(
-            nn.Linear(_BOTTLENECK, _DECODER_UNITS), nn.LeakyReLU(_LEAK), nn.Linear(_DECODER_UNITS, n_channel)
+            nn.Linear(_N_BOTTLENECK, _N_DECODER_UNIT), nn.LeakyReLU(_RELU_SLOPE), nn.Linear(_N_DECODER_UNIT, n_channel)
         )
 
 
 class AutoencoderNetwork(nn.Module):
-    """An autoencoder's encoder with a dense layer on its bottleneck.
+    """Network with the encoder of an autoencoder and a dense layer.
 
     Parameters
     ----------
     n_channel : int
-        Channels of a spectrum.
+        Number of channels of a spectrum.
     n_class : int
-        Pigments.
+        Number of pigments.
 
     Notes
     -----
-    Built alone it has fresh weights; the encoder is meant to have learned to reconstruct spectra first, see
-    :func:`underpaint.lab.training.loop.pretrain_autoencoder`. Xu et al. name autoencoders as future work and
-    give no sizes; input, dropout and output are those of their convolutional network.
+    The initial weights are random. The encoder should first be trained to reconstruct spectra, see
+    :func:`underpaint.lab.training.loop.pretrain_autoencoder`. Xu et al. propose autoencoders as future work without
+    sizes; input, dropout and output are those of their convolutional network.
 
     References
     ----------
@@ -200,33 +203,34 @@ class AutoencoderNetwork(nn.Module):
         self.transform = LogLogRoot()
         self.encoder = Encoder(n_channel)
         self.dropout = nn.Dropout(_DROPOUT)
-        self.dense = nn.Linear(_BOTTLENECK, n_class)
+        self.dense = nn.Linear(_N_BOTTLENECK, n_class)
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""
         return torch.as_tensor(self.dense(self.dropout(self.encoder(self.transform(counts)))))
 
 
-_PATCH = 35
-_FEATURES = 64
-_UNITS = 96
+_PATCH_CHANNELS = 35
+_N_PATCH_FEATURE = 64
+_N_RECURRENT_UNIT = 96
 
 
 class RecurrentNetwork(nn.Module):
-    """Patches of 35 channels, a bidirectional GRU over them, and a dense layer on its outputs at all patches.
+    """Network with a bidirectional GRU over patches of 35 channels, and a dense layer on its states at all patches.
 
     Parameters
     ----------
     n_channel : int
-        Channels of a spectrum; the paper's 3815 make 109 patches of 0.35 keV. The last patch is filled up with zeros.
+        Number of channels of a spectrum; the 3815 channels of the paper are 109 patches of 0.35 keV. The last patch is
+        padded with zeros.
     n_class : int
-        Pigments.
+        Number of pigments.
 
     Notes
     -----
-    Xu et al. name recurrent networks as future work and give no sizes; input, dropout and output are those of their
-    convolutional network. The dense layer sees the states at every patch, not the last ones alone: a line is identified
-    by its position.
+    Xu et al. propose recurrent networks as future work without sizes; input, dropout and output are those of their
+    convolutional network. The dense layer has the states of all patches as input, and not only the last ones, because
+    the position of a line identifies its element.
 
     References
     ----------
@@ -236,21 +240,23 @@ class RecurrentNetwork(nn.Module):
 
     def __init__(self, n_channel: int = 3815, n_class: int = 11) -> None:
         super().__init__()
-        n_patch = -(-n_channel // _PATCH)
-        self.fill = n_patch * _PATCH - n_channel
+        n_patch = -(-n_channel // _PATCH_CHANNELS)
+        self.fill = n_patch * _PATCH_CHANNELS - n_channel
         self.transform = LogLogRoot()
         self.patches = nn.Sequential(
-            nn.Conv1d(1, _FEATURES, _PATCH, stride=_PATCH), nn.LeakyReLU(_LEAK), nn.BatchNorm1d(_FEATURES)
+            nn.Conv1d(1, _N_PATCH_FEATURE, _PATCH_CHANNELS, stride=_PATCH_CHANNELS),
+            nn.LeakyReLU(_RELU_SLOPE),
+            nn.BatchNorm1d(_N_PATCH_FEATURE),
         )
-        self.recurrent = nn.GRU(_FEATURES, _UNITS, batch_first=True, bidirectional=True)
+        self.recurrent = nn.GRU(_N_PATCH_FEATURE, _N_RECURRENT_UNIT, batch_first=True, bidirectional=True)
         self.dropout = nn.Dropout(_DROPOUT)
-        self.dense = nn.Linear(2 * _UNITS * n_patch, n_class)
+        self.dense = nn.Linear(2 * _N_RECURRENT_UNIT * n_patch, n_class)
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""
         values = pad(self.transform(counts), (0, self.fill))[:, None, :]
-        # Half precision would drop the small differences between spectra before any filter has seen them, and its
-        # rounding would add up along the patches.
+        # half precision would round small differences between spectra before the first filter, and its rounding errors
+        # would accumulate along the patches
         with torch.autocast(counts.device.type, enabled=False):
             states, _ = self.recurrent(self.patches(values).transpose(1, 2))
         return torch.as_tensor(self.dense(self.dropout(states.flatten(1))))

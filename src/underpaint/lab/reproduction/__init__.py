@@ -1,1 +1,1 @@
-"""Xu et al. 2022, run again: simulation set, virtual mock-ups, training, tables and figures."""
+"""Reproduction of Xu et al. 2022: simulation set, virtual mock-ups, training, tables and figures."""

@@ -1,4 +1,4 @@
-"""Training and evaluation of networks: the arms of Table 3, and additional ones that test its protocol."""
+"""Training and evaluation of networks for the arms of Table 3, and for additional arms that test its protocol."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from underpaint.lab.reproduction.simulation import paper_outputs
 from underpaint.lab.training import (
     FinetuneSettings,
     Library,
-    Trained,
+    TrainedNetwork,
     TrainSettings,
     answers,
     finetune,
@@ -33,28 +33,28 @@ from underpaint.runtime.files import claim_folder, write_json
 from underpaint.runtime.progress import Progress
 
 COUNTS_SCALE = 1e5
-"""Total counts that the noise-free simulated spectra are scaled to."""
+"""Total counts to which the noise-free simulated spectra are scaled."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Predictions of the networks of one arm for spectra outside their training.
+    """Predictions of the networks of one arm for spectra outside their training sets.
 
     Parameters
     ----------
     probability, label : lists of (n, n_name) arrays
-        One of each per fold, for the paper's eleven pigments.
-    learned : list of (n_name,) bool arrays
-        Whether a fold's training included the pigment.
+        Predicted probabilities and true labels of each fold, for the paper's eleven pigments.
+    is_learned : list of (n_name,) bool arrays
+        For each fold, whether its training set contained the pigment.
     seconds : float
-        Training, in all calls that it took.
+        Training time, s, summed over interrupted runs.
     epochs : int
-        Epochs of all folds together.
+        Number of epochs, summed over the folds.
     """
 
     probability: list[NDArray[np.float32]]
     label: list[NDArray[np.bool_]]
-    learned: list[NDArray[np.bool_]]
+    is_learned: list[NDArray[np.bool_]]
     seconds: float
     epochs: int
 
@@ -66,34 +66,34 @@ class EvaluatedModel:
     Parameters
     ----------
     name : str
-        Name of its folders.
-    starts : sequence of Trained or Path
-        Initial networks by fold, used cyclically.
+        Name of the model and of its folders.
+    initial_networks : sequence of TrainedNetwork or Path
+        Initial network of each fold, used cyclically.
     mockups : Library
-        Counts on the network's axis, labelled with its names.
+        Spectra of the mock-ups on the axis of the network, with labels for its outputs.
     in_palette : bool
-        Before fine-tuning, restrict the predictions to the paper's pigments.
-    open_minded : bool
-        Outputs without a positive spectrum in fine-tuning are kept, not learned as absent.
+        Whether the predictions before fine-tuning are restricted to the paper's pigments.
+    missing_as_unknown : bool
+        Whether outputs without a positive spectrum in fine-tuning have unknown labels, instead of absent ones.
     """
 
     name: str
-    starts: Sequence[Trained | Path]
+    initial_networks: Sequence[TrainedNetwork | Path]
     mockups: Library
     in_palette: bool = False
-    open_minded: bool = False
+    missing_as_unknown: bool = False
 
-    def start(self, fold: int) -> Trained:
+    def initial_network(self, fold: int) -> TrainedNetwork:
         """Return the initial network of a fold."""
-        start = self.starts[fold % len(self.starts)]
-        return load_checkpoint(start) if isinstance(start, Path) else start
+        initial_network = self.initial_networks[fold % len(self.initial_networks)]
+        return load_checkpoint(initial_network) if isinstance(initial_network, Path) else initial_network
 
     def settings(self, plan: Plan, label_of_run: str) -> FinetuneSettings:
-        """Return the paper's settings of fine-tuning, for a folder named after the network and the run."""
+        """Return the paper's settings for fine-tuning; the folder is named after the network and the run."""
         return FinetuneSettings(
             library=(Path("mockups"),),
             out=plan.out / "networks" / f"{self.name}_{label_of_run}",
-            kind=self.start(0).card.kind,
+            kind=self.initial_network(0).card.kind,
             epochs=plan.finetune_epochs,
             dense_epochs=plan.dense_epochs,
             patience=plan.patience,
@@ -108,62 +108,68 @@ class EvaluatedModel:
 
 def pretrain(
     plan: Plan,
-    simulated: Library,
+    library: Library,
     progress: Progress,
     *,
     name: str = "simulation",
     folds: int | None = None,
     kind: NetworkKind = "xu2022",
 ) -> tuple[list[Path], Answers]:
-    """Train a network on a simulation set, fold by fold; return checkpoints and predictions for its test set.
+    """Train a network on each fold of a simulation set; return the checkpoints and the predictions for its test set.
 
     Parameters
     ----------
-    plan, progress : Plan, callable
-        As everywhere.
-    simulated : Library
-        A fifth of its stratigraphies is the test, whatever the fold.
+    plan : Plan
+        Sizes, epochs and seeds.
+    library : Library
+        Simulation set. The test set, a fifth of its stratigraphies, is the same for all folds.
+    progress : callable
+        Called with (description, number done, total number).
     name : str
-        Folder of the networks.
+        Name of the networks' folder.
     folds : int or None
-        Fewer folds than the plan has.
+        Maximum number of folds, if fewer than in the plan.
     kind : str
-        The paper's network, or another one trained in the same way.
+        Kind of the network; the default is the kind of the paper.
     """
     settings = pretrain_settings(plan, name, kind)
-    test = test_rows(simulated, plan)
+    rows_for_test = test_rows(library, plan)
     checkpoints, probability, seconds, epochs = [], [], 0.0, 0
     n_fold = plan.folds if folds is None else min(folds, plan.folds)
     for fold in range(n_fold):
         progress(f"Training, {name.replace('_', ' ')}", fold, n_fold)
         fold_settings = settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"})
-        with timed(fold_settings.out) as clock:
-            report = train(fold_settings, simulated, network=_reconstructing(fold_settings, simulated))
-        epochs += report.epochs
+        with measure_seconds(fold_settings.out) as clock:
+            training_report = train(fold_settings, library, network=_pretrained_autoencoder(fold_settings, library))
+        epochs += training_report.epochs
         seconds += clock.seconds
         checkpoints.append(fold_settings.out / "best.ckpt")
-        probability.append(of_paper(simulated, answers(report.trained, simulated, test, settings)))
-    label = of_paper(simulated, simulated.labels[test]) == 1
-    learned = np.ones(label.shape[1], dtype=bool)
-    return checkpoints, Answers(probability, [label] * n_fold, [learned] * n_fold, seconds, epochs)
+        probability.append(
+            paper_columns(library, answers(training_report.trained_model, library, rows_for_test, settings))
+        )
+    label = paper_columns(library, library.labels[rows_for_test]) == 1
+    is_learned = np.ones(label.shape[1], dtype=bool)
+    return checkpoints, Answers(probability, [label] * n_fold, [is_learned] * n_fold, seconds, epochs)
 
 
-def _reconstructing(settings: TrainSettings, simulated: Library) -> AutoencoderNetwork | None:
-    """Return an autoencoder that has learned to reconstruct the spectra of the training; None for other kinds."""
+def _pretrained_autoencoder(settings: TrainSettings, library: Library) -> AutoencoderNetwork | None:
+    """Return an autoencoder that is pre-trained to reconstruct the training spectra; None for other kinds."""
     if settings.kind != "autoencoder":
         return None
-    rows = np.setdiff1d(np.arange(len(simulated)), split_by_settings(simulated.source, settings).test)
-    claim_folder(settings.out)  # files of other origin in the folder; the training checks it before it starts
-    return pretrain_autoencoder(simulated, rows, settings.model_copy(update={"out": settings.out / "reconstruction"}))
+    training_rows = np.setdiff1d(np.arange(len(library)), split_by_settings(library.source, settings).test)
+    claim_folder(settings.out)  # refuses a folder with other files, before training starts
+    return pretrain_autoencoder(
+        library, training_rows, settings.model_copy(update={"out": settings.out / "reconstruction"})
+    )
 
 
-def test_rows(simulated: Library, plan: Plan) -> NDArray[np.int64]:
-    """Return the rows of a simulation set that no fold is trained on."""
-    return split_by_settings(simulated.source, pretrain_settings(plan)).test
+def test_rows(library: Library, plan: Plan) -> NDArray[np.int64]:
+    """Return the rows of the test set of a simulation set, which no fold is trained on."""
+    return split_by_settings(library.source, pretrain_settings(plan)).test
 
 
 def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = "xu2022") -> TrainSettings:
-    """Return the paper's settings of pre-training: Adam 1e-3, batch 64, five folds, a fifth held out as the test."""
+    """Return the paper's settings for pre-training: Adam 1e-3, batch size 64, five folds, a fifth as the test set."""
     return TrainSettings(
         library=(Path("simulation"),),
         out=plan.out / "networks" / name,
@@ -181,12 +187,14 @@ def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
     """Return the predictions of the pre-trained networks for every mock-up spectrum."""
     rows = np.arange(len(contestant.mockups))
     settings = contestant.settings(plan, "asked")
-    read = read_in_palette if contestant.in_palette else of_paper
+    select_columns = restrict_to_palette if contestant.in_palette else paper_columns
     predictions = [
-        read(contestant.mockups, answers(contestant.start(fold), contestant.mockups, rows, settings))
-        for fold in range(len(contestant.starts))
+        select_columns(
+            contestant.mockups, answers(contestant.initial_network(fold), contestant.mockups, rows, settings)
+        )
+        for fold in range(len(contestant.initial_networks))
     ]
-    label = of_paper(contestant.mockups, contestant.mockups.labels) == 1
+    label = paper_columns(contestant.mockups, contestant.mockups.labels) == 1
     n_fold = len(predictions)
     return Answers(predictions, [label] * n_fold, [np.ones(label.shape[1], dtype=bool)] * n_fold, 0.0, 0)
 
@@ -194,66 +202,72 @@ def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
 def finetuned(
     plan: Plan, contestant: EvaluatedModel, label_of_run: str, splits: Sequence[Split], progress: Progress
 ) -> Answers:
-    """Fine-tune in the paper's two steps on one half of each split and predict the other."""
-    probability, label, learned, seconds, epochs = [], [], [], 0.0, 0
+    """Fine-tune in the paper's two steps on the fine-tuning set of each split, and predict its test set."""
+    probability, label, is_learned, seconds, epochs = [], [], [], 0.0, 0
     for number, split in enumerate(splits):
         progress(f"Fine-tuning {contestant.name}, {label_of_run}", number, len(splits))
         settings = contestant.settings(plan, f"{label_of_run}_{number}")
-        with timed(settings.out) as clock:
-            report = finetune(contestant.start(number), settings, _shown(contestant, split.finetune_rows))
-        epochs += report.first.epochs + report.second.epochs
+        with measure_seconds(settings.out) as clock:
+            report = finetune(
+                contestant.initial_network(number), settings, _finetuning_spectra(contestant, split.finetune_rows)
+            )
+        epochs += report.first_step.epochs + report.second_step.epochs
         seconds += clock.seconds
         mockups = contestant.mockups
-        probability.append(of_paper(mockups, answers(report.trained, mockups, split.test_rows, settings)))
-        label.append(of_paper(mockups, mockups.labels[split.test_rows]) == 1)
-        learned.append((of_paper(mockups, mockups.labels[split.finetune_rows]) == 1).any(axis=0))
-    return Answers(probability, label, learned, seconds, epochs)
+        probability.append(paper_columns(mockups, answers(report.trained_model, mockups, split.test_rows, settings)))
+        label.append(paper_columns(mockups, mockups.labels[split.test_rows]) == 1)
+        is_learned.append((paper_columns(mockups, mockups.labels[split.finetune_rows]) == 1).any(axis=0))
+    return Answers(probability, label, is_learned, seconds, epochs)
 
 
-def of_paper(library: Library, values: NDArray[Any]) -> NDArray[Any]:
+def paper_columns(library: Library, values: NDArray[Any]) -> NDArray[Any]:
     """Return the columns of the paper's eleven pigments."""
     return values[:, [library.names.index(name) for name in paper_outputs().names]]
 
 
-def read_in_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the (n, 11) probabilities of the paper's pigments, knowing that no others were used.
+def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the (n, 11) probabilities of the paper's pigments, given that no other pigments were used.
 
-    The most probable pigment of a group gets the group's probability, the others are scaled by the same factor; a
-    pigment of two groups gets the smaller probability.
+    The most probable pigment of a group gets the probability of the group, and the others are scaled by the same
+    factor. A pigment of two groups gets the smaller probability.
     """
     outputs = paper_outputs()
-    member = of_paper(library, probability)
-    probability_in_palette = np.ones_like(member)
+    member_probability = paper_columns(library, probability)
+    probability_in_palette = np.ones_like(member_probability)
     for name in sorted({name for group in outputs.groups for name in group}):
         columns = [column for column, group in enumerate(outputs.groups) if name in group]
-        share = member[:, columns] / np.maximum(member[:, columns].max(axis=1, keepdims=True), 1e-9)
+        relative_probability = member_probability[:, columns] / np.maximum(
+            member_probability[:, columns].max(axis=1, keepdims=True), 1e-9
+        )
         group_probability = probability[:, [library.names.index(name)]]
-        probability_in_palette[:, columns] = np.minimum(probability_in_palette[:, columns], group_probability * share)
+        probability_in_palette[:, columns] = np.minimum(
+            probability_in_palette[:, columns], group_probability * relative_probability
+        )
     return probability_in_palette
 
 
 @dataclass
 class Clock:
-    """Seconds of work in all calls so far."""
+    """Training time of a folder so far, s."""
 
     seconds: float
 
 
 @contextmanager
-def timed(folder: Path) -> Iterator[Clock]:
-    """Accumulate the training time of a folder over all calls, without reading of finished results."""
-    note, last = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
-    clock = Clock(json.loads(note.read_text("utf-8"))["seconds"] if note.is_file() else 0.0)
-    before = {path: path.stat().st_mtime_ns for path in last}
-    start = time.perf_counter()
+def measure_seconds(folder: Path) -> Iterator[Clock]:
+    """Measure the training time of a folder, summed over interrupted runs; calls that train nothing are not counted."""
+    record_path, checkpoints = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
+    clock = Clock(json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0)
+    old_times = {path: path.stat().st_mtime_ns for path in checkpoints}
+    start_time = time.perf_counter()
     yield clock
-    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == before:
+    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == old_times:
         return
-    clock.seconds += time.perf_counter() - start
-    write_json(note, {"seconds": clock.seconds})
+    clock.seconds += time.perf_counter() - start_time
+    write_json(record_path, {"seconds": clock.seconds})
 
 
-def _shown(contestant: EvaluatedModel, rows: NDArray[np.int64]) -> Library:
-    """Return the spectra that fine-tune, with their labels."""
-    shown = contestant.mockups.rows(rows)
-    return absent_as_unknown(shown) if contestant.open_minded else shown
+def _finetuning_spectra(contestant: EvaluatedModel, rows: NDArray[np.int64]) -> Library:
+    """Return the spectra for fine-tuning, with their labels."""
+    spectra = contestant.mockups.select_rows(rows)
+    return absent_as_unknown(spectra) if contestant.missing_as_unknown else spectra

@@ -1,4 +1,4 @@
-"""Maps of a virtual painting by networks and the element fit, and their scores."""
+"""Maps of a virtual painting from networks and the element fit, and scores of these maps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,32 +18,32 @@ from underpaint.lab.reproduction.contestants import paper_answers
 from underpaint.lab.reproduction.figure_panels import ABOVE, ABSENT, BELOW, Painting
 from underpaint.lab.reproduction.mockups import INSTRUMENT
 from underpaint.lab.reproduction.plan import Plan
-from underpaint.lab.reproduction.simulation import MIXED_FROM, paper_outputs
+from underpaint.lab.reproduction.simulation import REPLACED_PIGMENTS, paper_outputs
 from underpaint.lab.training import load_checkpoint
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import identify
 
 FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
-"""One line family of each element of the figures' paints and ground, except light ones."""
-BEFORE, AFTER, DEFAULT = "before fine-tuning", "after fine-tuning", "default network"
+"""One line family for each element in the paints and ground of the figures; light elements are left out."""
+BEFORE_FINETUNING, AFTER_FINETUNING, DEFAULT_NETWORK = "before fine-tuning", "after fine-tuning", "default network"
 THRESHOLD = 0.5
 
 Map = NDArray[np.float32]
-Place = NDArray[np.int64]
-_MARKS = {"above": ABOVE, "below": BELOW, "absent": ABSENT}
+PlaceCodes = NDArray[np.int64]
+_PLACE_CODES = {"above": ABOVE, "below": BELOW, "absent": ABSENT}
 
 
 @dataclass(frozen=True)
 class Networks:
     """Checkpoints of the paper's network, before and after its fine-tuning on the virtual mock-ups."""
 
-    before: Path
-    after: Path
+    before_finetuning: Path
+    after_finetuning: Path
 
 
 @dataclass(frozen=True)
-class Case:
-    """A painting with its scan and its probability maps by network and name."""
+class PaintingMaps:
+    """A virtual painting with its scan, its element maps, and its probability maps by network and output."""
 
     painting: Painting
     scan: Scan
@@ -51,15 +51,15 @@ class Case:
     maps: Mapping[str, Mapping[str, Map]]
 
 
-def ask(
+def map_painting(
     plan: Plan,
     networks: Networks,
     painting: Painting,
     scan: Scan,
     *,
     members: Sequence[str] = (),
-) -> Case:
-    """Ask the paper's network before and after fine-tuning, the default network and the element fit.
+) -> PaintingMaps:
+    """Map a painting with the paper's network before and after fine-tuning, the default network, and the element fit.
 
     Parameters
     ----------
@@ -71,36 +71,40 @@ def ask(
         Pigments for which the default network is evaluated by name, not by elementary group.
     """
     maps = {
-        BEFORE: paper_maps(plan, networks.before, scan),
-        AFTER: paper_maps(plan, networks.after, scan),
-        DEFAULT: default_maps(scan, members=members),
+        BEFORE_FINETUNING: paper_maps(plan, networks.before_finetuning, scan),
+        AFTER_FINETUNING: paper_maps(plan, networks.after_finetuning, scan),
+        DEFAULT_NETWORK: default_maps(scan, members=members),
     }
-    # the fit uses the preset: deviations of the instrument from it are unknown
+    # the fit assumes the preset, because the deviations of the simulated instrument are unknown to it
     elements = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
-    return Case(painting, scan, elements, maps)
+    return PaintingMaps(painting, scan, elements, maps)
 
 
 def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Map]:
-    """Return the paper's network's probability map of each of its eleven pigments; the scan is on its channels."""
+    """Return the probability map of each of the paper's eleven pigments; the scan has the channels of its network."""
     counts = np.asarray(scan.counts, dtype=np.float32).reshape(scan.n_pixel, -1)
     probabilities = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
     return {name: probabilities[:, :, column] for column, name in enumerate(paper_outputs().names)}
 
 
 def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
-    """Return the default network's maps: of its groups, and of the paper's pigments the least of a pigment's groups.
+    """Return the default network's maps of its groups and of the paper's pigments.
 
-    ``members`` are evaluated by name in place of their groups.
+    The map of a pigment is the minimum over the maps of its groups. For pigments in ``members`` it is the map of the
+    pigment itself.
     """
     maps, outputs = identify(scan), paper_outputs()
-    labels_of = {
+    outputs_of_pigment = {
         name: (name,) if name in members else groups for name, groups in zip(outputs.names, outputs.groups, strict=True)
     }
-    pigments = {name: np.min([maps[each] for each in labels], axis=0) for name, labels in labels_of.items()}
+    pigments = {
+        name: np.min([maps[output] for output in output_names], axis=0)
+        for name, output_names in outputs_of_pigment.items()
+    }
     return {**{group: maps[group] for group in maps.groups}, **pigments}
 
 
-def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dict[str, float | None]:
+def map_scores(probability: Map, place: PlaceCodes, area: NDArray[np.float64]) -> dict[str, float | None]:
     """Return the scores of one map.
 
     Parameters
@@ -108,66 +112,66 @@ def map_scores(probability: Map, place: Place, area: NDArray[np.float64]) -> dic
     probability : (n_row, n_column) array
         Probabilities; NaN counts as absent.
     place : (n_row, n_column) int array
-        Place of the pigment; either layer counts as present, detectable or not.
+        Place of the pigment. It is present in either layer, whether detectable or not.
     area : (n_row, n_column) array
-        Net counts of its line, or the lesser of two in units of their 99th percentiles.
+        Net counts of the pigment's line; for two lines the smaller value, in units of their 99th percentiles.
 
     Returns
     -------
     dict
-        ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share`` (of the
-        pixels without the pigment) and ``spearman`` of probability against area; None where undefined.
+        ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share``
+        (false-positive rate) and ``spearman`` (correlation of probability and area); None where undefined.
     """
     truth = (place != ABSENT).ravel()
     scores = score(probability.ravel(), truth, np.ones(truth.size, dtype=bool), THRESHOLD)
-    figures = {
+    scores_by_name = {
         "f1": scores.f1,
         "always_yes_f1": scores.always_yes_f1,
         "auroc": scores.auroc,
-        "sensitivity_above": share_over(probability, place == ABOVE),
-        "sensitivity_below": share_over(probability, place == BELOW),
-        "false_share": share_over(probability, place == ABSENT),
+        "sensitivity_above": fraction_above(probability, place == ABOVE),
+        "sensitivity_below": fraction_above(probability, place == BELOW),
+        "false_share": fraction_above(probability, place == ABSENT),
         "spearman": spearman(probability, area),
     }
-    return {name: number(value) for name, value in figures.items()}
+    return {name: json_number(value) for name, value in scores_by_name.items()}
 
 
-def figures_of(case: Case, pigment: str) -> dict[str, Any]:
-    """Return the scores of a pigment's maps, by network, and the number of its pixels."""
-    families, place = families_of(pigment), place_of(case, pigment)
-    area = min_scaled_area([case.elements[family] for family in families])
+def pigment_scores(painting_maps: PaintingMaps, pigment: str) -> dict[str, Any]:
+    """Return the scores of a pigment's map from each network, and the numbers of pixels at each place."""
+    families, place = families_of(pigment), place_of(painting_maps, pigment)
+    area = min_scaled_area([painting_maps.elements[family] for family in families])
     return {
         "families": list(families),
-        **{f"n_{name}": int((place == mark).sum()) for name, mark in _MARKS.items()},
-        "networks": {name: map_scores(maps[pigment], place, area) for name, maps in case.maps.items()},
+        **{f"n_{name}": int((place == code).sum()) for name, code in _PLACE_CODES.items()},
+        "networks": {name: map_scores(maps[pigment], place, area) for name, maps in painting_maps.maps.items()},
     }
 
 
-def place_of(case: Case, pigment: str) -> Place:
-    """Return where a pigment, or its substitute in the mock-ups, was painted."""
-    return case.painting.places(
-        (pigment, *(mixture for mixture, stands_for in MIXED_FROM.items() if stands_for == pigment))
+def place_of(painting_maps: PaintingMaps, pigment: str) -> PlaceCodes:
+    """Return the (n_row, n_column) place of a pigment or of its substitute in the mock-ups."""
+    return painting_maps.painting.places(
+        (pigment, *(mixture for mixture, replaced_pigment in REPLACED_PIGMENTS.items() if replaced_pigment == pigment))
     )
 
 
 def families_of(pigment: str) -> tuple[str, ...]:
-    """Return the line family that shows each of a pigment's elements, at most two."""
+    """Return one line family for each element of a pigment, at most two."""
     outputs = paper_outputs()
     families = outputs.elements[outputs.names.index(pigment)]
     return tuple(family for family in families if family in FAMILIES)[:2]
 
 
-def share_over(probability: Map, mask: NDArray[np.bool_]) -> float:
-    """Return the share of some pixels whose probability exceeds one half; NaN without pixels."""
+def fraction_above(probability: Map, mask: NDArray[np.bool_]) -> float:
+    """Return the fraction of the pixels in a mask whose probability exceeds 0.5; NaN without pixels."""
     return float((probability[mask] > THRESHOLD).mean()) if mask.any() else float("nan")
 
 
-def number(value: float) -> float | None:
-    """Return a value for JSON: None if undefined."""
+def json_number(value: float) -> float | None:
+    """Return a value for JSON: None if it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
-def picture(plan: Plan, name: str) -> Path:
-    """Return the path of a figure in the plan's folder, which is made if missing."""
+def figure_path(plan: Plan, name: str) -> Path:
+    """Return the path of a figure in the plan's folder; the folder is created if it is missing."""
     plan.out.mkdir(parents=True, exist_ok=True)
     return plan.out / f"{name}.png"

@@ -1,4 +1,4 @@
-"""Limits of the paper's networks: too little pigment, too few counts, bare ground; and the effect of its choices."""
+"""Limits of the paper's networks: detection limit, error rates, and the effect of the paper's choices."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,15 +10,21 @@ from numpy.typing import NDArray
 from underpaint.data import XU_NETWORK_AXIS, EnergyAxis
 from underpaint.display.plot import save_png
 from underpaint.display.plot.paper import Detection, detection_panels
-from underpaint.lab.reproduction.arms import of_paper, predict_mockups, pretrain, test_rows
+from underpaint.lab.reproduction.arms import paper_columns, predict_mockups, pretrain, test_rows
 from underpaint.lab.reproduction.contestants import default_answers, paper_answers, paper_network
-from underpaint.lab.reproduction.figure_answers import AFTER, BEFORE, DEFAULT, THRESHOLD, Networks
+from underpaint.lab.reproduction.figure_answers import (
+    AFTER_FINETUNING,
+    BEFORE_FINETUNING,
+    DEFAULT_NETWORK,
+    THRESHOLD,
+    Networks,
+)
 from underpaint.lab.reproduction.measured import get_mockups
 from underpaint.lab.reproduction.mockups import Mockups
 from underpaint.lab.reproduction.plan import Plan
-from underpaint.lab.reproduction.scoring import over_folds
+from underpaint.lab.reproduction.scoring import scores_over_folds
 from underpaint.lab.reproduction.simulation import (
-    counted,
+    draw_counts,
     grid_pigments,
     mockup_library,
     paper_outputs,
@@ -35,52 +41,60 @@ from underpaint.runtime.progress import Progress
 from underpaint.simulate.recipes import paper_mixtures
 
 
-def mistakes(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, Any]:
-    """Return the false negatives and false positives of each pigment.
+def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, Any]:
+    """Return the false-negative and false-positive rates of each pigment.
 
     Returns
     -------
     dict
         ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``:
-        shares of the test spectra of all folds, answers over one half; ``said_with`` of the spectra that hold the
-        material and not the pigment. Not a number where no spectrum is of that kind.
+        rates over the test spectra of all folds, with a probability above 0.5 as a claim. ``missed_*`` are
+        false-negative rates. ``said_with`` is the false-positive rate in spectra that contain the other material and
+        not the pigment. Rates without such spectra are NaN.
     """
-    simulated = simulation_set(plan, mockups)
-    _, answers_simulated = pretrain(plan, simulated, progress)
-    pairs = np.asarray(grid_pigments(plan))[test_rows(simulated, plan)]
-    positive = np.stack([probability > 0.5 for probability in answers_simulated.probability])
+    library = simulation_set(plan, mockups)
+    _, answers_simulated = pretrain(plan, library, progress)
+    pairs = np.asarray(grid_pigments(plan))[test_rows(library, plan)]
+    claims = np.stack([probability > 0.5 for probability in answers_simulated.probability])
     return {
-        name: _of_one(name, positive[:, :, column], answers_simulated.label[0][:, column], pairs[:, 0], pairs[:, 1])
+        name: _error_rates_of_pigment(
+            name, claims[:, :, column], answers_simulated.label[0][:, column], pairs[:, 0], pairs[:, 1]
+        )
         for column, name in enumerate(paper_outputs().names)
     }
 
 
-def _of_one(
+def _error_rates_of_pigment(
     name: str,
-    positive: NDArray[np.bool_],
+    claims: NDArray[np.bool_],
     truth: NDArray[np.bool_],
-    upper: NDArray[np.str_],
-    lower: NDArray[np.str_],
+    upper_pigments: NDArray[np.str_],
+    lower_pigments: NDArray[np.str_],
 ) -> dict[str, Any]:
-    """Return the mistakes about one pigment from (n_fold, n) answers and the (n,) materials of both layers."""
-    top, below = upper == name, truth & (upper != name)
-    materials = sorted({*upper, *lower} - {name})
+    """Return the error rates of one pigment, from (n_fold, n) claims and the (n,) materials of both layers."""
+    is_on_top, is_below = upper_pigments == name, truth & (upper_pigments != name)
+    materials = sorted({*upper_pigments, *lower_pigments} - {name})
     return {
-        "missed_on_top": _share(~positive, top),
-        "missed_below": _share(~positive, below),
-        "missed_under": {str(each): _share(~positive, below & (upper == each)) for each in materials},
-        "said_with": {str(each): _share(positive, ~truth & ((upper == each) | (lower == each))) for each in materials},
+        "missed_on_top": _rate(~claims, is_on_top),
+        "missed_below": _rate(~claims, is_below),
+        "missed_under": {
+            str(material): _rate(~claims, is_below & (upper_pigments == material)) for material in materials
+        },
+        "said_with": {
+            str(material): _rate(claims, ~truth & ((upper_pigments == material) | (lower_pigments == material)))
+            for material in materials
+        },
     }
 
 
-def _share(answers: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    return float(answers[:, mask].mean()) if mask.any() else float("nan")
+def _rate(claims: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+    return float(claims[:, mask].mean()) if mask.any() else float("nan")
 
 
-Ask = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(n, n_channel) counts on the paper's channels in, (n, 11) probabilities out."""
-SECONDS = (0.1, 1.0, 10.0)
-FRACTIONS = np.geomspace(0.0005, 0.10, 12)
+PredictionFunction = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Function that returns the (n, 11) probabilities for (n, n_channel) counts in the paper's channels."""
+PIXEL_SECONDS = (0.1, 1.0, 10.0)
+VERMILION_FRACTIONS = np.geomspace(0.0005, 0.10, 12)
 """Mass fractions of vermilion among the dry pigments of Bottom 2B."""
 PAPER_FRACTION = 0.006
 COVER_UM, BOTTOM_UM, GROUND_UM = 100.0, 125.0, 175.0
@@ -90,63 +104,78 @@ FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 
 
 def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Return detection limit, false positives, mistakes and ablations; writes ``limits.png`` into ``plan.out``."""
+    """Return detection limit, false positives, error rates and ablations; write ``limits.png`` into ``plan.out``."""
     mockups = get_mockups(plan)
-    asks: dict[str, Ask] = {
-        BEFORE: partial(paper_answers, plan, load_checkpoint(networks.before)),
-        AFTER: partial(paper_answers, plan, load_checkpoint(networks.after)),
-        DEFAULT: partial(default_answers, plan, load_trainable("default")),
+    prediction_functions: dict[str, PredictionFunction] = {
+        BEFORE_FINETUNING: partial(paper_answers, plan, load_checkpoint(networks.before_finetuning)),
+        AFTER_FINETUNING: partial(paper_answers, plan, load_checkpoint(networks.after_finetuning)),
+        DEFAULT_NETWORK: partial(default_answers, plan, load_trainable("default")),
     }
-    progress("Looking for little vermilion", 0, 1)
-    detection = detection_limit(plan, mockups, asks)
+    progress("Computing the detection limit of vermilion", 0, 1)
+    detection = detection_limit(plan, mockups, prediction_functions)
     progress("Counting false positives", 0, 1)
-    false = false_positives(plan, mockups, asks)
+    false_positive_rates = false_positives(plan, mockups, prediction_functions)
     save_png(
-        _picture(detection, "Vermilion in virtual lead white; the paper's 0.6 % is marked"), plan.out / "limits.png"
+        _limits_figure(detection, "Vermilion in virtual lead white; the paper's 0.6 % is marked"),
+        plan.out / "limits.png",
     )
     return {
         "detection": detection,
-        "false_positives": false,
-        "mistakes": mistakes(plan, mockups, progress),
+        "false_positives": false_positive_rates,
+        "mistakes": error_rates(plan, mockups, progress),
         "ablation": ablation(plan, progress),
     }
 
 
-def detection_limit(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[str, Any]:
-    """Return the probability of vermilion against its mass fraction in Bottom 2B, bare and under Top 1.
+def detection_limit(
+    plan: Plan, mockups: Mockups, prediction_functions: dict[str, PredictionFunction]
+) -> dict[str, Any]:
+    """Return the probability of vermilion for mass fractions in Bottom 2B, uncovered and under Top 1.
 
     Returns
     -------
     dict
         ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
-        {"mean", "low", "high"}}}}}``: means and tenth and ninetieth percentile of draws of counts; ``counts_to_see`` is
-        the physical limit, and ``visible_percent`` the mass fraction from which the pixel has them.
+        {"mean", "low", "high"}}}}}``: mean, and tenth and ninetieth percentile, over random spectra. ``counts_to_see``
+        are the total counts above which vermilion is visible, and ``visible_percent`` is the mass fraction, %, for
+        which a pixel has these counts.
     """
     n_draw = plan.draws
     column = paper_outputs().names.index("vermilion")
-    result = {}
+    limits_by_cover = {}
     for cover in ("none", "Top 1"):
-        samples = [_bottom_2b(float(fraction), cover) for fraction in FRACTIONS]
-        expected = _expected(samples, mockups)
-        by_seconds: dict[str, Any] = {}
-        for seconds in SECONDS:
+        stratigraphies = [_bottom_2b(float(fraction), cover) for fraction in VERMILION_FRACTIONS]
+        expected = _expected_spectra(stratigraphies, mockups)
+        probability_by_seconds: dict[str, Any] = {}
+        for seconds in PIXEL_SECONDS:
             rng = np.random.default_rng((plan.seed, round(100 * seconds)))
-            total = plan.counts * seconds / SECONDS[-1]
-            counts = count(np.repeat(expected * total, n_draw, axis=0), rng=rng).astype(np.float32)
-            probabilities = {name: ask(counts)[:, column].reshape(-1, n_draw) for name, ask in asks.items()}
-            by_seconds[f"{seconds:g}"] = {name: _band(values) for name, values in probabilities.items()}
-        needed = counts_to_see(samples, "vermilion", mockups.instrument)
-        result[cover] = {
-            "fraction": FRACTIONS.tolist(),
-            "counts_to_see": needed,
-            "visible_percent": {f"{each:g}": _visible(needed, plan.counts * each / SECONDS[-1]) for each in SECONDS},
-            "seconds": by_seconds,
+            mean_counts = plan.counts * seconds / PIXEL_SECONDS[-1]
+            counts = count(np.repeat(expected * mean_counts, n_draw, axis=0), rng=rng).astype(np.float32)
+            probabilities = {
+                name: predict(counts)[:, column].reshape(-1, n_draw) for name, predict in prediction_functions.items()
+            }
+            probability_by_seconds[f"{seconds:g}"] = {
+                name: _probability_band(values) for name, values in probabilities.items()
+            }
+        counts_needed = counts_to_see(stratigraphies, "vermilion", mockups.instrument)
+        limits_by_cover[cover] = {
+            "fraction": VERMILION_FRACTIONS.tolist(),
+            "counts_to_see": counts_needed,
+            "visible_percent": {
+                f"{seconds_per_pixel:g}": _visible_percent(
+                    counts_needed, plan.counts * seconds_per_pixel / PIXEL_SECONDS[-1]
+                )
+                for seconds_per_pixel in PIXEL_SECONDS
+            },
+            "seconds": probability_by_seconds,
         }
-    return result
+    return limits_by_cover
 
 
-def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[str, Any]:
-    """Return the share of false positives by total counts.
+def false_positives(
+    plan: Plan, mockups: Mockups, prediction_functions: dict[str, PredictionFunction]
+) -> dict[str, Any]:
+    """Return the false-positive rate as a function of the total counts.
 
     Returns
     -------
@@ -155,35 +184,39 @@ def false_positives(plan: Plan, mockups: Mockups, asks: dict[str, Ask]) -> dict[
     """
     n_draw = 4 * plan.draws
     rng = np.random.default_rng((plan.seed, 3))
-    ground = _expected([Stratigraphy((ground_layer("chalk", GROUND_UM),))], mockups)
-    labelled = mockup_library(mockups)
-    labels = of_paper(labelled, labelled.labels) == 1
+    ground_spectrum = _expected_spectra([Stratigraphy((ground_layer("chalk", GROUND_UM),))], mockups)
+    library = mockup_library(mockups)
+    labels = paper_columns(library, library.labels) == 1
     rows = np.sort(rng.choice(len(mockups), size=min(len(mockups), 8 * n_draw), replace=False))
-    measured = mockups.counts[rows] / mockups.counts[rows].sum(axis=1, keepdims=True)
-    cases = {
-        "bare_ground": (np.repeat(ground, n_draw, axis=0), np.zeros((n_draw, labels.shape[1]), dtype=bool)),
-        # counts thinned from measured ones: the noise of few counts, plus the remaining noise of many
-        "mockups": (measured, labels[rows]),
+    mockup_spectra = mockups.counts[rows] / mockups.counts[rows].sum(axis=1, keepdims=True)
+    truth_by_case = {
+        "bare_ground": (np.repeat(ground_spectrum, n_draw, axis=0), np.zeros((n_draw, labels.shape[1]), dtype=bool)),
+        # drawn from measured spectra: the noise of few counts, plus the smaller noise of the measured counts
+        "mockups": (mockup_spectra, labels[rows]),
     }
-    result: dict[str, Any] = {}
-    for name, (shape, truth) in cases.items():
-        result[name] = {}
-        for total in LOW_COUNTS:
-            counts = count(shape * total, rng=rng).astype(np.float32)
-            result[name][f"{total:g}"] = {network: _false(ask(counts), truth) for network, ask in asks.items()}
-    return result
+    rates_by_case: dict[str, Any] = {}
+    for name, (spectra, truth) in truth_by_case.items():
+        rates_by_case[name] = {}
+        for mean_counts in LOW_COUNTS:
+            counts = count(spectra * mean_counts, rng=rng).astype(np.float32)
+            rates_by_case[name][f"{mean_counts:g}"] = {
+                network: _false_positive_rate(predict(counts), truth)
+                for network, predict in prediction_functions.items()
+            }
+    return rates_by_case
 
 
 def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Return the effect of the paper's choices: networks trained on a share of its grid, one fold each.
+    """Return the effect of the paper's choices, from networks trained on a part of its grid, with one fold each.
 
     Returns
     -------
     dict
         ``{choice: {"f1_simulation", "f1_mockups", "always_yes_f1", "seconds", "epochs"}}``: mean F1 on test spectra of
-        the simulation set, and on the virtual mock-ups, without fine-tuning. ``counted`` trains at a pixel's counts.
+        the simulation set, and on the virtual mock-ups, without fine-tuning. Choices with ``counted`` are trained on
+        spectra with the counts of a pixel.
     """
-    choices: dict[str, tuple[NetworkKind, EnergyAxis, bool, bool]] = {
+    settings_by_choice: dict[str, tuple[NetworkKind, EnergyAxis, bool, bool]] = {
         "as_in_the_paper": ("xu2022", XU_NETWORK_AXIS, True, False),
         "no_cut_at_2.80_kev": ("xu2022", FULL_AXIS, True, False),
         "root_for_log_log": ("xu2022_root", XU_NETWORK_AXIS, True, False),
@@ -192,77 +225,81 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
         "counted": ("xu2022", XU_NETWORK_AXIS, True, True),
         "counted_root": ("xu2022_root", XU_NETWORK_AXIS, True, True),
     }
-    result = {}
+    scores_by_choice = {}
     stratigraphies, contents = study_grid(plan)
-    mockups_on = {axis: get_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
-    for choice, (kind, axis, with_background, with_counts) in choices.items():
-        mockups = mockups_on[axis]
-        simulated = simulated_as_in_paper(stratigraphies, contents, mockups, with_background=with_background)
+    mockups_by_axis = {axis: get_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
+    for choice, (kind, axis, with_background, with_counts) in settings_by_choice.items():
+        mockups = mockups_by_axis[axis]
+        library = simulated_as_in_paper(stratigraphies, contents, mockups, with_background=with_background)
         if with_counts:
-            simulated = counted(simulated, plan)
-        name = f"ablation_{choice}"
-        checkpoints, answers_simulated = pretrain(plan, simulated, progress, name=name, folds=1, kind=kind)
-        mockup_scores = over_folds(predict_mockups(plan, paper_network(checkpoints, mockups)))["mean"]
-        result[choice] = {
-            "f1_simulation": over_folds(answers_simulated)["mean"]["f1"],
+            library = draw_counts(library, plan)
+        run_name = f"ablation_{choice}"
+        checkpoints, answers_simulated = pretrain(plan, library, progress, name=run_name, folds=1, kind=kind)
+        mockup_scores = scores_over_folds(predict_mockups(plan, paper_network(checkpoints, mockups)))["mean"]
+        scores_by_choice[choice] = {
+            "f1_simulation": scores_over_folds(answers_simulated)["mean"]["f1"],
             "f1_mockups": mockup_scores["f1"],
             "auprc_mockups": mockup_scores["auprc"],
             "always_yes_f1": mockup_scores["always_yes"]["f1"],
             "seconds": round(answers_simulated.seconds, 1),
             "epochs": answers_simulated.epochs,
         }
-    return result
+    return scores_by_choice
 
 
 def _bottom_2b(fraction: float, cover: str) -> Stratigraphy:
-    """Return Bottom 2B with a share of vermilion, its whites in the paper's proportion, bare or under Top 1."""
+    """Return Bottom 2B with a mass fraction of vermilion and whites as in the paper, uncovered or under Top 1."""
     paints = paper_mixtures()
-    white = {name: share for name, share in paints["Bottom 2B"].items() if name != "vermilion"}
-    scale = (1.0 - fraction) / sum(white.values())
-    shares = {name: scale * share for name, share in white.items()} | {"vermilion": fraction}
-    layers = [Paint(shares, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
+    white_shares = {name: fraction for name, fraction in paints["Bottom 2B"].items() if name != "vermilion"}
+    scale = (1.0 - fraction) / sum(white_shares.values())
+    fractions = {name: scale * fraction for name, fraction in white_shares.items()} | {"vermilion": fraction}
+    layers = [Paint(fractions, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
     if cover != "none":
         layers.insert(0, Paint(paints["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
     return Stratigraphy(tuple(layers))
 
 
-def _expected(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDArray[np.float64]:
-    """Return (n, n_channel) expected spectra that sum to one, by the mock-ups' instrument and the full physics."""
+def _expected_spectra(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDArray[np.float64]:
+    """Return the (n, n_channel) expected spectra, normalised to a sum of one, for the instrument of the mock-ups."""
     instrument = mockups.instrument
     spectra = np.asarray(render(emit(samples, instrument), instrument.detector, mockups.axis), dtype=np.float64)
     return np.asarray(spectra / spectra.sum(axis=1, keepdims=True))
 
 
-def _visible(needed: Sequence[float], counts: float) -> float | None:
-    """Return the mass fraction in per cent from which vermilion is detected at these counts; None if never."""
-    falling = np.log(np.asarray(needed))[::-1]
-    if falling[0] > np.log(counts):
+def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | None:
+    """Return the mass fraction, %, above which vermilion is visible at the given counts; None if it never is."""
+    log_counts_needed = np.log(np.asarray(counts_needed))[::-1]
+    if log_counts_needed[0] > np.log(counts):
         return None
-    return float(100.0 * np.exp(np.interp(np.log(counts), falling, np.log(FRACTIONS)[::-1])))
+    return float(100.0 * np.exp(np.interp(np.log(counts), log_counts_needed, np.log(VERMILION_FRACTIONS)[::-1])))
 
 
-def _false(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
-    positive = (probability > THRESHOLD) & ~truth
-    share = positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
-    by_pigment = dict(zip(paper_outputs().names, share.tolist(), strict=True))
-    return {"share": float(share.mean()), "by_pigment": by_pigment}
+def _false_positive_rate(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
+    is_false_positive = (probability > THRESHOLD) & ~truth
+    rate = is_false_positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
+    rate_by_pigment = dict(zip(paper_outputs().names, rate.tolist(), strict=True))
+    return {"share": float(rate.mean()), "by_pigment": rate_by_pigment}
 
 
-def _band(values: NDArray[np.float32]) -> dict[str, list[float]]:
-    """Return mean and spread over the draws of each fraction: (n_fraction, n_draw) in."""
+def _probability_band(values: NDArray[np.float32]) -> dict[str, list[float]]:
+    """Return mean and percentiles of (n_fraction, n_draw) probabilities over the draws."""
     low, high = np.quantile(values, (0.1, 0.9), axis=1)
     return {"mean": values.mean(axis=1).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
-def _picture(detection: dict[str, Any], title: str) -> Any:
-    parts = []
-    for cover, row in detection.items():
-        place = "not covered" if cover == "none" else f"under {COVER_UM:.0f} µm of {cover}"
-        for seconds, limits_of_network in row["seconds"].items():
+def _limits_figure(detection: dict[str, Any], title: str) -> Any:
+    panels = []
+    for cover, limits_of_cover in detection.items():
+        cover_text = "not covered" if cover == "none" else f"under {COVER_UM:.0f} µm of {cover}"
+        for seconds, limits_of_network in limits_of_cover["seconds"].items():
             curves = {name: np.asarray(band["mean"]) for name, band in limits_of_network.items()}
             bands = {
                 name: (np.asarray(band["low"]), np.asarray(band["high"])) for name, band in limits_of_network.items()
             }
-            x = 100.0 * np.asarray(row["fraction"])
-            parts.append(Detection(f"{seconds} s a pixel, {place}", x, curves, row["visible_percent"][seconds], bands))
-    return detection_panels(parts, title, marked_percent=100.0 * PAPER_FRACTION)
+            x = 100.0 * np.asarray(limits_of_cover["fraction"])
+            panels.append(
+                Detection(
+                    f"{seconds} s a pixel, {cover_text}", x, curves, limits_of_cover["visible_percent"][seconds], bands
+                )
+            )
+    return detection_panels(panels, title, marked_percent=100.0 * PAPER_FRACTION)

@@ -1,4 +1,4 @@
-"""A user's mock-ups in place of the virtual ones: a folder of spectra, or a scan, and a table of labels."""
+"""Measured mock-ups of a user, from a folder of spectra or a scan and a table of labels; they replace virtual ones."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -10,103 +10,106 @@ from underpaint.data import XU_NETWORK_AXIS, EnergyAxis
 from underpaint.errors import TrainingError
 from underpaint.lab.reproduction.mockups import INSTRUMENT, Mockups, make_mockups
 from underpaint.lab.reproduction.plan import Plan
-from underpaint.lab.training import labelled
+from underpaint.lab.training import labelled_library
 from underpaint.lab.training.label_table import LabelTable, read_label_table
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.weights import ModelAxis, load_card
 
-FEWEST = 50
-"""Minimum number of spectra, of which a fifth is used for fine-tuning."""
+MIN_SPECTRA = 50
+"""Minimum number of mock-up spectra; a fifth of them is used for fine-tuning."""
 
 
 def get_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
-    """Return the plan's measured mock-ups, or the virtual ones by default."""
+    """Return the measured mock-ups of a plan, or virtual mock-ups if it has none."""
     if plan.mockups is None or plan.labels is None:
         return make_mockups(plan, axis)
     return read_mockups(plan.mockups, plan.labels, axis)
 
 
-def read_mockups(location: str | Path, table: str | Path, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
-    """Read measured mock-ups.
+def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
+    """Read measured mock-ups and their labels.
 
     Parameters
     ----------
     location : str or Path
-        A folder of single spectra, or a scan, with energy axes.
-    table : str or Path
-        CSV file as fine-tuning takes it (``file`` or ``row`` and ``column``; ``pigments`` by the paper's eleven names),
-        with ``top`` and ``bottom`` for the paints of a structure, or ``structure`` alone, and, where it is known,
-        ``thickness_um`` of the top.
+        Folder of single spectra, or a scan; both need energy axes.
+    label_path : str or Path
+        CSV file with the columns that fine-tuning needs: ``file``, or ``row`` and ``column``; ``pigments`` by the
+        paper's eleven names. Further columns are ``top`` and ``bottom`` for the paints of a structure, or ``structure``
+        alone, and optionally ``thickness_um`` of the top.
     axis : EnergyAxis
-        The channels to bring the spectra to.
+        Channels to which the spectra are rebinned.
 
     Raises
     ------
     TrainingError
         The table lacks a column, names a pigment that is not an output of the paper's network, or has too few rows.
     ScanError, CalibrationError, CoverageError
-        The spectra cannot be read, have no energy axis, or do not cover the paper's.
+        The spectra cannot be read, have no energy axis, or do not cover the energies of ``axis``.
     """
-    rows = read_label_table(Path(table))
-    card = load_card("xu2022")
+    label_table = read_label_table(Path(label_path))
+    model_card = load_card("xu2022")
     model_axis = ModelAxis(start_kev=round(axis.start_kev, 9), bin_kev=axis.gain_kev, n_bin=axis.n_channel)
-    library = labelled(location, table, card.model_copy(update={"axis": model_axis}))
-    if len(library) < FEWEST:
+    library = labelled_library(location, label_path, model_card.model_copy(update={"axis": model_axis}))
+    if len(library) < MIN_SPECTRA:
         raise TrainingError(
-            f"Cannot reproduce with {len(library)} labelled spectra: a fifth of them fine-tunes, and at least {FEWEST} "
-            "are needed."
+            f"Cannot reproduce with {len(library)} labelled spectra: a fifth of them is used for fine-tuning, "
+            f"and at least {MIN_SPECTRA} are needed."
         )
-    top, bottom = _structures(rows)
+    top, bottom = _top_and_bottom(label_table)
     return Mockups(
         counts=library.spectra,
         top=top,
         bottom=bottom,
-        top_um=_thickness(rows),
+        top_um=_top_thickness_um(label_table),
         pigments=tuple(tuple(np.asarray(library.names)[row == 1].tolist()) for row in library.labels),
         instrument=load_instrument(INSTRUMENT),
         axis=axis,
     )
 
 
-def _structures(rows: LabelTable) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-    has = rows.cells[0]
-    if "top" in has and "bottom" in has:
-        return np.asarray(rows.column("top")), np.asarray(rows.column("bottom"))
-    if "structure" in has:
-        return np.asarray(rows.column("structure")), np.full(len(rows.cells), "")
+def _top_and_bottom(label_table: LabelTable) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    columns = label_table.cells[0]
+    if "top" in columns and "bottom" in columns:
+        return np.asarray(label_table.column("top")), np.asarray(label_table.column("bottom"))
+    if "structure" in columns:
+        return np.asarray(label_table.column("structure")), np.full(len(label_table.cells), "")
     raise TrainingError(
-        f"Cannot hold structures out with {rows.path}: it says which paints lie where in neither the columns top and "
-        "bottom nor structure. Add them."
+        f"Cannot hold out structures: {label_table.path} has neither the columns top and bottom nor the column "
+        "structure. Add them."
     )
 
 
-def _thickness(rows: LabelTable) -> NDArray[np.float64]:
-    """Return (n,) um; NaN if unknown."""
-    if "thickness_um" not in rows.cells[0]:
-        return np.full(len(rows.cells), np.nan)
+def _top_thickness_um(label_table: LabelTable) -> NDArray[np.float64]:
+    """Return the (n,) thickness of the top, um; NaN if it is unknown."""
+    if "thickness_um" not in label_table.cells[0]:
+        return np.full(len(label_table.cells), np.nan)
     return np.asarray(
-        [_um(text, line, rows) for line, text in zip(rows.lines, rows.column("thickness_um"), strict=True)]
+        [
+            _thickness_um(text, line, label_table)
+            for line, text in zip(label_table.lines, label_table.column("thickness_um"), strict=True)
+        ]
     )
 
 
-def _um(text: str, line: int, rows: LabelTable) -> float:
+def _thickness_um(text: str, line: int, label_table: LabelTable) -> float:
     if not text:
         return np.nan
     try:
-        value = float(text)
+        thickness_um = float(text)
     except ValueError:
-        value = np.nan
-    if not 0.0 < value < np.inf:
+        thickness_um = np.nan
+    if not 0.0 < thickness_um < np.inf:
         raise TrainingError(
-            f"Cannot use line {line} of {rows.path}: thickness_um is {text!r}. Give a number above 0, in um, or leave "
-            "the cell empty."
+            f"Cannot use line {line} of {label_table.path}: thickness_um is {text!r}. Give a number above 0, in um, or "
+            "leave the cell empty."
         )
-    return value
+    return thickness_um
 
 
 def fingerprint(mockups: Mockups) -> str:
     """Return a digest of the spectra, labels and thicknesses of measured mock-ups."""
     digest = sha256(mockups.counts.tobytes())
-    for part in (mockups.top.tolist(), mockups.bottom.tolist(), mockups.top_um.tolist(), mockups.pigments):
-        digest.update(repr(part).encode())
+    for values in (mockups.top.tolist(), mockups.bottom.tolist(), mockups.top_um.tolist(), mockups.pigments):
+        digest.update(repr(values).encode())
     return digest.hexdigest()

@@ -1,10 +1,10 @@
 """Training: pre-train on a library, fine-tune on labelled spectra, export to ONNX with a model card."""
 
 from underpaint.lab.training.calibration import calibrate_network
-from underpaint.lab.training.checkpoint import Trained, load_checkpoint, load_trainable
+from underpaint.lab.training.checkpoint import TrainedNetwork, load_checkpoint, load_trainable
 from underpaint.lab.training.exporting import export
 from underpaint.lab.training.finetuning import FinetuneReport, finetune
-from underpaint.lab.training.labelled import labelled, labelled_scan, labelled_spectra
+from underpaint.lab.training.labelled import labelled_library, labelled_scan, labelled_spectra
 from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.loop import TrainReport, answers, cross_validate, train
 from underpaint.lab.training.settings import FinetuneSettings, TrainSettings, load_finetune_settings, load_settings
@@ -15,13 +15,13 @@ __all__ = [
     "Library",
     "TrainReport",
     "TrainSettings",
-    "Trained",
+    "TrainedNetwork",
     "answers",
     "calibrate_network",
     "cross_validate",
     "export",
     "finetune",
-    "labelled",
+    "labelled_library",
     "labelled_scan",
     "labelled_spectra",
     "load_checkpoint",

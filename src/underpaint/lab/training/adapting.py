@@ -1,4 +1,4 @@
-"""Adaptation of a network to a scan without labels, by simulations of its fitted instrument."""
+"""Adaptation of a network to an unlabelled scan, with simulated spectra of the fitted instrument."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -25,12 +25,12 @@ from underpaint.data import Scan, valid_spectra
 from underpaint.data.maps import split_place
 from underpaint.errors import TrainingError
 from underpaint.lab.training.batches import Batch, Batches
-from underpaint.lab.training.checkpoint import Trained, load_trainable
+from underpaint.lab.training.checkpoint import TrainedNetwork, load_trainable
 from underpaint.lab.training.exporting import export
 from underpaint.lab.training.instrument_model import (
     HELD_OUT_SEED,
-    PLAN,
-    REPORT,
+    PLAN_NAME,
+    REPORT_NAME,
     InstrumentSettings,
     Sizes,
     Stopwatch,
@@ -39,7 +39,7 @@ from underpaint.lab.training.instrument_model import (
 )
 from underpaint.lab.training.labelled import labelled_spectra
 from underpaint.lab.training.library import Library
-from underpaint.lab.training.loop import run
+from underpaint.lab.training.loop import run_training
 from underpaint.lab.training.module import log_odds
 from underpaint.lab.training.paired import Answers, Comparison, answers_of, compare, instrument_of
 from underpaint.lab.training.settings import TrainSettings
@@ -51,43 +51,43 @@ from underpaint.runtime.files import claim_folder, write_json
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate import LibrarySettings, outputs_for
 from underpaint.simulate.instrument_inputs import InstrumentConditions
-from underpaint.simulate.randomise import log_uniform, perturbed, random_instrument
+from underpaint.simulate.randomise import log_uniform, perturb_instrument, random_instrument
 
-_PARTS = ("stem", "head", "code")
-_SCALES = (0.5, 2.0)
-"""Limits of a channel's scale: a channel that a scan hardly excites has an uncertain deviation."""
-_LEAST_DEVIATION = 1e-6
+_ALIGNED_PARTS = ("stem", "head", "code")
+_SCALE_LIMITS = (0.5, 2.0)
+"""Limits of the scale factor of a channel; the standard deviation of a hardly excited channel is uncertain."""
+_MIN_STD = 1e-6
 
 
 def align(network: nn.Module, source: Sequence[Batch], target: Sequence[Batch]) -> nn.Module:
-    """Return a copy whose channels have the mean and deviation on the target that they had on the source.
+    """Return a copy of a network with the channel statistics of the source spectra on the target spectra.
 
     Parameters
     ----------
     network : Module
-        Default network or one of layers, folded or not; it is not changed.
+        Default network or network of layers, with or without folded normalisations; it is not changed.
     source : sequence of Batch
-        Spectra of the kind that it was trained on.
+        Spectra from the distribution of its training set.
     target : sequence of Batch
-        Spectra to align to; their labels are not used.
+        Spectra to which the network is aligned; their labels are not used.
 
     Notes
     -----
-    Adaptive batch normalisation (Y. Li et al., arXiv:1603.04779), written into the weights of the layer before: the
-    shipped networks are read back without their normalisations. Layers are aligned in turn, from the input on, each
-    with those before it aligned.
+    This is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Networks read from ONNX files have no
+    separate normalisations, so scale and shift are written into the weights of the preceding layer. Layers are aligned
+    one after the other, starting at the input.
     """
-    result = deepcopy(network).eval()
+    aligned_network = deepcopy(network).eval()
     network.eval()
-    for name, layer in result.named_modules():
-        if name.split(".")[0] in _PARTS and isinstance(layer, nn.Conv2d | nn.Linear):
-            source_moments, target_moments = _moments(network, name, source), _moments(result, name, target)
-            _restate(layer, source_moments, target_moments)
-    return result
+    for name, layer in aligned_network.named_modules():
+        if name.split(".")[0] in _ALIGNED_PARTS and isinstance(layer, nn.Conv2d | nn.Linear):
+            source_moments, target_moments = _moments(network, name, source), _moments(aligned_network, name, target)
+            _match_moments(layer, source_moments, target_moments)
+    return aligned_network
 
 
-def _restate(layer: nn.Conv2d | nn.Linear, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> None:
-    scale = (source[1] / target[1].clamp_min(_LEAST_DEVIATION)).clamp(*_SCALES)
+def _match_moments(layer: nn.Conv2d | nn.Linear, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> None:
+    scale = (source[1] / target[1].clamp_min(_MIN_STD)).clamp(*_SCALE_LIMITS)
     with torch.no_grad():
         layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
         if layer.bias is not None:
@@ -95,57 +95,66 @@ def _restate(layer: nn.Conv2d | nn.Linear, source: tuple[Tensor, Tensor], target
 
 
 def _moments(network: nn.Module, name: str, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
-    """Return (n_channel,) mean and standard deviation of a layer's output over all spectra and positions."""
+    """Return the (n_channel,) mean and standard deviation of a layer's output over all spectra and positions."""
     sums: list[Tensor] = []
-    hook = network.get_submodule(name).register_forward_hook(_summing_hook(sums))
+    forward_hook = network.get_submodule(name).register_forward_hook(_summing_hook(sums))
     try:
         with torch.inference_mode():
             for batch in batches:
                 log_odds(network, batch)
     finally:
-        hook.remove()
-    number, first, second = torch.stack(sums).sum(dim=0)
-    mean = first / number
-    deviation = (second / number - mean**2).clamp_min(0.0).sqrt()
-    return mean.float().clone(), deviation.float().clone()
+        forward_hook.remove()
+    n_value, value_sum, square_sum = torch.stack(sums).sum(dim=0)
+    mean = value_sum / n_value
+    std = (square_sum / n_value - mean**2).clamp_min(0.0).sqrt()
+    return mean.float().clone(), std.float().clone()
 
 
 def _summing_hook(sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def add(layer: nn.Module, given: tuple[Tensor, ...], answers: Tensor) -> None:
-        del layer, given
-        each = answers.double().transpose(0, 1).flatten(1)
-        sums.append(torch.stack((torch.full_like(each[:, 0], each.shape[1]), each.sum(1), (each**2).sum(1))))
+    def add_sums(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        del layer, inputs
+        values_by_channel = output.double().transpose(0, 1).flatten(1)
+        sums.append(
+            torch.stack(
+                (
+                    torch.full_like(values_by_channel[:, 0], values_by_channel.shape[1]),
+                    values_by_channel.sum(1),
+                    (values_by_channel**2).sum(1),
+                )
+            )
+        )
 
-    return add
+    return add_sums
 
 
-Way = Literal["told", "aligned", "tuned", "tuned_aligned"]
-"""Instrument conditions as input; statistics aligned to the scan; fine-tuned on simulations; both of these."""
-_SCAN_SPECTRA = 2048
-_USUAL = 512
-_COUNTS = (300.0, 3e6)
+AdaptationMethod = Literal["told", "aligned", "tuned", "tuned_aligned"]
+"""Method of adaptation. "told": instrument conditions as input; "aligned": channel statistics aligned to the scan;
+"tuned": fine-tuned on simulated spectra; "tuned_aligned": fine-tuned, then aligned."""
+_MAX_SPECTRA = 2048
+_N_SOURCE_STRATIGRAPHY = 512
+_COUNT_LIMITS = (300.0, 3e6)
 _COUNT_QUANTILES = (0.05, 0.95)
-_RATE = 5e-4
-_TAIL, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
-"""Wider ranges than of scanners in use: the scan may come from a worse one."""
+_LEARNING_RATE = 5e-4
+_TAIL_FRACTION, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
+"""Ranges of tail fraction and air path, wider than those of common scanners, because the scanner may be a worse one."""
 
 
 class AdaptSettings(InstrumentSettings):
-    """How a network is adapted to a scan.
+    """Settings for the adaptation of a network to a scan.
 
     Parameters
     ----------
     model : str
-        The network: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+        Name of a shipped network, or path of an ``.onnx`` or ``.ckpt`` file.
     palette : tuple of str or None
-        Pigments to simulate; None: all that the network answers, and those without visible lines.
-    ways : tuple of str
-        What to try.
+        Pigments to simulate; None for all outputs of the network and common pigments without visible lines.
+    methods : tuple of str
+        Methods of adaptation to try.
     """
 
     model: str = "default"
     palette: tuple[str, ...] | None = None
-    ways: tuple[Way, ...] = ("told", "aligned", "tuned", "tuned_aligned")
+    methods: tuple[AdaptationMethod, ...] = ("told", "aligned", "tuned", "tuned_aligned")
     minutes: float = Field(5.0, gt=0)
 
 
@@ -155,67 +164,67 @@ class AdaptReport:
 
     Parameters
     ----------
-    given : Trained
-        The network before.
-    candidates : mapping of str to Trained
-        The network after each way of adapting; "told" is the given network with instrument conditions.
+    given_model : TrainedNetwork
+        Network before the adaptation.
+    candidates : mapping of str to TrainedNetwork
+        Network from each method of adaptation; "told" is the given network with instrument conditions.
     conditions : InstrumentConditions
-        Instrument conditions given to the candidates, if they are networks of layers.
+        Instrument conditions for the candidates, if they are networks of layers.
     instrument : Instrument
-        As fitted.
+        Fitted instrument.
     calibration : Calibration
         Calibration from the scan.
     validation : mapping of str to float
-        Loss of each on simulated spectra that chose between them; "given" is among them.
-    chosen : str
-        The way of the lowest loss.
+        Validation loss of the given network ("given") and of each candidate, on simulated spectra.
+    chosen_method : str
+        Method with the lowest validation loss.
     comparison : Comparison
-        Macro F1 of the groups, given and chosen, on fresh simulated spectra of the fitted instrument.
+        Macro F1 of the groups for the given and the chosen network, on new simulated spectra of the fitted instrument.
     model : Path or None
-        The adapted model; None where none was accepted, or where the weights are the same.
+        File of the adapted model; None if no candidate was accepted, or if its weights are unchanged.
     sizes : Sizes
-        What was simulated and trained.
+        Sizes of simulation and training.
     minutes : mapping of str to float
-        Duration of each part of this call.
+        Duration of each step of this call.
     """
 
-    given: Trained
-    candidates: Mapping[str, Trained]
+    given_model: TrainedNetwork
+    candidates: Mapping[str, TrainedNetwork]
     conditions: InstrumentConditions
     instrument: Instrument
     calibration: Calibration
     validation: Mapping[str, float]
-    chosen: str
+    chosen_method: str
     comparison: Comparison
     model: Path | None
     sizes: Sizes
     minutes: Mapping[str, float]
 
     @property
-    def accepted(self) -> bool:
-        """Whether the adapted network beats the given one by more than two standard errors."""
-        return self.chosen != "given" and self.comparison.is_better
+    def is_accepted(self) -> bool:
+        """Whether the adapted network is better than the given one by more than two standard errors."""
+        return self.chosen_method != "given" and self.comparison.is_better
 
-    def in_words(self) -> str:
-        """Return whether the result is accepted, and why, as a sentence."""
+    def as_sentence(self) -> str:
+        """Return a sentence on whether the adapted network is accepted, and why."""
         comparison = self.comparison
-        about = (
-            f"on {comparison.n_spectra} fresh simulated spectra of the fitted instrument the mean F1 of "
+        comparison_text = (
+            f"on {comparison.n_spectra} new simulated spectra of the fitted instrument, the mean F1 of "
             f"{comparison.n_name} groups went from {comparison.before:.3f} to {comparison.after:.3f} "
             f"(gain {comparison.gain:+.3f}, standard error {comparison.standard_error:.3f})"
         )
-        if self.accepted:
-            return f"Adapted ({self.chosen.replace('_', ', ')}): {about}."
-        if self.chosen == "given":
-            return "Kept the model as it is: no way of adapting lowered its loss on simulated spectra."
-        return f"Kept the model as it is: {about}; a gain must exceed two standard errors to be taken."
+        if self.is_accepted:
+            return f"Adapted ({self.chosen_method.replace('_', ', ')}): {comparison_text}."
+        if self.chosen_method == "given":
+            return "Kept the model as it is: no method of adaptation lowered its loss on simulated spectra."
+        return f"Kept the model as it is: {comparison_text}; a gain must exceed two standard errors to be accepted."
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures for JSON."""
+        """Return the scores and settings for JSON."""
         return {
-            "taken": self.accepted,
-            "in_words": self.in_words(),
-            "chosen": self.chosen,
+            "taken": self.is_accepted,
+            "in_words": self.as_sentence(),
+            "chosen": self.chosen_method,
             "validation": dict(self.validation),
             "comparison": self.comparison.as_dict(),
             "model": None if self.model is None else str(self.model),
@@ -228,73 +237,73 @@ class AdaptReport:
 def adapt(
     scan: Scan, settings: AdaptSettings, *, base: Instrument | None = None, progress: Progress | None = None
 ) -> AdaptReport:
-    """Adapt a network to an unlabelled scan where that improves it; the same call resumes an interrupted one.
+    """Adapt a network to an unlabelled scan if this improves it; the same call resumes an interrupted one.
 
     Parameters
     ----------
     scan : Scan
-        With or without an energy axis.
+        Scan with or without an energy axis.
     settings : AdaptSettings
-        Network, folder, ways of adapting.
+        Network, folder and methods of adaptation.
     base : Instrument or None
-        The instrument as far as it is known without the scan. None: properties that the scan does not determine are
-        drawn from those of all scanners.
+        Instrument, as far as it is known without the scan. With None, properties that the scan does not determine are
+        drawn from the ranges of common scanners.
     progress : callable or None
-        Called with (what is being done, done, in all).
+        Called with (description, number done, total number).
 
     Returns
     -------
     AdaptReport
-        ``settings.out`` receives the fitted instrument, ``report.json``, and the adapted model with its card where it
-        beats the given one.
+        The fitted instrument and ``report.json`` are written to ``settings.out``, and the adapted model with its model
+        card if it is accepted.
 
     Raises
     ------
     CalibrationError
         The scan does not determine its energy axis.
     CoverageError
-        It does not cover the energies that the network needs.
+        The scan does not cover the energies that the network needs.
     TrainingError
-        The network cannot be trained further, the scan holds no counts, or the folder is that of another adaptation.
+        The network cannot be trained further, the scan has no counts, or the folder belongs to another adaptation.
     """
-    show, watch = progress or no_progress, Stopwatch()
-    claim_folder(settings.out, notes=(PLAN,))
-    show("Fitting the instrument", 0, 1)
-    start = load_trainable(settings.model)
-    _require_known(settings.palette or (), start.card)
+    show_progress, stopwatch = progress or no_progress, Stopwatch()
+    claim_folder(settings.out, notes=(PLAN_NAME,))
+    show_progress("Fitting the instrument", 0, 1)
+    given_model = load_trainable(settings.model)
+    _require_outputs(settings.palette or (), given_model.card)
     fit = fit_instrument(scan, base)
-    spectra = scan_spectra(fit.scan, start.card, settings.seed)
-    watch.lap("fitting")
-    machines = fit.machines(settings.n_machine, settings.seed)
-    job = settings.library_job(settings.palette or _palette_of(start.card), machines, start.card)
-    request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "ways"})
+    spectra = scan_spectra(fit.scan, given_model.card, settings.seed)
+    stopwatch.end_step("fitting")
+    instruments = fit.draw_instruments(settings.n_machine, settings.seed)
+    job = settings.library_job(settings.palette or _palette_of(given_model.card), instruments, given_model.card)
+    request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "methods"})
     request["instrument"] = fit.instrument.model_dump(mode="json")
-    sizes = plan_sizes(settings, request, job, start, show)
+    sizes = plan_sizes(settings, request, job, given_model, show_progress)
     save_instrument(fit.instrument, settings.out / "instrument.toml")
-    libraries = _libraries(job, fit, sizes, settings, show)
-    watch.lap("simulation")
-    candidates = _candidates(start, spectra, libraries, fit, settings, sizes, show)
-    watch.lap("adapting")
-    show("Scoring", 0, 1)
-    report = _report(start, candidates, spectra, libraries, fit, settings, sizes)
-    watch.lap("scoring")
-    return _write(replace(report, minutes=watch.minutes), settings)
+    simulated_sets = _simulated_sets(job, fit, sizes, settings, show_progress)
+    stopwatch.end_step("simulation")
+    candidates = _adapted_networks(given_model, spectra, simulated_sets, fit, settings, sizes, show_progress)
+    stopwatch.end_step("adapting")
+    show_progress("Scoring", 0, 1)
+    report = _adaptation_report(given_model, candidates, spectra, simulated_sets, fit, settings, sizes)
+    stopwatch.end_step("scoring")
+    return _write_report(replace(report, minutes=stopwatch.minutes), settings)
 
 
 @dataclass(frozen=True)
-class Fit:
-    """The instrument of a scan, as far as the scan determines it.
+class FittedInstrument:
+    """Instrument fitted to a scan.
 
     Parameters
     ----------
     scan : Scan
-        With the fitted energy axis.
+        Scan with the fitted energy axis.
     instrument : Instrument
-        With the fitted values, and usual values elsewhere.
+        Instrument with the fitted values, and default values for all others.
     calibration : Calibration
         Fitted values.
     base : Instrument or None
-        The instrument as far as it was known without the scan.
+        Instrument, as far as it was known without the scan.
     """
 
     scan: Scan
@@ -302,7 +311,7 @@ class Fit:
     calibration: Calibration
     base: Instrument | None
 
-    def known(self) -> InstrumentConditions:
+    def conditions(self) -> InstrumentConditions:
         """Return the instrument conditions for a network of layers."""
         return self._knowledge().known()
 
@@ -311,226 +320,262 @@ class Fit:
             self.scan, user_instrument=self.base, calibration=self.calibration, usual=usual, measured_axis=True
         )
 
-    def machines(self, n: int, seed: int) -> tuple[Instrument, ...]:
-        """Draw instruments with which the scan may have been recorded."""
+    def draw_instruments(self, n: int, seed: int) -> tuple[Instrument, ...]:
+        """Draw ``n`` instruments that are consistent with the scan."""
         rng = np.random.default_rng((seed, 78))
         if self.base is not None:
-            return tuple(perturbed(self.instrument, rng) for _ in range(n))
-        return tuple(self._any(rng) for _ in range(n))
+            return tuple(perturb_instrument(self.instrument, rng) for _ in range(n))
+        return tuple(self._random_instrument(rng) for _ in range(n))
 
-    def _any(self, rng: np.random.Generator) -> Instrument:
-        """Return an instrument with the fitted values, and the rest drawn from scanners in use."""
+    def _random_instrument(self, rng: np.random.Generator) -> Instrument:
+        """Return an instrument with the fitted values; all others are drawn from the ranges of common scanners."""
         instrument = random_instrument(rng)
-        drawn = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL)})
-        air = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
-        return self._knowledge(instrument.model_copy(update={"detector": drawn, "geometry": air})).instrument
+        detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION)})
+        geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
+        return self._knowledge(instrument.model_copy(update={"detector": detector, "geometry": geometry})).instrument
 
 
-def fit_instrument(scan: Scan, base: Instrument | None = None) -> Fit:
-    """Fit the instrument of a scan: axis, resolution, and where the spectrum has them anode, voltage and angle.
+def fit_instrument(scan: Scan, base: Instrument | None = None) -> FittedInstrument:
+    """Fit the instrument of a scan: energy axis, resolution and, if they are visible, anode, voltage and angle.
 
     Raises
     ------
     CalibrationError
-        The scan does not tell its energy axis.
+        The scan does not determine its energy axis.
     """
     calibration = calibrate(scan, instrument=base, tube=True)
-    return Fit(with_calibration(scan, calibration), calibrated_instrument(scan, calibration, base), calibration, base)
+    return FittedInstrument(
+        with_calibration(scan, calibration), calibrated_instrument(scan, calibration, base), calibration, base
+    )
 
 
-def scan_spectra(scan: Scan, card: ModelCard, seed: int) -> Library:
-    """Return some of a scan's spectra on a network's axis; their labels are unknown and must not be used.
+def scan_spectra(scan: Scan, model_card: ModelCard, seed: int) -> Library:
+    """Return a random sample of a scan's spectra on the axis of a network; their labels are unknown.
 
     Raises
     ------
     TrainingError
-        No pixel holds counts.
+        No pixel has counts.
     CoverageError
         The scan does not cover the energies that the network needs.
     """
     counts = np.concatenate([_valid_counts(scan, rows) for rows in scan.row_blocks()])
     rng = np.random.default_rng((seed, 79))
-    chosen = np.sort(rng.permutation(len(counts))[:_SCAN_SPECTRA])
-    library = labelled_spectra(counts[chosen], scan.require_axis(), [()] * chosen.size, card)
+    rows = np.sort(rng.permutation(len(counts))[:_MAX_SPECTRA])
+    library = labelled_spectra(counts[rows], scan.require_axis(), [()] * rows.size, model_card)
     has_counts = library.spectra.sum(axis=1) > 0
     if not has_counts.any():
-        raise TrainingError(f"Cannot adapt to scan {scan.name!r}: no pixel holds counts on the network's energies.")
-    return library.rows(has_counts)
+        raise TrainingError(
+            f"Cannot adapt to scan {scan.name!r}: no pixel has counts in the energy range of the network."
+        )
+    return library.select_rows(has_counts)
 
 
 def _valid_counts(scan: Scan, rows: slice) -> NDArray[Any]:
     counts = np.asarray(scan.counts[rows].compute())
-    present = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
-    return np.asarray(counts[present & valid_spectra(counts)])
+    is_recorded = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[rows]
+    return np.asarray(counts[is_recorded & valid_spectra(counts)])
 
 
 @dataclass(frozen=True)
-class _Libraries:
-    """Simulated spectra: training set and test set of the fitted instrument; spectra of any instrument."""
+class _SimulatedSets:
+    """Simulated training and test set of the fitted instrument, and a set as in the training of the network."""
 
-    training: Library
-    proof: Library
-    usual: Library
-
-
-def _palette_of(card: ModelCard) -> tuple[str, ...]:
-    """Return the pigments that a network answers, and usual ones without visible lines."""
-    known = [split_place(name)[0] for name, kind in zip(card.names, card.kinds, strict=True) if kind == "member"]
-    blind = [name for name in load_palette().pigments if not outputs_for([name]).names]
-    return tuple(dict.fromkeys((*known, *blind)))
+    training_set: Library
+    test_set: Library
+    source_set: Library
 
 
-def _libraries(job: LibrarySettings, fit: Fit, sizes: Sizes, settings: AdaptSettings, show: Progress) -> _Libraries:
+def _palette_of(model_card: ModelCard) -> tuple[str, ...]:
+    """Return the pigments among the outputs of a network, and common pigments without visible lines."""
+    output_pigments = [
+        split_place(name)[0] for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "member"
+    ]
+    invisible_pigments = [name for name in load_palette().pigments if not outputs_for([name]).names]
+    return tuple(dict.fromkeys((*output_pigments, *invisible_pigments)))
+
+
+def _simulated_sets(
+    job: LibrarySettings, fit: FittedInstrument, sizes: Sizes, settings: AdaptSettings, show_progress: Progress
+) -> _SimulatedSets:
     seed = settings.seed + HELD_OUT_SEED
-    fresh = {"instrument": fit.machines(settings.n_machine, seed), "seed": seed}
-    usual = {"instrument": None, "seed": seed, "renders": 1, "n_stratigraphies": min(_USUAL, sizes.n_stratigraphies)}
+    test_update = {"instrument": fit.draw_instruments(settings.n_machine, seed), "seed": seed}
+    source_update = {
+        "instrument": None,
+        "seed": seed,
+        "renders": 1,
+        "n_stratigraphies": min(_N_SOURCE_STRATIGRAPHY, sizes.n_stratigraphies),
+    }
     jobs = {
         "training": job.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
-        "proof": job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **fresh}),
-        "usual": job.model_copy(update=usual),
+        "proof": job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **test_update}),
+        "usual": job.model_copy(update=source_update),
     }
-    made = {
-        name: simulate_or_read(library_job, settings.out / f"{name}.h5", settings.workers, show)
+    sets = {
+        name: simulate_or_read(library_job, settings.out / f"{name}.h5", settings.workers, show_progress)
         for name, library_job in jobs.items()
     }
-    return _Libraries(**made)
+    return _SimulatedSets(sets["training"], sets["proof"], sets["usual"])
 
 
-def _require_known(palette: tuple[str, ...], card: ModelCard) -> None:
-    unknown = [name for name in outputs_for(palette).names if name not in card.names]
-    if unknown:
+def _require_outputs(palette: tuple[str, ...], model_card: ModelCard) -> None:
+    unknown_names = [name for name in outputs_for(palette).names if name not in model_card.names]
+    if unknown_names:
         raise TrainingError(
-            f"Cannot adapt {card.name!r} to a palette with {', '.join(unknown[:4])}: it does not know them. "
-            "Train a model for the palette: `underpaint train --instrument ... --palette ...`."
+            f"Cannot adapt {model_card.name!r} to a palette with {', '.join(unknown_names[:4])}: they are no outputs "
+            "of the network. Train a model for the palette: `underpaint train --instrument ... --palette ...`."
         )
 
 
-def _train_settings(settings: AdaptSettings, sizes: Sizes, card: ModelCard, spectra: Library) -> TrainSettings:
-    low, high = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNTS)
-    # whole counts: a resumed call compares the settings of the folder
-    range_ = {"counts_min": float(np.floor(low)), "counts_max": float(np.ceil(high))}
-    return settings.training(f"{card.name}_adapted", "tuning", card, sizes, learning_rate=_RATE, **range_)
+def _fine_tune_settings(
+    settings: AdaptSettings, sizes: Sizes, model_card: ModelCard, spectra: Library
+) -> TrainSettings:
+    low, high = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNT_LIMITS)
+    # rounded, because a resumed call compares its settings with those in the folder
+    count_range = {"counts_min": float(np.floor(low)), "counts_max": float(np.ceil(high))}
+    return settings.training(
+        f"{model_card.name}_adapted", "tuning", model_card, sizes, learning_rate=_LEARNING_RATE, **count_range
+    )
 
 
-def _candidates(
-    start: Trained,
+def _adapted_networks(
+    given_model: TrainedNetwork,
     spectra: Library,
-    libraries: _Libraries,
-    fit: Fit,
+    simulated_sets: _SimulatedSets,
+    fit: FittedInstrument,
     settings: AdaptSettings,
     sizes: Sizes,
-    show: Progress,
-) -> dict[str, Trained]:
-    train_settings = _train_settings(settings, sizes, start.card, spectra)
-    conditions = _conditions_of(start, fit)
-    of_scan = _batches(spectra, train_settings, conditions)
-    candidates: dict[str, Trained] = {}
-    if "told" in settings.ways and conditions is not None:
-        candidates["told"] = start
-    if "aligned" in settings.ways:
-        show("Aligning", 0, 1)
-        network = align(start.network, _batches(libraries.usual, train_settings, None), of_scan)
-        candidates["aligned"] = Trained(network, start.card)
-    if {"tuned", "tuned_aligned"} & set(settings.ways):
-        tuned = _fine_tune(start, libraries.training, train_settings, show)
-        candidates |= {"tuned": tuned} if "tuned" in settings.ways else {}
-    if "tuned_aligned" in settings.ways:
-        network = align(tuned.network, _batches(libraries.training, train_settings, conditions), of_scan)
-        candidates["tuned_aligned"] = Trained(network, tuned.card)
+    show_progress: Progress,
+) -> dict[str, TrainedNetwork]:
+    train_settings = _fine_tune_settings(settings, sizes, given_model.card, spectra)
+    conditions = _conditions_of(given_model, fit)
+    scan_batches = _batches(spectra, train_settings, conditions)
+    candidates: dict[str, TrainedNetwork] = {}
+    if "told" in settings.methods and conditions is not None:
+        candidates["told"] = given_model
+    if "aligned" in settings.methods:
+        show_progress("Aligning", 0, 1)
+        network = align(given_model.network, _batches(simulated_sets.source_set, train_settings, None), scan_batches)
+        candidates["aligned"] = TrainedNetwork(network, given_model.card)
+    if {"tuned", "tuned_aligned"} & set(settings.methods):
+        tuned_model = _fine_tune(given_model, simulated_sets.training_set, train_settings, show_progress)
+        candidates |= {"tuned": tuned_model} if "tuned" in settings.methods else {}
+    if "tuned_aligned" in settings.methods:
+        network = align(
+            tuned_model.network, _batches(simulated_sets.training_set, train_settings, conditions), scan_batches
+        )
+        candidates["tuned_aligned"] = TrainedNetwork(network, tuned_model.card)
     return candidates
 
 
-def _conditions_of(start: Trained, fit: Fit) -> NDArray[np.float32] | None:
-    return fit.known().inputs(start.card.instrument_inputs) if start.card.instrument_inputs else None
+def _conditions_of(given_model: TrainedNetwork, fit: FittedInstrument) -> NDArray[np.float32] | None:
+    return fit.conditions().inputs(given_model.card.instrument_inputs) if given_model.card.instrument_inputs else None
 
 
 def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None) -> list[Batch]:
-    """Return a draw of some of a library's spectra, all with the same instrument conditions."""
-    rows = np.arange(len(library))[-_SCAN_SPECTRA:]
-    bare = replace(library, quantities=None, quantity_names=())
+    """Return batches of a library's last spectra, all with the same instrument conditions."""
+    rows = np.arange(len(library))[-_MAX_SPECTRA:]
+    without_quantities = replace(library, quantities=None, quantity_names=())
     n_input = 0 if conditions is None else conditions.size
     batches = []
-    for batch in Batches(bare, rows, settings, shuffle=False):
-        width = max(n_input, batch.instrument.shape[1])
-        blank = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), width)))
-        batches.append(blank._replace(instrument=instrument_of(blank, conditions)))
+    for batch in Batches(without_quantities, rows, settings, shuffle=False):
+        n_column = max(n_input, batch.instrument.shape[1])
+        with_width = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_column)))
+        batches.append(with_width._replace(instrument=instrument_of(with_width, conditions)))
     return batches
 
 
-def _fine_tune(start: Trained, library: Library, settings: TrainSettings, show: Progress) -> Trained:
-    data = _on_card(library, start.card)
-    split = split_by_source(data.source, seed=settings.seed, validation_share=0.1, test_share=0)
+def _fine_tune(
+    given_model: TrainedNetwork, library: Library, settings: TrainSettings, show_progress: Progress
+) -> TrainedNetwork:
+    labelled = _with_outputs_of(library, given_model.card)
+    split = split_by_source(labelled.source, seed=settings.seed, validation_share=0.1, test_share=0)
     lightning.seed_everything(settings.seed, verbose=False)
-    card = start.card.model_copy(update={"name": settings.name})
-    return run(deepcopy(start.network), card, data, split, settings, progress=show).trained
+    model_card = given_model.card.model_copy(update={"name": settings.name})
+    return run_training(
+        deepcopy(given_model.network), model_card, labelled, split, settings, progress=show_progress
+    ).trained_model
 
 
-def _on_card(library: Library, card: ModelCard) -> Library:
-    """Return the library with all names of a network; those that it lacks are unknown."""
-    wide = replace(
-        library.with_names(card.names),
-        kinds=card.kinds,
-        groups=card.groups,
-        labels_for_people=card.labels,
-        elements=card.elements,
+def _with_outputs_of(library: Library, model_card: ModelCard) -> Library:
+    """Return the library with labels for all outputs of a network; labels that it lacks are unknown."""
+    all_outputs = replace(
+        library.with_names(model_card.names),
+        kinds=model_card.kinds,
+        groups=model_card.groups,
+        labels_for_people=model_card.labels,
+        elements=model_card.elements,
     )
-    if wide.quantities is None:
-        return wide
-    quantities = np.full((len(wide), len(card.quantities)), np.nan, dtype=np.float32)
-    quantities[:, [card.quantities.index(name) for name in wide.quantity_names]] = wide.quantities
-    return replace(wide, quantities=quantities, quantity_names=card.quantities)
+    if all_outputs.quantities is None:
+        return all_outputs
+    quantities = np.full((len(all_outputs), len(model_card.quantities)), np.nan, dtype=np.float32)
+    quantities[:, [model_card.quantities.index(name) for name in all_outputs.quantity_names]] = all_outputs.quantities
+    return replace(all_outputs, quantities=quantities, quantity_names=model_card.quantities)
 
 
-def _report(
-    start: Trained,
-    candidates: dict[str, Trained],
+def _adaptation_report(
+    given_model: TrainedNetwork,
+    candidates: dict[str, TrainedNetwork],
     spectra: Library,
-    libraries: _Libraries,
-    fit: Fit,
+    simulated_sets: _SimulatedSets,
+    fit: FittedInstrument,
     settings: AdaptSettings,
     sizes: Sizes,
 ) -> AdaptReport:
-    train_settings = _train_settings(settings, sizes, start.card, spectra)
-    conditions = _conditions_of(start, fit)
-    split = split_by_source(libraries.training.source, seed=settings.seed, validation_share=0.1, test_share=0)
-    choice = libraries.training.rows(split.validation)
-    losses = {"given": answers_of(start.network, start.card.names, choice, train_settings).loss()}
-    for way, each in candidates.items():
-        losses[way] = answers_of(each.network, each.card.names, choice, train_settings, conditions).loss()
-    chosen = min(losses, key=lambda way: losses[way])
-    winner, its_conditions = (start, None) if chosen == "given" else (candidates[chosen], conditions)
-    before = _of_groups(answers_of(start.network, start.card.names, libraries.proof, train_settings), start.card)
-    after = _of_groups(
-        answers_of(winner.network, winner.card.names, libraries.proof, train_settings, its_conditions), start.card
+    train_settings = _fine_tune_settings(settings, sizes, given_model.card, spectra)
+    conditions = _conditions_of(given_model, fit)
+    split = split_by_source(simulated_sets.training_set.source, seed=settings.seed, validation_share=0.1, test_share=0)
+    validation_set = simulated_sets.training_set.select_rows(split.validation)
+    losses = {"given": answers_of(given_model.network, given_model.card.names, validation_set, train_settings).loss()}
+    for method, candidate in candidates.items():
+        losses[method] = answers_of(
+            candidate.network, candidate.card.names, validation_set, train_settings, conditions
+        ).loss()
+    chosen_method = min(losses, key=lambda method: losses[method])
+    best_model, best_conditions = (
+        (given_model, None) if chosen_method == "given" else (candidates[chosen_method], conditions)
     )
-    comparison = compare(before, after, seed=settings.seed)
-    return AdaptReport(start, candidates, fit.known(), fit.instrument, fit.calibration, losses, chosen, comparison,
-                       None, sizes, {})  # fmt: skip
+    answers_before = _group_answers(
+        answers_of(given_model.network, given_model.card.names, simulated_sets.test_set, train_settings),
+        given_model.card,
+    )
+    answers_after = _group_answers(
+        answers_of(best_model.network, best_model.card.names, simulated_sets.test_set, train_settings, best_conditions),
+        given_model.card,
+    )
+    comparison = compare(answers_before, answers_after, seed=settings.seed)
+    return AdaptReport(given_model, candidates, fit.conditions(), fit.instrument, fit.calibration, losses,
+                       chosen_method, comparison, None, sizes, {})  # fmt: skip
 
 
-def _of_groups(answers: Answers, card: ModelCard) -> Answers:
-    kinds = dict(zip(card.names, card.kinds, strict=True))
-    return answers.only([name for name in answers.names if kinds[name] == "group"])
+def _group_answers(answers: Answers, model_card: ModelCard) -> Answers:
+    kinds = dict(zip(model_card.names, model_card.kinds, strict=True))
+    return answers.select_names([name for name in answers.names if kinds[name] == "group"])
 
 
-def _write(report: AdaptReport, settings: AdaptSettings) -> AdaptReport:
-    if report.accepted and report.chosen != "told":
-        winner = report.candidates[report.chosen]
-        path = export(winner.network, _card(report, winner, settings), settings.out)
+def _write_report(report: AdaptReport, settings: AdaptSettings) -> AdaptReport:
+    if report.is_accepted and report.chosen_method != "told":
+        adapted_model = report.candidates[report.chosen_method]
+        path = export(adapted_model.network, _adapted_card(report, adapted_model, settings), settings.out)
         report = replace(report, model=path)
-    write_json(settings.out / REPORT, report.as_dict())
+    write_json(settings.out / REPORT_NAME, report.as_dict())
     return report
 
 
-def _card(report: AdaptReport, winner: Trained, settings: AdaptSettings) -> ModelCard:
-    name = f"{report.given.card.name}_adapted"
-    limit = (
-        f"Adapted from {report.given.card.name!r} to one scan's instrument ({report.instrument.note or 'as fitted'}) "
-        "without labels. The figures of its card are of simulated spectra of that instrument."
+def _adapted_card(report: AdaptReport, adapted_model: TrainedNetwork, settings: AdaptSettings) -> ModelCard:
+    name = f"{report.given_model.card.name}_adapted"
+    limit_sentence = (
+        f"Adapted from {report.given_model.card.name!r} to the instrument of one scan "
+        f"({report.instrument.note or 'as fitted'}) without labels. "
+        "The scores in its model card were measured on simulated spectra from that instrument."
     )
-    figures = {key: value for key, value in report.as_dict().items() if key not in {"model", "minutes"}}
-    training = winner.card.training.model_copy(
-        update={"config": {"adapted_from": report.given.card.training.model_dump(mode="json"), "seed": settings.seed}}
+    scores = {key: value for key, value in report.as_dict().items() if key not in {"model", "minutes"}}
+    training = adapted_model.card.training.model_copy(
+        update={
+            "config": {"adapted_from": report.given_model.card.training.model_dump(mode="json"), "seed": settings.seed}
+        }
     )
-    update = {"name": name, "limits": (limit, *report.given.card.limits), "training": training}
-    return winner.card.model_copy(update={**update, "figures": {**winner.card.figures, "adapted": figures}})
+    update = {"name": name, "limits": (limit_sentence, *report.given_model.card.limits), "training": training}
+    return adapted_model.card.model_copy(
+        update={**update, "figures": {**adapted_model.card.figures, "adapted": scores}}
+    )

@@ -1,4 +1,4 @@
-"""Batches straight from memory, with fresh Poisson noise at every step."""
+"""Batches from a library in memory, with new Poisson noise at every step."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,18 +12,20 @@ from underpaint.data.maps import at_place, material_of, split_place
 from underpaint.lab.training.library import Library
 from underpaint.lab.training.settings import TrainSettings
 
-_GAUSS_FROM_COUNTS = 30.0
-_SILENT_CHANCE, _GAP_CHANCE = 0.25, 0.1
-"""Probability that all instrument conditions are left out, and that a single one is."""
+_MIN_NORMAL_COUNTS = 30.0
+"""Expected counts above which a normal distribution replaces the Poisson distribution."""
+_ALL_UNKNOWN_PROBABILITY, _UNKNOWN_PROBABILITY = 0.25, 0.1
+"""Probabilities that all instrument conditions of a spectrum, and that a single one, are replaced by NaN."""
 
 
 class Batch(NamedTuple):
-    """Tensors of one step: inputs of the network, then labels with weight 1 where they count in the loss.
+    """Tensors of one training step.
 
-    ``instrument`` (n, n_input) is NaN where unknown; ``quantity`` (n, n_quantity) is NaN where there is nothing
-    to answer at these counts. Both have no columns where the library has none. ``excess`` (n, n_name) is, for visible
-    groups, the logarithm of the counts over those needed to see them; NaN elsewhere. ``amount`` (n, n_amount) is the
-    class of each amount, and has no columns where the library has none.
+    ``weight`` (n, n_name) is 1 for labels that enter the loss. ``instrument`` (n, n_input) is NaN for unknown
+    conditions, and ``quantity`` (n, n_quantity) is NaN for quantities that are not defined or not visible. ``excess``
+    (n, n_name) is the logarithm of the total counts divided by the counts needed, for visible groups, else NaN.
+    ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and ``amount`` have no columns if
+    the library does not contain them.
     """
 
     counts: Tensor
@@ -37,7 +39,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """All rows of a split once per epoch.
+    """Batches of all given rows of a library, once per epoch.
 
     Parameters
     ----------
@@ -46,13 +48,13 @@ class Batches:
     rows : (n,) array
         Rows to use.
     settings : TrainSettings
-        Batch size, counts and seed.
+        Batch size, range of counts, and seed.
     shuffle : bool
-        True for training: new order, noise and counts at every epoch. False repeats the same ones.
+        True for training: order, noise and counts change from epoch to epoch. With False they stay the same.
 
     Notes
     -----
-    The random numbers depend on the seed and the epoch alone, so a resumed run draws the same as an unbroken one.
+    The random numbers depend only on seed and epoch, so a resumed run draws the same numbers as an uninterrupted one.
     """
 
     def __init__(self, library: Library, rows: NDArray[np.int64], settings: TrainSettings, *, shuffle: bool) -> None:
@@ -60,119 +62,122 @@ class Batches:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Return the number of batches; a training step of a single spectrum is left out."""
-        n_full, rest = divmod(self.rows.size, self.settings.batch)
-        return max(1, n_full + (rest > 1 if self.shuffle else rest > 0))
+        """Return the number of batches; a last training batch of a single spectrum is left out."""
+        n_full, n_rest = divmod(self.rows.size, self.settings.batch)
+        return max(1, n_full + (n_rest > 1 if self.shuffle else n_rest > 0))
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over the batches of the epoch."""
         rng = np.random.default_rng((self.settings.seed, 1 + self.epoch if self.shuffle else 0))
         rows = rng.permutation(self.rows) if self.shuffle else self.rows
         for step in range(len(self)):
-            selected = rows[step * self.settings.batch : (step + 1) * self.settings.batch]
-            yield make_batch(self.library, selected, self.settings, rng)
+            batch_rows = rows[step * self.settings.batch : (step + 1) * self.settings.batch]
+            yield make_batch(self.library, batch_rows, self.settings, rng)
 
 
 def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSettings, rng: np.random.Generator) -> Batch:
-    """Draw the counts of some rows and mask the labels that these counts cannot show.
+    """Draw counts for the given rows, and mask present labels that are not visible at these counts.
 
-    A present label without visible lines counts neither for nor against; where labels are those of visible lines, one
-    that is far too weak is absent.
+    If labels are those of visible lines, a present label far below the limit of detection counts as absent.
     """
     spectra = library.spectra[rows].astype(np.float32)
     labels = library.labels[rows]
-    if library.counted:
-        counts, total = spectra, spectra.sum(axis=1)
+    if library.has_noise:
+        counts, total_counts = spectra, spectra.sum(axis=1)
     elif settings.paper_protocol:
-        counts, total = _noise_free(library, rows, spectra, settings)
+        counts, total_counts = _noise_free(library, rows, spectra, settings)
     else:
-        total = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
-        counts = poisson(spectra * (total / spectra.sum(axis=1))[:, None], rng)
-    present = labels == 1
-    # The paper trains on every label, visible or not.
-    visible = settings.paper_protocol or library.counts_needed[rows] <= total[:, None]
-    if library.hidden is not None:
-        hidden = present & (library.hidden[rows] >= total[:, None])
-        present, labels = present & ~hidden, np.where(hidden, 0, labels)
-    weight = (labels == 0) | (present & visible)
+        total_counts = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
+        counts = poisson(spectra * (total_counts / spectra.sum(axis=1))[:, None], rng)
+    is_present = labels == 1
+    # the paper trains on every label, visible or not
+    is_visible = settings.paper_protocol or library.counts_needed[rows] <= total_counts[:, None]
+    if library.max_absent_counts is not None:
+        is_hidden = is_present & (library.max_absent_counts[rows] >= total_counts[:, None])
+        is_present, labels = is_present & ~is_hidden, np.where(is_hidden, 0, labels)
+    weight = (labels == 0) | (is_present & is_visible)
     arrays = (
         counts,
         library.recorded[rows],
-        present.astype(np.float32),
+        is_present.astype(np.float32),
         weight.astype(np.float32),
         _instrument_inputs(library, rows, rng),
-        _quantities(library, rows, present & visible),
-        _excess(library, rows, total, present & visible),
+        _quantities(library, rows, is_present & is_visible),
+        _log_excess(library, rows, total_counts, is_present & is_visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
-    return Batch(*(torch.from_numpy(each) for each in arrays))
+    return Batch(*(torch.from_numpy(array) for array in arrays))
 
 
 def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return instrument conditions for the network: all, none, or with random gaps."""
+    """Return the instrument conditions; all conditions of some spectra, and single ones of others, are NaN."""
     if library.instrument is None:
         return np.empty((rows.size, 0), dtype=np.float32)
     values = library.instrument[rows].copy()
-    gap = rng.random((rows.size, len(library.instrument_inputs))) < _GAP_CHANCE
-    of_anode = [index for index, name in enumerate(library.instrument_inputs) if name.startswith("anode_")]
-    gap[:, of_anode] = gap[:, of_anode[:1]]  # the anode is known or it is not
-    gap |= rng.random((rows.size, 1)) < _SILENT_CHANCE
-    values[gap] = np.nan
+    is_unknown = rng.random((rows.size, len(library.instrument_inputs))) < _UNKNOWN_PROBABILITY
+    anode_columns = [index for index, name in enumerate(library.instrument_inputs) if name.startswith("anode_")]
+    is_unknown[:, anode_columns] = is_unknown[
+        :, anode_columns[:1]
+    ]  # the columns of the anode are all known or all unknown
+    is_unknown |= rng.random((rows.size, 1)) < _ALL_UNKNOWN_PROBABILITY
+    values[is_unknown] = np.nan
     return values
 
 
-def _quantities(library: Library, rows: NDArray[np.int64], weight: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the quantities to answer: mass shares of the visible materials at the surface, and its thickness."""
+def _quantities(library: Library, rows: NDArray[np.int64], is_visible: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return thickness and mass fractions of the surface layer; fractions of materials that are not visible are NaN."""
     if library.quantities is None:
         return np.empty((rows.size, 0), dtype=np.float32)
     values = library.quantities[rows].copy()
     for column, name in enumerate(library.quantity_names):
         material = material_of(name)
         if material is not None:
-            values[~weight[:, library.names.index(at_place(material, "surface"))], column] = np.nan
+            values[~is_visible[:, library.names.index(at_place(material, "surface"))], column] = np.nan
     return values
 
 
-def _excess(
-    library: Library, rows: NDArray[np.int64], total: NDArray[np.float32], visible: NDArray[np.bool_]
+def _log_excess(
+    library: Library, rows: NDArray[np.int64], total_counts: NDArray[np.float32], is_visible: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    groups = np.array([kind == "group" for kind in library.kinds], dtype=bool)
-    anywhere = np.array([split_place(name)[1] == "anywhere" for name in library.names], dtype=bool)
-    scored = visible & groups & anywhere & (library.counts_needed[rows] > 0)
-    needed = np.where(scored, library.counts_needed[rows], np.nan)
-    return np.log(total[:, None] / needed).astype(np.float32)
+    is_group = np.array([kind == "group" for kind in library.kinds], dtype=bool)
+    has_no_place = np.array([split_place(name)[1] == "anywhere" for name in library.names], dtype=bool)
+    is_scored = is_visible & is_group & has_no_place & (library.counts_needed[rows] > 0)
+    counts_needed = np.where(is_scored, library.counts_needed[rows], np.nan)
+    return np.log(total_counts[:, None] / counts_needed).astype(np.float32)
 
 
 def poisson(expected: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw counts; above thirty a rounded normal stands in for the Poisson distribution, which is several times faster.
+    """Draw Poisson counts; above 30 from a rounded normal distribution, which is several times faster.
 
     Parameters
     ----------
     expected : (...) array
         Expected counts, not negative.
     rng : Generator
-        Source of the random numbers.
+        Random number generator.
 
     Returns
     -------
     (...) float32 array
-        Whole numbers. Mean and variance are exact to 1 %; the skewness of the strong channels (under 0.19) is left out.
+        Integers. Mean and variance are exact to 1 %; the skewness of strong channels, below 0.19, is neglected.
     """
     counts = rng.standard_normal(expected.shape, dtype=np.float32)
     counts *= np.sqrt(expected)
     counts += expected
     np.rint(counts, out=counts)
-    weak = expected < _GAUSS_FROM_COUNTS
-    counts[weak] = rng.poisson(expected[weak])
+    is_weak = expected < _MIN_NORMAL_COUNTS
+    counts[is_weak] = rng.poisson(expected[is_weak])
     return counts
 
 
 def _noise_free(
     library: Library, rows: NDArray[np.int64], spectra: NDArray[np.float32], settings: TrainSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    given = library.total_counts
-    total = np.full(rows.size, settings.counts_scale, dtype=np.float32) if given is None else given[rows]
-    return spectra * (total / spectra.sum(axis=1))[:, None], total
+    library_counts = library.total_counts
+    total_counts = (
+        np.full(rows.size, settings.counts_scale, dtype=np.float32) if library_counts is None else library_counts[rows]
+    )
+    return spectra * (total_counts / spectra.sum(axis=1))[:, None], total_counts
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float, size: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Calibration on held-out spectra: of probabilities, intervals and prediction sets."""
+"""Calibration of probabilities, intervals and prediction sets on held-out spectra."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -16,147 +16,160 @@ from underpaint.errors import TrainingError
 from underpaint.lab.networks import Calibration, DefaultNetwork
 from underpaint.lab.networks.calibration import LOG10_COUNTS
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.checkpoint import Trained
+from underpaint.lab.training.checkpoint import TrainedNetwork
 from underpaint.lab.training.library import Library
-from underpaint.lab.training.module import ask
+from underpaint.lab.training.module import run_network
 from underpaint.lab.training.paired import answers_of
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.pigments.weights import UNBOUNDED_LOG_ODDS, PredictionSets
 
 LEVELS = (0.9, 0.99)
-"""Coverages of the prediction sets."""
-_DECADES = (1e3, 1e4, 1e5, 1e6)
-_INTERVAL = 0.9
-_Z_OF_INTERVAL = 1.6449
-_LEAST_DISTANCES = 20
-_DOUBT = 0.05
-"""Probability with which a set may cover less than it states (V. Vovk, Machine Learning 92, 2013, proposition 2a)."""
-_PRIOR = 4.0
-"""Weight, in spectra, of leaving a name's log-odds as they are; rare names would be overfitted without."""
+"""Nominal coverages of the prediction sets."""
+_DECADE_EDGES = (1e3, 1e4, 1e5, 1e6)
+_INTERVAL_LEVEL = 0.9
+_INTERVAL_SIGMAS = 1.6449
+_MIN_PULLS = 20
+_FAILURE_PROBABILITY = 0.05
+"""Probability that the coverage of a set is below its nominal value (V. Vovk, Machine Learning 92, 2013, prop. 2a)."""
+_PRIOR_WEIGHT = 4.0
+"""Weight of the prior for unchanged log-odds, in spectra; without the prior, rare names would be overfitted."""
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """Answers of a network to some spectra, and the truth; arrays (n, n_name) and (n, n_quantity).
+class _CalibrationAnswers:
+    """Answers of a network for calibration spectra, with their labels.
 
-    ``amounts`` (n, n_amount, n_edge) are log-odds that a share reaches each edge, ``reached`` whether it does.
+    ``pulls`` (n, n_quantity) are the errors of quantities divided by their standard deviations. ``amounts``
+    (n, n_amount, n_edge) are the log-odds that a mass fraction reaches each edge, and ``is_reached`` is the truth.
     """
 
     log_odds: NDArray[np.float64]
     labels: NDArray[np.bool_]
-    counted: NDArray[np.bool_]
-    distance: NDArray[np.float64]
+    is_scored: NDArray[np.bool_]
+    pulls: NDArray[np.float64]
     amounts: NDArray[np.float64]
-    reached: NDArray[np.bool_]
+    is_reached: NDArray[np.bool_]
 
 
-def calibrate_network(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
-    """Calibrate a network of layers by count level, and find prediction sets of stated coverage.
+def calibrate_network(
+    trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
+) -> TrainedNetwork:
+    """Calibrate a network of layers at several levels of counts, and compute prediction sets of nominal coverage.
 
     Parameters
     ----------
-    trained : Trained
-        Its network is changed in place: the numbers of its :class:`underpaint.lab.networks.Calibration` are fitted.
+    trained_model : TrainedNetwork
+        Network to calibrate. The values of its :class:`underpaint.lab.networks.Calibration` are changed in place.
     library : Library
         Expected spectra with labels, places and quantities.
     rows : (n,) array
-        Rows that the network was not trained on. One half of their stratigraphies fits the calibration, the other
-        the sets.
+        Rows that the network was not trained on. One half of their stratigraphies is used for the calibration, the
+        other half for the prediction sets.
     settings : TrainSettings
-        Batch size and seed; the counts are those of the levels.
+        Batch size and seed; its range of counts is not used.
 
     Returns
     -------
-    Trained
-        With ``sets`` in its card.
+    TrainedNetwork
+        The network with ``sets`` in its model card.
 
     Raises
     ------
     TrainingError
-        The network has no calibration, or fewer than two stratigraphies were held out.
+        The network has no calibration, or there are fewer than two held-out stratigraphies.
 
     Notes
     -----
-    Probabilities: Platt scaling by name (J. Platt, Advances in Large Margin Classifiers, 1999), at 1e3, 1e4, 1e5 and
-    1e6 counts; amounts: the same, one for all edges. Deviations: scaled so that 90 % intervals cover 90 %. Sets:
-    Mondrian conformal prediction (V. Vovk et al., Algorithmic Learning in a Random World, 2005, chapter 4), by name,
-    by decade of counts and by the truth.
+    Probabilities of each name are calibrated by Platt scaling (J. Platt, Advances in Large Margin Classifiers, 1999) at
+    1e3, 1e4, 1e5 and 1e6 counts. Amounts have one scale and shift for all edges. Standard deviations are scaled so
+    that 90 % intervals cover 90 %. The sets are from Mondrian conformal prediction (V. Vovk et al., Algorithmic
+    Learning in a Random World, 2005, chapter 4), with classes by name, decade of counts and true label.
     """
-    calibration = getattr(trained.network, "calibration", None)
+    calibration = getattr(trained_model.network, "calibration", None)
     if not isinstance(calibration, Calibration):
         raise TrainingError(
-            f"Cannot calibrate {trained.card.name}: a {trained.card.kind} network has no calibration. Use layers."
+            f"Cannot calibrate {trained_model.card.name}: a {trained_model.card.kind} network has no calibration. "
+            "Use layers."
         )
-    first, second = _halves(library, rows, settings.seed)
+    fit_rows, set_rows = _split_sources(library, rows, settings.seed)
     calibration.reset()
-    for level, power in enumerate(LOG10_COUNTS):
-        answers = _ask(trained.network, library, first, settings, 10.0**power, 10.0**power)
+    for level, log10_counts in enumerate(LOG10_COUNTS):
+        answers = _run_on_draw(
+            trained_model.network, library, fit_rows, settings, 10.0**log10_counts, 10.0**log10_counts
+        )
         _fit_level(calibration, level, answers)
-    sets = _prediction_sets(trained, library, second, settings)
-    return Trained(trained.network, trained.card.model_copy(update={"sets": sets}))
+    prediction_sets = _prediction_sets(trained_model, library, set_rows, settings)
+    return TrainedNetwork(trained_model.network, trained_model.card.model_copy(update={"sets": prediction_sets}))
 
 
 def uncalibrate(network: nn.Module) -> None:
-    """Remove the calibration of a network before further training; one without calibration is not changed."""
+    """Reset the calibration of a network before further training; a network without calibration is not changed."""
     calibration = getattr(network, "calibration", None)
     if isinstance(calibration, Calibration):
         calibration.reset()
 
 
-def _halves(library: Library, rows: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split_sources(library: Library, rows: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     sources = np.random.default_rng(seed).permutation(np.unique(library.source[rows]))
     if sources.size < 2:
         raise TrainingError(
-            f"Cannot calibrate on {sources.size} held-out stratigraphies; two are the least, a thousand are well."
+            f"Cannot calibrate on {sources.size} held-out stratigraphies; at least two are "
+            "needed, and a thousand are recommended."
         )
-    in_first = np.isin(library.source[rows], sources[: sources.size // 2])
-    return rows[in_first], rows[~in_first]
+    in_first_half = np.isin(library.source[rows], sources[: sources.size // 2])
+    return rows[in_first_half], rows[~in_first_half]
 
 
-def _ask(
+def _run_on_draw(
     network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings, low: float, high: float
-) -> _Answers:
-    """Run the network on one draw of each row, with counts log-uniform between two numbers."""
-    at_counts = settings.model_copy(update={"counts_min": low, "counts_max": high})
-    log_odds, labels, counted, distance, amounts, reached = [], [], [], [], [], []
+) -> _CalibrationAnswers:
+    """Run the network on one random spectrum per row, with total counts log-uniform between two limits."""
+    count_settings = settings.model_copy(update={"counts_min": low, "counts_max": high})
+    log_odds, labels, is_scored, pulls, amounts, is_reached = [], [], [], [], [], []
     with torch.inference_mode():
-        for batch in Batches(library, rows, at_counts, shuffle=False):
-            logits, mean, sigma, *rest = ask(network.eval(), batch)
+        for batch in Batches(library, rows, count_settings, shuffle=False):
+            logits, mean, sigma, *amount_outputs = run_network(network.eval(), batch)
             log_odds.append(logits.numpy())
             labels.append(batch.labels.numpy() > 0)
-            counted.append(batch.weight.numpy() > 0)
-            distance.append(((batch.quantity - mean) / sigma).numpy())
-            n_amount = 0 if batch.amount is None or not rest else batch.amount.shape[1]
-            each = rest[0].reshape(len(logits), n_amount, -1).numpy() if n_amount else np.zeros((len(logits), 0, 1))
-            amounts.append(each)
-            held = np.zeros((len(logits), 0)) if batch.amount is None else batch.amount[:, :n_amount].numpy()
-            reached.append(held[:, :, None] > np.arange(each.shape[2]))
-    return _Answers(
+            is_scored.append(batch.weight.numpy() > 0)
+            pulls.append(((batch.quantity - mean) / sigma).numpy())
+            n_amount = 0 if batch.amount is None or not amount_outputs else batch.amount.shape[1]
+            amount_logits = (
+                amount_outputs[0].reshape(len(logits), n_amount, -1).numpy()
+                if n_amount
+                else np.zeros((len(logits), 0, 1))
+            )
+            amounts.append(amount_logits)
+            amount_class = np.zeros((len(logits), 0)) if batch.amount is None else batch.amount[:, :n_amount].numpy()
+            is_reached.append(amount_class[:, :, None] > np.arange(amount_logits.shape[2]))
+    return _CalibrationAnswers(
         log_odds=np.concatenate(log_odds).astype(np.float64),
         labels=np.concatenate(labels),
-        counted=np.concatenate(counted),
-        distance=np.concatenate(distance).astype(np.float64),
+        is_scored=np.concatenate(is_scored),
+        pulls=np.concatenate(pulls).astype(np.float64),
         amounts=np.concatenate(amounts).astype(np.float64),
-        reached=np.concatenate(reached),
+        is_reached=np.concatenate(is_reached),
     )
 
 
-def _fit_level(calibration: Calibration, level: int, answers: _Answers) -> None:
-    for name in range(answers.log_odds.shape[1]):
-        used = answers.counted[:, name]
-        scale, shift = platt(answers.log_odds[used, name], answers.labels[used, name])
-        calibration.scale[level, name], calibration.shift[level, name] = scale, shift
-    for quantity, distance in enumerate(np.abs(answers.distance).T):
-        known = distance[~np.isnan(distance)]
-        if known.size >= _LEAST_DISTANCES:
-            calibration.widen[level, quantity] = float(np.quantile(known, _INTERVAL)) / _Z_OF_INTERVAL
-    for amount in range(answers.amounts.shape[1]):
-        scale, shift = platt(answers.amounts[:, amount].ravel(), answers.reached[:, amount].ravel())
-        calibration.amount_scale[level, amount], calibration.amount_shift[level, amount] = scale, shift
+def _fit_level(calibration: Calibration, level: int, answers: _CalibrationAnswers) -> None:
+    for column in range(answers.log_odds.shape[1]):
+        is_scored = answers.is_scored[:, column]
+        scale, shift = platt(answers.log_odds[is_scored, column], answers.labels[is_scored, column])
+        calibration.scale[level, column], calibration.shift[level, column] = scale, shift
+    for quantity_index, absolute_pulls in enumerate(np.abs(answers.pulls).T):
+        finite_pulls = absolute_pulls[~np.isnan(absolute_pulls)]
+        if finite_pulls.size >= _MIN_PULLS:
+            calibration.widen[level, quantity_index] = (
+                float(np.quantile(finite_pulls, _INTERVAL_LEVEL)) / _INTERVAL_SIGMAS
+            )
+    for amount_index in range(answers.amounts.shape[1]):
+        scale, shift = platt(answers.amounts[:, amount_index].ravel(), answers.is_reached[:, amount_index].ravel())
+        calibration.amount_scale[level, amount_index], calibration.amount_shift[level, amount_index] = scale, shift
 
 
 def platt(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the most likely scale and shift of log-odds, with a weak prior at one and zero.
+    """Return the most likely scale and shift of log-odds, with a weak prior for a scale of 1 and a shift of 0.
 
     Parameters
     ----------
@@ -165,84 +178,90 @@ def platt(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[floa
     """
     sign = np.where(truth, 1.0, -1.0)
 
-    def loss(numbers: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        log_scale, shift = numbers
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        log_scale, shift = parameters
         scale = np.exp(log_scale)
         margin = sign * (scale * log_odds + shift)
         slope = -sign / (1.0 + np.exp(np.minimum(margin, 500.0)))
-        total = np.logaddexp(0.0, -margin).sum() + 0.5 * _PRIOR * (log_scale**2 + shift**2)
-        by_scale = (slope * log_odds).sum() * scale + _PRIOR * log_scale
-        return float(total), np.array([by_scale, slope.sum() + _PRIOR * shift])
+        loss_value = np.logaddexp(0.0, -margin).sum() + 0.5 * _PRIOR_WEIGHT * (log_scale**2 + shift**2)
+        scale_gradient = (slope * log_odds).sum() * scale + _PRIOR_WEIGHT * log_scale
+        return float(loss_value), np.array([scale_gradient, slope.sum() + _PRIOR_WEIGHT * shift])
 
     solution = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0)))
     return float(np.exp(solution.x[0])), float(solution.x[1])
 
 
 def _prediction_sets(
-    trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings
+    trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> PredictionSets:
-    card = trained.card
-    groups = [index for index, kind in enumerate(card.kinds) if kind == "group"]
-    present_from = np.empty((len(LEVELS), len(_DECADES) - 1, len(groups)))
+    model_card = trained_model.card
+    group_columns = [index for index, kind in enumerate(model_card.kinds) if kind == "group"]
+    present_from = np.empty((len(LEVELS), len(_DECADE_EDGES) - 1, len(group_columns)))
     absent_to = np.empty_like(present_from)
-    for decade, (low, high) in enumerate(pairwise(_DECADES)):
-        answers = _ask(trained.network, library, rows, settings, low, high)
-        for column, name in enumerate(groups):
-            used, truth = answers.counted[:, name], answers.labels[:, name]
+    for decade, (low, high) in enumerate(pairwise(_DECADE_EDGES)):
+        answers = _run_on_draw(trained_model.network, library, rows, settings, low, high)
+        for column, name in enumerate(group_columns):
+            is_scored, truth = answers.is_scored[:, name], answers.labels[:, name]
             for level, coverage in enumerate(LEVELS):
-                present = np.sort(answers.log_odds[used & truth, name])
-                absent = np.sort(-answers.log_odds[used & ~truth, name])
-                present_from[level, decade, column] = _lowest(present, coverage)
-                absent_to[level, decade, column] = -_lowest(absent, coverage)
+                present_scores = np.sort(answers.log_odds[is_scored & truth, name])
+                absent_scores = np.sort(-answers.log_odds[is_scored & ~truth, name])
+                present_from[level, decade, column] = _set_threshold(present_scores, coverage)
+                absent_to[level, decade, column] = -_set_threshold(absent_scores, coverage)
     return PredictionSets(
-        names=tuple(card.names[index] for index in groups),
+        names=tuple(model_card.names[index] for index in group_columns),
         levels=LEVELS,
-        counts=_DECADES,
-        present_from=_nested(present_from),
-        absent_to=_nested(absent_to),
+        counts=_DECADE_EDGES,
+        present_from=_as_tuples(present_from),
+        absent_to=_as_tuples(absent_to),
     )
 
 
-def _lowest(scores: NDArray[np.float64], coverage: float) -> float:
-    """Return the score from which an answer belongs to the set: below it lies at most ``1 - coverage`` of the truth.
+def _set_threshold(scores: NDArray[np.float64], coverage: float) -> float:
+    """Return the lowest score of answers in a prediction set.
 
-    At most in 19 of 20 draws of the held-out spectra, and not on average over them: a model is calibrated once.
+    At most a fraction ``1 - coverage`` of the true answers has a lower score. This holds for 19 of 20 random sets of
+    held-out spectra, and not only on average, because a model is calibrated once.
     """
-    rank = int(binom.ppf(_DOUBT, scores.size, 1.0 - coverage))
+    rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - coverage))
     return float(scores[rank - 1]) if rank >= 1 else -UNBOUNDED_LOG_ODDS
 
 
-def _nested(values: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
-    return tuple(tuple(tuple(round(float(each), 4) for each in row) for row in table) for table in values)
+def _as_tuples(values: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
+    return tuple(tuple(tuple(round(float(value), 4) for value in row) for row in table) for table in values)
 
 
-def calibrate_rows(trained: Trained, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
-    """Calibrate a default network by name: scale and shift (Platt 1999) go into the weights of its answers.
+def calibrate_rows(
+    trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
+) -> TrainedNetwork:
+    """Calibrate each output of a default network by Platt scaling (Platt 1999), written into its weights.
 
     Parameters
     ----------
-    trained : Trained
-        Not changed. A network of layers is returned as it is: training has calibrated it.
+    trained_model : TrainedNetwork
+        Network to calibrate; it is not changed. A network of layers is returned as it is, because it is calibrated in
+        training.
     library : Library
-        Expected spectra; names that they do not speak of stay as they are.
+        Expected spectra with labels; outputs without labels are not changed.
     rows : (n,) array
-        Those that the network was not trained on.
+        Rows that the network was not trained on.
     settings : TrainSettings
-        Counts, batch and seed.
+        Range of counts, batch size and seed.
     """
-    if not isinstance(trained.network, DefaultNetwork):
-        return trained
-    network = deepcopy(trained.network)
-    answers = answers_of(network, trained.card.names, library.rows(rows), settings)
+    if not isinstance(trained_model.network, DefaultNetwork):
+        return trained_model
+    network = deepcopy(trained_model.network)
+    answers = answers_of(network, trained_model.card.names, library.select_rows(rows), settings)
     for column, name in enumerate(answers.names):
-        used = answers.weight[:, column] > 0
-        scale, shift = platt(answers.log_odds[used, column].astype(np.float64), answers.labels[used, column] > 0.5)
-        _restate(network, trained.card.names.index(name), scale, shift)
-    return Trained(network, trained.card)
+        is_scored = answers.weight[:, column] > 0
+        scale, shift = platt(
+            answers.log_odds[is_scored, column].astype(np.float64), answers.labels[is_scored, column] > 0.5
+        )
+        _rescale_output(network, trained_model.card.names.index(name), scale, shift)
+    return TrainedNetwork(network, trained_model.card)
 
 
-def _restate(network: DefaultNetwork, row: int, scale: float, shift: float) -> None:
-    """Scale and shift one answer: the sum of the deep path's row and the linear one's."""
+def _rescale_output(network: DefaultNetwork, row: int, scale: float, shift: float) -> None:
+    """Scale and shift one output, the sum of a row of the deep path and a row of the linear path."""
     with torch.no_grad():
         for layer in (network.dense, network.linear):
             _scale_row(layer, row, scale)

@@ -1,4 +1,4 @@
-"""Checkpoints: a network with the settings to rebuild it and its card."""
+"""Checkpoints: weights of a network, the parameters to build it, and its model card."""
 
 import json
 from collections.abc import Sequence
@@ -26,20 +26,20 @@ ELEMENTS = (
     *("Al", "Si", "P", "S", "Cl", "K", "Ca", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "As", "Se", "Br"),
     *("Sr", "Y", "Zr", "Mo", "Ag", "Cd", "Sn", "Sb", "Ba", "W", "Au", "Hg", "Pb", "Bi"),
 )
-"""Elements of pigments whose lines a scanner may record."""
+"""Elements of pigments whose lines a scanner can record."""
 FAMILIES = (
     *(f"{element}_K" for element in ELEMENTS[: ELEMENTS.index("Ba") + 1]),
     *("Ar_K", "Rh_K", "Pd_K", "Rb_K", "Ga_K"),
     *("Ag_L", "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Bi_L", "Tl_L", "Pb_M", "Hg_M", "Rh_L"),
 )
-"""Line families whose areas are inputs of a network."""
+"""Line families whose areas are inputs of networks with evidence."""
 
 
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:
-    """Return (n_material, n_element + 1) square roots of mass fractions, and whether it is a group.
+    """Return the (n_material, n_element + 1) square roots of mass fractions; the last column is 1 for groups.
 
-    A group is one part of its element. The root keeps a few per cent of an element, whose lines may be the strongest
-    of all, in view.
+    A group consists of its element only. The square root emphasises elements of a few per cent, whose lines can be the
+    strongest of all.
     """
     groups = {group.name: group.element for group in library().groups}
     table = np.zeros((len(materials), len(ELEMENTS) + 1), dtype=np.float32)
@@ -50,39 +50,43 @@ def composition(materials: Sequence[str]) -> NDArray[np.float32]:
     return table
 
 
-_PREFIX = "network."
-_COUNTER = "num_batches_tracked"
+_WEIGHT_PREFIX = "network."
+_BATCH_COUNTER = "num_batches_tracked"
 
 
-def fill_from_onnx(network: nn.Module, card: ModelCard, path: Path) -> None:
-    """Give a folded network the weights of an ONNX file that :func:`underpaint.lab.training.export` wrote.
+def fill_from_onnx(network: nn.Module, model_card: ModelCard, path: Path) -> None:
+    """Load the weights of an ONNX file from :func:`underpaint.lab.training.export` into a folded network.
 
     Parameters
     ----------
     network : Module
-        Built with ``folded=True``; changed in place.
-    card : ModelCard
-        The file's card.
+        Network built with ``folded=True``; it is changed in place.
+    model_card : ModelCard
+        Model card of the file.
     path : Path
-        The ONNX file.
+        ONNX file.
 
     Raises
     ------
     TrainingError
-        The file is damaged or lacks a weight, or the filled network does not answer as the file does.
+        The file is damaged or lacks a weight, or the outputs of network and file differ.
     """
-    expected = {name: value for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
-    # The exporter drops a bias of zeros; the check at the end fails where it was not zero.
-    zero = {name: torch.zeros_like(value) for name, value in expected.items() if name.endswith(".bias")}
-    weights = zero | _weights(path)
-    misfit = [name for name, value in expected.items() if name not in weights or weights[name].shape != value.shape]
-    if misfit:
-        raise TrainingError(_unusable(path, f"it has no weights of the right size for {', '.join(misfit)}"))
+    expected = {name: value for name, value in network.state_dict().items() if not name.endswith(_BATCH_COUNTER)}
+    # the exporter drops biases that are zero; the check at the end fails if a missing bias was not zero
+    zero_biases = {name: torch.zeros_like(value) for name, value in expected.items() if name.endswith(".bias")}
+    weights = zero_biases | _weights(path)
+    wrong_weights = [
+        name for name, value in expected.items() if name not in weights or weights[name].shape != value.shape
+    ]
+    if wrong_weights:
+        raise TrainingError(
+            _unusable_message(path, f"it has no weights of the right size for {', '.join(wrong_weights)}")
+        )
     network.load_state_dict({name: weights[name] for name in expected}, strict=False)
     try:
-        check_export(network.eval(), card, path)
+        check_export(network.eval(), model_card, path)
     except TrainingError as error:
-        raise TrainingError(_unusable(path, "the network built from its weights answers otherwise")) from error
+        raise TrainingError(_unusable_message(path, "a network with its weights has other outputs")) from error
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
@@ -90,43 +94,45 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
     try:
         graph = onnx.load_from_string(read_network(path)).graph
-    except Exception as error:  # protobuf's own errors share no public base with Python's
-        raise TrainingError(_unusable(path, f"it cannot be read ({error})")) from error
-    values = {each.name: np.array(onnx.numpy_helper.to_array(each)) for each in graph.initializer}
-    weights = {name.removeprefix(_PREFIX): value for name, value in values.items() if name.startswith(_PREFIX)}
+    except Exception as error:  # errors of protobuf have no public base class
+        raise TrainingError(_unusable_message(path, f"it cannot be read ({error})")) from error
+    arrays = {tensor.name: np.array(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    weights = {
+        name.removeprefix(_WEIGHT_PREFIX): value for name, value in arrays.items() if name.startswith(_WEIGHT_PREFIX)
+    }
     for node in graph.node:
-        if node.op_type == "GRU" and node.input[3:4] and node.input[3] in values:
-            weights |= _biases(values[node.input[3]])
+        if node.op_type == "GRU" and node.input[3:4] and node.input[3] in arrays:
+            weights |= _biases(arrays[node.input[3]])
     return {name: torch.from_numpy(value) for name, value in weights.items()}
 
 
-def _biases(packed: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Unpack a recurrent layer's biases, which the exporter keeps as one constant with the update gate before reset."""
+def _biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Unpack the biases of a recurrent layer, which the exporter stores as one array with the update gate first."""
     biases = {}
-    for suffix, direction in zip(("", "_reverse"), packed, strict=False):
+    for suffix, direction in zip(("", "_reverse"), packed_biases, strict=False):
         for side, gates in zip(("ih", "hh"), np.split(direction, 2), strict=True):
-            update, reset, new = np.split(gates, 3)
-            biases[f"recurrent.bias_{side}_l0{suffix}"] = np.concatenate((reset, update, new))
+            update, reset, candidate = np.split(gates, 3)
+            biases[f"recurrent.bias_{side}_l0{suffix}"] = np.concatenate((reset, update, candidate))
     return biases
 
 
-def _unusable(path: Path, reason: str) -> str:
+def _unusable_message(path: Path, reason: str) -> str:
     return (
         f"Cannot train {path} further: {reason}. Give a model that this package wrote: default, xu2022, or the .onnx "
         "or .ckpt file of `underpaint train` or `underpaint finetune`."
     )
 
 
-_OF_THE_PROTOCOL = (
+_PROTOCOL_LIMITS = (
     "Needs spectra that cover its whole axis.",
-    "Trained without noise, as the paper trains its network: fine-tune it on spectra of your instrument before use.",
+    "Trained without noise, as in the paper: fine-tune it on spectra of your instrument before use.",
     "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
 )
 _LIMITS = {
     "default": (
         "Trained on simulated spectra alone.",
-        "Pigments of the same key elements are told apart by priors more than by the spectrum; trust the group first.",
-        "A pigment too deep to be seen at the counts at hand is neither confirmed nor excluded.",
+        "Pigments with the same key elements are distinguished by priors more than by the spectrum; rely on the group.",
+        "A pigment that is too deep to be visible at the given counts is neither confirmed nor excluded.",
     ),
     "xu2022": (
         "Needs spectra from 2.80 to 40.95 keV.",
@@ -137,62 +143,62 @@ _LIMITS = {
         "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the "
         "paper's formulas.",
     ),
-    "xu2022_root": _OF_THE_PROTOCOL,
-    "xu2022_unscaled": _OF_THE_PROTOCOL,
-    "recurrent": _OF_THE_PROTOCOL,
-    "autoencoder": _OF_THE_PROTOCOL,
+    "xu2022_root": _PROTOCOL_LIMITS,
+    "xu2022_unscaled": _PROTOCOL_LIMITS,
+    "recurrent": _PROTOCOL_LIMITS,
+    "autoencoder": _PROTOCOL_LIMITS,
 }
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network in evaluation mode with its card."""
+class TrainedNetwork:
+    """A network in evaluation mode, with its model card."""
 
     network: nn.Module
     card: ModelCard
 
 
-def about(network: nn.Module, card: ModelCard) -> dict[str, Any]:
-    """Return the plain values of a checkpoint."""
-    return {"spec": asdict(spec_for(card, folded=is_folded(network))), "card": card.model_dump_json()}
+def checkpoint_facts(network: nn.Module, model_card: ModelCard) -> dict[str, Any]:
+    """Return the description of a network in its checkpoint, as plain values."""
+    return {"spec": asdict(spec_for(model_card, folded=is_folded(network))), "card": model_card.model_dump_json()}
 
 
 def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCard:
-    """Describe a network that is about to be trained."""
-    full = settings.paper_protocol
+    """Return the model card of a network before its training."""
+    needs_full_axis = settings.paper_protocol
     return ModelCard(
         name=settings.name,
         kind=settings.kind,
         axis=library.axis,
-        needs_full_axis=full,
-        narrowest_kev=None if full else _narrowest(library),
+        needs_full_axis=needs_full_axis,
+        narrowest_kev=None if needs_full_axis else _narrowest_range_kev(library),
         names=library.names,
         kinds=library.kinds,
         groups=library.groups,
         labels=library.labels_for_people,
         elements=library.elements,
-        **_of_layers(library, settings),
+        **_layer_fields(library, settings),
         training=Training(library=library.origin, n_spectra=n_train, seed=settings.seed, config=config_of(settings)),
-        limits=(*_LIMITS["default" if settings.has_layers else settings.kind], *_limits_of_lines(settings)),
+        limits=(*_LIMITS["default" if settings.has_layers else settings.kind], *_line_limits(settings)),
         package_version=__version__,
     )
 
 
-def _limits_of_lines(settings: TrainSettings) -> tuple[str, ...]:
+def _line_limits(settings: TrainSettings) -> tuple[str, ...]:
     if settings.present == "pigment":
         return ()
     return (
-        "A group counts as present where lines of its element are detected, from paint, ground, support or a trace.",
-        "The amount of an element is estimated for paintings like those of the training.",
+        "A group is present where lines of its element are visible, from any source (paint, ground, trace, support).",
+        "The amount of an element in the paint is a posterior that assumes the simulated paintings of the training.",
     )
 
 
-def _of_layers(library: Library, settings: TrainSettings) -> dict[str, Any]:
+def _layer_fields(library: Library, settings: TrainSettings) -> dict[str, Any]:
     if not settings.has_layers:
         return {}
     if library.instrument is None:
         raise TrainingError(
-            f"Cannot train a network of layers from {', '.join(library.origin)}: no labels by place are in it. "
+            f"Cannot train a network of layers from {', '.join(library.origin)}: it has no labels by place. "
             "Simulate with `places = true`."
         )
     return {
@@ -205,7 +211,7 @@ def _of_layers(library: Library, settings: TrainSettings) -> dict[str, Any]:
     }
 
 
-def _narrowest(library: Library) -> tuple[float, float]:
+def _narrowest_range_kev(library: Library) -> tuple[float, float]:
     axis = library.axis
     start = max(axis.start_kev, float(library.recorded[:, 0].max()))
     stop = min(axis.stop_kev, float(library.recorded[:, 1].min()))
@@ -213,40 +219,40 @@ def _narrowest(library: Library) -> tuple[float, float]:
 
 
 def config_of(settings: TrainSettings) -> dict[str, Any]:
-    """Return the settings that do not depend on the machine: no folders, threads or progress."""
+    """Return the settings without those that depend on the machine, such as folders and threads."""
     config: dict[str, Any] = json.loads(settings.model_dump_json(exclude={"out", "threads", "progress", "accelerator"}))
-    config["library"] = [Path(each).name for each in config["library"]]
-    for named in ("labels", "start", "calibration"):
-        if config.get(named) is not None:
-            config[named] = Path(config[named]).name
+    config["library"] = [Path(path).name for path in config["library"]]
+    for field in ("labels", "start", "calibration"):
+        if config.get(field) is not None:
+            config[field] = Path(config[field]).name
     return config
 
 
-def spec_for(card: ModelCard, *, folded: bool = False) -> NetworkSpec:
-    """Sizes of the network that a card describes."""
+def spec_for(model_card: ModelCard, *, folded: bool = False) -> NetworkSpec:
+    """Return the parameters to build the network of a model card."""
     return NetworkSpec(
-        kind=card.kind,
-        n_bin=card.axis.n_bin,
-        n_output=len(card.names),
-        start_kev=card.axis.start_kev,
-        bin_kev=card.axis.bin_kev,
+        kind=model_card.kind,
+        n_bin=model_card.axis.n_bin,
+        n_output=len(model_card.names),
+        start_kev=model_card.axis.start_kev,
+        bin_kev=model_card.axis.bin_kev,
         folded=folded,
-        n_instrument=len(card.instrument_inputs),
-        n_quantity=len(card.quantities),
-        n_amount=len(card.amounts),
-        n_edge=len(card.amount_edges),
-        families=card.families,
-        composition=card.composition,
+        n_instrument=len(model_card.instrument_inputs),
+        n_quantity=len(model_card.quantities),
+        n_amount=len(model_card.amounts),
+        n_edge=len(model_card.amount_edges),
+        families=model_card.families,
+        composition=model_card.composition,
     )
 
 
-def load_checkpoint(path: str | Path) -> Trained:
-    """Build the network of a checkpoint of :func:`underpaint.lab.training.train`.
+def load_checkpoint(path: str | Path) -> TrainedNetwork:
+    """Load the network of a checkpoint from :func:`underpaint.lab.training.train`.
 
     Parameters
     ----------
     path : str or Path
-        A ``.ckpt`` file.
+        Path of a ``.ckpt`` file.
 
     Raises
     ------
@@ -254,49 +260,49 @@ def load_checkpoint(path: str | Path) -> Trained:
         The file is missing, damaged, or was not written by this package.
     """
     try:
-        saved = torch.load(Path(path), map_location="cpu", weights_only=True)
-        network = build_network(NetworkSpec(**saved["underpaint"]["spec"]))
-        weights = {key.removeprefix("network."): value for key, value in saved["state_dict"].items()}
+        state = torch.load(Path(path), map_location="cpu", weights_only=True)
+        network = build_network(NetworkSpec(**state["underpaint"]["spec"]))
+        weights = {key.removeprefix("network."): value for key, value in state["state_dict"].items()}
         network.load_state_dict(weights)
-        card = ModelCard.model_validate_json(saved["underpaint"]["card"])
-    except Exception as error:  # torch raises whatever error its reader met
+        model_card = ModelCard.model_validate_json(state["underpaint"]["card"])
+    except Exception as error:  # torch raises errors of any class
         raise TrainingError(
             f"Cannot read the checkpoint {path}: {error}. Give a .ckpt file that `underpaint train` wrote."
         ) from error
-    return Trained(network.eval(), card)
+    return TrainedNetwork(network.eval(), model_card)
 
 
-def load_trainable(name_or_path: str | Path) -> Trained:
+def load_trainable(name_or_path: str | Path) -> TrainedNetwork:
     """Load a network for further training.
 
     Parameters
     ----------
     name_or_path : str or Path
-        A shipped name ("default", "xu2022"), the path of an ``.onnx`` file with its card beside it, or a ``.ckpt``
-        file of :func:`underpaint.lab.training.train`.
+        Name of a shipped model ("default", "xu2022"), path of an ``.onnx`` file with its model card beside it, or path
+        of a ``.ckpt`` file from :func:`underpaint.lab.training.train`.
 
     Returns
     -------
-    Trained
-        The network answers as the file does. One from an ONNX file has no batch normalisation behind its
+    TrainedNetwork
+        Network with the outputs of the file. A network from an ONNX file has no batch normalisations after its
         convolutions and linear layers, see :class:`underpaint.lab.networks.NetworkSpec`.
 
     Raises
     ------
     TrainingError
-        The checkpoint cannot be read, or the ONNX file does not hold one of this package's networks.
+        The checkpoint cannot be read, or the ONNX file contains no network of this package.
     ModelError
-        There is no such model, or its card is damaged.
+        There is no such model, or its model card is damaged.
     """
     if Path(name_or_path).suffix == ".ckpt":
         return load_checkpoint(name_or_path)
-    card, path = load_card(name_or_path), model_path(name_or_path)
-    network = build_network(spec_for(card, folded=True))
-    fill_from_onnx(network, card, path)
-    return Trained(network.eval(), card)
+    model_card, path = load_card(name_or_path), model_path(name_or_path)
+    network = build_network(spec_for(model_card, folded=True))
+    fill_from_onnx(network, model_card, path)
+    return TrainedNetwork(network.eval(), model_card)
 
 
-def with_training(card: ModelCard, *, epochs: int, figures: dict[str, Any]) -> ModelCard:
-    """Return the card with the results of the run."""
-    training = card.training.model_copy(update={"epochs": epochs})
-    return card.model_copy(update={"training": training, "figures": {**card.figures, **figures}})
+def with_training(model_card: ModelCard, *, epochs: int, scores: dict[str, Any]) -> ModelCard:
+    """Return a model card with the number of epochs and the scores of a training."""
+    training = model_card.training.model_copy(update={"epochs": epochs})
+    return model_card.model_copy(update={"training": training, "figures": {**model_card.figures, **scores}})

@@ -1,4 +1,4 @@
-"""A model for one instrument and one palette in minutes: simulate, start from the shipped network, train, score."""
+"""Training of a model for one instrument and one palette in minutes, starting from a shipped network."""
 
 import os
 import time
@@ -19,11 +19,11 @@ from underpaint.errors import TrainingError
 from underpaint.lab.networks import build_network, is_folded
 from underpaint.lab.training.batches import Batch, poisson
 from underpaint.lab.training.calibration import calibrate_rows
-from underpaint.lab.training.checkpoint import Trained, card_for, load_trainable, spec_for
+from underpaint.lab.training.checkpoint import TrainedNetwork, card_for, load_trainable, spec_for
 from underpaint.lab.training.exporting import example_inputs, export
 from underpaint.lab.training.library import Library, load_library
-from underpaint.lab.training.loop import run
-from underpaint.lab.training.metrics import figures_by_name
+from underpaint.lab.training.loop import run_training
+from underpaint.lab.training.metrics import scores_by_name
 from underpaint.lab.training.module import loss_of
 from underpaint.lab.training.paired import Comparison, answers_of, compare
 from underpaint.lab.training.settings import TrainSettings
@@ -38,119 +38,122 @@ from underpaint.simulate import LibrarySettings, outputs_for, simulate_library
 from underpaint.simulate.instrument_inputs import instrument_inputs
 from underpaint.simulate.jobs import with_file_contents
 from underpaint.simulate.library import make_chunk
-from underpaint.simulate.randomise import perturbed
+from underpaint.simulate.randomise import perturb_instrument
 
-_MEANS_AND_DEVIATIONS = 2
-_NOT_TRANSFERRED = "calibration."
-"""Calibration of the other network's answers, not valid for the new ones."""
+_N_MOMENT = 2
+_CALIBRATION_PREFIX = "calibration."
+"""Prefix of the calibration, which is not transferred because it is valid only for the outputs of its network."""
 
 
 @dataclass(frozen=True)
 class TransferredNetwork:
-    """A network with the transferred weights of another one.
+    """A new network with weights transferred from another network.
 
     Parameters
     ----------
     network : Module
-        Of the new card's names.
-    transferred : tuple of str
-        Names whose rows of weights are those of the other network.
-    fresh : tuple of str
-        Names that the other network lacks; their rows are new.
+        The new network.
+    transferred_names : tuple of str
+        Outputs whose weights are from the other network.
+    new_names : tuple of str
+        Outputs that the other network lacks; their weights are initial values.
     """
 
     network: nn.Module
-    transferred: tuple[str, ...]
-    fresh: tuple[str, ...]
+    transferred_names: tuple[str, ...]
+    new_names: tuple[str, ...]
 
 
-def transfer_weights(start: Trained, card: ModelCard) -> TransferredNetwork:
-    """Build the network of a card with the weights of a trained one; rows of the outputs are transferred by name.
+def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> TransferredNetwork:
+    """Build the network of a model card with the weights of a trained network; rows of outputs are matched by name.
 
     Parameters
     ----------
-    start : Trained
-        The network to start from; it is not changed.
-    card : ModelCard
-        Card of the new network, of the same kind, axis and inputs.
+    start_model : TrainedNetwork
+        Network with the initial weights; it is not changed.
+    model_card : ModelCard
+        Model card of the new network; kind, axis and inputs must be those of the trained network.
 
     Raises
     ------
     TrainingError
-        Kind, axis or inputs differ, or the network computes its answers from the composition of its pigments and has no
-        rows.
+        Kind, axis or inputs differ.
     """
-    _check(start.card, card)
-    network = build_network(replace(spec_for(card), folded=is_folded(start.network)))
-    rows, known = _rows(card), _rows(start.card)
-    old, new = start.network.state_dict(), network.state_dict()
-    for key, value in new.items():
-        if (part := _part(key, rows)) is not None:
-            new[key] = _by_name(value, old[key], rows[part], known[part])
-        elif not key.startswith(_NOT_TRANSFERRED) and key in old and old[key].shape == value.shape:
-            new[key] = old[key].clone()
-    network.load_state_dict(new)
-    fresh = tuple(name for name in card.names if name not in start.card.names)
-    return TransferredNetwork(network.eval(), tuple(name for name in card.names if name not in fresh), fresh)
+    _require_same_inputs(start_model.card, model_card)
+    network = build_network(replace(spec_for(model_card), folded=is_folded(start_model.network)))
+    new_rows, start_rows = _output_rows(model_card), _output_rows(start_model.card)
+    start_state, state = start_model.network.state_dict(), network.state_dict()
+    for key, value in state.items():
+        if (layer := _layer_of(key, new_rows)) is not None:
+            state[key] = _transferred_rows(value, start_state[key], new_rows[layer], start_rows[layer])
+        elif not key.startswith(_CALIBRATION_PREFIX) and key in start_state and start_state[key].shape == value.shape:
+            state[key] = start_state[key].clone()
+    network.load_state_dict(state)
+    new_names = tuple(name for name in model_card.names if name not in start_model.card.names)
+    return TransferredNetwork(
+        network.eval(), tuple(name for name in model_card.names if name not in new_names), new_names
+    )
 
 
-def _check(known: ModelCard, requested: ModelCard) -> None:
-    differing = [
+def _require_same_inputs(start_card: ModelCard, new_card: ModelCard) -> None:
+    differing_fields = [
         name
         for name in ("kind", "axis", "instrument_inputs", "families", "amount_edges")
-        if getattr(known, name) != getattr(requested, name)
+        if getattr(start_card, name) != getattr(new_card, name)
     ]
-    if differing:
+    if differing_fields:
         raise TrainingError(
-            f"Cannot begin with {known.name!r}: its {', '.join(differing)} differ from what is to be trained. "
-            "Begin with another model, or with the shipped default."
+            f"Cannot start from {start_card.name!r}: its {', '.join(differing_fields)} differ from those of the model "
+            "to train. Start from another model, or from the shipped default."
         )
 
 
-def _rows(card: ModelCard) -> dict[str, tuple[str, ...]]:
-    """Return the names of the rows of layers with one row per output."""
-    if card.kind == "default":
-        return {"dense": card.names, "linear": card.names}
-    if card.kind == "layers_composition":
-        return {"quantity": card.quantities * _MEANS_AND_DEVIATIONS}
+def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
+    """Return, for layers with one row of weights per output, the names of the rows."""
+    if model_card.kind == "default":
+        return {"dense": model_card.names, "linear": model_card.names}
+    if model_card.kind == "layers_composition":
+        return {"quantity": model_card.quantities * _N_MOMENT}
     return {
-        "presence.dense": card.names,
-        "linear": card.names,
-        "quantity": _MEANS_AND_DEVIATIONS * card.quantities,
-        "amount": tuple(name for name in card.amounts for _ in card.amount_edges),
+        "presence.dense": model_card.names,
+        "linear": model_card.names,
+        "quantity": _N_MOMENT * model_card.quantities,
+        "amount": tuple(name for name in model_card.amounts for _ in model_card.amount_edges),
     }
 
 
-def _part(key: str, rows: dict[str, tuple[str, ...]]) -> str | None:
-    return next((part for part in rows if key in {f"{part}.weight", f"{part}.bias"}), None)
+def _layer_of(key: str, rows: dict[str, tuple[str, ...]]) -> str | None:
+    return next((layer for layer in rows if key in {f"{layer}.weight", f"{layer}.bias"}), None)
 
 
-def _by_name(fresh: Tensor, old: Tensor, names: tuple[str, ...], known: tuple[str, ...]) -> Tensor:
-    """Return the fresh rows with the known ones filled in by name; repeated names keep their order."""
-    filled, places = fresh.clone(), {name: row for row, name in _numbered_rows(known)}
-    for row, name in _numbered_rows(names):
-        if name in places:
-            filled[row] = old[places[name]]
-    return torch.as_tensor(filled)
+def _transferred_rows(
+    new_weights: Tensor, start_weights: Tensor, new_names: tuple[str, ...], start_names: tuple[str, ...]
+) -> Tensor:
+    """Return the new weights, with rows of the start model inserted by name; repeated names keep their order."""
+    weights, row_by_name = new_weights.clone(), {name: row for row, name in _numbered_rows(start_names)}
+    for row, name in _numbered_rows(new_names):
+        if name in row_by_name:
+            weights[row] = start_weights[row_by_name[name]]
+    return torch.as_tensor(weights)
 
 
 def _numbered_rows(names: tuple[str, ...]) -> list[tuple[int, tuple[str, int]]]:
     return [(row, (name, names[:row].count(name))) for row, name in enumerate(names)]
 
 
-COUNTS = (1e4, 1e5)
+SCORED_COUNTS = (1e4, 1e5)
 """Total counts of the held-out spectra that are scored."""
-RENDERS = 2
-CHUNK = 64
-PLAN, REPORT = "plan.json", "report.json"
-_SHARE_OF_SIMULATION, _SHARE_OF_TRAINING = 0.5, 0.3
-_STRATIGRAPHIES, _EPOCHS = (512, 60_000), (4, 30)
-_HELD_OUT_SHARE, _HELD_OUT = 0.05, (256, 2000)
-_VALIDATION_SHARE = 0.1
-_STEPS_TIMED = 3
-_BATCH, _SMALLEST_BATCH, _STEPS_PER_EPOCH = 256, 32, 32
+N_RENDER = 2
+CHUNK_SIZE = 64
+PLAN_NAME, REPORT_NAME = "plan.json", "report.json"
+_SIMULATION_TIME_FRACTION, _TRAINING_TIME_FRACTION = 0.5, 0.3
+_STRATIGRAPHY_LIMITS, _EPOCH_LIMITS = (512, 60_000), (4, 30)
+_HELD_OUT_FRACTION, _HELD_OUT_LIMITS = 0.05, (256, 2000)
+_VALIDATION_FRACTION = 0.1
+_N_TIMED_STEP = 3
+_MAX_BATCH, _MIN_BATCH, _STEPS_PER_EPOCH = 256, 32, 32
 HELD_OUT_SEED = 1_000_003
-"""Added to the seed for held-out spectra."""
+"""Number added to the seed for held-out spectra."""
 
 
 class Sizes(BaseModel):
@@ -159,9 +162,9 @@ class Sizes(BaseModel):
     Parameters
     ----------
     n_stratigraphies, n_held_out : int
-        Stratigraphies to train on, and to score on; each has two spectra.
+        Numbers of stratigraphies for training and for the test set; each has two spectra.
     epochs : int
-        Passes over the training spectra.
+        Number of epochs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -172,28 +175,28 @@ class Sizes(BaseModel):
 
     @property
     def batch(self) -> int:
-        """Spectra per step; smaller for few spectra, so that an epoch has enough steps."""
-        return _clamped((_SMALLEST_BATCH, _BATCH), RENDERS * self.n_stratigraphies / _STEPS_PER_EPOCH)
+        """Batch size; it is smaller for small training sets, so that an epoch has enough steps."""
+        return _clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
 class InstrumentSettings(BaseModel):
-    """Settings of any training for one instrument on simulated spectra.
+    """Common settings of trainings for one instrument on simulated spectra.
 
     Parameters
     ----------
     out : Path
-        Folder of the model and its report.
+        Folder for the model and its report.
     minutes : float
-        Time for simulation and training, from which ``sizes`` follow by measuring this machine.
+        Time for simulation and training. A measurement of this machine converts it to ``sizes``.
     sizes : Sizes or None
-        Given: the machine is not measured.
+        Sizes of simulation and training; None to derive them from ``minutes``.
     n_machine : int
-        Number of instruments with slightly different angles, air and response, so that the model does not depend on
-        values that are not known well.
+        Number of simulated instruments. Their angles, air paths and responses differ slightly, so that the model does
+        not depend on values that are not known well.
     workers, threads : int or None
-        Processes that simulate, threads that train; None: one for each core.
+        Number of simulation processes and of training threads; None for one per core.
     seed : int
-        Of stratigraphies, instruments, noise and order.
+        Seed of stratigraphies, instruments, noise and order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -207,28 +210,30 @@ class InstrumentSettings(BaseModel):
     seed: int = Field(0, ge=0)
 
     def library_job(
-        self, palette: tuple[str, ...], machines: tuple[Instrument, ...], card: ModelCard
+        self, palette: tuple[str, ...], instruments: tuple[Instrument, ...], model_card: ModelCard
     ) -> LibrarySettings:
-        """Return the settings of the simulation, without its size."""
+        """Return the settings of the simulation, except its size."""
         return LibrarySettings(
             palette=palette,
-            instrument=machines,
-            renders=RENDERS,
-            chunk=CHUNK,
-            places=bool(card.instrument_inputs),
-            gapless=bool(card.amounts),
-            varied=bool(card.amounts),
+            instrument=instruments,
+            renders=N_RENDER,
+            chunk=CHUNK_SIZE,
+            places=bool(model_card.instrument_inputs),
+            gapless=bool(model_card.amounts),
+            varied=bool(model_card.amounts),
             seed=self.seed,
         )
 
-    def training(self, name: str, folder: str, card: ModelCard, sizes: Sizes, **more: Any) -> TrainSettings:
-        """Return the settings of training a network of a card's kind on ``training.h5``, in a folder within ``out``."""
+    def training(
+        self, name: str, folder: str, model_card: ModelCard, sizes: Sizes, **other_settings: Any
+    ) -> TrainSettings:
+        """Return the settings to train a network of the card's kind on ``training.h5``, in a folder inside ``out``."""
         return TrainSettings(
             library=(self.out / "training.h5",),
             out=self.out / folder,
             name=name,
-            kind=card.kind,
-            present="lines" if card.amounts else "pigment",
+            kind=model_card.kind,
+            present="lines" if model_card.amounts else "pigment",
             epochs=sizes.epochs,
             batch=sizes.batch,
             patience=sizes.epochs,
@@ -236,23 +241,23 @@ class InstrumentSettings(BaseModel):
             threads=self.threads,
             precision="32",
             progress=False,
-            **more,
+            **other_settings,
         )
 
 
 class InstrumentModelSettings(InstrumentSettings):
-    """A model for one instrument and palette.
+    """Settings of a model for one instrument and palette.
 
     Parameters
     ----------
     instrument : Instrument
-        The scanner, as a preset or ``underpaint calibrate`` describes it.
+        Instrument, for example from a preset or from ``underpaint calibrate``.
     palette : tuple of str
         Pigments that may be present.
     name : str
         Name of the model.
     start : str
-        The network to start from: a shipped name, an ``.onnx`` or a ``.ckpt`` file.
+        Start model: name of a shipped model, or path of an ``.onnx`` or ``.ckpt`` file.
     """
 
     instrument: Instrument
@@ -263,217 +268,238 @@ class InstrumentModelSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class InstrumentModelReport:
-    """A new model, with its scores and those of the network that it started from.
+    """A new model, with its scores and those of its start model.
 
     Parameters
     ----------
-    trained : Trained
-        The network with its card.
+    trained_model : TrainedNetwork
+        The network with its model card.
     model : Path
         ONNX file.
     sizes : Sizes
-        What was simulated and trained.
-    begun : TakenOver
-        The network before training, with the names of transferred rows.
+        Sizes of simulation and training.
+    initial : TransferredNetwork
+        The network before training, with the names of transferred outputs.
     minutes : mapping of str to float
-        Duration of each part of this call.
-    against_start : mapping of str to Comparison
-        For groups and pigments at each level of counts ("groups at 1e+05"): the network to start from ("before"), and
-        the model, on the same held-out spectra. Only names that both answer.
-    fresh_f1 : mapping of str to float
-        F1 at the highest counts of the names that the network to start from lacks.
+        Duration of each step of this call.
+    comparisons : mapping of str to Comparison
+        Scores of start model ("before") and new model on the same held-out spectra, for groups and pigments at each
+        number of counts, with keys such as "groups at 1e+05". Only outputs of both models are compared.
+    f1_of_new_names : mapping of str to float
+        F1, at the highest counts, of outputs that the start model lacks.
     """
 
-    trained: Trained
+    trained_model: TrainedNetwork
     model: Path
     sizes: Sizes
     initial: TransferredNetwork
     minutes: Mapping[str, float]
-    against_start: Mapping[str, Comparison]
-    fresh_f1: Mapping[str, float]
+    comparisons: Mapping[str, Comparison]
+    f1_of_new_names: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures for JSON."""
+        """Return the scores and settings for JSON."""
         return {
             "model": str(self.model),
             "sizes": self.sizes.model_dump(),
-            "taken_over": list(self.initial.transferred),
-            "fresh": list(self.initial.fresh),
+            "taken_over": list(self.initial.transferred_names),
+            "fresh": list(self.initial.new_names),
             "minutes": dict(self.minutes),
-            "against_start": {name: each.as_dict() for name, each in self.against_start.items()},
-            "fresh_f1": dict(self.fresh_f1),
+            "against_start": {name: comparison.as_dict() for name, comparison in self.comparisons.items()},
+            "fresh_f1": dict(self.f1_of_new_names),
         }
 
 
 def train_instrument_model(
     settings: InstrumentModelSettings, progress: Progress | None = None
 ) -> InstrumentModelReport:
-    """Train a model for one instrument and palette; the same call resumes an interrupted one.
+    """Train a model for one instrument and palette; the same call resumes an interrupted run.
 
     Parameters
     ----------
     settings : InstrumentModelSettings
-        Instrument, palette, folder, minutes.
+        Instrument, palette, folder and time.
     progress : callable or None
-        Called with (what is being done, done, in all).
+        Called with (description, number done, total number).
 
     Returns
     -------
     InstrumentModelReport
-        The model, exported to ``settings.out``, and its figures; they are in its card, too.
+        The model, exported to ``settings.out``, and its scores, which are also in its model card.
 
     Raises
     ------
     TrainingError
-        The folder holds a model of other settings, no pigment of the palette has visible lines, or the network to start
-        from cannot be trained further.
+        The folder contains a model with other settings, no pigment of the palette has visible lines, or the start model
+        cannot be trained further.
     """
-    _require_visible(settings.palette)
-    show = progress or no_progress
-    watch = Stopwatch()
-    show("Opening the network", 0, 1)
-    start = load_trainable(settings.start)
+    _require_visible_lines(settings.palette)
+    show_progress = progress or no_progress
+    stopwatch = Stopwatch()
+    show_progress("Opening the network", 0, 1)
+    start_model = load_trainable(settings.start)
     request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads"})
-    sizes = plan_sizes(settings, request, _job(settings, start.card), start, show)
-    watch.lap("planning")
+    sizes = plan_sizes(settings, request, _library_settings(settings, start_model.card), start_model, show_progress)
+    stopwatch.end_step("planning")
     library, held_out = (
-        simulate_or_read(job, path, settings.workers, show) for job, path in _jobs(settings, sizes, start)
+        simulate_or_read(library_settings, path, settings.workers, show_progress)
+        for library_settings, path in _simulations(settings, sizes, start_model)
     )
-    watch.lap("simulation")
-    train_settings = settings.training(settings.name, "training", start.card, sizes)
-    split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_SHARE, test_share=0)
-    card = _card(library, train_settings, split.train.size, settings)
-    initial = transfer_weights(start, card)
+    stopwatch.end_step("simulation")
+    train_settings = settings.training(settings.name, "training", start_model.card, sizes)
+    split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_FRACTION, test_share=0)
+    model_card = _instrument_card(library, train_settings, split.train.size, settings)
+    initial = transfer_weights(start_model, model_card)
     lightning.seed_everything(settings.seed, verbose=False)
-    trained = run(initial.network, card, library, split, train_settings, progress=show).trained
-    trained = calibrate_rows(trained, library, split.validation, train_settings)
-    watch.lap("training")
-    show("Scoring", 0, 1)
-    conditions = instrument_inputs(settings.instrument) if start.card.instrument_inputs else None
-    against_start = _against_start(start, trained, held_out, train_settings, conditions)
-    fresh_f1 = _fresh_f1(trained, initial.fresh, held_out, train_settings, conditions)
-    watch.lap("scoring")
-    report = InstrumentModelReport(trained, Path(), sizes, initial, watch.minutes, against_start, fresh_f1)
-    return _write(report, settings)
+    trained_model = run_training(
+        initial.network, model_card, library, split, train_settings, progress=show_progress
+    ).trained_model
+    trained_model = calibrate_rows(trained_model, library, split.validation, train_settings)
+    stopwatch.end_step("training")
+    show_progress("Scoring", 0, 1)
+    conditions = instrument_inputs(settings.instrument) if start_model.card.instrument_inputs else None
+    comparisons = _compare_with_start(start_model, trained_model, held_out, train_settings, conditions)
+    f1_of_new_names = _f1_of_new_names(trained_model, initial.new_names, held_out, train_settings, conditions)
+    stopwatch.end_step("scoring")
+    report = InstrumentModelReport(
+        trained_model, Path(), sizes, initial, stopwatch.minutes, comparisons, f1_of_new_names
+    )
+    return _write_report(report, settings)
 
 
-def _require_visible(palette: tuple[str, ...]) -> None:
+def _require_visible_lines(palette: tuple[str, ...]) -> None:
     if not outputs_for(palette).names:
         raise TrainingError(
-            f"Cannot train for the palette {', '.join(palette)}: X-rays show none of these pigments. "
-            "Add some that they show (`underpaint pigments list`)."
+            f"Cannot train for the palette {', '.join(palette)}: XRF can detect none of these pigments. "
+            "Add some that it can detect (`underpaint pigments list`)."
         )
 
 
-def _write(report: InstrumentModelReport, settings: InstrumentModelSettings) -> InstrumentModelReport:
-    figures = {name: value for name, value in report.as_dict().items() if name != "model"}
-    card = report.trained.card
-    card = card.model_copy(update={"figures": {**card.figures, "own_model": {"start": settings.start, **figures}}})
-    path = export(report.trained.network, card, settings.out)
-    report = replace(report, trained=Trained(report.trained.network, card), model=path)
-    write_json(settings.out / REPORT, report.as_dict())
+def _write_report(report: InstrumentModelReport, settings: InstrumentModelSettings) -> InstrumentModelReport:
+    scores = {name: value for name, value in report.as_dict().items() if name != "model"}
+    model_card = report.trained_model.card
+    model_card = model_card.model_copy(
+        update={"figures": {**model_card.figures, "own_model": {"start": settings.start, **scores}}}
+    )
+    path = export(report.trained_model.network, model_card, settings.out)
+    report = replace(report, trained_model=TrainedNetwork(report.trained_model.network, model_card), model=path)
+    write_json(settings.out / REPORT_NAME, report.as_dict())
     return report
 
 
 class Stopwatch:
-    """Duration of the parts of a call."""
+    """Durations of the steps of a call."""
 
     def __init__(self) -> None:
         self.minutes: dict[str, float] = {}
         self._last = time.perf_counter()
 
-    def lap(self, part: str) -> None:
-        """End a part."""
-        now = time.perf_counter()
-        self.minutes[part], self._last = (now - self._last) / 60.0, now
+    def end_step(self, step: str) -> None:
+        """Store the time since the previous step under the name of this step."""
+        time_now = time.perf_counter()
+        self.minutes[step], self._last = (time_now - self._last) / 60.0, time_now
 
 
-def machines_like(instrument: Instrument, n: int, seed: int) -> tuple[Instrument, ...]:
-    """Draw instruments like a given one, with slightly different angles, air, window and response."""
+def similar_instruments(instrument: Instrument, n: int, seed: int) -> tuple[Instrument, ...]:
+    """Draw ``n`` instruments with slightly different angles, air paths, windows and responses."""
     rng = np.random.default_rng((seed, 77))
-    return tuple(perturbed(instrument, rng) for _ in range(n))
+    return tuple(perturb_instrument(instrument, rng) for _ in range(n))
 
 
-def simulate_or_read(job: LibrarySettings, path: Path, workers: int | None, show: Progress) -> Library:
-    """Simulate a library, or read the one of an earlier call, into memory.
+def simulate_or_read(job: LibrarySettings, path: Path, workers: int | None, show_progress: Progress) -> Library:
+    """Simulate a library, or read it if an earlier call wrote it; return it in memory.
 
-    A gapless one is for networks with amounts: groups are present where lines are visible.
+    In gapless libraries, which are for networks with amounts, groups are present where their lines are visible.
     """
     if not is_finished(path, with_file_contents(job).model_dump(mode="json")):
-        simulate_library(job, path, workers=workers, progress=show)
-    return load_library(path, half=True, lines=job.gapless)
+        simulate_library(job, path, workers=workers, progress=show_progress)
+    return load_library(path, half_precision=True, lines=job.gapless)
 
 
-def measured_sizes(job: LibrarySettings, start: Trained, minutes: float, workers: int, threads: int | None) -> Sizes:
-    """Choose the sizes of simulation and training within some minutes by measuring this machine.
+def measured_sizes(
+    job: LibrarySettings, start_model: TrainedNetwork, minutes: float, workers: int, threads: int | None
+) -> Sizes:
+    """Measure the speed of this machine, and return the sizes of simulation and training for the given time.
 
     Parameters
     ----------
     job : LibrarySettings
-        Settings of the simulation, of any size.
-    start : Trained
-        The network to train; it is not changed.
+        Settings of the simulation; its size is not used.
+    start_model : TrainedNetwork
+        Network to train; it is not changed.
     minutes : float
-        For all.
+        Total time for simulation and training.
     workers, threads : int or None
-        Processes that simulate, threads that train.
+        Number of simulation processes and of training threads.
     """
-    per_s, spectra_per_s = _simulation_rate(job) * workers, _training_rate(start, threads)
-    n = _clamped(_STRATIGRAPHIES, 60.0 * minutes * _SHARE_OF_SIMULATION * per_s)
-    epochs = _clamped(_EPOCHS, 60.0 * minutes * _SHARE_OF_TRAINING * spectra_per_s / (RENDERS * n))
-    return Sizes(n_stratigraphies=n, n_held_out=_clamped(_HELD_OUT, _HELD_OUT_SHARE * n), epochs=epochs)
+    stratigraphies_per_s, spectra_per_s = _simulation_rate(job) * workers, _training_rate(start_model, threads)
+    n_stratigraphies = _clamp(_STRATIGRAPHY_LIMITS, 60.0 * minutes * _SIMULATION_TIME_FRACTION * stratigraphies_per_s)
+    epochs = _clamp(
+        _EPOCH_LIMITS, 60.0 * minutes * _TRAINING_TIME_FRACTION * spectra_per_s / (N_RENDER * n_stratigraphies)
+    )
+    return Sizes(
+        n_stratigraphies=n_stratigraphies,
+        n_held_out=_clamp(_HELD_OUT_LIMITS, _HELD_OUT_FRACTION * n_stratigraphies),
+        epochs=epochs,
+    )
 
 
 def _simulation_rate(job: LibrarySettings) -> float:
-    """Return stratigraphies simulated per second by one process."""
-    small = job.model_copy(update={"n_stratigraphies": 2 * CHUNK, "chunk": CHUNK})
-    make_chunk(small, 0)  # the first call reads the tables
-    begin = time.perf_counter()
-    make_chunk(small, 1)
-    return CHUNK / (time.perf_counter() - begin)
+    """Return the number of stratigraphies that one process simulates per second."""
+    small_job = job.model_copy(update={"n_stratigraphies": 2 * CHUNK_SIZE, "chunk": CHUNK_SIZE})
+    make_chunk(small_job, 0)  # the first call also reads tables
+    start_time = time.perf_counter()
+    make_chunk(small_job, 1)
+    return CHUNK_SIZE / (time.perf_counter() - start_time)
 
 
-def _training_rate(start: Trained, threads: int | None) -> float:
-    """Return spectra drawn and trained on per second."""
-    network, batch, rng = deepcopy(start.network).train(), _example_batch(start), np.random.default_rng(0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
+    """Return the number of training spectra per second, with the drawing of their noise."""
+    network, batch, rng = deepcopy(start_model.network).train(), _example_batch(start_model), np.random.default_rng(0)
+    n_thread_before = torch.get_num_threads()
+    torch.set_num_threads(threads or n_thread_before)
     try:
-        for step in range(1 + _STEPS_TIMED):
+        for step in range(1 + _N_TIMED_STEP):
             if step == 1:
-                begin = time.perf_counter()
-            noisy = batch._replace(counts=torch.from_numpy(poisson(batch.counts.numpy(), rng)))
-            loss_of(network, noisy).backward()  # type: ignore[no-untyped-call]
-        return _STEPS_TIMED * len(batch.counts) / (time.perf_counter() - begin)
+                start_time = time.perf_counter()
+            noisy_batch = batch._replace(counts=torch.from_numpy(poisson(batch.counts.numpy(), rng)))
+            loss_of(network, noisy_batch).backward()  # type: ignore[no-untyped-call]
+        return _N_TIMED_STEP * len(batch.counts) / (time.perf_counter() - start_time)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(n_thread_before)
 
 
-def _example_batch(start: Trained) -> Batch:
-    counts, recorded, *instrument_input = example_inputs(start.network, start.card, _BATCH)
-    labels = torch.zeros((_BATCH, len(start.card.names)))
-    instrument = instrument_input[0] if instrument_input else torch.zeros((_BATCH, 0))
-    quantity = torch.zeros((_BATCH, len(start.card.quantities)))
+def _example_batch(start_model: TrainedNetwork) -> Batch:
+    counts, recorded, *instrument_input = example_inputs(start_model.network, start_model.card, _MAX_BATCH)
+    labels = torch.zeros((_MAX_BATCH, len(start_model.card.names)))
+    instrument = instrument_input[0] if instrument_input else torch.zeros((_MAX_BATCH, 0))
+    quantity = torch.zeros((_MAX_BATCH, len(start_model.card.quantities)))
     return Batch(counts, recorded, labels, torch.ones_like(labels), instrument, quantity)
 
 
-def _clamped(limits: tuple[int, int], value: float) -> int:
+def _clamp(limits: tuple[int, int], value: float) -> int:
     return int(min(max(round(value), limits[0]), limits[1]))
 
 
 def plan_sizes(
-    settings: InstrumentSettings, request: Mapping[str, Any], job: LibrarySettings, start: Trained, show: Progress
+    settings: InstrumentSettings,
+    request: Mapping[str, Any],
+    job: LibrarySettings,
+    start_model: TrainedNetwork,
+    show_progress: Progress,
 ) -> Sizes:
-    """Return the sizes for a folder: those of an earlier call, those given, or those measured now.
+    """Return the sizes of an earlier call for the folder, the given sizes, or sizes from a measurement of this machine.
 
     Parameters
     ----------
     settings : InstrumentSettings
-        Folder, sizes if given, minutes.
+        Folder, time and, optionally, sizes.
     request : mapping
-        Settings that a later call must share to resume in the folder; plain values.
-    job, start : LibrarySettings, Trained
-        Settings of the simulation, and the network to train.
+        Settings that a later call must share to resume in the folder, as plain values.
+    job : LibrarySettings
+        Settings of the simulation.
+    start_model : TrainedNetwork
+        Network to train.
 
     Raises
     ------
@@ -481,80 +507,101 @@ def plan_sizes(
         The folder belongs to another request.
     """
     given_sizes = None if settings.sizes is None else settings.sizes.model_dump()
-    if (settings.out / PLAN).is_file():
+    if (settings.out / PLAN_NAME).is_file():
         request = {**request, **({} if given_sizes is None else {"sizes": given_sizes})}
-        return Sizes.model_validate(resume_folder(settings.out, request, note=PLAN)["sizes"])
-    claim_folder(settings.out, notes=(PLAN,))
-    show("Measuring this machine", 0, 1)
+        return Sizes.model_validate(resume_folder(settings.out, request, note=PLAN_NAME)["sizes"])
+    claim_folder(settings.out, notes=(PLAN_NAME,))
+    show_progress("Measuring this machine", 0, 1)
     workers = settings.workers or os.cpu_count() or 1
-    sizes = settings.sizes or measured_sizes(job, start, settings.minutes, workers, settings.threads)
-    resume_folder(settings.out, {**request, "sizes": sizes.model_dump()}, note=PLAN)
+    sizes = settings.sizes or measured_sizes(job, start_model, settings.minutes, workers, settings.threads)
+    resume_folder(settings.out, {**request, "sizes": sizes.model_dump()}, note=PLAN_NAME)
     return sizes
 
 
-def _job(settings: InstrumentModelSettings, card: ModelCard) -> LibrarySettings:
-    machines = machines_like(settings.instrument, settings.n_machine, settings.seed)
-    return settings.library_job(settings.palette, machines, card)
+def _library_settings(settings: InstrumentModelSettings, model_card: ModelCard) -> LibrarySettings:
+    instruments = similar_instruments(settings.instrument, settings.n_machine, settings.seed)
+    return settings.library_job(settings.palette, instruments, model_card)
 
 
-def _jobs(settings: InstrumentModelSettings, sizes: Sizes, start: Trained) -> list[tuple[LibrarySettings, Path]]:
-    """Return the simulations of training and test set, with different paintings and instruments."""
-    job, seed = _job(settings, start.card), settings.seed + HELD_OUT_SEED
-    other = {"instrument": machines_like(settings.instrument, settings.n_machine, seed), "seed": seed}
+def _simulations(
+    settings: InstrumentModelSettings, sizes: Sizes, start_model: TrainedNetwork
+) -> list[tuple[LibrarySettings, Path]]:
+    """Return the simulations of training and test set; they have different paintings and instruments."""
+    job, seed = _library_settings(settings, start_model.card), settings.seed + HELD_OUT_SEED
+    held_out_update = {"instrument": similar_instruments(settings.instrument, settings.n_machine, seed), "seed": seed}
     return [
         (job.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}), settings.out / "training.h5"),
-        (job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **other}), settings.out / "held_out.h5"),
+        (
+            job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **held_out_update}),
+            settings.out / "held_out.h5",
+        ),
     ]
 
 
-def _card(
+def _instrument_card(
     library: Library, train_settings: TrainSettings, n_train: int, settings: InstrumentModelSettings
 ) -> ModelCard:
-    card = card_for(library, train_settings, n_train)
-    limit = (
+    model_card = card_for(library, train_settings, n_train)
+    limit_sentence = (
         f"Trained for the instrument {settings.instrument.name!r} and {len(settings.palette)} pigments alone: other "
-        "scanners and pigments outside the palette were not in its training."
+        "instruments and pigments were not in its training."
     )
-    made_with = {"instrument": settings.instrument.model_dump(mode="json"), "palette": list(settings.palette)}
-    training = card.training.model_copy(update={"config": {**card.training.config, **made_with}})
-    return card.model_copy(update={"limits": (limit, *card.limits), "training": training})
+    instrument_and_palette = {
+        "instrument": settings.instrument.model_dump(mode="json"),
+        "palette": list(settings.palette),
+    }
+    training = model_card.training.model_copy(
+        update={"config": {**model_card.training.config, **instrument_and_palette}}
+    )
+    return model_card.model_copy(update={"limits": (limit_sentence, *model_card.limits), "training": training})
 
 
-def at_counts(settings: TrainSettings, counts: float) -> TrainSettings:
-    """Return settings with a fixed number of counts per spectrum."""
+def with_fixed_counts(settings: TrainSettings, counts: float) -> TrainSettings:
+    """Return settings with fixed total counts per spectrum."""
     return settings.model_copy(update={"counts_min": counts, "counts_max": counts})
 
 
-def _against_start(
-    start: Trained, trained: Trained, held_out: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None
+def _compare_with_start(
+    start_model: TrainedNetwork,
+    trained_model: TrainedNetwork,
+    held_out: Library,
+    settings: TrainSettings,
+    conditions: NDArray[np.float32] | None,
 ) -> dict[str, Comparison]:
     comparisons = {}
-    for counts in COUNTS:
-        level = at_counts(settings, counts)
-        shared = held_out.only([name for name in held_out.names if name in start.card.names])
-        before, after = (
-            answers_of(each.network, each.card.names, shared, level, conditions) for each in (start, trained)
+    for counts in SCORED_COUNTS:
+        count_settings = with_fixed_counts(settings, counts)
+        shared_library = held_out.select_names([name for name in held_out.names if name in start_model.card.names])
+        answers_before, answers_after = (
+            answers_of(model.network, model.card.names, shared_library, count_settings, conditions)
+            for model in (start_model, trained_model)
         )
         for label, kind in (("groups", "group"), ("pigments", "member")):
-            names = [name for name, each in zip(shared.names, shared.kinds, strict=True) if each == kind]
-            if names and (before.only(names).labels > 0.5).any():
+            names = [
+                name for name, model in zip(shared_library.names, shared_library.kinds, strict=True) if model == kind
+            ]
+            if names and (answers_before.select_names(names).labels > 0.5).any():
                 comparisons[f"{label} at {counts:.0e}"] = compare(
-                    before.only(names), after.only(names), seed=settings.seed
+                    answers_before.select_names(names), answers_after.select_names(names), seed=settings.seed
                 )
     return comparisons
 
 
-def _fresh_f1(
-    trained: Trained,
-    fresh: Sequence[str],
+def _f1_of_new_names(
+    trained_model: TrainedNetwork,
+    new_names: Sequence[str],
     held_out: Library,
     settings: TrainSettings,
     conditions: NDArray[np.float32] | None,
 ) -> dict[str, float]:
-    if not fresh:
+    if not new_names:
         return {}
     answers = answers_of(
-        trained.network, trained.card.names, held_out, at_counts(settings, COUNTS[-1]), conditions
-    ).only(fresh)
-    figures = figures_by_name(answers.names, answers.log_odds, answers.labels, answers.weight)
-    return {each.name: each.f1 for each in figures if np.isfinite(each.f1)}
+        trained_model.network,
+        trained_model.card.names,
+        held_out,
+        with_fixed_counts(settings, SCORED_COUNTS[-1]),
+        conditions,
+    ).select_names(new_names)
+    scores = scores_by_name(answers.names, answers.log_odds, answers.labels, answers.weight)
+    return {name_scores.name: name_scores.f1 for name_scores in scores if np.isfinite(name_scores.f1)}

@@ -1,4 +1,4 @@
-"""The user's table of labels: a CSV file of known pigments by pixel or file."""
+"""Tables of labels: CSV files with the known pigments of pixels or files."""
 
 import csv
 import re
@@ -19,9 +19,9 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
 PRESENCE_COLUMNS = ("present", "absent")
-"""In place of ``pigments``, both or one: names in neither are unknown."""
-_BETWEEN_PIGMENTS = re.compile(r"[;,+]")
-_LIKENESS = 0.5
+"""Columns that replace ``pigments``; one is enough. Names in neither column are unknown."""
+_PIGMENT_SEPARATORS = re.compile(r"[;,+]")
+_MIN_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class LabelTable:
     Parameters
     ----------
     path : Path
-        The CSV file.
+        Path of the CSV file.
     lines : tuple of int
-        Line of the file in which each row ends, for messages.
+        Line number in the file at which each row ends, for messages.
     cells : tuple of mapping
-        Stripped text by column.
+        Text of each row by column, without surrounding spaces.
     """
 
     path: Path
@@ -44,62 +44,62 @@ class LabelTable:
 
     @property
     def names_files(self) -> bool:
-        """True where each row is a file; False where it is a pixel of one scan."""
+        """Whether rows are files (True) or pixels of one scan (False)."""
         return "file" in self.cells[0]
 
     def column(self, name: str) -> list[str]:
         """Return the text of one column."""
         return [row[name] for row in self.cells]
 
-    def labels(self, card: ModelCard) -> NDArray[np.uint8]:
-        """Return the (n, n_name) labels of the rows, by a model's names.
+    def labels(self, model_card: ModelCard) -> NDArray[np.uint8]:
+        """Return the (n, n_name) labels of the rows for the outputs of a model.
 
         Raises
         ------
         TrainingError
-            The model does not know a name, or a row calls one both present and absent.
+            A name is no output of the model, or a row calls a name both present and absent.
         """
         if "pigments" in self.cells[0]:
-            return label_matrix(self._names("pigments"), card)
-        present, absent = map(self._names, PRESENCE_COLUMNS)
-        for line, yes, no in zip(self.lines, present, absent, strict=True):
-            if both := sorted({*yes} & {*no}):
+            return label_matrix(self._name_lists("pigments"), model_card)
+        present_lists, absent_lists = map(self._name_lists, PRESENCE_COLUMNS)
+        for line, present_names, absent_names in zip(self.lines, present_lists, absent_lists, strict=True):
+            if contradictory_names := sorted({*present_names} & {*absent_names}):
                 raise TrainingError(
-                    f"Cannot use line {line} of {self.path}: it calls {', '.join(both)} both present and absent. "
-                    "Keep one of the two."
+                    f"Cannot use line {line} of {self.path}: it calls {', '.join(contradictory_names)} both present "
+                    "and absent. Keep one of the two."
                 )
-        return presence_matrix(present, absent, card)
+        return presence_matrix(present_lists, absent_lists, model_card)
 
-    def _names(self, column: str) -> list[list[str]]:
+    def _name_lists(self, column: str) -> list[list[str]]:
         texts = [cells.get(column, "") for cells in self.cells]
-        return [[each.strip() for each in _BETWEEN_PIGMENTS.split(text) if each.strip()] for text in texts]
+        return [[name.strip() for name in _PIGMENT_SEPARATORS.split(text) if name.strip()] for text in texts]
 
     def structures(self) -> NDArray[np.int64] | None:
-        """Return (n,) numbers, equal for equal structures, a new one for an empty cell; None without such a column."""
+        """Return the (n,) number of each row's structure; empty cells have unique numbers. None without the column."""
         if "structure" not in self.cells[0]:
             return None
-        named = [row["structure"] or f"line {line}" for row, line in zip(self.cells, self.lines, strict=True)]
-        return np.unique(np.array(named), return_inverse=True)[1].astype(np.int64)
+        structure_names = [row["structure"] or f"line {line}" for row, line in zip(self.cells, self.lines, strict=True)]
+        return np.unique(np.array(structure_names), return_inverse=True)[1].astype(np.int64)
 
     def refuse_repeats(self, places: Sequence[object]) -> None:
-        """Raise a TrainingError where two rows are of the same place."""
-        first: dict[object, int] = {}
+        """Raise a TrainingError if two rows have the same pixel or file."""
+        line_by_place: dict[object, int] = {}
         for place, line in zip(places, self.lines, strict=True):
-            if place in first:
+            if place in line_by_place:
                 raise TrainingError(
-                    f"Cannot use line {line} of {self.path}: it speaks of the same spectrum as line {first[place]}. "
+                    f"Cannot use line {line} of {self.path}: it has the same spectrum as line {line_by_place[place]}. "
                     "Keep one of them, with all its pigments."
                 )
-            first[place] = line
+            line_by_place[place] = line
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a CSV file of labels, separated by commas or, as some spreadsheets write it, by semicolons.
+    """Read a CSV file of labels, separated by commas or semicolons.
 
     Raises
     ------
     TrainingError
-        The file cannot be read, lacks a column, holds no row, or has a row that does not fit its first line.
+        The file cannot be read, lacks a column, has no row, or has a row that does not match the header.
     """
     try:
         text = read_bounded(path, MAX_TABLE_BYTES, TrainingError).decode("utf-8-sig")
@@ -117,116 +117,139 @@ def read_label_table(path: Path) -> LabelTable:
     return LabelTable(path, tuple(line for line, _ in rows[1:]), cells)
 
 
-def label_matrix(present: Sequence[Sequence[str]], card: ModelCard) -> NDArray[np.uint8]:
-    """Labels of spectra as a network answers them.
+def label_matrix(present: Sequence[Sequence[str]], model_card: ModelCard) -> NDArray[np.uint8]:
+    """Return the labels of spectra for the outputs of a network.
 
     Parameters
     ----------
     present : sequence of n sequences of str
-        Pigments of each spectrum, by the model's names.
-    card : ModelCard
-        The model.
+        Pigments of each spectrum, as names of outputs.
+    model_card : ModelCard
+        Model card of the network.
 
     Returns
     -------
     (n, n_name) array
-        1 for the given names and their groups; 0 for the rest, except unknown labels (:data:`~.library.UNKNOWN`): the
-        members of a group given without a member, and the places of a name given without a place.
+        1 for the given names and their groups, else 0. Unknown (:data:`~.library.UNKNOWN`) are the members of a group
+        that is given without a member, and the places of a name that is given without a place.
 
     Raises
     ------
     TrainingError
-        The model does not know a name; the message gives similar ones.
+        A name is no output of the network; the message lists similar outputs.
     """
-    unknown = sorted({name for names in present for name in names}.difference(card.names))
-    if unknown:
-        raise TrainingError(_unknown_labels(unknown, card))
-    column = {name: index for index, name in enumerate(card.names)}
+    unknown_names = sorted({name for names in present for name in names}.difference(model_card.names))
+    if unknown_names:
+        raise TrainingError(_unknown_labels(unknown_names, model_card))
+    column_by_name = {name: index for index, name in enumerate(model_card.names)}
     members = {
-        group: [column[name] for name, groups in zip(card.names, card.groups, strict=True) if group in groups]
-        for group, kind in zip(card.names, card.kinds, strict=True)
+        group: [
+            column_by_name[name]
+            for name, groups in zip(model_card.names, model_card.groups, strict=True)
+            if group in groups
+        ]
+        for group, kind in zip(model_card.names, model_card.kinds, strict=True)
         if kind == "group"
     }
-    labels = np.zeros((len(present), len(card.names)), dtype=np.uint8)
+    labels = np.zeros((len(present), len(model_card.names)), dtype=np.uint8)
     for row, names in zip(labels, present, strict=True):
         for name in names:
-            row[[column[name], *(column[group] for group in card.groups[column[name]] if group in column)]] = 1
+            row[
+                [
+                    column_by_name[name],
+                    *(
+                        column_by_name[group]
+                        for group in model_card.groups[column_by_name[name]]
+                        if group in column_by_name
+                    ),
+                ]
+            ] = 1
         for group in members.keys() & set(names):
-            inside = [index for index in members[group] if index != column[group]]
-            if not row[inside].any():
-                row[inside] = UNKNOWN
-    for name, placed in _placed(card).items():
-        labels[:, column[name]] = np.where((labels[:, placed] == 1).any(axis=1), 1, labels[:, column[name]])
-        open_place = (labels[:, [column[name]]] != 0) & (labels[:, placed] == 0)
-        labels[:, placed] = np.where(open_place, np.uint8(UNKNOWN), labels[:, placed])
+            member_columns = [index for index in members[group] if index != column_by_name[group]]
+            if not row[member_columns].any():
+                row[member_columns] = UNKNOWN
+    for name, place_columns in _columns_by_place(model_card).items():
+        labels[:, column_by_name[name]] = np.where(
+            (labels[:, place_columns] == 1).any(axis=1), 1, labels[:, column_by_name[name]]
+        )
+        is_place_unknown = (labels[:, [column_by_name[name]]] != 0) & (labels[:, place_columns] == 0)
+        labels[:, place_columns] = np.where(is_place_unknown, np.uint8(UNKNOWN), labels[:, place_columns])
     return labels
 
 
 def presence_matrix(
-    present: Sequence[Sequence[str]], absent: Sequence[Sequence[str]], card: ModelCard
+    present: Sequence[Sequence[str]], absent: Sequence[Sequence[str]], model_card: ModelCard
 ) -> NDArray[np.uint8]:
-    """Labels of spectra with some names known to be present, and some known to be absent.
+    """Return the labels of spectra in which some names are known to be present, and some to be absent.
 
     Parameters
     ----------
     present, absent : sequences of n sequences of str
-        The model's names.
+        Names of outputs for each spectrum.
 
     Returns
     -------
     (n, n_name) array
-        1 for what is present and the groups that it counts as; 0 for what is absent, with its members and at any place;
-        :data:`~.library.UNKNOWN` for the rest.
+        1 for present names and their groups; 0 for absent names, their members, and all their places;
+        :data:`~.library.UNKNOWN` for all others.
 
     Raises
     ------
     TrainingError
-        The model does not know a name.
+        A name is no output of the network.
     """
-    labels = label_matrix(present, card)
+    labels = label_matrix(present, model_card)
     labels[labels == 0] = UNKNOWN
-    label_matrix(absent, card)  # refuses a wrong name
-    placed = _placed(card)
+    label_matrix(absent, model_card)  # raises an error for a wrong name
+    place_columns = _columns_by_place(model_card)
     for row, names in zip(labels, absent, strict=True):
         for name in names:
-            members = [other for other, groups in zip(card.names, card.groups, strict=True) if name in groups]
-            for other in {name, *members}:
-                row[[card.names.index(other), *placed.get(other, [])]] = 0
+            members = [
+                related_name
+                for related_name, groups in zip(model_card.names, model_card.groups, strict=True)
+                if name in groups
+            ]
+            for related_name in {name, *members}:
+                row[[model_card.names.index(related_name), *place_columns.get(related_name, [])]] = 0
     return labels
 
 
-def _placed(card: ModelCard) -> dict[str, list[int]]:
-    """Return the columns with a place for each of a card's names without one."""
-    placed: dict[str, list[int]] = {}
-    for index, name in enumerate(card.names):
+def _columns_by_place(model_card: ModelCard) -> dict[str, list[int]]:
+    """Return, for each output without a place, the columns of the same name with a place."""
+    place_columns: dict[str, list[int]] = {}
+    for index, name in enumerate(model_card.names):
         material, place = split_place(name)
-        if place != "anywhere" and material in card.names:
-            placed.setdefault(material, []).append(index)
-    return placed
+        if place != "anywhere" and material in model_card.names:
+            place_columns.setdefault(material, []).append(index)
+    return place_columns
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not empty with the line in which it ends."""
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=";" if ";" in first and "," not in first else ",")
+    """Yield the line number and the cells of each row that is not empty."""
+    first_line = text.split("\n", 1)[0]
+    reader = csv.reader(
+        text.splitlines(keepends=True), delimiter=";" if ";" in first_line and "," not in first_line else ","
+    )
     yield from ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
 
 
 def _check_header(names: tuple[str, ...], *, n_row: int, path: Path) -> None:
-    required = FILE_COLUMNS if "file" in names else PIXEL_COLUMNS
-    presence = any(name in names for name in PRESENCE_COLUMNS)
-    missing = [name for name in required if name not in names and not (presence and name == "pigments")]
+    required_columns = FILE_COLUMNS if "file" in names else PIXEL_COLUMNS
+    has_presence_columns = any(name in names for name in PRESENCE_COLUMNS)
+    missing = [
+        name for name in required_columns if name not in names and not (has_presence_columns and name == "pigments")
+    ]
     if missing or n_row < 1:
-        lack = f"no {', '.join(missing)}" if missing else "no row under its first line"
+        fault = f"no {', '.join(missing)}" if missing else "no row under its first line"
         raise TrainingError(
-            f"Cannot use the table of labels {path}: it has {lack}. The first line names the columns: "
-            "row,column,pigments for pixels of a scan, file,pigments for single spectra, and structure where wanted; "
-            "present,absent in place of pigments leave open what they do not name; names are parted by ';'."
+            f"Cannot use the table of labels {path}: it has {fault}. The first line names the columns: "
+            "row,column,pigments for pixels of a scan, or file,pigments for single spectra, and optionally structure. "
+            "With present,absent in place of pigments, all other names are unknown. Separate names by ';'."
         )
-    if presence and "pigments" in names:
+    if has_presence_columns and "pigments" in names:
         raise TrainingError(
-            f"Cannot use the table of labels {path}: it has the column pigments, by which all else is absent, and "
-            f"{', '.join(name for name in PRESENCE_COLUMNS if name in names)}, by which all else is open. Keep one way."
+            f"Cannot use the table of labels {path}: with the column pigments all other names are absent, with "
+            f"{', '.join(name for name in PRESENCE_COLUMNS if name in names)} they are unknown. Keep one of the two."
         )
     if len(set(names)) != len(names):
         raise TrainingError(
@@ -238,21 +261,23 @@ def _check_row(row: list[str], line: int, names: tuple[str, ...], path: Path) ->
     if len(row) != len(names):
         raise TrainingError(
             f"Cannot use line {line} of {path}: it has {len(row)} cells, the first line {len(names)} "
-            f"({','.join(names)}). Part pigments by ';' inside one cell."
+            f"({','.join(names)}). Separate pigments by ';' inside one cell."
         )
 
 
-def _unknown_labels(unknown: Sequence[str], card: ModelCard) -> str:
-    named = ", ".join(f"{name}{_close_matches(name, card)}" for name in unknown)
+def _unknown_labels(unknown_names: Sequence[str], model_card: ModelCard) -> str:
+    names_with_matches = ", ".join(f"{name}{_close_matches(name, model_card)}" for name in unknown_names)
     return (
-        f"Cannot use the labels {named}: the model does not know them. Rename them, or leave out what the model "
-        f"{card.name!r} cannot answer; for a pigment of your own, simulate and train a network with it. "
-        f"It knows: {', '.join(card.names)}."
+        f"Cannot use the labels {names_with_matches}: the model does not know them. Rename them, or leave out what "
+        f"the model {model_card.name!r} cannot predict; for another pigment, simulate spectra and train a network with "
+        f"it. It knows: {', '.join(model_card.names)}."
     )
 
 
-def _close_matches(name: str, card: ModelCard) -> str:
-    plain = name.lower().replace(" ", "_").replace("-", "_")
-    near = get_close_matches(plain, card.names, n=3, cutoff=_LIKENESS)
-    near += [other for other in card.names if plain in other and other not in near][: 3 - len(near)]
-    return f" (near: {', '.join(near)})" if near else ""
+def _close_matches(name: str, model_card: ModelCard) -> str:
+    normalised_name = name.lower().replace(" ", "_").replace("-", "_")
+    matches = get_close_matches(normalised_name, model_card.names, n=3, cutoff=_MIN_SIMILARITY)
+    matches += [
+        output_name for output_name in model_card.names if normalised_name in output_name and output_name not in matches
+    ][: 3 - len(matches)]
+    return f" (near: {', '.join(matches)})" if matches else ""

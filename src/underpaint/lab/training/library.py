@@ -1,4 +1,4 @@
-"""Training libraries: expected spectra with labels, held in memory."""
+"""Training libraries: expected spectra with labels in memory."""
 
 import json
 from collections.abc import Sequence
@@ -15,51 +15,52 @@ from underpaint.errors import TrainingError
 from underpaint.pigments.weights import ModelAxis
 from underpaint.simulate.labels import group_names, labels_by_lines
 
-_NEEDED = ("recorded", "labels", "source")
-_ROWS_AT_ONCE = 8192
+_REQUIRED_DATASETS = ("recorded", "labels", "source")
+_BLOCK_ROWS = 8192
 UNKNOWN = 255
-"""Label of a name that is unknown in a library; it counts neither for nor against."""
+"""Label of unknown names; it does not enter losses and scores."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """Labelled spectra on a network's axis.
+    """Labelled spectra on the axis of a network.
 
     Parameters
     ----------
     spectra : (n, n_bin) float16 or float32 array
-        Expected spectra with a sum of 1, or counts where ``counted``.
+        Expected spectra with a sum of 1; counts if ``has_noise``.
     recorded : (n, 2) float32 array
-        Start and stop of the recorded range, keV.
+        Lowest and highest recorded energy, keV.
     labels : (n, n_name) uint8 array
-        1 where the pigment or group is present, 0 where not, :data:`UNKNOWN` where not known.
+        1 for present pigments and groups, 0 for absent ones, :data:`UNKNOWN` for unknown ones.
     counts_needed : (n, n_name) float32 array
-        Total counts from which a present label can be seen; infinite where never.
+        Total counts above which a present label is visible; infinite if it never is.
     source : (n,) int array
-        Index of the stratigraphy; splits keep it together.
+        Index of the stratigraphy of each spectrum; splits keep a stratigraphy in one set.
     total_counts : (n,) float32 array, or None
-        Typical total counts of each spectrum; None where the library has none.
+        Typical total counts of each spectrum; None if the library does not contain them.
     axis : ModelAxis
         Energy axis.
     names, kinds, groups, labels_for_people, elements : tuple
-        As in the model card.
-    counted : bool
-        True where ``spectra`` are counts with their noise.
+        Fields of the model card.
+    has_noise : bool
+        Whether ``spectra`` are counts with Poisson noise.
     origin : tuple of str
-        File names.
+        Names of the files.
     instrument : (n, n_input) float32 array, or None
-        Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`), NaN where unknown.
+        Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`), NaN for unknown ones.
     quantities : (n, n_quantity) float32 array, or None
-        Thickness and shares of the uppermost paint on their scales (:mod:`underpaint.data.maps`), NaN where undefined.
+        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`; NaN where
+        they are undefined.
     instrument_inputs, quantity_names : tuple of str
-        Names of their columns.
+        Names of the columns of ``instrument`` and ``quantities``.
     amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
-        Class of each element's mass share in the dry paint (:func:`underpaint.data.maps.amount_class`), or the
-        probability that it reaches each edge.
+        Class of the mass fraction of each element in the dry paint (:func:`underpaint.data.maps.amount_class`), or
+        probabilities that the fraction reaches each edge.
     amount_names : tuple of str
-        Groups, with places, that its columns are of.
-    hidden : (n, n_name) float32 array, or None
-        Total counts up to which a present label does not show and is absent; zero where it is masked.
+        Groups, with places, of the columns of ``amount``.
+    max_absent_counts : (n, n_name) float32 array, or None
+        Total counts below which a present label counts as absent; zero for labels that are masked instead.
     """
 
     spectra: NDArray[Any]
@@ -74,7 +75,7 @@ class Library:
     groups: tuple[tuple[str, ...], ...]
     labels_for_people: tuple[str, ...]
     elements: tuple[tuple[str, ...], ...]
-    counted: bool = False
+    has_noise: bool = False
     origin: tuple[str, ...] = ()
     instrument: NDArray[np.float32] | None = None
     quantities: NDArray[np.float32] | None = None
@@ -82,14 +83,14 @@ class Library:
     quantity_names: tuple[str, ...] = ()
     amount: NDArray[np.uint8] | NDArray[np.float32] | None = None
     amount_names: tuple[str, ...] = ()
-    hidden: NDArray[np.float32] | None = None
+    max_absent_counts: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of spectra."""
         return int(self.spectra.shape[0])
 
-    def rows(self, rows: NDArray[Any]) -> "Library":
-        """Return the library with these of its spectra alone: (n,) indices, or (n_spectrum,) bool."""
+    def select_rows(self, rows: NDArray[Any]) -> "Library":
+        """Return a library with the spectra of the given rows, (n,) indices or an (n_spectrum,) mask."""
         fields = (
             "spectra",
             "recorded",
@@ -100,58 +101,64 @@ class Library:
             "instrument",
             "quantities",
             "amount",
-            "hidden",
+            "max_absent_counts",
         )
-        held = {field: getattr(self, field) for field in fields}
-        selected: dict[str, Any] = {field: None if value is None else value[rows] for field, value in held.items()}
-        return replace(self, **selected)
+        arrays = {field: getattr(self, field) for field in fields}
+        selected_arrays: dict[str, Any] = {
+            field: None if value is None else value[rows] for field, value in arrays.items()
+        }
+        return replace(self, **selected_arrays)
 
-    def only(self, names: Sequence[str]) -> "Library":
-        """Return the library with these of its names alone, in this order, and without quantities and amounts."""
+    def select_names(self, names: Sequence[str]) -> "Library":
+        """Return a library with labels for the given names, in their order, without quantities and amounts."""
         columns = [self.names.index(name) for name in names]
         fields = ("names", "kinds", "groups", "labels_for_people", "elements")
         metadata: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in columns) for field in fields}
         metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
-        metadata |= {"hidden": None if self.hidden is None else self.hidden[:, columns]}
+        metadata |= {
+            "max_absent_counts": None if self.max_absent_counts is None else self.max_absent_counts[:, columns]
+        }
         return replace(self, labels=self.labels[:, columns], counts_needed=self.counts_needed[:, columns], **metadata)
 
     def with_names(self, names: Sequence[str]) -> "Library":
-        """Return the library with its labels in another order; names that it lacks are unknown.
+        """Return a library with labels for the given names, in their order.
 
-        Their kind, groups, label and elements are empty.
+        Names that this library lacks have unknown labels, and empty kind, groups, label and elements.
 
         Raises
         ------
         TrainingError
-            The library has a label that is not among ``names``.
+            The library has a name that is not in ``names``.
         """
-        unknown = [name for name in self.names if name not in names]
-        if unknown:
+        unknown_names = [name for name in self.names if name not in names]
+        if unknown_names:
             raise TrainingError(
-                f"Cannot use the labels {', '.join(unknown)}: the model does not know them. "
+                f"Cannot use the labels {', '.join(unknown_names)}: the model does not know them. "
                 f"It knows: {', '.join(names)}. Rename or remove them."
             )
         labels = np.full((len(self), len(names)), UNKNOWN, dtype=np.uint8)
-        needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
+        counts_needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
         columns = [list(names).index(name) for name in self.names]
-        labels[:, columns], needed[:, columns] = self.labels, self.counts_needed
-        hidden = None if self.hidden is None else np.zeros_like(needed)
-        if hidden is not None:
-            hidden[:, columns] = self.hidden
+        labels[:, columns], counts_needed[:, columns] = self.labels, self.counts_needed
+        max_absent_counts = None if self.max_absent_counts is None else np.zeros_like(counts_needed)
+        if max_absent_counts is not None:
+            max_absent_counts[:, columns] = self.max_absent_counts
         amount, amount_names = self.amount, group_names(names) if self.amount_names else ()
         if amount is not None and amount_names != self.amount_names:
             amount = np.full((len(self), len(amount_names)), UNKNOWN, dtype=np.uint8)
             amount[:, [amount_names.index(name) for name in self.amount_names]] = np.asarray(self.amount, np.uint8)
-        known = {name: index for index, name in enumerate(self.names)}
+        column_by_name = {name: index for index, name in enumerate(self.names)}
         metadata: dict[str, Any] = {
-            field: tuple(getattr(self, field)[known[name]] if name in known else blank for name in names)
-            for field, blank in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
+            field: tuple(
+                getattr(self, field)[column_by_name[name]] if name in column_by_name else empty_value for name in names
+            )
+            for field, empty_value in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
         }
-        metadata |= {"hidden": hidden, "amount": amount, "amount_names": amount_names}
-        return replace(self, labels=labels, counts_needed=needed, names=tuple(names), **metadata)
+        metadata |= {"max_absent_counts": max_absent_counts, "amount": amount, "amount_names": amount_names}
+        return replace(self, labels=labels, counts_needed=counts_needed, names=tuple(names), **metadata)
 
 
-def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: bool = False) -> Library:
+def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, lines: bool = False) -> Library:
     """Read one or more library files into memory.
 
     Parameters
@@ -160,99 +167,111 @@ def load_library(paths: Path | Sequence[Path], *, half: bool = False, lines: boo
         HDF5 files with ``/expected`` (or ``/counts``), ``/recorded``, ``/labels``, ``/source``, optionally
         ``/counts_needed`` and ``/counts_scale``, and the attributes ``names``, ``kinds``, ``groups``,
         ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev``, ``n_bin``.
-    half : bool
-        Keep expected spectra in 16 bits, scaled so that small bins survive: half the memory, rounded by 0.05 %.
-        Their sum is then the number of bins, not 1.
+    half_precision : bool
+        Whether to store expected spectra in half precision, which rounds them to 0.05 %. They are scaled to a sum equal
+        to the number of bins, so that bins with few counts do not underflow.
     lines : bool
-        Take a group as present where the lines of its element are visible, from any material, and read its amounts.
+        Whether groups are present where the lines of their element are visible, from any material; amounts are read,
+        too.
 
     Raises
     ------
     TrainingError
-        A file is missing, lacks a part, contradicts itself, or differs from the first in axis or names.
+        A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first in axis or names.
     """
     files = [paths] if isinstance(paths, str | Path) else list(paths)
-    libraries = [_read(Path(path), half=half, lines=lines) for path in files]
-    return libraries[0] if len(libraries) == 1 else _join(libraries)
+    libraries = [_read(Path(path), half_precision=half_precision, lines=lines) for path in files]
+    return libraries[0] if len(libraries) == 1 else _concatenate(libraries)
 
 
-def _read(path: Path, *, half: bool, lines: bool) -> Library:
+def _read(path: Path, *, half_precision: bool, lines: bool) -> Library:
     try:
         with h5py.File(path, "r") as file:
-            library = _library(file, path, half=half)
-            return _check(_by_lines(library, file, path) if lines else library, path)
+            library = _library_of_file(file, path, half_precision=half_precision)
+            return _require_shapes(_with_line_labels(library, file, path) if lines else library, path)
     except OSError as error:
         raise TrainingError(
             f"Cannot read the training library {path}: {error}. Write one with `underpaint simulate`."
         ) from error
 
 
-def _library(file: Any, path: Path, *, half: bool) -> Library:
-    counted = "expected" not in file
-    _require(file, path, (*_NEEDED, "counts" if counted else "expected"))
+def _library_of_file(file: Any, path: Path, *, half_precision: bool) -> Library:
+    has_noise = "expected" not in file
+    _require_contents(file, path, (*_REQUIRED_DATASETS, "counts" if has_noise else "expected"))
     labels = file["labels"][()].astype(np.uint8)
-    needed = file["counts_needed"][()] if "counts_needed" in file else np.where(labels, 0.0, np.inf)
-    names = _words(file.attrs["names"])
+    counts_needed = file["counts_needed"][()] if "counts_needed" in file else np.where(labels, 0.0, np.inf)
+    names = _text_tuple(file.attrs["names"])
     return Library(
-        spectra=_in_half(file["expected"]) if half and not counted else file["counts" if counted else "expected"][()],
+        spectra=_half_precision_spectra(file["expected"])
+        if half_precision and not has_noise
+        else file["counts" if has_noise else "expected"][()],
         recorded=file["recorded"][()].astype(np.float32),
         labels=labels,
-        counts_needed=needed.astype(np.float32),
+        counts_needed=counts_needed.astype(np.float32),
         source=file["source"][()].astype(np.int64),
         total_counts=_total_counts(file, len(labels)),
         axis=_axis(file.attrs),
         names=names,
-        kinds=_words(file.attrs["kinds"]),
-        groups=tuple(tuple(each) for each in json.loads(file.attrs["groups"])),
-        labels_for_people=_words(file.attrs["labels_for_people"]),
-        elements=tuple(tuple(each) for each in json.loads(file.attrs["elements"])),
-        counted=counted,
+        kinds=_text_tuple(file.attrs["kinds"]),
+        groups=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["groups"])),
+        labels_for_people=_text_tuple(file.attrs["labels_for_people"]),
+        elements=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["elements"])),
+        has_noise=has_noise,
         origin=(path.name,),
-        **_layer_labels(file, names, labels),
+        **_layer_fields(file, names, labels),
     )
 
 
-def _by_lines(library: Library, file: Any, path: Path) -> Library:
-    """Return a library with groups present where lines of their elements are visible, and with amounts."""
-    _require(file, path, ("lines_needed", "lines_hidden", "amount"))
-    shown = file["lines_needed"][()], file["lines_hidden"][()]
-    labels, counts, hidden = labels_by_lines(library.names, library.labels, library.counts_needed, *shown)
+def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
+    """Return a library with amounts, in which groups are present where lines of their elements are visible."""
+    _require_contents(file, path, ("lines_needed", "lines_hidden", "amount"))
+    line_limits = file["lines_needed"][()], file["lines_hidden"][()]
+    labels, counts, max_absent_counts = labels_by_lines(
+        library.names, library.labels, library.counts_needed, *line_limits
+    )
     amount, names = amount_class(file["amount"][()]), group_names(library.names)
-    return replace(library, labels=labels, counts_needed=counts, hidden=hidden, amount=amount, amount_names=names)
+    return replace(
+        library,
+        labels=labels,
+        counts_needed=counts,
+        max_absent_counts=max_absent_counts,
+        amount=amount,
+        amount_names=names,
+    )
 
 
-def _layer_labels(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
-    """Read the labels for networks of layers alone, from a library simulated with places."""
-    materials = _words(file.attrs.get("materials", "[]"))
-    surface = [at_place(material, "surface") for material in materials]
-    if not surface or not set(surface) <= set(names):
+def _layer_fields(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
+    """Read the fields for networks of layers; empty for a library that was simulated without places."""
+    materials = _text_tuple(file.attrs.get("materials", "[]"))
+    surface_names = [at_place(material, "surface") for material in materials]
+    if not surface_names or not set(surface_names) <= set(names):
         return {}
-    at_surface = labels[:, [names.index(name) for name in surface]] == 1
-    shares = np.where(at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
+    is_at_surface = labels[:, [names.index(name) for name in surface_names]] == 1
+    mass_fractions = np.where(is_at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
     thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
     return {
         "instrument": file["instrument"][()].astype(np.float32),
-        "quantities": np.column_stack((thickness, shares)).astype(np.float32),
-        "instrument_inputs": _words(file.attrs["instrument_inputs"]),
+        "quantities": np.column_stack((thickness, mass_fractions)).astype(np.float32),
+        "instrument_inputs": _text_tuple(file.attrs["instrument_inputs"]),
         "quantity_names": (SURFACE_UM, *(share_of(material) for material in materials)),
     }
 
 
 def _axis(attributes: Any) -> ModelAxis:
-    start, width = (round(float(attributes[key]), 9) for key in ("start_kev", "bin_kev"))
-    return ModelAxis(start_kev=start, bin_kev=width, n_bin=int(attributes["n_bin"]))
+    start_kev, bin_kev = (round(float(attributes[key]), 9) for key in ("start_kev", "bin_kev"))
+    return ModelAxis(start_kev=start_kev, bin_kev=bin_kev, n_bin=int(attributes["n_bin"]))
 
 
-def _in_half(dataset: Any) -> NDArray[np.float16]:
+def _half_precision_spectra(dataset: Any) -> NDArray[np.float16]:
     n_spectra, n_bin = dataset.shape
     spectra = np.empty((n_spectra, n_bin), dtype=np.float16)
-    for start in range(0, n_spectra, _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
+    for start in range(0, n_spectra, _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
         spectra[rows] = dataset[rows].astype(np.float32) * n_bin
     return spectra
 
 
-def _require(file: Any, path: Path, datasets: Sequence[str]) -> None:
+def _require_contents(file: Any, path: Path, datasets: Sequence[str]) -> None:
     attributes = ("names", "kinds", "groups", "labels_for_people", "elements", "start_kev", "bin_kev", "n_bin")
     missing = [name for name in datasets if name not in file]
     missing += [name for name in attributes if name not in file.attrs]
@@ -262,8 +281,8 @@ def _require(file: Any, path: Path, datasets: Sequence[str]) -> None:
         )
 
 
-def _words(value: Any) -> tuple[str, ...]:
-    return tuple(json.loads(value)) if isinstance(value, str | bytes) else tuple(str(each) for each in value)
+def _text_tuple(value: Any) -> tuple[str, ...]:
+    return tuple(json.loads(value)) if isinstance(value, str | bytes) else tuple(str(item) for item in value)
 
 
 def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
@@ -274,7 +293,7 @@ def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
     return None
 
 
-def _check(library: Library, path: Path) -> Library:
+def _require_shapes(library: Library, path: Path) -> Library:
     n_spectra, n_name = len(library), len(library.names)
     shapes = {
         "spectra": (library.spectra.shape, (n_spectra, library.axis.n_bin)),
@@ -287,38 +306,42 @@ def _check(library: Library, path: Path) -> Library:
         if shape != expected:
             raise TrainingError(f"Cannot train from {path}: {name} has the shape {shape}, where {expected} is needed.")
     if n_spectra == 0:
-        raise TrainingError(f"Cannot train from {path}: it holds no spectra.")
+        raise TrainingError(f"Cannot train from {path}: it contains no spectra.")
     return library
 
 
-def _join(libraries: list[Library]) -> Library:
-    first = libraries[0]
-    offset, sources = 0, []
+def _concatenate(libraries: list[Library]) -> Library:
+    first_library = libraries[0]
+    source_offset, sources = 0, []
     for library in libraries:
-        if (library.axis, library.names, library.counted) != (first.axis, first.names, first.counted):
+        if (library.axis, library.names, library.has_noise) != (
+            first_library.axis,
+            first_library.names,
+            first_library.has_noise,
+        ):
             raise TrainingError(
-                f"Cannot join the libraries {first.origin[0]} and {library.origin[0]}: they differ in energy axis, "
-                "names or noise. Simulate both with the same network axis and palette."
+                f"Cannot join the libraries {first_library.origin[0]} and {library.origin[0]}: they differ in energy "
+                "axis, names or noise. Simulate both with the same network axis and palette."
             )
-        sources.append(library.source + offset)
-        offset += int(library.source.max()) + 1
+        sources.append(library.source + source_offset)
+        source_offset += int(library.source.max()) + 1
     origin = tuple(name for library in libraries for name in library.origin)
     return replace(
-        first,
+        first_library,
         spectra=np.concatenate([library.spectra for library in libraries]),
         recorded=np.concatenate([library.recorded for library in libraries]),
         labels=np.concatenate([library.labels for library in libraries]),
         counts_needed=np.concatenate([library.counts_needed for library in libraries]),
         source=np.concatenate(sources),
-        total_counts=_join_if_all([library.total_counts for library in libraries]),
-        instrument=_join_if_all([library.instrument for library in libraries]),
-        quantities=_join_if_all([library.quantities for library in libraries]),
-        amount=_join_if_all([library.amount for library in libraries]),
-        hidden=_join_if_all([library.hidden for library in libraries]),
+        total_counts=_concatenate_if_all([library.total_counts for library in libraries]),
+        instrument=_concatenate_if_all([library.instrument for library in libraries]),
+        quantities=_concatenate_if_all([library.quantities for library in libraries]),
+        amount=_concatenate_if_all([library.amount for library in libraries]),
+        max_absent_counts=_concatenate_if_all([library.max_absent_counts for library in libraries]),
         origin=origin,
     )
 
 
-def _join_if_all(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
-    given = [each for each in arrays if each is not None]
-    return np.concatenate(given) if len(given) == len(arrays) else None
+def _concatenate_if_all(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    available = [array for array in arrays if array is not None]
+    return np.concatenate(available) if len(available) == len(arrays) else None

@@ -1,4 +1,4 @@
-"""The training run: split, loop with checkpoints and early stopping, figures."""
+"""Training runs: split, loop with checkpoints and early stopping, scores."""
 
 import logging
 from collections.abc import Iterator
@@ -19,17 +19,17 @@ from underpaint.lab.networks import AutoencoderNetwork, build_network
 from underpaint.lab.training.batches import Batches
 from underpaint.lab.training.calibration import calibrate_network, uncalibrate
 from underpaint.lab.training.checkpoint import (
-    Trained,
-    about,
+    TrainedNetwork,
     card_for,
+    checkpoint_facts,
     config_of,
     load_checkpoint,
     spec_for,
     with_training,
 )
 from underpaint.lab.training.library import Library, load_library
-from underpaint.lab.training.metrics import NameFigures, figures_by_name, macro_mean
-from underpaint.lab.training.module import PigmentModule, ReconstructionModule, log_odds, loss_of, quiet
+from underpaint.lab.training.metrics import NameScores, macro_mean, scores_by_name
+from underpaint.lab.training.module import PigmentModule, ReconstructionModule, log_odds, loss_of, silence_messages
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import Split, split_by_settings, split_by_source
 from underpaint.pigments.weights import ModelCard
@@ -37,10 +37,10 @@ from underpaint.runtime.files import plain, write_json
 from underpaint.runtime.job import resume_folder
 from underpaint.runtime.progress import Progress
 
-_MAY_CHANGE = ("epochs", "patience", "precision", "calibration")
-_CALIBRATES = 400
-"""Held-out stratigraphies from which a network is calibrated."""
-_MACRO = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")
+_CHANGEABLE_SETTINGS = ("epochs", "patience", "precision", "calibration")
+_MIN_CALIBRATION_SOURCES = 400
+"""Minimum number of held-out stratigraphies for the calibration of a network."""
+_MACRO_SCORES = ("auprc", "accuracy", "sensitivity", "f1", "always_yes_f1")
 
 
 @dataclass(frozen=True)
@@ -49,97 +49,110 @@ class TrainReport:
 
     Parameters
     ----------
-    trained : Trained
-        The best network with its card.
+    trained_model : TrainedNetwork
+        The best network with its model card.
     checkpoint : Path
         File of the best network.
     epochs : int
-        Epochs run in all, resumed ones included.
+        Number of epochs, those before a resumption included.
     resumed_from_epoch : int
-        First epoch of this call; 0 for a fresh run.
+        First epoch of this call; 0 for a new run.
     validation_loss : float
         Loss of the best network on the validation set.
-    validation, test : tuple of NameFigures
-        Figures by name; the test is empty when its share is zero.
+    validation_scores, test_scores : tuple of NameScores
+        Scores by name; those of the test set are empty if there is no test set.
     """
 
-    trained: Trained
+    trained_model: TrainedNetwork
     checkpoint: Path
     epochs: int
     resumed_from_epoch: int
     validation_loss: float
-    validation: tuple[NameFigures, ...]
-    test: tuple[NameFigures, ...]
+    validation_scores: tuple[NameScores, ...]
+    test_scores: tuple[NameScores, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures for JSON; NaN becomes null."""
-        figures: dict[str, Any] = plain(
+        """Return the scores for JSON; NaN becomes null."""
+        scores: dict[str, Any] = plain(
             {
                 "epochs": self.epochs,
                 "validation_loss": self.validation_loss,
-                "validation": summary(self.validation),
-                "test": summary(self.test),
+                "validation": score_summary(self.validation_scores),
+                "test": score_summary(self.test_scores),
             }
         )
-        return figures
+        return scores
 
 
 def train(settings: TrainSettings, library: Library | None = None, *, network: nn.Module | None = None) -> TrainReport:
-    """Train a network; the same call continues a run that was interrupted.
+    """Train a network; the same call continues an interrupted run.
 
     Parameters
     ----------
     settings : TrainSettings
-        What to train on and how. ``settings.out`` receives ``last.ckpt``, ``best.ckpt`` and ``report.json``.
+        Library and settings of the training. ``last.ckpt``, ``best.ckpt`` and ``report.json`` are written to
+        ``settings.out``.
     library : Library or None
         Spectra in memory; None reads ``settings.library``.
     network : Module or None
-        Network of ``settings.kind`` and of the library's axis and names to begin with, an autoencoder that has learned
-        to reconstruct for instance; trained in place. None begins with fresh weights.
+        Initial network, for example a pre-trained autoencoder, with the kind of the settings and the axis and names of
+        the library. It is trained in place. None for random initial weights.
 
     Returns
     -------
     TrainReport
-        The best network and its figures on the validation and the test set.
+        The best network and its scores on the validation and the test set.
 
     Raises
     ------
     TrainingError
-        The library cannot be used, ``network`` does not fit it, or ``settings.out`` holds a run with other settings.
+        The library cannot be used, ``network`` does not fit it, or ``settings.out`` contains a run with
+        other settings.
     """
-    data = _libraries(settings) if library is None else library
+    data = _load_libraries(settings) if library is None else library
     split = split_by_settings(data.source, settings)
     lightning.seed_everything(settings.seed, verbose=False)
-    card = card_for(data, settings, split.train.size)
-    fresh = build_network(spec_for(card))
-    begin = load_checkpoint(settings.start).network if network is None and settings.start else network
-    return run(fresh if begin is None else _like(fresh, begin), card, data, split, settings)
+    model_card = card_for(data, settings, split.train.size)
+    new_network = build_network(spec_for(model_card))
+    start_network = load_checkpoint(settings.start).network if network is None and settings.start else network
+    return run_training(
+        new_network if start_network is None else _require_same_weights(new_network, start_network),
+        model_card,
+        data,
+        split,
+        settings,
+    )
 
 
-def _libraries(settings: TrainSettings) -> Library:
-    return load_library(settings.library, half=not settings.paper_protocol, lines=settings.present == "lines")
+def _load_libraries(settings: TrainSettings) -> Library:
+    return load_library(settings.library, half_precision=not settings.paper_protocol, lines=settings.present == "lines")
 
 
-def _like(fresh: nn.Module, network: nn.Module) -> nn.Module:
-    """Return ``network`` if its weights are those of the settings' network in name and size."""
-    expected, given = ({name: value.shape for name, value in each.state_dict().items()} for each in (fresh, network))
-    differing = sorted(name for name in expected | given if expected.get(name) != given.get(name))
-    if differing:
+def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Module:
+    """Return ``network``; raise an error if names or sizes of its weights are not those of the settings."""
+    expected_shapes, given_shapes = (
+        {name: value.shape for name, value in module.state_dict().items()} for module in (new_network, network)
+    )
+    differing_names = sorted(
+        name for name in expected_shapes | given_shapes if expected_shapes.get(name) != given_shapes.get(name)
+    )
+    if differing_names:
         raise TrainingError(
-            f"Cannot train the given {type(network).__name__}: settings and library ask for another "
-            f"{type(fresh).__name__} (they differ in {', '.join(differing[:3])}). Build it for this kind, these bins "
-            "and these names."
+            f"Cannot train the given {type(network).__name__}: settings and library need another "
+            f"{type(new_network).__name__} (they differ in {', '.join(differing_names[:3])}). Build it for this kind, "
+            "these bins and these names."
         )
     return network
 
 
 def cross_validate(settings: TrainSettings, library: Library | None = None) -> tuple[TrainReport, ...]:
-    """Train once per fold, as the paper does: another share validates each time, the test set stays.
+    """Train once per fold, as in the paper; the validation set changes, the test set does not.
 
     Parameters
     ----------
     settings : TrainSettings
-        As for :func:`train`; ``1 / validation_share`` folds, each in a folder ``fold_<k>`` of ``settings.out``.
+        Settings as for :func:`train`. There are ``1 / validation_share`` folds, each in a folder ``fold_<k>`` of
+        ``settings.out``.
     library : Library or None
         Spectra in memory; None reads ``settings.library``.
 
@@ -147,16 +160,16 @@ def cross_validate(settings: TrainSettings, library: Library | None = None) -> t
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, section 2.4 (five folds).
     """
-    data = _libraries(settings) if library is None else library
+    data = _load_libraries(settings) if library is None else library
     return tuple(
         train(settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"}), data)
         for fold in range(settings.n_fold)
     )
 
 
-def run(
+def run_training(
     network: nn.Module,
-    card: ModelCard,
+    model_card: ModelCard,
     data: Library,
     split: Split,
     settings: TrainSettings,
@@ -164,45 +177,47 @@ def run(
     trainable: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> TrainReport:
-    """Train ``network`` on a split and score the best epoch; writes into ``settings.out``.
+    """Train ``network`` on a split, and score the network of the best epoch; files are written to ``settings.out``.
 
-    ``trainable`` names the layers that may change; None frees all. ``progress`` is called with ("Training", steps done,
-    steps in all), for callers that show one bar for many things.
+    ``trainable`` has the names of the layers to train; None for all. ``progress`` is called with ("Training", number of
+    finished steps, total number of steps).
     """
-    last = open_folder(settings)
-    resume = last if last.is_file() else None
-    start = first_epoch(resume)
-    if not finished(resume, settings):
+    last_checkpoint = open_folder(settings)
+    resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
+    start_epoch = first_epoch(resume_checkpoint)
+    if not is_finished(resume_checkpoint, settings):
         uncalibrate(network)
         network.train()
-        module = PigmentModule(network, settings, about(network, card), trainable=trainable)
-        fit(module, data, split, settings, resume, progress=progress)
-    best = _calibrate(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
-    validation = score(best.network, data, split.validation, settings)
-    test = score(best.network, data, split.test, settings) if split.test.size else ()
-    epochs = first_epoch(last)
-    figures = {"validation": summary(validation), "test": summary(test)}
+        module = PigmentModule(network, settings, checkpoint_facts(network, model_card), trainable=trainable)
+        fit(module, data, split, settings, resume_checkpoint, progress=progress)
+    best_model = _calibrated(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
+    validation_scores = score(best_model.network, data, split.validation, settings)
+    test_scores = score(best_model.network, data, split.test, settings) if split.test.size else ()
+    epochs = first_epoch(last_checkpoint)
+    scores = {"validation": score_summary(validation_scores), "test": score_summary(test_scores)}
     report = TrainReport(
-        trained=Trained(best.network, with_training(best.card, epochs=epochs, figures=figures)),
+        trained_model=TrainedNetwork(best_model.network, with_training(best_model.card, epochs=epochs, scores=scores)),
         checkpoint=settings.out / "best.ckpt",
         epochs=epochs,
-        resumed_from_epoch=start,
-        validation_loss=best_loss(last),
-        validation=validation,
-        test=test,
+        resumed_from_epoch=start_epoch,
+        validation_loss=best_loss(last_checkpoint),
+        validation_scores=validation_scores,
+        test_scores=test_scores,
     )
     write_json(settings.out / "report.json", report.as_dict())
     return report
 
 
-def _calibrate(best: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Trained:
-    """Calibrate a network of layers, unless there are too few structures, or measured spectra of one count level."""
+def _calibrated(
+    best_model: TrainedNetwork, data: Library, rows: NDArray[np.int64], settings: TrainSettings
+) -> TrainedNetwork:
+    """Calibrate a network of layers, unless there are too few structures or the spectra are measured."""
     if settings.has_layers and settings.calibration is not None:
-        held = load_library(settings.calibration, half=True, lines=settings.present == "lines")
-        return calibrate_network(best, held, np.arange(len(held)), settings)
-    if not settings.has_layers or data.counted or np.unique(data.source[rows]).size < _CALIBRATES:
-        return replace(best, card=best.card.model_copy(update={"sets": None}))
-    return calibrate_network(best, data, rows, settings)
+        calibration_library = load_library(settings.calibration, half_precision=True, lines=settings.present == "lines")
+        return calibrate_network(best_model, calibration_library, np.arange(len(calibration_library)), settings)
+    if not settings.has_layers or data.has_noise or np.unique(data.source[rows]).size < _MIN_CALIBRATION_SOURCES:
+        return replace(best_model, card=best_model.card.model_copy(update={"sets": None}))
+    return calibrate_network(best_model, data, rows, settings)
 
 
 def fit(
@@ -214,10 +229,10 @@ def fit(
     *,
     progress: Progress | None = None,
 ) -> None:
-    """Run the Lightning loop, from ``resume`` where given; the module has ``settings`` and logs "validation_loss"."""
-    # Lightning advises on workers and devices: the batches come from memory by intent.
-    advice = (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*")
-    with _threads(settings.threads), quiet("lightning.pytorch", logging.WARNING, *advice):
+    """Run the Lightning loop, from the checkpoint ``resume`` if given; the module must log "validation_loss"."""
+    # Lightning recommends more workers, which batches from memory do not need
+    ignored_warnings = (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*")
+    with _threads(settings.threads), silence_messages("lightning.pytorch", logging.WARNING, *ignored_warnings):
         trainer = _trainer(settings, progress)
         try:
             trainer.fit(
@@ -227,25 +242,25 @@ def fit(
                 ckpt_path=None if resume is None else str(resume),
                 weights_only=True,
             )
-        except SystemExit as stopped:
-            # Lightning turns Ctrl-C into an exit; the caller decides what an interruption means.
-            raise KeyboardInterrupt from stopped
+        except SystemExit as exit_error:
+            # Lightning turns Ctrl-C into SystemExit; the caller handles interruptions
+            raise KeyboardInterrupt from exit_error
 
 
-def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings) -> tuple[NameFigures, ...]:
-    """Score a network on some rows, each with one draw of counts."""
+def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings) -> tuple[NameScores, ...]:
+    """Return the scores of a network on the given rows, with one random spectrum per row."""
     network.eval()
-    answers, labels, weights = [], [], []
+    logits, labels, weights = [], [], []
     with torch.inference_mode():
         for batch in Batches(data, rows, settings, shuffle=False):
-            answers.append(log_odds(network, batch).float().numpy())
+            logits.append(log_odds(network, batch).float().numpy())
             labels.append(batch.labels.numpy())
             weights.append(batch.weight.numpy())
-    return figures_by_name(data.names, *(np.concatenate(each) for each in (answers, labels, weights)))
+    return scores_by_name(data.names, *(np.concatenate(parts) for parts in (logits, labels, weights)))
 
 
 def validation_loss(network: nn.Module, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
-    """Return the mean loss over some rows, as a training run logs it after every epoch."""
+    """Return the mean loss over the given rows, as logged after every epoch of a training."""
     network.eval()
     losses, sizes = [], []
     with torch.inference_mode():
@@ -255,22 +270,24 @@ def validation_loss(network: nn.Module, data: Library, rows: NDArray[np.int64], 
     return float(np.average(losses, weights=sizes))
 
 
-def answers(trained: Trained, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> NDArray[np.float32]:
-    """Return a network's (n, n_name) probabilities for some rows of a library, each with one draw of counts."""
+def answers(
+    trained_model: TrainedNetwork, data: Library, rows: NDArray[np.int64], settings: TrainSettings
+) -> NDArray[np.float32]:
+    """Return the (n, n_name) probabilities of a network for the given rows, with one random spectrum per row."""
     with torch.inference_mode():
         probability = [
-            torch.sigmoid(log_odds(trained.network, batch)).float().numpy()
+            torch.sigmoid(log_odds(trained_model.network, batch)).float().numpy()
             for batch in Batches(data, rows, settings, shuffle=False)
         ]
     return np.concatenate(probability)
 
 
-def summary(figures: tuple[NameFigures, ...]) -> dict[str, Any]:
-    """Return macro means and the figures by name."""
-    if not figures:
+def score_summary(scores: tuple[NameScores, ...]) -> dict[str, Any]:
+    """Return the macro means of the scores, and the scores by name."""
+    if not scores:
         return {}
-    macro = {f"macro_{quantity}": macro_mean(figures, quantity) for quantity in _MACRO}
-    return {**macro, "by_name": {each.name: each.as_dict() for each in figures}}
+    macro_means = {f"macro_{score_name}": macro_mean(scores, score_name) for score_name in _MACRO_SCORES}
+    return {**macro_means, "by_name": {name_scores.name: name_scores.as_dict() for name_scores in scores}}
 
 
 def first_epoch(checkpoint: Path | None) -> int:
@@ -291,45 +308,47 @@ def _early_stopping(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
-    """Whether a run has had all its epochs, or was stopped early."""
+def is_finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
+    """Return whether a run has finished all its epochs or was stopped early."""
     if checkpoint is None:
         return False
-    waited = int(_early_stopping(checkpoint)["wait_count"])
-    return first_epoch(checkpoint) >= settings.epochs or waited >= settings.patience
+    n_waited = int(_early_stopping(checkpoint)["wait_count"])
+    return first_epoch(checkpoint) >= settings.epochs or n_waited >= settings.patience
 
 
 def open_folder(settings: TrainSettings) -> Path:
-    """Create the folder, or check that it holds a run of the same settings; return its last checkpoint."""
-    resume_folder(settings.out, {key: value for key, value in config_of(settings).items() if key not in _MAY_CHANGE})
+    """Create the folder, or check that its run has the same settings; return the path of its last checkpoint."""
+    resume_folder(
+        settings.out, {key: value for key, value in config_of(settings).items() if key not in _CHANGEABLE_SETTINGS}
+    )
     for name in ("last.ckpt", "best.ckpt"):
         if (settings.out / name).is_file():
-            _read_checkpoint(settings.out / name)  # a damaged one is found before the work, not after it
+            _read_checkpoint(settings.out / name)  # finds damaged files before the training starts
     return settings.out / "last.ckpt"
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        return {"epoch": int(saved["epoch"]), "callbacks": dict(saved["callbacks"])}
-    except Exception as error:  # torch raises whatever error its reader met
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {"epoch": int(state["epoch"]), "callbacks": dict(state["callbacks"])}
+    except Exception as error:  # torch raises errors of any class
         raise TrainingError(
             f"Cannot continue the training in {path.parent}: the checkpoint {path.name} is damaged "
-            f"({type(error).__name__}). Delete that file to begin this training again; what else is there stays."
+            f"({type(error).__name__}). Delete that file to start this training again; other files are kept."
         ) from error
 
 
-class _EpochOfBatches(Callback):
-    """Seed each epoch by its number, so that a resumed run has the draws of an unbroken one."""
+class _SeedEpochs(Callback):
+    """Seed each epoch by its number, so that a resumed run has the random numbers of an uninterrupted one."""
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         trainer.train_dataloader.epoch = trainer.current_epoch
-        # dropout draws from torch's own generator, which no checkpoint holds
+        # dropout uses torch's generator, whose state is in no checkpoint
         torch.manual_seed(pl_module.settings.seed + trainer.current_epoch)
 
 
-class _Steps(Callback):
-    """Report the number of finished steps."""
+class _ReportSteps(Callback):
+    """Report the number of is_finished steps."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -340,14 +359,14 @@ class _Steps(Callback):
 
 
 def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
-    best = ModelCheckpoint(settings.out, filename="best", monitor="validation_loss", enable_version_counter=False)
-    last = ModelCheckpoint(settings.out, filename="last", enable_version_counter=False)
-    stop = EarlyStopping("validation_loss", patience=settings.patience)
-    callbacks: list[Callback] = [_EpochOfBatches(), stop, best, last]
+    save_best = ModelCheckpoint(settings.out, filename="best", monitor="validation_loss", enable_version_counter=False)
+    save_last = ModelCheckpoint(settings.out, filename="last", enable_version_counter=False)
+    stop_early = EarlyStopping("validation_loss", patience=settings.patience)
+    callbacks: list[Callback] = [_SeedEpochs(), stop_early, save_best, save_last]
     if settings.progress:
         callbacks.append(RichProgressBar())
     if progress is not None:
-        callbacks.append(_Steps(progress))
+        callbacks.append(_ReportSteps(progress))
     return lightning.Trainer(
         accelerator=settings.accelerator,
         devices=1,
@@ -364,12 +383,12 @@ def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
 
 @contextmanager
 def _threads(n_thread: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_thread or before)
+    n_thread_before = torch.get_num_threads()
+    torch.set_num_threads(n_thread or n_thread_before)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(n_thread_before)
 
 
 def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:
@@ -380,41 +399,41 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
     library : Library
         Spectra; their labels are not used.
     rows : (n,) array
-        Rows to learn from; leave those of a test out. ``settings.validation_share`` of their stratigraphies are kept
-        for early stopping.
+        Rows for training, without those of a test set. The fraction ``settings.validation_share`` of their
+        stratigraphies is the validation set for early stopping.
     settings : TrainSettings
-        Of kind "autoencoder". ``settings.out`` receives ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json``; it
-        has to be another folder than that of the training that follows.
+        Settings of the kind "autoencoder". ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json`` are written to
+        ``settings.out``, which must not be the folder of the training that follows.
 
     Returns
     -------
     AutoencoderNetwork
-        The encoder of the best epoch under a fresh dense layer: what :func:`underpaint.lab.training.train` takes as
-        ``network``.
+        Network with the encoder of the best epoch and a new dense layer, for the parameter ``network`` of
+        :func:`underpaint.lab.training.train`.
 
     Raises
     ------
     TrainingError
-        The settings are of another kind, there are no pigments to answer, the rows are too few to split, or the
-        folder holds a run with other settings.
+        The settings are of another kind, the library has no names, there are too few rows to split, or the folder
+        contains a run with other settings.
     """
     n_class = len(library.names)
-    _check(settings, n_class)
+    _require_autoencoder(settings, n_class)
     lightning.seed_everything(settings.seed, verbose=False)
     network = AutoencoderNetwork(library.axis.n_bin, n_class)
     module = ReconstructionModule(network, library.axis.n_bin, settings)
-    last = open_folder(settings)
-    resume = last if last.is_file() else None
-    if not finished(resume, settings):
-        fit(module, library, _split(library, rows, settings), settings, resume)
-    best = torch.load(settings.out / "best.ckpt", map_location="cpu", weights_only=True)
-    module.cpu().load_state_dict(best["state_dict"])
-    figures = {"epochs": first_epoch(last), "validation_loss": best_loss(last)}
-    write_json(settings.out / "reconstruction.json", figures)
+    last_checkpoint = open_folder(settings)
+    resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
+    if not is_finished(resume_checkpoint, settings):
+        fit(module, library, _reconstruction_split(library, rows, settings), settings, resume_checkpoint)
+    best_state = torch.load(settings.out / "best.ckpt", map_location="cpu", weights_only=True)
+    module.cpu().load_state_dict(best_state["state_dict"])
+    results = {"epochs": first_epoch(last_checkpoint), "validation_loss": best_loss(last_checkpoint)}
+    write_json(settings.out / "reconstruction.json", results)
     return network
 
 
-def _check(settings: TrainSettings, n_class: int) -> None:
+def _require_autoencoder(settings: TrainSettings, n_class: int) -> None:
     if settings.kind != "autoencoder":
         raise TrainingError(
             f'Cannot learn to reconstruct spectra with a network of kind {settings.kind!r}: only "autoencoder" has a '
@@ -427,8 +446,8 @@ def _check(settings: TrainSettings, n_class: int) -> None:
         )
 
 
-def _split(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Split:
-    part = split_by_source(
+def _reconstruction_split(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> Split:
+    row_split = split_by_source(
         library.source[rows], seed=settings.seed, validation_share=settings.validation_share, test_share=0.0
     )
-    return Split(train=rows[part.train], validation=rows[part.validation], test=rows[part.test])
+    return Split(train=rows[row_split.train], validation=rows[row_split.validation], test=rows[row_split.test])

@@ -1,4 +1,4 @@
-"""Scores of a labelled set by name, with those of always yes."""
+"""Scores of the outputs of a network on labelled spectra, with the baseline "always yes"."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,23 +8,23 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class NameFigures:
+class NameScores:
     """Scores of one name.
 
     Parameters
     ----------
     name : str
-        Pigment or group.
+        Name of the pigment or group.
     n_spectra : int
-        Spectra in which the label counts (absent, or present and visible).
+        Number of scored spectra, in which the label is absent, or present and visible.
     prevalence : float
-        Share of spectra with the name; also the precision of a random ranking.
+        Fraction of spectra with the name; also the precision of a random ranking.
     auprc : float
-        Area under the precision-recall curve; NaN without a positive.
+        Area under the precision-recall curve; NaN without positive spectra.
     accuracy, sensitivity, precision, f1 : float
-        At probability 0.5; NaN where not defined.
+        Scores at a probability threshold of 0.5; NaN if they are undefined.
     always_yes_f1 : float
-        F1 of the answer "present" everywhere.
+        F1 of the baseline that answers "present" for every spectrum.
     """
 
     name: str
@@ -38,63 +38,68 @@ class NameFigures:
     always_yes_f1: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures for JSON."""
+        """Return the scores for JSON."""
         return asdict(self)
 
 
-def figures_by_name(
+def scores_by_name(
     names: tuple[str, ...], log_odds: NDArray[np.float32], labels: NDArray[Any], weight: NDArray[Any]
-) -> tuple[NameFigures, ...]:
-    """Score every name on the spectra in which its label counts.
+) -> tuple[NameScores, ...]:
+    """Return the scores of every name over its scored spectra.
 
     Parameters
     ----------
     names : tuple of str
         Names of the columns.
     log_odds, labels, weight : (n, n_name) arrays
-        Answers, truths (0 or 1) and 1 where the label counts.
+        Answers, true labels (0 or 1), and weights that are 1 for scored labels.
     """
     return tuple(
-        _figures(name, log_odds[used, column], labels[used, column] > 0.5)
+        _name_scores(name, log_odds[is_scored, column], labels[is_scored, column] > 0.5)
         for column, name in enumerate(names)
-        for used in (weight[:, column] > 0,)
+        for is_scored in (weight[:, column] > 0,)
     )
 
 
-def macro_mean(figures: tuple[NameFigures, ...], quantity: str) -> float:
-    """Mean of a figure over the names that have one; NaN when none has."""
-    values = np.array([getattr(each, quantity) for each in figures], dtype=np.float64)
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else float("nan")
+def macro_mean(scores: tuple[NameScores, ...], score_name: str) -> float:
+    """Return the mean of a score over the names for which it is defined; NaN if there are none."""
+    values = np.array([getattr(name_scores, score_name) for name_scores in scores], dtype=np.float64)
+    finite_values = values[np.isfinite(values)]
+    return float(finite_values.mean()) if finite_values.size else float("nan")
 
 
 def average_precision(score: NDArray[Any], truth: NDArray[np.bool_]) -> float:
-    """Area under the precision-recall curve as the step-wise sum; ties count as one threshold."""
+    """Return the average precision, the step-wise area under the precision-recall curve; ties share one threshold."""
     if not truth.any():
         return float("nan")
     order = np.argsort(-score, kind="stable")
-    ranked, true = score[order], np.cumsum(truth[order])
-    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
-    true, called = true[last_of_tie], np.flatnonzero(last_of_tie) + 1
-    recall = true / true[-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * true / called))
+    sorted_scores, n_true_positive = score[order], np.cumsum(truth[order])
+    last_of_tie = np.append(sorted_scores[1:] != sorted_scores[:-1], True)
+    n_true_positive, n_claimed = n_true_positive[last_of_tie], np.flatnonzero(last_of_tie) + 1
+    recall = n_true_positive / n_true_positive[-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * n_true_positive / n_claimed))
 
 
-def _figures(name: str, log_odds: NDArray[Any], truth: NDArray[np.bool_]) -> NameFigures:
-    claimed = log_odds > 0
-    hits, n_true, n_claimed, n_all = int((claimed & truth).sum()), int(truth.sum()), int(claimed.sum()), truth.size
-    return NameFigures(
+def _name_scores(name: str, log_odds: NDArray[Any], truth: NDArray[np.bool_]) -> NameScores:
+    is_claimed = log_odds > 0
+    n_true_positive, n_positive, n_claimed, n_spectra = (
+        int((is_claimed & truth).sum()),
+        int(truth.sum()),
+        int(is_claimed.sum()),
+        truth.size,
+    )
+    return NameScores(
         name=name,
-        n_spectra=n_all,
-        prevalence=_ratio(n_true, n_all),
+        n_spectra=n_spectra,
+        prevalence=_ratio(n_positive, n_spectra),
         auprc=average_precision(log_odds, truth),
-        accuracy=_ratio(int((claimed == truth).sum()), n_all),
-        sensitivity=_ratio(hits, n_true),
-        precision=_ratio(hits, n_claimed),
-        f1=_ratio(2 * hits, n_true + n_claimed) if n_true else float("nan"),
-        always_yes_f1=_ratio(2 * n_true, n_true + n_all) if n_true else float("nan"),
+        accuracy=_ratio(int((is_claimed == truth).sum()), n_spectra),
+        sensitivity=_ratio(n_true_positive, n_positive),
+        precision=_ratio(n_true_positive, n_claimed),
+        f1=_ratio(2 * n_true_positive, n_positive + n_claimed) if n_positive else float("nan"),
+        always_yes_f1=_ratio(2 * n_positive, n_positive + n_spectra) if n_positive else float("nan"),
     )
 
 
-def _ratio(part: int, total: int) -> float:
-    return part / total if total else float("nan")
+def _ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else float("nan")

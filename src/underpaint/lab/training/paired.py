@@ -1,4 +1,4 @@
-"""Comparison of two networks on the same spectra: the gain and its standard error."""
+"""Comparison of two networks on the same spectra: the gain in F1 and its standard error."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,23 +15,23 @@ from underpaint.lab.training.library import Library
 from underpaint.lab.training.module import log_odds
 from underpaint.lab.training.settings import TrainSettings
 
-_RESAMPLES = 400
-_NOISE = 2.0
-"""Standard errors that a significant difference exceeds."""
+_N_RESAMPLE = 400
+_MIN_GAIN_SIGMAS = 2.0
+"""Minimum significant gain, in standard errors."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Log-odds of some spectra with their labels.
+    """Answers of a network for labelled spectra.
 
     Parameters
     ----------
     names : tuple of str
-        Of the columns.
+        Names of the columns.
     log_odds, labels, weight : (n, n_name) arrays
-        Answers, truth (0 or 1), and 1 where a label counts at the spectrum's counts.
+        Answers, true labels (0 or 1), and weights that are 1 for labels that are scored.
     source : (n,) array
-        The stratigraphy of each spectrum.
+        Index of the stratigraphy of each spectrum.
     """
 
     names: tuple[str, ...]
@@ -40,31 +40,31 @@ class Answers:
     weight: NDArray[np.float32]
     source: NDArray[np.int64]
 
-    def only(self, names: Sequence[str]) -> "Answers":
-        """Return the columns of ``names``, in their order."""
+    def select_names(self, names: Sequence[str]) -> "Answers":
+        """Return the answers for the given names, in their order."""
         columns = [self.names.index(name) for name in names]
-        parts = (self.log_odds[:, columns], self.labels[:, columns], self.weight[:, columns])
-        return Answers(tuple(names), *parts, source=self.source)
+        arrays = (self.log_odds[:, columns], self.labels[:, columns], self.weight[:, columns])
+        return Answers(tuple(names), *arrays, source=self.source)
 
     def loss(self) -> float:
-        """Return the mean binary cross-entropy over the labels that count."""
-        logits, labels, weight = (torch.from_numpy(each) for each in (self.log_odds, self.labels, self.weight))
-        total = binary_cross_entropy_with_logits(logits, labels, weight=weight, reduction="sum")
-        return float(total / weight.sum().clamp_min(1.0))
+        """Return the mean binary cross-entropy over the scored labels."""
+        logits, labels, weight = (torch.from_numpy(array) for array in (self.log_odds, self.labels, self.weight))
+        loss_sum = binary_cross_entropy_with_logits(logits, labels, weight=weight, reduction="sum")
+        return float(loss_sum / weight.sum().clamp_min(1.0))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Macro F1 of two networks on the same counts.
+    """Macro F1 of two networks on the same spectra.
 
     Parameters
     ----------
     before, after : float
-        Mean F1 of the names present and visible in any spectrum, at probability 0.5.
+        Mean F1, at a probability of 0.5, of the names that are present and visible in any spectrum.
     gain, standard_error : float
-        After less before, and its standard deviation over resampled stratigraphies.
+        Difference of ``after`` and ``before``, and its standard deviation over resampled stratigraphies.
     n_spectra, n_name : int
-        Sizes of the comparison.
+        Number of spectra and of names.
     """
 
     before: float
@@ -77,10 +77,10 @@ class Comparison:
     @property
     def is_better(self) -> bool:
         """Whether the gain exceeds two standard errors."""
-        return self.gain > _NOISE * self.standard_error
+        return self.gain > _MIN_GAIN_SIGMAS * self.standard_error
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures for JSON."""
+        """Return the scores for JSON."""
         return asdict(self)
 
 
@@ -91,20 +91,20 @@ def answers_of(
     settings: TrainSettings,
     conditions: NDArray[np.float32] | None = None,
 ) -> Answers:
-    """Run a network on all spectra of a library, each with one draw of counts that depends on the seed alone.
+    """Run a network on all spectra of a library; counts are drawn once, and depend only on the seed.
 
     Parameters
     ----------
     network : Module
-        Of any kind; run in evaluation mode.
+        Network of any kind; it is run in evaluation mode.
     names : tuple of str
-        What it answers.
+        Outputs of the network.
     library : Library
-        Its labels may be any of ``names``; only these are returned.
+        Library whose names are a part of ``names``; only their answers are returned.
     settings : TrainSettings
-        Counts, batch and seed.
+        Range of counts, batch size and seed.
     conditions : (n_input,) array or None
-        Instrument conditions for networks of layers; None: unknown.
+        Instrument conditions for networks of layers; None if they are unknown.
     """
     network.eval()
     logits, labels, weight = [], [], []
@@ -114,39 +114,42 @@ def answers_of(
             logits.append(log_odds(network, batch._replace(instrument=instrument_of(batch, conditions)))[:, columns])
             labels.append(batch.labels)
             weight.append(batch.weight)
-    answers, truth, counts = (torch.cat(each).float().numpy() for each in (logits, labels, weight))
-    return Answers(library.names, answers, truth, counts, library.source)
+    answers, true_labels, weights = (torch.cat(parts).float().numpy() for parts in (logits, labels, weight))
+    return Answers(library.names, answers, true_labels, weights, library.source)
 
 
 def instrument_of(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
-    """Return (n, n_input) instrument conditions of a batch: the same for all spectra, or NaN."""
+    """Return the (n, n_input) instrument conditions of a batch, equal for all spectra; NaN if they are unknown."""
     if conditions is None:
         return torch.full_like(batch.instrument, torch.nan)
     return torch.from_numpy(conditions).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]
 
 
 def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
-    """Compare two networks' answers about the same counts.
+    """Compare the answers of two networks for the same spectra.
 
     Parameters
     ----------
     before, after : Answers
-        Of the same names, spectra and counts.
+        Answers with the same names, for the same spectra.
     seed : int
-        Of the resampling.
+        Seed of the resampling.
 
     Notes
     -----
-    Stratigraphies are resampled, not spectra: those of one stratigraphy are alike. Both networks are scored on the
-    same resamples, so what is hard for both adds no noise to the difference.
+    Stratigraphies are resampled instead of spectra, because spectra of one stratigraphy are correlated. Both networks
+    have the same resamples, so spectra that are difficult for both add no noise to the difference.
     """
-    source, place = np.unique(before.source, return_inverse=True)
+    source, source_index = np.unique(before.source, return_inverse=True)
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(source.size, np.full(source.size, 1.0 / source.size), _RESAMPLES).astype(np.float64)
-    drawn = np.concatenate((np.ones((1, source.size)), drawn))
-    present = ((before.labels > 0.5) & (before.weight > 0)).any(axis=0)
+    resample_weights = rng.multinomial(source.size, np.full(source.size, 1.0 / source.size), _N_RESAMPLE).astype(
+        np.float64
+    )
+    resample_weights = np.concatenate((np.ones((1, source.size)), resample_weights))
+    is_scored_name = ((before.labels > 0.5) & (before.weight > 0)).any(axis=0)
     f1_before, f1_after = (
-        _macro_f1(_counts(each, place, source.size)[:, :, present], drawn) for each in (before, after)
+        _macro_f1(_sums_by_source(answers, source_index, source.size)[:, :, is_scored_name], resample_weights)
+        for answers in (before, after)
     )
     gain = f1_after - f1_before
     return Comparison(
@@ -155,23 +158,23 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
         gain=float(gain[0]),
         standard_error=float(gain[1:].std(ddof=1)),
         n_spectra=len(before.source),
-        n_name=int(present.sum()),
+        n_name=int(is_scored_name.sum()),
     )
 
 
-def _counts(answers: Answers, place: NDArray[np.int64], n_source: int) -> NDArray[np.float64]:
-    """Return (2, n_source, n_name): hits, and half of the claims and present labels, by stratigraphy."""
-    counts = answers.weight > 0
-    claimed, true = (answers.log_odds > 0) & counts, (answers.labels > 0.5) & counts
+def _sums_by_source(answers: Answers, source_index: NDArray[np.int64], n_source: int) -> NDArray[np.float64]:
+    """Return two sums for each stratigraphy and name: true positives, and half of claims plus positive labels."""
+    is_scored = answers.weight > 0
+    is_claimed, is_true = (answers.log_odds > 0) & is_scored, (answers.labels > 0.5) & is_scored
     sums = np.zeros((2, n_source, len(answers.names)))
-    np.add.at(sums[0], place, claimed & true)
-    np.add.at(sums[1], place, 0.5 * (claimed.astype(np.float64) + true))
+    np.add.at(sums[0], source_index, is_claimed & is_true)
+    np.add.at(sums[1], source_index, 0.5 * (is_claimed.astype(np.float64) + is_true))
     return sums
 
 
-def _macro_f1(counts: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (n_resample,) F1, the mean of the names that are claimed or present."""
-    hits, either = drawn @ counts[0], drawn @ counts[1]
+def _macro_f1(counts: NDArray[np.float64], resample_weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (n_resample,) macro F1 over the names that are claimed or present."""
+    n_true_positive, denominator = resample_weights @ counts[0], resample_weights @ counts[1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        each = np.where(either > 0, hits / either, np.nan)
-    return np.asarray(np.nanmean(each, axis=1), dtype=np.float64)
+        f1 = np.where(denominator > 0, n_true_positive / denominator, np.nan)
+    return np.asarray(np.nanmean(f1, axis=1), dtype=np.float64)

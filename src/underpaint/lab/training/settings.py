@@ -1,4 +1,4 @@
-"""Settings of training and fine-tuning, from a TOML file or from Python."""
+"""Settings of training and fine-tuning."""
 
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -9,7 +9,7 @@ from underpaint.errors import TrainingError
 from underpaint.pigments.weights import LayersKind, NetworkKind, PaperKind
 from underpaint.runtime.untrusted import describe_faults, read_toml
 
-_PAPER: dict[str, Any] = {
+_PAPER_DEFAULTS: dict[str, Any] = {
     "epochs": 150,
     "batch": 64,
     "learning_rate": 1e-3,
@@ -30,54 +30,53 @@ class TrainSettings(BaseModel):
     Parameters
     ----------
     library : tuple of Path
-        Training libraries (HDF5); several are joined.
+        Training libraries (HDF5 files); several libraries are concatenated.
     out : Path
         Folder of the checkpoints and the exported model.
     name : str
         Name of the model.
     kind : str
-        Network. "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol:
-        the defaults change to those of the paper (Adam 1e-3, batch 64, 150 epochs, 1:4 test split), the spectra have no
-        noise and
-        every label counts. "layers" and what begins with it needs a library with places.
+        Kind of the network. "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the
+        paper's protocol: defaults are those of the paper (Adam 1e-3, batch size 64, 150 epochs, a fifth as test set),
+        spectra have no noise, and all labels enter the loss. Kinds that begin with "layers" need a library with places.
     present : {"pigment", "lines"}
-        Evidence for a group: one of its pigments in the paint, or visible lines of its element from any material. With
-        "lines" the network also answers the amount of the element in the paint; it needs a library with places.
+        Meaning of a present group: one of its pigments is in the paint, or lines of its element are visible, from any
+        material. With "lines" the network also predicts the amount of the element in the paint, and needs a library
+        with places.
     start : Path or None
-        Checkpoint to start from, of the same kind, axis and names; None starts from random weights. It must not be
-        trained on ``library``, or validation and test are meaningless.
+        Checkpoint with initial weights, of the same kind, axis and names; None for random weights. It must not be
+        trained on ``library``, because then validation and test scores would be meaningless.
     calibration : Path or None
-        Library for the final calibration of a network of layers, of paintings that are in no training set; None takes
-        the validation set.
+        Library for the calibration of a network of layers, of paintings that are in no training set; None to use the
+        validation set.
     epochs, batch : int
-        Most epochs; spectra per step.
+        Maximum number of epochs, and number of spectra per step.
     learning_rate, weight_decay : float
-        Of Adam (AdamW where the decay is not zero).
+        Learning rate and weight decay of Adam (AdamW if the decay is not zero).
     schedule : {"cosine", "constant"}
-        Course of the learning rate over the epochs; "cosine" has a short warm-up.
+        Schedule of the learning rate; "cosine" has a short warm-up.
     patience : int
-        Epochs without a better validation loss before stopping.
+        Number of epochs without a lower validation loss before training stops.
     seed : int
-        Seed of the split, the weights, the order and the noise.
+        Seed of the split, the initial weights, the order of spectra, and the noise.
     counts_min, counts_max : float
-        Range of the total counts, drawn log-uniformly for every spectrum at every step; the paper's protocol
-        has none.
+        Range of the total counts, which are drawn log-uniformly for every spectrum at every step. The paper's protocol
+        does not use it.
     counts_scale : float
-        Total counts of a spectrum where the library does not give them (the paper's protocol only,
-        which has no noise).
+        Total counts of spectra in the paper's protocol, if the library does not contain them.
     validation_share, test_share : float
-        Share of the stratigraphies held out for early stopping (of what the test leaves), and for the test.
+        Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
     fold : int or None
-        Which of the ``1 / validation_share`` folds is the validation set; None means the first.
+        Index of the fold that is the validation set, of ``1 / validation_share`` folds; None for the first.
     threads : int or None
-        CPU threads; None leaves torch's choice.
+        Number of CPU threads; None for the default of torch.
     precision : {"32", "bf16"}
-        Arithmetic of the network; what counts and adds up stays in 32 bits either way. "bf16" trains about 1.5 times
-        faster on CPUs that have it (AVX-512 BF16, AMX), and slower on others.
+        Precision of the network. Counts and sums always have 32 bits. "bf16" is about 1.5 times faster on CPUs that
+        support it (AVX-512 BF16, AMX), and slower on others.
     accelerator : str
-        Lightning's name of the device: "auto", "cpu", "gpu".
+        Name of the device in Lightning: "auto", "cpu" or "gpu".
     progress : bool
-        Show a progress bar.
+        Whether to show a progress bar.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -109,61 +108,61 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_the_paper(cls, data: Any) -> Any:
+    def _use_paper_defaults(cls, data: Any) -> Any:
         if isinstance(data, dict) and _follows_the_paper(data.get("kind", "default")):
-            return {**(_PAPER if cls is TrainSettings else {}), "name": data["kind"], **data}
+            return {**(_PAPER_DEFAULTS if cls is TrainSettings else {}), "name": data["kind"], **data}
         return data
 
     @model_validator(mode="before")
     @classmethod
-    def _one_path_is_a_list_of_one(cls, data: Any) -> Any:
+    def _wrap_single_path(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("library"), str | Path):
             return {**data, "library": [data["library"]]}
         return data
 
     @model_validator(mode="after")
-    def _ranges(self) -> Self:
+    def _check_ranges(self) -> Self:
         if self.counts_max < self.counts_min:
             raise ValueError(f"counts_max ({self.counts_max:g}) is below counts_min ({self.counts_min:g})")
         if self.fold is not None and self.fold >= self.n_fold:
             raise ValueError(
-                f"fold {self.fold} does not exist; a validation share of {self.validation_share} has {self.n_fold}"
+                f"fold {self.fold} does not exist; validation_share = {self.validation_share} gives {self.n_fold} folds"
             )
         return self
 
     @property
     def paper_protocol(self) -> bool:
-        """Whether the network is trained as the paper trains its own; the default network is not."""
+        """Whether the network is trained with the paper's protocol."""
         return _follows_the_paper(self.kind)
 
     @property
     def has_layers(self) -> bool:
-        """Whether the network answers by place and quantity, with instrument conditions as input."""
+        """Whether the network predicts places and quantities, with instrument conditions as input."""
         return self.kind in get_args(LayersKind)
 
     @property
     def n_fold(self) -> int:
-        """Number of folds that the validation share makes."""
+        """Number of folds that follows from the validation fraction."""
         return round(1 / self.validation_share)
 
 
 class FinetuneSettings(TrainSettings):
-    """Settings of fine-tuning on labelled spectra; the defaults are the paper's.
+    """Settings of fine-tuning on labelled spectra; defaults are those of the paper.
 
     Parameters
     ----------
     dense_epochs : int
-        Most epochs of the first step, which trains the dense layers alone.
+        Maximum number of epochs of the first step, which trains only the dense layers.
     fresh_dense : bool
-        Begin with new dense layers instead of the model's own.
+        Whether to re-initialise the dense layers.
     split : {"structure", "pixel"}
-        "structure" keeps the spectra of one stratigraphy on one side of the split; "pixel" mixes them, as the paper
-        does, and so tests on structures that it has trained on.
+        "structure" keeps the spectra of a stratigraphy in one set of the split. "pixel" mixes them, as in the paper, so
+        that structures of the test set are also in the training set.
     labels : Path or None
-        CSV file of what is known at some pixels (see :func:`~.labelled_scan`); ``library`` is then the
-        scan. None takes ``library`` as a training library.
+        CSV file with the known pigments of some pixels (see :func:`~.labelled_scan`); ``library`` is then the scan.
+        With None, ``library`` is a training library.
     hidden_labels : bool
-        Train with the labels of pigments that do not show, too, as the paper does.
+        Whether to train also with labels of pigments that are not visible, as in the paper.
     """
 
     epochs: int = Field(60, ge=1)
@@ -184,12 +183,12 @@ _Settings = TypeVar("_Settings", bound=TrainSettings)
 
 
 def load_finetune_settings(path: str | Path) -> FinetuneSettings:
-    """Read settings of fine-tuning from a TOML file, as :func:`load_settings` does for training."""
+    """Read settings of fine-tuning from a TOML file; relative paths start at the folder of the file."""
     return _load(path, FinetuneSettings)
 
 
 def load_settings(path: str | Path) -> TrainSettings:
-    """Read settings from a TOML file; relative paths start at the file's folder.
+    """Read settings of training from a TOML file; relative paths start at the folder of the file.
 
     Parameters
     ----------
@@ -199,21 +198,21 @@ def load_settings(path: str | Path) -> TrainSettings:
     Raises
     ------
     TrainingError
-        The file is missing, is not TOML, or holds a field or a value that is not allowed.
+        The file is missing, is not TOML, or has a field or a value that is not allowed.
     """
     return _load(path, TrainSettings)
 
 
-def _load(path: str | Path, model: type[_Settings]) -> _Settings:
-    source = Path(path)
+def _load(path: str | Path, settings_class: type[_Settings]) -> _Settings:
+    settings_path = Path(path)
     try:
-        settings = model.model_validate(read_toml(source, TrainingError, "the training settings"))
+        settings = settings_class.model_validate(read_toml(settings_path, TrainingError, "the training settings"))
     except ValidationError as error:
         raise TrainingError(
-            f"Cannot read the training settings {source}: {describe_faults(error.errors())}."
+            f"Cannot read the training settings {settings_path}: {describe_faults(error.errors())}."
         ) from error
-    folder = source.parent
-    paths: dict[str, Any] = {"library": tuple(folder / each for each in settings.library), "out": folder / settings.out}
+    folder = settings_path.parent
+    paths: dict[str, Any] = {"library": tuple(folder / path for path in settings.library), "out": folder / settings.out}
     for field in ("start", "calibration", "labels"):
         if getattr(settings, field, None) is not None:
             paths[field] = folder / getattr(settings, field)

@@ -1,4 +1,4 @@
-"""Split of stratigraphies into training, validation and test set."""
+"""Splits of a library into training, validation and test set, by stratigraphy."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from underpaint.lab.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a library: (n,) index arrays that share no stratigraphy."""
+    """Index arrays of the rows in each set; no stratigraphy is in two sets."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -19,7 +19,7 @@ class Split:
 
 
 def split_by_settings(source: NDArray[np.int64], settings: TrainSettings) -> Split:
-    """Split by the seed, shares and fold of a training; otherwise as :func:`split_by_source`."""
+    """Split rows with the seed, fractions and fold of the settings, as :func:`split_by_source` does."""
     return split_by_source(
         source,
         seed=settings.seed,
@@ -37,32 +37,32 @@ def split_by_source(
     Parameters
     ----------
     source : (n,) array
-        Index of each row's stratigraphy.
+        Index of the stratigraphy of each row.
     seed : int
         Seed of the split; the test set does not depend on the fold.
     validation_share, test_share : float
-        Share of the stratigraphies for the test, and of the rest for validation.
+        Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
     fold : int
-        Which share of the rest is the validation set.
+        Index of the fold that is the validation set.
 
     Raises
     ------
     TrainingError
-        There are too few stratigraphies for the shares.
+        There are too few stratigraphies for the fractions.
     """
-    order = np.random.default_rng(seed).permutation(np.unique(source))
-    n_test = round(test_share * order.size)
-    rest = order[n_test:]
-    n_validation = max(1, round(validation_share * rest.size))
-    if n_validation >= rest.size:
+    shuffled_sources = np.random.default_rng(seed).permutation(np.unique(source))
+    n_test = round(test_share * shuffled_sources.size)
+    other_sources = shuffled_sources[n_test:]
+    n_validation = max(1, round(validation_share * other_sources.size))
+    if n_validation >= other_sources.size:
         raise TrainingError(
-            f"Cannot split {order.size} stratigraphies into training, validation ({validation_share:g}) "
+            f"Cannot split {shuffled_sources.size} stratigraphies into training, validation ({validation_share:g}) "
             f"and test ({test_share:g}): none is left to train on. Use a larger library or smaller shares."
         )
-    first = min(fold * n_validation, rest.size - n_validation)
-    validation = rest[first : first + n_validation]
+    first_validation = min(fold * n_validation, other_sources.size - n_validation)
+    validation_sources = other_sources[first_validation : first_validation + n_validation]
     return Split(
-        train=np.flatnonzero(~np.isin(source, order[:n_test]) & ~np.isin(source, validation)),
-        validation=np.flatnonzero(np.isin(source, validation)),
-        test=np.flatnonzero(np.isin(source, order[:n_test])),
+        train=np.flatnonzero(~np.isin(source, shuffled_sources[:n_test]) & ~np.isin(source, validation_sources)),
+        validation=np.flatnonzero(np.isin(source, validation_sources)),
+        test=np.flatnonzero(np.isin(source, shuffled_sources[:n_test])),
     )

@@ -109,7 +109,7 @@ class Candidate:
                 values.append(float(np.log(film.layer.thickness_um)))
             if film.free_pigments and film.paint is not None:
                 weights = np.asarray([film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64)
-                values += share_coordinates(weights / weights.sum())
+                values += fraction_coordinates(weights / weights.sum())
         return np.clip(np.asarray(values), *self.bounds.T) if values else np.zeros(0)
 
     @property
@@ -125,27 +125,28 @@ class Candidate:
                 thickness[coordinate.film] = np.exp(value)
         return thickness
 
-    def shares(self, position: Numbers) -> list[dict[str, float]]:
+    def mass_fractions(self, position: Numbers) -> list[dict[str, float]]:
         """Return the mass fraction of each pigment in the dry paint of each layer, at given coordinates."""
-        shares = []
+        fractions_by_layer = []
         for index, film in enumerate(self.films):
             share_values = [
                 value
                 for coordinate, value in zip(self.coordinates, position, strict=True)
                 if coordinate.film == index and coordinate.pigment
             ]
-            shares.append(
-                dict(zip(film.free_pigments, shares_at(np.asarray(share_values)).tolist(), strict=True))
+            fractions_by_layer.append(
+                dict(zip(film.free_pigments, fractions_at(np.asarray(share_values)).tolist(), strict=True))
                 if film.free_pigments
                 else dict.fromkeys(film.paint_pigments, 1.0)
             )
-        return shares
+        return fractions_by_layer
 
-    def at(self, position: Numbers) -> Stratigraphy:
+    def stratigraphy_at(self, position: Numbers) -> Stratigraphy:
         """Return the stratigraphy at given coordinates, (n_free,)."""
-        thickness, shares = self.thickness_um(position), self.shares(position)
+        thickness, fractions_by_layer = self.thickness_um(position), self.mass_fractions(position)
         layers = [
-            _layer(film, share, float(value)) for film, share, value in zip(self.films, shares, thickness, strict=True)
+            _layer(film, fractions, float(value))
+            for film, fractions, value in zip(self.films, fractions_by_layer, thickness, strict=True)
         ]
         return Stratigraphy(tuple(layers), self.name)
 
@@ -163,11 +164,11 @@ def paint_film(paint: Paint, thickness_um: float) -> Film:
         raise SampleError(
             f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {low:g} to {high:g} um."
         )
-    share_by_name: dict[str, float] = {}
-    for name, share in paint.pigments.items():
+    fraction_by_name: dict[str, float] = {}
+    for name, fraction in paint.pigments.items():
         library_name = library()[name].name
-        share_by_name[library_name] = share_by_name.get(library_name, 0.0) + share
-    return Film(paint.layer(thickness_um), replace(paint, pigments=share_by_name))
+        fraction_by_name[library_name] = fraction_by_name.get(library_name, 0.0) + fraction
+    return Film(paint.layer(thickness_um), replace(paint, pigments=fraction_by_name))
 
 
 def ground_film(name: str, thickness_um: float) -> Film:
@@ -181,9 +182,9 @@ def ground_film(name: str, thickness_um: float) -> Film:
     return Film(ground_layer(name, thickness_um), None, GROUND_UM)
 
 
-def share_coordinates(shares: Numbers) -> list[float]:
+def fraction_coordinates(fractions: Numbers) -> list[float]:
     """Return the (n - 1) coordinates of n mass fractions that sum to one, as ``Coordinate`` defines them."""
-    positive_shares = np.clip(shares, np.exp(-2 * MAX_LOG_ODDS), None)
+    positive_shares = np.clip(fractions, np.exp(-2 * MAX_LOG_ODDS), None)
     other_shares = positive_shares[1:]
     return [
         float(np.log(positive_shares[0] / other_shares.sum())),
@@ -191,7 +192,7 @@ def share_coordinates(shares: Numbers) -> list[float]:
     ]
 
 
-def shares_at(coordinates: Numbers) -> Numbers:
+def fractions_at(coordinates: Numbers) -> Numbers:
     """Return the n mass fractions at (n - 1) coordinates."""
     first_share = 1.0 / (1.0 + np.exp(-coordinates[0]))
     weights = np.exp(np.concatenate([[0.0], coordinates[1:]]))
@@ -206,7 +207,7 @@ def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
         if film.paint is None or len(remaining_pigments) == len(film.paint_pigments):
             films.append(film)
         elif remaining_pigments:
-            pigments = {name: share for name, share in film.paint.pigments.items() if name in remaining_pigments}
+            pigments = {name: fraction for name, fraction in film.paint.pigments.items() if name in remaining_pigments}
             films.append(paint_film(replace(film.paint, pigments=pigments), film.layer.thickness_um))
     if not any(film.paint_pigments for film in films):
         return None
@@ -225,7 +226,7 @@ def label_of(pigments: Sequence[str]) -> str:
     return " + ".join(library()[name].label for name in pigments)
 
 
-def _layer(film: Film, shares: dict[str, float], thickness_um: float) -> Layer:
+def _layer(film: Film, fractions: dict[str, float], thickness_um: float) -> Layer:
     if film.paint is None or not film.free_pigments:
         return replace(film.layer, thickness_um=thickness_um)
-    return replace(film.paint, pigments=shares).layer(thickness_um)
+    return replace(film.paint, pigments=fractions).layer(thickness_um)

@@ -74,7 +74,7 @@ def evaluate_models(
         for evaluation, steps_of_one in zip(evaluations, steps, strict=True)
     ]
     stratigraphies = [
-        evaluation.candidate.at(position)
+        evaluation.candidate.stratigraphy_at(position)
         for evaluation, trial_positions in zip(evaluations, positions, strict=True)
         for position in trial_positions
     ]
@@ -89,24 +89,26 @@ def evaluate_models(
     scale = np.exp(scales[:, :1])
     model_counts = scale * _render(emission, spectrum, instrument)
     first_row = np.cumsum([0, *(len(trial_positions) for trial_positions in positions)])
-    unshifted = select_samples(emission, first_row[:-1])
-    coherent = scale[first_row[:-1]] * _render(with_components(unshifted, "coherent"), spectrum, instrument)
+    unshifted_emission = select_samples(emission, first_row[:-1])
+    coherent = scale[first_row[:-1]] * _render(with_components(unshifted_emission, "coherent"), spectrum, instrument)
     other_scatter = scale[first_row[:-1]] * _render(
-        with_components(unshifted, "compton", "multiple", "air"), spectrum, instrument
+        with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
     curvature_terms = _curvature_terms(spectrum.energy_kev, spectrum)
     model_spectra = []
     for index, steps_of_one in enumerate(steps):
         spectra = model_counts[first_row[index] : first_row[index + 1]]
-        by_coordinate = (spectra[1:] - spectra[0]) / steps_of_one[:, None]
-        by_scale = [
+        coordinate_derivatives = (spectra[1:] - spectra[0]) / steps_of_one[:, None]
+        scale_derivatives = [
             spectra[0],
             coherent[index],
             other_scatter[index],
             *((coherent[index] + other_scatter[index]) * curvature_terms),
         ]
         model_spectra.append(
-            ModelledSpectrum(np.maximum(spectra[0], MIN_EXPECTED), np.stack([*by_coordinate, *by_scale], axis=1))
+            ModelledSpectrum(
+                np.maximum(spectra[0], MIN_EXPECTED), np.stack([*coordinate_derivatives, *scale_derivatives], axis=1)
+            )
         )
     return model_spectra
 
@@ -269,13 +271,13 @@ def solve(
         max_deviance = MAX_EXCESS + (
             min(state.deviance for state in fit_states) if round_number >= MIN_ROUNDS else np.inf
         )
-        active = [state for state in fit_states if not state.converged and state.deviance <= max_deviance]
-        if not active:
+        active_states = [state for state in fit_states if not state.converged and state.deviance <= max_deviance]
+        if not active_states:
             break
-        model_spectra = evaluate_models([state.evaluation for state in active], spectrum, instrument)
-        for state, model_spectrum in zip(active, model_spectra, strict=True):
+        model_spectra = evaluate_models([state.evaluation for state in active_states], spectrum, instrument)
+        for state, model_spectrum in zip(active_states, model_spectra, strict=True):
             state.update(model_spectrum, spectrum)
-    return [state.result(spectrum) for state in fit_states]
+    return [state.as_fit(spectrum) for state in fit_states]
 
 
 @dataclass
@@ -328,20 +330,22 @@ class _FitState:
     def _step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
         """Return the next step and the expected decrease of the deviance."""
         information, gradient = self._fisher(spectrum, observed_if_far=True)
-        low, high = (bound - self.best_point for bound in self.bounds)
-        at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
+        low, high = (limit - self.best_point for limit in self.bounds)
+        is_at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
         damped = information + np.diag(self.damping * np.diag(information) + 1e-10)
         step = np.zeros_like(self.best_point)
         for _ in range(self.best_point.size):
             # parameters beyond a bound are fixed there, and the step of the others is solved again
-            free_index = np.flatnonzero(~at_bound)
-            right_side = gradient[free_index] - damped[np.ix_(free_index, np.flatnonzero(at_bound))] @ step[at_bound]
+            free_index = np.flatnonzero(~is_at_bound)
+            right_side = (
+                gradient[free_index] - damped[np.ix_(free_index, np.flatnonzero(is_at_bound))] @ step[is_at_bound]
+            )
             step[free_index] = np.linalg.solve(damped[np.ix_(free_index, free_index)], right_side)
             out_of_bounds = (step < low) | (step > high)
             if not out_of_bounds.any():
                 break
             step = np.clip(step, low, high)
-            at_bound |= out_of_bounds
+            is_at_bound |= out_of_bounds
         step *= min(MAX_STEP / max(float(np.abs(step).max()), 1e-12), 1.0)
         return step, float(2.0 * gradient @ step - step @ information @ step)
 
@@ -360,7 +364,7 @@ class _FitState:
             weight = weight * np.where(spectrum.pulls(expected) > MAX_PULL, spectrum.counts / expected, 1.0)
         return (jacobian * weight[:, None]).T @ jacobian, gradient
 
-    def result(self, spectrum: MergedSpectrum) -> StratigraphyFit:
+    def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
         n_coordinate = len(self.task.position)
         information, _ = self._fisher(spectrum)
         # a very weak prior, with a standard deviation of a factor e**10, keeps the inverse finite

@@ -117,12 +117,24 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         (names,) = pigments_by_layer
         pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
         return [_stack(*layers, lower_films[0]) for pair in pairs for layers in dict.fromkeys((pair, pair[::-1]))]
-    above, below = pigments_by_layer
-    with_moved_pigment = [(_other_names(above, name), (*below, name)) for name in above if len(above) > 1]
-    with_moved_pigment += [((*above, name), _other_names(below, name)) for name in below if len(below) > 1]
+    upper_pigments, lower_pigments = pigments_by_layer
+    with_moved_pigment = [
+        (_other_names(upper_pigments, name), (*lower_pigments, name))
+        for name in upper_pigments
+        if len(upper_pigments) > 1
+    ]
+    with_moved_pigment += [
+        ((*upper_pigments, name), _other_names(lower_pigments, name))
+        for name in lower_pigments
+        if len(lower_pigments) > 1
+    ]
     return [
         _stack(top, bottom, lower_films[0])
-        for top, bottom in [((*above, *below), ()), (below, above), *with_moved_pigment]
+        for top, bottom in [
+            ((*upper_pigments, *lower_pigments), ()),
+            (lower_pigments, upper_pigments),
+            *with_moved_pigment,
+        ]
     ]
 
 
@@ -140,7 +152,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
     names = candidate.pigments
     pure_by_composite: dict[str, str] = {}
     for name in sorted(names):
-        other_groups = {group for other in names - {name} for group in library()[other].groups}
+        other_groups = {group for other_name in names - {name} for group in library()[other_name].groups}
         remaining_groups = [group for group in library()[name].groups if group not in other_groups]
         if len(library()[name].groups) > 1 and len(remaining_groups) == 1:
             pure_name = next(
@@ -171,18 +183,18 @@ def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
 
 def with_fitted_values(fit: StratigraphyFit) -> Candidate:
     """Return the candidate of a fit with the fitted values as initial values."""
-    shares, thickness = fit.candidate.shares(fit.position), fit.thickness_um
+    fractions_by_layer, thickness = fit.candidate.mass_fractions(fit.position), fit.thickness_um
     films = [
-        _film_at_values(film, share, float(film_um))
-        for film, share, film_um in zip(fit.candidate.films, shares, thickness, strict=True)
+        _film_at_values(film, fractions, float(film_um))
+        for film, fractions, film_um in zip(fit.candidate.films, fractions_by_layer, thickness, strict=True)
     ]
     return Candidate(fit.candidate.name, tuple(films))
 
 
-def _film_at_values(film: Film, shares: dict[str, float], thickness_um: float) -> Film:
+def _film_at_values(film: Film, fractions: dict[str, float], thickness_um: float) -> Film:
     if film.paint is None:
         return replace(film, layer=replace(film.layer, thickness_um=thickness_um))
-    return paint_film(replace(film.paint, pigments=shares), float(np.clip(thickness_um, *PAINT_UM)))
+    return paint_film(replace(film.paint, pigments=fractions), float(np.clip(thickness_um, *PAINT_UM)))
 
 
 def _other_names(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
