@@ -98,7 +98,7 @@ class StandIn:
     def withhold(self, *_: Any) -> None:
         """Claim what it claims, whatever the spectrum shows."""
 
-    def noted(self, results: Results, _: Any) -> Results:
+    def add_notes(self, results: Results, _: Any) -> Results:
         return results
 
 
