@@ -303,9 +303,10 @@ def _color_bar(axes: Axes, image: AxesImage) -> None:
         axes, cmap=image.cmap, origin="lower", extent=(left, right, 0.0, 1.0), transform=axes.transAxes, clip_on=False
     )
     bar.set_data(np.linspace(low, high, 256)[:, None])
+    bar.set_clim(low, high)
     axes.add_artist(bar)
     values = [value for value in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high) if low <= value <= high]
-    heights = [(value - low) / (high - low) for value in values]
+    heights = [(value - low) / ((high - low) or 1.0) for value in values]
     frame = [(left, 0.0), (right, 0.0), (right, 1.0), (left, 1.0), (left, 0.0)]
     ticks = [(x, height) for height in heights for x in (np.nan, right, right + _TICK_LENGTH)]
     x, y = zip(*frame, *ticks, strict=True)
