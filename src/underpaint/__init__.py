@@ -83,12 +83,12 @@ def _homes() -> Iterator[Any]:
     from underpaint.data import maps
 
     yield maps
-    from underpaint.physics import instrument, materials
-
-    yield from (instrument, materials)
     from underpaint import io
 
     yield io
+    from underpaint.physics import instrument, materials
+
+    yield from (instrument, materials)
     from underpaint import calibrate, elements, simulate
 
     yield from (simulate, elements, calibrate)
