@@ -8,11 +8,13 @@ layers and of one), their thicknesses smooth. A structure is a top paint over a 
 ``ari``: adjusted Rand index (Hubert & Arabie 1985) of the paints against structures of which those are one that the
 bound cannot part: where one, under any thickness of its layers and any scale and level of scatter, imitates the other
 up to a deviance of 25 at its area's counts (at most 1e6, above which no simulation is right). ``ari_unmerged``: against
-all structures. ``merged``: which ones. Pixels of no paint are a paint of their own; ``ari_assigned`` leaves them out.
-``groups_right``: share of the paints of which every group is given whose lines are detectable in its commonest
-structure at a pixel's counts, and none whose lines are not; ``groups_missed``, ``groups_false``: which are not, and by
-how many paints. ``--explained N`` samples the layers of the N largest paints of each painting: ``pairs_given``,
-``pairs_wrong``, and ``explanations``. ``seconds``: of finding the paints in the maps.
+all structures. ``merged``: which ones. ``kappa_parted``: Cohen's kappa of "same paint" over the pairs of pixels of one
+structure or of two that the bound can part (over all pairs, this kappa is the adjusted Rand index: Warrens 2008, J.
+Classif. 25, 177); structures that are merged only through a third count there. Pixels of no paint are a paint of their
+own; ``ari_assigned`` leaves them out. ``groups_right``: share of the paints of which every group is given whose lines
+are detectable in its commonest structure at a pixel's counts, and none whose lines are not; ``groups_missed``,
+``groups_false``: which are not, and by how many paints. ``--explained N`` samples the layers of the N largest paints of
+each painting: ``pairs_given``, ``pairs_wrong``, and ``explanations``. ``seconds``: of finding the paints in the maps.
 
 SCAN and SCAN2 are scans of the same pixels by two detectors: ``ari`` of their paints, all pixels, and those that both
 assign. ``--large``: ``seconds_1000x1000``, for maps of so many pixels. Virtual paintings that FILE holds are not
@@ -238,6 +240,24 @@ def agreement(truth: NDArray[Any], label: NDArray[np.uint8]) -> tuple[float, flo
     return tuple(float(adjusted_rand_score(*pair)) for pair in pairs)  # type: ignore[return-value]
 
 
+def kappa_parted(
+    areas: dict[Structure, NDArray[np.bool_]], merged: Sequence[tuple[Structure, Structure]], label: NDArray[np.uint8]
+) -> float:
+    """Return Cohen's kappa of "same paint" over the pairs of pixels, without pairs of structures that are merged."""
+    counts = np.stack([np.bincount(label[mask], minlength=256) for mask in areas.values()]).astype(np.float64)
+    n_pixel = counts.sum(axis=1)
+    n_pairs, n_same_paint = np.outer(n_pixel, n_pixel), counts @ counts.T
+    np.fill_diagonal(n_pairs, n_pixel * (n_pixel - 1))
+    np.fill_diagonal(n_same_paint, (counts * (counts - 1)).sum(axis=1))
+    is_decided, names = np.ones(n_pairs.shape, dtype=np.bool_), list(areas)
+    for pair in merged:
+        first, second = (names.index(name) for name in pair)
+        is_decided[first, second] = is_decided[second, first] = False
+    n_structure, n_paint = np.trace(n_pairs), n_same_paint[is_decided].sum()
+    by_chance = n_structure * n_paint / n_pairs[is_decided].sum()
+    return float((np.trace(n_same_paint) - by_chance) / ((n_structure + n_paint) / 2 - by_chance))
+
+
 def group_faults(
     areas: Sequence[PaintArea], structure_of: dict[int, Structure], virtual: Virtual, instrument: Instrument
 ) -> list[tuple[list[str], list[str]]]:
@@ -326,6 +346,7 @@ def measure(virtual: Virtual, instrument: Instrument, explained: int) -> dict[st
         "ari": ari,
         "ari_assigned": ari_assigned,
         "ari_unmerged": agreement(unmerged, label)[0],
+        "kappa_parted": kappa_parted(areas, merged, label),
         "assigned_share": float((label != MIXED).mean()),
         "groups_right": float(np.mean([not missed and not false for missed, false in faults])),
         "groups_missed": dict(Counter(name for missed, _ in faults for name in missed)),
@@ -404,8 +425,8 @@ def main() -> None:
 def show(result: dict[str, Any]) -> None:
     """Print the figures of the virtual paintings, and of the detectors."""
     table = Table("figure", *result["virtual"])
-    for name in next(iter(result["virtual"].values())):
-        cells = [each[name] for each in result["virtual"].values()]
+    for name in list(result["virtual"].values())[-1]:
+        cells = [each.get(name) for each in result["virtual"].values()]
         if not isinstance(cells[0], list):
             table.add_row(name, *(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells))
     Console().print(table)

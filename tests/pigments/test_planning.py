@@ -8,6 +8,7 @@ from underpaint.errors import SampleError
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.pigments.explain import ModelError, given_groups, planning, search
+from underpaint.pigments.explain.mixture import Mixture, Modes
 from underpaint.pigments.explain.planning import (
     OrderQuestion,
     Planned,
@@ -16,7 +17,7 @@ from underpaint.pigments.explain.planning import (
     likeliest_layers,
 )
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
-from underpaint.pigments.explain.states import PaintPrior
+from underpaint.pigments.explain.states import MAX_LAYERS, PaintPrior, States
 
 INSTRUMENT = load_instrument("silver_30kv")
 AZURITE_OVER_LEAD = Stratigraphy(
@@ -73,6 +74,23 @@ def test_noise_changes_the_residuals_as_if_it_had_been_measured() -> None:
     model.refer_to(expected)
     after, _ = model.evaluate(states)
     np.testing.assert_allclose(after - before, change, atol=0.01 * np.abs(change).max())
+
+
+def test_a_mode_counts_for_both_answers_by_its_draws() -> None:
+    """Lead in both layers: in some draws only a trace of it is in the upper layer, so that copper begins above it."""
+    prior = PaintPrior(("copper_green_blue", "lead_pigment"))
+    holds = np.zeros((2, MAX_LAYERS, 2), dtype=np.bool_)
+    holds[0, 0, 0] = holds[0, 1, 1] = True
+    holds[1, 0] = True
+    holds[1, 1, 1] = True
+    states = States(np.full(2, 2), holds, np.zeros(holds.shape, np.int64), np.zeros((2, prior.n_coordinate)))
+    states.layers[1, 0, -1] = -1.5  # little lead in the upper layer
+    jacobians = [np.zeros((int(active.sum()), 1), np.float32) for active in states.active()]
+    mixture = Mixture(prior, Modes(states, np.zeros(2), jacobians), 1.0)
+    log_yes, log_no = planning._log_fractions(mixture, QUESTION, prior)
+    assert log_yes[0] == 0.0
+    assert 0.05 < np.exp(log_yes[1]) < 0.95
+    np.testing.assert_allclose(np.exp(log_yes) + np.exp(log_no), 1.0)
 
 
 def test_more_counts_answer_more_scans(short_search: None) -> None:

@@ -112,7 +112,7 @@ class Explanation:
     ----------
     spectrum : Spectrum
         The spectrum.
-    candidates : Wanted
+    candidates : CandidateGroups
         The groups that were considered.
     ground : str
         Ground of the library.
@@ -138,7 +138,7 @@ class Explanation:
         # deeper layers can be compared between draws only if the number of layers is known
         layer_verdicts = [layer_verdict(self.runs, layer) for layer in range(number.determined or 1)]
         known = self.candidates.known
-        # an order that was put in is no answer
+        # an order from another method is not an answer
         orders = tuple(
             pair for pair in pair_orders(self.runs) if known is None or not known.settles(pair.above, pair.below)
         )
@@ -202,7 +202,7 @@ def explain(
     spectrum : Spectrum
         Counts with an energy axis.
     instrument : Instrument
-    candidates : Wanted
+    candidates : CandidateGroups
         The candidate groups.
     ground : str
         Ground of the library.

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logsumexp, ndtri
-from scipy.stats import binom
+from scipy.special import betainc, expit, logsumexp, ndtri
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.errors import SampleError
@@ -27,6 +26,8 @@ N_SCAN = 400
 """Number of simulated scans at each number of counts."""
 COUNTS = tuple(float(f"{10.0**power:.3g}") for power in (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5))
 """Counts of the whole spectrum at which scans are simulated."""
+N_MODE_DRAW = 200
+"""Number of draws of each mode from which the fraction with the order of the question is counted."""
 N_RIVALS = 3
 """Number of structures against the answer in which other pigments are tried."""
 N_TEMPERATURE = 3
@@ -148,7 +149,8 @@ def likeliest_layers(
     """
     model = _model(spectrum, instrument, candidates, ground)
     modes = _distinct(model.prior, search(model, np.random.default_rng(0)))
-    evidence = Mixture(model.prior, modes, 1.0).evidence
+    mixture = Mixture(model.prior, modes, 1.0)
+    evidence, (log_yes, _) = mixture.evidence, _log_fractions(mixture, question, model.prior)
     is_yes = question.holds(model.prior, modes.states)
     if not is_yes.any():
         raise SampleError(
@@ -156,7 +158,7 @@ def likeliest_layers(
             "consistent with the spectrum. Choose another paint, or other groups."
         )
     best = int(np.where(is_yes, evidence, -np.inf).argmax())
-    probability = float(np.exp(logsumexp(evidence[is_yes]) - logsumexp(evidence)))
+    probability = float(np.exp(logsumexp(evidence + log_yes) - logsumexp(evidence)))
     return stratigraphy_of(model.prior, modes.states.rows([best])), probability
 
 
@@ -265,9 +267,8 @@ def _simulated_log_odds(
     log_evidence = np.empty((N_SCAN, len(modes)))
     for row, evidence in enumerate(mixture.evidence):
         residuals_of_scans = residuals[row] + change[:, row]
-        gradient = (
-            residuals_of_scans @ modes.jacobians[row].T.astype(np.float64) + modes.states.x[row, mixture.active[row]]
-        )
+        jacobian, x = modes.jacobians[row].astype(np.float64), modes.states.x[row, mixture.active[row]]
+        gradient = residuals_of_scans @ jacobian.T + x
         step = gradient @ mixture.cholesky[row]
         log_evidence[:, row] = (
             evidence
@@ -275,21 +276,34 @@ def _simulated_log_odds(
             - 0.5 * (residuals_of_scans**2).sum(axis=1)
             + 0.5 * (step**2).sum(axis=1)
         )
-    is_yes = question.holds(model.prior, modes.states)
-    impossible = np.full(N_SCAN, -np.inf)
-    log_yes = logsumexp(log_evidence[:, is_yes], axis=1) if is_yes.any() else impossible
-    log_no = logsumexp(log_evidence[:, ~is_yes], axis=1) if not is_yes.all() else impossible
-    return np.asarray(log_yes - log_no)
+    yes, no = _log_fractions(mixture, question, model.prior)
+    return np.asarray(logsumexp(log_evidence + yes, axis=1) - logsumexp(log_evidence + no, axis=1))
+
+
+def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior) -> tuple[Numbers, Numbers]:
+    """Return the (n_mode,) log fractions of each mode's draws with the order of a question, and without it.
+
+    A mode is a distribution: of a group with a small share in an upper layer, only some draws have more than a trace.
+    """
+    rng, fraction = np.random.default_rng(0), np.empty(len(mixture.modes))
+    for row, (is_active, cholesky) in enumerate(zip(mixture.active, mixture.cholesky, strict=True)):
+        draws = mixture.modes.states.rows(np.full(N_MODE_DRAW, row))
+        draws.x[:, is_active] += rng.normal(size=(N_MODE_DRAW, len(cholesky))) @ cholesky.T
+        fraction[row] = question.holds(prior, draws).mean()
+    with np.errstate(divide="ignore"):
+        return np.log(fraction), np.log1p(-fraction)
 
 
 def _both_runs_sure(probability: Numbers) -> Numbers:
     """Return the probability that an answer holds in ``MIN_PROBABILITY`` of the draws of both runs of an explanation.
 
     The draws of a run are few, and fewer are independent: each change of temperature adds the variance of
-    ``MIN_EFFECTIVE_FRACTION`` of the draws, and draws change their structure too rarely to recover from it.
+    ``MIN_EFFECTIVE_FRACTION`` of the draws, and draws change their structure too rarely to recover from it. The number
+    of independent draws is no integer: the incomplete beta function continues the binomial distribution.
     """
-    n_draw = round(MIN_EFFECTIVE_FRACTION * N_STATE / N_TEMPERATURE)
-    return np.asarray(binom.sf(np.ceil(MIN_PROBABILITY * n_draw) - 1, n_draw, probability) ** RUNS)
+    n_draw = MIN_EFFECTIVE_FRACTION * N_STATE / N_TEMPERATURE
+    n_needed = MIN_PROBABILITY * n_draw
+    return np.asarray(betainc(n_needed, n_draw - n_needed + 1.0, probability) ** RUNS)
 
 
 def _model(spectrum: Spectrum, instrument: Instrument, candidates: CandidateGroups, ground: str) -> SpectrumModel:

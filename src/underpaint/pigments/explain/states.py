@@ -1,4 +1,4 @@
-"""Stratigraphies as batches of arrays, and their prior."""
+"""Batches of stratigraphies as arrays, and their prior."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,8 +44,7 @@ N_LAYER_COORDINATES = 3
 class States:
     """A batch of stratigraphies of paint over a ground.
 
-    Every continuous quantity is a standard normal coordinate, so that all coordinates have the same prior, which
-    quantities without evidence in the spectrum follow.
+    Every continuous quantity is represented by a coordinate with a standard normal prior.
 
     Parameters
     ----------
@@ -53,10 +52,10 @@ class States:
     holds : (n, MAX_LAYERS, n_group) bool array
         Whether a group lies in a layer, 0 at the surface.
     member : (n, MAX_LAYERS, n_group) int array
-        Which pigment of the group it is.
+        Index of the pigment within the group.
     x : (n, n_coordinate) array
-        Layer after layer thickness, density, binder and the logarithms of the pigments' masses; then thickness and
-        binder of the ground.
+        Coordinates: thickness, density, binder and logarithms of the pigments' masses for each layer, then thickness
+        and binder of the ground.
     """
 
     n_layer: Integers
@@ -69,12 +68,12 @@ class States:
 
     @property
     def n_group(self) -> int:
-        """Columns of ``holds``."""
+        """Number of groups."""
         return int(self.holds.shape[2])
 
     @property
     def layers(self) -> Numbers:
-        """(n, MAX_LAYERS, 3 + n_group) view of the coordinates that belong to layers."""
+        """(n, MAX_LAYERS, 3 + n_group) view of the coordinates of the layers of paint."""
         return self.x[:, :-2].reshape(len(self), MAX_LAYERS, N_LAYER_COORDINATES + self.n_group)
 
     def rows(self, index: NDArray[np.integer] | list[int]) -> "States":
@@ -133,10 +132,13 @@ class Physical:
     thickness_um : (n, MAX_LAYERS) array
         NaN in layers that do not exist.
     share : (n, MAX_LAYERS, n_group) array
-        Of the mass of the layer's dry pigments.
-    density_factor, binder : (n, MAX_LAYERS) arrays
-        Over volume additivity; mass share.
+        Mass fraction of each group in the dry pigments of the layer.
+    density_factor : (n, MAX_LAYERS) array
+        Ratio of the density to that of volume additivity.
+    binder : (n, MAX_LAYERS) array
+        Mass fraction of the binder.
     ground_um, ground_binder : (n,) arrays
+        Thickness of the ground, and mass fraction of its binder.
     """
 
     thickness_um: Numbers
@@ -162,9 +164,9 @@ class PaintPrior:
     absent : sequence of float, optional
         Prior probability that each group is absent; zero by default.
     pigments : mapping of str to sequence of str, optional
-        The pigments of a group that are possible, where that is known.
+        Possible pigments of a group, if restricted.
     known : Known, optional
-        What another method has shown of order and thickness; groups of its order are among ``groups``.
+        Order and thickness from another method; the groups of its order are among ``groups``.
 
     Raises
     ------
@@ -195,7 +197,10 @@ class PaintPrior:
         self._tabulate()
 
     def _spread_table(self) -> Numbers:
-        """Return (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior of a group in so many layers of so many."""
+        """Return the (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior.
+
+        Axes: number of layers minus one, group, and number of layers that contain the group.
+        """
         table = np.full((MAX_LAYERS, len(self.groups), MAX_LAYERS + 1), -np.inf)
         with np.errstate(divide="ignore"):
             table[:, :, 0] = np.log(self.absent)
@@ -205,7 +210,7 @@ class PaintPrior:
         return table
 
     def _tabulate(self) -> None:
-        """Fill the tables of compositions and densities."""
+        """Compute the tables of compositions and densities."""
         oil = named_row("binder", DEFAULT_BINDER)
         oil_fractions = mix_elements(components_of(oil))
         row = named_row("ground", self.ground)
@@ -233,7 +238,11 @@ class PaintPrior:
         self.ground_density = ground.density
 
     def is_valid(self, states: States) -> Flags:
-        """Return (n,) true if no layer is empty, neighbours differ, and every required group is present, in order."""
+        """Return a boolean (n,) array, true for valid states.
+
+        In a valid state no layer is empty, neighbouring layers hold different groups, every required group is present,
+        and groups of a known order are in that order.
+        """
         exists = states.n_layer[:, None] > LAYERS
         filled = (states.holds.any(axis=2) == exists).all(axis=1)
         is_same = (states.holds[:, 1:] == states.holds[:, :-1]).all(axis=2) & exists[:, 1:]
@@ -243,34 +252,34 @@ class PaintPrior:
         return np.asarray(filled & ~is_same.any(axis=1) & ~missing.any(axis=1) & is_ordered)
 
     def log_layout(self, states: States) -> Numbers:
-        """Return (n,) log prior of the number of layers and of which groups lie where; minus infinity if invalid."""
+        """Return the (n,) log prior of the number of layers and of the groups in each; minus infinity if invalid."""
         spread = states.holds.sum(axis=1)
         log_spread = self._log_spread[states.n_layer[:, None] - 1, np.arange(len(self.groups)), spread].sum(axis=1)
         mixed_term = np.where(states.n_layer == 1, np.log(P_MIXED) * ((spread > 0).sum(axis=1) - 1), 0.0)
-        # with one layer, MIXED stands for its prior, too: all lie together by chance
+        # for one layer, P_MIXED includes the prior of the number of layers
         number_term = np.where(states.n_layer == 1, 0.0, np.log(P_LAYERS)[states.n_layer - 1])
         return np.where(self.is_valid(states), number_term + mixed_term + log_spread, -np.inf)
 
     def log_discrete(self, states: States) -> Numbers:
-        """Return (n,) log prior of all that is not continuous: the layout and the members."""
+        """Return the (n,) log prior of the discrete quantities: groups in each layer, and their members."""
         return np.asarray(self.log_layout(states) - (states.holds * self._log_members).sum(axis=(1, 2)))
 
     def draw(self, n: int, rng: np.random.Generator) -> States:
-        """Draw states of the prior."""
-        parts, count = [], 0
-        while count < n:
-            states = self._proposed(2 * n, rng)
-            parts.append(states.rows(np.flatnonzero(self.is_valid(states))))
-            count += len(parts[-1])
-        return concatenate_states(parts).rows(np.arange(n))
+        """Draw states from the prior."""
+        batches, n_drawn = [], 0
+        while n_drawn < n:
+            states = self._draw_with_invalid(2 * n, rng)
+            batches.append(states.rows(np.flatnonzero(self.is_valid(states))))
+            n_drawn += len(batches[-1])
+        return concatenate_states(batches).rows(np.arange(n))
 
-    def _proposed(self, n: int, rng: np.random.Generator) -> States:
-        """Draw states, invalid ones among them."""
+    def _draw_with_invalid(self, n: int, rng: np.random.Generator) -> States:
+        """Draw states, of which some may be invalid."""
         shape = (n, MAX_LAYERS, len(self.groups))
         n_layer = rng.choice(MAX_LAYERS, n, p=P_LAYERS) + 1
         spread = np.stack([rng.choice(np.arange(1, len(chances) + 1), shape[::2], p=chances) for chances in P_SPREAD])
         spread = spread[n_layer - 1, np.arange(n)] * (rng.random(shape[::2]) >= self.absent)
-        # the layers that a group lies in are those of the smallest of random numbers
+        # a group is in the layers with its smallest random keys
         random_keys = np.where((n_layer[:, None] > LAYERS)[..., None], rng.random(shape), 2.0)
         holds = random_keys.argsort(axis=1).argsort(axis=1) < spread[:, None]
         return States(n_layer, holds, self.draw_members(n, rng), rng.normal(size=(n, self.n_coordinate)))
@@ -316,46 +325,48 @@ class PaintPrior:
         return fractions, areal
 
     def masses(self, states: States) -> Numbers:
-        """Return (n, MAX_LAYERS, n_group) areal density, g/cm2, of each group's element in each layer of paint."""
+        """Return the (n, MAX_LAYERS, n_group) areal densities of each group's element in each layer of paint, g/cm2."""
         fractions, areal = self.stack(states)
         exists = states.n_layer[:, None] > LAYERS
         return np.asarray(fractions[:, :-1, self.key_element] * (areal[:, :-1] * exists)[..., None])
 
     def top_layer(self, states: States) -> Integers:
-        """Return (n, n_group) the uppermost layer that holds more than a trace of each group; MAX_LAYERS: none."""
+        """Return the (n, n_group) uppermost layer with more than a trace of each group; MAX_LAYERS without one."""
         masses = self.masses(states)
         is_present = masses > MAX_TRACE_FRACTION * masses.sum(axis=1, keepdims=True)
         return np.asarray(np.where(is_present.any(axis=1), is_present.argmax(axis=1), MAX_LAYERS))
 
     def keep_mass(self, old: States, new: States, row: int, layer: int, group: int) -> float:
-        """Give a layer with another member of a group the old mass of the group's element.
+        """Keep the mass of a group's element in a layer in which the group's member was replaced.
 
-        The member's share and the layer's thickness are moved in ``new``; returned is the log ratio of the priors of
-        what was moved (the logarithm of the thickness is uniform and is only shifted), minus infinity where the
+        The share of the member and the thickness of the layer are adjusted in ``new``. Returned is the log ratio of the
+        priors of the adjusted quantities (the logarithm of the thickness has a uniform prior); minus infinity if the
         thickness would leave its range.
         """
         holds = old.holds[row, layer]
         before, after = old.member[row, layer], new.member[row, layer]
         if not holds[group] or before[group] == after[group]:
             return 0.0
-        ratio = 0.0
+        log_prior_ratio = 0.0
         coordinates, element = new.layers[row, layer], self.key_element[group]
-        rich = self.composition[group, :, element]
+        element_fraction = self.composition[group, :, element]
         mass_before = self._mass_per_um(old, row, layer, group)
         if holds.sum() > 1:
-            share = N_LAYER_COORDINATES + group
-            moved = coordinates[share] + np.log(rich[before[group]] / rich[after[group]]) / SHARE_SIGMA
-            ratio = 0.5 * float(coordinates[share] ** 2 - moved**2)
-            coordinates[share] = moved
+            share_index = N_LAYER_COORDINATES + group
+            log_ratio = np.log(element_fraction[before[group]] / element_fraction[after[group]])
+            adjusted_share = coordinates[share_index] + log_ratio / SHARE_SIGMA
+            log_prior_ratio = 0.5 * float(coordinates[share_index] ** 2 - adjusted_share**2)
+            coordinates[share_index] = adjusted_share
         low, high = self.log_um[layer]
-        scaled = ndtr(coordinates[0]) + np.log(mass_before / self._mass_per_um(new, row, layer, group)) / (high - low)
-        if not 1e-6 < scaled < 1.0 - 1e-6:
+        mass_ratio = mass_before / self._mass_per_um(new, row, layer, group)
+        quantile = ndtr(coordinates[0]) + np.log(mass_ratio) / (high - low)
+        if not 1e-6 < quantile < 1.0 - 1e-6:
             return -np.inf
-        coordinates[0] = ndtri(scaled)
-        return ratio
+        coordinates[0] = ndtri(quantile)
+        return log_prior_ratio
 
     def _mass_per_um(self, states: States, row: int, layer: int, group: int) -> float:
-        """Return a group's element by volume of a layer, in some unit."""
+        """Return the mass of a group's element per thickness of a layer, in arbitrary units."""
         column, member, coordinates = np.arange(len(self.groups)), states.member[row, layer], states.layers[row, layer]
         share = np.where(states.holds[row, layer], np.exp(SHARE_SIGMA * coordinates[N_LAYER_COORDINATES:]), 0.0)
         share /= share.sum()
@@ -365,19 +376,22 @@ class PaintPrior:
 
 
 def uniform(x: Numbers, bounds: tuple[float | Numbers, float | Numbers]) -> Numbers:
-    """Return what is uniform between two bounds from a standard normal."""
+    """Transform standard normal coordinates to a uniform distribution between two bounds."""
     return np.asarray(bounds[0] + (bounds[1] - bounds[0]) * ndtr(x))
 
 
 def log_uniform(x: Numbers, bounds: tuple[float, float]) -> Numbers:
-    """Return what has a uniform logarithm between two bounds from a standard normal."""
+    """Transform standard normal coordinates to a distribution with uniform logarithm between two bounds."""
     return np.exp(uniform(x, (float(np.log(bounds[0])), float(np.log(bounds[1])))))
 
 
-def _members(group: str, groups: set[str], known: Sequence[str]) -> tuple[Pigment, ...]:
-    """Return the known pigments of a group, else those that bring no other group than the given ones, else all."""
-    if known:
-        return tuple(library()[name] for name in known)
-    every = library().members(group)
-    fitting = [pigment for pigment in every if set(pigment.groups) <= groups]
-    return tuple((fitting or list(every))[:MAX_MEMBERS])
+def _members(group: str, groups: set[str], pigment_names: Sequence[str]) -> tuple[Pigment, ...]:
+    """Return the named pigments; without names, the pigments of the group that belong to no group outside ``groups``.
+
+    If every pigment of the group also belongs to another group, all are returned.
+    """
+    if pigment_names:
+        return tuple(library()[name] for name in pigment_names)
+    all_members = library().members(group)
+    allowed_members = [pigment for pigment in all_members if set(pigment.groups) <= groups]
+    return tuple((allowed_members or list(all_members))[:MAX_MEMBERS])

@@ -52,14 +52,14 @@ class Draws:
     thickness_um : (n, MAX_LAYERS) array
         NaN in layers that do not exist.
     share : (n, MAX_LAYERS, n_group) array
-        Of the mass of a layer's dry pigments, in pigments of a group; one of two groups counts in both.
+        Mass fraction of a layer's dry pigments that belongs to each group; a pigment of two groups counts in both.
     top_layer : (n, n_group) int array
-        Uppermost layer with more than a trace of a group; MAX_LAYERS where it is in none.
+        Uppermost layer with more than a trace of a group; MAX_LAYERS without one.
     log_evidence : float
     families : tuple of str
         Line families.
     from_surface : (n, n_family) array
-        Share of each family's counts from the uppermost layer; NaN where there are none.
+        Fraction of each family's counts from the uppermost layer; NaN without counts.
     """
 
     groups: tuple[str, ...]
@@ -79,7 +79,7 @@ class Draws:
 
 
 def draws_of(prior: PaintPrior, sample: Sample) -> Draws:
-    """Return a sample in physical units."""
+    """Return the draws of a posterior sample in physical units."""
     states, physical = sample.states, prior.physical(sample.states)
     carries = prior.carries[np.arange(len(prior.groups)), states.member] * states.holds[..., None]
     return Draws(
@@ -110,9 +110,9 @@ class LayerNumber:
     Parameters
     ----------
     probability : tuple of float
-        Of one, two, three.
+        Probability of one, two and three layers.
     determined : int or None
-        The number, where each run gives it ``MIN_PROBABILITY``.
+        The number of layers, if its probability is at least ``MIN_PROBABILITY`` in each run.
     """
 
     probability: tuple[float, ...]
@@ -128,7 +128,7 @@ class PairOrder:
     above, below : str
     probability : float
     determined : bool
-        Whether each run gives it ``MIN_PROBABILITY``.
+        Whether the probability is at least ``MIN_PROBABILITY`` in each run.
     """
 
     above: str
@@ -139,17 +139,18 @@ class PairOrder:
 
 @dataclass(frozen=True)
 class Estimate:
-    """An interval of a thickness (um) or of a share of mass.
+    """Credible interval of a thickness (um) or of a mass fraction.
 
     Parameters
     ----------
     low, median, high : float
-        Quantiles of the draws of both runs; the ends hold ``LEVEL`` between them.
+        Quantiles of the draws of both runs; the limits enclose the probability ``LEVEL``.
     determined : bool
+        Whether the value is determined.
     reason : str
-        Why it is not determined; empty where it is.
+        Reason why the value is not determined; else empty.
     open_low, open_high : bool
-        Whether the end is that of what was allowed: the spectrum gives none.
+        Whether the limit is that of the allowed range, so that the spectrum gives no limit.
     """
 
     low: float
@@ -168,14 +169,14 @@ class LayerVerdict:
     Parameters
     ----------
     layer : int
-        0 at the surface.
+        Index of the layer, 0 at the surface.
     thickness : Estimate
     by_member : dict of str to Estimate
-        Thickness by pigment where that matters; else empty.
+        Thickness for each pigment, if it depends on the pigment; else empty.
     shares : dict of str to Estimate
-        Of the groups that are likely there, given that they are.
+        Mass fractions of the groups that are likely in this layer, given that they are present.
     presence : dict of str to float
-        Probability of each of these groups to lie in this layer.
+        Probability that each of these groups is in this layer.
     """
 
     layer: int
@@ -280,7 +281,7 @@ def _thickness_estimate(values: Sequence[Numbers]) -> Estimate:
     estimate = _estimate(values, "")
     open_low, open_high = estimate.low <= OPEN_END_RATIO * low, estimate.high >= high / OPEN_END_RATIO
     if open_low and open_high:
-        return _estimate(values, "the spectrum does not see it")
+        return _estimate(values, "the spectrum gives no limit")
     if not (open_low or open_high) and estimate.high > MAX_THICKNESS_RATIO * estimate.low:
         return _estimate(values, f"it may be anything from {um_text(estimate.low)} to {um_text(estimate.high)} um")
     return Estimate(estimate.low, estimate.median, estimate.high, True, "", open_low, open_high)
@@ -291,7 +292,7 @@ def _share_estimate(values: Sequence[Numbers]) -> Estimate:
         return _estimate(values, reason)
     estimate = _estimate(values, "")
     is_wide = estimate.high - estimate.low > MAX_SHARE_WIDTH
-    return _estimate(values, "it may be nearly anything" if is_wide else "")
+    return _estimate(values, "the interval is too wide" if is_wide else "")
 
 
 def _estimate(values: Sequence[Numbers], reason: str) -> Estimate:

@@ -27,11 +27,16 @@ def in_words(explanation: Explanation) -> list[str]:
     The result of another method, if there is one, is the first sentence.
     """
     known = explanation.candidates.known
-    put_in = [] if known is None else [known.words]
+    known_sentences = [] if known is None else [known.words]
     if not explanation.stated:
-        return [*put_in, _withheld_sentence(explanation), *_misfits(explanation), *explanation.candidates.notes]
+        return [
+            *known_sentences,
+            _withheld_sentence(explanation),
+            *_misfits(explanation),
+            *explanation.candidates.notes,
+        ]
     return [
-        *put_in,
+        *known_sentences,
         *_order_sentences(explanation),
         *(sentence for layer in explanation.layers for sentence in _layer_sentences(layer)),
         _number_sentence(explanation),
