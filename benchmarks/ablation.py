@@ -80,7 +80,7 @@ def trained(name: str, arm: Arm, runs: Path, seconds: float) -> dict[str, Any]:
     if note.is_file():
         return dict(json.loads(note.read_text("utf-8")))
     library = load_library(runs / f"{arm.library}.h5", half_precision=True, lines=arm.present == "lines")
-    library = library.rows(np.flatnonzero(library.source < STRATIGRAPHIES))
+    library = library.select_rows(np.flatnonzero(library.source < STRATIGRAPHIES))
     settings = TrainSettings(
         library=(runs / f"{arm.library}.h5",),
         out=folder,
@@ -97,7 +97,7 @@ def trained(name: str, arm: Arm, runs: Path, seconds: float) -> dict[str, Any]:
     selected = library.source < seconds * per_s / epochs / len(library) * STRATIGRAPHIES
     settings = settings.model_copy(update={"epochs": epochs, "patience": epochs})
     begin = time.process_time()
-    report = train(settings, library.rows(np.flatnonzero(selected)))
+    report = train(settings, library.select_rows(np.flatnonzero(selected)))
     export(report.trained_model.network, report.trained_model.card, folder)
     spent = {
         **arm._asdict(),

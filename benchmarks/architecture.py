@@ -30,7 +30,7 @@ from underpaint.lab.training.batches import Batch, Batches
 from underpaint.lab.training.checkpoint import card_for, checkpoint_facts, load_checkpoint, spec_for
 from underpaint.lab.training.loop import fit
 from underpaint.lab.training.metrics import scores_by_name
-from underpaint.lab.training.module import PigmentModule, ask, inputs_of, loss_of
+from underpaint.lab.training.module import PigmentModule, inputs_of, loss_of, run_network
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelCard
@@ -136,7 +136,7 @@ def scores(network: nn.Module, data: Library, rows: np.ndarray, settings: TrainS
         at_counts = settings.model_copy(update={"counts_min": counts, "counts_max": counts})
         batches = list(Batches(data, rows, at_counts, shuffle=False))
         with torch.inference_mode():
-            answers = [ask(network, batch) for batch in batches]
+            answers = [run_network(network, batch) for batch in batches]
         result[f"{counts:.0e}"] = {
             **_presence(data, batches, [each[0] for each in answers]),
             **(_thickness(data, batches, answers) if len(answers[0]) > 1 else {}),

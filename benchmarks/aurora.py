@@ -51,7 +51,7 @@ from underpaint.data import Scan
 from underpaint.data.maps import Results, cohen_kappa
 from underpaint.lab.evaluation.measured_scan import (
     ABSENT_SIGMAS,
-    CERTAIN_SIGMAS,
+    PRESENT_SIGMAS,
     THRESHOLD,
     IdentifiedScan,
     agreement,
@@ -185,7 +185,7 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
         of_group, present = deviations[:, :, families], results[group] > THRESHOLD
         together = np.linalg.norm(np.maximum(of_group, 0.0), axis=2)
         n_pixel = {
-            "missed": int((~present & (of_group.max(axis=2) > CERTAIN_SIGMAS)).sum()),
+            "missed": int((~present & (of_group.max(axis=2) > PRESENT_SIGMAS)).sum()),
             "unproven": int((present & (together < ABSENT_SIGMAS)).sum()),
         }
         if any(n_pixel.values()):

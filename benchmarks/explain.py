@@ -119,7 +119,7 @@ def panel_cases(folder: Path, counts: float) -> Iterator[Case]:
     materials = json.loads((folder / FILES[0]).read_text("utf-8"))["materials"]
     every = [group.name for group in library().groups if group.name != "calcium_white"]
     visible = (panels.labels(every) == 1) & (panels.counts_needed(every) <= counts)
-    drawn = panels.drawn(counts, 1, SEED).counts
+    drawn = panels.draw_spectra(counts, 1, SEED).counts
     facts = {group.name: group.element for group in library().groups}
     for row, (name, layers) in enumerate(zip(panels.names, panels.layers, strict=True)):
         if len(layers) != 3 or name.startswith("pileup"):

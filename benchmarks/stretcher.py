@@ -61,7 +61,7 @@ def differences(model: str, instrument_name: str) -> dict[str, Any]:
             drawn = count(np.repeat(pair * (counts / pair[0].sum()), DRAWS, axis=0), rng=rng)
             recorded = np.tile(np.asarray([[axis.start_kev, axis.stop_kev]], np.float32), (len(drawn), 1))
             answers = run_model(network, Spectra(drawn, axis, recorded, np.tile(inputs, (len(drawn), 1))))
-            below = answers.by_name([LEAD_BELOW])[:, 0].reshape(2, DRAWS).mean(axis=1)
+            below = answers.probability_by_name([LEAD_BELOW])[:, 0].reshape(2, DRAWS).mean(axis=1)
             difference[paint], left[paint] = float(below[1] - below[0]), float(below[0])
         highest = max(abs(value) for value in difference.values())
         result[f"{counts:.0e}".replace("e+0", "e")] = {"difference": difference, "left": left, "highest": highest}

@@ -35,7 +35,7 @@ def withheld(panels: Panels, model: OnnxModel, counts: float, draws: int, seed: 
         if kind == "group" and families and split_place(name)[1] == "anywhere"
     }
     groups = [split_place(name)[0] for name in keys]
-    spectra = np.asarray(panels.drawn(counts, draws, seed).counts)
+    spectra = np.asarray(panels.draw_spectra(counts, draws, seed).counts)
     answers = plan_answers(panels.axis, model, instrument=conditions_of(panels.instrument))
     results = answers.results(answers(spectra[None]), step_mm=None)
     log_odds = np.stack([results.map("log_odds", *split_place(name))[0] for name in keys], axis=1)

@@ -141,9 +141,9 @@ def test_rank_correlation_of_a_constant_map_is_undefined() -> None:
 
 def test_maps_of_the_papers_network_keep_the_pixels(plan: Plan, networks: Networks) -> None:
     counts = np.random.default_rng(0).poisson(3.0, size=(2, 3, XU_NETWORK_AXIS.n_channel))
-    maps = paper_maps(plan, networks.before, Scan(counts=counts))
+    maps = paper_maps(plan, networks.before_finetuning, Scan(counts=counts))
     assert tuple(maps) == paper_outputs().names
-    single = paper_maps(plan, networks.before, Scan(counts=counts[1:, 2:]))
+    single = paper_maps(plan, networks.before_finetuning, Scan(counts=counts[1:, 2:]))
     for name, values in maps.items():
         assert values.shape == (2, 3)
         assert single[name][0, 0] == pytest.approx(values[1, 2], abs=1e-5)

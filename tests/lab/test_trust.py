@@ -111,7 +111,7 @@ def test_the_held_out_set_is_another_than_any_other(tmp_path: Path, layers_model
     assert not np.allclose(first.expected, second.expected)
     changed = held_out_set(plan.model_copy(update={"seed": 1}), card, tmp_path, lambda *_: None)
     assert not np.allclose(first.expected, changed.expected)
-    assert first.visible(1e6).sum() >= first.visible(1e3).sum() > 0
+    assert first.is_visible(1e6).sum() >= first.is_visible(1e3).sum() > 0
 
 
 def test_of_a_network_with_amounts_what_shows_is_right(tmp_path: Path, layers_model: Path) -> None:
@@ -121,9 +121,9 @@ def test_of_a_network_with_amounts_what_shows_is_right(tmp_path: Path, layers_mo
     pigments, lines = (held_out_set(plan, each, tmp_path, lambda *_: None) for each in (card, by_lines))
     assert np.array_equal(pigments.expected, lines.expected)
     column = lines.columns(lines.groups)
-    present, all_contained = (lines.present(counts)[:, column] for counts in (1e3, 1e9))
+    present, all_contained = (lines.is_present(counts)[:, column] for counts in (1e3, 1e9))
     assert present.sum() < all_contained.sum()  # what would show with twenty times the counts is absent
-    assert not (lines.visible(1e3) & ~lines.present(1e3)).any()
+    assert not (lines.is_visible(1e3) & ~lines.is_present(1e3)).any()
     # a trace, or what the ground brings, is there as a pigment is
     assert (all_contained & (pigments.labels[:, column] == 0)).any()
     members = [name for name, kind in zip(lines.names, lines.kinds, strict=True) if kind == "member"]
