@@ -8,7 +8,7 @@ from underpaint.lab.evaluation import auroc, average_precision, expected_calibra
 def test_scores_of_a_small_case_by_hand() -> None:
     probability = np.array([0.9, 0.8, 0.3, 0.6, 0.1])
     label = np.array([True, True, True, False, False])
-    result = score(probability, label, visible=label)
+    result = score(probability, label, is_visible=label)
     assert result.sensitivity == pytest.approx(2 / 3)
     assert result.precision == pytest.approx(2 / 3)
     assert result.f1 == pytest.approx(2 / 3)
@@ -21,7 +21,7 @@ def test_scores_of_a_small_case_by_hand() -> None:
 def test_an_invisible_label_counts_neither_for_nor_against() -> None:
     probability = np.array([0.9, 0.0, 0.2])
     label = np.array([True, True, False])
-    result = score(probability, label, visible=np.array([True, False, False]))
+    result = score(probability, label, is_visible=np.array([True, False, False]))
     assert (result.n_positive, result.n_negative, result.n_invisible) == (1, 1, 1)
     assert result.f1 == 1.0
 

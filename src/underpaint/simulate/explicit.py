@@ -210,10 +210,10 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
     instrument = explicit_instrument(job)
     detector = instrument.detector
     photons_used = _photons(job, instrument) if photons is None else _stored_photons(job, instrument, Path(photons))
-    expected = np.asarray(render(photons_used.emission, detector))
-    _check_recorded(expected.sum(axis=1), job, detector)
-    expected *= job.counts / expected.sum(axis=1, keepdims=True)
-    counts = count(expected, rng=np.random.default_rng(job.seed)) if job.noise else expected
+    expected_counts = np.asarray(render(photons_used.emission, detector))
+    _check_recorded(expected_counts.sum(axis=1), job, detector)
+    expected_counts *= job.counts / expected_counts.sum(axis=1, keepdims=True)
+    counts = count(expected_counts, rng=np.random.default_rng(job.seed)) if job.noise else expected_counts
     scan = Scan(
         counts=counts[None],
         axis=axis_of(detector),

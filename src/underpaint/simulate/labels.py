@@ -100,7 +100,7 @@ def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str])
 def lines_needed(
     stratigraphies: Sequence[Stratigraphy],
     emission: Emission,
-    expected: NDArray[np.floating],
+    expected_counts: NDArray[np.floating],
     names: Sequence[str],
     detector: Detector,
     axis: EnergyAxis,
@@ -117,7 +117,7 @@ def lines_needed(
     stratigraphies : sequence of Stratigraphy
     emission : Emission
         Emission of the stratigraphies.
-    expected : (n_sample, n_channel) array
+    expected_counts : (n_sample, n_channel) array
         Expected counts on ``axis``, on any scale, rendered from ``emission`` with ``detector``.
     names : sequence of str
         Names of groups, with places.
@@ -159,7 +159,7 @@ def lines_needed(
             counts = counts_needed(
                 line_counts[samples],
                 energy_kev,
-                expected[samples],
+                expected_counts[samples],
                 axis,
                 detector,
                 model_error=MODEL_ERROR,
@@ -215,7 +215,7 @@ def present_at(
 def visible_labels(
     stratigraphies: Sequence[Stratigraphy],
     emission: Emission,
-    expected: NDArray[np.floating],
+    expected_counts: NDArray[np.floating],
     outputs: Outputs,
     detector: Detector,
     axis: EnergyAxis,
@@ -227,11 +227,11 @@ def visible_labels(
     They are those of :func:`labels_by_lines` if ``lines``, else those of :func:`visibility` with absence limits of
     zero.
     """
-    labels, counts = visibility(stratigraphies, emission, expected, outputs, detector, axis)
+    labels, counts = visibility(stratigraphies, emission, expected_counts, outputs, detector, axis)
     if not lines:
         return labels, counts, np.zeros_like(counts)
     groups = group_names(outputs.names)
-    limits = lines_needed(stratigraphies, emission, expected, groups, detector, axis)
+    limits = lines_needed(stratigraphies, emission, expected_counts, groups, detector, axis)
     return labels_by_lines(outputs.names, labels, counts, *limits)
 
 
@@ -253,7 +253,7 @@ def materials(names: Sequence[str]) -> tuple[str, ...]:
 def visibility(
     stratigraphies: Sequence[Stratigraphy],
     emission: Emission,
-    expected: NDArray[np.floating],
+    expected_counts: NDArray[np.floating],
     outputs: Outputs,
     detector: Detector,
     axis: EnergyAxis,
@@ -269,7 +269,7 @@ def visibility(
     stratigraphies : sequence of Stratigraphy
     emission : Emission
         Emission of the stratigraphies.
-    expected : (n_sample, n_channel) array
+    expected_counts : (n_sample, n_channel) array
         Expected counts on ``axis``, on any scale, rendered from ``emission`` with ``detector``.
     outputs : Outputs
         Outputs to label.
@@ -290,7 +290,7 @@ def visibility(
         samples = np.flatnonzero(labels[:, column])
         if samples.size:
             counts = _counts_for_label(
-                name, samples, stratigraphies, line_counts, expected, emission, outputs, detector, axis
+                name, samples, stratigraphies, line_counts, expected_counts, emission, outputs, detector, axis
             )
             # labels that need more counts than any scan has are never detectable
             label_counts[samples, column] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
@@ -302,7 +302,7 @@ def _counts_for_label(
     samples: NDArray[np.intp],
     stratigraphies: Sequence[Stratigraphy],
     line_counts: NDArray[np.floating],
-    expected: NDArray[np.floating],
+    expected_counts: NDArray[np.floating],
     emission: Emission,
     outputs: Outputs,
     detector: Detector,
@@ -318,7 +318,7 @@ def _counts_for_label(
         line_counts_of_group = np.einsum("nl,nlm->nm", element_fraction, line_counts[samples][:, :, is_group_line])
         energy_kev = emission.lines.energy_kev[is_group_line]
         max_counts = np.maximum(
-            max_counts, counts_needed(line_counts_of_group, energy_kev, expected[samples], axis, detector)
+            max_counts, counts_needed(line_counts_of_group, energy_kev, expected_counts[samples], axis, detector)
         )
     return max_counts
 

@@ -192,15 +192,15 @@ def _assemble_chunk(
 
 def _render_paper_spectra(settings: LibrarySettings, photons: Photons) -> _RenderedSpectra:
     axis, detector = job_axis(settings), job_detector(settings) or photons.instrument.detector
-    expected = np.asarray(render(photons.emission, detector, axis), dtype=np.float64)
+    expected_counts = np.asarray(render(photons.emission, detector, axis), dtype=np.float64)
     labels, counts_needed = visibility(
-        photons.stratigraphies, photons.emission, expected, job_outputs(settings), detector, axis
+        photons.stratigraphies, photons.emission, expected_counts, job_outputs(settings), detector, axis
     )
     groups = group_names(job_outputs(settings).names)
-    lines = lines_needed(photons.stratigraphies, photons.emission, expected, groups, detector, axis)
-    expected /= expected.sum(axis=1, keepdims=True)
-    recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(expected), 1))
-    return _RenderedSpectra(expected.astype(np.float32), recorded, labels, counts_needed, lines, detector)
+    lines = lines_needed(photons.stratigraphies, photons.emission, expected_counts, groups, detector, axis)
+    expected_counts /= expected_counts.sum(axis=1, keepdims=True)
+    recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(expected_counts), 1))
+    return _RenderedSpectra(expected_counts.astype(np.float32), recorded, labels, counts_needed, lines, detector)
 
 
 def _render_random_spectra(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _RenderedSpectra:
@@ -210,23 +210,29 @@ def _render_random_spectra(rng: np.random.Generator, settings: LibrarySettings, 
     emission = _vary_scatter(rng, photons.emission, WIDE_SCATTER_RANGE if settings.varied else SCATTER_RANGE)
     recorded_kev = _random_range(rng, photons.instrument.highest_kev)
     assumed_axis = _miscalibrated_axis(rng, axis, settings)
-    expected = np.asarray(render(emission, detector, assumed_axis), dtype=np.float64)
-    instrument_counts, instrument_lines = _instrument_background(rng, expected.sum(axis=1), assumed_axis, detector)
-    expected = _with_random_pile_up(
+    expected_counts = np.asarray(render(emission, detector, assumed_axis), dtype=np.float64)
+    instrument_counts, instrument_lines = _instrument_background(
+        rng, expected_counts.sum(axis=1), assumed_axis, detector
+    )
+    expected_counts = _with_random_pile_up(
         rng,
-        expected + instrument_counts,
+        expected_counts + instrument_counts,
         detector,
         assumed_axis,
         WIDE_PILE_UP_RANGE if settings.varied else PILE_UP_RANGE,
     )
     energy_kev = axis.energy_kev
-    expected[:, (energy_kev < recorded_kev[0]) | (energy_kev > recorded_kev[1])] = 0.0
-    labels, counts_needed = visibility(photons.stratigraphies, emission, expected, outputs, detector, assumed_axis)
+    expected_counts[:, (energy_kev < recorded_kev[0]) | (energy_kev > recorded_kev[1])] = 0.0
+    labels, counts_needed = visibility(
+        photons.stratigraphies, emission, expected_counts, outputs, detector, assumed_axis
+    )
     groups = group_names(outputs.names)
-    lines = lines_needed(photons.stratigraphies, emission, expected, groups, detector, assumed_axis, instrument_lines)
-    expected /= expected.sum(axis=1, keepdims=True)
-    recorded = np.tile(np.asarray(recorded_kev, dtype=np.float32), (len(expected), 1))
-    return _RenderedSpectra(expected.astype(np.float32), recorded, labels, counts_needed, lines, detector)
+    lines = lines_needed(
+        photons.stratigraphies, emission, expected_counts, groups, detector, assumed_axis, instrument_lines
+    )
+    expected_counts /= expected_counts.sum(axis=1, keepdims=True)
+    recorded = np.tile(np.asarray(recorded_kev, dtype=np.float32), (len(expected_counts), 1))
+    return _RenderedSpectra(expected_counts.astype(np.float32), recorded, labels, counts_needed, lines, detector)
 
 
 def _rendering_detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
@@ -248,17 +254,17 @@ def _vary_scatter(rng: np.random.Generator, emission: Emission, scale_range: tup
 
 def _with_random_pile_up(
     rng: np.random.Generator,
-    expected: NDArray[np.float64],
+    expected_counts: NDArray[np.float64],
     detector: Detector,
     axis: EnergyAxis,
     probability_range: tuple[float, float],
 ) -> NDArray[np.float64]:
     """Add a random amount of pile-up to the spectra with the probability ``PILE_UP_PROBABILITY``."""
     if rng.random() > PILE_UP_PROBABILITY:
-        return expected
+        return expected_counts
     rate_per_s = log_uniform(rng, *probability_range) * 1e6 / PULSE_PAIR_US
     slow_detector = detector.model_copy(update={"pulse_pair_us": PULSE_PAIR_US})
-    return np.asarray(pile_up(expected, rate_per_s, slow_detector, axis))
+    return np.asarray(pile_up(expected_counts, rate_per_s, slow_detector, axis))
 
 
 def _miscalibrated_axis(rng: np.random.Generator, axis: EnergyAxis, settings: LibrarySettings) -> EnergyAxis:

@@ -166,8 +166,8 @@ def _measure(
             axis.gain_kev * gain_factor, axis.zero_kev * gain_factor + zero_shift_kev, axis.n_channel
         )
         batches.append(np.asarray(render(emission, instrument.detector, assumed_axis), dtype=np.float64))
-    expected = np.concatenate(batches)
-    return count(expected * counts / expected.sum(axis=1).mean(), rng=rng)
+    expected_counts = np.concatenate(batches)
+    return count(expected_counts * counts / expected_counts.sum(axis=1).mean(), rng=rng)
 
 
 class PanelSettings(BaseModel):
@@ -255,8 +255,8 @@ def make_panel(
     instrument = perturb_instrument(instrument, rng) if settings.perturb else instrument
     grid = _make_grid(recipe, settings, rng)
     stratigraphies = tuple(_stratigraphy(recipe, grid, pixel) for pixel in range(grid.n_pixel))
-    expected, *labels = _render_panel(stratigraphies, instrument, outputs, progress, block, lines=lines)
-    counts = count(_scale_to_counts(expected, settings), rng=rng)
+    expected_counts, *labels = _render_panel(stratigraphies, instrument, outputs, progress, block, lines=lines)
+    counts = count(_scale_to_counts(expected_counts, settings), rng=rng)
     scan = Scan(
         counts=counts.reshape(*grid.shape, -1),
         axis=axis_of(instrument.detector),
@@ -362,10 +362,10 @@ def _render_panel(
     return np.concatenate(spectra), *(np.concatenate(arrays) for arrays in zip(*labels, strict=True))
 
 
-def _scale_to_counts(expected: NDArray[np.float32], settings: PanelSettings) -> NDArray[np.float32]:
-    totals = expected.sum(axis=1, keepdims=True)
+def _scale_to_counts(expected_counts: NDArray[np.float32], settings: PanelSettings) -> NDArray[np.float32]:
+    totals = expected_counts.sum(axis=1, keepdims=True)
     scale = settings.counts / (totals if settings.equal_counts else totals.mean())
-    return np.asarray(expected * scale, dtype=np.float32)
+    return np.asarray(expected_counts * scale, dtype=np.float32)
 
 
 def _truth_maps(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float32]]:

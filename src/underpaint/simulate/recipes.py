@@ -58,45 +58,45 @@ class PanelRecipe:
 
 
 @lru_cache
-def _table() -> dict[str, Any]:
+def _paper_data() -> dict[str, Any]:
     text = (files("underpaint.simulate") / "data" / "xu2022.toml").read_text("utf-8")
     return tomllib.loads(text)
 
 
 def paper_mixtures() -> dict[str, dict[str, float]]:
     """Return Table 2 of Xu et al. 2022: mass fractions by pigment name for every top and bottom paint."""
-    table = _table()
-    return {name: _mass_fractions(mixture) for name, mixture in (table["tops"] | table["bottoms"]).items()}
+    paper_data = _paper_data()
+    return {name: _mass_fractions(mixture) for name, mixture in (paper_data["tops"] | paper_data["bottoms"]).items()}
 
 
 def table2_recipe() -> PanelRecipe:
     """Return the recipe with the 4 top and 16 bottom paints of Table 2 of Xu et al. 2022."""
-    table = _table()
-    return _recipe(table, list(table["tops"]), list(table["bottoms"]))
+    paper_data = _paper_data()
+    return _recipe(paper_data, list(paper_data["tops"]), list(paper_data["bottoms"]))
 
 
 def figure7_recipe() -> PanelRecipe:
     """Return the recipe of Fig. 7 of Xu et al. 2022: 4 top paints (rows) cross 6 bottom paints (columns)."""
-    table = _table()
-    return _recipe(table, table["figure_7"]["rows"], table["figure_7"]["columns"])
+    paper_data = _paper_data()
+    return _recipe(paper_data, paper_data["figure_7"]["rows"], paper_data["figure_7"]["columns"])
 
 
 def paper_classes() -> tuple[str, ...]:
     """Return the pigment names of the 11 outputs of Xu et al. 2022."""
-    table = _table()
-    return tuple(table["abbreviations"][code] for code in table["simulation"]["classes"])
+    paper_data = _paper_data()
+    return tuple(paper_data["abbreviations"][code] for code in paper_data["simulation"]["classes"])
 
 
 def paper_formulas() -> dict[str, str]:
     """Return the formulas of Table 1 of Xu et al. 2022 that differ from those of the library, by pigment name."""
-    table = _table()
-    return {table["abbreviations"][code]: formula for code, formula in table["formulas"].items()}
+    paper_data = _paper_data()
+    return {paper_data["abbreviations"][code]: formula for code, formula in paper_data["formulas"].items()}
 
 
 def paper_table3() -> dict[str, list[list[float]]]:
     """Return Table 3 of Xu et al. 2022: accuracy, sensitivity and F1 of its three models, by pigment name."""
-    table = _table()
-    return {table["abbreviations"][code]: rows for code, rows in table["table_3"].items()}
+    paper_data = _paper_data()
+    return {paper_data["abbreviations"][code]: rows for code, rows in paper_data["table_3"].items()}
 
 
 def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]:
@@ -113,8 +113,8 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
     list of (str, str, float, float)
         Top pigment, bottom pigment, and their thickness, um.
     """
-    table = _table()
-    simulation, names = table["simulation"], table["abbreviations"]
+    paper_data = _paper_data()
+    simulation, names = paper_data["simulation"], paper_data["abbreviations"]
     codes = simulation["materials" if materials == "table2" else "materials_of_table_1"]
     pigments = [names.get(code, code) for code in codes]
     top_thicknesses, bottom_thicknesses = (
@@ -135,7 +135,7 @@ def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bot
 
     The name ``substitute`` means the mixture of verdigris and sodium arsenite that replaces emerald green.
     """
-    mixtures = {"substitute": _mass_fractions(_table()["substitute"])}
+    mixtures = {"substitute": _mass_fractions(_paper_data()["substitute"])}
     return paper_layers(
         [mixtures.get(name, {name: 1.0}) for name in (top_pigment, bottom_pigment)], (top_um, bottom_um)
     )
@@ -151,13 +151,13 @@ def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[f
     thickness_um : sequence of float
         Thickness of each layer, um.
     """
-    table = _table()
-    ratio, binder = table["pigment_to_binder"], table["binder"]
+    paper_data = _paper_data()
+    ratio, binder = paper_data["pigment_to_binder"], paper_data["binder"]
     layers = [
         Paint(dict(fractions), pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(thickness)
         for fractions, thickness in zip(paints, thickness_um, strict=True)
     ]
-    return Stratigraphy((*layers, ground_layer(table["ground"], table["simulation"]["ground_thickness_um"])))
+    return Stratigraphy((*layers, ground_layer(paper_data["ground"], paper_data["simulation"]["ground_thickness_um"])))
 
 
 def load_recipe(name_or_path: str | Path) -> PanelRecipe:
@@ -202,7 +202,7 @@ def _recipe(table: Mapping[str, Any], tops: list[str], bottoms: list[str]) -> Pa
 
 
 def _mass_fractions(mixture: Mapping[str, float], names: Mapping[str, str] | None = None) -> dict[str, float]:
-    names = _table()["abbreviations"] if names is None else names
+    names = _paper_data()["abbreviations"] if names is None else names
     total = sum(mixture.values())
     if not total > 0:
         raise SampleError(f"Cannot mix {dict(mixture)}: the shares sum to {total}; they must be positive.")

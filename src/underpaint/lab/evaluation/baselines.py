@@ -117,12 +117,12 @@ def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, 
     stratigraphies: list[Stratigraphy] = [sampler.draw(rng) for _ in range(plan.fitted_spectra)]
     outputs = group_outputs(palette)
     emission, detector = emit(stratigraphies, instrument), instrument.detector
-    expected = np.asarray(render(emission, detector), dtype=np.float64)
+    expected_counts = np.asarray(render(emission, detector), dtype=np.float64)
     axis = axis_of(detector)
     labels, counts_needed, max_absent_counts = visible_labels(
-        stratigraphies, emission, expected, outputs, detector, axis, lines=lines
+        stratigraphies, emission, expected_counts, outputs, detector, axis, lines=lines
     )
-    spectra = count_spectra(instrument, expected, plan.fitted_counts, rng)
+    spectra = count_spectra(instrument, expected_counts, plan.fitted_counts, rng)
     is_present = present_at(labels, max_absent_counts, plan.fitted_counts)
     is_visible = is_present & (counts_needed <= plan.fitted_counts)
     return FitSet(spectra, instrument, outputs.names, is_present.astype(np.uint8), is_visible)

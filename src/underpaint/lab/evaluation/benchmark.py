@@ -233,8 +233,8 @@ Virtual panels made by underpaint {__version__}: paint strips across paint strip
 simulated spectrometer. No painting was measured. Each panel is a scan, `NAME.h5`, which `underpaint info NAME.h5`
 describes and PyMca opens (`/entry/measurement/counts`: row, column, channel), and a reflectance cube of the same panel,
 `NAME_reflectance.hdr` (ENVI; 2 x 2 of its pixels are one of the scan). The cube is drawn from spectra of REVIGO and the
-USGS: leave those two out of what you read it with. What lies in a panel is in `NAME_truth.h5`; look there after you
-have answered.
+USGS, so do not use these two libraries to interpret it. `NAME_truth.h5` is the ground truth of the panel; open it only
+after you have answered.
 
 Write answers into `sheet.csv`, one line for a patch (a crossing of strips, numbered along the rows from 1, top left) or
 a pixel: `panel,group,place,patch,row,column,value`. Rows and columns count from 0; a line has either a patch or a row
@@ -261,18 +261,20 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / DESCRIPTION
     try:
-        content = json.loads(read_bounded(path, _MAX_DESCRIPTION_BYTES, BenchmarkError))
-        file_format, panels = content["format"], content["panels"]
+        description = json.loads(read_bounded(path, _MAX_DESCRIPTION_BYTES, BenchmarkError))
+        file_format, panels = description["format"], description["panels"]
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, BenchmarkError):
             raise BenchmarkError(f"{error} `underpaint benchmark make --out {folder}` makes a benchmark.") from error
-        raise BenchmarkError(f"Cannot read {path}: it describes no benchmark. Make the folder anew.") from error
+        raise BenchmarkError(
+            f"Cannot read {path}: it is no description of a benchmark. Make the folder again."
+        ) from error
     if file_format != FORMAT or not isinstance(panels, dict):
         raise BenchmarkError(
             f"Cannot score {folder}: its format is {file_format!r}, this version scores {FORMAT!r}. "
-            "Make it anew, or use the version of underpaint that made it."
+            "Make it again, or use the version of underpaint that made it."
         )
-    return dict(content)
+    return dict(description)
 
 
 def read_truths(folder: str | Path) -> dict[str, Truth]:
@@ -294,9 +296,11 @@ def _read_truth(path: Path) -> Truth:
             is_present, is_visible = (np.asarray(file[key][()], dtype=bool) for key in ("present", "visible"))
             patch = np.asarray(file["patch"][()], dtype=np.int64)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise BenchmarkError(f"Cannot read {path}: it is no truth of a benchmark. Make the folder anew.") from error
+        raise BenchmarkError(
+            f"Cannot read {path}: it contains no ground truth of a benchmark. Make the folder again."
+        ) from error
     if is_present.shape != is_visible.shape or is_present.shape != (*patch.shape, len(names)):
-        raise BenchmarkError(f"Cannot read {path}: its arrays do not fit each other. Make the folder anew.")
+        raise BenchmarkError(f"Cannot read {path}: its arrays have inconsistent shapes. Make the folder again.")
     return Truth(names, is_present, is_visible, patch)
 
 
@@ -313,31 +317,32 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     BenchmarkError
         The file cannot be read, or a line has a panel, group or place that is not in the benchmark.
     """
-    source = Path(path)
+    sheet_path = Path(path)
     answers = {name: np.full((*truth.shape, len(truth.names)), np.nan, np.float32) for name, truth in truths.items()}
     columns = {name: {key: index for index, key in enumerate(truth.names)} for name, truth in truths.items()}
-    for number, line in enumerate(_sheet_lines(source), start=1):
+    for number, line in enumerate(_sheet_lines(sheet_path), start=1):
         try:
             _enter_answer(line, answers, truths, columns)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
             raise BenchmarkError(
-                f"Cannot read answer {number} of {source}: {reason}. Columns are {', '.join(SHEET_COLUMNS)}; "
+                f"Cannot read answer {number} of {sheet_path}: {reason}. Columns are {', '.join(SHEET_COLUMNS)}; "
                 "`sheet.csv` of the benchmark shows them."
             ) from error
     return answers
 
 
-def _sheet_lines(source: Path) -> list[dict[str, Any]]:
-    content = read_bounded(source, _MAX_SHEET_BYTES, BenchmarkError)
+def _sheet_lines(sheet_path: Path) -> list[dict[str, Any]]:
+    sheet_bytes = read_bounded(sheet_path, _MAX_SHEET_BYTES, BenchmarkError)
     try:
-        text = content.decode("utf-8-sig")
+        text = sheet_bytes.decode("utf-8-sig")
         if text.lstrip().startswith("["):
             return [dict(line) for line in json.loads(text)]
         return list(csv.DictReader(io.StringIO(text)))
     except (ValueError, TypeError, csv.Error) as error:
         raise BenchmarkError(
-            f"Cannot read {source}: it is neither CSV nor a list of JSON objects in UTF-8 ({error}). Save it as CSV."
+            f"Cannot read {sheet_path}: it is neither CSV nor a list of JSON objects in UTF-8 ({error}). "
+            "Save it as CSV."
         ) from error
 
 
@@ -376,8 +381,8 @@ def _enter_answer(
     answers[panel][row, column, index] = value
 
 
-def _number(cell: object) -> int | None:
-    return None if cell in {"", None} else int(str(cell))
+def _number(cell_text: object) -> int | None:
+    return None if cell_text in {"", None} else int(str(cell_text))
 
 
 # --- scoring ---------------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
         ``MIN_BIN_SPECTRA`` spectra.
     """
     return _scores_by_level(
-        answers.groups, lambda column, decade_index, level: _calibrated_bin(answers, column, decade_index, level)
+        answers.groups, lambda column, decade_index, level: _coverage_of_new_sets(answers, column, decade_index, level)
     )
 
 
@@ -190,7 +190,9 @@ def stated_coverage(
     dict
         Scores in the form of :func:`conformal_coverage`.
     """
-    return _scores_by_level(answers.groups, lambda *bin_index: _stated_bin(answers, model_answers, sets, *bin_index))
+    return _scores_by_level(
+        answers.groups, lambda *bin_index: _coverage_of_card_sets(answers, model_answers, sets, *bin_index)
+    )
 
 
 def _scores_by_level(
@@ -208,7 +210,7 @@ def _scores_by_level(
     }
 
 
-def _calibrated_bin(answers: AnswersByDecade, column: int, decade_index: int, level: float) -> dict[str, Any]:
+def _coverage_of_new_sets(answers: AnswersByDecade, column: int, decade_index: int, level: float) -> dict[str, Any]:
     is_scored = answers.is_scored[decade_index][:, column]
     probability, truth = answers.probability[decade_index][:, column], answers.labels[decade_index][:, column]
     nonconformity = np.where(truth, 1.0 - probability, probability)
@@ -217,7 +219,7 @@ def _calibrated_bin(answers: AnswersByDecade, column: int, decade_index: int, le
     return _set_coverage(truth[is_test_row], *set_membership(probability[is_test_row], threshold), level)
 
 
-def _stated_bin(
+def _coverage_of_card_sets(
     answers: AnswersByDecade,
     model_answers: Sequence[ModelAnswers],
     sets: PredictionSets,

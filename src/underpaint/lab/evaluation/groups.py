@@ -21,11 +21,11 @@ def group_outputs(pigments: Sequence[str]) -> Outputs:
 
 
 def score_names(
-    probability: NDArray[np.floating], labels: NDArray[Any], visible: NDArray[np.bool_], names: Sequence[str]
+    probability: NDArray[np.floating], labels: NDArray[Any], is_visible: NDArray[np.bool_], names: Sequence[str]
 ) -> dict[str, Scores]:
     """Return the scores of every name over its visible labels; all arrays are (n_spectrum, n_name)."""
     return {
-        name: score(probability[:, column], labels[:, column].astype(bool), visible[:, column])
+        name: score(probability[:, column], labels[:, column].astype(bool), is_visible[:, column])
         for column, name in enumerate(names)
     }
 
@@ -41,13 +41,13 @@ def macro_f1(scores_by_name: dict[str, Scores]) -> float:
 
 
 def summarise(
-    probability: NDArray[np.floating], labels: NDArray[Any], visible: NDArray[np.bool_], names: Sequence[str]
+    probability: NDArray[np.floating], labels: NDArray[Any], is_visible: NDArray[np.bool_], names: Sequence[str]
 ) -> dict[str, Any]:
     """Return the macro F1 of the answers, the macro F1 of the baseline "always yes", and the scores of each name.
 
     Parameters
     ----------
-    probability, labels, visible : (n_spectrum, n_name) arrays
+    probability, labels, is_visible : (n_spectrum, n_name) arrays
         A probability of NaN ("no answer") counts as no. Labels that are present but not visible are not scored.
 
     Returns
@@ -57,8 +57,8 @@ def summarise(
         right) and ``names``. ``names`` holds for each name its scores, ``prevalence``, and the number of positive,
         negative and invisible labels (``n_positive``, ``n_negative``, ``n_invisible``).
     """
-    scores_by_name = score_names(probability, labels, visible, names)
-    is_scored = (labels == 0) | visible
+    scores_by_name = score_names(probability, labels, is_visible, names)
+    is_scored = (labels == 0) | is_visible
     is_correct = (np.nan_to_num(probability, nan=0.0) > 0.5) == (labels == 1)
     return {
         "macro_f1": macro_f1(scores_by_name),

@@ -54,12 +54,12 @@ class IdentifiedScan:
     results: Results
 
 
-def identify_scan(source: str, model: str | OnnxModel) -> IdentifiedScan:
+def identify_scan(scan_path: str, model: str | OnnxModel) -> IdentifiedScan:
     """Calibrate a scan from its own data, identify its pigments, and fit its lines.
 
     A network with instrument inputs receives the conditions that are known from the scan's file and lines.
     """
-    uncalibrated_scan = load(source)
+    uncalibrated_scan = load(scan_path)
     calibration = calibrate(uncalibrated_scan)
     scan, knowledge = (
         with_calibration(uncalibrated_scan, calibration),

@@ -94,10 +94,12 @@ class Panels:
         if not lines:
             return float("inf")
         line_counts, energy_kev = (np.asarray([line[key] for line in lines]) for key in ("counts", "energy_keV"))
-        expected = self.expected[row : row + 1]
+        expected_counts = self.expected[row : row + 1]
         detector = self.instrument.detector
         return float(
-            counts_needed(line_counts[None], energy_kev, expected, self.axis, detector, model_error=model_error)[0]
+            counts_needed(line_counts[None], energy_kev, expected_counts, self.axis, detector, model_error=model_error)[
+                0
+            ]
         )
 
     def draw_spectra(self, counts: float, draws: int, seed: int) -> Spectra:

@@ -243,11 +243,11 @@ def goodness(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -
         Seed of the random spectra.
     """
     rng = np.random.default_rng(seed)
-    expected = np.tile(fit.expected, (N_REPLICA, 1))
+    expected_counts = np.tile(fit.expected, (N_REPLICA, 1))
     if spectrum.model_error > 0:
         gamma_shape = spectrum.model_error**-2
-        expected = rng.gamma(gamma_shape, expected / gamma_shape)
-    replicas = rng.poisson(expected).astype(np.float64)
+        expected_counts = rng.gamma(gamma_shape, expected_counts / gamma_shape)
+    replicas = rng.poisson(expected_counts).astype(np.float64)
     deviances = [spectrum.with_counts(counts).deviance(fit.expected) for counts in replicas]
     mean_deviance = float(np.mean(deviances)) - fit.n_parameter
     return Goodness(fit.deviance, fit.poisson_deviance, mean_deviance, float(np.std(deviances)))
@@ -269,8 +269,8 @@ def rival_deviances(
     deviances = {}
     pairs = list(permutations(pigments, 2))
     for number, (top, bottom) in enumerate(pairs):
-        expected = _expected_spectrum(_stack((top,), (bottom,)), instrument)
-        deviances[OVER.join((top, bottom))] = _rival_deviances(top, bottom, expected, instrument)
+        expected_counts = _expected_spectrum(_stack((top,), (bottom,)), instrument)
+        deviances[OVER.join((top, bottom))] = _rival_deviances(top, bottom, expected_counts, instrument)
         if progress is not None:
             progress(number + 1, len(pairs))
     return deviances
@@ -309,8 +309,8 @@ def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
 def draw_pair_spectra(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: int, seed: int) -> Spectra:
     """Draw ``draws`` spectra of each pair; those of one pair are consecutive rows."""
     rng = np.random.default_rng((seed, round(counts)))
-    expected = np.repeat(np.stack([pair.expected for pair in pairs]), draws, axis=0)
-    return count_spectra(instrument, expected, counts, rng)
+    expected_counts = np.repeat(np.stack([pair.expected for pair in pairs]), draws, axis=0)
+    return count_spectra(instrument, expected_counts, counts, rng)
 
 
 def network_order(answers: ModelAnswers, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
@@ -423,9 +423,9 @@ def _answer_maps(answers: ModelAnswers, names: Sequence[str], shape: tuple[int, 
     )
 
 
-def _rival_deviances(top: str, bottom: str, expected: Numbers, instrument: Instrument) -> dict[str, float]:
+def _rival_deviances(top: str, bottom: str, expected_counts: Numbers, instrument: Instrument) -> dict[str, float]:
     axis = axis_of(instrument.detector)
-    counts = expected * (REFERENCE_COUNTS / expected.sum())
+    counts = expected_counts * (REFERENCE_COUNTS / expected_counts.sum())
     spectrum = merge_channels(Spectrum(counts, axis), instrument, model_error=0.0)
     rivals = {"swapped": _stack((bottom,), (top,)), "mixed": _stack((top, bottom), ())}
     return {

@@ -167,7 +167,7 @@ def evaluate_monte_carlo(
 def presence_scores(
     truth: Truth, is_claimed: Mask, sigmas: NDArray[np.floating], counts: float, groups: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """Return scores of claims of presence.
+    """Return the scores of claims that groups are present.
 
     Parameters
     ----------
@@ -259,9 +259,10 @@ def amount_scores(
     -------
     dict
         ``pigment_right`` and ``trace_right`` are the fractions of right statements that a claimed element reaches, or
-        does not reach, a mass fraction of 1 % (probability above 95 %). ``less_than_holds`` concerns elements that are
-        contained but not visible: it is the fraction whose amount is below the lowest edge that is stated not to be
-        reached (probability :data:`~.mapping.UPPER_PROBABILITY`). Each fraction is accompanied by its number of cases.
+        does not reach, a mass fraction of 1 % (probability above 95 %). ``less_than_holds`` is the fraction of right
+        upper limits for elements that are contained but not visible; the upper limit is the lowest edge that is not
+        reached with a probability of :data:`~.mapping.UPPER_PROBABILITY`. Each fraction is accompanied by its number
+        of cases.
     """
     model_card = answers.card
     if answers.amount is None:
@@ -325,7 +326,7 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     samples, instrument = panels.stratigraphies(), panels.instrument
     emission = emit(samples, instrument)
     axis = EnergyAxis(panels.axis.gain_kev, panels.axis.zero_kev, panels.axis.n_channel)
-    expected = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
+    expected_counts = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
     names = {place: [at_place(name, place) for name in groups] for place in PLACES_SCORED}
     return Truth(
         is_contained=panels.contained_elements(groups) == 1,
@@ -333,7 +334,7 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
         is_contained_at={place: element_shares(samples, names[place]) > 0 for place in PLACES_SCORED},
         counts_needed_at={
             place: np.nan_to_num(
-                lines_needed(samples, emission, expected, names[place], instrument.detector, axis)[0], nan=np.inf
+                lines_needed(samples, emission, expected_counts, names[place], instrument.detector, axis)[0], nan=np.inf
             )
             for place in PLACES_SCORED
         },

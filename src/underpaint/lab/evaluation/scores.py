@@ -31,7 +31,7 @@ class Scores:
 
 
 def score(
-    probability: NDArray[np.floating], label: NDArray[np.bool_], visible: NDArray[np.bool_], threshold: float = 0.5
+    probability: NDArray[np.floating], label: NDArray[np.bool_], is_visible: NDArray[np.bool_], threshold: float = 0.5
 ) -> Scores:
     """Return the scores of one name.
 
@@ -41,13 +41,13 @@ def score(
         Probability given by the model; NaN ("no answer") counts as no.
     label : (n,) bool array
         Whether the name is in the sample.
-    visible : (n,) bool array
+    is_visible : (n,) bool array
         Whether a present label is visible at the counts of the spectrum. Labels that are present but not visible are
         not scored.
     threshold : float
         Probability above which the answer is yes.
     """
-    is_scored = ~label | visible
+    is_scored = ~label | is_visible
     truth, answer = label[is_scored], np.nan_to_num(probability[is_scored], nan=0.0)
     is_claimed = answer > threshold
     n_true_positive = int((is_claimed & truth).sum())

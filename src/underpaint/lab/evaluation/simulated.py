@@ -349,8 +349,8 @@ def _visibility(
     for start in range(0, len(mockups), BATCH_SIZE):
         samples = mockups.stratigraphies[start : start + BATCH_SIZE]
         emission = emit(samples, mockups.instrument, single=True)
-        expected = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
-        batches.append(visible_labels(samples, emission, expected, outputs, detector, mockups.axis, lines=lines))
+        expected_counts = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
+        batches.append(visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, lines=lines))
     labels, counts_needed, max_absent_counts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
     return labels, counts_needed, max_absent_counts
 

@@ -41,7 +41,7 @@ _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
 _SHIFT_KEV = 0.03
-"""Shift of a peak, from gain or peak shape, whose penalty by the ridge is negligible."""
+"""Shift of peaks, keV, that the ridge hardly penalises; gain errors and inexact peak shapes cause such shifts."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2

@@ -92,9 +92,9 @@ def scan_painting(
         Live time per pixel, s. It is stored in the scan, and does not affect the counts.
     """
     stratigraphies, index = painting.stratigraphies()
-    expected = expected_spectra(stratigraphies, instrument)
-    expected *= counts / expected[index].sum(axis=2).mean()
-    spectra = np.stack([count(expected[row], rng=rng) for row in index])
+    expected_counts = expected_spectra(stratigraphies, instrument)
+    expected_counts *= counts / expected_counts[index].sum(axis=2).mean()
+    spectra = np.stack([count(expected_counts[row], rng=rng) for row in index])
     return Scan(
         counts=spectra,
         axis=XU_NETWORK_AXIS,

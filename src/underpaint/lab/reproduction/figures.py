@@ -398,10 +398,12 @@ def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> 
 
 def _mixture_spectra(instrument: Instrument, plan: Plan) -> Curves:
     """Return spectra of the mixture M alone and under vermilion, for equal measuring times."""
-    expected = expected_spectra(
+    expected_counts = expected_spectra(
         [covered_mixture(COVER_PIGMENT, 0.0), covered_mixture(COVER_PIGMENT, SPECTRUM_COVER_UM)], instrument
     )
-    counts = count(expected * plan.counts / expected[0].sum(), rng=np.random.default_rng((plan.mockup_seed, 10)))
+    counts = count(
+        expected_counts * plan.counts / expected_counts[0].sum(), rng=np.random.default_rng((plan.mockup_seed, 10))
+    )
     energy_kev = XU_NETWORK_AXIS.energy_kev
     in_range = (energy_kev > SPECTRUM_RANGE_KEV[0]) & (energy_kev < SPECTRUM_RANGE_KEV[1])
     names = ("M alone", f"M under {SPECTRUM_COVER_UM:.0f} µm of vermilion")

@@ -145,12 +145,12 @@ def detection_limit(
     limits_by_cover = {}
     for cover in ("none", "Top 1"):
         stratigraphies = [_bottom_2b(float(fraction), cover) for fraction in VERMILION_FRACTIONS]
-        expected = _expected_spectra(stratigraphies, mockups)
+        expected_counts = _expected_spectra(stratigraphies, mockups)
         probability_by_seconds: dict[str, Any] = {}
         for seconds in PIXEL_SECONDS:
             rng = np.random.default_rng((plan.seed, round(100 * seconds)))
             mean_counts = plan.counts * seconds / PIXEL_SECONDS[-1]
-            counts = count(np.repeat(expected * mean_counts, n_draw, axis=0), rng=rng).astype(np.float32)
+            counts = count(np.repeat(expected_counts * mean_counts, n_draw, axis=0), rng=rng).astype(np.float32)
             probabilities = {
                 name: predict(counts)[:, column].reshape(-1, n_draw) for name, predict in prediction_functions.items()
             }

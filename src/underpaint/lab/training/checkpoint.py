@@ -42,12 +42,12 @@ def composition(materials: Sequence[str]) -> NDArray[np.float32]:
     strongest of all.
     """
     groups = {group.name: group.element for group in library().groups}
-    table = np.zeros((len(materials), len(ELEMENTS) + 1), dtype=np.float32)
-    for row, name in zip(table, materials, strict=True):
+    composition_rows = np.zeros((len(materials), len(ELEMENTS) + 1), dtype=np.float32)
+    for row, name in zip(composition_rows, materials, strict=True):
         fractions = {groups[name]: 1.0} if name in groups else library()[name].mass_fractions
         row[:-1] = [np.sqrt(fractions.get(element, 0.0)) for element in ELEMENTS]
         row[-1] = name in groups
-    return table
+    return composition_rows
 
 
 _WEIGHT_PREFIX = "network."

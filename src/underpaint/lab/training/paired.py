@@ -100,7 +100,7 @@ def answers_of(
     names : tuple of str
         Outputs of the network.
     library : Library
-        Library whose names are a part of ``names``; only their answers are returned.
+        Library with labelled spectra. Its names must be among ``names``; only their answers are returned.
     settings : TrainSettings
         Range of counts, batch size and seed.
     conditions : (n_input,) array or None
