@@ -168,7 +168,10 @@ def lead_under_vermilion(person: Person) -> None:
         "return [Math.floor(at / width), at % width]"
     )
     person.point(row, column)
-    person.sees(r"/below the surface[^]*\((> )?0\.\d\d\)/.test(document.querySelector('#spot .short')?.textContent)")
+    person.sees(
+        "/\\((> )?0\\.\\d\\d\\)/.test(document.querySelector('#spot .short')?.textContent)"
+        " && document.querySelector('#spot .short').textContent.includes('below the surface')"
+    )
 
 
 def doubt_a_line(person: Person) -> None:

@@ -141,11 +141,12 @@ def shoot_start(opened: Any, home: Path, out: Path) -> None:
 
 
 def shoot_report(opened: Any, folder: Path, out: Path) -> None:
-    """Save the report's first page and its layers, in a usual and a narrow window, and in the dark."""
+    """Save the first page of the report, in a usual, a narrow and a dark window, and sections of the full report."""
     address = write_report(folder, subject="Virtual panel of Fig. 7").as_uri()
+    full = write_report(folder, folder / "full.html", subject="Virtual panel of Fig. 7", full=True).as_uri()
     places = {"report": "findings", "report_layers": "layers", "report_spots": "spots", "report_table": "table"}
     for name, place in places.items():
-        opened.get(f"{address}#{place}" if name != "report" else address)
+        opened.get(f"{full}#{place}" if name != "report" else address)
         save(opened, out / f"{name}.png")
     with window(opened, *WINDOWS["narrow"]):
         opened.get(address)

@@ -1,4 +1,4 @@
-"""Answers about tasks that run beside the page: layers of a pixel, the report, and their progress."""
+"""Answers about long tasks: layers of a pixel, the report, and their progress."""
 
 from underpaint.display.viewer.open_results import ResultRequests, Routes, pixel_of
 from underpaint.display.viewer.scan_source import READY
@@ -20,7 +20,7 @@ class JobRequests(ResultRequests):
         }
 
     def _explain(self, request: Request) -> Answer:
-        """Begin to explain a pixel by layers; the page asks again how far it is."""
+        """Begin to explain a pixel by layers; the page requests the progress."""
         sent = request.json()
         row, column = pixel_of([sent.get("row"), sent.get("column")])
         self.results.maps.at(row, column)
@@ -34,7 +34,7 @@ class JobRequests(ResultRequests):
         return json_answer({"run": self.results.begin(job), "instrument": instrument})
 
     def _report(self, request: Request) -> Answer:
-        """Begin to write the report anew, with the photograph and the regions that are there by now."""
+        """Begin to write the report again, with the present pictures, regions and statements."""
         sent = request.json()
         job = {
             "what": "report",
