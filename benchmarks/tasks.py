@@ -288,7 +288,7 @@ def cancel_one_of_three(person: Person) -> None:
     look_into(person, *names)
     person.press("#replace")
     person.click("Find the pigments")
-    person.sees("document.querySelectorAll('#queue progress').length === 3")
+    person.sees("document.querySelectorAll('#queue li:is([data-state=queued], [data-state=running])').length === 3")
     person.press("#queue li:nth-last-child(2) button")
     run_ends(person, "done,cancelled,done")
 
