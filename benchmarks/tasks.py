@@ -168,7 +168,10 @@ def lead_under_vermilion(person: Person) -> None:
         "return [Math.floor(at / width), at % width]"
     )
     person.point(row, column)
-    person.sees(r"/below the surface[^]*\((> )?0\.\d\d\)/.test(document.querySelector('#spot .short')?.textContent)")
+    person.sees(
+        "/\\((> )?0\\.\\d\\d\\)/.test(document.querySelector('#spot .short')?.textContent)"
+        " && document.querySelector('#spot .short').textContent.includes('below the surface')"
+    )
 
 
 def doubt_a_line(person: Person) -> None:
@@ -285,7 +288,7 @@ def cancel_one_of_three(person: Person) -> None:
     look_into(person, *names)
     person.press("#replace")
     person.click("Find the pigments")
-    person.sees("document.querySelectorAll('#queue progress').length === 3")
+    person.sees("document.querySelectorAll('#queue li:is([data-state=queued], [data-state=running])').length === 3")
     person.press("#queue li:nth-last-child(2) button")
     run_ends(person, "done,cancelled,done")
 

@@ -21,8 +21,9 @@ from scipy.ndimage import zoom
 from underpaint.data.maps import Results
 from underpaint.display.report import write_report
 from underpaint.display.viewer import serve, serve_start
-from underpaint.io import write_results
+from underpaint.io import read_summary, write_results
 from underpaint.io.results.result_maps import ResultMaps
+from underpaint.io.results.sidecars import existing_scan_path
 from underpaint.pipeline.run import identify_to_folder
 from underpaint.runtime.files import atomic_write
 from underpaint.simulate import PanelSettings, make_panel, save_panel
@@ -44,7 +45,11 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="underpaint_") as place:
         os.environ["UNDERPAINT_STATE"] = str(Path(place) / "state")  # what is opened here is no result of the user's
-        folder = copied(arguments.result or make_result(Path(place)), Path(place) / "panel_underpaint_shown")
+        results = arguments.result or make_result(Path(place))
+        scan = existing_scan_path(results, read_summary(results))
+        if scan is not None and scan.parent != Path(place):
+            shutil.copy(scan, place)  # beside the copied results, where a scan is looked for
+        folder = copied(results, Path(place) / "panel_underpaint_shown")
         with chromium(Path(place) / "profile") as opened:
             shoot_results(opened, folder, arguments.out)
             shoot_poor_results(opened, Path(place), folder, arguments.out)
@@ -141,11 +146,12 @@ def shoot_start(opened: Any, home: Path, out: Path) -> None:
 
 
 def shoot_report(opened: Any, folder: Path, out: Path) -> None:
-    """Save the report's first page and its layers, in a usual and a narrow window, and in the dark."""
+    """Save the first page of the report, in a usual, a narrow and a dark window, and sections of the full report."""
     address = write_report(folder, subject="Virtual panel of Fig. 7").as_uri()
+    full = write_report(folder, folder / "full.html", subject="Virtual panel of Fig. 7", full=True).as_uri()
     places = {"report": "findings", "report_layers": "layers", "report_spots": "spots", "report_table": "table"}
     for name, place in places.items():
-        opened.get(f"{address}#{place}" if name != "report" else address)
+        opened.get(f"{full}#{place}" if name != "report" else address)
         save(opened, out / f"{name}.png")
     with window(opened, *WINDOWS["narrow"]):
         opened.get(address)

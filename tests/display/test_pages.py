@@ -137,9 +137,7 @@ def test_words_stand_out_from_what_is_behind_them(shown: tuple[Any, Path], theme
 
     opened, _ = shown
     opened.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
-    opened.execute_script(
-        "document.querySelector('#list button').click()"
-    )  # of a composite no map is marked in the list
+    opened.execute_script("document.querySelector('#list button').click()")  # a composite marks none
     selectors = ["#title", "#facts", "#list button", "#list [aria-pressed='true']", "#readout", "#tab-spot", ".empty",
                  "#tab-regions", ".legend span", "#report"]  # fmt: skip
     faint = [(name, ratio) for name, ratio in opened.execute_script(CONTRASTS, selectors) if ratio < LEAST_CONTRAST]

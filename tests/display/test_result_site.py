@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from underpaint.data.maps import CANNOT_EXCLUDE, NO_ANSWER, NOT_DETECTED, PRESEN
 from underpaint.display.plot.states import COLORS
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.pages import page_file
-from underpaint.display.viewer.result_site import ResultSite
+from underpaint.display.viewer.result_site import ResultSite, is_outdated
 from underpaint.display.viewer.server import Answer, Request
 from underpaint.display.viewer.spots import unknown
 from underpaint.errors import OutputError, ScanError, UnderpaintError
@@ -485,3 +486,16 @@ def test_a_map_that_is_computed_replaces_the_one_of_its_name(tmp_path: Path) -> 
         with pytest.raises(ScanError, match="lower and the upper end"):
             post(shown, "window", **sent)
     shown.close()
+
+
+@pytest.mark.parametrize("name", ["regions.json", "session.json", "photograph.json", "pictures/infrared_1.json"])
+def test_a_report_is_outdated_once_something_that_it_shows_is_newer(tmp_path: Path, name: str) -> None:
+    (tmp_path / "pictures").mkdir()
+    for path in (name, "photograph.jpg", "pictures/infrared_1.jpg"):
+        (tmp_path / path).touch()
+    assert not is_outdated(tmp_path)  # there is no report
+    (tmp_path / "report.html").touch()
+    os.utime(tmp_path / name, (1_000_000_000, 1_000_000_000))
+    assert not is_outdated(tmp_path)
+    os.utime(tmp_path / "report.html", (900_000_000, 900_000_000))
+    assert is_outdated(tmp_path)

@@ -185,10 +185,10 @@ def read_picture(folder: Path, key: str) -> RegisteredPicture | None:
     picture.thumbnail((_MOST_SIDE, _MOST_SIDE))
     picture.save(stream, format="JPEG", quality=_QUALITY)
     error_px = record.get("error_px")
-    error_text = f", mean error {error_px:.1f} map pixels" if isinstance(error_px, float) else ""
+    accuracy = f", mean error {error_px:.1f} map pixels" if isinstance(error_px, float) else ""
     doubt = "; the alignment is doubtful" if record.get("doubtful") else ""
     source = data_url(stream.getvalue(), "jpeg")
-    return RegisteredPicture(picture_name(key), source, f"aligned by {record['how']}{error_text}{doubt}")
+    return RegisteredPicture(picture_name(key), source, f"aligned by {record['how']}{accuracy}{doubt}")
 
 
 def data_url(image: bytes, kind: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
+from underpaint.display.viewer.page_words import page_words
 from underpaint.errors import ScanError
 from underpaint.pigments.explain.region import region_counts
 
@@ -110,4 +111,4 @@ class ScanSource:
         try:
             self._scan = self._open()
         except Exception as error:  # the readers of many libraries share no base of their errors
-            self._why = str(error) or type(error).__name__
+            self._why = page_words(str(error) or type(error).__name__)

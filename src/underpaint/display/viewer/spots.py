@@ -1,4 +1,4 @@
-"""What a pixel says: probabilities by place, the lines that speak for each pigment, what X-rays cannot tell apart."""
+"""Evidence at a pixel: probabilities by place, lines for each pigment, pigments that X-rays cannot distinguish."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from underpaint.pigments.limits import distinguishing_methods_text
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 WORTH_WORDS = 0.1
-"""Probability from which a pigment is spoken of at length."""
+"""Probability from which the evidence for a pigment is listed."""
 MOST_LINES = 4
 
 
@@ -36,7 +36,7 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
     dict
         ``groups`` (the most probable first): probability by place, state, lines with counts and standard deviations,
         members, and what would tell the members apart. ``elements`` and ``quantities`` with their deviations;
-        ``unlike``: a peak that nothing known explains, or None.
+        ``unlike``: an unassigned peak, or None.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def unknown(probability: NDArray[np.float32], state: NDArray[np.float32], place:
 
 
 def _unlike(own: Sequence["_Valued"]) -> dict[str, float] | None:
-    """Return how strong the strongest peak is that nothing known explains, and where, if it is worth a word."""
+    """Return significance and energy of the strongest unassigned peak; None below the limit."""
     found = {each.entry.name: each.value for each in own if each.entry.process == "open_set"}
     if not found.get("score", 0.0) > UNLIKE_SIGMA:
         return None
@@ -179,7 +179,7 @@ def left_out(group: str, asked: Sequence[str]) -> list[str]:
 
 
 def apart(names: Sequence[str]) -> str:
-    """Say what would tell the two most probable members apart; "" where there are not two of the library."""
+    """Return how to distinguish the two most probable members; "" for fewer than two of the library."""
     known = [name for name in names if name in library()]
     return distinguishing_methods_text(known[0], known[1], include_lines=True) if len(known) > 1 else ""
 

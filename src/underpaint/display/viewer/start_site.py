@@ -1,4 +1,4 @@
-"""The start page: choose scans, see what they hold, calibrate by hand, choose pigments, run a queue, open results."""
+"""The start page: choose scans, see their content, calibrate by hand, choose pigments, run a queue, open results."""
 
 import json
 import os
@@ -52,7 +52,7 @@ class StartSite:
     Parameters
     ----------
     home : str, Path or None
-        Folder whose files are offered first; None: the one that was looked into last, or else the user's own.
+        Folder shown first; None: the folder shown last, or else the home folder.
     """
 
     def __init__(self, home: str | Path | None = None) -> None:
@@ -219,7 +219,7 @@ class StartSite:
         return json_answer(_palette_entry(path))
 
     def _axis(self, request: Request) -> Answer:
-        """Answer with the energy axis through lines that were assigned to channels, and the residuals."""
+        """Answer with the energy axis through lines with given channels, and the residuals."""
         sent = request.json()
         axis, residual_ev = axis_through_lines(*_assigned(sent), _n_channel(sent.get("n_channel")))
         facts = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev}
@@ -246,7 +246,7 @@ class StartSite:
         return json_answer(_instrument_entry(str(path)) | _calibration_facts(instrument, axis, calibration))
 
     def _upload(self, request: Request) -> Answer | None:
-        """Begin to receive a file, or take its next piece."""
+        """Begin an upload, or receive its next part."""
         if request.parts:
             facts = self.uploads.receive(request.parts[0], request.number("piece"), request.body)
             return None if facts is None else json_answer(facts)
@@ -274,7 +274,7 @@ def _path(text: object) -> Path:
 
 
 def recent() -> list[dict[str, Any]]:
-    """Return the results that were opened lately and are still there, the last one first."""
+    """Return the folders of results that were opened last and still exist, the latest first."""
     try:
         folders = [Path(each) for each in _kept().get("folders", []) if is_finished(each)]
     except TypeError:
@@ -289,7 +289,7 @@ def remember(folder: Path) -> None:
 
 
 def _last_place() -> Path | None:
-    """Return the folder that was looked into last, if it is still there."""
+    """Return the folder shown last, if it still exists."""
     place = _kept().get("place")
     return Path(place) if isinstance(place, str) and Path(place).is_dir() else None
 

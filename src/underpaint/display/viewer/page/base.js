@@ -1,4 +1,4 @@
-// What every page needs: asking the server, making elements, saying what went wrong, dark and light.
+// Shared by all pages: requests to the server, elements, messages, themes, numbers.
 
 export async function ask(path, { method = "GET", json, body } = {}) {
   const answer = await fetch(path, { method, body: json === undefined ? body : JSON.stringify(json) })
@@ -41,13 +41,13 @@ export const guarded = (what) => async (...given) => {
 
 export const inProgress = (now) => now.state === "queued" || now.state === "running";
 
-// Follows what runs beside the page until it ends; told: says how far it is; wanted: false gives it up.
-export async function followed(run, told, wanted = () => true) {
+// Follows a run until it ends; onProgress shows its progress; isWanted: false cancels it.
+export async function followed(run, onProgress, isWanted = () => true) {
   for (;;) {
     const now = await askJson(`run?run=${run}`);
     if (!inProgress(now)) return now;
-    if (!wanted()) return askJson(`run?run=${run}`, { method: "DELETE" });
-    told(now);
+    if (!isWanted()) return askJson(`run?run=${run}`, { method: "DELETE" });
+    onProgress(now);
     await new Promise((wake) => { setTimeout(wake, 500); });
   }
 }

@@ -85,16 +85,16 @@ export class HandCalibration {
   // The axis is computed by the server, the same one that saves it.
   async refit() {
     const lines = this.placed();
-    const asked = this.asked = {};
+    const request = this.request = {};
     if (lines.length >= 2) {
       try {
         const axis = await askJson("axis", { method: "POST", json: { lines, n_channel: this.scan.sum.length } });
-        if (asked !== this.asked) return;
+        if (request !== this.request) return;
         this.axis = { gain: axis.gain_kev, zero: axis.zero_kev };
         this.lines.filter((line) => line.channel !== null).forEach((line, at) => { line.residual = axis.residual_ev[at]; });
         this.tell(axis);
       } catch (error) {
-        if (asked !== this.asked) return;
+        if (request !== this.request) return;
         this.tell(null, error.message);
       }
     } else this.tell();

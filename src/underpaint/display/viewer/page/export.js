@@ -21,8 +21,8 @@ export class ExportPanel {
     const { shown } = pane;
     const window_ = visible(this.app, pane);
     const now = JSON.stringify([pane.parts.map((part) => part.index), shown, window_, spot && [spot.row, spot.column, !!spot.spectrum]]);
-    if (now === this.said) return;
-    this.said = now;
+    if (now === this.linked) return;
+    this.linked = now;
     this.links.replaceChildren(...this.map(pane, window_), ...this.paper(shown.map), ...this.pixel(spot), ...this.all());
   }
 
@@ -68,21 +68,21 @@ const links = (path, facts, kinds) => make("p", { className: "buttons" }, ...kin
 function report(app) {
   const subject = make("input", { type: "text", id: "report-object", placeholder: "the painting, e.g. Portrait, inv. 1234", "aria-label": "The painting, as the report names it" });
   const full = make("input", { type: "checkbox", id: "report-full" });
-  const said = make("div", { role: "status" });
+  const status = make("div", { role: "status" });
   const write = (form) => guarded(async () => {
     const buttons = [...place.querySelectorAll("button")];
     for (const own of buttons) own.disabled = true;
     try {
       const { run } = await askJson("report", { method: "POST", json: { form, subject: subject.value, full: full.checked } });
-      const now = await followed(run, (own) => { said.replaceChildren(progressed(own)); said.scrollIntoView({ block: "nearest" }); });
-      said.replaceChildren(now.result ? make("a", { className: "button", target: "_blank", href: `files/${now.result.file}` }, form === "pdf" ? `Download ${now.result.file}` : `Open ${now.result.file}`) : make("p", { className: "note" }, now.error || now.step));
-      said.scrollIntoView({ block: "nearest" });
+      const now = await followed(run, (own) => { status.replaceChildren(progressed(own)); status.scrollIntoView({ block: "nearest" }); });
+      status.replaceChildren(now.result ? make("a", { className: "button", target: "_blank", href: `files/${now.result.file}` }, form === "pdf" ? `Download ${now.result.file}` : `Open ${now.result.file}`) : make("p", { className: "note" }, now.error || now.step));
+      status.scrollIntoView({ block: "nearest" });
       if (now.result && form === "html") app.showReport();
     } finally { for (const own of buttons) own.disabled = false; }
   });
   const place = make("p", { className: "buttons" }, make("button", { type: "button", id: "report-html", onclick: write("html") }, "Write report"), make("button", { type: "button", id: "report-pdf", onclick: write("pdf") }, "Write report as PDF"));
   return [make("h3", {}, "Report"), make("p", { className: "quiet" }, "Findings in words, maps, spectra, methods to cite; with the pictures, regions and statements that the results have now."), subject,
-    make("p", {}, make("label", {}, full, " Full report: all maps, spectra of spots, table of pigments, settings")), place, said];
+    make("p", {}, make("label", {}, full, " Full report: all maps, spectra of spots, table of pigments, settings")), place, status];
 }
 
 // First and last row and column on the screen; "" where all are.
