@@ -2,9 +2,9 @@
 
 There are two criteria. First, values that are integer multiples of a number (for the scan or for each pixel) are counts
 times that number, if the noise agrees. Second, the variance of counts equals their mean, and the variance of scaled
-counts is the scale times their mean. The variance is computed from
-fourth differences along the channels of a pixel. Lines and background nearly vanish in these differences. Neighbouring
-pixels are not compared, so that they may have different paint.
+counts is the scale times their mean. The variance is computed from fourth differences along the channels of a pixel.
+Lines and background nearly vanish in these differences. Neighbouring pixels are not compared, so that they may have
+different paint.
 
 If channels are not independent (smoothed, or moved to another energy axis), the ratio of variance to mean increases
 when channels are binned; it does not determine a scale then. Integers that were scaled and rounded lack some numbers
