@@ -164,7 +164,7 @@ def test_a_gain_beyond_noise_is_taken_with_its_figures_in_the_card(fit: FittedIn
     assert report.model == tmp_path / "default_adapted.onnx"
     card = open_model(report.model, threads=1).card
     assert card.figures["adapted"]["comparison"]["gain"] == pytest.approx(0.021)
-    assert "Adapted from 'default' to one scan's instrument" in card.limits[0]
+    assert "Adapted from 'default' to the instrument of one scan" in card.limits[0]
     assert "went from 0.800 to 0.821" in report.as_sentence()
 
 

@@ -496,12 +496,12 @@ def _run_tasks(
     report: Progress,
 ) -> None:
     n_total = n_stratigraphies(job)
-    n_completed = n_total - sum(chunk_size(job, index) for index in store.missing())
-    report(step_name, n_completed, n_total)
+    completed = n_total - sum(chunk_size(job, index) for index in store.missing())
+    report(step_name, completed, n_total)
     for index, data in ordered_results(executor, function, tasks):
         store.save(index, data)
-        n_completed += chunk_size(job, index)
-        report(step_name, n_completed, n_total)
+        completed += chunk_size(job, index)
+        report(step_name, completed, n_total)
 
 
 def _library_job(job: LibrarySettings) -> dict[str, Any]:

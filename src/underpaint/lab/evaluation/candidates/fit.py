@@ -293,7 +293,7 @@ class _FitState:
     converged: bool = False
 
     def __post_init__(self) -> None:
-        self.trial_point = self.best_point = np.concatenate([self.task.position, np.zeros(MAX_SCALES.size)])
+        self.trial_point = self.best_point = np.concatenate([self.task.position, np.zeros(len(SCALE_NAMES))])
 
     @property
     def evaluation(self) -> Evaluation:
