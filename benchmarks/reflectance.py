@@ -1,6 +1,6 @@
 """How well reflectance identifies surface pigments: ``python benchmarks/reflectance.py FOLDER --json FILE``.
 
-FOLDER holds the three measured sets (``tools/reflectance_library.py`` names them). One run takes about five minutes of
+FOLDER holds the three measured sets (``tools/reflectance_library.py`` names them). One run takes about three minutes of
 processor time and gives all figures:
 
 - ``given_group``, ``alone``: Kremer's patches, each left out with its four shades and classified with the others.
