@@ -260,7 +260,7 @@ def test_a_damaged_photograph_is_told_and_kept_and_the_maps_are_shown(tmp_path: 
 def test_without_the_scan_the_maps_are_shown_and_why_there_is_no_spectrum(tmp_path: Path) -> None:
     site = ResultSite(results(tmp_path, with_scan=False))
     site.source.open()
-    with pytest.raises(ScanError, match="--scan FILE"):
+    with pytest.raises(ScanError, match="then load the page again"):
         site.source.scan()
     found = told(get(site, "pixel", row=3, column=4))
     assert found["spectrum"] is None
