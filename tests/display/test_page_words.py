@@ -33,7 +33,7 @@ MESSAGES = [
     ),
     (
         "Put the right file next to the results, or give its path: underpaint view --scan FILE.",
-        "next to the results, then load the page again.",
+        "next to the results, then open the scan again.",
     ),
     ("Give another folder with --out, or --overwrite to replace them.", "tick “replace the results that are there”."),
 ]

@@ -260,11 +260,16 @@ def test_a_damaged_photograph_is_told_and_kept_and_the_maps_are_shown(tmp_path: 
 def test_without_the_scan_the_maps_are_shown_and_why_there_is_no_spectrum(tmp_path: Path) -> None:
     site = ResultSite(results(tmp_path, with_scan=False))
     site.source.open()
-    with pytest.raises(ScanError, match="then load the page again"):
+    with pytest.raises(ScanError, match="then open the scan again"):
         site.source.scan()
     found = told(get(site, "pixel", row=3, column=4))
     assert found["spectrum"] is None
-    assert "--scan FILE" in found["scan"]["why"]
+    assert "then open the scan again" in found["scan"]["why"]
+    (tmp_path / "again").mkdir()
+    source = results(tmp_path / "again").parent / "panel.h5"
+    source.rename(tmp_path / "panel.h5")
+    site.source.open()  # the file has been put there meanwhile
+    assert site.source.scan().shape[:2] == SHAPE
     site.close()
 
 

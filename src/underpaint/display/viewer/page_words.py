@@ -6,7 +6,7 @@ from typing import Any
 _REPLACEMENTS = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
-        (r", or give its path: underpaint view --scan\s+FILE", ", then load the page again"),
+        (r", or give its path: underpaint view --scan\s+FILE", ", then open the scan again"),
         (r"Choose one by its number, --detector 1, or by its name", "Choose one under Detector"),
         (r"read them one by one \(--detector\)", "choose one under Detector"),
         (r"give rows and columns \(--shape\)", "fill in Rows × columns"),

@@ -52,9 +52,10 @@ class ScanSource:
         self._thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Begin to open the scan, unless that has begun."""
+        """Begin to open the scan, unless that has begun; once more where it failed."""
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or self.state == MISSING:
+                self._why = ""
                 self._thread = threading.Thread(target=self._run, daemon=True)
                 self._thread.start()
 

@@ -572,7 +572,7 @@ class Viewer {
 
   scanWords({ state, path }) {
     if (state === "opening") return "The scan is still being opened …";
-    if (state === "missing") return "The scan is missing: only its sum can be shown.";
+    if (state === "missing") return ["The scan is missing: only its sum can be shown. ", this.scanButton(path)];
     return ["Only the sum is shown: the scan is not open. ", this.scanButton(path)];
   }
 
