@@ -319,7 +319,7 @@ def _family_lines(simulated: Sequence[LineCounts], family: str) -> tuple[Array, 
     for entry in simulated:
         is_family = np.asarray([name == f"{symbol}_{shell[0]}" for name in entry.family])
         if len(shell) > 1:
-            is_family &= entry.shell == SHELLS.index(shell)
+            is_family &= entry.shell == (SHELLS.index(shell) if shell in SHELLS else -1)
         line_data.append((entry.energy_kev[is_family], entry.counts[:, is_family]))
     energies = np.unique(np.concatenate([energy for energy, _ in line_data]))
     all_counts = []
