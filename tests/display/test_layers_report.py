@@ -126,7 +126,7 @@ def test_the_report_shows_places_thickness_orders_and_the_prior() -> None:
 
 
 def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("underpaint.display.report.page._HALF_PAGE_IN", 0.1)
+    monkeypatch.setattr("underpaint.display.report.page._HALF_PAGE_HEIGHT_INCH", 0.1)
     monkeypatch.setattr("underpaint.display.report.page.MOST_IN_PICTURE", 2)
     maps = placed_maps()
     text = fakes.full_report(maps | fakes.element_maps() | detectable(maps, 50.0))

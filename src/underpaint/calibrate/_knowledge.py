@@ -95,7 +95,7 @@ def merge_knowledge(
     user_instrument: Instrument | None = None,
     calibration: Calibration | None = None,
     beam: Beam | None = None,
-    usual: Instrument | None = None,
+    default_instrument: Instrument | None = None,
     measured_axis: bool = False,
 ) -> Knowledge:
     """Return the merged values of an instrument: from the user, else from the scan's file, else from its lines.
@@ -110,7 +110,7 @@ def merge_knowledge(
         Calibration of the scan from its lines.
     beam : Beam or None
         Monochromatic beam detected in the spectrum.
-    usual : Instrument or None
+    default_instrument : Instrument or None
         Values for unknown quantities; None: defaults of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
         Use axis and resolution of ``calibration`` even if the user set others.
@@ -140,7 +140,7 @@ def merge_knowledge(
                 values.pop(path, None)
                 origin.pop(path, None)
     table = _nested(values) | _name_and_note(scan, user_instrument, calibration, measured_axis=measured_axis)
-    merged = table if usual is None else _merged_with_defaults(usual, table)
+    merged = table if default_instrument is None else _merged_with_defaults(default_instrument, table)
     return Knowledge(Instrument.model_validate(merged), origin, notes)
 
 

@@ -255,18 +255,18 @@ def _render_scatter(reference: ScatterReference, detector: Detector, axis: Energ
         if lines
         else next(limit_kv for limit_kv in _VOLTAGE_LIMITS_KV if limit_kv >= reference.voltage_kv)
     )
-    setting, coherent, shifted = _scatter_at(reference.angle_deg, lines, highest_kv)
+    setting, coherent_per_photon, compton_per_photon = _scatter_at(reference.angle_deg, lines, highest_kv)
     energy_kev, weight, width_kev = _tube_spectrum(reference.anode, reference.voltage_kv)
     is_used = ((width_kev == 0) == lines) & (energy_kev > _MIN_PHOTON_KEV)
     nearest = np.abs(energy_kev[is_used][:, None] - setting.source_kev).argmin(axis=1)
     incident = np.zeros(setting.source_kev.size)
     np.add.at(incident, nearest, weight[is_used])
-    shifted_photons = sum((photons * incident) @ distribution for photons, distribution in shifted)
+    compton_photons = sum((photons * incident) @ distribution for photons, distribution in compton_per_photon)
     return [
         photons @ _cached_response(detector, axis, tuple(energy_kev), tuple(width_kev))
         for photons, energy_kev, width_kev in (
-            (coherent * incident, setting.source_kev, setting.width_kev),
-            (shifted_photons, setting.grid_kev, setting.grid_width_kev),
+            (coherent_per_photon * incident, setting.source_kev, setting.width_kev),
+            (compton_photons, setting.grid_kev, setting.grid_width_kev),
         )
     ]
 

@@ -21,7 +21,7 @@ _NO_ANODE_NOTE = (
     "copper). Give the anode in an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
-"""Texts for the origin of the values of the source."""
+"""Texts that say how the settings of the X-ray source were determined."""
 
 
 @dataclass(frozen=True)

@@ -798,7 +798,7 @@ class Results:
     def state(self) -> "xr.DataArray":
         """(group, row, column) uint8 state of each group; ``attrs["meaning"]`` explains the values."""
         array = self._array_along("state", "group", "state")
-        array.attrs["meaning"] = {str(number): text for number, text in STATES.items()}
+        array.attrs["meaning"] = {str(state): text for state, text in STATES.items()}
         return array
 
     @property
@@ -953,7 +953,7 @@ class Results:
                     arrays[name].rename(label=f"{dimension}_label") if is_longest else arrays[name].drop_vars("label")
                 )
         if "state" in arrays:
-            arrays["state"].attrs["meaning"] = "; ".join(f"{number}: {text}" for number, text in STATES.items())
+            arrays["state"].attrs["meaning"] = "; ".join(f"{state}: {text}" for state, text in STATES.items())
         return xr.Dataset(arrays, attrs=self._origin() | {"notes": "\n".join(self.notes)})
 
     # --- single maps, as plain arrays -----------------------------------------------------------------------

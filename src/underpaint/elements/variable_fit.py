@@ -325,7 +325,7 @@ class ClassSolver:
         return value, sigma
 
     def parts(self) -> Array:
-        """Return the (n, n_bin) fitted counts of each family, including its changes, and of each other free column."""
+        """Return the (n, n_bin) fitted counts of each family, with its changes of shape, and of every other free column."""
         parts = self.solution.coefficients[: self.n_free, None] * self.solution.columns[: self.n_free]
         family_index = np.concatenate(
             [np.full(len(changes_of_family), index) for index, changes_of_family in enumerate(self.shapes.changes)]
@@ -376,7 +376,10 @@ class ClassSolver:
 
 
 def _counts_under(shapes: Array, variance: Array) -> Array:
-    """Return the (n,) counts under shapes of one count, which are the variance of an area fitted alone."""
+    """Return the (n,) counts under peaks of given shapes: the variance of the area of each peak if fitted alone.
+
+    The shapes are normalised to one count.
+    """
     squared_norm = (shapes**2 / variance).sum(axis=1)
     return np.asarray(np.where(squared_norm > 0, 1.0 / np.where(squared_norm > 0, squared_norm, 1.0), 0.0))
 

@@ -350,8 +350,10 @@ def _follows(candidate: NDArray[np.float64], raw: NDArray[np.float64]) -> bool:
     for two detectors, almost none for a corrected copy or a copy without its smooth background, and exactly this
     variance for a noise-free fit. Corrections may differ from pixel to pixel.
     """
-    n_enough = min(np.count_nonzero(candidate), np.count_nonzero(raw)) >= _MIN_COUNTS and raw.sum() >= 5 * _MIN_COUNTS
-    if not _is_integer(raw) or not n_enough:
+    has_enough_counts = (
+        min(np.count_nonzero(candidate), np.count_nonzero(raw)) >= _MIN_COUNTS and raw.sum() >= 5 * _MIN_COUNTS
+    )
+    if not _is_integer(raw) or not has_enough_counts:
         return False
     factors = np.divide(
         raw.sum(axis=1), candidate.sum(axis=1), out=np.zeros(len(candidate)), where=candidate.sum(axis=1) > 0

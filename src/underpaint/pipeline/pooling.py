@@ -23,14 +23,14 @@ SIMILARITY_QUANTILE = 0.99
 MAX_LINE_DIFFERENCE_SIGMAS = 3.5
 """Maximum difference of one line, sigma, so that a line in a single pixel of another paint is not averaged out."""
 _MIN_VARIANCE = 0.25
-_SHIFTS = sorted(
+_PIXEL_SHIFTS = sorted(
     (
         (row, column)
         for row in range(-RADIUS, RADIUS + 1)
         for column in range(-RADIUS, RADIUS + 1)
         if 0 < row**2 + column**2 <= RADIUS**2
     ),
-    key=lambda shift: (shift[0] ** 2 + shift[1] ** 2, shift),
+    key=lambda pixel_shift: (pixel_shift[0] ** 2 + pixel_shift[1] ** 2, pixel_shift),
 )
 
 
@@ -146,8 +146,8 @@ class Pooling:
         core_index = np.arange(pooled.size).reshape(pooled.shape)
         rows, columns = [core_index.ravel()], [index[core].ravel()]
         max_distance = float(2.0 * gammaincinv(0.5 * self.columns.size, SIMILARITY_QUANTILE))  # quantile of chi squared
-        for shift in _SHIFTS:
-            neighbour_starts = [span.start + step for span, step in zip(core, shift, strict=True)]
+        for pixel_shift in _PIXEL_SHIFTS:
+            neighbour_starts = [span.start + step for span, step in zip(core, pixel_shift, strict=True)]
             # the part of the core that has a neighbour at this shift
             first_indices = [max(0, -start) for start in neighbour_starts]
             stop_indices = [

@@ -148,8 +148,8 @@ def reflect(
         n_identified = 0
         step(_TASK, 0, results.shape[0] * results.shape[1])
         with threads_or_cluster(threads=threads) as executor:
-            work = ((number, (window,)) for number, window in enumerate(windows))
-            for number, stacks in ordered_results(executor, identify_window, work):
+            window_arguments = ((number, (window,)) for number, window in enumerate(windows))
+            for number, stacks in ordered_results(executor, identify_window, window_arguments):
                 rows, columns = windows[number]
                 store.put(number, rows, columns, stacks)
                 n_identified += int(np.isfinite(stacks["member"][:, :, -1]).sum())

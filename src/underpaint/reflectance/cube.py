@@ -21,7 +21,7 @@ BLOCK_BYTES = 32 * 2**20
 """Size of one block, stored as 32-bit floats, bytes."""
 _COMPRESSED_FACTOR = 8
 """Blocks of a compressed cube are larger by this factor: a chunk is decompressed again for each block it overlaps."""
-_SAMPLE_BYTES = 48 * 2**20
+_MAX_SAMPLED_BYTES = 48 * 2**20
 _MAX_SAMPLE_ROWS = 32
 MAX_REFLECTANCE = 1.6
 """Values above are gloss or an error, and become NaN."""
@@ -236,7 +236,7 @@ def _sample(stored: StoredCube) -> NDArray[Any]:
     """Return stored values of rows spread evenly over the cube, (n, n_band)."""
     n_row, n_column, n_band = stored.shape
     row_bytes = n_column * n_band * np.dtype(stored.cube.dtype).itemsize
-    number = int(np.clip(_SAMPLE_BYTES // row_bytes, 1, min(n_row, _MAX_SAMPLE_ROWS)))
+    number = int(np.clip(_MAX_SAMPLED_BYTES // row_bytes, 1, min(n_row, _MAX_SAMPLE_ROWS)))
     rows = np.unique(((np.arange(number) + 0.5) * n_row / number).astype(int))
     parts = [stored.cube.read(slice(row, row + 1), slice(0, n_column))[0] for row in rows.tolist()]
     step = max(1, len(parts) * n_column // 8192)

@@ -32,7 +32,7 @@ def member_of(pigment: str) -> str:
 
 
 def pigments_of(member: str) -> tuple[str, ...]:
-    """Return the pigments of a member; the first gives the member its name."""
+    """Return the pigments that share the reflectance of a member; the member is named after the first."""
     return (member, *name_table()["members"].get(member, ()))
 
 

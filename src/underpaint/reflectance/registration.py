@@ -23,7 +23,7 @@ Matrix = NDArray[np.float64]
 Image = NDArray[np.float32]
 MIN_POINTS = 2
 _MAX_MAPS = 8
-_COARSE_PX, _FINE_PX = 32, 120
+_COARSE_SIZE_PX, _FINE_SIZE_PX = 32, 120
 """Resolution of the search and of the refinement: pixels along the longer side of the maps."""
 _BINS = 12
 """Bins of the values of a map component, for mutual information."""
@@ -188,7 +188,7 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     its error. For a picture of another painting the shifts are random.
 
     The verdict is "doubtful" in two further cases: the maps cover less than half of the picture's width or height, or a
-    position some pixels away has nearly the same similarity, as on a panel of equal fields.
+    position some pixels away has nearly the same similarity, as on a panel of identical patches.
 
     References
     ----------
@@ -197,12 +197,12 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     parts = _components(maps)
     n_row, n_column = parts[0].shape
     size = (int(picture.shape[0]), int(picture.shape[1]))
-    coarse = _Comparison(picture, parts, min(1.0, _COARSE_PX / max(n_row, n_column)))
+    coarse = _Comparison(picture, parts, min(1.0, _COARSE_SIZE_PX / max(n_row, n_column)))
     starts = sorted(_starts(size, (n_row, n_column)), key=coarse.negative_similarity)
     min_distance = _MIN_START_DISTANCE * max(size)
     refined = [_climb(coarse, start, 6) for start in _distinct(starts, (n_row, n_column), min_distance)]
     best = _past_stripes(coarse, min(refined, key=coarse.negative_similarity), (n_row, n_column))
-    fine = _Comparison(picture, parts, min(1.0, _FINE_PX / max(n_row, n_column)))
+    fine = _Comparison(picture, parts, min(1.0, _FINE_SIZE_PX / max(n_row, n_column)))
     for n_free in (6, 8):
         best = _climb(fine, best, n_free)
     best, error_px = _simplest(fine, best)

@@ -71,11 +71,11 @@ class Resampler:
         spectra = self.cube.read(slice(first[0], last[0]), slice(first[1], last[1])).reshape(-1, n_band)
         source = (y - first[0]) * (last[1] - first[1]) + (x - first[1])
         mixing = csr_array((np.ones(x.size, np.float32), (pixel, source)), shape=(n_pixel, len(spectra)))
-        known = np.isfinite(spectra)
-        if known.all():
+        is_valid = np.isfinite(spectra)
+        if is_valid.all():
             total, weight = mixing @ spectra, mixing.sum(axis=1)[:, None]
         else:
-            total, weight = mixing @ np.where(known, spectra, np.float32(0)), mixing @ known.astype(np.float32)
-        enough = weight >= 0.5 * points_per_side**2
-        np.divide(total, weight, out=values, where=np.broadcast_to(enough, values.shape))
+            total, weight = mixing @ np.where(is_valid, spectra, np.float32(0)), mixing @ is_valid.astype(np.float32)
+        is_covered = weight >= 0.5 * points_per_side**2
+        np.divide(total, weight, out=values, where=np.broadcast_to(is_covered, values.shape))
         return values.reshape(*size, n_band)

@@ -179,9 +179,7 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
         "every pixel"
     )
     if not is_usable.all():
-        note += (
-            f"; {int((~is_usable).sum())} of {is_usable.size} pixels of unknown or very short live time are now missing"
-        )
+        note += f"; {int((~is_usable).sum())} of {is_usable.size} pixels of unknown or very short live time are now marked as missing"
     step = Step("live_time", note, {"live_time_s": median_s, "unknown": np.argwhere(~is_usable).tolist()})
     return (
         replace(

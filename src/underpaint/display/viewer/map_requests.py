@@ -97,7 +97,7 @@ class MapRequests(ResultRequests):
         )
 
     def _thumbnail(self, request: Request) -> Answer:
-        """Send a map as small as the list shows it, its size first; every n-th pixel of the large one."""
+        """Send the thumbnail of a map: its size, followed by every n-th pixel of the map."""
         values = self.results.maps.values(self.results.index(request))
         step = max(1, -(-max(values.shape) // max(16, min(request.number("size"), 256))))
         small = np.ascontiguousarray(values[::step, ::step], dtype="<f4")

@@ -113,7 +113,7 @@ def _cell(values: NDArray[np.float32], errors: NDArray[np.float32] | None, *, sh
     inside = values[known].astype(np.float64)
     if share:
         over = int((inside > PRESENT_PROBABILITY).sum())
-        likely = (over + 1) / (n + 2)  # so that none and all have an error, too (Laplace)
+        likely = (over + 1) / (n + 2)  # Laplace smoothing, so that fractions of 0 and 1 have an error, too
         return Cell(over / n, math.sqrt(likely * (1 - likely) / n), n)
     counting = 0.0 if errors is None else math.sqrt(float(np.nansum(np.square(errors[known], dtype=np.float64)))) / n
     spread = float(inside.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0

@@ -443,4 +443,4 @@ def _roots() -> Sequence[str]:
     """Return the drives of Windows; elsewhere the one root."""
     if os.name != "nt":
         return ["/"]
-    return [f"{letter}:\\" for letter in "CDEFGHIJKLMNOPQRSTUVWXYZ" if Path(f"{letter}:\\").is_dir()]
+    return [f"{drive_letter}:\\" for drive_letter in "CDEFGHIJKLMNOPQRSTUVWXYZ" if Path(f"{drive_letter}:\\").is_dir()]

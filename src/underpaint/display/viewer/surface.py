@@ -57,16 +57,16 @@ class Surface:
     def _pixel(self, row: int, column: int) -> dict[str, Any]:
         values, _ = self.maps.at(row, column)
         wavelength, reflectance = read_reflectance_spectrum(self.folder, row, column)
-        by_kind: dict[str, dict[str, float]] = {}
+        values_by_kind: dict[str, dict[str, float]] = {}
         labels: dict[str, str] = {}
         for index in self._indices:
             entry = self.maps.entries[index]
             kind = entry.path.split("/")[-2]
-            by_kind.setdefault(kind, {})[entry.name] = float(values[index])
+            values_by_kind.setdefault(kind, {})[entry.name] = float(values[index])
             labels[entry.name] = entry.label.partition(": ")[2] or entry.label
-        members = by_kind.get("surface_member", {})
+        members = values_by_kind.get("surface_member", {})
         best = sorted(members, key=lambda name: -np.nan_to_num(members[name]))[:_MOST_MEMBERS]
-        hidden = by_kind.get("hidden", {})
+        hidden = values_by_kind.get("hidden", {})
         return {
             "row": row,
             "column": column,
@@ -76,8 +76,8 @@ class Surface:
                 {
                     "label": labels[name],
                     "probability": members[name],
-                    "presence": by_kind.get("surface_presence", {}).get(name),
-                    "share": by_kind.get("surface_share", {}).get(name),
+                    "presence": values_by_kind.get("surface_presence", {}).get(name),
+                    "share": values_by_kind.get("surface_share", {}).get(name),
                     "spectrum": self._settings.get("member_spectra", {}).get(name),
                 }
                 for name in best

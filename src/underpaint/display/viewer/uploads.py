@@ -125,7 +125,7 @@ def _checked(name: object) -> str:
     usable = (
         isinstance(name, str)
         and name not in {"", ".", ".."}
-        and not any(sign in name for sign in "/\\")
+        and not any(separator in name for separator in "/\\")
         and not name.startswith(".")
         and not fault_of_text(name)
         and not is_reserved(name)

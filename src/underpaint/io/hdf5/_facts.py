@@ -66,7 +66,7 @@ def axis_of_energies(item: Any, n_channel: int) -> Axis:
 def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
     """Return the axis of polynomial coefficients, with notes; None for the placeholder 0, 1, 0.
 
-    A quadratic polynomial is read as the nearest line, if no channel deviates by more than 10 eV.
+    A quadratic polynomial is approximated by a straight line, if no channel deviates by more than 10 eV.
     """
     values = read_numbers(item, 8)
     if values is None or not 2 <= values.size <= 3:

@@ -580,7 +580,7 @@ def _axis_notes(
     if axis is not None:
         deviation_kev = neighbours.value(polynomial_deviation_kev, neighbours.item("calibration"), n_channel) or 0.0
         curvature_note = (
-            "the file's energy axis is curved and read as the nearest line, which deviates by at most "
+            "the file's energy axis is not linear; it is approximated by a straight line, which deviates by at most "
             f"{1000 * deviation_kev:.1f} eV"
         )
         return (curvature_note,) if deviation_kev > 0 and neighbours.item("gain_kev") is None else ()

@@ -146,7 +146,8 @@ def copy_sidecars(earlier: Path, new: Path) -> Path | None:
     Returns
     -------
     Path or None
-        Folder of regions, photograph and registration for maps of another size; None if the size is the same.
+        Folder to which regions, photograph and registration are copied if the new maps differ in size from the earlier
+        ones; otherwise None.
 
     Raises
     ------
@@ -179,7 +180,7 @@ def move_remaining(old: Path, new: Path, earlier_folder: str | None) -> None:
     old, new : Path
         Results folders; the old one is about to be removed.
     earlier_folder : str or None
-        Name of the folder for files of maps of another size.
+        Name of the folder for files that belong to the earlier maps, if the new ones differ in size; otherwise None.
 
     Raises
     ------
@@ -210,7 +211,7 @@ def _files_of(entry: Path) -> Iterator[Path]:
 
 
 def _relative_target(name: Path, earlier_folder: str | None) -> Path:
-    """Return the relative target of a user's file; files for maps of another size go to the earlier folder."""
+    """Return the relative target of a user's file; files that belong to maps of a former size go to the earlier folder."""
     return Path(earlier_folder) / name if earlier_folder is not None and name.parts[0] in _MAP_DEPENDENT_NAMES else name
 
 
@@ -307,7 +308,7 @@ def _map_shape(folder: Path) -> tuple[int, int] | None:
 
 
 def _earlier_name(earlier: Path, shape: tuple[int, int] | None) -> str:
-    """Return an unused name of a folder for files of maps of another size."""
+    """Return an unused name of a folder for files that belong to maps of a former size."""
     name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
     names = (name, *(f"{name}_{number}" for number in range(2, 10_000)))
     return next(candidate for candidate in names if not os.path.lexists(earlier / candidate))

@@ -187,9 +187,10 @@ class SpectrumModel:
         return np.asarray(np.divide(counts[:, 0], total, out=np.full(total.shape, np.nan), where=total > 0))
 
     def _emission(self, states: States) -> Emission:
-        fractions, areal = (values.astype(np.float32) for values in self.prior.stack(states))
+        fractions, areal_density = (array.astype(np.float32) for array in self.prior.stack(states))
         return transport(
-            Stack(fractions[:, :, self._element_columns], areal, self.setting.elements), self.single_precision_setting
+            Stack(fractions[:, :, self._element_columns], areal_density, self.setting.elements),
+            self.single_precision_setting,
         )
 
     def _photons(self, states: States) -> Floats:

@@ -33,7 +33,7 @@ RUNS_DIFFER = "two independent runs give different answers"
 MIN_PIGMENT_PROBABILITY = 0.1
 """Minimum probability of a pigment that is listed."""
 MIN_VARIANCE_FRACTION = 0.3
-"""Minimum fraction of the variance of a thickness between pigments, for a statement by pigment."""
+"""A thickness is stated separately for each pigment if at least this fraction of its variance lies between pigments."""
 
 
 @dataclass(frozen=True)

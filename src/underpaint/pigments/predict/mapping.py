@@ -60,7 +60,7 @@ class Amounts:
     names : tuple of str
         Names of the groups, with places.
     columns : (n_name,) int array
-        Indices among the amounts of the network.
+        Index of each name among the amounts that the network estimates.
     edges : (n_edge,) array
         Mass fractions for which the network predicts log-odds.
     threshold : (n_name,) array

@@ -52,8 +52,8 @@ class SuspectedPigments:
 def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
     """Return the pigments that a network's answers suggest.
 
-    Each present group suggests its most probable member among those whose other groups are present, too. Groups that
-    the ground contains suggest nothing.
+    For each present group, the most probable member is suggested; members of an absent group are not considered. No
+    member is suggested for groups that the ground contains.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def _stack(top: Sequence[str], bottom: Sequence[str], ground: Film) -> Candidate
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the possible upper layers: first those of one pigment, then of all but one, then the others."""
+    """Return the possible upper layers: first those with one pigment, then those that lack one, then the rest."""
     n_pigment = len(names)
     sizes = sorted(range(1, n_pigment), key=lambda size: (min(size, n_pigment - size), size))
     return [pigments for size in sizes for pigments in combinations(names, size)]
