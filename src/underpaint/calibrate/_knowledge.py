@@ -19,7 +19,7 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions, conditio
 Origin = Literal["given", "file", "spectrum"]
 
 BEAM_RANGE_KEV = (0.5, 200.0)
-"""Energies that a monochromatic beam may have, keV."""
+"""Energies that a monochromatic beam may have, in keV."""
 _VOLTAGE_RANGE_KV = (4.0, 200.0)
 _VOLTS_PER_KILOVOLT = 1000.0
 _MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS = 50.0, 5.0
@@ -54,7 +54,7 @@ class Knowledge:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of a monochromatic beam, keV; None for a tube or another source."""
+        """Energy of a monochromatic beam, in keV; None for a tube or another source."""
         source = self.instrument.source_spectrum
         return source.energy_kev[0] if source is not None and len(source.energy_kev) == 1 else None
 
@@ -203,7 +203,7 @@ def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def _deviations_ev(axis: EnergyAxis, calibration: Calibration) -> dict[tuple[str, float], float]:
-    """Return the deviation of an axis at each line, eV, by the line's name and tabulated energy, keV."""
+    """Return the deviation of an axis at each line in eV, keyed by the line's name and tabulated energy in keV."""
     return {
         (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * calibration.axis.channel(energy_kev) - energy_kev)
         for line, energy_kev in sorted(calibration.line_energy_kev.items(), key=lambda item: item[1])

@@ -232,7 +232,7 @@ class Hypothesis:
     Parameters
     ----------
     gain_kev, zero_kev : float
-        Channel width and energy of channel 0, keV.
+        Channel width and energy of channel 0, in keV.
     score : float
         Fraction of the weight of the peaks that lines explain, times the prior, 0 to 1.
     """
@@ -249,7 +249,7 @@ class _Lines:
     Parameters
     ----------
     energy_kev : (n_line,) array
-        Centre of each group, keV.
+        Centre of each group, in keV.
     relative : (n_line,) array
         Intensity relative to the strongest group of the family.
     prior : (n_line,) array

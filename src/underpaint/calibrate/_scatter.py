@@ -32,17 +32,17 @@ from underpaint.physics.materials import Stratigraphy, ground_layer, support_lay
 Array = NDArray[np.float64]
 
 _VOLTAGE_LIMITS_KV = (42.0, 54.0, 66.0)
-"""Limits of the tube voltage, kV; tubes up to the same limit share the energies of their spectra."""
+"""Limits of the tube voltage, in kV; tubes up to the same limit share the energies of their spectra."""
 MIN_SCATTER_KEV = 14.0
-"""Lowest energy of the fit, keV; spectra of paintings have too many lines below."""
+"""Lowest energy of the fit, in keV; spectra of paintings have too many lines below."""
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
 """Families of pigments and metals with lines among the scatter; the L families have only their highest lines there."""
 CRYSTAL_THICKNESSES_UM = (300.0, 1000.0)
-"""Smallest and largest crystal thickness of detectors, um."""
+"""Smallest and largest crystal thickness of detectors, in um."""
 _ARBITRARY_ANGLE_DEG = 120.0
 _BIN_KEV = 0.1
 _FILTER_KEV = 16.0
-"""Energy at which the modelled filter has a transmission of 1/e, keV."""
+"""Energy at which the modelled filter has a transmission of 1/e, in keV."""
 _MIN_PHOTON_KEV = MIN_SCATTER_KEV - 2.0
 _MODEL_ERROR = 0.015
 _MIN_BINS, _MIN_RANGE_KEV = 25, 4.0
@@ -80,9 +80,9 @@ class ScatterReference:
     anode : str
         Element symbol.
     angle_deg : float
-        Scattering angle, degree.
+        Scattering angle in degrees.
     voltage_kv : float
-        Tube voltage, kV.
+        Tube voltage in kV.
     """
 
     anode: str

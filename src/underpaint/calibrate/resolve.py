@@ -61,7 +61,7 @@ class CalibratedScan:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of the monochromatic beam, keV; None for a tube or an unknown source."""
+        """Energy of the monochromatic beam, in keV; None for a tube or an unknown source."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
     def known(self) -> InstrumentConditions:
@@ -123,7 +123,7 @@ def resolve_energy_axis(
     trust_instrument : bool
         Use the instrument even if the spectra contradict it, with an alert.
     beam_kev : float or None
-        Energy of a monochromatic beam, keV.
+        Energy of a monochromatic beam, in keV.
     progress : callable or None
         Called with (description, number done, total number).
 

@@ -327,7 +327,7 @@ def map_elements(
 
 
 def _thickness_range(text: str | None) -> tuple[float, float] | None:
-    """Parse --thickness, um.
+    """Parse --thickness in um.
 
     Raises
     ------

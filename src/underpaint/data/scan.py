@@ -54,9 +54,9 @@ class Scan:
     format : str
         Name of the file format.
     live_time_s, real_time_s : (n_row, n_column) array, or None
-        Live and real time of each pixel, s; NaN for unknown pixels, None if all are unknown.
+        Live and real time of each pixel, in s; NaN for unknown pixels, None if all are unknown.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     detector : str
         Name or serial number of the detector; "" if unknown.
     present : (n_row, n_column) bool array, or None

@@ -145,9 +145,9 @@ class Diffraction:
     detectors : tuple of str
         Names of the detectors.
     energy_kev : (n_probe,) array
-        Energies at which peaks are tested, keV.
+        Energies at which peaks are tested, in keV.
     fwhm_kev : (n_probe,) array
-        FWHM of a peak at these energies, keV.
+        FWHM of a peak at these energies, in keV.
     channels : (n_probe, 2) int array
         First channel of a peak, and the channel after the last.
     merge : int
@@ -155,7 +155,7 @@ class Diffraction:
     comparisons : tuple of Comparison
         Comparison of each detector with the others.
     threshold : float
-        Smallest significance of a diffraction peak, sigmas.
+        Smallest significance of a diffraction peak, in sigmas.
     notes : tuple of str
         Notes on differences in the sum spectra.
     """
@@ -367,7 +367,7 @@ def _sample_spectra(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single]
 
 
 def _probe_energies(binned_axis: EnergyAxis, resolution: Callable[[float], Any], total: Array) -> tuple[Array, Array]:
-    """Return the energies at which peaks are tested, and the FWHM at these energies, keV."""
+    """Return the energies at which peaks are tested, and the FWHM at these energies, in keV."""
     recorded = np.flatnonzero(total > 0)
     if not recorded.size:
         return np.zeros(0), np.zeros(0)

@@ -53,7 +53,7 @@ class FitPlan:
     detector : Detector
         Detector with the resolution of the fit.
     excitation_kev : float
-        Highest photon energy, keV.
+        Highest photon energy in keV.
     scatter : tuple of str
         Scatter peaks that are fitted as well.
     """

@@ -88,7 +88,7 @@ class QuantityRequest:
     kind, matrix : str
         Names in ``KINDS`` and ``MATRICES``.
     thickness_um : (float, float) or None
-        Range of the thickness, um.
+        Range of the thickness, in um.
 
     Raises
     ------
@@ -170,13 +170,13 @@ def quantify(
         Source, geometry and detector, and ``scale`` if a standard was measured.
     kind : {"mass_percent", "surface", "ug_cm2"}
         Mass per cent of a homogeneous layer, mass per cent of the uppermost paint (part of each element may lie
-        beneath), or areal mass of a thin layer, ug/cm2.
+        beneath), or areal mass of a thin layer, in ug/cm2.
     maps : Results, optional
         Element maps; by default they are fitted.
     matrix : {"paint", "oxides"}
         Compounds without recorded lines: binder, carbonate and partly oxidised elements, or minerals.
     thickness_um : (float, float), optional
-        Range of the thickness of the layer, um; the upper limit may be infinite. Default: 50 um to infinity for the
+        Range of the thickness of the layer, in um; the upper limit may be infinite. Default: 50 um to infinity for the
         homogeneous layer, 5 to 200 um for the uppermost paint.
 
     Returns
@@ -327,15 +327,15 @@ class _Hypotheses(NamedTuple):
     error : (n, n_family) array
         Factor for the modelled counts of each family.
     thickness_um : (n,) array
-        Thickness of the layer, um.
+        Thickness of the layer, in um.
     beneath : (n, n_element) array
         Fraction of each element's counts from beneath the uppermost paint.
     beneath_um : (n,) array
-        Thickness of the layer beneath, um.
+        Thickness of the layer beneath, in um.
     dark : (n,) array
         Dark mass fraction of a thin layer.
     ground : (n,) array
-        Areal mass of the ground, g/cm2.
+        Areal mass of the ground, in g/cm2.
     """
 
     oxidised: Array
@@ -390,7 +390,7 @@ class Quantifier:
     kind, matrix, thickness_um
         See :func:`quantify`.
     seconds : (n,) array, optional
-        Live times of the sample, s.
+        Live times of the sample, in s.
     """
 
     def __init__(

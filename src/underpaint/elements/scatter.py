@@ -37,7 +37,7 @@ class ScatterPeaks:
     gain : (n_name, n_channel) array
         Matrix from the counts of a spectrum to the counts of the peaks.
     energy_kev : tuple of float
-        Energies of the peaks, keV.
+        Energies of the peaks, in keV.
     """
 
     names: tuple[str, ...]

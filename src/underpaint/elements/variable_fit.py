@@ -325,7 +325,7 @@ class ClassSolver:
         return value, sigma
 
     def parts(self) -> Array:
-        """Return the (n, n_bin) fitted counts of each family, with its changes of shape, and of every other free column."""
+        """Return the (n, n_bin) fitted counts of each family with its shape changes, and of every other free column."""
         parts = self.solution.coefficients[: self.n_free, None] * self.solution.columns[: self.n_free]
         family_index = np.concatenate(
             [np.full(len(changes_of_family), index) for index, changes_of_family in enumerate(self.shapes.changes)]
@@ -416,7 +416,7 @@ class VariableFit:
     simulated : sequence of LineCounts
         Simulations for the instrument, or for several likely instruments.
     excitation_kev : float
-        Highest photon energy, keV.
+        Highest photon energy in keV.
     anode : (n, n_channel) array
         Templates of the scattered lines of the source.
     n_classes : int
@@ -586,7 +586,7 @@ def _source_matrices(templates: Array, bins: Bins) -> Array:
 
 
 def _peak_energies(bins: Bins, detector: Detector) -> Array:
-    """Return the energies of unassigned peaks, keV."""
+    """Return the energies of unassigned peaks, in keV."""
     energies_kev, stop_kev = (
         [float(bins.energy_kev[0]) + _PEAK_MARGIN_KEV],
         float(bins.energy_kev[-1]) - _PEAK_MARGIN_KEV,

@@ -33,7 +33,7 @@ class FileSpectrum:
     axis : EnergyAxis or None
         Energy calibration; None if the file has none.
     live_time_s, real_time_s : float or None
-        Times, s; None if unknown.
+        Times in s; None if unknown.
     name : str
         Name in the file.
     detector : str

@@ -452,7 +452,7 @@ def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
 
 
 def _energy_kev(family: str) -> float:
-    """Return the energy of a family's strongest line, keV."""
+    """Return the energy of a family's strongest line, in keV."""
     symbol, _, shell = family.partition("_")
     energy, rate = family_lines(symbol, shell, _MAX_LINE_KEV)
     return float(energy[rate.argmax()])

@@ -17,7 +17,7 @@ Core = tuple[slice, slice]
 TARGET_COUNTS = 2e4
 """Target counts of a pool: above 1e4 the network does not improve, at 1e3 one in eight answer sets is wrong."""
 RADIUS = 3
-"""Maximum distance of a neighbour in a pool, pixels."""
+"""Maximum distance of a neighbour in a pool, in pixels."""
 SIMILARITY_QUANTILE = 0.99
 """Quantile of the chi-square distribution below which two pixels are similar."""
 MAX_LINE_DIFFERENCE_SIGMAS = 3.5

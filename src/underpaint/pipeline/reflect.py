@@ -50,7 +50,7 @@ from underpaint.runtime.threads import one_blas_thread
 _BAND_NM = 10.0
 """Width of the bands in which spectra are stored with the results."""
 _PICTURE_SIDE = 1600
-"""Approximate longer side of the picture of the cube, pixels."""
+"""Approximate longer side of the picture of the cube, in pixels."""
 _TASK = "Identifying the surface"
 
 

@@ -47,7 +47,7 @@ _VISIBLE_NM = (("red", 610.0), ("green", 550.0), ("blue", 465.0))
 _WIDTH_NM = 20.0
 _N_CHANNEL = 12
 OVERVIEW_SIDE = 640
-"""Length of the longer side of the overview picture, pixels."""
+"""Length of the longer side of the overview picture, in pixels."""
 
 
 @dataclass(frozen=True)

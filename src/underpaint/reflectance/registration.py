@@ -115,7 +115,7 @@ def by_points(
     Parameters
     ----------
     on_picture, on_maps : sequence of (x, y)
-        Corresponding positions, pixels. Two pairs determine shift, rotation and scale, three also shear, four or more
+        Corresponding positions in pixels. Two pairs determine shift, rotation and scale, three also shear, four or more
         also perspective.
     picture : str
         Kind of the picture, for messages.

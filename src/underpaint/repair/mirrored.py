@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 MIN_ROWS, MIN_COLUMNS = 8, 16
 """Minimum numbers of rows and columns that a scan must have for its rows to be compared."""
 MAX_LAG_COLUMNS = 6.0
-"""Largest lag of a stage, pixels."""
+"""Largest lag of a stage, in pixels."""
 _STEP_COLUMNS = 0.1
 _MIN_SIGMAS = 5.0
 _MIN_CORRELATION_GAIN = 0.15
@@ -36,10 +36,10 @@ class RowDirection:
     neighbours : float
         Correlation of the two neighbours, which have the same direction, with each other.
     mirrored_columns : float
-        Lag of the mirrored rows, pixels.
+        Lag of the mirrored rows, in pixels.
     sigmas : float
-        Difference of the two correlations without the most influential row, standard deviations; positive if mirrored
-        rows correlate better.
+        Difference of the two correlations without the most influential row, in standard deviations; positive if
+        mirrored rows correlate better.
     error : float
         Standard deviation of a correlation, from noise and differences between neighbours.
     """

@@ -41,7 +41,7 @@ class RowShift:
     Parameters
     ----------
     columns, error_columns : float
-        Shift to the right and its standard deviation, pixels.
+        Shift to the right and its standard deviation, in pixels.
     direction : RowDirection or None
         Correlation of odd rows as recorded and mirrored, if computed.
     """

@@ -54,7 +54,7 @@ def overlay(
     title : str
         Title above the map.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     """
     figure = new_figure(2 * PANEL_WIDTH_INCH, 2 * panel_height(probability.shape, step_mm) + 0.4)
     axes = figure.add_subplot()
@@ -107,7 +107,7 @@ def contradiction_maps(
     show_counts : bool
         Whether the maps contain counts instead of probabilities.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     """
     height = panel_height(is_contradicted.shape, step_mm)
     figure = new_figure(3 * PANEL_WIDTH_INCH, height + _TITLE_HEIGHT_INCH + 0.1)

@@ -331,7 +331,7 @@ def composite_figure(
     colors : sequence of str
         Colours of the maps, keys of :data:`COMPOSITE_COLORS`.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     hatch_mask : (n_row, n_column) array of bool or None
         Pixels in which the group of the first map would not be detected.
 

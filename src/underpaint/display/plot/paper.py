@@ -61,7 +61,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves (x, y) of a plot by label, and energies of marked lines by label, keV."""
+    """Curves (x, y) of a plot by label, and energies of marked lines by label, in keV."""
 
     title: str
     x_label: str

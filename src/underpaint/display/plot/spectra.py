@@ -72,7 +72,7 @@ def spectrum(
     labels : (str, str)
         Labels of the two curves.
     height_inch : float
-        Height of the figure, inches.
+        Height of the figure, in inches.
 
     Returns
     -------

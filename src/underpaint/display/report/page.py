@@ -115,7 +115,7 @@ _MAX_ENERGIES = 4
 _SPACE_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
 """Space at which a line may not break: "63 %", "12 µm"."""
 _HALF_PAGE_HEIGHT_INCH = 4.5
-"""Maximum height of the maps in a figure, inches; two such figures and a heading fit on a printed page."""
+"""Maximum height of the maps in a figure, in inches; two such figures and a heading fit on a printed page."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Marker:
     Parameters
     ----------
     energy_kev : float
-        Energy, keV; channel number if the results have no energy axis.
+        Energy in keV; channel number if the results have no energy axis.
     label : str
         Text at the marker.
     """

@@ -211,7 +211,7 @@ def _files_of(entry: Path) -> Iterator[Path]:
 
 
 def _relative_target(name: Path, earlier_folder: str | None) -> Path:
-    """Return the relative target of a user's file; files that belong to maps of a former size go to the earlier folder."""
+    """Return the relative target of a user's file; files for maps of a former size go to the earlier folder."""
     return Path(earlier_folder) / name if earlier_folder is not None and name.parts[0] in _MAP_DEPENDENT_NAMES else name
 
 

@@ -60,7 +60,7 @@ class Evidence(nn.Module):
     n_bin : int
         Number of bins of the fixed axis.
     start_kev, bin_kev : float
-        Lower edge of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, in keV.
     """
 
     fit: Tensor
@@ -139,7 +139,7 @@ class LayersNetwork(nn.Module):
     families : sequence of str
         Line families whose areas from a linear fit are additional features; may be empty.
     start_kev, bin_kev : float
-        Lower edge of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, in keV.
     body : {"attention", "dense", "recurrent"}
         Layer after the convolutions: self-attention (Vaswani et al. 2017), none, or a bidirectional GRU.
     head : {"free", "composition"}
@@ -200,7 +200,7 @@ class LayersNetwork(nn.Module):
         counts : (n, n_bin) tensor
             Counts per bin of the fixed axis.
         recorded : (n, 2) tensor
-            Lowest and highest recorded energy, keV.
+            Lowest and highest recorded energy, in keV.
         instrument : (n, n_instrument) tensor
             Instrument conditions; NaN for unknown ones.
 

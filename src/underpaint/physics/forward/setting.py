@@ -33,7 +33,7 @@ Numbers = NDArray[np.float64]
 NODES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
 """Energies, keV, at which scattered tube radiation is computed; other energies are interpolated."""
 ANGLES_DEG = np.linspace(0.0, 180.0, 25)
-"""Scattering angles of the tables, degree; they are interpolated for each direction."""
+"""Scattering angles of the tables, in degrees; they are interpolated for each direction."""
 N_AZIMUTHS = 8
 """Number of azimuth angles over which cross sections between two directions are averaged."""
 SHIFTED_GRID_KEV = ((0.5, 10.0, 0.05), (10.0, 120.0, 0.1))
@@ -172,7 +172,7 @@ def air_response(energy: Numbers, grid: Numbers, geometry: Geometry) -> Numbers:
 
 
 def _min_energy(energy: Numbers, n_scatters: int) -> Numbers:
-    """Return the energy after a number of Compton scatters by 180 degrees, keV."""
+    """Return the energy after a number of Compton scatters by 180 degrees, in keV."""
     return energy / (1.0 + 2.0 * n_scatters * energy / ELECTRON_REST_KEV)
 
 
@@ -203,7 +203,7 @@ MAX_GROUP_RATIO = 1.04
 EDGE_ELEMENTS = range(11, 84)
 """Atomic numbers of elements whose absorption edges separate groups of lines: sodium to bismuth."""
 ANGLE_STEP_DEG = 0.25
-"""Step of the numerical derivatives of scatter with respect to the angles, degree."""
+"""Step of the numerical derivatives of scatter with respect to the angles, in degrees."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Setting:
     line_element : (n_line,) int array
         Index of the element of each line.
     source_kev, width_kev : (n_energy,) numpy arrays
-        Energy and bin width (zero for lines) of the source spectrum, keV.
+        Energy and bin width (zero for lines) of the source spectrum, in keV.
     weight : (n_energy,) array
         Number of photons of the source.
     attenuation : (n_element, n_energy) array
@@ -251,7 +251,7 @@ class Setting:
     air_lines, air_source, air_grid : arrays
         Transmission of the air path to the detector at the energies of lines, source and grid.
     grid_kev, grid_width_kev : (n_grid,) numpy arrays
-        Centres and widths of the bins of Compton-scattered photons, keV.
+        Centres and widths of the bins of Compton-scattered photons, in keV.
     beam_shift, beam_shift_twice : (n_energy, n_grid) arrays
         Energy distribution of the source's photons after one and two Compton scatters in any direction.
     beam_unshifted : (n_energy, n_grid) array

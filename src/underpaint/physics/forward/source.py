@@ -48,15 +48,15 @@ class SourceSettings:
     Parameters
     ----------
     voltage_kv : float
-        Tube voltage, kV.
+        Tube voltage in kV.
     electron_angle_deg, takeoff_angle_deg : float
-        Angles of electrons and X-rays to the anode's surface, degree.
+        Angles of electrons and X-rays to the anode's surface, in degrees.
     window_um : float
-        Thickness of the tube's window, um.
+        Thickness of the tube's window, in um.
     filters_um : tuple of float
-        Thickness of each filter, um.
+        Thickness of each filter, in um.
     air_cm : float
-        Air path from tube to sample, cm.
+        Air path from tube to sample, in cm.
     """
 
     voltage_kv: Any
@@ -86,11 +86,11 @@ def source_spectrum(instrument: Instrument) -> tuple[Numbers, Numbers, Numbers]:
     Returns
     -------
     energy_kev : (n_energy,) array
-        Centres of the bins of the continuum, and energies of the lines, keV; ascending.
+        Centres of the bins of the continuum, and energies of the lines, in keV; ascending.
     weight : (n_energy,) array
         Photons per bin or line, per s, sr and mA; for an explicit spectrum, on its scale.
     width_kev : (n_energy,) array
-        Width of the bin, keV; zero for lines.
+        Width of the bin, in keV; zero for lines.
 
     Raises
     ------

@@ -30,9 +30,9 @@ _MAX_CHANNEL_KEV = 0.5
 _MIN_CONTINUUM_ENTRIES = 20
 """Smallest number of entries of an energy table that describes a continuum."""
 _MAX_LINE_DISTANCE_KEV = 0.05
-"""Largest distance between a tabulated energy and a line of the anode, keV."""
+"""Largest distance between a tabulated energy and a line of the anode, in keV."""
 _MAX_VOLTAGE_GAP_KV = 1.0
-"""Largest difference between tube voltage and the end of the energy table, kV."""
+"""Largest difference between tube voltage and the end of the energy table, in kV."""
 _AIR_TOLERANCE = 0.02
 """Largest deviation of mass fractions, and relative deviation of the density, from those of air."""
 _MAX_NESTING = 10

@@ -305,7 +305,7 @@ class PaintPrior:
         )
 
     def stack(self, states: States) -> tuple[Numbers, Numbers]:
-        """Return (n, MAX_LAYERS + 1, n_element) mass fractions and (n, MAX_LAYERS + 1) areal densities, g/cm2."""
+        """Return (n, MAX_LAYERS + 1, n_element) mass fractions and (n, MAX_LAYERS + 1) areal densities, in g/cm2."""
         physical, n = self.physical(states), len(states)
         column, exists = np.arange(len(self.groups)), states.n_layer[:, None] > LAYERS
         binder = physical.binder[..., None]
@@ -325,7 +325,7 @@ class PaintPrior:
         return fractions, areal_density
 
     def masses(self, states: States) -> Numbers:
-        """Return the (n, MAX_LAYERS, n_group) areal densities of each group's element in each layer of paint, g/cm2."""
+        """Return the (n, MAX_LAYERS, n_group) areal densities in g/cm2 of the groups' elements in each paint layer."""
         fractions, areal_density = self.stack(states)
         exists = states.n_layer[:, None] > LAYERS
         return np.asarray(fractions[:, :-1, self.key_element] * (areal_density[:, :-1] * exists)[..., None])

@@ -381,7 +381,7 @@ def covers(axis: EnergyAxis, model_card: ModelCard) -> bool:
 
 
 def needed_range(model_card: ModelCard) -> tuple[float, float]:
-    """Return the range that a scan has to cover for a model, keV."""
+    """Return the range that a scan has to cover for a model, in keV."""
     if model_card.needs_full_axis or model_card.narrowest_kev is None:
         return model_card.axis.start_kev, model_card.axis.stop_kev
     return model_card.narrowest_kev

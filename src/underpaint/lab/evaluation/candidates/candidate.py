@@ -27,7 +27,7 @@ class Film:
     paint : Paint or None
         Paint of the layer, whose mass fractions are fitted; None if the composition is fixed.
     range_um : pair of float or None
-        Limits of the thickness, um; None if the thickness is fixed.
+        Limits of the thickness, in um; None if the thickness is fixed.
     """
 
     layer: Layer
@@ -118,7 +118,7 @@ class Candidate:
         return frozenset(name for film in self.films for name in film.paint_pigments)
 
     def thickness_um(self, position: Numbers) -> Numbers:
-        """Return (n_layer,) thicknesses at given parameters, um."""
+        """Return (n_layer,) thicknesses at given parameters, in um."""
         thickness = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
         for parameter, value in zip(self.parameters, position, strict=True):
             if not parameter.pigment:

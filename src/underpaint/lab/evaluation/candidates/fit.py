@@ -228,7 +228,7 @@ class StratigraphyFit:
 
     @property
     def thickness_um(self) -> Numbers:
-        """(n_layer,) fitted thicknesses, um."""
+        """(n_layer,) fitted thicknesses, in um."""
         return self.candidate.thickness_um(self.position)
 
 

@@ -28,7 +28,7 @@ MAX_CANDIDATES = 12
 the best candidate are not counted."""
 MAX_PIGMENTS = 5
 TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
-"""Initial thicknesses of an upper layer of two, of a lower or single layer, and of the ground, um."""
+"""Initial thicknesses of an upper layer of two, of a lower or single layer, and of the ground, in um."""
 PRIMING = "lead_white"
 """Pigment of the most common underlayer; it is tried if no other hidden pigment is suspected."""
 
