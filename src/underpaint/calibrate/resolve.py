@@ -170,7 +170,7 @@ def resolve_energy_axis(
 
 
 def check_beam(beam_kev: float | None) -> None:
-    """Raise an InstrumentError if a beam energy, keV, is out of range."""
+    """Raise an InstrumentError if a beam energy in keV is out of range."""
     minimum, maximum = BEAM_RANGE_KEV
     if beam_kev is not None and not minimum <= beam_kev <= maximum:
         remedy = "Give the energy of the monochromatic beam, or omit it if the source is a tube."

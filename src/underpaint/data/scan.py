@@ -435,7 +435,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
 
 @dataclass(frozen=True)
 class _ClippingStatistics:
-    """How often the largest value and values just below it occur, in the channels that reach the largest value.
+    """Numbers of occurrences of the largest value and of values just below it, in the channels that reach it.
 
     Parameters
     ----------

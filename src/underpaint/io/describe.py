@@ -136,7 +136,7 @@ def describe_all(
 
 
 def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
-    """Facts of a scan with its sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
+    """Return facts of a scan with its sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
 
     Returns
     -------

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 CERTAIN_SIGMAS = 10.0
-"""Minimum significance of a line that is certain, sigma."""
+"""Minimum significance of a line that is certain, in sigmas."""
 DIFFERENT_SIGMAS = 5.0
-"""Minimum difference of two areas that differ, sigma."""
+"""Minimum difference of two areas that differ, in sigmas."""
 MAX_MISSING_FRACTION = 0.25
-"""Maximum fraction of the area expected from the other result at which a line is missing."""
+"""A line counts as missing if its area is below this fraction of the area expected from the other result."""
 MAX_DIFFRACTION_FRACTION = 0.01
 """Maximum fraction of the pixels in which a line in one result only may be diffraction by crystals."""
 MIN_PIXELS = 10

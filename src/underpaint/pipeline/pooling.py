@@ -21,7 +21,7 @@ RADIUS = 3
 SIMILARITY_QUANTILE = 0.99
 """Quantile of the chi-square distribution below which two pixels are similar."""
 MAX_LINE_DIFFERENCE_SIGMAS = 3.5
-"""Maximum difference of one line, sigma, so that a line in a single pixel of another paint is not averaged out."""
+"""Maximum difference of one line, in sigmas, so that a line in a single pixel of another paint is not averaged out."""
 _MIN_VARIANCE = 0.25
 _PIXEL_SHIFTS = sorted(
     (
@@ -188,6 +188,6 @@ def plan_pooling(fit: VariableFit, sample: NDArray[Any]) -> Pooling | None:
 
 
 def few_counts(pixel_counts: NDArray[np.float64]) -> bool:
-    """Whether more than half of a scan's pixels have fewer counts than the target of a pool."""
+    """Return whether more than half of a scan's pixels have fewer counts than the target of a pool."""
     recorded_counts = pixel_counts[pixel_counts > 0]
     return bool(recorded_counts.size > 1 and np.median(recorded_counts) < TARGET_COUNTS)

@@ -81,7 +81,7 @@ class Mosaic:
     Parameters
     ----------
     scan : Scan
-        Scan of all tiles; pixels that no tile covers are missing.
+        Scan of all tiles; pixels that no tile covers are marked as missing.
     corner_pixels : (n_tile, 2) array
         Row and column of the first pixel of each tile in the mosaic, not rounded.
     corrected_pixels : (n_tile, 2) array

@@ -1,4 +1,4 @@
-"""What lies at the surface, by X-rays and reflectance, beside what is below it; and the thickness of the top layer."""
+"""Figures of pigments at the surface, by X-rays and reflectance, and below; and of the thickness of the top layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What can be known, drawn: counts that distinguish pigments, and how often a planned scan gives the answer."""
+"""Figures of what can be known: counts that distinguish pigments, and how often a planned scan gives the answer."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Spectra: sum and maximum with labelled lines, a calibration, a fit, and an explanation by layers."""
+"""Figures of spectra: sum and maximum with labelled lines, a calibration, a fit, and an explanation by layers."""
 
 from collections.abc import Iterable, Mapping
 from textwrap import wrap

@@ -1,4 +1,4 @@
-"""What belongs together in the maps, and the answers about it: components, clusters, an embedding, correlations.
+"""Answers to requests for the structure of the maps: components, clusters, an embedding, correlations.
 
 scikit-learn is imported when it is first needed: it takes a second.
 """

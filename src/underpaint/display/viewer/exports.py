@@ -1,4 +1,4 @@
-"""What is seen, as files: figures at print size, numbers of spectra and maps."""
+"""Files of what the page shows: figures at print size, and values of spectra and maps."""
 
 import io
 import math

@@ -1,4 +1,4 @@
-"""Answers about maps: the first view, their numbers, small pictures of them, and pixels."""
+"""Answers to requests for maps: the first view, the values of a map, its thumbnail, and the values of a pixel."""
 
 import threading
 from functools import cached_property
@@ -35,7 +35,7 @@ class MapRequests(ResultRequests):
 
     @cached_property
     def overview(self) -> Overview:
-        """What the first view shows, worked out from all maps."""
+        """Contents of the first view, computed from all maps."""
         with self.results.working:  # two pages that begin at once share it
             return overview(read_results(self.results.folder))
 

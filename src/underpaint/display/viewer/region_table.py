@@ -1,4 +1,4 @@
-"""What regions hold: a table of all maps by region, with standard errors, and the difference of two regions."""
+"""Table of the means of all maps in each region, with standard errors, and the difference of two regions."""
 
 import math
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ _NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
 
 @dataclass(frozen=True)
 class Request:
-    """What a page asks for.
+    """Request of a page.
 
     Parameters
     ----------
@@ -97,12 +97,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent.
+    """Answer to a request.
 
     Parameters
     ----------
     body : bytes or binary file
-        A file is sent to its end and closed.
+        Content. A file is sent to its end and closed.
     kind : str
         Media type.
     status : int
@@ -120,7 +120,7 @@ class Answer:
 
 
 Site = Callable[[Request], Answer | None]
-"""What answers requests; None: there is nothing of that name."""
+"""Function that answers requests; it returns None if nothing has the requested name."""
 
 
 @dataclass(frozen=True)

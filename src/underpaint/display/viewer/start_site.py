@@ -381,7 +381,7 @@ def _listed(path: Path, endings: set[str]) -> dict[str, Any]:
 
 
 def _is_scan_folder(folder: Path, endings: set[str]) -> bool:
-    """Whether a folder is one scan, a file for each pixel or a store; folders of several scans are not."""
+    """Return whether a folder is one scan, a file for each pixel or a store; folders of several scans are not."""
     with suppress(OSError, ScanError), os.scandir(folder) as entries:
         names = [entry.name for entry, _ in zip(entries, range(_PROBED_ENTRIES), strict=False)]
         reader = reader_of(folder, b"") if names else None

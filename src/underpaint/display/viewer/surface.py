@@ -1,4 +1,4 @@
-"""What a reflectance cube says, for the page: its picture, and a pixel's reflectance beside spectra of pigments."""
+"""Reflectance answers for the page: the picture of the cube, and the reflectance of a pixel with pigment spectra."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +46,7 @@ class Surface:
         }
 
     def answer(self, request: Request) -> Answer | None:
-        """Send the picture, or what a pixel says."""
+        """Send the picture, or the reflectance and answers of a pixel."""
         what = request.parts[0] if request.parts else ""
         if what == "picture":
             return file_answer(self.folder, REFLECTANCE_FILE)

@@ -144,7 +144,7 @@ class Windows:
 
 
 def fits_memory(scan: Scan) -> bool:
-    """Whether the scan's counts are held in memory."""
+    """Return whether the scan's counts are held in memory."""
     return int(np.prod(scan.shape)) * 4 <= MEMORY_BYTES
 
 

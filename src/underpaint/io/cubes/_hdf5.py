@@ -27,7 +27,7 @@ _MAX_LIST = 2**16
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file starts with the signature of HDF5."""
+    """Return whether a file starts with the signature of HDF5."""
     return path.is_file() and head.startswith(MAGIC)
 
 

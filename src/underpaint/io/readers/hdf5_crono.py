@@ -47,7 +47,7 @@ _S_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def _is_layout(file: Any) -> bool:
-    """Whether an HDF5 file has the groups of a CRONO scan."""
+    """Return whether an HDF5 file has the groups of a CRONO scan."""
     return isinstance(follow(file, SPECTRA), h5py.Dataset) and follow(file, ENERGIES) is not None
 
 

@@ -52,7 +52,7 @@ _ENERGY_PATHS = ("MAPS/Spectra/Energy", "MAPS/energy")
 
 
 def _is_layout(file: Any) -> bool:
-    """Whether an HDF5 file has the group and the spectra of XRF-Maps."""
+    """Return whether an HDF5 file has the group and the spectra of XRF-Maps."""
     return isinstance(_first_existing(file, _COUNTS_PATHS), h5py.Dataset)
 
 

@@ -33,7 +33,7 @@ _MAX_VALUE_LENGTH = 200
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are blocks of an IAEA spectrum."""
+    """Return whether a file's first bytes are blocks of an IAEA spectrum."""
     return bool(re.match(rb"\s*\$[A-Z_0-9]+:", head.removeprefix(b"\xef\xbb\xbf")))
 
 

@@ -145,7 +145,7 @@ def recover(path: str | Path) -> None:
 
 
 def is_finished(path: str | Path) -> bool:
-    """Whether a folder holds the results of a complete run."""
+    """Return whether a folder holds the results of a complete run."""
     return (Path(path) / RESULTS_FILE).is_file()
 
 

@@ -223,7 +223,7 @@ def _conflict_name(target: Path, folder: Path) -> Path:
 
 
 def _is_blocked(target: Path, folder: Path) -> bool:
-    """Whether a parent folder of the target, below ``folder``, is a link or a file."""
+    """Return whether a parent folder of the target, below ``folder``, is a link or a file."""
     parents = target.relative_to(folder).parts[:-1]
     ancestors = (folder.joinpath(*parents[: index + 1]) for index in range(len(parents)))
     return any(os.path.lexists(ancestor) and (is_link(ancestor) or not ancestor.is_dir()) for ancestor in ancestors)
@@ -247,7 +247,7 @@ def _user_entries(folder: Path) -> list[Path]:
 
 
 def _is_generated(path: Path, folder: Path, names: set[str]) -> bool:
-    """Whether a file in a results folder was written by a run with maps of the given names."""
+    """Return whether a file in a results folder was written by a run with maps of the given names."""
     if path.is_symlink():
         return False  # a run writes no links
     if path == folder / RESULTS_FILE:
@@ -259,7 +259,7 @@ def _is_generated(path: Path, folder: Path, names: set[str]) -> bool:
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether the ``results.h5`` of a folder is an HDF5 file not written by a run, such as a scan of that name."""
+    """Return whether the ``results.h5`` of a folder is an HDF5 file not written by a run, such as a scan."""
     if not (folder / RESULTS_FILE).is_file():
         return False  # reading a pipe would block
     try:
@@ -285,7 +285,7 @@ def _map_names(folder: Path) -> set[str]:
 
 
 def _is_same_file(file_a: Path, file_b: Path) -> bool:
-    """Whether two paths are regular files of the same size and time of change."""
+    """Return whether two paths are regular files of the same size and time of change."""
     try:
         first_status, second_status = file_a.lstat(), file_b.lstat()
     except OSError:
@@ -333,7 +333,7 @@ def _locate(recorded_path: str, folder: Path, *, allow_shares: bool) -> str | No
         return None
 
     def is_data(path: Path) -> bool:
-        """Whether a path is a file or folder, not a pipe or device, whose opening could block."""
+        """Return whether a path is a file or folder, not a pipe or device, whose opening could block."""
         if not allow_shares and str(path).startswith(("\\\\", "//")):
             return False
         try:
