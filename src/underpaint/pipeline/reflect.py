@@ -392,8 +392,10 @@ def _results(
     if classified.anywhere is not None:
         parts["hidden"] = classified.groups, store.stack("hidden", len(classified.groups))
     names = [*(members[index] for index in likely), NONE_OF_LIBRARY]
-    known = pigment_library()
-    labels = {name: known[name].label for name in names if name in known} | {NONE_OF_LIBRARY: "none of the library"}
+    library_pigments = pigment_library()
+    labels = {name: library_pigments[name].label for name in names if name in library_pigments} | {
+        NONE_OF_LIBRARY: "none of the library"
+    }
     notes = [*classified.cube.notes, *record["library_notes"]]
     place = record["registration"]
     if place["verdict"] != "well":

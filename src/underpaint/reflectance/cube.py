@@ -280,8 +280,8 @@ def _check_bits(sample: NDArray[Any], stored: StoredCube) -> None:
 def _roughness(sample: NDArray[Any]) -> float:
     """Return the mean difference of neighbouring bands, as a multiple of the standard deviation of all values."""
     values = sample.astype(np.float64)
-    spread = values.std()
-    return float(np.abs(np.diff(values, axis=1)).mean() / spread) if spread > 0 else 0.0
+    standard_deviation = values.std()
+    return float(np.abs(np.diff(values, axis=1)).mean() / standard_deviation) if standard_deviation > 0 else 0.0
 
 
 def _saturation(sample: NDArray[Any]) -> float | None:
@@ -417,10 +417,10 @@ def _check_level(cube: ReflectanceCube) -> None:
     n_row, n_column, _ = cube.shape
     rows = np.unique(((np.arange(4) + 0.5) * n_row / 4).astype(int)).tolist()
     values = np.concatenate([cube.read(slice(row, row + 1), slice(0, n_column))[0] for row in rows])
-    known = np.isfinite(values)
-    if known.mean() < 0.1 or np.nanmax(values) < 1e-3:
+    is_valid = np.isfinite(values)
+    if is_valid.mean() < 0.1 or np.nanmax(values) < 1e-3:
         raise ScanError(
-            f"Cannot use {cube.stored.source}: {1 - known.mean():.0%} of its reflectance values are missing or outside "
+            f"Cannot use {cube.stored.source}: {1 - is_valid.mean():.0%} of its reflectance values are missing or outside "
             f"0 to {MAX_REFLECTANCE:g}, and the highest other value is {np.nanmax(values, initial=0.0):.2g}. Use "
             "references of the same camera, exposure and lamp, or correct --scale."
         )

@@ -170,21 +170,23 @@ class _Bands:
     """Resamples spectra from the bands of a cube to the wavelength grid of the classifier."""
 
     def __init__(self, wavelength: Floats) -> None:
-        usable = np.isfinite(wavelength)
-        first, last = (float(np.min(wavelength[usable])), float(np.max(wavelength[usable]))) if usable.any() else (0, 0)
+        is_finite = np.isfinite(wavelength)
+        first, last = (
+            (float(np.min(wavelength[is_finite])), float(np.max(wavelength[is_finite]))) if is_finite.any() else (0, 0)
+        )
         grid = np.arange(FIRST_NM, LAST_NM + 1.0, STEP_NM)
         grid = grid[(grid >= first - STEP_NM / 2) & (grid <= last + STEP_NM / 2)]
         range_nm = float(grid[-1] - grid[0]) if grid.size else 0.0
-        inside = usable & (wavelength >= FIRST_NM - STEP_NM) & (wavelength <= LAST_NM + STEP_NM)
-        if range_nm < MIN_RANGE_NM or inside.sum() < range_nm / MAX_GAP_NM:
+        is_in_range = is_finite & (wavelength >= FIRST_NM - STEP_NM) & (wavelength <= LAST_NM + STEP_NM)
+        if range_nm < MIN_RANGE_NM or is_in_range.sum() < range_nm / MAX_GAP_NM:
             raise CoverageError(
-                f"Cannot identify pigments from {int(usable.sum())} bands between {first:g} and {last:g} nm: at least "
+                f"Cannot identify pigments from {int(is_finite.sum())} bands between {first:g} and {last:g} nm: at least "
                 f"{MIN_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every "
                 f"{MAX_GAP_NM:g} nm on average. Check the unit of the wavelengths, or use a cube of the visible range "
                 "with more bands."
             )
         self.n_band, self.grid = wavelength.size, grid
-        self._order = np.flatnonzero(usable)[np.argsort(wavelength[usable], kind="stable")]
+        self._order = np.flatnonzero(is_finite)[np.argsort(wavelength[is_finite], kind="stable")]
         self._wavelength = wavelength[self._order]
         rows = [_cell_means(grid, self._wavelength, row) for row in np.eye(self._wavelength.size)]
         self._weights = np.stack(rows).astype(np.float32)
@@ -509,8 +511,8 @@ class _Model:
         surface_probability: Floats | None = None,
     ) -> tuple[NDArray[np.floating], ...]:
         """Return probability, presence, mixture, hidden and determinable for a block of spectra on the grid."""
-        usable = np.asarray(np.isfinite(reflectance).all(axis=1))
-        features = _features(np.where(usable[:, None], reflectance, 1.0))
+        is_usable = np.asarray(np.isfinite(reflectance).all(axis=1))
+        features = _features(np.where(is_usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._choices(group_probability, groups)
         likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
         joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups, surface_probability)
@@ -526,7 +528,7 @@ class _Model:
         mixture = sets.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
         determinable = np.zeros(hidden.shape, dtype=bool)
-        is_member = usable & (probability[:, -1] < probability[:, :-1].max(axis=1))
+        is_member = is_usable & (probability[:, -1] < probability[:, :-1].max(axis=1))
         is_member &= np.median(np.exp(features), axis=1) > DARK_REFLECTANCE
         strength = pixel_strength(np.exp(features))
         if group_probability is not None:
@@ -537,7 +539,7 @@ class _Model:
                 if known and group not in WHITE_GROUPS:
                     determinable[:, place] = is_member & (strength >= hypotheses.palest_tint(group))
         for each in (probability, presence, mixture, hidden):
-            each[~usable] = np.nan
+            each[~is_usable] = np.nan
         return probability, presence, mixture, hidden, determinable
 
 

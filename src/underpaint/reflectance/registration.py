@@ -503,9 +503,9 @@ class _Comparison:
         """Return the colour indices of the picture at positions of the maps, and which positions lie on the picture."""
         positions = place(matrix, at)
         height, width = self.colors.shape
-        inside = (positions > 0).all(axis=1) & (positions[:, 0] < width) & (positions[:, 1] < height)
-        columns, rows = np.where(inside[:, None], positions, 0).astype(np.intp).T
-        return self.colors[rows, columns], inside
+        is_inside = (positions > 0).all(axis=1) & (positions[:, 0] < width) & (positions[:, 1] < height)
+        columns, rows = np.where(is_inside[:, None], positions, 0).astype(np.intp).T
+        return self.colors[rows, columns], is_inside
 
     def _tables(self, matrix: Matrix, chosen: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
         """Return for each map component the log ratio of :func:`_log_ratio` between its values and the colours."""
@@ -638,8 +638,8 @@ def _rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
     """Return the best transform among those shifted by some pixels of the maps or more, refined."""
     shifts = [np.unique(np.round(_SLIDES * size)) for size in reversed(comparison.size)]
     shift_matrices = [np.array([[1, 0, right], [0, 1, down], [0, 0, 1.0]]) for right, down in product(*shifts)]
-    shifted = [matrix @ move for move in shift_matrices if np.hypot(*move[:2, 2]) > 2 * _WRONG_PX]
-    return _climb(comparison, min(shifted, key=comparison.negative_similarity), 6)
+    shifted_matrices = [matrix @ move for move in shift_matrices if np.hypot(*move[:2, 2]) > 2 * _WRONG_PX]
+    return _climb(comparison, min(shifted_matrices, key=comparison.negative_similarity), 6)
 
 
 def _apart_px(first: Matrix, second: Matrix, shape: tuple[int, int]) -> float:

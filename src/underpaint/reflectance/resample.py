@@ -62,11 +62,11 @@ class Resampler:
         pixel = (pixel_row[:, None] * size[1] + pixel_column).ravel()
         x, y = np.floor(place(self.matrix, positions)).astype(np.int64).T
         n_row, n_column, n_band = self.cube.shape
-        inside = (x >= 0) & (y >= 0) & (x < n_column) & (y < n_row)
+        is_inside = (x >= 0) & (y >= 0) & (x < n_column) & (y < n_row)
         values = np.full((n_pixel, n_band), np.nan, dtype=np.float32)
-        if not inside.any():
+        if not is_inside.any():
             return values.reshape(*size, n_band)
-        x, y, pixel = x[inside], y[inside], pixel[inside]
+        x, y, pixel = x[is_inside], y[is_inside], pixel[is_inside]
         first, last = (int(y.min()), int(x.min())), (int(y.max()) + 1, int(x.max()) + 1)
         spectra = self.cube.read(slice(first[0], last[0]), slice(first[1], last[1])).reshape(-1, n_band)
         source = (y - first[0]) * (last[1] - first[1]) + (x - first[1])

@@ -194,8 +194,8 @@ def _round_positions(positions: Array) -> Array:
     The first row and column are 0. Without the offset, tiles in equal rows at 0.5 could be rounded differently.
     """
     mean_phase = np.exp(2j * np.pi * positions).mean(axis=0)
-    shifted = positions - np.angle(mean_phase) / (2.0 * np.pi)
-    return np.asarray(shifted - np.rint(shifted).min(axis=0))
+    shifted_positions = positions - np.angle(mean_phase) / (2.0 * np.pi)
+    return np.asarray(shifted_positions - np.rint(shifted_positions).min(axis=0))
 
 
 def _check_distances(stage_pixels: Array, sizes: NDArray[np.int64], step_mm: tuple[float, float]) -> None:

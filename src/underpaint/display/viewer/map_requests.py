@@ -100,8 +100,10 @@ class MapRequests(ResultRequests):
         """Send the thumbnail of a map: its size, followed by every n-th pixel of the map."""
         values = self.results.maps.values(self.results.index(request))
         step = max(1, -(-max(values.shape) // max(16, min(request.number("size"), 256))))
-        small = np.ascontiguousarray(values[::step, ::step], dtype="<f4")
-        return Answer(np.asarray(small.shape, dtype="<i4").tobytes() + small.tobytes(), "application/octet-stream")
+        thumbnail = np.ascontiguousarray(values[::step, ::step], dtype="<f4")
+        return Answer(
+            np.asarray(thumbnail.shape, dtype="<i4").tobytes() + thumbnail.tobytes(), "application/octet-stream"
+        )
 
     def _pixel(self, request: Request) -> Answer:
         row, column = request.number("row"), request.number("column")

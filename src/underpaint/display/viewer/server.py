@@ -354,8 +354,8 @@ def _handler(
             except ValueError:
                 raise _Refused(HTTPStatus.BAD_REQUEST, "This is no address.") from None
             parts = tuple(unquote(part) for part in address.path.split("/") if part)
-            known = bool(parts) and secrets.compare_digest(parts[0].encode(errors="replace"), token.encode())
-            if not (known and self._from_here()):
+            has_valid_token = bool(parts) and secrets.compare_digest(parts[0].encode(errors="replace"), token.encode())
+            if not (has_valid_token and self._from_here()):
                 # Whatever a stranger sends along is not read.
                 raise _Refused(HTTPStatus.NOT_FOUND, "")
             body = self._body()

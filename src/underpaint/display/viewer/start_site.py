@@ -82,8 +82,8 @@ class StartSite:
             return page_file("start.html")
         if request.parts[0] == "open" and len(request.parts) > 1:
             number = request.parts[1]
-            known = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened)
-            return self._opened[int(number)](request.under(2)) if known else None
+            is_opened_number = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened)
+            return self._opened[int(number)](request.under(2)) if is_opened_number else None
         route = self._routes.get((request.method, request.parts[0]))
         return page_file(request.parts[-1]) if route is None else route(request.under(1))
 
@@ -315,9 +315,9 @@ def _state_file() -> Path:
 
 
 def _state_folder() -> Path:
-    given = os.environ.get(_STATE_VARIABLE)
-    if given:
-        return Path(given)
+    state_path = os.environ.get(_STATE_VARIABLE)
+    if state_path:
+        return Path(state_path)
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "underpaint"
 
@@ -356,8 +356,8 @@ def _instrument_entry(name_or_path: str) -> dict[str, Any]:
 
 def _instrument_label(name: str, instrument: Instrument) -> str:
     tube = instrument.tube
-    known = "tube" in instrument.model_fields_set and {"anode", "voltage_kv"} <= tube.model_fields_set
-    return f"{Path(name).name} ({tube.anode} anode, {tube.voltage_kv:g} kV)" if known else Path(name).name
+    has_known_tube = "tube" in instrument.model_fields_set and {"anode", "voltage_kv"} <= tube.model_fields_set
+    return f"{Path(name).name} ({tube.anode} anode, {tube.voltage_kv:g} kV)" if has_known_tube else Path(name).name
 
 
 def _settings_entry(path: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Surface:
             labels[entry.name] = entry.label.partition(": ")[2] or entry.label
         members = values_by_kind.get("surface_member", {})
         best = sorted(members, key=lambda name: -np.nan_to_num(members[name]))[:_MOST_MEMBERS]
-        hidden = values_by_kind.get("hidden", {})
+        hidden_probability = values_by_kind.get("hidden", {})
         return {
             "row": row,
             "column": column,
@@ -86,10 +86,10 @@ class Surface:
             "hidden": [
                 {
                     "label": labels[name],
-                    "probability": hidden[name],
-                    "stated": hidden[name] > BELOW_PROBABILITY,
+                    "probability": hidden_probability[name],
+                    "stated": hidden_probability[name] > BELOW_PROBABILITY,
                 }
-                for name in sorted(hidden, key=lambda name: -np.nan_to_num(hidden[name]))
-                if hidden[name] > 1.0 - BELOW_PROBABILITY
+                for name in sorted(hidden_probability, key=lambda name: -np.nan_to_num(hidden_probability[name]))
+                if hidden_probability[name] > 1.0 - BELOW_PROBABILITY
             ],
         }

@@ -158,8 +158,8 @@ def store_path(scan: Scan, folder: Path | None = None) -> Path:
     """
     if not scan.source:
         raise ScanError("Cannot make window maps: the scan has no file. Save it with `up.save_scan` and open that.")
-    known = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
-    return (folder or cache.folder() / "windows") / f"{sha256(known.encode()).hexdigest()[:24]}{_SUFFIX}"
+    identity = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
+    return (folder or cache.folder() / "windows") / f"{sha256(identity.encode()).hexdigest()[:24]}{_SUFFIX}"
 
 
 def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_progress) -> Path:

@@ -74,7 +74,7 @@ class Directed:
 def directed_scatter(elements: tuple[str, ...], energy_kev: Numbers, geometry: Geometry) -> Directed:
     """Return the cross sections of scatter by direction for a geometry, as numpy arrays."""
     angle_deg = geometry.scattering_angle_deg
-    shifted = compton_energy(energy_kev, angle_deg)
+    compton_kev = compton_energy(energy_kev, angle_deg)
     coherent, compton = (
         4.0 * np.pi * table[..., 0] for table in differential_scatter(elements, energy_kev, [angle_deg])
     )
@@ -96,7 +96,7 @@ def directed_scatter(elements: tuple[str, ...], energy_kev: Numbers, geometry: G
         direction_weight * np.einsum("szga,uka->suzkg", tables, beam_weights),
         4.0 * np.pi * np.einsum("szga,uka->suzkg", tables, detector_weights),
         profile,
-        attenuations(elements, shifted),
+        attenuations(elements, compton_kev),
     )
 
 
