@@ -40,8 +40,8 @@ SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "
 CRYSTAL_THICKNESSES_UM = (300.0, 1000.0)
 """Smallest and largest crystal thickness of detectors, in um."""
 _ARBITRARY_ANGLE_DEG = 120.0
-_BIN_KEV = 0.1
-_FILTER_KEV = 16.0
+_BIN_WIDTH_KEV = 0.1
+_FILTER_CUTOFF_KEV = 16.0
 """Energy at which the modelled filter has a transmission of 1/e, in keV."""
 _MIN_PHOTON_KEV = MIN_SCATTER_KEV - 2.0
 _MODEL_ERROR = 0.015
@@ -93,7 +93,7 @@ class ScatterReference:
 def upper_part(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> UpperPart | None:
     """Return the part of a sum spectrum above ``MIN_SCATTER_KEV``; None if its range is too small."""
     axis = response.axis(counts.size)
-    channels_per_bin = max(round(_BIN_KEV / axis.gain_kev), 1)
+    channels_per_bin = max(round(_BIN_WIDTH_KEV / axis.gain_kev), 1)
     first_channel = max(int(np.ceil(axis.channel(MIN_SCATTER_KEV - 1.0))), 0)
     n_bin = (counts.size - first_channel) // channels_per_bin
     if n_bin < _MIN_BINS or axis.stop_kev < MIN_SCATTER_KEV + _MIN_RANGE_KEV:
@@ -232,7 +232,7 @@ def _relative_efficiencies(detector: Detector, axis: EnergyAxis) -> list[Array]:
         for thickness_um in CRYSTAL_THICKNESSES_UM
     ]
     # the attenuation of absorbers is about proportional to the cube of the wavelength
-    filtered = efficiencies[-1] * np.exp(-((_FILTER_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
+    filtered = efficiencies[-1] * np.exp(-((_FILTER_CUTOFF_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
     return [values / np.maximum(default_efficiency, 1e-12) for values in (*efficiencies, filtered)]
 
 

@@ -167,7 +167,7 @@ def _evaluate_voltage(voltages_kv: Array, misfit: Array, data: UpperPart) -> Vol
 
 DEFAULT_REFERENCE = ScatterReference("Rh", 120.0, 40.0)
 """Default for values that cannot be determined."""
-_WINDOW_KEV = (15.5, 28.0)
+_FIT_WINDOW_KEV = (15.5, 28.0)
 _COARSE_ANGLES_DEG = np.arange(66.0, 165.0, 14.0)
 _TRIAL_ANGLES_DEG = (95.0, 120.0, 145.0)
 _MAX_SPREAD_KV = 1.0
@@ -267,7 +267,7 @@ def _best_anode(data: UpperPart, reference: ScatterReference, voltage: Voltage) 
         for anode in ANODES
         if edge_energy(atomic_number(anode), SHELLS.index("K")) < _max_edge_kev(reference, voltage)
     ]
-    window_kev = _WINDOW_KEV[0], min(_WINDOW_KEV[1], data.axis.stop_kev)
+    window_kev = _FIT_WINDOW_KEV[0], min(_FIT_WINDOW_KEV[1], data.axis.stop_kev)
     fits = sorted(
         _fit_angles(data, [replace(reference, anode=anode) for anode in excited], window_kev),
         key=lambda fit: fit.misfit,

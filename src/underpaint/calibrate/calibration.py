@@ -46,7 +46,7 @@ Array = NDArray[np.float64]
 ARGON = "Ar_K"
 ARGON_OVERLAP_ANODES = ("Pd", "Ag")
 """Anodes whose scattered L lines overlap argon's."""
-_SCATTER_KEV = (14.0, 19.0)
+_SCATTER_RANGE_KEV = (14.0, 19.0)
 
 
 def argon_counts(model: GroupModel, response: Response) -> float:
@@ -69,7 +69,7 @@ def seen_air_cm(argon: float, counts: Array, response: Response, reference: Scat
     reference : ScatterReference
         Tube and scattering angle.
     """
-    axis = EnergyAxis(0.05, 0.0, int(_SCATTER_KEV[1] / 0.05) + 2)
+    axis = EnergyAxis(0.05, 0.0, int(_SCATTER_RANGE_KEV[1] / 0.05) + 2)
     tube = tube_of(reference)
     tube_with_air = tube.model_copy(update={"geometry": tube.geometry.model_copy(update={"seen_air_cm": 1.0})})
     detector = Detector(noise_fwhm_kev=response.noise_fwhm_kev, fano=response.fano)
@@ -86,7 +86,7 @@ def seen_air_cm(argon: float, counts: Array, response: Response, reference: Scat
 
 
 def _scatter_counts(counts: Array, axis: EnergyAxis) -> Array:
-    in_range = (axis.energy_kev > _SCATTER_KEV[0]) & (axis.energy_kev < _SCATTER_KEV[1])
+    in_range = (axis.energy_kev > _SCATTER_RANGE_KEV[0]) & (axis.energy_kev < _SCATTER_RANGE_KEV[1])
     return np.asarray(counts[:, in_range].sum(axis=1))
 
 

@@ -420,9 +420,9 @@ def _check_level(cube: ReflectanceCube) -> None:
     is_valid = np.isfinite(values)
     if is_valid.mean() < 0.1 or np.nanmax(values) < 1e-3:
         raise ScanError(
-            f"Cannot use {cube.stored.source}: {1 - is_valid.mean():.0%} of its reflectance values are missing or outside "
-            f"0 to {MAX_REFLECTANCE:g}, and the highest other value is {np.nanmax(values, initial=0.0):.2g}. Use "
-            "references of the same camera, exposure and lamp, or correct --scale."
+            f"Cannot use {cube.stored.source}: {1 - is_valid.mean():.0%} of its reflectance values are missing or "
+            f"outside 0 to {MAX_REFLECTANCE:g}, and the highest other value is {np.nanmax(values, initial=0.0):.2g}. "
+            "Use references of the same camera, exposure and lamp, or correct --scale."
         )
 
 

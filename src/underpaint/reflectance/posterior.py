@@ -180,8 +180,8 @@ class _Bands:
         is_in_range = is_finite & (wavelength >= FIRST_NM - STEP_NM) & (wavelength <= LAST_NM + STEP_NM)
         if range_nm < MIN_RANGE_NM or is_in_range.sum() < range_nm / MAX_GAP_NM:
             raise CoverageError(
-                f"Cannot identify pigments from {int(is_finite.sum())} bands between {first:g} and {last:g} nm: at least "
-                f"{MIN_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every "
+                f"Cannot identify pigments from {int(is_finite.sum())} bands between {first:g} and {last:g} nm: at "
+                f"least {MIN_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every "
                 f"{MAX_GAP_NM:g} nm on average. Check the unit of the wavelengths, or use a cube of the visible range "
                 "with more bands."
             )

@@ -69,7 +69,7 @@ _MODELS = {
 """Transforms of scikit-image, simplest first, with the matrix from their parameters to those of a homography."""
 _MIN_GAIN_PER_PARAMETER = 2.0
 """Gain in log likelihood that each further parameter of a more complex model must bring."""
-_WELL_PX, _WRONG_PX, _POINTS_PX = 0.6, 1.2, 1.0
+_MAX_WELL_ERROR_PX, _MAX_ERROR_PX, _MAX_POINT_ERROR_PX = 0.6, 1.2, 1.0
 """Maximum error of the verdict "well"; error above which a registration is refused; maximum error of marked points for
 "well". In pixels of the maps."""
 _MIN_RIVAL_SIMILARITY = 0.95
@@ -155,7 +155,7 @@ def by_points(
     if not (np.isfinite(matrix).all() and np.isfinite(inverse).all()):
         raise ScanError(f"Cannot register the {picture} by these points: no transform fits them. Mark them again.")
     error = _distance(inverse, picture_points, map_points) if len(map_points) > 4 else None
-    well = error is None or error <= _POINTS_PX
+    well = error is None or error <= _MAX_POINT_ERROR_PX
     return Registration(matrix, "points", error, verdict="well" if well else "doubtful")
 
 
@@ -212,17 +212,21 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
         better, its_error_px = _simplest(fine, rival)
         if fine.similarity(better) > similarity:
             best, rival, error_px, similarity = better, best, its_error_px, fine.similarity(better)
-    if similarity < _MIN_SIMILARITY or error_px > _WRONG_PX:
+    if similarity < _MIN_SIMILARITY or error_px > _MAX_ERROR_PX:
         raise ScanError(
             "Cannot register the picture automatically: no position of it matches the maps (similarity "
             f"{similarity:.2f} nats, at least {_MIN_SIMILARITY:g} needed; error {error_px:.1f} pixels of the maps, at "
-            f"most {_WRONG_PX:g} allowed). Check that it is upright and of this painting, or mark points."
+            f"most {_MAX_ERROR_PX:g} allowed). Check that it is upright and of this painting, or mark points."
         )
     has_rival = (
-        _apart_px(rival, best, (n_row, n_column)) > _WRONG_PX
+        _apart_px(rival, best, (n_row, n_column)) > _MAX_ERROR_PX
         and fine.similarity(rival) > _MIN_RIVAL_SIMILARITY * similarity
     )
-    well = error_px <= _WELL_PX and not has_rival and _covered(best, size, (n_row, n_column)) >= _MIN_COVERED_FRACTION
+    well = (
+        error_px <= _MAX_WELL_ERROR_PX
+        and not has_rival
+        and _covered(best, size, (n_row, n_column)) >= _MIN_COVERED_FRACTION
+    )
     return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
 
 
@@ -638,7 +642,7 @@ def _rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
     """Return the best transform among those shifted by some pixels of the maps or more, refined."""
     shifts = [np.unique(np.round(_SLIDES * size)) for size in reversed(comparison.size)]
     shift_matrices = [np.array([[1, 0, right], [0, 1, down], [0, 0, 1.0]]) for right, down in product(*shifts)]
-    shifted_matrices = [matrix @ move for move in shift_matrices if np.hypot(*move[:2, 2]) > 2 * _WRONG_PX]
+    shifted_matrices = [matrix @ move for move in shift_matrices if np.hypot(*move[:2, 2]) > 2 * _MAX_ERROR_PX]
     return _climb(comparison, min(shifted_matrices, key=comparison.negative_similarity), 6)
 
 

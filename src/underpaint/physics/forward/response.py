@@ -27,7 +27,7 @@ PEAK_RANGE_SIGMAS = 8.0
 """Half the range over which a peak is evaluated, in standard deviations; the neglected fraction is below 1e-15."""
 TAIL_RANGE_WIDTHS = 14.0
 """Range over which an exponential tail is evaluated, decay lengths; the neglected fraction is 1e-6."""
-PAIR_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
+PAIR_ENERGY_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
 """Mean energy per electron-hole pair by crystal, in keV; for germanium at 77 K (Knoll 2010, table 11.1)."""
 ESCAPE_MERGE_DISTANCE_KEV = 0.2
 """K lines of the crystal that are closer than this, keV, give one escape peak: those of silicon, not of germanium."""
@@ -134,12 +134,12 @@ def pair_energy(detector: Detector) -> float:
     InstrumentError
         The crystal is neither silicon nor germanium.
     """
-    if detector.material not in PAIR_KEV:
+    if detector.material not in PAIR_ENERGY_KEV:
         raise InstrumentError(
             f"Cannot compute the resolution of a detector of {detector.material!r}: the energy per electron-hole "
-            f"pair is known for {' and '.join(PAIR_KEV)} only. Set the detector's material to one of them."
+            f"pair is known for {' and '.join(PAIR_ENERGY_KEV)} only. Set the detector's material to one of them."
         )
-    return PAIR_KEV[detector.material]
+    return PAIR_ENERGY_KEV[detector.material]
 
 
 def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:

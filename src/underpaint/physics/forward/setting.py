@@ -30,7 +30,7 @@ from underpaint.physics.instrument import AIR, AIR_DENSITY, Geometry, Instrument
 from underpaint.units import ELECTRON_REST_KEV
 
 Numbers = NDArray[np.float64]
-NODES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
+NODE_ENERGIES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
 """Energies, keV, at which scattered tube radiation is computed; other energies are interpolated."""
 ANGLES_DEG = np.linspace(0.0, 180.0, 25)
 """Scattering angles of the tables, in degrees; they are interpolated for each direction."""
@@ -111,7 +111,7 @@ def shifted_grid(highest_kev: float) -> tuple[Numbers, Numbers]:
 @lru_cache
 def nodes_below(highest_kev: float) -> Numbers:
     """Return the nodes, keV, for a source with photons up to ``highest_kev``."""
-    return NODES_KEV[: int(np.searchsorted(NODES_KEV, highest_kev)) + 1]
+    return NODE_ENERGIES_KEV[: int(np.searchsorted(NODE_ENERGIES_KEV, highest_kev)) + 1]
 
 
 def node_weights(energy: Numbers, nodes: Numbers) -> Numbers:
