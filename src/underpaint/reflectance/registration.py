@@ -155,8 +155,8 @@ def by_points(
     if not (np.isfinite(matrix).all() and np.isfinite(inverse).all()):
         raise ScanError(f"Cannot register the {picture} by these points: no transform fits them. Mark them again.")
     error = _distance(inverse, picture_points, map_points) if len(map_points) > 4 else None
-    well = error is None or error <= _MAX_POINT_ERROR_PX
-    return Registration(matrix, "points", error, verdict="well" if well else "doubtful")
+    is_reliable = error is None or error <= _MAX_POINT_ERROR_PX
+    return Registration(matrix, "points", error, verdict="well" if is_reliable else "doubtful")
 
 
 def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float32]]) -> Registration:
@@ -222,12 +222,12 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
         _apart_px(rival, best, (n_row, n_column)) > _MAX_ERROR_PX
         and fine.similarity(rival) > _MIN_RIVAL_SIMILARITY * similarity
     )
-    well = (
+    is_reliable = (
         error_px <= _MAX_WELL_ERROR_PX
         and not has_rival
         and _covered(best, size, (n_row, n_column)) >= _MIN_COVERED_FRACTION
     )
-    return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
+    return Registration(best, "mutual information", error_px, similarity, "well" if is_reliable else "doubtful")
 
 
 def any_way_up(
