@@ -166,7 +166,7 @@ def test_without_quantities_only_the_places_are_told() -> None:
 
 def test_nothing_found_is_said() -> None:
     text = page(probability=np.full_like(placed_maps().stacks["probability"].values, 0.01))
-    assert "No group was found whose place could be told" in text
+    assert "No place (surface or below) could be determined for any group" in text
 
 
 def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_its_members_apart() -> None:

@@ -70,7 +70,7 @@ def guess_anode(counts: Array, response: Response) -> Anode | None:
     Parameters
     ----------
     counts : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     response : Response
         Energy axis and resolution of the spectrum.
 

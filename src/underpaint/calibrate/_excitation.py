@@ -98,7 +98,7 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     Parameters
     ----------
     counts : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     axis : EnergyAxis
         Energy axis of the spectrum.
     fwhm_kev : (n_channel,) array

@@ -405,14 +405,14 @@ def regress_axis(
 
     centre_kev = response.zero_kev + response.gain_kev * centre
     fit = least_squares(misfit, [centre_kev, response.gain_kev], loss="cauchy", x_scale=[1e-3, 1e-6])
-    fitted = replace(response, gain_kev=float(fit.x[1]), zero_kev=float(fit.x[0] - fit.x[1] * centre))
+    fitted_response = replace(response, gain_kev=float(fit.x[1]), zero_kev=float(fit.x[0] - fit.x[1] * centre))
     squared_residual = misfit(fit.x) ** 2
     weighted_design = design / np.sqrt(1.0 + squared_residual)[:, None]
     weighted_design[: sigma.size] *= (sigma / full_error)[:, None]
     variance_factor = max(1.0, float(np.sum(np.minimum(squared_residual, 9.0)) / max(len(target) - 2, 1)))
     covariance = np.linalg.pinv(weighted_design.T @ weighted_design) * variance_factor
     transformation = np.array([[0.0, 1.0], [1.0, -centre]])
-    return fitted, transformation @ covariance @ transformation.T
+    return fitted_response, transformation @ covariance @ transformation.T
 
 
 def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:

@@ -217,7 +217,7 @@ def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | No
     Parameters
     ----------
     counts : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     response : Response
         Energy axis and resolution of the spectrum.
     folds : pair of (n,) arrays, optional

@@ -31,7 +31,7 @@ class PaintArea:
     lines : mapping of str to float
         Median net counts of the line families by which the paints were distinguished.
     spectrum : (n_channel,) array or None
-        Sum of the spectra, counts; None if not computed.
+        Sum of the spectra, in counts; None if not computed.
     explanation : mapping or None
         Layers in the format of ``underpaint explain --json``; None if not computed.
     known : str

@@ -112,7 +112,7 @@ def plan_fit(
     Parameters
     ----------
     total, highest : (n_channel,) arrays
-        Sum and maximum over the pixels, counts.
+        Sum and maximum over the pixels, in counts.
     axis : EnergyAxis
         Energy axis.
     n_pixel : int

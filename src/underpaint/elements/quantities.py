@@ -380,7 +380,7 @@ class Quantifier:
     names : sequence of str
         Line families, ``Fe_K``.
     area, sigma : (n, n_family) arrays
-        Areas and standard deviations of the sample, counts.
+        Areas and standard deviations of the sample, in counts.
     scatter : (n,) array
         Counts of the sample in :func:`scatter_window`.
     instrument : Instrument

@@ -67,7 +67,7 @@ def plan_scatter(
     Parameters
     ----------
     total : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     axis : EnergyAxis
         Energy axis of the spectrum.
     used : (n_channel,) bool array

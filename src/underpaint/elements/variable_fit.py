@@ -197,7 +197,7 @@ class ClassSolver:
     bins : Bins
         Bins of the fit.
     mean : (n_bin,) array
-        Mean spectrum of the class, counts.
+        Mean spectrum of the class, in counts.
     n : int
         Number of spectra in the mean.
     area : (n_family,) array
@@ -540,7 +540,7 @@ def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detect
     Parameters
     ----------
     total : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     detector : Detector
         Detector whose noise is the initial value.
     make : callable

@@ -382,13 +382,13 @@ class _Model:
     def _whitened(self, hypotheses: Hypotheses) -> list[_Kernels]:
         """Return the predicted spectra as kernels, one for each pattern and way of predicting missing bands."""
         spectra, classes = hypotheses.spectra, hypotheses.class_of
-        covered = np.isfinite(spectra)
+        is_covered = np.isfinite(spectra)
         typical = self._typical[hypotheses.main_of_class[classes]]
-        known = np.isfinite(typical).all(axis=1)
+        has_typical_spectrum = np.isfinite(typical).all(axis=1)
         kernels = []
-        for mask in np.unique(covered, axis=0):
+        for mask in np.unique(is_covered, axis=0):
             for has_typical in (False, True):
-                rows = np.flatnonzero((covered == mask).all(axis=1) & (known == has_typical))
+                rows = np.flatnonzero((is_covered == mask).all(axis=1) & (has_typical_spectrum == has_typical))
                 rows = rows[np.argsort(classes[rows], kind="stable")]
                 if rows.size:
                     about = typical[rows] if has_typical else self._mean
@@ -410,12 +410,19 @@ class _Model:
         """
         covariance = self._within.copy()
         if not mask.all():
-            covered, missing = np.flatnonzero(mask), np.flatnonzero(~mask)
-            gain = np.linalg.solve(spread[np.ix_(covered, covered)], spread[np.ix_(covered, missing)])
+            covered_indices, missing_indices = np.flatnonzero(mask), np.flatnonzero(~mask)
+            gain = np.linalg.solve(
+                spread[np.ix_(covered_indices, covered_indices)], spread[np.ix_(covered_indices, missing_indices)]
+            )
             features = features.copy()
-            features[:, missing] = about[..., missing] + (features[:, covered] - about[..., covered]) @ gain
-            rest = spread[np.ix_(missing, missing)] - spread[np.ix_(missing, covered)] @ gain
-            covariance[np.ix_(missing, missing)] += rest
+            features[:, missing_indices] = (
+                about[..., missing_indices] + (features[:, covered_indices] - about[..., covered_indices]) @ gain
+            )
+            rest = (
+                spread[np.ix_(missing_indices, missing_indices)]
+                - spread[np.ix_(missing_indices, covered_indices)] @ gain
+            )
+            covariance[np.ix_(missing_indices, missing_indices)] += rest
         lower = np.linalg.cholesky(covariance)
         whiten = np.linalg.inv(lower).T
         centres = (features - self._mean) @ whiten

@@ -250,7 +250,7 @@ def any_way_up(
     ScanError
         The upright orientation is refused and no other one is registered well.
     """
-    upright: Registration | None = None
+    upright_registration: Registration | None = None
     refusal = ScanError()
     orientations = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
     for number, (turns, mirrored) in enumerate(orientations):
@@ -263,10 +263,10 @@ def any_way_up(
             continue
         if registered.verdict == "well":
             return replace(registered, matrix=_turned_back(picture.shape, turns, mirrored=mirrored) @ registered.matrix)
-        upright = registered if number == 0 else upright
-    if upright is None:
+        upright_registration = registered if number == 0 else upright_registration
+    if upright_registration is None:
         raise refusal
-    return upright
+    return upright_registration
 
 
 def _turned_back(shape: tuple[int, ...], turns: int, *, mirrored: bool) -> Matrix:

@@ -73,7 +73,7 @@ def scatter(
     probability : (n_row, n_column) array
         Probabilities; pixels with NaN are omitted.
     areas : sequence of (n_row, n_column) arrays
-        One or two line areas, counts. Two areas are divided by their 99th percentiles, and their minimum is drawn.
+        One or two line areas, in counts. Two areas are divided by their 99th percentiles, and their minimum is drawn.
     names : sequence of str
         Line families of the areas, for the label of the axis.
     title : str

@@ -62,7 +62,7 @@ class NewerRegionsError(OutputError):
 
 
 def regions_and_version(folder: Path) -> tuple[list[Region], str]:
-    """Return the saved regions, and what tells this state of theirs from another one ("" where there are none).
+    """Return the saved regions, and a text that identifies their version ("" without regions).
 
     Raises
     ------

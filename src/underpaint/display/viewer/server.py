@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 MOST_BODY_BYTES = 256 * 2**20
 """Of a picture sent by the page."""
 MOST_CONNECTIONS = 256
-"""Each holds a thread; those beyond are told to come again."""
+"""Each connection holds a thread; further connections are asked to try again."""
 _BACKLOG = 200
 _MOST_DIGITS = 9
 _MOST_FIELDS = 100
@@ -223,7 +223,7 @@ def page_policy(*, framed: bool) -> str:
 
 
 class _BoundedServer(ThreadingHTTPServer):
-    """Serves so many connections at once, and tells the others to come again."""
+    """Server with a maximum number of connections; further connections are asked to try again."""
 
     request_queue_size = _BACKLOG
     daemon_threads = True

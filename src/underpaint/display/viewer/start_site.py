@@ -125,7 +125,7 @@ class StartSite:
             raise ScanError(f"Cannot list {text}: it is no folder of this machine. Give its whole path.")
         self.home = place  # where a page that is loaded again goes on
         _keep(place=str(place))
-        endings = {ending.lower() for known in formats() for ending in known.endings}
+        endings = {ending.lower() for scan_format in formats() for ending in scan_format.endings}
         entries = []
         for path in sorted(place.iterdir(), key=lambda entry: entry.name.lower())[:MOST_ENTRIES]:
             with suppress(OSError):  # a name that this user may not look at

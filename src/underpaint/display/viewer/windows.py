@@ -119,7 +119,7 @@ class Windows:
             return self._store
 
     def size(self, scan: Scan) -> int:
-        """Return the size of the scan's cache file, bytes; 0 where there is none."""
+        """Return the size of the scan's cache file, in bytes; 0 where there is none."""
         try:
             return store_path(scan, self._folder).stat().st_size
         except OSError:
