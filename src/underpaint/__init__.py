@@ -60,7 +60,7 @@ _MOVED = {
     "load_palette": "load_palette",
     "on_its_energy_axis": "resolve_energy_axis",
 }
-"""What was public in 0.1 and is reached through its package, by the name there; it goes with 0.3."""
+"""Names that were public in 0.1, with their names in the packages that have them now; they are removed in 0.3."""
 
 
 def __getattr__(name: str) -> Any:
@@ -101,5 +101,5 @@ def _homes() -> Iterator[Any]:
 
 
 def __dir__() -> list[str]:
-    """Names for completion."""
+    """Return names for completion."""
     return sorted(__all__)

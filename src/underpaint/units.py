@@ -24,7 +24,7 @@ from typing import Final
 CM_PER_UM: Final = 1e-4
 FWHM_PER_SIGMA: Final = 2.354820045
 MN_K_ALPHA_KEV: Final = 5.895
-"""Energy at which the resolution of a detector is stated, keV."""
+"""Energy at which the resolution of a detector is stated, in keV."""
 ELECTRON_REST_KEV: Final = 510.99895
 EPSILON_SI_KEV: Final = 3.85e-3
-"""Mean energy per electron-hole pair in silicon at the temperature of a cooled drift detector, keV."""
+"""Mean energy per electron-hole pair in silicon at the temperature of a cooled drift detector, in keV."""

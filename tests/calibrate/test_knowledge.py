@@ -127,9 +127,9 @@ def test_what_measures_the_axis_anew_keeps_the_rest_that_was_given() -> None:
         45.0,
         95.0,
     )
-    usual = merge_knowledge(scan(), calibration=calibration(anode=None), usual=GIVEN)
-    assert usual.instrument.tube.anode == "Mo"
-    assert "tube.anode" not in usual.origin
+    with_defaults = merge_knowledge(scan(), calibration=calibration(anode=None), default_instrument=GIVEN)
+    assert with_defaults.instrument.tube.anode == "Mo"
+    assert "tube.anode" not in with_defaults.origin
 
 
 def test_an_axis_more_than_fifty_electronvolts_off_contradicts_the_lines() -> None:

@@ -126,7 +126,7 @@ def test_the_report_shows_places_thickness_orders_and_the_prior() -> None:
 
 
 def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("underpaint.display.report.page._HALF_PAGE_IN", 0.1)
+    monkeypatch.setattr("underpaint.display.report.page._HALF_PAGE_HEIGHT_INCH", 0.1)
     monkeypatch.setattr("underpaint.display.report.page.MOST_IN_PICTURE", 2)
     maps = placed_maps()
     text = fakes.full_report(maps | fakes.element_maps() | detectable(maps, 50.0))
@@ -166,7 +166,7 @@ def test_without_quantities_only_the_places_are_told() -> None:
 
 def test_nothing_found_is_said() -> None:
     text = page(probability=np.full_like(placed_maps().stacks["probability"].values, 0.01))
-    assert "No group was found whose place could be told" in text
+    assert "No place (surface or below) could be determined for any group" in text
 
 
 def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_its_members_apart() -> None:

@@ -160,7 +160,7 @@ def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:
     areas, sigmas, scatters, seconds = (np.repeat(values, 48, axis=0) for values in (area, sigma, scatter, np.ones(1)))
 
     def weights() -> Array:
-        return model._solve_amounts(areas, sigmas, scatters, seconds, np.arange(48)).weight
+        return model._solve_amounts(areas, sigmas, scatters, seconds, np.arange(48)).log_weight
 
     of_all = weights()
     model._other = [index for index in model._other if not names[index].startswith("Sb")]

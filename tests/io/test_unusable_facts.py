@@ -68,5 +68,5 @@ def test_pixels_that_become_missing_for_want_of_a_live_time_are_counted(tmp_path
     assert not find_faulty_pixels(scan).short.any()
     mended, step = with_equal_live_time(scan)
     assert mended.present is not None
-    assert "3 of 20 pixels of unknown or very short live time are now missing" in step.description
+    assert "3 of 20 pixels of unknown or very short live time are now marked as missing" in step.description
     assert "missing" not in with_equal_live_time(load(scan_with(tmp_path, live_time=TIMES)))[1].description

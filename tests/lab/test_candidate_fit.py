@@ -9,7 +9,7 @@ from underpaint.data import EnergyAxis, Spectrum
 from underpaint.errors import CalibrationError, SampleError, ScanError
 from underpaint.lab.evaluation.candidates.candidate import (
     Candidate,
-    fraction_coordinates,
+    fraction_parameters,
     fractions_at,
     ground_film,
     paint_film,
@@ -100,9 +100,9 @@ def test_fits_side_by_side_are_those_of_each_alone(spectrum: Spectrum) -> None:
     assert together["right"].deviance == pytest.approx(alone.deviance, abs=0.1)
 
 
-def test_shares_and_their_coordinates_are_inverse() -> None:
+def test_shares_and_their_parameters_are_inverse() -> None:
     shares = np.asarray([0.1, 0.25, 0.6, 0.05])
-    np.testing.assert_allclose(fractions_at(np.asarray(fraction_coordinates(shares))), shares, rtol=1e-12)
+    np.testing.assert_allclose(fractions_at(np.asarray(fraction_parameters(shares))), shares, rtol=1e-12)
 
 
 def test_leaving_a_pigment_out_takes_its_layer_where_it_was_alone() -> None:

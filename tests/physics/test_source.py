@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from underpaint.errors import FormulaError, InstrumentError
 from underpaint.physics.atomic import atomic_number, edge_energy, family_lines
-from underpaint.physics.forward import Drive, drive_of, source_spectrum, source_weights
+from underpaint.physics.forward import SourceSettings, source_settings, source_spectrum, source_weights
 from underpaint.physics.forward.source import air_transmission, filter_transmission
 from underpaint.physics.instrument import (
     Filter,
@@ -104,11 +104,11 @@ def test_voltage_moves_the_spectrum_smoothly() -> None:
 FILTERED = Instrument(tube=Tube(voltage_kv=35.0), filters=(Filter(formula="Al", density=2.70, thickness_um=80.0),))
 
 
-@pytest.mark.parametrize("name", [*Drive.__dataclass_fields__])
+@pytest.mark.parametrize("name", [*SourceSettings.__dataclass_fields__])
 def test_derivatives_to_the_settings(name: str) -> None:
     """Autograd against central differences on the same energies."""
     torch = pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
-    plain = drive_of(FILTERED)
+    plain = source_settings(FILTERED)
     at = plain.filters_um[0] if name == "filters_um" else getattr(plain, name)
     photons = torch.asarray(np.random.default_rng(2).uniform(0.0, 1e-9, source_spectrum(FILTERED)[0].size))
 
@@ -137,7 +137,7 @@ def test_derivatives_to_the_settings(name: str) -> None:
 )
 def test_impossible_drives_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(InstrumentError, match=f"Cannot use {next(iter(changed))}"):
-        source_weights(FILTERED, replace(drive_of(FILTERED), **changed))
+        source_weights(FILTERED, replace(source_settings(FILTERED), **changed))
 
 
 @pytest.mark.parametrize("anode", ["Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au"])
@@ -146,7 +146,10 @@ def test_every_entry_grows_steadily_with_the_voltage(anode: str) -> None:
     instrument = Instrument(tube=Tube(anode=anode, voltage_kv=60.0))
     energy, _, width = source_spectrum(instrument)
     rows = np.stack(
-        [source_weights(instrument, replace(drive_of(instrument), voltage_kv=kv)) for kv in np.arange(10.0, 60.0, 0.1)]
+        [
+            source_weights(instrument, replace(source_settings(instrument), voltage_kv=kv))
+            for kv in np.arange(10.0, 60.0, 0.1)
+        ]
     )
     assert np.all(np.isfinite(rows))
     assert np.all(rows >= 0)

@@ -160,7 +160,7 @@ def test_straight_rows_are_not_mirrored() -> None:
 
 def test_the_warning_of_a_large_scan_rests_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = drawn(picture(11, 160, 30))
-    monkeypatch.setattr("underpaint.repair.mirrored._SAMPLE_BYTES", counts.nbytes / 3)
+    monkeypatch.setattr("underpaint.repair.mirrored._MAX_SAMPLED_BYTES", counts.nbytes / 3)
     assert "--snake" in note_mirrored_rows(Scan(mirrored(counts))).notes[-1]
     assert note_mirrored_rows(Scan(counts)).notes == ()
 

@@ -45,13 +45,13 @@ class Anode:
     symbol : str
         Element symbol.
     scatter_angle_deg : float
-        Angle between beam and detected photon, degree.
+        Angle between beam and detected photon, in degrees.
     significance : float
-        Significance of the weaker of Rayleigh and Compton peak, standard deviations.
+        Significance of the weaker of Rayleigh and Compton peak, in standard deviations.
     gain : float
         Decrease of chi squared by the Compton peaks, relative to a fit with sharp lines only.
     rayleigh : float
-        Significance of the Rayleigh peak, standard deviations.
+        Significance of the Rayleigh peak, in standard deviations.
     """
 
     symbol: str
@@ -70,7 +70,7 @@ def guess_anode(counts: Array, response: Response) -> Anode | None:
     Parameters
     ----------
     counts : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     response : Response
         Energy axis and resolution of the spectrum.
 

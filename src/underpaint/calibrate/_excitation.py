@@ -58,9 +58,9 @@ class Beam:
     Parameters
     ----------
     energy_kev : float
-        Energy of the elastic peak, keV.
+        Energy of the elastic peak, in keV.
     scatter_angle_deg : float or None
-        Scattering angle, degree; None if it cannot be determined from the Compton peak.
+        Scattering angle in degrees; None if it cannot be determined from the Compton peak.
     """
 
     energy_kev: float
@@ -98,11 +98,11 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     Parameters
     ----------
     counts : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     axis : EnergyAxis
         Energy axis of the spectrum.
     fwhm_kev : (n_channel,) array
-        FWHM of a peak at each channel, keV.
+        FWHM of a peak at each channel, in keV.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def beam_contradiction(energy_kev: float, detected: Beam | None, families: Seque
     Parameters
     ----------
     energy_kev : float
-        Energy of the beam, keV.
+        Energy of the beam, in keV.
     detected : Beam or None
         Beam in the spectrum, from :func:`find_beam`.
     families : sequence of str

@@ -19,7 +19,7 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions, conditio
 Origin = Literal["given", "file", "spectrum"]
 
 BEAM_RANGE_KEV = (0.5, 200.0)
-"""Energies that a monochromatic beam may have, keV."""
+"""Energies that a monochromatic beam may have, in keV."""
 _VOLTAGE_RANGE_KV = (4.0, 200.0)
 _VOLTS_PER_KILOVOLT = 1000.0
 _MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS = 50.0, 5.0
@@ -54,7 +54,7 @@ class Knowledge:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of a monochromatic beam, keV; None for a tube or another source."""
+        """Energy of a monochromatic beam, in keV; None for a tube or another source."""
         source = self.instrument.source_spectrum
         return source.energy_kev[0] if source is not None and len(source.energy_kev) == 1 else None
 
@@ -95,7 +95,7 @@ def merge_knowledge(
     user_instrument: Instrument | None = None,
     calibration: Calibration | None = None,
     beam: Beam | None = None,
-    usual: Instrument | None = None,
+    default_instrument: Instrument | None = None,
     measured_axis: bool = False,
 ) -> Knowledge:
     """Return the merged values of an instrument: from the user, else from the scan's file, else from its lines.
@@ -110,7 +110,7 @@ def merge_knowledge(
         Calibration of the scan from its lines.
     beam : Beam or None
         Monochromatic beam detected in the spectrum.
-    usual : Instrument or None
+    default_instrument : Instrument or None
         Values for unknown quantities; None: defaults of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
         Use axis and resolution of ``calibration`` even if the user set others.
@@ -140,7 +140,7 @@ def merge_knowledge(
                 values.pop(path, None)
                 origin.pop(path, None)
     table = _nested(values) | _name_and_note(scan, user_instrument, calibration, measured_axis=measured_axis)
-    merged = table if usual is None else _merged_with_defaults(usual, table)
+    merged = table if default_instrument is None else _merged_with_defaults(default_instrument, table)
     return Knowledge(Instrument.model_validate(merged), origin, notes)
 
 
@@ -203,7 +203,7 @@ def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def _deviations_ev(axis: EnergyAxis, calibration: Calibration) -> dict[tuple[str, float], float]:
-    """Return the deviation of an axis at each line, eV, by the line's name and tabulated energy, keV."""
+    """Return the deviation of an axis at each line in eV, keyed by the line's name and tabulated energy in keV."""
     return {
         (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * calibration.axis.channel(energy_kev) - energy_kev)
         for line, energy_kev in sorted(calibration.line_energy_kev.items(), key=lambda item: item[1])

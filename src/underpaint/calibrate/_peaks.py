@@ -232,7 +232,7 @@ class Hypothesis:
     Parameters
     ----------
     gain_kev, zero_kev : float
-        Channel width and energy of channel 0, keV.
+        Channel width and energy of channel 0, in keV.
     score : float
         Fraction of the weight of the peaks that lines explain, times the prior, 0 to 1.
     """
@@ -249,7 +249,7 @@ class _Lines:
     Parameters
     ----------
     energy_kev : (n_line,) array
-        Centre of each group, keV.
+        Centre of each group, in keV.
     relative : (n_line,) array
         Intensity relative to the strongest group of the family.
     prior : (n_line,) array
@@ -267,7 +267,7 @@ class _Lines:
     first: NDArray[np.intp]
 
     @property
-    def leader(self) -> NDArray[np.intp]:
+    def strongest_in_family(self) -> NDArray[np.intp]:
         """(n_line,) index of the strongest group of each group's family."""
         return self.first[self.family]
 
@@ -392,7 +392,7 @@ def _evaluate(
     index, is_recorded = lookup.index(channel)
     match = lookup.match[index] * is_recorded
     net, tolerance = lookup.net[index], lookup.slack[index]
-    expected = lines.relative[None, :] * net[:, lines.leader]
+    expected = lines.relative[None, :] * net[:, lines.strongest_in_family]
     # A line that is expected from the strongest line of its family, but missing, is evidence against the family.
     presence = np.where(is_recorded, np.minimum(1.0, (net + tolerance) / np.maximum(0.4 * expected, 1e-9)), 1.0)
     is_visible = is_recorded & (expected > 2 * tolerance)

@@ -36,7 +36,7 @@ _MAX_BLENDED_SHARE = 0.15
 _LINE_SHAPE_ERROR_KEV = 0.001
 """Error of line centres from tails and curved background, keV, as for strong lines of simulated detectors."""
 _NONLINEARITY_ERROR_KEV = 0.003
-"""Error of line centres of real detectors, keV; low-energy lines are up to 6 eV above a linear axis.
+"""Error of line centres of real detectors, in keV; low-energy lines are up to 6 eV above a linear axis.
 
 A file's axis, fitted to many lines, may therefore be more accurate than a fit to the few lines of a spectrum.
 """
@@ -53,9 +53,9 @@ class Response:
     Parameters
     ----------
     gain_kev, zero_kev : float
-        Width of a channel and energy of channel 0, keV.
+        Width of a channel and energy of channel 0, in keV.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, keV.
+        Electronic noise, FWHM, in keV.
     fano : float
         Fano factor.
     """
@@ -70,7 +70,7 @@ class Response:
         return EnergyAxis(self.gain_kev, self.zero_kev, n_channel)
 
     def fwhm_kev(self, energy_kev: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Return the FWHM of a peak, keV."""
+        """Return the FWHM of a peak, in keV."""
         return resolution_fwhm_kev(np.asarray(energy_kev, dtype=np.float64), self.noise_fwhm_kev, self.fano)
 
 
@@ -83,9 +83,9 @@ class LineFit:
     name : str
         Element and IUPAC name, ``Fe-KL3``.
     energy_kev : float
-        Tabulated energy, keV.
+        Tabulated energy in keV.
     offset_kev : float
-        Measured minus tabulated energy, keV.
+        Measured minus tabulated energy, in keV.
     error_kev : float
         Standard deviation of the measured energy, keV, from counting statistics and a 5 % uncertainty of the subtracted
         neighbouring lines.
@@ -405,14 +405,14 @@ def regress_axis(
 
     centre_kev = response.zero_kev + response.gain_kev * centre
     fit = least_squares(misfit, [centre_kev, response.gain_kev], loss="cauchy", x_scale=[1e-3, 1e-6])
-    fitted = replace(response, gain_kev=float(fit.x[1]), zero_kev=float(fit.x[0] - fit.x[1] * centre))
+    fitted_response = replace(response, gain_kev=float(fit.x[1]), zero_kev=float(fit.x[0] - fit.x[1] * centre))
     squared_residual = misfit(fit.x) ** 2
     weighted_design = design / np.sqrt(1.0 + squared_residual)[:, None]
     weighted_design[: sigma.size] *= (sigma / full_error)[:, None]
     variance_factor = max(1.0, float(np.sum(np.minimum(squared_residual, 9.0)) / max(len(target) - 2, 1)))
     covariance = np.linalg.pinv(weighted_design.T @ weighted_design) * variance_factor
     transformation = np.array([[0.0, 1.0], [1.0, -centre]])
-    return fitted, transformation @ covariance @ transformation.T
+    return fitted_response, transformation @ covariance @ transformation.T
 
 
 def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:

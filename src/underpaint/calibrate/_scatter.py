@@ -32,17 +32,17 @@ from underpaint.physics.materials import Stratigraphy, ground_layer, support_lay
 Array = NDArray[np.float64]
 
 _VOLTAGE_LIMITS_KV = (42.0, 54.0, 66.0)
-"""Limits of the tube voltage, kV; tubes up to the same limit share the energies of their spectra."""
+"""Limits of the tube voltage, in kV; tubes up to the same limit share the energies of their spectra."""
 MIN_SCATTER_KEV = 14.0
-"""Lowest energy of the fit, keV; spectra of paintings have too many lines below."""
+"""Lowest energy of the fit, in keV; spectra of paintings have too many lines below."""
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
 """Families of pigments and metals with lines among the scatter; the L families have only their highest lines there."""
 CRYSTAL_THICKNESSES_UM = (300.0, 1000.0)
-"""Smallest and largest crystal thickness of detectors, um."""
+"""Smallest and largest crystal thickness of detectors, in um."""
 _ARBITRARY_ANGLE_DEG = 120.0
-_BIN_KEV = 0.1
-_FILTER_KEV = 16.0
-"""Energy at which the modelled filter has a transmission of 1/e, keV."""
+_BIN_WIDTH_KEV = 0.1
+_FILTER_CUTOFF_KEV = 16.0
+"""Energy at which the modelled filter has a transmission of 1/e, in keV."""
 _MIN_PHOTON_KEV = MIN_SCATTER_KEV - 2.0
 _MODEL_ERROR = 0.015
 _MIN_BINS, _MIN_RANGE_KEV = 25, 4.0
@@ -80,9 +80,9 @@ class ScatterReference:
     anode : str
         Element symbol.
     angle_deg : float
-        Scattering angle, degree.
+        Scattering angle in degrees.
     voltage_kv : float
-        Tube voltage, kV.
+        Tube voltage in kV.
     """
 
     anode: str
@@ -93,7 +93,7 @@ class ScatterReference:
 def upper_part(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> UpperPart | None:
     """Return the part of a sum spectrum above ``MIN_SCATTER_KEV``; None if its range is too small."""
     axis = response.axis(counts.size)
-    channels_per_bin = max(round(_BIN_KEV / axis.gain_kev), 1)
+    channels_per_bin = max(round(_BIN_WIDTH_KEV / axis.gain_kev), 1)
     first_channel = max(int(np.ceil(axis.channel(MIN_SCATTER_KEV - 1.0))), 0)
     n_bin = (counts.size - first_channel) // channels_per_bin
     if n_bin < _MIN_BINS or axis.stop_kev < MIN_SCATTER_KEV + _MIN_RANGE_KEV:
@@ -232,7 +232,7 @@ def _relative_efficiencies(detector: Detector, axis: EnergyAxis) -> list[Array]:
         for thickness_um in CRYSTAL_THICKNESSES_UM
     ]
     # the attenuation of absorbers is about proportional to the cube of the wavelength
-    filtered = efficiencies[-1] * np.exp(-((_FILTER_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
+    filtered = efficiencies[-1] * np.exp(-((_FILTER_CUTOFF_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
     return [values / np.maximum(default_efficiency, 1e-12) for values in (*efficiencies, filtered)]
 
 
@@ -255,18 +255,18 @@ def _render_scatter(reference: ScatterReference, detector: Detector, axis: Energ
         if lines
         else next(limit_kv for limit_kv in _VOLTAGE_LIMITS_KV if limit_kv >= reference.voltage_kv)
     )
-    setting, coherent, shifted = _scatter_at(reference.angle_deg, lines, highest_kv)
+    setting, coherent_per_photon, compton_per_photon = _scatter_at(reference.angle_deg, lines, highest_kv)
     energy_kev, weight, width_kev = _tube_spectrum(reference.anode, reference.voltage_kv)
     is_used = ((width_kev == 0) == lines) & (energy_kev > _MIN_PHOTON_KEV)
     nearest = np.abs(energy_kev[is_used][:, None] - setting.source_kev).argmin(axis=1)
     incident = np.zeros(setting.source_kev.size)
     np.add.at(incident, nearest, weight[is_used])
-    shifted_photons = sum((photons * incident) @ distribution for photons, distribution in shifted)
+    compton_photons = sum((photons * incident) @ distribution for photons, distribution in compton_per_photon)
     return [
         photons @ _cached_response(detector, axis, tuple(energy_kev), tuple(width_kev))
         for photons, energy_kev, width_kev in (
-            (coherent * incident, setting.source_kev, setting.width_kev),
-            (shifted_photons, setting.grid_kev, setting.grid_width_kev),
+            (coherent_per_photon * incident, setting.source_kev, setting.width_kev),
+            (compton_photons, setting.grid_kev, setting.grid_width_kev),
         )
     ]
 

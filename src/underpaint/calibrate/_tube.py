@@ -29,11 +29,11 @@ ANGLES_DEG = (60.0, 175.0)
 _LINE_MARGIN_KEV = 0.7
 _FIT_RANGE_SIGMAS = 2.0
 _SEARCH_ROUNDS_DEG = ((18.0, 6.0), (6.0, 2.0))
-"""Half-range and step of the two rounds of the search for the angle, degree."""
+"""Half-range and step of the two rounds of the search for the angle, in degrees."""
 
 
 def refine_angle(data: UpperPart, reference: ScatterReference) -> tuple[float, float]:
-    """Return the best angle near an approximate one, and its standard deviation, degree.
+    """Return the best angle near an approximate one, and its standard deviation, in degrees.
 
     Parameters
     ----------
@@ -91,14 +91,14 @@ def parabola_minimum(values: Array, misfit: Array, n_bin: int) -> tuple[float, f
 
 
 MIN_VOLTAGE_KV, MAX_VOLTAGE_KV = 16.0, 60.0
-"""Range of the tube voltages of scanners, kV."""
+"""Range of the tube voltages of scanners, in kV."""
 _FIT_RANGE_KEV = 10.0
 _COARSE_STEP_KV, _FINE_STEP_KV, _FINE_RANGE_KV = 2.0, 0.5, 3.0
 _END_MARGIN_KV = 0.7
 _MIN_MISFIT_RISE = 25.0
 _MAX_ERROR_KV = 0.5
 _VOLTAGE_MODEL_ERROR_KV = 0.15
-"""Error of the voltage from the model of samples and tube, kV."""
+"""Error of the voltage from the model of samples and tube, in kV."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ class Voltage:
     Parameters
     ----------
     voltage_kv : float or None
-        Tube voltage, kV; None if the end of the continuum was not recorded.
+        Tube voltage in kV; None if the end of the continuum was not recorded.
     best_kv : float
         Voltage whose continuum fits best, kV, also if the voltage is unknown. Fits of lines need it.
     error_kv : float
-        Standard deviation, kV.
+        Standard deviation in kV.
     reason : str
         Reason why the voltage is unknown; empty if known.
     """
@@ -167,7 +167,7 @@ def _evaluate_voltage(voltages_kv: Array, misfit: Array, data: UpperPart) -> Vol
 
 DEFAULT_REFERENCE = ScatterReference("Rh", 120.0, 40.0)
 """Default for values that cannot be determined."""
-_WINDOW_KEV = (15.5, 28.0)
+_FIT_WINDOW_KEV = (15.5, 28.0)
 _COARSE_ANGLES_DEG = np.arange(66.0, 165.0, 14.0)
 _TRIAL_ANGLES_DEG = (95.0, 120.0, 145.0)
 _MAX_SPREAD_KV = 1.0
@@ -188,9 +188,9 @@ class TubeEstimate:
     anode : str or None
         Element symbol.
     angle_deg, angle_error_deg : float or None
-        Scattering angle and its standard deviation, degree.
+        Scattering angle and its standard deviation, in degrees.
     voltage_kv, voltage_error_kv : float or None
-        Tube voltage and its standard deviation, kV.
+        Tube voltage and its standard deviation, in kV.
     missing : tuple of str
         Values that cannot be determined, with the reason.
     """
@@ -217,7 +217,7 @@ def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | No
     Parameters
     ----------
     counts : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     response : Response
         Energy axis and resolution of the spectrum.
     folds : pair of (n,) arrays, optional
@@ -267,7 +267,7 @@ def _best_anode(data: UpperPart, reference: ScatterReference, voltage: Voltage) 
         for anode in ANODES
         if edge_energy(atomic_number(anode), SHELLS.index("K")) < _max_edge_kev(reference, voltage)
     ]
-    window_kev = _WINDOW_KEV[0], min(_WINDOW_KEV[1], data.axis.stop_kev)
+    window_kev = _FIT_WINDOW_KEV[0], min(_FIT_WINDOW_KEV[1], data.axis.stop_kev)
     fits = sorted(
         _fit_angles(data, [replace(reference, anode=anode) for anode in excited], window_kev),
         key=lambda fit: fit.misfit,
@@ -351,7 +351,7 @@ def _make_estimate(data: UpperPart, fit: _Fit | None, voltage: Voltage) -> TubeE
 
 
 def missing_anode_reason(stop_kev: float) -> str:
-    """Return a text on why no anode is determined from a spectrum that ends at ``stop_kev``, keV."""
+    """Return a text on why no anode is determined from a spectrum that ends at ``stop_kev``, in keV."""
     if stop_kev < 20.0:
         return f"anode: the spectrum ends at {stop_kev:.1f} keV, below the scattered K lines"
     return (

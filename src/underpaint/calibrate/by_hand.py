@@ -35,7 +35,7 @@ def axis_through_lines(
     Parameters
     ----------
     channel, energy_kev : (n_line,) sequences
-        Centre of each peak (fractional channel), and the energy of the line assigned to it, keV.
+        Centre of each peak (fractional channel), and the energy of the line assigned to it, in keV.
     n_channel : int
         Number of channels of the spectrum.
 
@@ -43,7 +43,7 @@ def axis_through_lines(
     -------
     axis : EnergyAxis
     residual_ev : (n_line,) array
-        Energy of each peak on this axis minus the energy of its line, eV.
+        Energy of each peak on this axis minus the energy of its line, in eV.
 
     Raises
     ------

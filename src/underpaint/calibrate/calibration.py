@@ -46,7 +46,7 @@ Array = NDArray[np.float64]
 ARGON = "Ar_K"
 ARGON_OVERLAP_ANODES = ("Pd", "Ag")
 """Anodes whose scattered L lines overlap argon's."""
-_SCATTER_KEV = (14.0, 19.0)
+_SCATTER_RANGE_KEV = (14.0, 19.0)
 
 
 def argon_counts(model: GroupModel, response: Response) -> float:
@@ -69,7 +69,7 @@ def seen_air_cm(argon: float, counts: Array, response: Response, reference: Scat
     reference : ScatterReference
         Tube and scattering angle.
     """
-    axis = EnergyAxis(0.05, 0.0, int(_SCATTER_KEV[1] / 0.05) + 2)
+    axis = EnergyAxis(0.05, 0.0, int(_SCATTER_RANGE_KEV[1] / 0.05) + 2)
     tube = tube_of(reference)
     tube_with_air = tube.model_copy(update={"geometry": tube.geometry.model_copy(update={"seen_air_cm": 1.0})})
     detector = Detector(noise_fwhm_kev=response.noise_fwhm_kev, fano=response.fano)
@@ -86,7 +86,7 @@ def seen_air_cm(argon: float, counts: Array, response: Response, reference: Scat
 
 
 def _scatter_counts(counts: Array, axis: EnergyAxis) -> Array:
-    in_range = (axis.energy_kev > _SCATTER_KEV[0]) & (axis.energy_kev < _SCATTER_KEV[1])
+    in_range = (axis.energy_kev > _SCATTER_RANGE_KEV[0]) & (axis.energy_kev < _SCATTER_RANGE_KEV[1])
     return np.asarray(counts[:, in_range].sum(axis=1))
 
 
@@ -132,17 +132,17 @@ class Calibration:
     axis : EnergyAxis
         The calibrated axis.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, keV.
+        Electronic noise, FWHM, in keV.
     fano : float
         Fano factor.
     residual_ev : dict
-        Measured centre minus tabulated energy of each unblended line (``Fe-KL3``), eV.
+        Measured centre minus tabulated energy of each unblended line (``Fe-KL3``), in eV.
     uncertainty_ev : dict
-        Standard deviation of the measured centre of each of these lines, eV.
+        Standard deviation of the measured centre of each of these lines, in eV.
     gain_uncertainty_kev, zero_uncertainty_kev : float
-        Standard deviations of gain and zero, keV; they are correlated.
+        Standard deviations of gain and zero, in keV; they are correlated.
     axis_uncertainty_ev : float
-        Largest standard deviation of the energy axis between 3 and 15 keV (or the end of the axis), eV.
+        Largest standard deviation of the energy axis between 3 and 15 keV (or the end of the axis), in eV.
     families : tuple of str
         Line families used for the axis (``Fe_K``), most significant first.
     missing : tuple of str
@@ -158,9 +158,9 @@ class Calibration:
     noise_uncertainty_kev, fano_uncertainty : float
         Standard deviations of noise, keV, and Fano factor; they are correlated.
     voltage_kv, voltage_uncertainty_kv : float or None
-        Tube voltage from the end of the continuum, and its standard deviation, kV; only with ``tube=True``.
+        Tube voltage from the end of the continuum, and its standard deviation, in kV; only with ``tube=True``.
     scatter_angle_uncertainty_deg : float or None
-        Standard deviation of the scattering angle, degree.
+        Standard deviation of the scattering angle, in degrees.
     seen_air_cm : float or None
         Air path in the detector's view, cm, from argon's line; accurate within a factor of 2.5.
     line_counts, line_energy_kev : dict
@@ -192,11 +192,11 @@ class Calibration:
 
     @property
     def largest_residual_ev(self) -> float:
-        """Largest absolute residual of the unblended lines from 3 to 15 keV, eV."""
+        """Largest absolute residual of the unblended lines from 3 to 15 keV, in eV."""
         return max((abs(value) for value in self.residual_ev.values()), default=float("nan"))
 
     def fwhm_kev(self, energy_kev: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Return the FWHM of a peak, keV."""
+        """Return the FWHM of a peak, in keV."""
         response = Response(self.axis.gain_kev, self.axis.zero_kev, self.noise_fwhm_kev, self.fano)
         return response.fwhm_kev(energy_kev)
 

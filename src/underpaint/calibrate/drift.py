@@ -34,8 +34,8 @@ class Drift:
     start, stop : (n_block,) int arrays
         First row of each block, and the row after the last.
     shift_ev, error_ev : (n_block,) arrays
-        Shift at 6.4 keV (positive: the axis reads too high) and its standard deviation, eV; NaN for blocks with too few
-        lines.
+        Shift at 6.4 keV (positive: the axis reads too high) and its standard deviation in eV; NaN for blocks
+        with too few lines.
     stretch : (n_block,) array
         Change of the shift with energy, eV per eV.
     """
@@ -48,7 +48,7 @@ class Drift:
 
     @property
     def span_ev(self) -> float:
-        """Largest difference between two blocks at 6.4 keV, eV."""
+        """Largest difference between two blocks at 6.4 keV, in eV."""
         finite = self.shift_ev[np.isfinite(self.shift_ev)]
         return float(np.ptp(finite)) if finite.size else float("nan")
 

@@ -21,7 +21,7 @@ _NO_ANODE_NOTE = (
     "copper). Give the anode in an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
-"""Texts for the origin of the values of the source."""
+"""Texts that say how the settings of the X-ray source were determined."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class CalibratedScan:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of the monochromatic beam, keV; None for a tube or an unknown source."""
+        """Energy of the monochromatic beam, in keV; None for a tube or an unknown source."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
     def known(self) -> InstrumentConditions:
@@ -123,7 +123,7 @@ def resolve_energy_axis(
     trust_instrument : bool
         Use the instrument even if the spectra contradict it, with an alert.
     beam_kev : float or None
-        Energy of a monochromatic beam, keV.
+        Energy of a monochromatic beam, in keV.
     progress : callable or None
         Called with (description, number done, total number).
 
@@ -170,7 +170,7 @@ def resolve_energy_axis(
 
 
 def check_beam(beam_kev: float | None) -> None:
-    """Raise an InstrumentError if a beam energy, keV, is out of range."""
+    """Raise an InstrumentError if a beam energy in keV is out of range."""
     minimum, maximum = BEAM_RANGE_KEV
     if beam_kev is not None and not minimum <= beam_kev <= maximum:
         remedy = "Give the energy of the monochromatic beam, or omit it if the source is a tube."

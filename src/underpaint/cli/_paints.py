@@ -20,10 +20,12 @@ def paints(
         str | None,
         typer.Option(metavar="all|1,2,...", help="Compute the layer structure of these paints: a minute or two each."),
     ] = None,
-    known: Annotated[
+    known_results: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.toml", help="Results of other methods, such as a cross-section, which are taken as given."
+            "--known",
+            metavar="FILE.toml",
+            help="Results of other methods, such as a cross-section, which are taken as given.",
         ),
     ] = None,
     scan: Annotated[
@@ -69,7 +71,7 @@ def paints(
             folder,
             scan=scan,
             explained=_paint_numbers(explain),
-            known=known,
+            known=known_results,
             instrument=instrument,
             ground=ground,
             seed=seed,

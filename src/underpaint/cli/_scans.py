@@ -76,7 +76,7 @@ CountsScaleOption = Annotated[
 
 
 MAX_INFO_BYTES = 32e6
-"""Maximum size of the part of a scan that `info` reads: enough to find lines, and read in a fraction of a second."""
+"""Maximum size of the part of a scan that `info` reads: large enough to find lines, and small enough to be quick."""
 
 
 def rows_and_columns(text: str | None, option: str = "--shape", example: str = "120x80") -> tuple[int, int] | None:
@@ -327,7 +327,7 @@ def map_elements(
 
 
 def _thickness_range(text: str | None) -> tuple[float, float] | None:
-    """Parse --thickness, um.
+    """Parse --thickness in um.
 
     Raises
     ------

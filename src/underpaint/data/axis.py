@@ -15,9 +15,9 @@ class EnergyAxis:
     Parameters
     ----------
     gain_kev : float
-        Width of a channel, keV.
+        Width of a channel, in keV.
     zero_kev : float
-        Energy of the centre of channel 0, keV.
+        Energy of the centre of channel 0, in keV.
     n_channel : int
         Number of channels.
 
@@ -44,7 +44,7 @@ class EnergyAxis:
 
     @classmethod
     def from_energies(cls, energy_kev: NDArray[np.float64] | None) -> "EnergyAxis | None":
-        """Return the axis whose channels have the given, evenly spaced energies, keV; None for fewer than two."""
+        """Return the axis whose channels have the given, evenly spaced energies, in keV; None for fewer than two."""
         if energy_kev is None or len(energy_kev) < 2:
             return None
         gain = float(energy_kev[-1] - energy_kev[0]) / (len(energy_kev) - 1)
@@ -52,22 +52,22 @@ class EnergyAxis:
 
     @property
     def energy_kev(self) -> NDArray[np.float64]:
-        """(n_channel,) energies of the centres of the channels, keV."""
+        """(n_channel,) energies of the centres of the channels, in keV."""
         return self.zero_kev + self.gain_kev * np.arange(self.n_channel, dtype=np.float64)
 
     @property
     def edges_kev(self) -> NDArray[np.float64]:
-        """(n_channel + 1,) energies of the borders of the channels, keV."""
+        """(n_channel + 1,) energies of the borders of the channels, in keV."""
         return self.zero_kev + self.gain_kev * (np.arange(self.n_channel + 1, dtype=np.float64) - 0.5)
 
     @property
     def start_kev(self) -> float:
-        """Lower border of the first channel, keV."""
+        """Lower border of the first channel, in keV."""
         return self.zero_kev - 0.5 * self.gain_kev
 
     @property
     def stop_kev(self) -> float:
-        """Upper border of the last channel, keV."""
+        """Upper border of the last channel, in keV."""
         return self.start_kev + self.gain_kev * self.n_channel
 
     def channel(self, energy_kev: float) -> float:

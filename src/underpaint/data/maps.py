@@ -57,7 +57,7 @@ def split_place(name: str) -> tuple[str, Place]:
 # --- quantities: their names, and the scales on which their errors are symmetric ------------------------
 
 SURFACE_UM = "thickness_um.surface"
-"""Name of the thickness of the uppermost paint layer, um."""
+"""Name of the thickness of the uppermost paint layer, in um."""
 MASS_FRACTION, AREAL_MASS = "mass_fraction", "areal_mass"
 """Kinds of quantities of elements, in % and in ug/cm2: ``mass_fraction.Fe``."""
 AMOUNT = "amount"
@@ -397,7 +397,7 @@ class UnexplainedLine(NamedTuple):
     median_counts : float
         Median net counts of these pixels, or of the whole scan if the lines are only significant in the sum.
     sum_sigma : float
-        Significance in the sum over all pixels, standard deviations.
+        Significance in the sum over all pixels, in standard deviations.
     carried : {"not found there", "not in the palette"}
         Whether the palette has pigments with the element.
     carriers : tuple of str
@@ -465,7 +465,7 @@ class Results:
     materials : mapping of str to Material
         Groups and pigments, in the order of the model.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     process_notes : mapping of str to tuple of str
         Notes for the user, by process: "pigments", "elements", "quantities", "detectability" and "open_set".
     process_settings : mapping of str to dict
@@ -798,7 +798,7 @@ class Results:
     def state(self) -> "xr.DataArray":
         """(group, row, column) uint8 state of each group; ``attrs["meaning"]`` explains the values."""
         array = self._array_along("state", "group", "state")
-        array.attrs["meaning"] = {str(number): text for number, text in STATES.items()}
+        array.attrs["meaning"] = {str(state): text for state, text in STATES.items()}
         return array
 
     @property
@@ -953,7 +953,7 @@ class Results:
                     arrays[name].rename(label=f"{dimension}_label") if is_longest else arrays[name].drop_vars("label")
                 )
         if "state" in arrays:
-            arrays["state"].attrs["meaning"] = "; ".join(f"{number}: {text}" for number, text in STATES.items())
+            arrays["state"].attrs["meaning"] = "; ".join(f"{state}: {text}" for state, text in STATES.items())
         return xr.Dataset(arrays, attrs=self._origin() | {"notes": "\n".join(self.notes)})
 
     # --- single maps, as plain arrays -----------------------------------------------------------------------
@@ -1073,7 +1073,7 @@ class Results:
         return is_determined(quantity, self.estimate(quantity))
 
     def max_significance(self, families: Iterable[str]) -> NDArray[np.float32]:
-        """Return the (row, column) maximum significance of line families, standard deviations.
+        """Return the (row, column) maximum significance of line families, in standard deviations.
 
         The significance is zero if none of the families was fitted, and for pixels without a result.
         """

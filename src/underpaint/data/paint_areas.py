@@ -31,7 +31,7 @@ class PaintArea:
     lines : mapping of str to float
         Median net counts of the line families by which the paints were distinguished.
     spectrum : (n_channel,) array or None
-        Sum of the spectra, counts; None if not computed.
+        Sum of the spectra, in counts; None if not computed.
     explanation : mapping or None
         Layers in the format of ``underpaint explain --json``; None if not computed.
     known : str
@@ -62,7 +62,7 @@ class PaintArea:
 
     @property
     def thickness_um(self) -> tuple[float, float, float] | None:
-        """Lower limit, median and upper limit (90 % interval) of the uppermost layer, um; None if not determined."""
+        """Lower limit, median and upper limit (90 % interval) of the uppermost layer, in um; None if not determined."""
         layers = (self.explanation or {}).get("layers")
         interval = layers[0]["thickness_um"] if layers else {}
         lower_limit, median_um, upper_limit = (interval.get(name) for name in ("low", "median", "high"))

@@ -13,16 +13,16 @@ _RANGE_SIGMAS = 6.0
 def resolution_fwhm_kev(
     energy_kev: float | NDArray[np.float64], noise_fwhm_kev: float, fano: float
 ) -> NDArray[np.float64]:
-    """Return the full width at half maximum of a peak, keV.
+    """Return the full width at half maximum of a peak, in keV.
 
     ``FWHM^2 = noise^2 + 2.355^2 * 3.85 eV * fano * energy``.
 
     Parameters
     ----------
     energy_kev : float or array
-        Photon energy, keV.
+        Photon energy in keV.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, keV.
+        Electronic noise, FWHM, in keV.
     fano : float
         Fano factor.
     """
@@ -45,7 +45,7 @@ def peak_counts(
     energy_kev, area : (n_line,) arrays
         Energies, keV, and counts of the lines.
     fwhm_kev : float or (n_line,) array
-        FWHM of the peaks, keV.
+        FWHM of the peaks, in keV.
 
     Returns
     -------

@@ -381,7 +381,7 @@ def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
         low_factor = COUNTS_SCALE_RANGE[1]
     factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_COMB_LEVEL * np.log(high_factor / low_factor)))
     tolerance = integers * 0.5 * (factors[0] / factors[1] - 1)
-    candidates = []  # indices of factors, largest first, and rounding
+    candidates = []  # pairs: indices of factors, largest first, and the offset by which values were rounded
     for rounding in (0.0, 0.5):
         deviation = np.abs(integers + rounding - factors[:, None] * np.rint((integers + rounding) / factors[:, None]))
         is_missing = deviation > 0.5 + tolerance

@@ -27,7 +27,7 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     axis_from : EnergyAxis
         Axis of the recorded channels.
     edges_kev_to : (n_bin + 1,) array
-        Increasing borders of the new bins, keV.
+        Increasing borders of the new bins, in keV.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
     axis : EnergyAxis
         Axis of ``counts``.
     edges_kev : (n_bin + 1,) array
-        Increasing borders of the new bins, keV. Bins outside the recorded range have zero counts.
+        Increasing borders of the new bins, in keV. Bins outside the recorded range have zero counts.
 
     Returns
     -------

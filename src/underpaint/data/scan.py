@@ -54,9 +54,9 @@ class Scan:
     format : str
         Name of the file format.
     live_time_s, real_time_s : (n_row, n_column) array, or None
-        Live and real time of each pixel, s; NaN for unknown pixels, None if all are unknown.
+        Live and real time of each pixel, in s; NaN for unknown pixels, None if all are unknown.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     detector : str
         Name or serial number of the detector; "" if unknown.
     present : (n_row, n_column) bool array, or None
@@ -314,7 +314,7 @@ class Survey:
     scan : Scan
         Scan in which unusable pixels are marked as missing; notes on invalid values precede its other notes.
     total, highest : (n_channel,) arrays
-        Sum and maximum over the present pixels that were read, counts.
+        Sum and maximum over the present pixels that were read, in counts.
     pixel_counts : (n_row, n_column) array
         Total counts of each pixel; 0 for missing pixels, NaN for pixels that were not read.
     tiles : (n_tile, n_channel) array
@@ -322,7 +322,7 @@ class Survey:
     tile_pixels : (n_tile,) array
         Number of pixels of each rectangle.
     sample : (n, n_channel) array
-        Spectra of a random sample of the present pixels, counts.
+        Spectra of a random sample of the present pixels, in counts.
     """
 
     scan: Scan
@@ -384,7 +384,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     progress : callable, optional
         Called with the number of pixels read and the total number.
     max_bytes : float
-        Maximum size to read, bytes. Of a larger scan, evenly distributed blocks with about this total size are read.
+        Maximum size to read, in bytes. Of a larger scan, evenly distributed blocks with about this total size are read.
 
     Raises
     ------
@@ -435,7 +435,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
 
 @dataclass(frozen=True)
 class _ClippingStatistics:
-    """How often the largest value and values just below it occur, in the channels that reach the largest value.
+    """Numbers of occurrences of the largest value and of values just below it, in the channels that reach it.
 
     Parameters
     ----------

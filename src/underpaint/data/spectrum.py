@@ -19,7 +19,7 @@ class Spectrum:
     axis : EnergyAxis or None
         Energy axis; None if the file has none.
     live_time_s, real_time_s : float or None
-        Live and real time, s; None if unknown.
+        Live and real time, in s; None if unknown.
     name : str
         Name for display.
     """

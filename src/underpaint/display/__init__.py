@@ -1,1 +1,1 @@
-"""What people look at: plots, the report, the viewer."""
+"""Plots, the report and the viewer."""

@@ -59,7 +59,7 @@ class PymcaFit:
         detector : Detector
             Detector with resolution and crystal.
         excitation_kev : float
-            Photon energy for the line ratios, keV.
+            Photon energy for the line ratios, in keV.
         channels : (int, int)
             First and last channel of the fit.
         scatter : sequence of str

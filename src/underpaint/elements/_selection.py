@@ -78,7 +78,7 @@ class FittedSpectrum:
     fwhm : (n_channel,) array
         FWHM of peaks, channels.
     energy_kev : (n_channel,) array
-        Energies of the channels, keV.
+        Energies of the channels, in keV.
     used : (n_channel,) bool array
         Channels to fit.
     model_error : float

@@ -46,7 +46,7 @@ BACKGROUND_ERROR = 0.01
 MIN_INSTRUMENT_RATIO, MIN_PROMINENCE = 1.5, 0.2
 """Smallest ratios, for a note, of a peak in the sum spectrum to the expected peak, and of its excess to all counts."""
 _RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
-_SAMPLE_BYTES, _SAMPLE_PIXELS = 64 * 2**20, 4096
+_MAX_SAMPLED_BYTES, _N_SAMPLED_PIXELS = 64 * 2**20, 4096
 _MIN_ENERGY_KEV, _REFERENCE_KEV = 2.0, 5.9
 _BIN_FWHM, _PROBE_STEP_FWHM, _PROBE_RANGE_FWHM, _BASE_WIDENING_FWHM = 0.25, 0.4, 1.6, 0.25
 _LOG_KNOT_STEP = 0.2
@@ -145,9 +145,9 @@ class Diffraction:
     detectors : tuple of str
         Names of the detectors.
     energy_kev : (n_probe,) array
-        Energies at which peaks are tested, keV.
+        Energies at which peaks are tested, in keV.
     fwhm_kev : (n_probe,) array
-        FWHM of a peak at these energies, keV.
+        FWHM of a peak at these energies, in keV.
     channels : (n_probe, 2) int array
         First channel of a peak, and the channel after the last.
     merge : int
@@ -155,7 +155,7 @@ class Diffraction:
     comparisons : tuple of Comparison
         Comparison of each detector with the others.
     threshold : float
-        Smallest significance of a diffraction peak, sigmas.
+        Smallest significance of a diffraction peak, in sigmas.
     notes : tuple of str
         Notes on differences in the sum spectra.
     """
@@ -346,7 +346,7 @@ def _sample_spectra(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single]
     """Return binned spectra of a sample of pixels for each detector, and the sums over all pixels that were read."""
     blocks = list(scan.blocks())
     n_bytes = sum(detector.counts.nbytes for detector in scan.detectors)
-    n_blocks = min(max(int(len(blocks) * _SAMPLE_BYTES / n_bytes), 1), len(blocks))
+    n_blocks = min(max(int(len(blocks) * _MAX_SAMPLED_BYTES / n_bytes), 1), len(blocks))
     rng = np.random.default_rng(0)
     samples: list[list[Single]] = [[] for _ in scan.detectors]
     totals = [np.zeros(n_merged) for _ in scan.detectors]
@@ -358,7 +358,7 @@ def _sample_spectra(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single]
         if scan.present is not None:
             is_valid &= scan.present[block].ravel()
         valid_rows = np.flatnonzero(is_valid)
-        selection = rng.permutation(len(valid_rows))[: -(-_SAMPLE_PIXELS // n_blocks)]
+        selection = rng.permutation(len(valid_rows))[: -(-_N_SAMPLED_PIXELS // n_blocks)]
         for detector_index, spectra in enumerate(detector_spectra):
             binned = _binned(spectra[valid_rows], merge, n_merged)
             totals[detector_index] += binned.sum(axis=0, dtype=np.float64)
@@ -367,7 +367,7 @@ def _sample_spectra(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single]
 
 
 def _probe_energies(binned_axis: EnergyAxis, resolution: Callable[[float], Any], total: Array) -> tuple[Array, Array]:
-    """Return the energies at which peaks are tested, and the FWHM at these energies, keV."""
+    """Return the energies at which peaks are tested, and the FWHM at these energies, in keV."""
     recorded = np.flatnonzero(total > 0)
     if not recorded.size:
         return np.zeros(0), np.zeros(0)

@@ -53,7 +53,7 @@ class FitPlan:
     detector : Detector
         Detector with the resolution of the fit.
     excitation_kev : float
-        Highest photon energy, keV.
+        Highest photon energy in keV.
     scatter : tuple of str
         Scatter peaks that are fitted as well.
     """
@@ -112,7 +112,7 @@ def plan_fit(
     Parameters
     ----------
     total, highest : (n_channel,) arrays
-        Sum and maximum over the pixels, counts.
+        Sum and maximum over the pixels, in counts.
     axis : EnergyAxis
         Energy axis.
     n_pixel : int

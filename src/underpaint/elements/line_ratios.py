@@ -68,13 +68,13 @@ class LineCounts:
     shell : (n_line,) int array
         Shell of the vacancy, index into ``SHELLS``.
     energy_kev : (n_line,) array
-        Line energies, keV.
+        Line energies in keV.
     counts : (n, n_line) array
         Detected counts of each line, on a common scale.
     scatter : (n, n_energy) array
         Detected counts of scattered tube radiation, and of lines after Compton scatter.
     scatter_kev, scatter_spread_kev : (n_energy,) arrays
-        Centres and standard deviations of the bins of the scatter, keV.
+        Centres and standard deviations of the bins of the scatter, in keV.
     """
 
     family: tuple[str, ...]

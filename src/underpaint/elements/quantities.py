@@ -88,7 +88,7 @@ class QuantityRequest:
     kind, matrix : str
         Names in ``KINDS`` and ``MATRICES``.
     thickness_um : (float, float) or None
-        Range of the thickness, um.
+        Range of the thickness, in um.
 
     Raises
     ------
@@ -170,13 +170,13 @@ def quantify(
         Source, geometry and detector, and ``scale`` if a standard was measured.
     kind : {"mass_percent", "surface", "ug_cm2"}
         Mass per cent of a homogeneous layer, mass per cent of the uppermost paint (part of each element may lie
-        beneath), or areal mass of a thin layer, ug/cm2.
+        beneath), or areal mass of a thin layer, in ug/cm2.
     maps : Results, optional
         Element maps; by default they are fitted.
     matrix : {"paint", "oxides"}
         Compounds without recorded lines: binder, carbonate and partly oxidised elements, or minerals.
     thickness_um : (float, float), optional
-        Range of the thickness of the layer, um; the upper limit may be infinite. Default: 50 um to infinity for the
+        Range of the thickness of the layer, in um; the upper limit may be infinite. Default: 50 um to infinity for the
         homogeneous layer, 5 to 200 um for the uppermost paint.
 
     Returns
@@ -255,11 +255,11 @@ def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
     CoverageError
         The axis ends below these channels.
     """
-    energy_kev, weight, width_kev = source_spectrum(instrument)
+    energy_kev, photons, width_kev = source_spectrum(instrument)
     is_line = (width_kev == 0) & (energy_kev > 8.0) & (energy_kev < axis.stop_kev)
     if is_line.any():
         # weighted by energy, so that K-alpha is selected rather than L lines
-        line_kev = float(energy_kev[is_line][np.argmax(weight[is_line] * energy_kev[is_line])])
+        line_kev = float(energy_kev[is_line][np.argmax(photons[is_line] * energy_kev[is_line])])
         compton_kev = float(compton_energy(np.array([line_kev]), instrument.geometry.scattering_angle_deg)[0])
         start_kev, stop_kev = 0.965 * compton_kev, 1.015 * line_kev
     else:
@@ -327,15 +327,15 @@ class _Hypotheses(NamedTuple):
     error : (n, n_family) array
         Factor for the modelled counts of each family.
     thickness_um : (n,) array
-        Thickness of the layer, um.
+        Thickness of the layer, in um.
     beneath : (n, n_element) array
         Fraction of each element's counts from beneath the uppermost paint.
     beneath_um : (n,) array
-        Thickness of the layer beneath, um.
+        Thickness of the layer beneath, in um.
     dark : (n,) array
         Dark mass fraction of a thin layer.
     ground : (n,) array
-        Areal mass of the ground, g/cm2.
+        Areal mass of the ground, in g/cm2.
     """
 
     oxidised: Array
@@ -360,8 +360,8 @@ class _Solution(NamedTuple):
         Modelled counts per amount.
     beneath : (n, n_element) array
         Fraction of each element's counts from beneath the uppermost paint.
-    scale, scatter, weight : (n,) arrays
-        Scale, modelled scatter, and logarithm of the weight.
+    scale, scatter, log_weight : (n,) arrays
+        Scale, modelled scatter, and logarithm of the weight of the hypothesis.
     """
 
     amount: Array
@@ -369,7 +369,7 @@ class _Solution(NamedTuple):
     beneath: Array
     scale: Array
     scatter: Array
-    weight: Array
+    log_weight: Array
 
 
 class Quantifier:
@@ -380,7 +380,7 @@ class Quantifier:
     names : sequence of str
         Line families, ``Fe_K``.
     area, sigma : (n, n_family) arrays
-        Areas and standard deviations of the sample, counts.
+        Areas and standard deviations of the sample, in counts.
     scatter : (n,) array
         Counts of the sample in :func:`scatter_window`.
     instrument : Instrument
@@ -390,7 +390,7 @@ class Quantifier:
     kind, matrix, thickness_um
         See :func:`quantify`.
     seconds : (n,) array, optional
-        Live times of the sample, s.
+        Live times of the sample, in s.
     """
 
     def __init__(
@@ -530,9 +530,11 @@ class Quantifier:
         """Return random hypotheses with evenly distributed parameters (Latin hypercube); the first is central."""
         from scipy.stats import qmc  # takes a third of a second to import
 
-        (min_oxidised, max_oxidised), weights, _ = MATRICES[matrix]
+        (min_oxidised, max_oxidised), compound_weights, _ = MATRICES[matrix]
         light_weights = {
-            name: fraction for name, fraction in weights.items() if not set(mass_fractions(name)) & set(self.elements)
+            name: weight
+            for name, weight in compound_weights.items()
+            if not set(mass_fractions(name)) & set(self.elements)
         }
         self._light = tuple(sorted({symbol for name in light_weights for symbol in mass_fractions(name)}))
         n_family, n_element = len(self._names), len(self.elements)
@@ -570,7 +572,7 @@ class Quantifier:
     def _add_similar_hypotheses(self, log_weights: Sequence[Array]) -> None:
         """Add hypotheses for each class, with thickness and layers beneath similar to hypotheses that fit the class."""
         rng, hypotheses, n = np.random.default_rng(_SEED + 1), self._hypotheses, len(log_weights[0])
-        parents = np.concatenate([rng.choice(n, n, p=_tempered_weights(weight)) for weight in log_weights])
+        parents = np.concatenate([rng.choice(n, n, p=_tempered_weights(log_weight)) for log_weight in log_weights])
         permuted = np.concatenate([rng.permutation(n) for _ in log_weights])
         beneath = hypotheses.beneath[parents]
         is_changed = rng.uniform(size=beneath.shape) < 0.5 / beneath.shape[1]
@@ -594,7 +596,7 @@ class Quantifier:
         solution = solve(classes, hypothesis)
         if self.kind == "surface":
             # few hypotheses on layers beneath fit a class: more are drawn near those that fit
-            self._add_similar_hypotheses([solution.weight[classes == index] for index in range(n_class)])
+            self._add_similar_hypotheses([solution.log_weight[classes == index] for index in range(n_class)])
             added_hypotheses = n + np.arange(n_class * n)
             added_solution = solve(classes, added_hypotheses)
             solution = _Solution(*(np.concatenate(pair) for pair in zip(solution, added_solution, strict=True)))
@@ -604,13 +606,13 @@ class Quantifier:
         self._ratio = np.empty((n_class, len(self.elements), 3))
         for index in range(n_class):
             in_class = classes == index
-            weight = _tempered_weights(solution.weight[in_class])
+            weight = _tempered_weights(solution.log_weight[in_class])
             ratios = solution.amount[in_class] / np.maximum(self._base.amount[index], 1e-300)
             for element, beneath_share in enumerate(solution.beneath[in_class].T):
                 is_beneath = beneath_share > 0.5
                 is_mixed = is_beneath.any() and not is_beneath.all()
                 element_weight = (
-                    _equal_prior_weights(weight, solution.weight[in_class], is_beneath) if is_mixed else weight
+                    _equal_prior_weights(weight, solution.log_weight[in_class], is_beneath) if is_mixed else weight
                 )
                 self._ratio[index, element] = _quantiles(ratios[:, element], element_weight)
 
@@ -653,13 +655,13 @@ class Quantifier:
                     beneath_factor, 0.1, 10.0
                 )
                 beneath, _ = _normalised(beneath, oxygen, 0.15)
-        weight = -0.5 * (np.log(np.maximum(total, 1.0)) / self._scale_error) ** 2
+        log_weight = -0.5 * (np.log(np.maximum(total, 1.0)) / self._scale_error) ** 2
         if self.kind != "ug_cm2":
             dark_fraction = 1.0 - (amount * (1.0 + oxygen)).sum(axis=1)
-            weight = weight - 0.5 * (np.maximum(self._min_typical_dark - dark_fraction, 0.0) / DARK_SPREAD) ** 2
+            log_weight -= 0.5 * (np.maximum(self._min_typical_dark - dark_fraction, 0.0) / DARK_SPREAD) ** 2
         # layers beneath cannot contribute more counts than detected
         excess = np.log(np.maximum(scale[:, None] * lower_counts / target[:, main], 1.0))
-        weight = weight - 0.5 * ((excess / 0.1) ** 2 * (area[:, main] > DETECTED_SIGMAS * sigma[:, main])).sum(axis=1)
+        log_weight -= 0.5 * ((excess / 0.1) ** 2 * (area[:, main] > DETECTED_SIGMAS * sigma[:, main])).sum(axis=1)
         predicted_total = scale[:, None] * counts.sum(axis=1)
         # the prediction has the relative error of the main family, which is large for nearly absent elements
         uncertain_counts = target[:, main] - area[:, main] / self._factor[main]
@@ -669,9 +671,9 @@ class Quantifier:
             error = _model_error(self._names[index]) * np.maximum(area[:, index], predicted_total[:, index])
             prediction_error = predicted_total[:, index] * relative_error[:, element]
             residual = area[:, index] / self._factor[index] - predicted_total[:, index]
-            weight = weight - 0.5 * residual**2 / (sigma[:, index] ** 2 + error**2 + prediction_error**2)
+            log_weight -= 0.5 * residual**2 / (sigma[:, index] ** 2 + error**2 + prediction_error**2)
         beneath = scale[:, None] * lower_counts / target[:, main]
-        return _Solution(amount, sensitivity, beneath, scale, predicted_counts.scatter, weight)
+        return _Solution(amount, sensitivity, beneath, scale, predicted_counts.scatter, log_weight)
 
     def _count_scale(self, scatter: Array, modelled: Array, seconds: Array) -> Array:
         """Return the ratio of measured to modelled counts."""
@@ -710,7 +712,10 @@ class Quantifier:
         return Layer({name: fraction / total for name, fraction in fractions.items()}, 1.0, 1e4 * areal_density)
 
     def _log_derivatives(self) -> tuple[Array, Array]:
-        """Return derivatives, by amount, of log sensitivity (n_class, n_element, n_element) and of log scatter."""
+        """Return the derivatives with respect to the amounts: of log sensitivity and of log scatter.
+
+        The first array is (n_class, n_element, n_element).
+        """
         base, n = self._base, len(self.elements)
         oxygen = self._hypotheses.oxidised[0] * self._oxygen
         unit_amount = 1.0 if self.kind != "ug_cm2" else 0.1 * base.amount.sum(axis=1, keepdims=True)[:, :, None]
@@ -736,8 +741,8 @@ class Quantifier:
         step = np.broadcast_to(
             _STEP_FRACTION * unit_amount * np.ones((len(base.amount), n, 1)), (len(base.amount), n, 1)
         )
-        by_amount = (sensitivity - base_sensitivity[:, None, :]) / step
-        return np.swapaxes(by_amount, 1, 2), (scatter - base_scatter[:, None]) / step[:, :, 0]
+        sensitivity_slope = (sensitivity - base_sensitivity[:, None, :]) / step
+        return np.swapaxes(sensitivity_slope, 1, 2), (scatter - base_scatter[:, None]) / step[:, :, 0]
 
     # -- pixels --------------------------------------------------------------------------------------------------
 
@@ -747,13 +752,13 @@ class Quantifier:
         ratio = area[:, main] / self._factor[main]
         deviation = sigma[:, main] / self._factor[main]
         base_amount, sensitivity = self._base.amount[index], self._base.sensitivity[index]
-        by_amount, scatter_by_amount = (slope[index] for slope in self._slopes)
+        sensitivity_slope, scatter_slope = (slope[index] for slope in self._slopes)
         oxygen = self._hypotheses.oxidised[0] * self._oxygen
         amount = np.broadcast_to(base_amount, ratio.shape)
         for _ in range(_N_PIXEL_ROUNDS):
             amount_change = np.clip(amount, 0.0, None) - base_amount
-            local_sensitivity = sensitivity * np.exp(np.clip(amount_change @ by_amount.T, -1.0, 1.0))
-            modelled = self._base.scatter[index] * np.exp(np.clip(amount_change @ scatter_by_amount, -1.0, 1.0))
+            local_sensitivity = sensitivity * np.exp(np.clip(amount_change @ sensitivity_slope.T, -1.0, 1.0))
+            modelled = self._base.scatter[index] * np.exp(np.clip(amount_change @ scatter_slope, -1.0, 1.0))
             scale = self._count_scale(scatter, modelled, seconds)[:, None]
             new_amount = ratio / (scale * local_sensitivity)
             if self.kind != "ug_cm2":

@@ -37,7 +37,7 @@ class ScatterPeaks:
     gain : (n_name, n_channel) array
         Matrix from the counts of a spectrum to the counts of the peaks.
     energy_kev : tuple of float
-        Energies of the peaks, keV.
+        Energies of the peaks, in keV.
     """
 
     names: tuple[str, ...]
@@ -67,7 +67,7 @@ def plan_scatter(
     Parameters
     ----------
     total : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     axis : EnergyAxis
         Energy axis of the spectrum.
     used : (n_channel,) bool array

@@ -105,7 +105,7 @@ def scale_from_standard(
     composition : mapping of str to float
         Mass fraction by element, from :func:`parse_composition`.
     thickness_g_cm2 : float
-        Areal mass of the standard, g/cm2; by default it is infinitely thick.
+        Areal mass of the standard, in g/cm2; by default it is infinitely thick.
     families : sequence of str, optional
         Line families to fit; by default those of the spectrum.
 

@@ -29,7 +29,7 @@ class Unlikeness:
     columns : (n,) int array
         Columns of families of unknown elements and of unassigned peaks.
     energy_kev : (n,) array
-        Energies of these columns, keV.
+        Energies of these columns, in keV.
     errors : (n,) array
         Relative error of the counts under each column: that of the background for unassigned peaks, else zero.
     settings : dict
@@ -42,7 +42,7 @@ class Unlikeness:
     settings: dict[str, Any]
 
     def __call__(self, fit: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the (n,) significance, standard deviations, of the strongest unexplained peak, and its energy, keV."""
+        """Return the (n,) significance of the strongest unexplained peak in sigmas, and its energy in keV."""
         area, sigma, background = (values[:, self.columns] for values in (fit.area, fit.sigma_if_absent, fit.under))
         deviations = area / np.maximum(np.hypot(sigma, self.errors * background), MIN_SIGMA)
         best_column = deviations.argmax(axis=1)

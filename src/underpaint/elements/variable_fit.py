@@ -197,7 +197,7 @@ class ClassSolver:
     bins : Bins
         Bins of the fit.
     mean : (n_bin,) array
-        Mean spectrum of the class, counts.
+        Mean spectrum of the class, in counts.
     n : int
         Number of spectra in the mean.
     area : (n_family,) array
@@ -325,7 +325,7 @@ class ClassSolver:
         return value, sigma
 
     def parts(self) -> Array:
-        """Return the (n, n_bin) fitted counts of each family, including its changes, and of each other free column."""
+        """Return the (n, n_bin) fitted counts of each family with its shape changes, and of every other free column."""
         parts = self.solution.coefficients[: self.n_free, None] * self.solution.columns[: self.n_free]
         family_index = np.concatenate(
             [np.full(len(changes_of_family), index) for index, changes_of_family in enumerate(self.shapes.changes)]
@@ -376,7 +376,10 @@ class ClassSolver:
 
 
 def _counts_under(shapes: Array, variance: Array) -> Array:
-    """Return the (n,) counts under shapes of one count, which are the variance of an area fitted alone."""
+    """Return the (n,) counts under peaks of given shapes: the variance of the area of each peak if fitted alone.
+
+    The shapes are normalised to one count.
+    """
     squared_norm = (shapes**2 / variance).sum(axis=1)
     return np.asarray(np.where(squared_norm > 0, 1.0 / np.where(squared_norm > 0, squared_norm, 1.0), 0.0))
 
@@ -413,7 +416,7 @@ class VariableFit:
     simulated : sequence of LineCounts
         Simulations for the instrument, or for several likely instruments.
     excitation_kev : float
-        Highest photon energy, keV.
+        Highest photon energy in keV.
     anode : (n, n_channel) array
         Templates of the scattered lines of the source.
     n_classes : int
@@ -537,7 +540,7 @@ def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detect
     Parameters
     ----------
     total : (n_channel,) array
-        Sum spectrum, counts.
+        Sum spectrum in counts.
     detector : Detector
         Detector whose noise is the initial value.
     make : callable
@@ -583,7 +586,7 @@ def _source_matrices(templates: Array, bins: Bins) -> Array:
 
 
 def _peak_energies(bins: Bins, detector: Detector) -> Array:
-    """Return the energies of unassigned peaks, keV."""
+    """Return the energies of unassigned peaks, in keV."""
     energies_kev, stop_kev = (
         [float(bins.energy_kev[0]) + _PEAK_MARGIN_KEV],
         float(bins.energy_kev[-1]) - _PEAK_MARGIN_KEV,

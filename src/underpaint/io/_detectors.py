@@ -269,7 +269,7 @@ def _exclude_computed(
 
 
 def _rawness(scan: Scan, values: NDArray[np.float64]) -> tuple[bool, bool, float]:
-    """Sort key: integers first, then names of raw data, then fewer counts."""
+    """Return a sort key: integers first, then names of raw data, then fewer counts."""
     return not _is_integer(values), _is_derived(scan), float(values.sum())
 
 
@@ -278,7 +278,7 @@ def _is_derived(scan: Scan) -> bool:
 
 
 def _is_proportional(spectra: NDArray[np.float64], reference: NDArray[np.float64]) -> bool:
-    """Whether the spectra of each pixel are equal except for a factor."""
+    """Return whether the spectra of each pixel are equal except for a factor."""
     factor = np.divide(
         spectra.sum(axis=1), reference.sum(axis=1), out=np.zeros(len(spectra)), where=reference.sum(axis=1) > 0
     )
@@ -332,7 +332,7 @@ def _weights(parts: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[
 def _residual_over_variance(
     total: NDArray[np.float64], parts: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> float:
-    """Squared residual over the variance of independent counts."""
+    """Return the squared residual over the variance of independent counts."""
     residual = total - parts @ weights
     expected = total.sum() + (parts @ weights**2).sum()
     return float((residual**2).sum() / expected) if expected > 0 else 0.0
@@ -343,15 +343,17 @@ def _contains(total: NDArray[np.float64], part: NDArray[np.float64]) -> bool:
 
 
 def _follows(candidate: NDArray[np.float64], raw: NDArray[np.float64]) -> bool:
-    """Whether an array was computed from raw counts: its noise is theirs, or it has none.
+    """Return whether an array was computed from raw counts: it has the noise of the raw counts, or no noise.
 
     The second difference of counts along the channels has a variance of six times the counts. After subtraction of a
     multiple of the candidate's second differences, the residual of those of the raw counts has at least this variance
     for two detectors, almost none for a corrected copy or a copy without its smooth background, and exactly this
     variance for a noise-free fit. Corrections may differ from pixel to pixel.
     """
-    n_enough = min(np.count_nonzero(candidate), np.count_nonzero(raw)) >= _MIN_COUNTS and raw.sum() >= 5 * _MIN_COUNTS
-    if not _is_integer(raw) or not n_enough:
+    has_enough_counts = (
+        min(np.count_nonzero(candidate), np.count_nonzero(raw)) >= _MIN_COUNTS and raw.sum() >= 5 * _MIN_COUNTS
+    )
+    if not _is_integer(raw) or not has_enough_counts:
         return False
     factors = np.divide(
         raw.sum(axis=1), candidate.sum(axis=1), out=np.zeros(len(candidate)), where=candidate.sum(axis=1) > 0
@@ -419,7 +421,7 @@ def _noise(values: NDArray[np.float64]) -> float:
 
 
 def _is_filtered(copy: NDArray[np.float64], raw: NDArray[np.float64], noise: float) -> bool:
-    """Whether each channel is a weighted sum of nearby channels of the raw array, within much less than the noise.
+    """Return whether each channel is, to much less than the noise, a weighted sum of nearby channels of the raw array.
 
     For two detectors and any weights, constant or varying along the spectrum, the residual has at least the variance
     that the weights propagate from the noise of one detector.
@@ -468,7 +470,7 @@ def _residual_ratio(part: NDArray[np.float64], windows: NDArray[np.float64], noi
 
 
 def _is_summand(total: NDArray[np.float64], part: NDArray[np.float64]) -> bool:
-    """Whether an array is a summand of a larger one, by their noise; a corrected copy is not a sum."""
+    """Return whether an array is a summand of a larger one, by their noise; a corrected copy is not a sum."""
     scales = [scale_from_variance(values) for values in (total, part)]
     if any(scale is None or not COUNTS_SCALE_RANGE[0] <= scale.value <= COUNTS_SCALE_RANGE[1] for scale in scales):
         return False
@@ -581,7 +583,7 @@ def _difference(
 
 
 def _agreement(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Correlation of two arrays over pixels and energy bands; 1 if one has no structure above noise."""
+    """Return the correlation of two arrays over pixels and energy bands; 1 if one has no structure above noise."""
     images = []
     for values in (first, second):
         bands = np.add.reduceat(values, np.arange(0, values.shape[1], max(values.shape[1] // 8, 1)), axis=1)

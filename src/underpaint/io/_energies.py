@@ -1,4 +1,4 @@
-"""Parsing of numbers, and of energies, coefficients or lists into the linear energy axis of a spectrum, keV.
+"""Parsing of numbers, and of energies, coefficients or lists into the linear energy axis of a spectrum, in keV.
 
 Shared by all readers. A stated unit is used; without one, eV and keV are distinguished by size: no X-ray tube for
 paintings reaches 200 keV, and no channel is wider than 1 keV.

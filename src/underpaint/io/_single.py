@@ -33,7 +33,7 @@ class FileSpectrum:
     axis : EnergyAxis or None
         Energy calibration; None if the file has none.
     live_time_s, real_time_s : float or None
-        Times, s; None if unknown.
+        Times in s; None if unknown.
     name : str
         Name in the file.
     detector : str
@@ -201,7 +201,7 @@ def _times_row(times: list[float | None]) -> NDArray[np.float64] | None:
 
 
 def is_channel_or_energy(heading: str) -> bool:
-    """Whether a heading in lower case names a column of channels or energies."""
+    """Return whether a heading in lower case names a column of channels or energies."""
     return bool(_ENERGY_HEADING.fullmatch(heading) or _CHANNEL_HEADING.fullmatch(heading))
 
 
@@ -257,7 +257,7 @@ def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -
 
 
 def is_channel_count(values: NDArray[np.float64]) -> bool:
-    """Whether numbers increase by one from 0 or 1, as channel numbers do."""
+    """Return whether numbers increase by one from 0 or 1, as channel numbers do."""
     return bool((np.diff(values) == 1).all()) and values[0] in {0, 1}
 
 

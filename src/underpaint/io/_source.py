@@ -259,7 +259,7 @@ def try_read(action: Callable[[], Any], source: str) -> Any:
 
 
 def is_outside(entry: Path, folder: Path) -> bool:
-    """Whether a folder's entry is a link to something outside of it."""
+    """Return whether a folder's entry is a link to something outside of it."""
     return entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve())
 
 

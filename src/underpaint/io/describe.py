@@ -28,9 +28,9 @@ class ScanInfo:
     axis : EnergyAxis or None
         Energy calibration, if the file has one.
     live_time_s, real_time_s : float or None
-        Median over the pixels, s.
+        Median over the pixels in s.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, mm.
+        Distance between pixels along rows and columns, in mm.
     total_counts : float
         Total counts of the scan.
     pixel_counts : (n_row, n_column) array
@@ -136,7 +136,7 @@ def describe_all(
 
 
 def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
-    """Facts of a scan with its sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
+    """Return facts of a scan with its sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
 
     Returns
     -------

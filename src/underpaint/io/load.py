@@ -27,7 +27,7 @@ from underpaint.io.readers import Reader, formats, reader_of
 SUM = "sum"
 """Name that selects the sum of all detectors."""
 MAX_CHANNELS = 2**17
-"""Maximum number of channels, twice that of the finest analysers; more are not a spectrum and would not be fitted."""
+"""Maximum number of channels, twice that of the finest analysers. A longer array is not a spectrum."""
 HEAD_BYTES = 4096
 
 

@@ -177,7 +177,7 @@ def _filter_row(sheet: Filter, materials: Sections) -> list[object]:
 
 
 def _is_formula(name: str) -> bool:
-    """Whether PyMca reads a formula: elements with integers, without brackets."""
+    """Return whether PyMca reads a formula: elements with integers, without brackets."""
     if not _SIMPLE_FORMULA.fullmatch(name):
         return False
     try:

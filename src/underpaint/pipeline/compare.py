@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 CERTAIN_SIGMAS = 10.0
-"""Minimum significance of a line that is certain, sigma."""
+"""Minimum significance of a line that is certain, in sigmas."""
 DIFFERENT_SIGMAS = 5.0
-"""Minimum difference of two areas that differ, sigma."""
+"""Minimum difference of two areas that differ, in sigmas."""
 MAX_MISSING_FRACTION = 0.25
-"""Maximum fraction of the area expected from the other result at which a line is missing."""
+"""A line counts as missing if its area is below this fraction of the area expected from the other result."""
 MAX_DIFFRACTION_FRACTION = 0.01
 """Maximum fraction of the pixels in which a line in one result only may be diffraction by crystals."""
 MIN_PIXELS = 10
@@ -266,14 +266,14 @@ def _group_agreement(both_results: tuple[Results, Results], group: str, place: P
     has_answers = np.isfinite(maps[0]) & np.isfinite(maps[1])
     if not has_answers.any():
         return None
-    in_first, in_second = (probability[has_answers] > PRESENT_PROBABILITY for probability in maps)
+    is_in_first_scan, is_in_second_scan = (probability[has_answers] > PRESENT_PROBABILITY for probability in maps)
     return GroupAgreement(
         group,
         both_results[0].label(group, place),
         place,
-        (float(in_first.mean()), float(in_second.mean())),
-        cohen_kappa(in_first, in_second),
-        (int((in_first & ~in_second).sum()), int((in_second & ~in_first).sum())),
+        (float(is_in_first_scan.mean()), float(is_in_second_scan.mean())),
+        cohen_kappa(is_in_first_scan, is_in_second_scan),
+        (int((is_in_first_scan & ~is_in_second_scan).sum()), int((is_in_second_scan & ~is_in_first_scan).sum())),
     )
 
 
@@ -405,7 +405,7 @@ def _line_contradictions(
                     family,
                     is_certain,
                     first,
-                    f"it is {_percent_text(ratio / expected)} of what lines nearby lead to expect",
+                    f"it is {_percent_text(ratio / expected)} of the value expected from nearby lines",
                 )
                 continue
             area = [results[family].astype(np.float64) for results in (both_results[first], both_results[second])]
@@ -452,7 +452,7 @@ def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
 
 
 def _energy_kev(family: str) -> float:
-    """Return the energy of a family's strongest line, keV."""
+    """Return the energy of a family's strongest line, in keV."""
     symbol, _, shell = family.partition("_")
     energy, rate = family_lines(symbol, shell, _MAX_LINE_KEV)
     return float(energy[rate.argmax()])

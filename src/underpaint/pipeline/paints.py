@@ -252,7 +252,7 @@ def spectrum_knowledge(scan: Scan, calibrated: CalibratedScan, given_instrument:
         user_instrument=given_instrument,
         calibration=calibrated.calibration,
         beam=None if calibrated.beam_kev is None else Beam(calibrated.beam_kev, calibrated.known().scatter_deg),
-        usual=load_instrument(DEFAULT_INSTRUMENT),
+        default_instrument=load_instrument(DEFAULT_INSTRUMENT),
         measured_axis=True,
     )
 

@@ -58,7 +58,7 @@ class Settings:
     trust_instrument : bool
         Use a given instrument even if the scan's spectra contradict it.
     beam_kev : float or None
-        Energy of a monochromatic beam, keV; None: from the scan's file or its spectra.
+        Energy of a monochromatic beam, in keV; None: from the scan's file or its spectra.
     pool : {"auto", "off"}
         Whether the network's input is the sum of a pixel and its similar neighbours if pixels have few counts.
     families, add, drop : sequence of str
@@ -68,7 +68,7 @@ class Settings:
     paints : bool
         Whether the paints of the painting are found, if pigments are identified and elements are mapped.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, mm; None: as the scan's file says.
+        Distance between pixels along rows and columns, in mm; None: as the scan's file says.
 
     Examples
     --------

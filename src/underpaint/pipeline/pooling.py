@@ -17,20 +17,20 @@ Core = tuple[slice, slice]
 TARGET_COUNTS = 2e4
 """Target counts of a pool: above 1e4 the network does not improve, at 1e3 one in eight answer sets is wrong."""
 RADIUS = 3
-"""Maximum distance of a neighbour in a pool, pixels."""
+"""Maximum distance of a neighbour in a pool, in pixels."""
 SIMILARITY_QUANTILE = 0.99
 """Quantile of the chi-square distribution below which two pixels are similar."""
 MAX_LINE_DIFFERENCE_SIGMAS = 3.5
-"""Maximum difference of one line, sigma, so that a line in a single pixel of another paint is not averaged out."""
+"""Maximum difference of one line, in sigmas, so that a line in a single pixel of another paint is not averaged out."""
 _MIN_VARIANCE = 0.25
-_SHIFTS = sorted(
+_PIXEL_SHIFTS = sorted(
     (
         (row, column)
         for row in range(-RADIUS, RADIUS + 1)
         for column in range(-RADIUS, RADIUS + 1)
         if 0 < row**2 + column**2 <= RADIUS**2
     ),
-    key=lambda shift: (shift[0] ** 2 + shift[1] ** 2, shift),
+    key=lambda pixel_shift: (pixel_shift[0] ** 2 + pixel_shift[1] ** 2, pixel_shift),
 )
 
 
@@ -146,8 +146,8 @@ class Pooling:
         core_index = np.arange(pooled.size).reshape(pooled.shape)
         rows, columns = [core_index.ravel()], [index[core].ravel()]
         max_distance = float(2.0 * gammaincinv(0.5 * self.columns.size, SIMILARITY_QUANTILE))  # quantile of chi squared
-        for shift in _SHIFTS:
-            neighbour_starts = [span.start + step for span, step in zip(core, shift, strict=True)]
+        for pixel_shift in _PIXEL_SHIFTS:
+            neighbour_starts = [span.start + step for span, step in zip(core, pixel_shift, strict=True)]
             # the part of the core that has a neighbour at this shift
             first_indices = [max(0, -start) for start in neighbour_starts]
             stop_indices = [
@@ -188,6 +188,6 @@ def plan_pooling(fit: VariableFit, sample: NDArray[Any]) -> Pooling | None:
 
 
 def few_counts(pixel_counts: NDArray[np.float64]) -> bool:
-    """Whether more than half of a scan's pixels have fewer counts than the target of a pool."""
+    """Return whether more than half of a scan's pixels have fewer counts than the target of a pool."""
     recorded_counts = pixel_counts[pixel_counts > 0]
     return bool(recorded_counts.size > 1 and np.median(recorded_counts) < TARGET_COUNTS)

@@ -50,7 +50,7 @@ from underpaint.runtime.threads import one_blas_thread
 _BAND_NM = 10.0
 """Width of the bands in which spectra are stored with the results."""
 _PICTURE_SIDE = 1600
-"""Approximate longer side of the picture of the cube, pixels."""
+"""Approximate longer side of the picture of the cube, in pixels."""
 _TASK = "Identifying the surface"
 
 
@@ -148,8 +148,8 @@ def reflect(
         n_identified = 0
         step(_TASK, 0, results.shape[0] * results.shape[1])
         with threads_or_cluster(threads=threads) as executor:
-            work = ((number, (window,)) for number, window in enumerate(windows))
-            for number, stacks in ordered_results(executor, identify_window, work):
+            window_arguments = ((number, (window,)) for number, window in enumerate(windows))
+            for number, stacks in ordered_results(executor, identify_window, window_arguments):
                 rows, columns = windows[number]
                 store.put(number, rows, columns, stacks)
                 n_identified += int(np.isfinite(stacks["member"][:, :, -1]).sum())
@@ -392,8 +392,10 @@ def _results(
     if classified.anywhere is not None:
         parts["hidden"] = classified.groups, store.stack("hidden", len(classified.groups))
     names = [*(members[index] for index in likely), NONE_OF_LIBRARY]
-    known = pigment_library()
-    labels = {name: known[name].label for name in names if name in known} | {NONE_OF_LIBRARY: "none of the library"}
+    library_pigments = pigment_library()
+    labels = {name: library_pigments[name].label for name in names if name in library_pigments} | {
+        NONE_OF_LIBRARY: "none of the library"
+    }
     notes = [*classified.cube.notes, *record["library_notes"]]
     place = record["registration"]
     if place["verdict"] != "well":

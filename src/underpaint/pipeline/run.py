@@ -160,7 +160,7 @@ def _write_report(folder: Path, scan: Scan) -> None:
 
 
 def _can_be_kept(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Whether finished results are the requested ones; raise an error if others may not be replaced."""
+    """Return whether finished results are the requested ones; raise an error if others may not be replaced."""
     try:
         check_provenance(out, depends)
     except UnderpaintError:

@@ -70,7 +70,7 @@ class ScanPlan:
     paint : int
         Number of the paint.
     layers : tuple of str
-        Assumed layers with their thicknesses in um: the likeliest ones with the order of the question.
+        Assumed layers with their thicknesses in um: the most probable layers that have the order in question.
     probability_now : float
         Probability of this order from the summed spectrum of the paint in the quick scan, by a search alone.
     counts_now : float
@@ -316,7 +316,7 @@ def _with_question(candidates: CandidateGroups, question: OrderQuestion) -> Cand
 
 
 def _at_voltages(scanner: Instrument, voltages_kv: Sequence[float], beam_kev: float | None) -> dict[float, Instrument]:
-    """Return the scanner at each voltage.
+    """Return an instrument for each voltage of the tube in kV; without a tube, for the highest energy in keV.
 
     Raises
     ------

@@ -21,7 +21,7 @@ BLOCK_BYTES = 32 * 2**20
 """Size of one block, stored as 32-bit floats, bytes."""
 _COMPRESSED_FACTOR = 8
 """Blocks of a compressed cube are larger by this factor: a chunk is decompressed again for each block it overlaps."""
-_SAMPLE_BYTES = 48 * 2**20
+_MAX_SAMPLED_BYTES = 48 * 2**20
 _MAX_SAMPLE_ROWS = 32
 MAX_REFLECTANCE = 1.6
 """Values above are gloss or an error, and become NaN."""
@@ -47,7 +47,7 @@ _VISIBLE_NM = (("red", 610.0), ("green", 550.0), ("blue", 465.0))
 _WIDTH_NM = 20.0
 _N_CHANNEL = 12
 OVERVIEW_SIDE = 640
-"""Length of the longer side of the overview picture, pixels."""
+"""Length of the longer side of the overview picture, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def _sample(stored: StoredCube) -> NDArray[Any]:
     """Return stored values of rows spread evenly over the cube, (n, n_band)."""
     n_row, n_column, n_band = stored.shape
     row_bytes = n_column * n_band * np.dtype(stored.cube.dtype).itemsize
-    number = int(np.clip(_SAMPLE_BYTES // row_bytes, 1, min(n_row, _MAX_SAMPLE_ROWS)))
+    number = int(np.clip(_MAX_SAMPLED_BYTES // row_bytes, 1, min(n_row, _MAX_SAMPLE_ROWS)))
     rows = np.unique(((np.arange(number) + 0.5) * n_row / number).astype(int))
     parts = [stored.cube.read(slice(row, row + 1), slice(0, n_column))[0] for row in rows.tolist()]
     step = max(1, len(parts) * n_column // 8192)
@@ -280,8 +280,8 @@ def _check_bits(sample: NDArray[Any], stored: StoredCube) -> None:
 def _roughness(sample: NDArray[Any]) -> float:
     """Return the mean difference of neighbouring bands, as a multiple of the standard deviation of all values."""
     values = sample.astype(np.float64)
-    spread = values.std()
-    return float(np.abs(np.diff(values, axis=1)).mean() / spread) if spread > 0 else 0.0
+    standard_deviation = values.std()
+    return float(np.abs(np.diff(values, axis=1)).mean() / standard_deviation) if standard_deviation > 0 else 0.0
 
 
 def _saturation(sample: NDArray[Any]) -> float | None:
@@ -417,12 +417,12 @@ def _check_level(cube: ReflectanceCube) -> None:
     n_row, n_column, _ = cube.shape
     rows = np.unique(((np.arange(4) + 0.5) * n_row / 4).astype(int)).tolist()
     values = np.concatenate([cube.read(slice(row, row + 1), slice(0, n_column))[0] for row in rows])
-    known = np.isfinite(values)
-    if known.mean() < 0.1 or np.nanmax(values) < 1e-3:
+    is_valid = np.isfinite(values)
+    if is_valid.mean() < 0.1 or np.nanmax(values) < 1e-3:
         raise ScanError(
-            f"Cannot use {cube.stored.source}: {1 - known.mean():.0%} of its reflectance values are missing or outside "
-            f"0 to {MAX_REFLECTANCE:g}, and the highest other value is {np.nanmax(values, initial=0.0):.2g}. Use "
-            "references of the same camera, exposure and lamp, or correct --scale."
+            f"Cannot use {cube.stored.source}: {1 - is_valid.mean():.0%} of its reflectance values are missing or "
+            f"outside 0 to {MAX_REFLECTANCE:g}, and the highest other value is {np.nanmax(values, initial=0.0):.2g}. "
+            "Use references of the same camera, exposure and lamp, or correct --scale."
         )
 
 

@@ -373,7 +373,7 @@ class Hypotheses:
                 p[self.groups.index(group)] = group_probability[:, place]
                 if surface_probability is not None:
                     surface[self.groups.index(group)] = surface_probability[:, place]
-        known = np.isfinite(p)
+        is_known = np.isfinite(p)
         with np.errstate(divide="ignore", invalid="ignore"):
             below = np.clip(1.0 - surface / p, *PLACE_LIMITS)
         placed = np.isfinite(below)
@@ -382,7 +382,7 @@ class Hypotheses:
         mixed_in = np.where(placed, np.float32(1.0), self._mixed_in)
         minor = np.where(placed, np.float32(MINOR), np.float32(0.0))
         # a group without an XRF probability is unlikely; in a pixel without any, only reflectance is used
-        p = np.clip(np.where(known, p, np.where(known.any(axis=0), UNREPORTED, 1.0)), MIN_GROUP_PROBABILITY, 1.0)
+        p = np.clip(np.where(is_known, p, np.where(is_known.any(axis=0), UNREPORTED, 1.0)), MIN_GROUP_PROBABILITY, 1.0)
         log_p = np.log(p)
         log_needed = log_p + np.log(on_top)
         # weight of each member as the source of a group: prior times the probability that all its groups are present
@@ -404,7 +404,7 @@ class Hypotheses:
             source_weight[active == main] = 1.0
             source_weight *= weight
             further = on_top * mixed_in * np.maximum((shows @ source_weight) / total, minor)
-            not_needed = np.where(known, 1.0 - p + p * (below + further), 1.0)
+            not_needed = np.where(is_known, 1.0 - p + p * (below + further), 1.0)
             log_not_needed = np.log(np.maximum(not_needed, 1e-6))
             log_sets[rows] += log_not_needed.sum(axis=0) + self.needs[rows] @ (log_needed - log_not_needed)
             companion.append(further / (below + further))
@@ -413,9 +413,9 @@ class Hypotheses:
         undetected = (p <= DETECTED).astype(np.float32)
         log_sets[self.n_single :][self.needs[self.n_single :] @ undetected > 0] = -np.inf
         unknown_shows = UNKNOWN_SHOWS * (1.0 - below)
-        not_needed = np.where(known, 1.0 - p + p * (below + unknown_shows), 1.0)
+        not_needed = np.where(is_known, 1.0 - p + p * (below + unknown_shows), 1.0)
         unknown = np.asarray(unknown_shows / (below + unknown_shows), dtype=np.float32)
-        log_unknown, probability = np.log(not_needed).sum(axis=0), np.where(known, p, 0.0)
+        log_unknown, probability = np.log(not_needed).sum(axis=0), np.where(is_known, p, 0.0)
         return Joint(self, log_sets, log_unknown, probability, companion, active, brings, unknown)
 
     def palest_tint(self, group: str) -> float:

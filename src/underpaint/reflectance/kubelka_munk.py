@@ -18,8 +18,8 @@ MIN_REFLECTANCE, MAX_REFLECTANCE = 1e-3, 0.995
 
 def ratio(reflectance: ArrayLike) -> Spectra:
     """Return K/S of an opaque paint, ``(1 - R)^2 / 2R``, from its reflectance, a fraction of any shape."""
-    inside = np.clip(np.asarray(reflectance, dtype=np.float64), MIN_REFLECTANCE, MAX_REFLECTANCE)
-    return np.asarray((1.0 - inside) ** 2 / (2.0 * inside))
+    bounded_reflectance = np.clip(np.asarray(reflectance, dtype=np.float64), MIN_REFLECTANCE, MAX_REFLECTANCE)
+    return np.asarray((1.0 - bounded_reflectance) ** 2 / (2.0 * bounded_reflectance))
 
 
 def opaque(absorption_over_scattering: ArrayLike) -> Spectra:

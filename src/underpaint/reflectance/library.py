@@ -191,8 +191,8 @@ def read(path: str | Path) -> ReflectanceLibrary:
     table = read_table(path)
     spectra, background_names = [], []
     for name, reflectance in zip(table.names, table.reflectance, strict=True):
-        usable = np.isfinite(reflectance)
-        if usable.sum() < 2:
+        is_finite = np.isfinite(reflectance)
+        if is_finite.sum() < 2:
             continue
         pigments = pigments_in(name)
         if len(pigments) < 2:
@@ -205,8 +205,8 @@ def read(path: str | Path) -> ReflectanceLibrary:
             ReferenceSpectrum(
                 name=name,
                 pigment=pigment,
-                wavelength_nm=table.wavelength_nm[usable],
-                reflectance=reflectance[usable],
+                wavelength_nm=table.wavelength_nm[is_finite],
+                reflectance=reflectance[is_finite],
                 source=path.name,
                 patch=f"{path.name}: {patch.strip()}",
                 shade=shade.strip(),

@@ -32,7 +32,7 @@ def member_of(pigment: str) -> str:
 
 
 def pigments_of(member: str) -> tuple[str, ...]:
-    """Return the pigments of a member; the first gives the member its name."""
+    """Return the pigments that share the reflectance of a member; the member is named after the first."""
     return (member, *name_table()["members"].get(member, ()))
 
 
@@ -41,8 +41,8 @@ def groups_of(member: str) -> tuple[frozenset[str], ...]:
 
     The set is empty for a pigment that XRF cannot detect, and for a member that the pigment library does not contain.
     """
-    known = library()
-    sets = [frozenset(known[name].groups) for name in pigments_of(member) if name in known]
+    pigment_library = library()
+    sets = [frozenset(pigment_library[name].groups) for name in pigments_of(member) if name in pigment_library]
     return tuple(dict.fromkeys(sets)) or (frozenset(),)
 
 

@@ -170,21 +170,23 @@ class _Bands:
     """Resamples spectra from the bands of a cube to the wavelength grid of the classifier."""
 
     def __init__(self, wavelength: Floats) -> None:
-        usable = np.isfinite(wavelength)
-        first, last = (float(np.min(wavelength[usable])), float(np.max(wavelength[usable]))) if usable.any() else (0, 0)
+        is_finite = np.isfinite(wavelength)
+        first, last = (
+            (float(np.min(wavelength[is_finite])), float(np.max(wavelength[is_finite]))) if is_finite.any() else (0, 0)
+        )
         grid = np.arange(FIRST_NM, LAST_NM + 1.0, STEP_NM)
         grid = grid[(grid >= first - STEP_NM / 2) & (grid <= last + STEP_NM / 2)]
         range_nm = float(grid[-1] - grid[0]) if grid.size else 0.0
-        inside = usable & (wavelength >= FIRST_NM - STEP_NM) & (wavelength <= LAST_NM + STEP_NM)
-        if range_nm < MIN_RANGE_NM or inside.sum() < range_nm / MAX_GAP_NM:
+        is_in_range = is_finite & (wavelength >= FIRST_NM - STEP_NM) & (wavelength <= LAST_NM + STEP_NM)
+        if range_nm < MIN_RANGE_NM or is_in_range.sum() < range_nm / MAX_GAP_NM:
             raise CoverageError(
-                f"Cannot identify pigments from {int(usable.sum())} bands between {first:g} and {last:g} nm: at least "
-                f"{MIN_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every "
+                f"Cannot identify pigments from {int(is_finite.sum())} bands between {first:g} and {last:g} nm: at "
+                f"least {MIN_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every "
                 f"{MAX_GAP_NM:g} nm on average. Check the unit of the wavelengths, or use a cube of the visible range "
                 "with more bands."
             )
         self.n_band, self.grid = wavelength.size, grid
-        self._order = np.flatnonzero(usable)[np.argsort(wavelength[usable], kind="stable")]
+        self._order = np.flatnonzero(is_finite)[np.argsort(wavelength[is_finite], kind="stable")]
         self._wavelength = wavelength[self._order]
         rows = [_cell_means(grid, self._wavelength, row) for row in np.eye(self._wavelength.size)]
         self._weights = np.stack(rows).astype(np.float32)
@@ -380,13 +382,13 @@ class _Model:
     def _whitened(self, hypotheses: Hypotheses) -> list[_Kernels]:
         """Return the predicted spectra as kernels, one for each pattern and way of predicting missing bands."""
         spectra, classes = hypotheses.spectra, hypotheses.class_of
-        covered = np.isfinite(spectra)
+        is_covered = np.isfinite(spectra)
         typical = self._typical[hypotheses.main_of_class[classes]]
-        known = np.isfinite(typical).all(axis=1)
+        has_typical_spectrum = np.isfinite(typical).all(axis=1)
         kernels = []
-        for mask in np.unique(covered, axis=0):
+        for mask in np.unique(is_covered, axis=0):
             for has_typical in (False, True):
-                rows = np.flatnonzero((covered == mask).all(axis=1) & (known == has_typical))
+                rows = np.flatnonzero((is_covered == mask).all(axis=1) & (has_typical_spectrum == has_typical))
                 rows = rows[np.argsort(classes[rows], kind="stable")]
                 if rows.size:
                     about = typical[rows] if has_typical else self._mean
@@ -408,12 +410,19 @@ class _Model:
         """
         covariance = self._within.copy()
         if not mask.all():
-            covered, missing = np.flatnonzero(mask), np.flatnonzero(~mask)
-            gain = np.linalg.solve(spread[np.ix_(covered, covered)], spread[np.ix_(covered, missing)])
+            covered_indices, missing_indices = np.flatnonzero(mask), np.flatnonzero(~mask)
+            gain = np.linalg.solve(
+                spread[np.ix_(covered_indices, covered_indices)], spread[np.ix_(covered_indices, missing_indices)]
+            )
             features = features.copy()
-            features[:, missing] = about[..., missing] + (features[:, covered] - about[..., covered]) @ gain
-            rest = spread[np.ix_(missing, missing)] - spread[np.ix_(missing, covered)] @ gain
-            covariance[np.ix_(missing, missing)] += rest
+            features[:, missing_indices] = (
+                about[..., missing_indices] + (features[:, covered_indices] - about[..., covered_indices]) @ gain
+            )
+            rest = (
+                spread[np.ix_(missing_indices, missing_indices)]
+                - spread[np.ix_(missing_indices, covered_indices)] @ gain
+            )
+            covariance[np.ix_(missing_indices, missing_indices)] += rest
         lower = np.linalg.cholesky(covariance)
         whiten = np.linalg.inv(lower).T
         centres = (features - self._mean) @ whiten
@@ -509,8 +518,8 @@ class _Model:
         surface_probability: Floats | None = None,
     ) -> tuple[NDArray[np.floating], ...]:
         """Return probability, presence, mixture, hidden and determinable for a block of spectra on the grid."""
-        usable = np.asarray(np.isfinite(reflectance).all(axis=1))
-        features = _features(np.where(usable[:, None], reflectance, 1.0))
+        is_usable = np.asarray(np.isfinite(reflectance).all(axis=1))
+        features = _features(np.where(is_usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._choices(group_probability, groups)
         likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
         joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups, surface_probability)
@@ -526,7 +535,7 @@ class _Model:
         mixture = sets.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
         determinable = np.zeros(hidden.shape, dtype=bool)
-        is_member = usable & (probability[:, -1] < probability[:, :-1].max(axis=1))
+        is_member = is_usable & (probability[:, -1] < probability[:, :-1].max(axis=1))
         is_member &= np.median(np.exp(features), axis=1) > DARK_REFLECTANCE
         strength = pixel_strength(np.exp(features))
         if group_probability is not None:
@@ -537,7 +546,7 @@ class _Model:
                 if known and group not in WHITE_GROUPS:
                     determinable[:, place] = is_member & (strength >= hypotheses.palest_tint(group))
         for each in (probability, presence, mixture, hidden):
-            each[~usable] = np.nan
+            each[~is_usable] = np.nan
         return probability, presence, mixture, hidden, determinable
 
 

@@ -23,7 +23,7 @@ Matrix = NDArray[np.float64]
 Image = NDArray[np.float32]
 MIN_POINTS = 2
 _MAX_MAPS = 8
-_COARSE_PX, _FINE_PX = 32, 120
+_COARSE_SIZE_PX, _FINE_SIZE_PX = 32, 120
 """Resolution of the search and of the refinement: pixels along the longer side of the maps."""
 _BINS = 12
 """Bins of the values of a map component, for mutual information."""
@@ -69,7 +69,7 @@ _MODELS = {
 """Transforms of scikit-image, simplest first, with the matrix from their parameters to those of a homography."""
 _MIN_GAIN_PER_PARAMETER = 2.0
 """Gain in log likelihood that each further parameter of a more complex model must bring."""
-_WELL_PX, _WRONG_PX, _POINTS_PX = 0.6, 1.2, 1.0
+_MAX_WELL_ERROR_PX, _MAX_ERROR_PX, _MAX_POINT_ERROR_PX = 0.6, 1.2, 1.0
 """Maximum error of the verdict "well"; error above which a registration is refused; maximum error of marked points for
 "well". In pixels of the maps."""
 _MIN_RIVAL_SIMILARITY = 0.95
@@ -115,7 +115,7 @@ def by_points(
     Parameters
     ----------
     on_picture, on_maps : sequence of (x, y)
-        Corresponding positions, pixels. Two pairs determine shift, rotation and scale, three also shear, four or more
+        Corresponding positions in pixels. Two pairs determine shift, rotation and scale, three also shear, four or more
         also perspective.
     picture : str
         Kind of the picture, for messages.
@@ -155,8 +155,8 @@ def by_points(
     if not (np.isfinite(matrix).all() and np.isfinite(inverse).all()):
         raise ScanError(f"Cannot register the {picture} by these points: no transform fits them. Mark them again.")
     error = _distance(inverse, picture_points, map_points) if len(map_points) > 4 else None
-    well = error is None or error <= _POINTS_PX
-    return Registration(matrix, "points", error, verdict="well" if well else "doubtful")
+    is_reliable = error is None or error <= _MAX_POINT_ERROR_PX
+    return Registration(matrix, "points", error, verdict="well" if is_reliable else "doubtful")
 
 
 def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float32]]) -> Registration:
@@ -188,7 +188,7 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     its error. For a picture of another painting the shifts are random.
 
     The verdict is "doubtful" in two further cases: the maps cover less than half of the picture's width or height, or a
-    position some pixels away has nearly the same similarity, as on a panel of equal fields.
+    position some pixels away has nearly the same similarity, as on a panel of identical patches.
 
     References
     ----------
@@ -197,12 +197,12 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
     parts = _components(maps)
     n_row, n_column = parts[0].shape
     size = (int(picture.shape[0]), int(picture.shape[1]))
-    coarse = _Comparison(picture, parts, min(1.0, _COARSE_PX / max(n_row, n_column)))
+    coarse = _Comparison(picture, parts, min(1.0, _COARSE_SIZE_PX / max(n_row, n_column)))
     starts = sorted(_starts(size, (n_row, n_column)), key=coarse.negative_similarity)
     min_distance = _MIN_START_DISTANCE * max(size)
     refined = [_climb(coarse, start, 6) for start in _distinct(starts, (n_row, n_column), min_distance)]
     best = _past_stripes(coarse, min(refined, key=coarse.negative_similarity), (n_row, n_column))
-    fine = _Comparison(picture, parts, min(1.0, _FINE_PX / max(n_row, n_column)))
+    fine = _Comparison(picture, parts, min(1.0, _FINE_SIZE_PX / max(n_row, n_column)))
     for n_free in (6, 8):
         best = _climb(fine, best, n_free)
     best, error_px = _simplest(fine, best)
@@ -212,18 +212,22 @@ def automatically(picture: NDArray[np.floating], maps: Sequence[NDArray[np.float
         better, its_error_px = _simplest(fine, rival)
         if fine.similarity(better) > similarity:
             best, rival, error_px, similarity = better, best, its_error_px, fine.similarity(better)
-    if similarity < _MIN_SIMILARITY or error_px > _WRONG_PX:
+    if similarity < _MIN_SIMILARITY or error_px > _MAX_ERROR_PX:
         raise ScanError(
             "Cannot register the picture automatically: no position of it matches the maps (similarity "
             f"{similarity:.2f} nats, at least {_MIN_SIMILARITY:g} needed; error {error_px:.1f} pixels of the maps, at "
-            f"most {_WRONG_PX:g} allowed). Check that it is upright and of this painting, or mark points."
+            f"most {_MAX_ERROR_PX:g} allowed). Check that it is upright and of this painting, or mark points."
         )
     has_rival = (
-        _apart_px(rival, best, (n_row, n_column)) > _WRONG_PX
+        _apart_px(rival, best, (n_row, n_column)) > _MAX_ERROR_PX
         and fine.similarity(rival) > _MIN_RIVAL_SIMILARITY * similarity
     )
-    well = error_px <= _WELL_PX and not has_rival and _covered(best, size, (n_row, n_column)) >= _MIN_COVERED_FRACTION
-    return Registration(best, "mutual information", error_px, similarity, "well" if well else "doubtful")
+    is_reliable = (
+        error_px <= _MAX_WELL_ERROR_PX
+        and not has_rival
+        and _covered(best, size, (n_row, n_column)) >= _MIN_COVERED_FRACTION
+    )
+    return Registration(best, "mutual information", error_px, similarity, "well" if is_reliable else "doubtful")
 
 
 def any_way_up(
@@ -246,7 +250,7 @@ def any_way_up(
     ScanError
         The upright orientation is refused and no other one is registered well.
     """
-    upright: Registration | None = None
+    upright_registration: Registration | None = None
     refusal = ScanError()
     orientations = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
     for number, (turns, mirrored) in enumerate(orientations):
@@ -259,10 +263,10 @@ def any_way_up(
             continue
         if registered.verdict == "well":
             return replace(registered, matrix=_turned_back(picture.shape, turns, mirrored=mirrored) @ registered.matrix)
-        upright = registered if number == 0 else upright
-    if upright is None:
+        upright_registration = registered if number == 0 else upright_registration
+    if upright_registration is None:
         raise refusal
-    return upright
+    return upright_registration
 
 
 def _turned_back(shape: tuple[int, ...], turns: int, *, mirrored: bool) -> Matrix:
@@ -503,9 +507,9 @@ class _Comparison:
         """Return the colour indices of the picture at positions of the maps, and which positions lie on the picture."""
         positions = place(matrix, at)
         height, width = self.colors.shape
-        inside = (positions > 0).all(axis=1) & (positions[:, 0] < width) & (positions[:, 1] < height)
-        columns, rows = np.where(inside[:, None], positions, 0).astype(np.intp).T
-        return self.colors[rows, columns], inside
+        is_inside = (positions > 0).all(axis=1) & (positions[:, 0] < width) & (positions[:, 1] < height)
+        columns, rows = np.where(is_inside[:, None], positions, 0).astype(np.intp).T
+        return self.colors[rows, columns], is_inside
 
     def _tables(self, matrix: Matrix, chosen: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
         """Return for each map component the log ratio of :func:`_log_ratio` between its values and the colours."""
@@ -638,8 +642,8 @@ def _rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
     """Return the best transform among those shifted by some pixels of the maps or more, refined."""
     shifts = [np.unique(np.round(_SLIDES * size)) for size in reversed(comparison.size)]
     shift_matrices = [np.array([[1, 0, right], [0, 1, down], [0, 0, 1.0]]) for right, down in product(*shifts)]
-    shifted = [matrix @ move for move in shift_matrices if np.hypot(*move[:2, 2]) > 2 * _WRONG_PX]
-    return _climb(comparison, min(shifted, key=comparison.negative_similarity), 6)
+    shifted_matrices = [matrix @ move for move in shift_matrices if np.hypot(*move[:2, 2]) > 2 * _MAX_ERROR_PX]
+    return _climb(comparison, min(shifted_matrices, key=comparison.negative_similarity), 6)
 
 
 def _apart_px(first: Matrix, second: Matrix, shape: tuple[int, int]) -> float:

@@ -62,20 +62,20 @@ class Resampler:
         pixel = (pixel_row[:, None] * size[1] + pixel_column).ravel()
         x, y = np.floor(place(self.matrix, positions)).astype(np.int64).T
         n_row, n_column, n_band = self.cube.shape
-        inside = (x >= 0) & (y >= 0) & (x < n_column) & (y < n_row)
+        is_inside = (x >= 0) & (y >= 0) & (x < n_column) & (y < n_row)
         values = np.full((n_pixel, n_band), np.nan, dtype=np.float32)
-        if not inside.any():
+        if not is_inside.any():
             return values.reshape(*size, n_band)
-        x, y, pixel = x[inside], y[inside], pixel[inside]
+        x, y, pixel = x[is_inside], y[is_inside], pixel[is_inside]
         first, last = (int(y.min()), int(x.min())), (int(y.max()) + 1, int(x.max()) + 1)
         spectra = self.cube.read(slice(first[0], last[0]), slice(first[1], last[1])).reshape(-1, n_band)
         source = (y - first[0]) * (last[1] - first[1]) + (x - first[1])
         mixing = csr_array((np.ones(x.size, np.float32), (pixel, source)), shape=(n_pixel, len(spectra)))
-        known = np.isfinite(spectra)
-        if known.all():
+        is_valid = np.isfinite(spectra)
+        if is_valid.all():
             total, weight = mixing @ spectra, mixing.sum(axis=1)[:, None]
         else:
-            total, weight = mixing @ np.where(known, spectra, np.float32(0)), mixing @ known.astype(np.float32)
-        enough = weight >= 0.5 * points_per_side**2
-        np.divide(total, weight, out=values, where=np.broadcast_to(enough, values.shape))
+            total, weight = mixing @ np.where(is_valid, spectra, np.float32(0)), mixing @ is_valid.astype(np.float32)
+        is_covered = weight >= 0.5 * points_per_side**2
+        np.divide(total, weight, out=values, where=np.broadcast_to(is_covered, values.shape))
         return values.reshape(*size, n_band)

@@ -14,14 +14,14 @@ from underpaint.repair.record import Step
 Array = NDArray[np.float64]
 
 MIN_ROWS, MIN_COLUMNS = 8, 16
-"""Smallest numbers of rows and columns of a scan whose rows are compared."""
+"""Minimum numbers of rows and columns that a scan must have for its rows to be compared."""
 MAX_LAG_COLUMNS = 6.0
-"""Largest lag of a stage, pixels."""
+"""Largest lag of a stage, in pixels."""
 _STEP_COLUMNS = 0.1
 _MIN_SIGMAS = 5.0
 _MIN_CORRELATION_GAIN = 0.15
 _MIN_CORRELATION_RATIO = 0.7
-_SAMPLE_BYTES = 32e6
+_MAX_SAMPLED_BYTES = 32e6
 _N_RUNS, _MIN_SAMPLED_COLUMNS = 8, 400
 
 
@@ -36,10 +36,10 @@ class RowDirection:
     neighbours : float
         Correlation of the two neighbours, which have the same direction, with each other.
     mirrored_columns : float
-        Lag of the mirrored rows, pixels.
+        Lag of the mirrored rows, in pixels.
     sigmas : float
-        Difference of the two correlations without the most influential row, standard deviations; positive if mirrored
-        rows correlate better.
+        Difference of the two correlations without the most influential row, in standard deviations; positive if
+        mirrored rows correlate better.
     error : float
         Standard deviation of a correlation, from noise and differences between neighbours.
     """
@@ -206,11 +206,11 @@ def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
     """Return all rows or evenly distributed runs of rows, and all columns or, for very long rows, the central ones."""
     n_row, n_column, _ = scan.shape
     pixel_bytes = scan.counts.nbytes / scan.n_pixel
-    length = max(int(_SAMPLE_BYTES / (n_column * pixel_bytes) / _N_RUNS), 5)
+    length = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_RUNS), 5)
     if length * _N_RUNS >= n_row:
         return [slice(0, n_row)], slice(0, n_column)
     first_rows = np.linspace(0, n_row - length, _N_RUNS).astype(int).tolist()
-    n_skipped = n_column - max(int(_SAMPLE_BYTES / (_N_RUNS * length * pixel_bytes)), _MIN_SAMPLED_COLUMNS)
+    n_skipped = n_column - max(int(_MAX_SAMPLED_BYTES / (_N_RUNS * length * pixel_bytes)), _MIN_SAMPLED_COLUMNS)
     margin = max(n_skipped // 2, 0)  # equal on both sides, so that mirrored rows have the same columns
     return [slice(start, start + length) for start in first_rows], slice(margin, n_column - margin)
 

@@ -25,7 +25,7 @@ _MIN_OVERLAP = 8
 """Smallest number of rows and of columns of an overlap that is registered."""
 _N_BANDS = 8
 _STAGE_SD_PIXELS = 2.0
-"""Standard deviation of the stage positions, pixels; that of a registration is ``_REGISTRATION_SD_PIXELS``."""
+"""Standard deviation of the stage positions, in pixels; that of a registration is ``_REGISTRATION_SD_PIXELS``."""
 _REGISTRATION_SD_PIXELS = 0.1
 _MIN_CORRELATION = 0.3
 _BLOCK_ROWS = 16
@@ -43,7 +43,7 @@ class Tile:
     scan : Scan
         Scan of the tile.
     row_mm, column_mm : float
-        Position of the centre of pixel (0, 0), downwards and to the right, mm.
+        Position of the centre of pixel (0, 0), downwards and to the right, in mm.
     """
 
     scan: Scan
@@ -81,11 +81,11 @@ class Mosaic:
     Parameters
     ----------
     scan : Scan
-        Scan of all tiles; pixels that no tile covers are missing.
+        Scan of all tiles; pixels that no tile covers are marked as missing.
     corner_pixels : (n_tile, 2) array
         Row and column of the first pixel of each tile in the mosaic, not rounded.
     corrected_pixels : (n_tile, 2) array
-        Correction of the stage positions, pixels.
+        Correction of the stage positions, in pixels.
     overlaps : tuple of Overlap
         All registered pairs of tiles.
     isolated : tuple of int
@@ -151,7 +151,7 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
         Correct the positions of tiles that overlap by at least 8 rows and columns. The shift of each pair is that of
         the best correlation; the positions are a least-squares fit to these shifts and, weakly, to the stage positions.
     max_pixels : float
-        Largest correction of a pair, pixels; pairs with a larger one are ignored.
+        Largest correction of a pair, in pixels; pairs with a larger one are ignored.
 
     Returns
     -------
@@ -194,8 +194,8 @@ def _round_positions(positions: Array) -> Array:
     The first row and column are 0. Without the offset, tiles in equal rows at 0.5 could be rounded differently.
     """
     mean_phase = np.exp(2j * np.pi * positions).mean(axis=0)
-    shifted = positions - np.angle(mean_phase) / (2.0 * np.pi)
-    return np.asarray(shifted - np.rint(shifted).min(axis=0))
+    shifted_positions = positions - np.angle(mean_phase) / (2.0 * np.pi)
+    return np.asarray(shifted_positions - np.rint(shifted_positions).min(axis=0))
 
 
 def _check_distances(stage_pixels: Array, sizes: NDArray[np.int64], step_mm: tuple[float, float]) -> None:

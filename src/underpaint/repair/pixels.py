@@ -179,9 +179,8 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
         "every pixel"
     )
     if not is_usable.all():
-        note += (
-            f"; {int((~is_usable).sum())} of {is_usable.size} pixels of unknown or very short live time are now missing"
-        )
+        n_bad = int((~is_usable).sum())
+        note += f"; {n_bad} of {is_usable.size} pixels of unknown or very short live time are now marked as missing"
     step = Step("live_time", note, {"live_time_s": median_s, "unknown": np.argwhere(~is_usable).tolist()})
     return (
         replace(
@@ -329,7 +328,7 @@ def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
     ----------
     scan : Scan
     rows, columns : int
-        Size of the blocks, pixels.
+        Size of the blocks, in pixels.
 
     Raises
     ------

@@ -41,7 +41,7 @@ class RowShift:
     Parameters
     ----------
     columns, error_columns : float
-        Shift to the right and its standard deviation, pixels.
+        Shift to the right and its standard deviation, in pixels.
     direction : RowDirection or None
         Correlation of odd rows as recorded and mirrored, if computed.
     """
@@ -243,10 +243,10 @@ def _shifted_block(
     block: NDArray[Any], interpolation: _RowInterpolation, block_info: Any = None
 ) -> NDArray[np.float32]:
     first_row = block_info[0]["array-location"][0][0] if block_info else 0
-    shifted = block.astype(np.float32)
+    shifted_block = block.astype(np.float32)
     start = (first_row + 1) % 2
-    shifted[start::2] = interpolation(shifted[start::2])
-    return shifted
+    shifted_block[start::2] = interpolation(shifted_block[start::2])
+    return shifted_block
 
 
 def _shifted_times(time_s: Array | None, interpolation: _RowInterpolation, is_odd: NDArray[np.bool_]) -> Array | None:

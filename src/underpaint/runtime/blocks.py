@@ -36,7 +36,7 @@ def map_blocks(
     arrays : sequence of (n_row, n_column, ...) arrays
         NumPy or dask arrays; data that they share with the counts are read once.
     halo : int or None
-        Width of the margin around a block, pixels. If set, the (rows, columns) of the block within the padded array are
+        Width of the margin around a block in pixels. If set, the (rows, columns) of the block in the padded array are
         an additional argument of ``work`` after the mask.
     finished : collection of int
         Numbers of blocks to skip.

@@ -80,7 +80,7 @@ BACKINGS: tuple[tuple[str, float, tuple[float, float]], ...] = (
     ("iron_plate", 0.05, (300.0, 2e3)),
     ("gypsum_wall", 0.08, (3e3, 1e4)),
 )
-"""Backings of thin supports: name, weight, and range of the thickness, um."""
+"""Backings of thin supports: name, weight, and range of the thickness, in um."""
 
 
 class RandomStratigraphies(BaseModel):

@@ -27,9 +27,9 @@ class InstrumentConditions:
     anode : str or None
         Element symbol.
     voltage_kv : float or None
-        Tube voltage, kV.
+        Tube voltage in kV.
     incidence_deg, takeoff_deg, scatter_deg : float or None
-        Incidence, take-off and scattering angle, degree.
+        Incidence, take-off and scattering angle, in degrees.
     fwhm_kev : float or None
         Resolution at Mn K-alpha, keV FWHM.
     """

@@ -37,7 +37,7 @@ def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
 
 
 def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
-    """Return the (n_sample,) thickness of the uppermost paint layer, um; NaN without paint."""
+    """Return the (n_sample,) thickness of the uppermost paint layer, in um; NaN without paint."""
     uppermost = [
         stratigraphy.layers[layers[0]] if (layers := layers_at(stratigraphy, "surface")) else None
         for stratigraphy in stratigraphies

@@ -366,10 +366,10 @@ def simulate_library(
     Datasets of the file, for n spectra:
 
     - ``expected`` (n, n_bin): noise-free spectra, whose sum over the recorded range is one.
-    - ``recorded`` (n, 2): start and stop of the recorded range, keV.
+    - ``recorded`` (n, 2): start and stop of the recorded range, in keV.
     - ``labels``, ``counts_needed`` (n, n_name): results of :func:`~underpaint.simulate.visibility`.
     - ``source`` (n,): index of the stratigraphy.
-    - ``surface_um`` (n,): thickness of the uppermost paint, um.
+    - ``surface_um`` (n,): thickness of the uppermost paint, in um.
     - ``surface_share`` (n, n_material): mass fractions of the dry pigments of the uppermost paint.
     - ``lines_needed``, ``lines_hidden`` (n, n_group): total counts above which the lines of a group's element are
       detectable (NaN: no lines, infinite: never), and below which they are not.

@@ -42,7 +42,7 @@ class Mockups:
     top, bottom : (n,) arrays of str
         Names of the top and bottom paints: ``Top 1``, ``Bottom 2B``.
     top_um : (n,) array
-        Thickness of the top paint, um; NaN if unknown.
+        Thickness of the top paint, in um; NaN if unknown.
     pigments : tuple of n tuples of str
         Pigments of top and bottom paint.
     instrument : Instrument
@@ -127,7 +127,7 @@ def perturbed_instrument(rng: np.random.Generator) -> Instrument:
 def _draw_structure(
     recipe: PanelRecipe, top: str, bottom: str, position: float, rng: np.random.Generator
 ) -> tuple[Stratigraphy, float]:
-    """Return the layers at a relative position along a strip, and the thickness of the top paint, um."""
+    """Return the layers at a relative position along a strip, and the thickness of the top paint, in um."""
     thickness_um = _thickness_at(recipe.top_thickness_um, position, rng)
     layers = (
         _layer(recipe, recipe.tops[top], thickness_um, rng),
@@ -272,7 +272,7 @@ def make_panel(
 
 @dataclass(frozen=True)
 class _Grid:
-    """(row, column) maps of the strip indices (-1 between strips) and of the thicknesses, um."""
+    """(row, column) maps of the strip indices (-1 between strips) and of the thicknesses, in um."""
 
     top: NDArray[np.int64]
     bottom: NDArray[np.int64]

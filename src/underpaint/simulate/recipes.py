@@ -28,7 +28,7 @@ class PanelRecipe:
     binder, ground : str
         Names of the library.
     top_thickness_um, bottom_thickness_um, ground_thickness_um : (float, float)
-        Smallest and largest thickness, um.
+        Smallest and largest thickness, in um.
     formulas : mapping of str to str
         Chemical formulas that replace those of the library, by pigment.
     """
@@ -111,7 +111,7 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
     Returns
     -------
     list of (str, str, float, float)
-        Top pigment, bottom pigment, and their thickness, um.
+        Top pigment, bottom pigment, and their thickness, in um.
     """
     paper_data = _paper_data()
     simulation, names = paper_data["simulation"], paper_data["abbreviations"]
@@ -149,7 +149,7 @@ def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[f
     paints : sequence of mapping of str to float
         Mass fractions of the dry pigments of each layer by pigment name, uppermost layer first.
     thickness_um : sequence of float
-        Thickness of each layer, um.
+        Thickness of each layer, in um.
     """
     paper_data = _paper_data()
     ratio, binder = paper_data["pigment_to_binder"], paper_data["binder"]

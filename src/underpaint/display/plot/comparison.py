@@ -19,7 +19,7 @@ from underpaint.display.plot.figure import (
     short_label,
 )
 from underpaint.display.plot.images import (
-    PANEL_WIDTH_IN,
+    PANEL_WIDTH_INCH,
     Step,
     draw_area,
     draw_image,
@@ -33,10 +33,10 @@ from underpaint.display.plot.images import (
 from underpaint.physics.atomic import siegbahn
 
 MAX_POINTS = 8000
-_SCATTER_WIDTH_IN = 2.1
-_GAP_IN = 0.28
+_SCATTER_WIDTH_INCH = 2.1
+_GAP_WIDTH_INCH = 0.28
 _BACKGROUNDS = ("green", "blue")
-_TITLE_IN = 0.37
+_TITLE_HEIGHT_INCH = 0.37
 _CONTRADICTION_COLORS = ("#efece5", "#b3261e")
 
 
@@ -54,9 +54,9 @@ def overlay(
     title : str
         Title above the map.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     """
-    figure = new_figure(2 * PANEL_WIDTH_IN, 2 * panel_height(probability.shape, step_mm) + 0.4)
+    figure = new_figure(2 * PANEL_WIDTH_INCH, 2 * panel_height(probability.shape, step_mm) + 0.4)
     axes = figure.add_subplot()
     _draw_overlay(axes, probability, areas, step_mm)
     put_title(axes, title)
@@ -73,7 +73,7 @@ def scatter(
     probability : (n_row, n_column) array
         Probabilities; pixels with NaN are omitted.
     areas : sequence of (n_row, n_column) arrays
-        One or two line areas, counts. Two areas are divided by their 99th percentiles, and their minimum is drawn.
+        One or two line areas, in counts. Two areas are divided by their 99th percentiles, and their minimum is drawn.
     names : sequence of str
         Line families of the areas, for the label of the axis.
     title : str
@@ -107,10 +107,10 @@ def contradiction_maps(
     show_counts : bool
         Whether the maps contain counts instead of probabilities.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     """
     height = panel_height(is_contradicted.shape, step_mm)
-    figure = new_figure(3 * PANEL_WIDTH_IN, height + _TITLE_IN + 0.1)
+    figure = new_figure(3 * PANEL_WIDTH_INCH, height + _TITLE_HEIGHT_INCH + 0.1)
     for index, (values, title) in enumerate(zip(maps, titles, strict=True)):
         axes = figure.add_subplot(1, 3, index + 1)
         if show_counts:
@@ -121,7 +121,7 @@ def contradiction_maps(
     axes = figure.add_subplot(1, 3, 3)
     draw_image(axes, is_contradicted.astype(np.float32), ListedColormap(_CONTRADICTION_COLORS), 0.0, 1.0, step_mm)
     put_title(axes, "pixels that contradict (red)", pad=3)
-    close_fit(figure, 0.05, 0.1, 0.05, _TITLE_IN)
+    close_fit(figure, 0.05, 0.1, 0.05, _TITLE_HEIGHT_INCH)
     figure.subplots_adjust(wspace=0.28)
     return figure
 
@@ -185,17 +185,17 @@ def overlay_image(probability: NDArray[np.float32], areas: Sequence[NDArray[np.f
 def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
     """Return a figure and the axes of a row, whose widths do not depend on the number of elements."""
     n_map = n_area + 2 if n_area else 1
-    widths = [*([PANEL_WIDTH_IN] * n_map), *([_SCATTER_WIDTH_IN] if n_area else [])]
-    total_width = sum(widths) + _GAP_IN * len(widths) + (0.3 if n_area else 0.0)
-    total_height = 0.4 + height + _TITLE_IN
+    widths = [*([PANEL_WIDTH_INCH] * n_map), *([_SCATTER_WIDTH_INCH] if n_area else [])]
+    total_width = sum(widths) + _GAP_WIDTH_INCH * len(widths) + (0.3 if n_area else 0.0)
+    total_height = 0.4 + height + _TITLE_HEIGHT_INCH
     figure = new_figure(total_width, total_height)
-    columns, left_in = [], 0.08
+    columns, left_inch = [], 0.08
     for index, width in enumerate(widths):
         is_scatter = bool(n_area) and index == len(widths) - 1
-        left_in += 0.3 if is_scatter else 0.0
-        box = (left_in / total_width, 0.4 / total_height, (width - 0.1) / total_width, height / total_height)
+        left_inch += 0.3 if is_scatter else 0.0
+        box = (left_inch / total_width, 0.4 / total_height, (width - 0.1) / total_width, height / total_height)
         columns.append(figure.add_axes(box))
-        left_in += width + _GAP_IN
+        left_inch += width + _GAP_WIDTH_INCH
     return figure, columns
 
 

@@ -47,17 +47,24 @@ def _texts(artist: Artist) -> Iterator[Text]:
             yield from _texts(child)
 
 
-def new_figure(width_in: float, height_in: float) -> Figure:
+def new_figure(width_inch: float, height_inch: float) -> Figure:
     """Return an empty figure with a separate canvas; sizes in inches."""
-    figure = _PlainFigure(figsize=(width_in, height_in), dpi=DPI, facecolor="white")
+    figure = _PlainFigure(figsize=(width_inch, height_inch), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
-def close_fit(figure: Figure, left_in: float, right_in: float, bottom_in: float, top_in: float) -> Figure:
+def close_fit(
+    figure: Figure, left_margin_inch: float, right_margin_inch: float, bottom_margin_inch: float, top_margin_inch: float
+) -> Figure:
     """Set the margins of a figure, inches, which is much faster than a layout engine."""
     width, height = figure.get_size_inches()
-    figure.subplots_adjust(left_in / width, bottom_in / height, 1 - right_in / width, 1 - top_in / height)
+    figure.subplots_adjust(
+        left_margin_inch / width,
+        bottom_margin_inch / height,
+        1 - right_margin_inch / width,
+        1 - top_margin_inch / height,
+    )
     return figure
 
 

@@ -26,11 +26,11 @@ from underpaint.physics.atomic import siegbahn
 
 Step = tuple[float, float] | None
 PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"
-PANEL_WIDTH_IN = 2.35
+PANEL_WIDTH_INCH = 2.35
 MAX_POINTS = 700
 """Maximum number of points of a map along a side; a panel has some 300."""
 HATCH, HATCH_WIDTH = "////", 0.5
-_LEGEND_HEIGHT_IN = 0.25
+_LEGEND_HEIGHT_INCH = 0.25
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 COMPOSITE_COLORS = {
     "red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "yellow": "#ffff00", "cyan": "#00ffff",
@@ -99,7 +99,7 @@ def shown_map(
     hatching : ((n_row, n_column) array of bool, str) or None
         Pixels to hatch, and their label in the legend.
     """
-    figure, axes = _single_map_figure(values, step_mm, legend_height_in=_LEGEND_HEIGHT_IN)
+    figure, axes = _single_map_figure(values, step_mm, legend_height_inch=_LEGEND_HEIGHT_INCH)
     shown_values = values if min_shown is None else np.where(values < min_shown, np.float32(0.0), values)
     image = draw_image(axes, shown_values, _color_map(color_map), 0.0, max_value, step_mm)
     _draw_color_bar(axes, image)
@@ -165,7 +165,7 @@ def display_unit(unit: str) -> str:
 def _draw_gallery(maps: Sequence[tuple[str, NDArray[np.float32]]], step_mm: Step, columns: int) -> Figure:
     height = panel_height(maps[0][1].shape, step_mm)
     n_row = -(-len(maps) // columns)
-    figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05)
+    figure = new_figure(columns * PANEL_WIDTH_INCH, n_row * (height + 0.3) + 0.05)
     for index, (title, values) in enumerate(maps):
         axes = figure.add_subplot(n_row, columns, index + 1)
         draw_area(axes, values, step_mm if index == 0 else None, step_mm)
@@ -281,16 +281,16 @@ def pixel_aspect(step_mm: Step) -> float:
 def panel_height(shape: tuple[int, ...], step_mm: Step) -> float:
     """Return the height of a map with the width of a panel, inches, within limits."""
     ratio = shape[0] * pixel_aspect(step_mm) / shape[1]
-    return float(np.clip(0.86 * PANEL_WIDTH_IN * ratio, 0.8, 3.4))
+    return float(np.clip(0.86 * PANEL_WIDTH_INCH * ratio, 0.8, 3.4))
 
 
 def _single_map_figure(
-    values: NDArray[np.float32], step_mm: Step, legend_height_in: float = 0.0
+    values: NDArray[np.float32], step_mm: Step, legend_height_inch: float = 0.0
 ) -> tuple[Figure, Axes]:
     height = 2.0 * panel_height(values.shape, step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + legend_height_in)
+    figure = new_figure(2.0 * PANEL_WIDTH_INCH + 0.6, height + 0.4 + legend_height_inch)
     axes = figure.add_subplot()
-    close_fit(figure, 0.1, 0.7, 0.1 + legend_height_in, 0.3)
+    close_fit(figure, 0.1, 0.7, 0.1 + legend_height_inch, 0.3)
     return figure, axes
 
 
@@ -331,7 +331,7 @@ def composite_figure(
     colors : sequence of str
         Colours of the maps, keys of :data:`COMPOSITE_COLORS`.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm.
+        Distance between rows and between columns, in mm.
     hatch_mask : (n_row, n_column) array of bool or None
         Pixels in which the group of the first map would not be detected.
 
@@ -351,19 +351,19 @@ def composite_figure(
         )
     image[~np.isfinite(image).all(axis=2)] = to_rgb(NO_ANSWER_COLOR)
     n_text_line = -(-len(used_parts) // 3)
-    text_height_in = 0.15 + 0.2 * n_text_line
+    text_height_inch = 0.15 + 0.2 * n_text_line
     height = 2.0 * panel_height(shape, step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN, height + text_height_in + 0.1)
+    figure = new_figure(2.0 * PANEL_WIDTH_INCH, height + text_height_inch + 0.1)
     axes = figure.add_subplot()
     axes.imshow(np.clip(image, 0.0, 1.0), interpolation="nearest", aspect=pixel_aspect(step_mm))
     remove_ticks(axes)
     scale_bar(axes, shape, step_mm)
     if hatch_mask is not None:
         hatch(axes, hatch_mask, "white")
-    close_fit(figure, 0.1, 0.1, 0.1, text_height_in)
+    close_fit(figure, 0.1, 0.1, 0.1, text_height_inch)
     for index, (label, _, max_value, color) in enumerate(used_parts):
         figure.text(
-            0.02 + 0.325 * (index % 3), 1 - (0.2 + 0.2 * (index // 3)) / (height + text_height_in + 0.1),
+            0.02 + 0.325 * (index % 3), 1 - (0.2 + 0.2 * (index // 3)) / (height + text_height_inch + 0.1),
             f"{color}: {short_label(label)}, {limits_text(max_value)}", color=_TEXT_COLORS[color],
             fontsize=SMALL_SIZE, ha="left",
         )  # fmt: skip

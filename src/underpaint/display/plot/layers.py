@@ -1,4 +1,4 @@
-"""What lies at the surface, by X-rays and reflectance, beside what is below it; and the thickness of the top layer."""
+"""Figures of pigments at the surface, by X-rays and reflectance, and below; and of the thickness of the top layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZ
 from underpaint.display.plot.images import (
     HATCH,
     HATCH_WIDTH,
-    PANEL_WIDTH_IN,
+    PANEL_WIDTH_INCH,
     PROBABILITY_MAP,
     draw_image,
     hatch,
@@ -33,7 +33,7 @@ from underpaint.display.plot.images import (
 
 UNSURE_COLOR, NO_MEMBER_COLOR = "#f7f5f0", "#4a4a4a"
 MAX_COLORS = 18
-_LEGEND_ROW_IN = 0.22
+_LEGEND_ROW_HEIGHT_INCH = 0.22
 _LEGEND_COLUMNS = 3
 THICKNESS_MAP = "viridis"
 THICKNESS_TICKS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -43,8 +43,8 @@ _PLACE_TITLES: tuple[tuple[Place, str], ...] = (
     ("surface", "at the surface"),
     ("below", "below"),
 )
-_LEFT_IN, _TOP_IN, _LEGEND_IN = 1.15, 0.3, 0.35
-COLUMN_IN, HEIGHT_IN = 1.6, 2.5
+_LEFT_MARGIN_INCH, _TOP_MARGIN_INCH, _LEGEND_HEIGHT_INCH = 1.15, 0.3, 0.35
+SECTION_WIDTH_INCH, SECTION_HEIGHT_INCH = 1.6, 2.5
 MAX_SECTIONS = 6
 _UNKNOWN_COLOR = "#d9d6cf"
 _SURFACE_RANGE, _BELOW_RANGE, _UNDETERMINED_RANGE = (0.66, 1.0), (0.2, 0.66), (0.0, 0.2)
@@ -72,8 +72,8 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
     used_indices = [number for number in range(len(legend_entries)) if (color_index == number).any()]
     n_row = -(-len(used_indices) // _LEGEND_COLUMNS)
     height = 2.0 * panel_height(results.shape, results.step_mm)
-    legend_height_in = 0.1 + n_row * _LEGEND_ROW_IN
-    figure = new_figure(2.0 * PANEL_WIDTH_IN + 1.2, height + legend_height_in + 0.1)
+    legend_height_inch = 0.1 + n_row * _LEGEND_ROW_HEIGHT_INCH
+    figure = new_figure(2.0 * PANEL_WIDTH_INCH + 1.2, height + legend_height_inch + 0.1)
     axes = figure.add_subplot()
     axes.imshow(
         thin_map(color_index), cmap=ListedColormap([color for _, color in legend_entries]),
@@ -88,7 +88,7 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
         for number in used_indices
     ]
     figure.legend(handles=patches, loc="lower center", ncols=_LEGEND_COLUMNS, frameon=False, fontsize=TEXT_SIZE)
-    return close_fit(figure, 0.1, 0.1, legend_height_in, 0.1)
+    return close_fit(figure, 0.1, 0.1, legend_height_inch, 0.1)
 
 
 def _color_indices(results: Results, names: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -118,7 +118,7 @@ def hidden_gallery(results: Results, names: Sequence[str], *, columns: int = 4) 
     """
     height = panel_height(results.shape, results.step_mm)
     n_row = -(-len(names) // columns)
-    figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05)
+    figure = new_figure(columns * PANEL_WIDTH_INCH, n_row * (height + 0.3) + 0.05)
     colors = mpl.colormaps[PROBABILITY_MAP].with_extremes(bad=NO_ANSWER_COLOR)
     for color_index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, color_index + 1)
@@ -144,8 +144,8 @@ def place_gallery(results: Results, names: Sequence[str]) -> Figure:
         Groups or pigments in the order of the figure; at least one.
     """
     height = panel_height(results.shape, results.step_mm)
-    width = _LEFT_IN + len(_PLACE_TITLES) * PANEL_WIDTH_IN + 0.55
-    figure = new_figure(width, _TOP_IN + len(names) * (height + 0.06) + _LEGEND_IN)
+    width = _LEFT_MARGIN_INCH + len(_PLACE_TITLES) * PANEL_WIDTH_INCH + 0.55
+    figure = new_figure(width, _TOP_MARGIN_INCH + len(names) * (height + 0.06) + _LEGEND_HEIGHT_INCH)
     grid = figure.subplots(len(names), len(_PLACE_TITLES), squeeze=False)
     for row, name in enumerate(names):
         open_place_mask = _open_place_mask(results, name)
@@ -159,7 +159,7 @@ def place_gallery(results: Results, names: Sequence[str]) -> Figure:
         grid[row][0].yaxis.set_visible(True)
         grid[row][0].set_ylabel(_wrapped_label(results, name), fontsize=SMALL_SIZE, rotation=0, ha="right", va="center")
     scale_bar(grid[0][0], results.shape, results.step_mm)
-    close_fit(figure, _LEFT_IN, 0.55, _LEGEND_IN, _TOP_IN)
+    close_fit(figure, _LEFT_MARGIN_INCH, 0.55, _LEGEND_HEIGHT_INCH, _TOP_MARGIN_INCH)
     figure.subplots_adjust(wspace=0.05, hspace=0.06 / height)
     _draw_color_bar(figure, grid[0][-1], image)
     figure.legend(handles=_place_legend(), loc="lower center", ncols=2, frameon=False, fontsize=SMALL_SIZE)
@@ -187,7 +187,7 @@ def thickness_map(results: Results, *, title: str = "") -> Figure:
     is_determined = results.is_determined(SURFACE_UM)
     has_answer = np.isfinite(estimate.value)
     height = panel_height(estimate.value.shape, results.step_mm)
-    figure = new_figure(3 * PANEL_WIDTH_IN + 0.8, height + 0.5 + _LEGEND_IN)
+    figure = new_figure(3 * PANEL_WIDTH_INCH + 0.8, height + 0.5 + _LEGEND_HEIGHT_INCH)
     grid = figure.subplots(1, 3, squeeze=False)[0]
     min_um, max_um = _color_limits_um(estimate.low[is_determined], estimate.high[is_determined])
     panels = zip(grid, (estimate.low, estimate.value, estimate.high), ("lower end", "median", "upper end"), strict=True)
@@ -201,7 +201,7 @@ def thickness_map(results: Results, *, title: str = "") -> Figure:
         remove_ticks(axes)
         put_title(axes, label, pad=3)
     scale_bar(grid[0], estimate.value.shape, results.step_mm)
-    close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_IN, 0.45)
+    close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_HEIGHT_INCH, 0.45)
     figure.subplots_adjust(wspace=0.06)
     color_bar = _draw_color_bar(figure, grid[-1], image)
     ticks = [tick_um for tick_um in THICKNESS_TICKS_UM if min_um <= tick_um <= max_um]
@@ -301,7 +301,7 @@ def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
         At least one; sections after the sixth are omitted.
     """
     shown_sections = sections[:MAX_SECTIONS]
-    figure = new_figure(len(shown_sections) * COLUMN_IN + 0.1, HEIGHT_IN)
+    figure = new_figure(len(shown_sections) * SECTION_WIDTH_INCH + 0.1, SECTION_HEIGHT_INCH)
     for axes, section in zip(figure.subplots(1, len(shown_sections), squeeze=False)[0], shown_sections, strict=True):
         axes.set_axis_off()
         axes.set_xlim(0, 1)

@@ -1,4 +1,4 @@
-"""What can be known, drawn: counts that distinguish pigments, and how often a planned scan gives the answer."""
+"""Figures of what can be known: counts that distinguish pigments, and how often a planned scan gives the answer."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from underpaint.physics.materials import library
 from underpaint.pigments.limits import MODEL_COUNTS, Separation
 
 MIN_COUNTS, MAX_COUNTS = 10.0, 1e8
-CELL_IN = 0.135
-LABELS_IN = 1.8
+CELL_SIZE_INCH = 0.135
+LABEL_MARGIN_INCH = 1.8
 GROUP_COLOR = "#0072B2"
 COLORS = "magma"
 _CURVE_COLORS = ("#111111", "#c0392b", "#2e6da4", "#3d8b4f", "#8e5ea2")
@@ -39,8 +39,8 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     Figure
     """
     order = separation.order()
-    side_in = max(CELL_IN * len(order), 1.6)
-    figure = new_figure(side_in + LABELS_IN + 1.35, side_in + LABELS_IN + 0.55)
+    side_inch = max(CELL_SIZE_INCH * len(order), 1.6)
+    figure = new_figure(side_inch + LABEL_MARGIN_INCH + 1.35, side_inch + LABEL_MARGIN_INCH + 0.55)
     axes = figure.subplots()
     # pairs beyond the scale, and the diagonal, have the colour at the end of the scale
     counts_needed = np.clip(np.nan_to_num(separation.mutual_counts, posinf=MAX_COUNTS), MIN_COUNTS, MAX_COUNTS)[
@@ -53,7 +53,7 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     axes.set_yticks(range(len(order)), labels)
     quiet_axes(axes)
     put_title(axes, title, size=TEXT_SIZE + 2, left=True)
-    close_fit(figure, LABELS_IN, 1.35, LABELS_IN, 0.55)
+    close_fit(figure, LABEL_MARGIN_INCH, 1.35, LABEL_MARGIN_INCH, 0.55)
     _draw_color_scale(figure, image, counts)
     return figure
 
@@ -75,8 +75,8 @@ def _draw_group_frames(axes: Axes, separation: Separation, order: list[int], cou
 
 def _draw_color_scale(figure: Figure, image: object, counts: float) -> None:
     width, height = figure.get_size_inches()
-    top_in = 0.55 + 0.2
-    scale_axes = figure.add_axes((1 - 1.15 / width, 1 - (top_in + 2.6) / height, 0.14 / width, 2.4 / height))
+    top_margin_inch = 0.55 + 0.2
+    scale_axes = figure.add_axes((1 - 1.15 / width, 1 - (top_margin_inch + 2.6) / height, 0.14 / width, 2.4 / height))
     color_bar = figure.colorbar(image, cax=scale_axes)  # type: ignore[arg-type]
     color_bar.ax.tick_params(labelsize=SMALL_SIZE)
     color_bar.ax.axhline(counts, color=GROUP_COLOR, linewidth=1.6)

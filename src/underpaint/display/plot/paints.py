@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 
 from underpaint.data.maps import NO_ANSWER, Results
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, close_fit, new_figure
-from underpaint.display.plot.images import PANEL_WIDTH_IN, panel_height, pixel_aspect, remove_ticks, scale_bar
+from underpaint.display.plot.images import PANEL_WIDTH_INCH, panel_height, pixel_aspect, remove_ticks, scale_bar
 
 MIXED_COLOR = "#f7f5f0"
 COLORS = (
@@ -29,7 +29,7 @@ def paint_map(results: Results) -> Figure:
     """Draw the map of the paints; pixels of several paints or none are nearly white, and those without answer grey."""
     paint_numbers = results.map("paint")
     height = 2.0 * panel_height(paint_numbers.shape, results.step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN, height + 0.1)
+    figure = new_figure(2.0 * PANEL_WIDTH_INCH, height + 0.1)
     axes = figure.add_subplot()
     colors = ListedColormap([MIXED_COLOR, *(paint_color(area.number) for area in results.paints), NO_ANSWER_COLOR])
     color_indices = np.where(paint_numbers == NO_ANSWER, len(results.paints) + 1, paint_numbers)

@@ -18,9 +18,9 @@ from underpaint.physics.atomic import siegbahn
 PLACE_COLORS = ("#f2f0ea", "#e2953b", "#8c1c3a")
 PLACE_LABELS = ("truth: not there", "in the covered layer alone", "in the uppermost layer")
 """Labels of the places of a pigment: 0, 1 and 2."""
-MAP_WIDTH_IN, SCATTER_WIDTH_IN = 1.22, 1.25
-PANEL_IN = 2.9
-_HEADER_HEIGHT_IN, _CASE_GAP_IN, _PANEL_GAP_IN = 0.85, 0.46, 0.55
+MAP_WIDTH_INCH, SCATTER_WIDTH_INCH = 1.22, 1.25
+PANEL_WIDTH_INCH = 2.9
+_HEADER_HEIGHT_INCH, _CASE_GAP_INCH, _PANEL_GAP_INCH = 0.85, 0.46, 0.55
 _BACKGROUNDS = ("green", "blue")
 _CURVE_COLORS = ("#8c1c3a", "#1f4e79", "#6b8f3c")
 
@@ -61,7 +61,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves (x, y) of a plot by label, and energies of marked lines by label, keV."""
+    """Curves (x, y) of a plot by label, and energies of marked lines by label, in keV."""
 
     title: str
     x_label: str
@@ -83,22 +83,22 @@ def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
     """
     networks = tuple(rows[0].probability)
     n_row, n_column = rows[0].place.shape
-    height = MAP_WIDTH_IN * n_row / n_column
-    widths = [MAP_WIDTH_IN] * 2 + [MAP_WIDTH_IN, MAP_WIDTH_IN, SCATTER_WIDTH_IN] * len(networks)
+    height = MAP_WIDTH_INCH * n_row / n_column
+    widths = [MAP_WIDTH_INCH] * 2 + [MAP_WIDTH_INCH, MAP_WIDTH_INCH, SCATTER_WIDTH_INCH] * len(networks)
     gap_widths = [0.3, 0.06, *([0.14, 0.06, 0.36] * len(networks))]
     left_edges = np.cumsum(gap_widths) + np.cumsum([0.0, *widths[:-1]])
     total_width = sum(widths) + sum(gap_widths) + 0.15
-    total_height = _HEADER_HEIGHT_IN + len(rows) * (height + _CASE_GAP_IN) + 0.28
+    total_height = _HEADER_HEIGHT_INCH + len(rows) * (height + _CASE_GAP_INCH) + 0.28
     figure = new_figure(total_width, total_height)
     for index, row in enumerate(rows):
-        bottom_in = total_height - _HEADER_HEIGHT_IN - height - index * (height + _CASE_GAP_IN)
+        bottom_inch = total_height - _HEADER_HEIGHT_INCH - height - index * (height + _CASE_GAP_INCH)
         boxes = [
-            (x / total_width, bottom_in / total_height, width / total_width, height / total_height)
+            (x / total_width, bottom_inch / total_height, width / total_width, height / total_height)
             for x, width in zip(left_edges, widths, strict=True)
         ]
         _draw_case_row([figure.add_axes(box) for box in boxes], row)
     for index, network in enumerate(networks):
-        centre = (left_edges[2 + 3 * index] + left_edges[4 + 3 * index] + SCATTER_WIDTH_IN) / 2
+        centre = (left_edges[2 + 3 * index] + left_edges[4 + 3 * index] + SCATTER_WIDTH_INCH) / 2
         place = (centre / total_width, 1 - 0.5 / total_height)
         figure.text(*place, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
     figure.text(0.1 / total_width, 1 - 0.25 / total_height, title, ha="left", fontsize=TEXT_SIZE + 1)
@@ -131,17 +131,17 @@ def panels(
         Labels of 0, 1 and 2 in maps of integers.
     """
     n_row, n_column = parts[0].values.shape
-    height = PANEL_IN * n_row / n_column
-    panel_step_x, panel_step_y = PANEL_IN + 0.72, height + _PANEL_GAP_IN
+    height = PANEL_WIDTH_INCH * n_row / n_column
+    panel_step_x, panel_step_y = PANEL_WIDTH_INCH + 0.72, height + _PANEL_GAP_INCH
     total_width, total_height = columns * panel_step_x + 0.65, -(-len(parts) // columns) * panel_step_y + 0.85
     figure = new_figure(total_width, total_height)
     for index, part in enumerate(parts):
         row, column = divmod(index, columns)
-        left_edges, bottom_in = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
+        left_edges, bottom_inch = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
         # a colour bar reduces the width of its axes; a map of integers has no colour bar and is drawn as narrow
-        width = PANEL_IN + (0.25 if _is_real(part.values) else 0.0)
+        width = PANEL_WIDTH_INCH + (0.25 if _is_real(part.values) else 0.0)
         axes = figure.add_axes(
-            (left_edges / total_width, bottom_in / total_height, width / total_width, height / total_height)
+            (left_edges / total_width, bottom_inch / total_height, width / total_width, height / total_height)
         )
         _draw_panel(axes, part)
         put_title(axes, f"({_letter(index)}) {part.title}", pad=4, left=True)

@@ -1,4 +1,4 @@
-"""Spectra: sum and maximum with labelled lines, a calibration, a fit, and an explanation by layers."""
+"""Figures of spectra: sum and maximum with labelled lines, a calibration, a fit, and an explanation by layers."""
 
 from collections.abc import Iterable, Mapping
 from textwrap import wrap
@@ -35,7 +35,7 @@ _LETTER_WIDTH_FRACTION = 0.0075
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MARK_COLOR = "#8a1c1c"
 _TEXT_WIDTH = 150
-_LINE_HEIGHT_IN, _BOTTOM_MARGIN_IN = 0.14, 0.06
+_LINE_HEIGHT_INCH, _BOTTOM_MARGIN_INCH = 0.14, 0.06
 MEASURED_COLOR, FITTED_COLOR, BAND_COLOR = "#111111", "#c0392b", "#d9d9d9"
 GROUND_COLOR = "#efece4"
 MIN_SHOWN_COUNTS = 0.3
@@ -53,7 +53,7 @@ def spectrum(
     title: str = "",
     anode: str | None = None,
     labels: tuple[str, str] = ("sum of all pixels", "maximum of any pixel"),
-    height_in: float = 3.9,
+    height_inch: float = 3.9,
 ) -> Figure:
     """Draw the sum spectrum, and the maximum over the pixels, on a logarithmic axis.
 
@@ -71,14 +71,14 @@ def spectrum(
         Element symbol of the tube's anode; its scattered lines are labelled as such.
     labels : (str, str)
         Labels of the two curves.
-    height_in : float
-        Height of the figure, inches.
+    height_inch : float
+        Height of the figure, in inches.
 
     Returns
     -------
     Figure
     """
-    figure = new_figure(9.6, height_in)
+    figure = new_figure(9.6, height_inch)
     axes = figure.add_subplot()
     positions = np.arange(sum_counts.size, dtype=np.float64) if axis is None else axis.energy_kev
     _draw_curve(axes, positions, sum_counts, SUM_COLOR, labels[0])
@@ -279,13 +279,13 @@ def calibration_figure(
     _mark_compton(axes, calibration)
     _mark_endpoint(axes, calibration)
     lines = _text_lines(calibration)
-    text_height_in = _LINE_HEIGHT_IN * len(lines) + _BOTTOM_MARGIN_IN
-    figure.set_size_inches(9.6, 3.9 + text_height_in)
-    height_in = float(figure.get_size_inches()[1])
+    text_height_inch = _LINE_HEIGHT_INCH * len(lines) + _BOTTOM_MARGIN_INCH
+    figure.set_size_inches(9.6, 3.9 + text_height_inch)
+    height_inch = float(figure.get_size_inches()[1])
     for number, line in enumerate(lines):
-        text_y = (_BOTTOM_MARGIN_IN + (len(lines) - number - 0.6) * _LINE_HEIGHT_IN) / height_in
+        text_y = (_BOTTOM_MARGIN_INCH + (len(lines) - number - 0.6) * _LINE_HEIGHT_INCH) / height_inch
         figure.text(0.75 / 9.6, text_y, line, fontsize=SMALL_SIZE, va="center", color="#222222")
-    return close_fit(figure, 0.75, 0.15, 0.5 + text_height_in, 0.3)
+    return close_fit(figure, 0.75, 0.15, 0.5 + text_height_inch, 0.3)
 
 
 def calibration_words(calibration: Calibration) -> tuple[str, ...]:
@@ -323,7 +323,7 @@ def _mark_compton(axes: Axes, calibration: Calibration) -> None:
         return
     energy, line_strength = family_lines(calibration.anode, "K", 60.0)
     strongest_line_kev = np.asarray([float(energy[np.argmax(line_strength)])])
-    _mark(
+    _mark_energy(
         axes,
         float(compton_energy(strongest_line_kev, calibration.scatter_angle_deg)[0]),
         f"{calibration.anode} Compton",
@@ -332,10 +332,10 @@ def _mark_compton(axes: Axes, calibration: Calibration) -> None:
 
 def _mark_endpoint(axes: Axes, calibration: Calibration) -> None:
     if calibration.voltage_kv is not None:
-        _mark(axes, calibration.voltage_kv, f"end: {calibration.voltage_kv:.1f} kV")
+        _mark_energy(axes, calibration.voltage_kv, f"end: {calibration.voltage_kv:.1f} kV")
 
 
-def _mark(axes: Axes, energy_kev: float, text: str) -> None:
+def _mark_energy(axes: Axes, energy_kev: float, text: str) -> None:
     axes.axvline(energy_kev, ymax=0.62, color=_MARK_COLOR, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.annotate(
         text,

@@ -22,7 +22,7 @@ from underpaint.data.maps import (
 from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, TEXT_SIZE, close_fit, new_figure, put_title
 from underpaint.display.plot.images import (
     HATCH,
-    PANEL_WIDTH_IN,
+    PANEL_WIDTH_INCH,
     draw_image,
     hatch,
     map_extent,
@@ -42,7 +42,7 @@ COLORS = {
     NO_ANSWER: NO_ANSWER_COLOR,
 }
 HATCH_COLOR = "#9a7a22"
-_LEGEND_IN = 0.5
+_LEGEND_HEIGHT_INCH = 0.5
 _MAX_SIGMAS = 10.0
 
 
@@ -62,13 +62,13 @@ def detectability_gallery(results: Results, names: Sequence[str], *, columns: in
     """
     height = panel_height(results.shape, results.step_mm)
     n_row = -(-len(names) // columns)
-    figure = new_figure(columns * PANEL_WIDTH_IN, n_row * (height + 0.3) + 0.05 + _LEGEND_IN)
+    figure = new_figure(columns * PANEL_WIDTH_INCH, n_row * (height + 0.3) + 0.05 + _LEGEND_HEIGHT_INCH)
     for index, name in enumerate(names):
         axes = figure.add_subplot(n_row, columns, index + 1)
         _draw_states(axes, results, name)
         put_title(axes, results.short_label(name), pad=3)
         scale_bar(axes, results.shape, results.step_mm if index == 0 else None)
-    close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_IN, 0.25)
+    close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_HEIGHT_INCH, 0.25)
     figure.subplots_adjust(wspace=0.06, hspace=0.3 / height)
     figure.legend(handles=_legend(), loc="lower center", ncols=len(STATES) // 2, frameon=False, fontsize=TEXT_SIZE)
     return figure
@@ -86,7 +86,7 @@ def state_map(results: Results, name: str, *, title: str = "") -> Figure:
         Title above the map.
     """
     height = 2.0 * panel_height(results.shape, results.step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4 + _LEGEND_IN)
+    figure = new_figure(2.0 * PANEL_WIDTH_INCH + 0.6, height + 0.4 + _LEGEND_HEIGHT_INCH)
     axes = figure.add_subplot()
     _draw_states(axes, results, name)
     put_title(axes, title)
@@ -99,13 +99,13 @@ def state_map(results: Results, name: str, *, title: str = "") -> Figure:
         fontsize=SMALL_SIZE,
         columnspacing=1.2,
     )
-    return close_fit(figure, 0.35, 0.35, 0.1 + _LEGEND_IN, 0.3)
+    return close_fit(figure, 0.35, 0.35, 0.1 + _LEGEND_HEIGHT_INCH, 0.3)
 
 
 def unlikeness_map(results: Results, *, title: str = "") -> Figure:
     """Draw the significance of unexplained peaks from 0 to 10 standard deviations."""
     height = 2.0 * panel_height(results.shape, results.step_mm)
-    figure = new_figure(2.0 * PANEL_WIDTH_IN + 0.6, height + 0.4)
+    figure = new_figure(2.0 * PANEL_WIDTH_INCH + 0.6, height + 0.4)
     axes = figure.add_subplot()
     close_fit(figure, 0.1, 0.7, 0.1, 0.3)
     colors = mpl.colormaps["inferno"].with_extremes(bad=NO_ANSWER_COLOR)

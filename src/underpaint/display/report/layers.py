@@ -19,7 +19,7 @@ _NOWHERE, _SURFACE, _BELOW, _BOTH, _UNPLACED = range(5)
 
 @dataclass(frozen=True)
 class Thickness:
-    """Medians over pixels of a thickness and of the limits of its 90 % interval, um."""
+    """Medians over pixels of a thickness and of the limits of its 90 % interval, in um."""
 
     median_um: float
     low_um: float

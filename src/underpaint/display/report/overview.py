@@ -22,7 +22,7 @@ MAX_SENTENCES = 5
 
 @dataclass(frozen=True)
 class Overview:
-    """What the first view shows.
+    """Contents of the first view of results.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Overview:
     sentences : tuple of str
         The first findings, in the order of the report.
     certainties, shares : dict of str to str, float
-        Of each group that was found, in the order of the report.
+        Certainty and fraction of the pixels of each group that was found, in the order of the report.
     absent : tuple of str
         Labels of the groups that were not found.
     detected : tuple of str

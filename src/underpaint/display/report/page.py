@@ -114,8 +114,8 @@ _NO_COLOR = "#808080"
 _MAX_ENERGIES = 4
 _SPACE_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
 """Space at which a line may not break: "63 %", "12 µm"."""
-_HALF_PAGE_IN = 4.5
-"""Maximum height of the maps in a figure, inches; two such figures and a heading fit on a printed page."""
+_HALF_PAGE_HEIGHT_INCH = 4.5
+"""Maximum height of the maps in a figure, in inches; two such figures and a heading fit on a printed page."""
 
 
 @dataclass(frozen=True)
@@ -337,7 +337,7 @@ def _spot(spot: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     matching_axis = axis if axis is not None and axis.n_channel == spot.counts.size else None
     labels = ("here", "as many average pixels")
     figure = plot.spectrum(
-        matching_axis, spot.counts, mean_counts, spot.families, title=spot.title, labels=labels, height_in=3.0
+        matching_axis, spot.counts, mean_counts, spot.families, title=spot.title, labels=labels, height_inch=3.0
     )
     line_names = listed([line_name(family) for family in spot.families], 20) or "no line"
     return picture(figure, f"Spectrum of {spot.title}; lines above three standard deviations: {line_names}.")
@@ -511,7 +511,7 @@ def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -
 
 def _rows_of_places(results: Results) -> int:
     """Return the number of rows of maps that fill half a printed page; more rows would be too small to read."""
-    return max(int(_HALF_PAGE_IN / panel_height(results.shape, results.step_mm)), 1)
+    return max(int(_HALF_PAGE_HEIGHT_INCH / panel_height(results.shape, results.step_mm)), 1)
 
 
 def _sketch(results: Results, arrangements: list[Arrangement]) -> Picture | None:

@@ -29,7 +29,7 @@ class SpotSpectrum:
     title : str
         Title such as "mercury red, a typical spot: 9 pixels around row 12, column 40".
     counts : (n_channel,) array
-        Sum of the spectra of the pixels, counts.
+        Sum of the spectra of the pixels, in counts.
     n_pixel : int
     families : tuple of str
         Line families above three standard deviations in the sum, the strongest first.

@@ -1,4 +1,4 @@
-"""What was scanned, with which instrument and when: the title block, and the rest for the section on methods."""
+"""Title block of the report (object, instrument, date), and further facts of the scan for its section on methods."""
 
 import re
 from collections.abc import Callable, Mapping

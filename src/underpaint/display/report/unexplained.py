@@ -193,7 +193,7 @@ def _is_in_sum(line: _Line, sum_sigma: float) -> bool:
 
 
 def _sum_sigma(area: NDArray[np.float64], area_sigma: NDArray[np.float64]) -> float:
-    """Return the significance of the sum over all pixels, standard deviations."""
+    """Return the significance of the sum over all pixels, in standard deviations."""
     # noise, estimated from neighbouring pixels, averages out over the pixels, but a wrong line ratio does not
     differences = np.abs(np.diff(area, axis=1))
     median_noise = np.nanmedian(differences) / _MEDIAN_DIFFERENCE if np.isfinite(differences).any() else 0.0

@@ -1,4 +1,4 @@
-"""What belongs together in the maps, and the answers about it: components, clusters, an embedding, correlations.
+"""Answers to requests for the structure of the maps: components, clusters, an embedding, correlations.
 
 scikit-learn is imported when it is first needed: it takes a second.
 """
@@ -92,11 +92,11 @@ def detected_lines(maps: ResultMaps) -> Lines:
             f"Cannot group the pixels: {len(numbers)} lines are detected in one pixel of a hundred, two are needed. "
             "Look at single maps instead."
         )
-    known = np.asarray(np.isfinite(np.stack([maps.values(number) for number in numbers])).all(axis=0))
-    if known.sum() < 10:
-        raise ScanError(f"Cannot group the pixels: {int(known.sum())} of them have an answer, ten are needed.")
-    counts = np.stack([np.maximum(maps.values(number)[known], 0.0) for number in numbers], axis=1)
-    return Lines([name for _, name, _ in chosen], numbers, counts, known)
+    has_all_values = np.asarray(np.isfinite(np.stack([maps.values(number) for number in numbers])).all(axis=0))
+    if has_all_values.sum() < 10:
+        raise ScanError(f"Cannot group the pixels: {int(has_all_values.sum())} of them have an answer, ten are needed.")
+    counts = np.stack([np.maximum(maps.values(number)[has_all_values], 0.0) for number in numbers], axis=1)
+    return Lines([name for _, name, _ in chosen], numbers, counts, has_all_values)
 
 
 @dataclass(frozen=True)

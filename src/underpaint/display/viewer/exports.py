@@ -1,4 +1,4 @@
-"""What is seen, as files: figures at print size, numbers of spectra and maps."""
+"""Files of what the page shows: figures at print size, and values of spectra and maps."""
 
 import io
 import math
@@ -141,8 +141,8 @@ def _map(request: Request, site: OpenResults) -> Answer:
 
 
 def _colors(request: Request, entry: MapEntry) -> str:
-    usual = _COLORS[0] if entry.kind in {"group", "member"} else _COLORS[1]
-    colors = request.query.get("colors", usual)
+    default_color = _COLORS[0] if entry.kind in {"group", "member"} else _COLORS[1]
+    colors = request.query.get("colors", default_color)
     if colors not in _COLORS:
         raise OutputError(f"Cannot draw in the colours {colors[:20]!r}; choose {', '.join(_COLORS)}.")
     return colors
@@ -174,22 +174,22 @@ def _composite(request: Request, site: OpenResults) -> Answer:
 
     chosen = request.query.get("maps", "").split(",")[: len(COMPOSITE_COLORS)]
     colors = request.query["colors"].split(",") if request.query.get("colors") else list(CHANNELS)
-    known = [text.isdecimal() and len(text) <= 9 and int(text) < len(site.maps.entries) for text in chosen]
-    if not any(known) or len(chosen) > len(colors) or not set(colors) <= set(COMPOSITE_COLORS):
+    is_map_number = [text.isdecimal() and len(text) <= 9 and int(text) < len(site.maps.entries) for text in chosen]
+    if not any(is_map_number) or len(chosen) > len(colors) or not set(colors) <= set(COMPOSITE_COLORS):
         raise OutputError(
             f"Cannot draw the maps {request.query.get('maps', '')[:40]!r} in {','.join(colors)[:40]!r}: give the "
             f"numbers of one to {len(COMPOSITE_COLORS)} maps and a colour for each, of {', '.join(COMPOSITE_COLORS)}."
         )
     window = _window(request, site)
     parts: list[tuple[str, NDArray[np.float32], float]] = []
-    for text, is_map in zip(chosen, known, strict=True):
+    for text, is_map in zip(chosen, is_map_number, strict=True):
         if is_map:
             entry = site.maps.entries[int(text)]
             whole = site.maps.values(int(text))
             parts.append((entry.label, whole[window], _top(entry, whole)))
         else:
             parts.append(("", np.zeros((0, 0), np.float32), 1.0))
-    first = next((int(text) for text, is_map in zip(chosen, known, strict=True) if is_map), None)
+    first = next((int(text) for text, is_map in zip(chosen, is_map_number, strict=True) if is_map), None)
     hatched = None if first is None else _hatched(request, first, window, site)
     figure = composite_figure(
         parts, colors, step_mm=site.maps.step_mm, hatch_mask=None if hatched is None else hatched[0]
@@ -218,9 +218,9 @@ def _spectrum(request: Request, site: OpenResults) -> Answer:
     counts = site.source.pixel(row, column) if site.source.state == READY else None
     columns = {"counts": counts, "sum": site.summary.get("sum_counts"), "max": site.summary.get("max_counts")}
     ending, name = _ending(request, ("csv", "png", "svg", "pdf")), f"spectrum_{row}_{column}"
-    known = {key: own for key, own in columns.items() if own is not None}
-    if ending == "csv" and known:
-        return _attached(_csv(site, known), ending, name)
+    present_columns = {key: values for key, values in columns.items() if values is not None}
+    if ending == "csv" and present_columns:
+        return _attached(_csv(site, present_columns), ending, name)
     if counts is None:
         raise OutputError(f"Pixel ({row}, {column}) has no spectrum to draw. {site.source.why}".strip())
     families = [own["name"] for own in spot(site.maps, row, column)["elements"] if own["there"]]

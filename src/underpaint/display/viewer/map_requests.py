@@ -1,4 +1,4 @@
-"""Answers about maps: the first view, their numbers, small pictures of them, and pixels."""
+"""Answers to requests for maps: the first view, the values of a map, its thumbnail, and the values of a pixel."""
 
 import threading
 from functools import cached_property
@@ -35,7 +35,7 @@ class MapRequests(ResultRequests):
 
     @cached_property
     def overview(self) -> Overview:
-        """What the first view shows, worked out from all maps."""
+        """Contents of the first view, computed from all maps."""
         with self.results.working:  # two pages that begin at once share it
             return overview(read_results(self.results.folder))
 
@@ -97,11 +97,13 @@ class MapRequests(ResultRequests):
         )
 
     def _thumbnail(self, request: Request) -> Answer:
-        """Send a map as small as the list shows it, its size first; every n-th pixel of the large one."""
+        """Send the thumbnail of a map: its size, followed by every n-th pixel of the map."""
         values = self.results.maps.values(self.results.index(request))
         step = max(1, -(-max(values.shape) // max(16, min(request.number("size"), 256))))
-        small = np.ascontiguousarray(values[::step, ::step], dtype="<f4")
-        return Answer(np.asarray(small.shape, dtype="<i4").tobytes() + small.tobytes(), "application/octet-stream")
+        thumbnail = np.ascontiguousarray(values[::step, ::step], dtype="<f4")
+        return Answer(
+            np.asarray(thumbnail.shape, dtype="<i4").tobytes() + thumbnail.tobytes(), "application/octet-stream"
+        )
 
     def _pixel(self, request: Request) -> Answer:
         row, column = request.number("row"), request.number("column")

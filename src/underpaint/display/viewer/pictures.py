@@ -33,7 +33,7 @@ from underpaint.reflectance.registration import Registration, automatically, by_
 from underpaint.runtime.files import atomic_write, write_json
 
 MOST_SIDE = 6000
-"""Longer side that is kept, pixels; maps are far coarser."""
+"""Longer side that is kept, in pixels; maps are far coarser."""
 MOST_PIXELS = 400_000_000
 MAX_PICTURES = 40
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")

@@ -1,4 +1,4 @@
-"""What regions hold: a table of all maps by region, with standard errors, and the difference of two regions."""
+"""Table of the means of all maps in each region, with standard errors, and the difference of two regions."""
 
 import math
 from collections.abc import Sequence
@@ -106,15 +106,18 @@ def _text(number: float) -> str:
 
 
 def _cell(values: NDArray[np.float32], errors: NDArray[np.float32] | None, *, share: bool) -> Cell:
-    known = np.isfinite(values)
-    n = int(known.sum())
+    has_value = np.isfinite(values)
+    n = int(has_value.sum())
     if not n:
         return Cell(math.nan, math.nan, 0)
-    inside = values[known].astype(np.float64)
+    region_values = values[has_value].astype(np.float64)
     if share:
-        over = int((inside > PRESENT_PROBABILITY).sum())
-        likely = (over + 1) / (n + 2)  # so that none and all have an error, too (Laplace)
-        return Cell(over / n, math.sqrt(likely * (1 - likely) / n), n)
-    counting = 0.0 if errors is None else math.sqrt(float(np.nansum(np.square(errors[known], dtype=np.float64)))) / n
-    spread = float(inside.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
-    return Cell(float(inside.mean()), max(counting, spread), n)
+        n_present = int((region_values > PRESENT_PROBABILITY).sum())
+        # Laplace smoothing, so that fractions of 0 and 1 have an error, too
+        smoothed_fraction = (n_present + 1) / (n + 2)
+        return Cell(n_present / n, math.sqrt(smoothed_fraction * (1 - smoothed_fraction) / n), n)
+    counting_error = (
+        0.0 if errors is None else math.sqrt(float(np.nansum(np.square(errors[has_value], dtype=np.float64)))) / n
+    )
+    standard_error = float(region_values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    return Cell(float(region_values.mean()), max(counting_error, standard_error), n)

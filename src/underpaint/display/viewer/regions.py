@@ -48,8 +48,8 @@ def connected_region(values: NDArray[np.float32], row: int, column: int, least: 
             f"There is no class at ({row}, {column}): the map is below {least:.3g} there. Click where it is above."
         )
     parts, _ = label(values >= least)
-    inside = parts == parts[row, column]
-    edges = np.diff(np.pad(inside.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    is_same_part = parts == parts[row, column]
+    edges = np.diff(np.pad(is_same_part.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
     if len(starts) > MAX_RUNS:
         raise ScanError(f"Cannot take this class: it is torn into {len(starts)} pieces, over {MAX_RUNS}. Draw a lasso.")
@@ -62,7 +62,7 @@ class NewerRegionsError(OutputError):
 
 
 def regions_and_version(folder: Path) -> tuple[list[Region], str]:
-    """Return the saved regions, and what tells this state of theirs from another one ("" where there are none).
+    """Return the saved regions, and a text that identifies their version ("" without regions).
 
     Raises
     ------
@@ -215,22 +215,22 @@ class RegionRequests(ResultRequests):
 
     def _region_map(self, index: int, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
         values = self.results.maps.values(index)
-        inside = values[mask & np.isfinite(values)].astype(np.float64)
-        if not inside.size:
+        region_values = values[mask & np.isfinite(values)].astype(np.float64)
+        if not region_values.size:
             return {"map": index, "n": 0}
         whole = values[np.isfinite(values)]
         entry = self.results.maps.entries[index]
         high = 1.0 if entry.kind in {"group", "member"} else max(float(np.percentile(whole, 99.5)), 1e-6)
-        counted, edges = np.histogram(np.clip(inside, 0.0, high), bins=_N_BIN, range=(0.0, high))
+        counted, edges = np.histogram(np.clip(region_values, 0.0, high), bins=_N_BIN, range=(0.0, high))
         return {
             "map": index,
-            "n": int(inside.size),
-            "mean": float(inside.mean()),
-            "median": float(np.median(inside)),
-            "deviation": float(inside.std()),
-            "low": float(inside.min()),
-            "high": float(inside.max()),
-            "above_half": float((inside > 0.5).mean()) if entry.kind in {"group", "member"} else None,
+            "n": int(region_values.size),
+            "mean": float(region_values.mean()),
+            "median": float(np.median(region_values)),
+            "deviation": float(region_values.std()),
+            "low": float(region_values.min()),
+            "high": float(region_values.max()),
+            "above_half": float((region_values > 0.5).mean()) if entry.kind in {"group", "member"} else None,
             "histogram": counted.tolist(),
             "edges": [float(edges[0]), float(edges[-1])],
         }

@@ -172,7 +172,7 @@ class ResultSite:
         return page_file(request.parts[-1]) if route is None else route(request.under(1))
 
     def is_current(self) -> bool:
-        """Whether the results are still those that were opened."""
+        """Return whether the results are still those that were opened."""
         return self.results.maps.is_current()
 
     def close(self) -> None:
@@ -241,7 +241,7 @@ class ResultSite:
 
 
 def is_outdated(folder: Path) -> bool:
-    """Whether pictures, regions or the session of a folder of results are newer than its report."""
+    """Return whether pictures, regions or the session of a folder of results are newer than its report."""
     names = [(REGIONS_FILE,), (SESSION_FILE,), *(picture_files(key).place for key in picture_keys(folder))]
     written = _modified_ns(folder / REPORT_FILE)
     return 0 < written < max(_modified_ns(folder.joinpath(*parts)) for parts in names)

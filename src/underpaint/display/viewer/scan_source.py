@@ -1,4 +1,4 @@
-"""The scan behind a result: opened beside the page, and read by pixel or region."""
+"""Access to the scan from which a result was computed; a thread opens it in the background."""
 
 import threading
 from collections.abc import Callable

@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 MOST_BODY_BYTES = 256 * 2**20
 """Of a picture sent by the page."""
 MOST_CONNECTIONS = 256
-"""Each holds a thread; those beyond are told to come again."""
+"""Each connection holds a thread; further connections are asked to try again."""
 _BACKLOG = 200
 _MOST_DIGITS = 9
 _MOST_FIELDS = 100
@@ -44,7 +44,7 @@ _NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
 
 @dataclass(frozen=True)
 class Request:
-    """What a page asks for.
+    """Request of a page.
 
     Parameters
     ----------
@@ -97,12 +97,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent.
+    """Answer to a request.
 
     Parameters
     ----------
     body : bytes or binary file
-        A file is sent to its end and closed.
+        Content. A file is sent to its end and closed.
     kind : str
         Media type.
     status : int
@@ -120,7 +120,7 @@ class Answer:
 
 
 Site = Callable[[Request], Answer | None]
-"""What answers requests; None: there is nothing of that name."""
+"""Function that answers requests; it returns None if nothing has the requested name."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def page_policy(*, framed: bool) -> str:
 
 
 class _BoundedServer(ThreadingHTTPServer):
-    """Serves so many connections at once, and tells the others to come again."""
+    """Server with a maximum number of connections; further connections are asked to try again."""
 
     request_queue_size = _BACKLOG
     daemon_threads = True
@@ -354,8 +354,8 @@ def _handler(
             except ValueError:
                 raise _Refused(HTTPStatus.BAD_REQUEST, "This is no address.") from None
             parts = tuple(unquote(part) for part in address.path.split("/") if part)
-            known = bool(parts) and secrets.compare_digest(parts[0].encode(errors="replace"), token.encode())
-            if not (known and self._from_here()):
+            has_valid_token = bool(parts) and secrets.compare_digest(parts[0].encode(errors="replace"), token.encode())
+            if not (has_valid_token and self._from_here()):
                 # Whatever a stranger sends along is not read.
                 raise _Refused(HTTPStatus.NOT_FOUND, "")
             body = self._body()

@@ -180,8 +180,12 @@ def left_out(group: str, asked: Sequence[str]) -> list[str]:
 
 def apart(names: Sequence[str]) -> str:
     """Return how to distinguish the two most probable members; "" for fewer than two of the library."""
-    known = [name for name in names if name in library()]
-    return distinguishing_methods_text(known[0], known[1], include_lines=True) if len(known) > 1 else ""
+    library_names = [name for name in names if name in library()]
+    return (
+        distinguishing_methods_text(library_names[0], library_names[1], include_lines=True)
+        if len(library_names) > 1
+        else ""
+    )
 
 
 def _known(value: float) -> float:

@@ -82,8 +82,8 @@ class StartSite:
             return page_file("start.html")
         if request.parts[0] == "open" and len(request.parts) > 1:
             number = request.parts[1]
-            known = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened)
-            return self._opened[int(number)](request.under(2)) if known else None
+            is_opened_number = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened)
+            return self._opened[int(number)](request.under(2)) if is_opened_number else None
         route = self._routes.get((request.method, request.parts[0]))
         return page_file(request.parts[-1]) if route is None else route(request.under(1))
 
@@ -125,7 +125,7 @@ class StartSite:
             raise ScanError(f"Cannot list {text}: it is no folder of this machine. Give its whole path.")
         self.home = place  # where a page that is loaded again goes on
         _keep(place=str(place))
-        endings = {ending.lower() for known in formats() for ending in known.endings}
+        endings = {ending.lower() for scan_format in formats() for ending in scan_format.endings}
         entries = []
         for path in sorted(place.iterdir(), key=lambda entry: entry.name.lower())[:MOST_ENTRIES]:
             with suppress(OSError):  # a name that this user may not look at
@@ -315,9 +315,9 @@ def _state_file() -> Path:
 
 
 def _state_folder() -> Path:
-    given = os.environ.get(_STATE_VARIABLE)
-    if given:
-        return Path(given)
+    state_path = os.environ.get(_STATE_VARIABLE)
+    if state_path:
+        return Path(state_path)
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "underpaint"
 
@@ -356,8 +356,8 @@ def _instrument_entry(name_or_path: str) -> dict[str, Any]:
 
 def _instrument_label(name: str, instrument: Instrument) -> str:
     tube = instrument.tube
-    known = "tube" in instrument.model_fields_set and {"anode", "voltage_kv"} <= tube.model_fields_set
-    return f"{Path(name).name} ({tube.anode} anode, {tube.voltage_kv:g} kV)" if known else Path(name).name
+    has_known_tube = "tube" in instrument.model_fields_set and {"anode", "voltage_kv"} <= tube.model_fields_set
+    return f"{Path(name).name} ({tube.anode} anode, {tube.voltage_kv:g} kV)" if has_known_tube else Path(name).name
 
 
 def _settings_entry(path: Path) -> dict[str, Any]:
@@ -381,7 +381,7 @@ def _listed(path: Path, endings: set[str]) -> dict[str, Any]:
 
 
 def _is_scan_folder(folder: Path, endings: set[str]) -> bool:
-    """Whether a folder is one scan, a file for each pixel or a store; folders of several scans are not."""
+    """Return whether a folder is one scan, a file for each pixel or a store; folders of several scans are not."""
     with suppress(OSError, ScanError), os.scandir(folder) as entries:
         names = [entry.name for entry, _ in zip(entries, range(_PROBED_ENTRIES), strict=False)]
         reader = reader_of(folder, b"") if names else None
@@ -443,4 +443,4 @@ def _roots() -> Sequence[str]:
     """Return the drives of Windows; elsewhere the one root."""
     if os.name != "nt":
         return ["/"]
-    return [f"{letter}:\\" for letter in "CDEFGHIJKLMNOPQRSTUVWXYZ" if Path(f"{letter}:\\").is_dir()]
+    return [f"{drive_letter}:\\" for drive_letter in "CDEFGHIJKLMNOPQRSTUVWXYZ" if Path(f"{drive_letter}:\\").is_dir()]

@@ -1,4 +1,4 @@
-"""What a reflectance cube says, for the page: its picture, and a pixel's reflectance beside spectra of pigments."""
+"""Reflectance answers for the page: the picture of the cube, and the reflectance of a pixel with pigment spectra."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +46,7 @@ class Surface:
         }
 
     def answer(self, request: Request) -> Answer | None:
-        """Send the picture, or what a pixel says."""
+        """Send the picture, or the reflectance and answers of a pixel."""
         what = request.parts[0] if request.parts else ""
         if what == "picture":
             return file_answer(self.folder, REFLECTANCE_FILE)
@@ -57,16 +57,16 @@ class Surface:
     def _pixel(self, row: int, column: int) -> dict[str, Any]:
         values, _ = self.maps.at(row, column)
         wavelength, reflectance = read_reflectance_spectrum(self.folder, row, column)
-        by_kind: dict[str, dict[str, float]] = {}
+        values_by_kind: dict[str, dict[str, float]] = {}
         labels: dict[str, str] = {}
         for index in self._indices:
             entry = self.maps.entries[index]
             kind = entry.path.split("/")[-2]
-            by_kind.setdefault(kind, {})[entry.name] = float(values[index])
+            values_by_kind.setdefault(kind, {})[entry.name] = float(values[index])
             labels[entry.name] = entry.label.partition(": ")[2] or entry.label
-        members = by_kind.get("surface_member", {})
+        members = values_by_kind.get("surface_member", {})
         best = sorted(members, key=lambda name: -np.nan_to_num(members[name]))[:_MOST_MEMBERS]
-        hidden = by_kind.get("hidden", {})
+        hidden_probability = values_by_kind.get("hidden", {})
         return {
             "row": row,
             "column": column,
@@ -76,8 +76,8 @@ class Surface:
                 {
                     "label": labels[name],
                     "probability": members[name],
-                    "presence": by_kind.get("surface_presence", {}).get(name),
-                    "share": by_kind.get("surface_share", {}).get(name),
+                    "presence": values_by_kind.get("surface_presence", {}).get(name),
+                    "share": values_by_kind.get("surface_share", {}).get(name),
                     "spectrum": self._settings.get("member_spectra", {}).get(name),
                 }
                 for name in best
@@ -86,10 +86,10 @@ class Surface:
             "hidden": [
                 {
                     "label": labels[name],
-                    "probability": hidden[name],
-                    "stated": hidden[name] > BELOW_PROBABILITY,
+                    "probability": hidden_probability[name],
+                    "stated": hidden_probability[name] > BELOW_PROBABILITY,
                 }
-                for name in sorted(hidden, key=lambda name: -np.nan_to_num(hidden[name]))
-                if hidden[name] > 1.0 - BELOW_PROBABILITY
+                for name in sorted(hidden_probability, key=lambda name: -np.nan_to_num(hidden_probability[name]))
+                if hidden_probability[name] > 1.0 - BELOW_PROBABILITY
             ],
         }

@@ -122,14 +122,14 @@ class Uploads:
 
 
 def _checked(name: object) -> str:
-    usable = (
+    is_usable = (
         isinstance(name, str)
         and name not in {"", ".", ".."}
-        and not any(sign in name for sign in "/\\")
+        and not any(separator in name for separator in "/\\")
         and not name.startswith(".")
         and not fault_of_text(name)
         and not is_reserved(name)
     )
-    if not (usable and isinstance(name, str)):
+    if not (is_usable and isinstance(name, str)):
         raise OutputError(f"Cannot upload {str(name)[:200]!a}: it is no usable file name. Rename the file.")
     return name

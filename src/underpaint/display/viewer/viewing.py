@@ -88,7 +88,7 @@ class View:
     stack : ExitStack
         Closes the server.
     height : int
-        Of the frame, pixels.
+        Height of the frame in pixels.
     """
 
     def __init__(self, server: Server, stack: ExitStack, height: int) -> None:
@@ -122,7 +122,7 @@ def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> Vi
     scan : Scan or None
         Gives the spectra of pixels; its file is read again by pixel.
     height : int
-        Of a notebook's frame, pixels.
+        Height of the frame in a notebook, in pixels.
 
     Returns
     -------

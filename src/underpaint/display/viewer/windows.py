@@ -119,7 +119,7 @@ class Windows:
             return self._store
 
     def size(self, scan: Scan) -> int:
-        """Return the size of the scan's cache file, bytes; 0 where there is none."""
+        """Return the size of the scan's cache file, in bytes; 0 where there is none."""
         try:
             return store_path(scan, self._folder).stat().st_size
         except OSError:
@@ -144,7 +144,7 @@ class Windows:
 
 
 def fits_memory(scan: Scan) -> bool:
-    """Whether the scan's counts are held in memory."""
+    """Return whether the scan's counts are held in memory."""
     return int(np.prod(scan.shape)) * 4 <= MEMORY_BYTES
 
 
@@ -158,8 +158,8 @@ def store_path(scan: Scan, folder: Path | None = None) -> Path:
     """
     if not scan.source:
         raise ScanError("Cannot make window maps: the scan has no file. Save it with `up.save_scan` and open that.")
-    known = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
-    return (folder or cache.folder() / "windows") / f"{sha256(known.encode()).hexdigest()[:24]}{_SUFFIX}"
+    identity = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
+    return (folder or cache.folder() / "windows") / f"{sha256(identity.encode()).hexdigest()[:24]}{_SUFFIX}"
 
 
 def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_progress) -> Path:

@@ -33,7 +33,7 @@ _SPARE_SHARE = 0.01
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file is an ENVI header, or one lies beside it."""
+    """Return whether a file is an ENVI header, or one lies beside it."""
     return path.is_file() and (head.startswith(_MAGIC) or _header_of(path) is not None)
 
 

@@ -27,7 +27,7 @@ _MAX_LIST = 2**16
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file starts with the signature of HDF5."""
+    """Return whether a file starts with the signature of HDF5."""
     return path.is_file() and head.startswith(MAGIC)
 
 
@@ -49,7 +49,7 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
     """
     with open_scan(path) as file:
         datasets = [item for _, item in walk(file, [])]
-        dataset = _chosen(path, file, name, datasets)
+        dataset = _select_dataset(path, file, name, datasets)
         lists = _lists(dataset, datasets)
         fitting = [(values, unit) for values, unit in lists if values.size in dataset.shape]
         values, unit = fitting[0] if fitting else (None, "")
@@ -73,7 +73,7 @@ def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tu
     return chosen, (f"of {size} numbers the dimension {chosen + 1}, of {shape[chosen]}, is read as the bands",)
 
 
-def _chosen(path: Path, file: Any, name: str | None, datasets: list[Any]) -> Any:
+def _select_dataset(path: Path, file: Any, name: str | None, datasets: list[Any]) -> Any:
     if name is not None:
         item = follow(file, name)
         if not _is_cube(item):

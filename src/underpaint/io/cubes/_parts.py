@@ -1,4 +1,4 @@
-"""What a reader of cubes finds in a file."""
+"""Contents of a cube's file, as its reader returns them."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ class CubeParts:
     ----------
     cube : Cube
     wavelength : (n_band,) array or None
-        In ``unit``, which is "" where the file does not state it.
+        Wavelengths in ``unit``, which is "" where the file does not state it.
     unit : str
     bad_band : bool array or None
     scale : float or None
         Stored value of a reflectance of 1.
     missing : float or None
-        Stored value that stands for none.
+        Stored value that marks missing values.
     notes : tuple of str
     """
 

@@ -19,10 +19,10 @@ _UNITS_NM = {
     **dict.fromkeys(("a", "å", "angstrom", "angstroms"), 0.1),
 }
 WAVENUMBER = "cm-1"
-"""Not a length: 1e7 over it is nm."""
+"""Unit of wavenumbers; 1e7 divided by a wavenumber is the wavelength in nm."""
 _NO_UNIT = {"", "unknown", "none", "index", "n/a"}
 LISTED = ("wavelengths", "wavelength")
-"""What a list beside a cube is called."""
+"""Names of a file beside a cube that lists its wavelengths."""
 
 
 def in_nm(values: NDArray[np.float64], unit: str, source: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:

@@ -66,7 +66,7 @@ def axis_of_energies(item: Any, n_channel: int) -> Axis:
 def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
     """Return the axis of polynomial coefficients, with notes; None for the placeholder 0, 1, 0.
 
-    A quadratic polynomial is read as the nearest line, if no channel deviates by more than 10 eV.
+    A quadratic polynomial is approximated by a straight line, if no channel deviates by more than 10 eV.
     """
     values = read_numbers(item, 8)
     if values is None or not 2 <= values.size <= 3:
@@ -86,7 +86,7 @@ def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
 
 
 def polynomial_deviation_kev(item: Any, n_channel: int) -> float:
-    """Return the deviation of polynomial coefficients from the linear axis, keV; 0 for a line."""
+    """Return the deviation of polynomial coefficients from the linear axis, in keV; 0 for a line."""
     values = read_numbers(item, 8)
     return 0.0 if values is None or values.size != 3 else float(abs(values.flat[2])) * (n_channel - 1) ** 2 / 8
 
@@ -165,7 +165,7 @@ def step_of_positions(
 
 
 def step_of_axes(row_mm: float | None, column_mm: float | None) -> tuple[float, float] | None:
-    """Return the steps along rows and columns, mm; None unless both are known."""
+    """Return the steps along rows and columns, in mm; None unless both are known."""
     return None if row_mm is None or column_mm is None else (row_mm, column_mm)
 
 

@@ -118,7 +118,7 @@ def check_sources(dataset: Any, _parents: tuple[ObjectId, ...] = ()) -> float:
     Returns
     -------
     float
-        Size of the files with the values, bytes.
+        Size of the files with the values, in bytes.
 
     Raises
     ------

@@ -294,7 +294,7 @@ def _is_list(stack: Stack) -> bool:
 
 
 def _is_image_stack(dataset: Any, spectra_dataset: Any) -> bool:
-    """Whether an array has the rows and columns of the spectra, and too few values per pixel for a spectrum."""
+    """Return whether an array has the rows and columns of the spectra, and too few values per pixel for a spectrum."""
     if dataset.ndim != 3 or max(spectra_dataset.shape) < 2 * _MIN_CHANNELS:
         return False
     pixel_sizes = list(spectra_dataset.shape)
@@ -499,7 +499,7 @@ def _scan(
 
 
 def _was_converted(neighbours: Neighbours) -> bool:
-    """Whether ``underpaint convert`` wrote an array; it writes only detectors."""
+    """Return whether ``underpaint convert`` wrote an array; it writes only detectors."""
     return all(neighbours.item(name) is not None for name in ("detector", "source", "metadata"))
 
 
@@ -580,7 +580,7 @@ def _axis_notes(
     if axis is not None:
         deviation_kev = neighbours.value(polynomial_deviation_kev, neighbours.item("calibration"), n_channel) or 0.0
         curvature_note = (
-            "the file's energy axis is curved and read as the nearest line, which deviates by at most "
+            "the file's energy axis is not linear; it is approximated by a straight line, which deviates by at most "
             f"{1000 * deviation_kev:.1f} eV"
         )
         return (curvature_note,) if deviation_kev > 0 and neighbours.item("gain_kev") is None else ()

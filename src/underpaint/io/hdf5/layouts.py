@@ -45,7 +45,7 @@ class Layout:
     read_scans: Callable[[Path, Any], list[Scan]]
 
     def sniff(self, path: Path, head: bytes) -> bool:
-        """Whether a file is HDF5, and has the layout.
+        """Return whether a file is HDF5, and has the layout.
 
         Raises
         ------

@@ -304,7 +304,7 @@ _NON_PHOTOGRAPHS = {"Counter", "PixelTimes"}
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of a .bcf container."""
+    """Return whether a file's first bytes are those of a .bcf container."""
     return head.startswith(MAGIC)
 
 
@@ -461,7 +461,7 @@ _COUNT_STRUCT = struct.Struct("<I")
 
 
 def _has_room(packing: int, n_pulse: int, size: int) -> bool:
-    """Whether a pixel's pulses fit into its bytes."""
+    """Return whether a pixel's pulses fit into its bytes."""
     if packing == 0:
         return 2 * n_pulse <= size
     if packing == 1:

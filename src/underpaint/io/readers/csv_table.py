@@ -154,7 +154,7 @@ class _CoordinateColumns:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file consists of lines of numbers, after at most two lines of headings."""
+    """Return whether a file consists of lines of numbers, after at most two lines of headings."""
     if not head or set(head) & _BINARY_BYTES:
         return False
     first_lines = _first_lines(path)

@@ -58,7 +58,7 @@ class DatastackCube:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a zip file contains a zarr store."""
+    """Return whether a zip file contains a zarr store."""
     if not head.startswith(ZIP_MAGIC):
         return False
     try:

@@ -128,13 +128,13 @@ class ImageCube:
 
 
 def _is_edf(head: bytes) -> bool:
-    """Whether a file's first bytes are those of an EDF header."""
+    """Return whether a file's first bytes are those of an EDF header."""
     start = head.lstrip()
     return start.startswith(b"{") and b"=" in start and bool(re.search(rb"(?i)\b(Dim_1|DataType|EDF_\w+)\s*=", start))
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file begins with an EDF header, or a folder holds such files."""
+    """Return whether a file begins with an EDF header, or a folder holds such files."""
     return _is_edf(head) if head else bool(_edf_files(path))
 
 

@@ -49,7 +49,7 @@ _POINT_SEPARATOR, _COMMA_SEPARATOR = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of an EMSA/MAS file."""
+    """Return whether a file's first bytes are those of an EMSA/MAS file."""
     first = head.lstrip(b"\xef\xbb\xbf \r\n").splitlines()[:1]
     return bool(first) and first[0].upper().startswith(b"#FORMAT") and b"EMSA" in first[0].upper()
 

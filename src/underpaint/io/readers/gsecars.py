@@ -37,7 +37,7 @@ _MAX_DETECTORS, _MAX_CHANNELS = 1000, 65536
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of a GSECARS spectrum."""
+    """Return whether a file's first bytes are those of a GSECARS spectrum."""
     return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"VERSION:") and bool(
         re.search(rb"(?m)^ELEMENTS:", head.replace(b"\r", b"\n"))
     )

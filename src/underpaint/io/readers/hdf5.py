@@ -27,7 +27,7 @@ FORMAT = Format(
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file starts with the signature of HDF5."""
+    """Return whether a file starts with the signature of HDF5."""
     return head.startswith(MAGIC)
 
 

@@ -4,7 +4,7 @@ Layout (there is no public specification; the source is open readers):
 
 - ``/XRF/Spectra`` (spectrum, channel): all spectra, recorded while the motors moved, so not on a regular grid.
 - ``/XRF/SpectraSelectedIndex`` (row, column, 1 or more): the spectrum nearest to the centre of each map pixel.
-- ``/XRF/EnergyVector`` (channel): energies, keV.
+- ``/XRF/EnergyVector`` (channel): energies, in keV.
 - ``/XRF/LiveTimes``, ``/XRF/RealTimes`` (spectrum): used if an attribute ``units`` states the unit.
 - ``/XRF/MotorsPositions`` (spectrum, 3): motor steps, of a length that the file does not state.
 
@@ -47,7 +47,7 @@ _S_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def _is_layout(file: Any) -> bool:
-    """Whether an HDF5 file has the groups of a CRONO scan."""
+    """Return whether an HDF5 file has the groups of a CRONO scan."""
     return isinstance(follow(file, SPECTRA), h5py.Dataset) and follow(file, ENERGIES) is not None
 
 
@@ -111,7 +111,7 @@ def _spectrum_indices(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64
 
 
 def _times(item: Any, index: NDArray[np.int64], n_spectra: int) -> NDArray[np.float64] | None:
-    """Return the times of the selected spectra, s; None if the unit is unknown."""
+    """Return the times of the selected spectra, in s; None if the unit is unknown."""
     values, unit = read_numbers(item, n_spectra), _S_PER_UNIT.get(unit_of(item))
     if values is None or values.size != n_spectra or unit is None:
         return None

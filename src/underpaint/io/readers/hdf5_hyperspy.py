@@ -33,7 +33,7 @@ _MAX_SPECTRUM_CHANNELS = 2**17
 
 
 def _is_layout(file: Any) -> bool:
-    """Whether an HDF5 file has a signal with axes as HyperSpy writes them."""
+    """Return whether an HDF5 file has a signal with axes as HyperSpy writes them."""
     return bool(_signals(file))
 
 

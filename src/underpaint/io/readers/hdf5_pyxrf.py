@@ -42,7 +42,7 @@ _MAX_NAMES = 64
 
 
 def _is_layout(file: Any) -> bool:
-    """Whether an HDF5 file has the group and the counts of PyXRF."""
+    """Return whether an HDF5 file has the group and the counts of PyXRF."""
     return bool(_detectors(file))
 
 

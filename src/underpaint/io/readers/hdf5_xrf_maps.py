@@ -4,8 +4,8 @@ Specification:
 
 - ``/MAPS/Spectra/mca_arr`` (version 10), before it ``/MAPS/mca_arr``: (channel, row, column) counts, float.
 - ``/MAPS/Spectra/Energy_Calibration``, before it ``/MAPS/energy_calib``: offset (keV), slope (keV), quadratic.
-- ``/MAPS/Spectra/Energy``, before it ``/MAPS/energy``: the channels' energies, keV.
-- ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column), s.
+- ``/MAPS/Spectra/Energy``, before it ``/MAPS/energy``: the channels' energies, in keV.
+- ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column), in s.
 - ``/MAPS/Scan/x_axis``, ``y_axis``, before them ``/MAPS/x_axis``, ``y_axis``: positions, in the motors' unit.
 - A file holds one detector: the detectors of one scan are ``NAME.h50``, ``NAME.h51`` ..., their average ``NAME.h5``.
 
@@ -52,7 +52,7 @@ _ENERGY_PATHS = ("MAPS/Spectra/Energy", "MAPS/energy")
 
 
 def _is_layout(file: Any) -> bool:
-    """Whether an HDF5 file has the group and the spectra of XRF-Maps."""
+    """Return whether an HDF5 file has the group and the spectra of XRF-Maps."""
     return isinstance(_first_existing(file, _COUNTS_PATHS), h5py.Dataset)
 
 

@@ -1,8 +1,9 @@
 """Single spectra in the IAEA text format, ``.spe``, as Ortec's and other gamma and X-ray programs write them.
 
-Blocks that begin with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of the first and the last channel;
-the counts follow, any number per line. ``$MEAS_TIM:`` has live and real time, s. Energies: ``$MCA_CAL:``, the number of
-coefficients, and the coefficients of a polynomial in the channel with their unit; else ``$ENER_FIT:``, zero and gain.
+A file consists of blocks, each of which begins with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of
+the first and the last channel; the counts follow, any number per line. ``$MEAS_TIM:`` has live and real time in s. For
+energies, ``$MCA_CAL:`` has the number of coefficients, and the coefficients of a polynomial in the channel with their
+unit; else ``$ENER_FIT:`` has zero and gain.
 
 Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; Ortec, software file
 structure manual.
@@ -32,7 +33,7 @@ _MAX_VALUE_LENGTH = 200
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are blocks of an IAEA spectrum."""
+    """Return whether a file's first bytes are blocks of an IAEA spectrum."""
     return bool(re.match(rb"\s*\$[A-Z_0-9]+:", head.removeprefix(b"\xef\xbb\xbf")))
 
 

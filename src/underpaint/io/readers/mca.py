@@ -199,12 +199,12 @@ _ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "co
 
 
 def _is_mca(head: bytes) -> bool:
-    """Whether a file's first bytes are those of an ``.mca`` spectrum."""
+    """Return whether a file's first bytes are those of an ``.mca`` spectrum."""
     return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(MAGIC)
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file is an ``.mca`` spectrum, or a folder or its subfolder contains some."""
+    """Return whether a file is an ``.mca`` spectrum, or a folder or its subfolder contains some."""
     return _is_mca(head) if head else bool(_spectra_folders(path))
 
 

@@ -87,7 +87,7 @@ class NpzCube:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file is a zip archive."""
+    """Return whether a file is a zip archive."""
     return head.startswith(ZIP_MAGIC)
 
 

@@ -60,7 +60,7 @@ class Phase:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of a .pdz file of version 24 or 25."""
+    """Return whether a file's first bytes are those of a .pdz file of version 24 or 25."""
     return head.startswith(_MAGIC_25) or (head.startswith(_MAGIC_24) and _is_plausible_24(head))
 
 
@@ -210,7 +210,7 @@ def _phase_25(record: memoryview, record_offset: int, path: Path) -> Phase:
 
 
 def _is_plausible_24(head: bytes) -> bool:
-    """Whether the two bytes of version 24 are followed by a plausible number of channels and gain."""
+    """Return whether the two bytes of version 24 are followed by a plausible number of channels and gain."""
     if len(head) < _TUBE_OFFSET_24 + 8:
         return False
     (n_channel,), (gain_ev,) = (

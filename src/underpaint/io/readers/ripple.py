@@ -55,7 +55,7 @@ _MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "nm": 1e-6}
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file is a ripple header, or its ``.raw`` file."""
+    """Return whether a file is a ripple header, or its ``.raw`` file."""
     if not head or _has_keys(head):
         return bool(head)
     return path.suffix.lower() == ".raw" and any(

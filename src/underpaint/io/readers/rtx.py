@@ -30,7 +30,7 @@ _MAX_BYTES = 512 * 2**20
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of an ARTAX project."""
+    """Return whether a file's first bytes are those of an ARTAX project."""
     return b"<TRTProject" in head and head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<")
 
 

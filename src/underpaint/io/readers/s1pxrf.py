@@ -30,7 +30,7 @@ _NO_ZERO = "the file does not state the zero of its energy axis: channel 0 is as
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of an S1PXRF export."""
+    """Return whether a file's first bytes are those of an S1PXRF export."""
     return b"S1PXRF" in head.splitlines()[0] if head.strip() else False
 
 

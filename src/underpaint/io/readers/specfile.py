@@ -55,7 +55,7 @@ class _SpecScan:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of a SPEC file."""
+    """Return whether a file's first bytes are those of a SPEC file."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return bool(re.match(rb"#F \S|#S \d+ |#S \d+\s*[\r\n]", text)) or (
         text.startswith((b"#@", b"#D ")) and b"@A " in text.replace(b"@A\t", b"@A ")

@@ -24,7 +24,7 @@ _MAX_BYTES = 64 * 2**20
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file's first bytes are those of a Bruker spectrum."""
+    """Return whether a file's first bytes are those of a Bruker spectrum."""
     return b"<TRTSpectrum>" in head[:512] and b"<" in head.lstrip(b"\xef\xbb\xbf \r\n")[:1]
 
 

@@ -88,7 +88,7 @@ class PagesCube:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a file is TIFF or BigTIFF by its first bytes, or a folder contains several."""
+    """Return whether a file is TIFF or BigTIFF by its first bytes, or a folder contains several."""
     return head.startswith(_MAGIC) if head else len(_tiff_files(path)) > 1
 
 
@@ -175,7 +175,7 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
 
 
 def _are_spectrum_rows(cube: MappedCube | PagesCube) -> bool:
-    """Whether images are rows of spectra: counts differ much more between channels than between pixels."""
+    """Return whether images are rows of spectra: counts differ much more between channels than between pixels."""
     middle_row = cube.shape[0] // 2
     counts = np.abs(
         np.nan_to_num(cube.read(slice(middle_row, middle_row + 1), slice(0, cube.shape[1]))[0].astype(np.float64))

@@ -62,7 +62,7 @@ _MAX_COMPRESSION_RATIO = 100
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Whether a folder is a zarr store."""
+    """Return whether a folder is a zarr store."""
     return not head and any((path / name).is_file() for name in _METADATA_NAMES)
 
 
@@ -255,7 +255,7 @@ def _node(path: Path, folder: Path, record: dict[str, Any]) -> Node:
 
 
 def _is_blosc(record: dict[str, Any]) -> bool:
-    """Whether Blosc is the last codec, so that the chunk files are Blosc buffers."""
+    """Return whether Blosc is the last codec, so that the chunk files are Blosc buffers."""
     codecs = record.get("codecs")
     last_codec = (
         record.get("compressor") if codecs is None else codecs[-1] if isinstance(codecs, list) and codecs else None
@@ -484,7 +484,7 @@ def blosc_fault(buffer: bytes, unpacked_bytes: int) -> str:
 
 
 def _blocks_fit(packed: bytes, n_byte: int, block_bytes: int, type_bytes: int, *, split: bool) -> bool:
-    """Whether each block, and each stream of a block, is inside the buffer."""
+    """Return whether each block, and each stream of a block, is inside the buffer."""
     n_block = -(-n_byte // block_bytes)
     first_block_offset = HEADER_BYTES + _SIZE_STRUCT.size * n_block
     if first_block_offset > len(packed):

@@ -26,7 +26,7 @@ _accepted_files: deque[tuple[int, int, int, int]] = deque(maxlen=16)
 
 
 def has_file(folder: Path, *names: str) -> bool:
-    """Whether :func:`open_contained` would open a file."""
+    """Return whether :func:`open_contained` would open a file."""
     try:
         return stat.S_ISREG(_status(folder, names).st_mode)
     except (OSError, ScanError):

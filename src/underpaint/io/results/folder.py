@@ -40,7 +40,7 @@ class ResultFolder:
     Parameters
     ----------
     path : Path
-        Folder to write to; it becomes the requested folder.
+        Temporary folder to write to; it is renamed to the requested folder at the end.
     blocks : Path
         Folder of finished blocks (:class:`~underpaint.io.BlockStore`) and other data to resume an interrupted run;
         removed at the end.
@@ -145,7 +145,7 @@ def recover(path: str | Path) -> None:
 
 
 def is_finished(path: str | Path) -> bool:
-    """Whether a folder holds the results of a complete run."""
+    """Return whether a folder holds the results of a complete run."""
     return (Path(path) / RESULTS_FILE).is_file()
 
 
@@ -188,7 +188,7 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
 
 
 def _readiness(folder: Path) -> tuple[bool, str | None]:
-    """Return whether a replacement had started, and the name of the folder for files of maps of another size.
+    """Return whether a replacement had started, and the name of the folder for files of maps of a former size.
 
     Records that this program did not write are ignored.
     """

@@ -361,7 +361,7 @@ def _write_reflectance(entry: Any, results: Results) -> None:
 
 
 def _is_written(results: Results, name: str, place: Place) -> bool:
-    """Whether a map is written to ``results.h5``: for members at a place, only if likely in a pixel."""
+    """Return whether a map is written to ``results.h5``: for members at a place, only if likely in a pixel."""
     is_sparse = place != "anywhere" and results.materials[name].kind == "member"
     return not is_sparse or results.is_present_somewhere(name, place)
 
@@ -892,7 +892,7 @@ def write_estimate_tiffs(folder: Path, results: Results, name: str) -> None:
 
 
 def _is_present_somewhere(results: Results, quantity: str) -> bool:
-    """Whether the material of a share or an amount is likely in a pixel; true for all other quantities."""
+    """Return whether the material of a share or an amount is likely in a pixel; true for all other quantities."""
     material = material_of(quantity)
     if quantity in results.amounts:
         key = _amount_key(quantity)

@@ -50,7 +50,7 @@ def picture_files(key: str) -> PictureFiles:
 
 
 def is_picture_key(text: str) -> bool:
-    """Whether a picture may have this key: ``photograph``, or a kind and a number."""
+    """Return whether a picture may have this key: ``photograph``, or a kind and a number."""
     return text == PHOTOGRAPH or _PICTURE_KEY.fullmatch(text) is not None
 
 

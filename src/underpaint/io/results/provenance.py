@@ -208,7 +208,7 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
 
 
 def _is_same_scan(origin: Mapping[str, Any], source: str, facts: Mapping[str, Any]) -> bool:
-    """Whether results are of the scan at a path, or of a scan with the same name and files that was moved."""
+    """Return whether results are of the scan at a path, or of a scan with the same name and files that was moved."""
     recorded_source = str(origin.get("source", ""))
     if Path(recorded_source).resolve() == Path(source).resolve():
         return True

@@ -163,7 +163,7 @@ class ResultMaps:
         return np.asarray(values), np.asarray(errors)
 
     def is_current(self) -> bool:
-        """Whether the file is still the one that was opened."""
+        """Return whether the file is still the one that was opened."""
         return _file_version(self.folder / RESULTS_FILE) == self._file_version
 
     def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
@@ -286,7 +286,7 @@ def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
 
 
 def _has_burial_states(file: Any) -> bool:
-    """Whether the states include groups that could be hidden below other paint."""
+    """Return whether the states include groups that could be hidden below other paint."""
     process = file["entry"].get("detectability")
     return process is not None and "burial" in json.loads(process["configuration"].asstr()[()])
 

@@ -25,7 +25,7 @@ class Marker:
     Parameters
     ----------
     energy_kev : float
-        Energy, keV; channel number if the results have no energy axis.
+        Energy in keV; channel number if the results have no energy axis.
     label : str
         Text at the marker.
     """
@@ -92,7 +92,7 @@ def parse_session(value: Any) -> Session:
         markers = tuple(
             Marker(_number(record["energy_kev"]), _text(record, "label")) for record in _list(value, "markers")
         )
-        statements = tuple(_statement(record) for record in _list(value, "statements"))
+        statements = tuple(_parse_statement(record) for record in _list(value, "statements"))
         view = value.get("view") or {}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ScanError(
@@ -124,7 +124,7 @@ def read_session(folder: Path) -> Session:
         ) from error
 
 
-def _statement(value: Any) -> Statement:
+def _parse_statement(value: Any) -> Statement:
     subject, verdict = value["subject"], value["verdict"]
     if subject not in get_args(Subject) or verdict not in get_args(Verdict):
         raise ValueError(f"{subject!r}, {verdict!r}")

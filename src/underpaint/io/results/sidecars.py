@@ -146,7 +146,8 @@ def copy_sidecars(earlier: Path, new: Path) -> Path | None:
     Returns
     -------
     Path or None
-        Folder of regions, photograph and registration for maps of another size; None if the size is the same.
+        Folder to which regions, photograph and registration are copied if the new maps differ in size from the earlier
+        ones; otherwise None.
 
     Raises
     ------
@@ -179,7 +180,7 @@ def move_remaining(old: Path, new: Path, earlier_folder: str | None) -> None:
     old, new : Path
         Results folders; the old one is about to be removed.
     earlier_folder : str or None
-        Name of the folder for files of maps of another size.
+        Name of the folder for files that belong to the earlier maps, if the new ones differ in size; otherwise None.
 
     Raises
     ------
@@ -210,7 +211,7 @@ def _files_of(entry: Path) -> Iterator[Path]:
 
 
 def _relative_target(name: Path, earlier_folder: str | None) -> Path:
-    """Return the relative target of a user's file; files for maps of another size go to the earlier folder."""
+    """Return the relative target of a user's file; files for maps of a former size go to the earlier folder."""
     return Path(earlier_folder) / name if earlier_folder is not None and name.parts[0] in _MAP_DEPENDENT_NAMES else name
 
 
@@ -222,7 +223,7 @@ def _conflict_name(target: Path, folder: Path) -> Path:
 
 
 def _is_blocked(target: Path, folder: Path) -> bool:
-    """Whether a parent folder of the target, below ``folder``, is a link or a file."""
+    """Return whether a parent folder of the target, below ``folder``, is a link or a file."""
     parents = target.relative_to(folder).parts[:-1]
     ancestors = (folder.joinpath(*parents[: index + 1]) for index in range(len(parents)))
     return any(os.path.lexists(ancestor) and (is_link(ancestor) or not ancestor.is_dir()) for ancestor in ancestors)
@@ -246,7 +247,7 @@ def _user_entries(folder: Path) -> list[Path]:
 
 
 def _is_generated(path: Path, folder: Path, names: set[str]) -> bool:
-    """Whether a file in a results folder was written by a run with maps of the given names."""
+    """Return whether a file in a results folder was written by a run with maps of the given names."""
     if path.is_symlink():
         return False  # a run writes no links
     if path == folder / RESULTS_FILE:
@@ -258,7 +259,7 @@ def _is_generated(path: Path, folder: Path, names: set[str]) -> bool:
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether the ``results.h5`` of a folder is an HDF5 file not written by a run, such as a scan of that name."""
+    """Return whether the ``results.h5`` of a folder is an HDF5 file not written by a run, such as a scan."""
     if not (folder / RESULTS_FILE).is_file():
         return False  # reading a pipe would block
     try:
@@ -284,7 +285,7 @@ def _map_names(folder: Path) -> set[str]:
 
 
 def _is_same_file(file_a: Path, file_b: Path) -> bool:
-    """Whether two paths are regular files of the same size and time of change."""
+    """Return whether two paths are regular files of the same size and time of change."""
     try:
         first_status, second_status = file_a.lstat(), file_b.lstat()
     except OSError:
@@ -307,7 +308,7 @@ def _map_shape(folder: Path) -> tuple[int, int] | None:
 
 
 def _earlier_name(earlier: Path, shape: tuple[int, int] | None) -> str:
-    """Return an unused name of a folder for files of maps of another size."""
+    """Return an unused name of a folder for files that belong to maps of a former size."""
     name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
     names = (name, *(f"{name}_{number}" for number in range(2, 10_000)))
     return next(candidate for candidate in names if not os.path.lexists(earlier / candidate))
@@ -332,7 +333,7 @@ def _locate(recorded_path: str, folder: Path, *, allow_shares: bool) -> str | No
         return None
 
     def is_data(path: Path) -> bool:
-        """Whether a path is a file or folder, not a pipe or device, whose opening could block."""
+        """Return whether a path is a file or folder, not a pipe or device, whose opening could block."""
         if not allow_shares and str(path).startswith(("\\\\", "//")):
             return False
         try:

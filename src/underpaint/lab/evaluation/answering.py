@@ -29,7 +29,7 @@ class Spectra:
         Counts in the channels of ``axis``.
     axis : EnergyAxis
     recorded : (n, 2) float32 array
-        Lowest and highest recorded energy, keV.
+        Lowest and highest recorded energy, in keV.
     conditions : (n, n_input) float32 array or None
         Instrument conditions in the order of :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`; None
         if they are unknown.

@@ -35,7 +35,7 @@ from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
 CANDIDATE_SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
-"""Thresholds to choose from, in standard deviations."""
+"""Thresholds to choose from in standard deviations."""
 GROUND = "chalk"
 """Ground of all candidates in the likelihood fit."""
 
@@ -142,7 +142,7 @@ def likelihood_fit(
     (n, n_group) array
         1 for present groups, else 0.
     float
-        Run time per spectrum, s.
+        Run time per spectrum in s.
     """
     sigmas = line_sigmas(data.spectra, data.groups)
     presence = np.zeros((len(data.spectra), len(data.groups)), dtype=np.float32)

@@ -23,7 +23,7 @@ Numbers = NDArray[np.float64]
 FILES = ("mc_panels.json", "mc_panels.npz")
 THRESHOLD = 0.5
 CHANNEL_FLOOR_KEV = 0.005
-"""Half a channel width, keV. The simulator counts photons in the channel below their energy."""
+"""Half a channel width in keV. The simulator counts photons in the channel below their energy."""
 
 
 @dataclass(frozen=True)

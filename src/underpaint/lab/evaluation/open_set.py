@@ -1,4 +1,4 @@
-"""How well the unlikeness score detects an element whose line families it does not include.
+"""Test of whether the unlikeness score detects an element whose line families it does not include.
 
 Random paintings of all pigments of the library, impurities included, are simulated for one instrument. Each element in
 turn is left out of the line families of the score, as if no pigment contained it. Spectra are positive if the lines of

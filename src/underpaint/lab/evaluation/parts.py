@@ -56,9 +56,9 @@ def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 
 
 def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return for each third of the top's thickness the mask of its spectra.
+    """Return masks of the spectra with thin, medium and thick tops, about a third of the spectra each.
 
-    The result is empty if a thickness is unknown, or if a third has less than ``MIN_THIRD_FRACTION`` of the spectra.
+    The result is empty if a thickness is unknown, or if a mask selects less than ``MIN_THIRD_FRACTION`` of them.
     """
     if np.isnan(mockups.top_um).any():
         return {}

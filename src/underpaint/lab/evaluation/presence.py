@@ -63,7 +63,7 @@ class Truth:
     mass_fraction : array
         Largest mass fraction of the element in any layer.
     thickness_um : (n_sample,) array
-        Thickness of the uppermost layer, um.
+        Thickness of the uppermost layer, in um.
     """
 
     is_contained: Mask

@@ -51,11 +51,11 @@ class HeldOut:
     expected : (n, n_channel) float32 array
         Expected spectra, normalised to a sum of one.
     recorded : (n, 2) float32 array
-        Lowest and highest recorded energy, keV.
+        Lowest and highest recorded energy, in keV.
     labels, counts_needed : (n, n_name) arrays
         Presence of each name, and the total counts above which it is visible.
     surface_um : (n,) float32 array
-        Thickness of the uppermost paint, um; NaN where there is none.
+        Thickness of the uppermost paint, in um; NaN where there is none.
     surface_share : (n, n_material) float32 array
         Mass fraction of each material in the dry pigments of the uppermost paint.
     instrument : (n, n_input) float32 array

@@ -81,7 +81,7 @@ class Stages:
         return scores
 
     def seconds(self) -> dict[str, float]:
-        """Return the run time of each stage, s."""
+        """Return the run time of each stage, in s."""
         records = {path.stem: self._read(path) for path in sorted(self.folder.glob("*.json"))}
         return {name: record["seconds"] for name, record in records.items() if "seconds" in record}
 

@@ -43,7 +43,7 @@ class NetworkSpec:
     n_bin, n_output : int
         Number of bins of the axis, and number of outputs.
     start_kev, bin_kev : float
-        Lower edge of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, in keV.
     folded : bool
         True for a network from an ONNX file. The exporter folds each batch normalisation that follows a convolution or
         a linear layer into the weights of that layer. Normalisations that follow an activation are kept.

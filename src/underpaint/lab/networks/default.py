@@ -29,7 +29,7 @@ class Features(nn.Module):
     n_bin : int
         Number of bins of the fixed axis.
     start_kev, bin_kev : float
-        Lower edge of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, in keV.
 
     Notes
     -----
@@ -55,7 +55,7 @@ class Features(nn.Module):
         counts : (n, n_bin) tensor
             Counts per bin; bins that are not fully within the recorded range are ignored.
         recorded : (n, 2) tensor
-            Lowest and highest recorded energy, keV.
+            Lowest and highest recorded energy, in keV.
         """
         mask = ((self.lower_kev >= recorded[:, :1]) & (self.upper_kev <= recorded[:, 1:])).to(counts.dtype)
         recorded_counts = counts.clamp_min(0.0) * mask
@@ -75,7 +75,7 @@ class DefaultNetwork(nn.Module):
     n_bin, n_output : int
         Number of bins of the fixed axis, and number of outputs (groups and members).
     start_kev, bin_kev : float
-        Lower edge of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, in keV.
 
     Notes
     -----
@@ -103,7 +103,7 @@ class DefaultNetwork(nn.Module):
         counts : (n, n_bin) tensor
             Counts per bin of the fixed axis.
         recorded : (n, 2) tensor
-            Lowest and highest recorded energy, keV.
+            Lowest and highest recorded energy, in keV.
         """
         # half precision is too coarse for counts and for sums over many bins
         with torch.autocast(counts.device.type, enabled=False):

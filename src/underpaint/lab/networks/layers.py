@@ -40,8 +40,8 @@ _NOISE_FWHM_KEV, _FANO = 0.09, 0.114
 _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
-_SHIFT_KEV = 0.03
-"""Shift of peaks, keV, that the ridge hardly penalises; gain errors and inexact peak shapes cause such shifts."""
+_TYPICAL_SHIFT_KEV = 0.03
+"""Shift of peaks in keV that the ridge hardly penalises; gain errors and inexact peak shapes cause such shifts."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
@@ -60,7 +60,7 @@ class Evidence(nn.Module):
     n_bin : int
         Number of bins of the fixed axis.
     start_kev, bin_kev : float
-        Lower edge of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, in keV.
     """
 
     fit: Tensor
@@ -100,7 +100,7 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
     knots_kev = np.geomspace(edges_kev[0], edges_kev[-1], _N_KNOT)
     background_shapes = np.stack([np.interp(centre_kev, knots_kev, row) for row in np.eye(_N_KNOT)])
     typical_spectrum = np.exp(-(((centre_kev - 8.0) / 9.0) ** 2)) + 0.03
-    peak_derivatives = _SHIFT_KEV * np.gradient(peaks, bin_kev, axis=1)
+    peak_derivatives = _TYPICAL_SHIFT_KEV * np.gradient(peaks, bin_kev, axis=1)
     shapes = np.concatenate((peaks, background_shapes, peak_derivatives))
     ridge = np.repeat((_RIDGE, _SHIFT_RIDGE), (len(peaks) + _N_KNOT, len(peaks)))
     weighted_shapes = shapes / typical_spectrum
@@ -139,7 +139,7 @@ class LayersNetwork(nn.Module):
     families : sequence of str
         Line families whose areas from a linear fit are additional features; may be empty.
     start_kev, bin_kev : float
-        Lower edge of the first bin and width of the bins, keV.
+        Lower edge of the first bin and width of the bins, in keV.
     body : {"attention", "dense", "recurrent"}
         Layer after the convolutions: self-attention (Vaswani et al. 2017), none, or a bidirectional GRU.
     head : {"free", "composition"}
@@ -200,7 +200,7 @@ class LayersNetwork(nn.Module):
         counts : (n, n_bin) tensor
             Counts per bin of the fixed axis.
         recorded : (n, 2) tensor
-            Lowest and highest recorded energy, keV.
+            Lowest and highest recorded energy, in keV.
         instrument : (n, n_instrument) tensor
             Instrument conditions; NaN for unknown ones.
 

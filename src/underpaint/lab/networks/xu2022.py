@@ -49,7 +49,10 @@ class LogLogRoot(nn.Module):
 
 
 class Root(nn.Module):
-    """Square root of the counts, divided by its maximum; Poisson noise is uniform, and empty channels stay zero."""
+    """Square root of the counts, divided by its maximum.
+
+    The root makes Poisson noise uniform and keeps empty channels at zero.
+    """
 
     def forward(self, counts: Tensor) -> Tensor:
         """Transform (n, n_channel) counts; a spectrum without counts stays zero."""

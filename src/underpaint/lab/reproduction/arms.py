@@ -248,14 +248,17 @@ def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> N
 
 @dataclass
 class Clock:
-    """Training time of a folder so far, s."""
+    """Training time of the networks in a folder so far, in s."""
 
     seconds: float
 
 
 @contextmanager
 def measure_seconds(folder: Path) -> Iterator[Clock]:
-    """Measure the training time of a folder, summed over interrupted runs; calls that train nothing are not counted."""
+    """Measure the training time of the networks in a folder, summed over interrupted runs.
+
+    A call that trains nothing is not counted.
+    """
     record_path, checkpoints = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
     clock = Clock(json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0)
     old_times = {path: path.stat().st_mtime_ns for path in checkpoints}

@@ -35,7 +35,7 @@ class Painting:
     top, lower : (n_row, n_column) arrays of str
         Paint of each pixel in the upper and the lower layer; ``bare`` without a layer.
     top_um, lower_um : (n_row, n_column) arrays
-        Thickness, um. It has few distinct values, because each distinct stratigraphy is simulated once.
+        Thickness in um. It has few distinct values, because each distinct stratigraphy is simulated once.
     formulas : mapping of str to str
         Chemical formulas that replace those of the library.
     """
@@ -89,7 +89,7 @@ def scan_painting(
     name : str
         Name of the scan.
     live_time_s : float
-        Live time per pixel, s. It is stored in the scan, and does not affect the counts.
+        Live time per pixel in s. It is stored in the scan, and does not affect the counts.
     """
     stratigraphies, index = painting.stratigraphies()
     expected_counts = expected_spectra(stratigraphies, instrument)

@@ -290,7 +290,7 @@ def _rng(plan: Plan, figure: int) -> np.random.Generator:
 
 
 LINES_KEV = {"Hg": ((9.7, 10.1), (11.4, 12.3)), "Pb": ((10.3, 10.7), (12.1, 13.1))}
-"""Energy windows of the L alpha and L beta lines, keV."""
+"""Energy windows of the L alpha and L beta lines, in keV."""
 PB_RATIO, HG_RATIO = "Pb L beta/alpha", "Hg L alpha/beta"
 HG_ENHANCED = "Hg L alpha, share excited by fluorescence"
 MIXTURE_PAINT, MIXTURE_UM = "Bottom 1B", 125.0

@@ -315,9 +315,13 @@ class FittedInstrument:
         """Return the instrument conditions for a network of layers."""
         return self._knowledge().known()
 
-    def _knowledge(self, usual: Instrument | None = None) -> Knowledge:
+    def _knowledge(self, default_instrument: Instrument | None = None) -> Knowledge:
         return merge_knowledge(
-            self.scan, user_instrument=self.base, calibration=self.calibration, usual=usual, measured_axis=True
+            self.scan,
+            user_instrument=self.base,
+            calibration=self.calibration,
+            default_instrument=default_instrument,
+            measured_axis=True,
         )
 
     def draw_instruments(self, n: int, seed: int) -> tuple[Instrument, ...]:

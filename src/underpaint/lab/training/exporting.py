@@ -49,7 +49,7 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
     -------
     Path
         The ONNX file. Its inputs are ``counts`` (n, n_bin) float32; for the default network and networks of layers also
-        ``recorded`` (n, 2) float32, keV; for networks of layers also ``instrument`` (n, n_input). Its outputs are
+        ``recorded`` (n, 2) float32, in keV; for networks of layers also ``instrument`` (n, n_input). Its outputs are
         ``log_odds`` and ``probability`` (n, n_name) float32; for networks of layers also ``quantity`` and ``sigma``
         (n, n_quantity); for networks that predict amounts also ``amount`` (n, n_amount n_edge), the log-odds that a
         mass fraction reaches each edge.

@@ -30,7 +30,7 @@ class Library:
     spectra : (n, n_bin) float16 or float32 array
         Expected spectra with a sum of 1; counts if ``has_noise``.
     recorded : (n, 2) float32 array
-        Lowest and highest recorded energy, keV.
+        Lowest and highest recorded energy, in keV.
     labels : (n, n_name) uint8 array
         1 for present pigments and groups, 0 for absent ones, :data:`UNKNOWN` for unknown ones.
     counts_needed : (n, n_name) float32 array

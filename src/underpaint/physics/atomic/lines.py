@@ -66,7 +66,7 @@ class LineTable:
     shell : int array
         Index into ``SHELLS`` of the vacancy.
     energy_kev : float array
-        Photon energy, keV.
+        Photon energy in keV.
     rate : float array
         Radiative rate: fraction of the photons that the shell emits.
     """
@@ -103,7 +103,7 @@ def line_table(elements: Iterable[str], highest_kev: float = np.inf) -> LineTabl
 
 @cache
 def edge_energy(z: int, shell: int) -> float:
-    """Return the energy of a shell's absorption edge, keV; infinite if the element lacks the shell (xraylib)."""
+    """Return the energy of a shell's absorption edge, in keV; infinite if the element lacks the shell (xraylib)."""
     try:
         return float(xraylib.EdgeEnergy(z, shell))
     except ValueError:
@@ -125,7 +125,7 @@ def family_lines(
     shell : str
         Main shell ("L") or subshell ("L3").
     excitation_kev : float
-        Tube voltage or highest photon energy, keV.
+        Tube voltage or highest photon energy, in keV.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mappin
     families : iterable of str
         ``Fe_K``, ``Pb_L``; other names are ignored.
     excitation_kev : float
-        Highest energy of the exciting photons, keV.
+        Highest energy of the exciting photons, in keV.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def _strongest_energies(element: str, shell: str, excitation_kev: float) -> list
 
 Array = NDArray[np.float64]
 MIN_TABLE_KEV = 0.1
-"""Lowest energy of xraylib's tables, keV."""
+"""Lowest energy of xraylib's tables, in keV."""
 MIN_KISSEL_NUMBER = 13
 """Atomic number from which Kissel cross sections are used; for lighter elements they end below a tube's energies."""
 MAX_ATOMIC_NUMBER = 92
@@ -270,7 +270,7 @@ class AtomicTables:
     elements : tuple of str
         Symbols of the n_element elements.
     energy_kev : (n_energy,) array
-        Energies of the exciting photons, keV.
+        Energies of the exciting photons, in keV.
     lines : LineTable
         The n_line lines of these elements.
     line_element : (n_line,) int array
@@ -384,9 +384,9 @@ def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
     Parameters
     ----------
     energy_kev : (n_energy,) array
-        Photon energy before the scatter, keV.
+        Photon energy before the scatter, in keV.
     angle_deg : float
-        Scattering angle, degree.
+        Scattering angle in degrees.
     """
     relative_loss = energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg)))
     return np.asarray(energy_kev / (1.0 + relative_loss))
@@ -402,9 +402,9 @@ def differential_scatter(
     elements : sequence of str
         Symbols.
     energy_kev : (n_energy,) array
-        Photon energies, keV.
+        Photon energies in keV.
     angle_deg : (n_angle,) array
-        Scattering angles, degree.
+        Scattering angles in degrees.
 
     Returns
     -------
@@ -457,9 +457,9 @@ def scattering_momentum(energy_kev: Array, scattered_kev: Array, angle_deg: floa
     Parameters
     ----------
     energy_kev, scattered_kev : arrays
-        Photon energy before and after the scatter, keV; they are broadcast.
+        Photon energy before and after the scatter, in keV; they are broadcast.
     angle_deg : float
-        Scattering angle, degree.
+        Scattering angle in degrees.
     """
     cosine = np.cos(np.radians(angle_deg))
     transfer_kev = np.sqrt(energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * cosine)

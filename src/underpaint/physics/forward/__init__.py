@@ -14,7 +14,7 @@ from underpaint.physics.forward.response import (
     response_matrix,
 )
 from underpaint.physics.forward.setting import Setting
-from underpaint.physics.forward.source import Drive, drive_of, source_spectrum, source_weights
+from underpaint.physics.forward.source import SourceSettings, source_settings, source_spectrum, source_weights
 from underpaint.physics.forward.stack import Stack, stack_layers
 from underpaint.physics.forward.transport import Detail, emit, emit_parts, scatter_per_photon, setting_for, transport
 
@@ -22,15 +22,14 @@ __all__ = [
     "ORDERS",
     "SCATTER",
     "Detail",
-    "Drive",
     "Emission",
     "Setting",
+    "SourceSettings",
     "Stack",
     "axis_of",
     "count",
     "counts_needed",
     "depth_of_origin",
-    "drive_of",
     "efficiency",
     "emit",
     "emit_parts",
@@ -41,6 +40,7 @@ __all__ = [
     "response_matrix",
     "scatter_per_photon",
     "setting_for",
+    "source_settings",
     "source_spectrum",
     "source_weights",
     "stack_layers",

@@ -32,7 +32,7 @@ class Cells:
     Parameters
     ----------
     areal : (n, c, 1) array
-        Areal density of a cell, g/cm2.
+        Areal density of a cell, in g/cm2.
     transmission : (n, c, k, m) array
         Transmission of a cell in a direction.
     escape : (n, c, k, m) array
@@ -58,7 +58,7 @@ def make_cells(normal_depth: Array, areal: Array, n_cells: int) -> Cells:
     normal_depth : (n, j, m) array
         Optical depth of each layer along the normal, at each energy.
     areal : (n, j) array
-        Areal density of each layer, g/cm2.
+        Areal density of each layer, in g/cm2.
     n_cells : int
         Number of cells per layer, even.
     """

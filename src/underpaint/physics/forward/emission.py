@@ -30,11 +30,11 @@ class Emission:
     rescattered : (n_sample, n_layer, n_line) array
         Line photons that are scattered coherently on their way out, by layer of origin.
     source_kev, width_kev : (n_energy,) arrays
-        Energies of the coherent scatter and the widths of their bins (zero for lines), keV.
+        Energies of the coherent scatter and the widths of their bins (zero for lines), in keV.
     coherent : (n_sample, n_energy) array
         Rayleigh scatter, first order.
     compton_kev, compton_width_kev : (n_grid,) arrays
-        Centres and widths of the bins of ``compton``, ``multiple`` and ``air``, keV.
+        Centres and widths of the bins of ``compton``, ``multiple`` and ``air``, in keV.
     compton : (n_sample, n_grid) array
         Compton scatter, first order, broadened by the motion of the electrons.
     multiple : (n_sample, n_grid) array

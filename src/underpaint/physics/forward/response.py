@@ -24,11 +24,11 @@ from underpaint.units import CM_PER_UM, EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 Numbers = NDArray[np.float64]
 PEAK_RANGE_SIGMAS = 8.0
-"""Half the range over which a peak is evaluated, standard deviations; the neglected fraction is below 1e-15."""
+"""Half the range over which a peak is evaluated, in standard deviations; the neglected fraction is below 1e-15."""
 TAIL_RANGE_WIDTHS = 14.0
 """Range over which an exponential tail is evaluated, decay lengths; the neglected fraction is 1e-6."""
-PAIR_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
-"""Mean energy per electron-hole pair by crystal, keV; for germanium at 77 K (Knoll 2010, table 11.1)."""
+PAIR_ENERGY_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
+"""Mean energy per electron-hole pair by crystal, in keV; for germanium at 77 K (Knoll 2010, table 11.1)."""
 ESCAPE_MERGE_DISTANCE_KEV = 0.2
 """K lines of the crystal that are closer than this, keV, give one escape peak: those of silicon, not of germanium."""
 
@@ -40,19 +40,19 @@ class Shape:
     Parameters
     ----------
     gain_kev, zero_kev : float
-        Width of a channel and energy of the centre of channel 0, keV.
+        Width of a channel and energy of the centre of channel 0, in keV.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, keV.
+        Electronic noise, FWHM, in keV.
     fano : float
         Fano factor.
     shelf_fraction, tail_fraction : float
         Area of the shelf and of the tail, relative to the area of the full peak.
     tail_width_kev : float
-        Decay length of the tail, keV.
+        Decay length of the tail, in keV.
     long_tail_fraction : float
         Area of a second, longer tail, relative to the area of the full peak.
     long_tail_width_kev : float
-        Decay length of the longer tail, keV.
+        Decay length of the longer tail, in keV.
     """
 
     gain_kev: Any
@@ -127,19 +127,19 @@ def resolution_sigma(detector: Detector, energy_kev: Numbers) -> Numbers:
 
 
 def pair_energy(detector: Detector) -> float:
-    """Return the mean energy per electron-hole pair of the crystal, keV.
+    """Return the mean energy per electron-hole pair of the crystal, in keV.
 
     Raises
     ------
     InstrumentError
         The crystal is neither silicon nor germanium.
     """
-    if detector.material not in PAIR_KEV:
+    if detector.material not in PAIR_ENERGY_KEV:
         raise InstrumentError(
             f"Cannot compute the resolution of a detector of {detector.material!r}: the energy per electron-hole "
-            f"pair is known for {' and '.join(PAIR_KEV)} only. Set the detector's material to one of them."
+            f"pair is known for {' and '.join(PAIR_ENERGY_KEV)} only. Set the detector's material to one of them."
         )
-    return PAIR_KEV[detector.material]
+    return PAIR_ENERGY_KEV[detector.material]
 
 
 def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
@@ -149,7 +149,7 @@ def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
     ----------
     detector : Detector
     energy_kev : (n_energy,) array
-        Photon energies, keV.
+        Photon energies in keV.
 
     Returns
     -------
@@ -204,9 +204,9 @@ def response_matrix(
     axis : EnergyAxis
         Energy axis.
     energy_kev : (n_energy,) array
-        Photon energies, keV.
+        Photon energies in keV.
     spread_kev : (n_energy,) array or float
-        Standard deviation of the photon energies (bins of a continuum), keV.
+        Standard deviation of the photon energies (bins of a continuum), in keV.
     shape : Shape, optional
         Replaces the axis and the detector's peak shape; if it holds tensors, the matrix is a torch tensor.
 
@@ -442,7 +442,7 @@ def counts_needed(
     line_counts : (n_sample, n_line) array
         Detected counts of the lines, on the scale of ``expected``.
     energy_kev : (n_line,) array
-        Energies of the lines, keV.
+        Energies of the lines, in keV.
     expected : (n_sample, n_channel) array
         Expected spectra.
     axis : EnergyAxis
@@ -452,7 +452,7 @@ def counts_needed(
     model_error : float
         Relative error of the background under the lines.
     sigmas : float
-        Required significance of the lines, standard deviations.
+        Required significance of the lines, in standard deviations.
 
     Returns
     -------

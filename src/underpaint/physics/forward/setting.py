@@ -30,10 +30,10 @@ from underpaint.physics.instrument import AIR, AIR_DENSITY, Geometry, Instrument
 from underpaint.units import ELECTRON_REST_KEV
 
 Numbers = NDArray[np.float64]
-NODES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
+NODE_ENERGIES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
 """Energies, keV, at which scattered tube radiation is computed; other energies are interpolated."""
 ANGLES_DEG = np.linspace(0.0, 180.0, 25)
-"""Scattering angles of the tables, degree; they are interpolated for each direction."""
+"""Scattering angles of the tables, in degrees; they are interpolated for each direction."""
 N_AZIMUTHS = 8
 """Number of azimuth angles over which cross sections between two directions are averaged."""
 SHIFTED_GRID_KEV = ((0.5, 10.0, 0.05), (10.0, 120.0, 0.1))
@@ -74,7 +74,7 @@ class Directed:
 def directed_scatter(elements: tuple[str, ...], energy_kev: Numbers, geometry: Geometry) -> Directed:
     """Return the cross sections of scatter by direction for a geometry, as numpy arrays."""
     angle_deg = geometry.scattering_angle_deg
-    shifted = compton_energy(energy_kev, angle_deg)
+    compton_kev = compton_energy(energy_kev, angle_deg)
     coherent, compton = (
         4.0 * np.pi * table[..., 0] for table in differential_scatter(elements, energy_kev, [angle_deg])
     )
@@ -96,7 +96,7 @@ def directed_scatter(elements: tuple[str, ...], energy_kev: Numbers, geometry: G
         direction_weight * np.einsum("szga,uka->suzkg", tables, beam_weights),
         4.0 * np.pi * np.einsum("szga,uka->suzkg", tables, detector_weights),
         profile,
-        attenuations(elements, shifted),
+        attenuations(elements, compton_kev),
     )
 
 
@@ -111,7 +111,7 @@ def shifted_grid(highest_kev: float) -> tuple[Numbers, Numbers]:
 @lru_cache
 def nodes_below(highest_kev: float) -> Numbers:
     """Return the nodes, keV, for a source with photons up to ``highest_kev``."""
-    return NODES_KEV[: int(np.searchsorted(NODES_KEV, highest_kev)) + 1]
+    return NODE_ENERGIES_KEV[: int(np.searchsorted(NODE_ENERGIES_KEV, highest_kev)) + 1]
 
 
 def node_weights(energy: Numbers, nodes: Numbers) -> Numbers:
@@ -172,7 +172,7 @@ def air_response(energy: Numbers, grid: Numbers, geometry: Geometry) -> Numbers:
 
 
 def _min_energy(energy: Numbers, n_scatters: int) -> Numbers:
-    """Return the energy after a number of Compton scatters by 180 degrees, keV."""
+    """Return the energy after a number of Compton scatters by 180 degrees, in keV."""
     return energy / (1.0 + 2.0 * n_scatters * energy / ELECTRON_REST_KEV)
 
 
@@ -203,7 +203,7 @@ MAX_GROUP_RATIO = 1.04
 EDGE_ELEMENTS = range(11, 84)
 """Atomic numbers of elements whose absorption edges separate groups of lines: sodium to bismuth."""
 ANGLE_STEP_DEG = 0.25
-"""Step of the numerical derivatives of scatter with respect to the angles, degree."""
+"""Step of the numerical derivatives of scatter with respect to the angles, in degrees."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Setting:
     line_element : (n_line,) int array
         Index of the element of each line.
     source_kev, width_kev : (n_energy,) numpy arrays
-        Energy and bin width (zero for lines) of the source spectrum, keV.
+        Energy and bin width (zero for lines) of the source spectrum, in keV.
     weight : (n_energy,) array
         Number of photons of the source.
     attenuation : (n_element, n_energy) array
@@ -251,7 +251,7 @@ class Setting:
     air_lines, air_source, air_grid : arrays
         Transmission of the air path to the detector at the energies of lines, source and grid.
     grid_kev, grid_width_kev : (n_grid,) numpy arrays
-        Centres and widths of the bins of Compton-scattered photons, keV.
+        Centres and widths of the bins of Compton-scattered photons, in keV.
     beam_shift, beam_shift_twice : (n_energy, n_grid) arrays
         Energy distribution of the source's photons after one and two Compton scatters in any direction.
     beam_unshifted : (n_energy, n_grid) array

@@ -42,21 +42,21 @@ continuum. K and L lines of spekpy are 1.5 to 1.7 times as strong as Ebel's (``t
 
 
 @dataclass(frozen=True)
-class Drive:
+class SourceSettings:
     """Settings of the source, as numbers or as 0-d torch tensors with derivatives.
 
     Parameters
     ----------
     voltage_kv : float
-        Tube voltage, kV.
+        Tube voltage in kV.
     electron_angle_deg, takeoff_angle_deg : float
-        Angles of electrons and X-rays to the anode's surface, degree.
+        Angles of electrons and X-rays to the anode's surface, in degrees.
     window_um : float
-        Thickness of the tube's window, um.
+        Thickness of the tube's window, in um.
     filters_um : tuple of float
-        Thickness of each filter, um.
+        Thickness of each filter, in um.
     air_cm : float
-        Air path from tube to sample, cm.
+        Air path from tube to sample, in cm.
     """
 
     voltage_kv: Any
@@ -67,10 +67,10 @@ class Drive:
     air_cm: Any
 
 
-def drive_of(instrument: Instrument) -> Drive:
+def source_settings(instrument: Instrument) -> SourceSettings:
     """Return the source settings of an instrument."""
     tube = instrument.tube
-    return Drive(
+    return SourceSettings(
         tube.voltage_kv,
         tube.electron_angle_deg,
         tube.takeoff_angle_deg,
@@ -86,11 +86,11 @@ def source_spectrum(instrument: Instrument) -> tuple[Numbers, Numbers, Numbers]:
     Returns
     -------
     energy_kev : (n_energy,) array
-        Centres of the bins of the continuum, and energies of the lines, keV; ascending.
+        Centres of the bins of the continuum, and energies of the lines, in keV; ascending.
     weight : (n_energy,) array
         Photons per bin or line, per s, sr and mA; for an explicit spectrum, on its scale.
     width_kev : (n_energy,) array
-        Width of the bin, keV; zero for lines.
+        Width of the bin, in keV; zero for lines.
 
     Raises
     ------
@@ -107,40 +107,40 @@ def source_spectrum(instrument: Instrument) -> tuple[Numbers, Numbers, Numbers]:
     return energy, weight, width
 
 
-def source_weights(instrument: Instrument, drive: Drive | None = None) -> Array:
+def source_weights(instrument: Instrument, settings: SourceSettings | None = None) -> Array:
     """Return the weights of ``source_spectrum`` for other settings of the source.
 
     Parameters
     ----------
     instrument : Instrument
-    drive : Drive, optional
+    settings : SourceSettings, optional
         Settings that replace those of the instrument. The energies remain those of the instrument: a higher voltage
         adds no bin.
 
     Returns
     -------
     (n_energy,) array
-        A torch tensor if the drive holds tensors.
+        A torch tensor if the settings hold tensors.
 
     Raises
     ------
     InstrumentError
-        A setting of the drive is out of range.
+        A setting is out of range.
     """
-    drive = drive_of(instrument) if drive is None else drive
-    _check_drive(drive)
+    settings = source_settings(instrument) if settings is None else settings
+    _check_settings(settings)
     energy_kev, width_kev, line_index = _grid(instrument)
-    like = _tensor_of(drive)
+    like = _tensor_of(settings)
     xp = array_namespace(like)
-    depth = _depth_per_um(AIR, AIR_DENSITY * 1e4, energy_kev, like) * drive.air_cm
-    for sheet, thickness in zip(instrument.filters, drive.filters_um, strict=True):
+    depth = _depth_per_um(AIR, AIR_DENSITY * 1e4, energy_kev, like) * settings.air_cm
+    for sheet, thickness in zip(instrument.filters, settings.filters_um, strict=True):
         depth = depth + _depth_per_um(mass_fractions(sheet.formula), sheet.density, energy_kev, like) * thickness
     if instrument.source_spectrum is None:
         tube = instrument.tube
-        photons = _tube_photons(tube, energy_kev, width_kev, line_index, drive, like)
+        photons = _tube_photons(tube, energy_kev, width_kev, line_index, settings, like)
         photons = photons * _as_like(np.where(line_index >= 0, tube.line_factor, 1.0), like)
         window = mass_fractions(tube.window.formula)
-        depth = depth + _depth_per_um(window, tube.window.density, energy_kev, like) * drive.window_um
+        depth = depth + _depth_per_um(window, tube.window.density, energy_kev, like) * settings.window_um
     else:
         photons = _as_like(_sorted_spectrum(instrument.source_spectrum)[1], like)
     if instrument.optic is not None:
@@ -180,7 +180,7 @@ def _tube_grid(tube: Tube) -> tuple[Numbers, Numbers, NDArray[np.int64]]:
     order = np.argsort(energies, kind="stable")
     energies, widths, line_index = energies[order], widths[order], line_index[order]
     instrument = Instrument(tube=tube)
-    photons = _tube_photons(tube, energies, widths, line_index, drive_of(instrument), np.asarray(0.0))
+    photons = _tube_photons(tube, energies, widths, line_index, source_settings(instrument), np.asarray(0.0))
     photons = photons * filter_transmission(tube.window, energies)
     is_relevant = photons > 1e-7 * photons.max()
     return energies[is_relevant], widths[is_relevant], line_index[is_relevant]
@@ -201,7 +201,12 @@ def _continuum_grid(voltage_kv: float) -> tuple[Numbers, Numbers]:
 
 
 def _tube_photons(
-    tube: Tube, energy_kev: Numbers, width_kev: Numbers, line_index: NDArray[np.int64], drive: Drive, like: Array
+    tube: Tube,
+    energy_kev: Numbers,
+    width_kev: Numbers,
+    line_index: NDArray[np.int64],
+    settings: SourceSettings,
+    like: Array,
 ) -> Array:
     """Return photons / (s sr mA) per entry before the window: Ebel 1999 (continuum, K) and 2003 (L)."""
     xp = array_namespace(like)
@@ -210,22 +215,22 @@ def _tube_photons(
     edge_kev[is_line] = [_line_edge(tube.anode, int(line)) for line in line_index[is_line]]
     threshold_kev = _as_like(np.where(is_line, edge_kev, energy_kev), like)
     # the overvoltage is at least 1, where the number of photons is zero
-    overvoltage = xp.clip(drive.voltage_kv / threshold_kev, min=1.0 + 1e-6)
+    overvoltage = xp.clip(settings.voltage_kv / threshold_kev, min=1.0 + 1e-6)
     z = atomic_number(tube.anode)
-    exponent = 1.109 - 0.00435 * z + 0.00175 * drive.voltage_kv
+    exponent = 1.109 - 0.00435 * z + 0.00175 * settings.voltage_kv
     continuum = CONTINUUM_CONSTANT * z * (overvoltage - 1.0) ** exponent * _as_like(width_kev, like)
     photons = xp.where(
         _as_like(is_line, like) > 0,
-        _line_photons(tube.anode, line_index, edge_kev, overvoltage, drive, like),
+        _line_photons(tube.anode, line_index, edge_kev, overvoltage, settings, like),
         continuum,
     )
-    return photons * _anode_escape(tube, energy_kev, overvoltage, drive, like)
+    return photons * _anode_escape(tube, energy_kev, overvoltage, settings, like)
 
 
-def _anode_escape(tube: Tube, energy_kev: Numbers, overvoltage: Array, drive: Drive, like: Array) -> Array:
+def _anode_escape(tube: Tube, energy_kev: Numbers, overvoltage: Array, settings: SourceSettings, like: Array) -> Array:
     """Return the fraction of photons that leave the anode (Ebel 1999, eqs. 4-5; mean depth from Love & Scott 1978)."""
     xp = array_namespace(like)
-    z, voltage = atomic_number(tube.anode), drive.voltage_kv
+    z, voltage = atomic_number(tube.anode), settings.voltage_kv
     mean_ionisation = 0.0135 * z
     backscatter = _backscatter(z, voltage)
     max_depth = atomic_weight(tube.anode) / z * (0.787e-5 * mean_ionisation**0.5 * voltage**1.5 + 0.735e-6 * voltage**2)
@@ -236,7 +241,7 @@ def _anode_escape(tube: Tube, energy_kev: Numbers, overvoltage: Array, drive: Dr
     )
     radian = np.pi / 180.0
     sine_in, sine_out = (
-        _sine_like(angle * radian, like) for angle in (drive.electron_angle_deg, drive.takeoff_angle_deg)
+        _sine_like(angle * radian, like) for angle in (settings.electron_angle_deg, settings.takeoff_angle_deg)
     )
     attenuation = _as_like(mass_attenuation(tube.anode, energy_kev), like)
     if tube.target_um is None:
@@ -261,7 +266,12 @@ def _backscatter(z: int, voltage: Any) -> Any:
 
 
 def _line_photons(
-    anode: str, line_index: NDArray[np.int64], edge_kev: Numbers, overvoltage: Array, drive: Drive, like: Array
+    anode: str,
+    line_index: NDArray[np.int64],
+    edge_kev: Numbers,
+    overvoltage: Array,
+    settings: SourceSettings,
+    like: Array,
 ) -> Array:
     """Return the photons of the anode's lines, photons / (s sr mA); zero for other entries.
 
@@ -289,7 +299,7 @@ def _line_photons(
     stopping_correction = 1.0 + 16.05 * _as_like(np.sqrt(0.0135 * z / edge_kev), like) * stopping_correction
     inverse_stopping = _as_like(n_electrons * stopping_factor / z, like) * energy_term * stopping_correction
     backscatter_factor = 1.0 - 0.0081517 * z + 3.613e-5 * z**2 + 0.009583 * z * xp.exp(-overvoltage)
-    backscatter_factor = backscatter_factor + 0.001141 * drive.voltage_kv
+    backscatter_factor = backscatter_factor + 0.001141 * settings.voltage_kv
     return _as_like(yield_factor, like) * inverse_stopping * backscatter_factor
 
 
@@ -304,13 +314,13 @@ def _line_edge(anode: str, line: int) -> float:
     return edge_energy(atomic_number(anode), int(line_table([anode]).shell[line]))
 
 
-def _check_drive(drive: Drive) -> None:
+def _check_settings(settings: SourceSettings) -> None:
     """Check the limits of ``Tube``, ``Filter`` and ``Geometry``, which an optimiser may exceed."""
     max_thickness = np.finfo(np.float64).max
     limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
-    for name in Drive.__dataclass_fields__:
+    for name in SourceSettings.__dataclass_fields__:
         minimum, maximum = limits.get(name, (0.0, max_thickness))
-        for value in drive.filters_um if name == "filters_um" else (getattr(drive, name),):
+        for value in settings.filters_um if name == "filters_um" else (getattr(settings, name),):
             number = value.item() if hasattr(value, "item") else value
             if not minimum <= number <= maximum:
                 allowed = f"from {minimum:g} to {maximum:g}" if name in limits else "zero or more"
@@ -330,6 +340,6 @@ def _as_like(values: Any, like: Array) -> Array:
     return values if is_torch_array(values) else as_array(values, like)
 
 
-def _tensor_of(drive: Drive) -> Array:
-    values = (*drive.filters_um, *(getattr(drive, name) for name in Drive.__dataclass_fields__))
+def _tensor_of(settings: SourceSettings) -> Array:
+    values = (*settings.filters_um, *(getattr(settings, name) for name in SourceSettings.__dataclass_fields__))
     return next((value for value in values if is_torch_array(value)), np.asarray(0.0))

@@ -102,7 +102,7 @@ def save_instrument(
 
 
 def read_source_spectrum(path: str | Path) -> SourceSpectrum:
-    """Read a table of the source spectrum: columns of energy, keV, photons and, optionally, bin width, keV.
+    """Read a table of the source spectrum: columns of energy (keV), photons and, optionally, bin width (keV).
 
     Columns are separated by commas, semicolons or blanks. A header line and lines that begin with ``#`` are skipped.
 

@@ -149,7 +149,7 @@ class Optic(Settings):
         return self
 
     def at(self, energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the transmission at the given energies, keV."""
+        """Return the transmission at the given energies, in keV."""
         return np.interp(energy_kev, self.energy_kev, self.transmission)
 
 
@@ -169,7 +169,7 @@ class Geometry(Settings):
 
     @property
     def scattering_angle_deg(self) -> float:
-        """The scattering angle in use, degree."""
+        """The scattering angle in use, in degrees."""
         if self.scatter_angle_deg is not None:
             return self.scatter_angle_deg
         return self.incidence_angle_deg + self.takeoff_angle_deg
@@ -253,7 +253,7 @@ class Scale(Settings):
 
 
 def _line_kev(family: str) -> float:
-    """Return the energy of a family's strongest line, keV."""
+    """Return the energy of a family's strongest line, in keV."""
     element, _, shell = family.partition("_")
     energy, rate = family_lines(element, shell, MAX_PHOTON_KEV)
     return float(energy[rate.argmax()])

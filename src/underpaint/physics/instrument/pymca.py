@@ -30,9 +30,9 @@ _MAX_CHANNEL_KEV = 0.5
 _MIN_CONTINUUM_ENTRIES = 20
 """Smallest number of entries of an energy table that describes a continuum."""
 _MAX_LINE_DISTANCE_KEV = 0.05
-"""Largest distance between a tabulated energy and a line of the anode, keV."""
+"""Largest distance between a tabulated energy and a line of the anode, in keV."""
 _MAX_VOLTAGE_GAP_KV = 1.0
-"""Largest difference between tube voltage and the end of the energy table, kV."""
+"""Largest difference between tube voltage and the end of the energy table, in kV."""
 _AIR_TOLERANCE = 0.02
 """Largest deviation of mass fractions, and relative deviation of the density, from those of air."""
 _MAX_NESTING = 10
@@ -287,7 +287,7 @@ class _Reader:
                 self._read_sheet(entry, name, values)
 
     def _read_sheet(self, entry: str, name: str, parts: Sequence[str]) -> None:
-        material, density, thickness_cm = self._sheet(entry, parts)
+        material, density, thickness_cm = self._attenuator_values(entry, parts)
         covered_share = self._number(parts[4], f"the covered share of {entry}") if len(parts) > 4 else 1.0
         if abs(covered_share - 1) > 1e-10:
             self._add_untranslated(
@@ -313,7 +313,7 @@ class _Reader:
             else:
                 self.detector_filters.append(sheet)
 
-    def _sheet(self, entry: str, parts: Sequence[str]) -> tuple[str, float, float]:
+    def _attenuator_values(self, entry: str, parts: Sequence[str]) -> tuple[str, float, float]:
         """Return material, density (g/cm3) and thickness (cm) of an attenuator or a layer."""
         if len(parts) < 4:
             self._fail(
@@ -369,7 +369,9 @@ class _Reader:
         self._add_untranslated(entry, names, _SAMPLE_REASON)
 
     def _layer(self, name: str, values: Sequence[str]) -> Layer:
-        material, density, thickness_cm = self._sheet(f"multilayer.{name}" if name != "Matrix" else "Matrix", values)
+        material, density, thickness_cm = self._attenuator_values(
+            f"multilayer.{name}" if name != "Matrix" else "Matrix", values
+        )
         try:
             return Layer(self._fractions(material), density, _um(thickness_cm), name=material)
         except SampleError as error:

@@ -53,7 +53,7 @@ class Pigment:
     components : mapping of str to float
         Mass fraction by chemical formula; one entry for a pure compound.
     density : float
-        Density of the dry pigment, g/cm3.
+        Density of the dry pigment, in g/cm3.
     groups : tuple of str
         Groups that the pigment belongs to by its elements; empty if it has no detectable line.
     reference_group : str

@@ -26,7 +26,7 @@ class Paint:
     binder : str
         Name from the library.
     density : float, optional
-        Density of the paint, g/cm3; by default from the volumes of its components.
+        Density of the paint, in g/cm3; by default from the volumes of its components.
     formulas : mapping of str to str
         Chemical formula by pigment, where it differs from the library: another hydrate, or a published formula.
     driers : mapping of str to float
@@ -123,7 +123,7 @@ def support_layer(name: str, thickness_um: float | None = None) -> Layer:
 
 
 def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a varnish or dirt as a layer; the default is a typical thickness, um."""
+    """Return a varnish or dirt as a layer; the default is a typical thickness, in um."""
     return _layer_from_table("coating", name, thickness_um)
 
 

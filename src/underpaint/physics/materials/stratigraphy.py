@@ -20,9 +20,9 @@ class Layer:
     mass_fractions : mapping of str to float
         Mass fraction by element symbol; the sum is one within 1e-6.
     density : float
-        Density, g/cm3.
+        Density in g/cm3.
     thickness_um : float
-        Thickness, um.
+        Thickness in um.
     name : str
         Name for display.
     pigments : mapping of str to float
@@ -60,7 +60,7 @@ class Layer:
 
     @property
     def areal_density(self) -> float:
-        """Mass per area, g/cm2."""
+        """Mass per area in g/cm2."""
         return self.density * self.thickness_um * 1e-4
 
 

@@ -35,7 +35,7 @@ from underpaint.runtime.progress import Progress, no_progress
 RUNS = 2
 MAX_MISFITS = 3
 MISFIT_SIGMAS = 4.0
-"""Minimum deviation of a reported misfit, sigma."""
+"""Minimum deviation of a reported misfit, in sigmas."""
 N_SHOWN_DRAWS = 60
 """Number of posterior draws whose expected spectra are computed."""
 

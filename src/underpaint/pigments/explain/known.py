@@ -86,7 +86,7 @@ class Known(BaseModel):
         )
 
 
-class _KnownFile(BaseModel):
+class _KnownResultsFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     known: tuple[Known, ...] = Field((), max_length=200)
@@ -102,7 +102,7 @@ def read_known(path: str | Path) -> tuple[Known, ...]:
     """
     table: dict[str, Any] = read_toml(Path(path), SampleError, "the known results")
     try:
-        entries = _KnownFile(**table).known
+        entries = _KnownResultsFile(**table).known
     except ValidationError as error:
         raise SampleError(f"Cannot use the known results {path}: {describe_faults(error.errors())}.") from error
     if not entries:

@@ -124,9 +124,9 @@ def residual_derivatives(model: SpectrumModel, states: States, is_active: Flags,
     state_index, coordinate_index = np.nonzero(is_active)
     if not state_index.size:
         return [np.zeros((0, residuals.shape[1]))] * len(states)
-    shifted = states.rows(state_index)
-    shifted.x[np.arange(state_index.size), coordinate_index] += DIFFERENCE_STEP
-    slopes = (model.evaluate(shifted)[0] - residuals[state_index]) / DIFFERENCE_STEP
+    shifted_states = states.rows(state_index)
+    shifted_states.x[np.arange(state_index.size), coordinate_index] += DIFFERENCE_STEP
+    slopes = (model.evaluate(shifted_states)[0] - residuals[state_index]) / DIFFERENCE_STEP
     return [slopes[state_index == row] for row in range(len(states))]
 
 

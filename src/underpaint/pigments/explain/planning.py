@@ -27,7 +27,7 @@ N_SCAN = 400
 COUNTS = tuple(float(f"{10.0**power:.3g}") for power in (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5))
 """Counts of the whole spectrum at which scans are simulated."""
 N_MODE_DRAW = 200
-"""Number of draws of each mode from which the fraction with the order of the question is counted."""
+"""Number of draws of each mode; the fraction that has the order in question is estimated from them."""
 N_RIVALS = 3
 """Number of structures against the answer in which other pigments are tried."""
 N_TEMPERATURE = 3
@@ -79,7 +79,7 @@ class OrderQuestion:
         return cls(below, above)
 
     def holds(self, prior: PaintPrior, states: States) -> Flags:
-        """Return a boolean (n,) array, true where both groups are present and in the order of the question."""
+        """Return a boolean (n,) array, true where both groups are present in the order in question."""
         top = prior.top_layer(states)
         above, below = (top[:, prior.groups.index(name)] for name in (self.above, self.below))
         return np.asarray((above < below) & (below < MAX_LAYERS))
@@ -164,7 +164,7 @@ def likeliest_layers(
 
 def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
     """Return the layers of a single state, over the ground."""
-    fractions, areal = (values[0] for values in prior.stack(state))
+    fractions, areal_density = (array[0] for array in prior.stack(state))
     physical, n_layer = prior.physical(state), int(state.n_layer[0])
     layers = []
     for index in range(n_layer + 1):
@@ -179,7 +179,7 @@ def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
             for element, fraction in zip(prior.elements, fractions[index], strict=True)
             if fraction
         }
-        layers.append(Layer(elements, float(areal[index] / (thickness_um * CM_PER_UM)), thickness_um, name))
+        layers.append(Layer(elements, float(areal_density[index] / (thickness_um * CM_PER_UM)), thickness_um, name))
     return Stratigraphy(tuple(layers))
 
 
@@ -203,7 +203,7 @@ def answered_shares(
     Parameters
     ----------
     layers : Stratigraphy
-        Layers with the order of the question.
+        Layers that have the order in question.
     instrument : Instrument
     candidates : CandidateGroups
         Candidate groups, including those of the question.

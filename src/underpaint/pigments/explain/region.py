@@ -138,17 +138,17 @@ def region_counts(scan: Scan, mask: Mask) -> tuple[NDArray[np.float64], NDArray[
     ScanError
         All pixels of the region are missing.
     """
-    inside = mask if scan.present is None else mask & scan.present
-    if not inside.any():
+    present_mask = mask if scan.present is None else mask & scan.present
+    if not present_mask.any():
         raise ScanError(f"Cannot sum the region: none of its {int(mask.sum())} pixels has a spectrum in {scan.name!r}.")
-    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero(present_mask.any(axis=axis)) for axis in (1, 0))
     across = slice(int(columns[0]), int(columns[-1]) + 1)
     step = max(1, _BAND_BYTES // ((across.stop - across.start) * scan.shape[2] * scan.counts.dtype.itemsize))
     total, highest = np.zeros(scan.shape[2]), np.zeros(scan.shape[2])
     for first in range(int(rows[0]), int(rows[-1]) + 1, step):
         down = slice(first, min(first + step, int(rows[-1]) + 1))
-        if inside[down, across].any():
-            spectra = scan.read(down, across)[inside[down, across]]
+        if present_mask[down, across].any():
+            spectra = scan.read(down, across)[present_mask[down, across]]
             total += spectra.sum(axis=0, dtype=np.float64)
             highest = np.maximum(highest, spectra.max(axis=0))
     return total, highest

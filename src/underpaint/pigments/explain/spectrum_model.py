@@ -15,8 +15,8 @@ from underpaint.pigments.explain.states import Numbers, PaintPrior, States
 Floats = NDArray[np.floating]
 START_KEV = 3.05
 """Minimum energy: lines below depend on air and window more than on the paint."""
-BIN_KEV, COARSE_KEV, COARSE_FACTOR = 0.04, 16.0, 3
-"""Width of the bins; above ``COARSE_KEV`` they are wider by a factor of ``COARSE_FACTOR``."""
+BIN_WIDTH_KEV, COARSE_START_KEV, COARSE_FACTOR = 0.04, 16.0, 3
+"""Width of the bins in keV; above ``COARSE_START_KEV`` they are wider by a factor of ``COARSE_FACTOR``."""
 LEVEL_SIGMA = (0.4, 0.4, 0.3)
 """Relative prior standard deviations of the levels of coherent and other scatter, and of their slope in ln(E)."""
 MAX_SMOOTHED_COUNTS = 20
@@ -187,9 +187,10 @@ class SpectrumModel:
         return np.asarray(np.divide(counts[:, 0], total, out=np.full(total.shape, np.nan), where=total > 0))
 
     def _emission(self, states: States) -> Emission:
-        fractions, areal = (values.astype(np.float32) for values in self.prior.stack(states))
+        fractions, areal_density = (array.astype(np.float32) for array in self.prior.stack(states))
         return transport(
-            Stack(fractions[:, :, self._element_columns], areal, self.setting.elements), self.single_precision_setting
+            Stack(fractions[:, :, self._element_columns], areal_density, self.setting.elements),
+            self.single_precision_setting,
         )
 
     def _photons(self, states: States) -> Floats:
@@ -241,7 +242,7 @@ def fitted_range(spectrum: Spectrum, instrument: Instrument, error: ModelError) 
         )
     axis = spectrum.axis
     stop_kev = min(float(source_spectrum(instrument)[0].max()), axis.stop_kev)
-    n_merged = max(round(BIN_KEV / axis.gain_kev), 1)
+    n_merged = max(round(BIN_WIDTH_KEV / axis.gain_kev), 1)
     return merged_counts(spectrum, axis, (START_KEV, stop_kev), n_merged, "explain")
 
 
@@ -282,7 +283,7 @@ def merged_counts(
 
 def _bin_matrix(energy_kev: Numbers) -> Numbers:
     """Return (n_channel, n_bin) ones where a channel belongs to a bin; the last bin may be narrower."""
-    n_fine = int(np.searchsorted(energy_kev, COARSE_KEV))
+    n_fine = int(np.searchsorted(energy_kev, COARSE_START_KEV))
     index = np.where(np.arange(energy_kev.size) < n_fine, np.arange(energy_kev.size), 0)
     index[n_fine:] = n_fine + np.arange(energy_kev.size - n_fine) // COARSE_FACTOR
     return np.asarray(index[:, None] == np.arange(index[-1] + 1), dtype=np.float64)

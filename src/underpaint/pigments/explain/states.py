@@ -305,7 +305,7 @@ class PaintPrior:
         )
 
     def stack(self, states: States) -> tuple[Numbers, Numbers]:
-        """Return (n, MAX_LAYERS + 1, n_element) mass fractions and (n, MAX_LAYERS + 1) areal densities, g/cm2."""
+        """Return (n, MAX_LAYERS + 1, n_element) mass fractions and (n, MAX_LAYERS + 1) areal densities, in g/cm2."""
         physical, n = self.physical(states), len(states)
         column, exists = np.arange(len(self.groups)), states.n_layer[:, None] > LAYERS
         binder = physical.binder[..., None]
@@ -313,22 +313,22 @@ class PaintPrior:
         volume = (physical.share / self.density[column, states.member]).sum(axis=2) * (1.0 - physical.binder)
         density = physical.density_factor / (volume + physical.binder / self.oil_density)
         fractions = np.zeros((n, MAX_LAYERS + 1, len(self.elements)))
-        areal = np.zeros((n, MAX_LAYERS + 1))
+        areal_density = np.zeros((n, MAX_LAYERS + 1))
         fractions[:, :-1] = np.where(exists[..., None], pigment * (1.0 - binder) + binder * self.oil, 0.0)
-        areal[:, :-1] = np.where(exists, density * np.nan_to_num(physical.thickness_um) * CM_PER_UM, 0.0)
+        areal_density[:, :-1] = np.where(exists, density * np.nan_to_num(physical.thickness_um) * CM_PER_UM, 0.0)
         ground_index, oil_fraction = (np.arange(n), states.n_layer), physical.ground_binder
         fractions[ground_index] = (
             self.ground_fractions * (1.0 - oil_fraction[:, None]) + oil_fraction[:, None] * self.oil
         )
         ground_density = 1.0 / ((1.0 - oil_fraction) / self.ground_density + oil_fraction / self.oil_density)
-        areal[ground_index] = ground_density * physical.ground_um * CM_PER_UM
-        return fractions, areal
+        areal_density[ground_index] = ground_density * physical.ground_um * CM_PER_UM
+        return fractions, areal_density
 
     def masses(self, states: States) -> Numbers:
-        """Return the (n, MAX_LAYERS, n_group) areal densities of each group's element in each layer of paint, g/cm2."""
-        fractions, areal = self.stack(states)
+        """Return the (n, MAX_LAYERS, n_group) areal densities in g/cm2 of the groups' elements in each paint layer."""
+        fractions, areal_density = self.stack(states)
         exists = states.n_layer[:, None] > LAYERS
-        return np.asarray(fractions[:, :-1, self.key_element] * (areal[:, :-1] * exists)[..., None])
+        return np.asarray(fractions[:, :-1, self.key_element] * (areal_density[:, :-1] * exists)[..., None])
 
     def top_layer(self, states: States) -> Integers:
         """Return the (n, n_group) uppermost layer with more than a trace of each group; MAX_LAYERS without one."""

@@ -33,7 +33,7 @@ RUNS_DIFFER = "two independent runs give different answers"
 MIN_PIGMENT_PROBABILITY = 0.1
 """Minimum probability of a pigment that is listed."""
 MIN_VARIANCE_FRACTION = 0.3
-"""Minimum fraction of the variance of a thickness between pigments, for a statement by pigment."""
+"""A thickness is stated separately for each pigment if at least this fraction of its variance lies between pigments."""
 
 
 @dataclass(frozen=True)
@@ -325,15 +325,17 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
         if rows.sum() < 0.5 * max(int(layer_exists.sum()), 1):
             continue
         log_thickness, member = np.log(all_draws.thickness_um[rows, layer]), all_draws.member[rows, layer, column]
-        likely = [index for index in range(len(names)) if (member == index).mean() >= MIN_PIGMENT_PROBABILITY]
-        if len(likely) < 2 or log_thickness.var() == 0:
+        listed_indices = [index for index in range(len(names)) if (member == index).mean() >= MIN_PIGMENT_PROBABILITY]
+        if len(listed_indices) < 2 or log_thickness.var() == 0:
             continue
-        means = np.asarray([log_thickness[member == index].mean() for index in likely])
-        weights = np.asarray([(member == index).mean() for index in likely])
+        means = np.asarray([log_thickness[member == index].mean() for index in listed_indices])
+        weights = np.asarray([(member == index).mean() for index in listed_indices])
         between_fraction = float(
             (weights * (means - np.average(means, weights=weights)) ** 2).sum() / weights.sum() / log_thickness.var()
         )
         if between_fraction > max_between:
             max_between = between_fraction
-            by_member = {names[index]: _estimate([np.exp(log_thickness[member == index])], "") for index in likely}
+            by_member = {
+                names[index]: _estimate([np.exp(log_thickness[member == index])], "") for index in listed_indices
+            }
     return by_member

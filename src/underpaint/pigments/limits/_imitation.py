@@ -48,16 +48,16 @@ def component_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instru
     first_layer_photons = {name: getattr(emission, name).copy() for name in ORDERS}
     for photons in first_layer_photons.values():
         photons[:, 1:] = 0.0
-    paint_emission = replace(emission, **no_scatter | first_layer_photons)
-    ground_emission = replace(
+    upper_paint_lines = replace(emission, **no_scatter | first_layer_photons)
+    lower_layer_lines = replace(
         emission, **no_scatter | {name: getattr(emission, name) - first_layer_photons[name] for name in ORDERS}
     )
-    coherent_emission = replace(emission, **zero_photons | {"coherent": emission.coherent})
-    other_scatter_emission = replace(emission, **{name: zero_photons[name] for name in (*ORDERS, "coherent")})
+    coherent_scatter = replace(emission, **zero_photons | {"coherent": emission.coherent})
+    other_scatter = replace(emission, **{name: zero_photons[name] for name in (*ORDERS, "coherent")})
     return np.stack(
         [
             _detected_counts(component, instrument, channels)
-            for component in (paint_emission, ground_emission, coherent_emission, other_scatter_emission)
+            for component in (upper_paint_lines, lower_layer_lines, coherent_scatter, other_scatter)
         ],
         axis=1,
     )

@@ -35,7 +35,7 @@ class ComparisonSettings:
     ground : str
         Name of the ground in the library.
     start_kev : float
-        Minimum energy that is compared, keV.
+        Minimum energy that is compared, in keV.
     thickness_range_um, ratio_range, ground_range_um : pair of float
         Ranges of the fitted paint.
 
@@ -97,7 +97,7 @@ class Channels:
     first_channels : (n_bin,) array
         First fine channel of each merged channel.
     middle_kev : (n_bin,) array
-        Energy at the centre of each merged channel, keV.
+        Energy at the centre of each merged channel, in keV.
     """
 
     axis: EnergyAxis

@@ -54,7 +54,7 @@ def imitate(components: Numbers, imitation: Imitation, middle_kev: Numbers) -> I
     imitation : Imitation
         Paint with free parameters.
     middle_kev : (n_bin,) array
-        Energy of the channels, keV.
+        Energy of the channels, in keV.
 
     Notes
     -----

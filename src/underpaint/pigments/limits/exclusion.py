@@ -150,7 +150,7 @@ def counts_to_exclude(
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> Exclusion:
-    """Return the counts at which each name is detected below each other name.
+    """Return the counts needed to detect each group or pigment below every other one.
 
     Parameters
     ----------

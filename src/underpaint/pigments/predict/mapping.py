@@ -60,7 +60,7 @@ class Amounts:
     names : tuple of str
         Names of the groups, with places.
     columns : (n_name,) int array
-        Indices among the amounts of the network.
+        Index of each name among the amounts that the network estimates.
     edges : (n_edge,) array
         Mass fractions for which the network predicts log-odds.
     threshold : (n_name,) array
@@ -381,7 +381,7 @@ def covers(axis: EnergyAxis, model_card: ModelCard) -> bool:
 
 
 def needed_range(model_card: ModelCard) -> tuple[float, float]:
-    """Return the range that a scan has to cover for a model, keV."""
+    """Return the range that a scan has to cover for a model, in keV."""
     if model_card.needs_full_axis or model_card.narrowest_kev is None:
         return model_card.axis.start_kev, model_card.axis.stop_kev
     return model_card.narrowest_kev

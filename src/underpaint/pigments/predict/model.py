@@ -70,7 +70,7 @@ class OnnxModel:
         counts : (n, n_bin) array
             Counts on the axis of the model card.
         recorded_kev : (n, 2) array
-            Start and stop of the recorded range, keV; some networks do not use it.
+            Start and stop of the recorded range, in keV; some networks do not use it.
         instrument : (n_input,) array or None
             Values of the instrument inputs, NaN for unknown values; None if all are unknown. Only networks that predict
             layers use them.

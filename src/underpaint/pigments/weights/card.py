@@ -47,9 +47,9 @@ class ModelAxis(_CardSection):
     Parameters
     ----------
     start_kev : float
-        Lower border of the first bin, keV.
+        Lower border of the first bin, in keV.
     bin_kev : float
-        Width of the bins, keV.
+        Width of the bins, in keV.
     n_bin : int
         Number of bins.
     """
@@ -60,12 +60,12 @@ class ModelAxis(_CardSection):
 
     @property
     def stop_kev(self) -> float:
-        """Upper border of the last bin, keV."""
+        """Upper border of the last bin, in keV."""
         return self.start_kev + self.bin_kev * self.n_bin
 
     @property
     def edges_kev(self) -> NDArray[np.float64]:
-        """(n_bin + 1,) borders of the bins, keV."""
+        """(n_bin + 1,) borders of the bins, in keV."""
         return self.start_kev + self.bin_kev * np.arange(self.n_bin + 1, dtype=np.float64)
 
 
@@ -162,7 +162,7 @@ class ModelCard(_CardSection):
     needs_full_axis : bool
         Whether a scan has to cover the whole axis.
     narrowest_kev : (float, float) or None
-        Maximum start and minimum stop of the recorded ranges in training, keV. A scan has to cover this range; None
+        Maximum start and minimum stop of the recorded ranges in training, in keV. A scan has to cover this range; None
         means the whole axis.
     names, kinds, groups, labels, elements : tuple
         Entries for each output, in the format of :meth:`underpaint.data.maps.Results.of_pigments`.

@@ -11,7 +11,7 @@ from underpaint.errors import ModelError
 from underpaint.runtime.untrusted import read_bounded
 
 MAX_BYTES = 64 * 2**20
-"""Maximum size of a network, bytes; the largest included network has 5.6 MB."""
+"""Maximum size of a network, in bytes; the largest included network has 5.6 MB."""
 MAX_NODES = 5000
 _MAX_FIELDS = 200_000
 _VARINT, _FIXED_64, _LENGTH_DELIMITED, _FIXED_32 = 0, 1, 2, 5

@@ -27,7 +27,7 @@ class Film:
     paint : Paint or None
         Paint of the layer, whose mass fractions are fitted; None if the composition is fixed.
     range_um : pair of float or None
-        Limits of the thickness, um; None if the thickness is fixed.
+        Limits of the thickness, in um; None if the thickness is fixed.
     """
 
     layer: Layer
@@ -47,7 +47,7 @@ class Film:
 
 
 @dataclass(frozen=True)
-class Coordinate:
+class FreeParameter:
     """One free parameter: the logarithm of a thickness (um), or the log-odds of a mass fraction.
 
     Parameters
@@ -56,7 +56,7 @@ class Coordinate:
         Index of the layer, 0 at the surface.
     pigment : str
         Name of the pigment; empty for a thickness. The value of a film's first pigment is the log-odds of its mass
-        fraction against all others. The second pigment has no coordinate. The value of every further pigment is the
+        fraction against all others. The second pigment has no parameter. The value of every further pigment is the
         logarithm of its mass divided by the mass of the second pigment.
     low, high : float
         Limits of the value.
@@ -84,32 +84,32 @@ class Candidate:
     films: tuple[Film, ...]
 
     @property
-    def coordinates(self) -> tuple[Coordinate, ...]:
+    def parameters(self) -> tuple[FreeParameter, ...]:
         """Free parameters of the films from the surface down; the thickness of a film precedes its mass fractions."""
-        coordinates: list[Coordinate] = []
+        parameters: list[FreeParameter] = []
         for index, film in enumerate(self.films):
             if film.range_um is not None:
                 low, high = np.log(film.range_um)
-                coordinates.append(Coordinate(index, "", float(low), float(high)))
+                parameters.append(FreeParameter(index, "", float(low), float(high)))
             pigment_names = film.free_pigments[:1] + film.free_pigments[2:]
-            coordinates += [Coordinate(index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
-        return tuple(coordinates)
+            parameters += [FreeParameter(index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
+        return tuple(parameters)
 
     @property
     def bounds(self) -> Numbers:
-        """(n_free, 2) limits of the coordinates."""
-        return np.asarray([(coordinate.low, coordinate.high) for coordinate in self.coordinates]).reshape(-1, 2)
+        """(n_free, 2) limits of the parameters."""
+        return np.asarray([(parameter.low, parameter.high) for parameter in self.parameters]).reshape(-1, 2)
 
     @property
     def start(self) -> Numbers:
-        """(n_free,) coordinates of the initial layers."""
+        """(n_free,) parameters of the initial layers."""
         values: list[float] = []
         for film in self.films:
             if film.range_um is not None:
                 values.append(float(np.log(film.layer.thickness_um)))
             if film.free_pigments and film.paint is not None:
                 weights = np.asarray([film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64)
-                values += fraction_coordinates(weights / weights.sum())
+                values += fraction_parameters(weights / weights.sum())
         return np.clip(np.asarray(values), *self.bounds.T) if values else np.zeros(0)
 
     @property
@@ -118,21 +118,21 @@ class Candidate:
         return frozenset(name for film in self.films for name in film.paint_pigments)
 
     def thickness_um(self, position: Numbers) -> Numbers:
-        """Return (n_layer,) thicknesses at given coordinates, um."""
+        """Return (n_layer,) thicknesses at given parameters, in um."""
         thickness = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
-        for coordinate, value in zip(self.coordinates, position, strict=True):
-            if not coordinate.pigment:
-                thickness[coordinate.film] = np.exp(value)
+        for parameter, value in zip(self.parameters, position, strict=True):
+            if not parameter.pigment:
+                thickness[parameter.film] = np.exp(value)
         return thickness
 
     def mass_fractions(self, position: Numbers) -> list[dict[str, float]]:
-        """Return the mass fraction of each pigment in the dry paint of each layer, at given coordinates."""
+        """Return the mass fraction of each pigment in the dry paint of each layer, at given parameters."""
         fractions_by_layer = []
         for index, film in enumerate(self.films):
             share_values = [
                 value
-                for coordinate, value in zip(self.coordinates, position, strict=True)
-                if coordinate.film == index and coordinate.pigment
+                for parameter, value in zip(self.parameters, position, strict=True)
+                if parameter.film == index and parameter.pigment
             ]
             fractions_by_layer.append(
                 dict(zip(film.free_pigments, fractions_at(np.asarray(share_values)).tolist(), strict=True))
@@ -142,7 +142,7 @@ class Candidate:
         return fractions_by_layer
 
     def stratigraphy_at(self, position: Numbers) -> Stratigraphy:
-        """Return the stratigraphy at given coordinates, (n_free,)."""
+        """Return the stratigraphy at given parameters, (n_free,)."""
         thickness, fractions_by_layer = self.thickness_um(position), self.mass_fractions(position)
         layers = [
             _layer(film, fractions, float(value))
@@ -182,8 +182,8 @@ def ground_film(name: str, thickness_um: float) -> Film:
     return Film(ground_layer(name, thickness_um), None, GROUND_UM)
 
 
-def fraction_coordinates(fractions: Numbers) -> list[float]:
-    """Return the (n - 1) coordinates of n mass fractions that sum to one, as ``Coordinate`` defines them."""
+def fraction_parameters(fractions: Numbers) -> list[float]:
+    """Return the (n - 1) parameters of n mass fractions that sum to one, as ``FreeParameter`` defines them."""
     positive_shares = np.clip(fractions, np.exp(-2 * MAX_LOG_ODDS), None)
     other_shares = positive_shares[1:]
     return [
@@ -192,10 +192,10 @@ def fraction_coordinates(fractions: Numbers) -> list[float]:
     ]
 
 
-def fractions_at(coordinates: Numbers) -> Numbers:
-    """Return the n mass fractions at (n - 1) coordinates."""
-    first_share = 1.0 / (1.0 + np.exp(-coordinates[0]))
-    weights = np.exp(np.concatenate([[0.0], coordinates[1:]]))
+def fractions_at(parameters: Numbers) -> Numbers:
+    """Return the n mass fractions at (n - 1) parameters."""
+    first_share = 1.0 / (1.0 + np.exp(-parameters[0]))
+    weights = np.exp(np.concatenate([[0.0], parameters[1:]]))
     return np.concatenate([[first_share], (1.0 - first_share) * weights / weights.sum()])
 
 

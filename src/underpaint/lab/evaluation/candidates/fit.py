@@ -28,7 +28,7 @@ class Evaluation:
     ----------
     candidate : Candidate
     position : (n_free,) array
-        Coordinates of the candidate.
+        Parameters of the candidate.
     scales : (5,) array
         Logarithms of the scales named in ``SCALE_NAMES``.
     """
@@ -47,7 +47,7 @@ class ModelledSpectrum:
     expected : (n_bin,) array
         Expected counts.
     jacobian : (n_bin, n_free + 5) array
-        Derivatives with respect to the coordinates, then to the logarithms of the scales.
+        Derivatives with respect to the parameters, then to the logarithms of the scales.
     """
 
     expected: Numbers
@@ -59,7 +59,7 @@ def evaluate_models(
 ) -> list[ModelledSpectrum]:
     """Return the model spectrum and its derivatives for every evaluation.
 
-    One call of ``emit`` computes all stratigraphies, those at shifted coordinates included, with shared atomic tables.
+    One call of ``emit`` computes all stratigraphies, those at shifted parameters included, with shared atomic tables.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def evaluate_models(
     model_spectra = []
     for index, steps_of_one in enumerate(steps):
         spectra = model_counts[first_row[index] : first_row[index + 1]]
-        coordinate_derivatives = (spectra[1:] - spectra[0]) / steps_of_one[:, None]
+        parameter_derivatives = (spectra[1:] - spectra[0]) / steps_of_one[:, None]
         scale_derivatives = [
             spectra[0],
             coherent[index],
@@ -107,7 +107,7 @@ def evaluate_models(
         ]
         model_spectra.append(
             ModelledSpectrum(
-                np.maximum(spectra[0], MIN_EXPECTED), np.stack([*coordinate_derivatives, *scale_derivatives], axis=1)
+                np.maximum(spectra[0], MIN_EXPECTED), np.stack([*parameter_derivatives, *scale_derivatives], axis=1)
             )
         )
     return model_spectra
@@ -171,7 +171,7 @@ MAX_PULL = 5.0
 
 @dataclass(frozen=True)
 class FitTask:
-    """A candidate and its initial coordinates.
+    """A candidate and its initial parameters.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ class StratigraphyFit:
     ----------
     candidate : Candidate
     position : (n_free,) array
-        Fitted coordinates.
+        Fitted parameters.
     scales : (5,) array
         Fitted logarithms of the scales named in ``SCALE_NAMES``.
     deviance : float
@@ -200,11 +200,11 @@ class StratigraphyFit:
     poisson_deviance : float
         Deviance without the model's error (Baker & Cousins 1984, eq. 3).
     n_channel, n_parameter : int
-        Numbers of merged channels and of free parameters (coordinates and scales).
+        Numbers of merged channels and of free parameters (of the candidate, and scales).
     expected : (n_channel,) array
         Fitted counts in the merged channels.
     covariance : (n_free + 5, n_free + 5) array
-        Covariance of coordinates and scales, from the Fisher information; large for parameters that the spectrum does
+        Covariance of parameters and scales, from the Fisher information; large for parameters that the spectrum does
         not constrain.
     converged : bool
         Whether the fit converged.
@@ -228,7 +228,7 @@ class StratigraphyFit:
 
     @property
     def thickness_um(self) -> Numbers:
-        """(n_layer,) fitted thicknesses, um."""
+        """(n_layer,) fitted thicknesses, in um."""
         return self.candidate.thickness_um(self.position)
 
 
@@ -297,8 +297,8 @@ class _FitState:
 
     @property
     def evaluation(self) -> Evaluation:
-        n_coordinate = len(self.task.position)
-        return Evaluation(self.task.candidate, self.trial_point[:n_coordinate], self.trial_point[n_coordinate:])
+        n_free = len(self.task.position)
+        return Evaluation(self.task.candidate, self.trial_point[:n_free], self.trial_point[n_free:])
 
     @property
     def bounds(self) -> tuple[Numbers, Numbers]:
@@ -322,9 +322,9 @@ class _FitState:
     def _scaled_to_counts(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> ModelledSpectrum:
         """Scale the initial model spectrum to the total counts of the spectrum."""
         factor = spectrum.counts.sum() / model_spectrum.expected.sum()
-        n_coordinate = len(self.task.position)
+        n_free = len(self.task.position)
         self.trial_point = self.trial_point.copy()
-        self.trial_point[n_coordinate] += np.log(factor)
+        self.trial_point[n_free] += np.log(factor)
         return ModelledSpectrum(model_spectrum.expected * factor, model_spectrum.jacobian * factor)
 
     def _step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
@@ -365,15 +365,15 @@ class _FitState:
         return (jacobian * weight[:, None]).T @ jacobian, gradient
 
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
-        n_coordinate = len(self.task.position)
+        n_free = len(self.task.position)
         information, _ = self._fisher(spectrum)
         # a very weak prior, with a standard deviation of a factor e**10, keeps the inverse finite
         covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
         expected = self.model_spectrum.expected if self.model_spectrum is not None else spectrum.counts
         return StratigraphyFit(
             self.task.candidate,
-            self.best_point[:n_coordinate],
-            self.best_point[n_coordinate:],
+            self.best_point[:n_free],
+            self.best_point[n_free:],
             self.deviance,
             poisson_deviance(spectrum.counts, expected),
             len(expected),

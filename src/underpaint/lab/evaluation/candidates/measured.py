@@ -50,7 +50,7 @@ class MergedSpectrum:
 
     @property
     def energy_kev(self) -> Numbers:
-        """(n_bin,) energies of the channel centres, keV."""
+        """(n_bin,) energies of the channel centres, in keV."""
         return self.axis.energy_kev
 
     def variance(self, expected: Numbers) -> Numbers:

@@ -28,7 +28,7 @@ MAX_CANDIDATES = 12
 the best candidate are not counted."""
 MAX_PIGMENTS = 5
 TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
-"""Initial thicknesses of an upper layer of two, of a lower or single layer, and of the ground, um."""
+"""Initial thicknesses of an upper layer of two, of a lower or single layer, and of the ground, in um."""
 PRIMING = "lead_white"
 """Pigment of the most common underlayer; it is tried if no other hidden pigment is suspected."""
 
@@ -52,8 +52,8 @@ class SuspectedPigments:
 def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
     """Return the pigments that a network's answers suggest.
 
-    Each present group suggests its most probable member among those whose other groups are present, too. Groups that
-    the ground contains suggest nothing.
+    For each present group, the most probable member is suggested; members of an absent group are not considered. No
+    member is suggested for groups that the ground contains.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def _stack(top: Sequence[str], bottom: Sequence[str], ground: Film) -> Candidate
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the possible upper layers: first those of one pigment, then of all but one, then the others."""
+    """Return the possible upper layers: first those with one pigment, then those that lack one, then the rest."""
     n_pigment = len(names)
     sizes = sorted(range(1, n_pigment), key=lambda size: (min(size, n_pigment - size), size))
     return [pigments for size in sizes for pigments in combinations(names, size)]
