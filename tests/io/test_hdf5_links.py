@@ -86,8 +86,8 @@ def test_stack_exported_by_pymca(tmp_path: Path, curve: float) -> None:
     assert scan.axis.gain_kev == pytest.approx(0.02, rel=0.002)
     assert scan.axis.zero_kev == pytest.approx(-0.1, abs=0.02)
     np.testing.assert_allclose(np.asarray(scan.live_time_s), 0.1)
-    curved = [note for note in scan.notes if "curved" in note]
-    assert bool(curved) == (curve > 0)
+    nonlinear = [note for note in scan.notes if "not linear" in note]
+    assert bool(nonlinear) == (curve > 0)
 
 
 # --- nothing leads out -------------------------------------------------------------------------------

@@ -20,10 +20,9 @@ def paints(
         str | None,
         typer.Option(metavar="all|1,2,...", help="Compute the layer structure of these paints: a minute or two each."),
     ] = None,
-    known_results: Annotated[
+    known: Annotated[
         Path | None,
         typer.Option(
-            "--known",
             metavar="FILE.toml",
             help="Results of other methods, such as a cross-section, which are taken as given.",
         ),
@@ -71,7 +70,7 @@ def paints(
             folder,
             scan=scan,
             explained=_paint_numbers(explain),
-            known=known_results,
+            known=known,
             instrument=instrument,
             ground=ground,
             seed=seed,
