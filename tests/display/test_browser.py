@@ -382,7 +382,7 @@ def test_results_without_their_scan_say_so(chromium: Any, tmp_path: Path) -> Non
         chromium.get(server.address)
         wait(chromium, "document.querySelector('.open-scan')")
         press(chromium, ".open-scan")
-        wait(chromium, "document.getElementById('message').textContent.includes('--scan FILE')")
+        wait(chromium, "document.getElementById('message').textContent.includes('open the scan again')")
 
 
 def test_the_start_page_opens_results(chromium: Any, tmp_path: Path) -> None:
