@@ -307,4 +307,4 @@ def test_a_browser_prints_pages_with_text(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     printed = (folder / "report.pdf").read_bytes()
     assert printed.startswith(b"%PDF-")
-    assert printed.count(b"/Type /Page\n") > 3
+    assert printed.count(b"/Type /Page\n") >= 3
