@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from underpaint.lab.evaluation.suite import Inputs
 
 BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
+ScoresFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the scores as JSON.", writable=True, dir_okay=False),
+]
 benchmark_commands = typer.Typer(cls=PlainHelp, no_args_is_help=True)
 
 
@@ -63,10 +67,7 @@ def evaluate(
             help="A model by `train --instrument`: the suite records its training time and loss.",
         ),
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the scores as JSON.", writable=True, dir_okay=False),
-    ] = None,
+    json_file: ScoresFile = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -340,10 +341,7 @@ def score(
             metavar="[SHEET ...]", help="Answers, CSV or JSON; without any, the built-in methods are scored."
         ),
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the scores as JSON.", writable=True, dir_okay=False),
-    ] = None,
+    json_file: ScoresFile = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
