@@ -10,6 +10,7 @@ are not clean yet are listed in ``CEILINGS`` with the number of hits that they m
 
 import argparse
 import ast
+import inspect
 import io
 import random
 import re
@@ -72,13 +73,37 @@ def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def texts(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the line and text of docstrings, messages and comments: of strings with a space, that is."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
-            yield node.lineno, node.value
+    """Yield the line and text of docstrings, messages and comments: of strings with a space, that is.
+
+    Values in a message are replaced by ``...``; lines of one comment are joined.
+    """
+    parts = set()
+    for node in ast.walk(tree):  # outer nodes first
+        if isinstance(node, ast.JoinedStr):
+            parts |= {id(part) for part in ast.walk(node)}
+            pieces = (part.value if isinstance(part, ast.Constant) else "..." for part in node.values)
+            yield node.lineno, "".join(str(piece) for piece in pieces)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.lineno, inspect.cleandoc(node.value)
+    comments: list[tuple[int, int, str]] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
+            comments.append((*token.start, token.string))
+    for place, (line, column, text) in enumerate(comments):
+        if place == 0 or comments[place - 1][:2] != (line - 1, column):
+            block = [text]
+            for later in comments[place + 1 :]:
+                if later[:2] != (line + len(block), column):
+                    break
+                block.append(later[2].lstrip("#"))
+            yield line, "".join(block)
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return the paragraphs of a text; each entry of a docstring's sections is one, without its name and type."""
+    headed = re.sub(r"^(.+)\n-+$", "", text, flags=re.MULTILINE)
+    entries = re.sub(r"^\S.*( : |\n(?=    )).*$", "", headed, flags=re.MULTILINE)
+    return re.split(r"\n\s*\n", entries)
 
 
 def odd(name: str) -> bool:
@@ -134,7 +159,7 @@ def sample(root: Path, number: int, seed: int) -> None:
         if path.suffix == ".py" and name.startswith("src/"):
             tree = ast.parse(text)
             defined |= {f"{name.removeprefix('src/underpaint/')}: {each}" for _, each in names(tree) if len(each) > 1}
-            blocks = [part for _, block in texts(text, tree) for part in block.split("\n\n")]
+            blocks = [part for _, block in texts(text, tree) for part in paragraphs(block)]
         elif path.suffix == ".py":
             continue
         elif path.suffix == ".md":
@@ -142,7 +167,7 @@ def sample(root: Path, number: int, seed: int) -> None:
         else:
             blocks = re.findall(r">([^<>{}]+)<", text)
         for block in blocks:
-            for sentence in re.split(r"(?<=[.!?])\s+", " ".join(block.split())):
+            for sentence in re.split(r"(?<=[.!?])\s+(?=[^a-z])", " ".join(block.split())):
                 if len(sentence.split()) > 4:
                     sentences.add(f"{name}: {sentence}")
     chooser = random.Random(seed)  # noqa: S311 - a sample for readers
