@@ -84,7 +84,8 @@ def texts(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
             pieces = (part.value if isinstance(part, ast.Constant) else "..." for part in node.values)
             yield node.lineno, "".join(str(piece) for piece in pieces)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
-            yield node.lineno, inspect.cleandoc(node.value)
+            if " " in node.value.strip():
+                yield node.lineno, inspect.cleandoc(node.value)
     comments: list[tuple[int, int, str]] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
