@@ -73,7 +73,7 @@ def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def texts(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the line and text of docstrings, messages and comments: of strings with a space, that is.
+    """Yield the line and text of docstrings, messages and comments.
 
     Values in a message are replaced by ``...``; lines of one comment are joined.
     """
@@ -83,13 +83,18 @@ def texts(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
             parts |= {id(part) for part in ast.walk(node)}
             pieces = (part.value if isinstance(part, ast.Constant) else "..." for part in node.values)
             yield node.lineno, "".join(str(piece) for piece in pieces)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
-            if " " in node.value.strip():
-                yield node.lineno, inspect.cleandoc(node.value)
-    comments: list[tuple[int, int, str]] = []
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            comments.append((*token.start, token.string))
+        elif (
+            isinstance(node, ast.Constant)
+            and id(node) not in parts
+            and isinstance(text := node.value, str)
+            and " " in text.strip()
+        ):
+            yield node.lineno, inspect.cleandoc(text)
+    comments = [
+        (*token.start, token.string)
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    ]
     for place, (line, column, text) in enumerate(comments):
         if place == 0 or comments[place - 1][:2] != (line - 1, column):
             block = [text]
