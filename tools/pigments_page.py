@@ -141,7 +141,8 @@ def materials_section(sources: Sources) -> str:
         )
         for row in data_table("driers")["drier"]
     ]
-    text += '\n### Driers\n\n`Paint(..., driers={"lead_drier": 0.005})` adds a drier to the binder. A drier is never a label.\n\n'
+    text += '\n### Driers\n\n`Paint(..., driers={"lead_drier": 0.005})` adds a drier to the binder. '
+    text += "A drier is never a label.\n\n"
     text += table(("Name", "", "Formula", "g metal per g oil", "In use"), driers)
     grounds = [
         (
@@ -186,8 +187,8 @@ widely:
     for maker, label in makers.items():
         tenths = statistics.quantiles(ratios[maker], n=10)
         text += (
-            f"- {label}: the median of {len(ratios[maker])} colours is {statistics.median(ratios[maker]):.1f} times the oil "
-            f"absorption, and 80 % of them are between {tenths[0]:.1f} and {tenths[-1]:.1f} times.\n"
+            f"- {label}: the median of {len(ratios[maker])} colours is {statistics.median(ratios[maker]):.1f} times the "
+            f"oil absorption, and 80 % of them are between {tenths[0]:.1f} and {tenths[-1]:.1f} times.\n"
         )
     text += """
 The factor is therefore a range: 1.2 to 2.5 for most pigments, and more for siennas, umbers and cobalt blue.
