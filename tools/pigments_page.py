@@ -187,8 +187,8 @@ widely:
     for maker, label in makers.items():
         tenths = statistics.quantiles(ratios[maker], n=10)
         text += (
-            f"- {label}: the median of {len(ratios[maker])} colours is {statistics.median(ratios[maker]):.1f} times the "
-            f"oil absorption, and 80 % of them are between {tenths[0]:.1f} and {tenths[-1]:.1f} times.\n"
+            f"- {label}: the median of {len(ratios[maker])} colours is {statistics.median(ratios[maker]):.1f} times "
+            f"the oil absorption, and 80 % of them are between {tenths[0]:.1f} and {tenths[-1]:.1f} times.\n"
         )
     text += """
 The factor is therefore a range: 1.2 to 2.5 for most pigments, and more for siennas, umbers and cobalt blue.
