@@ -1,6 +1,6 @@
-"""Write docs/reference/pigments.md from the tables of the sample room.
+"""Write docs/reference/pigments.md from the tables of the materials.
 
-``--check`` changes nothing and fails when the page is not what the tables say.
+``--check`` changes nothing and fails if the page differs from the tables.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from underpaint.physics.materials import Pigment, library, load_palette, palette
 from underpaint.physics.materials.library import STIFF_PASTE, data_table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "pigments.md"
-HEAD = """# Pigments, palettes and what goes with them
+HEAD = """# Pigments, palettes and other materials
 
-Printed from the tables in `src/underpaint/physics/materials/data` by `python tools/pigments_page.py`; edit those, not
-this page.
-`underpaint pigments list` shows the same, by element, period or palette; `underpaint pigments show NAME` shows one in
-full.
+`python tools/pigments_page.py` prints this page from the tables in `src/underpaint/physics/materials/data`. Edit the
+tables, not this page.
+`underpaint pigments list` lists the same pigments by element, period or palette, and `underpaint pigments show NAME`
+shows all data of one pigment.
 
-A number in brackets is the source, listed at the end. **Much here rests on memory** and says so: {memory} of {figures}
-densities, formulas, oil absorptions and loadings, in whole or in part. Replace such a figure when you have a better
-one. Colour Index names are from memory throughout; `PBr7`, `PW18` and the like each cover several pigments.
+A number in brackets refers to the list of sources at the end. **Many figures are from memory**, as their source states:
+{memory} of {figures} densities, formulas, oil absorptions and loadings, in whole or in part. Replace such a figure if
+you have a better one. All Colour Index names are from memory; names such as `PBr7` and `PW18` cover several pigments.
 
-- **Density** is of the dry pigment, g/cm3. A paint is much lighter: it is mixed by volume with its binder.
-- **Oil** is the oil absorption, g linseed oil per 100 g pigment: the least that makes a stiff paste.
-- **Loading** is the greatest mass share of a paint film: 100 / (100 + oil), or as stated for leaf, resins and lakes.
-- **Groups** are the elements that show it. In brackets: elements that it holds too, but that are not counted.
+- **Density** is that of the dry pigment, g/cm3. A paint has a much lower density, because pigment and binder mix by
+  volume.
+- **Oil** is the oil absorption: the lowest amount of linseed oil that makes a stiff paste, g per 100 g pigment.
+- **Loading** is the highest mass share of pigment in a paint film: 100 / (100 + oil), or as stated for leaf, resins and
+  lakes.
+- **Groups** are the elements by which a pigment is detected. Elements in brackets are present but not counted.
 - Years are approximate; negative years are BC.
 """
 Row = tuple[str, ...]
@@ -94,17 +96,18 @@ def pigments_section(sources: Sources) -> str:
 
 def palettes_section(sources: Sources) -> str:
     """Return the palettes."""
-    text = "\n## Palettes\n\nA name for `--palette`; a file of your own serves as well.\n"
+    text = "\n## Palettes\n\nThe option `--palette` takes one of these names, or the path of a palette file.\n\n"
+    rows: list[Row] = []
     for name in palette_names():
         palette = load_palette(name)
-        years = "" if palette.first is None else f" ({palette.first} to {palette.last})"
-        text += f"\n**`{palette.name}`**: {palette.label}{years} {sources.mark(palette.source)}. "
-        text += ", ".join(palette.pigments) + ".\n"
-    return text
+        years = "" if palette.first is None else f"{palette.first} to {palette.last}"
+        label = f"{palette.label} {sources.mark(palette.source)}"
+        rows.append((f"`{palette.name}`", label, years, ", ".join(palette.pigments)))
+    return text + table(("Name", "Period or painter", "Years", "Pigments"), rows)
 
 
 def contents(row: Mapping[str, Any]) -> str:
-    """Return what a row of the binders, coatings, supports or grounds is made of."""
+    """Return the composition of a row of the binders, coatings, supports or grounds."""
     parts = row.get("components") or row.get("pigments") or {row.get("formula", ""): 1.0}
     return " + ".join(f"{name} ({100 * share:.3g} %)" if len(parts) > 1 else name for name, share in parts.items())
 
@@ -127,7 +130,7 @@ def materials_section(sources: Sources) -> str:
             )
             for row in data_table(f"{kind}s")[kind]
         ]
-        text += f"\n### {title}\n\n" + table(("Name", "", "Stands for it", "Density", "Usual thickness"), rows)
+        text += f"\n### {title}\n\n" + table(("Name", "", "Simulated as", "Density", "Usual thickness"), rows)
     driers = [
         (
             f"`{row['name']}`",
@@ -138,7 +141,8 @@ def materials_section(sources: Sources) -> str:
         )
         for row in data_table("driers")["drier"]
     ]
-    text += '\n### Driers\n\nNever labels: `Paint(..., driers={"lead_drier": 0.005})` adds one to the binder.\n\n'
+    text += '\n### Driers\n\n`Paint(..., driers={"lead_drier": 0.005})` adds a drier to the binder. '
+    text += "A drier is never a label.\n\n"
     text += table(("Name", "", "Formula", "g metal per g oil", "In use"), driers)
     grounds = [
         (
@@ -171,25 +175,26 @@ def oil_section() -> str:
 ## How much binder
 
 `underpaint.physics.materials.pigment_to_binder_in_oil(pigments, factor={STIFF_PASTE})` returns the grams of pigment per
-gram of oil from the oil absorption: the oil is `factor` times what the pigment takes up, so the ratio is
+gram of oil from the oil absorption. The amount of oil is `factor` times the oil absorption, so the ratio is
 `100 / (factor x oil)`.
-It is used only on request: `Paint` keeps 3 : 1, as Xu et al. 2022 do.
+This function is used only on request, because `Paint` has a default ratio of 3 : 1, as in Xu et al. 2022.
 
-The factor {STIFF_PASTE} is from a public paint-physics note for paint ground by hand in the 18th and 19th century (it
-cites Watin's lead white); the note takes 1.2 for smalt and vermilion. Published recipes have more oil, and
-scatter widely:
+The factor {STIFF_PASTE} is from a public paint-physics note on paint ground by hand in the 18th and 19th century, which
+cites Watin's lead white. The note has a factor of 1.2 for smalt and vermilion. Published recipes have more oil and vary
+widely:
 
 """
     for maker, label in makers.items():
         tenths = statistics.quantiles(ratios[maker], n=10)
         text += (
-            f"- {label}: {statistics.median(ratios[maker]):.1f} times the oil absorption in the median of "
-            f"{len(ratios[maker])} colours, 80 % of them between {tenths[0]:.1f} and {tenths[-1]:.1f}\n"
+            f"- {label}: the median of {len(ratios[maker])} colours is {statistics.median(ratios[maker]):.1f} times "
+            f"the oil absorption, and 80 % of them are between {tenths[0]:.1f} and {tenths[-1]:.1f} times.\n"
         )
     text += """
-So take the factor as a range, 1.2 to 2.5 for most pigments, and more for siennas, umbers and cobalt blue.
-g oil per 100 g pigment (Church, *The Chemistry of Paints and Painting*, for the tubes of 1901; R. Massey, *Formulas for
-Painters*; the pigments of that time are not those of the oil absorptions):
+The factor is therefore a range: 1.2 to 2.5 for most pigments, and more for siennas, umbers and cobalt blue.
+
+The table gives g oil per 100 g pigment. Sources are Church, *The Chemistry of Paints and Painting*, for the tubes of
+1901, and R. Massey, *Formulas for Painters*. The pigments of that time are not those of the oil absorptions.
 
 """
     return text + table(("Pigment", "Oil absorption", "Rule", *makers.values()), rows)
@@ -202,7 +207,7 @@ def page() -> str:
     stated = [source for pigment in library() for source in figures(pigment)]
     memory = sum("memory" in source or "general knowledge" in source for source in stated)
     head = HEAD.format(memory=memory, figures=len(stated))
-    listed = "".join(f"{number}. {source}\n" for source, number in sources.numbers.items())
+    listed = table(("Number", "Source"), [(f"{number}", source) for source, number in sources.numbers.items()])
     return f"{head}{''.join(parts)}\n## Sources\n\n{listed}"
 
 

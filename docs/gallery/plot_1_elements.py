@@ -2,8 +2,8 @@
 Maps of elements
 ================
 
-Net counts of three line families on the virtual panel of Fig. 7 of Xu et al. 2022: vermilion lies in one row, lead and
-iron paints above and below the others. Each map has a scale of its own.
+Net counts of three line families on the virtual panel of Figure 7 in the paper (Xu et al., 2022). Vermilion lies in one
+row, and lead and iron paints lie above and below the others. Each map has a separate colour scale.
 """
 
 import underpaint as up

@@ -2,8 +2,8 @@
 What a spectrum consists of
 ===========================
 
-The forward model knows where each count comes from: which element, which layer, and how often the radiation was
-scattered before it left. The example is vermilion over lead white on chalk, recorded by an ELIO.
+The forward model gives the origin of each count: the element, the layer, and how often the radiation was scattered
+before it left the paint. The example is vermilion over lead white on chalk, recorded by an ELIO.
 """
 
 import matplotlib.pyplot as plt

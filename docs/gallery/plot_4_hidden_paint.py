@@ -2,8 +2,8 @@
 How deep a paint can lie
 ========================
 
-The lines of buried vermilion fade as the lead white above it gets thicker. Soft lines fade first: sulphur is gone
-under a few micrometres, while mercury's L lines still come through where the eye sees no red.
+The lines of buried vermilion become weaker as the lead white above it gets thicker. Soft lines disappear first: sulphur
+is absorbed by a few micrometres, while mercury's L lines are still detected where no red is visible.
 """
 
 import matplotlib.pyplot as plt

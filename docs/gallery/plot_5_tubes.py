@@ -2,7 +2,7 @@
 What a tube emits
 =================
 
-Source spectra at the sample for the instruments that ship: the continuum as curves, lines of the anode as bars.
+The pictures show source spectra at the sample for the preset instruments: continua as curves, anode lines as bars.
 """
 
 import matplotlib.pyplot as plt

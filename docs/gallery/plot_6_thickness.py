@@ -3,7 +3,7 @@ Thickness of the uppermost paint, with its interval
 ===================================================
 
 The network gives a thickness with a 90 % interval. Where the spectrum does not determine it, the interval spans orders
-of magnitude. Dots are pixels of a virtual panel, whose thickness is known.
+of magnitude. Each dot is a pixel of a virtual panel with known thickness.
 """
 
 import matplotlib.pyplot as plt
