@@ -21,7 +21,7 @@ from underpaint.display.viewer import exports
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.result_site import ResultSite, is_outdated
 from underpaint.display.viewer.server import Answer, Request
-from underpaint.display.viewer.spots import unknown
+from underpaint.display.viewer.spots import not_excluded_mask
 from underpaint.errors import OutputError, ScanError, UnderpaintError
 from underpaint.io import write_results
 from underpaint.io.results.regions import Region
@@ -371,9 +371,9 @@ def test_a_pixels_figure_labels_only_lines_that_stand_out_there(site: ResultSite
 def test_what_is_not_seen_is_unknown_unless_it_is_not_detected() -> None:
     state = np.array([[NOT_DETECTED, PRESENT, CANNOT_EXCLUDE, np.nan]], np.float32)
     dark = np.full_like(state, 0.1)
-    assert unknown(dark, state).tolist() == [[False, False, True, False]]
-    assert unknown(dark, state, "below").tolist() == [[False, True, True, False]]
-    assert not unknown(np.full_like(state, 0.9), state, "below").any()
+    assert not_excluded_mask(dark, state).tolist() == [[False, False, True, False]]
+    assert not_excluded_mask(dark, state, "below").tolist() == [[False, True, True, False]]
+    assert not not_excluded_mask(np.full_like(state, 0.9), state, "below").any()
 
 
 def test_a_regions_spectrum_is_exported_as_numbers_and_as_a_figure(site: ResultSite) -> None:
@@ -399,9 +399,9 @@ def test_a_regions_spectrum_is_exported_as_numbers_and_as_a_figure(site: ResultS
 
 
 def test_exported_counts_keep_all_their_digits() -> None:
-    assert exports._written(np.float64(1114721234.0)) == "1114721234"
-    assert exports._written(np.float32(0.97)) == "0.97"
-    assert exports._written(np.float64(1e-7)) == "0.0000001"
+    assert exports._decimal_text(np.float64(1114721234.0)) == "1114721234"
+    assert exports._decimal_text(np.float32(0.97)) == "0.97"
+    assert exports._decimal_text(np.float64(1e-7)) == "0.0000001"
 
 
 def test_the_page_draws_states_in_the_colours_of_the_figures() -> None:

@@ -234,7 +234,10 @@ def test_files_are_uploaded_or_dropped_and_one_that_is_there_is_not_replaced(chr
         assert (home / "panel.h5").read_bytes() == (source / "panel.h5").read_bytes()
         (source / "panel.h5").write_bytes(b"other")
         field.send_keys(str(source / "panel.h5"))
-        wait(chromium, "document.getElementById('uploads').textContent.includes('already holds a file of that name')")
+        wait(
+            chromium,
+            "document.getElementById('uploads').textContent.includes('already contains a file with this name')",
+        )
         assert (home / "panel.h5").read_bytes() != b"other"
         chromium.execute_script(
             "const data = new DataTransfer(); data.items.add(new File(['1,2\\n3,4\\n'], 'dropped.csv'));"
