@@ -99,7 +99,7 @@ def test_not_detected_is_said_only_of_what_was_supposed(cover_um: float, *, thic
     assert f"determine whether 20 µm of it under {cover_um:g} µm of paint would have been detected." in text
     assert "Its absence here means nothing" not in text
     assert "These groups cannot be excluded below other paint: copper green blue (in 50 % of the area)." in text
-    assert ("the uppermost layer alone is probably thicker than these" in text) == thicker
+    assert ("the uppermost layer is probably thicker than the assumed" in text) == thicker
     assert "These groups may be present under other paint" not in text
 
 
@@ -132,7 +132,7 @@ def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch
     text = fakes.full_report(maps | fakes.element_maps() | detectable(maps, 50.0))
     assert text.count('alt="Probability of the detected groups anywhere') == 2
     assert text.count('alt="Element maps, net counts') == 2
-    assert text.count('alt="Maps of the answer about each group') == 1  # only copper is not "not detected" all over
+    assert text.count('alt="Maps of the state of each group') == 1  # only copper is not "not detected" all over
 
 
 @pytest.mark.parametrize("present", [True, False])
@@ -254,4 +254,6 @@ def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None
 def test_what_the_network_was_told_stands_in_the_report() -> None:
     told = {"settings": {"instrument_told": {"anode": "Rh", "voltage_kv": 40.0, "scatter_deg": None}}}
     assert "Rh anode, 40.0 kV" in fakes.full_report(Results(summary=told))
-    assert "none, neither given nor determined" in fakes.full_report(Results(summary={"settings": {"instrument_told": {}}}))
+    assert "none, neither given nor determined" in fakes.full_report(
+        Results(summary={"settings": {"instrument_told": {}}})
+    )

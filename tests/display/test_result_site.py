@@ -16,7 +16,7 @@ from PIL import Image
 from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, results, spectrum_of
 
 from underpaint.data.maps import CANNOT_EXCLUDE, NO_ANSWER, NOT_DETECTED, PRESENT, STATES
-from underpaint.display.plot.states import COLORS
+from underpaint.display.plot.states import STATE_COLORS
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.result_site import ResultSite, is_outdated
@@ -345,7 +345,7 @@ def words_of(body: bytes) -> str:
 def test_an_exported_map_says_its_threshold_and_what_is_hatched(site: ResultSite) -> None:
     facts = {"map": index(site, "mercury_red"), "format": "svg"}
     seen = words_of(exported(site, "map", **facts, threshold="0.5", hatch="1"))
-    assert "below 0.5: left out" in seen
+    assert "below 0.5: omitted" in seen
     assert "not seen, not excluded" in seen
     assert "excluded" not in words_of(exported(site, "map", **facts))
     assert exported(site, "map", **facts, colors="gray") != exported(site, "map", **facts)
@@ -408,7 +408,7 @@ def test_the_page_draws_states_in_the_colours_of_the_figures() -> None:
     answer = page_file("colors.json")
     assert answer is not None
     table = told(answer)["states"]
-    assert all(f"#{table[6 * state : 6 * state + 6]}" == COLORS[state] for state in STATES if state != NO_ANSWER)
+    assert all(f"#{table[6 * state : 6 * state + 6]}" == STATE_COLORS[state] for state in STATES if state != NO_ANSWER)
 
 
 def test_a_hostile_name_stays_text_in_svg(site: ResultSite) -> None:
