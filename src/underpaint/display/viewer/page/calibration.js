@@ -40,7 +40,7 @@ export class HandCalibration {
     byId("by-hand").open = false;
     byId("by-hand").hidden = false;
     this.fill();
-    this.tell();
+    this.showAxis();
   }
 
   async accept(accepted) {
@@ -92,16 +92,16 @@ export class HandCalibration {
         if (request !== this.request) return;
         this.axis = { gain: axis.gain_kev, zero: axis.zero_kev };
         this.lines.filter((line) => line.channel !== null).forEach((line, at) => { line.residual = axis.residual_ev[at]; });
-        this.tell(axis);
+        this.showAxis(axis);
       } catch (error) {
         if (request !== this.request) return;
-        this.tell(null, error.message);
+        this.showAxis(null, error.message);
       }
-    } else this.tell();
+    } else this.showAxis();
     this.fill();
   }
 
-  tell(axis = null, fault = "") {
+  showAxis(axis = null, fault = "") {
     const number_placed = this.placed().length;
     byId("accept-axis").disabled = !axis;
     byId("hand-axis").className = fault ? "note" : "";

@@ -47,7 +47,7 @@ export class Computed {
       if (answer.run) {
         const { run } = answer;
         const stop = make("button", { type: "button", onclick: () => askJson(`run?run=${run}`, { method: "DELETE" }) }, "Stop");
-        const now = await followed(run, (own) => words.replaceChildren("First window of this scan: ", progressed(own), stop), () => turn === this.turn);
+        const now = await followed(run, (state) => words.replaceChildren("First window of this scan: ", progressed(state), stop), () => turn === this.turn);
         words.replaceChildren(now.error || (now.result ? "" : now.step));
         if (!now.result) return;
         answer = await askJson("window", request);

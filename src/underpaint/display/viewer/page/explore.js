@@ -40,13 +40,13 @@ export class ExplorePanel {
   // --- components
 
   async findComponents() {
-    const found = await this.ask("components", Number(byId("n-components").value));
-    const maps = found.maps.map((each) => this.app.computed.add(each));
+    const answer = await this.ask("components", Number(byId("n-components").value));
+    const maps = answer.maps.map((each) => this.app.computed.add(each));
     this.components.replaceChildren(make("ul", { className: "plain" }, ...maps.map((map, at) => make("li", {}, swatch(COLORS[COLOR_NAMES[at]] || "#888888",
-      make("button", { type: "button", className: "link", onclick: () => this.app.showMap(map) }, `Component ${at + 1}`)), ` ${percent(found.shares[at])} of the counts${found.words[at] ? `: ${found.words[at]}` : ""}`))),
+      make("button", { type: "button", className: "link", onclick: () => this.app.showMap(map) }, `Component ${at + 1}`)), ` ${percent(answer.shares[at])} of the counts${answer.words[at] ? `: ${answer.words[at]}` : ""}`))),
     make("p", { className: "buttons" }, make("button", { type: "button", id: "components-composite", onclick: () => this.app.showComposite(maps) }, "As composite"),
-      found.spectra ? make("button", { type: "button", onclick: () => { this.app.extraCurves = []; this.app.showSpectra(); } }, "Hide their spectra") : null));
-    this.app.extraCurves = (found.spectra || []).map((counts, at) => ({ name: `component ${at + 1}`, kind: "region", color: readable(COLOR_NAMES[at]), counts }));
+      answer.spectra ? make("button", { type: "button", onclick: () => { this.app.extraCurves = []; this.app.showSpectra(); } }, "Hide their spectra") : null));
+    this.app.extraCurves = (answer.spectra || []).map((counts, at) => ({ name: `component ${at + 1}`, kind: "region", color: readable(COLOR_NAMES[at]), counts }));
     this.app.showSpectra();
     await this.app.showComputed(maps[0]);
     this.app.showComposite(maps);
@@ -56,18 +56,18 @@ export class ExplorePanel {
   // --- clusters
 
   async findClusters() {
-    const found = await this.ask("clusters", Number(byId("n-clusters").value));
-    const map = this.app.computed.add(found);
+    const answer = await this.ask("clusters", Number(byId("n-clusters").value));
+    const map = this.app.computed.add(answer);
     await this.app.showComputed(map);
     const values = await valuesOf(map);
     const mask = (number) => Uint8Array.from(values, (value) => Number(value === number));
-    this.clusters.replaceChildren(make("ul", { className: "plain" }, ...found.shares.map((share, at) => make("li", {}, swatch(CLUSTER_COLORS[at],
+    this.clusters.replaceChildren(make("ul", { className: "plain" }, ...answer.shares.map((share, at) => make("li", {}, swatch(CLUSTER_COLORS[at],
       make("button", { type: "button", className: "link", title: "Light its pixels up", onclick: () => this.app.setBrush(mask(at + 1), `cluster ${at + 1}`) }, `Cluster ${at + 1}`)), ` ${percent(share)} of the pixels`,
-    found.strongest[at]?.length ? `: ${found.strongest[at].map(([name, ratio]) => `${lineName(name)} × ${ratio.toFixed(1)}`).join(", ")}` : "", " ",
+    answer.strongest[at]?.length ? `: ${answer.strongest[at].map(([name, ratio]) => `${lineName(name)} × ${ratio.toFixed(1)}`).join(", ")}` : "", " ",
     make("button", { type: "button", className: "small", onclick: () => this.app.regionOf(mask(at + 1), `cluster ${at + 1}`) }, "Region")))),
     make("p", { className: "quiet" }, "×: mean counts of the cluster over those of all pixels."));
     this.draw();
-    document.body.dataset.clusters = String(found.shares.length);
+    document.body.dataset.clusters = String(answer.shares.length);
   }
 
   // --- embedding
@@ -123,10 +123,10 @@ export class ExplorePanel {
 
   grab(event, stage) {
     const box = stage.getBoundingClientRect();
-    const at = (own) => [((own.clientX - box.left) / box.width) * SIDE, ((own.clientY - box.top) / box.height) * SIDE];
+    const at = (pointerEvent) => [((pointerEvent.clientX - box.left) / box.width) * SIDE, ((pointerEvent.clientY - box.top) / box.height) * SIDE];
     this.lasso = [at(event)];
     stage.setPointerCapture(event.pointerId);
-    const move = (own) => { this.lasso.push(at(own)); this.draw(); };
+    const move = (pointerEvent) => { this.lasso.push(at(pointerEvent)); this.draw(); };
     stage.addEventListener("pointermove", move);
     stage.addEventListener("pointerup", () => {
       stage.removeEventListener("pointermove", move);
@@ -165,9 +165,9 @@ export class ExplorePanel {
     const { names, numbers, correlation } = await this.ask("correlation");
     const cell = (row, column) => {
       const value = correlation[row][column];
-      const own = make("td", {}, make("button", { type: "button", title: `${lineName(names[row])} and ${lineName(names[column])}`, onclick: () => this.app.showScatter(numbers[column], numbers[row]) }, value.toFixed(1).replace("-", "−")));
-      own.style.setProperty("--shade", `rgb(${value > 0 ? "200 60 40" : "50 100 200"} / ${Math.abs(value).toFixed(2)})`);
-      return own;
+      const tableCell = make("td", {}, make("button", { type: "button", title: `${lineName(names[row])} and ${lineName(names[column])}`, onclick: () => this.app.showScatter(numbers[column], numbers[row]) }, value.toFixed(1).replace("-", "−")));
+      tableCell.style.setProperty("--shade", `rgb(${value > 0 ? "200 60 40" : "50 100 200"} / ${Math.abs(value).toFixed(2)})`);
+      return tableCell;
     };
     this.lines.replaceChildren(make("div", { className: "scroll" }, make("table", { className: "matrix" }, make("thead", {}, make("tr", {}, make("th", {}), ...names.map((name) => make("th", {}, lineName(name))))),
       make("tbody", {}, ...names.map((name, row) => make("tr", {}, make("th", { scope: "row" }, lineName(name)), ...names.map((_, column) => (column === row ? make("td", {}, "") : cell(row, column)))))))), make("p", { className: "quiet" }, `${thousands(names.length)} lines that are detected in a hundredth of the pixels.`));

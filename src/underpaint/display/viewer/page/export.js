@@ -71,14 +71,14 @@ function report(app) {
   const status = make("div", { role: "status" });
   const write = (form) => guarded(async () => {
     const buttons = [...place.querySelectorAll("button")];
-    for (const own of buttons) own.disabled = true;
+    for (const button of buttons) button.disabled = true;
     try {
       const { run } = await askJson("report", { method: "POST", json: { form, subject: subject.value, full: full.checked } });
-      const now = await followed(run, (own) => { status.replaceChildren(progressed(own)); status.scrollIntoView({ block: "nearest" }); });
+      const now = await followed(run, (state) => { status.replaceChildren(progressed(state)); status.scrollIntoView({ block: "nearest" }); });
       status.replaceChildren(now.result ? make("a", { className: "button", target: "_blank", href: `files/${now.result.file}` }, form === "pdf" ? `Download ${now.result.file}` : `Open ${now.result.file}`) : make("p", { className: "note" }, now.error || now.step));
       status.scrollIntoView({ block: "nearest" });
       if (now.result && form === "html") app.showReport();
-    } finally { for (const own of buttons) own.disabled = false; }
+    } finally { for (const button of buttons) button.disabled = false; }
   });
   const place = make("p", { className: "buttons" }, make("button", { type: "button", id: "report-html", onclick: write("html") }, "Write report"), make("button", { type: "button", id: "report-pdf", onclick: write("pdf") }, "Write report as PDF"));
   return [make("h3", {}, "Report"), make("p", { className: "quiet" }, "Findings in words, maps, spectra, methods to cite; with the pictures, regions and statements that the results have now."), subject,

@@ -50,8 +50,8 @@ export class PaletteEditor {
   }
 
   tick(names) {
-    const wanted = new Set(names);
-    for (const box of byId("pigments").querySelectorAll("input")) box.checked = wanted.has(box.value);
+    const tickedNames = new Set(names);
+    for (const box of byId("pigments").querySelectorAll("input")) box.checked = tickedNames.has(box.value);
     this.count();
   }
 
@@ -62,8 +62,8 @@ export class PaletteEditor {
   }
 
   filter() {
-    const wanted = byId("pigment-filter").value.trim().toLowerCase();
-    for (const item of byId("pigments").children) item.hidden = !item.textContent.toLowerCase().includes(wanted);
+    const filterText = byId("pigment-filter").value.trim().toLowerCase();
+    for (const item of byId("pigments").children) item.hidden = !item.textContent.toLowerCase().includes(filterText);
   }
 
   count() {

@@ -19,7 +19,7 @@ export class ScatterPanel {
   build() {
     const kinds = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["other", "More"]];
     const choice = (at, label) => make("label", {}, `${label} `, make("select", { onchange: (event) => { this.pair[at] = Number(event.target.value); this.own = true; guarded(() => this.draw())(); } },
-      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((own) => own.kind !== "state" && this.app.kindOf(own) === kind).map((own) => make("option", { value: String(own.index) }, shortName(own))))).filter((own) => own.children.length)));
+      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((entry) => entry.kind !== "state" && this.app.kindOf(entry) === kind).map((entry) => make("option", { value: String(entry.index) }, shortName(entry))))).filter((entry) => entry.children.length)));
     this.across = choice(0, "Across");
     this.up = choice(1, "Up");
     this.canvas = make("canvas", { className: "scatter", width: CELLS, height: CELLS, role: "img" });
@@ -45,8 +45,8 @@ export class ScatterPanel {
     if (!this.ready || this.own) { if (this.ready) guarded(() => this.draw())(); return; }
     const entry = this.app.entries[this.app.pane.shown.map];
     const [family] = this.app.familiesOf(entry);
-    const other = this.app.entries.find((own) => own.kind === "element") || entry;
-    this.pair = [family ?? other.index, entry.kind === "state" ? other.index : entry.index];
+    const elementEntry = this.app.entries.find((candidate) => candidate.kind === "element") || entry;
+    this.pair = [family ?? elementEntry.index, entry.kind === "state" ? elementEntry.index : entry.index];
     guarded(() => this.draw())();
   }
 
@@ -81,7 +81,7 @@ export class ScatterPanel {
     this.canvas.setAttribute("aria-label", `Pixels by ${left.label} and ${right.label}`);
     const unit = (entry) => (entry.kind === "group" || entry.kind === "member" ? "probability" : entry.unit === "1" ? "no unit" : unitText(entry.unit));
     this.axis.textContent = `Across: ${unit(left)}; up: ${unit(right)}. Brightness: number of pixels.`;
-    this.ticks.forEach((own, at) => own.replaceChildren(...ticksTo(this.tops[at]).map((value) => {
+    this.ticks.forEach((tickBar, at) => tickBar.replaceChildren(...ticksTo(this.tops[at]).map((value) => {
       const mark = make("span", {}, number(value));
       mark.style[at ? "bottom" : "left"] = `${(100 * (MARGIN + 0.5 + (value / this.tops[at]) * SPAN)) / CELLS}%`;
       return mark;
@@ -92,11 +92,11 @@ export class ScatterPanel {
   grab(event) {
     if (!this.values) return;
     const frame = this.stage.getBoundingClientRect();
-    const at = (own) => [Math.max(0, Math.min(1, (own.clientX - frame.left) / frame.width)), Math.max(0, Math.min(1, (own.clientY - frame.top) / frame.height))];
+    const at = (pointerEvent) => [Math.max(0, Math.min(1, (pointerEvent.clientX - frame.left) / frame.width)), Math.max(0, Math.min(1, (pointerEvent.clientY - frame.top) / frame.height))];
     const from = at(event);
     this.stage.setPointerCapture(event.pointerId);
-    const move = (own) => {
-      const to = at(own);
+    const move = (pointerEvent) => {
+      const to = at(pointerEvent);
       const [left, right] = [from[0], to[0]].sort((a, b) => a - b);
       const [top, bottom] = [from[1], to[1]].sort((a, b) => a - b);
       this.box.hidden = false;
@@ -143,6 +143,6 @@ function topIn(entry, index, values) {
 // Round numbers from 0 to the end of a scale.
 function ticksTo(top) {
   const power = 10 ** Math.floor(Math.log10(top / MOST_TICKS));
-  const step = [1, 2, 5, 10].map((own) => own * power).find((own) => top / own <= MOST_TICKS);
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((factor) => top / factor <= MOST_TICKS);
   return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, at) => at * step);
 }

@@ -89,8 +89,8 @@ export class Session {
     Object.assign(this, { markers: joined("markers"), statements: joined("statements") });
     try { await this.send(true); } catch (error) { Object.assign(this, before); throw error; }
     this.changed();
-    const here = app.regions.map((region) => JSON.stringify(app.regionPanel.plain(region)));
-    const regions = (sent.regions || []).filter((region) => !here.includes(JSON.stringify(region)));
+    const pageRegions = app.regions.map((region) => JSON.stringify(app.regionPanel.plain(region)));
+    const regions = (sent.regions || []).filter((region) => !pageRegions.includes(JSON.stringify(region)));
     const old = app.regions;
     if (regions.length) {
       app.regionPanel.change([...app.regions, ...regions.map((region) => app.regionPanel.colored(region))]);
@@ -154,7 +154,7 @@ export class Session {
     } catch (error) {
       if (error.status !== 409 || !again) throw error;
       const { session, version } = error.facts;
-      const joined = (key) => [...new Map([...session[key], ...this[key]].map((own) => [JSON.stringify(own), own])).values()];
+      const joined = (key) => [...new Map([...session[key], ...this[key]].map((entry) => [JSON.stringify(entry), entry])).values()];
       Object.assign(this, { version, markers: joined("markers"), statements: joined("statements") });
       say("Another page saved markers or statements meanwhile: both are kept.");
       this.changed();
@@ -164,8 +164,8 @@ export class Session {
 
   // A marker's line in a list: its energy, its name, and a way to remove it.
   rows() {
-    return this.markers.map((own) => make("li", { className: "bar" }, make("span", { className: "quiet" }, own.energy_kev.toFixed(2)),
-      make("input", { value: own.label, maxlength: "60", "aria-label": `Name of the marker at ${own.energy_kev.toFixed(2)}`, onchange: (event) => this.setMarkers(this.markers.map((each) => (each === own ? { ...own, label: event.target.value.trim() || own.label } : each)), "named a marker") }),
-      make("button", { type: "button", "aria-label": `Remove the marker ${own.label}`, onclick: () => this.setMarkers(this.markers.filter((each) => each !== own), "removed a marker") }, "×")));
+    return this.markers.map((marker) => make("li", { className: "bar" }, make("span", { className: "quiet" }, marker.energy_kev.toFixed(2)),
+      make("input", { value: marker.label, maxlength: "60", "aria-label": `Name of the marker at ${marker.energy_kev.toFixed(2)}`, onchange: (event) => this.setMarkers(this.markers.map((each) => (each === marker ? { ...marker, label: event.target.value.trim() || marker.label } : each)), "named a marker") }),
+      make("button", { type: "button", "aria-label": `Remove the marker ${marker.label}`, onclick: () => this.setMarkers(this.markers.filter((each) => each !== marker), "removed a marker") }, "×")));
   }
 }

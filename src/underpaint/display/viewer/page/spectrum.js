@@ -18,10 +18,10 @@ const SCALES = {
 };
 
 const shape = (tag, facts, text) => {
-  const own = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(facts)) own.setAttribute(key, value);
-  if (text !== undefined) own.textContent = text;
-  return own;
+  const element = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(facts)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
 };
 
 export class SpectrumPlot {
@@ -65,7 +65,7 @@ export class SpectrumPlot {
 
   // Curves: { name, kind, counts, color }, those that are behind first; families: the most important first.
   show(curves, families) {
-    this.curves = curves.filter((own) => own.counts);
+    this.curves = curves.filter((curve) => curve.counts);
     this.families = families;
     this.draw();
   }
@@ -75,7 +75,7 @@ export class SpectrumPlot {
   channel(energy) { return this.app.about.axis ? (energy - this.app.about.axis.zero_kev) / this.app.about.axis.gain_kev : energy; }
 
   whole() {
-    const length = Math.max(...this.curves.map((own) => own.counts.length));
+    const length = Math.max(...this.curves.map((curve) => curve.counts.length));
     const behind = this.curves[0].counts;
     let last = behind.length - 1;
     while (last > 10 && !(behind[last] > 0)) last -= 1;
@@ -130,7 +130,7 @@ export class SpectrumPlot {
     return [{ name: "background and scatter", kind: "background", counts: each(this.fit.background) }, { name: `fit: ${this.fit.name}`, kind: "fit", counts: each(this.fit.fitted) }];
   }
 
-  words() { return `Spectra on a ${SCALES[this.scaleName].name} axis: ${this.curves.map((own) => own.name).filter(Boolean).join(", ")}; lines labelled: ${this.families.slice(0, 12).map(lineName).join(", ") || "none"}. Arrow keys move the read-out.`; }
+  words() { return `Spectra on a ${SCALES[this.scaleName].name} axis: ${this.curves.map((curve) => curve.name).filter(Boolean).join(", ")}; lines labelled: ${this.families.slice(0, 12).map(lineName).join(", ") || "none"}. Arrow keys move the read-out.`; }
 
   frame(svg, { low, high, x, y, width, height, base, bottom, above }) {
     for (const [value, text] of this.levels(bottom, above)) {
@@ -140,7 +140,7 @@ export class SpectrumPlot {
     }
     const span = high - low;
     const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
-    const step = steps.find((own) => (own / span) * (width - LEFT - RIGHT) > 52) || 1000;
+    const step = steps.find((interval) => (interval / span) * (width - LEFT - RIGHT) > 52) || 1000;
     for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) {
       svg.append(shape("line", { class: "grid", x1: x(at), x2: x(at), y1: TOP, y2: height - BOTTOM }));
       svg.append(shape("text", { class: "tick", x: x(at), y: height - BOTTOM + 15, "text-anchor": "middle" }, String(Number(at.toFixed(2)))));
@@ -158,7 +158,7 @@ export class SpectrumPlot {
     }
     const most = SCALES[this.scaleName].down(above);
     const power = 10 ** Math.floor(Math.log10(most / 4));
-    const step = [1, 2, 5, 10].map((own) => own * power).find((own) => most / own <= 5);
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((factor) => most / factor <= 5);
     return Array.from({ length: Math.floor(most / step) + 1 }, (_, at) => [at * step, at * step >= 1e4 ? `${Number((at * step / 1e3).toPrecision(3))}k` : number(at * step)]);
   }
 
@@ -206,7 +206,7 @@ export class SpectrumPlot {
     const front = this.curves[this.curves.length - 1];
     const counts = front && front.counts[channel];
     const near = this.near(energy).map(([name, line]) => `${name} ${line.toFixed(2)}`);
-    const marked = this.app.session.markers.filter((own) => Math.abs(own.energy_kev - energy) < NEAR_KEV / 2).map((own) => own.label);
+    const marked = this.app.session.markers.filter((marker) => Math.abs(marker.energy_kev - energy) < NEAR_KEV / 2).map((marker) => marker.label);
     words.textContent = [this.app.about.axis ? `${energy.toFixed(2)} keV` : "", `channel ${channel}`,
       counts === undefined ? "" : `${counts >= 100 ? thousands(counts) : number(counts)} counts${front.name ? ` (${front.name})` : ""}`,
       near.length ? `near: ${near.join(", ")}` : this.app.about.axis ? "no line near" : "", ...marked].filter(Boolean).join(" · ");
@@ -266,7 +266,7 @@ export class SpectrumPlot {
     const [from, start] = [this.energyAt(event), event.clientX];
     const zooms = (this.drag === "zoom") !== event.shiftKey;
     let moved = false;
-    const move = (own) => { moved = moved || Math.abs(own.clientX - start) > DRAG_PX; if (moved) this.showBand(from, this.energyAt(own)); };
+    const move = (pointerEvent) => { moved = moved || Math.abs(pointerEvent.clientX - start) > DRAG_PX; if (moved) this.showBand(from, this.energyAt(pointerEvent)); };
     window.addEventListener("pointermove", move);
     window.addEventListener("pointerup", (up) => {
       window.removeEventListener("pointermove", move);
@@ -284,34 +284,34 @@ export class SpectrumPlot {
   curve({ kind, counts, color }, first, last, x, y) {
     const parts = [];
     for (let at = first; at <= Math.min(last, counts.length - 1); at += 1) if (!Number.isNaN(counts[at])) parts.push(`${x(this.energy(at)).toFixed(1)},${y(counts[at]).toFixed(1)}`);
-    const own = shape("polyline", { class: `curve ${kind}`, points: parts.join(" ") });
-    if (color) own.setAttribute("stroke", color);
-    return own;
+    const line = shape("polyline", { class: `curve ${kind}`, points: parts.join(" ") });
+    if (color) line.setAttribute("stroke", color);
+    return line;
   }
 
   // The first line of every family, then the second ones: no family's weak line takes the place of another's strong one.
   wanted() {
     const families = this.families.map((family) => Object.entries(this.lines[family] || {}).map(([text, energy]) => [family, text, energy]));
-    const most = Math.max(0, ...families.map((own) => own.length));
-    const ranked = Array.from({ length: most }, (_, rank) => families.map((own) => own[rank]).filter(Boolean)).flat();
+    const most = Math.max(0, ...families.map((labels) => labels.length));
+    const ranked = Array.from({ length: most }, (_, rank) => families.map((labels) => labels[rank]).filter(Boolean)).flat();
     return [...ranked, ...Object.entries(this.lines.tube || {}).map(([text, energy]) => ["tube", text, energy])];
   }
 
   labels(svg, { low, high, x, y, height }) {
-    const taken = Array.from({ length: LEVELS }, () => []);
+    const occupied = Array.from({ length: LEVELS }, () => []);
     const front = this.curves[this.curves.length - 1].counts;
     const placed = [];
     const behind = new Set();
     for (const [family, text, energy] of this.wanted()) {
       // Where two families fall on one peak, the one that is asked for first is the likelier; the other has no label at all.
       if (behind.has(family)) continue;
-      if (placed.some((own) => Math.abs(own - energy) < SAME_PEAK_KEV)) { behind.add(family); continue; }
+      if (placed.some((position) => Math.abs(position - energy) < SAME_PEAK_KEV)) { behind.add(family); continue; }
       if (!(energy > low && energy < high)) continue;
       const [at, half] = [x(energy), text.length * 3.4];
       if (at - half < LEFT) continue;
-      const level = taken.findIndex((row) => row.every(([other, wide]) => Math.abs(at - other) > half + wide));
+      const level = occupied.findIndex((row) => row.every(([labelPosition, wide]) => Math.abs(at - labelPosition) > half + wide));
       if (level < 0) continue;
-      taken[level].push([at, half]);
+      occupied[level].push([at, half]);
       placed.push(energy);
       const high_ = TOP - 6 - 13 * level;
       const near = front.slice(Math.max(0, Math.round(this.channel(energy)) - 3), Math.round(this.channel(energy)) + 4);
@@ -322,12 +322,12 @@ export class SpectrumPlot {
 
   // Above the plot, where no curve runs.
   legend(curves) {
-    byId("spectrum-legend").replaceChildren(...curves.filter((own) => own.name).reverse().map((own) => {
-      const line = shape("line", { class: `curve ${own.kind}`, x1: 0, x2: 18, y1: 5, y2: 5 });
-      if (own.color) line.setAttribute("stroke", own.color);
+    byId("spectrum-legend").replaceChildren(...curves.filter((curve) => curve.name).reverse().map((curve) => {
+      const line = shape("line", { class: `curve ${curve.kind}`, x1: 0, x2: 18, y1: 5, y2: 5 });
+      if (curve.color) line.setAttribute("stroke", curve.color);
       const mark = shape("svg", { width: 18, height: 10, "aria-hidden": "true" });
       mark.append(line);
-      return make("span", {}, mark, ` ${own.name}`);
-    }), this.curves.some((own) => own.kind.includes("largest")) ? make("span", {}, "dashed: the largest in the region") : "");
+      return make("span", {}, mark, ` ${curve.name}`);
+    }), this.curves.some((curve) => curve.kind.includes("largest")) ? make("span", {}, "dashed: the largest in the region") : "");
   }
 }

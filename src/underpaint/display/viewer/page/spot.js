@@ -31,10 +31,10 @@ const PLACED = 0.75;
 
 // Groups by depth, each with its probability: the question that most people come with.
 function inShort(app, groups) {
-  const named = (wanted, value) => groups.filter(wanted).map((group) => (value ? `${shortName(group)} (${certainty(value(group))})` : shortName(group))).join(", ");
-  const held = (where) => named((group) => (group.places[where] ?? 0) >= PLACED, (group) => group.places[where]);
-  const depths = ["surface", "below"].filter((where) => groups.some((group) => where in group.places))
-    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `no group with a probability of ${PLACED} or more`));
+  const named = (condition, value) => groups.filter(condition).map((group) => (value ? `${shortName(group)} (${certainty(value(group))})` : shortName(group))).join(", ");
+  const groupsAt = (place) => named((group) => (group.places[place] ?? 0) >= PLACED, (group) => group.places[place]);
+  const depths = ["surface", "below"].filter((place) => groups.some((group) => place in group.places))
+    .map((place) => make("p", {}, make("b", {}, `${app.placeWords[place]}: `), groupsAt(place) || `no group with a probability of ${PLACED} or more`));
   if (!depths.length) return null;
   const anywhere = named((group) => group.probability >= PLACED && !Object.values(group.places).some((value) => value >= PLACED), (group) => group.probability);
   const unknown = named((group) => group.state === CANNOT_EXCLUDE);

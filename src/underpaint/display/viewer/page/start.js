@@ -153,30 +153,30 @@ function words(scan) {
     return;
   }
   if (!scan.result) { area.replaceChildren(make("p", {}, scan.progress || "Starting … "), make("button", { type: "button", onclick: () => drop(scan.path) }, "Cancel")); return; }
-  const held = scan.result;
-  const { found: families, anode, gain_kev: gain, zero_kev: zero, notes } = held.calibration;
+  const content = scan.result;
+  const { found: families, anode, gain_kev: gain, zero_kev: zero, notes } = content.calibration;
   const facts = [
-    ["File", scan.path], ["Format", held.format],
-    ["Size", `${held.shape[0]} rows × ${held.shape[1]} columns, ${thousands(held.shape[2])} channels`],
-    ["Counts", `${thousands(held.total_counts)} in all, ${thousands(held.mean_pixel_counts)} a pixel${held.n_missing ? `; ${held.n_missing} pixels missing` : ""}`],
+    ["File", scan.path], ["Format", content.format],
+    ["Size", `${content.shape[0]} rows × ${content.shape[1]} columns, ${thousands(content.shape[2])} channels`],
+    ["Counts", `${thousands(content.total_counts)} in all, ${thousands(content.mean_pixel_counts)} a pixel${content.n_missing ? `; ${content.n_missing} pixels missing` : ""}`],
     ["Energy axis", gain ? `${(1000 * gain).toFixed(3)} eV a channel, channel 0 at ${zero.toFixed(3)} keV` : "not known: calibrate by hand, or choose the instrument below"],
     ["Lines", families.map((family) => family.replace("_", " ")).join(", ") || "none confirm the axis: calibrate by hand, or choose the instrument below"],
     ["Tube", anode ? `${anode} anode, seen in the scattered lines` : "anode not seen"],
   ];
   area.replaceChildren(make("dl", { className: "facts" }, ...facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
-    ...[...held.notes, ...notes].map((note) => make("p", { className: "note" }, note)));
+    ...[...content.notes, ...notes].map((note) => make("p", { className: "note" }, note)));
 }
 
 function fields(scan) {
-  const held = scan.result;
-  byId("detector-field").hidden = held.detectors.length < 2;
-  byId("detector").replaceChildren(make("option", { value: "" }, `all ${held.detectors.length}, added`), ...held.detectors.map((each) => make("option", { value: each.name }, `only ${each.name}`)));
+  const content = scan.result;
+  byId("detector-field").hidden = content.detectors.length < 2;
+  byId("detector").replaceChildren(make("option", { value: "" }, `all ${content.detectors.length}, added`), ...content.detectors.map((each) => make("option", { value: each.name }, `only ${each.name}`)));
   byId("detector").value = scan.detector;
   byId("step").value = scan.step;
-  byId("step").placeholder = held.step_mm ? `${number(held.step_mm[0])}x${number(held.step_mm[1])}, by the file` : "not in the file";
-  byId("shape-field").hidden = held.shape[0] > 1 && held.shape[1] > 1 && !scan.shape;
-  byId("held-plot").replaceChildren(sketch(held.sum, held.calibration));
-  byHand.show(Object.assign(scan, { sum: held.sum, peaks: held.peaks, calibration: held.calibration, n_pixel: held.shape[0] * held.shape[1] - held.n_missing }));
+  byId("step").placeholder = content.step_mm ? `${number(content.step_mm[0])}x${number(content.step_mm[1])}, by the file` : "not in the file";
+  byId("shape-field").hidden = content.shape[0] > 1 && content.shape[1] > 1 && !scan.shape;
+  byId("held-plot").replaceChildren(sketch(content.sum, content.calibration));
+  byHand.show(Object.assign(scan, { sum: content.sum, peaks: content.peaks, calibration: content.calibration, n_pixel: content.shape[0] * content.shape[1] - content.n_missing }));
 }
 
 // Section 3 in words: how many scans, and where the results go.
@@ -203,8 +203,8 @@ function calibrated(entry, scan) {
 
 const start = guarded(async () => {
   const scans = ready();
-  const there = scans.find((scan) => scan.result.finished);
-  if (there && !byId("replace").checked) throw new Error(`There are results in ${there.result.out} already. Tick “replace the results that are there”, or open them.`);
+  const finishedScan = scans.find((scan) => scan.result.finished);
+  if (finishedScan && !byId("replace").checked) throw new Error(`There are results in ${finishedScan.result.out} already. Tick “replace the results that are there”, or open them.`);
   const settings = Object.fromEntries(SETTINGS.map((name) => [name, byId(name).value]));
   const faults = [];
   for (const scan of scans) {

@@ -48,15 +48,15 @@ export class Statements {
   open(subject, name) {
     const verdict = make("select", { id: "statement-verdict" }, ...Object.entries(VERDICTS).map(([key, label]) => make("option", { value: key }, label)));
     const correction = make("input", { type: "text", id: "statement-correction", maxlength: "120", placeholder: "what it is instead" });
-    const other = make("label", { hidden: true }, "It is ", correction);
-    verdict.addEventListener("change", () => { other.hidden = verdict.value !== "corrected"; correction.required = !other.hidden; });
+    const correctionLabel = make("label", { hidden: true }, "It is ", correction);
+    verdict.addEventListener("change", () => { correctionLabel.hidden = verdict.value !== "corrected"; correction.required = !correctionLabel.hidden; });
     const reason = make("textarea", { id: "statement-reason", rows: "4", maxlength: "2000", "aria-label": "Reason" });
     const author = make("input", { type: "text", id: "statement-author", maxlength: "120", required: true });
     try { author.value = localStorage.getItem("underpaint-author") || ""; } catch { /* none is kept */ }
     const form = make("form", { method: "dialog", onsubmit: () => {
       try { localStorage.setItem("underpaint-author", author.value); } catch { /* none is kept */ }
       this.set([...this.app.session.statements, { subject, name, verdict: verdict.value, correction: verdict.value === "corrected" ? correction.value : "", reason: reason.value, author: author.value, date: new Date().toISOString().slice(0, 19) + "Z" }], "stated something");
-    } }, make("h2", {}, this.title(subject, name)), make("p", { className: "quiet" }, "Holds for the whole scan, not for one pixel. Maps and report show it beside the program's answer, which stays as it is."), make("label", {}, "Verdict ", verdict), other, make("label", {}, "Reason", reason), make("label", {}, "Your name ", author),
+    } }, make("h2", {}, this.title(subject, name)), make("p", { className: "quiet" }, "Holds for the whole scan, not for one pixel. Maps and report show it beside the program's answer, which stays as it is."), make("label", {}, "Verdict ", verdict), correctionLabel, make("label", {}, "Reason", reason), make("label", {}, "Your name ", author),
     make("p", { className: "buttons" }, make("button", { id: "statement-save", className: "primary" }, "Save"), make("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel")));
     this.dialog.replaceChildren(form);
     this.dialog.showModal();
