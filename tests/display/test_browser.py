@@ -208,7 +208,9 @@ def test_a_class_is_outlined_hidden_removed_and_brought_back(page: tuple[Any, Se
     before_edge = opened.execute_script(f"return {color}", *edge)
     opened.execute_script("return window.viewer.chooseClass(3, 4)")
     wait(opened, "window.viewer.regions[0]?.measurement?.mean && document.body.dataset.region")
-    assert opened.execute_script("return window.viewer.regions[0].measurement.n_pixel") == (SHAPE[0] - 1) * SHAPE[1] // 2
+    assert (
+        opened.execute_script("return window.viewer.regions[0].measurement.n_pixel") == (SHAPE[0] - 1) * SHAPE[1] // 2
+    )
     assert opened.execute_script(f"return {color}", x, y) == before
     assert opened.execute_script(f"return {color}", *edge) != before_edge
     largest = "document.querySelectorAll('#spectrum-plot .largest').length"
@@ -233,7 +235,9 @@ def test_all_regions_are_measured_on_the_maps_that_are_shown(page: tuple[Any, Se
     lead = opened.execute_script("return window.viewer.entries.find((own) => own.name === 'Pb_L').index")
     shown = "window.viewer.regions.map((own) => own.measurement.maps.map((map) => map.map).join()).join(';')"
     wait(opened, f"{shown} === '{lead};{lead}'")
-    assert opened.execute_script("return window.viewer.regions.every((own) => own.measurement.mean && own.measurement.max)")
+    assert opened.execute_script(
+        "return window.viewer.regions.every((own) => own.measurement.mean && own.measurement.max)"
+    )
 
 
 def test_a_box_in_the_scatter_lights_up_its_pixels(page: tuple[Any, Server]) -> None:
@@ -327,7 +331,7 @@ def test_a_search_begins_with_the_group_and_its_map_says_what_is_unknown(page: t
     wait(opened, f"{entry}.name === 'mercury_red' && {entry}.kind === 'group'")
     opened.execute_script("window.viewer.showPlace('mercury_red', 'below')")
     wait(opened, f"{entry}.name === 'mercury_red.below'")
-    wait(opened, "document.querySelector('.legend').textContent.includes('not seen, not excluded: unknown')")
+    wait(opened, "document.querySelector('.legend').textContent.includes('not detected, cannot be excluded')")
     # Present, yet at the surface: what lies below is unknown. In the right half it could hide anywhere.
     hatched = "window.viewer.panes[0].hatched.getContext('2d').getImageData({0}, {1}, 1, 1).data[3]"
     assert opened.execute_script(f"return {hatched.format(2, 2)}") == 255

@@ -195,7 +195,7 @@ def test_one_run_is_cancelled_and_the_others_go_on(
         assert chromium.title == "(2 of 3) underpaint"
         press(chromium, "#queue li:nth-child(2) button")
         wait(chromium, f"{STATES} === 'done,cancelled,done'")
-        assert "No half-made results are left" in text_of(chromium, "queue")
+        assert "No incomplete results remain" in text_of(chromium, "queue")
         assert not chromium.find_elements("css selector", "#files input:checked")
 
 

@@ -172,7 +172,7 @@ def _hatching(
         return None
     return not_excluded_mask(site.maps.values(index), site.maps.values(state), entry.place)[
         window
-    ], "not seen, not excluded"
+    ], "not detected, cannot be excluded"
 
 
 def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: OpenResults) -> Any:

@@ -28,7 +28,7 @@ export class HandCalibration {
     new ResizeObserver(() => this.draw()).observe(this.place);
   }
 
-  // scan: { run, sum, peaks, calibration, n_pixel } of one look.
+  // scan: { run, sum, peaks, calibration, n_pixel } of a scan that was read.
   show(scan) {
     if (scan === this.scan) return;
     this.scan = scan;
@@ -47,7 +47,7 @@ export class HandCalibration {
     const button = byId("accept-axis");
     const words = byId("hand-axis").textContent;
     button.disabled = true;
-    byId("hand-axis").textContent = "Saving, and refining the axis by the lines of the scan …";
+    byId("hand-axis").textContent = "Refining the axis by the lines of the scan, and saving …";
     try {
       accepted(await askJson("calibration", { method: "POST", json: { run: this.scan.run, lines: this.placed(), instrument: byId("instrument").value } }), this.scan);
     } finally {
@@ -82,7 +82,7 @@ export class HandCalibration {
     this.refit();
   }
 
-  // The axis is computed by the server, the same one that saves it.
+  // The server that saves the axis also computes it.
   async refit() {
     const lines = this.placed();
     const request = this.request = {};

@@ -1,4 +1,4 @@
-// The fit of one spectrum: of a pixel, a region or the whole scan, with the lines that are ticked.
+// Fit of the spectrum of a pixel, a region or the whole scan, with the ticked line families.
 import { askJson, byId, followed, guarded, lineName, make, progressed, say, thousands } from "./base.js";
 
 const FAMILY = /^([A-Za-z]{1,2})[ _]?([KLMklm])$/;
@@ -14,7 +14,7 @@ export class FitPanel {
     this.reset = make("button", { type: "button", onclick: () => { this.add = []; this.drop = []; this.refit(); } }, "Usual lines");
     this.remove = make("button", { type: "button", onclick: () => this.clear() }, "Remove the fit");
     this.marked = make("div");
-    this.all = make("button", { type: "button", id: "fit-all", title: "Fits every pixel with the ticked lines, into a new folder beside these results", onclick: () => this.refitAll() }, "Refit all pixels");
+    this.all = make("button", { type: "button", id: "fit-all", title: "Fits every pixel with the ticked lines and writes a new folder beside these results", onclick: () => this.refitAll() }, "Refit all pixels");
     this.progress = make("p", { role: "status" });
     byId("fit").replaceChildren(make("label", {}, "Spectrum of ", this.choice), make("p", { className: "buttons" }, this.button, this.reset, this.remove), this.status,
       this.other, this.table, make("p", { className: "buttons" }, this.all), this.progress, make("h3", {}, "Markers"), this.marked);
@@ -23,7 +23,7 @@ export class FitPanel {
 
   open() { this.write(); this.fillMarkers(); if (!this.fit && this.app.spot) this.refit(); }
 
-  // The chosen pixel changed: the fit follows where it is looked at.
+  // Fits the newly chosen pixel if the panel is visible.
   follow() {
     this.write();
     if (!byId("fit").hidden && this.what === "pixel" && this.app.spot) this.refit();
@@ -48,7 +48,7 @@ export class FitPanel {
   refit() {
     const turn = (this.turn += 1);
     this.failed = false;
-    this.status.textContent = this.usual ? "Fitting …" : "Fitting … The first fit of a scan also finds resolution and tube, which takes some seconds.";
+    this.status.textContent = this.usual ? "Fitting …" : "Fitting … The first fit of a scan also determines resolution and tube, which takes some seconds.";
     return guarded(async () => {
       try {
         const ask = (lines) => askJson("fit", { method: "POST", json: { ...this.requestedSpectrum(), ...lines } });
@@ -68,7 +68,7 @@ export class FitPanel {
     })();
   }
 
-  // A run in a process of its own: maps of all lines, in a new folder, shown among the computed ones.
+  // Fits all pixels in a separate process, and shows the maps of the new folder among the computed maps.
   refitAll() {
     return guarded(async () => {
       this.all.disabled = true;

@@ -1,4 +1,4 @@
-// One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, pictures and lens.
+// Panel with a map, scale bar, hatching, regions, pictures and lens.
 import { make, number, shortName, unitText, valueText } from "./base.js";
 import { paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
@@ -37,7 +37,7 @@ export class Pane {
 
   get entry() { return this.app.entries[this.shown.map]; }
 
-  // The maps that are shown, as [number, name of its colour].
+  // The displayed maps as [index, colour name].
   indices() {
     const { mode, map, layers } = this.shown;
     if (mode === "composite") return layers.filter((layer) => layer.map !== null).map((layer) => [layer.map, layer.color]);
@@ -117,16 +117,16 @@ export class Pane {
     this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry), this.app.statements.legend(part.entry)].filter(Boolean));
   }
 
-  // What dark means: a pigment that is not seen need not be absent.
+  // Legend of dark pixels: a pigment that is not detected is not necessarily absent.
   unseen(entry) {
     if (!this.app.about.hiding) return make("span", { className: "quiet", title: "Hidden pigments were not assessed: the instrument is unknown." }, "dark: not detected, not proven absent");
-    return this.hatched ? make("span", { className: "swatch hatched" }, "not seen, not excluded: unknown") : null;
+    return this.hatched ? make("span", { className: "swatch hatched" }, "not detected, cannot be excluded") : null;
   }
 
-  // A pigment has no depth of its own, and few lines of its own.
+  // Note that only the group of a pigment has a depth.
   whose(entry) {
     const group = entry.kind === "member" ? this.app.entries.find((candidate) => candidate.kind === "group" && entry.groups.includes(candidate.name)) : null;
-    return group ? make("span", { className: "quiet" }, "X-rays do not tell it from others of its group, and only the group has a depth. Look first at ",
+    return group ? make("span", { className: "quiet" }, "X-rays do not distinguish this pigment from other pigments of its group, and only the group has a depth. Look first at ",
       make("button", { type: "button", className: "link plain", onclick: () => this.app.showMap(group.index) }, shortName(group))) : null;
   }
 
@@ -138,7 +138,7 @@ export class Pane {
     this.draw();
   }
 
-  // From pixels of the maps to those of the canvas: x = left + column * across.
+  // Transformation from map pixels to canvas pixels: x = left + column * across.
   frame() {
     const { zoom, middle } = this.app.view;
     const [height, width] = this.app.about.shape;

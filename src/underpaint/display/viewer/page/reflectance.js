@@ -1,4 +1,4 @@
-// The reflectance cube: its picture as a layer over the maps, and a pixel's reflectance beside spectra of pigments.
+// Reflectance cube: its picture as a layer over the maps, and a pixel's reflectance with spectra of pigments.
 import { askJson, byId, guarded, make } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -21,7 +21,7 @@ export class ReflectancePanel {
     if (!this.facts.there) return;
     byId("tab-spot").after(make("button", { type: "button", role: "tab", id: "tab-reflectance", "aria-controls": "reflectance", "aria-selected": "false" }, "Surface"));
     byId("spot").after(make("section", { role: "tabpanel", id: "reflectance", "aria-labelledby": "tab-reflectance", hidden: true }));
-    this.words = make("div", { "aria-live": "polite" }, make("p", { className: "empty" }, "Click a pixel to see its reflectance beside spectra of the pigments that are likeliest there."));
+    this.words = make("div", { "aria-live": "polite" }, make("p", { className: "empty" }, "Click a pixel to show its reflectance with spectra of the most probable pigments."));
     byId("reflectance").replaceChildren(...[this.layer(), this.place(), this.words].filter(Boolean));
   }
 
@@ -44,7 +44,7 @@ export class ReflectancePanel {
   place() {
     const { verdict, how, error_px: error } = this.facts;
     const off = typeof error === "number" ? `, ${error.toFixed(1)} pixels of the maps off on average` : "";
-    const doubt = verdict === "well" ? "" : " It may lie beside the maps: blend it over them to see.";
+    const doubt = verdict === "well" ? "" : " The alignment is doubtful; blend the cube over the maps to check.";
     return make("p", { className: "quiet" }, `The cube was registered to the maps by ${how}${off}.${doubt}`);
   }
 
@@ -71,7 +71,7 @@ export class ReflectancePanel {
           const rest = [typeof member.presence === "number" ? `in the paint ${percent(member.presence)}` : "", typeof member.share === "number" ? `share of the colour ${percent(member.share)}` : ""].filter(Boolean).join(", ");
           return make("li", {}, mark, `${member.label}: ${percent(member.probability)}`, rest ? make("small", {}, ` (${rest})`) : null);
         })),
-        ...answer.hidden.filter((group) => group.stated).map((group) => make("p", {}, `Below the surface: ${group.label}, probability ${percent(group.probability)}. X-rays see it, reflectance does not.`)),
+        ...answer.hidden.filter((group) => group.stated).map((group) => make("p", {}, `Below the surface: ${group.label}, probability ${percent(group.probability)}. X-rays detect this group, and reflectance does not.`)),
         answer.hidden.some((group) => !group.stated) ? make("p", { className: "quiet" }, `Not determined, at the surface or below: ${answer.hidden.filter((group) => !group.stated).map((group) => `${group.label} (probability of below ${percent(group.probability)})`).join(", ")}.`) : null,
         make("p", { className: "quiet" }, `Thin lines: median spectra of the library (${this.facts.library}).`),
       ].filter(Boolean));

@@ -1,4 +1,4 @@
-// Regions drawn on the maps: what they hold on average, beside one another, and kept with the results.
+// Regions drawn on the maps: means, comparison, and saving with the results.
 import { ask, askJson, byId, guarded, make, number, percent, say, shortName, thousands, valueText } from "./base.js";
 import { saveBlob } from "./export.js";
 
@@ -13,7 +13,7 @@ export class RegionPanel {
 
   async load() {
     const read = askJson("regions");
-    this.saving = read.catch(() => {});  // nothing is saved over what was not read
+    this.saving = read.catch(() => {});  // regions that could not be read are not overwritten
     await guarded(async () => {
       const { regions, version } = await read;
       this.version = version;
@@ -36,7 +36,7 @@ export class RegionPanel {
     return { name, corners, runs, color, measurement: null, measuredState: "", hidden: false, outline: runs.length ? this.outlineOf(runs) : null };
   }
 
-  // The edge of a class, in pixels of the maps: what it encloses keeps its colours.
+  // Outline of a class in map pixels; the interior is not filled.
   outlineOf(runs) {
     const [height, width] = this.app.about.shape;
     const inside = new Uint8Array((height + 2) * width);
@@ -76,10 +76,10 @@ export class RegionPanel {
 
   maps() { return [...new Set(this.app.panes.flatMap((pane) => pane.indices().map(([index]) => index)))]; }
 
-  // What is known of the maps and the scan; a region is measured anew when that changes.
+  // State of maps and scan; a region is measured again when it changes.
   state() { return JSON.stringify([this.maps(), this.app.about.scan.state]); }
 
-  // All regions are measured on the maps that are shown; spectra stay those that they are.
+  // Measures a region on the displayed maps; known spectra are kept.
   async measure(region) {
     const state = region.measuredState = this.state();
     const known = region.measurement && region.measurement.mean ? { mean: region.measurement.mean, max: region.measurement.max } : null;
@@ -100,7 +100,7 @@ export class RegionPanel {
 
   plain({ name, corners, runs }) { return { name, corners, runs }; }
 
-  // One save after the other, each over the state that the one before it left.
+  // Saves are queued, so that each starts from the result of the previous one.
   save() {
     this.saving = this.saving.then(() => this.send());
     return this.saving;
@@ -123,7 +123,7 @@ export class RegionPanel {
     this.app.draw();
   }
 
-  // What stands between this page and the folder, and what can be done about it.
+  // Shows a save conflict or error, with buttons to resolve it.
   trouble() {
     if (!this.unsaved) return [];
     const act = (label, does) => make("button", { type: "button", onclick: guarded(does) }, label);
@@ -177,7 +177,7 @@ export class RegionPanel {
     const place = byId("regions");
     const back = this.removed ? make("button", { type: "button", onclick: () => this.bringBack(this.removed) }, `Bring back ${this.removed.name}`) : "";
     if (!regions.length) {
-      place.replaceChildren(...this.trouble(), back, make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: here stand the region's mean spectrum and histograms. Regions are saved with the results, each with a mask that others can read."));
+      place.replaceChildren(...this.trouble(), back, make("p", { className: "empty" }, "Choose Box or Lasso above the maps and draw, or Class and click: this panel shows the region's mean spectrum and histograms. Regions are saved with the results, each with a mask image."));
       return;
     }
     place.replaceChildren(...[
@@ -206,15 +206,15 @@ export class RegionPanel {
       return make("tr", {}, make("th", { scope: "row" }, shortName(entry)), make("td", {}, valueText(entry, statistics.mean)), make("td", {}, valueText(entry, statistics.median)),
         make("td", {}, statistics.above_half === null ? "" : percent(statistics.above_half)));
     });
-    const visibleBox = make("input", { type: "checkbox", checked: !region.hidden, title: "Show it on the maps and in the spectrum", "aria-label": `Show ${region.name}`, onchange: (event) => { region.hidden = !event.target.checked; this.app.draw(); this.app.showSpectra(); } });
+    const visibleBox = make("input", { type: "checkbox", checked: !region.hidden, title: "Show the region on the maps and in the spectrum", "aria-label": `Show ${region.name}`, onchange: (event) => { region.hidden = !event.target.checked; this.app.draw(); this.app.showSpectra(); } });
     return make("section", { className: "card" },
       make("div", { className: "bar" }, mark, name, visibleBox, make("button", { type: "button", title: "Remove the region", "aria-label": `Remove ${region.name}`, onclick: () => this.remove(region) }, "×")),
-      make("p", { className: "quiet" }, measurement ? `${thousands(measurement.n_pixel)} pixels${measurement.mean ? "" : `; no spectrum${measurement.why ? `: ${measurement.why}` : this.app.about.scan.state === "closed" ? ", since the scan is not open" : ", since the scan is not there"}`}` : "measuring …"),
+      make("p", { className: "quiet" }, measurement ? `${thousands(measurement.n_pixel)} pixels${measurement.mean ? "" : `; no spectrum${measurement.why ? `: ${measurement.why}` : this.app.about.scan.state === "closed" ? ", because the scan is not open" : ", because the scan is missing"}`}` : "measuring …"),
       measurement && measurement.mean ? make("p", { className: "buttons" }, make("span", { className: "quiet" }, "its spectrum:"), ...["csv", "png", "svg"].map((format) => make("button", { type: "button", onclick: this.export(region, format) }, format.toUpperCase()))) : null,
       rows.length ? make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "map"), make("th", {}, "mean"), make("th", {}, "median"), make("th", {}, "over ½"))), make("tbody", {}, ...rows)) : null);
   }
 
-  // One histogram a map, all regions in it.
+  // One histogram for each map, with all regions.
   comparisons() {
     const shown = new Map();
     for (const region of this.app.regions) for (const statistics of (region.measurement ? region.measurement.maps : [])) if (statistics.n) shown.set(statistics.map, [...(shown.get(statistics.map) || []), [region, statistics]]);

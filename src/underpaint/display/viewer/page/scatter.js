@@ -1,9 +1,9 @@
-// Two maps against each other, a cell of the plot per pair of values; a box drawn in it shows its pixels on the maps.
+// Scatter plot of two maps as a two-dimensional histogram; a box in the plot highlights its pixels on the maps.
 import { byId, guarded, make, number, shortName, thousands, unitText } from "./base.js";
 import { pictureOf, tableOf, topOf, valuesOf } from "./maps.js";
 
 const CELLS = 100;
-// Zero and full scale stand off the edge, where most pixels of a probability lie.
+// Margin between the edge of the plot and the values 0 and full scale.
 const MARGIN = 4;
 const SPAN = CELLS - 2 * MARGIN - 1;
 const MOST_TICKS = 5;
@@ -25,7 +25,7 @@ export class ScatterPanel {
     this.canvas = make("canvas", { className: "scatter", width: CELLS, height: CELLS, role: "img" });
     this.box = make("div", { className: "brush", hidden: true });
     this.stage = make("div", { className: "scatter-stage" }, this.canvas, this.box);
-    this.words = make("p", { className: "quiet", role: "status" }, "Draw a box in the plot: its pixels light up on the maps.");
+    this.words = make("p", { className: "quiet", role: "status" }, "Draw a box in the plot: its pixels are highlighted on the maps.");
     this.ticks = ["across", "up"].map((name) => make("div", { className: `ticks ${name}`, "aria-hidden": "true" }));
     this.axis = make("p", { className: "quiet" });
     const ends = ["Across from", "Across to", "Up from", "Up to"].map((label) => make("input", { type: "number", step: "any", "aria-label": label, placeholder: label.toLowerCase() }));
@@ -40,7 +40,7 @@ export class ScatterPanel {
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
   }
 
-  // Unless somebody chose otherwise: the chosen map against its first element.
+  // By default, the chosen map against its first element.
   follow() {
     if (!this.ready || this.own) { if (this.ready) guarded(() => this.draw())(); return; }
     const entry = this.app.entries[this.app.pane.shown.map];
@@ -108,13 +108,13 @@ export class ScatterPanel {
   }
 
   light(across, up) {
-    // What lies beyond the plot is drawn at its edge, and belongs to a box that reaches it.
+    // Values beyond the plot are drawn at its edge, and belong to a box that reaches the edge.
     const value = (share, top) => ((share * CELLS - MARGIN) / SPAN) * top;
     const ends = ([low, high], top) => [low <= 0.002 ? -Infinity : value(low, top), high >= 0.998 ? Infinity : value(high, top)];
     this.lightValues(ends(across, this.tops[0]), ends(up, this.tops[1]));
   }
 
-  // Values between these ends light up; typed, or those of a box.
+  // Highlights the pixels with values between typed limits or inside a box.
   lightValues([left, right], [bottom, top]) {
     const [x, y] = this.values;
     const mask = Uint8Array.from(x, (value, at) => Number(value >= left && value <= right && y[at] >= bottom && y[at] <= top));
@@ -126,12 +126,12 @@ export class ScatterPanel {
 
   clear() {
     this.box.hidden = true;
-    this.words.textContent = "Draw a box in the plot: its pixels light up on the maps.";
+    this.words.textContent = "Draw a box in the plot: its pixels are highlighted on the maps.";
     this.app.setBrush(null);
   }
 }
 
-// Where a scale ends: a little over what most pixels hold, and never beyond the largest of them.
+// Upper end of a scale: 1.3 times the full-colour value, but at most the largest value.
 function topIn(entry, index, values) {
   const top = topOf(entry, index, values);
   if (entry.kind !== "element") return top;

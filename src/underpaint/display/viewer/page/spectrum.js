@@ -1,4 +1,4 @@
-// The spectrum: counts over keV with labelled lines, a read-out, markers, the fit and its residual, and energy windows.
+// Spectrum plot with labelled lines, read-out, markers, fit, residual and energy windows.
 import { byId, lineName, make, number, thousands } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -10,7 +10,7 @@ const MOST_NEAR = 4;
 const DRAG_PX = 4;
 const RESIDUAL_SHARE = 0.24;
 const RESIDUAL_SIGMA = 5;
-// How counts are drawn: their height, and the counts at a height.
+// Scales of the counts: conversion of counts to height, and the inverse.
 const SCALES = {
   log: { name: "logarithmic", up: Math.log10, down: (value) => 10 ** value },
   root: { name: "square-root", up: (value) => Math.sqrt(Math.max(value, 0)), down: (value) => value * value },
@@ -57,13 +57,13 @@ export class SpectrumPlot {
     this.draw();
   }
 
-  // What a drag does: a map of the window, or a closer look.
+  // Sets the effect of dragging: map of the window, or zoom.
   take(what) {
     this.drag = what;
     for (const button of document.querySelectorAll("[data-drag]")) button.setAttribute("aria-pressed", button.dataset.drag === what);
   }
 
-  // Curves: { name, kind, counts, color }, those that are behind first; families: the most important first.
+  // Curves { name, kind, counts, color } in drawing order; families with the most important first.
   show(curves, families) {
     this.curves = curves.filter((curve) => curve.counts);
     this.families = families;
@@ -100,7 +100,7 @@ export class SpectrumPlot {
       if (counts[at] > top) top = counts[at];
       if (counts[at] > 0 && counts[at] < floor) floor = counts[at];
     }
-    // Below one count a pixel only says that there is none; a mean says more.
+    // Values below one count are meaningful for mean spectra only.
     const single = this.curves[this.curves.length - 1].kind === "pixel";
     floor = log ? Math.max(Math.min(floor, 1), single ? 0.5 : 0.05, top / 1e6) * 0.8 : 0;
     const { up } = SCALES[this.scaleName];
@@ -123,7 +123,7 @@ export class SpectrumPlot {
     this.follow();
   }
 
-  // The fit, per pixel like the curve that it is of.
+  // Curves of the fit, counts per pixel.
   fitCurves() {
     if (!this.fit) return [];
     const each = (values) => values.map((value) => (value === null ? NaN : value / this.fit.n_pixel));
@@ -150,7 +150,7 @@ export class SpectrumPlot {
     svg.append(shape("text", { class: "tick", x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, "counts"));
   }
 
-  // Counts that have a line across the plot, with their words.
+  // Counts with a grid line, and their labels.
   levels(bottom, above) {
     if (this.scaleName === "log") {
       const powers = Array.from({ length: Math.floor(above) - Math.ceil(bottom) + 1 }, (_, at) => Math.ceil(bottom) + at);
@@ -162,7 +162,7 @@ export class SpectrumPlot {
     return Array.from({ length: Math.floor(most / step) + 1 }, (_, at) => [at * step, at * step >= 1e4 ? `${Number((at * step / 1e3).toPrecision(3))}k` : number(at * step)]);
   }
 
-  // Deviations of the spectrum from the fit, in standard deviations, from -5 to 5.
+  // Residual of the fit from -5 to 5 standard deviations.
   residual(svg, first, last) {
     const { x, base, height, width } = this.scale;
     const [top, bottom] = [base + 12, height - BOTTOM];
@@ -184,7 +184,7 @@ export class SpectrumPlot {
     }
   }
 
-  // The read-out: where the pointer or the keys stand, what was counted there, and whose line it may be.
+  // Read-out at the pointer or keyboard cursor: energy, counts, and nearby lines.
   point(energy) {
     this.cursor = energy;
     if (energy !== null) this.last = energy;
@@ -195,7 +195,7 @@ export class SpectrumPlot {
     const words = byId("spectrum-readout");
     if (!this.scale || this.cursor === null) {
       if (this.line) this.line.setAttribute("visibility", "hidden");
-      words.textContent = this.drag === "map" ? "Point at the spectrum; drag over a peak to map it." : "Point at the spectrum; drag to look closer.";
+      words.textContent = this.drag === "map" ? "Point at the spectrum; drag over a peak to map it." : "Point at the spectrum; drag to zoom in.";
       return;
     }
     const energy = this.cursor;
@@ -212,7 +212,7 @@ export class SpectrumPlot {
       near.length ? `near: ${near.join(", ")}` : this.app.about.axis ? "no line near" : "", ...marked].filter(Boolean).join(" · ");
   }
 
-  // Lines about an energy: those of families that are shown first, then the nearest ones.
+  // Lines near an energy: lines of the displayed families first, then the nearest.
   near(energy) {
     const known = new Set(Object.keys(this.lines));
     return this.candidates.filter(([, line]) => Math.abs(line - energy) < NEAR_KEV)
@@ -260,7 +260,7 @@ export class SpectrumPlot {
     this.band.setAttribute("width", Math.max(right - left, 1));
   }
 
-  // A drag maps the window, or looks closer; with shift, the other of the two.
+  // Dragging adds a map of the window or zooms in; with Shift it does the other.
   grab(event) {
     if (!this.scale || event.button) return;
     const [from, start] = [this.energyAt(event), event.clientX];
@@ -289,7 +289,7 @@ export class SpectrumPlot {
     return line;
   }
 
-  // The first line of every family, then the second ones: no family's weak line takes the place of another's strong one.
+  // The first line of every family precedes all second lines, so that strong lines are labelled first.
   wanted() {
     const families = this.families.map((family) => Object.entries(this.lines[family] || {}).map(([text, energy]) => [family, text, energy]));
     const most = Math.max(0, ...families.map((labels) => labels.length));
@@ -303,7 +303,7 @@ export class SpectrumPlot {
     const placed = [];
     const behind = new Set();
     for (const [family, text, energy] of this.wanted()) {
-      // Where two families fall on one peak, the one that is asked for first is the likelier; the other has no label at all.
+      // If two families share a peak, only the first family is labelled.
       if (behind.has(family)) continue;
       if (placed.some((position) => Math.abs(position - energy) < SAME_PEAK_KEV)) { behind.add(family); continue; }
       if (!(energy > low && energy < high)) continue;
@@ -320,7 +320,7 @@ export class SpectrumPlot {
     }
   }
 
-  // Above the plot, where no curve runs.
+  // Labels are above the curves.
   legend(curves) {
     byId("spectrum-legend").replaceChildren(...curves.filter((curve) => curve.name).reverse().map((curve) => {
       const line = shape("line", { class: `curve ${curve.kind}`, x1: 0, x2: 18, y1: 5, y2: 5 });
@@ -328,6 +328,6 @@ export class SpectrumPlot {
       const mark = shape("svg", { width: 18, height: 10, "aria-hidden": "true" });
       mark.append(line);
       return make("span", {}, mark, ` ${curve.name}`);
-    }), this.curves.some((curve) => curve.kind.includes("largest")) ? make("span", {}, "dashed: the largest in the region") : "");
+    }), this.curves.some((curve) => curve.kind.includes("largest")) ? make("span", {}, "dashed: maximum in the region") : "");
   }
 }

@@ -1,4 +1,4 @@
-// The page of a result: which maps are shown, what the mouse and the keys do, what the parts tell one another.
+// Page of results: displayed maps, mouse and keys, and the connection of the panels.
 import { askJson, byId, choosable, guarded, make, number, say, shortName, themed } from "./base.js";
 import { COMPUTED, Computed } from "./computed.js";
 import { ExplorePanel } from "./explore.js";
@@ -21,7 +21,7 @@ import { View } from "./view.js";
 const MOST_ZOOM = 400;
 const DRAG = 4;
 const BRUSHED = 0xffffe000;
-// For so long the page waits for the summary before it shows the first map by itself.
+// Time that the page waits for the overview before it shows the first map, ms.
 const FIRST_VIEW_MS = 700;
 const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["computed", "Computed"], ["other", "More"]];
 
@@ -87,7 +87,7 @@ class Viewer {
     if (this.session.view.panes && !this.chosen) await guarded(() => this.viewState.apply(this.session.view))();
   }
 
-  // Whether nobody has chosen anything yet.
+  // Whether the user has chosen nothing yet.
   get untouched() { return !this.chosen && this.pane === this.panes[0] && this.pane.shown.mode === "map" && this.pane.shown.map === this.firstMap; }
 
   showReport(outdated = false) {
@@ -96,10 +96,10 @@ class Viewer {
     byId("report").title = outdated ? "Written before the latest pictures, regions or statements: write it again under Save" : "";
   }
 
-  // What a report shows has changed since it was written.
+  // Marks the report as older than the content that it shows.
   reportOutdated() { if (!byId("report").hidden) this.showReport(true); }
 
-  // --- which maps there are
+  // --- list of maps
 
   kindOf(entry) { return COMPUTED.includes(entry.kind) ? "computed" : ["group", "member", "element"].includes(entry.kind) ? entry.kind : "other"; }
 
@@ -150,13 +150,13 @@ class Viewer {
         picture, make("span", {}, name, words ? make("small", { className: "sure" }, words) : null, examples ? make("small", {}, examples) : null)));
     };
     const items = shown.filter((entry) => !absent.includes(entry)).map(item);
-    if (this.kind === "member" && !searchText) items.unshift(make("li", { className: "note" }, "Which pigment of a group it is rests on a prior more than on the spectrum. Trust the group first."));
+    if (this.kind === "member" && !searchText) items.unshift(make("li", { className: "note" }, "The probability of a pigment within its group depends more on a prior than on the spectrum. Rely on the group first."));
     if (absent.length) items.push(make("li", {}, make("details", {}, make("summary", {}, `${absent.length} not ${this.kind === "element" ? "detected" : "found"}`), make("ul", {}, ...absent.map(item)))));
-    byId("list").replaceChildren(...(shown.length ? items : [make("li", { className: "empty" }, "No map of that name.")]));
+    byId("list").replaceChildren(...(shown.length ? items : [make("li", { className: "empty" }, "No map has this name.")]));
     this.markList();
   }
 
-  // Groups first: what a name is likest to mean; "could it be seen?" last.
+  // Sort key: groups first, maps of states last.
   rank(entry) { return (this.summary?.rank(entry) ?? 0) + KINDS.findIndex(([kind]) => kind === this.kindOf(entry)) + (entry.kind === "state" ? 1 : 0); }
 
   async thumbnail(canvas) {
@@ -170,7 +170,7 @@ class Viewer {
       canvas.width = width;
       canvas.height = height;
       canvas.getContext("2d").drawImage(picture, 0, 0);
-    } catch { /* a list without a picture is a list */ }
+    } catch { /* the list works without thumbnails */ }
   }
 
   markList() {
@@ -199,7 +199,7 @@ class Viewer {
     this.regionPanel.follow();
   }
 
-  // A new pane begins with what belongs to the map that is there: its elements, then the next ones.
+  // Map of a new pane: an element of the present map, or else the next map of its kind.
   likely(map, at) {
     const families = this.familiesOf(this.entries[map]);
     if (at <= families.length) return families[at - 1];
@@ -223,7 +223,7 @@ class Viewer {
     return this.changed();
   }
 
-  // A map that was just computed, in the chosen pane and its list.
+  // Shows a computed map in the chosen pane and its list.
   showComputed(index) {
     const tab = byId("kinds").querySelector("[data-kind=computed]");
     if (tab) this.showKind(tab);
@@ -253,7 +253,7 @@ class Viewer {
 
   draw() { for (const pane of this.panes) pane.draw(); }
 
-  // Pixels that light up on all maps: chosen in a scatter plot, an embedding, or a list of clusters.
+  // Highlights pixels on all maps, chosen in a scatter plot, an embedding or a list of clusters.
   setBrush(mask, name = "selection") {
     const [height, width] = this.about.shape;
     this.brushMask = mask;
@@ -263,7 +263,7 @@ class Viewer {
     this.explore.draw();
   }
 
-  // A region of the pixels of a mask: its runs along the rows.
+  // Adds a region from a mask, as runs along the rows.
   regionOf(mask, name) {
     const [height, width] = this.about.shape;
     const runs = [];
@@ -289,7 +289,7 @@ class Viewer {
     this.scatter.choose(across, up);
   }
 
-  // --- how a map is shown
+  // --- display of a map
 
   buildToolbar() {
     const set = (id, key, read = (input) => input.value) => byId(id).addEventListener("input", (event) => { this.pane.shown[key] = read(event.target); this.changed(); });
@@ -400,7 +400,7 @@ class Viewer {
     if (this.pictures.lens) this.draw();
   }
 
-  // What a map holds at a pixel; said anew when the pane shows another map.
+  // Shows the value of a map at a pixel; repeated when the pane shows another map.
   readOut(pane, row, column) {
     this.read = { pane, row, column };
     byId("readout").textContent = `row ${row}, column ${column}: ${pane.valueAt(row, column)}`;
@@ -445,7 +445,7 @@ class Viewer {
     if (this.tool === "class") this.chooseClass(row, column); else this.choosePixel(row, column);
   }
 
-  // Over the threshold that is set, or one half of the scale.
+  // Selects connected pixels above the threshold, or above one half of the scale.
   chooseClass(row, column) {
     const { shown, parts } = this.pane;
     const [part] = parts;
@@ -491,10 +491,10 @@ class Viewer {
     this.choosePixel(...next);
   }
 
-  // Where the keys stand: on the chosen pixel, or in the middle.
+  // Keyboard position: the chosen pixel, or the middle of the view.
   standing() { return this.chosen || [Math.floor(this.view.middle[1]), Math.floor(this.view.middle[0])]; }
 
-  // Drawing by keys: the first mark begins, the second ends a box; a lasso ends where it began.
+  // Drawing by keys: two marks define a box; a lasso ends at its first mark.
   mark(row, column) {
     if (this.tool === "class") { this.chooseClass(row, column); return; }
     if (this.tool === "point") { if (this.pictures.takes([column + 0.5, row + 0.5])) this.draw(); return; }
@@ -511,7 +511,7 @@ class Viewer {
     if (this.chosen) this.draw(); else this.choosePixel(row, column);
   }
 
-  // Corners of what the marks enclose: of a box, whole pixels; of a lasso, a line through their middles.
+  // Corners of the drawn shape: whole pixels for a box, pixel centres for a lasso.
   drawn(end = null) {
     const all = end ? [...this.marked, end] : this.marked;
     if (this.tool === "lasso") return all.map((point) => point.map((at) => at + 0.5));
@@ -559,7 +559,7 @@ class Viewer {
       ...this.regionPanel.curves(),
     ];
     let families = Object.keys(this.spectrum.lines).filter((name) => name !== "tube");
-    let words = "Click a pixel to see its spectrum.";
+    let words = "Click a pixel to show its spectrum.";
     if (this.spot) {
       const { spectrum, row, column, scan } = this.spot;
       if (spectrum) curves.push({ name: `row ${row}, column ${column}`, kind: "pixel", counts: spectrum });
@@ -576,9 +576,9 @@ class Viewer {
     return ["Only the sum is shown: the scan is not open. ", this.scanButton(path)];
   }
 
-  // Where the scan lies, the results say: whoever made them. It is opened when a person who reads that wants it.
+  // The results name the scan's path. The scan is opened only on request, because the results may be untrusted.
   scanButton(path) {
-    return make("button", { type: "button", className: "open-scan", title: path ? `Opens ${path}` : "The results do not say where it lies", onclick: guarded(async () => {
+    return make("button", { type: "button", className: "open-scan", title: path ? `Opens ${path}` : "The results do not contain its path", onclick: guarded(async () => {
       this.about.scan = await askJson("scan", { method: "POST" });
       this.showSpectra();
       await this.followScan();
@@ -598,7 +598,7 @@ class Viewer {
   }
 }
 
-// "lead pigment (lead white, red lead), below the surface" in two parts, the examples apart.
+// "lead pigment (lead white, red lead), below the surface" split into the name and the examples.
 function shortened(entry) {
   const [, name, examples, rest] = /^(.*?) \((.*)\)(.*)$/.exec(entry.label) || [null, entry.label, "", ""];
   return [name + rest, entry.kind === "state" ? "answer at each pixel" : examples];
