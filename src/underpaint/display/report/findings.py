@@ -196,7 +196,7 @@ def _finding(results: Results, name: str) -> Finding:
         float(probability[is_present_pixel].mean()) if is_present_pixel.any() else 0.0,
         tuple(sorted(evidence, key=lambda entry: -entry.share)),
         members,
-        _leanings(results, name) if is_group else (),
+        _separate_member_findings(results, name) if is_group else (),
         tuple((library()[member].label, share) for member, share in shares),
         _distinguishing_text(name, [member for member, _ in shares]) if is_group else "",
         results.has_elements,
@@ -215,7 +215,7 @@ def _evidence(results: Results, family: str, is_present_pixel: NDArray[np.bool_]
     return Evidence(family, float(is_significant.mean()), float(np.median(area[is_known])))
 
 
-def _leanings(results: Results, group: str) -> tuple[Finding, ...]:
+def _separate_member_findings(results: Results, group: str) -> tuple[Finding, ...]:
     if member_shares(results, group):
         return ()
     names = [name for name in results.pigments if group in results.materials[name].groups and is_present(results[name])]

@@ -104,7 +104,7 @@ def place_shares(results: Results) -> list[PlaceShares]:
     n_with_result = max(int(results.has_prediction.sum()), 1)
     rows = []
     for name in present_groups(results):
-        code = _codes(results, name)
+        code = _place_codes_of(results, name)
         counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_with_result
         surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
         rows.append(PlaceShares(name, results.short_label(name), surface, below, float(counts[_UNPLACED])))
@@ -120,7 +120,7 @@ def find_arrangements(results: Results) -> list[Arrangement]:
     names = present_groups(results) if knows_places(results) else []
     if not names:
         return []
-    place_codes = np.stack([_codes(results, name).ravel() for name in names], axis=1)
+    place_codes = np.stack([_place_codes_of(results, name).ravel() for name in names], axis=1)
     code_rows, row_index, counts = _distinct_rows(place_codes)
     n_with_result = max(int(results.has_prediction.sum()), 1)
     min_pixels = max(MIN_ARRANGEMENT_SHARE * n_with_result, min(MIN_PIXELS, n_with_result))
@@ -194,7 +194,7 @@ def share_below_in_paint(results: Results) -> float:
     return float(np.any(undetermined_masks, axis=0).mean()) if undetermined_masks else 0.0
 
 
-def _codes(results: Results, name: str) -> NDArray[np.uint8]:
+def _place_codes_of(results: Results, name: str) -> NDArray[np.uint8]:
     is_at_surface, is_below = _likely_at(results, name, "surface"), _likely_at(results, name, "below")
     place_codes = (_SURFACE * is_at_surface + _BELOW * is_below).astype(np.uint8)
     place_codes[(place_codes == _NOWHERE) & (results[name] > PRESENT_PROBABILITY)] = _UNPLACED

@@ -355,12 +355,12 @@ def _spot_figure(spot: SpotSpectrum, summary: Mapping[str, Any]) -> EmbeddedFigu
     return embed_figure(figure, f"Spectrum of {spot.title}; lines above three standard deviations: {line_names}.")
 
 
-def _spectrum_figure(results: Results, strong: list[Evidence]) -> EmbeddedFigure | None:
+def _spectrum_figure(results: Results, significant_lines: list[Evidence]) -> EmbeddedFigure | None:
     summary, calibration = results.summary, results.calibration
     sum_counts = summary.get("sum_counts")
     if sum_counts is None:
         return None
-    families = list(dict.fromkeys([*(line.family for line in strong), *calibration.get("found", [])]))
+    families = list(dict.fromkeys([*(line.family for line in significant_lines), *calibration.get("found", [])]))
     axis, anode = EnergyAxis.from_energies(summary.get("energy_kev")), calibration.get("anode")
     figure = plot.spectrum(axis, np.asarray(sum_counts, float), summary.get("max_counts"), families, anode=anode)
     line_names = join_names([line_name(family) for family in families], 30) or "no line"

@@ -89,7 +89,7 @@ def read_supplements(
     scan: Scan | str | None = None,
     subject: str = "",
 ) -> Supplements:
-    """Content the files beside the results of a folder.
+    """Read pictures, regions, statements and spectra of spots for a folder of results.
 
     Parameters
     ----------

@@ -289,8 +289,8 @@ class ExplorationRequests(ResultRequests):
     def routes(self) -> Routes:
         """Return the functions that answer requests, by method and path."""
         return {
-            ("POST", "explore"): self._explore,
-            ("GET", "embedding"): self._embedding,
+            ("POST", "explore"): self._answer_exploration,
+            ("GET", "embedding"): self._send_embedding,
         }
 
     @cached_property
@@ -301,20 +301,20 @@ class ExplorationRequests(ResultRequests):
     def _coordinates(self) -> NDArray[np.float32]:
         return embedding(self._detected_lines)
 
-    def _explore(self, request: Request) -> Answer:
+    def _answer_exploration(self, request: Request) -> Answer:
         """Answer with components, clusters or correlations, and add new maps to the lists of the page."""
         request_body = request.json()
         with self.results.working:
             answer_functions = {
-                "components": self._components,
-                "clusters": self._clusters,
-                "correlation": self._correlation,
+                "components": self._components_answer,
+                "clusters": self._clusters_answer,
+                "correlation": self._correlation_answer,
             }
             if request_body.get("what") not in answer_functions:
                 raise ScanError(f"Cannot explore: choose {', '.join(answer_functions)}.")
             return json_answer(answer_functions[request_body["what"]](request_body))
 
-    def _components(self, request_body: dict[str, Any]) -> dict[str, Any]:
+    def _components_answer(self, request_body: dict[str, Any]) -> dict[str, Any]:
         n = whole_number(request_body.get("n"), 2, MAX_COMPONENTS, "components")
         counts = None
         if self.results.source.state == READY and fits_memory(self.results.source.scan()):
@@ -333,7 +333,7 @@ class ExplorationRequests(ResultRequests):
             "words": [line_share(shares) for shares in factorisation.strongest_lines],
         }
 
-    def _clusters(self, request_body: dict[str, Any]) -> dict[str, Any]:
+    def _clusters_answer(self, request_body: dict[str, Any]) -> dict[str, Any]:
         n = whole_number(request_body.get("n"), 2, MAX_CLUSTERS, "clusters")
         grouping = clusters(self._detected_lines, n)
         return {
@@ -342,7 +342,7 @@ class ExplorationRequests(ResultRequests):
             "strongest": grouping.strongest_lines,
         }
 
-    def _correlation(self, _: dict[str, Any]) -> dict[str, Any]:
+    def _correlation_answer(self, _: dict[str, Any]) -> dict[str, Any]:
         lines = self._detected_lines
         return {
             "names": lines.names,
@@ -350,7 +350,7 @@ class ExplorationRequests(ResultRequests):
             "correlation": correlation(lines).round(3).tolist(),
         }
 
-    def _embedding(self, _: Request) -> Answer:
+    def _send_embedding(self, _: Request) -> Answer:
         """Send the coordinates of each pixel in the embedding as (n_row, n_column, 2) float32."""
         with self.results.working:
             return Answer(self._coordinates.astype("<f4").tobytes(), "application/octet-stream")

@@ -106,23 +106,23 @@ def maps_csv(maps: ResultMaps) -> BinaryIO:
 
 
 def answer(request: Request, site: OpenResults) -> Answer | None:
-    """Answer a request for ``export/NAME``; None for an not_excluded_mask name."""
+    """Answer a request for ``export/NAME``; None for an unknown name."""
     export_name = request.parts[0] if request.parts else ""
     export_functions = {
-        "map": _map,
-        "composite": _composite,
-        "figure5": _figure5,
-        "spectrum": _spectrum,
-        "region": _region,
-        "values": _values,
-        "table": _table,
-        "stack": _stack,
-        "maps": _all_maps,
+        "map": _export_map,
+        "composite": _export_composite,
+        "figure5": _export_figure5,
+        "spectrum": _export_spectrum,
+        "region": _export_region,
+        "values": _export_pixel_values,
+        "table": _export_region_table,
+        "stack": _export_stack,
+        "maps": _export_all_maps,
     }
     return export_functions[export_name](request, site) if export_name in export_functions else None
 
 
-def _map(request: Request, site: OpenResults) -> Answer:
+def _export_map(request: Request, site: OpenResults) -> Answer:
     """Send a map as a figure or as a TIFF of its values, limited to the window of the query if given."""
     index = _map_index(request, site)
     entry = site.maps.entries[index]
@@ -130,24 +130,24 @@ def _map(request: Request, site: OpenResults) -> Answer:
     values = site.maps.values(index)[window]
     ending = _file_ending(request, ("png", "svg", "pdf", "tif"))
     if ending == "tif":
-        return _tiff(values, entry, site)
+        return _tiff_attachment(values, entry, site)
     if entry.kind == "state":
-        return _figure(_state_figure(values, entry, site), ending, f"{entry.name}_detectability")
+        return _figure_attachment(_state_figure(values, entry, site), ending, f"{entry.name}_detectability")
     from underpaint.display import plot
 
     figure = plot.shown_map(
         values,
         _full_color_value(entry, site.maps.values(index)),
-        _colors(request, entry),
-        title=_title(entry),
+        _color_map_name(request, entry),
+        title=_map_title(entry),
         step_mm=site.maps.step_mm,
         min_shown=number_of(request, "threshold"),
         hatching=_hatching(request, index, window, site),
     )
-    return _figure(figure, ending, entry.name)
+    return _figure_attachment(figure, ending, entry.name)
 
 
-def _colors(request: Request, entry: MapEntry) -> str:
+def _color_map_name(request: Request, entry: MapEntry) -> str:
     default_color = _COLOR_MAPS[0] if entry.kind in {"group", "member"} else _COLOR_MAPS[1]
     colors = request.query.get("colors", default_color)
     if colors not in _COLOR_MAPS:
@@ -183,7 +183,7 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: OpenResult
     return plot.state_map(results, entry.name, title=f"{entry.label}: answer")
 
 
-def _composite(request: Request, site: OpenResults) -> Answer:
+def _export_composite(request: Request, site: OpenResults) -> Answer:
     """Send a composite of several maps, each in one colour; red, green and blue by default."""
     from underpaint.display.plot.images import CHANNELS, COMPOSITE_COLORS, composite_figure
 
@@ -213,10 +213,10 @@ def _composite(request: Request, site: OpenResults) -> Answer:
     figure = composite_figure(
         colored_maps, colors, step_mm=site.maps.step_mm, hatch_mask=None if hatching is None else hatching[0]
     )
-    return _figure(figure, _file_ending(request, ("png", "svg", "pdf")), "composite")
+    return _figure_attachment(figure, _file_ending(request, ("png", "svg", "pdf")), "composite")
 
 
-def _figure5(request: Request, site: OpenResults) -> Answer:
+def _export_figure5(request: Request, site: OpenResults) -> Answer:
     """Send map, element maps, overlay and scatter plot of a pigment as in Fig. 5 of Xu et al. 2022."""
     from underpaint.display import plot
 
@@ -227,10 +227,10 @@ def _figure5(request: Request, site: OpenResults) -> Answer:
             f"Cannot draw {entry.label} as in Fig. 5: choose a pigment or a group, not a map of {entry.kind}s."
         )
     figure = plot.pigment_row(read_results(site.maps.folder), entry.material, entry.place)
-    return _figure(figure, _file_ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
+    return _figure_attachment(figure, _file_ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
 
 
-def _spectrum(request: Request, site: OpenResults) -> Answer:
+def _export_spectrum(request: Request, site: OpenResults) -> Answer:
     """Send a pixel's spectrum with the sum and maximum spectra of the scan, as CSV or as a figure."""
     row, column = request.number("row"), request.number("column")
     site.maps.at(row, column)
@@ -239,14 +239,16 @@ def _spectrum(request: Request, site: OpenResults) -> Answer:
     ending, name = _file_ending(request, ("csv", "png", "svg", "pdf")), f"spectrum_{row}_{column}"
     available_columns = {key: values for key, values in columns.items() if values is not None}
     if ending == "csv" and available_columns:
-        return _attachment(_csv(site, available_columns), ending, name)
+        return _attachment(_spectrum_csv(site, available_columns), ending, name)
     if counts is None:
         raise OutputError(f"Pixel ({row}, {column}) has no spectrum to draw. {site.source.failure}".strip())
     families = [line["name"] for line in spot(site.maps, row, column)["elements"] if line["there"]]
-    return _figure(_spectrum_figure(site, counts, None, families, (f"row {row}, column {column}", "")), ending, name)
+    return _figure_attachment(
+        _spectrum_figure(site, counts, None, families, (f"row {row}, column {column}", "")), ending, name
+    )
 
 
-def _region(request: Request, site: OpenResults) -> Answer:
+def _export_region(request: Request, site: OpenResults) -> Answer:
     """Send the mean and maximum spectra of a region, as CSV or as a figure."""
     request_body = request.json()
     region = parse_region(request_body)
@@ -257,9 +259,9 @@ def _region(request: Request, site: OpenResults) -> Answer:
     )
     name = f"spectrum_{region.name}"
     if ending == "csv":
-        return _attachment(_csv(site, {"mean": spectra.mean, "max": spectra.maximum}), ending, name)
+        return _attachment(_spectrum_csv(site, {"mean": spectra.mean, "max": spectra.maximum}), ending, name)
     curve_labels = (f"{region.name}: mean of {spectra.n_pixel} pixels", "maximum of these pixels")
-    return _figure(
+    return _figure_attachment(
         _spectrum_figure(site, spectra.mean, spectra.maximum, _significant_families(site, mask), curve_labels),
         ending,
         name,
@@ -292,7 +294,7 @@ def _spectrum_figure(
     return plot.spectrum(axis, counts, max_counts, families, title=title, labels=curve_labels)
 
 
-def _values(request: Request, site: OpenResults) -> Answer:
+def _export_pixel_values(request: Request, site: OpenResults) -> Answer:
     """Send the values of all maps at a pixel as CSV."""
     row, column = request.number("row"), request.number("column")
     values, errors = site.maps.at(row, column)
@@ -303,24 +305,24 @@ def _values(request: Request, site: OpenResults) -> Answer:
     return _attachment(_csv_bytes(rows), "csv", f"values_{row}_{column}")
 
 
-def _table(request: Request, site: OpenResults) -> Answer:
+def _export_region_table(request: Request, site: OpenResults) -> Answer:
     """Send the means of all maps in each region as CSV."""
     regions = parse_regions(request.json())
     rows = region_table(site.maps, [region.mask(site.maps.shape) for region in regions])
     return _attachment(_csv_bytes(table_rows(site.maps, [region.name for region in regions], rows)), "csv", "regions")
 
 
-def _stack(_: Request, site: OpenResults) -> Answer:
+def _export_stack(_: Request, site: OpenResults) -> Answer:
     """Send all maps as an OME-TIFF stack."""
     return _attachment(ome_tiff(site.maps), "ome.tif", f"{site.summary.get('name', 'scan')}_maps")
 
 
-def _all_maps(_: Request, site: OpenResults) -> Answer:
+def _export_all_maps(_: Request, site: OpenResults) -> Answer:
     """Send all maps as CSV with a line for each pixel."""
     return _attachment(maps_csv(site.maps), "csv", f"{site.summary.get('name', 'scan')}_maps")
 
 
-def _csv(site: OpenResults, columns: dict[str, Any]) -> bytes:
+def _spectrum_csv(site: OpenResults, columns: dict[str, Any]) -> bytes:
     n_channel = len(next(iter(columns.values())))
     energy = site.summary.get("energy_kev")
     rows: list[list[Any]] = [["channel", *(["energy_kev"] if energy is not None else []), *columns]]
@@ -343,14 +345,14 @@ def _decimal_text(value: np.floating[Any]) -> str:
     return np.format_float_positional(value, trim="-")
 
 
-def _tiff(values: NDArray[np.float32], entry: MapEntry, site: OpenResults) -> Answer:
+def _tiff_attachment(values: NDArray[np.float32], entry: MapEntry, site: OpenResults) -> Answer:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "map.tif"
-        write_tiff(path, values, f"{_title(entry)}; NaN: no answer", site.maps.step_mm)
+        write_tiff(path, values, f"{_map_title(entry)}; NaN: no answer", site.maps.step_mm)
         return _attachment(path.read_bytes(), "tif", entry.name)
 
 
-def _figure(figure: Any, ending: str, name: str) -> Answer:
+def _figure_attachment(figure: Any, ending: str, name: str) -> Answer:
     stream = io.BytesIO()
     figure.savefig(stream, format=ending, dpi=PRINT_DPI)
     return _attachment(stream.getvalue(), ending, name)
@@ -363,7 +365,7 @@ def _attachment(body: bytes | BinaryIO, ending: str, name: str) -> Answer:
     )
 
 
-def _title(entry: MapEntry) -> str:
+def _map_title(entry: MapEntry) -> str:
     if entry.kind in {"group", "member"}:
         return f"{entry.label}, probability"
     return entry.label if entry.unit in {"1", ""} else f"{entry.label} ({entry.unit})"

@@ -43,7 +43,7 @@ class Refits:
 
     def __init__(self, sum_counts: Any, max_counts: Any, axis: EnergyAxis | None, instrument: Any = None) -> None:
         self.axis = axis
-        self._sum_counts, self._max_counts, self._instrument = sum_counts, max_counts, instrument
+        self._sum_counts, self._max_counts, self._instrument_settings = sum_counts, max_counts, instrument
         self._choice: FitChoice | None = None
         self._lock = threading.Lock()
 
@@ -108,12 +108,12 @@ class Refits:
                 sum_counts = np.asarray(counts if self._sum_counts is None else self._sum_counts, dtype=np.float64)
                 max_counts = sum_counts if self._max_counts is None else np.asarray(self._max_counts, dtype=np.float64)
                 self._choice = choose_families(
-                    sum_counts, max_counts, self.axis, None, (), (), _instrument(self._instrument)
+                    sum_counts, max_counts, self.axis, None, (), (), _instrument_settings(self._instrument_settings)
                 )
             return self._choice
 
 
-def _instrument(settings: Any) -> Instrument | None:
+def _instrument_settings(settings: Any) -> Instrument | None:
     """Return the instrument of recorded settings; None if they are missing or of an earlier version."""
     try:
         return Instrument.model_validate(settings) if settings else None
@@ -131,11 +131,11 @@ class FitRequests(ResultRequests):
     def routes(self) -> Routes:
         """Return the functions that answer requests, by method and path."""
         return {
-            ("POST", "window"): self._window,
-            ("GET", "cache"): self._cache,
-            ("DELETE", "cache"): self._cache,
-            ("POST", "fit"): self._fit,
-            ("POST", "refit"): self._refit,
+            ("POST", "window"): self._answer_window,
+            ("GET", "cache"): self._answer_cache_size,
+            ("DELETE", "cache"): self._answer_cache_size,
+            ("POST", "fit"): self._answer_fit,
+            ("POST", "refit"): self._answer_refit,
         }
 
     @cached_property
@@ -149,7 +149,7 @@ class FitRequests(ResultRequests):
             instrument,
         )
 
-    def _window(self, request: Request) -> Answer:
+    def _answer_window(self, request: Request) -> Answer:
         """Add a map of an energy window; a large scan is first sorted by channel, and the page repeats the request."""
         request_body = request.json()
         low_kev, high_kev = _window_ends(request_body)
@@ -189,14 +189,14 @@ class FitRequests(ResultRequests):
         number = self.results.maps.add(entry, lambda: window_map(0), lambda: window_map(1))
         return json_answer({"map": number, "entry": entry_facts(entry), "ends": ends_kev})
 
-    def _cache(self, request: Request) -> Answer:
+    def _answer_cache_size(self, request: Request) -> Answer:
         """Answer with the size of the scan's cache file, bytes; DELETE removes the file."""
         scan = self.results.source.scan()
         if request.method == "DELETE":
             self.results.windows.remove(scan)
         return json_answer({"bytes": self.results.windows.size(scan), "in_memory": fits_memory(scan)})
 
-    def _fit(self, request: Request) -> Answer:
+    def _answer_fit(self, request: Request) -> Answer:
         """Fit the spectrum of a pixel, a region or the whole scan with the line families chosen on the page."""
         request_body = request.json()
         add, drop = (_family_names(request_body.get(key)) for key in ("add", "drop"))
@@ -218,7 +218,7 @@ class FitRequests(ResultRequests):
             n_pixel = self.results.maps.shape[0] * self.results.maps.shape[1]
         return json_answer({"n_pixel": n_pixel, **self.refits(spectrum, add=add, drop=drop)})
 
-    def _refit(self, request: Request) -> Answer:
+    def _answer_refit(self, request: Request) -> Answer:
         """Start a fit of all pixels with the chosen line families, or answer with the maps of a finished fit.
 
         The maps are written to a new folder of results beside the present one.

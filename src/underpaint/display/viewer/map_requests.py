@@ -24,13 +24,13 @@ class MapRequests(ResultRequests):
     def routes(self) -> Routes:
         """Return the functions that answer requests, by method and path."""
         return {
-            ("GET", "overview"): self._overview,
-            ("GET", "paint"): self._paint,
-            ("GET", "lines"): self._lines,
-            ("GET", "candidates"): self._candidates,
-            ("GET", "map"): self._map,
-            ("GET", "thumbnail"): self._thumbnail,
-            ("GET", "pixel"): self._pixel,
+            ("GET", "overview"): self._answer_overview,
+            ("GET", "paint"): self._send_paint_numbers,
+            ("GET", "lines"): self._answer_line_energies,
+            ("GET", "candidates"): self._answer_candidate_lines,
+            ("GET", "map"): self._send_map,
+            ("GET", "thumbnail"): self._send_thumbnail,
+            ("GET", "pixel"): self._answer_pixel,
         }
 
     @cached_property
@@ -39,7 +39,7 @@ class MapRequests(ResultRequests):
         with self.results.working:  # two pages that load at the same time share the overview
             return overview(read_results(self.results.folder))
 
-    def _overview(self, _: Request) -> Answer:
+    def _answer_overview(self, _: Request) -> Answer:
         content = self.overview
         map_numbers = {
             entry.name: number for number, entry in enumerate(self.results.maps.entries) if entry.kind == "element"
@@ -56,14 +56,14 @@ class MapRequests(ResultRequests):
             }
         )
 
-    def _paint(self, _: Request) -> Answer:
+    def _send_paint_numbers(self, _: Request) -> Answer:
         """Send the number of each pixel's paint as (n_row, n_column) uint8."""
         return Answer(
             read_results(self.results.folder).map("paint").astype(np.uint8).tobytes(), "application/octet-stream"
         )
 
     @cached_property
-    def _labels(self) -> dict[str, dict[str, float]]:
+    def _line_energies_by_family(self) -> dict[str, dict[str, float]]:
         from underpaint.display.plot import line_labels
 
         labels = {family: dict(line_labels([family])) for family in self._strongest_families()}
@@ -85,22 +85,22 @@ class MapRequests(ResultRequests):
                 total_counts[entry.name] = float(counts[is_significant].sum(dtype=np.float64))
         return sorted(total_counts, key=lambda name: -total_counts[name])
 
-    def _lines(self, _: Request) -> Answer:
-        return json_answer(self._labels)
+    def _answer_line_energies(self, _: Request) -> Answer:
+        return json_answer(self._line_energies_by_family)
 
-    def _candidates(self, _: Request) -> Answer:
+    def _answer_candidate_lines(self, _: Request) -> Answer:
         """Answer with the line energies of all families that a fit can use, for the text at the pointer."""
         from underpaint.display.plot import line_labels
         from underpaint.elements import CANDIDATES
 
         return json_answer({family: dict(line_labels([family])) for family in CANDIDATES})
 
-    def _map(self, request: Request) -> Answer:
+    def _send_map(self, request: Request) -> Answer:
         return Answer(
             self.results.maps.values(self.results.index(request)).astype("<f4").tobytes(), "application/octet-stream"
         )
 
-    def _thumbnail(self, request: Request) -> Answer:
+    def _send_thumbnail(self, request: Request) -> Answer:
         """Send the thumbnail of a map: the size, followed by every n-th pixel of the map."""
         values = self.results.maps.values(self.results.index(request))
         stride = max(1, -(-max(values.shape) // max(16, min(request.number("size"), 256))))
@@ -109,7 +109,7 @@ class MapRequests(ResultRequests):
             np.asarray(thumbnail.shape, dtype="<i4").tobytes() + thumbnail.tobytes(), "application/octet-stream"
         )
 
-    def _pixel(self, request: Request) -> Answer:
+    def _answer_pixel(self, request: Request) -> Answer:
         row, column = request.number("row"), request.number("column")
         evidence = spot(self.results.maps, row, column)
         counts = self.results.source.pixel(row, column) if self.results.source.state == READY else None

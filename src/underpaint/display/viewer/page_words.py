@@ -55,12 +55,10 @@ def page_notes(run_result: Any) -> Any:
     if not isinstance(run_result, dict):
         return run_result
     text_keys = {"notes", "alerts", "aside"}
-    return {
-        key: _replaced_in_all(value) if key in text_keys else page_notes(value) for key, value in run_result.items()
-    }
+    return {key: _replace_words(value) if key in text_keys else page_notes(value) for key, value in run_result.items()}
 
 
-def _replaced_in_all(value: Any) -> Any:
+def _replace_words(value: Any) -> Any:
     if isinstance(value, list):
-        return [_replaced_in_all(entry) for entry in value]
+        return [_replace_words(entry) for entry in value]
     return page_words(value) if isinstance(value, str) else value

@@ -174,14 +174,14 @@ class RegionRequests(ResultRequests):
     def routes(self) -> Routes:
         """Return the functions that answer requests, by method and path."""
         return {
-            ("GET", "regions"): self._regions,
+            ("GET", "regions"): self._answer_regions,
             ("POST", "regions"): self._save_regions,
-            ("POST", "region"): self._region,
-            ("POST", "table"): self._table,
-            ("GET", "class"): self._class,
+            ("POST", "region"): self._answer_region,
+            ("POST", "table"): self._answer_table,
+            ("GET", "class"): self._answer_class,
         }
 
-    def _regions(self, _: Request) -> Answer:
+    def _answer_regions(self, _: Request) -> Answer:
         regions, version = regions_and_version(self.results.folder)
         return json_answer({"regions": [asdict(region) for region in regions], "version": version})
 
@@ -203,7 +203,7 @@ class RegionRequests(ResultRequests):
             return json_answer(conflict_body, HTTPStatus.CONFLICT)
         return json_answer({"saved": len(regions), "version": version})
 
-    def _region(self, request: Request) -> Answer:
+    def _answer_region(self, request: Request) -> Answer:
         """Answer with the spectra of a region, and statistics and histograms of the requested maps."""
         request_body = request.json()
         mask = parse_region(request_body).mask(self.results.maps.shape)
@@ -250,7 +250,7 @@ class RegionRequests(ResultRequests):
             "edges": [float(bin_edges[0]), float(bin_edges[-1])],
         }
 
-    def _class(self, request: Request) -> Answer:
+    def _answer_class(self, request: Request) -> Answer:
         """Answer with the region of pixels at or above a value that are connected to a pixel."""
         min_value = number_of(request, "least")
         values = self.results.maps.values(self.results.index(request))
@@ -262,7 +262,7 @@ class RegionRequests(ResultRequests):
             )
         )
 
-    def _table(self, request: Request) -> Answer:
+    def _answer_table(self, request: Request) -> Answer:
         """Answer with the table of all maps by region."""
         masks = [region.mask(self.results.maps.shape) for region in parse_regions(request.json())]
         return json_answer({"rows": [json_row(row) for row in region_table(self.results.maps, masks)]})

@@ -47,13 +47,13 @@ class JobRequests(ResultRequests):
     def routes(self) -> Routes:
         """Return the functions that answer requests, by method and path."""
         return {
-            ("POST", "explain"): self._explain,
-            ("POST", "report"): self._report,
-            ("GET", "run"): self._job_state,
+            ("POST", "explain"): self._start_explanation,
+            ("POST", "report"): self._start_report,
+            ("GET", "run"): self._answer_job_state,
             ("DELETE", "run"): self._cancel_job,
         }
 
-    def _explain(self, request: Request) -> Answer:
+    def _start_explanation(self, request: Request) -> Answer:
         """Start to explain a pixel by layers; the page then requests the progress."""
         request_body = request.json()
         row, column = pixel_position([request_body.get("row"), request_body.get("column")])
@@ -67,7 +67,7 @@ class JobRequests(ResultRequests):
         }
         return json_answer({"run": self.results.begin(job), "instrument": instrument})
 
-    def _report(self, request: Request) -> Answer:
+    def _start_report(self, request: Request) -> Answer:
         """Start to write the report again, with the present photograph and regions."""
         request_body = request.json()
         job = {
@@ -80,7 +80,7 @@ class JobRequests(ResultRequests):
         }
         return json_answer({"run": self.results.begin(job)})
 
-    def _job_state(self, request: Request) -> Answer | None:
+    def _answer_job_state(self, request: Request) -> Answer | None:
         run = self.results.runs_of_page.get(request.query.get("run", ""))
         return None if run is None else json_answer(run.state())
 
@@ -148,18 +148,18 @@ class ResultSite:
         self.pictures = Pictures(self.folder, self.maps)
         self.surface = ReflectanceCube(self.folder, self.maps)
         self._routes: Routes = {
-            ("GET", "about"): self._about,
-            ("GET", "scan"): self._scan_state,
+            ("GET", "about"): self._answer_about,
+            ("GET", "scan"): self._answer_scan_state,
             ("POST", "scan"): self._open_scan,
-            ("GET", "session"): self._session,
+            ("GET", "session"): self._answer_session,
             ("POST", "session"): self._save_session,
             ("GET", "pictures"): self.pictures.answer,
             ("POST", "pictures"): self.pictures.answer,
             ("DELETE", "pictures"): self.pictures.answer,
             ("GET", "reflectance"): self.surface.answer,
-            ("GET", "export"): self._export,
-            ("POST", "export"): self._export,
-            ("GET", "files"): self._file,
+            ("GET", "export"): self._answer_export,
+            ("POST", "export"): self._answer_export,
+            ("GET", "files"): self._send_file,
         }
         for requests in (MapRequests, RegionRequests, FitRequests, ExplorationRequests, JobRequests):
             self._routes |= requests(self.results).routes()
@@ -179,7 +179,7 @@ class ResultSite:
         """Cancel the running tasks and close the files."""
         self.results.close()
 
-    def _about(self, _: Request) -> Answer:
+    def _answer_about(self, _: Request) -> Answer:
         summary = self.results.summary
         return json_answer(
             {
@@ -210,14 +210,14 @@ class ResultSite:
             }
         )
 
-    def _scan_state(self, _: Request) -> Answer:
+    def _answer_scan_state(self, _: Request) -> Answer:
         return json_answer(self.results.scan_state())
 
     def _open_scan(self, request: Request) -> Answer:
         self.results.source.open()
-        return self._scan_state(request)
+        return self._answer_scan_state(request)
 
-    def _session(self, _: Request) -> Answer:
+    def _answer_session(self, _: Request) -> Answer:
         session, version = session_and_version(self.results.folder)
         return json_answer({"session": session, "version": version})
 
@@ -232,10 +232,10 @@ class ResultSite:
             return json_answer({"error": str(error), "session": newer_session, "version": version}, HTTPStatus.CONFLICT)
         return json_answer({"version": version})
 
-    def _export(self, request: Request) -> Answer | None:
+    def _answer_export(self, request: Request) -> Answer | None:
         return exports.answer(request, self.results)
 
-    def _file(self, request: Request) -> Answer | None:
+    def _send_file(self, request: Request) -> Answer | None:
         path_parts = request.parts or (REPORT_FILE,)
         if Path(path_parts[-1]).suffix not in _SERVED_SUFFIXES:
             return None

@@ -62,7 +62,7 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
         if pixel_entry.entry.kind == group_kind and pixel_entry.entry.place == "anywhere"
     ]
     groups = [
-        _group(pixel_entry, pigment_entries, lines, pixel_entries)
+        _group_content(pixel_entry, pigment_entries, lines, pixel_entries)
         for pixel_entry in sorted(group_entries, key=lambda pixel_entry: -_sort_value(pixel_entry.value))
     ]
     return {
@@ -146,7 +146,7 @@ class _PixelEntry:
         return self.sigma > LINE_SIGMA
 
 
-def _group(
+def _group_content(
     group_entry: _PixelEntry,
     pigment_entries: Sequence[_PixelEntry],
     lines: dict[str, _PixelEntry],
@@ -195,7 +195,7 @@ def _group(
         key=lambda pixel_entry: -_sort_value(pixel_entry.value),
     )
     return group_content | {
-        "lines": [_line(family, lines[family]) for family in entry.elements if family in lines][:MAX_LINES],
+        "lines": [_line_content(family, lines[family]) for family in entry.elements if family in lines][:MAX_LINES],
         "unmeasured": [family for family in entry.elements if family not in lines],
         "share": share,
         "amount": None if amount is None else amount.json_entry(),
@@ -206,7 +206,7 @@ def _group(
     }
 
 
-def _line(family: str, line_entry: _PixelEntry) -> dict[str, Any]:
+def _line_content(family: str, line_entry: _PixelEntry) -> dict[str, Any]:
     return {
         "family": family,
         "counts": line_entry.value,

@@ -61,18 +61,18 @@ class StartSite:
         self.uploads = Uploads()
         self._opened_sites: list[ResultSite] = []
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
-            ("GET", "choices"): self._choices,
-            ("GET", "list"): self._list_folder,
-            ("GET", "kind"): self._path_kind,
+            ("GET", "choices"): self._answer_choices,
+            ("GET", "list"): self._answer_folder,
+            ("GET", "kind"): self._answer_path_kind,
             ("POST", "run"): self._start_job,
-            ("GET", "run"): self._job_state,
+            ("GET", "run"): self._answer_job_state,
             ("DELETE", "run"): self._cancel_job,
-            ("GET", "queue"): self._queue,
+            ("GET", "queue"): self._answer_queue,
             ("POST", "open"): self._open_results,
             ("POST", "palette"): self._save_palette,
             ("POST", "axis"): self._axis_through_lines,
             ("POST", "calibration"): self._save_calibration,
-            ("POST", "upload"): self._upload,
+            ("POST", "upload"): self._receive_upload,
             ("DELETE", "upload"): self._cancel_upload,
         }
 
@@ -94,7 +94,7 @@ class StartSite:
         for site in self._opened_sites:
             site.close()
 
-    def _choices(self, _: Request) -> Answer:
+    def _answer_choices(self, _: Request) -> Answer:
         return json_answer(
             {
                 "home": str(self.home),
@@ -117,7 +117,7 @@ class StartSite:
             }
         )
 
-    def _list_folder(self, request: Request) -> Answer:
+    def _answer_folder(self, request: Request) -> Answer:
         """Answer with the entries of a folder: folders, results, and files that may be scans."""
         path_text = request.query.get("path", "")
         folder = (
@@ -154,7 +154,7 @@ class StartSite:
         }
         return json_answer(folder_facts | {"scan": is_scan_folder, "folded": n_folded, "entries": entries})
 
-    def _path_kind(self, request: Request) -> Answer:
+    def _answer_path_kind(self, request: Request) -> Answer:
         """Answer with the kind of a path: folder, instrument, palette, or otherwise scan."""
         path_text = str(_absolute_path(request.query.get("path", "")))
         path, dataset_name = split_location(path_text)
@@ -192,11 +192,11 @@ class StartSite:
         states = (run.state() for run in self.runs.of_kind("identify"))
         return {str(state["job"].get("out")) for state in states if state["state"] in {QUEUED, RUNNING}}
 
-    def _job_state(self, request: Request) -> Answer | None:
+    def _answer_job_state(self, request: Request) -> Answer | None:
         run = self.runs.get(request.query.get("run", ""))
         return None if run is None else json_answer(run.state())
 
-    def _queue(self, _: Request) -> Answer:
+    def _answer_queue(self, _: Request) -> Answer:
         """Answer with the state of every run that identifies pigments, the earliest first."""
         return json_answer({"runs": [run.state() for run in self.runs.of_kind("identify")]})
 
@@ -268,7 +268,7 @@ class StartSite:
         save_instrument(instrument, path, only_known=True, replace=False)
         return json_answer(_instrument_entry(str(path)) | _calibration_facts(instrument, axis, calibration))
 
-    def _upload(self, request: Request) -> Answer | None:
+    def _receive_upload(self, request: Request) -> Answer | None:
         """Start an upload, or receive its next piece."""
         if request.parts:
             progress = self.uploads.receive(request.parts[0], request.number("piece"), request.body)
@@ -299,10 +299,10 @@ def _absolute_path(value: object) -> Path:
 def recent_results() -> list[dict[str, Any]]:
     """Return the recently opened folders of results that still exist, the latest first."""
     try:
-        folders = [Path(each) for each in _read_start_state().get("folders", []) if is_finished(each)]
+        folders = [Path(folder) for folder in _read_start_state().get("folders", []) if is_finished(folder)]
     except TypeError:
         return []
-    return [{"folder": str(each), "name": each.name, "place": str(each.parent)} for each in folders]
+    return [{"folder": str(folder), "name": folder.name, "place": str(folder.parent)} for folder in folders]
 
 
 def remember_folder(folder: Path) -> None:
