@@ -84,4 +84,4 @@ def test_the_picture_tells_what_was_found_and_what_not() -> None:
     assert any("14.0 ± 0.2 kV" in text for text in shown)
     assert any("Not found: air path" in text for text in shown)
     assert "end: 14.0 kV" in shown
-    assert any("scattered through 120°" in text for text in calibration_words(found))
+    assert any("scattering angle 120°" in text for text in calibration_words(found))

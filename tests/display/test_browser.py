@@ -106,12 +106,12 @@ def test_regions_are_drawn_by_keys_alone(page: tuple[Any, Server]) -> None:
     keys.send_keys(Keys.ENTER, Keys.ARROW_DOWN, *[Keys.ARROW_RIGHT] * 3)
     assert opened.execute_script("return window.viewer.drawing") == [[2, 8], [2, 12], [4, 12], [4, 8]]
     keys.send_keys(Keys.ENTER)
-    wait(opened, "window.viewer.regions[0]?.found?.n_pixel === 8")
+    wait(opened, "window.viewer.regions[0]?.measurement?.n_pixel === 8")
     assert opened.execute_script("return window.viewer.drawing") is None
     opened.execute_script("return window.viewer.choosePixel(5, 5)")
     keys.send_keys("l", Keys.ENTER, *[Keys.ARROW_RIGHT] * 3, Keys.ENTER, *[Keys.ARROW_DOWN] * 3, Keys.ENTER)
     keys.send_keys(*[Keys.ARROW_LEFT] * 3, Keys.ENTER, *[Keys.ARROW_UP] * 3, Keys.ENTER)
-    wait(opened, "window.viewer.regions[1]?.found?.mean")
+    wait(opened, "window.viewer.regions[1]?.measurement?.mean")
     middles = [[5.5, 5.5], [5.5, 8.5], [8.5, 8.5], [8.5, 5.5]]
     assert opened.execute_script("return window.viewer.regions[1].corners") == middles
     keys.send_keys("b", Keys.ENTER, Keys.ESCAPE)
@@ -179,8 +179,8 @@ def test_a_drawn_box_is_measured_and_saved(page: tuple[Any, Server], folder: Pat
     press(opened, "[data-tool='box']")
     drag(opened, [on_screen(opened, 2, 8), on_screen(opened, 3, 10), on_screen(opened, 4, 12)])
     wait(opened, "document.body.dataset.region === 'region 1'")
-    assert opened.execute_script("return window.viewer.regions[0].found.n_pixel") == 8
-    assert opened.execute_script("return window.viewer.regions[0].found.mean[500]") == pytest.approx(
+    assert opened.execute_script("return window.viewer.regions[0].measurement.n_pixel") == 8
+    assert opened.execute_script("return window.viewer.regions[0].measurement.mean[500]") == pytest.approx(
         np.mean([100 * row + column for row in (2, 3) for column in range(8, 12)])
     )
     wait(opened, "document.getElementById('regions').textContent.includes('8 pixels')")
@@ -207,8 +207,10 @@ def test_a_class_is_outlined_hidden_removed_and_brought_back(page: tuple[Any, Se
     before = opened.execute_script(f"return {color}", x, y)
     before_edge = opened.execute_script(f"return {color}", *edge)
     opened.execute_script("return window.viewer.chooseClass(3, 4)")
-    wait(opened, "window.viewer.regions[0]?.found?.mean && document.body.dataset.region")
-    assert opened.execute_script("return window.viewer.regions[0].found.n_pixel") == (SHAPE[0] - 1) * SHAPE[1] // 2
+    wait(opened, "window.viewer.regions[0]?.measurement?.mean && document.body.dataset.region")
+    assert (
+        opened.execute_script("return window.viewer.regions[0].measurement.n_pixel") == (SHAPE[0] - 1) * SHAPE[1] // 2
+    )
     assert opened.execute_script(f"return {color}", x, y) == before
     assert opened.execute_script(f"return {color}", *edge) != before_edge
     largest = "document.querySelectorAll('#spectrum-plot .largest').length"
@@ -231,9 +233,11 @@ def test_all_regions_are_measured_on_the_maps_that_are_shown(page: tuple[Any, Se
         opened.execute_script("return window.viewer.regionPanel.add({ corners: arguments[0] })", corners)
     opened.execute_script("window.viewer.showNamed('Pb_L')")
     lead = opened.execute_script("return window.viewer.entries.find((own) => own.name === 'Pb_L').index")
-    shown = "window.viewer.regions.map((own) => own.found.maps.map((map) => map.map).join()).join(';')"
+    shown = "window.viewer.regions.map((own) => own.measurement.maps.map((map) => map.map).join()).join(';')"
     wait(opened, f"{shown} === '{lead};{lead}'")
-    assert opened.execute_script("return window.viewer.regions.every((own) => own.found.mean && own.found.max)")
+    assert opened.execute_script(
+        "return window.viewer.regions.every((own) => own.measurement.mean && own.measurement.max)"
+    )
 
 
 def test_a_box_in_the_scatter_lights_up_its_pixels(page: tuple[Any, Server]) -> None:
@@ -327,7 +331,7 @@ def test_a_search_begins_with_the_group_and_its_map_says_what_is_unknown(page: t
     wait(opened, f"{entry}.name === 'mercury_red' && {entry}.kind === 'group'")
     opened.execute_script("window.viewer.showPlace('mercury_red', 'below')")
     wait(opened, f"{entry}.name === 'mercury_red.below'")
-    wait(opened, "document.querySelector('.legend').textContent.includes('not seen, not excluded: unknown')")
+    wait(opened, "document.querySelector('.legend').textContent.includes('not detected, cannot be excluded')")
     # Present, yet at the surface: what lies below is unknown. In the right half it could hide anywhere.
     hatched = "window.viewer.panes[0].hatched.getContext('2d').getImageData({0}, {1}, 1, 1).data[3]"
     assert opened.execute_script(f"return {hatched.format(2, 2)}") == 255

@@ -44,7 +44,7 @@ def test_clusters_become_a_map_and_regions(page: Any) -> None:
     lighted = page.execute_script("return document.body.dataset.brush")
     assert lighted == f"cluster 1: {SHAPE[0] * SHAPE[1] // 2}"
     press(page, "#explore button.small")
-    wait(page, "window.viewer.regions[0]?.found?.n_pixel === 120")
+    wait(page, "window.viewer.regions[0]?.measurement?.n_pixel === 120")
     assert page.execute_script("return window.viewer.regions[0].name") == "cluster 1"
 
 

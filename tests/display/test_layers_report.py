@@ -58,7 +58,7 @@ def test_a_place_is_stated_from_three_quarters_on_and_open_below() -> None:
     assert (shares["lead_pigment"].below, shares["lead_pigment"].unplaced) == pytest.approx((0.0, 0.5))
     text = " ".join(fakes.full_report(maps).split())
     assert "Depth: at the surface in 38 %, undetermined in 12 %.</span>" in text
-    assert "not of where it lies: a place is stated from a probability of 0.75 on" in text
+    assert "not to its depth. The depth is stated if its probability is at least 0.75" in text
 
 
 def test_one_group_alone_in_both_places_may_be_the_bare_ground() -> None:
@@ -78,7 +78,7 @@ def test_what_was_not_seen_below_is_not_determined() -> None:
     assert own.text.endswith("; below not determined")
     text = " ".join(fakes.full_report(maps).split())
     assert re.search(r"<td>vermilion or calomel</td><td>about [^<]*</td><td>not determined</td><td>–</td>", text)
-    assert "Not found is not absent" in text
+    assert "These groups may be present under other paint" in text
 
 
 def detectable(maps: Results, cover_um: float) -> Results:
@@ -94,13 +94,13 @@ def detectable(maps: Results, cover_um: float) -> Results:
 def test_not_detected_is_said_only_of_what_was_supposed(cover_um: float, *, thicker: bool) -> None:
     maps = placed_maps()
     text = " ".join(fakes.full_report(maps | detectable(maps, cover_um)).split())
-    assert f"or 20 µm of it under {cover_um:g} µm of paint would not have been seen." in text
-    assert "not found, and would have been seen" not in text
-    assert f"tell whether 20 µm of it under {cover_um:g} µm of paint would have been seen." in text
+    assert f"or 20 µm of it under {cover_um:g} µm of paint would not have been detected." in text
+    assert "not found, and would have been detected" not in text
+    assert f"determine whether 20 µm of it under {cover_um:g} µm of paint would have been detected." in text
     assert "Its absence here means nothing" not in text
-    assert "Of these could lie under what was found, unseen: copper green blue (in 50 % of the area)." in text
-    assert ("the uppermost layer alone is probably thicker than these" in text) == thicker
-    assert "Not found is not absent" not in text
+    assert "These groups cannot be excluded below other paint: copper green blue (in 50 % of the area)." in text
+    assert ("the uppermost layer is probably thicker than the assumed" in text) == thicker
+    assert "These groups may be present under other paint" not in text
 
 
 def test_the_order_of_the_pair_that_was_found_is_told() -> None:
@@ -122,17 +122,17 @@ def test_the_report_shows_places_thickness_orders_and_the_prior() -> None:
     ):
         assert words in text
     assert "Leanings within the group" not in text
-    assert "somewhere in the stack" not in text
+    assert "present in some layer" not in text
 
 
 def test_many_maps_are_drawn_in_several_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("underpaint.display.report.page._HALF_PAGE_HEIGHT_INCH", 0.1)
-    monkeypatch.setattr("underpaint.display.report.page.MOST_IN_PICTURE", 2)
+    monkeypatch.setattr("underpaint.display.report.page.MAX_MAPS_IN_FIGURE", 2)
     maps = placed_maps()
     text = fakes.full_report(maps | fakes.element_maps() | detectable(maps, 50.0))
-    assert text.count('alt="Probability anywhere') == 2
+    assert text.count('alt="Probability of the detected groups anywhere') == 2
     assert text.count('alt="Element maps, net counts') == 2
-    assert text.count('alt="Maps of the answer about each group') == 1  # only copper is not "not detected" all over
+    assert text.count('alt="Maps of the state of each group') == 1  # only copper is not "not detected" all over
 
 
 @pytest.mark.parametrize("present", [True, False])
@@ -153,7 +153,7 @@ def test_what_stays_together_on_a_page_is_closed(*, present: bool) -> None:
 def test_a_model_without_places_has_no_section_of_layers() -> None:
     text = fakes.full_report(fakes.pigment_maps())
     assert 'id="layers"' not in text
-    assert "somewhere in the stack" in text
+    assert "present in some layer" in text
     assert "would be told apart by" in text
     assert find_arrangements(fakes.pigment_maps()) == []
 
@@ -193,9 +193,9 @@ def test_what_was_not_asked_for_is_said_beside_what_was(palette: list[str]) -> N
         assert member_text(own) == f"lead white; the palette leaves out {n_other} others of the group"
     (group,) = pigment_table([own])
     weights = {row.label: row.weight for row in group.rows}
-    assert weights["lead white"] == "the only one asked for"
-    assert set(weights.values()) - {"the only one asked for"} == {
-        "left out by the palette" if palette else "unknown to the network"
+    assert weights["lead white"] == "the only candidate"
+    assert set(weights.values()) - {"the only candidate"} == {
+        "not in the palette" if palette else "unknown to the network"
     }
 
 
@@ -203,7 +203,7 @@ def test_pigments_that_nothing_tells_apart_have_no_numbers() -> None:
     even = {"member_prior": {"groups": {"lead_pigment": {"red_lead": 0.5, "lead_white": 0.5}}}}
     own = next(o for o in find_groups(configured(fakes.pigment_maps(), even)) if "lead" in o.name)
     rows = {row.label: row.weight for row in pigment_table([own])[0].rows}
-    assert rows["red lead"] == rows["lead white"] == "as likely as the others"
+    assert rows["red lead"] == rows["lead white"] == "as probable as the others"
 
 
 def shared_lead(tin: float) -> Results:
@@ -246,12 +246,14 @@ def test_pigments_of_which_none_is_likelier_are_named_as_examples() -> None:
 
 def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None:
     text = " ".join(fakes.full_report(shared_lead(0.02)).split())
-    assert "Members of a group that hold the same elements cannot be told apart by XRF." in text
-    assert "lead-tin yellow is lead and tin" in text
+    assert "XRF cannot distinguish members of a group that contain the same elements." in text
+    assert "lead-tin yellow, for example, belongs to lead and tin" in text
     assert "The spectrum does not enter" not in text
 
 
 def test_what_the_network_was_told_stands_in_the_report() -> None:
     told = {"settings": {"instrument_told": {"anode": "Rh", "voltage_kv": 40.0, "scatter_deg": None}}}
     assert "Rh anode, 40.0 kV" in fakes.full_report(Results(summary=told))
-    assert "none: neither given nor found" in fakes.full_report(Results(summary={"settings": {"instrument_told": {}}}))
+    assert "none, neither given nor determined" in fakes.full_report(
+        Results(summary={"settings": {"instrument_told": {}}})
+    )

@@ -439,7 +439,7 @@ def test_an_instrument_of_the_results_that_is_no_file_is_not_opened(
 
 
 def test_a_save_waits_for_another_process_that_is_saving(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("underpaint.display.viewer.one_writer._PATIENCE_S", 600.0)
+    monkeypatch.setattr("underpaint.display.viewer.one_writer._TIME_LIMIT_S", 600.0)
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom underpaint.display.viewer.one_writer import one_writer\n"
         "folder = Path(sys.argv[1])\nwith one_writer(folder):\n    print('locked', flush=True)\n    time.sleep(1)\n"

@@ -174,7 +174,7 @@ def test_a_first_run_is_looked_into_cancelled_and_opened(chromium: Any, tmp_path
         assert chromium.execute_script(UNNAMED) == []
         assert chromium.execute_script("return document.querySelectorAll('img').length") == 0
         assert "<img src=x" in text_of(chromium, "files")
-        for ends, button in (("No half-made results are left", "Cancel"), ("Done in", "Open")):
+        for ends, button in (("No incomplete results remain", "Cancel"), ("Done in", "Open")):
             press(chromium, "#files li[data-path$='/panel.h5'] button")
             wait(chromium, "!document.getElementById('run').hidden")
             assert "13 rows × 19 columns" in text_of(chromium, "held-words")

@@ -70,7 +70,7 @@ def test_what_is_no_picture_is_refused_and_nothing_is_kept(tmp_path: Path, body:
     folder = results(tmp_path)
     site = ResultSite(folder)
     for kind in ("visible", "x_radiograph"):
-        with pytest.raises(ScanError, match="no JPEG, PNG or TIFF"):
+        with pytest.raises(ScanError, match="no readable JPEG, PNG or TIFF"):
             added(site, kind, body)
     with pytest.raises(ScanError, match="kind"):
         added(site, "../visible", jpeg((12, 20)))

@@ -129,7 +129,7 @@ def test_a_shown_map_says_what_its_colours_do_not() -> None:
     hidden = np.array([[True, False], [False, False]])
     figure = plot.shown_map(values, 1.0, "gray", min_shown=0.5, hatching=(hidden, "not seen"))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "below 0.5: left out",
+        "below 0.5: omitted",
         "not seen",
         "no answer",
     ]

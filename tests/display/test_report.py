@@ -116,7 +116,7 @@ def test_the_counts_of_a_line_are_those_where_it_stands_out() -> None:
 def test_how_far_a_group_spreads_says_nothing_of_its_depth() -> None:
     lead, _ = find_groups(fakes.results())
     for share in (1.0, 0.6, 0.1, 0.01):
-        assert "surface" not in key_finding(replace(lead, share=share), (), {}).where
+        assert "surface" not in key_finding(replace(lead, share=share), (), {}).extent
 
 
 @pytest.mark.usefixtures("without_drawing")
@@ -125,7 +125,7 @@ def test_without_element_maps_nothing_is_called_certain_or_doubtful() -> None:
     assert 'class="tag">likely<' in page
     assert 'class="tag">certain<' not in page
     assert 'class="tag">doubtful<' not in page
-    assert "not looked for" in page
+    assert "not fitted" in page
 
 
 @pytest.mark.usefixtures("without_drawing")
@@ -140,9 +140,9 @@ def test_a_pigment_without_its_line_is_called_doubtful() -> None:
 def test_words_of_the_page(text: str) -> None:
     for words in (
         "2 of 3 pigment groups were found",
-        "Members of a group that hold the same elements cannot be told apart by XRF",
+        "XRF cannot distinguish members of a group that contain the same elements",
         "reads 65 eV low at Fe K",
-        "Looked for and not found: copper green blue",
+        "Not detected: copper green blue",
         "Knows no lakes.",
         "40 of 960 pixels have no answer",
         "10.1039/d2ja00246a",
@@ -156,7 +156,7 @@ def test_a_voltage_that_nobody_gave_is_not_shown() -> None:
     facts["settings"] |= {"instrument_settings": {"name": "found", "tube": {"anode": "Ag", "voltage_kv": 40.0}}}
     facts["settings"]["calibration"]["anode"] = "Ag"
     title_block = fakes.full_report(Results(summary=facts)).split("<main>")[0]
-    assert "not given; Ag anode seen in the scattered lines" in title_block
+    assert "not given; Ag anode detected by its scattered lines" in title_block
     assert "40" not in title_block.split("<dt>Instrument</dt>")[1].split("</dd>")[0]
 
 
@@ -179,7 +179,7 @@ def test_elements_alone_make_a_page_too() -> None:
     text = re.sub(r"<section id=.methods.*?</section>", "", body, flags=re.S).lower()
     for word in ("pigment", "network", "probabilit", "palette"):
         assert word not in text
-    assert "line families stand out" in text
+    assert "line families exceed 5σ" in text
 
 
 @pytest.mark.usefixtures("without_drawing")

@@ -91,8 +91,8 @@ def test_a_finding_is_told_with_place_and_region() -> None:
     own = replace(finding(0.97, 1.0), members=("vermilion", "calomel"))
     places = [PlaceShares("mercury_red", "mercury red", 0.2, 0.08, 0.03)]
     told = key_finding(own, places, {"left hand": 0.9, "sky": 0.1})
-    assert (told.what, told.members) == ("Mercury red", "vermilion or calomel")
-    assert told.where == "in places (25 % of the area); in the region “left hand” (90 %)"
+    assert (told.title, told.members) == ("Mercury red", "vermilion or calomel")
+    assert told.extent == "in places (25 % of the area); in the region “left hand” (90 %)"
     assert told.depth == "at the surface in 20 %, below it in 8.0 %, undetermined in 3.0 %"
 
 
@@ -153,7 +153,7 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
     assert "data:image/jpeg;base64," in text
     assert "in the region “left hand”" in text
     assert text.count("a typical spot: ") == 2
-    assert "Spectrum of left hand, a region that was drawn: 28 pixels" in text
+    assert "Spectrum of left hand, drawn region: 28 pixels" in text
 
 
 def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder: Path, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_the_table_tells_formula_and_period_of_each_pigment() -> None:
     vermilion = next(row for row in mercury.rows if row.label == "vermilion")
     assert vermilion.formula == library()["vermilion"].formula
     assert vermilion.period == library()["vermilion"].period.text
-    assert vermilion.weight == "leaning in 25 %"
+    assert vermilion.weight == "preferred in 25 %"
     assert len(lead.rows) == MAX_ROWS
     assert len(lead.rows) + len(lead.other_labels) == len(library().members("lead_pigment"))
     assert "Hg L" in mercury.evidence

@@ -16,12 +16,12 @@ from PIL import Image
 from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, results, spectrum_of
 
 from underpaint.data.maps import CANNOT_EXCLUDE, NO_ANSWER, NOT_DETECTED, PRESENT, STATES
-from underpaint.display.plot.states import COLORS
+from underpaint.display.plot.states import STATE_COLORS
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.result_site import ResultSite, is_outdated
 from underpaint.display.viewer.server import Answer, Request
-from underpaint.display.viewer.spots import unknown
+from underpaint.display.viewer.spots import not_excluded_mask
 from underpaint.errors import OutputError, ScanError, UnderpaintError
 from underpaint.io import write_results
 from underpaint.io.results.regions import Region
@@ -345,8 +345,8 @@ def words_of(body: bytes) -> str:
 def test_an_exported_map_says_its_threshold_and_what_is_hatched(site: ResultSite) -> None:
     facts = {"map": index(site, "mercury_red"), "format": "svg"}
     seen = words_of(exported(site, "map", **facts, threshold="0.5", hatch="1"))
-    assert "below 0.5: left out" in seen
-    assert "not seen, not excluded" in seen
+    assert "below 0.5: omitted" in seen
+    assert "not detected, cannot be excluded" in seen
     assert "excluded" not in words_of(exported(site, "map", **facts))
     assert exported(site, "map", **facts, colors="gray") != exported(site, "map", **facts)
     state = words_of(exported(site, "map", map=index(site, "mercury_red", "state"), format="svg"))
@@ -371,9 +371,9 @@ def test_a_pixels_figure_labels_only_lines_that_stand_out_there(site: ResultSite
 def test_what_is_not_seen_is_unknown_unless_it_is_not_detected() -> None:
     state = np.array([[NOT_DETECTED, PRESENT, CANNOT_EXCLUDE, np.nan]], np.float32)
     dark = np.full_like(state, 0.1)
-    assert unknown(dark, state).tolist() == [[False, False, True, False]]
-    assert unknown(dark, state, "below").tolist() == [[False, True, True, False]]
-    assert not unknown(np.full_like(state, 0.9), state, "below").any()
+    assert not_excluded_mask(dark, state).tolist() == [[False, False, True, False]]
+    assert not_excluded_mask(dark, state, "below").tolist() == [[False, True, True, False]]
+    assert not not_excluded_mask(np.full_like(state, 0.9), state, "below").any()
 
 
 def test_a_regions_spectrum_is_exported_as_numbers_and_as_a_figure(site: ResultSite) -> None:
@@ -399,16 +399,16 @@ def test_a_regions_spectrum_is_exported_as_numbers_and_as_a_figure(site: ResultS
 
 
 def test_exported_counts_keep_all_their_digits() -> None:
-    assert exports._written(np.float64(1114721234.0)) == "1114721234"
-    assert exports._written(np.float32(0.97)) == "0.97"
-    assert exports._written(np.float64(1e-7)) == "0.0000001"
+    assert exports._decimal_text(np.float64(1114721234.0)) == "1114721234"
+    assert exports._decimal_text(np.float32(0.97)) == "0.97"
+    assert exports._decimal_text(np.float64(1e-7)) == "0.0000001"
 
 
 def test_the_page_draws_states_in_the_colours_of_the_figures() -> None:
     answer = page_file("colors.json")
     assert answer is not None
     table = told(answer)["states"]
-    assert all(f"#{table[6 * state : 6 * state + 6]}" == COLORS[state] for state in STATES if state != NO_ANSWER)
+    assert all(f"#{table[6 * state : 6 * state + 6]}" == STATE_COLORS[state] for state in STATES if state != NO_ANSWER)
 
 
 def test_a_hostile_name_stays_text_in_svg(site: ResultSite) -> None:

@@ -217,7 +217,7 @@ def test_what_is_no_request_is_refused(server: Server, sent: bytes, capfd: pytes
 
 
 def test_a_request_that_does_not_come_to_its_end_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(underpaint.display.viewer.server, "_REQUEST_S", 0.2)
+    monkeypatch.setattr(underpaint.display.viewer.server, "_REQUEST_TIME_S", 0.2)
     address = urlsplit(server.address)
     head = f"POST /{token_of(server)}/regions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
     with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=120) as connection:
@@ -236,7 +236,7 @@ def test_two_hundred_connections_at_once_are_answered(server: Server) -> None:
 
 
 def test_more_connections_than_threads_are_told_to_come_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(underpaint.display.viewer.server, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(underpaint.display.viewer.server, "MAX_CONNECTIONS", 2)
     with serve(folder) as running:
         address = urlsplit(running.address)
         held = [socket.create_connection(("127.0.0.1", int(address.port or 0)), timeout=120) for _ in range(2)]
@@ -256,7 +256,7 @@ def test_a_port_that_is_forbidden_is_refused_with_the_reason(folder: Path, monke
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", forbidden)
-    with pytest.raises(OutputError, match=r"port 80 .*below 1024.*0 for a free one"), serve(folder, port=80):
+    with pytest.raises(OutputError, match=r"port 80 .*below 1024.*0 for a free port"), serve(folder, port=80):
         pass
 
 
@@ -264,7 +264,7 @@ def test_a_viewer_that_was_closed_answers_in_words(folder: Path, capfd: pytest.C
     site = ResultSite(folder)
     site.close()
     for parts, query in ((("map",), {"map": "0"}), (("pixel",), {"row": "0", "column": "0"})):
-        answer = underpaint.display.viewer.server._safely(site, Request("GET", parts, query))
+        answer = underpaint.display.viewer.server._answer_or_error(site, Request("GET", parts, query))
         assert answer.status == 400
         assert b"the viewer was closed" in answer.body
     assert capfd.readouterr().err == ""

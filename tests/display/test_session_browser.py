@@ -68,7 +68,7 @@ def test_a_session_is_shared_as_one_file(page: Any, folder: Path, tmp_path: Path
     page.execute_script("return window.viewer.regionPanel.saving")
     assert [region.name for region in read_regions(folder)] == ["hand"]
     assert read_session(folder).markers[0].label == "iron"
-    wait(page, "window.viewer.regions[0].found?.n_pixel === 16")
+    wait(page, "window.viewer.regions[0].measurement?.n_pixel === 16")
     press(page, "#undo")
     page.execute_script("return Promise.all([window.viewer.regionPanel.saving, window.viewer.session.saving])")
     assert read_regions(folder) == []

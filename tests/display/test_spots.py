@@ -6,7 +6,7 @@ import numpy as np
 from viewer_fakes import element_maps, results
 
 from underpaint.data.maps import Results
-from underpaint.display.viewer.spots import left_out, spot
+from underpaint.display.viewer.spots import omitted_member_labels, spot
 from underpaint.io import write_results
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.physics.materials import library
@@ -21,7 +21,7 @@ def test_pigments_that_were_not_asked_for_are_named_beside_those_that_were(tmp_p
     every = {own.label for own in library().members("mercury_red")}
     assert {*asked, *mercury["left_out"]} == set(mercury["alike"]) == every
     assert "calomel" in mercury["left_out"]
-    assert left_out("mercury_red", []) == []
+    assert omitted_member_labels("mercury_red", []) == []
 
 
 def test_quantities_of_elements_are_among_the_maps_and_said_of_a_pixel(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from viewer_fakes import results
 
 from underpaint.display.viewer.runs import CANCELLED, DONE, FAILED, Run, Runs
 from underpaint.display.viewer.server import Request
-from underpaint.display.viewer.start_site import MOST_RECENT, StartSite, recent, remember
+from underpaint.display.viewer.start_site import MAX_RECENT, StartSite, recent_results, remember_folder
 from underpaint.errors import InstrumentError, OutputError, SampleError, ScanError, UnderpaintError
 from underpaint.physics.instrument import load_instrument, save_instrument
 from underpaint.physics.materials import Palette, load_palette, save_palette
@@ -112,7 +112,7 @@ def test_a_path_is_that_of_a_folder_or_a_scan_or_of_nothing(site: StartSite) -> 
         assert ask(site, "GET", "kind", query={"path": text}) == {"kind": "scan", "folder": str(site.home)}
     for text, words in (
         (str(site.home / "nowhere"), "no such file or folder"),
-        ("panel.h5", "whole path"),
+        ("panel.h5", "absolute path"),
         ("", "path"),
     ):
         with pytest.raises(ScanError, match=words):
@@ -123,7 +123,7 @@ def test_the_folder_that_was_looked_into_last_is_offered_first(site: StartSite) 
     folder = results(site.home)
     assert not ask(site, "GET", "list")["results"]
     assert ask(site, "GET", "list", query={"path": str(folder)})["results"]
-    remember(folder)
+    remember_folder(folder)
     for again in (site, StartSite()):
         assert ask(again, "GET", "list")["path"] == str(folder)
         assert [each["place"] for each in ask(again, "GET", "choices")["recent"]] == [str(folder.parent)]
@@ -143,21 +143,21 @@ def test_opened_results_are_shown_and_listed_as_recent(site: StartSite) -> None:
     address = ask(site, "POST", "open", folder=str(folder))["address"]
     assert ask(site, "POST", "open", folder=str(folder))["address"] == address
     assert ask(site, "GET", *address.strip("/").split("/"), "about")["title"] == "panel"
-    assert [each["folder"] for each in recent()] == [str(folder)]
+    assert [each["folder"] for each in recent_results()] == [str(folder)]
     assert site(Request("GET", ("open", "7", "about"))) is None
 
 
 def test_results_that_went_are_recent_no_more(tmp_path: Path) -> None:
-    for number in range(MOST_RECENT + 3):
+    for number in range(MAX_RECENT + 3):
         folder = tmp_path / f"result_{number}"
         folder.mkdir()
         (folder / "results.h5").write_bytes(b"")
-        remember(folder)
-    assert len(recent()) == MOST_RECENT
-    (tmp_path / f"result_{MOST_RECENT + 2}" / "results.h5").unlink()
-    assert len(recent()) == MOST_RECENT - 1
+        remember_folder(folder)
+    assert len(recent_results()) == MAX_RECENT
+    (tmp_path / f"result_{MAX_RECENT + 2}" / "results.h5").unlink()
+    assert len(recent_results()) == MAX_RECENT - 1
     (tmp_path / "state" / "recent.json").write_text("damaged")
-    assert recent() == []
+    assert recent_results() == []
 
 
 @pytest.mark.parametrize("sent", [{}, {"what": "identify"}, {"what": "remove", "scan": "a.h5"}])
@@ -170,7 +170,7 @@ def test_only_known_jobs_are_run(site: StartSite, sent: dict[str, str], monkeypa
 def test_a_path_that_is_no_utf8_is_refused_in_words(site: StartSite) -> None:
     with pytest.raises(ScanError, match=r"Cannot look for '/\\ud800'"):
         ask(site, "POST", "open", folder="/\ud800")
-    with pytest.raises(ScanError, match="no text in UTF-8"):
+    with pytest.raises(ScanError, match="not UTF-8 text"):
         ask(site, "POST", "run", what="identify", scan="/a.h5", out="/\ud800")
 
 
@@ -256,7 +256,7 @@ def test_an_upload_appears_under_its_name_when_it_is_complete(site: StartSite, b
 
 def test_an_upload_never_replaces_a_file_even_one_that_appears_meanwhile(site: StartSite) -> None:
     (site.home / "scan.h5").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="already holds a file of that name"):
+    with pytest.raises(OutputError, match="already contains a file with this name"):
         send(site, site.home, "scan.h5", b"theirs")
     now = ask(site, "POST", "upload", folder=str(site.home), name="other.h5", size=3)
     (site.home / "other.h5").write_bytes(b"mine, too")
@@ -283,7 +283,7 @@ def test_an_upload_that_is_cancelled_or_out_of_order_leaves_nothing(site: StartS
     "name", ["", "..", "../up.h5", "a/b.h5", "a\\b.h5", ".hidden", "con", "a\0b", "\ud800", None, 7]
 )
 def test_an_upload_has_a_plain_file_name(site: StartSite, name: object) -> None:
-    with pytest.raises(OutputError, match="no usable file name"):
+    with pytest.raises(OutputError, match="not a valid file name"):
         send(site, site.home, name, b"1")
     assert list(site.home.iterdir()) == []
 

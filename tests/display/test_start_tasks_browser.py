@@ -195,7 +195,7 @@ def test_one_run_is_cancelled_and_the_others_go_on(
         assert chromium.title == "(2 of 3) underpaint"
         press(chromium, "#queue li:nth-child(2) button")
         wait(chromium, f"{STATES} === 'done,cancelled,done'")
-        assert "No half-made results are left" in text_of(chromium, "queue")
+        assert "No incomplete results remain" in text_of(chromium, "queue")
         assert not chromium.find_elements("css selector", "#files input:checked")
 
 
@@ -234,7 +234,10 @@ def test_files_are_uploaded_or_dropped_and_one_that_is_there_is_not_replaced(chr
         assert (home / "panel.h5").read_bytes() == (source / "panel.h5").read_bytes()
         (source / "panel.h5").write_bytes(b"other")
         field.send_keys(str(source / "panel.h5"))
-        wait(chromium, "document.getElementById('uploads').textContent.includes('already holds a file of that name')")
+        wait(
+            chromium,
+            "document.getElementById('uploads').textContent.includes('already contains a file with this name')",
+        )
         assert (home / "panel.h5").read_bytes() != b"other"
         chromium.execute_script(
             "const data = new DataTransfer(); data.items.add(new File(['1,2\\n3,4\\n'], 'dropped.csv'));"

@@ -50,7 +50,9 @@ def test_an_element_that_no_pigment_of_the_palette_carries_is_named() -> None:
     assert (line.family, line.carried, line.n_pixel, line.share) == ("Ti_K", "not in the palette", 100, 0.5)
     assert "titanium white" in line.carriers
     text = line_text(line)
-    assert text.startswith("Ti K exceeds 5σ in 50 % of the pixels, and no pigment of this palette contains it.")
+    assert text.startswith(
+        "Ti K exceeds 5σ in 50 % of the pixels, and no pigment of this palette contains this element."
+    )
 
 
 def test_an_element_whose_pigment_was_not_found_there_is_named() -> None:
@@ -59,7 +61,10 @@ def test_an_element_whose_pigment_was_not_found_there_is_named() -> None:
     (line,) = explain_lines(maps | elements(Pb_L=5000, Cr_K=half(800))).unexplained or ()
     assert (line.family, line.carried, line.n_pixel) == ("Cr_K", "not found there", 50)
     assert line.carriers == ("viridian",)
-    assert "and no pigment that contains it was found there. Pigments with it: viridian." in line_text(line)
+    assert (
+        "and no pigment that contains this element was detected there. Pigments with this element: viridian."
+        in line_text(line)
+    )
 
 
 def test_what_was_found_explains_its_lines() -> None:
@@ -81,7 +86,7 @@ def test_a_line_in_the_sum_alone_is_named() -> None:
     ("family", "counts", "source"),
     [
         ("Ar_K", 300, "air"),
-        ("Ag_K", half(300), "the tube's own lines, scattered"),
+        ("Ag_K", half(300), "scattered lines of the tube"),
         ("Ni_K", 70, "metal parts of the instrument"),
         ("Ca_K", half(2000), "ground, support or dirt"),
         ("Co_K", half(90), "a drier"),
@@ -127,8 +132,8 @@ def test_the_page_names_lines_and_draws_what_cannot_be_excluded() -> None:
     text = fakes.full_report(joined(maps, areas, unlike, hidden, summary=facts))
     assert "Cu K exceeds 5σ in 25 % of the pixels" in text
     assert "Ca K (ground, support or dirt)" in text
-    assert "15 pixels (1.6 %) hold a peak beyond 5 standard deviations" in text
-    assert "near 4.5 keV" in text
+    assert "15 pixels (1.6 %) have a peak beyond 5 standard deviations" in text
+    assert "energies are 4.5 keV" in text
     assert '<section id="answers"' in text
     assert "Not detected means seen." in text
     plain = fakes.full_report(joined(maps, areas, Results(unexplained=()), summary=facts))

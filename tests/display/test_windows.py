@@ -9,7 +9,7 @@ from viewer_fakes import AXIS, SHAPE, scan
 from underpaint.data import Scan, Spectrum
 from underpaint.display.viewer import windows
 from underpaint.display.viewer.fit_requests import Refits
-from underpaint.display.viewer.windows import ChannelStore, Windows, store_path, write_store
+from underpaint.display.viewer.windows import ChannelStore, ChannelStoreCache, store_path, write_store
 from underpaint.errors import CalibrationError, CoverageError, ScanError
 from underpaint.io import load, save_scan
 
@@ -31,7 +31,7 @@ def noisy(tmp_path: Path) -> Scan:
 
 
 def test_a_window_holds_the_net_counts_and_their_deviation(opened: Scan) -> None:
-    store = Windows().open(opened)
+    store = ChannelStoreCache().open(opened)
     assert store is not None
     net, sigma = store.window(498, 502)
     np.testing.assert_allclose(net, PEAK - 1, atol=1e-3)  # five channels, one count of background in each
@@ -42,7 +42,7 @@ def test_a_window_holds_the_net_counts_and_their_deviation(opened: Scan) -> None
 
 
 def test_at_the_end_of_the_axis_one_side_gives_the_background(opened: Scan) -> None:
-    store = Windows().open(opened)
+    store = ChannelStoreCache().open(opened)
     assert store is not None
     for first, last in ((0, 5), (AXIS.n_channel - 4, AXIS.n_channel + 50)):
         np.testing.assert_allclose(store.window(first, last)[0], 0.0, atol=1e-4)
@@ -53,7 +53,7 @@ def test_missing_spectra_count_as_nothing(tmp_path: Path) -> None:
     counts[0, 0] = np.nan
     present = np.ones((3, 4), dtype=np.bool_)
     present[1, 1] = False
-    store = Windows().open(Scan(counts, present=present))
+    store = ChannelStoreCache().open(Scan(counts, present=present))
     assert store is not None
     gross, _ = store.window(10, 19, background=False)
     np.testing.assert_array_equal(gross[[0, 1, 2], [0, 1, 2]], [0.0, 0.0, 20.0])
@@ -62,17 +62,17 @@ def test_missing_spectra_count_as_nothing(tmp_path: Path) -> None:
 def test_a_large_scan_is_kept_in_at_most_half_of_its_size(
     noisy: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "MEMORY_BYTES", 0)
-    held = Windows(tmp_path / "cache")
+    monkeypatch.setattr(windows, "MAX_MEMORY_BYTES", 0)
+    held = ChannelStoreCache(tmp_path / "cache")
     assert held.open(noisy) is None
     path = write_store(noisy, tmp_path / "cache")
     assert path.stat().st_size <= 0.5 * (tmp_path / "noisy.h5").stat().st_size
     assert held.size(noisy) == path.stat().st_size
     store = held.open(noisy)
     assert store is not None
-    assert store.merged > 1
+    assert store.bin_width > 1
     start, stop = store.bins(100, 163)
-    expected = np.asarray(noisy.counts)[:, :, start * store.merged : stop * store.merged].sum(axis=2)
+    expected = np.asarray(noisy.counts)[:, :, start * store.bin_width : stop * store.bin_width].sum(axis=2)
     np.testing.assert_array_equal(store.window(100, 163, background=False)[0], expected)
     held.remove(noisy)
     assert not path.exists()
@@ -81,10 +81,10 @@ def test_a_large_scan_is_kept_in_at_most_half_of_its_size(
 def test_a_cache_of_an_earlier_scan_and_a_broken_one_are_not_used(
     noisy: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(windows, "MAX_MEMORY_BYTES", 0)
     path = write_store(noisy, tmp_path / "cache")
     path.write_bytes(b"no HDF5")
-    assert Windows(tmp_path / "cache").open(noisy) is None
+    assert ChannelStoreCache(tmp_path / "cache").open(noisy) is None
     source = tmp_path / "noisy.h5"
     save_scan(Scan(np.ones((*SHAPE, 512), dtype=np.uint16), name="noisy"), tmp_path / "new.h5")
     (tmp_path / "new.h5").replace(source)

@@ -27,7 +27,7 @@ from underpaint.physics.atomic import family_lines
 from underpaint.runtime.files import atomic_write, check_path, claim_folder, plain, write_json
 
 if TYPE_CHECKING:
-    from underpaint.display.report.page import Picture
+    from underpaint.display.report.page import EmbeddedFigure
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -624,9 +624,9 @@ def _page(comparison: Comparison) -> str:
     )
 
 
-def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
+def _picture(comparison: Comparison, contradiction: Contradiction) -> "EmbeddedFigure":
     from underpaint.display.plot.comparison import contradiction_maps
-    from underpaint.display.report.page import picture
+    from underpaint.display.report.page import embed_figure
 
     place: Place = "surface" if contradiction.kind == "place" else "anywhere"
     quantity = f"probability{PLACE_WORDS[place]}" if contradiction.kind != "line" else "counts"
@@ -646,4 +646,4 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "Picture":
         show_counts=contradiction.kind == "line",
         step_mm=comparison.results[0].step_mm,
     )
-    return picture(figure, f"Maps of both ({quantity}), and the pixels that contradict.")
+    return embed_figure(figure, f"Maps of both ({quantity}), and the pixels that contradict.")

@@ -1,4 +1,4 @@
-"""Functions that return matplotlib figures of values; the caller saves them. No state is kept."""
+"""Functions that return matplotlib figures without changing the state of pyplot."""
 
 from underpaint.display.plot.breakdown import breakdown_figure
 from underpaint.display.plot.comparison import overlay, pigment_row, scatter

@@ -1,4 +1,4 @@
-"""Pigment maps beside element maps, overlays and scatter plots, as in Fig. 5 of Xu et al. 2022."""
+"""Figures that compare pigment maps with element maps, as in Fig. 5 of Xu et al. 2022."""
 
 from collections.abc import Sequence
 
@@ -32,10 +32,10 @@ from underpaint.display.plot.images import (
 )
 from underpaint.physics.atomic import siegbahn
 
-MAX_POINTS = 8000
+MAX_SCATTER_POINTS = 8000
 _SCATTER_WIDTH_INCH = 2.1
 _GAP_WIDTH_INCH = 0.28
-_BACKGROUNDS = ("green", "blue")
+_ELEMENT_COLORS = ("green", "blue")
 _TITLE_HEIGHT_INCH = 0.37
 _CONTRADICTION_COLORS = ("#efece5", "#b3261e")
 
@@ -94,7 +94,7 @@ def contradiction_maps(
     show_counts: bool,
     step_mm: Step = None,
 ) -> Figure:
-    """Draw two maps of the same pixels, and a map of the pixels in which they contradict each other.
+    """Draw two maps of the same pixels, and a map of the pixels in which the two maps contradict each other.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def contradiction_maps(
 
 
 def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figure:
-    """Draw a row of Fig. 5: pigment map, element maps, overlay and scatter plot.
+    """Draw pigment map, element maps, overlay and scatter plot of a pigment as in Fig. 5 of Xu et al. 2022.
 
     Parameters
     ----------
@@ -141,17 +141,17 @@ def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figur
     areas = [results[family] for family in families]
     step_mm, probability = results.step_mm, results[name, place]
     height = max(panel_height(probability.shape, step_mm), 1.25)
-    figure, columns = _row_figure(len(areas), height)
-    draw_probability(columns[0], probability, step_mm)
-    put_title(columns[0], f"{short_label(results.label(name, place))}\nprobability", pad=3)
-    for axes, area, family in zip(columns[1:], areas, families, strict=False):
+    figure, row_axes = _new_row_figure(len(areas), height)
+    draw_probability(row_axes[0], probability, step_mm)
+    put_title(row_axes[0], f"{short_label(results.label(name, place))}\nprobability", pad=3)
+    for axes, area, family in zip(row_axes[1:], areas, families, strict=False):
         draw_area(axes, area, None, step_mm)
         put_title(axes, f"{siegbahn(family)}\n{limits_text(upper_limit(area))} counts", pad=3)
     if areas:
-        _draw_overlay(columns[-2], probability, areas, step_mm)
-        put_title(columns[-2], _overlay_title(families, areas), pad=3)
-        _align(columns[-2], columns[0])
-        _draw_scatter(columns[-1], probability, areas, families)
+        _draw_overlay(row_axes[-2], probability, areas, step_mm)
+        put_title(row_axes[-2], _overlay_title(families, areas), pad=3)
+        _copy_axes_size(row_axes[-2], row_axes[0])
+        _draw_scatter(row_axes[-1], probability, areas, families)
     return figure
 
 
@@ -165,14 +165,14 @@ def mapped_families(results: Results, name: str) -> tuple[str, ...]:
 
 
 def min_scaled_area(areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return the line area of one element, or the minimum of two areas in units of their 99th percentiles."""
+    """Return the line area of one element, or for two elements the smaller area in units of its 99th percentile."""
     if len(areas) == 1:
         return np.asarray(areas[0], dtype=np.float64)
     return np.asarray(np.minimum.reduce([area / upper_limit(area) for area in areas]), dtype=np.float64)
 
 
 def overlay_image(probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return the (n_row, n_column, 3) colours of an overlay, from 0 to 1; pixels without an answer are grey."""
+    """Return the (n_row, n_column, 3) colours of an overlay, from 0 to 1, with grey for pixels without an answer."""
     image = np.zeros((*probability.shape, 3))
     image[:, :, 0] = probability
     for channel, area in enumerate(areas[:2], start=1):
@@ -182,35 +182,35 @@ def overlay_image(probability: NDArray[np.float32], areas: Sequence[NDArray[np.f
     return np.clip(image, 0.0, 1.0)
 
 
-def _row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure and the axes of a row, whose widths do not depend on the number of elements."""
+def _new_row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a row of axes, whose widths do not depend on the number of elements."""
     n_map = n_area + 2 if n_area else 1
     widths = [*([PANEL_WIDTH_INCH] * n_map), *([_SCATTER_WIDTH_INCH] if n_area else [])]
     total_width = sum(widths) + _GAP_WIDTH_INCH * len(widths) + (0.3 if n_area else 0.0)
     total_height = 0.4 + height + _TITLE_HEIGHT_INCH
     figure = new_figure(total_width, total_height)
-    columns, left_inch = [], 0.08
+    row_axes, left_inch = [], 0.08
     for index, width in enumerate(widths):
         is_scatter = bool(n_area) and index == len(widths) - 1
         left_inch += 0.3 if is_scatter else 0.0
         box = (left_inch / total_width, 0.4 / total_height, (width - 0.1) / total_width, height / total_height)
-        columns.append(figure.add_axes(box))
+        row_axes.append(figure.add_axes(box))
         left_inch += width + _GAP_WIDTH_INCH
-    return figure, columns
+    return figure, row_axes
 
 
 def _overlay_title(families: Sequence[str], areas: Sequence[NDArray[np.float32]]) -> str:
-    title_parts = zip(families, areas, _BACKGROUNDS, strict=False)
+    title_parts = zip(families, areas, _ELEMENT_COLORS, strict=False)
     family_texts = [
         f"{siegbahn(family)} in {color}, {limits_text(upper_limit(area))}" for family, area, color in title_parts
     ]
     return "\n".join(["probability in red, 0 to 1", "; ".join(family_texts)])
 
 
-def _align(axes: Axes, reference_axes: Axes) -> None:
-    """Give axes the height and width of other axes that were reduced by a colour bar."""
-    box, reference_box = axes.get_position(original=True), reference_axes.get_position(original=True)
-    axes.set_position((box.x0, reference_box.y0, reference_box.width, reference_box.height))
+def _copy_axes_size(axes: Axes, reference_axes: Axes) -> None:
+    """Set the size of axes to that of reference axes with a colour bar."""
+    old_box, reference_box = axes.get_position(original=True), reference_axes.get_position(original=True)
+    axes.set_position((old_box.x0, reference_box.y0, reference_box.width, reference_box.height))
 
 
 def _draw_overlay(
@@ -226,7 +226,7 @@ def _draw_scatter(
     area = min_scaled_area(areas)
     is_known = np.isfinite(area) & np.isfinite(probability)
     x, y = area[is_known], probability[is_known]
-    stride = -(-max(x.size, 1) // MAX_POINTS)
+    stride = -(-max(x.size, 1) // MAX_SCATTER_POINTS)
     axes.plot(x[::stride], y[::stride], ".", markersize=2.0, alpha=0.35, color="#7a1f3d", markeredgewidth=0)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlim(left=min(0.0, float(x.min(initial=0.0))))

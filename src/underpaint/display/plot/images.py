@@ -1,4 +1,4 @@
-"""Images of maps of probability and line areas, without interpolation; pixels without an answer are grey."""
+"""Figures of maps of probability and line areas; pixels without an answer are grey."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ Step = tuple[float, float] | None
 PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"
 PANEL_WIDTH_INCH = 2.35
 MAX_POINTS = 700
-"""Maximum number of points of a map along a side; a panel has some 300."""
+"""Maximum number of drawn points along a side of a map; a panel has about 300 screen pixels."""
 HATCH, HATCH_WIDTH = "////", 0.5
 _LEGEND_HEIGHT_INCH = 0.25
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
@@ -120,7 +120,7 @@ def _legend_patches(
     if min_shown is not None:
         patches.append(
             Patch(
-                facecolor=background_color, edgecolor="#808080", linewidth=0.5, label=f"below {min_shown:.3g}: left out"
+                facecolor=background_color, edgecolor="#808080", linewidth=0.5, label=f"below {min_shown:.3g}: omitted"
             )
         )
     if hatching is not None and hatching[0].any():
@@ -192,7 +192,7 @@ def draw_area(axes: Axes, area: NDArray[np.float32], bar_step_mm: Step, step_mm:
 def draw_image(
     axes: Axes, values: NDArray[np.float32], color_map: Colormap, min_value: float, max_value: float, step_mm: Step
 ) -> AxesImage:
-    """Draw values as pixels, without ticks; pixels are square if ``step_mm`` is None."""
+    """Draw values as pixels without ticks; pixels are square if ``step_mm`` is None."""
     masked_values = np.ma.masked_invalid(thin_map(values))
     image = axes.imshow(
         masked_values,
@@ -209,7 +209,7 @@ def draw_image(
 
 
 def thin_map(values: NDArray[Any]) -> NDArray[Any]:
-    """Return every second, third ... row and column of a map that has more pixels than an image can show."""
+    """Return every n-th row and column of a map, with at most ``MAX_POINTS`` on a side."""
     stride = -(-max(values.shape) // MAX_POINTS)
     return values[::stride, ::stride]
 
@@ -224,7 +224,7 @@ def remove_ticks(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_visible(False)  # a visible axis takes as long to draw as the map, even without ticks
+        axis.set_visible(False)  # even without ticks, a visible axis takes as long to draw as the map
     for frame_line in axes.spines.values():
         frame_line.set_linewidth(0.5)
 
@@ -267,7 +267,7 @@ def upper_limit(area: NDArray[np.float32]) -> float:
 
 
 def limits_text(max_value: float) -> str:
-    """Return the text for the range of values from black to full colour: "0 to 5337"."""
+    """Return the range of values from black to full colour as text, such as "0 to 5337"."""
     return f"0 to {max_value:.0f}" if max_value >= 100 else f"0 to {max_value:.3g}"
 
 
@@ -279,7 +279,7 @@ def pixel_aspect(step_mm: Step) -> float:
 
 
 def panel_height(shape: tuple[int, ...], step_mm: Step) -> float:
-    """Return the height of a map with the width of a panel, inches, within limits."""
+    """Return the height of a map with the width of a panel, inches, between 0.8 and 3.4."""
     ratio = shape[0] * pixel_aspect(step_mm) / shape[1]
     return float(np.clip(0.86 * PANEL_WIDTH_INCH * ratio, 0.8, 3.4))
 
@@ -295,8 +295,8 @@ def _single_map_figure(
 
 
 def _draw_color_bar(axes: Axes, image: AxesImage) -> None:
-    """Draw a colour bar; the one of matplotlib takes longer than the map."""
-    # The unit is in the title of the map, because a label beside the bar would need the room of the next map.
+    """Draw a colour bar, because matplotlib's own colour bar takes longer than the map."""
+    # The unit is in the title of the map, because the next map occupies the space for a label beside the bar.
     make_bar_axes = make_axes if axes.get_subplotspec() is None else make_axes_gridspec
     bar_axes = make_bar_axes(axes, fraction=0.05, pad=0.025, aspect=25)[0]
     min_value, max_value = image.get_clim()
@@ -340,17 +340,19 @@ def composite_figure(
     ValueError
         There is no map, or there are more maps than colours.
     """
-    used_parts = [(*part, color) for part, color in zip(colored_maps, colors, strict=False) if part[1].size]
-    if not used_parts or len(colored_maps) > len(colors):
+    used_maps = [
+        (*colored_map, color) for colored_map, color in zip(colored_maps, colors, strict=False) if colored_map[1].size
+    ]
+    if not used_maps or len(colored_maps) > len(colors):
         raise ValueError(f"Cannot draw {len(colored_maps)} maps in {len(colors)} colours; give a colour for each map.")
-    shape = used_parts[0][1].shape
+    shape = used_maps[0][1].shape
     image = np.zeros((*shape, 3))
-    for _, values, max_value, color in used_parts:
+    for _, values, max_value, color in used_maps:
         image += np.minimum(np.maximum(values / max_value, 0.0), 1.0)[:, :, None] * np.asarray(
             to_rgb(COMPOSITE_COLORS[color])
         )
     image[~np.isfinite(image).all(axis=2)] = to_rgb(NO_ANSWER_COLOR)
-    n_text_line = -(-len(used_parts) // 3)
+    n_text_line = -(-len(used_maps) // 3)
     text_height_inch = 0.15 + 0.2 * n_text_line
     height = 2.0 * panel_height(shape, step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_INCH, height + text_height_inch + 0.1)
@@ -361,7 +363,7 @@ def composite_figure(
     if hatch_mask is not None:
         hatch(axes, hatch_mask, "white")
     close_fit(figure, 0.1, 0.1, 0.1, text_height_inch)
-    for index, (label, _, max_value, color) in enumerate(used_parts):
+    for index, (label, _, max_value, color) in enumerate(used_maps):
         figure.text(
             0.02 + 0.325 * (index % 3), 1 - (0.2 + 0.2 * (index // 3)) / (height + text_height_inch + 0.1),
             f"{color}: {short_label(label)}, {limits_text(max_value)}", color=_TEXT_COLORS[color],

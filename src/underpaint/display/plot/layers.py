@@ -1,4 +1,4 @@
-"""Figures of pigments at the surface, by X-rays and reflectance, and below; and of the thickness of the top layer."""
+"""Figures of pigments at the surface and below, and of the thickness of the uppermost layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,13 +31,13 @@ from underpaint.display.plot.images import (
     thin_map,
 )
 
-UNSURE_COLOR, NO_MEMBER_COLOR = "#f7f5f0", "#4a4a4a"
+LOW_PROBABILITY_COLOR, NONE_OF_LIBRARY_COLOR = "#f7f5f0", "#4a4a4a"
 MAX_COLORS = 18
 _LEGEND_ROW_HEIGHT_INCH = 0.22
 _LEGEND_COLUMNS = 3
 THICKNESS_MAP = "viridis"
 THICKNESS_TICKS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-OPEN_PLACE_COLOR, UNDETERMINED_COLOR = "#7fd4ff", "#b0b0b0"
+UNDETERMINED_PLACE_COLOR, UNDETERMINED_COLOR = "#7fd4ff", "#b0b0b0"
 _PLACE_TITLES: tuple[tuple[Place, str], ...] = (
     ("anywhere", "anywhere"),
     ("surface", "at the surface"),
@@ -48,7 +48,7 @@ SECTION_WIDTH_INCH, SECTION_HEIGHT_INCH = 1.6, 2.5
 MAX_SECTIONS = 6
 _UNKNOWN_COLOR = "#d9d6cf"
 _SURFACE_RANGE, _BELOW_RANGE, _UNDETERMINED_RANGE = (0.66, 1.0), (0.2, 0.66), (0.0, 0.2)
-"""Lower and upper limits of the layers, as fractions of the sketch, which is not to scale."""
+"""Lower and upper limits of the layers as fractions of the sketch's height; the sketch is not to scale."""
 
 
 def member_map(results: Results, names: Sequence[str]) -> Figure:
@@ -66,9 +66,9 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
     legend_entries = [
         *named_entries,
         ("another pigment", "#c9a0dc"),
-        (results.member_label(NONE_OF_LIBRARY), NO_MEMBER_COLOR),
+        (results.member_label(NONE_OF_LIBRARY), NONE_OF_LIBRARY_COLOR),
     ]
-    legend_entries += [("none above one half", UNSURE_COLOR), ("no answer", NO_ANSWER_COLOR)]
+    legend_entries += [("none above one half", LOW_PROBABILITY_COLOR), ("no answer", NO_ANSWER_COLOR)]
     used_indices = [number for number in range(len(legend_entries)) if (color_index == number).any()]
     n_row = -(-len(used_indices) // _LEGEND_COLUMNS)
     height = 2.0 * panel_height(results.shape, results.step_mm)
@@ -132,7 +132,7 @@ def hidden_gallery(results: Results, names: Sequence[str], *, columns: int = 4) 
 
 
 def place_gallery(results: Results, names: Sequence[str]) -> Figure:
-    """Draw a row of maps for each group: its probability anywhere, at the surface, and below.
+    """Draw a row of maps for each group with its probability anywhere, at the surface, and below.
 
     Pixels are hatched if a group is present and the probability of neither place reaches ``PLACED_PROBABILITY``.
 
@@ -148,12 +148,12 @@ def place_gallery(results: Results, names: Sequence[str]) -> Figure:
     figure = new_figure(width, _TOP_MARGIN_INCH + len(names) * (height + 0.06) + _LEGEND_HEIGHT_INCH)
     grid = figure.subplots(len(names), len(_PLACE_TITLES), squeeze=False)
     for row, name in enumerate(names):
-        open_place_mask = _open_place_mask(results, name)
+        undetermined_place_mask = _undetermined_place_mask(results, name)
         for axes, (place, title) in zip(grid[row], _PLACE_TITLES, strict=True):
             colors = mpl.colormaps[PROBABILITY_MAP].with_extremes(bad=NO_ANSWER_COLOR)
             image = draw_image(axes, results[name, place], colors, 0.0, 1.0, results.step_mm)
             if place != "anywhere":
-                hatch(axes, open_place_mask, OPEN_PLACE_COLOR)
+                hatch(axes, undetermined_place_mask, UNDETERMINED_PLACE_COLOR)
             if row == 0:
                 put_title(axes, title, pad=3)
         grid[row][0].yaxis.set_visible(True)
@@ -167,7 +167,7 @@ def place_gallery(results: Results, names: Sequence[str]) -> Figure:
 
 
 def thickness_map(results: Results, *, title: str = "") -> Figure:
-    """Draw the thickness of the uppermost layer of paint, um, beside the limits of its 90 % interval.
+    """Draw maps of the thickness of the uppermost layer, um, and of the limits of its 90 % interval.
 
     Pixels are white and hatched if the thickness is not determined, and grey without an answer.
 
@@ -214,14 +214,14 @@ def thickness_map(results: Results, *, title: str = "") -> Figure:
     return figure
 
 
-def _open_place_mask(results: Results, name: str) -> NDArray[np.bool_]:
+def _undetermined_place_mask(results: Results, name: str) -> NDArray[np.bool_]:
     is_present = results[name] > PRESENT_PROBABILITY
     is_at_surface, is_below = (results[name, place] >= PLACED_PROBABILITY for place in ("surface", "below"))
     return np.asarray(is_present & ~is_at_surface & ~is_below)
 
 
 def _hatch_undetermined(axes: Axes, mask: NDArray[np.bool_]) -> None:
-    """Draw pixels white and hatched."""
+    """Draw the pixels of a mask white and hatched."""
     white_image = np.ma.masked_where(~mask, np.zeros(mask.shape))
     colors = ListedColormap(["white"])
     axes.imshow(white_image, cmap=colors, interpolation="nearest", aspect=axes.get_aspect(), origin="upper", zorder=2)
@@ -229,7 +229,7 @@ def _hatch_undetermined(axes: Axes, mask: NDArray[np.bool_]) -> None:
 
 
 def _color_limits_um(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the range of the colours, um, which contains most of the intervals."""
+    """Return the limits of the colour scale, um, which contain most of the intervals."""
     if not lower_um.size:
         return 1.0, 200.0
     range_um = float(np.percentile(lower_um, 2)), float(np.percentile(upper_um, 98))
@@ -237,28 +237,28 @@ def _color_limits_um(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32
 
 
 def _wrapped_label(results: Results, name: str) -> str:
-    words = results.short_label(name).split()
-    lines = [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) > 12:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
+    label_words = results.short_label(name).split()
+    label_lines = [""]
+    for word in label_words:
+        if label_lines[-1] and len(label_lines[-1]) + len(word) > 12:
+            label_lines.append("")
+        label_lines[-1] = f"{label_lines[-1]} {word}".strip()
+    return "\n".join(label_lines)
 
 
 def _place_legend() -> list[Patch]:
-    return [_patch("#2a0a3a", OPEN_PLACE_COLOR, "place not determined", HATCH), _no_answer()]
+    return [_legend_patch("#2a0a3a", UNDETERMINED_PLACE_COLOR, "place not determined", HATCH), _no_answer_patch()]
 
 
 def _thickness_legend() -> list[Patch]:
-    return [_patch("white", UNDETERMINED_COLOR, "not determined", HATCH), _no_answer()]
+    return [_legend_patch("white", UNDETERMINED_COLOR, "not determined", HATCH), _no_answer_patch()]
 
 
-def _no_answer() -> Patch:
-    return _patch(NO_ANSWER_COLOR, "#808080", "no answer", None)
+def _no_answer_patch() -> Patch:
+    return _legend_patch(NO_ANSWER_COLOR, "#808080", "no answer", None)
 
 
-def _patch(face_color: str, edge_color: str, label: str, hatch_pattern: str | None) -> Patch:
+def _legend_patch(face_color: str, edge_color: str, label: str, hatch_pattern: str | None) -> Patch:
     with mpl.rc_context({"hatch.linewidth": HATCH_WIDTH}):
         return Patch(facecolor=face_color, edgecolor=edge_color, hatch=hatch_pattern, linewidth=0.5, label=label)
 
@@ -274,14 +274,14 @@ def _draw_color_bar(figure: Figure, axes: Axes, image: AxesImage) -> Colorbar:
 
 @dataclass(frozen=True)
 class Section:
-    """Content of the sketch of a stratigraphy.
+    """Content of one column in the sketch of stratigraphies.
 
     Parameters
     ----------
     title, thickness : str
         Text above the sketch, and in the uppermost layer.
     surface, below, undetermined_groups : tuple of (str, str)
-        Labels and colours of the groups in the uppermost layer, of those below it, and of those without a determined
+        Labels and colours of the groups in the uppermost layer, of groups below, and of groups with an undetermined
         place.
     """
 
@@ -305,18 +305,20 @@ def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
     for axes, section in zip(figure.subplots(1, len(shown_sections), squeeze=False)[0], shown_sections, strict=True):
         axes.set_axis_off()
         axes.set_xlim(0, 1)
-        axes.set_ylim(0 if any(each.undetermined_groups for each in shown_sections) else _BELOW_RANGE[0], 1)
+        axes.set_ylim(0 if any(shown.undetermined_groups for shown in shown_sections) else _BELOW_RANGE[0], 1)
         put_title(axes, section.title, pad=4)
-        _layer(axes, _SURFACE_RANGE, section.surface, section.thickness if section.surface else "", "nothing certain")
-        _layer(axes, _BELOW_RANGE, section.below, "", "nothing seen below")
+        _draw_layer(
+            axes, _SURFACE_RANGE, section.surface, section.thickness if section.surface else "", "nothing certain"
+        )
+        _draw_layer(axes, _BELOW_RANGE, section.below, "", "nothing detected below")
         if section.undetermined_groups:
-            _layer(axes, _UNDETERMINED_RANGE, section.undetermined_groups, "place not determined", "")
+            _draw_layer(axes, _UNDETERMINED_RANGE, section.undetermined_groups, "place not determined", "")
     close_fit(figure, 0.05, 0.05, 0.05, 0.3)
     figure.subplots_adjust(wspace=0.08)
     return figure
 
 
-def _layer(
+def _draw_layer(
     axes: Axes,
     height_range: tuple[float, float],
     materials: Sequence[tuple[str, str]],

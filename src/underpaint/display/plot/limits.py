@@ -1,4 +1,4 @@
-"""Figures of what can be known: counts that distinguish pigments, and how often a planned scan gives the answer."""
+"""Figures of limits: counts that distinguish pigments, and success rates of planned scans."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ MIN_COUNTS, MAX_COUNTS = 10.0, 1e8
 CELL_SIZE_INCH = 0.135
 LABEL_MARGIN_INCH = 1.8
 GROUP_COLOR = "#0072B2"
-COLORS = "magma"
+COLOR_MAP = "magma"
 _CURVE_COLORS = ("#111111", "#c0392b", "#2e6da4", "#3d8b4f", "#8e5ea2")
 MARKED_SHARES = (0.5, 0.9)
 
@@ -38,19 +38,19 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     -------
     Figure
     """
-    order = separation.order()
-    side_inch = max(CELL_SIZE_INCH * len(order), 1.6)
+    pigment_order = separation.order()
+    side_inch = max(CELL_SIZE_INCH * len(pigment_order), 1.6)
     figure = new_figure(side_inch + LABEL_MARGIN_INCH + 1.35, side_inch + LABEL_MARGIN_INCH + 0.55)
     axes = figure.subplots()
-    # pairs beyond the scale, and the diagonal, have the colour at the end of the scale
+    # pairs beyond the scale and the diagonal have the colour of the scale's end
     counts_needed = np.clip(np.nan_to_num(separation.mutual_counts, posinf=MAX_COUNTS), MIN_COUNTS, MAX_COUNTS)[
-        np.ix_(order, order)
+        np.ix_(pigment_order, pigment_order)
     ]
-    image = axes.imshow(counts_needed, cmap=COLORS, norm=LogNorm(MIN_COUNTS, MAX_COUNTS), interpolation="nearest")
-    _draw_group_frames(axes, separation, order, counts)
-    labels = [library()[separation.pigments[index]].label for index in order]
-    axes.set_xticks(range(len(order)), labels, rotation=90)
-    axes.set_yticks(range(len(order)), labels)
+    image = axes.imshow(counts_needed, cmap=COLOR_MAP, norm=LogNorm(MIN_COUNTS, MAX_COUNTS), interpolation="nearest")
+    _draw_group_frames(axes, separation, pigment_order, counts)
+    labels = [library()[separation.pigments[index]].label for index in pigment_order]
+    axes.set_xticks(range(len(pigment_order)), labels, rotation=90)
+    axes.set_yticks(range(len(pigment_order)), labels)
     quiet_axes(axes)
     put_title(axes, title, size=TEXT_SIZE + 2, left=True)
     close_fit(figure, LABEL_MARGIN_INCH, 1.35, LABEL_MARGIN_INCH, 0.55)
@@ -58,13 +58,13 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     return figure
 
 
-def _draw_group_frames(axes: Axes, separation: Separation, order: list[int], counts: float) -> None:
-    position = {separation.pigments[index]: row for row, index in enumerate(order)}
+def _draw_group_frames(axes: Axes, separation: Separation, pigment_order: list[int], counts: float) -> None:
+    row_by_pigment = {separation.pigments[index]: row for row, index in enumerate(pigment_order)}
     for group in separation.groups(counts):
-        rows = [position[name] for name in group.pigments]
-        if len(rows) > 1:
-            corner, n_member = min(rows) - 0.5, len(rows)
-            # members of a group are neighbours, because the order and the groups come from the same tree
+        group_rows = [row_by_pigment[name] for name in group.pigments]
+        if len(group_rows) > 1:
+            corner, n_member = min(group_rows) - 0.5, len(group_rows)
+            # members of a group are adjacent, because the order and the groups come from the same tree
             axes.add_patch(
                 Rectangle((corner, corner), n_member, n_member, fill=False, edgecolor="white", linewidth=1.6)
             )
@@ -81,15 +81,15 @@ def _draw_color_scale(figure: Figure, image: object, counts: float) -> None:
     color_bar.ax.tick_params(labelsize=SMALL_SIZE)
     color_bar.ax.axhline(counts, color=GROUP_COLOR, linewidth=1.6)
     color_bar.ax.axhline(MODEL_COUNTS, color="white", linewidth=1.2, linestyle="--")
-    color_bar.ax.set_ylabel("counts in the spectrum at which a pair parts", fontsize=SMALL_SIZE)
-    note = f"blue: groups at\n{counts:.3g} counts\n\ndashed: beyond, the\nmodel's errors rule"
+    color_bar.ax.set_ylabel("counts that distinguish a pair", fontsize=SMALL_SIZE)
+    note = f"blue: groups at\n{counts:.3g} counts\n\ndashed: model errors\ndominate beyond"
     scale_axes.text(0.0, -0.08, note, transform=scale_axes.transAxes, fontsize=SMALL_SIZE, va="top")
 
 
 def plan_figure(
     curves: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]], *, x_label: str, title: str
 ) -> Figure:
-    """Draw the curves of a plan.
+    """Draw the fraction of successful simulated scans against time or counts.
 
     Parameters
     ----------
@@ -103,15 +103,15 @@ def plan_figure(
     """
     figure = new_figure(6.0, 3.6)
     axes = figure.add_subplot()
-    for level in MARKED_SHARES:
-        axes.axhline(100 * level, color="#c4c4c4", linewidth=0.6)
+    for marked_share in MARKED_SHARES:
+        axes.axhline(100 * marked_share, color="#c4c4c4", linewidth=0.6)
     for index, (label, x_values, share) in enumerate(curves):
         color = _CURVE_COLORS[index % len(_CURVE_COLORS)]
         axes.plot(x_values, 100 * share, color=color, linewidth=1.0, marker="o", markersize=3.0, label=label)
     axes.set_xscale("log")
     axes.set_ylim(-3, 103)
     axes.set_xlabel(x_label, fontsize=TEXT_SIZE)
-    axes.set_ylabel("simulated scans that give the answer, %", fontsize=TEXT_SIZE)
+    axes.set_ylabel("successful simulated scans, %", fontsize=TEXT_SIZE)
     axes.legend(fontsize=SMALL_SIZE, frameon=False)
     quiet_axes(axes)
     put_title(axes, title, left=True)

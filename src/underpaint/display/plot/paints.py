@@ -1,4 +1,4 @@
-"""Map of the paints, each with its colour and number."""
+"""Figure of the map of paints, with a colour and a number for each paint."""
 
 import numpy as np
 from matplotlib.colors import ListedColormap, to_rgb
@@ -11,22 +11,22 @@ from underpaint.display.plot.figure import NO_ANSWER_COLOR, SMALL_SIZE, close_fi
 from underpaint.display.plot.images import PANEL_WIDTH_INCH, panel_height, pixel_aspect, remove_ticks, scale_bar
 
 MIXED_COLOR = "#f7f5f0"
-COLORS = (
+PAINT_COLORS = (
     "#4477aa", "#cc6677", "#ddcc77", "#117733", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499", "#e69f4d",
     "#332288", "#7a5c3e", "#8fae3e", "#d98cb3", "#5b7f95", "#b5493a",
 )  # fmt: skip
 """Colours of the paints, in the order of their numbers; the sequence repeats."""
 _MIN_DEPTH_FOR_NUMBER = 2.0
-"""Minimum distance of a pixel from the edge of its paint, pixels, for the number of the paint to be written there."""
+"""Minimum distance of a paint's number from the edge of the paint, pixels."""
 
 
 def paint_color(number: int) -> str:
     """Return the colour of a paint in maps and legends."""
-    return COLORS[(number - 1) % len(COLORS)]
+    return PAINT_COLORS[(number - 1) % len(PAINT_COLORS)]
 
 
 def paint_map(results: Results) -> Figure:
-    """Draw the map of the paints; pixels of several paints or none are nearly white, and those without answer grey."""
+    """Draw the map of the paints; mixed and unassigned pixels are nearly white, and pixels without an answer grey."""
     paint_numbers = results.map("paint")
     height = 2.0 * panel_height(paint_numbers.shape, results.step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_INCH, height + 0.1)
@@ -50,7 +50,7 @@ def paint_map(results: Results) -> Figure:
 
 
 def _deepest_pixel(mask: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """Return the row and column farthest from the edge of a paint; None if a number has no room."""
+    """Return the row and column farthest from the edge of a paint; None if the paint is too small for a number."""
     edge_distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(edge_distance.argmax()), edge_distance.shape)
     return (int(row), int(column)) if edge_distance[row, column] >= _MIN_DEPTH_FOR_NUMBER else None

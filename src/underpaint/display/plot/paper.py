@@ -1,4 +1,4 @@
-"""Figures with the layouts of Figs. 5 to 10 of Xu et al. 2022."""
+"""Figures in the layouts of Figs. 5 to 10 of Xu et al. 2022."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from underpaint.display.plot.images import draw_area, draw_probability, remove_t
 from underpaint.physics.atomic import siegbahn
 
 PLACE_COLORS = ("#f2f0ea", "#e2953b", "#8c1c3a")
-PLACE_LABELS = ("truth: not there", "in the covered layer alone", "in the uppermost layer")
-"""Labels of the places of a pigment: 0, 1 and 2."""
+PLACE_LABELS = ("truth: absent", "in the covered layer only", "in the uppermost layer")
+"""Labels of the places 0, 1 and 2 of a pigment."""
 MAP_WIDTH_INCH, SCATTER_WIDTH_INCH = 1.22, 1.25
 PANEL_WIDTH_INCH = 2.9
 _HEADER_HEIGHT_INCH, _CASE_GAP_INCH, _PANEL_GAP_INCH = 0.85, 0.46, 0.55
-_BACKGROUNDS = ("green", "blue")
+_ELEMENT_COLORS = ("green", "blue")
 _CURVE_COLORS = ("#8c1c3a", "#1f4e79", "#6b8f3c")
 
 
@@ -52,7 +52,7 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class Panel:
-    """Map of a mock-up: probability, counts (``is_area``), or place (integers 0, 1, 2)."""
+    """Map of a mock-up with a title: probability, counts (``is_area``), or place (integers 0, 1, 2)."""
 
     title: str
     values: NDArray[np.generic]
@@ -61,7 +61,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves (x, y) of a plot by label, and energies of marked lines by label, in keV."""
+    """Plot of labelled curves (x, y), with labelled marks at line energies, keV."""
 
     title: str
     x_label: str
@@ -72,7 +72,7 @@ class Curves:
 
 
 def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
-    """Draw Fig. 5: for each pigment a row with truth, element map, and map, overlay and scatter of each network.
+    """Draw a row for each pigment with truth, element map, and map, overlay and scatter of each network, as in Fig. 5.
 
     Parameters
     ----------
@@ -99,8 +99,8 @@ def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
         _draw_case_row([figure.add_axes(box) for box in boxes], row)
     for index, network in enumerate(networks):
         centre = (left_edges[2 + 3 * index] + left_edges[4 + 3 * index] + SCATTER_WIDTH_INCH) / 2
-        place = (centre / total_width, 1 - 0.5 / total_height)
-        figure.text(*place, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
+        title_position = (centre / total_width, 1 - 0.5 / total_height)
+        figure.text(*title_position, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
     figure.text(0.1 / total_width, 1 - 0.25 / total_height, title, ha="left", fontsize=TEXT_SIZE + 1)
     _draw_legend(figure, [row.place for row in rows], PLACE_LABELS)
     return figure
@@ -115,7 +115,7 @@ def panels(
     column_names: Mapping[str, float] | None = None,
     place_labels: Sequence[str] = PLACE_LABELS,
 ) -> Figure:
-    """Draw Figs. 8 and 9: maps of a mock-up side by side.
+    """Draw maps of a mock-up side by side as in Figs. 8 and 9.
 
     Parameters
     ----------
@@ -135,24 +135,26 @@ def panels(
     panel_step_x, panel_step_y = PANEL_WIDTH_INCH + 0.72, height + _PANEL_GAP_INCH
     total_width, total_height = columns * panel_step_x + 0.65, -(-len(parts) // columns) * panel_step_y + 0.85
     figure = new_figure(total_width, total_height)
-    for index, part in enumerate(parts):
+    for index, map_panel in enumerate(parts):
         row, column = divmod(index, columns)
         left_edges, bottom_inch = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
-        # a colour bar reduces the width of its axes; a map of integers has no colour bar and is drawn as narrow
-        width = PANEL_WIDTH_INCH + (0.25 if _is_real(part.values) else 0.0)
+        # a map of integers has no colour bar and gets the width of axes that a colour bar reduced
+        width = PANEL_WIDTH_INCH + (0.25 if _has_float_values(map_panel.values) else 0.0)
         axes = figure.add_axes(
             (left_edges / total_width, bottom_inch / total_height, width / total_width, height / total_height)
         )
-        _draw_panel(axes, part)
-        put_title(axes, f"({_letter(index)}) {part.title}", pad=4, left=True)
+        _draw_panel(axes, map_panel)
+        put_title(axes, f"({_panel_letter(index)}) {map_panel.title}", pad=4, left=True)
         _label_strips(axes, row_names if column == 0 else None, column_names)
     figure.text(0.1 / total_width, 1 - 0.27 / total_height, title, ha="left", fontsize=TEXT_SIZE + 2)
-    _draw_legend(figure, [part.values for part in parts if not _is_real(part.values)], place_labels)
+    _draw_legend(
+        figure, [map_panel.values for map_panel in parts if not _has_float_values(map_panel.values)], place_labels
+    )
     return figure
 
 
 def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure:
-    """Draw Fig. 10: the spectra with their lines, and the line ratios by thickness."""
+    """Draw spectra with their lines, and line ratios against thickness, as in Fig. 10."""
     figure = new_figure(9.6, 6.6)
     grid = figure.add_gridspec(2, len(ratios), left=0.075, right=0.985, top=0.9, bottom=0.075, hspace=0.38, wspace=0.2)
     _draw_curves(figure.add_subplot(grid[0, :]), spectra, 0)
@@ -166,8 +168,7 @@ def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure
 class Detection:
     """Mean probability of each network against a mass fraction in per cent, with a band.
 
-    ``min_visible_percent`` is the fraction from which the counts show the lines of the pigment; None if it exceeds the
-    range.
+    ``min_visible_percent`` is the minimum fraction at which the lines are visible; None if it exceeds the range.
     """
 
     title: str
@@ -182,22 +183,22 @@ def detection_panels(parts: Sequence[Detection], title: str, *, marked_percent: 
     figure = new_figure(10.5, 0.8 + 2.7 * (-(-len(parts) // 3)))
     figure.suptitle(title, x=0.02, ha="left", fontsize=TEXT_SIZE + 2)
     grid = figure.subplots(-(-len(parts) // 3), 3, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes, part in zip(grid, parts, strict=True):
-        for index, (name, curve) in enumerate(part.curves.items()):
-            axes.fill_between(part.percent, *part.bands[name], color=f"C{index}", alpha=0.2, linewidth=0)
-            axes.plot(part.percent, curve, color=f"C{index}", label=name, linewidth=1.4)
+    for axes, detection in zip(grid, parts, strict=True):
+        for index, (name, curve) in enumerate(detection.curves.items()):
+            axes.fill_between(detection.percent, *detection.bands[name], color=f"C{index}", alpha=0.2, linewidth=0)
+            axes.plot(detection.percent, curve, color=f"C{index}", label=name, linewidth=1.4)
         axes.axvline(
             marked_percent, color="0.5", linestyle=":", linewidth=1, label=f"{marked_percent:g} %, missed in the paper"
         )
-        if part.min_visible_percent is not None:
+        if detection.min_visible_percent is not None:
             axes.axvspan(
-                part.min_visible_percent, part.percent[-1], color="0.94", zorder=-1, label="the lines can be seen"
+                detection.min_visible_percent, detection.percent[-1], color="0.94", zorder=-1, label="visible lines"
             )
         axes.axhline(0.5, color="0.85", linewidth=0.8, zorder=0)
         axes.set_xscale("log")
         axes.set_xticks([0.1, 1.0, 10.0], ["0.1", "1", "10"])
         axes.set_ylim(-0.03, 1.03)
-        put_title(axes, part.title, left=True)
+        put_title(axes, detection.title, left=True)
         axes.tick_params(labelsize=TEXT_SIZE - 1)
     handles, names = grid[0].get_legend_handles_labels()
     legend_style = {"fontsize": TEXT_SIZE - 1, "frameon": False, "ncols": len(names)}
@@ -214,7 +215,7 @@ def _draw_case_row(axes: Sequence[Axes], row: CaseRow) -> None:
     axes[0].yaxis.set_visible(True)
     axes[0].set_ylabel(row.label, fontsize=TEXT_SIZE, labelpad=3)
     axes[1].imshow(overlay_image(np.zeros(row.place.shape, np.float32), row.areas), interpolation="nearest")
-    named_colors = zip(row.families, _BACKGROUNDS, strict=False)
+    named_colors = zip(row.families, _ELEMENT_COLORS, strict=False)
     put_title(axes[1], ", ".join(f"{siegbahn(name)} {color}" for name, color in named_colors), pad=3, size=SMALL_SIZE)
     remove_ticks(axes[1])
     for index, probability in enumerate(row.probability.values()):
@@ -248,12 +249,12 @@ def _draw_scatter(axes: Axes, row: CaseRow, probability: NDArray[np.float32]) ->
     quiet_axes(axes)
 
 
-def _draw_panel(axes: Axes, part: Panel) -> None:
-    if not _is_real(part.values):
-        _draw_place(axes, np.asarray(part.values, dtype=np.int64))
+def _draw_panel(axes: Axes, map_panel: Panel) -> None:
+    if not _has_float_values(map_panel.values):
+        _draw_place(axes, np.asarray(map_panel.values, dtype=np.int64))
         return
-    values = np.asarray(part.values, dtype=np.float32)
-    if part.is_area:
+    values = np.asarray(map_panel.values, dtype=np.float32)
+    if map_panel.is_area:
         draw_area(axes, values, None)
     else:
         draw_probability(axes, values, None)
@@ -273,7 +274,7 @@ def _draw_place(axes: Axes, place: NDArray[np.int64]) -> None:
 
 
 def _draw_legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labels: Sequence[str]) -> None:
-    """Write a legend for the colours that occur in maps of integers."""
+    """Draw a legend of the colours in maps of integers."""
     used_values = sorted({int(value) for values in maps for value in np.unique(values)})
     handles = [
         Line2D(
@@ -294,29 +295,29 @@ def _draw_legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labe
     )  # fmt: skip
 
 
-def _is_real(values: NDArray[np.generic]) -> bool:
+def _has_float_values(values: NDArray[np.generic]) -> bool:
     return values.dtype.kind == "f"
 
 
-def _letter(index: int) -> str:
+def _panel_letter(index: int) -> str:
     return chr(ord("a") + index)
 
 
-def _draw_curves(axes: Axes, part: Curves, index: int) -> None:
-    for (label, (x, y)), color in zip(part.curves.items(), _CURVE_COLORS, strict=False):
+def _draw_curves(axes: Axes, curves: Curves, panel_index: int) -> None:
+    for (label, (x, y)), color in zip(curves.curves.items(), _CURVE_COLORS, strict=False):
         axes.plot(x, y, color=color, linewidth=1.2, label=label)
-    if part.logarithmic:
+    if curves.logarithmic:
         axes.set_yscale("log")
-    for label, energy in part.marks.items():
+    for label, energy in curves.marks.items():
         axes.axvline(energy, color="#999999", linewidth=0.5, linestyle=":")
         transform = axes.get_xaxis_transform()
         axes.text(energy, 0.97, label, transform=transform, fontsize=SMALL_SIZE, ha="center", va="top",
                   bbox={"facecolor": "white", "linewidth": 0, "pad": 1.0})  # fmt: skip
-    if part.marks and not part.logarithmic:
-        axes.set_ylim(0.0, 1.18 * max(float(np.nanmax(y)) for _, y in part.curves.values()))
-    axes.set_xlabel(part.x_label, fontsize=TEXT_SIZE)
-    axes.set_ylabel(part.y_label, fontsize=TEXT_SIZE)
-    put_title(axes, f"({_letter(index)}) {part.title}", left=True)
+    if curves.marks and not curves.logarithmic:
+        axes.set_ylim(0.0, 1.18 * max(float(np.nanmax(y)) for _, y in curves.curves.values()))
+    axes.set_xlabel(curves.x_label, fontsize=TEXT_SIZE)
+    axes.set_ylabel(curves.y_label, fontsize=TEXT_SIZE)
+    put_title(axes, f"({_panel_letter(panel_index)}) {curves.title}", left=True)
     axes.margins(x=0.0)
     axes.grid(visible=True, linewidth=0.3, color="#dddddd")
     axes.legend(fontsize=SMALL_SIZE, frameon=False)

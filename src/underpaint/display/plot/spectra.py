@@ -1,4 +1,4 @@
-"""Figures of spectra: sum and maximum with labelled lines, a calibration, a fit, and an explanation by layers."""
+"""Figures of spectra: sum and maximum spectra, calibrations, fits, and explanations by layers."""
 
 from collections.abc import Iterable, Mapping
 from textwrap import wrap
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 SUM_COLOR, MAX_COLOR = "#1f4e79", "#d08a2e"
 _MEASURED_COLOR, _FITTED_COLOR, _BACKGROUND_COLOR, _SCATTER_COLOR = "#111111", "#b2182b", "#7f7f7f", "#1f9ea8"
-_COLORS = ("#1f4e79", "#d08a2e", "#3a7d44", "#8e44ad", "#a0522d", "#c2185b", "#00796b", "#5c6bc0")
+_FAMILY_COLORS = ("#1f4e79", "#d08a2e", "#3a7d44", "#8e44ad", "#a0522d", "#c2185b", "#00796b", "#5c6bc0")
 _MAX_FAMILIES = 14
 _MAX_SIGMAS = 6.0
 _MIN_SHOWN_COUNTS = 0.3
 _PEAK_HEIGHT_FRACTION, _LEVEL_HEIGHT_FRACTION, _N_LABEL_LEVELS = 0.7, 0.058, 4
-"""Fractions of the height of the axes for the highest peak and for each level of labels; number of levels."""
+"""Fractions of the axes' height for the highest peak and each level of labels, and number of levels."""
 _LETTER_WIDTH_FRACTION = 0.0075
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MARK_COLOR = "#8a1c1c"
@@ -39,7 +39,7 @@ _LINE_HEIGHT_INCH, _BOTTOM_MARGIN_INCH = 0.14, 0.06
 MEASURED_COLOR, FITTED_COLOR, BAND_COLOR = "#111111", "#c0392b", "#d9d9d9"
 GROUND_COLOR = "#efece4"
 MIN_SHOWN_COUNTS = 0.3
-"""Counts in a channel at which the logarithmic axis starts."""
+"""Lower end of the logarithmic axis, counts per channel."""
 MIN_RANGE_SIGMAS = 6.0
 N_DRAWN_STACKS, MAX_DEPTH_UM = 60, 400.0
 
@@ -55,7 +55,7 @@ def spectrum(
     labels: tuple[str, str] = ("sum of all pixels", "maximum of any pixel"),
     height_inch: float = 3.9,
 ) -> Figure:
-    """Draw the sum spectrum, and the maximum over the pixels, on a logarithmic axis.
+    """Draw the sum spectrum and the maximum spectrum on a logarithmic axis.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def spectrum(
     sum_counts, max_counts : (n_channel,) arrays
         Counts; ``max_counts`` may be None.
     families : iterable of str
-        Line families to label (``Fe_K``), the most important first; labels without room are omitted.
+        Line families to label (``Fe_K``), the most important first; labels without space are omitted.
     title : str
         Title above the figure.
     anode : str or None
@@ -99,7 +99,7 @@ def label_families(
     families: Iterable[str],
     anode: str | None = None,
 ) -> None:
-    """Label lines of families above a spectrum, the most important first; labels without room are omitted."""
+    """Label lines of families above a spectrum, the most important first; labels without space are omitted."""
     excitation_kev = min(max(float(energy_kev[-1]), 10.0), 60.0)
     _draw_labels(axes, energy_kev, counts, {**line_labels(families, excitation_kev), **_tube_line_labels(anode)})
 
@@ -125,8 +125,8 @@ def _format_axes(
 ) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(_power_of_ten)
-    axes.minorticks_off()  # forty minor ticks take as long to draw as the rest of the figure
-    top = max(
+    axes.minorticks_off()  # forty minor ticks would double the drawing time
+    top_counts = max(
         float(sum_counts.max(initial=0.0)),
         0.0 if max_counts is None else float(np.nanmax(max_counts, initial=0.0)),
         10.0,
@@ -136,8 +136,8 @@ def _format_axes(
         if max_counts is None
         else np.concatenate([sum_counts[sum_counts > 0], max_counts[max_counts > 0]])
     )
-    min_shown = max(float(positive_counts.min(initial=1.0)), 0.5, top / 1e6)
-    _set_limits(axes, min_shown * 0.8, top)
+    min_counts = max(float(positive_counts.min(initial=1.0)), 0.5, top_counts / 1e6)
+    _set_count_limits(axes, min_counts * 0.8, top_counts)
     used_channels = np.nonzero(sum_counts > 0)[0]
     if used_channels.size > 1:
         axes.set_xlim(positions[used_channels[0]], positions[used_channels[-1]])
@@ -147,46 +147,51 @@ def _format_axes(
     quiet_axes(axes)
 
 
-def _set_limits(axes: Axes, min_shown: float, top: float) -> None:
-    """Set the limits of a logarithmic axis with room for labels above the highest peak."""
-    axes.set_ylim(min_shown, top * (top / min_shown) ** (1.0 / _PEAK_HEIGHT_FRACTION - 1.0))
+def _set_count_limits(axes: Axes, min_counts: float, max_counts: float) -> None:
+    """Set the limits of a logarithmic axis, with space for labels above the highest peak."""
+    axes.set_ylim(min_counts, max_counts * (max_counts / min_counts) ** (1.0 / _PEAK_HEIGHT_FRACTION - 1.0))
 
 
 def _power_of_ten(value: float, _: float) -> str:
-    """Return a power of ten as plain text; typesetting a formula takes longer than drawing the curve."""
+    """Return a power of ten as plain text, because a formula takes longer to draw than the curve."""
     return "10" + str(round(np.log10(value))).translate(_SUPERSCRIPTS)
 
 
 def _draw_labels(
     axes: Axes, positions: NDArray[np.float64], counts: NDArray[np.float64], labels: Mapping[str, float]
 ) -> None:
-    """Write each label above its line, on the lowest level with room."""
-    left, right = axes.get_xlim()
-    bottom, top = axes.get_ylim()
+    """Write each label above its line on the lowest free level."""
+    min_kev, max_kev = axes.get_xlim()
+    min_counts, max_counts = axes.get_ylim()
     occupied_spans: list[list[tuple[float, float]]] = [[] for _ in range(_N_LABEL_LEVELS)]
-    log_range = np.log(top / bottom)
+    log_range = np.log(max_counts / min_counts)
     marks = []
-    for text, energy in labels.items():
-        if not left < energy < right:
+    for line_label, energy in labels.items():
+        if not min_kev < energy < max_kev:
             continue
-        half_width = 0.5 * len(text) * _LETTER_WIDTH_FRACTION * (right - left)
+        half_width = 0.5 * len(line_label) * _LETTER_WIDTH_FRACTION * (max_kev - min_kev)
         level = next(
             (
-                index
-                for index, row in enumerate(occupied_spans)
-                if all(abs(energy - occupied_kev) > half_width + occupied_width for occupied_kev, occupied_width in row)
+                level_index
+                for level_index, level_spans in enumerate(occupied_spans)
+                if all(
+                    abs(energy - occupied_kev) > half_width + occupied_width
+                    for occupied_kev, occupied_width in level_spans
+                )
             ),
             None,
         )
         if level is None:
             continue
         occupied_spans[level].append((energy, half_width))
-        label_height = bottom * np.exp(log_range * (_PEAK_HEIGHT_FRACTION + 0.045 + _LEVEL_HEIGHT_FRACTION * level))
-        peak = max(float(counts[max(int(np.searchsorted(positions, energy)) - 2, 0) :][:5].max(initial=bottom)), bottom)
-        marks.append(((energy, min(peak * 1.15, label_height)), (energy, label_height * 0.97)))
+        label_height = min_counts * np.exp(log_range * (_PEAK_HEIGHT_FRACTION + 0.045 + _LEVEL_HEIGHT_FRACTION * level))
+        peak_counts = max(
+            float(counts[max(int(np.searchsorted(positions, energy)) - 2, 0) :][:5].max(initial=min_counts)), min_counts
+        )
+        marks.append(((energy, min(peak_counts * 1.15, label_height)), (energy, label_height * 0.97)))
         axes.text(
-            energy, label_height, text, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222",
-            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},  # covers the marks of labels above
+            energy, label_height, line_label, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222",
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},  # hides the marks of higher labels
         )  # fmt: skip
     axes.add_collection(LineCollection(marks, colors="#888888", linewidths=0.4), autolim=False)
 
@@ -215,13 +220,17 @@ def spectrum_fit_figure(fit: "SpectrumFit", *, title: str = "") -> Figure:
     families_by_area = sorted(present_families, key=lambda name: -present_families[name].area)
     for index, name in enumerate(families_by_area[:_MAX_FAMILIES]):
         _draw_component(
-            spectrum_axes, energy, present_families[name].counts[used_channels], _COLORS[index % len(_COLORS)], None
+            spectrum_axes,
+            energy,
+            present_families[name].counts[used_channels],
+            _FAMILY_COLORS[index % len(_FAMILY_COLORS)],
+            None,
         )
     spectrum_axes.plot(energy, fit.counts[used_channels], color=_MEASURED_COLOR, linewidth=0.8, label="measured")
     spectrum_axes.plot(energy, fit.fitted[used_channels], color=_FITTED_COLOR, linewidth=0.8, label="fitted")
-    top = float(fit.counts[used_channels].max())
+    max_counts = float(fit.counts[used_channels].max())
     spectrum_axes.set_yscale("log")
-    _set_limits(spectrum_axes, max(_MIN_SHOWN_COUNTS, 3e-6 * top), top)
+    _set_count_limits(spectrum_axes, max(_MIN_SHOWN_COUNTS, 3e-6 * max_counts), max_counts)
     spectrum_axes.set_xlim(float(energy[0]), float(energy[-1]))
     spectrum_axes.set_ylabel("counts per channel", fontsize=TEXT_SIZE)
     label_families(spectrum_axes, fit.energy_kev, fit.counts, families_by_area)
@@ -262,7 +271,7 @@ def calibration_figure(
 ) -> Figure:
     """Draw the spectrum on the calibrated axis, with lines, Compton peak and end of the continuum.
 
-    Text below the axes states the other results.
+    Further results of the calibration are written below the axes.
 
     Parameters
     ----------
@@ -278,44 +287,48 @@ def calibration_figure(
     axes = figure.axes[0]
     _mark_compton(axes, calibration)
     _mark_endpoint(axes, calibration)
-    lines = _text_lines(calibration)
-    text_height_inch = _LINE_HEIGHT_INCH * len(lines) + _BOTTOM_MARGIN_INCH
+    text_lines = _text_lines(calibration)
+    text_height_inch = _LINE_HEIGHT_INCH * len(text_lines) + _BOTTOM_MARGIN_INCH
     figure.set_size_inches(9.6, 3.9 + text_height_inch)
     height_inch = float(figure.get_size_inches()[1])
-    for number, line in enumerate(lines):
-        text_y = (_BOTTOM_MARGIN_INCH + (len(lines) - number - 0.6) * _LINE_HEIGHT_INCH) / height_inch
-        figure.text(0.75 / 9.6, text_y, line, fontsize=SMALL_SIZE, va="center", color="#222222")
+    for line_index, text_line in enumerate(text_lines):
+        text_y = (_BOTTOM_MARGIN_INCH + (len(text_lines) - line_index - 0.6) * _LINE_HEIGHT_INCH) / height_inch
+        figure.text(0.75 / 9.6, text_y, text_line, fontsize=SMALL_SIZE, va="center", color="#222222")
     return close_fit(figure, 0.75, 0.15, 0.5 + text_height_inch, 0.3)
 
 
 def calibration_words(calibration: Calibration) -> tuple[str, ...]:
     """Return a text for each result of a calibration, with its standard deviation if known."""
     gain_ev, zero_ev = 1e3 * calibration.axis.gain_kev, 1e3 * calibration.axis.zero_kev
-    sentences = [
+    texts = [
         f"channel {gain_ev:.4f} ± {1e3 * calibration.gain_uncertainty_kev:.4f} eV",
         f"channel 0 at {zero_ev:.1f} ± {1e3 * calibration.zero_uncertainty_kev:.1f} eV",
         f"noise {1e3 * calibration.noise_fwhm_kev:.1f} ± {1e3 * calibration.noise_uncertainty_kev:.1f} eV FWHM",
         f"Fano factor {calibration.fano:.4f} ± {calibration.fano_uncertainty:.4f}",
-        f"{1e3 * float(calibration.fwhm_kev(MN_K_ALPHA_KEV)):.0f} eV wide at Mn K",
+        f"{1e3 * float(calibration.fwhm_kev(MN_K_ALPHA_KEV)):.0f} eV FWHM at Mn K",
     ]
     if calibration.anode is not None:
-        sentences.append(f"{calibration.anode} anode")
+        texts.append(f"{calibration.anode} anode")
     if calibration.voltage_kv is not None:
-        sentences.append(f"{calibration.voltage_kv:.1f} ± {calibration.voltage_uncertainty_kv:.1f} kV")
+        texts.append(f"{calibration.voltage_kv:.1f} ± {calibration.voltage_uncertainty_kv:.1f} kV")
     if calibration.scatter_angle_deg is not None:
         uncertainty_deg = calibration.scatter_angle_uncertainty_deg
-        sentences.append(
-            f"scattered through {calibration.scatter_angle_deg:.0f}°"
+        texts.append(
+            f"scattering angle {calibration.scatter_angle_deg:.0f}°"
             + ("" if uncertainty_deg is None else f" ± {uncertainty_deg:.1f}°")
         )
     if calibration.seen_air_cm is not None:
-        sentences.append(f"about {calibration.seen_air_cm:.2g} cm of beam in air seen (factor 2.5)")
-    return tuple(sentences)
+        texts.append(f"about {calibration.seen_air_cm:.2g} cm of air in the beam (factor 2.5)")
+    return tuple(texts)
 
 
 def _text_lines(calibration: Calibration) -> list[str]:
-    lines = wrap("Found: " + "; ".join(calibration_words(calibration)) + ".", _TEXT_WIDTH)
-    return lines + [line for text in calibration.missing for line in wrap("Not found: " + text + ".", _TEXT_WIDTH)]
+    wrapped_lines = wrap("Found: " + "; ".join(calibration_words(calibration)) + ".", _TEXT_WIDTH)
+    return wrapped_lines + [
+        wrapped_line
+        for missing_text in calibration.missing
+        for wrapped_line in wrap("Not found: " + missing_text + ".", _TEXT_WIDTH)
+    ]
 
 
 def _mark_compton(axes: Axes, calibration: Calibration) -> None:
@@ -367,17 +380,17 @@ def explanation_figure(explanation: Explanation, *, title: str = "") -> Figure:
     """
     figure = new_figure(10.4, 8.6)
     spectrum_axes, residual_axes, stack_axes = figure.subplots(3, 1, height_ratios=(1.2, 0.6, 1.0))
-    _draw_spectrum(spectrum_axes, explanation)
-    _draw_misfit(residual_axes, explanation)
+    _draw_explained_spectrum(spectrum_axes, explanation)
+    _draw_explanation_residuals(residual_axes, explanation)
     residual_axes.set_xlim(spectrum_axes.get_xlim())
-    _draw_stacks(stack_axes, explanation)
+    _draw_layer_stacks(stack_axes, explanation)
     figure.suptitle(title or explanation.spectrum.name, fontsize=TEXT_SIZE + 2, x=0.07, y=0.99, ha="left")
     close_fit(figure, 0.75, 2.55, 0.5, 0.5)
     figure.subplots_adjust(hspace=0.28)
     return figure
 
 
-def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
+def _draw_explained_spectrum(axes: Axes, explanation: Explanation) -> None:
     fit = explanation.fit
     energy = fit.axis.energy_kev
     axes.fill_between(energy, fit.low, fit.high, color=FITTED_COLOR, alpha=0.3, linewidth=0, label="90 % of the draws")
@@ -391,7 +404,7 @@ def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
     quiet_axes(axes)
 
 
-def _draw_misfit(axes: Axes, explanation: Explanation) -> None:
+def _draw_explanation_residuals(axes: Axes, explanation: Explanation) -> None:
     sigmas = explanation.fit.pulls
     axes.axhspan(-2, 2, color=BAND_COLOR, linewidth=0, alpha=0.6)
     axes.axhline(0.0, color="#888888", linewidth=0.5)
@@ -400,39 +413,43 @@ def _draw_misfit(axes: Axes, explanation: Explanation) -> None:
     axes.set_ylim(-limit_sigmas, limit_sigmas)
     axes.set_ylabel("residual (sigma)", fontsize=TEXT_SIZE)
     axes.set_xlabel("energy (keV)", fontsize=TEXT_SIZE)
-    note = "measured less the best draw, in\nstandard deviations of counting and\nmodel error; the band is two of them"
+    note = (
+        "measured minus best draw, in standard\ndeviations of counting and model\nerror; band: two standard deviations"
+    )
     axes.text(1.02, 1.0, note, transform=axes.transAxes, fontsize=SMALL_SIZE, va="top", ha="left")
     quiet_axes(axes)
 
 
-def _draw_stacks(axes: Axes, explanation: Explanation) -> None:
-    """Draw a column for each draw, sorted by the thickness of the top layer; widths within a column are shares."""
+def _draw_layer_stacks(axes: Axes, explanation: Explanation) -> None:
+    """Draw the layers of each draw as a column, sorted by the top layer's thickness; widths are mass fractions."""
     if not explanation.stated:
         axes.axis("off")
-        axes.text(0.0, 0.9, "Nothing that was tried describes the spectrum: no layers are shown.", fontsize=TEXT_SIZE)
+        axes.text(0.0, 0.9, "No tested layers describe the spectrum, so no layers are shown.", fontsize=TEXT_SIZE)
         return
     draws = explanation.draws
-    rows = np.linspace(0, len(draws) - 1, N_DRAWN_STACKS).astype(np.int64)
-    rows = rows[np.argsort(draws.thickness_um[rows, 0])]
+    draw_indices = np.linspace(0, len(draws) - 1, N_DRAWN_STACKS).astype(np.int64)
+    draw_indices = draw_indices[np.argsort(draws.thickness_um[draw_indices, 0])]
     patches, colors = [], []
-    for column, row in enumerate(rows):
-        depth = 0.0
-        for layer in range(int(draws.n_layer[row])):
-            thickness, left_edge = float(draws.thickness_um[row, layer]), float(column)
-            share = draws.share[row, layer] / draws.share[row, layer].sum()
-            for group in np.flatnonzero(share):
-                patches.append(Rectangle((left_edge, depth), float(share[group]), thickness))
-                colors.append(library().group(draws.groups[group]).color)
-                left_edge += float(share[group])
-            depth += thickness
-            axes.plot([column, column + 1], [depth, depth], color="white", linewidth=0.6)
+    for column_index, draw_index in enumerate(draw_indices):
+        depth_um = 0.0
+        for layer_index in range(int(draws.n_layer[draw_index])):
+            thickness_um, left_edge = float(draws.thickness_um[draw_index, layer_index]), float(column_index)
+            mass_shares = draws.share[draw_index, layer_index] / draws.share[draw_index, layer_index].sum()
+            for group_index in np.flatnonzero(mass_shares):
+                patches.append(Rectangle((left_edge, depth_um), float(mass_shares[group_index]), thickness_um))
+                colors.append(library().group(draws.groups[group_index]).color)
+                left_edge += float(mass_shares[group_index])
+            depth_um += thickness_um
+            axes.plot([column_index, column_index + 1], [depth_um, depth_um], color="white", linewidth=0.6)
     axes.add_collection(PatchCollection(patches, facecolors=colors, linewidths=0))
     axes.set_facecolor(GROUND_COLOR)
-    axes.set_xlim(0, len(rows))
+    axes.set_xlim(0, len(draw_indices))
     max_depth_um = 1.2 * float(np.quantile(np.nansum(draws.thickness_um, axis=1), 0.95))
     axes.set_ylim(min(max_depth_um, MAX_DEPTH_UM), 0.0)
     axes.set_xticks([])
-    axes.set_xlabel(f"{len(rows)} of {len(draws)} draws, by the thickness of the top layer", fontsize=TEXT_SIZE)
+    axes.set_xlabel(
+        f"{len(draw_indices)} of {len(draws)} draws, sorted by the thickness of the top layer", fontsize=TEXT_SIZE
+    )
     axes.set_ylabel("depth (um)", fontsize=TEXT_SIZE)
     handles = [Patch(color=library().group(name).color, label=group_name(name)) for name in draws.groups]
     handles.append(Patch(facecolor=GROUND_COLOR, edgecolor="#888888", label=f"ground ({explanation.ground})"))

@@ -1,4 +1,4 @@
-"""Maps of the state of each group, and of spectra that known elements do not explain."""
+"""Figures of the state of each group, and of unassigned peaks."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ from underpaint.display.plot.images import (
     thin_map,
 )
 
-COLORS = {
+STATE_COLORS = {
     NOT_DETECTED: "#f7f5f0",
     PRESENT: "#b0605a",
     CANNOT_EXCLUDE: "#e6c877",
@@ -70,7 +70,9 @@ def detectability_gallery(results: Results, names: Sequence[str], *, columns: in
         scale_bar(axes, results.shape, results.step_mm if index == 0 else None)
     close_fit(figure, 0.05, 0.05, 0.05 + _LEGEND_HEIGHT_INCH, 0.25)
     figure.subplots_adjust(wspace=0.06, hspace=0.3 / height)
-    figure.legend(handles=_legend(), loc="lower center", ncols=len(STATES) // 2, frameon=False, fontsize=TEXT_SIZE)
+    figure.legend(
+        handles=_legend_patches(), loc="lower center", ncols=len(STATES) // 2, frameon=False, fontsize=TEXT_SIZE
+    )
     return figure
 
 
@@ -92,7 +94,7 @@ def state_map(results: Results, name: str, *, title: str = "") -> Figure:
     put_title(axes, title)
     scale_bar(axes, results.shape, results.step_mm)
     figure.legend(
-        handles=_legend(),
+        handles=_legend_patches(),
         loc="lower center",
         ncols=len(STATES) // 2,
         frameon=False,
@@ -103,7 +105,7 @@ def state_map(results: Results, name: str, *, title: str = "") -> Figure:
 
 
 def unlikeness_map(results: Results, *, title: str = "") -> Figure:
-    """Draw the significance of unexplained peaks from 0 to 10 standard deviations."""
+    """Draw the significance of unassigned peaks from 0 to 10 standard deviations."""
     height = 2.0 * panel_height(results.shape, results.step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_INCH + 0.6, height + 0.4)
     axes = figure.add_subplot()
@@ -118,7 +120,7 @@ def unlikeness_map(results: Results, *, title: str = "") -> Figure:
 
 def _draw_states(axes: Axes, results: Results, name: str) -> None:
     state_indices = np.searchsorted(sorted(STATES), thin_map(results.map("state", name)))
-    colors = ListedColormap([COLORS[state] for state in sorted(STATES)])
+    colors = ListedColormap([STATE_COLORS[state] for state in sorted(STATES)])
     aspect = pixel_aspect(results.step_mm)
     axes.imshow(
         state_indices,
@@ -133,10 +135,10 @@ def _draw_states(axes: Axes, results: Results, name: str) -> None:
     remove_ticks(axes)
 
 
-def _legend() -> list[Patch]:
+def _legend_patches() -> list[Patch]:
     return [
         Patch(
-            facecolor=COLORS[state],
+            facecolor=STATE_COLORS[state],
             edgecolor=HATCH_COLOR if state == CANNOT_EXCLUDE else "#808080",
             hatch=HATCH if state == CANNOT_EXCLUDE else None,
             linewidth=0.5,

@@ -1,4 +1,4 @@
-"""Report of saved results as one self-contained page to read, print or send."""
+"""Report of saved results as one self-contained HTML page or PDF."""
 
 from underpaint.display.report.findings import Finding, find_groups
 from underpaint.display.report.layers import Arrangement, find_arrangements

@@ -1,4 +1,4 @@
-"""Findings of the maps in numbers and words, without figures."""
+"""Findings from the maps as numbers and texts, without figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ LINE_SIGMA = 3.0
 CERTAIN_SIGMA = 5.0
 MIN_LINE_SHARE = 0.01
 MIN_DETECTABLE_COUNTS = 1e3
-# First estimates, with a perfect forward model and free thickness and ground.
+# Estimates for a perfect forward model with unknown thickness and ground.
 LAYER_LIMIT = (
-    "To see lead white through vermilion takes some 200 counts a pixel at 50 µm of vermilion, "
-    "10 thousand at 100 µm, a million at 150 µm."
+    "To detect lead white below vermilion takes about 200 counts a pixel at 50 µm of vermilion, "
+    "10 thousand at 100 µm, and a million at 150 µm."
 )
 
 
@@ -128,8 +128,8 @@ def absent_names(results: Results) -> list[str]:
 def element_evidence(results: Results) -> list[Evidence]:
     """Return line families above five standard deviations in at least 1 % of the pixels, the most frequent first.
 
-    Their median counts refer to the pixels in which they are significant. For a rare paint, a median over all pixels
-    would be noise.
+    The median counts refer to the pixels in which a family is significant, because a median over all pixels would be
+    noise for a rare paint.
     """
     lines = []
     for family in results.lines:
@@ -146,7 +146,7 @@ def element_evidence(results: Results) -> list[Evidence]:
 def informative_lines(
     results: Results, families: Sequence[str], max_number: int = 3, first_name: str | None = None
 ) -> list[str]:
-    """Return the families with the most informative maps: large variation relative to noise, and little correlation.
+    """Return the families whose maps have large variation relative to noise and little mutual correlation.
 
     Each following family has the largest product of its variation and one minus its maximum absolute correlation with
     the preceding families. ``first_name`` comes first if it is among the families.
@@ -175,7 +175,7 @@ def _correlation(first_map: NDArray[np.float32], second_map: NDArray[np.float32]
 
 
 def low_count_share(pixel_counts: NDArray[np.float64]) -> float:
-    """Return the fraction of the pixels with under a thousand counts, in which weak pigments cannot be detected."""
+    """Return the fraction of the pixels with fewer than a thousand counts, too few to detect weak pigments."""
     return float((pixel_counts < MIN_DETECTABLE_COUNTS).mean()) if pixel_counts.size else 0.0
 
 
@@ -196,7 +196,7 @@ def _finding(results: Results, name: str) -> Finding:
         float(probability[is_present_pixel].mean()) if is_present_pixel.any() else 0.0,
         tuple(sorted(evidence, key=lambda entry: -entry.share)),
         members,
-        _leanings(results, name) if is_group else (),
+        _separate_member_findings(results, name) if is_group else (),
         tuple((library()[member].label, share) for member, share in shares),
         _distinguishing_text(name, [member for member, _ in shares]) if is_group else "",
         results.has_elements,
@@ -215,7 +215,7 @@ def _evidence(results: Results, family: str, is_present_pixel: NDArray[np.bool_]
     return Evidence(family, float(is_significant.mean()), float(np.median(area[is_known])))
 
 
-def _leanings(results: Results, group: str) -> tuple[Finding, ...]:
+def _separate_member_findings(results: Results, group: str) -> tuple[Finding, ...]:
     if member_shares(results, group):
         return ()
     names = [name for name in results.pigments if group in results.materials[name].groups and is_present(results[name])]

@@ -1,4 +1,4 @@
-"""Layers of the painting in numbers and words, without figures."""
+"""Layers of the painting as numbers and texts, without figures."""
 
 from dataclasses import dataclass
 
@@ -28,17 +28,17 @@ class Thickness:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """An order of groups that many pixels have in common.
+    """Layer order of groups that many pixels have in common.
 
     Parameters
     ----------
     surface, below, unplaced : tuple of str
-        Labels of the groups in the uppermost layer, of those below it (or in the ground), and of those whose place is
-        not determined. A group may be at the surface and below.
+        Labels of the groups in the uppermost layer, of groups below this layer or in the ground, and of groups with an
+        undetermined place. A group may be both at the surface and below.
     n_pixel : int
         Number of pixels with this order.
     share : float
-        Fraction of the pixels with an answer that these are.
+        Fraction of the pixels with an answer that have this order.
     thickness : Thickness or None
         Thickness of the uppermost layer; None if it is not determined in most of these pixels.
     """
@@ -61,7 +61,7 @@ class Arrangement:
         if self.below:
             parts.append(f"{_join_labels(self.below)} below")
         elif self.surface and not self.unplaced:
-            # There is always a lower layer, at least the ground, so that its absence is not a finding.
+            # A lower layer, at least the ground, always exists, so its absence is not a finding.
             parts.append("below not determined")
         parts += [f"{_join_labels(self.unplaced)}, place not determined"] if self.unplaced else []
         return "; ".join(parts)
@@ -75,9 +75,9 @@ class PlaceShares:
     ----------
     name, label : str
     surface, below : float
-        Where its probability at that place is ``PLACED_PROBABILITY`` at least; both may hold.
+        Fraction in which the probability at the place is at least ``PLACED_PROBABILITY``; the two may overlap.
     unplaced : float
-        Where the group is present and neither holds: its depth is undetermined.
+        Fraction in which the group is present with an undetermined depth.
     """
 
     name: str
@@ -104,7 +104,7 @@ def place_shares(results: Results) -> list[PlaceShares]:
     n_with_result = max(int(results.has_prediction.sum()), 1)
     rows = []
     for name in present_groups(results):
-        code = _codes(results, name)
+        code = _place_codes_of(results, name)
         counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_with_result
         surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
         rows.append(PlaceShares(name, results.short_label(name), surface, below, float(counts[_UNPLACED])))
@@ -114,14 +114,14 @@ def place_shares(results: Results) -> list[PlaceShares]:
 def find_arrangements(results: Results) -> list[Arrangement]:
     """Return the arrangements of groups in at least one per cent of the pixels, the most widespread first.
 
-    A group is at a place if its probability there is at least ``PLACED_PROBABILITY``. A model without places gives no
-    arrangement.
+    A group is at a place if its probability at this place is at least ``PLACED_PROBABILITY``. The list is empty for a
+    model without places.
     """
     names = present_groups(results) if knows_places(results) else []
     if not names:
         return []
-    codes = np.stack([_codes(results, name).ravel() for name in names], axis=1)
-    code_rows, row_index, counts = _distinct_rows(codes)
+    place_codes = np.stack([_place_codes_of(results, name).ravel() for name in names], axis=1)
+    code_rows, row_index, counts = _distinct_rows(place_codes)
     n_with_result = max(int(results.has_prediction.sum()), 1)
     min_pixels = max(MIN_ARRANGEMENT_SHARE * n_with_result, min(MIN_PIXELS, n_with_result))
     selected_rows = [
@@ -137,7 +137,7 @@ def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray
     """Return the distinct rows of an array, the index of each row among them, and their frequencies."""
     row_index, first_index = np.zeros(len(codes), np.intp), np.zeros(1, np.intp)
     for column in codes.T:
-        # Columns are combined one after the other, because sorting integers takes a tenth of the time of sorting rows.
+        # Columns are combined into integers, because sorting integers is ten times as fast as sorting rows.
         _, first_index, row_index = np.unique(
             row_index * (_UNPLACED + 1) + column, return_index=True, return_inverse=True
         )
@@ -181,34 +181,34 @@ def order_text(results: Results, order: LayerOrder) -> str:
 
 
 def share_below_in_paint(results: Results) -> float:
-    """Return the fraction of the pixels in which a group is below according to the layers of their paint."""
+    """Return the fraction of the pixels in which only the layers of the paint place a group below the surface."""
     if not results.paints:
         return 0.0
-    open_places = [
+    undetermined_masks = [
         (results[name] > PRESENT_PROBABILITY)
         & ~_likely_at(results, name, "surface")
         & ~_likely_at(results, name, "below")
         & results.below_in_paint(name)
         for name in present_groups(results)
     ]
-    return float(np.any(open_places, axis=0).mean()) if open_places else 0.0
+    return float(np.any(undetermined_masks, axis=0).mean()) if undetermined_masks else 0.0
 
 
-def _codes(results: Results, name: str) -> NDArray[np.uint8]:
+def _place_codes_of(results: Results, name: str) -> NDArray[np.uint8]:
     is_at_surface, is_below = _likely_at(results, name, "surface"), _likely_at(results, name, "below")
-    code = (_SURFACE * is_at_surface + _BELOW * is_below).astype(np.uint8)
-    code[(code == _NOWHERE) & (results[name] > PRESENT_PROBABILITY)] = _UNPLACED
-    code[(code == _UNPLACED) & results.below_in_paint(name)] = _BELOW
-    return code
+    place_codes = (_SURFACE * is_at_surface + _BELOW * is_below).astype(np.uint8)
+    place_codes[(place_codes == _NOWHERE) & (results[name] > PRESENT_PROBABILITY)] = _UNPLACED
+    place_codes[(place_codes == _UNPLACED) & results.below_in_paint(name)] = _BELOW
+    return place_codes
 
 
 def has_places(results: Results, name: str) -> bool:
-    """Return whether there are maps of a group or pigment by place; pigments have them only if a place is probable."""
+    """Return whether maps by place exist; for a pigment they exist only if a place is probable."""
     return results.holds(name, "surface") and results.holds(name, "below")
 
 
 def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
-    """Return where a group is at a place; false without a map, which exists only if the place is probable somewhere."""
+    """Return the mask of pixels where a group is probably at a place; all False without a map of this place."""
     if not results.holds(name, place):
         return np.zeros(results.shape, dtype=np.bool_)
     return np.asarray(results[name, place] >= PLACED_PROBABILITY)
@@ -217,9 +217,11 @@ def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
 def _arrangement(
     results: Results, names: list[str], code: NDArray[np.uint8], mask: NDArray[np.bool_], n_with_result: int
 ) -> Arrangement:
-    def labels_of_codes(*wanted_codes: int) -> tuple[str, ...]:
+    def labels_of_codes(*selected_codes: int) -> tuple[str, ...]:
         return tuple(
-            results.short_label(name) for name, name_code in zip(names, code, strict=True) if name_code in wanted_codes
+            results.short_label(name)
+            for name, name_code in zip(names, code, strict=True)
+            if name_code in selected_codes
         )
 
     n_pixel = int(mask.sum())

@@ -1,4 +1,4 @@
-"""Paragraph for the methods section of a paper, data versions, and citation."""
+"""Methods paragraph for a paper, data versions, and citation."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from underpaint._version import __version__
 from underpaint.data.maps import PRESENT_PROBABILITY, Results
 from underpaint.display.report.layers import knows_places
-from underpaint.display.report.title import machine
+from underpaint.display.report.title import instrument_text as described_instrument
 from underpaint.display.report.wording import CERTAIN, MEANINGS, thousands
 from underpaint.physics.materials import library
 
@@ -19,8 +19,8 @@ PAPER = (
 )
 """Citation as in ``CITATION.cff``, which is not part of an installed package."""
 _ENGINES = {
-    "underpaint": "a linear fit of the line groups of the program's forward model",
-    "fixed": "a linear fit of these line groups with one ratio of lines for the whole scan",
+    "underpaint": "a linear fit of the line families of the program's forward model",
+    "fixed": "a linear fit of these line families with one set of line ratios for the whole scan",
     "pymca": "PyMca's batch fit",
 }
 
@@ -31,12 +31,12 @@ def citation(version: str = __version__) -> str:
 
 
 def version_of_maps(summary: Mapping[str, Any]) -> str:
-    """Return the version that made the maps."""
+    """Return the version of underpaint that computed the maps."""
     return str(summary.get("versions", {}).get("underpaint", __version__))
 
 
 def methods_paragraph(results: Results) -> str:
-    """Describe how the maps were made, in the style of the methods section of a paper.
+    """Return a paragraph on the computation of the maps, for the methods section of a paper.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ def methods_paragraph(results: Results) -> str:
         sentences += _network_texts(results)
     if "state" in results.stacks:
         sentences.append(
-            "Where a group was not found, simulated spectra of the same counts with and without it tell whether "
-            f"{assumed_layers_text(results) or 'it'} would have been seen."
+            "Where a group was not detected, simulated spectra with the same counts determine whether "
+            f"{assumed_layers_text(results) or 'the group'} would have been detected."
         )
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -75,7 +75,7 @@ def data_versions(results: Results) -> list[tuple[str, str]]:
     training_text = f", trained on {thousands(spectra)} simulated spectra" if isinstance(spectra, int) else ""
     versions = results.summary.get("versions", {})
     xraylib = versions.get("xraylib")
-    rows = [
+    version_rows = [
         ("Model", f"{model}{training_text}" if model else ""),
         (
             "Pigment library",
@@ -84,7 +84,7 @@ def data_versions(results: Results) -> list[tuple[str, str]]:
         ("Atomic data", f"xraylib {xraylib}" if xraylib else ""),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
-    return [(name, text) for name, text in rows if text]
+    return [(name, text) for name, text in version_rows if text]
 
 
 def library_hash() -> str:
@@ -102,7 +102,7 @@ def _scan_text(summary: Mapping[str, Any]) -> str:
     step_text = f" ({step[0]:g} × {step[1]:g} mm each)" if step else ""
     mean_counts = summary.get("mean_pixel_counts")
     counts_text = f", {thousands(mean_counts)} counts a pixel on average," if mean_counts is not None else ""
-    instrument = machine(summary.get("settings", {}))
+    instrument = described_instrument(summary.get("settings", {}))
     instrument_text = "" if instrument.startswith("not given") else f" recorded with {instrument}"
     scan_text = f"The X-ray fluorescence scan{size_text}{step_text}{instrument_text}{counts_text}"
     return f"{scan_text} was read by underpaint {version_of_maps(summary)}."
@@ -114,8 +114,8 @@ def _axis_text(calibration: Mapping[str, Any]) -> str:
     if calibration.get("source") == "given":
         return "The energy axis was given."
     residual = calibration.get("residual_ev")
-    residual_text = f", which it meets to {residual:.0f} eV" if isinstance(residual, int | float) else ""
-    return f"The energy axis was found from the scan's own lines{residual_text}."
+    residual_text = f" with a residual of {residual:.0f} eV" if isinstance(residual, int | float) else ""
+    return f"The energy axis was determined from the lines of the scan{residual_text}."
 
 
 def _element_fit_text(results: Results) -> str:
@@ -128,15 +128,15 @@ def _quantities_text(results: Results) -> str:
     label = results.quantity_label(results.element_quantities[0].partition(".")[0])
     return (
         f"The {label}, with 90 % intervals, comes from these counts by fundamental parameters: matrix, thickness and "
-        "scale are drawn at random, and those draws weigh most with which the forward model gives all lines of the "
-        "elements."
+        "scale are drawn at random, and each draw is weighted by the agreement of the forward model with all measured "
+        "lines."
     )
 
 
 def _network_texts(results: Results) -> list[str]:
     n_group = len(results.groups)
     answer_text = f"{n_group} elementary equivalence groups" if n_group else f"{len(results.pigments)} pigments"
-    place_text = " anywhere in the paint, in its uppermost layer and below it" if knows_places(results) else ""
+    place_text = " anywhere in the paint, in its uppermost layer and below" if knows_places(results) else ""
     model_card = results.model_card
     model_text = f" ({model_card['name']}, version {model_card.get('version', '?')})" if model_card.get("name") else ""
     sentences = [
@@ -147,7 +147,7 @@ def _network_texts(results: Results) -> list[str]:
     ]
     if n_group:
         sentences.append(
-            "Pigments within a group share its key element; those that hold the same elements were not told apart by "
-            "the spectrum."
+            "Pigments within a group share its key element; the spectrum does not distinguish pigments with the "
+            "same elements."
         )
     return sentences

@@ -1,4 +1,4 @@
-"""Overview of results: the most informative element maps, findings in sentences, and absent groups."""
+"""Overview of results: the most informative element maps, findings as sentences, and undetected groups."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ MAX_SENTENCES = 5
 
 @dataclass(frozen=True)
 class Overview:
-    """Contents of the first view of results.
+    """Overview of results.
 
     Parameters
     ----------
     lines : tuple of str
-        Line families for red, green and blue: that of the first finding, and those with the most informative maps.
+        Line families for red, green and blue: the strongest of the first finding, and the most informative others.
     sentences : tuple of str
-        The first findings, in the order of the report.
+        Sentences on the first findings, in the order of the report.
     certainties, shares : dict of str to str, float
-        Certainty and fraction of the pixels of each group that was found, in the order of the report.
+        Certainty and fraction of the pixels of each detected group, in the order of the report.
     absent : tuple of str
-        Labels of the groups that were not found.
+        Labels of the groups that were not detected.
     detected : tuple of str
-        Line families above five standard deviations in a hundredth of the pixels, the most certain first.
+        Line families above five standard deviations in at least 1 % of the pixels, the most frequent first.
     paints : tuple of mapping
-        Legend of the larger paints, as :func:`~underpaint.display.report.paints.legend_rows` gives it.
+        Legend of the larger paints from :func:`~underpaint.display.report.paints.legend_rows`.
     """
 
     lines: tuple[str, ...]
@@ -49,25 +49,25 @@ class Overview:
     paints: tuple[Mapping[str, Any], ...] = ()
 
 
-def overview_lines(results: Results, strong: Sequence[Evidence], findings: Sequence[Finding]) -> list[str]:
+def overview_lines(results: Results, significant_lines: Sequence[Evidence], findings: Sequence[Finding]) -> list[str]:
     """Return the line families for red, green and blue, selected from evidence and findings."""
-    leading = next((line.family for finding in findings[:1] for line in finding.evidence), None)
-    return informative_lines(results, [line.family for line in strong], first_name=leading)
+    first_family = next((line.family for finding in findings[:1] for line in finding.evidence), None)
+    return informative_lines(results, [line.family for line in significant_lines], first_name=first_family)
 
 
 def overview(results: Results) -> Overview:
-    """Return the first view of results."""
+    """Return the overview of results."""
     findings = by_certainty(find_groups(results))
-    places, strong = place_shares(results), element_evidence(results)
-    named = [key_finding(finding, places, {}) for finding in findings]
-    sentences = [each.sentence for each in named] or [element_sentence(line) for line in strong]
-    lines = overview_lines(results, strong, findings)
+    group_places, significant_lines = place_shares(results), element_evidence(results)
+    texts = [key_finding(finding, group_places, {}) for finding in findings]
+    sentences = [key_text.sentence for key_text in texts] or [element_sentence(line) for line in significant_lines]
+    lines = overview_lines(results, significant_lines, findings)
     return Overview(
         tuple(lines),
         tuple(sentences[:MAX_SENTENCES]),
-        {each.finding.name: each.certainty for each in named},
-        {each.finding.name: each.finding.share for each in named},
+        {key_text.finding.name: key_text.certainty for key_text in texts},
+        {key_text.finding.name: key_text.finding.share for key_text in texts},
         tuple(absent_names(results)),
-        tuple(line.family for line in strong),
+        tuple(line.family for line in significant_lines),
         tuple(legend_rows(results, lines)) if results.paints else (),
     )

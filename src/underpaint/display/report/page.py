@@ -1,4 +1,4 @@
-"""The report page: findings and figures inserted into the template."""
+"""Report page, made by inserting findings and figures into a template."""
 
 import gc
 import math
@@ -36,7 +36,6 @@ from underpaint.display import plot
 from underpaint.display.plot.images import composite_figure, display_unit, panel_height, quantity_gallery
 from underpaint.display.plot.layers import MAX_SECTIONS, Section, stratigraphy_sketch
 from underpaint.display.plot.paints import paint_map
-from underpaint.display.report.beside import Beside, data_url, look_beside
 from underpaint.display.report.findings import (
     LAYER_LIMIT,
     Evidence,
@@ -75,6 +74,7 @@ from underpaint.display.report.paints import MAX_ROWS, legend_rows
 from underpaint.display.report.pdf import print_pdf
 from underpaint.display.report.pigment_table import pigment_table
 from underpaint.display.report.spots import SpotSpectrum
+from underpaint.display.report.supplements import Supplements, data_url, read_supplements
 from underpaint.display.report.surface import surface_section
 from underpaint.display.report.title import record_facts, title_facts
 from underpaint.display.report.unexplained import explain_lines, line_text
@@ -82,14 +82,14 @@ from underpaint.display.report.wording import (
     LIST_LIMIT,
     MEANINGS,
     KeyFinding,
-    before_bracket,
     by_certainty,
     capitalised,
     element_sentence,
+    join_names,
     key_finding,
     line_name,
-    listed,
     percent,
+    short_label,
     statement_text,
     thousands,
 )
@@ -102,9 +102,9 @@ from underpaint.runtime.files import atomic_write
 
 REPORT_FILE, PDF_FILE = "report.html", "report.pdf"
 MAX_MEMBER_ROWS = 24
-MOST_ELEMENTS = 28
-MOST_IN_PICTURE = 12
-"""Maximum number of maps in a figure; taller figures leave half of the preceding printed page empty."""
+MAX_ELEMENTS = 28
+MAX_MAPS_IN_FIGURE = 12
+"""Maximum number of maps in a figure; taller figures would leave empty space on the preceding printed page."""
 MAX_PLACE_ROWS = 16
 MAX_PAINTS_IN_SHORT_REPORT = 6
 """Maximum number of paints in the legend of the short report."""
@@ -113,17 +113,17 @@ _DPI = 115
 _NO_COLOR = "#808080"
 _MAX_ENERGIES = 4
 _SPACE_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
-"""Space at which a line may not break: "63 %", "12 µm"."""
+"""Space between a number and its unit ("63 %", "12 µm"), at which a line may not break."""
 _HALF_PAGE_HEIGHT_INCH = 4.5
 """Maximum height of the maps in a figure, in inches; two such figures and a heading fit on a printed page."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An embedded figure with its description."""
+class EmbeddedFigure:
+    """An image for the ``src`` of an ``img``, with its description."""
 
     source: str
-    words: str
+    description: str
 
 
 def write_report(
@@ -157,14 +157,14 @@ def write_report(
     Returns
     -------
     Path
-        The file: one page without scripts that includes all figures.
+        Path of the file, a single page with all figures and without scripts.
 
     Raises
     ------
     ScanError
-        The folder contains no results, or the given scan cannot be read or is a different one.
+        The folder contains no results, or the given scan cannot be read or is another scan.
     OutputError
-        The file cannot be written, or no browser prints it.
+        The file cannot be written, or no browser can print the PDF.
 
     Examples
     --------
@@ -179,68 +179,78 @@ def write_report(
         _refuse_to_replace(target, existing_scan_path(folder_path, results.summary))
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = find_groups(results)
-    beside = look_beside(folder_path, results, findings if full else [], scan=scan, subject=subject)
+    supplements = read_supplements(folder_path, results, findings if full else [], scan=scan, subject=subject)
     # Figures contain many reference cycles. Each search for cycles would include all imported objects.
     gc.freeze()
     try:
-        text = render_report(results, beside=beside, findings=findings, full=full)
+        page_html = render_report(results, supplements=supplements, findings=findings, full=full)
     finally:
         gc.unfreeze()
     if form == "pdf":
-        print_pdf(text, target)
+        print_pdf(page_html, target)
         return target
-    with atomic_write(target) as part:
-        part.write_text(text, encoding="utf-8")
+    with atomic_write(target) as partial_path:
+        partial_path.write_text(page_html, encoding="utf-8")
     return target
 
 
 def _refuse_to_replace(target: Path, scan: Path | None) -> None:
-    """Refuse to replace the scan by its report."""
+    """Raise an error if the target is a file of the scan."""
     if scan is not None and belongs_to(target, scan):
         raise OutputError(
-            f"Cannot write {target}: it is part of the scan {scan}, which stays as it is. Give another name."
+            f"Cannot write {target}: it is part of the scan {scan}, which is not replaced. Give another name."
         )
 
 
 def render_report(
-    results: Results, *, beside: Beside | None = None, findings: list[Finding] | None = None, full: bool = False
+    results: Results,
+    *,
+    supplements: Supplements | None = None,
+    findings: list[Finding] | None = None,
+    full: bool = False,
 ) -> str:
     """Return the report as one HTML page.
 
     Parameters
     ----------
     results : Results
-        Results of a scan; missing quantities are omitted. Unexplained lines are determined if they were not before.
-    beside : Beside or None
+        Results of a scan; missing quantities are omitted. Missing unexplained lines are determined first.
+    supplements : Supplements or None
         Pictures, regions, statements and spectra of spots.
     findings : list of Finding or None
-        Findings of the maps; None to determine them.
+        Findings of the maps; None determines the findings.
     full : bool
         See :func:`write_report`.
     """
-    beside, summary = beside or Beside(), results.summary
+    supplements, summary = supplements or Supplements(), results.summary
     findings = by_certainty(find_groups(results) if findings is None else findings)
     if results.unexplained is None and results.has_pigments:
         results = explain_lines(results, anode=results.calibration.get("anode"))
-    places, strong = place_shares(results), element_evidence(results)
-    families = overview_lines(results, strong, findings)
+    group_places, significant_lines = place_shares(results), element_evidence(results)
+    families = overview_lines(results, significant_lines, findings)
     unexplained = [line.family for line in results.unexplained or ()]
-    drawn = _drawn_lines(strong, [*families, *unexplained], MOST_ELEMENTS if full else MOST_IN_PICTURE)
+    drawn_lines = _drawn_lines(
+        significant_lines, [*families, *unexplained], MAX_ELEMENTS if full else MAX_MAPS_IN_FIGURE
+    )
     return render(
         "page.html.jinja",
         full=full,
         n_sentence=len(findings) if full else MAX_SENTENCES,
         title=str(summary.get("name") or "scan"),
-        overview=_overview(results, families),
-        paints=_paint_section(results, families, beside.photograph.source if beside.photograph else "", full=full),
+        overview=_overview_figure(results, families),
+        paints=_paint_section(
+            results, families, supplements.photograph.source if supplements.photograph else "", full=full
+        ),
         alerts=results.alerts,
-        facts=title_facts(summary, beside.subject),
+        facts=title_facts(summary, supplements.subject),
         record=record_facts(summary),
-        photograph=beside.photograph,
-        pictures=beside.pictures,
+        photograph=supplements.photograph,
+        pictures=supplements.pictures,
         findings=findings,
-        statements=[statement_text(each, _label(results, each.name)) for each in beside.statements],
-        key_findings=_key_findings(results, findings, places, beside),
+        statements=[
+            statement_text(statement, _subject_label(results, statement.name)) for statement in supplements.statements
+        ],
+        key_findings=_key_findings(results, findings, group_places, supplements),
         meanings=MEANINGS,
         placed=f"{PLACED_PROBABILITY:g}",
         n_found=sum(not finding.is_doubtful for finding in findings),
@@ -248,29 +258,29 @@ def render_report(
         absent=absent_names(results),
         has_pigments=results.has_pigments,
         has_elements=results.has_elements,
-        elements=strong,
-        spectrum=_spectrum(results, strong),
-        spots=[_spot(spot, summary) for spot in beside.spots],
-        without_spots=beside.without_spots if full or beside.regions else "",
+        elements=significant_lines,
+        spectrum=_spectrum_figure(results, significant_lines),
+        spots=[_spot_figure(spot, summary) for spot in supplements.spots],
+        without_spots=supplements.without_spots if full or supplements.regions else "",
         table=pigment_table(findings) if full else [],
-        rows=_rows(results, findings) if full else [],
-        gallery=_gallery(results, drawn),
-        faint=_weak_line_names(results, drawn),
-        quantities=_quantity_section(results, strong),
+        rows=_figure_rows(results, findings) if full else [],
+        gallery=_element_figures(results, drawn_lines),
+        faint=_weak_line_names(results, drawn_lines),
+        quantities=_quantity_section(results, significant_lines),
         unexplained=[line_text(line) for line in results.unexplained or ()],
         ordinary=results.ordinary,
         unlike=_unlikeness_section(results),
-        layers=_layer_section(results, places, full=full),
+        layers=_layer_section(results, group_places, full=full),
         prior=_prior_text(results),
         answers=_answer_section(results, full=full),
-        surface=surface_section(results, picture),
-        unseen=_hidden_group_shares(results),
-        notes=[*beside.damaged, *_remaining_notes(results)],
+        surface=surface_section(results, embed_figure),
+        unseen=_hidden_groups(results),
+        notes=[*supplements.damaged, *_remaining_notes(results)],
         settings=_flatten_settings(
             {key: entry for key, entry in results.settings.items() if key not in ("source", "alerts")}
         ),
         card=_model_card_section(results),
-        low_counts=_low_counts(summary),
+        low_counts=_low_count_fraction(summary),
         layer_limit=LAYER_LIMIT,
         methods=methods_paragraph(results),
         data=data_versions(results),
@@ -280,7 +290,7 @@ def render_report(
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template of this folder filled with values, whose text is escaped."""
+    """Return a template of this package filled with escaped values."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files("underpaint.display.report") / name).read_text("utf-8")),
         autoescape=True,
@@ -293,40 +303,42 @@ def render(template: str, **values: Any) -> str:
             "percent": percent,
             "lines": line_name,
             "element_sentence": element_sentence,
-            "listed": listed,
+            "listed": join_names,
             "thousands": thousands,
-            "before_bracket": before_bracket,
+            "before_bracket": short_label,
             "thickness": thickness_text,
             "capitalised": capitalised,
             "figures": two_figures,
         }
     )
-    text = environment.get_template(template).render(version=__version__, **values)
-    return _SPACE_BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+    rendered_page = environment.get_template(template).render(version=__version__, **values)
+    return _SPACE_BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", rendered_page)
 
 
 def _key_findings(
-    results: Results, findings: list[Finding], places: list[PlaceShares], beside: Beside
+    results: Results, findings: list[Finding], places: list[PlaceShares], supplements: Supplements
 ) -> list[KeyFinding]:
-    """Return the texts of findings, with the regions in which they occur."""
-    return [key_finding(finding, places, _region_shares(results[finding.name], beside)) for finding in findings]
+    """Return the texts of findings, with the regions in which each occurs."""
+    return [key_finding(finding, places, _region_shares(results[finding.name], supplements)) for finding in findings]
 
 
-def _label(results: Results, name: str) -> str:
+def _subject_label(results: Results, name: str) -> str:
     """Return the display label of a group, a line, or a paint."""
     return results.short_label(name) if name in results.materials else line_name(name)
 
 
-def _region_shares(probability: NDArray[np.float32], beside: Beside) -> dict[str, float]:
-    answered = {name: mask & np.isfinite(probability) for name, mask in beside.regions.items()}
+def _region_shares(probability: NDArray[np.float32], supplements: Supplements) -> dict[str, float]:
+    answered_masks = {name: mask & np.isfinite(probability) for name, mask in supplements.regions.items()}
     return {
-        name: float((probability[mask] > PRESENT_PROBABILITY).mean()) for name, mask in answered.items() if mask.any()
+        name: float((probability[mask] > PRESENT_PROBABILITY).mean())
+        for name, mask in answered_masks.items()
+        if mask.any()
     }
 
 
-def _spot(spot: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
-    """Draw the spectrum of a spot over the mean of all pixels, scaled to the same number of pixels."""
-    axis, sum_counts, shape = (
+def _spot_figure(spot: SpotSpectrum, summary: Mapping[str, Any]) -> EmbeddedFigure:
+    """Draw the spectrum of a spot and the mean of all pixels, scaled to the same number of pixels."""
+    scan_axis, sum_counts, shape = (
         EnergyAxis.from_energies(summary.get("energy_kev")),
         summary.get("sum_counts"),
         summary.get("shape"),
@@ -334,34 +346,36 @@ def _spot(spot: SpotSpectrum, summary: Mapping[str, Any]) -> Picture:
     mean_counts = None
     if sum_counts is not None and shape and len(sum_counts) == spot.counts.size:
         mean_counts = np.asarray(sum_counts, float) * spot.n_pixel / (shape[0] * shape[1])
-    matching_axis = axis if axis is not None and axis.n_channel == spot.counts.size else None
-    labels = ("here", "as many average pixels")
+    matching_axis = scan_axis if scan_axis is not None and scan_axis.n_channel == spot.counts.size else None
+    labels = ("spot", "mean of the scan, same number of pixels")
     figure = plot.spectrum(
         matching_axis, spot.counts, mean_counts, spot.families, title=spot.title, labels=labels, height_inch=3.0
     )
-    line_names = listed([line_name(family) for family in spot.families], 20) or "no line"
-    return picture(figure, f"Spectrum of {spot.title}; lines above three standard deviations: {line_names}.")
+    line_names = join_names([line_name(family) for family in spot.families], 20) or "no line"
+    return embed_figure(figure, f"Spectrum of {spot.title}; lines above three standard deviations: {line_names}.")
 
 
-def _spectrum(results: Results, strong: list[Evidence]) -> Picture | None:
+def _spectrum_figure(results: Results, significant_lines: list[Evidence]) -> EmbeddedFigure | None:
     summary, calibration = results.summary, results.calibration
     sum_counts = summary.get("sum_counts")
     if sum_counts is None:
         return None
-    families = list(dict.fromkeys([*(line.family for line in strong), *calibration.get("found", [])]))
+    families = list(dict.fromkeys([*(line.family for line in significant_lines), *calibration.get("found", [])]))
     axis, anode = EnergyAxis.from_energies(summary.get("energy_kev")), calibration.get("anode")
     figure = plot.spectrum(axis, np.asarray(sum_counts, float), summary.get("max_counts"), families, anode=anode)
-    line_names = listed([line_name(family) for family in families], 30) or "no line"
-    return picture(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {line_names}.")
+    line_names = join_names([line_name(family) for family in families], 30) or "no line"
+    return embed_figure(figure, f"Sum and maximum spectrum on a logarithmic axis; labelled lines: {line_names}.")
 
 
-def _overview(results: Results, families: list[str]) -> Picture | None:
+def _overview_figure(results: Results, families: list[str]) -> EmbeddedFigure | None:
     """Draw element maps in red, green and blue."""
     if not families:
         return None
-    parts = [(line_name(name), results[name], float(np.nanpercentile(results[name], 99)) or 1.0) for name in families]
-    figure = composite_figure(parts, step_mm=results.step_mm)
-    return picture(figure, f"Element maps as red, green and blue: {', '.join(part[0] for part in parts)}.")
+    scaled_maps = [
+        (line_name(name), results[name], float(np.nanpercentile(results[name], 99)) or 1.0) for name in families
+    ]
+    figure = composite_figure(scaled_maps, step_mm=results.step_mm)
+    return embed_figure(figure, f"Element maps as red, green and blue: {', '.join(part[0] for part in scaled_maps)}.")
 
 
 def _paint_section(results: Results, families: list[str], photograph: str, *, full: bool) -> dict[str, Any] | None:
@@ -370,9 +384,9 @@ def _paint_section(results: Results, families: list[str], photograph: str, *, fu
         return None
     assigned_share = sum(area.share for area in results.paints)
     rows = legend_rows(results, families, photograph)[: MAX_ROWS if full else MAX_PAINTS_IN_SHORT_REPORT]
-    words = f"Map of {len(results.paints)} paints; their numbers, pictures and groups are in the table below."
+    description = f"Map of {len(results.paints)} paints; their numbers, pictures and groups are in the table below."
     return {
-        "picture": picture(paint_map(results), words),
+        "picture": embed_figure(paint_map(results), description),
         "rows": rows,
         "rest": len(results.paints) - len(rows),
         "assigned": assigned_share,
@@ -380,88 +394,93 @@ def _paint_section(results: Results, families: list[str], photograph: str, *, fu
     }
 
 
-def _rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
+def _figure_rows(results: Results, findings: list[Finding]) -> list[dict[str, Any]]:
     """Return a row of figures for each detected group, followed by rows for its members."""
-    drawn: set[str] = set()
-    rows = []
+    drawn_names: set[str] = set()
+    figure_rows = []
     for finding in findings:
-        members = []
+        member_rows = []
         for member in finding.separate_findings:
-            # A composite pigment belongs to two groups, and is drawn once.
-            if member.name not in drawn and len(drawn) < MAX_MEMBER_ROWS:
-                drawn.add(member.name)
-                members.append(_row(results, member))
-        rows.append(_row(results, finding) | {"members": members})
-    return rows
+            # A composite pigment belongs to two groups but is drawn only once.
+            if member.name not in drawn_names and len(drawn_names) < MAX_MEMBER_ROWS:
+                drawn_names.add(member.name)
+                member_rows.append(_figure_row(results, member))
+        figure_rows.append(_figure_row(results, finding) | {"members": member_rows})
+    return figure_rows
 
 
-def _row(results: Results, finding: Finding) -> dict[str, Any]:
-    lines = listed([line_name(evidence.family) for evidence in finding.evidence]) or "no element"
-    words = (
-        f"{finding.label}: probability map, {lines} map, overlay, and scatter of probability against line area. "
-        f"Probability is over one half on {percent(finding.share)} of the surface."
+def _figure_row(results: Results, finding: Finding) -> dict[str, Any]:
+    line_names = join_names([line_name(evidence.family) for evidence in finding.evidence]) or "no element"
+    description = (
+        f"{finding.label}: probability map, {line_names} map, overlay, and scatter of probability against line area. "
+        f"Probability exceeds one half on {percent(finding.share)} of the surface."
     )
-    return {"finding": finding, "picture": picture(plot.pigment_row(results, finding.name), words)}
+    return {"finding": finding, "picture": embed_figure(plot.pigment_row(results, finding.name), description)}
 
 
-def _gallery(results: Results, strong: list[Evidence]) -> list[Picture]:
+def _element_figures(results: Results, drawn_lines: list[Evidence]) -> list[EmbeddedFigure]:
     pictures = []
-    for names in _batches([line.family for line in strong], MOST_IN_PICTURE):
-        words = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
-        pictures.append(picture(plot.element_gallery(results, names), words))
+    for names in _split_batches([line.family for line in drawn_lines], MAX_MAPS_IN_FIGURE):
+        description = "Element maps, net counts: " + ", ".join(line_name(name) for name in names) + "."
+        pictures.append(embed_figure(plot.element_gallery(results, names), description))
     if results.scatter_peaks:
-        words = f"Maps of scatter, counts: {', '.join(results.scatter_peaks)}."
-        gallery = plot.element_gallery(results, results.scatter_peaks, columns=len(results.scatter_peaks))
-        pictures.append(picture(gallery, words))
+        description = f"Maps of scatter, counts: {', '.join(results.scatter_peaks)}."
+        scatter_figure = plot.element_gallery(results, results.scatter_peaks, columns=len(results.scatter_peaks))
+        pictures.append(embed_figure(scatter_figure, description))
     return pictures
 
 
-def _quantity_section(results: Results, strong: list[Evidence]) -> dict[str, Any] | None:
+def _quantity_section(results: Results, significant_lines: list[Evidence]) -> dict[str, Any] | None:
     """Return the table of the quantities of elements, and maps of elements with significant lines."""
     if not results.element_quantities:
         return None
     summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
     family_of = dict(zip(summaries, results.settings_of("quantities").get("families", ()), strict=False))
-    rank_by_family = {line.family: index for index, line in enumerate(strong)}
+    rank_by_family = {line.family: index for index, line in enumerate(significant_lines)}
     sorted_names = sorted(summaries, key=lambda name: rank_by_family.get(family_of.get(name, ""), len(rank_by_family)))
-    drawn = [name for name in sorted_names if family_of.get(name) in rank_by_family][:MOST_ELEMENTS]
-    words = "Maps of {}, hatched where not determined: "
-    label = results.quantity_label(sorted_names[0].partition(".")[0])
+    drawn_names = [name for name in sorted_names if family_of.get(name) in rank_by_family][:MAX_ELEMENTS]
+    description_format = "Maps of {}, hatched where not determined: "
+    quantity_label = results.quantity_label(sorted_names[0].partition(".")[0])
     return {
-        "label": label,
+        "label": quantity_label,
         "rows": [(name.partition(".")[2], summaries[name]) for name in sorted_names],
         "unit": display_unit(unit_of(sorted_names[0])),
         "notes": results.process_notes.get("quantities", ()),
         "pictures": [
-            picture(quantity_gallery(results, part), words.format(label) + ", ".join(part) + ".")
-            for part in _batches(drawn, MOST_IN_PICTURE)
+            embed_figure(
+                quantity_gallery(results, name_batch),
+                description_format.format(quantity_label) + ", ".join(name_batch) + ".",
+            )
+            for name_batch in _split_batches(drawn_names, MAX_MAPS_IN_FIGURE)
         ],
     }
 
 
-def _batches(names: list[str], max_number: int) -> list[list[str]]:
+def _split_batches(names: list[str], max_number: int) -> list[list[str]]:
     return [names[first : first + max_number] for first in range(0, len(names), max_number)]
 
 
-def _drawn_lines(strong: list[Evidence], named: list[str], max_number: int) -> list[Evidence]:
-    """Return the lines whose maps are drawn: those that the first pages name, and the most certain of the others."""
-    others = [line for line in strong if line.family not in named]
-    kept = {line.family for line in others[: max(max_number - len(set(named)), 0)]} | set(named)
-    return [line for line in strong if line.family in kept][:max_number]
+def _drawn_lines(significant_lines: list[Evidence], named_families: list[str], max_number: int) -> list[Evidence]:
+    """Return the lines to be drawn: those named on the first pages, and the most certain unnamed lines."""
+    unnamed_lines = [line for line in significant_lines if line.family not in named_families]
+    drawn_families = {line.family for line in unnamed_lines[: max(max_number - len(set(named_families)), 0)]} | set(
+        named_families
+    )
+    return [line for line in significant_lines if line.family in drawn_families][:max_number]
 
 
-def _weak_line_names(results: Results, strong: list[Evidence]) -> list[str]:
-    shown = {line.family for line in strong}
-    return [line_name(name) for name in results.lines if name not in shown]
+def _weak_line_names(results: Results, drawn_lines: list[Evidence]) -> list[str]:
+    drawn_families = {line.family for line in drawn_lines}
+    return [line_name(name) for name in results.lines if name not in drawn_families]
 
 
 def _unlikeness_section(results: Results) -> dict[str, Any] | None:
-    """Return the share of spectra with unexplained peaks, the energies of the peaks, and a map."""
+    """Return the fraction of spectra with unassigned peaks, the energies of the peaks, and a map."""
     if "unlikeness" not in results.stacks:
         return None
     n_flagged = int(results.unlike_pixels.sum())
     energies = results.map("peak_kev")[results.unlike_pixels]
-    words = f"Map of the strongest unassigned peak, in standard deviations; {n_flagged} pixels over 5."
+    description = f"Map of the strongest unassigned peak, in standard deviations; {n_flagged} pixels exceed 5."
     title = "unassigned peak (standard deviations)"
     return {
         "n": n_flagged,
@@ -469,23 +488,23 @@ def _unlikeness_section(results: Results) -> dict[str, Any] | None:
         "share": results.unlike_share,
         "sigma": UNLIKE_SIGMA,
         "energies": _common_energies(energies),
-        "picture": picture(plot.unlikeness_map(results, title=title), words) if results.is_unlike else None,
+        "picture": embed_figure(plot.unlikeness_map(results, title=title), description) if results.is_unlike else None,
     }
 
 
 def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
-    """Return the energies of unexplained peaks, to 0.1 keV, the most frequent first."""
-    values, counts = np.unique(np.round(energy_kev, 1), return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:_MAX_ENERGIES]
-    return [f"{values[index]:.1f} keV" for index in order]
+    """Return the energies of unassigned peaks, rounded to 0.1 keV, the most frequent first."""
+    distinct_kev, counts = np.unique(np.round(energy_kev, 1), return_counts=True)
+    sorted_indices = np.argsort(-counts, kind="stable")[:_MAX_ENERGIES]
+    return [f"{distinct_kev[index]:.1f} keV" for index in sorted_indices]
 
 
 def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -> dict[str, Any] | None:
     """Return the contents of the section on layers; None for a model without places."""
     if not knows_places(results):
         return None
-    shown = [place.name for place in places if full and has_places(results, place.name)][:MAX_PLACE_ROWS]
-    words = "Probability anywhere, at the surface and below it, of groups that were found."
+    shown_groups = [place.name for place in places if full and has_places(results, place.name)][:MAX_PLACE_ROWS]
+    description = "Probability of the detected groups anywhere, at the surface, and below."
     arrangements = find_arrangements(results)
     return {
         "places": places,
@@ -500,21 +519,22 @@ def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -
             for order in order_rows(results)[:MAX_ORDERS]
         ],
         "pictures": [
-            picture(plot.place_gallery(results, part), words) for part in _batches(shown, _rows_of_places(results))
+            embed_figure(plot.place_gallery(results, group_batch), description)
+            for group_batch in _split_batches(shown_groups, _max_place_rows(results))
         ],
-        "thickness": _thickness(results) if full else None,
+        "thickness": _thickness_figure(results) if full else None,
         "thickness_of_paint": float(results.thickness_of_paint.mean()) if "quantity" in results.stacks else 0.0,
         "below_in_paint": share_below_in_paint(results),
-        "sketch": _sketch(results, arrangements),
+        "sketch": _stratigraphy_figure(results, arrangements),
     }
 
 
-def _rows_of_places(results: Results) -> int:
+def _max_place_rows(results: Results) -> int:
     """Return the number of rows of maps that fill half a printed page; more rows would be too small to read."""
     return max(int(_HALF_PAGE_HEIGHT_INCH / panel_height(results.shape, results.step_mm)), 1)
 
 
-def _sketch(results: Results, arrangements: list[Arrangement]) -> Picture | None:
+def _stratigraphy_figure(results: Results, arrangements: list[Arrangement]) -> EmbeddedFigure | None:
     """Draw the most widespread arrangements as cross-sections."""
     if not arrangements:
         return None
@@ -533,12 +553,12 @@ def _sketch(results: Results, arrangements: list[Arrangement]) -> Picture | None
         )
         for arrangement in arrangements[:MAX_SECTIONS]
     ]
-    words = (
+    description = (
         "Sketch of layers, not to scale: "
         + "; ".join(f"{percent(arrangement.share)}, {arrangement.text}" for arrangement in arrangements)
         + "."
     )
-    return picture(stratigraphy_sketch(sections), words)
+    return embed_figure(stratigraphy_sketch(sections), description)
 
 
 def _color_of(name: str) -> str:
@@ -549,26 +569,26 @@ def _color_of(name: str) -> str:
         return _NO_COLOR
 
 
-def _thickness(results: Results) -> Picture | None:
+def _thickness_figure(results: Results) -> EmbeddedFigure | None:
     if "quantity" not in results.stacks:
         return None
     title = "thickness of the uppermost layer of paint (µm) and its 90 % interval"
-    return picture(plot.thickness_map(results, title=title), f"Maps of the {title}; hatched where not determined.")
+    return embed_figure(plot.thickness_map(results, title=title), f"Maps of the {title}; hatched where not determined.")
 
 
 def _prior_text(results: Results) -> str:
-    """Return a text on the prior inside the groups; "" without a stated prior."""
+    """Return a text on the prior within the groups; "" without a stated prior."""
     member_prior = results.settings_of("pigments").get("member_prior")
     if not member_prior:
         return ""
     years = (
         ""
         if member_prior["years"] is None
-        else f", in use in {member_prior['years'][0]} to {member_prior['years'][1]} or else hardly likely"
+        else f", reduced outside their period of use, {member_prior['years'][0]} to {member_prior['years'][1]}"
     )
     if member_prior["palette"]:
-        return f"even weights for the {len(member_prior['palette'])} pigments of the palette{years}"
-    return f"even weights for all pigments that the model knows{years}; a palette (--palette) states a better one"
+        return f"equal weights for the {len(member_prior['palette'])} pigments of the palette{years}"
+    return f"equal weights for all pigments of the model{years}; a palette (--palette) gives a better prior"
 
 
 def _groups_with_state(results: Results) -> list[str]:
@@ -576,13 +596,14 @@ def _groups_with_state(results: Results) -> list[str]:
     return [name for (name,) in results.stacks["state"].keys] if "state" in results.stacks else []
 
 
-def _hidden_group_shares(results: Results) -> list[tuple[str, float]]:
-    """Return the groups that were not detected but could be hidden, with the share of the area."""
+def _hidden_groups(results: Results) -> list[tuple[str, float]]:
+    """Return the groups that were not detected but could be hidden, with fractions of the area."""
     group_names = _groups_with_state(results) if results.knows_hiding else []
-    names = [name for name in group_names if results.holds(name) and not is_present(results[name])]
-    hidden_shares = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in names]
+    hidden_names = [name for name in group_names if results.holds(name) and not is_present(results[name])]
+    hidden_shares = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in hidden_names]
     return sorted(
-        ((label, share) for label, share in hidden_shares if share >= MIN_ARRANGEMENT_SHARE), key=lambda each: -each[1]
+        ((label, share) for label, share in hidden_shares if share >= MIN_ARRANGEMENT_SHARE),
+        key=lambda entry: -entry[1],
     )
 
 
@@ -597,33 +618,35 @@ def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
     if not names:
         return None
     cover_um = results.settings_of("detectability").get("burial", {}).get("cover_um", math.inf)
-    shares = {name: results.state_shares(name) for name in names}
-    columns = [state for state in _STATE_COLUMNS if results.amounts or state not in _AMOUNT_STATES]
-    sorted_names = sorted(names, key=lambda name: shares[name][NOT_DETECTED])
-    rows = [
+    state_shares = {name: results.state_shares(name) for name in names}
+    shown_states = [state for state in _STATE_COLUMNS if results.amounts or state not in _AMOUNT_STATES]
+    sorted_names = sorted(names, key=lambda name: state_shares[name][NOT_DETECTED])
+    table_rows = [
         {
             "label": results.label(name),
-            "shares": [shares[name][state] for state in columns],
+            "shares": [state_shares[name][state] for state in shown_states],
             "limit": _median_upper_limit(results, name),
             "threshold": results.settings_of("amounts").get("pigment_share", {}).get(name),
         }
         for name in sorted_names
     ]
     has_maps = results.knows_hiding or bool(results.amounts)
-    max_number = MOST_ELEMENTS if full else MOST_IN_PICTURE
-    drawn = [name for name in sorted_names if has_maps and shares[name][NOT_DETECTED] < 1][:max_number]
-    words = "Maps of the answer about each group: pigment, present, trace, not detected, cannot be excluded."
-    parts = _batches(drawn, MOST_IN_PICTURE)
+    max_number = MAX_ELEMENTS if full else MAX_MAPS_IN_FIGURE
+    drawn_names = [name for name in sorted_names if has_maps and state_shares[name][NOT_DETECTED] < 1][:max_number]
+    description = "Maps of the state of each group: pigment, present, trace, not detected, cannot be excluded."
+    name_batches = _split_batches(drawn_names, MAX_MAPS_IN_FIGURE)
     return {
-        "states": [STATES[state] for state in columns],
-        "rows": rows,
+        "states": [STATES[state] for state in shown_states],
+        "rows": table_rows,
         "hiding": results.knows_hiding,
         "amounts": bool(results.amounts),
-        "pictures": [picture(plot.detectability_gallery(results, part), words) for part in parts],
+        "pictures": [
+            embed_figure(plot.detectability_gallery(results, name_batch), description) for name_batch in name_batches
+        ],
         "notes": results.process_notes.get("detectability", ()),
-        "supposed": assumed_layers_text(results) or "as much of it as was supposed",
+        "supposed": assumed_layers_text(results) or "the assumed layer",
         "cover_um": cover_um,
-        "deeper": _thicker_share(results, cover_um),
+        "deeper": _thicker_fraction(results, cover_um),
     }
 
 
@@ -636,8 +659,8 @@ def _median_upper_limit(results: Results, name: str) -> float | None:
     return median_limit if median_limit < MAX_INFORMATIVE_PERCENT else None
 
 
-def _thicker_share(results: Results, thickness_um: float) -> float:
-    """Return the share of the area whose uppermost layer has a larger median thickness; 0 if unknown."""
+def _thicker_fraction(results: Results, thickness_um: float) -> float:
+    """Return the fraction of the area whose uppermost layer has a larger median thickness; 0 if unknown."""
     if "quantity" not in results.stacks:
         return 0.0
     has_prediction = results.has_prediction
@@ -646,12 +669,12 @@ def _thicker_share(results: Results, thickness_um: float) -> float:
 
 
 def _remaining_notes(results: Results) -> list[str]:
-    """Return the notes that no other section of the report contains."""
-    sections = (results.process_notes.get(process, ()) for process in ("detectability", "quantities"))
+    """Return the notes that are in no other section of the report."""
+    noted_sections = (results.process_notes.get(process, ()) for process in ("detectability", "quantities"))
     notes_elsewhere = {
         *_model_card_section(results)["limits"],
         *results.alerts,
-        *(note for notes in sections for note in notes),
+        *(note for notes in noted_sections for note in notes),
     }
     return [note for note in results.notes if note not in notes_elsewhere]
 
@@ -677,7 +700,7 @@ def _model_card_section(results: Results) -> dict[str, Any]:
     return {
         "name": " ".join(str(card.get(key, "")) for key in ("name", "version")).strip(),
         "figures": _flatten_settings(
-            {part: _overall_scores(entry) for part, entry in dict(card.get("figures", {})).items()}
+            {score_name: _overall_scores(entry) for score_name, entry in dict(card.get("figures", {})).items()}
         )[:LIST_LIMIT],
         "limits": [str(entry) for entry in card.get("limits", [])],
         "training": _flatten_settings({k: v for k, v in dict(card.get("training", {})).items() if k != "config"}),
@@ -685,17 +708,17 @@ def _model_card_section(results: Results) -> dict[str, Any]:
 
 
 def _overall_scores(scores: Any) -> Any:
-    """Return the overall scores, without the hundreds of scores by name."""
+    """Return the overall scores without the scores of single groups."""
     if not isinstance(scores, Mapping):
         return scores
     return {key: entry for key, entry in scores.items() if not isinstance(entry, Mapping)}
 
 
-def _low_counts(summary: Mapping[str, Any]) -> float:
-    counts = summary.get("pixel_counts")
-    return 0.0 if counts is None else low_count_share(np.asarray(counts, float))
+def _low_count_fraction(summary: Mapping[str, Any]) -> float:
+    pixel_counts = summary.get("pixel_counts")
+    return 0.0 if pixel_counts is None else low_count_share(np.asarray(pixel_counts, float))
 
 
-def picture(figure: Any, words: str) -> Picture:
+def embed_figure(figure: Any, description: str) -> EmbeddedFigure:
     """Return a figure as an embedded image with a description."""
-    return Picture(data_url(plot.to_png(figure, _DPI), "png"), words)
+    return EmbeddedFigure(data_url(plot.to_png(figure, _DPI), "png"), description)

@@ -1,4 +1,4 @@
-"""Legend of the paints with picture, area, groups and layers."""
+"""Legend of the paints with the picture, area, groups and layers of each paint."""
 
 import base64
 import io
@@ -12,25 +12,25 @@ from PIL import Image
 from underpaint.data.maps import STATES, TRACE, Results
 from underpaint.data.paint_areas import PaintArea
 from underpaint.display.plot.paints import paint_color
-from underpaint.display.report.beside import data_url
+from underpaint.display.report.supplements import data_url
 
 MAX_ROWS = 16
 _PATCH_PIXELS = 150
 _FADED_WHITE_FRACTION = 0.85
 """Fraction of white that is mixed into pixels of other paints in the picture of a paint."""
 
-Image3 = NDArray[np.float64]
+RgbImage = NDArray[np.float64]
 
 
 def legend_rows(results: Results, families: Sequence[str], photograph: str = "") -> list[dict[str, Any]]:
-    """Return a row for each of the larger paints.
+    """Return the legend entries of the larger paints.
 
     Parameters
     ----------
     results : Results
         Results with paints.
     families : sequence of str
-        Up to three line families, drawn in red, green and blue if there is no photograph.
+        Up to three line families, drawn in red, green and blue without a photograph.
     photograph : str
         Registered photograph as a data URL; "" without a photograph.
     """
@@ -51,7 +51,7 @@ def legend_rows(results: Results, families: Sequence[str], photograph: str = "")
 
 
 def groups_text(results: Results, area: PaintArea) -> str:
-    """Return a text with the groups of a paint; traces come last."""
+    """Return a text that lists the groups of a paint, with traces last."""
     trace_names = [name for name, state in area.groups.items() if state == TRACE]
     texts = [results.short_label(name) for name in area.groups if name not in trace_names]
     texts += [f"{results.short_label(name)} ({STATES[TRACE]})" for name in trace_names]
@@ -66,7 +66,7 @@ def _area_text(area: PaintArea) -> str:
     return f"{pixels}, {area_text}"
 
 
-def _composite_image(results: Results, families: Sequence[str]) -> Image3:
+def _composite_image(results: Results, families: Sequence[str]) -> RgbImage:
     """Return the (n_row, n_column, 3) picture of three families, each scaled to its 99th percentile."""
     image = np.zeros((*results.shape, 3))
     for channel, name in enumerate(families[:3]):
@@ -75,13 +75,13 @@ def _composite_image(results: Results, families: Sequence[str]) -> Image3:
     return image
 
 
-def _photograph_image(source: str, shape: tuple[int, ...]) -> Image3:
+def _photograph_image(source: str, shape: tuple[int, ...]) -> RgbImage:
     with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as photograph:
         resized_image = photograph.convert("RGB").resize((shape[1], shape[0]), Image.Resampling.BOX)
     return np.asarray(resized_image, dtype=np.float64) / 255.0
 
 
-def _patch_url(image: Image3, mask: NDArray[np.bool_]) -> str:
+def _patch_url(image: RgbImage, mask: NDArray[np.bool_]) -> str:
     """Return the picture of a paint, in which other paints are faded, as a data URL."""
     stride = max(-(-max(mask.shape) // _PATCH_PIXELS), 1)
     image, mask = image[::stride, ::stride], mask[::stride, ::stride]

@@ -1,4 +1,4 @@
-"""PDF reports, printed by an installed browser."""
+"""Printing of reports to PDF by an installed browser."""
 
 import os
 import shutil
@@ -41,51 +41,51 @@ def find_browser() -> str:
     """
     browser_name = os.environ.get(BROWSER_VARIABLE)
     if browser_name:
-        path = shutil.which(browser_name)
-        if path is None:
+        browser_path = shutil.which(browser_name)
+        if browser_path is None:
             raise OutputError(
                 f"Cannot print a PDF: {BROWSER_VARIABLE} is {browser_name!r}, which is not a program. "
-                "Name another, or unset it."
+                "Name another program, or unset the variable."
             )
-        return path
-    path = next((candidate for candidate in _candidates() if shutil.which(candidate)), None)
-    if path is None:
+        return browser_path
+    browser_path = next((candidate for candidate in _browser_candidates() if shutil.which(candidate)), None)
+    if browser_path is None:
         raise OutputError(
             "Cannot print a PDF: there is no Chromium, Chrome or Edge on this machine. Install one (on Debian and "
-            f"Ubuntu: apt-get install chromium), name it in {BROWSER_VARIABLE}, or open report.html and print it."
+            f"Ubuntu: apt-get install chromium), name one in {BROWSER_VARIABLE}, or print report.html yourself."
         )
-    return str(shutil.which(path))
+    return str(shutil.which(browser_path))
 
 
-def print_pdf(text: str, target: Path, browser: str | None = None) -> None:
+def print_pdf(page_html: str, target: Path, browser: str | None = None) -> None:
     """Print a page to a PDF file.
 
     Parameters
     ----------
-    text : str
+    page_html : str
         Self-contained HTML.
     target : Path
         File to write.
     browser : str or None
-        Path of the browser; None for the first that is found.
+        Path of the browser; None selects the first installed browser.
 
     Raises
     ------
     OutputError
-        There is no browser, the browser does not print, or the file cannot be written.
+        No browser is installed, the browser fails, or the file cannot be written.
     """
-    program = browser or find_browser()
+    browser_path = browser or find_browser()
     try:
         # The folder is beside the file, because a browser in a sandbox cannot access temporary folders.
         with TemporaryDirectory(
             prefix="underpaint_", dir=target.resolve().parent, ignore_cleanup_errors=True
         ) as folder:
             page_path, printed_path = Path(folder) / "report.html", Path(folder) / "report.pdf"
-            page_path.write_text(text, encoding="utf-8")
-            browser_output = _run(program, page_path, printed_path)
+            page_path.write_text(page_html, encoding="utf-8")
+            browser_output = _run_browser(browser_path, page_path, printed_path)
             if not (printed_path.is_file() and printed_path.stat().st_size):
                 raise OutputError(
-                    f"Cannot print {target}: {program} wrote no PDF. It says: {browser_output or 'nothing'}"
+                    f"Cannot print {target}: {browser_path} wrote no PDF. It says: {browser_output or 'nothing'}"
                 )
             with atomic_write(target) as partial_path:
                 shutil.copyfile(printed_path, partial_path)
@@ -97,7 +97,7 @@ def print_pdf(text: str, target: Path, browser: str | None = None) -> None:
         ) from error
 
 
-def _run(program: str, page_path: Path, printed_path: Path) -> str:
+def _run_browser(program: str, page_path: Path, printed_path: Path) -> str:
     """Run the browser and return the end of its error output."""
     flags = [
         "--headless=new",
@@ -107,13 +107,13 @@ def _run(program: str, page_path: Path, printed_path: Path) -> str:
         "--disable-extensions",
     ]
     if sys.platform != "win32" and os.geteuid() == 0:
-        flags.append("--no-sandbox")  # Chromium as root needs this; the page has no script
+        flags.append("--no-sandbox")  # required by Chromium as root; the page has no scripts
     command = [
         program, *flags, f"--user-data-dir={page_path.parent / 'profile'}", "--no-pdf-header-footer",
         f"--print-to-pdf={printed_path}", page_path.as_uri(),
     ]  # fmt: skip
     try:
-        process = subprocess.run(  # noqa: S603 - the program was found by this module or named by the user
+        process = subprocess.run(  # noqa: S603 - an installed browser, or a program named by the user
             command, capture_output=True, text=True, errors="replace", timeout=TIME_LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired:
@@ -121,7 +121,7 @@ def _run(program: str, page_path: Path, printed_path: Path) -> str:
     return " ".join(process.stderr.split())[-300:]
 
 
-def _candidates() -> Iterator[str]:
+def _browser_candidates() -> Iterator[str]:
     yield from _PROGRAM_NAMES
     for folder_variable in ("ProgramFiles", "ProgramFiles(x86)", "LocalAppData"):
         if os.environ.get(folder_variable):

@@ -14,13 +14,13 @@ MAX_ROWS = 10
 
 @dataclass(frozen=True)
 class PigmentRow:
-    """A possible pigment of a group.
+    """Row of a possible pigment of a group.
 
     Parameters
     ----------
     label, formula, period, weight : str
-        ``weight`` states the probability of the pigment given the group, the pixels in which the model prefers it, or
-        that it was not considered; "" without a statement.
+        ``weight`` is the probability of the pigment given the group, the pixels in which the model prefers the pigment,
+        or the reason why it was not considered; "" if unknown.
     """
 
     label: str
@@ -31,7 +31,7 @@ class PigmentRow:
 
 @dataclass(frozen=True)
 class GroupRows:
-    """A group with its pigments.
+    """Rows of a group and its possible pigments.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class GroupRows:
 
 def pigment_table(findings: Sequence[Finding]) -> list[GroupRows]:
     """Return the detected groups with their possible pigments, the most probable first."""
-    return [_group(finding) for finding in findings]
+    return [_group_rows(finding) for finding in findings]
 
 
 def period_text(pigment: Pigment) -> str:
@@ -69,36 +69,41 @@ def period_text(pigment: Pigment) -> str:
     return " ".join(part for part in (start_text, "" if period.last is None else f"to {period.last}") if part)
 
 
-def _group(finding: Finding) -> GroupRows:
+def _group_rows(finding: Finding) -> GroupRows:
     weight_texts = _weight_texts(finding) | {
-        leaning.label: f"leaning in {percent(leaning.share)}" for leaning in finding.separate_findings
+        member_finding.label: f"preferred in {percent(member_finding.share)}"
+        for member_finding in finding.separate_findings
     }
-    names = list(dict.fromkeys([*weight_texts, *finding.members])) or [finding.label]
-    omission_text = "left out by the palette" if finding.omitted_by_palette else "unknown to the network"
+    pigment_names = list(dict.fromkeys([*weight_texts, *finding.members])) or [finding.label]
+    omission_text = "not in the palette" if finding.omitted_by_palette else "unknown to the network"
     weight_texts |= dict.fromkeys(finding.omitted_members, omission_text)
-    rows = tuple(_row(name, weight_texts.get(name, "")) for name in names[:MAX_ROWS])
-    evidence = "; ".join(f"{line_name(line.family)} above 3σ in {percent(line.share)}" for line in finding.evidence)
+    pigment_rows = tuple(
+        _pigment_row(pigment_name, weight_texts.get(pigment_name, "")) for pigment_name in pigment_names[:MAX_ROWS]
+    )
+    evidence_text = "; ".join(
+        f"{line_name(line.family)} above 3σ in {percent(line.share)}" for line in finding.evidence
+    )
     return GroupRows(
         finding.label,
         certainty(finding),
-        evidence or ("no line fitted" if finding.has_fitted_lines else "lines not looked for"),
-        rows,
-        tuple(names[MAX_ROWS:]),
+        evidence_text or ("no fitted line" if finding.has_fitted_lines else "lines not fitted"),
+        pigment_rows,
+        tuple(pigment_names[MAX_ROWS:]),
         finding.distinguishing_text,
     )
 
 
 def _weight_texts(finding: Finding) -> dict[str, str]:
     """Return a text for the probability of each pigment given the group; without numbers if all are equal."""
-    shares = [share for _, share in finding.shares]
-    if len(shares) == 1:
-        return {finding.shares[0][0]: "the only one asked for"}
-    if shares and math.isclose(min(shares), max(shares), rel_tol=MAX_RELATIVE_DIFFERENCE):
-        return {label: "as likely as the others" for label, _ in finding.shares}
+    member_shares = [share for _, share in finding.shares]
+    if len(member_shares) == 1:
+        return {finding.shares[0][0]: "the only candidate"}
+    if member_shares and math.isclose(min(member_shares), max(member_shares), rel_tol=MAX_RELATIVE_DIFFERENCE):
+        return {label: "as probable as the others" for label, _ in finding.shares}
     return {label: percent(share) for label, share in finding.shares}
 
 
-def _row(label: str, weight: str) -> PigmentRow:
+def _pigment_row(label: str, weight: str) -> PigmentRow:
     if label not in library():
         return PigmentRow(label, weight=weight)
     pigment = library()[label]

@@ -1,4 +1,4 @@
-"""Typical spots of findings and their spectra, without figures."""
+"""Typical spots of findings and their spectra as arrays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from underpaint.pigments.explain import region_spectrum
 MAX_SPOTS = 10
 MAX_REGIONS = 8
 _MARGIN_PIXELS = 1
-"""Rows and columns around a spot whose spectra are included, because nine pixels show weak lines better."""
+"""Number of rows and columns on each side of a spot that are added, so that weak lines become significant."""
 
-Mask = NDArray[np.bool_]
+BoolMask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class SpotSpectrum:
-    """Counts of a spot or region.
+    """Sum spectrum of a spot or region.
 
     Parameters
     ----------
@@ -42,10 +42,10 @@ class SpotSpectrum:
 
 
 def typical_pixel(results: Results, finding: Finding) -> tuple[int, int] | None:
-    """Return the row and column of a typical pixel of a pigment; None if it is not present in any pixel.
+    """Return the row and column of a typical pixel of a pigment; None if the pigment is not present in any pixel.
 
-    Among the more probable half of the pigment's pixels, it is the one whose strongest line is nearest to the median.
-    Without element maps the probability is used instead.
+    The strongest line of this pixel is nearest to the median among the more probable half of the pigment's pixels.
+    Without element maps the probability replaces the line.
     """
     probability = results[finding.name]
     is_present = probability > PRESENT_PROBABILITY
@@ -65,14 +65,14 @@ def typical_pixel(results: Results, finding: Finding) -> tuple[int, int] | None:
 
 
 def typical_spots(results: Results, findings: Sequence[Finding], scan: Scan) -> list[SpotSpectrum]:
-    """Return a spectrum for each finding; neighbouring pixels with the same pigment are included.
+    """Return a spectrum for each finding, summed over a typical pixel and neighbours with the same pigment.
 
     Raises
     ------
     ScanError
         The scan cannot be read.
     """
-    spectra = []
+    spot_spectra = []
     for finding in findings[:MAX_SPOTS]:
         centre = typical_pixel(results, finding)
         if centre is None:
@@ -89,32 +89,34 @@ def typical_spots(results: Results, findings: Sequence[Finding], scan: Scan) -> 
             else f"{n_pixel} pixels around row {centre[0]}, column {centre[1]}"
         )
         title = f"{finding.label.partition(' (')[0]}, a typical spot: {position_text}"
-        spectra += _sum_spectrum(title, mask, results, scan)
-    return spectra
+        spot_spectra += _sum_spectrum(title, mask, results, scan)
+    return spot_spectra
 
 
-def region_spots(regions: Mapping[str, Mask], results: Results, scan: Scan) -> list[SpotSpectrum]:
+def region_spots(regions: Mapping[str, BoolMask], results: Results, scan: Scan) -> list[SpotSpectrum]:
     """Return the spectrum of each region that the user drew; regions without a spectrum are omitted."""
-    spectra = []
-    for name, mask in list(regions.items())[:MAX_REGIONS]:
-        spectra += _sum_spectrum(f"{name}, a region that was drawn: {int(mask.sum())} pixels", mask, results, scan)
-    return spectra
+    spot_spectra = []
+    for region_name, mask in list(regions.items())[:MAX_REGIONS]:
+        spot_spectra += _sum_spectrum(f"{region_name}, drawn region: {int(mask.sum())} pixels", mask, results, scan)
+    return spot_spectra
 
 
-def _sum_spectrum(title: str, mask: Mask, results: Results, scan: Scan) -> list[SpotSpectrum]:
+def _sum_spectrum(title: str, mask: BoolMask, results: Results, scan: Scan) -> list[SpotSpectrum]:
     is_used = mask if scan.present is None else mask & scan.present
     if not is_used.any():
         return []
     counts = region_spectrum(scan, is_used).counts
-    return [SpotSpectrum(title, counts, int(is_used.sum()), _families(results, is_used))]
+    return [SpotSpectrum(title, counts, int(is_used.sum()), _significant_families(results, is_used))]
 
 
-def _families(results: Results, mask: Mask) -> tuple[str, ...]:
+def _significant_families(results: Results, mask: BoolMask) -> tuple[str, ...]:
     if not results.has_elements:
         return ()
     if results.shape != mask.shape:
         raise ScanError(f"Cannot show spots: maps of {results.shape} pixels, regions of {mask.shape}.")
-    area = np.array([np.nansum(results[name][mask], dtype=np.float64) for name in results.lines])
-    errors = (results.map("area_sigma", name)[mask].astype(np.float64) for name in results.lines)
-    sum_sigma = np.array([np.sqrt(np.nansum(error**2)) for error in errors])
-    return tuple(results.lines[index] for index in np.argsort(-area) if area[index] > LINE_SIGMA * sum_sigma[index])
+    total_area = np.array([np.nansum(results[name][mask], dtype=np.float64) for name in results.lines])
+    error_maps = (results.map("area_sigma", name)[mask].astype(np.float64) for name in results.lines)
+    sum_sigma = np.array([np.sqrt(np.nansum(error_map**2)) for error_map in error_maps])
+    return tuple(
+        results.lines[index] for index in np.argsort(-total_area) if total_area[index] > LINE_SIGMA * sum_sigma[index]
+    )

@@ -1,4 +1,4 @@
-"""Section of the report on the surface, determined from a reflectance cube."""
+"""Section of the report on pigments at the surface from a reflectance cube."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,10 +23,14 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
     """
     if not results.has_reflectance:
         return None
-    members = {name: share_present(results.map("surface_member", name)) for (name,) in _keys(results, "surface_member")}
-    member_names = sorted((name for name in members if name != NONE_OF_LIBRARY), key=lambda name: -members[name])
-    shown_members = [name for name in member_names if members[name] >= MIN_SHARE]
-    hidden_maps = {name: results.map("hidden", name) for (name,) in _keys(results, "hidden")}
+    member_fractions = {
+        name: share_present(results.map("surface_member", name)) for (name,) in _stack_keys(results, "surface_member")
+    }
+    member_names = sorted(
+        (name for name in member_fractions if name != NONE_OF_LIBRARY), key=lambda name: -member_fractions[name]
+    )
+    shown_members = [name for name in member_names if member_fractions[name] >= MIN_SHARE]
+    hidden_maps = {name: results.map("hidden", name) for (name,) in _stack_keys(results, "hidden")}
     has_answer = np.isfinite(results.map("surface_member", NONE_OF_LIBRARY))
     summaries = {name: below_surface(image, has_answer) for name, image in hidden_maps.items()}
     hidden_groups = sorted(
@@ -38,21 +42,23 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
     )
     settings = results.settings_of("reflectance")
     registration = settings.get("registration", {})
-    description = "Map of the pigment that gives the surface its colour, by reflectance."
+    description = "Map of the pigment that determines the colour of the surface, by reflectance."
     return {
         "map": picture(member_map(results, shown_members[:MAX_COLORS]), description),
-        "members": [(results.member_label(name), members[name]) for name in shown_members],
-        "none": members.get(NONE_OF_LIBRARY, 0.0),
+        "members": [(results.member_label(name), member_fractions[name]) for name in shown_members],
+        "none": member_fractions.get(NONE_OF_LIBRARY, 0.0),
         "hidden": [
             {
-                "label": _label(results, name),
+                "label": _group_label(results, name),
                 "share": summaries[name].share,
                 "certainty": summaries[name].certainty,
             }
             for name in hidden_groups
         ],
         "least": BELOW_PROBABILITY,
-        "undetermined": [(_label(results, name), summaries[name].undetermined_share) for name in undetermined_groups],
+        "undetermined": [
+            (_group_label(results, name), summaries[name].undetermined_share) for name in undetermined_groups
+        ],
         "pictures": [
             picture(hidden_gallery(results, hidden_groups[:_MAX_HIDDEN]), "Maps of groups that lie below the surface.")
         ]
@@ -61,7 +67,7 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
         "cube": settings.get("cube", ""),
         "bands": settings.get("bands_used"),
         "range": settings.get("wavelength_nm", (0, 0)),
-        "place": _place_text(registration),
+        "place": _registration_text(registration),
         "doubtful": registration.get("verdict") != "well",
         "library": settings.get("library", ""),
         "spectra": settings.get("library_spectra", 0),
@@ -69,14 +75,14 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
     }
 
 
-def _label(results: Results, group: str) -> str:
+def _group_label(results: Results, group: str) -> str:
     return results.short_label(group) if group in results.materials else group.replace("_", " ")
 
 
-def _keys(results: Results, quantity: str) -> tuple[tuple[str, ...], ...]:
+def _stack_keys(results: Results, quantity: str) -> tuple[tuple[str, ...], ...]:
     return results.stacks[quantity].keys if quantity in results.stacks else ()
 
 
-def _place_text(registration: dict[str, Any]) -> str:
-    method, error_px = registration.get("how", "an unknown way"), registration.get("error_px")
-    return f"by {method}" + (f", {error_px:.1f} pixels off on average" if isinstance(error_px, float) else "")
+def _registration_text(registration: dict[str, Any]) -> str:
+    method_name, error_px = registration.get("how", "an unknown way"), registration.get("error_px")
+    return f"by {method_name}" + (f", {error_px:.1f} pixels off on average" if isinstance(error_px, float) else "")

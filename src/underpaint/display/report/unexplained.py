@@ -1,4 +1,4 @@
-"""Lines that no detected pigment explains, apart from lines with an ordinary source."""
+"""Lines that no detected pigment explains, except lines with an ordinary source such as the tube."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,28 +23,28 @@ from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 
 MIN_RATIO_TO_STRONGEST = 0.01
-"""Minimum ratio of net counts to those of the strongest family for a line in the sum of all pixels; weaker lines may be
+"""Minimum ratio of a line's net counts to those of the strongest family in the sum of all pixels; weaker lines may be
 errors of the fit."""
 MAX_METAL_PART_SHARE = 0.01
-"""Maximum ratio of the net counts of a metal part to those of all lines."""
+"""Maximum ratio of the net counts from a metal part of the instrument to those of all lines."""
 MAX_RELATIVE_EXCESS = 0.3
-"""Maximum relative excess over the scan's median, in addition to three deviations, for a line of the instrument."""
+"""Maximum excess of an instrument line over the scan's median: this fraction plus three standard deviations."""
 MAX_DRIER_RATIO = 0.03
 """Maximum ratio of the net counts of a drier's metal to those of the strongest family."""
 TUBE_FAMILIES = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
 _MEDIAN_DIFFERENCE = 0.6745 * 2**0.5
-"""Ratio of the median absolute difference of two Gaussian numbers to their standard deviation."""
+"""Ratio of the median absolute difference of two Gaussian random numbers to their standard deviation."""
 _NOISE_MARGIN_FACTOR = 1.2
-"""Factor by which the noise may exceed its estimate, which comes from few pixels."""
-_MAX_CARRIERS = 4
+"""Factor by which the noise may exceed its estimate."""
+_MAX_PIGMENTS = 4
 _MIN_MASS_FRACTION = 0.01
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class _Line:
-    """A line family, the pixels in which no detected pigment explains it, and the results."""
+class _CandidateLine:
+    """Line family with the mask of pixels in which no detected pigment explains it."""
 
     family: str
     is_unassigned: Mask
@@ -56,7 +56,7 @@ class _Line:
         return self.family.partition("_")[0]
 
     def median(self, family: str) -> float:
-        """Return the median net counts of a family in the unassigned pixels, or in the scan if there are none."""
+        """Return the median net counts of a family in the unassigned pixels, or in the scan without such pixels."""
         mask = self.is_unassigned if self.is_unassigned.any() else self.is_known
         return float(np.median(self.results[family][mask])) if mask.any() else 0.0
 
@@ -96,33 +96,37 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
     """
     has_prediction = results.has_prediction
     names = (*results.groups, *results.pigments)
-    carries = {name: carried_elements(results, name) for name in names}
-    lines: dict[str, UnexplainedLine] = {}
+    explained_elements = {name: explained_elements_of(results, name) for name in names}
+    line_by_element: dict[str, UnexplainedLine] = {}
     ordinary_sources: dict[str, str] = {}
     for family in results.lines:
         area, area_sigma = (results.map(name, family).astype(np.float64) for name in ("area", "area_sigma"))
         is_known = np.isfinite(area) & np.isfinite(area_sigma) & has_prediction
         element = family.partition("_")[0]
-        carrier_names = (name for name in names if element in carries[name])
+        carrier_names = (name for name in names if element in explained_elements[name])
         is_explained = np.zeros(is_known.shape, dtype=bool)
         for name in carrier_names:
             is_explained |= results[name] > PRESENT_PROBABILITY
         is_significant = area > CERTAIN_SIGMA * np.maximum(area_sigma, 1e-9)
-        candidate = _Line(family, is_known & is_significant & ~is_explained, is_known, results)
+        candidate = _CandidateLine(family, is_known & is_significant & ~is_explained, is_known, results)
         sum_sigma = _sum_sigma(area, area_sigma)
         if not (_is_in_pixels(candidate) or (not is_explained.any() and _is_in_sum(candidate, sum_sigma))):
             continue
-        source = ordinary_source(candidate, anode)
-        if source:
-            ordinary_sources[family] = source
+        ordinary_origin = ordinary_source(candidate, anode)
+        if ordinary_origin:
+            ordinary_sources[family] = ordinary_origin
         else:
-            line = _line(candidate, sum_sigma, results, carries)
-            lines[element] = max(lines.get(element, line), line, key=lambda each: (each.n_pixel, each.sum_sigma))
-    sorted_lines = sorted(lines.values(), key=lambda line: (-line.n_pixel, -line.sum_sigma))
+            line = _unexplained_line(candidate, sum_sigma, results, explained_elements)
+            line_by_element[element] = max(
+                line_by_element.get(element, line),
+                line,
+                key=lambda candidate_line: (candidate_line.n_pixel, candidate_line.sum_sigma),
+            )
+    sorted_lines = sorted(line_by_element.values(), key=lambda line: (-line.n_pixel, -line.sum_sigma))
     return replace(results, unexplained=tuple(sorted_lines), ordinary=tuple(ordinary_sources.items()))
 
 
-def carried_elements(results: Results, name: str) -> frozenset[str]:
+def explained_elements_of(results: Results, name: str) -> frozenset[str]:
     """Return the elements that a group or pigment of the results explains.
 
     A group explains its key elements, the accessories of its members, and elements of its members that have no group.
@@ -132,69 +136,75 @@ def carried_elements(results: Results, name: str) -> frozenset[str]:
     if name in library():
         return frozenset(elements | _contained_elements(name))
     elements_with_group = {group.element for group in library().groups if group.visible}
-    for member in _members(results, name):
+    for member in _considered_members(results, name):
         elements |= {element for element in _contained_elements(member) if element not in elements_with_group} | set(
             library()[member].accessory
         )
     return frozenset(elements)
 
 
-def ordinary_source(line: _Line, anode: str | None) -> str:
+def ordinary_source(line: _CandidateLine, anode: str | None) -> str:
     """Return the ordinary source of an element without a pigment; "" without such a source."""
     element, family = line.element, line.family
     if element in AIR:
         return "air"
     if element == anode or family in line.results.settings_of("elements").get("scatter", ()):
-        return "the tube's own lines, scattered"
+        return "scattered lines of the tube"
     if anode is None and family in TUBE_FAMILIES:
-        return "perhaps the tube's own lines, scattered; name the instrument to tell"
+        return "possibly scattered lines of the tube; give the instrument to decide"
     if element in METAL_PARTS and _is_even_and_faint(line):
         return "metal parts of the instrument: even over the scan, and faint"
     if element in MINERALS_OF_GROUNDS:
         return "ground, support or dirt"
-    host = _host(line)
-    if host:
-        return f"an impurity of what holds {host}"
+    host_element = _impurity_host(line)
+    if host_element:
+        return f"an impurity of a material with {host_element}"
     if element in drier_elements() and line.median(family) <= MAX_DRIER_RATIO * _max_median_counts(line):
         return "a drier, or an impurity"
     return ""
 
 
 def line_text(line: UnexplainedLine) -> str:
-    """Say in words that a line is not explained."""
-    name = siegbahn(line.family)
-    named = f"Pigments with it: {', '.join(line.carriers)}." if line.carriers else "No pigment of the library has it."
+    """Return a text on a line that is not explained."""
+    printed_name = siegbahn(line.family)
+    pigments_text = (
+        f"Pigments with this element: {', '.join(line.carriers)}."
+        if line.carriers
+        else "No pigment of the library contains this element."
+    )
     if line.n_pixel:
-        shown = f"{name} exceeds {CERTAIN_SIGMA:g}σ in {percent(line.share)} of the pixels"
+        evidence_text = f"{printed_name} exceeds {CERTAIN_SIGMA:g}σ in {percent(line.share)} of the pixels"
     else:
-        shown = f"{name} shows in the sum of all pixels ({line.sum_sigma:.0f}σ)"
+        evidence_text = f"{printed_name} is significant in the sum of all pixels ({line.sum_sigma:.0f}σ)"
     if line.carried == "not in the palette":
-        return f"{shown}, and no pigment of this palette contains it. {named}"
-    return f"{shown}, and no pigment that contains it was found there. {named}"
+        return f"{evidence_text}, and no pigment of this palette contains this element. {pigments_text}"
+    return f"{evidence_text}, and no pigment that contains this element was detected there. {pigments_text}"
 
 
 def unexplained_text(results: Results) -> list[str]:
-    """Return texts on unexplained lines and on spectra with peaks that no known element explains."""
+    """Return texts on unexplained lines and on spectra with unassigned peaks."""
     texts = [line_text(line) for line in results.unexplained or ()]
     if results.is_unlike:
         n_pixel = int(results.unlike_pixels.sum())
-        texts.append(f"{n_pixel} spectra hold a peak that nothing known explains: see unlikeness.tif and the report.")
+        texts.append(
+            f"{n_pixel} spectra contain a peak that no known element explains. See unlikeness.tif and the report."
+        )
     return texts
 
 
-def _is_in_pixels(line: _Line) -> bool:
+def _is_in_pixels(line: _CandidateLine) -> bool:
     n_unassigned, n_known = int(line.is_unassigned.sum()), int(line.is_known.sum())
     return n_unassigned >= min(MIN_PIXELS, max(n_known, 1)) and n_unassigned >= MIN_SHARE * n_known
 
 
-def _is_in_sum(line: _Line, sum_sigma: float) -> bool:
-    sums = {name: float(line.results[name][line.is_known].sum(dtype=np.float64)) for name in line.results.lines}
-    return sum_sigma > CERTAIN_SIGMA and sums[line.family] >= MIN_RATIO_TO_STRONGEST * max(sums.values())
+def _is_in_sum(line: _CandidateLine, sum_sigma: float) -> bool:
+    sum_counts = {name: float(line.results[name][line.is_known].sum(dtype=np.float64)) for name in line.results.lines}
+    return sum_sigma > CERTAIN_SIGMA and sum_counts[line.family] >= MIN_RATIO_TO_STRONGEST * max(sum_counts.values())
 
 
 def _sum_sigma(area: NDArray[np.float64], area_sigma: NDArray[np.float64]) -> float:
     """Return the significance of the sum over all pixels, in standard deviations."""
-    # noise, estimated from neighbouring pixels, averages out over the pixels, but a wrong line ratio does not
+    # noise, estimated from neighbouring pixels, decreases in the sum; errors of line ratios do not
     differences = np.abs(np.diff(area, axis=1))
     median_noise = np.nanmedian(differences) / _MEDIAN_DIFFERENCE if np.isfinite(differences).any() else 0.0
     noise = np.minimum(area_sigma, _NOISE_MARGIN_FACTOR * median_noise)
@@ -203,8 +213,10 @@ def _sum_sigma(area: NDArray[np.float64], area_sigma: NDArray[np.float64]) -> fl
     return float(np.nansum(area)) / sum_error if sum_error > 0 else 0.0
 
 
-def _line(line: _Line, sum_sigma: float, results: Results, carries: Mapping[str, frozenset[str]]) -> UnexplainedLine:
-    carrier_names, palette_status = _carriers(line.element, results, carries)
+def _unexplained_line(
+    line: _CandidateLine, sum_sigma: float, results: Results, explained_elements: Mapping[str, frozenset[str]]
+) -> UnexplainedLine:
+    carrier_names, palette_status = _pigments_with_element(line.element, results, explained_elements)
     share = float(line.is_unassigned.sum()) / max(int(line.is_known.sum()), 1)
     n_pixel = int(line.is_unassigned.sum()) if _is_in_pixels(line) else 0
     return UnexplainedLine(
@@ -212,18 +224,18 @@ def _line(line: _Line, sum_sigma: float, results: Results, carries: Mapping[str,
     )
 
 
-def _carriers(
-    element: str, results: Results, carries: Mapping[str, frozenset[str]]
+def _pigments_with_element(
+    element: str, results: Results, explained_elements: Mapping[str, frozenset[str]]
 ) -> tuple[tuple[str, ...], Literal["not found there", "not in the palette"]]:
-    groups = [name for name in carries if element in carries[name]]
-    members = [name for name in groups if results.materials[name].kind == "member"]
-    if groups:
-        labels = [results.label(name) for name in members or groups]
-        return tuple(labels[:_MAX_CARRIERS]), "not found there"
+    explaining_names = [name for name in explained_elements if element in explained_elements[name]]
+    explaining_members = [name for name in explaining_names if results.materials[name].kind == "member"]
+    if explaining_names:
+        labels = [results.label(name) for name in explaining_members or explaining_names]
+        return tuple(labels[:_MAX_PIGMENTS]), "not found there"
     library_labels = [
         pigment.label for pigment in library() if pigment.mass_fractions.get(element, 0.0) >= _MIN_MASS_FRACTION
     ]
-    return tuple(library_labels[:_MAX_CARRIERS]), "not in the palette"
+    return tuple(library_labels[:_MAX_PIGMENTS]), "not in the palette"
 
 
 def _contained_elements(name: str) -> set[str]:
@@ -233,8 +245,8 @@ def _contained_elements(name: str) -> set[str]:
     }
 
 
-def _members(results: Results, group: str) -> list[str]:
-    """Return the members that the model considered, or those of the library for a model with groups only."""
+def _considered_members(results: Results, group: str) -> list[str]:
+    """Return the members considered by the model; for a model with groups only, the members in the library."""
     member_names = [name for name in results.pigments if group in results.materials[name].groups and name in library()]
     if member_names:
         return member_names
@@ -245,7 +257,7 @@ def _members(results: Results, group: str) -> list[str]:
     return [pigment.name for pigment in library().members(group)]
 
 
-def _is_even_and_faint(line: _Line) -> bool:
+def _is_even_and_faint(line: _CandidateLine) -> bool:
     area = line.results[line.family][line.is_known]
     median_sigma = float(np.median(line.results.map("area_sigma", line.family)[line.is_known]))
     scan_median = float(np.median(area))
@@ -257,14 +269,14 @@ def _is_even_and_faint(line: _Line) -> bool:
     )
 
 
-def _host(line: _Line) -> str:
-    """Return the host element of an impurity, if it is present and the ratio of net counts is that of an impurity."""
-    for host, ratio in IMPURITY_RATIOS.get(line.element, {}).items():
-        families = [name for name in line.results.lines if name.partition("_")[0] == host]
-        if families and line.median(line.family) <= ratio * max(line.median(name) for name in families):
-            return host
+def _impurity_host(line: _CandidateLine) -> str:
+    """Return the host element whose net counts are large enough for the line to be an impurity; "" without a host."""
+    for host_element, max_ratio in IMPURITY_RATIOS.get(line.element, {}).items():
+        host_families = [name for name in line.results.lines if name.partition("_")[0] == host_element]
+        if host_families and line.median(line.family) <= max_ratio * max(line.median(name) for name in host_families):
+            return host_element
     return ""
 
 
-def _max_median_counts(line: _Line) -> float:
+def _max_median_counts(line: _CandidateLine) -> float:
     return max(line.median(name) for name in line.results.lines)

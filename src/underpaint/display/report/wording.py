@@ -14,23 +14,27 @@ LIST_LIMIT = 12
 CERTAIN, LIKELY, POSSIBLE, DOUBTFUL = "certain", "likely", "possible", "doubtful"
 CERTAIN_PROBABILITY, LIKELY_PROBABILITY = 0.9, 0.75
 CERTAIN_LINES, LIKELY_LINES = 0.9, 0.5
-"""Minimum mean probability in a group's pixels, and minimum fraction of them in which its strongest line is
-significant."""
+"""Minimum fraction of a group's pixels in which its strongest line is significant."""
 MEANINGS = {
-    CERTAIN: f"mean probability of {CERTAIN_PROBABILITY:g} at least where it was found, and a line of it above 3σ in "
-    f"{100 * CERTAIN_LINES:.0f} % of these pixels at least",
-    LIKELY: f"{LIKELY_PROBABILITY:g} and {100 * LIKELY_LINES:.0f} % at least",
-    POSSIBLE: "less than that",
-    DOUBTFUL: "no line of it stands out in half of the pixels: look at the element map before you believe it",
+    CERTAIN: f"mean probability of at least {CERTAIN_PROBABILITY:g} where the group is present, and a line above 3σ in "
+    f"at least {100 * CERTAIN_LINES:.0f} % of these pixels",
+    LIKELY: f"at least {LIKELY_PROBABILITY:g} and {100 * LIKELY_LINES:.0f} %",
+    POSSIBLE: "lower values",
+    DOUBTFUL: "no line above 3σ in half of the pixels, so check the element map",
 }
-_SPREADS = ((0.9, "almost everywhere"), (0.5, "over most of the scan"), (0.05, "in places"), (0.0, "in a few spots"))
+_EXTENT_WORDS = (
+    (0.9, "almost everywhere"),
+    (0.5, "over most of the scan"),
+    (0.05, "in places"),
+    (0.0, "in a few spots"),
+)
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-_MAX_NAMED = 3
+_MAX_NAMED_MEMBERS = 3
 MAX_RELATIVE_DIFFERENCE = 0.01
-"""Relative difference of two shares below which both pigments are called equally probable."""
+"""Relative difference of two probabilities below which the pigments count as equally probable."""
 _MIN_SHARE_IN_REGION = 0.5
 
 
@@ -40,22 +44,22 @@ class KeyFinding:
 
     Parameters
     ----------
-    what : str
+    title : str
         Name, such as "Mercury red".
     members : str
         Possible pigments, such as "vermilion or calomel"; "" for a single pigment.
-    where : str
+    extent : str
         Extent, such as "in places (25 % of the area)".
     depth : str
         "at the surface in 20 %, below it in 8 %"; "" for a model without places.
     certainty : str
-        Certainty of the group anywhere in the paint, a key of :data:`MEANINGS`; not that of the pigment or depth.
+        Key of :data:`MEANINGS` for the group anywhere in the paint; it does not refer to the pigment or the depth.
     finding : Finding
     """
 
-    what: str
+    title: str
     members: str
-    where: str
+    extent: str
     depth: str
     certainty: str
     finding: Finding
@@ -65,19 +69,19 @@ class KeyFinding:
         """Text that follows the name in a sentence: ": certain, in places (25 % of the area)"."""
         members = f" ({self.members})" if self.members else ""
         answers = f": {self.finding.answers}" if self.finding.answers else ""
-        return f"{members}: {self.certainty}, {self.where}{answers}"
+        return f"{members}: {self.certainty}, {self.extent}{answers}"
 
     @property
     def sentence(self) -> str:
-        """The finding as one sentence; a second one states the depth."""
+        """Text of the finding: one sentence, and a second sentence on the depth if known."""
         depth = f" Depth: {self.depth}." if self.depth else ""
-        return f"{self.what}{self.details}.{depth}"
+        return f"{self.title}{self.details}.{depth}"
 
 
 def element_sentence(line: Evidence) -> str:
     """Return a sentence on the extent and strength of a line family."""
     counts = thousands(line.median_counts)
-    return f"{line_name(line.family)} in {percent(line.share)} of the pixels, there with a median of {counts} counts"
+    return f"{line_name(line.family)} in {percent(line.share)} of the pixels, with a median of {counts} counts there"
 
 
 def key_finding(finding: Finding, places: Sequence[PlaceShares], regions: Mapping[str, float]) -> KeyFinding:
@@ -91,9 +95,9 @@ def key_finding(finding: Finding, places: Sequence[PlaceShares], regions: Mappin
     regions : mapping of str to float
         Fraction of each region in which the group was detected.
     """
-    what = capitalised(before_bracket(finding.label))
+    title = capitalised(short_label(finding.label))
     return KeyFinding(
-        what,
+        title,
         member_text(finding),
         _extent_text(finding, regions),
         _depth_text(finding, places),
@@ -103,9 +107,9 @@ def key_finding(finding: Finding, places: Sequence[PlaceShares], regions: Mappin
 
 
 def by_certainty(findings: Sequence[Finding]) -> list[Finding]:
-    """Return findings in the order of report and viewer: by certainty, and as given among equally certain ones."""
-    order = list(MEANINGS)
-    return sorted(findings, key=lambda each: order.index(certainty(each)))
+    """Return findings sorted by certainty; equally certain findings keep their order."""
+    certainty_order = list(MEANINGS)
+    return sorted(findings, key=lambda finding: certainty_order.index(certainty(finding)))
 
 
 def certainty(finding: Finding) -> str:
@@ -114,35 +118,39 @@ def certainty(finding: Finding) -> str:
         return DOUBTFUL
     if not finding.has_fitted_lines:
         return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY else POSSIBLE
-    lines = max(line.share for line in finding.evidence)
-    if finding.mean_probability >= CERTAIN_PROBABILITY and lines >= CERTAIN_LINES:
+    max_line_fraction = max(line.share for line in finding.evidence)
+    if finding.mean_probability >= CERTAIN_PROBABILITY and max_line_fraction >= CERTAIN_LINES:
         return CERTAIN
-    return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY and lines >= LIKELY_LINES else POSSIBLE
+    return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY and max_line_fraction >= LIKELY_LINES else POSSIBLE
 
 
 def member_text(finding: Finding) -> str:
     """Return the most probable pigments of a group; "" for a single pigment.
 
-    The text is "lead white, red lead or another" or, if a third pigment is equally probable, "for example lead white or
-    red lead". If a palette excludes members of the group, the text states how many.
+    The text is "lead white, red lead or another", or "for example lead white or red lead" if a third pigment is equally
+    probable. The text states how many members of the group a palette excludes.
     """
-    named = _most_probable_members(finding)
+    members_text = _most_probable_members(finding)
     if not (finding.omitted_by_palette and finding.omitted_members):
-        return named
-    count = len(finding.omitted_members)
-    return f"{named}; the palette leaves out {count} {'other' if count == 1 else 'others'} of the group"
+        return members_text
+    n_omitted = len(finding.omitted_members)
+    return f"{members_text}; the palette leaves out {n_omitted} {'other' if n_omitted == 1 else 'others'} of the group"
 
 
 def _most_probable_members(finding: Finding) -> str:
-    ranked_members = finding.shares or tuple((other.label, other.share) for other in finding.separate_findings)
-    names = [label for label, _ in ranked_members] or list(finding.members)
-    if len(names) > _MAX_NAMED:
-        return _first_names(names, [share for _, share in ranked_members] or [0.0] * len(names))
-    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
+    ranked_members = finding.shares or tuple(
+        (member_finding.label, member_finding.share) for member_finding in finding.separate_findings
+    )
+    member_labels = [label for label, _ in ranked_members] or list(finding.members)
+    if len(member_labels) > _MAX_NAMED_MEMBERS:
+        return _first_names(member_labels, [share for _, share in ranked_members] or [0.0] * len(member_labels))
+    return (
+        f"{', '.join(member_labels[:-1])} or {member_labels[-1]}" if len(member_labels) > 1 else "".join(member_labels)
+    )
 
 
 def _first_names(names: Sequence[str], shares: Sequence[float]) -> str:
-    """Return the first one or two of several names if they are more probable than others; else two as examples."""
+    """Return the one or two most probable names, or two examples if a third name is equally probable."""
     if not math.isclose(shares[1], shares[2], rel_tol=MAX_RELATIVE_DIFFERENCE):
         return f"{names[0]}, {names[1]} or another"
     if not math.isclose(shares[0], shares[2], rel_tol=MAX_RELATIVE_DIFFERENCE):
@@ -151,29 +159,32 @@ def _first_names(names: Sequence[str], shares: Sequence[float]) -> str:
 
 
 def _extent_text(finding: Finding, regions: Mapping[str, float]) -> str:
-    spread = next(words for min_share, words in _SPREADS if finding.share >= min_share)
-    parts = [f"{spread} ({percent(finding.share)} of the area)"]
-    named = [f"“{name}” ({percent(share)})" for name, share in regions.items() if share >= _MIN_SHARE_IN_REGION]
-    parts.append(f"in the {'region' if len(named) == 1 else 'regions'} {', '.join(named)}" if named else "")
-    return "; ".join(part for part in parts if part)
+    spread_text = next(spread_words for min_share, spread_words in _EXTENT_WORDS if finding.share >= min_share)
+    extent_parts = [f"{spread_text} ({percent(finding.share)} of the area)"]
+    region_texts = [
+        f"“{region_name}” ({percent(share)})" for region_name, share in regions.items() if share >= _MIN_SHARE_IN_REGION
+    ]
+    extent_parts.append(
+        f"in the {'region' if len(region_texts) == 1 else 'regions'} {', '.join(region_texts)}" if region_texts else ""
+    )
+    return "; ".join(extent_part for extent_part in extent_parts if extent_part)
 
 
 def _depth_text(finding: Finding, places: Sequence[PlaceShares]) -> str:
-    place = next((each for each in places if each.name == finding.name), None)
+    place = next((group_place for group_place in places if group_place.name == finding.name), None)
     if place is None:
         return ""
-    known = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "undetermined"))
-    return ", ".join(f"{words} in {percent(share)}" for share, words in known if share >= MIN_SHARE)
+    depth_shares = ((place.surface, "at the surface"), (place.below, "below it"), (place.unplaced, "undetermined"))
+    return ", ".join(f"{place_words} in {percent(share)}" for share, place_words in depth_shares if share >= MIN_SHARE)
 
 
 def statement_text(statement: Statement, label: str) -> str:
     """Return an expert's statement on a group, a line or a paint, with reason, author and date."""
-    corrected = f"corrected to {statement.correction}" if statement.correction else "not this"
-    verdict = {"confirmed": "confirmed", "corrected": corrected}.get(statement.verdict, "comment")
-    reason = f": {statement.reason}" if statement.reason else ""
-    return (
-        f"{capitalised(label)}, {verdict}{reason} ({statement.author or 'no name'}, {date_text(statement.date[:10])})"
-    )
+    correction_text = f"corrected to {statement.correction}" if statement.correction else "not this"
+    verdict_text = {"confirmed": "confirmed", "corrected": correction_text}.get(statement.verdict, "comment")
+    reason_text = f": {statement.reason}" if statement.reason else ""
+    author_text = f"{statement.author or 'no name'}, {date_text(statement.date[:10])}"
+    return f"{capitalised(label)}, {verdict_text}{reason_text} ({author_text})"
 
 
 def percent(share: float) -> str:
@@ -184,20 +195,20 @@ def percent(share: float) -> str:
 
 
 def thousands(value: float) -> str:
-    """Return a number with narrow spaces between thousands."""
+    """Return a rounded number with narrow spaces between thousands."""
     return f"{value:,.0f}".replace(",", "\u202f")
 
 
 def date_text(text: str) -> str:
     """Return a date such as "21 November 2026, 23:08 UTC"; text that is not in ISO 8601 is returned unchanged."""
     try:
-        moment = datetime.fromisoformat(text)
+        date_time = datetime.fromisoformat(text)
     except ValueError:
         return text
-    day = f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+    day_text = f"{date_time.day} {_MONTHS[date_time.month - 1]} {date_time.year}"
     if len(text) <= len("2026-11-21"):
-        return day
-    return f"{day}, {moment:%H:%M} {moment.tzname() or ''}".strip()
+        return day_text
+    return f"{day_text}, {date_time:%H:%M} {date_time.tzname() or ''}".strip()
 
 
 def line_name(family: str) -> str:
@@ -205,17 +216,17 @@ def line_name(family: str) -> str:
     return plot.siegbahn(family)
 
 
-def listed(names: Sequence[str], limit: int = LIST_LIMIT) -> str:
-    """Return a list of names as text; names beyond the limit are counted."""
+def join_names(names: Sequence[str], limit: int = LIST_LIMIT) -> str:
+    """Return names joined by commas; names beyond the limit are only counted."""
     shown_names = ", ".join(names[:limit])
     return shown_names if len(names) <= limit else f"{shown_names} and {len(names) - limit} more"
 
 
 def capitalised(sentence: str) -> str:
-    """Return a sentence with an initial capital; the rest is unchanged."""
+    """Return a sentence with an initial capital."""
     return sentence[:1].upper() + sentence[1:]
 
 
-def before_bracket(label: str) -> str:
+def short_label(label: str) -> str:
     """Return a group's label without the examples in brackets."""
     return label.partition(" (")[0]

@@ -1,6 +1,6 @@
-"""Answers to requests for the structure of the maps: components, clusters, an embedding, correlations.
+"""Answers to requests for components, clusters, correlations and an embedding of the pixels.
 
-scikit-learn is imported when it is first needed: it takes a second.
+scikit-learn is imported on first use, because its import takes a second.
 """
 
 import math
@@ -20,73 +20,73 @@ from underpaint.errors import ScanError
 from underpaint.io.results.result_maps import ResultMaps, computed_entry
 from underpaint.runtime.threads import one_blas_thread
 
-Array = NDArray[np.float32]
-MOST_COMPONENTS = 12
-MOST_CLUSTERS = 12
-LANDMARKS = 2500
-"""Pixels that t-SNE places; the others are put between the landmarks that they are most like."""
-_FIT_PIXELS = 20_000
-_CORRELATED_PIXELS = 200_000
-_MOST_BINS = 256
-_NEIGHBOURS = 5
+FloatArray = NDArray[np.float32]
+MAX_COMPONENTS = 12
+MAX_CLUSTERS = 12
+MAX_LANDMARKS = 2500
+"""Maximum number of pixels that t-SNE arranges; the other pixels are interpolated between similar landmarks."""
+_MAX_FIT_PIXELS = 20_000
+_MAX_CORRELATION_PIXELS = 200_000
+_MAX_BINS = 256
+_N_NEIGHBOURS = 5
 _CERTAIN_SIGMA = 5.0
-_LEAST_SHARE = 0.01
+_MIN_PIXEL_FRACTION = 0.01
 _SEED = 1
-_ITERATIONS, _ANGLE = 300, 0.8
+_TSNE_ITERATIONS, _TSNE_ANGLE = 300, 0.8
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Net counts of the lines that are detected somewhere.
+class DetectedLines:
+    """Net counts of the detected lines.
 
     Parameters
     ----------
     names : list of str
         Families, strongest first.
     numbers : list of int
-        Of their maps.
+        Indices of the maps of these families.
     counts : (n_pixel, n_line) array
-        Of the pixels that have an answer; never negative.
-    known : (n_row, n_column) bool array
-        Which pixels these are.
+        Net counts of the pixels with an answer; never negative.
+    has_answer : (n_row, n_column) bool array
+        Pixels with an answer for all lines.
     """
 
     names: list[str]
     numbers: list[int]
-    counts: Array
-    known: NDArray[np.bool_]
+    counts: FloatArray
+    has_answer: NDArray[np.bool_]
 
     @property
-    def scaled(self) -> Array:
-        """(n_pixel, n_line) square roots about their mean: counting noise is then alike in all lines."""
-        roots = np.sqrt(self.counts)
-        return np.asarray(roots - roots.mean(axis=0), dtype=np.float32)
+    def scaled_counts(self) -> FloatArray:
+        """(n_pixel, n_line) square roots of counts minus their mean; their counting noise is equal in all lines."""
+        square_roots = np.sqrt(self.counts)
+        return np.asarray(square_roots - square_roots.mean(axis=0), dtype=np.float32)
 
-    def picture(self, values: NDArray[Any]) -> Array:
-        """Return the (n_row, n_column) map of (n_pixel,) values; NaN without an answer."""
-        image = np.full(self.known.shape, np.nan, dtype=np.float32)
-        image[self.known] = values
+    def to_map(self, values: NDArray[Any]) -> FloatArray:
+        """Return (n_pixel,) values as an (n_row, n_column) map; NaN means no answer."""
+        image = np.full(self.has_answer.shape, np.nan, dtype=np.float32)
+        image[self.has_answer] = values
         return image
 
 
-def detected_lines(maps: ResultMaps) -> Lines:
-    """Return the lines over five standard deviations in a hundredth of the pixels at least.
+def detected_lines(maps: ResultMaps) -> DetectedLines:
+    """Return the lines that exceed five standard deviations in at least 1 % of the pixels.
 
     Raises
     ------
     ScanError
-        There are fewer than two, or fewer than ten pixels.
+        Fewer than two lines are detected, or fewer than ten pixels have an answer.
     """
-    chosen = []
+    candidate_lines = []
     for number, entry in enumerate(maps.entries):
         if entry.kind == "element":
             area, errors = maps.values(number), maps.errors(number)
-            finite = np.isfinite(area)
-            certain = finite & (area > (0 if errors is None else _CERTAIN_SIGMA * errors))
-            if certain.sum() > _LEAST_SHARE * max(int(finite.sum()), 1):
-                chosen.append((float(np.nansum(area, dtype=np.float64)), entry.name, number))
-    chosen.sort(reverse=True)
-    numbers = [number for _, _, number in chosen]
+            is_finite = np.isfinite(area)
+            is_certain = is_finite & (area > (0 if errors is None else _CERTAIN_SIGMA * errors))
+            if is_certain.sum() > _MIN_PIXEL_FRACTION * max(int(is_finite.sum()), 1):
+                candidate_lines.append((float(np.nansum(area, dtype=np.float64)), entry.name, number))
+    candidate_lines.sort(reverse=True)
+    numbers = [number for _, _, number in candidate_lines]
     if len(numbers) < 2:
         raise ScanError(
             f"Cannot group the pixels: {len(numbers)} lines are detected in one pixel of a hundred, two are needed. "
@@ -96,172 +96,187 @@ def detected_lines(maps: ResultMaps) -> Lines:
     if has_all_values.sum() < 10:
         raise ScanError(f"Cannot group the pixels: {int(has_all_values.sum())} of them have an answer, ten are needed.")
     counts = np.stack([np.maximum(maps.values(number)[has_all_values], 0.0) for number in numbers], axis=1)
-    return Lines([name for _, name, _ in chosen], numbers, counts, has_all_values)
+    return DetectedLines([name for _, name, _ in candidate_lines], numbers, counts, has_all_values)
 
 
 @dataclass(frozen=True)
 class Components:
-    """A few spectra of which all pixels are sums (non-negative matrix factorisation).
+    """Components of the spectra of all pixels by non-negative matrix factorisation.
 
     Parameters
     ----------
     maps : list of (n_row, n_column) arrays
-        Counts of each component, the largest first.
+        Counts of each component, the component with the most counts first.
     spectra : (n_component, n_channel) array or None
-        Counts of the mean pixel by channel; None where lines were factorised.
+        Counts of each component in the mean spectrum; None if lines were factorised.
     shares : (n_component,) array
-        Of all counts.
-    strongest : list of list of (str, float)
-        The lines that a component consists of, with their shares; empty where spectra were factorised.
+        Fraction of all counts in each component.
+    strongest_lines : list of list of (str, float)
+        Strongest lines of each component with their fractions; empty if spectra were factorised.
     """
 
-    maps: list[Array]
+    maps: list[FloatArray]
     spectra: NDArray[np.float64] | None
     shares: NDArray[np.float64]
-    strongest: list[list[tuple[str, float]]]
+    strongest_lines: list[list[tuple[str, float]]]
 
 
-def components(lines: Lines, n: int, counts: Any = None) -> Components:
-    """Factorise spectra, or the line maps where there are none.
+def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
+    """Factorise the spectra, or the line maps if no spectra are given.
 
     Parameters
     ----------
-    lines : Lines
+    lines : DetectedLines
     n : int
-        Components.
+        Number of components.
     counts : (n_channel, n_row, n_column) array or None
-        Channels first.
+        Spectra; None factorises the line maps.
     """
     from sklearn.decomposition import NMF
 
     if counts is None:
-        table, merged = lines.counts, 1
+        measured_counts, bin_width = lines.counts, 1
     else:
-        merged = -(-counts.shape[0] // _MOST_BINS)
-        cuts = np.arange(0, counts.shape[0], merged)
-        table = np.add.reduceat(np.asarray(counts[:, lines.known], dtype=np.float32), cuts, axis=0).T
-    n = max(2, min(n, MOST_COMPONENTS, table.shape[1], table.shape[0]))
-    # Scaled so that the counting noise of all pixels and channels is alike (Keenan and Kotula 2004).
-    by_channel = np.sqrt(np.maximum(table.mean(axis=0), 1e-6))
-    scaled = np.maximum(table, 0.0) / by_channel
+        bin_width = -(-counts.shape[0] // _MAX_BINS)
+        bin_starts = np.arange(0, counts.shape[0], bin_width)
+        measured_counts = np.add.reduceat(
+            np.asarray(counts[:, lines.has_answer], dtype=np.float32), bin_starts, axis=0
+        ).T
+    n = max(2, min(n, MAX_COMPONENTS, measured_counts.shape[1], measured_counts.shape[0]))
+    # The scale equalises the counting noise of all pixels and channels (Keenan and Kotula 2004).
+    noise_scale = np.sqrt(np.maximum(measured_counts.mean(axis=0), 1e-6))
+    scaled_counts = np.maximum(measured_counts, 0.0) / noise_scale
     model = NMF(n, init="nndsvda", max_iter=200, tol=2e-3, random_state=_SEED)
-    rows = _sample(len(scaled), _FIT_PIXELS)
-    model.fit(scaled[rows])
-    weights = model.transform(scaled)
-    parts = model.components_ * by_channel
-    totals = parts.sum(axis=1)
-    amounts = weights * totals
-    order = np.argsort(-amounts.sum(axis=0))
-    shares = amounts.sum(axis=0) / max(float(amounts.sum()), 1e-9)
-    pictures = [lines.picture(amounts[:, index]) for index in order]
+    sample_rows = _sample_rows(len(scaled_counts), _MAX_FIT_PIXELS)
+    model.fit(scaled_counts[sample_rows])
+    weights = model.transform(scaled_counts)
+    component_spectra = model.components_ * noise_scale
+    component_totals = component_spectra.sum(axis=1)
+    pixel_counts = weights * component_totals
+    component_order = np.argsort(-pixel_counts.sum(axis=0))
+    shares = pixel_counts.sum(axis=0) / max(float(pixel_counts.sum()), 1e-9)
+    component_maps = [lines.to_map(pixel_counts[:, index]) for index in component_order]
     if counts is None:
-        strongest = [_strongest(lines.names, parts[index] / max(totals[index], 1e-9)) for index in order]
-        return Components(pictures, None, shares[order], strongest)
-    mean = weights.mean(axis=0)[:, None] * parts
-    spectra = np.repeat(mean / merged, merged, axis=1)[:, : counts.shape[0]]
-    return Components(pictures, spectra[order], shares[order], [[] for _ in order])
+        strongest_lines = [
+            _strongest_lines(lines.names, component_spectra[index] / max(component_totals[index], 1e-9))
+            for index in component_order
+        ]
+        return Components(component_maps, None, shares[component_order], strongest_lines)
+    mean_spectra = weights.mean(axis=0)[:, None] * component_spectra
+    spectra = np.repeat(mean_spectra / bin_width, bin_width, axis=1)[:, : counts.shape[0]]
+    return Components(component_maps, spectra[component_order], shares[component_order], [[] for _ in component_order])
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Pixels of like lines.
+    """Clusters of pixels with similar line counts.
 
     Parameters
     ----------
-    picture : (n_row, n_column) array
-        Number of the cluster, from 1, the largest first; NaN without an answer.
+    cluster_map : (n_row, n_column) array
+        Number of each pixel's cluster; 1 is the largest cluster, and NaN means no answer.
     shares : (n_cluster,) array
-        Of the pixels.
-    strongest : list of list of (str, float)
-        Lines that are stronger in a cluster than on average, with their ratios.
+        Fraction of the pixels in each cluster.
+    strongest_lines : list of list of (str, float)
+        Lines with more counts in a cluster than on average, with the ratio of the two.
     """
 
-    picture: Array
+    cluster_map: FloatArray
     shares: NDArray[np.float64]
-    strongest: list[list[tuple[str, float]]]
+    strongest_lines: list[list[tuple[str, float]]]
 
 
-def clusters(lines: Lines, n: int) -> Clusters:
-    """Group the pixels by their lines (k-means of the square roots of net counts)."""
+def clusters(lines: DetectedLines, n: int) -> Clusters:
+    """Cluster the pixels by k-means of the square roots of net counts."""
     from sklearn.cluster import KMeans
 
-    scaled = lines.scaled
-    n = max(2, min(n, MOST_CLUSTERS, len(scaled)))
-    model = KMeans(n, n_init=3, random_state=_SEED).fit(scaled[_sample(len(scaled), _FIT_PIXELS)])
-    member = model.predict(scaled)
-    sizes = np.bincount(member, minlength=n)
-    rank = np.empty(n, dtype=np.int64)
-    rank[np.argsort(-sizes)] = np.arange(n)
-    member = rank[member]
-    average = np.maximum(lines.counts.mean(axis=0), 1e-6)
-    strongest = []
+    scaled_counts = lines.scaled_counts
+    n = max(2, min(n, MAX_CLUSTERS, len(scaled_counts)))
+    model = KMeans(n, n_init=3, random_state=_SEED).fit(
+        scaled_counts[_sample_rows(len(scaled_counts), _MAX_FIT_PIXELS)]
+    )
+    cluster_index = model.predict(scaled_counts)
+    sizes = np.bincount(cluster_index, minlength=n)
+    cluster_rank = np.empty(n, dtype=np.int64)
+    cluster_rank[np.argsort(-sizes)] = np.arange(n)
+    cluster_index = cluster_rank[cluster_index]
+    mean_counts = np.maximum(lines.counts.mean(axis=0), 1e-6)
+    strongest_lines = []
     for number in range(int(np.count_nonzero(sizes))):
-        ratio = lines.counts[member == number].mean(axis=0) / average
-        best = np.argsort(-ratio)[:3]
-        strongest.append([(lines.names[index], float(ratio[index])) for index in best if ratio[index] > 1.1])
-    return Clusters(lines.picture(member + 1), np.sort(sizes)[::-1] / len(member), strongest)
+        count_ratio = lines.counts[cluster_index == number].mean(axis=0) / mean_counts
+        strongest_indices = np.argsort(-count_ratio)[:3]
+        strongest_lines.append(
+            [(lines.names[index], float(count_ratio[index])) for index in strongest_indices if count_ratio[index] > 1.1]
+        )
+    return Clusters(lines.to_map(cluster_index + 1), np.sort(sizes)[::-1] / len(cluster_index), strongest_lines)
 
 
-def embedding(lines: Lines) -> Array:
-    """Return (n_row, n_column, 2) places in a plane, from -1 to 1, where like pixels lie together; NaN: no answer.
+def embedding(lines: DetectedLines) -> FloatArray:
+    """Return (n_row, n_column, 2) coordinates from -1 to 1 that are close for similar pixels; NaN means no answer.
 
-    Landmarks are placed by t-SNE, all others at the mean of the landmarks that they are most like.
+    t-SNE arranges the landmarks. Every other pixel gets the weighted mean coordinates of its nearest landmarks.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from sklearn.neighbors import NearestNeighbors
 
-    scaled = lines.scaled
-    with one_blas_thread():  # many threads mostly wait for one another here
-        scaled = PCA(min(10, *scaled.shape), random_state=_SEED).fit_transform(scaled)
-        chosen = _sample(len(scaled), LANDMARKS)
-        perplexity = min(30.0, max(2.0, (len(chosen) - 1) / 4))
-        model = TSNE(2, perplexity=perplexity, init="pca", max_iter=_ITERATIONS, angle=_ANGLE, random_state=_SEED)
-        landmarks = model.fit_transform(scaled[chosen])
-    if len(chosen) == len(scaled):
-        places = landmarks
+    scaled_counts = lines.scaled_counts
+    with one_blas_thread():  # more threads would mostly wait for each other
+        scaled_counts = PCA(min(10, *scaled_counts.shape), random_state=_SEED).fit_transform(scaled_counts)
+        landmark_rows = _sample_rows(len(scaled_counts), MAX_LANDMARKS)
+        perplexity = min(30.0, max(2.0, (len(landmark_rows) - 1) / 4))
+        tsne = TSNE(
+            2, perplexity=perplexity, init="pca", max_iter=_TSNE_ITERATIONS, angle=_TSNE_ANGLE, random_state=_SEED
+        )
+        landmark_coordinates = tsne.fit_transform(scaled_counts[landmark_rows])
+    if len(landmark_rows) == len(scaled_counts):
+        coordinates = landmark_coordinates
     else:
-        near = NearestNeighbors(n_neighbors=_NEIGHBOURS).fit(scaled[chosen])
-        distance, index = near.kneighbors(scaled)
-        weight = 1.0 / np.maximum(distance, 1e-3) ** 2
-        places = (landmarks[index] * weight[:, :, None]).sum(axis=1) / weight.sum(axis=1)[:, None]
-    low, high = places.min(axis=0), places.max(axis=0)
-    image = np.full((*lines.known.shape, 2), np.nan, dtype=np.float32)
-    image[lines.known] = 2 * (places - low) / np.maximum(high - low, 1e-9) - 1
+        neighbours = NearestNeighbors(n_neighbors=_N_NEIGHBOURS).fit(scaled_counts[landmark_rows])
+        distances, neighbour_indices = neighbours.kneighbors(scaled_counts)
+        weights = 1.0 / np.maximum(distances, 1e-3) ** 2
+        coordinates = (landmark_coordinates[neighbour_indices] * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1)[
+            :, None
+        ]
+    min_coordinates, max_coordinates = coordinates.min(axis=0), coordinates.max(axis=0)
+    image = np.full((*lines.has_answer.shape, 2), np.nan, dtype=np.float32)
+    image[lines.has_answer] = (
+        2 * (coordinates - min_coordinates) / np.maximum(max_coordinates - min_coordinates, 1e-9) - 1
+    )
     return image
 
 
-def correlation(lines: Lines) -> NDArray[np.float64]:
-    """Return the (n_line, n_line) Pearson correlations of net counts over the pixels."""
-    rows = _sample(len(lines.counts), _CORRELATED_PIXELS)
+def correlation(lines: DetectedLines) -> NDArray[np.float64]:
+    """Return the (n_line, n_line) Pearson correlation coefficients of net counts over the pixels."""
+    sample_rows = _sample_rows(len(lines.counts), _MAX_CORRELATION_PIXELS)
     with np.errstate(invalid="ignore"):
-        table = np.corrcoef(lines.counts[rows].astype(np.float64), rowvar=False)
-    return np.nan_to_num(np.atleast_2d(table))
+        coefficients = np.corrcoef(lines.counts[sample_rows].astype(np.float64), rowvar=False)
+    return np.nan_to_num(np.atleast_2d(coefficients))
 
 
 def line_share(shares: Sequence[tuple[str, float]]) -> str:
-    """Return lines with their shares in words."""
+    """Return a text that lists lines with their fractions in per cent."""
     return ", ".join(f"{name.replace('_', ' ')} {100 * share:.0f} %" for name, share in shares)
 
 
-def _strongest(names: Sequence[str], shares: NDArray[np.floating[Any]]) -> list[tuple[str, float]]:
+def _strongest_lines(names: Sequence[str], shares: NDArray[np.floating[Any]]) -> list[tuple[str, float]]:
     return [(names[index], float(shares[index])) for index in np.argsort(-shares)[:3] if shares[index] > 0.05]
 
 
-def _sample(n: int, most: int) -> NDArray[np.int64]:
-    """Return at most so many of n rows, spread at random, the same ones every time."""
-    if n <= most:
+def _sample_rows(n: int, max_rows: int) -> NDArray[np.int64]:
+    """Return the indices of at most ``max_rows`` of n rows, drawn at random with a fixed seed."""
+    if n <= max_rows:
         return np.arange(n)
-    return np.sort(np.random.default_rng(_SEED).choice(n, most, replace=False))
+    return np.sort(np.random.default_rng(_SEED).choice(n, max_rows, replace=False))
 
 
 def whole_number(value: Any, low: int, high: int, name: str) -> int:
-    """Return a whole number that a page sent.
+    """Return a number from a page after checking that it is an integer from ``low`` to ``high``.
 
     Raises
     ------
     ScanError
-        It is none, or out of range.
+        The value is not an integer, or it is out of range.
     """
     if type(value) is not int or not math.isfinite(value) or not low <= value <= high:
         raise ScanError(f"Cannot group the pixels into {value!r} {name}: choose {low} to {high}.")
@@ -269,72 +284,76 @@ def whole_number(value: Any, low: int, high: int, name: str) -> int:
 
 
 class ExplorationRequests(ResultRequests):
-    """Answers about what belongs together; each is computed once."""
+    """Answers to requests for components, clusters, correlations and the embedding of the pixels."""
 
     def routes(self) -> Routes:
-        """Return the requests that are answered here."""
+        """Return the functions that answer requests, by method and path."""
         return {
-            ("POST", "explore"): self._explore,
-            ("GET", "embedding"): self._embedding,
+            ("POST", "explore"): self._answer_exploration,
+            ("GET", "embedding"): self._send_embedding,
         }
 
     @cached_property
-    def _detected(self) -> Lines:
+    def _detected_lines(self) -> DetectedLines:
         return detected_lines(self.results.maps)
 
     @cached_property
-    def _places(self) -> NDArray[np.float32]:
-        return embedding(self._detected)
+    def _coordinates(self) -> NDArray[np.float32]:
+        return embedding(self._detected_lines)
 
-    def _explore(self, request: Request) -> Answer:
-        """Answer with components, clusters or correlations; maps are added to the lists."""
-        sent = request.json()
+    def _answer_exploration(self, request: Request) -> Answer:
+        """Answer with components, clusters or correlations, and add new maps to the lists of the page."""
+        request_body = request.json()
         with self.results.working:
-            makers = {"components": self._components, "clusters": self._clusters, "correlation": self._correlation}
-            if sent.get("what") not in makers:
-                raise ScanError(f"Cannot explore: choose {', '.join(makers)}.")
-            return json_answer(makers[sent["what"]](sent))
+            answer_functions = {
+                "components": self._components_answer,
+                "clusters": self._clusters_answer,
+                "correlation": self._correlation_answer,
+            }
+            if request_body.get("what") not in answer_functions:
+                raise ScanError(f"Cannot explore: choose {', '.join(answer_functions)}.")
+            return json_answer(answer_functions[request_body["what"]](request_body))
 
-    def _components(self, sent: dict[str, Any]) -> dict[str, Any]:
-        n = whole_number(sent.get("n"), 2, MOST_COMPONENTS, "components")
+    def _components_answer(self, request_body: dict[str, Any]) -> dict[str, Any]:
+        n = whole_number(request_body.get("n"), 2, MAX_COMPONENTS, "components")
         counts = None
         if self.results.source.state == READY and fits_memory(self.results.source.scan()):
             store = self.results.windows.open(self.results.source.scan())
             counts = None if store is None or store.counts.shape[1:] != self.results.maps.shape else store.counts
-        parts = components(self._detected, n, counts)
-        names = [f"component {number}" for number in range(1, len(parts.maps) + 1)]
+        factorisation = components(self._detected_lines, n, counts)
+        names = [f"component {number}" for number in range(1, len(factorisation.maps) + 1)]
         maps = [
             self._add_map("component", f"{name} of {len(names)}", "counts", image)
-            for name, image in zip(names, parts.maps, strict=True)
+            for name, image in zip(names, factorisation.maps, strict=True)
         ]
         return {
             "maps": maps,
-            "spectra": None if parts.spectra is None else parts.spectra.tolist(),
-            "shares": parts.shares.tolist(),
-            "words": [line_share(shares) for shares in parts.strongest],
+            "spectra": None if factorisation.spectra is None else factorisation.spectra.tolist(),
+            "shares": factorisation.shares.tolist(),
+            "words": [line_share(shares) for shares in factorisation.strongest_lines],
         }
 
-    def _clusters(self, sent: dict[str, Any]) -> dict[str, Any]:
-        n = whole_number(sent.get("n"), 2, MOST_CLUSTERS, "clusters")
-        parts = clusters(self._detected, n)
+    def _clusters_answer(self, request_body: dict[str, Any]) -> dict[str, Any]:
+        n = whole_number(request_body.get("n"), 2, MAX_CLUSTERS, "clusters")
+        grouping = clusters(self._detected_lines, n)
         return {
-            **self._add_map("cluster", f"{n} clusters", "1", parts.picture),
-            "shares": parts.shares.tolist(),
-            "strongest": parts.strongest,
+            **self._add_map("cluster", f"{n} clusters", "1", grouping.cluster_map),
+            "shares": grouping.shares.tolist(),
+            "strongest": grouping.strongest_lines,
         }
 
-    def _correlation(self, _: dict[str, Any]) -> dict[str, Any]:
-        lines = self._detected
+    def _correlation_answer(self, _: dict[str, Any]) -> dict[str, Any]:
+        lines = self._detected_lines
         return {
             "names": lines.names,
             "numbers": lines.numbers,
             "correlation": correlation(lines).round(3).tolist(),
         }
 
-    def _embedding(self, _: Request) -> Answer:
-        """Answer with a place in a plane for each pixel: (n_row, n_column, 2) float32."""
+    def _send_embedding(self, _: Request) -> Answer:
+        """Send the coordinates of each pixel in the embedding as (n_row, n_column, 2) float32."""
         with self.results.working:
-            return Answer(self._places.astype("<f4").tobytes(), "application/octet-stream")
+            return Answer(self._coordinates.astype("<f4").tobytes(), "application/octet-stream")
 
     def _add_map(self, kind: str, label: str, unit: str, image: NDArray[np.float32]) -> dict[str, Any]:
         entry = computed_entry("exploration", label.replace(" ", "_"), label, kind, unit)

@@ -1,4 +1,4 @@
-"""Files of what the page shows: figures at print size, and values of spectra and maps."""
+"""Export of figures at print resolution, and of the values of spectra and maps."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from underpaint.display.viewer.open_results import OpenResults
 from underpaint.display.viewer.region_table import region_table, table_rows
 from underpaint.display.viewer.scan_source import READY
 from underpaint.display.viewer.server import Answer, Request
-from underpaint.display.viewer.spots import spot, unknown
+from underpaint.display.viewer.spots import not_excluded_mask, spot
 from underpaint.errors import OutputError
 from underpaint.io import read_results, write_tiff
 from underpaint.io.results.csv_text import write_csv
@@ -25,10 +25,10 @@ from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 MAX_VALUES = 80_000_000
-"""Of a table of all maps, which is held in memory and takes some ten bytes for each."""
+"""Maximum number of values in a table of all maps; the table is held in memory with about ten bytes per value."""
 PRINT_DPI = 300
-_COLORS = ("inferno", "viridis", "cividis", "gray")
-_KINDS = {
+_COLOR_MAPS = ("inferno", "viridis", "cividis", "gray")
+_MEDIA_TYPES = {
     "png": "image/png",
     "svg": "image/svg+xml",
     "pdf": "application/pdf",
@@ -36,128 +36,143 @@ _KINDS = {
     "ome.tif": "image/tiff",
     "csv": "text/csv; charset=utf-8",
 }
-Window = tuple[slice, slice]
+MapWindow = tuple[slice, slice]
 
 
 def ome_tiff(maps: ResultMaps) -> BinaryIO:
-    """Return a file with all maps as an OME-TIFF stack: float32, a channel for each, with the size of a pixel.
+    """Return all maps as an OME-TIFF stack of float32 with a channel for each map and the pixel size.
 
-    ImageJ with Bio-Formats, QuPath, napari and tifffile read it. NaN means no answer.
+    ImageJ with Bio-Formats, QuPath, napari and tifffile read the file. NaN means no answer.
     """
     import tifffile
 
-    facts: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "axes": "CYX",
         "Channel": {"Name": [f"{entry.kind}: {entry.label} ({entry.unit})" for entry in maps.entries]},
         "Description": "Maps of underpaint; NaN: no answer",
     }
     if maps.step_mm is not None and min(maps.step_mm) > 0:
-        down, across = maps.step_mm
-        facts |= {
-            "PhysicalSizeX": across, "PhysicalSizeXUnit": "mm", "PhysicalSizeY": down, "PhysicalSizeYUnit": "mm",
-        }  # fmt: skip
-    file = cast("BinaryIO", NamedTemporaryFile())  # noqa: SIM115 - closed by the server once it is sent
-    pages = (np.ascontiguousarray(maps.values(index), dtype=np.float32) for index in range(len(maps.entries)))
+        row_step_mm, column_step_mm = maps.step_mm
+        metadata |= {
+            "PhysicalSizeX": column_step_mm,
+            "PhysicalSizeXUnit": "mm",
+            "PhysicalSizeY": row_step_mm,
+            "PhysicalSizeYUnit": "mm",
+        }
+    file = cast("BinaryIO", NamedTemporaryFile())  # noqa: SIM115 - the server closes the file after sending
+    map_values = (np.ascontiguousarray(maps.values(index), dtype=np.float32) for index in range(len(maps.entries)))
     shape = (len(maps.entries), *maps.shape)
-    tifffile.imwrite(file, pages, shape=shape, dtype=np.float32, photometric="minisblack", ome=True, metadata=facts)
+    tifffile.imwrite(
+        file, map_values, shape=shape, dtype=np.float32, photometric="minisblack", ome=True, metadata=metadata
+    )
     file.seek(0)
     return file
 
 
 def maps_csv(maps: ResultMaps) -> BinaryIO:
-    """Return a CSV file with a line for each pixel: row, column, all maps and their standard deviations.
+    """Return a CSV file with the row, the column, all map values and their standard deviations of each pixel.
 
     Raises
     ------
     OutputError
-        There are too many values for a table.
+        The maps have more than ``MAX_VALUES`` values.
     """
     n_map = len(maps.entries) + sum(bool(entry.error_path) for entry in maps.entries)
     n_value = n_map * maps.shape[0] * maps.shape[1]
     if n_value > MAX_VALUES:
         raise OutputError(
             f"Cannot write {n_map} maps of {maps.shape[0]} x {maps.shape[1]} pixels as CSV: {n_value / 1e6:.0f} "
-            f"million values, over {MAX_VALUES / 1e6:.0f} million. Take the OME-TIFF stack, or read results.h5."
+            f"million values, over {MAX_VALUES / 1e6:.0f} million. Export the OME-TIFF stack, or read results.h5."
         )
-    columns, heads = [], ["row", "column"]
+    value_columns, column_titles = [], ["row", "column"]
     for index, entry in enumerate(maps.entries):
-        for values, what in ((maps.values(index), ""), (maps.errors(index), " standard deviation")):
+        for values, title_suffix in ((maps.values(index), ""), (maps.errors(index), " standard deviation")):
             if values is not None:
-                columns.append(values)
-                heads.append(f"{entry.kind}: {entry.name}{what} ({entry.unit})")
-    file = cast("BinaryIO", NamedTemporaryFile())  # noqa: SIM115 - closed by the server once it is sent
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    write_csv(text, [heads])
+                value_columns.append(values)
+                column_titles.append(f"{entry.kind}: {entry.name}{title_suffix} ({entry.unit})")
+    file = cast("BinaryIO", NamedTemporaryFile())  # noqa: SIM115 - the server closes the file after sending
+    text_stream = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    write_csv(text_stream, [column_titles])
     for row in range(maps.shape[0]):
-        cells = np.char.mod("%.6g", np.stack([values[row] for values in columns], axis=1))
-        cells[cells == "nan"] = ""
-        text.writelines(f"{row},{column},{','.join(line)}\r\n" for column, line in enumerate(cells.tolist()))
-    text.flush()
-    text.detach()
+        row_cells = np.char.mod("%.6g", np.stack([values[row] for values in value_columns], axis=1))
+        row_cells[row_cells == "nan"] = ""
+        text_stream.writelines(
+            f"{row},{column},{','.join(pixel_cells)}\r\n" for column, pixel_cells in enumerate(row_cells.tolist())
+        )
+    text_stream.flush()
+    text_stream.detach()
     file.seek(0)
     return file
 
 
 def answer(request: Request, site: OpenResults) -> Answer | None:
-    """Answer ``export/`` and the name of what is to be exported."""
-    what = request.parts[0] if request.parts else ""
-    makers = {
-        "map": _map,
-        "composite": _composite,
-        "figure5": _figure5,
-        "spectrum": _spectrum,
-        "region": _region,
-        "values": _values,
-        "table": _table,
-        "stack": _stack,
-        "maps": _all_maps,
+    """Answer a request for ``export/NAME``; None for an unknown name."""
+    export_name = request.parts[0] if request.parts else ""
+    export_functions = {
+        "map": _export_map,
+        "composite": _export_composite,
+        "figure5": _export_figure5,
+        "spectrum": _export_spectrum,
+        "region": _export_region,
+        "values": _export_pixel_values,
+        "table": _export_region_table,
+        "stack": _export_stack,
+        "maps": _export_all_maps,
     }
-    return makers[what](request, site) if what in makers else None
+    return export_functions[export_name](request, site) if export_name in export_functions else None
 
 
-def _map(request: Request, site: OpenResults) -> Answer:
-    """Send a map as a figure, or as a TIFF of its numbers; only the part that is seen, where one is given."""
-    index = _index(request, site)
+def _export_map(request: Request, site: OpenResults) -> Answer:
+    """Send a map as a figure or as a TIFF of its values, limited to the window of the query if given."""
+    index = _map_index(request, site)
     entry = site.maps.entries[index]
-    window = _window(request, site)
+    window = _map_window(request, site)
     values = site.maps.values(index)[window]
-    ending = _ending(request, ("png", "svg", "pdf", "tif"))
+    ending = _file_ending(request, ("png", "svg", "pdf", "tif"))
     if ending == "tif":
-        return _tiff(values, entry, site)
+        return _tiff_attachment(values, entry, site)
     if entry.kind == "state":
-        return _figure(_state_figure(values, entry, site), ending, f"{entry.name}_detectability")
+        return _figure_attachment(_state_figure(values, entry, site), ending, f"{entry.name}_detectability")
     from underpaint.display import plot
 
     figure = plot.shown_map(
         values,
-        _top(entry, site.maps.values(index)),
-        _colors(request, entry),
-        title=_title(entry),
+        _full_color_value(entry, site.maps.values(index)),
+        _color_map_name(request, entry),
+        title=_map_title(entry),
         step_mm=site.maps.step_mm,
         min_shown=number_of(request, "threshold"),
-        hatching=_hatched(request, index, window, site),
+        hatching=_hatching(request, index, window, site),
     )
-    return _figure(figure, ending, entry.name)
+    return _figure_attachment(figure, ending, entry.name)
 
 
-def _colors(request: Request, entry: MapEntry) -> str:
-    default_color = _COLORS[0] if entry.kind in {"group", "member"} else _COLORS[1]
+def _color_map_name(request: Request, entry: MapEntry) -> str:
+    default_color = _COLOR_MAPS[0] if entry.kind in {"group", "member"} else _COLOR_MAPS[1]
     colors = request.query.get("colors", default_color)
-    if colors not in _COLORS:
-        raise OutputError(f"Cannot draw in the colours {colors[:20]!r}; choose {', '.join(_COLORS)}.")
+    if colors not in _COLOR_MAPS:
+        raise OutputError(f"Cannot draw in the colours {colors[:20]!r}; choose {', '.join(_COLOR_MAPS)}.")
     return colors
 
 
-def _hatched(request: Request, index: int, window: Window, site: OpenResults) -> tuple[NDArray[np.bool_], str] | None:
-    """Return where a pigment that is not seen is not absent either, where the page hatches that, and in what words."""
+def _hatching(
+    request: Request, index: int, window: MapWindow, site: OpenResults
+) -> tuple[NDArray[np.bool_], str] | None:
+    """Return the mask and legend of pixels where a pigment cannot be excluded; None if the page hatches nothing."""
     entry = site.maps.entries[index]
     if request.query.get("hatch") != "1" or entry.kind not in {"group", "member"}:
         return None
-    same = (n for n, own in enumerate(site.maps.entries) if own.kind == "state" and own.material == entry.material)
-    state = next(same, None)
+    state_indices = (
+        state_index
+        for state_index, state_entry in enumerate(site.maps.entries)
+        if state_entry.kind == "state" and state_entry.material == entry.material
+    )
+    state = next(state_indices, None)
     if state is None:
         return None
-    return unknown(site.maps.values(index), site.maps.values(state), entry.place)[window], "not seen, not excluded"
+    return not_excluded_mask(site.maps.values(index), site.maps.values(state), entry.place)[
+        window
+    ], "not detected, cannot be excluded"
 
 
 def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: OpenResults) -> Any:
@@ -168,140 +183,154 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: OpenResult
     return plot.state_map(results, entry.name, title=f"{entry.label}: answer")
 
 
-def _composite(request: Request, site: OpenResults) -> Answer:
-    """Send maps over one another, each in its own colour: red, green and blue where no colours are given."""
+def _export_composite(request: Request, site: OpenResults) -> Answer:
+    """Send a composite of several maps, each in one colour; red, green and blue by default."""
     from underpaint.display.plot.images import CHANNELS, COMPOSITE_COLORS, composite_figure
 
-    chosen = request.query.get("maps", "").split(",")[: len(COMPOSITE_COLORS)]
+    map_texts = request.query.get("maps", "").split(",")[: len(COMPOSITE_COLORS)]
     colors = request.query["colors"].split(",") if request.query.get("colors") else list(CHANNELS)
-    is_map_number = [text.isdecimal() and len(text) <= 9 and int(text) < len(site.maps.entries) for text in chosen]
-    if not any(is_map_number) or len(chosen) > len(colors) or not set(colors) <= set(COMPOSITE_COLORS):
+    is_map_number = [
+        map_text.isdecimal() and len(map_text) <= 9 and int(map_text) < len(site.maps.entries) for map_text in map_texts
+    ]
+    if not any(is_map_number) or len(map_texts) > len(colors) or not set(colors) <= set(COMPOSITE_COLORS):
         raise OutputError(
             f"Cannot draw the maps {request.query.get('maps', '')[:40]!r} in {','.join(colors)[:40]!r}: give the "
             f"numbers of one to {len(COMPOSITE_COLORS)} maps and a colour for each, of {', '.join(COMPOSITE_COLORS)}."
         )
-    window = _window(request, site)
-    parts: list[tuple[str, NDArray[np.float32], float]] = []
-    for text, is_map in zip(chosen, is_map_number, strict=True):
+    window = _map_window(request, site)
+    colored_maps: list[tuple[str, NDArray[np.float32], float]] = []
+    for map_text, is_map in zip(map_texts, is_map_number, strict=True):
         if is_map:
-            entry = site.maps.entries[int(text)]
-            whole = site.maps.values(int(text))
-            parts.append((entry.label, whole[window], _top(entry, whole)))
+            entry = site.maps.entries[int(map_text)]
+            all_values = site.maps.values(int(map_text))
+            colored_maps.append((entry.label, all_values[window], _full_color_value(entry, all_values)))
         else:
-            parts.append(("", np.zeros((0, 0), np.float32), 1.0))
-    first = next((int(text) for text, is_map in zip(chosen, is_map_number, strict=True) if is_map), None)
-    hatched = None if first is None else _hatched(request, first, window, site)
-    figure = composite_figure(
-        parts, colors, step_mm=site.maps.step_mm, hatch_mask=None if hatched is None else hatched[0]
+            colored_maps.append(("", np.zeros((0, 0), np.float32), 1.0))
+    first_index = next(
+        (int(map_text) for map_text, is_map in zip(map_texts, is_map_number, strict=True) if is_map), None
     )
-    return _figure(figure, _ending(request, ("png", "svg", "pdf")), "composite")
+    hatching = None if first_index is None else _hatching(request, first_index, window, site)
+    figure = composite_figure(
+        colored_maps, colors, step_mm=site.maps.step_mm, hatch_mask=None if hatching is None else hatching[0]
+    )
+    return _figure_attachment(figure, _file_ending(request, ("png", "svg", "pdf")), "composite")
 
 
-def _figure5(request: Request, site: OpenResults) -> Answer:
-    """Send the row of Fig. 5 of Xu et al. 2022 for each pigment asked for: map, elements, overlay, scatter."""
+def _export_figure5(request: Request, site: OpenResults) -> Answer:
+    """Send map, element maps, overlay and scatter plot of a pigment as in Fig. 5 of Xu et al. 2022."""
     from underpaint.display import plot
 
-    index = _index(request, site)
+    index = _map_index(request, site)
     entry = site.maps.entries[index]
     if entry.kind not in {"group", "member"}:
         raise OutputError(
             f"Cannot draw {entry.label} as in Fig. 5: choose a pigment or a group, not a map of {entry.kind}s."
         )
     figure = plot.pigment_row(read_results(site.maps.folder), entry.material, entry.place)
-    return _figure(figure, _ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
+    return _figure_attachment(figure, _file_ending(request, ("png", "svg", "pdf")), f"{entry.name}_figure5")
 
 
-def _spectrum(request: Request, site: OpenResults) -> Answer:
-    """Send a pixel's spectrum with the sum and maximum of the scan: numbers, or a figure."""
+def _export_spectrum(request: Request, site: OpenResults) -> Answer:
+    """Send a pixel's spectrum with the sum and maximum spectra of the scan, as CSV or as a figure."""
     row, column = request.number("row"), request.number("column")
     site.maps.at(row, column)
     counts = site.source.pixel(row, column) if site.source.state == READY else None
     columns = {"counts": counts, "sum": site.summary.get("sum_counts"), "max": site.summary.get("max_counts")}
-    ending, name = _ending(request, ("csv", "png", "svg", "pdf")), f"spectrum_{row}_{column}"
-    present_columns = {key: values for key, values in columns.items() if values is not None}
-    if ending == "csv" and present_columns:
-        return _attached(_csv(site, present_columns), ending, name)
+    ending, name = _file_ending(request, ("csv", "png", "svg", "pdf")), f"spectrum_{row}_{column}"
+    available_columns = {key: values for key, values in columns.items() if values is not None}
+    if ending == "csv" and available_columns:
+        return _attachment(_spectrum_csv(site, available_columns), ending, name)
     if counts is None:
-        raise OutputError(f"Pixel ({row}, {column}) has no spectrum to draw. {site.source.why}".strip())
-    families = [own["name"] for own in spot(site.maps, row, column)["elements"] if own["there"]]
-    return _figure(_drawn(site, counts, None, families, (f"row {row}, column {column}", "")), ending, name)
+        raise OutputError(f"Pixel ({row}, {column}) has no spectrum to draw. {site.source.failure}".strip())
+    families = [line["name"] for line in spot(site.maps, row, column)["elements"] if line["there"]]
+    return _figure_attachment(
+        _spectrum_figure(site, counts, None, families, (f"row {row}, column {column}", "")), ending, name
+    )
 
 
-def _region(request: Request, site: OpenResults) -> Answer:
-    """Send the mean spectrum of a region that the page drew, and the largest counts of any of its pixels."""
-    sent = request.json()
-    region = parse_region(sent)
+def _export_region(request: Request, site: OpenResults) -> Answer:
+    """Send the mean and maximum spectra of a region, as CSV or as a figure."""
+    request_body = request.json()
+    region = parse_region(request_body)
     mask = region.mask(site.maps.shape)
     spectra = site.source.region(mask)
-    ending = _ending(Request("GET", (), {"format": str(sent.get("format", "csv"))}), ("csv", "png", "svg", "pdf"))
+    ending = _file_ending(
+        Request("GET", (), {"format": str(request_body.get("format", "csv"))}), ("csv", "png", "svg", "pdf")
+    )
     name = f"spectrum_{region.name}"
     if ending == "csv":
-        return _attached(_csv(site, {"mean": spectra.mean, "max": spectra.highest}), ending, name)
-    words = (f"{region.name}: mean of {spectra.n_pixel} pixels", "largest of any of them")
-    return _figure(_drawn(site, spectra.mean, spectra.highest, _standing_in(site, mask), words), ending, name)
+        return _attachment(_spectrum_csv(site, {"mean": spectra.mean, "max": spectra.maximum}), ending, name)
+    curve_labels = (f"{region.name}: mean of {spectra.n_pixel} pixels", "maximum of these pixels")
+    return _figure_attachment(
+        _spectrum_figure(site, spectra.mean, spectra.maximum, _significant_families(site, mask), curve_labels),
+        ending,
+        name,
+    )
 
 
-def _standing_in(site: OpenResults, mask: NDArray[np.bool_]) -> list[str]:
-    """Return the line families that stand out in the sum of a region's pixels, the strongest first."""
-    found = {}
+def _significant_families(site: OpenResults, mask: NDArray[np.bool_]) -> list[str]:
+    """Return the line families that are significant in the summed counts of a region, the strongest first."""
+    significant_counts = {}
     for index, entry in enumerate(site.maps.entries):
         errors = site.maps.errors(index) if entry.kind == "element" else None
         if errors is not None:
-            counts = float(np.nansum(site.maps.values(index)[mask], dtype=np.float64))
-            if counts > LINE_SIGMA * math.sqrt(float(np.nansum(np.square(errors[mask], dtype=np.float64)))):
-                found[entry.name] = counts
-    return sorted(found, key=lambda name: -found[name])
+            region_counts = float(np.nansum(site.maps.values(index)[mask], dtype=np.float64))
+            if region_counts > LINE_SIGMA * math.sqrt(float(np.nansum(np.square(errors[mask], dtype=np.float64)))):
+                significant_counts[entry.name] = region_counts
+    return sorted(significant_counts, key=lambda name: -significant_counts[name])
 
 
-def _drawn(
+def _spectrum_figure(
     site: OpenResults,
     counts: NDArray[np.float64],
-    highest: NDArray[np.float64] | None,
+    max_counts: NDArray[np.float64] | None,
     families: list[str],
-    words: tuple[str, str],
+    curve_labels: tuple[str, str],
 ) -> Any:
     from underpaint.display import plot
 
     axis = site.axis and replace(site.axis, n_channel=counts.size)
     title = str(site.summary.get("name", "scan"))
-    return plot.spectrum(axis, counts, highest, families, title=title, labels=words)
+    return plot.spectrum(axis, counts, max_counts, families, title=title, labels=curve_labels)
 
 
-def _values(request: Request, site: OpenResults) -> Answer:
-    """Send all that the maps hold at a pixel as a table."""
+def _export_pixel_values(request: Request, site: OpenResults) -> Answer:
+    """Send the values of all maps at a pixel as CSV."""
     row, column = request.number("row"), request.number("column")
     values, errors = site.maps.at(row, column)
     rows: list[list[str]] = [["kind", "name", "label", "value", "standard_deviation", "unit"]]
     for entry, value, error in zip(site.maps.entries, values, errors, strict=True):
-        numbers = [_written(np.float32(own)) if np.isfinite(own) else "" for own in (value, error)]
+        numbers = [_decimal_text(np.float32(number)) if np.isfinite(number) else "" for number in (value, error)]
         rows.append([entry.kind, entry.name, entry.label, *numbers, entry.unit])
-    return _attached(_csv_bytes(rows), "csv", f"values_{row}_{column}")
+    return _attachment(_csv_bytes(rows), "csv", f"values_{row}_{column}")
 
 
-def _table(request: Request, site: OpenResults) -> Answer:
-    """Send all maps by region as a table."""
+def _export_region_table(request: Request, site: OpenResults) -> Answer:
+    """Send the means of all maps in each region as CSV."""
     regions = parse_regions(request.json())
     rows = region_table(site.maps, [region.mask(site.maps.shape) for region in regions])
-    return _attached(_csv_bytes(table_rows(site.maps, [region.name for region in regions], rows)), "csv", "regions")
+    return _attachment(_csv_bytes(table_rows(site.maps, [region.name for region in regions], rows)), "csv", "regions")
 
 
-def _stack(_: Request, site: OpenResults) -> Answer:
+def _export_stack(_: Request, site: OpenResults) -> Answer:
     """Send all maps as an OME-TIFF stack."""
-    return _attached(ome_tiff(site.maps), "ome.tif", f"{site.summary.get('name', 'scan')}_maps")
+    return _attachment(ome_tiff(site.maps), "ome.tif", f"{site.summary.get('name', 'scan')}_maps")
 
 
-def _all_maps(_: Request, site: OpenResults) -> Answer:
-    """Send all maps as a table, a line for each pixel."""
-    return _attached(maps_csv(site.maps), "csv", f"{site.summary.get('name', 'scan')}_maps")
+def _export_all_maps(_: Request, site: OpenResults) -> Answer:
+    """Send all maps as CSV with a line for each pixel."""
+    return _attachment(maps_csv(site.maps), "csv", f"{site.summary.get('name', 'scan')}_maps")
 
 
-def _csv(site: OpenResults, columns: dict[str, Any]) -> bytes:
+def _spectrum_csv(site: OpenResults, columns: dict[str, Any]) -> bytes:
     n_channel = len(next(iter(columns.values())))
     energy = site.summary.get("energy_kev")
     rows: list[list[Any]] = [["channel", *(["energy_kev"] if energy is not None else []), *columns]]
     for channel in range(n_channel):
-        at = [f"{energy[channel]:.5f}"] if energy is not None else []
-        rows.append([channel, *at, *(_written(np.float64(own[channel])) for own in columns.values())])
+        energy_cell = [f"{energy[channel]:.5f}"] if energy is not None else []
+        rows.append(
+            [channel, *energy_cell, *(_decimal_text(np.float64(column[channel])) for column in columns.values())]
+        )
     return _csv_bytes(rows)
 
 
@@ -311,50 +340,52 @@ def _csv_bytes(rows: list[list[Any]]) -> bytes:
     return stream.getvalue().encode(errors="replace")
 
 
-def _written(value: np.floating[Any]) -> str:
-    """Return as many digits as the number has, and no exponent."""
+def _decimal_text(value: np.floating[Any]) -> str:
+    """Return a number as text with all its digits and without an exponent."""
     return np.format_float_positional(value, trim="-")
 
 
-def _tiff(values: NDArray[np.float32], entry: MapEntry, site: OpenResults) -> Answer:
-    with TemporaryDirectory() as place:
-        path = Path(place) / "map.tif"
-        write_tiff(path, values, f"{_title(entry)}; NaN: no answer", site.maps.step_mm)
-        return _attached(path.read_bytes(), "tif", entry.name)
+def _tiff_attachment(values: NDArray[np.float32], entry: MapEntry, site: OpenResults) -> Answer:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "map.tif"
+        write_tiff(path, values, f"{_map_title(entry)}; NaN: no answer", site.maps.step_mm)
+        return _attachment(path.read_bytes(), "tif", entry.name)
 
 
-def _figure(figure: Any, ending: str, name: str) -> Answer:
+def _figure_attachment(figure: Any, ending: str, name: str) -> Answer:
     stream = io.BytesIO()
     figure.savefig(stream, format=ending, dpi=PRINT_DPI)
-    return _attached(stream.getvalue(), ending, name)
+    return _attachment(stream.getvalue(), ending, name)
 
 
-def _attached(body: bytes | BinaryIO, ending: str, name: str) -> Answer:
-    safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)
-    return Answer(body, _KINDS[ending], headers={"Content-Disposition": f'attachment; filename="{safe}.{ending}"'})
+def _attachment(body: bytes | BinaryIO, ending: str, name: str) -> Answer:
+    safe_name = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)
+    return Answer(
+        body, _MEDIA_TYPES[ending], headers={"Content-Disposition": f'attachment; filename="{safe_name}.{ending}"'}
+    )
 
 
-def _title(entry: MapEntry) -> str:
+def _map_title(entry: MapEntry) -> str:
     if entry.kind in {"group", "member"}:
         return f"{entry.label}, probability"
     return entry.label if entry.unit in {"1", ""} else f"{entry.label} ({entry.unit})"
 
 
-def _top(entry: MapEntry, values: NDArray[np.float32]) -> float:
-    """Return the value drawn at full colour: one of a probability, else the 99th percentile."""
+def _full_color_value(entry: MapEntry, values: NDArray[np.float32]) -> float:
+    """Return the value drawn in full colour: 1 for probabilities, the 99th percentile for other maps."""
     from underpaint.display.plot.images import upper_limit
 
     return 1.0 if entry.kind in {"group", "member"} else upper_limit(values)
 
 
-def _index(request: Request, site: OpenResults) -> int:
+def _map_index(request: Request, site: OpenResults) -> int:
     index = request.number("map")
     if not 0 <= index < len(site.maps.entries):
         raise OutputError(f"There is no map {index}; there are {len(site.maps.entries)}.")
     return index
 
 
-def _ending(request: Request, allowed: tuple[str, ...]) -> str:
+def _file_ending(request: Request, allowed: tuple[str, ...]) -> str:
     ending = request.query.get("format", allowed[0])
     if ending not in allowed:
         raise OutputError(f"Cannot export as {ending!r}; choose {', '.join(allowed)}.")
@@ -362,12 +393,12 @@ def _ending(request: Request, allowed: tuple[str, ...]) -> str:
 
 
 def number_of(request: Request, name: str) -> float | None:
-    """Return a number of the query, or None where it is not given.
+    """Return a number of the query; None if the query does not contain it.
 
     Raises
     ------
     OutputError
-        It is no number.
+        The value is not a finite number.
     """
     text = request.query.get(name, "")
     try:
@@ -379,8 +410,8 @@ def number_of(request: Request, name: str) -> float | None:
     return number
 
 
-def _window(request: Request, site: OpenResults) -> Window:
-    """Return the rows and columns of ``window=row,row,column,column``; all of them where it is not given."""
+def _map_window(request: Request, site: OpenResults) -> MapWindow:
+    """Return the rows and columns of ``window=row,row,column,column``; the whole map without a window."""
     text = request.query.get("window", "")
     n_row, n_column = site.maps.shape
     if not text:

@@ -1,4 +1,4 @@
-"""Answers that need the scan's counts again: maps of energy windows, and fits with lines that the page ticks."""
+"""Answers that need the counts of the scan: maps of energy windows, and fits with line families chosen on the page."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from underpaint.data import EnergyAxis, Spectrum
-from underpaint.display.viewer.open_results import ResultRequests, Routes, entry_facts, pixel_of
+from underpaint.display.viewer.open_results import ResultRequests, Routes, entry_facts, pixel_position
 from underpaint.display.viewer.server import Answer, Request, json_answer
 from underpaint.display.viewer.windows import fits_memory
 from underpaint.errors import CalibrationError, ScanError
@@ -25,36 +25,36 @@ from underpaint.pigments.explain import region_spectrum
 if TYPE_CHECKING:
     from underpaint.elements.fit import FitChoice
 
-_MOST_NAMES = 200
+_MAX_FAMILIES = 200
 
 
 class Refits:
-    """Fits of spectra of one scan; families, resolution and likely instruments are chosen once, from its sum.
+    """Fits of spectra of one scan, with families and resolution chosen once from the sum spectrum.
 
     Parameters
     ----------
     total, highest : (n_channel,) arrays or None
         Sum and maximum spectrum of the scan.
     axis : EnergyAxis or None
-        Of the results, which the calibration of the file may differ from.
+        Energy axis of the results; the calibration in the scan's file may differ.
     instrument : mapping or None
-        Settings of the instrument that the run used, with the detector's resolution; None finds both in the spectrum.
+        Settings of the instrument that the run used; None derives tube and resolution from the spectrum.
     """
 
-    def __init__(self, total: Any, highest: Any, axis: EnergyAxis | None, instrument: Any = None) -> None:
+    def __init__(self, sum_counts: Any, max_counts: Any, axis: EnergyAxis | None, instrument: Any = None) -> None:
         self.axis = axis
-        self._total, self._highest, self._instrument = total, highest, instrument
+        self._sum_counts, self._max_counts, self._instrument_settings = sum_counts, max_counts, instrument
         self._choice: FitChoice | None = None
         self._lock = threading.Lock()
 
     def __call__(self, spectrum: Spectrum, *, add: Sequence[str] = (), drop: Sequence[str] = ()) -> dict[str, Any]:
-        """Return the fit of a spectrum for the page: fitted spectrum, its parts, net counts by line family.
+        """Return the fitted spectrum, its background and residual, and net counts by line family, for the page.
 
         Parameters
         ----------
         spectrum : Spectrum
         add, drop : sequence of str
-            Families to fit besides those that are fitted by default, and families to leave out.
+            Families to fit in addition to the default, and families to omit.
 
         Raises
         ------
@@ -73,9 +73,9 @@ class Refits:
         return {
             "name": fit.name,
             "counts": fit.counts.tolist(),
-            "fitted": _numbers(fit.fitted),
-            "background": _numbers(np.where(np.isnan(fit.fitted), np.nan, fit.background)),
-            "residual": _numbers(np.where(fit.sigma > 0, fit.residual / np.maximum(fit.sigma, 1e-9), np.nan)),
+            "fitted": _json_numbers(fit.fitted),
+            "background": _json_numbers(np.where(np.isnan(fit.fitted), np.nan, fit.background)),
+            "residual": _json_numbers(np.where(fit.sigma > 0, fit.residual / np.maximum(fit.sigma, 1e-9), np.nan)),
             "chi_square": fit.chi_square,
             "families": [
                 {
@@ -92,7 +92,7 @@ class Refits:
         }
 
     def choice(self, counts: NDArray[Any]) -> "FitChoice":
-        """Return what is chosen once: from the scan's sum and maximum, or from a spectrum where they are not known.
+        """Return the choice of families, from the scan's sum and maximum spectra or else from ``counts``.
 
         Raises
         ------
@@ -105,35 +105,37 @@ class Refits:
             raise CalibrationError("Cannot fit: the results have no energy axis. Calibrate the scan and run it again.")
         with self._lock:
             if self._choice is None:
-                total = np.asarray(counts if self._total is None else self._total, dtype=np.float64)
-                highest = total if self._highest is None else np.asarray(self._highest, dtype=np.float64)
-                self._choice = choose_families(total, highest, self.axis, None, (), (), _instrument(self._instrument))
+                sum_counts = np.asarray(counts if self._sum_counts is None else self._sum_counts, dtype=np.float64)
+                max_counts = sum_counts if self._max_counts is None else np.asarray(self._max_counts, dtype=np.float64)
+                self._choice = choose_families(
+                    sum_counts, max_counts, self.axis, None, (), (), _instrument_settings(self._instrument_settings)
+                )
             return self._choice
 
 
-def _instrument(settings: Any) -> Instrument | None:
-    """Return the instrument of a record; None where there is none, or one that an earlier version wrote."""
+def _instrument_settings(settings: Any) -> Instrument | None:
+    """Return the instrument of recorded settings; None if they are missing or of an earlier version."""
     try:
         return Instrument.model_validate(settings) if settings else None
     except ValidationError:
         return None
 
 
-def _numbers(values: Any) -> list[float | None]:
+def _json_numbers(values: Any) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
 class FitRequests(ResultRequests):
-    """Answers about energy windows and fits."""
+    """Answers to requests for energy windows and fits."""
 
     def routes(self) -> Routes:
-        """Return the requests that are answered here."""
+        """Return the functions that answer requests, by method and path."""
         return {
-            ("POST", "window"): self._window,
-            ("GET", "cache"): self._cache,
-            ("DELETE", "cache"): self._cache,
-            ("POST", "fit"): self._fit,
-            ("POST", "refit"): self._refit,
+            ("POST", "window"): self._answer_window,
+            ("GET", "cache"): self._answer_cache_size,
+            ("DELETE", "cache"): self._answer_cache_size,
+            ("POST", "fit"): self._answer_fit,
+            ("POST", "refit"): self._answer_refit,
         }
 
     @cached_property
@@ -147,10 +149,10 @@ class FitRequests(ResultRequests):
             instrument,
         )
 
-    def _window(self, request: Request) -> Answer:
-        """Make a map of an energy window, or begin to sort a large scan's counts by channel; the page asks again."""
-        sent = request.json()
-        low, high = _ends_of(sent)
+    def _answer_window(self, request: Request) -> Answer:
+        """Add a map of an energy window; a large scan is first sorted by channel, and the page repeats the request."""
+        request_body = request.json()
+        low_kev, high_kev = _window_ends(request_body)
         scan = self.results.source.scan()
         store = self.results.windows.open(scan)
         if store is None:
@@ -163,120 +165,142 @@ class FitRequests(ResultRequests):
         zero_kev, gain_kev = (
             (self.results.axis.zero_kev, self.results.axis.gain_kev) if self.results.axis else (0.0, 1.0)
         )
-        first, last = (math.floor((end - zero_kev) / gain_kev + 0.5) for end in (low, high))
-        start, stop = store.bins(first, last)
-        ends = [zero_kev + gain_kev * (bins * store.merged - 0.5) for bins in (start, stop)]
-        net = sent.get("background") is not False
-        text = f"{ends[0]:.2f}–{ends[1]:.2f} keV" if self.results.axis else f"channels {first}–{last}"
-        name = f"window_{ends[0]:.2f}_{ends[1]:.2f}{'' if net else '_gross'}"
-        label = text if net else f"{text}, with background"
+        first_channel, last_channel = (
+            math.floor((end_kev - zero_kev) / gain_kev + 0.5) for end_kev in (low_kev, high_kev)
+        )
+        start_bin, stop_bin = store.bins(first_channel, last_channel)
+        ends_kev = [zero_kev + gain_kev * (bins * store.bin_width - 0.5) for bins in (start_bin, stop_bin)]
+        subtract_background = request_body.get("background") is not False
+        range_text = (
+            f"{ends_kev[0]:.2f}–{ends_kev[1]:.2f} keV"
+            if self.results.axis
+            else f"channels {first_channel}–{last_channel}"
+        )
+        name = f"window_{ends_kev[0]:.2f}_{ends_kev[1]:.2f}{'' if subtract_background else '_gross'}"
+        label = range_text if subtract_background else f"{range_text}, with background"
         entry = computed_entry("windows", name, label, "window", "counts")
 
-        def part(number: int) -> NDArray[np.float32]:
-            current = self.results.windows.open(scan)
-            if current is None:
-                raise ScanError("Cannot make the map again: its cache was removed. Drag over the window once more.")
-            return current.window(first, last, background=net)[number]
+        def window_map(number: int) -> NDArray[np.float32]:
+            current_store = self.results.windows.open(scan)
+            if current_store is None:
+                raise ScanError("Cannot make the map again: its cache was removed. Drag over the energy window again.")
+            return current_store.window(first_channel, last_channel, background=subtract_background)[number]
 
-        number = self.results.maps.add(entry, lambda: part(0), lambda: part(1))
-        return json_answer({"map": number, "entry": entry_facts(entry), "ends": ends})
+        number = self.results.maps.add(entry, lambda: window_map(0), lambda: window_map(1))
+        return json_answer({"map": number, "entry": entry_facts(entry), "ends": ends_kev})
 
-    def _cache(self, request: Request) -> Answer:
-        """Answer with the size of this scan's cache file; a DELETE removes it."""
+    def _answer_cache_size(self, request: Request) -> Answer:
+        """Answer with the size of the scan's cache file, bytes; DELETE removes the file."""
         scan = self.results.source.scan()
         if request.method == "DELETE":
             self.results.windows.remove(scan)
         return json_answer({"bytes": self.results.windows.size(scan), "in_memory": fits_memory(scan)})
 
-    def _fit(self, request: Request) -> Answer:
-        """Fit the spectrum of a pixel, a region or the whole scan with the lines that the page ticks."""
-        sent = request.json()
-        add, drop = (_names(sent.get(key)) for key in ("add", "drop"))
-        if sent.get("region"):
-            region = parse_region(sent["region"])
+    def _answer_fit(self, request: Request) -> Answer:
+        """Fit the spectrum of a pixel, a region or the whole scan with the line families chosen on the page."""
+        request_body = request.json()
+        add, drop = (_family_names(request_body.get(key)) for key in ("add", "drop"))
+        if request_body.get("region"):
+            region = parse_region(request_body["region"])
             scan, mask = self.results.source.scan(), region.mask(self.results.maps.shape)
             spectrum = replace(region_spectrum(scan, mask), name=region.name)
             n_pixel = int((mask if scan.present is None else mask & scan.present).sum())
-        elif sent.get("pixel"):
-            row, column = pixel_of(sent["pixel"])
+        elif request_body.get("pixel"):
+            row, column = pixel_position(request_body["pixel"])
             self.results.maps.at(row, column)
             spectrum = replace(self.results.source.scan().pixel(row, column), name=f"row {row}, column {column}")
             n_pixel = 1
         else:
-            total = self.results.summary.get("sum_counts")
-            if total is None:
+            sum_counts = self.results.summary.get("sum_counts")
+            if sum_counts is None:
                 raise ScanError("Cannot fit the scan: the results hold no sum spectrum. Choose a pixel or a region.")
-            spectrum = Spectrum(np.asarray(total, dtype=np.float64), name="sum of all pixels")
+            spectrum = Spectrum(np.asarray(sum_counts, dtype=np.float64), name="sum of all pixels")
             n_pixel = self.results.maps.shape[0] * self.results.maps.shape[1]
         return json_answer({"n_pixel": n_pixel, **self.refits(spectrum, add=add, drop=drop)})
 
-    def _refit(self, request: Request) -> Answer:
-        """Begin to fit all pixels with the lines that the page ticks; with the run that did so, answer with its maps.
+    def _answer_refit(self, request: Request) -> Answer:
+        """Start a fit of all pixels with the chosen line families, or answer with the maps of a finished fit.
 
-        The maps are written to a new folder of results beside these.
+        The maps are written to a new folder of results beside the present one.
         """
-        sent = request.json()
-        if sent.get("run") is None:
+        request_body = request.json()
+        if request_body.get("run") is None:
             scan = self.results.source.scan()
-            names = (f"{self.results.folder.name}_refit{number or ''}" for number in range(1000))
-            out = next(path for name in names if not os.path.lexists(path := self.results.folder.parent / name))
+            folder_names = (f"{self.results.folder.name}_refit{number or ''}" for number in range(1000))
+            output_folder = next(
+                path for name in folder_names if not os.path.lexists(path := self.results.folder.parent / name)
+            )
             job = {
                 "what": "elements",
                 "scan": scan.source,
-                "out": str(out),
+                "out": str(output_folder),
                 "instrument": self.results.instrument_name() or None,
             }
             return json_answer(
-                {"run": self.results.begin(job | {key: _names(sent.get(key)) for key in ("add", "drop")})}
+                {
+                    "run": self.results.begin(
+                        job | {key: _family_names(request_body.get(key)) for key in ("add", "drop")}
+                    )
+                }
             )
-        run = self.results.runs_of_page.get(str(sent["run"]))
-        result = None if run is None else run.state().get("result")
-        if not isinstance(result, dict):
-            raise ScanError("Cannot show the maps of the fit: it has not ended. Wait for it, or begin it again.")
-        refitted = self.results.further_maps.setdefault(result["folder"], ResultMaps(result["folder"]))
+        run = self.results.runs_of_page.get(str(request_body["run"]))
+        run_result = None if run is None else run.state().get("result")
+        if not isinstance(run_result, dict):
+            raise ScanError(
+                "Cannot show the maps of the fit: the fit has not ended. Wait until it ends, or start it again."
+            )
+        refitted = self.results.further_maps.setdefault(run_result["folder"], ResultMaps(run_result["folder"]))
         if refitted.shape != self.results.maps.shape:
-            raise ScanError(f"Cannot show the maps in {result['folder']}: they have other rows and columns.")
-        maps = []
+            raise ScanError(
+                f"Cannot show the maps in {run_result['folder']}: they have different numbers of rows and columns."
+            )
+        added_maps = []
         for number, entry in enumerate(refitted.entries):
             if entry.kind == "element":
                 label = f"{entry.label}, {refitted.folder.name.removeprefix(self.results.folder.name + '_')}"
-                added = computed_entry(refitted.folder.name, entry.name, label, "refit", entry.unit)
-                values, errors = partial(refitted.values, number), partial(_errors_of, refitted, number)
-                maps.append({"map": self.results.maps.add(added, values, errors), "entry": entry_facts(added)})
-        return json_answer({"maps": maps, "folder": refitted.folder.name})
+                map_entry = computed_entry(refitted.folder.name, entry.name, label, "refit", entry.unit)
+                values, errors = partial(refitted.values, number), partial(_map_errors, refitted, number)
+                added_maps.append(
+                    {"map": self.results.maps.add(map_entry, values, errors), "entry": entry_facts(map_entry)}
+                )
+        return json_answer({"maps": added_maps, "folder": refitted.folder.name})
 
 
-def _errors_of(maps: ResultMaps, number: int) -> NDArray[np.float32]:
-    """Return the standard deviations of a map; NaN where there are none."""
+def _map_errors(maps: ResultMaps, number: int) -> NDArray[np.float32]:
+    """Return the standard deviations of a map; NaN if the map has none."""
     errors = maps.errors(number)
     return np.full(maps.shape, np.nan, dtype=np.float32) if errors is None else errors
 
 
-def _ends_of(sent: dict[str, Any]) -> tuple[float, float]:
-    """Return the ends of an energy window that a page sent.
+def _window_ends(request_body: dict[str, Any]) -> tuple[float, float]:
+    """Return the lower and upper end of an energy window from a page, keV.
 
     Raises
     ------
     ScanError
-        They are not two numbers, the lower one first.
+        The ends are not two numbers in ascending order.
     """
-    ends = sent.get("low"), sent.get("high")
-    numbers = [float(end) for end in ends if isinstance(end, int | float) and math.isfinite(end)]
+    end_values = request_body.get("low"), request_body.get("high")
+    numbers = [float(end) for end in end_values if isinstance(end, int | float) and math.isfinite(end)]
     if len(numbers) != 2 or not numbers[0] < numbers[1]:
         raise ScanError("Cannot make the map: give the lower and the upper end of an energy window, in keV.")
     return numbers[0], numbers[1]
 
 
-def _names(listed: Any) -> list[str]:
-    """Return the names of line families that a page sent.
+def _family_names(family_names: Any) -> list[str]:
+    """Return the names of line families from a page.
 
     Raises
     ------
     ScanError
-        It is no list of names.
+        The value is not a list of names.
     """
-    if listed is None:
+    if family_names is None:
         return []
-    if not (isinstance(listed, list) and len(listed) <= _MOST_NAMES and all(isinstance(each, str) for each in listed)):
+    if not (
+        isinstance(family_names, list)
+        and len(family_names) <= _MAX_FAMILIES
+        and all(isinstance(name, str) for name in family_names)
+    ):
         raise ScanError("Cannot fit: the page sent no list of line families. Load the page again.")
-    return listed
+    return family_names

@@ -1,4 +1,4 @@
-"""One writer at a time in a results folder, whether two tabs of one viewer or two viewers."""
+"""Lock that admits one writer at a time to a folder of results, across tabs and viewers."""
 
 import time
 from collections.abc import Iterator
@@ -9,28 +9,28 @@ from threading import Lock
 from underpaint.errors import OutputError
 from underpaint.runtime.files import exclusive_lock, is_link
 
-_PATIENCE_S = 10.0
+_TIME_LIMIT_S = 10.0
 _PAUSE_S = 0.05
-_turn = Lock()
+_writer_lock = Lock()
 
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Wait until nobody else saves regions, pictures or a session in a folder, and keep others waiting meanwhile.
+    """Hold the lock for saving regions, pictures or a session in a folder, after waiting for other writers.
 
     Raises
     ------
     OutputError
-        Another one has been writing for ten seconds, or the folder cannot be written.
+        Another writer holds the lock for ten seconds, or the folder cannot be written.
     """
-    with _turn, ExitStack() as held:
-        end = time.monotonic() + _PATIENCE_S
+    with _writer_lock, ExitStack() as open_locks:
+        end_s = time.monotonic() + _TIME_LIMIT_S
         while True:
             try:
-                held.enter_context(exclusive_lock(folder / "viewer"))
+                open_locks.enter_context(exclusive_lock(folder / "viewer"))
                 break
             except OutputError:
-                if time.monotonic() > end:
+                if time.monotonic() > end_s:
                     raise
                 time.sleep(_PAUSE_S)
             except OSError as error:
@@ -41,19 +41,19 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def folder_inside(folder: Path, name: str) -> Path:
-    """Return a folder inside a folder of results, made if needed.
+    """Return a folder inside a folder of results, and create it if needed.
 
     Raises
     ------
     OutputError
-        It cannot be made, or is a link.
+        The folder cannot be created, or it is a link.
     """
-    place = folder / name
+    path = folder / name
     try:
-        place.mkdir(exist_ok=True)
-        if not is_link(place):
-            return place
-        reason = "it is a link, which is not followed; put a folder there"
+        path.mkdir(exist_ok=True)
+        if not is_link(path):
+            return path
+        reason = "it is a link, and links are not followed; put a folder there"
     except OSError as error:
         reason = error.strerror or str(error)
-    raise OutputError(f"Cannot save {name} in {place}: {reason}. Check that the folder is writable.")
+    raise OutputError(f"Cannot save {name} in {path}: {reason}. Check that the folder is writable.")

@@ -1,4 +1,4 @@
-"""Results as the viewer holds them open: their maps, their scan, and what runs for the page."""
+"""Open results of the viewer: the maps, the scan, and the long tasks of a page."""
 
 import threading
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from underpaint.data import EnergyAxis
 from underpaint.display.viewer.runs import Run, Runs
 from underpaint.display.viewer.scan_source import ScanSource
 from underpaint.display.viewer.server import Answer, Request
-from underpaint.display.viewer.windows import Windows
+from underpaint.display.viewer.windows import ChannelStoreCache
 from underpaint.errors import ScanError
 from underpaint.io import read_summary
 from underpaint.io.results.result_maps import MapEntry, ResultMaps
@@ -21,21 +21,21 @@ from underpaint.io.results.sidecars import find_scan, scan_path
 from underpaint.physics.instrument import preset_names
 
 Routes = dict[tuple[str, str], Callable[[Request], Answer | None]]
-"""Answers by method and first part of the path."""
+"""Functions that answer requests, by method and first part of the path."""
 
 
 class OpenResults:
-    """A folder of results with its scan, shared by all that answers requests about it.
+    """A folder of results with its scan, shared by all classes that answer requests for these results.
 
     Parameters
     ----------
     folder : str or Path
         Results of ``identify`` or ``elements``.
     scan : str or None
-        Path of the scan, which is then opened; None searches its recorded path and the folder of the results on
+        Path of the scan, which is then opened; None searches the recorded path and the folder of the results on
         request.
     runs : Runs or None
-        Runs long tasks (explaining a spot, the report); None: a new one.
+        Runs of long tasks, such as explaining a spot or writing the report; None creates a new object.
 
     Raises
     ------
@@ -51,18 +51,18 @@ class OpenResults:
             lambda: find_scan(self.folder, self.summary, scan, self.maps.shape, required=True),
             scan or scan_path(self.summary),
         )
-        if scan is not None:  # else whoever made the results would choose which file is opened
+        if scan is not None:  # otherwise the author of the results would choose the file
             self.source.open()
-        self.windows = Windows()
+        self.windows = ChannelStoreCache()
         self.working = threading.Lock()
-        """Held while something is computed once for all pages."""
+        """Lock that is held while a value for all pages is computed."""
         self.further_maps: dict[str, ResultMaps] = {}
         """Results of refits, by folder."""
         self.runs_of_page: dict[str, Run] = {}
         self._runs = runs or Runs()
 
     def close(self) -> None:
-        """Stop what runs and close the files."""
+        """Cancel the running tasks and close the files."""
         for run in self.runs_of_page.values():
             run.cancel()
         self.windows.close()
@@ -71,20 +71,20 @@ class OpenResults:
 
     @cached_property
     def axis(self) -> EnergyAxis | None:
-        """The energy axis; None where the results have none."""
+        """Energy axis of the results; None if it is unknown."""
         return EnergyAxis.from_energies(self.summary.get("energy_kev"))
 
     def scan_state(self) -> dict[str, str]:
-        """Return whether the scan is open, why not, and its path."""
-        return {"state": self.source.state, "why": self.source.why, "path": self.source.path}
+        """Return the state of the scan, the reason if it is not open, and its path."""
+        return {"state": self.source.state, "why": self.source.failure, "path": self.source.path}
 
     def instrument_name(self) -> str:
-        """Return the instrument that the results name: a preset or a file; "" where it is neither."""
+        """Return the preset or file of the instrument that the results name; "" if neither exists."""
         settings = self.summary.get("settings")
         name = settings.get("instrument") if isinstance(settings, dict) else None
         if not isinstance(name, str) or name.startswith(("\\\\", "//")):
             return ""
-        return name if name in preset_names() or Path(name).is_file() else ""  # a pipe is no file
+        return name if name in preset_names() or Path(name).is_file() else ""  # is_file() excludes named pipes
 
     def index(self, request: Request) -> int:
         """Return the number of the map that a request names.
@@ -92,7 +92,7 @@ class OpenResults:
         Raises
         ------
         ScanError
-            There is none of that number.
+            No map has this number.
         """
         index = request.number("map")
         if not 0 <= index < len(self.maps.entries):
@@ -100,14 +100,14 @@ class OpenResults:
         return index
 
     def begin(self, job: dict[str, Any]) -> str:
-        """Start a long task, and return its key, by which the page asks for its progress."""
+        """Start a long task and return its key, with which the page requests the progress."""
         run = self._runs.start(job)
         self.runs_of_page[run.key] = run
         return run.key
 
 
 class ResultRequests:
-    """Answers to some of the requests of a page about results.
+    """Base class for answers to a group of requests about results.
 
     Parameters
     ----------
@@ -118,28 +118,30 @@ class ResultRequests:
         self.results = results
 
     def routes(self) -> Routes:
-        """Return the functions that answer, by method and first part of the address."""
+        """Return the functions that answer requests, by method and first part of the path."""
         raise NotImplementedError
 
 
 def entry_facts(entry: MapEntry) -> dict[str, Any]:
-    """Return what the page needs to know of a map."""
-    return {key: value for key, value in asdict(entry).items() if key not in {"path", "error_path"}}
+    """Return the fields of a map's entry that the page uses, without paths."""
+    return {
+        field_name: value for field_name, value in asdict(entry).items() if field_name not in {"path", "error_path"}
+    }
 
 
-def pixel_of(value: Any) -> tuple[int, int]:
-    """Return the row and column that a page sent.
+def pixel_position(value: Any) -> tuple[int, int]:
+    """Return the row and column of a pixel from a page.
 
     Raises
     ------
     ScanError
-        They are not two whole numbers.
+        The value is not a list of two integers.
     """
-    if not (isinstance(value, list) and len(value) == 2 and all(type(each) is int for each in value)):
+    if not (isinstance(value, list) and len(value) == 2 and all(type(index) is int for index in value)):
         raise ScanError("Cannot read the spectrum: choose a pixel first.")
     return value[0], value[1]
 
 
 def listed_numbers(values: Any) -> list[float] | None:
-    """Return numbers as JSON takes them; None as it is."""
+    """Return numbers as a list for JSON; None remains None."""
     return None if values is None else np.asarray(values, dtype=np.float64).tolist()

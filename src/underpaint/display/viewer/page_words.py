@@ -1,4 +1,4 @@
-"""Messages for the pages: where a message names an option of the command line, the page names its field or button."""
+"""Messages for the pages, with fields and buttons in place of command-line options."""
 
 import re
 from typing import Any
@@ -33,12 +33,12 @@ _REPLACEMENTS = tuple(
         (r"continue with --resume", "run the scan again"),
     )
 )  # fmt: skip
-_COMMAND = re.compile(r"`?(?<![\w-])(?:underpaint [a-z]+|--[a-z][\w-]*)")
-_TERMINAL = " (These options are for the command line: this page has no field for them.)"
+_COMMAND_LINE_OPTION = re.compile(r"`?(?<![\w-])(?:underpaint [a-z]+|--[a-z][\w-]*)")
+_TERMINAL_NOTE = " (These options are for the command line: this page has no field for them.)"
 
 
 def page_words(text: str) -> str:
-    """Return a message with the fields and buttons of the page in place of options of the command line.
+    """Return a message in which fields and buttons of the page replace command-line options.
 
     Examples
     --------
@@ -47,18 +47,18 @@ def page_words(text: str) -> str:
     """
     for pattern, words in _REPLACEMENTS:
         text = pattern.sub(words, text)
-    return text + _TERMINAL if _COMMAND.search(text) else text
+    return text + _TERMINAL_NOTE if _COMMAND_LINE_OPTION.search(text) else text
 
 
-def page_notes(answer: Any) -> Any:
-    """Return the result of a run with the words of the page in all its texts below ``notes`` and ``alerts``."""
-    if not isinstance(answer, dict):
-        return answer
-    texts = {"notes", "alerts", "aside"}
-    return {key: _in_all(value) if key in texts else page_notes(value) for key, value in answer.items()}
+def page_notes(run_result: Any) -> Any:
+    """Return the result of a run after applying :func:`page_words` to its notes and alerts."""
+    if not isinstance(run_result, dict):
+        return run_result
+    text_keys = {"notes", "alerts", "aside"}
+    return {key: _replace_words(value) if key in text_keys else page_notes(value) for key, value in run_result.items()}
 
 
-def _in_all(value: Any) -> Any:
+def _replace_words(value: Any) -> Any:
     if isinstance(value, list):
-        return [_in_all(each) for each in value]
+        return [_replace_words(entry) for entry in value]
     return page_words(value) if isinstance(value, str) else value

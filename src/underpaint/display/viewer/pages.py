@@ -1,11 +1,11 @@
-"""The files that make the pages: HTML, style and scripts, as they stand in the package."""
+"""Files of the pages in the package: HTML, style sheets and scripts."""
 
 from functools import lru_cache
 from importlib.resources import files
 
 from underpaint.display.viewer.server import Answer
 
-_KINDS = {
+_MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -15,12 +15,16 @@ _KINDS = {
 
 
 def page_file(name: str) -> Answer | None:
-    """Return a file of the pages, or None where there is none of that name."""
-    found = _all().get(name)
-    return None if found is None else Answer(found, _KINDS["." + name.rpartition(".")[2]])
+    """Return a file of the pages; None for an unknown name."""
+    content = _page_contents().get(name)
+    return None if content is None else Answer(content, _MEDIA_TYPES["." + name.rpartition(".")[2]])
 
 
 @lru_cache(maxsize=1)
-def _all() -> dict[str, bytes]:
-    place = files("underpaint.display.viewer") / "page"
-    return {own.name: own.read_bytes() for own in place.iterdir() if "." + own.name.rpartition(".")[2] in _KINDS}
+def _page_contents() -> dict[str, bytes]:
+    page_folder = files("underpaint.display.viewer") / "page"
+    return {
+        file.name: file.read_bytes()
+        for file in page_folder.iterdir()
+        if "." + file.name.rpartition(".")[2] in _MEDIA_TYPES
+    }

@@ -1,4 +1,4 @@
-"""Table of the means of all maps in each region, with standard errors, and the difference of two regions."""
+"""Table of the means of all maps in each region with standard errors, and differences between two regions."""
 
 import math
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ from underpaint.data.maps import PRESENT_PROBABILITY
 from underpaint.io.results.result_maps import ResultMaps
 
 Mask = NDArray[np.bool_]
-PROBABILITIES = {"group", "member"}
-_NOT_NUMBERS = {"state", "cluster"}
+PROBABILITY_KINDS = {"group", "member"}
+_CATEGORY_KINDS = {"state", "cluster"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A map in a region.
+    """Mean of a map in a region.
 
     Parameters
     ----------
     value, error : float
-        Mean and its standard error; of a probability, the share of pixels over one half. NaN where no pixel has an
+        Mean and its standard error; for a probability, the fraction of pixels above one half. NaN if no pixel has an
         answer.
     n : int
-        Pixels with an answer.
+        Number of pixels with an answer.
     """
 
     value: float
@@ -36,14 +36,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A map in all regions.
+    """Means of a map in all regions.
 
     Parameters
     ----------
     map : int
-        Its number.
+        Index of the map.
     cells : list of Cell
-        One a region.
+        Mean in each region.
     """
 
     map: int
@@ -51,7 +51,7 @@ class Row:
 
 
 def region_table(maps: ResultMaps, masks: Sequence[Mask]) -> list[Row]:
-    """Return a row for each map whose values can be averaged.
+    """Return a row of means for each map of numeric values.
 
     Parameters
     ----------
@@ -60,64 +60,72 @@ def region_table(maps: ResultMaps, masks: Sequence[Mask]) -> list[Row]:
     """
     rows = []
     for number, entry in enumerate(maps.entries):
-        if entry.kind in _NOT_NUMBERS:
+        if entry.kind in _CATEGORY_KINDS:
             continue
         values = maps.values(number)
-        errors = None if entry.kind in PROBABILITIES else maps.errors(number)
-        share = entry.kind in PROBABILITIES
-        cells = [_cell(values[mask], None if errors is None else errors[mask], share=share) for mask in masks]
+        errors = None if entry.kind in PROBABILITY_KINDS else maps.errors(number)
+        share = entry.kind in PROBABILITY_KINDS
+        cells = [
+            _mean_cell(values[mask], None if errors is None else errors[mask], is_probability=share) for mask in masks
+        ]
         rows.append(Row(number, cells))
     return rows
 
 
 def difference(first: Cell, second: Cell) -> tuple[float, float]:
-    """Return the difference of two cells, and how many of its standard errors it is.
+    """Return the difference of two means, and its ratio to the standard error of the difference.
 
-    The errors include the spread of the pixels within each region. Neighbouring pixels are alike, so that a difference
-    of fewer than three standard errors means little.
+    The errors include the variation of the pixels within each region. Neighbouring pixels are correlated, so a
+    difference below three standard errors is not significant.
     """
     error = math.hypot(first.error, second.error)
-    change = first.value - second.value
-    return change, change / error if error > 0 else math.nan
+    value_difference = first.value - second.value
+    return value_difference, value_difference / error if error > 0 else math.nan
 
 
-def plain(row: Row) -> dict[str, Any]:
-    """Return a row for the page."""
+def json_row(row: Row) -> dict[str, Any]:
+    """Return a row as a dictionary for JSON."""
     return {"map": row.map, "cells": [[cell.value, cell.error, cell.n] for cell in row.cells]}
 
 
-def table_rows(maps: ResultMaps, names: Sequence[str], rows: Sequence[Row]) -> list[list[Any]]:
-    """Return the lines of a CSV file; with two regions also their difference and its significance."""
-    heads = [f"{name}: {what}" for name in names for what in ("value", "standard_error", "pixels")]
-    two = len(names) == 2
-    extra = ["difference", "difference_in_standard_errors"] if two else []
-    lines: list[list[Any]] = [["kind", "name", "label", "quantity", "unit", *heads, *extra]]
+def table_rows(maps: ResultMaps, region_names: Sequence[str], rows: Sequence[Row]) -> list[list[Any]]:
+    """Return the rows of a CSV file; for two regions they include the difference and its significance."""
+    region_titles = [
+        f"{name}: {quantity_name}" for name in region_names for quantity_name in ("value", "standard_error", "pixels")
+    ]
+    has_two_regions = len(region_names) == 2
+    difference_titles = ["difference", "difference_in_standard_errors"] if has_two_regions else []
+    csv_rows: list[list[Any]] = [["kind", "name", "label", "quantity", "unit", *region_titles, *difference_titles]]
     for row in rows:
         entry = maps.entries[row.map]
-        quantity = "share over one half" if entry.kind in PROBABILITIES else "mean"
-        numbers = [_text(number) for cell in row.cells for number in (cell.value, cell.error, cell.n)]
-        change = [_text(number) for number in difference(row.cells[0], row.cells[1])] if two else []
-        lines.append([entry.kind, entry.name, entry.label, quantity, entry.unit, *numbers, *change])
-    return lines
+        quantity = "share over one half" if entry.kind in PROBABILITY_KINDS else "mean"
+        region_cells = [_number_text(number) for cell in row.cells for number in (cell.value, cell.error, cell.n)]
+        difference_cells = (
+            [_number_text(number) for number in difference(row.cells[0], row.cells[1])] if has_two_regions else []
+        )
+        csv_rows.append([entry.kind, entry.name, entry.label, quantity, entry.unit, *region_cells, *difference_cells])
+    return csv_rows
 
 
-def _text(number: float) -> str:
+def _number_text(number: float) -> str:
     return f"{number:.6g}" if math.isfinite(number) else ""
 
 
-def _cell(values: NDArray[np.float32], errors: NDArray[np.float32] | None, *, share: bool) -> Cell:
+def _mean_cell(values: NDArray[np.float32], errors: NDArray[np.float32] | None, *, is_probability: bool) -> Cell:
     has_value = np.isfinite(values)
-    n = int(has_value.sum())
-    if not n:
+    n_answer = int(has_value.sum())
+    if not n_answer:
         return Cell(math.nan, math.nan, 0)
     region_values = values[has_value].astype(np.float64)
-    if share:
+    if is_probability:
         n_present = int((region_values > PRESENT_PROBABILITY).sum())
-        # Laplace smoothing, so that fractions of 0 and 1 have an error, too
-        smoothed_fraction = (n_present + 1) / (n + 2)
-        return Cell(n_present / n, math.sqrt(smoothed_fraction * (1 - smoothed_fraction) / n), n)
+        # Laplace smoothing gives fractions of 0 and 1 a standard error above zero
+        smoothed_fraction = (n_present + 1) / (n_answer + 2)
+        return Cell(n_present / n_answer, math.sqrt(smoothed_fraction * (1 - smoothed_fraction) / n_answer), n_answer)
     counting_error = (
-        0.0 if errors is None else math.sqrt(float(np.nansum(np.square(errors[has_value], dtype=np.float64)))) / n
+        0.0
+        if errors is None
+        else math.sqrt(float(np.nansum(np.square(errors[has_value], dtype=np.float64)))) / n_answer
     )
-    standard_error = float(region_values.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
-    return Cell(float(region_values.mean()), max(counting_error, standard_error), n)
+    standard_error = float(region_values.std(ddof=1)) / math.sqrt(n_answer) if n_answer > 1 else 0.0
+    return Cell(float(region_values.mean()), max(counting_error, standard_error), n_answer)

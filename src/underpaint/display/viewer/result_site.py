@@ -1,4 +1,4 @@
-"""One folder of results as pages and answers: which request is answered where, the saved session, and long tasks."""
+"""Pages and answers for one folder of results, including the saved session and long tasks."""
 
 import os
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from underpaint.display.viewer.open_results import (
     Routes,
     entry_facts,
     listed_numbers,
-    pixel_of,
+    pixel_position,
 )
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.pictures import Pictures
@@ -26,7 +26,7 @@ from underpaint.display.viewer.regions import RegionRequests
 from underpaint.display.viewer.runs import Runs
 from underpaint.display.viewer.scan_source import READY
 from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
-from underpaint.display.viewer.surface import Surface
+from underpaint.display.viewer.surface import ReflectanceCube
 from underpaint.errors import OutputError
 from underpaint.io.results.contained import digest_contained, has_file
 from underpaint.io.results.pictures import picture_files, picture_keys
@@ -34,31 +34,31 @@ from underpaint.io.results.session import Session, parse_session, read_session
 from underpaint.io.results.sidecars import REGIONS_FILE, SESSION_FILE
 from underpaint.runtime.files import write_json
 
-_MOST_SUBJECT = 200
+_MAX_SUBJECT_LENGTH = 200
 REPORT_FILE = "report.html"
-_SERVED = {".html", ".csv", ".tif", ".h5", ".pdf"}
-# The report brings its own style and pictures along, and needs nothing else.
+_SERVED_SUFFIXES = {".html", ".csv", ".tif", ".h5", ".pdf"}
+# The report contains its style and pictures and loads nothing else.
 _REPORT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 class JobRequests(ResultRequests):
-    """Answers about long tasks."""
+    """Answers to requests for long tasks."""
 
     def routes(self) -> Routes:
-        """Return the requests that are answered here."""
+        """Return the functions that answer requests, by method and path."""
         return {
-            ("POST", "explain"): self._explain,
-            ("POST", "report"): self._report,
-            ("GET", "run"): self._run_state,
-            ("DELETE", "run"): self._stop_run,
+            ("POST", "explain"): self._start_explanation,
+            ("POST", "report"): self._start_report,
+            ("GET", "run"): self._answer_job_state,
+            ("DELETE", "run"): self._cancel_job,
         }
 
-    def _explain(self, request: Request) -> Answer:
-        """Begin to explain a pixel by layers; the page asks again how far it is."""
-        sent = request.json()
-        row, column = pixel_of([sent.get("row"), sent.get("column")])
+    def _start_explanation(self, request: Request) -> Answer:
+        """Start to explain a pixel by layers; the page then requests the progress."""
+        request_body = request.json()
+        row, column = pixel_position([request_body.get("row"), request_body.get("column")])
         self.results.maps.at(row, column)
-        instrument = sent.get("instrument") or self.results.instrument_name() or "elio"
+        instrument = request_body.get("instrument") or self.results.instrument_name() or "elio"
         job = {
             "what": "explain",
             "scan": self.results.source.scan().source,
@@ -67,24 +67,24 @@ class JobRequests(ResultRequests):
         }
         return json_answer({"run": self.results.begin(job), "instrument": instrument})
 
-    def _report(self, request: Request) -> Answer:
-        """Begin to write the report anew, with the photograph and the regions that are there by now."""
-        sent = request.json()
+    def _start_report(self, request: Request) -> Answer:
+        """Start to write the report again, with the present photograph and regions."""
+        request_body = request.json()
         job = {
             "what": "report",
             "folder": str(self.results.folder),
-            "form": "pdf" if sent.get("form") == "pdf" else "html",
-            "full": sent.get("full") is True,
-            "subject": str(sent.get("subject") or "")[:_MOST_SUBJECT],
+            "form": "pdf" if request_body.get("form") == "pdf" else "html",
+            "full": request_body.get("full") is True,
+            "subject": str(request_body.get("subject") or "")[:_MAX_SUBJECT_LENGTH],
             "scan": self.results.source.scan().source if self.results.source.state == READY else None,
         }
         return json_answer({"run": self.results.begin(job)})
 
-    def _run_state(self, request: Request) -> Answer | None:
+    def _answer_job_state(self, request: Request) -> Answer | None:
         run = self.results.runs_of_page.get(request.query.get("run", ""))
         return None if run is None else json_answer(run.state())
 
-    def _stop_run(self, request: Request) -> Answer | None:
+    def _cancel_job(self, request: Request) -> Answer | None:
         run = self.results.runs_of_page.pop(request.query.get("run", ""), None)
         if run is None:
             return None
@@ -93,11 +93,11 @@ class JobRequests(ResultRequests):
 
 
 class NewerSessionError(OutputError):
-    """Another page saved its session since this one read it."""
+    """Another page saved its session after the present page had read it."""
 
 
 def session_and_version(folder: Path) -> tuple[dict[str, Any], str]:
-    """Return the saved session, and a version that changes with it ("" where none is saved).
+    """Return the saved session and its version, "" without a saved session.
 
     Raises
     ------
@@ -114,22 +114,22 @@ def save_session(folder: Path, session: Session, version: str) -> str:
     Raises
     ------
     NewerSessionError
-        The saved one is not the version that this one was made from; nothing was written.
+        The saved session has another version; nothing was written.
     ScanError
-        The saved one is damaged; nothing was written.
+        The saved session is damaged; nothing was written.
     OutputError
         The folder cannot be written.
     """
     with one_writer(folder):
-        _, current = session_and_version(folder)
-        if current != version:
+        _, current_version = session_and_version(folder)
+        if current_version != version:
             raise NewerSessionError("Another page saved markers or statements meanwhile. Nothing was replaced.")
         write_json(folder / SESSION_FILE, asdict(session))
         return digest_contained(folder, SESSION_FILE) or ""
 
 
 class ResultSite:
-    """Answers for one folder.
+    """Site for one folder of results.
 
     Parameters
     ----------
@@ -146,20 +146,20 @@ class ResultSite:
         self.results = OpenResults(folder, scan, runs)
         self.folder, self.maps, self.source = self.results.folder, self.results.maps, self.results.source
         self.pictures = Pictures(self.folder, self.maps)
-        self.surface = Surface(self.folder, self.maps)
+        self.surface = ReflectanceCube(self.folder, self.maps)
         self._routes: Routes = {
-            ("GET", "about"): self._about,
-            ("GET", "scan"): self._scan_state,
+            ("GET", "about"): self._answer_about,
+            ("GET", "scan"): self._answer_scan_state,
             ("POST", "scan"): self._open_scan,
-            ("GET", "session"): self._session,
+            ("GET", "session"): self._answer_session,
             ("POST", "session"): self._save_session,
             ("GET", "pictures"): self.pictures.answer,
             ("POST", "pictures"): self.pictures.answer,
             ("DELETE", "pictures"): self.pictures.answer,
             ("GET", "reflectance"): self.surface.answer,
-            ("GET", "export"): self._export,
-            ("POST", "export"): self._export,
-            ("GET", "files"): self._file,
+            ("GET", "export"): self._answer_export,
+            ("POST", "export"): self._answer_export,
+            ("GET", "files"): self._send_file,
         }
         for requests in (MapRequests, RegionRequests, FitRequests, ExplorationRequests, JobRequests):
             self._routes |= requests(self.results).routes()
@@ -172,14 +172,14 @@ class ResultSite:
         return page_file(request.parts[-1]) if route is None else route(request.under(1))
 
     def is_current(self) -> bool:
-        """Return whether the results are still those that were opened."""
+        """Return whether the results are unchanged since they were opened."""
         return self.results.maps.is_current()
 
     def close(self) -> None:
-        """Stop what runs and close the files."""
+        """Cancel the running tasks and close the files."""
         self.results.close()
 
-    def _about(self, _: Request) -> Answer:
+    def _answer_about(self, _: Request) -> Answer:
         summary = self.results.summary
         return json_answer(
             {
@@ -198,7 +198,9 @@ class ResultSite:
                 "anode": summary.get("settings", {}).get("calibration", {}).get("anode"),
                 "instrument": summary.get("settings", {}).get("instrument"),
                 "hiding": self.results.maps.knows_hiding,
-                "states": [[state, words] for state, words in STATES.items() if state != NO_ANSWER],
+                "states": [
+                    [state_code, description] for state_code, description in STATES.items() if state_code != NO_ANSWER
+                ],
                 "written": str(summary.get("written", "")),
                 "report": has_file(self.results.folder, REPORT_FILE),
                 "report_outdated": is_outdated(self.results.folder),
@@ -208,43 +210,43 @@ class ResultSite:
             }
         )
 
-    def _scan_state(self, _: Request) -> Answer:
+    def _answer_scan_state(self, _: Request) -> Answer:
         return json_answer(self.results.scan_state())
 
     def _open_scan(self, request: Request) -> Answer:
         self.results.source.open()
-        return self._scan_state(request)
+        return self._answer_scan_state(request)
 
-    def _session(self, _: Request) -> Answer:
+    def _answer_session(self, _: Request) -> Answer:
         session, version = session_and_version(self.results.folder)
         return json_answer({"session": session, "version": version})
 
     def _save_session(self, request: Request) -> Answer:
-        """Save markers, statements and view of a page; those that another page saved meanwhile are sent back."""
-        sent = request.json()
-        session = parse_session(sent.get("session"))
+        """Save markers, statements and view of a page, or send those that another page has saved meanwhile."""
+        request_body = request.json()
+        session = parse_session(request_body.get("session"))
         try:
-            version = save_session(self.results.folder, session, str(sent.get("version")))
+            version = save_session(self.results.folder, session, str(request_body.get("version")))
         except NewerSessionError as error:
-            newer, version = session_and_version(self.results.folder)
-            return json_answer({"error": str(error), "session": newer, "version": version}, HTTPStatus.CONFLICT)
+            newer_session, version = session_and_version(self.results.folder)
+            return json_answer({"error": str(error), "session": newer_session, "version": version}, HTTPStatus.CONFLICT)
         return json_answer({"version": version})
 
-    def _export(self, request: Request) -> Answer | None:
+    def _answer_export(self, request: Request) -> Answer | None:
         return exports.answer(request, self.results)
 
-    def _file(self, request: Request) -> Answer | None:
-        names = request.parts or (REPORT_FILE,)
-        if Path(names[-1]).suffix not in _SERVED:
+    def _send_file(self, request: Request) -> Answer | None:
+        path_parts = request.parts or (REPORT_FILE,)
+        if Path(path_parts[-1]).suffix not in _SERVED_SUFFIXES:
             return None
-        return file_answer(self.results.folder, *names, policy=_REPORT_POLICY)
+        return file_answer(self.results.folder, *path_parts, policy=_REPORT_POLICY)
 
 
 def is_outdated(folder: Path) -> bool:
     """Return whether pictures, regions or the session of a folder of results are newer than its report."""
-    names = [(REGIONS_FILE,), (SESSION_FILE,), *(picture_files(key).place for key in picture_keys(folder))]
-    written = _modified_ns(folder / REPORT_FILE)
-    return 0 < written < max(_modified_ns(folder.joinpath(*parts)) for parts in names)
+    sidecar_paths = [(REGIONS_FILE,), (SESSION_FILE,), *(picture_files(key).place for key in picture_keys(folder))]
+    report_time_ns = _modified_ns(folder / REPORT_FILE)
+    return 0 < report_time_ns < max(_modified_ns(folder.joinpath(*path_parts)) for path_parts in sidecar_paths)
 
 
 def _modified_ns(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Long tasks in processes of their own: the page stays quick, and cancelling leaves no unfinished results."""
+"""Long tasks in separate processes, so that pages stay responsive and cancelling leaves no unfinished results."""
 
 import json
 import secrets
@@ -15,27 +15,27 @@ from underpaint.errors import OutputError
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 COMMAND = (sys.executable, "-m", "underpaint", "work")
-"""Reads one job (JSON, a line) and answers with lines of JSON; ends when its standard input is closed."""
-_PATIENCE_S = 20.0
+"""Command that reads one job as a line of JSON and writes lines of JSON; closing its standard input ends it."""
+_TIME_LIMIT_S = 20.0
 _POLL_S = 0.2
-_MOST_KEPT = 50
-MOST_AT_ONCE = 2
-"""Number of long runs at a time, and of short ones: both share memory and processors."""
-MOST_QUEUED = 100
-_LONG = {"identify", "elements"}
+_MAX_FINISHED = 50
+MAX_SIMULTANEOUS = 2
+"""Maximum number of simultaneous long runs, and of simultaneous short runs."""
+MAX_QUEUED = 100
+_LONG_JOBS = {"identify", "elements"}
 
 
 class Run:
-    """A job in a process of its own.
+    """A job in a separate process.
 
     Parameters
     ----------
     job : mapping
-        JSON-serialisable; ``what`` is the kind of task.
+        JSON-serialisable job; ``what`` is the kind of task.
     command : sequence of str
-        As :data:`COMMAND`.
+        Command of the process, like :data:`COMMAND`.
     turn : Semaphore or None
-        Acquired before the process begins and released when it has ended; None: the process begins at once.
+        Semaphore that is acquired before the process starts and released after it ends; None starts immediately.
     """
 
     def __init__(
@@ -43,88 +43,88 @@ class Run:
     ) -> None:
         self.key = secrets.token_hex(8)
         self.job = dict(job)
-        self._began = time.monotonic()
-        self._ended: float | None = None
+        self._start_s = time.monotonic()
+        self._end_s: float | None = None
         self._lock = threading.Lock()
-        self._facts: dict[str, Any] = {"state": QUEUED, "step": "Waiting for other runs to end", "done": 0, "total": 0}
+        self._state: dict[str, Any] = {"state": QUEUED, "step": "Waiting for other runs to end", "done": 0, "total": 0}
         self._command = list(command)
         self._turn = turn or threading.Semaphore()
         self._process: subprocess.Popen[str] | None = None
-        self._cancelled = False
+        self._is_cancelled = False
         self._errors: list[str] = []
-        self._drainer = threading.Thread(target=self._drain, daemon=True)
+        self._error_thread = threading.Thread(target=self._read_errors, daemon=True)
         if self._turn.acquire(blocking=False):
             try:
-                self._begin()
+                self._start_process()
             except BaseException:
                 self._turn.release()
                 raise
-        self._reader = threading.Thread(target=self._follow, daemon=True)
-        self._reader.start()
+        self._supervisor = threading.Thread(target=self._supervise, daemon=True)
+        self._supervisor.start()
 
     def state(self) -> dict[str, Any]:
-        """Return how far it is: ``state``, ``step``, ``done``, ``total``, ``seconds``; ``result`` or ``error``."""
+        """Return ``state``, ``step``, ``done``, ``total`` and ``seconds`` of the run, and ``result`` or ``error``."""
         with self._lock:
-            seconds = (self._ended or time.monotonic()) - self._began
-            return {"run": self.key, "job": self.job, "seconds": round(seconds, 1), **self._facts}
+            seconds = (self._end_s or time.monotonic()) - self._start_s
+            return {"run": self.key, "job": self.job, "seconds": round(seconds, 1), **self._state}
 
     def cancel(self) -> None:
-        """Ask it to stop; it is ended by force when it does not listen."""
+        """Cancel the run; its process is killed if it does not end within the time limit."""
         with self._lock:
-            if self._facts["state"] not in {QUEUED, RUNNING} or self._cancelled:
+            if self._state["state"] not in {QUEUED, RUNNING} or self._is_cancelled:
                 return
-            self._cancelled = True
-            self._facts |= {"step": "Cancelling", "done": 0, "total": 0}
+            self._is_cancelled = True
+            self._state |= {"step": "Cancelling", "done": 0, "total": 0}
             process = self._process
         if process is not None:
             _close_input(process)
-            threading.Thread(target=_end, args=(process,), daemon=True).start()
+            threading.Thread(target=_end_process, args=(process,), daemon=True).start()
 
     def wait(self, timeout_s: float | None = None) -> dict[str, Any]:
-        """Wait until it has ended, and return its state."""
-        self._reader.join(timeout_s)
+        """Wait until the run ends, and return its state."""
+        self._supervisor.join(timeout_s)
         return self.state()
 
-    def _begin(self) -> bool:
-        """Begin the process, unless the job was cancelled while it waited."""
+    def _start_process(self) -> bool:
+        """Start the process unless the job was cancelled; return whether the process was started."""
         with self._lock:
-            if self._cancelled:
+            if self._is_cancelled:
                 return False
-            self._process = subprocess.Popen(  # noqa: S603 - our own program; the job goes through its standard input
+            self._process = subprocess.Popen(  # noqa: S603 - a fixed program; the job is sent to its standard input
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 encoding="utf-8",
             )  # fmt: skip
-            self._facts |= {"state": RUNNING, "step": "Starting"}
-        self._drainer.start()
+            self._state |= {"state": RUNNING, "step": "Starting"}
+        self._error_thread.start()
         return True
 
-    def _drain(self) -> None:
+    def _read_errors(self) -> None:
         if self._process is not None and self._process.stderr is not None:
             with self._process.stderr as stream:
-                for line in stream:
-                    self._errors = [*self._errors[-20:], line]
+                for error_line in stream:
+                    self._errors = [*self._errors[-20:], error_line]
 
-    def _follow(self) -> None:
-        held = self._process is not None
-        while not held and not self._cancelled:
-            held = self._turn.acquire(timeout=_POLL_S)
+    def _supervise(self) -> None:
+        has_turn = self._process is not None
+        while not has_turn and not self._is_cancelled:
+            has_turn = self._turn.acquire(timeout=_POLL_S)
         try:
-            if self._process is not None or (held and self._begin()):
+            if self._process is not None or (has_turn and self._start_process()):
                 self._follow_process()
         except OSError as error:
             self._errors = [str(error)]
         finally:
-            if held:
+            if has_turn:
                 self._turn.release()
         with self._lock:
-            self._ended = time.monotonic()
-            if self._cancelled:
-                self._facts |= {"state": CANCELLED, "step": "Cancelled"}
-            elif self._facts["state"] in {QUEUED, RUNNING}:
-                code = None if self._process is None else self._process.returncode
-                lines = "".join(self._errors).strip().splitlines()
-                why = lines[-1] if lines else f"it ended with code {code}"
-                self._facts |= {"state": FAILED, "error": f"The run broke off: {why}"}
+            self._end_s = time.monotonic()
+            if self._is_cancelled:
+                self._state |= {"state": CANCELLED, "step": "Cancelled"}
+            elif self._state["state"] in {QUEUED, RUNNING}:
+                exit_code = None if self._process is None else self._process.returncode
+                error_lines = "".join(self._errors).strip().splitlines()
+                reason = error_lines[-1] if error_lines else f"the process ended with code {exit_code}"
+                self._state |= {"state": FAILED, "error": f"The run failed: {reason}"}
 
     def _follow_process(self) -> None:
         process = self._process
@@ -134,29 +134,29 @@ class Run:
             process.stdin.write(json.dumps(self.job) + "\n")
             process.stdin.flush()
         except (OSError, ValueError):
-            pass  # it has ended already, which what it printed explains; or it was cancelled
+            pass  # the process has ended, and its output states why, or the run was cancelled
         with process.stdout as stream:
             for line in stream:
-                self._take(line)
+                self._read_message(line)
         process.wait()
-        self._drainer.join(_PATIENCE_S)
+        self._error_thread.join(_TIME_LIMIT_S)
         _close_input(process)
 
-    def _take(self, line: str) -> None:
+    def _read_message(self, line: str) -> None:
         try:
-            message = json.loads(line)
+            worker_message = json.loads(line)
         except ValueError:
             return
         with self._lock:
-            if self._cancelled or self._facts["state"] != RUNNING or not isinstance(message, dict):
+            if self._is_cancelled or self._state["state"] != RUNNING or not isinstance(worker_message, dict):
                 return
-            if "progress" in message:
-                step, done, total = message["progress"]
-                self._facts |= {"step": step, "done": done, "total": total}
-            elif "error" in message:
-                self._facts |= {"state": FAILED, "error": page_words(str(message["error"]))}
-            elif "result" in message:
-                self._facts |= {"state": DONE, "result": page_notes(message["result"]), "step": "Done"}
+            if "progress" in worker_message:
+                step_name, n_done, n_total = worker_message["progress"]
+                self._state |= {"step": step_name, "done": n_done, "total": n_total}
+            elif "error" in worker_message:
+                self._state |= {"state": FAILED, "error": page_words(str(worker_message["error"]))}
+            elif "result" in worker_message:
+                self._state |= {"state": DONE, "result": page_notes(worker_message["result"]), "step": "Done"}
 
 
 def _close_input(process: subprocess.Popen[str]) -> None:
@@ -167,65 +167,69 @@ def _close_input(process: subprocess.Popen[str]) -> None:
         pass
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end_process(process: subprocess.Popen[str]) -> None:
     try:
-        process.wait(_PATIENCE_S)
+        process.wait(_TIME_LIMIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
 
 
 class Runs:
-    """All runs of a server: a limited number at once, the others wait."""
+    """All runs of a server; a limited number runs simultaneously, and other runs are queued."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
-        self._closed = False
+        self._is_closed = False
         self._lock = threading.Lock()
-        self._turns = {long: threading.Semaphore(MOST_AT_ONCE) for long in (False, True)}
+        self._turns = {is_long: threading.Semaphore(MAX_SIMULTANEOUS) for is_long in (False, True)}
 
     def start(self, job: Mapping[str, Any]) -> Run:
-        """Begin a job, or queue it.
+        """Start or queue a job.
 
         Raises
         ------
         OutputError
-            Too many runs wait, or the server is being closed.
+            Too many runs are queued, or the server is being closed.
         """
         with self._lock:
-            waiting = sum(own.state()["state"] == QUEUED for own in self._runs.values())
-            if self._closed or waiting >= MOST_QUEUED:
-                reason = "the viewer is being closed" if self._closed else f"{waiting} others wait already"
+            n_waiting = sum(queued.state()["state"] == QUEUED for queued in self._runs.values())
+            if self._is_closed or n_waiting >= MAX_QUEUED:
+                reason = "the viewer is being closed" if self._is_closed else f"{n_waiting} runs are queued already"
                 raise OutputError(f"Cannot run: {reason}. Try again later.")
-            run = Run(job, turn=self._turns[job.get("what") in _LONG])
+            run = Run(job, turn=self._turns[job.get("what") in _LONG_JOBS])
             self._runs[run.key] = run
-            for key in list(self._runs)[:-_MOST_KEPT]:
+            for key in list(self._runs)[:-_MAX_FINISHED]:
                 if self._runs[key].state()["state"] not in {QUEUED, RUNNING}:
                     del self._runs[key]
         return run
 
     def get(self, key: str) -> Run | None:
-        """Return a run, or None."""
+        """Return the run with a key, or None."""
         return self._runs.get(key)
 
-    def of(self, what: str) -> list[Run]:
-        """Return the runs of one kind of job, the first one first."""
-        return [run for run in list(self._runs.values()) if run.job.get("what") == what]
+    def of_kind(self, job_kind: str) -> list[Run]:
+        """Return the runs of one kind of job, the earliest first."""
+        return [run for run in list(self._runs.values()) if run.job.get("what") == job_kind]
 
     def scan_of(self, folder: Path) -> str | None:
-        """Return the scan of the last run of this server that wrote to a folder; None if there is none."""
+        """Return the scan of the latest run that wrote to a folder; None without such a run."""
         for run in reversed(list(self._runs.values())):
-            facts = run.state()
-            result = facts.get("result")
-            if run.job.get("what") in _LONG and isinstance(result, dict) and Path(result["folder"]).resolve() == folder:
+            run_state = run.state()
+            run_result = run_state.get("result")
+            if (
+                run.job.get("what") in _LONG_JOBS
+                and isinstance(run_result, dict)
+                and Path(run_result["folder"]).resolve() == folder
+            ):
                 return str(run.job["scan"])
         return None
 
     def close(self) -> None:
-        """Cancel all that still runs or waits, and wait until it has ended."""
+        """Cancel all running and queued runs, and wait until they end."""
         with self._lock:
-            self._closed = True
+            self._is_closed = True
             runs = list(self._runs.values())
         for run in runs:
             run.cancel()
         for run in runs:
-            run.wait(_PATIENCE_S)
+            run.wait(_TIME_LIMIT_S)

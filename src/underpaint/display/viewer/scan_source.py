@@ -1,4 +1,4 @@
-"""Access to the scan from which a result was computed; a thread opens it in the background."""
+"""Access to the scan of the results; a thread opens the scan in the background."""
 
 import threading
 from collections.abc import Callable
@@ -21,55 +21,55 @@ class RegionSpectra:
 
     Parameters
     ----------
-    mean, highest : (n_channel,) arrays
-        Counts of the mean pixel; the largest count of any pixel in each channel.
+    mean, maximum : (n_channel,) arrays
+        Mean and maximum counts of the pixels in each channel.
     n_pixel : int
-        Pixels that have a spectrum.
+        Number of pixels with a spectrum.
     """
 
     mean: NDArray[np.float64]
-    highest: NDArray[np.float64]
+    maximum: NDArray[np.float64]
     n_pixel: int
 
 
 class ScanSource:
-    """Opens a scan in a thread of its own, once asked to: a folder of a million files takes a while, a server for ever.
+    """Opens a scan on request in a separate thread, because a folder of a million files or a network drive is slow.
 
     Parameters
     ----------
     open_scan : callable
-        Returns the scan, or raises what is wrong.
+        Function that returns the scan or raises an error.
     path : str
-        Where the scan lies, for the user.
+        Path of the scan that is shown to the user.
     """
 
     def __init__(self, open_scan: Callable[[], Scan], path: str = "") -> None:
         self.path = path
         self._open = open_scan
         self._scan: Scan | None = None
-        self._why = ""
+        self._failure = ""
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._opening_thread: threading.Thread | None = None
 
     def open(self) -> None:
-        """Begin to open the scan, unless that has begun; once more where it failed."""
+        """Start to open the scan if it is neither open nor being opened; try again after a failure."""
         with self._lock:
-            if self._thread is None or self.state == MISSING:
-                self._why = ""
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
+            if self._opening_thread is None or self.state == MISSING:
+                self._failure = ""
+                self._opening_thread = threading.Thread(target=self._open_scan, daemon=True)
+                self._opening_thread.start()
 
     @property
     def state(self) -> str:
         """``CLOSED``, ``OPENING``, ``READY`` or ``MISSING``."""
-        if self._thread is None:
+        if self._opening_thread is None:
             return CLOSED
-        return READY if self._scan is not None else MISSING if self._why else OPENING
+        return READY if self._scan is not None else MISSING if self._failure else OPENING
 
     @property
-    def why(self) -> str:
-        """Why there is no scan; "" where there is one."""
-        return self._why
+    def failure(self) -> str:
+        """Reason why the scan could not be opened; "" without a failure."""
+        return self._failure
 
     def scan(self) -> Scan:
         """Wait for the scan and return it.
@@ -77,17 +77,17 @@ class ScanSource:
         Raises
         ------
         ScanError
-            It is not there or cannot be read.
+            The scan is not open, or it cannot be read.
         """
-        if self._thread is None:
+        if self._opening_thread is None:
             raise ScanError("The scan is not open. Open it in the viewer first.")
-        self._thread.join()
+        self._opening_thread.join()
         if self._scan is None:
-            raise ScanError(self._why)
+            raise ScanError(self._failure)
         return self._scan
 
     def pixel(self, row: int, column: int) -> NDArray[np.float64] | None:
-        """Return the (n_channel,) counts of a pixel, and nothing else of the scan; None where it has none."""
+        """Return the (n_channel,) counts of a pixel, reading no other pixel; None for a pixel without a spectrum."""
         scan = self.scan()
         if scan.present is not None and not scan.present[row, column]:
             return None
@@ -95,21 +95,21 @@ class ScanSource:
         return counts if np.isfinite(counts).all() else None
 
     def region(self, mask: NDArray[np.bool_]) -> RegionSpectra:
-        """Return the spectra of a region; only the rows and columns around it are read, block by block.
+        """Return the spectra of a region; only its rows and columns are read, in blocks.
 
         Raises
         ------
         ScanError
-            No pixel of it has a spectrum.
+            No pixel of the region has a spectrum.
         """
         scan = self.scan()
-        there = mask if scan.present is None else mask & scan.present
-        total, highest = region_counts(scan, there)
-        n_pixel = int(there.sum())
-        return RegionSpectra(total / n_pixel, highest, n_pixel)
+        is_measured = mask if scan.present is None else mask & scan.present
+        sum_counts, maximum = region_counts(scan, is_measured)
+        n_pixel = int(is_measured.sum())
+        return RegionSpectra(sum_counts / n_pixel, maximum, n_pixel)
 
-    def _run(self) -> None:
+    def _open_scan(self) -> None:
         try:
             self._scan = self._open()
-        except Exception as error:  # the readers of many libraries share no base of their errors
-            self._why = page_words(str(error) or type(error).__name__)
+        except Exception as error:  # readers from several libraries raise errors without a common base class
+            self._failure = page_words(str(error) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""A small server that shows pages to whoever knows its address, by default to this machine alone."""
+"""HTTP server whose pages require a secret token in the address; by default it answers this machine only."""
 
 import io
 import json
@@ -25,21 +25,21 @@ from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io.results.contained import open_contained
 
 HOST = "127.0.0.1"
-MOST_BODY_BYTES = 256 * 2**20
-"""Of a picture sent by the page."""
-MOST_CONNECTIONS = 256
-"""Each connection holds a thread; further connections are asked to try again."""
-_BACKLOG = 200
-_MOST_DIGITS = 9
-_MOST_FIELDS = 100
-_IDLE_S = 30.0
-_HANG_UP_S = 1.0
-_REQUEST_S = 30.0
-_SLOWEST_BYTES_S = 20_000
-"""A request that comes more slowly, once it has taken half a minute, is given up."""
+MAX_BODY_BYTES = 256 * 2**20
+"""Maximum size of the body of a request, which may be a picture."""
+MAX_CONNECTIONS = 256
+"""Maximum number of connections, each with a thread; further connections get status 503."""
+_MAX_PENDING = 200
+_MAX_DIGITS = 9
+_MAX_QUERY_FIELDS = 100
+_IDLE_TIME_S = 30.0
+_CLOSE_TIME_S = 1.0
+_REQUEST_TIME_S = 30.0
+_MIN_BYTES_PER_S = 20_000
+"""Minimum speed of a request; a slower request is aborted after ``_REQUEST_TIME_S``."""
 _POLL_S = 0.05
-_OWN_NAMES = {HOST, "localhost"}
-_NOTEBOOKS = "http://localhost:* http://127.0.0.1:*"
+_LOCAL_NAMES = {HOST, "localhost"}
+_NOTEBOOK_ORIGINS = "http://localhost:* http://127.0.0.1:*"
 
 
 @dataclass(frozen=True)
@@ -62,37 +62,37 @@ class Request:
     body: bytes = b""
 
     def under(self, depth: int) -> "Request":
-        """Return the same request with the first parts of its path taken away."""
+        """Return the same request without the first ``depth`` parts of its path."""
         return Request(self.method, self.parts[depth:], self.query, self.body)
 
     def number(self, name: str) -> int:
-        """Return a whole number of the query.
+        """Return an integer of the query.
 
         Raises
         ------
         UnderpaintError
-            It is missing, or none.
+            The field is missing or not an integer.
         """
         text = self.query.get(name, "")
-        if not text.removeprefix("-").isdecimal() or len(text) > _MOST_DIGITS:
+        if not text.removeprefix("-").isdecimal() or len(text) > _MAX_DIGITS:
             raise UnderpaintError(f"Cannot answer: {name} is {text[:20]!r}; it must be a whole number.")
         return int(text)
 
     def json(self) -> dict[str, Any]:
-        """Return the body's JSON object.
+        """Return the JSON object in the body.
 
         Raises
         ------
         UnderpaintError
-            It is none.
+            The body is not a JSON object.
         """
         try:
-            value = json.loads(self.body)
+            content = json.loads(self.body)
         except (ValueError, RecursionError) as error:
             raise UnderpaintError("Cannot answer: the page sent no JSON. Load the page again.") from error
-        if not isinstance(value, dict):
+        if not isinstance(content, dict):
             raise UnderpaintError("Cannot answer: the page sent no JSON object. Load the page again.")
-        return value
+        return content
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class Answer:
         Media type.
     status : int
     headers : mapping of str to str
-        More headers.
+        Additional headers.
     policy : str
-        Content-Security-Policy; "" takes the page's own.
+        Content-Security-Policy; "" means that of the pages.
     """
 
     body: bytes | BinaryIO
@@ -130,11 +130,11 @@ class Server:
     Parameters
     ----------
     address : str
-        Of the first page, token included.
+        Address of the first page, including the token.
     thread : threading.Thread
-        Serves until the ``with`` block of :func:`serve_site` ends.
+        Thread that serves until the ``with`` block of :func:`serve_site` ends.
     visited : threading.Event
-        Set once somebody who knows the address has asked for something.
+        Event that is set by the first request with a valid token.
     """
 
     address: str
@@ -154,30 +154,30 @@ def serve_site(site: Site, *, port: int = 0, host: str = HOST, framed: bool = Fa
     Parameters
     ----------
     site : callable
-        Answers requests that know the token.
+        Function that answers requests with a valid token.
     port : int
-        0 takes a free one.
+        Port; 0 selects a free port.
     host : str
-        Another address than this machine's own lets the whole network ask.
+        Address to listen on; an address other than the local one admits requests from the whole network.
     framed : bool
-        Whether a notebook on this machine may show the pages within its own.
+        Whether a notebook on this machine may show the pages in a frame.
 
     Raises
     ------
     OutputError
-        The port is taken or is none, or the host is not this machine's.
+        The port is in use or invalid, or the host is not an address of this machine.
     """
     token = secrets.token_urlsafe(16)
-    names = _OWN_NAMES if host in _OWN_NAMES else None
+    host_names = _LOCAL_NAMES if host in _LOCAL_NAMES else None
     visited = threading.Event()
     try:
-        server = _BoundedServer((host, port), _handler(site, token, names, visited, framed=framed))
+        server = _BoundedServer((host, port), _handler(site, token, host_names, visited, framed=framed))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "ports go from 0 to 65535"
         if isinstance(error, PermissionError):
-            reason += "; the system keeps ports below 1024 for its administrator"
+            reason += "; the system reserves ports below 1024 for the administrator"
         raise OutputError(
-            f"Cannot open port {port} on {host}: {reason}. Choose another, or 0 for a free one."
+            f"Cannot open port {port} on {host}: {reason}. Choose another port, or 0 for a free port."
         ) from error
     thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), daemon=True)
     thread.start()
@@ -190,18 +190,18 @@ def serve_site(site: Site, *, port: int = 0, host: str = HOST, framed: bool = Fa
 
 
 def json_answer(value: Any, status: int = HTTPStatus.OK) -> Answer:
-    """Answer with JSON; numbers that are none become null."""
+    """Answer with JSON, in which NaN and infinite numbers become null."""
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        json_text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        text = json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None), separators=(",", ":"))
-    return Answer(text.encode(), "application/json", status)
+        json_text = json.dumps(json.loads(json.dumps(value), parse_constant=lambda _: None), separators=(",", ":"))
+    return Answer(json_text.encode(), "application/json", status)
 
 
 def file_answer(folder: Path, *names: str, policy: str = "") -> Answer | None:
-    """Answer with a file of a results folder; None where there is none, or a link.
+    """Answer with a file of a results folder; None for a missing file or a link.
 
-    Whoever sent the folder may have written the file: it runs no script and has no part in the viewer's pages.
+    The file may come from an untrusted source, so its policy forbids scripts and access to the viewer's pages.
     """
     try:
         file = open_contained(folder, *names)
@@ -209,36 +209,36 @@ def file_answer(folder: Path, *names: str, policy: str = "") -> Answer | None:
         return None
     kind = guess_type(names[-1])[0] or "application/octet-stream"
     kind += "; charset=utf-8" if kind.startswith("text/") else ""
-    # Browsers do not show a PDF that may run nothing.
+    # Browsers do not show a PDF under a sandbox policy.
     headers = {"Content-Disposition": "attachment"} if kind == "application/pdf" else {}
     return Answer(file, kind, headers=headers, policy="; ".join([policy or "default-src 'none'", "sandbox"]))
 
 
 def page_policy(*, framed: bool) -> str:
-    """Return the policy of the viewer's own pages: scripts and styles of this server, and nothing evaluated."""
+    """Return the content policy of the viewer's pages: scripts and styles of this server only, no evaluated code."""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-        f"base-uri 'none'; form-action 'none'; frame-ancestors {_NOTEBOOKS if framed else chr(39) + 'none' + chr(39)}"
+        "base-uri 'none'; form-action 'none'; frame-ancestors " + (_NOTEBOOK_ORIGINS if framed else "'none'")
     )
 
 
 class _BoundedServer(ThreadingHTTPServer):
-    """Server with a maximum number of connections; further connections are asked to try again."""
+    """Server with a maximum number of connections; further connections get status 503."""
 
-    request_queue_size = _BACKLOG
+    request_queue_size = _MAX_PENDING
     daemon_threads = True
-    allow_reuse_address = os.name != "nt"  # Windows would let another program take the port over
+    allow_reuse_address = os.name != "nt"  # on Windows another program could then use the same port
 
-    def __init__(self, *given: Any) -> None:
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        super().__init__(*given)
+    def __init__(self, *arguments: Any) -> None:
+        self._free_connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
+        if self._free_connections.acquire(blocking=False):
             try:
                 super().process_request(request, client_address)
             except BaseException:
-                self._free.release()
+                self._free_connections.release()
                 raise
             return
         with suppress(OSError):
@@ -249,158 +249,160 @@ class _BoundedServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._free_connections.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say in a line what went wrong, if it was not the other end that went away."""
+        """Log an error unless it is an error of the connection."""
         del request, client_address
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
-            _report_fault(error)
+            _log_fault(error)
 
 
-class _Patient(io.RawIOBase):
-    """Reads from a connection, and gives it up where nothing comes, or too slowly."""
+class _TimedReader(io.RawIOBase):
+    """Reader of a connection that raises TimeoutError after a deadline or an idle time."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._until = time.monotonic() + _IDLE_S
+        self._deadline_s = time.monotonic() + _IDLE_TIME_S
 
     def allow(self, seconds: float) -> None:
-        """Allow so much time from now on."""
-        self._until = time.monotonic() + seconds
+        """Set the deadline to ``seconds`` from now."""
+        self._deadline_s = time.monotonic() + seconds
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(max(min(self._until - time.monotonic(), _IDLE_S), 0.001))
+        self._connection.settimeout(max(min(self._deadline_s - time.monotonic(), _IDLE_TIME_S), 0.001))
         return self._connection.recv_into(buffer)
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, not a fault
-    """A request that is answered with a status and words, and whose connection is closed."""
+class _RefusedRequest(Exception):  # noqa: N818 - an answer, not an error of the program
+    """Refusal of a request, with the status and message of the answer; the connection is closed."""
 
-    def __init__(self, status: HTTPStatus, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
 def _handler(
-    site: Site, token: str, names: set[str] | None, visited: threading.Event, *, framed: bool
+    site: Site, token: str, host_names: set[str] | None, visited: threading.Event, *, framed: bool
 ) -> type[BaseHTTPRequestHandler]:
     policy = page_policy(framed=framed)
 
     class Handler(BaseHTTPRequestHandler):
-        """Answers those who know the token."""
+        """Handler that answers requests with a valid token."""
 
         server_version = "underpaint"
         sys_version = ""
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
-        timeout = _IDLE_S
+        timeout = _IDLE_TIME_S
 
         def setup(self) -> None:
             super().setup()
             self.rfile.close()
-            self._patient = _Patient(self.connection)
-            self.rfile = io.BufferedReader(self._patient)
+            self._timed_reader = _TimedReader(self.connection)
+            self.rfile = io.BufferedReader(self._timed_reader)
 
         def handle_one_request(self) -> None:
-            """Answer one request; the time that it may take begins anew."""
-            self._patient.allow(_REQUEST_S)
+            """Answer one request, with a new deadline."""
+            self._timed_reader.allow(_REQUEST_TIME_S)
             try:
                 super().handle_one_request()
             except (OSError, ValueError):
-                # The reader closed the page, stopped the download of a large file, or sent too slowly.
+                # The user closed the page or stopped a download, or the request was too slow.
                 self.close_connection = True
 
         def parse_request(self) -> bool:
-            """Read the headers; the time that a connection waited for the first line does not count."""
-            self._patient.allow(_REQUEST_S)
+            """Read the headers, with a new deadline that excludes the time before the first line."""
+            self._timed_reader.allow(_REQUEST_TIME_S)
             return super().parse_request()
 
         def do_GET(self) -> None:
-            """Answer, or say that there is nothing of that name."""
+            """Answer a GET request."""
             self._answer("GET")
 
         def do_POST(self) -> None:
-            """Answer to what a page sends."""
+            """Answer a POST request."""
             self._answer("POST")
 
         def do_DELETE(self) -> None:
-            """Remove what a page made."""
+            """Answer a DELETE request."""
             self._answer("DELETE")
 
         def _answer(self, method: str) -> None:
             try:
                 request = self._request(method)
-            except _Refused as error:
-                self._send(_words(error.status, str(error)), close=True)
+            except _RefusedRequest as error:
+                self._send(_error_answer(error.status, str(error)), close=True)
                 return
             except TimeoutError:
-                self._send(_words(HTTPStatus.REQUEST_TIMEOUT, "The request did not come to its end."), close=True)
+                self._send(
+                    _error_answer(HTTPStatus.REQUEST_TIMEOUT, "The request was not complete in time."), close=True
+                )
                 return
             visited.set()
             if request is None:
                 self._send(Answer(b"", "text/plain", HTTPStatus.FOUND, {"Location": f"/{token}/"}))
             else:
-                self._send(_safely(site, request))
+                self._send(_answer_or_error(site, request))
 
         def _request(self, method: str) -> Request | None:
-            """Return the request of somebody who knows the token; None where only its last slash is missing."""
+            """Return the request after checking the token; None if only the final slash of the address is missing."""
             try:
                 address = urlsplit(self.path)
             except ValueError:
-                raise _Refused(HTTPStatus.BAD_REQUEST, "This is no address.") from None
+                raise _RefusedRequest(HTTPStatus.BAD_REQUEST, "The address is not valid.") from None
             parts = tuple(unquote(part) for part in address.path.split("/") if part)
             has_valid_token = bool(parts) and secrets.compare_digest(parts[0].encode(errors="replace"), token.encode())
-            if not (has_valid_token and self._from_here()):
-                # Whatever a stranger sends along is not read.
-                raise _Refused(HTTPStatus.NOT_FOUND, "")
-            body = self._body()
+            if not (has_valid_token and self._is_from_local_page()):
+                # The body of a request without a valid token is not read.
+                raise _RefusedRequest(HTTPStatus.NOT_FOUND, "")
+            body = self._read_body()
             if len(parts) == 1 and not address.path.endswith("/"):
                 return None
-            return Request(method, parts[1:], _query(address), body)
+            return Request(method, parts[1:], _query_fields(address), body)
 
-        def _from_here(self) -> bool:
-            # Another name for this machine would let a web page of somebody else's read the answers.
-            hosts = self.headers.get_all("Host") or [""]
+        def _is_from_local_page(self) -> bool:
+            # With another host name for this machine, a foreign web page could read the answers.
+            host_headers = self.headers.get_all("Host") or [""]
             try:
-                name = urlsplit(f"//{hosts[0]}").hostname
+                name = urlsplit(f"//{host_headers[0]}").hostname
             except ValueError:
                 return False
-            origin = self.headers.get("Origin")
-            here = names is None or name in names
-            same = origin in {None, f"http://{hosts[0]}", f"https://{hosts[0]}"}
-            return here and len(hosts) == 1 and same
+            origin_header = self.headers.get("Origin")
+            is_local_name = host_names is None or name in host_names
+            is_same_origin = origin_header in {None, f"http://{host_headers[0]}", f"https://{host_headers[0]}"}
+            return is_local_name and len(host_headers) == 1 and is_same_origin
 
-        def _body(self) -> bytes:
-            lengths = set(self.headers.get_all("Content-Length") or ["0"])
-            length = lengths.pop().strip()
+        def _read_body(self) -> bytes:
+            length_headers = set(self.headers.get_all("Content-Length") or ["0"])
+            length = length_headers.pop().strip()
             if "Transfer-Encoding" in self.headers:
-                words = "Send the length of the body: what comes in pieces is not read."
-                raise _Refused(HTTPStatus.LENGTH_REQUIRED, words)
-            if lengths or not (length.isascii() and length.isdecimal()):
-                raise _Refused(HTTPStatus.BAD_REQUEST, "The length of the body is no number.")
-            if len(length.lstrip("0")) > _MOST_DIGITS or int(length) > MOST_BODY_BYTES:
-                words = f"The body is too large: {MOST_BODY_BYTES // 2**20} MB are allowed."
-                raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
-            size = int(length)
-            self._patient.allow(_REQUEST_S + size / _SLOWEST_BYTES_S)
-            body: bytes = self.rfile.read(size)
-            if len(body) < size:
-                raise _Refused(HTTPStatus.BAD_REQUEST, f"The body ended after {len(body)} of {size} bytes.")
+                words = "Chunked bodies are not read. Send the length of the body."
+                raise _RefusedRequest(HTTPStatus.LENGTH_REQUIRED, words)
+            if length_headers or not (length.isascii() and length.isdecimal()):
+                raise _RefusedRequest(HTTPStatus.BAD_REQUEST, "The length of the body is not a number.")
+            if len(length.lstrip("0")) > _MAX_DIGITS or int(length) > MAX_BODY_BYTES:
+                words = f"The body is too large: {MAX_BODY_BYTES // 2**20} MB are allowed."
+                raise _RefusedRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
+            n_byte = int(length)
+            self._timed_reader.allow(_REQUEST_TIME_S + n_byte / _MIN_BYTES_PER_S)
+            body: bytes = self.rfile.read(n_byte)
+            if len(body) < n_byte:
+                raise _RefusedRequest(HTTPStatus.BAD_REQUEST, f"The body ended after {len(body)} of {n_byte} bytes.")
             return body
 
         def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-            """Refuse a request that is none, in words and without a page."""
+            """Answer an invalid request with a message instead of a page."""
             del explain
-            self.request_version = "HTTP/1.0"  # what could not be read gets a status line, too
+            self.request_version = "HTTP/1.0"  # so that an unreadable request is answered with a status line, too
             status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 status = HTTPStatus.BAD_REQUEST
-            self._send(_words(status, (message or status.phrase)[:200]), close=True)
+            self._send(_error_answer(status, (message or status.phrase)[:200]), close=True)
 
         def _send(self, answer: Answer, *, close: bool = False) -> None:
             body = io.BytesIO(answer.body) if isinstance(answer.body, bytes) else answer.body
@@ -420,7 +422,7 @@ def _handler(
                     **answer.headers,
                 }
                 self.close_connection = close or self.close_connection
-                self.connection.settimeout(_IDLE_S)
+                self.connection.settimeout(_IDLE_TIME_S)
                 self.send_response(answer.status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -428,49 +430,51 @@ def _handler(
                 if self.command != "HEAD":
                     copyfileobj(body, self.wfile)
             if close:
-                self._hang_up()
+                self._close_after_reading()
 
-        def _hang_up(self) -> None:
-            """Let the other end read the answer: a connection closed over what it still sends would lose it."""
+        def _close_after_reading(self) -> None:
+            """Close the connection after reading the remaining data, so that the client still receives the answer."""
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_HANG_UP_S)
-            until = time.monotonic() + _HANG_UP_S
-            while time.monotonic() < until and self.connection.recv(2**16):
+            self.connection.settimeout(_CLOSE_TIME_S)
+            deadline_s = time.monotonic() + _CLOSE_TIME_S
+            while time.monotonic() < deadline_s and self.connection.recv(2**16):
                 pass
 
         def log_message(self, *args: Any) -> None:
-            """Stay silent; the address would be in the log."""
+            """Log nothing, because the log would contain the token."""
 
     return Handler
 
 
-def _query(address: SplitResult) -> dict[str, str]:
+def _query_fields(address: SplitResult) -> dict[str, str]:
     try:
-        return dict(parse_qsl(address.query, max_num_fields=_MOST_FIELDS))
+        return dict(parse_qsl(address.query, max_num_fields=_MAX_QUERY_FIELDS))
     except ValueError:
-        raise _Refused(HTTPStatus.BAD_REQUEST, f"The query has more than {_MOST_FIELDS} fields.") from None
+        raise _RefusedRequest(HTTPStatus.BAD_REQUEST, f"The query has more than {_MAX_QUERY_FIELDS} fields.") from None
 
 
-def _words(status: int, text: str) -> Answer:
-    """Answer a request that is none in words, which the page shows and a person can read."""
-    return json_answer({"error": text}, status) if text else Answer(b"", "text/plain", status)
+def _error_answer(status: int, message: str) -> Answer:
+    """Return an answer with an error message that the page shows; without a message the answer is empty."""
+    return json_answer({"error": message}, status) if message else Answer(b"", "text/plain", status)
 
 
-def _safely(site: Site, request: Request) -> Answer:
-    """Turn what a user can mend into a message that the page shows."""
+def _answer_or_error(site: Site, request: Request) -> Answer:
+    """Return the site's answer, or an error message that the page shows."""
     try:
-        return site(request) or _words(HTTPStatus.NOT_FOUND, "There is nothing of that name.")
+        return site(request) or _error_answer(HTTPStatus.NOT_FOUND, "Nothing has this name.")
     except (UnderpaintError, OSError, MemoryError) as error:
-        return _words(HTTPStatus.BAD_REQUEST, page_words(str(error) or type(error).__name__))
+        return _error_answer(HTTPStatus.BAD_REQUEST, page_words(str(error) or type(error).__name__))
     except Exception as error:
-        _report_fault(error)
-        text = f"A fault of the viewer ({type(error).__name__}: {error}). All else goes on; please report it."
-        return json_answer({"error": text}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        _log_fault(error)
+        message = (
+            f"A fault of the viewer ({type(error).__name__}: {error}). The viewer continues; please report this fault."
+        )
+        return json_answer({"error": message}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
-def _report_fault(error: BaseException | None) -> None:
-    """Say in one line what fault of the program it was and where, without the address."""
-    steps = traceback.extract_tb(error.__traceback__ if error else None)
-    where = f"{Path(steps[-1].filename).name}, line {steps[-1].lineno}" if steps else "unknown"
-    sys.stderr.write(f"A fault of the viewer: {type(error).__name__} at {where}. Please report it.\n")
+def _log_fault(error: BaseException | None) -> None:
+    """Write the type and position of an error of the program to standard error, without the address."""
+    stack_frames = traceback.extract_tb(error.__traceback__ if error else None)
+    position = f"{Path(stack_frames[-1].filename).name}, line {stack_frames[-1].lineno}" if stack_frames else "unknown"
+    sys.stderr.write(f"A fault of the viewer: {type(error).__name__} at {position}. Please report it.\n")

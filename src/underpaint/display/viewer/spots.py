@@ -1,4 +1,4 @@
-"""Evidence at a pixel: probabilities by place, lines for each pigment, pigments that X-rays cannot distinguish."""
+"""Evidence at a pixel: probabilities by place, lines of each pigment, and indistinguishable pigments."""
 
 import math
 from collections.abc import Sequence
@@ -23,164 +23,215 @@ from underpaint.physics.materials import library
 from underpaint.pigments.limits import distinguishing_methods_text
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
-WORTH_WORDS = 0.1
-"""Probability from which the evidence for a pigment is listed."""
-MOST_LINES = 4
+MIN_LISTED_PROBABILITY = 0.1
+"""Minimum probability for the evidence of a pigment to be listed."""
+MAX_LINES = 4
 
 
 def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
-    """Return what the results hold at a pixel, for the page.
+    """Return probabilities, lines and quantities at a pixel, for the page.
 
     Returns
     -------
     dict
-        ``groups`` (the most probable first): probability by place, state, lines with counts and standard deviations,
-        members, and what would tell the members apart. ``elements`` and ``quantities`` with their deviations;
-        ``unlike``: an unassigned peak, or None.
+        ``groups``, the most probable first: probability by place, state, lines with counts and standard deviations,
+        members, and methods that distinguish the members. ``elements`` and ``quantities`` with standard deviations.
+        ``unlike``: the strongest unassigned peak, or None.
 
     Raises
     ------
     ScanError
-        The pixel lies outside.
+        The pixel lies outside the maps.
     """
     values, errors = maps.at(row, column)
-    ends = [maps.interval(index, row, column) if entry.end_paths else None for index, entry in enumerate(maps.entries)]
-    own = [_Valued(*each) for each in zip(maps.entries, values.tolist(), errors.tolist(), ends, strict=True)]
-    lines = {each.entry.name: each for each in own if each.entry.kind == "element"}
-    kind = "group" if any(each.entry.kind == "group" for each in own) else "member"
-    asked = [each for each in own if each.entry.kind in {"group", "member"}]
-    shown = [each for each in asked if each.entry.kind == kind and each.entry.place == "anywhere"]
-    groups = [_group(each, asked, lines, own) for each in sorted(shown, key=lambda each: -_known(each.value))]
+    interval_limits = [
+        maps.interval(index, row, column) if entry.end_paths else None for index, entry in enumerate(maps.entries)
+    ]
+    pixel_entries = [
+        _PixelEntry(*pixel_entry)
+        for pixel_entry in zip(maps.entries, values.tolist(), errors.tolist(), interval_limits, strict=True)
+    ]
+    lines = {
+        pixel_entry.entry.name: pixel_entry for pixel_entry in pixel_entries if pixel_entry.entry.kind == "element"
+    }
+    group_kind = "group" if any(pixel_entry.entry.kind == "group" for pixel_entry in pixel_entries) else "member"
+    pigment_entries = [pixel_entry for pixel_entry in pixel_entries if pixel_entry.entry.kind in {"group", "member"}]
+    group_entries = [
+        pixel_entry
+        for pixel_entry in pigment_entries
+        if pixel_entry.entry.kind == group_kind and pixel_entry.entry.place == "anywhere"
+    ]
+    groups = [
+        _group_content(pixel_entry, pigment_entries, lines, pixel_entries)
+        for pixel_entry in sorted(group_entries, key=lambda pixel_entry: -_sort_value(pixel_entry.value))
+    ]
     return {
         "row": row,
         "column": column,
         "groups": groups,
         "elements": [
-            {"name": name, "counts": each.value, "error": each.error, "sigma": each.sigma, "there": each.there}
-            for name, each in sorted(lines.items(), key=lambda item: -_known(item[1].value))
+            {
+                "name": name,
+                "counts": pixel_entry.value,
+                "error": pixel_entry.error,
+                "sigma": pixel_entry.sigma,
+                "there": pixel_entry.is_significant,
+            }
+            for name, pixel_entry in sorted(lines.items(), key=lambda item: -_sort_value(item[1].value))
         ],
         "quantities": [
-            each.told()
-            for each in own
-            if each.entry.process == "quantities"
-            or (each.entry.kind == "quantity" and each.entry.process == "pigments" and not material_of(each.entry.name))
+            pixel_entry.json_entry()
+            for pixel_entry in pixel_entries
+            if pixel_entry.entry.process == "quantities"
+            or (
+                pixel_entry.entry.kind == "quantity"
+                and pixel_entry.entry.process == "pigments"
+                and not material_of(pixel_entry.entry.name)
+            )
         ],
-        "unlike": _unlike(own),
+        "unlike": _unassigned_peak(pixel_entries),
     }
 
 
-def unknown(probability: NDArray[np.float32], state: NDArray[np.float32], place: str = "anywhere") -> NDArray[np.bool_]:
-    """Return the (n_row, n_column) pixels where a pigment is not seen and cannot be excluded.
+def not_excluded_mask(
+    probability: NDArray[np.float32], state: NDArray[np.float32], place: str = "anywhere"
+) -> NDArray[np.bool_]:
+    """Return the (n_row, n_column) mask of pixels where a pigment is not detected and cannot be excluded.
 
     Parameters
     ----------
     probability : (n_row, n_column) array
-        Of a group or pigment, at the place.
+        Probability of a group or pigment at the place.
     state : (n_row, n_column) array
         Keys of ``STATES``, NaN for no answer.
     place : str
-        Below the surface a pigment that is there may still be unseen.
+        Place of the probability; ``below`` also includes pixels where the pigment is present at another place.
     """
     possible = np.isfinite(state) & (state != NOT_DETECTED) if place == "below" else state == CANNOT_EXCLUDE
     return np.asarray((probability < PRESENT_PROBABILITY) & possible)
 
 
-def _unlike(own: Sequence["_Valued"]) -> dict[str, float] | None:
+def _unassigned_peak(pixel_entries: Sequence["_PixelEntry"]) -> dict[str, float] | None:
     """Return significance and energy of the strongest unassigned peak; None below the limit."""
-    found = {each.entry.name: each.value for each in own if each.entry.process == "open_set"}
-    if not found.get("score", 0.0) > UNLIKE_SIGMA:
+    open_set_values = {
+        pixel_entry.entry.name: pixel_entry.value
+        for pixel_entry in pixel_entries
+        if pixel_entry.entry.process == "open_set"
+    }
+    if not open_set_values.get("score", 0.0) > UNLIKE_SIGMA:
         return None
-    return {"sigma": found["score"], "energy_kev": found.get("energy_kev", float("nan"))}
+    return {"sigma": open_set_values["score"], "energy_kev": open_set_values.get("energy_kev", float("nan"))}
 
 
-class _Valued:
-    """An entry with its value at a pixel."""
+class _PixelEntry:
+    """Entry of a map with its value at a pixel."""
 
-    def __init__(self, entry: MapEntry, value: float, error: float, ends: tuple[float, float] | None) -> None:
-        self.entry, self.value, self.error, self.ends = entry, value, error, ends
+    def __init__(self, entry: MapEntry, value: float, error: float, limits: tuple[float, float] | None) -> None:
+        self.entry, self.value, self.error, self.limits = entry, value, error, limits
 
-    def told(self) -> dict[str, Any]:
-        """Return it with its unit and whatever is known of its error, for the page."""
+    def json_entry(self) -> dict[str, Any]:
+        """Return label, value, unit, standard deviation and interval as a dictionary for JSON."""
         entry = self.entry
-        known = {"label": entry.label, "value": self.value, "error": self.error, "unit": entry.unit}
-        return known | ({} if self.ends is None else {"low": self.ends[0], "high": self.ends[1]})
+        description = {"label": entry.label, "value": self.value, "error": self.error, "unit": entry.unit}
+        return description | ({} if self.limits is None else {"low": self.limits[0], "high": self.limits[1]})
 
     @property
     def sigma(self) -> float:
-        """Value over its standard deviation; 0 where that is not known."""
+        """Value over its standard deviation; 0 for an unknown standard deviation."""
         return self.value / self.error if self.error > 0 else 0.0
 
     @property
-    def there(self) -> bool:
-        """Whether a line stands out."""
+    def is_significant(self) -> bool:
+        """Whether a line exceeds ``LINE_SIGMA`` standard deviations."""
         return self.sigma > LINE_SIGMA
 
 
-def _group(
-    own: _Valued, asked: Sequence[_Valued], lines: dict[str, _Valued], every: Sequence[_Valued]
+def _group_content(
+    group_entry: _PixelEntry,
+    pigment_entries: Sequence[_PixelEntry],
+    lines: dict[str, _PixelEntry],
+    pixel_entries: Sequence[_PixelEntry],
 ) -> dict[str, Any]:
-    entry = own.entry
-    places = {each.entry.place: each.value for each in asked if each.entry.material == entry.name and each is not own}
-    state = next((each.value for each in every if each.entry.kind == "state" and each.entry.name == entry.name), None)
-    amount = next((each for each in every if each.entry.name == f"{AMOUNT}.{entry.name}"), None)
-    most = float("nan") if amount is None or amount.ends is None else amount.ends[1]
-    found: dict[str, Any] = {
+    entry = group_entry.entry
+    probability_by_place = {
+        pixel_entry.entry.place: pixel_entry.value
+        for pixel_entry in pigment_entries
+        if pixel_entry.entry.material == entry.name and pixel_entry is not group_entry
+    }
+    state = next(
+        (
+            pixel_entry.value
+            for pixel_entry in pixel_entries
+            if pixel_entry.entry.kind == "state" and pixel_entry.entry.name == entry.name
+        ),
+        None,
+    )
+    amount = next(
+        (pixel_entry for pixel_entry in pixel_entries if pixel_entry.entry.name == f"{AMOUNT}.{entry.name}"), None
+    )
+    max_amount = float("nan") if amount is None or amount.limits is None else amount.limits[1]
+    group_content: dict[str, Any] = {
         "name": entry.name,
         "label": entry.label,
-        "probability": own.value,
-        "places": places,
+        "probability": group_entry.value,
+        "places": probability_by_place,
         "state": int(state) if state is not None and math.isfinite(state) else None,
-        "answer": answer_words(int(state), most) if state is not None and math.isfinite(state) else "",
+        "answer": answer_words(int(state), max_amount) if state is not None and math.isfinite(state) else "",
     }
-    if _known(own.value) < WORTH_WORDS:
-        return found
-    share = next((each.told() for each in every if each.entry.name == share_of(entry.name)), None)
+    if _sort_value(group_entry.value) < MIN_LISTED_PROBABILITY:
+        return group_content
+    share = next(
+        (pixel_entry.json_entry() for pixel_entry in pixel_entries if pixel_entry.entry.name == share_of(entry.name)),
+        None,
+    )
     members = sorted(
         (
-            each
-            for each in asked
-            if each.entry.kind == "member" and entry.name in each.entry.groups and each.entry.place == "anywhere"
+            pixel_entry
+            for pixel_entry in pigment_entries
+            if pixel_entry.entry.kind == "member"
+            and entry.name in pixel_entry.entry.groups
+            and pixel_entry.entry.place == "anywhere"
         ),
-        key=lambda each: -_known(each.value),
+        key=lambda pixel_entry: -_sort_value(pixel_entry.value),
     )
-    return found | {
-        "lines": [_line(family, lines[family]) for family in entry.elements if family in lines][:MOST_LINES],
+    return group_content | {
+        "lines": [_line_content(family, lines[family]) for family in entry.elements if family in lines][:MAX_LINES],
         "unmeasured": [family for family in entry.elements if family not in lines],
         "share": share,
-        "amount": None if amount is None else amount.told(),
-        "members": [{"label": each.entry.label, "probability": each.value} for each in members],
-        "alike": alike(entry.name),
-        "left_out": left_out(entry.name, [each.entry.label for each in members]),
-        "apart": apart([each.entry.name for each in members]),
+        "amount": None if amount is None else amount.json_entry(),
+        "members": [{"label": pixel_entry.entry.label, "probability": pixel_entry.value} for pixel_entry in members],
+        "alike": library_member_labels(entry.name),
+        "left_out": omitted_member_labels(entry.name, [pixel_entry.entry.label for pixel_entry in members]),
+        "apart": distinguishing_text([pixel_entry.entry.name for pixel_entry in members]),
     }
 
 
-def _line(family: str, own: _Valued) -> dict[str, Any]:
+def _line_content(family: str, line_entry: _PixelEntry) -> dict[str, Any]:
     return {
         "family": family,
-        "counts": own.value,
-        "error": own.error,
-        "sigma": own.sigma,
-        "there": own.there,
+        "counts": line_entry.value,
+        "error": line_entry.error,
+        "sigma": line_entry.sigma,
+        "there": line_entry.is_significant,
     }
 
 
-def alike(group: str) -> list[str]:
-    """Return the labels of all pigments of the library that count as a group; none for an unknown one."""
+def library_member_labels(group: str) -> list[str]:
+    """Return the labels of all pigments of a group in the library; an empty list for an unknown group."""
     try:
         return [pigment.label for pigment in library().members(library().group(group).name)]
     except SampleError:
         return []
 
 
-def left_out(group: str, asked: Sequence[str]) -> list[str]:
-    """Return the labels of the pigments of the library that count as a group and were not asked for."""
-    return [label for label in alike(group) if asked and label not in asked]
+def omitted_member_labels(group: str, answered_labels: Sequence[str]) -> list[str]:
+    """Return the labels of the pigments of a group in the library that the analysis did not include."""
+    return [label for label in library_member_labels(group) if answered_labels and label not in answered_labels]
 
 
-def apart(names: Sequence[str]) -> str:
-    """Return how to distinguish the two most probable members; "" for fewer than two of the library."""
-    library_names = [name for name in names if name in library()]
+def distinguishing_text(member_names: Sequence[str]) -> str:
+    """Return how to distinguish the two most probable members; "" if fewer than two are in the library."""
+    library_names = [name for name in member_names if name in library()]
     return (
         distinguishing_methods_text(library_names[0], library_names[1], include_lines=True)
         if len(library_names) > 1
@@ -188,5 +239,5 @@ def apart(names: Sequence[str]) -> str:
     )
 
 
-def _known(value: float) -> float:
+def _sort_value(value: float) -> float:
     return value if math.isfinite(value) else -1.0

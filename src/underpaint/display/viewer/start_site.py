@@ -1,4 +1,4 @@
-"""The start page: choose scans, see their content, calibrate by hand, choose pigments, run a queue, open results."""
+"""Start page for choosing, inspecting and calibrating scans, choosing pigments, running a queue and opening results."""
 
 import json
 import os
@@ -28,17 +28,17 @@ from underpaint.pigments.weights import shipped_models
 from underpaint.runtime.files import fault_of_text, is_reserved, write_json
 from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded
 
-MOST_RECENT = 12
-MOST_ENTRIES = 2000
+MAX_RECENT = 12
+MAX_ENTRIES = 2000
 MAX_LINES = 50
-_UNFINISHED = ".part"
+_PARTIAL_SUFFIX = ".part"
 _STATE_VARIABLE = "UNDERPAINT_STATE"
-_SETTINGS = {".toml", ".cfg"}
-_TEXTS = ("instrument", "palette", "model", "out", "shape", "detector", "step")
-_FLAGS = ("overwrite", "trust_instrument")
+_SETTINGS_SUFFIXES = {".toml", ".cfg"}
+_TEXT_SETTINGS = ("instrument", "palette", "model", "out", "shape", "detector", "step")
+_FLAG_SETTINGS = ("overwrite", "trust_instrument")
 _PALETTE_NAME = re.compile(r"[\w][\w .,;'’()&+-]{0,59}")
-_MANY_SPECTRA = 20
-_PROBED_ENTRIES = 200
+_MAX_LISTED_SPECTRA = 20
+_MAX_PROBED_ENTRIES = 200
 _CALIBRATION_FAMILIES = (
     *("Al_K", "Si_K", "S_K", "Cl_K", "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K", "Ni_K", "Cu_K"),
     *("Zn_K", "As_K", "Se_K", "Br_K", "Sr_K", "Zr_K", "Mo_K", "Rh_K", "Pd_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K"),
@@ -47,32 +47,32 @@ _CALIBRATION_FAMILIES = (
 
 
 class StartSite:
-    """Answers for the start page, and for every result that is opened from it.
+    """Site of the start page and of all results opened from it.
 
     Parameters
     ----------
     home : str, Path or None
-        Folder shown first; None: the folder shown last, or else the home folder.
+        Folder shown first; None shows the folder of the last visit, or else the home folder.
     """
 
     def __init__(self, home: str | Path | None = None) -> None:
-        self.home = Path(home or _last_place() or Path.home()).resolve()
+        self.home = Path(home or _last_folder() or Path.home()).resolve()
         self.runs = Runs()
         self.uploads = Uploads()
-        self._opened: list[ResultSite] = []
+        self._opened_sites: list[ResultSite] = []
         self._routes: dict[tuple[str, str], Callable[[Request], Answer | None]] = {
-            ("GET", "choices"): self._choices,
-            ("GET", "list"): self._list,
-            ("GET", "kind"): self._kind,
-            ("POST", "run"): self._start,
-            ("GET", "run"): self._state,
-            ("DELETE", "run"): self._cancel,
-            ("GET", "queue"): self._queue,
-            ("POST", "open"): self._open,
+            ("GET", "choices"): self._answer_choices,
+            ("GET", "list"): self._answer_folder,
+            ("GET", "kind"): self._answer_path_kind,
+            ("POST", "run"): self._start_job,
+            ("GET", "run"): self._answer_job_state,
+            ("DELETE", "run"): self._cancel_job,
+            ("GET", "queue"): self._answer_queue,
+            ("POST", "open"): self._open_results,
             ("POST", "palette"): self._save_palette,
-            ("POST", "axis"): self._axis,
+            ("POST", "axis"): self._axis_through_lines,
             ("POST", "calibration"): self._save_calibration,
-            ("POST", "upload"): self._upload,
+            ("POST", "upload"): self._receive_upload,
             ("DELETE", "upload"): self._cancel_upload,
         }
 
@@ -82,19 +82,19 @@ class StartSite:
             return page_file("start.html")
         if request.parts[0] == "open" and len(request.parts) > 1:
             number = request.parts[1]
-            is_opened_number = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened)
-            return self._opened[int(number)](request.under(2)) if is_opened_number else None
+            is_opened_number = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened_sites)
+            return self._opened_sites[int(number)](request.under(2)) if is_opened_number else None
         route = self._routes.get((request.method, request.parts[0]))
         return page_file(request.parts[-1]) if route is None else route(request.under(1))
 
     def close(self) -> None:
-        """Cancel what runs and close what is open."""
+        """Cancel all runs and uploads, and close all results."""
         self.uploads.close()
         self.runs.close()
-        for site in self._opened:
+        for site in self._opened_sites:
             site.close()
 
-    def _choices(self, _: Request) -> Answer:
+    def _answer_choices(self, _: Request) -> Answer:
         return json_answer(
             {
                 "home": str(self.home),
@@ -113,201 +113,226 @@ class StartSite:
                 ],
                 "models": list(shipped_models()),
                 "lines": dict(line_labels(_CALIBRATION_FAMILIES)),
-                "recent": recent(),
+                "recent": recent_results(),
             }
         )
 
-    def _list(self, request: Request) -> Answer:
-        """Answer with the names in a folder: folders, results, and files that may be scans."""
-        text = request.query.get("path", "")
-        place = Path(text) if text else next(each for each in (self.home, Path.home(), Path("/")) if each.is_dir())
-        if not place.is_absolute() or not place.is_dir():
-            raise ScanError(f"Cannot list {text}: it is no folder of this machine. Give its whole path.")
-        self.home = place  # where a page that is loaded again goes on
-        _keep(place=str(place))
-        endings = {ending.lower() for scan_format in formats() for ending in scan_format.endings}
+    def _answer_folder(self, request: Request) -> Answer:
+        """Answer with the entries of a folder: folders, results, and files that may be scans."""
+        path_text = request.query.get("path", "")
+        folder = (
+            Path(path_text)
+            if path_text
+            else next(candidate for candidate in (self.home, Path.home(), Path("/")) if candidate.is_dir())
+        )
+        if not folder.is_absolute() or not folder.is_dir():
+            raise ScanError(f"Cannot list {path_text}: it is no folder of this machine. Give its absolute path.")
+        self.home = folder  # a reloaded page starts in this folder
+        _update_start_state(place=str(folder))
+        scan_endings = {ending.lower() for scan_format in formats() for ending in scan_format.endings}
         entries = []
-        for path in sorted(place.iterdir(), key=lambda entry: entry.name.lower())[:MOST_ENTRIES]:
-            with suppress(OSError):  # a name that this user may not look at
-                if not path.name.startswith(".") and path.suffix != _UNFINISHED:
-                    entries.append(_listed(path, endings))
-        folded, folders = 0, [entry for entry in entries if entry.get("folder")]
-        spectra = [entry for entry in entries if entry["kind"] == "scan" and not entry.get("folder")]
-        # A folder for each detector, and nothing else, is one scan, too.
-        per_detector = bool(folders) and not spectra and all(entry["kind"] == "scan" for entry in folders)
-        is_scan = _is_scan_folder(place, endings) or (per_detector and reader_of(place, b"") is not None)
-        if is_scan and len(spectra) > _MANY_SPECTRA:  # they are its pixels: one entry stands for all
-            folded, entries = len(spectra), [entry for entry in entries if entry not in spectra]
-        facts = {"path": str(place), "parent": str(place.parent), "results": is_finished(place), "roots": _roots()}
-        return json_answer(facts | {"scan": is_scan, "folded": folded, "entries": entries})
+        for path in sorted(folder.iterdir(), key=lambda entry: entry.name.lower())[:MAX_ENTRIES]:
+            with suppress(OSError):  # an entry that this user may not read
+                if not path.name.startswith(".") and path.suffix != _PARTIAL_SUFFIX:
+                    entries.append(_path_entry(path, scan_endings))
+        n_folded, folders = 0, [entry for entry in entries if entry.get("folder")]
+        scan_files = [entry for entry in entries if entry["kind"] == "scan" and not entry.get("folder")]
+        # A folder that contains only one folder for each detector is also one scan.
+        has_detector_folders = bool(folders) and not scan_files and all(entry["kind"] == "scan" for entry in folders)
+        is_scan_folder = _is_scan_folder(folder, scan_endings) or (
+            has_detector_folders and reader_of(folder, b"") is not None
+        )
+        if (
+            is_scan_folder and len(scan_files) > _MAX_LISTED_SPECTRA
+        ):  # the files are pixels of one scan, shown as one entry
+            n_folded, entries = len(scan_files), [entry for entry in entries if entry not in scan_files]
+        folder_facts = {
+            "path": str(folder),
+            "parent": str(folder.parent),
+            "results": is_finished(folder),
+            "roots": _root_folders(),
+        }
+        return json_answer(folder_facts | {"scan": is_scan_folder, "folded": n_folded, "entries": entries})
 
-    def _kind(self, request: Request) -> Answer:
-        """Answer what a path is: a folder, an instrument, a palette, or what may be a scan."""
-        text = str(_path(request.query.get("path", "")))
-        path, name = split_location(text)
-        facts: dict[str, Any] = {"folder": str(path.parent)}
-        if path.is_dir() and name is None:
-            return json_answer(facts | {"kind": "folder"})
-        if path.suffix.lower() in _SETTINGS:
-            return json_answer(facts | _settings_entry(path))
-        return json_answer(facts | {"kind": "scan"})
+    def _answer_path_kind(self, request: Request) -> Answer:
+        """Answer with the kind of a path: folder, instrument, palette, or otherwise scan."""
+        path_text = str(_absolute_path(request.query.get("path", "")))
+        path, dataset_name = split_location(path_text)
+        path_facts: dict[str, Any] = {"folder": str(path.parent)}
+        if path.is_dir() and dataset_name is None:
+            return json_answer(path_facts | {"kind": "folder"})
+        if path.suffix.lower() in _SETTINGS_SUFFIXES:
+            return json_answer(path_facts | _settings_entry(path))
+        return json_answer(path_facts | {"kind": "scan"})
 
-    def _start(self, request: Request) -> Answer:
-        """Begin a job: look into a scan, or identify its pigments."""
-        sent = request.json()
-        what, scan = sent.get("what"), sent.get("scan")
-        if what not in ("look", "identify") or not isinstance(scan, str) or not scan or "\0" in scan:
+    def _start_job(self, request: Request) -> Answer:
+        """Start a job that reads a scan's content or identifies its pigments."""
+        request_body = request.json()
+        job_kind, scan = request_body.get("what"), request_body.get("scan")
+        if job_kind not in ("look", "identify") or not isinstance(scan, str) or not scan or "\0" in scan:
             raise ScanError("Cannot run: choose a scan first.")
-        job = {"what": what, "scan": scan} | {key: sent[key] for key in _TEXTS if sent.get(key)}
-        if not all(isinstance(value, str) and not fault_of_text(value) for value in job.values()):
-            raise ScanError("Cannot run: the page sent settings that are no text in UTF-8. Load the page again.")
-        if what == "identify" and "out" in job and job["out"] in self._busy_folders():
+        job = {"what": job_kind, "scan": scan} | {
+            setting_name: request_body[setting_name]
+            for setting_name in _TEXT_SETTINGS
+            if request_body.get(setting_name)
+        }
+        if not all(isinstance(setting, str) and not fault_of_text(setting) for setting in job.values()):
+            raise ScanError("Cannot run: the page sent settings that are not UTF-8 text. Load the page again.")
+        if job_kind == "identify" and "out" in job and job["out"] in self._busy_folders():
             raise OutputError(
                 f"Cannot run {scan}: another run in the queue writes to {job['out']}. Wait until it ends, or cancel it."
             )
-        return json_answer(self.runs.start(job | {key: sent.get(key) is True for key in _FLAGS}).state())
+        return json_answer(
+            self.runs.start(
+                job | {setting_name: request_body.get(setting_name) is True for setting_name in _FLAG_SETTINGS}
+            ).state()
+        )
 
     def _busy_folders(self) -> set[str]:
-        states = (run.state() for run in self.runs.of("identify"))
+        states = (run.state() for run in self.runs.of_kind("identify"))
         return {str(state["job"].get("out")) for state in states if state["state"] in {QUEUED, RUNNING}}
 
-    def _state(self, request: Request) -> Answer | None:
+    def _answer_job_state(self, request: Request) -> Answer | None:
         run = self.runs.get(request.query.get("run", ""))
         return None if run is None else json_answer(run.state())
 
-    def _queue(self, _: Request) -> Answer:
-        """Answer with the state of every run that identifies pigments, the first one first."""
-        return json_answer({"runs": [run.state() for run in self.runs.of("identify")]})
+    def _answer_queue(self, _: Request) -> Answer:
+        """Answer with the state of every run that identifies pigments, the earliest first."""
+        return json_answer({"runs": [run.state() for run in self.runs.of_kind("identify")]})
 
-    def _cancel(self, request: Request) -> Answer | None:
+    def _cancel_job(self, request: Request) -> Answer | None:
         run = self.runs.get(request.query.get("run", ""))
         if run is None:
             return None
         run.cancel()
         return json_answer(run.state())
 
-    def _open(self, request: Request) -> Answer:
-        """Open a folder of results; the answer says where its pages are."""
-        folder = _path(request.json().get("folder")).resolve()
-        for number, site in enumerate(self._opened):
-            # Results that were made anew since have to be read anew.
+    def _open_results(self, request: Request) -> Answer:
+        """Open a folder of results and answer with the address of its pages."""
+        folder = _absolute_path(request.json().get("folder")).resolve()
+        for number, site in enumerate(self._opened_sites):
+            # Results that have changed since then are opened again.
             if site.folder == folder and site.is_current():
                 return json_answer({"address": f"open/{number}/"})
         site = ResultSite(folder, self.runs.scan_of(folder), self.runs)
-        self._opened.append(site)
-        remember(folder)
-        return json_answer({"address": f"open/{len(self._opened) - 1}/"})
+        self._opened_sites.append(site)
+        remember_folder(folder)
+        return json_answer({"address": f"open/{len(self._opened_sites) - 1}/"})
 
     def _save_palette(self, request: Request) -> Answer:
-        """Save the pigments that were ticked as a palette file of the user's."""
-        sent = request.json()
-        name, pigments = sent.get("name"), sent.get("pigments")
+        """Save the chosen pigments as a palette file of the user."""
+        request_body = request.json()
+        name, pigments = request_body.get("name"), request_body.get("pigments")
         name = name.strip() if isinstance(name, str) else ""
         if not _PALETTE_NAME.fullmatch(name) or is_reserved(name) or name in palette_names():
             raise SampleError(
                 f"Cannot save the palette {name[:60]!r}: a name has up to 60 letters, digits, spaces and marks such as "
                 "comma or hyphen, begins with a letter or digit, and is no palette of the package. Change the name."
             )
-        if not isinstance(pigments, list) or not all(isinstance(each, str) for each in pigments):
+        if not isinstance(pigments, list) or not all(isinstance(pigment, str) for pigment in pigments):
             raise SampleError(f"Cannot save the palette {name!r}: the page sent no pigments. Load the page again.")
         path = _palette_folder() / f"{name}.toml"
-        replace = sent.get("replace") is True
-        if path.exists() and not replace:
+        may_replace = request_body.get("replace") is True
+        if path.exists() and not may_replace:
             raise OutputError(f"Cannot save the palette {name!r}: {path} exists. Tick “replace”, or change the name.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_palette(Palette(name, tuple(pigments)), path, replace=replace)
+        save_palette(Palette(name, tuple(pigments)), path, replace=may_replace)
         return json_answer(_palette_entry(path))
 
-    def _axis(self, request: Request) -> Answer:
-        """Answer with the energy axis through lines with given channels, and the residuals."""
-        sent = request.json()
-        axis, residual_ev = axis_through_lines(*_assigned(sent), _n_channel(sent.get("n_channel")))
-        facts = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev}
-        return json_answer(facts | {"residual_ev": residual_ev.tolist()})
+    def _axis_through_lines(self, request: Request) -> Answer:
+        """Answer with the energy axis fitted to lines with given channels, and the residuals, eV."""
+        request_body = request.json()
+        axis, residual_ev = axis_through_lines(
+            *_assigned_lines(request_body), _n_channel(request_body.get("n_channel"))
+        )
+        axis_facts = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev}
+        return json_answer(axis_facts | {"residual_ev": residual_ev.tolist()})
 
     def _save_calibration(self, request: Request) -> Answer:
-        """Save the axis that was set by hand as an instrument file beside the scan."""
-        sent = request.json()
-        run = self.runs.get(str(sent.get("run")))
-        state = {} if run is None else run.state()
-        if run is None or run.job["what"] != "look" or state["state"] != DONE:
+        """Save an energy axis set by hand as an instrument file beside the scan."""
+        request_body = request.json()
+        run = self.runs.get(str(request_body.get("run")))
+        run_state = {} if run is None else run.state()
+        if run is None or run.job["what"] != "look" or run_state["state"] != DONE:
             raise ScanError("Cannot calibrate: the viewer no longer knows this scan. Choose it again.")
-        result = state["result"]
-        counts = np.array(result["sum"], dtype=np.float64)
-        axis, _ = axis_through_lines(*_assigned(sent), counts.size)
-        base = sent.get("instrument")
+        scan_result = run_state["result"]
+        counts = np.array(scan_result["sum"], dtype=np.float64)
+        axis, _ = axis_through_lines(*_assigned_lines(request_body), counts.size)
+        base_instrument = request_body.get("instrument")
         instrument, calibration = instrument_by_hand(
-            Scan(counts[None, None, :], name=result["name"]),
+            Scan(counts[None, None, :], name=scan_result["name"]),
             axis,
-            load_instrument(base) if isinstance(base, str) and base else None,
+            load_instrument(base_instrument) if isinstance(base_instrument, str) and base_instrument else None,
         )
-        path = _calibration_file(Path(result["out"]))
+        path = _calibration_file(Path(scan_result["out"]))
         save_instrument(instrument, path, only_known=True, replace=False)
         return json_answer(_instrument_entry(str(path)) | _calibration_facts(instrument, axis, calibration))
 
-    def _upload(self, request: Request) -> Answer | None:
-        """Begin an upload, or receive its next part."""
+    def _receive_upload(self, request: Request) -> Answer | None:
+        """Start an upload, or receive its next piece."""
         if request.parts:
-            facts = self.uploads.receive(request.parts[0], request.number("piece"), request.body)
-            return None if facts is None else json_answer(facts)
-        sent = request.json()
-        folder = _path(sent.get("folder"))
+            progress = self.uploads.receive(request.parts[0], request.number("piece"), request.body)
+            return None if progress is None else json_answer(progress)
+        request_body = request.json()
+        folder = _absolute_path(request_body.get("folder"))
         if not folder.is_dir():
             raise OutputError(f"Cannot upload to {folder}: it is no folder of this machine. Choose a folder.")
-        return json_answer(self.uploads.begin(folder, sent.get("name"), sent.get("size")))
+        return json_answer(self.uploads.begin(folder, request_body.get("name"), request_body.get("size")))
 
     def _cancel_upload(self, request: Request) -> Answer | None:
         return json_answer({}) if request.parts and self.uploads.cancel(request.parts[0]) else None
 
 
-def _path(text: object) -> Path:
-    """Return a path that a page sent.
+def _absolute_path(value: object) -> Path:
+    """Return a path from a page.
 
     Raises
     ------
     ScanError
-        It is no whole path.
+        The value is not an absolute path.
     """
-    if not isinstance(text, str) or "\0" in text or fault_of_text(text) or not Path(text).is_absolute():
-        raise ScanError(f"Cannot look for {str(text)[:200]!a}: give the whole path of a folder or a file.")
-    return Path(text)
+    if not isinstance(value, str) or "\0" in value or fault_of_text(value) or not Path(value).is_absolute():
+        raise ScanError(f"Cannot look for {str(value)[:200]!a}: give the absolute path of a folder or a file.")
+    return Path(value)
 
 
-def recent() -> list[dict[str, Any]]:
-    """Return the folders of results that were opened last and still exist, the latest first."""
+def recent_results() -> list[dict[str, Any]]:
+    """Return the recently opened folders of results that still exist, the latest first."""
     try:
-        folders = [Path(each) for each in _kept().get("folders", []) if is_finished(each)]
+        folders = [Path(folder) for folder in _read_start_state().get("folders", []) if is_finished(folder)]
     except TypeError:
         return []
-    return [{"folder": str(each), "name": each.name, "place": str(each.parent)} for each in folders]
+    return [{"folder": str(folder), "name": folder.name, "place": str(folder.parent)} for folder in folders]
 
 
-def remember(folder: Path) -> None:
-    """Put a folder of results on top of the list of recent ones."""
-    kept = [each["folder"] for each in recent() if each["folder"] != str(folder)]
-    _keep(folders=[str(folder), *kept][:MOST_RECENT])
+def remember_folder(folder: Path) -> None:
+    """Add a folder of results to the top of the list of recent results."""
+    earlier_folders = [
+        recent_entry["folder"] for recent_entry in recent_results() if recent_entry["folder"] != str(folder)
+    ]
+    _update_start_state(folders=[str(folder), *earlier_folders][:MAX_RECENT])
 
 
-def _last_place() -> Path | None:
-    """Return the folder shown last, if it still exists."""
-    place = _kept().get("place")
-    return Path(place) if isinstance(place, str) and Path(place).is_dir() else None
+def _last_folder() -> Path | None:
+    """Return the folder that was shown last; None if it no longer exists."""
+    folder_path = _read_start_state().get("place")
+    return Path(folder_path) if isinstance(folder_path, str) and Path(folder_path).is_dir() else None
 
 
-def _kept() -> dict[str, Any]:
-    """Return what is kept from one start to the next: conveniences; damaged ones are begun anew."""
+def _read_start_state() -> dict[str, Any]:
+    """Return the saved state of the start page; an empty dictionary if the file is missing or damaged."""
     try:
-        kept = json.loads(_state_file().read_text("utf-8"))
+        start_state = json.loads(_state_file().read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return kept if isinstance(kept, dict) else {}
+    return start_state if isinstance(start_state, dict) else {}
 
 
-def _keep(**facts: Any) -> None:
-    with suppress(OSError, OutputError):  # whoever has no home to write to has no list
+def _update_start_state(**changes: Any) -> None:
+    with suppress(OSError, OutputError):  # without a writable folder no state is saved
         path = _state_file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, _kept() | facts)
+        write_json(path, _read_start_state() | changes)
 
 
 def _state_file() -> Path:
@@ -318,8 +343,8 @@ def _state_folder() -> Path:
     state_path = os.environ.get(_STATE_VARIABLE)
     if state_path:
         return Path(state_path)
-    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "underpaint"
+    base_folder = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base_folder) / "underpaint"
 
 
 def _palette_folder() -> Path:
@@ -327,7 +352,7 @@ def _palette_folder() -> Path:
 
 
 def _saved_palettes() -> list[dict[str, Any]]:
-    """Return the palettes that were saved on this page; one that cannot be read is left out."""
+    """Return the readable palettes that were saved on the start page."""
     entries = []
     for path in sorted(_palette_folder().glob("*.toml")):
         with suppress(SampleError):
@@ -361,62 +386,62 @@ def _instrument_label(name: str, instrument: Instrument) -> str:
 
 
 def _settings_entry(path: Path) -> dict[str, Any]:
-    """Return the palette or the instrument in a file."""
-    text = ""
-    with suppress(SampleError, UnicodeDecodeError):  # what cannot be read is reported as an instrument
-        text = read_bounded(path, MAX_SETTINGS_BYTES, SampleError).decode("utf-8")
-    is_palette = path.suffix.lower() == ".toml" and re.search(r"^\s*pigments\s*=", text, re.MULTILINE)
+    """Return the entry of a palette or instrument file."""
+    settings_text = ""
+    with suppress(SampleError, UnicodeDecodeError):  # loading an unreadable file as an instrument raises the error
+        settings_text = read_bounded(path, MAX_SETTINGS_BYTES, SampleError).decode("utf-8")
+    is_palette = path.suffix.lower() == ".toml" and re.search(r"^\s*pigments\s*=", settings_text, re.MULTILINE)
     return _palette_entry(path) if is_palette else _instrument_entry(str(path))
 
 
-def _listed(path: Path, endings: set[str]) -> dict[str, Any]:
-    facts = {"name": path.name, "path": str(path)}
+def _path_entry(path: Path, scan_endings: set[str]) -> dict[str, Any]:
+    entry = {"name": path.name, "path": str(path)}
     if path.is_dir():
         if is_finished(path):
-            return facts | {"kind": "results"}
-        return facts | {"folder": True, "kind": "scan" if _is_scan_folder(path, endings) else "folder"}
+            return entry | {"kind": "results"}
+        return entry | {"folder": True, "kind": "scan" if _is_scan_folder(path, scan_endings) else "folder"}
     suffix = path.suffix.lower()
-    kind = "scan" if suffix in endings else "settings" if suffix in _SETTINGS else "file"
-    return facts | {"kind": kind, "bytes": path.stat().st_size}
+    kind = "scan" if suffix in scan_endings else "settings" if suffix in _SETTINGS_SUFFIXES else "file"
+    return entry | {"kind": kind, "bytes": path.stat().st_size}
 
 
-def _is_scan_folder(folder: Path, endings: set[str]) -> bool:
-    """Return whether a folder is one scan, a file for each pixel or a store; folders of several scans are not."""
+def _is_scan_folder(folder: Path, scan_endings: set[str]) -> bool:
+    """Return whether a folder is one scan, with a file for each pixel or as a chunked store."""
     with suppress(OSError, ScanError), os.scandir(folder) as entries:
-        names = [entry.name for entry, _ in zip(entries, range(_PROBED_ENTRIES), strict=False)]
+        names = [entry.name for entry, _ in zip(entries, range(_MAX_PROBED_ENTRIES), strict=False)]
         reader = reader_of(folder, b"") if names else None
         if reader is None or reader.FORMAT.store:
             return reader is not None
-        of_reader = {ending.lower() for ending in reader.FORMAT.endings} & endings
-        return sum(Path(name).suffix.lower() in of_reader for name in names) > 1
+        reader_endings = {ending.lower() for ending in reader.FORMAT.endings} & scan_endings
+        return sum(Path(name).suffix.lower() in reader_endings for name in names) > 1
     return False
 
 
-def _assigned(sent: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Return the channels and energies (keV) of the lines that a page sent."""
-    lines = sent.get("lines")
+def _assigned_lines(request_body: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Return the channels and energies (keV) of lines from a page."""
+    lines = request_body.get("lines")
     try:
-        pairs = [(float(line["channel"]), float(line["energy_kev"])) for line in lines] if lines else []
+        channel_energy_pairs = [(float(line["channel"]), float(line["energy_kev"])) for line in lines] if lines else []
     except (TypeError, ValueError, KeyError, OverflowError):
-        pairs = None
-    if pairs is None or len(pairs) > MAX_LINES:
+        channel_energy_pairs = None
+    if channel_energy_pairs is None or len(channel_energy_pairs) > MAX_LINES:
         raise ScanError(
             f"Cannot calibrate: the page must send up to {MAX_LINES} lines, each with a channel and an energy in keV."
         )
-    return [channel for channel, _ in pairs], [energy for _, energy in pairs]
+    return [channel for channel, _ in channel_energy_pairs], [energy for _, energy in channel_energy_pairs]
 
 
 def _n_channel(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= 2**17:
-        raise ScanError("Cannot calibrate: the page sent no number of channels. Load the page again.")
+        raise ScanError("Cannot calibrate: the page sent no valid number of channels. Load the page again.")
     return value
 
 
 def _calibration_facts(instrument: Instrument, axis: EnergyAxis, calibration: Any) -> dict[str, Any]:
-    """Return the axis that was saved, and how the scan's lines lie on it."""
+    """Return the saved energy axis, and the residuals of the scan's lines."""
     residual_ev = {} if calibration is None else calibration.residual_ev
     note = (
-        "The lines of the scan do not confirm this axis, nor contradict it; it is used as you set it."
+        "The lines of the scan neither confirm nor contradict this axis. The axis is used as set by hand."
         if calibration is None
         else f"Refined by {len(residual_ev)} lines of the scan; the largest residual is "
         f"{calibration.largest_residual_ev:.1f} eV."
@@ -432,15 +457,15 @@ def _calibration_facts(instrument: Instrument, axis: EnergyAxis, calibration: An
     }
 
 
-def _calibration_file(results: Path) -> Path:
-    """Return a new name for the instrument file of a scan, beside its folder of results."""
-    stem = f"{results.name.removesuffix('_underpaint')}_calibrated"
-    numbered = (results.with_name(f"{stem}{'' if n == 1 else f'_{n}'}.toml") for n in count(1))
-    return next(path for path in numbered if not os.path.lexists(path))
+def _calibration_file(results_folder: Path) -> Path:
+    """Return an unused path for a scan's instrument file, beside its folder of results."""
+    file_stem = f"{results_folder.name.removesuffix('_underpaint')}_calibrated"
+    numbered_paths = (results_folder.with_name(f"{file_stem}{'' if n == 1 else f'_{n}'}.toml") for n in count(1))
+    return next(path for path in numbered_paths if not os.path.lexists(path))
 
 
-def _roots() -> Sequence[str]:
-    """Return the drives of Windows; elsewhere the one root."""
+def _root_folders() -> Sequence[str]:
+    """Return the drives on Windows; on other systems the root folder."""
     if os.name != "nt":
         return ["/"]
     return [f"{drive_letter}:\\" for drive_letter in "CDEFGHIJKLMNOPQRSTUVWXYZ" if Path(f"{drive_letter}:\\").is_dir()]

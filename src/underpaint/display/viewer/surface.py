@@ -1,4 +1,4 @@
-"""Reflectance answers for the page: the picture of the cube, and the reflectance of a pixel with pigment spectra."""
+"""Answers to requests for reflectance: the picture of the cube, and a pixel's reflectance with pigment spectra."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +15,16 @@ from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.sidecars import REFLECTANCE_FILE
 
 _PROCESS = "reflectance"
-_MOST_MEMBERS, _LEAST_SHOWN = 5, 0.02
+_MAX_MEMBERS, _MIN_SHOWN_PROBABILITY = 5, 0.02
 
 
-class Surface:
-    """The cube of a folder of results.
+class ReflectanceCube:
+    """Reflectance cube of a folder of results.
 
     Parameters
     ----------
     folder : Path
-        Of the results.
+        Folder of results.
     maps : ResultMaps
     """
 
@@ -34,38 +34,38 @@ class Surface:
         self._settings: Mapping[str, Any] = read_results(folder).settings_of(_PROCESS) if self._indices else {}
 
     def facts(self) -> dict[str, Any]:
-        """Return whether there is a cube, whether its picture is there, and how it was laid over the maps."""
-        place = self._settings.get("registration", {})
+        """Return whether a cube and its picture exist, and how the cube was registered to the maps."""
+        registration = self._settings.get("registration", {})
         return {
             "there": bool(self._indices),
             "picture": bool(self._indices) and has_file(self.folder, REFLECTANCE_FILE),
-            "verdict": str(place.get("verdict", "")),
-            "how": str(place.get("how", "")),
-            "error_px": place.get("error_px"),
+            "verdict": str(registration.get("verdict", "")),
+            "how": str(registration.get("how", "")),
+            "error_px": registration.get("error_px"),
             "library": str(self._settings.get("library", "")),
         }
 
     def answer(self, request: Request) -> Answer | None:
-        """Send the picture, or the reflectance and answers of a pixel."""
-        what = request.parts[0] if request.parts else ""
-        if what == "picture":
+        """Send the picture of the cube, or the reflectance and probabilities of a pixel."""
+        content_name = request.parts[0] if request.parts else ""
+        if content_name == "picture":
             return file_answer(self.folder, REFLECTANCE_FILE)
-        if what == "pixel":
-            return json_answer(self._pixel(request.number("row"), request.number("column")))
+        if content_name == "pixel":
+            return json_answer(self._pixel_content(request.number("row"), request.number("column")))
         return None
 
-    def _pixel(self, row: int, column: int) -> dict[str, Any]:
+    def _pixel_content(self, row: int, column: int) -> dict[str, Any]:
         values, _ = self.maps.at(row, column)
         wavelength, reflectance = read_reflectance_spectrum(self.folder, row, column)
         values_by_kind: dict[str, dict[str, float]] = {}
-        labels: dict[str, str] = {}
+        labels_by_name: dict[str, str] = {}
         for index in self._indices:
             entry = self.maps.entries[index]
             kind = entry.path.split("/")[-2]
             values_by_kind.setdefault(kind, {})[entry.name] = float(values[index])
-            labels[entry.name] = entry.label.partition(": ")[2] or entry.label
+            labels_by_name[entry.name] = entry.label.partition(": ")[2] or entry.label
         members = values_by_kind.get("surface_member", {})
-        best = sorted(members, key=lambda name: -np.nan_to_num(members[name]))[:_MOST_MEMBERS]
+        most_probable = sorted(members, key=lambda name: -np.nan_to_num(members[name]))[:_MAX_MEMBERS]
         hidden_probability = values_by_kind.get("hidden", {})
         return {
             "row": row,
@@ -74,18 +74,18 @@ class Surface:
             "reflectance": reflectance.astype(np.float64).tolist(),
             "members": [
                 {
-                    "label": labels[name],
+                    "label": labels_by_name[name],
                     "probability": members[name],
                     "presence": values_by_kind.get("surface_presence", {}).get(name),
                     "share": values_by_kind.get("surface_share", {}).get(name),
                     "spectrum": self._settings.get("member_spectra", {}).get(name),
                 }
-                for name in best
-                if members[name] >= _LEAST_SHOWN
+                for name in most_probable
+                if members[name] >= _MIN_SHOWN_PROBABILITY
             ],
             "hidden": [
                 {
-                    "label": labels[name],
+                    "label": labels_by_name[name],
                     "probability": hidden_probability[name],
                     "stated": hidden_probability[name] > BELOW_PROBABILITY,
                 }

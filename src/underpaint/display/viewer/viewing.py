@@ -1,4 +1,4 @@
-"""Serving one folder of results, or the start page from which scans are run and results opened; and in notebooks."""
+"""Functions that serve a folder of results or the start page, and show results in a notebook."""
 
 import atexit
 import html
@@ -13,7 +13,7 @@ from underpaint.data.maps import Results
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.runs import Runs
 from underpaint.display.viewer.server import HOST, Server, serve_site
-from underpaint.display.viewer.start_site import StartSite, remember
+from underpaint.display.viewer.start_site import StartSite, remember_folder
 from underpaint.io import summarise_scan, write_results
 
 
@@ -28,27 +28,27 @@ def serve(
     folder : str or Path
         Results of ``identify`` or ``elements``.
     port : int
-        0 takes a free one.
+        Port; 0 selects a free port.
     host : str
-        Another address than this machine's own lets the whole network ask.
+        Address to listen on; an address other than the local one admits requests from the whole network.
     scan : str or None
-        Where the scan is; None looks where it was, and beside the results.
+        Path of the scan; None searches the recorded path and the folder of the results.
     framed : bool
-        Whether a notebook on this machine may show the pages within its own.
+        Whether a notebook on this machine may show the pages in a frame.
 
     Raises
     ------
     ScanError
         The folder holds no results.
     OutputError
-        The port is taken or is none.
+        The port is in use or invalid.
     """
     runs = Runs()
     site = ResultSite(folder, scan, runs)
     try:
         with serve_site(site, port=port, host=host, framed=framed) as server:
-            if not framed:  # a notebook shows what is gone tomorrow
-                remember(site.folder)
+            if not framed:  # a notebook shows temporary results
+                remember_folder(site.folder)
             yield server
     finally:
         runs.close()
@@ -57,19 +57,19 @@ def serve(
 
 @contextmanager
 def serve_start(*, port: int = 0, host: str = HOST, home: str | Path | None = None) -> Iterator[Server]:
-    """Serve the start page until the ``with`` block ends: choose a scan, run it, open its results.
+    """Serve the start page, where scans are analysed and results opened, until the ``with`` block ends.
 
     Parameters
     ----------
     port, host
         As for :func:`serve`.
     home : str, Path or None
-        Folder whose files are offered first; None: the user's own.
+        Folder shown first; None shows the folder of the last visit, or else the user's home folder.
 
     Raises
     ------
     OutputError
-        The port is taken or is none.
+        The port is in use or invalid.
     """
     site = StartSite(home)
     try:
@@ -80,13 +80,13 @@ def serve_start(*, port: int = 0, host: str = HOST, home: str | Path | None = No
 
 
 class View:
-    """A viewer that is shown where a notebook's cell ends.
+    """Viewer that a notebook shows as the output of a cell.
 
     Parameters
     ----------
     server : Server
     stack : ExitStack
-        Closes the server.
+        Stack that closes the server.
     height : int
         Height of the frame in pixels.
     """
@@ -104,7 +104,7 @@ class View:
         address = html.escape(self.address, quote=True)
         return (
             f'<iframe src="{address}" width="100%" height="{self._height}" style="border:1px solid #8888"></iframe>'
-            f'<p><a href="{address}" target="_blank">Open in a window of its own</a> '
+            f'<p><a href="{address}" target="_blank">Open in a separate window</a>  '
             "(the notebook has to run on this machine)</p>"
         )
 
@@ -113,21 +113,22 @@ class View:
 
 
 def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> View:
-    """Show results in the browser or in a notebook, from this machine alone.
+    """Show results in the browser or in a notebook on this machine.
 
     Parameters
     ----------
     results : Results
-        As ``up.identify`` or ``up.fit_elements`` gives them; ``pigments | elements`` shows both.
+        Results of ``up.identify`` or ``up.fit_elements``; ``pigments | elements`` shows both.
     scan : Scan or None
-        Gives the spectra of pixels; its file is read again by pixel.
+        Scan that provides the spectra of pixels, which are read from its file.
     height : int
         Height of the frame in a notebook, in pixels.
 
     Returns
     -------
     View
-        Shown where it stands last in a cell; ``address`` opens anywhere on this machine, ``close`` ends it.
+        Viewer that a notebook shows as the last value of a cell. Any browser on this machine opens its ``address``, and
+        ``close`` stops the server.
 
     Examples
     --------
@@ -137,13 +138,13 @@ def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> Vi
     True
     >>> shown.close()
     """
-    stack = ExitStack()
-    folder = Path(stack.enter_context(TemporaryDirectory(prefix="underpaint_"))) / "maps"
+    cleanup = ExitStack()
+    folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="underpaint_"))) / "maps"
     if scan is not None and "sum_counts" not in results.summary:
         settings = {**results.settings, "source": scan.source}
         results = replace(results, summary={**results.summary, **summarise_scan(scan), "settings": settings})
     write_results(folder, results)
-    location = scan.source if scan is not None and scan.source else None
-    server = stack.enter_context(serve(folder, scan=location, framed=True))
-    atexit.register(stack.close)
-    return View(server, stack, height)
+    scan_path = scan.source if scan is not None and scan.source else None
+    server = cleanup.enter_context(serve(folder, scan=scan_path, framed=True))
+    atexit.register(cleanup.close)
+    return View(server, cleanup, height)

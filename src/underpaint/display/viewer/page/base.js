@@ -5,22 +5,22 @@ export async function ask(path, { method = "GET", json, body } = {}) {
     .catch(() => { throw new Error("The viewer does not answer: it was closed, or its machine cannot be reached."); });
   if (answer.ok) return answer;
   let facts = {};
-  try { facts = await answer.json(); } catch { /* not in words */ }
+  try { facts = await answer.json(); } catch { /* the answer has no message */ }
   throw Object.assign(new Error(facts.error || `The viewer does not answer (${answer.status}).`), { status: answer.status, facts });
 }
 
 export const askJson = async (path, how) => (await ask(path, how)).json();
 
-// Text goes in as text: names from files cannot become elements.
+// Text is inserted as text, so that names from files cannot become elements.
 export function make(tag, facts = {}, ...children) {
-  const own = document.createElement(tag);
+  const element = document.createElement(tag);
   for (const [key, value] of Object.entries(facts)) {
-    if (key.startsWith("on")) own.addEventListener(key.slice(2), value);
-    else if (key in own && typeof value !== "string") own[key] = value;
-    else own.setAttribute(key === "className" ? "class" : key, value);
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key in element && typeof value !== "string") element[key] = value;
+    else element.setAttribute(key === "className" ? "class" : key, value);
   }
-  own.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
-  return own;
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
 }
 
 export const byId = (id) => document.getElementById(id);
@@ -35,8 +35,8 @@ export function say(text, { lasting = false, fault = false } = {}) {
   if (!lasting) clearing = setTimeout(() => { box.hidden = true; }, 9000);
 }
 
-export const guarded = (what) => async (...given) => {
-  try { return await what(...given); } catch (error) { say(error.message, { fault: true }); return undefined; }
+export const guarded = (action) => async (...parameters) => {
+  try { return await action(...parameters); } catch (error) { say(error.message, { fault: true }); return undefined; }
 };
 
 export const inProgress = (now) => now.state === "queued" || now.state === "running";
@@ -56,11 +56,11 @@ export const progressed = (now) => `${now.step}${now.total > 1 ? ` (${now.done} 
 
 export function choosable(tabs, panels, chosen = () => {}) {
   const show = (tab) => {
-    for (const own of tabs) {
-      const on = own === tab;
-      own.setAttribute("aria-selected", on);
-      own.tabIndex = on ? 0 : -1;
-      const panel = panels(own);
+    for (const button of tabs) {
+      const on = button === tab;
+      button.setAttribute("aria-selected", on);
+      button.tabIndex = on ? 0 : -1;
+      const panel = panels(button);
       if (panel) panel.hidden = !on;
     }
     chosen(tab);
@@ -82,31 +82,31 @@ export function choosable(tabs, panels, chosen = () => {}) {
 export function themed(button, changed = () => {}) {
   const root = document.documentElement;
   const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-  try { const kept = localStorage.getItem("underpaint-theme"); if (kept) root.dataset.theme = kept; } catch { /* none is kept */ }
+  try { const savedTheme = localStorage.getItem("underpaint-theme"); if (savedTheme) root.dataset.theme = savedTheme; } catch { /* storage is not available */ }
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
-    try { localStorage.setItem("underpaint-theme", root.dataset.theme); } catch { /* none is kept */ }
+    try { localStorage.setItem("underpaint-theme", root.dataset.theme); } catch { /* storage is not available */ }
     changed();
   });
   return dark;
 }
 
-// Counts at the lower end of a logarithmic plot: empty channels lie there, and leave the spectrum its height.
+// Counts at the lower end of a logarithmic plot, at which empty channels are drawn.
 export function lowestCounts(counts) {
   const limit = Math.max(...counts) / 1e5;
-  return Math.max(1, Math.min(...counts.filter((own) => own > limit)));
+  return Math.max(1, Math.min(...counts.filter((count) => count > limit)));
 }
 
 export const thousands = (value) => Math.round(value).toLocaleString("en").replaceAll(",", "\u202f");
 export const percent = (share) => (share >= 0.1 ? `${(100 * share).toFixed(0)} %` : `${(100 * share).toFixed(1)} %`);
 export const lineName = (family) => family.replace("_", " ");
 
-// Without its examples: "lead pigment (lead white, red lead, ...), below the surface" is "lead pigment, below the surface".
+// The label without examples: "lead pigment (lead white, red lead, ...), below the surface" is "lead pigment, below the surface".
 export const shortName = ({ label }) => label.replace(/ \(.*\)/, "");
 
 export const unitText = (unit) => unit.replace("um", "µm").replace("ug/cm2", "µg/cm²");
 
-// A probability is rounded to what it can mean; other values keep three digits.
+// Probabilities are rounded to two decimals; other values keep three digits.
 export function certainty(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "no answer";
   return value >= 0.995 ? "> 0.99" : value < 0.005 ? "< 0.01" : value.toFixed(2);

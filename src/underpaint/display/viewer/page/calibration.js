@@ -28,7 +28,7 @@ export class HandCalibration {
     new ResizeObserver(() => this.draw()).observe(this.place);
   }
 
-  // scan: { run, sum, peaks, calibration, n_pixel } of one look.
+  // scan: { run, sum, peaks, calibration, n_pixel } of a scan that was read.
   show(scan) {
     if (scan === this.scan) return;
     this.scan = scan;
@@ -40,14 +40,14 @@ export class HandCalibration {
     byId("by-hand").open = false;
     byId("by-hand").hidden = false;
     this.fill();
-    this.tell();
+    this.showAxis();
   }
 
   async accept(accepted) {
     const button = byId("accept-axis");
     const words = byId("hand-axis").textContent;
     button.disabled = true;
-    byId("hand-axis").textContent = "Saving, and refining the axis by the lines of the scan …";
+    byId("hand-axis").textContent = "Refining the axis by the lines of the scan, and saving …";
     try {
       accepted(await askJson("calibration", { method: "POST", json: { run: this.scan.run, lines: this.placed(), instrument: byId("instrument").value } }), this.scan);
     } finally {
@@ -82,7 +82,7 @@ export class HandCalibration {
     this.refit();
   }
 
-  // The axis is computed by the server, the same one that saves it.
+  // The server that saves the axis also computes it.
   async refit() {
     const lines = this.placed();
     const request = this.request = {};
@@ -92,16 +92,16 @@ export class HandCalibration {
         if (request !== this.request) return;
         this.axis = { gain: axis.gain_kev, zero: axis.zero_kev };
         this.lines.filter((line) => line.channel !== null).forEach((line, at) => { line.residual = axis.residual_ev[at]; });
-        this.tell(axis);
+        this.showAxis(axis);
       } catch (error) {
         if (request !== this.request) return;
-        this.tell(null, error.message);
+        this.showAxis(null, error.message);
       }
-    } else this.tell();
+    } else this.showAxis();
     this.fill();
   }
 
-  tell(axis = null, fault = "") {
+  showAxis(axis = null, fault = "") {
     const number_placed = this.placed().length;
     byId("accept-axis").disabled = !axis;
     byId("hand-axis").className = fault ? "note" : "";

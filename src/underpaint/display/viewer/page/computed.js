@@ -1,4 +1,4 @@
-// Maps that are computed on demand and belong to no file: of an energy window, of components, of clusters.
+// Maps that are computed on demand and not saved: energy windows, components, clusters.
 import { askJson, byId, followed, guarded, make, progressed, say } from "./base.js";
 import { forget } from "./maps.js";
 
@@ -8,13 +8,13 @@ export const COMPUTED = ["window", "component", "cluster", "refit"];
 export class Computed {
   constructor(app) { Object.assign(this, { app, turn: 0, recipes: [], waiting: [] }); }
 
-  // How a map was made, so that a saved view can make it again.
+  // Parameters of a map, with which a saved view computes the map again.
   note(recipe) {
     const text = JSON.stringify(recipe);
     this.recipes = [...this.recipes.filter((each) => JSON.stringify(each) !== text), recipe].slice(-MOST_RECIPES);
   }
 
-  // Maps of a saved view. Windows need the scan: they wait until it is open.
+  // Computes the maps of a saved view; window maps wait until the scan is open.
   async again(recipes) {
     const open = this.app.about.scan.state === "ready";
     this.waiting = open ? [] : recipes.filter(({ what }) => what === "window");
@@ -28,7 +28,7 @@ export class Computed {
     }
   }
 
-  // Adds a map to the lists; the same name replaces the earlier one.
+  // Adds a map to the lists; a map of the same name is replaced.
   add({ map, entry }) {
     const { entries } = this.app;
     if (entries[map]) forget(map);
@@ -47,7 +47,7 @@ export class Computed {
       if (answer.run) {
         const { run } = answer;
         const stop = make("button", { type: "button", onclick: () => askJson(`run?run=${run}`, { method: "DELETE" }) }, "Stop");
-        const now = await followed(run, (own) => words.replaceChildren("First window of this scan: ", progressed(own), stop), () => turn === this.turn);
+        const now = await followed(run, (state) => words.replaceChildren("First window of this scan: ", progressed(state), stop), () => turn === this.turn);
         words.replaceChildren(now.error || (now.result ? "" : now.step));
         if (!now.result) return;
         answer = await askJson("window", request);

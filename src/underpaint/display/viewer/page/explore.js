@@ -1,4 +1,4 @@
-// What belongs together: components, clusters, an embedding of the pixels with a lasso, and how lines go together.
+// Components, clusters, an embedding of the pixels with a lasso, and correlations of lines.
 import { ask, askJson, byId, guarded, lineName, make, percent, say, thousands } from "./base.js";
 import { CLUSTER_COLORS, pictureOf, tableOf, topOf, usualColors, valuesOf } from "./maps.js";
 import { COLOR_NAMES, COLORS, swatch } from "./pane.js";
@@ -19,9 +19,9 @@ export class ExplorePanel {
     const button = (id, label, does) => make("button", { type: "button", id, onclick: (event) => this.busy(event.target, does) }, label);
     [this.components, this.clusters, this.plane, this.lines] = Array.from({ length: 4 }, () => make("div"));
     byId("explore").replaceChildren(
-      part("Components", "A few spectra whose sums describe all pixels (NMF): from the spectra of a small open scan, else from the element maps.", [count("n-components", USUAL_COMPONENTS), button("find-components", "Find components", () => this.findComponents())], this.components),
+      part("Components", "Non-negative matrix factorisation (NMF) of the spectra of a small open scan, or else of the element maps.", [count("n-components", USUAL_COMPONENTS), button("find-components", "Find components", () => this.findComponents())], this.components),
       part("Clusters", "Pixels with similar element counts (k-means).", [count("n-clusters", USUAL_CLUSTERS), button("find-clusters", "Find clusters", () => this.findClusters())], this.clusters),
-      part("Embedding", "Similar pixels lie close together (PCA, then t-SNE). Draw round some to see them in cyan on the maps. Distances between groups mean little.", [button("find-embedding", "Compute", () => this.findPlaces())], this.plane),
+      part("Embedding", "Similar pixels lie close together (PCA, then t-SNE). Draw an outline around pixels to show them in cyan on the maps. Distances between groups have little meaning.", [button("find-embedding", "Compute", () => this.findPlaces())], this.plane),
       part("Lines that go together", "Correlation of the element maps. Click a cell for its scatter plot.", [button("find-correlation", "Compute", () => this.findCorrelation())], this.lines));
   }
 
@@ -40,13 +40,13 @@ export class ExplorePanel {
   // --- components
 
   async findComponents() {
-    const found = await this.ask("components", Number(byId("n-components").value));
-    const maps = found.maps.map((each) => this.app.computed.add(each));
+    const answer = await this.ask("components", Number(byId("n-components").value));
+    const maps = answer.maps.map((each) => this.app.computed.add(each));
     this.components.replaceChildren(make("ul", { className: "plain" }, ...maps.map((map, at) => make("li", {}, swatch(COLORS[COLOR_NAMES[at]] || "#888888",
-      make("button", { type: "button", className: "link", onclick: () => this.app.showMap(map) }, `Component ${at + 1}`)), ` ${percent(found.shares[at])} of the counts${found.words[at] ? `: ${found.words[at]}` : ""}`))),
+      make("button", { type: "button", className: "link", onclick: () => this.app.showMap(map) }, `Component ${at + 1}`)), ` ${percent(answer.shares[at])} of the counts${answer.words[at] ? `: ${answer.words[at]}` : ""}`))),
     make("p", { className: "buttons" }, make("button", { type: "button", id: "components-composite", onclick: () => this.app.showComposite(maps) }, "As composite"),
-      found.spectra ? make("button", { type: "button", onclick: () => { this.app.extraCurves = []; this.app.showSpectra(); } }, "Hide their spectra") : null));
-    this.app.extraCurves = (found.spectra || []).map((counts, at) => ({ name: `component ${at + 1}`, kind: "region", color: readable(COLOR_NAMES[at]), counts }));
+      answer.spectra ? make("button", { type: "button", onclick: () => { this.app.extraCurves = []; this.app.showSpectra(); } }, "Hide their spectra") : null));
+    this.app.extraCurves = (answer.spectra || []).map((counts, at) => ({ name: `component ${at + 1}`, kind: "region", color: readable(COLOR_NAMES[at]), counts }));
     this.app.showSpectra();
     await this.app.showComputed(maps[0]);
     this.app.showComposite(maps);
@@ -56,18 +56,18 @@ export class ExplorePanel {
   // --- clusters
 
   async findClusters() {
-    const found = await this.ask("clusters", Number(byId("n-clusters").value));
-    const map = this.app.computed.add(found);
+    const answer = await this.ask("clusters", Number(byId("n-clusters").value));
+    const map = this.app.computed.add(answer);
     await this.app.showComputed(map);
     const values = await valuesOf(map);
     const mask = (number) => Uint8Array.from(values, (value) => Number(value === number));
-    this.clusters.replaceChildren(make("ul", { className: "plain" }, ...found.shares.map((share, at) => make("li", {}, swatch(CLUSTER_COLORS[at],
+    this.clusters.replaceChildren(make("ul", { className: "plain" }, ...answer.shares.map((share, at) => make("li", {}, swatch(CLUSTER_COLORS[at],
       make("button", { type: "button", className: "link", title: "Light its pixels up", onclick: () => this.app.setBrush(mask(at + 1), `cluster ${at + 1}`) }, `Cluster ${at + 1}`)), ` ${percent(share)} of the pixels`,
-    found.strongest[at]?.length ? `: ${found.strongest[at].map(([name, ratio]) => `${lineName(name)} × ${ratio.toFixed(1)}`).join(", ")}` : "", " ",
+    answer.strongest[at]?.length ? `: ${answer.strongest[at].map(([name, ratio]) => `${lineName(name)} × ${ratio.toFixed(1)}`).join(", ")}` : "", " ",
     make("button", { type: "button", className: "small", onclick: () => this.app.regionOf(mask(at + 1), `cluster ${at + 1}`) }, "Region")))),
     make("p", { className: "quiet" }, "×: mean counts of the cluster over those of all pixels."));
     this.draw();
-    document.body.dataset.clusters = String(found.shares.length);
+    document.body.dataset.clusters = String(answer.shares.length);
   }
 
   // --- embedding
@@ -79,7 +79,7 @@ export class ExplorePanel {
     const stage = make("div", { className: "scatter-stage" }, this.canvas);
     stage.addEventListener("pointerdown", (event) => this.grab(event, stage));
     this.plane.replaceChildren(stage, make("p", { className: "buttons" },
-      make("button", { type: "button", id: "like-chosen", title: "The hundredth of the pixels that lie nearest to the chosen one", onclick: () => this.likeChosen() }, "Like the chosen pixel"),
+      make("button", { type: "button", id: "like-chosen", title: "The 1 % of the pixels that are nearest to the chosen pixel", onclick: () => this.likeChosen() }, "Like the chosen pixel"),
       make("button", { type: "button", onclick: () => this.app.regionOf(this.app.brushMask, "selection") }, "Region of the selection"),
       make("button", { type: "button", onclick: () => this.app.setBrush(null) }, "Clear")),
     make("p", { className: "quiet" }, "Coloured like the chosen map; the chosen pixel is red."));
@@ -87,7 +87,7 @@ export class ExplorePanel {
     document.body.dataset.embedding = String(this.places.length / 2);
   }
 
-  // A pixel's place on the canvas, in its pixels.
+  // Position of a map pixel on the canvas, canvas pixels.
   at(pixel) { return [0, 1].map((axis) => Math.round(MARGIN + ((this.places[2 * pixel + axis] + 1) / 2) * (SIDE - 2 * MARGIN - 1))); }
 
   draw() {
@@ -123,10 +123,10 @@ export class ExplorePanel {
 
   grab(event, stage) {
     const box = stage.getBoundingClientRect();
-    const at = (own) => [((own.clientX - box.left) / box.width) * SIDE, ((own.clientY - box.top) / box.height) * SIDE];
+    const at = (pointerEvent) => [((pointerEvent.clientX - box.left) / box.width) * SIDE, ((pointerEvent.clientY - box.top) / box.height) * SIDE];
     this.lasso = [at(event)];
     stage.setPointerCapture(event.pointerId);
-    const move = (own) => { this.lasso.push(at(own)); this.draw(); };
+    const move = (pointerEvent) => { this.lasso.push(at(pointerEvent)); this.draw(); };
     stage.addEventListener("pointermove", move);
     stage.addEventListener("pointerup", () => {
       stage.removeEventListener("pointermove", move);
@@ -136,7 +136,7 @@ export class ExplorePanel {
     }, { once: true });
   }
 
-  // The pixels inside a closed line on the canvas light up.
+  // Highlights the pixels inside an outline on the canvas.
   take(corners) {
     if (corners.length < 3) return;
     const path = new Path2D();
@@ -147,7 +147,7 @@ export class ExplorePanel {
     this.app.setBrush(mask, "selection");
   }
 
-  // Without a mouse: the pixels nearest to the chosen one.
+  // Selects the pixels nearest to the chosen pixel, without a mouse.
   likeChosen() {
     const { chosen, about } = this.app;
     if (!chosen) { say("Choose a pixel on a map first."); return; }
@@ -165,15 +165,15 @@ export class ExplorePanel {
     const { names, numbers, correlation } = await this.ask("correlation");
     const cell = (row, column) => {
       const value = correlation[row][column];
-      const own = make("td", {}, make("button", { type: "button", title: `${lineName(names[row])} and ${lineName(names[column])}`, onclick: () => this.app.showScatter(numbers[column], numbers[row]) }, value.toFixed(1).replace("-", "−")));
-      own.style.setProperty("--shade", `rgb(${value > 0 ? "200 60 40" : "50 100 200"} / ${Math.abs(value).toFixed(2)})`);
-      return own;
+      const tableCell = make("td", {}, make("button", { type: "button", title: `${lineName(names[row])} and ${lineName(names[column])}`, onclick: () => this.app.showScatter(numbers[column], numbers[row]) }, value.toFixed(1).replace("-", "−")));
+      tableCell.style.setProperty("--shade", `rgb(${value > 0 ? "200 60 40" : "50 100 200"} / ${Math.abs(value).toFixed(2)})`);
+      return tableCell;
     };
     this.lines.replaceChildren(make("div", { className: "scroll" }, make("table", { className: "matrix" }, make("thead", {}, make("tr", {}, make("th", {}), ...names.map((name) => make("th", {}, lineName(name))))),
-      make("tbody", {}, ...names.map((name, row) => make("tr", {}, make("th", { scope: "row" }, lineName(name)), ...names.map((_, column) => (column === row ? make("td", {}, "") : cell(row, column)))))))), make("p", { className: "quiet" }, `${thousands(names.length)} lines that are detected in a hundredth of the pixels.`));
+      make("tbody", {}, ...names.map((name, row) => make("tr", {}, make("th", { scope: "row" }, lineName(name)), ...names.map((_, column) => (column === row ? make("td", {}, "") : cell(row, column)))))))), make("p", { className: "quiet" }, `${thousands(names.length)} lines are detected in at least 1 % of the pixels.`));
     document.body.dataset.correlation = String(names.length);
   }
 }
 
-// Colours of composites, dark enough for lines on paper.
+// Colours of composites, dark enough for curves on a light background.
 const readable = (name) => ({ red: "#d33", green: "#2a2", blue: "#36f", yellow: "#a80", cyan: "#099", magenta: "#b2b", orange: "#e70", white: "#888" })[name] || "#888";

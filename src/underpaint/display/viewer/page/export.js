@@ -1,4 +1,4 @@
-// What is seen, as files: made by the server at print size.
+// Exports of the displayed content, made by the server at print resolution.
 import { askJson, byId, followed, guarded, make, progressed } from "./base.js";
 
 export function saveBlob(blob, name) {
@@ -14,7 +14,7 @@ export class ExportPanel {
     byId("export").replaceChildren(this.links, ...app.session.card(), ...report(app));
   }
 
-  // What is seen changes under an open panel: its links follow, and are made anew only where something did change.
+  // Updates the links of an open panel when the displayed content changes.
   follow() {
     const { pane, spot } = this.app;
     if (byId("export").hidden || !pane.parts.length) return;
@@ -64,28 +64,28 @@ const FIGURE = [["png", "PNG, 300 dpi"], ["svg", "SVG"], ["pdf", "PDF"]];
 const query = (facts) => new URLSearchParams(Object.entries(facts).filter(([, value]) => value !== "" && value !== null)).toString();
 const links = (path, facts, kinds) => make("p", { className: "buttons" }, ...kinds.map(([format, label]) => make("a", { className: "button", download: "", href: `export/${path}?${query({ ...facts, format })}` }, label)));
 
-// Writes the report again, with the pictures, regions and statements that the results have now.
+// Writes the report again with the present pictures, regions and statements.
 function report(app) {
-  const subject = make("input", { type: "text", id: "report-object", placeholder: "the painting, e.g. Portrait, inv. 1234", "aria-label": "The painting, as the report names it" });
+  const subject = make("input", { type: "text", id: "report-object", placeholder: "the painting, e.g. Portrait, inv. 1234", "aria-label": "Name of the painting in the report" });
   const full = make("input", { type: "checkbox", id: "report-full" });
   const status = make("div", { role: "status" });
   const write = (form) => guarded(async () => {
     const buttons = [...place.querySelectorAll("button")];
-    for (const own of buttons) own.disabled = true;
+    for (const button of buttons) button.disabled = true;
     try {
       const { run } = await askJson("report", { method: "POST", json: { form, subject: subject.value, full: full.checked } });
-      const now = await followed(run, (own) => { status.replaceChildren(progressed(own)); status.scrollIntoView({ block: "nearest" }); });
+      const now = await followed(run, (state) => { status.replaceChildren(progressed(state)); status.scrollIntoView({ block: "nearest" }); });
       status.replaceChildren(now.result ? make("a", { className: "button", target: "_blank", href: `files/${now.result.file}` }, form === "pdf" ? `Download ${now.result.file}` : `Open ${now.result.file}`) : make("p", { className: "note" }, now.error || now.step));
       status.scrollIntoView({ block: "nearest" });
       if (now.result && form === "html") app.showReport();
-    } finally { for (const own of buttons) own.disabled = false; }
+    } finally { for (const button of buttons) button.disabled = false; }
   });
   const place = make("p", { className: "buttons" }, make("button", { type: "button", id: "report-html", onclick: write("html") }, "Write report"), make("button", { type: "button", id: "report-pdf", onclick: write("pdf") }, "Write report as PDF"));
-  return [make("h3", {}, "Report"), make("p", { className: "quiet" }, "Findings in words, maps, spectra, methods to cite; with the pictures, regions and statements that the results have now."), subject,
+  return [make("h3", {}, "Report"), make("p", { className: "quiet" }, "The report contains findings, maps, spectra and a methods paragraph, with the present pictures, regions and statements."), subject,
     make("p", {}, make("label", {}, full, " Full report: all maps, spectra of spots, table of pigments, settings")), place, status];
 }
 
-// First and last row and column on the screen; "" where all are.
+// First and last visible row and column; "" if the whole map is visible.
 function visible(app, pane) {
   const { across, down, left, top } = pane.frame();
   const [rows, columns] = app.about.shape;

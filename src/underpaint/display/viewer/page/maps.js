@@ -1,4 +1,4 @@
-// The maps' numbers, fetched when they are first shown, and how numbers become colours.
+// Values of the maps, fetched at first display, and their conversion to colours.
 import { ask } from "./base.js";
 
 const tables = {};
@@ -13,9 +13,9 @@ export async function loadColors() {
   }
 }
 
-// Keys of underpaint.data.maps.STATES; the last has the last colour.
+// Keys of underpaint.data.maps.STATES; the largest key has the last colour.
 export const NOT_DETECTED = 0, CANNOT_EXCLUDE = 2, LAST_STATE = 5;
-// As underpaint.display.viewer.spots.unknown: not seen, and yet it cannot be excluded.
+// Like underpaint.display.viewer.spots.not_excluded_mask: not detected, but cannot be excluded.
 export const unknownAt = (probability, state, place) => probability < 0.5 && (place === "below" ? state === state && state !== NOT_DETECTED : state === CANNOT_EXCLUDE);
 
 export const CLUSTER_COLORS = ["#e6553a", "#3f8fd6", "#4caf50", "#f2c230", "#9b59b6", "#2fb5b0", "#f08fc0", "#8d6e4f", "#b7d968", "#5b6fd6", "#c0392b", "#9aa3ab"];
@@ -36,10 +36,10 @@ export async function valuesOf(index) {
 }
 
 const tops = new Map();
-// A computed map was made anew.
+// Removes the values of a map that is computed again.
 export function forget(index) { fetched.delete(index); tops.delete(index); tops.delete(-1 - index); }
 
-// Full colour: 1 of a probability, the 99th percentile of counts, the last state.
+// Value in full colour: 1 for probabilities, the 99th percentile for counts, the last state for states.
 export function topOf(entry, index, values) {
   if (entry.kind === "group" || entry.kind === "member") return 1;
   if (entry.kind === "state") return LAST_STATE;
@@ -66,7 +66,7 @@ export function paint(pixels, values, table, top, threshold = 0) {
   }
 }
 
-// Each map in its own colour; colours add up.
+// Draws the sum of the colours of several maps.
 export function paintComposite(pixels, parts) {
   const colors = parts.map(({ color }) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)));
   for (let at = 0; at < pixels.length; at += 1) {

@@ -1,4 +1,4 @@
-// A palette of one's own: pigments ticked by hand, from a period or a painter, saved as a file.
+// Palette of the user: pigments ticked by hand, or from a period or painter, saved as a file.
 import { askJson, byId, make } from "./base.js";
 
 const chosenPigments = () => [...byId("pigments").querySelectorAll("input:checked")].map((box) => box.value);
@@ -50,20 +50,20 @@ export class PaletteEditor {
   }
 
   tick(names) {
-    const wanted = new Set(names);
-    for (const box of byId("pigments").querySelectorAll("input")) box.checked = wanted.has(box.value);
+    const tickedNames = new Set(names);
+    for (const box of byId("pigments").querySelectorAll("input")) box.checked = tickedNames.has(box.value);
     this.count();
   }
 
-  // A year that is left out does not limit.
+  // An empty year does not limit the selection.
   tickYears() {
     const [first, last] = ["year-first", "year-last"].map((id) => (byId(id).value === "" ? null : Number(byId(id).value)));
     this.tick(this.pigments.filter((pigment) => (last === null || pigment.first === null || pigment.first <= last) && (first === null || pigment.last === null || pigment.last >= first)).map((pigment) => pigment.name));
   }
 
   filter() {
-    const wanted = byId("pigment-filter").value.trim().toLowerCase();
-    for (const item of byId("pigments").children) item.hidden = !item.textContent.toLowerCase().includes(wanted);
+    const filterText = byId("pigment-filter").value.trim().toLowerCase();
+    for (const item of byId("pigments").children) item.hidden = !item.textContent.toLowerCase().includes(filterText);
   }
 
   count() {
@@ -73,7 +73,7 @@ export class PaletteEditor {
   }
 }
 
-// Periods, painters, and files of one's own, each under its heading.
+// Palettes of periods, of painters and of the user, each under a heading.
 export function paletteOptions(palettes) {
   const groups = [["Periods", (palette) => !palette.file && !palette.painter], ["Painters", (palette) => !palette.file && palette.painter], ["Your palettes", (palette) => palette.file]];
   return groups.map(([label, belongs]) => [label, palettes.filter(belongs)]).filter(([, members]) => members.length)

@@ -1,4 +1,4 @@
-// One map on the screen: drawn pixel by pixel, with scale bar, hatching, regions, pictures and lens.
+// Panel with a map, scale bar, hatching, regions, pictures and lens.
 import { make, number, shortName, unitText, valueText } from "./base.js";
 import { paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
@@ -37,7 +37,7 @@ export class Pane {
 
   get entry() { return this.app.entries[this.shown.map]; }
 
-  // The maps that are shown, as [number, name of its colour].
+  // The displayed maps as [index, colour name].
   indices() {
     const { mode, map, layers } = this.shown;
     if (mode === "composite") return layers.filter((layer) => layer.map !== null).map((layer) => [layer.map, layer.color]);
@@ -46,12 +46,12 @@ export class Pane {
   }
 
   async update() {
-    const wanted = this.indices();
+    const layerIndices = this.indices();
     const turn = (this.turn = (this.turn || 0) + 1);
-    const loaded = await Promise.all(wanted.map(([index]) => valuesOf(index)));
+    const loaded = await Promise.all(layerIndices.map(([index]) => valuesOf(index)));
     if (turn !== this.turn) return;
     const [height, width] = this.app.about.shape;
-    this.parts = wanted.map(([index, name], at) => {
+    this.parts = layerIndices.map(([index, name], at) => {
       const entry = this.app.entries[index];
       return { index, name, color: COLORS[name], entry, values: loaded[at], top: topOf(entry, index, loaded[at]) };
     });
@@ -117,16 +117,16 @@ export class Pane {
     this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry), this.app.statements.legend(part.entry)].filter(Boolean));
   }
 
-  // What dark means: a pigment that is not seen need not be absent.
+  // Legend of dark pixels: a pigment that is not detected is not necessarily absent.
   unseen(entry) {
     if (!this.app.about.hiding) return make("span", { className: "quiet", title: "Hidden pigments were not assessed: the instrument is unknown." }, "dark: not detected, not proven absent");
-    return this.hatched ? make("span", { className: "swatch hatched" }, "not seen, not excluded: unknown") : null;
+    return this.hatched ? make("span", { className: "swatch hatched" }, "not detected, cannot be excluded") : null;
   }
 
-  // A pigment has no depth of its own, and few lines of its own.
+  // Note that only the group of a pigment has a depth.
   whose(entry) {
-    const group = entry.kind === "member" ? this.app.entries.find((own) => own.kind === "group" && entry.groups.includes(own.name)) : null;
-    return group ? make("span", { className: "quiet" }, "X-rays do not tell it from others of its group, and only the group has a depth. Look first at ",
+    const group = entry.kind === "member" ? this.app.entries.find((candidate) => candidate.kind === "group" && entry.groups.includes(candidate.name)) : null;
+    return group ? make("span", { className: "quiet" }, "X-rays do not distinguish this pigment from other pigments of its group, and only the group has a depth. Look first at ",
       make("button", { type: "button", className: "link plain", onclick: () => this.app.showMap(group.index) }, shortName(group))) : null;
   }
 
@@ -138,7 +138,7 @@ export class Pane {
     this.draw();
   }
 
-  // From pixels of the maps to those of the canvas: x = left + column * across.
+  // Transformation from map pixels to canvas pixels: x = left + column * across.
   frame() {
     const { zoom, middle } = this.app.view;
     const [height, width] = this.app.about.shape;
@@ -186,10 +186,10 @@ export class Pane {
   drawHatched(context, box) {
     const { width, height } = this.canvas;
     const layer = Object.assign(document.createElement("canvas"), { width, height });
-    const own = layer.getContext("2d");
-    own.imageSmoothingEnabled = false;
-    own.drawImage(this.hatched, ...box);
-    own.globalCompositeOperation = "source-in";
+    const layerContext = layer.getContext("2d");
+    layerContext.imageSmoothingEnabled = false;
+    layerContext.drawImage(this.hatched, ...box);
+    layerContext.globalCompositeOperation = "source-in";
     const tile = Object.assign(document.createElement("canvas"), { width: 9, height: 9 });
     const lines = tile.getContext("2d");
     for (const [color, at] of [["#000000aa", 1.2], ["#ffffffd0", 0]]) {
@@ -199,8 +199,8 @@ export class Pane {
       for (const shift of [-9, 0, 9]) { lines.moveTo(shift - 2 + at, 11); lines.lineTo(shift + 11 + at, -2); }
       lines.stroke();
     }
-    own.fillStyle = own.createPattern(tile, "repeat");
-    own.fillRect(0, 0, width, height);
+    layerContext.fillStyle = layerContext.createPattern(tile, "repeat");
+    layerContext.fillRect(0, 0, width, height);
     context.drawImage(layer, 0, 0);
   }
 
@@ -224,7 +224,7 @@ export class Pane {
         stroke(region.color, path);
       }
     };
-    for (const region of this.app.regions.filter((own) => !own.hidden)) outlineOf(region);
+    for (const region of this.app.regions.filter((region) => !region.hidden)) outlineOf(region);
     context.setLineDash([6 * sharp, 4 * sharp]);
     for (const region of this.app.regionPanel.newerRegions()) outlineOf(region);
     context.setLineDash([]);
@@ -265,7 +265,7 @@ export class Pane {
     const step = this.app.about.step_mm;
     if (!step) return;
     const perMm = frame.across / step[1];
-    const length = LENGTHS_MM.find((own) => own * perMm < 0.3 * this.canvas.width);
+    const length = LENGTHS_MM.find((candidate) => candidate * perMm < 0.3 * this.canvas.width);
     if (!length) return;
     const sharp = window.devicePixelRatio || 1;
     const [x, y, long] = [12 * sharp, this.canvas.height - 14 * sharp, length * perMm];

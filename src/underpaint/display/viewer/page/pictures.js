@@ -14,19 +14,19 @@ function nameOf(key) {
 
 export class PicturesPanel {
   constructor(app) {
-    // The first layer lies on top. One of them may be aligned by points at a time.
+    // The first layer is on top. Only one layer at a time can be aligned by points.
     Object.assign(this, { app, layers: [], lens: "", active: "", points: [], marking: false, cursor: [0.5, 0.5], kind: "visible" });
     this.words = make("p", { className: "quiet", role: "status" });
     this.list = make("div");
     const kind = make("select", { id: "picture-kind", "aria-label": "Kind of picture", onchange: (event) => { this.kind = event.target.value; } }, ...Object.entries(KINDS).map(([value, label]) => make("option", { value }, label)));
     const file = make("input", { type: "file", accept: "image/*,.tif,.tiff", id: "picture-file", "aria-label": "Add a picture", multiple: true, onchange: guarded(async (event) => { const files = [...event.target.files]; event.target.value = ""; await this.add(files); }) });
-    byId("pictures").replaceChildren(make("p", { className: "quiet" }, "Lay photographs, ultraviolet, infrared or X-ray pictures over the maps. They are saved with the results and never leave this computer."),
+    byId("pictures").replaceChildren(make("p", { className: "quiet" }, "Add photographs, ultraviolet, infrared or X-ray pictures as layers over the maps. The pictures are saved with the results and remain on this computer."),
       make("p", { className: "buttons" }, make("label", {}, "Add a picture: ", kind), file), this.list, this.words);
     for (const facts of app.about.pictures) this.layers.push({ key: facts.key, facts, image: null, opacity: 0, shown: false });
     this.fill();
   }
 
-  // Maps are opened as maps; a picture is a tick away.
+  // Pictures are hidden at first.
   async load() {
     for (const { facts } of this.layers) if (facts.broken) say(facts.broken, { lasting: true });
     await Promise.all(this.layers.map((layer) => guarded(() => this.fetch(layer))()));
@@ -52,7 +52,7 @@ export class PicturesPanel {
 
   status(text) { this.words.textContent = text; }
 
-  // What the session keeps, and what undo brings back.
+  // State of the layers, for the session and for undo.
   state() { return { lens: this.lens, layers: this.layers.map(({ key, opacity, shown }) => ({ key, opacity, shown })) }; }
 
   apply(state) {
@@ -64,7 +64,7 @@ export class PicturesPanel {
     this.changed();
   }
 
-  // Does something that can be undone.
+  // Applies a change that can be undone.
   act(words, does) {
     const before = this.state();
     does();
@@ -89,7 +89,7 @@ export class PicturesPanel {
     }
   }
 
-  // Shows how a picture is aligned; its points begin anew.
+  // Shows the alignment of a picture, with no points marked.
   open(key) {
     Object.assign(this, { active: key, points: [], marking: false, cursor: [0.5, 0.5] });
     this.status("");
@@ -175,13 +175,13 @@ export class PicturesPanel {
     this.markPoints(stage, facts);
   }
 
-  // Takes a place on a map as the partner of the last point on the picture.
+  // Pairs a position on a map with the last point on the picture.
   takes(at) {
     const last = this.points[this.points.length - 1];
     if (!this.marking || !last || last.length > 2) return false;
     last.push(...at);
     this.changed();
-    this.status(this.points.length < 4 ? `${this.points.length} of at least 2 pairs, better 4 or more: click the next place on the picture.` : "Enough to align it; more make it better.");
+    this.status(this.points.length < 4 ? `${this.points.length} of at least 2 pairs, better 4 or more: click the next place on the picture.` : "These pairs are sufficient; more pairs improve the alignment.");
     return true;
   }
 

@@ -1,4 +1,4 @@
-// The reflectance cube: its picture as a layer over the maps, and a pixel's reflectance beside spectra of pigments.
+// Reflectance cube: its picture as a layer over the maps, and a pixel's reflectance with spectra of pigments.
 import { askJson, byId, guarded, make } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -21,7 +21,7 @@ export class ReflectancePanel {
     if (!this.facts.there) return;
     byId("tab-spot").after(make("button", { type: "button", role: "tab", id: "tab-reflectance", "aria-controls": "reflectance", "aria-selected": "false" }, "Surface"));
     byId("spot").after(make("section", { role: "tabpanel", id: "reflectance", "aria-labelledby": "tab-reflectance", hidden: true }));
-    this.words = make("div", { "aria-live": "polite" }, make("p", { className: "empty" }, "Click a pixel to see its reflectance beside spectra of the pigments that are likeliest there."));
+    this.words = make("div", { "aria-live": "polite" }, make("p", { className: "empty" }, "Click a pixel to show its reflectance with spectra of the most probable pigments."));
     byId("reflectance").replaceChildren(...[this.layer(), this.place(), this.words].filter(Boolean));
   }
 
@@ -44,7 +44,7 @@ export class ReflectancePanel {
   place() {
     const { verdict, how, error_px: error } = this.facts;
     const off = typeof error === "number" ? `, ${error.toFixed(1)} pixels of the maps off on average` : "";
-    const doubt = verdict === "well" ? "" : " It may lie beside the maps: blend it over them to see.";
+    const doubt = verdict === "well" ? "" : " The alignment is doubtful; blend the cube over the maps to check.";
     return make("p", { className: "quiet" }, `The cube was registered to the maps by ${how}${off}.${doubt}`);
   }
 
@@ -60,28 +60,28 @@ export class ReflectancePanel {
   show(row, column) {
     if (!this.facts.there) return;
     guarded(async () => {
-      const found = await askJson(`reflectance/pixel?row=${row}&column=${column}`);
-      const members = found.members.map((member, index) => ({ ...member, color: COLORS[index % COLORS.length] }));
+      const answer = await askJson(`reflectance/pixel?row=${row}&column=${column}`);
+      const members = answer.members.map((member, index) => ({ ...member, color: COLORS[index % COLORS.length] }));
       this.words.replaceChildren(...[
         make("h3", {}, `Row ${row}, column ${column}`),
-        found.reflectance.some((value) => value !== null) ? this.plot(found, members) : make("p", { className: "empty" }, "This pixel lies outside the cube."),
+        answer.reflectance.some((value) => value !== null) ? this.plot(answer, members) : make("p", { className: "empty" }, "This pixel lies outside the cube."),
         make("ul", {}, ...members.map((member) => {
           const mark = make("span", { "aria-hidden": "true" }, "● ");
           mark.style.color = member.color;
           const rest = [typeof member.presence === "number" ? `in the paint ${percent(member.presence)}` : "", typeof member.share === "number" ? `share of the colour ${percent(member.share)}` : ""].filter(Boolean).join(", ");
           return make("li", {}, mark, `${member.label}: ${percent(member.probability)}`, rest ? make("small", {}, ` (${rest})`) : null);
         })),
-        ...found.hidden.filter((group) => group.stated).map((group) => make("p", {}, `Below the surface: ${group.label}, probability ${percent(group.probability)}. X-rays see it, reflectance does not.`)),
-        found.hidden.some((group) => !group.stated) ? make("p", { className: "quiet" }, `Not determined, at the surface or below: ${found.hidden.filter((group) => !group.stated).map((group) => `${group.label} (probability of below ${percent(group.probability)})`).join(", ")}.`) : null,
+        ...answer.hidden.filter((group) => group.stated).map((group) => make("p", {}, `Below the surface: ${group.label}, probability ${percent(group.probability)}. X-rays detect this group, and reflectance does not.`)),
+        answer.hidden.some((group) => !group.stated) ? make("p", { className: "quiet" }, `Not determined, at the surface or below: ${answer.hidden.filter((group) => !group.stated).map((group) => `${group.label} (probability of below ${percent(group.probability)})`).join(", ")}.`) : null,
         make("p", { className: "quiet" }, `Thin lines: median spectra of the library (${this.facts.library}).`),
       ].filter(Boolean));
       document.body.dataset.reflectance = `${row},${column}`;
     })();
   }
 
-  plot(found, members) {
-    const [low, high] = [found.wavelength[0], found.wavelength[found.wavelength.length - 1]];
-    const known = [found.reflectance, ...members.map((member) => member.spectrum || [])].flat().filter((value) => typeof value === "number");
+  plot(answer, members) {
+    const [low, high] = [answer.wavelength[0], answer.wavelength[answer.wavelength.length - 1]];
+    const known = [answer.reflectance, ...members.map((member) => member.spectrum || [])].flat().filter((value) => typeof value === "number");
     const top = Math.max(0.1, ...known) * 1.05;
     const x = (wavelength) => LEFT + ((wavelength - low) / (high - low)) * (WIDTH - LEFT - RIGHT);
     const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - TOP - BOTTOM);
@@ -95,11 +95,11 @@ export class ReflectancePanel {
     }
     svg.append(shape("text", { class: "tick", x: WIDTH - RIGHT, y: HEIGHT - 3, "text-anchor": "end" }, "wavelength (nm)"));
     const line = (values, facts) => {
-      const points = values.map((value, index) => (typeof value === "number" ? `${x(found.wavelength[index]).toFixed(1)},${y(value).toFixed(1)}` : null)).filter(Boolean);
+      const points = values.map((value, index) => (typeof value === "number" ? `${x(answer.wavelength[index]).toFixed(1)},${y(value).toFixed(1)}` : null)).filter(Boolean);
       return shape("polyline", { class: "curve", points: points.join(" "), ...facts });
     };
     for (const member of members) if (member.spectrum) svg.append(line(member.spectrum, { stroke: member.color }));
-    svg.append(line(found.reflectance, { class: "curve pixel", "stroke-width": 2.4 }));
+    svg.append(line(answer.reflectance, { class: "curve pixel", "stroke-width": 2.4 }));
     return svg;
   }
 }

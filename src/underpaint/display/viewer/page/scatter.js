@@ -1,9 +1,9 @@
-// Two maps against each other, a cell of the plot per pair of values; a box drawn in it shows its pixels on the maps.
+// Scatter plot of two maps as a two-dimensional histogram; a box in the plot highlights its pixels on the maps.
 import { byId, guarded, make, number, shortName, thousands, unitText } from "./base.js";
 import { pictureOf, tableOf, topOf, valuesOf } from "./maps.js";
 
 const CELLS = 100;
-// Zero and full scale stand off the edge, where most pixels of a probability lie.
+// Margin between the edge of the plot and the values 0 and full scale.
 const MARGIN = 4;
 const SPAN = CELLS - 2 * MARGIN - 1;
 const MOST_TICKS = 5;
@@ -19,13 +19,13 @@ export class ScatterPanel {
   build() {
     const kinds = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["other", "More"]];
     const choice = (at, label) => make("label", {}, `${label} `, make("select", { onchange: (event) => { this.pair[at] = Number(event.target.value); this.own = true; guarded(() => this.draw())(); } },
-      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((own) => own.kind !== "state" && this.app.kindOf(own) === kind).map((own) => make("option", { value: String(own.index) }, shortName(own))))).filter((own) => own.children.length)));
+      ...kinds.map(([kind, name]) => make("optgroup", { label: name }, ...this.app.entries.filter((entry) => entry.kind !== "state" && this.app.kindOf(entry) === kind).map((entry) => make("option", { value: String(entry.index) }, shortName(entry))))).filter((entry) => entry.children.length)));
     this.across = choice(0, "Across");
     this.up = choice(1, "Up");
     this.canvas = make("canvas", { className: "scatter", width: CELLS, height: CELLS, role: "img" });
     this.box = make("div", { className: "brush", hidden: true });
     this.stage = make("div", { className: "scatter-stage" }, this.canvas, this.box);
-    this.words = make("p", { className: "quiet", role: "status" }, "Draw a box in the plot: its pixels light up on the maps.");
+    this.words = make("p", { className: "quiet", role: "status" }, "Draw a box in the plot: its pixels are highlighted on the maps.");
     this.ticks = ["across", "up"].map((name) => make("div", { className: `ticks ${name}`, "aria-hidden": "true" }));
     this.axis = make("p", { className: "quiet" });
     const ends = ["Across from", "Across to", "Up from", "Up to"].map((label) => make("input", { type: "number", step: "any", "aria-label": label, placeholder: label.toLowerCase() }));
@@ -40,13 +40,13 @@ export class ScatterPanel {
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
   }
 
-  // Unless somebody chose otherwise: the chosen map against its first element.
+  // By default, the chosen map against its first element.
   follow() {
     if (!this.ready || this.own) { if (this.ready) guarded(() => this.draw())(); return; }
     const entry = this.app.entries[this.app.pane.shown.map];
     const [family] = this.app.familiesOf(entry);
-    const other = this.app.entries.find((own) => own.kind === "element") || entry;
-    this.pair = [family ?? other.index, entry.kind === "state" ? other.index : entry.index];
+    const elementEntry = this.app.entries.find((candidate) => candidate.kind === "element") || entry;
+    this.pair = [family ?? elementEntry.index, entry.kind === "state" ? elementEntry.index : entry.index];
     guarded(() => this.draw())();
   }
 
@@ -81,7 +81,7 @@ export class ScatterPanel {
     this.canvas.setAttribute("aria-label", `Pixels by ${left.label} and ${right.label}`);
     const unit = (entry) => (entry.kind === "group" || entry.kind === "member" ? "probability" : entry.unit === "1" ? "no unit" : unitText(entry.unit));
     this.axis.textContent = `Across: ${unit(left)}; up: ${unit(right)}. Brightness: number of pixels.`;
-    this.ticks.forEach((own, at) => own.replaceChildren(...ticksTo(this.tops[at]).map((value) => {
+    this.ticks.forEach((tickBar, at) => tickBar.replaceChildren(...ticksTo(this.tops[at]).map((value) => {
       const mark = make("span", {}, number(value));
       mark.style[at ? "bottom" : "left"] = `${(100 * (MARGIN + 0.5 + (value / this.tops[at]) * SPAN)) / CELLS}%`;
       return mark;
@@ -92,11 +92,11 @@ export class ScatterPanel {
   grab(event) {
     if (!this.values) return;
     const frame = this.stage.getBoundingClientRect();
-    const at = (own) => [Math.max(0, Math.min(1, (own.clientX - frame.left) / frame.width)), Math.max(0, Math.min(1, (own.clientY - frame.top) / frame.height))];
+    const at = (pointerEvent) => [Math.max(0, Math.min(1, (pointerEvent.clientX - frame.left) / frame.width)), Math.max(0, Math.min(1, (pointerEvent.clientY - frame.top) / frame.height))];
     const from = at(event);
     this.stage.setPointerCapture(event.pointerId);
-    const move = (own) => {
-      const to = at(own);
+    const move = (pointerEvent) => {
+      const to = at(pointerEvent);
       const [left, right] = [from[0], to[0]].sort((a, b) => a - b);
       const [top, bottom] = [from[1], to[1]].sort((a, b) => a - b);
       this.box.hidden = false;
@@ -108,13 +108,13 @@ export class ScatterPanel {
   }
 
   light(across, up) {
-    // What lies beyond the plot is drawn at its edge, and belongs to a box that reaches it.
+    // Values beyond the plot are drawn at its edge, and belong to a box that reaches the edge.
     const value = (share, top) => ((share * CELLS - MARGIN) / SPAN) * top;
     const ends = ([low, high], top) => [low <= 0.002 ? -Infinity : value(low, top), high >= 0.998 ? Infinity : value(high, top)];
     this.lightValues(ends(across, this.tops[0]), ends(up, this.tops[1]));
   }
 
-  // Values between these ends light up; typed, or those of a box.
+  // Highlights the pixels with values between typed limits or inside a box.
   lightValues([left, right], [bottom, top]) {
     const [x, y] = this.values;
     const mask = Uint8Array.from(x, (value, at) => Number(value >= left && value <= right && y[at] >= bottom && y[at] <= top));
@@ -126,12 +126,12 @@ export class ScatterPanel {
 
   clear() {
     this.box.hidden = true;
-    this.words.textContent = "Draw a box in the plot: its pixels light up on the maps.";
+    this.words.textContent = "Draw a box in the plot: its pixels are highlighted on the maps.";
     this.app.setBrush(null);
   }
 }
 
-// Where a scale ends: a little over what most pixels hold, and never beyond the largest of them.
+// Upper end of a scale: 1.3 times the full-colour value, but at most the largest value.
 function topIn(entry, index, values) {
   const top = topOf(entry, index, values);
   if (entry.kind !== "element") return top;
@@ -143,6 +143,6 @@ function topIn(entry, index, values) {
 // Round numbers from 0 to the end of a scale.
 function ticksTo(top) {
   const power = 10 ** Math.floor(Math.log10(top / MOST_TICKS));
-  const step = [1, 2, 5, 10].map((own) => own * power).find((own) => top / own <= MOST_TICKS);
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((factor) => top / factor <= MOST_TICKS);
   return Array.from({ length: Math.floor(top / step + 1e-9) + 1 }, (_, at) => at * step);
 }

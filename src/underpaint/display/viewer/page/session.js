@@ -1,11 +1,11 @@
-// Markers and the view, saved with the results; and what can be undone.
+// Markers and view, which are saved with the results, and the list of changes for undo.
 import { askJson, byId, guarded, make, number, say } from "./base.js";
 import { saveBlob } from "./export.js";
 import { showSpot } from "./spot.js";
 
 const MOST_STEPS = 100;
 
-// Steps that can be undone, the last one first.
+// Changes that can be undone, the latest first.
 export class History {
   constructor(button) {
     this.steps = [];
@@ -44,7 +44,7 @@ export class Session {
 
   async load() {
     const read = askJson("session");
-    this.saving = read.catch(() => {});  // nothing is saved over what was not read
+    this.saving = read.catch(() => {});  // a session that could not be read is not overwritten
     await guarded(async () => {
       const { session, version } = await read;
       Object.assign(this, session, { version });
@@ -63,7 +63,7 @@ export class Session {
 
   keepView() {
     this.view = this.app.viewState.state();
-    return this.save().then(() => say("The view is kept: these results open with it."));
+    return this.save().then(() => say("The view was saved. These results will open with it."));
   }
 
   async clearView() {
@@ -78,7 +78,7 @@ export class Session {
     saveBlob(new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }), `${app.about.title.replace(/[^\p{L}\p{N}_-]+/gu, "_")}_session.json`);
   }
 
-  // Another person's session: markers, statements and regions come beside what is here, and its view is shown.
+  // Opens a session file: adds its markers, statements and regions, and shows its view.
   async open(file) {
     let sent;
     try { sent = JSON.parse(await file.text()); } catch { sent = {}; }
@@ -89,8 +89,8 @@ export class Session {
     Object.assign(this, { markers: joined("markers"), statements: joined("statements") });
     try { await this.send(true); } catch (error) { Object.assign(this, before); throw error; }
     this.changed();
-    const here = app.regions.map((region) => JSON.stringify(app.regionPanel.plain(region)));
-    const regions = (sent.regions || []).filter((region) => !here.includes(JSON.stringify(region)));
+    const pageRegions = app.regions.map((region) => JSON.stringify(app.regionPanel.plain(region)));
+    const regions = (sent.regions || []).filter((region) => !pageRegions.includes(JSON.stringify(region)));
     const old = app.regions;
     if (regions.length) {
       app.regionPanel.change([...app.regions, ...regions.map((region) => app.regionPanel.colored(region))]);
@@ -102,17 +102,17 @@ export class Session {
     say(`Opened ${file.name}: its markers, statements and regions are added, its view is shown.`);
   }
 
-  // What the Save tab shows of it.
+  // Session section of the Save tab.
   card() {
     const file = make("input", { type: "file", id: "session-file", accept: ".json", hidden: true, onchange: guarded(async (event) => { const [chosen] = event.target.files; event.target.value = ""; if (chosen) await this.open(chosen); }) });
     const cache = make("p", { className: "buttons" });
     this.cache = cache;
-    return [make("h3", {}, "Session"), make("p", { className: "quiet" }, "Regions, markers and statements are saved with the results as you make them. “Keep this view” also saves maps, colours and layers, and opens these results with them. The file has all of it for a colleague; pictures are not in it."),
+    return [make("h3", {}, "Session"), make("p", { className: "quiet" }, "Regions, markers and statements are saved with the results as you make them. “Keep this view” also saves maps, colours and layers, and opens these results with them. “Save as a file” writes all of these for a colleague, without the pictures."),
       make("p", { className: "buttons" }, make("button", { type: "button", id: "keep-view", onclick: () => this.keepView() }, "Keep this view"), make("button", { type: "button", onclick: guarded(() => this.clearView()) }, "Open with the overview"),
         make("button", { type: "button", id: "session-download", onclick: () => this.download() }, "Save as a file"), make("button", { type: "button", onclick: () => file.click() }, "Open a file …"), file), cache];
   }
 
-  // The copy of the scan that makes window maps quick, and how much room it takes.
+  // Size of the cached copy of the scan for window maps.
   async showCache() {
     this.cache.replaceChildren();
     if (this.app.about.scan.state !== "ready") return;
@@ -122,7 +122,7 @@ export class Session {
     })();
   }
 
-  // The nearest line names a marker until somebody names it otherwise.
+  // Adds a marker, named by default after the nearest line.
   mark(energy) {
     const [line] = this.app.spectrum.near(energy);
     const label = line ? `${line[0]}?` : `${energy.toFixed(2)}${this.app.about.axis ? " keV" : ""}`;
@@ -140,7 +140,7 @@ export class Session {
 
   plain() { return { markers: this.markers, statements: this.statements, view: this.view }; }
 
-  // One save after the other. What another page saved meanwhile is kept beside what is here.
+  // Saves are queued. Entries that another page saved meanwhile are added.
   save() {
     this.saving = this.saving.then(guarded(() => this.send(true)));
     return this.saving;
@@ -154,18 +154,18 @@ export class Session {
     } catch (error) {
       if (error.status !== 409 || !again) throw error;
       const { session, version } = error.facts;
-      const joined = (key) => [...new Map([...session[key], ...this[key]].map((own) => [JSON.stringify(own), own])).values()];
+      const joined = (key) => [...new Map([...session[key], ...this[key]].map((entry) => [JSON.stringify(entry), entry])).values()];
       Object.assign(this, { version, markers: joined("markers"), statements: joined("statements") });
-      say("Another page saved markers or statements meanwhile: both are kept.");
+      say("Another page saved markers or statements meanwhile. Both sets are kept.");
       this.changed();
       await this.send(false);
     }
   }
 
-  // A marker's line in a list: its energy, its name, and a way to remove it.
+  // List entry of a marker: energy, name and a button to remove it.
   rows() {
-    return this.markers.map((own) => make("li", { className: "bar" }, make("span", { className: "quiet" }, own.energy_kev.toFixed(2)),
-      make("input", { value: own.label, maxlength: "60", "aria-label": `Name of the marker at ${own.energy_kev.toFixed(2)}`, onchange: (event) => this.setMarkers(this.markers.map((each) => (each === own ? { ...own, label: event.target.value.trim() || own.label } : each)), "named a marker") }),
-      make("button", { type: "button", "aria-label": `Remove the marker ${own.label}`, onclick: () => this.setMarkers(this.markers.filter((each) => each !== own), "removed a marker") }, "×")));
+    return this.markers.map((marker) => make("li", { className: "bar" }, make("span", { className: "quiet" }, marker.energy_kev.toFixed(2)),
+      make("input", { value: marker.label, maxlength: "60", "aria-label": `Name of the marker at ${marker.energy_kev.toFixed(2)}`, onchange: (event) => this.setMarkers(this.markers.map((each) => (each === marker ? { ...marker, label: event.target.value.trim() || marker.label } : each)), "named a marker") }),
+      make("button", { type: "button", "aria-label": `Remove the marker ${marker.label}`, onclick: () => this.setMarkers(this.markers.filter((each) => each !== marker), "removed a marker") }, "×")));
   }
 }

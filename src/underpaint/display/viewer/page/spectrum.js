@@ -1,4 +1,4 @@
-// The spectrum: counts over keV with labelled lines, a read-out, markers, the fit and its residual, and energy windows.
+// Spectrum plot with labelled lines, read-out, markers, fit, residual and energy windows.
 import { byId, lineName, make, number, thousands } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -10,7 +10,7 @@ const MOST_NEAR = 4;
 const DRAG_PX = 4;
 const RESIDUAL_SHARE = 0.24;
 const RESIDUAL_SIGMA = 5;
-// How counts are drawn: their height, and the counts at a height.
+// Scales of the counts: conversion of counts to height, and the inverse.
 const SCALES = {
   log: { name: "logarithmic", up: Math.log10, down: (value) => 10 ** value },
   root: { name: "square-root", up: (value) => Math.sqrt(Math.max(value, 0)), down: (value) => value * value },
@@ -18,10 +18,10 @@ const SCALES = {
 };
 
 const shape = (tag, facts, text) => {
-  const own = document.createElementNS(SVG, tag);
-  for (const [key, value] of Object.entries(facts)) own.setAttribute(key, value);
-  if (text !== undefined) own.textContent = text;
-  return own;
+  const element = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(facts)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
 };
 
 export class SpectrumPlot {
@@ -57,15 +57,15 @@ export class SpectrumPlot {
     this.draw();
   }
 
-  // What a drag does: a map of the window, or a closer look.
+  // Sets the effect of dragging: map of the window, or zoom.
   take(what) {
     this.drag = what;
     for (const button of document.querySelectorAll("[data-drag]")) button.setAttribute("aria-pressed", button.dataset.drag === what);
   }
 
-  // Curves: { name, kind, counts, color }, those that are behind first; families: the most important first.
+  // Curves { name, kind, counts, color } in drawing order; families with the most important first.
   show(curves, families) {
-    this.curves = curves.filter((own) => own.counts);
+    this.curves = curves.filter((curve) => curve.counts);
     this.families = families;
     this.draw();
   }
@@ -75,7 +75,7 @@ export class SpectrumPlot {
   channel(energy) { return this.app.about.axis ? (energy - this.app.about.axis.zero_kev) / this.app.about.axis.gain_kev : energy; }
 
   whole() {
-    const length = Math.max(...this.curves.map((own) => own.counts.length));
+    const length = Math.max(...this.curves.map((curve) => curve.counts.length));
     const behind = this.curves[0].counts;
     let last = behind.length - 1;
     while (last > 10 && !(behind[last] > 0)) last -= 1;
@@ -100,7 +100,7 @@ export class SpectrumPlot {
       if (counts[at] > top) top = counts[at];
       if (counts[at] > 0 && counts[at] < floor) floor = counts[at];
     }
-    // Below one count a pixel only says that there is none; a mean says more.
+    // Values below one count are meaningful for mean spectra only.
     const single = this.curves[this.curves.length - 1].kind === "pixel";
     floor = log ? Math.max(Math.min(floor, 1), single ? 0.5 : 0.05, top / 1e6) * 0.8 : 0;
     const { up } = SCALES[this.scaleName];
@@ -123,14 +123,14 @@ export class SpectrumPlot {
     this.follow();
   }
 
-  // The fit, per pixel like the curve that it is of.
+  // Curves of the fit, counts per pixel.
   fitCurves() {
     if (!this.fit) return [];
     const each = (values) => values.map((value) => (value === null ? NaN : value / this.fit.n_pixel));
     return [{ name: "background and scatter", kind: "background", counts: each(this.fit.background) }, { name: `fit: ${this.fit.name}`, kind: "fit", counts: each(this.fit.fitted) }];
   }
 
-  words() { return `Spectra on a ${SCALES[this.scaleName].name} axis: ${this.curves.map((own) => own.name).filter(Boolean).join(", ")}; lines labelled: ${this.families.slice(0, 12).map(lineName).join(", ") || "none"}. Arrow keys move the read-out.`; }
+  words() { return `Spectra on a ${SCALES[this.scaleName].name} axis: ${this.curves.map((curve) => curve.name).filter(Boolean).join(", ")}; lines labelled: ${this.families.slice(0, 12).map(lineName).join(", ") || "none"}. Arrow keys move the read-out.`; }
 
   frame(svg, { low, high, x, y, width, height, base, bottom, above }) {
     for (const [value, text] of this.levels(bottom, above)) {
@@ -140,7 +140,7 @@ export class SpectrumPlot {
     }
     const span = high - low;
     const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
-    const step = steps.find((own) => (own / span) * (width - LEFT - RIGHT) > 52) || 1000;
+    const step = steps.find((interval) => (interval / span) * (width - LEFT - RIGHT) > 52) || 1000;
     for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) {
       svg.append(shape("line", { class: "grid", x1: x(at), x2: x(at), y1: TOP, y2: height - BOTTOM }));
       svg.append(shape("text", { class: "tick", x: x(at), y: height - BOTTOM + 15, "text-anchor": "middle" }, String(Number(at.toFixed(2)))));
@@ -150,7 +150,7 @@ export class SpectrumPlot {
     svg.append(shape("text", { class: "tick", x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, "counts"));
   }
 
-  // Counts that have a line across the plot, with their words.
+  // Counts with a grid line, and their labels.
   levels(bottom, above) {
     if (this.scaleName === "log") {
       const powers = Array.from({ length: Math.floor(above) - Math.ceil(bottom) + 1 }, (_, at) => Math.ceil(bottom) + at);
@@ -158,11 +158,11 @@ export class SpectrumPlot {
     }
     const most = SCALES[this.scaleName].down(above);
     const power = 10 ** Math.floor(Math.log10(most / 4));
-    const step = [1, 2, 5, 10].map((own) => own * power).find((own) => most / own <= 5);
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((factor) => most / factor <= 5);
     return Array.from({ length: Math.floor(most / step) + 1 }, (_, at) => [at * step, at * step >= 1e4 ? `${Number((at * step / 1e3).toPrecision(3))}k` : number(at * step)]);
   }
 
-  // Deviations of the spectrum from the fit, in standard deviations, from -5 to 5.
+  // Residual of the fit from -5 to 5 standard deviations.
   residual(svg, first, last) {
     const { x, base, height, width } = this.scale;
     const [top, bottom] = [base + 12, height - BOTTOM];
@@ -184,7 +184,7 @@ export class SpectrumPlot {
     }
   }
 
-  // The read-out: where the pointer or the keys stand, what was counted there, and whose line it may be.
+  // Read-out at the pointer or keyboard cursor: energy, counts, and nearby lines.
   point(energy) {
     this.cursor = energy;
     if (energy !== null) this.last = energy;
@@ -195,7 +195,7 @@ export class SpectrumPlot {
     const words = byId("spectrum-readout");
     if (!this.scale || this.cursor === null) {
       if (this.line) this.line.setAttribute("visibility", "hidden");
-      words.textContent = this.drag === "map" ? "Point at the spectrum; drag over a peak to map it." : "Point at the spectrum; drag to look closer.";
+      words.textContent = this.drag === "map" ? "Point at the spectrum; drag over a peak to map it." : "Point at the spectrum; drag to zoom in.";
       return;
     }
     const energy = this.cursor;
@@ -206,13 +206,13 @@ export class SpectrumPlot {
     const front = this.curves[this.curves.length - 1];
     const counts = front && front.counts[channel];
     const near = this.near(energy).map(([name, line]) => `${name} ${line.toFixed(2)}`);
-    const marked = this.app.session.markers.filter((own) => Math.abs(own.energy_kev - energy) < NEAR_KEV / 2).map((own) => own.label);
+    const marked = this.app.session.markers.filter((marker) => Math.abs(marker.energy_kev - energy) < NEAR_KEV / 2).map((marker) => marker.label);
     words.textContent = [this.app.about.axis ? `${energy.toFixed(2)} keV` : "", `channel ${channel}`,
       counts === undefined ? "" : `${counts >= 100 ? thousands(counts) : number(counts)} counts${front.name ? ` (${front.name})` : ""}`,
       near.length ? `near: ${near.join(", ")}` : this.app.about.axis ? "no line near" : "", ...marked].filter(Boolean).join(" · ");
   }
 
-  // Lines about an energy: those of families that are shown first, then the nearest ones.
+  // Lines near an energy: lines of the displayed families first, then the nearest.
   near(energy) {
     const known = new Set(Object.keys(this.lines));
     return this.candidates.filter(([, line]) => Math.abs(line - energy) < NEAR_KEV)
@@ -260,13 +260,13 @@ export class SpectrumPlot {
     this.band.setAttribute("width", Math.max(right - left, 1));
   }
 
-  // A drag maps the window, or looks closer; with shift, the other of the two.
+  // Dragging adds a map of the window or zooms in; with Shift it does the other.
   grab(event) {
     if (!this.scale || event.button) return;
     const [from, start] = [this.energyAt(event), event.clientX];
     const zooms = (this.drag === "zoom") !== event.shiftKey;
     let moved = false;
-    const move = (own) => { moved = moved || Math.abs(own.clientX - start) > DRAG_PX; if (moved) this.showBand(from, this.energyAt(own)); };
+    const move = (pointerEvent) => { moved = moved || Math.abs(pointerEvent.clientX - start) > DRAG_PX; if (moved) this.showBand(from, this.energyAt(pointerEvent)); };
     window.addEventListener("pointermove", move);
     window.addEventListener("pointerup", (up) => {
       window.removeEventListener("pointermove", move);
@@ -284,34 +284,34 @@ export class SpectrumPlot {
   curve({ kind, counts, color }, first, last, x, y) {
     const parts = [];
     for (let at = first; at <= Math.min(last, counts.length - 1); at += 1) if (!Number.isNaN(counts[at])) parts.push(`${x(this.energy(at)).toFixed(1)},${y(counts[at]).toFixed(1)}`);
-    const own = shape("polyline", { class: `curve ${kind}`, points: parts.join(" ") });
-    if (color) own.setAttribute("stroke", color);
-    return own;
+    const line = shape("polyline", { class: `curve ${kind}`, points: parts.join(" ") });
+    if (color) line.setAttribute("stroke", color);
+    return line;
   }
 
-  // The first line of every family, then the second ones: no family's weak line takes the place of another's strong one.
+  // The first line of every family precedes all second lines, so that strong lines are labelled first.
   wanted() {
     const families = this.families.map((family) => Object.entries(this.lines[family] || {}).map(([text, energy]) => [family, text, energy]));
-    const most = Math.max(0, ...families.map((own) => own.length));
-    const ranked = Array.from({ length: most }, (_, rank) => families.map((own) => own[rank]).filter(Boolean)).flat();
+    const most = Math.max(0, ...families.map((labels) => labels.length));
+    const ranked = Array.from({ length: most }, (_, rank) => families.map((labels) => labels[rank]).filter(Boolean)).flat();
     return [...ranked, ...Object.entries(this.lines.tube || {}).map(([text, energy]) => ["tube", text, energy])];
   }
 
   labels(svg, { low, high, x, y, height }) {
-    const taken = Array.from({ length: LEVELS }, () => []);
+    const occupied = Array.from({ length: LEVELS }, () => []);
     const front = this.curves[this.curves.length - 1].counts;
     const placed = [];
     const behind = new Set();
     for (const [family, text, energy] of this.wanted()) {
-      // Where two families fall on one peak, the one that is asked for first is the likelier; the other has no label at all.
+      // If two families share a peak, only the first family is labelled.
       if (behind.has(family)) continue;
-      if (placed.some((own) => Math.abs(own - energy) < SAME_PEAK_KEV)) { behind.add(family); continue; }
+      if (placed.some((position) => Math.abs(position - energy) < SAME_PEAK_KEV)) { behind.add(family); continue; }
       if (!(energy > low && energy < high)) continue;
       const [at, half] = [x(energy), text.length * 3.4];
       if (at - half < LEFT) continue;
-      const level = taken.findIndex((row) => row.every(([other, wide]) => Math.abs(at - other) > half + wide));
+      const level = occupied.findIndex((row) => row.every(([labelPosition, wide]) => Math.abs(at - labelPosition) > half + wide));
       if (level < 0) continue;
-      taken[level].push([at, half]);
+      occupied[level].push([at, half]);
       placed.push(energy);
       const high_ = TOP - 6 - 13 * level;
       const near = front.slice(Math.max(0, Math.round(this.channel(energy)) - 3), Math.round(this.channel(energy)) + 4);
@@ -320,14 +320,14 @@ export class SpectrumPlot {
     }
   }
 
-  // Above the plot, where no curve runs.
+  // Labels are above the curves.
   legend(curves) {
-    byId("spectrum-legend").replaceChildren(...curves.filter((own) => own.name).reverse().map((own) => {
-      const line = shape("line", { class: `curve ${own.kind}`, x1: 0, x2: 18, y1: 5, y2: 5 });
-      if (own.color) line.setAttribute("stroke", own.color);
+    byId("spectrum-legend").replaceChildren(...curves.filter((curve) => curve.name).reverse().map((curve) => {
+      const line = shape("line", { class: `curve ${curve.kind}`, x1: 0, x2: 18, y1: 5, y2: 5 });
+      if (curve.color) line.setAttribute("stroke", curve.color);
       const mark = shape("svg", { width: 18, height: 10, "aria-hidden": "true" });
       mark.append(line);
-      return make("span", {}, mark, ` ${own.name}`);
-    }), this.curves.some((own) => own.kind.includes("largest")) ? make("span", {}, "dashed: the largest in the region") : "");
+      return make("span", {}, mark, ` ${curve.name}`);
+    }), this.curves.some((curve) => curve.kind.includes("largest")) ? make("span", {}, "dashed: maximum in the region") : "");
   }
 }

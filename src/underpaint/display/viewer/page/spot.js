@@ -14,7 +14,7 @@ export function showSpot(app, spot) {
     make("h2", {}, where),
     spot.scan.state === "missing" ? make("p", { className: "note" }, spot.scan.why) : null,
     spot.scan.state === "closed" ? make("p", { className: "note" }, "Its spectrum is in the scan, which is not open. ", app.scanButton(spot.scan.path)) : null,
-    spot.unlike ? make("p", { className: "note" }, `Unassigned peak near ${number(spot.unlike.energy_kev)} keV (${spot.unlike.sigma.toFixed(0)} σ). Do not trust the pigments below until it is explained.`) : null,
+    spot.unlike ? make("p", { className: "note" }, `Unassigned peak near ${number(spot.unlike.energy_kev)} keV (${spot.unlike.sigma.toFixed(0)} σ). Do not rely on the pigments below until the peak is explained.`) : null,
     inShort(app, spot.groups),
     ...strong.map((group) => card(app, group)),
     strong.length ? null : make("p", { className: "empty" }, spot.groups.length ? "No pigment reaches a probability of 0.1 here." : "These results hold no pigments, only elements."),
@@ -26,15 +26,15 @@ export function showSpot(app, spot) {
   ].filter(Boolean));
 }
 
-// As underpaint.data.maps.PLACED_PROBABILITY: from it a place is stated.
+// Minimum probability for a place to be stated, like underpaint.data.maps.PLACED_PROBABILITY.
 const PLACED = 0.75;
 
-// Groups by depth, each with its probability: the question that most people come with.
+// Groups by depth, each with its probability.
 function inShort(app, groups) {
-  const named = (wanted, value) => groups.filter(wanted).map((group) => (value ? `${shortName(group)} (${certainty(value(group))})` : shortName(group))).join(", ");
-  const held = (where) => named((group) => (group.places[where] ?? 0) >= PLACED, (group) => group.places[where]);
-  const depths = ["surface", "below"].filter((where) => groups.some((group) => where in group.places))
-    .map((where) => make("p", {}, make("b", {}, `${app.placeWords[where]}: `), held(where) || `no group with a probability of ${PLACED} or more`));
+  const named = (condition, value) => groups.filter(condition).map((group) => (value ? `${shortName(group)} (${certainty(value(group))})` : shortName(group))).join(", ");
+  const groupsAt = (place) => named((group) => (group.places[place] ?? 0) >= PLACED, (group) => group.places[place]);
+  const depths = ["surface", "below"].filter((place) => groups.some((group) => place in group.places))
+    .map((place) => make("p", {}, make("b", {}, `${app.placeWords[place]}: `), groupsAt(place) || `no group with a probability of ${PLACED} or more`));
   if (!depths.length) return null;
   const anywhere = named((group) => group.probability >= PLACED && !Object.values(group.places).some((value) => value >= PLACED), (group) => group.probability);
   const unknown = named((group) => group.state === CANNOT_EXCLUDE);
@@ -45,7 +45,7 @@ function inShort(app, groups) {
     make("p", { className: "quiet" }, "In brackets: probability at that depth."));
 }
 
-// Expected lines that are missing; a line without a map counts neither for nor against.
+// Expected lines that are missing; lines without a map are ignored.
 function against(group) {
   const lacking = group.lines.filter((line) => !line.there);
   if (lacking.length) return lacking.map((line) => `${lineName(line.family)} is not above 3 σ (${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts)`).join("; ");
@@ -61,16 +61,16 @@ function card(app, group) {
       make("span", { className: "value" }, certainty(group.probability))),
     meter(group.probability),
     ...places.map(([where, value]) => make("p", {}, make("button", { type: "button", className: "link plain", title: "Show its map there", onclick: () => app.showPlace(group.name, where) }, app.placeWords[where] || where), `: ${certainty(value)}`)),
-    group.share && group.share.value !== null && (group.places.surface ?? 0) > 0.5 ? make("p", { title: "Shares are estimated one by one, and a pigment of two groups counts in both: they may add up to more than 1." }, `share of the pigments at the surface: ${estimate(group.share)}`) : null,
+    group.share && group.share.value !== null && (group.places.surface ?? 0) > 0.5 ? make("p", { title: "Shares are estimated separately, and a pigment of two groups counts in both groups. The sum may therefore exceed 1." }, `share of the pigments at the surface: ${estimate(group.share)}`) : null,
     group.answer ? make("p", { className: group.state === CANNOT_EXCLUDE ? "note" : "" }, make("b", {}, "Answer: "), group.answer) : null,
     group.amount && group.amount.value !== null ? make("p", { title: "Mass fraction of the element in the dry paint of any one layer." }, `amount: ${estimate(group.amount)}`) : null,
     make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : group.lines.length ? "no line detected" : "none of its lines was measured"),
     make("p", {}, make("b", {}, "Against it: "), against(group)),
     group.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${group.unmeasured.map(lineName).join(", ")}.`) : null,
-    group.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${group.alike.length} pigments; X-rays do not tell apart those of the same elements`),
+    group.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${group.alike.length} pigments; X-rays do not distinguish pigments with the same elements`),
       make("ul", { className: "plain" }, ...(group.members.length ? group.members.map((member) => make("li", {}, group.members.length > 1 ? `${member.label}: ${certainty(member.probability)}` : `${member.label}, the only one in the palette`)) : group.alike.map((label) => make("li", {}, label)))),
       group.left_out.length ? make("p", { className: "note" }, `Not in the palette, or unknown to the network, yet possible: ${group.left_out.join(", ")}.`) : null,
-      group.members.length > 1 ? make("p", { className: "quiet" }, "These numbers rest on a prior, even among those of the same elements, more than on the spectrum.") : null,
+      group.members.length > 1 ? make("p", { className: "quiet" }, "These numbers depend more on the prior than on the spectrum; the prior has equal weights for pigments with the same elements.") : null,
       group.apart ? make("p", {}, group.apart) : null) : null,
     app.statements.shown("group", group.name));
 }
@@ -97,7 +97,7 @@ function elements(app, entries) {
     ...seen.flatMap((line) => app.statements.of("line", line.name).map((each) => make("p", { className: "note" }, make("b", {}, `Expert on ${lineName(line.name)}: `), app.statements.words(each)))));
 }
 
-// Sampling layers takes seconds to minutes, and runs beside the page.
+// Sampling layers takes seconds to minutes, and runs in the background.
 function layers(app, spot) {
   const status = make("div");
   const button = make("button", { type: "button", disabled: spot.scan.state !== "ready" }, "Which layers could this be?");

@@ -1,4 +1,4 @@
-// The start page: choose scans, see what they hold, run them in a queue, open results.
+// Start page: choose scans, show their content, run a queue, open results.
 import { ask, askJson, byId, guarded, inProgress, lowestCounts, make, number, progressed, say, thousands, themed } from "./base.js";
 import { HandCalibration } from "./calibration.js";
 import { PaletteEditor, paletteOptions } from "./palette.js";
@@ -8,7 +8,7 @@ const TICKS_KEV = 5;
 const PIECE_BYTES = 16 * 2 ** 20;
 const SETTINGS = ["instrument", "palette", "model"];
 const SIGNS = { results: "▦", folder: "▸", scan: "◆", settings: "⚙" };
-const chosen = new Map(); // by path: what was looked into, and the settings of this scan alone
+const chosen = new Map(); // by path: content and settings of each chosen scan
 const trusted = new Set(); // instrument files that were calibrated by hand on this page
 let current = null;
 let place = "";
@@ -67,7 +67,7 @@ const open = guarded(async (folder) => {
   location.href = address;
 });
 
-// An instrument or a palette in a file becomes the setting of the next runs.
+// Selects the instrument or palette of a file for the next runs.
 const selectSettings = guarded(async (path) => take(await askJson(`kind?path=${encodeURIComponent(path)}`)));
 
 function take(entry) {
@@ -86,7 +86,7 @@ const fillPalettes = () => byId("palette").replaceChildren(make("option", { valu
 
 const lookAlone = (path) => { forget(); return look(path); };
 
-// Settings hold for the scans that are chosen together, not for the next ones.
+// Settings apply to the scans that are chosen together, not to later ones.
 function forget() {
   for (const path of [...chosen.keys()]) drop(path);
   for (const name of SETTINGS) byId(name).selectedIndex = 0;
@@ -100,7 +100,7 @@ function drop(path) {
   show();
 }
 
-// What is in a scan; with another detector, anew.
+// Reads the content of a scan, again for another detector.
 const look = guarded(async (path, detector = "") => {
   const scan = { path, detector, step: chosen.get(path)?.step || "", shape: chosen.get(path)?.shape || "", result: null, fault: "" };
   chosen.set(path, scan);
@@ -147,39 +147,39 @@ function show() {
 function words(scan) {
   const area = byId("held-words");
   if (scan.fault) {
-    // Of several scans in one file the fault names each, as FILE::NAME.
+    // For a file with several scans, the message names each scan as FILE::NAME.
     const parts = scan.fault.split(`${scan.path}::`).slice(1).map((rest) => rest.split(/[\s;,]/)[0].replace(/[.)]+$/, "")).filter(Boolean);
     area.replaceChildren(make("p", { className: "note" }, scan.fault), make("p", { className: "buttons" }, ...[...new Set(parts)].map((part) => make("button", { type: "button", onclick: () => lookAlone(`${scan.path}::${part}`) }, `Choose ${part}`))));
     return;
   }
   if (!scan.result) { area.replaceChildren(make("p", {}, scan.progress || "Starting … "), make("button", { type: "button", onclick: () => drop(scan.path) }, "Cancel")); return; }
-  const held = scan.result;
-  const { found: families, anode, gain_kev: gain, zero_kev: zero, notes } = held.calibration;
+  const content = scan.result;
+  const { found: families, anode, gain_kev: gain, zero_kev: zero, notes } = content.calibration;
   const facts = [
-    ["File", scan.path], ["Format", held.format],
-    ["Size", `${held.shape[0]} rows × ${held.shape[1]} columns, ${thousands(held.shape[2])} channels`],
-    ["Counts", `${thousands(held.total_counts)} in all, ${thousands(held.mean_pixel_counts)} a pixel${held.n_missing ? `; ${held.n_missing} pixels missing` : ""}`],
+    ["File", scan.path], ["Format", content.format],
+    ["Size", `${content.shape[0]} rows × ${content.shape[1]} columns, ${thousands(content.shape[2])} channels`],
+    ["Counts", `${thousands(content.total_counts)} in all, ${thousands(content.mean_pixel_counts)} a pixel${content.n_missing ? `; ${content.n_missing} pixels missing` : ""}`],
     ["Energy axis", gain ? `${(1000 * gain).toFixed(3)} eV a channel, channel 0 at ${zero.toFixed(3)} keV` : "not known: calibrate by hand, or choose the instrument below"],
     ["Lines", families.map((family) => family.replace("_", " ")).join(", ") || "none confirm the axis: calibrate by hand, or choose the instrument below"],
-    ["Tube", anode ? `${anode} anode, seen in the scattered lines` : "anode not seen"],
+    ["Tube", anode ? `${anode} anode, detected by its scattered lines` : "anode not detected"],
   ];
   area.replaceChildren(make("dl", { className: "facts" }, ...facts.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
-    ...[...held.notes, ...notes].map((note) => make("p", { className: "note" }, note)));
+    ...[...content.notes, ...notes].map((note) => make("p", { className: "note" }, note)));
 }
 
 function fields(scan) {
-  const held = scan.result;
-  byId("detector-field").hidden = held.detectors.length < 2;
-  byId("detector").replaceChildren(make("option", { value: "" }, `all ${held.detectors.length}, added`), ...held.detectors.map((each) => make("option", { value: each.name }, `only ${each.name}`)));
+  const content = scan.result;
+  byId("detector-field").hidden = content.detectors.length < 2;
+  byId("detector").replaceChildren(make("option", { value: "" }, `all ${content.detectors.length}, added`), ...content.detectors.map((each) => make("option", { value: each.name }, `only ${each.name}`)));
   byId("detector").value = scan.detector;
   byId("step").value = scan.step;
-  byId("step").placeholder = held.step_mm ? `${number(held.step_mm[0])}x${number(held.step_mm[1])}, by the file` : "not in the file";
-  byId("shape-field").hidden = held.shape[0] > 1 && held.shape[1] > 1 && !scan.shape;
-  byId("held-plot").replaceChildren(sketch(held.sum, held.calibration));
-  byHand.show(Object.assign(scan, { sum: held.sum, peaks: held.peaks, calibration: held.calibration, n_pixel: held.shape[0] * held.shape[1] - held.n_missing }));
+  byId("step").placeholder = content.step_mm ? `${number(content.step_mm[0])}x${number(content.step_mm[1])}, by the file` : "not in the file";
+  byId("shape-field").hidden = content.shape[0] > 1 && content.shape[1] > 1 && !scan.shape;
+  byId("held-plot").replaceChildren(sketch(content.sum, content.calibration));
+  byHand.show(Object.assign(scan, { sum: content.sum, peaks: content.peaks, calibration: content.calibration, n_pixel: content.shape[0] * content.shape[1] - content.n_missing }));
 }
 
-// Section 3 in words: how many scans, and where the results go.
+// Text of section 3: number of scans, and folders of the results.
 function summary() {
   const scans = ready();
   const finished = scans.filter((scan) => scan.result.finished);
@@ -190,7 +190,7 @@ function summary() {
     ...(scans.length === 1 && finished.length ? [make("button", { type: "button", onclick: () => open(scans[0].result.out) }, "Open the results that are there")] : []));
 }
 
-// The axis that was set by hand is that of the file, and the instrument of the run.
+// Uses the axis set by hand for the scan, and the saved instrument for the run.
 function calibrated(entry, scan) {
   scan.result.calibration = { gain_kev: entry.gain_kev, zero_kev: entry.zero_kev, found: entry.found, anode: entry.anode, notes: [`Calibrated by hand, saved as ${entry.name}. ${entry.notes.join(" ")}`] };
   trusted.add(entry.name);
@@ -203,8 +203,8 @@ function calibrated(entry, scan) {
 
 const start = guarded(async () => {
   const scans = ready();
-  const there = scans.find((scan) => scan.result.finished);
-  if (there && !byId("replace").checked) throw new Error(`There are results in ${there.result.out} already. Tick “replace the results that are there”, or open them.`);
+  const finishedScan = scans.find((scan) => scan.result.finished);
+  if (finishedScan && !byId("replace").checked) throw new Error(`There are results in ${finishedScan.result.out} already. Tick “replace the results that are there”, or open them.`);
   const settings = Object.fromEntries(SETTINGS.map((name) => [name, byId(name).value]));
   const faults = [];
   for (const scan of scans) {
@@ -214,7 +214,7 @@ const start = guarded(async () => {
   byId("replace").checked = false;
   await follow();
   if (faults.length) say(faults.join(" "), { lasting: true });
-  else byId("queue-title").focus(); // the button that had the focus is gone
+  else byId("queue-title").focus(); // the focused button was removed
 });
 
 let following = null;
@@ -243,13 +243,13 @@ function queue() {
     if (item.dataset.state === run.state && !inProgress(run)) continue;
     if (run.state === "done" && item.dataset.state && document.activeElement !== byId("path")) list(place);
     if (item.dataset.state !== run.state) frame(item, run);
-    item.querySelector(".step").textContent = { done: `Done in ${Math.round(run.seconds)} s`, cancelled: "Cancelled. No half-made results are left.", failed: "Failed" }[run.state] || progressed(run);
+    item.querySelector(".step").textContent = { done: `Done in ${Math.round(run.seconds)} s`, cancelled: "Cancelled. No incomplete results remain.", failed: "Failed" }[run.state] || progressed(run);
     const bar = item.querySelector("progress");
     if (bar && run.total > 1) { bar.max = run.total; bar.value = run.done; } else bar?.removeAttribute("value");
   }
 }
 
-// The parts of a run that change with its state alone: a button is not made anew under the pointer.
+// Parts of a run that change only with its state, so that buttons under the pointer are not replaced.
 function frame(item, run) {
   item.dataset.state = run.state;
   const { scan, detector, palette } = run.job;
@@ -274,7 +274,7 @@ const upload = guarded(async (files) => {
   for (const item of byId("files").children) if (sent.has(item.dataset.path)) { const box = item.querySelector("input"); if (box) box.click(); else item.querySelector("button").click(); }
 });
 
-// In pieces, under a name of its own until it is complete; resolves to its path, or to null.
+// Uploads in pieces under a temporary name; resolves to the path, or to null.
 async function send(file, folder) {
   const bar = make("progress", { max: file.size || 1, value: 0, "aria-label": `Upload of ${file.name}` });
   const step = make("span", { className: "step" }, size(file.size));
@@ -286,7 +286,7 @@ async function send(file, folder) {
   try {
     let now = await askJson("upload", { method: "POST", json: { folder, name: file.name, size: file.size } });
     for (let piece = 0; !now.complete; piece += 1) {
-      if (cancelled) { await ask(`upload/${now.upload}`, { method: "DELETE" }); return failed(`${file.name}: cancelled; nothing of it is left.`); }
+      if (cancelled) { await ask(`upload/${now.upload}`, { method: "DELETE" }); return failed(`${file.name}: cancelled; no data remain.`); }
       now = await askJson(`upload/${now.upload}?piece=${piece}`, { method: "POST", body: file.slice(piece * PIECE_BYTES, (piece + 1) * PIECE_BYTES) });
       bar.value = now.bytes;
     }

@@ -1,4 +1,4 @@
-// An expert's word on a group, a line or a paint: stored with the results, never mistaken for the program's answer.
+// Statements of experts on a group, a line or a paint, saved with the results and kept apart from the program's answers.
 import { byId, lineName, make, shortName } from "./base.js";
 
 const VERDICTS = { confirmed: "Confirmed", corrected: "Corrected", comment: "Comment" };
@@ -22,7 +22,7 @@ export class Statements {
     return `${VERDICTS[verdict]}${correction ? `: it is ${correction}` : ""}${reason ? `. ${reason}` : ""} (${author}, ${date.slice(0, 10)})`;
   }
 
-  // What was stated on a subject, and a button to state something.
+  // Statements on a subject, and a button to add a statement.
   shown(subject, name) {
     return make("div", { className: "expert" }, ...this.of(subject, name).map((statement) => make("p", { className: "note" }, make("b", {}, "Expert: "), this.words(statement), " ",
       make("button", { type: "button", className: "small", "aria-label": "Remove this statement", onclick: () => this.set(this.app.session.statements.filter((each) => each !== statement), "removed a statement") }, "×"))),
@@ -38,7 +38,7 @@ export class Statements {
     return statements.length ? make("section", { className: "card" }, make("h3", {}, "Stated by experts, not by the program"), make("ul", {}, ...statements.map((each) => make("li", {}, make("b", {}, `${this.title(each.subject, each.name)}: `), this.words(each))))) : null;
   }
 
-  // Short words for the legend of a map.
+  // Short text for the legend of a map.
   legend(entry) {
     const subject = entry.kind === "element" ? "line" : "group";
     const [last] = this.of(subject, entry.material || entry.name).slice(-1);
@@ -48,15 +48,15 @@ export class Statements {
   open(subject, name) {
     const verdict = make("select", { id: "statement-verdict" }, ...Object.entries(VERDICTS).map(([key, label]) => make("option", { value: key }, label)));
     const correction = make("input", { type: "text", id: "statement-correction", maxlength: "120", placeholder: "what it is instead" });
-    const other = make("label", { hidden: true }, "It is ", correction);
-    verdict.addEventListener("change", () => { other.hidden = verdict.value !== "corrected"; correction.required = !other.hidden; });
+    const correctionLabel = make("label", { hidden: true }, "It is ", correction);
+    verdict.addEventListener("change", () => { correctionLabel.hidden = verdict.value !== "corrected"; correction.required = !correctionLabel.hidden; });
     const reason = make("textarea", { id: "statement-reason", rows: "4", maxlength: "2000", "aria-label": "Reason" });
     const author = make("input", { type: "text", id: "statement-author", maxlength: "120", required: true });
-    try { author.value = localStorage.getItem("underpaint-author") || ""; } catch { /* none is kept */ }
+    try { author.value = localStorage.getItem("underpaint-author") || ""; } catch { /* storage is not available */ }
     const form = make("form", { method: "dialog", onsubmit: () => {
-      try { localStorage.setItem("underpaint-author", author.value); } catch { /* none is kept */ }
+      try { localStorage.setItem("underpaint-author", author.value); } catch { /* storage is not available */ }
       this.set([...this.app.session.statements, { subject, name, verdict: verdict.value, correction: verdict.value === "corrected" ? correction.value : "", reason: reason.value, author: author.value, date: new Date().toISOString().slice(0, 19) + "Z" }], "stated something");
-    } }, make("h2", {}, this.title(subject, name)), make("p", { className: "quiet" }, "Holds for the whole scan, not for one pixel. Maps and report show it beside the program's answer, which stays as it is."), make("label", {}, "Verdict ", verdict), other, make("label", {}, "Reason", reason), make("label", {}, "Your name ", author),
+    } }, make("h2", {}, this.title(subject, name)), make("p", { className: "quiet" }, "A statement applies to the whole scan, not to one pixel. Maps and report show it beside the program's answer, which does not change."), make("label", {}, "Verdict ", verdict), correctionLabel, make("label", {}, "Reason", reason), make("label", {}, "Your name ", author),
     make("p", { className: "buttons" }, make("button", { id: "statement-save", className: "primary" }, "Save"), make("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel")));
     this.dialog.replaceChildren(form);
     this.dialog.showModal();

@@ -1,4 +1,4 @@
-// The first view: the most telling element maps in colours, what was found in sentences, and the order of the list.
+// Overview: the most informative element maps in colours, findings as sentences, and the order of the map list.
 import { ask, askJson, byId, guarded, make, percent } from "./base.js";
 import { swatch } from "./pane.js";
 
@@ -21,7 +21,7 @@ export class Summary {
     })();
   }
 
-  // Shows the composite, unless somebody looks at a map already; says whether there is one.
+  // Shows the composite of the overview; returns whether the overview is loaded.
   show() {
     if (!this.facts) return false;
     const { pane } = this.app;
@@ -42,19 +42,19 @@ export class Summary {
       make("h2", {}, "In short"),
       sentences.length ? make("ol", { className: "sentences" }, ...sentences.map((text) => make("li", {}, text.replace(/(\d) %/g, "$1\u00a0%")))) : make("p", { className: "empty" }, "Nothing was found with certainty."),
       ...this.paints(),
-      absent.length ? make("details", {}, make("summary", {}, `${absent.length} groups were looked for and not found`), make("p", { className: "quiet" }, `${absent.join(", ")}.`)) : null,
+      absent.length ? make("details", {}, make("summary", {}, `${absent.length} groups were not detected`), make("p", { className: "quiet" }, `${absent.join(", ")}.`)) : null,
       this.app.statements.list(),
       again,
-      make("p", { className: "quiet" }, "Click a pixel to see the evidence for each pigment there."),
+      make("p", { className: "quiet" }, "Click a pixel to show the evidence for each pigment."),
     ].filter(Boolean));
   }
 
-  // The legend of the painting: a click lights up the pixels of a paint.
+  // Legend of the paints; a click highlights the pixels of a paint.
   paints() {
     const { paints } = this.facts;
     if (!paints.length) return [];
-    const item = ({ number, color, patch, share, area, groups }) => make("li", {}, make("button", { type: "button", "aria-pressed": String(this.paint === number), "data-paint": String(number), title: `${area}. Click to light up its pixels`, onclick: guarded(() => this.light(number)) },
-      make("img", { src: patch, alt: `Paint ${number} in the picture, all else faded` }), make("span", {}, swatch(color, `Paint ${number}, ${percent(share)}`), make("small", {}, groups || "no group in most of its pixels"))));
+    const item = ({ number, color, patch, share, area, groups }) => make("li", {}, make("button", { type: "button", "aria-pressed": String(this.paint === number), "data-paint": String(number), title: `${area}. Click to highlight its pixels`, onclick: guarded(() => this.light(number)) },
+      make("img", { src: patch, alt: `Paint ${number} in the picture, with all other pixels faded` }), make("span", {}, swatch(color, `Paint ${number}, ${percent(share)}`), make("small", {}, groups || "no group in most of its pixels"))));
     return [make("h3", {}, "The paints"), make("ul", { className: "paints" }, ...paints.slice(0, FIRST_PAINTS).map(item)),
       paints.length > FIRST_PAINTS ? make("details", {}, make("summary", {}, `${paints.length - FIRST_PAINTS} smaller ones`), make("ul", { className: "paints" }, ...paints.slice(FIRST_PAINTS).map(item))) : null];
   }
@@ -66,7 +66,7 @@ export class Summary {
     this.app.setBrush(this.paint && this.labels.map((label) => label === number), `paint ${number}`);
   }
 
-  // Names of the groups or lines that were found, the surest and most widespread first; null of other maps.
+  // Names of the detected groups or lines, the most certain first; null for other maps.
   order(entry) {
     if (!this.facts) return null;
     if (entry.kind === "group") return Object.keys(this.facts.certainties);
@@ -75,7 +75,7 @@ export class Summary {
 
   isAbsent(entry) { return this.order(entry)?.includes(entry.name) === false; }
 
-  // What was found before all else; between 0 and 1.
+  // Rank of an entry among the detected names, between 0 and 1.
   rank(entry) {
     const names = this.order(entry);
     if (!names) return 0;

@@ -14,7 +14,7 @@ export class RegionTable {
     this.choices = make("span");
     this.dialog.replaceChildren(make("div", { className: "bar wrap" }, make("h2", { id: "table-title" }, "Regions"), kinds, this.choices, make("div", { className: "spacer" }),
       make("button", { type: "button", id: "table-csv", onclick: () => this.export() }, "CSV of all maps"), make("button", { type: "button", onclick: () => this.dialog.close() }, "Close")),
-    this.body, make("p", { className: "quiet" }, "± is the standard error of the mean, from the spread of the pixels or from counting, whichever is larger. Neighbouring pixels are alike: differences under 3 σ mean little."));
+    this.body, make("p", { className: "quiet" }, "± is the standard error of the mean, from the variation of the pixels or from counting, whichever is larger. Neighbouring pixels are correlated, so differences below 3 σ are not significant."));
   }
 
   plain() { return this.regions.map((region) => this.app.regionPanel.plain(region)); }
@@ -58,7 +58,7 @@ export class RegionTable {
   }
 }
 
-// As many digits as the error allows.
+// Rounds a value to the digits that its error allows.
 function round(value, error) {
   const digits = error > 0 ? Math.max(0, 1 - Math.floor(Math.log10(error))) : 2;
   return digits || Math.abs(value) < 1000 ? Number(value.toFixed(Math.min(digits, 6))).toString() : thousands(value);

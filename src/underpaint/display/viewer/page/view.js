@@ -1,4 +1,4 @@
-// The view as data: which maps are shown how, so that it can be saved, shared and shown again.
+// View as data: displayed maps and settings, which can be saved, shared and restored.
 import { COLOR_NAMES } from "./pane.js";
 
 const MODES = ["map", "composite", "overlay"];
@@ -7,7 +7,7 @@ const MAP_COLORS = ["inferno", "viridis", "cividis", "gray"];
 export class View {
   constructor(app) { this.app = app; }
 
-  // A map by its kind and name: numbers differ between results.
+  // Kind and name of a map, because indices differ between results.
   name(index) {
     const entry = this.app.entries[index];
     return entry ? { kind: entry.kind, name: entry.name } : null;
@@ -25,7 +25,7 @@ export class View {
       hidden: app.regions.filter((region) => region.hidden).map((region) => region.name), pictures: app.pictures.state() };
   }
 
-  // Shows a saved view; what these results do not hold is left out.
+  // Restores a saved view; maps that these results do not contain are omitted.
   async apply(state) {
     const { app } = this;
     await app.computed.again(Array.isArray(state.computed) ? state.computed : []);
@@ -44,7 +44,7 @@ export class View {
     app.spectrum.setScale(state.scale);
     app.spectrum.range = Array.isArray(state.range) && state.range.every(Number.isFinite) ? state.range : null;
     for (const region of app.regions) region.hidden = (Array.isArray(state.hidden) ? state.hidden : []).includes(region.name);
-    const blend = Number(state.photograph?.blend);  // views saved while there was one picture
+    const blend = Number(state.photograph?.blend);  // views saved by versions with one picture
     app.pictures.apply(state.pictures || { layers: [{ key: "photograph", opacity: blend, shown: blend > 0 }] });
     app.choosePane(app.panes[0]);
     await Promise.all(app.panes.map((pane) => pane.update()));

@@ -1,4 +1,4 @@
-// The page of a result: which maps are shown, what the mouse and the keys do, what the parts tell one another.
+// Page of results: displayed maps, mouse and keys, and the connection of the panels.
 import { askJson, byId, choosable, guarded, make, number, say, shortName, themed } from "./base.js";
 import { COMPUTED, Computed } from "./computed.js";
 import { ExplorePanel } from "./explore.js";
@@ -21,7 +21,7 @@ import { View } from "./view.js";
 const MOST_ZOOM = 400;
 const DRAG = 4;
 const BRUSHED = 0xffffe000;
-// For so long the page waits for the summary before it shows the first map by itself.
+// Time that the page waits for the overview before it shows the first map, ms.
 const FIRST_VIEW_MS = 700;
 const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["computed", "Computed"], ["other", "More"]];
 
@@ -87,7 +87,7 @@ class Viewer {
     if (this.session.view.panes && !this.chosen) await guarded(() => this.viewState.apply(this.session.view))();
   }
 
-  // Whether nobody has chosen anything yet.
+  // Whether the user has chosen nothing yet.
   get untouched() { return !this.chosen && this.pane === this.panes[0] && this.pane.shown.mode === "map" && this.pane.shown.map === this.firstMap; }
 
   showReport(outdated = false) {
@@ -96,51 +96,51 @@ class Viewer {
     byId("report").title = outdated ? "Written before the latest pictures, regions or statements: write it again under Save" : "";
   }
 
-  // What a report shows has changed since it was written.
+  // Marks the report as older than the content that it shows.
   reportOutdated() { if (!byId("report").hidden) this.showReport(true); }
 
-  // --- which maps there are
+  // --- list of maps
 
   kindOf(entry) { return COMPUTED.includes(entry.kind) ? "computed" : ["group", "member", "element"].includes(entry.kind) ? entry.kind : "other"; }
 
   familiesOf(entry) {
     const byElement = new Map();
     for (const family of entry.elements) {
-      const found = this.entries.find((own) => own.kind === "element" && own.name === family);
-      if (found && !byElement.has(family.split("_")[0])) byElement.set(family.split("_")[0], found.index);
+      const match = this.entries.find((candidate) => candidate.kind === "element" && candidate.name === family);
+      if (match && !byElement.has(family.split("_")[0])) byElement.set(family.split("_")[0], match.index);
     }
     return [...byElement.values()].slice(0, 2);
   }
 
   stateOf(entry) {
     if (entry.kind !== "group" && entry.kind !== "member") return null;
-    const found = this.entries.find((own) => own.kind === "state" && own.material === entry.material);
-    return found ? found.index : null;
+    const match = this.entries.find((candidate) => candidate.kind === "state" && candidate.material === entry.material);
+    return match ? match.index : null;
   }
 
   placesOf(entry) {
     if (entry.kind !== "group" && entry.kind !== "member") return [entry];
-    return this.entries.filter((own) => own.kind === entry.kind && own.material === entry.material);
+    return this.entries.filter((candidate) => candidate.kind === entry.kind && candidate.material === entry.material);
   }
 
   buildList() {
-    const there = KINDS.filter(([kind]) => this.entries.some((entry) => this.kindOf(entry) === kind));
-    const tabs = there.map(([kind, label]) => make("button", { type: "button", role: "tab", "data-kind": kind, "aria-controls": "list" }, label));
+    const kinds = KINDS.filter(([kind]) => this.entries.some((entry) => this.kindOf(entry) === kind));
+    const tabs = kinds.map(([kind, label]) => make("button", { type: "button", role: "tab", "data-kind": kind, "aria-controls": "list" }, label));
     byId("kinds").replaceChildren(...tabs);
     this.showKind = choosable(tabs, () => null, (tab) => { this.kind = tab.dataset.kind; this.fillList(); });
     if (this.seen) { this.showKind(tabs.find((tab) => tab.dataset.kind === this.kind) || tabs[0]); return; }  // a map was computed
     byId("search").addEventListener("input", () => this.fillList());
-    this.seen = new IntersectionObserver((found) => {
-      for (const own of found) if (own.isIntersecting) { this.seen.unobserve(own.target); this.thumbnail(own.target); }
+    this.seen = new IntersectionObserver((entries) => {
+      for (const entry of entries) if (entry.isIntersecting) { this.seen.unobserve(entry.target); this.thumbnail(entry.target); }
     }, { root: byId("list") });
     this.showKind(tabs[0]);
   }
 
   fillList() {
-    const asked = byId("search").value.trim().toLowerCase();
-    const shown = this.entries.filter((entry) => (asked ? `${entry.label} ${entry.name}`.toLowerCase().includes(asked) : this.kindOf(entry) === this.kind)
+    const searchText = byId("search").value.trim().toLowerCase();
+    const shown = this.entries.filter((entry) => (searchText ? `${entry.label} ${entry.name}`.toLowerCase().includes(searchText) : this.kindOf(entry) === this.kind)
       && (entry.place === "anywhere" || this.kindOf(entry) === "other")).sort((a, b) => this.rank(a) - this.rank(b));
-    const absent = asked ? [] : shown.filter((entry) => this.summary?.isAbsent(entry));
+    const absent = searchText ? [] : shown.filter((entry) => this.summary?.isAbsent(entry));
     const item = (entry) => {
       const picture = make("canvas", { "data-map": String(entry.index), "aria-hidden": "true" });
       this.seen.observe(picture);
@@ -150,13 +150,13 @@ class Viewer {
         picture, make("span", {}, name, words ? make("small", { className: "sure" }, words) : null, examples ? make("small", {}, examples) : null)));
     };
     const items = shown.filter((entry) => !absent.includes(entry)).map(item);
-    if (this.kind === "member" && !asked) items.unshift(make("li", { className: "note" }, "Which pigment of a group it is rests on a prior more than on the spectrum. Trust the group first."));
+    if (this.kind === "member" && !searchText) items.unshift(make("li", { className: "note" }, "The probability of a pigment within its group depends more on a prior than on the spectrum. Rely on the group first."));
     if (absent.length) items.push(make("li", {}, make("details", {}, make("summary", {}, `${absent.length} not ${this.kind === "element" ? "detected" : "found"}`), make("ul", {}, ...absent.map(item)))));
-    byId("list").replaceChildren(...(shown.length ? items : [make("li", { className: "empty" }, "No map of that name.")]));
+    byId("list").replaceChildren(...(shown.length ? items : [make("li", { className: "empty" }, "No map has this name.")]));
     this.markList();
   }
 
-  // Groups first: what a name is likest to mean; "could it be seen?" last.
+  // Sort key: groups first, maps of states last.
   rank(entry) { return (this.summary?.rank(entry) ?? 0) + KINDS.findIndex(([kind]) => kind === this.kindOf(entry)) + (entry.kind === "state" ? 1 : 0); }
 
   async thumbnail(canvas) {
@@ -170,11 +170,11 @@ class Viewer {
       canvas.width = width;
       canvas.height = height;
       canvas.getContext("2d").drawImage(picture, 0, 0);
-    } catch { /* a list without a picture is a list */ }
+    } catch { /* the list works without thumbnails */ }
   }
 
   markList() {
-    const shown = this.pane && this.pane.shown.mode !== "composite" ? this.placesOf(this.entries[this.pane.shown.map]).map((own) => own.index) : [];
+    const shown = this.pane && this.pane.shown.mode !== "composite" ? this.placesOf(this.entries[this.pane.shown.map]).map((entry) => entry.index) : [];
     for (const button of byId("list").querySelectorAll("button")) button.setAttribute("aria-pressed", shown.includes(Number(button.dataset.map)));
   }
 
@@ -199,17 +199,17 @@ class Viewer {
     this.regionPanel.follow();
   }
 
-  // A new pane begins with what belongs to the map that is there: its elements, then the next ones.
+  // Map of a new pane: an element of the present map, or else the next map of its kind.
   likely(map, at) {
     const families = this.familiesOf(this.entries[map]);
     if (at <= families.length) return families[at - 1];
-    const alike = this.entries.filter((entry) => entry.kind === this.entries[map].kind && entry.place === "anywhere").map((entry) => entry.index);
-    return alike[(alike.indexOf(map) + at) % alike.length] ?? map;
+    const sameKind = this.entries.filter((entry) => entry.kind === this.entries[map].kind && entry.place === "anywhere").map((entry) => entry.index);
+    return sameKind[(sameKind.indexOf(map) + at) % sameKind.length] ?? map;
   }
 
   choosePane(pane) {
     this.pane = pane;
-    for (const own of this.panes) own.element.classList.toggle("chosen", own === pane && this.panes.length > 1);
+    for (const other of this.panes) other.element.classList.toggle("chosen", other === pane && this.panes.length > 1);
     this.writeToolbar();
     this.markList();
     this.exports.follow();
@@ -223,7 +223,7 @@ class Viewer {
     return this.changed();
   }
 
-  // A map that was just computed, in the chosen pane and its list.
+  // Shows a computed map in the chosen pane and its list.
   showComputed(index) {
     const tab = byId("kinds").querySelector("[data-kind=computed]");
     if (tab) this.showKind(tab);
@@ -231,16 +231,16 @@ class Viewer {
   }
 
   showNamed(name) {
-    const found = this.entries.find((entry) => entry.name === name && entry.kind !== "state");
-    if (!found) return undefined;
-    const tab = byId("kinds").querySelector(`[data-kind=${this.kindOf(found)}]`);
+    const match = this.entries.find((entry) => entry.name === name && entry.kind !== "state");
+    if (!match) return undefined;
+    const tab = byId("kinds").querySelector(`[data-kind=${this.kindOf(match)}]`);
     if (tab) this.showKind(tab);
-    return this.showMap(found.index);
+    return this.showMap(match.index);
   }
 
   showPlace(material, place) {
-    const found = this.entries.find((entry) => entry.material === material && entry.place === place && entry.kind !== "state");
-    if (found) this.showMap(found.index);
+    const match = this.entries.find((entry) => entry.material === material && entry.place === place && entry.kind !== "state");
+    if (match) this.showMap(match.index);
   }
 
   changed() {
@@ -253,7 +253,7 @@ class Viewer {
 
   draw() { for (const pane of this.panes) pane.draw(); }
 
-  // Pixels that light up on all maps: chosen in a scatter plot, an embedding, or a list of clusters.
+  // Highlights pixels on all maps, chosen in a scatter plot, an embedding or a list of clusters.
   setBrush(mask, name = "selection") {
     const [height, width] = this.about.shape;
     this.brushMask = mask;
@@ -263,7 +263,7 @@ class Viewer {
     this.explore.draw();
   }
 
-  // A region of the pixels of a mask: its runs along the rows.
+  // Adds a region from a mask, as runs along the rows.
   regionOf(mask, name) {
     const [height, width] = this.about.shape;
     const runs = [];
@@ -289,13 +289,13 @@ class Viewer {
     this.scatter.choose(across, up);
   }
 
-  // --- how a map is shown
+  // --- display of a map
 
   buildToolbar() {
-    const set = (id, key, read = (own) => own.value) => byId(id).addEventListener("input", (event) => { this.pane.shown[key] = read(event.target); this.changed(); });
-    set("threshold", "threshold", (own) => Number(own.value));
+    const set = (id, key, read = (input) => input.value) => byId(id).addEventListener("input", (event) => { this.pane.shown[key] = read(event.target); this.changed(); });
+    set("threshold", "threshold", (input) => Number(input.value));
     set("colors", "colors");
-    set("hatch", "hatch", (own) => own.checked);
+    set("hatch", "hatch", (input) => input.checked);
     byId("mode").addEventListener("change", (event) => {
       const { shown } = this.pane;
       shown.mode = event.target.value;
@@ -317,10 +317,10 @@ class Viewer {
     const places = this.placesOf(entry);
     byId("mode").value = shown.mode;
     byId("mode").options[2].disabled = !this.familiesOf(entry).length;
-    byId("place-label").hidden = shown.mode === "composite" || !["group", "member"].includes(entry.kind) || !this.entries.some((own) => own.place !== "anywhere");
+    byId("place-label").hidden = shown.mode === "composite" || !["group", "member"].includes(entry.kind) || !this.entries.some((candidate) => candidate.place !== "anywhere");
     byId("place").disabled = places.length < 2;
     byId("place").title = places.length < 2 ? "Only groups have a map for each depth." : "";
-    byId("place").replaceChildren(...places.map((own) => make("option", { value: String(own.index), selected: own === entry }, this.placeWords[own.place] || own.place)));
+    byId("place").replaceChildren(...places.map((place) => make("option", { value: String(place.index), selected: place === entry }, this.placeWords[place.place] || place.place)));
     byId("threshold-label").hidden = shown.mode !== "map" || ["state", "cluster"].includes(entry.kind);
     byId("threshold").value = String(shown.threshold);
     byId("threshold-shown").textContent = entry.kind === "group" || entry.kind === "member" ? shown.threshold.toFixed(2) : `${Math.round(100 * shown.threshold)} %`;
@@ -400,7 +400,7 @@ class Viewer {
     if (this.pictures.lens) this.draw();
   }
 
-  // What a map holds at a pixel; said anew when the pane shows another map.
+  // Shows the value of a map at a pixel; repeated when the pane shows another map.
   readOut(pane, row, column) {
     this.read = { pane, row, column };
     byId("readout").textContent = `row ${row}, column ${column}: ${pane.valueAt(row, column)}`;
@@ -417,11 +417,11 @@ class Viewer {
     const sharp = window.devicePixelRatio || 1;
     if (this.tool === "lasso") this.drawing = [[from[1], from[0]]];
     pane.canvas.setPointerCapture(event.pointerId);
-    const move = (own) => {
-      moved = moved || Math.hypot(own.clientX - start[0], own.clientY - start[1]) > DRAG;
+    const move = (pointerEvent) => {
+      moved = moved || Math.hypot(pointerEvent.clientX - start[0], pointerEvent.clientY - start[1]) > DRAG;
       if (!moved) return;
-      const at = pane.placeOf(own);
-      if (this.tool === "point" || this.tool === "class") this.view.middle = [middle[0] - ((own.clientX - start[0]) * sharp) / across, middle[1] - ((own.clientY - start[1]) * sharp) / down];
+      const at = pane.placeOf(pointerEvent);
+      if (this.tool === "point" || this.tool === "class") this.view.middle = [middle[0] - ((pointerEvent.clientX - start[0]) * sharp) / across, middle[1] - ((pointerEvent.clientY - start[1]) * sharp) / down];
       else if (this.tool === "box") this.drawing = [[from[1], from[0]], [from[1], at[0]], [at[1], at[0]], [at[1], from[0]]];
       else this.drawing.push([at[1], at[0]]);
       this.draw();
@@ -445,7 +445,7 @@ class Viewer {
     if (this.tool === "class") this.chooseClass(row, column); else this.choosePixel(row, column);
   }
 
-  // Over the threshold that is set, or one half of the scale.
+  // Selects connected pixels above the threshold, or above one half of the scale.
   chooseClass(row, column) {
     const { shown, parts } = this.pane;
     const [part] = parts;
@@ -459,11 +459,11 @@ class Viewer {
     this.draw();
     const turn = (this.turn = (this.turn || 0) + 1);
     await guarded(async () => {
-      const found = await askJson(`pixel?row=${row}&column=${column}`);
+      const answer = await askJson(`pixel?row=${row}&column=${column}`);
       if (turn !== this.turn) return;
-      this.spot = found;
+      this.spot = answer;
       this.reflectance.show(row, column);
-      showSpot(this, found);
+      showSpot(this, answer);
       this.exports.follow();
       this.fitPanel.follow();
       this.explore.draw();
@@ -491,10 +491,10 @@ class Viewer {
     this.choosePixel(...next);
   }
 
-  // Where the keys stand: on the chosen pixel, or in the middle.
+  // Keyboard position: the chosen pixel, or the middle of the view.
   standing() { return this.chosen || [Math.floor(this.view.middle[1]), Math.floor(this.view.middle[0])]; }
 
-  // Drawing by keys: the first mark begins, the second ends a box; a lasso ends where it began.
+  // Drawing by keys: two marks define a box; a lasso ends at its first mark.
   mark(row, column) {
     if (this.tool === "class") { this.chooseClass(row, column); return; }
     if (this.tool === "point") { if (this.pictures.takes([column + 0.5, row + 0.5])) this.draw(); return; }
@@ -511,12 +511,12 @@ class Viewer {
     if (this.chosen) this.draw(); else this.choosePixel(row, column);
   }
 
-  // Corners of what the marks enclose: of a box, whole pixels; of a lasso, a line through their middles.
+  // Corners of the drawn shape: whole pixels for a box, pixel centres for a lasso.
   drawn(end = null) {
     const all = end ? [...this.marked, end] : this.marked;
-    if (this.tool === "lasso") return all.map((own) => own.map((at) => at + 0.5));
-    const [top, left] = [0, 1].map((axis) => Math.min(...all.map((own) => own[axis])));
-    const [bottom, right] = [0, 1].map((axis) => Math.max(...all.map((own) => own[axis])) + 1);
+    if (this.tool === "lasso") return all.map((point) => point.map((at) => at + 0.5));
+    const [top, left] = [0, 1].map((axis) => Math.min(...all.map((point) => point[axis])));
+    const [bottom, right] = [0, 1].map((axis) => Math.max(...all.map((point) => point[axis])) + 1);
     return [[top, left], [top, right], [bottom, right], [bottom, left]];
   }
 
@@ -526,7 +526,7 @@ class Viewer {
     if (!factor) { view.zoom = 1; view.middle = [width / 2, height / 2]; this.draw(); return; }
     const before = view.zoom;
     view.zoom = Math.max(0.5, Math.min(MOST_ZOOM, view.zoom * factor));
-    if (about) view.middle = view.middle.map((own, at) => about[at] + ((own - about[at]) * before) / view.zoom);
+    if (about) view.middle = view.middle.map((coordinate, at) => about[at] + ((coordinate - about[at]) * before) / view.zoom);
     this.draw();
   }
 
@@ -554,16 +554,16 @@ class Viewer {
     const pixels = about.shape[0] * about.shape[1];
     const curves = [
       { name: "largest of any pixel", kind: "max", counts: about.max },
-      { name: "mean of all pixels", kind: "sum", counts: about.sum.map((own) => own / pixels) },
+      { name: "mean of all pixels", kind: "sum", counts: about.sum.map((count) => count / pixels) },
       ...this.extraCurves,
       ...this.regionPanel.curves(),
     ];
-    let families = Object.keys(this.spectrum.lines).filter((own) => own !== "tube");
-    let words = "Click a pixel to see its spectrum.";
+    let families = Object.keys(this.spectrum.lines).filter((name) => name !== "tube");
+    let words = "Click a pixel to show its spectrum.";
     if (this.spot) {
       const { spectrum, row, column, scan } = this.spot;
       if (spectrum) curves.push({ name: `row ${row}, column ${column}`, kind: "pixel", counts: spectrum });
-      families = this.spot.elements.filter((own) => own.there).map((own) => own.name);
+      families = this.spot.elements.filter((element) => element.there).map((element) => element.name);
       words = spectrum ? "" : scan.state === "ready" ? "This pixel has no spectrum in the scan." : this.scanWords(scan);
     } else if (about.scan.state !== "ready" && about.scan.state !== "opening") words = this.scanWords(about.scan);
     byId("spectrum-words").replaceChildren(...[words].flat());
@@ -576,9 +576,9 @@ class Viewer {
     return ["Only the sum is shown: the scan is not open. ", this.scanButton(path)];
   }
 
-  // Where the scan lies, the results say: whoever made them. It is opened when a person who reads that wants it.
+  // The results name the scan's path. The scan is opened only on request, because the results may be untrusted.
   scanButton(path) {
-    return make("button", { type: "button", className: "open-scan", title: path ? `Opens ${path}` : "The results do not say where it lies", onclick: guarded(async () => {
+    return make("button", { type: "button", className: "open-scan", title: path ? `Opens ${path}` : "The results do not contain its path", onclick: guarded(async () => {
       this.about.scan = await askJson("scan", { method: "POST" });
       this.showSpectra();
       await this.followScan();
@@ -598,7 +598,7 @@ class Viewer {
   }
 }
 
-// "lead pigment (lead white, red lead), below the surface" in two parts, the examples apart.
+// "lead pigment (lead white, red lead), below the surface" split into the name and the examples.
 function shortened(entry) {
   const [, name, examples, rest] = /^(.*?) \((.*)\)(.*)$/.exec(entry.label) || [null, entry.label, "", ""];
   return [name + rest, entry.kind === "state" ? "answer at each pixel" : examples];

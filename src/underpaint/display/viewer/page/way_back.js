@@ -1,4 +1,4 @@
-// Results that were opened from the start page have a way back to it.
+// Shows a link to the start page for results that were opened from there.
 import { byId } from "./base.js";
 
 byId("start").hidden = !/\/open\/\d+\/$/.test(location.pathname);

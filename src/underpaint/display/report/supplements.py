@@ -1,4 +1,4 @@
-"""Files beside results that belong in their report: registered pictures, regions, statements, spectra of spots."""
+"""Supplements to the maps of a report: registered pictures, regions, statements, and spectra of spots."""
 
 import base64
 import io
@@ -20,14 +20,14 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import has_file, open_contained
 from underpaint.io.results.pictures import PHOTOGRAPH, picture_files, picture_keys, picture_name, registration_of
 from underpaint.io.results.regions import Region
-from underpaint.io.results.regions import read_regions as recorded_regions
+from underpaint.io.results.regions import read_regions as read_region_records
 from underpaint.io.results.session import Session, Statement, read_session
 from underpaint.io.results.sidecars import REGIONS_FOLDER, find_scan
 from underpaint.pigments.explain import read_region
 
-_MOST_SIDE = 1400
-_QUALITY = 85
-Read = TypeVar("Read")
+_MAX_SIDE_PIXELS = 1400
+_JPEG_QUALITY = 85
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class RegisteredPicture:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Contents of a report that are not maps.
+class Supplements:
+    """Supplements to the maps of a report.
 
     Parameters
     ----------
@@ -59,16 +59,16 @@ class Beside:
         The object, in the user's words.
     photograph : RegisteredPicture or None
     pictures : sequence of RegisteredPicture
-        All others, such as infrared pictures.
+        Other registered pictures, such as infrared images.
     regions : mapping of str to (n_row, n_column) bool array
-        Those that were drawn, by name.
+        Masks of the drawn regions, by name.
     spots : sequence of SpotSpectrum
     without_spots : str
-        Why there are none.
+        Reason for missing spectra of spots.
     damaged : sequence of str
-        Texts on files that cannot be read and are omitted.
+        Messages on files that cannot be read and are omitted.
     statements : sequence of Statement
-        Of experts.
+        Statements of experts.
     """
 
     subject: str = ""
@@ -81,15 +81,15 @@ class Beside:
     statements: Sequence[Statement] = ()
 
 
-def look_beside(
+def read_supplements(
     folder: Path,
     results: Results,
     findings: Sequence[Finding],
     *,
     scan: Scan | str | None = None,
     subject: str = "",
-) -> Beside:
-    """Read the files beside the results of a folder.
+) -> Supplements:
+    """Read pictures, regions, statements and spectra of spots for a folder of results.
 
     Parameters
     ----------
@@ -98,34 +98,34 @@ def look_beside(
     findings : sequence of Finding
         Findings for which typical spots are selected.
     scan : Scan, str or None
-        The scan or its path; None for its original path or a scan beside the results.
+        The scan or its path; None searches the original path and the folder of the results.
     subject : str
         The object, in the user's words.
 
     Raises
     ------
     ScanError
-        The given scan cannot be read or is a different one.
+        The given scan cannot be read, or it is another scan.
     """
     shape, summary = results.shape, results.summary
     damaged: list[str] = []
     regions = read_regions(folder, shape, damaged)
     keys = dict.fromkeys([PHOTOGRAPH, *picture_keys(folder)])
-    read = {key: _unless_damaged(partial(read_picture, folder, key), None, damaged) for key in keys}
-    photograph = read.pop(PHOTOGRAPH, None)
-    pictures = [picture for picture in read.values() if picture is not None]
+    pictures_by_key = {key: _read_or_default(partial(read_picture, folder, key), None, damaged) for key in keys}
+    photograph = pictures_by_key.pop(PHOTOGRAPH, None)
+    pictures = [picture for picture in pictures_by_key.values() if picture is not None]
     spots: list[SpotSpectrum] = []
-    why = ""
+    spectra_message = ""
     try:
-        own = scan if isinstance(scan, Scan) else find_scan(folder, summary, scan, shape)
-        spots = region_spots(regions, results, own)
-        spots += typical_spots(results, findings, own)
+        opened_scan = scan if isinstance(scan, Scan) else find_scan(folder, summary, scan, shape)
+        spots = region_spots(regions, results, opened_scan)
+        spots += typical_spots(results, findings, opened_scan)
     except ScanError as error:
         if scan is not None:
             raise
-        why = str(error)
-    session = _unless_damaged(lambda: read_session(folder), Session(), damaged)
-    return Beside(subject, photograph, pictures, regions, spots, why, damaged, session.statements)
+        spectra_message = str(error)
+    session = _read_or_default(lambda: read_session(folder), Session(), damaged)
+    return Supplements(subject, photograph, pictures, regions, spots, spectra_message, damaged, session.statements)
 
 
 def read_regions(folder: Path, shape: tuple[int, ...], damaged: list[str]) -> dict[str, NDArray[np.bool_]]:
@@ -137,60 +137,60 @@ def read_regions(folder: Path, shape: tuple[int, ...], damaged: list[str]) -> di
     shape : (n_row, n_column)
         Shape of the maps.
     damaged : list of str
-        List to which texts on masks and names that cannot be read are appended.
+        List to which messages on unreadable masks and names are appended.
     """
     n_row, n_column = shape
-    recorded: list[Region] = _unless_damaged(lambda: recorded_regions(folder), [], damaged)
-    names = {own.mask_file: own.name for own in recorded}
-    found: dict[str, NDArray[np.bool_]] = {}
+    region_records: list[Region] = _read_or_default(lambda: read_region_records(folder), [], damaged)
+    names = {record.mask_file: record.name for record in region_records}
+    masks_by_name: dict[str, NDArray[np.bool_]] = {}
     for path in sorted((folder / REGIONS_FOLDER).glob("*.png")):
         if not has_file(folder, REGIONS_FOLDER, path.name):
-            damaged.append(f"Cannot read the region {path}: it is a link or no file, and was not followed.")
+            damaged.append(f"Cannot read the region {path}: it is a link or not a file. Replace it by a file.")
             continue
-        mask = _unless_damaged(partial(read_region, path, (n_row, n_column)), None, damaged)
+        mask = _read_or_default(partial(read_region, path, (n_row, n_column)), None, damaged)
         if mask is not None:
-            called = names.get(path.name, path.stem.replace("_", " "))
-            found[called if called not in found else f"{called} ({path.stem})"] = mask
-    return found
+            region_name = names.get(path.name, path.stem.replace("_", " "))
+            masks_by_name[region_name if region_name not in masks_by_name else f"{region_name} ({path.stem})"] = mask
+    return masks_by_name
 
 
-def _unless_damaged(read: Callable[[], Read], instead: Read, damaged: list[str]) -> Read:
+def _read_or_default(read_file: Callable[[], Content], default: Content, damaged: list[str]) -> Content:
     try:
-        return read()
+        return read_file()
     except ScanError as error:
         damaged.append(str(error))
-        return instead
+        return default
 
 
 def read_picture(folder: Path, key: str) -> RegisteredPicture | None:
-    """Return a registered picture, as large as a page shows it; None for a picture without a registration.
+    """Return a registered picture at the size of the page; None for a picture without a registration.
 
     Raises
     ------
     ScanError
         The picture or its record is damaged.
     """
-    record, names = registration_of(folder, key), picture_files(key).registered
-    if record is None:
+    registration, path_parts = registration_of(folder, key), picture_files(key).registered
+    if registration is None:
         return None
     stream = io.BytesIO()
     try:
-        with open_contained(folder, *names) as file, Image.open(file) as image:
+        with open_contained(folder, *path_parts) as file, Image.open(file) as image:
             picture = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
         raise ScanError(
-            f"Cannot read {folder.joinpath(*names)}: {reason}. Register the {key} again in the viewer."
+            f"Cannot read {folder.joinpath(*path_parts)}: {reason}. Register the {key} again in the viewer."
         ) from error
-    picture.thumbnail((_MOST_SIDE, _MOST_SIDE))
-    picture.save(stream, format="JPEG", quality=_QUALITY)
-    error_px = record.get("error_px")
-    accuracy = f", mean error {error_px:.1f} map pixels" if isinstance(error_px, float) else ""
-    doubt = "; the alignment is doubtful" if record.get("doubtful") else ""
+    picture.thumbnail((_MAX_SIDE_PIXELS, _MAX_SIDE_PIXELS))
+    picture.save(stream, format="JPEG", quality=_JPEG_QUALITY)
+    error_px = registration.get("error_px")
+    error_text = f", mean error {error_px:.1f} map pixels" if isinstance(error_px, float) else ""
+    doubt_text = "; the alignment is doubtful" if registration.get("doubtful") else ""
     source = data_url(stream.getvalue(), "jpeg")
-    return RegisteredPicture(picture_name(key), source, f"aligned by {record['how']}{accuracy}{doubt}")
+    return RegisteredPicture(picture_name(key), source, f"aligned by {registration['how']}{error_text}{doubt_text}")
 
 
-def data_url(image: bytes, kind: str) -> str:
+def data_url(image: bytes, image_format: str) -> str:
     """Return a picture ("png" or "jpeg") as a data URL."""
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+    return f"data:image/{image_format};base64,{base64.b64encode(image).decode('ascii')}"
