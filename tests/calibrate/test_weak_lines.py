@@ -34,7 +34,7 @@ def test_zirconium_is_no_line_to_calibrate_by_beside_lead() -> None:
     alone = measure_lines(GroupModel(counts_of(Zr_K=1.2e5), groups, RESPONSE), RESPONSE)
     assert next(line for line in with_lead if line.name == "Zr-KL3").blended
     zirconium = next(line for line in alone if line.name == "Zr-KL3")
-    assert not zirconium.blended
+    assert not zirconium.is_blended
     assert abs(zirconium.offset_kev) < 0.002
 
 

@@ -72,7 +72,7 @@ def test_sum_peaks_of_a_scan_without_an_axis_lie_on_the_instruments(tmp_path: Pa
     assert "Cannot calibrate scan" in RUNNER.invoke(app, call).output
     done = RUNNER.invoke(app, [*call, "--instrument", "elio"])
     assert done.exit_code == 0, done.output
-    assert "The energy axis is that of the instrument" in done.stdout
+    assert "The energy axis of the instrument" in done.stdout
     axis = load(tmp_path / "b.h5").axis
     assert axis is not None
     assert read_settings(tmp_path / "b.h5")["repairs"][0]["gain_kev"] == axis.gain_kev
