@@ -25,7 +25,7 @@ def counts_of(**areas: float) -> np.ndarray:
 def test_leads_weakest_line_goes_with_lines_of_its_subshell() -> None:
     host = next(group for group in line_groups("Pb_L") if 15.77 < group.satellite_kev.max(initial=0.0) < 15.79)
     assert host.centre_kev == pytest.approx(15.16, abs=0.02)
-    assert host.satellite_share.sum() < 0.2 * host.strength
+    assert host.satellite_fraction.sum() < 0.2 * host.strength
 
 
 def test_zirconium_is_no_line_to_calibrate_by_beside_lead() -> None:

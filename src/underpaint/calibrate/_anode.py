@@ -118,15 +118,15 @@ def _excites_k_lines(counts: Array, response: Response, symbol: str) -> bool:
 
 
 def _best_angle(scatter_window: "_ScatterWindow", symbol: str, misfit_without_compton: float) -> Anode:
-    def best_of(angles: Array) -> Anode:
+    def best_fit_of(angles: Array) -> Anode:
         return max(
             (_fit_at_angle(scatter_window, symbol, float(angle), misfit_without_compton) for angle in angles),
             key=lambda fit: fit.misfit_drop,
         )
 
-    best_fit = best_of(_SCATTER_ANGLES_DEG)
+    best_fit = best_fit_of(_SCATTER_ANGLES_DEG)
     if best_fit.scatter_angle_deg in (_SCATTER_ANGLES_DEG[0], _SCATTER_ANGLES_DEG[-1]):
-        best_fit = max(best_fit, best_of(_OUTER_SCATTER_ANGLES_DEG), key=lambda fit: fit.misfit_drop)
+        best_fit = max(best_fit, best_fit_of(_OUTER_SCATTER_ANGLES_DEG), key=lambda fit: fit.misfit_drop)
     return best_fit
 
 
@@ -157,10 +157,12 @@ class _ScatterWindow:
     column_families: tuple[str, ...] = ()
     component_columns: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
-    def line_component(self, energy_kev: Array, share: Array, spread_kev: Array | float = 0.0) -> Array:
+    def line_component(self, energy_kev: Array, photon_fraction: Array, line_spread_kev: Array | float = 0.0) -> Array:
         """Return the component of a set of lines with one count in total."""
-        fwhm_kev = np.hypot(self.response.fwhm_kev(energy_kev), FWHM_PER_SIGMA * spread_kev)
-        counts = peak_counts(self.response.axis(self.is_fitted.size), energy_kev, share / share.sum(), fwhm_kev)
+        fwhm_kev = np.hypot(self.response.fwhm_kev(energy_kev), FWHM_PER_SIGMA * line_spread_kev)
+        counts = peak_counts(
+            self.response.axis(self.is_fitted.size), energy_kev, photon_fraction / photon_fraction.sum(), fwhm_kev
+        )
         return np.asarray(counts[self.is_fitted] / self.deviation)
 
     def fit_components(self, component_columns: Array) -> tuple[Array, float]:

@@ -25,7 +25,7 @@ _VOLTS_PER_KILOVOLT = 1000.0
 _MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS = 50.0, 5.0
 _MIN_DEVIATION_EV, _MIN_DEVIATION_SIGMAS = 15.0, 3.0
 _MAX_LISTED_LINES = 4
-_REQUIRED_WITH = {
+_REQUIRED_VALUES = {
     "detector.fano": {"detector.noise_fwhm_kev"},
     "detector.zero_kev": {"detector.gain_kev"},
     "detector.n_channel": {"detector.gain_kev"},
@@ -138,7 +138,7 @@ def merge_knowledge(
             _remove_other_source(value_by_path, origin, source_values)
         for path, value in source_values.items():
             value_by_path[path], origin[path] = value, origin_name
-        for path, required_paths in _REQUIRED_WITH.items():
+        for path, required_paths in _REQUIRED_VALUES.items():
             if required_paths <= source_values.keys() and path not in source_values:
                 value_by_path.pop(path, None)
                 origin.pop(path, None)

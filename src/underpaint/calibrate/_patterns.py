@@ -40,7 +40,7 @@ class LineGroup:
         Whether this is the strongest group of the family.
     is_common : bool
         Whether the element is common in paintings.
-    satellite_kev, satellite_share : (n_satellite,) arrays
+    satellite_kev, satellite_fraction : (n_satellite,) arrays
         Energies in keV, and fractions of the photons, of lines that are too weak for a separate group and start from a
         vacancy of this group. Without satellites, lead's L1-O2,3 (15.77 keV, 0.3 % of the family) could be mistaken for
         zirconium.
@@ -52,7 +52,7 @@ class LineGroup:
     is_leading: bool
     is_common: bool
     satellite_kev: NDArray[np.float64]
-    satellite_share: NDArray[np.float64]
+    satellite_fraction: NDArray[np.float64]
 
     @property
     def strength(self) -> float:

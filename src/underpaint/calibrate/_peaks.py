@@ -326,14 +326,14 @@ def _best_hypotheses(
         (gain_kev, zeros_kev, _axis_scores(lookup, line_arrays, gain_kev, zeros_kev))
         for gain_kev, zeros_kev in axis_grid
     ]
-    candidates = [
+    candidate_hypotheses = [
         Hypothesis(gain_kev, float(zeros_kev[zero_index]), float(scores[zero_index]))
         for gain_kev, zeros_kev, scores in scores_by_gain
         for zero_index in _best_zero_indices(scores)
     ]
-    candidates.sort(key=lambda hypothesis: -hypothesis.score)
+    candidate_hypotheses.sort(key=lambda hypothesis: -hypothesis.score)
     refined_hypotheses = [
-        _refine_hypothesis(lookup, line_arrays, hypothesis) for hypothesis in candidates[: 8 * n_best]
+        _refine_hypothesis(lookup, line_arrays, hypothesis) for hypothesis in candidate_hypotheses[: 8 * n_best]
     ]
     refined_hypotheses.sort(key=lambda hypothesis: -hypothesis.score)
     return _distinct_hypotheses(refined_hypotheses, n_best, lookup.peaks)

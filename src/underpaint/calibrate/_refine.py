@@ -145,10 +145,14 @@ class GroupModel:
         axis = response.axis(counts.size)
         fwhm = response.fwhm_kev(axis.energy_kev) / axis.gain_kev
         self.background = snip(counts, fwhm, window_per_fwhm=_BACKGROUND_FWHM)
-        patterns = [_with_escape(group) for group in self.groups]
-        self._energy_kev = np.concatenate([energy for energy, _ in patterns] or [np.zeros(0)])
-        self._share = np.concatenate([share for _, share in patterns] or [np.zeros(0)])
-        self._group_index = np.repeat(np.arange(len(patterns)), [energy.size for energy, _ in patterns])
+        line_patterns = [_lines_with_escape_peaks(group) for group in self.groups]
+        self._energy_kev = np.concatenate([energy_kev for energy_kev, _ in line_patterns] or [np.zeros(0)])
+        self._photon_fraction = np.concatenate(
+            [photon_fraction for _, photon_fraction in line_patterns] or [np.zeros(0)]
+        )
+        self._group_index = np.repeat(
+            np.arange(len(line_patterns)), [energy_kev.size for energy_kev, _ in line_patterns]
+        )
         self.sum_peaks = sum_peaks(
             self_convolution(counts[None, :]) if convolutions is None else convolutions,
             float(counts.sum()),
@@ -165,7 +169,9 @@ class GroupModel:
         """Return the (n_channel, n_group + 1) counts per channel for one count of each group and of the sum peaks."""
         axis = response.axis(self.counts.size)
         fwhm_kev = response.fwhm_kev(self._energy_kev)
-        group_columns = peak_columns(axis, self._energy_kev, self._share, fwhm_kev, self._group_index, len(self.groups))
+        group_columns = peak_columns(
+            axis, self._energy_kev, self._photon_fraction, fwhm_kev, self._group_index, len(self.groups)
+        )
         return np.column_stack([group_columns, self.sum_peaks])
 
     def fit_areas(self, design_matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -188,7 +194,7 @@ class GroupModel:
         for group, area in zip(self.groups, areas[:-1], strict=True):
             fwhm_kev = response.fwhm_kev(group.satellite_kev)
             total_counts += area * peak_counts(
-                axis, group.satellite_kev, group.satellite_share / group.strength, fwhm_kev
+                axis, group.satellite_kev, group.satellite_fraction / group.strength, fwhm_kev
             )
         return total_counts
 
@@ -197,7 +203,7 @@ class GroupModel:
         return np.asarray(((design_matrix @ areas + self.background - self.counts) / self.sigma)[self.is_fitted])
 
 
-def _with_escape(group: LineGroup) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _lines_with_escape_peaks(group: LineGroup) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return energies in keV and relative counts of the lines of a group and of their escape peaks."""
     energy_kev, photon_fraction = group.energy_kev, group.photon_fraction / group.strength
     escape_fraction = escape_share(_SILICON_DETECTOR, energy_kev)
@@ -207,8 +213,8 @@ def _with_escape(group: LineGroup) -> tuple[NDArray[np.float64], NDArray[np.floa
         for line_kev, escape_rate in escape_lines(_SILICON_DETECTOR)
         if escape_counts.max() > 1e-5
     ]
-    all_kev, all_counts = zip((energy_kev, photon_fraction), *escape_peaks, strict=True)
-    return np.concatenate(all_kev), np.concatenate(all_counts)
+    all_energies_kev, all_counts = zip((energy_kev, photon_fraction), *escape_peaks, strict=True)
+    return np.concatenate(all_energies_kev), np.concatenate(all_counts)
 
 
 def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[LineGroup]:
@@ -245,11 +251,11 @@ def fit_response(model: GroupModel, start_response: Response, *, axis_free: bool
 
     A prior keeps the Fano factor near 0.115, since few lines do not determine both Fano factor and noise.
     """
-    fixed_kev = 8.0
+    pivot_kev = 8.0
 
-    def response_of(parameters: NDArray[np.float64]) -> Response:
+    def response_from(parameters: NDArray[np.float64]) -> Response:
         gain_kev = start_response.gain_kev * (1 + 1e-3 * parameters[0])
-        zero_kev = start_response.zero_kev + (fixed_kev - start_response.zero_kev) / start_response.gain_kev * (
+        zero_kev = start_response.zero_kev + (pivot_kev - start_response.zero_kev) / start_response.gain_kev * (
             start_response.gain_kev - gain_kev
         )
         return Response(
@@ -257,7 +263,7 @@ def fit_response(model: GroupModel, start_response: Response, *, axis_free: bool
         )
 
     def weighted_residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
-        candidate_response = response_of(parameters)
+        candidate_response = response_from(parameters)
         design_matrix = model.design_matrix(candidate_response)
         return np.append(
             model.residuals(design_matrix, model.fit_areas(design_matrix)),
@@ -283,7 +289,7 @@ def fit_response(model: GroupModel, start_response: Response, *, axis_free: bool
         diff_step=step_sizes,
         max_nfev=25,
     )
-    return response_of(fit.x)
+    return response_from(fit.x)
 
 
 def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
@@ -363,11 +369,11 @@ def _measure_line(
         weighted_residuals, [1.0, 0.0, 1.0, 0.0, 0.0], jac=jacobian, bounds=(lower_bounds, upper_bounds), max_nfev=60
     )
     inverse_jacobian = np.linalg.pinv(fit.jac)
-    variance = np.maximum((inverse_jacobian**2).sum(axis=1), 1e-12)
+    parameter_variances = np.maximum((inverse_jacobian**2).sum(axis=1), 1e-12)
     neighbour_error_kev = float(inverse_jacobian[1] @ (_NEIGHBOUR_AREA_ERROR * neighbour_counts[is_in_window] / sigma))
     error_factor = max(1.0, float(np.sqrt(2 * fit.cost / max(is_in_window.sum() - 5, 1))))
     area, offset_kev = fit.x[0] * area_scale, float(fit.x[1])
-    area_error = float(np.sqrt(variance[0])) * area_scale
+    area_error = float(np.sqrt(parameter_variances[0])) * area_scale
     is_in_core = np.abs(offset_axis_kev) < 0.6 * fwhm
     blended_share = float(
         np.clip(neighbour_counts[is_in_window][is_in_core], 0, None).sum()
@@ -376,10 +382,17 @@ def _measure_line(
     is_blended = blended_share > _MAX_BLENDED_SHARE or abs(offset_kev) > 0.55 * fwhm
     energy_kev = group.centre_kev
     return LineFit(
-        line_name, energy_kev, offset_kev, float(np.hypot(np.sqrt(variance[1]) * error_factor, neighbour_error_kev)),
-        axis.channel(energy_kev + offset_kev),
-        area, area / max(area_error, 1e-9), is_blended, float(np.sqrt(variance[2])) * error_factor, group.is_leading,
-    )  # fmt: skip
+        name=line_name,
+        energy_kev=energy_kev,
+        offset_kev=offset_kev,
+        error_kev=float(np.hypot(np.sqrt(parameter_variances[1]) * error_factor, neighbour_error_kev)),
+        channel=axis.channel(energy_kev + offset_kev),
+        area=area,
+        significance=area / max(area_error, 1e-9),
+        is_blended=is_blended,
+        fwhm_error=float(np.sqrt(parameter_variances[2])) * error_factor,
+        is_leading=group.is_leading,
+    )
 
 
 def _peak_and_slopes(
@@ -388,9 +401,11 @@ def _peak_and_slopes(
     """Return the (n_channel, 3) counts of a group with one count, and their derivatives by shift and widening."""
     sigma = (response.fwhm_kev(group.energy_kev) * width_factor / FWHM_PER_SIGMA)[:, None]
     z = (edges_kev - group.energy_kev[:, None] - shift_kev) / sigma
-    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
-    curves = np.stack([ndtr(z), -density / sigma, -density * z / width_factor])
-    return np.asarray(np.diff(np.einsum("l,kle->ek", group.photon_fraction / group.strength, curves), axis=0))
+    gaussian_density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
+    derivative_curves = np.stack([ndtr(z), -gaussian_density / sigma, -gaussian_density * z / width_factor])
+    return np.asarray(
+        np.diff(np.einsum("l,kle->ek", group.photon_fraction / group.strength, derivative_curves), axis=0)
+    )
 
 
 def regress_axis(
@@ -447,8 +462,8 @@ def regress_axis(
     weighted_design[: sigma_kev.size] *= (sigma_kev / full_error_kev)[:, None]
     variance_factor = max(1.0, float(np.sum(np.minimum(squared_residual, 9.0)) / max(len(scaled_energies) - 2, 1)))
     covariance = np.linalg.pinv(weighted_design.T @ weighted_design) * variance_factor
-    transformation = np.array([[0.0, 1.0], [1.0, -mean_channel]])
-    return fitted_response, transformation @ covariance @ transformation.T
+    covariance_transformation = np.array([[0.0, 1.0], [1.0, -mean_channel]])
+    return fitted_response, covariance_transformation @ covariance @ covariance_transformation.T
 
 
 def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:

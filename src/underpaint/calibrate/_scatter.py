@@ -184,7 +184,7 @@ def _fluorescence_spectra(
     line_arrays = [
         (
             np.append(line_group.energy_kev, line_group.satellite_kev),
-            np.append(line_group.photon_fraction, line_group.satellite_share),
+            np.append(line_group.photon_fraction, line_group.satellite_fraction),
         )
         for line_group in fluorescence_groups
     ]
@@ -354,9 +354,9 @@ def _setting_at_any_angle(for_lines: bool, max_voltage_kv: float) -> Setting:
         if energy_kev > _MIN_PHOTON_KEV and (width_kev == 0) == for_lines
     )
     energy_kev, width_kev = zip(*used_photon_bins, strict=True)
-    source = SourceSpectrum(energy_kev=energy_kev, weight=(1.0,) * len(energy_kev), width_kev=width_kev)
+    flat_source = SourceSpectrum(energy_kev=energy_kev, weight=(1.0,) * len(energy_kev), width_kev=width_kev)
     geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
-    instrument = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})
+    instrument = tubes[0].model_copy(update={"source_spectrum": flat_source, "geometry": geometry})
     return setting_for(
         instrument, {name for sample in simple_samples() for layer in sample.layers for name in layer.mass_fractions}
     )

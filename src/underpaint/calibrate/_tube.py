@@ -54,8 +54,8 @@ def refine_angle(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> 
         window_kev = line_window_kev(reference.anode)
         misfits = np.asarray(
             [
-                scatter_misfit(upper_spectrum, replace(reference, angle_deg=float(candidate_deg)), *window_kev)
-                for candidate_deg in angles_deg
+                scatter_misfit(upper_spectrum, replace(reference, angle_deg=float(candidate_angle_deg)), *window_kev)
+                for candidate_angle_deg in angles_deg
             ]
         )
         n_bins = int((window_kev[1] - window_kev[0]) / upper_spectrum.axis.gain_kev)
@@ -87,8 +87,10 @@ def parabola_minimum(parameters: Array, misfits: Array, n_bin: int) -> tuple[flo
     """
     best_index = int(np.argmin(misfits))
     misfit_scale = max(float(misfits[best_index]) / max(n_bin, 1), 1.0)
-    near_minimum = np.flatnonzero(misfits < misfits[best_index] + _FIT_RANGE_SIGMAS**2 * misfit_scale)
-    fit_slice = slice(max(min(int(near_minimum[0]) - 1, misfits.size - 3), 0), max(int(near_minimum[-1]) + 2, 3))
+    indices_near_minimum = np.flatnonzero(misfits < misfits[best_index] + _FIT_RANGE_SIGMAS**2 * misfit_scale)
+    fit_slice = slice(
+        max(min(int(indices_near_minimum[0]) - 1, misfits.size - 3), 0), max(int(indices_near_minimum[-1]) + 2, 3)
+    )
     curvature, slope, _ = np.polyfit(parameters[fit_slice] - parameters[best_index], misfits[fit_slice], 2)
     if curvature <= 0:
         return float(parameters[best_index]), float("inf")
@@ -141,14 +143,20 @@ def guess_voltage(upper_spectrum: UpperSpectrum, reference: ScatterReference) ->
     reference : ScatterReference
         Anode and angle, or default values. The voltage is not used.
     """
-    coarse_kv = np.arange(
+    coarse_voltages_kv = np.arange(
         MIN_VOLTAGE_KV, min(upper_spectrum.axis.stop_kev + 2 * _FINE_RANGE_KV, MAX_VOLTAGE_KV) + 1e-6, _COARSE_STEP_KV
     )
-    start_kv = float(coarse_kv[np.argmin(_voltage_misfits(upper_spectrum, reference, coarse_kv, MIN_SCATTER_KEV))])
-    fine_kv = np.arange(max(start_kv - _FINE_RANGE_KV, MIN_VOLTAGE_KV), start_kv + _FINE_RANGE_KV + 1e-6, _FINE_STEP_KV)
+    coarse_best_kv = float(
+        coarse_voltages_kv[np.argmin(_voltage_misfits(upper_spectrum, reference, coarse_voltages_kv, MIN_SCATTER_KEV))]
+    )
+    fine_voltages_kv = np.arange(
+        max(coarse_best_kv - _FINE_RANGE_KV, MIN_VOLTAGE_KV), coarse_best_kv + _FINE_RANGE_KV + 1e-6, _FINE_STEP_KV
+    )
     return _evaluate_voltage(
-        fine_kv,
-        _voltage_misfits(upper_spectrum, reference, fine_kv, max(start_kv - _FIT_RANGE_KEV, MIN_SCATTER_KEV)),
+        fine_voltages_kv,
+        _voltage_misfits(
+            upper_spectrum, reference, fine_voltages_kv, max(coarse_best_kv - _FIT_RANGE_KEV, MIN_SCATTER_KEV)
+        ),
         upper_spectrum,
     )
 
@@ -191,8 +199,8 @@ _COARSE_ANGLES_DEG = np.arange(66.0, 165.0, 14.0)
 _TRIAL_ANGLES_DEG = (95.0, 120.0, 145.0)
 _MAX_SPREAD_KV = 1.0
 _MIN_MISFIT_DROP = 25.0
-_MIN_MISFIT_LEAD = 12.0
-_EDGE_MARGIN_KEV = 0.6
+_MIN_MISFIT_DIFFERENCE = 12.0
+_EDGE_VOLTAGE_MARGIN_KEV = 0.6
 _ANGLE_MARGIN_DEG = 6.0
 _MAX_ERROR_DEG = 4.0
 _MIN_CERTAIN_SIGMAS = 20.0
@@ -320,7 +328,7 @@ def _best_anode(
 
 
 def _is_rival(tube_fit: _TubeFit, best_fit: _TubeFit, misfit_scale: float) -> bool:
-    return tube_fit.misfit - best_fit.misfit < _MIN_MISFIT_LEAD * misfit_scale
+    return tube_fit.misfit - best_fit.misfit < _MIN_MISFIT_DIFFERENCE * misfit_scale
 
 
 def _has_both_peaks(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> bool:
@@ -339,7 +347,7 @@ def _misfit_scale(upper_spectrum: UpperSpectrum, misfit: float, window_kev: tupl
 
 def _max_edge_kev(reference: ScatterReference, voltage: VoltageEstimate) -> float:
     """Return the energy in keV below which edges are excited well enough for visible lines."""
-    return reference.voltage_kv - _EDGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
+    return reference.voltage_kv - _EDGE_VOLTAGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
 
 
 def _fit_angles(
@@ -350,10 +358,10 @@ def _fit_angles(
     # the outer loop is over angles, because anodes share the cached cross sections of an angle
     misfits = [
         [
-            scatter_misfit(upper_spectrum, replace(reference, angle_deg=float(candidate_deg)), *window_kev)
+            scatter_misfit(upper_spectrum, replace(reference, angle_deg=float(candidate_angle_deg)), *window_kev)
             for reference in references
         ]
-        for candidate_deg in angles_deg
+        for candidate_angle_deg in angles_deg
     ]
     tube_fits = []
     for reference, reference_misfits in zip(references, np.transpose(misfits), strict=True):

@@ -43,7 +43,7 @@ from underpaint.runtime.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 
-ARGON = "Ar_K"
+ARGON_FAMILY = "Ar_K"
 ARGON_OVERLAP_ANODES = ("Pd", "Ag")
 """Anodes whose scattered L lines overlap the K lines of argon."""
 _SCATTER_RANGE_KEV = (14.0, 19.0)
@@ -56,7 +56,7 @@ def argon_counts(model: GroupModel, response: Response) -> float:
         sum(
             group_counts
             for group, group_counts in zip(model.groups, group_areas[:-1], strict=True)
-            if group.family == ARGON
+            if group.family == ARGON_FAMILY
         )
     )
 
@@ -113,16 +113,16 @@ _MIN_FAMILIES = 2
 # free search tries 100,000 different axes, 17 bits; few of these also have correct widths and intensities. A search
 # near the file's axis tries about 500 axes, 9 bits.
 _LINES_PER_KEV = 5.0
-_MISS_BITS = -3.0
+_DEVIATING_LINE_BITS = -3.0
 _MIN_CONFIRMATION_BITS, _MIN_EVIDENCE_BITS, _MIN_CERTAIN_BITS = 9.0, 13.0, 17.0
-_MIN_OVERRULING_RATIO, _N_RIVALS = 1.2, 4
+_MIN_RIVAL_SCORE_RATIO, _N_RIVAL_AXES = 1.2, 4
 # Largest difference at which a refined axis is considered equal to the file's, and typical error of headers.
 _GAIN_TOLERANCE, _ZERO_TOLERANCE_KEV = 0.002, 0.02
 _TYPICAL_GAIN_ERROR, _TYPICAL_ZERO_ERROR_KEV = 0.006, 0.05
 # Argon's line (2.96 keV) is excluded, since the scattered L lines of a silver anode overlap it.
 _REGRESSION_RANGE_KEV = (3.2, 16.0)
 _MIN_LINE_SIGNIFICANCE = 10.0
-_N_ROUNDS = 2
+_N_FIT_ROUNDS = 2
 _MIN_NOTED_DEVIATION_EV = 20.0
 _COMPARISON_ENERGY_KEV = 6.40
 
@@ -325,10 +325,10 @@ def _best_axis(calibration_data: _CalibrationData, file_axis: EnergyAxis | None)
     refined_near_axis = _try_refine_axis(calibration_data, near_hypothesis, file_axis)
     if refined_near_axis is not None and _is_certain(refined_near_axis):
         return refined_near_axis
-    hypotheses = search_axis(calibration_data.peaks, calibration_data.total_counts.size, _N_RIVALS)
+    hypotheses = search_axis(calibration_data.peaks, calibration_data.total_counts.size, _N_RIVAL_AXES)
     if (
         hypotheses
-        and hypotheses[0].score > _MIN_OVERRULING_RATIO * near_hypothesis.score
+        and hypotheses[0].score > _MIN_RIVAL_SCORE_RATIO * near_hypothesis.score
         and _are_different(hypotheses[0], near_hypothesis)
     ):
         refined_rival_axis = _try_refine_axis(calibration_data, hypotheses[0], None)
@@ -389,9 +389,9 @@ def _has_known_gain(refined_axis: "_RefinedAxis") -> bool:
 
 def _is_consistent(refined_axis: "_RefinedAxis") -> bool:
     """Return whether most lines fit the axis, with a plausible resolution."""
-    agrees = refined_axis.is_agreeing
+    line_agreement = refined_axis.is_agreeing
     has_resolution = refined_axis.response.noise_fwhm_kev > _MIN_NOISE_KEV
-    return bool(has_resolution and agrees.size and agrees.mean() > _MIN_AGREEING_SHARE)
+    return bool(has_resolution and line_agreement.size and line_agreement.mean() > _MIN_AGREEING_SHARE)
 
 
 def _n_families(refined_axis: "_RefinedAxis") -> int:
@@ -466,7 +466,7 @@ class _RefinedAxis:
     def evidence_bits(self) -> float:
         """Evidence for the axis in bits, ``-log2`` of the probability that a wrong axis fits these lines."""
         probability = np.minimum(2.0 * _MAX_AGREEMENT_SIGMAS * self.deviations * _LINES_PER_KEV, 1.0)
-        return float(np.where(self.is_agreeing, -np.log2(probability), _MISS_BITS).sum())
+        return float(np.where(self.is_agreeing, -np.log2(probability), _DEVIATING_LINE_BITS).sum())
 
 
 def _refine_axis(
@@ -486,7 +486,7 @@ def _refine_axis(
     )
     if not photon_counts.any():
         _raise_failure(calibration_data.scan_name, "no line is significant, and three lines are needed")
-    for _ in range(_N_ROUNDS):
+    for _ in range(_N_FIT_ROUNDS):
         model = GroupModel(photon_counts, candidate_groups(response, photon_counts), response, convolutions)
         model = GroupModel(photon_counts, significant_groups(model, response), response, convolutions)
         if not model.groups:
@@ -514,9 +514,11 @@ def _require_lines(lines: list[LineFit], scan_name: str, file_axis: EnergyAxis |
     span_kev = _energy_span_kev(lines)
     if not lines or (file_axis is None and (len(lines) < _MIN_LINES or span_kev < _MIN_SPAN_KEV)):
         line_names = ", ".join(line.name for line in lines)
-        few_texts = ("no unblended line was", "1 unblended line was")
+        few_lines_texts = ("no unblended line was", "1 unblended line was")
         count_text = (
-            few_texts[len(lines)] if len(lines) < 2 else f"{len(lines)} unblended lines over {span_kev:.1f} keV were"
+            few_lines_texts[len(lines)]
+            if len(lines) < 2
+            else f"{len(lines)} unblended lines over {span_kev:.1f} keV were"
         )
         assignment_text = f", assigned to {line_names}" if line_names else ""
         _raise_failure(scan_name, f"{count_text} found{assignment_text}, and three lines over 2 keV are needed")
@@ -602,21 +604,21 @@ def describe_estimates(calibration: Calibration) -> str:
     quantity_names = [
         "axis",
         "resolution",
-        *(quantity_name for quantity_name, value in estimates.items() if value is not None),
+        *(quantity_name for quantity_name, estimate in estimates.items() if estimate is not None),
     ]
     return f"{', '.join(quantity_names[:-1])} and {quantity_names[-1]}"
 
 
 def describe_assumptions(calibration: Calibration) -> str:
     """Return a text on values that are assumed instead of measured, or "" without such values."""
-    defaults = Instrument.model_validate({})
+    default_instrument = Instrument.model_validate({})
     value_by_assumption = {
-        f"anode {defaults.tube.anode}": calibration.anode,
-        f"{defaults.tube.voltage_kv:g} kV": calibration.voltage_kv,
-        f"scattering angle {defaults.geometry.scattering_angle_deg:.0f}°": calibration.scatter_angle_deg,
-        f"{defaults.geometry.seen_air_cm:g} cm of air in the detector's view": calibration.seen_air_cm,
+        f"anode {default_instrument.tube.anode}": calibration.anode,
+        f"{default_instrument.tube.voltage_kv:g} kV": calibration.voltage_kv,
+        f"scattering angle {default_instrument.geometry.scattering_angle_deg:.0f}°": calibration.scatter_angle_deg,
+        f"{default_instrument.geometry.seen_air_cm:g} cm of air in the detector's view": calibration.seen_air_cm,
     }
-    assumed_values = [assumption for assumption, value in value_by_assumption.items() if value is None]
+    assumed_values = [assumption for assumption, estimate in value_by_assumption.items() if estimate is None]
     return (
         f"Assumed, not measured: {', '.join(assumed_values)}. Correct the values that you know better."
         if assumed_values

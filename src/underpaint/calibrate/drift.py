@@ -127,11 +127,13 @@ def _block_shift(counts: Array, response: Response, calibration: Calibration) ->
         residuals_ev, -_MAX_SHAPE_RESIDUAL_EV, _MAX_SHAPE_RESIDUAL_EV
     )
     error_ev = np.hypot([1e3 * line.error_kev for line in lines], _MIN_LINE_ERROR_EV)
-    design = np.stack([np.ones_like(energy_kev), 1e3 * (energy_kev - REFERENCE_ENERGY_KEV)], axis=1) / error_ev[:, None]
-    covariance = np.linalg.pinv(design.T @ design)
-    shift_ev, stretch = covariance @ design.T @ (offset_ev / error_ev)
+    design_matrix = (
+        np.stack([np.ones_like(energy_kev), 1e3 * (energy_kev - REFERENCE_ENERGY_KEV)], axis=1) / error_ev[:, None]
+    )
+    covariance = np.linalg.pinv(design_matrix.T @ design_matrix)
+    shift_ev, stretch = covariance @ design_matrix.T @ (offset_ev / error_ev)
     variance_factor = max(
-        1.0, float(np.sum((design @ [shift_ev, stretch] - offset_ev / error_ev) ** 2)) / max(len(lines) - 2, 1)
+        1.0, float(np.sum((design_matrix @ [shift_ev, stretch] - offset_ev / error_ev) ** 2)) / max(len(lines) - 2, 1)
     )
     return float(shift_ev), float(np.sqrt(covariance[0, 0] * variance_factor)), float(stretch)
 

@@ -113,10 +113,14 @@ def _results_record(results: Any, folder: Path) -> dict[str, Any]:
         "surface": surface_shares,
         "labels": settings["labels"],
         "hidden_above": BELOW_PROBABILITY,
-        "hidden": {group: pixels.share for group, pixels in groups_below.items() if pixels.share > 0},
-        "hidden_probability": {group: pixels.certainty for group, pixels in groups_below.items() if pixels.share > 0},
+        "hidden": {group: group_below.share for group, group_below in groups_below.items() if group_below.share > 0},
+        "hidden_probability": {
+            group: group_below.certainty for group, group_below in groups_below.items() if group_below.share > 0
+        },
         "hidden_undetermined": {
-            name: each.undetermined_share for name, each in groups_below.items() if each.undetermined_share > 0
+            name: group_pixels.undetermined_share
+            for name, group_pixels in groups_below.items()
+            if group_pixels.undetermined_share > 0
         },
         "notes": list(results.process_notes.get("reflectance", ())),
     }

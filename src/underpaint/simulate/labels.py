@@ -153,7 +153,7 @@ def lines_needed(
             axis=1,
         )
         energy_kev = np.concatenate(
-            [emission.lines.energy_kev[is_group_line], *(extra_kev for extra_kev, _ in extra_lines)]
+            [emission.lines.energy_kev[is_group_line], *(extra_energies_kev for extra_energies_kev, _ in extra_lines)]
         )
         sample_indices = np.flatnonzero(line_counts.sum(axis=1) > 0)
         for limit_index, sigmas in enumerate((DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS) if sample_indices.size else ()):

@@ -410,7 +410,7 @@ def simulate_library(
                 report_progress,
             )
         else:
-            transport_to(Path(photons), job, executor, report_progress)
+            write_job_photons(Path(photons), job, executor, report_progress)
             with open_photons(photons) as file:
                 tasks = (
                     (chunk_index, (job, chunk_index, chunk_bytes(file, chunk_index)))
@@ -422,7 +422,7 @@ def simulate_library(
     return library_path
 
 
-def transport_to(photons_path: Path, job: LibrarySettings, executor: Executor, report_progress: Progress) -> None:
+def write_job_photons(photons_path: Path, job: LibrarySettings, executor: Executor, report_progress: Progress) -> None:
     """Compute the photons of a job and write them to a file, unless the file exists.
 
     Raises
@@ -486,7 +486,7 @@ def _difference_text(setting_name: str, stored_value: Any, requested_value: Any)
 
 def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) -> None:
     """Write chunks of photons as groups into one file, copying compressed arrays without decompression."""
-    file.attrs.update(seed=seed, versions=json.dumps(versions()))
+    file.attrs.update(seed=seed, versions=json.dumps(package_versions()))
     chunks_group = file.create_group(CHUNKS)
     for chunk_index, chunk in enumerate(chunks):
         chunk.copy(chunk["/"], chunks_group, name=f"{chunk_index:06d}")
@@ -497,7 +497,7 @@ def make_chunk(settings: LibrarySettings, chunk_index: int) -> Chunk:
     return render_chunk(settings, chunk_index, transport_chunk(settings, chunk_index))
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of the packages on which a simulation depends."""
     return {package: version(package) for package in ("underpaint", "numpy", "scipy", "xraylib", "h5py")}
 
@@ -546,7 +546,7 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
         ("elements", outputs.elements),
         ("materials", materials(outputs.names)),
         ("instrument_inputs", INSTRUMENT_INPUTS),
-        ("versions", versions()),
+        ("versions", package_versions()),
     ):
         file.attrs[attribute_name] = json.dumps(attribute)
     file.attrs.update(
