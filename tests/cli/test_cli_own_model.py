@@ -71,12 +71,12 @@ def test_instrument_and_palette_are_read_and_the_result_told(asked: list[Instrum
     assert (own.palette, own.minutes, own.out) == (("vermilion", "chalk", "smalt"), 3.0, Path("elio_mine"))
     said = words(done)
     for line in (
-        "Simulated 600 stratigraphies and 300 held out; 7 epochs.",
+        "Simulated 600 stratigraphies for training and 300 held out, and trained 7 epochs.",
         "This call took 3.8 minutes (simulation 2.5, training 1.2).",
         "Weights transferred from default: 2 of 3 names; re-initialised: smalt.",
         "groups at 1e+05 │ 11 │ 0.950 │ 0.940 │ -0.010 │ 0.004",
         "smalt 0.87",
-        "use it with --model elio_mine/own.onnx",
+        "Use it with --model elio_mine/own.onnx",
     ):
         assert line in said
 

@@ -116,11 +116,11 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
 
     To avoid mistaking a tube for a beam, None is also returned for ambiguous spectra:
 
-    - the elastic and Compton peaks have less than 100 counts, or the Compton peak lowers chi squared by less than 40;
-    - the elastic peak is a shoulder of a line of the sample (a copper plate, 97 % fluorescence, at 9.0 keV), or has
-      less than four times the counts of a sum peak (of copper, at 16.0 keV);
-    - the elastic peak is within 0.3 FWHM of a line of an element whose strongest line coincides with that of another
-      element (at 12.67 keV, lead's L-beta, where arsenic's K-alpha coincides with lead's L-alpha).
+    - The elastic and Compton peaks have less than 100 counts, or the Compton peak lowers chi squared by less than 40.
+    - The elastic peak is a shoulder of a line of the sample (at 9.0 keV for copper), or has less than four times the
+      counts of a sum peak (at 16.0 keV for copper).
+    - The elastic peak is within 0.3 FWHM of a line of an element whose strongest line coincides with a line of another
+      element. An example is lead's L-beta at 12.67 keV, because arsenic's K-alpha coincides with lead's L-alpha.
 
     Of 250 simulated beams of 8 to 40 keV, 6 are not recognised. None of 290 simulated tubes is mistaken for a beam.
     """

@@ -114,7 +114,7 @@ def merge_knowledge(
     beam : Beam or None
         Monochromatic beam detected in the spectrum.
     default_instrument : Instrument or None
-        Values for unknown quantities; None: defaults of :class:`~underpaint.physics.instrument.Instrument`.
+        Values for unknown quantities, by default those of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
         Use axis and resolution of ``calibration`` even if the user set others.
 
@@ -205,7 +205,7 @@ def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
         return ""
     return (
         f"The lines of the scan deviate from the instrument's axis within the accepted limit "
-        f"({_list_largest(deviations_ev)}); "
+        f"({_list_largest(deviations_ev)}). "
         "`underpaint calibrate` determines an axis that fits the lines."
     )
 

@@ -26,7 +26,7 @@ class CitationForm(StrEnum):
 
 def cite(
     form: Annotated[
-        CitationForm, typer.Option("--format", help="Format of the references; cff is the Citation File Format.")
+        CitationForm, typer.Option("--format", help="Format of the references, where cff is the Citation File Format.")
     ] = CitationForm.text,
 ) -> None:
     """Print the references to cite for underpaint and for the paper whose method it extends.

@@ -260,7 +260,7 @@ def _show_calibrations(calibrations: Sequence[DetectorCalibration], *, quiet: bo
         show(_calibration_table(calibration))
         for note in calibration.notes:
             say(note)
-        say(f"Wrote {calibration.instrument_file}; use it with --instrument {calibration.instrument_file}")
+        say(f"Wrote {calibration.instrument_file}. Use it with --instrument {calibration.instrument_file}")
         for path in calibration.additional_files:
             say(f"Wrote {path}")
     if len(calibrations) > 1 and not quiet:

@@ -40,13 +40,13 @@ class ExplainRequest:
     region : Path or None
         File of a mask or of a list of pixels.
     pigments : tuple of str
-        Groups or pigments that are present; if empty, the network identifies them.
+        Groups or pigments that are present. If empty, the network identifies the groups.
     instrument, model, ground : str
         Instrument (preset or file), network, and ground below the paint.
     calibrated : bool
-        Whether the energy axis is found from the scan's lines; if false, the file's axis is used.
+        Whether the energy axis is found from the scan's lines. If false, the file's axis is used.
     model_error_percent : float
-        Relative error of the forward model in a bin, per cent.
+        Relative error of the forward model in a bin in per cent.
     counts_scale : float or None
         Stored value per count, as for :func:`underpaint.load`.
     trust_instrument : bool

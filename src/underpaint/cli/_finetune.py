@@ -102,8 +102,8 @@ def print_instrument_model(report: InstrumentModelReport, initial_network: str) 
     dataset_sizes, initial_weights = report.sizes, report.initial
     minutes_text = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in report.minutes.items())
     say(
-        f"Simulated {dataset_sizes.n_stratigraphies} stratigraphies and {dataset_sizes.n_held_out} held out; "
-        f"{dataset_sizes.epochs} epochs."
+        f"Simulated {dataset_sizes.n_stratigraphies} stratigraphies for training and {dataset_sizes.n_held_out} held "
+        f"out, and trained {dataset_sizes.epochs} epochs."
     )
     say(f"This call took {sum(report.minutes.values()):.1f} minutes ({minutes_text}).")
     reinitialised_text = (
@@ -118,7 +118,7 @@ def print_instrument_model(report: InstrumentModelReport, initial_network: str) 
     if report.f1_of_new_names:
         f1_texts = [f"{name} {f1:.2f}" for name, f1 in report.f1_of_new_names.items()]
         say(f"F1 of names that {initial_network} does not have: {', '.join(f1_texts)}")
-    say(f"Wrote {report.model} and its card; use it with --model {report.model}")
+    say(f"Wrote {report.model} and its card. Use it with --model {report.model}")
 
 
 def _comparison_table(report: InstrumentModelReport, initial_network: str) -> "Table":
@@ -144,7 +144,7 @@ def print_adaptation(report: AdaptReport, out: Path) -> None:
     say(report.as_sentence())
     say(f"Wrote {out / 'instrument.toml'} and {out / 'report.json'}.")
     if report.model is not None:
-        say(f"Wrote {report.model} and its card; use it with --model {report.model}")
+        say(f"Wrote {report.model} and its card. Use it with --model {report.model}")
     elif report.is_accepted:
         say(f"The weights are unchanged. Use the fitted instrument with --instrument {out / 'instrument.toml'}")
 
@@ -275,7 +275,7 @@ def print_finetuning(report: FinetuneReport, exported_file: Path) -> None:
     show(_steps_table(scores))
     for sentence in _remarks_on_finetuning(scores):
         say(sentence)
-    say(f"Wrote {exported_file} and its card; use it with --model {exported_file}")
+    say(f"Wrote {exported_file} and its card. Use it with --model {exported_file}")
 
 
 def _layers_table(scores: dict[str, Any]) -> "Table":

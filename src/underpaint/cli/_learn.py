@@ -41,9 +41,9 @@ def train(
         str | None, typer.Option(metavar="PRESET|FILE", help="Your scanner, such as a file by `underpaint calibrate`.")
     ] = None,
     palette: PaletteOption = None,
-    out: Annotated[Path | None, new_folder("DIR", "Folder of the model; by default INSTRUMENT_PALETTE.")] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder of the model, by default INSTRUMENT_PALETTE.")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="Maximum time on this machine in minutes.")] = 10.0,
-    name: Annotated[str | None, typer.Option(help="Name of the model; by default the name of the folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model, by default the name of the folder.")] = None,
     model: StartOption = "default",
     seed: SeedOption = 0,
     quiet: QuietOption = False,
@@ -103,7 +103,7 @@ def _refuse_options_with_config(config: Path, other_options: list[object]) -> No
 
 def adapt(
     scan: ScanArgument,
-    out: Annotated[Path | None, new_folder("DIR", "Folder of the result; by default SCAN_adapted.")] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder of the result, by default SCAN_adapted.")] = None,
     model: StartOption = "default",
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of some pixels, on which the network is fine-tuned.")
@@ -124,7 +124,7 @@ def adapt(
     simulated for this instrument. The best method is used only if it improves on the unchanged network by more than two
     standard errors on newly simulated spectra.
 
-    With --labels, the network is fine-tuned as in the paper; `underpaint finetune` has more options. The same command
+    With --labels, the network is fine-tuned as in the paper. `underpaint finetune` has more options. The same command
     resumes an interrupted run. The extra `train` is required.
 
     For example:
@@ -251,7 +251,7 @@ def finetune(
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of the spectra in the format above.")
     ] = None,
-    out: Annotated[Path | None, new_folder("DIR", "Folder of the new model; by default NAME_finetuned.")] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder of the new model, by default NAME_finetuned.")] = None,
     split: Annotated[
         SplitBy, typer.Option(help="Unit of the test set: whole structures, or single pixels as in the paper.")
     ] = SplitBy.structure,
@@ -332,7 +332,7 @@ def _show_report(report_values: dict[str, Any], exported_file: Any, *, quiet: bo
         return
     last_step_values = report_values.get("second", report_values)
     say(f"Epochs: {last_step_values['epochs']}, validation loss {last_step_values['validation_loss']}", quiet=quiet)
-    say(f"Wrote {exported_file}; use it with --model {exported_file}", quiet=quiet)
+    say(f"Wrote {exported_file}. Use it with --model {exported_file}", quiet=quiet)
 
 
 def _require_torch() -> None:

@@ -515,7 +515,8 @@ def _draw_separation(separation: "Separation", counts: float, path: Path) -> Non
     from underpaint.display.plot.limits import separation_matrix
 
     title = (
-        f"Counts needed to distinguish two pigments ({separation.instrument}); frames: groups at {counts:.3g} counts"
+        f"Counts needed to distinguish two pigments ({separation.instrument}), with frames around groups at "
+        f"{counts:.3g} counts"
     )
     save_png(separation_matrix(separation, counts, title=title), path)
 

@@ -134,7 +134,10 @@ def _show_results(record: dict[str, Any], *, quiet: bool) -> None:
         "" if registration["error_px"] is None else f", error {registration['error_px']:.1f} pixels of the maps"
     )
     coverage_text = f"the cube covers {100 * record['answered']:.0f} % of the maps"
-    say(f"Registration of the cube by {registration['how']}: {registration['verdict']}{error_text}; {coverage_text}.")
+    say(
+        f"Registration of the cube by {registration['how']}: {registration['verdict']}{error_text}. In this "
+        f"registration, {coverage_text}."
+    )
     surface_table = list_table("Pigments that give the surface its colour", ("pigment", "share of the area"))
     for name, coverage_text in sorted(record["surface"].items(), key=lambda group_share: -group_share[1]):
         if coverage_text > 0:

@@ -325,7 +325,7 @@ def _print_repair_steps(
         return
     for repair_step in repair_steps:
         say(f"- {repair_step.description}", quiet=quiet)
-    say(f"Wrote {out}; {record['original']} is unchanged.", quiet=quiet)
+    say(f"Wrote {out}. {record['original']} is unchanged.", quiet=quiet)
 
 
 def _add_version(scan_record: dict[str, Any]) -> dict[str, Any]:

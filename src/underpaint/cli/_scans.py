@@ -150,7 +150,7 @@ DropOption = Annotated[str | None, typer.Option(metavar="Br,...", help="Elements
 
 
 def named_lines(*name_lists: str | None) -> tuple[str, ...] | None:
-    """Return the elements and line families of comma-separated lists; None if no list is given.
+    """Return the elements and line families of comma-separated lists, or None if no list is given.
 
     Raises
     ------

@@ -98,7 +98,7 @@ class ExplicitSettings(BaseModel):
 
     instrument: str | Instrument = Field("elio", description="preset, instrument file or table")
     detector: str | Detector | None = Field(
-        None, description="detector of this preset or file, or a table; None uses the instrument's detector"
+        None, description="detector of this preset or file, or a table, or None for the instrument's detector"
     )
     counts: float = Field(1e5, gt=0, description="expected total counts of each spectrum")
     noise: bool = Field(True, description="whether to draw Poisson counts instead of expected counts")

@@ -41,8 +41,8 @@ class LibrarySettings(BaseModel):
     )
     instrument: str | Instrument | Annotated[tuple[Instrument, ...], Field(min_length=1)] | None = Field(
         None,
-        description="preset, file or table, or tables used in turn for the chunks; None draws random "
-        "instruments (paper: elio)",
+        description="preset, file or table, or tables used in turn for the chunks, or None for random instruments "
+        "(elio for paper)",
     )
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
@@ -59,8 +59,8 @@ class LibrarySettings(BaseModel):
     renders: int = Field(3, ge=1, le=32, description="number of detectors and energy axes per stratigraphy (random)")
     detector: str | Detector | None = Field(
         None,
-        description="detector of this preset or file, or a table; None uses the instrument's detector or "
-        "random detectors",
+        description="detector of this preset or file, or a table, or None for the instrument's detector or random "
+        "detectors",
     )
     gain_error: float = Field(0.003, ge=0, lt=0.1, description="largest relative error of the gain (random)")
     zero_error_kev: float = Field(0.02, ge=0, lt=1, description="largest error of the zero in keV (random)")

@@ -379,14 +379,16 @@ def simulate_library(
     -----
     Datasets of the file, for n spectra:
 
-    - ``expected`` (n, n_bin): noise-free spectra, whose sum over the recorded range is one. - ``recorded`` (n, 2):
-    start and stop of the recorded range, in keV. - ``labels``, ``counts_needed`` (n, n_name): results of
-    :func:`~underpaint.simulate.visibility`. - ``source`` (n,): index of the stratigraphy. - ``surface_um`` (n,):
-    thickness of the uppermost paint, in um. - ``surface_share`` (n, n_material): mass fractions of the dry pigments of
-    the uppermost paint. - ``lines_needed``, ``lines_hidden`` (n, n_group): total counts above which the lines of a
-    group's element are detectable (NaN without lines, infinity for never), and below which the lines are undetectable.
-    - ``amount`` (n, n_group): mass fraction of the element in the dry paint. - ``instrument`` (n, n_input): features
-    :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
+    - ``expected`` (n, n_bin): noise-free spectra, whose sum over the recorded range is one.
+    - ``recorded`` (n, 2): start and stop of the recorded range, in keV.
+    - ``labels``, ``counts_needed`` (n, n_name): results of :func:`~underpaint.simulate.visibility`.
+    - ``source`` (n,): index of the stratigraphy.
+    - ``surface_um`` (n,): thickness of the uppermost paint, in um.
+    - ``surface_share`` (n, n_material): mass fractions of the dry pigments of the uppermost paint.
+    - ``lines_needed``, ``lines_hidden`` (n, n_group): total counts above which the lines of a group's element are
+      detectable (NaN without lines, infinity for never), and below which the lines are undetectable.
+    - ``amount`` (n, n_group): mass fraction of the element in the dry paint.
+    - ``instrument`` (n, n_input): features :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
 
     On processors of the same type, the result is bit-identical for any number of workers and any scheduler. Other
     processors may round differently in linear algebra.

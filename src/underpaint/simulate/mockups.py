@@ -202,7 +202,7 @@ class Panel:
         Simulated counts.
     truth : dict
         (row, column) maps: ``top/<pigment>`` and ``bottom/<pigment>``, mass fractions of the dry paint, and
-        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``; zero where the layer is absent.
+        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``, zero without the layer.
     stratigraphies : tuple
         Stratigraphy of each pixel, row-major.
     instrument : Instrument
