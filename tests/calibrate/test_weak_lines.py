@@ -32,7 +32,7 @@ def test_zirconium_is_no_line_to_calibrate_by_beside_lead() -> None:
     groups = [*line_groups("Pb_L"), *line_groups("Zr_K")]
     with_lead = measure_lines(GroupModel(counts_of(Pb_L=6e7, Zr_K=1.2e5), groups, RESPONSE), RESPONSE)
     alone = measure_lines(GroupModel(counts_of(Zr_K=1.2e5), groups, RESPONSE), RESPONSE)
-    assert next(line for line in with_lead if line.name == "Zr-KL3").blended
+    assert next(line for line in with_lead if line.name == "Zr-KL3").is_blended
     zirconium = next(line for line in alone if line.name == "Zr-KL3")
     assert not zirconium.is_blended
     assert abs(zirconium.offset_kev) < 0.002

@@ -156,11 +156,11 @@ def beam_contradiction(energy_kev: float, detected: Beam | None, families: Seque
     str
     """
     if detected is not None and abs(detected.energy_kev - energy_kev) > _BEAM_TOLERANCE * energy_kev:
-        return f"they show a monochromatic beam of {detected.energy_kev:.1f} keV"
+        return f"the spectra show a monochromatic beam of {detected.energy_kev:.1f} keV"
     if anode is not None:
         line_kev = float(family_lines(anode, "K", edge_energy(atomic_number(anode), 0) + 1.0)[0].min())
         if line_kev > (1.0 + _BEAM_TOLERANCE) * energy_kev:
-            return f"they contain the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
+            return f"the spectra contain the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
     families_not_excited = []
     for family in families:
         element, _, shell = family.partition("_")
@@ -171,7 +171,7 @@ def beam_contradiction(energy_kev: float, detected: Beam | None, families: Seque
         if edge_kev > (1.0 + _BEAM_TOLERANCE) * energy_kev:
             families_not_excited.append(f"{element} {shell} (edge at {edge_kev:.2f} keV)")
     return (
-        f"they contain lines that a beam of this energy cannot excite, of {', '.join(families_not_excited)}"
+        f"the spectra contain lines that a beam of this energy cannot excite, of {', '.join(families_not_excited)}"
         if families_not_excited
         else ""
     )

@@ -186,7 +186,7 @@ def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
     limit_ev = max(_MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS * calibration.axis_uncertainty_ev)
     if not deviations_ev or max(map(abs, deviations_ev.values())) <= limit_ev:
         return ""
-    return f"its energy axis does not fit the lines of the scan ({_list_largest(deviations_ev)})"
+    return f"the instrument's energy axis does not fit the lines of the scan ({_list_largest(deviations_ev)})"
 
 
 def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:

@@ -49,8 +49,8 @@ class Peaks:
 def recorded_channels(counts: NDArray[np.float64]) -> slice:
     """Return the range of channels without noise at the low end, and without overflow or padding at the high end.
 
-    Noise is a decrease from the first recorded channels. Overflow is a last channel with far more counts than the
-    channels before. Padding is a run of zeros that truncates the continuum.
+    Noise gives counts that decrease from the first recorded channels. Overflow is a last channel with far more counts
+    than the channels before. Padding is a run of zeros that truncates the continuum.
 
     Parameters
     ----------
@@ -433,7 +433,7 @@ def _axis_scores(
 ) -> NDArray[np.float64]:
     credit, nearest_peak = _line_credits(lookup, line_arrays, gain_kev, zeros_kev)
     peak_credit = np.zeros((zeros_kev.size, lookup.peak_weight.size))
-    # Only lines with credit are added, because most lines are not at a peak.
+    # Only lines that explain a peak are added, because most lines are not at a peak.
     zero_index, line_index = np.nonzero(credit > _MIN_CREDIT)
     np.maximum.at(peak_credit, (zero_index, nearest_peak[zero_index, line_index]), credit[zero_index, line_index])
     # No lines are expected below 1.5 keV, where thresholds and noise resemble peaks.

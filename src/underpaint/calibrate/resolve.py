@@ -158,7 +158,9 @@ def resolve_energy_axis(
             scan, user_instrument=user_instrument, calibration=scan_on_axis.calibration, beam=beam
         )
         if beam is not None and knowledge.beam_kev is None:
-            faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
+            faults.append(
+                f"the instrument has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV"
+            )
     alerts = (
         *scan_on_axis.alerts,
         *beam_alerts,

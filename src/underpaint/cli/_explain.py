@@ -128,7 +128,7 @@ def layer_table(explanation: Explanation) -> Table | None:
         "thickness, 90 %",
         "group",
         "in this layer, P",
-        "share of the dry pigment, range",
+        "share of the dry pigment (range)",
         "pigments",
     ):
         layers_table.add_column(heading)

@@ -152,7 +152,7 @@ def instruments(
         _list_instruments(as_json=as_json)
         return
     if name is None:
-        raise InstrumentError(f"Cannot {action.value} an instrument: none is named. Give a preset or a file.")
+        raise InstrumentError(f"Cannot {action.value} an instrument: no instrument is named. Give a preset or a file.")
     configuration = _load_configuration(name)
     if action is InstrumentAction.show:
         _show_instrument(configuration, as_json=as_json)

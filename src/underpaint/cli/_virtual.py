@@ -110,11 +110,11 @@ def simulate(
 
         underpaint simulate CONFIG --out other.h5 --photons photons.h5 --detector MINE.toml
 
-    For the identical library from a cluster:
+    To compute the identical library on a cluster:
 
         underpaint simulate CONFIG --out library.h5 --scheduler tcp://HOST:8786
 
-    For the contributions to a spectrum by element, layer, order and scatter:
+    To show the contributions to a spectrum by element, layer, order and scatter:
 
         underpaint simulate examples/two_paints.toml --explain --out-figure two_paints.png
     """

@@ -104,7 +104,7 @@ class RandomStratigraphies(BaseModel):
     )
     gapless: bool = Field(
         False,
-        description="add minor pigments and bare elements from 10 ppm, without a gap between trace and pigment",
+        description="add minor pigments and bare elements, with continuous amounts from 10 ppm",
     )
     varied_supports: bool = Field(
         False, description="draw from all supports, with random backings behind thin supports"

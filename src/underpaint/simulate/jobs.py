@@ -49,7 +49,7 @@ class LibrarySettings(BaseModel):
     chunk: int = Field(128, ge=1, description="number of stratigraphies per chunk with one tube and geometry")
     seed: int = Field(0, ge=0, description="seed of stratigraphies and instruments")
     gapless: bool = Field(
-        False, description="add minor pigments and bare elements from 10 ppm, without a gap between trace and pigment"
+        False, description="add minor pigments and bare elements, with continuous amounts from 10 ppm"
     )
     varied: bool = Field(
         False,
