@@ -85,7 +85,7 @@ def test_instrument_and_palette_are_read_and_the_result_told(asked: list[Instrum
 def test_neither_file_nor_both_options_is_refused(arguments: tuple[str, ...]) -> None:
     done = call("train", *arguments)
     assert done.exit_code == 1
-    assert "give a CONFIG file, or both --instrument and --palette" in words(done)
+    assert "neither a CONFIG file nor both --instrument and --palette" in words(done)
 
 
 def test_a_file_beside_the_options_is_refused() -> None:

@@ -88,7 +88,7 @@ def test_tiles_that_share_nothing_and_pixels_in_none_are_said(tmp_path: Path) ->
     )
     assert done.exit_code == 0, done.output
     assert "left.h5 overlaps too little with other tiles" in done.stdout
-    assert "24 of them are in no tile" in done.stdout
+    assert "24 pixels are in no tile" in done.stdout
     assert "-0.00" not in done.stdout
 
 

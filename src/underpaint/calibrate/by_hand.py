@@ -73,7 +73,7 @@ def axis_through_lines(
         )
     if np.unique(channels).size < 2:
         raise CalibrationError(
-            f"Cannot calibrate with {np.unique(channels).size} peaks: two peaks at different channels are needed. "
+            f"Cannot calibrate with peaks at {np.unique(channels).size} channels: peaks at two channels are needed. "
             "Assign another line."
         )
     gain_kev, zero_kev = (float(coefficient) for coefficient in np.polyfit(channels, energies_kev, 1))
