@@ -72,7 +72,7 @@ def test_instrument_and_palette_are_read_and_the_result_told(asked: list[Instrum
     said = words(done)
     for line in (
         "Simulated 600 stratigraphies for training and 300 held out, and trained 7 epochs.",
-        "This call took 3.8 minutes (simulation 2.5, training 1.2).",
+        "Training in this call took 3.8 minutes (simulation 2.5, training 1.2).",
         "Weights transferred from default: 2 of 3 names; re-initialised: smalt.",
         "groups at 1e+05 │ 11 │ 0.950 │ 0.940 │ -0.010 │ 0.004",
         "smalt 0.87",

@@ -250,8 +250,8 @@ class _ScatterFit:
 def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     """Return fits of elastic and Compton peak, or an empty list if a single peak fits as well.
 
-    The elastic peak is fitted near the given peak, of which it may be a shoulder. It is also fitted at the peak alone,
-    because strong lines at lower energies bias the first fit.
+    The elastic peak is fitted near the given peak, of which it may be a shoulder. The elastic peak is also fitted at
+    the peak alone, because strong lines at lower energies bias the first fit.
     """
     fwhm = spectrum.fwhm_kev(peak_kev)
     max_shift_kev = peak_kev - _compton_kev(peak_kev, float(_ANGLES_DEG[-1]))

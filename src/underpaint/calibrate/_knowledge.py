@@ -41,7 +41,7 @@ class Knowledge:
     Parameters
     ----------
     instrument : Instrument
-        Instrument with defaults for unknown values. Its ``model_fields_set`` are the known values.
+        Instrument, whose ``model_fields_set`` are the known values. Other fields are defaults.
     origin : mapping of str to {"given", "file", "spectrum"}
         Origin of each known value, by name (``tube.anode``).
     notes : tuple of str

@@ -31,7 +31,7 @@ class Peaks:
     channel, height, significance : (n_peak,) arrays
         Centre (fractional channel), net height (counts per channel) and significance (standard deviations).
     fwhm_channels : (n_channel,) array
-        FWHM of a peak at each channel, channels.
+        FWHM in channels of a peak at each channel.
     net_counts : (n_channel,) array
         Smoothed counts above the background.
     deviation : (n_channel,) array

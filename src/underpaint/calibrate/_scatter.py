@@ -322,7 +322,7 @@ def _scatter_at(
 ) -> tuple[Setting, Array, list[tuple[Array, Array]]]:
     """Return the setting at an angle, for a source with the lines of all anodes or the bins of all continua.
 
-    The other values are the Rayleigh and Compton scatter of each source photon by the simple samples.
+    The second and third value are the Rayleigh and Compton scatter of each source photon by the simple samples.
     """
     forward_setting, geometry = (
         _setting_at_any_angle(for_lines, max_voltage_kv),

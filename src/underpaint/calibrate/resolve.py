@@ -17,7 +17,7 @@ from underpaint.runtime.progress import Progress
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 _NO_ANODE_NOTE = (
-    "The tube's anode is not known. Its lines, scattered by the sample, may look like lines of a pigment (chromium, "
+    "The tube's anode is not known. Scattered lines of the anode may look like lines of a pigment (chromium, "
     "copper). Give the anode in an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}

@@ -75,7 +75,7 @@ def evaluate(
 ) -> None:
     """Score a model on a virtual panel that was not used in training, and compare it with the always-yes baseline.
 
-    `--suite trust` runs more tests in one or two hours on two cores. They cover held-out and unseen instruments,
+    `--suite trust` runs more tests in one or two hours on two cores. The tests cover held-out and unseen instruments,
     left-out structures, Monte Carlo panels, layer order, calibration, the open set, a measured scan, speed and
     baselines. The same command resumes an interrupted run.
 
@@ -384,8 +384,8 @@ def score(
 ) -> None:
     """Score answers for the benchmark's panels.
 
-    Without a sheet, the built-in methods analyse the scans and are scored. They are the default network, the network of
-    Xu et al. 2022, element maps, and PyMca if installed.
+    Without a sheet, the built-in methods analyse the scans and are scored. These methods are the default network, the
+    network of Xu et al. 2022, element maps, and PyMca if installed.
 
     For example:
 

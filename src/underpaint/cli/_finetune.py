@@ -105,7 +105,7 @@ def print_instrument_model(report: InstrumentModelReport, initial_network: str) 
         f"Simulated {dataset_sizes.n_stratigraphies} stratigraphies for training and {dataset_sizes.n_held_out} held "
         f"out, and trained {dataset_sizes.epochs} epochs."
     )
-    say(f"This call took {sum(report.minutes.values()):.1f} minutes ({minutes_text}).")
+    say(f"Training in this call took {sum(report.minutes.values()):.1f} minutes ({minutes_text}).")
     reinitialised_text = (
         f"; re-initialised: {_name_list(initial_weights.new_names)}" if initial_weights.new_names else ""
     )
@@ -251,7 +251,7 @@ def _finetune_settings(
             "out": out or Path(f"{labelled_spectra.origin[0]}_finetuned"),
             "name": f"{network_name.removesuffix('_finetuned')}_finetuned",
             "kind": trained_network.card.kind,
-            # The paper's batches of 64 of 1,300 spectra give twenty steps per epoch. This number of steps is kept.
+            # The paper's batches of 64 of 1,300 spectra give twenty steps per epoch, which are kept.
             "batch": min(_PAPER_BATCH_SIZE, max(_MIN_BATCH_SIZE, round(n_training / _STEPS_PER_EPOCH))),
             "precision": "32",
             **given_settings,

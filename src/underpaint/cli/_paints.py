@@ -34,7 +34,7 @@ def paints(
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan. Its unknown values are those of elio."),
+        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
     ] = None,
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the segmentation. Another seed may give other areas.")] = 0,

@@ -42,7 +42,7 @@ def plan(
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan. Its unknown values are those of elio."),
+        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
     ] = None,
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
     out_figure: Annotated[

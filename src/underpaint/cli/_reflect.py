@@ -52,7 +52,7 @@ def reflect(
     """Identify the pigments at the surface from a reflectance cube, and map pigment groups below the surface.
 
     The cube is registered to the element maps automatically or by points, and the registration is stored with the
-    results. If XRF detects copper, reflectance tells which copper pigment is at the surface. A group is reported as
+    results. If XRF detects copper, reflectance identifies the copper pigment at the surface. A group is reported as
     below the surface if the probability is above 90 %. Otherwise its place is reported as not determined. The place of
     a group by XRF (surface or below) is taken into account. Limiting the candidates to the painter's palette
     (--palette) improves the result more than any other input.

@@ -116,7 +116,7 @@ DetectabilityOption = Annotated[
     bool | None,
     typer.Option(
         "--detectability/--no-detectability",
-        help="Map the groups that cannot be excluded. This is the default with --instrument.",
+        help="Map the groups that cannot be excluded, by default only with --instrument.",
     ),
 ]
 
@@ -582,7 +582,7 @@ def explain(
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan. Its unknown values are those of elio."),
+        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
     ] = None,
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Network that identifies the pigments.")] = "default",
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
@@ -808,12 +808,15 @@ def _show_records(records: list[dict[str, Any]], *, quiet: bool, as_json: bool) 
             else f"{failed_record['source']}: {failed_record['error']}"
         )
     if failed_records and len(records) > 1:
-        say(f"{len(failed_records)} of {len(records)} scans failed. The other scans are done.", quiet=quiet)
+        say(
+            f"{len(failed_records)} of {len(records)} scans failed, and the analysis of all others is complete.",
+            quiet=quiet,
+        )
 
 
 def _show_record(scan_entry: dict[str, Any]) -> None:
     if scan_entry["skipped"]:
-        say(f"{scan_entry['folder']} holds finished results, which were kept. --overwrite repeats the analysis.")
+        say(f"The finished results in {scan_entry['folder']} were kept. --overwrite repeats the analysis.")
         return
     for name, share in sorted(
         scan_entry["share_above_half"].items(), key=lambda group_share: group_share[::-1], reverse=True

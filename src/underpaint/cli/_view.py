@@ -63,7 +63,7 @@ def report(
 ) -> None:
     """Write the report of results again, with the photograph, the regions, and spectra of typical spots.
 
-    `identify` also writes a report. This command includes additions from `underpaint view`.
+    `identify` also writes a report. The command `report` includes additions from `underpaint view`.
 
     For example:
 

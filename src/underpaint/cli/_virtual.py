@@ -28,8 +28,8 @@ def mockup(
 ) -> None:
     """Simulate the scan of a virtual panel of crossing strips, and store it with the ground truth.
 
-    With --reflectance, FILE_reflectance.hdr is a reflectance cube of the same panel. It is simulated from half of the
-    measured reflectance spectra. FILE_library.npz contains the other half.
+    With --reflectance, FILE_reflectance.hdr is a reflectance cube of the same panel. The cube is simulated from half of
+    the measured reflectance spectra. FILE_library.npz contains the other half.
 
     For example:
 
