@@ -19,7 +19,7 @@ LINES = [line("Ca-KL3", 3.69), line("Fe-KL3", 6.40), line("Cu-KL3", 8.04), line(
 
 
 def test_a_weaker_line_counts_only_beside_its_leading_one() -> None:
-    iron, bromine = line("Fe-KM3", 7.06, leading=False), line("Br-KM3", 13.29, is_leading=False)
+    iron, bromine = line("Fe-KM3", 7.06, leading=False), line("Br-KM3", 13.29, leading=False)
     assert proven_lines([*LINES, iron, bromine]) == [*LINES, iron]
 
 
