@@ -74,7 +74,7 @@ def test_a_job_that_says_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text("# nothing yet\n")
     result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "it is empty" in said(result)
+    assert "the file is empty" in said(result)
 
 
 @pytest.mark.parametrize("palette", ["[]", '["carbon_black"]'])
