@@ -102,7 +102,7 @@ def short_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Explain a spectrum in one process, with a search that is shorter than an answer would need."""
     from underpaint.pigments.explain import search
 
-    monkeypatch.setattr("underpaint.cli._explain.WORKERS", 1)
+    monkeypatch.setattr("underpaint.cli._explain.N_WORKERS", 1)
     for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_CLIMBED": 4, "N_VARIANTS": 2}.items():
         monkeypatch.setattr(search, name, value)
     monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 40)

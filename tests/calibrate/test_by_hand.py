@@ -23,16 +23,16 @@ def test_three_lines_give_the_least_squares_axis_and_their_residuals() -> None:
 @pytest.mark.parametrize(
     ("channel", "energy_kev", "words"),
     [
-        ([], [], "0 of the peaks"),
-        ([10.0], [1.0], "1 of the peaks"),
-        ([10.0, 10.0], [1.0, 2.0], "1 of the peaks"),
+        ([], [], "peaks at 0 channels"),
+        ([10.0], [1.0], "peaks at 1 channels"),
+        ([10.0, 10.0], [1.0, 2.0], "peaks at 1 channels"),
         ([10.0, 2000.0], [1.0, 2.0], "from 0 to 1023"),
         ([10.0, float("nan")], [1.0, 2.0], "from 0 to 1023"),
         ([10.0, 20.0], [1.0, 6400.0], "6400 keV"),
         ([10.0, 20.0], [1.0, -2.0], "-2 keV"),
         ([10.0, 20.0], [1.0, float("nan")], "nan keV"),
-        ([10.0, 500.0], [6.0, 1.0], "eV a channel"),
-        ([10.0, 11.0], [1.0, 9.0], "eV a channel"),
+        ([10.0, 500.0], [6.0, 1.0], "eV per channel"),
+        ([10.0, 11.0], [1.0, 9.0], "eV per channel"),
     ],
 )
 def test_lines_that_give_no_axis_are_refused_in_words(channel: Any, energy_kev: Any, words: str) -> None:

@@ -138,7 +138,7 @@ def test_a_spectrum_that_ends_early_says_why_the_anode_is_unknown() -> None:
 
 
 def test_too_few_counts_are_refused() -> None:
-    with pytest.raises(CalibrationError, match="has 1024 counts, at least 3000 are needed"):
+    with pytest.raises(CalibrationError, match="has 1024 counts, and at least 3000 are needed"):
         calibrate(Scan(np.ones((1, 1, 1024), dtype=int)))
 
 

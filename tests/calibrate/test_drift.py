@@ -23,7 +23,7 @@ def row(axis: EnergyAxis, families: tuple[str, ...] = FAMILIES) -> NDArray[np.fl
     for family in families:
         for group in line_groups(family):
             width = resolution_fwhm_kev(group.energy_kev, 0.08, 0.115)
-            expected += peak_counts(axis, group.energy_kev, 2e5 * group.share, width)
+            expected += peak_counts(axis, group.energy_kev, 2e5 * group.photon_fraction, width)
     return expected
 
 
@@ -67,7 +67,7 @@ def test_a_steady_scan_does_not_drift() -> None:
 
 
 def test_a_scan_of_other_channels_is_refused() -> None:
-    with pytest.raises(CalibrationError, match="512 channels, its calibration 1024"):
+    with pytest.raises(CalibrationError, match="512 channels, and its calibration has 1024"):
         find_drift(Scan(np.ones((2, 2, 512))), KNOWN)
 
 

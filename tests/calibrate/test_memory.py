@@ -40,6 +40,6 @@ def test_the_nearest_peak_is_that_of_least_distance() -> None:
     assert peaks is not None
     assert peaks.channel.size > 50
     lookup = _PeakLookup(peaks, counts.size)
-    fine = np.linspace(0, counts.size, lookup.nearest.size, endpoint=False)
+    fine = np.linspace(0, counts.size, lookup.nearest_peak.size, endpoint=False)
     distance = np.abs(fine[:, None] - peaks.channel[None, :])
-    np.testing.assert_allclose(distance[np.arange(fine.size), lookup.nearest], distance.min(axis=1), atol=1e-9)
+    np.testing.assert_allclose(distance[np.arange(fine.size), lookup.nearest_peak], distance.min(axis=1), atol=1e-9)

@@ -8,7 +8,7 @@ from underpaint.physics.instrument import load_instrument
 
 
 def test_a_picture_is_no_scan() -> None:
-    with pytest.raises(CalibrationError, match="3 channels; at least 64 are needed"):
+    with pytest.raises(CalibrationError, match="3 channels, and at least 64 are needed"):
         calibrate(Scan(np.ones((4, 5, 3)), name="photograph"))
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks, peak_widths
 
-from underpaint.calibrate._peaks import _width, prominent_maxima
+from underpaint.calibrate._peaks import _width_at_level, prominent_maxima
 
 
 @pytest.mark.parametrize("sigma", [0.5, 2.0, 8.0])
@@ -19,7 +19,7 @@ def test_maxima_prominences_and_widths_are_those_of_scipy(sigma: float) -> None:
         np.testing.assert_array_equal(tops, expected)
         np.testing.assert_allclose(prominence, facts["prominences"])
         level = values[tops] - 0.5 * prominence
-        widths = [_width(values, top, half) for top, half in zip(tops, level, strict=True)]
+        widths = [_width_at_level(values, top, half) for top, half in zip(tops, level, strict=True)]
         np.testing.assert_allclose(widths, peak_widths(values, expected, rel_height=0.5)[0], rtol=1e-9)
 
 

@@ -93,7 +93,7 @@ def test_a_prior_decides_only_what_the_lines_leave_open() -> None:
 
     def line(energy_kev: float) -> LineFit:
         channel = (energy_kev - true.zero_kev) / true.gain_kev
-        return LineFit("Fe-KL3", energy_kev, 0.0, 1e-3, channel, 1e5, 100.0, blended=False)
+        return LineFit("Fe-KL3", energy_kev, 0.0, 1e-3, channel, 1e5, 100.0, is_blended=False)
 
     many, error = regress_axis([line(energy) for energy in (3.7, 4.5, 6.4, 8.0, 10.5, 12.6)], true, prior)
     assert many.gain_kev == pytest.approx(true.gain_kev, rel=1e-3)

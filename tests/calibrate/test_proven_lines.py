@@ -12,7 +12,7 @@ TRUE = Response(0.02, 0.03, 0.1, 0.115)
 
 def line(name: str, energy_kev: float, off_kev: float = 0.0, *, leading: bool = True) -> LineFit:
     channel = (energy_kev + off_kev - TRUE.zero_kev) / TRUE.gain_kev
-    return LineFit(name, energy_kev, 0.0, 1e-4, channel, 1e6, 1e3, blended=False, leading=leading)
+    return LineFit(name, energy_kev, 0.0, 1e-4, channel, 1e6, 1e3, is_blended=False, is_leading=leading)
 
 
 LINES = [line("Ca-KL3", 3.69), line("Fe-KL3", 6.40), line("Cu-KL3", 8.04), line("Zn-KL3", 8.63), line("Sr-KL3", 14.14)]

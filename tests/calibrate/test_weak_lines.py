@@ -25,16 +25,16 @@ def counts_of(**areas: float) -> np.ndarray:
 def test_leads_weakest_line_goes_with_lines_of_its_subshell() -> None:
     host = next(group for group in line_groups("Pb_L") if 15.77 < group.satellite_kev.max(initial=0.0) < 15.79)
     assert host.centre_kev == pytest.approx(15.16, abs=0.02)
-    assert host.satellite_share.sum() < 0.2 * host.strength
+    assert host.satellite_fraction.sum() < 0.2 * host.strength
 
 
 def test_zirconium_is_no_line_to_calibrate_by_beside_lead() -> None:
     groups = [*line_groups("Pb_L"), *line_groups("Zr_K")]
     with_lead = measure_lines(GroupModel(counts_of(Pb_L=6e7, Zr_K=1.2e5), groups, RESPONSE), RESPONSE)
     alone = measure_lines(GroupModel(counts_of(Zr_K=1.2e5), groups, RESPONSE), RESPONSE)
-    assert next(line for line in with_lead if line.name == "Zr-KL3").blended
+    assert next(line for line in with_lead if line.name == "Zr-KL3").is_blended
     zirconium = next(line for line in alone if line.name == "Zr-KL3")
-    assert not zirconium.blended
+    assert not zirconium.is_blended
     assert abs(zirconium.offset_kev) < 0.002
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from underpaint._version import __version__
 from underpaint.cli import app
-from underpaint.cli._about import _launcher, _quoted_exec
+from underpaint.cli._about import _launcher_name_and_text, _quote_exec_argument
 
 
 def run(*arguments: str) -> str:
@@ -70,7 +70,7 @@ def test_a_starter_is_not_replaced_unless_asked_for(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("argument", ["/usr/bin/python3", "/a b/py", '/a"b', "/a$b`c", "/a\\b", "/100%/py"])
 def test_arguments_of_exec_are_quoted_as_the_specification_says(argument: str) -> None:
-    in_file = _quoted_exec(argument)
+    in_file = _quote_exec_argument(argument)
     # a reader of the file undoes the escapes of strings, then those of quoted arguments, then those of field codes
     as_string = in_file.replace("\\\\", "\\")
     assert (as_string[0], as_string[-1]) == ('"', '"')
@@ -82,7 +82,7 @@ def test_arguments_of_exec_are_quoted_as_the_specification_says(argument: str) -
     [("win32", "underpaint.bat"), ("darwin", "underpaint.command"), ("linux", "underpaint.desktop")],
 )
 def test_each_system_has_its_starter(platform: str, name: str) -> None:
-    made, text = _launcher(platform)
+    made, text = _launcher_name_and_text(platform)
     assert made == name
     assert "-m underpaint" in text.replace('"', "")
 

@@ -71,12 +71,12 @@ def test_instrument_and_palette_are_read_and_the_result_told(asked: list[Instrum
     assert (own.palette, own.minutes, own.out) == (("vermilion", "chalk", "smalt"), 3.0, Path("elio_mine"))
     said = words(done)
     for line in (
-        "Simulated 600 stratigraphies and 300 held out; 7 epochs.",
-        "Minutes: 3.8 in this call (simulation 2.5, training 1.2).",
+        "Simulated 600 stratigraphies for training and 300 held out, and trained 7 epochs.",
+        "Training in this call took 3.8 minutes (simulation 2.5, training 1.2).",
         "Weights transferred from default: 2 of 3 names; re-initialised: smalt.",
         "groups at 1e+05 │ 11 │ 0.950 │ 0.940 │ -0.010 │ 0.004",
         "smalt 0.87",
-        "use it with --model elio_mine/own.onnx",
+        "Use it with --model elio_mine/own.onnx",
     ):
         assert line in said
 
@@ -85,7 +85,7 @@ def test_instrument_and_palette_are_read_and_the_result_told(asked: list[Instrum
 def test_neither_file_nor_both_options_is_refused(arguments: tuple[str, ...]) -> None:
     done = call("train", *arguments)
     assert done.exit_code == 1
-    assert "give a CONFIG file, or both --instrument and --palette" in words(done)
+    assert "neither a CONFIG file nor both --instrument and --palette" in words(done)
 
 
 def test_a_file_beside_the_options_is_refused() -> None:

@@ -103,7 +103,7 @@ def test_a_plan_gives_time_step_voltage_curve_and_other_methods(folder: Path, tm
         ([*QUESTION, "--voltages", "30,x"], "positive numbers"),
         ([*QUESTION, "--voltages", "3000"], "voltage_kv"),
         ([*QUESTION, "--steps", "0"], "positive numbers"),
-        ([*QUESTION, "--seconds", "-1"], "Give seconds"),
+        ([*QUESTION, "--seconds", "-1"], "Give a number of seconds"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(folder: Path, more: list[str], fault: str) -> None:

@@ -112,7 +112,7 @@ def test_a_scan_with_labels_becomes_a_model_that_identify_takes(
     for line in ("stem │ 17,904 │ loaded │ frozen │ trained", "presence │ 36,378 │ loaded │ trained │ trained"):
         assert line in output
     assert "names were in no training spectrum" in output
-    assert "labels (of pigments and groups, by place) were left open" in output
+    assert "labels of pigments and groups by place were treated as unknown" in output
     model = Path("strips_finetuned", "default_finetuned.onnx")
     assert f"--model {model}" in output
     monkeypatch.chdir(folder)

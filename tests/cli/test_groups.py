@@ -43,7 +43,7 @@ def test_groups_as_a_table() -> None:
     assert result.exit_code == 0, result.output
     assert "3 groups at 1e+05 counts, elio" in text
     assert "lead_white, red_lead" in text
-    assert "never by the spectrum" in text
+    assert "not by the spectrum" in text
 
 
 def test_groups_of_a_ground_that_does_not_exist() -> None:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from underpaint import io
 from underpaint.cli import app
-from underpaint.cli._outputs import parameters
+from underpaint.cli._outputs import parameter_declarations
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
 
@@ -81,10 +81,10 @@ COMMANDS = dict(commands(app))
 OUTPUTS = [
     (names, name)
     for names, command in COMMANDS.items()
-    for name, (kind, _) in parameters(command).items()
+    for name, (kind, _) in parameter_declarations(command).items()
     if "Path" in str(kind) and (names[-1], name) not in INPUTS
 ]
-REPLACING = [(names, name) for names, name in OUTPUTS if "overwrite" in parameters(COMMANDS[names])]
+REPLACING = [(names, name) for names, name in OUTPUTS if "overwrite" in parameter_declarations(COMMANDS[names])]
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def call(names: tuple[str, ...], name: str, value: str, *more: str) -> Any:
     """Run a command with what it needs and one output."""
-    declared, needed, arguments = parameters(COMMANDS[names]), iter(NEEDED.get(names[-1], [])), list[str]()
+    declared, needed, arguments = parameter_declarations(COMMANDS[names]), iter(NEEDED.get(names[-1], [])), list[str]()
     for word in needed:
         if word not in declared:
             arguments.append(word)
@@ -125,7 +125,7 @@ def contents() -> dict[str, bytes]:
 def test_every_command_looks_at_its_outputs_first() -> None:
     assert len(COMMANDS) > 15
     assert [names for names, command in COMMANDS.items() if not hasattr(command, "__wrapped__")] == []
-    declared = {(names[-1], name) for names, command in COMMANDS.items() for name in parameters(command)}
+    declared = {(names[-1], name) for names, command in COMMANDS.items() for name in parameter_declarations(command)}
     assert declared >= INPUTS
     assert len(OUTPUTS) > 15
 

@@ -72,7 +72,7 @@ def test_sum_peaks_of_a_scan_without_an_axis_lie_on_the_instruments(tmp_path: Pa
     assert "Cannot calibrate scan" in RUNNER.invoke(app, call).output
     done = RUNNER.invoke(app, [*call, "--instrument", "elio"])
     assert done.exit_code == 0, done.output
-    assert "The energy axis is that of the instrument" in done.stdout
+    assert "The energy axis of the instrument" in done.stdout
     axis = load(tmp_path / "b.h5").axis
     assert axis is not None
     assert read_settings(tmp_path / "b.h5")["repairs"][0]["gain_kev"] == axis.gain_kev
@@ -88,7 +88,7 @@ def test_tiles_that_share_nothing_and_pixels_in_none_are_said(tmp_path: Path) ->
     )
     assert done.exit_code == 0, done.output
     assert "left.h5 overlaps too little with other tiles" in done.stdout
-    assert "24 of them are in no tile" in done.stdout
+    assert "24 pixels are in no tile" in done.stdout
     assert "-0.00" not in done.stdout
 
 

@@ -74,7 +74,7 @@ def test_a_job_that_says_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text("# nothing yet\n")
     result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "it is empty" in said(result)
+    assert "the file is empty" in said(result)
 
 
 @pytest.mark.parametrize("palette", ["[]", '["carbon_black"]'])
@@ -82,7 +82,7 @@ def test_a_palette_without_lines_is_refused(tmp_path: Path, palette: str) -> Non
     (tmp_path / "job.toml").write_text(f"palette = {palette}\nn_stratigraphies = 2\n")
     result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "none of its pigments has a detectable line" in said(result)
+    assert "no pigment of the palette has a detectable line" in said(result)
 
 
 @pytest.mark.parametrize("angle", ["incidence_angle_deg = -10", "takeoff_angle_deg = 95", "scatter_angle_deg = 181"])
@@ -116,8 +116,8 @@ def test_a_fault_in_a_table_is_told_once(tmp_path: Path) -> None:
     ("layer", "head", "reason"),
     [
         (COPPER, "seed = -1", "seed: Input should be greater than or equal to 0 (it is -1)"),
-        (COPPER.replace("5", "1e-300"), "", "none of its photons is recorded"),
-        (COPPER, "[instrument.geometry]\ndetector_air_cm = 1e9", "none of its photons is recorded"),
+        (COPPER.replace("5", "1e-300"), "", "no photon is recorded"),
+        (COPPER, "[instrument.geometry]\ndetector_air_cm = 1e9", "no photon is recorded"),
         (COPPER, "[instrument.detector]\nzero_kev = 1000.0", "between 1000 and 1040.96 keV"),
     ],
 )

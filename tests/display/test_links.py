@@ -342,7 +342,7 @@ def wait(job, step):
     while True:  # as a library that puts interrupts off
         try: time.sleep(600)
         except KeyboardInterrupt: pass
-_view._JOBS["wait"] = wait
+_view._JOB_FUNCTIONS["wait"] = wait
 sys.argv = ["underpaint", "work"]
 app()
 """

@@ -34,7 +34,7 @@ def wait(job, step):
         time.sleep(600)
     finally:
         Path(job["scan"]).unlink()
-_view._JOBS["wait"] = wait
+_view._JOB_FUNCTIONS["wait"] = wait
 sys.argv = ["underpaint", "work"]
 app()
 """
@@ -145,7 +145,7 @@ def test_what_is_there_already_is_refused_in_the_words_of_the_page(tmp_path: Pat
 
 def job(what: str, **settings: str) -> dict[str, Any]:
     """Do a job in this process; return its result, or raise."""
-    return _view._JOBS[what]({"what": what, **settings}, no_progress)
+    return _view._JOB_FUNCTIONS[what]({"what": what, **settings}, no_progress)
 
 
 def test_a_look_offers_the_detectors_and_each_has_results_of_its_own(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_pixel_size_is_one_number_or_two(tmp_path: Path, step: str) -> None:
 
 @pytest.mark.parametrize(("step", "expected"), [("0.5", (0.5, 0.5)), ("0,5 × 1", (0.5, 1.0)), ("", None)])
 def test_a_pixel_size_is_read_as_people_write_it(step: str, expected: tuple[float, float] | None) -> None:
-    assert _view._step_mm({"step": step}) == expected
+    assert _view._parse_step_mm({"step": step}) == expected
 
 
 def test_scans_of_one_name_have_results_of_their_own(tmp_path: Path) -> None:

@@ -452,7 +452,7 @@ def test_the_real_pair_agrees() -> None:
     assert abs(peak_kev - 6.399) < 0.02
     placed = resolve_energy_axis(scan, instrument=SHARED / "Steel.cfg")
     assert placed.beam_kev == 16.0
-    assert not any("channels, the instrument" in note for note in placed.notes)
+    assert not any("channels and the instrument" in note for note in placed.notes)
     fitted = up.fit_elements(placed.scan, instrument=configuration.instrument)
     # of SRM 1155: 18.4 % Cr, 1.6 % Mn, 64.3 % Fe, 12.4 % Ni, 0.18 % Cu; V is 0.05 %
     assert {"Cr_K", "Mn_K", "Fe_K", "Ni_K", "Cu_K"} <= set(fitted.lines) & set(configuration.families)
@@ -518,8 +518,8 @@ def test_a_configuration_converted_to_one_keeps_families_and_matrix(tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("show",), "none is named"),
-        (("convert", "elio"), "Give it with --out"),
+        (("show",), "no instrument is named"),
+        (("convert", "elio"), "Give the file with --out"),
         (("convert", "axisless.toml", "--out", "x.cfg"), "sets no energy axis"),
         (("convert", "elio", "--out", "axisless.toml"), "not replaced"),
     ],

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from underpaint.cli._console import progress, say, say_error, say_warning, show, show_json
-from underpaint.cli._pace import pace
+from underpaint.cli._progress_rate import progress_with_rate
 from underpaint.errors import SampleError
 from underpaint.runtime.untrusted import fault_of_name, plain_json, plain_text, read_toml
 
@@ -50,7 +50,7 @@ def test_all_that_prints_shows_text_as_text(
     show(Group(EVIL, table))
     with progress(quiet=False) as step:
         step(EVIL, 1, 2)
-    with pace(quiet=False, unit="x") as step:
+    with progress_with_rate(quiet=False, unit="x") as step:
         step(EVIL, 1, 2)
     show_json({"a": EVIL})
     out, error = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Detection of a monochromatic beam from the last peaks of the sum spectrum, its elastic and Compton scatter."""
+"""Detection of a monochromatic beam from the peaks of its elastic and Compton scatter in the sum spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,30 +18,30 @@ from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[np.float64]
 
-_RANGE_KEV = (5.0, 120.0)
+_BEAM_RANGE_KEV = (5.0, 120.0)
 _MIN_COUNTS = 100.0
 _MAX_CANDIDATES = 12
 _ANGLES_DEG = np.arange(50.0, 176.0, 10.0)
 _COMPTON_SIGMAS_PER_KEV = (0.003, 0.007, 0.0105, 0.014)
-"""Standard deviations of the Compton peak from the motion of electrons, keV per keV; the largest is for light atoms."""
+"""Standard deviations of the Compton peak from the motion of electrons in heavy to light atoms, in keV per keV."""
 _MODEL_ERROR = 0.05
 _MIN_CHI_SQUARED_DROP = 40.0
 """Smallest decrease of chi squared by the Compton peak."""
 _MIN_ELASTIC_SHARE = 0.003
 _MAX_FLANK_RATIO, _MAX_RATIO_ABOVE = 0.3, 0.05
-"""Largest counts one FWHM above the centre of the elastic peak, and farther above, relative to its height.
+"""Largest counts one FWHM above the elastic peak and at higher energies, relative to the height of the peak.
 
 The continuum of a tube decreases less steeply.
 """
 _MAX_COUNTS_ABOVE, _MAX_PILE_UP_SHARE = 0.35, 0.03
-"""Largest counts above the elastic peak, from sum peaks, relative to its scatter and to the spectrum."""
+"""Largest counts of sum peaks above the elastic peak, relative to the scatter peaks and to the spectrum."""
 _MIN_STRONGER_RATIO, _MIN_RATIO_ABOVE = {"K": 0.08, "L": 0.3}, 0.3
-"""Smallest net counts of a family's stronger lines and of its lines above the peak, relative to the expected counts.
+"""Smallest ratio of net to expected counts, for the stronger lines of a family and for its lines above the peak.
 
 A filter of the anode's metal absorbs more of K-alpha than of K-beta.
 """
 _MAX_UNRESOLVED_SHIFT = 1.2
-"""Largest Compton shift, FWHM, at which elastic and Compton peak are not resolved."""
+"""Largest Compton shift in FWHM at which elastic and Compton peak are not resolved."""
 _GRID_STEP_FWHM, _MAX_PEAK_DISTANCE_FWHM = 0.125, 0.2
 _PILE_UP_TOLERANCE, _MAX_PILE_UP_PROBABILITY = 4.0, 0.1
 """Largest ratio of expected to measured counts of other sum peaks, and largest pile-up probability."""
@@ -60,7 +60,7 @@ class Beam:
     energy_kev : float
         Energy of the elastic peak, in keV.
     scatter_angle_deg : float or None
-        Scattering angle in degrees; None if it cannot be determined from the Compton peak.
+        Scattering angle in degrees, or None if the Compton peak does not determine the angle.
     """
 
     energy_kev: float
@@ -72,28 +72,28 @@ class _Spectrum:
     counts: Array
     axis: EnergyAxis
     fwhm: Array
-    net: Array
-    pile_up: tuple[Array, Array]
+    net_counts: Array
+    pile_up_shapes: tuple[Array, Array]
 
-    def between(self, values: Array, low_kev: float, high_kev: float) -> Array:
-        """Return the values of the channels between two energies."""
-        energy = self.axis.energy_kev
-        return values[(energy >= low_kev) & (energy < high_kev)]
+    def values_between(self, channel_values: Array, low_kev: float, high_kev: float) -> Array:
+        """Return the values of channels between two energies."""
+        energy_kev = self.axis.energy_kev
+        return channel_values[(energy_kev >= low_kev) & (energy_kev < high_kev)]
 
     def fwhm_kev(self, energy_kev: float) -> float:
         return float(np.interp(energy_kev, self.axis.energy_kev, self.fwhm))
 
-    def line(self, energy_kev: float) -> tuple[float, float]:
-        """Return the net counts of a peak at an energy, and their standard deviation."""
+    def net_peak_counts(self, energy_kev: float) -> tuple[float, float]:
+        """Return the net counts of a peak at an energy and their standard deviation."""
         half_width_kev = 0.6 * self.fwhm_kev(energy_kev)
         low_kev, high_kev = energy_kev - half_width_kev, energy_kev + half_width_kev
-        return float(self.between(self.net, low_kev, high_kev).sum()), float(
-            np.sqrt(self.between(self.counts, low_kev, high_kev).sum() + 1.0)
+        return float(self.values_between(self.net_counts, low_kev, high_kev).sum()), float(
+            np.sqrt(self.values_between(self.counts, low_kev, high_kev).sum() + 1.0)
         )
 
 
 def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
-    """Return the monochromatic beam that excited a sum spectrum; None for a tube, or if undetermined.
+    """Return the monochromatic beam that excited a sum spectrum, or None for a tube or an ambiguous spectrum.
 
     Parameters
     ----------
@@ -110,27 +110,27 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
 
     Notes
     -----
-    The candidate for the elastic peak is the peak of highest energy that is not a sum peak. It is attributed to a beam
-    if a Compton peak lies below it and almost no counts above it, and if it is not a line of an element or an anode,
-    which would be accompanied by the other lines of its family.
+    The candidate for the elastic peak is the peak of highest energy that is not a sum peak. A beam is detected if a
+    Compton peak lies below the candidate and almost no counts lie above. The candidate must not be a line of an element
+    or an anode, which other lines of the family would accompany.
 
-    A tube must not be mistaken for a beam. None is therefore also returned for ambiguous spectra:
+    To avoid mistaking a tube for a beam, None is also returned for ambiguous spectra:
 
-    - the elastic and Compton peaks have less than 100 counts, or the Compton peak lowers chi squared by less than 40;
-    - the elastic peak is a shoulder of a line of the sample (a copper plate, 97 % fluorescence, at 9.0 keV), or has
-      less than four times the counts of a sum peak (of copper, at 16.0 keV);
-    - the elastic peak is within 0.3 FWHM of a line of an element whose strongest line coincides with that of another
-      element (at 12.67 keV, lead's L-beta, where arsenic's K-alpha coincides with lead's L-alpha).
+    - The elastic and Compton peaks have less than 100 counts, or the Compton peak lowers chi squared by less than 40.
+    - The elastic peak is a shoulder of a line of the sample (at 9.0 keV for copper), or has less than four times the
+      counts of a sum peak (at 16.0 keV for copper).
+    - The elastic peak is within 0.3 FWHM of a line of an element whose strongest line coincides with a line of another
+      element. An example is lead's L-beta at 12.67 keV, because arsenic's K-alpha coincides with lead's L-alpha.
 
-    Of 250 simulated beams of 8 to 40 keV, 6 are not recognised; none of 290 simulated tubes is taken for a beam.
+    Of 250 simulated beams of 8 to 40 keV, 6 are not recognised. None of 290 simulated tubes is mistaken for a beam.
     """
     if counts.sum() < _MIN_COUNTS:
         return None
     fwhm_channels = np.maximum(fwhm_kev / axis.gain_kev, 2.0)
-    net = np.maximum(counts - snip(counts, fwhm_channels, window_per_fwhm=2.5), 0.0)
-    pile_up = pile_up_shape(self_convolution(counts[None]), axis)
-    spectrum = _Spectrum(counts, axis, np.asarray(fwhm_kev), net, pile_up)
-    for energy_kev in _candidates(spectrum):
+    net_counts = np.maximum(counts - snip(counts, fwhm_channels, window_per_fwhm=2.5), 0.0)
+    pile_up_shapes = pile_up_shape(self_convolution(counts[None]), axis)
+    spectrum = _Spectrum(counts, axis, np.asarray(fwhm_kev), net_counts, pile_up_shapes)
+    for energy_kev in _elastic_candidates_kev(spectrum):
         beam = _beam_at(spectrum, energy_kev)
         if beam is not None:
             return beam
@@ -138,7 +138,7 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
 
 
 def beam_contradiction(energy_kev: float, detected: Beam | None, families: Sequence[str], anode: str | None) -> str:
-    """Return a text on the contradiction of a spectrum with a monochromatic beam; "" if there is none.
+    """Return a text on the contradiction of a spectrum with a monochromatic beam, or "" without a contradiction.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def beam_contradiction(energy_kev: float, detected: Beam | None, families: Seque
     detected : Beam or None
         Beam in the spectrum, from :func:`find_beam`.
     families : sequence of str
-        Line families in the spectrum, ``Pb_L``; a beam excites families whose lowest edge is below its energy.
+        Line families in the spectrum, ``Pb_L``. A beam excites families whose lowest edge is below the beam's energy.
     anode : str or None
         Element of an anode whose scattered K lines are in the spectrum.
 
@@ -156,46 +156,57 @@ def beam_contradiction(energy_kev: float, detected: Beam | None, families: Seque
     str
     """
     if detected is not None and abs(detected.energy_kev - energy_kev) > _BEAM_TOLERANCE * energy_kev:
-        return f"they show a monochromatic beam of {detected.energy_kev:.1f} keV"
+        return f"the spectra show a monochromatic beam of {detected.energy_kev:.1f} keV"
     if anode is not None:
         line_kev = float(family_lines(anode, "K", edge_energy(atomic_number(anode), 0) + 1.0)[0].min())
         if line_kev > (1.0 + _BEAM_TOLERANCE) * energy_kev:
-            return f"they contain the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
-    not_excited = []
+            return f"the spectra contain the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
+    families_not_excited = []
     for family in families:
         element, _, shell = family.partition("_")
         z = atomic_number(element)
-        edge_kev = min(edge_energy(z, index) for index, name in enumerate(SHELLS) if name.startswith(shell))
+        edge_kev = min(
+            edge_energy(z, shell_index) for shell_index, shell_name in enumerate(SHELLS) if shell_name.startswith(shell)
+        )
         if edge_kev > (1.0 + _BEAM_TOLERANCE) * energy_kev:
-            not_excited.append(f"{element} {shell} (edge at {edge_kev:.2f} keV)")
-    return f"they contain lines that it cannot excite, of {', '.join(not_excited)}" if not_excited else ""
+            families_not_excited.append(f"{element} {shell} (edge at {edge_kev:.2f} keV)")
+    return (
+        f"the spectra contain lines that a beam of this energy cannot excite, of {', '.join(families_not_excited)}"
+        if families_not_excited
+        else ""
+    )
 
 
-def _candidates(spectrum: _Spectrum) -> list[float]:
-    """Return the energies, keV, of candidates for the elastic peak, highest first.
+def _elastic_candidates_kev(spectrum: _Spectrum) -> list[float]:
+    """Return the energies in keV of candidates for the elastic peak, highest first.
 
-    They have enough counts, few counts above them, and are not sum peaks.
+    The candidates have enough counts, have few counts above, and are not sum peaks.
     """
-    energy = spectrum.axis.energy_kev
+    energy_kev = spectrum.axis.energy_kev
     sigma = max(0.3 * float(np.median(spectrum.fwhm)) / spectrum.axis.gain_kev, 0.5)
-    smoothed = gaussian_filter1d(spectrum.counts, sigma)
+    smoothed_counts = gaussian_filter1d(spectrum.counts, sigma)
     noise_factor = min(1.0 / (2.0 * np.sqrt(np.pi) * sigma), 1.0)
-    maxima, _ = prominent_maxima(smoothed, 4.0 * np.sqrt(noise_factor * (smoothed + 1.0)))
-    counts_from = np.cumsum(spectrum.counts[::-1])[::-1]
-    max_pile_up = _MAX_PILE_UP_SHARE * counts_from[0]
+    maxima, _ = prominent_maxima(smoothed_counts, 4.0 * np.sqrt(noise_factor * (smoothed_counts + 1.0)))
+    counts_from_channel = np.cumsum(spectrum.counts[::-1])[::-1]
+    max_pile_up_counts = _MAX_PILE_UP_SHARE * counts_from_channel[0]
 
     def is_last_scatter(peak_kev: float) -> bool:
         """Return whether there are few counts above a peak and the range of its Compton shift."""
         end_kev = peak_kev + 0.5 * (peak_kev - _compton_kev(peak_kev, 175.0)) + 2.0 * spectrum.fwhm_kev(peak_kev)
-        peak_channel, end_channel = np.searchsorted(energy, (peak_kev - 2.0, end_kev))
+        peak_channel, end_channel = np.searchsorted(energy_kev, (peak_kev - 2.0, end_kev))
         return bool(
-            end_channel < counts_from.size
-            and counts_from[peak_channel] - counts_from[end_channel] > _MIN_COUNTS
-            and counts_from[end_channel]
-            < max(max_pile_up, _MAX_COUNTS_ABOVE * (counts_from[peak_channel] - counts_from[end_channel]))
+            end_channel < counts_from_channel.size
+            and counts_from_channel[peak_channel] - counts_from_channel[end_channel] > _MIN_COUNTS
+            and counts_from_channel[end_channel]
+            < max(
+                max_pile_up_counts,
+                _MAX_COUNTS_ABOVE * (counts_from_channel[peak_channel] - counts_from_channel[end_channel]),
+            )
         )
 
-    peaks_kev = [float(peak_kev) for peak_kev in energy[maxima][::-1] if _RANGE_KEV[0] < peak_kev < _RANGE_KEV[1]]
+    peaks_kev = [
+        float(peak_kev) for peak_kev in energy_kev[maxima][::-1] if _BEAM_RANGE_KEV[0] < peak_kev < _BEAM_RANGE_KEV[1]
+    ]
     candidates_kev = (
         peak_kev for peak_kev in peaks_kev if is_last_scatter(peak_kev) and not _is_pile_up(spectrum, peak_kev)
     )
@@ -207,201 +218,232 @@ def _compton_kev(energy_kev: float, angle_deg: float) -> float:
 
 
 def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
-    """Return the beam whose scatter is a peak at an energy; None for other peaks."""
-    for fit in _scatter_fits(spectrum, peak_kev):
-        if not _ends_spectrum(spectrum, fit) or _is_pile_up(spectrum, fit.energy_kev) or _is_line(spectrum, fit):
-            continue
-        # K-beta and weaker lines above it resemble a Compton peak and an elastic peak
-        compton = replace(fit, energy_kev=peak_kev, elastic=fit.total - fit.elastic)
-        if abs(fit.energy_kev - peak_kev) < _MAX_PEAK_DISTANCE_FWHM * spectrum.fwhm_kev(peak_kev) or not _is_line(
-            spectrum, compton
+    """Return the beam whose elastic scatter is a peak at an energy, or None for other peaks."""
+    for scatter_fit in _scatter_fits(spectrum, peak_kev):
+        if (
+            not _ends_spectrum(spectrum, scatter_fit)
+            or _is_pile_up(spectrum, scatter_fit.energy_kev)
+            or _is_element_line(spectrum, scatter_fit)
         ):
-            return Beam(fit.energy_kev, fit.angle_deg)
+            continue
+        # K-beta and the weaker lines above K-beta resemble a Compton peak and an elastic peak
+        compton_fit = replace(
+            scatter_fit, energy_kev=peak_kev, elastic_counts=scatter_fit.total_counts - scatter_fit.elastic_counts
+        )
+        if abs(scatter_fit.energy_kev - peak_kev) < _MAX_PEAK_DISTANCE_FWHM * spectrum.fwhm_kev(
+            peak_kev
+        ) or not _is_element_line(spectrum, compton_fit):
+            return Beam(scatter_fit.energy_kev, scatter_fit.angle_deg)
     return None
 
 
 @dataclass(frozen=True)
 class _ScatterFit:
-    """Fit of elastic and Compton peak: energy, angle, counts of the elastic peak and of both peaks."""
+    """Fit of elastic and Compton peak, with energy, angle, and counts of the elastic peak and of both peaks."""
 
     energy_kev: float
     angle_deg: float
-    elastic: float
-    total: float
+    elastic_counts: float
+    total_counts: float
 
 
 def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
-    """Return fits of elastic and Compton peak; none if a single peak fits as well.
+    """Return fits of elastic and Compton peak, or an empty list if a single peak fits as well.
 
-    The elastic peak is fitted near the peak, where it may be a shoulder, and at the peak only, since strong lines below
-    bias the fit.
+    The elastic peak is fitted near the given peak, of which it may be a shoulder. The elastic peak is also fitted at
+    the peak alone, because strong lines at lower energies bias the first fit.
     """
     fwhm = spectrum.fwhm_kev(peak_kev)
     max_shift_kev = peak_kev - _compton_kev(peak_kev, float(_ANGLES_DEG[-1]))
     low_kev, high_kev = peak_kev - max_shift_kev - 2.0 * fwhm, peak_kev + max_shift_kev + 3.0 * fwhm
-    counts, energy = (
-        spectrum.between(spectrum.counts, low_kev, high_kev),
-        spectrum.between(spectrum.axis.energy_kev, low_kev, high_kev),
+    counts, energy_kev = (
+        spectrum.values_between(spectrum.counts, low_kev, high_kev),
+        spectrum.values_between(spectrum.axis.energy_kev, low_kev, high_kev),
     )
     if counts.size < 8:
         return []
     deviation = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
     grid_kev = np.arange(low_kev, high_kev, _GRID_STEP_FWHM * fwhm)
-    edges_kev = np.append(energy, energy[-1] + spectrum.axis.gain_kev) - 0.5 * spectrum.axis.gain_kev
+    edges_kev = np.append(energy_kev, energy_kev[-1] + spectrum.axis.gain_kev) - 0.5 * spectrum.axis.gain_kev
 
-    def peaks(centres: Array, spread_per_kev: float = 0.0) -> Array:
-        sigma = np.hypot(fwhm / FWHM_PER_SIGMA, spread_per_kev * centres)[:, None]
-        return np.diff(ndtr((edges_kev - centres[:, None]) / sigma), axis=1)
+    def peaks(centres_kev: Array, spread_per_kev: float = 0.0) -> Array:
+        sigma = np.hypot(fwhm / FWHM_PER_SIGMA, spread_per_kev * centres_kev)[:, None]
+        return np.diff(ndtr((edges_kev - centres_kev[:, None]) / sigma), axis=1)
 
-    centres = grid_kev[(grid_kev > peak_kev - 0.5 * fwhm) & (grid_kev < peak_kev + 0.7 * max_shift_kev + 0.5 * fwhm)]
-    background = np.stack([np.ones(energy.size), np.linspace(1.0, 0.0, energy.size)])
-    columns = np.concatenate(
-        [peaks(centres), background, *(peaks(grid_kev, compton_sigma) for compton_sigma in _COMPTON_SIGMAS_PER_KEV)]
+    centres_kev = grid_kev[
+        (grid_kev > peak_kev - 0.5 * fwhm) & (grid_kev < peak_kev + 0.7 * max_shift_kev + 0.5 * fwhm)
+    ]
+    background_columns = np.stack([np.ones(energy_kev.size), np.linspace(1.0, 0.0, energy_kev.size)])
+    peak_columns = np.concatenate(
+        [
+            peaks(centres_kev),
+            background_columns,
+            *(peaks(grid_kev, compton_sigma) for compton_sigma in _COMPTON_SIGMAS_PER_KEV),
+        ]
     )
-    columns /= deviation
-    norm = np.maximum(np.sqrt((columns**2).sum(axis=1)), 1e-12)
-    columns /= norm[:, None]
-    normal_matrix, projection = columns @ columns.T, columns @ (counts / deviation)
-    compton_kev = np.stack([compton_energy(centres, float(angle)) for angle in _ANGLES_DEG], axis=1)
+    peak_columns /= deviation
+    column_norms = np.maximum(np.sqrt((peak_columns**2).sum(axis=1)), 1e-12)
+    peak_columns /= column_norms[:, None]
+    normal_matrix, projections = peak_columns @ peak_columns.T, peak_columns @ (counts / deviation)
+    compton_kev = np.stack([compton_energy(centres_kev, float(angle_deg)) for angle_deg in _ANGLES_DEG], axis=1)
     grid_index = np.clip(
         np.rint((compton_kev - low_kev) / (grid_kev[1] - grid_kev[0])).astype(int), 0, grid_kev.size - 1
     )
-    centre_index, n_centre = np.arange(centres.size), centres.size
-    elastic, compton = np.broadcast_arrays(
+    centre_index, n_centre = np.arange(centres_kev.size), centres_kev.size
+    elastic_columns, compton_columns = np.broadcast_arrays(
         centre_index[:, None, None],
         (grid_index + n_centre + 2)[:, :, None] + grid_kev.size * np.arange(len(_COMPTON_SIGMAS_PER_KEV)),
     )
-    total_square = float(((counts / deviation) ** 2).sum())
+    sum_of_squares = float(((counts / deviation) ** 2).sum())
 
     def fit_columns(*column_sets: NDArray[np.intp]) -> tuple[Array, Array]:
         used_columns = np.stack(
-            [*(part.ravel() for part in column_sets), *(np.full(column_sets[0].size, n_centre + k) for k in (0, 1))], 1
+            [
+                *(column_set.ravel() for column_set in column_sets),
+                *(np.full(column_sets[0].size, n_centre + k) for k in (0, 1)),
+            ],
+            1,
         )
-        misfit, areas = _non_negative(
-            normal_matrix[used_columns[:, :, None], used_columns[:, None, :]], projection[used_columns], total_square
+        misfit, areas = _solve_non_negative(
+            normal_matrix[used_columns[:, :, None], used_columns[:, None, :]], projections[used_columns], sum_of_squares
         )
-        return misfit, areas / norm[used_columns]
+        return misfit, areas / column_norms[used_columns]
 
     misfit_of_one_peak = float(fit_columns(centre_index)[0].min())
-    misfit, areas = fit_columns(elastic, compton)
-    at_peak = np.abs(centres[elastic.ravel()] - peak_kev) < _MAX_PEAK_DISTANCE_FWHM * fwhm
-    resolved = peak_kev - _compton_kev(peak_kev, 110.0) > _MAX_UNRESOLVED_SHIFT * fwhm
-    fits = []
-    for best_index in dict.fromkeys((int(misfit.argmin()), int(np.where(at_peak, misfit, np.inf).argmin()))):
-        best_centre, angle, _ = np.unravel_index(best_index, elastic.shape)
+    misfit, areas = fit_columns(elastic_columns, compton_columns)
+    is_at_peak = np.abs(centres_kev[elastic_columns.ravel()] - peak_kev) < _MAX_PEAK_DISTANCE_FWHM * fwhm
+    is_resolved = peak_kev - _compton_kev(peak_kev, 110.0) > _MAX_UNRESOLVED_SHIFT * fwhm
+    scatter_fits = []
+    for best_index in dict.fromkeys((int(misfit.argmin()), int(np.where(is_at_peak, misfit, np.inf).argmin()))):
+        best_centre_index, best_angle_index, _ = np.unravel_index(best_index, elastic_columns.shape)
         elastic_counts, total_counts = float(areas[best_index, 0]), float(areas[best_index, :2].sum())
         if total_counts < _MIN_COUNTS or elastic_counts < _MIN_ELASTIC_SHARE * total_counts:
             continue
-        if not resolved or misfit_of_one_peak - misfit[best_index] > _MIN_CHI_SQUARED_DROP:
-            fits.append(
-                _ScatterFit(float(centres[best_centre]), float(_ANGLES_DEG[angle]), elastic_counts, total_counts)
+        if not is_resolved or misfit_of_one_peak - misfit[best_index] > _MIN_CHI_SQUARED_DROP:
+            scatter_fits.append(
+                _ScatterFit(
+                    float(centres_kev[best_centre_index]),
+                    float(_ANGLES_DEG[best_angle_index]),
+                    elastic_counts,
+                    total_counts,
+                )
             )
-    return fits
+    return scatter_fits
 
 
-def _non_negative(normal_matrix: Array, projection: Array, total_square: float) -> tuple[Array, Array]:
-    """Return misfit (n,) and areas (n, k) of n small non-negative least-squares problems.
+def _solve_non_negative(normal_matrix: Array, projections: Array, sum_of_squares: float) -> tuple[Array, Array]:
+    """Return the misfits (n,) and areas (n, k) of n small non-negative least-squares problems.
 
-    The solution is exact: all sets of zero coefficients are enumerated. The arguments are the normal matrices
+    The solution is exact, because all sets of zero coefficients are enumerated. The arguments are the normal matrices
     (n, k, k), the projections (n, k), and the sum of squares of the data.
     """
-    n_fit, n_column = projection.shape
-    misfit, areas = np.full(n_fit, total_square), np.zeros((n_fit, n_column))
-    for is_used in product((False, True), repeat=n_column):
+    n_fits, n_columns = projections.shape
+    misfit, areas = np.full(n_fits, sum_of_squares), np.zeros((n_fits, n_columns))
+    for is_used in product((False, True), repeat=n_columns):
         used_columns = np.flatnonzero(is_used)
         if not used_columns.size:
             continue
         reduced_matrix = normal_matrix[:, used_columns[:, None], used_columns] + 1e-9 * np.eye(used_columns.size)
-        values = np.linalg.solve(reduced_matrix, projection[:, used_columns, None])[:, :, 0]
-        reduced_misfit = total_square - (values * projection[:, used_columns]).sum(axis=1)
-        better = (values >= 0.0).all(axis=1) & (reduced_misfit < misfit)
-        misfit[better] = reduced_misfit[better]
-        areas[better] = 0.0
-        areas[np.ix_(better, used_columns)] = values[better]
+        coefficients = np.linalg.solve(reduced_matrix, projections[:, used_columns, None])[:, :, 0]
+        reduced_misfit = sum_of_squares - (coefficients * projections[:, used_columns]).sum(axis=1)
+        is_better = (coefficients >= 0.0).all(axis=1) & (reduced_misfit < misfit)
+        misfit[is_better] = reduced_misfit[is_better]
+        areas[is_better] = 0.0
+        areas[np.ix_(is_better, used_columns)] = coefficients[is_better]
     return misfit, areas
 
 
-def _ends_spectrum(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
+def _ends_spectrum(spectrum: _Spectrum, scatter_fit: _ScatterFit) -> bool:
     """Return whether the elastic peak is as steep as the resolution allows, with almost no counts above it."""
-    fwhm = spectrum.fwhm_kev(fit.energy_kev)
-    start = fit.energy_kev + 1.5 * fwhm
-    height = _mean_counts(spectrum, fit.energy_kev, 0.2 * fwhm)
-    counts_above = float(spectrum.between(spectrum.counts, start, np.inf).sum())
+    fwhm = spectrum.fwhm_kev(scatter_fit.energy_kev)
+    start_kev = scatter_fit.energy_kev + 1.5 * fwhm
+    peak_height = _mean_counts(spectrum, scatter_fit.energy_kev, 0.2 * fwhm)
+    counts_above = float(spectrum.values_between(spectrum.counts, start_kev, np.inf).sum())
     return (
-        _mean_counts(spectrum, fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MAX_FLANK_RATIO * height
-        and _mean_counts(spectrum, start + max(0.5, 2.5 * fwhm), max(0.5, 2.5 * fwhm)) < _MAX_RATIO_ABOVE * height
-        and counts_above < max(_MAX_COUNTS_ABOVE * fit.total, _MAX_PILE_UP_SHARE * float(spectrum.counts.sum()))
+        _mean_counts(spectrum, scatter_fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MAX_FLANK_RATIO * peak_height
+        and _mean_counts(spectrum, start_kev + max(0.5, 2.5 * fwhm), max(0.5, 2.5 * fwhm))
+        < _MAX_RATIO_ABOVE * peak_height
+        and counts_above
+        < max(_MAX_COUNTS_ABOVE * scatter_fit.total_counts, _MAX_PILE_UP_SHARE * float(spectrum.counts.sum()))
     )
 
 
-def _mean_counts(spectrum: _Spectrum, energy_kev: float, half_kev: float) -> float:
-    """Return the mean counts per channel around an energy; infinity outside the spectrum."""
-    half_width_kev = max(half_kev, 0.5 * spectrum.axis.gain_kev)
-    counts = spectrum.between(spectrum.counts, energy_kev - half_width_kev, energy_kev + half_width_kev)
+def _mean_counts(spectrum: _Spectrum, energy_kev: float, half_range_kev: float) -> float:
+    """Return the mean counts per channel around an energy, or infinity outside the spectrum."""
+    half_width_kev = max(half_range_kev, 0.5 * spectrum.axis.gain_kev)
+    counts = spectrum.values_between(spectrum.counts, energy_kev - half_width_kev, energy_kev + half_width_kev)
     return float(counts.mean()) if counts.size else float("inf")
 
 
 def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
-    """Return whether a peak may be a sum peak: scaled to the peak, other sum peaks do not exceed the spectrum."""
+    """Return whether a peak may be a sum peak.
+
+    If so, the model of all sum peaks, scaled to the peak, does not exceed the spectrum.
+    """
     fwhm = spectrum.fwhm_kev(energy_kev)
-    bins = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)
-    observed, pairs, corrected_pairs = (
-        np.histogram(spectrum.axis.energy_kev, bins, weights=values)[0]
-        for values in (spectrum.counts, *spectrum.pile_up)
+    bin_edges_kev = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)
+    binned_counts, pile_up, corrected_pile_up = (
+        np.histogram(spectrum.axis.energy_kev, bin_edges_kev, weights=channel_counts)[0]
+        for channel_counts in (spectrum.counts, *spectrum.pile_up_shapes)
     )
-    in_peak = np.abs(bins[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
-    if pairs[in_peak].sum() <= 0:
+    is_in_peak = np.abs(bin_edges_kev[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
+    if pile_up[is_in_peak].sum() <= 0:
         return False
-    probability = observed[in_peak].sum() / pairs[in_peak].sum() / spectrum.counts.sum()
-    if probability > _MAX_PILE_UP_PROBABILITY:
+    pile_up_probability = binned_counts[is_in_peak].sum() / pile_up[is_in_peak].sum() / spectrum.counts.sum()
+    if pile_up_probability > _MAX_PILE_UP_PROBABILITY:
         return False
-    sum_peaks = np.maximum(
-        pairs + (corrected_pairs - pairs) * min(probability / MAX_PILE_UP_PROBABILITY, 1.0), 1e-9 * pairs
+    sum_peak_counts = np.maximum(
+        pile_up + (corrected_pile_up - pile_up) * min(pile_up_probability / MAX_PILE_UP_PROBABILITY, 1.0),
+        1e-9 * pile_up,
     )
-    expected = sum_peaks * (observed[in_peak].sum() / sum_peaks[in_peak].sum())
-    return bool(np.all(expected < _PILE_UP_TOLERANCE * observed + 0.05 * expected.max() + 10.0))
+    expected_counts = sum_peak_counts * (binned_counts[is_in_peak].sum() / sum_peak_counts[is_in_peak].sum())
+    return bool(np.all(expected_counts < _PILE_UP_TOLERANCE * binned_counts + 0.05 * expected_counts.max() + 10.0))
 
 
-def _is_line(spectrum: _Spectrum, fit: _ScatterFit) -> bool:
+def _is_element_line(spectrum: _Spectrum, scatter_fit: _ScatterFit) -> bool:
     """Return whether a peak is a line of an element whose other lines have the expected intensities."""
-    max_distance_kev = 0.3 * spectrum.fwhm_kev(fit.energy_kev) + 0.015
+    max_distance_kev = 0.3 * spectrum.fwhm_kev(scatter_fit.energy_kev) + 0.015
     for z in set(range(13, 93)).difference(_ABSENT_ELEMENTS):
         # a tube may excite all L shells, or only L3
         l3_excitation_kev = 1.01 * edge_energy(z, SHELLS.index("L3"))
-        for shell, excitation in (("K", np.inf), ("L", 2.0 * fit.energy_kev), ("L", l3_excitation_kev)):
-            line_kev, rate = family_lines(symbol(z), shell, min(excitation, 2.0 * fit.energy_kev))
-            if np.any(np.abs(line_kev - fit.energy_kev) < max_distance_kev) and _has_family_lines(
-                spectrum, fit, shell, line_kev, rate
+        for shell, excitation_kev in (("K", np.inf), ("L", 2.0 * scatter_fit.energy_kev), ("L", l3_excitation_kev)):
+            line_kev, line_rates = family_lines(symbol(z), shell, min(excitation_kev, 2.0 * scatter_fit.energy_kev))
+            if np.any(np.abs(line_kev - scatter_fit.energy_kev) < max_distance_kev) and _has_family_lines(
+                spectrum, scatter_fit, shell, line_kev, line_rates
             ):
                 return True
     return False
 
 
-def _has_family_lines(spectrum: _Spectrum, fit: _ScatterFit, shell: str, line_kev: Array, rate: Array) -> bool:
-    """Return whether a family's stronger lines are present, and its strongest line above the peak if detectable."""
-    is_separate = np.abs(line_kev - fit.energy_kev) > 0.7 * spectrum.fwhm_kev(fit.energy_kev)
-    rate_in_peak = float(rate[~is_separate].sum())
+def _has_family_lines(
+    spectrum: _Spectrum, scatter_fit: _ScatterFit, shell: str, line_kev: Array, line_rates: Array
+) -> bool:
+    """Return whether a family's stronger lines and its strongest line above the peak, if detectable, are present."""
+    is_separate = np.abs(line_kev - scatter_fit.energy_kev) > 0.7 * spectrum.fwhm_kev(scatter_fit.energy_kev)
+    line_rate_in_peak = float(line_rates[~is_separate].sum())
     is_checked = is_separate & (line_kev > spectrum.axis.start_kev) & (line_kev < spectrum.axis.stop_kev)
-    # nearer lines are on the flank of the peak
-    is_above_peak = is_checked & (line_kev > fit.energy_kev + 1.5 * spectrum.fwhm_kev(fit.energy_kev))
-    strongest_above = float(rate[is_above_peak].max(initial=0.0))
+    # closer lines are on the flank of the peak
+    is_above_peak = is_checked & (line_kev > scatter_fit.energy_kev + 1.5 * spectrum.fwhm_kev(scatter_fit.energy_kev))
+    strongest_rate_above = float(line_rates[is_above_peak].max(initial=0.0))
     for energy_kev, line_rate, is_above in zip(
-        line_kev[is_checked], rate[is_checked], is_above_peak[is_checked], strict=True
+        line_kev[is_checked], line_rates[is_checked], is_above_peak[is_checked], strict=True
     ):
-        is_stronger = line_rate > rate_in_peak
-        if not is_stronger and (not is_above or line_rate < strongest_above):
+        is_stronger = line_rate > line_rate_in_peak
+        if not is_stronger and (not is_above or line_rate < strongest_rate_above):
             continue
         min_ratio = _MIN_STRONGER_RATIO[shell] if is_stronger else _MIN_RATIO_ABOVE
-        area, deviation = spectrum.line(float(energy_kev))
-        if area + 4.0 * deviation < min_ratio * fit.elastic * line_rate / rate_in_peak:
+        net_counts, deviation = spectrum.net_peak_counts(float(energy_kev))
+        if net_counts + 4.0 * deviation < min_ratio * scatter_fit.elastic_counts * line_rate / line_rate_in_peak:
             return False
-        if shell == "L" and line_rate == rate.max() and not _is_peak(spectrum, float(energy_kev)):
+        if shell == "L" and line_rate == line_rates.max() and not _is_peak(spectrum, float(energy_kev)):
             return False
     return True
 
 
 def _is_peak(spectrum: _Spectrum, energy_kev: float) -> bool:
-    """Return whether there is a peak at an energy, and not the flank of another peak."""
+    """Return whether there is a peak at an energy instead of the flank of another peak."""
     fwhm = spectrum.fwhm_kev(energy_kev)
-    height, *flanks = (_mean_counts(spectrum, energy_kev + offset * fwhm, 0.2 * fwhm) for offset in (0.0, -0.8, 0.8))
-    return height > 0.5 * max(flanks)
+    peak_height, *flank_counts = (
+        _mean_counts(spectrum, energy_kev + offset_fwhm * fwhm, 0.2 * fwhm) for offset_fwhm in (0.0, -0.8, 0.8)
+    )
+    return peak_height > 0.5 * max(flank_counts)

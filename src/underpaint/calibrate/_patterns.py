@@ -12,7 +12,7 @@ SEARCH_EXCITATION_KEV = 35.0
 _CLUSTER_WIDTH_KEV = 0.15
 _MIN_GROUP_SHARE = 0.01
 _MAX_RELATIVE_DISTANCE = 0.05
-"""Largest relative distance in energy of a satellite; the ratio of more distant lines depends on absorption."""
+"""Largest relative distance in energy of a satellite. The ratio of more distant lines depends on absorption."""
 
 COMMON_FAMILIES = (
     "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K", "Ni_K", "Cu_K", "Zn_K", "As_K", "Sr_K",
@@ -23,7 +23,7 @@ RARE_FAMILIES = (
     "Sn_K", "Sb_L", "W_L", "Au_L", "Bi_L", "Pb_M", "Hg_M",
 )  # fmt: skip
 SCATTERED_L_FAMILIES = ("Mo_L", "Rh_L", "Pd_L", "Ag_L")
-"""Families of anodes whose L lines are scattered by the sample; those of silver overlap the K lines of argon."""
+"""Families of anodes whose L lines are scattered by the sample. The L lines of silver overlap the K lines of argon."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +34,35 @@ class LineGroup:
     ----------
     family : str
         Line family, ``Fe_K``.
-    energy_kev, share : (n_line,) arrays
-        Energies, keV, and fractions of the photons of the family.
-    leading : bool
+    energy_kev, photon_fraction : (n_line,) arrays
+        Energies in keV, and fractions of the photons of the family.
+    is_leading : bool
         Whether this is the strongest group of the family.
-    common : bool
+    is_common : bool
         Whether the element is common in paintings.
-    satellite_kev, satellite_share : (n_satellite,) arrays
-        Energies, keV, and fractions of lines that are too weak for a separate group and start from a vacancy of this
-        group. Without them, lead's L1-O2,3 (15.77 keV, 0.3 % of the family) could be mistaken for zirconium.
+    satellite_kev, satellite_fraction : (n_satellite,) arrays
+        Energies in keV, and fractions of the photons, of lines that are too weak for a separate group and start from a
+        vacancy of this group. Without satellites, lead's L1-O2,3 (15.77 keV, 0.3 % of the family) could be mistaken for
+        zirconium.
     """
 
     family: str
     energy_kev: NDArray[np.float64]
-    share: NDArray[np.float64]
-    leading: bool
-    common: bool
+    photon_fraction: NDArray[np.float64]
+    is_leading: bool
+    is_common: bool
     satellite_kev: NDArray[np.float64]
-    satellite_share: NDArray[np.float64]
+    satellite_fraction: NDArray[np.float64]
 
     @property
     def strength(self) -> float:
         """Fraction of the photons of the family."""
-        return float(self.share.sum())
+        return float(self.photon_fraction.sum())
 
     @property
     def centre_kev(self) -> float:
-        """Mean energy, keV, weighted by intensity."""
-        return float(np.average(self.energy_kev, weights=self.share))
+        """Mean energy in keV, weighted by intensity."""
+        return float(np.average(self.energy_kev, weights=self.photon_fraction))
 
 
 def line_groups(family: str, excitation_kev: float = SEARCH_EXCITATION_KEV) -> tuple[LineGroup, ...]:
@@ -72,51 +73,55 @@ def line_groups(family: str, excitation_kev: float = SEARCH_EXCITATION_KEV) -> t
 @lru_cache(maxsize=512)
 def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
     symbol, shell = family.split("_")
-    energy_kev, share = family_lines(symbol, shell, excitation_kev)
-    order = np.argsort(energy_kev)
-    energy_kev, share = np.asarray(energy_kev)[order], np.asarray(share)[order] / max(float(np.sum(share)), 1e-30)
-    is_relevant = share > 1e-4
-    energy_kev, share = energy_kev[is_relevant], share[is_relevant]
+    energy_kev, photon_fraction = family_lines(symbol, shell, excitation_kev)
+    energy_order = np.argsort(energy_kev)
+    energy_kev, photon_fraction = (
+        np.asarray(energy_kev)[energy_order],
+        np.asarray(photon_fraction)[energy_order] / max(float(np.sum(photon_fraction)), 1e-30),
+    )
+    is_relevant = photon_fraction > 1e-4
+    energy_kev, photon_fraction = energy_kev[is_relevant], photon_fraction[is_relevant]
     if energy_kev.size == 0:
         return ()
-    borders = np.flatnonzero(np.diff(energy_kev) > _CLUSTER_WIDTH_KEV) + 1
-    clusters = np.split(np.arange(energy_kev.size), borders)
+    cluster_borders = np.flatnonzero(np.diff(energy_kev) > _CLUSTER_WIDTH_KEV) + 1
+    line_clusters = np.split(np.arange(energy_kev.size), cluster_borders)
     groups = sorted(
-        (lines for lines in clusters if share[lines].sum() > _MIN_GROUP_SHARE), key=lambda lines: -share[lines].sum()
+        (lines for lines in line_clusters if photon_fraction[lines].sum() > _MIN_GROUP_SHARE),
+        key=lambda lines: -photon_fraction[lines].sum(),
     )
     satellite_group = _satellite_groups(symbol, energy_kev, groups)
-    common = family in COMMON_FAMILIES
+    is_common = family in COMMON_FAMILIES
     return tuple(
         LineGroup(
             family,
             energy_kev[lines],
-            share[lines],
+            photon_fraction[lines],
             group_index == 0,
-            common,
+            is_common,
             energy_kev[satellite_group == group_index],
-            share[satellite_group == group_index],
+            photon_fraction[satellite_group == group_index],
         )
         for group_index, lines in enumerate(groups)
     )
 
 
 def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Return the (n_line,) index of the group of which a line is a satellite; -1 for lines that are no satellites."""
-    table = line_table([symbol])
-    shells = table.shell[np.abs(energy_kev[:, None] - table.energy_kev).argmin(axis=1)]
+    """Return the (n_line,) index of the group of which a line is a satellite, or -1 for other lines."""
+    all_lines = line_table([symbol])
+    vacancy_shells = all_lines.shell[np.abs(energy_kev[:, None] - all_lines.energy_kev).argmin(axis=1)]
     satellite_group = np.full(energy_kev.size, -1)
     for line in set(range(energy_kev.size)) - {int(line_index) for group in groups for line_index in group}:
-        distances = [
+        group_distances = [
             min(
                 (
                     abs(energy_kev[line_index] / energy_kev[line] - 1.0)
                     for line_index in group
-                    if shells[line_index] == shells[line]
+                    if vacancy_shells[line_index] == vacancy_shells[line]
                 ),
                 default=np.inf,
             )
             for group in groups
         ]
-        if min(distances, default=np.inf) < _MAX_RELATIVE_DISTANCE:
-            satellite_group[line] = int(np.argmin(distances))
+        if min(group_distances, default=np.inf) < _MAX_RELATIVE_DISTANCE:
+            satellite_group[line] = int(np.argmin(group_distances))
     return satellite_group

@@ -32,11 +32,11 @@ from underpaint.physics.materials import Stratigraphy, ground_layer, support_lay
 Array = NDArray[np.float64]
 
 _VOLTAGE_LIMITS_KV = (42.0, 54.0, 66.0)
-"""Limits of the tube voltage, in kV; tubes up to the same limit share the energies of their spectra."""
+"""Limits of the tube voltage in kV. Tubes below the same limit share the energies of their spectra."""
 MIN_SCATTER_KEV = 14.0
-"""Lowest energy of the fit, in keV; spectra of paintings have too many lines below."""
+"""Lowest energy of the fit in keV. Spectra of paintings have too many lines at lower energies."""
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
-"""Families of pigments and metals with lines among the scatter; the L families have only their highest lines there."""
+"""Families of pigments and metals with lines among the scatter, including the highest lines of L families."""
 CRYSTAL_THICKNESSES_UM = (300.0, 1000.0)
 """Smallest and largest crystal thickness of detectors, in um."""
 _ARBITRARY_ANGLE_DEG = 120.0
@@ -49,7 +49,7 @@ _MIN_BINS, _MIN_RANGE_KEV = 25, 4.0
 
 
 @dataclass(frozen=True)
-class UpperPart:
+class UpperSpectrum:
     """The part of a spectrum above the lines of pigments, in bins of about 0.1 keV.
 
     Parameters
@@ -90,68 +90,89 @@ class ScatterReference:
     voltage_kv: float
 
 
-def upper_part(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> UpperPart | None:
-    """Return the part of a sum spectrum above ``MIN_SCATTER_KEV``; None if its range is too small."""
+def cut_upper_spectrum(
+    counts: Array, response: Response, convolutions: tuple[Array, Array] | None = None
+) -> UpperSpectrum | None:
+    """Return the part of a sum spectrum above ``MIN_SCATTER_KEV``, or None if its range is too small."""
     axis = response.axis(counts.size)
     channels_per_bin = max(round(_BIN_WIDTH_KEV / axis.gain_kev), 1)
     first_channel = max(int(np.ceil(axis.channel(MIN_SCATTER_KEV - 1.0))), 0)
     n_bin = (counts.size - first_channel) // channels_per_bin
     if n_bin < _MIN_BINS or axis.stop_kev < MIN_SCATTER_KEV + _MIN_RANGE_KEV:
         return None
-    channels = slice(first_channel, first_channel + n_bin * channels_per_bin)
-    pile_up_shapes = pile_up_shape(self_convolution(counts[None, :]) if folds is None else folds, axis)
-    counts_upper, *binned_pile_up = (
-        values[channels].reshape(n_bin, channels_per_bin).sum(axis=1) for values in (counts, *pile_up_shapes)
+    used_channels = slice(first_channel, first_channel + n_bin * channels_per_bin)
+    pile_up_shapes = pile_up_shape(self_convolution(counts[None, :]) if convolutions is None else convolutions, axis)
+    bin_counts, *binned_pile_up = (
+        channel_values[used_channels].reshape(n_bin, channels_per_bin).sum(axis=1)
+        for channel_values in (counts, *pile_up_shapes)
     )
-    gain = axis.gain_kev * channels_per_bin
-    zero = axis.energy_kev[first_channel] + 0.5 * (channels_per_bin - 1) * axis.gain_kev
-    smoothed = gaussian_filter1d(counts_upper, 1.5)
-    deviation = np.sqrt(np.maximum(smoothed, 1.0) + (_MODEL_ERROR * smoothed) ** 2)
-    return UpperPart(
-        EnergyAxis(gain, float(zero), n_bin), counts_upper, deviation, np.column_stack(binned_pile_up), response
+    bin_width_kev = axis.gain_kev * channels_per_bin
+    first_bin_kev = axis.energy_kev[first_channel] + 0.5 * (channels_per_bin - 1) * axis.gain_kev
+    smoothed_counts = gaussian_filter1d(bin_counts, 1.5)
+    deviation = np.sqrt(np.maximum(smoothed_counts, 1.0) + (_MODEL_ERROR * smoothed_counts) ** 2)
+    return UpperSpectrum(
+        EnergyAxis(bin_width_kev, float(first_bin_kev), n_bin),
+        bin_counts,
+        deviation,
+        np.column_stack(binned_pile_up),
+        response,
     )
 
 
-def misfit_of(data: UpperPart, reference: ScatterReference, from_kev: float, to_kev: float = np.inf) -> float:
-    """Return chi squared, in a range of energies, of the best mixture of scatter, fluorescence lines and pile-up."""
-    return _misfit(data, reference, _scattered_lines(data, reference), SHARP_LINE_FAMILIES, (from_kev, to_kev))
+def scatter_misfit(
+    upper_spectrum: UpperSpectrum, reference: ScatterReference, min_kev: float, max_kev: float = np.inf
+) -> float:
+    """Return chi squared of the best mixture of scatter, fluorescence lines and pile-up in a range of energies."""
+    return _misfit(
+        upper_spectrum, reference, _scattered_lines(upper_spectrum, reference), SHARP_LINE_FAMILIES, (min_kev, max_kev)
+    )
 
 
-def misfits_without(
-    data: UpperPart, reference: ScatterReference, from_kev: float, to_kev: float
+def misfits_without_lines(
+    upper_spectrum: UpperSpectrum, reference: ScatterReference, min_kev: float, max_kev: float
 ) -> tuple[float, float]:
     """Return chi squared of fits without the tube's Rayleigh lines, and without its Compton lines.
 
     The fit without Rayleigh lines also lacks the fluorescence lines of the anode's element.
     """
-    lines = _scattered_lines(data, reference)
+    scattered_lines = _scattered_lines(upper_spectrum, reference)
     other_families = tuple(family for family in SHARP_LINE_FAMILIES if family != f"{reference.anode}_K")
-    coherent, compton = lines[: len(lines) // 2], lines[len(lines) // 2 :]
-    range_kev = (from_kev, to_kev)
-    return _misfit(data, reference, compton, other_families, range_kev), _misfit(
-        data, reference, coherent, SHARP_LINE_FAMILIES, range_kev
+    rayleigh_lines, compton_lines = (
+        scattered_lines[: len(scattered_lines) // 2],
+        scattered_lines[len(scattered_lines) // 2 :],
+    )
+    range_kev = (min_kev, max_kev)
+    return _misfit(upper_spectrum, reference, compton_lines, other_families, range_kev), _misfit(
+        upper_spectrum, reference, rayleigh_lines, SHARP_LINE_FAMILIES, range_kev
     )
 
 
 def _misfit(
-    data: UpperPart,
+    upper_spectrum: UpperSpectrum,
     reference: ScatterReference,
-    lines: Sequence[Array],
+    scattered_lines: Sequence[Array],
     families: tuple[str, ...],
     range_kev: tuple[float, float],
 ) -> float:
-    used = (data.axis.energy_kev > range_kev[0]) & (data.axis.energy_kev < range_kev[1])
-    fluorescence = _fluorescence_spectra(data.axis, data.response, reference.voltage_kv, families)
-    columns = np.column_stack([*_scattered_continuum(data, reference), *lines, *fluorescence, data.pile_up])
-    weighted = (columns / data.deviation[:, None])[used]
-    scale = np.sqrt((weighted**2).sum(axis=0))
-    is_positive = scale > 0
-    if not used.any() or not is_positive.any():
+    is_fitted = (upper_spectrum.axis.energy_kev > range_kev[0]) & (upper_spectrum.axis.energy_kev < range_kev[1])
+    fluorescence = _fluorescence_spectra(upper_spectrum.axis, upper_spectrum.response, reference.voltage_kv, families)
+    components = np.column_stack(
+        [*_scattered_continuum(upper_spectrum, reference), *scattered_lines, *fluorescence, upper_spectrum.pile_up]
+    )
+    weighted_components = (components / upper_spectrum.deviation[:, None])[is_fitted]
+    column_norms = np.sqrt((weighted_components**2).sum(axis=0))
+    is_positive = column_norms > 0
+    if not is_fitted.any() or not is_positive.any():
         # SciPy's solver crashes the process for empty arrays
-        return float(np.sum((data.counts / data.deviation)[used] ** 2))
-    target = (data.counts / data.deviation)[used]
+        return float(np.sum((upper_spectrum.counts / upper_spectrum.deviation)[is_fitted] ** 2))
+    scaled_counts = (upper_spectrum.counts / upper_spectrum.deviation)[is_fitted]
     return float(
-        nnls(weighted[:, is_positive] / scale[is_positive], target, maxiter=100 * int(is_positive.sum()))[1] ** 2
+        nnls(
+            weighted_components[:, is_positive] / column_norms[is_positive],
+            scaled_counts,
+            maxiter=100 * int(is_positive.sum()),
+        )[1]
+        ** 2
     )
 
 
@@ -159,17 +180,17 @@ def _misfit(
 def _fluorescence_spectra(
     axis: EnergyAxis, response: Response, voltage_kv: float, families: tuple[str, ...]
 ) -> list[Array]:
-    groups = [group for family in families for group in line_groups(family, voltage_kv)]
-    lines = [
+    fluorescence_groups = [group for family in families for group in line_groups(family, voltage_kv)]
+    line_arrays = [
         (
             np.append(line_group.energy_kev, line_group.satellite_kev),
-            np.append(line_group.share, line_group.satellite_share),
+            np.append(line_group.photon_fraction, line_group.satellite_fraction),
         )
-        for line_group in groups
+        for line_group in fluorescence_groups
     ]
     return [
-        peak_counts(axis, energy_kev, share / share.sum(), response.fwhm_kev(energy_kev))
-        for energy_kev, share in lines
+        peak_counts(axis, energy_kev, photon_fraction / photon_fraction.sum(), response.fwhm_kev(energy_kev))
+        for energy_kev, photon_fraction in line_arrays
         if energy_kev.max() > MIN_SCATTER_KEV - 1.0
     ]
 
@@ -185,14 +206,18 @@ def simple_samples() -> tuple[Stratigraphy, ...]:
     )
 
 
-def _scattered_continuum(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
+def _scattered_continuum(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> tuple[Array, ...]:
     """Return the coherently and the Compton-scattered continuum for each sample and crystal."""
-    return _cached_continuum(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
+    return _cached_continuum(
+        reference, upper_spectrum.response.noise_fwhm_kev, upper_spectrum.response.fano, upper_spectrum.axis
+    )
 
 
-def _scattered_lines(data: UpperPart, reference: ScatterReference) -> tuple[Array, ...]:
+def _scattered_lines(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> tuple[Array, ...]:
     """Return the coherently and the Compton-scattered lines of the tube for each sample."""
-    return _cached_lines(reference, data.response.noise_fwhm_kev, data.response.fano, data.axis)
+    return _cached_lines(
+        reference, upper_spectrum.response.noise_fwhm_kev, upper_spectrum.response.fano, upper_spectrum.axis
+    )
 
 
 @lru_cache(maxsize=128)
@@ -201,12 +226,12 @@ def _cached_continuum(
 ) -> tuple[Array, ...]:
     detector = Detector(noise_fwhm_kev=noise_fwhm_kev, fano=fano)
     efficiencies = _relative_efficiencies(detector, axis)
-    spectra = _render_scatter(reference, detector, axis, lines=False)
+    spectra = _render_scatter(reference, detector, axis, for_lines=False)
     return tuple(
         spectrum
-        for kind_spectra in spectra
+        for scatter_spectra in spectra
         for relative_efficiency in efficiencies
-        for spectrum in kind_spectra * relative_efficiency
+        for spectrum in scatter_spectra * relative_efficiency
     )
 
 
@@ -217,9 +242,9 @@ def _cached_lines(
     detector = Detector(noise_fwhm_kev=noise_fwhm_kev, fano=fano)
     return tuple(
         spectrum
-        for kind_spectra in _render_scatter(reference, detector, axis, lines=True)
-        for spectrum in kind_spectra
-        if kind_spectra.any()
+        for scatter_spectra in _render_scatter(reference, detector, axis, for_lines=True)
+        for spectrum in scatter_spectra
+        if scatter_spectra.any()
     )
 
 
@@ -232,11 +257,14 @@ def _relative_efficiencies(detector: Detector, axis: EnergyAxis) -> list[Array]:
         for thickness_um in CRYSTAL_THICKNESSES_UM
     ]
     # the attenuation of absorbers is about proportional to the cube of the wavelength
-    filtered = efficiencies[-1] * np.exp(-((_FILTER_CUTOFF_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
-    return [values / np.maximum(default_efficiency, 1e-12) for values in (*efficiencies, filtered)]
+    filtered_efficiency = efficiencies[-1] * np.exp(-((_FILTER_CUTOFF_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
+    return [
+        crystal_efficiency / np.maximum(default_efficiency, 1e-12)
+        for crystal_efficiency in (*efficiencies, filtered_efficiency)
+    ]
 
 
-def tube_of(reference: ScatterReference) -> Instrument:
+def tube_instrument(reference: ScatterReference) -> Instrument:
     """Return an instrument with the unfiltered tube and the scattering angle."""
     half_angle_deg = min(0.5 * reference.angle_deg, 90.0)
     geometry = Geometry(
@@ -245,28 +273,32 @@ def tube_of(reference: ScatterReference) -> Instrument:
     return Instrument(tube=Tube(anode=reference.anode, voltage_kv=reference.voltage_kv), geometry=geometry)
 
 
-def _render_scatter(reference: ScatterReference, detector: Detector, axis: EnergyAxis, *, lines: bool) -> list[Array]:
+def _render_scatter(
+    reference: ScatterReference, detector: Detector, axis: EnergyAxis, *, for_lines: bool
+) -> list[Array]:
     """Return Rayleigh scatter and Compton-shifted scatter, (n_sample, n_bin), of the tube's lines or continuum.
 
-    Cross sections at an angle are shared by all tubes; only the incident spectrum differs.
+    All tubes share the cross sections at an angle, and only the incident spectrum differs.
     """
-    highest_kv = (
+    max_voltage_kv = (
         _VOLTAGE_LIMITS_KV[-1]
-        if lines
+        if for_lines
         else next(limit_kv for limit_kv in _VOLTAGE_LIMITS_KV if limit_kv >= reference.voltage_kv)
     )
-    setting, coherent_per_photon, compton_per_photon = _scatter_at(reference.angle_deg, lines, highest_kv)
-    energy_kev, weight, width_kev = _tube_spectrum(reference.anode, reference.voltage_kv)
-    is_used = ((width_kev == 0) == lines) & (energy_kev > _MIN_PHOTON_KEV)
-    nearest = np.abs(energy_kev[is_used][:, None] - setting.source_kev).argmin(axis=1)
-    incident = np.zeros(setting.source_kev.size)
-    np.add.at(incident, nearest, weight[is_used])
-    compton_photons = sum((photons * incident) @ distribution for photons, distribution in compton_per_photon)
+    forward_setting, coherent_per_photon, compton_per_photon = _scatter_at(
+        reference.angle_deg, for_lines, max_voltage_kv
+    )
+    energy_kev, tube_photons, width_kev = _tube_spectrum(reference.anode, reference.voltage_kv)
+    is_used = ((width_kev == 0) == for_lines) & (energy_kev > _MIN_PHOTON_KEV)
+    nearest_source_index = np.abs(energy_kev[is_used][:, None] - forward_setting.source_kev).argmin(axis=1)
+    incident_photons = np.zeros(forward_setting.source_kev.size)
+    np.add.at(incident_photons, nearest_source_index, tube_photons[is_used])
+    compton_photons = sum((photons * incident_photons) @ distribution for photons, distribution in compton_per_photon)
     return [
         photons @ _cached_response(detector, axis, tuple(energy_kev), tuple(width_kev))
         for photons, energy_kev, width_kev in (
-            (coherent_per_photon * incident, setting.source_kev, setting.width_kev),
-            (compton_photons, setting.grid_kev, setting.grid_width_kev),
+            (coherent_per_photon * incident_photons, forward_setting.source_kev, forward_setting.width_kev),
+            (compton_photons, forward_setting.grid_kev, forward_setting.grid_width_kev),
         )
     ]
 
@@ -281,48 +313,50 @@ def _cached_response(
 @lru_cache(maxsize=128)
 def _tube_spectrum(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
     """Return energies (keV), photons and bin widths (keV) of a tube's spectrum."""
-    return source_spectrum(tube_of(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, voltage_kv)))
+    return source_spectrum(tube_instrument(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, voltage_kv)))
 
 
 @lru_cache(maxsize=8)
-def _scatter_at(angle_deg: float, lines: bool, highest_kv: float) -> tuple[Setting, Array, list[tuple[Array, Array]]]:
+def _scatter_at(
+    angle_deg: float, for_lines: bool, max_voltage_kv: float
+) -> tuple[Setting, Array, list[tuple[Array, Array]]]:
     """Return the setting at an angle, for a source with the lines of all anodes or the bins of all continua.
 
-    The setting is followed by the scatter of each of its photons by the simple samples.
+    The second and third value are the Rayleigh and Compton scatter of each source photon by the simple samples.
     """
-    setting, geometry = (
-        _setting_at_any_angle(lines, highest_kv),
-        tube_of(ScatterReference(ANODES[0], angle_deg, highest_kv)).geometry,
+    forward_setting, geometry = (
+        _setting_at_any_angle(for_lines, max_voltage_kv),
+        tube_instrument(ScatterReference(ANODES[0], angle_deg, max_voltage_kv)).geometry,
     )
-    setting = replace(
-        setting,
-        scatter=directed_scatter(setting.elements, setting.source_kev, geometry),
+    forward_setting = replace(
+        forward_setting,
+        scatter=directed_scatter(forward_setting.elements, forward_setting.source_kev, geometry),
         sin_in=np.sin(np.radians(geometry.incidence_angle_deg)),
         sin_out=np.sin(np.radians(geometry.takeoff_angle_deg)),
     )
-    stack = stack_layers(cut_thick(simple_samples()).stratigraphies, setting.elements)
-    return setting, *scatter_per_photon(stack, setting)
+    layer_stack = stack_layers(cut_thick(simple_samples()).stratigraphies, forward_setting.elements)
+    return forward_setting, *scatter_per_photon(layer_stack, forward_setting)
 
 
 @lru_cache(maxsize=8)
-def _setting_at_any_angle(lines: bool, highest_kv: float) -> Setting:
+def _setting_at_any_angle(for_lines: bool, max_voltage_kv: float) -> Setting:
     """Return the setting of ``_scatter_at`` at an arbitrary angle, for data that do not depend on the angle."""
-    tubes = [tube_of(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, highest_kv)) for anode in ANODES]
-    entries = {
+    tubes = [tube_instrument(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, max_voltage_kv)) for anode in ANODES]
+    photon_bins = {
         (energy_kev, width_kev)
         for tube in tubes
         for energy_kev, _, width_kev in zip(*source_spectrum(tube), strict=True)
     }
     # photons of lower energy cannot be scattered into the fitted range
-    used_entries = sorted(
+    used_photon_bins = sorted(
         (energy_kev, width_kev)
-        for energy_kev, width_kev in entries
-        if energy_kev > _MIN_PHOTON_KEV and (width_kev == 0) == lines
+        for energy_kev, width_kev in photon_bins
+        if energy_kev > _MIN_PHOTON_KEV and (width_kev == 0) == for_lines
     )
-    energy_kev, width_kev = zip(*used_entries, strict=True)
-    source = SourceSpectrum(energy_kev=energy_kev, weight=(1.0,) * len(energy_kev), width_kev=width_kev)
+    energy_kev, width_kev = zip(*used_photon_bins, strict=True)
+    flat_source = SourceSpectrum(energy_kev=energy_kev, weight=(1.0,) * len(energy_kev), width_kev=width_kev)
     geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
-    instrument = tubes[0].model_copy(update={"source_spectrum": source, "geometry": geometry})
+    instrument = tubes[0].model_copy(update={"source_spectrum": flat_source, "geometry": geometry})
     return setting_for(
         instrument, {name for sample in simple_samples() for layer in sample.layers for name in layer.mass_fractions}
     )

@@ -1,8 +1,8 @@
 """Estimate of anode, voltage and scattering angle from the scatter above the lines of pigments.
 
-The voltage is the end of the scattered continuum (Duane & Hunt 1915). The end is not sharp: the continuum vanishes
-gradually, Compton scatter ends some keV below, and pile-up extends above. The spectrum above the lines of pigments is
-therefore fitted with the scatter of simple samples for a range of voltages.
+The voltage is the end of the scattered continuum (Duane & Hunt 1915). The end is not sharp, because the continuum
+vanishes gradually, Compton scatter ends some keV below, and pile-up extends above. The spectrum above the lines of
+pigments is therefore fitted with the scatter of simple samples for a range of voltages.
 """
 
 from dataclasses import dataclass, replace
@@ -16,78 +16,88 @@ from underpaint.calibrate._refine import Response
 from underpaint.calibrate._scatter import (
     MIN_SCATTER_KEV,
     ScatterReference,
-    UpperPart,
-    misfit_of,
-    misfits_without,
-    upper_part,
+    UpperSpectrum,
+    cut_upper_spectrum,
+    misfits_without_lines,
+    scatter_misfit,
 )
 from underpaint.physics.atomic import SHELLS, atomic_number, compton_energy, edge_energy
 
 Array = NDArray[np.float64]
 
-ANGLES_DEG = (60.0, 175.0)
+SCATTER_ANGLE_RANGE_DEG = (60.0, 175.0)
 _LINE_MARGIN_KEV = 0.7
 _FIT_RANGE_SIGMAS = 2.0
 _SEARCH_ROUNDS_DEG = ((18.0, 6.0), (6.0, 2.0))
 """Half-range and step of the two rounds of the search for the angle, in degrees."""
 
 
-def refine_angle(data: UpperPart, reference: ScatterReference) -> tuple[float, float]:
+def refine_angle(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> tuple[float, float]:
     """Return the best angle near an approximate one, and its standard deviation, in degrees.
 
     Parameters
     ----------
-    data : UpperPart
+    upper_spectrum : UpperSpectrum
         Spectrum.
     reference : ScatterReference
         Anode, voltage and approximate angle.
     """
-    angle, error = reference.angle_deg, float("nan")
-    for half_range, step in _SEARCH_ROUNDS_DEG:
-        # integer degrees, so that scans share cached cross sections
-        centre = round(angle)
-        angles = np.clip(np.arange(centre - half_range, centre + half_range + 1e-6, step), *ANGLES_DEG)
-        angles = np.unique(angles)
-        window = line_window(reference.anode)
-        misfit = np.asarray(
-            [misfit_of(data, replace(reference, angle_deg=float(candidate_deg)), *window) for candidate_deg in angles]
+    angle_deg, error_deg = reference.angle_deg, float("nan")
+    for half_range_deg, step_deg in _SEARCH_ROUNDS_DEG:
+        # integer degrees let scans share cached cross sections
+        centre_deg = round(angle_deg)
+        angles_deg = np.clip(
+            np.arange(centre_deg - half_range_deg, centre_deg + half_range_deg + 1e-6, step_deg),
+            *SCATTER_ANGLE_RANGE_DEG,
         )
-        n_bin = int((window[1] - window[0]) / data.axis.gain_kev)
-        angle, error = parabola_minimum(angles, misfit, n_bin)
-    return angle, error
+        angles_deg = np.unique(angles_deg)
+        window_kev = line_window_kev(reference.anode)
+        misfits = np.asarray(
+            [
+                scatter_misfit(upper_spectrum, replace(reference, angle_deg=float(candidate_angle_deg)), *window_kev)
+                for candidate_angle_deg in angles_deg
+            ]
+        )
+        n_bins = int((window_kev[1] - window_kev[0]) / upper_spectrum.axis.gain_kev)
+        angle_deg, error_deg = parabola_minimum(angles_deg, misfits, n_bins)
+    return angle_deg, error_deg
 
 
-def line_window(anode: str) -> tuple[float, float]:
-    """Return the range of energies, keV, of an anode's K lines and their Compton peaks."""
+def line_window_kev(anode: str) -> tuple[float, float]:
+    """Return the range of energies in keV of an anode's K lines and their Compton peaks."""
     line_kev = np.concatenate([group.energy_kev for group in line_groups(f"{anode}_K")])
-    min_compton_kev = float(compton_energy(line_kev, ANGLES_DEG[1]).min())
+    min_compton_kev = float(compton_energy(line_kev, SCATTER_ANGLE_RANGE_DEG[1]).min())
     return min_compton_kev - _LINE_MARGIN_KEV, float(line_kev.max()) + _LINE_MARGIN_KEV
 
 
-def parabola_minimum(values: Array, misfit: Array, n_bin: int) -> tuple[float, float]:
+def parabola_minimum(parameters: Array, misfits: Array, n_bin: int) -> tuple[float, float]:
     """Return the minimum of a parabola fitted to chi squared, and the standard deviation of its position.
 
-    The fit includes all points near the smallest chi squared and one more on either side; at a flat minimum, three
+    The fit includes all points near the smallest chi squared and one more on either side. At a flat minimum, three
     points would not determine the width.
 
     Parameters
     ----------
-    values : (n_value,) array
+    parameters : (n_value,) array
         Increasing values of the parameter.
-    misfit : (n_value,) array
+    misfits : (n_value,) array
         Chi squared of each value.
     n_bin : int
-        Number of data; if the smallest chi squared is larger, the standard deviation is increased.
+        Number of bins. If the smallest chi squared is larger, the standard deviation is increased.
     """
-    best_index = int(np.argmin(misfit))
-    scale = max(float(misfit[best_index]) / max(n_bin, 1), 1.0)
-    near_minimum = np.flatnonzero(misfit < misfit[best_index] + _FIT_RANGE_SIGMAS**2 * scale)
-    fitted = slice(max(min(int(near_minimum[0]) - 1, misfit.size - 3), 0), max(int(near_minimum[-1]) + 2, 3))
-    curvature, slope, _ = np.polyfit(values[fitted] - values[best_index], misfit[fitted], 2)
+    best_index = int(np.argmin(misfits))
+    misfit_scale = max(float(misfits[best_index]) / max(n_bin, 1), 1.0)
+    indices_near_minimum = np.flatnonzero(misfits < misfits[best_index] + _FIT_RANGE_SIGMAS**2 * misfit_scale)
+    fit_slice = slice(
+        max(min(int(indices_near_minimum[0]) - 1, misfits.size - 3), 0), max(int(indices_near_minimum[-1]) + 2, 3)
+    )
+    curvature, slope, _ = np.polyfit(parameters[fit_slice] - parameters[best_index], misfits[fit_slice], 2)
     if curvature <= 0:
-        return float(values[best_index]), float("inf")
-    vertex = float(np.clip(values[best_index] - slope / (2.0 * curvature), values[fitted][0], values[fitted][-1]))
-    return vertex, float(np.sqrt(scale / curvature))
+        return float(parameters[best_index]), float("inf")
+    vertex_position = float(
+        np.clip(parameters[best_index] - slope / (2.0 * curvature), parameters[fit_slice][0], parameters[fit_slice][-1])
+    )
+    return vertex_position, float(np.sqrt(misfit_scale / curvature))
 
 
 MIN_VOLTAGE_KV, MAX_VOLTAGE_KV = 16.0, 60.0
@@ -102,19 +112,19 @@ _VOLTAGE_MODEL_ERROR_KV = 0.15
 
 
 @dataclass(frozen=True)
-class Voltage:
+class VoltageEstimate:
     """Estimate of a tube voltage.
 
     Parameters
     ----------
     voltage_kv : float or None
-        Tube voltage in kV; None if the end of the continuum was not recorded.
+        Tube voltage in kV, or None if the end of the continuum was not recorded.
     best_kv : float
-        Voltage whose continuum fits best, kV, also if the voltage is unknown. Fits of lines need it.
+        Voltage in kV whose continuum fits best. Fits of lines use this voltage if ``voltage_kv`` is None.
     error_kv : float
         Standard deviation in kV.
     reason : str
-        Reason why the voltage is unknown; empty if known.
+        Reason why the voltage is unknown, or "" for a known voltage.
     """
 
     voltage_kv: float | None
@@ -123,46 +133,63 @@ class Voltage:
     reason: str = ""
 
 
-def guess_voltage(data: UpperPart, reference: ScatterReference) -> Voltage:
-    """Return the voltage whose scattered continuum fits best; unknown if the end of the continuum is not detected.
+def guess_voltage(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> VoltageEstimate:
+    """Return the voltage whose scattered continuum fits best, or the reason why the voltage is unknown.
 
     Parameters
     ----------
-    data : UpperPart
+    upper_spectrum : UpperSpectrum
         Spectrum.
     reference : ScatterReference
-        Anode and angle, or default values; the voltage is not used.
+        Anode and angle, or default values. The voltage is not used.
     """
-    coarse_kv = np.arange(
-        MIN_VOLTAGE_KV, min(data.axis.stop_kev + 2 * _FINE_RANGE_KV, MAX_VOLTAGE_KV) + 1e-6, _COARSE_STEP_KV
+    coarse_voltages_kv = np.arange(
+        MIN_VOLTAGE_KV, min(upper_spectrum.axis.stop_kev + 2 * _FINE_RANGE_KV, MAX_VOLTAGE_KV) + 1e-6, _COARSE_STEP_KV
     )
-    start_kv = float(coarse_kv[np.argmin(_misfits(data, reference, coarse_kv, MIN_SCATTER_KEV))])
-    fine_kv = np.arange(max(start_kv - _FINE_RANGE_KV, MIN_VOLTAGE_KV), start_kv + _FINE_RANGE_KV + 1e-6, _FINE_STEP_KV)
+    coarse_best_kv = float(
+        coarse_voltages_kv[np.argmin(_voltage_misfits(upper_spectrum, reference, coarse_voltages_kv, MIN_SCATTER_KEV))]
+    )
+    fine_voltages_kv = np.arange(
+        max(coarse_best_kv - _FINE_RANGE_KV, MIN_VOLTAGE_KV), coarse_best_kv + _FINE_RANGE_KV + 1e-6, _FINE_STEP_KV
+    )
     return _evaluate_voltage(
-        fine_kv, _misfits(data, reference, fine_kv, max(start_kv - _FIT_RANGE_KEV, MIN_SCATTER_KEV)), data
+        fine_voltages_kv,
+        _voltage_misfits(
+            upper_spectrum, reference, fine_voltages_kv, max(coarse_best_kv - _FIT_RANGE_KEV, MIN_SCATTER_KEV)
+        ),
+        upper_spectrum,
     )
 
 
-def _misfits(data: UpperPart, reference: ScatterReference, voltages_kv: Array, from_kev: float) -> Array:
-    return np.asarray([misfit_of(data, replace(reference, voltage_kv=float(kv)), from_kev) for kv in voltages_kv])
+def _voltage_misfits(
+    upper_spectrum: UpperSpectrum, reference: ScatterReference, voltages_kv: Array, min_kev: float
+) -> Array:
+    return np.asarray(
+        [
+            scatter_misfit(upper_spectrum, replace(reference, voltage_kv=float(voltage_kv)), min_kev)
+            for voltage_kv in voltages_kv
+        ]
+    )
 
 
-def _evaluate_voltage(voltages_kv: Array, misfit: Array, data: UpperPart) -> Voltage:
-    best_index = int(np.argmin(misfit))
+def _evaluate_voltage(voltages_kv: Array, misfits: Array, upper_spectrum: UpperSpectrum) -> VoltageEstimate:
+    best_index = int(np.argmin(misfits))
     voltage_kv, error_kv = parabola_minimum(
-        voltages_kv, misfit, int((data.axis.energy_kev > voltages_kv[best_index] - _FIT_RANGE_KEV).sum())
+        voltages_kv, misfits, int((upper_spectrum.axis.energy_kev > voltages_kv[best_index] - _FIT_RANGE_KEV).sum())
     )
-    stop_kev = data.axis.stop_kev
+    stop_kev = upper_spectrum.axis.stop_kev
     is_unrecorded = voltages_kv > stop_kev - _END_MARGIN_KV
     if voltage_kv > stop_kev - _END_MARGIN_KV or (
-        is_unrecorded.any() and misfit[is_unrecorded].min() - misfit[best_index] < _MIN_MISFIT_RISE
+        is_unrecorded.any() and misfits[is_unrecorded].min() - misfits[best_index] < _MIN_MISFIT_RISE
     ):
-        return Voltage(None, voltage_kv, reason=f"the continuum extends to the last channel at {stop_kev:.1f} keV")
+        return VoltageEstimate(
+            None, voltage_kv, reason=f"the continuum extends to the last channel at {stop_kev:.1f} keV"
+        )
     if not error_kv < _MAX_ERROR_KV:
-        return Voltage(
+        return VoltageEstimate(
             None, voltage_kv, reason=f"too few counts near the end of the continuum (about {voltage_kv:.0f} kV)"
         )
-    return Voltage(voltage_kv, voltage_kv, float(np.hypot(error_kv, _VOLTAGE_MODEL_ERROR_KV)))
+    return VoltageEstimate(voltage_kv, voltage_kv, float(np.hypot(error_kv, _VOLTAGE_MODEL_ERROR_KV)))
 
 
 DEFAULT_REFERENCE = ScatterReference("Rh", 120.0, 40.0)
@@ -172,8 +199,8 @@ _COARSE_ANGLES_DEG = np.arange(66.0, 165.0, 14.0)
 _TRIAL_ANGLES_DEG = (95.0, 120.0, 145.0)
 _MAX_SPREAD_KV = 1.0
 _MIN_MISFIT_DROP = 25.0
-_MIN_MISFIT_LEAD = 12.0
-_EDGE_MARGIN_KEV = 0.6
+_MIN_MISFIT_DIFFERENCE = 12.0
+_EDGE_VOLTAGE_MARGIN_KEV = 0.6
 _ANGLE_MARGIN_DEG = 6.0
 _MAX_ERROR_DEG = 4.0
 _MIN_CERTAIN_SIGMAS = 20.0
@@ -181,7 +208,7 @@ _MIN_CERTAIN_SIGMAS = 20.0
 
 @dataclass(frozen=True)
 class TubeEstimate:
-    """Tube parameters from scattered radiation; None for values that cannot be determined.
+    """Tube parameters from scattered radiation, or None for values that cannot be determined.
 
     Parameters
     ----------
@@ -204,14 +231,14 @@ class TubeEstimate:
 
 
 @dataclass(frozen=True)
-class _Fit:
+class _TubeFit:
     """Anode and voltage at the best angle, and chi squared."""
 
     reference: ScatterReference
     misfit: float
 
 
-def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | None = None) -> TubeEstimate:
+def find_tube(counts: Array, response: Response, convolutions: tuple[Array, Array] | None = None) -> TubeEstimate:
     """Estimate the tube from a sum spectrum.
 
     Parameters
@@ -220,134 +247,162 @@ def find_tube(counts: Array, response: Response, folds: tuple[Array, Array] | No
         Sum spectrum in counts.
     response : Response
         Energy axis and resolution of the spectrum.
-    folds : pair of (n,) arrays, optional
-        Result of ``self_convolution``; by default that of the sum spectrum.
+    convolutions : pair of (n,) arrays, optional
+        Result of ``self_convolution``, by default for the sum spectrum.
     """
-    data = upper_part(counts, response, folds)
-    if data is None:
+    upper_spectrum = cut_upper_spectrum(counts, response, convolutions)
+    if upper_spectrum is None:
         reason = f"the spectrum ends at {response.axis(counts.size).stop_kev:.1f} keV, below the scattered K lines"
         return TubeEstimate(missing=(f"anode: {reason}", f"voltage: {reason}", "scattering angle: no anode"))
-    guess = guess_anode(counts, response)
+    anode_guess = guess_anode(counts, response)
     reference = (
         DEFAULT_REFERENCE
-        if guess is None
-        else ScatterReference(guess.symbol, guess.scatter_angle_deg, DEFAULT_REFERENCE.voltage_kv)
+        if anode_guess is None
+        else ScatterReference(anode_guess.symbol, anode_guess.scatter_angle_deg, DEFAULT_REFERENCE.voltage_kv)
     )
-    voltage = guess_voltage(data, reference)
+    voltage = guess_voltage(upper_spectrum, reference)
     reference = replace(reference, voltage_kv=voltage.best_kv)
-    fit = _best_anode(data, reference, voltage)
-    if fit is None and guess is not None and guess.significance > _MIN_CERTAIN_SIGMAS:
-        refined = replace(reference, angle_deg=refine_angle(data, reference)[0])
-        fit = _Fit(refined, float("nan")) if _has_both_peaks(data, refined) else None
-    if fit is None:
-        voltage = _voltage_at_any_angle(data, voltage)
-    elif guess is None or guess.symbol != fit.reference.anode:
-        voltage = guess_voltage(data, fit.reference)
-    return _make_estimate(data, fit, voltage)
+    tube_fit = _best_anode(upper_spectrum, reference, voltage)
+    if tube_fit is None and anode_guess is not None and anode_guess.significance > _MIN_CERTAIN_SIGMAS:
+        refined_reference = replace(reference, angle_deg=refine_angle(upper_spectrum, reference)[0])
+        tube_fit = (
+            _TubeFit(refined_reference, float("nan")) if _has_both_peaks(upper_spectrum, refined_reference) else None
+        )
+    if tube_fit is None:
+        voltage = _voltage_at_any_angle(upper_spectrum, voltage)
+    elif anode_guess is None or anode_guess.symbol != tube_fit.reference.anode:
+        voltage = guess_voltage(upper_spectrum, tube_fit.reference)
+    return _make_estimate(upper_spectrum, tube_fit, voltage)
 
 
-def _voltage_at_any_angle(data: UpperPart, voltage: Voltage) -> Voltage:
-    """Return the voltage if it hardly depends on the angle, which is unknown without an anode; else unknown."""
+def _voltage_at_any_angle(upper_spectrum: UpperSpectrum, voltage: VoltageEstimate) -> VoltageEstimate:
+    """Return the voltage without an anode, or a reason if the unknown scattering angle affects the voltage."""
     if voltage.voltage_kv is None:
         return voltage
-    estimates = [guess_voltage(data, replace(DEFAULT_REFERENCE, angle_deg=angle)) for angle in _TRIAL_ANGLES_DEG]
-    voltages = [estimate.voltage_kv for estimate in estimates if estimate.voltage_kv is not None]
-    if len(voltages) < len(estimates) or max(voltages) - min(voltages) > _MAX_SPREAD_KV:
+    estimates = [
+        guess_voltage(upper_spectrum, replace(DEFAULT_REFERENCE, angle_deg=angle_deg))
+        for angle_deg in _TRIAL_ANGLES_DEG
+    ]
+    voltages_kv = [estimate.voltage_kv for estimate in estimates if estimate.voltage_kv is not None]
+    if len(voltages_kv) < len(estimates) or max(voltages_kv) - min(voltages_kv) > _MAX_SPREAD_KV:
         reason = f"the end of the continuum depends on the scattering angle (about {voltage.voltage_kv:.0f} kV)"
-        return Voltage(None, voltage.best_kv, reason=reason)
-    half_range = 0.5 * (max(voltages) - min(voltages))
-    median = float(np.median(voltages))
-    return Voltage(median, median, float(np.hypot(max(estimate.error_kv for estimate in estimates), half_range)))
+        return VoltageEstimate(None, voltage.best_kv, reason=reason)
+    half_range_kv = 0.5 * (max(voltages_kv) - min(voltages_kv))
+    median_kv = float(np.median(voltages_kv))
+    return VoltageEstimate(
+        median_kv, median_kv, float(np.hypot(max(estimate.error_kv for estimate in estimates), half_range_kv))
+    )
 
 
-def _best_anode(data: UpperPart, reference: ScatterReference, voltage: Voltage) -> _Fit | None:
-    """Return the only anode whose lines explain the residual of the continuum; None if there is no such anode."""
-    excited = [
+def _best_anode(
+    upper_spectrum: UpperSpectrum, reference: ScatterReference, voltage: VoltageEstimate
+) -> _TubeFit | None:
+    """Return the only anode whose lines explain the residual of the continuum, or None without such an anode."""
+    excited_anodes = [
         anode
         for anode in ANODES
         if edge_energy(atomic_number(anode), SHELLS.index("K")) < _max_edge_kev(reference, voltage)
     ]
-    window_kev = _FIT_WINDOW_KEV[0], min(_FIT_WINDOW_KEV[1], data.axis.stop_kev)
-    fits = sorted(
-        _fit_angles(data, [replace(reference, anode=anode) for anode in excited], window_kev),
-        key=lambda fit: fit.misfit,
+    window_kev = _FIT_WINDOW_KEV[0], min(_FIT_WINDOW_KEV[1], upper_spectrum.axis.stop_kev)
+    tube_fits = sorted(
+        _fit_angles(upper_spectrum, [replace(reference, anode=anode) for anode in excited_anodes], window_kev),
+        key=lambda tube_fit: tube_fit.misfit,
     )
-    if not fits:
+    if not tube_fits:
         return None
-    best_fit, scale = fits[0], _misfit_scale(data, fits[0].misfit, window_kev)
-    # anodes are compared at their best angle: weak peaks fit badly on the coarse grid of angles
-    candidates = [
-        replace(fit.reference, angle_deg=refine_angle(data, fit.reference)[0])
-        for fit in fits
-        if _is_rival(fit, best_fit, scale)
+    best_fit, misfit_scale = tube_fits[0], _misfit_scale(upper_spectrum, tube_fits[0].misfit, window_kev)
+    # anodes are compared at their best angles, because weak peaks fit badly on the coarse grid of angles
+    rival_references = [
+        replace(tube_fit.reference, angle_deg=refine_angle(upper_spectrum, tube_fit.reference)[0])
+        for tube_fit in tube_fits
+        if _is_rival(tube_fit, best_fit, misfit_scale)
     ]
-    if not _has_both_peaks(data, candidates[0]):
+    if not _has_both_peaks(upper_spectrum, rival_references[0]):
         return None
-    # an anode without both peaks is not a rival, since its Compton peak may coincide with that of the best anode
+    # an anode without both peaks is no rival, because its Compton peak may coincide with one of the best anode
     return (
-        None if any(_has_both_peaks(data, rival) for rival in candidates[1:]) else _Fit(candidates[0], best_fit.misfit)
+        None
+        if any(_has_both_peaks(upper_spectrum, rival) for rival in rival_references[1:])
+        else _TubeFit(rival_references[0], best_fit.misfit)
     )
 
 
-def _is_rival(fit: _Fit, best_fit: _Fit, scale: float) -> bool:
-    return fit.misfit - best_fit.misfit < _MIN_MISFIT_LEAD * scale
+def _is_rival(tube_fit: _TubeFit, best_fit: _TubeFit, misfit_scale: float) -> bool:
+    return tube_fit.misfit - best_fit.misfit < _MIN_MISFIT_DIFFERENCE * misfit_scale
 
 
-def _has_both_peaks(data: UpperPart, reference: ScatterReference) -> bool:
-    """Return whether both Rayleigh and Compton lines improve the fit: one of them may be fluorescence or background."""
-    window = line_window(reference.anode)
-    misfit = misfit_of(data, reference, *window)
-    return min(misfits_without(data, reference, *window)) - misfit > _MIN_MISFIT_DROP * _misfit_scale(
-        data, misfit, window
-    )
+def _has_both_peaks(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> bool:
+    """Return whether both Rayleigh and Compton lines improve the fit, because one may be fluorescence or background."""
+    window_kev = line_window_kev(reference.anode)
+    misfit = scatter_misfit(upper_spectrum, reference, *window_kev)
+    return min(
+        misfits_without_lines(upper_spectrum, reference, *window_kev)
+    ) - misfit > _MIN_MISFIT_DROP * _misfit_scale(upper_spectrum, misfit, window_kev)
 
 
-def _misfit_scale(data: UpperPart, misfit: float, window: tuple[float, float]) -> float:
-    """Return chi squared per bin of the best fit, at least 1, by which differences of chi squared are scaled."""
-    return max(misfit / max((window[1] - window[0]) / data.axis.gain_kev, 1.0), 1.0)
+def _misfit_scale(upper_spectrum: UpperSpectrum, misfit: float, window_kev: tuple[float, float]) -> float:
+    """Return chi squared per bin, or 1 if smaller, as the scale of differences of chi squared."""
+    return max(misfit / max((window_kev[1] - window_kev[0]) / upper_spectrum.axis.gain_kev, 1.0), 1.0)
 
 
-def _max_edge_kev(reference: ScatterReference, voltage: Voltage) -> float:
-    """Return the energy, keV, below which edges are excited; lines are too weak just above their edge."""
-    return reference.voltage_kv - _EDGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
+def _max_edge_kev(reference: ScatterReference, voltage: VoltageEstimate) -> float:
+    """Return the energy in keV below which edges are excited well enough for visible lines."""
+    return reference.voltage_kv - _EDGE_VOLTAGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
 
 
-def _fit_angles(data: UpperPart, references: list[ScatterReference], window: tuple[float, float]) -> list[_Fit]:
-    """Return the fits of references, with different anodes and the same angle, at their best angle."""
-    angles = np.union1d(_COARSE_ANGLES_DEG, [reference.angle_deg for reference in references])
-    # the outer loop is over angles, since anodes share the cross sections of an angle and the cache is small
+def _fit_angles(
+    upper_spectrum: UpperSpectrum, references: list[ScatterReference], window_kev: tuple[float, float]
+) -> list[_TubeFit]:
+    """Return the fits of references with different anodes, each at its best angle."""
+    angles_deg = np.union1d(_COARSE_ANGLES_DEG, [reference.angle_deg for reference in references])
+    # the outer loop is over angles, because anodes share the cached cross sections of an angle
     misfits = [
-        [misfit_of(data, replace(reference, angle_deg=float(candidate_deg)), *window) for reference in references]
-        for candidate_deg in angles
+        [
+            scatter_misfit(upper_spectrum, replace(reference, angle_deg=float(candidate_angle_deg)), *window_kev)
+            for reference in references
+        ]
+        for candidate_angle_deg in angles_deg
     ]
-    fits = []
-    for reference, misfit in zip(references, np.transpose(misfits), strict=True):
-        refined = replace(reference, angle_deg=parabola_minimum(angles, misfit, data.axis.n_channel)[0])
-        fits.append(_Fit(refined, min(misfit_of(data, refined, *window), float(misfit.min()))))
-    return fits
+    tube_fits = []
+    for reference, reference_misfits in zip(references, np.transpose(misfits), strict=True):
+        refined_reference = replace(
+            reference, angle_deg=parabola_minimum(angles_deg, reference_misfits, upper_spectrum.axis.n_channel)[0]
+        )
+        tube_fits.append(
+            _TubeFit(
+                refined_reference,
+                min(scatter_misfit(upper_spectrum, refined_reference, *window_kev), float(reference_misfits.min())),
+            )
+        )
+    return tube_fits
 
 
-def _make_estimate(data: UpperPart, fit: _Fit | None, voltage: Voltage) -> TubeEstimate:
-    missing = () if voltage.voltage_kv is not None else (f"voltage: {voltage.reason}",)
-    estimate = TubeEstimate(voltage_kv=voltage.voltage_kv, missing=missing)
+def _make_estimate(upper_spectrum: UpperSpectrum, tube_fit: _TubeFit | None, voltage: VoltageEstimate) -> TubeEstimate:
+    missing_values = () if voltage.voltage_kv is not None else (f"voltage: {voltage.reason}",)
+    tube_estimate = TubeEstimate(voltage_kv=voltage.voltage_kv, missing=missing_values)
     if voltage.voltage_kv is not None:
-        estimate = replace(estimate, voltage_error_kv=voltage.error_kv)
-    if fit is None:
+        tube_estimate = replace(tube_estimate, voltage_error_kv=voltage.error_kv)
+    if tube_fit is None:
         return replace(
-            estimate, missing=(missing_anode_reason(data.axis.stop_kev), *missing, "scattering angle: no anode")
+            tube_estimate,
+            missing=(missing_anode_reason(upper_spectrum.axis.stop_kev), *missing_values, "scattering angle: no anode"),
         )
-    angle_deg, error_deg = refine_angle(data, replace(fit.reference, voltage_kv=voltage.best_kv))
-    if not ANGLES_DEG[0] + _ANGLE_MARGIN_DEG < angle_deg < ANGLES_DEG[1] - _ANGLE_MARGIN_DEG:
+    angle_deg, error_deg = refine_angle(upper_spectrum, replace(tube_fit.reference, voltage_kv=voltage.best_kv))
+    if not SCATTER_ANGLE_RANGE_DEG[0] + _ANGLE_MARGIN_DEG < angle_deg < SCATTER_ANGLE_RANGE_DEG[1] - _ANGLE_MARGIN_DEG:
         return replace(
-            estimate, missing=(missing_anode_reason(data.axis.stop_kev), *missing, "scattering angle: no anode")
+            tube_estimate,
+            missing=(missing_anode_reason(upper_spectrum.axis.stop_kev), *missing_values, "scattering angle: no anode"),
         )
-    estimate = replace(estimate, anode=fit.reference.anode)
+    tube_estimate = replace(tube_estimate, anode=tube_fit.reference.anode)
     if not error_deg < _MAX_ERROR_DEG:
         return replace(
-            estimate,
-            missing=(*missing, f"scattering angle: the Compton peak is too weak (about {angle_deg:.0f} degrees)"),
+            tube_estimate,
+            missing=(
+                *missing_values,
+                f"scattering angle: the Compton peak is too weak (about {angle_deg:.0f} degrees)",
+            ),
         )
-    return replace(estimate, angle_deg=angle_deg, angle_error_deg=error_deg)
+    return replace(tube_estimate, angle_deg=angle_deg, angle_error_deg=error_deg)
 
 
 def missing_anode_reason(stop_kev: float) -> str:
@@ -355,6 +410,6 @@ def missing_anode_reason(stop_kev: float) -> str:
     if stop_kev < 20.0:
         return f"anode: the spectrum ends at {stop_kev:.1f} keV, below the scattered K lines"
     return (
-        "anode: no pair of Rayleigh and Compton peaks of Mo, Rh, Pd or Ag is detected; "
+        "anode: no pair of Rayleigh and Compton peaks of Mo, Rh, Pd or Ag is detected, and "
         "other anodes (Cr, Cu, W, Au) cannot be determined from a scan's lines"
     )

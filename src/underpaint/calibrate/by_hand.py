@@ -1,4 +1,4 @@
-"""Energy calibration by hand: lines that a person assigns to peaks of the mean spectrum."""
+"""Energy calibration by hand, from lines that a person assigns to peaks of the mean spectrum."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _MAX_ENERGY_KEV = 200.0
 
 
 def peak_channels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the centres of the peaks of a spectrum, fractional channels.
+    """Return the centres of the peaks of a spectrum in fractional channels.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def peak_channels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 def axis_through_lines(
     channel: Sequence[float], energy_kev: Sequence[float], n_channel: int
 ) -> tuple[EnergyAxis, NDArray[np.float64]]:
-    """Return the energy axis through lines at given channels, by least squares, and the residuals.
+    """Return the energy axis fitted to lines at given channels by least squares, and the residuals.
 
     Parameters
     ----------
@@ -57,41 +57,47 @@ def axis_through_lines(
     >>> round(axis.gain_kev, 6), bool(abs(residual_ev).max() < 1e-6)
     (0.01, True)
     """
-    at, energies = np.asarray(channel, dtype=np.float64), np.asarray(energy_kev, dtype=np.float64)
-    if not (at.size == energies.size and np.isfinite(at).all() and ((at >= 0) & (at < n_channel)).all()):
+    channels, energies_kev = np.asarray(channel, dtype=np.float64), np.asarray(energy_kev, dtype=np.float64)
+    if not (
+        channels.size == energies_kev.size
+        and np.isfinite(channels).all()
+        and ((channels >= 0) & (channels < n_channel)).all()
+    ):
         raise CalibrationError(f"Cannot calibrate: channels go from 0 to {n_channel - 1}. Correct the channel.")
-    if not ((energies > 0) & (energies <= _MAX_ENERGY_KEV)).all():
-        worst = energies[~((energies > 0) & (energies <= _MAX_ENERGY_KEV))][0]
+    if not ((energies_kev > 0) & (energies_kev <= _MAX_ENERGY_KEV)).all():
+        invalid_energy_kev = energies_kev[~((energies_kev > 0) & (energies_kev <= _MAX_ENERGY_KEV))][0]
         raise CalibrationError(
-            f"Cannot calibrate with a line at {worst:g} keV: energies above 0 and up to {_MAX_ENERGY_KEV:g} keV are "
-            "allowed. Correct the energy; it is in keV."
+            f"Cannot calibrate with a line at {invalid_energy_kev:g} keV: energies above 0 and up to "
+            f"{_MAX_ENERGY_KEV:g} keV are "
+            "allowed. Correct the energy in keV."
         )
-    if np.unique(at).size < 2:
+    if np.unique(channels).size < 2:
         raise CalibrationError(
-            f"Cannot calibrate with {np.unique(at).size} of the peaks: two at different channels are needed. "
+            f"Cannot calibrate with peaks at {np.unique(channels).size} channels: peaks at two channels are needed. "
             "Assign another line."
         )
-    gain, zero = (float(value) for value in np.polyfit(at, energies, 1))
-    low, high = GAIN_RANGE_KEV
-    if not low <= gain <= high:
+    gain_kev, zero_kev = (float(coefficient) for coefficient in np.polyfit(channels, energies_kev, 1))
+    min_gain_kev, max_gain_kev = GAIN_RANGE_KEV
+    if not min_gain_kev <= gain_kev <= max_gain_kev:
         raise CalibrationError(
-            f"Cannot use an axis of {1e3 * gain:.3g} eV a channel: {1e3 * low:g} to {1e3 * high:g} eV are usual. "
-            "Check which line each peak is."
+            f"Cannot use an axis of {1e3 * gain_kev:.3g} eV per channel: {1e3 * min_gain_kev:g} to "
+            f"{1e3 * max_gain_kev:g} eV are possible. "
+            "Check the line of each peak."
         )
-    return EnergyAxis(gain, zero, n_channel), 1e3 * (zero + gain * at - energies)
+    return EnergyAxis(gain_kev, zero_kev, n_channel), 1e3 * (zero_kev + gain_kev * channels - energies_kev)
 
 
 def instrument_by_hand(
     scan: Scan, axis: EnergyAxis, base: Instrument | None = None
 ) -> tuple[Instrument, Calibration | None]:
-    """Return the instrument with an axis set by hand; the axis is refined if the lines of the scan confirm it.
+    """Return the instrument with an axis set by hand, refined if the lines of the scan confirm the axis.
 
     Parameters
     ----------
     scan : Scan
-        A scan, or its sum spectrum as one pixel.
+        Scan, or its sum spectrum as one pixel.
     axis : EnergyAxis
-        Axis set by hand; the refinement uses it in place of the axis of the scan's file.
+        Axis set by hand, from which the refinement starts instead of the axis of the scan's file.
     base : Instrument or None
         Instrument with other known values.
 
@@ -99,18 +105,20 @@ def instrument_by_hand(
     -------
     instrument : Instrument
     calibration : Calibration or None
-        Calibration from the lines; None if they do not confirm the axis, which is then used unchanged.
+        Calibration from the lines, or None if the lines do not confirm the axis, which is then used unchanged.
     """
-    placed = scan.with_axis(axis)
+    scan_on_axis = scan.with_axis(axis)
     try:
-        calibration = calibrate(placed, instrument=base)
+        calibration = calibrate(scan_on_axis, instrument=base)
     except CalibrationError:
         calibration = None
     if calibration is not None and not contradiction(axis, calibration):
-        return calibrated_instrument(placed, calibration, base), calibration
-    instrument = merge_knowledge(placed, user_instrument=base).instrument
+        return calibrated_instrument(scan_on_axis, calibration, base), calibration
+    instrument = merge_knowledge(scan_on_axis, user_instrument=base).instrument
     detector = instrument.detector.model_copy(
         update={"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "n_channel": axis.n_channel}
     )
-    note = f"{instrument.note} Energy axis set by hand.".strip()
-    return instrument.model_copy(update={"detector": detector, "name": f"{scan.name}_calibrated", "note": note}), None
+    instrument_note = f"{instrument.note} Energy axis set by hand.".strip()
+    return instrument.model_copy(
+        update={"detector": detector, "name": f"{scan.name}_calibrated", "note": instrument_note}
+    ), None

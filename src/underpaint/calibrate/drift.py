@@ -34,10 +34,10 @@ class Drift:
     start, stop : (n_block,) int arrays
         First row of each block, and the row after the last.
     shift_ev, error_ev : (n_block,) arrays
-        Shift at 6.4 keV (positive: the axis reads too high) and its standard deviation in eV; NaN for blocks
-        with too few lines.
+        Shift at 6.4 keV (positive if the axis reads too high) and its standard deviation in eV, or NaN for blocks with
+        too few lines.
     stretch : (n_block,) array
-        Change of the shift with energy, eV per eV.
+        Change of the shift with energy in eV per eV.
     """
 
     start: NDArray[np.int64]
@@ -49,29 +49,29 @@ class Drift:
     @property
     def span_ev(self) -> float:
         """Largest difference between two blocks at 6.4 keV, in eV."""
-        finite = self.shift_ev[np.isfinite(self.shift_ev)]
-        return float(np.ptp(finite)) if finite.size else float("nan")
+        finite_shifts_ev = self.shift_ev[np.isfinite(self.shift_ev)]
+        return float(np.ptp(finite_shifts_ev)) if finite_shifts_ev.size else float("nan")
 
     @property
     def significant(self) -> bool:
-        """Whether the shifts differ by more than 2 eV and by more than their standard deviations explain."""
-        finite = np.isfinite(self.shift_ev)
-        if finite.sum() < 2:
+        """Whether the shifts differ by more than 2 eV and by more than 4 standard deviations."""
+        is_finite = np.isfinite(self.shift_ev)
+        if is_finite.sum() < 2:
             return False
-        sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[finite]))
-        return bool(self.span_ev > _MIN_DRIFT_EV and sigmas > _MIN_DRIFT_SIGMAS)
+        drift_sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[is_finite]))
+        return bool(self.span_ev > _MIN_DRIFT_EV and drift_sigmas > _MIN_DRIFT_SIGMAS)
 
     def describe(self) -> str:
         """Return a text on the drift."""
-        finite = np.isfinite(self.shift_ev)
-        if finite.sum() < 2:
-            return "drift: unknown, since too few rows have enough lines"
-        error = float(np.median(self.error_ev[finite]))
-        state = "drifts" if self.significant else "is steady"
+        is_finite = np.isfinite(self.shift_ev)
+        if is_finite.sum() < 2:
+            return "drift: unknown, because too few rows have enough lines"
+        error_ev = float(np.median(self.error_ev[is_finite]))
+        drift_text = "drifts" if self.significant else "is steady"
         range_text = f"{np.nanmin(self.shift_ev):+.1f} to {np.nanmax(self.shift_ev):+.1f} eV"
         return (
-            f"the axis {state} along the rows: {range_text} at {REFERENCE_ENERGY_KEV} keV, "
-            f"with an uncertainty of {error:.1f} eV"
+            f"the axis {drift_text} along the rows: {range_text} at {REFERENCE_ENERGY_KEV} keV, "
+            f"with an uncertainty of {error_ev:.1f} eV"
         )
 
 
@@ -85,7 +85,7 @@ def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS)
     calibration : Calibration
         Calibration of the scan.
     n_block : int
-        Largest number of blocks; rows with few counts give fewer blocks.
+        Largest number of blocks. Rows with few counts give fewer blocks.
 
     Raises
     ------
@@ -94,22 +94,22 @@ def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS)
     """
     if scan.shape[2] != calibration.axis.n_channel:
         raise CalibrationError(
-            f"Cannot measure drift: scan {scan.name!r} has {scan.shape[2]} channels, its calibration "
+            f"Cannot measure drift: scan {scan.name!r} has {scan.shape[2]} channels, and its calibration has "
             f"{calibration.axis.n_channel}. Calibrate this scan."
         )
-    rows = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
-    n_block = int(np.clip(rows.sum() / _MIN_COUNTS, 1, min(n_block, len(rows))))
-    borders = np.linspace(0, len(rows), n_block + 1).astype(np.int64)
-    blocks = [rows[start:stop].sum(axis=0) for start, stop in pairwise(borders)]
+    row_spectra = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
+    n_block = int(np.clip(row_spectra.sum() / _MIN_COUNTS, 1, min(n_block, len(row_spectra))))
+    row_borders = np.linspace(0, len(row_spectra), n_block + 1).astype(np.int64)
+    block_spectra = [row_spectra[start:stop].sum(axis=0) for start, stop in pairwise(row_borders)]
     response = Response(
         calibration.axis.gain_kev, calibration.axis.zero_kev, calibration.noise_fwhm_kev, calibration.fano
     )
-    shifts = np.asarray([_block_shift(counts, response, calibration) for counts in blocks])
-    return Drift(borders[:-1], borders[1:], shifts[:, 0], shifts[:, 1], shifts[:, 2])
+    block_shifts = np.asarray([_block_shift(counts, response, calibration) for counts in block_spectra])
+    return Drift(row_borders[:-1], row_borders[1:], block_shifts[:, 0], block_shifts[:, 1], block_shifts[:, 2])
 
 
 def _block_shift(counts: Array, response: Response, calibration: Calibration) -> tuple[float, float, float]:
-    """Return the shift at 6.4 keV, its standard deviation, eV, and the stretch of a block."""
+    """Return the shift at 6.4 keV and its standard deviation in eV, and the stretch of a block."""
     if counts.sum() == 0:
         return float("nan"), float("nan"), 0.0
     groups = [group for group in candidate_groups(response, counts) if group.family in calibration.families]
@@ -121,44 +121,47 @@ def _block_shift(counts: Array, response: Response, calibration: Calibration) ->
     if len(lines) < _MIN_LINES:
         return float("nan"), float("nan"), 0.0
     energy_kev = np.asarray([line.energy_kev for line in lines])
-    residuals = np.asarray([calibration.residual_ev[line.name] for line in lines])
-    # The residual of a line in the sum spectrum is attributed to its shape up to a limit, and else to drift.
+    residuals_ev = np.asarray([calibration.residual_ev[line.name] for line in lines])
+    # The residual of a line in the sum spectrum is attributed to the line shape up to a limit, and beyond to drift.
     offset_ev = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(
-        residuals, -_MAX_SHAPE_RESIDUAL_EV, _MAX_SHAPE_RESIDUAL_EV
+        residuals_ev, -_MAX_SHAPE_RESIDUAL_EV, _MAX_SHAPE_RESIDUAL_EV
     )
     error_ev = np.hypot([1e3 * line.error_kev for line in lines], _MIN_LINE_ERROR_EV)
-    design = np.stack([np.ones_like(energy_kev), 1e3 * (energy_kev - REFERENCE_ENERGY_KEV)], axis=1) / error_ev[:, None]
-    covariance = np.linalg.pinv(design.T @ design)
-    shift, stretch = covariance @ design.T @ (offset_ev / error_ev)
-    variance_factor = max(
-        1.0, float(np.sum((design @ [shift, stretch] - offset_ev / error_ev) ** 2)) / max(len(lines) - 2, 1)
+    design_matrix = (
+        np.stack([np.ones_like(energy_kev), 1e3 * (energy_kev - REFERENCE_ENERGY_KEV)], axis=1) / error_ev[:, None]
     )
-    return float(shift), float(np.sqrt(covariance[0, 0] * variance_factor)), float(stretch)
+    covariance = np.linalg.pinv(design_matrix.T @ design_matrix)
+    shift_ev, stretch = covariance @ design_matrix.T @ (offset_ev / error_ev)
+    variance_factor = max(
+        1.0, float(np.sum((design_matrix @ [shift_ev, stretch] - offset_ev / error_ev) ** 2)) / max(len(lines) - 2, 1)
+    )
+    return float(shift_ev), float(np.sqrt(covariance[0, 0] * variance_factor)), float(stretch)
 
 
 def _is_compared(line: LineFit, calibration: Calibration) -> bool:
-    return line.name in calibration.residual_ev and not line.blended and line.significance > _MIN_SIGNIFICANCE
+    return line.name in calibration.residual_ev and not line.is_blended and line.significance > _MIN_SIGNIFICANCE
 
 
 def without_drift(scan: Scan, calibration: Calibration, drift: Drift) -> Scan:
-    """Return the scan on the calibrated axis with the drift corrected; blocks of unknown shift are not changed.
+    """Return the scan on the calibrated axis with the drift corrected.
 
-    Counts are redistributed between channels, so that they are no longer integers; no counts within the range are lost.
+    Blocks of unknown shift are not changed. Counts are redistributed between channels and become fractional. No counts
+    within the range are lost.
     """
-    blocks = [
+    corrected_blocks = [
         rebin_scan(
-            Scan(scan.counts[start:stop], axis=_block_axis(calibration.axis, shift, stretch)), calibration.axis
+            Scan(scan.counts[start:stop], axis=_block_axis(calibration.axis, shift_ev, stretch)), calibration.axis
         ).counts
-        for start, stop, shift, stretch in zip(drift.start, drift.stop, drift.shift_ev, drift.stretch, strict=True)
+        for start, stop, shift_ev, stretch in zip(drift.start, drift.stop, drift.shift_ev, drift.stretch, strict=True)
     ]
-    note = f"drift of up to {drift.span_ev:.1f} eV along the rows corrected"
-    counts = da.concatenate([block.astype(np.float32) for block in blocks], axis=0)
-    return replace(scan, counts=counts, axis=calibration.axis, notes=(*scan.notes, note))
+    correction_note = f"drift of up to {drift.span_ev:.1f} eV along the rows corrected"
+    counts = da.concatenate([corrected_block.astype(np.float32) for corrected_block in corrected_blocks], axis=0)
+    return replace(scan, counts=counts, axis=calibration.axis, notes=(*scan.notes, correction_note))
 
 
 def _block_axis(axis: EnergyAxis, shift_ev: float, stretch: float) -> EnergyAxis:
-    """Return the energy axis of a block; the energies are lower by the shift of the lines."""
+    """Return the energy axis of a block, with energies lower by the shift of the lines."""
     if not np.isfinite(shift_ev):
         return axis
-    zero_shift = 1e-3 * shift_ev + stretch * (axis.zero_kev - REFERENCE_ENERGY_KEV)
-    return EnergyAxis(axis.gain_kev * (1.0 - stretch), axis.zero_kev - zero_shift, axis.n_channel)
+    zero_shift_kev = 1e-3 * shift_ev + stretch * (axis.zero_kev - REFERENCE_ENERGY_KEV)
+    return EnergyAxis(axis.gain_kev * (1.0 - stretch), axis.zero_kev - zero_shift_kev, axis.n_channel)

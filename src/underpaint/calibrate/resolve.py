@@ -1,4 +1,4 @@
-"""Choice of the energy axis of a scan, from the user's instrument or its lines, and check for contradictions."""
+"""Choice of a scan's energy axis from the user's instrument or the scan's lines, with checks for contradictions."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,16 +17,16 @@ from underpaint.runtime.progress import Progress
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 _NO_ANODE_NOTE = (
-    "The tube's anode is not known. Its lines, scattered by the sample, may look like lines of a pigment (chromium, "
+    "The tube's anode is not known. Scattered lines of the anode may look like lines of a pigment (chromium, "
     "copper). Give the anode in an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
-"""Texts that say how the settings of the X-ray source were determined."""
+"""Texts on the origin of the settings of the X-ray source."""
 
 
 @dataclass(frozen=True)
 class CalibratedScan:
-    """A scan on its energy axis, and the origin of the axis.
+    """A scan with its energy axis and the origin of the axis.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ class CalibratedScan:
     knowledge : Knowledge or None
         Known values of the instrument.
     calibration : Calibration or None
-        Calibration from the lines; None if the axis was given.
+        Calibration from the lines, or None for a given axis.
     notes : tuple of str
         Notes for the user.
     alerts : tuple of str
         Warnings that results may be wrong or are omitted.
     is_doubted : bool
-        Whether the axis is that of the file and contradicts the lines; no pigments are reported then.
+        Whether the axis comes from the file and contradicts the lines, so that no pigments are reported.
     """
 
     scan: Scan
@@ -53,7 +53,7 @@ class CalibratedScan:
 
     @property
     def instrument(self) -> Instrument | None:
-        """Instrument; None if neither its resolution nor its excitation is known."""
+        """Instrument, or None if both its resolution and its excitation are unknown."""
         knowledge = self.knowledge
         if knowledge is None or not (knowledge.knows_excitation or "detector.noise_fwhm_kev" in knowledge.origin):
             return None
@@ -61,7 +61,7 @@ class CalibratedScan:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of the monochromatic beam, in keV; None for a tube or an unknown source."""
+        """Energy of the monochromatic beam in keV, or None for a tube or an unknown source."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
     def known(self) -> InstrumentConditions:
@@ -106,7 +106,7 @@ def resolve_energy_axis(
 ) -> CalibratedScan:
     """Return a scan with its energy axis and the known values of its instrument.
 
-    The axis is that of the user's instrument if it has one; else it is calibrated from the lines.
+    The axis of the user's instrument is used if there is one. Otherwise the axis is calibrated from the lines.
 
     Parameters
     ----------
@@ -115,11 +115,11 @@ def resolve_energy_axis(
     instrument : str, Path, Instrument or None
         Preset, instrument file or instrument.
     calibrated : bool
-        Whether to calibrate the axis; False uses the axis of the file.
+        Whether to calibrate the axis from the lines. If false, the axis of the file is used.
     total : Spectrum or None
-        Sum spectrum of the scan, if already computed; the scan is then not read.
+        Sum spectrum of the scan, if already computed, so that the scan is not read.
     tube : bool
-        Also estimate the tube voltage; takes some seconds more.
+        Also estimate the tube voltage, in some seconds more.
     trust_instrument : bool
         Use the instrument even if the spectra contradict it, with an alert.
     beam_kev : float or None
@@ -132,56 +132,64 @@ def resolve_energy_axis(
     CalibrationError
         The scan has no axis and the calibration fails.
     InstrumentError
-        The energy of the beam is not between 0.5 and 200 keV, or the spectra contradict the instrument: its axis
-        deviates from the lines by more than 50 eV, or it has a tube and the spectra show a monochromatic beam.
+        The energy of the beam is not between 0.5 and 200 keV, or the spectra contradict the instrument. An axis that
+        deviates from the lines by more than 50 eV is a contradiction, and a tube with spectra that show a monochromatic
+        beam.
     """
     user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
-    counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
-    with_axis, line_calibration, faults = _with_axis(
+    sum_counts = survey(scan).total if total is None else np.asarray(total.counts, dtype=np.float64)
+    scan_on_axis, line_calibration, faults = _put_on_axis(
         scan, user_instrument, total, calibrated=calibrated, tube=tube, progress=progress
     )
     if beam_kev is not None:
-        source = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
+        source_spectrum = SourceSpectrum(energy_kev=(beam_kev,), weight=(1.0,))
         user_instrument = (user_instrument or Instrument.model_validate({})).model_copy(
-            update={"source_spectrum": source}
+            update={"source_spectrum": source_spectrum}
         )
-    knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=with_axis.calibration)
-    detector, axis = knowledge.instrument.detector, with_axis.scan.require_axis()
-    beam = find_beam(counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
+    knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=scan_on_axis.calibration)
+    detector, axis = knowledge.instrument.detector, scan_on_axis.scan.require_axis()
+    beam = find_beam(sum_counts, axis, resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano))
     beam_alerts: tuple[str, ...] = ()
     if knowledge.beam_kev is not None:
         beam_alerts = _beam_alerts(knowledge, beam, line_calibration)
     elif "source_spectrum" not in knowledge.origin:
-        knowledge = merge_knowledge(scan, user_instrument=user_instrument, calibration=with_axis.calibration, beam=beam)
+        knowledge = merge_knowledge(
+            scan, user_instrument=user_instrument, calibration=scan_on_axis.calibration, beam=beam
+        )
         if beam is not None and knowledge.beam_kev is None:
-            faults.append(f"it has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV")
+            faults.append(
+                f"the instrument has a tube, and the spectra show a monochromatic beam of {beam.energy_kev:.1f} keV"
+            )
     alerts = (
-        *with_axis.alerts,
+        *scan_on_axis.alerts,
         *beam_alerts,
-        *_handle_contradictions(user_instrument, faults, trusted=trust_instrument),
+        *_handle_contradictions(user_instrument, faults, is_trusted=trust_instrument),
     )
-    unknown_notes = (
+    missing_anode_notes = (
         (_NO_ANODE_NOTE,) if tube and knowledge.beam_kev is None and "tube.anode" not in knowledge.origin else ()
     )
     return replace(
-        with_axis, knowledge=knowledge, notes=(*with_axis.notes, *knowledge.notes, *unknown_notes), alerts=alerts
+        scan_on_axis,
+        knowledge=knowledge,
+        notes=(*scan_on_axis.notes, *knowledge.notes, *missing_anode_notes),
+        alerts=alerts,
     )
 
 
 def check_beam(beam_kev: float | None) -> None:
     """Raise an InstrumentError if a beam energy in keV is out of range."""
-    minimum, maximum = BEAM_RANGE_KEV
-    if beam_kev is not None and not minimum <= beam_kev <= maximum:
+    min_beam_kev, max_beam_kev = BEAM_RANGE_KEV
+    if beam_kev is not None and not min_beam_kev <= beam_kev <= max_beam_kev:
         remedy = "Give the energy of the monochromatic beam, or omit it if the source is a tube."
-        if minimum <= beam_kev / 1000 <= maximum:
+        if min_beam_kev <= beam_kev / 1000 <= max_beam_kev:
             remedy = f"Is it in eV? Then give {beam_kev / 1000:g}."
         raise InstrumentError(
-            f"Cannot use a beam of {beam_kev:g} keV: {minimum:g} to {maximum:g} keV are allowed. {remedy}"
+            f"Cannot use a beam of {beam_kev:g} keV: {min_beam_kev:g} to {max_beam_kev:g} keV are allowed. {remedy}"
         )
 
 
-def _with_axis(
+def _put_on_axis(
     scan: Scan,
     user_instrument: Instrument | None,
     total: Spectrum | None,
@@ -190,23 +198,23 @@ def _with_axis(
     tube: bool,
     progress: Progress | None,
 ) -> tuple[CalibratedScan, Calibration | None, list[str]]:
-    """Return a scan with its axis, its calibration, and texts on contradictions of a given axis."""
+    """Return a scan with its axis, its calibration, and texts on contradictions between a given axis and the lines."""
     sum_scan = scan if total is None else _single_pixel_scan(scan, total)
     if user_instrument is not None and "gain_kev" in user_instrument.detector.model_fields_set:
-        with_axis = _with_instrument_axis(scan, user_instrument)
-        axis = with_axis.scan.require_axis()
+        scan_on_axis = _put_on_instrument_axis(scan, user_instrument)
+        axis = scan_on_axis.scan.require_axis()
         try:
             calibration = calibrate(sum_scan)
         except CalibrationError:
-            note = "It could not be checked, since the lines of the scan do not determine an axis."
-            return replace(with_axis, notes=(*with_axis.notes, note)), None, []
+            note = "The instrument's axis could not be checked, because the lines of the scan do not determine an axis."
+            return replace(scan_on_axis, notes=(*scan_on_axis.notes, note)), None, []
         fault = contradiction(axis, calibration)
         note = "" if fault else deviation_note(axis, calibration)
-        with_axis = replace(with_axis, notes=(*with_axis.notes, note) if note else with_axis.notes)
-        return with_axis, calibration, [fault] if fault else []
+        scan_on_axis = replace(scan_on_axis, notes=(*scan_on_axis.notes, note) if note else scan_on_axis.notes)
+        return scan_on_axis, calibration, [fault] if fault else []
     if not calibrated:
         scan.require_axis()
-        note = "The energy axis is that of the file; it was not checked against the lines."
+        note = "The energy axis of the file is used and was not checked against the lines."
         return CalibratedScan(scan, notes=(note,)), None, []
     try:
         calibration = calibrate(sum_scan, tube=tube, progress=progress)
@@ -219,54 +227,58 @@ def _with_axis(
     return CalibratedScan(scan.with_axis(calibration.axis), calibration=calibration, notes=notes), calibration, []
 
 
-def _beam_alerts(knowledge: Knowledge, detected: Beam | None, calibration: Calibration | None) -> tuple[str, ...]:
+def _beam_alerts(knowledge: Knowledge, detected_beam: Beam | None, calibration: Calibration | None) -> tuple[str, ...]:
     """Return an alert if the spectra contradict the beam of the user or the file."""
     beam_kev = knowledge.beam_kev
     families, anode = ((), None) if calibration is None else (calibration.families, calibration.anode)
-    fault = "" if beam_kev is None else beam_contradiction(beam_kev, detected, families, anode)
+    fault = "" if beam_kev is None else beam_contradiction(beam_kev, detected_beam, families, anode)
     if not fault:
         return ()
     origin = ORIGINS[knowledge.origin["source_spectrum"]]
     return (
-        f"The spectra contradict the monochromatic beam of {beam_kev:g} keV ({origin}): {fault}. It was used "
-        "nevertheless: results may be wrong. Give the correct energy with --beam (beam_kev=), or omit it for a tube.",
+        f"The spectra contradict the monochromatic beam of {beam_kev:g} keV ({origin}): {fault}. The beam energy was "
+        f"used nevertheless, so results may be wrong. Give the correct energy with --beam (beam_kev=), or omit it "
+        f"for a tube.",
     )
 
 
-def _handle_contradictions(user_instrument: Instrument | None, faults: list[str], *, trusted: bool) -> tuple[str, ...]:
-    """Raise an error for an instrument that the spectra contradict; if it is trusted, return an alert."""
+def _handle_contradictions(
+    user_instrument: Instrument | None, faults: list[str], *, is_trusted: bool
+) -> tuple[str, ...]:
+    """Raise an error for an instrument that the spectra contradict, or return an alert if the instrument is trusted."""
     if user_instrument is None or not faults:
         return ()
     contradiction_text = f"The spectra contradict the instrument {user_instrument.name!r}: {'; '.join(faults)}."
-    if not trusted:
+    if not is_trusted:
         raise InstrumentError(
             f"{contradiction_text} Omit the instrument, give the correct one, put the values of `underpaint calibrate` "
             "into its file, or use it nevertheless with --trust-instrument (trust_instrument=True)."
         )
-    return (f"{contradiction_text} It was used nevertheless: results may be wrong.",)
+    return (f"{contradiction_text} The instrument was used nevertheless, so results may be wrong.",)
 
 
 def check_instrument(axis: CalibratedScan, instrument: Instrument, *, trusted: bool) -> tuple[str, ...]:
-    """Compare an instrument with the calibrated axis; return alerts if the lines contradict it and it is trusted.
+    """Return alerts if the lines contradict the axis of a trusted instrument.
 
     Raises
     ------
     InstrumentError
-        The lines contradict the instrument, and it is not trusted.
+        The lines contradict an instrument that is not trusted.
     """
     if axis.calibration is None or "gain_kev" not in instrument.detector.model_fields_set:
         return ()
     scan_axis = EnergyAxis(instrument.detector.gain_kev, instrument.detector.zero_kev, axis.scan.shape[2])
     fault = contradiction(scan_axis, axis.calibration)
-    return _handle_contradictions(instrument, [fault] if fault else [], trusted=trusted)
+    return _handle_contradictions(instrument, [fault] if fault else [], is_trusted=trusted)
 
 
-def _with_instrument_axis(scan: Scan, instrument: Instrument) -> CalibratedScan:
+def _put_on_instrument_axis(scan: Scan, instrument: Instrument) -> CalibratedScan:
     detector, n_channel = instrument.detector, scan.shape[2]
-    notes = [f"The energy axis is that of the instrument {instrument.name!r}."]
+    notes = [f"The energy axis of the instrument {instrument.name!r} is used."]
     if "n_channel" in detector.model_fields_set and detector.n_channel != n_channel:
         notes.append(
-            f"The scan has {n_channel} channels, the instrument {detector.n_channel}; the first ones are used."
+            f"The scan has {n_channel} channels and the instrument has {detector.n_channel}. The first channels of "
+            f"the axis are used."
         )
     return CalibratedScan(
         scan.with_axis(EnergyAxis(detector.gain_kev, detector.zero_kev, n_channel)), notes=tuple(notes)

@@ -1,4 +1,4 @@
-"""The command line: all commands of ``underpaint``."""
+"""Command line of ``underpaint`` with all commands."""
 
 import gc
 from typing import Annotated
@@ -21,64 +21,69 @@ from underpaint.cli import (
     _virtual,
 )
 from underpaint.cli._console import PlainErrors, escape_unencodable
-from underpaint.cli._outputs import careful
+from underpaint.cli._outputs import with_output_check
 
 app = typer.Typer(
     name="underpaint",
     cls=PlainErrors,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # half of the time of --help was spent on rich and its Markdown
+    rich_markup_mode=None,  # rich and its Markdown took half of the time of --help
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-READ, SIMULATE, TRAIN, ABOUT = "Read a scan", "Simulate", "Train and measure", "This program"
+READ_HEADING, SIMULATE_HEADING, TRAIN_HEADING, ABOUT_HEADING = (
+    "Read a scan",
+    "Simulate",
+    "Train and measure",
+    "This program",
+)
 
-app.command(rich_help_panel=READ)(careful(_scans.identify))
-app.command("elements", rich_help_panel=READ)(careful(_scans.map_elements))
-app.command(rich_help_panel=READ)(careful(_scans.fit))
-app.command(rich_help_panel=READ)(careful(_scans.info))
-app.command(rich_help_panel=READ)(careful(_calibrate.calibrate))
-app.command(rich_help_panel=READ)(careful(_reflect.reflect))
-app.command(rich_help_panel=READ)(careful(_scans.explain))
-app.command(rich_help_panel=READ)(careful(_paints.paints))
-app.command(rich_help_panel=READ)(careful(_plan.plan))
-app.command(rich_help_panel=READ)(careful(_scans.compare))
-app.command(rich_help_panel=READ)(careful(_view.view))
-app.command(rich_help_panel=READ)(careful(_view.report))
-app.command(hidden=True)(careful(_view.work))
-app.command(rich_help_panel=READ)(careful(_scans.convert))
-app.command(rich_help_panel=READ)(careful(_repair.repair))
-app.command(rich_help_panel=READ)(careful(_repair.mosaic))
-app.command(rich_help_panel=READ)(careful(_scans.formats))
-_library.pigment_commands.command("add-reflectance")(careful(_reflect.add_reflectance))
-_library.pigment_commands.command("reflectance")(careful(_reflect.reflectance))
-app.add_typer(_library.pigment_commands, name="pigments", rich_help_panel=READ)
-app.command(rich_help_panel=READ)(careful(_library.instruments))
-app.command(rich_help_panel=SIMULATE)(careful(_virtual.mockup))
-app.command(rich_help_panel=SIMULATE)(careful(_virtual.simulate))
-app.command(rich_help_panel=TRAIN)(careful(_learn.train))
-app.command(rich_help_panel=TRAIN)(careful(_learn.finetune))
-app.command(rich_help_panel=TRAIN)(careful(_learn.adapt))
-app.command(rich_help_panel=TRAIN)(careful(_evaluate.evaluate))
-app.command(rich_help_panel=TRAIN)(careful(_learn.reproduce))
-app.add_typer(_evaluate.benchmark_commands, name="benchmark", rich_help_panel=TRAIN)
-app.command(rich_help_panel=ABOUT)(careful(_about.cite))
-app.command(rich_help_panel=ABOUT)(careful(_about.desktop))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.identify))
+app.command("elements", rich_help_panel=READ_HEADING)(with_output_check(_scans.map_elements))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.fit))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.info))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_calibrate.calibrate))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_reflect.reflect))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.explain))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_paints.paints))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_plan.plan))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.compare))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_view.view))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_view.report))
+app.command(hidden=True)(with_output_check(_view.work))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.convert))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_repair.repair))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_repair.mosaic))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.formats))
+_library.pigment_commands.command("add-reflectance")(with_output_check(_reflect.add_reflectance))
+_library.pigment_commands.command("reflectance")(with_output_check(_reflect.reflectance))
+app.add_typer(_library.pigment_commands, name="pigments", rich_help_panel=READ_HEADING)
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_library.instruments))
+app.command(rich_help_panel=SIMULATE_HEADING)(with_output_check(_virtual.mockup))
+app.command(rich_help_panel=SIMULATE_HEADING)(with_output_check(_virtual.simulate))
+app.command(rich_help_panel=TRAIN_HEADING)(with_output_check(_learn.train))
+app.command(rich_help_panel=TRAIN_HEADING)(with_output_check(_learn.finetune))
+app.command(rich_help_panel=TRAIN_HEADING)(with_output_check(_learn.adapt))
+app.command(rich_help_panel=TRAIN_HEADING)(with_output_check(_evaluate.evaluate))
+app.command(rich_help_panel=TRAIN_HEADING)(with_output_check(_learn.reproduce))
+app.add_typer(_evaluate.benchmark_commands, name="benchmark", rich_help_panel=TRAIN_HEADING)
+app.command(rich_help_panel=ABOUT_HEADING)(with_output_check(_about.cite))
+app.command(rich_help_panel=ABOUT_HEADING)(with_output_check(_about.desktop))
 
 
-def _version(is_requested: bool) -> None:
+def _show_version(is_requested: bool) -> None:
     if is_requested:
         typer.echo(f"underpaint {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def start(
+def start_program(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Find the pigments of a painting in its X-ray fluorescence scan.
@@ -89,12 +94,12 @@ def start(
 
         underpaint identify SCAN
 
-    and open the report that it names. `underpaint COMMAND --help` shows an example for each command; `underpaint`
-    alone opens a page in the browser, from which scans can be analysed without commands.
+    The second command prints the path of its report. `underpaint COMMAND --help` shows examples of a command.
+    `underpaint` alone opens a page in the browser, where scans can be analysed without commands.
     """
     del debug, version
     if context.invoked_subcommand is None:
-        _view.start_page()
+        _view.open_start_page()
 
 
 def main() -> None:

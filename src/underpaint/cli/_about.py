@@ -1,4 +1,4 @@
-"""Commands about the program itself: cite, desktop."""
+"""Commands about the program itself: ``cite`` and ``desktop``."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ import typer
 from underpaint._version import __version__
 from underpaint.cli._console import say
 from underpaint.cli._outputs import check_new_files, new_file
-from underpaint.cli._scans import Overwrite, Quiet
+from underpaint.cli._scans import OverwriteOption, QuietOption
 
 
 class CitationForm(StrEnum):
@@ -25,9 +25,11 @@ class CitationForm(StrEnum):
 
 
 def cite(
-    form: Annotated[CitationForm, typer.Option("--format", help="cff: the Citation File Format.")] = CitationForm.text,
+    form: Annotated[
+        CitationForm, typer.Option("--format", help="Format of the references, where cff is the Citation File Format.")
+    ] = CitationForm.text,
 ) -> None:
-    """Print the references to cite: underpaint, and the paper whose method it extends.
+    """Print the references to cite for underpaint and for the paper whose method it extends.
 
     For example:
 
@@ -35,107 +37,125 @@ def cite(
     """
     import yaml
 
-    text = _citation_file().read_text(encoding="utf-8")
+    citation_text = _citation_file().read_text(encoding="utf-8")
     if form is CitationForm.cff:
-        typer.echo(f"{text}version: {__version__}")
+        typer.echo(f"{citation_text}version: {__version__}")
         return
-    citation = yaml.safe_load(text)
-    works = [citation | {"version": __version__}, *citation["references"]]
+    citation = yaml.safe_load(citation_text)
+    cited_works = [citation | {"version": __version__}, *citation["references"]]
     typer.echo(
-        "\n\n".join((_bibtex_entry if form is CitationForm.bibtex else _plain_reference)(work) for work in works)
+        "\n\n".join(
+            (_bibtex_entry if form is CitationForm.bibtex else _plain_reference)(cited_work)
+            for cited_work in cited_works
+        )
     )
 
 
 def _citation_file() -> Any:
     """Return CITATION.cff of the installed package, or of the checkout."""
-    installed = files("underpaint") / "CITATION.cff"
-    return installed if installed.is_file() else Path(__file__).parents[3] / "CITATION.cff"
+    installed_file = files("underpaint") / "CITATION.cff"
+    return installed_file if installed_file.is_file() else Path(__file__).parents[3] / "CITATION.cff"
 
 
-def _authors(work: dict[str, Any]) -> list[str]:
-    return [author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in work["authors"]]
+def _author_names(cited_work: dict[str, Any]) -> list[str]:
+    return [
+        author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in cited_work["authors"]
+    ]
 
 
-def _plain_reference(work: dict[str, Any]) -> str:
-    sentences = ["; ".join(_authors(work)), work["title"]]
-    if "journal" in work:
-        pages = f"{work['volume']} ({work['issue']}), {work['start']}-{work['end']}"
-        sentences += [f"{work['journal']} {work['year']}, {pages}", f"https://doi.org/{work['doi']}"]
+def _plain_reference(cited_work: dict[str, Any]) -> str:
+    sentences = ["; ".join(_author_names(cited_work)), cited_work["title"]]
+    if "journal" in cited_work:
+        page_range = f"{cited_work['volume']} ({cited_work['issue']}), {cited_work['start']}-{cited_work['end']}"
+        sentences += [
+            f"{cited_work['journal']} {cited_work['year']}, {page_range}",
+            f"https://doi.org/{cited_work['doi']}",
+        ]
     else:
-        sentences.append(f"Version {work['version']}")
+        sentences.append(f"Version {cited_work['version']}")
     return " ".join(sentence if sentence.endswith("?") else f"{sentence}." for sentence in sentences)
 
 
-def _bibtex_entry(work: dict[str, Any]) -> str:
-    authors = " and ".join("others" if name == "and others" else _braced(name) for name in _authors(work))
-    fields = {"author": authors, "title": f"{{{work['title']}}}"}
-    if "journal" in work:
-        fields |= {key: str(work[key]) for key in ("journal", "year", "volume", "doi")}
-        fields |= {"number": str(work["issue"]), "pages": f"{work['start']}--{work['end']}"}
-        first_line = f"@article{{{work['authors'][0]['family-names'].lower()}{work['year']},"
+def _bibtex_entry(cited_work: dict[str, Any]) -> str:
+    author_list = " and ".join(
+        "others" if author_name == "and others" else _brace_organisation(author_name)
+        for author_name in _author_names(cited_work)
+    )
+    bibtex_fields = {"author": author_list, "title": f"{{{cited_work['title']}}}"}
+    if "journal" in cited_work:
+        bibtex_fields |= {
+            field_name: str(cited_work[field_name]) for field_name in ("journal", "year", "volume", "doi")
+        }
+        bibtex_fields |= {"number": str(cited_work["issue"]), "pages": f"{cited_work['start']}--{cited_work['end']}"}
+        first_line = f"@article{{{cited_work['authors'][0]['family-names'].lower()}{cited_work['year']},"
     else:
-        fields |= {"version": work["version"], "note": work["abstract"]}
-        first_line = f"@software{{{work['title']},"
-    return "\n".join([first_line, *(f"  {key} = {{{value}}}," for key, value in fields.items()), "}"])
+        bibtex_fields |= {"version": cited_work["version"], "note": cited_work["abstract"]}
+        first_line = f"@software{{{cited_work['title']},"
+    return "\n".join(
+        [first_line, *(f"  {field_name} = {{{field_text}}}," for field_name, field_text in bibtex_fields.items()), "}"]
+    )
 
 
-def _braced(name: str) -> str:
+def _brace_organisation(author_name: str) -> str:
     """Put the name of an organisation in braces, so that BibTeX does not split it."""
-    return name if "," in name else f"{{{name}}}"
+    return author_name if "," in author_name else f"{{{author_name}}}"
 
 
 def desktop(
     out: Annotated[
-        Path | None, new_file("FILE", "File to write; by default in the applications menu (Linux) or on the desktop.")
+        Path | None,
+        new_file(
+            "FILE", "File to write. By default the launcher is written to the applications menu (Linux) or the desktop."
+        ),
     ] = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Write a launcher for the desktop: a double click opens the start page, without a terminal.
+    """Write a desktop launcher that opens the start page at a double click.
 
-    On Linux it is an entry in the applications menu, on macOS a .command file, on Windows a .bat file.
+    The launcher is an entry in the applications menu on Linux, a .command file on macOS, and a .bat file on Windows.
 
     For example:
 
         underpaint desktop
     """
-    name, text = _launcher(sys.platform)
-    path = out or _launcher_folder(sys.platform) / name
+    launcher_name, launcher_text = _launcher_name_and_text(sys.platform)
+    launcher_path = out or _launcher_folder(sys.platform) / launcher_name
     if out is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_new_files([path], overwrite=overwrite)
+        launcher_path.parent.mkdir(parents=True, exist_ok=True)
+        check_new_files([launcher_path], overwrite=overwrite)
     from underpaint.runtime.files import atomic_write
 
-    with atomic_write(path, replace=overwrite) as temporary_path:
-        temporary_path.write_text(text, encoding="utf-8", newline="")
+    with atomic_write(launcher_path, replace=overwrite) as temporary_path:
+        temporary_path.write_text(launcher_text, encoding="utf-8", newline="")
         temporary_path.chmod(0o755)
-    say(f"Wrote {path}. Delete the file to remove the launcher.", quiet=quiet)
+    say(f"Wrote {launcher_path}. Delete the file to remove the launcher.", quiet=quiet)
 
 
-def _launcher(platform: str) -> tuple[str, str]:
-    """Return name and content of a launcher that runs underpaint with this Python."""
-    command = [sys.executable, "-m", "underpaint"]
+def _launcher_name_and_text(platform: str) -> tuple[str, str]:
+    """Return the name and the content of a launcher that runs underpaint with this Python."""
+    launch_command = [sys.executable, "-m", "underpaint"]
     if platform == "win32":
-        program = command[0].replace("%", "%%")
-        lines = ["@echo off", "chcp 65001 >nul", f'"{program}" -m underpaint', "if errorlevel 1 pause", ""]
-        return "underpaint.bat", "\r\n".join(lines)
+        python_path = launch_command[0].replace("%", "%%")
+        script_lines = ["@echo off", "chcp 65001 >nul", f'"{python_path}" -m underpaint', "if errorlevel 1 pause", ""]
+        return "underpaint.bat", "\r\n".join(script_lines)
     if platform == "darwin":
-        return "underpaint.command", f"#!/bin/sh\nexec {shlex.join(command)}\n"
+        return "underpaint.command", f"#!/bin/sh\nexec {shlex.join(launch_command)}\n"
     desktop_entry = {
         "Type": "Application",
         "Name": "underpaint",
         "Comment": "Pigments in X-ray fluorescence scans of paintings",
-        "Exec": " ".join(map(_quoted_exec, command)),
-        "Terminal": "true",  # closing it ends the program
+        "Exec": " ".join(map(_quote_exec_argument, launch_command)),
+        "Terminal": "true",  # closing the terminal ends the program
         "Categories": "Science;",
     }
     return "underpaint.desktop", "[Desktop Entry]\n" + "".join(
-        f"{key}={value}\n" for key, value in desktop_entry.items()
+        f"{entry_name}={entry_text}\n" for entry_name, entry_text in desktop_entry.items()
     )
 
 
-def _quoted_exec(argument: str) -> str:
-    """Quote an argument of Exec; source: Desktop Entry Specification 1.5, "The Exec key"."""
+def _quote_exec_argument(argument: str) -> str:
+    """Quote an argument of the key Exec (Desktop Entry Specification 1.5, "The Exec key")."""
     for character in '\\"`$':
         argument = argument.replace(character, "\\" + character)
     return '"' + argument.replace("\\", "\\\\").replace("%", "%%") + '"'

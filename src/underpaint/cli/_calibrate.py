@@ -1,4 +1,4 @@
-"""The command ``calibrate``: instrument parameters from a scan's spectra."""
+"""Command ``calibrate``, which finds instrument parameters from a scan's spectra."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import list_table, progress, say, show, show_json, two_columns
+from underpaint.cli._console import list_table, progress, say, show, show_json, two_column_table
 from underpaint.cli._outputs import check_new_files, new_file
-from underpaint.cli._scans import CountsScaleOption, Json, Overwrite, Quiet
+from underpaint.cli._scans import CountsScaleOption, JsonOption, OverwriteOption, QuietOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from underpaint.data import Scan
     from underpaint.physics.instrument import Instrument, Scale
 
-MIN_TOTAL_PERCENT = 1.05
-"""Minimum plausible sum of a composition in mass per cent; a smaller sum suggests fractions of one."""
+MIN_COMPOSITION_PERCENT = 1.05
+"""Minimum plausible sum of a composition in mass per cent. A smaller sum suggests fractions of one."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class DetectorCalibration:
     drift: "Drift"
     instrument_file: Path
     notes: tuple[str, ...]
-    other_files: tuple[Path, ...] = ()
+    additional_files: tuple[Path, ...] = ()
     scale: "Scale | None" = None
 
-    def facts(self) -> dict[str, Any]:
-        """Return the calibration as values for JSON."""
+    def as_record(self) -> dict[str, Any]:
+        """Return the calibration as a JSON-serialisable record."""
         from underpaint.calibrate import CalibratedScan
 
         calibration, calibrated_scan = (
@@ -57,13 +57,14 @@ class DetectorCalibration:
             "notes": list(self.notes),
             "scale": None if self.scale is None else self.scale.model_dump(mode="json"),
             "instrument": str(self.instrument_file),
-            "also_written": [str(path) for path in self.other_files],
+            "also_written": [str(path) for path in self.additional_files],
         }
 
 
 def calibrate(
     scan: Annotated[
-        str | None, typer.Argument(metavar="SCAN", help="Folder or file; by default the standard's spectrum.")
+        str | None,
+        typer.Argument(metavar="SCAN", help="Folder or file of the scan. The default is the standard's spectrum."),
     ] = None,
     out: Annotated[Path, new_file("FILE.toml", "Instrument file to write.")] = Path("instrument.toml"),
     instrument: Annotated[
@@ -82,16 +83,19 @@ def calibrate(
         str | None, typer.Option(metavar="FILE", help="Spectrum of a thick material of known composition.")
     ] = None,
     composition: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Composition of the standard: 'SiO2 50, CaO 10, Fe 3', mass %.")
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Composition of the standard in mass per cent, such as 'SiO2 50, CaO 10, Fe 3'."
+        ),
     ] = None,
     counts_scale: CountsScaleOption = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Find energy axis, resolution, tube, angle and drift of a scan from its lines; write an instrument file.
+    """Find a scan's energy axis, resolution, tube, angle and drift from its lines, and write an instrument file.
 
-    With several detectors, one file is written for each, with the detector's name appended. With a standard, the file
+    With several detectors, one file is written for each detector, with its name appended. With a standard, the file
     also contains the scale for quantities.
 
     For example:
@@ -111,29 +115,39 @@ def calibrate(
         raise typer.BadParameter(
             "Give a SCAN, or --standard and --composition together, such as --composition 'SiO2 70, CaO 9'."
         )
-    fractions = None if composition is None else parse_composition(composition)
+    standard_fractions = None if composition is None else parse_composition(composition)
     base_instrument = None if instrument is None else load_instrument(instrument)
     scans = load_all(scan or str(standard), counts_scale=counts_scale)
-    standards = [] if standard is None else load_all(standard, counts_scale=counts_scale)
-    if fractions is not None and len(standards) != len(scans):
+    standard_scans = [] if standard is None else load_all(standard, counts_scale=counts_scale)
+    if standard_fractions is not None and len(standard_scans) != len(scans):
         raise ScanError(
-            f"Cannot find the scale: the scan has {len(scans)} detectors, the standard {len(standards)}; measure both "
-            "with the same detectors."
+            f"Cannot find the scale: the scan has {len(scans)} detectors, and the standard has "
+            f"{len(standard_scans)}. Measure both with the same detectors."
         )
     files_by_detector = [
-        [_path_of_detector(path, detector_scan, scans) for path in (out, picture, without_drift)]
+        [_detector_path(detector_file, detector_scan, scans) for detector_file in (out, picture, without_drift)]
         for detector_scan in scans
     ]
-    check_new_files([path for paths in files_by_detector for path in paths if path is not None], overwrite=overwrite)
+    check_new_files(
+        [
+            detector_file
+            for detector_files in files_by_detector
+            for detector_file in detector_files
+            if detector_file is not None
+        ],
+        overwrite=overwrite,
+    )
     calibrations = []
-    with progress(quiet=quiet or as_json) as step:
-        for index, (detector_scan, (instrument_file, picture_file, drift_free_file)) in enumerate(
+    with progress(quiet=quiet or as_json) as report_progress:
+        for detector_index, (detector_scan, (instrument_file, picture_file, drift_free_file)) in enumerate(
             zip(scans, files_by_detector, strict=True)
         ):
-            step("Looking for lines", index, len(files_by_detector))
-            standard_and_fractions = None if fractions is None else (standards[index], fractions)
+            report_progress("Looking for lines", detector_index, len(files_by_detector))
+            standard_and_fractions = (
+                None if standard_fractions is None else (standard_scans[detector_index], standard_fractions)
+            )
             calibrations.append(
-                _calibrated_detector(
+                _calibrate_detector(
                     detector_scan,
                     base_instrument,
                     instrument_file or out,
@@ -144,22 +158,27 @@ def calibrate(
     _show_calibrations(calibrations, quiet=quiet, as_json=as_json)
 
 
-def _path_of_detector(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | None:
-    """Return the path, with the detector's name appended if there are several."""
+def _detector_path(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | None:
+    """Return the path, with the detector's name appended if the scan has several detectors."""
     if path is None or len(scans) == 1:
         return path
-    name = scan.detector or scan.source.rpartition("::")[2] or scan.name
-    return path.with_stem(f"{path.stem}_{''.join(letter if letter.isalnum() else '_' for letter in name)}")
+    detector_name = scan.detector or scan.source.rpartition("::")[2] or scan.name
+    return path.with_stem(
+        f"{path.stem}_{''.join(character if character.isalnum() else '_' for character in detector_name)}"
+    )
 
 
-def _calibrated_detector(
+def _calibrate_detector(
     scan: "Scan",
     base_instrument: "Instrument | None",
     instrument_file: Path,
-    other_files: tuple[Path | None, Path | None],
+    picture_and_drift_files: tuple[Path | None, Path | None],
     standard: tuple["Scan", dict[str, float]] | None,
 ) -> DetectorCalibration:
-    """Calibrate one detector and write its files; nothing is written if the standard yields no scale."""
+    """Calibrate one detector and write its files.
+
+    No file is written if the standard yields no scale.
+    """
     from underpaint import calibrate as calibration_tools
     from underpaint.io import save_scan
     from underpaint.physics.instrument import save_instrument
@@ -171,22 +190,22 @@ def _calibrated_detector(
     save_instrument(
         instrument.model_copy(update={"scale": scale}) if scale is not None else instrument, instrument_file
     )
-    picture_file, drift_free_file = other_files
+    picture_file, drift_free_file = picture_and_drift_files
     if picture_file is not None:
         _save_picture(scan, calibration, picture_file)
     if drift_free_file is not None:
         save_scan(calibration_tools.without_drift(scan, calibration, drift), drift_free_file)
-    assumptions = "" if base_instrument else calibration_tools.describe_assumptions(calibration)
+    assumptions_text = "" if base_instrument else calibration_tools.describe_assumptions(calibration)
     drift_notes = [drift.describe()] if scan.shape[0] > 1 else []
     notes = (
         *calibration_tools.calibration_notes(scan.axis, calibration),
         *drift_notes,
-        *([assumptions] if assumptions else []),
+        *([assumptions_text] if assumptions_text else []),
     )
     if scale is not None and standard is not None:
         notes = (*notes, *_scale_notes(scale, standard[1]))
-    written = tuple(path for path in (picture_file, drift_free_file) if path is not None)
-    return DetectorCalibration(scan, calibration, drift, instrument_file, notes, written, scale)
+    written_files = tuple(path for path in (picture_file, drift_free_file) if path is not None)
+    return DetectorCalibration(scan, calibration, drift, instrument_file, notes, written_files, scale)
 
 
 def _scale_of_standard(instrument: "Instrument", standard: "Scan", composition: dict[str, float]) -> "Scale":
@@ -200,19 +219,22 @@ def _scale_of_standard(instrument: "Instrument", standard: "Scan", composition: 
 
 def _scale_notes(scale: "Scale", composition: dict[str, float]) -> list[str]:
     """Return notes on the scale, and on a composition that looks like fractions of one."""
-    factors = ", ".join(
-        f"{name.replace('_', ' ')} {factor:.2f}" for name, factor in zip(scale.families, scale.factors, strict=True)
+    factors_text = ", ".join(
+        f"{family.replace('_', ' ')} {factor:.2f}" for family, factor in zip(scale.families, scale.factors, strict=True)
     )
-    per_second = "" if scale.counts_per_s is None else f"{scale.counts_per_s:.4g} per second of live time and "
+    scale_per_second_text = (
+        "" if scale.counts_per_s is None else f"{scale.counts_per_s:.4g} per second of live time and "
+    )
     notes = [
-        f"Scale from the standard, measured over modelled counts: {per_second}{scale.counts_per_scatter:.4g} per count "
-        f"of scattered radiation, with an error of {scale.error:.0%}; times a factor for each family: {factors}."
+        f"The standard gives the scale (measured over modelled counts) "
+        f"{scale_per_second_text}{scale.counts_per_scatter:.4g} per count of scattered radiation, with an error of "
+        f"{scale.error:.0%}. Factors of the families: {factors_text}."
     ]
-    total_percent = 100.0 * sum(composition.values())
-    if total_percent <= MIN_TOTAL_PERCENT:
+    composition_percent = 100.0 * sum(composition.values())
+    if composition_percent <= MIN_COMPOSITION_PERCENT:
         notes.append(
-            f"The composition adds up to {total_percent:.2g} % only. It is read as mass per cent: if fractions of "
-            "one were meant, the scale is wrong by a factor of a hundred; write 'Fe 70', not 'Fe 0.7'."
+            f"The composition adds up to {composition_percent:.2g} % only. The numbers were read as mass per cent, "
+            f"and fractions of one make the scale wrong by a factor of a hundred. Write 'Fe 70', not 'Fe 0.7'."
         )
     return notes
 
@@ -222,22 +244,24 @@ def _save_picture(scan: "Scan", calibration: "Calibration", path: Path) -> None:
     from underpaint.display.plot import save_png
     from underpaint.display.plot.spectra import calibration_figure
 
-    summary = survey(scan)
-    save_png(calibration_figure(calibration, summary.total, summary.highest, title=scan.name), path)
+    scan_survey = survey(scan)
+    save_png(calibration_figure(calibration, scan_survey.total, scan_survey.highest, title=scan.name), path)
 
 
 def _show_calibrations(calibrations: Sequence[DetectorCalibration], *, quiet: bool, as_json: bool) -> None:
     if as_json:
         show_json(
-            calibrations[0].facts() if len(calibrations) == 1 else [calibration.facts() for calibration in calibrations]
+            calibrations[0].as_record()
+            if len(calibrations) == 1
+            else [calibration.as_record() for calibration in calibrations]
         )
         return
     for calibration in calibrations if not quiet else ():
         show(_calibration_table(calibration))
         for note in calibration.notes:
             say(note)
-        say(f"Wrote {calibration.instrument_file}; use it with --instrument {calibration.instrument_file}")
-        for path in calibration.other_files:
+        say(f"Wrote {calibration.instrument_file}. Use it with --instrument {calibration.instrument_file}")
+        for path in calibration.additional_files:
             say(f"Wrote {path}")
     if len(calibrations) > 1 and not quiet:
         show(_ratio_table(calibrations))
@@ -248,23 +272,26 @@ def _calibration_table(detector_calibration: DetectorCalibration) -> "Table":
     from underpaint.display.plot.spectra import calibration_words
 
     calibration = detector_calibration.calibration
-    table = two_columns(f"calibration of {detector_calibration.scan.name}")
-    for text in calibration_words(calibration):
-        table.add_row("found", text)
-    for text in calibration.missing:
-        table.add_row("not found", text)
-    table.add_row("axis", f"error of {calibration.axis_uncertainty_ev:.1f} eV from 3 to 15 keV")
-    residuals = [f"{name} {value:+.1f}" for name, value in sorted(calibration.residual_ev.items())]
-    table.add_row("line deviations, eV", ", ".join(residuals))
-    return table
+    calibration_table = two_column_table(f"calibration of {detector_calibration.scan.name}")
+    for found_value_text in calibration_words(calibration):
+        calibration_table.add_row("found", found_value_text)
+    for missing_value in calibration.missing:
+        calibration_table.add_row("not found", missing_value)
+    calibration_table.add_row("axis", f"error of {calibration.axis_uncertainty_ev:.1f} eV from 3 to 15 keV")
+    deviation_texts = [f"{line} {deviation_ev:+.1f}" for line, deviation_ev in sorted(calibration.residual_ev.items())]
+    calibration_table.add_row("line deviations, eV", ", ".join(deviation_texts))
+    return calibration_table
 
 
 def _ratio_table(calibrations: Sequence[DetectorCalibration]) -> "Table":
-    """Return a table of line counts relative to the first detector; soft lines show air, window and collimator."""
+    """Return a table of line counts relative to the first detector.
+
+    Ratios of low-energy lines show differences of air path, window and collimator.
+    """
     from underpaint.calibrate import line_ratios
 
-    names = [calibration.scan.detector or calibration.scan.name for calibration in calibrations]
-    table = list_table(f"counts over those of {names[0]}", ("line", *names))
+    detector_names = [calibration.scan.detector or calibration.scan.name for calibration in calibrations]
+    ratio_table = list_table(f"counts over those of {detector_names[0]}", ("line", *detector_names))
     for line, ratios in line_ratios([calibration.calibration for calibration in calibrations]).items():
-        table.add_row(line, *(f"{ratio:.2f}" for ratio in ratios))
-    return table
+        ratio_table.add_row(line, *(f"{ratio:.2f}" for ratio in ratios))
+    return ratio_table

@@ -1,4 +1,4 @@
-"""Output shared by all commands: consoles, tables, progress, and error messages instead of tracebacks."""
+"""Output shared by all commands: consoles, tables, progress and error messages."""
 
 import errno
 import io
@@ -19,8 +19,8 @@ from underpaint.runtime.untrusted import plain_json, plain_text
 if TYPE_CHECKING:
     from rich.table import Table
 
-INTERRUPTED = 130
-FAILED = 1
+EXIT_INTERRUPTED = 130
+EXIT_FAILED = 1
 
 
 class PlainHelp(TyperGroup):
@@ -28,46 +28,48 @@ class PlainHelp(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands of each panel with the first paragraph of their help."""
-        rows: dict[str, list[tuple[str, str]]] = {}
-        for name in self.list_commands(ctx):
-            command: Any = self.get_command(ctx, name)
+        commands_by_panel: dict[str, list[tuple[str, str]]] = {}
+        for command_name in self.list_commands(ctx):
+            command: Any = self.get_command(ctx, command_name)
             if not command.hidden:
-                summary = (command.help or "").partition("\n\n")[0]
-                rows.setdefault(command.rich_help_panel or "Commands", []).append((name, summary))
-        for panel, commands in rows.items():
+                help_summary = (command.help or "").partition("\n\n")[0]
+                commands_by_panel.setdefault(command.rich_help_panel or "Commands", []).append(
+                    (command_name, help_summary)
+                )
+        for panel, commands in commands_by_panel.items():
             with formatter.section(panel):
                 formatter.write_dl(commands)
 
 
 class PlainErrors(PlainHelp):
-    """A group of commands whose errors are a message and an exit code, not a traceback."""
+    """A group of commands that report errors by a message and an exit code instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; print a message for errors that a user can resolve."""
+        """Run the command and print a message for errors that a user can resolve."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             say_error(f"Stopped. {_resume_hint(ctx.invoked_subcommand)}")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             raise
         except (UnderpaintError, OSError, MemoryError) as error:
             if _is_debugging(ctx):
                 raise
             say_error(error_text(error))
-            raise typer.Exit(FAILED) from None
+            raise typer.Exit(EXIT_FAILED) from None
 
 
 def _resume_hint(command: str | None) -> str:
     if command in {"identify", "elements"}:
-        return "No incomplete results were left; --resume continues from the finished blocks."
+        return "No incomplete results were left. --resume continues from the finished blocks."
     if command in {"simulate", "train", "finetune", "adapt", "reproduce"}:
         return "The same command continues the interrupted run."
     return "No incomplete results were left."
 
 
 def error_text(error: BaseException) -> str:
-    """Return a message that states what went wrong and what to do."""
+    """Return an error message that states the fault and the remedy."""
     if isinstance(error, UnderpaintError):
         return str(error)
     if isinstance(error, MemoryError):
@@ -96,7 +98,7 @@ def _print_to_stderr(prefix: str, style: str, message: str) -> None:
 
 
 def say(message: str = "", *, quiet: bool = False, style: str | None = None) -> None:
-    """Write a line to standard output, unless ``quiet``."""
+    """Write a line to standard output, unless ``quiet`` is true."""
     if quiet:
         return
     console().print(message, highlight=False, soft_wrap=True, style=style)
@@ -108,7 +110,7 @@ def show(renderable: Any) -> None:
 
 
 def console(*, stderr: bool = False) -> Any:
-    """Return the console for all output, which prints text literally, whatever its origin.
+    """Return a console that prints all text literally.
 
     Markup and emoji names are not interpreted, and control characters are printed as escapes.
     """
@@ -116,22 +118,22 @@ def console(*, stderr: bool = False) -> Any:
     from rich.text import Text
 
     class PlainConsole(Console):
-        def render_str(self, text: str, **options: Any) -> Text:
-            return super().render_str(plain_text(text), **options | {"markup": False, "emoji": False})
+        def render_str(self, text: str, **render_options: Any) -> Text:
+            return super().render_str(plain_text(text), **render_options | {"markup": False, "emoji": False})
 
     return PlainConsole(stderr=stderr, markup=False, emoji=False)
 
 
-def show_json(value: Any) -> None:
-    """Write JSON to standard output; NaN becomes null."""
-    json_value = json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+def show_json(record: Any) -> None:
+    """Write JSON to standard output, with null for NaN."""
+    json_record = json.loads(json.dumps(record, default=str), parse_constant=lambda _: None)
     ascii_only = not str(getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
-    text = json.dumps(json_value, indent=2, ensure_ascii=ascii_only)
-    typer.echo(plain_json(text))
+    json_text = json.dumps(json_record, indent=2, ensure_ascii=ascii_only)
+    typer.echo(plain_json(json_text))
 
 
 def list_table(title: str, headings: Iterable[str]) -> "Table":
-    """Return an empty table with the given headings, whose cells wrap."""
+    """Return an empty table with the given headings and wrapped cells."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -140,8 +142,8 @@ def list_table(title: str, headings: Iterable[str]) -> "Table":
     return table
 
 
-def two_columns(title: str) -> "Table":
-    """Return an empty table of two columns, names in bold and values, whose cells wrap."""
+def two_column_table(title: str) -> "Table":
+    """Return an empty table with a column of names in bold and a column of wrapped values."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -159,22 +161,22 @@ def escape_unencodable() -> None:
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Progress]:
-    """Show the progress on standard error; yields a function of (task, steps done, total steps)."""
+    """Show progress on standard error and yield a function of (task, steps done, total steps)."""
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import Progress as RichProgress
 
     description_column = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), description_column, BarColumn(bar_width=24), TimeElapsedColumn())
-    with Bars(*columns, console=console(stderr=True), disable=quiet, transient=True) as progress_bar:
-        task = progress_bar.add_task("Starting", total=None)
+    bar_columns = (SpinnerColumn(), description_column, BarColumn(bar_width=24), TimeElapsedColumn())
+    with RichProgress(*bar_columns, console=console(stderr=True), disable=quiet, transient=True) as progress_bar:
+        task_id = progress_bar.add_task("Starting", total=None)
 
-        def step(task_name: str, done: int, total: int) -> None:
+        def report_progress(task_name: str, n_done: int, n_steps: int) -> None:
             # The progress of a task with one step is unknown, so the bar pulses.
             progress_bar.update(
-                task, description=plain_text(task_name), completed=done, total=total if total > 1 else None
+                task_id, description=plain_text(task_name), completed=n_done, total=n_steps if n_steps > 1 else None
             )
 
-        yield step
+        yield report_progress
 
 
 def _is_debugging(ctx: Any) -> bool:

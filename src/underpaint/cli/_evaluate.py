@@ -1,4 +1,4 @@
-"""Commands that score: evaluate (a panel, Monte Carlo panels or the test suite) and benchmark."""
+"""Commands ``evaluate`` and ``benchmark``, which score models and answers."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from underpaint.cli._console import PlainHelp, list_table, progress, say, show
-from underpaint.cli._outputs import careful, new_folder
-from underpaint.cli._scans import Overwrite, Quiet
+from underpaint.cli._outputs import new_folder, with_output_check
+from underpaint.cli._scans import OverwriteOption, QuietOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from underpaint.lab.evaluation.suite import Inputs
 
 BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
-ScoresFile = Annotated[
+ScoresFileOption = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Write the scores as JSON.", writable=True, dir_okay=False),
 ]
@@ -33,48 +33,50 @@ class SuiteName(StrEnum):
 
 def evaluate(
     panel: Annotated[str, typer.Option(metavar="table2|fig7|CONFIG", help="Virtual panel to analyse.")] = "table2",
-    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="default, xu2022, or an .onnx file.")] = "default",
-    counts: Annotated[float, typer.Option(min=1, help="Counts per spectrum (panel).")] = 1e5,
-    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner (panel).")] = "elio",
+    model: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="Network to score: default, xu2022, or an .onnx file.")
+    ] = "default",
+    counts: Annotated[float, typer.Option(min=1, help="Counts per spectrum of the panel.")] = 1e5,
+    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="Scanner of the panel.")] = "elio",
     monte_carlo: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR [DIR ...]",
-            help="Instead of a panel: presence, place and amount on Monte Carlo panels (mc_panels.json and .npz).",
+            help="Score presence, place and amount on Monte Carlo panels (mc_panels.json and .npz) instead of a panel.",
         ),
     ] = None,
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="[DIR ...]", help="Further folders of Monte Carlo panels.")
     ] = None,
     suite: Annotated[
-        SuiteName | None, typer.Option(help="Instead of a panel: all tests of the reliability of answers.")
+        SuiteName | None, typer.Option(help="Run all tests of the reliability of answers instead of a panel.")
     ] = None,
     small: Annotated[
-        bool, typer.Option("--quick", help="A short version of the suite, in minutes; its scores are unreliable.")
+        bool, typer.Option("--quick", help="Run a short version of the suite in minutes, with unreliable scores.")
     ] = False,
     reference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The suite's Monte Carlo panels (mc_panels.json and .npz).")
     ] = None,
     scan: Annotated[
         list[str] | None,
-        typer.Option(metavar="SCAN", help="Measured scan for the suite; give the option twice for two detectors."),
+        typer.Option(metavar="SCAN", help="Measured scan for the suite. Give the option twice for two detectors."),
     ] = None,
     instrument_model: Annotated[
         Path | None,
         typer.Option(
             "--own-model",
             metavar="FILE",
-            help="A model by `train --instrument`: the suite records its training time and loss.",
+            help="Model by `train --instrument`, whose training time and loss the suite records.",
         ),
     ] = None,
-    json_file: ScoresFile = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    json_file: ScoresFileOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Score a model on a virtual panel that was not used in training, and compare it with the always-yes baseline.
 
-    `--suite trust` runs more tests, in one or two hours on two cores: held-out and unseen instruments, structures left
-    out, Monte Carlo panels, layer order against its bound, calibration, the open set, a measured scan, speed, and the
+    `--suite trust` runs more tests in one or two hours on two cores. The tests cover held-out and unseen instruments,
+    left-out structures, Monte Carlo panels, layer order, calibration, the open set, a measured scan, speed and
     baselines. The same command resumes an interrupted run.
 
     For example:
@@ -85,12 +87,12 @@ def evaluate(
 
         underpaint evaluate --suite trust --quick --json trust.json
     """
-    del overwrite  # already checked with the outputs
+    del overwrite  # checked by ``with_output_check``
     from underpaint.lab.evaluation.suite import Inputs
 
     if more and monte_carlo is None:
         raise typer.BadParameter(
-            f"{more[0]} cannot be used without --monte-carlo; give the first folder after this option"
+            f"{more[0]} cannot be used without --monte-carlo. Give the first folder after this option."
         )
     if monte_carlo is not None:
         _evaluate_presence(json_file, model, [monte_carlo, *(more or ())], quiet=quiet)
@@ -112,28 +114,30 @@ def _evaluate_panel(
     from underpaint.lab.evaluation import evaluate_panel
     from underpaint.runtime.files import write_json
 
-    with progress(quiet=quiet) as step:
-        step("Simulating the panel", 0, 1)
-        scores = evaluate_panel(panel, model=model, counts=counts, instrument=instrument, progress=step)
+    with progress(quiet=quiet) as report_progress:
+        report_progress("Simulating the panel", 0, 1)
+        panel_scores = evaluate_panel(
+            panel, model=model, counts=counts, instrument=instrument, progress=report_progress
+        )
     if json_file is not None:
-        write_json(json_file, scores)
+        write_json(json_file, panel_scores)
     if not quiet:
-        show(_scores_table(scores))
-        for key in ("group_macro_f1", "always_yes_macro_f1"):
-            say(f"{key.replace('_', ' ')}: {scores[key]:.3f}")
+        show(_scores_table(panel_scores))
+        for score_name in ("group_macro_f1", "always_yes_macro_f1"):
+            say(f"{score_name.replace('_', ' ')}: {panel_scores[score_name]:.3f}")
 
 
 def _evaluate_presence(json_file: Path | None, model: str, folders: list[Path], *, quiet: bool) -> None:
     from underpaint.lab.evaluation.presence import evaluate_monte_carlo
     from underpaint.runtime.files import write_json
 
-    with progress(quiet=quiet) as step:
-        record = evaluate_monte_carlo(folders, model, progress=step)
+    with progress(quiet=quiet) as report_progress:
+        presence_record = evaluate_monte_carlo(folders, model, progress=report_progress)
     if json_file is not None:
-        write_json(json_file, record)
+        write_json(json_file, presence_record)
     if quiet:
         return
-    headings = {
+    heading_by_score = {
         "exact_sets": "exact sets",
         "macro_f1": "F1",
         "present_missed": "missed",
@@ -141,164 +145,197 @@ def _evaluate_presence(json_file: Path | None, model: str, folders: list[Path], 
         "false_claims": "false",
         "below_f1": "F1 below",
     }
-    table = list_table("Monte Carlo panels", ("of", "counts", *headings.values()))
-    for method, by_counts in record.items():
-        for counts, scores in by_counts.items() if method != "about" else ():
-            table.add_row(method.replace("_", " "), counts, *(_score_text(scores.get(key)) for key in headings))
-    show(table)
+    score_table = list_table("Monte Carlo panels", ("of", "counts", *heading_by_score.values()))
+    for method, scores_by_counts in presence_record.items():
+        for counts, scores in scores_by_counts.items() if method != "about" else ():
+            score_table.add_row(
+                method.replace("_", " "),
+                counts,
+                *(_score_text(scores.get(score_name)) for score_name in heading_by_score),
+            )
+    show(score_table)
 
 
-def _evaluate_trust(json_file: Path | None, inputs: "Inputs", *, small: bool, quiet: bool) -> None:
+def _evaluate_trust(json_file: Path | None, suite_inputs: "Inputs", *, small: bool, quiet: bool) -> None:
     from underpaint.lab.evaluation.plan import TrustPlan, quick_plan
     from underpaint.lab.evaluation.suite import evaluate_trust
 
     if json_file is None:
         raise typer.BadParameter(
-            "--suite trust needs --json FILE: the suite is long, and finished stages are stored next to this file"
+            "--suite trust needs --json FILE, because finished stages of the long suite are stored next to this file."
         )
-    if len(inputs.scans) > 2:
-        raise typer.BadParameter(f"--scan was given {len(inputs.scans)} times; give the two detectors of one scan")
-    plan = quick_plan() if small else TrustPlan()
-    with progress(quiet=quiet) as step:
-        record = evaluate_trust(json_file, inputs, plan, step)
+    if len(suite_inputs.scans) > 2:
+        raise typer.BadParameter(
+            f"--scan was given {len(suite_inputs.scans)} times. Give it at most twice, for the two detectors of one "
+            f"scan."
+        )
+    trust_plan = quick_plan() if small else TrustPlan()
+    with progress(quiet=quiet) as report_progress:
+        suite_record = evaluate_trust(json_file, suite_inputs, trust_plan, report_progress)
     if quiet:
         return
-    for table in (_f1_table(record), _group_table(record), _order_table(record), _scan_table(record)):
-        if table.row_count:
-            show(table)
-    _print_remaining_scores(record)
-    parts_folder = json_file.with_suffix(".parts")
-    say(f"Wrote {json_file}. {parts_folder} holds the finished stages of the suite; it may be deleted.")
+    for score_table in (
+        _f1_table(suite_record),
+        _group_table(suite_record),
+        _order_table(suite_record),
+        _scan_table(suite_record),
+    ):
+        if score_table.row_count:
+            show(score_table)
+    _print_remaining_scores(suite_record)
+    stages_folder = json_file.with_suffix(".parts")
+    say(f"Wrote {json_file}. The folder {stages_folder} of finished stages may be deleted.")
 
 
-def _f1_table(record: dict[str, Any]) -> "Table":
+def _f1_table(suite_record: dict[str, Any]) -> "Table":
     """Return a table of macro F1 of the groups by set and counts, with the baselines."""
-    baselines = record["baselines"]
-    title = "Group macro F1" + (" (quick: unreliable scores)" if record["about"]["quick"] else "")
-    headings = ("set", "counts", "model", *(name.replace("_", " ") for name in BASELINES))
-    table = list_table(title, headings)
-    for name, counts, value in _f1_rows(record):
-        baseline_set = "simulated" if name.startswith("  ") else name
+    baselines = suite_record["baselines"]
+    title = "Group macro F1" + (" (quick: unreliable scores)" if suite_record["about"]["quick"] else "")
+    headings = ("set", "counts", "model", *(set_name.replace("_", " ") for set_name in BASELINES))
+    score_table = list_table(title, headings)
+    for set_name, counts, f1 in _f1_rows(suite_record):
+        baseline_set = "simulated" if set_name.startswith("  ") else set_name
         baseline_scores = (
-            _baseline_score(baselines, baseline, baseline_set, counts) if name != "simulated" else None
+            _baseline_score(baselines, baseline, baseline_set, counts) if set_name != "simulated" else None
             for baseline in BASELINES
         )
-        table.add_row(name, counts, _score_text(value), *map(_score_text, baseline_scores))
-    return table
+        score_table.add_row(set_name, counts, _score_text(f1), *map(_score_text, baseline_scores))
+    return score_table
 
 
-def _f1_rows(record: dict[str, Any]) -> "list[tuple[str, str, Any]]":
-    """Return set, counts and the model's macro F1; sets whose names begin with a space are the baselines' set."""
-    model_scores, details = record["group_macro_f1"], record["details"]
-    baseline_details = details["baselines"]
+def _f1_rows(suite_record: dict[str, Any]) -> "list[tuple[str, str, Any]]":
+    """Return rows of test set, counts and the model's macro F1.
+
+    Names with a leading space mark the part of the test set that the baselines were scored on.
+    """
+    model_scores, score_details = suite_record["group_macro_f1"], suite_record["details"]
+    baseline_details = score_details["baselines"]
     scores_by_counts = baseline_details["by_contestant"]["model"]["by_counts"]
-    unseen = [
-        (kind, counts, value)
-        for kind, scores in model_scores["unseen_instrument"].items()
-        for counts, value in scores.items()
+    unseen_instrument_scores = [
+        (instrument_kind, counts, f1)
+        for instrument_kind, scores in model_scores["unseen_instrument"].items()
+        for counts, f1 in scores.items()
     ]
     return [
-        *(("simulated", counts, value) for counts, value in model_scores["simulated"].items()),
+        *(("simulated", counts, f1) for counts, f1 in model_scores["simulated"].items()),
         *(
             (f"  {baseline_details['n']} of them", counts, scores["macro_f1"])
             for counts, scores in scores_by_counts.items()
         ),
-        *((f"unseen instrument, {kind}", counts, value) for kind, counts, value in unseen),
-        *(("monte_carlo", counts, value) for counts, value in (model_scores["monte_carlo"] or {}).items()),
+        *(
+            (f"unseen instrument, {instrument_kind}", counts, f1)
+            for instrument_kind, counts, f1 in unseen_instrument_scores
+        ),
+        *(("monte_carlo", counts, f1) for counts, f1 in (model_scores["monte_carlo"] or {}).items()),
         ("structure_out", "1e5", model_scores["structure_out"]),
         ("structure_out_finetuned", "1e5", model_scores["structure_out_finetuned"]),
-        ("fitted", "1e5", details["likelihood_fit"]["by_contestant"]["model"]["macro_f1"]),
+        ("fitted", "1e5", score_details["likelihood_fit"]["by_contestant"]["model"]["macro_f1"]),
     ]
 
 
-def _baseline_score(baselines: dict[str, Any], baseline: str, key: str, counts: str) -> float | None:
-    score = baselines[baseline]["group_macro_f1"].get(key)
+def _baseline_score(baselines: dict[str, Any], baseline: str, set_name: str, counts: str) -> float | None:
+    score = baselines[baseline]["group_macro_f1"].get(set_name)
     return score.get(counts) if isinstance(score, dict) else score
 
 
-def _group_table(record: dict[str, Any]) -> "Table":
+def _group_table(suite_record: dict[str, Any]) -> "Table":
     """Return a table of scores, calibration and coverage of each group."""
-    details = record["details"]
-    counts, scores = list(details["simulated"]["by_counts"].items())[-2]
-    columns = ("F1", "always yes", "prevalence", "n", "ECE", "coverage 90 %", "set size", "coverage 99 %", "set size")
-    table = list_table(f"Held-out simulation, scores at {counts} counts, sets over all decades", ("group", *columns))
+    score_details = suite_record["details"]
+    counts, scores = list(score_details["simulated"]["by_counts"].items())[-2]
+    headings = ("F1", "always yes", "prevalence", "n", "ECE", "coverage 90 %", "set size", "coverage 99 %", "set size")
+    score_table = list_table(
+        f"Held-out simulation, scores at {counts} counts, coverage over all counts", ("group", *headings)
+    )
     for group, group_scores in scores["names"].items():
-        cells = [
+        score_cells = [
             group_scores["f1"],
             group_scores["always_yes_f1"],
             group_scores["prevalence"],
             group_scores["n_positive"],
-            record["ece"].get(group),
+            suite_record["ece"].get(group),
         ]
-        for level in record["coverage"].values():
-            cells += [_mean(row[key] for row in level[group].values()) for key in ("coverage", "set_size")]
-        table.add_row(group, *map(_score_text, cells))
-    return table
+        for coverage_by_group in suite_record["coverage"].values():
+            score_cells += [
+                _mean_of_defined(coverage_scores[score_name] for coverage_scores in coverage_by_group[group].values())
+                for score_name in ("coverage", "set_size")
+            ]
+        score_table.add_row(group, *map(_score_text, score_cells))
+    return score_table
 
 
-def _order_table(record: dict[str, Any]) -> "Table":
+def _order_table(suite_record: dict[str, Any]) -> "Table":
     """Return a table of the accuracy of layer order, with its upper bound."""
-    columns = ("resolvable", "bound", "right", "abstained", "abstained on the rest", "wrong on the rest")
-    table = list_table("Layer order, pairs of pigments", ("counts", "answer of", *columns))
-    for counts, order_scores in record["details"]["order"]["by_counts"].items():
-        bound = order_scores["bound"]
+    headings = ("resolvable", "bound", "right", "abstained", "abstained on the rest", "wrong on the rest")
+    score_table = list_table("Layer order of pairs of pigments", ("counts", "answer of", *headings))
+    for counts, order_scores in suite_record["details"]["order"]["by_counts"].items():
+        order_bound = order_scores["bound"]
         for method, method_label in (("network", "network"), ("refined", "network and fit")):
             method_scores = (
-                order_scores[method].get(key) for key in ("accuracy", "abstained", "abstained_on_rest", "wrong_on_rest")
+                order_scores[method].get(score_name)
+                for score_name in ("accuracy", "abstained", "abstained_on_rest", "wrong_on_rest")
             )
-            table.add_row(
-                counts, method_label, *map(_score_text, (bound["resolvable_share"], bound["accuracy"], *method_scores))
+            score_table.add_row(
+                counts,
+                method_label,
+                *map(_score_text, (order_bound["resolvable_share"], order_bound["accuracy"], *method_scores)),
             )
-    return table
+    return score_table
 
 
-def _scan_table(record: dict[str, Any]) -> "Table":
+def _scan_table(suite_record: dict[str, Any]) -> "Table":
     """Return a table of the scores on the measured scan."""
-    table = list_table("Measured scan, the worse of its detectors", ("figure", "group", "model", "line area", "xu2022"))
-    underpaint_scores, xu2022_scores = record["details"]["aurora"], record["details"]["aurora_xu2022"]
-    for key in ("auroc", "spearman", "kappa", "kappa_where_both_are_sure"):
-        for group, value in (underpaint_scores.get(key) or {}).items():
-            other_scores = (
-                (scores.get(score_key) or {}).get(group)
-                for scores, score_key in ((underpaint_scores, f"baseline_{key}"), (xu2022_scores, key))
+    score_table = list_table(
+        "Measured scan, scores of the worse detector", ("figure", "group", "model", "line area", "xu2022")
+    )
+    underpaint_scores, xu2022_scores = suite_record["details"]["aurora"], suite_record["details"]["aurora_xu2022"]
+    for score_name in ("auroc", "spearman", "kappa", "kappa_where_both_are_sure"):
+        for group, underpaint_score in (underpaint_scores.get(score_name) or {}).items():
+            baseline_cells = (
+                (scores.get(other_score_name) or {}).get(group)
+                for scores, other_score_name in (
+                    (underpaint_scores, f"baseline_{score_name}"),
+                    (xu2022_scores, score_name),
+                )
             )
-            table.add_row(key.replace("_", " "), group, *map(_score_text, (value, *other_scores)))
-    return table
+            score_table.add_row(
+                score_name.replace("_", " "), group, *map(_score_text, (underpaint_score, *baseline_cells))
+            )
+    return score_table
 
 
-def _print_remaining_scores(record: dict[str, Any]) -> None:
-    lowest = sorted(record["openset_auroc"].items(), key=lambda pair: pair[1])[:3]
-    say("Open set, lowest AUROC: " + ", ".join(f"{element} {value:.3f}" for element, value in lowest))
-    say(f"{record['per_s']:,.0f} spectra per second")
-    finetuned = record["details"]["structure_out_finetuned"]
-    if "left_out" in finetuned:
-        say(f"Not fine-tuned: {finetuned['left_out']}")
-    if record["about"]["left_out"]:
-        say(f"Left out: {', '.join(record['about']['left_out'])}")
+def _print_remaining_scores(suite_record: dict[str, Any]) -> None:
+    lowest_scores = sorted(suite_record["openset_auroc"].items(), key=lambda element_score: element_score[1])[:3]
+    say("Open set, lowest AUROC: " + ", ".join(f"{element} {auroc:.3f}" for element, auroc in lowest_scores))
+    say(f"{suite_record['per_s']:,.0f} spectra per second")
+    finetuned_scores = suite_record["details"]["structure_out_finetuned"]
+    if "left_out" in finetuned_scores:
+        say(f"Not fine-tuned: {finetuned_scores['left_out']}")
+    if suite_record["about"]["left_out"]:
+        say(f"Left out: {', '.join(suite_record['about']['left_out'])}")
 
 
 def _scores_table(panel_scores: dict[str, Any]) -> "Table":
     score_names = ("f1", "always_yes_f1", "sensitivity", "precision", "n_positive", "n_negative", "n_invisible")
     title = f"{panel_scores.get('panel', 'panel')}, {panel_scores.get('n_spectra', '?')} spectra"
-    table = list_table(title, ("name", *(key.replace("_", " ") for key in score_names)))
-    for name, scores in {**panel_scores["groups"], **panel_scores.get("members", {})}.items():
-        table.add_row(name, *(_score_text(scores.get(key)) for key in score_names))
-    return table
+    score_table = list_table(title, ("name", *(score_name.replace("_", " ") for score_name in score_names)))
+    for label_name, scores in {**panel_scores["groups"], **panel_scores.get("members", {})}.items():
+        score_table.add_row(label_name, *(_score_text(scores.get(score_name)) for score_name in score_names))
+    return score_table
 
 
-def _score_text(value: Any) -> str:
-    if value is None:
+def _score_text(score_value: Any) -> str:
+    if score_value is None:
         return ""
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+    return str(score_value) if isinstance(score_value, int) else f"{score_value:.3f}"
 
 
-def _mean(values: "Iterable[float | None]") -> float | None:
-    defined_values = [value for value in values if value is not None]
-    return sum(defined_values) / len(defined_values) if defined_values else None
+def _mean_of_defined(scores: "Iterable[float | None]") -> float | None:
+    defined_scores = [label_score for label_score in scores if label_score is not None]
+    return sum(defined_scores) / len(defined_scores) if defined_scores else None
 
 
 @benchmark_commands.callback()
-def start() -> None:
+def start_benchmark() -> None:
     """Make virtual panels with known layers, and score the answers of any method.
 
     For example:
@@ -310,13 +347,13 @@ def start() -> None:
 
 
 @benchmark_commands.command()
-@careful
+@with_output_check
 def make(
-    out: Annotated[Path, new_folder("DIR", "Folder to create; must be missing or empty.")],
-    small: Annotated[bool, typer.Option("--quick", help="Small panels, for a trial in a minute.")] = False,
-    quiet: Quiet = False,
+    out: Annotated[Path, new_folder("DIR", "Folder to create, or an empty folder.")],
+    small: Annotated[bool, typer.Option("--quick", help="Make small panels, for a trial in a minute.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Simulate the panels; write them with the ground truth and an empty sheet for answers, under CC0.
+    """Simulate the panels and write them with ground truth and an empty answer sheet, under CC0.
 
     For example:
 
@@ -324,31 +361,31 @@ def make(
     """
     from underpaint.lab.evaluation.benchmark import make_benchmark
 
-    with progress(quiet=quiet) as step:
-        make_benchmark(out, quick=small, progress=step)
-    say(f"Wrote {out}: scans, ground truth, and sheet.csv to fill in; README.md explains how.", quiet=quiet)
+    with progress(quiet=quiet) as report_progress:
+        make_benchmark(out, quick=small, progress=report_progress)
+    say(f"Wrote {out}: scans, ground truth, and sheet.csv to fill in as README.md explains.", quiet=quiet)
     say(f"Next: underpaint benchmark score {out} {out / 'sheet.csv'}", quiet=quiet)
     say("Without a sheet, the built-in methods are scored.", quiet=quiet)
 
 
 @benchmark_commands.command()
-@careful
+@with_output_check
 def score(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder written by `benchmark make`.")],
     sheets: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[SHEET ...]", help="Answers, CSV or JSON; without any, the built-in methods are scored."
+            metavar="[SHEET ...]", help="CSV or JSON files of answers. By default, the built-in methods are scored."
         ),
     ] = None,
-    json_file: ScoresFile = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    json_file: ScoresFileOption = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Score answers for the benchmark's panels.
 
-    Without a sheet, the built-in methods analyse the scans and are scored: the default network, the network of Xu et
-    al. 2022, element maps, and PyMca if installed.
+    Without a sheet, the built-in methods analyse the scans and are scored. These methods are the default network, the
+    network of Xu et al. 2022, element maps, and PyMca if installed.
 
     For example:
 
@@ -356,44 +393,60 @@ def score(
 
         underpaint benchmark score benchmark benchmark/sheet.csv --json scores.json
     """
-    del overwrite  # already checked with the outputs
+    del overwrite  # checked by ``with_output_check``
     from underpaint.lab.evaluation.benchmark import read_description, read_sheet, read_truths, score_answers
     from underpaint.runtime.files import write_json
 
-    description = read_description(folder)
+    benchmark_description = read_description(folder)
     scores: dict[str, Any]
-    with progress(quiet=quiet) as step:
+    with progress(quiet=quiet) as report_progress:
         if sheets:
-            truths = read_truths(folder)
-            scores = {str(path): score_answers(read_sheet(path, truths), truths) for path in sheets}
+            ground_truths = read_truths(folder)
+            scores = {
+                str(sheet_path): score_answers(read_sheet(sheet_path, ground_truths), ground_truths)
+                for sheet_path in sheets
+            }
         else:
             from underpaint.lab.evaluation.benchmark import score_methods
 
-            scores = score_methods(folder, step)
-    description_facts = {key: description[key] for key in ("format", "made_by", "quick")}
+            scores = score_methods(folder, report_progress)
+    benchmark_header = {field_name: benchmark_description[field_name] for field_name in ("format", "made_by", "quick")}
     if json_file is not None:
         write_json(
-            json_file, {"benchmark": description_facts | {"panels": list(description["panels"])}, "methods": scores}
+            json_file,
+            {"benchmark": benchmark_header | {"panels": list(benchmark_description["panels"])}, "methods": scores},
         )
     if quiet:
         return
-    title = f"{description['format']}{', quick' if description['quick'] else ''}"
-    columns = ("answers of", "panel", *(f"F1 {place}" for place in description["places"]), "missed", "false claims")
-    table = list_table(title, columns)
-    for name, panels in scores.items():
-        if panels is None:
-            table.add_row(name, "PyMca is not installed")
-        for panel, places in (panels or {}).items():
-            anywhere_cells = [_benchmark_score_text(places["anywhere"], key) for key in ("missed", "false_claims")]
-            table.add_row(
-                name,
+    title = f"{benchmark_description['format']}{', quick' if benchmark_description['quick'] else ''}"
+    headings = (
+        "answers of",
+        "panel",
+        *(f"F1 {place}" for place in benchmark_description["places"]),
+        "missed",
+        "false claims",
+    )
+    score_table = list_table(title, headings)
+    for method_name, panels_by_name in scores.items():
+        if panels_by_name is None:
+            score_table.add_row(method_name, "PyMca is not installed")
+        for panel, scores_by_place in (panels_by_name or {}).items():
+            anywhere_cells = [
+                _benchmark_score_text(scores_by_place["anywhere"], field_name)
+                for field_name in ("missed", "false_claims")
+            ]
+            score_table.add_row(
+                method_name,
                 panel,
-                *(_benchmark_score_text(place_scores, "macro_f1") for place_scores in places.values()),
+                *(_benchmark_score_text(place_scores, "macro_f1") for place_scores in scores_by_place.values()),
                 *anywhere_cells,
             )
-    show(table)
-    say("-: no answer. Missed: fraction of the visible labels; false claims: fraction of the absent labels, anywhere.")
+    show(score_table)
+    say(
+        "-: no answer. Missed is the fraction of visible labels, and false claims the fraction of absent labels, at "
+        "any place."
+    )
 
 
-def _benchmark_score_text(scores: dict[str, Any] | None, key: str) -> str:
-    return "-" if scores is None else f"{scores[key]:.3f}"
+def _benchmark_score_text(scores: dict[str, Any] | None, score_name: str) -> str:
+    return "-" if scores is None else f"{scores[score_name]:.3f}"

@@ -1,4 +1,4 @@
-"""``explain``: the layer structures that are consistent with the spectrum of a pixel or region."""
+"""Command ``explain``, which finds the layer structures that are consistent with a spectrum."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,12 @@ from underpaint.pigments.explain.words import estimate_text, group_name
 from underpaint.pipeline.paints import spectrum_knowledge
 from underpaint.runtime.progress import Progress
 
-WORKERS = 2
-"""Number of processes, one for each independent run."""
+N_WORKERS = 2
+"""Number of worker processes, one for each independent run."""
 
 
 @dataclass(frozen=True)
-class Request:
+class ExplainRequest:
     """Arguments of the command ``explain``.
 
     Parameters
@@ -40,15 +40,15 @@ class Request:
     region : Path or None
         File of a mask or of a list of pixels.
     pigments : tuple of str
-        Groups or pigments that are present; if empty, the network identifies them.
+        Groups or pigments that are present. If empty, the network identifies the groups.
     instrument, model, ground : str
         Instrument (preset or file), network, and ground below the paint.
     calibrated : bool
-        Whether the energy axis is found from the scan's lines; if false, the file's axis is used.
+        Whether the energy axis is found from the scan's lines. If false, the file's axis is used.
     model_error_percent : float
-        Relative error of the forward model in a bin, per cent.
+        Relative error of the forward model in a bin in per cent.
     counts_scale : float or None
-        As for :func:`underpaint.load`.
+        Stored value per count, as for :func:`underpaint.load`.
     trust_instrument : bool
         Use the instrument even if the scan's lines contradict its axis.
     """
@@ -65,8 +65,8 @@ class Request:
     trust_instrument: bool = False
 
 
-def explain_spot(source: str, request: Request, progress: Progress) -> Explanation:
-    """Sum the spectra of a pixel or region and explain them.
+def explain_spot(scan_location: str, request: ExplainRequest, progress: Progress) -> Explanation:
+    """Explain the sum spectrum of a pixel or region.
 
     Raises
     ------
@@ -79,61 +79,70 @@ def explain_spot(source: str, request: Request, progress: Progress) -> Explanati
     named_groups = given_groups(request.pigments) if request.pigments else None
     ground_layer(request.ground, 100.0)
     progress("Opening the scan", 0, 1)
-    scan = load(source, counts_scale=request.counts_scale)
+    scan = load(scan_location, counts_scale=request.counts_scale)
     mask = read_spot(request.pixel, request.region, scan.shape[:2])
     progress("Finding the energy axis", 0, 1)
-    axis = resolve_energy_axis(scan, calibrated=request.calibrated)
+    calibrated_scan = resolve_energy_axis(scan, calibrated=request.calibrated)
     alerts = (
-        () if given_instrument is None else check_instrument(axis, given_instrument, trusted=request.trust_instrument)
+        ()
+        if given_instrument is None
+        else check_instrument(calibrated_scan, given_instrument, trusted=request.trust_instrument)
     )
-    for alert in (*axis.alerts, *alerts):
+    for alert in (*calibrated_scan.alerts, *alerts):
         say_warning(alert)
-    if axis.beam_kev is not None and named_groups is None:
+    if calibrated_scan.beam_kev is not None and named_groups is None:
         raise CoverageError(
             f"Cannot identify pigments by the network: scan {scan.name!r} was excited by a monochromatic beam of "
-            f"{axis.beam_kev:.2f} keV, and the networks were trained on spectra of X-ray tubes. Name the pigments with "
+            f"{calibrated_scan.beam_kev:.2f} keV, and the networks were trained on spectra of X-ray tubes. Name the "
+            f"pigments with "
             "--pigments."
         )
-    knowledge = spectrum_knowledge(scan, axis, given_instrument)
+    knowledge = spectrum_knowledge(scan, calibrated_scan, given_instrument)
     progress("Reading the spectra", 0, 1)
-    spectrum = region_spectrum(axis.scan, mask)
+    spectrum = region_spectrum(calibrated_scan.scan, mask)
     if named_groups is None:
         progress("Running the network", 0, 1)
         named_groups = groups_by_network(spectrum, request.ground, request.model, knowledge.known())
-    error = ModelError(independent=request.model_error_percent / 100)
+    model_error = ModelError(independent=request.model_error_percent / 100)
     return explain(
         spectrum,
         knowledge.instrument,
         named_groups,
         ground=request.ground,
-        error=error,
-        workers=WORKERS,
+        error=model_error,
+        workers=N_WORKERS,
         progress=progress,
     )
 
 
 def layer_table(explanation: Explanation) -> Table | None:
-    """Return a table of the layers; None if the two runs disagree, so that nothing can be stated."""
+    """Return a table of the layers, or None if the two runs disagree."""
     if not explanation.stated:
         return None
-    counts = explanation.spectrum.counts.sum()
-    result = Table(title=f"{explanation.spectrum.name}: {counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD)
+    total_counts = explanation.spectrum.counts.sum()
+    layers_table = Table(
+        title=f"{explanation.spectrum.name}: {total_counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD
+    )
     for heading in (
         "layer",
         "thickness, 90 %",
         "group",
         "in this layer, P",
-        "share of the dry pigment, range",
+        "share of the dry pigment (range)",
         "pigments",
     ):
-        result.add_column(heading)
-    for layer in explanation.layers:
-        for row, (name, probability) in enumerate(layer.presence.items()):
-            layer_cells = (str(layer.layer + 1), estimate_text(layer.thickness)) if row == 0 else ("", "")
-            members = ", ".join(
-                f"{library()[member].label} {probability:.2f}"
-                for member, probability in explanation.members(name, layer.layer).items()
+        layers_table.add_column(heading)
+    for layer_estimate in explanation.layers:
+        for group_index, (group, probability) in enumerate(layer_estimate.presence.items()):
+            layer_cells = (
+                (str(layer_estimate.layer + 1), estimate_text(layer_estimate.thickness))
+                if group_index == 0
+                else ("", "")
             )
-            share = estimate_text(layer.shares[name], share=True)
-            result.add_row(*layer_cells, group_name(name), f"{probability:.2f}", share, members)
-    return result
+            members_text = ", ".join(
+                f"{library()[member].label} {probability:.2f}"
+                for member, probability in explanation.members(group, layer_estimate.layer).items()
+            )
+            share_text = estimate_text(layer_estimate.shares[group], share=True)
+            layers_table.add_row(*layer_cells, group_name(group), f"{probability:.2f}", share_text, members_text)
+    return layers_table

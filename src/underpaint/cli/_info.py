@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from underpaint.calibrate import Calibration, calibrate, calibration_notes
-from underpaint.cli._console import list_table, two_columns
+from underpaint.cli._console import list_table, two_column_table
 from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.errors import CalibrationError
 from underpaint.io import ScanInfo
@@ -25,57 +25,60 @@ _MARGIN_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
-class Frame:
+class DrawingFrame:
     """Size of a drawing in characters, and its range of energies or channels."""
 
     width: int
     height: int
-    start: float
-    stop: float
+    axis_start: float
+    axis_stop: float
 
-    def column(self, position: float) -> int:
+    def character_column(self, position: float) -> int:
         """Return the character column of an energy or channel."""
-        return round((position - self.start) / (self.stop - self.start) * (self.width - 1))
+        return round((position - self.axis_start) / (self.axis_stop - self.axis_start) * (self.width - 1))
 
 
 def draw_spectrum(
-    counts: NDArray[np.float64], frame: Frame, labels: Mapping[str, float], title: str, unit: str
+    counts: NDArray[np.float64], frame: DrawingFrame, labels: Mapping[str, float], title: str, unit: str
 ) -> list[str]:
-    """Draw counts as lines of text: labels above, braille, an axis below.
+    """Draw counts in braille characters, with line labels above and an axis below.
 
     Parameters
     ----------
     counts : (n,) array
-        Counts, evenly spaced from ``frame.start`` to ``frame.stop``; drawn on a logarithmic axis.
+        Counts, evenly spaced from ``frame.axis_start`` to ``frame.axis_stop``, drawn on a logarithmic axis.
     frame : Frame
-        Size and range.
+        Size of the drawing and range of its axis.
     labels : mapping of str to float
-        Line names with their positions, the most important first; labels that do not fit are left out.
+        Line names with their energies or channels, most important first. Labels that do not fit are left out.
     title, unit : str
         Title above the drawing, and unit at the end of the axis.
     """
-    heights, low_counts, high_counts = _heights(counts, 2 * frame.width, 4 * frame.height)
-    braille_rows = _braille(heights, frame.height)
+    heights, low_counts, high_counts = _dot_heights(counts, 2 * frame.width, 4 * frame.height)
+    braille_rows = _draw_braille(heights, frame.height)
     tick_labels = (
         [f"{high_counts:.0e}", *[""] * (frame.height - 2), f"{low_counts:.0e}"]
         if frame.height > 1
         else [f"{high_counts:.0e}"]
     )
-    lines = [title]
-    lines += [" " * (_MARGIN_CHARACTERS + 1) + row for row in _label_rows(labels, frame)]
-    lines += [
-        f"{tick_label:>{_MARGIN_CHARACTERS}}|{row}" for tick_label, row in zip(tick_labels, braille_rows, strict=True)
+    text_lines = [title]
+    text_lines += [" " * (_MARGIN_CHARACTERS + 1) + drawing_row for drawing_row in _label_rows(labels, frame)]
+    text_lines += [
+        f"{tick_label:>{_MARGIN_CHARACTERS}}|{drawing_row}"
+        for tick_label, drawing_row in zip(tick_labels, braille_rows, strict=True)
     ]
-    return [*lines, " " * (_MARGIN_CHARACTERS + 1) + _ticks(frame, unit)]
+    return [*text_lines, " " * (_MARGIN_CHARACTERS + 1) + _tick_line(frame, unit)]
 
 
-def _heights(counts: NDArray[np.float64], n_dot_column: int, n_level: int) -> tuple[NDArray[np.int64], float, float]:
+def _dot_heights(
+    counts: NDArray[np.float64], n_dot_columns: int, n_levels: int
+) -> tuple[NDArray[np.int64], float, float]:
     """Return the maximum counts of each dot column as a level, and the counts of the highest and lowest level."""
-    edges = np.linspace(0, counts.size, n_dot_column + 1)
+    column_edges = np.linspace(0, counts.size, n_dot_columns + 1)
     max_counts = np.array(
         [
             counts[int(first_edge) : max(math.ceil(last_edge), int(first_edge) + 1)].max()
-            for first_edge, last_edge in pairwise(edges)
+            for first_edge, last_edge in pairwise(column_edges)
         ]
     )
     high_counts = max(float(max_counts.max()), 1.0)
@@ -85,66 +88,75 @@ def _heights(counts: NDArray[np.float64], n_dot_column: int, n_level: int) -> tu
     relative_height = np.log(np.maximum(max_counts, low_counts) / low_counts) / max(
         math.log(high_counts / low_counts), 1e-9
     )
-    return np.round(relative_height * n_level).astype(np.int64), low_counts, high_counts
+    return np.round(relative_height * n_levels).astype(np.int64), low_counts, high_counts
 
 
-def _braille(heights: NDArray[np.int64], n_row: int) -> list[str]:
+def _draw_braille(heights: NDArray[np.int64], n_row: int) -> list[str]:
     dot_level = 4 * n_row - np.arange(4 * n_row)[:, None]
     # Each column is filled down to its lower neighbour, so that the flanks of a peak are connected.
     is_dot = (dot_level <= heights[None, :]) & (
         dot_level > heights[None, :] - np.maximum(_height_above_neighbours(heights), 1)[None, :]
     )
     dot_cells = is_dot.reshape(n_row, 4, -1, 2)
-    codes = _BLANK_BRAILLE + (dot_cells * _DOT_BITS[None, :, None, :]).sum(axis=(1, 3))
-    return ["".join(chr(code) for code in row) for row in codes]
+    braille_codes = _BLANK_BRAILLE + (dot_cells * _DOT_BITS[None, :, None, :]).sum(axis=(1, 3))
+    return ["".join(chr(braille_code) for braille_code in code_row) for code_row in braille_codes]
 
 
 def _height_above_neighbours(heights: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the height of each column above the lower of its two neighbours."""
-    padded = np.pad(heights, 1, mode="edge")
-    return heights - np.minimum(padded[:-2], padded[2:])
+    padded_heights = np.pad(heights, 1, mode="edge")
+    return heights - np.minimum(padded_heights[:-2], padded_heights[2:])
 
 
-def _label_rows(labels: Mapping[str, float], frame: Frame, n_row: int = 3) -> list[str]:
-    """Place labels above their lines, on as many rows as needed (at most ``n_row``)."""
-    rows = [[" "] * frame.width for _ in range(n_row)]
-    for text, position in labels.items():
-        if not frame.start <= position <= frame.stop:
+def _label_rows(labels: Mapping[str, float], frame: DrawingFrame, n_row: int = 3) -> list[str]:
+    """Return at most ``n_row`` rows of text with the labels above their lines."""
+    character_rows = [[" "] * frame.width for _ in range(n_row)]
+    for label, axis_position in labels.items():
+        if not frame.axis_start <= axis_position <= frame.axis_stop:
             continue
-        first_column = min(max(frame.column(position) - len(text) // 2, 0), max(frame.width - len(text), 0))
-        for row in reversed(rows):
-            if all(cell == " " for cell in row[max(first_column - 1, 0) : first_column + len(text) + 1]):
-                row[first_column : first_column + len(text)] = list(text)[: frame.width - first_column]
+        first_column = min(
+            max(frame.character_column(axis_position) - len(label) // 2, 0), max(frame.width - len(label), 0)
+        )
+        for character_row in reversed(character_rows):
+            if all(
+                character == " "
+                for character in character_row[max(first_column - 1, 0) : first_column + len(label) + 1]
+            ):
+                character_row[first_column : first_column + len(label)] = list(label)[: frame.width - first_column]
                 break
-    return [text for row in rows if (text := "".join(row).rstrip())]
+    return [label for character_row in character_rows if (label := "".join(character_row).rstrip())]
 
 
-def _ticks(frame: Frame, unit: str) -> str:
-    span = frame.stop - frame.start
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**5) if span / step <= 10)
+def _tick_line(frame: DrawingFrame, unit: str) -> str:
+    axis_span = frame.axis_stop - frame.axis_start
+    tick_step = next(
+        tick_step
+        for tick_step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**5)
+        if axis_span / tick_step <= 10
+    )
     characters = [" "] * (frame.width + 6 + len(unit))
     last_column = 0.0
-    for position in np.arange(math.ceil(frame.start / step) * step, frame.stop, step):
-        text, first_column = f"{position:g}", frame.column(position)
-        characters[first_column : first_column + len(text)] = list(text)
-        last_column = first_column + len(text)
+    for axis_position in np.arange(math.ceil(frame.axis_start / tick_step) * tick_step, frame.axis_stop, tick_step):
+        tick_label, first_column = f"{axis_position:g}", frame.character_column(axis_position)
+        characters[first_column : first_column + len(tick_label)] = list(tick_label)
+        last_column = first_column + len(tick_label)
     characters[int(last_column) + 1 : int(last_column) + 1 + len(unit)] = list(unit)
     return "".join(characters).rstrip()
 
 
-_SPECTRUM_ROWS = 8
+_DRAWING_ROWS = 8
 
 
 @dataclass(frozen=True)
 class InfoAxis:
-    """Energy axis for ``info``: from the scan's lines, else from the file; None without either."""
+    """Energy axis from the scan's lines or else from the file, with the calibration."""
 
     scan_axis: EnergyAxis | None
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
 
-    def facts(self) -> dict[str, Any]:
-        """Return axis and calibration as values for JSON."""
+    def as_record(self) -> dict[str, Any]:
+        """Return axis and calibration as a JSON-serialisable record."""
         axis, calibration = self.scan_axis, self.calibration
         return {
             "gain_kev": None if axis is None else axis.gain_kev,
@@ -156,7 +168,7 @@ class InfoAxis:
 
 
 def find_info_axis(info: ScanInfo) -> InfoAxis:
-    """Return the axis found in the sum spectrum, else the file's axis with a note."""
+    """Return the axis from the lines of the sum spectrum, or else the file's axis with a note."""
     sum_scan = Scan(info.sum_spectrum.counts[None, None, :], axis=info.axis, name=info.name)
     try:
         calibration = calibrate(sum_scan)
@@ -165,96 +177,96 @@ def find_info_axis(info: ScanInfo) -> InfoAxis:
     return InfoAxis(calibration.axis, calibration, calibration_notes(info.axis, calibration))
 
 
-def axis_offer(info: ScanInfo, axis: InfoAxis) -> list[str]:
-    """Offer the axis that was found where the file has none, or another one."""
+def axis_offer_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
+    """Return lines of text that offer the axis from the scan's lines if it differs from the file's axis."""
     if axis.calibration is None or not axis.notes:
         return []
     return [
-        f"{info.name}: the file's energy axis ({_axis_text(info.axis)}) was kept; the lines give "
-        f"{_axis_text(axis.scan_axis)}. Convert with --axis found to write that one."
+        f"{info.name}: the file's energy axis ({_axis_text(info.axis)}) was kept. The lines give "
+        f"{_axis_text(axis.scan_axis)}. Convert with --axis found to write the axis from the lines."
     ]
 
 
-def written_axis(info: ScanInfo, axis: InfoAxis) -> EnergyAxis:
-    """Return the axis that was found in the lines.
+def axis_from_lines(info: ScanInfo, axis: InfoAxis) -> EnergyAxis:
+    """Return the axis that was found in the scan's lines.
 
     Raises
     ------
     CalibrationError
-        None was found.
+        The spectrum determines no axis.
     """
     if axis.calibration is None:
         raise CalibrationError(
             f"Cannot write the energy axis found in the lines of {info.name}: none was found. {' '.join(axis.notes)} "
-            "Convert without --axis found to keep the file's."
+            "Convert without --axis found to keep the file's axis."
         )
     return axis.calibration.axis
 
 
-def facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
-    """Return a table of the facts of a scan."""
+def scan_facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
+    """Return a table of a scan's size, counts, detector, calibration and notes."""
     n_row, n_column, n_channel = info.shape
-    table = two_columns(info.name)
-    table.add_row("file", info.source)
-    table.add_row("format", info.format)
-    sizes = f"{_count_text(n_row, 'row')} x {_count_text(n_column, 'column')}, {_count_text(n_channel, 'channel')}"
-    table.add_row("size", f"{sizes} ({info.size_bytes / 1e6:.0f} MB)")
-    table.add_row("step", "unknown" if info.step_mm is None else f"{info.step_mm[0]:g} x {info.step_mm[1]:g} mm")
-    table.add_row("detector", info.detector or "unknown")
-    table.add_row(
+    scan_table = two_column_table(info.name)
+    scan_table.add_row("file", info.source)
+    scan_table.add_row("format", info.format)
+    size_text = f"{_count_text(n_row, 'row')} x {_count_text(n_column, 'column')}, {_count_text(n_channel, 'channel')}"
+    scan_table.add_row("size", f"{size_text} ({info.size_bytes / 1e6:.0f} MB)")
+    scan_table.add_row("step", "unknown" if info.step_mm is None else f"{info.step_mm[0]:g} x {info.step_mm[1]:g} mm")
+    scan_table.add_row("detector", info.detector or "unknown")
+    scan_table.add_row(
         "counts",
         f"{info.total_counts:.4g} in total, {info.mean_pixel_counts:.4g} per pixel, at most "
         f"{info.max_pixel_counts:.4g}",
     )
-    table.add_row("live time", "unknown" if info.live_time_s is None else f"{info.live_time_s:g} s per pixel")
-    table.add_row("pixels", f"{info.n_missing} missing, {info.n_empty} without counts")
-    table.add_row("axis in file", _axis_text(info.axis))
+    scan_table.add_row("live time", "unknown" if info.live_time_s is None else f"{info.live_time_s:g} s per pixel")
+    scan_table.add_row("pixels", f"{info.n_missing} missing, {info.n_empty} without counts")
+    scan_table.add_row("axis in file", _axis_text(info.axis))
     if axis.calibration is not None:
-        table.add_row("axis found", f"{_axis_text(axis.scan_axis)}; {_anode_text(axis.calibration)}")
-        table.add_row("lines", ", ".join(name.replace("_", " ") for name in axis.calibration.families))
+        scan_table.add_row("axis found", f"{_axis_text(axis.scan_axis)}; {_anode_text(axis.calibration)}")
+        scan_table.add_row("lines", ", ".join(name.replace("_", " ") for name in axis.calibration.families))
     for note in (*info.notes, *axis.notes):
-        table.add_row("note", note)
-    return table
+        scan_table.add_row("note", note)
+    return scan_table
 
 
 def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
     """Return the sum and maximum spectrum as lines of text."""
     width = min(max(shutil.get_terminal_size((100, 24)).columns - 16, 40), 140)
     scan_axis = axis.scan_axis
-    n_used = max(int((info.sum_spectrum.counts > 0).nonzero()[0].max(initial=1)) + 1, 2)
-    start_position, stop_position = (
-        (0.0, float(n_used))
+    n_used_channels = max(int((info.sum_spectrum.counts > 0).nonzero()[0].max(initial=1)) + 1, 2)
+    axis_start, axis_stop = (
+        (0.0, float(n_used_channels))
         if scan_axis is None
-        else (scan_axis.start_kev, scan_axis.start_kev + scan_axis.gain_kev * n_used)
+        else (scan_axis.start_kev, scan_axis.start_kev + scan_axis.gain_kev * n_used_channels)
     )
-    frame = Frame(width, _SPECTRUM_ROWS, start_position, stop_position)
+    frame = DrawingFrame(width, _DRAWING_ROWS, axis_start, axis_stop)
     families = () if axis.calibration is None else axis.calibration.families
     labels = line_labels(families)
     unit = "channel" if scan_axis is None else "keV"
-    spectra: tuple[tuple[str, Spectrum, Mapping[str, float]], ...] = (
+    titled_spectra: tuple[tuple[str, Spectrum, Mapping[str, float]], ...] = (
         ("sum", info.sum_spectrum, labels),
         ("maximum", info.max_spectrum, {}),
     )
     return [
-        line
-        for title, spectrum, shown_labels in spectra
-        for line in draw_spectrum(
-            spectrum.counts[:n_used], frame, shown_labels, f"{title} spectrum, counts (logarithmic)", unit
+        text_line
+        for title, spectrum, shown_labels in titled_spectra
+        for text_line in draw_spectrum(
+            spectrum.counts[:n_used_channels], frame, shown_labels, f"{title} spectrum, counts (logarithmic)", unit
         )
     ]
 
 
 def scans_table(records: list[dict[str, Any]]) -> Table:
-    """Return a table with state and results folder of each scan; errors are printed after the table."""
-    table = list_table("scans", ("scan", "state", "results"))
+    """Return a table with the outcome and the results folder of each scan."""
+    outcome_table = list_table("scans", ("scan", "state", "results"))
     for scan_record in records:
-        state = "failed" if scan_record["error"] else "left alone" if scan_record["skipped"] else "done"
-        table.add_row(scan_record["source"], state, scan_record["folder"] or "")
-    return table
+        outcome = "failed" if scan_record["error"] else "left alone" if scan_record["skipped"] else "done"
+        outcome_table.add_row(scan_record["source"], outcome, scan_record["folder"] or "")
+    return outcome_table
 
 
-def _count_text(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _count_text(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _axis_text(axis: EnergyAxis | None) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from underpaint.cli._console import PlainHelp, list_table, progress, say, show, show_json, two_columns
-from underpaint.cli._outputs import careful, new_file
-from underpaint.cli._scans import Json, Overwrite, Quiet
+from underpaint.cli._console import PlainHelp, list_table, progress, say, show, show_json, two_column_table
+from underpaint.cli._outputs import new_file, with_output_check
+from underpaint.cli._scans import JsonOption, OverwriteOption, QuietOption
 from underpaint.errors import InstrumentError
 
 if TYPE_CHECKING:
@@ -23,14 +23,17 @@ if TYPE_CHECKING:
 def list_pigments(
     element: Annotated[
         list[str] | None,
-        typer.Option(metavar="SYMBOL", help="Only pigments that contain this element; may be repeated."),
+        typer.Option(metavar="SYMBOL", help="Only pigments that contain this element. The option may be repeated."),
     ] = None,
     period: Annotated[
         str | None,
-        typer.Option(metavar="YEAR|FROM:TO", help="Only pigments in use at this time; --period=-500:400 for BC."),
+        typer.Option(
+            metavar="YEAR|FROM:TO",
+            help="Only pigments in use at this time. Years BC are negative, as in --period=-500:400.",
+        ),
     ] = None,
     palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only pigments of a palette.")] = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List pigments with their formula, density, years of use and groups.
 
@@ -42,18 +45,20 @@ def list_pigments(
     """
     from underpaint.physics.materials import library
 
-    records = [_list_record(pigment) for pigment in _select_pigments(library(), element or [], period, palette)]
+    pigment_records = [
+        _short_pigment_record(pigment) for pigment in _select_pigments(library(), element or [], period, palette)
+    ]
     if as_json:
-        show_json(records)
+        show_json(pigment_records)
     else:
-        _show_list(records)
+        _show_pigments(pigment_records)
 
 
 def show_pigment(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation.")],
-    as_json: Json = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation of a pigment.")],
+    as_json: JsonOption = False,
 ) -> None:
-    """Show all that is known of one pigment, with the sources.
+    """Show the properties of one pigment, with their sources.
 
     For example:
 
@@ -62,15 +67,15 @@ def show_pigment(
     from underpaint.physics.materials import library
 
     pigment_library = library()
-    record = _full_record(pigment_library, pigment_library[name])
+    pigment_record = _full_pigment_record(pigment_library, pigment_library[name])
     if as_json:
-        show_json(record)
+        show_json(pigment_record)
     else:
-        _show_record(record)
+        _show_pigment_record(pigment_record)
 
 
-def list_palettes(as_json: Json = False) -> None:
-    """List the palettes: the pigments of a painter or a period.
+def list_palettes(as_json: JsonOption = False) -> None:
+    """List the palettes, which are the pigments of a painter or a period.
 
     For example:
 
@@ -80,15 +85,17 @@ def list_palettes(as_json: Json = False) -> None:
     """
     from underpaint.physics.materials import load_palette, palette_names
 
-    records = [_palette_record(load_palette(name)) for name in palette_names()]
+    palette_records = [_palette_record(load_palette(palette_name)) for palette_name in palette_names()]
     if as_json:
-        show_json(records)
+        show_json(palette_records)
         return
-    table = list_table(f"{len(records)} palettes", ("name", "label", "years", "pigments"))
-    for record in records:
-        years = "" if record["first"] is None else f"{record['first']} to {record['last']}"
-        table.add_row(record["name"], record["label"], years, str(len(record["pigments"])))
-    show(table)
+    palette_table = list_table(f"{len(palette_records)} palettes", ("name", "label", "years", "pigments"))
+    for palette_record in palette_records:
+        years = "" if palette_record["first"] is None else f"{palette_record['first']} to {palette_record['last']}"
+        palette_table.add_row(
+            palette_record["name"], palette_record["label"], years, str(len(palette_record["pigments"]))
+        )
+    show(palette_table)
 
 
 class InstrumentAction(StrEnum):
@@ -103,20 +110,27 @@ def instruments(
     action: Annotated[
         InstrumentAction,
         typer.Argument(
-            metavar="[list|show|convert]", help="The built-in instruments, one in full, or one as another file."
+            metavar="[list|show|convert]",
+            help="List the built-in instruments, show one, or convert one to another file format.",
         ),
     ] = InstrumentAction.list,
-    name: Annotated[str | None, typer.Argument(metavar="PRESET|FILE", help="Instrument file, or PyMca's .cfg.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="PRESET|FILE", help="Preset, instrument file, or PyMca's .cfg.")
+    ] = None,
     out: Annotated[
-        Path | None, new_file("FILE", "convert: .cfg for PyMca's fit configuration, else an instrument file (TOML).")
+        Path | None,
+        new_file(
+            "FILE", "File to write by convert: PyMca's fit configuration (.cfg), or else an instrument file (TOML)."
+        ),
     ] = None,
     families: Annotated[
-        str | None, typer.Option(metavar="Fe_K,Pb_L3,...", help="convert to .cfg: line families to fit in PyMca.")
+        str | None,
+        typer.Option(metavar="Fe_K,Pb_L3,...", help="Line families to fit in PyMca, for conversion to .cfg."),
     ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """List the built-in instruments; show one; convert a PyMca configuration to an instrument file and back.
+    """List the built-in instruments, show one, or convert between PyMca configurations and instrument files.
 
     Values that cannot be converted are listed with the reason. Every option for an instrument file also accepts a
     PyMca configuration (.cfg).
@@ -138,47 +152,53 @@ def instruments(
         _list_instruments(as_json=as_json)
         return
     if name is None:
-        raise InstrumentError(f"Cannot {action.value} an instrument: none is named. Give a preset or a file.")
-    configuration = _configuration(name)
+        raise InstrumentError(f"Cannot {action.value} an instrument: no instrument is named. Give a preset or a file.")
+    configuration = _load_configuration(name)
     if action is InstrumentAction.show:
         _show_instrument(configuration, as_json=as_json)
         return
     if out is None:
-        raise InstrumentError(f"Cannot convert {name}: no file to write is named. Give it with --out, e.g. lab.toml.")
+        raise InstrumentError(
+            f"Cannot convert {name}: no file to write is named. Give the file with --out, e.g. lab.toml."
+        )
     families_to_fit = (
-        configuration.families if families is None else tuple(family.strip() for family in families.split(","))
+        configuration.families
+        if families is None
+        else tuple(family_name.strip() for family_name in families.split(","))
     )
-    untranslated = _write_instrument(configuration, families_to_fit, out)
+    untranslated_entries = _write_instrument(configuration, families_to_fit, out)
     if as_json:
         show_json(
             {
                 "out": str(out),
                 "families": families_to_fit,
-                "not_translated": [asdict(untranslated_entry) for untranslated_entry in untranslated],
+                "not_translated": [asdict(untranslated_entry) for untranslated_entry in untranslated_entries],
             }
         )
         return
     _say_families(families_to_fit)
-    _say_untranslated(untranslated)
+    _say_untranslated(untranslated_entries)
     say(f"Wrote {out}")
 
 
 def _list_instruments(*, as_json: bool) -> None:
     from underpaint.physics.instrument import load_instrument, preset_names
 
-    records = [_instrument_record(name, load_instrument(name)) for name in preset_names()]
+    instrument_records = [
+        _instrument_record(preset_name, load_instrument(preset_name)) for preset_name in preset_names()
+    ]
     if as_json:
-        show_json(records)
+        show_json(instrument_records)
         return
-    table = list_table("instruments", records[0])
-    for record in records:
-        table.add_row(*(str(value) for value in record.values()))
-    show(table)
+    instrument_table = list_table("instruments", instrument_records[0])
+    for instrument_record in instrument_records:
+        instrument_table.add_row(*(str(cell_value) for cell_value in instrument_record.values()))
+    show(instrument_table)
     say("`underpaint calibrate SCAN --out mine.toml` writes a file for your instrument.")
 
 
-def _configuration(name: str) -> "PymcaConfiguration":
-    """Return an instrument, with the line families and layers of a PyMca configuration."""
+def _load_configuration(name: str) -> "PymcaConfiguration":
+    """Return an instrument with the line families and layers of a PyMca configuration."""
     from underpaint.physics.instrument import load_instrument
     from underpaint.physics.instrument.pymca import PymcaConfiguration, is_pymca, read_pymca
 
@@ -187,19 +207,25 @@ def _configuration(name: str) -> "PymcaConfiguration":
     return PymcaConfiguration(load_instrument(name), (), (), ())
 
 
-def _set_values(instrument: "Instrument") -> dict[str, Any]:
+def _given_instrument_values(instrument: "Instrument") -> dict[str, Any]:
     return instrument.model_dump(mode="json", exclude_none=True, exclude_unset=True)
 
 
 def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> None:
     from underpaint.runtime.toml_text import to_toml
 
-    record = _set_values(configuration.instrument)
+    instrument_values = _given_instrument_values(configuration.instrument)
     if as_json:
-        left_out = [asdict(entry) for entry in configuration.untranslated]
-        show_json({"instrument": record, "families": configuration.families, "not_translated": left_out})
+        untranslated_records = [asdict(untranslated_entry) for untranslated_entry in configuration.untranslated]
+        show_json(
+            {
+                "instrument": instrument_values,
+                "families": configuration.families,
+                "not_translated": untranslated_records,
+            }
+        )
         return
-    say(to_toml(record))
+    say(to_toml(instrument_values))
     _say_families(configuration.families)
     _say_untranslated(configuration.untranslated)
 
@@ -207,7 +233,7 @@ def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> N
 def _write_instrument(
     configuration: "PymcaConfiguration", families: Sequence[str], out: Path
 ) -> tuple["Untranslated", ...]:
-    """Write a file in the format of its ending; return the entries that it cannot hold."""
+    """Write an instrument in the format of the file's ending, and return the entries without a counterpart."""
     from underpaint.data import EnergyAxis
     from underpaint.io.pymca import write_pymca
     from underpaint.physics.instrument import save_instrument
@@ -219,12 +245,17 @@ def _write_instrument(
     detector = instrument.detector
     if "gain_kev" not in detector.model_fields_set:
         raise InstrumentError(
-            f"Cannot write {out}: {instrument.name!r} sets no energy axis, and PyMca needs one. Put detector.gain_kev "
-            "and detector.zero_kev into its file; `underpaint calibrate` finds them from a scan."
+            f"Cannot write {out}: {instrument.name!r} sets no energy axis, and PyMca needs one. Put "
+            f"detector.gain_kev and detector.zero_kev into the instrument file. `underpaint calibrate` finds both "
+            f"from a scan."
         )
     axis = EnergyAxis(detector.gain_kev, detector.zero_kev, detector.n_channel)
-    untranslated = [entry for entry in configuration.untranslated if entry.entry != "attenuators.Matrix"]
-    return (*untranslated, *write_pymca(instrument, axis, families, out, configuration.matrix))
+    untranslated_entries = [
+        untranslated_entry
+        for untranslated_entry in configuration.untranslated
+        if untranslated_entry.entry != "attenuators.Matrix"
+    ]
+    return (*untranslated_entries, *write_pymca(instrument, axis, families, out, configuration.matrix))
 
 
 def _say_families(families: Sequence[str]) -> None:
@@ -232,15 +263,17 @@ def _say_families(families: Sequence[str]) -> None:
         say(f"Families to fit: {','.join(families)}")
 
 
-def _say_untranslated(entries: "Sequence[Untranslated]") -> None:
-    """Print the entries without a counterpart, a line for each reason."""
-    by_reason: dict[str, list[str]] = {}
-    for entry in entries:
-        by_reason.setdefault(entry.reason, []).append(f"{entry.entry} = {entry.value[:60]}")
-    if by_reason:
+def _say_untranslated(untranslated_entries: "Sequence[Untranslated]") -> None:
+    """Print the entries without a counterpart in the other format, by reason."""
+    entries_by_reason: dict[str, list[str]] = {}
+    for untranslated_entry in untranslated_entries:
+        entries_by_reason.setdefault(untranslated_entry.reason, []).append(
+            f"{untranslated_entry.entry} = {untranslated_entry.value[:60]}"
+        )
+    if entries_by_reason:
         say("Without a counterpart:")
-    for reason, names in by_reason.items():
-        say(f"- {reason}: {'; '.join(names)}")
+    for reason, entry_texts in entries_by_reason.items():
+        say(f"- {reason}: {'; '.join(entry_texts)}")
 
 
 def _instrument_record(name: str, instrument: Any) -> dict[str, Any]:
@@ -260,31 +293,34 @@ def _select_pigments(
 
     for symbol in elements:
         atomic_weight(symbol)
-    years = None if period is None else _parse_years(period)
-    candidates = (
-        [pigment_library[name] for name in load_palette(palette).pigments] if palette else list(pigment_library)
+    year_range = None if period is None else _parse_years(period)
+    candidate_pigments = (
+        [pigment_library[pigment_name] for pigment_name in load_palette(palette).pigments]
+        if palette
+        else list(pigment_library)
     )
     return [
         pigment
-        for pigment in candidates
+        for pigment in candidate_pigments
         if all(symbol in pigment.mass_fractions for symbol in elements)
-        and (years is None or pigment.period.overlaps(*years))
+        and (year_range is None or pigment.period.overlaps(*year_range))
     ]
 
 
-def _parse_years(text: str) -> tuple[int, int]:
+def _parse_years(period_text: str) -> tuple[int, int]:
     from underpaint.errors import SampleError
 
-    first_year, _, last_year = text.partition(":")
+    first_year, _, last_year = period_text.partition(":")
     try:
-        years = int(first_year), int(last_year or first_year)
+        year_range = int(first_year), int(last_year or first_year)
     except ValueError:
-        years = (1, 0)
-    if years[0] > years[1]:
+        year_range = (1, 0)
+    if year_range[0] > year_range[1]:
         raise SampleError(
-            f"Cannot read the period {text!r}: give a year, or two years such as 1600:1700, the earlier first."
+            f"Cannot read the period {period_text!r}: give a year, or two years with the earlier first, such as "
+            f"1600:1700."
         )
-    return years
+    return year_range
 
 
 def _palette_record(palette: "Palette") -> dict[str, Any]:
@@ -299,7 +335,7 @@ def _palette_record(palette: "Palette") -> dict[str, Any]:
     }
 
 
-def _list_record(pigment: "Pigment") -> dict[str, Any]:
+def _short_pigment_record(pigment: "Pigment") -> dict[str, Any]:
     return {
         "name": pigment.name,
         "formula": pigment.formula,
@@ -309,8 +345,8 @@ def _list_record(pigment: "Pigment") -> dict[str, Any]:
     }
 
 
-def _full_record(pigment_library: "Library", pigment: "Pigment") -> dict[str, Any]:
-    groups = [pigment_library.group(name) for name in pigment.groups]
+def _full_pigment_record(pigment_library: "Library", pigment: "Pigment") -> dict[str, Any]:
+    groups = [pigment_library.group(group_name) for group_name in pigment.groups]
     return {
         "name": pigment.name,
         "label": pigment.label,
@@ -348,44 +384,50 @@ def _loading_source(pigment: "Pigment") -> str:
     return pigment.loading_source
 
 
-def _show_list(records: list[dict[str, Any]]) -> None:
+def _show_pigments(pigment_records: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    table = Table(title=f"{len(records)} pigments", title_justify="left")
-    for title, width in (("name", 26), ("formula", None), ("g/cm3", None), ("period", None), ("groups", None)):
-        table.add_column(title, overflow="fold", max_width=width)
-    for record in records:
-        groups = ", ".join(record["groups"]) or "shows no line"
-        table.add_row(record["name"], record["formula"], f"{record['density']:g}", record["period"], groups)
-    show(table)
+    pigment_table = Table(title=f"{len(pigment_records)} pigments", title_justify="left")
+    for heading, max_width in (("name", 26), ("formula", None), ("g/cm3", None), ("period", None), ("groups", None)):
+        pigment_table.add_column(heading, overflow="fold", max_width=max_width)
+    for pigment_record in pigment_records:
+        group_names = ", ".join(pigment_record["groups"]) or "shows no line"
+        pigment_table.add_row(
+            pigment_record["name"],
+            pigment_record["formula"],
+            f"{pigment_record['density']:g}",
+            pigment_record["period"],
+            group_names,
+        )
+    show(pigment_table)
 
 
-def _show_record(record: dict[str, Any]) -> None:
+def _show_pigment_record(pigment_record: dict[str, Any]) -> None:
     units = {"density": " g/cm3", "oil_absorption": " g oil per 100 g"}
-    table = two_columns(record["label"])
-    for key, value in record.items():
-        text = _value_text(value)
-        if text:
-            table.add_row(key.replace("_", " "), text + units.get(key, ""))
-    show(table)
+    pigment_table = two_column_table(pigment_record["label"])
+    for field_name, field_value in pigment_record.items():
+        field_text = _value_text(field_value)
+        if field_text:
+            pigment_table.add_row(field_name.replace("_", " "), field_text + units.get(field_name, ""))
+    show(pigment_table)
 
 
-def _value_text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {100 * share:.1f} %" for key, share in value.items())
-    if isinstance(value, list):
-        return ", ".join(str(entry) for entry in value)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else f"{value}"
+def _value_text(field_value: Any) -> str:
+    if isinstance(field_value, dict):
+        return ", ".join(f"{component} {100 * fraction:.1f} %" for component, fraction in field_value.items())
+    if isinstance(field_value, list):
+        return ", ".join(str(list_item) for list_item in field_value)
+    if isinstance(field_value, float):
+        return f"{field_value:.4g}"
+    return "" if field_value is None else f"{field_value}"
 
 
 MIN_SHOWN_COUNTS = 1e3
-"""Minimum counts for distinction of the mixtures that are listed; others are easily distinguished."""
+"""Minimum counts needed to distinguish a listed mixture. Other mixtures are distinguished easily."""
 
 
 class ListByDefault(PlainHelp):
-    """Group of commands in which `list` is the default."""
+    """Group of commands with the default command ``list``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the command `list` before its options unless help is requested."""
@@ -395,13 +437,13 @@ class ListByDefault(PlainHelp):
 
 
 pigment_commands = typer.Typer(cls=ListByDefault, context_settings={"help_option_names": ["-h", "--help"]})
-pigment_commands.command("list")(careful(list_pigments))
-pigment_commands.command("show")(careful(show_pigment))
-pigment_commands.command("palettes")(careful(list_palettes))
+pigment_commands.command("list")(with_output_check(list_pigments))
+pigment_commands.command("show")(with_output_check(show_pigment))
+pigment_commands.command("palettes")(with_output_check(list_palettes))
 
 
 @pigment_commands.callback()
-def start() -> None:
+def start_pigments() -> None:
     """Show the pigment library, or groups of pigments that cannot be distinguished by a spectrum.
 
     For example:
@@ -415,18 +457,22 @@ def start() -> None:
 
 
 @pigment_commands.command()
-@careful
+@with_output_check
 def groups(
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
     counts: Annotated[float, typer.Option(metavar="N", help="Total counts of a spectrum.")] = 1e5,
-    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only these pigments.")] = None,
+    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only the pigments of a palette.")] = None,
     ground: Annotated[str, typer.Option(metavar="NAME", help="Ground below the paint.")] = "chalk",
-    start_kev: Annotated[float, typer.Option(metavar="KEV", help="Minimum energy, keV.")] = 2.8,
-    mixtures: Annotated[bool, typer.Option(help="Also search for mixtures with the spectrum of a pigment.")] = True,
-    out_figure: Annotated[Path | None, new_file("PNG", "Draw the counts needed to distinguish each pair.")] = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    start_kev: Annotated[float, typer.Option(metavar="KEV", help="Minimum energy in keV.")] = 2.8,
+    mixtures: Annotated[
+        bool, typer.Option(help="Also search for mixtures that have the spectrum of a pigment.")
+    ] = True,
+    out_figure: Annotated[
+        Path | None, new_file("PNG", "Draw the counts needed to distinguish each pair of pigments.")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Group pigments that no method can distinguish by a spectrum of the given counts.
 
@@ -446,9 +492,15 @@ def groups(
     from underpaint.pigments.limits import ComparisonSettings, separate
 
     selected_palette, scanner = load_palette(palette or DEFAULT_PALETTE), load_instrument(instrument)
-    settings = ComparisonSettings(ground=ground, start_kev=start_kev)
-    with progress(quiet=quiet) as step:
-        separation = separate(selected_palette.pigments, scanner, settings=settings, composites=mixtures, progress=step)
+    comparison_settings = ComparisonSettings(ground=ground, start_kev=start_kev)
+    with progress(quiet=quiet) as report_progress:
+        separation = separate(
+            selected_palette.pigments,
+            scanner,
+            settings=comparison_settings,
+            composites=mixtures,
+            progress=report_progress,
+        )
     pigment_groups = separation.groups(counts)
     if out_figure is not None:
         _draw_separation(separation, counts, out_figure)
@@ -463,7 +515,8 @@ def _draw_separation(separation: "Separation", counts: float, path: Path) -> Non
     from underpaint.display.plot.limits import separation_matrix
 
     title = (
-        f"Counts needed to distinguish two pigments ({separation.instrument}); frames: groups at {counts:.3g} counts"
+        f"Counts needed to distinguish two pigments ({separation.instrument}), with frames around groups at "
+        f"{counts:.3g} counts"
     )
     save_png(separation_matrix(separation, counts, title=title), path)
 
@@ -481,18 +534,18 @@ def _separation_record(
         "palette": palette,
         "counts": counts,
         "question": asdict(separation.settings),
-        "groups": [_group_record(separation, entry) for entry in pigment_groups],
+        "groups": [_group_record(separation, group) for group in pigment_groups],
         "composites": [
             {
-                "pigment": entry.pigment,
-                "mixture": dict(entry.mixture),
-                "counts_needed": entry.counts_needed,
-                "told_apart": entry.counts_needed < counts,
+                "pigment": composite.pigment,
+                "mixture": dict(composite.mixture),
+                "counts_needed": composite.counts_needed,
+                "told_apart": composite.counts_needed < counts,
             }
-            for entry in separation.composites
+            for composite in separation.composites
         ],
         "pigments": list(separation.pigments),
-        "counts_needed": _finite(separation.mutual_counts.tolist()),
+        "counts_needed": _without_infinity(separation.mutual_counts.tolist()),
         "counts_needed_one_way": separation.exclusion_counts.tolist(),
     }
 
@@ -500,7 +553,11 @@ def _separation_record(
 def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
     from underpaint.pigments.limits import distinguishing_methods_text, within_group_prior
 
-    pairs = [(first, second) for index, first in enumerate(group.pigments) for second in group.pigments[index + 1 :]]
+    pigment_pairs = [
+        (first_pigment, second_pigment)
+        for pigment_index, first_pigment in enumerate(group.pigments)
+        for second_pigment in group.pigments[pigment_index + 1 :]
+    ]
     return {
         "pigments": list(group.pigments),
         "elements": list(group.elements),
@@ -508,20 +565,20 @@ def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
         "prior": within_group_prior(group.pigments),
         "pairs": [
             {
-                "pigments": [first, second],
-                "counts_needed": _finite(separation.counts_needed(first, second)),
-                "resolved_to": separation.max_resolved_counts(first, second),
-                "would_be_told_apart_by": distinguishing_methods_text(first, second),
+                "pigments": [first_pigment, second_pigment],
+                "counts_needed": _without_infinity(separation.counts_needed(first_pigment, second_pigment)),
+                "resolved_to": separation.max_resolved_counts(first_pigment, second_pigment),
+                "would_be_told_apart_by": distinguishing_methods_text(first_pigment, second_pigment),
             }
-            for first, second in pairs
+            for first_pigment, second_pigment in pigment_pairs
         ],
     }
 
 
-def _finite(value: Any) -> Any:
-    """Return numbers with None instead of infinity, which JSON does not have."""
+def _without_infinity(value: Any) -> Any:
+    """Replace infinity by None, because JSON has no infinity."""
     if isinstance(value, list):
-        return [_finite(entry) for entry in value]
+        return [_without_infinity(item) for item in value]
     return None if value == float("inf") else value
 
 
@@ -529,44 +586,56 @@ def _show_separation(separation: "Separation", pigment_groups: "list[Group]", co
     from underpaint.pigments.limits import MODEL_COUNTS
 
     title = f"{len(pigment_groups)} groups at {counts:.3g} counts, {separation.instrument}"
-    table = list_table(title, ("elements", "pigments", "counts for the easiest pair", "also resembles"))
+    group_table = list_table(title, ("elements", "pigments", "counts for the easiest pair", "also resembles"))
     for group in pigment_groups:
         neighbours_text = ", ".join(group.neighbours[:6]) + (
             f" and {len(group.neighbours) - 6}" if len(group.neighbours) > 6 else ""
         )
-        table.add_row(
+        group_table.add_row(
             ", ".join(group.elements) or "none",
             ", ".join(group.pigments),
-            _easiest_pair(separation, group),
+            _easiest_pair_text(separation, group),
             neighbours_text,
         )
-    show(table)
+    show(group_table)
     similar_mixtures = [
         composite for composite in separation.composites if composite.counts_needed >= max(counts, MIN_SHOWN_COUNTS)
     ]
     if similar_mixtures:
         show(_mixtures_table(similar_mixtures))
-    say("Members of a group share its probability by period, palette and loading, never by the spectrum (--json).")
+    say(
+        "The probability of a group is divided among its pigments by period, palette and loading, not by the "
+        "spectrum (--json)."
+    )
     if counts > MODEL_COUNTS:
-        say(f"Above {MODEL_COUNTS:.0e} counts, the errors of the simulation (1 %) exceed these differences.")
+        say(
+            f"Above {MODEL_COUNTS:.0e} counts, the errors of the simulation (1 %) exceed the differences between "
+            f"spectra."
+        )
 
 
-def _easiest_pair(separation: "Separation", group: "Group") -> str:
+def _easiest_pair_text(separation: "Separation", group: "Group") -> str:
     if len(group.pigments) < 2:
         return ""
-    counts_needed, pair = min(
-        (separation.counts_needed(first, second), (first, second))
-        for index, first in enumerate(group.pigments)
-        for second in group.pigments[index + 1 :]
+    counts_needed, pigment_pair = min(
+        (separation.counts_needed(first_pigment, second_pigment), (first_pigment, second_pigment))
+        for pigment_index, first_pigment in enumerate(group.pigments)
+        for second_pigment in group.pigments[pigment_index + 1 :]
     )
     return (
-        f"{counts_needed:.1e} ({pair[0]}, {pair[1]})" if counts_needed < float("inf") else "never, as far as computed"
+        f"{counts_needed:.1e} ({pigment_pair[0]}, {pigment_pair[1]})"
+        if counts_needed < float("inf")
+        else "never, as far as computed"
     )
 
 
 def _mixtures_table(composites: "list[Composite]") -> Any:
-    table = list_table("mixtures with the spectrum of a pigment", ("pigment", "mixture, % by mass", "counts needed"))
+    mixtures_table = list_table(
+        "mixtures with the spectrum of a pigment", ("pigment", "mixture, % by mass", "counts needed")
+    )
     for composite in composites:
-        mixture_text = " + ".join(f"{name} {100 * share:.0f}" for name, share in composite.mixture.items())
-        table.add_row(composite.pigment, mixture_text, f"{composite.counts_needed:.1e}")
-    return table
+        mixture_text = " + ".join(
+            f"{pigment_name} {100 * mass_fraction:.0f}" for pigment_name, mass_fraction in composite.mixture.items()
+        )
+        mixtures_table.add_row(composite.pigment, mixture_text, f"{composite.counts_needed:.1e}")
+    return mixtures_table

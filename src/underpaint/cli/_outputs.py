@@ -1,4 +1,4 @@
-"""Output options of commands, and the check before a command runs that no existing file is replaced."""
+"""Output options of commands, and the check that no existing file is replaced."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,51 +11,61 @@ from typer.models import ParameterInfo
 
 
 def new_file(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
-    """Declare an option for a file to write; existing files are refused without --overwrite."""
+    """Declare an option for a file to write, which may exist only with --overwrite."""
     return typer.Option(metavar=metavar, help=help, writable=True, dir_okay=False)
 
 
 def new_folder(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
-    """Declare an option for a folder to write to; files are refused, and the command checks the folder's content."""
+    """Declare an option for an output folder.
+
+    An existing file is refused. The command checks the content of an existing folder.
+    """
     return typer.Option(metavar=metavar, help=help, writable=True, file_okay=False)
 
 
-def careful(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command so that its outputs are checked before it runs, and its help wraps no example."""
-    declared_parameters = parameters(command)
+def with_output_check(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command to check its outputs before it runs, and to keep the examples in its help unwrapped."""
+    declared_parameters = parameter_declarations(command)
 
     @wraps(command)
-    def run(**values: Any) -> None:
+    def run_command(**option_values: Any) -> None:
         from underpaint.runtime.files import new_files
 
-        refuse_to_replace(declared_parameters, values)
+        refuse_to_replace(declared_parameters, option_values)
         output_names = (
-            name
-            for name, (_, declaration) in declared_parameters.items()
+            option_name
+            for option_name, (_, declaration) in declared_parameters.items()
             if declaration is not None and declaration.writable
         )
-        with new_files(Path(values[name]) for name in output_names if values.get(name) is not None):
-            command(**values)
+        with new_files(
+            Path(option_values[option_name])
+            for option_name in output_names
+            if option_values.get(option_name) is not None
+        ):
+            command(**option_values)
 
-    # click wraps a paragraph unless its first line is a backspace; a wrapped example cannot be copied
-    run.__doc__ = re.sub(r"\n\n( +)    (?=underpaint )", "\n\n\\1    \b\n\\1", command.__doc__ or "")
-    return run
+    # click wraps a paragraph unless its first line is a backspace. A wrapped example cannot be copied.
+    run_command.__doc__ = re.sub(r"\n\n( +)    (?=underpaint )", "\n\n\\1    \b\n\\1", command.__doc__ or "")
+    return run_command
 
 
-def parameters(command: Callable[..., None]) -> dict[str, tuple[Any, ParameterInfo | None]]:
-    """Return type and declaration of a command's parameters by name."""
-    hints = get_type_hints(command, include_extras=True)
+def parameter_declarations(command: Callable[..., None]) -> dict[str, tuple[Any, ParameterInfo | None]]:
+    """Return the type and the declaration of each parameter of a command, by name."""
+    type_hints = get_type_hints(command, include_extras=True)
     declarations = {}
-    for name, hint in hints.items():
+    for parameter_name, type_hint in type_hints.items():
         declaration = next(
-            (metadata for metadata in getattr(hint, "__metadata__", ()) if isinstance(metadata, ParameterInfo)), None
+            (metadata for metadata in getattr(type_hint, "__metadata__", ()) if isinstance(metadata, ParameterInfo)),
+            None,
         )
-        declarations[name] = (getattr(hint, "__origin__", hint), declaration)
+        declarations[parameter_name] = (getattr(type_hint, "__origin__", type_hint), declaration)
     return declarations
 
 
-def refuse_to_replace(declared: Mapping[str, tuple[Any, ParameterInfo | None]], values: Mapping[str, Any]) -> None:
-    """Raise an error for outputs that exist; with --overwrite, only for outputs that are inputs.
+def refuse_to_replace(
+    declared_parameters: Mapping[str, tuple[Any, ParameterInfo | None]], option_values: Mapping[str, Any]
+) -> None:
+    """Raise an error for outputs that exist or, with --overwrite, for outputs that are inputs.
 
     Raises
     ------
@@ -66,29 +76,38 @@ def refuse_to_replace(declared: Mapping[str, tuple[Any, ParameterInfo | None]], 
     from underpaint.runtime.files import check_path, fault_of_text, printable
 
     outputs = {
-        name: declaration
-        for name, (_, declaration) in declared.items()
+        option_name: declaration
+        for option_name, (_, declaration) in declared_parameters.items()
         if declaration is not None and declaration.writable
     }
-    inputs = [path for name, value in values.items() if name not in outputs for path in _paths(value)]
-    given_outputs = {name: declaration for name, declaration in outputs.items() if values.get(name) is not None}
+    inputs = [
+        path
+        for option_name, option_value in option_values.items()
+        if option_name not in outputs
+        for path in _existing_paths(option_value)
+    ]
+    given_outputs = {
+        option_name: declaration
+        for option_name, declaration in outputs.items()
+        if option_values.get(option_name) is not None
+    }
     invalid_input = next((path for path in inputs if fault_of_text(path)), None)
     if given_outputs and invalid_input is not None:
         raise ScanError(
             f"Cannot use {printable(invalid_input)}: {fault_of_text(invalid_input)}, so it cannot be recorded in a "
             "file. Rename it."
         )
-    for name, declaration in given_outputs.items():
-        path = Path(values[name])
+    for option_name, declaration in given_outputs.items():
+        path = Path(option_values[option_name])
         check_path(path)
         if declaration.file_okay:
-            check_new_files([path], inputs, overwrite=values.get("overwrite"))
+            check_new_files([path], inputs, overwrite=option_values.get("overwrite"))
         elif path.exists() and not path.is_dir():
             raise OutputError(f"Cannot write to {path}: it is a file. Give the name of a folder.")
 
 
 def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, overwrite: bool | None) -> None:
-    """Raise an error for files that exist, whose folder does not exist, or that are inputs.
+    """Raise an error for files that exist, that are inputs, or whose folder does not exist.
 
     Raises
     ------
@@ -101,14 +120,16 @@ def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, over
 
     for path in paths:
         check_new_file(path, overwrite=overwrite)
-        source = next((source for source in inputs or [] if path.exists() and belongs_to(path, source)), None)
-        if source is not None:
-            raise OutputError(f"Cannot write {path}: it is part of the input {source}. Give another name.")
+        input_path = next(
+            (input_path for input_path in inputs or [] if path.exists() and belongs_to(path, input_path)), None
+        )
+        if input_path is not None:
+            raise OutputError(f"Cannot write {path}: it is part of the input {input_path}. Give another name.")
 
 
-def _paths(value: Any) -> Iterator[Path]:
-    """Yield the existing files and folders that a value names; FILE::NAME names the file."""
-    for text in value if isinstance(value, list | tuple) else (value,):
-        if isinstance(text, str | Path) and str(text):
-            full_path, file_path = Path(text), Path(str(text).rpartition("::")[0] or str(text))
+def _existing_paths(option_value: Any) -> Iterator[Path]:
+    """Yield the existing files and folders that an option value names, including FILE of FILE::NAME."""
+    for path_text in option_value if isinstance(option_value, list | tuple) else (option_value,):
+        if isinstance(path_text, str | Path) and str(path_text):
+            full_path, file_path = Path(path_text), Path(str(path_text).rpartition("::")[0] or str(path_text))
             yield from (path for path in dict.fromkeys((full_path, file_path)) if path.exists())

@@ -1,4 +1,4 @@
-"""Commands on reflectance: `reflect`, and the user's sets of spectra."""
+"""Commands on reflectance: ``reflect``, ``add-reflectance`` and ``reflectance``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,22 +7,29 @@ import typer
 
 from underpaint.cli._console import list_table, progress, say, say_warning, show, show_json
 from underpaint.cli._outputs import new_folder
-from underpaint.cli._scans import Json, Overwrite, Quiet
+from underpaint.cli._scans import JsonOption, OverwriteOption, QuietOption
 
 
 def reflect(
-    cube: Annotated[str, typer.Argument(metavar="CUBE", help="ENVI header or data, HDF5 (FILE::NAME), TIFF stack.")],
+    cube: Annotated[
+        str,
+        typer.Argument(metavar="CUBE", help="Reflectance cube: ENVI header or data, HDF5 (FILE::NAME), or TIFF stack."),
+    ],
     xrf: Annotated[Path, typer.Option(metavar="RESULT", help="Results folder of `underpaint identify`.")],
     white: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="White reference, frames or one spectrum; CUBE holds counts."),
+        typer.Option(metavar="FILE", help="White reference (frames or one spectrum) for a CUBE of counts."),
     ] = None,
-    dark: Annotated[str | None, typer.Option(metavar="FILE", help="Dark reference.")] = None,
+    dark: Annotated[str | None, typer.Option(metavar="FILE", help="Dark reference for a CUBE of counts.")] = None,
     scale: Annotated[
-        float | None, typer.Option(metavar="VALUE", help="Stored value of a reflectance of 1, if it is not recognised.")
+        float | None,
+        typer.Option(metavar="VALUE", help="Stored value of a reflectance of 1, if it cannot be recognised."),
     ] = None,
     library: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Reference spectra to use instead: CSV, ENVI library, .npz.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Reference spectra to use instead of the package's: CSV, ENVI library, or .npz."
+        ),
     ] = None,
     palette: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Limit the candidates to this palette.")
@@ -30,34 +37,35 @@ def reflect(
     points: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Corresponding points, one per line: x, y on the cube, column, row on the maps."
+            metavar="FILE",
+            help="File of corresponding points, with x,y on the cube and column,row on the maps in each line.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        new_folder("DIR", "Folder for a copy of RESULT with the new maps; without it they are added to RESULT."),
+        new_folder("DIR", "Folder for a copy of RESULT with the new maps. By default, the maps are added to RESULT."),
     ] = None,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Identify the pigments at the surface from a reflectance cube, and map pigment groups that lie below it.
+    """Identify the pigments at the surface from a reflectance cube, and map pigment groups below the surface.
 
     The cube is registered to the element maps automatically or by points, and the registration is stored with the
-    results. If XRF detects copper, reflectance tells which copper pigment is at the surface. A group is reported as
-    below the surface at a probability above 90 %; otherwise this is not determined. The place of a group by XRF
-    (surface or below) is taken into account. Limiting the candidates to the painter's palette (--palette) improves the
-    result more than any other input.
+    results. If XRF detects copper, reflectance identifies the copper pigment at the surface. A group is reported as
+    below the surface if the probability is above 90 %. Otherwise its place is reported as not determined. The place of
+    a group by XRF (surface or below) is taken into account. Limiting the candidates to the painter's palette
+    (--palette) improves the result more than any other input.
 
     For example:
 
         underpaint reflect cube.hdr --xrf painting_underpaint --palette old_master
 
-    With counts of a line scanner and its references:
+    For counts of a line scanner with its references:
 
         underpaint reflect scan.hdr --xrf painting_underpaint --white white.hdr --dark dark.hdr
 
-    To try it with both scans of a virtual panel:
+    To try the command with both scans of a virtual panel:
 
         underpaint mockup fig7 --out panel.h5 --reflectance
 
@@ -66,88 +74,102 @@ def reflect(
         underpaint reflect panel_reflectance.hdr --xrf result --library panel_library.npz
     """
     from underpaint.pipeline.reflect import ReflectSettings
-    from underpaint.pipeline.reflect import reflect as run
+    from underpaint.pipeline.reflect import reflect as run_reflect
 
     settings = ReflectSettings(white=white, dark=dark, scale=scale, library=library, points=points, palette=palette)
-    with progress(quiet=quiet or as_json) as step:
-        results = run(cube, xrf, settings, out=out, overwrite=overwrite, progress=step)
+    with progress(quiet=quiet or as_json) as report_progress:
+        results = run_reflect(cube, xrf, settings, out=out, overwrite=overwrite, progress=report_progress)
     folder = xrf if out is None else out
-    record = _record(results, folder)
+    results_record = _results_record(results, folder)
     if as_json:
-        show_json(record)
+        show_json(results_record)
         return
-    for note in record["notes"]:
+    for note in results_record["notes"]:
         say_warning(note)
-    _show(record, quiet=quiet)
+    _show_results(results_record, quiet=quiet)
 
 
-def _record(results: Any, folder: Path) -> dict[str, Any]:
-    """Return a JSON-serialisable summary: area fractions of the surface members and of the groups below them."""
+def _results_record(results: Any, folder: Path) -> dict[str, Any]:
+    """Return a JSON-serialisable record of the area fractions of surface pigments and of groups below the surface."""
     import numpy as np
 
     from underpaint.data.maps import BELOW_PROBABILITY, below_surface, share_present
 
-    surface = {
+    surface_shares = {
         name: share_present(results.map("surface_member", name)) for (name,) in results.stacks["surface_member"].keys
     }
     settings = results.settings_of("reflectance")
-    answered = np.isfinite(results.map("surface_member", *results.stacks["surface_member"].keys[-1]))
-    below = {}
+    answered_pixels = np.isfinite(results.map("surface_member", *results.stacks["surface_member"].keys[-1]))
+    groups_below = {}
     if "hidden" in results.stacks:
-        below = {
-            name: below_surface(results.map("hidden", name), answered) for (name,) in results.stacks["hidden"].keys
+        groups_below = {
+            name: below_surface(results.map("hidden", name), answered_pixels)
+            for (name,) in results.stacks["hidden"].keys
         }
     return {
         "folder": str(folder),
-        "answered": float(answered.mean()),
+        "answered": float(answered_pixels.mean()),
         "registration": settings["registration"],
-        "surface": surface,
+        "surface": surface_shares,
         "labels": settings["labels"],
         "hidden_above": BELOW_PROBABILITY,
-        "hidden": {name: each.share for name, each in below.items() if each.share > 0},
-        "hidden_probability": {name: each.certainty for name, each in below.items() if each.share > 0},
+        "hidden": {group: group_below.share for group, group_below in groups_below.items() if group_below.share > 0},
+        "hidden_probability": {
+            group: group_below.certainty for group, group_below in groups_below.items() if group_below.share > 0
+        },
         "hidden_undetermined": {
-            name: each.undetermined_share for name, each in below.items() if each.undetermined_share > 0
+            name: group_pixels.undetermined_share
+            for name, group_pixels in groups_below.items()
+            if group_pixels.undetermined_share > 0
         },
         "notes": list(results.process_notes.get("reflectance", ())),
     }
 
 
-def _show(record: dict[str, Any], *, quiet: bool) -> None:
+def _show_results(record: dict[str, Any], *, quiet: bool) -> None:
     if quiet:
         return
-    place = record["registration"]
-    error = "" if place["error_px"] is None else f", error {place['error_px']:.1f} pixels of the maps"
-    share = f"the cube covers {100 * record['answered']:.0f} % of the maps"
-    say(f"Registration of the cube by {place['how']}: {place['verdict']}{error}; {share}.")
-    table = list_table("Pigments that give the surface its colour", ("pigment", "share of the area"))
-    for name, share in sorted(record["surface"].items(), key=lambda entry: -entry[1]):
-        if share > 0:
-            table.add_row(record["labels"].get(name, name), f"{100 * share:.1f} %")
-    show(table)
-    for name, share in sorted(record["hidden"].items(), key=lambda entry: -entry[1]):
+    registration = record["registration"]
+    error_text = (
+        "" if registration["error_px"] is None else f", error {registration['error_px']:.1f} pixels of the maps"
+    )
+    coverage_text = f"the cube covers {100 * record['answered']:.0f} % of the maps"
+    say(
+        f"Registration of the cube by {registration['how']}: {registration['verdict']}{error_text}. In this "
+        f"registration, {coverage_text}."
+    )
+    surface_table = list_table("Pigments that give the surface its colour", ("pigment", "share of the area"))
+    for name, coverage_text in sorted(record["surface"].items(), key=lambda group_share: -group_share[1]):
+        if coverage_text > 0:
+            surface_table.add_row(record["labels"].get(name, name), f"{100 * coverage_text:.1f} %")
+    show(surface_table)
+    for name, coverage_text in sorted(record["hidden"].items(), key=lambda group_share: -group_share[1]):
         certainty = f"probability {100 * record['hidden_probability'][name]:.0f} %"
-        say(f"- {name}: below the surface in {100 * share:.1f} % of the area ({certainty} there)")
-    threshold = f"{100 * record['hidden_above']:.0f} %"
+        say(f"- {name}: below the surface in {100 * coverage_text:.1f} % of the area ({certainty} there)")
+    threshold_text = f"{100 * record['hidden_above']:.0f} %"
     if not record["hidden"]:
-        say(f"No group lies below the surface with a probability above {threshold}.")
-    open_shares = {name: share for name, share in record["hidden_undetermined"].items() if share >= 0.001}
-    if open_shares:
-        listed = sorted(open_shares.items(), key=lambda entry: -entry[1])
+        say(f"No group lies below the surface with a probability above {threshold_text}.")
+    undetermined_shares = {
+        name: coverage_text for name, coverage_text in record["hidden_undetermined"].items() if coverage_text >= 0.001
+    }
+    if undetermined_shares:
+        sorted_shares = sorted(undetermined_shares.items(), key=lambda group_share: -group_share[1])
         say(
-            f"Not determined, at the surface or below (probability under {threshold}): "
-            + ", ".join(f"{name} in {100 * share:.1f} %" for name, share in listed)
+            f"Not determined, at the surface or below (probability under {threshold_text}): "
+            + ", ".join(f"{name} in {100 * coverage_text:.1f} %" for name, coverage_text in sorted_shares)
         )
     say(f"To view the results: underpaint view {record['folder']}")
 
 
 def add_reflectance(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, ENVI spectral library, or .npz.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File of the spectra: CSV, ENVI spectral library, or .npz.")
+    ],
     name: Annotated[str, typer.Option(metavar="NAME", help="Name of the set.")],
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    overwrite: OverwriteOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Store a set of measured reflectance spectra, which `underpaint reflect` uses in addition to those of the package.
+    """Store a set of measured reflectance spectra for `underpaint reflect`, in addition to the package's spectra.
 
     For example:
 
@@ -155,14 +177,14 @@ def add_reflectance(
     """
     from underpaint.reflectance.user_sets import add_set, sets_folder
 
-    spectra = add_set(file, name, overwrite=overwrite)
-    for note in spectra.notes:
+    stored_spectra = add_set(file, name, overwrite=overwrite)
+    for note in stored_spectra.notes:
         say_warning(note)
-    members = ", ".join(spectra.members) or "no known pigment"
-    say(f"Stored {len(spectra)} spectra in {sets_folder() / f'{name}.npz'}: {members}.", quiet=quiet)
+    pigment_names = ", ".join(stored_spectra.members) or "no known pigment"
+    say(f"Stored {len(stored_spectra)} spectra in {sets_folder() / f'{name}.npz'}: {pigment_names}.", quiet=quiet)
 
 
-def reflectance(as_json: Json = False) -> None:
+def reflectance(as_json: JsonOption = False) -> None:
     """List the measured reflectance spectra of the package and of the sets that you added.
 
     For example:
@@ -172,17 +194,22 @@ def reflectance(as_json: Json = False) -> None:
     from underpaint.reflectance import builtin, read
     from underpaint.reflectance.user_sets import user_sets
 
-    sets = {"package": builtin()} | {name: read(path) for name, path in user_sets().items()}
-    records: list[dict[str, Any]] = [
-        {"set": name, "spectra": len(known), "pigments": list(known.members), "sources": list(known.sources)}
-        for name, known in sets.items()
+    spectrum_sets = {"package": builtin()} | {name: read(path) for name, path in user_sets().items()}
+    set_records: list[dict[str, Any]] = [
+        {
+            "set": name,
+            "spectra": len(reference_spectra),
+            "pigments": list(reference_spectra.members),
+            "sources": list(reference_spectra.sources),
+        }
+        for name, reference_spectra in spectrum_sets.items()
     ]
     if as_json:
-        show_json(records)
+        show_json(set_records)
         return
-    table = list_table("reflectance spectra", ("set", "spectra", "pigments", "sources"))
-    for record in records:
-        table.add_row(
+    set_table = list_table("reflectance spectra", ("set", "spectra", "pigments", "sources"))
+    for record in set_records:
+        set_table.add_row(
             record["set"], str(record["spectra"]), ", ".join(record["pigments"]), "; ".join(record["sources"])
         )
-    show(table)
+    show(set_table)

@@ -1,4 +1,4 @@
-"""Commands that write a modified scan: repair, mosaic."""
+"""Commands ``repair`` and ``mosaic``, which write a modified scan."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,11 @@ from underpaint.cli._scans import (
     CountsScaleOption,
     DetectorOption,
     InstrumentOption,
-    Json,
-    OneScan,
-    Quiet,
+    JsonOption,
+    QuietOption,
+    ScanArgument,
     ShapeOption,
-    TrustInstrument,
+    TrustInstrumentOption,
     rows_and_columns,
 )
 
@@ -26,47 +26,54 @@ if TYPE_CHECKING:
     from underpaint.data import Scan
     from underpaint.repair import Step
 
-OutScan = Annotated[Path, new_file("FILE.h5", "Scan to write; an existing file is not replaced.")]
+OutScanOption = Annotated[Path, new_file("FILE.h5", "Scan to write. An existing file is not replaced.")]
 
 
 def repair(
-    scan: OneScan,
-    out: OutScan,
+    scan: ScanArgument,
+    out: OutScanOption,
     crop: Annotated[
-        str | None, typer.Option(metavar="ROWS,COLUMNS", help="Keep these, e.g. 10:50,0:80 (from 0, without the last).")
+        str | None,
+        typer.Option(
+            metavar="ROWS,COLUMNS", help="Rows and columns to keep, e.g. 10:50,0:80 (counted from 0, without the last)."
+        ),
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep these pixels: a mask (.npy, .png, .tif) or a list (.csv).")
+        Path | None, typer.Option(metavar="FILE", help="Pixels to keep: a mask (.npy, .png, .tif) or a list (.csv).")
     ] = None,
     sum_peaks: Annotated[
-        float | None, typer.Option(metavar="MICROSECONDS", min=0, help="Remove sum peaks, for this resolving time.")
+        float | None,
+        typer.Option(metavar="MICROSECONDS", min=0, help="Remove sum peaks for this resolving time in microseconds."),
     ] = None,
     pixels: Annotated[
-        bool, typer.Option("--pixels", help="Replace dead and short pixels by the mean of their neighbours.")
+        bool,
+        typer.Option(
+            "--pixels", help="Replace dead pixels and pixels with too few counts by the mean of their neighbours."
+        ),
     ] = False,
     snake: Annotated[
         bool, typer.Option("--snake", help="Mirror every second row, for scans in alternating direction.")
     ] = False,
     rows: Annotated[bool, typer.Option("--rows", help="Find the shift of every second row and correct it.")] = False,
     row_shift: Annotated[
-        float | None, typer.Option(metavar="COLUMNS", help="Correct this shift of every second row.")
+        float | None, typer.Option(metavar="COLUMNS", help="Correct this shift of every second row in columns.")
     ] = None,
     live_time: Annotated[bool, typer.Option("--live-time", help="Scale all pixels to the same live time.")] = False,
     bins: Annotated[
         str | None, typer.Option("--bin", metavar="ROWSxCOLUMNS", help="Add up blocks of pixels, e.g. 2x2.")
     ] = None,
     instrument: InstrumentOption = None,
-    trust_instrument: TrustInstrument = False,
+    trust_instrument: TrustInstrumentOption = False,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     counts_scale: CountsScaleOption = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a copy of a scan with the requested repairs and a record of them; the original is not changed.
+    """Write a copy of a scan with the requested repairs and a record of the repairs.
 
-    The repairs are done in the order of the options. The record, with the name and hash of the original, is stored
-    under /entry/settings.
+    The original is not changed. The repairs are done in the order of the options. The record, with the name and hash of
+    the original, is stored under /entry/settings.
 
     For example:
 
@@ -81,200 +88,228 @@ def repair(
 
     _refuse_to_replace(out)
     refuse_output_in_scan(out, scan)
-    grid = rows_and_columns(bins, "--bin", "2x2")
-    requested_repairs = _RequestedRepairs(crop, mask, sum_peaks, pixels, snake, rows, row_shift, live_time, grid)
+    bin_shape = rows_and_columns(bins, "--bin", "2x2")
+    requested_repairs = _RequestedRepairs(crop, mask, sum_peaks, pixels, snake, rows, row_shift, live_time, bin_shape)
     if not requested_repairs.is_any:
-        raise ScanError(f"Cannot repair {scan}: no repair was requested. Give one, such as --rows or --crop.")
-    with progress(quiet=quiet or as_json) as step:
-        step("Finding faults", 0, 1)
-        original = load(scan, detector=detector, shape=rows_and_columns(shape), counts_scale=counts_scale)
-        repaired_scan, steps = _apply_repairs(original, requested_repairs, instrument, trusted=trust_instrument)
+        raise ScanError(f"Cannot repair {scan}: no repair was requested. Request a repair, such as --rows or --crop.")
+    with progress(quiet=quiet or as_json) as report_progress:
+        report_progress("Finding faults", 0, 1)
+        original_scan = load(scan, detector=detector, shape=rows_and_columns(shape), counts_scale=counts_scale)
+        repaired_scan, repair_steps = _apply_repairs(
+            original_scan, requested_repairs, instrument, is_trusted=trust_instrument
+        )
         path, _ = split_location(scan)
-        record = {"original": str(scan), "original_blake2b": fingerprint(path), "detector": detector, "shape": shape,
-                  "counts_scale": original.counts_scale,
-                  "repairs": [repair_step.as_record() for repair_step in steps]}  # fmt: skip
-        step("Writing", 0, 1)
-        save_scan(repaired_scan, out, settings=_with_version(record), replace=False)
-    _print_steps(steps, record, out, quiet=quiet, as_json=as_json)
+        repair_record = {
+            "original": str(scan),
+            "original_blake2b": fingerprint(path),
+            "detector": detector,
+            "shape": shape,
+            "counts_scale": original_scan.counts_scale,
+            "repairs": [repair_step.as_record() for repair_step in repair_steps],
+        }
+        report_progress("Writing", 0, 1)
+        save_scan(repaired_scan, out, settings=_add_version(repair_record), replace=False)
+    _print_repair_steps(repair_steps, repair_record, out, quiet=quiet, as_json=as_json)
 
 
 class _RequestedRepairs:
-    """The requested repairs, by option."""
+    """Values of the repair options, by name."""
 
-    def __init__(self, *values: Any) -> None:
-        names = ("crop", "mask", "sum_peaks", "pixels", "snake", "rows", "row_shift", "live_time", "bins")
-        self.values = dict(zip(names, values, strict=True))
+    def __init__(self, *option_values: Any) -> None:
+        option_names = ("crop", "mask", "sum_peaks", "pixels", "snake", "rows", "row_shift", "live_time", "bins")
+        self.values = dict(zip(option_names, option_values, strict=True))
 
     @property
     def is_any(self) -> bool:
-        """Whether a repair is requested; a shift of 0 is a repair."""
-        return any(value is not None and value is not False for value in self.values.values())
+        """Whether a repair is requested, such as a row shift of 0."""
+        return any(option_value is not None and option_value is not False for option_value in self.values.values())
 
 
 def _apply_repairs(
-    scan: "Scan", requested_repairs: _RequestedRepairs, instrument: str | None, *, trusted: bool
+    scan: "Scan", requested_repairs: _RequestedRepairs, instrument: str | None, *, is_trusted: bool
 ) -> "tuple[Scan, list[Step]]":
     from underpaint import repair as repair_tools
     from underpaint.pigments.explain import read_region
 
-    steps: list[Step] = []
-    options = requested_repairs.values
-    if options["sum_peaks"] is not None and (instrument is not None or scan.axis is None):
-        scan, step = _on_energy_axis(scan, instrument, trusted=trusted)
-        steps.append(step)
+    repair_steps: list[Step] = []
+    option_values = requested_repairs.values
+    if option_values["sum_peaks"] is not None and (instrument is not None or scan.axis is None):
+        scan, repair_step = _with_energy_axis(scan, instrument, is_trusted=is_trusted)
+        repair_steps.append(repair_step)
 
-    def add_step(result: "tuple[Scan, Step]") -> "Scan":
-        steps.append(result[1])
-        return result[0]
+    def add_step(scan_and_step: "tuple[Scan, Step]") -> "Scan":
+        repair_steps.append(scan_and_step[1])
+        return scan_and_step[0]
 
-    if options["crop"] is not None:
-        scan = add_step(repair_tools.cropped(scan, *_parse_ranges(options["crop"])))
-    if options["mask"] is not None:
-        scan = add_step(repair_tools.masked(scan, read_region(options["mask"], scan.shape[:2])))
-    if options["sum_peaks"] is not None:
-        scan = add_step(repair_tools.without_sum_peaks(scan, options["sum_peaks"]))
-    if options["pixels"]:
+    if option_values["crop"] is not None:
+        scan = add_step(repair_tools.cropped(scan, *_parse_ranges(option_values["crop"])))
+    if option_values["mask"] is not None:
+        scan = add_step(repair_tools.masked(scan, read_region(option_values["mask"], scan.shape[:2])))
+    if option_values["sum_peaks"] is not None:
+        scan = add_step(repair_tools.without_sum_peaks(scan, option_values["sum_peaks"]))
+    if option_values["pixels"]:
         scan = add_step(repair_tools.with_pixels_repaired(scan, repair_tools.find_faulty_pixels(scan)))
-    if options["snake"]:
+    if option_values["snake"]:
         scan = add_step(repair_tools.with_rows_mirrored(scan, repair_tools.find_row_direction(scan)))
-    if options["rows"] or options["row_shift"] is not None:
-        scan, step = _with_rows_aligned(scan, options["row_shift"])
-        steps.append(step)
-    if options["live_time"]:
+    if option_values["rows"] or option_values["row_shift"] is not None:
+        scan, repair_step = _with_rows_aligned(scan, option_values["row_shift"])
+        repair_steps.append(repair_step)
+    if option_values["live_time"]:
         scan = add_step(repair_tools.with_equal_live_time(scan))
-    if options["bins"] is not None:
-        scan = add_step(repair_tools.binned(scan, *options["bins"]))
-    return scan, steps
+    if option_values["bins"] is not None:
+        scan = add_step(repair_tools.binned(scan, *option_values["bins"]))
+    return scan, repair_steps
 
 
-def _on_energy_axis(scan: "Scan", instrument: str | None, *, trusted: bool) -> "tuple[Scan, Step]":
-    """Return the scan on the instrument's axis, or on the axis from its lines, which sum peaks require."""
+def _with_energy_axis(scan: "Scan", instrument: str | None, *, is_trusted: bool) -> "tuple[Scan, Step]":
+    """Return the scan with the instrument's energy axis or the axis from its lines, and the repair step."""
     from underpaint.calibrate import resolve_energy_axis
     from underpaint.repair import Step
 
-    calibrated_scan = resolve_energy_axis(scan, instrument=instrument, trust_instrument=trusted)
+    calibrated_scan = resolve_energy_axis(scan, instrument=instrument, trust_instrument=is_trusted)
     axis = calibrated_scan.scan.require_axis()
-    facts = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "instrument": instrument}
-    return calibrated_scan.scan, Step("axis", " ".join((*calibrated_scan.alerts, *calibrated_scan.notes)), facts)
+    step_values = {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "instrument": instrument}
+    return calibrated_scan.scan, Step("axis", " ".join((*calibrated_scan.alerts, *calibrated_scan.notes)), step_values)
 
 
 def _with_rows_aligned(scan: "Scan", given_shift_columns: float | None) -> "tuple[Scan, Step]":
-    """Align rows by the given shift, or by the fitted shift if it is significant."""
+    """Align every second row by the given shift, or by the fitted shift if it is significant."""
     from underpaint import repair as repair_tools
 
-    shift = (
+    row_shift = (
         repair_tools.find_row_shift(scan)
         if given_shift_columns is None
         else repair_tools.RowShift(given_shift_columns, 0.0)
     )
-    if given_shift_columns is None and not shift.significant:
-        facts = {"shift_columns": 0.0, "found_columns": shift.columns, "error_columns": shift.error_columns}
-        return scan, repair_tools.Step("rows", f"{shift.describe()}: left as they are", facts)
-    aligned_scan, step = repair_tools.with_rows_aligned(scan, shift)
-    return aligned_scan, step if given_shift_columns is not None else replace(
-        step, description=f"{shift.describe()}; {step.description}"
+    if given_shift_columns is None and not row_shift.significant:
+        step_values = {
+            "shift_columns": 0.0,
+            "found_columns": row_shift.columns,
+            "error_columns": row_shift.error_columns,
+        }
+        return scan, repair_tools.Step("rows", f"{row_shift.describe()}: left as they are", step_values)
+    aligned_scan, alignment_step = repair_tools.with_rows_aligned(scan, row_shift)
+    return aligned_scan, alignment_step if given_shift_columns is not None else replace(
+        alignment_step, description=f"{row_shift.describe()}; {alignment_step.description}"
     )
 
 
-def _parse_ranges(text: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Read --crop."""
+def _parse_ranges(option_text: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Parse the value of --crop."""
     try:
-        (first_row, row_stop), (first_column, column_stop) = (range_text.split(":") for range_text in text.split(","))
+        (first_row, row_stop), (first_column, column_stop) = (
+            range_text.split(":") for range_text in option_text.split(",")
+        )
         return (int(first_row), int(row_stop)), (int(first_column), int(column_stop))
     except ValueError:
         raise typer.BadParameter(
-            f"--crop {text!r} is not ROWS,COLUMNS. Give two ranges of integers, such as 10:50,0:80."
+            f"--crop {option_text!r} is not ROWS,COLUMNS. Give two ranges of integers, such as 10:50,0:80."
         ) from None
 
 
 def mosaic(
-    tiles: Annotated[list[str], typer.Argument(metavar="TILE...", help="Overlapping scans; FILE::NAME picks one.")],
-    out: OutScan,
+    tiles: Annotated[
+        list[str], typer.Argument(metavar="TILE...", help="Overlapping scans. FILE::NAME picks one scan of a file.")
+    ],
+    out: OutScanOption,
     positions: Annotated[
         Path,
-        typer.Option(metavar="FILE.csv", help="Stage position of each tile's first pixel: tile,row_mm,column_mm."),
+        typer.Option(
+            metavar="FILE.csv", help="Stage position of each tile's first pixel, with columns tile,row_mm,column_mm."
+        ),
     ],
     step_mm: Annotated[
-        float | None, typer.Option(metavar="MM", min=0, help="Distance between pixels, if the files do not state it.")
+        float | None,
+        typer.Option(metavar="MM", min=0, help="Distance between pixels in mm, if the files do not state it."),
     ] = None,
     register: Annotated[
         bool,
         typer.Option("--register/--no-register", help="Correct the positions by registration of overlapping tiles."),
     ] = True,
     max_shift_pixels: Annotated[
-        float, typer.Option("--most-pixels", metavar="PIXELS", min=0, help="Maximum plausible correction.")
+        float, typer.Option("--most-pixels", metavar="PIXELS", min=0, help="Maximum plausible correction in pixels.")
     ] = 5.0,
     detector: DetectorOption = None,
     counts_scale: CountsScaleOption = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Join overlapping tiles to one scan, by the stage positions and by registration of overlapping tiles.
 
-    A tile that cannot be read is left out with a message; the exit code is then 1.
+    A tile that cannot be read is left out with a message, and the exit code is 1.
 
     For example:
 
         underpaint mosaic left.h5 right.h5 --positions stage.csv --out whole.h5
     """
-    from underpaint.cli._console import FAILED, say_error
+    from underpaint.cli._console import EXIT_FAILED, say_error
     from underpaint.errors import UnderpaintError
     from underpaint.io import load, save_scan
     from underpaint.repair import Tile, join_tiles, positions_of, read_positions
 
     _refuse_to_replace(out)
     tile_positions = positions_of(tiles, read_positions(positions))
-    tiles_read: list[tuple[str, Tile]] = []
-    failed: dict[str, str] = {}
-    with progress(quiet=quiet or as_json) as step:
-        for index, (name, tile_position) in enumerate(zip(tiles, tile_positions, strict=True)):
-            step("Opening the tiles", index, len(tiles))
+    read_tiles: list[tuple[str, Tile]] = []
+    failed_tiles: dict[str, str] = {}
+    with progress(quiet=quiet or as_json) as report_progress:
+        for tile_index, (tile_name, tile_position) in enumerate(zip(tiles, tile_positions, strict=True)):
+            report_progress("Opening the tiles", tile_index, len(tiles))
             try:
-                scan = load(name, detector=detector, counts_scale=counts_scale)
+                scan = load(tile_name, detector=detector, counts_scale=counts_scale)
             except (UnderpaintError, OSError, MemoryError) as error:
-                failed[name] = str(error) or type(error).__name__
+                failed_tiles[tile_name] = str(error) or type(error).__name__
                 continue
-            tiles_read.append(
-                (name, Tile(scan if step_mm is None else replace(scan, step_mm=(step_mm, step_mm)), *tile_position))
+            read_tiles.append(
+                (
+                    tile_name,
+                    Tile(scan if step_mm is None else replace(scan, step_mm=(step_mm, step_mm)), *tile_position),
+                )
             )
-        step("Comparing the tiles", 0, 1)
-        joined_mosaic = join_tiles([tile for _, tile in tiles_read], register=register, max_pixels=max_shift_pixels)
-        record = {"tiles": [name for name, _ in tiles_read], "failed": failed, "mosaic": joined_mosaic.as_record()}
-        step("Writing", 0, 1)
-        save_scan(joined_mosaic.scan, out, settings=_with_version(record), replace=False)
-    for name, reason in failed.items():
-        say_error(reason if name in reason else f"{name}: {reason}")
+        report_progress("Comparing the tiles", 0, 1)
+        joined_mosaic = join_tiles([tile for _, tile in read_tiles], register=register, max_pixels=max_shift_pixels)
+        mosaic_record = {
+            "tiles": [tile_name for tile_name, _ in read_tiles],
+            "failed": failed_tiles,
+            "mosaic": joined_mosaic.as_record(),
+        }
+        report_progress("Writing", 0, 1)
+        save_scan(joined_mosaic.scan, out, settings=_add_version(mosaic_record), replace=False)
+    for tile_name, error_text in failed_tiles.items():
+        say_error(error_text if tile_name in error_text else f"{tile_name}: {error_text}")
     if as_json:
-        show_json(record | {"out": str(out), "shape": joined_mosaic.scan.shape})
+        show_json(mosaic_record | {"out": str(out), "shape": joined_mosaic.scan.shape})
     else:
-        _print_mosaic(joined_mosaic, [name for name, _ in tiles_read], out, quiet=quiet)
-    if failed:
-        raise typer.Exit(FAILED)
+        _print_mosaic(joined_mosaic, [tile_name for tile_name, _ in read_tiles], out, quiet=quiet)
+    if failed_tiles:
+        raise typer.Exit(EXIT_FAILED)
 
 
-def _print_mosaic(joined_mosaic: Any, names: "Sequence[str]", out: Path, *, quiet: bool) -> None:
-    for name, (row, column), (row_correction, column_correction) in zip(
-        names, joined_mosaic.corner_pixels, joined_mosaic.corrected_pixels, strict=True
+def _print_mosaic(joined_mosaic: Any, tile_names: "Sequence[str]", out: Path, *, quiet: bool) -> None:
+    for tile_name, (corner_row, corner_column), (row_correction, column_correction) in zip(
+        tile_names, joined_mosaic.corner_pixels, joined_mosaic.corrected_pixels, strict=True
     ):
         correction_text = (
             f"corrected by {_pixels_text(row_correction, '+')} rows and {_pixels_text(column_correction, '+')} columns"
         )
-        pixel_text = f"row {_pixels_text(row)}, column {_pixels_text(column)}"
-        say(f"- {Path(name).name}: first pixel at {pixel_text}; {correction_text}", quiet=quiet)
+        pixel_text = f"row {_pixels_text(corner_row)}, column {_pixels_text(corner_column)}"
+        say(f"- {Path(tile_name).name}: first pixel at {pixel_text}; {correction_text}", quiet=quiet)
     for overlap in joined_mosaic.overlaps:
         if not overlap.used:
-            pair = f"{Path(names[overlap.first]).name} and {Path(names[overlap.second]).name}"
+            pair_text = f"{Path(tile_names[overlap.first]).name} and {Path(tile_names[overlap.second]).name}"
             say(
-                f"! {pair} overlap, but are not similar enough to correct their positions ({overlap.likeness:.2f})",
+                f"! {pair_text} overlap, but are not similar enough to correct their positions "
+                f"({overlap.likeness:.2f})",
                 quiet=quiet,
             )
-    for index in joined_mosaic.isolated:
-        name = Path(names[index]).name
-        say(f"! {name} overlaps too little with other tiles: its stage position could not be verified", quiet=quiet)
+    for tile_index in joined_mosaic.isolated:
+        tile_name = Path(tile_names[tile_index]).name
+        say(
+            f"! {tile_name} overlaps too little with other tiles: its stage position could not be verified", quiet=quiet
+        )
     n_row, n_column, _ = joined_mosaic.scan.shape
     n_missing = 0 if joined_mosaic.scan.present is None else int((~joined_mosaic.scan.present).sum())
-    missing_text = f" {n_missing} of them are in no tile and are missing." if n_missing else ""
-    say(f"Wrote {out}: {n_row} x {n_column} pixels of {len(names)} tiles.{missing_text}", quiet=quiet)
+    missing_text = f" {n_missing} pixels are in no tile and are missing." if n_missing else ""
+    say(f"Wrote {out}: {n_row} x {n_column} pixels of {len(tile_names)} tiles.{missing_text}", quiet=quiet)
 
 
 def _pixels_text(pixels: float, sign: str = "") -> str:
@@ -282,19 +317,21 @@ def _pixels_text(pixels: float, sign: str = "") -> str:
     return f"{round(pixels, 2) + 0.0:{sign}.2f}"
 
 
-def _print_steps(steps: "Sequence[Step]", record: dict[str, Any], out: Path, *, quiet: bool, as_json: bool) -> None:
+def _print_repair_steps(
+    repair_steps: "Sequence[Step]", record: dict[str, Any], out: Path, *, quiet: bool, as_json: bool
+) -> None:
     if as_json:
         show_json(record | {"out": str(out)})
         return
-    for repair_step in steps:
+    for repair_step in repair_steps:
         say(f"- {repair_step.description}", quiet=quiet)
-    say(f"Wrote {out}; {record['original']} is unchanged.", quiet=quiet)
+    say(f"Wrote {out}. {record['original']} is unchanged.", quiet=quiet)
 
 
-def _with_version(record: dict[str, Any]) -> dict[str, Any]:
+def _add_version(scan_record: dict[str, Any]) -> dict[str, Any]:
     from underpaint._version import __version__
 
-    return record | {"version": __version__}
+    return scan_record | {"version": __version__}
 
 
 def _refuse_to_replace(out: Path) -> None:

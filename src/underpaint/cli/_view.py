@@ -1,4 +1,4 @@
-"""``view``, ``report`` and the start page; ``work`` runs long jobs of the pages in a separate process."""
+"""Commands ``view``, ``report`` and ``work``, which runs long jobs of the pages in a separate process."""
 
 import _thread
 import html
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from underpaint.cli._console import FAILED, error_text, progress, say, say_warning, show_json
+from underpaint.cli._console import EXIT_FAILED, error_text, progress, say, say_warning, show_json
 from underpaint.cli._outputs import new_file
 from underpaint.errors import OutputError, ScanError, UnderpaintError
 from underpaint.runtime.progress import Progress
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from underpaint.display.viewer import Server
 
 
-class Form(StrEnum):
+class ReportForm(StrEnum):
     """File type of a report."""
 
     html = "html"
@@ -37,31 +37,33 @@ class Form(StrEnum):
     @property
     def name_for_report(self) -> Literal["html", "pdf"]:
         """Name of the file type, as the report writer expects it."""
-        return "pdf" if self is Form.pdf else "html"
+        return "pdf" if self is ReportForm.pdf else "html"
 
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder.")],
-    form: Annotated[Form, typer.Option("--format", help="pdf is printed by Chromium, Chrome or Edge.")] = Form.html,
+    form: Annotated[
+        ReportForm, typer.Option("--format", help="File type of the report. Chromium, Chrome or Edge prints pdf.")
+    ] = ReportForm.html,
     out: Annotated[
-        Path | None, new_file("FILE", "File to write; by default report.html or report.pdf in DIR, replaced.")
+        Path | None, new_file("FILE", "File to write. By default, report.html or report.pdf in DIR is replaced.")
     ] = None,
     subject: Annotated[
         str, typer.Option("--object", metavar="TEXT", help="Name of the painting in the title block.")
     ] = "",
     scan: Annotated[
-        str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
+        str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Also images for each group, places, spots, and all settings.")
+        bool, typer.Option("--full", help="Also include images for each group, places, spots, and all settings.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")] = False,
 ) -> None:
-    """Write the report of results again: with the photograph, the regions, and spectra of typical spots.
+    """Write the report of results again, with the photograph, the regions, and spectra of typical spots.
 
-    `identify` also writes a report; this one includes additions from `underpaint view`.
+    `identify` also writes a report. The command `report` includes additions from `underpaint view`.
 
     For example:
 
@@ -69,11 +71,11 @@ def report(
 
         underpaint report painting_underpaint --format pdf --full
     """
-    del overwrite  # already checked with the outputs
+    del overwrite  # checked by ``with_output_check``
     from underpaint.display.report import write_report
 
-    with progress(quiet=quiet or as_json) as step:
-        step("Writing the report", 0, 1)
+    with progress(quiet=quiet or as_json) as report_progress:
+        report_progress("Writing the report", 0, 1)
         path = write_report(folder, out, form=form.name_for_report, scan=scan, subject=subject, full=full)
     if as_json:
         show_json({"report": str(path)})
@@ -85,26 +87,30 @@ _LOCALHOST = "127.0.0.1"
 _CANCEL_TIMEOUT_S = 20.0
 _REDIRECT_TIMEOUT_S = 600.0
 
-PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")]
-NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. With 0, a free port is used.")]
+NoBrowserOption = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]
 
 
 def view(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Results folder; without it, the start page opens.")
+        Path | None, typer.Argument(metavar="[DIR]", help="Results folder. Without it, the start page opens.")
     ] = None,
     scan: Annotated[
-        str | None, typer.Option(metavar="SCAN", help="The scan, if it was moved since it was analysed.")
+        str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
     ] = None,
     port: PortOption = 0,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Listen on another address: other computers can then connect.")
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on. Other computers can connect to another address than the default.",
+        ),
     ] = _LOCALHOST,
-    no_browser: NoBrowser = False,
+    no_browser: NoBrowserOption = False,
 ) -> None:
-    """Show results in the browser: maps, pixels, regions, the photograph; Ctrl-C ends it.
+    """Show the maps, pixels, regions and photograph of results in the browser until Ctrl-C.
 
-    Without DIR the start page opens: choose a scan, run it, open its results.
+    Without DIR, the start page opens, where scans can be chosen and analysed.
 
     For example:
 
@@ -120,46 +126,48 @@ def view(
             f"Omit --host to allow only this machine."
         )
     if folder is None:
-        _show(serve_start(port=port, host=host), "The start page", no_browser=no_browser)
+        _serve_in_browser(serve_start(port=port, host=host), "The start page", no_browser=no_browser)
     else:
-        _show(serve(folder, port=port, host=host, scan=scan), "The maps", no_browser=no_browser)
+        _serve_in_browser(serve(folder, port=port, host=host, scan=scan), "The maps", no_browser=no_browser)
 
 
-def start_page() -> None:
-    """Open the start page; Ctrl-C ends it."""
+def open_start_page() -> None:
+    """Serve the start page until Ctrl-C."""
     from underpaint.display.viewer import serve_start
 
-    _show(serve_start(), "The start page", no_browser=False, hint="`underpaint --help` shows the commands.")
+    _serve_in_browser(serve_start(), "The start page", no_browser=False, hint="`underpaint --help` shows the commands.")
 
 
 def work() -> None:
-    """Run one job, given as a line of JSON on standard input; write progress as lines of JSON to standard output."""
+    """Run a job from a line of JSON on standard input, and write progress as lines of JSON to standard output."""
     job = json.loads(sys.stdin.readline())
-    cancelled = threading.Event()
-    threading.Thread(target=_cancel_at_end_of_input, args=(cancelled,), daemon=True).start()
+    cancel_event = threading.Event()
+    threading.Thread(target=_cancel_at_end_of_input, args=(cancel_event,), daemon=True).start()
 
-    def step(task_name: str, done: int, total: int) -> None:
-        if cancelled.is_set():
-            raise _Cancelled
-        _write_message(progress=[task_name, done, total])
+    def report_progress(task_name: str, n_done: int, n_steps: int) -> None:
+        if cancel_event.is_set():
+            raise _JobCancelled
+        _write_message(progress=[task_name, n_done, n_steps])
 
     try:
-        _write_message(result=_JOBS[job["what"]](job, step))
-    except (_Cancelled, KeyboardInterrupt):
-        raise typer.Exit(FAILED) from None
+        _write_message(result=_JOB_FUNCTIONS[job["what"]](job, report_progress))
+    except (_JobCancelled, KeyboardInterrupt):
+        raise typer.Exit(EXIT_FAILED) from None
     except (UnderpaintError, OSError, MemoryError) as error:
         _write_message(error=error_text(error))
-        raise typer.Exit(FAILED) from None
+        raise typer.Exit(EXIT_FAILED) from None
 
 
-class _Cancelled(Exception):  # noqa: N818 - not an error
-    """The page requested to stop the job."""
+class _JobCancelled(Exception):  # noqa: N818 - not an error
+    """The page requested the end of the job."""
 
 
-def _show(opened: "AbstractContextManager[Server]", content_name: str, *, no_browser: bool, hint: str = "") -> None:
+def _serve_in_browser(
+    server_context: "AbstractContextManager[Server]", content_name: str, *, no_browser: bool, hint: str = ""
+) -> None:
     import webbrowser
 
-    with _interrupted_by_signals(), opened as server:
+    with _interrupted_by_signals(), server_context as server:
         say(
             f"{content_name} is at {server.address}"
             if content_name.startswith("The start")
@@ -179,9 +187,10 @@ def _show(opened: "AbstractContextManager[Server]", content_name: str, *, no_bro
 
 @contextmanager
 def _redirect_file(server: "Server") -> Iterator[Path]:
-    """Yield a page that redirects the browser to the server's address; it is removed once it was opened.
+    """Yield the path of a page that redirects the browser to the server's address.
 
-    The address contains the token, so it is not passed on the command line, which every user of the machine can read.
+    The page is removed after it was opened. The address contains the token, so it is not passed on the command line,
+    which every user of the machine can read.
     """
     folder = Path(tempfile.mkdtemp(prefix="underpaint_"))  # readable only by this user, also on Windows
 
@@ -217,22 +226,24 @@ def _interrupted_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    names = [name for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
-    previous_handlers = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    signal_names = [signal_name for signal_name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, signal_name)]
+    previous_handlers = {
+        signal_name: signal.signal(getattr(signal, signal_name), interrupt) for signal_name in signal_names
+    }
     try:
         yield
     finally:
-        for name, handler in previous_handlers.items():
-            signal.signal(getattr(signal, name), handler)
+        for signal_name, handler in previous_handlers.items():
+            signal.signal(getattr(signal, signal_name), handler)
 
 
-def _cancel_at_end_of_input(cancelled: threading.Event) -> None:
-    """Cancel the job when standard input is closed, by the page or at the end of the server."""
+def _cancel_at_end_of_input(cancel_event: threading.Event) -> None:
+    """Cancel the job when the page or the end of the server closes standard input."""
     sys.stdin.read()
-    cancelled.set()
+    cancel_event.set()
     exit_timer = threading.Timer(
-        _CANCEL_TIMEOUT_S, os._exit, (FAILED,)
-    )  # a library may ignore or delay the interrupt below
+        _CANCEL_TIMEOUT_S, os._exit, (EXIT_FAILED,)
+    )  # a library may ignore or delay the interrupt
     exit_timer.daemon = True
     exit_timer.start()
     # The next step may be minutes away, so interrupt at once. Incomplete output is removed, as after Ctrl-C.
@@ -242,43 +253,50 @@ def _cancel_at_end_of_input(cancelled: threading.Event) -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def _write_message(**message: Any) -> None:
-    sys.stdout.write(json.dumps(message, default=str) + "\n")
+def _write_message(**message_fields: Any) -> None:
+    sys.stdout.write(json.dumps(message_fields, default=str) + "\n")
     sys.stdout.flush()
 
 
-def _describe_scan(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    """Read a scan once and return its facts; of several detectors, of the chosen one or of all added."""
+def _describe_scan(job: dict[str, Any], report_progress: Progress) -> dict[str, Any]:
+    """Read a scan once and return its size, spectra, calibration and detectors.
+
+    Of several detectors, the chosen one or the sum of all is read.
+    """
     from underpaint.calibrate import peak_channels
     from underpaint.cli._info import find_info_axis
     from underpaint.data import survey
     from underpaint.io import is_finished, load, scan_info
     from underpaint.pipeline.run import default_folder, distinct_folders
 
-    step("Opening the scan", 0, 1)
-    scan, shape, detector = job["scan"], _pixel_shape(job), job.get("detector")
-    detectors = _detectors(scan, shape)
+    report_progress("Opening the scan", 0, 1)
+    scan, shape, detector = job["scan"], _parse_pixel_shape(job), job.get("detector")
+    detectors = _detector_choices(scan, shape)
     note = ""
     try:
-        opened = load(scan, detector=detector, shape=shape)
+        loaded_scan = load(scan, detector=detector, shape=shape)
     except ScanError as error:
         if detector or not detectors:
             raise
         detector, note = detectors[0]["name"], f"{error}".partition(":")[0] + "; one of them is chosen below."
-        opened = load(scan, detector=detector, shape=shape)
-    step("Reading the spectra", 0, opened.n_pixel)
-    info = scan_info(survey(opened, progress=lambda done, total: step("Reading the spectra", done, total)))
-    step("Finding the energy axis", 0, 1)
-    axis = find_info_axis(info)
+        loaded_scan = load(scan, detector=detector, shape=shape)
+    report_progress("Reading the spectra", 0, loaded_scan.n_pixel)
+    info = scan_info(
+        survey(loaded_scan, progress=lambda n_done, n_pixels: report_progress("Reading the spectra", n_done, n_pixels))
+    )
+    report_progress("Finding the energy axis", 0, 1)
+    info_axis = find_info_axis(info)
     folder = Path(scan).resolve().parent
     out = default_folder(f"{scan}::{detector}", folder) if detector else distinct_folders([scan], folder)[0]
     counts = info.sum_spectrum.counts
-    facts = {key: value for key, value in info.facts().items() if key != "metadata"}
-    return facts | {
-        "notes": [*([note] if note else []), *facts["notes"]],
+    info_record = {
+        field_name: field_value for field_name, field_value in info.facts().items() if field_name != "metadata"
+    }
+    return info_record | {
+        "notes": [*([note] if note else []), *info_record["notes"]],
         "detectors": detectors,
         "detector": detector or "",
-        "calibration": axis.facts(),
+        "calibration": info_axis.as_record(),
         "sum": counts.tolist(),
         "peaks": peak_channels(counts).tolist(),
         "out": str(out),
@@ -286,23 +304,23 @@ def _describe_scan(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     }
 
 
-def _detectors(scan: str, shape: tuple[int, int] | None) -> list[dict[str, str]]:
-    """Return the detectors of a scan, each by a name or number that picks it; none where it has one."""
+def _detector_choices(scan: str, shape: tuple[int, int] | None) -> list[dict[str, str]]:
+    """Return a name or number that selects each detector, or an empty list for a single detector."""
     from underpaint.io import load, load_all
 
-    scans, choices = load_all(scan, shape=shape), []
-    for number, each in enumerate(scans if len(scans) > 1 else [], start=1):
-        array = each.source.rpartition("/")[2].rpartition("::")[2]
-        for name in filter(None, (each.detector, array, str(number))):
+    scans, detector_choices = load_all(scan, shape=shape), []
+    for detector_number, detector_scan in enumerate(scans if len(scans) > 1 else [], start=1):
+        array_name = detector_scan.source.rpartition("/")[2].rpartition("::")[2]
+        for detector_name in filter(None, (detector_scan.detector, array_name, str(detector_number))):
             with suppress(ScanError):
-                picked = load(scan, detector=name, shape=shape)
-                if (picked.source, picked.detector) == (each.source, each.detector):
-                    choices.append({"name": name})
+                chosen_scan = load(scan, detector=detector_name, shape=shape)
+                if (chosen_scan.source, chosen_scan.detector) == (detector_scan.source, detector_scan.detector):
+                    detector_choices.append({"name": detector_name})
                     break
-    return choices
+    return detector_choices
 
 
-def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+def _identify_pigments(job: dict[str, Any], report_progress: Progress) -> dict[str, Any]:
     from underpaint.cli._scans import scan_record
     from underpaint.pipeline.plan import Settings
     from underpaint.pipeline.run import default_folder, identify_to_folder
@@ -313,19 +331,19 @@ def _identify(job: dict[str, Any], step: Progress) -> dict[str, Any]:
         palette=job.get("palette"),
         instrument=job.get("instrument"),
         detector=job.get("detector"),
-        shape=_pixel_shape(job),
+        shape=_parse_pixel_shape(job),
         trust_instrument=bool(job.get("trust_instrument")),
-        step_mm=_step_mm(job),
+        step_mm=_parse_step_mm(job),
     )
     out = Path(job.get("out") or default_folder(scan, Path(scan).resolve().parent))
     _check_output_folder(out, overwrite=bool(job.get("overwrite")))
-    results = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=step)
-    known = scan_record(scan, results)
-    return {name: known[name] for name in ("folder", "notes", "alerts", "aside", "unexplained")}
+    results = identify_to_folder(scan, out, settings, overwrite=bool(job.get("overwrite")), progress=report_progress)
+    scan_entry = scan_record(scan, results)
+    return {field_name: scan_entry[field_name] for field_name in ("folder", "notes", "alerts", "aside", "unexplained")}
 
 
 def _check_output_folder(out: Path, *, overwrite: bool) -> None:
-    """Check the output folder as the command does, with messages that refer to the page's controls.
+    """Check the output folder of a job, with messages that refer to the page's controls.
 
     Raises
     ------
@@ -344,36 +362,38 @@ def _check_output_folder(out: Path, *, overwrite: bool) -> None:
         )
 
 
-def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
-    from underpaint.cli._explain import Request, explain_spot
+def _explain_pixel(job: dict[str, Any], report_progress: Progress) -> dict[str, Any]:
+    from underpaint.cli._explain import ExplainRequest, explain_spot
     from underpaint.pigments.explain.record import record as explanation_record
 
-    request = Request(job["pixel"], None, (), job["instrument"], job.get("model") or "default", "chalk", True, 0.5)
-    return explanation_record(explain_spot(job["scan"], request, step))
+    request = ExplainRequest(
+        job["pixel"], None, (), job["instrument"], job.get("model") or "default", "chalk", True, 0.5
+    )
+    return explanation_record(explain_spot(job["scan"], request, report_progress))
 
 
-def _elements(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+def _map_elements(job: dict[str, Any], report_progress: Progress) -> dict[str, Any]:
     from underpaint.pipeline.plan import Settings
     from underpaint.pipeline.run import elements_to_folder
 
     settings = Settings(add=tuple(job["add"]), drop=tuple(job["drop"]), instrument=job.get("instrument"))
-    elements_to_folder(job["scan"], job["out"], settings, progress=step)
+    elements_to_folder(job["scan"], job["out"], settings, progress=report_progress)
     return {"folder": job["out"]}
 
 
-def _windows(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+def _write_energy_windows(job: dict[str, Any], report_progress: Progress) -> dict[str, Any]:
     from underpaint.display.viewer.windows import write_store
     from underpaint.io import load
 
-    step("Opening the scan", 0, 1)
-    path = write_store(load(job["scan"]), progress=step)
+    report_progress("Opening the scan", 0, 1)
+    path = write_store(load(job["scan"]), progress=report_progress)
     return {"bytes": path.stat().st_size}
 
 
-def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
+def _write_report_file(job: dict[str, Any], report_progress: Progress) -> dict[str, Any]:
     from underpaint.display.report import write_report
 
-    step("Writing the report", 0, 1)
+    report_progress("Writing the report", 0, 1)
     path = write_report(
         job["folder"],
         form="pdf" if job["form"] == "pdf" else "html",
@@ -384,7 +404,7 @@ def _report(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     return {"file": path.name}
 
 
-def _pixel_shape(job: dict[str, Any]) -> tuple[int, int] | None:
+def _parse_pixel_shape(job: dict[str, Any]) -> tuple[int, int] | None:
     from underpaint.cli._scans import rows_and_columns
 
     try:
@@ -393,27 +413,28 @@ def _pixel_shape(job: dict[str, Any]) -> tuple[int, int] | None:
         raise ScanError(str(error)) from error
 
 
-def _step_mm(job: dict[str, Any]) -> tuple[float, float] | None:
-    """Return the distance between pixels that the page sent: one number, or those of rows and columns."""
-    text = str(job.get("step") or "")
-    if not text:
+def _parse_step_mm(job: dict[str, Any]) -> tuple[float, float] | None:
+    """Return the distance of rows and of columns in mm from the page's text, or None without a text."""
+    step_text = str(job.get("step") or "")
+    if not step_text:
         return None
-    parts = text.lower().replace("×", "x").replace(",", ".").split("x")
+    number_texts = step_text.lower().replace("×", "x").replace(",", ".").split("x")
     with suppress(ValueError):
-        steps = [float(part) for part in parts]
-        if len(steps) in {1, 2} and all(MIN_STEP_MM <= each <= MAX_STEP_MM for each in steps):
-            return steps[0], steps[-1]
+        steps_mm = [float(number_text) for number_text in number_texts]
+        if len(steps_mm) in {1, 2} and all(MIN_STEP_MM <= step_mm <= MAX_STEP_MM for step_mm in steps_mm):
+            return steps_mm[0], steps_mm[-1]
     raise ScanError(
-        f"Cannot use a pixel size of {text[:40]!r} mm: {MIN_STEP_MM:g} to {MAX_STEP_MM:g} mm are allowed. Give one "
+        f"Cannot use a pixel size of {step_text[:40]!r} mm: {MIN_STEP_MM:g} to {MAX_STEP_MM:g} mm are allowed. Give "
+        f"one "
         "number, such as 0.5, or those of rows and columns, such as 0.5x1."
     )
 
 
-_JOBS: dict[str, Callable[[dict[str, Any], Progress], dict[str, Any]]] = {
+_JOB_FUNCTIONS: dict[str, Callable[[dict[str, Any], Progress], dict[str, Any]]] = {
     "look": _describe_scan,
-    "identify": _identify,
-    "explain": _explain,
-    "report": _report,
-    "elements": _elements,
-    "windows": _windows,
+    "identify": _identify_pigments,
+    "explain": _explain_pixel,
+    "report": _write_report_file,
+    "elements": _map_elements,
+    "windows": _write_energy_windows,
 }

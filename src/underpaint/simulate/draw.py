@@ -19,7 +19,7 @@ GROUNDS: tuple[tuple[float, Mapping[str, float]], ...] = (
     (0.06, {"zinc_white": 0.3, "chalk": 0.7}),
     (0.08, {"red_earth": 0.7, "chalk": 0.3}),
 )
-"""Weight and dry composition of grounds; the mass fractions are then varied at random."""
+"""Weight and dry composition of grounds, whose mass fractions are varied at random."""
 
 TRACE_ELEMENTS = (
     "Fe",
@@ -41,7 +41,7 @@ TRACE_ELEMENTS = (
     "Zr",
     "Sn",
 )
-"""Elements of impurities, driers and dirt, which occur without a pigment; they are not labelled."""
+"""Elements of impurities, driers and dirt, which occur without a pigment and are not labelled."""
 
 SUPPORTS = ("canvas", "canvas", "wood", "paper")
 
@@ -57,7 +57,7 @@ BINDERS = (
     ("gum_arabic", 0.07),
     ("lime", 0.06),
 )
-LEAVES = ("gold_leaf", "silver_leaf", "part_gold")
+METAL_LEAVES = ("gold_leaf", "silver_leaf", "part_gold")
 LEAF_PROBABILITY, LEAF_THICKNESS_UM = 0.05, (0.1, 2.0)
 VARIED_SUPPORTS = (
     ("canvas", 0.45),
@@ -80,7 +80,7 @@ BACKINGS: tuple[tuple[str, float, tuple[float, float]], ...] = (
     ("iron_plate", 0.05, (300.0, 2e3)),
     ("gypsum_wall", 0.08, (3e3, 1e4)),
 )
-"""Backings of thin supports: name, weight, and range of the thickness, in um."""
+"""Backings of thin supports, with name, weight, and range of the thickness in um."""
 
 
 class RandomStratigraphies(BaseModel):
@@ -88,21 +88,23 @@ class RandomStratigraphies(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    palette: tuple[str, ...] = Field(description="pigment names to draw from")
+    palette: tuple[str, ...] = Field(description="names of the pigments to draw from")
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
     thickness_um: tuple[float, float] = Field(
-        (5.0, 200.0), description="range of the thickness of paint layers (log-uniform), um"
+        (5.0, 200.0), description="range of the thickness of paint layers (log-uniform) in um"
     )
     ground_thickness_um: tuple[float, float] = (40.0, 300.0)
-    pigment_to_binder: tuple[float, float] = Field((1.0, 6.0), description="range of the mass ratio (log-uniform)")
+    pigment_to_binder: tuple[float, float] = Field(
+        (1.0, 6.0), description="range of the mass ratio of pigment to binder (log-uniform)"
+    )
     traces: bool = Field(True, description="add unlabelled elements with 30 ppm to 1 % by mass")
     exclude_paper_mixtures: bool = Field(
         True, description="exclude paints with the pigments of a Table 2 mixture and mass fractions within 15 %"
     )
     gapless: bool = Field(
         False,
-        description="add minor pigments and bare elements from 10 ppm, without a gap between trace and pigment",
+        description="add minor pigments and bare elements, with continuous amounts from 10 ppm",
     )
     varied_supports: bool = Field(
         False, description="draw from all supports, with random backings behind thin supports"
@@ -110,114 +112,126 @@ class RandomStratigraphies(BaseModel):
 
 
 class StratigraphySampler:
-    """Draws random stratigraphies; an instance can be used with several random number generators."""
+    """Sampler of random stratigraphies, usable with several random number generators."""
 
     def __init__(self, settings: RandomStratigraphies) -> None:
         self._settings = settings
         self._pigments_by_group = _pigments_by_group(settings.palette)
-        self._held_out = list(paper_mixtures().values()) if settings.exclude_paper_mixtures else []
+        self._held_out_mixtures = list(paper_mixtures().values()) if settings.exclude_paper_mixtures else []
 
     def draw(self, rng: np.random.Generator) -> Stratigraphy:
-        """Draw a stratigraphy: paint layers on a ground on a support."""
+        """Draw a stratigraphy with paint layers on a ground on a support."""
         settings = self._settings
         n_layer = int(rng.integers(1, settings.max_paint_layers + 1))
-        paints = [self._paint_layer(rng) for _ in range(n_layer)]
+        paint_layers = [self._draw_paint_layer(rng) for _ in range(n_layer)]
         if settings.gapless:
-            paints = self._with_leaf(rng, paints)
-        ground = self._ground(rng)
-        support = _varied_support(rng) if settings.varied_supports else _support(rng)
-        return Stratigraphy((*paints, ground, *support))
+            paint_layers = self._with_leaf(rng, paint_layers)
+        ground_layer = self._draw_ground(rng)
+        support_layers = _draw_varied_support(rng) if settings.varied_supports else _draw_support(rng)
+        return Stratigraphy((*paint_layers, ground_layer, *support_layers))
 
-    def _with_leaf(self, rng: np.random.Generator, paints: list[Layer]) -> list[Layer]:
+    def _with_leaf(self, rng: np.random.Generator, paint_layers: list[Layer]) -> list[Layer]:
         """Add a metal leaf between the layers with the probability ``LEAF_PROBABILITY``."""
-        leaves = [name for name in LEAVES if name in self._settings.palette]
-        if not leaves or rng.random() > LEAF_PROBABILITY:
-            return paints
-        metal = Paint({leaves[int(rng.integers(len(leaves)))]: 1.0}, pigment_to_binder=float("inf"))
-        position = int(rng.integers(len(paints) + 1))
-        return [*paints[:position], metal.layer(log_uniform(rng, *LEAF_THICKNESS_UM)), *paints[position:]]
+        leaf_names = [leaf_name for leaf_name in METAL_LEAVES if leaf_name in self._settings.palette]
+        if not leaf_names or rng.random() > LEAF_PROBABILITY:
+            return paint_layers
+        leaf_paint = Paint({leaf_names[int(rng.integers(len(leaf_names)))]: 1.0}, pigment_to_binder=float("inf"))
+        leaf_position = int(rng.integers(len(paint_layers) + 1))
+        return [
+            *paint_layers[:leaf_position],
+            leaf_paint.layer(log_uniform(rng, *LEAF_THICKNESS_UM)),
+            *paint_layers[leaf_position:],
+        ]
 
-    def _paint_layer(self, rng: np.random.Generator) -> Layer:
+    def _draw_paint_layer(self, rng: np.random.Generator) -> Layer:
         while True:
-            fractions = self._random_fractions(rng)
+            mass_fractions = self._random_fractions(rng)
             if self._settings.gapless:
-                fractions = self._with_minor_pigments(rng, fractions)
-            if not any(self._is_held_out(fractions, mixture) for mixture in self._held_out):
-                return self._layer(rng, fractions, log_uniform(rng, *self._settings.thickness_um))
+                mass_fractions = self._with_minor_pigments(rng, mass_fractions)
+            if not any(self._is_held_out(mass_fractions, mixture) for mixture in self._held_out_mixtures):
+                return self._make_layer(rng, mass_fractions, log_uniform(rng, *self._settings.thickness_um))
 
     def _random_fractions(self, rng: np.random.Generator) -> dict[str, float]:
         n_pigments = int(rng.integers(1, self._settings.max_pigments_per_layer + 1))
         groups = list(self._pigments_by_group)
-        fractions: dict[str, float] = {}
-        while len(fractions) < n_pigments:
-            # first a group, then a member, so that groups with many members are not drawn more often
+        mass_fractions: dict[str, float] = {}
+        while len(mass_fractions) < n_pigments:
+            # a group is drawn first and then a member, so that groups with many members are not drawn more often
             members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
-            fractions[members[int(rng.integers(len(members)))]] = 0.0
+            mass_fractions[members[int(rng.integers(len(members)))]] = 0.0
             n_pigments = min(n_pigments, len(self._settings.palette))
         # a Dirichlet concentration below one gives dominant and minor pigments, down to a few per mille
-        weights = rng.dirichlet(np.full(len(fractions), 0.8)) * 0.98 + 0.02 / len(fractions)
-        return {name: float(weight) for name, weight in zip(fractions, weights, strict=True)}
+        weights = rng.dirichlet(np.full(len(mass_fractions), 0.8)) * 0.98 + 0.02 / len(mass_fractions)
+        return {pigment: float(weight) for pigment, weight in zip(mass_fractions, weights, strict=True)}
 
-    def _with_minor_pigments(self, rng: np.random.Generator, fractions: Mapping[str, float]) -> dict[str, float]:
-        """Return the shares with up to two minor pigments, from 10 ppm."""
-        groups, mixture = list(self._pigments_by_group), dict(fractions)
+    def _with_minor_pigments(self, rng: np.random.Generator, mass_fractions: Mapping[str, float]) -> dict[str, float]:
+        """Return the mass fractions with up to two minor pigments, each from 10 ppm to 10 %."""
+        groups, mixture = list(self._pigments_by_group), dict(mass_fractions)
         for _ in range(int(rng.integers(0, 3))):
             members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
-            name, fraction = (
+            pigment, fraction = (
                 members[int(rng.integers(len(members)))],
                 log_uniform(rng, MIN_MASS_FRACTION, MAX_MINOR_FRACTION),
             )
-            mixture.setdefault(name, fraction)
-        total = sum(mixture.values())
-        return {name: fraction / total for name, fraction in mixture.items()}
+            mixture.setdefault(pigment, fraction)
+        fraction_sum = sum(mixture.values())
+        return {pigment: fraction / fraction_sum for pigment, fraction in mixture.items()}
 
-    def _is_held_out(self, fractions: Mapping[str, float], mixture: Mapping[str, float]) -> bool:
+    def _is_held_out(self, mass_fractions: Mapping[str, float], mixture: Mapping[str, float]) -> bool:
         if not self._settings.gapless:
-            return is_similar_mixture(fractions, mixture)
+            return is_similar_mixture(mass_fractions, mixture)
         # a held-out mixture with an additional minor pigment is also held out
-        return set(mixture) <= set(fractions) and is_similar_mixture(
-            fractions, {name: mixture.get(name, 0.0) for name in fractions}
+        return set(mixture) <= set(mass_fractions) and is_similar_mixture(
+            mass_fractions, {pigment: mixture.get(pigment, 0.0) for pigment in mass_fractions}
         )
 
-    def _ground(self, rng: np.random.Generator) -> Layer:
+    def _draw_ground(self, rng: np.random.Generator) -> Layer:
         grounds = [
             (weight, dict(composition))
             for weight, composition in GROUNDS
-            if all(name in library() for name in composition)
+            if all(pigment in library() for pigment in composition)
         ]
-        choice = int(choose(rng, [str(index) for index in range(len(grounds))], [weight for weight, _ in grounds]))
-        composition = grounds[choice][1]
-        varied_composition = {name: fraction * float(rng.lognormal(0, 0.3)) for name, fraction in composition.items()}
-        total = sum(varied_composition.values())
-        fractions = {name: fraction / total for name, fraction in varied_composition.items()}
-        return self._layer(rng, fractions, float(rng.uniform(*self._settings.ground_thickness_um)))
+        ground_index = int(
+            choose(rng, [str(index) for index in range(len(grounds))], [weight for weight, _ in grounds])
+        )
+        composition = grounds[ground_index][1]
+        varied_composition = {
+            pigment: fraction * float(rng.lognormal(0, 0.3)) for pigment, fraction in composition.items()
+        }
+        fraction_sum = sum(varied_composition.values())
+        mass_fractions = {pigment: fraction / fraction_sum for pigment, fraction in varied_composition.items()}
+        return self._make_layer(rng, mass_fractions, float(rng.uniform(*self._settings.ground_thickness_um)))
 
-    def _layer(self, rng: np.random.Generator, fractions: Mapping[str, float], thickness_um: float) -> Layer:
-        ratio = log_uniform(rng, *self._settings.pigment_to_binder)
+    def _make_layer(self, rng: np.random.Generator, mass_fractions: Mapping[str, float], thickness_um: float) -> Layer:
+        pigment_to_binder = log_uniform(rng, *self._settings.pigment_to_binder)
         if self._settings.gapless:
-            paint = Paint(dict(fractions), pigment_to_binder=ratio, binder=choose_weighted(rng, BINDERS))
+            paint = Paint(
+                dict(mass_fractions), pigment_to_binder=pigment_to_binder, binder=choose_weighted(rng, BINDERS)
+            )
             return (
                 _with_bare_elements(rng, paint.layer(thickness_um))
                 if self._settings.traces
                 else paint.layer(thickness_um)
             )
-        layer = Paint(dict(fractions), pigment_to_binder=ratio).layer(thickness_um)
+        layer = Paint(dict(mass_fractions), pigment_to_binder=pigment_to_binder).layer(thickness_um)
         return _with_traces(rng, layer) if self._settings.traces else layer
 
 
-def is_similar_mixture(fractions: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15) -> bool:
+def is_similar_mixture(
+    mass_fractions: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15
+) -> bool:
     """Return whether two dry mixtures have the same pigments, with mass fractions equal within ``tolerance``."""
-    return set(fractions) == set(mixture) and all(
-        abs(fractions[name] - mixture[name]) < tolerance for name in fractions
+    return set(mass_fractions) == set(mixture) and all(
+        abs(mass_fractions[pigment] - mixture[pigment]) < tolerance for pigment in mass_fractions
     )
 
 
 def _pigments_by_group(palette: Sequence[str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for name in palette:
-        for group in library()[name].groups or ("blind",):
-            groups.setdefault(group, []).append(library()[name].name)
-    return groups
+    pigments_by_group: dict[str, list[str]] = {}
+    for pigment in palette:
+        for group in library()[pigment].groups or ("blind",):
+            pigments_by_group.setdefault(group, []).append(library()[pigment].name)
+    return pigments_by_group
 
 
 def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
@@ -244,27 +258,27 @@ def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
 
 def _with_elements(layer: Layer, added_fractions: Mapping[str, float]) -> Layer:
     """Return a layer with additional elements, given as mass fractions."""
-    scale = 1.0 - sum(added_fractions.values())
-    fractions = {element: fraction * scale for element, fraction in layer.mass_fractions.items()}
+    remaining_fraction = 1.0 - sum(added_fractions.values())
+    mass_fractions = {element: fraction * remaining_fraction for element, fraction in layer.mass_fractions.items()}
     for element, fraction in added_fractions.items():
-        fractions[element] = fractions.get(element, 0.0) + fraction
-    pigments = {name: fraction * scale for name, fraction in layer.pigments.items()}
-    return Layer(fractions, layer.density, layer.thickness_um, layer.name, pigments)
+        mass_fractions[element] = mass_fractions.get(element, 0.0) + fraction
+    pigments = {pigment: fraction * remaining_fraction for pigment, fraction in layer.pigments.items()}
+    return Layer(mass_fractions, layer.density, layer.thickness_um, layer.name, pigments)
 
 
-def _support(rng: np.random.Generator) -> list[Layer]:
+def _draw_support(rng: np.random.Generator) -> list[Layer]:
     if rng.random() < 0.1:
         return []
     return [support_layer(SUPPORTS[int(rng.integers(len(SUPPORTS)))])]
 
 
-def _varied_support(rng: np.random.Generator) -> list[Layer]:
-    """Return a random support and, if it is thin, a random backing."""
-    name = choose_weighted(rng, VARIED_SUPPORTS)
-    layers = [] if name == "none" else [support_layer(name)]
-    if name in THIN_SUPPORTS:
-        thickness_limits = {kind: limits for kind, _, limits in BACKINGS}
-        backing = choose_weighted(rng, [(kind, weight) for kind, weight, _ in BACKINGS])
+def _draw_varied_support(rng: np.random.Generator) -> list[Layer]:
+    """Return a random support and, for a thin support, a random backing."""
+    support_name = choose_weighted(rng, VARIED_SUPPORTS)
+    layers = [] if support_name == "none" else [support_layer(support_name)]
+    if support_name in THIN_SUPPORTS:
+        thickness_limits = {backing_name: limits_um for backing_name, _, limits_um in BACKINGS}
+        backing = choose_weighted(rng, [(backing_name, weight) for backing_name, weight, _ in BACKINGS])
         if backing != "air":
             layers.append(support_layer(backing, log_uniform(rng, *thickness_limits[backing])))
     return layers

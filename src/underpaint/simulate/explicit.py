@@ -27,7 +27,7 @@ LAYER_FUNCTIONS = {"ground": ground_layer, "support": support_layer, "coating": 
 
 
 class LayerSettings(BaseModel):
-    """Settings of a layer: pigments in a binder, a named ground, support or coating, or elements by mass."""
+    """Settings of a layer of pigments in a binder, of a named ground, support or coating, or of elements by mass."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,19 +38,24 @@ class LayerSettings(BaseModel):
     support: str | None = None
     coating: str | None = None
     elements: dict[str, float] | None = None
-    density: float | None = Field(None, gt=0, description="density, g/cm3; required with elements")
+    density: float | None = Field(None, gt=0, description="density in g/cm3, required with elements")
     thickness_um: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
-    def _check_kind(self) -> "LayerSettings":
-        kinds = [name for name in ("pigments", "elements", *LAYER_FUNCTIONS) if getattr(self, name) is not None]
-        if len(kinds) != 1:
+    def _check_single_kind(self) -> "LayerSettings":
+        layer_kinds = [
+            field_name
+            for field_name in ("pigments", "elements", *LAYER_FUNCTIONS)
+            if getattr(self, field_name) is not None
+        ]
+        if len(layer_kinds) != 1:
             raise ValueError(
-                f"a layer needs exactly one of pigments, elements, ground, support, coating; it has {kinds}"
+                f"a layer needs exactly one of pigments, elements, ground, support, coating, and this layer has "
+                f"{layer_kinds}"
             )
         if self.elements is not None and self.density is None:
-            raise ValueError("a layer of elements needs its density, g/cm3")
-        if self.thickness_um is None and kinds[0] not in {"support", "coating"}:
+            raise ValueError("a layer of elements needs a density in g/cm3")
+        if self.thickness_um is None and layer_kinds[0] not in {"support", "coating"}:
             raise ValueError("a layer needs its thickness_um")
         return self
 
@@ -61,8 +66,8 @@ class LayerSettings(BaseModel):
             return paint.layer(self.thickness_um or 0.0)
         if self.elements is not None:
             return Layer(self.elements, self.density or 0.0, self.thickness_um or 0.0, "elements")
-        kind = next(name for name in LAYER_FUNCTIONS if getattr(self, name) is not None)
-        return LAYER_FUNCTIONS[kind](getattr(self, kind), self.thickness_um)  # type: ignore[arg-type]
+        layer_kind = next(field_name for field_name in LAYER_FUNCTIONS if getattr(self, field_name) is not None)
+        return LAYER_FUNCTIONS[layer_kind](getattr(self, layer_kind), self.thickness_um)  # type: ignore[arg-type]
 
 
 class StratigraphySettings(BaseModel):
@@ -76,11 +81,13 @@ class StratigraphySettings(BaseModel):
     def stratigraphy(self) -> Stratigraphy:
         """Return the stratigraphy that the settings describe."""
         layers = []
-        for depth, entry in enumerate(self.layer, start=1):
+        for layer_number, layer_settings in enumerate(self.layer, start=1):
             try:
-                layers.append(entry.layer())
+                layers.append(layer_settings.layer())
             except SampleError as error:
-                raise SampleError(f"Stratigraphy {self.name!r}, layer {depth} from the surface: {error}") from error
+                raise SampleError(
+                    f"Stratigraphy {self.name!r}, layer {layer_number} from the surface: {error}"
+                ) from error
         return Stratigraphy(tuple(layers), self.name)
 
 
@@ -91,35 +98,37 @@ class ExplicitSettings(BaseModel):
 
     instrument: str | Instrument = Field("elio", description="preset, instrument file or table")
     detector: str | Detector | None = Field(
-        None, description="detector of this preset or file, or a table; None: the instrument's"
+        None, description="detector of this preset or file, or a table, or None for the instrument's detector"
     )
     counts: float = Field(1e5, gt=0, description="expected total counts of each spectrum")
-    noise: bool = Field(True, description="true: draw Poisson counts; false: expected counts")
+    noise: bool = Field(True, description="whether to draw Poisson counts instead of expected counts")
     seed: int = Field(0, ge=0)
     stratigraphy: tuple[StratigraphySettings, ...] = Field(min_length=1)
 
 
 def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettings | LibrarySettings:
-    """Read a job for ``underpaint simulate``: named stratigraphies, or a training library.
+    """Read a job for ``underpaint simulate``, with stratigraphies or the settings of a training library.
 
     Parameters
     ----------
     path : str or Path
         TOML file of the job.
     detector : str, optional
-        Preset or instrument file whose detector replaces that of the job.
+        Preset or instrument file whose detector replaces the job's detector.
 
     Raises
     ------
     SampleError
-        The file is missing or not TOML, or a field is wrong; the message names the field.
+        The file is missing or not TOML, or a field is wrong. The message names the field.
     """
     job_path = Path(path)
     try:
-        table: dict[str, Any] = read_toml(job_path, SampleError, "the simulation")
-        if not table:
-            raise SampleError(f"Cannot use the simulation {job_path}: it is empty. See examples/default_library.toml.")
-        job = ExplicitSettings(**table) if "stratigraphy" in table else LibrarySettings(**table)
+        job_table: dict[str, Any] = read_toml(job_path, SampleError, "the simulation")
+        if not job_table:
+            raise SampleError(
+                f"Cannot use the simulation {job_path}: the file is empty. See examples/default_library.toml."
+            )
+        job = ExplicitSettings(**job_table) if "stratigraphy" in job_table else LibrarySettings(**job_table)
     except ValidationError as error:
         raise SampleError(
             f"Cannot use the simulation {job_path}: "
@@ -131,7 +140,7 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
 
 
 def _innermost_faults(faults: list[Any]) -> list[Any]:
-    """Return faults without those that follow from other faults, such as a list with faulty entries."""
+    """Return the faults that do not follow from other faults, unlike a fault of a list with faulty entries."""
     locations = [fault["loc"] for fault in faults]
 
     def follows_from_other_fault(fault: Any) -> bool:
@@ -145,8 +154,8 @@ def _innermost_faults(faults: list[Any]) -> list[Any]:
 
 
 def _describe_fault(fault: Any) -> str:
-    value, location = fault["input"], plain_text(".".join(map(str, fault["loc"])))[:200]
-    value_text = f" (it is {ascii(value)[:80]})" if isinstance(value, str | int | float) else ""
+    faulty_value, location = fault["input"], plain_text(".".join(map(str, fault["loc"])))[:200]
+    value_text = f" (it is {ascii(faulty_value)[:80]})" if isinstance(faulty_value, str | int | float) else ""
     return f"{location}: {fault['msg']}{value_text}"
 
 
@@ -159,7 +168,7 @@ def simulate(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Run a job: write a scan of one row for given stratigraphies, or the HDF5 file of a training library.
+    """Simulate a job and write a scan of one row for given stratigraphies, or a training library as HDF5.
 
     Parameters
     ----------
@@ -168,9 +177,9 @@ def simulate(
     out : path
         File to write.
     photons : path, optional
-        HDF5 file of the photons; if it exists, the transport is not repeated.
+        HDF5 file of the photons. If the file exists, the transport is not repeated.
     workers : int, optional
-        Number of processes (training libraries); None: one per core.
+        Number of processes for training libraries, by default one per core.
     scheduler : str, optional
         Address of a dask.distributed scheduler whose workers are used (training libraries).
     progress : callable, optional
@@ -209,9 +218,13 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
     """Return a scan of one row with a pixel for each stratigraphy, and the simulated instrument."""
     instrument = explicit_instrument(job)
     detector = instrument.detector
-    photons_used = _photons(job, instrument) if photons is None else _stored_photons(job, instrument, Path(photons))
-    expected_counts = np.asarray(render(photons_used.emission, detector))
-    _check_recorded(expected_counts.sum(axis=1), job, detector)
+    emitted_photons = (
+        _compute_photons(job, instrument)
+        if photons is None
+        else _load_or_compute_photons(job, instrument, Path(photons))
+    )
+    expected_counts = np.asarray(render(emitted_photons.emission, detector))
+    _require_recorded_counts(expected_counts.sum(axis=1), job, detector)
     expected_counts *= job.counts / expected_counts.sum(axis=1, keepdims=True)
     counts = count(expected_counts, rng=np.random.default_rng(job.seed)) if job.noise else expected_counts
     scan = Scan(
@@ -219,49 +232,49 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
         axis=axis_of(detector),
         name="simulated",
         format="simulated",
-        notes=("Simulated spectra, not a measurement.",),
-        metadata={"stratigraphies": [entry.name for entry in job.stratigraphy]},
+        notes=("The spectra are simulated, not measured.",),
+        metadata={"stratigraphies": [stratigraphy_settings.name for stratigraphy_settings in job.stratigraphy]},
     )
     return scan, instrument
 
 
-def _check_recorded(totals: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
+def _require_recorded_counts(total_counts: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
     """Raise an error for spectra without counts, which cannot be scaled."""
     # smaller totals are rounding errors
-    empty_rows = np.flatnonzero(~(np.isfinite(totals) & (totals > np.finfo(np.float32).tiny)))
+    empty_rows = np.flatnonzero(~(np.isfinite(total_counts) & (total_counts > np.finfo(np.float32).tiny)))
     if empty_rows.size:
-        index = int(empty_rows[0])
-        name = job.stratigraphy[index].name or f"stratigraphy {index + 1}"
-        last_kev = detector.zero_kev + detector.gain_kev * detector.n_channel
+        row_index = int(empty_rows[0])
+        stratigraphy_name = job.stratigraphy[row_index].name or f"stratigraphy {row_index + 1}"
+        stop_kev = detector.zero_kev + detector.gain_kev * detector.n_channel
         raise SampleError(
-            f"Cannot simulate {job.counts:g} counts of {name!r}: none of its photons is recorded between "
-            f"{detector.zero_kev:g} and {last_kev:g} keV. Make its layers thicker, the air and the detector's window "
-            "thinner, or move the detector's channels."
+            f"Cannot simulate {job.counts:g} counts of {stratigraphy_name!r}: no photon is recorded between "
+            f"{detector.zero_kev:g} and {stop_kev:g} keV. Make the layers thicker, the air and the detector's window "
+            f"thinner, or move the detector's channels."
         )
 
 
-def _photons(job: ExplicitSettings, instrument: Instrument) -> Photons:
-    stratigraphies = [entry.stratigraphy() for entry in job.stratigraphy]
+def _compute_photons(job: ExplicitSettings, instrument: Instrument) -> Photons:
+    stratigraphies = [stratigraphy_settings.stratigraphy() for stratigraphy_settings in job.stratigraphy]
     return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument))
 
 
-def _stored_photons(job: ExplicitSettings, instrument: Instrument, path: Path) -> Photons:
-    """Return the photons of a file; if it does not exist, compute and write them."""
-    request = {
-        "stratigraphy": [entry.model_dump(mode="json") for entry in job.stratigraphy],
+def _load_or_compute_photons(job: ExplicitSettings, instrument: Instrument, photons_path: Path) -> Photons:
+    """Return the photons of a file, or compute and write them if the file does not exist."""
+    photons_request = {
+        "stratigraphy": [stratigraphy_settings.model_dump(mode="json") for stratigraphy_settings in job.stratigraphy],
         "instrument": instrument.model_dump(mode="json", exclude={"detector"}),
     }
-    if not path.exists():
-        _store_photons(_photons(job, instrument), path, request, job.seed)
-    with open_photons_of(path, request) as file:
+    if not photons_path.exists():
+        _store_photons(_compute_photons(job, instrument), photons_path, photons_request, job.seed)
+    with open_photons_of(photons_path, photons_request) as file:
         return read_chunk(file[CHUNKS]["000000"])
 
 
-def _store_photons(photons: Photons, path: Path, request: dict[str, Any], seed: int) -> None:
+def _store_photons(photons: Photons, path: Path, photons_request: dict[str, Any], seed: int) -> None:
     with (
         atomic_write(path) as temporary_path,
-        h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk,
+        h5py.File(BytesIO(photons_to_bytes(photons)), "r") as chunk_file,
         h5py.File(temporary_path, "w") as file,
     ):
-        write_photons_file(file, iter([chunk]), seed)
-        file.attrs["job"] = json.dumps(request)
+        write_photons_file(file, iter([chunk_file]), seed)
+        file.attrs["job"] = json.dumps(photons_request)

@@ -14,13 +14,13 @@ from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 ANODES = ("Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au")
 QUANTITY_NAMES = ("voltage_kv", "incidence_deg", "takeoff_deg", "scatter_deg", "fwhm_kev")
 INSTRUMENT_INPUTS = (*(f"anode_{anode}" for anode in ANODES), *QUANTITY_NAMES)
-"""Names of the features: eight anodes (one-hot), then measurable quantities."""
+"""Names of the features, first eight anodes (one-hot), then measurable quantities."""
 _FEATURE_SCALES = dict(zip(QUANTITY_NAMES, (50.0, 90.0, 90.0, 180.0, 0.15), strict=True))
 
 
 @dataclass(frozen=True)
 class InstrumentConditions:
-    """Values of an instrument; None for unknown values.
+    """Values of an instrument, with None for unknown values.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class InstrumentConditions:
     incidence_deg, takeoff_deg, scatter_deg : float or None
         Incidence, take-off and scattering angle, in degrees.
     fwhm_kev : float or None
-        Resolution at Mn K-alpha, keV FWHM.
+        Resolution (FWHM) at Mn K-alpha in keV.
     """
 
     anode: str | None = None
@@ -42,41 +42,52 @@ class InstrumentConditions:
     fwhm_kev: float | None = None
 
     def inputs(self, names: Sequence[str] = INSTRUMENT_INPUTS) -> NDArray[np.float32]:
-        """Return the (n_input,) features with the given names, scaled to order one; NaN for unknown values.
+        """Return the (n_input,) features with the given names, scaled to order one, or NaN for unknown values.
 
         For an anode that is not in :data:`ANODES`, all anode features are zero.
         """
         features = dict.fromkeys(names, math.nan)
         if self.anode is not None:
             features |= {f"anode_{anode}": float(self.anode == anode) for anode in ANODES}
-        for name, value in asdict(self).items():
-            if name in _FEATURE_SCALES and value is not None:
-                features[name] = value / _FEATURE_SCALES[name]
-        return np.asarray([features[name] for name in names], dtype=np.float32)
+        for feature_name, quantity in asdict(self).items():
+            if feature_name in _FEATURE_SCALES and quantity is not None:
+                features[feature_name] = quantity / _FEATURE_SCALES[feature_name]
+        return np.asarray([features[feature_name] for feature_name in names], dtype=np.float32)
 
     @classmethod
     def from_inputs(
         cls, inputs: NDArray[np.floating], names: Sequence[str] = INSTRUMENT_INPUTS
     ) -> "InstrumentConditions":
-        """Return the conditions for (n_input,) features ``inputs``; an anode outside :data:`ANODES` is unknown."""
-        values = {name: float(value) for name, value in zip(names, inputs, strict=True) if np.isfinite(value)}
-        anode = next((symbol for symbol in ANODES if values.get(f"anode_{symbol}", 0.0) > 0.5), None)
-        return cls(anode, **{name: values[name] * scale for name, scale in _FEATURE_SCALES.items() if name in values})
+        """Return the conditions for (n_input,) features. An anode outside :data:`ANODES` is unknown."""
+        feature_values = {
+            feature_name: float(feature)
+            for feature_name, feature in zip(names, inputs, strict=True)
+            if np.isfinite(feature)
+        }
+        anode = next((symbol for symbol in ANODES if feature_values.get(f"anode_{symbol}", 0.0) > 0.5), None)
+        return cls(
+            anode,
+            **{
+                feature_name: feature_values[feature_name] * scale
+                for feature_name, scale in _FEATURE_SCALES.items()
+                if feature_name in feature_values
+            },
+        )
 
     def facts(self) -> dict[str, str | float | None]:
-        """Return the values by name, None if unknown, as JSON-serialisable dictionary."""
+        """Return a JSON-serialisable dictionary of the values by name, with None for unknown values."""
         return asdict(self)
 
 
 def conditions_of(instrument: Instrument, detector: Detector | None = None) -> InstrumentConditions:
-    """Return the conditions of an instrument; all values are known.
+    """Return the conditions of an instrument whose values are all known.
 
     Parameters
     ----------
     instrument : Instrument
         Instrument with tube and geometry. With a tabulated source spectrum, anode and voltage are None.
     detector : Detector or None
-        Detector that replaces that of the instrument; only its resolution matters.
+        Detector that replaces the instrument's detector, of which only the resolution matters.
     """
     geometry, tube = instrument.geometry, instrument.tube
     has_tube = instrument.source_spectrum is None

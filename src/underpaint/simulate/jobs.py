@@ -24,7 +24,7 @@ TRANSPORT_FIELDS = (
     "gapless",
     "varied",
 )
-"""Names of the settings on which the photons depend; the other settings affect only the rendering."""
+"""Names of the settings on which the photons depend. Other settings affect only the rendering."""
 
 
 class LibrarySettings(BaseModel):
@@ -40,59 +40,63 @@ class LibrarySettings(BaseModel):
         "easel_15_to_20", description="name or TOML file of a palette, or a list of pigments (random)"
     )
     instrument: str | Instrument | Annotated[tuple[Instrument, ...], Field(min_length=1)] | None = Field(
-        None, description="preset, file or table, or tables used in turn for the chunks; None: random (paper: elio)"
+        None,
+        description="preset, file or table, or tables used in turn for the chunks, or None for random instruments "
+        "(elio for paper)",
     )
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
-    chunk: int = Field(128, ge=1, description="stratigraphies per chunk; a chunk has one tube and geometry")
+    chunk: int = Field(128, ge=1, description="number of stratigraphies per chunk with one tube and geometry")
     seed: int = Field(0, ge=0, description="seed of stratigraphies and instruments")
     gapless: bool = Field(
-        False, description="add minor pigments and bare elements from 10 ppm, without a gap between trace and pigment"
+        False, description="add minor pigments and bare elements, with continuous amounts from 10 ppm"
     )
     varied: bool = Field(
         False,
         description="vary the kind of instrument, support, backing, detector path and pile-up more widely (random)",
     )
 
-    renders: int = Field(3, ge=1, le=32, description="detectors and energy axes per stratigraphy (random)")
+    renders: int = Field(3, ge=1, le=32, description="number of detectors and energy axes per stratigraphy (random)")
     detector: str | Detector | None = Field(
-        None, description="detector of this preset or file, or a table; None: the instrument's, or random ones"
+        None,
+        description="detector of this preset or file, or a table, or None for the instrument's detector or random "
+        "detectors",
     )
     gain_error: float = Field(0.003, ge=0, lt=0.1, description="largest relative error of the gain (random)")
-    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="largest error of the zero, keV (random)")
-    places: bool = Field(False, description="add labels for the surface and for the layers below it (random)")
+    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="largest error of the zero in keV (random)")
+    places: bool = Field(False, description="add labels for the surface and for the layers below the surface (random)")
     render_seed: int | None = Field(
-        None, ge=0, description="seed of detectors, energy axes and backgrounds; None: seed"
+        None, ge=0, description="seed of detectors, energy axes and backgrounds, by default ``seed``"
     )
 
 
 def with_file_contents(settings: LibrarySettings) -> LibrarySettings:
-    """Return the settings with file names replaced by the contents of the files, which workers may not have.
+    """Return the settings with the contents of files in place of file names, because workers may lack the files.
 
     Raises
     ------
     SampleError
         No pigment of the palette has a detectable line.
     """
-    update: dict[str, Any] = {}
+    file_contents: dict[str, Any] = {}
     if isinstance(settings.instrument, str) and settings.instrument not in preset_names():
-        update["instrument"] = load_instrument(settings.instrument)
+        file_contents["instrument"] = load_instrument(settings.instrument)
     if isinstance(settings.detector, str):
-        update["detector"] = load_instrument(settings.detector).detector
+        file_contents["detector"] = load_instrument(settings.detector).detector
     if isinstance(settings.palette, str) and Path(settings.palette).is_file():
-        update["palette"] = tuple(load_palette(settings.palette).pigments)
-    job = settings.model_copy(update=update)
+        file_contents["palette"] = tuple(load_palette(settings.palette).pigments)
+    job = settings.model_copy(update=file_contents)
     if job.kind == "random" and not outputs_for(job_palette(job)).names:
         palette_text = ", ".join(job_palette(job)) or "it is empty"
         raise SampleError(
-            f"Cannot simulate with this palette ({palette_text}): none of its pigments has a detectable line. "
+            f"Cannot simulate with this palette ({palette_text}): no pigment of the palette has a detectable line. "
             "Add a pigment with a detectable element."
         )
     return job
 
 
 def transport_settings(settings: LibrarySettings) -> dict[str, Any]:
-    """Return the settings on which the photons depend, JSON-serialisable."""
+    """Return the JSON-serialisable settings on which the photons depend."""
     return settings.model_dump(mode="json", include=set(TRANSPORT_FIELDS))
 
 
@@ -106,9 +110,9 @@ def n_chunks(settings: LibrarySettings) -> int:
     return -(-n_stratigraphies(settings) // settings.chunk)
 
 
-def chunk_size(settings: LibrarySettings, index: int) -> int:
-    """Return the number of stratigraphies of a chunk; the last chunk may be smaller."""
-    return min(settings.chunk, n_stratigraphies(settings) - index * settings.chunk)
+def chunk_size(settings: LibrarySettings, chunk_index: int) -> int:
+    """Return the number of stratigraphies of a chunk, which may be smaller for the last chunk."""
+    return min(settings.chunk, n_stratigraphies(settings) - chunk_index * settings.chunk)
 
 
 def job_palette(settings: LibrarySettings) -> tuple[str, ...]:
@@ -131,14 +135,14 @@ def job_axis(settings: LibrarySettings) -> EnergyAxis:
     return XU_NETWORK_AXIS if settings.kind == "paper" else DEFAULT_NETWORK_AXIS
 
 
-def job_instrument(settings: LibrarySettings, index: int) -> Instrument | None:
-    """Return the instrument of a chunk; None if it is random."""
-    setting = settings.instrument
-    if isinstance(setting, tuple):
-        return setting[index % len(setting)]
-    return load_instrument(setting) if isinstance(setting, str) else setting
+def job_instrument(settings: LibrarySettings, chunk_index: int) -> Instrument | None:
+    """Return the instrument of a chunk, or None for a random instrument."""
+    instrument_setting = settings.instrument
+    if isinstance(instrument_setting, tuple):
+        return instrument_setting[chunk_index % len(instrument_setting)]
+    return load_instrument(instrument_setting) if isinstance(instrument_setting, str) else instrument_setting
 
 
 def job_detector(settings: LibrarySettings) -> Detector | None:
-    """Return the detector of a job; None if the job does not set one."""
+    """Return the detector of a job, or None if the job sets no detector."""
     return load_instrument(settings.detector).detector if isinstance(settings.detector, str) else settings.detector

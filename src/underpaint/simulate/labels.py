@@ -13,15 +13,15 @@ from underpaint.physics.materials import Stratigraphy, library, pigment_share
 from underpaint.simulate.outputs import Outputs, families_of, group_element, label_matrix
 
 MAX_SCAN_COUNTS = 1e15
-"""Total counts that no scan reaches; labels that need more are never detectable."""
+"""Total counts that no scan reaches. Labels that need more counts are never detectable."""
 MODEL_ERROR = 0.02
 """Relative error of the background under lines, for limits of detection."""
 DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS = 3.0, 0.7
-"""Significance, in standard deviations, above which lines are detectable, and below which they are not."""
+"""Significance in standard deviations above which lines are detectable and below which lines are undetectable."""
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
-    """Return the names of all pigments of a stratigraphy, ground included, combined with each place."""
+    """Return the names of all pigments of a stratigraphy and its ground, combined with each place."""
     return {
         at_place(name, place)
         for place in PLACES
@@ -31,42 +31,42 @@ def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
 
 
 def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
-    """Return the indices, from the top, of the layers at a place; only layers with pigments count."""
+    """Return the indices from the top of the layers with pigments at a place."""
     paint_layers = [layer_index for layer_index, layer in enumerate(stratigraphy.layers) if layer.pigments]
     return {"anywhere": paint_layers, "surface": paint_layers[:1], "below": paint_layers[1:]}[place]
 
 
 def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
-    """Return the (n_sample,) thickness of the uppermost paint layer, in um; NaN without paint."""
-    uppermost = [
+    """Return the (n_sample,) thickness of the uppermost paint layer in um, or NaN without paint."""
+    uppermost_layers = [
         stratigraphy.layers[layers[0]] if (layers := layers_at(stratigraphy, "surface")) else None
         for stratigraphy in stratigraphies
     ]
-    return np.asarray([np.nan if layer is None else layer.thickness_um for layer in uppermost], dtype=np.float32)
+    return np.asarray([np.nan if layer is None else layer.thickness_um for layer in uppermost_layers], dtype=np.float32)
 
 
 def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> NDArray[np.float32]:
     """Return the (n_sample, n_material) mass fraction of each material in the dry pigments at the surface.
 
-    The materials are the names of ``outputs`` without their place. The fraction of a group is the sum over its members;
-    a pigment of two groups counts fully in both.
+    The materials are the names of ``outputs`` without their place. The fraction of a group is the sum over its members.
+    A pigment of two groups counts fully in both groups.
     """
-    column_by_name = {name: index for index, name in enumerate(materials(outputs.names))}
-    mass_fractions = np.zeros((len(stratigraphies), len(column_by_name)), dtype=np.float32)
+    column_by_material = {material: material_index for material_index, material in enumerate(materials(outputs.names))}
+    mass_fractions = np.zeros((len(stratigraphies), len(column_by_material)), dtype=np.float32)
     for sample, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, "surface"):
             pigments = stratigraphy.layers[layer_index].pigments
-            total = sum(pigments.values())
-            for name, fraction in pigments.items():
-                for label in {name, *library()[name].groups} & column_by_name.keys():
-                    mass_fractions[sample, column_by_name[label]] += fraction / total
+            pigment_sum = sum(pigments.values())
+            for material, fraction in pigments.items():
+                for label in {material, *library()[material].groups} & column_by_material.keys():
+                    mass_fractions[sample, column_by_material[label]] += fraction / pigment_sum
     return mass_fractions
 
 
 def group_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, with places, that are groups."""
-    groups = {group.name for group in library().groups}
-    return tuple(name for name in names if split_place(name)[0] in groups)
+    """Return the names of groups among names of outputs, with places."""
+    library_groups = {group.name for group in library().groups}
+    return tuple(name for name in names if split_place(name)[0] in library_groups)
 
 
 def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str]) -> NDArray[np.float32]:
@@ -81,18 +81,19 @@ def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str])
     Returns
     -------
     (n_sample, n_name) array
-        Largest mass fraction over the paint and ground layers at the place, from pigments and traces; zero if absent.
+        Largest mass fraction over the paint and ground layers at the place, from pigments and traces, or zero if
+        absent.
     """
     mass_fractions = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
-    elements = [(group_element(group), place) for group, place in map(split_place, names)]
+    elements_and_places = [(group_element(group), place) for group, place in map(split_place, names)]
     for sample, stratigraphy in enumerate(stratigraphies):
-        fractions_at = {
+        fractions_by_place = {
             place: [stratigraphy.layers[layer_index].mass_fractions for layer_index in layers_at(stratigraphy, place)]
             for place in PLACES
         }
         mass_fractions[sample] = [
-            max((fractions.get(element, 0.0) for fractions in fractions_at[place]), default=0.0)
-            for element, place in elements
+            max((fractions.get(element, 0.0) for fractions in fractions_by_place[place]), default=0.0)
+            for element, place in elements_and_places
         ]
     return mass_fractions
 
@@ -104,13 +105,13 @@ def lines_needed(
     names: Sequence[str],
     detector: Detector,
     axis: EnergyAxis,
-    added: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
+    added_lines: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the total counts at which the lines of each group's element become detectable.
 
-    All lines of the element count, from pigments, traces, support and instrument. For the place "surface" only lines
-    from the uppermost paint layer count, for "below" lines from all lower layers. The relative error of the background
-    is ``MODEL_ERROR``.
+    All lines of the element count, from pigments, traces, support and instrument. For the place "surface", only lines
+    from the uppermost paint layer count. For "below", lines from all lower layers count. The relative error of the
+    background is ``MODEL_ERROR``.
 
     Parameters
     ----------
@@ -123,22 +124,22 @@ def lines_needed(
         Names of groups, with places.
     detector : Detector
     axis : EnergyAxis
-    added : mapping of str to ((n_line,) array, (n_sample, n_line) array), optional
+    added_lines : mapping of str to ((n_line,) array, (n_sample, n_line) array), optional
         Energies (keV) and counts of lines from the instrument, by family.
 
     Returns
     -------
     needed : (n_sample, n_name) float32 array
-        Counts above which the lines exceed ``DETECTABLE_SIGMAS``; infinite if they never do.
+        Counts above which the lines exceed ``DETECTABLE_SIGMAS``, or infinity if the lines never do.
     undetectable : (n_sample, n_name) float32 array
-        Counts below which the lines are under ``UNDETECTABLE_SIGMAS``; infinite if they always are. Both arrays are NaN
-        for samples without photons of these lines.
+        Counts below which the lines are under ``UNDETECTABLE_SIGMAS``, or infinity if the lines always are. Both arrays
+        are NaN for samples without photons of the group's lines.
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
     limits = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
-    instrument_lines = added or {}
+    instrument_lines = added_lines or {}
     place_masks = {place: _place_mask(stratigraphies, photons.shape[1], place) for place in PLACES}
-    for column, (group, place) in enumerate(map(split_place, names)):
+    for name_index, (group, place) in enumerate(map(split_place, names)):
         families = families_of((group,))
         is_group_line = np.isin(np.asarray(emission.lines.family), families)
         extra_lines = [
@@ -152,20 +153,20 @@ def lines_needed(
             axis=1,
         )
         energy_kev = np.concatenate(
-            [emission.lines.energy_kev[is_group_line], *(extra_kev for extra_kev, _ in extra_lines)]
+            [emission.lines.energy_kev[is_group_line], *(extra_energies_kev for extra_energies_kev, _ in extra_lines)]
         )
-        samples = np.flatnonzero(line_counts.sum(axis=1) > 0)
-        for limit_index, sigmas in enumerate((DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS) if samples.size else ()):
+        sample_indices = np.flatnonzero(line_counts.sum(axis=1) > 0)
+        for limit_index, sigmas in enumerate((DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS) if sample_indices.size else ()):
             counts = counts_needed(
-                line_counts[samples],
+                line_counts[sample_indices],
                 energy_kev,
-                expected_counts[samples],
+                expected_counts[sample_indices],
                 axis,
                 detector,
                 model_error=MODEL_ERROR,
                 sigmas=sigmas,
             )
-            limits[limit_index, samples, column] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
+            limits[limit_index, sample_indices, name_index] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
     return limits[0], limits[1]
 
 
@@ -176,14 +177,14 @@ def labels_by_lines(
     detection_limits: NDArray[np.float32],
     absence_limits: NDArray[np.float32],
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Return labels in which a group is present where its element has lines, from any source.
+    """Return labels in which a group is present if its element has lines from any source.
 
     Parameters
     ----------
     names : sequence of str
-        Names of all outputs; the groups among them are the columns of the two limits.
+        Names of all outputs. The groups among the outputs are the columns of the two limits.
     labels, counts : (n_sample, n_name) arrays
-        Results of :func:`visibility`; those of pigments are kept.
+        Results of :func:`visibility`. The results of pigments are kept.
     detection_limits, absence_limits : (n_sample, n_group) arrays
         Results of :func:`lines_needed`.
 
@@ -196,11 +197,11 @@ def labels_by_lines(
     max_absent_counts : (n_sample, n_name) array
         Total counts below which the label counts as absent (:func:`present_at`).
     """
-    columns = [list(names).index(name) for name in group_names(names)]
+    group_columns = [list(names).index(name) for name in group_names(names)]
     labels, counts, max_absent_counts = labels.copy(), counts.copy(), np.zeros_like(counts)
-    labels[:, columns] = ~np.isnan(detection_limits)
-    counts[:, columns] = np.nan_to_num(detection_limits, nan=np.inf, posinf=np.inf)
-    max_absent_counts[:, columns] = np.nan_to_num(absence_limits, nan=0.0, posinf=np.inf)
+    labels[:, group_columns] = ~np.isnan(detection_limits)
+    counts[:, group_columns] = np.nan_to_num(detection_limits, nan=np.inf, posinf=np.inf)
+    max_absent_counts[:, group_columns] = np.nan_to_num(absence_limits, nan=0.0, posinf=np.inf)
     return labels, counts, max_absent_counts
 
 
@@ -220,15 +221,15 @@ def visible_labels(
     detector: Detector,
     axis: EnergyAxis,
     *,
-    lines: bool,
+    by_lines: bool,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     """Return labels, detection limits and absence limits, (n_sample, n_name) each.
 
-    They are those of :func:`labels_by_lines` if ``lines``, else those of :func:`visibility` with absence limits of
+    The results come from :func:`labels_by_lines` if ``by_lines``, else from :func:`visibility` with absence limits of
     zero.
     """
     labels, counts = visibility(stratigraphies, emission, expected_counts, outputs, detector, axis)
-    if not lines:
+    if not by_lines:
         return labels, counts, np.zeros_like(counts)
     groups = group_names(outputs.names)
     limits = lines_needed(stratigraphies, emission, expected_counts, groups, detector, axis)
@@ -236,12 +237,16 @@ def visible_labels(
 
 
 def _place_mask(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:
-    """Return an (n_sample, n_layer) array: one for layers at a place, supports included, else zero."""
+    """Return an (n_sample, n_layer) array of one for layers (with supports) at a place and zero for other layers."""
     layer_index = np.arange(n_layer)
-    uppermost = np.asarray(
+    uppermost_layers = np.asarray(
         [next(iter(layers_at(stratigraphy, "surface")), n_layer) for stratigraphy in stratigraphies]
     )[:, None]
-    mask = {"anywhere": layer_index >= 0, "surface": layer_index == uppermost, "below": layer_index > uppermost}[place]
+    mask = {
+        "anywhere": layer_index >= 0,
+        "surface": layer_index == uppermost_layers,
+        "below": layer_index > uppermost_layers,
+    }[place]
     return np.broadcast_to(mask, (len(stratigraphies), n_layer)).astype(np.float64)
 
 
@@ -260,9 +265,10 @@ def visibility(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the labels, and the total counts at which each label is detectable.
 
-    A label is detectable when the counts of its key lines exceed ``3 sqrt(2 B)``, B being the other counts under these
-    lines. With the fractions s and b of lines and background in the spectrum, this needs ``18 b / s**2`` total counts.
-    A pigment of several groups is detectable when all its groups are. For a place, only lines from its layers count.
+    A label is detectable if the counts of its key lines exceed ``3 sqrt(2 B)`` with B other counts under the lines.
+    With the fractions s and b of lines and background in the spectrum, ``18 b / s**2`` total counts are needed. A
+    pigment of several groups is detectable if all its groups are detectable. For a place, only lines from the layers at
+    the place count.
 
     Parameters
     ----------
@@ -281,25 +287,25 @@ def visibility(
     labels : (n_sample, n_name) uint8 array
         One for present outputs.
     counts : (n_sample, n_name) float32 array
-        Total counts within the recorded range; infinite if the label is absent or never detectable.
+        Total counts within the recorded range, or infinity if the label is absent or never detectable.
     """
     labels = label_matrix([pigments_in(stratigraphy) for stratigraphy in stratigraphies], outputs)
     label_counts = np.full(labels.shape, np.inf, dtype=np.float32)
     line_counts = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
-    for column, name in enumerate(outputs.names):
-        samples = np.flatnonzero(labels[:, column])
-        if samples.size:
+    for name_index, name in enumerate(outputs.names):
+        sample_indices = np.flatnonzero(labels[:, name_index])
+        if sample_indices.size:
             counts = _counts_for_label(
-                name, samples, stratigraphies, line_counts, expected_counts, emission, outputs, detector, axis
+                name, sample_indices, stratigraphies, line_counts, expected_counts, emission, outputs, detector, axis
             )
             # labels that need more counts than any scan has are never detectable
-            label_counts[samples, column] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
+            label_counts[sample_indices, name_index] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
     return labels, label_counts
 
 
 def _counts_for_label(
     name: str,
-    samples: NDArray[np.intp],
+    sample_indices: NDArray[np.intp],
     stratigraphies: Sequence[Stratigraphy],
     line_counts: NDArray[np.floating],
     expected_counts: NDArray[np.floating],
@@ -308,17 +314,19 @@ def _counts_for_label(
     detector: Detector,
     axis: EnergyAxis,
 ) -> NDArray[np.float64]:
-    max_counts = np.zeros(samples.size)
+    max_counts = np.zeros(sample_indices.size)
     material, place = split_place(name)
     for group in (split_place(label)[0] for label in outputs.groups[outputs.index(name)]):
         is_group_line = np.isin(np.asarray(emission.lines.family), families_of((group,)))
         element_fraction = element_share(
-            material, group, [stratigraphies[sample] for sample in samples], line_counts.shape[1], place
+            material, group, [stratigraphies[sample] for sample in sample_indices], line_counts.shape[1], place
         )
-        line_counts_of_group = np.einsum("nl,nlm->nm", element_fraction, line_counts[samples][:, :, is_group_line])
+        line_counts_of_group = np.einsum(
+            "nl,nlm->nm", element_fraction, line_counts[sample_indices][:, :, is_group_line]
+        )
         energy_kev = emission.lines.energy_kev[is_group_line]
         max_counts = np.maximum(
-            max_counts, counts_needed(line_counts_of_group, energy_kev, expected_counts[samples], axis, detector)
+            max_counts, counts_needed(line_counts_of_group, energy_kev, expected_counts[sample_indices], axis, detector)
         )
     return max_counts
 
@@ -326,7 +334,7 @@ def _counts_for_label(
 def element_share(
     name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place = "anywhere"
 ) -> NDArray[np.float64]:
-    """Return the (n_sample, n_layer) fraction of a group's element that is due to a pigment or group, at a place."""
+    """Return the (n_sample, n_layer) fraction of a group's element that a pigment or group at a place contributes."""
     element = group_element(group)
     element_fraction = np.zeros((len(stratigraphies), n_layer))
     for sample, stratigraphy in enumerate(stratigraphies):
@@ -334,8 +342,8 @@ def element_share(
             fraction_by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
             element_fraction[sample, layer_index] = sum(
                 pigment_fraction
-                for key, pigment_fraction in fraction_by_pigment.items()
-                if _is_member(key, name, group)
+                for pigment, pigment_fraction in fraction_by_pigment.items()
+                if _is_member(pigment, name, group)
             )
     return element_fraction
 

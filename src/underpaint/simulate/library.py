@@ -1,4 +1,4 @@
-"""Training libraries: files of simulated spectra with labels, independent of the number and kind of workers."""
+"""Training libraries, which are files of simulated spectra with labels, independent of the number of workers."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -66,15 +66,15 @@ from underpaint.simulate.recipes import paper_grid, paper_stratigraphy
 PAPER_INSTRUMENT = "elio"
 
 
-def transport_chunk(settings: LibrarySettings, index: int) -> Photons:
-    """Return the photons of a chunk; the random numbers depend only on the seed and the index of the chunk."""
-    return _paper_photons(settings, index) if settings.kind == "paper" else _random_photons(settings, index)
+def transport_chunk(settings: LibrarySettings, chunk_index: int) -> Photons:
+    """Return the photons of a chunk, with random numbers that depend only on the seed and the chunk's index."""
+    return _paper_photons(settings, chunk_index) if settings.kind == "paper" else _random_photons(settings, chunk_index)
 
 
-def _random_photons(settings: LibrarySettings, index: int) -> Photons:
-    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(index, 0)))
+def _random_photons(settings: LibrarySettings, chunk_index: int) -> Photons:
+    rng = np.random.default_rng(np.random.SeedSequence(settings.seed, spawn_key=(chunk_index, 0)))
     draw_instrument = any_instrument if settings.varied else random_instrument
-    instrument = job_instrument(settings, index) or draw_instrument(rng)
+    instrument = job_instrument(settings, chunk_index) or draw_instrument(rng)
     sampler = StratigraphySampler(
         RandomStratigraphies(
             palette=job_palette(settings),
@@ -84,14 +84,14 @@ def _random_photons(settings: LibrarySettings, index: int) -> Photons:
             varied_supports=settings.varied,
         )
     )
-    stratigraphies = [sampler.draw(rng) for _ in range(chunk_size(settings, index))]
+    stratigraphies = [sampler.draw(rng) for _ in range(chunk_size(settings, chunk_index))]
     return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
 
 
-def _paper_photons(settings: LibrarySettings, index: int) -> Photons:
-    grid = paper_grid()[index * settings.chunk : (index + 1) * settings.chunk]
-    stratigraphies = [paper_stratigraphy(*structure) for structure in grid]
-    instrument = job_instrument(settings, index) or load_instrument(PAPER_INSTRUMENT)
+def _paper_photons(settings: LibrarySettings, chunk_index: int) -> Photons:
+    chunk_structures = paper_grid()[chunk_index * settings.chunk : (chunk_index + 1) * settings.chunk]
+    stratigraphies = [paper_stratigraphy(*structure) for structure in chunk_structures]
+    instrument = job_instrument(settings, chunk_index) or load_instrument(PAPER_INSTRUMENT)
     return make_photons(stratigraphies, instrument, emit(stratigraphies, instrument, single=True))
 
 
@@ -112,12 +112,12 @@ PILE_UP_RANGE, WIDE_PILE_UP_RANGE = (1e-4, 0.03), (1e-4, 0.15)
 SCATTER_RANGE, WIDE_SCATTER_RANGE = (0.6, 2.5), (0.4, 4.0)
 """Range of the scatter relative to the forward model, for usual and for widely varied libraries."""
 PULSE_PAIR_US = 0.5
-"""Pulse-pair resolution of a typical fast channel, us; only its product with the random rate matters."""
+"""Pulse-pair resolution of a typical fast channel in us. Only its product with the random rate matters."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Labelled spectra of one chunk; the first axis of all arrays is the spectrum.
+    """Labelled spectra of one chunk, in arrays whose first axis is the spectrum.
 
     The fields are the datasets of the file that :func:`~.simulate_library` describes.
     """
@@ -137,56 +137,59 @@ class Chunk:
 
 @dataclass(frozen=True)
 class _RenderedSpectra:
-    """Spectra of a chunk's stratigraphies with one detector; the fields are those of a chunk."""
+    """Spectra and labels of a chunk's stratigraphies with one detector."""
 
-    expected: NDArray[np.float32]
-    recorded: NDArray[np.float32]
+    expected_spectra: NDArray[np.float32]
+    recorded_ranges_kev: NDArray[np.float32]
     labels: NDArray[np.uint8]
     counts_needed: NDArray[np.float32]
-    lines: tuple[NDArray[np.float32], NDArray[np.float32]]
+    line_limits: tuple[NDArray[np.float32], NDArray[np.float32]]
     detector: Detector
 
 
 def chunk_to_bytes(chunk: Chunk) -> bytes:
     """Return a chunk as the bytes of an HDF5 file."""
-    stream = BytesIO()
-    with h5py.File(stream, "w") as file:
+    buffer = BytesIO()
+    with h5py.File(buffer, "w") as file:
         for field in fields(Chunk):
             file.create_dataset(field.name, data=getattr(chunk, field.name))
-    return stream.getvalue()
+    return buffer.getvalue()
 
 
-def render_chunk(settings: LibrarySettings, index: int, photons: Photons) -> Chunk:
-    """Return the spectra of a chunk; the random numbers depend only on the rendering seed and the chunk's index."""
+def render_chunk(settings: LibrarySettings, chunk_index: int, photons: Photons) -> Chunk:
+    """Return the spectra of a chunk, with random numbers from the rendering seed and the chunk's index."""
     if settings.kind == "paper":
-        return _assemble_chunk(settings, index, photons, [_render_paper_spectra(settings, photons)])
+        return _assemble_chunk(settings, chunk_index, photons, [_render_paper_spectra(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(chunk_index, 1)))
     return _assemble_chunk(
-        settings, index, photons, [_render_random_spectra(rng, settings, photons) for _ in range(settings.renders)]
+        settings,
+        chunk_index,
+        photons,
+        [_render_random_spectra(rng, settings, photons) for _ in range(settings.renders)],
     )
 
 
 def _assemble_chunk(
-    settings: LibrarySettings, index: int, photons: Photons, renderings: Sequence[_RenderedSpectra]
+    settings: LibrarySettings, chunk_index: int, photons: Photons, renderings: Sequence[_RenderedSpectra]
 ) -> Chunk:
-    samples, n_rendering, outputs = photons.stratigraphies, len(renderings), job_outputs(settings)
+    samples, n_renderings, outputs = photons.stratigraphies, len(renderings), job_outputs(settings)
     instrument_columns = [
         np.tile(instrument_inputs(photons.instrument, rendering.detector), (len(samples), 1))
         for rendering in renderings
     ]
     return Chunk(
-        expected=np.concatenate([rendering.expected for rendering in renderings]),
-        recorded=np.concatenate([rendering.recorded for rendering in renderings]),
+        expected=np.concatenate([rendering.expected_spectra for rendering in renderings]),
+        recorded=np.concatenate([rendering.recorded_ranges_kev for rendering in renderings]),
         labels=np.concatenate([rendering.labels for rendering in renderings]),
         counts_needed=np.concatenate([rendering.counts_needed for rendering in renderings]),
-        source=np.tile(np.arange(len(samples), dtype=np.int32) + index * settings.chunk, n_rendering),
-        surface_um=np.tile(surface_thickness_um(samples), n_rendering),
-        surface_share=np.tile(surface_shares(samples, outputs), (n_rendering, 1)),
+        source=np.tile(np.arange(len(samples), dtype=np.int32) + chunk_index * settings.chunk, n_renderings),
+        surface_um=np.tile(surface_thickness_um(samples), n_renderings),
+        surface_share=np.tile(surface_shares(samples, outputs), (n_renderings, 1)),
         instrument=np.concatenate(instrument_columns),
-        lines_needed=np.concatenate([rendering.lines[0] for rendering in renderings]),
-        lines_hidden=np.concatenate([rendering.lines[1] for rendering in renderings]),
-        amount=np.tile(element_shares(samples, group_names(outputs.names)), (n_rendering, 1)),
+        lines_needed=np.concatenate([rendering.line_limits[0] for rendering in renderings]),
+        lines_hidden=np.concatenate([rendering.line_limits[1] for rendering in renderings]),
+        amount=np.tile(element_shares(samples, group_names(outputs.names)), (n_renderings, 1)),
     )
 
 
@@ -197,10 +200,14 @@ def _render_paper_spectra(settings: LibrarySettings, photons: Photons) -> _Rende
         photons.stratigraphies, photons.emission, expected_counts, job_outputs(settings), detector, axis
     )
     groups = group_names(job_outputs(settings).names)
-    lines = lines_needed(photons.stratigraphies, photons.emission, expected_counts, groups, detector, axis)
+    line_limits = lines_needed(photons.stratigraphies, photons.emission, expected_counts, groups, detector, axis)
     expected_counts /= expected_counts.sum(axis=1, keepdims=True)
-    recorded = np.tile(np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(expected_counts), 1))
-    return _RenderedSpectra(expected_counts.astype(np.float32), recorded, labels, counts_needed, lines, detector)
+    recorded_ranges_kev = np.tile(
+        np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32), (len(expected_counts), 1)
+    )
+    return _RenderedSpectra(
+        expected_counts.astype(np.float32), recorded_ranges_kev, labels, counts_needed, line_limits, detector
+    )
 
 
 def _render_random_spectra(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _RenderedSpectra:
@@ -208,7 +215,7 @@ def _render_random_spectra(rng: np.random.Generator, settings: LibrarySettings, 
     axis, outputs = job_axis(settings), job_outputs(settings)
     detector = _rendering_detector(rng, settings, photons)
     emission = _vary_scatter(rng, photons.emission, WIDE_SCATTER_RANGE if settings.varied else SCATTER_RANGE)
-    recorded_kev = _random_range(rng, photons.instrument.highest_kev)
+    recorded_range_kev = _random_range(rng, photons.instrument.highest_kev)
     assumed_axis = _miscalibrated_axis(rng, axis, settings)
     expected_counts = np.asarray(render(emission, detector, assumed_axis), dtype=np.float64)
     instrument_counts, instrument_lines = _instrument_background(
@@ -222,17 +229,19 @@ def _render_random_spectra(rng: np.random.Generator, settings: LibrarySettings, 
         WIDE_PILE_UP_RANGE if settings.varied else PILE_UP_RANGE,
     )
     energy_kev = axis.energy_kev
-    expected_counts[:, (energy_kev < recorded_kev[0]) | (energy_kev > recorded_kev[1])] = 0.0
+    expected_counts[:, (energy_kev < recorded_range_kev[0]) | (energy_kev > recorded_range_kev[1])] = 0.0
     labels, counts_needed = visibility(
         photons.stratigraphies, emission, expected_counts, outputs, detector, assumed_axis
     )
     groups = group_names(outputs.names)
-    lines = lines_needed(
+    line_limits = lines_needed(
         photons.stratigraphies, emission, expected_counts, groups, detector, assumed_axis, instrument_lines
     )
     expected_counts /= expected_counts.sum(axis=1, keepdims=True)
-    recorded = np.tile(np.asarray(recorded_kev, dtype=np.float32), (len(expected_counts), 1))
-    return _RenderedSpectra(expected_counts.astype(np.float32), recorded, labels, counts_needed, lines, detector)
+    recorded_ranges_kev = np.tile(np.asarray(recorded_range_kev, dtype=np.float32), (len(expected_counts), 1))
+    return _RenderedSpectra(
+        expected_counts.astype(np.float32), recorded_ranges_kev, labels, counts_needed, line_limits, detector
+    )
 
 
 def _rendering_detector(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> Detector:
@@ -245,10 +254,12 @@ def _rendering_detector(rng: np.random.Generator, settings: LibrarySettings, pho
 
 
 def _vary_scatter(rng: np.random.Generator, emission: Emission, scale_range: tuple[float, float]) -> Emission:
-    """Scale coherent and Compton scatter by random factors, because rough surfaces, air and collimators change them."""
-    scale = log_uniform(rng, *scale_range)
-    coherent_scale, compton_scale = scale * rng.lognormal(0.0, 0.3), scale * rng.lognormal(0.0, 0.3)
-    scaled_arrays = {name: getattr(emission, name) * compton_scale for name in ("compton", "multiple")}
+    """Scale coherent and Compton scatter by random factors, for the effects of rough surfaces, air and collimators."""
+    scatter_scale = log_uniform(rng, *scale_range)
+    coherent_scale, compton_scale = scatter_scale * rng.lognormal(0.0, 0.3), scatter_scale * rng.lognormal(0.0, 0.3)
+    scaled_arrays = {
+        array_name: getattr(emission, array_name) * compton_scale for array_name in ("compton", "multiple")
+    }
     return replace(emission, coherent=emission.coherent * coherent_scale, **scaled_arrays)
 
 
@@ -275,15 +286,15 @@ def _miscalibrated_axis(rng: np.random.Generator, axis: EnergyAxis, settings: Li
 
 
 def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, float]:
-    start = 1.0 if rng.random() < 0.3 else float(rng.uniform(1.0, 2.8))
-    stop = 41.0 if rng.random() < 0.5 else float(rng.uniform(min(18.0, voltage_kv), 41.0))
-    return start, stop
+    start_kev = 1.0 if rng.random() < 0.3 else float(rng.uniform(1.0, 2.8))
+    stop_kev = 41.0 if rng.random() < 0.5 else float(rng.uniform(min(18.0, voltage_kv), 41.0))
+    return start_kev, stop_kev
 
 
 def _instrument_background(
-    rng: np.random.Generator, totals: NDArray[np.float64], axis: EnergyAxis, detector: Detector
+    rng: np.random.Generator, total_counts: NDArray[np.float64], axis: EnergyAxis, detector: Detector
 ) -> tuple[NDArray[np.float64], dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """Return the contribution of the instrument: argon in air, lines of metal parts, and a smooth background.
+    """Return the counts from the instrument: argon in air, lines of metal parts, and a smooth background.
 
     Returns
     -------
@@ -294,35 +305,39 @@ def _instrument_background(
     """
     energy_kev = axis.energy_kev
     line_spectrum = np.zeros(axis.n_channel)
-    families = {}
+    lines_by_family = {}
     for (symbol, shell), probability in zip(INSTRUMENT_FAMILIES, INSTRUMENT_LINE_PROBABILITIES, strict=True):
         if rng.random() < probability:
-            level = 10.0 ** rng.uniform(-4.5, -2.5)
-            lines_kev, ratios = family_lines(symbol, shell, 40.0)
-            families[f"{symbol}_{shell}"] = (lines_kev, level * ratios)
-            for line_kev, ratio in zip(lines_kev, ratios, strict=True):
+            family_level = 10.0 ** rng.uniform(-4.5, -2.5)
+            lines_kev, line_ratios = family_lines(symbol, shell, 40.0)
+            lines_by_family[f"{symbol}_{shell}"] = (lines_kev, family_level * line_ratios)
+            for line_kev, line_ratio in zip(lines_kev, line_ratios, strict=True):
                 sigma = resolution_sigma(detector, np.asarray(line_kev))
-                peak = (
+                line_shape = (
                     np.exp(-0.5 * ((energy_kev - line_kev) / sigma) ** 2) * axis.gain_kev / (sigma * np.sqrt(2 * np.pi))
                 )
-                line_spectrum += level * ratio * peak
-    scale = totals[:, None] * rng.lognormal(0, 0.3, size=(len(totals), 1))
-    counts = np.asarray(line_spectrum * scale + totals[:, None] * _smooth_background(rng, len(totals), energy_kev))
-    return counts, {family: (lines_kev, scale * line_levels) for family, (lines_kev, line_levels) in families.items()}
+                line_spectrum += family_level * line_ratio * line_shape
+    random_totals = total_counts[:, None] * rng.lognormal(0, 0.3, size=(len(total_counts), 1))
+    counts = np.asarray(
+        line_spectrum * random_totals + total_counts[:, None] * _smooth_background(rng, len(total_counts), energy_kev)
+    )
+    return counts, {
+        family: (lines_kev, random_totals * line_levels) for family, (lines_kev, line_levels) in lines_by_family.items()
+    }
 
 
 def _smooth_background(
     rng: np.random.Generator, n_spectra: int, energy_kev: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return (n, n_channel) smooth backgrounds of 0.1 to 50 % of the counts, as from air or incomplete charge."""
-    position = energy_kev / 40.0
+    """Return (n, n_channel) smooth backgrounds of 0.1 to 50 % of the counts."""
+    relative_energy = energy_kev / 40.0
     slope, curvature = rng.normal(0.0, 2.0, size=(2, n_spectra, 1))
-    shape = np.exp(slope * position + curvature * position**2)
-    level = 10.0 ** rng.uniform(-3.0, -0.3, size=(n_spectra, 1))
-    return np.asarray(level * shape / shape.sum(axis=1, keepdims=True))
+    background_shape = np.exp(slope * relative_energy + curvature * relative_energy**2)
+    background_level = 10.0 ** rng.uniform(-3.0, -0.3, size=(n_spectra, 1))
+    return np.asarray(background_level * background_shape / background_shape.sum(axis=1, keepdims=True))
 
 
-Tasks = Iterator[tuple[int, tuple[Any, ...]]]
+IndexedTasks = Iterator[tuple[int, tuple[Any, ...]]]
 
 
 def simulate_library(
@@ -334,19 +349,18 @@ def simulate_library(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Simulate a training library; a call with the same settings resumes an interrupted one.
+    """Simulate a training library, or resume an interrupted simulation with the same settings.
 
     Parameters
     ----------
     settings : LibrarySettings
         Settings of the library.
     out : path
-        HDF5 file to write; the notes describe its contents.
+        HDF5 file to write, whose contents the notes describe.
     photons : path, optional
-        HDF5 file of the photons. If it exists, the transport is not repeated; only detector and electronics are
-        simulated.
+        HDF5 file of the photons. If the file exists, only detector and electronics are simulated.
     workers : int, optional
-        Number of processes; None: one per core.
+        Number of processes, by default one per core.
     scheduler : str, optional
         Address of a dask.distributed scheduler, whose workers are used.
     progress : callable, optional
@@ -359,7 +373,7 @@ def simulate_library(
     Raises
     ------
     OutputError
-        The file exists, was started with other settings, or the photons are those of another job.
+        The file exists or was started with other settings, or the photons belong to another job.
 
     Notes
     -----
@@ -372,136 +386,152 @@ def simulate_library(
     - ``surface_um`` (n,): thickness of the uppermost paint, in um.
     - ``surface_share`` (n, n_material): mass fractions of the dry pigments of the uppermost paint.
     - ``lines_needed``, ``lines_hidden`` (n, n_group): total counts above which the lines of a group's element are
-      detectable (NaN: no lines, infinite: never), and below which they are not.
+      detectable (NaN without lines, infinity for never), and below which the lines are undetectable.
     - ``amount`` (n, n_group): mass fraction of the element in the dry paint.
     - ``instrument`` (n, n_input): features :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
 
-    On processors of the same type the result is bit-identical for any number of workers and any scheduler; other
+    On processors of the same type, the result is bit-identical for any number of workers and any scheduler. Other
     processors may round differently in linear algebra.
     """
-    job, target = with_file_contents(settings), Path(out)
-    if finalize_interrupted(target, _library_job(job)):
-        return target
-    report = progress or no_progress
+    job, library_path = with_file_contents(settings), Path(out)
+    if finalize_interrupted(library_path, _library_job(job)):
+        return library_path
+    report_progress = progress or no_progress
     with (
-        open_chunk_store(target, _library_job(job), n_chunks(job)) as store,
+        open_chunk_store(library_path, _library_job(job), n_chunks(job)) as chunk_store,
         make_executor(workers, scheduler) as executor,
     ):
         if photons is None:
             _run_tasks(
                 executor,
-                store,
+                chunk_store,
                 job,
                 _chunk_task,
-                ((index, (job, index)) for index in store.missing()),
+                ((chunk_index, (job, chunk_index)) for chunk_index in chunk_store.missing()),
                 "Simulating",
-                report,
+                report_progress,
             )
         else:
-            transport_to(Path(photons), job, executor, report)
+            write_job_photons(Path(photons), job, executor, report_progress)
             with open_photons(photons) as file:
-                tasks = ((index, (job, index, chunk_bytes(file, index))) for index in store.missing())
-                _run_tasks(executor, store, job, _rendering_task, tasks, "Rendering", report)
-        report("Writing", 0, 1)
-        store.join(lambda file, chunks: _write_library(file, chunks, job))
-    return target
+                tasks = (
+                    (chunk_index, (job, chunk_index, chunk_bytes(file, chunk_index)))
+                    for chunk_index in chunk_store.missing()
+                )
+                _run_tasks(executor, chunk_store, job, _rendering_task, tasks, "Rendering", report_progress)
+        report_progress("Writing", 0, 1)
+        chunk_store.join(lambda file, chunks: _write_library(file, chunks, job))
+    return library_path
 
 
-def transport_to(path: Path, job: LibrarySettings, executor: Executor, report: Progress) -> None:
-    """Compute and write a file of photons, unless the file exists.
+def write_job_photons(photons_path: Path, job: LibrarySettings, executor: Executor, report_progress: Progress) -> None:
+    """Compute the photons of a job and write them to a file, unless the file exists.
 
     Raises
     ------
     OutputError
         The file contains the photons of another job.
     """
-    request = transport_settings(job)
-    if finalize_interrupted(path, request):
+    photons_request = transport_settings(job)
+    if finalize_interrupted(photons_path, photons_request):
         return
-    if path.exists():
-        open_photons_of(path, request).close()
+    if photons_path.exists():
+        open_photons_of(photons_path, photons_request).close()
         return
-    with open_chunk_store(path, request, n_chunks(job)) as store:
+    with open_chunk_store(photons_path, photons_request, n_chunks(job)) as chunk_store:
         _run_tasks(
-            executor, store, job, _photons_task, ((index, (job, index)) for index in store.missing()), "Photons", report
+            executor,
+            chunk_store,
+            job,
+            _photons_task,
+            ((chunk_index, (job, chunk_index)) for chunk_index in chunk_store.missing()),
+            "Photons",
+            report_progress,
         )
-        report("Writing", 0, 1)
-        store.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
+        report_progress("Writing", 0, 1)
+        chunk_store.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
 
 
-def open_photons_of(path: Path, request: dict[str, Any]) -> h5py.File:
-    """Open a file of photons for reading, if they are those of the requested job.
+def open_photons_of(path: Path, photons_request: dict[str, Any]) -> h5py.File:
+    """Open a file of photons for reading if the photons belong to the requested job.
 
     Raises
     ------
     OutputError
-        The photons are those of another job.
+        The photons belong to another job.
     """
-    file, request = open_photons(path), json.loads(json.dumps(request))
-    # settings that did not exist when the file was written had their default values
+    file, photons_request = open_photons(path), json.loads(json.dumps(photons_request))
+    # settings that are missing in an older file had their default values
     stored_settings = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
-    differing_names = [name for name in request if stored_settings.get(name) != request[name]]
-    if not differing_names:
+    differing_settings = [
+        setting_name
+        for setting_name in photons_request
+        if stored_settings.get(setting_name) != photons_request[setting_name]
+    ]
+    if not differing_settings:
         return file
     file.close()
-    faults = "; ".join(_difference(name, stored_settings.get(name), request[name]) for name in differing_names)
+    differences = "; ".join(
+        _difference_text(setting_name, stored_settings.get(setting_name), photons_request[setting_name])
+        for setting_name in differing_settings
+    )
     raise OutputError(
-        f"Cannot render the photons {path}: they are those of another job ({faults}). Choose another name."
+        f"Cannot render the photons {path}: the photons belong to another job ({differences}). Choose another name."
     )
 
 
-def _difference(name: str, stored_value: Any, requested_value: Any) -> str:
+def _difference_text(setting_name: str, stored_value: Any, requested_value: Any) -> str:
     if isinstance(requested_value, dict | list):
-        return f"{name} differs"
-    return f"{name}: {stored_value} in the file, {requested_value} requested"
+        return f"{setting_name} differs"
+    return f"{setting_name}: {stored_value} in the file, {requested_value} requested"
 
 
 def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) -> None:
-    """Write chunks of photons into one file, a group each; compressed arrays are copied without decompression."""
-    file.attrs.update(seed=seed, versions=json.dumps(versions()))
-    group = file.create_group(CHUNKS)
-    for index, chunk in enumerate(chunks):
-        chunk.copy(chunk["/"], group, name=f"{index:06d}")
+    """Write chunks of photons as groups into one file, copying compressed arrays without decompression."""
+    file.attrs.update(seed=seed, versions=json.dumps(package_versions()))
+    chunks_group = file.create_group(CHUNKS)
+    for chunk_index, chunk in enumerate(chunks):
+        chunk.copy(chunk["/"], chunks_group, name=f"{chunk_index:06d}")
 
 
-def make_chunk(settings: LibrarySettings, index: int) -> Chunk:
-    """Return the simulated chunk with an index; it depends only on the settings and the index."""
-    return render_chunk(settings, index, transport_chunk(settings, index))
+def make_chunk(settings: LibrarySettings, chunk_index: int) -> Chunk:
+    """Return the simulated chunk with an index, which depends only on the settings and the index."""
+    return render_chunk(settings, chunk_index, transport_chunk(settings, chunk_index))
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of the packages on which a simulation depends."""
-    return {name: version(name) for name in ("underpaint", "numpy", "scipy", "xraylib", "h5py")}
+    return {package: version(package) for package in ("underpaint", "numpy", "scipy", "xraylib", "h5py")}
 
 
-def _chunk_task(settings: LibrarySettings, index: int) -> bytes:
-    return chunk_to_bytes(make_chunk(settings, index))
+def _chunk_task(settings: LibrarySettings, chunk_index: int) -> bytes:
+    return chunk_to_bytes(make_chunk(settings, chunk_index))
 
 
-def _photons_task(settings: LibrarySettings, index: int) -> bytes:
-    return photons_to_bytes(transport_chunk(settings, index))
+def _photons_task(settings: LibrarySettings, chunk_index: int) -> bytes:
+    return photons_to_bytes(transport_chunk(settings, chunk_index))
 
 
-def _rendering_task(settings: LibrarySettings, index: int, data: bytes) -> bytes:
-    return chunk_to_bytes(render_chunk(settings, index, photons_from_bytes(data)))
+def _rendering_task(settings: LibrarySettings, chunk_index: int, photon_bytes: bytes) -> bytes:
+    return chunk_to_bytes(render_chunk(settings, chunk_index, photons_from_bytes(photon_bytes)))
 
 
 def _run_tasks(
     executor: Executor,
-    store: ChunkStore,
+    chunk_store: ChunkStore,
     job: LibrarySettings,
-    function: Callable[..., bytes],
-    tasks: Tasks,
+    task_function: Callable[..., bytes],
+    tasks: IndexedTasks,
     step_name: str,
-    report: Progress,
+    report_progress: Progress,
 ) -> None:
-    n_total = n_stratigraphies(job)
-    completed = n_total - sum(chunk_size(job, index) for index in store.missing())
-    report(step_name, completed, n_total)
-    for index, data in ordered_results(executor, function, tasks):
-        store.save(index, data)
-        completed += chunk_size(job, index)
-        report(step_name, completed, n_total)
+    n_samples = n_stratigraphies(job)
+    n_completed = n_samples - sum(chunk_size(job, chunk_index) for chunk_index in chunk_store.missing())
+    report_progress(step_name, n_completed, n_samples)
+    for chunk_index, chunk_data in ordered_results(executor, task_function, tasks):
+        chunk_store.save(chunk_index, chunk_data)
+        n_completed += chunk_size(job, chunk_index)
+        report_progress(step_name, n_completed, n_samples)
 
 
 def _library_job(job: LibrarySettings) -> dict[str, Any]:
@@ -510,7 +540,7 @@ def _library_job(job: LibrarySettings) -> dict[str, Any]:
 
 def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySettings) -> None:
     outputs, axis = job_outputs(job), job_axis(job)
-    for name, value in (
+    for attribute_name, attribute in (
         ("names", outputs.names),
         ("kinds", outputs.kinds),
         ("groups", outputs.groups),
@@ -518,9 +548,9 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
         ("elements", outputs.elements),
         ("materials", materials(outputs.names)),
         ("instrument_inputs", INSTRUMENT_INPUTS),
-        ("versions", versions()),
+        ("versions", package_versions()),
     ):
-        file.attrs[name] = json.dumps(value)
+        file.attrs[attribute_name] = json.dumps(attribute)
     file.attrs.update(
         config=job.model_dump_json(),
         seed=job.seed,
@@ -535,24 +565,27 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
 
 def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
     n_name = len(outputs.names)
-    for name, width, dtype in (
+    for dataset_name, n_columns, dtype in (
         ("expected", n_bin, "f4"),
         ("recorded", 2, "f4"),
         ("labels", n_name, "u1"),
         ("counts_needed", n_name, "f4"),
         ("surface_share", len(materials(outputs.names)), "f4"),
         ("instrument", len(INSTRUMENT_INPUTS), "f4"),
-        *((name, len(group_names(outputs.names)), "f4") for name in ("lines_needed", "lines_hidden", "amount")),
+        *(
+            (dataset_name, len(group_names(outputs.names)), "f4")
+            for dataset_name in ("lines_needed", "lines_hidden", "amount")
+        ),
     ):
-        if width == 0:  # outputs without groups
+        if n_columns == 0:  # outputs without groups
             continue
-        file.create_dataset(name, (0, width), dtype, maxshape=(None, width), chunks=(256, width))
-    for name, dtype in (("source", "i4"), ("surface_um", "f4")):
-        file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(4096,))
+        file.create_dataset(dataset_name, (0, n_columns), dtype, maxshape=(None, n_columns), chunks=(256, n_columns))
+    for dataset_name, dtype in (("source", "i4"), ("surface_um", "f4")):
+        file.create_dataset(dataset_name, (0,), dtype, maxshape=(None,), chunks=(4096,))
 
 
 def _append_chunk(file: h5py.File, chunk: h5py.File) -> None:
-    for name, dataset in file.items():
-        start = len(dataset)
-        dataset.resize(start + len(chunk[name]), axis=0)
-        dataset[start:] = chunk[name][()]
+    for dataset_name, dataset in file.items():
+        n_spectra = len(dataset)
+        dataset.resize(n_spectra + len(chunk[dataset_name]), axis=0)
+        dataset[n_spectra:] = chunk[dataset_name][()]

@@ -1,6 +1,7 @@
 """Virtual mock-up panels: crossing paint strips, scanned by a simulated instrument.
 
-They replace the mock-ups of Xu et al. 2022, which are not public; results from them are called virtual.
+Virtual mock-ups replace the mock-ups of Xu et al. 2022, which are not public. Results from virtual mock-ups are called
+virtual.
 """
 
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Mockups:
-    """Spectra of known structures: virtual ones of Table 2 of Xu et al. 2022, or measured ones.
+    """Spectra of known structures, virtual from Table 2 of Xu et al. 2022 or measured.
 
     Parameters
     ----------
@@ -42,15 +43,15 @@ class Mockups:
     top, bottom : (n,) arrays of str
         Names of the top and bottom paints: ``Top 1``, ``Bottom 2B``.
     top_um : (n,) array
-        Thickness of the top paint, in um; NaN if unknown.
+        Thickness of the top paint in um, or NaN if unknown.
     pigments : tuple of n tuples of str
         Pigments of top and bottom paint.
     instrument : Instrument
         Instrument of the spectra.
     axis : EnergyAxis
-        Energy axis as stated by the instrument; by default that of the paper's network.
+        Energy axis as stated by the instrument, by default the axis of the paper's network.
     stratigraphies : tuple of Stratigraphy
-        Simulated stratigraphies; empty for measured mock-ups.
+        Simulated stratigraphies, or an empty tuple for measured mock-ups.
     """
 
     counts: NDArray[np.int32] | NDArray[np.float32]
@@ -68,12 +69,12 @@ class Mockups:
     @property
     def structure(self) -> NDArray[np.int64]:
         """(n,) index of the structure (pair of top and bottom paint) of each spectrum."""
-        names = np.char.add(np.char.add(self.top, "/"), self.bottom)
-        return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)
+        structure_names = np.char.add(np.char.add(self.top, "/"), self.bottom)
+        return np.asarray(np.unique(structure_names, return_inverse=True)[1], dtype=np.int64)
 
 
 def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
-    """Simulate spectra of the 64 structures of Table 2 of Xu et al. 2022; the seed determines all random values.
+    """Simulate spectra of the 64 structures of Table 2 of Xu et al. 2022.
 
     The instrument is an ELIO with slightly different tube, angles, air paths and response. The thickness increases
     along each strip, binder and density vary between spectra, and the calibration drifts.
@@ -85,26 +86,28 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
     counts : float
         Mean total counts of a spectrum.
     seed : int
-        Seed of the random numbers.
+        Seed of all random values.
     axis : EnergyAxis
         Energy axis as stated by the instrument.
     """
     rng = np.random.default_rng(seed)
     instrument = perturbed_instrument(rng)
     recipe = load_recipe("table2")
-    pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
-    n_by_pair = [len(indices) for indices in np.array_split(np.arange(n_spectra), len(pairs))]
-    rows = [
-        (*pair, position) for pair, n in zip(pairs, n_by_pair, strict=True) for position in np.linspace(0.0, 1.0, n)
+    paint_pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
+    n_spectra_by_pair = [len(indices) for indices in np.array_split(np.arange(n_spectra), len(paint_pairs))]
+    strip_points = [
+        (*paint_pair, position)
+        for paint_pair, n in zip(paint_pairs, n_spectra_by_pair, strict=True)
+        for position in np.linspace(0.0, 1.0, n)
     ]
-    structures = [_draw_structure(recipe, top, bottom, position, rng) for top, bottom, position in rows]
+    structures = [_draw_structure(recipe, top, bottom, position, rng) for top, bottom, position in strip_points]
     stratigraphies = [stratigraphy for stratigraphy, _ in structures]
     return Mockups(
-        counts=_measure(stratigraphies, instrument, counts, axis, rng),
-        top=np.asarray([row[0] for row in rows]),
-        bottom=np.asarray([row[1] for row in rows]),
+        counts=_simulate_counts(stratigraphies, instrument, counts, axis, rng),
+        top=np.asarray([strip_point[0] for strip_point in strip_points]),
+        bottom=np.asarray([strip_point[1] for strip_point in strip_points]),
         top_um=np.asarray([thickness for _, thickness in structures]),
-        pigments=tuple(tuple({**recipe.tops[top], **recipe.bottoms[bottom]}) for top, bottom, _ in rows),
+        pigments=tuple(tuple({**recipe.tops[top], **recipe.bottoms[bottom]}) for top, bottom, _ in strip_points),
         instrument=instrument,
         axis=axis,
         stratigraphies=tuple(stratigraphies),
@@ -112,61 +115,63 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
 
 
 def perturbed_instrument(rng: np.random.Generator) -> Instrument:
-    """Return an ELIO with random deviations; lines of measured tubes are up to 1.7 times as strong as Ebel's."""
-    elio = perturb_instrument(load_instrument(INSTRUMENT), rng)
-    tube = elio.tube
+    """Return an ELIO with random deviations, including tube lines of up to 1.7 times the strength of Ebel's model."""
+    elio_instrument = perturb_instrument(load_instrument(INSTRUMENT), rng)
+    tube = elio_instrument.tube
     window = tube.window.model_copy(update={"thickness_um": tube.window.thickness_um * rng.lognormal(0.0, 0.2)})
-    update = {
+    tube_update = {
         "voltage_kv": tube.voltage_kv * (1.0 + rng.normal(0.0, VOLTAGE_SPREAD)),
         "line_factor": rng.uniform(1.0, 1.7),
         "window": window,
     }
-    return elio.model_copy(update={"tube": tube.model_copy(update=update)})
+    return elio_instrument.model_copy(update={"tube": tube.model_copy(update=tube_update)})
 
 
 def _draw_structure(
-    recipe: PanelRecipe, top: str, bottom: str, position: float, rng: np.random.Generator
+    recipe: PanelRecipe, top: str, bottom: str, strip_position: float, rng: np.random.Generator
 ) -> tuple[Stratigraphy, float]:
     """Return the layers at a relative position along a strip, and the thickness of the top paint, in um."""
-    thickness_um = _thickness_at(recipe.top_thickness_um, position, rng)
+    thickness_um = _thickness_at(recipe.top_thickness_um, strip_position, rng)
     layers = (
-        _layer(recipe, recipe.tops[top], thickness_um, rng),
-        _layer(recipe, recipe.bottoms[bottom], _thickness_at(recipe.bottom_thickness_um, rng.random(), rng), rng),
+        _draw_layer(recipe, recipe.tops[top], thickness_um, rng),
+        _draw_layer(recipe, recipe.bottoms[bottom], _thickness_at(recipe.bottom_thickness_um, rng.random(), rng), rng),
         ground_layer(recipe.ground, _thickness_at(recipe.ground_thickness_um, rng.random(), rng)),
     )
     return Stratigraphy(layers, f"{top} over {bottom}"), thickness_um
 
 
-def _thickness_at(limits_um: tuple[float, float], position: float, rng: np.random.Generator) -> float:
+def _thickness_at(limits_um: tuple[float, float], strip_position: float, rng: np.random.Generator) -> float:
     min_um, max_um = limits_um
-    return float(np.clip(min_um + (max_um - min_um) * (position + rng.normal(0.0, THICKNESS_SPREAD)), min_um, max_um))
+    return float(
+        np.clip(min_um + (max_um - min_um) * (strip_position + rng.normal(0.0, THICKNESS_SPREAD)), min_um, max_um)
+    )
 
 
-def _layer(recipe: PanelRecipe, fractions: object, thickness_um: float, rng: np.random.Generator) -> Layer:
-    ratio = recipe.pigment_to_binder * rng.lognormal(0.0, BINDER_SPREAD)
-    paint = Paint(dict(fractions), pigment_to_binder=ratio, binder=recipe.binder, formulas=recipe.formulas)  # type: ignore[call-overload]
+def _draw_layer(recipe: PanelRecipe, fractions: object, thickness_um: float, rng: np.random.Generator) -> Layer:
+    pigment_to_binder = recipe.pigment_to_binder * rng.lognormal(0.0, BINDER_SPREAD)
+    paint = Paint(dict(fractions), pigment_to_binder=pigment_to_binder, binder=recipe.binder, formulas=recipe.formulas)  # type: ignore[call-overload]
     layer = paint.layer(thickness_um)
     density = layer.density * float(rng.lognormal(0.0, DENSITY_SPREAD))
     return Layer(layer.mass_fractions, density, thickness_um, layer.name, layer.pigments)
 
 
-def _measure(
+def _simulate_counts(
     stratigraphies: list[Stratigraphy],
     instrument: Instrument,
     counts: float,
     axis: EnergyAxis,
     rng: np.random.Generator,
 ) -> NDArray[np.int32]:
-    batches = []
-    for start in range(0, len(stratigraphies), BATCH_SIZE):
-        emission = emit(stratigraphies[start : start + BATCH_SIZE], instrument, single=True)
-        # the calibration drifts between batches, as in the course of a day
+    spectrum_batches = []
+    for first_sample in range(0, len(stratigraphies), BATCH_SIZE):
+        emission = emit(stratigraphies[first_sample : first_sample + BATCH_SIZE], instrument, single=True)
+        # the calibration drifts between batches, as it does within a day
         gain_factor, zero_shift_kev = 1.0 + rng.normal(0.0, GAIN_DRIFT), rng.normal(0.0, ZERO_DRIFT_KEV)
         assumed_axis = EnergyAxis(
             axis.gain_kev * gain_factor, axis.zero_kev * gain_factor + zero_shift_kev, axis.n_channel
         )
-        batches.append(np.asarray(render(emission, instrument.detector, assumed_axis), dtype=np.float64))
-    expected_counts = np.concatenate(batches)
+        spectrum_batches.append(np.asarray(render(emission, instrument.detector, assumed_axis), dtype=np.float64))
+    expected_counts = np.concatenate(spectrum_batches)
     return count(expected_counts * counts / expected_counts.sum(axis=1).mean(), rng=rng)
 
 
@@ -178,9 +183,9 @@ class PanelSettings(BaseModel):
     recipe: str = Field("fig7", description="fig7, table2 or a TOML file with tops, bottoms and thicknesses")
     instrument: str = Field("elio", description="preset or instrument file")
     perturb: bool = Field(True, description="add small random deviations to the instrument")
-    cell_pixels: int = Field(12, ge=1, description="side of a crossing, pixels")
-    gap_pixels: int = Field(3, ge=0, description="distance between strips, pixels")
-    step_mm: float = Field(1.0, gt=0, description="distance between pixels, mm")
+    cell_pixels: int = Field(12, ge=1, description="side of a crossing in pixels")
+    gap_pixels: int = Field(3, ge=0, description="distance between strips in pixels")
+    step_mm: float = Field(1.0, gt=0, description="distance between pixels in mm")
     counts: float = Field(1e5, gt=0, description="mean counts per pixel")
     equal_counts: bool = Field(False, description="give every pixel the same expected counts")
     live_time_s: float = Field(10.0, gt=0)
@@ -197,13 +202,13 @@ class Panel:
         Simulated counts.
     truth : dict
         (row, column) maps: ``top/<pigment>`` and ``bottom/<pigment>``, mass fractions of the dry paint, and
-        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``; zero where the layer is absent.
+        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``, zero without the layer.
     stratigraphies : tuple
         Stratigraphy of each pixel, row-major.
     instrument : Instrument
         Simulated instrument.
     labels, counts_needed, max_absent_counts : (n_pixel, n_name) arrays or None
-        Results of :func:`underpaint.simulate.labels.visible_labels`; None without outputs.
+        Results of :func:`underpaint.simulate.labels.visible_labels`, or None without outputs.
     """
 
     scan: Scan
@@ -223,7 +228,7 @@ def make_panel(
     progress: Progress | None = None,
     block: int = 512,
 ) -> Panel:
-    """Simulate the scan of a virtual panel; ``settings.seed`` determines all random values.
+    """Simulate the scan of a virtual panel, with random values that depend only on ``settings.seed``.
 
     Parameters
     ----------
@@ -232,7 +237,7 @@ def make_panel(
     outputs : Outputs, optional
         Outputs to label.
     lines : bool
-        Label a group as present where its element has lines, from any source.
+        Whether to label a group as present if its element has lines from any source.
     progress : callable, optional
     block : int
         Number of pixels simulated at once.
@@ -254,8 +259,8 @@ def make_panel(
     instrument = load_instrument(settings.instrument)
     instrument = perturb_instrument(instrument, rng) if settings.perturb else instrument
     grid = _make_grid(recipe, settings, rng)
-    stratigraphies = tuple(_stratigraphy(recipe, grid, pixel) for pixel in range(grid.n_pixel))
-    expected_counts, *labels = _render_panel(stratigraphies, instrument, outputs, progress, block, lines=lines)
+    stratigraphies = tuple(_pixel_stratigraphy(recipe, grid, pixel) for pixel in range(grid.n_pixel))
+    expected_counts, *labels = _render_panel(stratigraphies, instrument, outputs, progress, block, by_lines=lines)
     counts = count(_scale_to_counts(expected_counts, settings), rng=rng)
     scan = Scan(
         counts=counts.reshape(*grid.shape, -1),
@@ -264,7 +269,7 @@ def make_panel(
         format="simulated",
         live_time_s=np.full(grid.shape, settings.live_time_s),
         step_mm=(settings.step_mm, settings.step_mm),
-        notes=("Simulated: a virtual panel, not a measurement.",),
+        notes=("The scan is simulated from a virtual panel, not measured.",),
         metadata=settings.model_dump(mode="json"),
     )
     return Panel(scan, _truth_maps(recipe, grid), stratigraphies, instrument, *labels)
@@ -293,47 +298,52 @@ class _Grid:
 def _make_grid(recipe: PanelRecipe, settings: PanelSettings, rng: np.random.Generator) -> _Grid:
     row_strips = _strip_indices(len(recipe.tops), settings)
     column_strips = _strip_indices(len(recipe.bottoms), settings)
-    shape = (row_strips.size, column_strips.size)
+    grid_shape = (row_strips.size, column_strips.size)
     row_position = np.linspace(0, 1, row_strips.size)[:, None]
     column_position = np.linspace(0, 1, column_strips.size)[None, :]
-    # the thickness of a drawn-down film changes along its strip; each strip has a random direction
+    # the thickness of a drawn-down film changes along its strip, in a random direction for each strip
     top_position = _strip_directions(rng, len(recipe.tops), row_strips)[:, None] * (column_position - 0.5) + 0.5
     bottom_position = _strip_directions(rng, len(recipe.bottoms), column_strips)[None, :] * (row_position - 0.5) + 0.5
     return _Grid(
-        top=np.broadcast_to(row_strips[:, None], shape).copy(),
-        bottom=np.broadcast_to(column_strips[None, :], shape).copy(),
-        top_um=_thickness_map(top_position, recipe.top_thickness_um, shape, rng),
-        bottom_um=_thickness_map(bottom_position, recipe.bottom_thickness_um, shape, rng),
-        ground_um=_thickness_map(np.full(shape, 0.5), recipe.ground_thickness_um, shape, rng),
+        top=np.broadcast_to(row_strips[:, None], grid_shape).copy(),
+        bottom=np.broadcast_to(column_strips[None, :], grid_shape).copy(),
+        top_um=_thickness_map(top_position, recipe.top_thickness_um, grid_shape, rng),
+        bottom_um=_thickness_map(bottom_position, recipe.bottom_thickness_um, grid_shape, rng),
+        ground_um=_thickness_map(np.full(grid_shape, 0.5), recipe.ground_thickness_um, grid_shape, rng),
     )
 
 
 def _strip_indices(n_strips: int, settings: PanelSettings) -> NDArray[np.int64]:
-    gap = np.full(settings.gap_pixels, -1)
-    strips = [np.concatenate([gap, np.full(settings.cell_pixels, index)]) for index in range(n_strips)]
-    return np.concatenate([*strips, gap]).astype(np.int64)
+    gap_indices = np.full(settings.gap_pixels, -1)
+    strips_with_gaps = [
+        np.concatenate([gap_indices, np.full(settings.cell_pixels, strip_index)]) for strip_index in range(n_strips)
+    ]
+    return np.concatenate([*strips_with_gaps, gap_indices]).astype(np.int64)
 
 
-def _strip_directions(rng: np.random.Generator, n_strips: int, strips: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(rng.choice([-1.0, 1.0], size=n_strips)[strips], dtype=np.float64)
+def _strip_directions(rng: np.random.Generator, n_strips: int, strip_indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray(rng.choice([-1.0, 1.0], size=n_strips)[strip_indices], dtype=np.float64)
 
 
 def _thickness_map(
-    position: NDArray[np.float64], limits_um: tuple[float, float], shape: tuple[int, int], rng: np.random.Generator
+    strip_position: NDArray[np.float64],
+    limits_um: tuple[float, float],
+    shape: tuple[int, int],
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     min_um, max_um = limits_um
-    noise = rng.normal(0.0, 0.03, size=shape)
-    return np.clip(min_um + (max_um - min_um) * (position + noise), min_um, max_um) + np.zeros(shape)
+    thickness_noise = rng.normal(0.0, 0.03, size=shape)
+    return np.clip(min_um + (max_um - min_um) * (strip_position + thickness_noise), min_um, max_um) + np.zeros(shape)
 
 
-def _stratigraphy(recipe: PanelRecipe, grid: _Grid, pixel: int) -> Stratigraphy:
+def _pixel_stratigraphy(recipe: PanelRecipe, grid: _Grid, pixel: int) -> Stratigraphy:
     row, column = divmod(pixel, grid.shape[1])
     layers: list[Layer] = []
     if grid.top[row, column] >= 0:
         layers.append(recipe.top(list(recipe.tops)[grid.top[row, column]], float(grid.top_um[row, column])))
     if grid.bottom[row, column] >= 0:
-        name = list(recipe.bottoms)[grid.bottom[row, column]]
-        layers.append(recipe.bottom(name, float(grid.bottom_um[row, column])))
+        bottom_paint = list(recipe.bottoms)[grid.bottom[row, column]]
+        layers.append(recipe.bottom(bottom_paint, float(grid.bottom_um[row, column])))
     layers.append(ground_layer(recipe.ground, float(grid.ground_um[row, column])))
     return Stratigraphy(tuple(layers))
 
@@ -345,27 +355,31 @@ def _render_panel(
     progress: Progress | None,
     block: int,
     *,
-    lines: bool,
+    by_lines: bool,
 ) -> Any:
-    spectra, labels = [], []
+    spectrum_blocks, labels = [], []
     axis = axis_of(instrument.detector)
-    for start in range(0, len(stratigraphies), block):
-        samples = stratigraphies[start : start + block]
+    for first_sample in range(0, len(stratigraphies), block):
+        samples = stratigraphies[first_sample : first_sample + block]
         emission = emit(samples, instrument)
-        spectra.append(np.asarray(render(emission, instrument.detector, axis), dtype=np.float32))
+        spectrum_blocks.append(np.asarray(render(emission, instrument.detector, axis), dtype=np.float32))
         if outputs is not None:
             labels.append(
-                visible_labels(samples, emission, spectra[-1], outputs, instrument.detector, axis, lines=lines)
+                visible_labels(
+                    samples, emission, spectrum_blocks[-1], outputs, instrument.detector, axis, by_lines=by_lines
+                )
             )
         if progress is not None:
-            progress("Simulating the panel", min(start + block, len(stratigraphies)), len(stratigraphies))
-    return np.concatenate(spectra), *(np.concatenate(arrays) for arrays in zip(*labels, strict=True))
+            progress("Simulating the panel", min(first_sample + block, len(stratigraphies)), len(stratigraphies))
+    return np.concatenate(spectrum_blocks), *(
+        np.concatenate(label_blocks) for label_blocks in zip(*labels, strict=True)
+    )
 
 
 def _scale_to_counts(expected_counts: NDArray[np.float32], settings: PanelSettings) -> NDArray[np.float32]:
-    totals = expected_counts.sum(axis=1, keepdims=True)
-    scale = settings.counts / (totals if settings.equal_counts else totals.mean())
-    return np.asarray(expected_counts * scale, dtype=np.float32)
+    total_counts = expected_counts.sum(axis=1, keepdims=True)
+    count_scale = settings.counts / (total_counts if settings.equal_counts else total_counts.mean())
+    return np.asarray(expected_counts * count_scale, dtype=np.float32)
 
 
 def _truth_maps(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float32]]:
@@ -374,16 +388,19 @@ def _truth_maps(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float3
         "bottom_thickness_um": np.where(grid.bottom >= 0, grid.bottom_um, 0.0),
         "ground_thickness_um": grid.ground_um,
     }
-    for layer_name, strips, paints in (("top", grid.top, recipe.tops), ("bottom", grid.bottom, recipe.bottoms)):
-        fractions_by_strip: list[dict[str, Any]] = [dict(paint) for paint in paints.values()]
-        for name in sorted({pigment for paint in fractions_by_strip for pigment in paint}):
-            fraction_by_strip = np.asarray([paint.get(name, 0.0) for paint in fractions_by_strip] + [0.0])
-            truth[f"{layer_name}/{library()[name].name}"] = fraction_by_strip[strips]
-    return {name: values.astype(np.float32) for name, values in truth.items()}
+    for layer_name, strip_map, paint_fractions in (
+        ("top", grid.top, recipe.tops),
+        ("bottom", grid.bottom, recipe.bottoms),
+    ):
+        fractions_by_strip: list[dict[str, Any]] = [dict(paint) for paint in paint_fractions.values()]
+        for map_name in sorted({pigment for paint in fractions_by_strip for pigment in paint}):
+            fraction_by_strip = np.asarray([paint.get(map_name, 0.0) for paint in fractions_by_strip] + [0.0])
+            truth[f"{layer_name}/{library()[map_name].name}"] = fraction_by_strip[strip_map]
+    return {map_name: truth_map.astype(np.float32) for map_name, truth_map in truth.items()}
 
 
 def save_panel(panel: Panel, path: str | Path) -> Path:
-    """Write scan and truth of a panel to a new HDF5 file, which PyMca can open."""
+    """Write the scan and the ground truth of a panel to a new HDF5 file, which PyMca can open."""
     settings = {"panel": panel.scan.metadata, "instrument": panel.instrument.model_dump(mode="json")}
     save_scan(replace(panel.scan, source=str(path)), path, truth=panel.truth, settings=settings)
     return Path(path)

@@ -1,4 +1,4 @@
-"""Outputs of a network: groups, then the pigments of these groups."""
+"""Outputs of a network, first groups, then the pigments of these groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,18 +39,18 @@ class Outputs:
         return self.names.index(name)
 
     def select_names(self, names: Sequence[str]) -> "Outputs":
-        """Return the outputs that are among ``names``, in the present order."""
-        columns = [index for index, name in enumerate(self.names) if name in names]
+        """Return the outputs whose names are among ``names``, in the order of these outputs."""
+        output_indices = [output_index for output_index, name in enumerate(self.names) if name in names]
         return Outputs(
-            names=tuple(self.names[index] for index in columns),
-            kinds=tuple(self.kinds[index] for index in columns),
-            labels=tuple(self.labels[index] for index in columns),
-            groups=tuple(self.groups[index] for index in columns),
-            elements=tuple(self.elements[index] for index in columns),
+            names=tuple(self.names[output_index] for output_index in output_indices),
+            kinds=tuple(self.kinds[output_index] for output_index in output_indices),
+            labels=tuple(self.labels[output_index] for output_index in output_indices),
+            groups=tuple(self.groups[output_index] for output_index in output_indices),
+            elements=tuple(self.elements[output_index] for output_index in output_indices),
         )
 
     def with_places(self) -> "Outputs":
-        """Return the outputs for every place: all outputs anywhere, then at the surface, then below the surface."""
+        """Return the outputs for every place, first anywhere, then at the surface, then below the surface."""
         return Outputs(
             names=tuple(at_place(name, place) for place in PLACES for name in self.names),
             kinds=self.kinds * len(PLACES),
@@ -63,7 +63,7 @@ class Outputs:
 
 
 def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs:
-    """Return the outputs for a palette: its visible groups, then its pigments of these groups.
+    """Return the outputs for a palette, first its visible groups, then its pigments of these groups.
 
     Pigments without a detectable group (carbon black, lakes on alumina) have no output.
     """
@@ -77,10 +77,10 @@ def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs
         names=(*group_names, *(pigment.name for pigment in members)),
         kinds=("group",) * len(group_names) + ("member",) * len(members),
         labels=(*(visible_groups[name].label for name in group_names), *(pigment.label for pigment in members)),
-        groups=(*((name,) for name in group_names), *(_visible_groups(pigment) for pigment in members)),
+        groups=(*((name,) for name in group_names), *(_visible_groups_of(pigment) for pigment in members)),
         elements=(
             *(tuple(visible_groups[name].key_families) for name in group_names),
-            *(families_of(_visible_groups(pigment)) for pigment in members),
+            *(families_of(_visible_groups_of(pigment)) for pigment in members),
         ),
     )
 
@@ -96,20 +96,20 @@ def group_element(group: str) -> str:
     return str(next(library_group.element for library_group in library().groups if library_group.name == group))
 
 
-def label_matrix(contents: Sequence[set[str]], outputs: Outputs) -> NDArray[np.uint8]:
-    """Return (n_sample, n_name) labels from the pigment names, with places, of each sample."""
-    labels = np.zeros((len(contents), len(outputs.names)), dtype=np.uint8)
-    for row, pigments in enumerate(contents):
-        present_names = pigments | {group for name in pigments for group in _groups_at_place(name)}
-        labels[row] = [name in present_names for name in outputs.names]
+def label_matrix(sample_pigments: Sequence[set[str]], outputs: Outputs) -> NDArray[np.uint8]:
+    """Return the (n_sample, n_name) labels for the pigment names (with places) of each sample."""
+    labels = np.zeros((len(sample_pigments), len(outputs.names)), dtype=np.uint8)
+    for sample_index, pigments in enumerate(sample_pigments):
+        present_names = pigments | {group for output_name in pigments for group in _groups_at_place(output_name)}
+        labels[sample_index] = [output_name in present_names for output_name in outputs.names]
     return labels
 
 
 def _groups_at_place(name: str) -> list[str]:
     pigment, place = split_place(name)
-    return [at_place(group, place) for group in _visible_groups(library()[pigment])]
+    return [at_place(group, place) for group in _visible_groups_of(library()[pigment])]
 
 
-def _visible_groups(pigment: Pigment) -> tuple[str, ...]:
+def _visible_groups_of(pigment: Pigment) -> tuple[str, ...]:
     visible_names = {group.name for group in library().groups if group.visible}
     return tuple(group for group in pigment.groups if group in visible_names)

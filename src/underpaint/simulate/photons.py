@@ -1,4 +1,4 @@
-"""Results of the transport for stratigraphies (photons), from which spectra can be rendered repeatedly."""
+"""Photons from stratigraphies, from which spectra can be rendered repeatedly with different detectors."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Layer, Stratigraphy
 
 ENERGY_FIELDS = ("source_kev", "width_kev", "compton_kev", "compton_width_kev")
-"""Energy arrays of an emission, stored in 64 bits; arrays of photons are stored in 32 bits."""
+"""Energy arrays of an emission, stored in 64 bits. Arrays of photons are stored in 32 bits."""
 PHOTON_FIELDS = tuple(field.name for field in fields(Emission) if field.name not in {"lines", *ENERGY_FIELDS})
 CHUNKS = "chunks"
 
@@ -31,10 +31,10 @@ class Photons:
     stratigraphies : tuple of Stratigraphy
         Samples.
     instrument : Instrument
-        Instrument; its detector does not affect the photons.
+        Instrument, whose detector does not affect the photons.
     emission : Emission
-        Emission in 64-bit arrays, rounded to the 32 bits of the file (relative error 6e-8), so that spectra rendered
-        from memory and from a file are identical.
+        Emission in 64-bit arrays, rounded to the 32 bits of the file (relative error 6e-8). Spectra rendered from
+        memory and from a file are therefore identical.
     """
 
     stratigraphies: tuple[Stratigraphy, ...]
@@ -44,63 +44,70 @@ class Photons:
 
 def make_photons(stratigraphies: Sequence[Stratigraphy], instrument: Instrument, emission: Emission) -> Photons:
     """Return the photons of stratigraphies, with photon numbers rounded to the precision of the file."""
-    arrays: dict[str, Any] = {name: _rounded(getattr(emission, name)) for name in PHOTON_FIELDS}
-    arrays |= {name: np.asarray(getattr(emission, name), dtype=np.float64) for name in ENERGY_FIELDS}
+    arrays: dict[str, Any] = {
+        array_name: _round_to_float32(getattr(emission, array_name)) for array_name in PHOTON_FIELDS
+    }
+    arrays |= {array_name: np.asarray(getattr(emission, array_name), dtype=np.float64) for array_name in ENERGY_FIELDS}
     return Photons(tuple(stratigraphies), instrument, Emission(lines=emission.lines, **arrays))
 
 
-def _rounded(photons: Any) -> Any:
+def _round_to_float32(photons: Any) -> Any:
     return np.asarray(photons, dtype=np.float32).astype(np.float64)
 
 
 def photons_to_bytes(photons: Photons) -> bytes:
     """Return photons as the bytes of an HDF5 file."""
-    stream = BytesIO()
-    with h5py.File(stream, "w") as file:
+    buffer = BytesIO()
+    with h5py.File(buffer, "w") as file:
         write_photons(file, photons)
-    return stream.getvalue()
+    return buffer.getvalue()
 
 
-def photons_from_bytes(data: bytes) -> Photons:
+def photons_from_bytes(photon_bytes: bytes) -> Photons:
     """Return the photons that ``photons_to_bytes`` wrote."""
-    with h5py.File(BytesIO(data), "r") as file:
+    with h5py.File(BytesIO(photon_bytes), "r") as file:
         return read_chunk(file)
 
 
 def write_photons(group: h5py.Group, photons: Photons) -> None:
-    """Write photons into an HDF5 group: a dataset for each array, JSON for instrument and stratigraphies."""
+    """Write photons into an HDF5 group, with a dataset for each array and JSON for instrument and stratigraphies."""
     emission = photons.emission
-    for name in PHOTON_FIELDS:
-        values = np.asarray(getattr(emission, name), dtype=np.float32)
-        group.create_dataset(name, data=values, compression="gzip", compression_opts=4, shuffle=True)
-    for name in ENERGY_FIELDS:
-        group.create_dataset(name, data=getattr(emission, name))
+    for array_name in PHOTON_FIELDS:
+        array_values = np.asarray(getattr(emission, array_name), dtype=np.float32)
+        group.create_dataset(array_name, data=array_values, compression="gzip", compression_opts=4, shuffle=True)
+    for array_name in ENERGY_FIELDS:
+        group.create_dataset(array_name, data=getattr(emission, array_name))
     for field in fields(LineTable):
-        values = getattr(emission.lines, field.name)
-        group.create_dataset(f"lines/{field.name}", data=json.dumps(values) if isinstance(values, tuple) else values)
+        array_values = getattr(emission.lines, field.name)
+        group.create_dataset(
+            f"lines/{field.name}", data=json.dumps(array_values) if isinstance(array_values, tuple) else array_values
+        )
     group.create_dataset("instrument", data=photons.instrument.model_dump_json())
-    text = json.dumps([_to_table(stratigraphy) for stratigraphy in photons.stratigraphies])
-    encoded_text = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+    stratigraphies_json = json.dumps([_stratigraphy_record(stratigraphy) for stratigraphy in photons.stratigraphies])
+    encoded_text = np.frombuffer(stratigraphies_json.encode("utf-8"), dtype=np.uint8)
     group.create_dataset("stratigraphies", data=encoded_text, compression="gzip", compression_opts=4)
     group["stratigraphies"].attrs["encoding"] = "bytes of JSON in UTF-8"
 
 
 def read_chunk(group: h5py.Group) -> Photons:
     """Return the photons of an HDF5 group."""
-    arrays: dict[str, Any] = {name: group[name][()].astype(np.float64) for name in (*PHOTON_FIELDS, *ENERGY_FIELDS)}
-    lines: dict[str, Any] = {name: _line_values(group["lines"][name]) for name in group["lines"]}
-    tables = json.loads(group["stratigraphies"][()].tobytes().decode("utf-8"))
+    arrays: dict[str, Any] = {
+        array_name: group[array_name][()].astype(np.float64) for array_name in (*PHOTON_FIELDS, *ENERGY_FIELDS)
+    }
+    lines: dict[str, Any] = {array_name: _line_values(group["lines"][array_name]) for array_name in group["lines"]}
+    stratigraphy_records = json.loads(group["stratigraphies"][()].tobytes().decode("utf-8"))
     return Photons(
-        tuple(_from_table(table) for table in tables),
+        tuple(_stratigraphy_from_record(stratigraphy_record) for stratigraphy_record in stratigraphy_records),
         Instrument.model_validate_json(group["instrument"][()]),
         Emission(lines=LineTable(**lines), **arrays),
     )
 
 
 def read_photons(path: str | Path) -> Iterator[Photons]:
-    """Yield the photons of a file chunk by chunk; each chunk has one tube and geometry.
+    """Yield the photons of a file by chunk, each with one tube and geometry.
 
-    ``underpaint.physics.forward.render`` renders their spectra, ``underpaint.physics.forward.count`` draws counts.
+    ``underpaint.physics.forward.render`` renders the spectra of photons. ``underpaint.physics.forward.count`` draws
+    counts.
 
     Raises
     ------
@@ -108,8 +115,8 @@ def read_photons(path: str | Path) -> Iterator[Photons]:
         The file is missing or contains no photons.
     """
     with open_photons(path) as file:
-        for name in sorted(file[CHUNKS]):
-            yield read_chunk(file[CHUNKS][name])
+        for chunk_name in sorted(file[CHUNKS]):
+            yield read_chunk(file[CHUNKS][chunk_name])
 
 
 def open_photons(path: str | Path) -> h5py.File:
@@ -134,28 +141,32 @@ def open_photons(path: str | Path) -> h5py.File:
     return file
 
 
-def chunk_bytes(file: h5py.File, index: int) -> bytes:
+def chunk_bytes(file: h5py.File, chunk_index: int) -> bytes:
     """Return a chunk of a file of photons as the bytes of an HDF5 file, without decompression."""
-    stream, group = BytesIO(), file[CHUNKS][f"{index:06d}"]
-    with h5py.File(stream, "w") as copy:
-        for name in group:
-            group.copy(name, copy)
-    return stream.getvalue()
+    buffer, chunk_group = BytesIO(), file[CHUNKS][f"{chunk_index:06d}"]
+    with h5py.File(buffer, "w") as copied_file:
+        for member_name in chunk_group:
+            chunk_group.copy(member_name, copied_file)
+    return buffer.getvalue()
 
 
 def _line_values(dataset: h5py.Dataset) -> Any:
-    values = dataset[()]
-    return tuple(json.loads(values)) if isinstance(values, bytes) else values
+    line_values = dataset[()]
+    return tuple(json.loads(line_values)) if isinstance(line_values, bytes) else line_values
 
 
-def _to_table(stratigraphy: Stratigraphy) -> dict[str, Any]:
-    return {"name": stratigraphy.name, "layers": [_layer_table(layer) for layer in stratigraphy.layers]}
+def _stratigraphy_record(stratigraphy: Stratigraphy) -> dict[str, Any]:
+    return {"name": stratigraphy.name, "layers": [_layer_record(layer) for layer in stratigraphy.layers]}
 
 
-def _layer_table(layer: Layer) -> dict[str, Any]:
-    scalars = {name: getattr(layer, name) for name in ("name", "density", "thickness_um")}
-    return scalars | {name: dict(getattr(layer, name)) for name in ("mass_fractions", "pigments")}
+def _layer_record(layer: Layer) -> dict[str, Any]:
+    layer_scalars = {field_name: getattr(layer, field_name) for field_name in ("name", "density", "thickness_um")}
+    return layer_scalars | {
+        field_name: dict(getattr(layer, field_name)) for field_name in ("mass_fractions", "pigments")
+    }
 
 
-def _from_table(table: dict[str, Any]) -> Stratigraphy:
-    return Stratigraphy(tuple(Layer(**layer) for layer in table["layers"]), table["name"])
+def _stratigraphy_from_record(stratigraphy_record: dict[str, Any]) -> Stratigraphy:
+    return Stratigraphy(
+        tuple(Layer(**layer_record) for layer_record in stratigraphy_record["layers"]), stratigraphy_record["name"]
+    )

@@ -22,21 +22,21 @@ FILTER_MATERIALS = (("Al", 2.70, 500.0), ("Ti", 4.51, 50.0), ("Cu", 8.96, 25.0),
 def random_instrument(rng: np.random.Generator) -> Instrument:
     """Draw an instrument with tube, filters, geometry and detector typical of scanners.
 
-    ``docs/explanations/forward-model.md`` lists the ranges: anode, 20-55 kV, filters in a quarter of the cases, angles,
-    air paths up to 12 cm (log-uniform) and detector windows. Intensities of low-energy lines vary tenfold.
+    ``docs/explanations/forward-model.md`` lists the ranges of all values. The voltage is 20 to 55 kV, a quarter of the
+    instruments have a filter, and air paths reach 12 cm (log-uniform). Intensities of low-energy lines vary tenfold.
     """
-    incidence, takeoff = float(rng.uniform(45, 90)), float(rng.uniform(30, 80))
+    incidence_angle_deg, takeoff_angle_deg = float(rng.uniform(45, 90)), float(rng.uniform(30, 80))
     tube = Tube(
         anode=str(rng.choice(ANODES, p=ANODE_WEIGHTS)),
-        # integer kilovolts, so that instruments share cached tables
+        # integer kilovolts let instruments share cached tables
         voltage_kv=float(rng.integers(20, 56)),
         window=Filter(formula="Be", density=1.848, thickness_um=float(rng.choice([50.0, 100.0, 127.0, 200.0, 300.0]))),
-        # lines of measured tubes and other codes are up to 1.7 times as strong as Ebel's
+        # lines of measured tubes and in other models are up to 1.7 times as strong as in Ebel's model
         line_factor=log_uniform(rng, 0.9, 1.8),
     )
     geometry = Geometry(
-        incidence_angle_deg=incidence,
-        takeoff_angle_deg=takeoff,
+        incidence_angle_deg=incidence_angle_deg,
+        takeoff_angle_deg=takeoff_angle_deg,
         scatter_angle_deg=float(rng.uniform(90, 150)),
         source_air_cm=log_uniform(rng, 0.5, 10.0),
         detector_air_cm=log_uniform(rng, 0.3, 12.0),
@@ -47,7 +47,7 @@ def random_instrument(rng: np.random.Generator) -> Instrument:
 
 
 def random_detector(rng: np.random.Generator) -> Detector:
-    """Draw a silicon drift detector: 125-175 eV at Mn K, window, thickness, tail and shelf."""
+    """Draw a silicon drift detector with 125 to 175 eV at Mn K and random window, thickness, tail and shelf."""
     return Detector(
         thickness_um=float(rng.uniform(300, 1000)),
         dead_layer_um=float(rng.uniform(0.02, 0.3)),
@@ -61,11 +61,11 @@ def random_detector(rng: np.random.Generator) -> Detector:
 
 
 def random_filters(rng: np.random.Generator) -> tuple[Filter, ...]:
-    """Draw no filter (in three of four cases) or a filter of one sheet."""
+    """Draw no filter in three of four cases, or else a filter of one sheet."""
     if rng.random() < 0.75:
         return ()
-    formula, density, max_um = FILTER_MATERIALS[int(rng.integers(len(FILTER_MATERIALS)))]
-    return (Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.1, 1.0)) * max_um),)
+    formula, density, max_thickness_um = FILTER_MATERIALS[int(rng.integers(len(FILTER_MATERIALS)))]
+    return (Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.1, 1.0)) * max_thickness_um),)
 
 
 INSTRUMENT_KINDS: tuple[tuple[str, float], ...] = (
@@ -75,29 +75,29 @@ INSTRUMENT_KINDS: tuple[tuple[str, float], ...] = (
     ("polycapillary", 0.14),
     ("monochromatic", 0.03),
 )
-"""Kinds of instruments and their weights; they differ in tube, filters, optics and air paths."""
+"""Kinds of instruments, which differ in tube, filters, optics and air paths, with their weights."""
 _POLYMER_FILM = ("C10H8O4", 1.38)
 _AIR_FORMULA = "N7O2"
-"""Formula of air without argon; the mass fractions are correct within 2 %."""
+"""Formula of air without argon, whose mass fractions are correct within 2 %."""
 
 
 def any_instrument(rng: np.random.Generator) -> Instrument:
     """Draw an instrument of any kind: scanner, benchtop, hand-held, polycapillary or monochromatic.
 
-    Other values are drawn by :func:`random_instrument`.
+    The function :func:`random_instrument` draws the values that do not depend on the kind.
     """
-    kind, base = choose_weighted(rng, INSTRUMENT_KINDS), random_instrument(rng)
-    if kind == "benchtop":
-        return base.model_copy(update={"geometry": _in_chamber(rng, base.geometry)})
-    if kind == "hand_held":
-        return _hand_held(rng, base)
-    if kind == "polycapillary":
-        return base.model_copy(update={"optic": _polycapillary(rng), "filters": ()})
-    if kind == "monochromatic":
+    instrument_kind, base_instrument = choose_weighted(rng, INSTRUMENT_KINDS), random_instrument(rng)
+    if instrument_kind == "benchtop":
+        return base_instrument.model_copy(update={"geometry": _chamber_geometry(rng, base_instrument.geometry)})
+    if instrument_kind == "hand_held":
+        return _hand_held_instrument(rng, base_instrument)
+    if instrument_kind == "polycapillary":
+        return base_instrument.model_copy(update={"optic": _polycapillary_optic(rng), "filters": ()})
+    if instrument_kind == "monochromatic":
         energy_kev = float(rng.choice([17.44, 20.2, 22.1, rng.uniform(10.0, 35.0)]))
-        source = SourceSpectrum(energy_kev=(energy_kev,), weight=(1.0,))
-        return base.model_copy(update={"source_spectrum": source, "filters": ()})
-    return base
+        source_spectrum = SourceSpectrum(energy_kev=(energy_kev,), weight=(1.0,))
+        return base_instrument.model_copy(update={"source_spectrum": source_spectrum, "filters": ()})
+    return base_instrument
 
 
 def any_detector(rng: np.random.Generator) -> Detector:
@@ -111,33 +111,35 @@ def any_detector(rng: np.random.Generator) -> Detector:
     return random_detector(rng).model_copy(update={"filters": tuple(filters)})
 
 
-def _in_chamber(rng: np.random.Generator, geometry: Geometry) -> Geometry:
-    """Return a geometry with paths in vacuum (half of the cases, also for helium, which hardly absorbs) or air."""
+def _chamber_geometry(rng: np.random.Generator, geometry: Geometry) -> Geometry:
+    """Return a geometry with paths in vacuum or air, in half of the cases each. Vacuum also represents helium."""
     paths_cm = (0.0, 0.0) if rng.random() < 0.5 else tuple(log_uniform(rng, 0.3, 5.0) for _ in range(2))
     return geometry.model_copy(update=dict(zip(("source_air_cm", "detector_air_cm"), paths_cm, strict=True)))
 
 
-def _hand_held(rng: np.random.Generator, base: Instrument) -> Instrument:
-    """Return a hand-held instrument: Rh, Ag or W anode, 15 or 30-50 kV, short air paths, often one or two filters."""
+def _hand_held_instrument(rng: np.random.Generator, base_instrument: Instrument) -> Instrument:
+    """Return a hand-held instrument with Rh, Ag or W anode, 15 or 30 to 50 kV, and up to two filters."""
     voltage_kv = 15.0 if rng.random() < 0.15 else float(rng.integers(30, 51))
     anode = choose(rng, ("Rh", "Ag", "W"), (0.5, 0.35, 0.15))
     filters = []
     if rng.random() < 0.6:
         filters.append(Filter(formula="Al", density=2.70, thickness_um=log_uniform(rng, 25.0, 500.0)))
     if rng.random() < 0.4:
-        formula, density, max_um = FILTER_MATERIALS[int(rng.integers(1, 3))]
-        filters.append(Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.3, 1.0)) * max_um))
-    air_paths = {name: log_uniform(rng, 0.2, 2.0) for name in ("source_air_cm", "detector_air_cm")}
-    return base.model_copy(
+        formula, density, max_thickness_um = FILTER_MATERIALS[int(rng.integers(1, 3))]
+        filters.append(
+            Filter(formula=formula, density=density, thickness_um=float(rng.uniform(0.3, 1.0)) * max_thickness_um)
+        )
+    air_paths_cm = {field_name: log_uniform(rng, 0.2, 2.0) for field_name in ("source_air_cm", "detector_air_cm")}
+    return base_instrument.model_copy(
         update={
-            "tube": base.tube.model_copy(update={"voltage_kv": voltage_kv, "anode": anode}),
+            "tube": base_instrument.tube.model_copy(update={"voltage_kv": voltage_kv, "anode": anode}),
             "filters": tuple(filters),
-            "geometry": base.geometry.model_copy(update=air_paths),
+            "geometry": base_instrument.geometry.model_copy(update=air_paths_cm),
         }
     )
 
 
-def _polycapillary(rng: np.random.Generator) -> Optic:
+def _polycapillary_optic(rng: np.random.Generator) -> Optic:
     """Return a random polycapillary, whose transmission decreases steeply at high and slowly at low energies."""
     energy_kev = np.geomspace(2.0, 60.0, 40)
     upper_kev, steepness, lower_kev = rng.uniform(12.0, 28.0), rng.uniform(2.0, 5.0), rng.uniform(2.0, 6.0)
@@ -171,9 +173,9 @@ def perturb_instrument(instrument: Instrument, rng: np.random.Generator) -> Inst
 
 
 def choose(rng: np.random.Generator, items: Sequence[str], weights: Sequence[float]) -> str:
-    """Return a random item; the weights need not sum to one."""
-    probability = np.asarray(weights, dtype=np.float64)
-    return str(rng.choice(list(items), p=probability / probability.sum()))
+    """Return a random item for weights that need not sum to one."""
+    probabilities = np.asarray(weights, dtype=np.float64)
+    return str(rng.choice(list(items), p=probabilities / probabilities.sum()))
 
 
 def choose_weighted(rng: np.random.Generator, items: Sequence[tuple[str, float]]) -> str:

@@ -17,7 +17,7 @@ from underpaint.runtime.untrusted import read_toml
 
 @dataclass(frozen=True)
 class PanelRecipe:
-    """Recipe of a panel of crossing paint strips: every top paint over every bottom paint on a ground.
+    """Recipe of a panel of crossing paint strips, with every top paint over every bottom paint on a ground.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class PanelRecipe:
     pigment_to_binder : float
         Mass ratio of pigment to binder.
     binder, ground : str
-        Names of the library.
+        Names of a binder and a ground in the library.
     top_thickness_um, bottom_thickness_um, ground_thickness_um : (float, float)
         Smallest and largest thickness, in um.
     formulas : mapping of str to str
@@ -45,58 +45,66 @@ class PanelRecipe:
 
     def top(self, name: str, thickness_um: float) -> Layer:
         """Return a layer of a top paint."""
-        return self._paint(self.tops[name]).layer(thickness_um)
+        return self._make_paint(self.tops[name]).layer(thickness_um)
 
     def bottom(self, name: str, thickness_um: float) -> Layer:
         """Return a layer of a bottom paint."""
-        return self._paint(self.bottoms[name]).layer(thickness_um)
+        return self._make_paint(self.bottoms[name]).layer(thickness_um)
 
-    def _paint(self, fractions: Mapping[str, float]) -> Paint:
+    def _make_paint(self, mass_fractions: Mapping[str, float]) -> Paint:
         return Paint(
-            dict(fractions), pigment_to_binder=self.pigment_to_binder, binder=self.binder, formulas=self.formulas
+            dict(mass_fractions), pigment_to_binder=self.pigment_to_binder, binder=self.binder, formulas=self.formulas
         )
 
 
 @lru_cache
 def _paper_data() -> dict[str, Any]:
-    text = (files("underpaint.simulate") / "data" / "xu2022.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    paper_toml = (files("underpaint.simulate") / "data" / "xu2022.toml").read_text("utf-8")
+    return tomllib.loads(paper_toml)
 
 
 def paper_mixtures() -> dict[str, dict[str, float]]:
     """Return Table 2 of Xu et al. 2022: mass fractions by pigment name for every top and bottom paint."""
     paper_data = _paper_data()
-    return {name: _mass_fractions(mixture) for name, mixture in (paper_data["tops"] | paper_data["bottoms"]).items()}
+    return {
+        paint_name: _mass_fractions(mixture)
+        for paint_name, mixture in (paper_data["tops"] | paper_data["bottoms"]).items()
+    }
 
 
 def table2_recipe() -> PanelRecipe:
     """Return the recipe with the 4 top and 16 bottom paints of Table 2 of Xu et al. 2022."""
     paper_data = _paper_data()
-    return _recipe(paper_data, list(paper_data["tops"]), list(paper_data["bottoms"]))
+    return _panel_recipe(paper_data, list(paper_data["tops"]), list(paper_data["bottoms"]))
 
 
 def figure7_recipe() -> PanelRecipe:
     """Return the recipe of Fig. 7 of Xu et al. 2022: 4 top paints (rows) cross 6 bottom paints (columns)."""
     paper_data = _paper_data()
-    return _recipe(paper_data, paper_data["figure_7"]["rows"], paper_data["figure_7"]["columns"])
+    return _panel_recipe(paper_data, paper_data["figure_7"]["rows"], paper_data["figure_7"]["columns"])
 
 
 def paper_classes() -> tuple[str, ...]:
     """Return the pigment names of the 11 outputs of Xu et al. 2022."""
     paper_data = _paper_data()
-    return tuple(paper_data["abbreviations"][code] for code in paper_data["simulation"]["classes"])
+    return tuple(paper_data["abbreviations"][abbreviation] for abbreviation in paper_data["simulation"]["classes"])
 
 
 def paper_formulas() -> dict[str, str]:
     """Return the formulas of Table 1 of Xu et al. 2022 that differ from those of the library, by pigment name."""
     paper_data = _paper_data()
-    return {paper_data["abbreviations"][code]: formula for code, formula in paper_data["formulas"].items()}
+    return {
+        paper_data["abbreviations"][abbreviation]: formula for abbreviation, formula in paper_data["formulas"].items()
+    }
 
 
 def paper_table3() -> dict[str, list[list[float]]]:
     """Return Table 3 of Xu et al. 2022: accuracy, sensitivity and F1 of its three models, by pigment name."""
     paper_data = _paper_data()
-    return {paper_data["abbreviations"][code]: rows for code, rows in paper_data["table_3"].items()}
+    return {
+        paper_data["abbreviations"][abbreviation]: model_scores
+        for abbreviation, model_scores in paper_data["table_3"].items()
+    }
 
 
 def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]:
@@ -105,8 +113,8 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
     Parameters
     ----------
     materials : {"table2", "table1"}
-        The paper does not name its thirteen materials. They are the abbreviations under Table 2, or the twelve of
-        Table 1 and the substitute of emerald green.
+        The paper does not name its thirteen materials. The choice is the abbreviations under Table 2, or the twelve
+        materials of Table 1 and the substitute of emerald green.
 
     Returns
     -------
@@ -114,19 +122,19 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
         Top pigment, bottom pigment, and their thickness, in um.
     """
     paper_data = _paper_data()
-    simulation, names = paper_data["simulation"], paper_data["abbreviations"]
-    codes = simulation["materials" if materials == "table2" else "materials_of_table_1"]
-    pigments = [names.get(code, code) for code in codes]
-    top_thicknesses, bottom_thicknesses = (
-        _steps(simulation["top_thickness_um"]),
-        _steps(simulation["bottom_thickness_um"]),
+    simulation_table, name_by_abbreviation = paper_data["simulation"], paper_data["abbreviations"]
+    abbreviations = simulation_table["materials" if materials == "table2" else "materials_of_table_1"]
+    pigments = [name_by_abbreviation.get(abbreviation, abbreviation) for abbreviation in abbreviations]
+    top_thicknesses_um, bottom_thicknesses_um = (
+        _grid_values(simulation_table["top_thickness_um"]),
+        _grid_values(simulation_table["bottom_thickness_um"]),
     )
     return [
         (top_pigment, bottom_pigment, top_um, bottom_um)
         for top_pigment in pigments
         for bottom_pigment in pigments
-        for top_um in top_thicknesses
-        for bottom_um in bottom_thicknesses
+        for top_um in top_thicknesses_um
+        for bottom_um in bottom_thicknesses_um
     ]
 
 
@@ -137,7 +145,7 @@ def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bot
     """
     mixtures = {"substitute": _mass_fractions(_paper_data()["substitute"])}
     return paper_layers(
-        [mixtures.get(name, {name: 1.0}) for name in (top_pigment, bottom_pigment)], (top_um, bottom_um)
+        [mixtures.get(material, {material: 1.0}) for material in (top_pigment, bottom_pigment)], (top_um, bottom_um)
     )
 
 
@@ -152,10 +160,12 @@ def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[f
         Thickness of each layer, in um.
     """
     paper_data = _paper_data()
-    ratio, binder = paper_data["pigment_to_binder"], paper_data["binder"]
+    pigment_to_binder, binder = paper_data["pigment_to_binder"], paper_data["binder"]
     layers = [
-        Paint(dict(fractions), pigment_to_binder=ratio, binder=binder, formulas=paper_formulas()).layer(thickness)
-        for fractions, thickness in zip(paints, thickness_um, strict=True)
+        Paint(
+            dict(mass_fractions), pigment_to_binder=pigment_to_binder, binder=binder, formulas=paper_formulas()
+        ).layer(layer_thickness_um)
+        for mass_fractions, layer_thickness_um in zip(paints, thickness_um, strict=True)
     ]
     return Stratigraphy((*layers, ground_layer(paper_data["ground"], paper_data["simulation"]["ground_thickness_um"])))
 
@@ -168,52 +178,61 @@ def load_recipe(name_or_path: str | Path) -> PanelRecipe:
     SampleError
         The file is missing, is not TOML, lacks a field, or names an unknown pigment.
     """
-    name = str(name_or_path)
-    if name in {"fig7", "table2"}:
-        return figure7_recipe() if name == "fig7" else table2_recipe()
+    recipe_name = str(name_or_path)
+    if recipe_name in {"fig7", "table2"}:
+        return figure7_recipe() if recipe_name == "fig7" else table2_recipe()
     path = Path(name_or_path)
     if not path.is_file():
-        raise SampleError(f"No panel recipe {name!r}: it is neither a file nor one of fig7, table2.")
+        raise SampleError(f"No panel recipe {recipe_name!r}: the name is neither a file nor one of fig7, table2.")
     try:
-        table = read_toml(path, SampleError, "the panel recipe")
-        return _recipe(table, list(table["tops"]), list(table["bottoms"]))
+        recipe_table = read_toml(path, SampleError, "the panel recipe")
+        return _panel_recipe(recipe_table, list(recipe_table["tops"]), list(recipe_table["bottoms"]))
     except (KeyError, TypeError) as error:
         raise SampleError(
-            f"Cannot use the panel recipe {name!r}: {error}. It needs tops, bottoms, pigment_to_binder, binder, "
+            f"Cannot use the panel recipe {recipe_name!r}: {error}. A recipe needs tops, bottoms, pigment_to_binder, "
+            f"binder, "
             "ground, top_thickness_um, bottom_thickness_um and ground_thickness_um."
         ) from error
 
 
-def _recipe(table: Mapping[str, Any], tops: list[str], bottoms: list[str]) -> PanelRecipe:
-    names = table.get("abbreviations", {})
+def _panel_recipe(recipe_table: Mapping[str, Any], tops: list[str], bottoms: list[str]) -> PanelRecipe:
+    name_by_abbreviation = recipe_table.get("abbreviations", {})
     return PanelRecipe(
-        tops={name: _mass_fractions(table["tops"][name], names) for name in tops},
-        bottoms={name: _mass_fractions(table["bottoms"][name], names) for name in bottoms},
-        pigment_to_binder=float(table["pigment_to_binder"]),
-        binder=table["binder"],
-        ground=table["ground"],
-        top_thickness_um=_limit_pair(table["top_thickness_um"]),
-        bottom_thickness_um=_limit_pair(table["bottom_thickness_um"]),
-        ground_thickness_um=_limit_pair(table["ground_thickness_um"]),
+        tops={name: _mass_fractions(recipe_table["tops"][name], name_by_abbreviation) for name in tops},
+        bottoms={name: _mass_fractions(recipe_table["bottoms"][name], name_by_abbreviation) for name in bottoms},
+        pigment_to_binder=float(recipe_table["pigment_to_binder"]),
+        binder=recipe_table["binder"],
+        ground=recipe_table["ground"],
+        top_thickness_um=_limit_pair(recipe_table["top_thickness_um"]),
+        bottom_thickness_um=_limit_pair(recipe_table["bottom_thickness_um"]),
+        ground_thickness_um=_limit_pair(recipe_table["ground_thickness_um"]),
         formulas={
-            library()[names.get(code, code)].name: formula for code, formula in table.get("formulas", {}).items()
+            library()[name_by_abbreviation.get(abbreviation, abbreviation)].name: formula
+            for abbreviation, formula in recipe_table.get("formulas", {}).items()
         },
     )
 
 
-def _mass_fractions(mixture: Mapping[str, float], names: Mapping[str, str] | None = None) -> dict[str, float]:
-    names = _paper_data()["abbreviations"] if names is None else names
-    total = sum(mixture.values())
-    if not total > 0:
-        raise SampleError(f"Cannot mix {dict(mixture)}: the shares sum to {total}; they must be positive.")
-    return {library()[names.get(code, code)].name: fraction / total for code, fraction in mixture.items()}
+def _mass_fractions(
+    mixture: Mapping[str, float], name_by_abbreviation: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    name_by_abbreviation = _paper_data()["abbreviations"] if name_by_abbreviation is None else name_by_abbreviation
+    fraction_sum = sum(mixture.values())
+    if not fraction_sum > 0:
+        raise SampleError(
+            f"Cannot mix {dict(mixture)}: the shares sum to {fraction_sum}, and a positive sum is needed."
+        )
+    return {
+        library()[name_by_abbreviation.get(abbreviation, abbreviation)].name: fraction / fraction_sum
+        for abbreviation, fraction in mixture.items()
+    }
 
 
-def _limit_pair(value: Any) -> tuple[float, float]:
-    minimum, maximum = value
+def _limit_pair(limits: Any) -> tuple[float, float]:
+    minimum, maximum = limits
     return float(minimum), float(maximum)
 
 
-def _steps(grid: Mapping[str, float]) -> list[float]:
-    n_steps = round((grid["stop"] - grid["start"]) / grid["step"]) + 1
-    return [float(value) for value in np.linspace(grid["start"], grid["stop"], n_steps)]
+def _grid_values(range_table: Mapping[str, float]) -> list[float]:
+    n_values = round((range_table["stop"] - range_table["start"]) / range_table["step"]) + 1
+    return [float(grid_value) for grid_value in np.linspace(range_table["start"], range_table["stop"], n_values)]

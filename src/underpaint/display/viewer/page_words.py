@@ -19,7 +19,7 @@ _REPLACEMENTS = tuple(
          r"(?:; in Python `[^`]*` has an axis)?", "Calibrate by hand, or choose the instrument"),
         (r"Check the energy calibration with `underpaint calibrate`", "Check the energy axis under Calibrate by hand"),
         (r"find the axis with `underpaint calibrate`", "find the axis under Calibrate by hand"),
-        (r"`underpaint calibrate` determines the axis that fits them", "Calibrate by hand to find the axis"),
+        (r"`underpaint calibrate` determines an axis that fits the lines", "Calibrate by hand to find the axis"),
         (r" \(--model (\w+)\)", r" under Network"),
         (r"Give it with --instrument", "Choose it under Instrument"),
         (r"and this file with --instrument", "and choose this file as the instrument"),

@@ -120,7 +120,7 @@ def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, 
     expected_counts = np.asarray(render(emission, detector), dtype=np.float64)
     axis = axis_of(detector)
     labels, counts_needed, max_absent_counts = visible_labels(
-        stratigraphies, emission, expected_counts, outputs, detector, axis, lines=lines
+        stratigraphies, emission, expected_counts, outputs, detector, axis, by_lines=lines
     )
     spectra = count_spectra(instrument, expected_counts, plan.fitted_counts, rng)
     is_present = present_at(labels, max_absent_counts, plan.fitted_counts)

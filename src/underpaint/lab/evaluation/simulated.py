@@ -350,7 +350,9 @@ def _visibility(
         samples = mockups.stratigraphies[start : start + BATCH_SIZE]
         emission = emit(samples, mockups.instrument, single=True)
         expected_counts = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
-        batches.append(visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, lines=lines))
+        batches.append(
+            visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, by_lines=lines)
+        )
     labels, counts_needed, max_absent_counts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
     return labels, counts_needed, max_absent_counts
 
