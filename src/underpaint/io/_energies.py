@@ -19,10 +19,10 @@ MAX_AXIS_KEV = 250.0
 """Maximum energy of an axis: above it the unit is wrong or the values are damaged."""
 MAX_CHANNEL_KEV = 1.0
 """Maximum width of a channel: wider ones cannot separate lines. A larger gain without a unit is in eV."""
-CURVATURE_KEV = 0.005
+MAX_CURVATURE_KEV = 0.005
 """Maximum deviation from a linear axis, a tenth of the 50 eV below which lines are not resolved."""
 _MIN_CHANNEL_KEV = 5e-4
-_PLACEHOLDER_TOLERANCE = 1e-6
+_PLACEHOLDER_GAIN_TOLERANCE = 1e-6
 """A gain that differs from 1 by less is the placeholder 1, from a fit to calibration points."""
 _KEV_PER_UNIT = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 NO_CALIBRATION = "no energy calibration in the file"
@@ -79,7 +79,7 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
         None without a calibration (all zero, or the placeholder 0, 1), or with an impossible one.
     """
     zero, gain, *higher_orders = (*(float(value) for value in coefficients), 0.0, 0.0)[: max(2, len(coefficients))]
-    if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER_TOLERANCE and not any(higher_orders)):
+    if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER_GAIN_TOLERANCE and not any(higher_orders)):
         return None, (NO_CALIBRATION,)
     if not np.isfinite([zero, gain, *higher_orders]).all():
         return None, (_refusal_note(gain, zero),)
@@ -99,7 +99,7 @@ def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") ->
     return _linear_axis(energy, unit)
 
 
-def axis_of_line(gain: float, zero: float, n_channel: int, unit: str = "") -> Axis:
+def axis_of_gain_and_zero(gain: float, zero: float, n_channel: int, unit: str = "") -> Axis:
     """Return the axis of a gain and a zero; None for impossible values. Without ``unit``, their size decides it."""
     return _axis_with_notes(float(gain), float(zero), n_channel, unit)
 
@@ -109,7 +109,7 @@ def _linear_axis(energy: NDArray[np.float64], unit: str) -> Axis:
     channel = np.arange(energy.size)
     if not np.isfinite(energy).all():
         return None, ("energy calibration ignored: an energy is not a number",)
-    scale = _KEV_PER_UNIT[
+    kev_per_unit = _KEV_PER_UNIT[
         unit or _unit_by_size(float(np.abs(energy).max()), float(energy[-1] - energy[0]) / energy.size)
     ]
     gain, zero = float(energy[-1] - energy[0]) / (energy.size - 1), float(energy[0])
@@ -117,41 +117,41 @@ def _linear_axis(energy: NDArray[np.float64], unit: str) -> Axis:
     if deviation <= 0.05 * abs(gain):
         return _axis_with_notes(gain, zero, energy.size, unit)
     gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
-    deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * scale
-    if deviation_kev > min(CURVATURE_KEV, 0.5 * abs(gain) * scale) + 0.05 * abs(gain) * scale:
-        refusal = (
+    deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * kev_per_unit
+    if deviation_kev > min(MAX_CURVATURE_KEV, 0.5 * abs(gain) * kev_per_unit) + 0.05 * abs(gain) * kev_per_unit:
+        refusal_text = (
             f"energy calibration ignored: its energies deviate by up to {1000 * deviation_kev:.3g} eV from a linear "
-            f"axis, at most {1000 * CURVATURE_KEV:g} eV are allowed; find the axis with `underpaint calibrate`"
+            f"axis, at most {1000 * MAX_CURVATURE_KEV:g} eV are allowed; find the axis with `underpaint calibrate`"
         )
-        return None, (refusal,)
+        return None, (refusal_text,)
     axis, notes = _axis_with_notes(gain, zero, energy.size, unit)
     linear_note = f"energies are read as a linear axis, which deviates by at most {1000 * deviation_kev:.2g} eV"
     return axis, notes if axis is None else (*notes, linear_note)
 
 
 def _axis_with_notes(gain: float, zero: float, n_channel: int, unit: str) -> Axis:
-    by_size = unit or _unit_by_size(max(abs(zero), abs(zero + gain * n_channel)), gain)
-    scale = _KEV_PER_UNIT[by_size]
+    unit_used = unit or _unit_by_size(max(abs(zero), abs(zero + gain * n_channel)), gain)
+    kev_per_unit = _KEV_PER_UNIT[unit_used]
     try:
-        axis = EnergyAxis(gain * scale, zero * scale, n_channel)
+        axis = EnergyAxis(gain * kev_per_unit, zero * kev_per_unit, n_channel)
     except CalibrationError:
-        return None, (_refusal_note(gain * scale, zero * scale),)
+        return None, (_refusal_note(gain * kev_per_unit, zero * kev_per_unit),)
     if not (_MIN_CHANNEL_KEV <= axis.gain_kev <= MAX_CHANNEL_KEV and 0.0 < axis.stop_kev <= MAX_AXIS_KEV):
         return None, (_refusal_note(axis.gain_kev, axis.zero_kev, axis.stop_kev),)
-    is_guessed = not unit and by_size == "ev"
+    is_unit_guessed = not unit and unit_used == "ev"
     return axis, (
-        (f"energies without a unit are read as eV, by their size ({gain:g} per channel)",) if is_guessed else ()
+        (f"energies without a unit are read as eV, by their size ({gain:g} per channel)",) if is_unit_guessed else ()
     )
 
 
-def _unit_by_size(largest: float, gain: float) -> str:
-    return "ev" if largest > MAX_ENERGY_KEV or gain > MAX_CHANNEL_KEV else "kev"
+def _unit_by_size(largest_value: float, gain: float) -> str:
+    return "ev" if largest_value > MAX_ENERGY_KEV or gain > MAX_CHANNEL_KEV else "kev"
 
 
 def _refusal_note(gain_kev: float, zero_kev: float, stop_kev: float | None = None) -> str:
-    end = "" if stop_kev is None else f", up to {stop_kev:g} keV"
+    end_text = "" if stop_kev is None else f", up to {stop_kev:g} keV"
     return (
-        f"energy calibration ignored: {gain_kev:g} keV per channel from {zero_kev:g} keV{end}; a channel must be "
+        f"energy calibration ignored: {gain_kev:g} keV per channel from {zero_kev:g} keV{end_text}; a channel must be "
         f"{_MIN_CHANNEL_KEV:g} to {MAX_CHANNEL_KEV:g} keV wide and the last one end between 0 and "
         f"{MAX_AXIS_KEV:g} keV; find the axis with `underpaint calibrate`"
     )

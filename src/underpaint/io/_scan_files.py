@@ -29,14 +29,14 @@ def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
     """
     path = path.absolute()
     if path.is_dir():
-        names = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
-        paths = sorted(names, key=str)
+        folder_files = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
+        paths = sorted(folder_files, key=str)
     else:
         paths = [path, *_companion_files(path)]
         if _is_hdf5(path):
             paths += sorted(_referenced_files(path, path.parent.resolve(), {path.resolve()}), key=str)
-    stats = [(file, _regular_file_stat(file)) for file in dict.fromkeys(paths)]
-    return [(file, stat_result) for file, stat_result in stats if stat_result is not None]
+    file_stats = [(file, _regular_file_stat(file)) for file in dict.fromkeys(paths)]
+    return [(file, stat_result) for file, stat_result in file_stats if stat_result is not None]
 
 
 def belongs_to(path: Path, source: Path) -> bool:
@@ -75,43 +75,43 @@ def _is_hdf5(path: Path) -> bool:
         return False
 
 
-def _referenced_files(path: Path, folder: Path, visited: set[Path]) -> Iterator[Path]:
+def _referenced_files(path: Path, folder: Path, visited_files: set[Path]) -> Iterator[Path]:
     """Yield the files that an HDF5 file refers to, directly or through other files."""
     try:
         with h5py.File(path, "r") as file:
             referenced_names = set(_external_names(file))
     except (OSError, RuntimeError, KeyError, ValueError):
         return  # damaged: the reader will report it
-    for name in referenced_names:
-        for target in sorted(path.parent.glob(name.replace("%b", "*"))) if "%b" in name else [path.parent / name]:
-            resolved = target.resolve()
-            if resolved in visited or not resolved.is_relative_to(folder) or _regular_file_stat(resolved) is None:
+    for referenced_name in referenced_names:
+        for referenced_file in sorted(path.parent.glob(referenced_name.replace("%b", "*"))) if "%b" in referenced_name else [path.parent / referenced_name]:
+            resolved_path = referenced_file.resolve()
+            if resolved_path in visited_files or not resolved_path.is_relative_to(folder) or _regular_file_stat(resolved_path) is None:
                 continue
-            visited.add(resolved)
-            yield target
-            if _is_hdf5(resolved):
-                yield from _referenced_files(resolved, folder, visited)
+            visited_files.add(resolved_path)
+            yield referenced_file
+            if _is_hdf5(resolved_path):
+                yield from _referenced_files(resolved_path, folder, visited_files)
 
 
 def _external_names(file: Any) -> Iterator[str]:
     """Yield the file names in external links, virtual datasets and external data of an HDF5 file."""
-    pending, visited = [file], set[int]()
-    while pending and len(visited) < _MAX_OBJECTS:
-        group = pending.pop()
+    pending_groups, visited_addresses = [file], set[int]()
+    while pending_groups and len(visited_addresses) < _MAX_OBJECTS:
+        group = pending_groups.pop()
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
                 yield link.filename
             if not isinstance(link, h5py.HardLink):
                 continue
-            item = group.get(name)
-            address = h5py.h5o.get_info(item.id).addr
-            if address in visited:
+            hdf5_object = group.get(name)
+            object_address = h5py.h5o.get_info(hdf5_object.id).addr
+            if object_address in visited_addresses:
                 continue
-            visited.add(address)
-            if isinstance(item, h5py.Group):
-                pending.append(item)
-            elif isinstance(item, h5py.Dataset):
-                if item.is_virtual:
-                    yield from (source.file_name for source in item.virtual_sources() if source.file_name != ".")
-                yield from (str(name) for name, *_ in item.external or ())
+            visited_addresses.add(object_address)
+            if isinstance(hdf5_object, h5py.Group):
+                pending_groups.append(hdf5_object)
+            elif isinstance(hdf5_object, h5py.Dataset):
+                if hdf5_object.is_virtual:
+                    yield from (virtual_source.file_name for virtual_source in hdf5_object.virtual_sources() if virtual_source.file_name != ".")
+                yield from (str(name) for name, *_ in hdf5_object.external or ())

@@ -76,14 +76,14 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
     n_row, n_column, n_channel = cube.shape
     pixel_bytes = n_channel * np.dtype(cube.dtype).itemsize
     row_bytes = n_column * pixel_bytes
-    columns = n_column if row_bytes <= MAX_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
-    rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
-    checked, name = CheckedCube(cube, source), f"counts-{uuid4().hex}"
-    READERS[name] = checked
+    block_columns = n_column if row_bytes <= MAX_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
+    block_rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
+    checked_cube, array_name = CheckedCube(cube, source), f"counts-{uuid4().hex}"
+    READERS[array_name] = checked_cube
     return da.from_array(
-        checked,
-        chunks=(int(min(n_row, rows)), int(columns), n_channel),
-        name=name,
+        checked_cube,
+        chunks=(int(min(n_row, block_rows)), int(block_columns), n_channel),
+        name=array_name,
         asarray=False,
         fancy=False,
         meta=np.empty((0, 0, 0), dtype=cube.dtype),
@@ -144,12 +144,12 @@ class MappedCube:
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
         try:
-            mapped = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored_shape)
+            mapped_array = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored_shape)
         except (OSError, ValueError) as error:
             raise ScanError(
                 f"Cannot read {self.path}: {first_line(error)}. The file was changed or is truncated; copy it again."
             ) from error
-        return np.ascontiguousarray(mapped.transpose(self.dimension_order)[rows, columns], dtype=self.dtype)
+        return np.ascontiguousarray(mapped_array.transpose(self.dimension_order)[rows, columns], dtype=self.dtype)
 
 
 def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
@@ -172,7 +172,7 @@ def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
 
 
 def checked_counts(
-    block: NDArray[Any], source: str, origin: tuple[int, int] = (0, 0)
+    block: NDArray[Any], source: str, first_pixel: tuple[int, int] = (0, 0)
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Set small negative residues to zero, and all channels of pixels with a non-finite value to NaN.
 
@@ -186,7 +186,7 @@ def checked_counts(
         Values as stored; not changed.
     source : str
         Source of the block, for the message.
-    origin : (int, int)
+    first_pixel : (int, int)
         Row and column of the block's first pixel, for the message.
 
     Returns
@@ -201,46 +201,46 @@ def checked_counts(
     """
     if block.dtype.kind == "u" or block.size == 0:
         return block, np.zeros(block.shape[:2], bool)
-    lowest = block.min(axis=2)
-    residues = lowest < 0
+    lowest_counts = block.min(axis=2)
+    has_residues = lowest_counts < 0
     if block.dtype.kind == "f":
-        missing_pixels = ~(np.isfinite(lowest) & np.isfinite(block.max(axis=2)))
-        residues &= ~missing_pixels
+        missing_pixels = ~(np.isfinite(lowest_counts) & np.isfinite(block.max(axis=2)))
+        has_residues &= ~missing_pixels
         if missing_pixels.any():
             block = np.where(missing_pixels[:, :, None], block.dtype.type(np.nan), block)
-    if residues.any():
-        spectra = block[residues]
-        not_residues = np.flatnonzero(~_are_residues(spectra))
-        if not_residues.size:
-            row, column = (int(index[not_residues[0]]) for index in np.nonzero(residues))
+    if has_residues.any():
+        spectra = block[has_residues]
+        invalid_indices = np.flatnonzero(~_are_residues(spectra))
+        if invalid_indices.size:
+            row, column = (int(index[invalid_indices[0]]) for index in np.nonzero(has_residues))
             raise ScanError(
-                _negative_counts_message(spectra[not_residues[0]], source, (origin[0] + row, origin[1] + column))
+                _negative_counts_message(spectra[invalid_indices[0]], source, (first_pixel[0] + row, first_pixel[1] + column))
             )
         block = block.copy()
-        block[residues] = np.maximum(spectra, 0)
-    return block, residues
+        block[has_residues] = np.maximum(spectra, 0)
+    return block, has_residues
 
 
 def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
     """Return a boolean (n,) array, true for spectra whose negative values are small, and few or at one minimum."""
-    values = spectra.astype(np.float64)
-    negative = values < 0
-    n_negative = negative.sum(axis=1)
-    are_few = n_negative <= _MAX_RESIDUE_CHANNEL_FRACTION * values.shape[1]
-    lowest = values.min(axis=1, keepdims=True)
-    n_at_minimum = (values <= 0.999 * lowest).sum(axis=1)
-    at_minimum = (n_at_minimum >= _MIN_FLOOR_FRACTION * n_negative) & (n_at_minimum >= _MIN_FLOOR_CHANNELS)
-    negative_sum, positive_sum = -np.minimum(values, 0).sum(axis=1), np.maximum(values, 0).sum(axis=1)
-    return np.asarray((are_few | at_minimum) & (negative_sum <= _MAX_RESIDUE_COUNT_FRACTION * positive_sum))
+    counts = spectra.astype(np.float64)
+    is_negative = counts < 0
+    n_negative = is_negative.sum(axis=1)
+    are_few = n_negative <= _MAX_RESIDUE_CHANNEL_FRACTION * counts.shape[1]
+    lowest_counts = counts.min(axis=1, keepdims=True)
+    n_at_minimum = (counts <= 0.999 * lowest_counts).sum(axis=1)
+    are_at_minimum = (n_at_minimum >= _MIN_FLOOR_FRACTION * n_negative) & (n_at_minimum >= _MIN_FLOOR_CHANNELS)
+    negative_sum, positive_sum = -np.minimum(counts, 0).sum(axis=1), np.maximum(counts, 0).sum(axis=1)
+    return np.asarray((are_few | are_at_minimum) & (negative_sum <= _MAX_RESIDUE_COUNT_FRACTION * positive_sum))
 
 
 def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
-    values = spectrum.astype(np.float64)
-    channel, n_negative = int(np.argmin(values)), int((values < 0).sum())
-    negative_sum, positive_sum = -np.minimum(values, 0).sum(), np.maximum(values, 0).sum()
+    counts = spectrum.astype(np.float64)
+    channel, n_negative = int(np.argmin(counts)), int((counts < 0).sum())
+    negative_sum, positive_sum = -np.minimum(counts, 0).sum(), np.maximum(counts, 0).sum()
     return (
-        f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {values[channel]:.6g} counts in channel "
-        f"{channel}; {n_negative} of its {values.size} channels are negative, {negative_sum:.3g} counts compared "
+        f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {counts[channel]:.6g} counts in channel "
+        f"{channel}; {n_negative} of its {counts.size} channels are negative, {negative_sum:.3g} counts compared "
         f"with {positive_sum:.3g} "
         f"positive ones. Up to {_MAX_RESIDUE_CHANNEL_FRACTION:.0%} of the channels with less than "
         f"{_MAX_RESIDUE_COUNT_FRACTION:.0%} of the counts would be "
@@ -279,15 +279,15 @@ def missing_file_numbers(files: Sequence[Path]) -> list[int]:
 
     The list is empty if the names differ in more than one number, or the numbers mostly increase by more than 1.
     """
-    names = [re.split(r"(\d+)", file.stem) for file in files]
-    if len({len(name) for name in names}) != 1:
+    split_names = [re.split(r"(\d+)", file.stem) for file in files]
+    if len({len(split_name) for split_name in split_names}) != 1:
         return []
-    varying_parts = [set(part) for part in zip(*names, strict=True) if len(set(part)) > 1]
-    if len(varying_parts) != 1 or not all(part.isdecimal() for part in varying_parts[0]):
+    varying_parts = [set(name_part) for name_part in zip(*split_names, strict=True) if len(set(name_part)) > 1]
+    if len(varying_parts) != 1 or not all(name_part.isdecimal() for name_part in varying_parts[0]):
         return []
-    numbers = sorted({int(part) for part in varying_parts[0]})
-    steps = [next_number - previous for previous, next_number in pairwise(numbers)]
-    if not steps or median(steps) != 1 or sum(steps) > 2 * len(numbers):
+    numbers = sorted({int(name_part) for name_part in varying_parts[0]})
+    number_steps = [next_number - number for number, next_number in pairwise(numbers)]
+    if not number_steps or median(number_steps) != 1 or sum(number_steps) > 2 * len(numbers):
         return []
     return sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
 
@@ -299,7 +299,7 @@ def number_list(numbers: Sequence[int]) -> str:
 
 def natural_sort_key(path: Path) -> list[tuple[int, str]]:
     """Return a sort key by the numbers in a file's name: scan_9 comes before scan_10."""
-    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", path.stem)]
+    return [(int(name_part) if name_part.isdecimal() else -1, name_part) for name_part in re.split(r"(\d+)", path.stem)]
 
 
 def first_bytes(path: Path, max_bytes: int) -> bytes:
@@ -318,8 +318,8 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _as_range(part: Any, size: int) -> range:
-    if isinstance(part, slice):
-        return range(*part.indices(size))
-    start = int(part) % size
+def _as_range(index: Any, size: int) -> range:
+    if isinstance(index, slice):
+        return range(*index.indices(size))
+    start = int(index) % size
     return range(start, start + 1)

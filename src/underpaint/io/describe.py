@@ -145,10 +145,10 @@ def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
         ``energy_kev``.
     """
     info = source if isinstance(source, ScanInfo) else describe(source)
-    arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}
+    spectrum_arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}
     if info.axis is not None:
-        arrays["energy_kev"] = info.axis.energy_kev
-    return {**info.facts(), **arrays}
+        spectrum_arrays["energy_kev"] = info.axis.energy_kev
+    return {**info.facts(), **spectrum_arrays}
 
 
 def scan_info(summary: Survey) -> ScanInfo:
@@ -164,8 +164,8 @@ def scan_info(summary: Survey) -> ScanInfo:
         dtype=str(scan.counts.dtype),
         size_bytes=int(scan.counts.nbytes),
         axis=scan.axis,
-        live_time_s=_median(scan.live_time_s),
-        real_time_s=_median(scan.real_time_s),
+        live_time_s=_median_time(scan.live_time_s),
+        real_time_s=_median_time(scan.real_time_s),
         step_mm=scan.step_mm,
         total_counts=float(np.nansum(summary.pixel_counts)) / read_share,
         pixel_counts=summary.pixel_counts,
@@ -189,5 +189,5 @@ def _partial_read_notes(read_share: float) -> tuple[str, ...]:
     )
 
 
-def _median(time_s: NDArray[np.float64] | None) -> float | None:
+def _median_time(time_s: NDArray[np.float64] | None) -> float | None:
     return None if time_s is None else float(np.nanmedian(time_s))

@@ -20,11 +20,11 @@ from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.data.poisson import Sample, Scale, in_units_of_quantum
 from underpaint.data.rebin import sum_scans
 from underpaint.errors import OutputError, ScanError
-from underpaint.io._detectors import detectors_of_one_scan, name_of
+from underpaint.io._detectors import detectors_of_one_scan, name_in_file
 from underpaint.io._source import SAME_CHANNELS, first_bytes, try_read
 from underpaint.io.readers import Reader, formats, reader_of
 
-SUM = "sum"
+SUM_NAME = "sum"
 """Name that selects the sum of all detectors."""
 MAX_CHANNELS = 2**17
 """Maximum number of channels, twice that of the finest analysers. A longer array is not a spectrum."""
@@ -78,11 +78,11 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    arrays = _read(location, shape)
+    arrays = _read_arrays(location, shape)
     scans = _select_by_name(arrays, detector, location)
     if not scans:
-        single_detector = detector is not None and detector != SUM
-        scans = detectors_of_one_scan(arrays, location, faulty=single_detector)
+        single_detector = detector is not None and detector != SUM_NAME
+        scans = detectors_of_one_scan(arrays, location, include_faulty=single_detector)
         scans = [_select_by_number(scans, str(detector), location)] if single_detector else scans
     scans = [with_counts(scan, counts_scale) for scan in scans]
     if len(scans) == 1:
@@ -103,34 +103,34 @@ def load(
 def _select_by_name(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
     """Return the array of this name, even if it is not a detector; an empty list if none or several match."""
     matching_arrays = [
-        candidate for candidate in scans if detector == candidate.detector or detector in name_of(candidate).split("/")
+        array_scan for array_scan in scans if detector == array_scan.detector or detector in name_in_file(array_scan).split("/")
     ]
-    if detector is None or detector == SUM or len(matching_arrays) != 1:
+    if detector is None or detector == SUM_NAME or len(matching_arrays) != 1:
         return []
     (scan,) = detectors_of_one_scan(matching_arrays, location)
-    return [_note_detector(scan, scans)]
+    return [_with_detector_note(scan, scans)]
 
 
 def _select_by_number(scans: list[Scan], detector: str, location: str | Path) -> Scan:
     if detector.isdecimal() and 1 <= int(detector) <= len(scans):
-        return _note_detector(scans[int(detector) - 1], scans)
+        return _with_detector_note(scans[int(detector) - 1], scans)
     names = ", ".join(scan.detector or scan.source for scan in scans)
-    n_named = sum(detector == scan.detector or detector in name_of(scan).split("/") for scan in scans)
+    n_match = sum(detector == scan.detector or detector in name_in_file(scan).split("/") for scan in scans)
     raise ScanError(
-        f"Cannot read detector {detector!r} of {location}: {n_named or 'none'} of the {len(scans)} detectors has this "
+        f"Cannot read detector {detector!r} of {location}: {n_match or 'none'} of the {len(scans)} detectors has this "
         f"name. Give a name or a number from 1 to {len(scans)}: {names}."
     )
 
 
-def _note_detector(scan: Scan, scans: list[Scan]) -> Scan:
+def _with_detector_note(scan: Scan, scans: list[Scan]) -> Scan:
     if len(scans) == 1:
         return scan
-    names = ", ".join(each_scan.detector or each_scan.source for each_scan in scans)
+    names = ", ".join(detector_scan.detector or detector_scan.source for detector_scan in scans)
     note = f"detector {scan.detector or scan.source} alone, of {len(scans)} in the file ({names})"
     return replace(scan, notes=(*scan.notes, note))
 
 
-def _reshape(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
+def _reshape_scan(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
     """Reshape a list of spectra, read as one row or column, to the given rows and columns."""
     if shape is None or scan.shape[:2] == shape:
         return scan
@@ -172,24 +172,24 @@ def load_all(
         As for :func:`load`.
     """
     if not isinstance(location, str | Path):
-        return [scan for part in location for scan in load_all(part, shape=shape, counts_scale=counts_scale)]
-    scans = detectors_of_one_scan(_read(location, shape), location)
+        return [scan for scan_location in location for scan in load_all(scan_location, shape=shape, counts_scale=counts_scale)]
+    scans = detectors_of_one_scan(_read_arrays(location, shape), location)
     return [with_counts(scan, counts_scale) for scan in scans]
 
 
-def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
+def _read_arrays(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     """Read all arrays of a file or folder that may be counts, reshaped to the given rows and columns."""
-    scans = _read_all(location, shape)
+    scans = _read_location(location, shape)
     for scan in scans:
         if scan.shape[2] > MAX_CHANNELS:
             raise ScanError(
                 f"Cannot use {location}: its spectra have {scan.shape[2]} channels. Detectors have at most "
                 f"{MAX_CHANNELS}. Check that it is a spectrum, and not a list of events."
             )
-    return [_reshape(scan, shape, location) for scan in scans]
+    return [_reshape_scan(scan, shape, location) for scan in scans]
 
 
-def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
+def _read_location(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     path, name = split_location(location)
     if path.is_dir():
         path, name, reader = _reader_of_folder(path.resolve(), name)  # "." has no name and no parent
@@ -238,11 +238,11 @@ def read_spectrum(location: str | Path) -> Spectrum:
 
 def split_location(location: str | Path) -> tuple[Path, str | None]:
     """Split ``FILE::NAME``; a path that exists as given is not split."""
-    text = str(location)
-    if "::" not in text or Path(text).exists():
-        path, name = Path(text), None
+    location_text = str(location)
+    if "::" not in location_text or Path(location_text).exists():
+        path, name = Path(location_text), None
     else:
-        path_text, _, name_text = text.rpartition("::")
+        path_text, _, name_text = location_text.rpartition("::")
         path, name = Path(path_text), name_text
     if not try_read(path.exists, str(path)):
         raise ScanError(f"Cannot read {path}: there is no such file or folder. Check the path.")
@@ -310,7 +310,7 @@ def _read_head(path: Path) -> bytes:
 
 
 _MAX_SAMPLE_PIXELS, _MAX_SAMPLE_BYTES = 256, 8 * 2**20
-_SAMPLE_POSITIONS = (0.5, 0.25, 0.75)
+_SAMPLE_ROW_FRACTIONS = (0.5, 0.25, 0.75)
 """Positions of the sampled pixels, as fractions of the rows, tried in this order."""
 
 
@@ -336,9 +336,9 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
                 "count is a number above 0. Correct --counts-scale, or omit it."
             )
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
-        return scan if counts_scale == 1 else _divide(scan, Scale(counts_scale), note)
-    values = _sample_spectra(scan)
-    sample = None if values is None else Sample(values)
+        return scan if counts_scale == 1 else _divide_counts(scan, Scale(counts_scale), note)
+    sampled_values = _sample_spectra(scan)
+    sample = None if sampled_values is None else Sample(sampled_values)
     if sample is not None and (transform := sample.transform()):
         raise ScanError(
             f"Cannot use the values of {scan.source or scan.name} as counts: their noise is that of the {transform} of "
@@ -349,10 +349,10 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     if scale is None:
         return (
             scan
-            if values is None or not _has_fractions(values)
+            if sampled_values is None or not _has_fractions(sampled_values)
             else replace(scan, notes=(_UNKNOWN_SCALE_NOTE, *scan.notes))
         )
-    return scan if scale.value == 1 else _divide(scan, scale, _scale_note(scale))
+    return scan if scale.value == 1 else _divide_counts(scan, scale, _scale_note(scale))
 
 
 _UNKNOWN_SCALE_NOTE = (
@@ -384,12 +384,12 @@ def _scale_note(scale: Scale) -> str:
     )
 
 
-def _divide(scan: Scan, scale: Scale, note: str) -> Scan:
+def _divide_counts(scan: Scan, scale: Scale, note: str) -> Scan:
     counts = scan.counts
     is_integer = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
     if scale.is_per_pixel:
-        block: Any = partial(in_units_of_quantum, default_quantum=scale.value)
-        counts = counts.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+        divide_block: Any = partial(in_units_of_quantum, default_quantum=scale.value)
+        counts = counts.map_blocks(divide_block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     elif scale.rounding is not None and not scale.uncertainty:
         counts = da.rint((counts + scale.rounding) / scale.value).astype(np.float32)
     elif is_integer and scale.value <= np.iinfo(counts.dtype).max:
@@ -403,19 +403,19 @@ def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
     """Return values of up to 256 neighbouring pixels; None if unreadable, which reading the full scan will report."""
     n_row, n_column, n_channel = scan.shape
     max_pixels = int(np.clip(_MAX_SAMPLE_BYTES // (8 * n_channel), 16, _MAX_SAMPLE_PIXELS))
-    n_columns = min(n_column, max_pixels)
-    n_rows = min(n_row, max(1, max_pixels // n_columns))
-    first_column = (n_column - n_columns) // 2
-    for position in _SAMPLE_POSITIONS:
-        first_row = int(position * (n_row - n_rows))
-        block = slice(first_row, first_row + n_rows), slice(first_column, first_column + n_columns)
+    n_block_column = min(n_column, max_pixels)
+    n_block_row = min(n_row, max(1, max_pixels // n_block_column))
+    first_column = (n_column - n_block_column) // 2
+    for row_fraction in _SAMPLE_ROW_FRACTIONS:
+        first_row = int(row_fraction * (n_row - n_block_row))
+        block = slice(first_row, first_row + n_block_row), slice(first_column, first_column + n_block_column)
         try:
-            values = scan.read(*block).reshape(-1, n_channel)
+            block_values = scan.read(*block).reshape(-1, n_channel)
         except (ScanError, OSError):
             return None
-        values = values[np.isfinite(values).all(axis=1)]
-        if values.any():
-            return np.asarray(values)
+        block_values = block_values[np.isfinite(block_values).all(axis=1)]
+        if block_values.any():
+            return np.asarray(block_values)
     return None
 
 
@@ -423,7 +423,7 @@ def _has_fractions(values: NDArray[Any]) -> bool:
     return values.dtype.kind == "f" and bool((values != np.rint(values)).any())
 
 
-_ARCHIVES = {
+_ARCHIVE_TYPES = {
     b"\xfd7zXZ\x00": "xz",
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -470,40 +470,40 @@ _CNF_TYPE_AND_ADVICE = (
     "a Canberra or Genie spectrum (CNF)",
     "Export it from Genie 2000 as .spe (IAEA), or as text of one count a line.",
 )
-_OFFICE_ZIP = (b"[Content_Types].xml", b"xl/", b"mimetypeapplication/vnd.oasis")
+_OFFICE_FILE_NAMES = (b"[Content_Types].xml", b"xl/", b"mimetypeapplication/vnd.oasis")
 _MAX_SHOWN_CHARACTERS = 24
 
 
 def guess_file_type(head: bytes) -> str:
     """Return the type of a file by its first bytes and what to do; the text follows "Cannot read FILE:"."""
-    archive = next((kind for magic, kind in _ARCHIVES.items() if head.startswith(magic)), None)
-    if archive is None and head[257:262] == b"ustar":
-        archive = "tar"
-    if archive is not None:
-        return f"it is an archive ({archive}). Extract it and give the folder."
-    for kind, advice in _types_and_advice(head):
-        return f"it is {kind}. {advice}"
+    archive_type = next((file_type for magic, file_type in _ARCHIVE_TYPES.items() if head.startswith(magic)), None)
+    if archive_type is None and head[257:262] == b"ustar":
+        archive_type = "tar"
+    if archive_type is not None:
+        return f"it is an archive ({archive_type}). Extract it and give the folder."
+    for file_type, advice in _types_and_advice(head):
+        return f"it is {file_type}. {advice}"
     is_text = not set(head) & set(range(9))
-    beginning = repr(head[:_MAX_SHOWN_CHARACTERS].decode("utf-8", "replace").strip()) if is_text else head[:8].hex(" ")
+    beginning_text = repr(head[:_MAX_SHOWN_CHARACTERS].decode("utf-8", "replace").strip()) if is_text else head[:8].hex(" ")
     return (
-        f"it is {'text' if is_text else 'binary data'} that begins {beginning}, no format known here. {_EXPORT_ADVICE}"
+        f"it is {'text' if is_text else 'binary data'} that begins {beginning_text}, no format known here. {_EXPORT_ADVICE}"
     )
 
 
 def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
     content = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    types = [(file_type, advice) for magic, file_type, advice in _SIGNATURES if content.startswith(magic)]
-    if head.startswith(b"PK\x03\x04") and any(name in head for name in _OFFICE_ZIP):
-        types.append(("a spreadsheet or document", _TABLE_ADVICE))
+    matching_types = [(file_type, advice) for magic, file_type, advice in _SIGNATURES if content.startswith(magic)]
+    if head.startswith(b"PK\x03\x04") and any(name in head for name in _OFFICE_FILE_NAMES):
+        matching_types.append(("a spreadsheet or document", _TABLE_ADVICE))
     if len(head) >= _CNF_FIRST_SECTION + 4:
-        (section,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
-        types += [_CNF_TYPE_AND_ADVICE] if section in _CNF_SECTION_TYPES else []
+        (section_type,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
+        matching_types += [_CNF_TYPE_AND_ADVICE] if section_type in _CNF_SECTION_TYPES else []
     if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
-        types.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
+        matching_types.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
     match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", content, re.DOTALL)
     if match:
-        types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
+        matching_types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
     if content.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in content.replace(b"\r", b"\n"):
         remedy = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
-        types.append(("a configuration of PyMca's fit", remedy))
-    return types
+        matching_types.append(("a configuration of PyMca's fit", remedy))
+    return matching_types

@@ -48,14 +48,14 @@ class _Stream(FileIO):
 
     def write(self, data: Any) -> int:
         """Write everything, or record the error."""
-        rest = memoryview(data).cast("B")
-        size = len(rest)
+        remaining_data = memoryview(data).cast("B")
+        n_byte = len(remaining_data)
         try:
-            while self._error is None and len(rest):
-                rest = rest[super().write(rest) or 0 :]
+            while self._error is None and len(remaining_data):
+                remaining_data = remaining_data[super().write(remaining_data) or 0 :]
         except OSError as error:
             self._error = error
-        return size
+        return n_byte
 
     def truncate(self, size: int | None = None) -> int:
         """Set the file's length, unless a write has failed."""

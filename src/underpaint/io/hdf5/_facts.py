@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import MAX_AXIS_KEV, Axis, axis_of_line, axis_of_list
+from underpaint.io._energies import MAX_AXIS_KEV, Axis, axis_of_gain_and_zero, axis_of_list
 from underpaint.io.hdf5._links import check_sources, follow, open_file, read_values, walk
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.runtime.files import atomic_write, write_error
@@ -79,7 +79,7 @@ def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
     last_channel = n_channel - 1
     deviation_kev = quadratic * last_channel**2 / 8
     return (
-        axis_of_line(gain + quadratic * last_channel, zero - deviation_kev, n_channel)
+        axis_of_gain_and_zero(gain + quadratic * last_channel, zero - deviation_kev, n_channel)
         if abs(deviation_kev) <= _MAX_DEVIATION_KEV
         else (None, ())
     )

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
-from underpaint.io._energies import axis_of_line
+from underpaint.io._energies import axis_of_gain_and_zero
 from underpaint.io._source import SAME_CHANNELS, lazy_counts
 from underpaint.io.hdf5._cube import (
     Hdf5Cube,
@@ -558,7 +558,7 @@ def _energy_axis(
     gain = neighbours.value(read_numbers, neighbours.item("gain_kev"), 1)
     zero = neighbours.value(read_numbers, neighbours.item("zero_kev"), 1)
     if gain is not None:
-        return axis_of_line(gain.flat[0], 0.0 if zero is None else zero.flat[0], n_channel)
+        return axis_of_gain_and_zero(gain.flat[0], 0.0 if zero is None else zero.flat[0], n_channel)
     axis_sources = (
         (axis_of_polynomial, neighbours.item("calibration")),
         (axis_of_energies, _named_energies(channel_dimension)),

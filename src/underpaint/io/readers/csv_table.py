@@ -35,7 +35,7 @@ from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, energy_u
 from underpaint.io._single import (
     FileSpectrum,
     detector_scans,
-    is_channel_count,
+    are_channel_numbers,
     is_channel_or_energy,
     read_limited,
     spectra_in_columns,
@@ -380,7 +380,7 @@ def _read_spectra(path: Path, dialect: CsvDialect, width: int, columns: list[int
 def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
     """Return the indices of channel and energy among three columns without headings; the third has the counts."""
     is_increasing = [bool((np.diff(column) > 0).all()) for column in table]
-    if not (is_channel_count(table[0]) and sum(is_increasing) == 2):
+    if not (are_channel_numbers(table[0]) and sum(is_increasing) == 2):
         raise ScanError(
             f"Cannot read {path}: of its three columns without known headings the first must number the channels and "
             f"one other must increase, as energies do; {sum(is_increasing)} increase. Name the columns in a heading "

@@ -9,7 +9,7 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
-from underpaint.io._hyperspy import EXPERIMENTS, TIME_PATHS, read_axes, valid_seconds
+from underpaint.io._hyperspy import EXPERIMENTS_GROUP, TIME_PATHS, read_axes, valid_seconds
 from underpaint.io._source import MemoryCube, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_readable
 from underpaint.io.hdf5._facts import as_text
@@ -56,7 +56,7 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
 
 
 def _signals(file: Any) -> dict[str, Any]:
-    top = follow(file, EXPERIMENTS)
+    top = follow(file, EXPERIMENTS_GROUP)
     groups = {name: follow(top, name) for name in top} if isinstance(top, h5py.Group) else {}
     return {
         name: group
@@ -79,10 +79,10 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
     if signal is None or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         return None
     cube: Hdf5Cube | ListedCube | MemoryCube
-    if len(signal.order) == 3:
-        cube = Hdf5Cube(path, dataset, (signal.order[0], signal.order[1], signal.order[2]))
-    elif len(signal.order) == 2:
-        cube = ListedCube(path, dataset, np.arange(dataset.shape[signal.order[0]])[None], signal.order)
+    if len(signal.dimension_order) == 3:
+        cube = Hdf5Cube(path, dataset, (signal.dimension_order[0], signal.dimension_order[1], signal.dimension_order[2]))
+    elif len(signal.dimension_order) == 2:
+        cube = ListedCube(path, dataset, np.arange(dataset.shape[signal.dimension_order[0]])[None], signal.dimension_order)
     elif dataset.size > _MAX_SPECTRUM_CHANNELS:
         return None
     else:
@@ -94,9 +94,9 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
     live_time, real_time = (
         None if time_group is None else valid_seconds(time_group.attrs.get(key)) for key in ("live_time", "real_time")
     )
-    source = f"{path}::/{EXPERIMENTS}/{name}/data"
+    source = f"{path}::/{EXPERIMENTS_GROUP}/{name}/data"
     return Scan(
-        lazy_counts(cube, source, int(dataset.chunks[signal.order[0]]) if dataset.chunks else 1),
+        lazy_counts(cube, source, int(dataset.chunks[signal.dimension_order[0]]) if dataset.chunks else 1),
         axis=signal.axis,
         name=path.stem,
         source=source,
@@ -108,7 +108,7 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
             *getattr(cube, "notes", ()),
             *(signal.notes if signal.axis is not None else ("no energy calibration in the file",)),
         ),
-        metadata={LOCATION_KEY: ArrayLocation(f"/{EXPERIMENTS}/{name}")},
+        metadata={LOCATION_KEY: ArrayLocation(f"/{EXPERIMENTS_GROUP}/{name}")},
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._single import FileSpectrum, list_scan
+from underpaint.io._single import FileSpectrum, scan_of_spectra
 from underpaint.io._source import try_read
 from underpaint.io.readers import Format
 from underpaint.io.readers._bruker_xml import read_spectrum_node, spectrum_nodes
@@ -62,7 +62,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         spectra = [replace(spectrum, notes=(*spectrum.notes, note)) for spectrum in spectra]
     if not spectra:
         raise ScanError(f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again.")
-    return [list_scan(spectra, path, FORMAT.name, name)]
+    return [scan_of_spectra(spectra, path, FORMAT.name, name)]
 
 
 def _compact(spectrum: FileSpectrum) -> FileSpectrum:

@@ -19,7 +19,7 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, parse_number, parse_seconds
-from underpaint.io._single import FileSpectrum, is_channel_or_energy, list_scan, read_limited, spectra_in_columns
+from underpaint.io._single import FileSpectrum, is_channel_or_energy, scan_of_spectra, read_limited, spectra_in_columns
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -88,9 +88,9 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
             "spectra, or export them with PyMca as HDF5."
         )
     if len(by_detector) == 1:
-        return [list_scan(by_detector[0], path, FORMAT.name, name)]
+        return [scan_of_spectra(by_detector[0], path, FORMAT.name, name)]
     return [
-        _with_detector(list_scan(spectra, path, FORMAT.name, name), path, detector + 1)
+        _with_detector(scan_of_spectra(spectra, path, FORMAT.name, name), path, detector + 1)
         for detector, spectra in by_detector.items()
     ]
 

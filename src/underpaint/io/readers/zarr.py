@@ -31,7 +31,7 @@ from underpaint.errors import CalibrationError, MissingExtraError, ScanError
 from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
 from underpaint.io._energies import Axis, axis_of_list
-from underpaint.io._hyperspy import EXPERIMENTS, TIME_PATHS, Signal, read_axes, valid_seconds
+from underpaint.io._hyperspy import EXPERIMENTS_GROUP, TIME_PATHS, Signal, read_axes, valid_seconds
 from underpaint.io._source import first_line, is_outside, lazy_counts, try_read
 from underpaint.io.readers import Format
 
@@ -319,7 +319,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _scan(path: Path, node: Node, *, single: bool) -> Scan:
     _refuse_missing_chunks(node)
     signal, attributes = _signal(node), node.attributes
-    dimension_order, dimension_note = ((*signal.order,), "") if signal is not None else _dimension_order(node)
+    dimension_order, dimension_note = ((*signal.dimension_order,), "") if signal is not None else _dimension_order(node)
     cube = ZarrCube(node, dimension_order)
     axis, unit_notes = (signal.axis, signal.notes) if signal is not None else _axis(node, cube.shape[2])
     notes, metadata = attributes.get("notes"), attributes.get("metadata")
@@ -375,7 +375,7 @@ def _dimension_order(node: Node) -> tuple[tuple[int, ...], str]:
 def _signal(node: Node) -> Signal | None:
     """Return the signal described by the attributes of HyperSpy's axes; None without such attributes."""
     parts = node.name.split("/")
-    if len(parts) != 3 or (parts[0], parts[2]) != (EXPERIMENTS, "data"):
+    if len(parts) != 3 or (parts[0], parts[2]) != (EXPERIMENTS_GROUP, "data"):
         return None
     folder = node.folder.parent
     return read_axes([_attributes(folder / f"axis-{dimension}") for dimension in range(len(node.shape))], node.shape)
