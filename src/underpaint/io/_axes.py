@@ -45,7 +45,10 @@ def channel_dimension(
     relative_spreads = _relative_spreads(shape, (longest_dimension, last_dimension), read_part)
     channel_dim, reason = longest_dimension, "the longest one"
     if max(relative_spreads.values()) > 1.5 * min(relative_spreads.values()):
-        channel_dim, reason = max(relative_spreads, key=lambda dimension: relative_spreads[dimension]), "its counts differ most"
+        channel_dim, reason = (
+            max(relative_spreads, key=lambda dimension: relative_spreads[dimension]),
+            "its counts differ most",
+        )
     size = " x ".join(map(str, shape))
     return (
         channel_dim,
@@ -63,7 +66,8 @@ def _relative_spreads(
     }
     max_other_indices = max(1, _MAX_VALUES_READ // math.prod(max_indices.values()))
     slices = tuple(
-        slice(None, None, -(-size // max_indices.get(dimension, max_other_indices))) for dimension, size in enumerate(shape)
+        slice(None, None, -(-size // max_indices.get(dimension, max_other_indices)))
+        for dimension, size in enumerate(shape)
     )
     sampled_counts = np.nan_to_num(np.asarray(read_part(slices), dtype=np.float64))
     profiles = {

@@ -110,7 +110,9 @@ def _with_unique_names(scans: list[Scan]) -> list[Scan]:
     is_repeated = [bool(name) and names.count(name) > 1 for name in names]
     note = "detectors of one name: if they are one that measured twice, read them one by one (--detector)"
     return [
-        replace(scan, detector=f"{scan.detector} ({_last_path_part(scan)})", notes=(*scan.notes, note)) if is_name_repeated else scan
+        replace(scan, detector=f"{scan.detector} ({_last_path_part(scan)})", notes=(*scan.notes, note))
+        if is_name_repeated
+        else scan
         for scan, is_name_repeated in zip(scans, is_repeated, strict=True)
     ]
 
@@ -157,7 +159,9 @@ def _sample_pixels(scan: Scan) -> NDArray[np.float64] | str:
     ]
     try:
         pixel_blocks = [
-            np.asarray(scan.counts[int(row), first_column : first_column + block_width], dtype=np.float64).reshape(-1, n_channel)
+            np.asarray(scan.counts[int(row), first_column : first_column + block_width], dtype=np.float64).reshape(
+                -1, n_channel
+            )
             for row, first_column in zip(rows, first_columns, strict=True)
         ]
     except ScanError as error:
@@ -186,7 +190,9 @@ def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
 # --- arrays derived from others -----------------------------------------------------------------------
 
 
-def _exclude_gathered_parts(scans: Sequence[Scan], array_locations: Sequence[ArrayLocation], reasons: dict[int, str]) -> None:
+def _exclude_gathered_parts(
+    scans: Sequence[Scan], array_locations: Sequence[ArrayLocation], reasons: dict[int, str]
+) -> None:
     """Exclude arrays that are parts of another one."""
     for full_scan, array_location in zip(scans, array_locations, strict=True):
         for index, scan in enumerate(scans):
@@ -214,13 +220,21 @@ def _exclude_computed(
             reasons[index] = f"no counts: {sample}"
     # Raw counts come first, so that of two related arrays the raw one is kept.
     sorted_indices = sorted(
-        counts_by_index, key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index]))
+        counts_by_index,
+        key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index])),
     )
     is_integer = {index: _is_integer(sample) for index, sample in counts_by_index.items()}
     counts_by_index = {index: _as_counts(sample) for index, sample in counts_by_index.items()}
     selected_indices: list[int] = []
     for index in sorted_indices:
-        copied_index = next((reference for reference in selected_indices if _is_proportional(counts_by_index[index], counts_by_index[reference])), None)
+        copied_index = next(
+            (
+                reference
+                for reference in selected_indices
+                if _is_proportional(counts_by_index[index], counts_by_index[reference])
+            ),
+            None,
+        )
         if copied_index is None:
             selected_indices.append(index)
         else:
@@ -234,24 +248,35 @@ def _exclude_computed(
             and is_integer[reference] >= is_integer[index]
             and _is_derived(scans[reference]) <= _is_derived(scans[index])
         ]
-        part_positions = _parts_of_sum(counts_by_index[index], [counts_by_index[reference] for reference in other_indices])
+        part_positions = _parts_of_sum(
+            counts_by_index[index], [counts_by_index[reference] for reference in other_indices]
+        )
         if part_positions:
-            part_names = ", ".join(name_in_file(scans[other_indices[part_position]]) for part_position in part_positions)
+            part_names = ", ".join(
+                name_in_file(scans[other_indices[part_position]]) for part_position in part_positions
+            )
             reasons[index] = f"the sum, or the average, of {part_names}"
             continue
         is_sum = array_locations[index].is_computed or _SUM_NAME.search(name_in_file(scans[index])) is not None
         summands = [
             reference
             for reference in other_indices
-            if _contains_counts(counts_by_index[index], counts_by_index[reference]) and (is_sum or _is_summand(counts_by_index[index], counts_by_index[reference]))
+            if _contains_counts(counts_by_index[index], counts_by_index[reference])
+            and (is_sum or _is_summand(counts_by_index[index], counts_by_index[reference]))
         ]
-        if sum(counts_by_index[reference].sum() for reference in summands) > 0.75 * counts_by_index[index].sum() and len(summands) > 1:
+        if (
+            sum(counts_by_index[reference].sum() for reference in summands) > 0.75 * counts_by_index[index].sum()
+            and len(summands) > 1
+        ):
             reasons[index] = (
-                f"the sum of {', '.join(name_in_file(scans[reference]) for reference in summands)}, by its name and size"
+                f"the sum of {', '.join(name_in_file(scans[reference]) for reference in summands)}, by its name "
+                "and size"
             )
             continue
         for reference in summands:
-            reasons[reference] = f"contained in the sum {name_in_file(scans[index])}, which has more detectors than the file"
+            reasons[reference] = (
+                f"contained in the sum {name_in_file(scans[index])}, which has more detectors than the file"
+            )
         if is_sum and not summands and len(other_indices) > 1 and array_locations[index].is_computed:
             reasons[index] = "the file marks it as computed from others"
     remaining_indices = [index for index in selected_indices if index not in reasons]
@@ -260,7 +285,8 @@ def _exclude_computed(
             (
                 earlier_index
                 for earlier_index in remaining_indices[:n_before]
-                if earlier_index not in reasons and _is_computed_from(counts_by_index[index], counts_by_index[earlier_index])
+                if earlier_index not in reasons
+                and _is_computed_from(counts_by_index[index], counts_by_index[earlier_index])
             ),
             None,
         )
@@ -280,11 +306,16 @@ def _is_derived(scan: Scan) -> bool:
 def _is_proportional(spectra: NDArray[np.float64], reference_spectra: NDArray[np.float64]) -> bool:
     """Return whether the spectra of each pixel are equal except for a factor."""
     count_ratio = np.divide(
-        spectra.sum(axis=1), reference_spectra.sum(axis=1), out=np.zeros(len(spectra)), where=reference_spectra.sum(axis=1) > 0
+        spectra.sum(axis=1),
+        reference_spectra.sum(axis=1),
+        out=np.zeros(len(spectra)),
+        where=reference_spectra.sum(axis=1) > 0,
     )
     if np.count_nonzero(reference_spectra) < _MIN_COUNTS // 4 or not (count_ratio > 0).any():
         return bool(reference_spectra.any() and np.array_equal(spectra, reference_spectra))
-    return bool((np.abs(spectra - count_ratio[:, None] * reference_spectra) <= 1e-4 * spectra + 1e-6 * spectra.max()).all())
+    return bool(
+        (np.abs(spectra - count_ratio[:, None] * reference_spectra) <= 1e-4 * spectra + 1e-6 * spectra.max()).all()
+    )
 
 
 def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray[np.float64]]) -> list[int]:
@@ -293,7 +324,11 @@ def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray
         return []
     part_columns = np.stack([part_array.ravel() for part_array in part_counts], axis=1)
     weights = _nonnegative_weights(part_columns, sum_counts.ravel())
-    used_indices = [index for index, counts_of_part in enumerate(weights * part_columns.sum(axis=0)) if counts_of_part > 0.02 * sum_counts.sum()]
+    used_indices = [
+        index
+        for index, counts_of_part in enumerate(weights * part_columns.sum(axis=0))
+        if counts_of_part > 0.02 * sum_counts.sum()
+    ]
     if len(used_indices) < 2:
         return []
     if _residual_over_variance(sum_counts.ravel(), part_columns, weights) < 0.1:
@@ -301,9 +336,15 @@ def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray
     if sum_counts.shape[1] < 16 * len(part_counts):
         return []
     # Corrections differ from pixel to pixel.
-    row_weights = [_nonnegative_weights(np.stack([part_array[row] for part_array in part_counts], axis=1), sum_counts[row]) for row in range(len(sum_counts))]
+    row_weights = [
+        _nonnegative_weights(np.stack([part_array[row] for part_array in part_counts], axis=1), sum_counts[row])
+        for row in range(len(sum_counts))
+    ]
     residual = sum(
-        _residual_over_variance(sum_counts[row], np.stack([part_array[row] for part_array in part_counts], axis=1), weights_of_row) * sum_counts[row].sum()
+        _residual_over_variance(
+            sum_counts[row], np.stack([part_array[row] for part_array in part_counts], axis=1), weights_of_row
+        )
+        * sum_counts[row].sum()
         for row, weights_of_row in enumerate(row_weights)
     )
     return used_indices if residual < 0.1 * sum_counts.sum() else []
@@ -318,12 +359,15 @@ def _nonnegative_weights(part_columns: NDArray[np.float64], sum_counts: NDArray[
     is_positive = norms > 0
     weights = np.zeros(part_columns.shape[1])
     if is_positive.any():
-        normal_matrix = gram_matrix[np.ix_(is_positive, is_positive)] / np.outer(norms[is_positive], norms[is_positive]) + 1e-9 * np.eye(
-            int(is_positive.sum())
-        )
+        normal_matrix = gram_matrix[np.ix_(is_positive, is_positive)] / np.outer(
+            norms[is_positive], norms[is_positive]
+        ) + 1e-9 * np.eye(int(is_positive.sum()))
         cholesky_factor = np.linalg.cholesky(normal_matrix)
         weights[is_positive] = (
-            nnls(cholesky_factor.T, np.linalg.solve(cholesky_factor, part_columns.T[is_positive] @ sum_counts / norms[is_positive]))[0]
+            nnls(
+                cholesky_factor.T,
+                np.linalg.solve(cholesky_factor, part_columns.T[is_positive] @ sum_counts / norms[is_positive]),
+            )[0]
             / norms[is_positive]
         )
     return weights
@@ -351,25 +395,40 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
     variance for a noise-free fit. Corrections may differ from pixel to pixel.
     """
     has_enough_counts = (
-        min(np.count_nonzero(candidate_counts), np.count_nonzero(raw_counts)) >= _MIN_COUNTS and raw_counts.sum() >= 5 * _MIN_COUNTS
+        min(np.count_nonzero(candidate_counts), np.count_nonzero(raw_counts)) >= _MIN_COUNTS
+        and raw_counts.sum() >= 5 * _MIN_COUNTS
     )
     if not _is_integer(raw_counts) or not has_enough_counts:
         return False
     count_ratios = np.divide(
-        raw_counts.sum(axis=1), candidate_counts.sum(axis=1), out=np.zeros(len(candidate_counts)), where=candidate_counts.sum(axis=1) > 0
+        raw_counts.sum(axis=1),
+        candidate_counts.sum(axis=1),
+        out=np.zeros(len(candidate_counts)),
+        where=candidate_counts.sum(axis=1) > 0,
     )
     raw_differences = np.diff(raw_counts, 2, axis=1)
     if (raw_differences**2).sum() < 0.7 * 6 * raw_counts.sum():
         return False  # smoothed: no raw counts
-    for candidate_differences in (np.diff(candidate_counts, 2, axis=1), np.diff(count_ratios[:, None] * candidate_counts, 2, axis=1)):
-        difference_ratio = float((candidate_differences * raw_differences).sum() / max((candidate_differences**2).sum(), 1e-30))
-        if difference_ratio > 0 and ((raw_differences - difference_ratio * candidate_differences) ** 2).sum() < 0.3 * 6 * raw_counts.sum():
+    for candidate_differences in (
+        np.diff(candidate_counts, 2, axis=1),
+        np.diff(count_ratios[:, None] * candidate_counts, 2, axis=1),
+    ):
+        difference_ratio = float(
+            (candidate_differences * raw_differences).sum() / max((candidate_differences**2).sum(), 1e-30)
+        )
+        if (
+            difference_ratio > 0
+            and ((raw_differences - difference_ratio * candidate_differences) ** 2).sum() < 0.3 * 6 * raw_counts.sum()
+        ):
             return True
     total_ratio = raw_counts.sum() / candidate_counts.sum()
     if _is_integer(candidate_counts) or not 0.5 < total_ratio < 2.0:
         return False
     # The noise of a smoothed detector appears when channels are added up.
-    difference_curves = [np.diff(sum_channels(raw_counts - total_ratio * candidate_counts, n_summed_channel), 2, axis=1) for n_summed_channel in (1, 4, 8)]
+    difference_curves = [
+        np.diff(sum_channels(raw_counts - total_ratio * candidate_counts, n_summed_channel), 2, axis=1)
+        for n_summed_channel in (1, 4, 8)
+    ]
     return all((second_differences**2).sum() < 1.25 * 6 * raw_counts.sum() for second_differences in difference_curves)
 
 
@@ -386,17 +445,30 @@ def _exclude_filtered(
         if index not in reasons and not isinstance(sample, str) and sample.sum() >= 5 * _MIN_COUNTS
     }
     counts_by_index = {index: sample[:: 1 + len(counts_by_index) // 8] for index, sample in counts_by_index.items()}
-    sorted_indices = sorted(counts_by_index, key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index])))
+    sorted_indices = sorted(
+        counts_by_index,
+        key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index])),
+    )
     for n_before, first_index in enumerate(sorted_indices):
         for second_index in sorted_indices[:n_before]:
             have_one_source = scans[first_index].source == scans[second_index].source
-            if scans[first_index].shape[:2] != scans[second_index].shape[:2] or have_one_source or {first_index, second_index} & set(reasons):
+            if (
+                scans[first_index].shape[:2] != scans[second_index].shape[:2]
+                or have_one_source
+                or {first_index, second_index} & set(reasons)
+            ):
                 continue
             for copy_index, raw_index in ((first_index, second_index), (second_index, first_index)):
                 resampled_arrays = _rebinned_to(scans[raw_index], scans[copy_index], counts_by_index[raw_index])
-                if any(_is_filtered(counts_by_index[copy_index], resampled_counts, _noise_scale(counts_by_index[raw_index])) for resampled_counts in resampled_arrays):
+                if any(
+                    _is_filtered(
+                        counts_by_index[copy_index], resampled_counts, _noise_scale(counts_by_index[raw_index])
+                    )
+                    for resampled_counts in resampled_arrays
+                ):
                     reasons[copy_index] = (
-                        f"computed from {name_in_file(scans[raw_index])}: smoothed, shifted or rebinned, since it has the same "
+                        f"computed from {name_in_file(scans[raw_index])}: smoothed, shifted or rebinned, since it "
+                        "has the same "
                         "noise"
                     )
                     break
@@ -430,7 +502,15 @@ def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float6
     margin_channels = min(_MAX_SHIFT, copy_counts.shape[1] // 4) + _N_FILTER_WEIGHTS // 2
     padded_counts = np.pad(raw_counts, ((0, 0), (margin_channels, margin_channels)))
     segment_starts = np.arange(0, max(copy_counts.shape[1] - segment_channels, 0) + 1, segment_channels)
-    segment_starts = segment_starts[np.argsort([-copy_counts[:, segment_start : segment_start + segment_channels].sum() for segment_start in segment_starts], kind="stable")]
+    segment_starts = segment_starts[
+        np.argsort(
+            [
+                -copy_counts[:, segment_start : segment_start + segment_channels].sum()
+                for segment_start in segment_starts
+            ],
+            kind="stable",
+        )
+    ]
     residual_ratios: list[float] = []
     for segment_start in segment_starts:
         segment = copy_counts[:, segment_start : segment_start + segment_channels]
@@ -454,7 +534,9 @@ def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float6
     unshifted, half_width = windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
     second_differences = np.diff(windows, 2, axis=2)
     difference_norms = np.sqrt(np.einsum("plc,plc->l", second_differences, second_differences))
-    correlations = np.einsum("pc,plc->l", np.diff(segment, 2, axis=1), second_differences) / np.maximum(difference_norms, 1e-30)
+    correlations = np.einsum("pc,plc->l", np.diff(segment, 2, axis=1), second_differences) / np.maximum(
+        difference_norms, 1e-30
+    )
     best_start = int(np.argmax(correlations[half_width : correlations.size - half_width]))
     return {best_start, unshifted - half_width}
 
@@ -463,7 +545,9 @@ def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], 
     """Return the squared residual after subtraction of the windows' weighted sum, over the propagated variance."""
     window_counts = np.moveaxis(windows, 1, 2).reshape(-1, _N_FILTER_WEIGHTS)
     segment_position = np.tile(np.linspace(-1, 1, segment.shape[1]), len(segment))[:, None]
-    weights = np.linalg.lstsq(np.hstack([window_counts, segment_position * window_counts]), segment.ravel(), rcond=1e-9)[0]
+    weights = np.linalg.lstsq(
+        np.hstack([window_counts, segment_position * window_counts]), segment.ravel(), rcond=1e-9
+    )[0]
     local_weights = weights[:_N_FILTER_WEIGHTS] + segment_position * weights[_N_FILTER_WEIGHTS:]
     residual = float(((segment.ravel() - (local_weights * window_counts).sum(axis=1)) ** 2).sum())
     return residual / max(noise * float((local_weights**2 * window_counts).sum()), 1e-30)
@@ -488,12 +572,16 @@ def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float
     noise_levels = _noise_scale(sum_counts), _noise_scale(part_counts)
     shared_fractions = []
     segment_edges = np.searchsorted(np.cumsum(part_counts.sum(axis=0)), np.linspace(0, part_counts.sum(), 17)[1:-1])
-    for sum_segment, part_segment in zip(*(np.split(counts, np.unique(segment_edges), axis=1) for counts in (sum_counts, part_counts)), strict=True):
+    for sum_segment, part_segment in zip(
+        *(np.split(counts, np.unique(segment_edges), axis=1) for counts in (sum_counts, part_counts)), strict=True
+    ):
         if sum_segment.shape[1] < 8 or part_segment.sum() <= 0:
             continue
         count_ratio = sum_segment.sum() / part_segment.sum()
         shared_variance = count_ratio * noise_levels[1] * np.convolve(part_segment.sum(axis=0), [1, 4, 1], "valid")
-        expected_variance = noise_levels[0] * np.convolve(sum_segment.sum(axis=0), [1, 4, 1], "valid") + count_ratio * shared_variance
+        expected_variance = (
+            noise_levels[0] * np.convolve(sum_segment.sum(axis=0), [1, 4, 1], "valid") + count_ratio * shared_variance
+        )
         squared_differences = (np.diff(sum_segment - count_ratio * part_segment, 2, axis=1) ** 2).sum(axis=0)
         weights = 1 / np.maximum(expected_variance, 1e-30)
         shared_fractions.append(
@@ -642,10 +730,13 @@ def _exclude_faulty(
         typical_counts = float(np.median(other_mean_counts))
         if mean_counts[index] * _MAX_RATE_RATIO < typical_counts and typical_counts > _MIN_COUNTS:
             faults[index] = (
-                f"{mean_counts[index]:.3g} counts per pixel where the others have {typical_counts:.3g}: it was off or blocked"
+                f"{mean_counts[index]:.3g} counts per pixel where the others have {typical_counts:.3g}: it was off "
+                "or blocked"
             )
         elif mean_counts[index] > _MAX_RATE_RATIO * typical_counts > 0:
-            faults[index] = f"{mean_counts[index]:.3g} counts per pixel where the others have {typical_counts:.3g}: it is saturated"
+            faults[index] = (
+                f"{mean_counts[index]:.3g} counts per pixel where the others have {typical_counts:.3g}: it is saturated"
+            )
     max_total_counts = max((sample.sum() for sample in samples_by_index.values()), default=0.0)
     if len(faults) < len(candidates) and max_total_counts > _MIN_COUNTS // 4:
         reasons.update({index: f"a detector that does not work: {fault}" for index, fault in faults.items()})

@@ -48,7 +48,9 @@ def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Sign
     """Return the signal that the attributes of an array's axes describe; None if no dimension is a spectrum."""
     if len(axes) != len(shape) or not 1 <= len(shape) <= 3:
         return None
-    energy_dimensions = [dimension for dimension, axis_attributes in enumerate(axes) if _axis_unit(axis_attributes) in _ENERGY_UNITS]
+    energy_dimensions = [
+        dimension for dimension, axis_attributes in enumerate(axes) if _axis_unit(axis_attributes) in _ENERGY_UNITS
+    ]
     signal_dimensions = energy_dimensions or [
         dimension for dimension, axis_attributes in enumerate(axes) if not axis_attributes.get("navigate", False)
     ]
@@ -61,7 +63,11 @@ def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Sign
     # Without a unit, a scale of 1 means an uncalibrated axis.
     unit = _axis_unit(channel_axis) if _axis_unit(channel_axis) in _ENERGY_UNITS else ""
     axis: Axis = None, ()
-    if gain is not None and zero is not None and (unit or (gain != 1.0 and _axis_unit(channel_axis) in {"", "<undefined>"})):
+    if (
+        gain is not None
+        and zero is not None
+        and (unit or (gain != 1.0 and _axis_unit(channel_axis) in {"", "<undefined>"}))
+    ):
         axis = axis_of_gain_and_zero(gain, zero, shape[channel_dimension], unit)
     steps_mm = [_step_mm(axes[dimension]) for dimension in pixel_dimensions]
     step_mm = (steps_mm[0], steps_mm[1]) if len(steps_mm) == 2 and steps_mm[0] and steps_mm[1] else None

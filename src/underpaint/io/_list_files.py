@@ -36,10 +36,16 @@ def list_beside(folder: Path, stem: str, name: str | None, source: str, quantity
         named_list = next((path for path in (folder / name, Path(name)) if path.is_file()), None)
         if named_list is None:
             raise ScanError(
-                f"Cannot read {source}: the list of {quantity_names[0]} {name} is neither in its folder nor a path. Correct it."
+                f"Cannot read {source}: the list of {quantity_names[0]} {name} is neither in its folder nor a "
+                "path. Correct it."
             )
         return named_list
-    file_names = (f"{stem}.txt", f"{stem}.csv", *(f"{stem}_{quantity_name}.txt" for quantity_name in quantity_names), *(f"{quantity_name}.txt" for quantity_name in quantity_names))
+    file_names = (
+        f"{stem}.txt",
+        f"{stem}.csv",
+        *(f"{stem}_{quantity_name}.txt" for quantity_name in quantity_names),
+        *(f"{quantity_name}.txt" for quantity_name in quantity_names),
+    )
     candidate_files = (folder / file_name for file_name in file_names)
     return next(iter(entries_inside(folder, [path for path in candidate_files if path.is_file()])), None)
 
@@ -54,7 +60,8 @@ def read_list(path: Path, quantity_names: tuple[str, str]) -> tuple[NDArray[np.f
     """
     if path.stat().st_size > _MAX_BYTES:
         raise ScanError(
-            f"Cannot read {path}: {path.stat().st_size} bytes are too large for a list of {quantity_names[0]}, which has one "
+            f"Cannot read {path}: {path.stat().st_size} bytes are too large for a list of {quantity_names[0]}, "
+            "which has one "
             f"number a line and at most {_MAX_BYTES}. Give it another name, or correct it."
         )
     lines = try_read(path.read_bytes, str(path)).decode("utf-8", "replace").splitlines()

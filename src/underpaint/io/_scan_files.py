@@ -83,9 +83,17 @@ def _referenced_files(path: Path, folder: Path, visited_files: set[Path]) -> Ite
     except (OSError, RuntimeError, KeyError, ValueError):
         return  # damaged: the reader will report it
     for referenced_name in referenced_names:
-        for referenced_file in sorted(path.parent.glob(referenced_name.replace("%b", "*"))) if "%b" in referenced_name else [path.parent / referenced_name]:
+        for referenced_file in (
+            sorted(path.parent.glob(referenced_name.replace("%b", "*")))
+            if "%b" in referenced_name
+            else [path.parent / referenced_name]
+        ):
             resolved_path = referenced_file.resolve()
-            if resolved_path in visited_files or not resolved_path.is_relative_to(folder) or _regular_file_stat(resolved_path) is None:
+            if (
+                resolved_path in visited_files
+                or not resolved_path.is_relative_to(folder)
+                or _regular_file_stat(resolved_path) is None
+            ):
                 continue
             visited_files.add(resolved_path)
             yield referenced_file
@@ -113,5 +121,9 @@ def _external_names(file: Any) -> Iterator[str]:
                 pending_groups.append(hdf5_object)
             elif isinstance(hdf5_object, h5py.Dataset):
                 if hdf5_object.is_virtual:
-                    yield from (virtual_source.file_name for virtual_source in hdf5_object.virtual_sources() if virtual_source.file_name != ".")
+                    yield from (
+                        virtual_source.file_name
+                        for virtual_source in hdf5_object.virtual_sources()
+                        if virtual_source.file_name != "."
+                    )
                 yield from (str(name) for name, *_ in hdf5_object.external or ())

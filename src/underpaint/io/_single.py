@@ -59,7 +59,8 @@ def read_limited(path: Path, max_bytes: int, content_type: str) -> bytes:
     file_bytes = try_read(path.stat, str(path)).st_size
     if file_bytes > max_bytes:
         raise ScanError(
-            f"Cannot read {path}: {file_bytes} bytes are too many for {content_type} (at most {max_bytes}). Give the right "
+            f"Cannot read {path}: {file_bytes} bytes are too many for {content_type} (at most {max_bytes}). Give "
+            "the right "
             "file."
         )
     content: bytes = try_read(path.read_bytes, str(path))
@@ -137,11 +138,14 @@ def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: st
         return spectrum_scan(selected_spectra[0], path, format_name)
     first_spectrum = selected_spectra[0]
     rebinned_spectra = [
-        spectrum for spectrum in selected_spectra if (spectrum.axis, spectrum.counts.size) != (first_spectrum.axis, first_spectrum.counts.size)
+        spectrum
+        for spectrum in selected_spectra
+        if (spectrum.axis, spectrum.counts.size) != (first_spectrum.axis, first_spectrum.counts.size)
     ]
     if rebinned_spectra and any(spectrum.axis is None for spectrum in selected_spectra):
         raise ScanError(
-            f"Cannot read {path} as one list: its {len(selected_spectra)} spectra differ in their channels, and not all have "
+            f"Cannot read {path} as one list: its {len(selected_spectra)} spectra differ in their channels, and "
+            "not all have "
             f"an energy calibration that could align them. Pick one: {path}::1 to {path}::{len(selected_spectra)}."
         )
     counts = np.stack(
@@ -150,10 +154,14 @@ def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: st
             for spectrum in selected_spectra
         ]
     )[None]
-    notes = [f"{len(selected_spectra)} spectra ({_name_list(selected_spectra)}), read as one row: give rows and columns (--shape)"]
+    notes = [
+        f"{len(selected_spectra)} spectra ({_name_list(selected_spectra)}), read as one row: give rows and columns "
+        "(--shape)"
+    ]
     if rebinned_spectra:
         notes.append(
-            f"{len(rebinned_spectra)} of {len(selected_spectra)} spectra have another energy axis and were rebinned to the first one's"
+            f"{len(rebinned_spectra)} of {len(selected_spectra)} spectra have another energy axis and were "
+            "rebinned to the first one's"
         )
     return Scan(
         lazy_counts(MemoryCube(counts), str(path)),
@@ -178,7 +186,8 @@ def select_spectra(spectra: Sequence[FileSpectrum], path: Path, name: str | None
         matching_spectra = [spectra[int(name) - 1]]
     if len(matching_spectra) != 1:
         raise ScanError(
-            f"Cannot read {path}::{name}: {len(matching_spectra) or 'none'} of its {len(spectra)} spectra has this name. Give "
+            f"Cannot read {path}::{name}: {len(matching_spectra) or 'none'} of its {len(spectra)} spectra has this "
+            "name. Give "
             f"a number from 1 to {len(spectra)}, or a name ({_name_list(spectra)})."
         )
     return matching_spectra
@@ -226,7 +235,9 @@ def spectra_in_columns(
     ScanError
         The headings do not identify the columns of counts.
     """
-    energy_column = next((column for column in axis_columns if _ENERGY_HEADING.fullmatch(headings[column])), axis_columns[-1])
+    energy_column = next(
+        (column for column in axis_columns if _ENERGY_HEADING.fullmatch(headings[column])), axis_columns[-1]
+    )
     axis, notes = _spectrum_axis(table[energy_column], headings[energy_column], path)
     counts_columns, ignored_headings = _counts_columns(headings, axis_columns, path)
     if ignored_headings:

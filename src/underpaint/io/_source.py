@@ -214,7 +214,9 @@ def checked_counts(
         if invalid_indices.size:
             row, column = (int(index[invalid_indices[0]]) for index in np.nonzero(has_residues))
             raise ScanError(
-                _negative_counts_message(spectra[invalid_indices[0]], source, (first_pixel[0] + row, first_pixel[1] + column))
+                _negative_counts_message(
+                    spectra[invalid_indices[0]], source, (first_pixel[0] + row, first_pixel[1] + column)
+                )
             )
         block = block.copy()
         block[has_residues] = np.maximum(spectra, 0)

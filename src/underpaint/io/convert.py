@@ -238,7 +238,9 @@ def _chunk_shape(scan: Scan) -> tuple[int, int, int]:
 
 def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
     """Read back the output; raise OutputError if it differs from the input."""
-    for scan, converted_scan, expected_digests in zip(scans, load_all(temporary_path, counts_scale=1), digests, strict=True):
+    for scan, converted_scan, expected_digests in zip(
+        scans, load_all(temporary_path, counts_scale=1), digests, strict=True
+    ):
         converted_digests = [
             _row_digest(row)
             for _, block in _row_blocks(converted_scan, progress, f"reading {scan.name} back")
@@ -270,7 +272,9 @@ def _times_or_nan(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.
 
 def _optional_arrays(scan: Scan) -> dict[str, NDArray[Any]]:
     optional_arrays = {"live_time_s": scan.live_time_s, "real_time_s": scan.real_time_s, "present": scan.present}
-    return {name: np.asarray(pixel_values) for name, pixel_values in optional_arrays.items() if pixel_values is not None}
+    return {
+        name: np.asarray(pixel_values) for name, pixel_values in optional_arrays.items() if pixel_values is not None
+    }
 
 
 # --- HDF5 ------------------------------------------------------------------------------------------

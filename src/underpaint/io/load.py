@@ -103,7 +103,9 @@ def load(
 def _select_by_name(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
     """Return the array of this name, even if it is not a detector; an empty list if none or several match."""
     matching_arrays = [
-        array_scan for array_scan in scans if detector == array_scan.detector or detector in name_in_file(array_scan).split("/")
+        array_scan
+        for array_scan in scans
+        if detector == array_scan.detector or detector in name_in_file(array_scan).split("/")
     ]
     if detector is None or detector == SUM_NAME or len(matching_arrays) != 1:
         return []
@@ -172,7 +174,11 @@ def load_all(
         As for :func:`load`.
     """
     if not isinstance(location, str | Path):
-        return [scan for scan_location in location for scan in load_all(scan_location, shape=shape, counts_scale=counts_scale)]
+        return [
+            scan
+            for scan_location in location
+            for scan in load_all(scan_location, shape=shape, counts_scale=counts_scale)
+        ]
     scans = detectors_of_one_scan(_read_arrays(location, shape), location)
     return [with_counts(scan, counts_scale) for scan in scans]
 
@@ -484,9 +490,12 @@ def guess_file_type(head: bytes) -> str:
     for file_type, advice in _types_and_advice(head):
         return f"it is {file_type}. {advice}"
     is_text = not set(head) & set(range(9))
-    beginning_text = repr(head[:_MAX_SHOWN_CHARACTERS].decode("utf-8", "replace").strip()) if is_text else head[:8].hex(" ")
+    beginning_text = (
+        repr(head[:_MAX_SHOWN_CHARACTERS].decode("utf-8", "replace").strip()) if is_text else head[:8].hex(" ")
+    )
     return (
-        f"it is {'text' if is_text else 'binary data'} that begins {beginning_text}, no format known here. {_EXPORT_ADVICE}"
+        f"it is {'text' if is_text else 'binary data'} that begins {beginning_text}, no format known here. "
+        f"{_EXPORT_ADVICE}"
     )
 
 

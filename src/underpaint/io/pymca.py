@@ -109,7 +109,9 @@ def write_pymca(
     hypermetflag, tail_settings = _tail_settings(instrument.detector)
     sections: Sections = {
         "attenuators": _attenuators_section(instrument, layer_rows, materials),
-        "multilayer": {f"Layer{layer_index}": [1, *layer_row] for layer_index, layer_row in enumerate(layer_rows)} if len(layer_rows) > 1 else {},
+        "multilayer": {f"Layer{layer_index}": [1, *layer_row] for layer_index, layer_row in enumerate(layer_rows)}
+        if len(layer_rows) > 1
+        else {},
         "peaks": _peaks_section(families),
         "fit": {**_DEFAULT_FIT, "hypermetflag": hypermetflag, **_energies_section(instrument), **_channel_limits(axis)},
         "tube": _tube_section(instrument.tube) if _has_tube(instrument) else {},
@@ -131,7 +133,9 @@ def _has_source(instrument: Instrument) -> bool:
     return instrument.source_spectrum is not None or _has_tube(instrument)
 
 
-def _attenuators_section(instrument: Instrument, matrix: Sequence[list[object]], material_sections: Sections) -> dict[str, object]:
+def _attenuators_section(
+    instrument: Instrument, matrix: Sequence[list[object]], material_sections: Sections
+) -> dict[str, object]:
     geometry, detector = instrument.geometry, instrument.detector
     geometry_fields, detector_fields = geometry.model_fields_set, detector.model_fields_set
     air_row: list[object] = ["Air", AIR_DENSITY]
@@ -145,7 +149,9 @@ def _attenuators_section(instrument: Instrument, matrix: Sequence[list[object]],
             f"Cannot write {instrument.name!r} for PyMca: it has {len(beam_filters)} filters with the air before the "
             f"sample, PyMca supports {_MAX_BEAM_FILTERS}. Combine sheets of one material."
         )
-    attenuator_rows: dict[str, object] = {f"BeamFilter{index}": [1, *sheet, 1.0] for index, sheet in enumerate(beam_filters)}
+    attenuator_rows: dict[str, object] = {
+        f"BeamFilter{index}": [1, *sheet, 1.0] for index, sheet in enumerate(beam_filters)
+    }
     filter_names = [*_DETECTOR_FILTER_NAMES, *(f"Filter {index}" for index in range(8, 8 + len(detector.filters)))]
     for name, sheet in zip(filter_names, detector.filters, strict=False):
         attenuator_rows[name] = [1, *_filter_row(sheet, material_sections), 1.0]
@@ -155,9 +161,17 @@ def _attenuators_section(instrument: Instrument, matrix: Sequence[list[object]],
         attenuator_rows["window"] = [1, *_filter_row(detector.window, material_sections), 1.0]
     crystal_formula = f"{detector.material}1"
     if "dead_layer_um" in detector_fields:
-        attenuator_rows["deadlayer"] = [1, *_attenuator_row(crystal_formula, detector.density, detector.dead_layer_um), 1.0]
+        attenuator_rows["deadlayer"] = [
+            1,
+            *_attenuator_row(crystal_formula, detector.density, detector.dead_layer_um),
+            1.0,
+        ]
     is_detector_enabled = int(bool({"density", "thickness_um"} & detector_fields))
-    attenuator_rows["Detector"] = [is_detector_enabled, *_attenuator_row(crystal_formula, detector.density, detector.thickness_um), 1.0]
+    attenuator_rows["Detector"] = [
+        is_detector_enabled,
+        *_attenuator_row(crystal_formula, detector.density, detector.thickness_um),
+        1.0,
+    ]
     angles = [geometry.incidence_angle_deg, geometry.takeoff_angle_deg]
     scattering_settings = [int(geometry.scatter_angle_deg is not None), geometry.scattering_angle_deg]
     matrix_row = [*matrix, _NON_ABSORBING_MATRIX][0] if len(matrix) < 2 else ["MULTILAYER", 0.0, 0.0]
@@ -291,7 +305,11 @@ def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
         section, _, setting_name = setting_path.partition(".")
         section_values = settings.get(section, {})
         if section in settings and (not setting_name or setting_name in section_values):
-            untranslated.append(Untranslated(setting_path, str(section_values[setting_name] if setting_name else section_values), reason))
+            untranslated.append(
+                Untranslated(
+                    setting_path, str(section_values[setting_name] if setting_name else section_values), reason
+                )
+            )
     if (
         not _has_source(instrument)
         and {"incidence_angle_deg", "takeoff_angle_deg"} & settings.get("geometry", {}).keys()
@@ -303,10 +321,17 @@ def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
 
 
 def _configuration_text(sections: Sections, materials: Sections) -> str:
-    material_sections = {f"materials.{entry_name.replace('.', '_|_')}": section_values for entry_name, section_values in materials.items()}
+    material_sections = {
+        f"materials.{entry_name.replace('.', '_|_')}": section_values
+        for entry_name, section_values in materials.items()
+    }
     lines = []
     for section, section_values in (sections | material_sections).items():
-        lines += [f"[{section}]", *(f"{entry_name} = {_setting_text(entry_value)}" for entry_name, entry_value in section_values.items()), ""]
+        lines += [
+            f"[{section}]",
+            *(f"{entry_name} = {_setting_text(entry_value)}" for entry_name, entry_value in section_values.items()),
+            "",
+        ]
     return "\n".join(lines)
 
 

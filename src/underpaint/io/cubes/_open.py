@@ -11,7 +11,7 @@ from underpaint.io._list_files import list_beside, read_list
 from underpaint.io._source import Cube, first_bytes
 from underpaint.io.cubes import _envi, _hdf5, _tiff
 from underpaint.io.cubes._parts import CubeParts
-from underpaint.io.cubes._wavelengths import LISTED, in_nm, unit_in
+from underpaint.io.cubes._wavelengths import LIST_NAMES, find_unit, wavelengths_in_nm
 from underpaint.io.load import HEAD_BYTES, guess_file_type, split_location
 
 MAX_BANDS = 8192
@@ -82,39 +82,50 @@ def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
         raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the camera again.")
     reader = next((reader for reader in _READERS if reader.sniff(path, head)), None)
     if reader is None:
-        kind = "the folder holds no stack of TIFF images." if path.is_dir() else guess_file_type(head)
-        raise ScanError(f"Cannot read {path} as a cube: {kind} Known are ENVI (header and data), HDF5 and TIFF stacks.")
+        fault_text = "the folder holds no stack of TIFF images." if path.is_dir() else guess_file_type(head)
+        raise ScanError(
+            f"Cannot read {path} as a cube: {fault_text} Known are ENVI (header and data), HDF5 and TIFF stacks."
+        )
     folder = path if path.is_dir() else path.parent
-    listed = list_beside(folder, path.stem, None if reader is _hdf5 else name, str(path), LISTED)
-    values, first_lines = read_list(listed, LISTED) if listed is not None else (None, [])
-    unit = unit_in(" ".join(first_lines))
-    parts = reader.read(path, name, n_band if values is None else values.size)
-    n_band = parts.cube.shape[2]
+    wavelength_file = list_beside(folder, path.stem, None if reader is _hdf5 else name, str(path), LIST_NAMES)
+    wavelengths, first_lines = read_list(wavelength_file, LIST_NAMES) if wavelength_file is not None else (None, [])
+    unit = find_unit(" ".join(first_lines))
+    cube_parts = reader.read(path, name, n_band if wavelengths is None else wavelengths.size)
+    n_band = cube_parts.cube.shape[2]
     if n_band > MAX_BANDS:
         raise ScanError(
             f"Cannot use {path} as a cube: it has {n_band} bands, and cameras have at most {MAX_BANDS}. Check which of "
             "its dimensions is which, and name the dataset: FILE::NAME."
         )
-    notes, wavelength_nm = parts.notes, None
-    if parts.wavelength is not None and (name is None or reader is _hdf5):
-        values, unit, listed = parts.wavelength, parts.unit, None
-    if values is not None:
-        _check_number(values.size, n_band, listed or path)
-        wavelength_nm, assumed = in_nm(values, unit, str(listed or path))
-        notes = (*notes, *((f"wavelengths from {listed.name}",) if listed else ()), *assumed)
-    return StoredCube(parts.cube, wavelength_nm, _bad(parts, path), parts.scale, parts.missing, str(location), notes)
+    notes, wavelength_nm = cube_parts.notes, None
+    if cube_parts.wavelength is not None and (name is None or reader is _hdf5):
+        wavelengths, unit, wavelength_file = cube_parts.wavelength, cube_parts.unit, None
+    if wavelengths is not None:
+        _check_length(wavelengths.size, n_band, wavelength_file or path)
+        wavelength_nm, unit_notes = wavelengths_in_nm(wavelengths, unit, str(wavelength_file or path))
+        notes = (*notes, *((f"wavelengths from {wavelength_file.name}",) if wavelength_file else ()), *unit_notes)
+    return StoredCube(
+        cube_parts.cube,
+        wavelength_nm,
+        _bad_bands(cube_parts, path),
+        cube_parts.scale,
+        cube_parts.missing,
+        str(location),
+        notes,
+    )
 
 
-def _bad(parts: CubeParts, path: Path) -> NDArray[np.bool_]:
-    if parts.bad_band is None:
-        return np.zeros(parts.cube.shape[2], dtype=bool)
-    _check_number(parts.bad_band.size, parts.cube.shape[2], path, "marks of bad bands (bbl)")
-    return parts.bad_band
+def _bad_bands(cube_parts: CubeParts, path: Path) -> NDArray[np.bool_]:
+    if cube_parts.bad_band is None:
+        return np.zeros(cube_parts.cube.shape[2], dtype=bool)
+    _check_length(cube_parts.bad_band.size, cube_parts.cube.shape[2], path, "marks of bad bands (bbl)")
+    return cube_parts.bad_band
 
 
-def _check_number(number: int, n_band: int, listed: Path, kind: str = "wavelengths") -> None:
-    if number != n_band:
+def _check_length(n_listed: int, n_band: int, list_file: Path, quantity_name: str = "wavelengths") -> None:
+    if n_listed != n_band:
         raise ScanError(
-            f"Cannot use {listed}: it lists {number} {kind} for {n_band} bands; as many as bands are needed. Correct "
+            f"Cannot use {list_file}: it lists {n_listed} {quantity_name} for {n_band} bands; as many as bands are "
+            "needed. Correct "
             "the list, or the number of bands."
         )

@@ -70,5 +70,5 @@ class Layout:
             if name is None:
                 return scans
             inner_path = "/" + name.strip("/")
-            selected = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inner_path}/")]
-            return selected or read_named(path, file, name, shape)
+            selected_scans = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inner_path}/")]
+            return selected_scans or read_named(path, file, name, shape)

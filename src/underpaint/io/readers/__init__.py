@@ -153,17 +153,18 @@ def reader_of(path: Path, head: bytes) -> Reader | None:
 
 def formats() -> tuple[Format, ...]:
     """Return all formats that can be read, sorted by title."""
-    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda known_format: known_format.title.lower()))
+    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda reader_format: reader_format.title.lower()))
 
 
 def _external_readers() -> Iterator[Any]:
-    for entry in metadata.entry_points(group=ENTRY_POINTS):
+    for entry_point in metadata.entry_points(group=ENTRY_POINTS):
         try:
-            reader = entry.load()
+            reader = entry_point.load()
             _ = reader.FORMAT.priority, reader.sniff, reader.read
         except Exception as error:
             warnings.warn(
-                f"The reader {entry.name!r} ({entry.value}) cannot be used and is skipped: {first_line(error)}. "
+                f"The reader {entry_point.name!r} ({entry_point.value}) cannot be used and is skipped: "
+                f"{first_line(error)}. "
                 "It must have FORMAT, sniff and read; update or remove the package that provides it.",
                 stacklevel=2,
             )

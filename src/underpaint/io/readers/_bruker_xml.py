@@ -20,7 +20,7 @@ from underpaint.io._energies import axis_of_coefficients, parse_number, parse_se
 from underpaint.io._single import FileSpectrum
 from underpaint.io._source import try_read
 
-_HEADERS = {
+_HEADER_NAMES = {
     "TRTSpectrumHardwareHeader": "hardware",
     "TRTDetectorHeader": "detector",
     "TRTXrfHeader": "xrf",
@@ -84,8 +84,8 @@ class _SpectrumNodes:
     def close(self) -> None:
         """Do nothing at the end of the document."""
 
-    def _grow(self, size: int) -> None:
-        self._size += size
+    def _grow(self, n_byte: int) -> None:
+        self._size += n_byte
         if self._size > _MAX_SPECTRUM_BYTES:
             raise ValueError(f"a spectrum of over {_MAX_SPECTRUM_BYTES} bytes")
 
@@ -102,16 +102,16 @@ def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
     ScanError
         As for :func:`parse_xml`.
     """
-    nodes = _SpectrumNodes()
-    parser = ET.XMLParser(target=nodes)  # noqa: S314
+    spectrum_target = _SpectrumNodes()
+    parser = ET.XMLParser(target=spectrum_target)  # noqa: S314
     with try_read(lambda: path.open("rb"), str(path)) as stream:
         while chunk := try_read(partial(stream.read, _READ_BYTES), str(path)):
             with _with_scan_error(str(path)):
                 if b"<!DOCTYPE" in chunk or b"<!ENTITY" in chunk:
                     raise _EntitiesError
                 parser.feed(chunk)
-            yield from nodes.ready
-            nodes.ready.clear()
+            yield from spectrum_target.ready
+            spectrum_target.ready.clear()
     with _with_scan_error(str(path)):
         parser.close()
 
@@ -144,17 +144,17 @@ def parse_xml(content: bytes, source: str) -> ET.Element:
         return ET.fromstring(content, parser=ET.XMLParser(target=_TreeBuilder()))  # noqa: S314
 
 
-def find_instance(node: ET.Element | None, kind: str) -> ET.Element | None:
+def find_instance(node: ET.Element | None, instance_type: str) -> ET.Element | None:
     """Return the object of a type directly under a node; None without one."""
-    return None if node is None else node.find(f"./ClassInstance[@Type='{kind}']")
+    return None if node is None else node.find(f"./ClassInstance[@Type='{instance_type}']")
 
 
 def short_values(node: ET.Element | None) -> dict[str, str]:
     """Return the short values of a node's leaf children, by name."""
     if node is None:
         return {}
-    pairs = ((child.tag, (child.text or "").strip()) for child in node if not len(child))
-    return {tag: text for tag, text in pairs if text and len(text) <= _MAX_VALUE_LENGTH}
+    tags_and_texts = ((child.tag, (child.text or "").strip()) for child in node if not len(child))
+    return {tag: text for tag, text in tags_and_texts if text and len(text) <= _MAX_VALUE_LENGTH}
 
 
 def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
@@ -165,12 +165,12 @@ def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
     ScanError
         The channels are missing or not numeric, or their number differs from that in the header.
     """
-    headers = _headers(node)
+    headers = _read_headers(node)
     hardware_header, spectrum_header = headers.get("hardware", {}), headers.get("spectrum", {})
-    counts = _counts(node.findtext("./Channels"), parse_number(spectrum_header.get("ChannelCount")), source)
+    counts = _parse_counts(node.findtext("./Channels"), parse_number(spectrum_header.get("ChannelCount")), source)
     gain, zero = parse_number(spectrum_header.get("CalibLin")), parse_number(spectrum_header.get("CalibAbs")) or 0.0
     axis, notes = axis_of_coefficients((zero, gain or 0.0), counts.size, "kev")
-    live_ms, real_ms = (parse_seconds(hardware_header.get(key)) for key in ("LifeTime", "RealTime"))
+    live_ms, real_ms = (parse_seconds(hardware_header.get(value_name)) for value_name in ("LifeTime", "RealTime"))
     return FileSpectrum(
         counts,
         axis,
@@ -179,21 +179,30 @@ def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
         node.get("Name", ""),
         headers.get("detector", {}).get("Serial", ""),
         notes,
-        {f"{group}.{key}": value for group, values in headers.items() for key, value in values.items()},
+        {
+            f"{header_name}.{value_name}": value
+            for header_name, header_values in headers.items()
+            for value_name, value in header_values.items()
+        },
     )
 
 
-def _headers(node: ET.Element) -> dict[str, dict[str, str]]:
+def _read_headers(node: ET.Element) -> dict[str, dict[str, str]]:
     instances = [*node.findall("./TRTHeaderedClass/ClassInstance"), *node.findall("./ClassInstance")]
-    return {_HEADERS[kind]: short_values(child) for child in instances if (kind := child.get("Type", "")) in _HEADERS}
+    return {
+        _HEADER_NAMES[instance_type]: short_values(child)
+        for child in instances
+        if (instance_type := child.get("Type", "")) in _HEADER_NAMES
+    }
 
 
-def _counts(text: str | None, declared: float | None, source: str) -> NDArray[np.float64]:
-    fields = [word for word in (text or "").split(",") if word.strip()]
-    if len(fields) < 2 or (declared is not None and len(fields) != declared):
-        expected = "2 or more" if declared is None else f"{declared:g}"
+def _parse_counts(channels_text: str | None, n_declared: float | None, source: str) -> NDArray[np.float64]:
+    fields = [field for field in (channels_text or "").split(",") if field.strip()]
+    if len(fields) < 2 or (n_declared is not None and len(fields) != n_declared):
+        n_expected_text = "2 or more" if n_declared is None else f"{n_declared:g}"
         raise ScanError(
-            f"Cannot read {source}: a Bruker spectrum of {len(fields)} channels, where the header declares {expected}. "
+            f"Cannot read {source}: a Bruker spectrum of {len(fields)} channels, where the header declares "
+            f"{n_expected_text}. "
             "The file is truncated or edited; copy it from the instrument again."
         )
     try:

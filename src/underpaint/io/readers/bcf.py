@@ -77,7 +77,7 @@ class StoredBlock:
     offset: int
     stored_bytes: int
     max_decompressed_bytes: int
-    compressed: bool
+    is_compressed: bool
 
 
 class Container:
@@ -94,15 +94,15 @@ class Container:
                 f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy it again."
             ) from error
 
-    def read_stored(self, name: str, offset: int, length: int) -> bytes:
+    def read_stored(self, name: str, offset: int, n_byte: int) -> bytes:
         """Read bytes of a file as stored, without decompression."""
         entry = self.files[name]
-        stop = min(offset + length, entry.size)
-        if not 0 <= offset <= stop:
-            raise BrokenContainerError(f"bytes {offset} to {offset + length} of {name}, which has {entry.size}")
-        first, last = offset // self.usable_bytes, -(-stop // self.usable_bytes)
-        content = self._read_chunks(entry.chunks[first:last])
-        return content[offset - first * self.usable_bytes : stop - first * self.usable_bytes]
+        stop_offset = min(offset + n_byte, entry.size)
+        if not 0 <= offset <= stop_offset:
+            raise BrokenContainerError(f"bytes {offset} to {offset + n_byte} of {name}, which has {entry.size}")
+        first_chunk, last_chunk = offset // self.usable_bytes, -(-stop_offset // self.usable_bytes)
+        content = self._read_chunks(entry.chunks[first_chunk:last_chunk])
+        return content[offset - first_chunk * self.usable_bytes : stop_offset - first_chunk * self.usable_bytes]
 
     def blocks(self, name: str) -> Iterator[bytes]:
         """Return the content of a file in blocks, decompressed.
@@ -122,15 +122,15 @@ class Container:
         ScanError
             As for :meth:`blocks`, or the file has more than ``max_bytes`` bytes.
         """
-        contents, n_read = [], 0
+        block_contents, n_byte_read = [], 0
         for block in self.blocks(name):
-            n_read += len(block)
-            if n_read > max_bytes:
+            n_byte_read += len(block)
+            if n_byte_read > max_bytes:
                 raise ScanError(
                     f"Cannot read {self.path}: {name} inside has over {max_bytes} bytes, more than it can have."
                 )
-            contents.append(block)
-        return b"".join(contents)
+            block_contents.append(block)
+        return b"".join(block_contents)
 
     def iterate_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
         """Yield location and content of the blocks of a file, in order.
@@ -141,8 +141,8 @@ class Container:
             As for :meth:`blocks`.
         """
         with self._as_scan_error(name):
-            compressed = self.read_stored(name, 0, 4) == _COMPRESSED_MAGIC
-            yield from self._compressed_blocks(name) if compressed else self._uncompressed_blocks(name)
+            is_compressed = self.read_stored(name, 0, 4) == _COMPRESSED_MAGIC
+            yield from self._compressed_blocks(name) if is_compressed else self._uncompressed_blocks(name)
 
     def read_block(self, name: str, block: "StoredBlock") -> bytes:
         """Read one block again.
@@ -154,7 +154,7 @@ class Container:
         """
         with self._as_scan_error(name):
             content = self.read_stored(name, block.offset, block.stored_bytes)
-            return _decompress(content, block) if block.compressed else content
+            return _decompress(content, block) if block.is_compressed else content
 
     def _uncompressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
         block_bytes = max(1, _UNCOMPRESSED_BLOCK_BYTES // self.usable_bytes) * self.usable_bytes
@@ -162,7 +162,7 @@ class Container:
             content = self.read_stored(name, start, block_bytes)
             if len(content) < min(block_bytes, self.files[name].size - start):
                 raise BrokenContainerError(f"it ends at byte {start + len(content)}")
-            yield StoredBlock(start, len(content), len(content), compressed=False), content
+            yield StoredBlock(start, len(content), len(content), is_compressed=False), content
 
     def _compressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
         block_bytes, _, n_block = struct.unpack("<III", self.read_stored(name, 4, 12))
@@ -171,7 +171,7 @@ class Container:
         offset = _COMPRESSED_START
         for _ in range(n_block):
             (size,) = struct.unpack("<I", self.read_stored(name, offset, 4))
-            block = StoredBlock(offset + 16, size, block_bytes, compressed=True)
+            block = StoredBlock(offset + 16, size, block_bytes, is_compressed=True)
             yield block, _decompress(self.read_stored(name, offset + 16, size), block)
             offset += 16 + size
 
@@ -200,18 +200,18 @@ class Container:
         self.usable_bytes = self.chunk_bytes - _CHUNK_HEADER_BYTES
 
     def _entries(self) -> Iterator[tuple[str, Entry]]:
-        per_chunk = self.usable_bytes // _ENTRY_BYTES
-        tree = b"".join(
-            chunk[: per_chunk * _ENTRY_BYTES]
-            for chunk in self._chained_chunks(self._tree_chunk, -(-self._n_entry // per_chunk))
+        entries_per_chunk = self.usable_bytes // _ENTRY_BYTES
+        tree_bytes = b"".join(
+            chunk[: entries_per_chunk * _ENTRY_BYTES]
+            for chunk in self._chained_chunks(self._tree_chunk, -(-self._n_entry // entries_per_chunk))
         )
-        records = [_ENTRY_STRUCT.unpack_from(tree, index * _ENTRY_BYTES) for index in range(self._n_entry)]
-        names = [entry[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry in records]
-        parents = [int(entry[2]) for entry in records]
-        for index, (table_chunk, size, _, is_folder, _) in enumerate(records):
+        entry_records = [_ENTRY_STRUCT.unpack_from(tree_bytes, index * _ENTRY_BYTES) for index in range(self._n_entry)]
+        names = [entry[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry in entry_records]
+        parent_indices = [int(entry[2]) for entry in entry_records]
+        for index, (table_chunk, size, _, is_folder, _) in enumerate(entry_records):
             if not is_folder:
                 yield (
-                    _path(index, names, parents),
+                    _container_path(index, names, parent_indices),
                     Entry(int(size), self._chunk_table(names[index], table_chunk, int(size))),
                 )
 
@@ -224,9 +224,9 @@ class Container:
         if len(content) < 4 * n_chunk:
             raise BrokenContainerError(f"the table of chunks of {name} is cut off")
         chunks = np.frombuffer(content, "<u4", n_chunk).astype(np.int64)
-        last = (self.n_byte - _FIRST_CHUNK_OFFSET - _CHUNK_HEADER_BYTES) // self.chunk_bytes
-        if chunks.size and chunks.max() > last:
-            raise BrokenContainerError(f"{name} reaches to chunk {chunks.max()}, the last one is {last}")
+        last_chunk = (self.n_byte - _FIRST_CHUNK_OFFSET - _CHUNK_HEADER_BYTES) // self.chunk_bytes
+        if chunks.size and chunks.max() > last_chunk:
+            raise BrokenContainerError(f"{name} reaches to chunk {chunks.max()}, the last one is {last_chunk}")
         return chunks
 
     def _chained_chunks(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
@@ -240,39 +240,39 @@ class Container:
 
     def _read_chunks(self, chunks: NDArray[np.int64]) -> bytes:
         """Return the joined contents of chunks, with one seek for each run of consecutive chunks."""
-        runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1) if chunks.size else []
-        contents = []
-        for run in runs:
+        chunk_runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1) if chunks.size else []
+        chunk_contents = []
+        for chunk_run in chunk_runs:
             content = self._read_bytes(
-                _FIRST_CHUNK_OFFSET + int(run[0]) * self.chunk_bytes, run.size * self.chunk_bytes
+                _FIRST_CHUNK_OFFSET + int(chunk_run[0]) * self.chunk_bytes, chunk_run.size * self.chunk_bytes
             )
-            contents += [
+            chunk_contents += [
                 content[start + _CHUNK_HEADER_BYTES : start + self.chunk_bytes]
-                for start in range(0, run.size * self.chunk_bytes, self.chunk_bytes)
+                for start in range(0, chunk_run.size * self.chunk_bytes, self.chunk_bytes)
             ]
-        return b"".join(contents)
+        return b"".join(chunk_contents)
 
-    def _read_bytes(self, offset: int, length: int) -> bytes:
+    def _read_bytes(self, offset: int, n_byte: int) -> bytes:
         if not 0 <= offset <= self.n_byte:
             raise BrokenContainerError(f"byte {offset} is requested, the file has {self.n_byte}")
 
         def read() -> bytes:
             with self.path.open("rb") as stream:
                 stream.seek(offset)
-                return stream.read(length)
+                return stream.read(n_byte)
 
         content: bytes = try_read(read, str(self.path))
         return content
 
 
-def _path(index: int, names: list[str], parents: list[int]) -> str:
-    components: list[str] = []
+def _container_path(index: int, names: list[str], parent_indices: list[int]) -> str:
+    path_parts: list[str] = []
     while index != -1:
-        if not 0 <= index < len(names) or len(components) > len(names):
+        if not 0 <= index < len(names) or len(path_parts) > len(names):
             raise BrokenContainerError(f"the parent folders of {names[0]} are inconsistent")
-        components.append(names[index])
-        index = parents[index]
-    return "/".join(reversed(components))
+        path_parts.append(names[index])
+        index = parent_indices[index]
+    return "/".join(reversed(path_parts))
 
 
 def _decompress(content: bytes, block: StoredBlock) -> bytes:
@@ -353,34 +353,38 @@ class BcfCube:
 
     def __init__(self, container: Container, name: str, n_channel: int, decompress: Any) -> None:
         self.container, self.name, self._decompress = container, name, decompress
-        rows = _RowScanner(container, name)
-        self.shape = (rows.n_row, rows.n_column, n_channel)
-        if 4 * rows.n_column * n_channel > _MAX_ROW_BYTES:
+        row_scanner = _RowScanner(container, name)
+        self.shape = (row_scanner.n_row, row_scanner.n_column, n_channel)
+        if 4 * row_scanner.n_column * n_channel > _MAX_ROW_BYTES:
             raise ScanError(
-                f"Cannot read {container.path}: one row of {rows.n_column} pixels does not fit into memory."
+                f"Cannot read {container.path}: one row of {row_scanner.n_column} pixels does not fit into memory."
             )
-        self.row_offsets = rows.row_offsets()
-        self.block_sizes = rows.block_sizes
+        self.row_offsets = row_scanner.row_offsets()
+        self.block_sizes = row_scanner.block_sizes
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Decompress a rectangle of pixels."""
-        first, last = rows.start, rows.stop
-        head = struct.pack("<ii", last - first, self.shape[1]).ljust(_FIRST_ROW_OFFSET, b"\x00")
+        first_row, last_row = rows.start, rows.stop
+        map_header = struct.pack("<ii", last_row - first_row, self.shape[1]).ljust(_FIRST_ROW_OFFSET, b"\x00")
         row_bytes = (
-            head + self._decompressed_bytes(int(self.row_offsets[first]), int(self.row_offsets[last])) + _PADDING
+            map_header
+            + self._decompressed_bytes(int(self.row_offsets[first_row]), int(self.row_offsets[last_row]))
+            + _PADDING
         )
-        shape = (last - first, *self.shape[1:])
+        shape = (last_row - first_row, *self.shape[1:])
         return np.asarray(self._decompress(_SingleBlockFile(row_bytes), shape, self.dtype), dtype=self.dtype)[
             :, columns
         ]
 
     def _decompressed_bytes(self, start: int, stop: int) -> bytes:
         offsets = np.cumsum([0, *(n_bytes for _, n_bytes in self.block_sizes)])
-        first, last = (int(np.searchsorted(offsets, offset, "right")) - 1 for offset in (start, max(stop - 1, start)))
-        content = b"".join(
-            self.container.read_block(self.name, block) for block, _ in self.block_sizes[first : last + 1]
+        first_block, last_block = (
+            int(np.searchsorted(offsets, offset, "right")) - 1 for offset in (start, max(stop - 1, start))
         )
-        return content[start - int(offsets[first]) : stop - int(offsets[first])]
+        content = b"".join(
+            self.container.read_block(self.name, block) for block, _ in self.block_sizes[first_block : last_block + 1]
+        )
+        return content[start - int(offsets[first_block]) : stop - int(offsets[first_block])]
 
 
 @dataclass(frozen=True)
@@ -416,41 +420,41 @@ class _RowScanner:
             (n_pixel,) = self._unpack_next(_COUNT_STRUCT, f"row {row}")
             for _ in range(n_pixel):
                 self._skip_pixel(row)
-        self._load(0, f"row {self.n_row - 1}")
+        self._load_bytes(0, f"row {self.n_row - 1}")
         for block, content in self._remaining_blocks:  # so that a missing later part is detected
             self.block_sizes.append((block, len(content)))
         return np.array([*offsets, self._buffer_offset + self._position])
 
     def _skip_pixel(self, row: int) -> None:
-        column, _, _, _, packing, _, n_pulse, size = self._unpack_next(_PIXEL_STRUCT, f"row {row}")
-        if column >= self.n_column or not _has_room(packing, n_pulse, size):
+        column, _, _, _, packing, _, n_pulse, packed_bytes = self._unpack_next(_PIXEL_STRUCT, f"row {row}")
+        if column >= self.n_column or not _has_room_for_pulses(packing, n_pulse, packed_bytes):
             raise ScanError(
                 f"Cannot read {self.source}: row {row} holds a pixel at column {column} of {self.n_column}, in packing "
-                f"{packing} with {n_pulse} pulses in {size} bytes, which is impossible. Copy the file again."
+                f"{packing} with {n_pulse} pulses in {packed_bytes} bytes, which is impossible. Copy the file again."
             )
-        self._position += size + (2 * n_pulse if packing > 1 else 0)
+        self._position += packed_bytes + (2 * n_pulse if packing > 1 else 0)
 
-    def _unpack_next(self, layout: struct.Struct, position: str) -> tuple[Any, ...]:
-        if self._position + layout.size > len(self._buffer):
-            self._load(layout.size, position)
-        values = layout.unpack_from(self._buffer, self._position)
-        self._position += layout.size
-        return values
+    def _unpack_next(self, record_struct: struct.Struct, location: str) -> tuple[Any, ...]:
+        if self._position + record_struct.size > len(self._buffer):
+            self._load_bytes(record_struct.size, location)
+        unpacked_values = record_struct.unpack_from(self._buffer, self._position)
+        self._position += record_struct.size
+        return unpacked_values
 
-    def _load(self, n_byte: int, position: str) -> None:
+    def _load_bytes(self, n_byte: int, location: str) -> None:
         """Load the next ``n_byte`` bytes and release bytes already scanned."""
         while self._position + n_byte > len(self._buffer):
             block, content = next(self._remaining_blocks, (None, b""))
             if block is None:
                 raise ScanError(
-                    f"Cannot read {self.source}: the map ends within {position} of {self._size_text()}. Copy it again."
+                    f"Cannot read {self.source}: the map ends within {location} of {self._size_text()}. Copy it again."
                 )
             self.block_sizes.append((block, len(content)))
-            consumed = min(self._position, len(self._buffer))
+            n_consumed_byte = min(self._position, len(self._buffer))
             self._buffer, self._position, self._buffer_offset = (
-                self._buffer[consumed:] + content,
-                self._position - consumed,
-                self._buffer_offset + consumed,
+                self._buffer[n_consumed_byte:] + content,
+                self._position - n_consumed_byte,
+                self._buffer_offset + n_consumed_byte,
             )
 
     def _size_text(self) -> str:
@@ -460,13 +464,13 @@ class _RowScanner:
 _COUNT_STRUCT = struct.Struct("<I")
 
 
-def _has_room(packing: int, n_pulse: int, size: int) -> bool:
+def _has_room_for_pulses(packing: int, n_pulse: int, packed_bytes: int) -> bool:
     """Return whether a pixel's pulses fit into its bytes."""
     if packing == 0:
-        return 2 * n_pulse <= size
+        return 2 * n_pulse <= packed_bytes
     if packing == 1:
-        return 3 * n_pulse <= 2 * size + 1
-    return 4 <= size <= _MAX_PIXEL_BYTES
+        return 3 * n_pulse <= 2 * packed_bytes + 1
+    return 4 <= packed_bytes <= _MAX_PIXEL_BYTES
 
 
 def _decompressor() -> Any:
@@ -523,7 +527,7 @@ def _scan(container: Container, database: ET.Element, index: int, decompress: An
         real_time_s=real_time,
         step_mm=_step_mm(database),
         detector=sum_spectrum.detector,
-        notes=(*sum_spectrum.notes, *_notes(database, real_time, live_time)),
+        notes=(*sum_spectrum.notes, *_scan_notes(database, real_time, live_time)),
         metadata={"name": database.get("Name", ""), **_metadata(database), **sum_spectrum.metadata},
     )
 
@@ -540,15 +544,15 @@ def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
 def _metadata(database: ET.Element) -> dict[str, Any]:
     object_types = {"xrf": "TRTXRFData", "sem": "TRTSEMData", "stage": "TRTSEMStageData", "scan": "TRTDSPConfiguration"}
     return {
-        f"{group}.{key}": value
-        for group, object_type in object_types.items()
+        f"{prefix}.{key}": value
+        for prefix, object_type in object_types.items()
         for key, value in short_values(find_instance(database, object_type)).items()
     }
 
 
 def _step_mm(database: ET.Element) -> tuple[float, float] | None:
-    facts = short_values(find_instance(database, "TRTSEMData"))
-    row_um, column_um = parse_number(facts.get("DY")), parse_number(facts.get("DX"))
+    stage_values = short_values(find_instance(database, "TRTSEMData"))
+    row_um, column_um = parse_number(stage_values.get("DY")), parse_number(stage_values.get("DX"))
     if row_um is None or column_um is None or row_um <= 0 or column_um <= 0:
         return None
     return row_um / 1000, column_um / 1000
@@ -557,45 +561,53 @@ def _step_mm(database: ET.Element) -> tuple[float, float] | None:
 def _real_time_s(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
     """Return the time of each pixel: from the file's image of times, else from the number of visits of the row."""
     image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
-    data = None if image is None else image.findtext("./Plane0/Data")
-    times = np.frombuffer(_decode_base64(data or ""), "<u4") if data and len(data) >= 4 * shape[0] * shape[1] else None
-    if times is not None and times.size == shape[0] * shape[1] and times.any():
-        return np.where(times > 0, times * 1e-6, np.nan).reshape(shape)
+    encoded_times = None if image is None else image.findtext("./Plane0/Data")
+    pixel_times = (
+        np.frombuffer(_decode_base64(encoded_times or ""), "<u4")
+        if encoded_times and len(encoded_times) >= 4 * shape[0] * shape[1]
+        else None
+    )
+    if pixel_times is not None and pixel_times.size == shape[0] * shape[1] and pixel_times.any():
+        return np.where(pixel_times > 0, pixel_times * 1e-6, np.nan).reshape(shape)
     return _row_times(database, shape)
 
 
 def _row_times(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    row_visits = [parse_number(word) for word in (database.findtext("./LineCounter") or "").split(",") if word.strip()]
-    facts = short_values(find_instance(database, "TRTDSPConfiguration"))
-    factors = [parse_number(facts.get(key)) for key in ("PixelTime", "PixelAverage", "LineAverage")]
-    given_values = [value for value in (*row_visits, *factors) if value is not None and value >= 0]
+    row_visits = [
+        parse_number(visits_text)
+        for visits_text in (database.findtext("./LineCounter") or "").split(",")
+        if visits_text.strip()
+    ]
+    timing_values = short_values(find_instance(database, "TRTDSPConfiguration"))
+    time_factors = [parse_number(timing_values.get(key)) for key in ("PixelTime", "PixelAverage", "LineAverage")]
+    known_values = [value for value in (*row_visits, *time_factors) if value is not None and value >= 0]
     if (
         len(row_visits) != shape[0]
-        or len(given_values) != len(row_visits) + len(factors)
-        or not any(given_values[: shape[0]])
+        or len(known_values) != len(row_visits) + len(time_factors)
+        or not any(known_values[: shape[0]])
     ):
         return None
-    visit_us = float(np.prod(given_values[shape[0] :]))
-    row_times = np.array(given_values[: shape[0]]) * visit_us * 1e-6
+    visit_us = float(np.prod(known_values[shape[0] :]))
+    row_times = np.array(known_values[: shape[0]]) * visit_us * 1e-6
     return np.repeat(np.where(row_times > 0, row_times, np.nan)[:, None], shape[1], axis=1)
 
 
-def _live_time_s(real_s: NDArray[np.float64] | None, sum_spectrum: FileSpectrum) -> NDArray[np.float64] | None:
-    if real_s is None or sum_spectrum.live_time_s is None or sum_spectrum.real_time_s is None:
+def _live_time_s(real_time_s: NDArray[np.float64] | None, sum_spectrum: FileSpectrum) -> NDArray[np.float64] | None:
+    if real_time_s is None or sum_spectrum.live_time_s is None or sum_spectrum.real_time_s is None:
         return None
-    return real_s * min(sum_spectrum.live_time_s / sum_spectrum.real_time_s, 1.0)
+    return real_time_s * min(sum_spectrum.live_time_s / sum_spectrum.real_time_s, 1.0)
 
 
-def _notes(
+def _scan_notes(
     database: ET.Element, real_time: NDArray[np.float64] | None, live_time: NDArray[np.float64] | None
 ) -> tuple[str, ...]:
     n_detector = parse_number(database.findtext("./DetectorCount")) or 1
-    candidates = (
+    possible_notes = (
         (real_time is None, "the file has no pixel times"),
         (live_time is not None, "live times: the pixels' real times times the live fraction of the map"),
         (n_detector > 1, f"the header names {n_detector:g} detectors"),
     )
-    return tuple(text for applies, text in candidates if applies)
+    return tuple(note for is_applicable, note in possible_notes if is_applicable)
 
 
 # --- images ----------------------------------------------------------------------------------------
@@ -603,33 +615,34 @@ def _notes(
 
 def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
     """Yield the planes that are not all zero; colours interleaved in one plane are separated."""
-    fields = short_values(image)
-    sizes = [parse_number(fields.get(key)) for key in ("Height", "Width", "ItemSize", "PlaneCount")]
-    height, width, bytes_per_pixel, n_plane = (0 if value is None else int(value) for value in sizes)
+    image_values = short_values(image)
+    declared_sizes = [parse_number(image_values.get(key)) for key in ("Height", "Width", "ItemSize", "PlaneCount")]
+    height, width, bytes_per_pixel, n_plane = (0 if value is None else int(value) for value in declared_sizes)
     file_name = (image.get("Name") or "").strip()
-    for index in range(min(n_plane, len(image))):
-        plane = image.find(f"./Plane{index}")
-        raw = _decode_base64("" if plane is None else plane.findtext("./Data") or "")
+    for plane_index in range(min(n_plane, len(image))):
+        plane = image.find(f"./Plane{plane_index}")
+        image_bytes = _decode_base64("" if plane is None else plane.findtext("./Data") or "")
         if (
             min(height, width) < 1
             or bytes_per_pixel not in {1, 2, 3, 4}
-            or len(raw) != height * width * bytes_per_pixel
+            or len(image_bytes) != height * width * bytes_per_pixel
         ):
             raise ScanError(
-                f"Cannot read the image {file_name or index} of {path}: {height} x {width} pixels of "
-                f"{bytes_per_pixel} bytes are declared, {len(raw)} bytes exist. Copy the file again."
+                f"Cannot read the image {file_name or plane_index} of {path}: {height} x {width} pixels of "
+                f"{bytes_per_pixel} bytes are declared, {len(image_bytes)} bytes exist. Copy the file again."
             )
-        if any(raw):
-            label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
+        if any(image_bytes):
+            plane_label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
             yield Photograph(
-                " ".join(filter(None, (file_name, label.strip()))), _pixels(raw, height, width, bytes_per_pixel)
+                " ".join(filter(None, (file_name, plane_label.strip()))),
+                _image_pixels(image_bytes, height, width, bytes_per_pixel),
             )
 
 
-def _pixels(raw: bytes, height: int, width: int, bytes_per_pixel: int) -> NDArray[Any]:
+def _image_pixels(image_bytes: bytes, height: int, width: int, bytes_per_pixel: int) -> NDArray[Any]:
     if bytes_per_pixel < 3:
-        return np.frombuffer(raw, f"<u{bytes_per_pixel}").reshape(height, width)
-    blue_green_red = np.frombuffer(raw, np.uint8).reshape(height, width, bytes_per_pixel)[:, :, :3]
+        return np.frombuffer(image_bytes, f"<u{bytes_per_pixel}").reshape(height, width)
+    blue_green_red = np.frombuffer(image_bytes, np.uint8).reshape(height, width, bytes_per_pixel)[:, :, :3]
     return np.ascontiguousarray(blue_green_red[:, :, ::-1])
 
 

@@ -52,37 +52,41 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         The file is truncated, or a line does not hold the counts of each detector.
     """
     text = read_limited(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
-    head, _, body = "\n".join(text.splitlines()).partition("\nDATA:")
-    fields = _fields(head)
-    counts = _counts(body, fields, path)
+    header_text, _, data_text = "\n".join(text.splitlines()).partition("\nDATA:")
+    fields = _header_fields(header_text)
+    counts = _parse_counts(data_text, fields, path)
     spectra = []
-    for index in range(counts.shape[1]):
-        zero, gain, quadratic = (_value(fields, key, index) for key in ("CAL_OFFSET", "CAL_SLOPE", "CAL_QUAD"))
+    for detector_index in range(counts.shape[1]):
+        zero, gain, quadratic = (
+            _detector_value(fields, key, detector_index) for key in ("CAL_OFFSET", "CAL_SLOPE", "CAL_QUAD")
+        )
         axis, notes = axis_of_coefficients(
             (parse_number(zero) or 0.0, parse_number(gain) or 0.0, parse_number(quadratic) or 0.0), len(counts)
         )
-        live_time, real_time = (parse_seconds(_value(fields, key, index)) for key in ("LIVE_TIME", "REAL_TIME"))
-        detector = str(index + 1)
+        live_time, real_time = (
+            parse_seconds(_detector_value(fields, key, detector_index)) for key in ("LIVE_TIME", "REAL_TIME")
+        )
+        detector = str(detector_index + 1)
         spectra.append(
-            FileSpectrum(counts[:, index], axis, live_time, real_time, detector, detector, notes, dict(fields))
+            FileSpectrum(counts[:, detector_index], axis, live_time, real_time, detector, detector, notes, dict(fields))
         )
     return detector_scans(spectra, path, FORMAT.name, name)
 
 
-def _fields(head: str) -> dict[str, str]:
+def _header_fields(header_text: str) -> dict[str, str]:
     """Return the values by key; ``ENVIRONMENT``, which occurs repeatedly, by the name inside its value."""
     fields: dict[str, str] = {}
-    for line in head.splitlines():
-        key, colon, value = line.partition(":")
+    for line in header_text.splitlines():
+        key, separator, value = line.partition(":")
         if key.strip() == "ENVIRONMENT":
-            key, colon, value = value.partition("=")
+            key, separator, value = value.partition("=")
             value = value.strip(' "')
-        if colon and not key.startswith("ROI"):
+        if separator and not key.startswith("ROI"):
             fields[key.strip()] = value.strip()
     return fields
 
 
-def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64]:
+def _parse_counts(data_text: str, fields: dict[str, str], path: Path) -> NDArray[np.float64]:
     """Return the (channel, detector) counts."""
     n_detector, n_channel = (parse_number(fields.get(key)) for key in ("ELEMENTS", "CHANNELS"))
     if not (
@@ -96,19 +100,19 @@ def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64
             f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} are allowed. Copy it again."
         )
     try:
-        values = np.array(body.split(), dtype=np.float64)
+        numbers = np.array(data_text.split(), dtype=np.float64)
     except ValueError as error:
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum, but its data must be numbers ({error}). Copy it again."
         ) from error
-    if values.size != n_detector * n_channel:
+    if numbers.size != n_detector * n_channel:
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {n_channel:g} channels and {n_detector:g} detectors that holds "
-            f"{values.size} numbers. It is cut off or edited; copy it again."
+            f"{numbers.size} numbers. It is cut off or edited; copy it again."
         )
-    return values.reshape(int(n_channel), int(n_detector))
+    return numbers.reshape(int(n_channel), int(n_detector))
 
 
-def _value(fields: dict[str, str], key: str, index: int) -> str | None:
-    values = fields.get(key, "").split()
-    return values[index] if index < len(values) else None
+def _detector_value(fields: dict[str, str], key: str, detector_index: int) -> str | None:
+    detector_values = fields.get(key, "").split()
+    return detector_values[detector_index] if detector_index < len(detector_values) else None

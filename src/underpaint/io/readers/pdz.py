@@ -78,13 +78,13 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     if size > _MAX_BYTES:
         raise ScanError(f"Cannot read {path}: {size} bytes are too many for a .pdz spectrum (at most {_MAX_BYTES}).")
     content: bytes = try_read(path.read_bytes, str(path))
-    phases = _phases_25(content, path) if content.startswith(_MAGIC_25) else [_phase_24(content, path)]
-    names = [str(phase.number) for phase in phases]
-    if name is not None and name not in names:
-        raise ScanError(f"Cannot read {path}::{name}: the .pdz file has the phases {', '.join(names)}.")
-    phase = phases[0 if name is None else names.index(name)]
-    other_names = [other for other in names if other != str(phase.number)]
-    phase_notes = (f"one phase of {len(names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
+    phases = _read_phases_25(content, path) if content.startswith(_MAGIC_25) else [_read_phase_24(content, path)]
+    phase_names = [str(phase.number) for phase in phases]
+    if name is not None and name not in phase_names:
+        raise ScanError(f"Cannot read {path}::{name}: the .pdz file has the phases {', '.join(phase_names)}.")
+    phase = phases[0 if name is None else phase_names.index(name)]
+    other_names = [phase_name for phase_name in phase_names if phase_name != str(phase.number)]
+    phase_notes = (f"one phase of {len(phase_names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
     return [_scan(path, phase, phase_notes, version=25 if content.startswith(_MAGIC_25) else 24)]
 
 
@@ -111,21 +111,21 @@ def _axis(phase: Phase) -> Axis:
 # --- version 25 ------------------------------------------------------------------------------------
 
 
-def _phases_25(content: bytes, path: Path) -> list[Phase]:
+def _read_phases_25(content: bytes, path: Path) -> list[Phase]:
     instrument: dict[str, Any] = {}
     phases: list[Phase] = []
-    for record_type, record_offset, record in _records(content, path):
+    for record_type, record_offset, record in _iterate_records(content, path):
         if record_type == _INSTRUMENT_RECORD:
-            instrument = _instrument(record)
+            instrument = _read_instrument(record)
         elif record_type == _SPECTRUM_RECORD:
-            phases.append(_phase_25(record, record_offset, path))
+            phases.append(_read_phase_25(record, record_offset, path))
     if not phases:
         raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
-    numbers = range(1, len(phases) + 1)
-    return [_renumbered(phase, number, instrument) for phase, number in zip(phases, numbers, strict=True)]
+    phase_numbers = range(1, len(phases) + 1)
+    return [_with_number(phase, number, instrument) for phase, number in zip(phases, phase_numbers, strict=True)]
 
 
-def _renumbered(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
+def _with_number(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
     return Phase(
         number,
         phase.counts,
@@ -137,35 +137,39 @@ def _renumbered(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
     )
 
 
-def _records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
+def _iterate_records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
     """Yield type, offset and bytes of each record; no record may extend beyond the file."""
-    view, start = memoryview(content), 0
-    while start + 6 <= len(content):
-        record_type, length = struct.unpack_from("<HI", content, start)
-        if start + 6 + length > len(content):
+    content_view, record_start = memoryview(content), 0
+    while record_start + 6 <= len(content):
+        record_type, record_bytes = struct.unpack_from("<HI", content, record_start)
+        if record_start + 6 + record_bytes > len(content):
             raise ScanError(
-                f"Cannot read {path}: a .pdz file of version 25; its record of type {record_type} at byte {start} "
-                f"declares {length} bytes, {len(content) - start - 6} are left. The file is cut off; copy it again."
+                f"Cannot read {path}: a .pdz file of version 25; its record of type {record_type} at byte "
+                f"{record_start} "
+                f"declares {record_bytes} bytes, {len(content) - record_start - 6} are left. The file is cut off; "
+                "copy it again."
             )
-        yield record_type, start, view[start + 6 : start + 6 + length]
-        start += 6 + length
+        yield record_type, record_start, content_view[record_start + 6 : record_start + 6 + record_bytes]
+        record_start += 6 + record_bytes
 
 
-def _instrument(record: memoryview) -> dict[str, Any]:
+def _read_instrument(record: memoryview) -> dict[str, Any]:
     """Return serial number and geometry; an unreadable instrument record does not invalidate the spectrum."""
-    serial, offset = _read_text(record, 0)
-    build, offset = _read_text(record, offset)
+    serial_number, offset = _read_text(record, 0)
+    build_number, offset = _read_text(record, offset)
     if offset + 6 > len(record):
         return {}
-    anode, takeoff, incidence, detection, window = struct.unpack_from("<4Bh", record, offset)
+    anode_atomic_number, anode_takeoff_deg, incidence_deg, detector_takeoff_deg, window_um = struct.unpack_from(
+        "<4Bh", record, offset
+    )
     return {
-        "serial_number": serial,
-        "build_number": build,
-        "anode_atomic_number": anode,
-        "anode_takeoff_angle_deg": takeoff,
-        "incidence_angle_deg": incidence,
-        "takeoff_angle_deg": detection,
-        "tube_window_be_um": window,
+        "serial_number": serial_number,
+        "build_number": build_number,
+        "anode_atomic_number": anode_atomic_number,
+        "anode_takeoff_angle_deg": anode_takeoff_deg,
+        "incidence_angle_deg": incidence_deg,
+        "takeoff_angle_deg": detector_takeoff_deg,
+        "tube_window_be_um": window_um,
     }
 
 
@@ -174,34 +178,38 @@ def _read_text(record: memoryview, offset: int) -> tuple[str, int]:
     if offset + 4 > len(record):
         return "", len(record)
     (n_character,) = struct.unpack_from("<I", record, offset)
-    stop = offset + 4 + 2 * n_character
-    if stop > len(record):
+    stop_offset = offset + 4 + 2 * n_character
+    if stop_offset > len(record):
         return "", len(record)
-    return bytes(record[offset + 4 : stop]).decode("utf-16-le", "replace").strip("\x00"), stop
+    return bytes(record[offset + 4 : stop_offset]).decode("utf-16-le", "replace").strip("\x00"), stop_offset
 
 
-def _phase_25(record: memoryview, record_offset: int, path: Path) -> Phase:
+def _read_phase_25(record: memoryview, record_offset: int, path: Path) -> Phase:
     if len(record) < _PHASE_STRUCT.size:
         raise ScanError(
             f"Cannot read {path}: the .pdz spectrum at byte {record_offset} is cut off ({len(record)} bytes)."
         )
-    values = _PHASE_STRUCT.unpack_from(record)
-    n_channel, n_character = values[-4], values[-1]
+    phase_values = _PHASE_STRUCT.unpack_from(record)
+    n_channel, n_character = phase_values[-4], phase_values[-1]
     channels_offset = _PHASE_STRUCT.size + 2 * n_character + 2
     counts = _read_channels(record[channels_offset:], n_channel, "<u4", f"{path}, spectrum at byte {record_offset}")
     return Phase(
         0,
         counts,
-        gain_ev=float(values[22]),
-        start_ev=float(values[24]),
-        live_time_s=_positive_or_none(values[9]),
-        real_time_s=_positive_or_none(values[6]),
+        gain_ev=float(phase_values[22]),
+        start_ev=float(phase_values[24]),
+        live_time_s=_positive_or_none(phase_values[9]),
+        real_time_s=_positive_or_none(phase_values[6]),
         metadata={
-            "tube_voltage_kv": values[10],
-            "tube_current_ua": values[11],
-            "filters": [(z, um) for z, um in zip(values[12:18:2], values[13:18:2], strict=True) if z > 0],
-            "ev_per_channel": values[22],
-            "channel_start_ev": values[24],
+            "tube_voltage_kv": phase_values[10],
+            "tube_current_ua": phase_values[11],
+            "filters": [
+                (atomic_number, thickness_um)
+                for atomic_number, thickness_um in zip(phase_values[12:18:2], phase_values[13:18:2], strict=True)
+                if atomic_number > 0
+            ],
+            "ev_per_channel": phase_values[22],
+            "channel_start_ev": phase_values[24],
         },
     )
 
@@ -221,18 +229,18 @@ def _is_plausible_24(head: bytes) -> bool:
     return bool(2 <= n_channel <= _MAX_CHANNELS and min_gain_ev <= gain_ev <= max_gain_ev)
 
 
-def _phase_24(content: bytes, path: Path) -> Phase:
+def _read_phase_24(content: bytes, path: Path) -> Phase:
     (n_channel,) = struct.unpack_from("<h", content, _N_CHANNEL_OFFSET_24)
     (gain_ev,) = struct.unpack_from("<d", content, _GAIN_OFFSET_24)
     voltage_kv, current_ua = struct.unpack_from("<2f", content, _TUBE_OFFSET_24)
     counts = _read_channels(memoryview(content)[_DATA_OFFSET_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
-    (live_s,) = struct.unpack_from("<f", content, _LIVE_TIME_OFFSET_24)
+    (live_time_s,) = struct.unpack_from("<f", content, _LIVE_TIME_OFFSET_24)
     return Phase(
         1,
         counts,
         gain_ev,
         0.0,
-        _positive_or_none(live_s),
+        _positive_or_none(live_time_s),
         None,
         {"tube_voltage_kv": voltage_kv, "tube_current_ua": current_ua, "ev_per_channel": gain_ev},
     )
@@ -257,5 +265,5 @@ def _read_channels(channel_bytes: memoryview, n_channel: int, dtype: str, source
     return counts
 
 
-def _positive_or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) and value > 0 else None
+def _positive_or_none(time_s: float) -> float | None:
+    return float(time_s) if np.isfinite(time_s) and time_s > 0 else None

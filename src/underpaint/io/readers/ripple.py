@@ -73,7 +73,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
         declared type or order.
     """
     header = path if _has_keys(_read_small_file(path)) else _sibling_files(path, ".rpl")[0]
-    fields = _fields(header)
+    fields = _header_fields(header)
     raw_path = _raw_file(header, path)
     cube = RippleCube(raw_path, header, fields)
     _check_type(cube, header)
@@ -86,7 +86,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
         source=str(header),
         format=FORMAT.name,
         live_time_s=_live_time(fields, cube.shape),
-        step_mm=_step(fields),
+        step_mm=_step_mm(fields),
         notes=axis_notes,
         metadata=dict(fields),
     )
@@ -96,9 +96,9 @@ class RippleCube:
     """Memory-mapped numbers as (row, column, channel), for either order of storage."""
 
     def __init__(self, raw_path: Path, header: Path, fields: dict[str, str]) -> None:
-        missing = [key for key in _REQUIRED if key not in fields]
-        if missing:
-            raise ScanError(f"Cannot read {header}: the header lacks {', '.join(missing)}.")
+        missing_keys = [key for key in _REQUIRED if key not in fields]
+        if missing_keys:
+            raise ScanError(f"Cannot read {header}: the header lacks {', '.join(missing_keys)}.")
         width, height, depth = (_integer_field(fields, key, header) for key in ("width", "height", "depth"))
         self.raw_path, self.offset = (
             raw_path,
@@ -125,8 +125,10 @@ class RippleCube:
         if self.is_by_vector:
             values = np.memmap(self.raw_path, self.dtype, "r", self.offset, self.shape)
             return np.array(values[rows, columns], dtype=self.dtype.newbyteorder("="))
-        images = np.memmap(self.raw_path, self.dtype, "r", self.offset, (n_channel, n_row, n_column))
-        return np.array(np.moveaxis(images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C")
+        channel_images = np.memmap(self.raw_path, self.dtype, "r", self.offset, (n_channel, n_row, n_column))
+        return np.array(
+            np.moveaxis(channel_images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C"
+        )
 
 
 def _check_type(cube: RippleCube, header: Path) -> None:
@@ -136,41 +138,45 @@ def _check_type(cube: RippleCube, header: Path) -> None:
     values = np.fromfile(
         cube.raw_path, cube.dtype, min(_N_CHECKED_VALUES, int(np.prod(cube.shape))), offset=cube.offset
     )
-    median, item_size = _median_size(values), cube.dtype.itemsize
+    stated_median, item_size = _median_size(values), cube.dtype.itemsize
     candidate_types = [
-        np.dtype(f"{order}{kind}{item_size}") for kind in "uf" if item_size in _ITEM_SIZES[kind] for order in "<>"
+        np.dtype(f"{byte_order}{kind_code}{item_size}")
+        for kind_code in "uf"
+        if item_size in _ITEM_SIZES[kind_code]
+        for byte_order in "<>"
     ]
-    type_by_median = {_median_size(values.view(candidate)): candidate for candidate in candidate_types}
+    type_by_median = {_median_size(values.view(candidate_type)): candidate_type for candidate_type in candidate_types}
     smallest_median = min((median_size for median_size in type_by_median if median_size > 0), default=0.0)
-    if 0 < smallest_median < _MAX_LIKELY_MEDIAN and median > _MIN_SIZE_RATIO * smallest_median:
+    if 0 < smallest_median < _MAX_LIKELY_MEDIAN and stated_median > _MIN_SIZE_RATIO * smallest_median:
         raise ScanError(
             f"Cannot read {header}: as {_type_text(cube.dtype)} the values in {cube.raw_path.name} have the median "
-            f"{median:.3g}, too large for counts; as {_type_text(type_by_median[smallest_median])} they would be "
+            f"{stated_median:.3g}, too large for counts; as {_type_text(type_by_median[smallest_median])} they "
+            "would be "
             f"{smallest_median:.3g}. Correct data-type or byte-order in the header."
         )
 
 
 def _type_text(dtype: np.dtype[Any]) -> str:
     """Return data type and byte order as a header states them."""
-    word = {"i": "signed", "u": "unsigned", "f": "float"}[dtype.kind]
-    return f"{word}, {'big' if dtype.str[0] == '>' else 'little'}-endian"
+    kind_name = {"i": "signed", "u": "unsigned", "f": "float"}[dtype.kind]
+    return f"{kind_name}, {'big' if dtype.str[0] == '>' else 'little'}-endian"
 
 
 def _median_size(values: NDArray[Any]) -> float:
     """Return the median of the non-zero numbers; infinite if some are neither counts nor rates."""
     with np.errstate(invalid="ignore", over="ignore"):
-        absolute = np.abs(values[values != 0].astype(np.float64))
-    if absolute.size == 0:
+        absolute_values = np.abs(values[values != 0].astype(np.float64))
+    if absolute_values.size == 0:
         return 0.0
-    is_plausible = np.isfinite(absolute) & (absolute > 1 / _MAX_COUNT) & (absolute < _MAX_COUNT)
-    return float(np.median(absolute)) if is_plausible.mean() > 0.99 else float("inf")
+    is_plausible = np.isfinite(absolute_values) & (absolute_values > 1 / _MAX_COUNT) & (absolute_values < _MAX_COUNT)
+    return float(np.median(absolute_values)) if is_plausible.mean() > 0.99 else float("inf")
 
 
 def _check_record_order(cube: RippleCube, header: Path) -> None:
     """Refuse a cube whose spectra are smooth only in the other storage order."""
-    reordered = copy(cube)
-    reordered.is_by_vector = not cube.is_by_vector
-    roughness, other_roughness = _roughness(cube), _roughness(reordered)
+    reordered_cube = copy(cube)
+    reordered_cube.is_by_vector = not cube.is_by_vector
+    roughness, other_roughness = _roughness(cube), _roughness(reordered_cube)
     if roughness > _MIN_ROUGHNESS_RATIO * other_roughness > 0:
         stated_order, other_order = ("vector", "image") if cube.is_by_vector else ("image", "vector")
         raise ScanError(
@@ -190,7 +196,7 @@ def _roughness(cube: RippleCube) -> float:
 
 
 def _has_keys(head: bytes) -> bool:
-    return {"width", "height", "depth", "record-by"} <= _pairs(head).keys()
+    return {"width", "height", "depth", "record-by"} <= _parse_header(head).keys()
 
 
 def _read_small_file(path: Path) -> bytes:
@@ -202,40 +208,41 @@ def _read_small_file(path: Path) -> bytes:
 
 def _sibling_files(path: Path, suffix: str) -> list[Path]:
     return [
-        candidate
-        for candidate in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
-        if candidate.is_file() and candidate != path
+        sibling
+        for sibling in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
+        if sibling.is_file() and sibling != path
     ]
 
 
 def _raw_file(header: Path, given_path: Path) -> Path:
-    candidates = [given_path] if given_path != header else _sibling_files(header, ".raw")
-    if not candidates:
+    raw_files = [given_path] if given_path != header else _sibling_files(header, ".raw")
+    if not raw_files:
         raise ScanError(
             f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not next to it. "
             "Put it there, or give it this name."
         )
     if not any(
-        candidates[0].resolve().is_relative_to(parent) for parent in (header.resolve().parent, header.parent.resolve())
+        raw_files[0].resolve().is_relative_to(allowed_folder)
+        for allowed_folder in (header.resolve().parent, header.parent.resolve())
     ):
-        raise ScanError(f"Cannot read {header}: {candidates[0].name} is a link to another place. Copy the file there.")
-    return candidates[0]
+        raise ScanError(f"Cannot read {header}: {raw_files[0].name} is a link to another place. Copy the file there.")
+    return raw_files[0]
 
 
-def _fields(header: Path) -> dict[str, str]:
-    return {key: value for key, value in _pairs(_read_small_file(header)).items() if value}
+def _header_fields(header: Path) -> dict[str, str]:
+    return {key: value for key, value in _parse_header(_read_small_file(header)).items() if value}
 
 
-def _pairs(content: bytes) -> dict[str, str]:
+def _parse_header(content: bytes) -> dict[str, str]:
     """Return the values by key in lower case, without comments and INCA's brackets."""
     fields = {}
     for line in content.decode("latin-1").splitlines():
-        text = line.split(";", 1)[0].strip()
-        if text.startswith("(MLX::"):
-            text = text.removeprefix("(MLX::").removesuffix(")").replace(" :", " ", 1)
-        parts = re.split(r"\s*[,:=\s]\s*", text, maxsplit=1)
-        if parts[0]:
-            fields[parts[0].lower()] = parts[1].strip() if len(parts) == 2 else ""
+        line_text = line.split(";", 1)[0].strip()
+        if line_text.startswith("(MLX::"):
+            line_text = line_text.removeprefix("(MLX::").removesuffix(")").replace(" :", " ", 1)
+        key_and_value = re.split(r"\s*[,:=\s]\s*", line_text, maxsplit=1)
+        if key_and_value[0]:
+            fields[key_and_value[0].lower()] = key_and_value[1].strip() if len(key_and_value) == 2 else ""
     return fields
 
 
@@ -263,17 +270,17 @@ def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
 
 
 def _is_by_vector(fields: dict[str, str], header: Path) -> bool:
-    order = fields["record-by"].lower().strip("':) ")
-    if order not in {"vector", "image"}:
-        raise ScanError(f"Cannot read {header}: record-by is {order!r}; a cube is stored by vector or by image.")
-    return order == "vector"
+    record_order = fields["record-by"].lower().strip("':) ")
+    if record_order not in {"vector", "image"}:
+        raise ScanError(f"Cannot read {header}: record-by is {record_order!r}; a cube is stored by vector or by image.")
+    return record_order == "vector"
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
     """Return the energy axis from the depth scale, else from ``ev-per-chan``."""
-    scale, origin, units = (_first_value(fields, keys) for keys in _DEPTH_KEYS)
-    gain, zero, unit = parse_number(scale), parse_number(origin) or 0.0, energy_unit(units or "")
-    if gain is None or (units and not unit and units.lower() not in _MISSING_UNITS):
+    depth_scale, depth_origin, depth_units = (_first_value(fields, keys) for keys in _DEPTH_KEYS)
+    gain, zero, unit = parse_number(depth_scale), parse_number(depth_origin) or 0.0, energy_unit(depth_units or "")
+    if gain is None or (depth_units and not unit and depth_units.lower() not in _MISSING_UNITS):
         gain, zero, unit = parse_number(fields.get("ev-per-chan")), 0.0, "ev"
     return (None, (NO_CALIBRATION,)) if gain is None else axis_of_coefficients((zero, gain), n_channel, unit)
 
@@ -282,8 +289,8 @@ def _first_value(fields: dict[str, str], keys: tuple[str, ...]) -> str | None:
     return next((fields[key] for key in keys if key in fields), None)
 
 
-def _step(fields: dict[str, str]) -> tuple[float, float] | None:
-    steps = []
+def _step_mm(fields: dict[str, str]) -> tuple[float, float] | None:
+    steps_mm = []
     for dimension in ("height", "width"):
         scale = parse_number(_first_value(fields, (f"{dimension}-scale", f"{dimension}scaleincrement")))
         unit_mm = _MM_PER_UNIT.get(
@@ -291,10 +298,10 @@ def _step(fields: dict[str, str]) -> tuple[float, float] | None:
         )
         if scale is None or unit_mm is None or scale <= 0:
             return None
-        steps.append(scale * unit_mm)
-    return steps[0], steps[1]
+        steps_mm.append(scale * unit_mm)
+    return steps_mm[0], steps_mm[1]
 
 
 def _live_time(fields: dict[str, str], shape: tuple[int, int, int]) -> NDArray[np.float64] | None:
-    value = parse_number(fields.get("live-time"))
-    return np.full(shape[:2], value) if value is not None and value > 0 else None
+    live_time_s = parse_number(fields.get("live-time"))
+    return np.full(shape[:2], live_time_s) if live_time_s is not None and live_time_s > 0 else None

@@ -52,7 +52,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     faults: list[ScanError] = []
     for index, node in enumerate(spectrum_nodes(path), 1):
         try:
-            spectra.append(_compact(read_spectrum_node(node, f"{path}::{index}")))
+            spectra.append(_with_compact_counts(read_spectrum_node(node, f"{path}::{index}")))
         except ScanError as error:
             faults.append(error)
     if not spectra and faults:
@@ -65,7 +65,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     return [scan_of_spectra(spectra, path, FORMAT.name, name)]
 
 
-def _compact(spectrum: FileSpectrum) -> FileSpectrum:
+def _with_compact_counts(spectrum: FileSpectrum) -> FileSpectrum:
     """Store counts in half the memory where this is lossless."""
     counts = spectrum.counts.astype(np.float32)
     return spectrum if (counts != spectrum.counts).any() else replace(spectrum, counts=counts)

@@ -50,15 +50,26 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     fields = {
         key.strip(): value.strip(' "') for key, _, value in (line.partition(",") for line in lines[1:table_start])
     }
-    pairs = [tuple(parse_number(word.strip(' "')) for word in line.split(",", 1)) for line in lines[table_start + 1 :]]
-    channels = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] is not None]
-    declared = parse_number(fields.get("Number of Channels"))
-    if len(pairs) < 2 or channels != list(range(len(pairs))) or declared not in {None, len(pairs)}:
+    channel_count_pairs = [
+        tuple(parse_number(number_text.strip(' "')) for number_text in line.split(",", 1))
+        for line in lines[table_start + 1 :]
+    ]
+    channels = [
+        channel_and_count[0]
+        for channel_and_count in channel_count_pairs
+        if len(channel_and_count) == 2 and channel_and_count[1] is not None
+    ]
+    n_declared = parse_number(fields.get("Number of Channels"))
+    if (
+        len(channel_count_pairs) < 2
+        or channels != list(range(len(channel_count_pairs)))
+        or n_declared not in {None, len(channel_count_pairs)}
+    ):
         raise ScanError(
             f"Cannot read {path}: an S1PXRF spectrum of {fields.get('Number of Channels', 'unstated')} channels whose "
-            f"{len(pairs)} lines do not hold each of them. It is cut off or edited; export it again."
+            f"{len(channel_count_pairs)} lines do not hold each of them. It is cut off or edited; export it again."
         )
-    counts = np.array([pair[1] for pair in pairs], dtype=np.float64)
+    counts = np.array([channel_and_count[1] for channel_and_count in channel_count_pairs], dtype=np.float64)
     axis, notes = axis_of_coefficients((0.0, parse_number(fields.get("eV per channel")) or 0.0), counts.size, "ev")
     spectrum = FileSpectrum(
         counts,

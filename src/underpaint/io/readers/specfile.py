@@ -19,7 +19,7 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, parse_number, parse_seconds
-from underpaint.io._single import FileSpectrum, is_channel_or_energy, scan_of_spectra, read_limited, spectra_in_columns
+from underpaint.io._single import FileSpectrum, is_channel_or_energy, read_limited, scan_of_spectra, spectra_in_columns
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -78,20 +78,22 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         There is no spectrum, or a spectrum has content other than numbers.
     """
     text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
-    by_detector: dict[int, list[FileSpectrum]] = {}
+    spectra_by_detector: dict[int, list[FileSpectrum]] = {}
     for spec_scan in _spec_scans(text):
-        for detector, spectrum in _spectra(spec_scan, path) if spec_scan.spectra else _columns(spec_scan, path):
-            by_detector.setdefault(detector, []).append(spectrum)
-    if not by_detector:
+        for detector_index, spectrum in (
+            _scan_spectra(spec_scan, path) if spec_scan.spectra else _table_spectra(spec_scan, path)
+        ):
+            spectra_by_detector.setdefault(detector_index, []).append(spectrum)
+    if not spectra_by_detector:
         raise ScanError(
             f"Cannot read {path}: a SPEC file without spectra in it (no line @A). Give the file of the detector's "
             "spectra, or export them with PyMca as HDF5."
         )
-    if len(by_detector) == 1:
-        return [scan_of_spectra(by_detector[0], path, FORMAT.name, name)]
+    if len(spectra_by_detector) == 1:
+        return [scan_of_spectra(spectra_by_detector[0], path, FORMAT.name, name)]
     return [
-        _with_detector(scan_of_spectra(spectra, path, FORMAT.name, name), path, detector + 1)
-        for detector, spectra in by_detector.items()
+        _with_detector(scan_of_spectra(spectra, path, FORMAT.name, name), path, detector_index + 1)
+        for detector_index, spectra in spectra_by_detector.items()
     ]
 
 
@@ -101,12 +103,12 @@ def _with_detector(scan: Scan, path: Path, detector: int) -> Scan:
 
 def _spec_scans(text: str) -> Iterator[_SpecScan]:
     """Yield the scans of the file; spectra before the first scan are a separate scan."""
-    spec_scan, counts = _SpecScan("1"), None
+    spec_scan, counts_lines = _SpecScan("1"), None
     for line in text.splitlines():
-        if counts is not None:
-            counts.append(line.rstrip("\\ \t"))
+        if counts_lines is not None:
+            counts_lines.append(line.rstrip("\\ \t"))
         elif line.startswith("@A"):
-            counts = [re.sub(r"^@A\d*", "", line).rstrip("\\ \t")]
+            counts_lines = [re.sub(r"^@A\d*", "", line).rstrip("\\ \t")]
         elif line.startswith("#S "):
             yield spec_scan
             spec_scan = _SpecScan(([*line.split(), "1"])[1])
@@ -115,43 +117,52 @@ def _spec_scans(text: str) -> Iterator[_SpecScan]:
             spec_scan.fields.setdefault(key, []).append(value.strip())
         elif line.strip() and spec_scan.labels:
             spec_scan.lines.append(line)
-        if counts is not None and not line.rstrip().endswith("\\"):
-            spec_scan.spectra.append(" ".join(counts))
-            counts = None
-    if counts is not None:
-        spec_scan.spectra.append(" ".join(counts))
+        if counts_lines is not None and not line.rstrip().endswith("\\"):
+            spec_scan.spectra.append(" ".join(counts_lines))
+            counts_lines = None
+    if counts_lines is not None:
+        spec_scan.spectra.append(" ".join(counts_lines))
     yield spec_scan
 
 
-def _spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
+def _scan_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
     """Yield detector and spectrum, in the order of the file."""
-    calibrations, times = spec_scan.fields.get("@CALIB", []), spec_scan.fields.get("@CTIME", [])
+    calibrations, time_fields = spec_scan.fields.get("@CALIB", []), spec_scan.fields.get("@CTIME", [])
     n_detector = len(calibrations) if len(calibrations) > 1 and len(spec_scan.spectra) % len(calibrations) == 0 else 1
     if n_detector > _MAX_DETECTORS:
         raise ScanError(
             f"Cannot read {path}: scan {spec_scan.number} has {n_detector} detectors; at most {_MAX_DETECTORS} are "
             "allowed."
         )
-    for index, text in enumerate(spec_scan.spectra):
-        point, detector = divmod(index, n_detector)
-        label = f"{spec_scan.number}.{point + 1}"
+    for index, counts_text in enumerate(spec_scan.spectra):
+        point_index, detector_index = divmod(index, n_detector)
+        spectrum_name = f"{spec_scan.number}.{point_index + 1}"
         try:
-            counts = np.array(text.split(), dtype=np.float64)
+            counts = np.array(counts_text.split(), dtype=np.float64)
         except ValueError as error:
             raise ScanError(
-                f"Cannot read {path}::{label}: its spectrum must be numbers ({error}). Copy the file again."
+                f"Cannot read {path}::{spectrum_name}: its spectrum must be numbers ({error}). Copy the file again."
             ) from error
-        _check_channels(spec_scan.fields.get("@CHANN", []), counts.size, f"{path}::{label}")
-        axis, notes = _axis(calibrations[detector : detector + 1], spec_scan.fields.get("@CHANN", []), counts.size)
-        time_text = (
-            times[index] if len(times) == len(spec_scan.spectra) else times[0] if times and len(times) == 1 else ""
+        _check_channels(spec_scan.fields.get("@CHANN", []), counts.size, f"{path}::{spectrum_name}")
+        axis, notes = _axis(
+            calibrations[detector_index : detector_index + 1], spec_scan.fields.get("@CHANN", []), counts.size
         )
-        live_time, real_time = (parse_seconds(word) for word in ([*time_text.split(), "", "", ""])[1:3])
+        time_text = (
+            time_fields[index]
+            if len(time_fields) == len(spec_scan.spectra)
+            else time_fields[0]
+            if time_fields and len(time_fields) == 1
+            else ""
+        )
+        live_time, real_time = (parse_seconds(time_word) for time_word in ([*time_text.split(), "", "", ""])[1:3])
         fields = {key: " | ".join(values[:3]) for key, values in spec_scan.fields.items() if len(values) < 4}
-        yield detector, FileSpectrum(counts, axis, live_time, real_time, label, notes=notes, metadata=fields)
+        yield (
+            detector_index,
+            FileSpectrum(counts, axis, live_time, real_time, spectrum_name, notes=notes, metadata=fields),
+        )
 
 
-def _columns(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
+def _table_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
     """Yield detector and spectrum of a scan that is a table with a line per channel."""
     labels = spec_scan.labels
     if not labels or not spec_scan.lines:
@@ -167,27 +178,28 @@ def _columns(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectr
             f"Cannot read {path}: scan {spec_scan.number} has {table.shape[1]} lines of {len(table)} numbers below "
             f"{len(labels)} labels. Two lines or more of as many numbers as labels are needed; copy the file again."
         )
-    columns = [column for column, label in enumerate(labels) if is_channel_or_energy(label)]
-    for detector, spectrum in enumerate(spectra_in_columns(table, labels, columns, path)):
-        yield detector, replace(spectrum, name=f"{spec_scan.number}.1")
+    axis_columns = [column for column, label in enumerate(labels) if is_channel_or_energy(label)]
+    for detector_index, spectrum in enumerate(spectra_in_columns(table, labels, axis_columns, path)):
+        yield detector_index, replace(spectrum, name=f"{spec_scan.number}.1")
 
 
-def _check_channels(declared: list[str], size: int, location: str) -> None:
-    expected = parse_number((declared[0].split() or [""])[0]) if declared else None
-    if size < 2 or (expected is not None and size != expected):
+def _check_channels(channel_fields: list[str], n_channel: int, location: str) -> None:
+    n_expected = parse_number((channel_fields[0].split() or [""])[0]) if channel_fields else None
+    if n_channel < 2 or (n_expected is not None and n_channel != n_expected):
         raise ScanError(
-            f"Cannot read {location}: a spectrum of {size} channels, where {declared[0].split()[0] if declared else 2} "
+            f"Cannot read {location}: a spectrum of {n_channel} channels, where "
+            f"{channel_fields[0].split()[0] if channel_fields else 2} "
             "were declared. The file is truncated or edited; copy it again."
         )
 
 
-def _axis(calibration: list[str], declared: list[str], n_channel: int) -> Axis:
+def _axis(calibration: list[str], channel_fields: list[str], n_channel: int) -> Axis:
     """Return the axis of ``#@CALIB``, whose channel numbers begin with the first channel of ``#@CHANN``."""
-    values = [parse_number(word) for word in calibration[0].split()] if calibration else []
-    coefficients = [value for value in values if value is not None]
-    if len(coefficients) < 2 or len(coefficients) < len(values):
+    numbers = [parse_number(number_text) for number_text in calibration[0].split()] if calibration else []
+    coefficients = [number for number in numbers if number is not None]
+    if len(coefficients) < 2 or len(coefficients) < len(numbers):
         return None, (NO_CALIBRATION,)
-    first_channel = parse_number(([*declared[0].split(), "", ""])[1]) if declared else None
+    first_channel = parse_number(([*channel_fields[0].split(), "", ""])[1]) if channel_fields else None
     if first_channel and coefficients[:2] != [0.0, 1.0]:
         shifted_polynomial = np.polynomial.Polynomial(coefficients)(np.polynomial.Polynomial([first_channel, 1.0]))
         coefficients = shifted_polynomial.coef.tolist()

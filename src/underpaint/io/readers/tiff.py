@@ -50,7 +50,7 @@ FORMAT = Format(
 )
 _NULL_HANDLER = logging.NullHandler()
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_LIST_NAMES = ("energies", "energy")
+_ENERGY_LIST_NAMES = ("energies", "energy")
 _MIN_CHANNELS = 32
 _MIN_SPREAD_RATIO = 2.0
 _MAX_COMPRESSION_RATIO = 10_000
@@ -72,16 +72,18 @@ class PagesCube:
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, len(self.pages)), dtype=self.dtype)
         files = dict.fromkeys(path for path, _ in self.pages)
         for path in files:
-            pages = [
+            channel_pages = [
                 (channel, page_index) for channel, (page_path, page_index) in enumerate(self.pages) if page_path == path
             ]
-            self._fill(block, path, pages, rows, columns)
+            self._fill_channels(block, path, channel_pages, rows, columns)
         return block
 
-    def _fill(self, block: NDArray[Any], path: Path, pages: list[tuple[int, int]], rows: slice, columns: slice) -> None:
+    def _fill_channels(
+        self, block: NDArray[Any], path: Path, channel_pages: list[tuple[int, int]], rows: slice, columns: slice
+    ) -> None:
         def fill_block() -> None:
             with _import_tifffile().TiffFile(path) as file:
-                for channel, page_index in pages:
+                for channel, page_index in channel_pages:
                     block[:, :, channel] = file.pages[page_index].asarray()[rows, columns]
 
         _with_scan_error(fill_block, path)
@@ -94,8 +96,8 @@ def sniff(path: Path, head: bytes) -> bool:
 
 def _tiff_files(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder in the order of the numbers in their names."""
-    named = (file for file in folder.iterdir() if file.suffix.lower() in {".tif", ".tiff"} and file.is_file())
-    tiff_files = entries_inside(folder, named)
+    candidate_files = (file for file in folder.iterdir() if file.suffix.lower() in {".tif", ".tiff"} and file.is_file())
+    tiff_files = entries_inside(folder, candidate_files)
     return sorted(tiff_files, key=natural_sort_key)
 
 
@@ -119,10 +121,10 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         return [_scan(cube, path, path.parent, path.stem, name)]
     scan = _scan(cube, path, path, path.name, name)
     files = _tiff_files(path)
-    missing = missing_file_numbers(files)
-    if missing and scan.axis is None:
+    missing_numbers = missing_file_numbers(files)
+    if missing_numbers and scan.axis is None:
         raise ScanError(
-            f"Cannot read {path} as a stack: its {len(files)} numbered images lack {number_list(missing)}, "
+            f"Cannot read {path} as a stack: its {len(files)} numbered images lack {number_list(missing_numbers)}, "
             "and all channels above would be shifted. Copy the images again, or give a list of their energies "
             "(energies.txt)."
         )
@@ -141,17 +143,21 @@ def open_stack(path: Path) -> MappedCube | PagesCube:
         return cast("MappedCube | PagesCube", _with_scan_error(lambda: _open_file(path), path))
     files = _tiff_files(path)
     page_types = [_with_scan_error(lambda file=file: _page_shape_and_type(file), file) for file in files]  # type: ignore[misc]
-    unequal = next(
+    unequal_file = next(
         (file for file, page_type in zip(files, page_types, strict=True) if page_type != page_types[0]), None
     )
-    if unequal is not None or len(files) < 2:
-        reason = f"{unequal.name} differs from {files[0].name} in size or type" if unequal else "two or more are needed"
+    if unequal_file is not None or len(files) < 2:
+        reason = (
+            f"{unequal_file.name} differs from {files[0].name} in size or type"
+            if unequal_file
+            else "two or more are needed"
+        )
         raise ScanError(f"Cannot read {path} as a stack of TIFF images: {reason}.")
     return PagesCube([(file, 0) for file in files], *page_types[0])
 
 
-def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
-    energy_file = list_beside(folder, stem, name, str(path), _LIST_NAMES)
+def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stack_name: str, name: str | None) -> Scan:
+    energy_file = list_beside(folder, stack_name, name, str(path), _ENERGY_LIST_NAMES)
     axis: EnergyAxis | None = None
     notes: tuple[str, ...] = ("no energy calibration: no list of energies with the stack",)
     if energy_file is not None:
@@ -167,7 +173,7 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
     return Scan(
         lazy_counts(cube, str(path)),
         axis=axis,
-        name=stem,
+        name=stack_name,
         source=str(path),
         format=FORMAT.name,
         notes=notes,
@@ -182,9 +188,9 @@ def _are_spectrum_rows(cube: MappedCube | PagesCube) -> bool:
     )
     if counts.shape[0] < _MIN_CHANNELS or not counts.any():
         return False
-    along_columns, along_images = (counts.sum(axis=axis) for axis in (1, 0))
-    spreads = [profile.std() / profile.mean() for profile in (along_columns, along_images)]
-    return bool(spreads[0] > _MIN_SPREAD_RATIO * spreads[1])
+    column_profile, image_profile = (counts.sum(axis=axis) for axis in (1, 0))
+    relative_spreads = [profile.std() / profile.mean() for profile in (column_profile, image_profile)]
+    return bool(relative_spreads[0] > _MIN_SPREAD_RATIO * relative_spreads[1])
 
 
 def _open_file(path: Path) -> MappedCube | PagesCube:
@@ -195,12 +201,13 @@ def _open_file(path: Path) -> MappedCube | PagesCube:
         _check_pages(path, n_page, shape, dtype, page)
         if n_page == 1 or len(shape) == 3:
             return _from_one_page(path, page, shape, dtype)
-        unequal = [
+        unequal_indices = [
             index for index in range(n_page) if tuple(pages[index].shape) != shape or pages[index].dtype != dtype
         ]
-        if unequal:
+        if unequal_indices:
             raise ScanError(
-                f"Cannot read {path} as a stack: image {unequal[0]} is {pages[unequal[0]].shape}, the first {shape}."
+                f"Cannot read {path} as a stack: image {unequal_indices[0]} is {pages[unequal_indices[0]].shape}, "
+                f"the first {shape}."
             )
         offset = _contiguous_offset(file, n_page, shape, dtype)
         if offset is not None:
@@ -211,20 +218,20 @@ def _open_file(path: Path) -> MappedCube | PagesCube:
 
 def _check_pages(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any], page: Any) -> None:
     n_byte = path.stat().st_size
-    size = dtype.itemsize * n_page
+    declared_bytes = dtype.itemsize * n_page
     page_bytes = dtype.itemsize
-    for length in shape:
-        size, page_bytes = size * length, page_bytes * length
+    for n_index in shape:
+        declared_bytes, page_bytes = declared_bytes * n_index, page_bytes * n_index
     if dtype.kind not in "uif" or len(shape) not in {2, 3} or 0 in shape:
         raise ScanError(
             f"Cannot read {path} as a stack: its images are {shape} {dtype}; (row, column) numbers are needed."
         )
     is_uncompressed = int(page.compression) == 1
-    if size > (n_byte if is_uncompressed else _MAX_COMPRESSION_RATIO * n_byte) or (
+    if declared_bytes > (n_byte if is_uncompressed else _MAX_COMPRESSION_RATIO * n_byte) or (
         not is_uncompressed and page_bytes > max(_MAX_PAGE_BYTES, n_byte)
     ):
         raise ScanError(
-            f"Cannot read {path}: it declares {n_page} images of {shape} {dtype}, {size / 1e6:.0f} MB, "
+            f"Cannot read {path}: it declares {n_page} images of {shape} {dtype}, {declared_bytes / 1e6:.0f} MB, "
             f"and holds {n_byte / 1e6:.3f} MB. It is damaged or cut off; copy it again."
         )
 
@@ -241,9 +248,13 @@ def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtyp
             f"Cannot read {path}: several values per pixel, compressed. Write it uncompressed, or one page per channel."
         )
     stored_dtype = dtype.newbyteorder(page.parent.byteorder)
-    sizes = (shape[0], shape[1], shape[2])
+    stored_shape = (shape[0], shape[1], shape[2])
     return MappedCube(
-        path, int(page.dataoffsets[0]), sizes, stored_dtype, _PIXELS_ORDER if page.axes == "YXS" else _PLANES_ORDER
+        path,
+        int(page.dataoffsets[0]),
+        stored_shape,
+        stored_dtype,
+        _PIXELS_ORDER if page.axes == "YXS" else _PLANES_ORDER,
     )
 
 
@@ -269,7 +280,7 @@ def _page_shape_and_type(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
 
 
 def _axis(energy_file: Path, n_channel: int, path: Path) -> Axis:
-    energies, first_lines = read_list(energy_file, _LIST_NAMES)
+    energies, first_lines = read_list(energy_file, _ENERGY_LIST_NAMES)
     unit = next(filter(None, map(energy_unit, first_lines)), "")
     axis, notes = axis_of_list(energies, n_channel, unit)
     if axis is None:
@@ -289,9 +300,9 @@ def _import_tifffile() -> Any:
     return tifffile
 
 
-def _with_scan_error(action: Callable[[], Any], path: Path) -> Any:
+def _with_scan_error(read_action: Callable[[], Any], path: Path) -> Any:
     try:
-        return action()
+        return read_action()
     except ScanError:
         raise
     except Exception as error:  # tifffile and its codecs raise whatever they like at damaged files

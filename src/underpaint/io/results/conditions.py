@@ -7,7 +7,7 @@ Only known values are written. The attribute ``origin`` states their source: "gi
 from collections.abc import Mapping
 from typing import Any
 
-FIELDS: dict[str, tuple[str, str, str]] = {
+INSTRUMENT_FIELDS: dict[str, tuple[str, str, str]] = {
     "tube.anode": ("source", "target_material", ""),
     "tube.voltage_kv": ("source", "voltage", "kV"),
     "geometry.incidence_angle_deg": ("geometry", "incidence_angle", "deg"),
@@ -21,41 +21,45 @@ FIELDS: dict[str, tuple[str, str, str]] = {
     "detector.fano": ("detector", "fano_factor", "1"),
 }
 """Group below ``instrument``, field and unit of each value, by its name in instrument files."""
-CLASSES = {"source": "NXsource", "geometry": "NXcollection", "detector": "NXdetector", "beam": "NXbeam"}
+GROUP_CLASSES = {"source": "NXsource", "geometry": "NXcollection", "detector": "NXdetector", "beam": "NXbeam"}
 
 
-def write_conditions(entry: Any, facts: Mapping[str, Any], calibration: Mapping[str, Any]) -> None:
+def write_conditions(entry: Any, scan_facts: Mapping[str, Any], calibration: Mapping[str, Any]) -> None:
     """Write ``instrument`` (NXinstrument) and ``sample`` (NXsample).
 
     Parameters
     ----------
     entry : h5py.Group
         Entry of ``results.h5``.
-    facts : mapping
+    scan_facts : mapping
         Facts of the scan: name, source, detector, times.
     calibration : mapping
         Calibration of the run; its ``known`` has each known value of the instrument with the origin.
     """
     instrument = nexus_group(entry, "instrument", "NXinstrument")
-    groups = {name: nexus_group(instrument, name, kind) for name, kind in CLASSES.items() if name != "beam"}
+    groups = {
+        name: nexus_group(instrument, name, nexus_class)
+        for name, nexus_class in GROUP_CLASSES.items()
+        if name != "beam"
+    }
     groups["source"]["probe"] = "x-ray"
     known_values = calibration.get("known", {})
-    for value_name, (group, field, units) in FIELDS.items():
+    for value_name, (group, field, units) in INSTRUMENT_FIELDS.items():
         if value_name in known_values:
             _write_field(groups[group], field, known_values[value_name], units)
     if "tube.anode" in known_values:
         groups["source"]["type"] = "Fixed Tube X-ray"
     energies = (known_values.get("source_spectrum", {}).get("value") or {}).get("energy_kev", ())
     if len(energies) == 1:
-        beam = nexus_group(instrument, "beam", CLASSES["beam"])
+        beam = nexus_group(instrument, "beam", GROUP_CLASSES["beam"])
         _write_field(beam, "incident_energy", known_values["source_spectrum"] | {"value": energies[0]}, "keV")
-    if facts.get("detector"):
-        groups["detector"]["description"] = str(facts["detector"])
+    if scan_facts.get("detector"):
+        groups["detector"]["description"] = str(scan_facts["detector"])
     for fact_name, field in (("live_time_s", "count_time"), ("real_time_s", "real_time")):
-        if isinstance(facts.get(fact_name), int | float):
-            _write_field(groups["detector"], field, {"value": facts[fact_name], "origin": "file"}, "s")
+        if isinstance(scan_facts.get(fact_name), int | float):
+            _write_field(groups["detector"], field, {"value": scan_facts[fact_name], "origin": "file"}, "s")
     sample = nexus_group(entry, "sample", "NXsample")
-    sample["name"] = str(facts.get("name", "scan"))
+    sample["name"] = str(scan_facts.get("name", "scan"))
     sample["type"] = "sample"
 
 

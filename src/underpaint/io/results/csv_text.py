@@ -24,11 +24,11 @@ def write_csv(stream: Any, rows: Iterable[Iterable[Any]], line_end: str = "\r\n"
     line_end : str
         Line terminator.
     """
-    csv.writer(stream, lineterminator=line_end).writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(stream, lineterminator=line_end).writerows([_safe_cell(cell) for cell in row] for row in rows)
 
 
-def _cell(value: Any) -> Any:
-    if value is None or isinstance(value, int | float):
-        return value
-    text = str(value)
-    return text if _NUMBER_PATTERN.fullmatch(text) else _FORMULA_PATTERN.sub(r"\1'", text)
+def _safe_cell(cell: Any) -> Any:
+    if cell is None or isinstance(cell, int | float):
+        return cell
+    cell_text = str(cell)
+    return cell_text if _NUMBER_PATTERN.fullmatch(cell_text) else _FORMULA_PATTERN.sub(r"\1'", cell_text)

@@ -12,7 +12,7 @@ from underpaint.data.paint_areas import PaintArea
 from underpaint.io.results.csv_text import write_csv
 
 PAINTS_FILE, PAINT_MAP = "paints.csv", "paint.tif"
-COLUMNS = ("paint", "pixels", "share_percent", "area_mm2", "counts", "groups", "lines_counts", "layers")
+TABLE_COLUMNS = ("paint", "pixels", "share_percent", "area_mm2", "counts", "groups", "lines_counts", "layers")
 
 
 def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
@@ -35,7 +35,7 @@ def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
 def write_paint_table(path: Path, results: Results) -> None:
     """Write the table of the paints as CSV."""
     with path.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [COLUMNS, *table_rows(results.paints, results)])
+        write_csv(stream, [TABLE_COLUMNS, *table_rows(results.paints, results)])
 
 
 def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:

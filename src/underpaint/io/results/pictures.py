@@ -11,7 +11,7 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import digest_contained, read_contained_text
 
 PHOTOGRAPH_FILE = "photograph.jpg"
-PLACE_FILE = "photograph.json"
+REGISTRATION_FILE = "photograph.json"
 PHOTOGRAPH_KEY = "photograph_sha256"
 """Key of the picture's identity in the record of a registration."""
 REGISTERED_FILE = "photograph_registered.png"
@@ -44,14 +44,14 @@ class PictureFiles:
 def picture_files(key: str) -> PictureFiles:
     """Return the files of a picture: of the photograph, or one such as ``infrared_1``."""
     if key == PHOTOGRAPH:
-        return PictureFiles((PHOTOGRAPH_FILE,), (PLACE_FILE,), (REGISTERED_FILE,))
-    names = (f"{key}.jpg", f"{key}.json", f"{key}_registered.png")
-    return PictureFiles(*((PICTURES_FOLDER, name) for name in names))
+        return PictureFiles((PHOTOGRAPH_FILE,), (REGISTRATION_FILE,), (REGISTERED_FILE,))
+    file_names = (f"{key}.jpg", f"{key}.json", f"{key}_registered.png")
+    return PictureFiles(*((PICTURES_FOLDER, file_name) for file_name in file_names))
 
 
-def is_picture_key(text: str) -> bool:
+def is_picture_key(key: str) -> bool:
     """Return whether a picture may have this key: ``photograph``, or a kind and a number."""
-    return text == PHOTOGRAPH or _PICTURE_KEY.fullmatch(text) is not None
+    return key == PHOTOGRAPH or _PICTURE_KEY.fullmatch(key) is not None
 
 
 def picture_name(key: str) -> str:
@@ -59,16 +59,23 @@ def picture_name(key: str) -> str:
     if key == PHOTOGRAPH:
         return "Photograph"
     kind, _, number = key.rpartition("_")
-    name = _KIND_NAMES[kind]
-    return name if number == "1" else f"{name} {number}"
+    kind_name = _KIND_NAMES[kind]
+    return kind_name if number == "1" else f"{kind_name} {number}"
 
 
 def picture_keys(folder: Path) -> list[str]:
     """Return the keys of the pictures in a folder of results, the photograph first, the others by kind and number."""
     stems = [path.stem for path in (folder / PICTURES_FOLDER).glob("*.jpg") if _PICTURE_KEY.fullmatch(path.stem)]
-    numbered = [(kind, int(number), f"{kind}_{number}") for kind, _, number in (stem.rpartition("_") for stem in stems)]
-    first = [PHOTOGRAPH] if os.path.lexists(folder / PHOTOGRAPH_FILE) else []
-    return first + [key for *_, key in sorted(numbered, key=lambda each: (PICTURE_KINDS.index(each[0]), each[1]))]
+    kinds_and_numbers = [
+        (kind, int(number), f"{kind}_{number}") for kind, _, number in (stem.rpartition("_") for stem in stems)
+    ]
+    photograph_keys = [PHOTOGRAPH] if os.path.lexists(folder / PHOTOGRAPH_FILE) else []
+    return photograph_keys + [
+        key
+        for *_, key in sorted(
+            kinds_and_numbers, key=lambda kind_and_number: (PICTURE_KINDS.index(kind_and_number[0]), kind_and_number[1])
+        )
+    ]
 
 
 def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | None:
@@ -91,8 +98,8 @@ def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | Non
         raise ScanError(
             f"Cannot read {path}: {error}. Register the {key} again in the viewer; until then the file is kept."
         ) from error
-    off = record.get("error_px")
-    if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
+    error_px = record.get("error_px")
+    if not isinstance(record.get("how"), str) or not (error_px is None or isinstance(error_px, float | int)):
         raise ScanError(f"Cannot read {path}: it has no registration of the {key}. Register it again in the viewer.")
     return record if record.get(PHOTOGRAPH_KEY) in {None, picture_digest(folder, key)} else None
 
@@ -105,10 +112,10 @@ def picture_digest(folder: Path, key: str = PHOTOGRAPH) -> str | None:
     ScanError
         It cannot be read.
     """
-    names = picture_files(key).picture
+    path_parts = picture_files(key).picture
     try:
-        return digest_contained(folder, *names)
+        return digest_contained(folder, *path_parts)
     except OSError as error:
         raise ScanError(
-            f"Cannot read {folder.joinpath(*names)}: {error.strerror or error}. Check that you may read it."
+            f"Cannot read {folder.joinpath(*path_parts)}: {error.strerror or error}. Check that you may read it."
         ) from error

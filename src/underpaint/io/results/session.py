@@ -10,9 +10,9 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import read_contained_text
 from underpaint.io.results.sidecars import SESSION_FILE
 
-MAX_ENTRIES = 500
-MAX_TEXT = 2000
-MAX_NAME = 120
+MAX_RECORDS = 500
+MAX_REASON_LENGTH = 2000
+MAX_NAME_LENGTH = 120
 MAX_VIEW_CHARACTERS = 200_000
 Subject = Literal["group", "line", "paint"]
 Verdict = Literal["confirmed", "corrected", "comment"]
@@ -80,7 +80,7 @@ class Session:
     view: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_session(value: Any) -> Session:
+def parse_session(json_object: Any) -> Session:
     """Return a session from the JSON object of a page or of the saved file.
 
     Raises
@@ -90,10 +90,11 @@ def parse_session(value: Any) -> Session:
     """
     try:
         markers = tuple(
-            Marker(_number(record["energy_kev"]), _text(record, "label")) for record in _list(value, "markers")
+            Marker(_finite_number(record["energy_kev"]), _read_text(record, "label"))
+            for record in _read_list(json_object, "markers")
         )
-        statements = tuple(_parse_statement(record) for record in _list(value, "statements"))
-        view = value.get("view") or {}
+        statements = tuple(_parse_statement(record) for record in _read_list(json_object, "statements"))
+        view = json_object.get("view") or {}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ScanError(
             "Cannot use the session: it has no lists of markers and statements. Choose a file that the viewer saved."
@@ -124,29 +125,29 @@ def read_session(folder: Path) -> Session:
         ) from error
 
 
-def _parse_statement(value: Any) -> Statement:
-    subject, verdict = value["subject"], value["verdict"]
+def _parse_statement(json_object: Any) -> Statement:
+    subject, verdict = json_object["subject"], json_object["verdict"]
     if subject not in get_args(Subject) or verdict not in get_args(Verdict):
         raise ValueError(f"{subject!r}, {verdict!r}")
-    texts = (_text(value, key) for key in ("correction", "reason", "author", "date"))
-    return Statement(subject, _text(value, "name"), verdict, *texts)
+    optional_texts = (_read_text(json_object, key) for key in ("correction", "reason", "author", "date"))
+    return Statement(subject, _read_text(json_object, "name"), verdict, *optional_texts)
 
 
-def _list(value: Any, key: str) -> list[Any]:
-    records = value.get(key) or []
-    if not isinstance(records, list) or len(records) > MAX_ENTRIES:
+def _read_list(json_object: Any, key: str) -> list[Any]:
+    records = json_object.get(key) or []
+    if not isinstance(records, list) or len(records) > MAX_RECORDS:
         raise ValueError(key)
     return records
 
 
-def _number(value: Any) -> float:
-    if not math.isfinite(value):
-        raise ValueError(value)
-    return float(value)
+def _finite_number(number: Any) -> float:
+    if not math.isfinite(number):
+        raise ValueError(number)
+    return float(number)
 
 
-def _text(value: Any, key: str) -> str:
-    text = value.get(key, "")
+def _read_text(json_object: Any, key: str) -> str:
+    text = json_object.get(key, "")
     if not isinstance(text, str):
         raise TypeError(key)
-    return text.encode(errors="replace").decode().strip()[: MAX_TEXT if key == "reason" else MAX_NAME]
+    return text.encode(errors="replace").decode().strip()[: MAX_REASON_LENGTH if key == "reason" else MAX_NAME_LENGTH]

@@ -14,7 +14,7 @@ from underpaint.errors import OutputError, ScanError
 
 _CACHE_BYTES = 24 * 2**20
 RESULTS_FILE = "results.h5"
-JOURNAL = "finished"
+JOURNAL_NAME = "finished"
 """Name of a store's file of one byte per block, 1 for finished blocks."""
 
 
@@ -74,9 +74,9 @@ class BlockStore:
 
     def finished(self) -> set[int]:
         """Return the numbers of the finished blocks."""
-        path = self.folder / JOURNAL
-        flags = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
-        return {int(index) for index in np.flatnonzero(flags)}
+        path = self.folder / JOURNAL_NAME
+        finished_flags = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+        return {int(index) for index in np.flatnonzero(finished_flags)}
 
     def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
         """Write a block's (n_row, n_column, n_map) values of each stack, then mark the block as finished.
@@ -89,7 +89,7 @@ class BlockStore:
         try:
             for name, values in stacks.items():
                 self._write_maps(name, rows, columns, values)
-            with _open_for_update(self.folder / JOURNAL) as stream:
+            with _open_for_update(self.folder / JOURNAL_NAME) as stream:
                 stream.seek(index)
                 stream.write(b"\1")
                 _flush(stream)
@@ -126,10 +126,10 @@ class BlockStore:
         maps = np.ascontiguousarray(np.moveaxis(values, 2, 0))
         with _open_for_update(self.folder / f"{name}.{values.dtype.name}") as stream:
             for index, image in enumerate(maps):
-                for offset, values_run in enumerate([image.reshape(-1)] if has_full_rows else image):
-                    first = (index * n_row + rows.start + offset) * n_column + columns.start
-                    stream.seek(first * values.itemsize)
-                    stream.write(values_run.data)
+                for row_offset, row_values in enumerate([image.reshape(-1)] if has_full_rows else image):
+                    first_value = (index * n_row + rows.start + row_offset) * n_column + columns.start
+                    stream.seek(first_value * values.itemsize)
+                    stream.write(row_values.data)
             _flush(stream)  # before the journal, which a power cut could otherwise leave ahead of the maps
 
 
