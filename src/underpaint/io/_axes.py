@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ENERGY_NAME = re.compile(r"energ|channel|^mca$|^bins?$", re.IGNORECASE)
-"""Names of the dimension of the channels."""
+"""Pattern of the names of the channel dimension."""
 _MAX_VALUES_READ = 16_000_000
 _MAX_FIRST_INDICES = 256
 """Maximum number of indices read along the first dimension, along which most files are chunked."""
@@ -18,7 +18,7 @@ _MAX_FIRST_INDICES = 256
 def channel_dimension(
     shape: tuple[int, ...], list_lengths: tuple[int, ...], read_part: Callable[[tuple[slice, ...]], NDArray[Any]]
 ) -> tuple[int, str]:
-    """Return the dimension of the channels of an array of counts, and a note ("" without doubt).
+    """Return the index of the channel dimension of an array, and a note ("" if the dimension is certain).
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def channel_dimension(
 
     Notes
     -----
-    The channels are the only dimension whose length is in ``list_lengths``, else the longest dimension. If the last
-    dimension is shorter than another one, the values decide between the two where possible: counts differ much more
-    between channels than between rows or columns.
+    The channel dimension is the only one whose length is in ``list_lengths``. Without such a dimension, the longest one
+    is assumed. If the last dimension is shorter than the longest one, the counts decide between the two if possible.
+    Counts differ much more between channels than between rows or columns.
     """
     matching_dimensions = [dimension for dimension, size in enumerate(shape) if size in list_lengths]
     if len(matching_dimensions) == 1:
@@ -60,7 +60,7 @@ def channel_dimension(
 def _relative_spreads(
     shape: tuple[int, ...], dimensions: tuple[int, int], read_part: Callable[[tuple[slice, ...]], NDArray[Any]]
 ) -> dict[int, float]:
-    """Return standard deviation over mean of the counts along each dimension, summed over all others."""
+    """Return the relative standard deviation of the counts along each dimension, summed over all others."""
     max_indices = {
         dimension: min(shape[dimension], _MAX_FIRST_INDICES if dimension == 0 else 4096) for dimension in dimensions
     }

@@ -1,8 +1,8 @@
 """Selection of the arrays of a file that are the detectors of one scan.
 
-Files also contain sums of detectors; copies corrected for dead time, normalised, smoothed, shifted, fitted or without
-background; other areas; and detectors that were off or faulty. Names differ between beamlines, so arrays are classified
-by the values of some pixels: two detectors have independent noise, a derived array has the noise of its source.
+A file can also contain sums of detectors, corrected, smoothed or fitted copies, other scanned areas, and faulty
+detectors. Array names differ between beamlines, so arrays are classified by the noise in some pixels. Two detectors
+have independent noise, and a derived array has the noise of its source.
 """
 
 import re
@@ -20,9 +20,9 @@ from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS
 
 LOCATION_KEY = "place"
-"""Temporary key in a scan's metadata: location of its array in the file."""
+"""Temporary metadata key for the location of a scan's array in the file."""
 NUMBERED_DETECTOR = re.compile(r"(.+ )?detector \d+")
-"""Name of one of the detectors of an array."""
+"""Pattern of the name of one detector in an array of several detectors."""
 _DERIVED_NAME = re.compile(r"corr|dtc|norm|fit|process|result|background|residual|smooth|deconv|copy", re.IGNORECASE)
 _SUM_NAME = re.compile(r"sum|total|_all\b|average|mean", re.IGNORECASE)
 _N_SAMPLE_BLOCKS, _BLOCK_COLUMNS = 8, 8
@@ -118,13 +118,16 @@ def _with_unique_names(scans: list[Scan]) -> list[Scan]:
 
 
 def _last_path_part(scan: Scan) -> str:
-    """Return the folder or group of a detector's counts, or their name."""
+    """Return the name of the folder or group that contains a detector's counts, or the name of the counts."""
     path_parts = [path_part for path_part in re.split(r"[/\\]", name_in_file(scan)) if path_part]
     return path_parts[-2] if len(path_parts) > 1 and "::" in scan.source else path_parts[-1]
 
 
 def name_in_file(scan: Scan) -> str:
-    """Return an array's name within its file, with the detector for arrays of several; without a name, the file."""
+    """Return an array's name within its file, with the detector if the array has several.
+
+    Without a name, the path of the file is returned.
+    """
     name = scan.source.rpartition("::")[2] or scan.source
     return f"{name} {scan.detector}" if NUMBERED_DETECTOR.fullmatch(scan.detector) else name
 
@@ -145,14 +148,14 @@ def _group_by_shape(scans: Sequence[Scan]) -> list[list[int]]:
 
 
 def _sample_pixels(scan: Scan) -> NDArray[np.float64] | str:
-    """Return (n_pixel, n_channel) counts of pixels spread over the scan; the error message if they cannot be read.
+    """Return (n_pixel, n_channel) counts of pixels spread over the scan, or the error message if reading fails.
 
     Scans of one shape are sampled at the same pixels.
     """
     n_row, n_column, n_channel = scan.shape
     block_width = min(n_column, _BLOCK_COLUMNS)
     rows = np.unique(np.linspace(0, n_row - 1, _N_SAMPLE_BLOCKS).round().astype(int))
-    # Columns advance with rows, in steps of three, so that the pixels are not on the diagonal.
+    # The sampled columns advance by three blocks per row, so that the sampled pixels are not on a diagonal.
     first_columns = [
         round((3 * index % _N_SAMPLE_BLOCKS) / (_N_SAMPLE_BLOCKS - 1) * (n_column - block_width))
         for index in range(len(rows))
@@ -170,7 +173,7 @@ def _sample_pixels(scan: Scan) -> NDArray[np.float64] | str:
 
 
 def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide each pixel's values by their common unit; return them unchanged if they are not multiples of one."""
+    """Divide each pixel's values by their common unit, or return them unchanged if they have none."""
     if _is_integer(array_values):
         common_divisor = int(np.gcd.reduce(array_values[array_values > 0].astype(np.int64), initial=0))
         return array_values / common_divisor if common_divisor > 1 else array_values
@@ -295,7 +298,7 @@ def _exclude_computed(
 
 
 def _rawness(scan: Scan, counts: NDArray[np.float64]) -> tuple[bool, bool, float]:
-    """Return a sort key: integers first, then names of raw data, then fewer counts."""
+    """Return a sort key that puts integers first, then names of raw data, then arrays with fewer counts."""
     return not _is_integer(counts), _is_derived(scan), float(counts.sum())
 
 
@@ -319,7 +322,7 @@ def _is_proportional(spectra: NDArray[np.float64], reference_spectra: NDArray[np
 
 
 def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray[np.float64]]) -> list[int]:
-    """Return the indices of the parts whose weighted sum is the total; empty if it is not a sum."""
+    """Return the indices of the parts whose weighted sum is ``sum_counts``, or an empty list if there are none."""
     if len(part_counts) < 2 or sum_counts.sum() < _MIN_COUNTS:
         return []
     part_columns = np.stack([part_array.ravel() for part_array in part_counts], axis=1)
@@ -335,7 +338,7 @@ def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray
         return used_indices
     if sum_counts.shape[1] < 16 * len(part_counts):
         return []
-    # Corrections differ from pixel to pixel.
+    # Corrections differ from pixel to pixel, so each pixel has separate weights.
     row_weights = [
         _nonnegative_weights(np.stack([part_array[row] for part_array in part_counts], axis=1), sum_counts[row])
         for row in range(len(sum_counts))
@@ -351,9 +354,9 @@ def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray
 
 
 def _nonnegative_weights(part_columns: NDArray[np.float64], sum_counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    from scipy.optimize import nnls  # its import takes 0.1 s, and few files have several detectors
+    from scipy.optimize import nnls  # importing scipy.optimize takes 0.1 s, and few files have several detectors
 
-    # The normal equations are as small as the number of parts.
+    # The number of normal equations is only the number of parts.
     gram_matrix = part_columns.T @ part_columns
     norms = np.sqrt(np.diag(gram_matrix))
     is_positive = norms > 0
@@ -376,7 +379,7 @@ def _nonnegative_weights(part_columns: NDArray[np.float64], sum_counts: NDArray[
 def _residual_over_variance(
     sum_counts: NDArray[np.float64], part_columns: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> float:
-    """Return the squared residual over the variance of independent counts."""
+    """Return the squared residual, divided by the variance of independent counts."""
     residual = sum_counts - part_columns @ weights
     expected_variance = sum_counts.sum() + (part_columns @ weights**2).sum()
     return float((residual**2).sum() / expected_variance) if expected_variance > 0 else 0.0
@@ -387,12 +390,12 @@ def _contains_counts(sum_counts: NDArray[np.float64], part_counts: NDArray[np.fl
 
 
 def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array was computed from raw counts: it has the noise of the raw counts, or no noise.
+    """Return whether an array was computed from raw counts, so that it has their noise or no noise.
 
-    The second difference of counts along the channels has a variance of six times the counts. After subtraction of a
-    multiple of the candidate's second differences, the residual of those of the raw counts has at least this variance
-    for two detectors, almost none for a corrected copy or a copy without its smooth background, and exactly this
-    variance for a noise-free fit. Corrections may differ from pixel to pixel.
+    The second differences of raw counts along the channels have a variance of six times the counts. A multiple of the
+    candidate's second differences is subtracted from them. For an independent detector, the residual has at least this
+    variance. For a corrected copy, or a copy without its smooth background, it has almost none. For a noise-free fit,
+    it has exactly this variance. Corrections may differ from pixel to pixel.
     """
     has_enough_counts = (
         min(np.count_nonzero(candidate_counts), np.count_nonzero(raw_counts)) >= _MIN_COUNTS
@@ -408,7 +411,7 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
     )
     raw_differences = np.diff(raw_counts, 2, axis=1)
     if (raw_differences**2).sum() < 0.7 * 6 * raw_counts.sum():
-        return False  # smoothed: no raw counts
+        return False  # smoothed counts are not raw counts
     for candidate_differences in (
         np.diff(candidate_counts, 2, axis=1),
         np.diff(count_ratios[:, None] * candidate_counts, 2, axis=1),
@@ -475,7 +478,11 @@ def _exclude_filtered(
 
 
 def _rebinned_to(scan: Scan, target_scan: Scan, counts: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Return counts of a scan on the channels of another one: unchanged, by the energy axes, and stretched."""
+    """Return versions of a scan's counts on the channels of another scan.
+
+    The versions are the unchanged counts, the counts rebinned by energy, and the counts stretched to the other number
+    of channels.
+    """
     n_channel, n_target_channel = counts.shape[1], target_scan.shape[2]
     resampled_arrays = [counts] if n_channel == n_target_channel else []
     if scan.axis is not None and target_scan.axis is not None and scan.axis != target_scan.axis:
@@ -487,16 +494,19 @@ def _rebinned_to(scan: Scan, target_scan: Scan, counts: NDArray[np.float64]) -> 
 
 
 def _noise_scale(counts: NDArray[np.float64]) -> float:
-    """Return variance over mean of counts, at most 1, since lines bias the estimate for non-integers."""
+    """Return the ratio of variance to mean of counts, at most 1.
+
+    Lines bias the estimate for values that are not integers.
+    """
     scale = scale_from_variance(counts)
     return 1.0 if scale is None else min(1.0, scale.value)
 
 
 def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float64], noise: float) -> bool:
-    """Return whether each channel is, to much less than the noise, a weighted sum of nearby channels of the raw array.
+    """Return whether each channel is a weighted sum of nearby raw channels, with a residual far below the noise.
 
-    For two detectors and any weights, constant or varying along the spectrum, the residual has at least the variance
-    that the weights propagate from the noise of one detector.
+    For two independent detectors, the residual has at least the variance that the weights propagate from the noise of
+    one detector. This holds for weights that are constant or vary along the spectrum.
     """
     segment_channels = max(_SEGMENT_CHANNELS, _MIN_VALUES_PER_WEIGHT * 2 * _N_FILTER_WEIGHTS // len(copy_counts))
     margin_channels = min(_MAX_SHIFT, copy_counts.shape[1] // 4) + _N_FILTER_WEIGHTS // 2
@@ -530,7 +540,7 @@ def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float6
 
 
 def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float64]) -> set[int]:
-    """Return the first windows of the shift that correlates best with the noise of a segment, and of no shift."""
+    """Return the first window of the shift that correlates best with a segment's noise, and that of no shift."""
     unshifted, half_width = windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
     second_differences = np.diff(windows, 2, axis=2)
     difference_norms = np.sqrt(np.einsum("plc,plc->l", second_differences, second_differences))
@@ -542,7 +552,7 @@ def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float6
 
 
 def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], noise: float) -> float:
-    """Return the squared residual after subtraction of the windows' weighted sum, over the propagated variance."""
+    """Return the squared residual of a weighted sum of windows, divided by the propagated variance."""
     window_counts = np.moveaxis(windows, 1, 2).reshape(-1, _N_FILTER_WEIGHTS)
     segment_position = np.tile(np.linspace(-1, 1, segment.shape[1]), len(segment))[:, None]
     weights = np.linalg.lstsq(
@@ -554,7 +564,10 @@ def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], 
 
 
 def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array is a summand of a larger one, by their noise; a corrected copy is not a sum."""
+    """Return whether an array is a summand of a larger array, judged by their noise.
+
+    A corrected copy is not a sum.
+    """
     scales = [scale_from_variance(counts) for counts in (sum_counts, part_counts)]
     if any(scale is None or not COUNTS_SCALE_RANGE[0] <= scale.value <= COUNTS_SCALE_RANGE[1] for scale in scales):
         return False
@@ -562,10 +575,12 @@ def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64
 
 
 def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> float:
-    """Return the fraction of an array's noise that a larger one contains: 0 for two detectors, 1 for a summand.
+    """Return the fraction of an array's noise that a larger array contains.
 
-    The spectra cancel in the difference; its variance is the sum of both variances if these are independent. The median
-    over segments of the spectrum is returned.
+    The fraction is 0 for independent detectors and 1 for a summand.
+
+    The spectra cancel in the difference of the arrays, whose variance is the sum of both variances if these are
+    independent. The result is the median over segments of the spectrum.
     """
     if min(sum_counts.sum(), part_counts.sum()) < 5 * _MIN_COUNTS:
         return 0.0
@@ -642,7 +657,7 @@ def _reason_for_separation(
     index_a: int,
     index_b: int,
 ) -> str:
-    """Return why two arrays cannot be of one scan; "" if they can."""
+    """Return the reason why two arrays are of different scans, or "" if they can be of one scan."""
     first_location, second_location = array_locations[index_a], array_locations[index_b]
     if scans[index_a].shape[:2] != scans[index_b].shape[:2]:
         return "they differ in rows and columns"
@@ -671,7 +686,7 @@ def _reason_for_separation(
 
 
 def _image_correlation(first_counts: NDArray[np.float64], second_counts: NDArray[np.float64]) -> float:
-    """Return the correlation of two arrays over pixels and energy bands; 1 if one has no structure above noise."""
+    """Return the correlation of two arrays over pixels and energy bands, or 1 if one has no structure above noise."""
     images = []
     for counts in (first_counts, second_counts):
         bands = np.add.reduceat(counts, np.arange(0, counts.shape[1], max(counts.shape[1] // 8, 1)), axis=1)
@@ -688,7 +703,7 @@ def _image_correlation(first_counts: NDArray[np.float64], second_counts: NDArray
 
 
 def _have_same_channels(scans: Sequence[Scan], samples: Sequence[NDArray[np.float64] | str]) -> bool:
-    """Whether detectors without energy axes have their peaks in the same channels, at either end of the spectrum."""
+    """Return whether detectors without energy axes have their peaks in the same channels of both spectrum halves."""
     if len(scans) < 2 or any(scan.axis is not None or scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return False
     spectra = [sample.sum(axis=0) for sample in samples if not isinstance(sample, str)]
@@ -743,7 +758,7 @@ def _exclude_faulty(
 
 
 def _fault_of(sample: NDArray[np.float64]) -> str:
-    """Return why a detector is faulty; "" if it works."""
+    """Return the reason why a detector is faulty, or "" if it works."""
     if not sample.any():
         return "it has no counts"
     if (sample == sample.flat[0]).all():

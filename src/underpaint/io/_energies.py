@@ -1,7 +1,7 @@
-"""Parsing of numbers, and of energies, coefficients or lists into the linear energy axis of a spectrum, in keV.
+"""Conversion of coefficients, or of lists of energies, to the linear energy axis of a spectrum in keV.
 
-Shared by all readers. A stated unit is used; without one, eV and keV are distinguished by size: no X-ray tube for
-paintings reaches 200 keV, and no channel is wider than 1 keV.
+All readers use this module. A stated unit is used. Without a unit, eV and keV are distinguished by size, since no X-ray
+tube for paintings reaches 200 kV and no channel is wider than 1 keV.
 """
 
 import re
@@ -14,31 +14,34 @@ from underpaint.data import EnergyAxis
 from underpaint.errors import CalibrationError
 
 MAX_ENERGY_KEV = 200.0
-"""Energies above this without a unit are in eV: no X-ray tube for paintings reaches 200 kV."""
+"""Maximum energy in keV of values without a unit. Larger values are in eV, since no X-ray tube for paintings reaches
+200 kV.
+"""
 MAX_AXIS_KEV = 250.0
-"""Maximum energy of an axis: above it the unit is wrong or the values are damaged."""
+"""Maximum energy of an axis, in keV. Above this energy, the unit is wrong or the values are damaged."""
 MAX_CHANNEL_KEV = 1.0
-"""Maximum width of a channel: wider ones cannot separate lines. A larger gain without a unit is in eV."""
+"""Maximum width of a channel, in keV. Wider channels cannot separate lines, so a larger gain without a unit is in eV.
+"""
 MAX_CURVATURE_KEV = 0.005
-"""Maximum deviation from a linear axis, a tenth of the 50 eV below which lines are not resolved."""
+"""Maximum deviation from a linear axis, in keV. It is a tenth of the 50 eV below which lines are not resolved."""
 _MIN_CHANNEL_KEV = 5e-4
 _PLACEHOLDER_GAIN_TOLERANCE = 1e-6
-"""A gain that differs from 1 by less is the placeholder 1, from a fit to calibration points."""
+"""Maximum difference from 1 of a gain that is only a placeholder."""
 _KEV_PER_UNIT = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 NO_CALIBRATION = "no energy calibration in the file"
 
 Axis = tuple[EnergyAxis | None, tuple[str, ...]]
-"""An axis, or None, and the reader's notes."""
+"""Energy axis, or None, and the reader's notes."""
 
 
 def energy_unit(text: str) -> str:
-    """Return ``"kev"``, ``"ev"`` or ``"mev"`` for a text with a unit (``Energy (keV)``), else ``""``."""
+    """Return the unit in a text such as ``Energy (keV)``: ``"kev"``, ``"ev"``, ``"mev"`` or ``""``."""
     match = re.search(r"(?i)(?<![a-z])([km]?)ev(?![a-z])", text)
     return f"{match[1].lower()}ev" if match else ""
 
 
 def parse_number(text: str | None) -> float | None:
-    """Read a number with a decimal point or comma; None without one."""
+    """Return the number in a text with a decimal point or comma, or None if there is none."""
     try:
         value = float((text or "").strip().replace(",", "."))
     except ValueError:
@@ -47,7 +50,7 @@ def parse_number(text: str | None) -> float | None:
 
 
 def last_number(line: str) -> float | None:
-    """Read the last number of a line of a list, after commas, semicolons or spaces; None without one."""
+    """Return the last number of a line, after commas, semicolons or spaces, or None if there is none."""
     fields = re.split(r"[,;\s]+", line.strip())
     try:
         return float(fields[-1])
@@ -56,7 +59,7 @@ def last_number(line: str) -> float | None:
 
 
 def parse_seconds(text: str | None) -> float | None:
-    """Read a time in s; None for 0 or none."""
+    """Return the time in s in a text, or None if there is no positive number."""
     value = parse_number(text)
     return value if value is not None and value > 0 else None
 
@@ -91,7 +94,7 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
 
 
 def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") -> Axis:
-    """Return the axis of a list of energies; None unless they are linear and one per channel."""
+    """Return the axis of a list of energies, or None unless they are linear and one per channel."""
     if energy.size != n_channel or n_channel < 2:
         return None, (f"energy calibration ignored: {energy.size} energies for {n_channel} channels",)
     if not unit and energy[0] in {0, 1} and bool((np.diff(energy) == 1).all()):
@@ -100,12 +103,15 @@ def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") ->
 
 
 def axis_of_gain_and_zero(gain: float, zero: float, n_channel: int, unit: str = "") -> Axis:
-    """Return the axis of a gain and a zero; None for impossible values. Without ``unit``, their size decides it."""
+    """Return the axis of a gain and a zero, or None for impossible values.
+
+    Without ``unit``, the size of the values decides between eV and keV.
+    """
     return _axis_with_notes(float(gain), float(zero), n_channel, unit)
 
 
 def _linear_axis(energy: NDArray[np.float64], unit: str) -> Axis:
-    """Return the linear axis nearest to energies that are curved or rounded by a few eV, with a note."""
+    """Return the linear axis nearest to energies that deviate from it by a few eV, with a note."""
     channel = np.arange(energy.size)
     if not np.isfinite(energy).all():
         return None, ("energy calibration ignored: an energy is not a number",)

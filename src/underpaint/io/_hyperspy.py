@@ -1,8 +1,8 @@
 """Metadata of HyperSpy's signals, in HDF5 (``.hspy``) and zarr (``.zspy``).
 
-Layout: ``Experiments/<title>/data``, its dimensions described by the attributes of ``axis-0``, ``axis-1`` ...:
-``scale``, ``offset``, ``size``, ``units``, ``name``, ``navigate``; times in the attributes of
-``metadata/Acquisition_instrument/SEM/Detector/EDS`` (or ``TEM``): ``live_time``, ``real_time``, s per pixel.
+The array is ``Experiments/<title>/data``. The attributes ``scale``, ``offset``, ``size``, ``units``, ``name`` and
+``navigate`` of ``axis-0``, ``axis-1`` ... describe its dimensions. The attributes ``live_time`` and ``real_time`` of
+``metadata/Acquisition_instrument/SEM/Detector/EDS`` (or ``TEM``) are in s per pixel.
 
 Source: the documentation of rosettasciio, "HSpy - HyperSpy's HDF5 Specification" and "ZSpy" (2022-2026).
 """
@@ -45,7 +45,7 @@ class Signal:
 
 
 def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Signal | None:
-    """Return the signal that the attributes of an array's axes describe; None if no dimension is a spectrum."""
+    """Return the signal that the attributes of an array's axes describe, or None if no dimension is a spectrum."""
     if len(axes) != len(shape) or not 1 <= len(shape) <= 3:
         return None
     energy_dimensions = [
@@ -88,6 +88,6 @@ def _step_mm(axis: Mapping[str, Any]) -> float | None:
 
 
 def valid_seconds(value: Any) -> float | None:
-    """Return a time in s; None if invalid."""
+    """Return a time in s, or None if the value is invalid."""
     time_s = _finite_number(value)
     return time_s if time_s is not None and time_s > 0 else None

@@ -1,4 +1,4 @@
-"""Lists of a stack's energies or wavelengths: a text file of one number a channel beside it, or named."""
+"""Lists of the energies or wavelengths of a stack, in text files of one number per line."""
 
 from pathlib import Path
 
@@ -13,24 +13,25 @@ _MAX_BYTES = 2**22
 
 
 def list_beside(folder: Path, stem: str, name: str | None, source: str, quantity_names: tuple[str, str]) -> Path | None:
-    """Return the list beside a stack, or the one that was named; None without one.
+    """Return the path of the named list, or of a list beside the stack, or None if there is none.
 
     Parameters
     ----------
     folder : Path
-        Where it is looked for: ``STEM.txt``, ``STEM.csv``, ``STEM_KIND.txt`` and ``KIND.txt``, in this order.
+        Folder that is searched for ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt``, in this
+        order.
     stem : str
     name : str or None
-        A file in the folder, or a path.
+        Name of a file in the folder, or a path.
     source : str
         The stack, for messages.
     quantity_names : (str, str)
-        What is listed, in plural and singular: ``("energies", "energy")``.
+        Name of the listed quantity in plural and singular, such as ``("energies", "energy")``.
 
     Raises
     ------
     ScanError
-        The named one does not exist, or one is a link to another place.
+        The named list does not exist, or a list is a link to another folder.
     """
     if name is not None:
         named_list = next((path for path in (folder / name, Path(name)) if path.is_file()), None)
@@ -51,7 +52,7 @@ def list_beside(folder: Path, stem: str, name: str | None, source: str, quantity
 
 
 def read_list(path: Path, quantity_names: tuple[str, str]) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the numbers of a list, the last of each line, and its first three lines, which may state the unit.
+    """Return the last number of each line, and the first three lines, which may state the unit.
 
     Raises
     ------

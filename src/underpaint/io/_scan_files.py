@@ -13,19 +13,19 @@ _MAX_OBJECTS = 20_000
 
 
 def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
-    """Return every regular file that a scan consists of, by name.
+    """Return the regular files of a scan, sorted by path.
 
     Parameters
     ----------
     path : Path
-        A file, or a folder with all files at any depth. For a file also those of the same name with another ending
-        (``.rpl`` with its ``.raw``), and files that an HDF5 file refers to (virtual datasets, external links, external
-        data) in its folder or below.
+        A file, or a folder with all files at any depth. A file has companion files of the same name with another
+        ending, such as ``.rpl`` and ``.raw``. Files that an HDF5 file refers to by virtual datasets, external links or
+        external data are included if they are in its folder or below.
 
     Returns
     -------
     list of (Path, stat_result)
-        Only regular files; files elsewhere, pipes and devices are never opened.
+        Only regular files. Files elsewhere, pipes and devices are never opened.
     """
     path = path.absolute()
     if path.is_dir():
@@ -40,7 +40,10 @@ def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
 
 
 def belongs_to(path: Path, source: Path) -> bool:
-    """Whether a file belongs to a scan or lies in its folder, and so must not be overwritten; reports are exempt."""
+    """Return whether a file belongs to a scan or is in its folder, so that it must not be overwritten.
+
+    Reports in the folder are exempt.
+    """
     if source.is_dir():
         is_report = path.suffix.lower() in {".html", ".pdf"}
         return not is_report and path.resolve().is_relative_to(source.resolve())
@@ -48,7 +51,7 @@ def belongs_to(path: Path, source: Path) -> bool:
 
 
 def _companion_files(path: Path) -> list[Path]:
-    """Return the candidates for the second file of a scan of two files: a header and its data."""
+    """Return the possible paths of a file's companion, such as the data file of a header."""
     envi_endings = (".raw", ".dat", ".img", ".bil", ".bip", ".bsq", ".bin")
     companion_endings = {
         **dict.fromkeys(envi_endings, (".hdr",)),
@@ -81,7 +84,7 @@ def _referenced_files(path: Path, folder: Path, visited_files: set[Path]) -> Ite
         with h5py.File(path, "r") as file:
             referenced_names = set(_external_names(file))
     except (OSError, RuntimeError, KeyError, ValueError):
-        return  # damaged: the reader will report it
+        return  # the reader will report the damaged file
     for referenced_name in referenced_names:
         for referenced_file in (
             sorted(path.parent.glob(referenced_name.replace("%b", "*")))

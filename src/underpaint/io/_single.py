@@ -1,4 +1,4 @@
-"""Spectra of a file without a grid: a single spectrum is a scan of one pixel, several are one row of pixels."""
+"""Spectra of files without a grid, as a scan of one pixel or of one row of pixels."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _DETECTOR_HEADING = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
 
 @dataclass(frozen=True)
 class FileSpectrum:
-    """One spectrum of a file, from its reader.
+    """Spectrum of a file, as its reader returns it.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class FileSpectrum:
 
 
 def read_limited(path: Path, max_bytes: int, content_type: str) -> bytes:
-    """Read a file; ScanError if it is too large for ``content_type``."""
+    """Return the content of a file, or raise ScanError if it is too large for ``content_type``."""
     file_bytes = try_read(path.stat, str(path)).st_size
     if file_bytes > max_bytes:
         raise ScanError(
@@ -79,7 +79,7 @@ def single_scan(
     notes: tuple[str, ...] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Scan:
-    """Return (n_channel,) counts as a scan of shape (1, 1, n_channel); times in s, None if the file has none."""
+    """Return (n_channel,) counts as a scan of one pixel, with times in s (None if unknown)."""
     live_times, real_times = (None if time is None else np.full((1, 1), time) for time in (live_time_s, real_time_s))
     return Scan(
         spectrum_counts(counts, str(path)),
@@ -178,7 +178,7 @@ def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: st
 
 
 def select_spectra(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> list[FileSpectrum]:
-    """Return all spectra, or only the one with the given name, or else the given number from 1."""
+    """Return all spectra, or only the spectrum with the given name or the given number from 1."""
     if name is None:
         return list(spectra)
     matching_spectra = [spectrum for spectrum in spectra if spectrum.name == name]
@@ -217,7 +217,7 @@ def is_channel_or_energy(heading: str) -> bool:
 def spectra_in_columns(
     table: NDArray[np.float64], headings: tuple[str, ...], axis_columns: list[int], path: Path
 ) -> list[FileSpectrum]:
-    """Return the spectra in a table with a line per channel; several spectra are of several detectors.
+    """Return the spectra of a table with a line per channel, one spectrum for each detector.
 
     Parameters
     ----------

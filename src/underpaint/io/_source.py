@@ -16,10 +16,10 @@ from underpaint.data import READERS
 from underpaint.errors import ScanError
 
 BLOCK_BYTES = 16 * 2**20
-"""Size of a block of full rows: small enough to keep several in memory, large enough for a task."""
+"""Size in bytes of a block of full rows, of which several fit into memory."""
 
 MAX_ROW_BYTES = 64 * 2**20
-"""Maximum size of a full row; longer rows are split into blocks of columns, so that blocks stay small."""
+"""Maximum size of a full row in bytes. Longer rows are split into blocks of columns."""
 
 _MAX_RESIDUE_CHANNEL_FRACTION, _MAX_RESIDUE_COUNT_FRACTION, _MIN_FLOOR_FRACTION, _MIN_FLOOR_CHANNELS = (
     0.02,
@@ -27,15 +27,16 @@ _MAX_RESIDUE_CHANNEL_FRACTION, _MAX_RESIDUE_COUNT_FRACTION, _MIN_FLOOR_FRACTION,
     0.2,
     10,
 )
-"""Limits of negative residues: fractions of the channels and of the counts; and, after subtraction of a constant,
-fraction and number of the negative channels at the minimum."""
+"""Limits of negative residues. The first two are fractions of the channels and of the counts. The last two apply after
+subtraction of a constant: fraction and number of the negative channels at the minimum.
+"""
 
 SAME_CHANNELS = "same_channels"
-"""Key in a scan's metadata: the detectors have the same channel energies and can be added without calibration."""
+"""Metadata key of detectors with the same channel energies, which can be added without calibration."""
 
 
 class Cube(Protocol):
-    """Cube of a file, of which a rectangle of rows and columns can be read."""
+    """Cube of a file that can be read in rectangles of rows and columns."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
@@ -45,7 +46,7 @@ class Cube(Protocol):
 
 
 class CheckedCube:
-    """Array-like over a :class:`Cube`, for dask; its blocks are checked by :func:`checked_counts`."""
+    """Array interface of a :class:`Cube` for dask, with blocks checked by :func:`checked_counts`."""
 
     ndim = 3
 
@@ -55,7 +56,7 @@ class CheckedCube:
         self.residues = np.zeros(self.shape[:2], bool)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read a rectangle; integers drop their axis as in numpy."""
+        """Read a rectangle of pixels. Integer indices drop their dimension, as in NumPy."""
         slices = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
         rows, columns = (_as_range(index, size) for index, size in zip(slices[:2], self.shape[:2], strict=True))
         block = self.cube.read(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
@@ -91,7 +92,7 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
 
 
 class MemoryCube:
-    """A (row, column, channel) array that is in memory already."""
+    """Cube of a (row, column, channel) array in memory."""
 
     def __init__(self, counts: NDArray[Any]) -> None:
         self.counts, self.dtype = counts, counts.dtype
@@ -103,7 +104,7 @@ class MemoryCube:
 
 
 class MappedCube:
-    """Uncompressed array in a file, memory-mapped again for each block, so that no file stays open.
+    """Uncompressed array in a file that is memory-mapped again for each block, so that no file stays open.
 
     Parameters
     ----------
@@ -176,9 +177,9 @@ def checked_counts(
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Set small negative residues to zero, and all channels of pixels with a non-finite value to NaN.
 
-    A zero peak or a live-time correction leaves a few small negative values; subtraction of a constant leaves many
-    values at one minimum. These are residues. After background removal, which is refused, negative values are
-    distributed over the spectrum.
+    A zero peak or a live-time correction leaves a few small negative values, and subtraction of a constant leaves many
+    values at one minimum. These values are residues. Background removal leaves negative values all over the spectrum
+    and is refused.
 
     Parameters
     ----------
@@ -224,7 +225,7 @@ def checked_counts(
 
 
 def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a boolean (n,) array, true for spectra whose negative values are small, and few or at one minimum."""
+    """Return (n,) bools that are true for spectra whose negative values are small, and few or at one minimum."""
     counts = spectra.astype(np.float64)
     is_negative = counts < 0
     n_negative = is_negative.sum(axis=1)
@@ -251,7 +252,7 @@ def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[i
 
 
 def try_read(action: Callable[[], Any], source: str) -> Any:
-    """Run a reader; convert errors of the operating system to ScanError."""
+    """Run a reader, and convert errors of the operating system to ScanError."""
     try:
         return action()
     except OSError as error:
@@ -266,7 +267,7 @@ def is_outside(entry: Path, folder: Path) -> bool:
 
 
 def entries_inside(folder: Path, entries: Iterable[Path]) -> list[Path]:
-    """Return a folder's entries; raise ScanError if one is a link to the outside."""
+    """Return a folder's entries, or raise ScanError if one of them is a link to the outside."""
     entries_read = list(entries)
     for entry in entries_read:
         if is_outside(entry, folder):
@@ -277,7 +278,7 @@ def entries_inside(folder: Path, entries: Iterable[Path]) -> list[Path]:
 
 
 def missing_file_numbers(files: Sequence[Path]) -> list[int]:
-    """Return the numbers that numbered files lack, such as 2 for ``map_0001`` and ``map_0003``.
+    """Return the numbers that are missing among numbered files, such as 2 for ``map_0001`` and ``map_0003``.
 
     The list is empty if the names differ in more than one number, or the numbers mostly increase by more than 1.
     """
@@ -300,7 +301,7 @@ def number_list(numbers: Sequence[int]) -> str:
 
 
 def natural_sort_key(path: Path) -> list[tuple[int, str]]:
-    """Return a sort key by the numbers in a file's name: scan_9 comes before scan_10."""
+    """Return a sort key by the numbers in a file's name, so that scan_9 comes before scan_10."""
     return [(int(name_part) if name_part.isdecimal() else -1, name_part) for name_part in re.split(r"(\d+)", path.stem)]
 
 
@@ -316,7 +317,7 @@ def first_bytes(path: Path, max_bytes: int) -> bytes:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a library's error, shortened: it may repeat the content of a damaged file."""
+    """Return the shortened first line of a library's error, which may repeat content of a damaged file."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 

@@ -1,4 +1,4 @@
-"""Conversion of scans to HDF5 (in the layout that PyMca reads) or zarr: lossless, and verified by reading back."""
+"""Lossless conversion of scans to HDF5 (in the layout that PyMca reads) or zarr, verified by reading back."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -68,8 +68,8 @@ def convert_scan(
     source : str or Path
         As for :func:`~underpaint.io.load`.
     target : str or Path
-        Ends in ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``; must not exist. It is written under a
-        temporary name next to it and renamed when complete and checked.
+        Path that does not exist, with the ending ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``. The file
+        is written under a temporary name in the same folder and renamed when complete and verified.
     detector : str or None
         Write only this detector, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each separately.
     shape : (int, int) or None
@@ -90,10 +90,10 @@ def convert_scan(
 
     Notes
     -----
-    Values are not divided by the value per count, which is estimated again when the target is read. As in all readers,
-    negative residues become zero, and a pixel with a non-finite value becomes NaN in all channels.
+    Stored values are not divided by the value of one count, which is estimated again when the target is read. As in all
+    readers, negative residues become zero, and a pixel with a non-finite value becomes NaN in all channels.
 
-    Several detectors are not added unless requested: each keeps its channels and energy axis, as
+    Several detectors are not added unless requested. Each keeps its channels and energy axis, as
     ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
     target_path = Path(target)
@@ -124,7 +124,7 @@ def convert_scan(
 
 
 def photographs_of(source: str | Path) -> list[Photograph]:
-    """Read the images in a scan's file; few formats have any.
+    """Return the images in a scan's file, which few formats have.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def _writer_of(target_path: Path) -> Writer:
 
 @contextmanager
 def _temporary_target(target_path: Path) -> Iterator[Path]:
-    """Yield a temporary path for a target; it is removed on interruption or failure."""
+    """Yield a temporary path for a target, which is removed on interruption or failure."""
     try:
         with exclusive_lock(target_path), atomic_write(target_path, replace=False) as temporary_path:
             yield temporary_path
@@ -218,7 +218,7 @@ def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int
 
 
 def _write_rows(dataset: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    """Write the counts; return a hash of each row."""
+    """Write the counts, and return a hash of each row."""
     digests = []
     for first_row, block in _row_blocks(scan, progress, f"writing {scan.name}"):
         dataset[first_row : first_row + block.shape[0]] = block
@@ -237,7 +237,7 @@ def _chunk_shape(scan: Scan) -> tuple[int, int, int]:
 
 
 def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
-    """Read back the output; raise OutputError if it differs from the input."""
+    """Read the output, and raise OutputError if it differs from the input."""
     for scan, converted_scan, expected_digests in zip(
         scans, load_all(temporary_path, counts_scale=1), digests, strict=True
     ):
@@ -266,7 +266,7 @@ def _same_times(first_scan: Scan, second_scan: Scan) -> bool:
 
 
 def _times_or_nan(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.float64]:
-    """Return times with NaN where unknown; the readers of HDF5 also treat 0 as unknown."""
+    """Return times with NaN for unknown times, which include 0 as in the readers of HDF5."""
     return np.full(scan.shape[:2], np.nan) if time_s is None else np.where(time_s > 0, time_s, np.nan)
 
 

@@ -13,7 +13,7 @@ from underpaint.io.load import load, load_each
 
 @dataclass(frozen=True)
 class ScanInfo:
-    """Facts of a scan, from one reading of it.
+    """Summary of a scan, from one reading of its counts.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class ScanInfo:
 
     @property
     def mean_pixel_counts(self) -> float:
-        """Mean counts of the present pixels."""
+        """Mean counts per pixel that has a spectrum."""
         return self.total_counts / max(self.pixel_counts.size - self.n_missing, 1)
 
     @property
@@ -78,7 +78,7 @@ class ScanInfo:
         return float(np.nanmax(self.pixel_counts))
 
     def facts(self) -> dict[str, Any]:
-        """JSON-serialisable facts, without the spectra."""
+        """Return the JSON-serialisable summary, without the spectra."""
         axis = self.axis
         return {
             "name": self.name,
@@ -108,7 +108,7 @@ class ScanInfo:
 def describe(
     source: str | Path | Scan, *, shape: tuple[int, int] | None = None, counts_scale: float | None = None
 ) -> ScanInfo:
-    """Read a scan once, block by block, and describe it.
+    """Read a scan once, block by block, and return its summary.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def describe_all(
 
 
 def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
-    """Return facts of a scan with its sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
+    """Return a scan's summary with sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
 
 
 def scan_info(summary: Survey) -> ScanInfo:
-    """Describe a surveyed scan; for one that was read in part, totals are estimates."""
+    """Return the summary of a surveyed scan, with estimated totals if only a part of it was read."""
     scan, read_share = summary.scan, summary.read_share
     is_missing = np.zeros(scan.shape[:2], dtype=bool) if scan.present is None else ~scan.present
     return ScanInfo(

@@ -1,9 +1,9 @@
-"""ENVI cubes: a text header and a file of plain numbers, in any interleave.
+"""Cubes in the ENVI format, which have a text header and a binary file in any interleave.
 
-Specification: the header begins with ``ENVI``; ``samples``, ``lines``, ``bands``, ``data type``, ``interleave``,
-``byte order`` and ``header offset`` say where the numbers lie; ``wavelength``, ``wavelength units``, ``bbl`` (0 of a
-bad band), ``reflectance scale factor`` and ``data ignore value`` describe them. The data lie beside the header, under
-its name with another ending or none.
+Specification: the header begins with ``ENVI``. The entries ``samples``, ``lines``, ``bands``, ``data type``,
+``interleave``, ``byte order`` and ``header offset`` give the layout of the data. The entries ``wavelength``,
+``wavelength units``, ``bbl`` (0 for a bad band), ``reflectance scale factor`` and ``data ignore value`` describe the
+bands and values. The data file is in the same folder and has the name of the header, with another ending or none.
 
 Source: NV5 Geospatial, ENVI Header Files (https://www.nv5geospatialsoftware.com/docs/enviheaderfiles.html), read by
 Spectral Python (T. Boggs, MIT).
@@ -26,7 +26,7 @@ from underpaint.io.cubes._parts import CubeParts
 _MAGIC = b"ENVI"
 _MAX_HEADER_BYTES = 2**24
 _DIMENSION_ORDERS = {"bsq": (1, 2, 0), "bil": (0, 2, 1), "bip": (0, 1, 2)}
-"""Dimensions of rows, columns and bands as stored."""
+"""Indices of the stored dimensions of rows, columns and bands, by interleave."""
 _DATA_TYPES_BY_BYTES = {
     1: "1 (8 bits)",
     2: "12 (16 bits) or 2 (signed)",
@@ -38,7 +38,7 @@ _MAX_EXTRA_FRACTION = 0.01
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is an ENVI header, or one lies beside it."""
+    """Return whether a file is an ENVI header, or has one in its folder."""
     return path.is_file() and (head.startswith(_MAGIC) or _find_header(path) is not None)
 
 
@@ -48,7 +48,7 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
     Raises
     ------
     ScanError
-        The header is damaged, the data are missing or of another size, or both contradict each other.
+        The header is damaged, or the data file is missing or has another size than the header declares.
     """
     del name, n_band
     header_path = path if first_bytes(path, len(_MAGIC)) == _MAGIC else _find_header(path)
@@ -71,7 +71,7 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
 
 
 def _find_header(path: Path) -> Path | None:
-    """Return the header beside a data file: ``cube.hdr`` or ``cube.raw.hdr`` of ``cube.raw``."""
+    """Return the path of a data file's header, such as ``cube.hdr`` or ``cube.raw.hdr`` for ``cube.raw``."""
     candidate_paths = (path.with_suffix(".hdr"), path.with_suffix(".HDR"), path.with_name(f"{path.name}.hdr"))
     return next(
         (
@@ -86,14 +86,14 @@ def _find_header(path: Path) -> Path | None:
 
 
 def _open_image(header_path: Path, data_path: Path | None) -> tuple[Mapping[str, Any], Any]:
-    """Return the header's entries, and the library's description of the data."""
+    """Return the entries of the header, and the library's image object."""
     from spectral.io import envi
 
-    # It writes to the terminal, unescaped, what the exceptions and checks here say in words.
+    # The library prints unescaped errors to the terminal; exceptions and the checks here report them.
     logging.getLogger("spectral").setLevel(logging.CRITICAL)
     with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names in capitals
-        # The library reads in the system's encoding, and cameras write theirs ("µm" as one byte).
+        warnings.simplefilter("ignore")  # warnings about names in capitals
+        # The library reads in the system's encoding, but some cameras write the µ of "µm" as one byte.
         header_copy = Path(folder) / "header.hdr"
         header_text = (
             header_path.read_bytes().replace(b"\xc2\xb5", b"u").replace(b"\xb5", b"u").decode("ascii", "replace")
@@ -111,7 +111,7 @@ def _open_image(header_path: Path, data_path: Path | None) -> tuple[Mapping[str,
             )
         except ScanError:
             raise
-        except Exception as error:  # the library raises whatever int() and float() do
+        except Exception as error:  # the library also raises the errors of int() and float()
             raise ScanError(
                 f"Cannot read {header_path}: the ENVI header is damaged ({first_line(error)}). It needs samples, "
                 "lines, bands, data type, interleave and byte order; correct or export it again."
@@ -119,12 +119,12 @@ def _open_image(header_path: Path, data_path: Path | None) -> tuple[Mapping[str,
 
 
 def _find_data(header_path: Path, interleave: str) -> Path:
-    """Return the data beside a header.
+    """Return the path of the data file of a header.
 
     Raises
     ------
     ScanError
-        They are not there.
+        The data file does not exist.
     """
     endings = ("", *(f".{ending}" for ending in (interleave.strip().lower(), *_ENDINGS)))
     candidate_paths = [

@@ -1,7 +1,7 @@
-"""Cubes in HDF5 files, of any layout: a 3-D dataset of numbers, and a list of as many wavelengths as bands.
+"""Cubes in HDF5 files of any layout, with a 3-D dataset of numbers and a list of one wavelength per band.
 
-The wavelengths are a 1-D dataset or an attribute whose name holds ``wavelength``, ``lambda`` or ``band``. The band
-dimension is the one as long as they are. MATLAB files of version 7.3 are HDF5.
+The wavelengths are a 1-D dataset or an attribute whose name contains ``wavelength``, ``lambda`` or ``band``. The length
+of the band dimension is the number of wavelengths. MATLAB files of version 7.3 are HDF5.
 
 Source: The HDF Group, HDF5 file format 3.0.
 """
@@ -32,7 +32,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
-    """Find the cube of a file, or read the dataset of a name.
+    """Read the cube of a file, or the dataset at a given path.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
     name : str or None
         Path of the dataset in the file.
     n_band : int or None
-        Length of a list of wavelengths beside the file.
+        Length of the list of wavelengths, if it is in a separate file.
 
     Raises
     ------
     ScanError
-        It holds no 3-D dataset of numbers, or several.
+        The file has no 3-D dataset of numbers, or several.
     """
     with open_scan(path) as file:
         datasets = [hdf5_object for _, hdf5_object in walk(file, [])]
@@ -62,10 +62,10 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
 
 
 def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tuple[str, ...]]:
-    """Return the dimension of the bands, and a note where more than one could be.
+    """Return the index of the band dimension, and a note if other dimensions could be the bands.
 
-    The last one where bands are stored pixel by pixel, the first one where they are images; pictures are mostly larger
-    than they have bands.
+    Of several dimensions of this length, the last one is preferred, then the first one. If none has this length, the
+    shorter of the last and the first is assumed, since most images have more rows than bands.
     """
     matching_dimensions = [dimension for dimension in (2, 0, 1) if shape[dimension] == n_band]
     if len(matching_dimensions) == 1:
@@ -112,7 +112,7 @@ def _is_cube(hdf5_object: Any) -> bool:
 
 
 def _wavelength_lists(dataset: Any, datasets: list[Any]) -> list[tuple[NDArray[np.float64], str]]:
-    """Return lists of wavelengths with their units: attributes of the dataset first, then its neighbours'."""
+    """Return lists of wavelengths with their units, first those in attributes, then those in datasets."""
     wavelength_lists = []
     for attribute_owner in (dataset, dataset.parent, dataset.file):
         for attribute_name, attribute_value in attribute_owner.attrs.items():
@@ -135,6 +135,6 @@ def _wavelength_lists(dataset: Any, datasets: list[Any]) -> list[tuple[NDArray[n
         wavelengths = read_numbers(list_dataset, _MAX_LIST_LENGTH)
         if (
             wavelengths is not None and wavelengths.size > 1 and max(list_dataset.shape) == list_dataset.size
-        ):  # MATLAB's lists are 1 x n
+        ):  # lists from MATLAB have the shape (1, n)
             wavelength_lists.append((wavelengths.ravel(), unit_of(list_dataset)))
     return wavelength_lists

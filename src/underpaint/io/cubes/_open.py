@@ -1,4 +1,4 @@
-"""The reader that a cube's content asks for, and what all of them check."""
+"""Selection of the reader of a cube by its content, and checks of all cubes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +20,23 @@ _READERS = (_hdf5, _tiff, _envi)
 
 @dataclass(frozen=True)
 class StoredCube:
-    """A cube as it is stored.
+    """Stored cube with its wavelengths and metadata.
 
     Parameters
     ----------
     cube : Cube
         Reads (row, column, band) rectangles.
     wavelength_nm : (n_band,) array or None
-        Of the bands in the order stored; None where neither the file nor a list beside it says.
+        Wavelengths of the bands in nm, in the stored order; None if unknown.
     bad_band : (n_band,) bool array
-        Bands that the file itself declares bad.
+        Whether the file marks each band as bad.
     scale : float or None
-        Stored value of a reflectance of 1, where the file says.
+        Stored value of a reflectance of 1; None if not stated.
     missing : float or None
-        Stored value that stands for none, where the file says.
+        Stored value of missing data; None if not stated.
     source : str
     notes : tuple of str
-        What was assumed.
+        Notes on assumptions.
     """
 
     cube: Cube
@@ -54,25 +54,25 @@ class StoredCube:
 
 
 def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
-    """Open a cube of spectral images; its values are read when they are needed.
+    """Open a cube of spectral images, whose values are read when needed.
 
     Parameters
     ----------
     location : str or Path
         An ENVI header or its data file, an HDF5 file, a TIFF stack or a folder of TIFF images. ``FILE::NAME`` picks a
-        dataset of an HDF5 file; of the others it names the list of wavelengths.
+        dataset of an HDF5 file. In other formats, NAME is the list of wavelengths.
     n_band : int or None
-        Number of bands where it is known, as of a reference.
+        Number of bands, if known, as for a reference cube.
 
     Raises
     ------
     ScanError
-        It does not exist, is of another kind, damaged, or contradicts itself.
+        The file does not exist, has another format, is damaged or inconsistent.
 
     Notes
     -----
-    Wavelengths come from the file, or from a text file of one number a band: ``FILE.txt``, ``FILE.csv``,
-    ``FILE_wavelengths.txt`` or ``wavelengths.txt`` beside it; nm or um.
+    Wavelengths in nm or um come from the file, or from a text file with one number per band in the same folder:
+    ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or ``wavelengths.txt``.
     """
     path, name = split_location(location)
     if not (path.is_file() or path.is_dir()):

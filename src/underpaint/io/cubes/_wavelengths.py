@@ -1,4 +1,4 @@
-"""Wavelengths of a cube's bands: in nm, um, Angstrom or cm-1, or without a unit; in the file or beside it."""
+"""Conversion of the wavelengths of bands to nm, from nm, um, Angstrom, cm-1 or numbers without a unit."""
 
 import re
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from underpaint.errors import ScanError
 
 LOWEST_NM, HIGHEST_NM = 200.0, 16000.0
-"""Bands outside are not those of a reflectance camera."""
+"""Limits of the wavelengths of a reflectance camera, in nm."""
 _LONGEST_UM = 25.0
-"""Numbers up to this are um where no unit is stated, above they are nm."""
+"""Maximum wavelength in um of a list without a unit. Larger numbers are in nm."""
 _NM_PER_UNIT = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1.0),
     **dict.fromkeys(
@@ -19,30 +19,30 @@ _NM_PER_UNIT = {
     **dict.fromkeys(("a", "å", "angstrom", "angstroms"), 0.1),
 }
 WAVENUMBER = "cm-1"
-"""Unit of wavenumbers; 1e7 divided by a wavenumber is the wavelength in nm."""
+"""Unit of wavenumbers. The wavelength in nm is 1e7 divided by the wavenumber."""
 _NO_UNIT_WORDS = {"", "unknown", "none", "index", "n/a"}
 LIST_NAMES = ("wavelengths", "wavelength")
-"""Names of a file beside a cube that lists its wavelengths."""
+"""Names of text files that list the wavelengths of a cube."""
 
 
 def wavelengths_in_nm(
     stored_wavelengths: NDArray[np.float64], unit: str, source: str
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return wavelengths in nm, with notes on what was assumed.
+    """Return wavelengths in nm, with notes on assumptions about their unit.
 
     Parameters
     ----------
     stored_wavelengths : (n_band,) array
         As stored.
     unit : str
-        As stated; "" where it is not.
+        Unit in the file; "" if not stated.
     source : str
-        For messages.
+        File of the wavelengths, for messages.
 
     Raises
     ------
     ScanError
-        A value is no number, the unit is no length, or the wavelengths are not those of a camera.
+        A value is not a number, the unit is not a length, or the wavelengths are not those of a camera.
     """
     stated_unit = find_unit(unit)
     if not stated_unit and unit.strip(" {}\"'").lower() not in _NO_UNIT_WORDS:
@@ -80,7 +80,7 @@ def _are_camera_wavelengths(wavelength_nm: NDArray[np.float64]) -> bool:
 
 
 def find_unit(text: str) -> str:
-    """Return the unit of wavelengths, or "cm-1", that a text states, as in "Wavelength (nm)"; "" where it states none.
+    """Return the unit in a text such as "Wavelength (nm)", "cm-1" for wavenumbers, or "" without a unit.
 
     Examples
     --------
@@ -102,5 +102,5 @@ def find_unit(text: str) -> str:
 
 
 def to_nm(stored_wavelengths: NDArray[np.float64], unit: str) -> NDArray[np.float64]:
-    """Return wavelengths in nm from numbers above zero in a unit of :func:`find_unit`."""
+    """Return wavelengths in nm from positive numbers in a unit from :func:`find_unit`."""
     return 1e7 / stored_wavelengths if unit == WAVENUMBER else stored_wavelengths * _NM_PER_UNIT[unit]

@@ -35,9 +35,11 @@ _FIRST_PLUGIN_FILTER = 256
 
 
 class Hdf5Cube:
-    """Rows, columns and channels of a dataset; the file is opened again for each block, so that no handle stays open.
+    """Cube of a dataset.
 
-    Any process can therefore read the cube, and the file can be replaced in between on every operating system.
+    The file is opened again for each block, so that no file handle stays open.
+
+    Any process can therefore read the cube, and the file can be replaced between reads on every operating system.
 
     Parameters
     ----------
@@ -119,7 +121,7 @@ class ListedCube:
         self.notes = _unwritten_notes(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; spectra close together in the file are read at once."""
+        """Read a rectangle of pixels, with one access for spectra that are close together in the file."""
         spectrum_indices = self.index[rows, columns]
         distinct_indices = np.unique(spectrum_indices[spectrum_indices >= 0])
         counts = np.zeros((*spectrum_indices.shape, self.shape[2]), dtype=self.dtype)
@@ -176,7 +178,7 @@ def check_readable(path: Path, dataset: Any) -> None:
 
 
 def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
-    """Return notes on chunks that were never written, as in an aborted scan; HDF5 reads them as zeros."""
+    """Return notes on chunks that were never written, as in an aborted scan, and that HDF5 reads as zeros."""
     if dataset.is_virtual:
         written_fraction = (
             sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources()) / dataset.size
@@ -242,7 +244,7 @@ def _read_slices(
 
 
 NamedDimension = tuple[str, Any]
-"""Name of a dimension ("" if unnamed), and the dataset that describes it (None without one)."""
+"""Name of a dimension ("" if unnamed), and the dataset that describes it (None if there is none)."""
 MAX_DETECTORS = 32
 _DETECTOR_NAME = re.compile(r"^det|detector|element|sensor", re.IGNORECASE)
 _PIXEL_NAME = re.compile(r"^([xy]|rows?|col(umn)?s?|dim[01]|.*_[xy]|[xy]_.*|sam?[xyz].*|s[xyz]|pos.*)$", re.IGNORECASE)
@@ -337,7 +339,7 @@ def _detector_dimension(
     position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
-    """Return the dimension of the detectors; None for a three-dimensional dataset without one."""
+    """Return the index of the detector dimension, or None for a 3-D dataset without one."""
     sizes = {dimension: int(dataset.shape[dimension]) for dimension in other_dimensions}
     candidate_dimensions = [
         dimension
@@ -411,7 +413,7 @@ def _detector_dimension_of_list(
     misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
     if misfit > max(
         3.0, 0.05 * image_contrast / n_short
-    ):  # the image is the sum of all detectors, with their combined noise
+    ):  # the image has the combined noise of all detectors, since it is their sum
         return None
     if pixel_grids(long_datasets, n_long):
         return short_dim
@@ -427,10 +429,12 @@ def _detector_dimension_of_list(
 def _product_misfit(
     dataset: Any, channel_dim: int, dimension: int, other_dimensions: Sequence[int]
 ) -> tuple[float, float]:
-    """Return chi squared per degree of freedom of the product of one image and efficiencies, and of a flat image.
+    """Return chi squared per degree of freedom of two models of the counts.
 
-    Detectors record the same image with efficiencies that depend on the energy band: within noise, their counts are the
-    product of image and efficiency. Counts of rows or columns are not such a product.
+    The first model is the product of one image and the detectors' efficiencies. The second model is a flat image.
+
+    Detectors record the same image with efficiencies that depend on the energy band. Within noise, their counts are the
+    product of image and efficiency. The counts of different rows or columns are not such a product.
     """
     pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
     size = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
@@ -518,13 +522,16 @@ def _is_pixel_name(object_path: str) -> bool:
 
 
 def _axis_letter(object_path: str) -> str:
-    """Return the last or first letter of a name if it is x, y or z, else ""; the later letter of two is the rows."""
+    """Return the last or first letter of a name if it is x, y or z, else "".
+
+    Of two names, the one with the later letter is that of the rows.
+    """
     object_name = object_path.rsplit("/", 1)[-1].lower()
     return next((letter for letter in (object_name[-1], object_name[0]) if letter in "xyz"), "")
 
 
 def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Return the index of each position's level, from 0; None without distinct levels."""
+    """Return the index from 0 of each position's level, or None without distinct levels."""
     if not np.isfinite(positions).all():
         return None
     sorted_positions = np.sort(positions)
@@ -539,11 +546,11 @@ def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:
 
 
 def named_axes(dataset: Any, groups: Sequence[Any]) -> list[NamedDimension]:
-    """Return name and dataset of each dimension; an empty list if no group names the dimensions."""
+    """Return the name and dataset of each dimension, or an empty list if no group names the dimensions."""
     for group in groups:
         attributes = dataset.attrs if "axes" in dataset.attrs else group.attrs
         dimension_names = [as_text(dimension_name).strip() for dimension_name in np.ravel(attributes.get("axes", []))]
-        if len(dimension_names) == 1:  # older convention: one text, separated by colons or commas
+        if len(dimension_names) == 1:  # in an older convention, one text holds all names
             dimension_names = [
                 dimension_name.strip() for dimension_name in dimension_names[0].strip("[]").replace(",", ":").split(":")
             ]

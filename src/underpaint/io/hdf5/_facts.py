@@ -1,4 +1,4 @@
-"""Metadata of counts (energy axes, times, steps), each read only if its size matches.
+"""Metadata of counts (energy axes, times, steps), read only if their size matches that of the counts.
 
 Scans and virtual panels are written here, in the layout of NeXus and PyMca.
 """
@@ -22,7 +22,7 @@ from underpaint.runtime.files import atomic_write, write_error
 _MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _S_PER_UNIT = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 ENERGY_UNITS = ("kev", "ev")
-"""Known units; for other or missing units the size of the energies decides between keV and eV."""
+"""Known units of energies. For other units or none, the size of the energies decides between keV and eV."""
 _MAX_TEXT_BYTES = 2**16
 _MAX_DEVIATION_KEV = 0.01
 _MAX_TIMES_PER_PIXEL = 64
@@ -37,20 +37,20 @@ def as_text(value: Any) -> str:
 
 
 def short_text(dataset: Any) -> str:
-    """Return the string of a dataset with a single one; "" for anything else."""
+    """Return the string of a dataset that holds only one, or "" for any other object."""
     if not isinstance(dataset, h5py.Dataset) or dataset.size != 1 or dataset.dtype.itemsize > _MAX_TEXT_BYTES:
         return ""
     return as_text(read_values(dataset))
 
 
 def unit_of(dataset: Any) -> str:
-    """Return the ``units`` attribute of a dataset in lower case; "" without one."""
+    """Return the ``units`` attribute of a dataset in lower case, or "" if it has none."""
     unit_attribute = dataset.attrs.get("units", "") if isinstance(dataset, h5py.Dataset) else ""
     return as_text(unit_attribute).strip().lower()
 
 
 def read_numbers(dataset: Any, max_size: int) -> NDArray[np.float64] | None:
-    """Return a dataset of at most ``max_size`` numbers as floats; None for anything else."""
+    """Return a dataset of at most ``max_size`` numbers as floats, or None for any other object."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif" or not 0 < dataset.size <= max_size:
         return None
     return np.asarray(read_values(dataset), dtype=np.float64)
@@ -64,7 +64,7 @@ def axis_of_energies(dataset: Any, n_channel: int) -> Axis:
 
 
 def axis_of_polynomial(dataset: Any, n_channel: int) -> Axis:
-    """Return the axis of polynomial coefficients, with notes; None for the placeholder 0, 1, 0.
+    """Return the axis of polynomial coefficients, with notes, or None for the placeholder 0, 1, 0.
 
     A quadratic polynomial is approximated by a straight line, if no channel deviates by more than 10 eV.
     """
@@ -75,7 +75,7 @@ def axis_of_polynomial(dataset: Any, n_channel: int) -> Axis:
     if [zero, gain] == [0.0, 1.0]:
         return None, ()
     quadratic = higher_orders[0] if higher_orders else 0.0
-    # The nearest line deviates from the parabola over 0 ... last by at most bend * last**2 / 8.
+    # The line nearest to the parabola over the channels 0 to last deviates by at most quadratic * last**2 / 8.
     last_channel = n_channel - 1
     deviation_kev = quadratic * last_channel**2 / 8
     return (
@@ -86,7 +86,7 @@ def axis_of_polynomial(dataset: Any, n_channel: int) -> Axis:
 
 
 def polynomial_deviation_kev(dataset: Any, n_channel: int) -> float:
-    """Return the deviation of polynomial coefficients from the linear axis, in keV; 0 for a line."""
+    """Return the maximum deviation of a polynomial axis from the linear axis, in keV."""
     coefficients = read_numbers(dataset, 8)
     return (
         0.0
@@ -96,7 +96,7 @@ def polynomial_deviation_kev(dataset: Any, n_channel: int) -> float:
 
 
 def axis_fault(dataset: Any, n_channel: int) -> str:
-    """Return why a dataset of energies or coefficients yields no axis; "" if the dataset is neither."""
+    """Return the reason why a dataset of energies or coefficients gives no axis, or "" for any other object."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif" or dataset.size < 2:
         return ""
     if dataset.size > 3 and dataset.size != n_channel:
@@ -113,11 +113,11 @@ def axis_fault(dataset: Any, n_channel: int) -> str:
 
 
 PixelSelector = Callable[[NDArray[Any]], NDArray[Any] | None]
-"""Arranges one value per pixel, or one value for all, on rows and columns; returns None for other sizes."""
+"""Function that arranges one value per pixel, or one for all, on rows and columns, or returns None."""
 
 
 def times_fault(dataset: Any, select_pixels: PixelSelector, shape: tuple[int, int]) -> str:
-    """Return a note on pixels of unknown time; "" if all are known."""
+    """Return a note on pixels of unknown time, or "" if all times are known."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif":
         return ""
     n_pixel = shape[0] * shape[1]
@@ -138,7 +138,9 @@ def times_fault(dataset: Any, select_pixels: PixelSelector, shape: tuple[int, in
 def pixel_seconds(
     dataset: Any, shape: tuple[int, ...], select_pixels: PixelSelector | None = None, unit: str = "s"
 ) -> NDArray[np.float64] | None:
-    """Return times of the pixels, s, from one value per pixel or one for all; non-positive times are NaN.
+    """Return the times of the pixels in s, with NaN for times that are not positive.
+
+    The dataset has one value per pixel, or one for all pixels.
 
     ``unit`` is used for datasets without the attribute ``units``.
     """
@@ -161,7 +163,7 @@ def pixel_seconds(
 def step_of_positions(
     dataset: Any, n_pixel: int, positions: NDArray[np.float64] | None = None
 ) -> tuple[float | None, float | None]:
-    """Return the median distance between ``n_pixel`` positions: in mm if the unit is known, and as stored."""
+    """Return the median distance between ``n_pixel`` positions in mm (None if the unit is unknown) and as stored."""
     if positions is None:
         positions = read_numbers(dataset, n_pixel)
         if positions is None or positions.size != n_pixel:
@@ -174,7 +176,7 @@ def step_of_positions(
 
 
 def step_of_axes(row_mm: float | None, column_mm: float | None) -> tuple[float, float] | None:
-    """Return the steps along rows and columns, in mm; None unless both are known."""
+    """Return the steps along rows and columns in mm, or None unless both are known."""
     return None if row_mm is None or column_mm is None else (row_mm, column_mm)
 
 
@@ -191,7 +193,7 @@ def save_scan(
     *,
     replace: bool = True,
 ) -> None:
-    """Write a scan, and the ground truth of a virtual panel, as HDF5; the file appears only when complete.
+    """Write a scan, and the ground truth of a virtual panel, to an HDF5 file that appears only when complete.
 
     Parameters
     ----------
@@ -218,12 +220,12 @@ def save_scan(
             new_hdf5(temporary_path) as (file, raise_write_error),
         ):
             _write_entry(file, scan, truth or {}, settings, raise_write_error)
-    except RuntimeError as error:  # HDF5 reports write errors as such
+    except RuntimeError as error:  # HDF5 reports write errors as RuntimeError
         raise write_error(target_path, error) from error
 
 
 def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Read the ground truth of a virtual panel; empty if the file has none.
+    """Return the ground truth of a virtual panel, or an empty dict if the file has none.
 
     Raises
     ------
@@ -247,7 +249,7 @@ def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """Read the settings stored with a scan by :func:`save_scan`; empty if there are none.
+    """Return the settings stored by :func:`save_scan`, or an empty dict if there are none.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Links of HDF5 files, followed one at a time and never out of the folder of their file.
+"""Access to HDF5 files, with links followed one at a time and never out of the folder of their file.
 
 HDF5 itself follows a link to any readable file, and a virtual dataset that refers to itself ends the process. All
 access to files therefore goes through this module.
@@ -31,7 +31,7 @@ def open_file(path: Path) -> Any:
 
 
 def file_of(hdf5_object: Any) -> Path:
-    """Return the file of an object, which can differ from the opened one after an external link."""
+    """Return the path of an object's file, which differs from the opened file after an external link."""
     return Path(hdf5_object.file.filename).resolve()
 
 
@@ -42,7 +42,7 @@ def object_id(hdf5_object: Any) -> ObjectId:
 
 
 def follow(group: Any, path: str, _n_link: int = 0) -> Any:
-    """Return the group or dataset at a path; None if the path does not exist.
+    """Return the group or dataset at a path, or None if the path does not exist.
 
     Raises
     ------
@@ -60,7 +60,10 @@ def follow(group: Any, path: str, _n_link: int = 0) -> Any:
 
 
 def walk(top_group: Any, faults: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yield path and object of each group and dataset below a group once; refused links are added to ``faults``."""
+    """Yield path and object of each group and dataset below a group once.
+
+    The reasons for refused links are added to ``faults``.
+    """
     visited_ids: set[ObjectId] = {object_id(top_group)}
     pending_groups = [("", top_group)]
     while pending_groups and len(visited_ids) < _MAX_ITEMS:
@@ -106,7 +109,7 @@ def read_part(path: Path, dataset_path: str, slices: Any) -> NDArray[Any]:
             raise OSError(f"the dataset {dataset_path} no longer exists")
         if not dataset.external:
             return np.asarray(dataset[slices])
-        del dataset  # else it would be open with two different prefixes
+        del dataset  # the dataset must not be open with two prefixes
         # HDF5 resolves names of external raw files in the working folder, unless given a prefix
         access_properties = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access_properties.set_efile_prefix(b"${ORIGIN}")
@@ -151,7 +154,7 @@ def neighbour_path(hdf5_object: Any, file_name: str, location: str) -> Path:
         raise ScanError(
             f"Cannot read {location}: it is in {resolved_path}, outside the file's folder. Copy that file here."
         )
-    if not resolved_path.is_file():  # HDF5 would read zeros instead
+    if not resolved_path.is_file():  # HDF5 would read zeros for a missing file
         raise ScanError(f"Cannot read {location}: it is in {resolved_path}, which does not exist. Copy that file here.")
     return resolved_path
 
@@ -210,7 +213,7 @@ def _check_source(file: Any, dataset_path: str, location: str, parent_ids: tuple
 
 
 def _source_files(dataset: Any, file_name: str, location: str) -> list[Any]:
-    """Open the file that a virtual dataset names; for a numbered name (``%b``), all matching files."""
+    """Open the file that a virtual dataset names, or all matching files of a numbered name (``%b``)."""
     if file_name == ".":
         return [dataset.file]
     if "%" not in file_name.replace("%%", ""):
