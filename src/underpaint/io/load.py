@@ -1,7 +1,7 @@
-"""Loading of scans of all formats, detected by content, not by name.
+"""Loading of scans of all formats, which are recognised by content.
 
-Rates, normalised and rescaled stacks are divided by the value of one count. The error for an unreadable file states its
-type, if its first bytes identify it, and what to do.
+Rates, normalised and rescaled stacks are divided by the value of one count. For an unreadable file, the error states
+its type, if known from its first bytes, and what to do.
 """
 
 import re
@@ -25,9 +25,9 @@ from underpaint.io._source import SAME_CHANNELS, first_bytes, try_read
 from underpaint.io.readers import Reader, formats, reader_of
 
 SUM_NAME = "sum"
-"""Name that selects the sum of all detectors."""
+"""Detector name that selects the sum of all detectors."""
 MAX_CHANNELS = 2**17
-"""Maximum number of channels, twice that of the finest analysers. A longer array is not a spectrum."""
+"""Maximum number of channels of a spectrum, twice that of the finest analysers."""
 HEAD_BYTES = 4096
 
 
@@ -54,8 +54,8 @@ def load(
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     counts_scale : float or None
-        Stored value per count, by which all values are divided; 1 leaves them unchanged. None estimates it from some
-        pixels, so that rates, normalised and rescaled stacks become counts, with a note.
+        Stored value per count, by which all values are divided; 1 leaves them unchanged. None estimates this value from
+        some pixels. Rates, normalised and rescaled stacks then become counts, with a note.
 
     Returns
     -------
@@ -65,8 +65,8 @@ def load(
     Raises
     ------
     ScanError
-        The path does not exist, is of unknown format or damaged; several detectors cannot be added; the detector does
-        not exist; or the pixels do not fill the given rows and columns.
+        The path does not exist, has an unknown format or is damaged. Several detectors cannot be added, the detector
+        does not exist, or the pixels do not fill the given rows and columns.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def load(
 
 
 def _select_by_name(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
-    """Return the array of this name, even if it is not a detector; an empty list if none or several match."""
+    """Return the array of this name, even if it is not a detector, or an empty list unless one matches."""
     matching_arrays = [
         array_scan
         for array_scan in scans
@@ -154,7 +154,7 @@ def _reshape_scan(scan: Scan, shape: tuple[int, int] | None, location: str | Pat
 
 
 def _sum_same_channels(scans: list[Scan]) -> Scan:
-    """Add detectors with the same channel energies; a placeholder axis is used if the file has none."""
+    """Add detectors with the same channel energies, on a placeholder axis if the file has none."""
     axis = next((scan.axis for scan in scans if scan.axis is not None), None)
     placeholder_axis = axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
     return replace(sum_scans([scan.with_axis(placeholder_axis) for scan in scans]), axis=axis)
@@ -166,7 +166,9 @@ def load_all(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> list[Scan]:
-    """Read every detector of a file or folder (or of several) as a separate scan; arguments as for :func:`load`.
+    """Read every detector of one or several files or folders as a separate scan.
+
+    The arguments are those of :func:`load`.
 
     Raises
     ------
@@ -198,7 +200,7 @@ def _read_arrays(location: str | Path, shape: tuple[int, int] | None) -> list[Sc
 def _read_location(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     path, name = split_location(location)
     if path.is_dir():
-        path, name, reader = _reader_of_folder(path.resolve(), name)  # "." has no name and no parent
+        path, name, reader = _reader_of_folder(path.resolve(), name)  # the path "." has no name and no parent
     elif path.exists() and not path.is_file():
         raise ScanError(f"Cannot read {location}: it is a pipe or a device, not a file. Save the scan in a file first.")
     else:
@@ -243,7 +245,7 @@ def read_spectrum(location: str | Path) -> Spectrum:
 
 
 def split_location(location: str | Path) -> tuple[Path, str | None]:
-    """Split ``FILE::NAME``; a path that exists as given is not split."""
+    """Return the path and the name of ``FILE::NAME``, with None for the name if the path exists as given."""
     location_text = str(location)
     if "::" not in location_text or Path(location_text).exists():
         path, name = Path(location_text), None
@@ -256,7 +258,7 @@ def split_location(location: str | Path) -> tuple[Path, str | None]:
 
 
 def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
-    """Raise an error if a target lies in the folder of a scan, which must stay unchanged.
+    """Raise an error if a target is in the folder of a scan, which must stay unchanged.
 
     Raises
     ------
@@ -273,7 +275,7 @@ def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
 
 
 def _reader_of_folder(path: Path, name: str | None) -> tuple[Path, str | None, Reader]:
-    """Return the reader of a folder, or of its subfolder ``name`` unless the folder is one store."""
+    """Return the reader of a folder, or that of its subfolder ``name`` unless the folder is a zarr store."""
     reader = reader_of(path, b"")
     if name is not None and (path / name).is_dir() and not (reader is not None and reader.FORMAT.store):
         path, name = path / name, None
@@ -317,7 +319,7 @@ def _read_head(path: Path) -> bytes:
 
 _MAX_SAMPLE_PIXELS, _MAX_SAMPLE_BYTES = 256, 8 * 2**20
 _SAMPLE_ROW_FRACTIONS = (0.5, 0.25, 0.75)
-"""Positions of the sampled pixels, as fractions of the rows, tried in this order."""
+"""Rows of the sampled pixels, as fractions of all rows, in the order in which they are tried."""
 
 
 def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
@@ -406,7 +408,7 @@ def _divide_counts(scan: Scan, scale: Scale, note: str) -> Scan:
 
 
 def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
-    """Return values of up to 256 neighbouring pixels; None if unreadable, which reading the full scan will report."""
+    """Return the values of up to 256 neighbouring pixels, or None if they cannot be read."""
     n_row, n_column, n_channel = scan.shape
     max_pixels = int(np.clip(_MAX_SAMPLE_BYTES // (8 * n_channel), 16, _MAX_SAMPLE_PIXELS))
     n_block_column = min(n_column, max_pixels)
@@ -481,7 +483,10 @@ _MAX_SHOWN_CHARACTERS = 24
 
 
 def guess_file_type(head: bytes) -> str:
-    """Return the type of a file by its first bytes and what to do; the text follows "Cannot read FILE:"."""
+    """Return a text on a file's type, from its first bytes, and on what to do.
+
+    The text follows "Cannot read FILE:" in messages.
+    """
     archive_type = next((file_type for magic, file_type in _ARCHIVE_TYPES.items() if head.startswith(magic)), None)
     if archive_type is None and head[257:262] == b"ustar":
         archive_type = "tar"

@@ -1,14 +1,14 @@
-"""Stacks in NeXus and PyMca's layout, and any other 3-D array.
+"""Stacks in the layouts of NeXus and PyMca, and any other 3-D arrays.
 
 Specification:
 
-- NeXus ``NXdata`` group: the attribute ``signal`` names the counts, ``axes`` a dataset for each dimension (or the
-  counts carry the attribute ``signal=1``); ``interpretation`` is ``spectrum`` (channels last) or ``image``
-  (channels first). An axis in eV or keV gives the energies, axes in units of length the distance between pixels.
-- PyMca: ``calibration`` (zero, gain, quadratic; keV) and ``live_time`` (s) next to the counts or in their group
-  ``info``.
-- ``gain_kev``, ``zero_kev``, ``live_time_s``, ``real_time_s``, ``step_mm``, ``present``, ``detector``, ``notes``
-  next to the counts, as :func:`underpaint.io.save_scan` writes them.
+- NeXus ``NXdata`` group: its attribute ``signal`` names the counts, or the counts have the attribute ``signal=1``. Its
+  attribute ``axes`` names a dataset for each dimension. ``interpretation`` is ``spectrum`` (channels last) or ``image``
+  (channels first). An axis in eV or keV gives the energies. Axes in units of length give the distance between pixels.
+- PyMca: ``calibration`` (zero, gain and quadratic term in keV) and ``live_time`` (s) are next to the counts or in their
+  group ``info``.
+- ``gain_kev``, ``zero_kev``, ``live_time_s``, ``real_time_s``, ``step_mm``, ``present``, ``detector`` and ``notes`` are
+  next to the counts, where :func:`underpaint.io.save_scan` writes them.
 
 Source: the NeXus manual (NXdata, https://manual.nexusformat.org/classes/base_classes/NXdata.html), silx
 ``src/silx/io/nxdata``, PyMca ``PyMca5/PyMcaIO/HDF5Stack1D.py`` and ``ArraySave.py``.
@@ -172,7 +172,7 @@ def _parent_groups(file: Any, name: str) -> Iterator[Any]:
 
 
 def list_arrays(file: Any) -> str:
-    """Name the first arrays of a file, with their sizes, and its links."""
+    """Return a text that lists the first arrays of a file, with their sizes, and its links."""
     array_texts: list[str] = []
 
     def collect(object_path: str, hdf5_object: Any) -> bool | None:
@@ -218,7 +218,7 @@ def _is_same_object(first_object: Any, second_object: Any) -> bool:
 
 
 def _signal(group: Any) -> Any:
-    """Return the signal dataset of an NXdata group; None for other groups."""
+    """Return the signal dataset of an NXdata group, or None for other groups."""
     if not isinstance(group, h5py.Group) or as_text(group.attrs.get("NX_class", "")) != "NXdata":
         return None
     named_signal = _read_or_none(group, as_text(group.attrs["signal"])) if "signal" in group.attrs else None
@@ -231,7 +231,7 @@ def _signal(group: Any) -> Any:
 
 
 def _read_or_none(group: Any, object_path: str) -> Any:
-    """Return the object at a path; None if missing or behind a link that is not followed."""
+    """Return the object at a path, or None if it is missing or behind a link that is not followed."""
     try:
         return follow(group, object_path)
     except ScanError:
@@ -242,7 +242,7 @@ def _read_or_none(group: Any, object_path: str) -> Any:
 
 
 def _read_content(top_group: Any) -> FileContent:
-    """Visit everything below a group once, including links to other files."""
+    """Return the content of a group and everything below it, including links to other files."""
     content, entry_by_path = FileContent([], [], []), {"": _enclosing_entry(top_group)}
     signals_and_groups: list[tuple[Any, Any]] = []
     top_path = top_group.name.rstrip("/")
@@ -261,7 +261,7 @@ def _read_content(top_group: Any) -> FileContent:
         elif hdf5_object.ndim == 1 and hdf5_object.size > 1 and hdf5_object.dtype.kind in "iuf":
             content.vectors.append((entry, hdf5_object))
     for stack in content.stacks:
-        # Groups that name their axes come first.
+        # Groups that name their axes are preferred.
         groups = [group for signal, group in signals_and_groups if _is_same_object(signal, stack.dataset)]
         stack.groups = sorted(groups, key=lambda group: "axes" not in group.attrs and "axes" not in stack.dataset.attrs)
     return content
@@ -273,7 +273,7 @@ def _is_entry(group: Any, group_path: str) -> bool:
 
 
 def _enclosing_entry(top_group: Any) -> str:
-    """Return the entry that contains a group, or the group if it is an entry; "" without an entry."""
+    """Return the path of the entry that is or contains a group, or "" without an entry."""
     path_parts = top_group.name.strip("/").split("/")
     for n_part in range(1, len(path_parts) + 1 if path_parts != [""] else 0):
         group_path = "/" + "/".join(path_parts[:n_part])
@@ -285,8 +285,8 @@ def _enclosing_entry(top_group: Any) -> str:
 def _select_counts(stacks: list[Stack]) -> tuple[list[Stack], tuple[str, ...]]:
     """Return the arrays that hold counts, and a note on each image stack that is left out.
 
-    Arrays of three or four dimensions are preferred to lists of spectra, and among these the signals of NXdata and
-    arrays named as counts.
+    Arrays of three or four dimensions are preferred to lists of spectra. Among these arrays, NXdata signals and arrays
+    with names of counts are preferred.
     """
     map_stacks = [stack for stack in stacks if stack.dataset.ndim > 2]
     signal_stacks = [stack for stack in map_stacks if stack.groups]
@@ -337,9 +337,9 @@ def _is_image_stack(dataset: Any, spectra_dataset: Any) -> bool:
 
 
 class NeighbourDatasets:
-    """Datasets next to counts: in the same group, its ``info`` (PyMca), or the NXdata group whose signal they are.
+    """Datasets in the same group as the counts, in its subgroup ``info`` (PyMca), or in their NXdata group.
 
-    Links out of the folder are not followed but listed in ``faults``.
+    Links out of the file's folder are listed in ``faults`` and not followed.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -362,7 +362,7 @@ class NeighbourDatasets:
         return None
 
     def read(self, read_function: Callable[..., Any], dataset: Any, *arguments: Any) -> Any:
-        """Return the values read from a dataset; None if unavailable."""
+        """Return the values read from a dataset, or None if they are unavailable."""
         try:
             return read_function(dataset, *arguments)
         except ScanError as error:
@@ -377,7 +377,7 @@ class NeighbourDatasets:
 
 @dataclass(frozen=True)
 class PixelIndices:
-    """Position of a scan's pixels and detector in arrays of one value per pixel.
+    """Indices of a scan's pixels and detector in arrays of one value per pixel.
 
     Parameters
     ----------
@@ -397,7 +397,7 @@ class PixelIndices:
     index: NDArray[np.int64] | None = None
 
     def pick(self, stored_values: NDArray[Any]) -> NDArray[Any] | None:
-        """Return (n_row, n_column) values; None if the number of values fits neither pixels nor detectors."""
+        """Return (n_row, n_column) values, or None if their number fits neither pixels nor detectors."""
         n_detector = 1 if self.detector is None else self.stored_shape[self.detector[0]]
         n_pixel = int(np.prod(self.stored_shape)) // n_detector
         if stored_values.size == 1:
@@ -433,7 +433,10 @@ def _scan_name(path: Path, stack: Stack, detector: str) -> str:
 
 
 def _scans_of(path: Path, stack: Stack, content: FileContent, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the detectors of one array as a scan each; most arrays have only one."""
+    """Read each detector of an array as a scan.
+
+    Most arrays have only one detector.
+    """
     dataset, neighbours = stack.dataset, NeighbourDatasets(stack)
     check_readable(path, dataset)
     axes = named_axes(dataset, stack.groups)
@@ -537,12 +540,12 @@ def _scan(
 
 
 def _was_converted(neighbours: NeighbourDatasets) -> bool:
-    """Return whether ``underpaint convert`` wrote an array; it writes only detectors."""
+    """Return whether ``underpaint convert``, which writes only detectors, wrote an array."""
     return all(neighbours.find(name) is not None for name in ("detector", "source", "metadata"))
 
 
 def _array_location(stack: Stack, interpretation: Interpretation, axes: list[NamedDimension]) -> ArrayLocation:
-    """Return the array's entry and positions, and whether the file marks it as computed or combined from others."""
+    """Return the array's entry, positions and part names, and whether the file marks it as computed."""
     dataset = stack.dataset
     type_attributes = [as_text(hdf5_object.attrs.get("type", "")) for hdf5_object in (dataset, dataset.parent)]
     nexus_class = as_text(dataset.parent.attrs.get("NX_class", ""))
@@ -575,7 +578,7 @@ def _arrange_on_grid(
     position_datasets: list[Any],
     shape: tuple[int, int] | None,
 ) -> tuple[NDArray[np.int64], tuple[float, float] | None, list[str]]:
-    """Arrange a list of spectra on the given rows and columns, else by its positions, else on one row."""
+    """Arrange a list of spectra on the given rows and columns, or by positions, or in one row."""
     n_spectrum = int(stack.dataset.shape[interpretation.dimension_order[0]])
     grid = next(iter(pixel_grids(position_datasets, n_spectrum)), None)
     if grid is not None and shape in {None, grid[2].shape}:
@@ -606,7 +609,7 @@ def _grid_step(dataset: Any, spectrum_indices: NDArray[np.int64]) -> float | Non
 def _energy_axis(
     neighbours: NeighbourDatasets, channel_dimension: NamedDimension, n_channel: int
 ) -> tuple[EnergyAxis | None, tuple[str, ...]]:
-    """Return the axis, with notes, from gain and zero, PyMca's polynomial, NXdata energies, or an array ``energy``."""
+    """Return the axis from gain and zero, PyMca's polynomial, NXdata energies or ``energy``, with notes."""
     gain = neighbours.read(read_numbers, neighbours.find("gain_kev"), 1)
     zero = neighbours.read(read_numbers, neighbours.find("zero_kev"), 1)
     if gain is not None:
@@ -652,7 +655,7 @@ def _axis_notes(
 
 
 def _time_notes(neighbours: NeighbourDatasets, pixels: PixelIndices) -> tuple[str, ...]:
-    """Return notes on unknown live times; a converted file already has them."""
+    """Return notes on unknown live times, which a converted file already has."""
     faults = (
         neighbours.read(times_fault, neighbours.find(dataset_name), pixels.pick, pixels.shape)
         for dataset_name in _LIVE_TIME_NAMES
@@ -663,7 +666,7 @@ def _time_notes(neighbours: NeighbourDatasets, pixels: PixelIndices) -> tuple[st
 def _read_times(neighbours: NeighbourDatasets, dataset_names: tuple[str, ...], pixels: PixelIndices) -> Any:
     for dataset_name in dataset_names:
         dataset = neighbours.find(dataset_name)
-        # larch stores microseconds without stating the unit.
+        # larch stores times in microseconds without a unit.
         is_larch = dataset_name in {"livetime", "realtime"} and dataset is not None and not unit_of(dataset)
         if is_larch and "mca detector" not in as_text(dataset.parent.attrs.get("type", "")):
             continue

@@ -1,4 +1,4 @@
-"""HDF5 files in the layout of a program: recognition, and reading of all or one scan."""
+"""Recognition and reading of HDF5 files in the layout of one program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 
 @contextmanager
 def open_scan(path: Path) -> Iterator[Any]:
-    """Open a file for reading, with ScanError for damaged files."""
+    """Open a file for reading, and raise ScanError if it is damaged."""
     try:
         with open_file(path) as file:
             yield file
@@ -31,7 +31,7 @@ def open_scan(path: Path) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Recognition and reading of the files of one program, with the methods of a reader.
+    """Reader of the HDF5 files of one program.
 
     Parameters
     ----------
@@ -58,7 +58,9 @@ class Layout:
             return self.is_layout(file)
 
     def read(self, path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-        """Read all scans, or only those at the path ``name`` in the file; unknown objects are read as arrays.
+        """Read all scans of a file, or only those at the path ``name``.
+
+        Objects that are not part of the layout are read as arrays.
 
         Raises
         ------

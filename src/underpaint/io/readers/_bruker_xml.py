@@ -1,9 +1,9 @@
-"""The XML that Bruker's Esprit and ARTAX write: ``.spx`` and ``.rtx`` files, and the header inside ``.bcf``.
+"""Bruker's XML in ``.spx`` and ``.rtx`` files, and in the header of ``.bcf`` files, from Esprit and ARTAX.
 
-Every object is a ``ClassInstance`` element with a ``Type``; its values are leaf elements. A spectrum
-(``TRTSpectrum``) has its channels as comma-separated text, the axis ``CalibAbs + CalibLin * channel`` in keV in
-``TRTSpectrumHeader``, the times in milliseconds in ``TRTSpectrumHardwareHeader``. Bruker publishes no
-specification; the meaning of the names is from the rosettasciio documentation (2016-2026, Bruker reader).
+Every object is a ``ClassInstance`` element with a ``Type``. Its values are leaf elements. A spectrum (``TRTSpectrum``)
+has its channels as comma-separated text. Its energy axis in keV, ``CalibAbs + CalibLin * channel``, is in
+``TRTSpectrumHeader``. Its times in milliseconds are in ``TRTSpectrumHardwareHeader``. Bruker publishes no
+specification. The meaning of the names is from the rosettasciio documentation (2016-2026, Bruker reader).
 """
 
 import xml.etree.ElementTree as ET
@@ -33,11 +33,11 @@ _MAX_VALUE_LENGTH = 200
 _MAX_SPECTRUM_BYTES = 16 * 2**20
 _READ_BYTES = 2**20
 _MAX_COUNT = 2**53
-"""Maximum integer that floats represent exactly; no detector reaches this number of counts."""
+"""Maximum number of counts of a channel, the largest integer that floats represent exactly."""
 
 
 class _TreeBuilder(ET.TreeBuilder):
-    """Tree builder that refuses entities, whatever the encoding of the declaration."""
+    """Tree builder that refuses entities in any encoding."""
 
     def doctype(self, _name: str, _pubid: str, _system: str) -> None:
         """Refuse the declaration that entities need."""
@@ -45,7 +45,7 @@ class _TreeBuilder(ET.TreeBuilder):
 
 
 class _SpectrumNodes:
-    """Parser target that keeps only the ``TRTSpectrum`` elements of a project, until they are consumed."""
+    """Parser target that keeps only the ``TRTSpectrum`` elements of a project."""
 
     def __init__(self) -> None:
         self.ready: list[ET.Element] = []
@@ -53,7 +53,7 @@ class _SpectrumNodes:
         self._depth = self._size = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Start building at the start of a spectrum."""
+        """Start an element, if it begins a spectrum or is in one."""
         if self._builder is None and tag == "ClassInstance" and attributes.get("Type") == "TRTSpectrum":
             self._builder, self._depth, self._size = ET.TreeBuilder(), 0, 0
         if self._builder is not None:
@@ -62,7 +62,7 @@ class _SpectrumNodes:
             self._grow(len(tag) + 64)
 
     def end(self, tag: str) -> None:
-        """Complete the spectrum at its end tag."""
+        """End an element, and keep the spectrum if it is complete."""
         if self._builder is None:
             return
         self._builder.end(tag)
@@ -72,7 +72,7 @@ class _SpectrumNodes:
             self._builder = None
 
     def data(self, text: str) -> None:
-        """Keep the text of spectra."""
+        """Add a text to the current spectrum."""
         if self._builder is not None:
             self._builder.data(text)
             self._grow(len(text))
@@ -91,11 +91,11 @@ class _SpectrumNodes:
 
 
 class _EntitiesError(ValueError):
-    """The XML declares a document type, which entities need."""
+    """Error for XML that declares a document type, which entities need."""
 
 
 def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
-    """Yield the ``TRTSpectrum`` elements of a project one by one; only one is in memory at a time.
+    """Yield the ``TRTSpectrum`` elements of a project one by one, with only one in memory at a time.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def parse_xml(content: bytes, source: str) -> ET.Element:
     Raises
     ------
     ScanError
-        The XML is not well-formed, or declares entities, which Esprit never does but an XML bomb would.
+        The XML is not well-formed, or declares entities, as an XML bomb does.
     """
     with _with_scan_error(source):
         if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
@@ -145,7 +145,7 @@ def parse_xml(content: bytes, source: str) -> ET.Element:
 
 
 def find_instance(node: ET.Element | None, instance_type: str) -> ET.Element | None:
-    """Return the object of a type directly under a node; None without one."""
+    """Return the object of a type directly under a node, or None if there is none."""
     return None if node is None else node.find(f"./ClassInstance[@Type='{instance_type}']")
 
 

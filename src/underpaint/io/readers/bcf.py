@@ -1,28 +1,28 @@
-"""Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM), ``.bcf``: the spectra of all pixels, and photographs.
+"""Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM) with spectra and photographs, ``.bcf``.
 
-A container (below) with ``EDSDatabase/HeaderData`` (XML as :mod:`underpaint.io.readers._bruker_xml`
-describes) and one ``EDSDatabase/SpectrumData<n>`` for each detector: int32 rows and columns, and from byte 0x1A0 for
-each row the number of pixels (uint32), then for each pixel a header of 22 bytes (uint32 column, uint16 channels of the
-map and of the pixel, uint32, uint16 packing, uint16, uint16 pulses, uint32 size) and the packed spectrum. In packings
-0 and 1 each pulse is stored as its channel number in 16 or 12 bits; in other packings runs of channels share a base
-and a bit width, and ``pulses`` further pulses of 16 bits follow. The image ``PixelTimes`` in the header holds the time
-of each pixel in microseconds; if it is empty, the number of visits of a row (``LineCounter``) times ``PixelTime`` is
-used.
+The file is a container (described below). ``EDSDatabase/HeaderData`` is XML, described in
+:mod:`underpaint.io.readers._bruker_xml`. Each detector has a map ``EDSDatabase/SpectrumData<n>``, which begins with
+int32 rows and columns. From byte 0x1A0, each row has its number of pixels (uint32) and then its pixels. A pixel has a
+header of 22 bytes (uint32 column, uint16 channels of the map and of the pixel, uint32, uint16 packing, uint16, uint16
+pulses, uint32 size) and the packed spectrum. In packings 0 and 1, each pulse is stored as its channel number in 16 or
+12 bits. In other packings, runs of channels share a base and a bit width, and ``pulses`` further pulses of 16 bits
+follow. The image ``PixelTimes`` in the header holds the time of each pixel in microseconds. If this image is empty, the
+time is the number of visits of a row (``LineCounter``) times ``PixelTime``.
 
 Source: no specification is published; P. Jokubauskas reverse-engineered the format, and the rosettasciio source
 (2016-2026) documents it. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels. It does not
-validate its input, so every row is checked first: no pixel may be outside the map, no size beyond the data.
+validate its input, so every row is checked first. No pixel may be outside the map, and no size may exceed the data.
 
-The file is a Single File System (AidAim): files inside one file, read with all bounds checked. Little-endian.
-``AAMVHFSS`` at byte 0; float32 version and uint32 chunk size at 0x124; at 0x140 three uint32: chunk of the file tree,
-number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size with 32 bytes (the first four: the
-chunk that continues it), its content follows. A tree entry has 512 bytes: int32 chunk of its table of chunks, uint64
-size, 28 bytes of times and rights, int32 parent (-1: none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes),
-32 bytes. A compressed file begins ``AACS``, uint32 decompressed size of a block, uint32, uint32 number of blocks; the
-blocks follow from byte 0x80 as zlib streams, each after its compressed size (uint32) and 12 bytes. Source: not
-published by AidAim; reverse-engineered by P. Jokubauskas and documented in the source of rosettasciio (2016-2026), with
-which the tests compare.
-No name inside the file ever becomes a path outside.
+The container is a Single File System (AidAim), which holds files inside one file. It is little-endian, and all bounds
+are checked. ``AAMVHFSS`` is at byte 0, float32 version and uint32 chunk size are at 0x124. Three uint32 are at 0x140:
+chunk of the file tree, number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size. Its first 32
+bytes begin with the number of the chunk that continues it, and its content follows. A tree entry has 512 bytes: int32
+chunk of its table of chunks, uint64 size, 28 bytes of times and rights, int32 parent (-1: none), 176 bytes, a flag for
+folders, 3 bytes, name (256 bytes), 32 bytes. A compressed file begins with ``AACS``, uint32 decompressed size of a
+block, uint32, and uint32 number of blocks. The blocks follow from byte 0x80 as zlib streams, each after its compressed
+size (uint32) and 12 bytes. Source: not published by AidAim; reverse-engineered by P. Jokubauskas and documented in the
+source of rosettasciio (2016-2026), with which the tests compare. Names inside the container are never used as paths
+outside it.
 """
 
 import base64
@@ -59,12 +59,12 @@ _UNCOMPRESSED_BLOCK_BYTES = 4 * 2**20
 
 
 class BrokenContainerError(ValueError):
-    """The container is inconsistent; the message states where."""
+    """Error for an inconsistent container, with a message that states where."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in the container: its stored size in bytes, and its chunks."""
+    """File in a container, with its stored size in bytes and its chunks."""
 
     size: int
     chunks: NDArray[np.int64]
@@ -72,7 +72,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """Location of a block of a file: offset, stored size and maximum decompressed size, bytes."""
+    """Location of a block of a file, with offset, stored size and maximum decompressed size in bytes."""
 
     offset: int
     stored_bytes: int
@@ -81,7 +81,7 @@ class StoredBlock:
 
 
 class Container:
-    """The files in a container, by path; the container is opened again for each read."""
+    """Files in a container, by path. The container is opened again for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -105,7 +105,7 @@ class Container:
         return content[offset - first_chunk * self.usable_bytes : stop_offset - first_chunk * self.usable_bytes]
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """Return the content of a file in blocks, decompressed.
+        """Return the decompressed content of a file in blocks.
 
         Raises
         ------
@@ -216,7 +216,7 @@ class Container:
                 )
 
     def _chunk_table(self, name: str, chunk: int, size: int) -> NDArray[np.int64]:
-        """Return the chunks of a file; each must be inside the container."""
+        """Return the chunks of a file, which must be inside the container."""
         if size > self.n_byte:
             raise BrokenContainerError(f"{name} declares {size} bytes, the whole file has {self.n_byte}")
         n_chunk = -(-size // self.usable_bytes)
@@ -230,7 +230,7 @@ class Container:
         return chunks
 
     def _chained_chunks(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
-        """Yield the contents of a chain of chunks, each of which names the next."""
+        """Yield the contents of a chain of chunks, in which each chunk gives the number of the next."""
         for _ in range(n_chunk):
             content = self._read_bytes(_FIRST_CHUNK_OFFSET + chunk * self.chunk_bytes, self.chunk_bytes)
             if len(content) < _CHUNK_HEADER_BYTES:
@@ -296,9 +296,9 @@ _MAP_PATTERN = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
 _FIRST_ROW_OFFSET = 0x1A0
 _PIXEL_STRUCT = struct.Struct("<IHHIHHHI")
 _MAX_PIXEL_BYTES = 65535
-"""Maximum size of a packed spectrum; 4096 channels of the widest packing need 16 kB."""
+"""Maximum size of a packed spectrum in bytes. The widest packing of 4096 channels needs 16 kB."""
 _PADDING = bytes(65536)
-"""Appended to the last row, so that a run that declares too many channels is still read within the block."""
+"""Zeros after the last row, so that a run with too many channels is still read within the block."""
 _MAX_ROW_BYTES = 2**30
 _NON_PHOTOGRAPHS = {"Counter", "PixelTimes"}
 
@@ -309,7 +309,9 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the maps of a .bcf file, one scan for each detector; their spectra are decompressed row by row on demand.
+    """Read the maps of a .bcf file as one scan for each detector.
+
+    The spectra are decompressed row by row on demand.
 
     Raises
     ------
@@ -328,7 +330,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
 
 
 def read_photographs(path: Path) -> list[Photograph]:
-    """Read the images of a .bcf file: the mosaic and other images of the object.
+    """Read the mosaic and other images of the object in a .bcf file.
 
     Raises
     ------
@@ -389,7 +391,7 @@ class BcfCube:
 
 @dataclass(frozen=True)
 class _SingleBlockFile:
-    """A file in a container, as rosettasciio reads it: a single block, and its size."""
+    """File in a container with a single block, in the interface that rosettasciio reads."""
 
     content: bytes
 
@@ -413,7 +415,7 @@ class _RowScanner:
         self._position = _FIRST_ROW_OFFSET
 
     def row_offsets(self) -> NDArray[np.int64]:
-        """Check each pixel and return the (n_row + 1,) offsets of the rows and of the end."""
+        """Check each pixel, and return the (n_row + 1,) offsets of the rows and of the end."""
         offsets = []
         for row in range(self.n_row):
             offsets.append(self._buffer_offset + self._position)
@@ -421,7 +423,7 @@ class _RowScanner:
             for _ in range(n_pixel):
                 self._skip_pixel(row)
         self._load_bytes(0, f"row {self.n_row - 1}")
-        for block, content in self._remaining_blocks:  # so that a missing later part is detected
+        for block, content in self._remaining_blocks:  # reading all blocks detects a missing part
             self.block_sizes.append((block, len(content)))
         return np.array([*offsets, self._buffer_offset + self._position])
 
@@ -442,7 +444,7 @@ class _RowScanner:
         return unpacked_values
 
     def _load_bytes(self, n_byte: int, location: str) -> None:
-        """Load the next ``n_byte`` bytes and release bytes already scanned."""
+        """Load the next ``n_byte`` bytes, and release scanned bytes."""
         while self._position + n_byte > len(self._buffer):
             block, content = next(self._remaining_blocks, (None, b""))
             if block is None:
@@ -500,7 +502,7 @@ def _database(container: Container) -> ET.Element:
             f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {names} instead of "
             "a map."
         )
-    # The XML of a small file cannot be large: a compressed one could expand to any size.
+    # The XML of a small file cannot be large, but compressed XML could expand to any size.
     content = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
     node = find_instance(parse_xml(content, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
     if node is None:
@@ -559,7 +561,7 @@ def _step_mm(database: ET.Element) -> tuple[float, float] | None:
 
 
 def _real_time_s(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    """Return the time of each pixel: from the file's image of times, else from the number of visits of the row."""
+    """Return the time of each pixel in s, from the image of times or from the number of visits of the row."""
     image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
     encoded_times = None if image is None else image.findtext("./Plane0/Data")
     pixel_times = (
@@ -614,7 +616,7 @@ def _scan_notes(
 
 
 def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
-    """Yield the planes that are not all zero; colours interleaved in one plane are separated."""
+    """Yield the planes of an image that are not all zero."""
     image_values = short_values(image)
     declared_sizes = [parse_number(image_values.get(key)) for key in ("Height", "Width", "ItemSize", "PlaneCount")]
     height, width, bytes_per_pixel, n_plane = (0 if value is None else int(value) for value in declared_sizes)

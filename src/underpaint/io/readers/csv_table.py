@@ -1,4 +1,4 @@
-"""Text tables of one spectrum, or of one spectrum per pixel and line.
+"""Text tables of one spectrum, or with the spectrum of a pixel in each line.
 
 Specification:
 
@@ -7,18 +7,18 @@ Specification:
   ``#`` are allowed.
 - One spectrum: two columns, channel or energy and counts. The first column holds energies if its heading contains
   ``energy``, ``keV`` or ``eV``, or if its values are not successive channel numbers. The energies are in eV if the
-  heading says so or a value is above 200.
-- More columns, one with a heading for energy or channel: one spectrum if another column is named counts (the rest is
-  ignored), or one spectrum for each detector (``d1``, ``det 2``). Three columns without headings: channel, counts and
-  energy, as PyMca saves them.
-- One column: the counts of a spectrum, channel by channel, as PyMca reads them; 32 lines or more.
-- Pixels: the first two columns are row and column in either order (headings ``row``, ``column``, or ``y``, ``x``),
-  integers, or positions if the headings contain a unit of length (``y_mm``). The counts of each channel follow; their
-  headings may be energies. Without such headings each line is a pixel of 32 channels or more, row by row, in the given
-  number of rows and columns.
+  heading has this unit or a value is above 200.
+- More columns, one with a heading for energy or channel: one spectrum if another column is named counts, or one
+  spectrum for each detector (``d1``, ``det 2``). Other columns are ignored. Three columns without headings are channel,
+  counts and energy, as in files of PyMca.
+- One column of 32 lines or more: the counts of a spectrum, channel by channel, as in PyMca.
+- Pixels: the first two columns are row and column in either order, with the headings ``row``, ``column`` or ``y``,
+  ``x``. They are integers, or positions if the headings contain a unit of length (``y_mm``). The counts of each channel
+  follow, with headings that may be energies. Without these headings, each line is a pixel of 32 channels or more. The
+  pixels are in the order of the rows, whose number is given by the user.
 
-Source: RFC 4180 (2005) for comma-separated values; PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the three columns;
-other columns are defined by this project, since no standard defines them.
+Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the three
+columns. This project defines the other columns, for which there is no standard.
 """
 
 import re
@@ -75,7 +75,7 @@ _MIN_CHANNELS = 32
 
 @dataclass(frozen=True)
 class CsvDialect:
-    """Dialect of a table: separator, decimal comma, headings, number of heading lines, and line ending."""
+    """Text format of a table: separator, decimal comma, headings, number of heading lines, and line ending."""
 
     separator: str
     decimal_comma: bool
@@ -84,17 +84,17 @@ class CsvDialect:
     line_ending: bytes = b"\n"
 
     def fields(self, line: bytes) -> list[str]:
-        """Split a line; several spaces count as one separator."""
+        """Split a line into fields. Several spaces count as one separator."""
         text = line.decode("latin-1").strip().removeprefix("ï»¿")
         cells = text.split() if self.separator == " " else [cell.strip() for cell in _split_cells(text, self.separator)]
         if cells and not cells[-1]:
             cells.pop()
         if self.separator == "," and "." in text:
-            return cells  # commas within quotation marks separate thousands
+            return cells  # in a number with a point, commas within quotation marks separate thousands
         return [cell.replace(",", ".") for cell in cells] if self.decimal_comma else cells
 
     def read_line(self, stream: BinaryIO) -> bytes:
-        """Read a line with its ending, possibly a lone carriage return."""
+        """Read a line with its ending, which may be a lone carriage return."""
         if self.line_ending == b"\n":
             return stream.readline(_MAX_LINE_BYTES)
         line_start, line_buffer = stream.tell(), b""
@@ -109,7 +109,7 @@ class CsvDialect:
 
 
 class TableCube:
-    """Lines of a file arranged on a grid; each line is read and parsed on demand."""
+    """Cube of the lines of a file on a grid, which are read and parsed on demand."""
 
     dtype: np.dtype[Any] = np.dtype(np.float64)
 
@@ -120,7 +120,7 @@ class TableCube:
         self.shape = (line_offsets.shape[0], line_offsets.shape[1], n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; pixels without a line are zero."""
+        """Read a rectangle of pixels, with zeros for pixels without a line."""
         line_offsets = self.line_offsets[rows, columns]
         block = np.zeros((*line_offsets.shape, self.shape[2]))
         with try_read(lambda: self.path.open("rb"), str(self.path)) as stream:
@@ -137,7 +137,7 @@ class TableCube:
 
 
 def _split_cells(text: str, separator: str) -> list[str]:
-    """Split at separators outside quotation marks, and remove the quotation marks."""
+    """Split a line at separators outside quotation marks, and remove the quotation marks."""
     if '"' not in text:
         return text.split(separator)
     quoted_sections = text.split('"')
@@ -147,7 +147,7 @@ def _split_cells(text: str, separator: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _CoordinateColumns:
-    """Which of the first two columns is the row, and the unit of positions in mm (None for integers)."""
+    """Index of the row column (0 or 1), and the unit of positions in mm (None for integers)."""
 
     row_column: int
     unit_mm: float | None
@@ -201,7 +201,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
 
 
 def _coordinate_columns(headings: tuple[str, ...]) -> _CoordinateColumns | None:
-    """Return the coordinate columns among the first two, by their headings; None without such headings."""
+    """Return the coordinate columns among the first two by their headings, or None without such headings."""
     if len(headings) < 3:
         return None
     length_matches = [_LENGTH_PATTERN.fullmatch(heading) for heading in headings[:2]]
@@ -214,7 +214,7 @@ def _coordinate_columns(headings: tuple[str, ...]) -> _CoordinateColumns | None:
 
 
 def _check_headings(path: Path, dialect: CsvDialect, numbers_per_line: int) -> None:
-    """Refuse headings with fewer columns than the lines (from decimal commas), or with misplaced coordinates."""
+    """Refuse headings that are fewer than the columns, because of decimal commas, or misplaced coordinates."""
     n_heading = len(dialect.headings)
     if dialect.separator == "," and 1 < n_heading < numbers_per_line <= 2 * n_heading:
         raise ScanError(
@@ -255,9 +255,11 @@ def _detect_dialect(head: bytes) -> CsvDialect | None:
 
 
 def _detect_headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tuple[tuple[str, ...], int] | None:
-    """Return the headings and the number of heading lines; None unless the data lines have one width of two or more.
+    """Return the headings and the number of heading lines, or None unless the lines are a table.
 
-    Energy units in a second line of headings are appended to the headings of the first.
+    A table has two or more numbers in each line, and the same number in all lines.
+
+    Energy units in a second line of headings are appended to those in the first line.
     """
     dialect = CsvDialect(separator, decimal_comma, ())
     line_widths = [len(fields) if _are_numbers(fields) else 0 for fields in map(dialect.fields, lines[:20])]
@@ -325,7 +327,7 @@ def _read_line(path: Path, offset: int, dialect: CsvDialect) -> bytes:
 def _line_starts(
     path: Path, dialect: CsvDialect, coordinate_columns: _CoordinateColumns | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return (n_line,) offsets of the data lines, and their (n_line, 2) row and column, zero without coordinates."""
+    """Return the (n_line,) offsets of the data lines, and their (n_line, 2) rows and columns, or zeros."""
     line_offsets: list[int] = []
     coordinates: list[tuple[float, float]] = []
     next_offset, n_heading = 0, dialect.n_heading
@@ -389,7 +391,7 @@ def _read_spectra(path: Path, dialect: CsvDialect, numbers_per_line: int, axis_c
 
 
 def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
-    """Return the indices of channel and energy among three columns without headings; the third has the counts."""
+    """Return the indices of the channel and energy columns among three columns without headings."""
     is_increasing = [bool((np.diff(table_column) > 0).all()) for table_column in table]
     if not (are_channel_numbers(table[0]) and sum(is_increasing) == 2):
         raise ScanError(
@@ -458,13 +460,13 @@ def _read_table(
 
 
 def _step_and_indices(path: Path, coordinates: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
-    """Return the step between positions (0 if all are equal), and the grid index of each position."""
+    """Return the step between positions, or 0 if all are equal, and the grid index of each position."""
     coordinate_differences = np.diff(np.unique(coordinates))
     if coordinate_differences.size == 0:
         return 0.0, np.zeros(coordinates.size, dtype=np.int64)
     coordinate_differences = coordinate_differences[
         coordinate_differences > _STEP_TOLERANCE * np.median(coordinate_differences)
-    ]  # rounded positions differ slightly
+    ]  # rounded positions differ by small amounts
     step = float(np.median(coordinate_differences))
     grid_positions = (coordinates - coordinates.min()) / step
     if np.abs(grid_positions - np.round(grid_positions)).max() > _STEP_TOLERANCE or grid_positions.max() > _MAX_INDEX:
@@ -506,7 +508,7 @@ def _arrange_on_shape(path: Path, line_offsets: NDArray[np.int64], shape: tuple[
 
 
 def _heading_axis(headings: tuple[str, ...], n_channel: int) -> Axis:
-    """Return the axis from headings such as 1.02, 1.02 keV or 1020 eV; None for channel numbers."""
+    """Return the axis from headings such as 1.02, 1.02 keV or 1020 eV, or None for channel numbers."""
     heading_matches = [re.fullmatch(r"([-+.\deE]+)\s*(k?ev)?", heading) for heading in headings]
     try:
         energies = np.array([float(match[1]) for match in heading_matches if match])

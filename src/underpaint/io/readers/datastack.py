@@ -1,11 +1,12 @@
-"""maxrf4u's ``.datastack``: a zarr store in a zip file.
+"""Files of maxrf4u, which are zarr stores in zip files, ``.datastack``.
 
 Specification:
 
-- ``maxrf_cube`` (row, column, channel), float32. **Its spectra are smoothed** (a Gaussian of 7 channels) when maxrf4u
-  makes the file from a ripple cube, so its counts are no longer Poisson-distributed; the scan's notes say so.
-- ``maxrf_energies`` (channel), keV, if maxrf4u has calibrated.
-- Underscores are appended to the name of an array that is written again; the longest name is the latest.
+- ``maxrf_cube`` (row, column, channel), float32. maxrf4u **smooths its spectra** (with a Gaussian of 7 channels) when
+  it makes the file from a ripple cube. The counts are then not Poisson-distributed, which is stated in the scan's
+  notes.
+- ``maxrf_energies`` (channel), in keV, if maxrf4u has calibrated the scan.
+- Underscores are appended to the name of an array that is written again, so the longest name is the latest.
 
 Source: maxrf4u 0.1.27, ``maxrf4u/storage.py`` and ``calibration.py``. The extra ``zarr`` installs the zarr library.
 """
@@ -47,7 +48,7 @@ _ALLOWED_CODECS = re.compile(
 
 
 class DatastackCube:
-    """Cube of a datastack; the zip file is opened again for each block, so that any process can read the cube."""
+    """Cube of a datastack, whose zip file is opened again for each block, so that any process can read it."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
@@ -69,7 +70,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cube of a datastack; its counts are read when computed.
+    """Read the cube of a datastack, whose counts are read when computed.
 
     Raises
     ------
@@ -117,7 +118,7 @@ _ArrayHeader = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
 
 
 def _array_headers(path: Path) -> dict[str, _ArrayHeader]:
-    """Return shape, chunks and type of each array, from the metadata; nothing else is decompressed."""
+    """Return shape, chunks and type of each array from the metadata, without decompressing counts."""
     array_headers: dict[str, _ArrayHeader] = {}
     try:
         with try_read(lambda: zipfile.ZipFile(path), str(path)) as archive:
@@ -130,7 +131,7 @@ def _array_headers(path: Path) -> dict[str, _ArrayHeader]:
                         array_headers[array_name] = _array_header(metadata)
     except ScanError:
         raise
-    except Exception as error:  # zipfile, zlib and json raise whatever they like at damaged files
+    except Exception as error:  # zipfile, zlib and json raise various errors for damaged files
         raise ScanError(
             f"Cannot read {path}: the zarr store in the zip file is damaged ({first_line(error)}). Copy it again."
         ) from error
@@ -147,7 +148,7 @@ def _array_header(metadata: dict[str, Any]) -> _ArrayHeader:
 
 
 def _refuse_codecs(path: Path, array_name: str, metadata: dict[str, Any]) -> None:
-    """Refuse unknown codecs: some (pickle) can run code."""
+    """Refuse unknown codecs, since some (pickle) can run code."""
     codecs_text = json.dumps([metadata.get(codec_name) for codec_name in ("codecs", "filters", "compressor")])
     codec_names = re.findall(r'"(?:name|id)": "([^"]*)"', codecs_text)
     refused_codecs = [codec_name for codec_name in codec_names if _ALLOWED_CODECS.fullmatch(codec_name) is None]
@@ -204,7 +205,7 @@ def _read_array(path: Path, array_name: str, slices: Any) -> NDArray[Any]:
             return np.asarray(zarr_module.open_array(store, path=array_name, mode="r")[slices])
         finally:
             store.close()
-    except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
+    except Exception as error:  # zarr and its codecs raise any error for damaged data
         raise ScanError(
             f"Cannot read {path}::{array_name}: the zarr array is damaged ({first_line(error)}). Copy the file again."
         ) from error

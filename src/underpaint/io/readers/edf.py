@@ -1,22 +1,22 @@
-"""EDF, the ESRF data format: text headers and binary data, one or more frames per file; a scan is a stack of frames.
+"""Stacks of frames in EDF, the ESRF data format with text headers and binary data.
 
 Specification:
 
-- A header is text between ``{`` and ``}`` and a line's end, padded to a multiple of 512 bytes, of ``key = value ;``.
-  ``DataType``, ``ByteOrder`` (``LowByteFirst``, ``HighByteFirst``), ``Dim_1`` (fastest) to ``Dim_3``; the numbers
-  follow, then the next frame. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 where ``Size`` says so.
-- Stack of spectra, as PyMca reads it: channels along ``Dim_1``, columns along ``Dim_2``, rows along ``Dim_3``, the
-  frames, or the files of a folder. If each frame holds one spectrum (``Dim_2 = 1``), frames are columns and files are
-  rows. ``FILE::images`` or ``FOLDER::images`` reads a frame as the image of one channel instead. A missing number
-  among the files is noted, and refused if files are channels.
-- ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf``, one file per line and detector; ``NAME_xiast_...`` has six
+- A header is text of entries ``key = value ;`` between ``{`` and ``}``, padded to a multiple of 512 bytes. Its keys are
+  ``DataType``, ``ByteOrder`` (``LowByteFirst``, ``HighByteFirst``) and ``Dim_1`` (fastest) to ``Dim_3``. The numbers
+  and the next frame follow. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 according to ``Size``.
+- Stack of spectra, as in PyMca: channels are along ``Dim_1`` and columns along ``Dim_2``. Rows are along ``Dim_3``, or
+  are the frames or the files of a folder. If each frame holds one spectrum (``Dim_2 = 1``), frames are columns and
+  files are rows. ``FILE::images`` or ``FOLDER::images`` reads each frame as the image of one channel. A missing number
+  among the files is stated in a note, or refused if files are channels.
+- ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf`` is the file of a line and detector. ``NAME_xiast_...`` has six
   values per detector and pixel (detector, events, input rate, output rate, live time in ms, dead time in percent).
-- ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain, quadratic; keV, or eV by size.
+- ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain and quadratic term in keV, or in eV by their size.
 
-Compressed frames are not read: the data that a header declares must be in the file.
+Compressed frames are refused, as are files with fewer data than declared.
 
 Source: fabio ``fabio/edfimage.py`` (MIT), PyMca ``PyMca5/PyMcaIO/EdfFile.py``, ``EDFStack.py`` and
-``PyMca5/PyMcaCore/XiaEdf.py``. fabio itself is not used: it fills frames that are cut off with zeros.
+``PyMca5/PyMcaCore/XiaEdf.py``. fabio itself is not used, since it fills truncated frames with zeros.
 """
 
 import math
@@ -81,7 +81,7 @@ _LIVE_TIME_INDEX = 4
 
 @dataclass(frozen=True)
 class Frame:
-    """Location of a frame's data: file, first byte, sizes (slowest first) and type; and the header fields."""
+    """Frame of a file, with the location, shape (slowest dimension first) and type of its data, and its header."""
 
     path: Path
     offset: int
@@ -123,7 +123,7 @@ class ImageCube:
         self.shape = (frames[0].shape[0], frames[0].shape[1], len(frames))
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; only its lines are read from each image."""
+        """Read a rectangle of pixels, with only its lines from each image."""
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, self.shape[2]), dtype=self.dtype)
         for channel, frame in enumerate(self.frames):
             block[:, :, channel] = _read_lines(frame, rows.start, rows.stop)[:, columns]
@@ -146,32 +146,32 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def _edf_files(folder: Path) -> list[Path]:
-    """Return the EDF files of a folder, by content, in the order of the numbers in their names."""
+    """Return the EDF files of a folder in the order of the numbers in their names."""
     candidate_files = (file for file in folder.iterdir() if file.suffix.lower() in {".edf", ".cor"} and file.is_file())
     edf_files = entries_inside(folder, (file for file in candidate_files if _is_edf(first_bytes(file, _READ_BYTES))))
     return sorted(edf_files, key=natural_sort_key)
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read an EDF file, or those of a folder, as a stack; its counts are read when computed.
+    """Read an EDF file, or the EDF files of a folder, as a stack whose counts are read when computed.
 
     Parameters
     ----------
     path : Path
         The file or folder.
     name : str or None
-        ``images`` if a frame is the image of one channel; for a folder, otherwise the beginning of the files' names.
+        ``images`` if a frame is the image of one channel, or the beginning of the names of a folder's files.
 
     Raises
     ------
     ScanError
-        A header is damaged, declares more than the file holds, or frames differ.
+        A header is damaged or declares more data than the file has, or the frames differ in size or type.
     """
     return _read_folder(path, name) if path.is_dir() else [_scan([path], path, path.stem, "", name)]
 
 
 def _read_folder(path: Path, name: str | None) -> list[Scan]:
-    """Read the EDF files of a folder as the lines of a scan; XIA files yield one scan per detector.
+    """Read the EDF files of a folder as the lines of a scan, or of one scan per detector for XIA files.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def _group_files(
             continue
         if xia_match and xia_match["detector"] == "st":
             statistics.setdefault(series_name, []).append(file)
-        elif not xia_match or xia_match["detector"].isdigit():  # sums written by XIA's programs would count twice
+        elif not xia_match or xia_match["detector"].isdigit():  # sums written by XIA's programs would be counted twice
             files_by_detector.setdefault((series_name, xia_match["detector"] if xia_match else ""), []).append(file)
     return files_by_detector, statistics
 
@@ -290,7 +290,7 @@ def _single_plane(frame: Frame, plane_index: int) -> Frame:
 
 
 def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
-    """Return the scan with a detector's live time from the files of statistics; unchanged if these do not fit."""
+    """Return the scan with a detector's live time, or the unchanged scan if the statistics do not fit."""
     statistics_frames = [frame for file in files for frame in _frames(file)]
     shapes = {frame.shape for frame in statistics_frames}
     if (
@@ -318,7 +318,7 @@ def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
 
 
 def _frames(path: Path) -> Iterator[Frame]:
-    """Yield the frames of a file by their headers; no data are read."""
+    """Yield the frames of a file from their headers, without reading the data."""
     n_byte = try_read(path.stat, str(path)).st_size
     with try_read(lambda: path.open("rb"), str(path)) as stream:
         header_start = 0
@@ -336,7 +336,7 @@ def _frames(path: Path) -> Iterator[Frame]:
 
 
 def _read_header(stream: BinaryIO, header_start: int, path: Path) -> tuple[dict[str, str], int] | None:
-    """Return the fields of the header at or after a position, and the start of its data; None at the end."""
+    """Return the fields of the next header and the start of its data, or None at the end of the file."""
     stream.seek(header_start)
     content = b""
     header_end = None
@@ -387,7 +387,7 @@ def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: in
     if "long" in fields_by_lower_key["datatype"].lower() and _integer_or_zero(
         fields_by_lower_key, "size"
     ) == 8 * math.prod(shape):
-        type_code = type_code[0] + "8"  # long numbers of 8 bytes, recognisable only by the size
+        type_code = type_code[0] + "8"  # only the size shows that long numbers have 8 bytes
     dtype = np.dtype(byte_order + type_code)
     needed_bytes = data_start + math.prod(shape) * dtype.itemsize
     if needed_bytes > n_byte:
@@ -399,7 +399,7 @@ def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: in
 
 
 def _data_bytes(fields: dict[str, str], frame: Frame) -> int:
-    """Return the bytes to the next header: the size of the data, or more if the header says so."""
+    """Return the number of bytes from the data to the next header."""
     fields_by_lower_key = {key.lower(): value for key, value in fields.items()}
     frame_bytes = math.prod(frame.shape) * frame.dtype.itemsize
     return max(
@@ -410,7 +410,7 @@ def _data_bytes(fields: dict[str, str], frame: Frame) -> int:
 
 
 def _integer_or_zero(fields_by_lower_key: dict[str, str], key: str) -> int:
-    """Return an integer of the header; 0 if missing or invalid."""
+    """Return an integer of the header, or 0 if it is missing or invalid."""
     number_text = fields_by_lower_key.get(key, "")
     return int(number_text) if number_text.isdecimal() and number_text.isascii() and len(number_text) < 16 else 0
 

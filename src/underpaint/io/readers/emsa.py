@@ -1,11 +1,11 @@
 """Single spectra in the EMSA/MAS text format, ``.msa``, ``.emsa`` or ``.txt``.
 
-Lines ``#KEYWORD : value`` up to ``#SPECTRUM``, numbers up to ``#ENDOFDATA``. ``DATATYPE`` Y: counts, separated by
-commas or spaces, any number per line; XY: pairs of energy and counts. The energy of channel n is
-``OFFSET + n * XPERCHAN`` in ``XUNITS`` (keV or eV; by size if the file states none); without ``OFFSET``, channel
-``CHOFFSET`` has the energy 0. If an XY file has no ``XPERCHAN``, the axis is that of its pairs. ``LIVETIME`` and
-``REALTIME`` are in seconds. Decimal commas are allowed: numbers are then separated by semicolons, spaces, or commas
-followed by a space.
+Lines ``#KEYWORD : value`` end at ``#SPECTRUM``, and numbers end at ``#ENDOFDATA``. ``DATATYPE`` Y means counts,
+separated by commas or spaces, with any number per line. XY means pairs of energy and counts. The energy of channel n is
+``OFFSET + n * XPERCHAN`` in ``XUNITS``, keV or eV. If the file states no unit, the size of the energies decides.
+Without ``OFFSET``, channel ``CHOFFSET`` has the energy 0. If an XY file has no ``XPERCHAN``, the pairs give the energy
+axis. ``LIVETIME`` and ``REALTIME`` are in seconds. Numbers with decimal commas are separated by semicolons, spaces, or
+commas followed by a space.
 
 Source: ISO 22029:2022; R. F. Egerton et al., EMSA/MAS standard file format for spectral-data exchange, EMSA Bulletin
 21 (1991) 35.
@@ -45,7 +45,7 @@ FORMAT = Format(
 )
 _MAX_BYTES = 64 * 2**20
 _POINT_SEPARATOR, _COMMA_SEPARATOR = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
-"""Separators of numbers with decimal points, and with decimal commas."""
+"""Patterns of the separators of numbers with decimal points, and with decimal commas."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -89,7 +89,7 @@ def _header_fields(header_text: str) -> dict[str, str]:
 def _parse_columns(
     data_text: str, fields: dict[str, str], path: Path
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Return energies (None without pairs) and counts, with the decimal sign that yields the declared channels."""
+    """Return energies (None without pairs) and counts, with the decimal sign that gives the declared number."""
     lines = [line.strip() for line in data_text.splitlines() if line.strip()]
     is_paired = fields.get("DATATYPE", "Y").upper() == "XY"
     n_declared = parse_number(fields.get("NPOINTS"))
@@ -143,7 +143,10 @@ def _as_counts_only(
 def _energies_and_counts(
     number_rows: list[list[float]], n_declared: float | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the pairs, one or several per line; or the first two numbers of each line if it is a channel."""
+    """Return the energies and counts of pairs, of which a line has one or several.
+
+    If this gives no plausible spectrum, the first two numbers of each line are read as a pair.
+    """
     if all(len(number_row) % 2 == 0 for number_row in number_rows):
         energy_count_pairs = [
             pair for number_row in number_rows for pair in zip(number_row[::2], number_row[1::2], strict=True)

@@ -1,12 +1,12 @@
-"""Spectra of several detectors side by side, as GSECARS (APS, sector 13) writes them: ``.mca``, ``.xrf``, any number.
+"""Spectra of several detectors in the text format of GSECARS (APS, sector 13), ``.mca`` or ``.xrf``.
 
-A text header ``KEY: values`` with ``VERSION``, ``ELEMENTS`` (detectors), ``CHANNELS`` and a value for each detector of
-``REAL_TIME``, ``LIVE_TIME`` (s), ``CAL_OFFSET``, ``CAL_SLOPE``, ``CAL_QUAD`` (keV); ``ENVIRONMENT`` lines are metadata
-of the beamline. After ``DATA:`` there is a line per channel with the counts of each detector. All detectors recorded
-one spectrum at the same time, each with a separate axis.
+A text header of lines ``KEY: values`` has ``VERSION``, ``ELEMENTS`` (number of detectors) and ``CHANNELS``.
+``REAL_TIME``, ``LIVE_TIME`` (s), ``CAL_OFFSET``, ``CAL_SLOPE`` and ``CAL_QUAD`` (keV) have a value for each detector.
+``ENVIRONMENT`` lines are metadata of the beamline. After ``DATA:`` there is a line per channel with the counts of each
+detector. All detectors recorded spectra at the same time, each with a separate energy axis.
 
-Source: the names in the headers, on files of xraylarch's examples (M. Newville, MIT licence); M. Rivers, EPICS MCA
-software, the ASCII format of its IDL and Python readers.
+Source: names in the headers of xraylarch's example files (M. Newville, MIT licence); M. Rivers, EPICS MCA software, the
+ASCII format of its IDL and Python readers.
 """
 
 import re
@@ -44,7 +44,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read each detector as a scan of one pixel, named by its number from 1; ``name`` selects one.
+    """Read each detector as a scan of one pixel, or only the detector ``name``, a number from 1.
 
     Raises
     ------
@@ -74,7 +74,10 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
 
 
 def _header_fields(header_text: str) -> dict[str, str]:
-    """Return the values by key; ``ENVIRONMENT``, which occurs repeatedly, by the name inside its value."""
+    """Return the header's values by key.
+
+    Lines ``ENVIRONMENT`` occur repeatedly, and the name inside the value is their key.
+    """
     fields: dict[str, str] = {}
     for line in header_text.splitlines():
         key, separator, value = line.partition(":")

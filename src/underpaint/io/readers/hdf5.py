@@ -1,6 +1,6 @@
-"""HDF5 as NeXus, PyMca and ``underpaint`` itself write it, and any other file with 3-D arrays of numbers.
+"""HDF5 files of NeXus, PyMca and ``underpaint``, and all others with 3-D arrays of numbers.
 
-Layouts of single programs have separate readers (``hdf5_*``), which are tried first. The recognition of channels,
+The layouts of other programs have separate readers (``hdf5_*``), which are tried first. The recognition of channels,
 calibration and positions is described in :mod:`underpaint.io.hdf5._stack`.
 """
 

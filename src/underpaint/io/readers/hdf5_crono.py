@@ -1,14 +1,14 @@
-"""CRONO, the MA-XRF scanner of XGLab (Bruker): a list of spectra, and the selection for the pixels.
+"""Files of CRONO, the MA-XRF scanner of XGLab (Bruker), with a list of spectra and a selection for the pixels.
 
-Layout (there is no public specification; the source is open readers):
+Layout (no specification is published):
 
-- ``/XRF/Spectra`` (spectrum, channel): all spectra, recorded while the motors moved, so not on a regular grid.
+- ``/XRF/Spectra`` (spectrum, channel): all spectra, which are not on a regular grid, since the motors move.
 - ``/XRF/SpectraSelectedIndex`` (row, column, 1 or more): the spectrum nearest to the centre of each map pixel.
-- ``/XRF/EnergyVector`` (channel): energies, in keV.
+- ``/XRF/EnergyVector`` (channel): energies in keV.
 - ``/XRF/LiveTimes``, ``/XRF/RealTimes`` (spectrum): used if an attribute ``units`` states the unit.
-- ``/XRF/MotorsPositions`` (spectrum, 3): motor steps, of a length that the file does not state.
+- ``/XRF/MotorsPositions`` (spectrum, 3): positions in motor steps, whose length the file does not state.
 
-Source: the sources of cronomaxrf 0.0.12 (``gridify.py``, ``crono.py``) and its pages
+Source: the source code of cronomaxrf 0.0.12 (``gridify.py``, ``crono.py``) and its pages
 https://fligt.github.io/cronomaxrf/.
 """
 
@@ -52,7 +52,7 @@ def _is_layout(file: Any) -> bool:
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Arrange the selected spectra on a grid; the other spectra are skipped with a note.
+    """Arrange the selected spectra on a grid, and skip the other spectra with a note.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def _spectrum_indices(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64
 
 
 def _selected_times(dataset: Any, spectrum_indices: NDArray[np.int64], n_spectra: int) -> NDArray[np.float64] | None:
-    """Return the times of the selected spectra, in s; None if the unit is unknown."""
+    """Return the times of the selected spectra in s, or None if the unit is unknown."""
     stored_times, seconds_per_unit = read_numbers(dataset, n_spectra), _S_PER_UNIT.get(unit_of(dataset))
     if stored_times is None or stored_times.size != n_spectra or seconds_per_unit is None:
         return None

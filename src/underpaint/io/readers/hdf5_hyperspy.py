@@ -1,4 +1,4 @@
-"""HyperSpy files: signals with their axes, by :mod:`underpaint.io._hyperspy`."""
+"""HyperSpy files in HDF5, with the axes described in :mod:`underpaint.io._hyperspy`."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _MAX_SPECTRUM_CHANNELS = 2**17
 
 
 def _is_layout(file: Any) -> bool:
-    """Return whether an HDF5 file has a signal with axes as HyperSpy writes them."""
+    """Return whether an HDF5 file has a signal with axes of HyperSpy."""
     return bool(_signals(file))
 
 

@@ -1,13 +1,13 @@
-"""PyXRF, the program of the National Synchrotron Light Source II (BNL): one cube per detector, and the sum.
+"""Files of PyXRF, the program of the National Synchrotron Light Source II (BNL), with a cube per detector.
 
 Specification:
 
-- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): one detector each, if these were saved.
-- ``/xrfmap/detsum/counts``: the sum, channel by channel (all detectors are tuned to the same energies).
-- ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): in the motors' unit.
-- ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``.
-- ``/xrfmap/scan_metadata``: attributes, as ``instrument_mono_incident_energy`` (keV).
-- The energy axis is not in the file but in PyXRF's parameter file (0.01 keV per channel unless changed).
+- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): counts of each detector, if saved.
+- ``/xrfmap/detsum/counts``: the sum channel by channel, since all detectors have the same energy axis.
+- ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): positions in the motors' unit.
+- ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``: scaler counts.
+- ``/xrfmap/scan_metadata``: attributes such as ``instrument_mono_incident_energy`` (keV).
+- The energy axis is in PyXRF's parameter file (default 0.01 keV per channel), not in the HDF5 file.
 
 Source: NSLS-II/PyXRF, ``pyxrf/model/load_data_from_db.py`` (``write_db_to_hdf_base``) and ``docs/data_input.rst``.
 """

@@ -1,13 +1,14 @@
-"""XRF-Maps, the program of the Advanced Photon Source: images of each channel, with the times of each pixel.
+"""Files of XRF-Maps, the program of the Advanced Photon Source, with an image for each channel.
 
 Specification:
 
-- ``/MAPS/Spectra/mca_arr`` (version 10), before it ``/MAPS/mca_arr``: (channel, row, column) counts, float.
-- ``/MAPS/Spectra/Energy_Calibration``, before it ``/MAPS/energy_calib``: offset (keV), slope (keV), quadratic.
-- ``/MAPS/Spectra/Energy``, before it ``/MAPS/energy``: the channels' energies, in keV.
-- ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column), in s.
-- ``/MAPS/Scan/x_axis``, ``y_axis``, before them ``/MAPS/x_axis``, ``y_axis``: positions, in the motors' unit.
-- A file holds one detector: the detectors of one scan are ``NAME.h50``, ``NAME.h51`` ..., their average ``NAME.h5``.
+- ``/MAPS/Spectra/mca_arr`` (version 10; formerly ``/MAPS/mca_arr``): (channel, row, column) counts as floats.
+- ``/MAPS/Spectra/Energy_Calibration`` (formerly ``/MAPS/energy_calib``): offset (keV), slope (keV), quadratic term.
+- ``/MAPS/Spectra/Energy`` (formerly ``/MAPS/energy``): energies of the channels in keV.
+- ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column): times in s.
+- ``/MAPS/Scan/x_axis``, ``y_axis`` (formerly ``/MAPS/x_axis``, ``y_axis``): positions in the motors' unit.
+- A file holds one detector. The detectors of one scan are ``NAME.h50``, ``NAME.h51`` ..., and their average is
+  ``NAME.h5``.
 
 Source: AdvancedPhotonSource/XRF-Maps, ``src/io/file/hdf5_io.cpp`` (``save_spectra_volume``), and for the older paths
 the readers of mapspy and uProbeX.
@@ -57,7 +58,7 @@ def _is_layout(file: Any) -> bool:
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Read the one detector of an XRF-Maps file.
+    """Read an XRF-Maps file, which holds one detector.
 
     Raises
     ------
@@ -126,7 +127,7 @@ def _step_and_notes(file: Any, shape: tuple[int, int, int]) -> tuple[tuple[float
 
 
 def _detector_number(path: Path) -> str:
-    """Return the number that XRF-Maps appends to ``.h5``; "" for the file of the average, which has none."""
+    """Return the number that XRF-Maps appends to ``.h5``, or "" for the file of the average."""
     file_number = path.suffix.lower().removeprefix(".h5")
     return file_number if file_number.isdigit() else ""
 

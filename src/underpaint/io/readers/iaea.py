@@ -1,12 +1,12 @@
-"""Single spectra in the IAEA text format, ``.spe``, as Ortec's and other gamma and X-ray programs write them.
+"""Single spectra in the IAEA text format of Ortec's and other programs, ``.spe``.
 
 A file consists of blocks, each of which begins with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of
-the first and the last channel; the counts follow, any number per line. ``$MEAS_TIM:`` has live and real time in s. For
-energies, ``$MCA_CAL:`` has the number of coefficients, and the coefficients of a polynomial in the channel with their
-unit; else ``$ENER_FIT:`` has zero and gain.
+the first and the last channel. The counts follow, with any number per line. ``$MEAS_TIM:`` has live and real time in s.
+``$MCA_CAL:`` has the number of coefficients of the energy polynomial, the coefficients and their unit. Without it,
+``$ENER_FIT:`` has zero and gain.
 
-Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; Ortec, software file
-structure manual.
+Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; and Ortec, software
+file structure manual.
 """
 
 import re
@@ -43,7 +43,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     Raises
     ------
     ScanError
-        There are no counts, or not as many as declared.
+        There are no counts, or their number differs from the declared one.
     """
     text = read_limited(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
     split_text = re.split(r"(?m)^\s*\$([A-Z_0-9]+):?[ \t]*", "\n".join(text.splitlines()))
@@ -91,7 +91,7 @@ def _n_channel(numbers: list[float | None]) -> int | None:
 
 
 def _axis(blocks: dict[str, str], n_channel: int, first_channel: int) -> Axis:
-    """Return the axis of the coefficients, which number channels from 0 even if the data start later."""
+    """Return the axis of the coefficients, which refer to channel numbers from 0 even if the data start later."""
     calibration_words = blocks.get("MCA_CAL", "").split()
     coefficients = [
         parse_number(number_text) for number_text in calibration_words[1:] if parse_number(number_text) is not None
