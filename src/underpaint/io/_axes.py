@@ -43,7 +43,7 @@ def channel_dimension(
     if longest_dimension == last_dimension or len(shape) == 2 or shape[longest_dimension] == shape[last_dimension]:
         return last_dimension, ""
     relative_spreads = _relative_spreads(shape, (longest_dimension, last_dimension), read_part)
-    channel_dim, reason = longest_dimension, "the longest one"
+    channel_dim, reason = longest_dimension, "it is the longest one"
     if max(relative_spreads.values()) > 1.5 * min(relative_spreads.values()):
         channel_dim, reason = (
             max(relative_spreads, key=lambda dimension: relative_spreads[dimension]),
@@ -52,8 +52,7 @@ def channel_dimension(
     size = " x ".join(map(str, shape))
     return (
         channel_dim,
-        f"of {size} numbers the dimension {channel_dim + 1}, of {shape[channel_dim]}, is read as the channels: "
-        f"{reason}",
+        f"dimension {channel_dim + 1} of the array of {size} numbers is read as the channels: {reason}",
     )
 
 

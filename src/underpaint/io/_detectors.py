@@ -750,7 +750,8 @@ def _exclude_faulty(
             )
         elif mean_counts[index] > _MAX_RATE_RATIO * typical_counts > 0:
             faults[index] = (
-                f"{mean_counts[index]:.3g} counts per pixel where the others have {typical_counts:.3g}: it is saturated"
+                f"{mean_counts[index]:.3g} counts per pixel, while the others have {typical_counts:.3g}: it is "
+                "saturated"
             )
     max_total_counts = max((sample.sum() for sample in samples_by_index.values()), default=0.0)
     if len(faults) < len(candidates) and max_total_counts > _MIN_COUNTS // 4:

@@ -157,7 +157,7 @@ def _unit_by_size(largest_value: float, gain: float) -> str:
 def _refusal_note(gain_kev: float, zero_kev: float, stop_kev: float | None = None) -> str:
     end_text = "" if stop_kev is None else f", up to {stop_kev:g} keV"
     return (
-        f"energy calibration ignored: {gain_kev:g} keV per channel from {zero_kev:g} keV{end_text}; a channel must be "
+        f"energy calibration ignored: {gain_kev:g} keV per channel from {zero_kev:g} keV{end_text}; channels must be "
         f"{_MIN_CHANNEL_KEV:g} to {MAX_CHANNEL_KEV:g} keV wide and the last one end between 0 and "
         f"{MAX_AXIS_KEV:g} keV; find the axis with `underpaint calibrate`"
     )

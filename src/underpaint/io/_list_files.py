@@ -61,9 +61,9 @@ def read_list(path: Path, quantity_names: tuple[str, str]) -> tuple[NDArray[np.f
     """
     if path.stat().st_size > _MAX_BYTES:
         raise ScanError(
-            f"Cannot read {path}: {path.stat().st_size} bytes are too large for a list of {quantity_names[0]}, "
+            f"Cannot read {path}: {path.stat().st_size} bytes are too many for a list of {quantity_names[0]}, "
             "which has one "
-            f"number a line and at most {_MAX_BYTES}. Give it another name, or correct it."
+            f"number per line and at most {_MAX_BYTES} bytes. Rename or correct the file."
         )
     lines = try_read(path.read_bytes, str(path)).decode("utf-8", "replace").splitlines()
     numbers = [number for number in map(last_number, lines) if number is not None]

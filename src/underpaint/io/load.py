@@ -270,7 +270,8 @@ def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
     path, _ = split_location(source)
     if path.is_dir() and Path(target).resolve().is_relative_to(path.resolve()):
         raise OutputError(
-            f"Cannot write {target}: it lies in the scan {path}, which must stay unchanged. Choose a place outside it."
+            f"Cannot write {target}: it is in the scan {path}, which must stay unchanged. Choose a folder outside "
+            "the scan."
         )
 
 
@@ -388,7 +389,7 @@ def _scale_note(scale: Scale) -> str:
         description = f"they are integer multiples of {scale.value:.6g}"
     return (
         f"the stored values are not counts (rates, normalised, added twice or rescaled): {description} and are divided "
-        "by it. Another value per count is given with --counts-scale, 1 leaves them unchanged"
+        "by it. Give another value per count with --counts-scale; 1 leaves them unchanged"
     )
 
 
@@ -451,7 +452,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"MATLAB 5.0", "a MATLAB file", "Save it in MATLAB with -v7.3, which is HDF5, or write the counts as HDF5."),
     (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "a file of Microsoft Office or of a program that stores like it",
+        "a file of Microsoft Office, or in its container format",
         _TABLE_ADVICE,
     ),
     (b"%PDF", "a PDF document", "Give the scan of the report."),

@@ -1,4 +1,4 @@
-"""PyMca fit configurations (``.cfg``): writing of an instrument, the line families to fit and the sample."""
+"""Writing of an instrument, line families and a sample as a PyMca fit configuration (``.cfg``)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ Sections = dict[str, dict[str, object]]
 
 _DETECTOR_FILTER_NAMES = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
 _MAX_BEAM_FILTERS = 10
-"""PyMca's names of beam filters end in one digit."""
+"""Maximum number of beam filters, whose names end in one digit in PyMca."""
 _MIN_SCATTERED_FRACTION = 0.1
-"""Minimum intensity of anode lines that get scatter peaks, as a fraction of the strongest line."""
+"""Minimum intensity of anode lines with scatter peaks, as a fraction of the strongest line."""
 _NON_ABSORBING_MATRIX: list[object] = ["C1", 1.0, 1e-6]
-"""PyMca uses angles, beam filters and several energies only with a matrix; this matrix is too thin to absorb."""
+"""Matrix that is too thin to absorb. PyMca uses angles, beam filters and several energies only with a matrix."""
 _SIMPLE_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 _DEFAULT_FIT: dict[str, object] = {
     "linearfitflag": 0, "fitweight": 1, "fitfunction": 0, "continuum": 0, "stripflag": 1, "stripalgorithm": 1,
@@ -56,7 +56,7 @@ _IN_WEIGHTS_REASON = "it is contained only in the weights of the energies"
 _NO_COUNTERPART = {
     "tube.line_factor": _IN_WEIGHTS_REASON,
     "optic": _IN_WEIGHTS_REASON,
-    "source_spectrum.width_kev": "PyMca takes every energy as a line",
+    "source_spectrum.width_kev": "PyMca treats every energy as a line",
     "geometry.seen_air_cm": "PyMca does not model the scatter of air in view",
     "detector.shelf_fraction": "PyMca's step has a constant height, not a constant area",
     "detector.pulse_pair_us": "PyMca's sum peaks do not follow from the rate",
@@ -184,14 +184,17 @@ def _attenuator_row(material: str, density: float, thickness_um: float) -> list[
 
 
 def _filter_row(sheet: Filter, material_sections: Sections) -> list[object]:
-    """Return the row of a filter; a formula that PyMca cannot read is added to the materials under that name."""
+    """Return the row of a filter.
+
+    A formula that PyMca cannot read is added to the materials under its name.
+    """
     if not _is_formula(sheet.formula):
         material_sections[sheet.formula] = _material_section(mass_fractions(sheet.formula), sheet.formula)
     return _attenuator_row(sheet.formula, sheet.density, sheet.thickness_um)
 
 
 def _is_formula(name: str) -> bool:
-    """Return whether PyMca reads a formula: elements with integers, without brackets."""
+    """Return whether PyMca can read a formula, which has elements with integers and no brackets."""
     if not _SIMPLE_FORMULA.fullmatch(name):
         return False
     try:
@@ -228,7 +231,7 @@ def _peaks_section(families: Sequence[str]) -> dict[str, object]:
 
 
 def _energies_section(instrument: Instrument) -> dict[str, object]:
-    """Return the spectrum before the filters: the given source spectrum, or the tube spectrum behind the window."""
+    """Return the settings of the source spectrum, or of the tube spectrum behind the window, before all filters."""
     if not _has_source(instrument):
         return {"energy": None}
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
@@ -284,7 +287,7 @@ def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]
 
 
 def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
-    """Return hypermetflag and the enabled tails, whose ratios are relative to the Gaussian."""
+    """Return ``hypermetflag`` and the settings of the enabled tails, with ratios relative to the Gaussian."""
     tail_kinds = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
     enabled_tails = [tail for tail in tail_kinds if f"{tail[1]}_fraction" in detector.model_fields_set]
     gaussian_fraction = 1 - sum(getattr(detector, f"{tail_name}_fraction") for _, tail_name, _ in enabled_tails)
@@ -298,7 +301,7 @@ def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
 
 
 def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
-    """List the settings without a counterpart in a configuration."""
+    """Return the settings without a counterpart in a configuration."""
     settings = instrument.model_dump(exclude_unset=True, exclude_none=True)
     untranslated = []
     for setting_path, reason in _NO_COUNTERPART.items():

@@ -55,7 +55,7 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
     if header_path is None:
         raise ScanError(f"Cannot read {path}: no ENVI header lies beside it. Copy the .hdr file there.")
     if header_path.stat().st_size > _MAX_HEADER_BYTES:
-        raise ScanError(f"Cannot read {header_path}: an ENVI header is a small text file. Give the file's own header.")
+        raise ScanError(f"Cannot read {header_path}: an ENVI header is a small text file. Give the header of the cube.")
     header, image = _open_image(header_path, None if header_path == path else path)
     cube, notes = _map_data(header_path, header, image)
     bad_band_marks = _read_numbers(header, "bbl", header_path)
@@ -151,7 +151,7 @@ def _map_data(header_path: Path, header: Mapping[str, Any], image: Any) -> tuple
         raise ScanError(
             f"Cannot read {header_path}: {image_sizes[0]} lines x {image_sizes[1]} samples x {image_sizes[2]} "
             f"bands of {dtype} "
-            f"({header['interleave']}); real numbers in bsq, bil or bip, of one or more lines, are read. Correct it."
+            f"({header['interleave']}); only real numbers in bsq, bil or bip can be read. Correct the header."
         )
     n_value = image_sizes[0] * image_sizes[1] * image_sizes[2]
     stored_bytes = data_path.stat().st_size - int(image.offset)
@@ -182,15 +182,15 @@ def _size_fault(
             f"each value has {8 * bytes_per_value} bits, not the {8 * dtype.itemsize} of data type "
             f"{header['data type']}"
         )
-        correction = f"Correct the header then: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
+        correction = f"In this case, correct the header: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
         if bytes_per_value < dtype.itemsize:
             advice = f"It is cut off: copy it again. If it is complete, {other_type}. {correction}"
         else:
             advice = f"If lines, samples and bands are right, {other_type}. {correction}"
     else:
-        advice = "It is cut off, or the header is another cube's. Copy both again."
+        advice = "It is cut off, or the header belongs to another cube. Copy both again."
     return (
-        f"Cannot read {header_path}: it promises {image_sizes[0]} lines x {image_sizes[1]} samples x "
+        f"Cannot read {header_path}: it declares {image_sizes[0]} lines x {image_sizes[1]} samples x "
         f"{image_sizes[2]} bands, "
         f"{n_value * dtype.itemsize} bytes, and {data_path.name} holds {stored_bytes}. {advice}"
     )

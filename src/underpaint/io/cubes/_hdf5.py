@@ -75,7 +75,7 @@ def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tu
     )
     size = " x ".join(map(str, shape))
     return assumed_dimension, (
-        f"of {size} numbers the dimension {assumed_dimension + 1}, of {shape[assumed_dimension]}, is read as the bands",
+        f"dimension {assumed_dimension + 1} of the dataset of {size} numbers is read as the bands",
     )
 
 

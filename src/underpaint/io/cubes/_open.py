@@ -94,8 +94,8 @@ def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
     n_band = cube_parts.cube.shape[2]
     if n_band > MAX_BANDS:
         raise ScanError(
-            f"Cannot use {path} as a cube: it has {n_band} bands, and cameras have at most {MAX_BANDS}. Check which of "
-            "its dimensions is which, and name the dataset: FILE::NAME."
+            f"Cannot use {path} as a cube: it has {n_band} bands, and cameras have at most {MAX_BANDS}. Check which "
+            "dimension holds the bands, and name the dataset: FILE::NAME."
         )
     notes, wavelength_nm = cube_parts.notes, None
     if cube_parts.wavelength is not None and (name is None or reader is _hdf5):

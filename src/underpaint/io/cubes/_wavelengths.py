@@ -47,30 +47,34 @@ def wavelengths_in_nm(
     stated_unit = find_unit(unit)
     if not stated_unit and unit.strip(" {}\"'").lower() not in _NO_UNIT_WORDS:
         raise ScanError(
-            f"Cannot read the wavelengths of {source}: their unit is {unit!r}; nm, um, Angstrom and cm-1 are read. "
+            f"Cannot read the wavelengths of {source}: their unit is {unit!r}; only nm, um, Angstrom and cm-1 are "
+            "known. "
             "Convert them, or put a list in nm beside the file (wavelengths.txt)."
         )
     if not np.isfinite(stored_wavelengths).all() or (stored_wavelengths <= 0).any():
         raise ScanError(
             f"Cannot read the wavelengths of {source}: band "
             f"{int(np.argmin(np.isfinite(stored_wavelengths) & (stored_wavelengths > 0)))} has "
-            "none above 0. Correct it in the file, or put a list of all wavelengths beside it (wavelengths.txt)."
+            "no wavelength above 0. Correct it in the file, or put a list of all wavelengths beside it "
+            "(wavelengths.txt)."
         )
     unit_by_size = "um" if stored_wavelengths.max() <= _LONGEST_UM else "nm"
     wavelength_nm = to_nm(stored_wavelengths, stated_unit or unit_by_size)
     notes: tuple[str, ...] = ()
     if not _are_camera_wavelengths(wavelength_nm):
         wavelength_nm = to_nm(stored_wavelengths, unit_by_size)
-        notes = (f"the wavelengths are stated in {stated_unit or 'no unit'}, and are {unit_by_size} by their size",)
+        notes = (
+            f"the wavelengths are stated in {stated_unit or 'no unit'}, but are read as {unit_by_size}, by their size",
+        )
     elif not stated_unit:
-        notes = (f"wavelengths without a unit are taken as {unit_by_size}, by their size",)
+        notes = (f"wavelengths without a unit are read as {unit_by_size}, by their size",)
     if not _are_camera_wavelengths(wavelength_nm):
         raise ScanError(
             f"Cannot use the wavelengths of {source}: they run from {stored_wavelengths.min():g} to "
             f"{stored_wavelengths.max():g} "
             f"{stated_unit or '(no unit)'}; bands of a camera lie between {LOWEST_NM:g} and {HIGHEST_NM:g} nm. Put "
             "a list "
-            "of the right ones beside the file (wavelengths.txt)."
+            "of the correct wavelengths beside the file (wavelengths.txt)."
         )
     return wavelength_nm, notes
 

@@ -1,14 +1,14 @@
-"""The readers of file formats: each module here reads one format, and is discovered without a list.
+"""Readers of file formats, one module per format, which are discovered without a list.
 
-A reader is a module (or any other object) with these attributes, see :class:`Reader`:
+A reader is a module, or any other object, with the attributes of :class:`Reader`:
 
 - ``FORMAT``, a :class:`Format`;
 - ``sniff(path, head)``, which returns whether the file or folder is of that format;
 - ``read(path, name, shape)``, which returns the scan or scans;
 - optionally ``read_photographs(path)``, which returns a list of :class:`Photograph`.
 
-Readers of other packages are discovered by entry points of the group ``underpaint.readers``;
-``docs/how-to/extending.md`` has an example. Modules whose names begin with an underscore are shared by readers.
+Readers of other packages are discovered by entry points of the group ``underpaint.readers``.
+``docs/how-to/extending.md`` has an example. Several readers share the modules whose names begin with an underscore.
 """
 
 import pkgutil
@@ -60,8 +60,8 @@ class Format:
     source : str
         Source of its specification.
     priority : int
-        Readers are tried in ascending order. A format that is a special case of another one needs a lower number, and a
-        format that accepts nearly everything a higher number.
+        Readers are tried in ascending order. A special case of another format needs a lower number, and a format that
+        accepts nearly any file needs a higher number.
     parts : bool
         Whether ``FILE::NAME`` picks a part of a file: an array, or one of several spectra.
     store : bool
@@ -106,7 +106,7 @@ class Reader(Protocol):
     FORMAT: Format
 
     def sniff(self, path: Path, head: bytes, /) -> bool:
-        """Return whether a file or folder is of this format, by its content; must be fast.
+        """Return whether a file or folder is of this format, judged quickly by its content.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class Reader(Protocol):
         """
 
     def read(self, path: Path, name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
-        """Read one or several scans; counts are read lazily (:func:`lazy_counts`).
+        """Read one or several scans, with lazy counts (:func:`lazy_counts`).
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ def readers() -> tuple[Reader, ...]:
 
 
 def reader_of(path: Path, head: bytes) -> Reader | None:
-    """Return the first reader that recognises a file by its first bytes, or a folder (``b""``); None if none does."""
+    """Return the first reader that recognises a file by its first bytes, or a folder (``b""``), or None."""
     return next((reader for reader in readers() if reader.sniff(path, head)), None)
 
 

@@ -538,7 +538,7 @@ def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
     node = database.find(f"./SpectrumData{index}/ClassInstance")
     if node is None:
         raise ScanError(
-            f"Cannot read {path}: its header lacks the sum spectrum of detector {index}, and so the channels."
+            f"Cannot read {path}: its header lacks the sum spectrum of detector {index}, which defines the channels."
         )
     return read_spectrum_node(node, f"{path}, sum spectrum of detector {index}")
 

@@ -132,7 +132,9 @@ class TableCube:
     def _parse_line_counts(self, line: bytes) -> NDArray[np.float64]:
         counts = _parse_numbers(self.dialect.fields(line)[self.n_skipped :], self.path)
         if counts.size != self.shape[2]:
-            raise ScanError(f"Cannot read {self.path}: a line has {counts.size} counts, the first {self.shape[2]}.")
+            raise ScanError(
+                f"Cannot read {self.path}: a line has {counts.size} counts, but the first line has {self.shape[2]}."
+            )
         return counts
 
 

@@ -183,7 +183,8 @@ def _read_folder(path: Path, name: str | None) -> list[Scan]:
     if len(found_series) != 1:
         series_list = ", ".join(sorted(found_series)) or "none of that name"
         raise ScanError(
-            f"Cannot read {path} as one scan: its EDF files are of {len(found_series)} ({series_list}). Pick one by "
+            f"Cannot read {path} as one scan: its EDF files belong to {len(found_series)} series ({series_list}). "
+            "Pick one by "
             "::NAME."
         )
     is_single = len(files_by_detector) == 1
@@ -279,7 +280,8 @@ def _frame_rows(frames_by_file: list[list[Frame]], source: Path) -> list[list[Fr
     unequal_lengths = [len(file_frames) for file_frames in frames_by_file if len(file_frames) != len(frames_by_file[0])]
     if unequal_lengths:
         raise ScanError(
-            f"Cannot read {source}: its first line has {len(frames_by_file[0])} spectra, another {unequal_lengths[0]}."
+            f"Cannot read {source}: its first line has {len(frames_by_file[0])} spectra, and another line has "
+            f"{unequal_lengths[0]}."
         )
     return frames_by_file
 

@@ -1,11 +1,11 @@
-"""Amptek-style ``.mca`` text files (``<<PMCA SPECTRUM>>``): single spectra, and folders of them as scans.
+"""Single spectra in text files of Amptek's format, ``.mca``, and folders of such files as scans.
 
 The numbers in a file's name identify the pixel:
 
-- One running number (``None_1``, ``scan_0``, with or without date and time): pixels row by row, counted from 0 or 1.
-- Row and column by name, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``,
-  ``Zeile1_Spalte2``; also positions, ``x0.5_y-1.5``.
-- Two numbers at the end, separated from the name (``scan_0001_0002``, ``12-34``): row and column.
+- One running number (``None_1``, ``scan_0``, with or without date and time) counts the pixels row by row, from 0 or 1.
+- Row and column have names, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``,
+  ``Zeile1_Spalte2``. They may be positions, as in ``x0.5_y-1.5``.
+- Two numbers at the end, separated from the name (``scan_0001_0002``, ``12-34``), are row and column.
 
 Dates and times in names are ignored.
 """
@@ -71,7 +71,7 @@ class FileSeries:
 
 
 def group_into_series(file_names: Iterable[str]) -> tuple[dict[str, FileSeries], list[str]]:
-    """Group file names into series of equal text without numbers; also return the names without numbers."""
+    """Group file names into series that differ only in numbers, and return these and the other names."""
     stems = {
         file_name: _CLOCK_PATTERN.sub("*", _DATE_TIME_PATTERN.sub("*", file_name.rpartition(".")[0]))
         for file_name in file_names
@@ -108,7 +108,7 @@ def _group_by_row_and_column(stems: dict[str, str]) -> tuple[dict[str, FileSerie
         file_name: (series_name, (row, column))
         for (file_name, (series_name, *_)), row, column in zip(matches_by_name.items(), rows, columns, strict=True)
     }
-    # An additional number identifies the series; if it differs for every pixel, it is redundant.
+    # An additional number identifies the series, unless it differs for every pixel.
     has_running_number = len(
         {(re.sub(r"\d", "", series_name), pixel) for series_name, pixel in series_and_pixel.values()}
     ) == len(series_and_pixel)
@@ -134,7 +134,10 @@ def _group_by_row_and_column(stems: dict[str, str]) -> tuple[dict[str, FileSerie
 
 
 def _integer_positions(matches: list[Any]) -> list[int]:
-    """Return positions as integers in units of the last decimal place; a hyphen before all of them is a separator."""
+    """Return positions as integers in units of the last decimal place.
+
+    If all positions begin with a hyphen, it is a separator.
+    """
     is_hyphen_sign = not all(match[1] for match in matches)
     positions = [Decimal(match[2].replace(",", ".")) for match in matches]
     n_decimal = max((-int(position.as_tuple().exponent) for position in positions), default=0)
@@ -145,12 +148,15 @@ def _integer_positions(matches: list[Any]) -> list[int]:
 
 
 def _split_letter(stem: str) -> str:
-    """Separate a letter from the number before it, as in Y003X012."""
+    """Insert a space between a number and the letter after it, as in Y003X012."""
     return re.sub(r"(?<=\d)(?=[A-Za-z])", " ", stem)
 
 
 def _group_pairs(stems: dict[str, str]) -> tuple[dict[str, FileSeries], dict[str, str]]:
-    """Group names with two numbers at the end; if the second differs for all files, it is the pixel number."""
+    """Group names with two numbers at the end.
+
+    If the second number differs for all files, it is the pixel number.
+    """
     files_by_series: dict[str, dict[tuple[int, int], str]] = {}
     remaining_stems: dict[str, str] = {}
     duplicate_names: list[str] = []
@@ -188,7 +194,7 @@ def _add_to_series(
     file_name: str,
     duplicate_names: list[str],
 ) -> None:
-    """Add a name to its series; a duplicate (``a_1`` and ``a_01``) is invalid."""
+    """Add a name to its series, or to the duplicates, as for ``a_1`` and ``a_01``."""
     names_by_pixel = files_by_series.setdefault(series_name, {})
     if pixel in names_by_pixel:
         duplicate_names.append(file_name)
@@ -221,7 +227,7 @@ _MAX_GRID_FILE_BYTES = 4096
 _MAX_COUNT = 2**32 - 1
 _MAX_LISTED_SERIES = 6
 _MAX_DEVIATION_CHANNELS = 2.0
-"""Maximum deviation of calibration points from a line, channels; peaks are selected to about a channel."""
+"""Maximum deviation of calibration points from a line, in channels. Users select peaks to about one channel."""
 _FIELD_PATTERN = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
 _ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "column", "cols")
 
@@ -232,17 +238,17 @@ def _is_mca(head: bytes) -> bool:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is an ``.mca`` spectrum, or a folder or its subfolder contains some."""
+    """Return whether a file is an ``.mca`` spectrum, or a folder or its subfolder contains such files."""
     return _is_mca(head) if head else bool(_spectra_folders(path))
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read one ``.mca`` file, or a folder of them, one per pixel, by the numbers in their names.
+    """Read one ``.mca`` file, or a folder with one file per pixel, in the order of the numbers in their names.
 
     Parameters
     ----------
     path : Path
-        The file; the folder of the spectra; or a folder with the grid file and one subfolder per detector.
+        The file, the folder of the spectra, or a folder with the grid file and one subfolder per detector.
     name : str or None
         Name of a subfolder.
     shape : (int, int) or None
@@ -278,7 +284,7 @@ def _read_file(path: Path) -> Scan:
 
 
 def _spectra_folders(folder: Path) -> list[Path]:
-    """Return the folders with ``.mca`` files: the given folder, or else its subfolders."""
+    """Return the folders with ``.mca`` files, which are the given folder or its subfolders."""
     if _mca_files(folder):
         return [folder]
     subfolders = sorted(
@@ -298,7 +304,7 @@ class Grid:
 
 
 class McaFolder:
-    """Cube of a folder of ``.mca`` files; pixels without a file are zero."""
+    """Cube of a folder of ``.mca`` files, with zeros for pixels without a file."""
 
     dtype: np.dtype[Any] = np.dtype(np.uint32)
 
@@ -419,7 +425,7 @@ def _pixel_files(
 
 
 def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
-    """Renumber a complete series with a step (0, 10, 20) consecutively."""
+    """Return a complete series with a step (0, 10, 20) with consecutive numbers."""
     step, first_number = steps_and_origin(series.running_numbers)
     n_file = len(series.names_by_pixel)
     if (
@@ -437,13 +443,16 @@ def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
 
 
 def _first_number(numbers: list[int], grid: Grid) -> int:
-    """Return the number of the first pixel: 0 if present, else the first number of a complete series, else 1."""
+    """Return the number of the first pixel.
+
+    It is 0 if this number occurs, the first number of a complete series, or 1.
+    """
     is_complete = len(numbers) == numbers[-1] - numbers[0] + 1 == grid.n_row * grid.n_column
     return 0 if numbers[0] == 0 else numbers[0] if is_complete else 1
 
 
 def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
-    """Arrange files by row and column in their names; unnamed numbers are swapped if the grid requires it."""
+    """Arrange files by row and column in their names, and swap unnamed numbers if the grid requires it."""
     for oriented_series in (series,) if series.rows_named else (series, series.transposed()):
         rows, columns = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
         row_step, first_row = _step_and_first(rows, None if stated_grid is None else stated_grid.n_row)
@@ -457,7 +466,7 @@ def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> 
             for (row, column), file_name in oriented_series.names_by_pixel.items()
         }
         ordinal = "first" if oriented_series is series else "second"
-        notes = [] if oriented_series.rows_named else [f"the {ordinal} number in the files' names is taken as the row"]
+        notes = [] if oriented_series.rows_named else [f"the {ordinal} number in the files' names is read as the row"]
         return names_by_pixel, grid, notes
     rows, columns = ([pixel[index] for pixel in series.names_by_pixel] for index in (0, 1))
     span_text = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
@@ -477,7 +486,10 @@ def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> 
 
 
 def _step_and_first(numbers: list[int], n_position: int | None) -> tuple[int, int]:
-    """Return step and first number of rows or columns; these are numbered from 0 or 1 if that fits their number."""
+    """Return step and first number of rows or columns.
+
+    They are numbered from 0 or 1 if this fits their number.
+    """
     step, first_number = steps_and_origin(numbers)
     if n_position is not None and first_number <= 1 and max(numbers) - first_number < n_position:
         return 1, first_number
@@ -509,7 +521,7 @@ def _grid_candidates(folder: Path) -> list[Path]:
 
 
 def _parse_grid(path: Path) -> Grid | None:
-    """Return the grid in a grid file; None unless the text has rows and columns."""
+    """Return the grid in a grid file, or None unless the text has rows and columns."""
     values_by_word: dict[str, str] = {}
     for line in try_read(path.read_bytes, str(path)).decode("latin-1").splitlines():
         words = line.replace("=", " ").replace(":", " ").split()
@@ -540,7 +552,10 @@ def _positive_integer(number_text: str, path: Path) -> int:
 
 
 def _check_grid(grid: Grid, numbers: list[int], first_number: int, folder: Path, *, is_shape_given: bool) -> None:
-    """Refuse a grid that contradicts the numbering (shifted to start at 1); single missing files are allowed."""
+    """Refuse a grid that contradicts the file numbers, shifted to start at 1.
+
+    Up to half of the files may be missing.
+    """
     n_pixel = grid.n_row * grid.n_column
     n_missing = n_pixel - len(numbers)
     ends_early = not is_shape_given and numbers[-1] < n_pixel - 1
@@ -572,7 +587,7 @@ def _presence_mask(names_by_number: Mapping[int, str], grid: Grid) -> NDArray[np
 def _pixel_times(
     folder: Path, names_by_number: Mapping[int, str], grid: Grid, calibration: bytes
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, list[str]]:
-    """Return live and real time of each pixel from the files' headers, with notes; a time of 0 is unknown."""
+    """Return the live and real time of each pixel in s, with NaN if unknown or 0, and notes."""
     live_time, real_time = np.full(grid.n_row * grid.n_column, np.nan), np.full(grid.n_row * grid.n_column, np.nan)
     n_other_calibration = 0
     for pixel, file_name in names_by_number.items():
@@ -624,13 +639,13 @@ def _data_section(content: bytes, location: Path | str) -> bytes:
 
 
 def _parse_counts(data_section: bytes, location: Path | str) -> NDArray[np.int64]:
-    """Parse the integers of a data section; raise ScanError for other content."""
+    """Return the integers of a data section, or raise ScanError for other content."""
     if data_section.translate(None, b"0123456789 \t\r\n"):
         _raise_invalid_counts(data_section, location)
     if not data_section.strip():
         raise ScanError(f"Cannot read {location}: its data section is empty. Copy it from the instrument again.")
     counts = np.fromstring(data_section, dtype=np.int64, sep=" ")
-    if counts.max() > _MAX_COUNT:  # larger numbers saturate at the maximum of the type
+    if counts.max() > _MAX_COUNT:  # numbers beyond the type's maximum are read as this maximum
         channel = int(counts.argmax())
         raise ScanError(
             f"Cannot read {location}: channel {channel} holds {data_section.split()[channel].decode()[:30]} "

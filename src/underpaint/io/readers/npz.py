@@ -39,15 +39,16 @@ _DAMAGE_ERRORS = (
     MemoryError,
 )
 _DECOMPRESSION_ERRORS = (zlib.error, lzma.LZMAError)
-"""Errors of zipfile, its decompressors and NumPy for damaged archives; ``try_read`` reports those of the system."""
+"""Errors of zipfile, its decompressors and NumPy for damaged archives."""
 _MAX_UNCHECKED_BYTES = 256 * 2**20
 _MAX_COMPRESSION_RATIO = 300
 """Maximum compression ratio of arrays above ``_MAX_UNCHECKED_BYTES``, which are decompressed into memory. Counts of a
-nearly empty scan compress less; zlib compresses zeros 1000 times."""
+nearly empty scan are compressed less, while zlib compresses zeros 1000 times.
+"""
 
 
 class NpzCube:
-    """Array of an archive, read completely at first use, since a compressed member cannot be read in parts."""
+    """Cube of an archive's array, which is read as a whole, since a compressed member cannot be read in parts."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class NpzCube:
         self._lock = Lock()
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return a rectangle of pixels; the member is read at the first call."""
+        """Return a rectangle of pixels, and read the array at the first call."""
         with self._lock:
             if self._counts is None:
                 self._counts = np.transpose(
@@ -78,11 +79,11 @@ class NpzCube:
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Exclude the counts when pickled; the other process reads them again."""
+        """Return the state without the counts, which another process reads again."""
         return {key: value for key, value in self.__dict__.items() if key not in {"_counts", "_lock"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without counts."""
+        """Set the state, without counts."""
         self.__dict__.update(state, _counts=None, _lock=Lock())
 
 
@@ -92,15 +93,15 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a ``.npz`` file, or only ``name``; a file without cubes may hold lists of spectra.
+    """Read the cubes of a ``.npz`` file, or its lists of spectra if it has no cubes, or only ``name``.
 
-    Optional arrays: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row, column) or
-    scalar), ``step_mm`` (two numbers, or one for both).
+    The optional arrays are ``gain_kev`` and ``zero_kev`` or ``energy`` (channel), ``live_time_s`` ((row, column) or
+    scalar), and ``step_mm`` (two numbers, or one for both).
 
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers of this name; the message lists the arrays.
+        There is no 3-D array of numbers of this name. The message lists the arrays.
     """
     shapes = try_read(lambda: _array_headers(path), str(path))
     numeric_arrays = {
@@ -110,7 +111,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     }
     cube_names = [array_name for array_name, (shape, _) in numeric_arrays.items() if len(shape) == 3]
     if not cube_names:
-        # A 2-D array next to the energies of its channels is a list of spectra, read as one row.
+        # A 2-D array with an array of its channels' energies is a list of spectra, read as one row.
         energy_list_lengths = {
             math.prod(numeric_arrays[array_name][0]) for array_name in _ENERGY_NAMES if array_name in numeric_arrays
         }

@@ -1,11 +1,12 @@
 r"""Single spectra of Bruker's hand-held instruments (Tracer, S1 Titan), ``.pdz``: little-endian binary.
 
-Version 25: records of a type (uint16), a length (uint32) and that many bytes. The first is type 25 (``pdz25`` in
-UTF-16, then uint32 1 for X-ray fluorescence); type 1 is the instrument, each type 3 one phase: five uint32 and seven
-float32 (times in s, tube kV and µA), three filters, temperatures, ``ev_per_channel`` and ``channel_start`` (the lower
-edge of the first channel, eV), date, the number of channels, a text, and the channels as uint32. Version 24: begins
-``01 01``; int16 number of channels at byte 6, float64 eV per channel at 50, float32 tube kV and µA at 162 and 166,
-live time in s at 354, channels as int32 from 358. It does not say where its axis begins.
+Files of version 25 consist of records with a type (uint16), a length in bytes (uint32) and content. The first record
+has type 25 (``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence). Type 1 is the instrument. Each record of type 3
+is a phase. It has five uint32 and seven float32 (times in s, tube kV and µA), three filters, temperatures,
+``ev_per_channel`` and ``channel_start`` (the lower edge of the first channel in eV), date, the number of channels, a
+text, and the channels as uint32. Files of version 24 begin with ``01 01``. They have the number of channels (int16) at
+byte 6, eV per channel (float64) at 50, tube kV and µA (float32) at 162 and 166, live time in s at 354, and the channels
+as int32 from 358. They do not state the zero of the energy axis.
 
 Source: B. Ducraux, pdz-tool, ``docs/pdz_version_25_file_format.md`` and the field table of its version 24 reader
 (MIT licence, 2024-2025), which the tests compare with.
@@ -65,7 +66,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read one phase of a .pdz file as a scan of one pixel: the phase called ``name`` (its number), else the first.
+    """Read the phase with the number ``name`` in a .pdz file, or the first phase, as a scan of one pixel.
 
     Phases differ in tube voltage and filter, so they are never added.
 
@@ -104,7 +105,10 @@ def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Sca
 
 
 def _axis(phase: Phase) -> Axis:
-    """Return the axis through the channel centres; the file states the lower edge of the first channel."""
+    """Return the energy axis of the channel centres.
+
+    The file states the lower edge of the first channel.
+    """
     return axis_of_coefficients((phase.start_ev + phase.gain_ev / 2, phase.gain_ev), phase.counts.size, "ev")
 
 
@@ -138,7 +142,7 @@ def _with_number(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase
 
 
 def _iterate_records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield type, offset and bytes of each record; no record may extend beyond the file."""
+    """Yield type, offset and bytes of each record, none of which may extend beyond the file."""
     content_view, record_start = memoryview(content), 0
     while record_start + 6 <= len(content):
         record_type, record_bytes = struct.unpack_from("<HI", content, record_start)
@@ -154,7 +158,7 @@ def _iterate_records(content: bytes, path: Path) -> Iterator[tuple[int, int, mem
 
 
 def _read_instrument(record: memoryview) -> dict[str, Any]:
-    """Return serial number and geometry; an unreadable instrument record does not invalidate the spectrum."""
+    """Return the serial number and geometry, or an empty dict if the instrument record is too short."""
     serial_number, offset = _read_text(record, 0)
     build_number, offset = _read_text(record, offset)
     if offset + 6 > len(record):
@@ -174,7 +178,10 @@ def _read_instrument(record: memoryview) -> dict[str, Any]:
 
 
 def _read_text(record: memoryview, offset: int) -> tuple[str, int]:
-    """Return the text at an offset, after its length, and the next offset; empty if it exceeds the record."""
+    """Return the text at an offset and the next offset.
+
+    The text follows its length. It is empty if it exceeds the record.
+    """
     if offset + 4 > len(record):
         return "", len(record)
     (n_character,) = struct.unpack_from("<I", record, offset)

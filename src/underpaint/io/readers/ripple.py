@@ -1,12 +1,12 @@
-"""Ripple cubes: a ``.rpl`` text header with a ``.raw`` file of numbers (Lispix's format).
+"""Ripple cubes in the format of Lispix, with a text header (``.rpl``) and a binary file (``.raw``).
 
-The header has a key and a value per line, separated by a tab, space or comma; ``;`` begins a comment. ``width``,
-``height``, ``depth`` are columns, rows, channels; ``data-type`` signed, unsigned or float with ``data-length`` 1, 2, 4
-or 8 bytes; ``byte-order`` big-endian, little-endian or dont-care; ``record-by`` vector (spectrum by spectrum) or image
-(channel by channel); ``offset`` bytes come before the numbers. INCA of Oxford Instruments writes ``(MLX::key : value)``
-instead. Scales (``depth-scale``, ``depth-origin``, ``depth-units``, ...) and ``live-time`` are HyperSpy's additions,
-``depthscaleincrement``, ``depthscaleorigin``, ``depthscaleunits`` those of Esprit (Bruker), ``ev-per-chan`` is Lispix's
-own.
+The header has a key and a value per line, separated by a tab, space or comma. ``;`` begins a comment. ``width``,
+``height`` and ``depth`` are the numbers of columns, rows and channels. ``data-type`` is signed, unsigned or float, with
+``data-length`` 1, 2, 4 or 8 bytes. ``byte-order`` is big-endian, little-endian or dont-care. ``record-by`` is vector
+(spectrum by spectrum) or image (channel by channel). ``offset`` is the number of bytes before the data. INCA of Oxford
+Instruments writes ``(MLX::key : value)``. HyperSpy adds scales (``depth-scale``, ``depth-origin``, ``depth-units``,
+...) and ``live-time``. Esprit (Bruker) adds ``depthscaleincrement``, ``depthscaleorigin`` and ``depthscaleunits``, and
+Lispix adds ``ev-per-chan``.
 
 Source: D. Bright (NIST), manual of Lispix, "raw and rpl files"; the rosettasciio documentation for the additions.
 """
@@ -46,7 +46,7 @@ _DEPTH_KEYS = (
     ("depth-origin", "depthscaleorigin"),
     ("depth-units", "depthscaleunits"),
 )
-"""HyperSpy's keys for gain, zero and unit, and Esprit's."""
+"""Keys of HyperSpy and of Esprit for gain, zero and unit."""
 _N_CHECKED_VALUES, _N_CHECKED_PIXELS, _MIN_CHECKED_VALUES = 2**20, 16, 1000
 _MIN_SIZE_RATIO, _MAX_LIKELY_MEDIAN, _MAX_COUNT = 50.0, 1e7, 1e12
 _MIN_ROUGHNESS_RATIO = 5.0
@@ -64,13 +64,13 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
-    """Read a ripple cube by its header or its ``.raw`` file; the numbers are memory-mapped.
+    """Read a ripple cube, given by its header or its ``.raw`` file, with memory-mapped numbers.
 
     Raises
     ------
     ScanError
         A header field is missing or wrong, the data are missing or fewer than declared, or they are implausible in the
-        declared type or order.
+        declared type or order of storage.
     """
     header = path if _has_keys(_read_small_file(path)) else _sibling_files(path, ".rpl")[0]
     fields = _header_fields(header)
@@ -93,7 +93,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
 
 
 class RippleCube:
-    """Memory-mapped numbers as (row, column, channel), for either order of storage."""
+    """Cube of memory-mapped numbers, for both orders of storage."""
 
     def __init__(self, raw_path: Path, header: Path, fields: dict[str, str]) -> None:
         missing_keys = [key for key in _REQUIRED if key not in fields]
@@ -132,7 +132,7 @@ class RippleCube:
 
 
 def _check_type(cube: RippleCube, header: Path) -> None:
-    """Refuse values that are plausible only in another byte order or type."""
+    """Refuse values that would be plausible in another byte order or type, but not in the declared one."""
     if cube.dtype.itemsize == 1:
         return
     values = np.fromfile(
@@ -157,13 +157,13 @@ def _check_type(cube: RippleCube, header: Path) -> None:
 
 
 def _type_text(dtype: np.dtype[Any]) -> str:
-    """Return data type and byte order as a header states them."""
+    """Return data type and byte order in the words of a header."""
     kind_name = {"i": "signed", "u": "unsigned", "f": "float"}[dtype.kind]
     return f"{kind_name}, {'big' if dtype.str[0] == '>' else 'little'}-endian"
 
 
 def _median_size(values: NDArray[Any]) -> float:
-    """Return the median of the non-zero numbers; infinite if some are neither counts nor rates."""
+    """Return the median of the non-zero numbers, or infinity if over 1 % are neither counts nor rates."""
     with np.errstate(invalid="ignore", over="ignore"):
         absolute_values = np.abs(values[values != 0].astype(np.float64))
     if absolute_values.size == 0:
@@ -187,7 +187,10 @@ def _check_record_order(cube: RippleCube, header: Path) -> None:
 
 
 def _roughness(cube: RippleCube) -> float:
-    """Return the variance of second differences of the square root of some spectra, over that of Poisson counts."""
+    """Return the roughness of some spectra, as a ratio to that of Poisson counts.
+
+    It is the variance of the second differences of the square root of counts.
+    """
     middle_row = cube.shape[0] // 2
     spectra = cube.read(slice(middle_row, middle_row + 1), slice(0, _N_CHECKED_PIXELS))[0].astype(np.float64)
     if spectra.size < _MIN_CHECKED_VALUES or not (np.isfinite(spectra).all() and spectra.any()):
@@ -234,7 +237,7 @@ def _header_fields(header: Path) -> dict[str, str]:
 
 
 def _parse_header(content: bytes) -> dict[str, str]:
-    """Return the values by key in lower case, without comments and INCA's brackets."""
+    """Return the header's values by key in lower case, without comments and INCA's brackets."""
     fields = {}
     for line in content.decode("latin-1").splitlines():
         line_text = line.split(";", 1)[0].strip()
@@ -277,7 +280,7 @@ def _is_by_vector(fields: dict[str, str], header: Path) -> bool:
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
-    """Return the energy axis from the depth scale, else from ``ev-per-chan``."""
+    """Return the energy axis from the depth scale, or from ``ev-per-chan`` without a depth scale."""
     depth_scale, depth_origin, depth_units = (_first_value(fields, keys) for keys in _DEPTH_KEYS)
     gain, zero, unit = parse_number(depth_scale), parse_number(depth_origin) or 0.0, energy_unit(depth_units or "")
     if gain is None or (depth_units and not unit and depth_units.lower() not in _MISSING_UNITS):

@@ -1,8 +1,8 @@
-"""Projects of Bruker's ARTAX software, ``.rtx``: XML text with any number of spectra.
+"""Projects of Bruker's ARTAX software, which are XML text with any number of spectra, ``.rtx``.
 
-Layout: ``TRTProject``, nested folders (``ClassInstance[@Type='TRTBase']``) and in them spectra
-(``ClassInstance[@Type='TRTSpectrum']``), each as :mod:`._bruker_xml` describes; nested results are ignored. Spectra are
-read one after the other, in the order of the file. Source: no specification is published; the names are those of
+Layout: ``TRTProject`` has nested folders (``ClassInstance[@Type='TRTBase']``) of spectra
+(``ClassInstance[@Type='TRTSpectrum']``), which are described in :mod:`._bruker_xml`. Nested results are ignored.
+Spectra are read one by one, in the order of the file. Source: no specification is published. The names are those of
 ``.spx``, checked on a project of a Tracer.
 """
 
@@ -35,7 +35,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a project as one row of pixels, or only the spectrum called ``name`` or numbered from 1.
+    """Read the spectra of a project as one row of pixels, or only the spectrum with the name or number ``name``.
 
     Raises
     ------
@@ -66,6 +66,6 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
 
 
 def _with_compact_counts(spectrum: FileSpectrum) -> FileSpectrum:
-    """Store counts in half the memory where this is lossless."""
+    """Return the spectrum with counts in half the memory, if this is lossless."""
     counts = spectrum.counts.astype(np.float32)
     return spectrum if (counts != spectrum.counts).any() else replace(spectrum, counts=counts)

@@ -1,11 +1,11 @@
-"""Single spectra that Bruker's S1PXRF (hand-held Tracer) exports as text, ``.CSV``.
+"""Single spectra that S1PXRF, the software of Bruker's hand-held Tracer, exports as text, ``.CSV``.
 
-Lines, often ended by carriage returns alone: the first contains S1PXRF, then ``key,value`` up to
-``Channel#,Intensity``, then a channel and its counts per line, the counts in quotes. ``eV per channel`` is the gain;
-the energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, ``HV ADC`` is the tube voltage in
+The first line contains S1PXRF. Lines ``key,value`` follow up to ``Channel#,Intensity``, and then lines with a channel
+and its counts in quotes. Many files have only carriage returns as line ends. ``eV per channel`` is the gain, and the
+energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, and ``HV ADC`` is the tube voltage in
 kV.
 
-Source: Bruker publishes no specification; the keys follow from files of a Tracer (leedrake5/CloudCal-Training).
+Source: Bruker publishes no specification. The keys are from files of a Tracer (leedrake5/CloudCal-Training).
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Spectra in SPEC files, as beamlines and PyMca write them: ``.mca``, ``.spec``, ``.dat``.
+"""Spectra in SPEC files of beamlines and PyMca, ``.mca``, ``.spec`` or ``.dat``.
 
-Text of lines ``#X ...``: ``#F`` begins the file, ``#S number title`` a scan. A spectrum is a line ``@A`` of counts,
-continued in the next line if it ends with a backslash. ``#@CALIB`` has the coefficients (zero, gain, quadratic) of the
-energies, ``#@CHANN`` the number of channels, the first, the last and the step, ``#@CTIME`` the preset, live and real
-time in s. A scan whose header has several ``#@CALIB`` has as many detectors, and their spectra alternate. Single
-spectra saved by PyMca have no ``@A``: lines of numbers follow ``#L channel  counts  energy``.
+The text has header lines ``#X ...``. ``#F`` begins the file, and ``#S number title`` begins a scan. A spectrum is a
+line ``@A`` of counts, continued in the next line if it ends with a backslash. ``#@CALIB`` has the coefficients (zero,
+gain, quadratic) of the energies. ``#@CHANN`` has the number of channels, the first, the last and the step. ``#@CTIME``
+has the preset, live and real time in s. A scan with several ``#@CALIB`` has the same number of detectors, whose spectra
+alternate. In single spectra saved by PyMca, lines of numbers follow ``#L channel counts energy``, without ``@A``.
 
 Source: Certified Scientific Software, SPEC: standard data file format; PyMca5 and silx, ``specfile``.
 """
@@ -40,7 +40,7 @@ _MAX_DETECTORS = 1000
 
 @dataclass
 class _SpecScan:
-    """A scan of the file: number, values of the header lines, and spectra."""
+    """Scan of a SPEC file, with its number, header values, texts of spectra, and lines of a table."""
 
     number: str
     fields: dict[str, list[str]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class _SpecScan:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the columns in lower case; empty without a table of channels."""
+        """Names of the columns in lower case, or an empty tuple without a table of channels."""
         labels = tuple(re.split(r"\s{2,}|\t", self.fields.get("L", [""])[0].strip().lower()))
         return labels if "channel" in labels else ()
 
@@ -63,7 +63,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a SPEC file as one row of pixels, a scan for each detector.
+    """Read the spectra of a SPEC file as one row of pixels, with a scan for each detector.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def _with_detector(scan: Scan, path: Path, detector: int) -> Scan:
 
 
 def _spec_scans(text: str) -> Iterator[_SpecScan]:
-    """Yield the scans of the file; spectra before the first scan are a separate scan."""
+    """Yield the scans of the file, with spectra before the first scan as a separate scan."""
     spec_scan, counts_lines = _SpecScan("1"), None
     for line in text.splitlines():
         if counts_lines is not None:
@@ -171,7 +171,7 @@ def _table_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, File
         table = np.array([line.split() for line in spec_scan.lines], dtype=np.float64).T
     except ValueError as error:
         raise ScanError(
-            f"Cannot read {path}: a line of scan {spec_scan.number} is not of {len(labels)} numbers ({error})."
+            f"Cannot read {path}: a line of scan {spec_scan.number} does not have {len(labels)} numbers ({error})."
         ) from error
     if len(table) != len(labels) or table.shape[1] < 2:
         raise ScanError(
@@ -194,7 +194,7 @@ def _check_channels(channel_fields: list[str], n_channel: int, location: str) ->
 
 
 def _axis(calibration: list[str], channel_fields: list[str], n_channel: int) -> Axis:
-    """Return the axis of ``#@CALIB``, whose channel numbers begin with the first channel of ``#@CHANN``."""
+    """Return the axis of ``#@CALIB``, whose channel numbers begin at the first channel of ``#@CHANN``."""
     numbers = [parse_number(number_text) for number_text in calibration[0].split()] if calibration else []
     coefficients = [number for number in numbers if number is not None]
     if len(coefficients) < 2 or len(coefficients) < len(numbers):

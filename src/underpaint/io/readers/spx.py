@@ -1,8 +1,8 @@
-"""Single spectra of Bruker's Esprit, ``.spx``: XML text.
+"""Single spectra of Bruker's Esprit, which are XML text, ``.spx``.
 
-Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, as :mod:`._bruker_xml` describes; a fitted background or
-nested result is ignored. Source: no specification is published; the names are those of the rosettasciio documentation,
-checked on files of an M6 Jetstream and of a Nano.
+Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, described in :mod:`._bruker_xml`. A fitted background and
+nested results are ignored. Source: no specification is published. The names are those of the rosettasciio
+documentation, checked on files of an M6 Jetstream and of a Nano.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     Raises
     ------
     ScanError
-        The XML is damaged, has no spectrum, or not the declared number of channels.
+        The XML is damaged, has no spectrum, or has another number of channels than declared.
     """
     content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
     node = find_instance(parse_xml(content, str(path)), "TRTSpectrum")

@@ -1,15 +1,16 @@
-"""TIFF stacks: one image per channel, with a list of the channels' energies.
+"""TIFF stacks with one image per channel, and a list of the channels' energies.
 
 Specification:
 
-- One file of several pages, or of one page with several values per pixel; or a folder of files of one page, in the
-  order of the numbers in their names. Each page is the image (row, column) of one channel.
-- The energies are a text file of one number per channel (keV; eV if a number is above 200), given as
-  ``FILE.tif::ENERGIES.txt`` or next to the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
-  ``energies.txt``. They must increase in equal steps; without them, the scan is not calibrated.
-- The numbers of a folder's files must be consecutive: a missing file would shift all higher channels.
-- Without energies, fewer than 32 images, or images that differ less from each other than their pixels do, are refused:
-  they are element maps, or rows of spectra.
+- A stack is one file of several pages, one page with several values per pixel, or a folder of files of one page, in the
+  order of the numbers in their names. Each page is the (row, column) image of one channel.
+- The energies are in a text file of one number per channel, in keV, or in eV if a number is above 200. The file is
+  given as ``FILE.tif::ENERGIES.txt``, or it is in the folder of the stack as ``FILE.txt``, ``FILE.csv``,
+  ``FILE_energies.txt`` or ``energies.txt``. The energies must increase in equal steps. Without energies, the scan is
+  not calibrated.
+- The numbers of a folder's files must be consecutive, since a missing file would shift all higher channels.
+- Without energies, fewer than 32 images are refused, since they may be element maps. Images that differ less from each
+  other than their pixels are refused, since they may be rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """
@@ -57,11 +58,11 @@ _MAX_COMPRESSION_RATIO = 10_000
 _MAX_PAGE_BYTES = 256 * 2**20
 _COLOUR_CHANNELS = {3, 4}
 _PLANES_ORDER, _PIXELS_ORDER = (1, 2, 0), (0, 1, 2)
-"""Dimensions of rows, columns and channels as stored."""
+"""Indices of the stored dimensions of rows, columns and channels."""
 
 
 class PagesCube:
-    """Cube of pages of one channel each, decompressed one by one; in one file or in several."""
+    """Cube of pages of one channel each, in one or several files, which are decompressed one by one."""
 
     def __init__(self, pages: list[tuple[Path, int]], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         self.pages, self.dtype = pages, dtype.newbyteorder("=")
@@ -90,7 +91,7 @@ class PagesCube:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is TIFF or BigTIFF by its first bytes, or a folder contains several."""
+    """Return whether a file is TIFF or BigTIFF, or a folder contains several such files."""
     return head.startswith(_MAGIC) if head else len(_tiff_files(path)) > 1
 
 
@@ -102,7 +103,7 @@ def _tiff_files(folder: Path) -> list[Path]:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read a TIFF file, or a folder of them, as a stack; its counts are read when computed.
+    """Read a TIFF file, or a folder of TIFF files, as a stack whose counts are read when computed.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
 
 
 def open_stack(path: Path) -> MappedCube | PagesCube:
-    """Open a TIFF file, or a folder of TIFF files of one channel each; values are read when needed.
+    """Open a TIFF file, or a folder of TIFF files of one channel each, whose values are read when needed.
 
     Raises
     ------
@@ -181,7 +182,7 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stack_name: st
 
 
 def _are_spectrum_rows(cube: MappedCube | PagesCube) -> bool:
-    """Return whether images are rows of spectra: counts differ much more between channels than between pixels."""
+    """Return whether images are rows of spectra, whose counts differ more between columns than between images."""
     middle_row = cube.shape[0] // 2
     counts = np.abs(
         np.nan_to_num(cube.read(slice(middle_row, middle_row + 1), slice(0, cube.shape[1]))[0].astype(np.float64))
@@ -237,7 +238,7 @@ def _check_pages(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedCube:
-    """Return the cube of one page with several values per pixel: channels are last, or separate planes."""
+    """Return the cube of one page with several values per pixel, stored by pixel or in separate planes."""
     if len(shape) != 3 or shape[-1] in _COLOUR_CHANNELS or page.axes not in {"YXS", "SYX", "ZYX"}:
         raise ScanError(
             f"Cannot read {path} as a stack: it has one image of {shape}; a stack has an image for each channel. "
@@ -259,7 +260,7 @@ def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _contiguous_offset(file: Any, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int | None:
-    """Return the offset of the pages if uncompressed and contiguous, else None."""
+    """Return the offset of the pages in bytes, or None unless they are uncompressed and contiguous."""
     page_bytes = dtype.itemsize * shape[0] * shape[1]
     first_offset = int(file.pages[0].dataoffsets[0])
     for index in range(n_page):
@@ -275,7 +276,9 @@ def _page_shape_and_type(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
         shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
         _check_pages(path, 1, shape, dtype, page)
         if len(shape) != 2 or len(file.pages) != 1:
-            raise ScanError(f"Cannot read {path} as the image of one channel: it has {len(file.pages)} of {shape}.")
+            raise ScanError(
+                f"Cannot read {path} as the image of one channel: it has {len(file.pages)} images of {shape}."
+            )
         return (shape[0], shape[1]), dtype
 
 
@@ -295,7 +298,7 @@ def _axis(energy_file: Path, n_channel: int, path: Path) -> Axis:
 def _import_tifffile() -> Any:
     import tifffile
 
-    # messages of tifffile quote damaged files, and would reach the terminal unescaped
+    # tifffile quotes damaged files in messages, which are not escaped for the terminal
     logging.getLogger("tifffile").addHandler(_NULL_HANDLER)
     return tifffile
 
@@ -305,7 +308,7 @@ def _with_scan_error(read_action: Callable[[], Any], path: Path) -> Any:
         return read_action()
     except ScanError:
         raise
-    except Exception as error:  # tifffile and its codecs raise whatever they like at damaged files
+    except Exception as error:  # tifffile and its codecs raise various errors for damaged files
         raise ScanError(
             f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({first_line(error)}). Copy it again."
         ) from error

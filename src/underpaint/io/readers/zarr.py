@@ -1,14 +1,14 @@
-"""zarr stores (version 2 or 3) in a folder: 3-D arrays (row, column, channel), with the scan's metadata as attributes.
+"""zarr stores (version 2 or 3) with (row, column, channel) arrays, and the scan's metadata as attributes.
 
-Layout that ``underpaint convert`` writes: ``counts`` (for several detectors: ``<detector>/counts``), chunked by pixels,
-every chunk written; attributes ``gain_kev``, ``zero_kev``, ``step_mm``, ``detector``, ``notes``, ``metadata``; next to
-it ``live_time_s``, ``real_time_s`` and ``present`` if known. Source: zarr core specification 3.0 (2023) and 2 (2019),
-zarr-specs.readthedocs.io. The extra ``zarr`` installs the library.
+``underpaint convert`` writes ``counts`` (or ``<detector>/counts`` for several detectors) in chunks of pixels, and
+writes every chunk. Its attributes are ``gain_kev``, ``zero_kev``, ``step_mm``, ``detector``, ``notes`` and
+``metadata``. The same group has ``live_time_s``, ``real_time_s`` and ``present`` if known. Source: zarr core
+specification 3.0 (2023) and 2 (2019), zarr-specs.readthedocs.io. The extra ``zarr`` installs the library.
 
-A store can use codecs that run code (pickle) and contain links to the outside: both are refused before it is opened.
+Codecs that can run code (pickle) and links to the outside are refused before the store is opened.
 
-Blosc does not check the sizes in the header of a buffer against the buffer, and a damaged buffer ends the process, so
-the header is checked before decompression. Source: c-blosc 1.21, README_CHUNK_FORMAT.rst.
+Blosc does not check the sizes in a buffer's header, and a damaged buffer would end the process. The header is therefore
+checked before decompression. Source: c-blosc 1.21, README_CHUNK_FORMAT.rst.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ _MAX_METADATA_BYTES = 4 * 2**20
 _MAX_CHUNK_BYTES = 2**30
 _MAX_UNCHECKED_CHUNK_BYTES = 64 * 2**20
 _MAX_COMPRESSION_RATIO = 100
-"""Maximum compression ratio of chunks above ``_MAX_UNCHECKED_CHUNK_BYTES``; counts compress less."""
+"""Maximum compression ratio of chunks above ``_MAX_UNCHECKED_CHUNK_BYTES``, which that of counts does not reach."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -83,7 +83,7 @@ def zarr_library() -> Any:
 
 
 def wait_for_zarr() -> None:
-    """Wait for pending chunks: when one cannot be written, zarr continues with the others."""
+    """Wait for pending chunks, which zarr continues to write after a chunk that could not be written."""
 
     async def wait_for_others() -> None:
         other_tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -93,12 +93,14 @@ def wait_for_zarr() -> None:
 
 
 def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a store, or only ``name``; cubes called ``counts`` or ``data`` are preferred to others.
+    """Read the cubes of a store, or only ``name``.
+
+    Cubes called ``counts`` or ``data`` are preferred to others.
 
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers of this name; a link leads out of the store; a codec is unknown; a chunk is
+        There is no 3-D array of numbers of this name, a link leads out of the store, a codec is unknown, or a chunk is
         missing.
     MissingExtraError
         zarr is not installed.
@@ -129,7 +131,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
 
 @dataclass(frozen=True)
 class Node:
-    """An array of a store, from its metadata file."""
+    """Array of a store, described by its metadata file."""
 
     name: str
     folder: Path
@@ -138,13 +140,13 @@ class Node:
     chunks: tuple[int, ...]
     attributes: dict[str, Any]
     blosc: bool = False
-    """Whether the chunks' files are Blosc buffers."""
+    """Whether the chunk files are Blosc buffers."""
     dimensions: tuple[str, ...] = ()
     """Names of the dimensions, if stored."""
 
 
 class ZarrCube:
-    """Cube of one array, which is opened again for each block, so that any process can read it."""
+    """Cube of one array, whose store is opened again for each block, so that any process can read it."""
 
     def __init__(self, node: Node, dimension_order: tuple[int, ...]) -> None:
         self.node, self.dtype, self.dimension_order = node, node.dtype, dimension_order
@@ -152,7 +154,7 @@ class ZarrCube:
         self.shape = (n_row, n_column, n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; a list of spectra is one row."""
+        """Read a rectangle of pixels, where a list of spectra is one row."""
         slices = dict(
             zip(self.dimension_order, (rows, columns) if len(self.dimension_order) == 3 else (columns,), strict=False)
         )
@@ -168,7 +170,7 @@ def _read_values(node: Node, slices: Any = ()) -> NDArray[Any]:
     try:
         zarr_array = zarr_module.open_array(_open_store(node), mode="r")
         values = np.asarray(zarr_array[slices])
-    except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
+    except Exception as error:  # zarr and its codecs raise various errors for damaged data
         raise ScanError(
             f"Cannot read {node.folder}: the zarr array is damaged ({first_line(error)}). Copy the store again."
         ) from error
@@ -189,7 +191,7 @@ def _checking_store() -> Any:
     local_store: Any = zarr_library().storage.LocalStore
 
     class BloscStore(local_store):  # type: ignore[misc]
-        """Chunks of one array, each a Blosc buffer of known decompressed size."""
+        """Store of the chunks of one array, which are Blosc buffers of known decompressed size."""
 
         def __init__(self, folder: Path, chunk_bytes: int) -> None:
             super().__init__(folder, read_only=True)
@@ -230,7 +232,7 @@ def _array_nodes(path: Path) -> Iterator[Node]:
         )
         if array_metadata is None or array_metadata.get("node_type", "array") != "array":
             continue
-        folders.clear()  # an array has only chunks below it
+        folders.clear()  # the folder of an array has only chunks
         yield _read_node(path, array_folder, array_metadata)
 
 
@@ -353,7 +355,7 @@ def _scan(path: Path, node: Node, *, is_single: bool) -> Scan:
         for time_name in ("live_time", "real_time")
     )
     array_location = ArrayLocation("/" + node.name.rpartition("/")[0] if signal is not None else "")
-    # ``convert`` writes only detectors.
+    # ``underpaint convert`` writes only detectors, which need no selection.
     location_metadata = {} if "n_chunk_written" in attributes else {LOCATION_KEY: array_location}
     is_present = _sibling_array(node, "present", cube.shape[:2])
     row_multiple = (
@@ -380,7 +382,7 @@ def _scan(path: Path, node: Node, *, is_single: bool) -> Scan:
 
 
 def _dimension_order(node: Node) -> tuple[tuple[int, ...], str]:
-    """Return the dimensions of rows, columns and channels, and a note if these were guessed ("" otherwise)."""
+    """Return the indices of the dimensions of rows, columns and channels, and a note ("" if they are certain)."""
     named_dimensions = [
         dimension for dimension, dimension_name in enumerate(node.dimensions) if ENERGY_NAME.search(dimension_name)
     ]
@@ -399,7 +401,7 @@ def _dimension_order(node: Node) -> tuple[tuple[int, ...], str]:
 
 
 def _read_signal(node: Node) -> Signal | None:
-    """Return the signal described by the attributes of HyperSpy's axes; None without such attributes."""
+    """Return the signal described by the attributes of HyperSpy's axes, or None without such attributes."""
     path_parts = node.name.split("/")
     if len(path_parts) != 3 or (path_parts[0], path_parts[2]) != (EXPERIMENTS_GROUP, "data"):
         return None
@@ -419,7 +421,7 @@ def _hyperspy_times(node: Node) -> dict[str, float]:
 
 
 def _group_attributes(folder: Path) -> dict[str, Any]:
-    """Return the attributes of a group; empty without such a group."""
+    """Return the attributes of a group, or an empty dict without such a group."""
     if (folder / ".zattrs").is_file():
         return _read_json(folder / ".zattrs")
     group_metadata = _read_json(folder / "zarr.json") if (folder / "zarr.json").is_file() else {}
@@ -428,7 +430,7 @@ def _group_attributes(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_missing_chunks(node: Node) -> None:
-    """Raise ScanError if chunks are missing although the writer stated that all were written; else they are empty."""
+    """Raise ScanError if chunks are missing although the array's attributes state that all were written."""
     n_written_chunk = node.attributes.get("n_chunk_written")
     if not isinstance(n_written_chunk, int):
         return
@@ -490,7 +492,7 @@ _SIZE_STRUCT = struct.Struct("<i")
 
 
 def blosc_fault(buffer: bytes, unpacked_bytes: int) -> str:
-    """Return the inconsistency of a Blosc buffer; empty if it can be decompressed.
+    """Return the inconsistency of a Blosc buffer, or "" if it can be decompressed.
 
     Parameters
     ----------

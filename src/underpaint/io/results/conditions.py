@@ -1,7 +1,7 @@
-"""Groups of ``results.h5`` that describe the recording of the scan: source, geometry, dwell time and object.
+"""Groups of ``results.h5`` that describe the measurement, with source, geometry, dwell time and object.
 
-Only known values are written. The attribute ``origin`` states their source: "given" (an instrument file or preset),
-"file" (the scan's file) or "spectrum" (derived from the scan's lines).
+Only known values are written. The attribute ``origin`` states the source of a value, "given" (an instrument file or
+preset), "file" (the scan's file) or "spectrum" (derived from the scan's lines).
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ INSTRUMENT_FIELDS: dict[str, tuple[str, str, str]] = {
     "detector.noise_fwhm_kev": ("detector", "noise_fwhm", "keV"),
     "detector.fano": ("detector", "fano_factor", "1"),
 }
-"""Group below ``instrument``, field and unit of each value, by its name in instrument files."""
+"""Group below ``instrument``, field and unit of each instrument setting, by its name in instrument files."""
 GROUP_CLASSES = {"source": "NXsource", "geometry": "NXcollection", "detector": "NXdetector", "beam": "NXbeam"}
 
 
@@ -32,9 +32,9 @@ def write_conditions(entry: Any, scan_facts: Mapping[str, Any], calibration: Map
     entry : h5py.Group
         Entry of ``results.h5``.
     scan_facts : mapping
-        Facts of the scan: name, source, detector, times.
+        Summary of the scan with name, source, detector and times.
     calibration : mapping
-        Calibration of the run; its ``known`` has each known value of the instrument with the origin.
+        Calibration of the run. Its ``known`` has each known value of the instrument with the origin.
     """
     instrument = nexus_group(entry, "instrument", "NXinstrument")
     groups = {
@@ -73,7 +73,7 @@ def _write_field(group: Any, name: str, known_value: Mapping[str, Any], units: s
 
 
 def nexus_group(parent: Any, name: str, nexus_class: str) -> Any:
-    """Make a group of a NeXus class."""
+    """Create a group of a NeXus class."""
     group = parent.create_group(name)
     group.attrs["NX_class"] = nexus_class
     return group

@@ -1,4 +1,4 @@
-"""Files of a results folder of unknown origin, opened without following links out of it."""
+"""Opening of files in a results folder of unknown origin, without following links out of it."""
 
 import hashlib
 import math
@@ -16,11 +16,11 @@ from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link_status
 
 DAMAGE_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
-"""Errors of reading a damaged or hostile ``results.h5``."""
+"""Errors that h5py raises for a damaged or malicious ``results.h5``."""
 _IS_WINDOWS = os.name == "nt"
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _MAX_COMPRESSION_RATIO = 1100
-"""Maximum compression ratio; deflate, the only compression in results, reaches 1032."""
+"""Maximum compression ratio of datasets. Deflate, the only compression in results, reaches 1032."""
 _MAX_UNCHECKED_BYTES = 2**20
 _accepted_files: deque[tuple[int, int, int, int]] = deque(maxlen=16)
 
@@ -62,7 +62,10 @@ def open_contained(folder: Path, *path_parts: str) -> BufferedReader:
 
 
 def digest_contained(folder: Path, *path_parts: str) -> str | None:
-    """Return the SHA-256 of a file in a results folder, None if missing; errors as for :func:`open_contained`."""
+    """Return the SHA-256 hash of a file in a results folder, or None if the file is missing.
+
+    Raises the errors of :func:`open_contained`.
+    """
     try:
         with open_contained(folder, *path_parts) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -71,13 +74,16 @@ def digest_contained(folder: Path, *path_parts: str) -> str | None:
 
 
 def read_contained_text(folder: Path, *path_parts: str) -> str:
-    """Return the text of a UTF-8 file in a results folder; errors as for :func:`open_contained`."""
+    """Return the text of a UTF-8 file in a results folder.
+
+    Raises the errors of :func:`open_contained`.
+    """
     with open_contained(folder, *path_parts) as stream:
         return stream.read().decode("utf-8")
 
 
 def open_results_file(folder: Path) -> Any:
-    """Open ``results.h5`` of a folder for reading; nothing in it may refer to another file.
+    """Open ``results.h5`` of a folder for reading, and refuse references to other files.
 
     Returns
     -------
@@ -110,13 +116,13 @@ def open_results_file(folder: Path) -> Any:
     if reason:
         file.close()
         raise ScanError(
-            f"Cannot read {path}: {reason}. Results written by underpaint have no such content; do not use it."
+            f"Cannot read {path}: {reason}. Results written by underpaint have no such content; do not use this file."
         )
     return file
 
 
 def _file_status(folder: Path, path_parts: tuple[str, ...]) -> os.stat_result:
-    """Return the status of a file in a folder, after a check of every part of its path."""
+    """Return the status of a file in a folder, after checking every part of its path."""
     path = folder
     file_status = folder.stat()
     for path_part in path_parts:
@@ -139,7 +145,10 @@ def _is_invalid_name(name: str) -> bool:
 
 
 def _refusal_reason(file: Any, status: os.stat_result) -> str:
-    """Return which object of an HDF5 file refers to another file or declares too much data; "" if none does."""
+    """Return the reason to refuse an HDF5 file, or "" if there is none.
+
+    A file is refused if an object refers to another file or declares too much data.
+    """
     file_identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     if file_identity in _accepted_files:  # the file is opened again for every map
         return ""

@@ -1,4 +1,4 @@
-"""CSV output without cells that a spreadsheet would read as formulas."""
+"""Writing of CSV without cells that a spreadsheet would read as formulas."""
 
 import csv
 import re
@@ -7,11 +7,11 @@ from typing import Any
 
 _NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 _FORMULA_PATTERN = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
-"""Beginning of a formula, also after semicolons, which separate cells where decimals have commas."""
+"""Pattern of the beginning of a formula in a cell. Semicolons also separate cells, in countries with decimal commas."""
 
 
 def write_csv(stream: Any, rows: Iterable[Iterable[Any]], line_end: str = "\r\n") -> None:
-    """Write rows as CSV; text that a spreadsheet would read as a formula is prefixed with an apostrophe.
+    """Write rows as CSV, with an apostrophe before text that a spreadsheet would read as a formula.
 
     Names of files, regions and pigments are of unknown origin, and a formula can send a table's content to a server.
 

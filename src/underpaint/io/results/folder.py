@@ -1,4 +1,4 @@
-"""Atomic folders of results: written to a working folder, renamed at the end."""
+"""Folders of results that are written to a working folder and published atomically by renaming."""
 
 import json
 import os
@@ -42,8 +42,8 @@ class ResultFolder:
     path : Path
         Temporary folder to write to; it is renamed to the requested folder at the end.
     blocks : Path
-        Folder of finished blocks (:class:`~underpaint.io.BlockStore`) and other data to resume an interrupted run;
-        removed at the end.
+        Folder of finished blocks (:class:`~underpaint.io.BlockStore`) and other data to resume an interrupted run,
+        which is removed at the end.
     earlier : Path
         Requested folder; may contain the results that will be replaced.
     """
@@ -75,15 +75,16 @@ def result_folder(
         Replace existing results, and discard finished blocks of a run with other settings. Users' additions are kept
         (:func:`~underpaint.io.results.sidecars.copy_sidecars`).
     needed_bytes : int
-        Disk space that must be free.
+        Required free disk space in bytes.
     settings : mapping or None
         Settings on which the blocks depend (JSON-serialisable).
 
     Raises
     ------
     OutputError
-        The folder exists and neither flag is given, or contains other files than results; the run to resume had other
-        settings; another run is writing to the folder; the folder cannot be written; or the disk is or becomes full.
+        The folder exists and neither flag is given, or it contains other files than results. The run to resume had
+        other settings, another run is writing to the folder, the folder cannot be written, or the disk is or becomes
+        full.
 
     Notes
     -----
@@ -110,10 +111,10 @@ def result_folder(
                 yield output_folder
                 _check_target(
                     target, replace_allowed=resume or overwrite, resumable=settings is not None
-                )  # it may have appeared meanwhile
+                )  # the folder may have been created during the run
                 _publish(work_folder.path, target)
             except BaseException:
-                # Finished blocks are kept for a run that resumes, and so are complete results that were not published.
+                # Finished blocks, and complete results that were not published, are kept for a run that resumes.
                 is_complete = (work_folder.path / _READY_NAME).exists()
                 work_folder.keep = is_complete or any(output_folder.blocks.rglob(JOURNAL_NAME))
                 if not is_complete and output_folder.path.exists():
@@ -150,7 +151,7 @@ def is_finished(path: str | Path) -> bool:
 
 
 def unfinished_settings(path: str | Path) -> dict[str, Any]:
-    """Return the settings of the interrupted run that can be resumed; {} without one."""
+    """Return the settings of the interrupted run that can be resumed, or {} if there is none."""
     return next(
         (
             settings
@@ -190,7 +191,9 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
 
 
 def _replacement_record(folder: Path) -> tuple[bool, str | None]:
-    """Return whether a replacement had started, and the name of the folder for files of maps of a former size.
+    """Return whether a replacement had started, and the name of the folder for files of earlier maps.
+
+    The name is None unless the earlier maps have another size.
 
     Records that this program did not write are ignored.
     """
@@ -205,7 +208,7 @@ def _replacement_record(folder: Path) -> tuple[bool, str | None]:
 
 
 def _check_space(output_folder: ResultFolder, needed_bytes: int) -> None:
-    # The blocks of an interrupted run already occupy their space.
+    # The blocks of an interrupted run already occupy disk space.
     reusable_bytes = sum(
         4096 * (entry.stat().st_size // 4096) for entry in output_folder.blocks.rglob("*") if entry.is_file()
     )
@@ -223,7 +226,7 @@ def _publish(folder: Path, target: Path) -> None:
     """Publish new results, together with the files that users added to the old results.
 
     A kill at any moment leaves the old results, the new results, or both in the working folder, from which the next run
-    completes the replacement; and the finished blocks until the new results exist.
+    completes the replacement. The finished blocks remain until the new results exist.
     """
     earlier_folder = copy_sidecars(target, folder / _NEW_NAME)
     sync(folder / _NEW_NAME)

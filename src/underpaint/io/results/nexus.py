@@ -1,4 +1,4 @@
-"""Results on disk: NeXus-style HDF5 in the layout of PyMca's fit results, a TIFF per map, a CSV summary."""
+"""Results on disk as NeXus HDF5 in the layout of PyMca's fit results, a TIFF per map, and a CSV summary."""
 
 import json
 import math
@@ -132,7 +132,8 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     folder : str or Path
         Folder written by `underpaint identify` or `underpaint elements`.
     lazily : bool
-        Read a map from the file when its values are needed; False reads all maps now, so that the file may be removed.
+        Whether a map is read from the file only when its values are needed. Otherwise all maps are read at once, so
+        that the file may be removed.
 
     Raises
     ------
@@ -162,7 +163,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
-    """Read only the facts of the scan and the settings, for :attr:`Results.summary`.
+    """Return only the summary of the scan and the settings, as in :attr:`Results.summary`.
 
     Raises
     ------
@@ -372,7 +373,10 @@ def _write_reflectance(entry: Any, results: Results) -> None:
 
 
 def _is_written(results: Results, name: str, place: Place) -> bool:
-    """Return whether a map is written to ``results.h5``: for members at a place, only if likely in a pixel."""
+    """Return whether a map is written to ``results.h5``.
+
+    Members at a place are written only if likely in a pixel.
+    """
     is_sparse = place != "anywhere" and results.materials[name].kind == "member"
     return not is_sparse or results.is_present_somewhere(name, place)
 
@@ -397,14 +401,17 @@ def _write_quantities(results_group: Any, results: Results) -> None:
 
 
 def _write_element_quantities(entry: Any, results: Results, kind: str) -> None:
-    """Write values and the limits of their 90 % intervals, under the names of the values."""
+    """Write the elements' quantities and the limits of their 90 % intervals, under the names of the quantities."""
     names = [name for name in results.element_quantities if name.startswith(f"{kind}.")]
     if names:
         _write_estimates(_create_process(entry, "quantities", results, kind), kind, names, results)
 
 
 def _write_amounts(entry: Any, results: Results) -> None:
-    """Write amounts; amounts at a place only for groups that are likely at this place in a pixel."""
+    """Write the amounts of groups.
+
+    Amounts at a place are written only if the group is likely at this place in a pixel.
+    """
     names_and_places = {name: _amount_key(name) for name in results.amounts}
     names = [
         name
@@ -456,7 +463,7 @@ def _write_quantity_maps(parent: Any, name: str, results: Results, quantity: str
 
 
 def write_paints(entry: Any, results: Results) -> None:
-    """Write the paints into the entry of an HDF5 file: map, table, summed spectra."""
+    """Write the map, table and summed spectra of the paints into the entry of an HDF5 file."""
     maps_group = _write_maps(
         _create_process(entry, "paints", results, "paint"), "paint", ("paint",), [results.map("paint")], "1", results
     )
@@ -554,10 +561,9 @@ def _write_maps(
 
 
 def _compression_options(values: NDArray[Any]) -> dict[str, Any]:
-    """Return the storage options of a map: compressed if small, or if compression halves a sample.
+    """Return the storage options of a map, which is compressed if it is small or a sample is halved.
 
-    The last digits of most probabilities are noise, so that compression would save 4 % and take as long as the
-    prediction.
+    The last digits of most probabilities are noise, so compression would save 4 % and take as long as the prediction.
     """
     sample_values = np.ascontiguousarray(values.reshape(-1)[:: max(values.size // _N_SAMPLED_VALUES, 1)])
     shuffled_bytes = sample_values.view(np.uint8).reshape(-1, values.itemsize).T.tobytes()
@@ -646,7 +652,10 @@ def _read_quantities(results: Any, read_cube: CubeReader) -> tuple[Sequence[str]
 def _read_map_pair(
     file: Any, read_cube: CubeReader, name: str, group_names: tuple[str, str], make_results: Callable[..., Results]
 ) -> Results:
-    """Return the results of a process with two stacks of maps of the same names; empty without the process."""
+    """Return the results of a process with two stacks of maps of the same names.
+
+    They are empty if the file has no such process.
+    """
     if f"entry/{name}" not in file:
         return Results()
     process_group = file[f"entry/{name}"]
@@ -683,7 +692,7 @@ def _read_amounts(file: Any, read_cube: CubeReader) -> Results:
 
 
 def _read_estimates(results_group: Any, kind: str, read_cube: CubeReader) -> tuple[list[str], Any, Any, Any]:
-    """Return names without the kind, values, and the lower and upper limits of the intervals."""
+    """Return the names without the kind, the values, and the lower and upper limits of the intervals."""
     names = _signal_names(results_group[kind])
     lower_limits, upper_limits = (
         read_cube(results_group["intervals"], [f"{name}.{limit_name}" for name in names], np.float32)
@@ -761,7 +770,7 @@ def _as_reflectance(stored_values: NDArray[Any]) -> NDArray[np.float32]:
 def read_reflectance_spectrum(
     folder: str | Path, row: int, column: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return the wavelengths, nm, and the reflectance of a pixel from results.
+    """Return the wavelengths in nm, and the reflectance of a pixel from results.
 
     Raises
     ------
@@ -824,7 +833,7 @@ def _signal_names(maps_group: Any) -> tuple[str, ...]:
 
 
 def _map_shape(maps_group: Any, names: Sequence[str]) -> tuple[int, int]:
-    """Return rows and columns of maps; raise ValueError if the maps differ."""
+    """Return the number of rows and columns of maps, or raise ValueError if the maps differ."""
     n_row, n_column = (int(size) for size in maps_group.attrs["shape"])
     first_shape = next(
         (maps_group.file[path].attrs["shape"] for path in MAP_STACKS if path in maps_group.file),
@@ -845,7 +854,7 @@ def _read_cube(maps_group: Any, names: Sequence[str], dtype: Any) -> NDArray[Any
 
 
 def _lazily_read_cube(maps_group: Any, names: Sequence[str], dtype: Any) -> StoredMaps:
-    """Return a reader of a map on demand; it opens the file for each read."""
+    """Return maps that are read on demand, with the file opened for each read."""
     n_row, n_column = _map_shape(maps_group, names)
     folder, path = Path(maps_group.file.filename).parent, str(maps_group.name)
 
@@ -907,7 +916,10 @@ def write_reflectance_tiffs(folder: Path, results: Results) -> None:
 
 
 def _write_quantity_tiffs(folder: Path, results: Results) -> None:
-    """Write quantities with the limits of their intervals; shares only of materials at the surface in a pixel."""
+    """Write quantities with the limits of their intervals.
+
+    Shares are written only for materials that are likely at the surface in a pixel.
+    """
     for name in _quantity_names(results):
         if _is_present_somewhere(results, name):
             write_estimate_tiffs(folder, results, name)
@@ -925,7 +937,7 @@ def write_estimate_tiffs(folder: Path, results: Results, name: str) -> None:
 
 
 def _is_present_somewhere(results: Results, quantity: str) -> bool:
-    """Return whether the material of a share or an amount is likely in a pixel; true for all other quantities."""
+    """Return whether the material of a share or amount is likely in a pixel, or true for other quantities."""
     material = material_of(quantity)
     if quantity in results.amounts:
         name_and_place = _amount_key(quantity)
@@ -953,14 +965,14 @@ def write_tiff(
 
 
 def write_summary(path: Path, results: Results) -> None:
-    """Write a row for each map to a CSV file."""
+    """Write the summary to a CSV file with a row for each map."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         rows = summary_rows(results)
         write_csv(stream, [SUMMARY_COLUMNS, *([row.get(name, "") for name in SUMMARY_COLUMNS] for row in rows)])
 
 
 def summary_rows(results: Results) -> list[dict[str, str]]:
-    """Return one row per map: fractions and means over the pixels with an answer."""
+    """Return one row per map, with fractions and means over the pixels with an answer."""
     rows = [
         _pigment_row(results, *key)
         for key in results.named_places
@@ -999,7 +1011,10 @@ def _probability_row(
 
 
 def _quantity_row(results: Results, name: str) -> dict[str, str]:
-    """Return medians over the pixels where a quantity is determined; for shares, where the group is at the surface."""
+    """Return medians over the pixels where a quantity is determined.
+
+    For shares, they are over the pixels with the group at the surface.
+    """
     material = material_of(name)
     is_at_surface = None if material is None else results[material, "surface"] > PRESENT_PROBABILITY
     summary = summarise_quantity(name, results.estimate(name), is_at_surface)

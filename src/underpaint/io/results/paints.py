@@ -1,4 +1,4 @@
-"""Paints in ``results.h5``, as a map and as a table."""
+"""Writing and reading of paints in ``results.h5``, as a map and as a table."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ TABLE_COLUMNS = ("paint", "pixels", "share_percent", "area_mm2", "counts", "grou
 
 
 def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
-    """Return a row of cells for each paint, in the order of :data:`COLUMNS`."""
+    """Return a row of cells for each paint, in the order of :data:`TABLE_COLUMNS`."""
     return [
         [
             area.number,
@@ -39,7 +39,7 @@ def write_paint_table(path: Path, results: Results) -> None:
 
 
 def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
-    """Write the table, and the summed spectra if known, into the HDF5 group of the process."""
+    """Write the table of the paints, and their summed spectra if known, into an HDF5 group."""
     process["areas"] = json.dumps([area.record() for area in areas], ensure_ascii=False)
     process["areas"].attrs["type"] = "application/json"
     if areas and all(area.spectrum is not None for area in areas):

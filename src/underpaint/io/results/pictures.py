@@ -1,4 +1,4 @@
-"""Pictures beside results: the photograph, and others in ultraviolet, infrared or X-rays, registered to the maps."""
+"""Pictures in a folder of results (photograph, ultraviolet, infrared, X-radiograph), registered to the maps."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from underpaint.io.results.contained import digest_contained, read_contained_tex
 PHOTOGRAPH_FILE = "photograph.jpg"
 REGISTRATION_FILE = "photograph.json"
 PHOTOGRAPH_KEY = "photograph_sha256"
-"""Key of the picture's identity in the record of a registration."""
+"""Key of the picture's SHA-256 hash in the record of a registration."""
 REGISTERED_FILE = "photograph_registered.png"
 PHOTOGRAPH = "photograph"
 """Key of the photograph among the pictures."""
@@ -28,7 +28,7 @@ _PICTURE_KEY = re.compile(rf"({'|'.join(PICTURE_KINDS)})_[1-9][0-9]{{0,3}}")
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Paths of the files of a picture, as parts below the folder of results.
+    """Relative paths of the files of a picture in a folder of results, as tuples of names.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class PictureFiles:
 
 
 def picture_files(key: str) -> PictureFiles:
-    """Return the files of a picture: of the photograph, or one such as ``infrared_1``."""
+    """Return the files of a picture with a key such as ``photograph`` or ``infrared_1``."""
     if key == PHOTOGRAPH:
         return PictureFiles((PHOTOGRAPH_FILE,), (REGISTRATION_FILE,), (REGISTERED_FILE,))
     file_names = (f"{key}.jpg", f"{key}.json", f"{key}_registered.png")
@@ -50,12 +50,12 @@ def picture_files(key: str) -> PictureFiles:
 
 
 def is_picture_key(key: str) -> bool:
-    """Return whether a picture may have this key: ``photograph``, or a kind and a number."""
+    """Return whether a key is ``photograph``, or the kind and number of another picture."""
     return key == PHOTOGRAPH or _PICTURE_KEY.fullmatch(key) is not None
 
 
 def picture_name(key: str) -> str:
-    """Return the name of a picture for people: "Photograph", "Infrared", "X-radiograph 2"."""
+    """Return the displayed name of a picture, such as "Photograph", "Infrared" or "X-radiograph 2"."""
     if key == PHOTOGRAPH:
         return "Photograph"
     kind, _, number = key.rpartition("_")
@@ -64,7 +64,7 @@ def picture_name(key: str) -> str:
 
 
 def picture_keys(folder: Path) -> list[str]:
-    """Return the keys of the pictures in a folder of results, the photograph first, the others by kind and number."""
+    """Return the keys of the pictures in a folder of results, with the photograph first."""
     stems = [path.stem for path in (folder / PICTURES_FOLDER).glob("*.jpg") if _PICTURE_KEY.fullmatch(path.stem)]
     kinds_and_numbers = [
         (kind, int(number), f"{kind}_{number}") for kind, _, number in (stem.rpartition("_") for stem in stems)
@@ -79,7 +79,7 @@ def picture_keys(folder: Path) -> list[str]:
 
 
 def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | None:
-    """Return the registration of a picture to the maps (``how``, ``error_px``, ``matrix``); None without one.
+    """Return the registration of a picture to the maps (``how``, ``error_px``, ``matrix``), or None.
 
     A registration that names another picture is ignored.
 
@@ -105,12 +105,12 @@ def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | Non
 
 
 def picture_digest(folder: Path, key: str = PHOTOGRAPH) -> str | None:
-    """Return the identity of a picture (SHA-256); None if missing.
+    """Return the SHA-256 hash of a picture, or None if the picture is missing.
 
     Raises
     ------
     ScanError
-        It cannot be read.
+        The picture cannot be read.
     """
     path_parts = picture_files(key).picture
     try:

@@ -18,16 +18,16 @@ from underpaint.runtime.files import PREFIX, fault_of_text, printable, read_mark
 from underpaint.runtime.job import differences
 
 DEPENDENCIES_KEY = "depends_on"
-"""Key in the settings of results for their dependencies that are not settings."""
+"""Key in the settings of results for dependencies that are not settings."""
 _SIZE_KEY, _CHANGE_TIME_KEY = "scan size", "scan time"
 _LISTING_KEY, _SAMPLE_KEY = "scan files", "scan sample"
 _BLOCK_BYTES = 4096
 _MAX_BLOCKS, _MAX_BLOCKS_PER_FILE = 1024, 64
-"""Sample for the hash of a scan: maximum number of blocks in total and per file; reading takes less than a second."""
+"""Maximum number of sampled blocks in total and per file, which are read in less than a second."""
 
 
 def file_facts(source: str | Path) -> dict[str, int | str]:
-    """Return size, time of change and hashes of a scan's files, by which the scan is recognised.
+    """Return size, time of change and hashes of a scan's files, which identify the scan.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
     Returns
     -------
     dict
-        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of the given file or folder; ``scan files``, a hash
-        of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`); and
-        ``scan sample``, a hash of evenly spaced blocks of 4096 bytes, at most 64 per file and 1024 in total.
+        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of the given file or folder; ``scan files`` is a hash
+        of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`). ``scan sample``
+        is a hash of evenly spaced blocks of 4096 bytes, at most 64 per file and 1024 in total.
 
     Raises
     ------
@@ -120,7 +120,10 @@ def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
 
 
 def _block_offsets(size: int, max_blocks: int, file_index: int) -> list[int]:
-    """Return the offsets of a file's sampled blocks: all blocks if few, else the first, the last and some between."""
+    """Return the offsets in bytes of a file's sampled blocks.
+
+    These are all blocks of a small file, or the first, the last and some blocks between them.
+    """
     n_block = -(-size // _BLOCK_BYTES)
     if n_block <= max_blocks:
         return [index * _BLOCK_BYTES for index in range(n_block)]
@@ -130,7 +133,7 @@ def _block_offsets(size: int, max_blocks: int, file_index: int) -> list[int]:
 
 
 def provenance_of(folder: str | Path) -> dict[str, Any]:
-    """Return the provenance of results or of finished blocks; {} if neither exists.
+    """Return the provenance of results or of finished blocks, or {} if neither exists.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
         Folder of finished results.
     depends : mapping
         Dependencies of the requested results: the ``source``, its :func:`file_facts`, settings; JSON-serialisable.
-        The version, and values that results of an earlier version lack, are not compared.
+        The version, and values that results of an earlier version do not have, are not compared.
 
     Raises
     ------
@@ -177,7 +180,7 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
 
 
 def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path]) -> list[Path]:
-    """Return a results folder for each scan: the folder that already has its results, else an unused name.
+    """Return a results folder for each scan, which already has its results or has an unused name.
 
     Parameters
     ----------
@@ -219,7 +222,7 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
 
 
 def _is_same_scan(provenance: Mapping[str, Any], source: str, scan_facts: Mapping[str, Any]) -> bool:
-    """Return whether results are of the scan at a path, or of a scan with the same name and files that was moved."""
+    """Return whether results are of the scan at a path, which may have been moved since."""
     recorded_source = str(provenance.get("source", ""))
     if Path(recorded_source).resolve() == Path(source).resolve():
         return True
@@ -249,7 +252,7 @@ def _facts_or_empty(source: str) -> dict[str, int | str]:
 
 
 def _read_provenance(folder: Path) -> dict[str, Any]:
-    """Return the provenance; {} for damaged results, which are reported when the folder is written."""
+    """Return the provenance of results, or {} if they are damaged."""
     try:
         return provenance_of(folder)
     except ScanError:
@@ -263,7 +266,7 @@ def _numbered_names(default_folder: Path) -> Iterator[Path]:
 
 
 def _existing_folders(default_folder: Path) -> list[Path]:
-    """Return the existing folders of a name, with or without number, of finished or resumable runs."""
+    """Return the existing folders of finished or resumable runs with a name, with or without a number."""
     folder_names = []
     for folder_entry in default_folder.parent.iterdir() if default_folder.parent.is_dir() else ():
         mark = read_mark(folder_entry) if folder_entry.name.startswith(PREFIX) else None

@@ -1,4 +1,4 @@
-"""Regions drawn on the maps: their pixels, and their record in the results."""
+"""Regions drawn on the maps, with their pixels and their record in the results."""
 
 import json
 import math
@@ -24,7 +24,7 @@ _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the maps.
+    """Region of the maps, drawn by the user.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Region:
     mask_file: str = ""
 
     def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels whose centres are inside.
+        """Return the (n_row, n_column) mask of the pixels whose centres are inside.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class Region:
         is_inside = np.zeros(shape, dtype=np.bool_)
         first_row, last_row = max(int(corner_rows.min()), 0), min(math.ceil(corner_rows.max()), n_row)
         for row in range(first_row, last_row):
-            # Crossings of the edges with the line through the centres of this row's pixels (even-odd rule).
+            # A pixel is inside if an odd number of edges cross its row to the left of its centre.
             start_rows, end_rows = corner_rows, np.roll(corner_rows, -1)
             is_crossed = (start_rows <= row + 0.5) != (end_rows <= row + 0.5)
             edge_fractions = (row + 0.5 - start_rows[is_crossed]) / (end_rows[is_crossed] - start_rows[is_crossed])
@@ -74,7 +74,7 @@ class Region:
         return is_inside
 
     def _runs_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels of the runs; pixels outside the maps are ignored."""
+        """Return the (n_row, n_column) mask of the runs, without pixels outside the maps."""
         is_inside = np.zeros(shape, dtype=np.bool_)
         for row, first_column, last_column in self.runs:
             if 0 <= row < shape[0]:
@@ -101,7 +101,7 @@ def parse_region(json_object: Any) -> Region:
         )
         corners = tuple((float(row), float(column)) for row, column in json_object.get("corners") or ())
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise ScanError("Cannot use the region: its corners are pairs of a row and a column.") from error
+        raise ScanError("Cannot use the region: its corners must be pairs of a row and a column.") from error
     if mask_file and not _MASK_NAME.fullmatch(mask_file):
         raise ScanError(f"Cannot use the region {name!r}: {mask_file[:40]!r} is not a valid name of a mask file.")
     if 0 < len(runs) <= MAX_RUNS:
@@ -119,7 +119,7 @@ def parse_regions(json_object: Any) -> list[Region]:
     Raises
     ------
     ScanError
-        The object has no list of regions, or too many; or as for :func:`parse_region`.
+        The object has no list of regions, or too many regions, or a region is invalid.
     """
     records = json_object.get("regions")
     if not (isinstance(records, list) and len(records) <= MAX_REGIONS):

@@ -1,4 +1,4 @@
-"""The maps of a folder of results, read one at a time."""
+"""Maps of a folder of results, read one at a time."""
 
 import json
 from collections import OrderedDict
@@ -44,9 +44,9 @@ class MapEntry:
     label : str
         Label on pages.
     kind : str
-        "group" or "member" for pigments; "element"; "state" for detectability; "mass fraction" or "areal mass" for
-        elements; "amount" for a group's element; "window", "component", "cluster" or "refit" if computed in the viewer;
-        "quantity" otherwise.
+        "group" or "member" for pigments, "state" for detectability, "element", "mass fraction" or "areal mass" for
+        elements, "amount" for a group's element, "window", "component", "cluster" or "refit" for maps computed in the
+        viewer, and "quantity" for others.
     unit : str
         Unit of the values; "1" for none.
     material, place : str
@@ -74,12 +74,12 @@ class MapEntry:
 
 
 def computed_entry(process: str, name: str, label: str, kind: str, unit: str) -> MapEntry:
-    """Return the metadata of a map that is computed, and not read from a file."""
+    """Return the metadata of a map that is computed and not read from a file."""
     return MapEntry(process, name, label, kind, unit, name, "anywhere", (), (), path="")
 
 
 class ResultMaps:
-    """A folder's maps, open for reading from many threads until it is closed.
+    """Maps of a folder of results, open for reading from many threads until closed.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class ResultMaps:
     def add(
         self, entry: MapEntry, values: Callable[[], NDArray[Any]], errors: Callable[[], NDArray[Any]] | None = None
     ) -> int:
-        """Add a map that is computed when it is shown; return its index.
+        """Add a map that is computed when it is shown, and return its index.
 
         Parameters
         ----------
@@ -136,16 +136,16 @@ class ResultMaps:
         return entry_index
 
     def values(self, index: int) -> NDArray[np.float32]:
-        """Return the (n_row, n_column) map of an entry; recently used maps are cached. No answer is NaN."""
+        """Return the (n_row, n_column) map of an entry, with NaN for no answer. Recently used maps are cached."""
         return self._full_map(self.entries[index].path)
 
     def errors(self, index: int) -> NDArray[np.float32] | None:
-        """Return the (n_row, n_column) standard deviations of an entry, if any."""
+        """Return the (n_row, n_column) standard deviations of an entry, or None."""
         path = self.entries[index].error_path
         return self._full_map(path) if path else None
 
     def at(self, row: int, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (n_entry,) values of a pixel and their standard deviations; NaN if missing.
+        """Return (n_entry,) values of a pixel and their standard deviations, with NaN if missing.
 
         Raises
         ------
@@ -163,11 +163,11 @@ class ResultMaps:
         return np.asarray(values), np.asarray(errors)
 
     def is_current(self) -> bool:
-        """Return whether the file is still the one that was opened."""
+        """Return whether the opened file has not been replaced."""
         return _file_version(self.folder / RESULTS_FILE) == self._file_version
 
     def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
-        """Return the ends of the 90 % interval of an entry at a pixel, if any."""
+        """Return the limits of the 90 % interval of an entry at a pixel, or None."""
         paths = self.entries[index].end_paths
         if len(paths) != len(_INTERVAL_LIMITS):
             return None
@@ -183,7 +183,7 @@ class ResultMaps:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Keep the file open; a page may still send requests while the viewer is closing."""
+        """Keep the file open in the ``with`` block, or raise ScanError if the viewer has closed it."""
         with self._lock:
             if not self._file:
                 raise ScanError(
@@ -221,7 +221,7 @@ class ResultMaps:
         return float(_as_float(np.asarray(self._dataset(path)[row, column]), path))
 
     def _dataset(self, path: str) -> Any:
-        # Looking a name up in the file takes as long as reading a pixel.
+        # Datasets are kept, since finding one in the file takes as long as reading a pixel.
         if path not in self._datasets:
             self._datasets[path] = self._file[path]
         return self._datasets[path]
@@ -235,7 +235,7 @@ class ResultMaps:
 
 
 def _file_version(path: Path) -> tuple[int, int]:
-    """Return time of change and inode of a file, which differ when it is replaced; zeros if missing."""
+    """Return time of change and inode of a file, which identify its version, or zeros if it is missing."""
     try:
         status = path.stat()
     except OSError:
@@ -257,7 +257,7 @@ def _map_entries(file: Any) -> list[MapEntry]:
 
 
 def _map_names(nexus_data: Any) -> list[str]:
-    """Return the maps of an NXdata group in order."""
+    """Return the names of the maps of an NXdata group, in order."""
     main_name = [str(nexus_data.attrs["signal"])] if "signal" in nexus_data.attrs else []
     map_names = [*main_name, *(str(map_name) for map_name in nexus_data.attrs.get("auxiliary_signals", ()))]
     return map_names or [map_name for map_name in nexus_data if map_name not in _AXIS_NAMES]
@@ -311,7 +311,10 @@ def _step_mm(file: Any) -> tuple[float, float] | None:
 
 
 def _as_float(stored_values: NDArray[Any], path: str) -> NDArray[np.float32]:
-    """Return values with NaN for no answer; states of earlier versions are converted to the current numbers."""
+    """Return values as floats, with NaN for no answer.
+
+    States of earlier versions are converted to the current numbers.
+    """
     if stored_values.dtype != np.uint8:
         return np.asarray(stored_values, dtype=np.float32)
     current_values = current_states(stored_values) if path.startswith(_STATES_PATH) else stored_values

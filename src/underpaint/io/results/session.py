@@ -1,4 +1,4 @@
-"""Users' additions to results in the viewer: markers on the spectrum, statements of experts, and the view."""
+"""Markers on the spectrum, statements of experts, and the view, which users add to results in the viewer."""
 
 import json
 import math
@@ -20,7 +20,7 @@ Verdict = Literal["confirmed", "corrected", "comment"]
 
 @dataclass(frozen=True)
 class Marker:
-    """A marker on the energy axis.
+    """Marker on the energy axis.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ class Marker:
 
 @dataclass(frozen=True)
 class Statement:
-    """Statement of an expert about a group, a line or a paint; never a result of the program.
+    """Statement of an expert about a group, a line or a paint, which is never a result of the program.
 
     Parameters
     ----------
     subject : {"group", "line", "paint"}
-        Kind of the named thing.
+        Whether the name is that of a group, a line or a paint.
     name : str
         Name in the results: ``mercury_red``, ``Sn_L``.
     verdict : {"confirmed", "corrected", "comment"}
@@ -108,7 +108,7 @@ def parse_session(json_object: Any) -> Session:
 
 
 def read_session(folder: Path) -> Session:
-    """Return the session that was saved with the results; an empty session without one.
+    """Return the session that was saved with the results, or an empty session if there is none.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files that belong to results: scan, photograph, regions, and other files of the user."""
+"""Scan, photograph, regions and other files of the user that belong to results."""
 
 import os
 import shutil
@@ -20,20 +20,20 @@ from underpaint.runtime.files import is_link, is_working_folder
 
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
-"""Folder of masks (PNG, white inside), one for each region."""
+"""Folder with a mask of each region, as PNG with white inside."""
 SESSION_FILE = "session.json"
-"""Markers, statements of experts, and the view of the viewer's page."""
+"""File of the markers, the statements of experts, and the view in the viewer."""
 SUMMARY_FILE = "summary.csv"
 REFLECTANCE_FILE = "reflectance.png"
 """Colour image of the reflectance cube, registered to the maps."""
 CUBE_REGISTRATION_FILE = "reflectance.json"
-"""Registration of the reflectance cube to the maps; kept, since the user may have set points."""
+"""Registration of the reflectance cube to the maps, which is kept, since the user may have set points."""
 _MAP_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "depth", "surface", "hidden")
 GENERATED_NAMES = (
     RESULTS_FILE, SUMMARY_FILE, PAINTS_FILE, PAINT_MAP, "report.html", "report.pdf", "pool.tif", "unlikeness.tif",
     REFLECTANCE_FILE, *_MAP_FOLDERS,
 )  # fmt: skip
-"""Files and map folders that a run writes in a results folder; all others are the user's."""
+"""Names of the files and map folders that a run writes in a results folder."""
 _MAP_DEPENDENT_NAMES = (
     REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, REGISTRATION_FILE, REGISTERED_FILE, PICTURES_FOLDER,
     CUBE_REGISTRATION_FILE,
@@ -55,13 +55,13 @@ MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/para
 
 
 def scan_path(summary: Mapping[str, Any]) -> str:
-    """Return the recorded path of the results' scan; "" if not recorded."""
+    """Return the recorded path of the results' scan, or "" if it is not recorded."""
     settings = summary.get("settings")
     return str((settings.get("source") if isinstance(settings, dict) else "") or summary.get("source") or "")
 
 
 def existing_scan_path(folder: Path, summary: Mapping[str, Any]) -> Path | None:
-    """Return the path of the results' scan on this machine; None if missing."""
+    """Return the path of the results' scan on this machine, or None if it is missing."""
     location = _locate_scan(scan_path(summary), folder, allow_shares=False)
     return None if location is None else split_location(location)[0]
 
@@ -126,7 +126,7 @@ def find_scan(
     except ScanError as error:
         if given_path is not None:
             raise
-        # The reason may quote the file, which is of unknown kind, since only the results name it.
+        # The reason is not shown, since it may quote a file that only the results name.
         raise ScanError(
             f"The file {location} that the results name cannot be read as a scan; `underpaint info` states why. Put "
             "the right file there or next to the results, or give its path: underpaint view --scan FILE."
@@ -143,13 +143,13 @@ def find_scan(
 def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
     """Copy the user's files from results to the results that will replace them.
 
-    All files are the user's except those written by a run: notes, hidden files, a folder under version control, an
-    image among the maps. Links, pipes and devices are not copied but moved at the end.
+    The user's files are all those that no run wrote, such as notes, hidden files or an image among the maps. Links,
+    pipes and devices are not copied but moved at the end.
 
     Parameters
     ----------
     earlier_results, new_results : Path
-        Results folders; nothing is done if the earlier one does not exist.
+        Results folders. Nothing is done if the earlier one does not exist.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
     )
     earlier_folder = None if is_same_size else _earlier_name(earlier_results, shape)
     try:
-        # The folder's own entries first: one may be a file called "earlier".
+        # Entries of the folder itself are copied first, since one may be a file called "earlier".
         for entry in sorted(entries, key=lambda path: len(path.parts)):
             target = new_results / _relative_target(entry.relative_to(earlier_results), earlier_folder)
             _copy_entry(
@@ -188,14 +188,14 @@ def move_remaining(old_results: Path, new_results: Path, earlier_folder: str | N
     Parameters
     ----------
     old_results, new_results : Path
-        Results folders; the old one is about to be removed.
+        Results folders, of which the old one will be removed.
     earlier_folder : str or None
         Name of the folder for files that belong to the earlier maps, if the new ones differ in size; otherwise None.
 
     Raises
     ------
     OSError
-        A file cannot be moved; nothing is lost.
+        A file cannot be moved. Nothing is lost.
     """
     map_names = _map_names(new_results)
     for entry in _user_entries(old_results):
@@ -214,7 +214,7 @@ def move_remaining(old_results: Path, new_results: Path, earlier_folder: str | N
 
 
 def _files_of(entry: Path) -> Iterator[Path]:
-    """Return an entry, or all files of a folder at any depth."""
+    """Yield an entry that is not a folder, or all files of a folder at any depth."""
     if entry.is_symlink() or not entry.is_dir():
         yield entry
         return
@@ -223,7 +223,10 @@ def _files_of(entry: Path) -> Iterator[Path]:
 
 
 def _relative_target(relative_path: Path, earlier_folder: str | None) -> Path:
-    """Return the relative target of a user's file; files for maps of a former size go to the earlier folder."""
+    """Return the relative target of a user's file.
+
+    Files for earlier maps of another size go to ``earlier_folder``.
+    """
     return (
         Path(earlier_folder) / relative_path
         if earlier_folder is not None and relative_path.parts[0] in _MAP_DEPENDENT_NAMES
@@ -290,7 +293,10 @@ def _map_name(path: Path) -> str:
 
 
 def _map_names(folder: Path) -> set[str]:
-    """Return the names of all maps in results; none if unreadable, so that every file is kept as the user's."""
+    """Return the names of all maps in results, or an empty set if they are unreadable.
+
+    Every file is then kept as the user's.
+    """
     if not (folder / RESULTS_FILE).is_file():
         return set()
     try:
@@ -314,7 +320,7 @@ def _is_same_file(first_file: Path, second_file: Path) -> bool:
 
 
 def _map_shape(folder: Path) -> tuple[int, int] | None:
-    """Return rows and columns of the maps of results; None if unreadable."""
+    """Return the number of rows and columns of the maps of results, or None if they are unreadable."""
     try:
         with open_results_file(folder) as file:
             n_row, n_column = next(file[stack_path].attrs["shape"] for stack_path in MAP_STACKS if stack_path in file)
@@ -324,7 +330,7 @@ def _map_shape(folder: Path) -> tuple[int, int] | None:
 
 
 def _earlier_name(earlier_results: Path, shape: tuple[int, int] | None) -> str:
-    """Return an unused name of a folder for files that belong to maps of a former size."""
+    """Return an unused name of a folder for files that belong to earlier maps of another size."""
     folder_name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
     candidate_names = (folder_name, *(f"{folder_name}_{number}" for number in range(2, 10_000)))
     return next(
@@ -333,7 +339,7 @@ def _earlier_name(earlier_results: Path, shape: tuple[int, int] | None) -> str:
 
 
 def _copy_entry(path: Path, target: Path) -> None:
-    """Copy a file, or a folder with its files, except links, pipes and devices, which are moved at the end."""
+    """Copy a file, or a folder with its files, except links, pipes and devices."""
     if _is_same_file(path, target) or is_link(path):
         return
     if path.is_dir():
@@ -351,11 +357,11 @@ def _locate_scan(recorded_path: str, folder: Path, *, allow_shares: bool) -> str
         return None
 
     def is_data(path: Path) -> bool:
-        """Return whether a path is a file or folder, not a pipe or device, whose opening could block."""
+        """Return whether a path is a file or folder, and not a pipe or device that could block."""
         if not allow_shares and str(path).startswith(("\\\\", "//")):
             return False
         try:
-            status = path.lstat() if path.parent == folder else path.stat()  # no link out of the results is followed
+            status = path.lstat() if path.parent == folder else path.stat()  # links out of the results are not followed
         except (OSError, ValueError):
             return False
         return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)

@@ -1,4 +1,4 @@
-"""Maps on disk, written block by block and read one at a time, so that memory use is independent of their number."""
+"""Maps on disk that are written block by block and read one at a time, to limit memory use."""
 
 import os
 import threading
@@ -15,11 +15,11 @@ from underpaint.errors import OutputError, ScanError
 _CACHE_BYTES = 24 * 2**20
 RESULTS_FILE = "results.h5"
 JOURNAL_NAME = "finished"
-"""Name of a store's file of one byte per block, 1 for finished blocks."""
+"""Name of the file with one byte per block, which is 1 for finished blocks."""
 
 
 class StoredMaps:
-    """Array (n_row, n_column, n_map) on disk; ``maps[rows, columns, index]`` reads one map.
+    """(n_row, n_column, n_map) array on disk, of which ``maps[rows, columns, index]`` reads one map.
 
     Parameters
     ----------
@@ -55,10 +55,10 @@ class StoredMaps:
 
 
 class BlockStore:
-    """Stacks of maps in a folder, one binary file each, and a record of the finished blocks.
+    """Store of stacks of maps in a folder, as one binary file per stack, with a record of finished blocks.
 
-    A stored block survives a kill of the process; an interrupted block counts as not started. (HDF5 does not guarantee
-    this, so results are written to HDF5 only when complete.)
+    A stored block survives a kill of the process, and an interrupted block counts as not started. (HDF5 does not
+    guarantee this, so results are written to HDF5 only when complete.)
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class BlockStore:
         return {int(index) for index in np.flatnonzero(finished_flags)}
 
     def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
-        """Write a block's (n_row, n_column, n_map) values of each stack, then mark the block as finished.
+        """Write a block's (n_row, n_column, n_map) values of each stack, and mark the block as finished.
 
         Raises
         ------
@@ -130,11 +130,11 @@ class BlockStore:
                     first_value = (index * n_row + rows.start + row_offset) * n_column + columns.start
                     stream.seek(first_value * values.itemsize)
                     stream.write(row_values.data)
-            _flush(stream)  # before the journal, which a power cut could otherwise leave ahead of the maps
+            _flush(stream)  # maps must reach the disk before the journal, in case of a power cut
 
 
 def _open_for_update(path: Path) -> Any:
-    """Open a file for random writes; create it if missing."""
+    """Open a file for random writes, and create it if it is missing."""
     path.touch()
     return path.open("r+b")
 
