@@ -243,7 +243,7 @@ def test_dark_noise_has_a_logarithm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"bands": 60}, "promises"),
+        ({"bands": 60}, "declares"),
         ({"data_type": 5}, "32 bits, not the 64"),
         ({"data_type": 12}, "32 bits, not the 16"),
         ({"data_type": 6}, "real numbers"),

@@ -108,7 +108,7 @@ def _with_unique_names(scans: list[Scan]) -> list[Scan]:
     """Distinguish detectors of the same name, such as a repeated serial number, by their path in the file."""
     names = [scan.detector for scan in scans]
     is_repeated = [bool(name) and names.count(name) > 1 for name in names]
-    note = "detectors of one name: if they are one that measured twice, read them one by one (--detector)"
+    note = "detectors of one name: if one detector measured twice, read them one by one (--detector)"
     return [
         replace(scan, detector=f"{scan.detector} ({_last_path_part(scan)})", notes=(*scan.notes, note))
         if is_name_repeated

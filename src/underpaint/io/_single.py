@@ -161,7 +161,7 @@ def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: st
     if rebinned_spectra:
         notes.append(
             f"{len(rebinned_spectra)} of {len(selected_spectra)} spectra have another energy axis and were "
-            "rebinned to the first one's"
+            "rebinned to that of the first spectrum"
         )
     return Scan(
         lazy_counts(MemoryCube(counts), str(path)),
@@ -261,9 +261,9 @@ def _counts_columns(headings: tuple[str, ...], axis_columns: list[int], path: Pa
         return data_columns, []
     names = ", ".join(headings[column] for column in data_columns[:5])
     raise ScanError(
-        f"Cannot read {path}: {len(data_columns)} columns are next to the channels or energies ({names}). Rename the "
-        "heading of one to counts, or, if they are detectors of one spot, the headings of all to det1, det2. Save "
-        "spectra of several spots as one file each."
+        f"Cannot read {path}: {len(data_columns)} columns are next to the channels or energies ({names}). Name the "
+        "column of counts in a heading. If the columns are detectors of one spot, name them det1, det2. Save spectra "
+        "of several spots as separate files."
     )
 
 
@@ -280,7 +280,7 @@ def _spectrum_axis(axis_values: NDArray[np.float64], heading: str, path: Path) -
     evenly_spaced_values = np.linspace(axis_values[0], axis_values[-1], axis_values.size)
     if axis is None and not np.abs(axis_values - evenly_spaced_values).max() <= np.ptp(axis_values) / axis_values.size:
         raise ScanError(
-            f"Cannot read {path}: its column of channels is neither channels nor energies that increase in equal steps "
-            f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."
+            f"Cannot read {path}: its column of channels or energies does not increase in equal steps "
+            f"({'; '.join(notes)}). Give a spectrum with a column of channels or energies, and one of counts."
         )
     return axis, notes

@@ -243,11 +243,10 @@ def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[i
     negative_sum, positive_sum = -np.minimum(counts, 0).sum(), np.maximum(counts, 0).sum()
     return (
         f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {counts[channel]:.6g} counts in channel "
-        f"{channel}; {n_negative} of its {counts.size} channels are negative, {negative_sum:.3g} counts compared "
-        f"with {positive_sum:.3g} "
-        f"positive ones. Up to {_MAX_RESIDUE_CHANNEL_FRACTION:.0%} of the channels with less than "
-        f"{_MAX_RESIDUE_COUNT_FRACTION:.0%} of the counts would be "
-        "set to zero. Export the raw counts, without background removed; if 16-bit numbers overflowed, as unsigned."
+        f"{channel}; {n_negative} of its {counts.size} channels are negative, with {negative_sum:.3g} counts compared "
+        f"with {positive_sum:.3g} positive ones. Negative values are allowed in up to "
+        f"{_MAX_RESIDUE_CHANNEL_FRACTION:.0%} of the channels, with less than {_MAX_RESIDUE_COUNT_FRACTION:.0%} of "
+        "the counts. Export the raw counts without background removal, or as unsigned if 16-bit numbers overflowed."
     )
 
 

@@ -252,7 +252,7 @@ def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress:
         )
         if converted_digests != expected_digests or not has_equal_metadata or not _same_times(scan, converted_scan):
             raise OutputError(
-                f"Cannot verify {temporary_path.name}: {scan.name} does not read back as it was written. "
+                f"Cannot verify {temporary_path.name}: {scan.name} differs when it is read back. "
                 "The disk may be failing; nothing was kept."
             )
 

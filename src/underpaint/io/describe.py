@@ -185,7 +185,7 @@ def _partial_read_notes(read_share: float) -> tuple[str, ...]:
         return ()
     return (
         f"read in part: {100 * read_share:.1f} % of the pixels, evenly over the scan. The spectra and empty pixels are "
-        "of these pixels, total counts are estimated; --all reads everything.",
+        "of these pixels, and the total counts are estimated. --all reads all pixels.",
     )
 
 

@@ -375,9 +375,8 @@ def _scale_note(scale: Scale) -> str:
     if scale.rounding is not None and scale.uncertainty:
         return (
             f"the stored values are integers with less noise than counts: counts times {scale.value:.3g} +- "
-            f"{scale.uncertainty:.1g}, rounded, by which they are divided. What was rounded off is lost, faint lines "
-            "with it: export the counts themselves. Another value per count is given with --counts-scale, 1 leaves "
-            "them as they are"
+            f"{scale.uncertainty:.1g}, rounded. They are divided by this value. Faint lines are lost by rounding: "
+            "export the counts themselves. Give another value per count with --counts-scale; 1 leaves them unchanged"
         )
     if scale.rounding is not None:
         description = f"they are counts times {scale.value:.4g}, rounded, since the values in between never occur,"

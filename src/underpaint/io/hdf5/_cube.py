@@ -421,7 +421,7 @@ def _detector_dimension_of_list(
         return None
     raise ScanError(
         f"Cannot read {dataset.file.filename}::{dataset.name}: {n_long} x {n_short} spectra may be a map, or "
-        f"{n_long} spectra of {n_short} detectors: all {n_short} show the same image. Give --shape "
+        f"{n_long} spectra of {n_short} detectors, which all show the same image. Give --shape "
         f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{n_long}, or its rows and columns, for detectors."
     )
 

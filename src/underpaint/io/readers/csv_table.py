@@ -397,8 +397,9 @@ def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
     is_increasing = [bool((np.diff(table_column) > 0).all()) for table_column in table]
     if not (are_channel_numbers(table[0]) and sum(is_increasing) == 2):
         raise ScanError(
-            f"Cannot read {path}: of its three columns without known headings the first must number the channels and "
-            f"one other must increase, as energies do; {sum(is_increasing)} increase. Name the columns in a heading "
+            f"Cannot read {path}: of its three columns without known headings, the first must number the channels, and "
+            f"one other must increase as energies do, but {sum(is_increasing)} columns increase. Name the columns "
+            "in a heading "
             "(channel, counts, energy)."
         )
     return [0, is_increasing.index(True, 1)]

@@ -328,8 +328,7 @@ class McaFolder:
         counts = _parse_counts(_data_section(try_read(path.read_bytes, location), location), location)
         if counts.size != self.shape[2]:
             raise ScanError(
-                f"Cannot use {location}: it has {counts.size} channels, the scan's first "
-                f"spectrum {self.shape[2]}. "
+                f"Cannot use {location}: it has {counts.size} channels, the scan's first spectrum has {self.shape[2]}. "
                 "All spectra of a scan must have the same number; move files of other measurements elsewhere."
             )
         return counts

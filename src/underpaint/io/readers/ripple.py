@@ -180,8 +180,9 @@ def _check_record_order(cube: RippleCube, header: Path) -> None:
     if roughness > _MIN_ROUGHNESS_RATIO * other_roughness > 0:
         stated_order, other_order = ("vector", "image") if cube.is_by_vector else ("image", "vector")
         raise ScanError(
-            f"Cannot read {header}: read by {stated_order}, as its header says, channels differ from their neighbours "
-            f"{roughness:.3g} times as much as counts do; by {other_order}, {other_roughness:.3g}. Correct record-by "
+            f"Cannot read {header}: read by {stated_order}, as the header states, neighbouring channels differ "
+            f"{roughness:.3g} "
+            f"times as much as counts do, but {other_roughness:.3g} times by {other_order}. Correct record-by "
             "in the header."
         )
 

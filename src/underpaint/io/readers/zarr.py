@@ -293,7 +293,7 @@ def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunk_shape: tuple[int, 
     if not sizes_fit or math.prod(chunk_shape) * dtype.itemsize > _MAX_CHUNK_BYTES:
         raise ScanError(
             f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunk_shape}; chunks must be "
-            f"of the same number of sizes and at most {_MAX_CHUNK_BYTES} bytes."
+            f"of the same number of dimensions and at most {_MAX_CHUNK_BYTES} bytes."
         )
     chunk_bytes = math.prod(chunk_shape) * dtype.itemsize
     if chunk_bytes > _MAX_UNCHECKED_CHUNK_BYTES and chunk_bytes > _MAX_COMPRESSION_RATIO * _stored_bytes(folder):
