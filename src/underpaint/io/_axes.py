@@ -35,7 +35,7 @@ def channel_dimension(
     is assumed. If the last dimension is shorter than the longest one, the counts decide between the two if possible.
     Counts differ much more between channels than between rows or columns.
     """
-    matching_dimensions = [dimension for dimension, size in enumerate(shape) if size in list_lengths]
+    matching_dimensions = [dimension for dimension, n_index in enumerate(shape) if n_index in list_lengths]
     if len(matching_dimensions) == 1:
         return matching_dimensions[0], ""
     last_dimension = len(shape) - 1
@@ -49,10 +49,10 @@ def channel_dimension(
             max(relative_spreads, key=lambda dimension: relative_spreads[dimension]),
             "its counts differ most",
         )
-    size = " x ".join(map(str, shape))
+    n_index = " x ".join(map(str, shape))
     return (
         channel_dim,
-        f"dimension {channel_dim + 1} of the array of {size} numbers is read as the channels: {reason}",
+        f"dimension {channel_dim + 1} of the array of {n_index} numbers is read as the channels: {reason}",
     )
 
 
@@ -65,8 +65,8 @@ def _relative_spreads(
     }
     max_other_indices = max(1, _MAX_VALUES_READ // math.prod(max_indices.values()))
     slices = tuple(
-        slice(None, None, -(-size // max_indices.get(dimension, max_other_indices)))
-        for dimension, size in enumerate(shape)
+        slice(None, None, -(-n_index // max_indices.get(dimension, max_other_indices)))
+        for dimension, n_index in enumerate(shape)
     )
     sampled_counts = np.nan_to_num(np.asarray(read_part(slices), dtype=np.float64))
     profiles = {

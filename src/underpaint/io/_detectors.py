@@ -106,8 +106,8 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, includ
 
 def _with_unique_names(scans: list[Scan]) -> list[Scan]:
     """Distinguish detectors of the same name, such as a repeated serial number, by their path in the file."""
-    names = [scan.detector for scan in scans]
-    is_repeated = [bool(name) and names.count(name) > 1 for name in names]
+    detector_names = [scan.detector for scan in scans]
+    is_repeated = [bool(name) and detector_names.count(name) > 1 for name in detector_names]
     note = "detectors of one name: if one detector measured twice, read them one by one (--detector)"
     return [
         replace(scan, detector=f"{scan.detector} ({_last_path_part(scan)})", notes=(*scan.notes, note))
@@ -135,7 +135,11 @@ def name_in_file(scan: Scan) -> str:
 def _without_location(scan: Scan, notes: tuple[str, ...]) -> Scan:
     if LOCATION_KEY not in scan.metadata and not notes:
         return scan
-    metadata = {key: value for key, value in scan.metadata.items() if key != LOCATION_KEY}
+    metadata = {
+        metadata_key: metadata_value
+        for metadata_key, metadata_value in scan.metadata.items()
+        if metadata_key != LOCATION_KEY
+    }
     return replace(scan, metadata=metadata, notes=(*scan.notes, *notes))
 
 
@@ -498,8 +502,8 @@ def _noise_scale(counts: NDArray[np.float64]) -> float:
 
     Lines bias the estimate for values that are not integers.
     """
-    scale = scale_from_variance(counts)
-    return 1.0 if scale is None else min(1.0, scale.value)
+    counts_scale = scale_from_variance(counts)
+    return 1.0 if counts_scale is None else min(1.0, counts_scale.value)
 
 
 def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float64], noise: float) -> bool:
@@ -568,8 +572,11 @@ def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64
 
     A corrected copy is not a sum.
     """
-    scales = [scale_from_variance(counts) for counts in (sum_counts, part_counts)]
-    if any(scale is None or not COUNTS_SCALE_RANGE[0] <= scale.value <= COUNTS_SCALE_RANGE[1] for scale in scales):
+    counts_scales = [scale_from_variance(counts) for counts in (sum_counts, part_counts)]
+    if any(
+        counts_scale is None or not COUNTS_SCALE_RANGE[0] <= counts_scale.value <= COUNTS_SCALE_RANGE[1]
+        for counts_scale in counts_scales
+    ):
         return False
     return _shared_noise(sum_counts, part_counts) > _MIN_SHARED_NOISE and not _is_computed_from(sum_counts, part_counts)
 
@@ -605,8 +612,8 @@ def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float
     return float(np.median(shared_fractions)) if shared_fractions else 0.0
 
 
-def _is_integer(numbers: NDArray[np.float64]) -> bool:
-    return bool(np.array_equal(numbers, np.round(numbers)))
+def _is_integer(array_values: NDArray[np.float64]) -> bool:
+    return bool(np.array_equal(array_values, np.round(array_values)))
 
 
 # --- several scans -----------------------------------------------------------------------------------
@@ -643,10 +650,10 @@ def _refuse_several_scans(
 def _describe_group(
     path: str, scans: Sequence[Scan], array_locations: Sequence[ArrayLocation], group: Sequence[int]
 ) -> str:
-    entry, shape = array_locations[group[0]].entry, scans[group[0]].shape
+    entry_path, shape = array_locations[group[0]].entry, scans[group[0]].shape
     size_text = f"({shape[0]} x {shape[1]} pixels)"
-    if entry and all(array_locations[index].entry == entry for index in group):
-        return f"{path}::{entry} {size_text}"
+    if entry_path and all(array_locations[index].entry == entry_path for index in group):
+        return f"{path}::{entry_path} {size_text}"
     return ", ".join(f"{scans[index].source} {size_text}" for index in group)
 
 
@@ -665,10 +672,10 @@ def _reason_for_separation(
         return f"{first_location.entry} and {second_location.entry} are separate measurements"
     if first_location.positions is not None and second_location.positions is not None:
         for first_positions, second_positions in zip(first_location.positions, second_location.positions, strict=True):
-            step = np.abs(np.diff(first_positions)).max(initial=0.0)
+            max_step = np.abs(np.diff(first_positions)).max(initial=0.0)
             if (
                 first_positions.shape != second_positions.shape
-                or np.abs(first_positions - second_positions).max(initial=0.0) > 0.5 * step
+                or np.abs(first_positions - second_positions).max(initial=0.0) > 0.5 * max_step
             ):
                 return "their positions differ"
     sample_pair = samples[index_a], samples[index_b]
@@ -707,13 +714,19 @@ def _have_same_channels(scans: Sequence[Scan], samples: Sequence[NDArray[np.floa
     if len(scans) < 2 or any(scan.axis is not None or scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return False
     spectra = [sample.sum(axis=0) for sample in samples if not isinstance(sample, str)]
-    if len(spectra) < len(scans) or len({each.size for each in spectra}) > 1 or spectra[0].size < _MIN_PEAK_CHANNELS:
+    if (
+        len(spectra) < len(scans)
+        or len({detector_spectrum.size for detector_spectrum in spectra}) > 1
+        or spectra[0].size < _MIN_PEAK_CHANNELS
+    ):
         return False
-    slopes = [np.diff(np.convolve(np.sqrt(each), np.full(5, 0.2), "valid")) for each in spectra]
+    slopes = [
+        np.diff(np.convolve(np.sqrt(detector_spectrum), np.full(5, 0.2), "valid")) for detector_spectrum in spectra
+    ]
     half_channel = int(np.searchsorted(np.cumsum(slopes[0] ** 2), 0.5 * (slopes[0] ** 2).sum()))
     return all(
-        _is_aligned(slopes[0][channel_half], each[channel_half])
-        for each in slopes[1:]
+        _is_aligned(slopes[0][channel_half], detector_spectrum[channel_half])
+        for detector_spectrum in slopes[1:]
         for channel_half in (slice(half_channel), slice(half_channel, None))
     )
 
@@ -735,7 +748,7 @@ def _exclude_faulty(
 ) -> None:
     """Exclude detectors that have no counts, are faulty, or have a count rate unlike all others."""
     samples_by_index = {index: sample for index in candidates if not isinstance(sample := samples[index], str)}
-    faults = {index: fault for index, sample in samples_by_index.items() if (fault := _fault_of(sample))}
+    faults = {index: fault_text for index, sample in samples_by_index.items() if (fault_text := _fault_of(sample))}
     working_indices = [index for index in samples_by_index if index not in faults]
     mean_counts = {index: float(samples_by_index[index].sum(axis=1).mean()) for index in working_indices}
     for index in working_indices:
@@ -755,7 +768,7 @@ def _exclude_faulty(
             )
     max_total_counts = max((sample.sum() for sample in samples_by_index.values()), default=0.0)
     if len(faults) < len(candidates) and max_total_counts > _MIN_COUNTS // 4:
-        reasons.update({index: f"a detector that does not work: {fault}" for index, fault in faults.items()})
+        reasons.update({index: f"a detector that does not work: {fault_text}" for index, fault_text in faults.items()})
 
 
 def _fault_of(sample: NDArray[np.float64]) -> str:

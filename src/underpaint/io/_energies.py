@@ -34,34 +34,34 @@ Axis = tuple[EnergyAxis | None, tuple[str, ...]]
 """Energy axis, or None, and the reader's notes."""
 
 
-def energy_unit(text: str) -> str:
+def energy_unit(text_with_unit: str) -> str:
     """Return the unit in a text such as ``Energy (keV)``: ``"kev"``, ``"ev"``, ``"mev"`` or ``""``."""
-    match = re.search(r"(?i)(?<![a-z])([km]?)ev(?![a-z])", text)
+    match = re.search(r"(?i)(?<![a-z])([km]?)ev(?![a-z])", text_with_unit)
     return f"{match[1].lower()}ev" if match else ""
 
 
-def parse_number(text: str | None) -> float | None:
+def parse_number(number_text: str | None) -> float | None:
     """Return the number in a text with a decimal point or comma, or None if there is none."""
     try:
-        value = float((text or "").strip().replace(",", "."))
+        parsed_number = float((number_text or "").strip().replace(",", "."))
     except ValueError:
         return None
-    return value if np.isfinite(value) else None
+    return parsed_number if np.isfinite(parsed_number) else None
 
 
-def last_number(line: str) -> float | None:
+def last_number(list_line: str) -> float | None:
     """Return the last number of a line, after commas, semicolons or spaces, or None if there is none."""
-    fields = re.split(r"[,;\s]+", line.strip())
+    line_fields = re.split(r"[,;\s]+", list_line.strip())
     try:
-        return float(fields[-1])
+        return float(line_fields[-1])
     except ValueError:
         return None
 
 
-def parse_seconds(text: str | None) -> float | None:
+def parse_seconds(time_text: str | None) -> float | None:
     """Return the time in s in a text, or None if there is no positive number."""
-    value = parse_number(text)
-    return value if value is not None and value > 0 else None
+    time_s = parse_number(time_text)
+    return time_s if time_s is not None and time_s > 0 else None
 
 
 def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: str = "") -> Axis:
@@ -81,7 +81,9 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
     EnergyAxis or None
         None without a calibration (all zero, or the placeholder 0, 1), or with an impossible one.
     """
-    zero, gain, *higher_orders = (*(float(value) for value in coefficients), 0.0, 0.0)[: max(2, len(coefficients))]
+    zero, gain, *higher_orders = (*(float(coefficient) for coefficient in coefficients), 0.0, 0.0)[
+        : max(2, len(coefficients))
+    ]
     if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER_GAIN_TOLERANCE and not any(higher_orders)):
         return None, (NO_CALIBRATION,)
     if not np.isfinite([zero, gain, *higher_orders]).all():
@@ -122,7 +124,7 @@ def _linear_axis(energy: NDArray[np.float64], unit: str) -> Axis:
     deviation = np.abs(energy - zero - gain * channel).max()
     if deviation <= 0.05 * abs(gain):
         return _axis_with_notes(gain, zero, energy.size, unit)
-    gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
+    gain, zero = (float(coefficient) for coefficient in np.polyfit(channel, energy, 1))
     deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * kev_per_unit
     if deviation_kev > min(MAX_CURVATURE_KEV, 0.5 * abs(gain) * kev_per_unit) + 0.05 * abs(gain) * kev_per_unit:
         refusal_text = (

@@ -78,16 +78,16 @@ def _axis_unit(axis: Mapping[str, Any]) -> str:
     return str(axis.get("units", "")).strip().lower()
 
 
-def _finite_number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float | np.number) and np.isfinite(value) else None
+def _finite_number(attribute: Any) -> float | None:
+    return float(attribute) if isinstance(attribute, int | float | np.number) and np.isfinite(attribute) else None
 
 
 def _step_mm(axis: Mapping[str, Any]) -> float | None:
-    scale, unit_mm = _finite_number(axis.get("scale")), _MM_PER_UNIT.get(_axis_unit(axis))
-    return abs(scale) * unit_mm if scale and unit_mm else None
+    axis_scale, unit_mm = _finite_number(axis.get("scale")), _MM_PER_UNIT.get(_axis_unit(axis))
+    return abs(axis_scale) * unit_mm if axis_scale and unit_mm else None
 
 
-def valid_seconds(value: Any) -> float | None:
+def valid_seconds(attribute: Any) -> float | None:
     """Return a time in s, or None if the value is invalid."""
-    time_s = _finite_number(value)
+    time_s = _finite_number(attribute)
     return time_s if time_s is not None and time_s > 0 else None

@@ -12,7 +12,9 @@ from underpaint.io._source import entries_inside, try_read
 _MAX_BYTES = 2**22
 
 
-def list_beside(folder: Path, stem: str, name: str | None, source: str, quantity_names: tuple[str, str]) -> Path | None:
+def list_beside(
+    folder: Path, stem: str, list_name: str | None, source: str, quantity_names: tuple[str, str]
+) -> Path | None:
     """Return the path of the named list, or of a list beside the stack, or None if there is none.
 
     Parameters
@@ -21,7 +23,7 @@ def list_beside(folder: Path, stem: str, name: str | None, source: str, quantity
         Folder that is searched for ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt``, in this
         order.
     stem : str
-    name : str or None
+    list_name : str or None
         Name of a file in the folder, or a path.
     source : str
         The stack, for messages.
@@ -33,11 +35,11 @@ def list_beside(folder: Path, stem: str, name: str | None, source: str, quantity
     ScanError
         The named list does not exist, or a list is a link to another folder.
     """
-    if name is not None:
-        named_list = next((path for path in (folder / name, Path(name)) if path.is_file()), None)
+    if list_name is not None:
+        named_list = next((path for path in (folder / list_name, Path(list_name)) if path.is_file()), None)
         if named_list is None:
             raise ScanError(
-                f"Cannot read {source}: the list of {quantity_names[0]} {name} is neither in its folder nor a "
+                f"Cannot read {source}: the list of {quantity_names[0]} {list_name} is neither in its folder nor a "
                 "path. Correct it."
             )
         return named_list
@@ -66,7 +68,7 @@ def read_list(path: Path, quantity_names: tuple[str, str]) -> tuple[NDArray[np.f
             f"number per line and at most {_MAX_BYTES} bytes. Rename or correct the file."
         )
     lines = try_read(path.read_bytes, str(path)).decode("utf-8", "replace").splitlines()
-    numbers = [number for number in map(last_number, lines) if number is not None]
-    if not numbers:
+    listed_numbers = [listed_number for listed_number in map(last_number, lines) if listed_number is not None]
+    if not listed_numbers:
         raise ScanError(f"Cannot read {path}: it holds no {quantity_names[0]}. Write one number in each line.")
-    return np.array(numbers), lines[:3]
+    return np.array(listed_numbers), lines[:3]

@@ -63,8 +63,8 @@ def read_limited(path: Path, max_bytes: int, content_type: str) -> bytes:
             "the right "
             "file."
         )
-    content: bytes = try_read(path.read_bytes, str(path))
-    return content
+    file_content: bytes = try_read(path.read_bytes, str(path))
+    return file_content
 
 
 def single_scan(
@@ -110,11 +110,13 @@ def spectrum_scan(spectrum: FileSpectrum, path: Path, format_name: str) -> Scan:
     )
 
 
-def detector_scans(spectra: Sequence[FileSpectrum], path: Path, format_name: str, name: str | None) -> list[Scan]:
-    """Return one scan for each detector of a measured spectrum, or only for the detector called ``name``."""
-    if len(spectra) == 1 and name is None:
+def detector_scans(
+    spectra: Sequence[FileSpectrum], path: Path, format_name: str, detector_name: str | None
+) -> list[Scan]:
+    """Return one scan for each detector of a measured spectrum, or only for the detector called ``detector_name``."""
+    if len(spectra) == 1 and detector_name is None:
         return [spectrum_scan(spectra[0], path, format_name)]
-    selected_spectra = select_spectra(spectra, path, name)
+    selected_spectra = select_spectra(spectra, path, detector_name)
     return [
         replace(
             spectrum_scan(spectrum, path, format_name),
@@ -125,15 +127,15 @@ def detector_scans(spectra: Sequence[FileSpectrum], path: Path, format_name: str
     ]
 
 
-def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: str, name: str | None) -> Scan:
-    """Return spectra as one row of pixels on the axis of the first spectrum, or only the spectrum called ``name``.
+def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: str, spectrum_name: str | None) -> Scan:
+    """Return spectra as one row of pixels on the axis of the first, or only the spectrum ``spectrum_name``.
 
     Raises
     ------
     ScanError
-        No spectrum is called ``name``, or the numbers of channels differ and an energy axis is unknown.
+        No spectrum is called ``spectrum_name``, or the numbers of channels differ and an energy axis is unknown.
     """
-    selected_spectra = select_spectra(spectra, path, name)
+    selected_spectra = select_spectra(spectra, path, spectrum_name)
     if len(selected_spectra) == 1:
         return spectrum_scan(selected_spectra[0], path, format_name)
     first_spectrum = selected_spectra[0]
@@ -177,16 +179,17 @@ def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: st
     )
 
 
-def select_spectra(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> list[FileSpectrum]:
+def select_spectra(spectra: Sequence[FileSpectrum], path: Path, spectrum_name: str | None) -> list[FileSpectrum]:
     """Return all spectra, or only the spectrum with the given name or the given number from 1."""
-    if name is None:
+    if spectrum_name is None:
         return list(spectra)
-    matching_spectra = [spectrum for spectrum in spectra if spectrum.name == name]
-    if not matching_spectra and name.isdecimal() and 1 <= int(name) <= len(spectra):
-        matching_spectra = [spectra[int(name) - 1]]
+    matching_spectra = [spectrum for spectrum in spectra if spectrum.name == spectrum_name]
+    if not matching_spectra and spectrum_name.isdecimal() and 1 <= int(spectrum_name) <= len(spectra):
+        matching_spectra = [spectra[int(spectrum_name) - 1]]
     if len(matching_spectra) != 1:
         raise ScanError(
-            f"Cannot read {path}::{name}: {len(matching_spectra) or 'none'} of its {len(spectra)} spectra has this "
+            f"Cannot read {path}::{spectrum_name}: {len(matching_spectra) or 'none'} of its {len(spectra)} spectra "
+            "has this "
             "name. Give "
             f"a number from 1 to {len(spectra)}, or a name ({_name_list(spectra)})."
         )
@@ -259,17 +262,18 @@ def _counts_columns(headings: tuple[str, ...], axis_columns: list[int], path: Pa
         return counts_columns, [headings[column] for column in data_columns if column not in counts_columns]
     if data_columns and all(_DETECTOR_HEADING.fullmatch(headings[column]) for column in data_columns):
         return data_columns, []
-    names = ", ".join(headings[column] for column in data_columns[:5])
+    heading_list = ", ".join(headings[column] for column in data_columns[:5])
     raise ScanError(
-        f"Cannot read {path}: {len(data_columns)} columns are next to the channels or energies ({names}). Name the "
+        f"Cannot read {path}: {len(data_columns)} columns are next to the channels or energies ({heading_list}). "
+        "Name the "
         "column of counts in a heading. If the columns are detectors of one spot, name them det1, det2. Save spectra "
         "of several spots as separate files."
     )
 
 
-def are_channel_numbers(numbers: NDArray[np.float64]) -> bool:
+def are_channel_numbers(column_values: NDArray[np.float64]) -> bool:
     """Return whether numbers increase by one from 0 or 1, as channel numbers do."""
-    return bool((np.diff(numbers) == 1).all()) and numbers[0] in {0, 1}
+    return bool((np.diff(column_values) == 1).all()) and column_values[0] in {0, 1}
 
 
 def _spectrum_axis(axis_values: NDArray[np.float64], heading: str, path: Path) -> Axis:

@@ -58,7 +58,7 @@ class CheckedCube:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a rectangle of pixels. Integer indices drop their dimension, as in NumPy."""
         slices = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
-        rows, columns = (_as_range(index, size) for index, size in zip(slices[:2], self.shape[:2], strict=True))
+        rows, columns = (_as_range(index, n_index) for index, n_index in zip(slices[:2], self.shape[:2], strict=True))
         block = self.cube.read(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         block, residues = checked_counts(block, self.source, (rows.start, columns.start))
         self.residues[rows.start : rows.stop, columns.start : columns.stop] |= residues
@@ -260,20 +260,20 @@ def try_read(action: Callable[[], Any], source: str) -> Any:
         ) from error
 
 
-def is_outside(entry: Path, folder: Path) -> bool:
+def is_outside(folder_entry: Path, folder: Path) -> bool:
     """Return whether a folder's entry is a link to something outside of it."""
-    return entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve())
+    return folder_entry.is_symlink() and not folder_entry.resolve().is_relative_to(folder.resolve())
 
 
-def entries_inside(folder: Path, entries: Iterable[Path]) -> list[Path]:
+def entries_inside(folder: Path, folder_entries: Iterable[Path]) -> list[Path]:
     """Return a folder's entries, or raise ScanError if one of them is a link to the outside."""
-    entries_read = list(entries)
-    for entry in entries_read:
-        if is_outside(entry, folder):
+    entry_list = list(folder_entries)
+    for folder_entry in entry_list:
+        if is_outside(folder_entry, folder):
             raise ScanError(
-                f"Cannot read {folder}: {entry.name} in it is a link to another place. Copy the file there."
+                f"Cannot read {folder}: {folder_entry.name} in it is a link to another place. Copy the file there."
             )
-    return entries_read
+    return entry_list
 
 
 def missing_file_numbers(files: Sequence[Path]) -> list[int]:
@@ -287,11 +287,11 @@ def missing_file_numbers(files: Sequence[Path]) -> list[int]:
     varying_parts = [set(name_part) for name_part in zip(*split_names, strict=True) if len(set(name_part)) > 1]
     if len(varying_parts) != 1 or not all(name_part.isdecimal() for name_part in varying_parts[0]):
         return []
-    numbers = sorted({int(name_part) for name_part in varying_parts[0]})
-    number_steps = [next_number - number for number, next_number in pairwise(numbers)]
-    if not number_steps or median(number_steps) != 1 or sum(number_steps) > 2 * len(numbers):
+    file_numbers = sorted({int(name_part) for name_part in varying_parts[0]})
+    number_steps = [next_number - file_number for file_number, next_number in pairwise(file_numbers)]
+    if not number_steps or median(number_steps) != 1 or sum(number_steps) > 2 * len(file_numbers):
         return []
-    return sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
+    return sorted(set(range(file_numbers[0], file_numbers[-1])) - set(file_numbers))
 
 
 def number_list(numbers: Sequence[int]) -> str:
@@ -311,8 +311,8 @@ def first_bytes(path: Path, max_bytes: int) -> bytes:
         with path.open("rb") as stream:
             return stream.read(max_bytes)
 
-    content: bytes = try_read(read, str(path))
-    return content
+    file_head: bytes = try_read(read, str(path))
+    return file_head
 
 
 def first_line(error: Exception) -> str:
@@ -320,8 +320,8 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _as_range(index: Any, size: int) -> range:
+def _as_range(index: Any, n_index: int) -> range:
     if isinstance(index, slice):
-        return range(*index.indices(size))
-    start = int(index) % size
-    return range(start, start + 1)
+        return range(*index.indices(n_index))
+    first_index = int(index) % n_index
+    return range(first_index, first_index + 1)

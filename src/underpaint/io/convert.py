@@ -288,16 +288,18 @@ def _write_hdf5(temporary_path: Path, scans: list[Scan], photographs: list[Photo
             progress(task, rows_done, total_rows)
 
         file.attrs.update({"NX_class": "NXroot", "default": "entry"})
-        entry = file.create_group("entry")
-        names = ["measurement"] if len(scans) == 1 else [f"measurement_{index:02d}" for index in range(len(scans))]
-        entry.attrs.update({"NX_class": "NXentry", "default": names[0]})
-        entry["title"] = scans[0].name
+        entry_group = file.create_group("entry")
+        group_names = (
+            ["measurement"] if len(scans) == 1 else [f"measurement_{index:02d}" for index in range(len(scans))]
+        )
+        entry_group.attrs.update({"NX_class": "NXentry", "default": group_names[0]})
+        entry_group["title"] = scans[0].name
         digests = [
-            _write_group(entry.create_group(name), scan, report_progress)
-            for name, scan in zip(names, scans, strict=True)
+            _write_group(entry_group.create_group(name), scan, report_progress)
+            for name, scan in zip(group_names, scans, strict=True)
         ]
         for photograph in photographs:
-            image_group = entry.create_group(f"photographs/{photograph.name.replace('/', '_')}")
+            image_group = entry_group.create_group(f"photographs/{photograph.name.replace('/', '_')}")
             image_group.attrs.update({"NX_class": "NXdata", "signal": "image"})
             image_group.create_dataset("image", data=photograph.pixels, compression="gzip", shuffle=True)
     return digests
@@ -320,8 +322,8 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
     digests = _write_rows(dataset, scan, progress)
     pixel_step = scan.step_mm or (1.0, 1.0)
     group["channels"] = np.arange(scan.shape[2], dtype=np.float32)
-    for name, size, step_mm in (("row", scan.shape[0], pixel_step[0]), ("column", scan.shape[1], pixel_step[1])):
-        group[name] = step_mm * np.arange(size)
+    for name, n_index, step_mm in (("row", scan.shape[0], pixel_step[0]), ("column", scan.shape[1], pixel_step[1])):
+        group[name] = step_mm * np.arange(n_index)
         group[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         group["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])

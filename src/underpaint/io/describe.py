@@ -101,7 +101,7 @@ class ScanInfo:
             "n_missing": self.n_missing,
             "read_share": self.read_share,
             "notes": list(self.notes),
-            "metadata": {key: str(value) for key, value in self.metadata.items()},
+            "metadata": {metadata_key: str(metadata_value) for metadata_key, metadata_value in self.metadata.items()},
         }
 
 

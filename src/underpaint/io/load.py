@@ -87,14 +87,17 @@ def load(
     scans = [with_counts(scan, counts_scale) for scan in scans]
     if len(scans) == 1:
         return scans[0]
-    names = ", ".join(scan.source for scan in scans)
+    source_list = ", ".join(scan.source for scan in scans)
     if detectors == "separate":
-        raise ScanError(f"Cannot read {location} as one scan: it has {len(scans)} ({names}). Choose one by its name.")
+        raise ScanError(
+            f"Cannot read {location} as one scan: it has {len(scans)} ({source_list}). Choose one by its name."
+        )
     if all(scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return _sum_same_channels(scans)
     if any(scan.axis is None for scan in scans):
         raise ScanError(
-            f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy calibration they cannot "
+            f"Cannot add the {len(scans)} detectors of {location} ({source_list}): without energy calibration they "
+            "cannot "
             "be aligned. Choose one by its number, --detector 1, or by its name."
         )
     return sum_scans(scans)
@@ -116,19 +119,19 @@ def _select_by_name(scans: list[Scan], detector: str | None, location: str | Pat
 def _select_by_number(scans: list[Scan], detector: str, location: str | Path) -> Scan:
     if detector.isdecimal() and 1 <= int(detector) <= len(scans):
         return _with_detector_note(scans[int(detector) - 1], scans)
-    names = ", ".join(scan.detector or scan.source for scan in scans)
+    detector_list = ", ".join(scan.detector or scan.source for scan in scans)
     n_match = sum(detector == scan.detector or detector in name_in_file(scan).split("/") for scan in scans)
     raise ScanError(
         f"Cannot read detector {detector!r} of {location}: {n_match or 'none'} of the {len(scans)} detectors has this "
-        f"name. Give a name or a number from 1 to {len(scans)}: {names}."
+        f"name. Give a name or a number from 1 to {len(scans)}: {detector_list}."
     )
 
 
 def _with_detector_note(scan: Scan, scans: list[Scan]) -> Scan:
     if len(scans) == 1:
         return scan
-    names = ", ".join(detector_scan.detector or detector_scan.source for detector_scan in scans)
-    note = f"detector {scan.detector or scan.source} alone, of {len(scans)} in the file ({names})"
+    detector_list = ", ".join(detector_scan.detector or detector_scan.source for detector_scan in scans)
+    note = f"detector {scan.detector or scan.source} alone, of {len(scans)} in the file ({detector_list})"
     return replace(scan, notes=(*scan.notes, note))
 
 
@@ -198,14 +201,14 @@ def _read_arrays(location: str | Path, shape: tuple[int, int] | None) -> list[Sc
 
 
 def _read_location(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
-    path, name = split_location(location)
+    path, part_name = split_location(location)
     if path.is_dir():
-        path, name, reader = _reader_of_folder(path.resolve(), name)  # the path "." has no name and no parent
+        path, part_name, reader = _reader_of_folder(path.resolve(), part_name)  # the path "." has no name and no parent
     elif path.exists() and not path.is_file():
         raise ScanError(f"Cannot read {location}: it is a pipe or a device, not a file. Save the scan in a file first.")
     else:
-        reader = _reader_of_file(path, name)
-    scans = reader.read(path, name, shape)
+        reader = _reader_of_file(path, part_name)
+    scans = reader.read(path, part_name, shape)
     return [scans] if isinstance(scans, Scan) else scans
 
 
@@ -248,13 +251,13 @@ def split_location(location: str | Path) -> tuple[Path, str | None]:
     """Return the path and the name of ``FILE::NAME``, with None for the name if the path exists as given."""
     location_text = str(location)
     if "::" not in location_text or Path(location_text).exists():
-        path, name = Path(location_text), None
+        path, part_name = Path(location_text), None
     else:
-        path_text, _, name_text = location_text.rpartition("::")
-        path, name = Path(path_text), name_text
+        path_text, _, part_text = location_text.rpartition("::")
+        path, part_name = Path(path_text), part_text
     if not try_read(path.exists, str(path)):
         raise ScanError(f"Cannot read {path}: there is no such file or folder. Check the path.")
-    return path, name or None
+    return path, part_name or None
 
 
 def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
@@ -275,32 +278,32 @@ def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
         )
 
 
-def _reader_of_folder(path: Path, name: str | None) -> tuple[Path, str | None, Reader]:
-    """Return the reader of a folder, or that of its subfolder ``name`` unless the folder is a zarr store."""
+def _reader_of_folder(path: Path, part_name: str | None) -> tuple[Path, str | None, Reader]:
+    """Return the reader of a folder, or that of its subfolder ``part_name`` unless the folder is a zarr store."""
     reader = reader_of(path, b"")
-    if name is not None and (path / name).is_dir() and not (reader is not None and reader.FORMAT.store):
-        path, name = path / name, None
+    if part_name is not None and (path / part_name).is_dir() and not (reader is not None and reader.FORMAT.store):
+        path, part_name = path / part_name, None
         reader = reader_of(path, b"")
     if reader is None:
-        path = path if name is None else path / name
-        files = sorted(entry.name for entry in try_read(lambda: list(path.iterdir()), str(path)))
+        path = path if part_name is None else path / part_name
+        files = sorted(folder_entry.name for folder_entry in try_read(lambda: list(path.iterdir()), str(path)))
         content_text = (
             "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
         )
         raise ScanError(
             f"Cannot read {path} as a scan: the folder {content_text}. Give a file, or a folder of: {_known_formats()}."
         )
-    return path, name, reader
+    return path, part_name, reader
 
 
-def _reader_of_file(path: Path, name: str | None) -> Reader:
+def _reader_of_file(path: Path, part_name: str | None) -> Reader:
     head = _read_head(path)
     reader = reader_of(path, head)
-    if name is not None and (reader is None or not reader.FORMAT.parts):
+    if part_name is not None and (reader is None or not reader.FORMAT.parts):
         format_names = ", ".join(known_format.name for known_format in formats() if known_format.parts)
         raise ScanError(
-            f"Cannot read {path}::{name}: only files of some formats hold arrays or spectra with names or numbers "
-            f"({format_names}); {path.name} is none of them. Drop ::{name}."
+            f"Cannot read {path}::{part_name}: only files of some formats hold arrays or spectra with names or numbers "
+            f"({format_names}); {path.name} is none of them. Drop ::{part_name}."
         )
     if reader is None:
         raise ScanError(f"Cannot read {path}: {guess_file_type(head)} Known are: {_known_formats()}.")
@@ -354,14 +357,18 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
             "counts, independent of their size. Export the counts themselves; --counts-scale 1 reads the "
             "values as they are, with wrong deviations and detection limits."
         )
-    scale = None if sample is None else sample.scale()
-    if scale is None:
+    counts_scale_estimate = None if sample is None else sample.scale()
+    if counts_scale_estimate is None:
         return (
             scan
             if sampled_values is None or not _has_fractions(sampled_values)
             else replace(scan, notes=(_UNKNOWN_SCALE_NOTE, *scan.notes))
         )
-    return scan if scale.value == 1 else _divide_counts(scan, scale, _scale_note(scale))
+    return (
+        scan
+        if counts_scale_estimate.value == 1
+        else _divide_counts(scan, counts_scale_estimate, _scale_note(counts_scale_estimate))
+    )
 
 
 _UNKNOWN_SCALE_NOTE = (
@@ -371,40 +378,45 @@ _UNKNOWN_SCALE_NOTE = (
 )
 
 
-def _scale_note(scale: Scale) -> str:
-    if scale.rounding is not None and scale.uncertainty:
+def _scale_note(counts_scale: Scale) -> str:
+    if counts_scale.rounding is not None and counts_scale.uncertainty:
         return (
-            f"the stored values are integers with less noise than counts: counts times {scale.value:.3g} +- "
-            f"{scale.uncertainty:.1g}, rounded. They are divided by this value. Faint lines are lost by rounding: "
+            f"the stored values are integers with less noise than counts: counts times {counts_scale.value:.3g} +- "
+            f"{counts_scale.uncertainty:.1g}, rounded. They are divided by this value. Faint lines are lost by "
+            "rounding: "
             "export the counts themselves. Give another value per count with --counts-scale; 1 leaves them unchanged"
         )
-    if scale.rounding is not None:
-        description = f"they are counts times {scale.value:.4g}, rounded, since the values in between never occur,"
-    elif scale.is_per_pixel:
-        description = f"they are integer multiples of one number in each pixel, with the median {scale.value:.4g},"
-    elif scale.uncertainty:
-        description = f"their noise is that of counts times {scale.value:.3g} +- {scale.uncertainty:.1g},"
+    if counts_scale.rounding is not None:
+        description = (
+            f"they are counts times {counts_scale.value:.4g}, rounded, since the values in between never occur,"
+        )
+    elif counts_scale.is_per_pixel:
+        description = (
+            f"they are integer multiples of one number in each pixel, with the median {counts_scale.value:.4g},"
+        )
+    elif counts_scale.uncertainty:
+        description = f"their noise is that of counts times {counts_scale.value:.3g} +- {counts_scale.uncertainty:.1g},"
     else:
-        description = f"they are integer multiples of {scale.value:.6g}"
+        description = f"they are integer multiples of {counts_scale.value:.6g}"
     return (
         f"the stored values are not counts (rates, normalised, added twice or rescaled): {description} and are divided "
         "by it. Give another value per count with --counts-scale; 1 leaves them unchanged"
     )
 
 
-def _divide_counts(scan: Scan, scale: Scale, note: str) -> Scan:
+def _divide_counts(scan: Scan, counts_scale: Scale, note: str) -> Scan:
     counts = scan.counts
-    is_integer = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
-    if scale.is_per_pixel:
-        divide_block: Any = partial(in_units_of_quantum, default_quantum=scale.value)
+    is_integer = counts.dtype.kind in "iu" and not counts_scale.uncertainty and float(counts_scale.value).is_integer()
+    if counts_scale.is_per_pixel:
+        divide_block: Any = partial(in_units_of_quantum, default_quantum=counts_scale.value)
         counts = counts.map_blocks(divide_block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
-    elif scale.rounding is not None and not scale.uncertainty:
-        counts = da.rint((counts + scale.rounding) / scale.value).astype(np.float32)
-    elif is_integer and scale.value <= np.iinfo(counts.dtype).max:
-        counts = counts // counts.dtype.type(scale.value)
+    elif counts_scale.rounding is not None and not counts_scale.uncertainty:
+        counts = da.rint((counts + counts_scale.rounding) / counts_scale.value).astype(np.float32)
+    elif is_integer and counts_scale.value <= np.iinfo(counts.dtype).max:
+        counts = counts // counts.dtype.type(counts_scale.value)
     else:
-        counts = (counts / scale.value).astype(np.float32)
-    return replace(scan, counts=counts, counts_scale=scale.value, notes=(note, *scan.notes))
+        counts = (counts / counts_scale.value).astype(np.float32)
+    return replace(scan, counts=counts, counts_scale=counts_scale.value, notes=(note, *scan.notes))
 
 
 def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
@@ -427,8 +439,8 @@ def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
     return None
 
 
-def _has_fractions(values: NDArray[Any]) -> bool:
-    return values.dtype.kind == "f" and bool((values != np.rint(values)).any())
+def _has_fractions(stored_values: NDArray[Any]) -> bool:
+    return stored_values.dtype.kind == "f" and bool((stored_values != np.rint(stored_values)).any())
 
 
 _ARCHIVE_TYPES = {
@@ -505,19 +517,21 @@ def guess_file_type(head: bytes) -> str:
 
 
 def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
-    content = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    matching_types = [(file_type, advice) for magic, file_type, advice in _SIGNATURES if content.startswith(magic)]
-    if head.startswith(b"PK\x03\x04") and any(name in head for name in _OFFICE_FILE_NAMES):
+    stripped_head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    matching_types = [
+        (file_type, advice) for magic, file_type, advice in _SIGNATURES if stripped_head.startswith(magic)
+    ]
+    if head.startswith(b"PK\x03\x04") and any(file_name in head for file_name in _OFFICE_FILE_NAMES):
         matching_types.append(("a spreadsheet or document", _TABLE_ADVICE))
     if len(head) >= _CNF_FIRST_SECTION + 4:
         (section_type,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
         matching_types += [_CNF_TYPE_AND_ADVICE] if section_type in _CNF_SECTION_TYPES else []
     if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
         matching_types.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
-    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", content, re.DOTALL)
+    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped_head, re.DOTALL)
     if match:
         matching_types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
-    if content.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in content.replace(b"\r", b"\n"):
+    if stripped_head.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in stripped_head.replace(b"\r", b"\n"):
         remedy = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
         matching_types.append(("a configuration of PyMca's fit", remedy))
     return matching_types

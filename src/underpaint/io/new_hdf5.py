@@ -57,10 +57,10 @@ class _Stream(FileIO):
             self._error = error
         return n_byte
 
-    def truncate(self, size: int | None = None) -> int:
+    def truncate(self, n_byte: int | None = None) -> int:
         """Set the length of the file, unless a write has failed."""
         try:
-            return super().truncate(size) if self._error is None else size or 0
+            return super().truncate(n_byte) if self._error is None else n_byte or 0
         except OSError as error:
             self._error = error
-            return size or 0
+            return n_byte or 0

@@ -235,15 +235,17 @@ def _energies_section(instrument: Instrument) -> dict[str, object]:
     if not _has_source(instrument):
         return {"energy": None}
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
-    energy, weight, width = source_spectrum(instrument.model_copy(update={"filters": (), "geometry": geometry}))
-    weight = weight / weight.sum()
-    has_scatter = width == 0
+    energies, weights, line_widths = source_spectrum(
+        instrument.model_copy(update={"filters": (), "geometry": geometry})
+    )
+    weights = weights / weights.sum()
+    has_scatter = line_widths == 0
     if _has_tube(instrument):
-        has_scatter &= weight >= _MIN_SCATTERED_FRACTION * weight[has_scatter].max(initial=0.0)
+        has_scatter &= weights >= _MIN_SCATTERED_FRACTION * weights[has_scatter].max(initial=0.0)
     return {
-        "energy": energy.tolist(),
-        "energyweight": weight.tolist(),
-        "energyflag": [1] * energy.size,
+        "energy": energies.tolist(),
+        "energyweight": weights.tolist(),
+        "energyflag": [1] * energies.size,
         "energyscatter": has_scatter.astype(int).tolist(),
     }
 
@@ -338,8 +340,8 @@ def _configuration_text(sections: Sections, materials: Sections) -> str:
     return "\n".join(lines)
 
 
-def _setting_text(value: object) -> str:
-    if isinstance(value, list):
+def _setting_text(setting_value: object) -> str:
+    if isinstance(setting_value, list):
         # without a trailing comma, PyMca reads a list of one value as a scalar
-        return ", ".join(map(str, value)) + ("," if len(value) == 1 else "")
-    return str(value).replace("%", "%%")
+        return ", ".join(map(str, setting_value)) + ("," if len(setting_value) == 1 else "")
+    return str(setting_value).replace("%", "%%")

@@ -42,7 +42,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return path.is_file() and (head.startswith(_MAGIC) or _find_header(path) is not None)
 
 
-def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
+def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
     """Read the header, and map the data.
 
     Raises
@@ -50,7 +50,7 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
     ScanError
         The header is damaged, or the data file is missing or has another size than the header declares.
     """
-    del name, n_band
+    del part_name, n_band
     header_path = path if first_bytes(path, len(_MAGIC)) == _MAGIC else _find_header(path)
     if header_path is None:
         raise ScanError(f"Cannot read {path}: no ENVI header lies beside it. Copy the .hdr file there.")
@@ -157,8 +157,8 @@ def _map_data(header_path: Path, header: Mapping[str, Any], image: Any) -> tuple
     stored_bytes = data_path.stat().st_size - int(image.offset)
     expected_bytes = n_value * dtype.itemsize
     shape = [0, 0, 0]
-    for size, stored_dimension in zip(image_sizes, dimension_order, strict=True):
-        shape[stored_dimension] = size
+    for n_index, stored_dimension in zip(image_sizes, dimension_order, strict=True):
+        shape[stored_dimension] = n_index
     notes: tuple[str, ...] = ()
     if stored_bytes != expected_bytes:
         if not expected_bytes < stored_bytes <= (1 + _MAX_EXTRA_FRACTION) * expected_bytes:
@@ -196,18 +196,22 @@ def _size_fault(
     )
 
 
-def _read_numbers(header: Mapping[str, Any], key: str, path: Path) -> NDArray[np.float64] | None:
-    if key not in header:
+def _read_numbers(header: Mapping[str, Any], entry_name: str, path: Path) -> NDArray[np.float64] | None:
+    if entry_name not in header:
         return None
-    entry_values = header[key] if isinstance(header[key], list) else [header[key]]
+    entry_values = header[entry_name] if isinstance(header[entry_name], list) else [header[entry_name]]
     try:
-        return np.array([float(value) for value in entry_values if str(value).strip()])
+        return np.array([float(entry_value) for entry_value in entry_values if str(entry_value).strip()])
     except ValueError as error:
         raise ScanError(
-            f"Cannot read {path}: its entry {key!r} holds {first_line(error)}. Correct the header."
+            f"Cannot read {path}: its entry {entry_name!r} holds {first_line(error)}. Correct the header."
         ) from error
 
 
-def _read_number(header: Mapping[str, Any], key: str, path: Path) -> float | None:
-    numbers = _read_numbers(header, key, path)
-    return float(numbers[0]) if numbers is not None and numbers.size == 1 and np.isfinite(numbers[0]) else None
+def _read_number(header: Mapping[str, Any], entry_name: str, path: Path) -> float | None:
+    entry_numbers = _read_numbers(header, entry_name, path)
+    return (
+        float(entry_numbers[0])
+        if entry_numbers is not None and entry_numbers.size == 1 and np.isfinite(entry_numbers[0])
+        else None
+    )

@@ -31,13 +31,13 @@ def sniff(path: Path, head: bytes) -> bool:
     return path.is_file() and head.startswith(MAGIC)
 
 
-def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
+def read(path: Path, dataset_path: str | None, n_band: int | None) -> CubeParts:
     """Read the cube of a file, or the dataset at a given path.
 
     Parameters
     ----------
     path : Path
-    name : str or None
+    dataset_path : str or None
         Path of the dataset in the file.
     n_band : int or None
         Length of the list of wavelengths, if it is in a separate file.
@@ -49,7 +49,7 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
     """
     with open_scan(path) as file:
         datasets = [hdf5_object for _, hdf5_object in walk(file, [])]
-        dataset = _select_dataset(path, file, name, datasets)
+        dataset = _select_dataset(path, file, dataset_path, datasets)
         wavelength_lists = _wavelength_lists(dataset, datasets)
         matching_lists = [
             (wavelengths, unit) for wavelengths, unit in wavelength_lists if wavelengths.size in dataset.shape
@@ -73,18 +73,18 @@ def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tu
     assumed_dimension = (
         matching_dimensions[0] if matching_dimensions else min((2, 0), key=lambda dimension: shape[dimension])
     )
-    size = " x ".join(map(str, shape))
+    shape_text = " x ".join(map(str, shape))
     return assumed_dimension, (
-        f"dimension {assumed_dimension + 1} of the dataset of {size} numbers is read as the bands",
+        f"dimension {assumed_dimension + 1} of the dataset of {shape_text} numbers is read as the bands",
     )
 
 
-def _select_dataset(path: Path, file: Any, name: str | None, datasets: list[Any]) -> Any:
-    if name is not None:
-        dataset_item = follow(file, name)
+def _select_dataset(path: Path, file: Any, dataset_path: str | None, datasets: list[Any]) -> Any:
+    if dataset_path is not None:
+        dataset_item = follow(file, dataset_path)
         if not _is_cube(dataset_item):
             raise ScanError(
-                f"Cannot read {path}::{name} as a cube: a 3-D dataset of numbers is needed. The file holds "
+                f"Cannot read {path}::{dataset_path} as a cube: a 3-D dataset of numbers is needed. The file holds "
                 f"{list_arrays(file) or 'no array'}."
             )
         return dataset_item

@@ -8,7 +8,7 @@ from underpaint.io.readers.tiff import open_stack, sniff
 __all__ = ["read", "sniff"]
 
 
-def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
+def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
     """Open a TIFF stack, whose wavelengths are in a separate file.
 
     Raises
@@ -16,5 +16,5 @@ def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
     ScanError
         The file is not a stack, or is damaged.
     """
-    del name, n_band
+    del part_name, n_band
     return CubeParts(open_stack(path))

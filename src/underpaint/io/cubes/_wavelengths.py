@@ -83,7 +83,7 @@ def _are_camera_wavelengths(wavelength_nm: NDArray[np.float64]) -> bool:
     return bool(wavelength_nm.min() >= LOWEST_NM and wavelength_nm.max() <= HIGHEST_NM)
 
 
-def find_unit(text: str) -> str:
+def find_unit(text_with_unit: str) -> str:
     """Return the unit in a text such as "Wavelength (nm)", "cm-1" for wavenumbers, or "" without a unit.
 
     Examples
@@ -91,7 +91,7 @@ def find_unit(text: str) -> str:
     >>> find_unit("wavenumber (cm-1)"), find_unit("lambda_um"), find_unit("name")
     ('cm-1', 'um', '')
     """
-    plain_text = text.strip(" {}\"'").lower()
+    plain_text = text_with_unit.strip(" {}\"'").lower()
     if re.search(r"wave ?number|\bcm ?(\^?\(?-1|⁻¹)|\b1 ?/ ?cm", plain_text):
         return WAVENUMBER
     text_words = [plain_text] if plain_text == "a" else re.split(r"[\W_]+", plain_text)

@@ -191,8 +191,8 @@ def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
     if dataset.chunks is None:
         return ()
     n_expected_chunk, n_stored_chunk = 1, int(dataset.id.get_num_chunks())
-    for size, chunk_size in zip(dataset.shape, dataset.chunks, strict=True):
-        n_expected_chunk *= -(-size // chunk_size)
+    for n_index, chunk_size in zip(dataset.shape, dataset.chunks, strict=True):
+        n_expected_chunk *= -(-n_index // chunk_size)
     if n_stored_chunk >= n_expected_chunk:
         return ()
     return (
@@ -375,9 +375,10 @@ def _detector_dimension(
     sorted_dimensions = sorted(short_dimensions, key=lambda dimension: misfits[dimension])
     if len(sorted_dimensions) > 1 and 3.0 * max(misfits[sorted_dimensions[0]], 1.0) < misfits[sorted_dimensions[1]]:
         return sorted_dimensions[0]
-    size = " x ".join(str(pixel_dimension) for pixel_dimension in dataset.shape)
+    shape_text = " x ".join(str(pixel_dimension) for pixel_dimension in dataset.shape)
     raise ScanError(
-        f"Cannot read {dataset.file.filename}::{dataset.name}: more than one dimension of its {size} values may be the "
+        f"Cannot read {dataset.file.filename}::{dataset.name}: more than one dimension of its {shape_text} values "
+        "may be the "
         "detectors. Give rows and columns with --shape, e.g. --shape "
         f"{dataset.shape[other_dimensions[0]]}x{dataset.shape[other_dimensions[1]]}."
     )
@@ -437,8 +438,8 @@ def _product_misfit(
     product of image and efficiency. The counts of different rows or columns are not such a product.
     """
     pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
-    size = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
-    max_indices = max(2, int((_MAX_VALUES_READ / size) ** (1 / len(pixel_dimensions))))
+    n_value = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
+    max_indices = max(2, int((_MAX_VALUES_READ / n_value) ** (1 / len(pixel_dimensions))))
     slices: list[Any] = [slice(None)] * dataset.ndim
     for pixel_dimension in pixel_dimensions:
         slices[pixel_dimension] = slice(None, None, -(-int(dataset.shape[pixel_dimension]) // max_indices))
@@ -457,8 +458,8 @@ def _product_misfit(
     return misfit * bands.shape[1] / max(bands.shape[1] - 1, 1), image_contrast
 
 
-def _chi_squared(counts: NDArray[np.float64], expected_counts: NDArray[np.float64]) -> float:
-    return float(((counts - expected_counts) ** 2 / np.maximum(expected_counts, 1.0)).mean())
+def _chi_squared(measured_counts: NDArray[np.float64], expected_counts: NDArray[np.float64]) -> float:
+    return float(((measured_counts - expected_counts) ** 2 / np.maximum(expected_counts, 1.0)).mean())
 
 
 def _read_counts(dataset: Any, slices: Any) -> NDArray[Any]:

@@ -29,11 +29,11 @@ _MAX_TIMES_PER_PIXEL = 64
 """Maximum number of times per pixel, if each detector has separate times."""
 
 
-def as_text(value: Any) -> str:
+def as_text(attribute: Any) -> str:
     """Return an attribute or string dataset as str."""
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.ravel()[0]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(attribute, np.ndarray) and attribute.size == 1:
+        attribute = attribute.ravel()[0]
+    return attribute.decode("utf-8", "replace") if isinstance(attribute, bytes) else str(attribute)
 
 
 def short_text(dataset: Any) -> str:
@@ -101,11 +101,15 @@ def axis_fault(dataset: Any, n_channel: int) -> str:
         return ""
     if dataset.size > 3 and dataset.size != n_channel:
         return f"{dataset.name} holds {dataset.size} numbers for {n_channel} channels"
-    numbers = read_values(dataset).ravel().tolist()
-    if numbers[:2] == [0.0, 1.0]:
+    axis_numbers = read_values(dataset).ravel().tolist()
+    if axis_numbers[:2] == [0.0, 1.0]:
         return ""
-    coefficient_list = ", ".join(f"{coefficient:g}" for coefficient in numbers[:3])
-    description = f"holds {coefficient_list}" if len(numbers) <= 3 else f"runs from {numbers[0]:g} to {numbers[-1]:g}"
+    coefficient_list = ", ".join(f"{coefficient:g}" for coefficient in axis_numbers[:3])
+    description = (
+        f"holds {coefficient_list}"
+        if len(axis_numbers) <= 3
+        else f"runs from {axis_numbers[0]:g} to {axis_numbers[-1]:g}"
+    )
     return (
         f"{dataset.name} {description}; energies must increase in equal steps and end between 0 and "
         f"{MAX_AXIS_KEV:g} keV"
@@ -272,20 +276,20 @@ def _write_entry(
     raise_write_error: Callable[[], None],
 ) -> None:
     file.attrs.update({"NX_class": "NXroot", "default": "entry"})
-    entry = file.create_group("entry")
-    entry.attrs.update({"NX_class": "NXentry", "default": "measurement"})
-    entry["title"] = scan.name
-    measurement = entry.create_group("measurement")
+    entry_group = file.create_group("entry")
+    entry_group.attrs.update({"NX_class": "NXentry", "default": "measurement"})
+    entry_group["title"] = scan.name
+    measurement = entry_group.create_group("measurement")
     measurement.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     _write_counts(measurement, scan, raise_write_error)
     _write_metadata(measurement, scan)
-    stored_truth = entry.create_group("truth")
+    stored_truth = entry_group.create_group("truth")
     stored_truth.attrs["NX_class"] = "NXcollection"
     for name, truth_values in truth.items():
         array = np.asarray(truth_values)
         stored_truth.create_dataset(name, data=array.astype(object) if array.dtype.kind == "U" else array)
     if settings is not None:
-        entry["settings"] = json.dumps(settings, sort_keys=True)
+        entry_group["settings"] = json.dumps(settings, sort_keys=True)
 
 
 def _write_counts(measurement: Any, scan: Scan, raise_write_error: Callable[[], None]) -> None:
@@ -313,8 +317,8 @@ def _write_metadata(measurement: Any, scan: Scan) -> None:
     n_row, n_column, n_channel = scan.shape
     measurement["channels"] = np.arange(n_channel, dtype=np.float32)
     pixel_step = scan.step_mm or (1.0, 1.0)
-    for dataset_name, size, step_mm in (("row", n_row, pixel_step[0]), ("column", n_column, pixel_step[1])):
-        measurement[dataset_name] = step_mm * np.arange(size)
+    for dataset_name, n_index, step_mm in (("row", n_row, pixel_step[0]), ("column", n_column, pixel_step[1])):
+        measurement[dataset_name] = step_mm * np.arange(n_index)
         measurement[dataset_name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         measurement["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])
@@ -325,9 +329,9 @@ def _write_metadata(measurement: Any, scan: Scan) -> None:
         "step_mm": scan.step_mm,
         "present": scan.present,
     }
-    for dataset_name, value in optional_values.items():
-        if value is not None:
-            measurement[dataset_name] = np.asarray(value)
+    for dataset_name, optional_value in optional_values.items():
+        if optional_value is not None:
+            measurement[dataset_name] = np.asarray(optional_value)
     if scan.live_time_s is not None:
         measurement["live_time"] = h5py.SoftLink("live_time_s")
     measurement["detector"], measurement["notes"] = scan.detector, "\n".join(scan.notes)

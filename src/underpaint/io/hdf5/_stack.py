@@ -117,21 +117,23 @@ def read_stacks(path: Path, top_group: Any, shape: tuple[int, int] | None = None
     ScanError
         There is no 3-D array of numbers.
     """
-    content = _read_content(top_group)
-    stacks, notes = _select_counts(content.stacks)
+    file_content = _read_content(top_group)
+    stacks, notes = _select_counts(file_content.stacks)
     if not stacks:
         array_list = list_arrays(top_group)
-        refused_links = f" Links that are not followed: {'; '.join(content.faults[:4])}" if content.faults else ""
+        refused_links = (
+            f" Links that are not followed: {'; '.join(file_content.faults[:4])}" if file_content.faults else ""
+        )
         raise ScanError(
             f"Cannot read {path if top_group.name == '/' else f'{path}::{top_group.name}'} as a scan: it holds no "
             "3-D array (row, "
             "column, channel) of numbers, "
             f"{f'only {array_list}' if array_list else 'nor any other array'}.{refused_links}"
         )
-    return _scans(path, stacks, content, shape, (*notes, *content.faults))
+    return _scans(path, stacks, file_content, shape, (*notes, *file_content.faults))
 
 
-def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> list[Scan]:
+def read_named(path: Path, file: Any, object_path: str, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the stack at a path inside the file: a dataset, an NXdata group, or a group of stacks.
 
     Raises
@@ -139,7 +141,7 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
     ScanError
         The path does not exist or is not a stack.
     """
-    hdf5_object = follow(file, name)
+    hdf5_object = follow(file, object_path)
     if isinstance(hdf5_object, h5py.Group):
         signal = _signal(hdf5_object)
         if not _is_counts(signal):
@@ -148,27 +150,35 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
     if not _is_counts(hdf5_object):
         description = "nothing there" if hdf5_object is None else f"shape {hdf5_object.shape}, type {hdf5_object.dtype}"
         raise ScanError(
-            f"Cannot read {path}::{name} as a scan ({description}): a list (spectrum, channel) or "
+            f"Cannot read {path}::{object_path} as a scan ({description}): a list (spectrum, channel) or "
             "a 3-D array (row, column, channel) of numbers is needed. The file holds "
             f"{list_arrays(file) or 'no array'}."
         )
-    content = _read_content(file)
+    file_content = _read_content(file)
     stack = next(
-        (candidate for candidate in content.stacks if object_id(candidate.dataset) == object_id(hdf5_object)), None
+        (
+            known_stack
+            for known_stack in file_content.stacks
+            if object_id(known_stack.dataset) == object_id(hdf5_object)
+        ),
+        None,
     )
-    stack = stack or Stack("/" + name.strip("/"), hdf5_object)
+    stack = stack or Stack("/" + object_path.strip("/"), hdf5_object)
     signal_groups = [
-        candidate for candidate in _parent_groups(file, name) if _is_same_object(_signal(candidate), hdf5_object)
+        known_stack
+        for known_stack in _parent_groups(file, object_path)
+        if _is_same_object(_signal(known_stack), hdf5_object)
     ]
     stack = replace(stack, dataset=hdf5_object, groups=[*signal_groups, *stack.groups])
     return [
-        replace(scan, name=_scan_name(path, stack, scan.detector)) for scan in _scans(path, [stack], content, shape)
+        replace(scan, name=_scan_name(path, stack, scan.detector))
+        for scan in _scans(path, [stack], file_content, shape)
     ]
 
 
-def _parent_groups(file: Any, name: str) -> Iterator[Any]:
-    group = follow(file, name)
-    yield group if isinstance(group, h5py.Group) else follow(file, name.strip("/").rpartition("/")[0])
+def _parent_groups(file: Any, object_path: str) -> Iterator[Any]:
+    group = follow(file, object_path)
+    yield group if isinstance(group, h5py.Group) else follow(file, object_path.strip("/").rpartition("/")[0])
 
 
 def list_arrays(file: Any) -> str:
@@ -243,28 +253,28 @@ def _read_or_none(group: Any, object_path: str) -> Any:
 
 def _read_content(top_group: Any) -> FileContent:
     """Return the content of a group and everything below it, including links to other files."""
-    content, entry_by_path = FileContent([], [], []), {"": _enclosing_entry(top_group)}
+    file_content, entry_by_path = FileContent([], [], []), {"": _enclosing_entry(top_group)}
     signals_and_groups: list[tuple[Any, Any]] = []
     top_path = top_group.name.rstrip("/")
-    for path, hdf5_object in walk(top_group, content.faults):
+    for path, hdf5_object in walk(top_group, file_content.faults):
         object_path = hdf5_object.name if file_of(hdf5_object) == file_of(top_group) else top_path + path
         if _NON_COUNTS_GROUPS & set(object_path.split("/")):
             continue
         parent_path = path.rpartition("/")[0]
-        entry = entry_by_path.get(parent_path, "")
+        entry_path = entry_by_path.get(parent_path, "")
         if isinstance(hdf5_object, h5py.Group):
-            entry_by_path[path] = object_path if not entry and _is_entry(hdf5_object, object_path) else entry
+            entry_by_path[path] = object_path if not entry_path and _is_entry(hdf5_object, object_path) else entry_path
             if _is_counts(signal := _signal(hdf5_object)):
                 signals_and_groups.append((signal, hdf5_object))
         elif _is_counts(hdf5_object):
-            content.stacks.append(Stack(object_path, hdf5_object, [], entry))
+            file_content.stacks.append(Stack(object_path, hdf5_object, [], entry_path))
         elif hdf5_object.ndim == 1 and hdf5_object.size > 1 and hdf5_object.dtype.kind in "iuf":
-            content.vectors.append((entry, hdf5_object))
-    for stack in content.stacks:
+            file_content.vectors.append((entry_path, hdf5_object))
+    for stack in file_content.stacks:
         # Groups that name their axes are preferred.
         groups = [group for signal, group in signals_and_groups if _is_same_object(signal, stack.dataset)]
         stack.groups = sorted(groups, key=lambda group: "axes" not in group.attrs and "axes" not in stack.dataset.attrs)
-    return content
+    return file_content
 
 
 def _is_entry(group: Any, group_path: str) -> bool:
@@ -348,9 +358,9 @@ class NeighbourDatasets:
         self._search_paths += [(group, "") for group in stack.groups]
         self.faults: list[str] = []
 
-    def find(self, *names: str) -> Any:
+    def find(self, *dataset_names: str) -> Any:
         """Return the first dataset with one of the names, or None."""
-        for dataset_name in names:
+        for dataset_name in dataset_names:
             for group, prefix in self._search_paths:
                 try:
                     dataset = follow(group, prefix + dataset_name)
@@ -412,17 +422,22 @@ class PixelIndices:
 
 
 def _scans(
-    path: Path, stacks: list[Stack], content: FileContent, shape: tuple[int, int] | None, notes: tuple[str, ...] = ()
+    path: Path,
+    stacks: list[Stack],
+    file_content: FileContent,
+    shape: tuple[int, int] | None,
+    notes: tuple[str, ...] = (),
 ) -> list[Scan]:
     try:
-        scans = [scan for stack in stacks for scan in _scans_of(path, stack, content, shape)]
+        scans = [scan for stack in stacks for scan in _scans_of(path, stack, file_content, shape)]
     except ScanError as error:
-        entries = list(dict.fromkeys(stack.entry for stack in stacks))
-        if len(entries) == 1:
+        entry_paths = list(dict.fromkeys(stack.entry for stack in stacks))
+        if len(entry_paths) == 1:
             raise
         raise ScanError(
-            f"Cannot read {path} as one scan: it has {len(entries)} measurements, and not all can be read. Give one "
-            f"of them: {'; '.join(f'{path}::{entry}' for entry in entries)}. ({error})"
+            f"Cannot read {path} as one scan: it has {len(entry_paths)} measurements, and not all can be read. "
+            "Give one "
+            f"of them: {'; '.join(f'{path}::{entry_path}' for entry_path in entry_paths)}. ({error})"
         ) from error
     named_scans = [scan if len(scans) > 1 else replace(scan, name=path.stem) for scan in scans]
     return [replace(scan, notes=(*scan.notes, *notes)) for scan in named_scans]
@@ -432,7 +447,7 @@ def _scan_name(path: Path, stack: Stack, detector: str) -> str:
     return f"{path.stem}{stack.name.replace('/', '_')}{f'_{detector}' if detector and stack.dataset.ndim == 4 else ''}"
 
 
-def _scans_of(path: Path, stack: Stack, content: FileContent, shape: tuple[int, int] | None) -> list[Scan]:
+def _scans_of(path: Path, stack: Stack, file_content: FileContent, shape: tuple[int, int] | None) -> list[Scan]:
     """Read each detector of an array as a scan.
 
     Most arrays have only one detector.
@@ -444,9 +459,9 @@ def _scans_of(path: Path, stack: Stack, content: FileContent, shape: tuple[int, 
     list_lengths = tuple(
         {int(dataset_item.size) for dataset_item in energy_lists if dataset_item is not None and dataset_item.ndim == 1}
     )
-    position_datasets = [dataset_item for entry, dataset_item in content.vectors if entry == stack.entry][
-        :_MAX_LISTED_OBJECTS
-    ]
+    position_datasets = [
+        dataset_item for entry_path, dataset_item in file_content.vectors if entry_path == stack.entry
+    ][:_MAX_LISTED_OBJECTS]
     interpretation = interpret_dimensions(dataset, axes, list_lengths, position_datasets, shape)
     if interpretation.detector is None:
         return [_scan(path, stack, interpretation, axes, position_datasets, shape, None)]
@@ -486,7 +501,9 @@ def _scan(
         notes += grid_notes
         cube = ListedCube(path, dataset, spectrum_indices, interpretation.dimension_order, detector_index)  # type: ignore[arg-type]
     stored_sizes = tuple(
-        int(size) for dimension, size in enumerate(dataset.shape) if dimension != interpretation.dimension_order[-1]
+        int(n_index)
+        for dimension, n_index in enumerate(dataset.shape)
+        if dimension != interpretation.dimension_order[-1]
     )
     detector_position = (
         None
@@ -507,7 +524,7 @@ def _scan(
     if stored_step is not None:
         step_mm = float(stored_step.flat[0]), float(stored_step.flat[-1])
     live_time_s, real_time_s = (
-        _read_times(neighbours, names, pixels) for names in (_LIVE_TIME_NAMES, _REAL_TIME_NAMES)
+        _read_times(neighbours, time_names, pixels) for time_names in (_LIVE_TIME_NAMES, _REAL_TIME_NAMES)
     )
     detector_name = str(neighbours.read(short_text, neighbours.find("detector")) or "")
     detector_name = detector_name if detector is None else f"{detector_name or 'detector'} {detector + 1}"

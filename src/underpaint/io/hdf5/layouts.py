@@ -57,20 +57,20 @@ class Layout:
         with open_scan(path) as file:
             return self.is_layout(file)
 
-    def read(self, path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-        """Read all scans of a file, or only those at the path ``name``.
+    def read(self, path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+        """Read all scans of a file, or only those at the path ``part_name``.
 
         Objects that are not part of the layout are read as arrays.
 
         Raises
         ------
         ScanError
-            The file is damaged or inconsistent; ``name`` does not exist or has no counts.
+            The file is damaged or inconsistent; ``part_name`` does not exist or has no counts.
         """
         with open_scan(path) as file:
             scans = self.read_scans(path, file)
-            if name is None:
+            if part_name is None:
                 return scans
-            inner_path = "/" + name.strip("/")
+            inner_path = "/" + part_name.strip("/")
             selected_scans = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inner_path}/")]
-            return selected_scans or read_named(path, file, name, shape)
+            return selected_scans or read_named(path, file, part_name, shape)

@@ -4,7 +4,7 @@ A reader is a module, or any other object, with the attributes of :class:`Reader
 
 - ``FORMAT``, a :class:`Format`;
 - ``sniff(path, head)``, which returns whether the file or folder is of that format;
-- ``read(path, name, shape)``, which returns the scan or scans;
+- ``read(path, part_name, shape)``, which returns the scan or scans;
 - optionally ``read_photographs(path)``, which returns a list of :class:`Photograph`.
 
 Readers of other packages are discovered by entry points of the group ``underpaint.readers``.
@@ -116,14 +116,14 @@ class Reader(Protocol):
             The first 4096 bytes of a non-empty file; ``b""`` for a folder.
         """
 
-    def read(self, path: Path, name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
+    def read(self, path: Path, part_name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
         """Read one or several scans, with lazy counts (:func:`lazy_counts`).
 
         Parameters
         ----------
         path : Path
             Path accepted by :meth:`sniff`.
-        name : str or None
+        part_name : str or None
             NAME of ``FILE::NAME``.
         shape : (int, int) or None
             Rows and columns given by the user; the caller reshapes a scan of one row to these.

@@ -71,11 +71,11 @@ class _SpectrumNodes:
             self.ready.append(self._builder.close())
             self._builder = None
 
-    def data(self, text: str) -> None:
+    def data(self, node_text: str) -> None:
         """Add a text to the current spectrum."""
         if self._builder is not None:
-            self._builder.data(text)
-            self._grow(len(text))
+            self._builder.data(node_text)
+            self._grow(len(node_text))
 
     def doctype(self, _name: str, _pubid: str, _system: str) -> None:
         """Refuse the declaration that entities need."""
@@ -117,20 +117,20 @@ def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
 
 
 @contextmanager
-def _with_scan_error(source: str) -> Iterator[None]:
+def _with_scan_error(xml_source: str) -> Iterator[None]:
     try:
         yield
     except _EntitiesError as error:
         raise ScanError(
-            f"Cannot read {source}: its XML declares entities, which Bruker's files never do. Export it again."
+            f"Cannot read {xml_source}: its XML declares entities, which Bruker's files never do. Export it again."
         ) from error
     except (ET.ParseError, LookupError, ValueError, OverflowError) as error:
         raise ScanError(
-            f"Cannot read {source}: the Bruker XML is damaged ({error}). Copy it from the instrument again."
+            f"Cannot read {xml_source}: the Bruker XML is damaged ({error}). Copy it from the instrument again."
         ) from error
 
 
-def parse_xml(content: bytes, source: str) -> ET.Element:
+def parse_xml(xml_text: bytes, source: str) -> ET.Element:
     """Parse an XML text without external entities.
 
     Raises
@@ -139,9 +139,9 @@ def parse_xml(content: bytes, source: str) -> ET.Element:
         The XML is not well-formed, or declares entities, as an XML bomb does.
     """
     with _with_scan_error(source):
-        if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        if b"<!DOCTYPE" in xml_text or b"<!ENTITY" in xml_text:
             raise _EntitiesError
-        return ET.fromstring(content, parser=ET.XMLParser(target=_TreeBuilder()))  # noqa: S314
+        return ET.fromstring(xml_text, parser=ET.XMLParser(target=_TreeBuilder()))  # noqa: S314
 
 
 def find_instance(node: ET.Element | None, instance_type: str) -> ET.Element | None:
@@ -154,7 +154,9 @@ def short_values(node: ET.Element | None) -> dict[str, str]:
     if node is None:
         return {}
     tags_and_texts = ((child.tag, (child.text or "").strip()) for child in node if not len(child))
-    return {tag: text for tag, text in tags_and_texts if text and len(text) <= _MAX_VALUE_LENGTH}
+    return {
+        tag: value_text for tag, value_text in tags_and_texts if value_text and len(value_text) <= _MAX_VALUE_LENGTH
+    }
 
 
 def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
@@ -180,9 +182,9 @@ def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
         headers.get("detector", {}).get("Serial", ""),
         notes,
         {
-            f"{header_name}.{value_name}": value
+            f"{header_name}.{value_name}": value_text
             for header_name, header_values in headers.items()
-            for value_name, value in header_values.items()
+            for value_name, value_text in header_values.items()
         },
     )
 

@@ -94,17 +94,19 @@ class Container:
                 f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy it again."
             ) from error
 
-    def read_stored(self, name: str, offset: int, n_byte: int) -> bytes:
+    def read_stored(self, file_name: str, offset: int, n_byte: int) -> bytes:
         """Read bytes of a file as stored, without decompression."""
-        entry = self.files[name]
-        stop_offset = min(offset + n_byte, entry.size)
+        stored_file = self.files[file_name]
+        stop_offset = min(offset + n_byte, stored_file.size)
         if not 0 <= offset <= stop_offset:
-            raise BrokenContainerError(f"bytes {offset} to {offset + n_byte} of {name}, which has {entry.size}")
+            raise BrokenContainerError(
+                f"bytes {offset} to {offset + n_byte} of {file_name}, which has {stored_file.size}"
+            )
         first_chunk, last_chunk = offset // self.usable_bytes, -(-stop_offset // self.usable_bytes)
-        content = self._read_chunks(entry.chunks[first_chunk:last_chunk])
-        return content[offset - first_chunk * self.usable_bytes : stop_offset - first_chunk * self.usable_bytes]
+        chunk_bytes = self._read_chunks(stored_file.chunks[first_chunk:last_chunk])
+        return chunk_bytes[offset - first_chunk * self.usable_bytes : stop_offset - first_chunk * self.usable_bytes]
 
-    def blocks(self, name: str) -> Iterator[bytes]:
+    def blocks(self, file_name: str) -> Iterator[bytes]:
         """Return the decompressed content of a file in blocks.
 
         Raises
@@ -112,9 +114,9 @@ class Container:
         ScanError
             A block is missing, cannot be decompressed, or is larger than declared.
         """
-        return (content for _, content in self.iterate_blocks(name))
+        return (block_content for _, block_content in self.iterate_blocks(file_name))
 
-    def content(self, name: str, max_bytes: int) -> bytes:
+    def content(self, file_name: str, max_bytes: int) -> bytes:
         """Return the content of a small file.
 
         Raises
@@ -123,16 +125,16 @@ class Container:
             As for :meth:`blocks`, or the file has more than ``max_bytes`` bytes.
         """
         block_contents, n_byte_read = [], 0
-        for block in self.blocks(name):
+        for block in self.blocks(file_name):
             n_byte_read += len(block)
             if n_byte_read > max_bytes:
                 raise ScanError(
-                    f"Cannot read {self.path}: {name} inside has over {max_bytes} bytes, more than it can have."
+                    f"Cannot read {self.path}: {file_name} inside has over {max_bytes} bytes, more than it can have."
                 )
             block_contents.append(block)
         return b"".join(block_contents)
 
-    def iterate_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+    def iterate_blocks(self, file_name: str) -> Iterator[tuple["StoredBlock", bytes]]:
         """Yield location and content of the blocks of a file, in order.
 
         Raises
@@ -140,11 +142,11 @@ class Container:
         ScanError
             As for :meth:`blocks`.
         """
-        with self._as_scan_error(name):
-            is_compressed = self.read_stored(name, 0, 4) == _COMPRESSED_MAGIC
-            yield from self._compressed_blocks(name) if is_compressed else self._uncompressed_blocks(name)
+        with self._as_scan_error(file_name):
+            is_compressed = self.read_stored(file_name, 0, 4) == _COMPRESSED_MAGIC
+            yield from self._compressed_blocks(file_name) if is_compressed else self._uncompressed_blocks(file_name)
 
-    def read_block(self, name: str, block: "StoredBlock") -> bytes:
+    def read_block(self, file_name: str, block: "StoredBlock") -> bytes:
         """Read one block again.
 
         Raises
@@ -152,36 +154,36 @@ class Container:
         ScanError
             As for :meth:`blocks`.
         """
-        with self._as_scan_error(name):
-            content = self.read_stored(name, block.offset, block.stored_bytes)
-            return _decompress(content, block) if block.is_compressed else content
+        with self._as_scan_error(file_name):
+            stored_content = self.read_stored(file_name, block.offset, block.stored_bytes)
+            return _decompress(stored_content, block) if block.is_compressed else stored_content
 
-    def _uncompressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+    def _uncompressed_blocks(self, file_name: str) -> Iterator[tuple["StoredBlock", bytes]]:
         block_bytes = max(1, _UNCOMPRESSED_BLOCK_BYTES // self.usable_bytes) * self.usable_bytes
-        for start in range(0, self.files[name].size, block_bytes):
-            content = self.read_stored(name, start, block_bytes)
-            if len(content) < min(block_bytes, self.files[name].size - start):
-                raise BrokenContainerError(f"it ends at byte {start + len(content)}")
-            yield StoredBlock(start, len(content), len(content), is_compressed=False), content
+        for block_start in range(0, self.files[file_name].size, block_bytes):
+            block_content = self.read_stored(file_name, block_start, block_bytes)
+            if len(block_content) < min(block_bytes, self.files[file_name].size - block_start):
+                raise BrokenContainerError(f"it ends at byte {block_start + len(block_content)}")
+            yield StoredBlock(block_start, len(block_content), len(block_content), is_compressed=False), block_content
 
-    def _compressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
-        block_bytes, _, n_block = struct.unpack("<III", self.read_stored(name, 4, 12))
-        if block_bytes > _MAX_BLOCK_BYTES or 16 * n_block > self.files[name].size:
+    def _compressed_blocks(self, file_name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+        block_bytes, _, n_block = struct.unpack("<III", self.read_stored(file_name, 4, 12))
+        if block_bytes > _MAX_BLOCK_BYTES or 16 * n_block > self.files[file_name].size:
             raise BrokenContainerError(f"{n_block} compressed blocks of {block_bytes} bytes are declared")
         offset = _COMPRESSED_START
         for _ in range(n_block):
-            (size,) = struct.unpack("<I", self.read_stored(name, offset, 4))
-            block = StoredBlock(offset + 16, size, block_bytes, is_compressed=True)
-            yield block, _decompress(self.read_stored(name, offset + 16, size), block)
-            offset += 16 + size
+            (compressed_bytes,) = struct.unpack("<I", self.read_stored(file_name, offset, 4))
+            block = StoredBlock(offset + 16, compressed_bytes, block_bytes, is_compressed=True)
+            yield block, _decompress(self.read_stored(file_name, offset + 16, compressed_bytes), block)
+            offset += 16 + compressed_bytes
 
     @contextmanager
-    def _as_scan_error(self, name: str) -> Iterator[None]:
+    def _as_scan_error(self, file_name: str) -> Iterator[None]:
         try:
             yield
         except (BrokenContainerError, struct.error, zlib.error) as error:
             raise ScanError(
-                f"Cannot read {self.path}: {name} inside is damaged: {error}. Copy the file again."
+                f"Cannot read {self.path}: {file_name} inside is damaged: {error}. Copy the file again."
             ) from error
 
     # --- the container itself -----------------------------------------------------------------------
@@ -206,49 +208,51 @@ class Container:
             for chunk in self._chained_chunks(self._tree_chunk, -(-self._n_entry // entries_per_chunk))
         )
         entry_records = [_ENTRY_STRUCT.unpack_from(tree_bytes, index * _ENTRY_BYTES) for index in range(self._n_entry)]
-        names = [entry[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry in entry_records]
-        parent_indices = [int(entry[2]) for entry in entry_records]
-        for index, (table_chunk, size, _, is_folder, _) in enumerate(entry_records):
+        entry_names = [
+            entry_record[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry_record in entry_records
+        ]
+        parent_indices = [int(entry_record[2]) for entry_record in entry_records]
+        for index, (table_chunk, file_bytes, _, is_folder, _) in enumerate(entry_records):
             if not is_folder:
                 yield (
-                    _container_path(index, names, parent_indices),
-                    Entry(int(size), self._chunk_table(names[index], table_chunk, int(size))),
+                    _container_path(index, entry_names, parent_indices),
+                    Entry(int(file_bytes), self._chunk_table(entry_names[index], table_chunk, int(file_bytes))),
                 )
 
-    def _chunk_table(self, name: str, chunk: int, size: int) -> NDArray[np.int64]:
+    def _chunk_table(self, file_name: str, chunk: int, file_bytes: int) -> NDArray[np.int64]:
         """Return the chunks of a file, which must be inside the container."""
-        if size > self.n_byte:
-            raise BrokenContainerError(f"{name} declares {size} bytes, the whole file has {self.n_byte}")
-        n_chunk = -(-size // self.usable_bytes)
-        content = b"".join(self._chained_chunks(chunk, -(-n_chunk // (self.usable_bytes // 4))))
-        if len(content) < 4 * n_chunk:
-            raise BrokenContainerError(f"the table of chunks of {name} is cut off")
-        chunks = np.frombuffer(content, "<u4", n_chunk).astype(np.int64)
+        if file_bytes > self.n_byte:
+            raise BrokenContainerError(f"{file_name} declares {file_bytes} bytes, the whole file has {self.n_byte}")
+        n_chunk = -(-file_bytes // self.usable_bytes)
+        table_bytes = b"".join(self._chained_chunks(chunk, -(-n_chunk // (self.usable_bytes // 4))))
+        if len(table_bytes) < 4 * n_chunk:
+            raise BrokenContainerError(f"the table of chunks of {file_name} is cut off")
+        chunks = np.frombuffer(table_bytes, "<u4", n_chunk).astype(np.int64)
         last_chunk = (self.n_byte - _FIRST_CHUNK_OFFSET - _CHUNK_HEADER_BYTES) // self.chunk_bytes
         if chunks.size and chunks.max() > last_chunk:
-            raise BrokenContainerError(f"{name} reaches to chunk {chunks.max()}, the last one is {last_chunk}")
+            raise BrokenContainerError(f"{file_name} reaches to chunk {chunks.max()}, the last one is {last_chunk}")
         return chunks
 
     def _chained_chunks(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
         """Yield the contents of a chain of chunks, in which each chunk gives the number of the next."""
         for _ in range(n_chunk):
-            content = self._read_bytes(_FIRST_CHUNK_OFFSET + chunk * self.chunk_bytes, self.chunk_bytes)
-            if len(content) < _CHUNK_HEADER_BYTES:
+            chunk_content = self._read_bytes(_FIRST_CHUNK_OFFSET + chunk * self.chunk_bytes, self.chunk_bytes)
+            if len(chunk_content) < _CHUNK_HEADER_BYTES:
                 raise BrokenContainerError(f"chunk {chunk} lies beyond its end")
-            yield content[_CHUNK_HEADER_BYTES:]
-            (chunk,) = struct.unpack_from("<I", content)
+            yield chunk_content[_CHUNK_HEADER_BYTES:]
+            (chunk,) = struct.unpack_from("<I", chunk_content)
 
     def _read_chunks(self, chunks: NDArray[np.int64]) -> bytes:
         """Return the joined contents of chunks, with one seek for each run of consecutive chunks."""
         chunk_runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1) if chunks.size else []
         chunk_contents = []
         for chunk_run in chunk_runs:
-            content = self._read_bytes(
+            run_content = self._read_bytes(
                 _FIRST_CHUNK_OFFSET + int(chunk_run[0]) * self.chunk_bytes, chunk_run.size * self.chunk_bytes
             )
             chunk_contents += [
-                content[start + _CHUNK_HEADER_BYTES : start + self.chunk_bytes]
-                for start in range(0, chunk_run.size * self.chunk_bytes, self.chunk_bytes)
+                run_content[chunk_start + _CHUNK_HEADER_BYTES : chunk_start + self.chunk_bytes]
+                for chunk_start in range(0, chunk_run.size * self.chunk_bytes, self.chunk_bytes)
             ]
         return b"".join(chunk_contents)
 
@@ -261,23 +265,23 @@ class Container:
                 stream.seek(offset)
                 return stream.read(n_byte)
 
-        content: bytes = try_read(read, str(self.path))
-        return content
+        bytes_read: bytes = try_read(read, str(self.path))
+        return bytes_read
 
 
-def _container_path(index: int, names: list[str], parent_indices: list[int]) -> str:
+def _container_path(index: int, entry_names: list[str], parent_indices: list[int]) -> str:
     path_parts: list[str] = []
     while index != -1:
-        if not 0 <= index < len(names) or len(path_parts) > len(names):
-            raise BrokenContainerError(f"the parent folders of {names[0]} are inconsistent")
-        path_parts.append(names[index])
+        if not 0 <= index < len(entry_names) or len(path_parts) > len(entry_names):
+            raise BrokenContainerError(f"the parent folders of {entry_names[0]} are inconsistent")
+        path_parts.append(entry_names[index])
         index = parent_indices[index]
     return "/".join(reversed(path_parts))
 
 
-def _decompress(content: bytes, block: StoredBlock) -> bytes:
+def _decompress(compressed_content: bytes, block: StoredBlock) -> bytes:
     decompressor = zlib.decompressobj()
-    decompressed = decompressor.decompress(content, block.max_decompressed_bytes + 1)
+    decompressed = decompressor.decompress(compressed_content, block.max_decompressed_bytes + 1)
     if len(decompressed) > block.max_decompressed_bytes or not decompressor.eof:
         raise BrokenContainerError(f"the compressed block at byte {block.offset} does not have its declared size")
     return decompressed
@@ -308,7 +312,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the maps of a .bcf file as one scan for each detector.
 
     The spectra are decompressed row by row on demand.
@@ -323,7 +327,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     decompress = _decompressor()
     container = Container(path)
     database = _database(container)
-    indices = sorted(int(match[1]) for name in container.files if (match := _MAP_PATTERN.match(name)))
+    indices = sorted(int(match[1]) for file_name in container.files if (match := _MAP_PATTERN.match(file_name)))
     if not indices:
         raise ScanError(f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it.")
     return [_scan(container, database, index, decompress, is_single=len(indices) == 1) for index in indices]
@@ -353,9 +357,9 @@ class BcfCube:
 
     dtype: np.dtype[Any] = np.dtype(np.uint32)
 
-    def __init__(self, container: Container, name: str, n_channel: int, decompress: Any) -> None:
-        self.container, self.name, self._decompress = container, name, decompress
-        row_scanner = _RowScanner(container, name)
+    def __init__(self, container: Container, map_name: str, n_channel: int, decompress: Any) -> None:
+        self.container, self.name, self._decompress = container, map_name, decompress
+        row_scanner = _RowScanner(container, map_name)
         self.shape = (row_scanner.n_row, row_scanner.n_column, n_channel)
         if 4 * row_scanner.n_column * n_channel > _MAX_ROW_BYTES:
             raise ScanError(
@@ -378,15 +382,16 @@ class BcfCube:
             :, columns
         ]
 
-    def _decompressed_bytes(self, start: int, stop: int) -> bytes:
+    def _decompressed_bytes(self, start_offset: int, stop_offset: int) -> bytes:
         offsets = np.cumsum([0, *(n_bytes for _, n_bytes in self.block_sizes)])
         first_block, last_block = (
-            int(np.searchsorted(offsets, offset, "right")) - 1 for offset in (start, max(stop - 1, start))
+            int(np.searchsorted(offsets, offset, "right")) - 1
+            for offset in (start_offset, max(stop_offset - 1, start_offset))
         )
-        content = b"".join(
+        block_contents = b"".join(
             self.container.read_block(self.name, block) for block, _ in self.block_sizes[first_block : last_block + 1]
         )
-        return content[start - int(offsets[first_block]) : stop - int(offsets[first_block])]
+        return block_contents[start_offset - int(offsets[first_block]) : stop_offset - int(offsets[first_block])]
 
 
 @dataclass(frozen=True)
@@ -402,10 +407,10 @@ class _SingleBlockFile:
 class _RowScanner:
     """Scanner of a packed map that checks all sizes and finds the offset of each row, without decompressing pixels."""
 
-    def __init__(self, container: Container, name: str) -> None:
-        self.source = f"{container.path}, {name}"
+    def __init__(self, container: Container, map_name: str) -> None:
+        self.source = f"{container.path}, {map_name}"
         self.block_sizes: list[tuple[StoredBlock, int]] = []
-        self._remaining_blocks = container.iterate_blocks(name)
+        self._remaining_blocks = container.iterate_blocks(map_name)
         self._buffer, self._position, self._buffer_offset = b"", 0, 0
         self.n_row, self.n_column = self._unpack_next(struct.Struct("<ii"), "its size")
         if self.n_row < 1 or self.n_column < 1:
@@ -423,8 +428,8 @@ class _RowScanner:
             for _ in range(n_pixel):
                 self._skip_pixel(row)
         self._load_bytes(0, f"row {self.n_row - 1}")
-        for block, content in self._remaining_blocks:  # reading all blocks detects a missing part
-            self.block_sizes.append((block, len(content)))
+        for block, block_content in self._remaining_blocks:  # reading all blocks detects a missing part
+            self.block_sizes.append((block, len(block_content)))
         return np.array([*offsets, self._buffer_offset + self._position])
 
     def _skip_pixel(self, row: int) -> None:
@@ -446,15 +451,15 @@ class _RowScanner:
     def _load_bytes(self, n_byte: int, location: str) -> None:
         """Load the next ``n_byte`` bytes, and release scanned bytes."""
         while self._position + n_byte > len(self._buffer):
-            block, content = next(self._remaining_blocks, (None, b""))
+            block, block_content = next(self._remaining_blocks, (None, b""))
             if block is None:
                 raise ScanError(
                     f"Cannot read {self.source}: the map ends within {location} of {self._size_text()}. Copy it again."
                 )
-            self.block_sizes.append((block, len(content)))
+            self.block_sizes.append((block, len(block_content)))
             n_consumed_byte = min(self._position, len(self._buffer))
             self._buffer, self._position, self._buffer_offset = (
-                self._buffer[n_consumed_byte:] + content,
+                self._buffer[n_consumed_byte:] + block_content,
                 self._position - n_consumed_byte,
                 self._buffer_offset + n_consumed_byte,
             )
@@ -497,14 +502,15 @@ def _slow_decompressor() -> Any:
 
 def _database(container: Container) -> ET.Element:
     if _HEADER_NAME not in container.files:
-        names = ", ".join(sorted(container.files)[:5]) or "nothing"
+        file_list = ", ".join(sorted(container.files)[:5]) or "nothing"
         raise ScanError(
-            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {names} instead of "
+            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {file_list} "
+            "instead of "
             "a map."
         )
     # The XML of a small file cannot be large, but compressed XML could expand to any size.
-    content = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
-    node = find_instance(parse_xml(content, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
+    header_xml = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
+    node = find_instance(parse_xml(header_xml, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
     if node is None:
         raise ScanError(
             f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy it again."
@@ -546,9 +552,9 @@ def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
 def _metadata(database: ET.Element) -> dict[str, Any]:
     object_types = {"xrf": "TRTXRFData", "sem": "TRTSEMData", "stage": "TRTSEMStageData", "scan": "TRTDSPConfiguration"}
     return {
-        f"{prefix}.{key}": value
+        f"{prefix}.{value_name}": value_text
         for prefix, object_type in object_types.items()
-        for key, value in short_values(find_instance(database, object_type)).items()
+        for value_name, value_text in short_values(find_instance(database, object_type)).items()
     }
 
 
@@ -581,8 +587,12 @@ def _row_times(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float
         if visits_text.strip()
     ]
     timing_values = short_values(find_instance(database, "TRTDSPConfiguration"))
-    time_factors = [parse_number(timing_values.get(key)) for key in ("PixelTime", "PixelAverage", "LineAverage")]
-    known_values = [value for value in (*row_visits, *time_factors) if value is not None and value >= 0]
+    time_factors = [
+        parse_number(timing_values.get(value_name)) for value_name in ("PixelTime", "PixelAverage", "LineAverage")
+    ]
+    known_values = [
+        time_factor for time_factor in (*row_visits, *time_factors) if time_factor is not None and time_factor >= 0
+    ]
     if (
         len(row_visits) != shape[0]
         or len(known_values) != len(row_visits) + len(time_factors)
@@ -618,8 +628,12 @@ def _scan_notes(
 def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
     """Yield the planes of an image that are not all zero."""
     image_values = short_values(image)
-    declared_sizes = [parse_number(image_values.get(key)) for key in ("Height", "Width", "ItemSize", "PlaneCount")]
-    height, width, bytes_per_pixel, n_plane = (0 if value is None else int(value) for value in declared_sizes)
+    declared_sizes = [
+        parse_number(image_values.get(value_name)) for value_name in ("Height", "Width", "ItemSize", "PlaneCount")
+    ]
+    height, width, bytes_per_pixel, n_plane = (
+        0 if declared_size is None else int(declared_size) for declared_size in declared_sizes
+    )
     file_name = (image.get("Name") or "").strip()
     for plane_index in range(min(n_plane, len(image))):
         plane = image.find(f"./Plane{plane_index}")
@@ -648,16 +662,21 @@ def _image_pixels(image_bytes: bytes, height: int, width: int, bytes_per_pixel: 
     return np.ascontiguousarray(blue_green_red[:, :, ::-1])
 
 
-def _decode_base64(text: str) -> bytes:
+def _decode_base64(encoded_text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=False)
+        return base64.b64decode(encoded_text, validate=False)
     except (binascii.Error, ValueError):
         return b""
 
 
 def _with_unique_names(photographs: list[Photograph]) -> list[Photograph]:
-    names = [photograph.name or "image" for photograph in photographs]
+    photograph_names = [photograph.name or "image" for photograph in photographs]
     return [
-        Photograph(name if names.count(name) == 1 else f"{name} {names[: index + 1].count(name)}", photograph.pixels)
-        for index, (name, photograph) in enumerate(zip(names, photographs, strict=True))
+        Photograph(
+            photograph_name
+            if photograph_names.count(photograph_name) == 1
+            else f"{photograph_name} {photograph_names[: index + 1].count(photograph_name)}",
+            photograph.pixels,
+        )
+        for index, (photograph_name, photograph) in enumerate(zip(photograph_names, photographs, strict=True))
     ]

@@ -85,11 +85,15 @@ class CsvDialect:
 
     def fields(self, line: bytes) -> list[str]:
         """Split a line into fields. Several spaces count as one separator."""
-        text = line.decode("latin-1").strip().removeprefix("ï»¿")
-        cells = text.split() if self.separator == " " else [cell.strip() for cell in _split_cells(text, self.separator)]
+        line_text = line.decode("latin-1").strip().removeprefix("ï»¿")
+        cells = (
+            line_text.split()
+            if self.separator == " "
+            else [cell.strip() for cell in _split_cells(line_text, self.separator)]
+        )
         if cells and not cells[-1]:
             cells.pop()
-        if self.separator == "," and "." in text:
+        if self.separator == "," and "." in line_text:
             return cells  # in a number with a point, commas within quotation marks separate thousands
         return [cell.replace(",", ".") for cell in cells] if self.decimal_comma else cells
 
@@ -138,11 +142,11 @@ class TableCube:
         return counts
 
 
-def _split_cells(text: str, separator: str) -> list[str]:
+def _split_cells(line_text: str, separator: str) -> list[str]:
     """Split a line at separators outside quotation marks, and remove the quotation marks."""
-    if '"' not in text:
-        return text.split(separator)
-    quoted_sections = text.split('"')
+    if '"' not in line_text:
+        return line_text.split(separator)
+    quoted_sections = line_text.split('"')
     quoted_sections[::2] = [quoted_section.replace(separator, "\x00") for quoted_section in quoted_sections[::2]]
     return "".join(quoted_sections).split("\x00")
 
@@ -163,7 +167,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return _detect_dialect(first_lines) is not None or _is_single_column(first_lines)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read a spectrum or a table of pixels.
 
     Parameters
@@ -234,12 +238,12 @@ def _check_headings(path: Path, dialect: CsvDialect, numbers_per_line: int) -> N
 
 def _first_lines(path: Path) -> bytes:
     """Return the complete lines at the beginning of a file."""
-    content = first_bytes(path, _MAX_LINE_BYTES)
-    return content if len(content) < _MAX_LINE_BYTES else content.rpartition(_line_ending(content))[0]
+    file_head = first_bytes(path, _MAX_LINE_BYTES)
+    return file_head if len(file_head) < _MAX_LINE_BYTES else file_head.rpartition(_line_ending(file_head))[0]
 
 
-def _line_ending(content: bytes) -> bytes:
-    return b"\r" if b"\r" in content and b"\n" not in content else b"\n"
+def _line_ending(file_head: bytes) -> bytes:
+    return b"\r" if b"\r" in file_head and b"\n" not in file_head else b"\n"
 
 
 def _detect_dialect(head: bytes) -> CsvDialect | None:
@@ -280,21 +284,21 @@ def _detect_headings(lines: list[bytes], separator: str, *, decimal_comma: bool)
     return tuple(heading), n_heading
 
 
-def _data_lines(content: bytes) -> list[bytes]:
+def _data_lines(file_content: bytes) -> list[bytes]:
     """Return the lines of data, without empty lines, comments and headings."""
-    lines = [line.strip() for line in content.splitlines()]
+    lines = [line.strip() for line in file_content.splitlines()]
     lines = [line for line in lines if line and not line.startswith(b"#")]
     return lines if not lines or _are_numbers([lines[0].decode("latin-1")]) else lines[1:]
 
 
-def _is_single_column(content: bytes) -> bool:
-    fields = [line.decode("latin-1") for line in _data_lines(content)[:_MIN_CHANNELS]]
+def _is_single_column(first_lines: bytes) -> bool:
+    fields = [line.decode("latin-1") for line in _data_lines(first_lines)[:_MIN_CHANNELS]]
     return len(fields) == _MIN_CHANNELS and _are_numbers(fields)
 
 
 def _read_single_column(path: Path) -> Scan:
-    content = read_limited(path, _MAX_SPECTRUM_BYTES, "single spectrum in a column")
-    counts = _parse_numbers([line.decode("latin-1") for line in _data_lines(content)], path)
+    file_content = read_limited(path, _MAX_SPECTRUM_BYTES, "single spectrum in a column")
+    counts = _parse_numbers([line.decode("latin-1") for line in _data_lines(file_content)], path)
     count_steps = np.diff(counts)
     if (count_steps > 0).all() and np.allclose(count_steps, count_steps.mean()):
         raise ScanError(
@@ -369,8 +373,8 @@ def _coordinates_of_line(fields: list[str], coordinate_columns: _CoordinateColum
 
 def _read_spectra(path: Path, dialect: CsvDialect, numbers_per_line: int, axis_columns: list[int]) -> list[Scan]:
     """Read the spectrum, or the detectors, of a table with a line for each channel."""
-    content = read_limited(path, _MAX_SPECTRUM_BYTES, "spectrum in columns")
-    lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+    file_content = read_limited(path, _MAX_SPECTRUM_BYTES, "spectrum in columns")
+    lines = [line for line in file_content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
     rows = [_parse_numbers(dialect.fields(line), path) for line in lines[dialect.n_heading :]]
     unequal_width = next((row.size for row in rows if row.size != numbers_per_line), 0)
     if unequal_width or len(rows) < 2:
@@ -470,14 +474,15 @@ def _step_and_indices(path: Path, coordinates: NDArray[np.float64]) -> tuple[flo
     coordinate_differences = coordinate_differences[
         coordinate_differences > _STEP_TOLERANCE * np.median(coordinate_differences)
     ]  # rounded positions differ by small amounts
-    step = float(np.median(coordinate_differences))
-    grid_positions = (coordinates - coordinates.min()) / step
+    median_step = float(np.median(coordinate_differences))
+    grid_positions = (coordinates - coordinates.min()) / median_step
     if np.abs(grid_positions - np.round(grid_positions)).max() > _STEP_TOLERANCE or grid_positions.max() > _MAX_INDEX:
         raise ScanError(
-            f"Cannot read {path}: its positions are not regular (median step {step:g}). Give the row and column of "
+            f"Cannot read {path}: its positions are not regular (median step {median_step:g}). Give the row and "
+            "column of "
             "each pixel."
         )
-    return step, np.round(grid_positions).astype(np.int64)
+    return median_step, np.round(grid_positions).astype(np.int64)
 
 
 def _arrange_by_coordinates(

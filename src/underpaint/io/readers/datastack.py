@@ -50,8 +50,8 @@ _ALLOWED_CODECS = re.compile(
 class DatastackCube:
     """Cube of a datastack, whose zip file is opened again for each block, so that any process can read it."""
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
+    def __init__(self, path: Path, array_name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.path, self.name, self.shape, self.dtype = path, array_name, shape, dtype
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
@@ -69,7 +69,7 @@ def sniff(path: Path, head: bytes) -> bool:
         return False
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the cube of a datastack, whose counts are read when computed.
 
     Raises
@@ -81,14 +81,14 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     """
     zarr_library()
     array_headers = _array_headers(path)
-    array_name = _latest_name(array_headers, name.strip("/") if name else _CUBE_NAME)
+    array_name = _latest_name(array_headers, part_name.strip("/") if part_name else _CUBE_NAME)
     array_shape, chunks, dtype = array_headers.get(array_name, ((), (), np.dtype(float)))
     if len(array_shape) != 3 or dtype.kind not in "uif" or 0 in array_shape:
         array_list = (
             ", ".join(f"{array_name} {header[0]}" for array_name, header in array_headers.items()) or "no array"
         )
         raise ScanError(
-            f"Cannot read {path}: {name or _CUBE_NAME} (row, column, channel) is needed; the zarr store contains "
+            f"Cannot read {path}: {part_name or _CUBE_NAME} (row, column, channel) is needed; the zarr store contains "
             f"{array_list}."
         )
     _refuse_sizes(path, array_name, array_shape, chunks, dtype)
@@ -144,7 +144,7 @@ def _array_header(metadata: dict[str, Any]) -> _ArrayHeader:
     dtype = (
         np.dtype(type_name) if re.fullmatch(r"[<>|]?[uifb]\d|u?int\d+|float\d+|bool", type_name) else np.dtype(object)
     )
-    return tuple(int(size) for size in metadata["shape"]), tuple(int(size) for size in chunk_shape), dtype
+    return tuple(int(n_index) for n_index in metadata["shape"]), tuple(int(n_index) for n_index in chunk_shape), dtype
 
 
 def _refuse_codecs(path: Path, array_name: str, metadata: dict[str, Any]) -> None:

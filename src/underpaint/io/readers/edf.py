@@ -152,14 +152,14 @@ def _edf_files(folder: Path) -> list[Path]:
     return sorted(edf_files, key=natural_sort_key)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read an EDF file, or the EDF files of a folder, as a stack whose counts are read when computed.
 
     Parameters
     ----------
     path : Path
         The file or folder.
-    name : str or None
+    part_name : str or None
         ``images`` if a frame is the image of one channel, or the beginning of the names of a folder's files.
 
     Raises
@@ -167,10 +167,10 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ScanError
         A header is damaged or declares more data than the file has, or the frames differ in size or type.
     """
-    return _read_folder(path, name) if path.is_dir() else [_scan([path], path, path.stem, "", name)]
+    return _read_folder(path, part_name) if path.is_dir() else [_scan([path], path, path.stem, "", part_name)]
 
 
-def _read_folder(path: Path, name: str | None) -> list[Scan]:
+def _read_folder(path: Path, part_name: str | None) -> list[Scan]:
     """Read the EDF files of a folder as the lines of a scan, or of one scan per detector for XIA files.
 
     Raises
@@ -178,7 +178,7 @@ def _read_folder(path: Path, name: str | None) -> list[Scan]:
     ScanError
         As for :func:`read`; or the files belong to several scans.
     """
-    files_by_detector, statistics = _group_files(_edf_files(path), None if name == "images" else name)
+    files_by_detector, statistics = _group_files(_edf_files(path), None if part_name == "images" else part_name)
     found_series = {series_name for series_name, _ in files_by_detector}
     if len(found_series) != 1:
         series_list = ", ".join(sorted(found_series)) or "none of that name"
@@ -191,7 +191,7 @@ def _read_folder(path: Path, name: str | None) -> list[Scan]:
     scans = []
     for (series_name, detector), files in sorted(files_by_detector.items()):
         scan_name = path.name if is_single else f"{path.name}_{detector}"
-        scan = _scan(files, path / f"{series_name}*", scan_name, detector, name)
+        scan = _scan(files, path / f"{series_name}*", scan_name, detector, part_name)
         scans.append(_with_live_time(scan, statistics.get(series_name, []), detector))
     return scans
 
@@ -218,7 +218,7 @@ def _group_files(
     return files_by_detector, statistics
 
 
-def _scan(files: list[Path], source: Path, name: str, detector: str, part_name: str | None) -> Scan:
+def _scan(files: list[Path], source: Path, scan_name: str, detector: str, part_name: str | None) -> Scan:
     frames_by_file = [list(_frames(file)) for file in files]
     frames = [frame for file_frames in frames_by_file for frame in file_frames]
     _check_equal_frames(frames, source)
@@ -241,7 +241,7 @@ def _scan(files: list[Path], source: Path, name: str, detector: str, part_name: 
     return Scan(
         lazy_counts(cube, str(source)),
         axis=axis,
-        name=name,
+        name=scan_name,
         source=f"{source}::images" if part_name == "images" else str(source),
         format=FORMAT.name,
         detector=detector,
@@ -340,32 +340,39 @@ def _frames(path: Path) -> Iterator[Frame]:
 def _read_header(stream: BinaryIO, header_start: int, path: Path) -> tuple[dict[str, str], int] | None:
     """Return the fields of the next header and the start of its data, or None at the end of the file."""
     stream.seek(header_start)
-    content = b""
+    header_bytes = b""
     header_end = None
-    while header_end is None and len(content) < _MAX_HEADER_BYTES:
+    while header_end is None and len(header_bytes) < _MAX_HEADER_BYTES:
         chunk = stream.read(_READ_BYTES)
-        content += chunk
-        header_end = re.search(rb"\}[ \t]*\r?\n", content)
+        header_bytes += chunk
+        header_end = re.search(rb"\}[ \t]*\r?\n", header_bytes)
         if not chunk:
             break
-    if not content.strip(b"\x00 \r\n\t"):
+    if not header_bytes.strip(b"\x00 \r\n\t"):
         return None
-    if header_end is None or not content.lstrip().startswith(b"{"):
-        header_fault = "has no end" if content.lstrip().startswith(b"{") else f"begins {content[:16]!r}, not with {{"
+    if header_end is None or not header_bytes.lstrip().startswith(b"{"):
+        header_fault = (
+            "has no end" if header_bytes.lstrip().startswith(b"{") else f"begins {header_bytes[:16]!r}, not with {{"
+        )
         raise ScanError(
             f"Cannot read {path}: it is EDF, but the header at byte {header_start} {header_fault}. It is damaged "
             "or cut off."
         )
-    return _header_fields(content[: header_end.start()]), header_start + header_end.end()
+    return _header_fields(header_bytes[: header_end.start()]), header_start + header_end.end()
 
 
-def _header_fields(content: bytes) -> dict[str, str]:
-    entry_parts = (entry.partition("=") for entry in content.decode("latin-1").lstrip().removeprefix("{").split(";"))
-    return {key.strip(): value.strip() for key, equals_sign, value in entry_parts if equals_sign}
+def _header_fields(header_bytes: bytes) -> dict[str, str]:
+    field_parts = (
+        header_entry.partition("=")
+        for header_entry in header_bytes.decode("latin-1").lstrip().removeprefix("{").split(";")
+    )
+    return {
+        field_name.strip(): field_value.strip() for field_name, equals_sign, field_value in field_parts if equals_sign
+    }
 
 
 def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: int) -> Frame | None:
-    fields_by_lower_key = {key.lower(): value for key, value in fields.items()}
+    fields_by_lower_key = {field_name.lower(): field_value for field_name, field_value in fields.items()}
     if "dim_1" not in fields_by_lower_key:
         return None
     compression = fields_by_lower_key.get("compression", "none").lower()
@@ -374,9 +381,9 @@ def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: in
             f"Cannot read {path}: its frames are packed ({compression}). Write it again without compression."
         )
     dimension_sizes = [
-        _positive_integer(fields_by_lower_key[key], key, path)
-        for key in ("dim_3", "dim_2", "dim_1")
-        if key in fields_by_lower_key
+        _positive_integer(fields_by_lower_key[field_name], field_name, path)
+        for field_name in ("dim_3", "dim_2", "dim_1")
+        if field_name in fields_by_lower_key
     ]
     type_code = _DTYPES.get(fields_by_lower_key.get("datatype", "").lower())
     if type_code is None:
@@ -402,7 +409,7 @@ def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: in
 
 def _data_bytes(fields: dict[str, str], frame: Frame) -> int:
     """Return the number of bytes from the data to the next header."""
-    fields_by_lower_key = {key.lower(): value for key, value in fields.items()}
+    fields_by_lower_key = {field_name.lower(): field_value for field_name, field_value in fields.items()}
     frame_bytes = math.prod(frame.shape) * frame.dtype.itemsize
     return max(
         frame_bytes,
@@ -411,15 +418,15 @@ def _data_bytes(fields: dict[str, str], frame: Frame) -> int:
     )
 
 
-def _integer_or_zero(fields_by_lower_key: dict[str, str], key: str) -> int:
+def _integer_or_zero(fields_by_lower_key: dict[str, str], field_name: str) -> int:
     """Return an integer of the header, or 0 if it is missing or invalid."""
-    number_text = fields_by_lower_key.get(key, "")
+    number_text = fields_by_lower_key.get(field_name, "")
     return int(number_text) if number_text.isdecimal() and number_text.isascii() and len(number_text) < 16 else 0
 
 
-def _positive_integer(number_text: str, key: str, path: Path) -> int:
+def _positive_integer(number_text: str, field_name: str, path: Path) -> int:
     if not (number_text.isdecimal() and number_text.isascii() and len(number_text) < 16 and int(number_text) > 0):
-        raise ScanError(f"Cannot read {path}: {key} is {number_text!r}; it must be an integer, 1 or more.")
+        raise ScanError(f"Cannot read {path}: {field_name} is {number_text!r}; it must be an integer, 1 or more.")
     return int(number_text)
 
 
@@ -433,20 +440,20 @@ def _read_lines(frame: Frame, first_line: int, stop_line: int) -> NDArray[Any]:
             stream.seek(frame.offset + first_line * line_bytes)
             return stream.read((stop_line - first_line) * line_bytes)
 
-    content: bytes = try_read(read, str(frame.path))
-    if len(content) != (stop_line - first_line) * line_bytes:
+    line_contents: bytes = try_read(read, str(frame.path))
+    if len(line_contents) != (stop_line - first_line) * line_bytes:
         raise ScanError(
             f"Cannot read {frame.path}: the file has become shorter than its header declares. Copy it again."
         )
     return (
-        np.frombuffer(content, frame.dtype)
+        np.frombuffer(line_contents, frame.dtype)
         .reshape(stop_line - first_line, n_line_value)
         .astype(frame.dtype.newbyteorder("="))
     )
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
-    fields_by_lower_key = {key.lower(): value for key, value in fields.items()}
+    fields_by_lower_key = {field_name.lower(): field_value for field_name, field_value in fields.items()}
     calibration_texts = re.findall(r"[-+\d.eE]+", fields_by_lower_key.get("mcacalib", ""))
     coefficient_texts = calibration_texts or [
         fields_by_lower_key.get(f"mca {coefficient_name}", "0" if coefficient_name == "c" else "")

@@ -54,7 +54,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return bool(first_lines) and first_lines[0].upper().startswith(b"#FORMAT") and b"EMSA" in first_lines[0].upper()
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read one EMSA/MAS file, data type Y or XY, as a scan of one pixel.
 
     Raises
@@ -62,8 +62,8 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     ScanError
         The file is truncated, or its numbers do not fit its header.
     """
-    text = "\n".join(read_limited(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
-    sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", text, maxsplit=2)
+    file_text = "\n".join(read_limited(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
+    sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", file_text, maxsplit=2)
     if len(sections) != 3:
         raise ScanError(f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again.")
     fields = _header_fields(sections[0])
@@ -83,7 +83,11 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
 
 def _header_fields(header_text: str) -> dict[str, str]:
     key_value_parts = (line.lstrip("#").partition(":") for line in header_text.splitlines() if line.startswith("#"))
-    return {key.split()[0].upper(): value.strip() for key, _, value in key_value_parts if key.strip()}
+    return {
+        keyword.split()[0].upper(): field_value.strip()
+        for keyword, _, field_value in key_value_parts
+        if keyword.strip()
+    }
 
 
 def _parse_columns(
@@ -94,7 +98,7 @@ def _parse_columns(
     is_paired = fields.get("DATATYPE", "Y").upper() == "XY"
     n_declared = parse_number(fields.get("NPOINTS"))
     comma_is_likely = any(
-        re.search(r"\d,\d", fields.get(key, "")) for key in ("XPERCHAN", "OFFSET", "NPOINTS", "LIVETIME")
+        re.search(r"\d,\d", fields.get(keyword, "")) for keyword in ("XPERCHAN", "OFFSET", "NPOINTS", "LIVETIME")
     )
     parsed_tables = [
         _parse_rows(lines, decimal_comma=comma_is_likely),
@@ -136,7 +140,7 @@ def _parse_rows(lines: list[str], *, decimal_comma: bool) -> list[list[float]] |
 def _as_counts_only(
     number_rows: list[list[float]], n_declared: float | None
 ) -> tuple[None, NDArray[np.float64]] | None:
-    counts = np.array([number for number_row in number_rows for number in number_row])
+    counts = np.array([count for number_row in number_rows for count in number_row])
     return (None, counts) if counts.size >= 2 and n_declared in {None, counts.size} else None
 
 

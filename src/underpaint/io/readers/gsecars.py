@@ -43,34 +43,36 @@ def sniff(path: Path, head: bytes) -> bool:
     )
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read each detector as a scan of one pixel, or only the detector ``name``, a number from 1.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read each detector as a scan of one pixel, or only the detector ``part_name``, a number from 1.
 
     Raises
     ------
     ScanError
         The file is truncated, or a line does not hold the counts of each detector.
     """
-    text = read_limited(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
-    header_text, _, data_text = "\n".join(text.splitlines()).partition("\nDATA:")
+    file_text = read_limited(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
+    header_text, _, data_text = "\n".join(file_text.splitlines()).partition("\nDATA:")
     fields = _header_fields(header_text)
     counts = _parse_counts(data_text, fields, path)
     spectra = []
     for detector_index in range(counts.shape[1]):
         zero, gain, quadratic = (
-            _detector_value(fields, key, detector_index) for key in ("CAL_OFFSET", "CAL_SLOPE", "CAL_QUAD")
+            _detector_value(fields, field_name, detector_index)
+            for field_name in ("CAL_OFFSET", "CAL_SLOPE", "CAL_QUAD")
         )
         axis, notes = axis_of_coefficients(
             (parse_number(zero) or 0.0, parse_number(gain) or 0.0, parse_number(quadratic) or 0.0), len(counts)
         )
         live_time, real_time = (
-            parse_seconds(_detector_value(fields, key, detector_index)) for key in ("LIVE_TIME", "REAL_TIME")
+            parse_seconds(_detector_value(fields, field_name, detector_index))
+            for field_name in ("LIVE_TIME", "REAL_TIME")
         )
         detector = str(detector_index + 1)
         spectra.append(
             FileSpectrum(counts[:, detector_index], axis, live_time, real_time, detector, detector, notes, dict(fields))
         )
-    return detector_scans(spectra, path, FORMAT.name, name)
+    return detector_scans(spectra, path, FORMAT.name, part_name)
 
 
 def _header_fields(header_text: str) -> dict[str, str]:
@@ -80,18 +82,18 @@ def _header_fields(header_text: str) -> dict[str, str]:
     """
     fields: dict[str, str] = {}
     for line in header_text.splitlines():
-        key, separator, value = line.partition(":")
-        if key.strip() == "ENVIRONMENT":
-            key, separator, value = value.partition("=")
-            value = value.strip(' "')
-        if separator and not key.startswith("ROI"):
-            fields[key.strip()] = value.strip()
+        field_name, separator, field_value = line.partition(":")
+        if field_name.strip() == "ENVIRONMENT":
+            field_name, separator, field_value = field_value.partition("=")
+            field_value = field_value.strip(' "')
+        if separator and not field_name.startswith("ROI"):
+            fields[field_name.strip()] = field_value.strip()
     return fields
 
 
 def _parse_counts(data_text: str, fields: dict[str, str], path: Path) -> NDArray[np.float64]:
     """Return the (channel, detector) counts."""
-    n_detector, n_channel = (parse_number(fields.get(key)) for key in ("ELEMENTS", "CHANNELS"))
+    n_detector, n_channel = (parse_number(fields.get(field_name)) for field_name in ("ELEMENTS", "CHANNELS"))
     if not (
         n_detector is not None
         and n_channel is not None
@@ -103,19 +105,19 @@ def _parse_counts(data_text: str, fields: dict[str, str], path: Path) -> NDArray
             f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} are allowed. Copy it again."
         )
     try:
-        numbers = np.array(data_text.split(), dtype=np.float64)
+        counts_in_lines = np.array(data_text.split(), dtype=np.float64)
     except ValueError as error:
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum, but its data must be numbers ({error}). Copy it again."
         ) from error
-    if numbers.size != n_detector * n_channel:
+    if counts_in_lines.size != n_detector * n_channel:
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {n_channel:g} channels and {n_detector:g} detectors that holds "
-            f"{numbers.size} numbers. It is cut off or edited; copy it again."
+            f"{counts_in_lines.size} numbers. It is cut off or edited; copy it again."
         )
-    return numbers.reshape(int(n_channel), int(n_detector))
+    return counts_in_lines.reshape(int(n_channel), int(n_detector))
 
 
-def _detector_value(fields: dict[str, str], key: str, detector_index: int) -> str | None:
-    detector_values = fields.get(key, "").split()
+def _detector_value(fields: dict[str, str], field_name: str, detector_index: int) -> str | None:
+    detector_values = fields.get(field_name, "").split()
     return detector_values[detector_index] if detector_index < len(detector_values) else None

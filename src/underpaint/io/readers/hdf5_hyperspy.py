@@ -127,8 +127,8 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
     )
 
 
-def _decode(value: Any) -> Any:
-    return as_text(value) if isinstance(value, bytes | str) else value
+def _decode(attribute: Any) -> Any:
+    return as_text(attribute) if isinstance(attribute, bytes | str) else attribute
 
 
 LAYOUT = Layout(_is_layout, _read_scans)

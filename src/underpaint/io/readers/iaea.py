@@ -37,7 +37,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return bool(re.match(rb"\s*\$[A-Z_0-9]+:", head.removeprefix(b"\xef\xbb\xbf")))
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read an IAEA spectrum as a scan of one pixel.
 
     Raises
@@ -45,29 +45,34 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     ScanError
         There are no counts, or their number differs from the declared one.
     """
-    text = read_limited(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
-    split_text = re.split(r"(?m)^\s*\$([A-Z_0-9]+):?[ \t]*", "\n".join(text.splitlines()))
+    file_text = read_limited(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
+    split_text = re.split(r"(?m)^\s*\$([A-Z_0-9]+):?[ \t]*", "\n".join(file_text.splitlines()))
     blocks = {
         block_name: block_text.strip()
         for block_name, block_text in zip(split_text[1::2], split_text[2::2], strict=True)
     }
     data_words = blocks.get("DATA", "").split()
-    numbers = [parse_number(number_text) for number_text in data_words]
-    n_channel = _n_channel(numbers)
-    if n_channel is None or len(numbers) != n_channel + 2 or None in numbers:
+    data_numbers = [parse_number(number_text) for number_text in data_words]
+    n_channel = _n_channel(data_numbers)
+    if n_channel is None or len(data_numbers) != n_channel + 2 or None in data_numbers:
         invalid_word = next(
-            (number_text for number_text, number in zip(data_words, numbers, strict=True) if number is None), None
+            (
+                number_text
+                for number_text, data_number in zip(data_words, data_numbers, strict=True)
+                if data_number is None
+            ),
+            None,
         )
         fault_text = (
-            f"{invalid_word[:30]!r} in place of a number" if invalid_word else f"{max(0, len(numbers) - 2)} counts"
+            f"{invalid_word[:30]!r} in place of a number" if invalid_word else f"{max(0, len(data_numbers) - 2)} counts"
         )
         declared_range = " to ".join(data_words[:2])[:40] or "(none)"
         raise ScanError(
             f"Cannot read {path}: an IAEA spectrum whose $DATA declares the channels {declared_range}, and holds "
             f"{fault_text}. It is cut off or edited; copy it again."
         )
-    counts = np.array(numbers[2:], dtype=np.float64)
-    axis, notes = _axis(blocks, counts.size, int(numbers[0] or 0))
+    counts = np.array(data_numbers[2:], dtype=np.float64)
+    axis, notes = _axis(blocks, counts.size, int(data_numbers[0] or 0))
     live_time, real_time = (
         *(parse_seconds(number_text) for number_text in blocks.get("MEAS_TIM", "").split()[:2]),
         None,
@@ -83,8 +88,8 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     )
 
 
-def _n_channel(numbers: list[float | None]) -> int | None:
-    first_channel, last_channel = (*numbers, None, None)[:2]
+def _n_channel(data_numbers: list[float | None]) -> int | None:
+    first_channel, last_channel = (*data_numbers, None, None)[:2]
     if first_channel is None or last_channel is None or not (first_channel.is_integer() and last_channel.is_integer()):
         return None
     return int(last_channel - first_channel) + 1 if 0 <= first_channel < last_channel < _MAX_CHANNELS else None

@@ -139,11 +139,11 @@ def _integer_positions(matches: list[Any]) -> list[int]:
     If all positions begin with a hyphen, it is a separator.
     """
     is_hyphen_sign = not all(match[1] for match in matches)
-    positions = [Decimal(match[2].replace(",", ".")) for match in matches]
-    n_decimal = max((-int(position.as_tuple().exponent) for position in positions), default=0)
+    decimal_positions = [Decimal(match[2].replace(",", ".")) for match in matches]
+    n_decimal = max((-int(decimal_position.as_tuple().exponent) for decimal_position in decimal_positions), default=0)
     return [
-        int(position.scaleb(n_decimal)) * (-1 if is_hyphen_sign and match[1] else 1)
-        for position, match in zip(positions, matches, strict=True)
+        int(decimal_position.scaleb(n_decimal)) * (-1 if is_hyphen_sign and match[1] else 1)
+        for decimal_position, match in zip(decimal_positions, matches, strict=True)
     ]
 
 
@@ -202,13 +202,13 @@ def _add_to_series(
         names_by_pixel[pixel] = file_name
 
 
-def steps_and_origin(numbers: Iterable[int]) -> tuple[int, int]:
+def steps_and_origin(position_numbers: Iterable[int]) -> tuple[int, int]:
     """Return step and first value of row or column numbers, which may be positions (0, 50, 100)."""
-    distinct_numbers = sorted(set(numbers))
-    step = 0
-    for number in distinct_numbers[1:]:
-        step = gcd(step, number - distinct_numbers[0])
-    return step or 1, distinct_numbers[0]
+    distinct_numbers = sorted(set(position_numbers))
+    common_step = 0
+    for position_number in distinct_numbers[1:]:
+        common_step = gcd(common_step, position_number - distinct_numbers[0])
+    return common_step or 1, distinct_numbers[0]
 
 
 FORMAT = Format(
@@ -242,14 +242,14 @@ def sniff(path: Path, head: bytes) -> bool:
     return _is_mca(head) if head else bool(_spectra_folders(path))
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read one ``.mca`` file, or a folder with one file per pixel, in the order of the numbers in their names.
 
     Parameters
     ----------
     path : Path
         The file, the folder of the spectra, or a folder with the grid file and one subfolder per detector.
-    name : str or None
+    part_name : str or None
         Name of a subfolder.
     shape : (int, int) or None
         Rows and columns; None reads them from the grid file (``righe`` rows, ``colonne`` columns), or from the names.
@@ -261,7 +261,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     """
     if path.is_file():
         return [_read_file(path)]
-    folder = path if name is None else path / name
+    folder = path if part_name is None else path / part_name
     return [_read_folder(subfolder, folder, shape) for subfolder in _spectra_folders(folder)]
 
 
@@ -273,10 +273,10 @@ def _read_file(path: Path) -> Scan:
     ScanError
         The file is truncated, has no data, or has invalid counts.
     """
-    content = try_read(path.read_bytes, str(path))
-    counts = _parse_counts(_data_section(content, path), path).astype(np.float64)
-    fields = _header_fields(content)
-    axis, notes = _axis(content, counts.size)
+    file_content = try_read(path.read_bytes, str(path))
+    counts = _parse_counts(_data_section(file_content, path), path).astype(np.float64)
+    fields = _header_fields(file_content)
+    axis, notes = _axis(file_content, counts.size)
     live_time_s, real_time_s = parse_seconds(fields.get("LIVE_TIME")), parse_seconds(fields.get("REAL_TIME"))
     return spectrum_scan(
         FileSpectrum(counts, axis, live_time_s, real_time_s, notes=notes, metadata=fields), path, FORMAT.name
@@ -340,11 +340,11 @@ def _read_folder(folder: Path, top_folder: Path, shape: tuple[int, int] | None) 
     if not is_present.all():
         notes.append(f"{int((~is_present).sum())} of {is_present.size} pixels have no file; they count as not measured")
     first_file = folder / names_by_pixel[min(names_by_pixel)]
-    content = try_read(first_file.read_bytes, str(first_file))
-    n_channel = _parse_counts(_data_section(content, first_file), first_file).size
-    axis, axis_note = _axis(content, n_channel)
-    live_time, real_time, time_notes = _pixel_times(folder, names_by_pixel, grid, _calibration_section(content))
-    fields = _header_fields(content)
+    first_content = try_read(first_file.read_bytes, str(first_file))
+    n_channel = _parse_counts(_data_section(first_content, first_file), first_file).size
+    axis, axis_note = _axis(first_content, n_channel)
+    live_time, real_time, time_notes = _pixel_times(folder, names_by_pixel, grid, _calibration_section(first_content))
+    fields = _header_fields(first_content)
     if grid.dwell_s is not None:
         fields["dwell_time_s"] = str(grid.dwell_s)
     return Scan(
@@ -363,9 +363,13 @@ def _read_folder(folder: Path, top_folder: Path, shape: tuple[int, int] | None) 
 
 
 def _mca_files(folder: Path) -> list[str]:
-    entries = try_read(lambda: list(folder.iterdir()), str(folder))
-    spectra = (entry for entry in entries if entry.suffix.lower() == ".mca" and entry.name[0] != ".")
-    return sorted(entry.name for entry in entries_inside(folder, spectra))
+    folder_entries = try_read(lambda: list(folder.iterdir()), str(folder))
+    spectra = (
+        folder_entry
+        for folder_entry in folder_entries
+        if folder_entry.suffix.lower() == ".mca" and folder_entry.name[0] != "."
+    )
+    return sorted(folder_entry.name for folder_entry in entries_inside(folder, spectra))
 
 
 def _pixel_files(
@@ -411,13 +415,13 @@ def _pixel_files(
     first_number = _first_number(series.running_numbers, pixel_grid)
     _check_grid(
         pixel_grid,
-        [number - first_number + 1 for number in series.running_numbers],
+        [file_number - first_number + 1 for file_number in series.running_numbers],
         first_number,
         folder,
         is_shape_given=shape is not None,
     )
     return (
-        {number - first_number + 1: file_name for (_, number), file_name in series.names_by_pixel.items()},
+        {file_number - first_number + 1: file_name for (_, file_number), file_name in series.names_by_pixel.items()},
         pixel_grid,
         notes,
     )
@@ -425,29 +429,30 @@ def _pixel_files(
 
 def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
     """Return a complete series with a step (0, 10, 20) with consecutive numbers."""
-    step, first_number = steps_and_origin(series.running_numbers)
+    number_step, first_number = steps_and_origin(series.running_numbers)
     n_file = len(series.names_by_pixel)
     if (
-        step == 1
+        number_step == 1
         or n_file != grid.n_row * grid.n_column
-        or (series.running_numbers[-1] - first_number) // step != n_file - 1
+        or (series.running_numbers[-1] - first_number) // number_step != n_file - 1
     ):
         return series
     return replace(
         series,
         names_by_pixel={
-            (0, (number - first_number) // step): file_name for (_, number), file_name in series.names_by_pixel.items()
+            (0, (file_number - first_number) // number_step): file_name
+            for (_, file_number), file_name in series.names_by_pixel.items()
         },
     )
 
 
-def _first_number(numbers: list[int], grid: Grid) -> int:
+def _first_number(file_numbers: list[int], grid: Grid) -> int:
     """Return the number of the first pixel.
 
     It is 0 if this number occurs, the first number of a complete series, or 1.
     """
-    is_complete = len(numbers) == numbers[-1] - numbers[0] + 1 == grid.n_row * grid.n_column
-    return 0 if numbers[0] == 0 else numbers[0] if is_complete else 1
+    is_complete = len(file_numbers) == file_numbers[-1] - file_numbers[0] + 1 == grid.n_row * grid.n_column
+    return 0 if file_numbers[0] == 0 else file_numbers[0] if is_complete else 1
 
 
 def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
@@ -484,17 +489,17 @@ def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> 
     )
 
 
-def _step_and_first(numbers: list[int], n_position: int | None) -> tuple[int, int]:
+def _step_and_first(position_numbers: list[int], n_position: int | None) -> tuple[int, int]:
     """Return step and first number of rows or columns.
 
     They are numbered from 0 or 1 if this fits their number.
     """
-    step, first_number = steps_and_origin(numbers)
-    if n_position is not None and first_number <= 1 and max(numbers) - first_number < n_position:
+    common_step, first_number = steps_and_origin(position_numbers)
+    if n_position is not None and first_number <= 1 and max(position_numbers) - first_number < n_position:
         return 1, first_number
-    if n_position is not None and first_number >= 1 and max(numbers) <= n_position:
+    if n_position is not None and first_number >= 1 and max(position_numbers) <= n_position:
         return 1, 1
-    return step, first_number
+    return common_step, first_number
 
 
 def _grid_source(grid: Grid) -> str:
@@ -503,8 +508,8 @@ def _grid_source(grid: Grid) -> str:
 
 def _find_grid(folder: Path, top_folder: Path) -> Grid | None:
     for searched_folder in dict.fromkeys((folder, top_folder, folder.parent)):
-        for candidate in _grid_candidates(searched_folder):
-            grid = _parse_grid(candidate)
+        for grid_file in _grid_candidates(searched_folder):
+            grid = _parse_grid(grid_file)
             if grid is not None:
                 return grid
     return None
@@ -512,22 +517,24 @@ def _find_grid(folder: Path, top_folder: Path) -> Grid | None:
 
 def _grid_candidates(folder: Path) -> list[Path]:
     text_files = [
-        entry for entry in try_read(lambda: list(folder.iterdir()), str(folder)) if entry.suffix.lower() == ".txt"
+        text_file
+        for text_file in try_read(lambda: list(folder.iterdir()), str(folder))
+        if text_file.suffix.lower() == ".txt"
     ]
-    files = (entry for entry in text_files if entry.is_file() and not is_outside(entry, folder))
-    small_files = [entry for entry in files if entry.stat().st_size <= _MAX_GRID_FILE_BYTES]
-    return sorted(small_files, key=lambda entry: (entry.name != GRID_FILE, entry.name))
+    files = (text_file for text_file in text_files if text_file.is_file() and not is_outside(text_file, folder))
+    small_files = [text_file for text_file in files if text_file.stat().st_size <= _MAX_GRID_FILE_BYTES]
+    return sorted(small_files, key=lambda text_file: (text_file.name != GRID_FILE, text_file.name))
 
 
 def _parse_grid(path: Path) -> Grid | None:
     """Return the grid in a grid file, or None unless the text has rows and columns."""
     values_by_word: dict[str, str] = {}
     for line in try_read(path.read_bytes, str(path)).decode("latin-1").splitlines():
-        words = line.replace("=", " ").replace(":", " ").split()
-        if len(words) >= 2:
-            values_by_word[words[0].lower()] = words[1].replace(",", ".")
-    rows = next((values_by_word[word] for word in _ROW_WORDS if word in values_by_word), None)
-    columns = next((values_by_word[word] for word in _COLUMN_WORDS if word in values_by_word), None)
+        line_words = line.replace("=", " ").replace(":", " ").split()
+        if len(line_words) >= 2:
+            values_by_word[line_words[0].lower()] = line_words[1].replace(",", ".")
+    rows = next((values_by_word[key_word] for key_word in _ROW_WORDS if key_word in values_by_word), None)
+    columns = next((values_by_word[key_word] for key_word in _COLUMN_WORDS if key_word in values_by_word), None)
     if rows is None or columns is None:
         return None
     return Grid(
@@ -540,37 +547,38 @@ def _parse_grid(path: Path) -> Grid | None:
 
 def _positive_integer(number_text: str, path: Path) -> int:
     try:
-        number = float(number_text)
+        parsed_number = float(number_text)
     except ValueError:
-        number = 0.0
-    if not (number >= 1 and number.is_integer()):
+        parsed_number = 0.0
+    if not (parsed_number >= 1 and parsed_number.is_integer()):
         raise ScanError(
             f"Cannot use the grid file {path}: {number_text!r} is not a number of rows or columns (1, 2, 3 ...)."
         )
-    return int(number)
+    return int(parsed_number)
 
 
-def _check_grid(grid: Grid, numbers: list[int], first_number: int, folder: Path, *, is_shape_given: bool) -> None:
+def _check_grid(grid: Grid, pixel_numbers: list[int], first_number: int, folder: Path, *, is_shape_given: bool) -> None:
     """Refuse a grid that contradicts the file numbers, shifted to start at 1.
 
     Up to half of the files may be missing.
     """
     n_pixel = grid.n_row * grid.n_column
-    n_missing = n_pixel - len(numbers)
-    ends_early = not is_shape_given and numbers[-1] < n_pixel - 1
+    n_missing = n_pixel - len(pixel_numbers)
+    ends_early = not is_shape_given and pixel_numbers[-1] < n_pixel - 1
     if (
         grid.n_row < 1
         or grid.n_column < 1
-        or numbers[0] < 1
-        or numbers[-1] > n_pixel
+        or pixel_numbers[0] < 1
+        or pixel_numbers[-1] > n_pixel
         or ends_early
         or 2 * n_missing > n_pixel
     ):
         raise ScanError(
             f"Cannot read {folder} as a scan: {_grid_source(grid)} says {grid.n_row} rows x {grid.n_column} "
-            f"columns = {n_pixel} pixels, but there are {len(numbers)} spectra, numbered "
-            f"{numbers[0] + first_number - 1} to "
-            f"{numbers[-1] + first_number - 1}. Correct the grid file, or give the shape (`--shape ROWSxCOLUMNS`; "
+            f"columns = {n_pixel} pixels, but there are {len(pixel_numbers)} spectra, numbered "
+            f"{pixel_numbers[0] + first_number - 1} to "
+            f"{pixel_numbers[-1] + first_number - 1}. Correct the grid file, or give the shape (`--shape "
+            "ROWSxCOLUMNS`; "
             "Python: "
             "`load(path, shape=(rows, columns))`); a scan that stopped early is read with its planned shape if half of "
             "its pixels are there."
@@ -616,25 +624,27 @@ def _read_head(path: Path) -> bytes:
 
 
 def _time_of(head: bytes, time_label: bytes) -> float:
-    start = head.find(time_label)
-    if start < 0:
+    label_start = head.find(time_label)
+    if label_start < 0:
         return float("nan")
-    time_s = parse_seconds(head[start + len(time_label) : head.find(b"\n", start + len(time_label))].decode("latin-1"))
+    time_s = parse_seconds(
+        head[label_start + len(time_label) : head.find(b"\n", label_start + len(time_label))].decode("latin-1")
+    )
     return float("nan") if time_s is None else time_s
 
 
-def _data_section(content: bytes, location: Path | str) -> bytes:
-    start, stop = content.find(_DATA_TAG), content.rfind(_END_TAG)
-    if not _is_mca(content[:64]) or start < 0:
+def _data_section(file_content: bytes, location: Path | str) -> bytes:
+    data_start, data_stop = file_content.find(_DATA_TAG), file_content.rfind(_END_TAG)
+    if not _is_mca(file_content[:64]) or data_start < 0:
         raise ScanError(
             f"Cannot read {location}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it)."
         )
-    if stop < start:
+    if data_stop < data_start:
         raise ScanError(
             f"Cannot read {location}: the file is cut off (no <<END>> after its data). Copy it from the instrument "
             "again."
         )
-    return content[start + len(_DATA_TAG) : stop]
+    return file_content[data_start + len(_DATA_TAG) : data_stop]
 
 
 def _parse_counts(data_section: bytes, location: Path | str) -> NDArray[np.int64]:
@@ -663,29 +673,33 @@ def _raise_invalid_counts(data_section: bytes, location: Path | str) -> None:
             )
 
 
-def _header_fields(content: bytes) -> dict[str, str]:
-    head = content[: max(content.find(_DATA_TAG), 0)].decode("latin-1").encode("utf-8")
-    return {key.decode(): value.decode().strip() for key, value in _FIELD_PATTERN.findall(head)}
+def _header_fields(file_content: bytes) -> dict[str, str]:
+    head = file_content[: max(file_content.find(_DATA_TAG), 0)].decode("latin-1").encode("utf-8")
+    return {
+        field_name.decode(): field_value.decode().strip() for field_name, field_value in _FIELD_PATTERN.findall(head)
+    }
 
 
-def _calibration_section(content: bytes) -> bytes:
-    start = content.find(_CALIBRATION_TAG)
-    if start < 0:
+def _calibration_section(file_content: bytes) -> bytes:
+    section_start = file_content.find(_CALIBRATION_TAG)
+    if section_start < 0:
         return b""
-    return content[start + len(_CALIBRATION_TAG) : content.find(b"<<", start + len(_CALIBRATION_TAG))]
+    return file_content[
+        section_start + len(_CALIBRATION_TAG) : file_content.find(b"<<", section_start + len(_CALIBRATION_TAG))
+    ]
 
 
-def _axis(content: bytes, n_channel: int) -> Axis:
+def _axis(file_content: bytes, n_channel: int) -> Axis:
     """Return the linear axis through the calibration points (channel, energy)."""
     calibration_points = []
-    for line in _calibration_section(content).decode("latin-1").replace(",", ".").splitlines():
+    for line in _calibration_section(file_content).decode("latin-1").replace(",", ".").splitlines():
         point = [parse_number(number_text) for number_text in line.split()]
         if len(point) == 2 and None not in point:
             calibration_points.append(point)
     channel, energy = np.array(calibration_points, dtype=np.float64).reshape(-1, 2).T
     if np.unique(channel).size < 2:
         return None, (NO_CALIBRATION,)
-    gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
+    gain, zero = (float(coefficient) for coefficient in np.polyfit(channel, energy, 1))
     deviation = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
     if deviation > _MAX_DEVIATION_CHANNELS:
         note = (
@@ -693,4 +707,4 @@ def _axis(content: bytes, n_channel: int) -> Axis:
             f"at most {_MAX_DEVIATION_CHANNELS:g} are allowed; find the axis with `underpaint calibrate`"
         )
         return None, (note,)
-    return axis_of_coefficients((zero, gain), n_channel, energy_unit(_header_fields(content).get("LABEL", "")))
+    return axis_of_coefficients((zero, gain), n_channel, energy_unit(_header_fields(file_content).get("LABEL", "")))

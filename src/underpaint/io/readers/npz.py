@@ -80,7 +80,11 @@ class NpzCube:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the counts, which another process reads again."""
-        return {key: value for key, value in self.__dict__.items() if key not in {"_counts", "_lock"}}
+        return {
+            attribute_name: attribute
+            for attribute_name, attribute in self.__dict__.items()
+            if attribute_name not in {"_counts", "_lock"}
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Set the state, without counts."""
@@ -92,8 +96,8 @@ def sniff(path: Path, head: bytes) -> bool:
     return head.startswith(ZIP_MAGIC)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a ``.npz`` file, or its lists of spectra if it has no cubes, or only ``name``.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the cubes of a ``.npz`` file, or its lists of spectra if it has no cubes, or only ``part_name``.
 
     The optional arrays are ``gain_kev`` and ``zero_kev`` or ``energy`` (channel), ``live_time_s`` ((row, column) or
     scalar), and ``step_mm`` (two numbers, or one for both).
@@ -122,12 +126,14 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         }
         shapes |= {array_name: ((1, *shape), dtype) for array_name, (shape, dtype) in spectrum_lists.items()}
         cube_names = list(spectrum_lists)
-    if name is not None and name not in shapes:
-        raise ScanError(f"Cannot read {path}::{name}: the file has no array of that name, only {_array_list(shapes)}.")
-    selected_members = cube_names if name is None else [member for member in cube_names if member == name]
+    if part_name is not None and part_name not in shapes:
+        raise ScanError(
+            f"Cannot read {path}::{part_name}: the file has no array of that name, only {_array_list(shapes)}."
+        )
+    selected_members = cube_names if part_name is None else [member for member in cube_names if member == part_name]
     if not selected_members:
         raise ScanError(
-            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a non-empty 3-D array "
+            f"Cannot read {path if part_name is None else f'{path}::{part_name}'} as a scan: a non-empty 3-D array "
             f"(row, column, channel) of numbers is needed; the file contains {_array_list(shapes)}."
         )
     scan_names = {member: path.stem if len(cube_names) == 1 else f"{path.stem}_{member}" for member in selected_members}
@@ -224,10 +230,10 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
 
 
 def _read_numbers(path: Path, member: str) -> NDArray[Any]:
-    numbers = _read_member(path, member)
-    if numbers.dtype.kind not in "uif" or numbers.size == 0:
-        raise ScanError(f"Cannot read {path}::{member}: it holds {numbers.shape} {numbers.dtype}; a number is needed.")
-    return numbers
+    array = _read_member(path, member)
+    if array.dtype.kind not in "uif" or array.size == 0:
+        raise ScanError(f"Cannot read {path}::{member}: it holds {array.shape} {array.dtype}; a number is needed.")
+    return array
 
 
 def _axis(metadata_arrays: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:

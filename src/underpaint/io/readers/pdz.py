@@ -65,8 +65,8 @@ def sniff(path: Path, head: bytes) -> bool:
     return head.startswith(_MAGIC_25) or (head.startswith(_MAGIC_24) and _is_plausible_24(head))
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the phase with the number ``name`` in a .pdz file, or the first phase, as a scan of one pixel.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the phase with the number ``part_name`` in a .pdz file, or the first phase, as a scan of one pixel.
 
     Phases differ in tube voltage and filter, so they are never added.
 
@@ -75,18 +75,24 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ScanError
         A record or its channels are truncated, or there is no phase of this name.
     """
-    size = try_read(path.stat, str(path)).st_size
-    if size > _MAX_BYTES:
-        raise ScanError(f"Cannot read {path}: {size} bytes are too many for a .pdz spectrum (at most {_MAX_BYTES}).")
-    content: bytes = try_read(path.read_bytes, str(path))
-    phases = _read_phases_25(content, path) if content.startswith(_MAGIC_25) else [_read_phase_24(content, path)]
+    file_bytes = try_read(path.stat, str(path)).st_size
+    if file_bytes > _MAX_BYTES:
+        raise ScanError(
+            f"Cannot read {path}: {file_bytes} bytes are too many for a .pdz spectrum (at most {_MAX_BYTES})."
+        )
+    file_content: bytes = try_read(path.read_bytes, str(path))
+    phases = (
+        _read_phases_25(file_content, path)
+        if file_content.startswith(_MAGIC_25)
+        else [_read_phase_24(file_content, path)]
+    )
     phase_names = [str(phase.number) for phase in phases]
-    if name is not None and name not in phase_names:
-        raise ScanError(f"Cannot read {path}::{name}: the .pdz file has the phases {', '.join(phase_names)}.")
-    phase = phases[0 if name is None else phase_names.index(name)]
+    if part_name is not None and part_name not in phase_names:
+        raise ScanError(f"Cannot read {path}::{part_name}: the .pdz file has the phases {', '.join(phase_names)}.")
+    phase = phases[0 if part_name is None else phase_names.index(part_name)]
     other_names = [phase_name for phase_name in phase_names if phase_name != str(phase.number)]
     phase_notes = (f"one phase of {len(phase_names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
-    return [_scan(path, phase, phase_notes, version=25 if content.startswith(_MAGIC_25) else 24)]
+    return [_scan(path, phase, phase_notes, version=25 if file_content.startswith(_MAGIC_25) else 24)]
 
 
 def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
@@ -115,23 +121,25 @@ def _axis(phase: Phase) -> Axis:
 # --- version 25 ------------------------------------------------------------------------------------
 
 
-def _read_phases_25(content: bytes, path: Path) -> list[Phase]:
+def _read_phases_25(file_content: bytes, path: Path) -> list[Phase]:
     instrument: dict[str, Any] = {}
     phases: list[Phase] = []
-    for record_type, record_offset, record in _iterate_records(content, path):
+    for record_type, record_offset, record_content in _iterate_records(file_content, path):
         if record_type == _INSTRUMENT_RECORD:
-            instrument = _read_instrument(record)
+            instrument = _read_instrument(record_content)
         elif record_type == _SPECTRUM_RECORD:
-            phases.append(_read_phase_25(record, record_offset, path))
+            phases.append(_read_phase_25(record_content, record_offset, path))
     if not phases:
         raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
     phase_numbers = range(1, len(phases) + 1)
-    return [_with_number(phase, number, instrument) for phase, number in zip(phases, phase_numbers, strict=True)]
+    return [
+        _with_number(phase, phase_number, instrument) for phase, phase_number in zip(phases, phase_numbers, strict=True)
+    ]
 
 
-def _with_number(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
+def _with_number(phase: Phase, phase_number: int, instrument: dict[str, Any]) -> Phase:
     return Phase(
-        number,
+        phase_number,
         phase.counts,
         phase.gain_ev,
         phase.start_ev,
@@ -141,30 +149,30 @@ def _with_number(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase
     )
 
 
-def _iterate_records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
+def _iterate_records(file_content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
     """Yield type, offset and bytes of each record, none of which may extend beyond the file."""
-    content_view, record_start = memoryview(content), 0
-    while record_start + 6 <= len(content):
-        record_type, record_bytes = struct.unpack_from("<HI", content, record_start)
-        if record_start + 6 + record_bytes > len(content):
+    content_view, record_start = memoryview(file_content), 0
+    while record_start + 6 <= len(file_content):
+        record_type, record_bytes = struct.unpack_from("<HI", file_content, record_start)
+        if record_start + 6 + record_bytes > len(file_content):
             raise ScanError(
                 f"Cannot read {path}: a .pdz file of version 25; its record of type {record_type} at byte "
                 f"{record_start} "
-                f"declares {record_bytes} bytes, {len(content) - record_start - 6} are left. The file is cut off; "
+                f"declares {record_bytes} bytes, {len(file_content) - record_start - 6} are left. The file is cut off; "
                 "copy it again."
             )
         yield record_type, record_start, content_view[record_start + 6 : record_start + 6 + record_bytes]
         record_start += 6 + record_bytes
 
 
-def _read_instrument(record: memoryview) -> dict[str, Any]:
+def _read_instrument(record_content: memoryview) -> dict[str, Any]:
     """Return the serial number and geometry, or an empty dict if the instrument record is too short."""
-    serial_number, offset = _read_text(record, 0)
-    build_number, offset = _read_text(record, offset)
-    if offset + 6 > len(record):
+    serial_number, offset = _read_text(record_content, 0)
+    build_number, offset = _read_text(record_content, offset)
+    if offset + 6 > len(record_content):
         return {}
     anode_atomic_number, anode_takeoff_deg, incidence_deg, detector_takeoff_deg, window_um = struct.unpack_from(
-        "<4Bh", record, offset
+        "<4Bh", record_content, offset
     )
     return {
         "serial_number": serial_number,
@@ -177,29 +185,31 @@ def _read_instrument(record: memoryview) -> dict[str, Any]:
     }
 
 
-def _read_text(record: memoryview, offset: int) -> tuple[str, int]:
+def _read_text(record_content: memoryview, offset: int) -> tuple[str, int]:
     """Return the text at an offset and the next offset.
 
     The text follows its length. It is empty if it exceeds the record.
     """
-    if offset + 4 > len(record):
-        return "", len(record)
-    (n_character,) = struct.unpack_from("<I", record, offset)
+    if offset + 4 > len(record_content):
+        return "", len(record_content)
+    (n_character,) = struct.unpack_from("<I", record_content, offset)
     stop_offset = offset + 4 + 2 * n_character
-    if stop_offset > len(record):
-        return "", len(record)
-    return bytes(record[offset + 4 : stop_offset]).decode("utf-16-le", "replace").strip("\x00"), stop_offset
+    if stop_offset > len(record_content):
+        return "", len(record_content)
+    return bytes(record_content[offset + 4 : stop_offset]).decode("utf-16-le", "replace").strip("\x00"), stop_offset
 
 
-def _read_phase_25(record: memoryview, record_offset: int, path: Path) -> Phase:
-    if len(record) < _PHASE_STRUCT.size:
+def _read_phase_25(record_content: memoryview, record_offset: int, path: Path) -> Phase:
+    if len(record_content) < _PHASE_STRUCT.size:
         raise ScanError(
-            f"Cannot read {path}: the .pdz spectrum at byte {record_offset} is cut off ({len(record)} bytes)."
+            f"Cannot read {path}: the .pdz spectrum at byte {record_offset} is cut off ({len(record_content)} bytes)."
         )
-    phase_values = _PHASE_STRUCT.unpack_from(record)
+    phase_values = _PHASE_STRUCT.unpack_from(record_content)
     n_channel, n_character = phase_values[-4], phase_values[-1]
     channels_offset = _PHASE_STRUCT.size + 2 * n_character + 2
-    counts = _read_channels(record[channels_offset:], n_channel, "<u4", f"{path}, spectrum at byte {record_offset}")
+    counts = _read_channels(
+        record_content[channels_offset:], n_channel, "<u4", f"{path}, spectrum at byte {record_offset}"
+    )
     return Phase(
         0,
         counts,
@@ -236,12 +246,12 @@ def _is_plausible_24(head: bytes) -> bool:
     return bool(2 <= n_channel <= _MAX_CHANNELS and min_gain_ev <= gain_ev <= max_gain_ev)
 
 
-def _read_phase_24(content: bytes, path: Path) -> Phase:
-    (n_channel,) = struct.unpack_from("<h", content, _N_CHANNEL_OFFSET_24)
-    (gain_ev,) = struct.unpack_from("<d", content, _GAIN_OFFSET_24)
-    voltage_kv, current_ua = struct.unpack_from("<2f", content, _TUBE_OFFSET_24)
-    counts = _read_channels(memoryview(content)[_DATA_OFFSET_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
-    (live_time_s,) = struct.unpack_from("<f", content, _LIVE_TIME_OFFSET_24)
+def _read_phase_24(file_content: bytes, path: Path) -> Phase:
+    (n_channel,) = struct.unpack_from("<h", file_content, _N_CHANNEL_OFFSET_24)
+    (gain_ev,) = struct.unpack_from("<d", file_content, _GAIN_OFFSET_24)
+    voltage_kv, current_ua = struct.unpack_from("<2f", file_content, _TUBE_OFFSET_24)
+    counts = _read_channels(memoryview(file_content)[_DATA_OFFSET_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
+    (live_time_s,) = struct.unpack_from("<f", file_content, _LIVE_TIME_OFFSET_24)
     return Phase(
         1,
         counts,

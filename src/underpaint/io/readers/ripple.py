@@ -63,7 +63,7 @@ def sniff(path: Path, head: bytes) -> bool:
     )
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read a ripple cube, given by its header or its ``.raw`` file, with memory-mapped numbers.
 
     Raises
@@ -96,16 +96,18 @@ class RippleCube:
     """Cube of memory-mapped numbers, for both orders of storage."""
 
     def __init__(self, raw_path: Path, header: Path, fields: dict[str, str]) -> None:
-        missing_keys = [key for key in _REQUIRED if key not in fields]
+        missing_keys = [field_name for field_name in _REQUIRED if field_name not in fields]
         if missing_keys:
             raise ScanError(f"Cannot read {header}: the header lacks {', '.join(missing_keys)}.")
-        width, height, depth = (_integer_field(fields, key, header) for key in ("width", "height", "depth"))
+        n_column, n_row, n_channel = (
+            _integer_field(fields, field_name, header) for field_name in ("width", "height", "depth")
+        )
         self.raw_path, self.offset = (
             raw_path,
             _integer_field(fields, "offset", header, minimum=0) if "offset" in fields else 0,
         )
         self.dtype, self.is_by_vector = _dtype(fields, header), _is_by_vector(fields, header)
-        self.shape = (height, width, depth)
+        self.shape = (n_row, n_column, n_channel)
         self._check_size(header)
 
     def _check_size(self, header: Path) -> None:
@@ -123,8 +125,8 @@ class RippleCube:
         """Read a rectangle of pixels."""
         n_row, n_column, n_channel = self.shape
         if self.is_by_vector:
-            values = np.memmap(self.raw_path, self.dtype, "r", self.offset, self.shape)
-            return np.array(values[rows, columns], dtype=self.dtype.newbyteorder("="))
+            mapped_array = np.memmap(self.raw_path, self.dtype, "r", self.offset, self.shape)
+            return np.array(mapped_array[rows, columns], dtype=self.dtype.newbyteorder("="))
         channel_images = np.memmap(self.raw_path, self.dtype, "r", self.offset, (n_channel, n_row, n_column))
         return np.array(
             np.moveaxis(channel_images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C"
@@ -135,17 +137,19 @@ def _check_type(cube: RippleCube, header: Path) -> None:
     """Refuse values that would be plausible in another byte order or type, but not in the declared one."""
     if cube.dtype.itemsize == 1:
         return
-    values = np.fromfile(
+    checked_values = np.fromfile(
         cube.raw_path, cube.dtype, min(_N_CHECKED_VALUES, int(np.prod(cube.shape))), offset=cube.offset
     )
-    stated_median, item_size = _median_size(values), cube.dtype.itemsize
+    stated_median, item_size = _median_size(checked_values), cube.dtype.itemsize
     candidate_types = [
         np.dtype(f"{byte_order}{kind_code}{item_size}")
         for kind_code in "uf"
         if item_size in _ITEM_SIZES[kind_code]
         for byte_order in "<>"
     ]
-    type_by_median = {_median_size(values.view(candidate_type)): candidate_type for candidate_type in candidate_types}
+    type_by_median = {
+        _median_size(checked_values.view(candidate_type)): candidate_type for candidate_type in candidate_types
+    }
     smallest_median = min((median_size for median_size in type_by_median if median_size > 0), default=0.0)
     if 0 < smallest_median < _MAX_LIKELY_MEDIAN and stated_median > _MIN_SIZE_RATIO * smallest_median:
         raise ScanError(
@@ -162,10 +166,10 @@ def _type_text(dtype: np.dtype[Any]) -> str:
     return f"{kind_name}, {'big' if dtype.str[0] == '>' else 'little'}-endian"
 
 
-def _median_size(values: NDArray[Any]) -> float:
+def _median_size(checked_values: NDArray[Any]) -> float:
     """Return the median of the non-zero numbers, or infinity if over 1 % are neither counts nor rates."""
     with np.errstate(invalid="ignore", over="ignore"):
-        absolute_values = np.abs(values[values != 0].astype(np.float64))
+        absolute_values = np.abs(checked_values[checked_values != 0].astype(np.float64))
     if absolute_values.size == 0:
         return 0.0
     is_plausible = np.isfinite(absolute_values) & (absolute_values > 1 / _MAX_COUNT) & (absolute_values < _MAX_COUNT)
@@ -206,8 +210,8 @@ def _has_keys(head: bytes) -> bool:
 def _read_small_file(path: Path) -> bytes:
     if try_read(path.stat, str(path)).st_size > _MAX_HEADER_BYTES:
         return b""
-    content: bytes = try_read(path.read_bytes, str(path))
-    return content
+    file_content: bytes = try_read(path.read_bytes, str(path))
+    return file_content
 
 
 def _sibling_files(path: Path, suffix: str) -> list[Path]:
@@ -234,13 +238,17 @@ def _raw_file(header: Path, given_path: Path) -> Path:
 
 
 def _header_fields(header: Path) -> dict[str, str]:
-    return {key: value for key, value in _parse_header(_read_small_file(header)).items() if value}
+    return {
+        field_name: field_value
+        for field_name, field_value in _parse_header(_read_small_file(header)).items()
+        if field_value
+    }
 
 
-def _parse_header(content: bytes) -> dict[str, str]:
+def _parse_header(header_content: bytes) -> dict[str, str]:
     """Return the header's values by key in lower case, without comments and INCA's brackets."""
     fields = {}
-    for line in content.decode("latin-1").splitlines():
+    for line in header_content.decode("latin-1").splitlines():
         line_text = line.split(";", 1)[0].strip()
         if line_text.startswith("(MLX::"):
             line_text = line_text.removeprefix("(MLX::").removesuffix(")").replace(" :", " ", 1)
@@ -250,14 +258,16 @@ def _parse_header(content: bytes) -> dict[str, str]:
     return fields
 
 
-def _integer_field(fields: dict[str, str], key: str, header: Path, minimum: int = 1) -> int:
+def _integer_field(fields: dict[str, str], field_name: str, header: Path, minimum: int = 1) -> int:
     try:
-        value = float(fields[key])
+        parsed_number = float(fields[field_name])
     except ValueError as error:
-        raise ScanError(f"Cannot read {header}: {key} is {fields[key]!r}; a number is needed.") from error
-    if not (minimum <= value < 2**62 and value.is_integer()):
-        raise ScanError(f"Cannot read {header}: {key} is {fields[key]}; it must be an integer, {minimum} or more.")
-    return int(value)
+        raise ScanError(f"Cannot read {header}: {field_name} is {fields[field_name]!r}; a number is needed.") from error
+    if not (minimum <= parsed_number < 2**62 and parsed_number.is_integer()):
+        raise ScanError(
+            f"Cannot read {header}: {field_name} is {fields[field_name]}; it must be an integer, {minimum} or more."
+        )
+    return int(parsed_number)
 
 
 def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
@@ -289,20 +299,20 @@ def _axis(fields: dict[str, str], n_channel: int) -> Axis:
     return (None, (NO_CALIBRATION,)) if gain is None else axis_of_coefficients((zero, gain), n_channel, unit)
 
 
-def _first_value(fields: dict[str, str], keys: tuple[str, ...]) -> str | None:
-    return next((fields[key] for key in keys if key in fields), None)
+def _first_value(fields: dict[str, str], field_names: tuple[str, ...]) -> str | None:
+    return next((fields[field_name] for field_name in field_names if field_name in fields), None)
 
 
 def _step_mm(fields: dict[str, str]) -> tuple[float, float] | None:
     steps_mm = []
     for dimension in ("height", "width"):
-        scale = parse_number(_first_value(fields, (f"{dimension}-scale", f"{dimension}scaleincrement")))
+        pixel_size = parse_number(_first_value(fields, (f"{dimension}-scale", f"{dimension}scaleincrement")))
         unit_mm = _MM_PER_UNIT.get(
             (_first_value(fields, (f"{dimension}-units", f"{dimension}scaleunits")) or "").lower()
         )
-        if scale is None or unit_mm is None or scale <= 0:
+        if pixel_size is None or unit_mm is None or pixel_size <= 0:
             return None
-        steps_mm.append(scale * unit_mm)
+        steps_mm.append(pixel_size * unit_mm)
     return steps_mm[0], steps_mm[1]
 
 

@@ -34,18 +34,19 @@ def sniff(path: Path, head: bytes) -> bool:
     return b"<TRTProject" in head and head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<")
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a project as one row of pixels, or only the spectrum with the name or number ``name``.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the spectra of a project as one row of pixels, or only the spectrum with the name or number ``part_name``.
 
     Raises
     ------
     ScanError
         The XML is damaged, or has no valid spectrum. Invalid spectra next to valid ones are skipped with a note.
     """
-    size = try_read(path.stat, str(path)).st_size
-    if size > _MAX_BYTES:
+    file_bytes = try_read(path.stat, str(path)).st_size
+    if file_bytes > _MAX_BYTES:
         raise ScanError(
-            f"Cannot read {path}: a project of {size} bytes, more than the maximum of {_MAX_BYTES}. Export its maps as "
+            f"Cannot read {path}: a project of {file_bytes} bytes, more than the maximum of {_MAX_BYTES}. Export "
+            "its maps as "
             ".bcf or its spectra as .spx."
         )
     spectra: list[FileSpectrum] = []
@@ -62,7 +63,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         spectra = [replace(spectrum, notes=(*spectrum.notes, note)) for spectrum in spectra]
     if not spectra:
         raise ScanError(f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again.")
-    return [scan_of_spectra(spectra, path, FORMAT.name, name)]
+    return [scan_of_spectra(spectra, path, FORMAT.name, part_name)]
 
 
 def _with_compact_counts(spectrum: FileSpectrum) -> FileSpectrum:

@@ -34,7 +34,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return b"S1PXRF" in head.splitlines()[0] if head.strip() else False
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read an S1PXRF spectrum as a scan of one pixel.
 
     Raises
@@ -42,13 +42,14 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     ScanError
         The file is truncated, or its lines are not numbered by channel.
     """
-    text = read_limited(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    file_text = read_limited(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
+    lines = [line.strip() for line in file_text.splitlines() if line.strip()]
     table_start = next(
         (line_index for line_index, line in enumerate(lines) if line.lower().startswith("channel#")), len(lines)
     )
     fields = {
-        key.strip(): value.strip(' "') for key, _, value in (line.partition(",") for line in lines[1:table_start])
+        field_name.strip(): field_value.strip(' "')
+        for field_name, _, field_value in (line.partition(",") for line in lines[1:table_start])
     }
     channel_count_pairs = [
         tuple(parse_number(number_text.strip(' "')) for number_text in line.split(",", 1))

@@ -56,20 +56,20 @@ class _SpecScan:
 
 def sniff(path: Path, head: bytes) -> bool:
     """Return whether a file's first bytes are those of a SPEC file."""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return bool(re.match(rb"#F \S|#S \d+ |#S \d+\s*[\r\n]", text)) or (
-        text.startswith((b"#@", b"#D ")) and b"@A " in text.replace(b"@A\t", b"@A ")
+    head_text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return bool(re.match(rb"#F \S|#S \d+ |#S \d+\s*[\r\n]", head_text)) or (
+        head_text.startswith((b"#@", b"#D ")) and b"@A " in head_text.replace(b"@A\t", b"@A ")
     )
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the spectra of a SPEC file as one row of pixels, with a scan for each detector.
 
     Parameters
     ----------
     path : Path
         The file.
-    name : str or None
+    part_name : str or None
         One spectrum: ``SCAN.POINT`` (``3.1``), or its number from 1.
 
     Raises
@@ -77,9 +77,9 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ScanError
         There is no spectrum, or a spectrum has content other than numbers.
     """
-    text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
+    file_text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
     spectra_by_detector: dict[int, list[FileSpectrum]] = {}
-    for spec_scan in _spec_scans(text):
+    for spec_scan in _spec_scans(file_text):
         for detector_index, spectrum in (
             _scan_spectra(spec_scan, path) if spec_scan.spectra else _table_spectra(spec_scan, path)
         ):
@@ -90,9 +90,9 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
             "spectra, or export them with PyMca as HDF5."
         )
     if len(spectra_by_detector) == 1:
-        return [scan_of_spectra(spectra_by_detector[0], path, FORMAT.name, name)]
+        return [scan_of_spectra(spectra_by_detector[0], path, FORMAT.name, part_name)]
     return [
-        _with_detector(scan_of_spectra(spectra, path, FORMAT.name, name), path, detector_index + 1)
+        _with_detector(scan_of_spectra(spectra, path, FORMAT.name, part_name), path, detector_index + 1)
         for detector_index, spectra in spectra_by_detector.items()
     ]
 
@@ -101,10 +101,10 @@ def _with_detector(scan: Scan, path: Path, detector: int) -> Scan:
     return replace(scan, source=f"{path}::{detector}", name=f"{path.stem}_{detector}", detector=str(detector))
 
 
-def _spec_scans(text: str) -> Iterator[_SpecScan]:
+def _spec_scans(file_text: str) -> Iterator[_SpecScan]:
     """Yield the scans of the file, with spectra before the first scan as a separate scan."""
     spec_scan, counts_lines = _SpecScan("1"), None
-    for line in text.splitlines():
+    for line in file_text.splitlines():
         if counts_lines is not None:
             counts_lines.append(line.rstrip("\\ \t"))
         elif line.startswith("@A"):
@@ -113,8 +113,8 @@ def _spec_scans(text: str) -> Iterator[_SpecScan]:
             yield spec_scan
             spec_scan = _SpecScan(([*line.split(), "1"])[1])
         elif line.startswith("#"):
-            key, _, value = line[1:].partition(" ")
-            spec_scan.fields.setdefault(key, []).append(value.strip())
+            header_key, _, header_value = line[1:].partition(" ")
+            spec_scan.fields.setdefault(header_key, []).append(header_value.strip())
         elif line.strip() and spec_scan.labels:
             spec_scan.lines.append(line)
         if counts_lines is not None and not line.rstrip().endswith("\\"):
@@ -155,7 +155,11 @@ def _scan_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileS
             else ""
         )
         live_time, real_time = (parse_seconds(time_word) for time_word in ([*time_text.split(), "", "", ""])[1:3])
-        fields = {key: " | ".join(values[:3]) for key, values in spec_scan.fields.items() if len(values) < 4}
+        fields = {
+            header_key: " | ".join(header_values[:3])
+            for header_key, header_values in spec_scan.fields.items()
+            if len(header_values) < 4
+        }
         yield (
             detector_index,
             FileSpectrum(counts, axis, live_time, real_time, spectrum_name, notes=notes, metadata=fields),
@@ -178,7 +182,7 @@ def _table_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, File
             f"Cannot read {path}: scan {spec_scan.number} has {table.shape[1]} lines of {len(table)} numbers below "
             f"{len(labels)} labels. Two lines or more of as many numbers as labels are needed; copy the file again."
         )
-    axis_columns = [column for column, label in enumerate(labels) if is_channel_or_energy(label)]
+    axis_columns = [column for column, column_label in enumerate(labels) if is_channel_or_energy(column_label)]
     for detector_index, spectrum in enumerate(spectra_in_columns(table, labels, axis_columns, path)):
         yield detector_index, replace(spectrum, name=f"{spec_scan.number}.1")
 
@@ -195,9 +199,9 @@ def _check_channels(channel_fields: list[str], n_channel: int, location: str) ->
 
 def _axis(calibration: list[str], channel_fields: list[str], n_channel: int) -> Axis:
     """Return the axis of ``#@CALIB``, whose channel numbers begin at the first channel of ``#@CHANN``."""
-    numbers = [parse_number(number_text) for number_text in calibration[0].split()] if calibration else []
-    coefficients = [number for number in numbers if number is not None]
-    if len(coefficients) < 2 or len(coefficients) < len(numbers):
+    parsed_coefficients = [parse_number(number_text) for number_text in calibration[0].split()] if calibration else []
+    coefficients = [parsed_coefficient for parsed_coefficient in parsed_coefficients if parsed_coefficient is not None]
+    if len(coefficients) < 2 or len(coefficients) < len(parsed_coefficients):
         return None, (NO_CALIBRATION,)
     first_channel = parse_number(([*channel_fields[0].split(), "", ""])[1]) if channel_fields else None
     if first_channel and coefficients[:2] != [0.0, 1.0]:

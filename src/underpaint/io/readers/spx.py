@@ -28,7 +28,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return b"<TRTSpectrum>" in head[:512] and b"<" in head.lstrip(b"\xef\xbb\xbf \r\n")[:1]
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read a Bruker spectrum as a scan of one pixel.
 
     Raises
@@ -36,8 +36,8 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     ScanError
         The XML is damaged, has no spectrum, or has another number of channels than declared.
     """
-    content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
-    node = find_instance(parse_xml(content, str(path)), "TRTSpectrum")
+    file_content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
+    node = find_instance(parse_xml(file_content, str(path)), "TRTSpectrum")
     if node is None:
         raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")
     return spectrum_scan(read_spectrum_node(node, str(path)), path, FORMAT.name)

@@ -102,14 +102,14 @@ def _tiff_files(folder: Path) -> list[Path]:
     return sorted(tiff_files, key=natural_sort_key)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read a TIFF file, or a folder of TIFF files, as a stack whose counts are read when computed.
 
     Parameters
     ----------
     path : Path
         The file or folder.
-    name : str or None
+    part_name : str or None
         The list of energies, by name in the same folder or by path.
 
     Raises
@@ -119,8 +119,8 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     """
     cube = open_stack(path)
     if not path.is_dir():
-        return [_scan(cube, path, path.parent, path.stem, name)]
-    scan = _scan(cube, path, path, path.name, name)
+        return [_scan(cube, path, path.parent, path.stem, part_name)]
+    scan = _scan(cube, path, path, path.name, part_name)
     files = _tiff_files(path)
     missing_numbers = missing_file_numbers(files)
     if missing_numbers and scan.axis is None:
@@ -157,8 +157,8 @@ def open_stack(path: Path) -> MappedCube | PagesCube:
     return PagesCube([(file, 0) for file in files], *page_types[0])
 
 
-def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stack_name: str, name: str | None) -> Scan:
-    energy_file = list_beside(folder, stack_name, name, str(path), _ENERGY_LIST_NAMES)
+def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stack_name: str, part_name: str | None) -> Scan:
+    energy_file = list_beside(folder, stack_name, part_name, str(path), _ENERGY_LIST_NAMES)
     axis: EnergyAxis | None = None
     notes: tuple[str, ...] = ("no energy calibration: no list of energies with the stack",)
     if energy_file is not None:
@@ -198,7 +198,7 @@ def _open_file(path: Path) -> MappedCube | PagesCube:
     with _import_tifffile().TiffFile(path) as file:
         pages = file.pages
         page, n_page = pages[0], len(pages)
-        shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
+        shape, dtype = tuple(int(n_index) for n_index in page.shape), np.dtype(page.dtype)
         _check_pages(path, n_page, shape, dtype, page)
         if n_page == 1 or len(shape) == 3:
             return _from_one_page(path, page, shape, dtype)
@@ -273,7 +273,7 @@ def _contiguous_offset(file: Any, n_page: int, shape: tuple[int, ...], dtype: np
 def _page_shape_and_type(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
     with _import_tifffile().TiffFile(path) as file:
         page = file.pages[0]
-        shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
+        shape, dtype = tuple(int(n_index) for n_index in page.shape), np.dtype(page.dtype)
         _check_pages(path, 1, shape, dtype, page)
         if len(shape) != 2 or len(file.pages) != 1:
             raise ScanError(

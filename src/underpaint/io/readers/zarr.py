@@ -63,7 +63,7 @@ _MAX_COMPRESSION_RATIO = 100
 
 def sniff(path: Path, head: bytes) -> bool:
     """Return whether a folder is a zarr store."""
-    return not head and any((path / name).is_file() for name in _METADATA_NAMES)
+    return not head and any((path / file_name).is_file() for file_name in _METADATA_NAMES)
 
 
 def zarr_library() -> Any:
@@ -92,8 +92,8 @@ def wait_for_zarr() -> None:
     import_module("zarr.core.sync").sync(wait_for_others())
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a store, or only ``name``.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the cubes of a store, or only ``part_name``.
 
     Cubes called ``counts`` or ``data`` are preferred to others.
 
@@ -115,15 +115,18 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     } or cubes
     selected_cubes = (
         preferred_cubes
-        if name is None
+        if part_name is None
         else {
-            array_name: node for array_name, node in cubes.items() if f"{array_name}/".startswith(f"{name.strip('/')}/")
+            array_name: node
+            for array_name, node in cubes.items()
+            if f"{array_name}/".startswith(f"{part_name.strip('/')}/")
         }
     )
     if not selected_cubes:
         array_list = ", ".join(f"{array_name} {node.shape}" for array_name, node in cubes.items()) or "none"
         raise ScanError(
-            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a 3-D array (row, column, channel) "
+            f"Cannot read {path if part_name is None else f'{path}::{part_name}'} as a scan: a 3-D array (row, "
+            "column, channel) "
             f"of numbers is needed; the zarr store contains {array_list}."
         )
     return [_scan(path, node, is_single=len(selected_cubes) == 1) for node in selected_cubes.values()]
@@ -158,25 +161,25 @@ class ZarrCube:
         slices = dict(
             zip(self.dimension_order, (rows, columns) if len(self.dimension_order) == 3 else (columns,), strict=False)
         )
-        values = _read_values(
+        stored_values = _read_values(
             self.node, tuple(slices.get(dimension, slice(None)) for dimension in range(len(self.dimension_order)))
         )
-        values = np.transpose(values, self.dimension_order)
-        return np.ascontiguousarray(values if len(self.dimension_order) == 3 else values[None][rows])
+        stored_values = np.transpose(stored_values, self.dimension_order)
+        return np.ascontiguousarray(stored_values if len(self.dimension_order) == 3 else stored_values[None][rows])
 
 
 def _read_values(node: Node, slices: Any = ()) -> NDArray[Any]:
     zarr_module = zarr_library()
     try:
         zarr_array = zarr_module.open_array(_open_store(node), mode="r")
-        values = np.asarray(zarr_array[slices])
+        stored_values = np.asarray(zarr_array[slices])
     except Exception as error:  # zarr and its codecs raise various errors for damaged data
         raise ScanError(
             f"Cannot read {node.folder}: the zarr array is damaged ({first_line(error)}). Copy the store again."
         ) from error
-    if values.dtype.kind not in "buif":
-        raise ScanError(f"Cannot read {node.folder}: the zarr array contains {values.dtype}, not numbers.")
-    return values
+    if stored_values.dtype.kind not in "buif":
+        raise ScanError(f"Cannot read {node.folder}: the zarr array contains {stored_values.dtype}, not numbers.")
+    return stored_values
 
 
 def _open_store(node: Node) -> Any:
@@ -307,12 +310,14 @@ def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunk_shape: tuple[int, 
 
 
 def _stored_bytes(folder: Path) -> int:
-    return sum((Path(directory) / name).stat().st_size for directory, _, files in os.walk(folder) for name in files)
+    return sum(
+        (Path(directory) / file_name).stat().st_size for directory, _, files in os.walk(folder) for file_name in files
+    )
 
 
 def _codec_names(array_metadata: Any) -> Iterator[str]:
     """Yield the names of all codecs in an array's metadata, including nested codecs."""
-    codec_lists = [array_metadata.get(key) for key in ("codecs", "index_codecs", "filters", "compressor")]
+    codec_lists = [array_metadata.get(codecs_key) for codecs_key in ("codecs", "index_codecs", "filters", "compressor")]
     for codec_list in codec_lists:
         for codec in codec_list if isinstance(codec_list, list) else [codec_list] if codec_list else []:
             if isinstance(codec, dict):
@@ -460,20 +465,22 @@ def _step_mm_of(stored_step: Any) -> tuple[float, float] | None:
     if not (
         isinstance(stored_step, list)
         and len(stored_step) == 2
-        and all(isinstance(value, int | float) for value in stored_step)
+        and all(isinstance(step_value, int | float) for step_value in stored_step)
     ):
         return None
     return float(stored_step[0]), float(stored_step[1])
 
 
-def _sibling_array(node: Node, name: str, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    sibling = next((candidate for candidate in _sibling_nodes(node, (name,)) if candidate.shape == shape), None)
+def _sibling_array(node: Node, array_name: str, shape: tuple[int, int]) -> NDArray[np.float64] | None:
+    sibling = next(
+        (sibling_node for sibling_node in _sibling_nodes(node, (array_name,)) if sibling_node.shape == shape), None
+    )
     return None if sibling is None else np.asarray(_read_values(sibling), dtype=np.float64)
 
 
-def _sibling_nodes(node: Node, names: tuple[str, ...]) -> Iterator[Node]:
+def _sibling_nodes(node: Node, array_names: tuple[str, ...]) -> Iterator[Node]:
     """Yield the arrays with the given names in the group of an array."""
-    for folder in (node.folder.parent / name for name in names):
+    for folder in (node.folder.parent / array_name for array_name in array_names):
         metadata_name = next(
             (candidate_name for candidate_name in ("zarr.json", ".zarray") if (folder / candidate_name).is_file()), None
         )

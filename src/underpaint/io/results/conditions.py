@@ -24,19 +24,19 @@ INSTRUMENT_FIELDS: dict[str, tuple[str, str, str]] = {
 GROUP_CLASSES = {"source": "NXsource", "geometry": "NXcollection", "detector": "NXdetector", "beam": "NXbeam"}
 
 
-def write_conditions(entry: Any, scan_facts: Mapping[str, Any], calibration: Mapping[str, Any]) -> None:
+def write_conditions(entry_group: Any, scan_facts: Mapping[str, Any], calibration: Mapping[str, Any]) -> None:
     """Write ``instrument`` (NXinstrument) and ``sample`` (NXsample).
 
     Parameters
     ----------
-    entry : h5py.Group
+    entry_group : h5py.Group
         Entry of ``results.h5``.
     scan_facts : mapping
         Summary of the scan with name, source, detector and times.
     calibration : mapping
         Calibration of the run. Its ``known`` has each known value of the instrument with the origin.
     """
-    instrument = nexus_group(entry, "instrument", "NXinstrument")
+    instrument = nexus_group(entry_group, "instrument", "NXinstrument")
     groups = {
         name: nexus_group(instrument, name, nexus_class)
         for name, nexus_class in GROUP_CLASSES.items()
@@ -58,7 +58,7 @@ def write_conditions(entry: Any, scan_facts: Mapping[str, Any], calibration: Map
     for fact_name, field in (("live_time_s", "count_time"), ("real_time_s", "real_time")):
         if isinstance(scan_facts.get(fact_name), int | float):
             _write_field(groups["detector"], field, {"value": scan_facts[fact_name], "origin": "file"}, "s")
-    sample = nexus_group(entry, "sample", "NXsample")
+    sample = nexus_group(entry_group, "sample", "NXsample")
     sample["name"] = str(scan_facts.get("name", "scan"))
     sample["type"] = "sample"
 

@@ -144,12 +144,12 @@ def _is_invalid_name(name: str) -> bool:
     return _IS_WINDOWS and (any(character in name for character in "\\:") or PureWindowsPath(name).is_reserved())
 
 
-def _refusal_reason(file: Any, status: os.stat_result) -> str:
+def _refusal_reason(file: Any, file_status: os.stat_result) -> str:
     """Return the reason to refuse an HDF5 file, or "" if there is none.
 
     A file is refused if an object refers to another file or declares too much data.
     """
-    file_identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    file_identity = (file_status.st_dev, file_status.st_ino, file_status.st_size, file_status.st_mtime_ns)
     if file_identity in _accepted_files:  # the file is opened again for every map
         return ""
     root_group = file.id

@@ -210,7 +210,9 @@ def _replacement_record(folder: Path) -> tuple[bool, str | None]:
 def _check_space(output_folder: ResultFolder, needed_bytes: int) -> None:
     # The blocks of an interrupted run already occupy disk space.
     reusable_bytes = sum(
-        4096 * (entry.stat().st_size // 4096) for entry in output_folder.blocks.rglob("*") if entry.is_file()
+        4096 * (block_file.stat().st_size // 4096)
+        for block_file in output_folder.blocks.rglob("*")
+        if block_file.is_file()
     )
     free_bytes = shutil.disk_usage(output_folder.path).free + reusable_bytes
     if free_bytes >= needed_bytes:

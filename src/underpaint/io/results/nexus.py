@@ -109,8 +109,12 @@ def write_results(folder: str | Path, results: Results) -> None:
     """
     folder_path = Path(folder)
     states = results.stacks["state"].keys if "state" in results.stacks else ()
-    for names in ([at_place(*key) for key in results.named_places], results.lines, [name for (name,) in states]):
-        check_map_names(names)
+    for map_names in (
+        [at_place(*name_and_place) for name_and_place in results.named_places],
+        results.lines,
+        [name for (name,) in states],
+    ):
+        check_map_names(map_names)
     try:
         folder_path.mkdir(parents=True, exist_ok=True)
         _write_hdf5(folder_path / RESULTS_FILE, results)
@@ -196,7 +200,7 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def check_map_names(names: Sequence[str]) -> None:
+def check_map_names(map_names: Sequence[str]) -> None:
     """Raise an error for names of maps that are not valid file names on every operating system.
 
     Raises
@@ -205,7 +209,7 @@ def check_map_names(names: Sequence[str]) -> None:
         A name is invalid, or two names differ only in capital letters, which are one file on Windows and macOS.
     """
     names_by_casefold: dict[str, str] = {}
-    for name in names:
+    for name in map_names:
         is_safe = _SAFE_NAME_PATTERN.fullmatch(name) and len(name) <= _MAX_NAME_LENGTH
         if not is_safe or name in _AXIS_NAMES or is_reserved(f"{name}.tif"):
             raise OutputError(
@@ -222,60 +226,62 @@ def check_map_names(names: Sequence[str]) -> None:
 
 
 def _write_hdf5(path: Path, results: Results) -> None:
-    scan_facts = {map_key: value for map_key, value in results.summary.items() if map_key not in _RUN_KEYS}
+    scan_facts = {map_key: fact for map_key, fact in results.summary.items() if map_key not in _RUN_KEYS}
     with new_hdf5(path) as (file, _):
         file.attrs.update({"NX_class": "NXroot", "creator": "underpaint", "default": "entry"})
-        entry = nexus_group(file, "entry", "NXentry")
-        entry["title"] = str(scan_facts.get("name", "scan"))
-        entry["end_time"] = datetime.now(UTC).isoformat(timespec="seconds")
-        _write_json(entry, "settings", results.settings)
-        _write_json(entry, "versions", package_versions())
+        entry_group = nexus_group(file, "entry", "NXentry")
+        entry_group["title"] = str(scan_facts.get("name", "scan"))
+        entry_group["end_time"] = datetime.now(UTC).isoformat(timespec="seconds")
+        _write_json(entry_group, "settings", results.settings)
+        _write_json(entry_group, "versions", package_versions())
         if results.has_pigments:
-            _write_pigments(entry, results)
+            _write_pigments(entry_group, results)
         if results.has_elements:
-            results_group = _create_process(entry, "elements", results, "parameters")
+            results_group = _create_process(entry_group, "elements", results, "parameters")
             _write_quantity_maps(results_group, "parameters", results, "area")
             _write_quantity_maps(results_group, "uncertainties", results, "area_sigma")
         if results.scatter_peaks:
-            results_group = _create_process(entry, "scatter", results, "counts")
+            results_group = _create_process(entry_group, "scatter", results, "counts")
             maps_group = _write_quantity_maps(results_group, "counts", results, "scatter")
             _write_quantity_maps(results_group, "uncertainties", results, "scatter_sigma")
-            for name in results.scatter_peaks:
-                maps_group[name].attrs["long_name"] = f"{name} scatter"
-        for kind in (MASS_FRACTION, AREAL_MASS):
-            _write_element_quantities(entry, results, kind)
+            for map_name in results.scatter_peaks:
+                maps_group[map_name].attrs["long_name"] = f"{map_name} scatter"
+        for quantity_kind in (MASS_FRACTION, AREAL_MASS):
+            _write_element_quantities(entry_group, results, quantity_kind)
         if results.amounts:
-            _write_amounts(entry, results)
+            _write_amounts(entry_group, results)
         if "state" in results.stacks:
             maps_group = _write_quantity_maps(
-                _create_process(entry, "detectability", results, "state"), "state", results, "state"
+                _create_process(entry_group, "detectability", results, "state"), "state", results, "state"
             )
             maps_group.attrs["meaning"] = json.dumps(STATES)
-            for (name,) in results.stacks["state"].keys:
-                maps_group[name].attrs["long_name"] = results.label(name)
+            for (map_name,) in results.stacks["state"].keys:
+                maps_group[map_name].attrs["long_name"] = results.label(map_name)
         if "diffraction" in results.stacks:
-            results_group = _create_process(entry, "diffraction", results, "sigmas")
-            for name, quantity, long_name in (
+            results_group = _create_process(entry_group, "diffraction", results, "sigmas")
+            for map_name, quantity, long_name in (
                 ("sigmas", "diffraction", "strongest peak in {} alone (standard deviations)"),
                 ("energy_kev", "diffraction_kev", "energy of the strongest peak in {} alone"),
             ):
-                maps_group = _write_quantity_maps(results_group, name, results, quantity)
+                maps_group = _write_quantity_maps(results_group, map_name, results, quantity)
                 detectors = results.settings_of("diffraction").get("detectors", ())
                 for (map_key,), detector in zip(results.stacks[quantity].keys, detectors, strict=False):
                     maps_group[map_key].attrs["long_name"] = long_name.format(f"detector {detector}")
         if results.unexplained is not None or "unlikeness" in results.stacks:
-            _write_open_set(entry, results)
+            _write_open_set(entry_group, results)
         if results.has_reflectance:
-            _write_reflectance(entry, results)
+            _write_reflectance(entry_group, results)
         if "paint" in results.stacks:
-            write_paints(entry, results)
-        entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
-        _write_scan(entry, scan_facts)
-        write_conditions(entry, scan_facts, results.settings.get("calibration") or {})
+            write_paints(entry_group, results)
+        entry_group.attrs["default"] = (
+            "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
+        )
+        _write_scan(entry_group, scan_facts)
+        write_conditions(entry_group, scan_facts, results.settings.get("calibration") or {})
 
 
-def _write_pigments(entry: Any, results: Results) -> None:
-    results_group = _create_process(entry, "pigments", results, "probability")
+def _write_pigments(entry_group: Any, results: Results) -> None:
+    results_group = _create_process(entry_group, "pigments", results, "probability")
     names_and_places = [
         name_and_place for name_and_place in results.named_places if _is_written(results, *name_and_place)
     ]
@@ -323,13 +329,13 @@ def add_reflectance(source: str | Path, target: str | Path, results: Results) ->
     def copy_entries(old_file: Any) -> None:
         with new_hdf5(path) as (new_file, raise_write_error):
             new_file.attrs.update(old_file.attrs)
-            entry = new_file.create_group("entry")
-            entry.attrs.update(old_file["entry"].attrs)
+            entry_group = new_file.create_group("entry")
+            entry_group.attrs.update(old_file["entry"].attrs)
             for name in old_file["entry"]:
                 if name != _REFLECTANCE:
-                    old_file.copy(old_file["entry"][name], entry)
+                    old_file.copy(old_file["entry"][name], entry_group)
                     raise_write_error()
-            _write_reflectance(entry, results)
+            _write_reflectance(entry_group, results)
 
     try:
         _read_from_file(source, copy_entries)
@@ -339,9 +345,9 @@ def add_reflectance(source: str | Path, target: str | Path, results: Results) ->
         raise OutputError(f"Cannot write {path}: {error}. Check that the disk is not full.") from error
 
 
-def _write_reflectance(entry: Any, results: Results) -> None:
+def _write_reflectance(entry_group: Any, results: Results) -> None:
     """Write the maps of members and hidden groups, and the reflectance spectra of the pixels."""
-    results_group = _create_process(entry, _REFLECTANCE, results, "surface_member")
+    results_group = _create_process(entry_group, _REFLECTANCE, results, "surface_member")
     for name, title in _SURFACE_TITLES.items():
         maps_group = _write_quantity_maps(results_group, name, results, name)
         for (member,) in results.stacks[name].keys:
@@ -349,12 +355,12 @@ def _write_reflectance(entry: Any, results: Results) -> None:
     if "hidden" in results.stacks:
         maps_group = _write_quantity_maps(results_group, "hidden", results, "hidden")
         for (group,) in results.stacks["hidden"].keys:
-            label = results.label(group) if group in results.materials else group.replace("_", " ")
-            maps_group[group].attrs.update({"long_name": f"below the surface: {label}", "kind": "hidden"})
+            group_label = results.label(group) if group in results.materials else group.replace("_", " ")
+            maps_group[group].attrs.update({"long_name": f"below the surface: {group_label}", "kind": "hidden"})
     if "reflectance" not in results.stacks:
         return
     stack = results.stacks["reflectance"]
-    spectra = nexus_group(entry[_REFLECTANCE], "spectra", "NXdata")
+    spectra = nexus_group(entry_group[_REFLECTANCE], "spectra", "NXdata")
     spectra.attrs.update({"signal": "reflectance", "axes": ["row", "column", "wavelength"], "shape": results.shape})
     spectra["wavelength"] = np.array([float(wavelength) for (wavelength,) in stack.keys])
     spectra["wavelength"].attrs["units"] = "nm"
@@ -366,9 +372,11 @@ def _write_reflectance(entry: Any, results: Results) -> None:
     dataset.attrs.update({"units": "1", "scale_factor": _REFLECTANCE_PER_UNIT, "missing": _NO_REFLECTANCE})
     for first_row in range(0, n_row, chunks[0]):
         rows = slice(first_row, first_row + chunks[0])
-        values = np.asarray(stack.values[rows, :, :], dtype=np.float32) / np.float32(_REFLECTANCE_PER_UNIT)
+        scaled_reflectance = np.asarray(stack.values[rows, :, :], dtype=np.float32) / np.float32(_REFLECTANCE_PER_UNIT)
         dataset[rows] = np.where(
-            np.isfinite(values), np.clip(np.round(values), 0, _NO_REFLECTANCE - 1), _NO_REFLECTANCE
+            np.isfinite(scaled_reflectance),
+            np.clip(np.round(scaled_reflectance), 0, _NO_REFLECTANCE - 1),
+            _NO_REFLECTANCE,
         )
 
 
@@ -392,41 +400,47 @@ def _quantity_names(results: Results) -> list[str]:
 
 def _write_quantities(results_group: Any, results: Results) -> None:
     """Write medians, first-order standard deviations, and the limits of the 90 % interval."""
-    names = [name for (name,) in results.stacks["quantity"].keys]
+    map_names = [name for (name,) in results.stacks["quantity"].keys]
     maps_group = _write_quantity_maps(results_group, "quantities", results, "quantity")
-    deviations = (results.map("quantity_sigma", name) * slope(name, results.map("quantity", name)) for name in names)
-    deviation_group = _write_maps(results_group, "deviations", names, deviations, "1", results)
-    interval_group = _write_intervals(results_group, names, results)
-    _label_quantities((maps_group, deviation_group, interval_group), names, results)
+    deviations = (
+        results.map("quantity_sigma", name) * slope(name, results.map("quantity", name)) for name in map_names
+    )
+    deviation_group = _write_maps(results_group, "deviations", map_names, deviations, "1", results)
+    interval_group = _write_intervals(results_group, map_names, results)
+    _label_quantities((maps_group, deviation_group, interval_group), map_names, results)
 
 
-def _write_element_quantities(entry: Any, results: Results, kind: str) -> None:
+def _write_element_quantities(entry_group: Any, results: Results, quantity_kind: str) -> None:
     """Write the elements' quantities and the limits of their 90 % intervals, under the names of the quantities."""
-    names = [name for name in results.element_quantities if name.startswith(f"{kind}.")]
-    if names:
-        _write_estimates(_create_process(entry, "quantities", results, kind), kind, names, results)
+    map_names = [name for name in results.element_quantities if name.startswith(f"{quantity_kind}.")]
+    if map_names:
+        _write_estimates(
+            _create_process(entry_group, "quantities", results, quantity_kind), quantity_kind, map_names, results
+        )
 
 
-def _write_amounts(entry: Any, results: Results) -> None:
+def _write_amounts(entry_group: Any, results: Results) -> None:
     """Write the amounts of groups.
 
     Amounts at a place are written only if the group is likely at this place in a pixel.
     """
     names_and_places = {name: _amount_key(name) for name in results.amounts}
-    names = [
+    map_names = [
         name
         for name, name_and_place in names_and_places.items()
         if name_and_place[1] == "anywhere" or _is_likely(results, *name_and_place)
     ]
-    results_group = _create_process(entry, "amounts", results, AMOUNT)
-    _write_estimates(results_group, AMOUNT, names, results)
-    reached_maps = (results.map("amount_reached", *_amount_key(name)) for name in names)
-    _write_maps(results_group, "reached", names, reached_maps, "1", results)
+    results_group = _create_process(entry_group, "amounts", results, AMOUNT)
+    _write_estimates(results_group, AMOUNT, map_names, results)
+    reached_maps = (results.map("amount_reached", *_amount_key(name)) for name in map_names)
+    _write_maps(results_group, "reached", map_names, reached_maps, "1", results)
 
 
-def _write_estimates(results_group: Any, kind: str, names: Sequence[str], results: Results) -> None:
-    maps_group = _write_maps(results_group, kind, names, (results.estimate(name).value for name in names), "1", results)
-    _label_quantities((maps_group, _write_intervals(results_group, names, results)), names, results)
+def _write_estimates(results_group: Any, quantity_kind: str, map_names: Sequence[str], results: Results) -> None:
+    maps_group = _write_maps(
+        results_group, quantity_kind, map_names, (results.estimate(name).value for name in map_names), "1", results
+    )
+    _label_quantities((maps_group, _write_intervals(results_group, map_names, results)), map_names, results)
 
 
 def _amount_key(quantity: str) -> tuple[str, Place]:
@@ -436,14 +450,14 @@ def _amount_key(quantity: str) -> tuple[str, Place]:
 _INTERVAL_LIMITS = ("low_90", "high_90")
 
 
-def _write_intervals(results_group: Any, names: Sequence[str], results: Results) -> Any:
-    limit_names = [f"{name}.{limit_name}" for name in names for limit_name in _INTERVAL_LIMITS]
-    images = (image for name in names for image in results.estimate(name)[1:])
+def _write_intervals(results_group: Any, map_names: Sequence[str], results: Results) -> Any:
+    limit_names = [f"{name}.{limit_name}" for name in map_names for limit_name in _INTERVAL_LIMITS]
+    images = (image for name in map_names for image in results.estimate(name)[1:])
     return _write_maps(results_group, "intervals", limit_names, images, "1", results)
 
 
-def _label_quantities(maps_groups: Sequence[Any], names: Sequence[str], results: Results) -> None:
-    for name in names:
+def _label_quantities(maps_groups: Sequence[Any], map_names: Sequence[str], results: Results) -> None:
+    for name in map_names:
         attributes = {"units": unit_of(name), "kind": _quantity_kind(name), "long_name": results.quantity_label(name)}
         for maps_group in maps_groups:
             for dataset_name in (name, *(f"{name}.{limit_name}" for limit_name in _INTERVAL_LIMITS)):
@@ -459,22 +473,34 @@ def _quantity_kind(quantity: str) -> str:
 def _write_quantity_maps(parent: Any, name: str, results: Results, quantity: str) -> Any:
     """Write the maps of a quantity with one key dimension, under the names of the keys."""
     stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
-    return _write_maps(parent, name, [key for (key,) in stack.keys], (stack[key] for key in stack.keys), units, results)
+    return _write_maps(
+        parent, name, [map_key for (map_key,) in stack.keys], (stack[map_key] for map_key in stack.keys), units, results
+    )
 
 
-def write_paints(entry: Any, results: Results) -> None:
+def write_paints(entry_group: Any, results: Results) -> None:
     """Write the map, table and summed spectra of the paints into the entry of an HDF5 file."""
     maps_group = _write_maps(
-        _create_process(entry, "paints", results, "paint"), "paint", ("paint",), [results.map("paint")], "1", results
+        _create_process(entry_group, "paints", results, "paint"),
+        "paint",
+        ("paint",),
+        [results.map("paint")],
+        "1",
+        results,
     )
     maps_group["paint"].attrs["long_name"] = "number of the paint (0: mixed, or no paint)"
-    write_areas(entry["paints"], results.paints)
+    write_areas(entry_group["paints"], results.paints)
     if "depth" in results.stacks:
-        results_group = _create_process(entry, "depth", results, "counts")
+        results_group = _create_process(entry_group, "depth", results, "counts")
         for name, quantity in (("counts", "depth"), ("uncertainties", "depth_sigma")):
             stack = results.stacks[quantity]
             maps_group = _write_maps(
-                results_group, name, _depth_map_names(stack), (stack[key] for key in stack.keys), "counts", results
+                results_group,
+                name,
+                _depth_map_names(stack),
+                (stack[map_key] for map_key in stack.keys),
+                "counts",
+                results,
             )
             for line, place in stack.keys:
                 long_name = f"{line.replace('_', ' ')}{PLACE_WORDS[cast('Place', place)]}"
@@ -501,8 +527,8 @@ def _read_paints(file: Any, read_cube: CubeReader) -> Results:
 
 
 def _read_depth(file: Any, read_cube: CubeReader) -> Results:
-    def make_results(names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> Results:
-        return Results.of_depths([split_place(name) for name in names], counts, sigma, **facts)
+    def make_results(map_names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> Results:
+        return Results.of_depths([split_place(name) for name in map_names], counts, sigma, **facts)
 
     return _read_map_pair(file, read_cube, "depth", ("counts", "uncertainties"), make_results)
 
@@ -514,8 +540,8 @@ def write_depth_maps(folder: Path, results: Results) -> None:
         write_tiff(folder / f"{line}.{place}.tif", results.map("depth", line, place), description, results.step_mm)
 
 
-def _write_open_set(entry: Any, results: Results) -> None:
-    process = nexus_group(entry, "open_set", "NXprocess")
+def _write_open_set(entry_group: Any, results: Results) -> None:
+    process = nexus_group(entry_group, "open_set", "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
     _write_json(process, "lines", [line._asdict() for line in results.unexplained or ()])
     _write_json(process, "ordinary", results.ordinary)
@@ -529,9 +555,9 @@ def _write_open_set(entry: Any, results: Results) -> None:
     _write_maps(results_group, "energy", ("energy_kev",), [results.map("peak_kev")], "keV", results)
 
 
-def _create_process(entry: Any, name: str, results: Results, default: str) -> Any:
+def _create_process(entry_group: Any, name: str, results: Results, default: str) -> Any:
     """Create an NXprocess with its configuration, and return its NXcollection ``results``."""
-    process = nexus_group(entry, name, "NXprocess")
+    process = nexus_group(entry_group, name, "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
     process.attrs["default"] = f"results/{default}"
     _write_json(process, "configuration", results.settings_of(name))
@@ -541,16 +567,16 @@ def _create_process(entry: Any, name: str, results: Results, default: str) -> An
 
 
 def _write_maps(
-    parent: Any, name: str, names: Sequence[str], images: Iterable[NDArray[Any]], units: str, results: Results
+    parent: Any, name: str, map_names: Sequence[str], images: Iterable[NDArray[Any]], units: str, results: Results
 ) -> Any:
     maps_group = nexus_group(parent, name, "NXdata")
     maps_group.attrs["axes"] = ["row", "column"]
-    if names:
-        maps_group.attrs["signal"] = names[0]
-        maps_group.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
-    for map_name, image in zip(names, images, strict=True):
-        values = np.ascontiguousarray(image)
-        dataset = maps_group.create_dataset(map_name, data=values, **_compression_options(values))
+    if map_names:
+        maps_group.attrs["signal"] = map_names[0]
+        maps_group.attrs["auxiliary_signals"] = np.array(map_names[1:], dtype=h5py.string_dtype())
+    for map_name, image in zip(map_names, images, strict=True):
+        map_values = np.ascontiguousarray(image)
+        dataset = maps_group.create_dataset(map_name, data=map_values, **_compression_options(map_values))
         dataset.attrs.update({"units": units, "interpretation": "image"})
     for axis, axis_name in enumerate(_AXIS_NAMES):
         pixel_step = results.step_mm[axis] if results.step_mm else 1.0
@@ -560,20 +586,20 @@ def _write_maps(
     return maps_group
 
 
-def _compression_options(values: NDArray[Any]) -> dict[str, Any]:
+def _compression_options(map_values: NDArray[Any]) -> dict[str, Any]:
     """Return the storage options of a map, which is compressed if it is small or a sample is halved.
 
     The last digits of most probabilities are noise, so compression would save 4 % and take as long as the prediction.
     """
-    sample_values = np.ascontiguousarray(values.reshape(-1)[:: max(values.size // _N_SAMPLED_VALUES, 1)])
-    shuffled_bytes = sample_values.view(np.uint8).reshape(-1, values.itemsize).T.tobytes()
-    if values.size > _N_SAMPLED_VALUES and len(zlib.compress(shuffled_bytes, 1)) > 0.5 * len(shuffled_bytes):
-        return {"chunks": (max(_CHUNK_BYTES // (values.shape[1] * values.itemsize), 1), values.shape[1])}
+    sample_values = np.ascontiguousarray(map_values.reshape(-1)[:: max(map_values.size // _N_SAMPLED_VALUES, 1)])
+    shuffled_bytes = sample_values.view(np.uint8).reshape(-1, map_values.itemsize).T.tobytes()
+    if map_values.size > _N_SAMPLED_VALUES and len(zlib.compress(shuffled_bytes, 1)) > 0.5 * len(shuffled_bytes):
+        return {"chunks": (max(_CHUNK_BYTES // (map_values.shape[1] * map_values.itemsize), 1), map_values.shape[1])}
     return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
-def _write_scan(entry: Any, scan_summary: Mapping[str, Any]) -> None:
-    scan_group = nexus_group(entry, "scan", "NXdata")
+def _write_scan(entry_group: Any, scan_summary: Mapping[str, Any]) -> None:
+    scan_group = nexus_group(entry_group, "scan", "NXdata")
     summary_arrays = {fact_name: fact for fact_name, fact in scan_summary.items() if isinstance(fact, np.ndarray)}
     for fact_name, fact in summary_arrays.items():
         scan_group[fact_name] = fact
@@ -594,8 +620,8 @@ def _write_scan(entry: Any, scan_summary: Mapping[str, Any]) -> None:
     )
 
 
-def _write_json(parent: Any, name: str, value: Any) -> None:
-    parent[name] = json.dumps(value, sort_keys=True, ensure_ascii=False)
+def _write_json(parent: Any, name: str, json_value: Any) -> None:
+    parent[name] = json.dumps(json_value, sort_keys=True, ensure_ascii=False)
     parent[name].attrs["type"] = "application/json"
 
 
@@ -608,11 +634,11 @@ def _read_pigments(file: Any, read_cube: CubeReader) -> Results:
         return Results()
     process = file["entry/pigments"]
     maps_group = process["results/probability"]
-    names = _signal_names(maps_group)
-    attributes = [maps_group[name].attrs for name in names]
+    map_names = _signal_names(maps_group)
+    attributes = [maps_group[name].attrs for name in map_names]
     results = Results.of_pigments(
-        names,
-        read_cube(maps_group, names, np.float32),
+        map_names,
+        read_cube(maps_group, map_names, np.float32),
         kinds=[str(map_attributes["kind"]) for map_attributes in attributes],
         groups=[tuple(json.loads(map_attributes["groups"])) for map_attributes in attributes],
         labels=[str(map_attributes["long_name"]) for map_attributes in attributes],
@@ -636,17 +662,17 @@ def _process_metadata(process: Any) -> dict[str, Any]:
 def _read_quantities(results: Any, read_cube: CubeReader) -> tuple[Sequence[str], Any, Any] | None:
     if "quantities" not in results:
         return None
-    names = _signal_names(results["quantities"])
-    value, deviation = (
-        read_cube(results[group_name], names, np.float32) for group_name in ("quantities", "deviations")
+    map_names = _signal_names(results["quantities"])
+    quantity_maps, deviation_maps = (
+        read_cube(results[group_name], map_names, np.float32) for group_name in ("quantities", "deviations")
     )
 
     def sigma(index: int) -> NDArray[np.float32]:
-        return np.asarray(deviation[:, :, index] / slope(names[index], value[:, :, index]))
+        return np.asarray(deviation_maps[:, :, index] / slope(map_names[index], quantity_maps[:, :, index]))
 
     if read_cube is _read_cube:
-        return names, value, np.stack([sigma(index) for index in range(len(names))], axis=2)
-    return names, value, StoredMaps(value.shape, np.float32, sigma)
+        return map_names, quantity_maps, np.stack([sigma(index) for index in range(len(map_names))], axis=2)
+    return map_names, quantity_maps, StoredMaps(quantity_maps.shape, np.float32, sigma)
 
 
 def _read_map_pair(
@@ -659,10 +685,10 @@ def _read_map_pair(
     if f"entry/{name}" not in file:
         return Results()
     process_group = file[f"entry/{name}"]
-    names = _signal_names(process_group[f"results/{group_names[0]}"])
+    map_names = _signal_names(process_group[f"results/{group_names[0]}"])
     return make_results(
-        names,
-        *(read_cube(process_group[f"results/{group_name}"], names, np.float32) for group_name in group_names),
+        map_names,
+        *(read_cube(process_group[f"results/{group_name}"], map_names, np.float32) for group_name in group_names),
         **_process_metadata(process_group),
     )
 
@@ -676,8 +702,12 @@ def _read_element_quantities(file: Any, read_cube: CubeReader) -> Results:
         return Results()
     process = file["entry/quantities"]
     results_group = process["results"]
-    kind = next(kind for kind in (MASS_FRACTION, AREAL_MASS) if kind in results_group)
-    return Results.of_quantities(kind, *_read_estimates(results_group, kind, read_cube), **_process_metadata(process))
+    quantity_kind = next(
+        quantity_kind for quantity_kind in (MASS_FRACTION, AREAL_MASS) if quantity_kind in results_group
+    )
+    return Results.of_quantities(
+        quantity_kind, *_read_estimates(results_group, quantity_kind, read_cube), **_process_metadata(process)
+    )
 
 
 def _read_amounts(file: Any, read_cube: CubeReader) -> Results:
@@ -691,16 +721,16 @@ def _read_amounts(file: Any, read_cube: CubeReader) -> Results:
     )
 
 
-def _read_estimates(results_group: Any, kind: str, read_cube: CubeReader) -> tuple[list[str], Any, Any, Any]:
+def _read_estimates(results_group: Any, quantity_kind: str, read_cube: CubeReader) -> tuple[list[str], Any, Any, Any]:
     """Return the names without the kind, the values, and the lower and upper limits of the intervals."""
-    names = _signal_names(results_group[kind])
+    map_names = _signal_names(results_group[quantity_kind])
     lower_limits, upper_limits = (
-        read_cube(results_group["intervals"], [f"{name}.{limit_name}" for name in names], np.float32)
+        read_cube(results_group["intervals"], [f"{name}.{limit_name}" for name in map_names], np.float32)
         for limit_name in _INTERVAL_LIMITS
     )
     return (
-        [name.removeprefix(f"{kind}.") for name in names],
-        read_cube(results_group[kind], names, np.float32),
+        [name.removeprefix(f"{quantity_kind}.") for name in map_names],
+        read_cube(results_group[quantity_kind], map_names, np.float32),
         lower_limits,
         upper_limits,
     )
@@ -711,16 +741,16 @@ def _read_states(file: Any, read_cube: CubeReader) -> Results:
         return Results()
     process = file["entry/detectability"]
     maps_group = process["results/state"]
-    names = _signal_names(maps_group)
-    labels = [str(maps_group[name].attrs["long_name"]) for name in names]
-    stored_states = read_cube(maps_group, names, np.uint8)
+    map_names = _signal_names(maps_group)
+    labels = [str(maps_group[name].attrs["long_name"]) for name in map_names]
+    stored_states = read_cube(maps_group, map_names, np.uint8)
     if isinstance(stored_states, StoredMaps):
         states: Any = StoredMaps(
             stored_states.shape, np.uint8, lambda index: current_states(stored_states[:, :, index])
         )
     else:
         states = current_states(stored_states)
-    return Results.of_states(names, labels, states, **_process_metadata(process))
+    return Results.of_states(map_names, labels, states, **_process_metadata(process))
 
 
 def _read_scatter(file: Any, read_cube: CubeReader) -> Results:
@@ -813,16 +843,16 @@ def _read_open_set(file: Any, read_cube: CubeReader) -> Results:
 
 
 def _read_summary(file: Any) -> dict[str, Any]:
-    entry = file["entry"]
+    entry_group = file["entry"]
     summary_arrays = {
-        fact_name: np.asarray(dataset[()]) for fact_name, dataset in entry["scan"].items() if fact_name != "facts"
+        fact_name: np.asarray(dataset[()]) for fact_name, dataset in entry_group["scan"].items() if fact_name != "facts"
     }
     return {
-        **_read_json(entry["scan"], "facts"),
+        **_read_json(entry_group["scan"], "facts"),
         **summary_arrays,
-        "settings": _read_json(entry, "settings"),
-        "versions": _read_json(entry, "versions"),
-        "written": entry["end_time"].asstr()[()],
+        "settings": _read_json(entry_group, "settings"),
+        "versions": _read_json(entry_group, "versions"),
+        "written": entry_group["end_time"].asstr()[()],
     }
 
 
@@ -832,37 +862,37 @@ def _signal_names(maps_group: Any) -> tuple[str, ...]:
     return (str(maps_group.attrs["signal"]), *(str(name) for name in maps_group.attrs["auxiliary_signals"]))
 
 
-def _map_shape(maps_group: Any, names: Sequence[str]) -> tuple[int, int]:
+def _map_shape(maps_group: Any, map_names: Sequence[str]) -> tuple[int, int]:
     """Return the number of rows and columns of maps, or raise ValueError if the maps differ."""
-    n_row, n_column = (int(size) for size in maps_group.attrs["shape"])
+    n_row, n_column = (int(n_index) for n_index in maps_group.attrs["shape"])
     first_shape = next(
         (maps_group.file[path].attrs["shape"] for path in MAP_STACKS if path in maps_group.file),
         maps_group.attrs["shape"],
     )
-    shapes = {(n_row, n_column), tuple(map(int, first_shape)), *(maps_group[name].shape for name in names)}
+    shapes = {(n_row, n_column), tuple(map(int, first_shape)), *(maps_group[name].shape for name in map_names)}
     if len(shapes) > 1:
         raise ValueError(f"maps of {len(shapes)} sizes in {maps_group.name}")
     return n_row, n_column
 
 
-def _read_cube(maps_group: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
-    shape = _map_shape(maps_group, names)
-    map_cube = np.empty((*shape, len(names)), dtype=dtype)
-    for index, name in enumerate(names):
+def _read_cube(maps_group: Any, map_names: Sequence[str], dtype: Any) -> NDArray[Any]:
+    shape = _map_shape(maps_group, map_names)
+    map_cube = np.empty((*shape, len(map_names)), dtype=dtype)
+    for index, name in enumerate(map_names):
         map_cube[:, :, index] = maps_group[name][()]
     return map_cube
 
 
-def _lazily_read_cube(maps_group: Any, names: Sequence[str], dtype: Any) -> StoredMaps:
+def _lazily_read_cube(maps_group: Any, map_names: Sequence[str], dtype: Any) -> StoredMaps:
     """Return maps that are read on demand, with the file opened for each read."""
-    n_row, n_column = _map_shape(maps_group, names)
+    n_row, n_column = _map_shape(maps_group, map_names)
     folder, path = Path(maps_group.file.filename).parent, str(maps_group.name)
 
     def read_map(index: int) -> NDArray[Any]:
         with open_results_file(folder) as file:
-            return np.asarray(file[path][names[index]][()])
+            return np.asarray(file[path][map_names[index]][()])
 
-    return StoredMaps((n_row, n_column, len(names)), dtype, read_map)
+    return StoredMaps((n_row, n_column, len(map_names)), dtype, read_map)
 
 
 def _step_mm(process: Any) -> tuple[float, float] | None:
@@ -958,9 +988,9 @@ def write_tiff(
     resolution_tags: dict[str, Any] = {}
     if step_mm is not None and min(step_mm) > 0:
         resolution_tags = {"resolution": (10.0 / step_mm[1], 10.0 / step_mm[0]), "resolutionunit": "CENTIMETER"}
-    values = np.ascontiguousarray(image)
+    map_values = np.ascontiguousarray(image)
     tifffile.imwrite(
-        path, values, photometric="minisblack", description=description.encode(), metadata=None, **resolution_tags
+        path, map_values, photometric="minisblack", description=description.encode(), metadata=None, **resolution_tags
     )
 
 
@@ -974,16 +1004,16 @@ def write_summary(path: Path, results: Results) -> None:
 def summary_rows(results: Results) -> list[dict[str, str]]:
     """Return one row per map, with fractions and means over the pixels with an answer."""
     rows = [
-        _pigment_row(results, *key)
-        for key in results.named_places
-        if key[1] == "anywhere" or results.is_present_somewhere(*key)
+        _pigment_row(results, *name_and_place)
+        for name_and_place in results.named_places
+        if name_and_place[1] == "anywhere" or results.is_present_somewhere(*name_and_place)
     ]
     for quantity, row_kind in (("surface_member", "surface"), ("hidden", "hidden")):
-        names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
+        map_names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
         threshold = BELOW_PROBABILITY if quantity == "hidden" else PRESENT_PROBABILITY
         rows += [
             _probability_row(results.map(quantity, name), name, row_kind, name.replace("_", " "), threshold)
-            for name in names
+            for name in map_names
         ]
     rows += [_quantity_row(results, name) for name in _quantity_names(results) if _is_present_somewhere(results, name)]
     rows += [_counts_row(results, name, "element", "area_sigma") for name in results.lines]
@@ -991,19 +1021,19 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
 
 
 def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
-    kind, label = results.materials[name].kind, results.label(name, place)
-    return _probability_row(results[name, place], at_place(name, place), kind, label)
+    row_kind, row_label = results.materials[name].kind, results.label(name, place)
+    return _probability_row(results[name, place], at_place(name, place), row_kind, row_label)
 
 
 def _probability_row(
-    image: NDArray[np.float32], name: str, kind: str, label: str, threshold: float = PRESENT_PROBABILITY
+    image: NDArray[np.float32], name: str, row_kind: str, row_label: str, threshold: float = PRESENT_PROBABILITY
 ) -> dict[str, str]:
     finite_values = image[np.isfinite(image)].astype(np.float64)
     share_column = "share_above_half" if threshold == PRESENT_PROBABILITY else "share_below_surface"
     return {
         "name": name,
-        "kind": kind,
-        "label": label,
+        "kind": row_kind,
+        "label": row_label,
         share_column: _number_text((finite_values > threshold).mean() if finite_values.size else math.nan),
         "mean_probability": _number_text(finite_values.mean() if finite_values.size else math.nan),
         "max_probability": _number_text(finite_values.max() if finite_values.size else math.nan),
@@ -1030,20 +1060,20 @@ def _quantity_row(results: Results, name: str) -> dict[str, str]:
         "name": name,
         "kind": _quantity_kind(name),
         "label": f"{results.quantity_label(name)} ({unit_of(name)})",
-    } | {key: _number_text(value) for key, value in summary_values.items()}
+    } | {column_name: _number_text(summary_value) for column_name, summary_value in summary_values.items()}
 
 
-def _counts_row(results: Results, name: str, kind: str, deviation_name: str) -> dict[str, str]:
+def _counts_row(results: Results, name: str, row_kind: str, deviation_name: str) -> dict[str, str]:
     sigma = results.map(deviation_name, name)
     finite_values = sigma[np.isfinite(sigma)]
     return {
         "name": name,
-        "kind": kind,
+        "kind": row_kind,
         "label": name.replace("_", " "),
         "total_counts": _number_text(float(np.nansum(results[name], dtype=np.float64))),
         "median_uncertainty_counts": _number_text(float(np.median(finite_values)) if finite_values.size else math.nan),
     }
 
 
-def _number_text(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"
+def _number_text(number: float) -> str:
+    return "" if math.isnan(number) else f"{number:.6g}"

@@ -24,7 +24,9 @@ def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
             f"{100 * area.share:.4g}",
             "" if area.area_mm2 is None else f"{area.area_mm2:.6g}",
             "" if area.spectrum is None else f"{area.spectrum.sum():.0f}",
-            "; ".join(f"{results.short_label(name)}: {STATES[state]}" for name, state in area.groups.items()),
+            "; ".join(
+                f"{results.short_label(name)}: {STATES[group_state]}" for name, group_state in area.groups.items()
+            ),
             "; ".join(f"{name} {counts:.6g}" for name, counts in area.lines.items()),
             " ".join(area.stratigraphy),
         ]
@@ -49,11 +51,12 @@ def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
 
 def read_areas(process: Any) -> list[PaintArea]:
     """Read the paints written by :func:`write_areas`."""
-    records = json.loads(process["areas"].asstr()[()])
-    spectra = np.asarray(process["spectra"][()]) if "spectra" in process else [None] * len(records)
+    area_records = json.loads(process["areas"].asstr()[()])
+    spectra = np.asarray(process["spectra"][()]) if "spectra" in process else [None] * len(area_records)
     return [
         PaintArea.from_record(
-            {**record, "groups": {name: int(state) for name, state in record["groups"].items()}}, spectrum
+            {**area_record, "groups": {name: int(group_state) for name, group_state in area_record["groups"].items()}},
+            spectrum,
         )
-        for record, spectrum in zip(records, spectra, strict=True)
+        for area_record, spectrum in zip(area_records, spectra, strict=True)
     ]

@@ -41,44 +41,45 @@ class PictureFiles:
     registered: tuple[str, ...]
 
 
-def picture_files(key: str) -> PictureFiles:
+def picture_files(picture_key: str) -> PictureFiles:
     """Return the files of a picture with a key such as ``photograph`` or ``infrared_1``."""
-    if key == PHOTOGRAPH:
+    if picture_key == PHOTOGRAPH:
         return PictureFiles((PHOTOGRAPH_FILE,), (REGISTRATION_FILE,), (REGISTERED_FILE,))
-    file_names = (f"{key}.jpg", f"{key}.json", f"{key}_registered.png")
+    file_names = (f"{picture_key}.jpg", f"{picture_key}.json", f"{picture_key}_registered.png")
     return PictureFiles(*((PICTURES_FOLDER, file_name) for file_name in file_names))
 
 
-def is_picture_key(key: str) -> bool:
+def is_picture_key(picture_key: str) -> bool:
     """Return whether a key is ``photograph``, or the kind and number of another picture."""
-    return key == PHOTOGRAPH or _PICTURE_KEY.fullmatch(key) is not None
+    return picture_key == PHOTOGRAPH or _PICTURE_KEY.fullmatch(picture_key) is not None
 
 
-def picture_name(key: str) -> str:
+def picture_name(picture_key: str) -> str:
     """Return the displayed name of a picture, such as "Photograph", "Infrared" or "X-radiograph 2"."""
-    if key == PHOTOGRAPH:
+    if picture_key == PHOTOGRAPH:
         return "Photograph"
-    kind, _, number = key.rpartition("_")
-    kind_name = _KIND_NAMES[kind]
-    return kind_name if number == "1" else f"{kind_name} {number}"
+    picture_kind, _, picture_number = picture_key.rpartition("_")
+    kind_name = _KIND_NAMES[picture_kind]
+    return kind_name if picture_number == "1" else f"{kind_name} {picture_number}"
 
 
 def picture_keys(folder: Path) -> list[str]:
     """Return the keys of the pictures in a folder of results, with the photograph first."""
     stems = [path.stem for path in (folder / PICTURES_FOLDER).glob("*.jpg") if _PICTURE_KEY.fullmatch(path.stem)]
     kinds_and_numbers = [
-        (kind, int(number), f"{kind}_{number}") for kind, _, number in (stem.rpartition("_") for stem in stems)
+        (picture_kind, int(picture_number), f"{picture_kind}_{picture_number}")
+        for picture_kind, _, picture_number in (stem.rpartition("_") for stem in stems)
     ]
     photograph_keys = [PHOTOGRAPH] if os.path.lexists(folder / PHOTOGRAPH_FILE) else []
     return photograph_keys + [
-        key
-        for *_, key in sorted(
+        picture_key
+        for *_, picture_key in sorted(
             kinds_and_numbers, key=lambda kind_and_number: (PICTURE_KINDS.index(kind_and_number[0]), kind_and_number[1])
         )
     ]
 
 
-def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | None:
+def registration_of(folder: Path, picture_key: str = PHOTOGRAPH) -> dict[str, Any] | None:
     """Return the registration of a picture to the maps (``how``, ``error_px``, ``matrix``), or None.
 
     A registration that names another picture is ignored.
@@ -88,23 +89,25 @@ def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | Non
     ScanError
         The record is damaged.
     """
-    files = picture_files(key)
+    files = picture_files(picture_key)
     path = folder.joinpath(*files.place)
     if not ((path.exists() or path.is_symlink()) and folder.joinpath(*files.registered).exists()):
         return None
     try:
-        record = dict(json.loads(read_contained_text(folder, *files.place)))
+        registration = dict(json.loads(read_contained_text(folder, *files.place)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ScanError(
-            f"Cannot read {path}: {error}. Register the {key} again in the viewer; until then the file is kept."
+            f"Cannot read {path}: {error}. Register the {picture_key} again in the viewer; until then the file is kept."
         ) from error
-    error_px = record.get("error_px")
-    if not isinstance(record.get("how"), str) or not (error_px is None or isinstance(error_px, float | int)):
-        raise ScanError(f"Cannot read {path}: it has no registration of the {key}. Register it again in the viewer.")
-    return record if record.get(PHOTOGRAPH_KEY) in {None, picture_digest(folder, key)} else None
+    error_px = registration.get("error_px")
+    if not isinstance(registration.get("how"), str) or not (error_px is None or isinstance(error_px, float | int)):
+        raise ScanError(
+            f"Cannot read {path}: it has no registration of the {picture_key}. Register it again in the viewer."
+        )
+    return registration if registration.get(PHOTOGRAPH_KEY) in {None, picture_digest(folder, picture_key)} else None
 
 
-def picture_digest(folder: Path, key: str = PHOTOGRAPH) -> str | None:
+def picture_digest(folder: Path, picture_key: str = PHOTOGRAPH) -> str | None:
     """Return the SHA-256 hash of a picture, or None if the picture is missing.
 
     Raises
@@ -112,7 +115,7 @@ def picture_digest(folder: Path, key: str = PHOTOGRAPH) -> str | None:
     ScanError
         The picture cannot be read.
     """
-    path_parts = picture_files(key).picture
+    path_parts = picture_files(picture_key).picture
     try:
         return digest_contained(folder, *path_parts)
     except OSError as error:

@@ -119,17 +119,17 @@ def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
     return sample_hash.hexdigest()
 
 
-def _block_offsets(size: int, max_blocks: int, file_index: int) -> list[int]:
+def _block_offsets(file_bytes: int, max_blocks: int, file_index: int) -> list[int]:
     """Return the offsets in bytes of a file's sampled blocks.
 
     These are all blocks of a small file, or the first, the last and some blocks between them.
     """
-    n_block = -(-size // _BLOCK_BYTES)
+    n_block = -(-file_bytes // _BLOCK_BYTES)
     if n_block <= max_blocks:
         return [index * _BLOCK_BYTES for index in range(n_block)]
     if max_blocks == 1:
         return [_BLOCK_BYTES * (file_index * 7919 % n_block)]
-    return [(size - _BLOCK_BYTES) * index // (max_blocks - 1) for index in range(max_blocks)]
+    return [(file_bytes - _BLOCK_BYTES) * index // (max_blocks - 1) for index in range(max_blocks)]
 
 
 def provenance_of(folder: str | Path) -> dict[str, Any]:
@@ -261,8 +261,8 @@ def _read_provenance(folder: Path) -> dict[str, Any]:
 
 def _numbered_names(default_folder: Path) -> Iterator[Path]:
     yield default_folder
-    for number in count(2):
-        yield default_folder.with_name(f"{default_folder.name}_{number}")
+    for folder_number in count(2):
+        yield default_folder.with_name(f"{default_folder.name}_{folder_number}")
 
 
 def _existing_folders(default_folder: Path) -> list[Path]:

@@ -121,12 +121,12 @@ def parse_regions(json_object: Any) -> list[Region]:
     ScanError
         The object has no list of regions, or too many regions, or a region is invalid.
     """
-    records = json_object.get("regions")
-    if not (isinstance(records, list) and len(records) <= MAX_REGIONS):
+    region_records = json_object.get("regions")
+    if not (isinstance(region_records, list) and len(region_records) <= MAX_REGIONS):
         raise ScanError(
             f"Cannot use the regions: the page sent no list of at most {MAX_REGIONS} regions. Load the page again."
         )
-    return [parse_region(record) for record in records]
+    return [parse_region(region_record) for region_record in region_records]
 
 
 def read_regions(folder: Path) -> list[Region]:
@@ -138,7 +138,10 @@ def read_regions(folder: Path) -> list[Region]:
         The file is damaged, or a link.
     """
     try:
-        return [parse_region(record) for record in json.loads(read_contained_text(folder, REGIONS_FILE))["regions"]]
+        return [
+            parse_region(region_record)
+            for region_record in json.loads(read_contained_text(folder, REGIONS_FILE))["regions"]
+        ]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, RecursionError, ScanError) as error:

@@ -237,10 +237,10 @@ class ResultMaps:
 def _file_version(path: Path) -> tuple[int, int]:
     """Return time of change and inode of a file, which identify its version, or zeros if it is missing."""
     try:
-        status = path.stat()
+        file_status = path.stat()
     except OSError:
         return 0, 0
-    return status.st_mtime_ns, status.st_ino
+    return file_status.st_mtime_ns, file_status.st_ino
 
 
 def _map_entries(file: Any) -> list[MapEntry]:

@@ -90,10 +90,10 @@ def parse_session(json_object: Any) -> Session:
     """
     try:
         markers = tuple(
-            Marker(_finite_number(record["energy_kev"]), _read_text(record, "label"))
-            for record in _read_list(json_object, "markers")
+            Marker(_finite_number(json_record["energy_kev"]), _read_text(json_record, "label"))
+            for json_record in _read_list(json_object, "markers")
         )
-        statements = tuple(_parse_statement(record) for record in _read_list(json_object, "statements"))
+        statements = tuple(_parse_statement(json_record) for json_record in _read_list(json_object, "statements"))
         view = json_object.get("view") or {}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ScanError(
@@ -129,25 +129,29 @@ def _parse_statement(json_object: Any) -> Statement:
     subject, verdict = json_object["subject"], json_object["verdict"]
     if subject not in get_args(Subject) or verdict not in get_args(Verdict):
         raise ValueError(f"{subject!r}, {verdict!r}")
-    optional_texts = (_read_text(json_object, key) for key in ("correction", "reason", "author", "date"))
+    optional_texts = (_read_text(json_object, field_name) for field_name in ("correction", "reason", "author", "date"))
     return Statement(subject, _read_text(json_object, "name"), verdict, *optional_texts)
 
 
-def _read_list(json_object: Any, key: str) -> list[Any]:
-    records = json_object.get(key) or []
-    if not isinstance(records, list) or len(records) > MAX_RECORDS:
-        raise ValueError(key)
-    return records
+def _read_list(json_object: Any, field_name: str) -> list[Any]:
+    json_records = json_object.get(field_name) or []
+    if not isinstance(json_records, list) or len(json_records) > MAX_RECORDS:
+        raise ValueError(field_name)
+    return json_records
 
 
-def _finite_number(number: Any) -> float:
-    if not math.isfinite(number):
-        raise ValueError(number)
-    return float(number)
+def _finite_number(json_number: Any) -> float:
+    if not math.isfinite(json_number):
+        raise ValueError(json_number)
+    return float(json_number)
 
 
-def _read_text(json_object: Any, key: str) -> str:
-    text = json_object.get(key, "")
-    if not isinstance(text, str):
-        raise TypeError(key)
-    return text.encode(errors="replace").decode().strip()[: MAX_REASON_LENGTH if key == "reason" else MAX_NAME_LENGTH]
+def _read_text(json_object: Any, field_name: str) -> str:
+    field_text = json_object.get(field_name, "")
+    if not isinstance(field_text, str):
+        raise TypeError(field_name)
+    return (
+        field_text.encode(errors="replace")
+        .decode()
+        .strip()[: MAX_REASON_LENGTH if field_name == "reason" else MAX_NAME_LENGTH]
+    )

@@ -108,12 +108,14 @@ def find_scan(
             "results, or "
             "give its path: underpaint view --scan FILE."
         )
-    given_shape, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))
+    given_shape, detector, counts_scale = (
+        settings.get(setting_name) for setting_name in ("shape", "detector", "counts_scale")
+    )
     given_shape = (
         given_shape
         if isinstance(given_shape, list)
         and len(given_shape) == 2
-        and all(isinstance(size, int) for size in given_shape)
+        and all(isinstance(n_index, int) for n_index in given_shape)
         else None
     )
     try:
@@ -162,18 +164,19 @@ def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
     OutputError
         A file cannot be copied.
     """
-    entries = _user_entries(earlier_results)
+    user_entries = _user_entries(earlier_results)
     shape, map_names = _map_shape(earlier_results), _map_names(new_results)
-    is_same_size = not any(entry.name in _MAP_DEPENDENT_NAMES for entry in entries) or (
+    is_same_size = not any(user_entry.name in _MAP_DEPENDENT_NAMES for user_entry in user_entries) or (
         shape is not None and shape == _map_shape(new_results)
     )
     earlier_folder = None if is_same_size else _earlier_name(earlier_results, shape)
     try:
         # Entries of the folder itself are copied first, since one may be a file called "earlier".
-        for entry in sorted(entries, key=lambda path: len(path.parts)):
-            target = new_results / _relative_target(entry.relative_to(earlier_results), earlier_folder)
+        for user_entry in sorted(user_entries, key=lambda path: len(path.parts)):
+            target = new_results / _relative_target(user_entry.relative_to(earlier_results), earlier_folder)
             _copy_entry(
-                entry, _conflict_name(target, new_results) if _is_generated(target, new_results, map_names) else target
+                user_entry,
+                _conflict_name(target, new_results) if _is_generated(target, new_results, map_names) else target,
             )
     except OSError as error:
         raise OutputError(
@@ -198,10 +201,13 @@ def move_remaining(old_results: Path, new_results: Path, earlier_folder: str | N
         A file cannot be moved. Nothing is lost.
     """
     map_names = _map_names(new_results)
-    for entry in _user_entries(old_results):
-        for file in _files_of(entry):
+    for user_entry in _user_entries(old_results):
+        for file in _files_of(user_entry):
             target = new_results / _relative_target(file.relative_to(old_results), earlier_folder)
-            if any(_is_same_file(file, candidate) for candidate in (target, _conflict_name(target, new_results))):
+            if any(
+                _is_same_file(file, possible_target)
+                for possible_target in (target, _conflict_name(target, new_results))
+            ):
                 continue
             target = _conflict_name(target, new_results) if _is_blocked(target, new_results) else target
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -213,12 +219,12 @@ def move_remaining(old_results: Path, new_results: Path, earlier_folder: str | N
             file.replace(target)
 
 
-def _files_of(entry: Path) -> Iterator[Path]:
+def _files_of(folder_entry: Path) -> Iterator[Path]:
     """Yield an entry that is not a folder, or all files of a folder at any depth."""
-    if entry.is_symlink() or not entry.is_dir():
-        yield entry
+    if folder_entry.is_symlink() or not folder_entry.is_dir():
+        yield folder_entry
         return
-    for child in list(entry.iterdir()):
+    for child in list(folder_entry.iterdir()):
         yield from _files_of(child)
 
 
@@ -249,7 +255,9 @@ def _is_blocked(target: Path, folder: Path) -> bool:
 
 
 def _unused_name(path: Path) -> Path:
-    candidate_paths = (path.with_name(f"{path.stem}_earlier{number or ''}{path.suffix}") for number in range(10_000))
+    candidate_paths = (
+        path.with_name(f"{path.stem}_earlier{name_number or ''}{path.suffix}") for name_number in range(10_000)
+    )
     return next(candidate_path for candidate_path in candidate_paths if not os.path.lexists(candidate_path))
 
 
@@ -258,11 +266,11 @@ def _user_entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     map_names = _map_names(folder)
-    entries = []
-    for entry in sorted(folder.iterdir()):
-        is_map_folder = entry.name in _MAP_FOLDERS and entry.is_dir() and not entry.is_symlink()
-        entries += sorted(entry.iterdir()) if is_map_folder else [entry]
-    return [entry for entry in entries if not _is_generated(entry, folder, map_names)]
+    folder_entries = []
+    for folder_entry in sorted(folder.iterdir()):
+        is_map_folder = folder_entry.name in _MAP_FOLDERS and folder_entry.is_dir() and not folder_entry.is_symlink()
+        folder_entries += sorted(folder_entry.iterdir()) if is_map_folder else [folder_entry]
+    return [folder_entry for folder_entry in folder_entries if not _is_generated(folder_entry, folder, map_names)]
 
 
 def _is_generated(path: Path, folder: Path, map_names: set[str]) -> bool:
@@ -332,7 +340,7 @@ def _map_shape(folder: Path) -> tuple[int, int] | None:
 def _earlier_name(earlier_results: Path, shape: tuple[int, int] | None) -> str:
     """Return an unused name of a folder for files that belong to earlier maps of another size."""
     folder_name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
-    candidate_names = (folder_name, *(f"{folder_name}_{number}" for number in range(2, 10_000)))
+    candidate_names = (folder_name, *(f"{folder_name}_{name_number}" for name_number in range(2, 10_000)))
     return next(
         candidate_name for candidate_name in candidate_names if not os.path.lexists(earlier_results / candidate_name)
     )
@@ -344,8 +352,8 @@ def _copy_entry(path: Path, target: Path) -> None:
         return
     if path.is_dir():
         target.mkdir(parents=True, exist_ok=True)
-        for entry in path.iterdir():
-            _copy_entry(entry, target / entry.name)
+        for folder_entry in path.iterdir():
+            _copy_entry(folder_entry, target / folder_entry.name)
     elif path.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
@@ -361,10 +369,12 @@ def _locate_scan(recorded_path: str, folder: Path, *, allow_shares: bool) -> str
         if not allow_shares and str(path).startswith(("\\\\", "//")):
             return False
         try:
-            status = path.lstat() if path.parent == folder else path.stat()  # links out of the results are not followed
+            path_status = (
+                path.lstat() if path.parent == folder else path.stat()
+            )  # links out of the results are not followed
         except (OSError, ValueError):
             return False
-        return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+        return stat.S_ISREG(path_status.st_mode) or stat.S_ISDIR(path_status.st_mode)
 
     path, separator, array_name = (
         (recorded_path, "", "") if is_data(Path(recorded_path)) else recorded_path.partition("::")

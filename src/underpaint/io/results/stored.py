@@ -87,8 +87,8 @@ class BlockStore:
             The disk is full, or fails.
         """
         try:
-            for name, values in stacks.items():
-                self._write_maps(name, rows, columns, values)
+            for name, map_block in stacks.items():
+                self._write_maps(name, rows, columns, map_block)
             with _open_for_update(self.folder / JOURNAL_NAME) as stream:
                 stream.seek(index)
                 stream.write(b"\1")
@@ -115,20 +115,20 @@ class BlockStore:
             )
 
         def read(index: int) -> NDArray[Any]:
-            values = np.fromfile(path, dtype, n_pixel, offset=index * n_pixel * dtype.itemsize)
-            return values.reshape(self.shape)
+            flat_map = np.fromfile(path, dtype, n_pixel, offset=index * n_pixel * dtype.itemsize)
+            return flat_map.reshape(self.shape)
 
         return StoredMaps((*self.shape, n_map), dtype, read)
 
-    def _write_maps(self, name: str, rows: slice, columns: slice, values: NDArray[Any]) -> None:
+    def _write_maps(self, name: str, rows: slice, columns: slice, map_block: NDArray[Any]) -> None:
         n_row, n_column = self.shape
         has_full_rows = columns.stop - columns.start == n_column
-        maps = np.ascontiguousarray(np.moveaxis(values, 2, 0))
-        with _open_for_update(self.folder / f"{name}.{values.dtype.name}") as stream:
+        maps = np.ascontiguousarray(np.moveaxis(map_block, 2, 0))
+        with _open_for_update(self.folder / f"{name}.{map_block.dtype.name}") as stream:
             for index, image in enumerate(maps):
                 for row_offset, row_values in enumerate([image.reshape(-1)] if has_full_rows else image):
                     first_value = (index * n_row + rows.start + row_offset) * n_column + columns.start
-                    stream.seek(first_value * values.itemsize)
+                    stream.seek(first_value * map_block.itemsize)
                     stream.write(row_values.data)
             _flush(stream)  # maps must reach the disk before the journal, in case of a power cut
 
