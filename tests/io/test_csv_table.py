@@ -272,5 +272,5 @@ def test_a_second_heading_of_units(tmp_path: Path) -> None:
 
 def test_text_in_utf_16_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Energy;Counts\n0.1;2\n0.2;3\n", "utf-16")
-    with pytest.raises(ScanError, match=r"text in UTF-16\. Save it as UTF-8"):
+    with pytest.raises(ScanError, match=r"text in UTF-16\. Save the text as UTF-8"):
         io.load(tmp_path / "a.csv")

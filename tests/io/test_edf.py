@@ -159,7 +159,7 @@ def test_header_with_nonsense(tmp_path: Path, cube: Cube, old: bytes, new: bytes
 def test_cut_off_and_unlike_frames(tmp_path: Path, cube: Cube) -> None:
     path = fabio_edf(tmp_path / "a.edf", cube.astype(np.int32))
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ScanError, match="It is cut off"):
+    with pytest.raises(ScanError, match="The file is cut off"):
         io.load(path)
     fabio_edf(tmp_path / "folder_1.edf", cube[:1].astype(np.int32))
     fabio_edf(tmp_path / "folder_2.edf", cube[:1, :2].astype(np.int32))

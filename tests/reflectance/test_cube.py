@@ -371,7 +371,8 @@ def test_damaged_files_are_refused_or_read_and_never_crash(tmp_path: Path, capfd
 
 
 @pytest.mark.parametrize(
-    ("share", "words"), [(0.5, "cut off: copy it again. If it is complete"), (2.0, "data type = 4"), (0.7, "cut off")]
+    ("share", "words"),
+    [(0.5, "cut off: copy the file again. If it is complete"), (2.0, "data type = 4"), (0.7, "cut off")],
 )
 def test_a_data_file_of_another_size_is_cut_off_before_its_type_is_wrong(
     tmp_path: Path, share: float, words: str

@@ -397,9 +397,9 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
     """Return whether an array was computed from raw counts, so that it has their noise or no noise.
 
     The second differences of raw counts along the channels have a variance of six times the counts. A multiple of the
-    candidate's second differences is subtracted from them. For an independent detector, the residual has at least this
-    variance. For a corrected copy, or a copy without its smooth background, it has almost none. For a noise-free fit,
-    it has exactly this variance. Corrections may differ from pixel to pixel.
+    candidate's second differences is subtracted. The variance of the residual is at least that of the raw counts for an
+    independent detector. The residual almost vanishes for a corrected copy, or a copy without its smooth background.
+    Its variance is exactly that of the raw counts for a noise-free fit. Corrections may differ from pixel to pixel.
     """
     has_enough_counts = (
         min(np.count_nonzero(candidate_counts), np.count_nonzero(raw_counts)) >= _MIN_COUNTS
@@ -510,7 +510,7 @@ def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float6
     """Return whether each channel is a weighted sum of nearby raw channels, with a residual far below the noise.
 
     For two independent detectors, the residual has at least the variance that the weights propagate from the noise of
-    one detector. This holds for weights that are constant or vary along the spectrum.
+    one detector. The weights may be constant or vary along the spectrum.
     """
     segment_channels = max(_SEGMENT_CHANNELS, _MIN_VALUES_PER_WEIGHT * 2 * _N_FILTER_WEIGHTS // len(copy_counts))
     margin_channels = min(_MAX_SHIFT, copy_counts.shape[1] // 4) + _N_FILTER_WEIGHTS // 2

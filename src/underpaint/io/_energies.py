@@ -23,7 +23,7 @@ MAX_CHANNEL_KEV = 1.0
 """Maximum width of a channel, in keV. Wider channels cannot separate lines, so a larger gain without a unit is in eV.
 """
 MAX_CURVATURE_KEV = 0.005
-"""Maximum deviation from a linear axis, in keV. It is a tenth of the 50 eV below which lines are not resolved."""
+"""Maximum deviation from a linear axis, in keV, a tenth of the 50 eV below which lines are not resolved."""
 _MIN_CHANNEL_KEV = 5e-4
 _PLACEHOLDER_GAIN_TOLERANCE = 1e-6
 """Maximum difference from 1 of a gain that is only a placeholder."""

@@ -27,8 +27,8 @@ _MAX_RESIDUE_CHANNEL_FRACTION, _MAX_RESIDUE_COUNT_FRACTION, _MIN_FLOOR_FRACTION,
     0.2,
     10,
 )
-"""Limits of negative residues. The first two are fractions of the channels and of the counts. The last two apply after
-subtraction of a constant: fraction and number of the negative channels at the minimum.
+"""Limits of negative residues: maximum fractions of the channels and of the counts; and, after subtraction of a
+constant, minimum fraction and number of the negative channels at the minimum.
 """
 
 SAME_CHANNELS = "same_channels"
@@ -148,7 +148,8 @@ class MappedCube:
             mapped_array = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored_shape)
         except (OSError, ValueError) as error:
             raise ScanError(
-                f"Cannot read {self.path}: {first_line(error)}. The file was changed or is truncated; copy it again."
+                f"Cannot read {self.path}: {first_line(error)}. The file was changed or is truncated; copy the "
+                "file again."
             ) from error
         return np.ascontiguousarray(mapped_array.transpose(self.dimension_order)[rows, columns], dtype=self.dtype)
 

@@ -171,7 +171,7 @@ def load_all(
 ) -> list[Scan]:
     """Read every detector of one or several files or folders as a separate scan.
 
-    The arguments are those of :func:`load`.
+    The arguments are the same as in :func:`load`.
 
     Raises
     ------
@@ -317,7 +317,7 @@ def _known_formats() -> str:
 def _read_head(path: Path) -> bytes:
     head = first_bytes(path, HEAD_BYTES)
     if not head:
-        raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the instrument again.")
+        raise ScanError(f"Cannot read {path}: the file is empty. Copy the file from the instrument again.")
     return head
 
 
@@ -451,7 +451,9 @@ _ARCHIVE_TYPES = {
     b"Rar!": "rar",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-_NPZ_ADVICE = "Put it into an .npz file with its energies: numpy.savez(name, counts=..., gain_kev=..., zero_kev=...)."
+_NPZ_ADVICE = (
+    "Put the array into an .npz file with its energies: numpy.savez(name, counts=..., gain_kev=..., zero_kev=...)."
+)
 _PICTURE_ADVICE = (
     "A scan is a spectrum for each pixel: export the spectra from the scanner's program, not its pictures."
 )
@@ -460,7 +462,7 @@ _EXPORT_ADVICE = "Export the spectra from the program that wrote it as HDF5, rip
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x93NUMPY", "a single numpy array (.npy)", _NPZ_ADVICE),
     (b"\x80\x04\x95", "a Python pickle, which could run code", _NPZ_ADVICE),
-    (b"MATLAB 5.0", "a MATLAB file", "Save it in MATLAB with -v7.3, which is HDF5, or write the counts as HDF5."),
+    (b"MATLAB 5.0", "a MATLAB file", "Save the data in MATLAB with -v7.3, which is HDF5, or write the counts as HDF5."),
     (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         "a file of Microsoft Office, or in its container format",
@@ -470,16 +472,24 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89PNG", "a PNG picture", _PICTURE_ADVICE),
     (b"\xff\xd8\xff", "a JPEG picture", _PICTURE_ADVICE),
     (b"GIF8", "a GIF picture", _PICTURE_ADVICE),
-    (b"ENVI", "the header of an ENVI cube", "Convert it to HDF5 or ripple (Spectral Python: spectral.open_image)."),
+    (
+        b"ENVI",
+        "the header of an ENVI cube",
+        "Convert the cube to HDF5 or ripple (Spectral Python: spectral.open_image).",
+    ),
     (b"SIMPLE  =", "a FITS file", "Write its cube as HDF5 (astropy.io.fits)."),
-    (b"CDF\x01", "a netCDF 3 file", "Write it as netCDF 4, which is HDF5 (nccopy -k nc4)."),
-    (b"CDF\x02", "a netCDF 3 file", "Write it as netCDF 4, which is HDF5 (nccopy -k nc4)."),
-    (b"TDSm", "a LabVIEW TDMS file", "Export it as HDF5 or CSV (npTDMS)."),
+    (b"CDF\x01", "a netCDF 3 file", "Write the data as netCDF 4, which is HDF5 (nccopy -k nc4)."),
+    (b"CDF\x02", "a netCDF 3 file", "Write the data as netCDF 4, which is HDF5 (nccopy -k nc4)."),
+    (b"TDSm", "a LabVIEW TDMS file", "Export the data as HDF5 or CSV (npTDMS)."),
     (b"WDF1", "a Renishaw Raman file", "It holds no X-ray spectra."),
     (b"root\x00\x00", "a ROOT file", "Write its histograms as CSV or HDF5 (uproot)."),
-    (b"MAPSPECTRA_DATA", "an EDAX map (.spd)", "Export it from TEAM or APEX as HDF5 or ripple, or with rosettasciio."),
-    (b"\xff\xfe", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
-    (b"\xfe\xff", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
+    (
+        b"MAPSPECTRA_DATA",
+        "an EDAX map (.spd)",
+        "Export the spectrum from TEAM or APEX as HDF5 or ripple, or with rosettasciio.",
+    ),
+    (b"\xff\xfe", "text in UTF-16", "Save the text as UTF-8, or as plain text, in an editor or spreadsheet."),
+    (b"\xfe\xff", "text in UTF-16", "Save the text as UTF-8, or as plain text, in an editor or spreadsheet."),
     (b"{", "JSON text", _EXPORT_ADVICE),
     (b"<!DOCTYPE html", "a web page", "The download failed: fetch the file itself."),
     (b"<html", "a web page", "The download failed: fetch the file itself."),
@@ -488,7 +498,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 _CNF_FIRST_SECTION, _CNF_SECTION_TYPES = 112, range(0x12000, 0x12020)
 _CNF_TYPE_AND_ADVICE = (
     "a Canberra or Genie spectrum (CNF)",
-    "Export it from Genie 2000 as .spe (IAEA), or as text of one count a line.",
+    "Export the spectrum from Genie 2000 as .spe (IAEA), or as text of one count a line.",
 )
 _OFFICE_FILE_NAMES = (b"[Content_Types].xml", b"xl/", b"mimetypeapplication/vnd.oasis")
 _MAX_SHOWN_CHARACTERS = 24
@@ -503,7 +513,7 @@ def guess_file_type(head: bytes) -> str:
     if archive_type is None and head[257:262] == b"ustar":
         archive_type = "tar"
     if archive_type is not None:
-        return f"it is an archive ({archive_type}). Extract it and give the folder."
+        return f"it is an archive ({archive_type}). Extract the archive and give the folder."
     for file_type, advice in _types_and_advice(head):
         return f"it is {file_type}. {advice}"
     is_text = not set(head) & set(range(9))
@@ -527,7 +537,7 @@ def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
         (section_type,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
         matching_types += [_CNF_TYPE_AND_ADVICE] if section_type in _CNF_SECTION_TYPES else []
     if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
-        matching_types.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
+        matching_types.append(("an Ortec spectrum (CHN)", "Export the spectrum from Maestro as .spe (ASCII)."))
     match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped_head, re.DOTALL)
     if match:
         matching_types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))

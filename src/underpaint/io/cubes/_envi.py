@@ -114,7 +114,7 @@ def _open_image(header_path: Path, data_path: Path | None) -> tuple[Mapping[str,
         except Exception as error:  # the library also raises the errors of int() and float()
             raise ScanError(
                 f"Cannot read {header_path}: the ENVI header is damaged ({first_line(error)}). It needs samples, "
-                "lines, bands, data type, interleave and byte order; correct or export it again."
+                "lines, bands, data type, interleave and byte order; correct or export the file again."
             ) from error
 
 
@@ -184,7 +184,7 @@ def _size_fault(
         )
         correction = f"In this case, correct the header: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
         if bytes_per_value < dtype.itemsize:
-            advice = f"It is cut off: copy it again. If it is complete, {other_type}. {correction}"
+            advice = f"It is cut off: copy the file again. If it is complete, {other_type}. {correction}"
         else:
             advice = f"If lines, samples and bands are right, {other_type}. {correction}"
     else:

@@ -64,8 +64,9 @@ def read(path: Path, dataset_path: str | None, n_band: int | None) -> CubeParts:
 def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tuple[str, ...]]:
     """Return the index of the band dimension, and a note if other dimensions could be the bands.
 
-    Of several dimensions of this length, the last one is preferred, then the first one. If none has this length, the
-    shorter of the last and the first is assumed, since most images have more rows than bands.
+    If several dimensions have the length ``n_band``, the last dimension is preferred, then the first. If no dimension
+    has this length, the shorter of the last and the first dimension is assumed, since most images have more rows than
+    bands.
     """
     matching_dimensions = [dimension for dimension in (2, 0, 1) if shape[dimension] == n_band]
     if len(matching_dimensions) == 1:

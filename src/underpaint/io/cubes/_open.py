@@ -79,7 +79,7 @@ def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
         raise ScanError(f"Cannot read {location}: it is a pipe or a device, not a file. Save the cube in a file first.")
     head = first_bytes(path, HEAD_BYTES) if path.is_file() else b""
     if path.is_file() and not head:
-        raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the camera again.")
+        raise ScanError(f"Cannot read {path}: the file is empty. Copy the file from the camera again.")
     reader = next((reader for reader in _READERS if reader.sniff(path, head)), None)
     if reader is None:
         fault_text = "the folder holds no stack of TIFF images." if path.is_dir() else guess_file_type(head)

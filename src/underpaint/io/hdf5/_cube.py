@@ -173,7 +173,7 @@ def check_readable(path: Path, dataset: Any) -> None:
         raise ScanError(
             f"Cannot read {location}: it declares {dataset.shape} numbers, {declared_bytes / 1e6:.0f} MB, in chunks of "
             f"{chunk_bytes / 1e6:.0f} MB; the file contains {stored_bytes / 1e6:.3f} MB, which is impossible. It is "
-            "damaged; copy it again."
+            "damaged; copy the file again."
         )
 
 
@@ -525,7 +525,7 @@ def _is_pixel_name(object_path: str) -> bool:
 def _axis_letter(object_path: str) -> str:
     """Return the last or first letter of a name if it is x, y or z, else "".
 
-    Of two names, the one with the later letter is that of the rows.
+    Of two position datasets, the rows have the name with the later letter.
     """
     object_name = object_path.rsplit("/", 1)[-1].lower()
     return next((letter for letter in (object_name[-1], object_name[0]) if letter in "xyz"), "")

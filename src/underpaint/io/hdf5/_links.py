@@ -168,7 +168,9 @@ def _follow_link(group: Any, link_name: str, n_link: int) -> Any:
         return None if link is None else group[link_name]
     location = f"{group.file.filename}::{group.name.rstrip('/')}/{link_name}"
     if n_link >= _MAX_LINKS:
-        raise ScanError(f"Cannot read {location}: this link leads in a circle. Remove it, or export the file again.")
+        raise ScanError(
+            f"Cannot read {location}: this link leads in a circle. Remove the link, or export the file again."
+        )
     if isinstance(link, h5py.SoftLink):
         return follow(group, link.path, n_link + 1)
     target_file = neighbour_path(group, link.filename, location)

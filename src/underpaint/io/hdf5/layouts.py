@@ -25,7 +25,7 @@ def open_scan(path: Path) -> Iterator[Any]:
         raise
     except READ_ERRORS as error:
         raise ScanError(
-            f"Cannot read {path}: the HDF5 file is damaged or locked ({first_line(error)}). Copy it again."
+            f"Cannot read {path}: the HDF5 file is damaged or locked ({first_line(error)}). Copy the file again."
         ) from error
 
 

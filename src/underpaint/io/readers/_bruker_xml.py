@@ -122,11 +122,12 @@ def _with_scan_error(xml_source: str) -> Iterator[None]:
         yield
     except _EntitiesError as error:
         raise ScanError(
-            f"Cannot read {xml_source}: its XML declares entities, which Bruker's files never do. Export it again."
+            f"Cannot read {xml_source}: its XML declares entities, which Bruker's files never do. Export the file "
+            "again."
         ) from error
     except (ET.ParseError, LookupError, ValueError, OverflowError) as error:
         raise ScanError(
-            f"Cannot read {xml_source}: the Bruker XML is damaged ({error}). Copy it from the instrument again."
+            f"Cannot read {xml_source}: the Bruker XML is damaged ({error}). Copy the file from the instrument again."
         ) from error
 
 
@@ -205,7 +206,7 @@ def _parse_counts(channels_text: str | None, n_declared: float | None, source: s
         raise ScanError(
             f"Cannot read {source}: a Bruker spectrum of {len(fields)} channels, where the header declares "
             f"{n_expected_text}. "
-            "The file is truncated or edited; copy it from the instrument again."
+            "The file is truncated or edited; copy the file from the instrument again."
         )
     try:
         counts = np.array(fields, dtype=np.float64)

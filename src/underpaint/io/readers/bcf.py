@@ -10,19 +10,20 @@ follow. The image ``PixelTimes`` in the header holds the time of each pixel in m
 time is the number of visits of a row (``LineCounter``) times ``PixelTime``.
 
 Source: no specification is published; P. Jokubauskas reverse-engineered the format, and the rosettasciio source
-(2016-2026) documents it. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels. It does not
-validate its input, so every row is checked first. No pixel may be outside the map, and no size may exceed the data.
+(2016-2026) documents it. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels. rosettasciio
+does not validate its input, so every row is checked first. No pixel may be outside the map, and no size may exceed the
+data.
 
-The container is a Single File System (AidAim), which holds files inside one file. It is little-endian, and all bounds
-are checked. ``AAMVHFSS`` is at byte 0, float32 version and uint32 chunk size are at 0x124. Three uint32 are at 0x140:
-chunk of the file tree, number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size. Its first 32
-bytes begin with the number of the chunk that continues it, and its content follows. A tree entry has 512 bytes: int32
-chunk of its table of chunks, uint64 size, 28 bytes of times and rights, int32 parent (-1: none), 176 bytes, a flag for
-folders, 3 bytes, name (256 bytes), 32 bytes. A compressed file begins with ``AACS``, uint32 decompressed size of a
-block, uint32, and uint32 number of blocks. The blocks follow from byte 0x80 as zlib streams, each after its compressed
-size (uint32) and 12 bytes. Source: not published by AidAim; reverse-engineered by P. Jokubauskas and documented in the
-source of rosettasciio (2016-2026), with which the tests compare. Names inside the container are never used as paths
-outside it.
+The container is a Single File System (AidAim), which holds files inside one file. Numbers are little-endian, and all
+bounds are checked. ``AAMVHFSS`` is at byte 0, float32 version and uint32 chunk size are at 0x124. Three uint32 are at
+0x140: chunk of the file tree, number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size. The
+first 32 bytes of a chunk begin with the number of the next chunk of the same file, and the content follows. A tree
+entry has 512 bytes: int32 chunk of its table of chunks, uint64 size, 28 bytes of times and rights, int32 parent (-1:
+none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes), 32 bytes. A compressed file begins with ``AACS``,
+uint32 decompressed size of a block, uint32, and uint32 number of blocks. The blocks follow from byte 0x80 as zlib
+streams, each after its compressed size (uint32) and 12 bytes. Source: not published by AidAim; reverse-engineered by P.
+Jokubauskas and documented in the source of rosettasciio (2016-2026), with which the tests compare. Names inside the
+container are never used as paths outside it.
 """
 
 import base64
@@ -91,7 +92,7 @@ class Container:
             self.files = dict(self._entries())
         except (BrokenContainerError, struct.error) as error:
             raise ScanError(
-                f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy it again."
+                f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy the file again."
             ) from error
 
     def read_stored(self, file_name: str, offset: int, n_byte: int) -> bytes:
@@ -415,7 +416,7 @@ class _RowScanner:
         self.n_row, self.n_column = self._unpack_next(struct.Struct("<ii"), "its size")
         if self.n_row < 1 or self.n_column < 1:
             raise ScanError(
-                f"Cannot read {self.source}: a map of {self.n_row} x {self.n_column} pixels. Copy it again."
+                f"Cannot read {self.source}: a map of {self.n_row} x {self.n_column} pixels. Copy the file again."
             )
         self._position = _FIRST_ROW_OFFSET
 
@@ -454,7 +455,8 @@ class _RowScanner:
             block, block_content = next(self._remaining_blocks, (None, b""))
             if block is None:
                 raise ScanError(
-                    f"Cannot read {self.source}: the map ends within {location} of {self._size_text()}. Copy it again."
+                    f"Cannot read {self.source}: the map ends within {location} of {self._size_text()}. Copy the "
+                    "file again."
                 )
             self.block_sizes.append((block, len(block_content)))
             n_consumed_byte = min(self._position, len(self._buffer))
@@ -513,7 +515,7 @@ def _database(container: Container) -> ET.Element:
     node = find_instance(parse_xml(header_xml, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
     if node is None:
         raise ScanError(
-            f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy it again."
+            f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy the file again."
         )
     return node
 

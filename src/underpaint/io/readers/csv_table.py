@@ -13,9 +13,9 @@ Specification:
   counts and energy, as in files of PyMca.
 - One column of 32 lines or more: the counts of a spectrum, channel by channel, as in PyMca.
 - Pixels: the first two columns are row and column in either order, with the headings ``row``, ``column`` or ``y``,
-  ``x``. They are integers, or positions if the headings contain a unit of length (``y_mm``). The counts of each channel
-  follow, with headings that may be energies. Without these headings, each line is a pixel of 32 channels or more. The
-  pixels are in the order of the rows, whose number is given by the user.
+  ``x``. Rows and columns are integers, or positions if the headings contain a unit of length (``y_mm``). The counts of
+  each channel follow, with headings that may be energies. Without these headings, each line is a pixel of 32 channels
+  or more. The pixels are in the order of the rows, whose number is given by the user.
 
 Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the three
 columns. This project defines the other columns, for which there is no standard.
@@ -420,7 +420,7 @@ def _read_table(
 ) -> Scan:
     n_coordinate_column = 2 if coordinate_columns else 0
     if numbers_per_line <= n_coordinate_column:
-        raise ScanError(f"Cannot read {path}: after row and column its lines have no counts. Copy it again.")
+        raise ScanError(f"Cannot read {path}: after row and column its lines have no counts. Copy the file again.")
     step_mm = None
     if coordinate_columns is None:
         grid_offsets = _arrange_on_shape(path, line_offsets, shape)

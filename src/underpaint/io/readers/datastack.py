@@ -133,7 +133,7 @@ def _array_headers(path: Path) -> dict[str, _ArrayHeader]:
         raise
     except Exception as error:  # zipfile, zlib and json raise various errors for damaged files
         raise ScanError(
-            f"Cannot read {path}: the zarr store in the zip file is damaged ({first_line(error)}). Copy it again."
+            f"Cannot read {path}: the zarr store in the zip file is damaged ({first_line(error)}). Copy the file again."
         ) from error
     return array_headers
 
@@ -176,7 +176,7 @@ def _refuse_sizes(
         raise ScanError(
             f"Cannot read {path}::{array_name}: {shape} {dtype} in chunks of {chunk_shape} from {stored_bytes} "
             "bytes, which "
-            "is impossible. The file is damaged; copy it again."
+            "is impossible. The file is damaged; copy the file again."
         )
 
 

@@ -355,7 +355,7 @@ def _read_header(stream: BinaryIO, header_start: int, path: Path) -> tuple[dict[
             "has no end" if header_bytes.lstrip().startswith(b"{") else f"begins {header_bytes[:16]!r}, not with {{"
         )
         raise ScanError(
-            f"Cannot read {path}: it is EDF, but the header at byte {header_start} {header_fault}. It is damaged "
+            f"Cannot read {path}: it is EDF, but the header at byte {header_start} {header_fault}. The file is damaged "
             "or cut off."
         )
     return _header_fields(header_bytes[: header_end.start()]), header_start + header_end.end()
@@ -378,7 +378,7 @@ def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: in
     compression = fields_by_lower_key.get("compression", "none").lower()
     if compression not in {"none", "nocompression", "no", ""}:
         raise ScanError(
-            f"Cannot read {path}: its frames are packed ({compression}). Write it again without compression."
+            f"Cannot read {path}: its frames are packed ({compression}). Write the file again without compression."
         )
     dimension_sizes = [
         _positive_integer(fields_by_lower_key[field_name], field_name, path)
@@ -402,7 +402,7 @@ def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: in
     if needed_bytes > n_byte:
         raise ScanError(
             f"Cannot read {path}: its header declares {' x '.join(map(str, shape))} numbers up to byte {needed_bytes}; "
-            f"the file holds {n_byte} bytes. It is cut off; copy it again."
+            f"the file holds {n_byte} bytes. The file is cut off; copy the file again."
         )
     return Frame(path, data_start, shape, dtype, fields)
 
@@ -443,7 +443,7 @@ def _read_lines(frame: Frame, first_line: int, stop_line: int) -> NDArray[Any]:
     line_contents: bytes = try_read(read, str(frame.path))
     if len(line_contents) != (stop_line - first_line) * line_bytes:
         raise ScanError(
-            f"Cannot read {frame.path}: the file has become shorter than its header declares. Copy it again."
+            f"Cannot read {frame.path}: the file has become shorter than its header declares. Copy the file again."
         )
     return (
         np.frombuffer(line_contents, frame.dtype)

@@ -65,7 +65,9 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     file_text = "\n".join(read_limited(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
     sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", file_text, maxsplit=2)
     if len(sections) != 3:
-        raise ScanError(f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy it from the instrument again.")
+        raise ScanError(
+            f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy the file from the instrument again."
+        )
     fields = _header_fields(sections[0])
     energy, counts = _parse_columns(sections[1], fields, path)
     axis, notes = _axis(energy, fields, counts.size)
@@ -118,11 +120,11 @@ def _parse_columns(
     invalid_text = next((number_text for number_text in data_fields if parse_number(number_text) is None), None)
     if invalid_text is not None:
         raise ScanError(
-            f"Cannot read {path}: {invalid_text[:30]!r} is not a number. Copy it from the instrument again."
+            f"Cannot read {path}: {invalid_text[:30]!r} is not a number. Copy the file from the instrument again."
         )
     raise ScanError(
         f"Cannot read {path}: its header declares {fields.get('NPOINTS')} channels, its {len(lines)} lines hold "
-        f"{len(data_fields)} numbers. Copy it from the instrument again."
+        f"{len(data_fields)} numbers. Copy the file from the instrument again."
     )
 
 
@@ -149,7 +151,7 @@ def _energies_and_counts(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return the energies and counts of pairs, of which a line has one or several.
 
-    If this gives no plausible spectrum, the first two numbers of each line are read as a pair.
+    If the pairs are no plausible spectrum, the first two numbers of each line are read as a pair.
     """
     if all(len(number_row) % 2 == 0 for number_row in number_rows):
         energy_count_pairs = [

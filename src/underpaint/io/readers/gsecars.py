@@ -102,18 +102,18 @@ def _parse_counts(data_text: str, fields: dict[str, str], path: Path) -> NDArray
     ):
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {fields.get('CHANNELS')} channels and {fields.get('ELEMENTS')} "
-            f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} are allowed. Copy it again."
+            f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} are allowed. Copy the file again."
         )
     try:
         counts_in_lines = np.array(data_text.split(), dtype=np.float64)
     except ValueError as error:
         raise ScanError(
-            f"Cannot read {path}: a GSECARS spectrum, but its data must be numbers ({error}). Copy it again."
+            f"Cannot read {path}: a GSECARS spectrum, but its data must be numbers ({error}). Copy the file again."
         ) from error
     if counts_in_lines.size != n_detector * n_channel:
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {n_channel:g} channels and {n_detector:g} detectors that holds "
-            f"{counts_in_lines.size} numbers. It is cut off or edited; copy it again."
+            f"{counts_in_lines.size} numbers. The file is cut off or edited; copy the file again."
         )
     return counts_in_lines.reshape(int(n_channel), int(n_detector))
 

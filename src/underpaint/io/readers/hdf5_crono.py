@@ -100,7 +100,8 @@ def _spectrum_indices(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64
         raise ScanError(
             f"Cannot read {path}: it is a CRONO scan, but {SELECTION_PATH} (row, column, 1), which puts its "
             f"{n_spectra} "
-            f"spectra on a grid, is {'missing' if selection is None else selection}. Export it again with the maps "
+            f"spectra on a grid, is {'missing' if selection is None else selection}. Export the file again with "
+            "the maps "
             "computed."
         )
     n_pixel = selection.shape[0] * selection.shape[1]

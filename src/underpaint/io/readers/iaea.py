@@ -2,8 +2,8 @@
 
 A file consists of blocks, each of which begins with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of
 the first and the last channel. The counts follow, with any number per line. ``$MEAS_TIM:`` has live and real time in s.
-``$MCA_CAL:`` has the number of coefficients of the energy polynomial, the coefficients and their unit. Without it,
-``$ENER_FIT:`` has zero and gain.
+``$MCA_CAL:`` has the number of coefficients of the energy polynomial, the coefficients and their unit. Without
+``$MCA_CAL:``, ``$ENER_FIT:`` has zero and gain.
 
 Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; and Ortec, software
 file structure manual.
@@ -69,7 +69,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
         declared_range = " to ".join(data_words[:2])[:40] or "(none)"
         raise ScanError(
             f"Cannot read {path}: an IAEA spectrum whose $DATA declares the channels {declared_range}, and holds "
-            f"{fault_text}. It is cut off or edited; copy it again."
+            f"{fault_text}. The file is cut off or edited; copy the file again."
         )
     counts = np.array(data_numbers[2:], dtype=np.float64)
     axis, notes = _axis(blocks, counts.size, int(data_numbers[0] or 0))

@@ -4,7 +4,7 @@ The numbers in a file's name identify the pixel:
 
 - One running number (``None_1``, ``scan_0``, with or without date and time) counts the pixels row by row, from 0 or 1.
 - Row and column have names, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``,
-  ``Zeile1_Spalte2``. They may be positions, as in ``x0.5_y-1.5``.
+  ``Zeile1_Spalte2``. Row and column may be positions, as in ``x0.5_y-1.5``.
 - Two numbers at the end, separated from the name (``scan_0001_0002``, ``12-34``), are row and column.
 
 Dates and times in names are ignored.
@@ -136,7 +136,7 @@ def _group_by_row_and_column(stems: dict[str, str]) -> tuple[dict[str, FileSerie
 def _integer_positions(matches: list[Any]) -> list[int]:
     """Return positions as integers in units of the last decimal place.
 
-    If all positions begin with a hyphen, it is a separator.
+    A hyphen before all positions is a separator.
     """
     is_hyphen_sign = not all(match[1] for match in matches)
     decimal_positions = [Decimal(match[2].replace(",", ".")) for match in matches]
@@ -449,7 +449,7 @@ def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
 def _first_number(file_numbers: list[int], grid: Grid) -> int:
     """Return the number of the first pixel.
 
-    It is 0 if this number occurs, the first number of a complete series, or 1.
+    The number is 0 if a file has this number, the first number of a complete series, or 1.
     """
     is_complete = len(file_numbers) == file_numbers[-1] - file_numbers[0] + 1 == grid.n_row * grid.n_column
     return 0 if file_numbers[0] == 0 else file_numbers[0] if is_complete else 1
@@ -492,7 +492,7 @@ def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> 
 def _step_and_first(position_numbers: list[int], n_position: int | None) -> tuple[int, int]:
     """Return step and first number of rows or columns.
 
-    They are numbered from 0 or 1 if this fits their number.
+    Numbering from 0 or 1 is assumed if this fits the number of rows or columns.
     """
     common_step, first_number = steps_and_origin(position_numbers)
     if n_position is not None and first_number <= 1 and max(position_numbers) - first_number < n_position:
@@ -641,7 +641,8 @@ def _data_section(file_content: bytes, location: Path | str) -> bytes:
         )
     if data_stop < data_start:
         raise ScanError(
-            f"Cannot read {location}: the file is cut off (no <<END>> after its data). Copy it from the instrument "
+            f"Cannot read {location}: the file is cut off (no <<END>> after its data). Copy the file from the "
+            "instrument "
             "again."
         )
     return file_content[data_start + len(_DATA_TAG) : data_stop]
@@ -652,14 +653,14 @@ def _parse_counts(data_section: bytes, location: Path | str) -> NDArray[np.int64
     if data_section.translate(None, b"0123456789 \t\r\n"):
         _raise_invalid_counts(data_section, location)
     if not data_section.strip():
-        raise ScanError(f"Cannot read {location}: its data section is empty. Copy it from the instrument again.")
+        raise ScanError(f"Cannot read {location}: its data section is empty. Copy the file from the instrument again.")
     counts = np.fromstring(data_section, dtype=np.int64, sep=" ")
     if counts.max() > _MAX_COUNT:  # numbers beyond the type's maximum are read as this maximum
         channel = int(counts.argmax())
         raise ScanError(
             f"Cannot read {location}: channel {channel} holds {data_section.split()[channel].decode()[:30]} "
             "counts, more "
-            f"than possible ({_MAX_COUNT}). The file is damaged; copy it again."
+            f"than possible ({_MAX_COUNT}). The file is damaged; copy the file again."
         )
     return counts
 

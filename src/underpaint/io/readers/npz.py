@@ -189,7 +189,7 @@ def _array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]
         if isinstance(error, ScanError):
             raise
         raise ScanError(
-            f"Cannot read {path}: the .npz archive is damaged ({first_line(error)}). Write or copy it again."
+            f"Cannot read {path}: the .npz archive is damaged ({first_line(error)}). Write or copy the file again."
         ) from error
 
 
@@ -225,7 +225,8 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
             return np.asarray(archive[member])
     except (*_DAMAGE_ERRORS, *_DECOMPRESSION_ERRORS) as error:
         raise ScanError(
-            f"Cannot read {path}::{member}: {first_line(error)}. Write it again with numpy.savez, plain numbers only."
+            f"Cannot read {path}::{member}: {first_line(error)}. Write the file again with numpy.savez, plain "
+            "numbers only."
         ) from error
 
 

@@ -2,11 +2,11 @@ r"""Single spectra of Bruker's hand-held instruments (Tracer, S1 Titan), ``.pdz`
 
 Files of version 25 consist of records with a type (uint16), a length in bytes (uint32) and content. The first record
 has type 25 (``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence). Type 1 is the instrument. Each record of type 3
-is a phase. It has five uint32 and seven float32 (times in s, tube kV and µA), three filters, temperatures,
+is a phase. A phase has five uint32 and seven float32 (times in s, tube kV and µA), three filters, temperatures,
 ``ev_per_channel`` and ``channel_start`` (the lower edge of the first channel in eV), date, the number of channels, a
-text, and the channels as uint32. Files of version 24 begin with ``01 01``. They have the number of channels (int16) at
-byte 6, eV per channel (float64) at 50, tube kV and µA (float32) at 162 and 166, live time in s at 354, and the channels
-as int32 from 358. They do not state the zero of the energy axis.
+text, and the channels as uint32. Files of version 24 begin with ``01 01``. A file of version 24 has the number of
+channels (int16) at byte 6, eV per channel (float64) at 50, tube kV and µA (float32) at 162 and 166, live time in s at
+354, and the channels as int32 from 358. The zero of the energy axis is not stated.
 
 Source: B. Ducraux, pdz-tool, ``docs/pdz_version_25_file_format.md`` and the field table of its version 24 reader
 (MIT licence, 2024-2025), which the tests compare with.
@@ -159,7 +159,7 @@ def _iterate_records(file_content: bytes, path: Path) -> Iterator[tuple[int, int
                 f"Cannot read {path}: a .pdz file of version 25; its record of type {record_type} at byte "
                 f"{record_start} "
                 f"declares {record_bytes} bytes, {len(file_content) - record_start - 6} are left. The file is cut off; "
-                "copy it again."
+                "copy the file again."
             )
         yield record_type, record_start, content_view[record_start + 6 : record_start + 6 + record_bytes]
         record_start += 6 + record_bytes
@@ -188,7 +188,7 @@ def _read_instrument(record_content: memoryview) -> dict[str, Any]:
 def _read_text(record_content: memoryview, offset: int) -> tuple[str, int]:
     """Return the text at an offset and the next offset.
 
-    The text follows its length. It is empty if it exceeds the record.
+    The length of the text precedes the text, which is empty if it exceeds the record.
     """
     if offset + 4 > len(record_content):
         return "", len(record_content)
@@ -270,7 +270,7 @@ def _read_channels(channel_bytes: memoryview, n_channel: int, dtype: str, source
     if not 2 <= n_channel <= _MAX_CHANNELS or len(channel_bytes) < 4 * n_channel:
         raise ScanError(
             f"Cannot read {source}: {n_channel} channels are declared (2 to {_MAX_CHANNELS} are allowed), "
-            f"there are bytes for {len(channel_bytes) // 4}. The file is cut off or damaged; copy it again."
+            f"there are bytes for {len(channel_bytes) // 4}. The file is cut off or damaged; copy the file again."
         )
     counts = np.frombuffer(channel_bytes, dtype=dtype, count=n_channel).astype(np.float64)
     negative_channels = np.flatnonzero(counts < 0)

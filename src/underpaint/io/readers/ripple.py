@@ -194,7 +194,7 @@ def _check_record_order(cube: RippleCube, header: Path) -> None:
 def _roughness(cube: RippleCube) -> float:
     """Return the roughness of some spectra, as a ratio to that of Poisson counts.
 
-    It is the variance of the second differences of the square root of counts.
+    The roughness is the variance of the second differences of the square root of counts.
     """
     middle_row = cube.shape[0] // 2
     spectra = cube.read(slice(middle_row, middle_row + 1), slice(0, _N_CHECKED_PIXELS))[0].astype(np.float64)
@@ -227,7 +227,7 @@ def _raw_file(header: Path, given_path: Path) -> Path:
     if not raw_files:
         raise ScanError(
             f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not next to it. "
-            "Put it there, or give it this name."
+            "Put the data file there, under this name."
         )
     if not any(
         raw_files[0].resolve().is_relative_to(allowed_folder)

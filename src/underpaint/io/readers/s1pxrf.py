@@ -68,7 +68,8 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     ):
         raise ScanError(
             f"Cannot read {path}: an S1PXRF spectrum of {fields.get('Number of Channels', 'unstated')} channels whose "
-            f"{len(channel_count_pairs)} lines do not hold each of them. It is cut off or edited; export it again."
+            f"{len(channel_count_pairs)} lines do not hold each of them. The file is cut off or edited; export the "
+            "file again."
         )
     counts = np.array([channel_and_count[1] for channel_and_count in channel_count_pairs], dtype=np.float64)
     axis, notes = axis_of_coefficients((0.0, parse_number(fields.get("eV per channel")) or 0.0), counts.size, "ev")

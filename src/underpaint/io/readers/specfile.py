@@ -193,7 +193,7 @@ def _check_channels(channel_fields: list[str], n_channel: int, location: str) ->
         raise ScanError(
             f"Cannot read {location}: a spectrum of {n_channel} channels, where "
             f"{channel_fields[0].split()[0] if channel_fields else 2} "
-            "were declared. The file is truncated or edited; copy it again."
+            "were declared. The file is truncated or edited; copy the file again."
         )
 
 

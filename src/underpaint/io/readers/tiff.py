@@ -233,7 +233,7 @@ def _check_pages(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtyp
     ):
         raise ScanError(
             f"Cannot read {path}: it declares {n_page} images of {shape} {dtype}, {declared_bytes / 1e6:.0f} MB, "
-            f"and holds {n_byte / 1e6:.3f} MB. It is damaged or cut off; copy it again."
+            f"and holds {n_byte / 1e6:.3f} MB. The file is damaged or cut off; copy the file again."
         )
 
 
@@ -246,7 +246,8 @@ def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtyp
         )
     if not page.is_contiguous:
         raise ScanError(
-            f"Cannot read {path}: several values per pixel, compressed. Write it uncompressed, or one page per channel."
+            f"Cannot read {path}: several values per pixel, compressed. Write the image uncompressed, or one page "
+            "per channel."
         )
     stored_dtype = dtype.newbyteorder(page.parent.byteorder)
     stored_shape = (shape[0], shape[1], shape[2])
@@ -310,5 +311,6 @@ def _with_scan_error(read_action: Callable[[], Any], path: Path) -> Any:
         raise
     except Exception as error:  # tifffile and its codecs raise various errors for damaged files
         raise ScanError(
-            f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({first_line(error)}). Copy it again."
+            f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({first_line(error)}). Copy the "
+            "file again."
         ) from error

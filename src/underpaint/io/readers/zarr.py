@@ -1,8 +1,8 @@
 """zarr stores (version 2 or 3) with (row, column, channel) arrays, and the scan's metadata as attributes.
 
 ``underpaint convert`` writes ``counts`` (or ``<detector>/counts`` for several detectors) in chunks of pixels, and
-writes every chunk. Its attributes are ``gain_kev``, ``zero_kev``, ``step_mm``, ``detector``, ``notes`` and
-``metadata``. The same group has ``live_time_s``, ``real_time_s`` and ``present`` if known. Source: zarr core
+writes every chunk. The attributes of ``counts`` are ``gain_kev``, ``zero_kev``, ``step_mm``, ``detector``, ``notes``
+and ``metadata``. The same group has ``live_time_s``, ``real_time_s`` and ``present`` if known. Source: zarr core
 specification 3.0 (2023) and 2 (2019), zarr-specs.readthedocs.io. The extra ``zarr`` installs the library.
 
 Codecs that can run code (pickle) and links to the outside are refused before the store is opened.
@@ -303,7 +303,8 @@ def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunk_shape: tuple[int, 
         raise ScanError(
             f"Cannot read {folder}: a zarr array in chunks of {chunk_shape} {dtype}, {chunk_bytes / 1e6:.0f} MB "
             "each, and "
-            f"all its files hold {_stored_bytes(folder) / 1e6:.3f} MB. It is damaged or cut off; copy the store again."
+            f"all its files hold {_stored_bytes(folder) / 1e6:.3f} MB. The file is damaged or cut off; copy the "
+            "store again."
         )
     if len(shape) == 3 and shape[1] * shape[2] * dtype.itemsize > _MAX_CHUNK_BYTES:
         raise ScanError(f"Cannot read {folder}: one row of a zarr array of shape {shape} does not fit into memory.")

@@ -680,7 +680,7 @@ def _read_map_pair(
 ) -> Results:
     """Return the results of a process with two stacks of maps of the same names.
 
-    They are empty if the file has no such process.
+    The results are empty if the file has no such process.
     """
     if f"entry/{name}" not in file:
         return Results()
@@ -1043,7 +1043,7 @@ def _probability_row(
 def _quantity_row(results: Results, name: str) -> dict[str, str]:
     """Return medians over the pixels where a quantity is determined.
 
-    For shares, they are over the pixels with the group at the surface.
+    For shares, the medians are over the pixels with the group at the surface.
     """
     material = material_of(name)
     is_at_surface = None if material is None else results[material, "surface"] > PRESENT_PROBABILITY

@@ -122,7 +122,7 @@ def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
 def _block_offsets(file_bytes: int, max_blocks: int, file_index: int) -> list[int]:
     """Return the offsets in bytes of a file's sampled blocks.
 
-    These are all blocks of a small file, or the first, the last and some blocks between them.
+    All blocks of a small file are sampled, and the first, the last and evenly spaced blocks of a large file.
     """
     n_block = -(-file_bytes // _BLOCK_BYTES)
     if n_block <= max_blocks:
