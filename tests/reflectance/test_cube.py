@@ -286,7 +286,7 @@ def test_missing_and_cut_data_are_refused(tmp_path: Path, missing: str) -> None:
         data.unlink()
     else:
         data.write_bytes(data.read_bytes()[:-400])
-    with pytest.raises(ScanError, match="not beside it" if missing == "data" else "cut off"):
+    with pytest.raises(ScanError, match="not in its folder" if missing == "data" else "cut off"):
         open_reflectance(header)
 
 

@@ -394,7 +394,7 @@ def _contains_counts(sum_counts: NDArray[np.float64], part_counts: NDArray[np.fl
 
 
 def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array was computed from raw counts, so that it has their noise or no noise.
+    """Return whether an array was computed from raw counts, judged by its noise.
 
     The second differences of raw counts along the channels have a variance of six times the counts. A multiple of the
     candidate's second differences is subtracted. The variance of the residual is at least that of the raw counts for an
@@ -758,7 +758,7 @@ def _exclude_faulty(
         typical_counts = float(np.median(other_mean_counts))
         if mean_counts[index] * _MAX_RATE_RATIO < typical_counts and typical_counts > _MIN_COUNTS:
             faults[index] = (
-                f"{mean_counts[index]:.3g} counts per pixel where the others have {typical_counts:.3g}: it was off "
+                f"{mean_counts[index]:.3g} counts per pixel, while the others have {typical_counts:.3g}: it was off "
                 "or blocked"
             )
         elif mean_counts[index] > _MAX_RATE_RATIO * typical_counts > 0:

@@ -169,7 +169,7 @@ def load_all(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> list[Scan]:
-    """Read every detector of one or several files or folders as a separate scan.
+    """Read every detector of one or several files or folders as a scan.
 
     The arguments are the same as in :func:`load`.
 
@@ -355,7 +355,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
         raise ScanError(
             f"Cannot use the values of {scan.source or scan.name} as counts: their noise is that of the {transform} of "
             "counts, independent of their size. Export the counts themselves; --counts-scale 1 reads the "
-            "values as they are, with wrong deviations and detection limits."
+            "values as they are, but deviations and detection limits are then wrong."
         )
     counts_scale_estimate = None if sample is None else sample.scale()
     if counts_scale_estimate is None:

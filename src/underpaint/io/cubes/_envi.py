@@ -53,7 +53,7 @@ def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
     del part_name, n_band
     header_path = path if first_bytes(path, len(_MAGIC)) == _MAGIC else _find_header(path)
     if header_path is None:
-        raise ScanError(f"Cannot read {path}: no ENVI header lies beside it. Copy the .hdr file there.")
+        raise ScanError(f"Cannot read {path}: there is no ENVI header in its folder. Copy the .hdr file there.")
     if header_path.stat().st_size > _MAX_HEADER_BYTES:
         raise ScanError(f"Cannot read {header_path}: an ENVI header is a small text file. Give the header of the cube.")
     header, image = _open_image(header_path, None if header_path == path else path)
@@ -133,7 +133,7 @@ def _find_data(header_path: Path, interleave: str) -> Path:
     data_path = next((path for path in candidate_paths if path.is_file() and path != header_path), None)
     if data_path is None:
         raise ScanError(
-            f"Cannot read {header_path}: the file with its data is not beside it. Copy it there, under the header's "
+            f"Cannot read {header_path}: the data file is not in its folder. Copy it there, under the header's "
             f"name with the ending .{', .'.join(_ENDINGS)} or none."
         )
     return data_path

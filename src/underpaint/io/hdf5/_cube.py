@@ -1,4 +1,4 @@
-"""Datasets of an HDF5 file as cubes: reading, and identification of rows, columns, detectors and channels.
+"""Reading of HDF5 datasets as cubes, with identification of rows, columns, detectors and channels.
 
 Unreadable data are refused before memory is allocated.
 """
@@ -434,8 +434,8 @@ def _product_misfit(
 
     The first model is the product of one image and the detectors' efficiencies. The second model is a flat image.
 
-    Detectors record the same image with efficiencies that depend on the energy band. Within noise, their counts are the
-    product of image and efficiency. The counts of different rows or columns are not such a product.
+    Detectors record the same image with efficiencies that depend on the energy band. Within noise, the detectors'
+    counts are the product of image and efficiency. The counts of different rows or columns are not such a product.
     """
     pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
     n_value = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])

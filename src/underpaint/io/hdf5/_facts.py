@@ -117,7 +117,7 @@ def axis_fault(dataset: Any, n_channel: int) -> str:
 
 
 PixelSelector = Callable[[NDArray[Any]], NDArray[Any] | None]
-"""Function that arranges one value per pixel, or one for all, on rows and columns, or returns None."""
+"""Function that arranges one value per pixel, or one value for all, on a grid, or returns None."""
 
 
 def times_fault(dataset: Any, select_pixels: PixelSelector, shape: tuple[int, int]) -> str:

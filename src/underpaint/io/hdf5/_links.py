@@ -200,7 +200,7 @@ def _check_virtual(dataset: Any, location: str, parent_ids: tuple[ObjectId, ...]
         raise ScanError(
             f"Cannot read {location}: this virtual dataset declares {dataset.shape} numbers, "
             f"{declared_bytes / 1e6:.0f} MB; its sources contain {stored_bytes / 1e6:.3f} MB, which is impossible. "
-            "Create it again, or name a source itself."
+            "Create the dataset again, or give one of its sources."
         )
     return stored_bytes
 

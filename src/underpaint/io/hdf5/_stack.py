@@ -70,7 +70,7 @@ _LIST_PATTERN = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon|hist|/det|/
 
 @dataclass
 class Stack:
-    """An array that may be counts.
+    """Array that may hold counts.
 
     Parameters
     ----------
@@ -659,7 +659,7 @@ def _axis_notes(
     if axis is not None:
         deviation_kev = neighbours.read(polynomial_deviation_kev, neighbours.find("calibration"), n_channel) or 0.0
         curvature_note = (
-            "the file's energy axis is not linear; it is approximated by a straight line, which deviates by at most "
+            "the file's energy axis is not linear; the linear axis that is used deviates by at most "
             f"{1000 * deviation_kev:.1f} eV"
         )
         return (curvature_note,) if deviation_kev > 0 and neighbours.find("gain_kev") is None else ()

@@ -259,7 +259,7 @@ class Container:
 
     def _read_bytes(self, offset: int, n_byte: int) -> bytes:
         if not 0 <= offset <= self.n_byte:
-            raise BrokenContainerError(f"byte {offset} is requested, the file has {self.n_byte}")
+            raise BrokenContainerError(f"byte {offset} is requested, the file has {self.n_byte} bytes")
 
         def read() -> bytes:
             with self.path.open("rb") as stream:

@@ -74,14 +74,15 @@ def _scan(path: Path, file: Any, detector_name: str, *, is_single: bool) -> Scan
     dataset = follow(file, f"{_TOP_GROUP}/{detector_name}/counts")
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         raise ScanError(
-            f"Cannot read {path}: it is of PyXRF, but {dataset.name} is {dataset.shape}, not (row, column, channel)."
+            f"Cannot read {path}: it is a PyXRF file, but {dataset.name} is {dataset.shape}, not (row, column, "
+            "channel)."
         )
     cube = Hdf5Cube(path, dataset)
     source = f"{path}::/{_TOP_GROUP}/{detector_name}/counts"
     axis, axis_notes = axis_of_energies(follow(file, f"{_TOP_GROUP}/{detector_name}/energy"), cube.shape[2])
     if axis is None:
         axis_notes = ("no energy calibration in the file; PyXRF's default is 0.01 keV per channel",)
-    sum_note = ("the counts are the sum of all detectors, as PyXRF added them",) if detector_name == "detsum" else ()
+    sum_note = ("the counts are the sum of all detectors, added by PyXRF",) if detector_name == "detsum" else ()
     incident_kev = _incident_kev(file)
     return Scan(
         lazy_counts(cube, source, 1 if dataset.chunks is None else int(dataset.chunks[0])),

@@ -68,7 +68,8 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     dataset = _first_existing(file, _COUNTS_PATHS)
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         raise ScanError(
-            f"Cannot read {path}: it is of XRF-Maps, but {dataset.name} is {dataset.shape}, not (channel, row, column)."
+            f"Cannot read {path}: it is an XRF-Maps file, but {dataset.name} is {dataset.shape}, not (channel, "
+            "row, column)."
         )
     cube = Hdf5Cube(path, dataset, (1, 2, 0))
     source = f"{path}::{cube.name}"

@@ -338,7 +338,9 @@ def _read_folder(folder: Path, top_folder: Path, shape: tuple[int, int] | None) 
     names_by_pixel, grid, notes = _pixel_files(folder, top_folder, shape)
     is_present = _presence_mask(names_by_pixel, grid)
     if not is_present.all():
-        notes.append(f"{int((~is_present).sum())} of {is_present.size} pixels have no file; they count as not measured")
+        notes.append(
+            f"{int((~is_present).sum())} of {is_present.size} pixels have no file; these pixels count as not measured"
+        )
     first_file = folder / names_by_pixel[min(names_by_pixel)]
     first_content = try_read(first_file.read_bytes, str(first_file))
     n_channel = _parse_counts(_data_section(first_content, first_file), first_file).size

@@ -303,7 +303,7 @@ def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunk_shape: tuple[int, 
         raise ScanError(
             f"Cannot read {folder}: a zarr array in chunks of {chunk_shape} {dtype}, {chunk_bytes / 1e6:.0f} MB "
             "each, and "
-            f"all its files hold {_stored_bytes(folder) / 1e6:.3f} MB. The file is damaged or cut off; copy the "
+            f"all its files hold {_stored_bytes(folder) / 1e6:.3f} MB. The store is damaged or cut off; copy the "
             "store again."
         )
     if len(shape) == 3 and shape[1] * shape[2] * dtype.itemsize > _MAX_CHUNK_BYTES:

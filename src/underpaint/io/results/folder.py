@@ -186,7 +186,7 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
     if not is_finished(target):
         raise OutputError(
             f"Cannot replace {target}: it holds no {RESULTS_FILE}, so it is not a folder of results. "
-            "Nothing was changed; give another one with --out."
+            "Nothing was changed; give another folder with --out."
         )
 
 

@@ -121,7 +121,7 @@ def read_session(folder: Path) -> Session:
         return Session()
     except (OSError, ValueError, RecursionError, ScanError) as error:
         raise ScanError(
-            f"Cannot read {folder / SESSION_FILE}: {error}. Move it away; the viewer then starts a new session."
+            f"Cannot read {folder / SESSION_FILE}: {error}. Move the file away; the viewer then starts a new session."
         ) from error
 
 
