@@ -204,7 +204,7 @@ def test_positions_that_are_not_even(tmp_path: Path) -> None:
     [
         ("0,1\n1,-2\n2,0\n", "holds -2 counts in channel 1"),
         ("0,1\n1,nan\n2,0\n", "holds nan counts"),
-        ("0.0,1\n0.5,2\n9.0,0\n", "neither channels nor energies"),
+        ("0.0,1\n0.5,2\n9.0,0\n", "does not increase in equal steps"),
         ("row,column,a,b\n0,0,1,2\n0,1.5,3,4\n", "both must be integers"),
         ("row,column,a,b\n0,0,1,2\n0,900000,3,4\n", "must be integers, not positions"),
     ],

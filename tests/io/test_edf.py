@@ -132,7 +132,7 @@ def test_statistics_of_another_size_give_no_live_times(tmp_path: Path, cube: Cub
 def test_scans_that_share_a_folder(tmp_path: Path, cube: Cube) -> None:
     for name in ("a_", "b_"):
         fabio_edf(tmp_path / f"{name}1.edf", cube.astype(np.int32))
-    with pytest.raises(ScanError, match=r"are of 2 \(a_, b_\)\. Pick one"):
+    with pytest.raises(ScanError, match=r"belong to 2 series \(a_, b_\)\. Pick one"):
         io.load(tmp_path)
     np.testing.assert_array_equal(io.load(f"{tmp_path}::a_").counts.compute(), cube)
 
