@@ -40,7 +40,7 @@ from underpaint.display.report.wording import (
 )
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import save_scan, write_results
-from underpaint.io.results.pictures import PLACE_FILE, REGISTERED_FILE
+from underpaint.io.results.pictures import REGISTERED_FILE, REGISTRATION_FILE
 from underpaint.io.results.session import Statement
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
 from underpaint.physics.materials import library
@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> Path:
     mask[2:6, 1:8] = 255
     Image.fromarray(mask).save(place / REGIONS_FOLDER / "left_hand.png")
     Image.new("RGB", (80, 48), (200, 40, 30)).save(place / REGISTERED_FILE)
-    (place / PLACE_FILE).write_text(json.dumps({"how": "points", "error_px": 0.4}))
+    (place / REGISTRATION_FILE).write_text(json.dumps({"how": "points", "error_px": 0.4}))
     return place
 
 
@@ -205,9 +205,9 @@ def test_a_region_is_called_in_the_report_what_its_painter_called_it(folder: Pat
 @pytest.mark.parametrize(
     ("damage", "match"),
     [
-        (lambda place: (place / PLACE_FILE).write_text("{"), "Register the photograph again"),
+        (lambda place: (place / REGISTRATION_FILE).write_text("{"), "Register the photograph again"),
         (lambda place: (place / REGISTERED_FILE).write_text("no picture"), "Register the photograph again"),
-        (lambda place: (place / PLACE_FILE).write_text("[]"), "has no registration of the photograph"),
+        (lambda place: (place / REGISTRATION_FILE).write_text("[]"), "has no registration of the photograph"),
         (lambda place: (place / REGIONS_FOLDER / "left_hand.png").write_text("none"), "Cannot read the region"),
         (lambda place: (place / REGIONS_FILE).write_text("junk"), "New regions can be drawn"),
     ],

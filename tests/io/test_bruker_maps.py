@@ -123,7 +123,7 @@ def test_bcf_photographs() -> None:
 
 def test_bcf_colours_are_turned_to_red_green_blue() -> None:
     raw = bytes([3, 2, 1, 0, 6, 5, 4, 0])  # Windows bitmaps hold blue, green, red and a spare byte
-    np.testing.assert_array_equal(bcf._pixels(raw, 1, 2, 4), [[[1, 2, 3], [4, 5, 6]]])
+    np.testing.assert_array_equal(bcf._image_pixels(raw, 1, 2, 4), [[[1, 2, 3], [4, 5, 6]]])
 
 
 def test_bcf_of_two_detectors_is_added(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def test_conversion_that_reads_back_wrong_is_not_kept(
         return digests
 
     monkeypatch.setattr(module, "_write_rows", worn)
-    with pytest.raises(OutputError, match="does not read back as it was written"):
+    with pytest.raises(OutputError, match="differs when it is read back"):
         convert_scan(source, target_in(tmp_path, ending))
     assert [entry.name for entry in tmp_path.iterdir()] == [source.name]
 
@@ -144,7 +144,7 @@ def test_nothing_is_written_into_the_folder_of_a_scan(tmp_path: Path, cube: Cube
     for command in commands:
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 1
-        assert "it lies in the scan" in done.output
+        assert "it is in the scan" in done.output
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -254,7 +254,7 @@ def test_zarr_with_a_chunk_missing(tmp_path: Path, cube: Cube) -> None:
     ("change", "message"),
     [
         ({"shape": [3, 2**40, 8]}, "does not fit into memory"),
-        ({"shape": [3, 4]}, "of the same number of sizes"),
+        ({"shape": [3, 4]}, "of the same number of dimensions"),
         ({"shape": "many"}, "metadata is incomplete"),
         ({"data_type": "object"}, "needed; the zarr store contains none"),
         ({"chunk_grid": {"configuration": {"chunk_shape": [2**20, 2**20, 8]}}}, "at most 1073741824 bytes"),

@@ -204,7 +204,7 @@ def test_positions_that_are_not_even(tmp_path: Path) -> None:
     [
         ("0,1\n1,-2\n2,0\n", "holds -2 counts in channel 1"),
         ("0,1\n1,nan\n2,0\n", "holds nan counts"),
-        ("0.0,1\n0.5,2\n9.0,0\n", "neither channels nor energies"),
+        ("0.0,1\n0.5,2\n9.0,0\n", "does not increase in equal steps"),
         ("row,column,a,b\n0,0,1,2\n0,1.5,3,4\n", "both must be integers"),
         ("row,column,a,b\n0,0,1,2\n0,900000,3,4\n", "must be integers, not positions"),
     ],
@@ -272,5 +272,5 @@ def test_a_second_heading_of_units(tmp_path: Path) -> None:
 
 def test_text_in_utf_16_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Energy;Counts\n0.1;2\n0.2;3\n", "utf-16")
-    with pytest.raises(ScanError, match=r"text in UTF-16\. Save it as UTF-8"):
+    with pytest.raises(ScanError, match=r"text in UTF-16\. Save the text as UTF-8"):
         io.load(tmp_path / "a.csv")

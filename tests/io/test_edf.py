@@ -132,7 +132,7 @@ def test_statistics_of_another_size_give_no_live_times(tmp_path: Path, cube: Cub
 def test_scans_that_share_a_folder(tmp_path: Path, cube: Cube) -> None:
     for name in ("a_", "b_"):
         fabio_edf(tmp_path / f"{name}1.edf", cube.astype(np.int32))
-    with pytest.raises(ScanError, match=r"are of 2 \(a_, b_\)\. Pick one"):
+    with pytest.raises(ScanError, match=r"belong to 2 series \(a_, b_\)\. Pick one"):
         io.load(tmp_path)
     np.testing.assert_array_equal(io.load(f"{tmp_path}::a_").counts.compute(), cube)
 
@@ -159,7 +159,7 @@ def test_header_with_nonsense(tmp_path: Path, cube: Cube, old: bytes, new: bytes
 def test_cut_off_and_unlike_frames(tmp_path: Path, cube: Cube) -> None:
     path = fabio_edf(tmp_path / "a.edf", cube.astype(np.int32))
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ScanError, match="It is cut off"):
+    with pytest.raises(ScanError, match="The file is cut off"):
         io.load(path)
     fabio_edf(tmp_path / "folder_1.edf", cube[:1].astype(np.int32))
     fabio_edf(tmp_path / "folder_2.edf", cube[:1, :2].astype(np.int32))

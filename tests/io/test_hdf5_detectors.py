@@ -395,7 +395,7 @@ def test_rows_longer_than_the_spectra(tmp_path: Path) -> None:
     (raw,) = detectors(1, rows=3, columns=700)
     scan = io.load(write(tmp_path / "a.h5", {"counts": raw}))
     np.testing.assert_array_equal(scan.counts.compute(), raw)
-    assert any("dimension 3, of 512, is read as the channels: its counts differ most" in note for note in scan.notes)
+    assert any("x 512 numbers is read as the channels: its counts differ most" in note for note in scan.notes)
 
 
 @pytest.mark.parametrize("shift", [0, 3])

@@ -281,13 +281,13 @@ def test_opening_reads_a_few_spectra_at_most(tmp_path: Path, monkeypatch: pytest
         large = file.create_dataset("counts", shape=(1000, 1000, 1000), dtype="u4", chunks=(1, 1000, 1000))
         large[0] = np.ones((1000, 1000), np.uint32)
         file["calibration"] = [0.1, 0.5, 0.0]
-    read, plain = [], _cube._read
+    read, plain = [], _cube._read_slices
 
     def counted(*arguments: Any) -> Any:
         read.append(plain(*arguments))
         return read[-1]
 
-    monkeypatch.setattr(_cube, "_read", counted)
+    monkeypatch.setattr(_cube, "_read_slices", counted)
     scan = io.load(path)
     assert sum(block.shape[0] * block.shape[1] for block in read) <= 3 * 256
     assert scan.counts.nbytes == 4_000_000_000

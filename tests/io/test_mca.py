@@ -137,7 +137,7 @@ def test_truncated_first_file_is_refused_at_once(mca_folder: Path, cube: Cube) -
 
 def test_mixed_channel_counts(mca_folder: Path) -> None:
     damage(mca_folder, 7, mca_text(np.ones(9, dtype=int)))
-    with pytest.raises(ScanError, match=r"None_7\.mca.*it has 9 channels, the scan's first spectrum 8"):
+    with pytest.raises(ScanError, match=r"None_7\.mca.*it has 9 channels, the scan's first spectrum has 8"):
         io.load(mca_folder).counts.compute()
 
 

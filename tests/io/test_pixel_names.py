@@ -58,7 +58,7 @@ def write(folder: Path, namer: Namer, counts: NDArray[np.int64] = COUNTS, grid: 
 def test_row_and_column_in_the_name(tmp_path: Path, kind: str, grid: tuple[int, int] | None) -> None:
     scan = io.load(write(tmp_path / "a", IN_GRID[kind], grid=grid))
     np.testing.assert_array_equal(scan.counts.compute(), COUNTS)
-    assert any("taken as the row" in note for note in scan.notes) == kind.startswith("pair")
+    assert any("read as the row" in note for note in scan.notes) == kind.startswith("pair")
     assert scan.present is None
 
 
@@ -73,7 +73,7 @@ def test_one_running_number(tmp_path: Path, kind: str, by_file: bool) -> None:
 def test_columns_first_where_the_grid_file_asks(tmp_path: Path) -> None:
     scan = io.load(write(tmp_path / "a", lambda row, column: f"scan_{column}_{row}", grid=(N_ROW, N_COLUMN)))
     np.testing.assert_array_equal(scan.counts.compute(), COUNTS)
-    assert any("the second number in the files' names is taken as the row" in note for note in scan.notes)
+    assert any("the second number in the files' names is read as the row" in note for note in scan.notes)
 
 
 @pytest.mark.parametrize("kind", ["r_c", "pair", "from 0"])

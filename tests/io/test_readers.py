@@ -93,7 +93,7 @@ def test_a_reader_that_cannot_be_used_is_left_out(announce: Announce, mca_folder
 def test_all_readers_have_one_signature() -> None:
     for reader in readers():
         assert list(inspect.signature(reader.sniff).parameters) == ["path", "head"]
-        assert list(inspect.signature(reader.read).parameters) == ["path", "name", "shape"]
+        assert list(inspect.signature(reader.read).parameters) == ["path", "part_name", "shape"]
         assert not reader.sniff(PAGE.parent, b""), reader.FORMAT.name
     assert len({known.name for known in formats()}) == len(readers())
 

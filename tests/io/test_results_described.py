@@ -10,7 +10,7 @@ import pytest
 
 import underpaint as up
 from underpaint.data.maps import Results
-from underpaint.io.results.conditions import FIELDS
+from underpaint.io.results.conditions import INSTRUMENT_FIELDS
 
 ROOT = Path(__file__).resolve().parents[2]
 OLD = ROOT / "tests" / "old_files" / "0.1.0"
@@ -26,7 +26,7 @@ def written(folder: Path, calibration: dict[str, Any], **facts: Any) -> Any:
 
 
 def test_the_page_names_every_group_and_every_field(tmp_path: Path) -> None:
-    everything = {path: {"value": 1.0, "origin": "given"} for path in FIELDS}
+    everything = {path: {"value": 1.0, "origin": "given"} for path in INSTRUMENT_FIELDS}
     everything["source_spectrum"] = {"value": {"energy_kev": [20.0]}, "origin": "file"}
     up.io.write_results(tmp_path / "old", up.read_results(OLD / "default"))
     files = (

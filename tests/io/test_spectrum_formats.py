@@ -173,7 +173,7 @@ def test_spec_columns_of_one_spectrum(tmp_path: Path) -> None:
         scan = io.load(write(tmp_path / "a", text + lines))
         np.testing.assert_array_equal(scan.counts.compute()[0, 0], COUNTS[0])
         assert_axis(scan, EnergyAxis(0.02, -0.1, 64))
-    with pytest.raises(ScanError, match="scan 1 is not of 3 numbers"):
+    with pytest.raises(ScanError, match="scan 1 does not have 3 numbers"):
         io.load(write(tmp_path / "b", head + lines + "64  1"))
 
 

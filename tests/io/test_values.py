@@ -55,7 +55,7 @@ def test_a_constant_that_was_subtracted_leaves_residues(tmp_path: Path) -> None:
 
 def test_a_removed_background_is_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, TRUE - 40.0 * np.exp(-np.arange(500) / 150.0))
-    with pytest.raises(ScanError, match=r"pixel \(row 0, column 0\) holds -.*background removed"):
+    with pytest.raises(ScanError, match=r"pixel \(row 0, column 0\) holds -.*background removal"):
         survey(io.load(path))
     with pytest.raises(ScanError, match="none of its 30 pixels"):
         survey(io.load(saved(tmp_path, np.full((6, 5, 500), np.nan))))

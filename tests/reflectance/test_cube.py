@@ -243,7 +243,7 @@ def test_dark_noise_has_a_logarithm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"bands": 60}, "promises"),
+        ({"bands": 60}, "declares"),
         ({"data_type": 5}, "32 bits, not the 64"),
         ({"data_type": 12}, "32 bits, not the 16"),
         ({"data_type": 6}, "real numbers"),
@@ -286,7 +286,7 @@ def test_missing_and_cut_data_are_refused(tmp_path: Path, missing: str) -> None:
         data.unlink()
     else:
         data.write_bytes(data.read_bytes()[:-400])
-    with pytest.raises(ScanError, match="not beside it" if missing == "data" else "cut off"):
+    with pytest.raises(ScanError, match="not in its folder" if missing == "data" else "cut off"):
         open_reflectance(header)
 
 
@@ -371,7 +371,8 @@ def test_damaged_files_are_refused_or_read_and_never_crash(tmp_path: Path, capfd
 
 
 @pytest.mark.parametrize(
-    ("share", "words"), [(0.5, "cut off: copy it again. If it is complete"), (2.0, "data type = 4"), (0.7, "cut off")]
+    ("share", "words"),
+    [(0.5, "cut off: copy the file again. If it is complete"), (2.0, "data type = 4"), (0.7, "cut off")],
 )
 def test_a_data_file_of_another_size_is_cut_off_before_its_type_is_wrong(
     tmp_path: Path, share: float, words: str

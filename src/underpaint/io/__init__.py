@@ -1,4 +1,4 @@
-"""Files in and out: one file per format; scans and spectra in, results out."""
+"""Reading of scans and spectra in all supported formats, and writing of results."""
 
 from underpaint.data import Survey, survey
 from underpaint.io.convert import convert_scan, photographs_of, save_photographs

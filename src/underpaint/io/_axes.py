@@ -9,65 +9,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 ENERGY_NAME = re.compile(r"energ|channel|^mca$|^bins?$", re.IGNORECASE)
-"""Names of the dimension of the channels."""
+"""Pattern of the names of the channel dimension."""
 _MAX_VALUES_READ = 16_000_000
 _MAX_FIRST_INDICES = 256
 """Maximum number of indices read along the first dimension, along which most files are chunked."""
 
 
 def channel_dimension(
-    shape: tuple[int, ...], lengths: tuple[int, ...], read_part: Callable[[tuple[slice, ...]], NDArray[Any]]
+    shape: tuple[int, ...], list_lengths: tuple[int, ...], read_part: Callable[[tuple[slice, ...]], NDArray[Any]]
 ) -> tuple[int, str]:
-    """Return the dimension of the channels of an array of counts, and a note ("" without doubt).
+    """Return the index of the channel dimension of an array, and a note ("" if the dimension is certain).
 
     Parameters
     ----------
     shape : tuple of int
         Shape of the array. In two dimensions, the last one is the channels.
-    lengths : tuple of int
+    list_lengths : tuple of int
         Lengths of lists of energies or channels next to the array.
     read_part : callable
         Returns the array at a slice of each dimension.
 
     Notes
     -----
-    The channels are the only dimension whose length is in ``lengths``, else the longest dimension. If the last
-    dimension is shorter than another one, the values decide between the two where possible: counts differ much more
-    between channels than between rows or columns.
+    The channel dimension is the only one whose length is in ``list_lengths``. Without such a dimension, the longest one
+    is assumed. If the last dimension is shorter than the longest one, the counts decide between the two if possible.
+    Counts differ much more between channels than between rows or columns.
     """
-    matching = [dimension for dimension, size in enumerate(shape) if size in lengths]
-    if len(matching) == 1:
-        return matching[0], ""
-    last = len(shape) - 1
-    longest = max(range(len(shape)), key=lambda dimension: (shape[dimension], dimension))
-    if longest == last or len(shape) == 2 or shape[longest] == shape[last]:
-        return last, ""
-    spread = _spread(shape, (longest, last), read_part)
-    channel_dim, reason = longest, "the longest one"
-    if max(spread.values()) > 1.5 * min(spread.values()):
-        channel_dim, reason = max(spread, key=lambda dimension: spread[dimension]), "its counts differ most"
-    size = " x ".join(map(str, shape))
+    matching_dimensions = [dimension for dimension, n_index in enumerate(shape) if n_index in list_lengths]
+    if len(matching_dimensions) == 1:
+        return matching_dimensions[0], ""
+    last_dimension = len(shape) - 1
+    longest_dimension = max(range(len(shape)), key=lambda dimension: (shape[dimension], dimension))
+    if longest_dimension == last_dimension or len(shape) == 2 or shape[longest_dimension] == shape[last_dimension]:
+        return last_dimension, ""
+    relative_spreads = _relative_spreads(shape, (longest_dimension, last_dimension), read_part)
+    channel_dim, reason = longest_dimension, "it is the longest one"
+    if max(relative_spreads.values()) > 1.5 * min(relative_spreads.values()):
+        channel_dim, reason = (
+            max(relative_spreads, key=lambda dimension: relative_spreads[dimension]),
+            "its counts differ most",
+        )
+    n_index = " x ".join(map(str, shape))
     return (
         channel_dim,
-        f"of {size} numbers the dimension {channel_dim + 1}, of {shape[channel_dim]}, is read as the channels: "
-        f"{reason}",
+        f"dimension {channel_dim + 1} of the array of {n_index} numbers is read as the channels: {reason}",
     )
 
 
-def _spread(
+def _relative_spreads(
     shape: tuple[int, ...], dimensions: tuple[int, int], read_part: Callable[[tuple[slice, ...]], NDArray[Any]]
 ) -> dict[int, float]:
-    """Return standard deviation over mean of the counts along each dimension, summed over all others."""
+    """Return the relative standard deviation of the counts along each dimension, summed over all others."""
     max_indices = {
         dimension: min(shape[dimension], _MAX_FIRST_INDICES if dimension == 0 else 4096) for dimension in dimensions
     }
-    n_others = max(1, _MAX_VALUES_READ // math.prod(max_indices.values()))
+    max_other_indices = max(1, _MAX_VALUES_READ // math.prod(max_indices.values()))
     slices = tuple(
-        slice(None, None, -(-size // max_indices.get(dimension, n_others))) for dimension, size in enumerate(shape)
+        slice(None, None, -(-n_index // max_indices.get(dimension, max_other_indices)))
+        for dimension, n_index in enumerate(shape)
     )
-    values = np.nan_to_num(np.asarray(read_part(slices), dtype=np.float64))
+    sampled_counts = np.nan_to_num(np.asarray(read_part(slices), dtype=np.float64))
     profiles = {
-        dimension: values.sum(axis=tuple(summed for summed in range(len(shape)) if summed != dimension))
+        dimension: sampled_counts.sum(axis=tuple(summed for summed in range(len(shape)) if summed != dimension))
         for dimension in dimensions
     }
     return {

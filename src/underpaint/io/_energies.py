@@ -1,7 +1,7 @@
-"""Parsing of numbers, and of energies, coefficients or lists into the linear energy axis of a spectrum, in keV.
+"""Conversion of coefficients, or of lists of energies, to the linear energy axis of a spectrum in keV.
 
-Shared by all readers. A stated unit is used; without one, eV and keV are distinguished by size: no X-ray tube for
-paintings reaches 200 keV, and no channel is wider than 1 keV.
+All readers use this module. A stated unit is used. Without a unit, eV and keV are distinguished by size, since no X-ray
+tube for paintings reaches 200 kV and no channel is wider than 1 keV.
 """
 
 import re
@@ -14,51 +14,54 @@ from underpaint.data import EnergyAxis
 from underpaint.errors import CalibrationError
 
 MAX_ENERGY_KEV = 200.0
-"""Energies above this without a unit are in eV: no X-ray tube for paintings reaches 200 kV."""
+"""Maximum energy in keV of values without a unit. Larger values are in eV, since no X-ray tube for paintings reaches
+200 kV.
+"""
 MAX_AXIS_KEV = 250.0
-"""Maximum energy of an axis: above it the unit is wrong or the values are damaged."""
+"""Maximum energy of an axis, in keV. Above this energy, the unit is wrong or the values are damaged."""
 MAX_CHANNEL_KEV = 1.0
-"""Maximum width of a channel: wider ones cannot separate lines. A larger gain without a unit is in eV."""
-CURVATURE_KEV = 0.005
-"""Maximum deviation from a linear axis, a tenth of the 50 eV below which lines are not resolved."""
+"""Maximum width of a channel, in keV. Wider channels cannot separate lines, so a larger gain without a unit is in eV.
+"""
+MAX_CURVATURE_KEV = 0.005
+"""Maximum deviation from a linear axis, in keV, a tenth of the 50 eV below which lines are not resolved."""
 _MIN_CHANNEL_KEV = 5e-4
-_PLACEHOLDER_TOLERANCE = 1e-6
-"""A gain that differs from 1 by less is the placeholder 1, from a fit to calibration points."""
+_PLACEHOLDER_GAIN_TOLERANCE = 1e-6
+"""Maximum difference from 1 of a gain that is only a placeholder."""
 _KEV_PER_UNIT = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 NO_CALIBRATION = "no energy calibration in the file"
 
 Axis = tuple[EnergyAxis | None, tuple[str, ...]]
-"""An axis, or None, and the reader's notes."""
+"""Energy axis, or None, and the reader's notes."""
 
 
-def energy_unit(text: str) -> str:
-    """Return ``"kev"``, ``"ev"`` or ``"mev"`` for a text with a unit (``Energy (keV)``), else ``""``."""
-    match = re.search(r"(?i)(?<![a-z])([km]?)ev(?![a-z])", text)
+def energy_unit(text_with_unit: str) -> str:
+    """Return the unit in a text such as ``Energy (keV)``: ``"kev"``, ``"ev"``, ``"mev"`` or ``""``."""
+    match = re.search(r"(?i)(?<![a-z])([km]?)ev(?![a-z])", text_with_unit)
     return f"{match[1].lower()}ev" if match else ""
 
 
-def parse_number(text: str | None) -> float | None:
-    """Read a number with a decimal point or comma; None without one."""
+def parse_number(number_text: str | None) -> float | None:
+    """Return the number in a text with a decimal point or comma, or None if there is none."""
     try:
-        value = float((text or "").strip().replace(",", "."))
+        parsed_number = float((number_text or "").strip().replace(",", "."))
     except ValueError:
         return None
-    return value if np.isfinite(value) else None
+    return parsed_number if np.isfinite(parsed_number) else None
 
 
-def last_number(line: str) -> float | None:
-    """Read the last number of a line of a list, after commas, semicolons or spaces; None without one."""
-    fields = re.split(r"[,;\s]+", line.strip())
+def last_number(list_line: str) -> float | None:
+    """Return the last number of a line, after commas, semicolons or spaces, or None if there is none."""
+    line_fields = re.split(r"[,;\s]+", list_line.strip())
     try:
-        return float(fields[-1])
+        return float(line_fields[-1])
     except ValueError:
         return None
 
 
-def parse_seconds(text: str | None) -> float | None:
-    """Read a time in s; None for 0 or none."""
-    value = parse_number(text)
-    return value if value is not None and value > 0 else None
+def parse_seconds(time_text: str | None) -> float | None:
+    """Return the time in s in a text, or None if there is no positive number."""
+    time_s = parse_number(time_text)
+    return time_s if time_s is not None and time_s > 0 else None
 
 
 def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: str = "") -> Axis:
@@ -78,8 +81,10 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
     EnergyAxis or None
         None without a calibration (all zero, or the placeholder 0, 1), or with an impossible one.
     """
-    zero, gain, *higher_orders = (*(float(value) for value in coefficients), 0.0, 0.0)[: max(2, len(coefficients))]
-    if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER_TOLERANCE and not any(higher_orders)):
+    zero, gain, *higher_orders = (*(float(coefficient) for coefficient in coefficients), 0.0, 0.0)[
+        : max(2, len(coefficients))
+    ]
+    if gain == 0.0 or (not unit and abs(gain - 1.0) < _PLACEHOLDER_GAIN_TOLERANCE and not any(higher_orders)):
         return None, (NO_CALIBRATION,)
     if not np.isfinite([zero, gain, *higher_orders]).all():
         return None, (_refusal_note(gain, zero),)
@@ -91,7 +96,7 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
 
 
 def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") -> Axis:
-    """Return the axis of a list of energies; None unless they are linear and one per channel."""
+    """Return the axis of a list of energies, or None unless they are linear and one per channel."""
     if energy.size != n_channel or n_channel < 2:
         return None, (f"energy calibration ignored: {energy.size} energies for {n_channel} channels",)
     if not unit and energy[0] in {0, 1} and bool((np.diff(energy) == 1).all()):
@@ -99,59 +104,62 @@ def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") ->
     return _linear_axis(energy, unit)
 
 
-def axis_of_line(gain: float, zero: float, n_channel: int, unit: str = "") -> Axis:
-    """Return the axis of a gain and a zero; None for impossible values. Without ``unit``, their size decides it."""
+def axis_of_gain_and_zero(gain: float, zero: float, n_channel: int, unit: str = "") -> Axis:
+    """Return the axis of a gain and a zero, or None for impossible values.
+
+    Without ``unit``, the size of the values decides between eV and keV.
+    """
     return _axis_with_notes(float(gain), float(zero), n_channel, unit)
 
 
 def _linear_axis(energy: NDArray[np.float64], unit: str) -> Axis:
-    """Return the linear axis nearest to energies that are curved or rounded by a few eV, with a note."""
+    """Return the linear axis nearest to energies that deviate from it by a few eV, with a note."""
     channel = np.arange(energy.size)
     if not np.isfinite(energy).all():
         return None, ("energy calibration ignored: an energy is not a number",)
-    scale = _KEV_PER_UNIT[
+    kev_per_unit = _KEV_PER_UNIT[
         unit or _unit_by_size(float(np.abs(energy).max()), float(energy[-1] - energy[0]) / energy.size)
     ]
     gain, zero = float(energy[-1] - energy[0]) / (energy.size - 1), float(energy[0])
     deviation = np.abs(energy - zero - gain * channel).max()
     if deviation <= 0.05 * abs(gain):
         return _axis_with_notes(gain, zero, energy.size, unit)
-    gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
-    deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * scale
-    if deviation_kev > min(CURVATURE_KEV, 0.5 * abs(gain) * scale) + 0.05 * abs(gain) * scale:
-        refusal = (
+    gain, zero = (float(coefficient) for coefficient in np.polyfit(channel, energy, 1))
+    deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * kev_per_unit
+    if deviation_kev > min(MAX_CURVATURE_KEV, 0.5 * abs(gain) * kev_per_unit) + 0.05 * abs(gain) * kev_per_unit:
+        refusal_text = (
             f"energy calibration ignored: its energies deviate by up to {1000 * deviation_kev:.3g} eV from a linear "
-            f"axis, at most {1000 * CURVATURE_KEV:g} eV are allowed; find the axis with `underpaint calibrate`"
+            f"axis, at most {1000 * MAX_CURVATURE_KEV:g} eV are allowed; find the axis with `underpaint calibrate`"
         )
-        return None, (refusal,)
+        return None, (refusal_text,)
     axis, notes = _axis_with_notes(gain, zero, energy.size, unit)
     linear_note = f"energies are read as a linear axis, which deviates by at most {1000 * deviation_kev:.2g} eV"
     return axis, notes if axis is None else (*notes, linear_note)
 
 
 def _axis_with_notes(gain: float, zero: float, n_channel: int, unit: str) -> Axis:
-    by_size = unit or _unit_by_size(max(abs(zero), abs(zero + gain * n_channel)), gain)
-    scale = _KEV_PER_UNIT[by_size]
+    unit_used = unit or _unit_by_size(max(abs(zero), abs(zero + gain * n_channel)), gain)
+    kev_per_unit = _KEV_PER_UNIT[unit_used]
     try:
-        axis = EnergyAxis(gain * scale, zero * scale, n_channel)
+        axis = EnergyAxis(gain * kev_per_unit, zero * kev_per_unit, n_channel)
     except CalibrationError:
-        return None, (_refusal_note(gain * scale, zero * scale),)
+        return None, (_refusal_note(gain * kev_per_unit, zero * kev_per_unit),)
     if not (_MIN_CHANNEL_KEV <= axis.gain_kev <= MAX_CHANNEL_KEV and 0.0 < axis.stop_kev <= MAX_AXIS_KEV):
         return None, (_refusal_note(axis.gain_kev, axis.zero_kev, axis.stop_kev),)
-    is_guessed = not unit and by_size == "ev"
+    is_unit_guessed = not unit and unit_used == "ev"
     return axis, (
-        (f"energies without a unit are read as eV, by their size ({gain:g} per channel)",) if is_guessed else ()
+        (f"energies without a unit are read as eV, by their size ({gain:g} per channel)",) if is_unit_guessed else ()
     )
 
 
-def _unit_by_size(largest: float, gain: float) -> str:
-    return "ev" if largest > MAX_ENERGY_KEV or gain > MAX_CHANNEL_KEV else "kev"
+def _unit_by_size(largest_value: float, gain: float) -> str:
+    return "ev" if largest_value > MAX_ENERGY_KEV or gain > MAX_CHANNEL_KEV else "kev"
 
 
 def _refusal_note(gain_kev: float, zero_kev: float, stop_kev: float | None = None) -> str:
-    end = "" if stop_kev is None else f", up to {stop_kev:g} keV"
+    end_text = "" if stop_kev is None else f", up to {stop_kev:g} keV"
     return (
-        f"energy calibration ignored: {gain_kev:g} keV per channel from {zero_kev:g} keV{end}; a channel must be "
+        f"energy calibration ignored: {gain_kev:g} keV per channel from {zero_kev:g} keV{end_text}; channels must be "
         f"{_MIN_CHANNEL_KEV:g} to {MAX_CHANNEL_KEV:g} keV wide and the last one end between 0 and "
         f"{MAX_AXIS_KEV:g} keV; find the axis with `underpaint calibrate`"
     )

@@ -1,4 +1,4 @@
-"""Lists of a stack's energies or wavelengths: a text file of one number a channel beside it, or named."""
+"""Lists of the energies or wavelengths of a stack, in text files of one number per line."""
 
 from pathlib import Path
 
@@ -12,40 +12,49 @@ from underpaint.io._source import entries_inside, try_read
 _MAX_BYTES = 2**22
 
 
-def list_beside(folder: Path, stem: str, name: str | None, source: str, kind: tuple[str, str]) -> Path | None:
-    """Return the list beside a stack, or the one that was named; None without one.
+def list_beside(
+    folder: Path, stem: str, list_name: str | None, source: str, quantity_names: tuple[str, str]
+) -> Path | None:
+    """Return the path of the named list, or of a list beside the stack, or None if there is none.
 
     Parameters
     ----------
     folder : Path
-        Where it is looked for: ``STEM.txt``, ``STEM.csv``, ``STEM_KIND.txt`` and ``KIND.txt``, in this order.
+        Folder that is searched for ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt``, in this
+        order.
     stem : str
-    name : str or None
-        A file in the folder, or a path.
+    list_name : str or None
+        Name of a file in the folder, or a path.
     source : str
         The stack, for messages.
-    kind : (str, str)
-        What is listed, in plural and singular: ``("energies", "energy")``.
+    quantity_names : (str, str)
+        Name of the listed quantity in plural and singular, such as ``("energies", "energy")``.
 
     Raises
     ------
     ScanError
-        The named one does not exist, or one is a link to another place.
+        The named list does not exist, or a list is a link to another folder.
     """
-    if name is not None:
-        listed = next((path for path in (folder / name, Path(name)) if path.is_file()), None)
-        if listed is None:
+    if list_name is not None:
+        named_list = next((path for path in (folder / list_name, Path(list_name)) if path.is_file()), None)
+        if named_list is None:
             raise ScanError(
-                f"Cannot read {source}: the list of {kind[0]} {name} is neither in its folder nor a path. Correct it."
+                f"Cannot read {source}: the list of {quantity_names[0]} {list_name} is neither in its folder nor a "
+                "path. Correct it."
             )
-        return listed
-    names = (f"{stem}.txt", f"{stem}.csv", *(f"{stem}_{word}.txt" for word in kind), *(f"{word}.txt" for word in kind))
-    candidates = (folder / each for each in names)
-    return next(iter(entries_inside(folder, [path for path in candidates if path.is_file()])), None)
+        return named_list
+    file_names = (
+        f"{stem}.txt",
+        f"{stem}.csv",
+        *(f"{stem}_{quantity_name}.txt" for quantity_name in quantity_names),
+        *(f"{quantity_name}.txt" for quantity_name in quantity_names),
+    )
+    candidate_files = (folder / file_name for file_name in file_names)
+    return next(iter(entries_inside(folder, [path for path in candidate_files if path.is_file()])), None)
 
 
-def read_list(path: Path, kind: tuple[str, str]) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the numbers of a list, the last of each line, and its first three lines, which may state the unit.
+def read_list(path: Path, quantity_names: tuple[str, str]) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the last number of each line, and the first three lines, which may state the unit.
 
     Raises
     ------
@@ -54,11 +63,12 @@ def read_list(path: Path, kind: tuple[str, str]) -> tuple[NDArray[np.float64], l
     """
     if path.stat().st_size > _MAX_BYTES:
         raise ScanError(
-            f"Cannot read {path}: {path.stat().st_size} bytes are too large for a list of {kind[0]}, which has one "
-            f"number a line and at most {_MAX_BYTES}. Give it another name, or correct it."
+            f"Cannot read {path}: {path.stat().st_size} bytes are too many for a list of {quantity_names[0]}, "
+            "which has one "
+            f"number per line and at most {_MAX_BYTES} bytes. Rename or correct the file."
         )
     lines = try_read(path.read_bytes, str(path)).decode("utf-8", "replace").splitlines()
-    values = [value for value in map(last_number, lines) if value is not None]
-    if not values:
-        raise ScanError(f"Cannot read {path}: it holds no {kind[0]}. Write one number in each line.")
-    return np.array(values), lines[:3]
+    listed_numbers = [listed_number for listed_number in map(last_number, lines) if listed_number is not None]
+    if not listed_numbers:
+        raise ScanError(f"Cannot read {path}: it holds no {quantity_names[0]}. Write one number in each line.")
+    return np.array(listed_numbers), lines[:3]

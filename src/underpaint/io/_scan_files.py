@@ -13,34 +13,37 @@ _MAX_OBJECTS = 20_000
 
 
 def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
-    """Return every regular file that a scan consists of, by name.
+    """Return the regular files of a scan, sorted by path.
 
     Parameters
     ----------
     path : Path
-        A file, or a folder with all files at any depth. For a file also those of the same name with another ending
-        (``.rpl`` with its ``.raw``), and files that an HDF5 file refers to (virtual datasets, external links, external
-        data) in its folder or below.
+        A file, or a folder with all files at any depth. A file has companion files of the same name with another
+        ending, such as ``.rpl`` and ``.raw``. Files that an HDF5 file refers to by virtual datasets, external links or
+        external data are included if they are in its folder or below.
 
     Returns
     -------
     list of (Path, stat_result)
-        Only regular files; files elsewhere, pipes and devices are never opened.
+        Only regular files. Files elsewhere, pipes and devices are never opened.
     """
     path = path.absolute()
     if path.is_dir():
-        names = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
-        paths = sorted(names, key=str)
+        folder_files = (Path(folder) / name for folder, _, files in os.walk(path) for name in files)
+        paths = sorted(folder_files, key=str)
     else:
         paths = [path, *_companion_files(path)]
         if _is_hdf5(path):
             paths += sorted(_referenced_files(path, path.parent.resolve(), {path.resolve()}), key=str)
-    stats = [(file, _regular_file_stat(file)) for file in dict.fromkeys(paths)]
-    return [(file, stat_result) for file, stat_result in stats if stat_result is not None]
+    file_stats = [(file, _regular_file_stat(file)) for file in dict.fromkeys(paths)]
+    return [(file, stat_result) for file, stat_result in file_stats if stat_result is not None]
 
 
 def belongs_to(path: Path, source: Path) -> bool:
-    """Whether a file belongs to a scan or lies in its folder, and so must not be overwritten; reports are exempt."""
+    """Return whether a file belongs to a scan or is in its folder, so that it must not be overwritten.
+
+    Reports in the folder are exempt.
+    """
     if source.is_dir():
         is_report = path.suffix.lower() in {".html", ".pdf"}
         return not is_report and path.resolve().is_relative_to(source.resolve())
@@ -48,7 +51,7 @@ def belongs_to(path: Path, source: Path) -> bool:
 
 
 def _companion_files(path: Path) -> list[Path]:
-    """Return the candidates for the second file of a scan of two files: a header and its data."""
+    """Return the possible paths of a file's companion, such as the data file of a header."""
     envi_endings = (".raw", ".dat", ".img", ".bil", ".bip", ".bsq", ".bin")
     companion_endings = {
         **dict.fromkeys(envi_endings, (".hdr",)),
@@ -75,43 +78,55 @@ def _is_hdf5(path: Path) -> bool:
         return False
 
 
-def _referenced_files(path: Path, folder: Path, visited: set[Path]) -> Iterator[Path]:
+def _referenced_files(path: Path, folder: Path, visited_files: set[Path]) -> Iterator[Path]:
     """Yield the files that an HDF5 file refers to, directly or through other files."""
     try:
         with h5py.File(path, "r") as file:
             referenced_names = set(_external_names(file))
     except (OSError, RuntimeError, KeyError, ValueError):
-        return  # damaged: the reader will report it
-    for name in referenced_names:
-        for target in sorted(path.parent.glob(name.replace("%b", "*"))) if "%b" in name else [path.parent / name]:
-            resolved = target.resolve()
-            if resolved in visited or not resolved.is_relative_to(folder) or _regular_file_stat(resolved) is None:
+        return  # the reader will report the damaged file
+    for referenced_name in referenced_names:
+        for referenced_file in (
+            sorted(path.parent.glob(referenced_name.replace("%b", "*")))
+            if "%b" in referenced_name
+            else [path.parent / referenced_name]
+        ):
+            resolved_path = referenced_file.resolve()
+            if (
+                resolved_path in visited_files
+                or not resolved_path.is_relative_to(folder)
+                or _regular_file_stat(resolved_path) is None
+            ):
                 continue
-            visited.add(resolved)
-            yield target
-            if _is_hdf5(resolved):
-                yield from _referenced_files(resolved, folder, visited)
+            visited_files.add(resolved_path)
+            yield referenced_file
+            if _is_hdf5(resolved_path):
+                yield from _referenced_files(resolved_path, folder, visited_files)
 
 
 def _external_names(file: Any) -> Iterator[str]:
     """Yield the file names in external links, virtual datasets and external data of an HDF5 file."""
-    pending, visited = [file], set[int]()
-    while pending and len(visited) < _MAX_OBJECTS:
-        group = pending.pop()
+    pending_groups, visited_addresses = [file], set[int]()
+    while pending_groups and len(visited_addresses) < _MAX_OBJECTS:
+        group = pending_groups.pop()
         for name in group:
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
                 yield link.filename
             if not isinstance(link, h5py.HardLink):
                 continue
-            item = group.get(name)
-            address = h5py.h5o.get_info(item.id).addr
-            if address in visited:
+            hdf5_object = group.get(name)
+            object_address = h5py.h5o.get_info(hdf5_object.id).addr
+            if object_address in visited_addresses:
                 continue
-            visited.add(address)
-            if isinstance(item, h5py.Group):
-                pending.append(item)
-            elif isinstance(item, h5py.Dataset):
-                if item.is_virtual:
-                    yield from (source.file_name for source in item.virtual_sources() if source.file_name != ".")
-                yield from (str(name) for name, *_ in item.external or ())
+            visited_addresses.add(object_address)
+            if isinstance(hdf5_object, h5py.Group):
+                pending_groups.append(hdf5_object)
+            elif isinstance(hdf5_object, h5py.Dataset):
+                if hdf5_object.is_virtual:
+                    yield from (
+                        virtual_source.file_name
+                        for virtual_source in hdf5_object.virtual_sources()
+                        if virtual_source.file_name != "."
+                    )
+                yield from (str(name) for name, *_ in hdf5_object.external or ())

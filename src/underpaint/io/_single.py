@@ -1,4 +1,4 @@
-"""Spectra of a file without a grid: a single spectrum is a scan of one pixel, several are one row of pixels."""
+"""Spectra of files without a grid, as a scan of one pixel or of one row of pixels."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _DETECTOR_HEADING = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
 
 @dataclass(frozen=True)
 class FileSpectrum:
-    """One spectrum of a file, from its reader.
+    """Spectrum of a file, as its reader returns it.
 
     Parameters
     ----------
@@ -55,15 +55,16 @@ class FileSpectrum:
 
 
 def read_limited(path: Path, max_bytes: int, content_type: str) -> bytes:
-    """Read a file; ScanError if it is too large for ``content_type``."""
-    size = try_read(path.stat, str(path)).st_size
-    if size > max_bytes:
+    """Return the content of a file, or raise ScanError if it is too large for ``content_type``."""
+    file_bytes = try_read(path.stat, str(path)).st_size
+    if file_bytes > max_bytes:
         raise ScanError(
-            f"Cannot read {path}: {size} bytes are too many for {content_type} (at most {max_bytes}). Give the right "
+            f"Cannot read {path}: {file_bytes} bytes are too many for {content_type} (at most {max_bytes}). Give "
+            "the right "
             "file."
         )
-    content: bytes = try_read(path.read_bytes, str(path))
-    return content
+    file_content: bytes = try_read(path.read_bytes, str(path))
+    return file_content
 
 
 def single_scan(
@@ -78,7 +79,7 @@ def single_scan(
     notes: tuple[str, ...] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Scan:
-    """Return (n_channel,) counts as a scan of shape (1, 1, n_channel); times in s, None if the file has none."""
+    """Return (n_channel,) counts as a scan of one pixel, with times in s (None if unknown)."""
     live_times, real_times = (None if time is None else np.full((1, 1), time) for time in (live_time_s, real_time_s))
     return Scan(
         spectrum_counts(counts, str(path)),
@@ -109,93 +110,104 @@ def spectrum_scan(spectrum: FileSpectrum, path: Path, format_name: str) -> Scan:
     )
 
 
-def detector_scans(spectra: Sequence[FileSpectrum], path: Path, format_name: str, name: str | None) -> list[Scan]:
-    """Return one scan for each detector of a measured spectrum, or only for the detector called ``name``."""
-    if len(spectra) == 1 and name is None:
+def detector_scans(
+    spectra: Sequence[FileSpectrum], path: Path, format_name: str, detector_name: str | None
+) -> list[Scan]:
+    """Return one scan for each detector of a measured spectrum, or only for the detector called ``detector_name``."""
+    if len(spectra) == 1 and detector_name is None:
         return [spectrum_scan(spectra[0], path, format_name)]
-    selected = select_spectra(spectra, path, name)
+    selected_spectra = select_spectra(spectra, path, detector_name)
     return [
         replace(
             spectrum_scan(spectrum, path, format_name),
             source=f"{path}::{spectrum.name}",
             name=f"{path.stem}_{spectrum.name}",
         )
-        for spectrum in selected
+        for spectrum in selected_spectra
     ]
 
 
-def list_scan(spectra: Sequence[FileSpectrum], path: Path, format_name: str, name: str | None) -> Scan:
-    """Return spectra as one row of pixels on the axis of the first spectrum, or only the spectrum called ``name``.
+def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: str, spectrum_name: str | None) -> Scan:
+    """Return spectra as one row of pixels on the axis of the first, or only the spectrum ``spectrum_name``.
 
     Raises
     ------
     ScanError
-        No spectrum is called ``name``, or the numbers of channels differ and an energy axis is unknown.
+        No spectrum is called ``spectrum_name``, or the numbers of channels differ and an energy axis is unknown.
     """
-    selected = select_spectra(spectra, path, name)
-    if len(selected) == 1:
-        return spectrum_scan(selected[0], path, format_name)
-    first = selected[0]
-    rebinned = [
-        spectrum for spectrum in selected if (spectrum.axis, spectrum.counts.size) != (first.axis, first.counts.size)
+    selected_spectra = select_spectra(spectra, path, spectrum_name)
+    if len(selected_spectra) == 1:
+        return spectrum_scan(selected_spectra[0], path, format_name)
+    first_spectrum = selected_spectra[0]
+    rebinned_spectra = [
+        spectrum
+        for spectrum in selected_spectra
+        if (spectrum.axis, spectrum.counts.size) != (first_spectrum.axis, first_spectrum.counts.size)
     ]
-    if rebinned and any(spectrum.axis is None for spectrum in selected):
+    if rebinned_spectra and any(spectrum.axis is None for spectrum in selected_spectra):
         raise ScanError(
-            f"Cannot read {path} as one list: its {len(selected)} spectra differ in their channels, and not all have "
-            f"an energy calibration that could align them. Pick one: {path}::1 to {path}::{len(selected)}."
+            f"Cannot read {path} as one list: its {len(selected_spectra)} spectra differ in their channels, and "
+            "not all have "
+            f"an energy calibration that could align them. Pick one: {path}::1 to {path}::{len(selected_spectra)}."
         )
     counts = np.stack(
         [
-            spectrum.counts if spectrum.axis == first.axis else _rebinned_spectrum(spectrum, first)
-            for spectrum in selected
+            spectrum.counts if spectrum.axis == first_spectrum.axis else _rebinned_spectrum(spectrum, first_spectrum)
+            for spectrum in selected_spectra
         ]
     )[None]
-    notes = [f"{len(selected)} spectra ({_name_list(selected)}), read as one row: give rows and columns (--shape)"]
-    if rebinned:
+    notes = [
+        f"{len(selected_spectra)} spectra ({_name_list(selected_spectra)}), read as one row: give rows and columns "
+        "(--shape)"
+    ]
+    if rebinned_spectra:
         notes.append(
-            f"{len(rebinned)} of {len(selected)} spectra have another energy axis and were rebinned to the first one's"
+            f"{len(rebinned_spectra)} of {len(selected_spectra)} spectra have another energy axis and were "
+            "rebinned to that of the first spectrum"
         )
     return Scan(
         lazy_counts(MemoryCube(counts), str(path)),
-        axis=first.axis,
+        axis=first_spectrum.axis,
         name=path.stem,
         source=str(path),
         format=format_name,
-        live_time_s=_times_row([spectrum.live_time_s for spectrum in selected]),
-        real_time_s=_times_row([spectrum.real_time_s for spectrum in selected]),
-        detector=first.detector,
-        notes=(*notes, *dict.fromkeys(note for spectrum in selected for note in spectrum.notes)),
-        metadata={**first.metadata, "names": [spectrum.name for spectrum in selected]},
+        live_time_s=_row_of_times([spectrum.live_time_s for spectrum in selected_spectra]),
+        real_time_s=_row_of_times([spectrum.real_time_s for spectrum in selected_spectra]),
+        detector=first_spectrum.detector,
+        notes=(*notes, *dict.fromkeys(note for spectrum in selected_spectra for note in spectrum.notes)),
+        metadata={**first_spectrum.metadata, "names": [spectrum.name for spectrum in selected_spectra]},
     )
 
 
-def select_spectra(spectra: Sequence[FileSpectrum], path: Path, name: str | None) -> list[FileSpectrum]:
-    """Return all spectra, or only the one with the given name, or else the given number from 1."""
-    if name is None:
+def select_spectra(spectra: Sequence[FileSpectrum], path: Path, spectrum_name: str | None) -> list[FileSpectrum]:
+    """Return all spectra, or only the spectrum with the given name or the given number from 1."""
+    if spectrum_name is None:
         return list(spectra)
-    matches = [spectrum for spectrum in spectra if spectrum.name == name]
-    if not matches and name.isdecimal() and 1 <= int(name) <= len(spectra):
-        matches = [spectra[int(name) - 1]]
-    if len(matches) != 1:
+    matching_spectra = [spectrum for spectrum in spectra if spectrum.name == spectrum_name]
+    if not matching_spectra and spectrum_name.isdecimal() and 1 <= int(spectrum_name) <= len(spectra):
+        matching_spectra = [spectra[int(spectrum_name) - 1]]
+    if len(matching_spectra) != 1:
         raise ScanError(
-            f"Cannot read {path}::{name}: {len(matches) or 'none'} of its {len(spectra)} spectra has this name. Give "
+            f"Cannot read {path}::{spectrum_name}: {len(matching_spectra) or 'none'} of its {len(spectra)} spectra "
+            "has this "
+            "name. Give "
             f"a number from 1 to {len(spectra)}, or a name ({_name_list(spectra)})."
         )
-    return matches
+    return matching_spectra
 
 
 def _name_list(spectra: Sequence[FileSpectrum]) -> str:
-    suffix = " ..." if len(spectra) > _MAX_NAMES_IN_MESSAGE else ""
-    return ", ".join(spectrum.name for spectrum in spectra[:_MAX_NAMES_IN_MESSAGE]) + suffix
+    ellipsis = " ..." if len(spectra) > _MAX_NAMES_IN_MESSAGE else ""
+    return ", ".join(spectrum.name for spectrum in spectra[:_MAX_NAMES_IN_MESSAGE]) + ellipsis
 
 
-def _rebinned_spectrum(spectrum: FileSpectrum, first: FileSpectrum) -> NDArray[Any]:
+def _rebinned_spectrum(spectrum: FileSpectrum, first_spectrum: FileSpectrum) -> NDArray[Any]:
     assert spectrum.axis is not None  # noqa: S101
-    assert first.axis is not None  # noqa: S101
-    return rebin(spectrum.counts, spectrum.axis, first.axis.edges_kev)
+    assert first_spectrum.axis is not None  # noqa: S101
+    return rebin(spectrum.counts, spectrum.axis, first_spectrum.axis.edges_kev)
 
 
-def _times_row(times: list[float | None]) -> NDArray[np.float64] | None:
+def _row_of_times(times: list[float | None]) -> NDArray[np.float64] | None:
     times_s = np.array([[np.nan if time is None else time for time in times]])
     return None if np.isnan(times_s).all() else times_s
 
@@ -206,9 +218,9 @@ def is_channel_or_energy(heading: str) -> bool:
 
 
 def spectra_in_columns(
-    table: NDArray[np.float64], headings: tuple[str, ...], columns: list[int], path: Path
+    table: NDArray[np.float64], headings: tuple[str, ...], axis_columns: list[int], path: Path
 ) -> list[FileSpectrum]:
-    """Return the spectra in a table with a line per channel; several spectra are of several detectors.
+    """Return the spectra of a table with a line per channel, one spectrum for each detector.
 
     Parameters
     ----------
@@ -216,7 +228,7 @@ def spectra_in_columns(
         Channels, energies and counts.
     headings : tuple of str
         Names of the columns, in lower case.
-    columns : list of int
+    axis_columns : list of int
         Indices of the columns of channels and energies.
     path : Path
         The file.
@@ -226,9 +238,11 @@ def spectra_in_columns(
     ScanError
         The headings do not identify the columns of counts.
     """
-    energy_column = next((column for column in columns if _ENERGY_HEADING.fullmatch(headings[column])), columns[-1])
+    energy_column = next(
+        (column for column in axis_columns if _ENERGY_HEADING.fullmatch(headings[column])), axis_columns[-1]
+    )
     axis, notes = _spectrum_axis(table[energy_column], headings[energy_column], path)
-    counts_columns, ignored_headings = _counts_columns(headings, columns, path)
+    counts_columns, ignored_headings = _counts_columns(headings, axis_columns, path)
     if ignored_headings:
         notes = (*notes, f"columns ignored: {', '.join(ignored_headings)}")
     if len(counts_columns) == 1:
@@ -239,37 +253,38 @@ def spectra_in_columns(
     ]
 
 
-def _counts_columns(headings: tuple[str, ...], columns: list[int], path: Path) -> tuple[list[int], list[str]]:
+def _counts_columns(headings: tuple[str, ...], axis_columns: list[int], path: Path) -> tuple[list[int], list[str]]:
     """Return the indices of the columns of counts, and the headings of ignored columns."""
-    other_columns = [column for column in range(len(headings)) if column not in columns]
-    columns_named_counts = [column for column in other_columns if _COUNTS_HEADING.fullmatch(headings[column])]
-    if len(other_columns) == 1 or len(columns_named_counts) == 1:
-        counts_columns = other_columns if len(other_columns) == 1 else columns_named_counts
-        return counts_columns, [headings[column] for column in other_columns if column not in counts_columns]
-    if other_columns and all(_DETECTOR_HEADING.fullmatch(headings[column]) for column in other_columns):
-        return other_columns, []
-    names = ", ".join(headings[column] for column in other_columns[:5])
+    data_columns = [column for column in range(len(headings)) if column not in axis_columns]
+    columns_named_counts = [column for column in data_columns if _COUNTS_HEADING.fullmatch(headings[column])]
+    if len(data_columns) == 1 or len(columns_named_counts) == 1:
+        counts_columns = data_columns if len(data_columns) == 1 else columns_named_counts
+        return counts_columns, [headings[column] for column in data_columns if column not in counts_columns]
+    if data_columns and all(_DETECTOR_HEADING.fullmatch(headings[column]) for column in data_columns):
+        return data_columns, []
+    heading_list = ", ".join(headings[column] for column in data_columns[:5])
     raise ScanError(
-        f"Cannot read {path}: {len(other_columns)} columns are next to the channels or energies ({names}). Rename the "
-        "heading of one to counts, or, if they are detectors of one spot, the headings of all to det1, det2. Save "
-        "spectra of several spots as one file each."
+        f"Cannot read {path}: {len(data_columns)} columns are next to the channels or energies ({heading_list}). "
+        "Name the "
+        "column of counts in a heading. If the columns are detectors of one spot, name them det1, det2. Save spectra "
+        "of several spots as separate files."
     )
 
 
-def is_channel_count(values: NDArray[np.float64]) -> bool:
+def are_channel_numbers(column_values: NDArray[np.float64]) -> bool:
     """Return whether numbers increase by one from 0 or 1, as channel numbers do."""
-    return bool((np.diff(values) == 1).all()) and values[0] in {0, 1}
+    return bool((np.diff(column_values) == 1).all()) and column_values[0] in {0, 1}
 
 
-def _spectrum_axis(values: NDArray[np.float64], heading: str, path: Path) -> Axis:
-    is_count = is_channel_count(values)
-    if is_count and not re.search(r"energ|\bk?ev\b", heading):
+def _spectrum_axis(axis_values: NDArray[np.float64], heading: str, path: Path) -> Axis:
+    are_numbers = are_channel_numbers(axis_values)
+    if are_numbers and not re.search(r"energ|\bk?ev\b", heading):
         return None, (NO_CALIBRATION,)
-    axis, notes = axis_of_list(values, values.size, energy_unit(heading))
-    evenly_spaced = np.linspace(values[0], values[-1], values.size)
-    if axis is None and not np.abs(values - evenly_spaced).max() <= np.ptp(values) / values.size:
+    axis, notes = axis_of_list(axis_values, axis_values.size, energy_unit(heading))
+    evenly_spaced_values = np.linspace(axis_values[0], axis_values[-1], axis_values.size)
+    if axis is None and not np.abs(axis_values - evenly_spaced_values).max() <= np.ptp(axis_values) / axis_values.size:
         raise ScanError(
-            f"Cannot read {path}: its column of channels is neither channels nor energies that increase in equal steps "
-            f"({'; '.join(notes)}). Give a spectrum of channel or energy and counts."
+            f"Cannot read {path}: its column of channels or energies does not increase in equal steps "
+            f"({'; '.join(notes)}). Give a spectrum with a column of channels or energies, and one of counts."
         )
     return axis, notes

@@ -16,10 +16,10 @@ from underpaint.data import READERS
 from underpaint.errors import ScanError
 
 BLOCK_BYTES = 16 * 2**20
-"""Size of a block of full rows: small enough to keep several in memory, large enough for a task."""
+"""Size in bytes of a block of full rows, of which several fit into memory."""
 
 MAX_ROW_BYTES = 64 * 2**20
-"""Maximum size of a full row; longer rows are split into blocks of columns, so that blocks stay small."""
+"""Maximum size of a full row in bytes. Longer rows are split into blocks of columns."""
 
 _MAX_RESIDUE_CHANNEL_FRACTION, _MAX_RESIDUE_COUNT_FRACTION, _MIN_FLOOR_FRACTION, _MIN_FLOOR_CHANNELS = (
     0.02,
@@ -27,15 +27,16 @@ _MAX_RESIDUE_CHANNEL_FRACTION, _MAX_RESIDUE_COUNT_FRACTION, _MIN_FLOOR_FRACTION,
     0.2,
     10,
 )
-"""Limits of negative residues: fractions of the channels and of the counts; and, after subtraction of a constant,
-fraction and number of the negative channels at the minimum."""
+"""Limits of negative residues: maximum fractions of the channels and of the counts; and, after subtraction of a
+constant, minimum fraction and number of the negative channels at the minimum.
+"""
 
 SAME_CHANNELS = "same_channels"
-"""Key in a scan's metadata: the detectors have the same channel energies and can be added without calibration."""
+"""Metadata key of detectors with the same channel energies, which can be added without calibration."""
 
 
 class Cube(Protocol):
-    """Cube of a file, of which a rectangle of rows and columns can be read."""
+    """Cube of a file that can be read in rectangles of rows and columns."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
@@ -45,7 +46,7 @@ class Cube(Protocol):
 
 
 class CheckedCube:
-    """Array-like over a :class:`Cube`, for dask; its blocks are checked by :func:`checked_counts`."""
+    """Array interface of a :class:`Cube` for dask, with blocks checked by :func:`checked_counts`."""
 
     ndim = 3
 
@@ -55,9 +56,9 @@ class CheckedCube:
         self.residues = np.zeros(self.shape[:2], bool)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read a rectangle; integers drop their axis as in numpy."""
+        """Read a rectangle of pixels. Integer indices drop their dimension, as in NumPy."""
         slices = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
-        rows, columns = (_as_range(index, size) for index, size in zip(slices[:2], self.shape[:2], strict=True))
+        rows, columns = (_as_range(index, n_index) for index, n_index in zip(slices[:2], self.shape[:2], strict=True))
         block = self.cube.read(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         block, residues = checked_counts(block, self.source, (rows.start, columns.start))
         self.residues[rows.start : rows.stop, columns.start : columns.stop] |= residues
@@ -76,14 +77,14 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
     n_row, n_column, n_channel = cube.shape
     pixel_bytes = n_channel * np.dtype(cube.dtype).itemsize
     row_bytes = n_column * pixel_bytes
-    columns = n_column if row_bytes <= MAX_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
-    rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
-    checked, name = CheckedCube(cube, source), f"counts-{uuid4().hex}"
-    READERS[name] = checked
+    block_columns = n_column if row_bytes <= MAX_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
+    block_rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
+    checked_cube, array_name = CheckedCube(cube, source), f"counts-{uuid4().hex}"
+    READERS[array_name] = checked_cube
     return da.from_array(
-        checked,
-        chunks=(int(min(n_row, rows)), int(columns), n_channel),
-        name=name,
+        checked_cube,
+        chunks=(int(min(n_row, block_rows)), int(block_columns), n_channel),
+        name=array_name,
         asarray=False,
         fancy=False,
         meta=np.empty((0, 0, 0), dtype=cube.dtype),
@@ -91,7 +92,7 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
 
 
 class MemoryCube:
-    """A (row, column, channel) array that is in memory already."""
+    """Cube of a (row, column, channel) array in memory."""
 
     def __init__(self, counts: NDArray[Any]) -> None:
         self.counts, self.dtype = counts, counts.dtype
@@ -103,7 +104,7 @@ class MemoryCube:
 
 
 class MappedCube:
-    """Uncompressed array in a file, memory-mapped again for each block, so that no file stays open.
+    """Uncompressed array in a file that is memory-mapped again for each block, so that no file stays open.
 
     Parameters
     ----------
@@ -144,12 +145,13 @@ class MappedCube:
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
         try:
-            mapped = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored_shape)
+            mapped_array = np.memmap(self.path, self.stored_dtype, "r", self.offset, self.stored_shape)
         except (OSError, ValueError) as error:
             raise ScanError(
-                f"Cannot read {self.path}: {first_line(error)}. The file was changed or is truncated; copy it again."
+                f"Cannot read {self.path}: {first_line(error)}. The file was changed or is truncated; copy the "
+                "file again."
             ) from error
-        return np.ascontiguousarray(mapped.transpose(self.dimension_order)[rows, columns], dtype=self.dtype)
+        return np.ascontiguousarray(mapped_array.transpose(self.dimension_order)[rows, columns], dtype=self.dtype)
 
 
 def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
@@ -172,13 +174,13 @@ def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
 
 
 def checked_counts(
-    block: NDArray[Any], source: str, origin: tuple[int, int] = (0, 0)
+    block: NDArray[Any], source: str, first_pixel: tuple[int, int] = (0, 0)
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Set small negative residues to zero, and all channels of pixels with a non-finite value to NaN.
 
-    A zero peak or a live-time correction leaves a few small negative values; subtraction of a constant leaves many
-    values at one minimum. These are residues. After background removal, which is refused, negative values are
-    distributed over the spectrum.
+    A zero peak or a live-time correction leaves a few small negative values, and subtraction of a constant leaves many
+    values at one minimum. These values are residues. Background removal leaves negative values all over the spectrum
+    and is refused.
 
     Parameters
     ----------
@@ -186,7 +188,7 @@ def checked_counts(
         Values as stored; not changed.
     source : str
         Source of the block, for the message.
-    origin : (int, int)
+    first_pixel : (int, int)
         Row and column of the block's first pixel, for the message.
 
     Returns
@@ -201,55 +203,56 @@ def checked_counts(
     """
     if block.dtype.kind == "u" or block.size == 0:
         return block, np.zeros(block.shape[:2], bool)
-    lowest = block.min(axis=2)
-    residues = lowest < 0
+    lowest_counts = block.min(axis=2)
+    has_residues = lowest_counts < 0
     if block.dtype.kind == "f":
-        missing_pixels = ~(np.isfinite(lowest) & np.isfinite(block.max(axis=2)))
-        residues &= ~missing_pixels
+        missing_pixels = ~(np.isfinite(lowest_counts) & np.isfinite(block.max(axis=2)))
+        has_residues &= ~missing_pixels
         if missing_pixels.any():
             block = np.where(missing_pixels[:, :, None], block.dtype.type(np.nan), block)
-    if residues.any():
-        spectra = block[residues]
-        not_residues = np.flatnonzero(~_are_residues(spectra))
-        if not_residues.size:
-            row, column = (int(index[not_residues[0]]) for index in np.nonzero(residues))
+    if has_residues.any():
+        spectra = block[has_residues]
+        invalid_indices = np.flatnonzero(~_are_residues(spectra))
+        if invalid_indices.size:
+            row, column = (int(index[invalid_indices[0]]) for index in np.nonzero(has_residues))
             raise ScanError(
-                _negative_counts_message(spectra[not_residues[0]], source, (origin[0] + row, origin[1] + column))
+                _negative_counts_message(
+                    spectra[invalid_indices[0]], source, (first_pixel[0] + row, first_pixel[1] + column)
+                )
             )
         block = block.copy()
-        block[residues] = np.maximum(spectra, 0)
-    return block, residues
+        block[has_residues] = np.maximum(spectra, 0)
+    return block, has_residues
 
 
 def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a boolean (n,) array, true for spectra whose negative values are small, and few or at one minimum."""
-    values = spectra.astype(np.float64)
-    negative = values < 0
-    n_negative = negative.sum(axis=1)
-    are_few = n_negative <= _MAX_RESIDUE_CHANNEL_FRACTION * values.shape[1]
-    lowest = values.min(axis=1, keepdims=True)
-    n_at_minimum = (values <= 0.999 * lowest).sum(axis=1)
-    at_minimum = (n_at_minimum >= _MIN_FLOOR_FRACTION * n_negative) & (n_at_minimum >= _MIN_FLOOR_CHANNELS)
-    negative_sum, positive_sum = -np.minimum(values, 0).sum(axis=1), np.maximum(values, 0).sum(axis=1)
-    return np.asarray((are_few | at_minimum) & (negative_sum <= _MAX_RESIDUE_COUNT_FRACTION * positive_sum))
+    """Return (n,) bools that are true for spectra whose negative values are small, and few or at one minimum."""
+    counts = spectra.astype(np.float64)
+    is_negative = counts < 0
+    n_negative = is_negative.sum(axis=1)
+    are_few = n_negative <= _MAX_RESIDUE_CHANNEL_FRACTION * counts.shape[1]
+    lowest_counts = counts.min(axis=1, keepdims=True)
+    n_at_minimum = (counts <= 0.999 * lowest_counts).sum(axis=1)
+    are_at_minimum = (n_at_minimum >= _MIN_FLOOR_FRACTION * n_negative) & (n_at_minimum >= _MIN_FLOOR_CHANNELS)
+    negative_sum, positive_sum = -np.minimum(counts, 0).sum(axis=1), np.maximum(counts, 0).sum(axis=1)
+    return np.asarray((are_few | are_at_minimum) & (negative_sum <= _MAX_RESIDUE_COUNT_FRACTION * positive_sum))
 
 
 def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
-    values = spectrum.astype(np.float64)
-    channel, n_negative = int(np.argmin(values)), int((values < 0).sum())
-    negative_sum, positive_sum = -np.minimum(values, 0).sum(), np.maximum(values, 0).sum()
+    counts = spectrum.astype(np.float64)
+    channel, n_negative = int(np.argmin(counts)), int((counts < 0).sum())
+    negative_sum, positive_sum = -np.minimum(counts, 0).sum(), np.maximum(counts, 0).sum()
     return (
-        f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {values[channel]:.6g} counts in channel "
-        f"{channel}; {n_negative} of its {values.size} channels are negative, {negative_sum:.3g} counts compared "
-        f"with {positive_sum:.3g} "
-        f"positive ones. Up to {_MAX_RESIDUE_CHANNEL_FRACTION:.0%} of the channels with less than "
-        f"{_MAX_RESIDUE_COUNT_FRACTION:.0%} of the counts would be "
-        "set to zero. Export the raw counts, without background removed; if 16-bit numbers overflowed, as unsigned."
+        f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {counts[channel]:.6g} counts in channel "
+        f"{channel}; {n_negative} of its {counts.size} channels are negative, with {negative_sum:.3g} counts compared "
+        f"with {positive_sum:.3g} positive ones. Negative values are allowed in up to "
+        f"{_MAX_RESIDUE_CHANNEL_FRACTION:.0%} of the channels, with less than {_MAX_RESIDUE_COUNT_FRACTION:.0%} of "
+        "the counts. Export the raw counts without background removal, or as unsigned if 16-bit numbers overflowed."
     )
 
 
 def try_read(action: Callable[[], Any], source: str) -> Any:
-    """Run a reader; convert errors of the operating system to ScanError."""
+    """Run a reader, and convert errors of the operating system to ScanError."""
     try:
         return action()
     except OSError as error:
@@ -258,38 +261,38 @@ def try_read(action: Callable[[], Any], source: str) -> Any:
         ) from error
 
 
-def is_outside(entry: Path, folder: Path) -> bool:
+def is_outside(folder_entry: Path, folder: Path) -> bool:
     """Return whether a folder's entry is a link to something outside of it."""
-    return entry.is_symlink() and not entry.resolve().is_relative_to(folder.resolve())
+    return folder_entry.is_symlink() and not folder_entry.resolve().is_relative_to(folder.resolve())
 
 
-def entries_inside(folder: Path, entries: Iterable[Path]) -> list[Path]:
-    """Return a folder's entries; raise ScanError if one is a link to the outside."""
-    entries_read = list(entries)
-    for entry in entries_read:
-        if is_outside(entry, folder):
+def entries_inside(folder: Path, folder_entries: Iterable[Path]) -> list[Path]:
+    """Return a folder's entries, or raise ScanError if one of them is a link to the outside."""
+    entry_list = list(folder_entries)
+    for folder_entry in entry_list:
+        if is_outside(folder_entry, folder):
             raise ScanError(
-                f"Cannot read {folder}: {entry.name} in it is a link to another place. Copy the file there."
+                f"Cannot read {folder}: {folder_entry.name} in it is a link to another place. Copy the file there."
             )
-    return entries_read
+    return entry_list
 
 
 def missing_file_numbers(files: Sequence[Path]) -> list[int]:
-    """Return the numbers that numbered files lack, such as 2 for ``map_0001`` and ``map_0003``.
+    """Return the numbers that are missing among numbered files, such as 2 for ``map_0001`` and ``map_0003``.
 
     The list is empty if the names differ in more than one number, or the numbers mostly increase by more than 1.
     """
-    names = [re.split(r"(\d+)", file.stem) for file in files]
-    if len({len(name) for name in names}) != 1:
+    split_names = [re.split(r"(\d+)", file.stem) for file in files]
+    if len({len(split_name) for split_name in split_names}) != 1:
         return []
-    varying_parts = [set(part) for part in zip(*names, strict=True) if len(set(part)) > 1]
-    if len(varying_parts) != 1 or not all(part.isdecimal() for part in varying_parts[0]):
+    varying_parts = [set(name_part) for name_part in zip(*split_names, strict=True) if len(set(name_part)) > 1]
+    if len(varying_parts) != 1 or not all(name_part.isdecimal() for name_part in varying_parts[0]):
         return []
-    numbers = sorted({int(part) for part in varying_parts[0]})
-    steps = [next_number - previous for previous, next_number in pairwise(numbers)]
-    if not steps or median(steps) != 1 or sum(steps) > 2 * len(numbers):
+    file_numbers = sorted({int(name_part) for name_part in varying_parts[0]})
+    number_steps = [next_number - file_number for file_number, next_number in pairwise(file_numbers)]
+    if not number_steps or median(number_steps) != 1 or sum(number_steps) > 2 * len(file_numbers):
         return []
-    return sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
+    return sorted(set(range(file_numbers[0], file_numbers[-1])) - set(file_numbers))
 
 
 def number_list(numbers: Sequence[int]) -> str:
@@ -298,8 +301,8 @@ def number_list(numbers: Sequence[int]) -> str:
 
 
 def natural_sort_key(path: Path) -> list[tuple[int, str]]:
-    """Return a sort key by the numbers in a file's name: scan_9 comes before scan_10."""
-    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", path.stem)]
+    """Return a sort key by the numbers in a file's name, so that scan_9 comes before scan_10."""
+    return [(int(name_part) if name_part.isdecimal() else -1, name_part) for name_part in re.split(r"(\d+)", path.stem)]
 
 
 def first_bytes(path: Path, max_bytes: int) -> bytes:
@@ -309,17 +312,17 @@ def first_bytes(path: Path, max_bytes: int) -> bytes:
         with path.open("rb") as stream:
             return stream.read(max_bytes)
 
-    content: bytes = try_read(read, str(path))
-    return content
+    file_head: bytes = try_read(read, str(path))
+    return file_head
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a library's error, shortened: it may repeat the content of a damaged file."""
+    """Return the shortened first line of a library's error, which may repeat content of a damaged file."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _as_range(part: Any, size: int) -> range:
-    if isinstance(part, slice):
-        return range(*part.indices(size))
-    start = int(part) % size
-    return range(start, start + 1)
+def _as_range(index: Any, n_index: int) -> range:
+    if isinstance(index, slice):
+        return range(*index.indices(n_index))
+    first_index = int(index) % n_index
+    return range(first_index, first_index + 1)

@@ -1,4 +1,4 @@
-"""Conversion of scans to HDF5 (in the layout that PyMca reads) or zarr: lossless, and verified by reading back."""
+"""Lossless conversion of scans to HDF5 (in the layout that PyMca reads) or zarr, verified by reading back."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ _CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Converted:
+class ConversionResult:
     """Result of a conversion.
 
     Parameters
@@ -60,7 +60,7 @@ def convert_scan(
     shape: tuple[int, int] | None = None,
     axes: Sequence[EnergyAxis] | None = None,
     step: Progress | None = None,
-) -> Converted:
+) -> ConversionResult:
     """Write every detector of a scan to another file without changing values, and verify the file by reading it back.
 
     Parameters
@@ -68,8 +68,8 @@ def convert_scan(
     source : str or Path
         As for :func:`~underpaint.io.load`.
     target : str or Path
-        Ends in ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``; must not exist. It is written under a
-        temporary name next to it and renamed when complete and checked.
+        Path that does not exist, with the ending ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``. The file
+        is written under a temporary name in the same folder and renamed when complete and verified.
     detector : str or None
         Write only this detector, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each separately.
     shape : (int, int) or None
@@ -90,14 +90,14 @@ def convert_scan(
 
     Notes
     -----
-    Values are not divided by the value per count, which is estimated again when the target is read. As in all readers,
-    negative residues become zero, and a pixel with a non-finite value becomes NaN in all channels.
+    Stored values are not divided by the value of one count, which is estimated again when the target is read. As in all
+    readers, negative residues become zero, and a pixel with a non-finite value becomes NaN in all channels.
 
-    Several detectors are not added unless requested: each keeps its channels and energy axis, as
+    Several detectors are not added unless requested. Each keeps its channels and energy axis, as
     ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
     target_path = Path(target)
-    write = _writer(target_path)
+    write_scans = _writer_of(target_path)
     refuse_existing(target_path)
     refuse_output_in_scan(target_path, source)
     source_facts = file_facts(source)
@@ -106,25 +106,25 @@ def convert_scan(
         scans = [replace(scan, axis=axis) for scan, axis in zip(scans, axes, strict=True)]
     progress = step or (lambda *_: None)
     with _temporary_target(target_path) as temporary_path:
-        digests = write(temporary_path, scans, photographs, progress)
+        digests = write_scans(temporary_path, scans, photographs, progress)
         _verify(temporary_path, scans, digests, progress)
-        size = sum(
-            entry.stat().st_size
-            for entry in (temporary_path.rglob("*") if temporary_path.is_dir() else [temporary_path])
-            if entry.is_file()
+        written_bytes = sum(
+            written_path.stat().st_size
+            for written_path in (temporary_path.rglob("*") if temporary_path.is_dir() else [temporary_path])
+            if written_path.is_file()
         )
         refuse_change(source, source_facts, target_path)
-    return Converted(
+    return ConversionResult(
         target_path,
         tuple(scan.shape for scan in scans),
-        size,
+        written_bytes,
         sum(int(scan.counts.nbytes) for scan in scans),
         tuple(photograph.name for photograph in photographs),
     )
 
 
 def photographs_of(source: str | Path) -> list[Photograph]:
-    """Read the images in a scan's file; few formats have any.
+    """Return the images in a scan's file, which few formats have.
 
     Raises
     ------
@@ -136,8 +136,8 @@ def photographs_of(source: str | Path) -> list[Photograph]:
         return []
     with path.open("rb") as stream:
         reader = reader_of(path, stream.read(HEAD_BYTES))
-    read: Callable[[Path], list[Photograph]] | None = getattr(reader, "read_photographs", None)
-    return [] if read is None else read(path)
+    read_images: Callable[[Path], list[Photograph]] | None = getattr(reader, "read_photographs", None)
+    return [] if read_images is None else read_images(path)
 
 
 def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
@@ -156,7 +156,7 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
         folder.mkdir()
         for index, photograph in enumerate(photographs):
             safe_name = "".join(
-                letter if letter.isalnum() or letter in "-_ " else "_" for letter in photograph.name
+                character if character.isalnum() or character in "-_ " else "_" for character in photograph.name
             ).strip()
             files.append(folder / f"{index + 1:02d} {safe_name[:80]}.tif")
             tifffile.imwrite(
@@ -181,7 +181,7 @@ Digests = list[list[bytes]]
 Writer = Callable[[Path, list[Scan], list[Photograph], Progress], Digests]
 
 
-def _writer(target_path: Path) -> Writer:
+def _writer_of(target_path: Path) -> Writer:
     ending = target_path.suffix.lower()
     if ending in HDF5_ENDINGS:
         return _write_hdf5
@@ -196,7 +196,7 @@ def _writer(target_path: Path) -> Writer:
 
 @contextmanager
 def _temporary_target(target_path: Path) -> Iterator[Path]:
-    """Yield a temporary path for a target; it is removed on interruption or failure."""
+    """Yield a temporary path for a target, which is removed on interruption or failure."""
     try:
         with exclusive_lock(target_path), atomic_write(target_path, replace=False) as temporary_path:
             yield temporary_path
@@ -208,20 +208,20 @@ def _temporary_target(target_path: Path) -> Iterator[Path]:
 
 def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield the first row and the counts of each block of full rows."""
-    counts, start = scan.counts.rechunk({1: -1, 2: -1}), 0
-    for size in counts.chunks[0]:
-        progress(task, start, scan.shape[0])
-        block = np.asarray(counts[start : start + size].compute())
-        yield start, np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))
-        start += size
-    progress(task, start, scan.shape[0])
+    counts, first_row = scan.counts.rechunk({1: -1, 2: -1}), 0
+    for n_row in counts.chunks[0]:
+        progress(task, first_row, scan.shape[0])
+        block = np.asarray(counts[first_row : first_row + n_row].compute())
+        yield first_row, np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))
+        first_row += n_row
+    progress(task, first_row, scan.shape[0])
 
 
 def _write_rows(dataset: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    """Write the counts; return a hash of each row."""
+    """Write the counts, and return a hash of each row."""
     digests = []
-    for start, block in _row_blocks(scan, progress, f"writing {scan.name}"):
-        dataset[start : start + block.shape[0]] = block
+    for first_row, block in _row_blocks(scan, progress, f"writing {scan.name}"):
+        dataset[first_row : first_row + block.shape[0]] = block
         digests += [_row_digest(row) for row in block]
     return digests
 
@@ -230,47 +230,51 @@ def _row_digest(row: NDArray[Any]) -> bytes:
     return blake2b(row.tobytes(), digest_size=16).digest()
 
 
-def _chunks(scan: Scan) -> tuple[int, int, int]:
+def _chunk_shape(scan: Scan) -> tuple[int, int, int]:
     _, n_column, n_channel = scan.shape
-    columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * scan.counts.dtype.itemsize))))
-    return 1, columns, n_channel
+    chunk_columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * scan.counts.dtype.itemsize))))
+    return 1, chunk_columns, n_channel
 
 
 def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
-    """Read back the output; raise OutputError if it differs from the input."""
-    for scan, scan_read, expected in zip(scans, load_all(temporary_path, counts_scale=1), digests, strict=True):
-        digests_read = [
+    """Read the output, and raise OutputError if it differs from the input."""
+    for scan, converted_scan, expected_digests in zip(
+        scans, load_all(temporary_path, counts_scale=1), digests, strict=True
+    ):
+        converted_digests = [
             _row_digest(row)
-            for _, block in _row_blocks(scan_read, progress, f"reading {scan.name} back")
+            for _, block in _row_blocks(converted_scan, progress, f"reading {scan.name} back")
             for row in block
         ]
-        equal_metadata = (scan_read.counts.dtype.newbyteorder("="), scan_read.axis) == (
+        has_equal_metadata = (converted_scan.counts.dtype.newbyteorder("="), converted_scan.axis) == (
             scan.counts.dtype.newbyteorder("="),
             scan.axis,
         )
-        if digests_read != expected or not equal_metadata or not _same_times(scan, scan_read):
+        if converted_digests != expected_digests or not has_equal_metadata or not _same_times(scan, converted_scan):
             raise OutputError(
-                f"Cannot verify {temporary_path.name}: {scan.name} does not read back as it was written. "
+                f"Cannot verify {temporary_path.name}: {scan.name} differs when it is read back. "
                 "The disk may be failing; nothing was kept."
             )
 
 
-def _same_times(first: Scan, second: Scan) -> bool:
-    time_pairs = ((first.live_time_s, second.live_time_s), (first.real_time_s, second.real_time_s))
+def _same_times(first_scan: Scan, second_scan: Scan) -> bool:
+    time_pairs = ((first_scan.live_time_s, second_scan.live_time_s), (first_scan.real_time_s, second_scan.real_time_s))
     return all(
-        np.array_equal(_times_or_nan(first_times, first), _times_or_nan(second_times, first), equal_nan=True)
+        np.array_equal(_times_or_nan(first_times, first_scan), _times_or_nan(second_times, first_scan), equal_nan=True)
         for first_times, second_times in time_pairs
     )
 
 
 def _times_or_nan(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.float64]:
-    """Return times with NaN where unknown; the readers of HDF5 also treat 0 as unknown."""
+    """Return times with NaN for unknown times, which include 0 as in the readers of HDF5."""
     return np.full(scan.shape[:2], np.nan) if time_s is None else np.where(time_s > 0, time_s, np.nan)
 
 
 def _optional_arrays(scan: Scan) -> dict[str, NDArray[Any]]:
-    optional = {"live_time_s": scan.live_time_s, "real_time_s": scan.real_time_s, "present": scan.present}
-    return {name: np.asarray(values) for name, values in optional.items() if values is not None}
+    optional_arrays = {"live_time_s": scan.live_time_s, "real_time_s": scan.real_time_s, "present": scan.present}
+    return {
+        name: np.asarray(pixel_values) for name, pixel_values in optional_arrays.items() if pixel_values is not None
+    }
 
 
 # --- HDF5 ------------------------------------------------------------------------------------------
@@ -279,23 +283,25 @@ def _optional_arrays(scan: Scan) -> dict[str, NDArray[Any]]:
 def _write_hdf5(temporary_path: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
     with new_hdf5(temporary_path) as (file, raise_write_error):
 
-        def report_progress(task: str, done: int, total: int) -> None:
+        def report_progress(task: str, rows_done: int, total_rows: int) -> None:
             raise_write_error()
-            progress(task, done, total)
+            progress(task, rows_done, total_rows)
 
         file.attrs.update({"NX_class": "NXroot", "default": "entry"})
-        entry = file.create_group("entry")
-        names = ["measurement"] if len(scans) == 1 else [f"measurement_{index:02d}" for index in range(len(scans))]
-        entry.attrs.update({"NX_class": "NXentry", "default": names[0]})
-        entry["title"] = scans[0].name
+        entry_group = file.create_group("entry")
+        group_names = (
+            ["measurement"] if len(scans) == 1 else [f"measurement_{index:02d}" for index in range(len(scans))]
+        )
+        entry_group.attrs.update({"NX_class": "NXentry", "default": group_names[0]})
+        entry_group["title"] = scans[0].name
         digests = [
-            _write_group(entry.create_group(name), scan, report_progress)
-            for name, scan in zip(names, scans, strict=True)
+            _write_group(entry_group.create_group(name), scan, report_progress)
+            for name, scan in zip(group_names, scans, strict=True)
         ]
         for photograph in photographs:
-            image = entry.create_group(f"photographs/{photograph.name.replace('/', '_')}")
-            image.attrs.update({"NX_class": "NXdata", "signal": "image"})
-            image.create_dataset("image", data=photograph.pixels, compression="gzip", shuffle=True)
+            image_group = entry_group.create_group(f"photographs/{photograph.name.replace('/', '_')}")
+            image_group.attrs.update({"NX_class": "NXdata", "signal": "image"})
+            image_group.create_dataset("image", data=photograph.pixels, compression="gzip", shuffle=True)
     return digests
 
 
@@ -306,7 +312,7 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         "counts",
         shape=scan.shape,
         dtype=scan.counts.dtype,
-        chunks=_chunks(scan),
+        chunks=_chunk_shape(scan),
         compression="gzip",
         compression_opts=1,
         shuffle=True,
@@ -314,18 +320,18 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
     )
     dataset.attrs.update({"interpretation": "spectrum", "units": "counts"})
     digests = _write_rows(dataset, scan, progress)
-    step = scan.step_mm or (1.0, 1.0)
+    pixel_step = scan.step_mm or (1.0, 1.0)
     group["channels"] = np.arange(scan.shape[2], dtype=np.float32)
-    for name, size, step_mm in (("row", scan.shape[0], step[0]), ("column", scan.shape[1], step[1])):
-        group[name] = step_mm * np.arange(size)
+    for name, n_index, step_mm in (("row", scan.shape[0], pixel_step[0]), ("column", scan.shape[1], pixel_step[1])):
+        group[name] = step_mm * np.arange(n_index)
         group[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         group["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])
         group["gain_kev"], group["zero_kev"] = scan.axis.gain_kev, scan.axis.zero_kev
     if scan.step_mm is not None:
         group["step_mm"] = np.array(scan.step_mm)
-    for name, values in _optional_arrays(scan).items():
-        group[name] = values
+    for name, pixel_values in _optional_arrays(scan).items():
+        group[name] = pixel_values
     if scan.live_time_s is not None:
         group["live_time"] = h5py.SoftLink("live_time_s")
     group["detector"], group["notes"], group["source"] = scan.detector, "\n".join(scan.notes), scan.source
@@ -337,12 +343,12 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
 
 
 def _write_zarr(temporary_path: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
-    library = zarr_library()
-    root_group = library.create_group(temporary_path)
+    zarr_module = zarr_library()
+    root_group = zarr_module.create_group(temporary_path)
     groups = (
         [root_group]
         if len(scans) == 1
-        else [root_group.create_group(f"detector_{number:02d}") for number in range(len(scans))]
+        else [root_group.create_group(f"detector_{detector_index:02d}") for detector_index in range(len(scans))]
     )
     try:
         digests = [_write_array(group, scan, progress) for group, scan in zip(groups, scans, strict=True)]
@@ -357,24 +363,24 @@ def _write_zarr(temporary_path: Path, scans: list[Scan], photographs: list[Photo
 
 
 def _write_array(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    library, chunks = zarr_library(), _chunks(scan)
+    zarr_module, chunk_shape = zarr_library(), _chunk_shape(scan)
     array = group.create_array(
         "counts",
         shape=scan.shape,
         dtype=scan.counts.dtype.newbyteorder("="),
-        chunks=chunks,
-        compressors=library.codecs.ZstdCodec(level=1, checksum=True),
+        chunks=chunk_shape,
+        compressors=zarr_module.codecs.ZstdCodec(level=1, checksum=True),
         config={"write_empty_chunks": True},
         dimension_names=("row", "column", "channel"),
     )
-    array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunks[1])))
-    for name, values in _optional_arrays(scan).items():
-        group.create_array(name, data=np.ascontiguousarray(values))
+    array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunk_shape[1])))
+    for name, pixel_values in _optional_arrays(scan).items():
+        group.create_array(name, data=np.ascontiguousarray(pixel_values))
     return _write_rows(array, scan, progress)
 
 
 def _attributes(scan: Scan, n_chunk: int) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "units": "counts",
         "n_chunk_written": n_chunk,
         "detector": scan.detector,
@@ -383,7 +389,7 @@ def _attributes(scan: Scan, n_chunk: int) -> dict[str, Any]:
         "metadata": json.loads(json.dumps(scan.metadata, default=str)),
     }
     if scan.axis is not None:
-        facts |= {"gain_kev": scan.axis.gain_kev, "zero_kev": scan.axis.zero_kev}
+        attributes |= {"gain_kev": scan.axis.gain_kev, "zero_kev": scan.axis.zero_kev}
     if scan.step_mm is not None:
-        facts["step_mm"] = list(scan.step_mm)
-    return facts
+        attributes["step_mm"] = list(scan.step_mm)
+    return attributes

@@ -13,7 +13,7 @@ from underpaint.io.load import load, load_each
 
 @dataclass(frozen=True)
 class ScanInfo:
-    """Facts of a scan, from one reading of it.
+    """Summary of a scan, from one reading of its counts.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class ScanInfo:
 
     @property
     def mean_pixel_counts(self) -> float:
-        """Mean counts of the present pixels."""
+        """Mean counts per pixel that has a spectrum."""
         return self.total_counts / max(self.pixel_counts.size - self.n_missing, 1)
 
     @property
@@ -78,7 +78,7 @@ class ScanInfo:
         return float(np.nanmax(self.pixel_counts))
 
     def facts(self) -> dict[str, Any]:
-        """JSON-serialisable facts, without the spectra."""
+        """Return the JSON-serialisable summary, without the spectra."""
         axis = self.axis
         return {
             "name": self.name,
@@ -101,14 +101,14 @@ class ScanInfo:
             "n_missing": self.n_missing,
             "read_share": self.read_share,
             "notes": list(self.notes),
-            "metadata": {key: str(value) for key, value in self.metadata.items()},
+            "metadata": {metadata_key: str(metadata_value) for metadata_key, metadata_value in self.metadata.items()},
         }
 
 
 def describe(
     source: str | Path | Scan, *, shape: tuple[int, int] | None = None, counts_scale: float | None = None
 ) -> ScanInfo:
-    """Read a scan once, block by block, and describe it.
+    """Read a scan once, block by block, and return its summary.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def describe_all(
 
 
 def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
-    """Return facts of a scan with its sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
+    """Return a scan's summary with sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
 
     Returns
     -------
@@ -145,14 +145,14 @@ def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
         ``energy_kev``.
     """
     info = source if isinstance(source, ScanInfo) else describe(source)
-    arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}
+    spectrum_arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}
     if info.axis is not None:
-        arrays["energy_kev"] = info.axis.energy_kev
-    return {**info.facts(), **arrays}
+        spectrum_arrays["energy_kev"] = info.axis.energy_kev
+    return {**info.facts(), **spectrum_arrays}
 
 
 def scan_info(summary: Survey) -> ScanInfo:
-    """Describe a surveyed scan; for one that was read in part, totals are estimates."""
+    """Return the summary of a surveyed scan, with estimated totals if only a part of it was read."""
     scan, read_share = summary.scan, summary.read_share
     is_missing = np.zeros(scan.shape[:2], dtype=bool) if scan.present is None else ~scan.present
     return ScanInfo(
@@ -164,8 +164,8 @@ def scan_info(summary: Survey) -> ScanInfo:
         dtype=str(scan.counts.dtype),
         size_bytes=int(scan.counts.nbytes),
         axis=scan.axis,
-        live_time_s=_median(scan.live_time_s),
-        real_time_s=_median(scan.real_time_s),
+        live_time_s=_median_time(scan.live_time_s),
+        real_time_s=_median_time(scan.real_time_s),
         step_mm=scan.step_mm,
         total_counts=float(np.nansum(summary.pixel_counts)) / read_share,
         pixel_counts=summary.pixel_counts,
@@ -185,9 +185,9 @@ def _partial_read_notes(read_share: float) -> tuple[str, ...]:
         return ()
     return (
         f"read in part: {100 * read_share:.1f} % of the pixels, evenly over the scan. The spectra and empty pixels are "
-        "of these pixels, total counts are estimated; --all reads everything.",
+        "of these pixels, and the total counts are estimated. --all reads all pixels.",
     )
 
 
-def _median(time_s: NDArray[np.float64] | None) -> float | None:
+def _median_time(time_s: NDArray[np.float64] | None) -> float | None:
     return None if time_s is None else float(np.nanmedian(time_s))

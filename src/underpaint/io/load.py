@@ -1,7 +1,7 @@
-"""Loading of scans of all formats, detected by content, not by name.
+"""Loading of scans of all formats, which are recognised by content.
 
-Rates, normalised and rescaled stacks are divided by the value of one count. The error for an unreadable file states its
-type, if its first bytes identify it, and what to do.
+Rates, normalised and rescaled stacks are divided by the value of one count. For an unreadable file, the error states
+its type, if known from its first bytes, and what to do.
 """
 
 import re
@@ -20,14 +20,14 @@ from underpaint.data import EnergyAxis, Scan, Spectrum
 from underpaint.data.poisson import Sample, Scale, in_units_of_quantum
 from underpaint.data.rebin import sum_scans
 from underpaint.errors import OutputError, ScanError
-from underpaint.io._detectors import detectors_of_one_scan, name_of
+from underpaint.io._detectors import detectors_of_one_scan, name_in_file
 from underpaint.io._source import SAME_CHANNELS, first_bytes, try_read
 from underpaint.io.readers import Reader, formats, reader_of
 
-SUM = "sum"
-"""Name that selects the sum of all detectors."""
+SUM_NAME = "sum"
+"""Detector name that selects the sum of all detectors."""
 MAX_CHANNELS = 2**17
-"""Maximum number of channels, twice that of the finest analysers. A longer array is not a spectrum."""
+"""Maximum number of channels of a spectrum, twice that of the finest analysers."""
 HEAD_BYTES = 4096
 
 
@@ -54,8 +54,8 @@ def load(
     shape : (int, int) or None
         Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     counts_scale : float or None
-        Stored value per count, by which all values are divided; 1 leaves them unchanged. None estimates it from some
-        pixels, so that rates, normalised and rescaled stacks become counts, with a note.
+        Stored value per count, by which all values are divided; 1 leaves them unchanged. None estimates this value from
+        some pixels. Rates, normalised and rescaled stacks then become counts, with a note.
 
     Returns
     -------
@@ -65,8 +65,8 @@ def load(
     Raises
     ------
     ScanError
-        The path does not exist, is of unknown format or damaged; several detectors cannot be added; the detector does
-        not exist; or the pixels do not fill the given rows and columns.
+        The path does not exist, has an unknown format or is damaged. Several detectors cannot be added, the detector
+        does not exist, or the pixels do not fill the given rows and columns.
 
     Examples
     --------
@@ -78,59 +78,64 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    arrays = _read(location, shape)
+    arrays = _read_arrays(location, shape)
     scans = _select_by_name(arrays, detector, location)
     if not scans:
-        single_detector = detector is not None and detector != SUM
-        scans = detectors_of_one_scan(arrays, location, faulty=single_detector)
+        single_detector = detector is not None and detector != SUM_NAME
+        scans = detectors_of_one_scan(arrays, location, include_faulty=single_detector)
         scans = [_select_by_number(scans, str(detector), location)] if single_detector else scans
     scans = [with_counts(scan, counts_scale) for scan in scans]
     if len(scans) == 1:
         return scans[0]
-    names = ", ".join(scan.source for scan in scans)
+    source_list = ", ".join(scan.source for scan in scans)
     if detectors == "separate":
-        raise ScanError(f"Cannot read {location} as one scan: it has {len(scans)} ({names}). Choose one by its name.")
+        raise ScanError(
+            f"Cannot read {location} as one scan: it has {len(scans)} ({source_list}). Choose one by its name."
+        )
     if all(scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return _sum_same_channels(scans)
     if any(scan.axis is None for scan in scans):
         raise ScanError(
-            f"Cannot add the {len(scans)} detectors of {location} ({names}): without energy calibration they cannot "
+            f"Cannot add the {len(scans)} detectors of {location} ({source_list}): without energy calibration they "
+            "cannot "
             "be aligned. Choose one by its number, --detector 1, or by its name."
         )
     return sum_scans(scans)
 
 
 def _select_by_name(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
-    """Return the array of this name, even if it is not a detector; an empty list if none or several match."""
+    """Return the array of this name, even if it is not a detector, or an empty list unless one matches."""
     matching_arrays = [
-        candidate for candidate in scans if detector == candidate.detector or detector in name_of(candidate).split("/")
+        array_scan
+        for array_scan in scans
+        if detector == array_scan.detector or detector in name_in_file(array_scan).split("/")
     ]
-    if detector is None or detector == SUM or len(matching_arrays) != 1:
+    if detector is None or detector == SUM_NAME or len(matching_arrays) != 1:
         return []
     (scan,) = detectors_of_one_scan(matching_arrays, location)
-    return [_note_detector(scan, scans)]
+    return [_with_detector_note(scan, scans)]
 
 
 def _select_by_number(scans: list[Scan], detector: str, location: str | Path) -> Scan:
     if detector.isdecimal() and 1 <= int(detector) <= len(scans):
-        return _note_detector(scans[int(detector) - 1], scans)
-    names = ", ".join(scan.detector or scan.source for scan in scans)
-    n_named = sum(detector == scan.detector or detector in name_of(scan).split("/") for scan in scans)
+        return _with_detector_note(scans[int(detector) - 1], scans)
+    detector_list = ", ".join(scan.detector or scan.source for scan in scans)
+    n_match = sum(detector == scan.detector or detector in name_in_file(scan).split("/") for scan in scans)
     raise ScanError(
-        f"Cannot read detector {detector!r} of {location}: {n_named or 'none'} of the {len(scans)} detectors has this "
-        f"name. Give a name or a number from 1 to {len(scans)}: {names}."
+        f"Cannot read detector {detector!r} of {location}: {n_match or 'none'} of the {len(scans)} detectors has this "
+        f"name. Give a name or a number from 1 to {len(scans)}: {detector_list}."
     )
 
 
-def _note_detector(scan: Scan, scans: list[Scan]) -> Scan:
+def _with_detector_note(scan: Scan, scans: list[Scan]) -> Scan:
     if len(scans) == 1:
         return scan
-    names = ", ".join(each_scan.detector or each_scan.source for each_scan in scans)
-    note = f"detector {scan.detector or scan.source} alone, of {len(scans)} in the file ({names})"
+    detector_list = ", ".join(detector_scan.detector or detector_scan.source for detector_scan in scans)
+    note = f"detector {scan.detector or scan.source} alone, of {len(scans)} in the file ({detector_list})"
     return replace(scan, notes=(*scan.notes, note))
 
 
-def _reshape(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
+def _reshape_scan(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
     """Reshape a list of spectra, read as one row or column, to the given rows and columns."""
     if shape is None or scan.shape[:2] == shape:
         return scan
@@ -152,7 +157,7 @@ def _reshape(scan: Scan, shape: tuple[int, int] | None, location: str | Path) ->
 
 
 def _sum_same_channels(scans: list[Scan]) -> Scan:
-    """Add detectors with the same channel energies; a placeholder axis is used if the file has none."""
+    """Add detectors with the same channel energies, on a placeholder axis if the file has none."""
     axis = next((scan.axis for scan in scans if scan.axis is not None), None)
     placeholder_axis = axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
     return replace(sum_scans([scan.with_axis(placeholder_axis) for scan in scans]), axis=axis)
@@ -164,7 +169,9 @@ def load_all(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> list[Scan]:
-    """Read every detector of a file or folder (or of several) as a separate scan; arguments as for :func:`load`.
+    """Read every detector of one or several files or folders as a scan.
+
+    The arguments are the same as in :func:`load`.
 
     Raises
     ------
@@ -172,32 +179,36 @@ def load_all(
         As for :func:`load`.
     """
     if not isinstance(location, str | Path):
-        return [scan for part in location for scan in load_all(part, shape=shape, counts_scale=counts_scale)]
-    scans = detectors_of_one_scan(_read(location, shape), location)
+        return [
+            scan
+            for scan_location in location
+            for scan in load_all(scan_location, shape=shape, counts_scale=counts_scale)
+        ]
+    scans = detectors_of_one_scan(_read_arrays(location, shape), location)
     return [with_counts(scan, counts_scale) for scan in scans]
 
 
-def _read(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
+def _read_arrays(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     """Read all arrays of a file or folder that may be counts, reshaped to the given rows and columns."""
-    scans = _read_all(location, shape)
+    scans = _read_location(location, shape)
     for scan in scans:
         if scan.shape[2] > MAX_CHANNELS:
             raise ScanError(
                 f"Cannot use {location}: its spectra have {scan.shape[2]} channels. Detectors have at most "
                 f"{MAX_CHANNELS}. Check that it is a spectrum, and not a list of events."
             )
-    return [_reshape(scan, shape, location) for scan in scans]
+    return [_reshape_scan(scan, shape, location) for scan in scans]
 
 
-def _read_all(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
-    path, name = split_location(location)
+def _read_location(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
+    path, part_name = split_location(location)
     if path.is_dir():
-        path, name, reader = _reader_of_folder(path.resolve(), name)  # "." has no name and no parent
+        path, part_name, reader = _reader_of_folder(path.resolve(), part_name)  # the path "." has no name and no parent
     elif path.exists() and not path.is_file():
         raise ScanError(f"Cannot read {location}: it is a pipe or a device, not a file. Save the scan in a file first.")
     else:
-        reader = _reader_of_file(path, name)
-    scans = reader.read(path, name, shape)
+        reader = _reader_of_file(path, part_name)
+    scans = reader.read(path, part_name, shape)
     return [scans] if isinstance(scans, Scan) else scans
 
 
@@ -237,20 +248,20 @@ def read_spectrum(location: str | Path) -> Spectrum:
 
 
 def split_location(location: str | Path) -> tuple[Path, str | None]:
-    """Split ``FILE::NAME``; a path that exists as given is not split."""
-    text = str(location)
-    if "::" not in text or Path(text).exists():
-        path, name = Path(text), None
+    """Return the path and the name of ``FILE::NAME``, with None for the name if the path exists as given."""
+    location_text = str(location)
+    if "::" not in location_text or Path(location_text).exists():
+        path, part_name = Path(location_text), None
     else:
-        path_text, _, name_text = text.rpartition("::")
-        path, name = Path(path_text), name_text
+        path_text, _, part_text = location_text.rpartition("::")
+        path, part_name = Path(path_text), part_text
     if not try_read(path.exists, str(path)):
         raise ScanError(f"Cannot read {path}: there is no such file or folder. Check the path.")
-    return path, name or None
+    return path, part_name or None
 
 
 def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
-    """Raise an error if a target lies in the folder of a scan, which must stay unchanged.
+    """Raise an error if a target is in the folder of a scan, which must stay unchanged.
 
     Raises
     ------
@@ -262,36 +273,37 @@ def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
     path, _ = split_location(source)
     if path.is_dir() and Path(target).resolve().is_relative_to(path.resolve()):
         raise OutputError(
-            f"Cannot write {target}: it lies in the scan {path}, which must stay unchanged. Choose a place outside it."
+            f"Cannot write {target}: it is in the scan {path}, which must stay unchanged. Choose a folder outside "
+            "the scan."
         )
 
 
-def _reader_of_folder(path: Path, name: str | None) -> tuple[Path, str | None, Reader]:
-    """Return the reader of a folder, or of its subfolder ``name`` unless the folder is one store."""
+def _reader_of_folder(path: Path, part_name: str | None) -> tuple[Path, str | None, Reader]:
+    """Return the reader of a folder, or that of its subfolder ``part_name`` unless the folder is a zarr store."""
     reader = reader_of(path, b"")
-    if name is not None and (path / name).is_dir() and not (reader is not None and reader.FORMAT.store):
-        path, name = path / name, None
+    if part_name is not None and (path / part_name).is_dir() and not (reader is not None and reader.FORMAT.store):
+        path, part_name = path / part_name, None
         reader = reader_of(path, b"")
     if reader is None:
-        path = path if name is None else path / name
-        files = sorted(entry.name for entry in try_read(lambda: list(path.iterdir()), str(path)))
+        path = path if part_name is None else path / part_name
+        files = sorted(folder_entry.name for folder_entry in try_read(lambda: list(path.iterdir()), str(path)))
         content_text = (
             "is empty" if not files else f"holds {len(files)} entries ({', '.join(files[:5])}), but no .mca spectra"
         )
         raise ScanError(
             f"Cannot read {path} as a scan: the folder {content_text}. Give a file, or a folder of: {_known_formats()}."
         )
-    return path, name, reader
+    return path, part_name, reader
 
 
-def _reader_of_file(path: Path, name: str | None) -> Reader:
+def _reader_of_file(path: Path, part_name: str | None) -> Reader:
     head = _read_head(path)
     reader = reader_of(path, head)
-    if name is not None and (reader is None or not reader.FORMAT.parts):
+    if part_name is not None and (reader is None or not reader.FORMAT.parts):
         format_names = ", ".join(known_format.name for known_format in formats() if known_format.parts)
         raise ScanError(
-            f"Cannot read {path}::{name}: only files of some formats hold arrays or spectra with names or numbers "
-            f"({format_names}); {path.name} is none of them. Drop ::{name}."
+            f"Cannot read {path}::{part_name}: only files of some formats hold arrays or spectra with names or numbers "
+            f"({format_names}); {path.name} is none of them. Drop ::{part_name}."
         )
     if reader is None:
         raise ScanError(f"Cannot read {path}: {guess_file_type(head)} Known are: {_known_formats()}.")
@@ -305,13 +317,13 @@ def _known_formats() -> str:
 def _read_head(path: Path) -> bytes:
     head = first_bytes(path, HEAD_BYTES)
     if not head:
-        raise ScanError(f"Cannot read {path}: the file is empty. Copy it from the instrument again.")
+        raise ScanError(f"Cannot read {path}: the file is empty. Copy the file from the instrument again.")
     return head
 
 
 _MAX_SAMPLE_PIXELS, _MAX_SAMPLE_BYTES = 256, 8 * 2**20
-_SAMPLE_POSITIONS = (0.5, 0.25, 0.75)
-"""Positions of the sampled pixels, as fractions of the rows, tried in this order."""
+_SAMPLE_ROW_FRACTIONS = (0.5, 0.25, 0.75)
+"""Rows of the sampled pixels, as fractions of all rows, in the order in which they are tried."""
 
 
 def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
@@ -336,23 +348,27 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
                 "count is a number above 0. Correct --counts-scale, or omit it."
             )
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
-        return scan if counts_scale == 1 else _divide(scan, Scale(counts_scale), note)
-    values = _sample_spectra(scan)
-    sample = None if values is None else Sample(values)
+        return scan if counts_scale == 1 else _divide_counts(scan, Scale(counts_scale), note)
+    sampled_values = _sample_spectra(scan)
+    sample = None if sampled_values is None else Sample(sampled_values)
     if sample is not None and (transform := sample.transform()):
         raise ScanError(
             f"Cannot use the values of {scan.source or scan.name} as counts: their noise is that of the {transform} of "
             "counts, independent of their size. Export the counts themselves; --counts-scale 1 reads the "
-            "values as they are, with wrong deviations and detection limits."
+            "values as they are, but deviations and detection limits are then wrong."
         )
-    scale = None if sample is None else sample.scale()
-    if scale is None:
+    counts_scale_estimate = None if sample is None else sample.scale()
+    if counts_scale_estimate is None:
         return (
             scan
-            if values is None or not _has_fractions(values)
+            if sampled_values is None or not _has_fractions(sampled_values)
             else replace(scan, notes=(_UNKNOWN_SCALE_NOTE, *scan.notes))
         )
-    return scan if scale.value == 1 else _divide(scan, scale, _scale_note(scale))
+    return (
+        scan
+        if counts_scale_estimate.value == 1
+        else _divide_counts(scan, counts_scale_estimate, _scale_note(counts_scale_estimate))
+    )
 
 
 _UNKNOWN_SCALE_NOTE = (
@@ -362,68 +378,72 @@ _UNKNOWN_SCALE_NOTE = (
 )
 
 
-def _scale_note(scale: Scale) -> str:
-    if scale.rounding is not None and scale.uncertainty:
+def _scale_note(counts_scale: Scale) -> str:
+    if counts_scale.rounding is not None and counts_scale.uncertainty:
         return (
-            f"the stored values are integers with less noise than counts: counts times {scale.value:.3g} +- "
-            f"{scale.uncertainty:.1g}, rounded, by which they are divided. What was rounded off is lost, faint lines "
-            "with it: export the counts themselves. Another value per count is given with --counts-scale, 1 leaves "
-            "them as they are"
+            f"the stored values are integers with less noise than counts: counts times {counts_scale.value:.3g} +- "
+            f"{counts_scale.uncertainty:.1g}, rounded. They are divided by this value. Faint lines are lost by "
+            "rounding: "
+            "export the counts themselves. Give another value per count with --counts-scale; 1 leaves them unchanged"
         )
-    if scale.rounding is not None:
-        description = f"they are counts times {scale.value:.4g}, rounded, since the values in between never occur,"
-    elif scale.is_per_pixel:
-        description = f"they are integer multiples of one number in each pixel, with the median {scale.value:.4g},"
-    elif scale.uncertainty:
-        description = f"their noise is that of counts times {scale.value:.3g} +- {scale.uncertainty:.1g},"
+    if counts_scale.rounding is not None:
+        description = (
+            f"they are counts times {counts_scale.value:.4g}, rounded, since the values in between never occur,"
+        )
+    elif counts_scale.is_per_pixel:
+        description = (
+            f"they are integer multiples of one number in each pixel, with the median {counts_scale.value:.4g},"
+        )
+    elif counts_scale.uncertainty:
+        description = f"their noise is that of counts times {counts_scale.value:.3g} +- {counts_scale.uncertainty:.1g},"
     else:
-        description = f"they are integer multiples of {scale.value:.6g}"
+        description = f"they are integer multiples of {counts_scale.value:.6g}"
     return (
         f"the stored values are not counts (rates, normalised, added twice or rescaled): {description} and are divided "
-        "by it. Another value per count is given with --counts-scale, 1 leaves them unchanged"
+        "by it. Give another value per count with --counts-scale; 1 leaves them unchanged"
     )
 
 
-def _divide(scan: Scan, scale: Scale, note: str) -> Scan:
+def _divide_counts(scan: Scan, counts_scale: Scale, note: str) -> Scan:
     counts = scan.counts
-    is_integer = counts.dtype.kind in "iu" and not scale.uncertainty and float(scale.value).is_integer()
-    if scale.is_per_pixel:
-        block: Any = partial(in_units_of_quantum, default_quantum=scale.value)
-        counts = counts.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
-    elif scale.rounding is not None and not scale.uncertainty:
-        counts = da.rint((counts + scale.rounding) / scale.value).astype(np.float32)
-    elif is_integer and scale.value <= np.iinfo(counts.dtype).max:
-        counts = counts // counts.dtype.type(scale.value)
+    is_integer = counts.dtype.kind in "iu" and not counts_scale.uncertainty and float(counts_scale.value).is_integer()
+    if counts_scale.is_per_pixel:
+        divide_block: Any = partial(in_units_of_quantum, default_quantum=counts_scale.value)
+        counts = counts.map_blocks(divide_block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
+    elif counts_scale.rounding is not None and not counts_scale.uncertainty:
+        counts = da.rint((counts + counts_scale.rounding) / counts_scale.value).astype(np.float32)
+    elif is_integer and counts_scale.value <= np.iinfo(counts.dtype).max:
+        counts = counts // counts.dtype.type(counts_scale.value)
     else:
-        counts = (counts / scale.value).astype(np.float32)
-    return replace(scan, counts=counts, counts_scale=scale.value, notes=(note, *scan.notes))
+        counts = (counts / counts_scale.value).astype(np.float32)
+    return replace(scan, counts=counts, counts_scale=counts_scale.value, notes=(note, *scan.notes))
 
 
 def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
-    """Return values of up to 256 neighbouring pixels; None if unreadable, which reading the full scan will report."""
+    """Return the values of up to 256 neighbouring pixels, or None if they cannot be read."""
     n_row, n_column, n_channel = scan.shape
     max_pixels = int(np.clip(_MAX_SAMPLE_BYTES // (8 * n_channel), 16, _MAX_SAMPLE_PIXELS))
-    n_columns = min(n_column, max_pixels)
-    n_rows = min(n_row, max(1, max_pixels // n_columns))
-    first_column = (n_column - n_columns) // 2
-    for position in _SAMPLE_POSITIONS:
-        first_row = int(position * (n_row - n_rows))
-        block = slice(first_row, first_row + n_rows), slice(first_column, first_column + n_columns)
+    n_block_column = min(n_column, max_pixels)
+    n_block_row = min(n_row, max(1, max_pixels // n_block_column))
+    first_column = (n_column - n_block_column) // 2
+    for row_fraction in _SAMPLE_ROW_FRACTIONS:
+        first_row = int(row_fraction * (n_row - n_block_row))
+        block = slice(first_row, first_row + n_block_row), slice(first_column, first_column + n_block_column)
         try:
-            values = scan.read(*block).reshape(-1, n_channel)
+            block_values = scan.read(*block).reshape(-1, n_channel)
         except (ScanError, OSError):
             return None
-        values = values[np.isfinite(values).all(axis=1)]
-        if values.any():
-            return np.asarray(values)
+        block_values = block_values[np.isfinite(block_values).all(axis=1)]
+        if block_values.any():
+            return np.asarray(block_values)
     return None
 
 
-def _has_fractions(values: NDArray[Any]) -> bool:
-    return values.dtype.kind == "f" and bool((values != np.rint(values)).any())
+def _has_fractions(stored_values: NDArray[Any]) -> bool:
+    return stored_values.dtype.kind == "f" and bool((stored_values != np.rint(stored_values)).any())
 
 
-_ARCHIVES = {
+_ARCHIVE_TYPES = {
     b"\xfd7zXZ\x00": "xz",
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -431,7 +451,9 @@ _ARCHIVES = {
     b"Rar!": "rar",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-_NPZ_ADVICE = "Put it into an .npz file with its energies: numpy.savez(name, counts=..., gain_kev=..., zero_kev=...)."
+_NPZ_ADVICE = (
+    "Put the array into an .npz file with its energies: numpy.savez(name, counts=..., gain_kev=..., zero_kev=...)."
+)
 _PICTURE_ADVICE = (
     "A scan is a spectrum for each pixel: export the spectra from the scanner's program, not its pictures."
 )
@@ -440,26 +462,34 @@ _EXPORT_ADVICE = "Export the spectra from the program that wrote it as HDF5, rip
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x93NUMPY", "a single numpy array (.npy)", _NPZ_ADVICE),
     (b"\x80\x04\x95", "a Python pickle, which could run code", _NPZ_ADVICE),
-    (b"MATLAB 5.0", "a MATLAB file", "Save it in MATLAB with -v7.3, which is HDF5, or write the counts as HDF5."),
+    (b"MATLAB 5.0", "a MATLAB file", "Save the data in MATLAB with -v7.3, which is HDF5, or write the counts as HDF5."),
     (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "a file of Microsoft Office or of a program that stores like it",
+        "a file of Microsoft Office, or in its container format",
         _TABLE_ADVICE,
     ),
     (b"%PDF", "a PDF document", "Give the scan of the report."),
     (b"\x89PNG", "a PNG picture", _PICTURE_ADVICE),
     (b"\xff\xd8\xff", "a JPEG picture", _PICTURE_ADVICE),
     (b"GIF8", "a GIF picture", _PICTURE_ADVICE),
-    (b"ENVI", "the header of an ENVI cube", "Convert it to HDF5 or ripple (Spectral Python: spectral.open_image)."),
+    (
+        b"ENVI",
+        "the header of an ENVI cube",
+        "Convert the cube to HDF5 or ripple (Spectral Python: spectral.open_image).",
+    ),
     (b"SIMPLE  =", "a FITS file", "Write its cube as HDF5 (astropy.io.fits)."),
-    (b"CDF\x01", "a netCDF 3 file", "Write it as netCDF 4, which is HDF5 (nccopy -k nc4)."),
-    (b"CDF\x02", "a netCDF 3 file", "Write it as netCDF 4, which is HDF5 (nccopy -k nc4)."),
-    (b"TDSm", "a LabVIEW TDMS file", "Export it as HDF5 or CSV (npTDMS)."),
+    (b"CDF\x01", "a netCDF 3 file", "Write the data as netCDF 4, which is HDF5 (nccopy -k nc4)."),
+    (b"CDF\x02", "a netCDF 3 file", "Write the data as netCDF 4, which is HDF5 (nccopy -k nc4)."),
+    (b"TDSm", "a LabVIEW TDMS file", "Export the data as HDF5 or CSV (npTDMS)."),
     (b"WDF1", "a Renishaw Raman file", "It holds no X-ray spectra."),
     (b"root\x00\x00", "a ROOT file", "Write its histograms as CSV or HDF5 (uproot)."),
-    (b"MAPSPECTRA_DATA", "an EDAX map (.spd)", "Export it from TEAM or APEX as HDF5 or ripple, or with rosettasciio."),
-    (b"\xff\xfe", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
-    (b"\xfe\xff", "text in UTF-16", "Save it as UTF-8, or as plain text, in an editor or spreadsheet."),
+    (
+        b"MAPSPECTRA_DATA",
+        "an EDAX map (.spd)",
+        "Export the spectrum from TEAM or APEX as HDF5 or ripple, or with rosettasciio.",
+    ),
+    (b"\xff\xfe", "text in UTF-16", "Save the text as UTF-8, or as plain text, in an editor or spreadsheet."),
+    (b"\xfe\xff", "text in UTF-16", "Save the text as UTF-8, or as plain text, in an editor or spreadsheet."),
     (b"{", "JSON text", _EXPORT_ADVICE),
     (b"<!DOCTYPE html", "a web page", "The download failed: fetch the file itself."),
     (b"<html", "a web page", "The download failed: fetch the file itself."),
@@ -468,42 +498,50 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 _CNF_FIRST_SECTION, _CNF_SECTION_TYPES = 112, range(0x12000, 0x12020)
 _CNF_TYPE_AND_ADVICE = (
     "a Canberra or Genie spectrum (CNF)",
-    "Export it from Genie 2000 as .spe (IAEA), or as text of one count a line.",
+    "Export the spectrum from Genie 2000 as .spe (IAEA), or as text of one count a line.",
 )
-_OFFICE_ZIP = (b"[Content_Types].xml", b"xl/", b"mimetypeapplication/vnd.oasis")
+_OFFICE_FILE_NAMES = (b"[Content_Types].xml", b"xl/", b"mimetypeapplication/vnd.oasis")
 _MAX_SHOWN_CHARACTERS = 24
 
 
 def guess_file_type(head: bytes) -> str:
-    """Return the type of a file by its first bytes and what to do; the text follows "Cannot read FILE:"."""
-    archive = next((kind for magic, kind in _ARCHIVES.items() if head.startswith(magic)), None)
-    if archive is None and head[257:262] == b"ustar":
-        archive = "tar"
-    if archive is not None:
-        return f"it is an archive ({archive}). Extract it and give the folder."
-    for kind, advice in _types_and_advice(head):
-        return f"it is {kind}. {advice}"
+    """Return a text on a file's type, from its first bytes, and on what to do.
+
+    The text follows "Cannot read FILE:" in messages.
+    """
+    archive_type = next((file_type for magic, file_type in _ARCHIVE_TYPES.items() if head.startswith(magic)), None)
+    if archive_type is None and head[257:262] == b"ustar":
+        archive_type = "tar"
+    if archive_type is not None:
+        return f"it is an archive ({archive_type}). Extract the archive and give the folder."
+    for file_type, advice in _types_and_advice(head):
+        return f"it is {file_type}. {advice}"
     is_text = not set(head) & set(range(9))
-    beginning = repr(head[:_MAX_SHOWN_CHARACTERS].decode("utf-8", "replace").strip()) if is_text else head[:8].hex(" ")
+    beginning_text = (
+        repr(head[:_MAX_SHOWN_CHARACTERS].decode("utf-8", "replace").strip()) if is_text else head[:8].hex(" ")
+    )
     return (
-        f"it is {'text' if is_text else 'binary data'} that begins {beginning}, no format known here. {_EXPORT_ADVICE}"
+        f"it is {'text' if is_text else 'binary data'} that begins {beginning_text}, no format known here. "
+        f"{_EXPORT_ADVICE}"
     )
 
 
 def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
-    content = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    types = [(file_type, advice) for magic, file_type, advice in _SIGNATURES if content.startswith(magic)]
-    if head.startswith(b"PK\x03\x04") and any(name in head for name in _OFFICE_ZIP):
-        types.append(("a spreadsheet or document", _TABLE_ADVICE))
+    stripped_head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    matching_types = [
+        (file_type, advice) for magic, file_type, advice in _SIGNATURES if stripped_head.startswith(magic)
+    ]
+    if head.startswith(b"PK\x03\x04") and any(file_name in head for file_name in _OFFICE_FILE_NAMES):
+        matching_types.append(("a spreadsheet or document", _TABLE_ADVICE))
     if len(head) >= _CNF_FIRST_SECTION + 4:
-        (section,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
-        types += [_CNF_TYPE_AND_ADVICE] if section in _CNF_SECTION_TYPES else []
+        (section_type,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
+        matching_types += [_CNF_TYPE_AND_ADVICE] if section_type in _CNF_SECTION_TYPES else []
     if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
-        types.append(("an Ortec spectrum (CHN)", "Export it from Maestro as .spe (ASCII)."))
-    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", content, re.DOTALL)
+        matching_types.append(("an Ortec spectrum (CHN)", "Export the spectrum from Maestro as .spe (ASCII)."))
+    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped_head, re.DOTALL)
     if match:
-        types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
-    if content.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in content.replace(b"\r", b"\n"):
+        matching_types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
+    if stripped_head.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in stripped_head.replace(b"\r", b"\n"):
         remedy = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
-        types.append(("a configuration of PyMca's fit", remedy))
-    return types
+        matching_types.append(("a configuration of PyMca's fit", remedy))
+    return matching_types

@@ -1,4 +1,4 @@
-"""Writing of new HDF5 files; a full disk raises an error, where HDF5 itself would end the process."""
+"""Writing of HDF5 files, where a full disk raises an error instead of ending the process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ import h5py
 
 @contextmanager
 def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
-    """Open a new HDF5 file for writing; an existing one is replaced.
+    """Open a new HDF5 file for writing, and replace an existing file.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
     Yields
     ------
     (h5py.File, callable)
-        The callable raises a previous write error; long writes call it from time to time.
+        The callable raises a previous write error. Long writes call it repeatedly.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
 
 
 class _Stream(FileIO):
-    """File that discards data after a failed write without reporting it to HDF5, which can then close it."""
+    """File that keeps the first write error and discards later data, so that HDF5 can close it."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, "w+")
@@ -47,20 +47,20 @@ class _Stream(FileIO):
             raise self._error
 
     def write(self, data: Any) -> int:
-        """Write everything, or record the error."""
-        rest = memoryview(data).cast("B")
-        size = len(rest)
+        """Write all data, or record the error."""
+        remaining_data = memoryview(data).cast("B")
+        n_byte = len(remaining_data)
         try:
-            while self._error is None and len(rest):
-                rest = rest[super().write(rest) or 0 :]
+            while self._error is None and len(remaining_data):
+                remaining_data = remaining_data[super().write(remaining_data) or 0 :]
         except OSError as error:
             self._error = error
-        return size
+        return n_byte
 
-    def truncate(self, size: int | None = None) -> int:
-        """Set the file's length, unless a write has failed."""
+    def truncate(self, n_byte: int | None = None) -> int:
+        """Set the length of the file, unless a write has failed."""
         try:
-            return super().truncate(size) if self._error is None else size or 0
+            return super().truncate(n_byte) if self._error is None else n_byte or 0
         except OSError as error:
             self._error = error
-            return size or 0
+            return n_byte or 0

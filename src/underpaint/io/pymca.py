@@ -1,4 +1,4 @@
-"""PyMca fit configurations (``.cfg``): writing of an instrument, the line families to fit and the sample."""
+"""Writing of an instrument, line families and a sample as a PyMca fit configuration (``.cfg``)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ Sections = dict[str, dict[str, object]]
 
 _DETECTOR_FILTER_NAMES = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
 _MAX_BEAM_FILTERS = 10
-"""PyMca's names of beam filters end in one digit."""
+"""Maximum number of beam filters, whose names end in one digit in PyMca."""
 _MIN_SCATTERED_FRACTION = 0.1
-"""Minimum intensity of anode lines that get scatter peaks, as a fraction of the strongest line."""
+"""Minimum intensity of anode lines with scatter peaks, as a fraction of the strongest line."""
 _NON_ABSORBING_MATRIX: list[object] = ["C1", 1.0, 1e-6]
-"""PyMca uses angles, beam filters and several energies only with a matrix; this matrix is too thin to absorb."""
+"""Matrix that is too thin to absorb. PyMca uses angles, beam filters and several energies only with a matrix."""
 _SIMPLE_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 _DEFAULT_FIT: dict[str, object] = {
     "linearfitflag": 0, "fitweight": 1, "fitfunction": 0, "continuum": 0, "stripflag": 1, "stripalgorithm": 1,
@@ -56,7 +56,7 @@ _IN_WEIGHTS_REASON = "it is contained only in the weights of the energies"
 _NO_COUNTERPART = {
     "tube.line_factor": _IN_WEIGHTS_REASON,
     "optic": _IN_WEIGHTS_REASON,
-    "source_spectrum.width_kev": "PyMca takes every energy as a line",
+    "source_spectrum.width_kev": "PyMca treats every energy as a line",
     "geometry.seen_air_cm": "PyMca does not model the scatter of air in view",
     "detector.shelf_fraction": "PyMca's step has a constant height, not a constant area",
     "detector.pulse_pair_us": "PyMca's sum peaks do not follow from the rate",
@@ -104,17 +104,19 @@ def write_pymca(
     named_layers = [(layer.name or f"Layer{index}", layer) for index, layer in enumerate(matrix)]
     for name, layer in named_layers:
         if not _is_formula(name):
-            materials[name] = _material(layer.mass_fractions, name)
-    rows = [_attenuator_row(name, layer.density, layer.thickness_um) for name, layer in named_layers]
-    hypermetflag, tails = _tail_settings(instrument.detector)
+            materials[name] = _material_section(layer.mass_fractions, name)
+    layer_rows = [_attenuator_row(name, layer.density, layer.thickness_um) for name, layer in named_layers]
+    hypermetflag, tail_settings = _tail_settings(instrument.detector)
     sections: Sections = {
-        "attenuators": _attenuators(instrument, rows, materials),
-        "multilayer": {f"Layer{n}": [1, *row] for n, row in enumerate(rows)} if len(rows) > 1 else {},
+        "attenuators": _attenuators_section(instrument, layer_rows, materials),
+        "multilayer": {f"Layer{layer_index}": [1, *layer_row] for layer_index, layer_row in enumerate(layer_rows)}
+        if len(layer_rows) > 1
+        else {},
         "peaks": _peaks_section(families),
         "fit": {**_DEFAULT_FIT, "hypermetflag": hypermetflag, **_energies_section(instrument), **_channel_limits(axis)},
         "tube": _tube_section(instrument.tube) if _has_tube(instrument) else {},
         "detector": _detector_section(instrument.detector, axis),
-        "peakshape": {**_DEFAULT_PEAK_SHAPE, **tails},
+        "peakshape": {**_DEFAULT_PEAK_SHAPE, **tail_settings},
         "concentrations": _DEFAULT_CONCENTRATIONS,
         "materials": {},
     }
@@ -131,53 +133,68 @@ def _has_source(instrument: Instrument) -> bool:
     return instrument.source_spectrum is not None or _has_tube(instrument)
 
 
-def _attenuators(instrument: Instrument, matrix: Sequence[list[object]], materials: Sections) -> dict[str, object]:
+def _attenuators_section(
+    instrument: Instrument, matrix: Sequence[list[object]], material_sections: Sections
+) -> dict[str, object]:
     geometry, detector = instrument.geometry, instrument.detector
-    set_geometry, set_detector = geometry.model_fields_set, detector.model_fields_set
+    geometry_fields, detector_fields = geometry.model_fields_set, detector.model_fields_set
     air_row: list[object] = ["Air", AIR_DENSITY]
-    if {"source_air_cm", "detector_air_cm"} & set_geometry:
-        materials["Air"] = _material(AIR, "dry air")
-    beam_filters = [_filter_row(sheet, materials) for sheet in instrument.filters]
-    if "source_air_cm" in set_geometry:
+    if {"source_air_cm", "detector_air_cm"} & geometry_fields:
+        material_sections["Air"] = _material_section(AIR, "dry air")
+    beam_filters = [_filter_row(sheet, material_sections) for sheet in instrument.filters]
+    if "source_air_cm" in geometry_fields:
         beam_filters.append([*air_row, geometry.source_air_cm])
     if len(beam_filters) > _MAX_BEAM_FILTERS:
         raise InstrumentError(
             f"Cannot write {instrument.name!r} for PyMca: it has {len(beam_filters)} filters with the air before the "
             f"sample, PyMca supports {_MAX_BEAM_FILTERS}. Combine sheets of one material."
         )
-    rows: dict[str, object] = {f"BeamFilter{index}": [1, *sheet, 1.0] for index, sheet in enumerate(beam_filters)}
-    names = [*_DETECTOR_FILTER_NAMES, *(f"Filter {index}" for index in range(8, 8 + len(detector.filters)))]
-    for name, sheet in zip(names, detector.filters, strict=False):
-        rows[name] = [1, *_filter_row(sheet, materials), 1.0]
-    if "detector_air_cm" in set_geometry:
-        rows["atmosphere"] = [1, *air_row, geometry.detector_air_cm, 1.0]
-    if "window" in set_detector:
-        rows["window"] = [1, *_filter_row(detector.window, materials), 1.0]
-    crystal = f"{detector.material}1"
-    if "dead_layer_um" in set_detector:
-        rows["deadlayer"] = [1, *_attenuator_row(crystal, detector.density, detector.dead_layer_um), 1.0]
-    in_use = int(bool({"density", "thickness_um"} & set_detector))
-    rows["Detector"] = [in_use, *_attenuator_row(crystal, detector.density, detector.thickness_um), 1.0]
+    attenuator_rows: dict[str, object] = {
+        f"BeamFilter{index}": [1, *sheet, 1.0] for index, sheet in enumerate(beam_filters)
+    }
+    filter_names = [*_DETECTOR_FILTER_NAMES, *(f"Filter {index}" for index in range(8, 8 + len(detector.filters)))]
+    for name, sheet in zip(filter_names, detector.filters, strict=False):
+        attenuator_rows[name] = [1, *_filter_row(sheet, material_sections), 1.0]
+    if "detector_air_cm" in geometry_fields:
+        attenuator_rows["atmosphere"] = [1, *air_row, geometry.detector_air_cm, 1.0]
+    if "window" in detector_fields:
+        attenuator_rows["window"] = [1, *_filter_row(detector.window, material_sections), 1.0]
+    crystal_formula = f"{detector.material}1"
+    if "dead_layer_um" in detector_fields:
+        attenuator_rows["deadlayer"] = [
+            1,
+            *_attenuator_row(crystal_formula, detector.density, detector.dead_layer_um),
+            1.0,
+        ]
+    is_detector_enabled = int(bool({"density", "thickness_um"} & detector_fields))
+    attenuator_rows["Detector"] = [
+        is_detector_enabled,
+        *_attenuator_row(crystal_formula, detector.density, detector.thickness_um),
+        1.0,
+    ]
     angles = [geometry.incidence_angle_deg, geometry.takeoff_angle_deg]
-    scatter = [int(geometry.scatter_angle_deg is not None), geometry.scattering_angle_deg]
-    sample = [*matrix, _NON_ABSORBING_MATRIX][0] if len(matrix) < 2 else ["MULTILAYER", 0.0, 0.0]
-    rows["Matrix"] = [int(_has_source(instrument)), *sample, *angles, *scatter]
-    return rows
+    scattering_settings = [int(geometry.scatter_angle_deg is not None), geometry.scattering_angle_deg]
+    matrix_row = [*matrix, _NON_ABSORBING_MATRIX][0] if len(matrix) < 2 else ["MULTILAYER", 0.0, 0.0]
+    attenuator_rows["Matrix"] = [int(_has_source(instrument)), *matrix_row, *angles, *scattering_settings]
+    return attenuator_rows
 
 
 def _attenuator_row(material: str, density: float, thickness_um: float) -> list[object]:
     return [material, density, thickness_um / UM_PER_CM]
 
 
-def _filter_row(sheet: Filter, materials: Sections) -> list[object]:
-    """Return the row of a filter; a formula that PyMca cannot read is added to the materials under that name."""
+def _filter_row(sheet: Filter, material_sections: Sections) -> list[object]:
+    """Return the row of a filter.
+
+    A formula that PyMca cannot read is added to the materials under its name.
+    """
     if not _is_formula(sheet.formula):
-        materials[sheet.formula] = _material(mass_fractions(sheet.formula), sheet.formula)
+        material_sections[sheet.formula] = _material_section(mass_fractions(sheet.formula), sheet.formula)
     return _attenuator_row(sheet.formula, sheet.density, sheet.thickness_um)
 
 
 def _is_formula(name: str) -> bool:
-    """Return whether PyMca reads a formula: elements with integers, without brackets."""
+    """Return whether PyMca can read a formula, which has elements with integers and no brackets."""
     if not _SIMPLE_FORMULA.fullmatch(name):
         return False
     try:
@@ -186,54 +203,56 @@ def _is_formula(name: str) -> bool:
         return False
 
 
-def _material(fractions: Mapping[str, float], comment: str) -> dict[str, object]:
+def _material_section(element_fractions: Mapping[str, float], comment: str) -> dict[str, object]:
     return {
         "Comment": comment,
         "Density": 1.0,
         "Thickness": 1.0,
-        "CompoundList": [f"{name}1" for name in fractions],
-        "CompoundFraction": list(fractions.values()),
+        "CompoundList": [f"{element}1" for element in element_fractions],
+        "CompoundFraction": list(element_fractions.values()),
     }
 
 
 def _peaks_section(families: Sequence[str]) -> dict[str, object]:
-    peaks: dict[str, list[str]] = {}
+    shells_by_element: dict[str, list[str]] = {}
     for family in families:
         element, _, shell = family.partition("_")
         try:
-            is_line = shell in SHELLS and atomic_number(element) > 0
+            is_family = shell in SHELLS and atomic_number(element) > 0
         except SampleError:
-            is_line = False
-        if not is_line:
+            is_family = False
+        if not is_family:
             raise InstrumentError(
                 f"Cannot write the family {family!r} for PyMca: an element and one of the shells {', '.join(SHELLS)} "
                 "are needed. Write it like Fe_K or Pb_L3."
             )
-        peaks.setdefault(element, []).append(shell)
-    return dict(peaks)
+        shells_by_element.setdefault(element, []).append(shell)
+    return dict(shells_by_element)
 
 
 def _energies_section(instrument: Instrument) -> dict[str, object]:
-    """Return the spectrum before the filters: the given source spectrum, or the tube spectrum behind the window."""
+    """Return the settings of the source spectrum, or of the tube spectrum behind the window, before all filters."""
     if not _has_source(instrument):
         return {"energy": None}
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
-    energy, weight, width = source_spectrum(instrument.model_copy(update={"filters": (), "geometry": geometry}))
-    weight = weight / weight.sum()
-    has_scatter = width == 0
+    energies, weights, line_widths = source_spectrum(
+        instrument.model_copy(update={"filters": (), "geometry": geometry})
+    )
+    weights = weights / weights.sum()
+    has_scatter = line_widths == 0
     if _has_tube(instrument):
-        has_scatter &= weight >= _MIN_SCATTERED_FRACTION * weight[has_scatter].max(initial=0.0)
+        has_scatter &= weights >= _MIN_SCATTERED_FRACTION * weights[has_scatter].max(initial=0.0)
     return {
-        "energy": energy.tolist(),
-        "energyweight": weight.tolist(),
-        "energyflag": [1] * energy.size,
+        "energy": energies.tolist(),
+        "energyweight": weights.tolist(),
+        "energyflag": [1] * energies.size,
         "energyscatter": has_scatter.astype(int).tolist(),
     }
 
 
 def _channel_limits(axis: EnergyAxis) -> dict[str, object]:
-    first = int(np.clip(np.ceil(axis.channel(1.0)), 0, axis.n_channel - 1))
-    return {"xmin": first, "xmax": axis.n_channel - 1}
+    first_channel = int(np.clip(np.ceil(axis.channel(1.0)), 0, axis.n_channel - 1))
+    return {"xmin": first_channel, "xmax": axis.n_channel - 1}
 
 
 def _tube_section(tube: Tube) -> dict[str, object]:
@@ -256,7 +275,7 @@ def _tube_section(tube: Tube) -> dict[str, object]:
 
 def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]:
     parameters = {"zero": axis.zero_kev, "gain": axis.gain_kev, "noise": detector.noise_fwhm_kev, "fano": detector.fano}
-    limits = {"deltazero": 0.1, "deltagain": 0.001, "deltanoise": 0.05, "deltafano": 0.114, "deltasum": 1e-08}
+    parameter_deltas = {"deltazero": 0.1, "deltagain": 0.001, "deltanoise": 0.05, "deltafano": 0.114, "deltasum": 1e-08}
     free_flags = {f"fixed{name}": 0 for name in parameters}
     return {
         "detele": detector.material,
@@ -264,34 +283,38 @@ def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]
         **free_flags,
         "sum": 1e-08,
         "fixedsum": 1,
-        **limits,
+        **parameter_deltas,
         "nthreshold": 4,
     }
 
 
 def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
-    """Return hypermetflag and the enabled tails, whose ratios are relative to the Gaussian."""
-    known_tails = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
-    tails_used = [tail for tail in known_tails if f"{tail[1]}_fraction" in detector.model_fields_set]
-    gaussian = 1 - sum(getattr(detector, f"{name}_fraction") for _, name, _ in tails_used)
+    """Return ``hypermetflag`` and the settings of the enabled tails, with ratios relative to the Gaussian."""
+    tail_kinds = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
+    enabled_tails = [tail for tail in tail_kinds if f"{tail[1]}_fraction" in detector.model_fields_set]
+    gaussian_fraction = 1 - sum(getattr(detector, f"{tail_name}_fraction") for _, tail_name, _ in enabled_tails)
     hypermet_flag, peak_shape = 1, dict[str, object]()
-    for abbreviation, name, bit in tails_used:
-        hypermet_flag += bit
-        peak_shape[f"{abbreviation}_arearatio"] = getattr(detector, f"{name}_fraction") / gaussian
-        peak_shape[f"{abbreviation}_sloperatio"] = getattr(detector, f"{name}_width_kev")
-        peak_shape |= {f"fixed{abbreviation}_arearatio": 1, f"fixed{abbreviation}_sloperatio": 1}
+    for tail_prefix, tail_name, tail_flag in enabled_tails:
+        hypermet_flag += tail_flag
+        peak_shape[f"{tail_prefix}_arearatio"] = getattr(detector, f"{tail_name}_fraction") / gaussian_fraction
+        peak_shape[f"{tail_prefix}_sloperatio"] = getattr(detector, f"{tail_name}_width_kev")
+        peak_shape |= {f"fixed{tail_prefix}_arearatio": 1, f"fixed{tail_prefix}_sloperatio": 1}
     return hypermet_flag, peak_shape
 
 
 def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
-    """List the settings without a counterpart in a configuration."""
+    """Return the settings without a counterpart in a configuration."""
     settings = instrument.model_dump(exclude_unset=True, exclude_none=True)
     untranslated = []
-    for entry, reason in _NO_COUNTERPART.items():
-        section, _, name = entry.partition(".")
-        values = settings.get(section, {})
-        if section in settings and (not name or name in values):
-            untranslated.append(Untranslated(entry, str(values[name] if name else values), reason))
+    for setting_path, reason in _NO_COUNTERPART.items():
+        section, _, setting_name = setting_path.partition(".")
+        section_values = settings.get(section, {})
+        if section in settings and (not setting_name or setting_name in section_values):
+            untranslated.append(
+                Untranslated(
+                    setting_path, str(section_values[setting_name] if setting_name else section_values), reason
+                )
+            )
     if (
         not _has_source(instrument)
         and {"incidence_angle_deg", "takeoff_angle_deg"} & settings.get("geometry", {}).keys()
@@ -303,15 +326,22 @@ def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
 
 
 def _configuration_text(sections: Sections, materials: Sections) -> str:
-    material_sections = {f"materials.{name.replace('.', '_|_')}": values for name, values in materials.items()}
+    material_sections = {
+        f"materials.{entry_name.replace('.', '_|_')}": section_values
+        for entry_name, section_values in materials.items()
+    }
     lines = []
-    for section, values in (sections | material_sections).items():
-        lines += [f"[{section}]", *(f"{name} = {_value_text(value)}" for name, value in values.items()), ""]
+    for section, section_values in (sections | material_sections).items():
+        lines += [
+            f"[{section}]",
+            *(f"{entry_name} = {_setting_text(entry_value)}" for entry_name, entry_value in section_values.items()),
+            "",
+        ]
     return "\n".join(lines)
 
 
-def _value_text(value: object) -> str:
-    if isinstance(value, list):
+def _setting_text(setting_value: object) -> str:
+    if isinstance(setting_value, list):
         # without a trailing comma, PyMca reads a list of one value as a scalar
-        return ", ".join(map(str, value)) + ("," if len(value) == 1 else "")
-    return str(value).replace("%", "%%")
+        return ", ".join(map(str, setting_value)) + ("," if len(setting_value) == 1 else "")
+    return str(setting_value).replace("%", "%%")

@@ -108,7 +108,7 @@ def paints_of_folder(
     opened_scan: Scan | None = None
     notes: tuple[str, ...] = ()
     try:
-        opened_scan = find_scan(results_folder, results.summary, scan, results.shape, required=scan is not None)
+        opened_scan = find_scan(results_folder, results.summary, scan, results.shape, allow_shares=scan is not None)
     except ScanError as error:
         if numbers or scan is not None:
             raise

@@ -18,7 +18,13 @@ from underpaint.errors import OutputError, UnderpaintError
 from underpaint.io import BlockStore, is_finished, load, read_results, recover, result_folder, write_results
 from underpaint.io.load import refuse_output_in_scan
 from underpaint.io.results.nexus import check_map_names
-from underpaint.io.results.provenance import DEPENDS, check_provenance, file_facts, refuse_change, result_folders
+from underpaint.io.results.provenance import (
+    DEPENDENCIES_KEY,
+    check_provenance,
+    file_facts,
+    refuse_change,
+    result_folders,
+)
 from underpaint.io.results.sidecars import copy_sidecars
 from underpaint.physics.instrument import load_instrument
 from underpaint.physics.materials import Palette, load_palette
@@ -129,7 +135,7 @@ def identify_to_folder(
         store = BlockStore(output_folder.blocks / "maps", scan_read.shape[:2])
         results = analysis_plan.run(store, scheduler=scheduler, progress=step)
         step("Writing the maps", 0, 1)
-        recorded_settings = {**results.summary["settings"], **recorded, DEPENDS: depends}
+        recorded_settings = {**results.summary["settings"], **recorded, DEPENDENCIES_KEY: depends}
         write_results(output_folder.path, replace(results, summary={**results.summary, "settings": recorded_settings}))
         # Before the report, which includes regions and photograph.
         earlier_folder = copy_sidecars(output_folder.earlier, output_folder.path)

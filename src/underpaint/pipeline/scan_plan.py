@@ -241,7 +241,7 @@ def plan_scan(
     step("Reading the results", 0, 1)
     results = read_results(results_folder)
     area = _paint(results, order_question, paint)
-    quick_scan = find_scan(results_folder, results.summary, scan, results.shape, required=True)
+    quick_scan = find_scan(results_folder, results.summary, scan, results.shape, allow_shares=True)
     step("Finding the energy axis", 0, 1)
     calibrated = resolve_energy_axis(quick_scan, calibrated=was_calibrated(results))
     if given_instrument is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.errors import ScanError
-from underpaint.io.cubes._wavelengths import WAVENUMBER, to_nm, unit_in
+from underpaint.io.cubes._wavelengths import WAVENUMBER, find_unit, to_nm
 from underpaint.runtime.untrusted import fault_of_name, read_bounded
 
 MAX_BYTES = 256 * 2**20
@@ -62,7 +62,7 @@ def read_table(path: Path) -> Table:
     for name in names:
         if fault := fault_of_name(name):
             raise ScanError(f"Cannot read {path}: a spectrum's name is not usable: {fault}. Correct it in the file.")
-    stated = unit_in(unit)
+    stated = find_unit(unit)
     if not stated:
         stated = "um" if wavelength.max() <= MAX_WAVELENGTH_UM else "nm"
         notes.append(f"{path.name}: wavelengths without a unit are taken as {stated}")

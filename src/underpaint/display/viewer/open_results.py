@@ -48,7 +48,7 @@ class OpenResults:
         self.folder = self.maps.folder
         self.summary = read_summary(self.folder)
         self.source = ScanSource(
-            lambda: find_scan(self.folder, self.summary, scan, self.maps.shape, required=True),
+            lambda: find_scan(self.folder, self.summary, scan, self.maps.shape, allow_shares=True),
             scan or scan_path(self.summary),
         )
         if scan is not None:  # otherwise the author of the results would choose the file

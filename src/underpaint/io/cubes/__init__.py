@@ -1,6 +1,7 @@
-"""Cubes of spectral images as they lie on disk: ENVI, HDF5 and TIFF stacks, read block by block, with wavelengths.
+"""Spectral image cubes on disk (ENVI, HDF5 and TIFF stacks), read block by block, with their wavelengths.
 
-What is stored may be reflectance or the counts of a camera; :mod:`underpaint.reflectance.cube` makes reflectance of it.
+The stored values may be reflectance or the counts of a camera. :mod:`underpaint.reflectance.cube` converts counts to
+reflectance.
 """
 
 from underpaint.io.cubes._open import StoredCube, open_cube

@@ -1,9 +1,9 @@
-"""ENVI cubes: a text header and a file of plain numbers, in any interleave.
+"""Cubes in the ENVI format, which have a text header and a binary file in any interleave.
 
-Specification: the header begins with ``ENVI``; ``samples``, ``lines``, ``bands``, ``data type``, ``interleave``,
-``byte order`` and ``header offset`` say where the numbers lie; ``wavelength``, ``wavelength units``, ``bbl`` (0 of a
-bad band), ``reflectance scale factor`` and ``data ignore value`` describe them. The data lie beside the header, under
-its name with another ending or none.
+Specification: the header begins with ``ENVI``. The entries ``samples``, ``lines``, ``bands``, ``data type``,
+``interleave``, ``byte order`` and ``header offset`` give the layout of the data. The entries ``wavelength``,
+``wavelength units``, ``bbl`` (0 for a bad band), ``reflectance scale factor`` and ``data ignore value`` describe the
+bands and values. The data file is in the same folder and has the name of the header, with another ending or none.
 
 Source: NV5 Geospatial, ENVI Header Files (https://www.nv5geospatialsoftware.com/docs/enviheaderfiles.html), read by
 Spectral Python (T. Boggs, MIT).
@@ -25,159 +25,193 @@ from underpaint.io.cubes._parts import CubeParts
 
 _MAGIC = b"ENVI"
 _MAX_HEADER_BYTES = 2**24
-_ORDERS = {"bsq": (1, 2, 0), "bil": (0, 2, 1), "bip": (0, 1, 2)}
-"""Dimensions of rows, columns and bands as stored."""
-_BITS = {1: "1 (8 bits)", 2: "12 (16 bits) or 2 (signed)", 4: "4 (32-bit floats)", 8: "5 (64-bit floats)"}
+_DIMENSION_ORDERS = {"bsq": (1, 2, 0), "bil": (0, 2, 1), "bip": (0, 1, 2)}
+"""Indices of the stored dimensions of rows, columns and bands, by interleave."""
+_DATA_TYPES_BY_BYTES = {
+    1: "1 (8 bits)",
+    2: "12 (16 bits) or 2 (signed)",
+    4: "4 (32-bit floats)",
+    8: "5 (64-bit floats)",
+}
 _ENDINGS = ("raw", "img", "dat", "bil", "bip", "bsq", "bin", "hyspex")
-_SPARE_SHARE = 0.01
+_MAX_EXTRA_FRACTION = 0.01
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is an ENVI header, or one lies beside it."""
-    return path.is_file() and (head.startswith(_MAGIC) or _header_of(path) is not None)
+    """Return whether a file is an ENVI header, or has one in its folder."""
+    return path.is_file() and (head.startswith(_MAGIC) or _find_header(path) is not None)
 
 
-def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
+def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
     """Read the header, and map the data.
 
     Raises
     ------
     ScanError
-        The header is damaged, the data are missing or of another size, or both contradict each other.
+        The header is damaged, or the data file is missing or has another size than the header declares.
     """
-    del name, n_band
-    header_path = path if first_bytes(path, len(_MAGIC)) == _MAGIC else _header_of(path)
+    del part_name, n_band
+    header_path = path if first_bytes(path, len(_MAGIC)) == _MAGIC else _find_header(path)
     if header_path is None:
-        raise ScanError(f"Cannot read {path}: no ENVI header lies beside it. Copy the .hdr file there.")
+        raise ScanError(f"Cannot read {path}: there is no ENVI header in its folder. Copy the .hdr file there.")
     if header_path.stat().st_size > _MAX_HEADER_BYTES:
-        raise ScanError(f"Cannot read {header_path}: an ENVI header is a small text file. Give the file's own header.")
-    header, image = _opened(header_path, None if header_path == path else path)
-    cube, notes = _mapped(header_path, header, image)
-    bad = _numbers(header, "bbl", header_path)
+        raise ScanError(f"Cannot read {header_path}: an ENVI header is a small text file. Give the header of the cube.")
+    header, image = _open_image(header_path, None if header_path == path else path)
+    cube, notes = _map_data(header_path, header, image)
+    bad_band_marks = _read_numbers(header, "bbl", header_path)
     return CubeParts(
         cube,
-        _numbers(header, "wavelength", header_path),
+        _read_numbers(header, "wavelength", header_path),
         str(header.get("wavelength units", "")),
-        None if bad is None else bad == 0,
-        _number(header, "reflectance scale factor", header_path),
-        _number(header, "data ignore value", header_path),
+        None if bad_band_marks is None else bad_band_marks == 0,
+        _read_number(header, "reflectance scale factor", header_path),
+        _read_number(header, "data ignore value", header_path),
         notes,
     )
 
 
-def _header_of(path: Path) -> Path | None:
-    """Return the header beside a data file: ``cube.hdr`` or ``cube.raw.hdr`` of ``cube.raw``."""
-    names = (path.with_suffix(".hdr"), path.with_suffix(".HDR"), path.with_name(f"{path.name}.hdr"))
+def _find_header(path: Path) -> Path | None:
+    """Return the path of a data file's header, such as ``cube.hdr`` or ``cube.raw.hdr`` for ``cube.raw``."""
+    candidate_paths = (path.with_suffix(".hdr"), path.with_suffix(".HDR"), path.with_name(f"{path.name}.hdr"))
     return next(
-        (each for each in names if each != path and each.is_file() and first_bytes(each, len(_MAGIC)) == _MAGIC), None
+        (
+            candidate_path
+            for candidate_path in candidate_paths
+            if candidate_path != path
+            and candidate_path.is_file()
+            and first_bytes(candidate_path, len(_MAGIC)) == _MAGIC
+        ),
+        None,
     )
 
 
-def _opened(header_path: Path, data: Path | None) -> tuple[Mapping[str, Any], Any]:
-    """Return the header's entries, and the library's description of the data."""
+def _open_image(header_path: Path, data_path: Path | None) -> tuple[Mapping[str, Any], Any]:
+    """Return the entries of the header, and the library's image object."""
     from spectral.io import envi
 
-    # It writes to the terminal, unescaped, what the exceptions and checks here say in words.
+    # The library prints unescaped errors to the terminal; exceptions and the checks here report them.
     logging.getLogger("spectral").setLevel(logging.CRITICAL)
     with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names in capitals
-        # The library reads in the system's encoding, and cameras write theirs ("µm" as one byte).
-        copy = Path(folder) / "header.hdr"
-        text = header_path.read_bytes().replace(b"\xc2\xb5", b"u").replace(b"\xb5", b"u").decode("ascii", "replace")
-        copy.write_text(text.replace("\ufffd", "?"), encoding="ascii")
+        warnings.simplefilter("ignore")  # warnings about names in capitals
+        # The library reads in the system's encoding, but some cameras write the µ of "µm" as one byte.
+        header_copy = Path(folder) / "header.hdr"
+        header_text = (
+            header_path.read_bytes().replace(b"\xc2\xb5", b"u").replace(b"\xb5", b"u").decode("ascii", "replace")
+        )
+        header_copy.write_text(header_text.replace("\ufffd", "?"), encoding="ascii")
         try:
-            header = envi.read_envi_header(str(copy))
+            header = envi.read_envi_header(str(header_copy))
             if str(header.get("file type", "")).strip().lower() == "envi spectral library":
                 raise ScanError(
                     f"Cannot read {header_path} as a cube: it is a spectral library. Give it with --library, or add it "
                     "with `underpaint pigments add-reflectance`."
                 )
-            return header, envi.open(str(copy), str(data or _data_of(header_path, str(header.get("interleave", "")))))
+            return header, envi.open(
+                str(header_copy), str(data_path or _find_data(header_path, str(header.get("interleave", ""))))
+            )
         except ScanError:
             raise
-        except Exception as error:  # the library raises whatever int() and float() do
+        except Exception as error:  # the library also raises the errors of int() and float()
             raise ScanError(
                 f"Cannot read {header_path}: the ENVI header is damaged ({first_line(error)}). It needs samples, "
-                "lines, bands, data type, interleave and byte order; correct or export it again."
+                "lines, bands, data type, interleave and byte order; correct or export the file again."
             ) from error
 
 
-def _data_of(header_path: Path, interleave: str) -> Path:
-    """Return the data beside a header.
+def _find_data(header_path: Path, interleave: str) -> Path:
+    """Return the path of the data file of a header.
 
     Raises
     ------
     ScanError
-        They are not there.
+        The data file does not exist.
     """
     endings = ("", *(f".{ending}" for ending in (interleave.strip().lower(), *_ENDINGS)))
-    names = [header_path.with_suffix(each) for ending in endings for each in (ending, ending.upper())]
-    data = next((path for path in names if path.is_file() and path != header_path), None)
-    if data is None:
+    candidate_paths = [
+        header_path.with_suffix(cased_ending) for ending in endings for cased_ending in (ending, ending.upper())
+    ]
+    data_path = next((path for path in candidate_paths if path.is_file() and path != header_path), None)
+    if data_path is None:
         raise ScanError(
-            f"Cannot read {header_path}: the file with its data is not beside it. Copy it there, under the header's "
+            f"Cannot read {header_path}: the data file is not in its folder. Copy it there, under the header's "
             f"name with the ending .{', .'.join(_ENDINGS)} or none."
         )
-    return data
+    return data_path
 
 
-def _mapped(header_path: Path, header: Mapping[str, Any], image: Any) -> tuple[MappedCube, tuple[str, ...]]:
-    data, dtype = Path(image.filename), np.dtype(image.dtype)
-    if is_outside(data, header_path.parent):
-        raise ScanError(f"Cannot read {header_path}: its data {data.name} are a link to another place. Copy them here.")
-    sizes = (int(image.nrows), int(image.ncols), int(image.nbands))
-    order = _ORDERS.get(str(header["interleave"]).strip().lower())
-    if dtype.kind not in "uif" or order is None or min(sizes) < 1 or image.offset < 0:
+def _map_data(header_path: Path, header: Mapping[str, Any], image: Any) -> tuple[MappedCube, tuple[str, ...]]:
+    data_path, dtype = Path(image.filename), np.dtype(image.dtype)
+    if is_outside(data_path, header_path.parent):
         raise ScanError(
-            f"Cannot read {header_path}: {sizes[0]} lines x {sizes[1]} samples x {sizes[2]} bands of {dtype} "
-            f"({header['interleave']}); real numbers in bsq, bil or bip, of one or more lines, are read. Correct it."
+            f"Cannot read {header_path}: its data {data_path.name} are a link to another place. Copy them here."
         )
-    n_value = sizes[0] * sizes[1] * sizes[2]
-    stored = data.stat().st_size - int(image.offset)
-    expected = n_value * dtype.itemsize
+    image_sizes = (int(image.nrows), int(image.ncols), int(image.nbands))
+    dimension_order = _DIMENSION_ORDERS.get(str(header["interleave"]).strip().lower())
+    if dtype.kind not in "uif" or dimension_order is None or min(image_sizes) < 1 or image.offset < 0:
+        raise ScanError(
+            f"Cannot read {header_path}: {image_sizes[0]} lines x {image_sizes[1]} samples x {image_sizes[2]} "
+            f"bands of {dtype} "
+            f"({header['interleave']}); only real numbers in bsq, bil or bip can be read. Correct the header."
+        )
+    n_value = image_sizes[0] * image_sizes[1] * image_sizes[2]
+    stored_bytes = data_path.stat().st_size - int(image.offset)
+    expected_bytes = n_value * dtype.itemsize
     shape = [0, 0, 0]
-    for size, place in zip(sizes, order, strict=True):
-        shape[place] = size
+    for n_index, stored_dimension in zip(image_sizes, dimension_order, strict=True):
+        shape[stored_dimension] = n_index
     notes: tuple[str, ...] = ()
-    if stored != expected:
-        if not expected < stored <= (1 + _SPARE_SHARE) * expected:
-            raise ScanError(_contradiction(header_path, header, data, sizes, stored, dtype))
-        notes = (f"{stored - expected} bytes after the last band of {data.name} are not used",)
-    return MappedCube(data, int(image.offset), (shape[0], shape[1], shape[2]), dtype, order), notes
+    if stored_bytes != expected_bytes:
+        if not expected_bytes < stored_bytes <= (1 + _MAX_EXTRA_FRACTION) * expected_bytes:
+            raise ScanError(_size_fault(header_path, header, data_path, image_sizes, stored_bytes, dtype))
+        notes = (f"{stored_bytes - expected_bytes} bytes after the last band of {data_path.name} are not used",)
+    return MappedCube(data_path, int(image.offset), (shape[0], shape[1], shape[2]), dtype, dimension_order), notes
 
 
-def _contradiction(
-    header_path: Path, header: Mapping[str, Any], data: Path, sizes: Sequence[int], stored: int, dtype: np.dtype[Any]
+def _size_fault(
+    header_path: Path,
+    header: Mapping[str, Any],
+    data_path: Path,
+    image_sizes: Sequence[int],
+    stored_bytes: int,
+    dtype: np.dtype[Any],
 ) -> str:
-    n_value = sizes[0] * sizes[1] * sizes[2]
-    each, rest = divmod(stored, n_value)
-    if not rest and each in _BITS:
-        other_type = f"each value has {8 * each} bits, not the {8 * dtype.itemsize} of data type {header['data type']}"
-        correction = f"Correct the header then: data type = {_BITS[each]}."
-        if each < dtype.itemsize:
-            advice = f"It is cut off: copy it again. If it is complete, {other_type}. {correction}"
+    n_value = image_sizes[0] * image_sizes[1] * image_sizes[2]
+    bytes_per_value, remainder = divmod(stored_bytes, n_value)
+    if not remainder and bytes_per_value in _DATA_TYPES_BY_BYTES:
+        other_type = (
+            f"each value has {8 * bytes_per_value} bits, not the {8 * dtype.itemsize} of data type "
+            f"{header['data type']}"
+        )
+        correction = f"In this case, correct the header: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
+        if bytes_per_value < dtype.itemsize:
+            advice = f"It is cut off: copy the file again. If it is complete, {other_type}. {correction}"
         else:
             advice = f"If lines, samples and bands are right, {other_type}. {correction}"
     else:
-        advice = "It is cut off, or the header is another cube's. Copy both again."
+        advice = "It is cut off, or the header belongs to another cube. Copy both again."
     return (
-        f"Cannot read {header_path}: it promises {sizes[0]} lines x {sizes[1]} samples x {sizes[2]} bands, "
-        f"{n_value * dtype.itemsize} bytes, and {data.name} holds {stored}. {advice}"
+        f"Cannot read {header_path}: it declares {image_sizes[0]} lines x {image_sizes[1]} samples x "
+        f"{image_sizes[2]} bands, "
+        f"{n_value * dtype.itemsize} bytes, and {data_path.name} holds {stored_bytes}. {advice}"
     )
 
 
-def _numbers(header: Mapping[str, Any], key: str, path: Path) -> NDArray[np.float64] | None:
-    if key not in header:
+def _read_numbers(header: Mapping[str, Any], entry_name: str, path: Path) -> NDArray[np.float64] | None:
+    if entry_name not in header:
         return None
-    values = header[key] if isinstance(header[key], list) else [header[key]]
+    entry_values = header[entry_name] if isinstance(header[entry_name], list) else [header[entry_name]]
     try:
-        return np.array([float(value) for value in values if str(value).strip()])
+        return np.array([float(entry_value) for entry_value in entry_values if str(entry_value).strip()])
     except ValueError as error:
         raise ScanError(
-            f"Cannot read {path}: its entry {key!r} holds {first_line(error)}. Correct the header."
+            f"Cannot read {path}: its entry {entry_name!r} holds {first_line(error)}. Correct the header."
         ) from error
 
 
-def _number(header: Mapping[str, Any], key: str, path: Path) -> float | None:
-    values = _numbers(header, key, path)
-    return float(values[0]) if values is not None and values.size == 1 and np.isfinite(values[0]) else None
+def _read_number(header: Mapping[str, Any], entry_name: str, path: Path) -> float | None:
+    entry_numbers = _read_numbers(header, entry_name, path)
+    return (
+        float(entry_numbers[0])
+        if entry_numbers is not None and entry_numbers.size == 1 and np.isfinite(entry_numbers[0])
+        else None
+    )

@@ -1,7 +1,7 @@
-"""Cubes in HDF5 files, of any layout: a 3-D dataset of numbers, and a list of as many wavelengths as bands.
+"""Cubes in HDF5 files of any layout, with a 3-D dataset of numbers and a list of one wavelength per band.
 
-The wavelengths are a 1-D dataset or an attribute whose name holds ``wavelength``, ``lambda`` or ``band``. The band
-dimension is the one as long as they are. MATLAB files of version 7.3 are HDF5.
+The wavelengths are a 1-D dataset or an attribute whose name contains ``wavelength``, ``lambda`` or ``band``. The length
+of the band dimension is the number of wavelengths. MATLAB files of version 7.3 are HDF5.
 
 Source: The HDF Group, HDF5 file format 3.0.
 """
@@ -19,11 +19,11 @@ from underpaint.io.cubes._parts import CubeParts
 from underpaint.io.hdf5._cube import Hdf5Cube
 from underpaint.io.hdf5._facts import as_text, read_numbers, unit_of
 from underpaint.io.hdf5._links import follow, walk
-from underpaint.io.hdf5._stack import listing
+from underpaint.io.hdf5._stack import list_arrays
 from underpaint.io.hdf5.layouts import MAGIC, open_scan
 
-_LIST_NAME = re.compile(r"wave_?length|lambda|band_?(cent|name)|^bands?$|^wl$", re.IGNORECASE)
-_MAX_LIST = 2**16
+_WAVELENGTH_LIST_NAME = re.compile(r"wave_?length|lambda|band_?(cent|name)|^bands?$|^wl$", re.IGNORECASE)
+_MAX_LIST_LENGTH = 2**16
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -31,84 +31,111 @@ def sniff(path: Path, head: bytes) -> bool:
     return path.is_file() and head.startswith(MAGIC)
 
 
-def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
-    """Find the cube of a file, or read the dataset of a name.
+def read(path: Path, dataset_path: str | None, n_band: int | None) -> CubeParts:
+    """Read the cube of a file, or the dataset at a given path.
 
     Parameters
     ----------
     path : Path
-    name : str or None
+    dataset_path : str or None
         Path of the dataset in the file.
     n_band : int or None
-        Length of a list of wavelengths beside the file.
+        Length of the list of wavelengths, if it is in a separate file.
 
     Raises
     ------
     ScanError
-        It holds no 3-D dataset of numbers, or several.
+        The file has no 3-D dataset of numbers, or several.
     """
     with open_scan(path) as file:
-        datasets = [item for _, item in walk(file, [])]
-        dataset = _select_dataset(path, file, name, datasets)
-        lists = _lists(dataset, datasets)
-        fitting = [(values, unit) for values, unit in lists if values.size in dataset.shape]
-        values, unit = fitting[0] if fitting else (None, "")
-        band, note = _band_dimension(dataset.shape, n_band if values is None else values.size)
-        rows, columns = (number for number in range(3) if number != band)
-        cube = Hdf5Cube(path, dataset, (rows, columns, band))
-        return CubeParts(cube, values, unit, notes=(*cube.notes, *note))
+        datasets = [hdf5_object for _, hdf5_object in walk(file, [])]
+        dataset = _select_dataset(path, file, dataset_path, datasets)
+        wavelength_lists = _wavelength_lists(dataset, datasets)
+        matching_lists = [
+            (wavelengths, unit) for wavelengths, unit in wavelength_lists if wavelengths.size in dataset.shape
+        ]
+        wavelengths, unit = matching_lists[0] if matching_lists else (None, "")
+        band_dimension, note = _band_dimension(dataset.shape, n_band if wavelengths is None else wavelengths.size)
+        rows, columns = (dimension for dimension in range(3) if dimension != band_dimension)
+        cube = Hdf5Cube(path, dataset, (rows, columns, band_dimension))
+        return CubeParts(cube, wavelengths, unit, notes=(*cube.notes, *note))
 
 
 def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tuple[str, ...]]:
-    """Return the dimension of the bands, and a note where more than one could be.
+    """Return the index of the band dimension, and a note if other dimensions could be the bands.
 
-    The last one where bands are stored pixel by pixel, the first one where they are images; pictures are mostly larger
-    than they have bands.
+    If several dimensions have the length ``n_band``, the last dimension is preferred, then the first. If no dimension
+    has this length, the shorter of the last and the first dimension is assumed, since most images have more rows than
+    bands.
     """
-    fitting = [number for number in (2, 0, 1) if shape[number] == n_band]
-    if len(fitting) == 1:
-        return fitting[0], ()
-    chosen = fitting[0] if fitting else min((2, 0), key=lambda number: shape[number])
-    size = " x ".join(map(str, shape))
-    return chosen, (f"of {size} numbers the dimension {chosen + 1}, of {shape[chosen]}, is read as the bands",)
+    matching_dimensions = [dimension for dimension in (2, 0, 1) if shape[dimension] == n_band]
+    if len(matching_dimensions) == 1:
+        return matching_dimensions[0], ()
+    assumed_dimension = (
+        matching_dimensions[0] if matching_dimensions else min((2, 0), key=lambda dimension: shape[dimension])
+    )
+    shape_text = " x ".join(map(str, shape))
+    return assumed_dimension, (
+        f"dimension {assumed_dimension + 1} of the dataset of {shape_text} numbers is read as the bands",
+    )
 
 
-def _select_dataset(path: Path, file: Any, name: str | None, datasets: list[Any]) -> Any:
-    if name is not None:
-        item = follow(file, name)
-        if not _is_cube(item):
+def _select_dataset(path: Path, file: Any, dataset_path: str | None, datasets: list[Any]) -> Any:
+    if dataset_path is not None:
+        dataset_item = follow(file, dataset_path)
+        if not _is_cube(dataset_item):
             raise ScanError(
-                f"Cannot read {path}::{name} as a cube: a 3-D dataset of numbers is needed. The file holds "
-                f"{listing(file) or 'no array'}."
+                f"Cannot read {path}::{dataset_path} as a cube: a 3-D dataset of numbers is needed. The file holds "
+                f"{list_arrays(file) or 'no array'}."
             )
-        return item
-    cubes = sorted((item for item in datasets if _is_cube(item)), key=lambda item: item.size)
+        return dataset_item
+    cubes = sorted(
+        (dataset_item for dataset_item in datasets if _is_cube(dataset_item)),
+        key=lambda dataset_item: dataset_item.size,
+    )
     if not cubes:
         raise ScanError(
-            f"Cannot read {path} as a cube: it holds no 3-D dataset of numbers, {listing(file) or 'nor any other'}."
+            f"Cannot read {path} as a cube: it holds no 3-D dataset of numbers, {list_arrays(file) or 'nor any other'}."
         )
     if len(cubes) > 1 and cubes[-2].size == cubes[-1].size:
-        names = ", ".join(str(item.name) for item in cubes[-2:])
-        raise ScanError(f"Cannot read {path} as one cube: it holds several ({names}). Name one: FILE::NAME.")
+        cube_paths = ", ".join(str(dataset_item.name) for dataset_item in cubes[-2:])
+        raise ScanError(f"Cannot read {path} as one cube: it holds several ({cube_paths}). Name one: FILE::NAME.")
     return cubes[-1]
 
 
-def _is_cube(item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "uif" and 0 not in item.shape
+def _is_cube(hdf5_object: Any) -> bool:
+    return (
+        isinstance(hdf5_object, h5py.Dataset)
+        and hdf5_object.ndim == 3
+        and hdf5_object.dtype.kind in "uif"
+        and 0 not in hdf5_object.shape
+    )
 
 
-def _lists(dataset: Any, datasets: list[Any]) -> list[tuple[NDArray[np.float64], str]]:
-    """Return lists of wavelengths with their units: attributes of the dataset first, then its neighbours'."""
-    lists = []
-    for owner in (dataset, dataset.parent, dataset.file):
-        for key, value in owner.attrs.items():
-            entries = np.asarray(value)
-            if _LIST_NAME.search(key) and entries.dtype.kind in "iuf" and 1 < entries.size <= _MAX_LIST:
-                unit = as_text(owner.attrs.get("wavelength_units", owner.attrs.get("wavelength_unit", "")))
-                lists.append((entries.astype(np.float64).ravel(), unit))
-    named = [item for item in datasets if _LIST_NAME.search(item.name.rsplit("/", 1)[1])]
-    for item in sorted(named, key=lambda item: item.parent.name != dataset.parent.name):
-        values = read_numbers(item, _MAX_LIST)
-        if values is not None and values.size > 1 and max(item.shape) == item.size:  # MATLAB's lists are 1 x n
-            lists.append((values.ravel(), unit_of(item)))
-    return lists
+def _wavelength_lists(dataset: Any, datasets: list[Any]) -> list[tuple[NDArray[np.float64], str]]:
+    """Return lists of wavelengths with their units, first those in attributes, then those in datasets."""
+    wavelength_lists = []
+    for attribute_owner in (dataset, dataset.parent, dataset.file):
+        for attribute_name, attribute_value in attribute_owner.attrs.items():
+            list_values = np.asarray(attribute_value)
+            if (
+                _WAVELENGTH_LIST_NAME.search(attribute_name)
+                and list_values.dtype.kind in "iuf"
+                and 1 < list_values.size <= _MAX_LIST_LENGTH
+            ):
+                unit = as_text(
+                    attribute_owner.attrs.get("wavelength_units", attribute_owner.attrs.get("wavelength_unit", ""))
+                )
+                wavelength_lists.append((list_values.astype(np.float64).ravel(), unit))
+    named_datasets = [
+        list_dataset for list_dataset in datasets if _WAVELENGTH_LIST_NAME.search(list_dataset.name.rsplit("/", 1)[1])
+    ]
+    for list_dataset in sorted(
+        named_datasets, key=lambda list_dataset: list_dataset.parent.name != dataset.parent.name
+    ):
+        wavelengths = read_numbers(list_dataset, _MAX_LIST_LENGTH)
+        if (
+            wavelengths is not None and wavelengths.size > 1 and max(list_dataset.shape) == list_dataset.size
+        ):  # lists from MATLAB have the shape (1, n)
+            wavelength_lists.append((wavelengths.ravel(), unit_of(list_dataset)))
+    return wavelength_lists

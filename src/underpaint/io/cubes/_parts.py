@@ -16,7 +16,7 @@ class CubeParts:
     ----------
     cube : Cube
     wavelength : (n_band,) array or None
-        Wavelengths in ``unit``, which is "" where the file does not state it.
+        Wavelengths in ``unit``, which is "" if the file does not state it.
     unit : str
     bad_band : bool array or None
     scale : float or None

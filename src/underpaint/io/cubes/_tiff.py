@@ -1,4 +1,4 @@
-"""TIFF stacks as cubes: an image for each band, in one file or a folder, as the reader of scans takes them."""
+"""TIFF stacks as cubes, with an image for each band in one file or a folder."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from underpaint.io.readers.tiff import open_stack, sniff
 __all__ = ["read", "sniff"]
 
 
-def read(path: Path, name: str | None, n_band: int | None) -> CubeParts:
-    """Open a stack; its wavelengths lie beside it.
+def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
+    """Open a TIFF stack, whose wavelengths are in a separate file.
 
     Raises
     ------
     ScanError
-        It is no stack, or damaged.
+        The file is not a stack, or is damaged.
     """
-    del name, n_band
+    del part_name, n_band
     return CubeParts(open_stack(path))

@@ -1,4 +1,4 @@
-"""Wavelengths of a cube's bands: in nm, um, Angstrom or cm-1, or without a unit; in the file or beside it."""
+"""Conversion of the wavelengths of bands to nm, from nm, um, Angstrom, cm-1 or numbers without a unit."""
 
 import re
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from underpaint.errors import ScanError
 
 LOWEST_NM, HIGHEST_NM = 200.0, 16000.0
-"""Bands outside are not those of a reflectance camera."""
+"""Limits of the wavelengths of a reflectance camera, in nm."""
 _LONGEST_UM = 25.0
-"""Numbers up to this are um where no unit is stated, above they are nm."""
-_UNITS_NM = {
+"""Maximum wavelength in um of a list without a unit. Larger numbers are in nm."""
+_NM_PER_UNIT = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1.0),
     **dict.fromkeys(
         ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"), 1e3
@@ -19,76 +19,92 @@ _UNITS_NM = {
     **dict.fromkeys(("a", "å", "angstrom", "angstroms"), 0.1),
 }
 WAVENUMBER = "cm-1"
-"""Unit of wavenumbers; 1e7 divided by a wavenumber is the wavelength in nm."""
-_NO_UNIT = {"", "unknown", "none", "index", "n/a"}
-LISTED = ("wavelengths", "wavelength")
-"""Names of a file beside a cube that lists its wavelengths."""
+"""Unit of wavenumbers. The wavelength in nm is 1e7 divided by the wavenumber."""
+_NO_UNIT_WORDS = {"", "unknown", "none", "index", "n/a"}
+LIST_NAMES = ("wavelengths", "wavelength")
+"""Names of text files that list the wavelengths of a cube."""
 
 
-def in_nm(values: NDArray[np.float64], unit: str, source: str) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return wavelengths in nm, with notes on what was assumed.
+def wavelengths_in_nm(
+    stored_wavelengths: NDArray[np.float64], unit: str, source: str
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return wavelengths in nm, with notes on assumptions about their unit.
 
     Parameters
     ----------
-    values : (n_band,) array
+    stored_wavelengths : (n_band,) array
         As stored.
     unit : str
-        As stated; "" where it is not.
+        Unit in the file; "" if not stated.
     source : str
-        For messages.
+        File of the wavelengths, for messages.
 
     Raises
     ------
     ScanError
-        A value is no number, the unit is no length, or the wavelengths are not those of a camera.
+        A value is not a number, the unit is not a length, or the wavelengths are not those of a camera.
     """
-    stated = unit_in(unit)
-    if not stated and unit.strip(" {}\"'").lower() not in _NO_UNIT:
+    stated_unit = find_unit(unit)
+    if not stated_unit and unit.strip(" {}\"'").lower() not in _NO_UNIT_WORDS:
         raise ScanError(
-            f"Cannot read the wavelengths of {source}: their unit is {unit!r}; nm, um, Angstrom and cm-1 are read. "
+            f"Cannot read the wavelengths of {source}: their unit is {unit!r}; only nm, um, Angstrom and cm-1 are "
+            "known. "
             "Convert them, or put a list in nm beside the file (wavelengths.txt)."
         )
-    if not np.isfinite(values).all() or (values <= 0).any():
+    if not np.isfinite(stored_wavelengths).all() or (stored_wavelengths <= 0).any():
         raise ScanError(
-            f"Cannot read the wavelengths of {source}: band {int(np.argmin(np.isfinite(values) & (values > 0)))} has "
-            "none above 0. Correct it in the file, or put a list of all wavelengths beside it (wavelengths.txt)."
+            f"Cannot read the wavelengths of {source}: band "
+            f"{int(np.argmin(np.isfinite(stored_wavelengths) & (stored_wavelengths > 0)))} has "
+            "no wavelength above 0. Correct it in the file, or put a list of all wavelengths beside it "
+            "(wavelengths.txt)."
         )
-    by_size = "um" if values.max() <= _LONGEST_UM else "nm"
-    nm = to_nm(values, stated or by_size)
+    unit_by_size = "um" if stored_wavelengths.max() <= _LONGEST_UM else "nm"
+    wavelength_nm = to_nm(stored_wavelengths, stated_unit or unit_by_size)
     notes: tuple[str, ...] = ()
-    if not _plausible(nm):
-        nm = to_nm(values, by_size)
-        notes = (f"the wavelengths are stated in {stated or 'no unit'}, and are {by_size} by their size",)
-    elif not stated:
-        notes = (f"wavelengths without a unit are taken as {by_size}, by their size",)
-    if not _plausible(nm):
-        raise ScanError(
-            f"Cannot use the wavelengths of {source}: they run from {values.min():g} to {values.max():g} "
-            f"{stated or '(no unit)'}; bands of a camera lie between {LOWEST_NM:g} and {HIGHEST_NM:g} nm. Put a list "
-            "of the right ones beside the file (wavelengths.txt)."
+    if not _are_camera_wavelengths(wavelength_nm):
+        wavelength_nm = to_nm(stored_wavelengths, unit_by_size)
+        notes = (
+            f"the wavelengths are stated in {stated_unit or 'no unit'}, but are read as {unit_by_size}, by their size",
         )
-    return nm, notes
+    elif not stated_unit:
+        notes = (f"wavelengths without a unit are read as {unit_by_size}, by their size",)
+    if not _are_camera_wavelengths(wavelength_nm):
+        raise ScanError(
+            f"Cannot use the wavelengths of {source}: they run from {stored_wavelengths.min():g} to "
+            f"{stored_wavelengths.max():g} "
+            f"{stated_unit or '(no unit)'}; bands of a camera lie between {LOWEST_NM:g} and {HIGHEST_NM:g} nm. Put "
+            "a list "
+            "of the correct wavelengths beside the file (wavelengths.txt)."
+        )
+    return wavelength_nm, notes
 
 
-def _plausible(nm: NDArray[np.float64]) -> bool:
-    return bool(nm.min() >= LOWEST_NM and nm.max() <= HIGHEST_NM)
+def _are_camera_wavelengths(wavelength_nm: NDArray[np.float64]) -> bool:
+    return bool(wavelength_nm.min() >= LOWEST_NM and wavelength_nm.max() <= HIGHEST_NM)
 
 
-def unit_in(text: str) -> str:
-    """Return the unit of wavelengths, or "cm-1", that a text states, as in "Wavelength (nm)"; "" where it states none.
+def find_unit(text_with_unit: str) -> str:
+    """Return the unit in a text such as "Wavelength (nm)", "cm-1" for wavenumbers, or "" without a unit.
 
     Examples
     --------
-    >>> unit_in("wavenumber (cm-1)"), unit_in("lambda_um"), unit_in("name")
+    >>> find_unit("wavenumber (cm-1)"), find_unit("lambda_um"), find_unit("name")
     ('cm-1', 'um', '')
     """
-    plain = text.strip(" {}\"'").lower()
-    if re.search(r"wave ?number|\bcm ?(\^?\(?-1|⁻¹)|\b1 ?/ ?cm", plain):
+    plain_text = text_with_unit.strip(" {}\"'").lower()
+    if re.search(r"wave ?number|\bcm ?(\^?\(?-1|⁻¹)|\b1 ?/ ?cm", plain_text):
         return WAVENUMBER
-    words = [plain] if plain == "a" else re.split(r"[\W_]+", plain)
-    return next((word for word in words if word in _UNITS_NM and (word != "a" or plain == "a")), "")
+    text_words = [plain_text] if plain_text == "a" else re.split(r"[\W_]+", plain_text)
+    return next(
+        (
+            unit_word
+            for unit_word in text_words
+            if unit_word in _NM_PER_UNIT and (unit_word != "a" or plain_text == "a")
+        ),
+        "",
+    )
 
 
-def to_nm(values: NDArray[np.float64], unit: str) -> NDArray[np.float64]:
-    """Return wavelengths in nm from numbers above zero in a unit of :func:`unit_in`."""
-    return 1e7 / values if unit == WAVENUMBER else values * _UNITS_NM[unit]
+def to_nm(stored_wavelengths: NDArray[np.float64], unit: str) -> NDArray[np.float64]:
+    """Return wavelengths in nm from positive numbers in a unit from :func:`find_unit`."""
+    return 1e7 / stored_wavelengths if unit == WAVENUMBER else stored_wavelengths * _NM_PER_UNIT[unit]

@@ -1,4 +1,4 @@
-"""HDF5: shared parts of its readers, and scans and virtual panels written by ``underpaint``."""
+"""Reading of HDF5 files, and writing of scans and virtual panels as HDF5."""
 
 from underpaint.io.hdf5._facts import read_settings, read_truth, save_scan
 

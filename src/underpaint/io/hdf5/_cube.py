@@ -1,4 +1,4 @@
-"""Datasets of an HDF5 file as cubes: reading, and identification of rows, columns, detectors and channels.
+"""Reading of HDF5 datasets as cubes, with identification of rows, columns, detectors and channels.
 
 Unreadable data are refused before memory is allocated.
 """
@@ -35,9 +35,11 @@ _FIRST_PLUGIN_FILTER = 256
 
 
 class Hdf5Cube:
-    """Rows, columns and channels of a dataset; the file is opened again for each block, so that no handle stays open.
+    """Cube of a dataset.
 
-    Any process can therefore read the cube, and the file can be replaced in between on every operating system.
+    The file is opened again for each block, so that no file handle stays open.
+
+    Any process can therefore read the cube, and the file can be replaced between reads on every operating system.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ class Hdf5Cube:
         The file.
     dataset : h5py.Dataset
         Dataset that holds the counts.
-    order : (int, int, int)
+    dimension_order : (int, int, int)
         Indices of the dimensions of rows, columns and channels.
     detector : (int, int) or None
         Index of the detector dimension, and of the detector to read; None without such a dimension.
@@ -60,20 +62,29 @@ class Hdf5Cube:
         self,
         path: Path,
         dataset: Any,
-        order: tuple[int, int, int] = (0, 1, 2),
-        detector: tuple[int, int] | None = None,
+        dimension_order: tuple[int, int, int] = (0, 1, 2),
+        detector_index: tuple[int, int] | None = None,
     ) -> None:
         check_readable(path, dataset)
-        self.path, self.name, self.order, self.detector = file_of(dataset), dataset.name, order, detector
+        self.path, self.name, self.dimension_order, self.detector = (
+            file_of(dataset),
+            dataset.name,
+            dimension_order,
+            detector_index,
+        )
         self.dtype: np.dtype[Any] = dataset.dtype
-        n_row, n_column, n_channel = (int(dataset.shape[dimension]) for dimension in order)
+        n_row, n_column, n_channel = (int(dataset.shape[dimension]) for dimension in dimension_order)
         self.shape = (n_row, n_column, n_channel)
         self.notes = _unwritten_notes(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
-        slices: dict[int, slice | int] = {self.order[0]: rows, self.order[1]: columns, self.order[2]: slice(None)}
-        return _read(self.path, self.name, slices, self.order, self.detector)
+        slices: dict[int, slice | int] = {
+            self.dimension_order[0]: rows,
+            self.dimension_order[1]: columns,
+            self.dimension_order[2]: slice(None),
+        }
+        return _read_slices(self.path, self.name, slices, self.dimension_order, self.detector)
 
 
 class ListedCube:
@@ -85,7 +96,7 @@ class ListedCube:
         As for :class:`Hdf5Cube`.
     index : (n_row, n_column) array
         Index of each pixel's spectrum in the list, -1 for missing pixels.
-    order : (int, int)
+    dimension_order : (int, int)
         Indices of the dimensions of spectra and channels.
     """
 
@@ -93,36 +104,47 @@ class ListedCube:
         self,
         path: Path,
         dataset: Any,
-        index: NDArray[np.int64],
-        order: tuple[int, int] = (0, 1),
-        detector: tuple[int, int] | None = None,
+        spectrum_indices: NDArray[np.int64],
+        dimension_order: tuple[int, int] = (0, 1),
+        detector_index: tuple[int, int] | None = None,
     ) -> None:
         check_readable(path, dataset)
-        self.path, self.name, self.order, self.detector = file_of(dataset), dataset.name, order, detector
+        self.path, self.name, self.dimension_order, self.detector = (
+            file_of(dataset),
+            dataset.name,
+            dimension_order,
+            detector_index,
+        )
         self.dtype: np.dtype[Any] = dataset.dtype
-        self.index = index
-        self.shape = (index.shape[0], index.shape[1], int(dataset.shape[order[1]]))
+        self.index = spectrum_indices
+        self.shape = (spectrum_indices.shape[0], spectrum_indices.shape[1], int(dataset.shape[dimension_order[1]]))
         self.notes = _unwritten_notes(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; spectra close together in the file are read at once."""
-        index = self.index[rows, columns]
-        indices = np.unique(index[index >= 0])
-        counts = np.zeros((*index.shape, self.shape[2]), dtype=self.dtype)
-        if indices.size == 0:
+        """Read a rectangle of pixels, with one access for spectra that are close together in the file."""
+        spectrum_indices = self.index[rows, columns]
+        distinct_indices = np.unique(spectrum_indices[spectrum_indices >= 0])
+        counts = np.zeros((*spectrum_indices.shape, self.shape[2]), dtype=self.dtype)
+        if distinct_indices.size == 0:
             return counts
-        if indices[-1] - indices[0] < 2 * indices.size:
-            start = int(indices[0])
-            spectra, spectrum_position = self._spectra(slice(start, int(indices[-1]) + 1)), index - start
+        if distinct_indices[-1] - distinct_indices[0] < 2 * distinct_indices.size:
+            first_index = int(distinct_indices[0])
+            spectra, spectrum_position = (
+                self._read_spectra(slice(first_index, int(distinct_indices[-1]) + 1)),
+                spectrum_indices - first_index,
+            )
         else:
-            spectra, spectrum_position = self._spectra(indices), np.searchsorted(indices, index)
-        has_spectrum = index >= 0
+            spectra, spectrum_position = (
+                self._read_spectra(distinct_indices),
+                np.searchsorted(distinct_indices, spectrum_indices),
+            )
+        has_spectrum = spectrum_indices >= 0
         counts[has_spectrum] = spectra[spectrum_position[has_spectrum]]
         return counts
 
-    def _spectra(self, selection: Any) -> NDArray[Any]:
-        slices = {self.order[0]: selection, self.order[1]: slice(None)}
-        return _read(self.path, self.name, slices, self.order, self.detector)
+    def _read_spectra(self, selection: Any) -> NDArray[Any]:
+        slices = {self.dimension_order[0]: selection, self.dimension_order[1]: slice(None)}
+        return _read_slices(self.path, self.name, slices, self.dimension_order, self.detector)
 
 
 def check_readable(path: Path, dataset: Any) -> None:
@@ -151,12 +173,12 @@ def check_readable(path: Path, dataset: Any) -> None:
         raise ScanError(
             f"Cannot read {location}: it declares {dataset.shape} numbers, {declared_bytes / 1e6:.0f} MB, in chunks of "
             f"{chunk_bytes / 1e6:.0f} MB; the file contains {stored_bytes / 1e6:.3f} MB, which is impossible. It is "
-            "damaged; copy it again."
+            "damaged; copy the file again."
         )
 
 
 def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
-    """Return notes on chunks that were never written, as in an aborted scan; HDF5 reads them as zeros."""
+    """Return notes on chunks that were never written, as in an aborted scan, and that HDF5 reads as zeros."""
     if dataset.is_virtual:
         written_fraction = (
             sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources()) / dataset.size
@@ -168,52 +190,61 @@ def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
         )
     if dataset.chunks is None:
         return ()
-    n_expected, n_stored = 1, int(dataset.id.get_num_chunks())
-    for size, chunk in zip(dataset.shape, dataset.chunks, strict=True):
-        n_expected *= -(-size // chunk)
-    if n_stored >= n_expected:
+    n_expected_chunk, n_stored_chunk = 1, int(dataset.id.get_num_chunks())
+    for n_index, chunk_size in zip(dataset.shape, dataset.chunks, strict=True):
+        n_expected_chunk *= -(-n_index // chunk_size)
+    if n_stored_chunk >= n_expected_chunk:
         return ()
     return (
-        f"{n_expected - n_stored} of {n_expected} chunks of the counts were never written (an aborted scan?) and "
+        f"{n_expected_chunk - n_stored_chunk} of {n_expected_chunk} chunks of the counts were never written (an "
+        "aborted scan?) and "
         "read as zero",
     )
 
 
 def _check_filters(dataset: Any, location: str) -> None:
     properties = dataset.id.get_create_plist()
-    codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
-    if any(code >= _FIRST_PLUGIN_FILTER for code in codes) and find_spec("hdf5plugin") is not None:
+    filter_codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    if any(filter_code >= _FIRST_PLUGIN_FILTER for filter_code in filter_codes) and find_spec("hdf5plugin") is not None:
         __import__("hdf5plugin")  # registers its filters with HDF5
-    for code in codes:
-        if not h5py.h5z.filter_avail(code):
+    for filter_code in filter_codes:
+        if not h5py.h5z.filter_avail(filter_code):
             raise ScanError(
-                f"Cannot read {location}: it is compressed with the HDF5 filter {code} "
-                f"({_FILTER_NAMES.get(code, 'unknown')}), "
+                f"Cannot read {location}: it is compressed with the HDF5 filter {filter_code} "
+                f"({_FILTER_NAMES.get(filter_code, 'unknown')}), "
                 'which is not installed. Run `pip install "underpaint[hdf5]"`, or repack the file with '
                 "`h5repack -f GZIP=1`."
             )
 
 
-def _read(
-    path: Path, name: str, slices: Mapping[int, Any], order: tuple[int, ...], detector: tuple[int, int] | None
+def _read_slices(
+    path: Path,
+    dataset_path: str,
+    slices: Mapping[int, Any],
+    dimension_order: tuple[int, ...],
+    detector_index: tuple[int, int] | None,
 ) -> NDArray[Any]:
     """Read slices of a dataset's dimensions, and return these in the given order."""
-    slices_by_dimension = {**slices, **({} if detector is None else {detector[0]: slice(detector[1], detector[1] + 1)})}
+    slices_by_dimension = {
+        **slices,
+        **({} if detector_index is None else {detector_index[0]: slice(detector_index[1], detector_index[1] + 1)}),
+    }
     try:
-        values = read_part(
-            path, name, tuple(slices_by_dimension[dimension] for dimension in sorted(slices_by_dimension))
+        stored_values = read_part(
+            path, dataset_path, tuple(slices_by_dimension[dimension] for dimension in sorted(slices_by_dimension))
         )
     except READ_ERRORS as error:
         raise ScanError(
-            f"Cannot read {path}::{name}: {first_line(error)}. The file is damaged or was changed; copy it again."
+            f"Cannot read {path}::{dataset_path}: {first_line(error)}. The file is damaged or was changed; copy it "
+            "again."
         ) from error
-    if detector is None:
-        return np.ascontiguousarray(np.transpose(values, order))
-    return np.ascontiguousarray(np.transpose(values, (*order, detector[0]))[..., 0])
+    if detector_index is None:
+        return np.ascontiguousarray(np.transpose(stored_values, dimension_order))
+    return np.ascontiguousarray(np.transpose(stored_values, (*dimension_order, detector_index[0]))[..., 0])
 
 
 NamedDimension = tuple[str, Any]
-"""Name of a dimension ("" if unnamed), and the dataset that describes it (None without one)."""
+"""Name of a dimension ("" if unnamed), and the dataset that describes it (None if there is none)."""
 MAX_DETECTORS = 32
 _DETECTOR_NAME = re.compile(r"^det|detector|element|sensor", re.IGNORECASE)
 _PIXEL_NAME = re.compile(r"^([xy]|rows?|col(umn)?s?|dim[01]|.*_[xy]|[xy]_.*|sam?[xyz].*|s[xyz]|pos.*)$", re.IGNORECASE)
@@ -227,7 +258,7 @@ class Interpretation:
 
     Parameters
     ----------
-    order : tuple of int
+    dimension_order : tuple of int
         Indices of the dimensions of (rows, columns, channels), or of (spectra, channels).
     detector : int or None
         Index of the dimension of detectors.
@@ -235,20 +266,20 @@ class Interpretation:
         Note on a guess; "" for none.
     """
 
-    order: tuple[int, ...]
+    dimension_order: tuple[int, ...]
     detector: int | None = None
     note: str = ""
 
     def map_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the sizes of rows and columns, or the number of spectra."""
-        return tuple(int(shape[dimension]) for dimension in self.order[:-1])
+        return tuple(int(shape[dimension]) for dimension in self.dimension_order[:-1])
 
 
-def interpret(
+def interpret_dimensions(
     dataset: Any,
     axes: Sequence[NamedDimension],
-    lengths: tuple[int, ...],
-    positions: Sequence[Any],
+    list_lengths: tuple[int, ...],
+    position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> Interpretation:
     """Identify the dimensions of 2-D to 4-D counts by their axes, attributes, sizes and values.
@@ -259,9 +290,9 @@ def interpret(
         The counts.
     axes : sequence of (str, h5py.Dataset or None)
         The dimensions as the file names them.
-    lengths : tuple of int
+    list_lengths : tuple of int
         Lengths of lists of energies next to the dataset.
-    positions : sequence of h5py.Dataset
+    position_datasets : sequence of h5py.Dataset
         1-D datasets that may be positions of the pixels.
     shape : (int, int) or None
         Rows and columns, if given.
@@ -271,27 +302,33 @@ def interpret(
     ScanError
         The dimensions are ambiguous.
     """
-    channel_dim, channel_note = _channel_dimension(dataset, axes, lengths)
+    channel_dim, channel_note = _channel_dimension(dataset, axes, list_lengths)
     other_dimensions = [dimension for dimension in range(dataset.ndim) if dimension != channel_dim]
     if dataset.ndim == 2:
         return Interpretation((other_dimensions[0], channel_dim), None, channel_note)
-    detector = _detector_dimension(dataset, axes, channel_dim, other_dimensions, positions, shape)
+    detector = _detector_dimension(dataset, axes, channel_dim, other_dimensions, position_datasets, shape)
     pixel_dimensions = [dimension for dimension in other_dimensions if dimension != detector]
     return Interpretation((*pixel_dimensions, channel_dim), detector, channel_note)
 
 
-def _channel_dimension(dataset: Any, axes: Sequence[NamedDimension], lengths: tuple[int, ...]) -> tuple[int, str]:
-    candidates = [dimension for dimension, (_, item) in enumerate(axes) if unit_of(item) in {"ev", "kev"}]
-    candidates = candidates or [dimension for dimension, (name, _) in enumerate(axes) if ENERGY_NAME.search(name)]
-    if not candidates:
-        unnamed = [dimension for dimension, (name, _) in enumerate(axes) if not _is_pixel_name(name)]
-        candidates = unnamed if len(unnamed) == 1 else []
-    if candidates:
-        return candidates[0], ""
+def _channel_dimension(dataset: Any, axes: Sequence[NamedDimension], list_lengths: tuple[int, ...]) -> tuple[int, str]:
+    candidate_dimensions = [
+        dimension for dimension, (_, axis_dataset) in enumerate(axes) if unit_of(axis_dataset) in {"ev", "kev"}
+    ]
+    candidate_dimensions = candidate_dimensions or [
+        dimension for dimension, (dimension_name, _) in enumerate(axes) if ENERGY_NAME.search(dimension_name)
+    ]
+    if not candidate_dimensions:
+        unnamed_dimensions = [
+            dimension for dimension, (dimension_name, _) in enumerate(axes) if not _is_pixel_name(dimension_name)
+        ]
+        candidate_dimensions = unnamed_dimensions if len(unnamed_dimensions) == 1 else []
+    if candidate_dimensions:
+        return candidate_dimensions[0], ""
     interpretation = as_text(dataset.attrs.get("interpretation", dataset.parent.attrs.get("interpretation", "")))
     if interpretation in {"spectrum", "image"}:
         return (dataset.ndim - 1 if interpretation == "spectrum" else 0), ""
-    return channel_dimension(dataset.shape, lengths, lambda key: _read_counts(dataset, key))
+    return channel_dimension(dataset.shape, list_lengths, lambda slices: _read_counts(dataset, slices))
 
 
 def _detector_dimension(
@@ -299,33 +336,35 @@ def _detector_dimension(
     axes: Sequence[NamedDimension],
     channel_dim: int,
     other_dimensions: Sequence[int],
-    positions: Sequence[Any],
+    position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
-    """Return the dimension of the detectors; None for a three-dimensional dataset without one."""
+    """Return the index of the detector dimension, or None for a 3-D dataset without one."""
     sizes = {dimension: int(dataset.shape[dimension]) for dimension in other_dimensions}
-    candidates = [
+    candidate_dimensions = [
         dimension
         for dimension in other_dimensions
         if dimension < len(axes) and _DETECTOR_NAME.search(axes[dimension][0])
     ]
-    if len(candidates) == 1:
-        return candidates[0]
+    if len(candidate_dimensions) == 1:
+        return candidate_dimensions[0]
     if len(other_dimensions) == 2:
-        return _detector_dimension_of_list(dataset, axes, channel_dim, other_dimensions, positions, shape)
+        return _detector_dimension_of_list(dataset, axes, channel_dim, other_dimensions, position_datasets, shape)
     single_dimension = next((dimension for dimension in other_dimensions if sizes[dimension] == 1), None)
     if single_dimension is not None:
-        remaining = [dimension for dimension in other_dimensions if dimension != single_dimension]
-        result = _detector_dimension_of_list(dataset, axes, channel_dim, remaining, positions, shape)
-        return single_dimension if result is None else result
-    matching = [
+        remaining_dimensions = [dimension for dimension in other_dimensions if dimension != single_dimension]
+        detector_dimension = _detector_dimension_of_list(
+            dataset, axes, channel_dim, remaining_dimensions, position_datasets, shape
+        )
+        return single_dimension if detector_dimension is None else detector_dimension
+    matching_dimensions = [
         dimension
         for dimension in other_dimensions
         if tuple(sizes[pixel_dimension] for pixel_dimension in other_dimensions if pixel_dimension != dimension)
         == shape
     ]
-    if len(matching) == 1:
-        return matching[0]
+    if len(matching_dimensions) == 1:
+        return matching_dimensions[0]
     short_dimensions = [dimension for dimension in other_dimensions if sizes[dimension] <= MAX_DETECTORS]
     if len(short_dimensions) == 1:
         return short_dimensions[0]
@@ -333,12 +372,13 @@ def _detector_dimension(
         dimension: _product_misfit(dataset, channel_dim, dimension, other_dimensions)[0]
         for dimension in short_dimensions
     }
-    by_misfit = sorted(short_dimensions, key=lambda dimension: misfits[dimension])
-    if len(by_misfit) > 1 and 3.0 * max(misfits[by_misfit[0]], 1.0) < misfits[by_misfit[1]]:
-        return by_misfit[0]
-    size = " x ".join(str(pixel_dimension) for pixel_dimension in dataset.shape)
+    sorted_dimensions = sorted(short_dimensions, key=lambda dimension: misfits[dimension])
+    if len(sorted_dimensions) > 1 and 3.0 * max(misfits[sorted_dimensions[0]], 1.0) < misfits[sorted_dimensions[1]]:
+        return sorted_dimensions[0]
+    shape_text = " x ".join(str(pixel_dimension) for pixel_dimension in dataset.shape)
     raise ScanError(
-        f"Cannot read {dataset.file.filename}::{dataset.name}: more than one dimension of its {size} values may be the "
+        f"Cannot read {dataset.file.filename}::{dataset.name}: more than one dimension of its {shape_text} values "
+        "may be the "
         "detectors. Give rows and columns with --shape, e.g. --shape "
         f"{dataset.shape[other_dimensions[0]]}x{dataset.shape[other_dimensions[1]]}."
     )
@@ -349,7 +389,7 @@ def _detector_dimension_of_list(
     axes: Sequence[NamedDimension],
     channel_dim: int,
     other_dimensions: Sequence[int],
-    positions: Sequence[Any],
+    position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
     """Distinguish (spectrum, detector, channel) from (row, column, channel)."""
@@ -363,22 +403,26 @@ def _detector_dimension_of_list(
         return None
     if shape is not None and shape[0] * shape[1] == n_long:
         return short_dim
-    by_position = [item for item in positions if item.shape == (n_long,)]
-    by_column = [item for item in positions if item.shape == (n_short,) and _is_pixel_name(item.name)]
-    if by_column and not pixel_grids(by_position, n_long):
+    long_datasets = [dataset_item for dataset_item in position_datasets if dataset_item.shape == (n_long,)]
+    short_datasets = [
+        dataset_item
+        for dataset_item in position_datasets
+        if dataset_item.shape == (n_short,) and _is_pixel_name(dataset_item.name)
+    ]
+    if short_datasets and not pixel_grids(long_datasets, n_long):
         return None
     misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
     if misfit > max(
         3.0, 0.05 * image_contrast / n_short
-    ):  # the image is the sum of all detectors, with their combined noise
+    ):  # the image has the combined noise of all detectors, since it is their sum
         return None
-    if pixel_grids(by_position, n_long):
+    if pixel_grids(long_datasets, n_long):
         return short_dim
     if image_contrast < 5.0:
         return None
     raise ScanError(
         f"Cannot read {dataset.file.filename}::{dataset.name}: {n_long} x {n_short} spectra may be a map, or "
-        f"{n_long} spectra of {n_short} detectors: all {n_short} show the same image. Give --shape "
+        f"{n_long} spectra of {n_short} detectors, which all show the same image. Give --shape "
         f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{n_long}, or its rows and columns, for detectors."
     )
 
@@ -386,41 +430,43 @@ def _detector_dimension_of_list(
 def _product_misfit(
     dataset: Any, channel_dim: int, dimension: int, other_dimensions: Sequence[int]
 ) -> tuple[float, float]:
-    """Return chi squared per degree of freedom of the product of one image and efficiencies, and of a flat image.
+    """Return chi squared per degree of freedom of two models of the counts.
 
-    Detectors record the same image with efficiencies that depend on the energy band: within noise, their counts are the
-    product of image and efficiency. Counts of rows or columns are not such a product.
+    The first model is the product of one image and the detectors' efficiencies. The second model is a flat image.
+
+    Detectors record the same image with efficiencies that depend on the energy band. Within noise, the detectors'
+    counts are the product of image and efficiency. The counts of different rows or columns are not such a product.
     """
     pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
-    size = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
-    max_indices = max(2, int((_MAX_VALUES_READ / size) ** (1 / len(pixel_dimensions))))
+    n_value = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
+    max_indices = max(2, int((_MAX_VALUES_READ / n_value) ** (1 / len(pixel_dimensions))))
     slices: list[Any] = [slice(None)] * dataset.ndim
     for pixel_dimension in pixel_dimensions:
         slices[pixel_dimension] = slice(None, None, -(-int(dataset.shape[pixel_dimension]) // max_indices))
     counts = np.moveaxis(_read_counts(dataset, tuple(slices)), (dimension, channel_dim), (-2, -1)).astype(np.float64)
     counts = counts.reshape(-1, *counts.shape[-2:])
-    edges = np.searchsorted(np.cumsum(counts.sum(axis=(0, 1))), np.linspace(0, counts.sum(), _N_BANDS + 1)[:-1])
-    bands = np.add.reduceat(counts, np.unique(edges), axis=2)
+    band_edges = np.searchsorted(np.cumsum(counts.sum(axis=(0, 1))), np.linspace(0, counts.sum(), _N_BANDS + 1)[:-1])
+    bands = np.add.reduceat(counts, np.unique(band_edges), axis=2)
     bright_bands = bands.mean(axis=(0, 1)) > 1
     if not bright_bands.any() or len(bands) < 2:
         return 0.0, 0.0
     bands = bands[:, :, bright_bands]
     image, efficiency = bands.sum(axis=1, keepdims=True), bands.sum(axis=0, keepdims=True)
-    total = np.maximum(bands.sum(axis=(0, 1), keepdims=True), 1.0)
-    misfit = _chi_squared(bands, image * efficiency / total)
-    image_contrast = _chi_squared(image, np.broadcast_to(total / len(bands), image.shape))
+    total_counts = np.maximum(bands.sum(axis=(0, 1), keepdims=True), 1.0)
+    misfit = _chi_squared(bands, image * efficiency / total_counts)
+    image_contrast = _chi_squared(image, np.broadcast_to(total_counts / len(bands), image.shape))
     return misfit * bands.shape[1] / max(bands.shape[1] - 1, 1), image_contrast
 
 
-def _chi_squared(counts: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
-    return float(((counts - expected) ** 2 / np.maximum(expected, 1.0)).mean())
+def _chi_squared(measured_counts: NDArray[np.float64], expected_counts: NDArray[np.float64]) -> float:
+    return float(((measured_counts - expected_counts) ** 2 / np.maximum(expected_counts, 1.0)).mean())
 
 
-def _read_counts(dataset: Any, key: Any) -> NDArray[Any]:
+def _read_counts(dataset: Any, slices: Any) -> NDArray[Any]:
     """Read a part of the counts, to identify their dimensions."""
     check_sources(dataset)
     try:
-        return np.asarray(np.nan_to_num(dataset[key]))
+        return np.asarray(np.nan_to_num(dataset[slices]))
     except READ_ERRORS as error:
         raise ScanError(
             f"Cannot read {dataset.file.filename}::{dataset.name}: it is damaged ({error}). Copy the file again."
@@ -430,7 +476,7 @@ def _read_counts(dataset: Any, key: Any) -> NDArray[Any]:
 # --- positions ---------------------------------------------------------------------------------------
 
 
-def pixel_grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDArray[np.int64]]]:
+def pixel_grids(position_datasets: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDArray[np.int64]]]:
     """Return datasets of positions along rows and columns that arrange a list of spectra on a full grid.
 
     Returns
@@ -439,69 +485,84 @@ def pixel_grids(positions: Sequence[Any], n_spectrum: int) -> list[tuple[Any, An
         Positions along rows and columns, and the index of each pixel's spectrum.
     """
     level_positions = []
-    for item in positions:
-        if item.shape != (n_spectrum,) or item.dtype.kind not in "iuf":
+    for position_dataset in position_datasets:
+        if position_dataset.shape != (n_spectrum,) or position_dataset.dtype.kind not in "iuf":
             continue
-        levels = _level_numbers(np.asarray(read_values(item), dtype=np.float64))
-        if levels is not None:
-            level_positions.append((item, levels))
-    result = []
-    for (first_item, first_levels), (second_item, second_levels) in combinations(level_positions, 2):
-        n_first, n_second = int(first_levels.max()) + 1, int(second_levels.max()) + 1
-        if n_first * n_second != n_spectrum or np.unique(first_levels * n_second + second_levels).size != n_spectrum:
+        level_numbers = _level_numbers(np.asarray(read_values(position_dataset), dtype=np.float64))
+        if level_numbers is not None:
+            level_positions.append((position_dataset, level_numbers))
+    grids = []
+    for (first_dataset, first_levels), (second_dataset, second_levels) in combinations(level_positions, 2):
+        n_first_level, n_second_level = int(first_levels.max()) + 1, int(second_levels.max()) + 1
+        if (
+            n_first_level * n_second_level != n_spectrum
+            or np.unique(first_levels * n_second_level + second_levels).size != n_spectrum
+        ):
             continue
-        changes = [np.count_nonzero(np.diff(each)) for each in (first_levels, second_levels)]
-        directions = _axis_letter(first_item.name), _axis_letter(second_item.name)
-        first_is_rows = directions[0] > directions[1] or (directions[0] == directions[1] and changes[0] <= changes[1])
-        (rows, at_row), (columns, at_column) = (
-            ((first_item, first_levels), (second_item, second_levels))
-            if first_is_rows
-            else ((second_item, second_levels), (first_item, first_levels))
+        n_level_changes = [np.count_nonzero(np.diff(level_array)) for level_array in (first_levels, second_levels)]
+        axis_letters = _axis_letter(first_dataset.name), _axis_letter(second_dataset.name)
+        is_first_rows = axis_letters[0] > axis_letters[1] or (
+            axis_letters[0] == axis_letters[1] and n_level_changes[0] <= n_level_changes[1]
         )
-        index = np.empty((int(at_row.max()) + 1, int(at_column.max()) + 1), np.int64)
-        index[at_row, at_column] = np.arange(n_spectrum)
-        result.append((rows, columns, index))
+        (row_dataset, row_levels), (column_dataset, column_levels) = (
+            ((first_dataset, first_levels), (second_dataset, second_levels))
+            if is_first_rows
+            else ((second_dataset, second_levels), (first_dataset, first_levels))
+        )
+        spectrum_indices = np.empty((int(row_levels.max()) + 1, int(column_levels.max()) + 1), np.int64)
+        spectrum_indices[row_levels, column_levels] = np.arange(n_spectrum)
+        grids.append((row_dataset, column_dataset, spectrum_indices))
     # Datasets named as positions come before counters that are regular by chance.
-    return sorted(result, key=lambda grid: -sum(bool(_is_pixel_name(item.name)) for item in grid[:2]))
+    return sorted(
+        grids, key=lambda grid: -sum(bool(_is_pixel_name(position_dataset.name)) for position_dataset in grid[:2])
+    )
 
 
-def _is_pixel_name(name: str) -> bool:
-    return _PIXEL_NAME.match(name.rsplit("/", 1)[-1]) is not None
+def _is_pixel_name(object_path: str) -> bool:
+    return _PIXEL_NAME.match(object_path.rsplit("/", 1)[-1]) is not None
 
 
-def _axis_letter(name: str) -> str:
-    """Return the last or first letter of a name if it is x, y or z, else ""; the later letter of two is the rows."""
-    last = name.rsplit("/", 1)[-1].lower()
-    return next((letter for letter in (last[-1], last[0]) if letter in "xyz"), "")
+def _axis_letter(object_path: str) -> str:
+    """Return the last or first letter of a name if it is x, y or z, else "".
+
+    Of two position datasets, the rows have the name with the later letter.
+    """
+    object_name = object_path.rsplit("/", 1)[-1].lower()
+    return next((letter for letter in (object_name[-1], object_name[0]) if letter in "xyz"), "")
 
 
-def _level_numbers(values: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Return the index of each position's level, from 0; None without distinct levels."""
-    if not np.isfinite(values).all():
+def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Return the index from 0 of each position's level, or None without distinct levels."""
+    if not np.isfinite(positions).all():
         return None
-    sorted_values = np.sort(values)
-    gaps = np.diff(sorted_values)
-    if not gaps.size or gaps.max() <= 0:
+    sorted_positions = np.sort(positions)
+    position_gaps = np.diff(sorted_positions)
+    if not position_gaps.size or position_gaps.max() <= 0:
         return None
-    is_gap = gaps > 0.3 * gaps.max()
-    if is_gap.sum() + 1 >= values.size or gaps[~is_gap].max(initial=0.0) > 0.1 * gaps.max():
+    is_gap = position_gaps > 0.3 * position_gaps.max()
+    if is_gap.sum() + 1 >= positions.size or position_gaps[~is_gap].max(initial=0.0) > 0.1 * position_gaps.max():
         return None
-    level_starts = sorted_values[1:][is_gap]
-    return np.searchsorted(level_starts, values, side="right").astype(np.int64)
+    level_starts = sorted_positions[1:][is_gap]
+    return np.searchsorted(level_starts, positions, side="right").astype(np.int64)
 
 
 def named_axes(dataset: Any, groups: Sequence[Any]) -> list[NamedDimension]:
-    """Return name and dataset of each dimension; an empty list if no group names the dimensions."""
+    """Return the name and dataset of each dimension, or an empty list if no group names the dimensions."""
     for group in groups:
-        source = dataset.attrs if "axes" in dataset.attrs else group.attrs
-        names = [as_text(name).strip() for name in np.ravel(source.get("axes", []))]
-        if len(names) == 1:  # older convention: one text, separated by colons or commas
-            names = [name.strip() for name in names[0].strip("[]").replace(",", ":").split(":")]
-        if len(names) == dataset.ndim:
-            return [("" if name == "." else name, _axis_dataset(group, name)) for name in names]
+        attributes = dataset.attrs if "axes" in dataset.attrs else group.attrs
+        dimension_names = [as_text(dimension_name).strip() for dimension_name in np.ravel(attributes.get("axes", []))]
+        if len(dimension_names) == 1:  # in an older convention, one text holds all names
+            dimension_names = [
+                dimension_name.strip() for dimension_name in dimension_names[0].strip("[]").replace(",", ":").split(":")
+            ]
+        if len(dimension_names) == dataset.ndim:
+            return [
+                ("" if dimension_name == "." else dimension_name, _axis_dataset(group, dimension_name))
+                for dimension_name in dimension_names
+            ]
     return []
 
 
-def _axis_dataset(group: Any, name: str) -> Any:
-    item = follow(group, name) if name not in {"", "."} else None
-    return item if isinstance(item, h5py.Dataset) else None
+def _axis_dataset(group: Any, dimension_name: str) -> Any:
+    axis_dataset = follow(group, dimension_name) if dimension_name not in {"", "."} else None
+    return axis_dataset if isinstance(axis_dataset, h5py.Dataset) else None

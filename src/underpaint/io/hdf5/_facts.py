@@ -1,4 +1,4 @@
-"""Metadata of counts (energy axes, times, steps), each read only if its size matches.
+"""Metadata of counts (energy axes, times, steps), read only if their size matches that of the counts.
 
 Scans and virtual panels are written here, in the layout of NeXus and PyMca.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._energies import MAX_AXIS_KEV, Axis, axis_of_line, axis_of_list
+from underpaint.io._energies import MAX_AXIS_KEV, Axis, axis_of_gain_and_zero, axis_of_list
 from underpaint.io.hdf5._links import check_sources, follow, open_file, read_values, walk
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.runtime.files import atomic_write, write_error
@@ -22,155 +22,170 @@ from underpaint.runtime.files import atomic_write, write_error
 _MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _S_PER_UNIT = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 ENERGY_UNITS = ("kev", "ev")
-"""Known units; for other or missing units the size of the energies decides between keV and eV."""
+"""Known units of energies. For other units or none, the size of the energies decides between keV and eV."""
 _MAX_TEXT_BYTES = 2**16
 _MAX_DEVIATION_KEV = 0.01
 _MAX_TIMES_PER_PIXEL = 64
 """Maximum number of times per pixel, if each detector has separate times."""
 
 
-def as_text(value: Any) -> str:
+def as_text(attribute: Any) -> str:
     """Return an attribute or string dataset as str."""
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.ravel()[0]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(attribute, np.ndarray) and attribute.size == 1:
+        attribute = attribute.ravel()[0]
+    return attribute.decode("utf-8", "replace") if isinstance(attribute, bytes) else str(attribute)
 
 
-def short_text(item: Any) -> str:
-    """Return the string of a dataset with a single one; "" for anything else."""
-    if not isinstance(item, h5py.Dataset) or item.size != 1 or item.dtype.itemsize > _MAX_TEXT_BYTES:
+def short_text(dataset: Any) -> str:
+    """Return the string of a dataset that holds only one, or "" for any other object."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.size != 1 or dataset.dtype.itemsize > _MAX_TEXT_BYTES:
         return ""
-    return as_text(read_values(item))
+    return as_text(read_values(dataset))
 
 
-def unit_of(item: Any) -> str:
-    """Return the ``units`` attribute of a dataset in lower case; "" without one."""
-    value = item.attrs.get("units", "") if isinstance(item, h5py.Dataset) else ""
-    return as_text(value).strip().lower()
+def unit_of(dataset: Any) -> str:
+    """Return the ``units`` attribute of a dataset in lower case, or "" if it has none."""
+    unit_attribute = dataset.attrs.get("units", "") if isinstance(dataset, h5py.Dataset) else ""
+    return as_text(unit_attribute).strip().lower()
 
 
-def read_numbers(item: Any, max_size: int) -> NDArray[np.float64] | None:
-    """Return a dataset of at most ``max_size`` numbers as floats; None for anything else."""
-    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or not 0 < item.size <= max_size:
+def read_numbers(dataset: Any, max_size: int) -> NDArray[np.float64] | None:
+    """Return a dataset of at most ``max_size`` numbers as floats, or None for any other object."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif" or not 0 < dataset.size <= max_size:
         return None
-    return np.asarray(read_values(item), dtype=np.float64)
+    return np.asarray(read_values(dataset), dtype=np.float64)
 
 
-def axis_of_energies(item: Any, n_channel: int) -> Axis:
+def axis_of_energies(dataset: Any, n_channel: int) -> Axis:
     """Return the linear energy axis of a dataset of ``n_channel`` energies (keV or eV), with notes."""
-    energy, unit = read_numbers(item, n_channel), unit_of(item)
-    unit_known = unit if unit in ENERGY_UNITS else ""
-    return (None, ()) if energy is None else axis_of_list(energy.ravel(), n_channel, unit_known)
+    energy, unit = read_numbers(dataset, n_channel), unit_of(dataset)
+    known_unit = unit if unit in ENERGY_UNITS else ""
+    return (None, ()) if energy is None else axis_of_list(energy.ravel(), n_channel, known_unit)
 
 
-def axis_of_polynomial(item: Any, n_channel: int) -> Axis:
-    """Return the axis of polynomial coefficients, with notes; None for the placeholder 0, 1, 0.
+def axis_of_polynomial(dataset: Any, n_channel: int) -> Axis:
+    """Return the axis of polynomial coefficients, with notes, or None for the placeholder 0, 1, 0.
 
     A quadratic polynomial is approximated by a straight line, if no channel deviates by more than 10 eV.
     """
-    values = read_numbers(item, 8)
-    if values is None or not 2 <= values.size <= 3:
+    coefficients = read_numbers(dataset, 8)
+    if coefficients is None or not 2 <= coefficients.size <= 3:
         return None, ()
-    zero, gain, *higher_orders = values.ravel().tolist()
+    zero, gain, *higher_orders = coefficients.ravel().tolist()
     if [zero, gain] == [0.0, 1.0]:
         return None, ()
     quadratic = higher_orders[0] if higher_orders else 0.0
-    # The nearest line deviates from the parabola over 0 ... last by at most bend * last**2 / 8.
+    # The line nearest to the parabola over the channels 0 to last deviates by at most quadratic * last**2 / 8.
     last_channel = n_channel - 1
     deviation_kev = quadratic * last_channel**2 / 8
     return (
-        axis_of_line(gain + quadratic * last_channel, zero - deviation_kev, n_channel)
+        axis_of_gain_and_zero(gain + quadratic * last_channel, zero - deviation_kev, n_channel)
         if abs(deviation_kev) <= _MAX_DEVIATION_KEV
         else (None, ())
     )
 
 
-def polynomial_deviation_kev(item: Any, n_channel: int) -> float:
-    """Return the deviation of polynomial coefficients from the linear axis, in keV; 0 for a line."""
-    values = read_numbers(item, 8)
-    return 0.0 if values is None or values.size != 3 else float(abs(values.flat[2])) * (n_channel - 1) ** 2 / 8
-
-
-def axis_fault(item: Any, n_channel: int) -> str:
-    """Return why a dataset of energies or coefficients yields no axis; "" if the dataset is neither."""
-    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif" or item.size < 2:
-        return ""
-    if item.size > 3 and item.size != n_channel:
-        return f"{item.name} holds {item.size} numbers for {n_channel} channels"
-    values = read_values(item).ravel().tolist()
-    if values[:2] == [0.0, 1.0]:
-        return ""
-    polynomial = ", ".join(f"{coefficient:g}" for coefficient in values[:3])
-    description = f"holds {polynomial}" if len(values) <= 3 else f"runs from {values[0]:g} to {values[-1]:g}"
+def polynomial_deviation_kev(dataset: Any, n_channel: int) -> float:
+    """Return the maximum deviation of a polynomial axis from the linear axis, in keV."""
+    coefficients = read_numbers(dataset, 8)
     return (
-        f"{item.name} {description}; energies must increase in equal steps and end between 0 and {MAX_AXIS_KEV:g} keV"
+        0.0
+        if coefficients is None or coefficients.size != 3
+        else float(abs(coefficients.flat[2])) * (n_channel - 1) ** 2 / 8
+    )
+
+
+def axis_fault(dataset: Any, n_channel: int) -> str:
+    """Return the reason why a dataset of energies or coefficients gives no axis, or "" for any other object."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif" or dataset.size < 2:
+        return ""
+    if dataset.size > 3 and dataset.size != n_channel:
+        return f"{dataset.name} holds {dataset.size} numbers for {n_channel} channels"
+    axis_numbers = read_values(dataset).ravel().tolist()
+    if axis_numbers[:2] == [0.0, 1.0]:
+        return ""
+    coefficient_list = ", ".join(f"{coefficient:g}" for coefficient in axis_numbers[:3])
+    description = (
+        f"holds {coefficient_list}"
+        if len(axis_numbers) <= 3
+        else f"runs from {axis_numbers[0]:g} to {axis_numbers[-1]:g}"
+    )
+    return (
+        f"{dataset.name} {description}; energies must increase in equal steps and end between 0 and "
+        f"{MAX_AXIS_KEV:g} keV"
     )
 
 
 PixelSelector = Callable[[NDArray[Any]], NDArray[Any] | None]
-"""Arranges one value per pixel, or one value for all, on rows and columns; returns None for other sizes."""
+"""Function that arranges one value per pixel, or one value for all, on a grid, or returns None."""
 
 
-def times_fault(item: Any, select_pixels: PixelSelector, shape: tuple[int, int]) -> str:
-    """Return a note on pixels of unknown time; "" if all are known."""
-    if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "buif":
+def times_fault(dataset: Any, select_pixels: PixelSelector, shape: tuple[int, int]) -> str:
+    """Return a note on pixels of unknown time, or "" if all times are known."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif":
         return ""
     n_pixel = shape[0] * shape[1]
-    values = read_numbers(item, _MAX_TIMES_PER_PIXEL * n_pixel)
-    times = None if values is None else select_pixels(values)
+    stored_times = read_numbers(dataset, _MAX_TIMES_PER_PIXEL * n_pixel)
+    times = None if stored_times is None else select_pixels(stored_times)
     if times is None:
-        return f"{item.name} ignored: it has {item.size} values for {n_pixel} pixels"
-    n_unknown = int((~(times > 0)).sum())
-    if n_unknown == n_pixel:
-        return f"{item.name} ignored: none of its times is above 0"
-    return f"{item.name} unknown in {n_unknown} of {n_pixel} pixels: 0, negative or no number" if n_unknown else ""
+        return f"{dataset.name} ignored: it has {dataset.size} values for {n_pixel} pixels"
+    n_unknown_time = int((~(times > 0)).sum())
+    if n_unknown_time == n_pixel:
+        return f"{dataset.name} ignored: none of its times is above 0"
+    return (
+        f"{dataset.name} unknown in {n_unknown_time} of {n_pixel} pixels: 0, negative or no number"
+        if n_unknown_time
+        else ""
+    )
 
 
 def pixel_seconds(
-    item: Any, shape: tuple[int, ...], select_pixels: PixelSelector | None = None, unit: str = "s"
+    dataset: Any, shape: tuple[int, ...], select_pixels: PixelSelector | None = None, unit: str = "s"
 ) -> NDArray[np.float64] | None:
-    """Return times of the pixels, s, from one value per pixel or one for all; non-positive times are NaN.
+    """Return the times of the pixels in s, with NaN for times that are not positive.
+
+    The dataset has one value per pixel, or one for all pixels.
 
     ``unit`` is used for datasets without the attribute ``units``.
     """
     n_pixel = shape[0] * shape[1]
-    values = read_numbers(item, _MAX_TIMES_PER_PIXEL * n_pixel)
-    if values is None:
+    stored_times = read_numbers(dataset, _MAX_TIMES_PER_PIXEL * n_pixel)
+    if stored_times is None:
         return None
 
-    def pixel_values(values: NDArray[Any]) -> NDArray[Any] | None:
-        if values.size == 1:
-            return np.full(shape[:2], values.flat[0])
-        return values.reshape(shape[:2]) if values.size == n_pixel else None
+    def arrange_pixels(stored_times: NDArray[Any]) -> NDArray[Any] | None:
+        if stored_times.size == 1:
+            return np.full(shape[:2], stored_times.flat[0])
+        return stored_times.reshape(shape[:2]) if stored_times.size == n_pixel else None
 
-    times = (select_pixels or pixel_values)(values)
+    times = (select_pixels or arrange_pixels)(stored_times)
     if times is None or not (times > 0).any():
         return None
-    return np.where(times > 0, times, np.nan) * _S_PER_UNIT.get(unit_of(item) or unit, 1.0)
+    return np.where(times > 0, times, np.nan) * _S_PER_UNIT.get(unit_of(dataset) or unit, 1.0)
 
 
 def step_of_positions(
-    item: Any, n_pixel: int, positions: NDArray[np.float64] | None = None
+    dataset: Any, n_pixel: int, positions: NDArray[np.float64] | None = None
 ) -> tuple[float | None, float | None]:
-    """Return the median distance between ``n_pixel`` positions: in mm if the unit is known, and as stored."""
+    """Return the median distance between ``n_pixel`` positions in mm (None if the unit is unknown) and as stored."""
     if positions is None:
-        positions = read_numbers(item, n_pixel)
+        positions = read_numbers(dataset, n_pixel)
         if positions is None or positions.size != n_pixel:
             return None, None
     if positions.size < 2:
         return None, None
-    step = float(np.nanmedian(np.abs(np.diff(positions.ravel()))))
-    unit_mm = _MM_PER_UNIT.get(unit_of(item))
-    return (None if unit_mm is None or not step > 0 else step * unit_mm), step
+    median_step = float(np.nanmedian(np.abs(np.diff(positions.ravel()))))
+    unit_mm = _MM_PER_UNIT.get(unit_of(dataset))
+    return (None if unit_mm is None or not median_step > 0 else median_step * unit_mm), median_step
 
 
 def step_of_axes(row_mm: float | None, column_mm: float | None) -> tuple[float, float] | None:
-    """Return the steps along rows and columns, in mm; None unless both are known."""
+    """Return the steps along rows and columns in mm, or None unless both are known."""
     return None if row_mm is None or column_mm is None else (row_mm, column_mm)
 
 
-TRUTH = "/entry/truth"
-SETTINGS = "/entry/settings"
+TRUTH_PATH = "/entry/truth"
+SETTINGS_PATH = "/entry/settings"
 _CHUNK_BYTES = 2**20
 
 
@@ -182,7 +197,7 @@ def save_scan(
     *,
     replace: bool = True,
 ) -> None:
-    """Write a scan, and the ground truth of a virtual panel, as HDF5; the file appears only when complete.
+    """Write a scan, and the ground truth of a virtual panel, to an HDF5 file that appears only when complete.
 
     Parameters
     ----------
@@ -202,19 +217,19 @@ def save_scan(
     OutputError
         The file cannot be written; nothing is left behind.
     """
-    target = Path(path)
+    target_path = Path(path)
     try:
         with (
-            atomic_write(target, replace=replace) as temporary_path,
+            atomic_write(target_path, replace=replace) as temporary_path,
             new_hdf5(temporary_path) as (file, raise_write_error),
         ):
             _write_entry(file, scan, truth or {}, settings, raise_write_error)
-    except RuntimeError as error:  # HDF5 reports write errors as such
-        raise write_error(target, error) from error
+    except RuntimeError as error:  # HDF5 reports write errors as RuntimeError
+        raise write_error(target_path, error) from error
 
 
 def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Read the ground truth of a virtual panel; empty if the file has none.
+    """Return the ground truth of a virtual panel, or an empty dict if the file has none.
 
     Raises
     ------
@@ -224,19 +239,21 @@ def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
     truth: dict[str, NDArray[Any]] = {}
     try:
         with open_file(Path(path)) as file:
-            truth_group = follow(file, TRUTH)
-            for name, item in walk(truth_group, []) if isinstance(truth_group, h5py.Group) else ():
-                if isinstance(item, h5py.Dataset):
-                    check_sources(item)
-                    values = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-                    truth[name.strip("/")] = np.asarray(values)
+            truth_group = follow(file, TRUTH_PATH)
+            for name, truth_item in walk(truth_group, []) if isinstance(truth_group, h5py.Group) else ():
+                if isinstance(truth_item, h5py.Dataset):
+                    check_sources(truth_item)
+                    truth_values = (
+                        truth_item.asstr()[()] if h5py.check_string_dtype(truth_item.dtype) else truth_item[()]
+                    )
+                    truth[name.strip("/")] = np.asarray(truth_values)
     except OSError as error:
         raise ScanError(f"Cannot read {path}: {error}. Check that it is an HDF5 file.") from error
     return truth
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """Read the settings stored with a scan by :func:`save_scan`; empty if there are none.
+    """Return the settings stored by :func:`save_scan`, or an empty dict if there are none.
 
     Raises
     ------
@@ -245,7 +262,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     """
     try:
         with open_file(Path(path)) as file:
-            settings = follow(file, SETTINGS)
+            settings = follow(file, SETTINGS_PATH)
             return {} if settings is None else dict(json.loads(as_text(read_values(settings))))
     except OSError as error:
         raise ScanError(f"Cannot read {path}: {error}. Check that it is an HDF5 file.") from error
@@ -259,20 +276,20 @@ def _write_entry(
     raise_write_error: Callable[[], None],
 ) -> None:
     file.attrs.update({"NX_class": "NXroot", "default": "entry"})
-    entry = file.create_group("entry")
-    entry.attrs.update({"NX_class": "NXentry", "default": "measurement"})
-    entry["title"] = scan.name
-    measurement = entry.create_group("measurement")
+    entry_group = file.create_group("entry")
+    entry_group.attrs.update({"NX_class": "NXentry", "default": "measurement"})
+    entry_group["title"] = scan.name
+    measurement = entry_group.create_group("measurement")
     measurement.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     _write_counts(measurement, scan, raise_write_error)
-    _write_facts(measurement, scan)
-    stored_truth = entry.create_group("truth")
+    _write_metadata(measurement, scan)
+    stored_truth = entry_group.create_group("truth")
     stored_truth.attrs["NX_class"] = "NXcollection"
-    for name, values in truth.items():
-        array = np.asarray(values)
+    for name, truth_values in truth.items():
+        array = np.asarray(truth_values)
         stored_truth.create_dataset(name, data=array.astype(object) if array.dtype.kind == "U" else array)
     if settings is not None:
-        entry["settings"] = json.dumps(settings, sort_keys=True)
+        entry_group["settings"] = json.dumps(settings, sort_keys=True)
 
 
 def _write_counts(measurement: Any, scan: Scan, raise_write_error: Callable[[], None]) -> None:
@@ -289,32 +306,32 @@ def _write_counts(measurement: Any, scan: Scan, raise_write_error: Callable[[], 
         shuffle=True,
     )
     dataset.attrs.update({"interpretation": "spectrum", "units": "counts", "long_name": "counts"})
-    counts, start = scan.counts.rechunk({1: -1, 2: -1}), 0
-    for size in counts.chunks[0]:
-        dataset[start : start + size] = counts[start : start + size].compute()
+    counts, first_row = scan.counts.rechunk({1: -1, 2: -1}), 0
+    for n_block_row in counts.chunks[0]:
+        dataset[first_row : first_row + n_block_row] = counts[first_row : first_row + n_block_row].compute()
         raise_write_error()
-        start += size
+        first_row += n_block_row
 
 
-def _write_facts(measurement: Any, scan: Scan) -> None:
+def _write_metadata(measurement: Any, scan: Scan) -> None:
     n_row, n_column, n_channel = scan.shape
     measurement["channels"] = np.arange(n_channel, dtype=np.float32)
-    step = scan.step_mm or (1.0, 1.0)
-    for name, size, step_mm in (("row", n_row, step[0]), ("column", n_column, step[1])):
-        measurement[name] = step_mm * np.arange(size)
-        measurement[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
+    pixel_step = scan.step_mm or (1.0, 1.0)
+    for dataset_name, n_index, step_mm in (("row", n_row, pixel_step[0]), ("column", n_column, pixel_step[1])):
+        measurement[dataset_name] = step_mm * np.arange(n_index)
+        measurement[dataset_name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         measurement["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])
         measurement["gain_kev"], measurement["zero_kev"] = scan.axis.gain_kev, scan.axis.zero_kev
-    optional = {
+    optional_values = {
         "live_time_s": scan.live_time_s,
         "real_time_s": scan.real_time_s,
         "step_mm": scan.step_mm,
         "present": scan.present,
     }
-    for name, value in optional.items():
-        if value is not None:
-            measurement[name] = np.asarray(value)
+    for dataset_name, optional_value in optional_values.items():
+        if optional_value is not None:
+            measurement[dataset_name] = np.asarray(optional_value)
     if scan.live_time_s is not None:
         measurement["live_time"] = h5py.SoftLink("live_time_s")
     measurement["detector"], measurement["notes"] = scan.detector, "\n".join(scan.notes)

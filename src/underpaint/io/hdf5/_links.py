@@ -1,4 +1,4 @@
-"""Links of HDF5 files, followed one at a time and never out of the folder of their file.
+"""Access to HDF5 files, with links followed one at a time and never out of the folder of their file.
 
 HDF5 itself follows a link to any readable file, and a virtual dataset that refers to itself ends the process. All
 access to files therefore goes through this module.
@@ -30,57 +30,60 @@ def open_file(path: Path) -> Any:
     return h5py.File(path.resolve(), "r")
 
 
-def file_of(item: Any) -> Path:
-    """Return the file of an object, which can differ from the opened one after an external link."""
-    return Path(item.file.filename).resolve()
+def file_of(hdf5_object: Any) -> Path:
+    """Return the path of an object's file, which differs from the opened file after an external link."""
+    return Path(hdf5_object.file.filename).resolve()
 
 
-def object_id(item: Any) -> ObjectId:
+def object_id(hdf5_object: Any) -> ObjectId:
     """Return file number and address of an object, which are equal for all its names."""
-    info = h5py.h5o.get_info(item.id)
-    return int(info.fileno), int(info.addr)
+    object_info = h5py.h5o.get_info(hdf5_object.id)
+    return int(object_info.fileno), int(object_info.addr)
 
 
 def follow(group: Any, path: str, _n_link: int = 0) -> Any:
-    """Return the group or dataset at a path; None if the path does not exist.
+    """Return the group or dataset at a path, or None if the path does not exist.
 
     Raises
     ------
     ScanError
         A link leads out of the folder, to a missing file, or in a circle.
     """
-    item = group.file["/"] if path.startswith("/") else group
-    for component in path.split("/"):
-        if component in {"", "."}:
+    hdf5_object = group.file["/"] if path.startswith("/") else group
+    for path_part in path.split("/"):
+        if path_part in {"", "."}:
             continue
-        if not isinstance(item, h5py.Group):
+        if not isinstance(hdf5_object, h5py.Group):
             return None
-        item = _follow_link(item, component, _n_link)
-    return item
+        hdf5_object = _follow_link(hdf5_object, path_part, _n_link)
+    return hdf5_object
 
 
 def walk(top_group: Any, faults: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yield path and object of each group and dataset below a group once; refused links are added to ``faults``."""
-    visited: set[ObjectId] = {object_id(top_group)}
-    pending = [("", top_group)]
-    while pending and len(visited) < _MAX_ITEMS:
-        path, group = pending.pop(0)
-        for name in group:
-            item_path = f"{path}/{name}"
+    """Yield path and object of each group and dataset below a group once.
+
+    The reasons for refused links are added to ``faults``.
+    """
+    visited_ids: set[ObjectId] = {object_id(top_group)}
+    pending_groups = [("", top_group)]
+    while pending_groups and len(visited_ids) < _MAX_ITEMS:
+        path, group = pending_groups.pop(0)
+        for child_name in group:
+            item_path = f"{path}/{child_name}"
             try:
-                item = follow(group, name)
+                hdf5_object = follow(group, child_name)
             except ScanError as error:
                 faults.append(str(error))
                 continue
-            if not isinstance(item, h5py.Group | h5py.Dataset) or object_id(item) in visited:
+            if not isinstance(hdf5_object, h5py.Group | h5py.Dataset) or object_id(hdf5_object) in visited_ids:
                 continue
-            visited.add(object_id(item))
-            yield item_path, item
-            if isinstance(item, h5py.Group):
-                pending.append((item_path, item))
+            visited_ids.add(object_id(hdf5_object))
+            yield item_path, hdf5_object
+            if isinstance(hdf5_object, h5py.Group):
+                pending_groups.append((item_path, hdf5_object))
 
 
-def read_values(item: Any) -> NDArray[Any]:
+def read_values(dataset: Any) -> NDArray[Any]:
     """Return all values of a small dataset.
 
     Raises
@@ -88,31 +91,32 @@ def read_values(item: Any) -> NDArray[Any]:
     ScanError
         The values are outside the folder, in an external raw file, or missing.
     """
-    check_sources(item)
-    if item.external:
+    check_sources(dataset)
+    if dataset.external:
         raise ScanError(
-            f"Cannot read {item.file.filename}::{item.name}: its values are in an external raw file, which is allowed "
+            f"Cannot read {dataset.file.filename}::{dataset.name}: its values are in an external raw file, which "
+            "is allowed "
             "only for counts."
         )
-    return np.asarray(item[()])
+    return np.asarray(dataset[()])
 
 
-def read_part(path: Path, name: str, key: Any) -> NDArray[Any]:
+def read_part(path: Path, dataset_path: str, slices: Any) -> NDArray[Any]:
     """Open a file and read a part of the dataset at a path in it."""
     with open_file(path) as file:
-        item = follow(file, name)
-        if not isinstance(item, h5py.Dataset):
-            raise OSError(f"the dataset {name} no longer exists")
-        if not item.external:
-            return np.asarray(item[key])
-        del item  # else it would be open with two different prefixes
+        dataset = follow(file, dataset_path)
+        if not isinstance(dataset, h5py.Dataset):
+            raise OSError(f"the dataset {dataset_path} no longer exists")
+        if not dataset.external:
+            return np.asarray(dataset[slices])
+        del dataset  # the dataset must not be open with two prefixes
         # HDF5 resolves names of external raw files in the working folder, unless given a prefix
         access_properties = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access_properties.set_efile_prefix(b"${ORIGIN}")
-        return np.asarray(h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access_properties))[key])
+        return np.asarray(h5py.Dataset(h5py.h5d.open(file.id, dataset_path.encode(), access_properties))[slices])
 
 
-def check_sources(dataset: Any, _parents: tuple[ObjectId, ...] = ()) -> float:
+def check_sources(dataset: Any, _parent_ids: tuple[ObjectId, ...] = ()) -> float:
     """Refuse a dataset whose values are outside the file's folder, missing, or refer to themselves.
 
     Returns
@@ -126,17 +130,17 @@ def check_sources(dataset: Any, _parents: tuple[ObjectId, ...] = ()) -> float:
         The dataset is refused; the message states the reason.
     """
     location = f"{dataset.file.filename}::{dataset.name}"
-    if object_id(dataset) in _parents:
+    if object_id(dataset) in _parent_ids:
         raise ScanError(
             f"Cannot read {location}: this virtual dataset refers to itself, so it has no values. Make it again."
         )
     if dataset.is_virtual:
-        return _check_virtual(dataset, location, (*_parents, object_id(dataset)))
-    files = [neighbour_path(dataset, name, location) for name, *_ in dataset.external or ()]
+        return _check_virtual(dataset, location, (*_parent_ids, object_id(dataset)))
+    files = [neighbour_path(dataset, file_name, location) for file_name, *_ in dataset.external or ()]
     return float(sum(file.stat().st_size for file in files or [file_of(dataset)]))
 
 
-def neighbour_path(item: Any, name: str, location: str) -> Path:
+def neighbour_path(hdf5_object: Any, file_name: str, location: str) -> Path:
     """Return the path of a file that an HDF5 object refers to, in the folder of the object's file or below.
 
     Raises
@@ -144,77 +148,85 @@ def neighbour_path(item: Any, name: str, location: str) -> Path:
     ScanError
         The path is outside the folder, or not a regular file.
     """
-    folder = file_of(item).parent
-    resolved = (folder / name).resolve()
-    if not resolved.is_relative_to(folder):
-        raise ScanError(f"Cannot read {location}: it is in {resolved}, outside the file's folder. Copy that file here.")
-    if not resolved.is_file():  # HDF5 would read zeros instead
-        raise ScanError(f"Cannot read {location}: it is in {resolved}, which does not exist. Copy that file here.")
-    return resolved
+    folder = file_of(hdf5_object).parent
+    resolved_path = (folder / file_name).resolve()
+    if not resolved_path.is_relative_to(folder):
+        raise ScanError(
+            f"Cannot read {location}: it is in {resolved_path}, outside the file's folder. Copy that file here."
+        )
+    if not resolved_path.is_file():  # HDF5 would read zeros for a missing file
+        raise ScanError(f"Cannot read {location}: it is in {resolved_path}, which does not exist. Copy that file here.")
+    return resolved_path
 
 
-def _follow_link(group: Any, name: str, n_link: int) -> Any:
+def _follow_link(group: Any, link_name: str, n_link: int) -> Any:
     try:
-        link = group.get(name, getlink=True)
+        link = group.get(link_name, getlink=True)
     except TypeError:  # a user-defined link
         return None
     if link is None or isinstance(link, h5py.HardLink):
-        return None if link is None else group[name]
-    location = f"{group.file.filename}::{group.name.rstrip('/')}/{name}"
+        return None if link is None else group[link_name]
+    location = f"{group.file.filename}::{group.name.rstrip('/')}/{link_name}"
     if n_link >= _MAX_LINKS:
-        raise ScanError(f"Cannot read {location}: this link leads in a circle. Remove it, or export the file again.")
+        raise ScanError(
+            f"Cannot read {location}: this link leads in a circle. Remove the link, or export the file again."
+        )
     if isinstance(link, h5py.SoftLink):
         return follow(group, link.path, n_link + 1)
-    target = neighbour_path(group, link.filename, location)
+    target_file = neighbour_path(group, link.filename, location)
     try:
-        file = open_file(target)
+        file = open_file(target_file)
     except READ_ERRORS as error:
         raise ScanError(
-            f"Cannot read {location}: {target} does not open as HDF5 ({first_line(error)}). Copy that file again."
+            f"Cannot read {location}: {target_file} does not open as HDF5 ({first_line(error)}). Copy that file again."
         ) from error
     return follow(file, "/" + link.path, n_link + 1)
 
 
-def _check_virtual(dataset: Any, location: str, parents: tuple[ObjectId, ...]) -> float:
+def _check_virtual(dataset: Any, location: str, parent_ids: tuple[ObjectId, ...]) -> float:
     sources = dataset.virtual_sources()
     if len(sources) > _MAX_SOURCES:
         raise ScanError(
             f"Cannot read {location}: a virtual dataset of {len(sources)} sources; at most {_MAX_SOURCES} are allowed."
         )
     stored_bytes = 0.0
-    for file_name, name in dict.fromkeys((source.file_name, source.dset_name) for source in sources):
+    for file_name, dataset_path in dict.fromkeys((source.file_name, source.dset_name) for source in sources):
         stored_bytes += sum(
-            _check_source(file, name, location, parents) for file in _source_files(dataset, file_name, location)
+            _check_source(file, dataset_path, location, parent_ids)
+            for file in _source_files(dataset, file_name, location)
         )
     declared_bytes = float(np.prod(dataset.shape, dtype=np.float64)) * dataset.dtype.itemsize
     if declared_bytes > MAX_COMPRESSION_RATIO * stored_bytes:
         raise ScanError(
             f"Cannot read {location}: this virtual dataset declares {dataset.shape} numbers, "
             f"{declared_bytes / 1e6:.0f} MB; its sources contain {stored_bytes / 1e6:.3f} MB, which is impossible. "
-            "Create it again, or name a source itself."
+            "Create the dataset again, or give one of its sources."
         )
     return stored_bytes
 
 
-def _check_source(file: Any, name: str, location: str, parents: tuple[ObjectId, ...]) -> float:
-    source = follow(file, "/" + name)
-    if not isinstance(source, h5py.Dataset):
-        raise ScanError(f"Cannot read {location}: its source {name} is not in {file.filename}. Copy that file again.")
-    return check_sources(source, parents)
-
-
-def _source_files(dataset: Any, name: str, location: str) -> list[Any]:
-    """Open the file that a virtual dataset names; for a numbered name (``%b``), all matching files."""
-    if name == ".":
-        return [dataset.file]
-    if "%" not in name.replace("%%", ""):
-        return [_open_source(neighbour_path(dataset, name.replace("%%", "%"), location), location)]
-    folder = (file_of(dataset).parent / name).parent
-    pattern = Path(name).name.replace("%b", "[0-9]*")
-    paths = sorted(folder.glob(pattern)) if folder.resolve().is_relative_to(file_of(dataset).parent) else []
-    if "%" in pattern or not paths:
+def _check_source(file: Any, dataset_path: str, location: str, parent_ids: tuple[ObjectId, ...]) -> float:
+    source_dataset = follow(file, "/" + dataset_path)
+    if not isinstance(source_dataset, h5py.Dataset):
         raise ScanError(
-            f"Cannot read {location}: no file in its folder has the name {name} with a number. Copy the files here."
+            f"Cannot read {location}: its source {dataset_path} is not in {file.filename}. Copy that file again."
+        )
+    return check_sources(source_dataset, parent_ids)
+
+
+def _source_files(dataset: Any, file_name: str, location: str) -> list[Any]:
+    """Open the file that a virtual dataset names, or all matching files of a numbered name (``%b``)."""
+    if file_name == ".":
+        return [dataset.file]
+    if "%" not in file_name.replace("%%", ""):
+        return [_open_source(neighbour_path(dataset, file_name.replace("%%", "%"), location), location)]
+    folder = (file_of(dataset).parent / file_name).parent
+    name_pattern = Path(file_name).name.replace("%b", "[0-9]*")
+    paths = sorted(folder.glob(name_pattern)) if folder.resolve().is_relative_to(file_of(dataset).parent) else []
+    if "%" in name_pattern or not paths:
+        raise ScanError(
+            f"Cannot read {location}: no file in its folder has the name {file_name} with a number. Copy the files "
+            "here."
         )
     return [_open_source(neighbour_path(dataset, str(matching_path), location), location) for matching_path in paths]
 

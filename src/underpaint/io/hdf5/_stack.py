@@ -1,14 +1,14 @@
-"""Stacks in NeXus and PyMca's layout, and any other 3-D array.
+"""Stacks in the layouts of NeXus and PyMca, and any other 3-D arrays.
 
 Specification:
 
-- NeXus ``NXdata`` group: the attribute ``signal`` names the counts, ``axes`` a dataset for each dimension (or the
-  counts carry the attribute ``signal=1``); ``interpretation`` is ``spectrum`` (channels last) or ``image``
-  (channels first). An axis in eV or keV gives the energies, axes in units of length the distance between pixels.
-- PyMca: ``calibration`` (zero, gain, quadratic; keV) and ``live_time`` (s) next to the counts or in their group
-  ``info``.
-- ``gain_kev``, ``zero_kev``, ``live_time_s``, ``real_time_s``, ``step_mm``, ``present``, ``detector``, ``notes``
-  next to the counts, as :func:`underpaint.io.save_scan` writes them.
+- NeXus ``NXdata`` group: its attribute ``signal`` names the counts, or the counts have the attribute ``signal=1``. Its
+  attribute ``axes`` names a dataset for each dimension. ``interpretation`` is ``spectrum`` (channels last) or ``image``
+  (channels first). An axis in eV or keV gives the energies. Axes in units of length give the distance between pixels.
+- PyMca: ``calibration`` (zero, gain and quadratic term in keV) and ``live_time`` (s) are next to the counts or in their
+  group ``info``.
+- ``gain_kev``, ``zero_kev``, ``live_time_s``, ``real_time_s``, ``step_mm``, ``present``, ``detector`` and ``notes`` are
+  next to the counts, where :func:`underpaint.io.save_scan` writes them.
 
 Source: the NeXus manual (NXdata, https://manual.nexusformat.org/classes/base_classes/NXdata.html), silx
 ``src/silx/io/nxdata``, PyMca ``PyMca5/PyMcaIO/HDF5Stack1D.py`` and ``ArraySave.py``.
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import ScanError
 from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
-from underpaint.io._energies import axis_of_line
+from underpaint.io._energies import axis_of_gain_and_zero
 from underpaint.io._source import SAME_CHANNELS, lazy_counts
 from underpaint.io.hdf5._cube import (
     Hdf5Cube,
@@ -35,7 +35,7 @@ from underpaint.io.hdf5._cube import (
     ListedCube,
     NamedDimension,
     check_readable,
-    interpret,
+    interpret_dimensions,
     named_axes,
     pixel_grids,
 )
@@ -70,7 +70,7 @@ _LIST_PATTERN = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon|hist|/det|/
 
 @dataclass
 class Stack:
-    """An array that may be counts.
+    """Array that may hold counts.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Stack:
 
 
 @dataclass
-class Content:
+class FileContent:
     """Content of a file, or of a group.
 
     Parameters
@@ -109,7 +109,7 @@ class Content:
     faults: list[str]
 
 
-def read_stacks(path: Path, top: Any, shape: tuple[int, int] | None = None) -> list[Scan]:
+def read_stacks(path: Path, top_group: Any, shape: tuple[int, int] | None = None) -> list[Scan]:
     """Read every stack of counts in a file, or below a group.
 
     Raises
@@ -117,19 +117,23 @@ def read_stacks(path: Path, top: Any, shape: tuple[int, int] | None = None) -> l
     ScanError
         There is no 3-D array of numbers.
     """
-    content = _content(top)
-    stacks, notes = _select_counts(content.stacks)
+    file_content = _read_content(top_group)
+    stacks, notes = _select_counts(file_content.stacks)
     if not stacks:
-        entries = listing(top)
-        refused = f" Links that are not followed: {'; '.join(content.faults[:4])}" if content.faults else ""
-        raise ScanError(
-            f"Cannot read {path if top.name == '/' else f'{path}::{top.name}'} as a scan: it holds no 3-D array (row, "
-            f"column, channel) of numbers, {f'only {entries}' if entries else 'nor any other array'}.{refused}"
+        array_list = list_arrays(top_group)
+        refused_links = (
+            f" Links that are not followed: {'; '.join(file_content.faults[:4])}" if file_content.faults else ""
         )
-    return _scans(path, stacks, content, shape, (*notes, *content.faults))
+        raise ScanError(
+            f"Cannot read {path if top_group.name == '/' else f'{path}::{top_group.name}'} as a scan: it holds no "
+            "3-D array (row, "
+            "column, channel) of numbers, "
+            f"{f'only {array_list}' if array_list else 'nor any other array'}.{refused_links}"
+        )
+    return _scans(path, stacks, file_content, shape, (*notes, *file_content.faults))
 
 
-def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) -> list[Scan]:
+def read_named(path: Path, file: Any, object_path: str, shape: tuple[int, int] | None) -> list[Scan]:
     """Read the stack at a path inside the file: a dataset, an NXdata group, or a group of stacks.
 
     Raises
@@ -137,87 +141,109 @@ def read_named(path: Path, file: Any, name: str, shape: tuple[int, int] | None) 
     ScanError
         The path does not exist or is not a stack.
     """
-    item = follow(file, name)
-    if isinstance(item, h5py.Group):
-        signal = _signal(item)
+    hdf5_object = follow(file, object_path)
+    if isinstance(hdf5_object, h5py.Group):
+        signal = _signal(hdf5_object)
         if not _is_counts(signal):
-            return read_stacks(path, item, shape)
-        item = signal
-    if not _is_counts(item):
-        description = "nothing there" if item is None else f"shape {item.shape}, type {item.dtype}"
+            return read_stacks(path, hdf5_object, shape)
+        hdf5_object = signal
+    if not _is_counts(hdf5_object):
+        description = "nothing there" if hdf5_object is None else f"shape {hdf5_object.shape}, type {hdf5_object.dtype}"
         raise ScanError(
-            f"Cannot read {path}::{name} as a scan ({description}): a list (spectrum, channel) or "
-            f"a 3-D array (row, column, channel) of numbers is needed. The file holds {listing(file) or 'no array'}."
+            f"Cannot read {path}::{object_path} as a scan ({description}): a list (spectrum, channel) or "
+            "a 3-D array (row, column, channel) of numbers is needed. The file holds "
+            f"{list_arrays(file) or 'no array'}."
         )
-    content = _content(file)
-    stack = next((candidate for candidate in content.stacks if object_id(candidate.dataset) == object_id(item)), None)
-    stack = stack or Stack("/" + name.strip("/"), item)
-    signal_groups = [candidate for candidate in _parent_groups(file, name) if _is_same_object(_signal(candidate), item)]
-    stack = replace(stack, dataset=item, groups=[*signal_groups, *stack.groups])
+    file_content = _read_content(file)
+    stack = next(
+        (
+            known_stack
+            for known_stack in file_content.stacks
+            if object_id(known_stack.dataset) == object_id(hdf5_object)
+        ),
+        None,
+    )
+    stack = stack or Stack("/" + object_path.strip("/"), hdf5_object)
+    signal_groups = [
+        known_stack
+        for known_stack in _parent_groups(file, object_path)
+        if _is_same_object(_signal(known_stack), hdf5_object)
+    ]
+    stack = replace(stack, dataset=hdf5_object, groups=[*signal_groups, *stack.groups])
     return [
-        replace(scan, name=_scan_name(path, stack, scan.detector)) for scan in _scans(path, [stack], content, shape)
+        replace(scan, name=_scan_name(path, stack, scan.detector))
+        for scan in _scans(path, [stack], file_content, shape)
     ]
 
 
-def _parent_groups(file: Any, name: str) -> Iterator[Any]:
-    group = follow(file, name)
-    yield group if isinstance(group, h5py.Group) else follow(file, name.strip("/").rpartition("/")[0])
+def _parent_groups(file: Any, object_path: str) -> Iterator[Any]:
+    group = follow(file, object_path)
+    yield group if isinstance(group, h5py.Group) else follow(file, object_path.strip("/").rpartition("/")[0])
 
 
-def listing(file: Any) -> str:
-    """Name the first arrays of a file, with their sizes, and its links."""
-    names: list[str] = []
+def list_arrays(file: Any) -> str:
+    """Return a text that lists the first arrays of a file, with their sizes, and its links."""
+    array_texts: list[str] = []
 
-    def collect(name: str, item: Any) -> bool | None:
-        if isinstance(item, h5py.Dataset):
-            names.append(f"/{name} {item.shape}")
-        return True if len(names) > _MAX_LISTED_OBJECTS else None
+    def collect(object_path: str, hdf5_object: Any) -> bool | None:
+        if isinstance(hdf5_object, h5py.Dataset):
+            array_texts.append(f"/{object_path} {hdf5_object.shape}")
+        return True if len(array_texts) > _MAX_LISTED_OBJECTS else None
 
     file.visititems(collect)
-    links = _links(file)
+    links = _list_links(file)
     if links:
-        names.append(f"links, which are not followed ({', '.join(links[:8])})")
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        array_texts.append(f"links, which are not followed ({', '.join(links[:8])})")
+    return ", ".join(array_texts[:8]) + (f" and {len(array_texts) - 8} more" if len(array_texts) > 8 else "")
 
 
-def _links(file: Any) -> list[str]:
+def _list_links(file: Any) -> list[str]:
     """Return the links of a file and their targets."""
-    names: list[str] = []
+    link_texts: list[str] = []
 
-    def collect(name: str, link: Any) -> bool | None:
+    def collect(link_path: str, link: Any) -> bool | None:
         if isinstance(link, h5py.ExternalLink):
-            names.append(f"/{name} to {link.path} in {link.filename}")
+            link_texts.append(f"/{link_path} to {link.path} in {link.filename}")
         elif isinstance(link, h5py.SoftLink):
-            names.append(f"/{name} to {link.path}")
-        return True if len(names) > _MAX_LISTED_OBJECTS else None
+            link_texts.append(f"/{link_path} to {link.path}")
+        return True if len(link_texts) > _MAX_LISTED_OBJECTS else None
 
     file.visititems_links(collect)
-    return names
+    return link_texts
 
 
-def _is_counts(item: Any) -> bool:
-    return isinstance(item, h5py.Dataset) and 2 <= item.ndim <= 4 and item.dtype.kind in "uif" and 0 not in item.shape
+def _is_counts(hdf5_object: Any) -> bool:
+    return (
+        isinstance(hdf5_object, h5py.Dataset)
+        and 2 <= hdf5_object.ndim <= 4
+        and hdf5_object.dtype.kind in "uif"
+        and 0 not in hdf5_object.shape
+    )
 
 
-def _is_same_object(first: Any, second: Any) -> bool:
-    return first is not None and second is not None and object_id(first) == object_id(second)
+def _is_same_object(first_object: Any, second_object: Any) -> bool:
+    return (
+        first_object is not None and second_object is not None and object_id(first_object) == object_id(second_object)
+    )
 
 
 def _signal(group: Any) -> Any:
-    """Return the signal dataset of an NXdata group; None for other groups."""
+    """Return the signal dataset of an NXdata group, or None for other groups."""
     if not isinstance(group, h5py.Group) or as_text(group.attrs.get("NX_class", "")) != "NXdata":
         return None
-    named = _read_or_none(group, as_text(group.attrs["signal"])) if "signal" in group.attrs else None
-    if isinstance(named, h5py.Dataset):
-        return named
-    members = (_read_or_none(group, name) for name in group)
-    return next((each for each in members if isinstance(each, h5py.Dataset) and "signal" in each.attrs), None)
+    named_signal = _read_or_none(group, as_text(group.attrs["signal"])) if "signal" in group.attrs else None
+    if isinstance(named_signal, h5py.Dataset):
+        return named_signal
+    group_members = (_read_or_none(group, member_name) for member_name in group)
+    return next(
+        (member for member in group_members if isinstance(member, h5py.Dataset) and "signal" in member.attrs), None
+    )
 
 
-def _read_or_none(group: Any, name: str) -> Any:
-    """Return the object at a path; None if missing or behind a link that is not followed."""
+def _read_or_none(group: Any, object_path: str) -> Any:
+    """Return the object at a path, or None if it is missing or behind a link that is not followed."""
     try:
-        return follow(group, name)
+        return follow(group, object_path)
     except ScanError:
         return None
 
@@ -225,72 +251,83 @@ def _read_or_none(group: Any, name: str) -> Any:
 # --- selection of arrays -----------------------------------------------------------------------------
 
 
-def _content(top: Any) -> Content:
-    """Visit everything below a group once, including links to other files."""
-    content, entries = Content([], [], []), {"": _enclosing_entry(top)}
-    signals: list[tuple[Any, Any]] = []
-    top_path = top.name.rstrip("/")
-    for path, item in walk(top, content.faults):
-        name = item.name if file_of(item) == file_of(top) else top_path + path
-        if _NON_COUNTS_GROUPS & set(name.split("/")):
+def _read_content(top_group: Any) -> FileContent:
+    """Return the content of a group and everything below it, including links to other files."""
+    file_content, entry_by_path = FileContent([], [], []), {"": _enclosing_entry(top_group)}
+    signals_and_groups: list[tuple[Any, Any]] = []
+    top_path = top_group.name.rstrip("/")
+    for path, hdf5_object in walk(top_group, file_content.faults):
+        object_path = hdf5_object.name if file_of(hdf5_object) == file_of(top_group) else top_path + path
+        if _NON_COUNTS_GROUPS & set(object_path.split("/")):
             continue
-        parent = path.rpartition("/")[0]
-        entry = entries.get(parent, "")
-        if isinstance(item, h5py.Group):
-            entries[path] = name if not entry and _is_entry(item, name) else entry
-            if _is_counts(signal := _signal(item)):
-                signals.append((signal, item))
-        elif _is_counts(item):
-            content.stacks.append(Stack(name, item, [], entry))
-        elif item.ndim == 1 and item.size > 1 and item.dtype.kind in "iuf":
-            content.vectors.append((entry, item))
-    for stack in content.stacks:
-        # Groups that name their axes come first.
-        groups = [group for signal, group in signals if _is_same_object(signal, stack.dataset)]
+        parent_path = path.rpartition("/")[0]
+        entry_path = entry_by_path.get(parent_path, "")
+        if isinstance(hdf5_object, h5py.Group):
+            entry_by_path[path] = object_path if not entry_path and _is_entry(hdf5_object, object_path) else entry_path
+            if _is_counts(signal := _signal(hdf5_object)):
+                signals_and_groups.append((signal, hdf5_object))
+        elif _is_counts(hdf5_object):
+            file_content.stacks.append(Stack(object_path, hdf5_object, [], entry_path))
+        elif hdf5_object.ndim == 1 and hdf5_object.size > 1 and hdf5_object.dtype.kind in "iuf":
+            file_content.vectors.append((entry_path, hdf5_object))
+    for stack in file_content.stacks:
+        # Groups that name their axes are preferred.
+        groups = [group for signal, group in signals_and_groups if _is_same_object(signal, stack.dataset)]
         stack.groups = sorted(groups, key=lambda group: "axes" not in group.attrs and "axes" not in stack.dataset.attrs)
-    return content
+    return file_content
 
 
-def _is_entry(group: Any, name: str) -> bool:
-    is_numbered = name.count("/") == 1 and _ENTRY_PATTERN.fullmatch(name[1:]) is not None
+def _is_entry(group: Any, group_path: str) -> bool:
+    is_numbered = group_path.count("/") == 1 and _ENTRY_PATTERN.fullmatch(group_path[1:]) is not None
     return is_numbered or as_text(group.attrs.get("NX_class", "")) == "NXentry"
 
 
-def _enclosing_entry(top: Any) -> str:
-    """Return the entry that contains a group, or the group if it is an entry; "" without an entry."""
-    parts = top.name.strip("/").split("/")
-    for n_part in range(1, len(parts) + 1 if parts != [""] else 0):
-        name = "/" + "/".join(parts[:n_part])
-        if _is_entry(follow(top, name), name):
-            return name
+def _enclosing_entry(top_group: Any) -> str:
+    """Return the path of the entry that is or contains a group, or "" without an entry."""
+    path_parts = top_group.name.strip("/").split("/")
+    for n_part in range(1, len(path_parts) + 1 if path_parts != [""] else 0):
+        group_path = "/" + "/".join(path_parts[:n_part])
+        if _is_entry(follow(top_group, group_path), group_path):
+            return group_path
     return ""
 
 
 def _select_counts(stacks: list[Stack]) -> tuple[list[Stack], tuple[str, ...]]:
     """Return the arrays that hold counts, and a note on each image stack that is left out.
 
-    Arrays of three or four dimensions are preferred to lists of spectra, and among these the signals of NXdata and
-    arrays named as counts.
+    Arrays of three or four dimensions are preferred to lists of spectra. Among these arrays, NXdata signals and arrays
+    with names of counts are preferred.
     """
-    maps = [stack for stack in stacks if stack.dataset.ndim > 2]
-    signals = [stack for stack in maps if stack.groups]
-    named_as_counts = [stack for stack in maps if stack.name.rsplit("/", 1)[1].lower() in _COUNTS_NAMES]
-    selected = [stack for stack in maps if stack in signals or stack in named_as_counts] or maps
-    selected = selected or [stack for stack in stacks if _is_list(stack)]
-    spectra = max((stack for stack in selected), key=lambda stack: max(stack.dataset.shape), default=None)
-    images = [stack for stack in selected if spectra is not None and _is_image_stack(stack.dataset, spectra.dataset)]
-    notes = tuple(f"left out: {stack.name} {stack.dataset.shape}, images, not spectra" for stack in images)
-    return sorted((stack for stack in selected if stack not in images), key=lambda stack: stack.name), notes
+    map_stacks = [stack for stack in stacks if stack.dataset.ndim > 2]
+    signal_stacks = [stack for stack in map_stacks if stack.groups]
+    stacks_named_counts = [stack for stack in map_stacks if stack.name.rsplit("/", 1)[1].lower() in _COUNTS_NAMES]
+    selected_stacks = [
+        stack for stack in map_stacks if stack in signal_stacks or stack in stacks_named_counts
+    ] or map_stacks
+    selected_stacks = selected_stacks or [stack for stack in stacks if _is_spectrum_list(stack)]
+    largest_stack = max((stack for stack in selected_stacks), key=lambda stack: max(stack.dataset.shape), default=None)
+    image_stacks = [
+        stack
+        for stack in selected_stacks
+        if largest_stack is not None and _is_image_stack(stack.dataset, largest_stack.dataset)
+    ]
+    notes = tuple(f"left out: {stack.name} {stack.dataset.shape}, images, not spectra" for stack in image_stacks)
+    return sorted(
+        (stack for stack in selected_stacks if stack not in image_stacks), key=lambda stack: stack.name
+    ), notes
 
 
-def _is_list(stack: Stack) -> bool:
+def _is_spectrum_list(stack: Stack) -> bool:
     dataset = stack.dataset
     if dataset.ndim != 2 or dataset.shape[1] < _MIN_CHANNELS:
         return False
-    is_spectrum = as_text(dataset.attrs.get("interpretation", "")) == "spectrum"
-    energy_items = (_read_or_none(dataset.parent, name) for name in _ENERGY_NAMES)
-    is_calibrated = any(isinstance(item, h5py.Dataset) and item.shape == dataset.shape[1:] for item in energy_items)
-    return is_spectrum or is_calibrated or _LIST_PATTERN.search(stack.name) is not None
+    is_marked_spectrum = as_text(dataset.attrs.get("interpretation", "")) == "spectrum"
+    energy_datasets = (_read_or_none(dataset.parent, energy_name) for energy_name in _ENERGY_NAMES)
+    is_calibrated = any(
+        isinstance(dataset_item, h5py.Dataset) and dataset_item.shape == dataset.shape[1:]
+        for dataset_item in energy_datasets
+    )
+    return is_marked_spectrum or is_calibrated or _LIST_PATTERN.search(stack.name) is not None
 
 
 def _is_image_stack(dataset: Any, spectra_dataset: Any) -> bool:
@@ -300,19 +337,19 @@ def _is_image_stack(dataset: Any, spectra_dataset: Any) -> bool:
     pixel_sizes = list(spectra_dataset.shape)
     pixel_sizes.remove(max(pixel_sizes))
     remaining_sizes = list(dataset.shape)
-    for size in pixel_sizes:
-        if size in remaining_sizes:
-            remaining_sizes.remove(size)
+    for pixel_size in pixel_sizes:
+        if pixel_size in remaining_sizes:
+            remaining_sizes.remove(pixel_size)
     return dataset is not spectra_dataset and len(remaining_sizes) == 1 and remaining_sizes[0] < _MIN_CHANNELS
 
 
 # --- an array and its metadata -------------------------------------------------------------------------
 
 
-class Neighbours:
-    """Datasets next to counts: in the same group, its ``info`` (PyMca), or the NXdata group whose signal they are.
+class NeighbourDatasets:
+    """Datasets in the same group as the counts, in its subgroup ``info`` (PyMca), or in their NXdata group.
 
-    Links out of the folder are not followed but listed in ``faults``.
+    Links out of the file's folder are listed in ``faults`` and not followed.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -321,36 +358,36 @@ class Neighbours:
         self._search_paths += [(group, "") for group in stack.groups]
         self.faults: list[str] = []
 
-    def item(self, *names: str) -> Any:
+    def find(self, *dataset_names: str) -> Any:
         """Return the first dataset with one of the names, or None."""
-        for name in names:
+        for dataset_name in dataset_names:
             for group, prefix in self._search_paths:
                 try:
-                    item = follow(group, prefix + name)
+                    dataset = follow(group, prefix + dataset_name)
                 except ScanError as error:
-                    self._add_fault(name, error)
+                    self._add_fault(dataset_name, error)
                     continue
-                if isinstance(item, h5py.Dataset):
-                    return item
+                if isinstance(dataset, h5py.Dataset):
+                    return dataset
         return None
 
-    def value(self, read_function: Callable[..., Any], item: Any, *arguments: Any) -> Any:
-        """Return the values read from a dataset; None if unavailable."""
+    def read(self, read_function: Callable[..., Any], dataset: Any, *arguments: Any) -> Any:
+        """Return the values read from a dataset, or None if they are unavailable."""
         try:
-            return read_function(item, *arguments)
+            return read_function(dataset, *arguments)
         except ScanError as error:
-            self._add_fault(item.name, error)
+            self._add_fault(dataset.name, error)
             return None
 
-    def _add_fault(self, name: str, error: ScanError) -> None:
-        fault = f"{name} ignored: {error}"
+    def _add_fault(self, dataset_name: str, error: ScanError) -> None:
+        fault = f"{dataset_name} ignored: {error}"
         if fault not in self.faults:
             self.faults.append(fault)
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Position of a scan's pixels and detector in arrays of one value per pixel.
+class PixelIndices:
+    """Indices of a scan's pixels and detector in arrays of one value per pixel.
 
     Parameters
     ----------
@@ -369,33 +406,38 @@ class Pixels:
     detector: tuple[int, int] | None = None
     index: NDArray[np.int64] | None = None
 
-    def pick(self, values: NDArray[Any]) -> NDArray[Any] | None:
-        """Return (n_row, n_column) values; None if the number of values fits neither pixels nor detectors."""
+    def pick(self, stored_values: NDArray[Any]) -> NDArray[Any] | None:
+        """Return (n_row, n_column) values, or None if their number fits neither pixels nor detectors."""
         n_detector = 1 if self.detector is None else self.stored_shape[self.detector[0]]
         n_pixel = int(np.prod(self.stored_shape)) // n_detector
-        if values.size == 1:
-            return np.full(self.shape, values.flat[0])
-        if self.detector is not None and values.size == n_pixel * n_detector:
-            values = np.take(values.reshape(self.stored_shape), self.detector[1], axis=self.detector[0])
-        if values.size == n_pixel:
-            return values.ravel()[self.index] if self.index is not None else values.reshape(self.shape)
-        if self.detector is not None and values.size == n_detector:
-            return np.full(self.shape, values.ravel()[self.detector[1]])
+        if stored_values.size == 1:
+            return np.full(self.shape, stored_values.flat[0])
+        if self.detector is not None and stored_values.size == n_pixel * n_detector:
+            stored_values = np.take(stored_values.reshape(self.stored_shape), self.detector[1], axis=self.detector[0])
+        if stored_values.size == n_pixel:
+            return stored_values.ravel()[self.index] if self.index is not None else stored_values.reshape(self.shape)
+        if self.detector is not None and stored_values.size == n_detector:
+            return np.full(self.shape, stored_values.ravel()[self.detector[1]])
         return None
 
 
 def _scans(
-    path: Path, stacks: list[Stack], content: Content, shape: tuple[int, int] | None, notes: tuple[str, ...] = ()
+    path: Path,
+    stacks: list[Stack],
+    file_content: FileContent,
+    shape: tuple[int, int] | None,
+    notes: tuple[str, ...] = (),
 ) -> list[Scan]:
     try:
-        scans = [scan for stack in stacks for scan in _scans_of(path, stack, content, shape)]
+        scans = [scan for stack in stacks for scan in _scans_of(path, stack, file_content, shape)]
     except ScanError as error:
-        entries = list(dict.fromkeys(stack.entry for stack in stacks))
-        if len(entries) == 1:
+        entry_paths = list(dict.fromkeys(stack.entry for stack in stacks))
+        if len(entry_paths) == 1:
             raise
         raise ScanError(
-            f"Cannot read {path} as one scan: it has {len(entries)} measurements, and not all can be read. Give one "
-            f"of them: {'; '.join(f'{path}::{entry}' for entry in entries)}. ({error})"
+            f"Cannot read {path} as one scan: it has {len(entry_paths)} measurements, and not all can be read. "
+            "Give one "
+            f"of them: {'; '.join(f'{path}::{entry_path}' for entry_path in entry_paths)}. ({error})"
         ) from error
     named_scans = [scan if len(scans) > 1 else replace(scan, name=path.stem) for scan in scans]
     return [replace(scan, notes=(*scan.notes, *notes)) for scan in named_scans]
@@ -405,19 +447,26 @@ def _scan_name(path: Path, stack: Stack, detector: str) -> str:
     return f"{path.stem}{stack.name.replace('/', '_')}{f'_{detector}' if detector and stack.dataset.ndim == 4 else ''}"
 
 
-def _scans_of(path: Path, stack: Stack, content: Content, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the detectors of one array as a scan each; most arrays have only one."""
-    dataset, neighbours = stack.dataset, Neighbours(stack)
+def _scans_of(path: Path, stack: Stack, file_content: FileContent, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read each detector of an array as a scan.
+
+    Most arrays have only one detector.
+    """
+    dataset, neighbours = stack.dataset, NeighbourDatasets(stack)
     check_readable(path, dataset)
     axes = named_axes(dataset, stack.groups)
-    energy_lists = [neighbours.item(name) for name in (*_ENERGY_NAMES, "channels", "channel")]
-    lengths = tuple({int(item.size) for item in energy_lists if item is not None and item.ndim == 1})
-    positions = [item for entry, item in content.vectors if entry == stack.entry][:_MAX_LISTED_OBJECTS]
-    interpretation = interpret(dataset, axes, lengths, positions, shape)
+    energy_lists = [neighbours.find(name) for name in (*_ENERGY_NAMES, "channels", "channel")]
+    list_lengths = tuple(
+        {int(dataset_item.size) for dataset_item in energy_lists if dataset_item is not None and dataset_item.ndim == 1}
+    )
+    position_datasets = [
+        dataset_item for entry_path, dataset_item in file_content.vectors if entry_path == stack.entry
+    ][:_MAX_LISTED_OBJECTS]
+    interpretation = interpret_dimensions(dataset, axes, list_lengths, position_datasets, shape)
     if interpretation.detector is None:
-        return [_scan(path, stack, interpretation, axes, positions, shape, None)]
+        return [_scan(path, stack, interpretation, axes, position_datasets, shape, None)]
     return [
-        _scan(path, stack, interpretation, axes, positions, shape, detector)
+        _scan(path, stack, interpretation, axes, position_datasets, shape, detector)
         for detector in range(int(dataset.shape[interpretation.detector]))
     ]
 
@@ -427,62 +476,71 @@ def _scan(
     stack: Stack,
     interpretation: Interpretation,
     axes: list[NamedDimension],
-    positions: list[Any],
+    position_datasets: list[Any],
     shape: tuple[int, int] | None,
     detector: int | None,
 ) -> Scan:
-    dataset, neighbours = stack.dataset, Neighbours(stack)
+    dataset, neighbours = stack.dataset, NeighbourDatasets(stack)
     detector_index = (
         None if interpretation.detector is None or detector is None else (interpretation.detector, detector)
     )
-    channel_dimension = axes[interpretation.order[-1]] if axes else ("", None)
+    channel_dimension = axes[interpretation.dimension_order[-1]] if axes else ("", None)
     notes: list[str] = [interpretation.note] if interpretation.note else []
-    step, index = None, None
+    step_mm, spectrum_indices = None, None
     cube: Hdf5Cube | ListedCube
-    if len(interpretation.order) == 3:
-        cube = Hdf5Cube(path, dataset, interpretation.order, detector_index)
+    if len(interpretation.dimension_order) == 3:
+        cube = Hdf5Cube(path, dataset, interpretation.dimension_order, detector_index)
         if axes:
-            row, column = (axes[dimension][1] for dimension in interpretation.order[:2])
-            step = step_of_axes(step_of_positions(row, cube.shape[0])[0], step_of_positions(column, cube.shape[1])[0])
+            row_positions, column_positions = (axes[dimension][1] for dimension in interpretation.dimension_order[:2])
+            step_mm = step_of_axes(
+                step_of_positions(row_positions, cube.shape[0])[0],
+                step_of_positions(column_positions, cube.shape[1])[0],
+            )
     else:
-        index, step, grid_notes = _arrange_on_grid(path, stack, interpretation, positions, shape)
+        spectrum_indices, step_mm, grid_notes = _arrange_on_grid(path, stack, interpretation, position_datasets, shape)
         notes += grid_notes
-        cube = ListedCube(path, dataset, index, interpretation.order, detector_index)  # type: ignore[arg-type]
-    stored = tuple(int(size) for dimension, size in enumerate(dataset.shape) if dimension != interpretation.order[-1])
-    pixel_detector = (
+        cube = ListedCube(path, dataset, spectrum_indices, interpretation.dimension_order, detector_index)  # type: ignore[arg-type]
+    stored_sizes = tuple(
+        int(n_index)
+        for dimension, n_index in enumerate(dataset.shape)
+        if dimension != interpretation.dimension_order[-1]
+    )
+    detector_position = (
         None
         if detector_index is None
-        else (detector_index[0] - (interpretation.order[-1] < detector_index[0]), detector_index[1])
+        else (detector_index[0] - (interpretation.dimension_order[-1] < detector_index[0]), detector_index[1])
     )
-    pixels = Pixels(cube.shape[:2], stored, pixel_detector, index)
+    pixels = PixelIndices(cube.shape[:2], stored_sizes, detector_position, spectrum_indices)
     axis, unit_notes = _energy_axis(neighbours, channel_dimension, cube.shape[2])
-    stored_notes = neighbours.value(short_text, neighbours.item("notes")) or ""
+    stored_notes = neighbours.read(short_text, neighbours.find("notes")) or ""
     axis_notes = (
         *(() if axis is None else unit_notes),
         *_axis_notes(neighbours, channel_dimension, axis, cube.shape[2]),
     )
-    if any(words in stored_notes for words in ("no energy calibration", "energy axis cannot be used")):
+    if any(phrase in stored_notes for phrase in ("no energy calibration", "energy axis cannot be used")):
         axis_notes = ()
-    present = neighbours.value(read_numbers, neighbours.item("present"), cube.shape[0] * cube.shape[1])
-    stored_step = neighbours.value(read_numbers, neighbours.item("step_mm"), 2)
+    is_present = neighbours.read(read_numbers, neighbours.find("present"), cube.shape[0] * cube.shape[1])
+    stored_step = neighbours.read(read_numbers, neighbours.find("step_mm"), 2)
     if stored_step is not None:
-        step = float(stored_step.flat[0]), float(stored_step.flat[-1])
-    live, real = (_times(neighbours, names, pixels) for names in (_LIVE_TIME_NAMES, _REAL_TIME_NAMES))
-    name = str(neighbours.value(short_text, neighbours.item("detector")) or "")
-    name = name if detector is None else f"{name or 'detector'} {detector + 1}"
+        step_mm = float(stored_step.flat[0]), float(stored_step.flat[-1])
+    live_time_s, real_time_s = (
+        _read_times(neighbours, time_names, pixels) for time_names in (_LIVE_TIME_NAMES, _REAL_TIME_NAMES)
+    )
+    detector_name = str(neighbours.read(short_text, neighbours.find("detector")) or "")
+    detector_name = detector_name if detector is None else f"{detector_name or 'detector'} {detector + 1}"
     source = f"{path}::{stack.name}"
     is_row_first = not isinstance(cube, ListedCube) and dataset.chunks is not None
     return Scan(
-        lazy_counts(cube, source, int(dataset.chunks[interpretation.order[0]]) if is_row_first else 1),
+        lazy_counts(cube, source, int(dataset.chunks[interpretation.dimension_order[0]]) if is_row_first else 1),
         axis=axis,
-        name=_scan_name(path, stack, name),
+        name=_scan_name(path, stack, detector_name),
         source=source,
         format=FORMAT_NAME,
-        live_time_s=live,
-        real_time_s=real,
-        step_mm=step,
-        detector=name,
-        present=None if present is None or present.shape != cube.shape[:2] else present.astype(bool),
+        live_time_s=live_time_s,
+        real_time_s=real_time_s,
+        step_mm=step_mm,
+        detector=detector_name,
+        present=None if is_present is None or is_present.shape != cube.shape[:2] else is_present.astype(bool),
         notes=(
             *filter(None, stored_notes.split("\n")),
             *notes,
@@ -498,44 +556,58 @@ def _scan(
     )
 
 
-def _was_converted(neighbours: Neighbours) -> bool:
-    """Return whether ``underpaint convert`` wrote an array; it writes only detectors."""
-    return all(neighbours.item(name) is not None for name in ("detector", "source", "metadata"))
+def _was_converted(neighbours: NeighbourDatasets) -> bool:
+    """Return whether ``underpaint convert``, which writes only detectors, wrote an array."""
+    return all(neighbours.find(name) is not None for name in ("detector", "source", "metadata"))
 
 
 def _array_location(stack: Stack, interpretation: Interpretation, axes: list[NamedDimension]) -> ArrayLocation:
-    """Return the array's entry and positions, and whether the file marks it as computed or combined from others."""
+    """Return the array's entry, positions and part names, and whether the file marks it as computed."""
     dataset = stack.dataset
-    type_attributes = [as_text(item.attrs.get("type", "")) for item in (dataset, dataset.parent)]
+    type_attributes = [as_text(hdf5_object.attrs.get("type", "")) for hdf5_object in (dataset, dataset.parent)]
     nexus_class = as_text(dataset.parent.attrs.get("NX_class", ""))
-    is_virtual = any(bool(item.attrs.get("virtual", False)) for item in (dataset, dataset.parent))
-    computed = is_virtual or any("virtual" in mark.lower() for mark in type_attributes) or nexus_class == "NXprocess"
+    is_virtual = any(bool(hdf5_object.attrs.get("virtual", False)) for hdf5_object in (dataset, dataset.parent))
+    is_computed = (
+        is_virtual or any("virtual" in type_mark.lower() for type_mark in type_attributes) or nexus_class == "NXprocess"
+    )
     positions = (
-        [read_numbers(axes[dimension][1], int(dataset.shape[dimension])) for dimension in interpretation.order[:-1]]
+        [
+            read_numbers(axes[dimension][1], int(dataset.shape[dimension]))
+            for dimension in interpretation.dimension_order[:-1]
+        ]
         if axes
         else []
     )
-    has_positions = len(positions) == 2 and all(item is not None and item.ndim == 1 for item in positions)
-    gathered: tuple[str, ...] = ()
+    has_positions = len(positions) == 2 and all(
+        hdf5_object is not None and hdf5_object.ndim == 1 for hdf5_object in positions
+    )
+    part_names: tuple[str, ...] = ()
     if dataset.is_virtual:
         local_sources = (source for source in dataset.virtual_sources() if source.file_name == ".")
-        gathered = tuple(dict.fromkeys("/" + source.dset_name.strip("/") for source in local_sources))
-    return ArrayLocation(stack.entry, (positions[0], positions[1]) if has_positions else None, computed, gathered)  # type: ignore[arg-type]
+        part_names = tuple(dict.fromkeys("/" + source.dset_name.strip("/") for source in local_sources))
+    return ArrayLocation(stack.entry, (positions[0], positions[1]) if has_positions else None, is_computed, part_names)  # type: ignore[arg-type]
 
 
 def _arrange_on_grid(
-    path: Path, stack: Stack, interpretation: Interpretation, positions: list[Any], shape: tuple[int, int] | None
+    path: Path,
+    stack: Stack,
+    interpretation: Interpretation,
+    position_datasets: list[Any],
+    shape: tuple[int, int] | None,
 ) -> tuple[NDArray[np.int64], tuple[float, float] | None, list[str]]:
-    """Arrange a list of spectra on the given rows and columns, else by its positions, else on one row."""
-    n_spectrum = int(stack.dataset.shape[interpretation.order[0]])
-    grid = next(iter(pixel_grids(positions, n_spectrum)), None)
+    """Arrange a list of spectra on the given rows and columns, or by positions, or in one row."""
+    n_spectrum = int(stack.dataset.shape[interpretation.dimension_order[0]])
+    grid = next(iter(pixel_grids(position_datasets, n_spectrum)), None)
     if grid is not None and shape in {None, grid[2].shape}:
-        rows, columns, index = grid
-        step = step_of_axes(_grid_step(rows, index[:, 0]), _grid_step(columns, index[0]))
-        note = (
-            f"{n_spectrum} spectra are put on {index.shape[0]} x {index.shape[1]} pixels by {rows.name}, {columns.name}"
+        row_positions, column_positions, spectrum_indices = grid
+        step_mm = step_of_axes(
+            _grid_step(row_positions, spectrum_indices[:, 0]), _grid_step(column_positions, spectrum_indices[0])
         )
-        return index, step, [note]
+        note = (
+            f"{n_spectrum} spectra are put on {spectrum_indices.shape[0]} x {spectrum_indices.shape[1]} pixels by "
+            f"{row_positions.name}, {column_positions.name}"
+        )
+        return spectrum_indices, step_mm, [note]
     n_row, n_column = shape or (1, n_spectrum)
     if n_row * n_column != n_spectrum:
         raise ScanError(
@@ -546,68 +618,76 @@ def _arrange_on_grid(
     return np.arange(n_spectrum).reshape(n_row, n_column), None, [] if shape else [note]
 
 
-def _grid_step(item: Any, spectra: NDArray[np.int64]) -> float | None:
-    values = read_numbers(item, int(item.size))
-    return None if values is None else step_of_positions(item, int(item.size), values[spectra])[0]
+def _grid_step(dataset: Any, spectrum_indices: NDArray[np.int64]) -> float | None:
+    positions = read_numbers(dataset, int(dataset.size))
+    return None if positions is None else step_of_positions(dataset, int(dataset.size), positions[spectrum_indices])[0]
 
 
 def _energy_axis(
-    neighbours: Neighbours, channel_dimension: NamedDimension, n_channel: int
+    neighbours: NeighbourDatasets, channel_dimension: NamedDimension, n_channel: int
 ) -> tuple[EnergyAxis | None, tuple[str, ...]]:
-    """Return the axis, with notes, from gain and zero, PyMca's polynomial, NXdata energies, or an array ``energy``."""
-    gain = neighbours.value(read_numbers, neighbours.item("gain_kev"), 1)
-    zero = neighbours.value(read_numbers, neighbours.item("zero_kev"), 1)
+    """Return the axis from gain and zero, PyMca's polynomial, NXdata energies or ``energy``, with notes."""
+    gain = neighbours.read(read_numbers, neighbours.find("gain_kev"), 1)
+    zero = neighbours.read(read_numbers, neighbours.find("zero_kev"), 1)
     if gain is not None:
-        return axis_of_line(gain.flat[0], 0.0 if zero is None else zero.flat[0], n_channel)
+        return axis_of_gain_and_zero(gain.flat[0], 0.0 if zero is None else zero.flat[0], n_channel)
     axis_sources = (
-        (axis_of_polynomial, neighbours.item("calibration")),
+        (axis_of_polynomial, neighbours.find("calibration")),
         (axis_of_energies, _named_energies(channel_dimension)),
-        (axis_of_energies, neighbours.item(*_ENERGY_NAMES)),
+        (axis_of_energies, neighbours.find(*_ENERGY_NAMES)),
     )
-    axes = (neighbours.value(read, item, n_channel) for read, item in axis_sources)
-    return next((each for each in axes if each is not None and each[0] is not None), (None, ()))
+    candidate_axes = (neighbours.read(read_axis, dataset, n_channel) for read_axis, dataset in axis_sources)
+    return next(
+        (
+            axis_and_notes
+            for axis_and_notes in candidate_axes
+            if axis_and_notes is not None and axis_and_notes[0] is not None
+        ),
+        (None, ()),
+    )
 
 
 def _named_energies(channel_dimension: NamedDimension) -> Any:
-    name, item = channel_dimension
-    return item if unit_of(item) in ENERGY_UNITS or "energ" in name.lower() else None
+    dimension_name, dataset = channel_dimension
+    return dataset if unit_of(dataset) in ENERGY_UNITS or "energ" in dimension_name.lower() else None
 
 
 def _axis_notes(
-    neighbours: Neighbours, channel_dimension: NamedDimension, axis: EnergyAxis | None, n_channel: int
+    neighbours: NeighbourDatasets, channel_dimension: NamedDimension, axis: EnergyAxis | None, n_channel: int
 ) -> tuple[str, ...]:
     """Return notes on a missing, unusable or curved axis."""
     if axis is not None:
-        deviation_kev = neighbours.value(polynomial_deviation_kev, neighbours.item("calibration"), n_channel) or 0.0
+        deviation_kev = neighbours.read(polynomial_deviation_kev, neighbours.find("calibration"), n_channel) or 0.0
         curvature_note = (
-            "the file's energy axis is not linear; it is approximated by a straight line, which deviates by at most "
+            "the file's energy axis is not linear; the linear axis that is used deviates by at most "
             f"{1000 * deviation_kev:.1f} eV"
         )
-        return (curvature_note,) if deviation_kev > 0 and neighbours.item("gain_kev") is None else ()
-    gain = neighbours.value(read_numbers, neighbours.item("gain_kev"), 1)
-    axis_items = (neighbours.item("calibration"), _named_energies(channel_dimension), neighbours.item(*_ENERGY_NAMES))
-    faults = [fault for item in axis_items if (fault := neighbours.value(axis_fault, item, n_channel))]
+        return (curvature_note,) if deviation_kev > 0 and neighbours.find("gain_kev") is None else ()
+    gain = neighbours.read(read_numbers, neighbours.find("gain_kev"), 1)
+    axis_items = (neighbours.find("calibration"), _named_energies(channel_dimension), neighbours.find(*_ENERGY_NAMES))
+    faults = [fault for dataset in axis_items if (fault := neighbours.read(axis_fault, dataset, n_channel))]
     if gain is not None:
         faults = [f"its gain_kev is {gain.flat[0]:g} keV per channel, which is impossible, or its zero_kev is"]
     return (f"the file's energy axis cannot be used: {faults[0]}" if faults else "no energy calibration in the file",)
 
 
-def _time_notes(neighbours: Neighbours, pixels: Pixels) -> tuple[str, ...]:
-    """Return notes on unknown live times; a converted file already has them."""
+def _time_notes(neighbours: NeighbourDatasets, pixels: PixelIndices) -> tuple[str, ...]:
+    """Return notes on unknown live times, which a converted file already has."""
     faults = (
-        neighbours.value(times_fault, neighbours.item(name), pixels.pick, pixels.shape) for name in _LIVE_TIME_NAMES
+        neighbours.read(times_fault, neighbours.find(dataset_name), pixels.pick, pixels.shape)
+        for dataset_name in _LIVE_TIME_NAMES
     )
     return tuple(fault for fault in faults if fault)[:1]
 
 
-def _times(neighbours: Neighbours, names: tuple[str, ...], pixels: Pixels) -> Any:
-    for name in names:
-        item = neighbours.item(name)
-        # larch stores microseconds without stating the unit.
-        is_larch = name in {"livetime", "realtime"} and item is not None and not unit_of(item)
-        if is_larch and "mca detector" not in as_text(item.parent.attrs.get("type", "")):
+def _read_times(neighbours: NeighbourDatasets, dataset_names: tuple[str, ...], pixels: PixelIndices) -> Any:
+    for dataset_name in dataset_names:
+        dataset = neighbours.find(dataset_name)
+        # larch stores times in microseconds without a unit.
+        is_larch = dataset_name in {"livetime", "realtime"} and dataset is not None and not unit_of(dataset)
+        if is_larch and "mca detector" not in as_text(dataset.parent.attrs.get("type", "")):
             continue
-        times = neighbours.value(pixel_seconds, item, pixels.shape, pixels.pick, "us" if is_larch else "s")
+        times = neighbours.read(pixel_seconds, dataset, pixels.shape, pixels.pick, "us" if is_larch else "s")
         if times is not None:
             return times
     return None

@@ -1,4 +1,4 @@
-"""HDF5 files in the layout of a program: recognition, and reading of all or one scan."""
+"""Recognition and reading of HDF5 files in the layout of one program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 
 @contextmanager
 def open_scan(path: Path) -> Iterator[Any]:
-    """Open a file for reading, with ScanError for damaged files."""
+    """Open a file for reading, and raise ScanError if it is damaged."""
     try:
         with open_file(path) as file:
             yield file
@@ -25,13 +25,13 @@ def open_scan(path: Path) -> Iterator[Any]:
         raise
     except READ_ERRORS as error:
         raise ScanError(
-            f"Cannot read {path}: the HDF5 file is damaged or locked ({first_line(error)}). Copy it again."
+            f"Cannot read {path}: the HDF5 file is damaged or locked ({first_line(error)}). Copy the file again."
         ) from error
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Recognition and reading of the files of one program, with the methods of a reader.
+    """Reader of the HDF5 files of one program.
 
     Parameters
     ----------
@@ -57,18 +57,20 @@ class Layout:
         with open_scan(path) as file:
             return self.is_layout(file)
 
-    def read(self, path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-        """Read all scans, or only those at the path ``name`` in the file; unknown objects are read as arrays.
+    def read(self, path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+        """Read all scans of a file, or only those at the path ``part_name``.
+
+        Objects that are not part of the layout are read as arrays.
 
         Raises
         ------
         ScanError
-            The file is damaged or inconsistent; ``name`` does not exist or has no counts.
+            The file is damaged or inconsistent; ``part_name`` does not exist or has no counts.
         """
         with open_scan(path) as file:
             scans = self.read_scans(path, file)
-            if name is None:
+            if part_name is None:
                 return scans
-            inner_path = "/" + name.strip("/")
-            selected = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inner_path}/")]
-            return selected or read_named(path, file, name, shape)
+            inner_path = "/" + part_name.strip("/")
+            selected_scans = [scan for scan in scans if f"{scan.source}/".startswith(f"{path}::{inner_path}/")]
+            return selected_scans or read_named(path, file, part_name, shape)

@@ -1,14 +1,14 @@
-"""The readers of file formats: each module here reads one format, and is discovered without a list.
+"""Readers of file formats, one module per format, which are discovered without a list.
 
-A reader is a module (or any other object) with these attributes, see :class:`Reader`:
+A reader is a module, or any other object, with the attributes of :class:`Reader`:
 
 - ``FORMAT``, a :class:`Format`;
 - ``sniff(path, head)``, which returns whether the file or folder is of that format;
-- ``read(path, name, shape)``, which returns the scan or scans;
+- ``read(path, part_name, shape)``, which returns the scan or scans;
 - optionally ``read_photographs(path)``, which returns a list of :class:`Photograph`.
 
-Readers of other packages are discovered by entry points of the group ``underpaint.readers``;
-``docs/how-to/extending.md`` has an example. Modules whose names begin with an underscore are shared by readers.
+Readers of other packages are discovered by entry points of the group ``underpaint.readers``.
+``docs/how-to/extending.md`` has an example. Several readers share the modules whose names begin with an underscore.
 """
 
 import pkgutil
@@ -60,8 +60,8 @@ class Format:
     source : str
         Source of its specification.
     priority : int
-        Readers are tried in ascending order. A format that is a special case of another one needs a lower number, and a
-        format that accepts nearly everything a higher number.
+        Readers are tried in ascending order. A special case of another format needs a lower number, and a format that
+        accepts nearly any file needs a higher number.
     parts : bool
         Whether ``FILE::NAME`` picks a part of a file: an array, or one of several spectra.
     store : bool
@@ -106,7 +106,7 @@ class Reader(Protocol):
     FORMAT: Format
 
     def sniff(self, path: Path, head: bytes, /) -> bool:
-        """Return whether a file or folder is of this format, by its content; must be fast.
+        """Return whether a file or folder is of this format, judged quickly by its content.
 
         Parameters
         ----------
@@ -116,14 +116,14 @@ class Reader(Protocol):
             The first 4096 bytes of a non-empty file; ``b""`` for a folder.
         """
 
-    def read(self, path: Path, name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
-        """Read one or several scans; counts are read lazily (:func:`lazy_counts`).
+    def read(self, path: Path, part_name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
+        """Read one or several scans, with lazy counts (:func:`lazy_counts`).
 
         Parameters
         ----------
         path : Path
             Path accepted by :meth:`sniff`.
-        name : str or None
+        part_name : str or None
             NAME of ``FILE::NAME``.
         shape : (int, int) or None
             Rows and columns given by the user; the caller reshapes a scan of one row to these.
@@ -147,23 +147,24 @@ def readers() -> tuple[Reader, ...]:
 
 
 def reader_of(path: Path, head: bytes) -> Reader | None:
-    """Return the first reader that recognises a file by its first bytes, or a folder (``b""``); None if none does."""
+    """Return the first reader that recognises a file by its first bytes, or a folder (``b""``), or None."""
     return next((reader for reader in readers() if reader.sniff(path, head)), None)
 
 
 def formats() -> tuple[Format, ...]:
     """Return all formats that can be read, sorted by title."""
-    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda known_format: known_format.title.lower()))
+    return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda reader_format: reader_format.title.lower()))
 
 
 def _external_readers() -> Iterator[Any]:
-    for entry in metadata.entry_points(group=ENTRY_POINTS):
+    for entry_point in metadata.entry_points(group=ENTRY_POINTS):
         try:
-            reader = entry.load()
+            reader = entry_point.load()
             _ = reader.FORMAT.priority, reader.sniff, reader.read
         except Exception as error:
             warnings.warn(
-                f"The reader {entry.name!r} ({entry.value}) cannot be used and is skipped: {first_line(error)}. "
+                f"The reader {entry_point.name!r} ({entry_point.value}) cannot be used and is skipped: "
+                f"{first_line(error)}. "
                 "It must have FORMAT, sniff and read; update or remove the package that provides it.",
                 stacklevel=2,
             )

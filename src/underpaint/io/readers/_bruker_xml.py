@@ -1,9 +1,9 @@
-"""The XML that Bruker's Esprit and ARTAX write: ``.spx`` and ``.rtx`` files, and the header inside ``.bcf``.
+"""Bruker's XML in ``.spx`` and ``.rtx`` files, and in the header of ``.bcf`` files, from Esprit and ARTAX.
 
-Every object is a ``ClassInstance`` element with a ``Type``; its values are leaf elements. A spectrum
-(``TRTSpectrum``) has its channels as comma-separated text, the axis ``CalibAbs + CalibLin * channel`` in keV in
-``TRTSpectrumHeader``, the times in milliseconds in ``TRTSpectrumHardwareHeader``. Bruker publishes no
-specification; the meaning of the names is from the rosettasciio documentation (2016-2026, Bruker reader).
+Every object is a ``ClassInstance`` element with a ``Type``. Its values are leaf elements. A spectrum (``TRTSpectrum``)
+has its channels as comma-separated text. Its energy axis in keV, ``CalibAbs + CalibLin * channel``, is in
+``TRTSpectrumHeader``. Its times in milliseconds are in ``TRTSpectrumHardwareHeader``. Bruker publishes no
+specification. The meaning of the names is from the rosettasciio documentation (2016-2026, Bruker reader).
 """
 
 import xml.etree.ElementTree as ET
@@ -20,7 +20,7 @@ from underpaint.io._energies import axis_of_coefficients, parse_number, parse_se
 from underpaint.io._single import FileSpectrum
 from underpaint.io._source import try_read
 
-_HEADERS = {
+_HEADER_NAMES = {
     "TRTSpectrumHardwareHeader": "hardware",
     "TRTDetectorHeader": "detector",
     "TRTXrfHeader": "xrf",
@@ -33,11 +33,11 @@ _MAX_VALUE_LENGTH = 200
 _MAX_SPECTRUM_BYTES = 16 * 2**20
 _READ_BYTES = 2**20
 _MAX_COUNT = 2**53
-"""Maximum integer that floats represent exactly; no detector reaches this number of counts."""
+"""Maximum number of counts of a channel, the largest integer that floats represent exactly."""
 
 
 class _TreeBuilder(ET.TreeBuilder):
-    """Tree builder that refuses entities, whatever the encoding of the declaration."""
+    """Tree builder that refuses entities in any encoding."""
 
     def doctype(self, _name: str, _pubid: str, _system: str) -> None:
         """Refuse the declaration that entities need."""
@@ -45,7 +45,7 @@ class _TreeBuilder(ET.TreeBuilder):
 
 
 class _SpectrumNodes:
-    """Parser target that keeps only the ``TRTSpectrum`` elements of a project, until they are consumed."""
+    """Parser target that keeps only the ``TRTSpectrum`` elements of a project."""
 
     def __init__(self) -> None:
         self.ready: list[ET.Element] = []
@@ -53,7 +53,7 @@ class _SpectrumNodes:
         self._depth = self._size = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Start building at the start of a spectrum."""
+        """Start an element, if it begins a spectrum or is in one."""
         if self._builder is None and tag == "ClassInstance" and attributes.get("Type") == "TRTSpectrum":
             self._builder, self._depth, self._size = ET.TreeBuilder(), 0, 0
         if self._builder is not None:
@@ -62,7 +62,7 @@ class _SpectrumNodes:
             self._grow(len(tag) + 64)
 
     def end(self, tag: str) -> None:
-        """Complete the spectrum at its end tag."""
+        """End an element, and keep the spectrum if it is complete."""
         if self._builder is None:
             return
         self._builder.end(tag)
@@ -71,11 +71,11 @@ class _SpectrumNodes:
             self.ready.append(self._builder.close())
             self._builder = None
 
-    def data(self, text: str) -> None:
-        """Keep the text of spectra."""
+    def data(self, node_text: str) -> None:
+        """Add a text to the current spectrum."""
         if self._builder is not None:
-            self._builder.data(text)
-            self._grow(len(text))
+            self._builder.data(node_text)
+            self._grow(len(node_text))
 
     def doctype(self, _name: str, _pubid: str, _system: str) -> None:
         """Refuse the declaration that entities need."""
@@ -84,77 +84,80 @@ class _SpectrumNodes:
     def close(self) -> None:
         """Do nothing at the end of the document."""
 
-    def _grow(self, size: int) -> None:
-        self._size += size
+    def _grow(self, n_byte: int) -> None:
+        self._size += n_byte
         if self._size > _MAX_SPECTRUM_BYTES:
             raise ValueError(f"a spectrum of over {_MAX_SPECTRUM_BYTES} bytes")
 
 
 class _EntitiesError(ValueError):
-    """The XML declares a document type, which entities need."""
+    """Error for XML that declares a document type, which entities need."""
 
 
 def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
-    """Yield the ``TRTSpectrum`` elements of a project one by one; only one is in memory at a time.
+    """Yield the ``TRTSpectrum`` elements of a project one by one, with only one in memory at a time.
 
     Raises
     ------
     ScanError
         As for :func:`parse_xml`.
     """
-    nodes = _SpectrumNodes()
-    parser = ET.XMLParser(target=nodes)  # noqa: S314
+    spectrum_target = _SpectrumNodes()
+    parser = ET.XMLParser(target=spectrum_target)  # noqa: S314
     with try_read(lambda: path.open("rb"), str(path)) as stream:
         while chunk := try_read(partial(stream.read, _READ_BYTES), str(path)):
             with _with_scan_error(str(path)):
                 if b"<!DOCTYPE" in chunk or b"<!ENTITY" in chunk:
                     raise _EntitiesError
                 parser.feed(chunk)
-            yield from nodes.ready
-            nodes.ready.clear()
+            yield from spectrum_target.ready
+            spectrum_target.ready.clear()
     with _with_scan_error(str(path)):
         parser.close()
 
 
 @contextmanager
-def _with_scan_error(source: str) -> Iterator[None]:
+def _with_scan_error(xml_source: str) -> Iterator[None]:
     try:
         yield
     except _EntitiesError as error:
         raise ScanError(
-            f"Cannot read {source}: its XML declares entities, which Bruker's files never do. Export it again."
+            f"Cannot read {xml_source}: its XML declares entities, which Bruker's files never do. Export the file "
+            "again."
         ) from error
     except (ET.ParseError, LookupError, ValueError, OverflowError) as error:
         raise ScanError(
-            f"Cannot read {source}: the Bruker XML is damaged ({error}). Copy it from the instrument again."
+            f"Cannot read {xml_source}: the Bruker XML is damaged ({error}). Copy the file from the instrument again."
         ) from error
 
 
-def parse_xml(content: bytes, source: str) -> ET.Element:
+def parse_xml(xml_text: bytes, source: str) -> ET.Element:
     """Parse an XML text without external entities.
 
     Raises
     ------
     ScanError
-        The XML is not well-formed, or declares entities, which Esprit never does but an XML bomb would.
+        The XML is not well-formed, or declares entities, as an XML bomb does.
     """
     with _with_scan_error(source):
-        if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        if b"<!DOCTYPE" in xml_text or b"<!ENTITY" in xml_text:
             raise _EntitiesError
-        return ET.fromstring(content, parser=ET.XMLParser(target=_TreeBuilder()))  # noqa: S314
+        return ET.fromstring(xml_text, parser=ET.XMLParser(target=_TreeBuilder()))  # noqa: S314
 
 
-def find_instance(node: ET.Element | None, kind: str) -> ET.Element | None:
-    """Return the object of a type directly under a node; None without one."""
-    return None if node is None else node.find(f"./ClassInstance[@Type='{kind}']")
+def find_instance(node: ET.Element | None, instance_type: str) -> ET.Element | None:
+    """Return the object of a type directly under a node, or None if there is none."""
+    return None if node is None else node.find(f"./ClassInstance[@Type='{instance_type}']")
 
 
 def short_values(node: ET.Element | None) -> dict[str, str]:
     """Return the short values of a node's leaf children, by name."""
     if node is None:
         return {}
-    pairs = ((child.tag, (child.text or "").strip()) for child in node if not len(child))
-    return {tag: text for tag, text in pairs if text and len(text) <= _MAX_VALUE_LENGTH}
+    tags_and_texts = ((child.tag, (child.text or "").strip()) for child in node if not len(child))
+    return {
+        tag: value_text for tag, value_text in tags_and_texts if value_text and len(value_text) <= _MAX_VALUE_LENGTH
+    }
 
 
 def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
@@ -165,12 +168,12 @@ def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
     ScanError
         The channels are missing or not numeric, or their number differs from that in the header.
     """
-    headers = _headers(node)
+    headers = _read_headers(node)
     hardware_header, spectrum_header = headers.get("hardware", {}), headers.get("spectrum", {})
-    counts = _counts(node.findtext("./Channels"), parse_number(spectrum_header.get("ChannelCount")), source)
+    counts = _parse_counts(node.findtext("./Channels"), parse_number(spectrum_header.get("ChannelCount")), source)
     gain, zero = parse_number(spectrum_header.get("CalibLin")), parse_number(spectrum_header.get("CalibAbs")) or 0.0
     axis, notes = axis_of_coefficients((zero, gain or 0.0), counts.size, "kev")
-    live_ms, real_ms = (parse_seconds(hardware_header.get(key)) for key in ("LifeTime", "RealTime"))
+    live_ms, real_ms = (parse_seconds(hardware_header.get(value_name)) for value_name in ("LifeTime", "RealTime"))
     return FileSpectrum(
         counts,
         axis,
@@ -179,22 +182,31 @@ def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
         node.get("Name", ""),
         headers.get("detector", {}).get("Serial", ""),
         notes,
-        {f"{group}.{key}": value for group, values in headers.items() for key, value in values.items()},
+        {
+            f"{header_name}.{value_name}": value_text
+            for header_name, header_values in headers.items()
+            for value_name, value_text in header_values.items()
+        },
     )
 
 
-def _headers(node: ET.Element) -> dict[str, dict[str, str]]:
+def _read_headers(node: ET.Element) -> dict[str, dict[str, str]]:
     instances = [*node.findall("./TRTHeaderedClass/ClassInstance"), *node.findall("./ClassInstance")]
-    return {_HEADERS[kind]: short_values(child) for child in instances if (kind := child.get("Type", "")) in _HEADERS}
+    return {
+        _HEADER_NAMES[instance_type]: short_values(child)
+        for child in instances
+        if (instance_type := child.get("Type", "")) in _HEADER_NAMES
+    }
 
 
-def _counts(text: str | None, declared: float | None, source: str) -> NDArray[np.float64]:
-    fields = [word for word in (text or "").split(",") if word.strip()]
-    if len(fields) < 2 or (declared is not None and len(fields) != declared):
-        expected = "2 or more" if declared is None else f"{declared:g}"
+def _parse_counts(channels_text: str | None, n_declared: float | None, source: str) -> NDArray[np.float64]:
+    fields = [field for field in (channels_text or "").split(",") if field.strip()]
+    if len(fields) < 2 or (n_declared is not None and len(fields) != n_declared):
+        n_expected_text = "2 or more" if n_declared is None else f"{n_declared:g}"
         raise ScanError(
-            f"Cannot read {source}: a Bruker spectrum of {len(fields)} channels, where the header declares {expected}. "
-            "The file is truncated or edited; copy it from the instrument again."
+            f"Cannot read {source}: a Bruker spectrum of {len(fields)} channels, where the header declares "
+            f"{n_expected_text}. "
+            "The file is truncated or edited; copy the file from the instrument again."
         )
     try:
         counts = np.array(fields, dtype=np.float64)

@@ -1,28 +1,29 @@
-"""Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM), ``.bcf``: the spectra of all pixels, and photographs.
+"""Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM) with spectra and photographs, ``.bcf``.
 
-A container (below) with ``EDSDatabase/HeaderData`` (XML as :mod:`underpaint.io.readers._bruker_xml`
-describes) and one ``EDSDatabase/SpectrumData<n>`` for each detector: int32 rows and columns, and from byte 0x1A0 for
-each row the number of pixels (uint32), then for each pixel a header of 22 bytes (uint32 column, uint16 channels of the
-map and of the pixel, uint32, uint16 packing, uint16, uint16 pulses, uint32 size) and the packed spectrum. In packings
-0 and 1 each pulse is stored as its channel number in 16 or 12 bits; in other packings runs of channels share a base
-and a bit width, and ``pulses`` further pulses of 16 bits follow. The image ``PixelTimes`` in the header holds the time
-of each pixel in microseconds; if it is empty, the number of visits of a row (``LineCounter``) times ``PixelTime`` is
-used.
+The file is a container (described below). ``EDSDatabase/HeaderData`` is XML, described in
+:mod:`underpaint.io.readers._bruker_xml`. Each detector has a map ``EDSDatabase/SpectrumData<n>``, which begins with
+int32 rows and columns. From byte 0x1A0, each row has its number of pixels (uint32) and then its pixels. A pixel has a
+header of 22 bytes (uint32 column, uint16 channels of the map and of the pixel, uint32, uint16 packing, uint16, uint16
+pulses, uint32 size) and the packed spectrum. In packings 0 and 1, each pulse is stored as its channel number in 16 or
+12 bits. In other packings, runs of channels share a base and a bit width, and ``pulses`` further pulses of 16 bits
+follow. The image ``PixelTimes`` in the header holds the time of each pixel in microseconds. If this image is empty, the
+time is the number of visits of a row (``LineCounter``) times ``PixelTime``.
 
 Source: no specification is published; P. Jokubauskas reverse-engineered the format, and the rosettasciio source
-(2016-2026) documents it. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels. It does not
-validate its input, so every row is checked first: no pixel may be outside the map, no size beyond the data.
+(2016-2026) documents it. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels. rosettasciio
+does not validate its input, so every row is checked first. No pixel may be outside the map, and no size may exceed the
+data.
 
-The file is a Single File System (AidAim): files inside one file, read with all bounds checked. Little-endian.
-``AAMVHFSS`` at byte 0; float32 version and uint32 chunk size at 0x124; at 0x140 three uint32: chunk of the file tree,
-number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size with 32 bytes (the first four: the
-chunk that continues it), its content follows. A tree entry has 512 bytes: int32 chunk of its table of chunks, uint64
-size, 28 bytes of times and rights, int32 parent (-1: none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes),
-32 bytes. A compressed file begins ``AACS``, uint32 decompressed size of a block, uint32, uint32 number of blocks; the
-blocks follow from byte 0x80 as zlib streams, each after its compressed size (uint32) and 12 bytes. Source: not
-published by AidAim; reverse-engineered by P. Jokubauskas and documented in the source of rosettasciio (2016-2026), with
-which the tests compare.
-No name inside the file ever becomes a path outside.
+The container is a Single File System (AidAim), which holds files inside one file. Numbers are little-endian, and all
+bounds are checked. ``AAMVHFSS`` is at byte 0, float32 version and uint32 chunk size are at 0x124. Three uint32 are at
+0x140: chunk of the file tree, number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size. The
+first 32 bytes of a chunk begin with the number of the next chunk of the same file, and the content follows. A tree
+entry has 512 bytes: int32 chunk of its table of chunks, uint64 size, 28 bytes of times and rights, int32 parent (-1:
+none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes), 32 bytes. A compressed file begins with ``AACS``,
+uint32 decompressed size of a block, uint32, and uint32 number of blocks. The blocks follow from byte 0x80 as zlib
+streams, each after its compressed size (uint32) and 12 bytes. Source: not published by AidAim; reverse-engineered by P.
+Jokubauskas and documented in the source of rosettasciio (2016-2026), with which the tests compare. Names inside the
+container are never used as paths outside it.
 """
 
 import base64
@@ -59,12 +60,12 @@ _UNCOMPRESSED_BLOCK_BYTES = 4 * 2**20
 
 
 class BrokenContainerError(ValueError):
-    """The container is inconsistent; the message states where."""
+    """Error for an inconsistent container, with a message that states where."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in the container: its stored size in bytes, and its chunks."""
+    """File in a container, with its stored size in bytes and its chunks."""
 
     size: int
     chunks: NDArray[np.int64]
@@ -72,16 +73,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """Location of a block of a file: offset, stored size and maximum decompressed size, bytes."""
+    """Location of a block of a file, with offset, stored size and maximum decompressed size in bytes."""
 
     offset: int
     stored_bytes: int
     max_decompressed_bytes: int
-    compressed: bool
+    is_compressed: bool
 
 
 class Container:
-    """The files in a container, by path; the container is opened again for each read."""
+    """Files in a container, by path. The container is opened again for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,30 +92,32 @@ class Container:
             self.files = dict(self._entries())
         except (BrokenContainerError, struct.error) as error:
             raise ScanError(
-                f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy it again."
+                f"Cannot read {path}: a Bruker .bcf container, but damaged: {error}. Copy the file again."
             ) from error
 
-    def read_stored(self, name: str, offset: int, length: int) -> bytes:
+    def read_stored(self, file_name: str, offset: int, n_byte: int) -> bytes:
         """Read bytes of a file as stored, without decompression."""
-        entry = self.files[name]
-        stop = min(offset + length, entry.size)
-        if not 0 <= offset <= stop:
-            raise BrokenContainerError(f"bytes {offset} to {offset + length} of {name}, which has {entry.size}")
-        first, last = offset // self.usable_bytes, -(-stop // self.usable_bytes)
-        content = self._read_chunks(entry.chunks[first:last])
-        return content[offset - first * self.usable_bytes : stop - first * self.usable_bytes]
+        stored_file = self.files[file_name]
+        stop_offset = min(offset + n_byte, stored_file.size)
+        if not 0 <= offset <= stop_offset:
+            raise BrokenContainerError(
+                f"bytes {offset} to {offset + n_byte} of {file_name}, which has {stored_file.size}"
+            )
+        first_chunk, last_chunk = offset // self.usable_bytes, -(-stop_offset // self.usable_bytes)
+        chunk_bytes = self._read_chunks(stored_file.chunks[first_chunk:last_chunk])
+        return chunk_bytes[offset - first_chunk * self.usable_bytes : stop_offset - first_chunk * self.usable_bytes]
 
-    def blocks(self, name: str) -> Iterator[bytes]:
-        """Return the content of a file in blocks, decompressed.
+    def blocks(self, file_name: str) -> Iterator[bytes]:
+        """Return the decompressed content of a file in blocks.
 
         Raises
         ------
         ScanError
             A block is missing, cannot be decompressed, or is larger than declared.
         """
-        return (content for _, content in self.iterate_blocks(name))
+        return (block_content for _, block_content in self.iterate_blocks(file_name))
 
-    def content(self, name: str, max_bytes: int) -> bytes:
+    def content(self, file_name: str, max_bytes: int) -> bytes:
         """Return the content of a small file.
 
         Raises
@@ -122,17 +125,17 @@ class Container:
         ScanError
             As for :meth:`blocks`, or the file has more than ``max_bytes`` bytes.
         """
-        contents, n_read = [], 0
-        for block in self.blocks(name):
-            n_read += len(block)
-            if n_read > max_bytes:
+        block_contents, n_byte_read = [], 0
+        for block in self.blocks(file_name):
+            n_byte_read += len(block)
+            if n_byte_read > max_bytes:
                 raise ScanError(
-                    f"Cannot read {self.path}: {name} inside has over {max_bytes} bytes, more than it can have."
+                    f"Cannot read {self.path}: {file_name} inside has over {max_bytes} bytes, more than it can have."
                 )
-            contents.append(block)
-        return b"".join(contents)
+            block_contents.append(block)
+        return b"".join(block_contents)
 
-    def iterate_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+    def iterate_blocks(self, file_name: str) -> Iterator[tuple["StoredBlock", bytes]]:
         """Yield location and content of the blocks of a file, in order.
 
         Raises
@@ -140,11 +143,11 @@ class Container:
         ScanError
             As for :meth:`blocks`.
         """
-        with self._as_scan_error(name):
-            compressed = self.read_stored(name, 0, 4) == _COMPRESSED_MAGIC
-            yield from self._compressed_blocks(name) if compressed else self._uncompressed_blocks(name)
+        with self._as_scan_error(file_name):
+            is_compressed = self.read_stored(file_name, 0, 4) == _COMPRESSED_MAGIC
+            yield from self._compressed_blocks(file_name) if is_compressed else self._uncompressed_blocks(file_name)
 
-    def read_block(self, name: str, block: "StoredBlock") -> bytes:
+    def read_block(self, file_name: str, block: "StoredBlock") -> bytes:
         """Read one block again.
 
         Raises
@@ -152,36 +155,36 @@ class Container:
         ScanError
             As for :meth:`blocks`.
         """
-        with self._as_scan_error(name):
-            content = self.read_stored(name, block.offset, block.stored_bytes)
-            return _decompress(content, block) if block.compressed else content
+        with self._as_scan_error(file_name):
+            stored_content = self.read_stored(file_name, block.offset, block.stored_bytes)
+            return _decompress(stored_content, block) if block.is_compressed else stored_content
 
-    def _uncompressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+    def _uncompressed_blocks(self, file_name: str) -> Iterator[tuple["StoredBlock", bytes]]:
         block_bytes = max(1, _UNCOMPRESSED_BLOCK_BYTES // self.usable_bytes) * self.usable_bytes
-        for start in range(0, self.files[name].size, block_bytes):
-            content = self.read_stored(name, start, block_bytes)
-            if len(content) < min(block_bytes, self.files[name].size - start):
-                raise BrokenContainerError(f"it ends at byte {start + len(content)}")
-            yield StoredBlock(start, len(content), len(content), compressed=False), content
+        for block_start in range(0, self.files[file_name].size, block_bytes):
+            block_content = self.read_stored(file_name, block_start, block_bytes)
+            if len(block_content) < min(block_bytes, self.files[file_name].size - block_start):
+                raise BrokenContainerError(f"it ends at byte {block_start + len(block_content)}")
+            yield StoredBlock(block_start, len(block_content), len(block_content), is_compressed=False), block_content
 
-    def _compressed_blocks(self, name: str) -> Iterator[tuple["StoredBlock", bytes]]:
-        block_bytes, _, n_block = struct.unpack("<III", self.read_stored(name, 4, 12))
-        if block_bytes > _MAX_BLOCK_BYTES or 16 * n_block > self.files[name].size:
+    def _compressed_blocks(self, file_name: str) -> Iterator[tuple["StoredBlock", bytes]]:
+        block_bytes, _, n_block = struct.unpack("<III", self.read_stored(file_name, 4, 12))
+        if block_bytes > _MAX_BLOCK_BYTES or 16 * n_block > self.files[file_name].size:
             raise BrokenContainerError(f"{n_block} compressed blocks of {block_bytes} bytes are declared")
         offset = _COMPRESSED_START
         for _ in range(n_block):
-            (size,) = struct.unpack("<I", self.read_stored(name, offset, 4))
-            block = StoredBlock(offset + 16, size, block_bytes, compressed=True)
-            yield block, _decompress(self.read_stored(name, offset + 16, size), block)
-            offset += 16 + size
+            (compressed_bytes,) = struct.unpack("<I", self.read_stored(file_name, offset, 4))
+            block = StoredBlock(offset + 16, compressed_bytes, block_bytes, is_compressed=True)
+            yield block, _decompress(self.read_stored(file_name, offset + 16, compressed_bytes), block)
+            offset += 16 + compressed_bytes
 
     @contextmanager
-    def _as_scan_error(self, name: str) -> Iterator[None]:
+    def _as_scan_error(self, file_name: str) -> Iterator[None]:
         try:
             yield
         except (BrokenContainerError, struct.error, zlib.error) as error:
             raise ScanError(
-                f"Cannot read {self.path}: {name} inside is damaged: {error}. Copy the file again."
+                f"Cannot read {self.path}: {file_name} inside is damaged: {error}. Copy the file again."
             ) from error
 
     # --- the container itself -----------------------------------------------------------------------
@@ -200,84 +203,86 @@ class Container:
         self.usable_bytes = self.chunk_bytes - _CHUNK_HEADER_BYTES
 
     def _entries(self) -> Iterator[tuple[str, Entry]]:
-        per_chunk = self.usable_bytes // _ENTRY_BYTES
-        tree = b"".join(
-            chunk[: per_chunk * _ENTRY_BYTES]
-            for chunk in self._chained_chunks(self._tree_chunk, -(-self._n_entry // per_chunk))
+        entries_per_chunk = self.usable_bytes // _ENTRY_BYTES
+        tree_bytes = b"".join(
+            chunk[: entries_per_chunk * _ENTRY_BYTES]
+            for chunk in self._chained_chunks(self._tree_chunk, -(-self._n_entry // entries_per_chunk))
         )
-        records = [_ENTRY_STRUCT.unpack_from(tree, index * _ENTRY_BYTES) for index in range(self._n_entry)]
-        names = [entry[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry in records]
-        parents = [int(entry[2]) for entry in records]
-        for index, (table_chunk, size, _, is_folder, _) in enumerate(records):
+        entry_records = [_ENTRY_STRUCT.unpack_from(tree_bytes, index * _ENTRY_BYTES) for index in range(self._n_entry)]
+        entry_names = [
+            entry_record[4].split(b"\x00", 1)[0].decode("utf-8", "replace") for entry_record in entry_records
+        ]
+        parent_indices = [int(entry_record[2]) for entry_record in entry_records]
+        for index, (table_chunk, file_bytes, _, is_folder, _) in enumerate(entry_records):
             if not is_folder:
                 yield (
-                    _path(index, names, parents),
-                    Entry(int(size), self._chunk_table(names[index], table_chunk, int(size))),
+                    _container_path(index, entry_names, parent_indices),
+                    Entry(int(file_bytes), self._chunk_table(entry_names[index], table_chunk, int(file_bytes))),
                 )
 
-    def _chunk_table(self, name: str, chunk: int, size: int) -> NDArray[np.int64]:
-        """Return the chunks of a file; each must be inside the container."""
-        if size > self.n_byte:
-            raise BrokenContainerError(f"{name} declares {size} bytes, the whole file has {self.n_byte}")
-        n_chunk = -(-size // self.usable_bytes)
-        content = b"".join(self._chained_chunks(chunk, -(-n_chunk // (self.usable_bytes // 4))))
-        if len(content) < 4 * n_chunk:
-            raise BrokenContainerError(f"the table of chunks of {name} is cut off")
-        chunks = np.frombuffer(content, "<u4", n_chunk).astype(np.int64)
-        last = (self.n_byte - _FIRST_CHUNK_OFFSET - _CHUNK_HEADER_BYTES) // self.chunk_bytes
-        if chunks.size and chunks.max() > last:
-            raise BrokenContainerError(f"{name} reaches to chunk {chunks.max()}, the last one is {last}")
+    def _chunk_table(self, file_name: str, chunk: int, file_bytes: int) -> NDArray[np.int64]:
+        """Return the chunks of a file, which must be inside the container."""
+        if file_bytes > self.n_byte:
+            raise BrokenContainerError(f"{file_name} declares {file_bytes} bytes, the whole file has {self.n_byte}")
+        n_chunk = -(-file_bytes // self.usable_bytes)
+        table_bytes = b"".join(self._chained_chunks(chunk, -(-n_chunk // (self.usable_bytes // 4))))
+        if len(table_bytes) < 4 * n_chunk:
+            raise BrokenContainerError(f"the table of chunks of {file_name} is cut off")
+        chunks = np.frombuffer(table_bytes, "<u4", n_chunk).astype(np.int64)
+        last_chunk = (self.n_byte - _FIRST_CHUNK_OFFSET - _CHUNK_HEADER_BYTES) // self.chunk_bytes
+        if chunks.size and chunks.max() > last_chunk:
+            raise BrokenContainerError(f"{file_name} reaches to chunk {chunks.max()}, the last one is {last_chunk}")
         return chunks
 
     def _chained_chunks(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
-        """Yield the contents of a chain of chunks, each of which names the next."""
+        """Yield the contents of a chain of chunks, in which each chunk gives the number of the next."""
         for _ in range(n_chunk):
-            content = self._read_bytes(_FIRST_CHUNK_OFFSET + chunk * self.chunk_bytes, self.chunk_bytes)
-            if len(content) < _CHUNK_HEADER_BYTES:
+            chunk_content = self._read_bytes(_FIRST_CHUNK_OFFSET + chunk * self.chunk_bytes, self.chunk_bytes)
+            if len(chunk_content) < _CHUNK_HEADER_BYTES:
                 raise BrokenContainerError(f"chunk {chunk} lies beyond its end")
-            yield content[_CHUNK_HEADER_BYTES:]
-            (chunk,) = struct.unpack_from("<I", content)
+            yield chunk_content[_CHUNK_HEADER_BYTES:]
+            (chunk,) = struct.unpack_from("<I", chunk_content)
 
     def _read_chunks(self, chunks: NDArray[np.int64]) -> bytes:
         """Return the joined contents of chunks, with one seek for each run of consecutive chunks."""
-        runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1) if chunks.size else []
-        contents = []
-        for run in runs:
-            content = self._read_bytes(
-                _FIRST_CHUNK_OFFSET + int(run[0]) * self.chunk_bytes, run.size * self.chunk_bytes
+        chunk_runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1) if chunks.size else []
+        chunk_contents = []
+        for chunk_run in chunk_runs:
+            run_content = self._read_bytes(
+                _FIRST_CHUNK_OFFSET + int(chunk_run[0]) * self.chunk_bytes, chunk_run.size * self.chunk_bytes
             )
-            contents += [
-                content[start + _CHUNK_HEADER_BYTES : start + self.chunk_bytes]
-                for start in range(0, run.size * self.chunk_bytes, self.chunk_bytes)
+            chunk_contents += [
+                run_content[chunk_start + _CHUNK_HEADER_BYTES : chunk_start + self.chunk_bytes]
+                for chunk_start in range(0, chunk_run.size * self.chunk_bytes, self.chunk_bytes)
             ]
-        return b"".join(contents)
+        return b"".join(chunk_contents)
 
-    def _read_bytes(self, offset: int, length: int) -> bytes:
+    def _read_bytes(self, offset: int, n_byte: int) -> bytes:
         if not 0 <= offset <= self.n_byte:
-            raise BrokenContainerError(f"byte {offset} is requested, the file has {self.n_byte}")
+            raise BrokenContainerError(f"byte {offset} is requested, the file has {self.n_byte} bytes")
 
         def read() -> bytes:
             with self.path.open("rb") as stream:
                 stream.seek(offset)
-                return stream.read(length)
+                return stream.read(n_byte)
 
-        content: bytes = try_read(read, str(self.path))
-        return content
+        bytes_read: bytes = try_read(read, str(self.path))
+        return bytes_read
 
 
-def _path(index: int, names: list[str], parents: list[int]) -> str:
-    components: list[str] = []
+def _container_path(index: int, entry_names: list[str], parent_indices: list[int]) -> str:
+    path_parts: list[str] = []
     while index != -1:
-        if not 0 <= index < len(names) or len(components) > len(names):
-            raise BrokenContainerError(f"the parent folders of {names[0]} are inconsistent")
-        components.append(names[index])
-        index = parents[index]
-    return "/".join(reversed(components))
+        if not 0 <= index < len(entry_names) or len(path_parts) > len(entry_names):
+            raise BrokenContainerError(f"the parent folders of {entry_names[0]} are inconsistent")
+        path_parts.append(entry_names[index])
+        index = parent_indices[index]
+    return "/".join(reversed(path_parts))
 
 
-def _decompress(content: bytes, block: StoredBlock) -> bytes:
+def _decompress(compressed_content: bytes, block: StoredBlock) -> bytes:
     decompressor = zlib.decompressobj()
-    decompressed = decompressor.decompress(content, block.max_decompressed_bytes + 1)
+    decompressed = decompressor.decompress(compressed_content, block.max_decompressed_bytes + 1)
     if len(decompressed) > block.max_decompressed_bytes or not decompressor.eof:
         raise BrokenContainerError(f"the compressed block at byte {block.offset} does not have its declared size")
     return decompressed
@@ -296,9 +301,9 @@ _MAP_PATTERN = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
 _FIRST_ROW_OFFSET = 0x1A0
 _PIXEL_STRUCT = struct.Struct("<IHHIHHHI")
 _MAX_PIXEL_BYTES = 65535
-"""Maximum size of a packed spectrum; 4096 channels of the widest packing need 16 kB."""
+"""Maximum size of a packed spectrum in bytes. The widest packing of 4096 channels needs 16 kB."""
 _PADDING = bytes(65536)
-"""Appended to the last row, so that a run that declares too many channels is still read within the block."""
+"""Zeros after the last row, so that a run with too many channels is still read within the block."""
 _MAX_ROW_BYTES = 2**30
 _NON_PHOTOGRAPHS = {"Counter", "PixelTimes"}
 
@@ -308,8 +313,10 @@ def sniff(path: Path, head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the maps of a .bcf file, one scan for each detector; their spectra are decompressed row by row on demand.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the maps of a .bcf file as one scan for each detector.
+
+    The spectra are decompressed row by row on demand.
 
     Raises
     ------
@@ -321,14 +328,14 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     decompress = _decompressor()
     container = Container(path)
     database = _database(container)
-    indices = sorted(int(match[1]) for name in container.files if (match := _MAP_PATTERN.match(name)))
+    indices = sorted(int(match[1]) for file_name in container.files if (match := _MAP_PATTERN.match(file_name)))
     if not indices:
         raise ScanError(f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it.")
     return [_scan(container, database, index, decompress, is_single=len(indices) == 1) for index in indices]
 
 
 def read_photographs(path: Path) -> list[Photograph]:
-    """Read the images of a .bcf file: the mosaic and other images of the object.
+    """Read the mosaic and other images of the object in a .bcf file.
 
     Raises
     ------
@@ -351,41 +358,46 @@ class BcfCube:
 
     dtype: np.dtype[Any] = np.dtype(np.uint32)
 
-    def __init__(self, container: Container, name: str, n_channel: int, decompress: Any) -> None:
-        self.container, self.name, self._decompress = container, name, decompress
-        rows = _RowScanner(container, name)
-        self.shape = (rows.n_row, rows.n_column, n_channel)
-        if 4 * rows.n_column * n_channel > _MAX_ROW_BYTES:
+    def __init__(self, container: Container, map_name: str, n_channel: int, decompress: Any) -> None:
+        self.container, self.name, self._decompress = container, map_name, decompress
+        row_scanner = _RowScanner(container, map_name)
+        self.shape = (row_scanner.n_row, row_scanner.n_column, n_channel)
+        if 4 * row_scanner.n_column * n_channel > _MAX_ROW_BYTES:
             raise ScanError(
-                f"Cannot read {container.path}: one row of {rows.n_column} pixels does not fit into memory."
+                f"Cannot read {container.path}: one row of {row_scanner.n_column} pixels does not fit into memory."
             )
-        self.row_offsets = rows.row_offsets()
-        self.block_sizes = rows.block_sizes
+        self.row_offsets = row_scanner.row_offsets()
+        self.block_sizes = row_scanner.block_sizes
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Decompress a rectangle of pixels."""
-        first, last = rows.start, rows.stop
-        head = struct.pack("<ii", last - first, self.shape[1]).ljust(_FIRST_ROW_OFFSET, b"\x00")
+        first_row, last_row = rows.start, rows.stop
+        map_header = struct.pack("<ii", last_row - first_row, self.shape[1]).ljust(_FIRST_ROW_OFFSET, b"\x00")
         row_bytes = (
-            head + self._decompressed_bytes(int(self.row_offsets[first]), int(self.row_offsets[last])) + _PADDING
+            map_header
+            + self._decompressed_bytes(int(self.row_offsets[first_row]), int(self.row_offsets[last_row]))
+            + _PADDING
         )
-        shape = (last - first, *self.shape[1:])
+        shape = (last_row - first_row, *self.shape[1:])
         return np.asarray(self._decompress(_SingleBlockFile(row_bytes), shape, self.dtype), dtype=self.dtype)[
             :, columns
         ]
 
-    def _decompressed_bytes(self, start: int, stop: int) -> bytes:
+    def _decompressed_bytes(self, start_offset: int, stop_offset: int) -> bytes:
         offsets = np.cumsum([0, *(n_bytes for _, n_bytes in self.block_sizes)])
-        first, last = (int(np.searchsorted(offsets, offset, "right")) - 1 for offset in (start, max(stop - 1, start)))
-        content = b"".join(
-            self.container.read_block(self.name, block) for block, _ in self.block_sizes[first : last + 1]
+        first_block, last_block = (
+            int(np.searchsorted(offsets, offset, "right")) - 1
+            for offset in (start_offset, max(stop_offset - 1, start_offset))
         )
-        return content[start - int(offsets[first]) : stop - int(offsets[first])]
+        block_contents = b"".join(
+            self.container.read_block(self.name, block) for block, _ in self.block_sizes[first_block : last_block + 1]
+        )
+        return block_contents[start_offset - int(offsets[first_block]) : stop_offset - int(offsets[first_block])]
 
 
 @dataclass(frozen=True)
 class _SingleBlockFile:
-    """A file in a container, as rosettasciio reads it: a single block, and its size."""
+    """File in a container with a single block, in the interface that rosettasciio reads."""
 
     content: bytes
 
@@ -396,61 +408,62 @@ class _SingleBlockFile:
 class _RowScanner:
     """Scanner of a packed map that checks all sizes and finds the offset of each row, without decompressing pixels."""
 
-    def __init__(self, container: Container, name: str) -> None:
-        self.source = f"{container.path}, {name}"
+    def __init__(self, container: Container, map_name: str) -> None:
+        self.source = f"{container.path}, {map_name}"
         self.block_sizes: list[tuple[StoredBlock, int]] = []
-        self._remaining_blocks = container.iterate_blocks(name)
+        self._remaining_blocks = container.iterate_blocks(map_name)
         self._buffer, self._position, self._buffer_offset = b"", 0, 0
         self.n_row, self.n_column = self._unpack_next(struct.Struct("<ii"), "its size")
         if self.n_row < 1 or self.n_column < 1:
             raise ScanError(
-                f"Cannot read {self.source}: a map of {self.n_row} x {self.n_column} pixels. Copy it again."
+                f"Cannot read {self.source}: a map of {self.n_row} x {self.n_column} pixels. Copy the file again."
             )
         self._position = _FIRST_ROW_OFFSET
 
     def row_offsets(self) -> NDArray[np.int64]:
-        """Check each pixel and return the (n_row + 1,) offsets of the rows and of the end."""
+        """Check each pixel, and return the (n_row + 1,) offsets of the rows and of the end."""
         offsets = []
         for row in range(self.n_row):
             offsets.append(self._buffer_offset + self._position)
             (n_pixel,) = self._unpack_next(_COUNT_STRUCT, f"row {row}")
             for _ in range(n_pixel):
                 self._skip_pixel(row)
-        self._load(0, f"row {self.n_row - 1}")
-        for block, content in self._remaining_blocks:  # so that a missing later part is detected
-            self.block_sizes.append((block, len(content)))
+        self._load_bytes(0, f"row {self.n_row - 1}")
+        for block, block_content in self._remaining_blocks:  # reading all blocks detects a missing part
+            self.block_sizes.append((block, len(block_content)))
         return np.array([*offsets, self._buffer_offset + self._position])
 
     def _skip_pixel(self, row: int) -> None:
-        column, _, _, _, packing, _, n_pulse, size = self._unpack_next(_PIXEL_STRUCT, f"row {row}")
-        if column >= self.n_column or not _has_room(packing, n_pulse, size):
+        column, _, _, _, packing, _, n_pulse, packed_bytes = self._unpack_next(_PIXEL_STRUCT, f"row {row}")
+        if column >= self.n_column or not _has_room_for_pulses(packing, n_pulse, packed_bytes):
             raise ScanError(
                 f"Cannot read {self.source}: row {row} holds a pixel at column {column} of {self.n_column}, in packing "
-                f"{packing} with {n_pulse} pulses in {size} bytes, which is impossible. Copy the file again."
+                f"{packing} with {n_pulse} pulses in {packed_bytes} bytes, which is impossible. Copy the file again."
             )
-        self._position += size + (2 * n_pulse if packing > 1 else 0)
+        self._position += packed_bytes + (2 * n_pulse if packing > 1 else 0)
 
-    def _unpack_next(self, layout: struct.Struct, position: str) -> tuple[Any, ...]:
-        if self._position + layout.size > len(self._buffer):
-            self._load(layout.size, position)
-        values = layout.unpack_from(self._buffer, self._position)
-        self._position += layout.size
-        return values
+    def _unpack_next(self, record_struct: struct.Struct, location: str) -> tuple[Any, ...]:
+        if self._position + record_struct.size > len(self._buffer):
+            self._load_bytes(record_struct.size, location)
+        unpacked_values = record_struct.unpack_from(self._buffer, self._position)
+        self._position += record_struct.size
+        return unpacked_values
 
-    def _load(self, n_byte: int, position: str) -> None:
-        """Load the next ``n_byte`` bytes and release bytes already scanned."""
+    def _load_bytes(self, n_byte: int, location: str) -> None:
+        """Load the next ``n_byte`` bytes, and release scanned bytes."""
         while self._position + n_byte > len(self._buffer):
-            block, content = next(self._remaining_blocks, (None, b""))
+            block, block_content = next(self._remaining_blocks, (None, b""))
             if block is None:
                 raise ScanError(
-                    f"Cannot read {self.source}: the map ends within {position} of {self._size_text()}. Copy it again."
+                    f"Cannot read {self.source}: the map ends within {location} of {self._size_text()}. Copy the "
+                    "file again."
                 )
-            self.block_sizes.append((block, len(content)))
-            consumed = min(self._position, len(self._buffer))
+            self.block_sizes.append((block, len(block_content)))
+            n_consumed_byte = min(self._position, len(self._buffer))
             self._buffer, self._position, self._buffer_offset = (
-                self._buffer[consumed:] + content,
-                self._position - consumed,
-                self._buffer_offset + consumed,
+                self._buffer[n_consumed_byte:] + block_content,
+                self._position - n_consumed_byte,
+                self._buffer_offset + n_consumed_byte,
             )
 
     def _size_text(self) -> str:
@@ -460,13 +473,13 @@ class _RowScanner:
 _COUNT_STRUCT = struct.Struct("<I")
 
 
-def _has_room(packing: int, n_pulse: int, size: int) -> bool:
+def _has_room_for_pulses(packing: int, n_pulse: int, packed_bytes: int) -> bool:
     """Return whether a pixel's pulses fit into its bytes."""
     if packing == 0:
-        return 2 * n_pulse <= size
+        return 2 * n_pulse <= packed_bytes
     if packing == 1:
-        return 3 * n_pulse <= 2 * size + 1
-    return 4 <= size <= _MAX_PIXEL_BYTES
+        return 3 * n_pulse <= 2 * packed_bytes + 1
+    return 4 <= packed_bytes <= _MAX_PIXEL_BYTES
 
 
 def _decompressor() -> Any:
@@ -491,17 +504,18 @@ def _slow_decompressor() -> Any:
 
 def _database(container: Container) -> ET.Element:
     if _HEADER_NAME not in container.files:
-        names = ", ".join(sorted(container.files)[:5]) or "nothing"
+        file_list = ", ".join(sorted(container.files)[:5]) or "nothing"
         raise ScanError(
-            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {names} instead of "
+            f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {file_list} "
+            "instead of "
             "a map."
         )
-    # The XML of a small file cannot be large: a compressed one could expand to any size.
-    content = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
-    node = find_instance(parse_xml(content, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
+    # The XML of a small file cannot be large, but compressed XML could expand to any size.
+    header_xml = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
+    node = find_instance(parse_xml(header_xml, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
     if node is None:
         raise ScanError(
-            f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy it again."
+            f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy the file again."
         )
     return node
 
@@ -523,7 +537,7 @@ def _scan(container: Container, database: ET.Element, index: int, decompress: An
         real_time_s=real_time,
         step_mm=_step_mm(database),
         detector=sum_spectrum.detector,
-        notes=(*sum_spectrum.notes, *_notes(database, real_time, live_time)),
+        notes=(*sum_spectrum.notes, *_scan_notes(database, real_time, live_time)),
         metadata={"name": database.get("Name", ""), **_metadata(database), **sum_spectrum.metadata},
     )
 
@@ -532,7 +546,7 @@ def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
     node = database.find(f"./SpectrumData{index}/ClassInstance")
     if node is None:
         raise ScanError(
-            f"Cannot read {path}: its header lacks the sum spectrum of detector {index}, and so the channels."
+            f"Cannot read {path}: its header lacks the sum spectrum of detector {index}, which defines the channels."
         )
     return read_spectrum_node(node, f"{path}, sum spectrum of detector {index}")
 
@@ -540,109 +554,131 @@ def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
 def _metadata(database: ET.Element) -> dict[str, Any]:
     object_types = {"xrf": "TRTXRFData", "sem": "TRTSEMData", "stage": "TRTSEMStageData", "scan": "TRTDSPConfiguration"}
     return {
-        f"{group}.{key}": value
-        for group, object_type in object_types.items()
-        for key, value in short_values(find_instance(database, object_type)).items()
+        f"{prefix}.{value_name}": value_text
+        for prefix, object_type in object_types.items()
+        for value_name, value_text in short_values(find_instance(database, object_type)).items()
     }
 
 
 def _step_mm(database: ET.Element) -> tuple[float, float] | None:
-    facts = short_values(find_instance(database, "TRTSEMData"))
-    row_um, column_um = parse_number(facts.get("DY")), parse_number(facts.get("DX"))
+    stage_values = short_values(find_instance(database, "TRTSEMData"))
+    row_um, column_um = parse_number(stage_values.get("DY")), parse_number(stage_values.get("DX"))
     if row_um is None or column_um is None or row_um <= 0 or column_um <= 0:
         return None
     return row_um / 1000, column_um / 1000
 
 
 def _real_time_s(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    """Return the time of each pixel: from the file's image of times, else from the number of visits of the row."""
+    """Return the time of each pixel in s, from the image of times or from the number of visits of the row."""
     image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
-    data = None if image is None else image.findtext("./Plane0/Data")
-    times = np.frombuffer(_decode_base64(data or ""), "<u4") if data and len(data) >= 4 * shape[0] * shape[1] else None
-    if times is not None and times.size == shape[0] * shape[1] and times.any():
-        return np.where(times > 0, times * 1e-6, np.nan).reshape(shape)
+    encoded_times = None if image is None else image.findtext("./Plane0/Data")
+    pixel_times = (
+        np.frombuffer(_decode_base64(encoded_times or ""), "<u4")
+        if encoded_times and len(encoded_times) >= 4 * shape[0] * shape[1]
+        else None
+    )
+    if pixel_times is not None and pixel_times.size == shape[0] * shape[1] and pixel_times.any():
+        return np.where(pixel_times > 0, pixel_times * 1e-6, np.nan).reshape(shape)
     return _row_times(database, shape)
 
 
 def _row_times(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    row_visits = [parse_number(word) for word in (database.findtext("./LineCounter") or "").split(",") if word.strip()]
-    facts = short_values(find_instance(database, "TRTDSPConfiguration"))
-    factors = [parse_number(facts.get(key)) for key in ("PixelTime", "PixelAverage", "LineAverage")]
-    given_values = [value for value in (*row_visits, *factors) if value is not None and value >= 0]
+    row_visits = [
+        parse_number(visits_text)
+        for visits_text in (database.findtext("./LineCounter") or "").split(",")
+        if visits_text.strip()
+    ]
+    timing_values = short_values(find_instance(database, "TRTDSPConfiguration"))
+    time_factors = [
+        parse_number(timing_values.get(value_name)) for value_name in ("PixelTime", "PixelAverage", "LineAverage")
+    ]
+    known_values = [
+        time_factor for time_factor in (*row_visits, *time_factors) if time_factor is not None and time_factor >= 0
+    ]
     if (
         len(row_visits) != shape[0]
-        or len(given_values) != len(row_visits) + len(factors)
-        or not any(given_values[: shape[0]])
+        or len(known_values) != len(row_visits) + len(time_factors)
+        or not any(known_values[: shape[0]])
     ):
         return None
-    visit_us = float(np.prod(given_values[shape[0] :]))
-    row_times = np.array(given_values[: shape[0]]) * visit_us * 1e-6
+    visit_us = float(np.prod(known_values[shape[0] :]))
+    row_times = np.array(known_values[: shape[0]]) * visit_us * 1e-6
     return np.repeat(np.where(row_times > 0, row_times, np.nan)[:, None], shape[1], axis=1)
 
 
-def _live_time_s(real_s: NDArray[np.float64] | None, sum_spectrum: FileSpectrum) -> NDArray[np.float64] | None:
-    if real_s is None or sum_spectrum.live_time_s is None or sum_spectrum.real_time_s is None:
+def _live_time_s(real_time_s: NDArray[np.float64] | None, sum_spectrum: FileSpectrum) -> NDArray[np.float64] | None:
+    if real_time_s is None or sum_spectrum.live_time_s is None or sum_spectrum.real_time_s is None:
         return None
-    return real_s * min(sum_spectrum.live_time_s / sum_spectrum.real_time_s, 1.0)
+    return real_time_s * min(sum_spectrum.live_time_s / sum_spectrum.real_time_s, 1.0)
 
 
-def _notes(
+def _scan_notes(
     database: ET.Element, real_time: NDArray[np.float64] | None, live_time: NDArray[np.float64] | None
 ) -> tuple[str, ...]:
     n_detector = parse_number(database.findtext("./DetectorCount")) or 1
-    candidates = (
+    possible_notes = (
         (real_time is None, "the file has no pixel times"),
         (live_time is not None, "live times: the pixels' real times times the live fraction of the map"),
         (n_detector > 1, f"the header names {n_detector:g} detectors"),
     )
-    return tuple(text for applies, text in candidates if applies)
+    return tuple(note for is_applicable, note in possible_notes if is_applicable)
 
 
 # --- images ----------------------------------------------------------------------------------------
 
 
 def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
-    """Yield the planes that are not all zero; colours interleaved in one plane are separated."""
-    fields = short_values(image)
-    sizes = [parse_number(fields.get(key)) for key in ("Height", "Width", "ItemSize", "PlaneCount")]
-    height, width, bytes_per_pixel, n_plane = (0 if value is None else int(value) for value in sizes)
+    """Yield the planes of an image that are not all zero."""
+    image_values = short_values(image)
+    declared_sizes = [
+        parse_number(image_values.get(value_name)) for value_name in ("Height", "Width", "ItemSize", "PlaneCount")
+    ]
+    height, width, bytes_per_pixel, n_plane = (
+        0 if declared_size is None else int(declared_size) for declared_size in declared_sizes
+    )
     file_name = (image.get("Name") or "").strip()
-    for index in range(min(n_plane, len(image))):
-        plane = image.find(f"./Plane{index}")
-        raw = _decode_base64("" if plane is None else plane.findtext("./Data") or "")
+    for plane_index in range(min(n_plane, len(image))):
+        plane = image.find(f"./Plane{plane_index}")
+        image_bytes = _decode_base64("" if plane is None else plane.findtext("./Data") or "")
         if (
             min(height, width) < 1
             or bytes_per_pixel not in {1, 2, 3, 4}
-            or len(raw) != height * width * bytes_per_pixel
+            or len(image_bytes) != height * width * bytes_per_pixel
         ):
             raise ScanError(
-                f"Cannot read the image {file_name or index} of {path}: {height} x {width} pixels of "
-                f"{bytes_per_pixel} bytes are declared, {len(raw)} bytes exist. Copy the file again."
+                f"Cannot read the image {file_name or plane_index} of {path}: {height} x {width} pixels of "
+                f"{bytes_per_pixel} bytes are declared, {len(image_bytes)} bytes exist. Copy the file again."
             )
-        if any(raw):
-            label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
+        if any(image_bytes):
+            plane_label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
             yield Photograph(
-                " ".join(filter(None, (file_name, label.strip()))), _pixels(raw, height, width, bytes_per_pixel)
+                " ".join(filter(None, (file_name, plane_label.strip()))),
+                _image_pixels(image_bytes, height, width, bytes_per_pixel),
             )
 
 
-def _pixels(raw: bytes, height: int, width: int, bytes_per_pixel: int) -> NDArray[Any]:
+def _image_pixels(image_bytes: bytes, height: int, width: int, bytes_per_pixel: int) -> NDArray[Any]:
     if bytes_per_pixel < 3:
-        return np.frombuffer(raw, f"<u{bytes_per_pixel}").reshape(height, width)
-    blue_green_red = np.frombuffer(raw, np.uint8).reshape(height, width, bytes_per_pixel)[:, :, :3]
+        return np.frombuffer(image_bytes, f"<u{bytes_per_pixel}").reshape(height, width)
+    blue_green_red = np.frombuffer(image_bytes, np.uint8).reshape(height, width, bytes_per_pixel)[:, :, :3]
     return np.ascontiguousarray(blue_green_red[:, :, ::-1])
 
 
-def _decode_base64(text: str) -> bytes:
+def _decode_base64(encoded_text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=False)
+        return base64.b64decode(encoded_text, validate=False)
     except (binascii.Error, ValueError):
         return b""
 
 
 def _with_unique_names(photographs: list[Photograph]) -> list[Photograph]:
-    names = [photograph.name or "image" for photograph in photographs]
+    photograph_names = [photograph.name or "image" for photograph in photographs]
     return [
-        Photograph(name if names.count(name) == 1 else f"{name} {names[: index + 1].count(name)}", photograph.pixels)
-        for index, (name, photograph) in enumerate(zip(names, photographs, strict=True))
+        Photograph(
+            photograph_name
+            if photograph_names.count(photograph_name) == 1
+            else f"{photograph_name} {photograph_names[: index + 1].count(photograph_name)}",
+            photograph.pixels,
+        )
+        for index, (photograph_name, photograph) in enumerate(zip(photograph_names, photographs, strict=True))
     ]

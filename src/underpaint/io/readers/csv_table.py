@@ -1,4 +1,4 @@
-"""Text tables of one spectrum, or of one spectrum per pixel and line.
+"""Text tables of one spectrum, or with the spectrum of a pixel in each line.
 
 Specification:
 
@@ -7,18 +7,18 @@ Specification:
   ``#`` are allowed.
 - One spectrum: two columns, channel or energy and counts. The first column holds energies if its heading contains
   ``energy``, ``keV`` or ``eV``, or if its values are not successive channel numbers. The energies are in eV if the
-  heading says so or a value is above 200.
-- More columns, one with a heading for energy or channel: one spectrum if another column is named counts (the rest is
-  ignored), or one spectrum for each detector (``d1``, ``det 2``). Three columns without headings: channel, counts and
-  energy, as PyMca saves them.
-- One column: the counts of a spectrum, channel by channel, as PyMca reads them; 32 lines or more.
-- Pixels: the first two columns are row and column in either order (headings ``row``, ``column``, or ``y``, ``x``),
-  integers, or positions if the headings contain a unit of length (``y_mm``). The counts of each channel follow; their
-  headings may be energies. Without such headings each line is a pixel of 32 channels or more, row by row, in the given
-  number of rows and columns.
+  heading has this unit or a value is above 200.
+- More columns, one with a heading for energy or channel: one spectrum if another column is named counts, or one
+  spectrum for each detector (``d1``, ``det 2``). Other columns are ignored. Three columns without headings are channel,
+  counts and energy, as in files of PyMca.
+- One column of 32 lines or more: the counts of a spectrum, channel by channel, as in PyMca.
+- Pixels: the first two columns are row and column in either order, with the headings ``row``, ``column`` or ``y``,
+  ``x``. Rows and columns are integers, or positions if the headings contain a unit of length (``y_mm``). The counts of
+  each channel follow, with headings that may be energies. Without these headings, each line is a pixel of 32 channels
+  or more. The pixels are in the order of the rows, whose number is given by the user.
 
-Source: RFC 4180 (2005) for comma-separated values; PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the three columns;
-other columns are defined by this project, since no standard defines them.
+Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the three
+columns. This project defines the other columns, for which there is no standard.
 """
 
 import re
@@ -34,8 +34,8 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_list, energy_unit
 from underpaint.io._single import (
     FileSpectrum,
+    are_channel_numbers,
     detector_scans,
-    is_channel_count,
     is_channel_or_energy,
     read_limited,
     spectra_in_columns,
@@ -75,7 +75,7 @@ _MIN_CHANNELS = 32
 
 @dataclass(frozen=True)
 class CsvDialect:
-    """Dialect of a table: separator, decimal comma, headings, number of heading lines, and line ending."""
+    """Text format of a table: separator, decimal comma, headings, number of heading lines, and line ending."""
 
     separator: str
     decimal_comma: bool
@@ -84,32 +84,36 @@ class CsvDialect:
     line_ending: bytes = b"\n"
 
     def fields(self, line: bytes) -> list[str]:
-        """Split a line; several spaces count as one separator."""
-        text = line.decode("latin-1").strip().removeprefix("ï»¿")
-        cells = text.split() if self.separator == " " else [word.strip() for word in _cells(text, self.separator)]
+        """Split a line into fields. Several spaces count as one separator."""
+        line_text = line.decode("latin-1").strip().removeprefix("ï»¿")
+        cells = (
+            line_text.split()
+            if self.separator == " "
+            else [cell.strip() for cell in _split_cells(line_text, self.separator)]
+        )
         if cells and not cells[-1]:
             cells.pop()
-        if self.separator == "," and "." in text:
-            return cells  # commas within quotation marks separate thousands
-        return [word.replace(",", ".") for word in cells] if self.decimal_comma else cells
+        if self.separator == "," and "." in line_text:
+            return cells  # in a number with a point, commas within quotation marks separate thousands
+        return [cell.replace(",", ".") for cell in cells] if self.decimal_comma else cells
 
     def read_line(self, stream: BinaryIO) -> bytes:
-        """Read a line with its ending, possibly a lone carriage return."""
+        """Read a line with its ending, which may be a lone carriage return."""
         if self.line_ending == b"\n":
             return stream.readline(_MAX_LINE_BYTES)
-        start, content = stream.tell(), b""
-        while len(content) < _MAX_LINE_BYTES and (chunk := stream.read(_READ_BYTES)):
-            content += chunk
+        line_start, line_buffer = stream.tell(), b""
+        while len(line_buffer) < _MAX_LINE_BYTES and (chunk := stream.read(_READ_BYTES)):
+            line_buffer += chunk
             if self.line_ending in chunk:
                 break
-        line_end = content.find(self.line_ending) + 1
-        line = content[: min(line_end, _MAX_LINE_BYTES)] if line_end else content
-        stream.seek(start + len(line))
+        line_end = line_buffer.find(self.line_ending) + 1
+        line = line_buffer[: min(line_end, _MAX_LINE_BYTES)] if line_end else line_buffer
+        stream.seek(line_start + len(line))
         return line
 
 
 class TableCube:
-    """Lines of a file arranged on a grid; each line is read and parsed on demand."""
+    """Cube of the lines of a file on a grid, which are read and parsed on demand."""
 
     dtype: np.dtype[Any] = np.dtype(np.float64)
 
@@ -120,36 +124,38 @@ class TableCube:
         self.shape = (line_offsets.shape[0], line_offsets.shape[1], n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; pixels without a line are zero."""
+        """Read a rectangle of pixels, with zeros for pixels without a line."""
         line_offsets = self.line_offsets[rows, columns]
         block = np.zeros((*line_offsets.shape, self.shape[2]))
         with try_read(lambda: self.path.open("rb"), str(self.path)) as stream:
             for row, column in np.argwhere(line_offsets >= 0):
                 stream.seek(int(line_offsets[row, column]))
-                block[row, column] = self._counts(self.dialect.read_line(stream))
+                block[row, column] = self._parse_line_counts(self.dialect.read_line(stream))
         return block
 
-    def _counts(self, line: bytes) -> NDArray[np.float64]:
+    def _parse_line_counts(self, line: bytes) -> NDArray[np.float64]:
         counts = _parse_numbers(self.dialect.fields(line)[self.n_skipped :], self.path)
         if counts.size != self.shape[2]:
-            raise ScanError(f"Cannot read {self.path}: a line has {counts.size} counts, the first {self.shape[2]}.")
+            raise ScanError(
+                f"Cannot read {self.path}: a line has {counts.size} counts, but the first line has {self.shape[2]}."
+            )
         return counts
 
 
-def _cells(text: str, separator: str) -> list[str]:
-    """Split at separators outside quotation marks, and remove the quotation marks."""
-    if '"' not in text:
-        return text.split(separator)
-    sections = text.split('"')
-    sections[::2] = [section.replace(separator, "\x00") for section in sections[::2]]
-    return "".join(sections).split("\x00")
+def _split_cells(line_text: str, separator: str) -> list[str]:
+    """Split a line at separators outside quotation marks, and remove the quotation marks."""
+    if '"' not in line_text:
+        return line_text.split(separator)
+    quoted_sections = line_text.split('"')
+    quoted_sections[::2] = [quoted_section.replace(separator, "\x00") for quoted_section in quoted_sections[::2]]
+    return "".join(quoted_sections).split("\x00")
 
 
 @dataclass(frozen=True)
 class _CoordinateColumns:
-    """Which of the first two columns is the row, and the unit of positions in mm (None for integers)."""
+    """Index of the row column (0 or 1), and the unit of positions in mm (None for integers)."""
 
-    row: int
+    row_column: int
     unit_mm: float | None
 
 
@@ -161,7 +167,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return _detect_dialect(first_lines) is not None or _is_single_column(first_lines)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
     """Read a spectrum or a table of pixels.
 
     Parameters
@@ -184,58 +190,60 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         raise ScanError(f"Cannot read {path}: its lines must hold two or more numbers each.")
     coordinate_columns = _coordinate_columns(dialect.headings)
     line_offsets, coordinates = _line_starts(path, dialect, coordinate_columns)
-    width = len(dialect.fields(_read_line(path, int(line_offsets[0]), dialect)))
+    numbers_per_line = len(dialect.fields(_read_line(path, int(line_offsets[0]), dialect)))
     if coordinate_columns is None:
-        _check_headings(path, dialect, width)
-        headings = dialect.headings if len(dialect.headings) == width else ()
-        columns = [index for index, heading in enumerate(headings) if is_channel_or_energy(heading)]
-        if width in {2, 3} or columns:
-            return _read_spectra(path, dialect, width, columns)
-        if width < _MIN_CHANNELS:
+        _check_headings(path, dialect, numbers_per_line)
+        headings = dialect.headings if len(dialect.headings) == numbers_per_line else ()
+        axis_columns = [index for index, heading in enumerate(headings) if is_channel_or_energy(heading)]
+        if numbers_per_line in {2, 3} or axis_columns:
+            return _read_spectra(path, dialect, numbers_per_line, axis_columns)
+        if numbers_per_line < _MIN_CHANNELS:
             raise ScanError(
-                f"Cannot read {path}: lines of {width} numbers are too short for the spectra of pixels, which have "
+                f"Cannot read {path}: lines of {numbers_per_line} numbers are too short for the spectra of pixels, "
+                "which have "
                 f"{_MIN_CHANNELS} channels or more. Name the columns in a heading (energy, counts)."
             )
-    return [_read_table(path, dialect, line_offsets, coordinates, width, shape, coordinate_columns)]
+    return [_read_table(path, dialect, line_offsets, coordinates, numbers_per_line, shape, coordinate_columns)]
 
 
 def _coordinate_columns(headings: tuple[str, ...]) -> _CoordinateColumns | None:
-    """Return the coordinate columns among the first two, by their headings; None without such headings."""
+    """Return the coordinate columns among the first two by their headings, or None without such headings."""
     if len(headings) < 3:
         return None
     length_matches = [_LENGTH_PATTERN.fullmatch(heading) for heading in headings[:2]]
-    names = [match[1] if match else heading for match, heading in zip(length_matches, headings, strict=False)]
-    units = {_MM_PER_UNIT[match[2]] if match else None for match in length_matches}
-    row_index = next((index for index, name in enumerate(names) if name in _ROW_HEADINGS), None)
-    if row_index is None or names[1 - row_index] not in _COLUMN_HEADINGS or len(units) != 1:
+    axis_names = [match[1] if match else heading for match, heading in zip(length_matches, headings, strict=False)]
+    units_mm = {_MM_PER_UNIT[match[2]] if match else None for match in length_matches}
+    row_index = next((index for index, axis_name in enumerate(axis_names) if axis_name in _ROW_HEADINGS), None)
+    if row_index is None or axis_names[1 - row_index] not in _COLUMN_HEADINGS or len(units_mm) != 1:
         return None
-    return _CoordinateColumns(row_index, units.pop())
+    return _CoordinateColumns(row_index, units_mm.pop())
 
 
-def _check_headings(path: Path, dialect: CsvDialect, width: int) -> None:
-    """Refuse headings with fewer columns than the lines (from decimal commas), or with misplaced coordinates."""
+def _check_headings(path: Path, dialect: CsvDialect, numbers_per_line: int) -> None:
+    """Refuse headings that are fewer than the columns, because of decimal commas, or misplaced coordinates."""
     n_heading = len(dialect.headings)
-    if dialect.separator == "," and 1 < n_heading < width <= 2 * n_heading:
+    if dialect.separator == "," and 1 < n_heading < numbers_per_line <= 2 * n_heading:
         raise ScanError(
-            f"Cannot read {path}: {n_heading} headings are above lines of {width} numbers; decimal commas look like "
+            f"Cannot read {path}: {n_heading} headings are above lines of {numbers_per_line} numbers; decimal "
+            "commas look like "
             "separators. Write decimal points, or separate the columns by semicolons."
         )
-    misplaced = [heading for heading in dialect.headings if heading in _ROW_HEADINGS | _COLUMN_HEADINGS]
-    if misplaced and width > 2:
+    misplaced_headings = [heading for heading in dialect.headings if heading in _ROW_HEADINGS | _COLUMN_HEADINGS]
+    if misplaced_headings and numbers_per_line > 2:
         raise ScanError(
-            f"Cannot read {path}: its column {misplaced[0]!r} is a coordinate, not counts. "
+            f"Cannot read {path}: its column {misplaced_headings[0]!r} is a coordinate, not counts. "
             "Name the first two columns row and column (or y and x), followed by the counts."
         )
 
 
 def _first_lines(path: Path) -> bytes:
     """Return the complete lines at the beginning of a file."""
-    content = first_bytes(path, _MAX_LINE_BYTES)
-    return content if len(content) < _MAX_LINE_BYTES else content.rpartition(_line_ending(content))[0]
+    file_head = first_bytes(path, _MAX_LINE_BYTES)
+    return file_head if len(file_head) < _MAX_LINE_BYTES else file_head.rpartition(_line_ending(file_head))[0]
 
 
-def _line_ending(content: bytes) -> bytes:
-    return b"\r" if b"\r" in content and b"\n" not in content else b"\n"
+def _line_ending(file_head: bytes) -> bytes:
+    return b"\r" if b"\r" in file_head and b"\n" not in file_head else b"\n"
 
 
 def _detect_dialect(head: bytes) -> CsvDialect | None:
@@ -245,51 +253,54 @@ def _detect_dialect(head: bytes) -> CsvDialect | None:
         return None
     for separator in _SEPARATORS:
         for decimal_comma in (False, True):
-            headings_read = _detect_headings(data_lines, separator, decimal_comma=decimal_comma)
-            if headings_read is not None:
-                headings, n_heading = headings_read
+            detected_headings = _detect_headings(data_lines, separator, decimal_comma=decimal_comma)
+            if detected_headings is not None:
+                headings, n_heading = detected_headings
                 return CsvDialect(separator, decimal_comma, headings, n_heading, _line_ending(head))
     return None
 
 
 def _detect_headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tuple[tuple[str, ...], int] | None:
-    """Return the headings and the number of heading lines; None unless the data lines have one width of two or more.
+    """Return the headings and the number of heading lines, or None unless the lines are a table.
 
-    Energy units in a second line of headings are appended to the headings of the first.
+    A table has two or more numbers in each line, and the same number in all lines.
+
+    Energy units in a second line of headings are appended to those in the first line.
     """
     dialect = CsvDialect(separator, decimal_comma, ())
-    widths = [len(fields) if _are_numbers(fields) else 0 for fields in map(dialect.fields, lines[:20])]
-    n_heading = next((index for index, width in enumerate(widths[: _MAX_HEADINGS + 1]) if width), 0)
-    n_number = widths[n_heading]
-    if n_number < 2 or any(width != n_number for width in widths[n_heading:]):
+    line_widths = [len(fields) if _are_numbers(fields) else 0 for fields in map(dialect.fields, lines[:20])]
+    n_heading = next((index for index, line_width in enumerate(line_widths[: _MAX_HEADINGS + 1]) if line_width), 0)
+    numbers_per_line = line_widths[n_heading]
+    if numbers_per_line < 2 or any(line_width != numbers_per_line for line_width in line_widths[n_heading:]):
         return None
-    heading_rows = [[word.strip('"').lower() for word in dialect.fields(line)] for line in lines[:n_heading]]
+    heading_rows = [[cell.strip('"').lower() for cell in dialect.fields(line)] for line in lines[:n_heading]]
     heading = heading_rows[0] if heading_rows else []
     if n_heading > 1 and len(heading_rows[1]) == len(heading):
         headings_with_units = (
-            f"{name} {unit}" if energy_unit(unit) else name for name, unit in zip(*heading_rows, strict=True)
+            f"{quantity} {unit}" if energy_unit(unit) else quantity
+            for quantity, unit in zip(*heading_rows, strict=True)
         )
-        heading = [word.strip() for word in headings_with_units]
+        heading = [cell.strip() for cell in headings_with_units]
     return tuple(heading), n_heading
 
 
-def _data_lines(content: bytes) -> list[bytes]:
+def _data_lines(file_content: bytes) -> list[bytes]:
     """Return the lines of data, without empty lines, comments and headings."""
-    lines = [line.strip() for line in content.splitlines()]
+    lines = [line.strip() for line in file_content.splitlines()]
     lines = [line for line in lines if line and not line.startswith(b"#")]
     return lines if not lines or _are_numbers([lines[0].decode("latin-1")]) else lines[1:]
 
 
-def _is_single_column(content: bytes) -> bool:
-    fields = [line.decode("latin-1") for line in _data_lines(content)[:_MIN_CHANNELS]]
+def _is_single_column(first_lines: bytes) -> bool:
+    fields = [line.decode("latin-1") for line in _data_lines(first_lines)[:_MIN_CHANNELS]]
     return len(fields) == _MIN_CHANNELS and _are_numbers(fields)
 
 
 def _read_single_column(path: Path) -> Scan:
-    content = read_limited(path, _MAX_SPECTRUM_BYTES, "single spectrum in a column")
-    counts = _parse_numbers([line.decode("latin-1") for line in _data_lines(content)], path)
-    steps = np.diff(counts)
-    if (steps > 0).all() and np.allclose(steps, steps.mean()):
+    file_content = read_limited(path, _MAX_SPECTRUM_BYTES, "single spectrum in a column")
+    counts = _parse_numbers([line.decode("latin-1") for line in _data_lines(file_content)], path)
+    count_steps = np.diff(counts)
+    if (count_steps > 0).all() and np.allclose(count_steps, count_steps.mean()):
         raise ScanError(
             f"Cannot read {path}: its only column increases regularly from {counts[0]:g} to {counts[-1]:g}: channels "
             "or energies, not counts. Give a file with counts in the only or the second column."
@@ -299,14 +310,14 @@ def _read_single_column(path: Path) -> Scan:
 
 def _are_numbers(fields: list[str]) -> bool:
     try:
-        return bool([float(word) for word in fields])
+        return bool([float(cell) for cell in fields])
     except ValueError:
         return False
 
 
 def _parse_numbers(fields: list[str], path: Path) -> NDArray[np.float64]:
     try:
-        return np.array([float(word) for word in fields], dtype=np.float64)
+        return np.array([float(cell) for cell in fields], dtype=np.float64)
     except ValueError as error:
         raise ScanError(
             f"Cannot read {path}: {first_line(error)}. The lines below the heading must hold numbers."
@@ -322,13 +333,13 @@ def _read_line(path: Path, offset: int, dialect: CsvDialect) -> bytes:
 def _line_starts(
     path: Path, dialect: CsvDialect, coordinate_columns: _CoordinateColumns | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return (n_line,) offsets of the data lines, and their (n_line, 2) row and column, zero without coordinates."""
+    """Return the (n_line,) offsets of the data lines, and their (n_line, 2) rows and columns, or zeros."""
     line_offsets: list[int] = []
     coordinates: list[tuple[float, float]] = []
-    next_start, n_heading = 0, dialect.n_heading
+    next_offset, n_heading = 0, dialect.n_heading
     with try_read(lambda: path.open("rb"), str(path)) as stream:
         while line := dialect.read_line(stream):
-            start, next_start = next_start, next_start + len(line)
+            line_offset, next_offset = next_offset, next_offset + len(line)
             if not line.endswith(dialect.line_ending) and len(line) >= _MAX_LINE_BYTES:
                 raise ScanError(f"Cannot read {path}: a line is longer than {_MAX_LINE_BYTES} bytes.")
             if not line.strip() or line.lstrip().startswith(b"#"):
@@ -336,7 +347,7 @@ def _line_starts(
             if n_heading:
                 n_heading -= 1
                 continue
-            line_offsets.append(start)
+            line_offsets.append(line_offset)
             coordinates.append(
                 _coordinates_of_line(dialect.fields(line), coordinate_columns, path)
                 if coordinate_columns
@@ -349,7 +360,10 @@ def _line_starts(
 
 def _coordinates_of_line(fields: list[str], coordinate_columns: _CoordinateColumns, path: Path) -> tuple[float, float]:
     coordinates = _parse_numbers([*fields[:2], *["nan"] * (2 - len(fields))], path)
-    row, column = float(coordinates[coordinate_columns.row]), float(coordinates[1 - coordinate_columns.row])
+    row, column = (
+        float(coordinates[coordinate_columns.row_column]),
+        float(coordinates[1 - coordinate_columns.row_column]),
+    )
     if coordinate_columns.unit_mm is not None and np.isfinite(coordinates).all():
         return row, column
     if not (0 <= row < _MAX_INDEX and 0 <= column < _MAX_INDEX and row.is_integer() and column.is_integer()):
@@ -357,33 +371,39 @@ def _coordinates_of_line(fields: list[str], coordinate_columns: _CoordinateColum
     return row, column
 
 
-def _read_spectra(path: Path, dialect: CsvDialect, width: int, columns: list[int]) -> list[Scan]:
+def _read_spectra(path: Path, dialect: CsvDialect, numbers_per_line: int, axis_columns: list[int]) -> list[Scan]:
     """Read the spectrum, or the detectors, of a table with a line for each channel."""
-    content = read_limited(path, _MAX_SPECTRUM_BYTES, "spectrum in columns")
-    lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+    file_content = read_limited(path, _MAX_SPECTRUM_BYTES, "spectrum in columns")
+    lines = [line for line in file_content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
     rows = [_parse_numbers(dialect.fields(line), path) for line in lines[dialect.n_heading :]]
-    odd_width = next((row.size for row in rows if row.size != width), 0)
-    if odd_width or len(rows) < 2:
+    unequal_width = next((row.size for row in rows if row.size != numbers_per_line), 0)
+    if unequal_width or len(rows) < 2:
         raise ScanError(
-            f"Cannot read {path}: a spectrum needs {width} numbers per line and two lines or more; a line has "
-            f"{odd_width}."
+            f"Cannot read {path}: a spectrum needs {numbers_per_line} numbers per line and two lines or more; a "
+            "line has "
+            f"{unequal_width}."
         )
     table = np.array(rows).T
-    headings = dialect.headings if len(dialect.headings) == width else (*dialect.headings[:1], *[""] * width)[:width]
-    columns = columns or ([0] if width == 2 else _channel_and_energy(table, path))
-    spectra = spectra_in_columns(table, headings, columns, path)
+    headings = (
+        dialect.headings
+        if len(dialect.headings) == numbers_per_line
+        else (*dialect.headings[:1], *[""] * numbers_per_line)[:numbers_per_line]
+    )
+    axis_columns = axis_columns or ([0] if numbers_per_line == 2 else _channel_and_energy(table, path))
+    spectra = spectra_in_columns(table, headings, axis_columns, path)
     if len(spectra) == 1:
         return [spectrum_scan(spectra[0], path, FORMAT.name)]
     return detector_scans(spectra, path, FORMAT.name, None)
 
 
 def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
-    """Return the indices of channel and energy among three columns without headings; the third has the counts."""
-    is_increasing = [bool((np.diff(column) > 0).all()) for column in table]
-    if not (is_channel_count(table[0]) and sum(is_increasing) == 2):
+    """Return the indices of the channel and energy columns among three columns without headings."""
+    is_increasing = [bool((np.diff(table_column) > 0).all()) for table_column in table]
+    if not (are_channel_numbers(table[0]) and sum(is_increasing) == 2):
         raise ScanError(
-            f"Cannot read {path}: of its three columns without known headings the first must number the channels and "
-            f"one other must increase, as energies do; {sum(is_increasing)} increase. Name the columns in a heading "
+            f"Cannot read {path}: of its three columns without known headings, the first must number the channels, and "
+            f"one other must increase as energies do, but {sum(is_increasing)} columns increase. Name the columns "
+            "in a heading "
             "(channel, counts, energy)."
         )
     return [0, is_increasing.index(True, 1)]
@@ -394,32 +414,41 @@ def _read_table(
     dialect: CsvDialect,
     line_offsets: NDArray[np.int64],
     coordinates: NDArray[np.float64],
-    width: int,
+    numbers_per_line: int,
     shape: tuple[int, int] | None,
     coordinate_columns: _CoordinateColumns | None,
 ) -> Scan:
-    n_skipped = 2 if coordinate_columns else 0
-    if width <= n_skipped:
-        raise ScanError(f"Cannot read {path}: after row and column its lines have no counts. Copy it again.")
+    n_coordinate_column = 2 if coordinate_columns else 0
+    if numbers_per_line <= n_coordinate_column:
+        raise ScanError(f"Cannot read {path}: after row and column its lines have no counts. Copy the file again.")
     step_mm = None
     if coordinate_columns is None:
         grid_offsets = _arrange_on_shape(path, line_offsets, shape)
     elif coordinate_columns.unit_mm is None:
         grid_offsets = _arrange_by_coordinates(path, line_offsets, coordinates.astype(np.int64))
     else:
-        steps, indices = zip(*(_step_and_indices(path, values) for values in coordinates.T), strict=True)
-        grid_offsets = _arrange_by_coordinates(path, line_offsets, np.stack(indices, axis=1))
-        step_mm = (
-            (steps[0] * coordinate_columns.unit_mm, steps[1] * coordinate_columns.unit_mm) if min(steps) > 0 else None
+        step_sizes, grid_indices = zip(
+            *(_step_and_indices(path, axis_coordinates) for axis_coordinates in coordinates.T), strict=True
         )
-    axis, axis_notes = _heading_axis(dialect.headings[n_skipped:], width - n_skipped)
-    headings = dialect.headings[n_skipped:]
-    if axis is None and width - n_skipped < _MIN_CHANNELS and not all(map(re.compile(r"\d").search, headings)):
+        grid_offsets = _arrange_by_coordinates(path, line_offsets, np.stack(grid_indices, axis=1))
+        step_mm = (
+            (step_sizes[0] * coordinate_columns.unit_mm, step_sizes[1] * coordinate_columns.unit_mm)
+            if min(step_sizes) > 0
+            else None
+        )
+    axis, axis_notes = _heading_axis(dialect.headings[n_coordinate_column:], numbers_per_line - n_coordinate_column)
+    headings = dialect.headings[n_coordinate_column:]
+    if (
+        axis is None
+        and numbers_per_line - n_coordinate_column < _MIN_CHANNELS
+        and not all(map(re.compile(r"\d").search, headings))
+    ):
         raise ScanError(
-            f"Cannot read {path}: its {width - n_skipped} columns of numbers ({', '.join(headings[:5])}) are not the "
+            f"Cannot read {path}: its {numbers_per_line - n_coordinate_column} columns of numbers "
+            f"({', '.join(headings[:5])}) are not the "
             f"channels of a spectrum, which has {_MIN_CHANNELS} or more. Give the table of the spectra, not of maps."
         )
-    cube = TableCube(path, dialect, grid_offsets, width - n_skipped, n_skipped)
+    cube = TableCube(path, dialect, grid_offsets, numbers_per_line - n_coordinate_column, n_coordinate_column)
     grid_note = (
         ()
         if coordinate_columns or shape
@@ -437,22 +466,23 @@ def _read_table(
     )
 
 
-def _step_and_indices(path: Path, values: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
-    """Return the step between positions (0 if all are equal), and the grid index of each position."""
-    differences = np.diff(np.unique(values))
-    if differences.size == 0:
-        return 0.0, np.zeros(values.size, dtype=np.int64)
-    differences = differences[
-        differences > _STEP_TOLERANCE * np.median(differences)
-    ]  # rounded positions differ slightly
-    step = float(np.median(differences))
-    positions = (values - values.min()) / step
-    if np.abs(positions - np.round(positions)).max() > _STEP_TOLERANCE or positions.max() > _MAX_INDEX:
+def _step_and_indices(path: Path, coordinates: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
+    """Return the step between positions, or 0 if all are equal, and the grid index of each position."""
+    coordinate_differences = np.diff(np.unique(coordinates))
+    if coordinate_differences.size == 0:
+        return 0.0, np.zeros(coordinates.size, dtype=np.int64)
+    coordinate_differences = coordinate_differences[
+        coordinate_differences > _STEP_TOLERANCE * np.median(coordinate_differences)
+    ]  # rounded positions differ by small amounts
+    median_step = float(np.median(coordinate_differences))
+    grid_positions = (coordinates - coordinates.min()) / median_step
+    if np.abs(grid_positions - np.round(grid_positions)).max() > _STEP_TOLERANCE or grid_positions.max() > _MAX_INDEX:
         raise ScanError(
-            f"Cannot read {path}: its positions are not regular (median step {step:g}). Give the row and column of "
+            f"Cannot read {path}: its positions are not regular (median step {median_step:g}). Give the row and "
+            "column of "
             "each pixel."
         )
-    return step, np.round(positions).astype(np.int64)
+    return median_step, np.round(grid_positions).astype(np.int64)
 
 
 def _arrange_by_coordinates(
@@ -467,14 +497,15 @@ def _arrange_by_coordinates(
             f"Cannot read {path}: {line_offsets.size} lines for {n_row} x {n_column} pixels; the rows and columns "
             "must be integers, not positions."
         )
-    grid = np.full((n_row, n_column), -1, dtype=np.int64)
-    grid[rows, columns] = line_offsets
-    if int((grid >= 0).sum()) != line_offsets.size:
+    grid_offsets = np.full((n_row, n_column), -1, dtype=np.int64)
+    grid_offsets[rows, columns] = line_offsets
+    if int((grid_offsets >= 0).sum()) != line_offsets.size:
         raise ScanError(
-            f"Cannot read {path}: {line_offsets.size} lines belong to {int((grid >= 0).sum())} pixels; some pixels "
+            f"Cannot read {path}: {line_offsets.size} lines belong to {int((grid_offsets >= 0).sum())} pixels; "
+            "some pixels "
             "occur twice."
         )
-    return grid
+    return grid_offsets
 
 
 def _arrange_on_shape(path: Path, line_offsets: NDArray[np.int64], shape: tuple[int, int] | None) -> NDArray[np.int64]:
@@ -485,15 +516,15 @@ def _arrange_on_shape(path: Path, line_offsets: NDArray[np.int64], shape: tuple[
 
 
 def _heading_axis(headings: tuple[str, ...], n_channel: int) -> Axis:
-    """Return the axis from headings such as 1.02, 1.02 keV or 1020 eV; None for channel numbers."""
-    matches = [re.fullmatch(r"([-+.\deE]+)\s*(k?ev)?", heading) for heading in headings]
+    """Return the axis from headings such as 1.02, 1.02 keV or 1020 eV, or None for channel numbers."""
+    heading_matches = [re.fullmatch(r"([-+.\deE]+)\s*(k?ev)?", heading) for heading in headings]
     try:
-        energies = np.array([float(match[1]) for match in matches if match])
+        energies = np.array([float(match[1]) for match in heading_matches if match])
     except ValueError:
         energies = np.array([])
     if energies.size != n_channel:
         return None, (NO_CALIBRATION,)
-    unit = next((match[2] for match in matches if match and match[2]), "")
+    unit = next((match[2] for match in heading_matches if match and match[2]), "")
     if not unit and (np.diff(energies) == 1).all():
         return None, (NO_CALIBRATION,)
     return axis_of_list(energies, n_channel, unit)

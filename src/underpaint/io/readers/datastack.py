@@ -1,11 +1,12 @@
-"""maxrf4u's ``.datastack``: a zarr store in a zip file.
+"""Files of maxrf4u, which are zarr stores in zip files, ``.datastack``.
 
 Specification:
 
-- ``maxrf_cube`` (row, column, channel), float32. **Its spectra are smoothed** (a Gaussian of 7 channels) when maxrf4u
-  makes the file from a ripple cube, so its counts are no longer Poisson-distributed; the scan's notes say so.
-- ``maxrf_energies`` (channel), keV, if maxrf4u has calibrated.
-- Underscores are appended to the name of an array that is written again; the longest name is the latest.
+- ``maxrf_cube`` (row, column, channel), float32. maxrf4u **smooths its spectra** (with a Gaussian of 7 channels) when
+  it makes the file from a ripple cube. The counts are then not Poisson-distributed, which is stated in the scan's
+  notes.
+- ``maxrf_energies`` (channel), in keV, if maxrf4u has calibrated the scan.
+- Underscores are appended to the name of an array that is written again, so the longest name is the latest.
 
 Source: maxrf4u 0.1.27, ``maxrf4u/storage.py`` and ``calibration.py``. The extra ``zarr`` installs the zarr library.
 """
@@ -47,10 +48,10 @@ _ALLOWED_CODECS = re.compile(
 
 
 class DatastackCube:
-    """Cube of a datastack; the zip file is opened again for each block, so that any process can read the cube."""
+    """Cube of a datastack, whose zip file is opened again for each block, so that any process can read it."""
 
-    def __init__(self, path: Path, name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self.path, self.name, self.shape, self.dtype = path, name, shape, dtype
+    def __init__(self, path: Path, array_name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.path, self.name, self.shape, self.dtype = path, array_name, shape, dtype
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
@@ -68,8 +69,8 @@ def sniff(path: Path, head: bytes) -> bool:
         return False
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cube of a datastack; its counts are read when computed.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the cube of a datastack, whose counts are read when computed.
 
     Raises
     ------
@@ -79,26 +80,28 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         zarr is not installed.
     """
     zarr_library()
-    arrays = _array_headers(path)
-    key = _latest_name(arrays, name.strip("/") if name else _CUBE_NAME)
-    array_shape, chunks, dtype = arrays.get(key, ((), (), np.dtype(float)))
+    array_headers = _array_headers(path)
+    array_name = _latest_name(array_headers, part_name.strip("/") if part_name else _CUBE_NAME)
+    array_shape, chunks, dtype = array_headers.get(array_name, ((), (), np.dtype(float)))
     if len(array_shape) != 3 or dtype.kind not in "uif" or 0 in array_shape:
-        listing = ", ".join(f"{key} {array[0]}" for key, array in arrays.items()) or "no array"
-        raise ScanError(
-            f"Cannot read {path}: {name or _CUBE_NAME} (row, column, channel) is needed; the zarr store contains "
-            f"{listing}."
+        array_list = (
+            ", ".join(f"{array_name} {header[0]}" for array_name, header in array_headers.items()) or "no array"
         )
-    _refuse_sizes(path, key, array_shape, chunks, dtype)
-    energies_name = _latest_name(arrays, _ENERGIES_NAME)
-    energies_kev = _read_energies(path, energies_name, arrays.get(energies_name), array_shape[2])
+        raise ScanError(
+            f"Cannot read {path}: {part_name or _CUBE_NAME} (row, column, channel) is needed; the zarr store contains "
+            f"{array_list}."
+        )
+    _refuse_sizes(path, array_name, array_shape, chunks, dtype)
+    energies_name = _latest_name(array_headers, _ENERGIES_NAME)
+    energies_kev = _read_energies(path, energies_name, array_headers.get(energies_name), array_shape[2])
     axis = None if energies_kev is None else axis_of_list(energies_kev, array_shape[2], "kev")[0]
-    source = f"{path}::{key}"
-    note = "maxrf4u smooths the spectra over 7 channels: counts are not as recorded"
-    smoothing_note = (note,) if key.startswith(_CUBE_NAME) else ()
+    source = f"{path}::{array_name}"
+    smoothing_text = "maxrf4u smooths the spectra over 7 channels: counts are not as recorded"
+    smoothing_note = (smoothing_text,) if array_name.startswith(_CUBE_NAME) else ()
     return [
         Scan(
             lazy_counts(
-                DatastackCube(path, key, (array_shape[0], array_shape[1], array_shape[2]), dtype),
+                DatastackCube(path, array_name, (array_shape[0], array_shape[1], array_shape[2]), dtype),
                 source,
                 max(1, chunks[0]),
             ),
@@ -111,87 +114,98 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ]
 
 
-_Array = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
+_ArrayHeader = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
 
 
-def _array_headers(path: Path) -> dict[str, _Array]:
-    """Return shape, chunks and type of each array, from the metadata; nothing else is decompressed."""
-    arrays: dict[str, _Array] = {}
+def _array_headers(path: Path) -> dict[str, _ArrayHeader]:
+    """Return shape, chunks and type of each array from the metadata, without decompressing counts."""
+    array_headers: dict[str, _ArrayHeader] = {}
     try:
         with try_read(lambda: zipfile.ZipFile(path), str(path)) as archive:
-            for member in archive.infolist():
-                folder, _, file_name = member.filename.rpartition("/")
-                if file_name in _METADATA_NAMES and member.file_size <= _MAX_METADATA_BYTES:
-                    record = json.loads(archive.read(member))
-                    if isinstance(record, dict) and record.get("node_type", "array") == "array":
-                        _refuse_codecs(path, folder, record)
-                        arrays[folder] = _array_header(record)
+            for archive_member in archive.infolist():
+                array_name, _, file_name = archive_member.filename.rpartition("/")
+                if file_name in _METADATA_NAMES and archive_member.file_size <= _MAX_METADATA_BYTES:
+                    metadata = json.loads(archive.read(archive_member))
+                    if isinstance(metadata, dict) and metadata.get("node_type", "array") == "array":
+                        _refuse_codecs(path, array_name, metadata)
+                        array_headers[array_name] = _array_header(metadata)
     except ScanError:
         raise
-    except Exception as error:  # zipfile, zlib and json raise whatever they like at damaged files
+    except Exception as error:  # zipfile, zlib and json raise various errors for damaged files
         raise ScanError(
-            f"Cannot read {path}: the zarr store in the zip file is damaged ({first_line(error)}). Copy it again."
+            f"Cannot read {path}: the zarr store in the zip file is damaged ({first_line(error)}). Copy the file again."
         ) from error
-    return arrays
+    return array_headers
 
 
-def _array_header(record: dict[str, Any]) -> _Array:
-    chunk_shape = record["chunks"] if "chunks" in record else record["chunk_grid"]["configuration"]["chunk_shape"]
-    type_name = str(record.get("data_type", record.get("dtype")))
+def _array_header(metadata: dict[str, Any]) -> _ArrayHeader:
+    chunk_shape = metadata["chunks"] if "chunks" in metadata else metadata["chunk_grid"]["configuration"]["chunk_shape"]
+    type_name = str(metadata.get("data_type", metadata.get("dtype")))
     dtype = (
         np.dtype(type_name) if re.fullmatch(r"[<>|]?[uifb]\d|u?int\d+|float\d+|bool", type_name) else np.dtype(object)
     )
-    return tuple(int(size) for size in record["shape"]), tuple(int(size) for size in chunk_shape), dtype
+    return tuple(int(n_index) for n_index in metadata["shape"]), tuple(int(n_index) for n_index in chunk_shape), dtype
 
 
-def _refuse_codecs(path: Path, name: str, record: dict[str, Any]) -> None:
-    """Refuse unknown codecs: some (pickle) can run code."""
-    text = json.dumps([record.get(key) for key in ("codecs", "filters", "compressor")])
-    names = re.findall(r'"(?:name|id)": "([^"]*)"', text)
-    refused = [key for key in names if _ALLOWED_CODECS.fullmatch(key) is None]
-    if refused:
-        raise ScanError(f"Cannot read {path}::{name}: it is encoded with {', '.join(refused)}, which is not allowed.")
+def _refuse_codecs(path: Path, array_name: str, metadata: dict[str, Any]) -> None:
+    """Refuse unknown codecs, since some (pickle) can run code."""
+    codecs_text = json.dumps([metadata.get(codec_name) for codec_name in ("codecs", "filters", "compressor")])
+    codec_names = re.findall(r'"(?:name|id)": "([^"]*)"', codecs_text)
+    refused_codecs = [codec_name for codec_name in codec_names if _ALLOWED_CODECS.fullmatch(codec_name) is None]
+    if refused_codecs:
+        raise ScanError(
+            f"Cannot read {path}::{array_name}: it is encoded with {', '.join(refused_codecs)}, which is not allowed."
+        )
 
 
-def _refuse_sizes(path: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _refuse_sizes(
+    path: Path, array_name: str, shape: tuple[int, ...], chunk_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> None:
     declared_bytes, chunk_bytes = dtype.itemsize, dtype.itemsize
-    for length in shape:
-        declared_bytes *= length
-    for length in chunks:
-        chunk_bytes *= length
+    for n_index in shape:
+        declared_bytes *= n_index
+    for n_index in chunk_shape:
+        chunk_bytes *= n_index
     stored_bytes = path.stat().st_size
-    is_consistent = len(shape) == len(chunks) and min(*shape, *chunks) > 0
+    is_consistent = len(shape) == len(chunk_shape) and min(*shape, *chunk_shape) > 0
     if (
         not is_consistent
         or declared_bytes > _MAX_COMPRESSION_RATIO * stored_bytes
         or chunk_bytes > max(_MAX_CHUNK_BYTES, stored_bytes)
     ):
         raise ScanError(
-            f"Cannot read {path}::{name}: {shape} {dtype} in chunks of {chunks} from {stored_bytes} bytes, which "
-            "is impossible. The file is damaged; copy it again."
+            f"Cannot read {path}::{array_name}: {shape} {dtype} in chunks of {chunk_shape} from {stored_bytes} "
+            "bytes, which "
+            "is impossible. The file is damaged; copy the file again."
         )
 
 
-def _latest_name(arrays: dict[str, _Array], name: str) -> str:
-    return max((key for key in arrays if key.rstrip("_") == name.rstrip("_")), key=len, default=name)
+def _latest_name(array_headers: dict[str, _ArrayHeader], base_name: str) -> str:
+    return max(
+        (array_name for array_name in array_headers if array_name.rstrip("_") == base_name.rstrip("_")),
+        key=len,
+        default=base_name,
+    )
 
 
-def _read_energies(path: Path, name: str, array: _Array | None, n_channel: int) -> NDArray[np.float64] | None:
-    if array is None or array[0] != (n_channel,) or array[2].kind not in "uif":
+def _read_energies(
+    path: Path, array_name: str, header: _ArrayHeader | None, n_channel: int
+) -> NDArray[np.float64] | None:
+    if header is None or header[0] != (n_channel,) or header[2].kind not in "uif":
         return None
-    _refuse_sizes(path, name, *array)
-    return np.asarray(_read_array(path, name, ()), dtype=np.float64)
+    _refuse_sizes(path, array_name, *header)
+    return np.asarray(_read_array(path, array_name, ()), dtype=np.float64)
 
 
-def _read_array(path: Path, name: str, key: Any) -> NDArray[Any]:
-    library = zarr_library()
+def _read_array(path: Path, array_name: str, slices: Any) -> NDArray[Any]:
+    zarr_module = zarr_library()
     try:
-        store = library.storage.ZipStore(path, mode="r", read_only=True)
+        store = zarr_module.storage.ZipStore(path, mode="r", read_only=True)
         try:
-            return np.asarray(library.open_array(store, path=name, mode="r")[key])
+            return np.asarray(zarr_module.open_array(store, path=array_name, mode="r")[slices])
         finally:
             store.close()
-    except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
+    except Exception as error:  # zarr and its codecs raise any error for damaged data
         raise ScanError(
-            f"Cannot read {path}::{name}: the zarr array is damaged ({first_line(error)}). Copy the file again."
+            f"Cannot read {path}::{array_name}: the zarr array is damaged ({first_line(error)}). Copy the file again."
         ) from error

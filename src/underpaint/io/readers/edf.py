@@ -1,22 +1,22 @@
-"""EDF, the ESRF data format: text headers and binary data, one or more frames per file; a scan is a stack of frames.
+"""Stacks of frames in EDF, the ESRF data format with text headers and binary data.
 
 Specification:
 
-- A header is text between ``{`` and ``}`` and a line's end, padded to a multiple of 512 bytes, of ``key = value ;``.
-  ``DataType``, ``ByteOrder`` (``LowByteFirst``, ``HighByteFirst``), ``Dim_1`` (fastest) to ``Dim_3``; the numbers
-  follow, then the next frame. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 where ``Size`` says so.
-- Stack of spectra, as PyMca reads it: channels along ``Dim_1``, columns along ``Dim_2``, rows along ``Dim_3``, the
-  frames, or the files of a folder. If each frame holds one spectrum (``Dim_2 = 1``), frames are columns and files are
-  rows. ``FILE::images`` or ``FOLDER::images`` reads a frame as the image of one channel instead. A missing number
-  among the files is noted, and refused if files are channels.
-- ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf``, one file per line and detector; ``NAME_xiast_...`` has six
+- A header is text of entries ``key = value ;`` between ``{`` and ``}``, padded to a multiple of 512 bytes. Its keys are
+  ``DataType``, ``ByteOrder`` (``LowByteFirst``, ``HighByteFirst``) and ``Dim_1`` (fastest) to ``Dim_3``. The numbers
+  and the next frame follow. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 according to ``Size``.
+- Stack of spectra, as in PyMca: channels are along ``Dim_1`` and columns along ``Dim_2``. Rows are along ``Dim_3``, or
+  are the frames or the files of a folder. If each frame holds one spectrum (``Dim_2 = 1``), frames are columns and
+  files are rows. ``FILE::images`` or ``FOLDER::images`` reads each frame as the image of one channel. A missing number
+  among the files is stated in a note, or refused if files are channels.
+- ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf`` is the file of a line and detector. ``NAME_xiast_...`` has six
   values per detector and pixel (detector, events, input rate, output rate, live time in ms, dead time in percent).
-- ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain, quadratic; keV, or eV by size.
+- ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain and quadratic term in keV, or in eV by their size.
 
-Compressed frames are not read: the data that a header declares must be in the file.
+Compressed frames are refused, as are files with fewer data than declared.
 
 Source: fabio ``fabio/edfimage.py`` (MIT), PyMca ``PyMca5/PyMcaIO/EdfFile.py``, ``EDFStack.py`` and
-``PyMca5/PyMcaCore/XiaEdf.py``. fabio itself is not used: it fills frames that are cut off with zeros.
+``PyMca5/PyMcaCore/XiaEdf.py``. fabio itself is not used, since it fills truncated frames with zeros.
 """
 
 import math
@@ -81,7 +81,7 @@ _LIVE_TIME_INDEX = 4
 
 @dataclass(frozen=True)
 class Frame:
-    """Location of a frame's data: file, first byte, sizes (slowest first) and type; and the header fields."""
+    """Frame of a file, with the location, shape (slowest dimension first) and type of its data, and its header."""
 
     path: Path
     offset: int
@@ -94,21 +94,24 @@ class SpectraCube:
     """Cube whose rows are frames of (column, channel) values, in one or several files."""
 
     def __init__(self, frame_rows: Sequence[Sequence[Frame]]) -> None:
-        first = frame_rows[0][0]
-        self.frame_rows, self.dtype = frame_rows, first.dtype.newbyteorder("=")
-        self.columns_per_frame = first.shape[0]
-        self.shape = (len(frame_rows), len(frame_rows[0]) * self.columns_per_frame, first.shape[1])
+        first_frame = frame_rows[0][0]
+        self.frame_rows, self.dtype = frame_rows, first_frame.dtype.newbyteorder("=")
+        self.columns_per_frame = first_frame.shape[0]
+        self.shape = (len(frame_rows), len(frame_rows[0]) * self.columns_per_frame, first_frame.shape[1])
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a rectangle of pixels."""
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, self.shape[2]), dtype=self.dtype)
         for block_row, frames in enumerate(self.frame_rows[rows]):
-            for index, frame in enumerate(frames):
-                first_column = index * self.columns_per_frame
-                start, stop = max(columns.start, first_column), min(columns.stop, first_column + self.columns_per_frame)
-                if start < stop:
-                    spectra = _read_lines(frame, start - first_column, stop - first_column)
-                    block[block_row, start - columns.start : stop - columns.start] = spectra
+            for frame_index, frame in enumerate(frames):
+                first_column = frame_index * self.columns_per_frame
+                start_column, stop_column = (
+                    max(columns.start, first_column),
+                    min(columns.stop, first_column + self.columns_per_frame),
+                )
+                if start_column < stop_column:
+                    spectra = _read_lines(frame, start_column - first_column, stop_column - first_column)
+                    block[block_row, start_column - columns.start : stop_column - columns.start] = spectra
         return block
 
 
@@ -120,7 +123,7 @@ class ImageCube:
         self.shape = (frames[0].shape[0], frames[0].shape[1], len(frames))
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; only its lines are read from each image."""
+        """Read a rectangle of pixels, with only its lines from each image."""
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, self.shape[2]), dtype=self.dtype)
         for channel, frame in enumerate(self.frames):
             block[:, :, channel] = _read_lines(frame, rows.start, rows.stop)[:, columns]
@@ -129,8 +132,12 @@ class ImageCube:
 
 def _is_edf(head: bytes) -> bool:
     """Return whether a file's first bytes are those of an EDF header."""
-    start = head.lstrip()
-    return start.startswith(b"{") and b"=" in start and bool(re.search(rb"(?i)\b(Dim_1|DataType|EDF_\w+)\s*=", start))
+    header_start = head.lstrip()
+    return (
+        header_start.startswith(b"{")
+        and b"=" in header_start
+        and bool(re.search(rb"(?i)\b(Dim_1|DataType|EDF_\w+)\s*=", header_start))
+    )
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -139,115 +146,121 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def _edf_files(folder: Path) -> list[Path]:
-    """Return the EDF files of a folder, by content, in the order of the numbers in their names."""
-    named = (file for file in folder.iterdir() if file.suffix.lower() in {".edf", ".cor"} and file.is_file())
-    edf_files = entries_inside(folder, (file for file in named if _is_edf(first_bytes(file, _READ_BYTES))))
+    """Return the EDF files of a folder in the order of the numbers in their names."""
+    candidate_files = (file for file in folder.iterdir() if file.suffix.lower() in {".edf", ".cor"} and file.is_file())
+    edf_files = entries_inside(folder, (file for file in candidate_files if _is_edf(first_bytes(file, _READ_BYTES))))
     return sorted(edf_files, key=natural_sort_key)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read an EDF file, or those of a folder, as a stack; its counts are read when computed.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read an EDF file, or the EDF files of a folder, as a stack whose counts are read when computed.
 
     Parameters
     ----------
     path : Path
         The file or folder.
-    name : str or None
-        ``images`` if a frame is the image of one channel; for a folder, otherwise the beginning of the files' names.
+    part_name : str or None
+        ``images`` if a frame is the image of one channel, or the beginning of the names of a folder's files.
 
     Raises
     ------
     ScanError
-        A header is damaged, declares more than the file holds, or frames differ.
+        A header is damaged or declares more data than the file has, or the frames differ in size or type.
     """
-    return _read_folder(path, name) if path.is_dir() else [_scan([path], path, path.stem, "", name)]
+    return _read_folder(path, part_name) if path.is_dir() else [_scan([path], path, path.stem, "", part_name)]
 
 
-def _read_folder(path: Path, name: str | None) -> list[Scan]:
-    """Read the EDF files of a folder as the lines of a scan; XIA files yield one scan per detector.
+def _read_folder(path: Path, part_name: str | None) -> list[Scan]:
+    """Read the EDF files of a folder as the lines of a scan, or of one scan per detector for XIA files.
 
     Raises
     ------
     ScanError
         As for :func:`read`; or the files belong to several scans.
     """
-    groups, statistics = _group_files(_edf_files(path), None if name == "images" else name)
-    series_found = {head for head, _ in groups}
-    if len(series_found) != 1:
-        series_names = ", ".join(sorted(series_found)) or "none of that name"
+    files_by_detector, statistics = _group_files(_edf_files(path), None if part_name == "images" else part_name)
+    found_series = {series_name for series_name, _ in files_by_detector}
+    if len(found_series) != 1:
+        series_list = ", ".join(sorted(found_series)) or "none of that name"
         raise ScanError(
-            f"Cannot read {path} as one scan: its EDF files are of {len(series_found)} ({series_names}). Pick one by "
+            f"Cannot read {path} as one scan: its EDF files belong to {len(found_series)} series ({series_list}). "
+            "Pick one by "
             "::NAME."
         )
-    is_single = len(groups) == 1
-    scans_read = []
-    for (head, detector), files in sorted(groups.items()):
-        title = path.name if is_single else f"{path.name}_{detector}"
-        scan = _scan(files, path / f"{head}*", title, detector, name)
-        scans_read.append(_with_live_time(scan, statistics.get(head, []), detector))
-    return scans_read
+    is_single = len(files_by_detector) == 1
+    scans = []
+    for (series_name, detector), files in sorted(files_by_detector.items()):
+        scan_name = path.name if is_single else f"{path.name}_{detector}"
+        scan = _scan(files, path / f"{series_name}*", scan_name, detector, part_name)
+        scans.append(_with_live_time(scan, statistics.get(series_name, []), detector))
+    return scans
 
 
 def _group_files(
-    files: list[Path], prefix: str | None
+    files: list[Path], name_prefix: str | None
 ) -> tuple[dict[tuple[str, str], list[Path]], dict[str, list[Path]]]:
     """Return the files by scan and detector, and the files of statistics by scan."""
-    groups: dict[tuple[str, str], list[Path]] = {}
+    files_by_detector: dict[tuple[str, str], list[Path]] = {}
     statistics: dict[str, list[Path]] = {}
     for file in files:
         xia_match, number_match = _XIA_NAME.match(file.stem), _NUMBERED_NAME.match(file.stem)
-        series = (
+        series_name = (
             f"{xia_match['head']}_{xia_match['numbers']}"
             if xia_match
             else (number_match["head"] if number_match else file.stem)
         )
-        if prefix is not None and not file.stem.startswith(prefix):
+        if name_prefix is not None and not file.stem.startswith(name_prefix):
             continue
         if xia_match and xia_match["detector"] == "st":
-            statistics.setdefault(series, []).append(file)
-        elif not xia_match or xia_match["detector"].isdigit():  # sums written by XIA's programs would count twice
-            groups.setdefault((series, xia_match["detector"] if xia_match else ""), []).append(file)
-    return groups, statistics
+            statistics.setdefault(series_name, []).append(file)
+        elif not xia_match or xia_match["detector"].isdigit():  # sums written by XIA's programs would be counted twice
+            files_by_detector.setdefault((series_name, xia_match["detector"] if xia_match else ""), []).append(file)
+    return files_by_detector, statistics
 
 
-def _scan(files: list[Path], source: Path, name: str, detector: str, mode: str | None) -> Scan:
+def _scan(files: list[Path], source: Path, scan_name: str, detector: str, part_name: str | None) -> Scan:
     frames_by_file = [list(_frames(file)) for file in files]
-    frames = [frame for line in frames_by_file for frame in line]
+    frames = [frame for file_frames in frames_by_file for frame in file_frames]
     _check_equal_frames(frames, source)
-    first = frames[0]
-    if mode == "images" and (len(frames) < 2 or len(first.shape) != 2):
+    first_frame = frames[0]
+    if part_name == "images" and (len(frames) < 2 or len(first_frame.shape) != 2):
         raise ScanError(f"Cannot read {source} as images: two or more frames of two dimensions are needed.")
-    cube = ImageCube(frames) if mode == "images" else SpectraCube(_frame_rows(frames_by_file, source))
-    axis, axis_notes = _axis(first.fields, cube.shape[2])
-    missing = missing_file_numbers(files)
-    if missing and mode == "images":
+    cube = ImageCube(frames) if part_name == "images" else SpectraCube(_frame_rows(frames_by_file, source))
+    axis, axis_notes = _axis(first_frame.fields, cube.shape[2])
+    missing_numbers = missing_file_numbers(files)
+    if missing_numbers and part_name == "images":
         raise ScanError(
-            f"Cannot read {source} as images: its {len(files)} numbered files lack {number_list(missing)}, "
+            f"Cannot read {source} as images: its {len(files)} numbered files lack {number_list(missing_numbers)}, "
             "which would shift all higher channels. Copy the files again."
         )
-    gap_note = (f"the numbered files lack {number_list(missing)}: all rows below are shifted up",) if missing else ()
+    gap_note = (
+        (f"the numbered files lack {number_list(missing_numbers)}: all rows below are shifted up",)
+        if missing_numbers
+        else ()
+    )
     return Scan(
         lazy_counts(cube, str(source)),
         axis=axis,
-        name=name,
-        source=f"{source}::images" if mode == "images" else str(source),
+        name=scan_name,
+        source=f"{source}::images" if part_name == "images" else str(source),
         format=FORMAT.name,
         detector=detector,
         notes=(*axis_notes, *gap_note),
-        metadata={**first.fields, **({SAME_CHANNELS: True} if detector and axis is None else {})},
+        metadata={**first_frame.fields, **({SAME_CHANNELS: True} if detector and axis is None else {})},
     )
 
 
 def _check_equal_frames(frames: list[Frame], source: Path) -> None:
     if not frames:
         raise ScanError(f"Cannot read {source}: it has no frame with numbers.")
-    unequal = next(
+    unequal_frame = next(
         (frame for frame in frames if (frame.shape, frame.dtype) != (frames[0].shape, frames[0].dtype)), None
     )
-    if unequal is not None:
+    if unequal_frame is not None:
         raise ScanError(
             f"Cannot read {source}: a frame of {frames[0].path.name} is {frames[0].shape} {frames[0].dtype}, one of "
-            f"{unequal.path.name} is {unequal.shape} {unequal.dtype}; the frames of a stack must be equal in size "
+            f"{unequal_frame.path.name} is {unequal_frame.shape} {unequal_frame.dtype}; the frames of a stack must "
+            "be equal in size "
             "and type."
         )
 
@@ -257,59 +270,66 @@ def _frame_rows(frames_by_file: list[list[Frame]], source: Path) -> list[list[Fr
     shape = frames_by_file[0][0].shape
     if len(shape) == 3:
         return [
-            [_single_plane(plane_frame, index)]
-            for line in frames_by_file
-            for plane_frame in line
-            for index in range(shape[0])
+            [_single_plane(plane_frame, plane_index)]
+            for file_frames in frames_by_file
+            for plane_frame in file_frames
+            for plane_index in range(shape[0])
         ]
     if len(shape) == 2 and shape[0] > 1:
-        return [[plane_frame] for line in frames_by_file for plane_frame in line]
-    other_lengths = [len(line) for line in frames_by_file if len(line) != len(frames_by_file[0])]
-    if other_lengths:
+        return [[plane_frame] for file_frames in frames_by_file for plane_frame in file_frames]
+    unequal_lengths = [len(file_frames) for file_frames in frames_by_file if len(file_frames) != len(frames_by_file[0])]
+    if unequal_lengths:
         raise ScanError(
-            f"Cannot read {source}: its first line has {len(frames_by_file[0])} spectra, another {other_lengths[0]}."
+            f"Cannot read {source}: its first line has {len(frames_by_file[0])} spectra, and another line has "
+            f"{unequal_lengths[0]}."
         )
     return frames_by_file
 
 
-def _single_plane(frame: Frame, index: int) -> Frame:
+def _single_plane(frame: Frame, plane_index: int) -> Frame:
     plane_bytes = int(np.prod(frame.shape[1:])) * frame.dtype.itemsize
-    return Frame(frame.path, frame.offset + index * plane_bytes, frame.shape[1:], frame.dtype, frame.fields)
+    return Frame(frame.path, frame.offset + plane_index * plane_bytes, frame.shape[1:], frame.dtype, frame.fields)
 
 
 def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
-    """Return the scan with a detector's live time from the files of statistics; unchanged if these do not fit."""
-    lines = [frame for file in files for frame in _frames(file)]
-    shapes = {frame.shape for frame in lines}
+    """Return the scan with a detector's live time, or the unchanged scan if the statistics do not fit."""
+    statistics_frames = [frame for file in files for frame in _frames(file)]
+    shapes = {frame.shape for frame in statistics_frames}
     if (
-        len(lines) != scan.shape[0]
+        len(statistics_frames) != scan.shape[0]
         or any(len(shape) != 2 or shape[0] != scan.shape[1] for shape in shapes)
         or len(shapes) > 1
     ):
         return scan
-    values = np.stack([_read_lines(frame, 0, frame.shape[0]) for frame in lines]).astype(np.float64)
-    detectors = values.reshape(*scan.shape[:2], -1)[:, :, : values.shape[2] // _N_STATISTICS * _N_STATISTICS]
-    statistics = detectors.reshape(*scan.shape[:2], -1, _N_STATISTICS)
-    rows_found = (
+    statistics_values = np.stack([_read_lines(frame, 0, frame.shape[0]) for frame in statistics_frames]).astype(
+        np.float64
+    )
+    detector_values = statistics_values.reshape(*scan.shape[:2], -1)[
+        :, :, : statistics_values.shape[2] // _N_STATISTICS * _N_STATISTICS
+    ]
+    statistics = detector_values.reshape(*scan.shape[:2], -1, _N_STATISTICS)
+    matching_indices = (
         np.flatnonzero(statistics[0, 0, :, 0] == int(detector)) if detector.isdecimal() else np.array([], dtype=int)
     )
-    if rows_found.size != 1:
+    if matching_indices.size != 1:
         return scan
-    seconds = statistics[:, :, int(rows_found[0]), _LIVE_TIME_INDEX] / 1000.0
-    return replace(scan, live_time_s=np.where(seconds > 0, seconds, np.nan)) if (seconds > 0).any() else scan
+    live_time_s = statistics[:, :, int(matching_indices[0]), _LIVE_TIME_INDEX] / 1000.0
+    return (
+        replace(scan, live_time_s=np.where(live_time_s > 0, live_time_s, np.nan)) if (live_time_s > 0).any() else scan
+    )
 
 
 def _frames(path: Path) -> Iterator[Frame]:
-    """Yield the frames of a file by their headers; no data are read."""
+    """Yield the frames of a file from their headers, without reading the data."""
     n_byte = try_read(path.stat, str(path)).st_size
     with try_read(lambda: path.open("rb"), str(path)) as stream:
         header_start = 0
         for _ in range(_MAX_FRAMES):
-            header = _header(stream, header_start, path)
+            header = _read_header(stream, header_start, path)
             if header is None:
                 return
             fields, data_start = header
-            frame = _frame(path, data_start, fields, n_byte)
+            frame = _parse_frame(path, data_start, fields, n_byte)
             if frame is not None:
                 yield frame
                 header_start = data_start + _data_bytes(fields, frame)
@@ -317,108 +337,129 @@ def _frames(path: Path) -> Iterator[Frame]:
                 header_start = data_start
 
 
-def _header(stream: BinaryIO, header_start: int, path: Path) -> tuple[dict[str, str], int] | None:
-    """Return the fields of the header at or after a position, and the start of its data; None at the end."""
+def _read_header(stream: BinaryIO, header_start: int, path: Path) -> tuple[dict[str, str], int] | None:
+    """Return the fields of the next header and the start of its data, or None at the end of the file."""
     stream.seek(header_start)
-    content = b""
+    header_bytes = b""
     header_end = None
-    while header_end is None and len(content) < _MAX_HEADER_BYTES:
+    while header_end is None and len(header_bytes) < _MAX_HEADER_BYTES:
         chunk = stream.read(_READ_BYTES)
-        content += chunk
-        header_end = re.search(rb"\}[ \t]*\r?\n", content)
+        header_bytes += chunk
+        header_end = re.search(rb"\}[ \t]*\r?\n", header_bytes)
         if not chunk:
             break
-    if not content.strip(b"\x00 \r\n\t"):
+    if not header_bytes.strip(b"\x00 \r\n\t"):
         return None
-    if header_end is None or not content.lstrip().startswith(b"{"):
-        problem = "has no end" if content.lstrip().startswith(b"{") else f"begins {content[:16]!r}, not with {{"
-        raise ScanError(
-            f"Cannot read {path}: it is EDF, but the header at byte {header_start} {problem}. It is damaged or cut off."
+    if header_end is None or not header_bytes.lstrip().startswith(b"{"):
+        header_fault = (
+            "has no end" if header_bytes.lstrip().startswith(b"{") else f"begins {header_bytes[:16]!r}, not with {{"
         )
-    return _fields(content[: header_end.start()]), header_start + header_end.end()
+        raise ScanError(
+            f"Cannot read {path}: it is EDF, but the header at byte {header_start} {header_fault}. The file is damaged "
+            "or cut off."
+        )
+    return _header_fields(header_bytes[: header_end.start()]), header_start + header_end.end()
 
 
-def _fields(content: bytes) -> dict[str, str]:
-    pairs = (part.partition("=") for part in content.decode("latin-1").lstrip().removeprefix("{").split(";"))
-    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+def _header_fields(header_bytes: bytes) -> dict[str, str]:
+    field_parts = (
+        header_entry.partition("=")
+        for header_entry in header_bytes.decode("latin-1").lstrip().removeprefix("{").split(";")
+    )
+    return {
+        field_name.strip(): field_value.strip() for field_name, equals_sign, field_value in field_parts if equals_sign
+    }
 
 
-def _frame(path: Path, data_start: int, fields: dict[str, str], n_byte: int) -> Frame | None:
-    lower_fields = {key.lower(): value for key, value in fields.items()}
-    if "dim_1" not in lower_fields:
+def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: int) -> Frame | None:
+    fields_by_lower_key = {field_name.lower(): field_value for field_name, field_value in fields.items()}
+    if "dim_1" not in fields_by_lower_key:
         return None
-    compression = lower_fields.get("compression", "none").lower()
+    compression = fields_by_lower_key.get("compression", "none").lower()
     if compression not in {"none", "nocompression", "no", ""}:
         raise ScanError(
-            f"Cannot read {path}: its frames are packed ({compression}). Write it again without compression."
+            f"Cannot read {path}: its frames are packed ({compression}). Write the file again without compression."
         )
-    sizes = [
-        _positive_integer(lower_fields[key], key, path) for key in ("dim_3", "dim_2", "dim_1") if key in lower_fields
+    dimension_sizes = [
+        _positive_integer(fields_by_lower_key[field_name], field_name, path)
+        for field_name in ("dim_3", "dim_2", "dim_1")
+        if field_name in fields_by_lower_key
     ]
-    type_code = _DTYPES.get(lower_fields.get("datatype", "").lower())
+    type_code = _DTYPES.get(fields_by_lower_key.get("datatype", "").lower())
     if type_code is None:
         raise ScanError(
             f"Cannot read {path}: its header at byte {data_start} has the DataType "
-            f"{lower_fields.get('datatype', '')!r}."
+            f"{fields_by_lower_key.get('datatype', '')!r}."
         )
-    order = ">" if lower_fields.get("byteorder", "").lower() == "highbytefirst" else "<"
-    shape = tuple(sizes) if len(sizes) > 1 else (1, *sizes)
-    if "long" in lower_fields["datatype"].lower() and _integer_or_zero(lower_fields, "size") == 8 * math.prod(shape):
-        type_code = type_code[0] + "8"  # long numbers of 8 bytes, recognisable only by the size
-    dtype = np.dtype(order + type_code)
+    byte_order = ">" if fields_by_lower_key.get("byteorder", "").lower() == "highbytefirst" else "<"
+    shape = tuple(dimension_sizes) if len(dimension_sizes) > 1 else (1, *dimension_sizes)
+    if "long" in fields_by_lower_key["datatype"].lower() and _integer_or_zero(
+        fields_by_lower_key, "size"
+    ) == 8 * math.prod(shape):
+        type_code = type_code[0] + "8"  # only the size shows that long numbers have 8 bytes
+    dtype = np.dtype(byte_order + type_code)
     needed_bytes = data_start + math.prod(shape) * dtype.itemsize
     if needed_bytes > n_byte:
         raise ScanError(
             f"Cannot read {path}: its header declares {' x '.join(map(str, shape))} numbers up to byte {needed_bytes}; "
-            f"the file holds {n_byte} bytes. It is cut off; copy it again."
+            f"the file holds {n_byte} bytes. The file is cut off; copy the file again."
         )
     return Frame(path, data_start, shape, dtype, fields)
 
 
 def _data_bytes(fields: dict[str, str], frame: Frame) -> int:
-    """Return the bytes to the next header: the size of the data, or more if the header says so."""
-    lower_fields = {key.lower(): value for key, value in fields.items()}
+    """Return the number of bytes from the data to the next header."""
+    fields_by_lower_key = {field_name.lower(): field_value for field_name, field_value in fields.items()}
     frame_bytes = math.prod(frame.shape) * frame.dtype.itemsize
-    return max(frame_bytes, _integer_or_zero(lower_fields, "edf_binarysize"), _integer_or_zero(lower_fields, "size"))
+    return max(
+        frame_bytes,
+        _integer_or_zero(fields_by_lower_key, "edf_binarysize"),
+        _integer_or_zero(fields_by_lower_key, "size"),
+    )
 
 
-def _integer_or_zero(lower_fields: dict[str, str], key: str) -> int:
-    """Return an integer of the header; 0 if missing or invalid."""
-    word = lower_fields.get(key, "")
-    return int(word) if word.isdecimal() and word.isascii() and len(word) < 16 else 0
+def _integer_or_zero(fields_by_lower_key: dict[str, str], field_name: str) -> int:
+    """Return an integer of the header, or 0 if it is missing or invalid."""
+    number_text = fields_by_lower_key.get(field_name, "")
+    return int(number_text) if number_text.isdecimal() and number_text.isascii() and len(number_text) < 16 else 0
 
 
-def _positive_integer(value: str, key: str, path: Path) -> int:
-    if not (value.isdecimal() and value.isascii() and len(value) < 16 and int(value) > 0):
-        raise ScanError(f"Cannot read {path}: {key} is {value!r}; it must be an integer, 1 or more.")
-    return int(value)
+def _positive_integer(number_text: str, field_name: str, path: Path) -> int:
+    if not (number_text.isdecimal() and number_text.isascii() and len(number_text) < 16 and int(number_text) > 0):
+        raise ScanError(f"Cannot read {path}: {field_name} is {number_text!r}; it must be an integer, 1 or more.")
+    return int(number_text)
 
 
-def _read_lines(frame: Frame, start: int, stop: int) -> NDArray[Any]:
+def _read_lines(frame: Frame, first_line: int, stop_line: int) -> NDArray[Any]:
     """Read lines of a two-dimensional frame."""
-    n_value = frame.shape[1]
-    line_bytes = n_value * frame.dtype.itemsize
+    n_line_value = frame.shape[1]
+    line_bytes = n_line_value * frame.dtype.itemsize
 
     def read() -> bytes:
         with frame.path.open("rb") as stream:
-            stream.seek(frame.offset + start * line_bytes)
-            return stream.read((stop - start) * line_bytes)
+            stream.seek(frame.offset + first_line * line_bytes)
+            return stream.read((stop_line - first_line) * line_bytes)
 
-    content: bytes = try_read(read, str(frame.path))
-    if len(content) != (stop - start) * line_bytes:
+    line_contents: bytes = try_read(read, str(frame.path))
+    if len(line_contents) != (stop_line - first_line) * line_bytes:
         raise ScanError(
-            f"Cannot read {frame.path}: the file has become shorter than its header declares. Copy it again."
+            f"Cannot read {frame.path}: the file has become shorter than its header declares. Copy the file again."
         )
-    return np.frombuffer(content, frame.dtype).reshape(stop - start, n_value).astype(frame.dtype.newbyteorder("="))
+    return (
+        np.frombuffer(line_contents, frame.dtype)
+        .reshape(stop_line - first_line, n_line_value)
+        .astype(frame.dtype.newbyteorder("="))
+    )
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
-    lower_fields = {key.lower(): value for key, value in fields.items()}
-    calibration_texts = re.findall(r"[-+\d.eE]+", lower_fields.get("mcacalib", ""))
+    fields_by_lower_key = {field_name.lower(): field_value for field_name, field_value in fields.items()}
+    calibration_texts = re.findall(r"[-+\d.eE]+", fields_by_lower_key.get("mcacalib", ""))
     coefficient_texts = calibration_texts or [
-        lower_fields.get(f"mca {name}", "0" if name == "c" else "") for name in "abc"
+        fields_by_lower_key.get(f"mca {coefficient_name}", "0" if coefficient_name == "c" else "")
+        for coefficient_name in "abc"
     ]
     try:
-        return axis_of_coefficients([float(word) for word in coefficient_texts], n_channel)
+        return axis_of_coefficients([float(number_text) for number_text in coefficient_texts], n_channel)
     except ValueError:
         return None, (NO_CALIBRATION,)

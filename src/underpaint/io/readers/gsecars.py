@@ -1,12 +1,12 @@
-"""Spectra of several detectors side by side, as GSECARS (APS, sector 13) writes them: ``.mca``, ``.xrf``, any number.
+"""Spectra of several detectors in the text format of GSECARS (APS, sector 13), ``.mca`` or ``.xrf``.
 
-A text header ``KEY: values`` with ``VERSION``, ``ELEMENTS`` (detectors), ``CHANNELS`` and a value for each detector of
-``REAL_TIME``, ``LIVE_TIME`` (s), ``CAL_OFFSET``, ``CAL_SLOPE``, ``CAL_QUAD`` (keV); ``ENVIRONMENT`` lines are metadata
-of the beamline. After ``DATA:`` there is a line per channel with the counts of each detector. All detectors recorded
-one spectrum at the same time, each with a separate axis.
+A text header of lines ``KEY: values`` has ``VERSION``, ``ELEMENTS`` (number of detectors) and ``CHANNELS``.
+``REAL_TIME``, ``LIVE_TIME`` (s), ``CAL_OFFSET``, ``CAL_SLOPE`` and ``CAL_QUAD`` (keV) have a value for each detector.
+``ENVIRONMENT`` lines are metadata of the beamline. After ``DATA:`` there is a line per channel with the counts of each
+detector. All detectors recorded spectra at the same time, each with a separate energy axis.
 
-Source: the names in the headers, on files of xraylarch's examples (M. Newville, MIT licence); M. Rivers, EPICS MCA
-software, the ASCII format of its IDL and Python readers.
+Source: names in the headers of xraylarch's example files (M. Newville, MIT licence); M. Rivers, EPICS MCA software, the
+ASCII format of its IDL and Python readers.
 """
 
 import re
@@ -43,48 +43,57 @@ def sniff(path: Path, head: bytes) -> bool:
     )
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read each detector as a scan of one pixel, named by its number from 1; ``name`` selects one.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read each detector as a scan of one pixel, or only the detector ``part_name``, a number from 1.
 
     Raises
     ------
     ScanError
         The file is truncated, or a line does not hold the counts of each detector.
     """
-    text = read_limited(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
-    head, _, body = "\n".join(text.splitlines()).partition("\nDATA:")
-    fields = _fields(head)
-    counts = _counts(body, fields, path)
+    file_text = read_limited(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
+    header_text, _, data_text = "\n".join(file_text.splitlines()).partition("\nDATA:")
+    fields = _header_fields(header_text)
+    counts = _parse_counts(data_text, fields, path)
     spectra = []
-    for index in range(counts.shape[1]):
-        zero, gain, quadratic = (_value(fields, key, index) for key in ("CAL_OFFSET", "CAL_SLOPE", "CAL_QUAD"))
+    for detector_index in range(counts.shape[1]):
+        zero, gain, quadratic = (
+            _detector_value(fields, field_name, detector_index)
+            for field_name in ("CAL_OFFSET", "CAL_SLOPE", "CAL_QUAD")
+        )
         axis, notes = axis_of_coefficients(
             (parse_number(zero) or 0.0, parse_number(gain) or 0.0, parse_number(quadratic) or 0.0), len(counts)
         )
-        live_time, real_time = (parse_seconds(_value(fields, key, index)) for key in ("LIVE_TIME", "REAL_TIME"))
-        detector = str(index + 1)
-        spectra.append(
-            FileSpectrum(counts[:, index], axis, live_time, real_time, detector, detector, notes, dict(fields))
+        live_time, real_time = (
+            parse_seconds(_detector_value(fields, field_name, detector_index))
+            for field_name in ("LIVE_TIME", "REAL_TIME")
         )
-    return detector_scans(spectra, path, FORMAT.name, name)
+        detector = str(detector_index + 1)
+        spectra.append(
+            FileSpectrum(counts[:, detector_index], axis, live_time, real_time, detector, detector, notes, dict(fields))
+        )
+    return detector_scans(spectra, path, FORMAT.name, part_name)
 
 
-def _fields(head: str) -> dict[str, str]:
-    """Return the values by key; ``ENVIRONMENT``, which occurs repeatedly, by the name inside its value."""
+def _header_fields(header_text: str) -> dict[str, str]:
+    """Return the header's values by key.
+
+    Lines ``ENVIRONMENT`` occur repeatedly, and the name inside the value is their key.
+    """
     fields: dict[str, str] = {}
-    for line in head.splitlines():
-        key, colon, value = line.partition(":")
-        if key.strip() == "ENVIRONMENT":
-            key, colon, value = value.partition("=")
-            value = value.strip(' "')
-        if colon and not key.startswith("ROI"):
-            fields[key.strip()] = value.strip()
+    for line in header_text.splitlines():
+        field_name, separator, field_value = line.partition(":")
+        if field_name.strip() == "ENVIRONMENT":
+            field_name, separator, field_value = field_value.partition("=")
+            field_value = field_value.strip(' "')
+        if separator and not field_name.startswith("ROI"):
+            fields[field_name.strip()] = field_value.strip()
     return fields
 
 
-def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64]:
+def _parse_counts(data_text: str, fields: dict[str, str], path: Path) -> NDArray[np.float64]:
     """Return the (channel, detector) counts."""
-    n_detector, n_channel = (parse_number(fields.get(key)) for key in ("ELEMENTS", "CHANNELS"))
+    n_detector, n_channel = (parse_number(fields.get(field_name)) for field_name in ("ELEMENTS", "CHANNELS"))
     if not (
         n_detector is not None
         and n_channel is not None
@@ -93,22 +102,22 @@ def _counts(body: str, fields: dict[str, str], path: Path) -> NDArray[np.float64
     ):
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {fields.get('CHANNELS')} channels and {fields.get('ELEMENTS')} "
-            f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} are allowed. Copy it again."
+            f"detectors; 2 to {_MAX_CHANNELS} and 1 to {_MAX_DETECTORS} are allowed. Copy the file again."
         )
     try:
-        values = np.array(body.split(), dtype=np.float64)
+        counts_in_lines = np.array(data_text.split(), dtype=np.float64)
     except ValueError as error:
         raise ScanError(
-            f"Cannot read {path}: a GSECARS spectrum, but its data must be numbers ({error}). Copy it again."
+            f"Cannot read {path}: a GSECARS spectrum, but its data must be numbers ({error}). Copy the file again."
         ) from error
-    if values.size != n_detector * n_channel:
+    if counts_in_lines.size != n_detector * n_channel:
         raise ScanError(
             f"Cannot read {path}: a GSECARS spectrum of {n_channel:g} channels and {n_detector:g} detectors that holds "
-            f"{values.size} numbers. It is cut off or edited; copy it again."
+            f"{counts_in_lines.size} numbers. The file is cut off or edited; copy the file again."
         )
-    return values.reshape(int(n_channel), int(n_detector))
+    return counts_in_lines.reshape(int(n_channel), int(n_detector))
 
 
-def _value(fields: dict[str, str], key: str, index: int) -> str | None:
-    values = fields.get(key, "").split()
-    return values[index] if index < len(values) else None
+def _detector_value(fields: dict[str, str], field_name: str, detector_index: int) -> str | None:
+    detector_values = fields.get(field_name, "").split()
+    return detector_values[detector_index] if detector_index < len(detector_values) else None

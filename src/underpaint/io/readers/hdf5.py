@@ -1,6 +1,6 @@
-"""HDF5 as NeXus, PyMca and ``underpaint`` itself write it, and any other file with 3-D arrays of numbers.
+"""HDF5 files of NeXus, PyMca and ``underpaint``, and all others with 3-D arrays of numbers.
 
-Layouts of single programs have separate readers (``hdf5_*``), which are tried first. The recognition of channels,
+The layouts of other programs have separate readers (``hdf5_*``), which are tried first. The recognition of channels,
 calibration and positions is described in :mod:`underpaint.io.hdf5._stack`.
 """
 
@@ -31,8 +31,8 @@ def sniff(path: Path, head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the scans of an HDF5 file, one per detector, or only those at the path ``name``.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the scans of an HDF5 file, one per detector, or only those at the path ``part_name``.
 
     Counts are read only when the scans' dask arrays are computed.
 
@@ -40,7 +40,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ----------
     path : Path
         The file; opened for reading only.
-    name : str or None
+    part_name : str or None
         Path of a dataset, or of a group that contains one.
     shape : (int, int) or None
         Rows and columns, for a named list of spectra (spectrum, channel).
@@ -51,4 +51,4 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         The file is damaged, or has no 3-D array of numbers of this name.
     """
     with open_scan(path) as file:
-        return read_stacks(path, file, shape) if name is None else read_named(path, file, name, shape)
+        return read_stacks(path, file, shape) if part_name is None else read_named(path, file, part_name, shape)

@@ -1,14 +1,14 @@
-"""CRONO, the MA-XRF scanner of XGLab (Bruker): a list of spectra, and the selection for the pixels.
+"""Files of CRONO, the MA-XRF scanner of XGLab (Bruker), with a list of spectra and a selection for the pixels.
 
-Layout (there is no public specification; the source is open readers):
+Layout (no specification is published):
 
-- ``/XRF/Spectra`` (spectrum, channel): all spectra, recorded while the motors moved, so not on a regular grid.
+- ``/XRF/Spectra`` (spectrum, channel): all spectra, which are not on a regular grid, since the motors move.
 - ``/XRF/SpectraSelectedIndex`` (row, column, 1 or more): the spectrum nearest to the centre of each map pixel.
-- ``/XRF/EnergyVector`` (channel): energies, in keV.
+- ``/XRF/EnergyVector`` (channel): energies in keV.
 - ``/XRF/LiveTimes``, ``/XRF/RealTimes`` (spectrum): used if an attribute ``units`` states the unit.
-- ``/XRF/MotorsPositions`` (spectrum, 3): motor steps, of a length that the file does not state.
+- ``/XRF/MotorsPositions`` (spectrum, 3): positions in motor steps, whose length the file does not state.
 
-Source: the sources of cronomaxrf 0.0.12 (``gridify.py``, ``crono.py``) and its pages
+Source: the source code of cronomaxrf 0.0.12 (``gridify.py``, ``crono.py``) and its pages
 https://fligt.github.io/cronomaxrf/.
 """
 
@@ -40,35 +40,35 @@ FORMAT = Format(
     priority=41,
     parts=True,
 )
-SPECTRA = "/XRF/Spectra"
-ENERGIES = "/XRF/EnergyVector"
-SELECTION = "/XRF/SpectraSelectedIndex"
+SPECTRA_PATH = "/XRF/Spectra"
+ENERGIES_PATH = "/XRF/EnergyVector"
+SELECTION_PATH = "/XRF/SpectraSelectedIndex"
 _S_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def _is_layout(file: Any) -> bool:
     """Return whether an HDF5 file has the groups of a CRONO scan."""
-    return isinstance(follow(file, SPECTRA), h5py.Dataset) and follow(file, ENERGIES) is not None
+    return isinstance(follow(file, SPECTRA_PATH), h5py.Dataset) and follow(file, ENERGIES_PATH) is not None
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Arrange the selected spectra on a grid; the other spectra are skipped with a note.
+    """Arrange the selected spectra on a grid, and skip the other spectra with a note.
 
     Raises
     ------
     ScanError
         Spectra or selection are missing or contradict each other.
     """
-    spectra = follow(file, SPECTRA)
+    spectra = follow(file, SPECTRA_PATH)
     if spectra.ndim != 2 or spectra.dtype.kind not in "uif":
         raise ScanError(
-            f"Cannot read {path}: it is a CRONO scan, but {SPECTRA} is {spectra}, not (spectrum, channel) numbers."
+            f"Cannot read {path}: it is a CRONO scan, but {SPECTRA_PATH} is {spectra}, not (spectrum, channel) numbers."
         )
-    index = _spectrum_indices(path, file, spectra.shape[0])
-    cube = ListedCube(path, spectra, index)
-    source = f"{path}::{SPECTRA}"
-    axis, axis_notes = axis_of_energies(follow(file, ENERGIES), cube.shape[2])
-    present = index >= 0
+    spectrum_indices = _spectrum_indices(path, file, spectra.shape[0])
+    cube = ListedCube(path, spectra, spectrum_indices)
+    source = f"{path}::{SPECTRA_PATH}"
+    axis, axis_notes = axis_of_energies(follow(file, ENERGIES_PATH), cube.shape[2])
+    is_present = spectrum_indices >= 0
     return [
         Scan(
             lazy_counts(cube, source),
@@ -76,11 +76,11 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
             name=path.stem,
             source=source,
             format=FORMAT.name,
-            live_time_s=_times(follow(file, "XRF/LiveTimes"), index, spectra.shape[0]),
-            real_time_s=_times(follow(file, "XRF/RealTimes"), index, spectra.shape[0]),
-            present=None if present.all() else present,
+            live_time_s=_selected_times(follow(file, "XRF/LiveTimes"), spectrum_indices, spectra.shape[0]),
+            real_time_s=_selected_times(follow(file, "XRF/RealTimes"), spectrum_indices, spectra.shape[0]),
+            present=None if is_present.all() else is_present,
             notes=(
-                *_notes(file, index, spectra.shape[0], calibrated=axis is not None),
+                *_notes(file, spectrum_indices, spectra.shape[0], is_calibrated=axis is not None),
                 *(() if axis is None else axis_notes),
                 *cube.notes,
             ),
@@ -90,44 +90,60 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
 
 def _spectrum_indices(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
     """Return the (row, column) indices of the pixels' spectra, -1 if missing."""
-    item = follow(file, SELECTION)
-    if not isinstance(item, h5py.Dataset) or item.ndim not in {2, 3} or item.dtype.kind not in "iu" or item.size == 0:
+    selection = follow(file, SELECTION_PATH)
+    if (
+        not isinstance(selection, h5py.Dataset)
+        or selection.ndim not in {2, 3}
+        or selection.dtype.kind not in "iu"
+        or selection.size == 0
+    ):
         raise ScanError(
-            f"Cannot read {path}: it is a CRONO scan, but {SELECTION} (row, column, 1), which puts its {n_spectra} "
-            f"spectra on a grid, is {'missing' if item is None else item}. Export it again with the maps computed."
+            f"Cannot read {path}: it is a CRONO scan, but {SELECTION_PATH} (row, column, 1), which puts its "
+            f"{n_spectra} "
+            f"spectra on a grid, is {'missing' if selection is None else selection}. Export the file again with "
+            "the maps "
+            "computed."
         )
-    n_pixel = item.shape[0] * item.shape[1]
+    n_pixel = selection.shape[0] * selection.shape[1]
     if n_pixel > 64 * max(n_spectra, 1):
         raise ScanError(
-            f"Cannot read {path}: {SELECTION} has {n_pixel} pixels for {n_spectra} spectra, which is impossible."
+            f"Cannot read {path}: {SELECTION_PATH} has {n_pixel} pixels for {n_spectra} spectra, which is impossible."
         )
-    values = read_values(item)
-    index = np.asarray(values if item.ndim == 2 else values[:, :, 0], dtype=np.int64)
-    if index.max() >= n_spectra or index.max() < 0:
+    selected_indices = read_values(selection)
+    spectrum_indices = np.asarray(
+        selected_indices if selection.ndim == 2 else selected_indices[:, :, 0], dtype=np.int64
+    )
+    if spectrum_indices.max() >= n_spectra or spectrum_indices.max() < 0:
         raise ScanError(
-            f"Cannot read {path}: {SELECTION} points at spectrum {index.max()}; the file holds {n_spectra}."
+            f"Cannot read {path}: {SELECTION_PATH} points at spectrum {spectrum_indices.max()}; the file holds "
+            f"{n_spectra}."
         )
-    return np.where(index >= 0, index, -1)
+    return np.where(spectrum_indices >= 0, spectrum_indices, -1)
 
 
-def _times(item: Any, index: NDArray[np.int64], n_spectra: int) -> NDArray[np.float64] | None:
-    """Return the times of the selected spectra, in s; None if the unit is unknown."""
-    values, unit = read_numbers(item, n_spectra), _S_PER_UNIT.get(unit_of(item))
-    if values is None or values.size != n_spectra or unit is None:
+def _selected_times(dataset: Any, spectrum_indices: NDArray[np.int64], n_spectra: int) -> NDArray[np.float64] | None:
+    """Return the times of the selected spectra in s, or None if the unit is unknown."""
+    stored_times, seconds_per_unit = read_numbers(dataset, n_spectra), _S_PER_UNIT.get(unit_of(dataset))
+    if stored_times is None or stored_times.size != n_spectra or seconds_per_unit is None:
         return None
-    selected_times = np.where(index >= 0, values.ravel()[index], np.nan) * unit
+    selected_times = np.where(spectrum_indices >= 0, stored_times.ravel()[spectrum_indices], np.nan) * seconds_per_unit
     return None if not (selected_times > 0).any() else np.where(selected_times > 0, selected_times, np.nan)
 
 
-def _notes(file: Any, index: NDArray[np.int64], n_spectra: int, *, calibrated: bool) -> tuple[str, ...]:
-    n_used = np.unique(index[index >= 0]).size
-    notes = [f"{n_used} of {n_spectra} spectra are used for the {index.size} pixels, as the scanner selected them"]
-    if not calibrated:
+def _notes(file: Any, spectrum_indices: NDArray[np.int64], n_spectra: int, *, is_calibrated: bool) -> tuple[str, ...]:
+    n_used_spectrum = np.unique(spectrum_indices[spectrum_indices >= 0]).size
+    notes = [
+        f"{n_used_spectrum} of {n_spectra} spectra are used for the {spectrum_indices.size} pixels, as the scanner "
+        "selected them"
+    ]
+    if not is_calibrated:
         notes.append("no energy calibration in the file")
-    times = {name: follow(file, f"XRF/{name}") for name in ("LiveTimes", "RealTimes")}
-    without_unit = [name for name, item in times.items() if item is not None and not unit_of(item)]
-    if without_unit:
-        notes.append(f"{' and '.join(without_unit)} are in the file without a unit and not used")
+    time_datasets = {dataset_name: follow(file, f"XRF/{dataset_name}") for dataset_name in ("LiveTimes", "RealTimes")}
+    names_without_unit = [
+        dataset_name for dataset_name, dataset in time_datasets.items() if dataset is not None and not unit_of(dataset)
+    ]
+    if names_without_unit:
+        notes.append(f"{' and '.join(names_without_unit)} are in the file without a unit and not used")
     notes.append("motor positions are in steps of unknown length: the distance between pixels is unknown")
     return tuple(notes)
 

@@ -1,4 +1,4 @@
-"""HyperSpy files: signals with their axes, by :mod:`underpaint.io._hyperspy`."""
+"""HyperSpy files in HDF5, with the axes described in :mod:`underpaint.io._hyperspy`."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
-from underpaint.io._hyperspy import EXPERIMENTS, TIME_PATHS, read_axes, valid_seconds
+from underpaint.io._hyperspy import EXPERIMENTS_GROUP, TIME_PATHS, read_axes, valid_seconds
 from underpaint.io._source import MemoryCube, lazy_counts
 from underpaint.io.hdf5._cube import Hdf5Cube, ListedCube, check_readable
 from underpaint.io.hdf5._facts import as_text
@@ -33,7 +33,7 @@ _MAX_SPECTRUM_CHANNELS = 2**17
 
 
 def _is_layout(file: Any) -> bool:
-    """Return whether an HDF5 file has a signal with axes as HyperSpy writes them."""
+    """Return whether an HDF5 file has a signal with axes of HyperSpy."""
     return bool(_signals(file))
 
 
@@ -45,58 +45,73 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     ScanError
         No signal has one dimension of channels and at most two of pixels.
     """
-    scans = [scan for name, group in _signals(file).items() if (scan := _scan(path, name, group)) is not None]
+    scans = [
+        scan
+        for signal_name, signal_group in _signals(file).items()
+        if (scan := _scan(path, signal_name, signal_group)) is not None
+    ]
     if not scans:
-        available = ", ".join(f"{name} {group['data'].shape}" for name, group in _signals(file).items())
+        signal_list = ", ".join(
+            f"{signal_name} {signal_group['data'].shape}" for signal_name, signal_group in _signals(file).items()
+        )
         raise ScanError(
-            f"Cannot read {path}: it is a HyperSpy file, but none of its signals ({available}) has one dimension of "
+            f"Cannot read {path}: it is a HyperSpy file, but none of its signals ({signal_list}) has one dimension of "
             "energies and two of pixels at most. Save such a signal."
         )
     return scans
 
 
 def _signals(file: Any) -> dict[str, Any]:
-    top = follow(file, EXPERIMENTS)
-    groups = {name: follow(top, name) for name in top} if isinstance(top, h5py.Group) else {}
+    experiments_group = follow(file, EXPERIMENTS_GROUP)
+    signal_groups = (
+        {signal_name: follow(experiments_group, signal_name) for signal_name in experiments_group}
+        if isinstance(experiments_group, h5py.Group)
+        else {}
+    )
     return {
-        name: group
-        for name, group in groups.items()
-        if isinstance(group, h5py.Group)
-        and isinstance(follow(group, "data"), h5py.Dataset)
-        and isinstance(follow(group, "axis-0"), h5py.Group)
+        signal_name: signal_group
+        for signal_name, signal_group in signal_groups.items()
+        if isinstance(signal_group, h5py.Group)
+        and isinstance(follow(signal_group, "data"), h5py.Dataset)
+        and isinstance(follow(signal_group, "axis-0"), h5py.Group)
     }
 
 
 def _scan(path: Path, name: str, group: Any) -> Scan | None:
     dataset = follow(group, "data")
-    axes = [follow(group, f"axis-{dimension}") for dimension in range(dataset.ndim)]
-    records = [
-        {key: _decoded(value) for key, value in axis_group.attrs.items()}
-        for axis_group in axes
+    axis_groups = [follow(group, f"axis-{dimension}") for dimension in range(dataset.ndim)]
+    axis_attributes = [
+        {attribute_name: _decode(attribute_value) for attribute_name, attribute_value in axis_group.attrs.items()}
+        for axis_group in axis_groups
         if isinstance(axis_group, h5py.Group)
     ]
-    signal = read_axes(records, dataset.shape)
+    signal = read_axes(axis_attributes, dataset.shape)
     if signal is None or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         return None
     cube: Hdf5Cube | ListedCube | MemoryCube
-    if len(signal.order) == 3:
-        cube = Hdf5Cube(path, dataset, (signal.order[0], signal.order[1], signal.order[2]))
-    elif len(signal.order) == 2:
-        cube = ListedCube(path, dataset, np.arange(dataset.shape[signal.order[0]])[None], signal.order)
+    if len(signal.dimension_order) == 3:
+        cube = Hdf5Cube(
+            path, dataset, (signal.dimension_order[0], signal.dimension_order[1], signal.dimension_order[2])
+        )
+    elif len(signal.dimension_order) == 2:
+        cube = ListedCube(
+            path, dataset, np.arange(dataset.shape[signal.dimension_order[0]])[None], signal.dimension_order
+        )
     elif dataset.size > _MAX_SPECTRUM_CHANNELS:
         return None
     else:
         check_readable(path, dataset)
         cube = MemoryCube(read_values(dataset)[None, None])
     time_group = next(
-        (axis_group for place in TIME_PATHS if isinstance(axis_group := follow(group, place), h5py.Group)), None
+        (axis_group for time_path in TIME_PATHS if isinstance(axis_group := follow(group, time_path), h5py.Group)), None
     )
     live_time, real_time = (
-        None if time_group is None else valid_seconds(time_group.attrs.get(key)) for key in ("live_time", "real_time")
+        None if time_group is None else valid_seconds(time_group.attrs.get(attribute_name))
+        for attribute_name in ("live_time", "real_time")
     )
-    source = f"{path}::/{EXPERIMENTS}/{name}/data"
+    source = f"{path}::/{EXPERIMENTS_GROUP}/{name}/data"
     return Scan(
-        lazy_counts(cube, source, int(dataset.chunks[signal.order[0]]) if dataset.chunks else 1),
+        lazy_counts(cube, source, int(dataset.chunks[signal.dimension_order[0]]) if dataset.chunks else 1),
         axis=signal.axis,
         name=path.stem,
         source=source,
@@ -108,12 +123,12 @@ def _scan(path: Path, name: str, group: Any) -> Scan | None:
             *getattr(cube, "notes", ()),
             *(signal.notes if signal.axis is not None else ("no energy calibration in the file",)),
         ),
-        metadata={LOCATION_KEY: ArrayLocation(f"/{EXPERIMENTS}/{name}")},
+        metadata={LOCATION_KEY: ArrayLocation(f"/{EXPERIMENTS_GROUP}/{name}")},
     )
 
 
-def _decoded(value: Any) -> Any:
-    return as_text(value) if isinstance(value, bytes | str) else value
+def _decode(attribute: Any) -> Any:
+    return as_text(attribute) if isinstance(attribute, bytes | str) else attribute
 
 
 LAYOUT = Layout(_is_layout, _read_scans)

@@ -1,13 +1,13 @@
-"""PyXRF, the program of the National Synchrotron Light Source II (BNL): one cube per detector, and the sum.
+"""Files of PyXRF, the program of the National Synchrotron Light Source II (BNL), with a cube per detector.
 
 Specification:
 
-- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): one detector each, if these were saved.
-- ``/xrfmap/detsum/counts``: the sum, channel by channel (all detectors are tuned to the same energies).
-- ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): in the motors' unit.
-- ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``.
-- ``/xrfmap/scan_metadata``: attributes, as ``instrument_mono_incident_energy`` (keV).
-- The energy axis is not in the file but in PyXRF's parameter file (0.01 keV per channel unless changed).
+- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): counts of each detector, if saved.
+- ``/xrfmap/detsum/counts``: the sum channel by channel, since all detectors have the same energy axis.
+- ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): positions in the motors' unit.
+- ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``: scaler counts.
+- ``/xrfmap/scan_metadata``: attributes such as ``instrument_mono_incident_energy`` (keV).
+- The energy axis is in PyXRF's parameter file (default 0.01 keV per channel), not in the HDF5 file.
 
 Source: NSLS-II/PyXRF, ``pyxrf/model/load_data_from_db.py`` (``write_db_to_hdf_base``) and ``docs/data_input.rst``.
 """
@@ -43,7 +43,7 @@ _MAX_NAMES = 64
 
 def _is_layout(file: Any) -> bool:
     """Return whether an HDF5 file has the group and the counts of PyXRF."""
-    return bool(_detectors(file))
+    return bool(_detector_names(file))
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
@@ -54,70 +54,78 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     ScanError
         The counts are not (row, column, channel) numbers.
     """
-    detectors = _detectors(file)
-    selected = [name for name in detectors if name != "detsum"] or detectors
-    return [_scan(path, file, name, is_single=len(selected) == 1) for name in selected]
+    detector_names = _detector_names(file)
+    selected_names = [detector_name for detector_name in detector_names if detector_name != "detsum"] or detector_names
+    return [_scan(path, file, detector_name, is_single=len(selected_names) == 1) for detector_name in selected_names]
 
 
-def _detectors(file: Any) -> list[str]:
-    top = follow(file, _TOP_GROUP)
-    if not isinstance(top, h5py.Group):
+def _detector_names(file: Any) -> list[str]:
+    top_group = follow(file, _TOP_GROUP)
+    if not isinstance(top_group, h5py.Group):
         return []
     return sorted(
-        name for name in top if name.startswith("det") and isinstance(follow(top, f"{name}/counts"), h5py.Dataset)
+        group_name
+        for group_name in top_group
+        if group_name.startswith("det") and isinstance(follow(top_group, f"{group_name}/counts"), h5py.Dataset)
     )
 
 
-def _scan(path: Path, file: Any, name: str, *, is_single: bool) -> Scan:
-    dataset = follow(file, f"{_TOP_GROUP}/{name}/counts")
+def _scan(path: Path, file: Any, detector_name: str, *, is_single: bool) -> Scan:
+    dataset = follow(file, f"{_TOP_GROUP}/{detector_name}/counts")
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         raise ScanError(
-            f"Cannot read {path}: it is of PyXRF, but {dataset.name} is {dataset.shape}, not (row, column, channel)."
+            f"Cannot read {path}: it is a PyXRF file, but {dataset.name} is {dataset.shape}, not (row, column, "
+            "channel)."
         )
     cube = Hdf5Cube(path, dataset)
-    source = f"{path}::/{_TOP_GROUP}/{name}/counts"
-    axis, axis_notes = axis_of_energies(follow(file, f"{_TOP_GROUP}/{name}/energy"), cube.shape[2])
+    source = f"{path}::/{_TOP_GROUP}/{detector_name}/counts"
+    axis, axis_notes = axis_of_energies(follow(file, f"{_TOP_GROUP}/{detector_name}/energy"), cube.shape[2])
     if axis is None:
         axis_notes = ("no energy calibration in the file; PyXRF's default is 0.01 keV per channel",)
-    sum_note = ("the counts are the sum of all detectors, as PyXRF added them",) if name == "detsum" else ()
+    sum_note = ("the counts are the sum of all detectors, added by PyXRF",) if detector_name == "detsum" else ()
     incident_kev = _incident_kev(file)
     return Scan(
         lazy_counts(cube, source, 1 if dataset.chunks is None else int(dataset.chunks[0])),
         axis=axis,
-        name=path.stem if is_single else f"{path.stem}_{name}",
+        name=path.stem if is_single else f"{path.stem}_{detector_name}",
         source=source,
         format=FORMAT.name,
-        detector=name,
-        notes=(*sum_note, *cube.notes, *axis_notes, *_positions(file, cube.shape)),
+        detector=detector_name,
+        notes=(*sum_note, *cube.notes, *axis_notes, *_position_notes(file, cube.shape)),
         metadata={SAME_CHANNELS: True, **({} if incident_kev is None else {"incident_energy_kev": incident_kev})},
     )
 
 
 def _incident_kev(file: Any) -> float | None:
-    group = follow(file, f"{_TOP_GROUP}/scan_metadata")
-    value = None if group is None else group.attrs.get("instrument_mono_incident_energy")
-    return float(value) if isinstance(value, int | float | np.number) else None
+    metadata_group = follow(file, f"{_TOP_GROUP}/scan_metadata")
+    energy_kev = None if metadata_group is None else metadata_group.attrs.get("instrument_mono_incident_energy")
+    return float(energy_kev) if isinstance(energy_kev, int | float | np.number) else None
 
 
-def _positions(file: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
-    values = read_numbers(follow(file, f"{_TOP_GROUP}/positions/pos"), 4 * shape[0] * shape[1])
-    if values is None or values.shape[1:] != shape[:2]:
+def _position_notes(file: Any, shape: tuple[int, int, int]) -> tuple[str, ...]:
+    axis_positions = read_numbers(follow(file, f"{_TOP_GROUP}/positions/pos"), 4 * shape[0] * shape[1])
+    if axis_positions is None or axis_positions.shape[1:] != shape[:2]:
         return ()
-    names = _names(follow(file, f"{_TOP_GROUP}/positions/name"))
-    steps = {name: _step(value, name) for name, value in zip(names, values, strict=False)}
-    step_text = ", ".join(f"{name} {step:g}" for name, step in steps.items() if step)
+    axis_names = _axis_names(follow(file, f"{_TOP_GROUP}/positions/name"))
+    median_steps = {
+        axis_name: _median_step(positions, axis_name)
+        for axis_name, positions in zip(axis_names, axis_positions, strict=False)
+    }
+    step_text = ", ".join(
+        f"{axis_name} {median_step:g}" for axis_name, median_step in median_steps.items() if median_step
+    )
     return (f"distances between pixels, in a unit that the file does not state: {step_text}",) if step_text else ()
 
 
-def _names(item: Any) -> list[str]:
-    if not isinstance(item, h5py.Dataset) or item.size > _MAX_NAMES:
+def _axis_names(dataset: Any) -> list[str]:
+    if not isinstance(dataset, h5py.Dataset) or dataset.size > _MAX_NAMES:
         return []
-    return [as_text(value) for value in np.ravel(read_values(item))]
+    return [as_text(axis_name) for axis_name in np.ravel(read_values(dataset))]
 
 
-def _step(positions: NDArray[np.float64], name: str) -> float:
-    steps = np.abs(np.diff(positions, axis=1 if name.startswith("x") else 0))
-    return float(np.nanmedian(steps)) if steps.size else 0.0
+def _median_step(positions: NDArray[np.float64], axis_name: str) -> float:
+    position_steps = np.abs(np.diff(positions, axis=1 if axis_name.startswith("x") else 0))
+    return float(np.nanmedian(position_steps)) if position_steps.size else 0.0
 
 
 LAYOUT = Layout(_is_layout, _read_scans)

@@ -1,13 +1,14 @@
-"""XRF-Maps, the program of the Advanced Photon Source: images of each channel, with the times of each pixel.
+"""Files of XRF-Maps, the program of the Advanced Photon Source, with an image for each channel.
 
 Specification:
 
-- ``/MAPS/Spectra/mca_arr`` (version 10), before it ``/MAPS/mca_arr``: (channel, row, column) counts, float.
-- ``/MAPS/Spectra/Energy_Calibration``, before it ``/MAPS/energy_calib``: offset (keV), slope (keV), quadratic.
-- ``/MAPS/Spectra/Energy``, before it ``/MAPS/energy``: the channels' energies, in keV.
-- ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column), in s.
-- ``/MAPS/Scan/x_axis``, ``y_axis``, before them ``/MAPS/x_axis``, ``y_axis``: positions, in the motors' unit.
-- A file holds one detector: the detectors of one scan are ``NAME.h50``, ``NAME.h51`` ..., their average ``NAME.h5``.
+- ``/MAPS/Spectra/mca_arr`` (version 10; formerly ``/MAPS/mca_arr``): (channel, row, column) counts as floats.
+- ``/MAPS/Spectra/Energy_Calibration`` (formerly ``/MAPS/energy_calib``): offset (keV), slope (keV), quadratic term.
+- ``/MAPS/Spectra/Energy`` (formerly ``/MAPS/energy``): energies of the channels in keV.
+- ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column): times in s.
+- ``/MAPS/Scan/x_axis``, ``y_axis`` (formerly ``/MAPS/x_axis``, ``y_axis``): positions in the motors' unit.
+- A file holds one detector. The detectors of one scan are ``NAME.h50``, ``NAME.h51`` ..., and their average is
+  ``NAME.h5``.
 
 Source: AdvancedPhotonSource/XRF-Maps, ``src/io/file/hdf5_io.cpp`` (``save_spectra_volume``), and for the older paths
 the readers of mapspy and uProbeX.
@@ -57,7 +58,7 @@ def _is_layout(file: Any) -> bool:
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Read the one detector of an XRF-Maps file.
+    """Read an XRF-Maps file, which holds one detector.
 
     Raises
     ------
@@ -67,12 +68,13 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     dataset = _first_existing(file, _COUNTS_PATHS)
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
         raise ScanError(
-            f"Cannot read {path}: it is of XRF-Maps, but {dataset.name} is {dataset.shape}, not (channel, row, column)."
+            f"Cannot read {path}: it is an XRF-Maps file, but {dataset.name} is {dataset.shape}, not (channel, "
+            "row, column)."
         )
     cube = Hdf5Cube(path, dataset, (1, 2, 0))
     source = f"{path}::{cube.name}"
     axis, axis_notes = _axis(file, cube.shape[2])
-    step, notes = _step(file, cube.shape)
+    step_mm, notes = _step_and_notes(file, cube.shape)
     return [
         Scan(
             lazy_counts(cube, source, 1 if dataset.chunks is None else int(dataset.chunks[1])),
@@ -82,43 +84,53 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
             format=FORMAT.name,
             live_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Livetime"), cube.shape),
             real_time_s=pixel_seconds(follow(file, "MAPS/Spectra/Elapsed_Realtime"), cube.shape),
-            step_mm=step,
-            detector=_detector(path),
+            step_mm=step_mm,
+            detector=_detector_number(path),
             notes=(*notes, *cube.notes, *(axis_notes if axis is not None else ("no energy calibration in the file",))),
         )
     ]
 
 
-def _first_existing(file: Any, paths: tuple[str, ...]) -> Any:
-    return next((item for item in (follow(file, path) for path in paths) if item is not None), None)
-
-
-def _axis(file: Any, n_channel: int) -> Axis:
-    polynomial = axis_of_polynomial(_first_existing(file, _CALIBRATION_PATHS), n_channel)
-    return (
-        polynomial if polynomial[0] is not None else axis_of_energies(_first_existing(file, _ENERGY_PATHS), n_channel)
+def _first_existing(file: Any, object_paths: tuple[str, ...]) -> Any:
+    return next(
+        (
+            hdf5_object
+            for hdf5_object in (follow(file, object_path) for object_path in object_paths)
+            if hdf5_object is not None
+        ),
+        None,
     )
 
 
-def _step(file: Any, shape: tuple[int, int, int]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+def _axis(file: Any, n_channel: int) -> Axis:
+    polynomial_axis = axis_of_polynomial(_first_existing(file, _CALIBRATION_PATHS), n_channel)
+    return (
+        polynomial_axis
+        if polynomial_axis[0] is not None
+        else axis_of_energies(_first_existing(file, _ENERGY_PATHS), n_channel)
+    )
+
+
+def _step_and_notes(file: Any, shape: tuple[int, int, int]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
     position_items = [
         _first_existing(file, (f"MAPS/Scan/{axis_name}_axis", f"MAPS/{axis_name}_axis")) for axis_name in "yx"
     ]
     (row_mm, row_step), (column_mm, column_step) = (
-        step_of_positions(item, n) for item, n in zip(position_items, shape[:2], strict=True)
+        step_of_positions(position_item, n_position)
+        for position_item, n_position in zip(position_items, shape[:2], strict=True)
     )
-    step = step_of_axes(row_mm, column_mm)
-    if step is not None or row_step is None or column_step is None:
-        return step, ()
+    step_mm = step_of_axes(row_mm, column_mm)
+    if step_mm is not None or row_step is None or column_step is None:
+        return step_mm, ()
     return None, (
         f"pixels are {row_step:g} by {column_step:g} apart (rows by columns), in a unit that the file does not state",
     )
 
 
-def _detector(path: Path) -> str:
-    """Return the number that XRF-Maps appends to ``.h5``; "" for the file of the average, which has none."""
-    number = path.suffix.lower().removeprefix(".h5")
-    return number if number.isdigit() else ""
+def _detector_number(path: Path) -> str:
+    """Return the number that XRF-Maps appends to ``.h5``, or "" for the file of the average."""
+    file_number = path.suffix.lower().removeprefix(".h5")
+    return file_number if file_number.isdigit() else ""
 
 
 LAYOUT = Layout(_is_layout, _read_scans)

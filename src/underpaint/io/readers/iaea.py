@@ -1,12 +1,12 @@
-"""Single spectra in the IAEA text format, ``.spe``, as Ortec's and other gamma and X-ray programs write them.
+"""Single spectra in the IAEA text format of Ortec's and other programs, ``.spe``.
 
 A file consists of blocks, each of which begins with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of
-the first and the last channel; the counts follow, any number per line. ``$MEAS_TIM:`` has live and real time in s. For
-energies, ``$MCA_CAL:`` has the number of coefficients, and the coefficients of a polynomial in the channel with their
-unit; else ``$ENER_FIT:`` has zero and gain.
+the first and the last channel. The counts follow, with any number per line. ``$MEAS_TIM:`` has live and real time in s.
+``$MCA_CAL:`` has the number of coefficients of the energy polynomial, the coefficients and their unit. Without
+``$MCA_CAL:``, ``$ENER_FIT:`` has zero and gain.
 
-Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; Ortec, software file
-structure manual.
+Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; and Ortec, software
+file structure manual.
 """
 
 import re
@@ -37,61 +37,85 @@ def sniff(path: Path, head: bytes) -> bool:
     return bool(re.match(rb"\s*\$[A-Z_0-9]+:", head.removeprefix(b"\xef\xbb\xbf")))
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read an IAEA spectrum as a scan of one pixel.
 
     Raises
     ------
     ScanError
-        There are no counts, or not as many as declared.
+        There are no counts, or their number differs from the declared one.
     """
-    text = read_limited(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
-    parts = re.split(r"(?m)^\s*\$([A-Z_0-9]+):?[ \t]*", "\n".join(text.splitlines()))
-    blocks = {key: body.strip() for key, body in zip(parts[1::2], parts[2::2], strict=True)}
-    fields = blocks.get("DATA", "").split()
-    values = [parse_number(word) for word in fields]
-    n_channel = _n_channel(values)
-    if n_channel is None or len(values) != n_channel + 2 or None in values:
-        invalid = next((word for word, value in zip(fields, values, strict=True) if value is None), None)
-        fault = f"{invalid[:30]!r} in place of a number" if invalid else f"{max(0, len(values) - 2)} counts"
-        first_words = " to ".join(fields[:2])[:40] or "(none)"
-        raise ScanError(
-            f"Cannot read {path}: an IAEA spectrum whose $DATA declares the channels {first_words}, and holds "
-            f"{fault}. It is cut off or edited; copy it again."
+    file_text = read_limited(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
+    split_text = re.split(r"(?m)^\s*\$([A-Z_0-9]+):?[ \t]*", "\n".join(file_text.splitlines()))
+    blocks = {
+        block_name: block_text.strip()
+        for block_name, block_text in zip(split_text[1::2], split_text[2::2], strict=True)
+    }
+    data_words = blocks.get("DATA", "").split()
+    data_numbers = [parse_number(number_text) for number_text in data_words]
+    n_channel = _n_channel(data_numbers)
+    if n_channel is None or len(data_numbers) != n_channel + 2 or None in data_numbers:
+        invalid_word = next(
+            (
+                number_text
+                for number_text, data_number in zip(data_words, data_numbers, strict=True)
+                if data_number is None
+            ),
+            None,
         )
-    counts = np.array(values[2:], dtype=np.float64)
-    axis, notes = _axis(blocks, counts.size, int(values[0] or 0))
-    live_time, real_time = (*(parse_seconds(word) for word in blocks.get("MEAS_TIM", "").split()[:2]), None, None)[:2]
-    short_blocks = {key: body for key, body in blocks.items() if key != "DATA" and 0 < len(body) <= _MAX_VALUE_LENGTH}
+        fault_text = (
+            f"{invalid_word[:30]!r} in place of a number" if invalid_word else f"{max(0, len(data_numbers) - 2)} counts"
+        )
+        declared_range = " to ".join(data_words[:2])[:40] or "(none)"
+        raise ScanError(
+            f"Cannot read {path}: an IAEA spectrum whose $DATA declares the channels {declared_range}, and holds "
+            f"{fault_text}. The file is cut off or edited; copy the file again."
+        )
+    counts = np.array(data_numbers[2:], dtype=np.float64)
+    axis, notes = _axis(blocks, counts.size, int(data_numbers[0] or 0))
+    live_time, real_time = (
+        *(parse_seconds(number_text) for number_text in blocks.get("MEAS_TIM", "").split()[:2]),
+        None,
+        None,
+    )[:2]
+    metadata_blocks = {
+        block_name: block_text
+        for block_name, block_text in blocks.items()
+        if block_name != "DATA" and 0 < len(block_text) <= _MAX_VALUE_LENGTH
+    }
     return spectrum_scan(
-        FileSpectrum(counts, axis, live_time, real_time, notes=notes, metadata=short_blocks), path, FORMAT.name
+        FileSpectrum(counts, axis, live_time, real_time, notes=notes, metadata=metadata_blocks), path, FORMAT.name
     )
 
 
-def _n_channel(values: list[float | None]) -> int | None:
-    first, last = (*values, None, None)[:2]
-    if first is None or last is None or not (first.is_integer() and last.is_integer()):
+def _n_channel(data_numbers: list[float | None]) -> int | None:
+    first_channel, last_channel = (*data_numbers, None, None)[:2]
+    if first_channel is None or last_channel is None or not (first_channel.is_integer() and last_channel.is_integer()):
         return None
-    return int(last - first) + 1 if 0 <= first < last < _MAX_CHANNELS else None
+    return int(last_channel - first_channel) + 1 if 0 <= first_channel < last_channel < _MAX_CHANNELS else None
 
 
 def _axis(blocks: dict[str, str], n_channel: int, first_channel: int) -> Axis:
-    """Return the axis of the coefficients, which number channels from 0 even if the data start later."""
-    fields = blocks.get("MCA_CAL", "").split()
-    coefficients = [parse_number(word) for word in fields[1:] if parse_number(word) is not None]
+    """Return the axis of the coefficients, which refer to channel numbers from 0 even if the data start later."""
+    calibration_words = blocks.get("MCA_CAL", "").split()
+    coefficients = [
+        parse_number(number_text) for number_text in calibration_words[1:] if parse_number(number_text) is not None
+    ]
     if len(coefficients) < 2:
         coefficients = [
-            parse_number(word) for word in blocks.get("ENER_FIT", "").split() if parse_number(word) is not None
+            parse_number(number_text)
+            for number_text in blocks.get("ENER_FIT", "").split()
+            if parse_number(number_text) is not None
         ][:2]
-    values = [value for value in coefficients if value is not None]
-    if len(values) < 2:
+    known_coefficients = [coefficient for coefficient in coefficients if coefficient is not None]
+    if len(known_coefficients) < 2:
         return None, (NO_CALIBRATION,)
     shifted_polynomial = (
-        np.polynomial.Polynomial(values)(np.polynomial.Polynomial([float(first_channel), 1.0]))
+        np.polynomial.Polynomial(known_coefficients)(np.polynomial.Polynomial([float(first_channel), 1.0]))
         if first_channel
         else None
     )
     unit = energy_unit(blocks.get("MCA_CAL", "")) or energy_unit(blocks.get("ENER_FIT", ""))
     return axis_of_coefficients(
-        values if shifted_polynomial is None else shifted_polynomial.coef.tolist(), n_channel, unit
+        known_coefficients if shifted_polynomial is None else shifted_polynomial.coef.tolist(), n_channel, unit
     )

@@ -1,11 +1,11 @@
-"""Amptek-style ``.mca`` text files (``<<PMCA SPECTRUM>>``): single spectra, and folders of them as scans.
+"""Single spectra in text files of Amptek's format, ``.mca``, and folders of such files as scans.
 
 The numbers in a file's name identify the pixel:
 
-- One running number (``None_1``, ``scan_0``, with or without date and time): pixels row by row, counted from 0 or 1.
-- Row and column by name, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``,
-  ``Zeile1_Spalte2``; also positions, ``x0.5_y-1.5``.
-- Two numbers at the end, separated from the name (``scan_0001_0002``, ``12-34``): row and column.
+- One running number (``None_1``, ``scan_0``, with or without date and time) counts the pixels row by row, from 0 or 1.
+- Row and column have names, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``,
+  ``Zeile1_Spalte2``. Row and column may be positions, as in ``x0.5_y-1.5``.
+- Two numbers at the end, separated from the name (``scan_0001_0002``, ``12-34``), are row and column.
 
 Dates and times in names are ignored.
 """
@@ -41,7 +41,7 @@ _NUMBER_PATTERN = re.compile(r"^(?P<series>.*?)[ _.-]?(?P<number>\d+)$")
 
 
 @dataclass(frozen=True)
-class Series:
+class FileSeries:
     """Files whose names differ only in their numbers.
 
     Parameters
@@ -63,118 +63,152 @@ class Series:
         """Running numbers in ascending order, for a series with one number per name."""
         return sorted(running_number for _, running_number in self.names_by_pixel)
 
-    def transposed(self) -> "Series":
+    def transposed(self) -> "FileSeries":
         """Return the series with the first number as the column."""
-        return Series(
+        return FileSeries(
             {(row, column): file_name for (column, row), file_name in self.names_by_pixel.items()}, self.has_pairs
         )
 
 
-def group_into_series(names: Iterable[str]) -> tuple[dict[str, Series], list[str]]:
-    """Group file names into series of equal text without numbers; also return the names without numbers."""
-    stems = {name: _CLOCK_PATTERN.sub("*", _DATE_TIME_PATTERN.sub("*", name.rpartition(".")[0])) for name in names}
-    by_row_and_column, remaining_stems = _group_by_row_and_column(stems)
-    pairs, remaining_stems = _group_pairs(remaining_stems)
+def group_into_series(file_names: Iterable[str]) -> tuple[dict[str, FileSeries], list[str]]:
+    """Group file names into series that differ only in numbers, and return these and the other names."""
+    stems = {
+        file_name: _CLOCK_PATTERN.sub("*", _DATE_TIME_PATTERN.sub("*", file_name.rpartition(".")[0]))
+        for file_name in file_names
+    }
+    row_column_series, remaining_stems = _group_by_row_and_column(stems)
+    paired_series, remaining_stems = _group_pairs(remaining_stems)
     running_groups: dict[str, dict[tuple[int, int], str]] = {}
     ungrouped = []
-    for name, stem in remaining_stems.items():
+    for file_name, stem in remaining_stems.items():
         match = _NUMBER_PATTERN.match(stem)
         if match is None or match["series"].lower().startswith("spot"):
-            ungrouped.append(name)
+            ungrouped.append(file_name)
         else:
-            _add_to_series(running_groups, match["series"], (0, int(match["number"])), name, ungrouped)
-    running_series = {key: Series(names_by_pixel, has_pairs=False) for key, names_by_pixel in running_groups.items()}
-    return {**by_row_and_column, **pairs, **running_series}, ungrouped
+            _add_to_series(running_groups, match["series"], (0, int(match["number"])), file_name, ungrouped)
+    running_series = {
+        series_name: FileSeries(names_by_pixel, has_pairs=False)
+        for series_name, names_by_pixel in running_groups.items()
+    }
+    return {**row_column_series, **paired_series, **running_series}, ungrouped
 
 
-def _group_by_row_and_column(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
-    by_name: dict[str, tuple[str, re.Match[str], re.Match[str]]] = {}
-    for name, stem in stems.items():
+def _group_by_row_and_column(stems: dict[str, str]) -> tuple[dict[str, FileSeries], dict[str, str]]:
+    matches_by_name: dict[str, tuple[str, re.Match[str], re.Match[str]]] = {}
+    for file_name, stem in stems.items():
         row, column = _ROW_PATTERN.search(_split_letter(stem)), _COLUMN_PATTERN.search(_split_letter(stem))
         if row is not None and column is not None:
             series_name = _COLUMN_PATTERN.sub("", _ROW_PATTERN.sub("", _split_letter(stem), count=1), count=1)
-            by_name[name] = re.sub(r"\W", "", series_name).strip("_"), row, column
-    rows, columns = (_integer_positions([match[group_index] for match in by_name.values()]) for group_index in (1, 2))
+            matches_by_name[file_name] = re.sub(r"\W", "", series_name).strip("_"), row, column
+    rows, columns = (
+        _integer_positions([name_matches[group_index] for name_matches in matches_by_name.values()])
+        for group_index in (1, 2)
+    )
     series_and_pixel = {
-        name: (series_name, (row, column))
-        for (name, (series_name, *_)), row, column in zip(by_name.items(), rows, columns, strict=True)
+        file_name: (series_name, (row, column))
+        for (file_name, (series_name, *_)), row, column in zip(matches_by_name.items(), rows, columns, strict=True)
     }
-    # An additional number identifies the series; if it differs for every pixel, it is redundant.
+    # An additional number identifies the series, unless it differs for every pixel.
     has_running_number = len(
         {(re.sub(r"\d", "", series_name), pixel) for series_name, pixel in series_and_pixel.values()}
     ) == len(series_and_pixel)
-    groups: dict[str, dict[tuple[int, int], str]] = {}
-    duplicates: list[str] = []
-    for name, (series_name, pixel) in series_and_pixel.items():
+    files_by_series: dict[str, dict[tuple[int, int], str]] = {}
+    duplicate_names: list[str] = []
+    for file_name, (series_name, pixel) in series_and_pixel.items():
         _add_to_series(
-            groups, re.sub(r"\d+", "", series_name) if has_running_number else series_name, pixel, name, duplicates
+            files_by_series,
+            re.sub(r"\d+", "", series_name) if has_running_number else series_name,
+            pixel,
+            file_name,
+            duplicate_names,
         )
-    remaining_stems = {name: stem for name, stem in stems.items() if name not in series_and_pixel or name in duplicates}
+    remaining_stems = {
+        file_name: stem
+        for file_name, stem in stems.items()
+        if file_name not in series_and_pixel or file_name in duplicate_names
+    }
     return {
-        key: Series(names_by_pixel, has_pairs=True, rows_named=True) for key, names_by_pixel in groups.items()
+        group_name: FileSeries(names_by_pixel, has_pairs=True, rows_named=True)
+        for group_name, names_by_pixel in files_by_series.items()
     }, remaining_stems
 
 
 def _integer_positions(matches: list[Any]) -> list[int]:
-    """Return positions as integers in units of the last decimal place; a hyphen before all of them is a separator."""
-    is_sign = not all(match[1] for match in matches)
-    positions = [Decimal(match[2].replace(",", ".")) for match in matches]
-    n_decimal = max((-int(position.as_tuple().exponent) for position in positions), default=0)
+    """Return positions as integers in units of the last decimal place.
+
+    A hyphen before all positions is a separator.
+    """
+    is_hyphen_sign = not all(match[1] for match in matches)
+    decimal_positions = [Decimal(match[2].replace(",", ".")) for match in matches]
+    n_decimal = max((-int(decimal_position.as_tuple().exponent) for decimal_position in decimal_positions), default=0)
     return [
-        int(position.scaleb(n_decimal)) * (-1 if is_sign and match[1] else 1)
-        for position, match in zip(positions, matches, strict=True)
+        int(decimal_position.scaleb(n_decimal)) * (-1 if is_hyphen_sign and match[1] else 1)
+        for decimal_position, match in zip(decimal_positions, matches, strict=True)
     ]
 
 
 def _split_letter(stem: str) -> str:
-    """Separate a letter from the number before it, as in Y003X012."""
+    """Insert a space between a number and the letter after it, as in Y003X012."""
     return re.sub(r"(?<=\d)(?=[A-Za-z])", " ", stem)
 
 
-def _group_pairs(stems: dict[str, str]) -> tuple[dict[str, Series], dict[str, str]]:
-    """Group names with two numbers at the end; if the second differs for all files, it is the pixel number."""
-    groups: dict[str, dict[tuple[int, int], str]] = {}
+def _group_pairs(stems: dict[str, str]) -> tuple[dict[str, FileSeries], dict[str, str]]:
+    """Group names with two numbers at the end.
+
+    If the second number differs for all files, it is the pixel number.
+    """
+    files_by_series: dict[str, dict[tuple[int, int], str]] = {}
     remaining_stems: dict[str, str] = {}
-    duplicates: list[str] = []
-    for name, stem in stems.items():
+    duplicate_names: list[str] = []
+    for file_name, stem in stems.items():
         match = _PAIR_PATTERN.match(stem)
         if match is None or stem.lower().startswith("spot"):
-            remaining_stems[name] = stem
+            remaining_stems[file_name] = stem
         else:
             _add_to_series(
-                groups, match["series"].rstrip(" _.-"), (int(match["row"]), int(match["column"])), name, duplicates
+                files_by_series,
+                match["series"].rstrip(" _.-"),
+                (int(match["row"]), int(match["column"])),
+                file_name,
+                duplicate_names,
             )
-    remaining_stems |= {name: stems[name] for name in duplicates}
+    remaining_stems |= {file_name: stems[file_name] for file_name in duplicate_names}
     series = {}
-    for key, names_by_pixel in groups.items():
+    for series_name, names_by_pixel in files_by_series.items():
         rows, columns = ({pixel[index] for pixel in names_by_pixel} for index in (0, 1))
         if len(columns) < len(names_by_pixel):
-            series[key] = Series(names_by_pixel, has_pairs=True)
+            series[series_name] = FileSeries(names_by_pixel, has_pairs=True)
         elif len(rows) > 1:
-            series[key] = Series({(0, column): name for (_, column), name in names_by_pixel.items()}, has_pairs=False)
+            series[series_name] = FileSeries(
+                {(0, column): file_name for (_, column), file_name in names_by_pixel.items()}, has_pairs=False
+            )
         else:
-            remaining_stems |= {name: stems[name] for name in names_by_pixel.values()}
+            remaining_stems |= {file_name: stems[file_name] for file_name in names_by_pixel.values()}
     return series, remaining_stems
 
 
 def _add_to_series(
-    groups: dict[str, dict[tuple[int, int], str]], key: str, pixel: tuple[int, int], name: str, duplicates: list[str]
+    files_by_series: dict[str, dict[tuple[int, int], str]],
+    series_name: str,
+    pixel: tuple[int, int],
+    file_name: str,
+    duplicate_names: list[str],
 ) -> None:
-    """Add a name to its series; a duplicate (``a_1`` and ``a_01``) is invalid."""
-    names_by_pixel = groups.setdefault(key, {})
+    """Add a name to its series, or to the duplicates, as for ``a_1`` and ``a_01``."""
+    names_by_pixel = files_by_series.setdefault(series_name, {})
     if pixel in names_by_pixel:
-        duplicates.append(name)
+        duplicate_names.append(file_name)
     else:
-        names_by_pixel[pixel] = name
+        names_by_pixel[pixel] = file_name
 
 
-def steps_and_origin(values: Iterable[int]) -> tuple[int, int]:
+def steps_and_origin(position_numbers: Iterable[int]) -> tuple[int, int]:
     """Return step and first value of row or column numbers, which may be positions (0, 50, 100)."""
-    distinct = sorted(set(values))
-    step = 0
-    for value in distinct[1:]:
-        step = gcd(step, value - distinct[0])
-    return step or 1, distinct[0]
+    distinct_numbers = sorted(set(position_numbers))
+    common_step = 0
+    for position_number in distinct_numbers[1:]:
+        common_step = gcd(common_step, position_number - distinct_numbers[0])
+    return common_step or 1, distinct_numbers[0]
 
 
 FORMAT = Format(
@@ -193,7 +227,7 @@ _MAX_GRID_FILE_BYTES = 4096
 _MAX_COUNT = 2**32 - 1
 _MAX_LISTED_SERIES = 6
 _MAX_DEVIATION_CHANNELS = 2.0
-"""Maximum deviation of calibration points from a line, channels; peaks are selected to about a channel."""
+"""Maximum deviation of calibration points from a line, in channels. Users select peaks to about one channel."""
 _FIELD_PATTERN = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
 _ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "column", "cols")
 
@@ -204,18 +238,18 @@ def _is_mca(head: bytes) -> bool:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is an ``.mca`` spectrum, or a folder or its subfolder contains some."""
+    """Return whether a file is an ``.mca`` spectrum, or a folder or its subfolder contains such files."""
     return _is_mca(head) if head else bool(_spectra_folders(path))
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read one ``.mca`` file, or a folder of them, one per pixel, by the numbers in their names.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read one ``.mca`` file, or a folder with one file per pixel, in the order of the numbers in their names.
 
     Parameters
     ----------
     path : Path
-        The file; the folder of the spectra; or a folder with the grid file and one subfolder per detector.
-    name : str or None
+        The file, the folder of the spectra, or a folder with the grid file and one subfolder per detector.
+    part_name : str or None
         Name of a subfolder.
     shape : (int, int) or None
         Rows and columns; None reads them from the grid file (``righe`` rows, ``colonne`` columns), or from the names.
@@ -227,7 +261,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     """
     if path.is_file():
         return [_read_file(path)]
-    folder = path if name is None else path / name
+    folder = path if part_name is None else path / part_name
     return [_read_folder(subfolder, folder, shape) for subfolder in _spectra_folders(folder)]
 
 
@@ -239,20 +273,24 @@ def _read_file(path: Path) -> Scan:
     ScanError
         The file is truncated, has no data, or has invalid counts.
     """
-    text = try_read(path.read_bytes, str(path))
-    counts = _parse_counts(_data_section(text, path), path).astype(np.float64)
-    fields = _fields(text)
-    axis, notes = _axis(text, counts.size)
-    live, real = parse_seconds(fields.get("LIVE_TIME")), parse_seconds(fields.get("REAL_TIME"))
-    return spectrum_scan(FileSpectrum(counts, axis, live, real, notes=notes, metadata=fields), path, FORMAT.name)
+    file_content = try_read(path.read_bytes, str(path))
+    counts = _parse_counts(_data_section(file_content, path), path).astype(np.float64)
+    fields = _header_fields(file_content)
+    axis, notes = _axis(file_content, counts.size)
+    live_time_s, real_time_s = parse_seconds(fields.get("LIVE_TIME")), parse_seconds(fields.get("REAL_TIME"))
+    return spectrum_scan(
+        FileSpectrum(counts, axis, live_time_s, real_time_s, notes=notes, metadata=fields), path, FORMAT.name
+    )
 
 
 def _spectra_folders(folder: Path) -> list[Path]:
-    """Return the folders with ``.mca`` files: the given folder, or else its subfolders."""
+    """Return the folders with ``.mca`` files, which are the given folder or its subfolders."""
     if _mca_files(folder):
         return [folder]
-    below = sorted(entry for entry in try_read(lambda: list(folder.iterdir()), str(folder)) if entry.is_dir())
-    return entries_inside(folder, (entry for entry in below if _mca_files(entry)))
+    subfolders = sorted(
+        subfolder for subfolder in try_read(lambda: list(folder.iterdir()), str(folder)) if subfolder.is_dir()
+    )
+    return entries_inside(folder, (subfolder for subfolder in subfolders if _mca_files(subfolder)))
 
 
 @dataclass(frozen=True)
@@ -266,12 +304,12 @@ class Grid:
 
 
 class McaFolder:
-    """Cube of a folder of ``.mca`` files; pixels without a file are zero."""
+    """Cube of a folder of ``.mca`` files, with zeros for pixels without a file."""
 
     dtype: np.dtype[Any] = np.dtype(np.uint32)
 
-    def __init__(self, folder: Path, names: Mapping[int, str], grid: Grid, n_channel: int) -> None:
-        self.folder, self.names = folder, dict(names)
+    def __init__(self, folder: Path, names_by_number: Mapping[int, str], grid: Grid, n_channel: int) -> None:
+        self.folder, self.names = folder, dict(names_by_number)
         self.shape = (grid.n_row, grid.n_column, n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.uint32]:
@@ -280,9 +318,9 @@ class McaFolder:
         block = np.zeros((len(row_range), len(column_range), self.shape[2]), dtype=np.uint32)
         for block_row, row in enumerate(row_range):
             for block_column, column in enumerate(column_range):
-                name = self.names.get(row * self.shape[1] + column + 1)
-                if name is not None:
-                    block[block_row, block_column] = self._read_pixel(self.folder / name, row, column)
+                file_name = self.names.get(row * self.shape[1] + column + 1)
+                if file_name is not None:
+                    block[block_row, block_column] = self._read_pixel(self.folder / file_name, row, column)
         return block
 
     def _read_pixel(self, path: Path, row: int, column: int) -> NDArray[np.int64]:
@@ -290,24 +328,25 @@ class McaFolder:
         counts = _parse_counts(_data_section(try_read(path.read_bytes, location), location), location)
         if counts.size != self.shape[2]:
             raise ScanError(
-                f"Cannot use {location}: it has {counts.size} channels, the scan's first "
-                f"spectrum {self.shape[2]}. "
+                f"Cannot use {location}: it has {counts.size} channels, the scan's first spectrum has {self.shape[2]}. "
                 "All spectra of a scan must have the same number; move files of other measurements elsewhere."
             )
         return counts
 
 
-def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan:
-    names_by_pixel, grid, notes = _pixels(folder, top, shape)
-    present = _presence_mask(names_by_pixel, grid)
-    if not present.all():
-        notes.append(f"{int((~present).sum())} of {present.size} pixels have no file; they count as not measured")
+def _read_folder(folder: Path, top_folder: Path, shape: tuple[int, int] | None) -> Scan:
+    names_by_pixel, grid, notes = _pixel_files(folder, top_folder, shape)
+    is_present = _presence_mask(names_by_pixel, grid)
+    if not is_present.all():
+        notes.append(
+            f"{int((~is_present).sum())} of {is_present.size} pixels have no file; these pixels count as not measured"
+        )
     first_file = folder / names_by_pixel[min(names_by_pixel)]
-    content = try_read(first_file.read_bytes, str(first_file))
-    n_channel = _parse_counts(_data_section(content, first_file), first_file).size
-    axis, axis_note = _axis(content, n_channel)
-    live_time, real_time, time_notes = _times(folder, names_by_pixel, grid, _calibration_section(content))
-    fields = _fields(content)
+    first_content = try_read(first_file.read_bytes, str(first_file))
+    n_channel = _parse_counts(_data_section(first_content, first_file), first_file).size
+    axis, axis_note = _axis(first_content, n_channel)
+    live_time, real_time, time_notes = _pixel_times(folder, names_by_pixel, grid, _calibration_section(first_content))
+    fields = _header_fields(first_content)
     if grid.dwell_s is not None:
         fields["dwell_time_s"] = str(grid.dwell_s)
     return Scan(
@@ -319,42 +358,52 @@ def _read_folder(folder: Path, top: Path, shape: tuple[int, int] | None) -> Scan
         live_time_s=live_time,
         real_time_s=real_time,
         detector=fields.get("SERIAL_NUMBER", ""),
-        present=None if present.all() else present,
+        present=None if is_present.all() else is_present,
         notes=(*notes, *axis_note, *time_notes),
         metadata=fields,
     )
 
 
 def _mca_files(folder: Path) -> list[str]:
-    entries = try_read(lambda: list(folder.iterdir()), str(folder))
-    spectra = (entry for entry in entries if entry.suffix.lower() == ".mca" and entry.name[0] != ".")
-    return sorted(entry.name for entry in entries_inside(folder, spectra))
+    folder_entries = try_read(lambda: list(folder.iterdir()), str(folder))
+    spectra = (
+        folder_entry
+        for folder_entry in folder_entries
+        if folder_entry.suffix.lower() == ".mca" and folder_entry.name[0] != "."
+    )
+    return sorted(folder_entry.name for folder_entry in entries_inside(folder, spectra))
 
 
-def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dict[int, str], Grid, list[str]]:
+def _pixel_files(
+    folder: Path, top_folder: Path, shape: tuple[int, int] | None
+) -> tuple[dict[int, str], Grid, list[str]]:
     """Return the file names by pixel number (from 1, row by row), the grid, and notes."""
-    by_name, skipped = group_into_series(_mca_files(folder))
-    notes = [f"{len(skipped)} spectra are not pixels and were skipped: {', '.join(skipped[:4])}"] if skipped else []
-    if not by_name:
+    series_by_name, skipped_names = group_into_series(_mca_files(folder))
+    notes = (
+        [f"{len(skipped_names)} spectra are not pixels and were skipped: {', '.join(skipped_names[:4])}"]
+        if skipped_names
+        else []
+    )
+    if not series_by_name:
         raise ScanError(
             f"Cannot read {folder} as a scan: it has no numbered .mca files (None_1.mca, None_2.mca ..., or with row "
             "and column: r0_c0.mca); dates and times are not pixel numbers. Give the folder of the pixels' spectra, "
             "or number them in the order of the pixels."
         )
-    if len(by_name) > 1:
+    if len(series_by_name) > 1:
         series_sizes = [
-            f"{stem or '(number only)'}: {len(files.names_by_pixel)}" for stem, files in sorted(by_name.items())
+            f"{stem or '(number only)'}: {len(files.names_by_pixel)}" for stem, files in sorted(series_by_name.items())
         ]
-        listing = ", ".join(
+        series_list = ", ".join(
             [*series_sizes[:_MAX_LISTED_SERIES], *(["..."] if len(series_sizes) > _MAX_LISTED_SERIES else [])]
         )
         raise ScanError(
-            f"Cannot read {folder} as one scan: its .mca files have several series of names ({listing}). "
+            f"Cannot read {folder} as one scan: its .mca files have several series of names ({series_list}). "
             "Move each series to a separate folder; if they are one scan, name row and column (r0_c0.mca, "
             "x0.5_y1.5.mca) or number the files in the order of the pixels (NAME_1.mca)."
         )
-    (series,) = by_name.values()
-    pixel_grid = Grid(*shape) if shape is not None else _find_grid(folder, top)
+    (series,) = series_by_name.values()
+    pixel_grid = Grid(*shape) if shape is not None else _find_grid(folder, top_folder)
     if series.has_pairs:
         names_by_pixel, grid, note = _pair_pixels(series, pixel_grid, folder)
         return names_by_pixel, grid, [*notes, *note]
@@ -368,36 +417,50 @@ def _pixels(folder: Path, top: Path, shape: tuple[int, int] | None) -> tuple[dic
     first_number = _first_number(series.running_numbers, pixel_grid)
     _check_grid(
         pixel_grid,
-        [number - first_number + 1 for number in series.running_numbers],
+        [file_number - first_number + 1 for file_number in series.running_numbers],
         first_number,
         folder,
-        explicit=shape is not None,
+        is_shape_given=shape is not None,
     )
-    return {number - first_number + 1: name for (_, number), name in series.names_by_pixel.items()}, pixel_grid, notes
+    return (
+        {file_number - first_number + 1: file_name for (_, file_number), file_name in series.names_by_pixel.items()},
+        pixel_grid,
+        notes,
+    )
 
 
-def _renumbered(series: Series, grid: Grid) -> Series:
-    """Renumber a complete series with a step (0, 10, 20) consecutively."""
-    step, first = steps_and_origin(series.running_numbers)
+def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
+    """Return a complete series with a step (0, 10, 20) with consecutive numbers."""
+    number_step, first_number = steps_and_origin(series.running_numbers)
     n_file = len(series.names_by_pixel)
-    if step == 1 or n_file != grid.n_row * grid.n_column or (series.running_numbers[-1] - first) // step != n_file - 1:
+    if (
+        number_step == 1
+        or n_file != grid.n_row * grid.n_column
+        or (series.running_numbers[-1] - first_number) // number_step != n_file - 1
+    ):
         return series
     return replace(
         series,
-        names_by_pixel={(0, (number - first) // step): name for (_, number), name in series.names_by_pixel.items()},
+        names_by_pixel={
+            (0, (file_number - first_number) // number_step): file_name
+            for (_, file_number), file_name in series.names_by_pixel.items()
+        },
     )
 
 
-def _first_number(numbers: list[int], grid: Grid) -> int:
-    """Return the number of the first pixel: 0 if present, else the first number of a complete series, else 1."""
-    complete = len(numbers) == numbers[-1] - numbers[0] + 1 == grid.n_row * grid.n_column
-    return 0 if numbers[0] == 0 else numbers[0] if complete else 1
+def _first_number(file_numbers: list[int], grid: Grid) -> int:
+    """Return the number of the first pixel.
+
+    The number is 0 if a file has this number, the first number of a complete series, or 1.
+    """
+    is_complete = len(file_numbers) == file_numbers[-1] - file_numbers[0] + 1 == grid.n_row * grid.n_column
+    return 0 if file_numbers[0] == 0 else file_numbers[0] if is_complete else 1
 
 
-def _pair_pixels(series: Series, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
-    """Arrange files by row and column in their names; unnamed numbers are swapped if the grid requires it."""
-    for oriented in (series,) if series.rows_named else (series, series.transposed()):
-        rows, columns = ([pixel[index] for pixel in oriented.names_by_pixel] for index in (0, 1))
+def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
+    """Arrange files by row and column in their names, and swap unnamed numbers if the grid requires it."""
+    for oriented_series in (series,) if series.rows_named else (series, series.transposed()):
+        rows, columns = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
         row_step, first_row = _step_and_first(rows, None if stated_grid is None else stated_grid.n_row)
         column_step, first_column = _step_and_first(columns, None if stated_grid is None else stated_grid.n_column)
         n_row, n_column = (max(rows) - first_row) // row_step + 1, (max(columns) - first_column) // column_step + 1
@@ -405,15 +468,15 @@ def _pair_pixels(series: Series, stated_grid: Grid | None, folder: Path) -> tupl
         if n_row > grid.n_row or n_column > grid.n_column or 2 * len(rows) < grid.n_row * grid.n_column:
             continue
         names_by_pixel = {
-            (row - first_row) // row_step * grid.n_column + (column - first_column) // column_step + 1: name
-            for (row, column), name in oriented.names_by_pixel.items()
+            (row - first_row) // row_step * grid.n_column + (column - first_column) // column_step + 1: file_name
+            for (row, column), file_name in oriented_series.names_by_pixel.items()
         }
-        ordinal = "first" if oriented is series else "second"
-        notes = [] if oriented.rows_named else [f"the {ordinal} number in the files' names is taken as the row"]
+        ordinal = "first" if oriented_series is series else "second"
+        notes = [] if oriented_series.rows_named else [f"the {ordinal} number in the files' names is read as the row"]
         return names_by_pixel, grid, notes
     rows, columns = ([pixel[index] for pixel in series.names_by_pixel] for index in (0, 1))
-    spans = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
-    counted_text = f"{spans} in the names of {len(rows)} spectra"
+    span_text = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
+    counted_text = f"{span_text} in the names of {len(rows)} spectra"
     if stated_grid is None:
         raise ScanError(
             f"Cannot read {folder} as a scan: {counted_text} leave more than half of the pixels out. If the names "
@@ -428,98 +491,116 @@ def _pair_pixels(series: Series, stated_grid: Grid | None, folder: Path) -> tupl
     )
 
 
-def _step_and_first(numbers: list[int], n_position: int | None) -> tuple[int, int]:
-    """Return step and first number of rows or columns; these are numbered from 0 or 1 if that fits their number."""
-    step, first = steps_and_origin(numbers)
-    if n_position is not None and first <= 1 and max(numbers) - first < n_position:
-        return 1, first
-    if n_position is not None and first >= 1 and max(numbers) <= n_position:
+def _step_and_first(position_numbers: list[int], n_position: int | None) -> tuple[int, int]:
+    """Return step and first number of rows or columns.
+
+    Numbering from 0 or 1 is assumed if this fits the number of rows or columns.
+    """
+    common_step, first_number = steps_and_origin(position_numbers)
+    if n_position is not None and first_number <= 1 and max(position_numbers) - first_number < n_position:
+        return 1, first_number
+    if n_position is not None and first_number >= 1 and max(position_numbers) <= n_position:
         return 1, 1
-    return step, first
+    return common_step, first_number
 
 
 def _grid_source(grid: Grid) -> str:
     return "the given shape" if grid.source is None else str(grid.source)
 
 
-def _find_grid(folder: Path, top: Path) -> Grid | None:
-    for searched_folder in dict.fromkeys((folder, top, folder.parent)):
-        for candidate in _grid_candidates(searched_folder):
-            grid = _parse_grid(candidate)
+def _find_grid(folder: Path, top_folder: Path) -> Grid | None:
+    for searched_folder in dict.fromkeys((folder, top_folder, folder.parent)):
+        for grid_file in _grid_candidates(searched_folder):
+            grid = _parse_grid(grid_file)
             if grid is not None:
                 return grid
     return None
 
 
 def _grid_candidates(folder: Path) -> list[Path]:
-    texts = [entry for entry in try_read(lambda: list(folder.iterdir()), str(folder)) if entry.suffix.lower() == ".txt"]
-    files = (entry for entry in texts if entry.is_file() and not is_outside(entry, folder))
-    small = [entry for entry in files if entry.stat().st_size <= _MAX_GRID_FILE_BYTES]
-    return sorted(small, key=lambda entry: (entry.name != GRID_FILE, entry.name))
+    text_files = [
+        text_file
+        for text_file in try_read(lambda: list(folder.iterdir()), str(folder))
+        if text_file.suffix.lower() == ".txt"
+    ]
+    files = (text_file for text_file in text_files if text_file.is_file() and not is_outside(text_file, folder))
+    small_files = [text_file for text_file in files if text_file.stat().st_size <= _MAX_GRID_FILE_BYTES]
+    return sorted(small_files, key=lambda text_file: (text_file.name != GRID_FILE, text_file.name))
 
 
 def _parse_grid(path: Path) -> Grid | None:
-    """Return the grid in a grid file; None unless the text has rows and columns."""
-    values: dict[str, str] = {}
+    """Return the grid in a grid file, or None unless the text has rows and columns."""
+    values_by_word: dict[str, str] = {}
     for line in try_read(path.read_bytes, str(path)).decode("latin-1").splitlines():
-        parts = line.replace("=", " ").replace(":", " ").split()
-        if len(parts) >= 2:
-            values[parts[0].lower()] = parts[1].replace(",", ".")
-    rows = next((values[key] for key in _ROW_WORDS if key in values), None)
-    columns = next((values[key] for key in _COLUMN_WORDS if key in values), None)
+        line_words = line.replace("=", " ").replace(":", " ").split()
+        if len(line_words) >= 2:
+            values_by_word[line_words[0].lower()] = line_words[1].replace(",", ".")
+    rows = next((values_by_word[key_word] for key_word in _ROW_WORDS if key_word in values_by_word), None)
+    columns = next((values_by_word[key_word] for key_word in _COLUMN_WORDS if key_word in values_by_word), None)
     if rows is None or columns is None:
         return None
     return Grid(
-        _positive_integer(rows, path), _positive_integer(columns, path), parse_seconds(values.get("dwell-time")), path
+        _positive_integer(rows, path),
+        _positive_integer(columns, path),
+        parse_seconds(values_by_word.get("dwell-time")),
+        path,
     )
 
 
-def _positive_integer(text: str, path: Path) -> int:
+def _positive_integer(number_text: str, path: Path) -> int:
     try:
-        value = float(text)
+        parsed_number = float(number_text)
     except ValueError:
-        value = 0.0
-    if not (value >= 1 and value.is_integer()):
-        raise ScanError(f"Cannot use the grid file {path}: {text!r} is not a number of rows or columns (1, 2, 3 ...).")
-    return int(value)
+        parsed_number = 0.0
+    if not (parsed_number >= 1 and parsed_number.is_integer()):
+        raise ScanError(
+            f"Cannot use the grid file {path}: {number_text!r} is not a number of rows or columns (1, 2, 3 ...)."
+        )
+    return int(parsed_number)
 
 
-def _check_grid(grid: Grid, numbers: list[int], first: int, folder: Path, *, explicit: bool) -> None:
-    """Refuse a grid that contradicts the numbering (shifted to start at 1); single missing files are allowed."""
+def _check_grid(grid: Grid, pixel_numbers: list[int], first_number: int, folder: Path, *, is_shape_given: bool) -> None:
+    """Refuse a grid that contradicts the file numbers, shifted to start at 1.
+
+    Up to half of the files may be missing.
+    """
     n_pixel = grid.n_row * grid.n_column
-    missing = n_pixel - len(numbers)
-    ends_early = not explicit and numbers[-1] < n_pixel - 1
+    n_missing = n_pixel - len(pixel_numbers)
+    ends_early = not is_shape_given and pixel_numbers[-1] < n_pixel - 1
     if (
         grid.n_row < 1
         or grid.n_column < 1
-        or numbers[0] < 1
-        or numbers[-1] > n_pixel
+        or pixel_numbers[0] < 1
+        or pixel_numbers[-1] > n_pixel
         or ends_early
-        or 2 * missing > n_pixel
+        or 2 * n_missing > n_pixel
     ):
         raise ScanError(
             f"Cannot read {folder} as a scan: {_grid_source(grid)} says {grid.n_row} rows x {grid.n_column} "
-            f"columns = {n_pixel} pixels, but there are {len(numbers)} spectra, numbered {numbers[0] + first - 1} to "
-            f"{numbers[-1] + first - 1}. Correct the grid file, or give the shape (`--shape ROWSxCOLUMNS`; Python: "
+            f"columns = {n_pixel} pixels, but there are {len(pixel_numbers)} spectra, numbered "
+            f"{pixel_numbers[0] + first_number - 1} to "
+            f"{pixel_numbers[-1] + first_number - 1}. Correct the grid file, or give the shape (`--shape "
+            "ROWSxCOLUMNS`; "
+            "Python: "
             "`load(path, shape=(rows, columns))`); a scan that stopped early is read with its planned shape if half of "
             "its pixels are there."
         )
 
 
-def _presence_mask(numbered: Mapping[int, str], grid: Grid) -> NDArray[np.bool_]:
-    present = np.zeros(grid.n_row * grid.n_column, dtype=bool)
-    present[np.fromiter(numbered, dtype=np.int64) - 1] = True
-    return present.reshape(grid.n_row, grid.n_column)
+def _presence_mask(names_by_number: Mapping[int, str], grid: Grid) -> NDArray[np.bool_]:
+    is_present = np.zeros(grid.n_row * grid.n_column, dtype=bool)
+    is_present[np.fromiter(names_by_number, dtype=np.int64) - 1] = True
+    return is_present.reshape(grid.n_row, grid.n_column)
 
 
-def _times(
-    folder: Path, numbered: Mapping[int, str], grid: Grid, calibration: bytes
+def _pixel_times(
+    folder: Path, names_by_number: Mapping[int, str], grid: Grid, calibration: bytes
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, list[str]]:
-    """Return live and real time of each pixel from the files' headers, with notes; a time of 0 is unknown."""
+    """Return the live and real time of each pixel in s, with NaN if unknown or 0, and notes."""
     live_time, real_time = np.full(grid.n_row * grid.n_column, np.nan), np.full(grid.n_row * grid.n_column, np.nan)
     n_other_calibration = 0
-    for pixel, name in numbered.items():
-        head = try_read(partial(_read_head, folder / name), str(folder / name))
+    for pixel, file_name in names_by_number.items():
+        head = try_read(partial(_read_head, folder / file_name), str(folder / file_name))
         live_time[pixel - 1] = _time_of(head, b"\nLIVE_TIME - ")
         real_time[pixel - 1] = _time_of(head, b"\nREAL_TIME - ")
         n_other_calibration += _calibration_section(head) != calibration
@@ -544,76 +625,84 @@ def _read_head(path: Path) -> bytes:
         return stream.read(_HEAD_BYTES)
 
 
-def _time_of(head: bytes, label: bytes) -> float:
-    start = head.find(label)
-    if start < 0:
+def _time_of(head: bytes, time_label: bytes) -> float:
+    label_start = head.find(time_label)
+    if label_start < 0:
         return float("nan")
-    value = parse_seconds(head[start + len(label) : head.find(b"\n", start + len(label))].decode("latin-1"))
-    return float("nan") if value is None else value
+    time_s = parse_seconds(
+        head[label_start + len(time_label) : head.find(b"\n", label_start + len(time_label))].decode("latin-1")
+    )
+    return float("nan") if time_s is None else time_s
 
 
-def _data_section(text: bytes, location: Path | str) -> bytes:
-    start, stop = text.find(_DATA_TAG), text.rfind(_END_TAG)
-    if not _is_mca(text[:64]) or start < 0:
+def _data_section(file_content: bytes, location: Path | str) -> bytes:
+    data_start, data_stop = file_content.find(_DATA_TAG), file_content.rfind(_END_TAG)
+    if not _is_mca(file_content[:64]) or data_start < 0:
         raise ScanError(
             f"Cannot read {location}: it is not an .mca spectrum (no {MAGIC.decode()} or no <<DATA>> in it)."
         )
-    if stop < start:
+    if data_stop < data_start:
         raise ScanError(
-            f"Cannot read {location}: the file is cut off (no <<END>> after its data). Copy it from the instrument "
+            f"Cannot read {location}: the file is cut off (no <<END>> after its data). Copy the file from the "
+            "instrument "
             "again."
         )
-    return text[start + len(_DATA_TAG) : stop]
+    return file_content[data_start + len(_DATA_TAG) : data_stop]
 
 
-def _parse_counts(section: bytes, location: Path | str) -> NDArray[np.int64]:
-    """Parse the integers of a data section; raise ScanError for other content."""
-    if section.translate(None, b"0123456789 \t\r\n"):
-        _raise_invalid_counts(section, location)
-    if not section.strip():
-        raise ScanError(f"Cannot read {location}: its data section is empty. Copy it from the instrument again.")
-    counts = np.fromstring(section, dtype=np.int64, sep=" ")
-    if counts.max() > _MAX_COUNT:  # larger numbers saturate at the maximum of the type
+def _parse_counts(data_section: bytes, location: Path | str) -> NDArray[np.int64]:
+    """Return the integers of a data section, or raise ScanError for other content."""
+    if data_section.translate(None, b"0123456789 \t\r\n"):
+        _raise_invalid_counts(data_section, location)
+    if not data_section.strip():
+        raise ScanError(f"Cannot read {location}: its data section is empty. Copy the file from the instrument again.")
+    counts = np.fromstring(data_section, dtype=np.int64, sep=" ")
+    if counts.max() > _MAX_COUNT:  # numbers beyond the type's maximum are read as this maximum
         channel = int(counts.argmax())
         raise ScanError(
-            f"Cannot read {location}: channel {channel} holds {section.split()[channel].decode()[:30]} counts, more "
-            f"than possible ({_MAX_COUNT}). The file is damaged; copy it again."
+            f"Cannot read {location}: channel {channel} holds {data_section.split()[channel].decode()[:30]} "
+            "counts, more "
+            f"than possible ({_MAX_COUNT}). The file is damaged; copy the file again."
         )
     return counts
 
 
-def _raise_invalid_counts(section: bytes, location: Path | str) -> None:
-    for channel, text in enumerate(section.split()):
-        if not text.isdigit():
+def _raise_invalid_counts(data_section: bytes, location: Path | str) -> None:
+    for channel, number_text in enumerate(data_section.split()):
+        if not number_text.isdigit():
             raise ScanError(
-                f"Cannot read {location}: channel {channel} holds {text.decode('latin-1')!r}; "
+                f"Cannot read {location}: channel {channel} holds {number_text.decode('latin-1')!r}; "
                 "counts must be non-negative integers."
             )
 
 
-def _fields(text: bytes) -> dict[str, str]:
-    head = text[: max(text.find(_DATA_TAG), 0)].decode("latin-1").encode("utf-8")
-    return {key.decode(): value.decode().strip() for key, value in _FIELD_PATTERN.findall(head)}
+def _header_fields(file_content: bytes) -> dict[str, str]:
+    head = file_content[: max(file_content.find(_DATA_TAG), 0)].decode("latin-1").encode("utf-8")
+    return {
+        field_name.decode(): field_value.decode().strip() for field_name, field_value in _FIELD_PATTERN.findall(head)
+    }
 
 
-def _calibration_section(text: bytes) -> bytes:
-    start = text.find(_CALIBRATION_TAG)
-    if start < 0:
+def _calibration_section(file_content: bytes) -> bytes:
+    section_start = file_content.find(_CALIBRATION_TAG)
+    if section_start < 0:
         return b""
-    return text[start + len(_CALIBRATION_TAG) : text.find(b"<<", start + len(_CALIBRATION_TAG))]
+    return file_content[
+        section_start + len(_CALIBRATION_TAG) : file_content.find(b"<<", section_start + len(_CALIBRATION_TAG))
+    ]
 
 
-def _axis(text: bytes, n_channel: int) -> Axis:
+def _axis(file_content: bytes, n_channel: int) -> Axis:
     """Return the linear axis through the calibration points (channel, energy)."""
-    points = []
-    for line in _calibration_section(text).decode("latin-1").replace(",", ".").splitlines():
-        pair = [parse_number(word) for word in line.split()]
-        if len(pair) == 2 and None not in pair:
-            points.append(pair)
-    channel, energy = np.array(points, dtype=np.float64).reshape(-1, 2).T
+    calibration_points = []
+    for line in _calibration_section(file_content).decode("latin-1").replace(",", ".").splitlines():
+        point = [parse_number(number_text) for number_text in line.split()]
+        if len(point) == 2 and None not in point:
+            calibration_points.append(point)
+    channel, energy = np.array(calibration_points, dtype=np.float64).reshape(-1, 2).T
     if np.unique(channel).size < 2:
         return None, (NO_CALIBRATION,)
-    gain, zero = (float(value) for value in np.polyfit(channel, energy, 1))
+    gain, zero = (float(coefficient) for coefficient in np.polyfit(channel, energy, 1))
     deviation = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
     if deviation > _MAX_DEVIATION_CHANNELS:
         note = (
@@ -621,4 +710,4 @@ def _axis(text: bytes, n_channel: int) -> Axis:
             f"at most {_MAX_DEVIATION_CHANNELS:g} are allowed; find the axis with `underpaint calibrate`"
         )
         return None, (note,)
-    return axis_of_coefficients((zero, gain), n_channel, energy_unit(_fields(text).get("LABEL", "")))
+    return axis_of_coefficients((zero, gain), n_channel, energy_unit(_header_fields(file_content).get("LABEL", "")))

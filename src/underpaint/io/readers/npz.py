@@ -39,15 +39,16 @@ _DAMAGE_ERRORS = (
     MemoryError,
 )
 _DECOMPRESSION_ERRORS = (zlib.error, lzma.LZMAError)
-"""Errors of zipfile, its decompressors and NumPy for damaged archives; ``try_read`` reports those of the system."""
+"""Errors of zipfile, its decompressors and NumPy for damaged archives."""
 _MAX_UNCHECKED_BYTES = 256 * 2**20
 _MAX_COMPRESSION_RATIO = 300
 """Maximum compression ratio of arrays above ``_MAX_UNCHECKED_BYTES``, which are decompressed into memory. Counts of a
-nearly empty scan compress less; zlib compresses zeros 1000 times."""
+nearly empty scan are compressed less, while zlib compresses zeros 1000 times.
+"""
 
 
 class NpzCube:
-    """Array of an archive, read completely at first use, since a compressed member cannot be read in parts."""
+    """Cube of an archive's array, which is read as a whole, since a compressed member cannot be read in parts."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class NpzCube:
         self._lock = Lock()
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return a rectangle of pixels; the member is read at the first call."""
+        """Return a rectangle of pixels, and read the array at the first call."""
         with self._lock:
             if self._counts is None:
                 self._counts = np.transpose(
@@ -78,11 +79,15 @@ class NpzCube:
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Exclude the counts when pickled; the other process reads them again."""
-        return {key: value for key, value in self.__dict__.items() if key not in {"_counts", "_lock"}}
+        """Return the state without the counts, which another process reads again."""
+        return {
+            attribute_name: attribute
+            for attribute_name, attribute in self.__dict__.items()
+            if attribute_name not in {"_counts", "_lock"}
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start without counts."""
+        """Set the state, without counts."""
         self.__dict__.update(state, _counts=None, _lock=Lock())
 
 
@@ -91,62 +96,68 @@ def sniff(path: Path, head: bytes) -> bool:
     return head.startswith(ZIP_MAGIC)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a ``.npz`` file, or only ``name``; a file without cubes may hold lists of spectra.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the cubes of a ``.npz`` file, or its lists of spectra if it has no cubes, or only ``part_name``.
 
-    Optional arrays: ``gain_kev``, ``zero_kev`` (keV), or ``energy`` (channel); ``live_time_s`` ((row, column) or
-    scalar), ``step_mm`` (two numbers, or one for both).
+    The optional arrays are ``gain_kev`` and ``zero_kev`` or ``energy`` (channel), ``live_time_s`` ((row, column) or
+    scalar), and ``step_mm`` (two numbers, or one for both).
 
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers of this name; the message lists the arrays.
+        There is no 3-D array of numbers of this name. The message lists the arrays.
     """
-    shapes = try_read(lambda: _headers(path), str(path))
-    numeric = {
-        key: shape_and_dtype
-        for key, shape_and_dtype in shapes.items()
+    shapes = try_read(lambda: _array_headers(path), str(path))
+    numeric_arrays = {
+        array_name: shape_and_dtype
+        for array_name, shape_and_dtype in shapes.items()
         if shape_and_dtype[1].kind in "uif" and 0 not in shape_and_dtype[0]
     }
-    cubes = [key for key, (shape, _) in numeric.items() if len(shape) == 3]
-    if not cubes:
-        # A 2-D array next to the energies of its channels is a list of spectra, read as one row.
-        lengths = {math.prod(numeric[key][0]) for key in _ENERGY_NAMES if key in numeric}
-        spectrum_lists = {
-            key: shape_and_dtype
-            for key, shape_and_dtype in numeric.items()
-            if len(shape_and_dtype[0]) == 2 and lengths & set(shape_and_dtype[0])
+    cube_names = [array_name for array_name, (shape, _) in numeric_arrays.items() if len(shape) == 3]
+    if not cube_names:
+        # A 2-D array with an array of its channels' energies is a list of spectra, read as one row.
+        energy_list_lengths = {
+            math.prod(numeric_arrays[array_name][0]) for array_name in _ENERGY_NAMES if array_name in numeric_arrays
         }
-        shapes |= {key: ((1, *shape), dtype) for key, (shape, dtype) in spectrum_lists.items()}
-        cubes = list(spectrum_lists)
-    if name is not None and name not in shapes:
-        raise ScanError(f"Cannot read {path}::{name}: the file has no array of that name, only {_listing(shapes)}.")
-    selected = cubes if name is None else [member for member in cubes if member == name]
-    if not selected:
+        spectrum_lists = {
+            array_name: shape_and_dtype
+            for array_name, shape_and_dtype in numeric_arrays.items()
+            if len(shape_and_dtype[0]) == 2 and energy_list_lengths & set(shape_and_dtype[0])
+        }
+        shapes |= {array_name: ((1, *shape), dtype) for array_name, (shape, dtype) in spectrum_lists.items()}
+        cube_names = list(spectrum_lists)
+    if part_name is not None and part_name not in shapes:
         raise ScanError(
-            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a non-empty 3-D array "
-            f"(row, column, channel) of numbers is needed; the file contains {_listing(shapes)}."
+            f"Cannot read {path}::{part_name}: the file has no array of that name, only {_array_list(shapes)}."
         )
-    names = {member: path.stem if len(cubes) == 1 else f"{path.stem}_{member}" for member in selected}
-    return [_scan(path, member, shapes, names[member]) for member in selected]
+    selected_members = cube_names if part_name is None else [member for member in cube_names if member == part_name]
+    if not selected_members:
+        raise ScanError(
+            f"Cannot read {path if part_name is None else f'{path}::{part_name}'} as a scan: a non-empty 3-D array "
+            f"(row, column, channel) of numbers is needed; the file contains {_array_list(shapes)}."
+        )
+    scan_names = {member: path.stem if len(cube_names) == 1 else f"{path.stem}_{member}" for member in selected_members}
+    return [_scan(path, member, shapes, scan_names[member]) for member in selected_members]
 
 
-def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], name: str) -> Scan:
+def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], scan_name: str) -> Scan:
     stored_shape, dtype = shapes[member]
     source = f"{path}::{member}"
-    optional = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGY_NAMES)
-    small_arrays = {array_name: _read_numbers(path, array_name) for array_name in optional if array_name in shapes}
+    optional_names = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGY_NAMES)
+    metadata_arrays = {
+        array_name: _read_numbers(path, array_name) for array_name in optional_names if array_name in shapes
+    }
     energies = next(
-        (small_arrays[array_name].ravel() for array_name in _ENERGY_NAMES if array_name in small_arrays), None
+        (metadata_arrays[array_name].ravel() for array_name in _ENERGY_NAMES if array_name in metadata_arrays), None
     )
-    lengths = () if energies is None else (energies.size,)
+    energy_list_lengths = () if energies is None else (energies.size,)
     channel_dim, channel_note = channel_dimension(
-        stored_shape, lengths, lambda slices: _read_member(path, member).reshape(stored_shape)[slices]
+        stored_shape, energy_list_lengths, lambda slices: _read_member(path, member).reshape(stored_shape)[slices]
     )
     dimension_order = (*(dimension for dimension in range(3) if dimension != channel_dim), channel_dim)
     cube = NpzCube(path, member, stored_shape, dtype, dimension_order)
     axis_notes: tuple[str, ...] = ()
-    axis = _axis(small_arrays, cube.shape[2])
+    axis = _axis(metadata_arrays, cube.shape[2])
     if axis is None and energies is not None:
         axis, axis_notes = axis_of_list(energies.astype(np.float64), cube.shape[2])
     if axis is None:
@@ -154,23 +165,23 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
     return Scan(
         lazy_counts(cube, source),
         axis=axis,
-        name=name,
+        name=scan_name,
         source=source,
         format=FORMAT.name,
-        live_time_s=_live_time(small_arrays.get("live_time_s"), cube.shape[:2], source),
-        step_mm=_step(small_arrays.get("step_mm")),
+        live_time_s=_live_time(metadata_arrays.get("live_time_s"), cube.shape[:2], source),
+        step_mm=_step_mm(metadata_arrays.get("step_mm")),
         detector=member.removeprefix("det_") if member.startswith("det_") else "",
         notes=(*((channel_note,) if channel_note else ()), *axis_notes),
         metadata={LOCATION_KEY: ArrayLocation()},
     )
 
 
-def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+def _array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Return shape and type of each array, without reading the arrays."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {
-                member.removesuffix(".npy"): _header(archive, member)
+                member.removesuffix(".npy"): _array_header(archive, member)
                 for member in archive.namelist()
                 if member.endswith(".npy")
             }
@@ -178,15 +189,15 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         if isinstance(error, ScanError):
             raise
         raise ScanError(
-            f"Cannot read {path}: the .npz archive is damaged ({first_line(error)}). Write or copy it again."
+            f"Cannot read {path}: the .npz archive is damaged ({first_line(error)}). Write or copy the file again."
         ) from error
 
 
-def _header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _array_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
         needed_bytes, stored_bytes = (
             math.prod(shape) * dtype.itemsize,
             archive.getinfo(member).file_size - stream.tell(),
@@ -214,40 +225,43 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
             return np.asarray(archive[member])
     except (*_DAMAGE_ERRORS, *_DECOMPRESSION_ERRORS) as error:
         raise ScanError(
-            f"Cannot read {path}::{member}: {first_line(error)}. Write it again with numpy.savez, plain numbers only."
+            f"Cannot read {path}::{member}: {first_line(error)}. Write the file again with numpy.savez, plain "
+            "numbers only."
         ) from error
 
 
 def _read_numbers(path: Path, member: str) -> NDArray[Any]:
-    values = _read_member(path, member)
-    if values.dtype.kind not in "uif" or values.size == 0:
-        raise ScanError(f"Cannot read {path}::{member}: it holds {values.shape} {values.dtype}; a number is needed.")
-    return values
+    array = _read_member(path, member)
+    if array.dtype.kind not in "uif" or array.size == 0:
+        raise ScanError(f"Cannot read {path}::{member}: it holds {array.shape} {array.dtype}; a number is needed.")
+    return array
 
 
-def _axis(small_arrays: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
-    if "gain_kev" not in small_arrays:
+def _axis(metadata_arrays: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
+    if "gain_kev" not in metadata_arrays:
         return None
-    zero_kev = float(small_arrays["zero_kev"].flat[0]) if "zero_kev" in small_arrays else 0.0
-    return EnergyAxis(float(small_arrays["gain_kev"].flat[0]), zero_kev, n_channel)
+    zero_kev = float(metadata_arrays["zero_kev"].flat[0]) if "zero_kev" in metadata_arrays else 0.0
+    return EnergyAxis(float(metadata_arrays["gain_kev"].flat[0]), zero_kev, n_channel)
 
 
-def _live_time(values: NDArray[Any] | None, shape: tuple[int, ...], source: str) -> NDArray[np.float64] | None:
-    if values is None:
+def _live_time(stored_times: NDArray[Any] | None, shape: tuple[int, ...], source: str) -> NDArray[np.float64] | None:
+    if stored_times is None:
         return None
-    if values.size != 1 and values.shape != shape:
+    if stored_times.size != 1 and stored_times.shape != shape:
         raise ScanError(
-            f"Cannot read {source}: live_time_s has the shape {values.shape}; one number or the scan's "
+            f"Cannot read {source}: live_time_s has the shape {stored_times.shape}; one number or the scan's "
             f"rows and columns {tuple(shape)} are needed."
         )
-    return np.array(np.broadcast_to(values.astype(np.float64).reshape(values.shape or ()), shape))
+    return np.array(np.broadcast_to(stored_times.astype(np.float64).reshape(stored_times.shape or ()), shape))
 
 
-def _step(values: NDArray[Any] | None) -> tuple[float, float] | None:
-    if values is None or values.size not in {1, 2}:
+def _step_mm(stored_steps: NDArray[Any] | None) -> tuple[float, float] | None:
+    if stored_steps is None or stored_steps.size not in {1, 2}:
         return None
-    return float(values.ravel()[0]), float(values.ravel()[-1])
+    return float(stored_steps.ravel()[0]), float(stored_steps.ravel()[-1])
 
 
-def _listing(shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
-    return ", ".join(f"{name} {shape} {dtype}" for name, (shape, dtype) in shapes.items()) or "no array at all"
+def _array_list(shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+    return (
+        ", ".join(f"{array_name} {shape} {dtype}" for array_name, (shape, dtype) in shapes.items()) or "no array at all"
+    )

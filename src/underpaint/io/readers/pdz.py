@@ -1,11 +1,12 @@
 r"""Single spectra of Bruker's hand-held instruments (Tracer, S1 Titan), ``.pdz``: little-endian binary.
 
-Version 25: records of a type (uint16), a length (uint32) and that many bytes. The first is type 25 (``pdz25`` in
-UTF-16, then uint32 1 for X-ray fluorescence); type 1 is the instrument, each type 3 one phase: five uint32 and seven
-float32 (times in s, tube kV and µA), three filters, temperatures, ``ev_per_channel`` and ``channel_start`` (the lower
-edge of the first channel, eV), date, the number of channels, a text, and the channels as uint32. Version 24: begins
-``01 01``; int16 number of channels at byte 6, float64 eV per channel at 50, float32 tube kV and µA at 162 and 166,
-live time in s at 354, channels as int32 from 358. It does not say where its axis begins.
+Files of version 25 consist of records with a type (uint16), a length in bytes (uint32) and content. The first record
+has type 25 (``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence). Type 1 is the instrument. Each record of type 3
+is a phase. A phase has five uint32 and seven float32 (times in s, tube kV and µA), three filters, temperatures,
+``ev_per_channel`` and ``channel_start`` (the lower edge of the first channel in eV), date, the number of channels, a
+text, and the channels as uint32. Files of version 24 begin with ``01 01``. A file of version 24 has the number of
+channels (int16) at byte 6, eV per channel (float64) at 50, tube kV and µA (float32) at 162 and 166, live time in s at
+354, and the channels as int32 from 358. The zero of the energy axis is not stated.
 
 Source: B. Ducraux, pdz-tool, ``docs/pdz_version_25_file_format.md`` and the field table of its version 24 reader
 (MIT licence, 2024-2025), which the tests compare with.
@@ -64,8 +65,8 @@ def sniff(path: Path, head: bytes) -> bool:
     return head.startswith(_MAGIC_25) or (head.startswith(_MAGIC_24) and _is_plausible_24(head))
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read one phase of a .pdz file as a scan of one pixel: the phase called ``name`` (its number), else the first.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the phase with the number ``part_name`` in a .pdz file, or the first phase, as a scan of one pixel.
 
     Phases differ in tube voltage and filter, so they are never added.
 
@@ -74,18 +75,24 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ScanError
         A record or its channels are truncated, or there is no phase of this name.
     """
-    size = try_read(path.stat, str(path)).st_size
-    if size > _MAX_BYTES:
-        raise ScanError(f"Cannot read {path}: {size} bytes are too many for a .pdz spectrum (at most {_MAX_BYTES}).")
-    content: bytes = try_read(path.read_bytes, str(path))
-    phases = _phases_25(content, path) if content.startswith(_MAGIC_25) else [_phase_24(content, path)]
-    names = [str(phase.number) for phase in phases]
-    if name is not None and name not in names:
-        raise ScanError(f"Cannot read {path}::{name}: the .pdz file has the phases {', '.join(names)}.")
-    phase = phases[0 if name is None else names.index(name)]
-    other_names = [other for other in names if other != str(phase.number)]
-    phase_notes = (f"one phase of {len(names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
-    return [_scan(path, phase, phase_notes, version=25 if content.startswith(_MAGIC_25) else 24)]
+    file_bytes = try_read(path.stat, str(path)).st_size
+    if file_bytes > _MAX_BYTES:
+        raise ScanError(
+            f"Cannot read {path}: {file_bytes} bytes are too many for a .pdz spectrum (at most {_MAX_BYTES})."
+        )
+    file_content: bytes = try_read(path.read_bytes, str(path))
+    phases = (
+        _read_phases_25(file_content, path)
+        if file_content.startswith(_MAGIC_25)
+        else [_read_phase_24(file_content, path)]
+    )
+    phase_names = [str(phase.number) for phase in phases]
+    if part_name is not None and part_name not in phase_names:
+        raise ScanError(f"Cannot read {path}::{part_name}: the .pdz file has the phases {', '.join(phase_names)}.")
+    phase = phases[0 if part_name is None else phase_names.index(part_name)]
+    other_names = [phase_name for phase_name in phase_names if phase_name != str(phase.number)]
+    phase_notes = (f"one phase of {len(phase_names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
+    return [_scan(path, phase, phase_notes, version=25 if file_content.startswith(_MAGIC_25) else 24)]
 
 
 def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
@@ -104,30 +111,35 @@ def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Sca
 
 
 def _axis(phase: Phase) -> Axis:
-    """Return the axis through the channel centres; the file states the lower edge of the first channel."""
+    """Return the energy axis of the channel centres.
+
+    The file states the lower edge of the first channel.
+    """
     return axis_of_coefficients((phase.start_ev + phase.gain_ev / 2, phase.gain_ev), phase.counts.size, "ev")
 
 
 # --- version 25 ------------------------------------------------------------------------------------
 
 
-def _phases_25(content: bytes, path: Path) -> list[Phase]:
+def _read_phases_25(file_content: bytes, path: Path) -> list[Phase]:
     instrument: dict[str, Any] = {}
     phases: list[Phase] = []
-    for record_type, record_offset, record in _records(content, path):
+    for record_type, record_offset, record_content in _iterate_records(file_content, path):
         if record_type == _INSTRUMENT_RECORD:
-            instrument = _instrument(record)
+            instrument = _read_instrument(record_content)
         elif record_type == _SPECTRUM_RECORD:
-            phases.append(_phase_25(record, record_offset, path))
+            phases.append(_read_phase_25(record_content, record_offset, path))
     if not phases:
         raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
-    numbers = range(1, len(phases) + 1)
-    return [_renumbered(phase, number, instrument) for phase, number in zip(phases, numbers, strict=True)]
+    phase_numbers = range(1, len(phases) + 1)
+    return [
+        _with_number(phase, phase_number, instrument) for phase, phase_number in zip(phases, phase_numbers, strict=True)
+    ]
 
 
-def _renumbered(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
+def _with_number(phase: Phase, phase_number: int, instrument: dict[str, Any]) -> Phase:
     return Phase(
-        number,
+        phase_number,
         phase.counts,
         phase.gain_ev,
         phase.start_ev,
@@ -137,71 +149,84 @@ def _renumbered(phase: Phase, number: int, instrument: dict[str, Any]) -> Phase:
     )
 
 
-def _records(content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield type, offset and bytes of each record; no record may extend beyond the file."""
-    view, start = memoryview(content), 0
-    while start + 6 <= len(content):
-        record_type, length = struct.unpack_from("<HI", content, start)
-        if start + 6 + length > len(content):
+def _iterate_records(file_content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield type, offset and bytes of each record, none of which may extend beyond the file."""
+    content_view, record_start = memoryview(file_content), 0
+    while record_start + 6 <= len(file_content):
+        record_type, record_bytes = struct.unpack_from("<HI", file_content, record_start)
+        if record_start + 6 + record_bytes > len(file_content):
             raise ScanError(
-                f"Cannot read {path}: a .pdz file of version 25; its record of type {record_type} at byte {start} "
-                f"declares {length} bytes, {len(content) - start - 6} are left. The file is cut off; copy it again."
+                f"Cannot read {path}: a .pdz file of version 25; its record of type {record_type} at byte "
+                f"{record_start} "
+                f"declares {record_bytes} bytes, {len(file_content) - record_start - 6} are left. The file is cut off; "
+                "copy the file again."
             )
-        yield record_type, start, view[start + 6 : start + 6 + length]
-        start += 6 + length
+        yield record_type, record_start, content_view[record_start + 6 : record_start + 6 + record_bytes]
+        record_start += 6 + record_bytes
 
 
-def _instrument(record: memoryview) -> dict[str, Any]:
-    """Return serial number and geometry; an unreadable instrument record does not invalidate the spectrum."""
-    serial, offset = _read_text(record, 0)
-    build, offset = _read_text(record, offset)
-    if offset + 6 > len(record):
+def _read_instrument(record_content: memoryview) -> dict[str, Any]:
+    """Return the serial number and geometry, or an empty dict if the instrument record is too short."""
+    serial_number, offset = _read_text(record_content, 0)
+    build_number, offset = _read_text(record_content, offset)
+    if offset + 6 > len(record_content):
         return {}
-    anode, takeoff, incidence, detection, window = struct.unpack_from("<4Bh", record, offset)
+    anode_atomic_number, anode_takeoff_deg, incidence_deg, detector_takeoff_deg, window_um = struct.unpack_from(
+        "<4Bh", record_content, offset
+    )
     return {
-        "serial_number": serial,
-        "build_number": build,
-        "anode_atomic_number": anode,
-        "anode_takeoff_angle_deg": takeoff,
-        "incidence_angle_deg": incidence,
-        "takeoff_angle_deg": detection,
-        "tube_window_be_um": window,
+        "serial_number": serial_number,
+        "build_number": build_number,
+        "anode_atomic_number": anode_atomic_number,
+        "anode_takeoff_angle_deg": anode_takeoff_deg,
+        "incidence_angle_deg": incidence_deg,
+        "takeoff_angle_deg": detector_takeoff_deg,
+        "tube_window_be_um": window_um,
     }
 
 
-def _read_text(record: memoryview, offset: int) -> tuple[str, int]:
-    """Return the text at an offset, after its length, and the next offset; empty if it exceeds the record."""
-    if offset + 4 > len(record):
-        return "", len(record)
-    (n_character,) = struct.unpack_from("<I", record, offset)
-    stop = offset + 4 + 2 * n_character
-    if stop > len(record):
-        return "", len(record)
-    return bytes(record[offset + 4 : stop]).decode("utf-16-le", "replace").strip("\x00"), stop
+def _read_text(record_content: memoryview, offset: int) -> tuple[str, int]:
+    """Return the text at an offset and the next offset.
+
+    The length of the text precedes the text, which is empty if it exceeds the record.
+    """
+    if offset + 4 > len(record_content):
+        return "", len(record_content)
+    (n_character,) = struct.unpack_from("<I", record_content, offset)
+    stop_offset = offset + 4 + 2 * n_character
+    if stop_offset > len(record_content):
+        return "", len(record_content)
+    return bytes(record_content[offset + 4 : stop_offset]).decode("utf-16-le", "replace").strip("\x00"), stop_offset
 
 
-def _phase_25(record: memoryview, record_offset: int, path: Path) -> Phase:
-    if len(record) < _PHASE_STRUCT.size:
+def _read_phase_25(record_content: memoryview, record_offset: int, path: Path) -> Phase:
+    if len(record_content) < _PHASE_STRUCT.size:
         raise ScanError(
-            f"Cannot read {path}: the .pdz spectrum at byte {record_offset} is cut off ({len(record)} bytes)."
+            f"Cannot read {path}: the .pdz spectrum at byte {record_offset} is cut off ({len(record_content)} bytes)."
         )
-    values = _PHASE_STRUCT.unpack_from(record)
-    n_channel, n_character = values[-4], values[-1]
+    phase_values = _PHASE_STRUCT.unpack_from(record_content)
+    n_channel, n_character = phase_values[-4], phase_values[-1]
     channels_offset = _PHASE_STRUCT.size + 2 * n_character + 2
-    counts = _read_channels(record[channels_offset:], n_channel, "<u4", f"{path}, spectrum at byte {record_offset}")
+    counts = _read_channels(
+        record_content[channels_offset:], n_channel, "<u4", f"{path}, spectrum at byte {record_offset}"
+    )
     return Phase(
         0,
         counts,
-        gain_ev=float(values[22]),
-        start_ev=float(values[24]),
-        live_time_s=_positive_or_none(values[9]),
-        real_time_s=_positive_or_none(values[6]),
+        gain_ev=float(phase_values[22]),
+        start_ev=float(phase_values[24]),
+        live_time_s=_positive_or_none(phase_values[9]),
+        real_time_s=_positive_or_none(phase_values[6]),
         metadata={
-            "tube_voltage_kv": values[10],
-            "tube_current_ua": values[11],
-            "filters": [(z, um) for z, um in zip(values[12:18:2], values[13:18:2], strict=True) if z > 0],
-            "ev_per_channel": values[22],
-            "channel_start_ev": values[24],
+            "tube_voltage_kv": phase_values[10],
+            "tube_current_ua": phase_values[11],
+            "filters": [
+                (atomic_number, thickness_um)
+                for atomic_number, thickness_um in zip(phase_values[12:18:2], phase_values[13:18:2], strict=True)
+                if atomic_number > 0
+            ],
+            "ev_per_channel": phase_values[22],
+            "channel_start_ev": phase_values[24],
         },
     )
 
@@ -221,18 +246,18 @@ def _is_plausible_24(head: bytes) -> bool:
     return bool(2 <= n_channel <= _MAX_CHANNELS and min_gain_ev <= gain_ev <= max_gain_ev)
 
 
-def _phase_24(content: bytes, path: Path) -> Phase:
-    (n_channel,) = struct.unpack_from("<h", content, _N_CHANNEL_OFFSET_24)
-    (gain_ev,) = struct.unpack_from("<d", content, _GAIN_OFFSET_24)
-    voltage_kv, current_ua = struct.unpack_from("<2f", content, _TUBE_OFFSET_24)
-    counts = _read_channels(memoryview(content)[_DATA_OFFSET_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
-    (live_s,) = struct.unpack_from("<f", content, _LIVE_TIME_OFFSET_24)
+def _read_phase_24(file_content: bytes, path: Path) -> Phase:
+    (n_channel,) = struct.unpack_from("<h", file_content, _N_CHANNEL_OFFSET_24)
+    (gain_ev,) = struct.unpack_from("<d", file_content, _GAIN_OFFSET_24)
+    voltage_kv, current_ua = struct.unpack_from("<2f", file_content, _TUBE_OFFSET_24)
+    counts = _read_channels(memoryview(file_content)[_DATA_OFFSET_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
+    (live_time_s,) = struct.unpack_from("<f", file_content, _LIVE_TIME_OFFSET_24)
     return Phase(
         1,
         counts,
         gain_ev,
         0.0,
-        _positive_or_none(live_s),
+        _positive_or_none(live_time_s),
         None,
         {"tube_voltage_kv": voltage_kv, "tube_current_ua": current_ua, "ev_per_channel": gain_ev},
     )
@@ -245,7 +270,7 @@ def _read_channels(channel_bytes: memoryview, n_channel: int, dtype: str, source
     if not 2 <= n_channel <= _MAX_CHANNELS or len(channel_bytes) < 4 * n_channel:
         raise ScanError(
             f"Cannot read {source}: {n_channel} channels are declared (2 to {_MAX_CHANNELS} are allowed), "
-            f"there are bytes for {len(channel_bytes) // 4}. The file is cut off or damaged; copy it again."
+            f"there are bytes for {len(channel_bytes) // 4}. The file is cut off or damaged; copy the file again."
         )
     counts = np.frombuffer(channel_bytes, dtype=dtype, count=n_channel).astype(np.float64)
     negative_channels = np.flatnonzero(counts < 0)
@@ -257,5 +282,5 @@ def _read_channels(channel_bytes: memoryview, n_channel: int, dtype: str, source
     return counts
 
 
-def _positive_or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) and value > 0 else None
+def _positive_or_none(time_s: float) -> float | None:
+    return float(time_s) if np.isfinite(time_s) and time_s > 0 else None

@@ -1,12 +1,12 @@
-"""Ripple cubes: a ``.rpl`` text header with a ``.raw`` file of numbers (Lispix's format).
+"""Ripple cubes in the format of Lispix, with a text header (``.rpl``) and a binary file (``.raw``).
 
-The header has a key and a value per line, separated by a tab, space or comma; ``;`` begins a comment. ``width``,
-``height``, ``depth`` are columns, rows, channels; ``data-type`` signed, unsigned or float with ``data-length`` 1, 2, 4
-or 8 bytes; ``byte-order`` big-endian, little-endian or dont-care; ``record-by`` vector (spectrum by spectrum) or image
-(channel by channel); ``offset`` bytes come before the numbers. INCA of Oxford Instruments writes ``(MLX::key : value)``
-instead. Scales (``depth-scale``, ``depth-origin``, ``depth-units``, ...) and ``live-time`` are HyperSpy's additions,
-``depthscaleincrement``, ``depthscaleorigin``, ``depthscaleunits`` those of Esprit (Bruker), ``ev-per-chan`` is Lispix's
-own.
+The header has a key and a value per line, separated by a tab, space or comma. ``;`` begins a comment. ``width``,
+``height`` and ``depth`` are the numbers of columns, rows and channels. ``data-type`` is signed, unsigned or float, with
+``data-length`` 1, 2, 4 or 8 bytes. ``byte-order`` is big-endian, little-endian or dont-care. ``record-by`` is vector
+(spectrum by spectrum) or image (channel by channel). ``offset`` is the number of bytes before the data. INCA of Oxford
+Instruments writes ``(MLX::key : value)``. HyperSpy adds scales (``depth-scale``, ``depth-origin``, ``depth-units``,
+...) and ``live-time``. Esprit (Bruker) adds ``depthscaleincrement``, ``depthscaleorigin`` and ``depthscaleunits``, and
+Lispix adds ``ev-per-chan``.
 
 Source: D. Bright (NIST), manual of Lispix, "raw and rpl files"; the rosettasciio documentation for the additions.
 """
@@ -46,7 +46,7 @@ _DEPTH_KEYS = (
     ("depth-origin", "depthscaleorigin"),
     ("depth-units", "depthscaleunits"),
 )
-"""HyperSpy's keys for gain, zero and unit, and Esprit's."""
+"""Keys of HyperSpy and of Esprit for gain, zero and unit."""
 _N_CHECKED_VALUES, _N_CHECKED_PIXELS, _MIN_CHECKED_VALUES = 2**20, 16, 1000
 _MIN_SIZE_RATIO, _MAX_LIKELY_MEDIAN, _MAX_COUNT = 50.0, 1e7, 1e12
 _MIN_ROUGHNESS_RATIO = 5.0
@@ -63,17 +63,17 @@ def sniff(path: Path, head: bytes) -> bool:
     )
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
-    """Read a ripple cube by its header or its ``.raw`` file; the numbers are memory-mapped.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
+    """Read a ripple cube, given by its header or its ``.raw`` file, with memory-mapped numbers.
 
     Raises
     ------
     ScanError
         A header field is missing or wrong, the data are missing or fewer than declared, or they are implausible in the
-        declared type or order.
+        declared type or order of storage.
     """
     header = path if _has_keys(_read_small_file(path)) else _sibling_files(path, ".rpl")[0]
-    fields = _fields(header)
+    fields = _header_fields(header)
     raw_path = _raw_file(header, path)
     cube = RippleCube(raw_path, header, fields)
     _check_type(cube, header)
@@ -86,26 +86,28 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
         source=str(header),
         format=FORMAT.name,
         live_time_s=_live_time(fields, cube.shape),
-        step_mm=_step(fields),
+        step_mm=_step_mm(fields),
         notes=axis_notes,
         metadata=dict(fields),
     )
 
 
 class RippleCube:
-    """Memory-mapped numbers as (row, column, channel), for either order of storage."""
+    """Cube of memory-mapped numbers, for both orders of storage."""
 
     def __init__(self, raw_path: Path, header: Path, fields: dict[str, str]) -> None:
-        missing = [key for key in _REQUIRED if key not in fields]
-        if missing:
-            raise ScanError(f"Cannot read {header}: the header lacks {', '.join(missing)}.")
-        width, height, depth = (_integer_field(fields, key, header) for key in ("width", "height", "depth"))
+        missing_keys = [field_name for field_name in _REQUIRED if field_name not in fields]
+        if missing_keys:
+            raise ScanError(f"Cannot read {header}: the header lacks {', '.join(missing_keys)}.")
+        n_column, n_row, n_channel = (
+            _integer_field(fields, field_name, header) for field_name in ("width", "height", "depth")
+        )
         self.raw_path, self.offset = (
             raw_path,
             _integer_field(fields, "offset", header, minimum=0) if "offset" in fields else 0,
         )
         self.dtype, self.is_by_vector = _dtype(fields, header), _is_by_vector(fields, header)
-        self.shape = (height, width, depth)
+        self.shape = (n_row, n_column, n_channel)
         self._check_size(header)
 
     def _check_size(self, header: Path) -> None:
@@ -123,65 +125,77 @@ class RippleCube:
         """Read a rectangle of pixels."""
         n_row, n_column, n_channel = self.shape
         if self.is_by_vector:
-            values = np.memmap(self.raw_path, self.dtype, "r", self.offset, self.shape)
-            return np.array(values[rows, columns], dtype=self.dtype.newbyteorder("="))
-        images = np.memmap(self.raw_path, self.dtype, "r", self.offset, (n_channel, n_row, n_column))
-        return np.array(np.moveaxis(images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C")
+            mapped_array = np.memmap(self.raw_path, self.dtype, "r", self.offset, self.shape)
+            return np.array(mapped_array[rows, columns], dtype=self.dtype.newbyteorder("="))
+        channel_images = np.memmap(self.raw_path, self.dtype, "r", self.offset, (n_channel, n_row, n_column))
+        return np.array(
+            np.moveaxis(channel_images[:, rows, columns], 0, 2), dtype=self.dtype.newbyteorder("="), order="C"
+        )
 
 
 def _check_type(cube: RippleCube, header: Path) -> None:
-    """Refuse values that are plausible only in another byte order or type."""
+    """Refuse values that would be plausible in another byte order or type, but not in the declared one."""
     if cube.dtype.itemsize == 1:
         return
-    values = np.fromfile(
+    checked_values = np.fromfile(
         cube.raw_path, cube.dtype, min(_N_CHECKED_VALUES, int(np.prod(cube.shape))), offset=cube.offset
     )
-    median, item_size = _median_size(values), cube.dtype.itemsize
+    stated_median, item_size = _median_size(checked_values), cube.dtype.itemsize
     candidate_types = [
-        np.dtype(f"{order}{kind}{item_size}") for kind in "uf" if item_size in _ITEM_SIZES[kind] for order in "<>"
+        np.dtype(f"{byte_order}{kind_code}{item_size}")
+        for kind_code in "uf"
+        if item_size in _ITEM_SIZES[kind_code]
+        for byte_order in "<>"
     ]
-    type_by_median = {_median_size(values.view(candidate)): candidate for candidate in candidate_types}
+    type_by_median = {
+        _median_size(checked_values.view(candidate_type)): candidate_type for candidate_type in candidate_types
+    }
     smallest_median = min((median_size for median_size in type_by_median if median_size > 0), default=0.0)
-    if 0 < smallest_median < _MAX_LIKELY_MEDIAN and median > _MIN_SIZE_RATIO * smallest_median:
+    if 0 < smallest_median < _MAX_LIKELY_MEDIAN and stated_median > _MIN_SIZE_RATIO * smallest_median:
         raise ScanError(
             f"Cannot read {header}: as {_type_text(cube.dtype)} the values in {cube.raw_path.name} have the median "
-            f"{median:.3g}, too large for counts; as {_type_text(type_by_median[smallest_median])} they would be "
+            f"{stated_median:.3g}, too large for counts; as {_type_text(type_by_median[smallest_median])} they "
+            "would be "
             f"{smallest_median:.3g}. Correct data-type or byte-order in the header."
         )
 
 
 def _type_text(dtype: np.dtype[Any]) -> str:
-    """Return data type and byte order as a header states them."""
-    word = {"i": "signed", "u": "unsigned", "f": "float"}[dtype.kind]
-    return f"{word}, {'big' if dtype.str[0] == '>' else 'little'}-endian"
+    """Return data type and byte order in the words of a header."""
+    kind_name = {"i": "signed", "u": "unsigned", "f": "float"}[dtype.kind]
+    return f"{kind_name}, {'big' if dtype.str[0] == '>' else 'little'}-endian"
 
 
-def _median_size(values: NDArray[Any]) -> float:
-    """Return the median of the non-zero numbers; infinite if some are neither counts nor rates."""
+def _median_size(checked_values: NDArray[Any]) -> float:
+    """Return the median of the non-zero numbers, or infinity if over 1 % are neither counts nor rates."""
     with np.errstate(invalid="ignore", over="ignore"):
-        absolute = np.abs(values[values != 0].astype(np.float64))
-    if absolute.size == 0:
+        absolute_values = np.abs(checked_values[checked_values != 0].astype(np.float64))
+    if absolute_values.size == 0:
         return 0.0
-    is_plausible = np.isfinite(absolute) & (absolute > 1 / _MAX_COUNT) & (absolute < _MAX_COUNT)
-    return float(np.median(absolute)) if is_plausible.mean() > 0.99 else float("inf")
+    is_plausible = np.isfinite(absolute_values) & (absolute_values > 1 / _MAX_COUNT) & (absolute_values < _MAX_COUNT)
+    return float(np.median(absolute_values)) if is_plausible.mean() > 0.99 else float("inf")
 
 
 def _check_record_order(cube: RippleCube, header: Path) -> None:
     """Refuse a cube whose spectra are smooth only in the other storage order."""
-    reordered = copy(cube)
-    reordered.is_by_vector = not cube.is_by_vector
-    roughness, other_roughness = _roughness(cube), _roughness(reordered)
+    reordered_cube = copy(cube)
+    reordered_cube.is_by_vector = not cube.is_by_vector
+    roughness, other_roughness = _roughness(cube), _roughness(reordered_cube)
     if roughness > _MIN_ROUGHNESS_RATIO * other_roughness > 0:
         stated_order, other_order = ("vector", "image") if cube.is_by_vector else ("image", "vector")
         raise ScanError(
-            f"Cannot read {header}: read by {stated_order}, as its header says, channels differ from their neighbours "
-            f"{roughness:.3g} times as much as counts do; by {other_order}, {other_roughness:.3g}. Correct record-by "
+            f"Cannot read {header}: read by {stated_order}, as the header states, neighbouring channels differ "
+            f"{roughness:.3g} "
+            f"times as much as counts do, but {other_roughness:.3g} times by {other_order}. Correct record-by "
             "in the header."
         )
 
 
 def _roughness(cube: RippleCube) -> float:
-    """Return the variance of second differences of the square root of some spectra, over that of Poisson counts."""
+    """Return the roughness of some spectra, as a ratio to that of Poisson counts.
+
+    The roughness is the variance of the second differences of the square root of counts.
+    """
     middle_row = cube.shape[0] // 2
     spectra = cube.read(slice(middle_row, middle_row + 1), slice(0, _N_CHECKED_PIXELS))[0].astype(np.float64)
     if spectra.size < _MIN_CHECKED_VALUES or not (np.isfinite(spectra).all() and spectra.any()):
@@ -190,63 +204,70 @@ def _roughness(cube: RippleCube) -> float:
 
 
 def _has_keys(head: bytes) -> bool:
-    return {"width", "height", "depth", "record-by"} <= _pairs(head).keys()
+    return {"width", "height", "depth", "record-by"} <= _parse_header(head).keys()
 
 
 def _read_small_file(path: Path) -> bytes:
     if try_read(path.stat, str(path)).st_size > _MAX_HEADER_BYTES:
         return b""
-    content: bytes = try_read(path.read_bytes, str(path))
-    return content
+    file_content: bytes = try_read(path.read_bytes, str(path))
+    return file_content
 
 
 def _sibling_files(path: Path, suffix: str) -> list[Path]:
     return [
-        candidate
-        for candidate in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
-        if candidate.is_file() and candidate != path
+        sibling
+        for sibling in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
+        if sibling.is_file() and sibling != path
     ]
 
 
 def _raw_file(header: Path, given_path: Path) -> Path:
-    candidates = [given_path] if given_path != header else _sibling_files(header, ".raw")
-    if not candidates:
+    raw_files = [given_path] if given_path != header else _sibling_files(header, ".raw")
+    if not raw_files:
         raise ScanError(
             f"Cannot read {header}: the file with its numbers, {header.with_suffix('.raw').name}, is not next to it. "
-            "Put it there, or give it this name."
+            "Put the data file there, under this name."
         )
     if not any(
-        candidates[0].resolve().is_relative_to(parent) for parent in (header.resolve().parent, header.parent.resolve())
+        raw_files[0].resolve().is_relative_to(allowed_folder)
+        for allowed_folder in (header.resolve().parent, header.parent.resolve())
     ):
-        raise ScanError(f"Cannot read {header}: {candidates[0].name} is a link to another place. Copy the file there.")
-    return candidates[0]
+        raise ScanError(f"Cannot read {header}: {raw_files[0].name} is a link to another place. Copy the file there.")
+    return raw_files[0]
 
 
-def _fields(header: Path) -> dict[str, str]:
-    return {key: value for key, value in _pairs(_read_small_file(header)).items() if value}
+def _header_fields(header: Path) -> dict[str, str]:
+    return {
+        field_name: field_value
+        for field_name, field_value in _parse_header(_read_small_file(header)).items()
+        if field_value
+    }
 
 
-def _pairs(content: bytes) -> dict[str, str]:
-    """Return the values by key in lower case, without comments and INCA's brackets."""
+def _parse_header(header_content: bytes) -> dict[str, str]:
+    """Return the header's values by key in lower case, without comments and INCA's brackets."""
     fields = {}
-    for line in content.decode("latin-1").splitlines():
-        text = line.split(";", 1)[0].strip()
-        if text.startswith("(MLX::"):
-            text = text.removeprefix("(MLX::").removesuffix(")").replace(" :", " ", 1)
-        parts = re.split(r"\s*[,:=\s]\s*", text, maxsplit=1)
-        if parts[0]:
-            fields[parts[0].lower()] = parts[1].strip() if len(parts) == 2 else ""
+    for line in header_content.decode("latin-1").splitlines():
+        line_text = line.split(";", 1)[0].strip()
+        if line_text.startswith("(MLX::"):
+            line_text = line_text.removeprefix("(MLX::").removesuffix(")").replace(" :", " ", 1)
+        key_and_value = re.split(r"\s*[,:=\s]\s*", line_text, maxsplit=1)
+        if key_and_value[0]:
+            fields[key_and_value[0].lower()] = key_and_value[1].strip() if len(key_and_value) == 2 else ""
     return fields
 
 
-def _integer_field(fields: dict[str, str], key: str, header: Path, minimum: int = 1) -> int:
+def _integer_field(fields: dict[str, str], field_name: str, header: Path, minimum: int = 1) -> int:
     try:
-        value = float(fields[key])
+        parsed_number = float(fields[field_name])
     except ValueError as error:
-        raise ScanError(f"Cannot read {header}: {key} is {fields[key]!r}; a number is needed.") from error
-    if not (minimum <= value < 2**62 and value.is_integer()):
-        raise ScanError(f"Cannot read {header}: {key} is {fields[key]}; it must be an integer, {minimum} or more.")
-    return int(value)
+        raise ScanError(f"Cannot read {header}: {field_name} is {fields[field_name]!r}; a number is needed.") from error
+    if not (minimum <= parsed_number < 2**62 and parsed_number.is_integer()):
+        raise ScanError(
+            f"Cannot read {header}: {field_name} is {fields[field_name]}; it must be an integer, {minimum} or more."
+        )
+    return int(parsed_number)
 
 
 def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
@@ -263,38 +284,38 @@ def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
 
 
 def _is_by_vector(fields: dict[str, str], header: Path) -> bool:
-    order = fields["record-by"].lower().strip("':) ")
-    if order not in {"vector", "image"}:
-        raise ScanError(f"Cannot read {header}: record-by is {order!r}; a cube is stored by vector or by image.")
-    return order == "vector"
+    record_order = fields["record-by"].lower().strip("':) ")
+    if record_order not in {"vector", "image"}:
+        raise ScanError(f"Cannot read {header}: record-by is {record_order!r}; a cube is stored by vector or by image.")
+    return record_order == "vector"
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
-    """Return the energy axis from the depth scale, else from ``ev-per-chan``."""
-    scale, origin, units = (_first_value(fields, keys) for keys in _DEPTH_KEYS)
-    gain, zero, unit = parse_number(scale), parse_number(origin) or 0.0, energy_unit(units or "")
-    if gain is None or (units and not unit and units.lower() not in _MISSING_UNITS):
+    """Return the energy axis from the depth scale, or from ``ev-per-chan`` without a depth scale."""
+    depth_scale, depth_origin, depth_units = (_first_value(fields, keys) for keys in _DEPTH_KEYS)
+    gain, zero, unit = parse_number(depth_scale), parse_number(depth_origin) or 0.0, energy_unit(depth_units or "")
+    if gain is None or (depth_units and not unit and depth_units.lower() not in _MISSING_UNITS):
         gain, zero, unit = parse_number(fields.get("ev-per-chan")), 0.0, "ev"
     return (None, (NO_CALIBRATION,)) if gain is None else axis_of_coefficients((zero, gain), n_channel, unit)
 
 
-def _first_value(fields: dict[str, str], keys: tuple[str, ...]) -> str | None:
-    return next((fields[key] for key in keys if key in fields), None)
+def _first_value(fields: dict[str, str], field_names: tuple[str, ...]) -> str | None:
+    return next((fields[field_name] for field_name in field_names if field_name in fields), None)
 
 
-def _step(fields: dict[str, str]) -> tuple[float, float] | None:
-    steps = []
+def _step_mm(fields: dict[str, str]) -> tuple[float, float] | None:
+    steps_mm = []
     for dimension in ("height", "width"):
-        scale = parse_number(_first_value(fields, (f"{dimension}-scale", f"{dimension}scaleincrement")))
+        pixel_size = parse_number(_first_value(fields, (f"{dimension}-scale", f"{dimension}scaleincrement")))
         unit_mm = _MM_PER_UNIT.get(
             (_first_value(fields, (f"{dimension}-units", f"{dimension}scaleunits")) or "").lower()
         )
-        if scale is None or unit_mm is None or scale <= 0:
+        if pixel_size is None or unit_mm is None or pixel_size <= 0:
             return None
-        steps.append(scale * unit_mm)
-    return steps[0], steps[1]
+        steps_mm.append(pixel_size * unit_mm)
+    return steps_mm[0], steps_mm[1]
 
 
 def _live_time(fields: dict[str, str], shape: tuple[int, int, int]) -> NDArray[np.float64] | None:
-    value = parse_number(fields.get("live-time"))
-    return np.full(shape[:2], value) if value is not None and value > 0 else None
+    live_time_s = parse_number(fields.get("live-time"))
+    return np.full(shape[:2], live_time_s) if live_time_s is not None and live_time_s > 0 else None

@@ -1,8 +1,8 @@
-"""Projects of Bruker's ARTAX software, ``.rtx``: XML text with any number of spectra.
+"""Projects of Bruker's ARTAX software, which are XML text with any number of spectra, ``.rtx``.
 
-Layout: ``TRTProject``, nested folders (``ClassInstance[@Type='TRTBase']``) and in them spectra
-(``ClassInstance[@Type='TRTSpectrum']``), each as :mod:`._bruker_xml` describes; nested results are ignored. Spectra are
-read one after the other, in the order of the file. Source: no specification is published; the names are those of
+Layout: ``TRTProject`` has nested folders (``ClassInstance[@Type='TRTBase']``) of spectra
+(``ClassInstance[@Type='TRTSpectrum']``), which are described in :mod:`._bruker_xml`. Nested results are ignored.
+Spectra are read one by one, in the order of the file. Source: no specification is published. The names are those of
 ``.spx``, checked on a project of a Tracer.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from underpaint.data import Scan
 from underpaint.errors import ScanError
-from underpaint.io._single import FileSpectrum, list_scan
+from underpaint.io._single import FileSpectrum, scan_of_spectra
 from underpaint.io._source import try_read
 from underpaint.io.readers import Format
 from underpaint.io.readers._bruker_xml import read_spectrum_node, spectrum_nodes
@@ -34,25 +34,26 @@ def sniff(path: Path, head: bytes) -> bool:
     return b"<TRTProject" in head and head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<")
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a project as one row of pixels, or only the spectrum called ``name`` or numbered from 1.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the spectra of a project as one row of pixels, or only the spectrum with the name or number ``part_name``.
 
     Raises
     ------
     ScanError
         The XML is damaged, or has no valid spectrum. Invalid spectra next to valid ones are skipped with a note.
     """
-    size = try_read(path.stat, str(path)).st_size
-    if size > _MAX_BYTES:
+    file_bytes = try_read(path.stat, str(path)).st_size
+    if file_bytes > _MAX_BYTES:
         raise ScanError(
-            f"Cannot read {path}: a project of {size} bytes, more than the maximum of {_MAX_BYTES}. Export its maps as "
+            f"Cannot read {path}: a project of {file_bytes} bytes, more than the maximum of {_MAX_BYTES}. Export "
+            "its maps as "
             ".bcf or its spectra as .spx."
         )
     spectra: list[FileSpectrum] = []
     faults: list[ScanError] = []
     for index, node in enumerate(spectrum_nodes(path), 1):
         try:
-            spectra.append(_compact(read_spectrum_node(node, f"{path}::{index}")))
+            spectra.append(_with_compact_counts(read_spectrum_node(node, f"{path}::{index}")))
         except ScanError as error:
             faults.append(error)
     if not spectra and faults:
@@ -62,10 +63,10 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
         spectra = [replace(spectrum, notes=(*spectrum.notes, note)) for spectrum in spectra]
     if not spectra:
         raise ScanError(f"Cannot read {path}: an ARTAX project without a spectrum in it. Export the spectra again.")
-    return [list_scan(spectra, path, FORMAT.name, name)]
+    return [scan_of_spectra(spectra, path, FORMAT.name, part_name)]
 
 
-def _compact(spectrum: FileSpectrum) -> FileSpectrum:
-    """Store counts in half the memory where this is lossless."""
+def _with_compact_counts(spectrum: FileSpectrum) -> FileSpectrum:
+    """Return the spectrum with counts in half the memory, if this is lossless."""
     counts = spectrum.counts.astype(np.float32)
     return spectrum if (counts != spectrum.counts).any() else replace(spectrum, counts=counts)

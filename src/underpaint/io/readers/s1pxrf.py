@@ -1,11 +1,11 @@
-"""Single spectra that Bruker's S1PXRF (hand-held Tracer) exports as text, ``.CSV``.
+"""Single spectra that S1PXRF, the software of Bruker's hand-held Tracer, exports as text, ``.CSV``.
 
-Lines, often ended by carriage returns alone: the first contains S1PXRF, then ``key,value`` up to
-``Channel#,Intensity``, then a channel and its counts per line, the counts in quotes. ``eV per channel`` is the gain;
-the energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, ``HV ADC`` is the tube voltage in
+The first line contains S1PXRF. Lines ``key,value`` follow up to ``Channel#,Intensity``, and then lines with a channel
+and its counts in quotes. Many files have only carriage returns as line ends. ``eV per channel`` is the gain, and the
+energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, and ``HV ADC`` is the tube voltage in
 kV.
 
-Source: Bruker publishes no specification; the keys follow from files of a Tracer (leedrake5/CloudCal-Training).
+Source: Bruker publishes no specification. The keys are from files of a Tracer (leedrake5/CloudCal-Training).
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def sniff(path: Path, head: bytes) -> bool:
     return b"S1PXRF" in head.splitlines()[0] if head.strip() else False
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read an S1PXRF spectrum as a scan of one pixel.
 
     Raises
@@ -42,23 +42,36 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
     ScanError
         The file is truncated, or its lines are not numbered by channel.
     """
-    text = read_limited(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    file_text = read_limited(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
+    lines = [line.strip() for line in file_text.splitlines() if line.strip()]
     table_start = next(
         (line_index for line_index, line in enumerate(lines) if line.lower().startswith("channel#")), len(lines)
     )
     fields = {
-        key.strip(): value.strip(' "') for key, _, value in (line.partition(",") for line in lines[1:table_start])
+        field_name.strip(): field_value.strip(' "')
+        for field_name, _, field_value in (line.partition(",") for line in lines[1:table_start])
     }
-    pairs = [tuple(parse_number(word.strip(' "')) for word in line.split(",", 1)) for line in lines[table_start + 1 :]]
-    channels = [pair[0] for pair in pairs if len(pair) == 2 and pair[1] is not None]
-    declared = parse_number(fields.get("Number of Channels"))
-    if len(pairs) < 2 or channels != list(range(len(pairs))) or declared not in {None, len(pairs)}:
+    channel_count_pairs = [
+        tuple(parse_number(number_text.strip(' "')) for number_text in line.split(",", 1))
+        for line in lines[table_start + 1 :]
+    ]
+    channels = [
+        channel_and_count[0]
+        for channel_and_count in channel_count_pairs
+        if len(channel_and_count) == 2 and channel_and_count[1] is not None
+    ]
+    n_declared = parse_number(fields.get("Number of Channels"))
+    if (
+        len(channel_count_pairs) < 2
+        or channels != list(range(len(channel_count_pairs)))
+        or n_declared not in {None, len(channel_count_pairs)}
+    ):
         raise ScanError(
             f"Cannot read {path}: an S1PXRF spectrum of {fields.get('Number of Channels', 'unstated')} channels whose "
-            f"{len(pairs)} lines do not hold each of them. It is cut off or edited; export it again."
+            f"{len(channel_count_pairs)} lines do not hold each of them. The file is cut off or edited; export the "
+            "file again."
         )
-    counts = np.array([pair[1] for pair in pairs], dtype=np.float64)
+    counts = np.array([channel_and_count[1] for channel_and_count in channel_count_pairs], dtype=np.float64)
     axis, notes = axis_of_coefficients((0.0, parse_number(fields.get("eV per channel")) or 0.0), counts.size, "ev")
     spectrum = FileSpectrum(
         counts,

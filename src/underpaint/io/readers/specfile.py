@@ -1,10 +1,10 @@
-"""Spectra in SPEC files, as beamlines and PyMca write them: ``.mca``, ``.spec``, ``.dat``.
+"""Spectra in SPEC files of beamlines and PyMca, ``.mca``, ``.spec`` or ``.dat``.
 
-Text of lines ``#X ...``: ``#F`` begins the file, ``#S number title`` a scan. A spectrum is a line ``@A`` of counts,
-continued in the next line if it ends with a backslash. ``#@CALIB`` has the coefficients (zero, gain, quadratic) of the
-energies, ``#@CHANN`` the number of channels, the first, the last and the step, ``#@CTIME`` the preset, live and real
-time in s. A scan whose header has several ``#@CALIB`` has as many detectors, and their spectra alternate. Single
-spectra saved by PyMca have no ``@A``: lines of numbers follow ``#L channel  counts  energy``.
+The text has header lines ``#X ...``. ``#F`` begins the file, and ``#S number title`` begins a scan. A spectrum is a
+line ``@A`` of counts, continued in the next line if it ends with a backslash. ``#@CALIB`` has the coefficients (zero,
+gain, quadratic) of the energies. ``#@CHANN`` has the number of channels, the first, the last and the step. ``#@CTIME``
+has the preset, live and real time in s. A scan with several ``#@CALIB`` has the same number of detectors, whose spectra
+alternate. In single spectra saved by PyMca, lines of numbers follow ``#L channel counts energy``, without ``@A``.
 
 Source: Certified Scientific Software, SPEC: standard data file format; PyMca5 and silx, ``specfile``.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from underpaint.data import Scan
 from underpaint.errors import ScanError
 from underpaint.io._energies import NO_CALIBRATION, Axis, axis_of_coefficients, parse_number, parse_seconds
-from underpaint.io._single import FileSpectrum, is_channel_or_energy, list_scan, read_limited, spectra_in_columns
+from underpaint.io._single import FileSpectrum, is_channel_or_energy, read_limited, scan_of_spectra, spectra_in_columns
 from underpaint.io.readers import Format
 
 FORMAT = Format(
@@ -40,7 +40,7 @@ _MAX_DETECTORS = 1000
 
 @dataclass
 class _SpecScan:
-    """A scan of the file: number, values of the header lines, and spectra."""
+    """Scan of a SPEC file, with its number, header values, texts of spectra, and lines of a table."""
 
     number: str
     fields: dict[str, list[str]] = field(default_factory=dict)
@@ -49,27 +49,27 @@ class _SpecScan:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the columns in lower case; empty without a table of channels."""
+        """Names of the columns in lower case, or an empty tuple without a table of channels."""
         labels = tuple(re.split(r"\s{2,}|\t", self.fields.get("L", [""])[0].strip().lower()))
         return labels if "channel" in labels else ()
 
 
 def sniff(path: Path, head: bytes) -> bool:
     """Return whether a file's first bytes are those of a SPEC file."""
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return bool(re.match(rb"#F \S|#S \d+ |#S \d+\s*[\r\n]", text)) or (
-        text.startswith((b"#@", b"#D ")) and b"@A " in text.replace(b"@A\t", b"@A ")
+    head_text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return bool(re.match(rb"#F \S|#S \d+ |#S \d+\s*[\r\n]", head_text)) or (
+        head_text.startswith((b"#@", b"#D ")) and b"@A " in head_text.replace(b"@A\t", b"@A ")
     )
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a SPEC file as one row of pixels, a scan for each detector.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the spectra of a SPEC file as one row of pixels, with a scan for each detector.
 
     Parameters
     ----------
     path : Path
         The file.
-    name : str or None
+    part_name : str or None
         One spectrum: ``SCAN.POINT`` (``3.1``), or its number from 1.
 
     Raises
@@ -77,21 +77,23 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     ScanError
         There is no spectrum, or a spectrum has content other than numbers.
     """
-    text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
-    by_detector: dict[int, list[FileSpectrum]] = {}
-    for spec_scan in _spec_scans(text):
-        for detector, spectrum in _spectra(spec_scan, path) if spec_scan.spectra else _columns(spec_scan, path):
-            by_detector.setdefault(detector, []).append(spectrum)
-    if not by_detector:
+    file_text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
+    spectra_by_detector: dict[int, list[FileSpectrum]] = {}
+    for spec_scan in _spec_scans(file_text):
+        for detector_index, spectrum in (
+            _scan_spectra(spec_scan, path) if spec_scan.spectra else _table_spectra(spec_scan, path)
+        ):
+            spectra_by_detector.setdefault(detector_index, []).append(spectrum)
+    if not spectra_by_detector:
         raise ScanError(
             f"Cannot read {path}: a SPEC file without spectra in it (no line @A). Give the file of the detector's "
             "spectra, or export them with PyMca as HDF5."
         )
-    if len(by_detector) == 1:
-        return [list_scan(by_detector[0], path, FORMAT.name, name)]
+    if len(spectra_by_detector) == 1:
+        return [scan_of_spectra(spectra_by_detector[0], path, FORMAT.name, part_name)]
     return [
-        _with_detector(list_scan(spectra, path, FORMAT.name, name), path, detector + 1)
-        for detector, spectra in by_detector.items()
+        _with_detector(scan_of_spectra(spectra, path, FORMAT.name, part_name), path, detector_index + 1)
+        for detector_index, spectra in spectra_by_detector.items()
     ]
 
 
@@ -99,59 +101,72 @@ def _with_detector(scan: Scan, path: Path, detector: int) -> Scan:
     return replace(scan, source=f"{path}::{detector}", name=f"{path.stem}_{detector}", detector=str(detector))
 
 
-def _spec_scans(text: str) -> Iterator[_SpecScan]:
-    """Yield the scans of the file; spectra before the first scan are a separate scan."""
-    spec_scan, counts = _SpecScan("1"), None
-    for line in text.splitlines():
-        if counts is not None:
-            counts.append(line.rstrip("\\ \t"))
+def _spec_scans(file_text: str) -> Iterator[_SpecScan]:
+    """Yield the scans of the file, with spectra before the first scan as a separate scan."""
+    spec_scan, counts_lines = _SpecScan("1"), None
+    for line in file_text.splitlines():
+        if counts_lines is not None:
+            counts_lines.append(line.rstrip("\\ \t"))
         elif line.startswith("@A"):
-            counts = [re.sub(r"^@A\d*", "", line).rstrip("\\ \t")]
+            counts_lines = [re.sub(r"^@A\d*", "", line).rstrip("\\ \t")]
         elif line.startswith("#S "):
             yield spec_scan
             spec_scan = _SpecScan(([*line.split(), "1"])[1])
         elif line.startswith("#"):
-            key, _, value = line[1:].partition(" ")
-            spec_scan.fields.setdefault(key, []).append(value.strip())
+            header_key, _, header_value = line[1:].partition(" ")
+            spec_scan.fields.setdefault(header_key, []).append(header_value.strip())
         elif line.strip() and spec_scan.labels:
             spec_scan.lines.append(line)
-        if counts is not None and not line.rstrip().endswith("\\"):
-            spec_scan.spectra.append(" ".join(counts))
-            counts = None
-    if counts is not None:
-        spec_scan.spectra.append(" ".join(counts))
+        if counts_lines is not None and not line.rstrip().endswith("\\"):
+            spec_scan.spectra.append(" ".join(counts_lines))
+            counts_lines = None
+    if counts_lines is not None:
+        spec_scan.spectra.append(" ".join(counts_lines))
     yield spec_scan
 
 
-def _spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
+def _scan_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
     """Yield detector and spectrum, in the order of the file."""
-    calibrations, times = spec_scan.fields.get("@CALIB", []), spec_scan.fields.get("@CTIME", [])
+    calibrations, time_fields = spec_scan.fields.get("@CALIB", []), spec_scan.fields.get("@CTIME", [])
     n_detector = len(calibrations) if len(calibrations) > 1 and len(spec_scan.spectra) % len(calibrations) == 0 else 1
     if n_detector > _MAX_DETECTORS:
         raise ScanError(
             f"Cannot read {path}: scan {spec_scan.number} has {n_detector} detectors; at most {_MAX_DETECTORS} are "
             "allowed."
         )
-    for index, text in enumerate(spec_scan.spectra):
-        point, detector = divmod(index, n_detector)
-        label = f"{spec_scan.number}.{point + 1}"
+    for index, counts_text in enumerate(spec_scan.spectra):
+        point_index, detector_index = divmod(index, n_detector)
+        spectrum_name = f"{spec_scan.number}.{point_index + 1}"
         try:
-            counts = np.array(text.split(), dtype=np.float64)
+            counts = np.array(counts_text.split(), dtype=np.float64)
         except ValueError as error:
             raise ScanError(
-                f"Cannot read {path}::{label}: its spectrum must be numbers ({error}). Copy the file again."
+                f"Cannot read {path}::{spectrum_name}: its spectrum must be numbers ({error}). Copy the file again."
             ) from error
-        _check_channels(spec_scan.fields.get("@CHANN", []), counts.size, f"{path}::{label}")
-        axis, notes = _axis(calibrations[detector : detector + 1], spec_scan.fields.get("@CHANN", []), counts.size)
-        time_text = (
-            times[index] if len(times) == len(spec_scan.spectra) else times[0] if times and len(times) == 1 else ""
+        _check_channels(spec_scan.fields.get("@CHANN", []), counts.size, f"{path}::{spectrum_name}")
+        axis, notes = _axis(
+            calibrations[detector_index : detector_index + 1], spec_scan.fields.get("@CHANN", []), counts.size
         )
-        live_time, real_time = (parse_seconds(word) for word in ([*time_text.split(), "", "", ""])[1:3])
-        fields = {key: " | ".join(values[:3]) for key, values in spec_scan.fields.items() if len(values) < 4}
-        yield detector, FileSpectrum(counts, axis, live_time, real_time, label, notes=notes, metadata=fields)
+        time_text = (
+            time_fields[index]
+            if len(time_fields) == len(spec_scan.spectra)
+            else time_fields[0]
+            if time_fields and len(time_fields) == 1
+            else ""
+        )
+        live_time, real_time = (parse_seconds(time_word) for time_word in ([*time_text.split(), "", "", ""])[1:3])
+        fields = {
+            header_key: " | ".join(header_values[:3])
+            for header_key, header_values in spec_scan.fields.items()
+            if len(header_values) < 4
+        }
+        yield (
+            detector_index,
+            FileSpectrum(counts, axis, live_time, real_time, spectrum_name, notes=notes, metadata=fields),
+        )
 
 
-def _columns(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
+def _table_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
     """Yield detector and spectrum of a scan that is a table with a line per channel."""
     labels = spec_scan.labels
     if not labels or not spec_scan.lines:
@@ -160,34 +175,35 @@ def _columns(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectr
         table = np.array([line.split() for line in spec_scan.lines], dtype=np.float64).T
     except ValueError as error:
         raise ScanError(
-            f"Cannot read {path}: a line of scan {spec_scan.number} is not of {len(labels)} numbers ({error})."
+            f"Cannot read {path}: a line of scan {spec_scan.number} does not have {len(labels)} numbers ({error})."
         ) from error
     if len(table) != len(labels) or table.shape[1] < 2:
         raise ScanError(
             f"Cannot read {path}: scan {spec_scan.number} has {table.shape[1]} lines of {len(table)} numbers below "
             f"{len(labels)} labels. Two lines or more of as many numbers as labels are needed; copy the file again."
         )
-    columns = [column for column, label in enumerate(labels) if is_channel_or_energy(label)]
-    for detector, spectrum in enumerate(spectra_in_columns(table, labels, columns, path)):
-        yield detector, replace(spectrum, name=f"{spec_scan.number}.1")
+    axis_columns = [column for column, column_label in enumerate(labels) if is_channel_or_energy(column_label)]
+    for detector_index, spectrum in enumerate(spectra_in_columns(table, labels, axis_columns, path)):
+        yield detector_index, replace(spectrum, name=f"{spec_scan.number}.1")
 
 
-def _check_channels(declared: list[str], size: int, location: str) -> None:
-    expected = parse_number((declared[0].split() or [""])[0]) if declared else None
-    if size < 2 or (expected is not None and size != expected):
+def _check_channels(channel_fields: list[str], n_channel: int, location: str) -> None:
+    n_expected = parse_number((channel_fields[0].split() or [""])[0]) if channel_fields else None
+    if n_channel < 2 or (n_expected is not None and n_channel != n_expected):
         raise ScanError(
-            f"Cannot read {location}: a spectrum of {size} channels, where {declared[0].split()[0] if declared else 2} "
-            "were declared. The file is truncated or edited; copy it again."
+            f"Cannot read {location}: a spectrum of {n_channel} channels, where "
+            f"{channel_fields[0].split()[0] if channel_fields else 2} "
+            "were declared. The file is truncated or edited; copy the file again."
         )
 
 
-def _axis(calibration: list[str], declared: list[str], n_channel: int) -> Axis:
-    """Return the axis of ``#@CALIB``, whose channel numbers begin with the first channel of ``#@CHANN``."""
-    values = [parse_number(word) for word in calibration[0].split()] if calibration else []
-    coefficients = [value for value in values if value is not None]
-    if len(coefficients) < 2 or len(coefficients) < len(values):
+def _axis(calibration: list[str], channel_fields: list[str], n_channel: int) -> Axis:
+    """Return the axis of ``#@CALIB``, whose channel numbers begin at the first channel of ``#@CHANN``."""
+    parsed_coefficients = [parse_number(number_text) for number_text in calibration[0].split()] if calibration else []
+    coefficients = [parsed_coefficient for parsed_coefficient in parsed_coefficients if parsed_coefficient is not None]
+    if len(coefficients) < 2 or len(coefficients) < len(parsed_coefficients):
         return None, (NO_CALIBRATION,)
-    first_channel = parse_number(([*declared[0].split(), "", ""])[1]) if declared else None
+    first_channel = parse_number(([*channel_fields[0].split(), "", ""])[1]) if channel_fields else None
     if first_channel and coefficients[:2] != [0.0, 1.0]:
         shifted_polynomial = np.polynomial.Polynomial(coefficients)(np.polynomial.Polynomial([first_channel, 1.0]))
         coefficients = shifted_polynomial.coef.tolist()

@@ -1,8 +1,8 @@
-"""Single spectra of Bruker's Esprit, ``.spx``: XML text.
+"""Single spectra of Bruker's Esprit, which are XML text, ``.spx``.
 
-Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, as :mod:`._bruker_xml` describes; a fitted background or
-nested result is ignored. Source: no specification is published; the names are those of the rosettasciio documentation,
-checked on files of an M6 Jetstream and of a Nano.
+Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, described in :mod:`._bruker_xml`. A fitted background and
+nested results are ignored. Source: no specification is published. The names are those of the rosettasciio
+documentation, checked on files of an M6 Jetstream and of a Nano.
 """
 
 from pathlib import Path
@@ -28,16 +28,16 @@ def sniff(path: Path, head: bytes) -> bool:
     return b"<TRTSpectrum>" in head[:512] and b"<" in head.lstrip(b"\xef\xbb\xbf \r\n")[:1]
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> Scan:
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
     """Read a Bruker spectrum as a scan of one pixel.
 
     Raises
     ------
     ScanError
-        The XML is damaged, has no spectrum, or not the declared number of channels.
+        The XML is damaged, has no spectrum, or has another number of channels than declared.
     """
-    content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
-    node = find_instance(parse_xml(content, str(path)), "TRTSpectrum")
+    file_content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
+    node = find_instance(parse_xml(file_content, str(path)), "TRTSpectrum")
     if node is None:
         raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")
     return spectrum_scan(read_spectrum_node(node, str(path)), path, FORMAT.name)

@@ -1,15 +1,16 @@
-"""TIFF stacks: one image per channel, with a list of the channels' energies.
+"""TIFF stacks with one image per channel, and a list of the channels' energies.
 
 Specification:
 
-- One file of several pages, or of one page with several values per pixel; or a folder of files of one page, in the
-  order of the numbers in their names. Each page is the image (row, column) of one channel.
-- The energies are a text file of one number per channel (keV; eV if a number is above 200), given as
-  ``FILE.tif::ENERGIES.txt`` or next to the stack as ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
-  ``energies.txt``. They must increase in equal steps; without them, the scan is not calibrated.
-- The numbers of a folder's files must be consecutive: a missing file would shift all higher channels.
-- Without energies, fewer than 32 images, or images that differ less from each other than their pixels do, are refused:
-  they are element maps, or rows of spectra.
+- A stack is one file of several pages, one page with several values per pixel, or a folder of files of one page, in the
+  order of the numbers in their names. Each page is the (row, column) image of one channel.
+- The energies are in a text file of one number per channel, in keV, or in eV if a number is above 200. The file is
+  given as ``FILE.tif::ENERGIES.txt``, or it is in the folder of the stack as ``FILE.txt``, ``FILE.csv``,
+  ``FILE_energies.txt`` or ``energies.txt``. The energies must increase in equal steps. Without energies, the scan is
+  not calibrated.
+- The numbers of a folder's files must be consecutive, since a missing file would shift all higher channels.
+- Without energies, fewer than 32 images are refused, since they may be element maps. Images that differ less from each
+  other than their pixels are refused, since they may be rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """
@@ -50,18 +51,18 @@ FORMAT = Format(
 )
 _NULL_HANDLER = logging.NullHandler()
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_LIST_NAMES = ("energies", "energy")
+_ENERGY_LIST_NAMES = ("energies", "energy")
 _MIN_CHANNELS = 32
 _MIN_SPREAD_RATIO = 2.0
 _MAX_COMPRESSION_RATIO = 10_000
 _MAX_PAGE_BYTES = 256 * 2**20
 _COLOUR_CHANNELS = {3, 4}
 _PLANES_ORDER, _PIXELS_ORDER = (1, 2, 0), (0, 1, 2)
-"""Dimensions of rows, columns and channels as stored."""
+"""Indices of the stored dimensions of rows, columns and channels."""
 
 
 class PagesCube:
-    """Cube of pages of one channel each, decompressed one by one; in one file or in several."""
+    """Cube of pages of one channel each, in one or several files, which are decompressed one by one."""
 
     def __init__(self, pages: list[tuple[Path, int]], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         self.pages, self.dtype = pages, dtype.newbyteorder("=")
@@ -72,41 +73,43 @@ class PagesCube:
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, len(self.pages)), dtype=self.dtype)
         files = dict.fromkeys(path for path, _ in self.pages)
         for path in files:
-            pages = [
+            channel_pages = [
                 (channel, page_index) for channel, (page_path, page_index) in enumerate(self.pages) if page_path == path
             ]
-            self._fill(block, path, pages, rows, columns)
+            self._fill_channels(block, path, channel_pages, rows, columns)
         return block
 
-    def _fill(self, block: NDArray[Any], path: Path, pages: list[tuple[int, int]], rows: slice, columns: slice) -> None:
+    def _fill_channels(
+        self, block: NDArray[Any], path: Path, channel_pages: list[tuple[int, int]], rows: slice, columns: slice
+    ) -> None:
         def fill_block() -> None:
             with _import_tifffile().TiffFile(path) as file:
-                for channel, page_index in pages:
+                for channel, page_index in channel_pages:
                     block[:, :, channel] = file.pages[page_index].asarray()[rows, columns]
 
         _with_scan_error(fill_block, path)
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is TIFF or BigTIFF by its first bytes, or a folder contains several."""
+    """Return whether a file is TIFF or BigTIFF, or a folder contains several such files."""
     return head.startswith(_MAGIC) if head else len(_tiff_files(path)) > 1
 
 
 def _tiff_files(folder: Path) -> list[Path]:
     """Return the TIFF files of a folder in the order of the numbers in their names."""
-    named = (file for file in folder.iterdir() if file.suffix.lower() in {".tif", ".tiff"} and file.is_file())
-    tiff_files = entries_inside(folder, named)
+    candidate_files = (file for file in folder.iterdir() if file.suffix.lower() in {".tif", ".tiff"} and file.is_file())
+    tiff_files = entries_inside(folder, candidate_files)
     return sorted(tiff_files, key=natural_sort_key)
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read a TIFF file, or a folder of them, as a stack; its counts are read when computed.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read a TIFF file, or a folder of TIFF files, as a stack whose counts are read when computed.
 
     Parameters
     ----------
     path : Path
         The file or folder.
-    name : str or None
+    part_name : str or None
         The list of energies, by name in the same folder or by path.
 
     Raises
@@ -116,13 +119,13 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
     """
     cube = open_stack(path)
     if not path.is_dir():
-        return [_scan(cube, path, path.parent, path.stem, name)]
-    scan = _scan(cube, path, path, path.name, name)
+        return [_scan(cube, path, path.parent, path.stem, part_name)]
+    scan = _scan(cube, path, path, path.name, part_name)
     files = _tiff_files(path)
-    missing = missing_file_numbers(files)
-    if missing and scan.axis is None:
+    missing_numbers = missing_file_numbers(files)
+    if missing_numbers and scan.axis is None:
         raise ScanError(
-            f"Cannot read {path} as a stack: its {len(files)} numbered images lack {number_list(missing)}, "
+            f"Cannot read {path} as a stack: its {len(files)} numbered images lack {number_list(missing_numbers)}, "
             "and all channels above would be shifted. Copy the images again, or give a list of their energies "
             "(energies.txt)."
         )
@@ -130,7 +133,7 @@ def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Sc
 
 
 def open_stack(path: Path) -> MappedCube | PagesCube:
-    """Open a TIFF file, or a folder of TIFF files of one channel each; values are read when needed.
+    """Open a TIFF file, or a folder of TIFF files of one channel each, whose values are read when needed.
 
     Raises
     ------
@@ -141,17 +144,21 @@ def open_stack(path: Path) -> MappedCube | PagesCube:
         return cast("MappedCube | PagesCube", _with_scan_error(lambda: _open_file(path), path))
     files = _tiff_files(path)
     page_types = [_with_scan_error(lambda file=file: _page_shape_and_type(file), file) for file in files]  # type: ignore[misc]
-    unequal = next(
+    unequal_file = next(
         (file for file, page_type in zip(files, page_types, strict=True) if page_type != page_types[0]), None
     )
-    if unequal is not None or len(files) < 2:
-        reason = f"{unequal.name} differs from {files[0].name} in size or type" if unequal else "two or more are needed"
+    if unequal_file is not None or len(files) < 2:
+        reason = (
+            f"{unequal_file.name} differs from {files[0].name} in size or type"
+            if unequal_file
+            else "two or more are needed"
+        )
         raise ScanError(f"Cannot read {path} as a stack of TIFF images: {reason}.")
     return PagesCube([(file, 0) for file in files], *page_types[0])
 
 
-def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, name: str | None) -> Scan:
-    energy_file = list_beside(folder, stem, name, str(path), _LIST_NAMES)
+def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stack_name: str, part_name: str | None) -> Scan:
+    energy_file = list_beside(folder, stack_name, part_name, str(path), _ENERGY_LIST_NAMES)
     axis: EnergyAxis | None = None
     notes: tuple[str, ...] = ("no energy calibration: no list of energies with the stack",)
     if energy_file is not None:
@@ -167,7 +174,7 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
     return Scan(
         lazy_counts(cube, str(path)),
         axis=axis,
-        name=stem,
+        name=stack_name,
         source=str(path),
         format=FORMAT.name,
         notes=notes,
@@ -175,32 +182,33 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stem: str, nam
 
 
 def _are_spectrum_rows(cube: MappedCube | PagesCube) -> bool:
-    """Return whether images are rows of spectra: counts differ much more between channels than between pixels."""
+    """Return whether images are rows of spectra, whose counts differ more between columns than between images."""
     middle_row = cube.shape[0] // 2
     counts = np.abs(
         np.nan_to_num(cube.read(slice(middle_row, middle_row + 1), slice(0, cube.shape[1]))[0].astype(np.float64))
     )
     if counts.shape[0] < _MIN_CHANNELS or not counts.any():
         return False
-    along_columns, along_images = (counts.sum(axis=axis) for axis in (1, 0))
-    spreads = [profile.std() / profile.mean() for profile in (along_columns, along_images)]
-    return bool(spreads[0] > _MIN_SPREAD_RATIO * spreads[1])
+    column_profile, image_profile = (counts.sum(axis=axis) for axis in (1, 0))
+    relative_spreads = [profile.std() / profile.mean() for profile in (column_profile, image_profile)]
+    return bool(relative_spreads[0] > _MIN_SPREAD_RATIO * relative_spreads[1])
 
 
 def _open_file(path: Path) -> MappedCube | PagesCube:
     with _import_tifffile().TiffFile(path) as file:
         pages = file.pages
         page, n_page = pages[0], len(pages)
-        shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
+        shape, dtype = tuple(int(n_index) for n_index in page.shape), np.dtype(page.dtype)
         _check_pages(path, n_page, shape, dtype, page)
         if n_page == 1 or len(shape) == 3:
             return _from_one_page(path, page, shape, dtype)
-        unequal = [
+        unequal_indices = [
             index for index in range(n_page) if tuple(pages[index].shape) != shape or pages[index].dtype != dtype
         ]
-        if unequal:
+        if unequal_indices:
             raise ScanError(
-                f"Cannot read {path} as a stack: image {unequal[0]} is {pages[unequal[0]].shape}, the first {shape}."
+                f"Cannot read {path} as a stack: image {unequal_indices[0]} is {pages[unequal_indices[0]].shape}, "
+                f"the first {shape}."
             )
         offset = _contiguous_offset(file, n_page, shape, dtype)
         if offset is not None:
@@ -211,26 +219,26 @@ def _open_file(path: Path) -> MappedCube | PagesCube:
 
 def _check_pages(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any], page: Any) -> None:
     n_byte = path.stat().st_size
-    size = dtype.itemsize * n_page
+    declared_bytes = dtype.itemsize * n_page
     page_bytes = dtype.itemsize
-    for length in shape:
-        size, page_bytes = size * length, page_bytes * length
+    for n_index in shape:
+        declared_bytes, page_bytes = declared_bytes * n_index, page_bytes * n_index
     if dtype.kind not in "uif" or len(shape) not in {2, 3} or 0 in shape:
         raise ScanError(
             f"Cannot read {path} as a stack: its images are {shape} {dtype}; (row, column) numbers are needed."
         )
     is_uncompressed = int(page.compression) == 1
-    if size > (n_byte if is_uncompressed else _MAX_COMPRESSION_RATIO * n_byte) or (
+    if declared_bytes > (n_byte if is_uncompressed else _MAX_COMPRESSION_RATIO * n_byte) or (
         not is_uncompressed and page_bytes > max(_MAX_PAGE_BYTES, n_byte)
     ):
         raise ScanError(
-            f"Cannot read {path}: it declares {n_page} images of {shape} {dtype}, {size / 1e6:.0f} MB, "
-            f"and holds {n_byte / 1e6:.3f} MB. It is damaged or cut off; copy it again."
+            f"Cannot read {path}: it declares {n_page} images of {shape} {dtype}, {declared_bytes / 1e6:.0f} MB, "
+            f"and holds {n_byte / 1e6:.3f} MB. The file is damaged or cut off; copy the file again."
         )
 
 
 def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedCube:
-    """Return the cube of one page with several values per pixel: channels are last, or separate planes."""
+    """Return the cube of one page with several values per pixel, stored by pixel or in separate planes."""
     if len(shape) != 3 or shape[-1] in _COLOUR_CHANNELS or page.axes not in {"YXS", "SYX", "ZYX"}:
         raise ScanError(
             f"Cannot read {path} as a stack: it has one image of {shape}; a stack has an image for each channel. "
@@ -238,17 +246,22 @@ def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtyp
         )
     if not page.is_contiguous:
         raise ScanError(
-            f"Cannot read {path}: several values per pixel, compressed. Write it uncompressed, or one page per channel."
+            f"Cannot read {path}: several values per pixel, compressed. Write the image uncompressed, or one page "
+            "per channel."
         )
     stored_dtype = dtype.newbyteorder(page.parent.byteorder)
-    sizes = (shape[0], shape[1], shape[2])
+    stored_shape = (shape[0], shape[1], shape[2])
     return MappedCube(
-        path, int(page.dataoffsets[0]), sizes, stored_dtype, _PIXELS_ORDER if page.axes == "YXS" else _PLANES_ORDER
+        path,
+        int(page.dataoffsets[0]),
+        stored_shape,
+        stored_dtype,
+        _PIXELS_ORDER if page.axes == "YXS" else _PLANES_ORDER,
     )
 
 
 def _contiguous_offset(file: Any, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int | None:
-    """Return the offset of the pages if uncompressed and contiguous, else None."""
+    """Return the offset of the pages in bytes, or None unless they are uncompressed and contiguous."""
     page_bytes = dtype.itemsize * shape[0] * shape[1]
     first_offset = int(file.pages[0].dataoffsets[0])
     for index in range(n_page):
@@ -261,15 +274,17 @@ def _contiguous_offset(file: Any, n_page: int, shape: tuple[int, ...], dtype: np
 def _page_shape_and_type(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
     with _import_tifffile().TiffFile(path) as file:
         page = file.pages[0]
-        shape, dtype = tuple(int(size) for size in page.shape), np.dtype(page.dtype)
+        shape, dtype = tuple(int(n_index) for n_index in page.shape), np.dtype(page.dtype)
         _check_pages(path, 1, shape, dtype, page)
         if len(shape) != 2 or len(file.pages) != 1:
-            raise ScanError(f"Cannot read {path} as the image of one channel: it has {len(file.pages)} of {shape}.")
+            raise ScanError(
+                f"Cannot read {path} as the image of one channel: it has {len(file.pages)} images of {shape}."
+            )
         return (shape[0], shape[1]), dtype
 
 
 def _axis(energy_file: Path, n_channel: int, path: Path) -> Axis:
-    energies, first_lines = read_list(energy_file, _LIST_NAMES)
+    energies, first_lines = read_list(energy_file, _ENERGY_LIST_NAMES)
     unit = next(filter(None, map(energy_unit, first_lines)), "")
     axis, notes = axis_of_list(energies, n_channel, unit)
     if axis is None:
@@ -284,17 +299,18 @@ def _axis(energy_file: Path, n_channel: int, path: Path) -> Axis:
 def _import_tifffile() -> Any:
     import tifffile
 
-    # messages of tifffile quote damaged files, and would reach the terminal unescaped
+    # tifffile quotes damaged files in messages, which are not escaped for the terminal
     logging.getLogger("tifffile").addHandler(_NULL_HANDLER)
     return tifffile
 
 
-def _with_scan_error(action: Callable[[], Any], path: Path) -> Any:
+def _with_scan_error(read_action: Callable[[], Any], path: Path) -> Any:
     try:
-        return action()
+        return read_action()
     except ScanError:
         raise
-    except Exception as error:  # tifffile and its codecs raise whatever they like at damaged files
+    except Exception as error:  # tifffile and its codecs raise various errors for damaged files
         raise ScanError(
-            f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({first_line(error)}). Copy it again."
+            f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({first_line(error)}). Copy the "
+            "file again."
         ) from error

@@ -1,14 +1,14 @@
-"""zarr stores (version 2 or 3) in a folder: 3-D arrays (row, column, channel), with the scan's metadata as attributes.
+"""zarr stores (version 2 or 3) with (row, column, channel) arrays, and the scan's metadata as attributes.
 
-Layout that ``underpaint convert`` writes: ``counts`` (for several detectors: ``<detector>/counts``), chunked by pixels,
-every chunk written; attributes ``gain_kev``, ``zero_kev``, ``step_mm``, ``detector``, ``notes``, ``metadata``; next to
-it ``live_time_s``, ``real_time_s`` and ``present`` if known. Source: zarr core specification 3.0 (2023) and 2 (2019),
-zarr-specs.readthedocs.io. The extra ``zarr`` installs the library.
+``underpaint convert`` writes ``counts`` (or ``<detector>/counts`` for several detectors) in chunks of pixels, and
+writes every chunk. The attributes of ``counts`` are ``gain_kev``, ``zero_kev``, ``step_mm``, ``detector``, ``notes``
+and ``metadata``. The same group has ``live_time_s``, ``real_time_s`` and ``present`` if known. Source: zarr core
+specification 3.0 (2023) and 2 (2019), zarr-specs.readthedocs.io. The extra ``zarr`` installs the library.
 
-A store can use codecs that run code (pickle) and contain links to the outside: both are refused before it is opened.
+Codecs that can run code (pickle) and links to the outside are refused before the store is opened.
 
-Blosc does not check the sizes in the header of a buffer against the buffer, and a damaged buffer ends the process, so
-the header is checked before decompression. Source: c-blosc 1.21, README_CHUNK_FORMAT.rst.
+Blosc does not check the sizes in a buffer's header, and a damaged buffer would end the process. The header is therefore
+checked before decompression. Source: c-blosc 1.21, README_CHUNK_FORMAT.rst.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from underpaint.errors import CalibrationError, MissingExtraError, ScanError
 from underpaint.io._axes import ENERGY_NAME, channel_dimension
 from underpaint.io._detectors import LOCATION_KEY, ArrayLocation
 from underpaint.io._energies import Axis, axis_of_list
-from underpaint.io._hyperspy import EXPERIMENTS, TIME_PATHS, Signal, read_axes, valid_seconds
+from underpaint.io._hyperspy import EXPERIMENTS_GROUP, TIME_PATHS, Signal, read_axes, valid_seconds
 from underpaint.io._source import first_line, is_outside, lazy_counts, try_read
 from underpaint.io.readers import Format
 
@@ -58,12 +58,12 @@ _MAX_METADATA_BYTES = 4 * 2**20
 _MAX_CHUNK_BYTES = 2**30
 _MAX_UNCHECKED_CHUNK_BYTES = 64 * 2**20
 _MAX_COMPRESSION_RATIO = 100
-"""Maximum compression ratio of chunks above ``_MAX_UNCHECKED_CHUNK_BYTES``; counts compress less."""
+"""Maximum compression ratio of chunks above ``_MAX_UNCHECKED_CHUNK_BYTES``, which that of counts does not reach."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
     """Return whether a folder is a zarr store."""
-    return not head and any((path / name).is_file() for name in _METADATA_NAMES)
+    return not head and any((path / file_name).is_file() for file_name in _METADATA_NAMES)
 
 
 def zarr_library() -> Any:
@@ -83,7 +83,7 @@ def zarr_library() -> Any:
 
 
 def wait_for_zarr() -> None:
-    """Wait for pending chunks: when one cannot be written, zarr continues with the others."""
+    """Wait for pending chunks, which zarr continues to write after a chunk that could not be written."""
 
     async def wait_for_others() -> None:
         other_tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -92,40 +92,49 @@ def wait_for_zarr() -> None:
     import_module("zarr.core.sync").sync(wait_for_others())
 
 
-def read(path: Path, name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a store, or only ``name``; cubes called ``counts`` or ``data`` are preferred to others.
+def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
+    """Read the cubes of a store, or only ``part_name``.
+
+    Cubes called ``counts`` or ``data`` are preferred to others.
 
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers of this name; a link leads out of the store; a codec is unknown; a chunk is
+        There is no 3-D array of numbers of this name, a link leads out of the store, a codec is unknown, or a chunk is
         missing.
     MissingExtraError
         zarr is not installed.
     """
     zarr_library()
     _refuse_links(path)
-    cubes = {node.name: node for node in _nodes(path) if len(node.shape) in {2, 3} and node.dtype.kind in "uif"}
-    signals = {key: node for key, node in cubes.items() if _signal(node) is not None}
-    cubes = signals or {key: node for key, node in cubes.items() if len(node.shape) == 3}
-    preferred = {key: node for key, node in cubes.items() if key.rsplit("/", 1)[-1] in {"counts", "data"}} or cubes
-    selected = (
-        preferred
-        if name is None
-        else {key: node for key, node in cubes.items() if f"{key}/".startswith(f"{name.strip('/')}/")}
+    cubes = {node.name: node for node in _array_nodes(path) if len(node.shape) in {2, 3} and node.dtype.kind in "uif"}
+    signals = {array_name: node for array_name, node in cubes.items() if _read_signal(node) is not None}
+    cubes = signals or {array_name: node for array_name, node in cubes.items() if len(node.shape) == 3}
+    preferred_cubes = {
+        array_name: node for array_name, node in cubes.items() if array_name.rsplit("/", 1)[-1] in {"counts", "data"}
+    } or cubes
+    selected_cubes = (
+        preferred_cubes
+        if part_name is None
+        else {
+            array_name: node
+            for array_name, node in cubes.items()
+            if f"{array_name}/".startswith(f"{part_name.strip('/')}/")
+        }
     )
-    if not selected:
-        listing = ", ".join(f"{key} {node.shape}" for key, node in cubes.items()) or "none"
+    if not selected_cubes:
+        array_list = ", ".join(f"{array_name} {node.shape}" for array_name, node in cubes.items()) or "none"
         raise ScanError(
-            f"Cannot read {path if name is None else f'{path}::{name}'} as a scan: a 3-D array (row, column, channel) "
-            f"of numbers is needed; the zarr store contains {listing}."
+            f"Cannot read {path if part_name is None else f'{path}::{part_name}'} as a scan: a 3-D array (row, "
+            "column, channel) "
+            f"of numbers is needed; the zarr store contains {array_list}."
         )
-    return [_scan(path, node, single=len(selected) == 1) for node in selected.values()]
+    return [_scan(path, node, is_single=len(selected_cubes) == 1) for node in selected_cubes.values()]
 
 
 @dataclass(frozen=True)
 class Node:
-    """An array of a store, from its metadata file."""
+    """Array of a store, described by its metadata file."""
 
     name: str
     folder: Path
@@ -134,44 +143,46 @@ class Node:
     chunks: tuple[int, ...]
     attributes: dict[str, Any]
     blosc: bool = False
-    """Whether the chunks' files are Blosc buffers."""
+    """Whether the chunk files are Blosc buffers."""
     dimensions: tuple[str, ...] = ()
     """Names of the dimensions, if stored."""
 
 
 class ZarrCube:
-    """Cube of one array, which is opened again for each block, so that any process can read it."""
+    """Cube of one array, whose store is opened again for each block, so that any process can read it."""
 
-    def __init__(self, node: Node, order: tuple[int, ...]) -> None:
-        self.node, self.dtype, self.order = node, node.dtype, order
-        n_row, n_column, n_channel = (1, *(node.shape[dimension] for dimension in order))[-3:]
+    def __init__(self, node: Node, dimension_order: tuple[int, ...]) -> None:
+        self.node, self.dtype, self.dimension_order = node, node.dtype, dimension_order
+        n_row, n_column, n_channel = (1, *(node.shape[dimension] for dimension in dimension_order))[-3:]
         self.shape = (n_row, n_column, n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels; a list of spectra is one row."""
-        slices = dict(zip(self.order, (rows, columns) if len(self.order) == 3 else (columns,), strict=False))
-        values = _read_values(
-            self.node, tuple(slices.get(dimension, slice(None)) for dimension in range(len(self.order)))
+        """Read a rectangle of pixels, where a list of spectra is one row."""
+        slices = dict(
+            zip(self.dimension_order, (rows, columns) if len(self.dimension_order) == 3 else (columns,), strict=False)
         )
-        values = np.transpose(values, self.order)
-        return np.ascontiguousarray(values if len(self.order) == 3 else values[None][rows])
+        stored_values = _read_values(
+            self.node, tuple(slices.get(dimension, slice(None)) for dimension in range(len(self.dimension_order)))
+        )
+        stored_values = np.transpose(stored_values, self.dimension_order)
+        return np.ascontiguousarray(stored_values if len(self.dimension_order) == 3 else stored_values[None][rows])
 
 
-def _read_values(node: Node, key: Any = ()) -> NDArray[Any]:
-    library = zarr_library()
+def _read_values(node: Node, slices: Any = ()) -> NDArray[Any]:
+    zarr_module = zarr_library()
     try:
-        array = library.open_array(_store(node), mode="r")
-        values = np.asarray(array[key])
-    except Exception as error:  # zarr and its codecs raise whatever they like at damaged data
+        zarr_array = zarr_module.open_array(_open_store(node), mode="r")
+        stored_values = np.asarray(zarr_array[slices])
+    except Exception as error:  # zarr and its codecs raise various errors for damaged data
         raise ScanError(
             f"Cannot read {node.folder}: the zarr array is damaged ({first_line(error)}). Copy the store again."
         ) from error
-    if values.dtype.kind not in "buif":
-        raise ScanError(f"Cannot read {node.folder}: the zarr array contains {values.dtype}, not numbers.")
-    return values
+    if stored_values.dtype.kind not in "buif":
+        raise ScanError(f"Cannot read {node.folder}: the zarr array contains {stored_values.dtype}, not numbers.")
+    return stored_values
 
 
-def _store(node: Node) -> Any:
+def _open_store(node: Node) -> Any:
     if not node.blosc:
         return zarr_library().storage.LocalStore(node.folder, read_only=True)
     return _checking_store()(node.folder, math.prod(node.chunks) * node.dtype.itemsize)
@@ -183,19 +194,19 @@ def _checking_store() -> Any:
     local_store: Any = zarr_library().storage.LocalStore
 
     class BloscStore(local_store):  # type: ignore[misc]
-        """Chunks of one array, each a Blosc buffer of known decompressed size."""
+        """Store of the chunks of one array, which are Blosc buffers of known decompressed size."""
 
         def __init__(self, folder: Path, chunk_bytes: int) -> None:
             super().__init__(folder, read_only=True)
             self.chunk_bytes = chunk_bytes
 
-        async def get(self, key: str, *rest: Any, **named: Any) -> Any:
-            return self._sound(key, await super().get(key, *rest, **named))
+        async def get(self, key: str, *arguments: Any, **keywords: Any) -> Any:
+            return self._checked_buffer(key, await super().get(key, *arguments, **keywords))
 
-        def get_sync(self, key: str, *rest: Any, **named: Any) -> Any:
-            return self._sound(key, super().get_sync(key, *rest, **named))
+        def get_sync(self, key: str, *arguments: Any, **keywords: Any) -> Any:
+            return self._checked_buffer(key, super().get_sync(key, *arguments, **keywords))
 
-        def _sound(self, key: str, buffer: Any) -> Any:
+        def _checked_buffer(self, key: str, buffer: Any) -> Any:
             if buffer is None or key.rsplit("/", 1)[-1] in _NON_CHUNK_NAMES:
                 return buffer
             fault = blosc_fault(buffer.to_bytes(), self.chunk_bytes)
@@ -208,57 +219,71 @@ def _checking_store() -> Any:
 
 def _refuse_links(path: Path) -> None:
     for folder, folders, files in os.walk(path):
-        for entry_path in (Path(folder) / entry for entry in (*folders, *files)):
+        for entry_path in (Path(folder) / entry_name for entry_name in (*folders, *files)):
             if is_outside(entry_path, path):
                 raise ScanError(
                     f"Cannot read {path}: {entry_path.relative_to(path)} is a link that leads out of the store."
                 )
 
 
-def _nodes(path: Path) -> Iterator[Node]:
+def _array_nodes(path: Path) -> Iterator[Node]:
     for folder, folders, files in os.walk(path):
         folders.sort()
         array_folder = Path(folder)
-        record = next(
+        array_metadata = next(
             (_read_json(array_folder / file_name) for file_name in ("zarr.json", ".zarray") if file_name in files), None
         )
-        if record is None or record.get("node_type", "array") != "array":
+        if array_metadata is None or array_metadata.get("node_type", "array") != "array":
             continue
-        folders.clear()  # an array has only chunks below it
-        yield _node(path, array_folder, record)
+        folders.clear()  # the folder of an array has only chunks
+        yield _read_node(path, array_folder, array_metadata)
 
 
-def _node(path: Path, folder: Path, record: dict[str, Any]) -> Node:
-    refused = sorted(
-        {codec for codec in _codec_names(record) if codec.removeprefix("numcodecs.") not in _ALLOWED_CODECS}
+def _read_node(path: Path, folder: Path, array_metadata: dict[str, Any]) -> Node:
+    refused_codecs = sorted(
+        {codec for codec in _codec_names(array_metadata) if codec.removeprefix("numcodecs.") not in _ALLOWED_CODECS}
     )
-    if refused:
+    if refused_codecs:
         raise ScanError(
-            f"Cannot read {folder}: the zarr array is encoded with {', '.join(refused)}, which is not allowed."
+            f"Cannot read {folder}: the zarr array is encoded with {', '.join(refused_codecs)}, which is not allowed."
         )
     try:
-        shape = tuple(int(length) for length in record["shape"])
-        chunk_shape = record["chunks"] if "chunks" in record else record["chunk_grid"]["configuration"]["chunk_shape"]
-        chunks = tuple(int(length) for length in chunk_shape)
-        dtype = np.dtype(str(record.get("data_type", record.get("dtype"))))
+        shape = tuple(int(n_index) for n_index in array_metadata["shape"])
+        stored_chunk_shape = (
+            array_metadata["chunks"]
+            if "chunks" in array_metadata
+            else array_metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        )
+        chunk_shape = tuple(int(n_index) for n_index in stored_chunk_shape)
+        dtype = np.dtype(str(array_metadata.get("data_type", array_metadata.get("dtype"))))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ScanError(
             f"Cannot read {folder}: the zarr array's metadata is incomplete ({error}). Copy the store again."
         ) from error
-    _refuse_sizes(folder, shape, chunks, dtype)
-    stored_attributes = _read_json(folder / ".zattrs") if (folder / ".zattrs").is_file() else record.get("attributes")
+    _refuse_sizes(folder, shape, chunk_shape, dtype)
+    stored_attributes = (
+        _read_json(folder / ".zattrs") if (folder / ".zattrs").is_file() else array_metadata.get("attributes")
+    )
     attributes = stored_attributes if isinstance(stored_attributes, dict) else {}
     name = "/".join(folder.relative_to(path).parts)
-    names = record.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or ()
-    dimensions = tuple(str(name) for name in names) if isinstance(names, list) and len(names) == len(shape) else ()
-    return Node(name, folder, shape, dtype, chunks, attributes, _is_blosc(record), dimensions)
+    dimension_names = array_metadata.get("dimension_names") or attributes.get("_ARRAY_DIMENSIONS") or ()
+    dimensions = (
+        tuple(str(name) for name in dimension_names)
+        if isinstance(dimension_names, list) and len(dimension_names) == len(shape)
+        else ()
+    )
+    return Node(name, folder, shape, dtype, chunk_shape, attributes, _is_blosc(array_metadata), dimensions)
 
 
-def _is_blosc(record: dict[str, Any]) -> bool:
+def _is_blosc(array_metadata: dict[str, Any]) -> bool:
     """Return whether Blosc is the last codec, so that the chunk files are Blosc buffers."""
-    codecs = record.get("codecs")
+    codecs = array_metadata.get("codecs")
     last_codec = (
-        record.get("compressor") if codecs is None else codecs[-1] if isinstance(codecs, list) and codecs else None
+        array_metadata.get("compressor")
+        if codecs is None
+        else codecs[-1]
+        if isinstance(codecs, list) and codecs
+        else None
     )
     return (
         isinstance(last_codec, dict)
@@ -266,32 +291,36 @@ def _is_blosc(record: dict[str, Any]) -> bool:
     )
 
 
-def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    sizes_fit = len(shape) == len(chunks) and all(length > 0 for length in (*shape, *chunks))
-    if not sizes_fit or math.prod(chunks) * dtype.itemsize > _MAX_CHUNK_BYTES:
+def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunk_shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    sizes_fit = len(shape) == len(chunk_shape) and all(n_index > 0 for n_index in (*shape, *chunk_shape))
+    if not sizes_fit or math.prod(chunk_shape) * dtype.itemsize > _MAX_CHUNK_BYTES:
         raise ScanError(
-            f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunks}; chunks must be "
-            f"of the same number of sizes and at most {_MAX_CHUNK_BYTES} bytes."
+            f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunk_shape}; chunks must be "
+            f"of the same number of dimensions and at most {_MAX_CHUNK_BYTES} bytes."
         )
-    chunk_bytes = math.prod(chunks) * dtype.itemsize
+    chunk_bytes = math.prod(chunk_shape) * dtype.itemsize
     if chunk_bytes > _MAX_UNCHECKED_CHUNK_BYTES and chunk_bytes > _MAX_COMPRESSION_RATIO * _stored_bytes(folder):
         raise ScanError(
-            f"Cannot read {folder}: a zarr array in chunks of {chunks} {dtype}, {chunk_bytes / 1e6:.0f} MB each, and "
-            f"all its files hold {_stored_bytes(folder) / 1e6:.3f} MB. It is damaged or cut off; copy the store again."
+            f"Cannot read {folder}: a zarr array in chunks of {chunk_shape} {dtype}, {chunk_bytes / 1e6:.0f} MB "
+            "each, and "
+            f"all its files hold {_stored_bytes(folder) / 1e6:.3f} MB. The store is damaged or cut off; copy the "
+            "store again."
         )
     if len(shape) == 3 and shape[1] * shape[2] * dtype.itemsize > _MAX_CHUNK_BYTES:
         raise ScanError(f"Cannot read {folder}: one row of a zarr array of shape {shape} does not fit into memory.")
 
 
 def _stored_bytes(folder: Path) -> int:
-    return sum((Path(directory) / name).stat().st_size for directory, _, files in os.walk(folder) for name in files)
+    return sum(
+        (Path(directory) / file_name).stat().st_size for directory, _, files in os.walk(folder) for file_name in files
+    )
 
 
-def _codec_names(record: Any) -> Iterator[str]:
+def _codec_names(array_metadata: Any) -> Iterator[str]:
     """Yield the names of all codecs in an array's metadata, including nested codecs."""
-    entries = [record.get(key) for key in ("codecs", "index_codecs", "filters", "compressor")]
-    for entry in entries:
-        for codec in entry if isinstance(entry, list) else [entry] if entry else []:
+    codec_lists = [array_metadata.get(codecs_key) for codecs_key in ("codecs", "index_codecs", "filters", "compressor")]
+    for codec_list in codec_lists:
+        for codec in codec_list if isinstance(codec_list, list) else [codec_list] if codec_list else []:
             if isinstance(codec, dict):
                 yield str(codec.get("name", codec.get("id")))
                 configuration = codec.get("configuration")
@@ -304,51 +333,51 @@ def _read_json(path: Path) -> dict[str, Any]:
     if try_read(path.stat, str(path)).st_size > _MAX_METADATA_BYTES:
         raise ScanError(f"Cannot read {path}: metadata of a zarr array has at most {_MAX_METADATA_BYTES} bytes.")
     try:
-        record = json.loads(try_read(path.read_bytes, str(path)))
+        metadata = json.loads(try_read(path.read_bytes, str(path)))
     except (ValueError, RecursionError) as error:
         raise ScanError(
             f"Cannot read {path}: the metadata of the zarr store is damaged ({error}). Copy the store again."
         ) from error
-    if not isinstance(record, dict):
+    if not isinstance(metadata, dict):
         raise ScanError(
             f"Cannot read {path}: the metadata of the zarr store is not a JSON object. Copy the store again."
         )
-    return record
+    return metadata
 
 
-def _scan(path: Path, node: Node, *, single: bool) -> Scan:
+def _scan(path: Path, node: Node, *, is_single: bool) -> Scan:
     _refuse_missing_chunks(node)
-    signal, attributes = _signal(node), node.attributes
-    dimension_order, dimension_note = ((*signal.order,), "") if signal is not None else _dimension_order(node)
+    signal, attributes = _read_signal(node), node.attributes
+    dimension_order, dimension_note = ((*signal.dimension_order,), "") if signal is not None else _dimension_order(node)
     cube = ZarrCube(node, dimension_order)
     axis, unit_notes = (signal.axis, signal.notes) if signal is not None else _axis(node, cube.shape[2])
     notes, metadata = attributes.get("notes"), attributes.get("metadata")
     calibration_notes = unit_notes if axis is not None else ("no energy calibration in the store",)
     hyperspy_times = _hyperspy_times(node) if signal is not None else {}
     live_time, real_time = (
-        np.full(cube.shape[:2], hyperspy_times[name])
-        if name in hyperspy_times
-        else _sibling_array(node, f"{name}_s", cube.shape[:2])
-        for name in ("live_time", "real_time")
+        np.full(cube.shape[:2], hyperspy_times[time_name])
+        if time_name in hyperspy_times
+        else _sibling_array(node, f"{time_name}_s", cube.shape[:2])
+        for time_name in ("live_time", "real_time")
     )
     array_location = ArrayLocation("/" + node.name.rpartition("/")[0] if signal is not None else "")
-    # ``convert`` writes only detectors.
+    # ``underpaint convert`` writes only detectors, which need no selection.
     location_metadata = {} if "n_chunk_written" in attributes else {LOCATION_KEY: array_location}
-    present = _sibling_array(node, "present", cube.shape[:2])
+    is_present = _sibling_array(node, "present", cube.shape[:2])
     row_multiple = (
         max(1, min(node.chunks[dimension_order[0]], node.shape[dimension_order[0]])) if len(dimension_order) == 3 else 1
     )
     return Scan(
         lazy_counts(cube, f"{path}::{node.name}", row_multiple),
         axis=axis,
-        name=path.stem if single else f"{path.stem}_{node.name.replace('/', '_')}",
+        name=path.stem if is_single else f"{path.stem}_{node.name.replace('/', '_')}",
         source=f"{path}::{node.name}",
         format=FORMAT.name,
         live_time_s=live_time,
         real_time_s=real_time,
-        step_mm=_step_pair(attributes.get("step_mm")) if signal is None else signal.step_mm,
+        step_mm=_step_mm_of(attributes.get("step_mm")) if signal is None else signal.step_mm,
         detector=str(attributes.get("detector", "")),
-        present=None if present is None else present.astype(bool),
+        present=None if is_present is None else is_present.astype(bool),
         notes=(
             *(map(str, notes) if isinstance(notes, list) else ()),
             *((dimension_note,) if dimension_note else ()),
@@ -359,55 +388,63 @@ def _scan(path: Path, node: Node, *, single: bool) -> Scan:
 
 
 def _dimension_order(node: Node) -> tuple[tuple[int, ...], str]:
-    """Return the dimensions of rows, columns and channels, and a note if these were guessed ("" otherwise)."""
-    named_dimensions = [dimension for dimension, name in enumerate(node.dimensions) if ENERGY_NAME.search(name)]
+    """Return the indices of the dimensions of rows, columns and channels, and a note ("" if they are certain)."""
+    named_dimensions = [
+        dimension for dimension, dimension_name in enumerate(node.dimensions) if ENERGY_NAME.search(dimension_name)
+    ]
     if len(named_dimensions) == 1:
-        channel_dim, note = named_dimensions[0], ""
+        channel_dim, dimension_note = named_dimensions[0], ""
     else:
         lengths = tuple(sibling.shape[0] for sibling in _sibling_nodes(node, _ENERGY_NAMES) if len(sibling.shape) == 1)
-        channel_dim, note = channel_dimension(node.shape, lengths, lambda key: _read_values(node, key))
-    return (*(dimension for dimension in range(len(node.shape)) if dimension != channel_dim), channel_dim), note
+        channel_dim, dimension_note = channel_dimension(node.shape, lengths, lambda slices: _read_values(node, slices))
+    return (
+        *(dimension for dimension in range(len(node.shape)) if dimension != channel_dim),
+        channel_dim,
+    ), dimension_note
 
 
 # --- HyperSpy's .zspy --------------------------------------------------------------------------------
 
 
-def _signal(node: Node) -> Signal | None:
-    """Return the signal described by the attributes of HyperSpy's axes; None without such attributes."""
-    parts = node.name.split("/")
-    if len(parts) != 3 or (parts[0], parts[2]) != (EXPERIMENTS, "data"):
+def _read_signal(node: Node) -> Signal | None:
+    """Return the signal described by the attributes of HyperSpy's axes, or None without such attributes."""
+    path_parts = node.name.split("/")
+    if len(path_parts) != 3 or (path_parts[0], path_parts[2]) != (EXPERIMENTS_GROUP, "data"):
         return None
     folder = node.folder.parent
-    return read_axes([_attributes(folder / f"axis-{dimension}") for dimension in range(len(node.shape))], node.shape)
+    return read_axes(
+        [_group_attributes(folder / f"axis-{dimension}") for dimension in range(len(node.shape))], node.shape
+    )
 
 
 def _hyperspy_times(node: Node) -> dict[str, float]:
-    for path in TIME_PATHS:
-        record = _attributes(node.folder.parent / path)
-        times = {name: valid_seconds(record.get(name)) for name in ("live_time", "real_time")}
+    for time_path in TIME_PATHS:
+        group_attributes = _group_attributes(node.folder.parent / time_path)
+        times = {time_name: valid_seconds(group_attributes.get(time_name)) for time_name in ("live_time", "real_time")}
         if any(times.values()):
-            return {name: value for name, value in times.items() if value is not None}
+            return {time_name: time_s for time_name, time_s in times.items() if time_s is not None}
     return {}
 
 
-def _attributes(folder: Path) -> dict[str, Any]:
-    """Return the attributes of a group; empty without such a group."""
+def _group_attributes(folder: Path) -> dict[str, Any]:
+    """Return the attributes of a group, or an empty dict without such a group."""
     if (folder / ".zattrs").is_file():
         return _read_json(folder / ".zattrs")
-    record = _read_json(folder / "zarr.json") if (folder / "zarr.json").is_file() else {}
-    attributes = record.get("attributes")
+    group_metadata = _read_json(folder / "zarr.json") if (folder / "zarr.json").is_file() else {}
+    attributes = group_metadata.get("attributes")
     return attributes if isinstance(attributes, dict) else {}
 
 
 def _refuse_missing_chunks(node: Node) -> None:
-    """Raise ScanError if chunks are missing although the writer stated that all were written; else they are empty."""
-    expected = node.attributes.get("n_chunk_written")
-    if not isinstance(expected, int):
+    """Raise ScanError if chunks are missing although the array's attributes state that all were written."""
+    n_written_chunk = node.attributes.get("n_chunk_written")
+    if not isinstance(n_written_chunk, int):
         return
-    n_stored = sum(len(files) for folder, _, files in os.walk(node.folder / "c"))
-    if n_stored < expected:
+    n_stored_chunk = sum(len(files) for folder, _, files in os.walk(node.folder / "c"))
+    if n_stored_chunk < n_written_chunk:
         raise ScanError(
-            f"Cannot read {node.folder}: {expected} chunks were written, {n_stored} exist. Copy the store again."
+            f"Cannot read {node.folder}: {n_written_chunk} chunks were written, {n_stored_chunk} exist. Copy the "
+            "store again."
         )
 
 
@@ -421,24 +458,30 @@ def _axis(node: Node, n_channel: int) -> Axis:
     if energies is None:
         return None, ()
     unit = str(energies.attributes.get("units", "")).lower()
-    unit_known = unit if unit in {"kev", "ev"} else ""
-    return axis_of_list(np.asarray(_read_values(energies), dtype=np.float64), n_channel, unit_known)
+    known_unit = unit if unit in {"kev", "ev"} else ""
+    return axis_of_list(np.asarray(_read_values(energies), dtype=np.float64), n_channel, known_unit)
 
 
-def _step_pair(step: Any) -> tuple[float, float] | None:
-    if not (isinstance(step, list) and len(step) == 2 and all(isinstance(value, int | float) for value in step)):
+def _step_mm_of(stored_step: Any) -> tuple[float, float] | None:
+    if not (
+        isinstance(stored_step, list)
+        and len(stored_step) == 2
+        and all(isinstance(step_value, int | float) for step_value in stored_step)
+    ):
         return None
-    return float(step[0]), float(step[1])
+    return float(stored_step[0]), float(stored_step[1])
 
 
-def _sibling_array(node: Node, name: str, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    sibling = next((candidate for candidate in _sibling_nodes(node, (name,)) if candidate.shape == shape), None)
+def _sibling_array(node: Node, array_name: str, shape: tuple[int, int]) -> NDArray[np.float64] | None:
+    sibling = next(
+        (sibling_node for sibling_node in _sibling_nodes(node, (array_name,)) if sibling_node.shape == shape), None
+    )
     return None if sibling is None else np.asarray(_read_values(sibling), dtype=np.float64)
 
 
-def _sibling_nodes(node: Node, names: tuple[str, ...]) -> Iterator[Node]:
+def _sibling_nodes(node: Node, array_names: tuple[str, ...]) -> Iterator[Node]:
     """Yield the arrays with the given names in the group of an array."""
-    for folder in (node.folder.parent / name for name in names):
+    for folder in (node.folder.parent / array_name for array_name in array_names):
         metadata_name = next(
             (candidate_name for candidate_name in ("zarr.json", ".zarray") if (folder / candidate_name).is_file()), None
         )
@@ -447,7 +490,7 @@ def _sibling_nodes(node: Node, names: tuple[str, ...]) -> Iterator[Node]:
             and node.name
             and _read_json(folder / metadata_name).get("node_type", "array") == "array"
         ):
-            yield _node(folder.parent, folder, _read_json(folder / metadata_name))
+            yield _read_node(folder.parent, folder, _read_json(folder / metadata_name))
 
 
 HEADER_BYTES = 16
@@ -457,7 +500,7 @@ _SIZE_STRUCT = struct.Struct("<i")
 
 
 def blosc_fault(buffer: bytes, unpacked_bytes: int) -> str:
-    """Return the inconsistency of a Blosc buffer; empty if it can be decompressed.
+    """Return the inconsistency of a Blosc buffer, or "" if it can be decompressed.
 
     Parameters
     ----------
@@ -483,17 +526,19 @@ def blosc_fault(buffer: bytes, unpacked_bytes: int) -> str:
     return "" if is_valid else "the blocks of a Blosc chunk are outside of it"
 
 
-def _blocks_fit(packed: bytes, n_byte: int, block_bytes: int, type_bytes: int, *, split: bool) -> bool:
+def _blocks_fit(packed_buffer: bytes, n_byte: int, block_bytes: int, type_bytes: int, *, split: bool) -> bool:
     """Return whether each block, and each stream of a block, is inside the buffer."""
     n_block = -(-n_byte // block_bytes)
     first_block_offset = HEADER_BYTES + _SIZE_STRUCT.size * n_block
-    if first_block_offset > len(packed):
+    if first_block_offset > len(packed_buffer):
         return False
-    starts = np.frombuffer(packed, "<i4", n_block, HEADER_BYTES)
-    for index, start in enumerate(starts.tolist()):
+    block_starts = np.frombuffer(packed_buffer, "<i4", n_block, HEADER_BYTES)
+    for index, block_start in enumerate(block_starts.tolist()):
         block_length = min(block_bytes, n_byte - index * block_bytes)
         n_stream = type_bytes if split and block_length == block_bytes and _is_split(block_bytes, type_bytes) else 1
-        if start < first_block_offset or not _streams_fit(packed, start, n_stream, block_length // n_stream):
+        if block_start < first_block_offset or not _streams_fit(
+            packed_buffer, block_start, n_stream, block_length // n_stream
+        ):
             return False
     return True
 
@@ -502,13 +547,13 @@ def _is_split(block_bytes: int, type_bytes: int) -> bool:
     return type_bytes <= _MAX_SPLIT_TYPE and block_bytes // type_bytes >= _MIN_SPLIT_BYTES
 
 
-def _streams_fit(packed: bytes, start: int, n_stream: int, unpacked_bytes: int) -> bool:
-    offset = start
+def _streams_fit(packed_buffer: bytes, block_start: int, n_stream: int, unpacked_bytes: int) -> bool:
+    offset = block_start
     for _ in range(n_stream):
-        if offset + _SIZE_STRUCT.size > len(packed):
+        if offset + _SIZE_STRUCT.size > len(packed_buffer):
             return False
-        size = _SIZE_STRUCT.unpack_from(packed, offset)[0]
-        offset += _SIZE_STRUCT.size + size
-        if not 0 < size <= unpacked_bytes or offset > len(packed):
+        stream_bytes = _SIZE_STRUCT.unpack_from(packed_buffer, offset)[0]
+        offset += _SIZE_STRUCT.size + stream_bytes
+        if not 0 < stream_bytes <= unpacked_bytes or offset > len(packed_buffer):
             return False
     return True

@@ -1,6 +1,6 @@
-"""Results on disk: HDF5 in the layout of NeXus, TIFF, CSV, and users' additions.
+"""Results on disk as NeXus HDF5, TIFF and CSV files, and the additions of users.
 
-``nexus`` writes and reads them; ``stored`` keeps blocks until they are complete, ``folder`` publishes them atomically;
-``sidecars`` (scan, photograph, regions) are kept when results are replaced; ``provenance`` records their origin;
-``contained`` opens their files without following links.
+``nexus`` writes and reads results. ``stored`` keeps blocks until all are complete, and ``folder`` publishes results
+atomically. ``sidecars`` keeps scan, photograph and regions when results are replaced. ``provenance`` records the origin
+of results, and ``contained`` opens their files without following links.
 """

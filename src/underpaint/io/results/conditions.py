@@ -1,13 +1,13 @@
-"""Groups of ``results.h5`` that describe the recording of the scan: source, geometry, dwell time and object.
+"""Groups of ``results.h5`` that describe the measurement, with source, geometry, dwell time and object.
 
-Only known values are written. The attribute ``origin`` states their source: "given" (an instrument file or preset),
-"file" (the scan's file) or "spectrum" (derived from the scan's lines).
+Only known values are written. The attribute ``origin`` states the source of a value, "given" (an instrument file or
+preset), "file" (the scan's file) or "spectrum" (derived from the scan's lines).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-FIELDS: dict[str, tuple[str, str, str]] = {
+INSTRUMENT_FIELDS: dict[str, tuple[str, str, str]] = {
     "tube.anode": ("source", "target_material", ""),
     "tube.voltage_kv": ("source", "voltage", "kV"),
     "geometry.incidence_angle_deg": ("geometry", "incidence_angle", "deg"),
@@ -20,42 +20,46 @@ FIELDS: dict[str, tuple[str, str, str]] = {
     "detector.noise_fwhm_kev": ("detector", "noise_fwhm", "keV"),
     "detector.fano": ("detector", "fano_factor", "1"),
 }
-"""Group below ``instrument``, field and unit of each value, by its name in instrument files."""
-CLASSES = {"source": "NXsource", "geometry": "NXcollection", "detector": "NXdetector", "beam": "NXbeam"}
+"""Group below ``instrument``, field and unit of each instrument setting, by its name in instrument files."""
+GROUP_CLASSES = {"source": "NXsource", "geometry": "NXcollection", "detector": "NXdetector", "beam": "NXbeam"}
 
 
-def write_conditions(entry: Any, facts: Mapping[str, Any], calibration: Mapping[str, Any]) -> None:
+def write_conditions(entry_group: Any, scan_facts: Mapping[str, Any], calibration: Mapping[str, Any]) -> None:
     """Write ``instrument`` (NXinstrument) and ``sample`` (NXsample).
 
     Parameters
     ----------
-    entry : h5py.Group
+    entry_group : h5py.Group
         Entry of ``results.h5``.
-    facts : mapping
-        Facts of the scan: name, source, detector, times.
+    scan_facts : mapping
+        Summary of the scan with name, source, detector and times.
     calibration : mapping
-        Calibration of the run; its ``known`` has each known value of the instrument with the origin.
+        Calibration of the run. Its ``known`` has each known value of the instrument with the origin.
     """
-    instrument = nexus_group(entry, "instrument", "NXinstrument")
-    groups = {name: nexus_group(instrument, name, kind) for name, kind in CLASSES.items() if name != "beam"}
+    instrument = nexus_group(entry_group, "instrument", "NXinstrument")
+    groups = {
+        name: nexus_group(instrument, name, nexus_class)
+        for name, nexus_class in GROUP_CLASSES.items()
+        if name != "beam"
+    }
     groups["source"]["probe"] = "x-ray"
     known_values = calibration.get("known", {})
-    for value_name, (group, field, units) in FIELDS.items():
+    for value_name, (group, field, units) in INSTRUMENT_FIELDS.items():
         if value_name in known_values:
             _write_field(groups[group], field, known_values[value_name], units)
     if "tube.anode" in known_values:
         groups["source"]["type"] = "Fixed Tube X-ray"
     energies = (known_values.get("source_spectrum", {}).get("value") or {}).get("energy_kev", ())
     if len(energies) == 1:
-        beam = nexus_group(instrument, "beam", CLASSES["beam"])
+        beam = nexus_group(instrument, "beam", GROUP_CLASSES["beam"])
         _write_field(beam, "incident_energy", known_values["source_spectrum"] | {"value": energies[0]}, "keV")
-    if facts.get("detector"):
-        groups["detector"]["description"] = str(facts["detector"])
+    if scan_facts.get("detector"):
+        groups["detector"]["description"] = str(scan_facts["detector"])
     for fact_name, field in (("live_time_s", "count_time"), ("real_time_s", "real_time")):
-        if isinstance(facts.get(fact_name), int | float):
-            _write_field(groups["detector"], field, {"value": facts[fact_name], "origin": "file"}, "s")
-    sample = nexus_group(entry, "sample", "NXsample")
-    sample["name"] = str(facts.get("name", "scan"))
+        if isinstance(scan_facts.get(fact_name), int | float):
+            _write_field(groups["detector"], field, {"value": scan_facts[fact_name], "origin": "file"}, "s")
+    sample = nexus_group(entry_group, "sample", "NXsample")
+    sample["name"] = str(scan_facts.get("name", "scan"))
     sample["type"] = "sample"
 
 
@@ -69,7 +73,7 @@ def _write_field(group: Any, name: str, known_value: Mapping[str, Any], units: s
 
 
 def nexus_group(parent: Any, name: str, nexus_class: str) -> Any:
-    """Make a group of a NeXus class."""
+    """Create a group of a NeXus class."""
     group = parent.create_group(name)
     group.attrs["NX_class"] = nexus_class
     return group

@@ -1,4 +1,4 @@
-"""Files of a results folder of unknown origin, opened without following links out of it."""
+"""Opening of files in a results folder of unknown origin, without following links out of it."""
 
 import hashlib
 import math
@@ -15,25 +15,25 @@ from underpaint.errors import ScanError
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link_status
 
-DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
-"""Errors of reading a damaged or hostile ``results.h5``."""
+DAMAGE_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
+"""Errors that h5py raises for a damaged or malicious ``results.h5``."""
 _IS_WINDOWS = os.name == "nt"
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _MAX_COMPRESSION_RATIO = 1100
-"""Maximum compression ratio; deflate, the only compression in results, reaches 1032."""
-_SMALL_BYTES = 2**20
+"""Maximum compression ratio of datasets. Deflate, the only compression in results, reaches 1032."""
+_MAX_UNCHECKED_BYTES = 2**20
 _accepted_files: deque[tuple[int, int, int, int]] = deque(maxlen=16)
 
 
-def has_file(folder: Path, *names: str) -> bool:
+def has_file(folder: Path, *path_parts: str) -> bool:
     """Return whether :func:`open_contained` would open a file."""
     try:
-        return stat.S_ISREG(_status(folder, names).st_mode)
+        return stat.S_ISREG(_file_status(folder, path_parts).st_mode)
     except (OSError, ScanError):
         return False
 
 
-def open_contained(folder: Path, *names: str) -> BufferedReader:
+def open_contained(folder: Path, *path_parts: str) -> BufferedReader:
     """Open a file in a results folder for reading without following links.
 
     Parameters
@@ -50,34 +50,40 @@ def open_contained(folder: Path, *names: str) -> BufferedReader:
     OSError
         The file does not exist or cannot be read.
     """
-    status = _status(folder, names)
-    path = folder.joinpath(*names)
-    if not stat.S_ISREG(status.st_mode):
+    file_status = _file_status(folder, path_parts)
+    path = folder.joinpath(*path_parts)
+    if not stat.S_ISREG(file_status.st_mode):
         raise ScanError(f"Cannot read {path}: it is not a regular file. Move it out of the results folder.")
     stream = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
-    if not os.path.samestat(status, os.fstat(stream.fileno())):
+    if not os.path.samestat(file_status, os.fstat(stream.fileno())):
         stream.close()
         raise ScanError(f"Cannot read {path}: it was replaced while it was opened. Try again.")
     return stream
 
 
-def digest_contained(folder: Path, *names: str) -> str | None:
-    """Return the SHA-256 of a file in a results folder, None if missing; errors as for :func:`open_contained`."""
+def digest_contained(folder: Path, *path_parts: str) -> str | None:
+    """Return the SHA-256 hash of a file in a results folder, or None if the file is missing.
+
+    Raises the errors of :func:`open_contained`.
+    """
     try:
-        with open_contained(folder, *names) as stream:
+        with open_contained(folder, *path_parts) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except FileNotFoundError:
         return None
 
 
-def read_contained_text(folder: Path, *names: str) -> str:
-    """Return the text of a UTF-8 file in a results folder; errors as for :func:`open_contained`."""
-    with open_contained(folder, *names) as stream:
+def read_contained_text(folder: Path, *path_parts: str) -> str:
+    """Return the text of a UTF-8 file in a results folder.
+
+    Raises the errors of :func:`open_contained`.
+    """
+    with open_contained(folder, *path_parts) as stream:
         return stream.read().decode("utf-8")
 
 
 def open_results_file(folder: Path) -> Any:
-    """Open ``results.h5`` of a folder for reading; nothing in it may refer to another file.
+    """Open ``results.h5`` of a folder for reading, and refuse references to other files.
 
     Returns
     -------
@@ -87,7 +93,7 @@ def open_results_file(folder: Path) -> Any:
     ------
     ScanError
         The file is missing, is a link, or refers to other files.
-    DAMAGE
+    DAMAGE_ERRORS
         The file is damaged.
     """
     path = folder / RESULTS_FILE
@@ -95,7 +101,7 @@ def open_results_file(folder: Path) -> Any:
         with open_contained(folder, RESULTS_FILE) as stream:
             opened_status = os.fstat(stream.fileno())
             file = h5py.File(path, "r")
-            is_same = os.path.samestat(path.lstat(), opened_status)
+            is_same_file = os.path.samestat(path.lstat(), opened_status)
     except (FileNotFoundError, NotADirectoryError) as error:
         if not folder.exists():
             reason = "the folder does not exist"
@@ -103,33 +109,33 @@ def open_results_file(folder: Path) -> Any:
             reason = f"there is no {RESULTS_FILE} in it" if folder.is_dir() else "it is a file, not a folder"
         raise ScanError(f"Cannot read results from {folder}: {reason}. Give a folder of results.") from error
     try:
-        reason = _refusal_reason(file, opened_status) if is_same else "the file was replaced while it was opened"
+        reason = _refusal_reason(file, opened_status) if is_same_file else "the file was replaced while it was opened"
     except BaseException:
         file.close()
         raise
     if reason:
         file.close()
         raise ScanError(
-            f"Cannot read {path}: {reason}. Results written by underpaint have no such content; do not use it."
+            f"Cannot read {path}: {reason}. Results written by underpaint have no such content; do not use this file."
         )
     return file
 
 
-def _status(folder: Path, names: tuple[str, ...]) -> os.stat_result:
-    """Return the status of a file in a folder, after a check of every part of its path."""
+def _file_status(folder: Path, path_parts: tuple[str, ...]) -> os.stat_result:
+    """Return the status of a file in a folder, after checking every part of its path."""
     path = folder
-    status = folder.stat()
-    for name in names:
-        path = path / name
-        if _is_invalid_name(name):
-            raise ScanError(f"Cannot read {name!r} in {folder}: it is not the name of a file or folder.")
-        status = path.lstat()
-        if is_link_status(status):
+    file_status = folder.stat()
+    for path_part in path_parts:
+        path = path / path_part
+        if _is_invalid_name(path_part):
+            raise ScanError(f"Cannot read {path_part!r} in {folder}: it is not the name of a file or folder.")
+        file_status = path.lstat()
+        if is_link_status(file_status):
             raise ScanError(
                 f"Cannot use {path}: it is a link, and links in a folder of results are not followed. "
                 "Put the file itself there."
             )
-    return status
+    return file_status
 
 
 def _is_invalid_name(name: str) -> bool:
@@ -138,33 +144,39 @@ def _is_invalid_name(name: str) -> bool:
     return _IS_WINDOWS and (any(character in name for character in "\\:") or PureWindowsPath(name).is_reserved())
 
 
-def _refusal_reason(file: Any, status: os.stat_result) -> str:
-    """Return which object of an HDF5 file refers to another file or declares too much data; "" if none does."""
-    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    if identity in _accepted_files:  # the file is opened again for every map
-        return ""
-    root = file.id
+def _refusal_reason(file: Any, file_status: os.stat_result) -> str:
+    """Return the reason to refuse an HDF5 file, or "" if there is none.
 
-    def check_object(name: bytes) -> str | None:
-        link_type = root.links.get_info(name).type
+    A file is refused if an object refers to another file or declares too much data.
+    """
+    file_identity = (file_status.st_dev, file_status.st_ino, file_status.st_size, file_status.st_mtime_ns)
+    if file_identity in _accepted_files:  # the file is opened again for every map
+        return ""
+    root_group = file.id
+
+    def check_object(object_path: bytes) -> str | None:
+        link_type = root_group.links.get_info(object_path).type
         if link_type == h5py.h5l.TYPE_SOFT:
             return None
         if link_type != h5py.h5l.TYPE_HARD:
-            return f"its {name.decode(errors='replace')!r} is a link to another file"
-        item_id = h5py.h5o.open(root, name)
-        return _dataset_refusal_reason(item_id, name) if isinstance(item_id, h5py.h5d.DatasetID) else None
+            return f"its {object_path.decode(errors='replace')!r} is a link to another file"
+        item_id = h5py.h5o.open(root_group, object_path)
+        return _dataset_refusal_reason(item_id, object_path) if isinstance(item_id, h5py.h5d.DatasetID) else None
 
-    reason = root.links.visit(check_object) or ""
+    reason = root_group.links.visit(check_object) or ""
     if not reason:
-        _accepted_files.append(identity)
+        _accepted_files.append(file_identity)
     return reason
 
 
-def _dataset_refusal_reason(dataset: Any, name: bytes) -> str | None:
-    layout = dataset.get_create_plist()
-    if layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count():
-        return f"its {name.decode(errors='replace')!r} takes its values from another file"
-    size = math.prod(dataset.shape or ()) * dataset.get_type().get_size()
-    if size > _SMALL_BYTES and size > _MAX_COMPRESSION_RATIO * dataset.get_storage_size():
-        return f"its {name.decode(errors='replace')!r} declares {size / 2**20:.0f} MB, more than the file can contain"
+def _dataset_refusal_reason(dataset: Any, object_path: bytes) -> str | None:
+    creation_properties = dataset.get_create_plist()
+    if creation_properties.get_layout() == h5py.h5d.VIRTUAL or creation_properties.get_external_count():
+        return f"its {object_path.decode(errors='replace')!r} takes its values from another file"
+    declared_bytes = math.prod(dataset.shape or ()) * dataset.get_type().get_size()
+    if declared_bytes > _MAX_UNCHECKED_BYTES and declared_bytes > _MAX_COMPRESSION_RATIO * dataset.get_storage_size():
+        return (
+            f"its {object_path.decode(errors='replace')!r} declares {declared_bytes / 2**20:.0f} MB, more than the "
+            "file can contain"
+        )
     return None

@@ -1,4 +1,4 @@
-"""CSV output without cells that a spreadsheet would read as formulas."""
+"""Writing of CSV without cells that a spreadsheet would read as formulas."""
 
 import csv
 import re
@@ -7,11 +7,11 @@ from typing import Any
 
 _NUMBER_PATTERN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 _FORMULA_PATTERN = re.compile(r"(^|[;\t\r\n])(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
-"""Beginning of a formula, also after semicolons, which separate cells where decimals have commas."""
+"""Pattern of the beginning of a formula in a cell. Semicolons also separate cells, in countries with decimal commas."""
 
 
 def write_csv(stream: Any, rows: Iterable[Iterable[Any]], line_end: str = "\r\n") -> None:
-    """Write rows as CSV; text that a spreadsheet would read as a formula is prefixed with an apostrophe.
+    """Write rows as CSV, with an apostrophe before text that a spreadsheet would read as a formula.
 
     Names of files, regions and pigments are of unknown origin, and a formula can send a table's content to a server.
 
@@ -24,11 +24,11 @@ def write_csv(stream: Any, rows: Iterable[Iterable[Any]], line_end: str = "\r\n"
     line_end : str
         Line terminator.
     """
-    csv.writer(stream, lineterminator=line_end).writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(stream, lineterminator=line_end).writerows([_safe_cell(cell) for cell in row] for row in rows)
 
 
-def _cell(value: Any) -> Any:
-    if value is None or isinstance(value, int | float):
-        return value
-    text = str(value)
-    return text if _NUMBER_PATTERN.fullmatch(text) else _FORMULA_PATTERN.sub(r"\1'", text)
+def _safe_cell(cell: Any) -> Any:
+    if cell is None or isinstance(cell, int | float):
+        return cell
+    cell_text = str(cell)
+    return cell_text if _NUMBER_PATTERN.fullmatch(cell_text) else _FORMULA_PATTERN.sub(r"\1'", cell_text)

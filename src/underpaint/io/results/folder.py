@@ -1,4 +1,4 @@
-"""Atomic folders of results: written to a working folder, renamed at the end."""
+"""Folders of results that are written to a working folder and published atomically by renaming."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 from underpaint.errors import OutputError
 from underpaint.io.results.sidecars import copy_sidecars, is_foreign, move_remaining
-from underpaint.io.results.stored import JOURNAL, RESULTS_FILE
+from underpaint.io.results.stored import JOURNAL_NAME, RESULTS_FILE
 from underpaint.runtime.files import (
     check_path,
     remove_tree,
@@ -25,7 +25,7 @@ from underpaint.runtime.files import (
 )
 from underpaint.runtime.job import resume_parts, settings_of
 
-KIND = "results"
+FOLDER_KIND = "results"
 _BLOCKS_NAME, _NEW_NAME, _OLD_NAME, _READY_NAME = "blocks", "new", "old", "ready.json"
 _EARLIER_PATTERN = re.compile(r"earlier(_\d+x\d+)?(_\d+)?")
 _MIN_FREE_BYTES = 64 * 2**20
@@ -42,8 +42,8 @@ class ResultFolder:
     path : Path
         Temporary folder to write to; it is renamed to the requested folder at the end.
     blocks : Path
-        Folder of finished blocks (:class:`~underpaint.io.BlockStore`) and other data to resume an interrupted run;
-        removed at the end.
+        Folder of finished blocks (:class:`~underpaint.io.BlockStore`) and other data to resume an interrupted run,
+        which is removed at the end.
     earlier : Path
         Requested folder; may contain the results that will be replaced.
     """
@@ -75,15 +75,16 @@ def result_folder(
         Replace existing results, and discard finished blocks of a run with other settings. Users' additions are kept
         (:func:`~underpaint.io.results.sidecars.copy_sidecars`).
     needed_bytes : int
-        Disk space that must be free.
+        Required free disk space in bytes.
     settings : mapping or None
         Settings on which the blocks depend (JSON-serialisable).
 
     Raises
     ------
     OutputError
-        The folder exists and neither flag is given, or contains other files than results; the run to resume had other
-        settings; another run is writing to the folder; the folder cannot be written; or the disk is or becomes full.
+        The folder exists and neither flag is given, or it contains other files than results. The run to resume had
+        other settings, another run is writing to the folder, the folder cannot be written, or the disk is or becomes
+        full.
 
     Notes
     -----
@@ -95,14 +96,14 @@ def result_folder(
     check_path(target / _LONGEST_RELATIVE_PATH)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=KIND, exclusive=True) as work:
+        with working_folder(target, kind=FOLDER_KIND, exclusive=True) as work_folder:
             try:
-                output_folder = ResultFolder(work.path / _NEW_NAME, work.path / _BLOCKS_NAME, target)
-                for abandoned_folder in work.abandoned:
+                output_folder = ResultFolder(work_folder.path / _NEW_NAME, work_folder.path / _BLOCKS_NAME, target)
+                for abandoned_folder in work_folder.abandoned:
                     _finish_replacing(abandoned_folder, target)
                 _check_target(target, replace_allowed=resume or overwrite, resumable=settings is not None)
-                resume_parts(work, target, settings or {}, parts=_BLOCKS_NAME, resume=resume, afresh=overwrite)
-                for abandoned_folder in work.abandoned:
+                resume_parts(work_folder, target, settings or {}, parts=_BLOCKS_NAME, resume=resume, afresh=overwrite)
+                for abandoned_folder in work_folder.abandoned:
                     if not (abandoned_folder / _OLD_NAME).exists():
                         remove_working_folder(abandoned_folder)
                 output_folder.path.mkdir()
@@ -110,12 +111,12 @@ def result_folder(
                 yield output_folder
                 _check_target(
                     target, replace_allowed=resume or overwrite, resumable=settings is not None
-                )  # it may have appeared meanwhile
-                _publish(work.path, target)
+                )  # the folder may have been created during the run
+                _publish(work_folder.path, target)
             except BaseException:
-                # Finished blocks are kept for a run that resumes, and so are complete results that were not published.
-                is_complete = (work.path / _READY_NAME).exists()
-                work.keep = is_complete or any(output_folder.blocks.rglob(JOURNAL))
+                # Finished blocks, and complete results that were not published, are kept for a run that resumes.
+                is_complete = (work_folder.path / _READY_NAME).exists()
+                work_folder.keep = is_complete or any(output_folder.blocks.rglob(JOURNAL_NAME))
                 if not is_complete and output_folder.path.exists():
                     remove_tree(output_folder.path)
                 raise
@@ -134,11 +135,11 @@ def recover(path: str | Path) -> None:
         Another run is writing to this folder.
     """
     target = Path(path).resolve()
-    if not any(_readiness(folder)[0] for folder in working_folders(target)):
+    if not any(_replacement_record(folder)[0] for folder in working_folders(target)):
         return
-    with working_folder(target, kind=KIND, exclusive=True) as work:
-        for abandoned_folder in work.abandoned:
-            if _readiness(abandoned_folder)[0]:
+    with working_folder(target, kind=FOLDER_KIND, exclusive=True) as work_folder:
+        for abandoned_folder in work_folder.abandoned:
+            if _replacement_record(abandoned_folder)[0]:
                 _finish_replacing(abandoned_folder, target)
                 if is_finished(target) and not (abandoned_folder / _OLD_NAME).exists():
                     remove_working_folder(abandoned_folder)
@@ -150,7 +151,7 @@ def is_finished(path: str | Path) -> bool:
 
 
 def unfinished_settings(path: str | Path) -> dict[str, Any]:
-    """Return the settings of the interrupted run that can be resumed; {} without one."""
+    """Return the settings of the interrupted run that can be resumed, or {} if there is none."""
     return next(
         (
             settings
@@ -165,8 +166,10 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
-        kind = "link" if target.is_symlink() else "file"
-        raise OutputError(f"Cannot write results to {target}: it is a {kind}. Give the name of a folder with --out.")
+        entry_type = "link" if target.is_symlink() else "file"
+        raise OutputError(
+            f"Cannot write results to {target}: it is a {entry_type}. Give the name of a folder with --out."
+        )
     if not any(target.iterdir()):
         return
     if not replace_allowed:
@@ -183,12 +186,14 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
     if not is_finished(target):
         raise OutputError(
             f"Cannot replace {target}: it holds no {RESULTS_FILE}, so it is not a folder of results. "
-            "Nothing was changed; give another one with --out."
+            "Nothing was changed; give another folder with --out."
         )
 
 
-def _readiness(folder: Path) -> tuple[bool, str | None]:
-    """Return whether a replacement had started, and the name of the folder for files of maps of a former size.
+def _replacement_record(folder: Path) -> tuple[bool, str | None]:
+    """Return whether a replacement had started, and the name of the folder for files of earlier maps.
+
+    The name is None unless the earlier maps have another size.
 
     Records that this program did not write are ignored.
     """
@@ -203,9 +208,11 @@ def _readiness(folder: Path) -> tuple[bool, str | None]:
 
 
 def _check_space(output_folder: ResultFolder, needed_bytes: int) -> None:
-    # The blocks of an interrupted run already occupy their space.
+    # The blocks of an interrupted run already occupy disk space.
     reusable_bytes = sum(
-        4096 * (entry.stat().st_size // 4096) for entry in output_folder.blocks.rglob("*") if entry.is_file()
+        4096 * (block_file.stat().st_size // 4096)
+        for block_file in output_folder.blocks.rglob("*")
+        if block_file.is_file()
     )
     free_bytes = shutil.disk_usage(output_folder.path).free + reusable_bytes
     if free_bytes >= needed_bytes:
@@ -221,7 +228,7 @@ def _publish(folder: Path, target: Path) -> None:
     """Publish new results, together with the files that users added to the old results.
 
     A kill at any moment leaves the old results, the new results, or both in the working folder, from which the next run
-    completes the replacement; and the finished blocks until the new results exist.
+    completes the replacement. The finished blocks remain until the new results exist.
     """
     earlier_folder = copy_sidecars(target, folder / _NEW_NAME)
     sync(folder / _NEW_NAME)
@@ -236,40 +243,40 @@ def _publish(folder: Path, target: Path) -> None:
 
 
 def _replace_target(folder: Path, target: Path) -> None:
-    new, old = folder / _NEW_NAME, folder / _OLD_NAME
+    new_folder, old_folder = folder / _NEW_NAME, folder / _OLD_NAME
     if target.exists() and any(target.iterdir()):
-        target.rename(old)
+        target.rename(old_folder)
     elif target.exists():
         target.rmdir()
     try:
-        new.rename(target)
+        new_folder.rename(target)
     except OSError:
-        if old.exists():
-            old.rename(target)
+        if old_folder.exists():
+            old_folder.rename(target)
         raise
     sync_folder(target.parent)
 
 
 def _finish_replacing(folder: Path, target: Path) -> None:
     """Complete a replacement of results that a kill interrupted."""
-    new, old = folder / _NEW_NAME, folder / _OLD_NAME
-    if not _readiness(folder)[0]:
+    new_folder, old_folder = folder / _NEW_NAME, folder / _OLD_NAME
+    if not _replacement_record(folder)[0]:
         return
-    if not target.exists() and new.is_dir():
-        new.rename(target)
-    elif not target.exists() and old.is_dir():
-        old.rename(target)
-    if old.is_dir() and is_finished(target):
+    if not target.exists() and new_folder.is_dir():
+        new_folder.rename(target)
+    elif not target.exists() and old_folder.is_dir():
+        old_folder.rename(target)
+    if old_folder.is_dir() and is_finished(target):
         _remove_old(folder, target)
 
 
 def _remove_old(folder: Path, target: Path) -> None:
     """Remove replaced results, after moving the users' additions."""
-    old = folder / _OLD_NAME
-    if old.is_dir():
-        move_remaining(old, target, _readiness(folder)[1])
+    old_folder = folder / _OLD_NAME
+    if old_folder.is_dir():
+        move_remaining(old_folder, target, _replacement_record(folder)[1])
         sync_folder(target)
-        remove_tree(old)
+        remove_tree(old_folder)
 
 
 def _write_error(error: OSError, target: Path) -> OutputError:

@@ -1,4 +1,4 @@
-"""Results on disk: NeXus-style HDF5 in the layout of PyMca's fit results, a TIFF per map, a CSV summary."""
+"""Results on disk as NeXus HDF5 in the layout of PyMca's fit results, a TIFF per map, and a CSV summary."""
 
 import json
 import math
@@ -44,7 +44,7 @@ from underpaint.data.maps import (
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.new_hdf5 import new_hdf5
 from underpaint.io.results.conditions import nexus_group, write_conditions
-from underpaint.io.results.contained import DAMAGE, open_results_file
+from underpaint.io.results.contained import DAMAGE_ERRORS, open_results_file
 from underpaint.io.results.csv_text import write_csv
 from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE, read_areas, write_areas, write_paint_table
 from underpaint.io.results.sidecars import MAP_STACKS, SUMMARY_FILE
@@ -75,7 +75,7 @@ _AXIS_NAMES = ("row", "column")
 _RUN_KEYS = ("settings", "versions", "written")
 """Keys of a summary that describe the run, not the scan."""
 _MAX_NAME_LENGTH = 100
-_N_SAMPLE_VALUES = 16384
+_N_SAMPLED_VALUES = 16384
 _CHUNK_BYTES = 256 * 2**10
 _REFLECTANCE = "reflectance"
 _SURFACE_TITLES = {
@@ -109,8 +109,12 @@ def write_results(folder: str | Path, results: Results) -> None:
     """
     folder_path = Path(folder)
     states = results.stacks["state"].keys if "state" in results.stacks else ()
-    for names in ([at_place(*key) for key in results.named_places], results.lines, [name for (name,) in states]):
-        check_map_names(names)
+    for map_names in (
+        [at_place(*name_and_place) for name_and_place in results.named_places],
+        results.lines,
+        [name for (name,) in states],
+    ):
+        check_map_names(map_names)
     try:
         folder_path.mkdir(parents=True, exist_ok=True)
         _write_hdf5(folder_path / RESULTS_FILE, results)
@@ -132,7 +136,8 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     folder : str or Path
         Folder written by `underpaint identify` or `underpaint elements`.
     lazily : bool
-        Read a map from the file when its values are needed; False reads all maps now, so that the file may be removed.
+        Whether a map is read from the file only when its values are needed. Otherwise all maps are read at once, so
+        that the file may be removed.
 
     Raises
     ------
@@ -162,7 +167,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
-    """Read only the facts of the scan and the settings, for :attr:`Results.summary`.
+    """Return only the summary of the scan and the settings, as in :attr:`Results.summary`.
 
     Raises
     ------
@@ -172,13 +177,13 @@ def read_summary(folder: str | Path) -> dict[str, Any]:
     return _read_from_file(folder, _read_summary)
 
 
-def _read_from_file(folder: str | Path, read: Callable[[Any], Result]) -> Result:
+def _read_from_file(folder: str | Path, read_entry: Callable[[Any], Result]) -> Result:
     try:
         with open_results_file(Path(folder)) as file:
-            return read(file)
+            return read_entry(file)
     except ScanError:
         raise
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         raise ScanError(
             f"Cannot read {Path(folder) / RESULTS_FILE}: the file is damaged ({error}). Run the analysis again."
         ) from error
@@ -195,7 +200,7 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def check_map_names(names: Sequence[str]) -> None:
+def check_map_names(map_names: Sequence[str]) -> None:
     """Raise an error for names of maps that are not valid file names on every operating system.
 
     Raises
@@ -203,8 +208,8 @@ def check_map_names(names: Sequence[str]) -> None:
     OutputError
         A name is invalid, or two names differ only in capital letters, which are one file on Windows and macOS.
     """
-    names_by_folded: dict[str, str] = {}
-    for name in names:
+    names_by_casefold: dict[str, str] = {}
+    for name in map_names:
         is_safe = _SAFE_NAME_PATTERN.fullmatch(name) and len(name) <= _MAX_NAME_LENGTH
         if not is_safe or name in _AXIS_NAMES or is_reserved(f"{name}.tif"):
             raise OutputError(
@@ -212,79 +217,92 @@ def check_map_names(names: Sequence[str]) -> None:
                 f"so they are made of up to {_MAX_NAME_LENGTH} letters, digits, "
                 f"'_', '-', '+', '.', and are not {', '.join(_AXIS_NAMES)} or reserved by Windows (con, aux)."
             )
-        earlier = names_by_folded.setdefault(name.casefold(), name)
-        if earlier != name:
+        earlier_name = names_by_casefold.setdefault(name.casefold(), name)
+        if earlier_name != name:
             raise OutputError(
-                f"Cannot write maps called {earlier!r} and {name!r}: on Windows and macOS, which ignore capital "
+                f"Cannot write maps called {earlier_name!r} and {name!r}: on Windows and macOS, which ignore capital "
                 "letters, they would be one file. Rename one."
             )
 
 
 def _write_hdf5(path: Path, results: Results) -> None:
-    scan_facts = {key: value for key, value in results.summary.items() if key not in _RUN_KEYS}
+    scan_facts = {map_key: fact for map_key, fact in results.summary.items() if map_key not in _RUN_KEYS}
     with new_hdf5(path) as (file, _):
         file.attrs.update({"NX_class": "NXroot", "creator": "underpaint", "default": "entry"})
-        entry = nexus_group(file, "entry", "NXentry")
-        entry["title"] = str(scan_facts.get("name", "scan"))
-        entry["end_time"] = datetime.now(UTC).isoformat(timespec="seconds")
-        _write_json(entry, "settings", results.settings)
-        _write_json(entry, "versions", package_versions())
+        entry_group = nexus_group(file, "entry", "NXentry")
+        entry_group["title"] = str(scan_facts.get("name", "scan"))
+        entry_group["end_time"] = datetime.now(UTC).isoformat(timespec="seconds")
+        _write_json(entry_group, "settings", results.settings)
+        _write_json(entry_group, "versions", package_versions())
         if results.has_pigments:
-            _write_pigments(entry, results)
+            _write_pigments(entry_group, results)
         if results.has_elements:
-            collection = _create_process(entry, "elements", results, "parameters")
-            _write_stack(collection, "parameters", results, "area")
-            _write_stack(collection, "uncertainties", results, "area_sigma")
+            results_group = _create_process(entry_group, "elements", results, "parameters")
+            _write_quantity_maps(results_group, "parameters", results, "area")
+            _write_quantity_maps(results_group, "uncertainties", results, "area_sigma")
         if results.scatter_peaks:
-            collection = _create_process(entry, "scatter", results, "counts")
-            data = _write_stack(collection, "counts", results, "scatter")
-            _write_stack(collection, "uncertainties", results, "scatter_sigma")
-            for name in results.scatter_peaks:
-                data[name].attrs["long_name"] = f"{name} scatter"
-        for kind in (MASS_FRACTION, AREAL_MASS):
-            _write_element_quantities(entry, results, kind)
+            results_group = _create_process(entry_group, "scatter", results, "counts")
+            maps_group = _write_quantity_maps(results_group, "counts", results, "scatter")
+            _write_quantity_maps(results_group, "uncertainties", results, "scatter_sigma")
+            for map_name in results.scatter_peaks:
+                maps_group[map_name].attrs["long_name"] = f"{map_name} scatter"
+        for quantity_kind in (MASS_FRACTION, AREAL_MASS):
+            _write_element_quantities(entry_group, results, quantity_kind)
         if results.amounts:
-            _write_amounts(entry, results)
+            _write_amounts(entry_group, results)
         if "state" in results.stacks:
-            data = _write_stack(_create_process(entry, "detectability", results, "state"), "state", results, "state")
-            data.attrs["meaning"] = json.dumps(STATES)
-            for (name,) in results.stacks["state"].keys:
-                data[name].attrs["long_name"] = results.label(name)
+            maps_group = _write_quantity_maps(
+                _create_process(entry_group, "detectability", results, "state"), "state", results, "state"
+            )
+            maps_group.attrs["meaning"] = json.dumps(STATES)
+            for (map_name,) in results.stacks["state"].keys:
+                maps_group[map_name].attrs["long_name"] = results.label(map_name)
         if "diffraction" in results.stacks:
-            collection = _create_process(entry, "diffraction", results, "sigmas")
-            for name, quantity, long_name in (
+            results_group = _create_process(entry_group, "diffraction", results, "sigmas")
+            for map_name, quantity, long_name in (
                 ("sigmas", "diffraction", "strongest peak in {} alone (standard deviations)"),
                 ("energy_kev", "diffraction_kev", "energy of the strongest peak in {} alone"),
             ):
-                data = _write_stack(collection, name, results, quantity)
+                maps_group = _write_quantity_maps(results_group, map_name, results, quantity)
                 detectors = results.settings_of("diffraction").get("detectors", ())
-                for (key,), detector in zip(results.stacks[quantity].keys, detectors, strict=False):
-                    data[key].attrs["long_name"] = long_name.format(f"detector {detector}")
+                for (map_key,), detector in zip(results.stacks[quantity].keys, detectors, strict=False):
+                    maps_group[map_key].attrs["long_name"] = long_name.format(f"detector {detector}")
         if results.unexplained is not None or "unlikeness" in results.stacks:
-            _write_open_set(entry, results)
+            _write_open_set(entry_group, results)
         if results.has_reflectance:
-            _write_reflectance(entry, results)
+            _write_reflectance(entry_group, results)
         if "paint" in results.stacks:
-            write_paints(entry, results)
-        entry.attrs["default"] = "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
-        _write_scan(entry, scan_facts)
-        write_conditions(entry, scan_facts, results.settings.get("calibration") or {})
+            write_paints(entry_group, results)
+        entry_group.attrs["default"] = (
+            "pigments" if results.has_pigments else "elements" if results.has_elements else "scan"
+        )
+        _write_scan(entry_group, scan_facts)
+        write_conditions(entry_group, scan_facts, results.settings.get("calibration") or {})
 
 
-def _write_pigments(entry: Any, results: Results) -> None:
-    collection = _create_process(entry, "pigments", results, "probability")
-    keys = [key for key in results.named_places if _is_written(results, *key)]
-    images = (results[key] for key in keys)
-    data = _write_maps(collection, "probability", [at_place(*key) for key in keys], images, "1", results)
-    for name, place in keys:
-        material, attributes = results.materials[name], data[at_place(name, place)].attrs
+def _write_pigments(entry_group: Any, results: Results) -> None:
+    results_group = _create_process(entry_group, "pigments", results, "probability")
+    names_and_places = [
+        name_and_place for name_and_place in results.named_places if _is_written(results, *name_and_place)
+    ]
+    images = (results[name_and_place] for name_and_place in names_and_places)
+    maps_group = _write_maps(
+        results_group,
+        "probability",
+        [at_place(*name_and_place) for name_and_place in names_and_places],
+        images,
+        "1",
+        results,
+    )
+    for name, place in names_and_places:
+        material, attributes = results.materials[name], maps_group[at_place(name, place)].attrs
         attributes.update({"long_name": results.label(name, place), "kind": material.kind})
         attributes["groups"] = json.dumps([at_place(group, place) for group in material.groups])
         attributes["elements"] = json.dumps(material.elements)
     if "quantity" in results.stacks:
-        _write_quantities(collection, results)
+        _write_quantities(results_group, results)
     if "pool" in results.stacks:
-        _write_maps(collection, "pool", ("pixels",), [results.map("pool")], "pixels", results)
+        _write_maps(results_group, "pool", ("pixels",), [results.map("pool")], "pixels", results)
 
 
 def add_reflectance(source: str | Path, target: str | Path, results: Results) -> None:
@@ -311,13 +329,13 @@ def add_reflectance(source: str | Path, target: str | Path, results: Results) ->
     def copy_entries(old_file: Any) -> None:
         with new_hdf5(path) as (new_file, raise_write_error):
             new_file.attrs.update(old_file.attrs)
-            entry = new_file.create_group("entry")
-            entry.attrs.update(old_file["entry"].attrs)
+            entry_group = new_file.create_group("entry")
+            entry_group.attrs.update(old_file["entry"].attrs)
             for name in old_file["entry"]:
                 if name != _REFLECTANCE:
-                    old_file.copy(old_file["entry"][name], entry)
+                    old_file.copy(old_file["entry"][name], entry_group)
                     raise_write_error()
-            _write_reflectance(entry, results)
+            _write_reflectance(entry_group, results)
 
     try:
         _read_from_file(source, copy_entries)
@@ -327,22 +345,22 @@ def add_reflectance(source: str | Path, target: str | Path, results: Results) ->
         raise OutputError(f"Cannot write {path}: {error}. Check that the disk is not full.") from error
 
 
-def _write_reflectance(entry: Any, results: Results) -> None:
+def _write_reflectance(entry_group: Any, results: Results) -> None:
     """Write the maps of members and hidden groups, and the reflectance spectra of the pixels."""
-    collection = _create_process(entry, _REFLECTANCE, results, "surface_member")
+    results_group = _create_process(entry_group, _REFLECTANCE, results, "surface_member")
     for name, title in _SURFACE_TITLES.items():
-        data = _write_stack(collection, name, results, name)
+        maps_group = _write_quantity_maps(results_group, name, results, name)
         for (member,) in results.stacks[name].keys:
-            data[member].attrs["long_name"] = title.format(results.member_label(member))
+            maps_group[member].attrs["long_name"] = title.format(results.member_label(member))
     if "hidden" in results.stacks:
-        data = _write_stack(collection, "hidden", results, "hidden")
+        maps_group = _write_quantity_maps(results_group, "hidden", results, "hidden")
         for (group,) in results.stacks["hidden"].keys:
-            label = results.label(group) if group in results.materials else group.replace("_", " ")
-            data[group].attrs.update({"long_name": f"below the surface: {label}", "kind": "hidden"})
+            group_label = results.label(group) if group in results.materials else group.replace("_", " ")
+            maps_group[group].attrs.update({"long_name": f"below the surface: {group_label}", "kind": "hidden"})
     if "reflectance" not in results.stacks:
         return
     stack = results.stacks["reflectance"]
-    spectra = nexus_group(entry[_REFLECTANCE], "spectra", "NXdata")
+    spectra = nexus_group(entry_group[_REFLECTANCE], "spectra", "NXdata")
     spectra.attrs.update({"signal": "reflectance", "axes": ["row", "column", "wavelength"], "shape": results.shape})
     spectra["wavelength"] = np.array([float(wavelength) for (wavelength,) in stack.keys])
     spectra["wavelength"].attrs["units"] = "nm"
@@ -354,14 +372,19 @@ def _write_reflectance(entry: Any, results: Results) -> None:
     dataset.attrs.update({"units": "1", "scale_factor": _REFLECTANCE_PER_UNIT, "missing": _NO_REFLECTANCE})
     for first_row in range(0, n_row, chunks[0]):
         rows = slice(first_row, first_row + chunks[0])
-        values = np.asarray(stack.values[rows, :, :], dtype=np.float32) / np.float32(_REFLECTANCE_PER_UNIT)
+        scaled_reflectance = np.asarray(stack.values[rows, :, :], dtype=np.float32) / np.float32(_REFLECTANCE_PER_UNIT)
         dataset[rows] = np.where(
-            np.isfinite(values), np.clip(np.round(values), 0, _NO_REFLECTANCE - 1), _NO_REFLECTANCE
+            np.isfinite(scaled_reflectance),
+            np.clip(np.round(scaled_reflectance), 0, _NO_REFLECTANCE - 1),
+            _NO_REFLECTANCE,
         )
 
 
 def _is_written(results: Results, name: str, place: Place) -> bool:
-    """Return whether a map is written to ``results.h5``: for members at a place, only if likely in a pixel."""
+    """Return whether a map is written to ``results.h5``.
+
+    Members at a place are written only if likely in a pixel.
+    """
     is_sparse = place != "anywhere" and results.materials[name].kind == "member"
     return not is_sparse or results.is_present_somewhere(name, place)
 
@@ -375,36 +398,49 @@ def _quantity_names(results: Results) -> list[str]:
     return [*network_quantities, *results.element_quantities, *results.amounts]
 
 
-def _write_quantities(collection: Any, results: Results) -> None:
+def _write_quantities(results_group: Any, results: Results) -> None:
     """Write medians, first-order standard deviations, and the limits of the 90 % interval."""
-    names = [name for (name,) in results.stacks["quantity"].keys]
-    data = _write_stack(collection, "quantities", results, "quantity")
-    deviations = (results.map("quantity_sigma", name) * slope(name, results.map("quantity", name)) for name in names)
-    errors = _write_maps(collection, "deviations", names, deviations, "1", results)
-    intervals = _write_intervals(collection, names, results)
-    _label_quantities((data, errors, intervals), names, results)
+    map_names = [name for (name,) in results.stacks["quantity"].keys]
+    maps_group = _write_quantity_maps(results_group, "quantities", results, "quantity")
+    deviations = (
+        results.map("quantity_sigma", name) * slope(name, results.map("quantity", name)) for name in map_names
+    )
+    deviation_group = _write_maps(results_group, "deviations", map_names, deviations, "1", results)
+    interval_group = _write_intervals(results_group, map_names, results)
+    _label_quantities((maps_group, deviation_group, interval_group), map_names, results)
 
 
-def _write_element_quantities(entry: Any, results: Results, kind: str) -> None:
-    """Write values and the limits of their 90 % intervals, under the names of the values."""
-    names = [name for name in results.element_quantities if name.startswith(f"{kind}.")]
-    if names:
-        _write_estimates(_create_process(entry, "quantities", results, kind), kind, names, results)
+def _write_element_quantities(entry_group: Any, results: Results, quantity_kind: str) -> None:
+    """Write the elements' quantities and the limits of their 90 % intervals, under the names of the quantities."""
+    map_names = [name for name in results.element_quantities if name.startswith(f"{quantity_kind}.")]
+    if map_names:
+        _write_estimates(
+            _create_process(entry_group, "quantities", results, quantity_kind), quantity_kind, map_names, results
+        )
 
 
-def _write_amounts(entry: Any, results: Results) -> None:
-    """Write amounts; amounts at a place only for groups that are likely at this place in a pixel."""
-    keys = {name: _amount_key(name) for name in results.amounts}
-    names = [name for name, key in keys.items() if key[1] == "anywhere" or _is_likely(results, *key)]
-    collection = _create_process(entry, "amounts", results, AMOUNT)
-    _write_estimates(collection, AMOUNT, names, results)
-    reached_maps = (results.map("amount_reached", *_amount_key(name)) for name in names)
-    _write_maps(collection, "reached", names, reached_maps, "1", results)
+def _write_amounts(entry_group: Any, results: Results) -> None:
+    """Write the amounts of groups.
+
+    Amounts at a place are written only if the group is likely at this place in a pixel.
+    """
+    names_and_places = {name: _amount_key(name) for name in results.amounts}
+    map_names = [
+        name
+        for name, name_and_place in names_and_places.items()
+        if name_and_place[1] == "anywhere" or _is_likely(results, *name_and_place)
+    ]
+    results_group = _create_process(entry_group, "amounts", results, AMOUNT)
+    _write_estimates(results_group, AMOUNT, map_names, results)
+    reached_maps = (results.map("amount_reached", *_amount_key(name)) for name in map_names)
+    _write_maps(results_group, "reached", map_names, reached_maps, "1", results)
 
 
-def _write_estimates(collection: Any, kind: str, names: Sequence[str], results: Results) -> None:
-    data = _write_maps(collection, kind, names, (results.estimate(name).value for name in names), "1", results)
-    _label_quantities((data, _write_intervals(collection, names, results)), names, results)
+def _write_estimates(results_group: Any, quantity_kind: str, map_names: Sequence[str], results: Results) -> None:
+    maps_group = _write_maps(
+        results_group, quantity_kind, map_names, (results.estimate(name).value for name in map_names), "1", results
+    )
+    _label_quantities((maps_group, _write_intervals(results_group, map_names, results)), map_names, results)
 
 
 def _amount_key(quantity: str) -> tuple[str, Place]:
@@ -414,19 +450,19 @@ def _amount_key(quantity: str) -> tuple[str, Place]:
 _INTERVAL_LIMITS = ("low_90", "high_90")
 
 
-def _write_intervals(collection: Any, names: Sequence[str], results: Results) -> Any:
-    limit_names = [f"{name}.{limit}" for name in names for limit in _INTERVAL_LIMITS]
-    images = (image for name in names for image in results.estimate(name)[1:])
-    return _write_maps(collection, "intervals", limit_names, images, "1", results)
+def _write_intervals(results_group: Any, map_names: Sequence[str], results: Results) -> Any:
+    limit_names = [f"{name}.{limit_name}" for name in map_names for limit_name in _INTERVAL_LIMITS]
+    images = (image for name in map_names for image in results.estimate(name)[1:])
+    return _write_maps(results_group, "intervals", limit_names, images, "1", results)
 
 
-def _label_quantities(groups: Sequence[Any], names: Sequence[str], results: Results) -> None:
-    for name in names:
+def _label_quantities(maps_groups: Sequence[Any], map_names: Sequence[str], results: Results) -> None:
+    for name in map_names:
         attributes = {"units": unit_of(name), "kind": _quantity_kind(name), "long_name": results.quantity_label(name)}
-        for data in groups:
-            for dataset_name in (name, *(f"{name}.{limit}" for limit in _INTERVAL_LIMITS)):
-                if dataset_name in data:
-                    data[dataset_name].attrs.update(attributes)
+        for maps_group in maps_groups:
+            for dataset_name in (name, *(f"{name}.{limit_name}" for limit_name in _INTERVAL_LIMITS)):
+                if dataset_name in maps_group:
+                    maps_group[dataset_name].attrs.update(attributes)
 
 
 def _quantity_kind(quantity: str) -> str:
@@ -434,29 +470,41 @@ def _quantity_kind(quantity: str) -> str:
     return "quantity" if kind_and_element is None else kind_and_element[0].replace("_", " ")
 
 
-def _write_stack(parent: Any, name: str, results: Results, quantity: str) -> Any:
+def _write_quantity_maps(parent: Any, name: str, results: Results, quantity: str) -> Any:
     """Write the maps of a quantity with one key dimension, under the names of the keys."""
     stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
-    return _write_maps(parent, name, [key for (key,) in stack.keys], (stack[key] for key in stack.keys), units, results)
-
-
-def write_paints(entry: Any, results: Results) -> None:
-    """Write the paints into the entry of an HDF5 file: map, table, summed spectra."""
-    data = _write_maps(
-        _create_process(entry, "paints", results, "paint"), "paint", ("paint",), [results.map("paint")], "1", results
+    return _write_maps(
+        parent, name, [map_key for (map_key,) in stack.keys], (stack[map_key] for map_key in stack.keys), units, results
     )
-    data["paint"].attrs["long_name"] = "number of the paint (0: mixed, or no paint)"
-    write_areas(entry["paints"], results.paints)
+
+
+def write_paints(entry_group: Any, results: Results) -> None:
+    """Write the map, table and summed spectra of the paints into the entry of an HDF5 file."""
+    maps_group = _write_maps(
+        _create_process(entry_group, "paints", results, "paint"),
+        "paint",
+        ("paint",),
+        [results.map("paint")],
+        "1",
+        results,
+    )
+    maps_group["paint"].attrs["long_name"] = "number of the paint (0: mixed, or no paint)"
+    write_areas(entry_group["paints"], results.paints)
     if "depth" in results.stacks:
-        collection = _create_process(entry, "depth", results, "counts")
+        results_group = _create_process(entry_group, "depth", results, "counts")
         for name, quantity in (("counts", "depth"), ("uncertainties", "depth_sigma")):
             stack = results.stacks[quantity]
-            data = _write_maps(
-                collection, name, _depth_map_names(stack), (stack[key] for key in stack.keys), "counts", results
+            maps_group = _write_maps(
+                results_group,
+                name,
+                _depth_map_names(stack),
+                (stack[map_key] for map_key in stack.keys),
+                "counts",
+                results,
             )
             for line, place in stack.keys:
                 long_name = f"{line.replace('_', ' ')}{PLACE_WORDS[cast('Place', place)]}"
-                data[f"{line}.{place}"].attrs["long_name"] = long_name
+                maps_group[f"{line}.{place}"].attrs["long_name"] = long_name
 
 
 def _depth_map_names(stack: Stack) -> list[str]:
@@ -474,13 +522,13 @@ def _read_paints(file: Any, read_cube: CubeReader) -> Results:
     if "entry/paints" not in file:
         return Results()
     process = file["entry/paints"]
-    label = read_cube(process["results/paint"], ("paint",), np.uint8)
-    return Results.of_paints(label[:, :, 0], read_areas(process), **_process_metadata(process))
+    paint_labels = read_cube(process["results/paint"], ("paint",), np.uint8)
+    return Results.of_paints(paint_labels[:, :, 0], read_areas(process), **_process_metadata(process))
 
 
 def _read_depth(file: Any, read_cube: CubeReader) -> Results:
-    def make_results(names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> Results:
-        return Results.of_depths([split_place(name) for name in names], counts, sigma, **facts)
+    def make_results(map_names: Sequence[str], counts: Any, sigma: Any, **facts: Any) -> Results:
+        return Results.of_depths([split_place(name) for name in map_names], counts, sigma, **facts)
 
     return _read_map_pair(file, read_cube, "depth", ("counts", "uncertainties"), make_results)
 
@@ -492,8 +540,8 @@ def write_depth_maps(folder: Path, results: Results) -> None:
         write_tiff(folder / f"{line}.{place}.tif", results.map("depth", line, place), description, results.step_mm)
 
 
-def _write_open_set(entry: Any, results: Results) -> None:
-    process = nexus_group(entry, "open_set", "NXprocess")
+def _write_open_set(entry_group: Any, results: Results) -> None:
+    process = nexus_group(entry_group, "open_set", "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
     _write_json(process, "lines", [line._asdict() for line in results.unexplained or ()])
     _write_json(process, "ordinary", results.ordinary)
@@ -502,14 +550,14 @@ def _write_open_set(entry: Any, results: Results) -> None:
     process.attrs["default"] = "results/unlikeness"
     process.attrs["step_mm"] = json.dumps(results.step_mm)
     _write_json(process, "configuration", results.settings_of("open_set"))
-    collection = nexus_group(process, "results", "NXcollection")
-    _write_maps(collection, "unlikeness", ("score",), [results.map("unlikeness")], "1", results)
-    _write_maps(collection, "energy", ("energy_kev",), [results.map("peak_kev")], "keV", results)
+    results_group = nexus_group(process, "results", "NXcollection")
+    _write_maps(results_group, "unlikeness", ("score",), [results.map("unlikeness")], "1", results)
+    _write_maps(results_group, "energy", ("energy_kev",), [results.map("peak_kev")], "keV", results)
 
 
-def _create_process(entry: Any, name: str, results: Results, default: str) -> Any:
+def _create_process(entry_group: Any, name: str, results: Results, default: str) -> Any:
     """Create an NXprocess with its configuration, and return its NXcollection ``results``."""
-    process = nexus_group(entry, name, "NXprocess")
+    process = nexus_group(entry_group, name, "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
     process.attrs["default"] = f"results/{default}"
     _write_json(process, "configuration", results.settings_of(name))
@@ -519,54 +567,61 @@ def _create_process(entry: Any, name: str, results: Results, default: str) -> An
 
 
 def _write_maps(
-    parent: Any, name: str, names: Sequence[str], images: Iterable[NDArray[Any]], units: str, results: Results
+    parent: Any, name: str, map_names: Sequence[str], images: Iterable[NDArray[Any]], units: str, results: Results
 ) -> Any:
-    data = nexus_group(parent, name, "NXdata")
-    data.attrs["axes"] = ["row", "column"]
-    if names:
-        data.attrs["signal"] = names[0]
-        data.attrs["auxiliary_signals"] = np.array(names[1:], dtype=h5py.string_dtype())
-    for map_name, image in zip(names, images, strict=True):
-        values = np.ascontiguousarray(image)
-        dataset = data.create_dataset(map_name, data=values, **_compression_options(values))
+    maps_group = nexus_group(parent, name, "NXdata")
+    maps_group.attrs["axes"] = ["row", "column"]
+    if map_names:
+        maps_group.attrs["signal"] = map_names[0]
+        maps_group.attrs["auxiliary_signals"] = np.array(map_names[1:], dtype=h5py.string_dtype())
+    for map_name, image in zip(map_names, images, strict=True):
+        map_values = np.ascontiguousarray(image)
+        dataset = maps_group.create_dataset(map_name, data=map_values, **_compression_options(map_values))
         dataset.attrs.update({"units": units, "interpretation": "image"})
     for axis, axis_name in enumerate(_AXIS_NAMES):
-        step = results.step_mm[axis] if results.step_mm else 1.0
-        data[axis_name] = step * np.arange(results.shape[axis], dtype=np.float64)
-        data[axis_name].attrs["units"] = "mm" if results.step_mm else "pixel"
-    data.attrs["shape"] = results.shape
-    return data
+        pixel_step = results.step_mm[axis] if results.step_mm else 1.0
+        maps_group[axis_name] = pixel_step * np.arange(results.shape[axis], dtype=np.float64)
+        maps_group[axis_name].attrs["units"] = "mm" if results.step_mm else "pixel"
+    maps_group.attrs["shape"] = results.shape
+    return maps_group
 
 
-def _compression_options(values: NDArray[Any]) -> dict[str, Any]:
-    """Return the storage options of a map: compressed if small, or if compression halves a sample.
+def _compression_options(map_values: NDArray[Any]) -> dict[str, Any]:
+    """Return the storage options of a map, which is compressed if it is small or a sample is halved.
 
-    The last digits of most probabilities are noise, so that compression would save 4 % and take as long as the
-    prediction.
+    The last digits of most probabilities are noise, so compression would save 4 % and take as long as the prediction.
     """
-    sample_values = np.ascontiguousarray(values.reshape(-1)[:: max(values.size // _N_SAMPLE_VALUES, 1)])
-    shuffled_bytes = sample_values.view(np.uint8).reshape(-1, values.itemsize).T.tobytes()
-    if values.size > _N_SAMPLE_VALUES and len(zlib.compress(shuffled_bytes, 1)) > 0.5 * len(shuffled_bytes):
-        return {"chunks": (max(_CHUNK_BYTES // (values.shape[1] * values.itemsize), 1), values.shape[1])}
+    sample_values = np.ascontiguousarray(map_values.reshape(-1)[:: max(map_values.size // _N_SAMPLED_VALUES, 1)])
+    shuffled_bytes = sample_values.view(np.uint8).reshape(-1, map_values.itemsize).T.tobytes()
+    if map_values.size > _N_SAMPLED_VALUES and len(zlib.compress(shuffled_bytes, 1)) > 0.5 * len(shuffled_bytes):
+        return {"chunks": (max(_CHUNK_BYTES // (map_values.shape[1] * map_values.itemsize), 1), map_values.shape[1])}
     return {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
-def _write_scan(entry: Any, scan_summary: Mapping[str, Any]) -> None:
-    scan = nexus_group(entry, "scan", "NXdata")
-    arrays = {key: value for key, value in scan_summary.items() if isinstance(value, np.ndarray)}
-    for key, value in arrays.items():
-        scan[key] = value
-        scan[key].attrs["units"] = "keV" if key.endswith("_kev") else "s" if key.endswith("_s") else "counts"
-    if "sum_counts" in arrays:
-        scan.attrs["signal"] = "sum_counts"
-        scan.attrs["auxiliary_signals"] = [key for key in ("max_counts",) if key in arrays]
-    if "energy_kev" in arrays:
-        scan.attrs["axes"] = ["energy_kev"]
-    _write_json(scan, "facts", {key: value for key, value in scan_summary.items() if key not in arrays})
+def _write_scan(entry_group: Any, scan_summary: Mapping[str, Any]) -> None:
+    scan_group = nexus_group(entry_group, "scan", "NXdata")
+    summary_arrays = {fact_name: fact for fact_name, fact in scan_summary.items() if isinstance(fact, np.ndarray)}
+    for fact_name, fact in summary_arrays.items():
+        scan_group[fact_name] = fact
+        scan_group[fact_name].attrs["units"] = (
+            "keV" if fact_name.endswith("_kev") else "s" if fact_name.endswith("_s") else "counts"
+        )
+    if "sum_counts" in summary_arrays:
+        scan_group.attrs["signal"] = "sum_counts"
+        scan_group.attrs["auxiliary_signals"] = [
+            fact_name for fact_name in ("max_counts",) if fact_name in summary_arrays
+        ]
+    if "energy_kev" in summary_arrays:
+        scan_group.attrs["axes"] = ["energy_kev"]
+    _write_json(
+        scan_group,
+        "facts",
+        {fact_name: fact for fact_name, fact in scan_summary.items() if fact_name not in summary_arrays},
+    )
 
 
-def _write_json(parent: Any, name: str, value: Any) -> None:
-    parent[name] = json.dumps(value, sort_keys=True, ensure_ascii=False)
+def _write_json(parent: Any, name: str, json_value: Any) -> None:
+    parent[name] = json.dumps(json_value, sort_keys=True, ensure_ascii=False)
     parent[name].attrs["type"] = "application/json"
 
 
@@ -578,12 +633,12 @@ def _read_pigments(file: Any, read_cube: CubeReader) -> Results:
     if "entry/pigments" not in file:
         return Results()
     process = file["entry/pigments"]
-    data = process["results/probability"]
-    names = _signal_names(data)
-    attributes = [data[name].attrs for name in names]
+    maps_group = process["results/probability"]
+    map_names = _signal_names(maps_group)
+    attributes = [maps_group[name].attrs for name in map_names]
     results = Results.of_pigments(
-        names,
-        read_cube(data, names, np.float32),
+        map_names,
+        read_cube(maps_group, map_names, np.float32),
         kinds=[str(map_attributes["kind"]) for map_attributes in attributes],
         groups=[tuple(json.loads(map_attributes["groups"])) for map_attributes in attributes],
         labels=[str(map_attributes["long_name"]) for map_attributes in attributes],
@@ -607,31 +662,34 @@ def _process_metadata(process: Any) -> dict[str, Any]:
 def _read_quantities(results: Any, read_cube: CubeReader) -> tuple[Sequence[str], Any, Any] | None:
     if "quantities" not in results:
         return None
-    names = _signal_names(results["quantities"])
-    value, deviation = (
-        read_cube(results[group_name], names, np.float32) for group_name in ("quantities", "deviations")
+    map_names = _signal_names(results["quantities"])
+    quantity_maps, deviation_maps = (
+        read_cube(results[group_name], map_names, np.float32) for group_name in ("quantities", "deviations")
     )
 
     def sigma(index: int) -> NDArray[np.float32]:
-        return np.asarray(deviation[:, :, index] / slope(names[index], value[:, :, index]))
+        return np.asarray(deviation_maps[:, :, index] / slope(map_names[index], quantity_maps[:, :, index]))
 
     if read_cube is _read_cube:
-        return names, value, np.stack([sigma(index) for index in range(len(names))], axis=2)
-    return names, value, StoredMaps(value.shape, np.float32, sigma)
+        return map_names, quantity_maps, np.stack([sigma(index) for index in range(len(map_names))], axis=2)
+    return map_names, quantity_maps, StoredMaps(quantity_maps.shape, np.float32, sigma)
 
 
 def _read_map_pair(
     file: Any, read_cube: CubeReader, name: str, group_names: tuple[str, str], make_results: Callable[..., Results]
 ) -> Results:
-    """Return the results of a process with two stacks of maps of the same names; empty without the process."""
+    """Return the results of a process with two stacks of maps of the same names.
+
+    The results are empty if the file has no such process.
+    """
     if f"entry/{name}" not in file:
         return Results()
-    process = file[f"entry/{name}"]
-    names = _signal_names(process[f"results/{group_names[0]}"])
+    process_group = file[f"entry/{name}"]
+    map_names = _signal_names(process_group[f"results/{group_names[0]}"])
     return make_results(
-        names,
-        *(read_cube(process[f"results/{group_name}"], names, np.float32) for group_name in group_names),
-        **_process_metadata(process),
+        map_names,
+        *(read_cube(process_group[f"results/{group_name}"], map_names, np.float32) for group_name in group_names),
+        **_process_metadata(process_group),
     )
 
 
@@ -643,45 +701,56 @@ def _read_element_quantities(file: Any, read_cube: CubeReader) -> Results:
     if "entry/quantities" not in file:
         return Results()
     process = file["entry/quantities"]
-    collection = process["results"]
-    kind = next(kind for kind in (MASS_FRACTION, AREAL_MASS) if kind in collection)
-    return Results.of_quantities(kind, *_read_estimates(collection, kind, read_cube), **_process_metadata(process))
+    results_group = process["results"]
+    quantity_kind = next(
+        quantity_kind for quantity_kind in (MASS_FRACTION, AREAL_MASS) if quantity_kind in results_group
+    )
+    return Results.of_quantities(
+        quantity_kind, *_read_estimates(results_group, quantity_kind, read_cube), **_process_metadata(process)
+    )
 
 
 def _read_amounts(file: Any, read_cube: CubeReader) -> Results:
     if "entry/amounts" not in file:
         return Results()
     process = file["entry/amounts"]
-    collection = process["results"]
-    reached = read_cube(collection["reached"], _signal_names(collection[AMOUNT]), np.float32)
-    return Results.of_amounts(*_read_estimates(collection, AMOUNT, read_cube), reached, **_process_metadata(process))
-
-
-def _read_estimates(collection: Any, kind: str, read_cube: CubeReader) -> tuple[list[str], Any, Any, Any]:
-    """Return names without the kind, values, and the lower and upper limits of the intervals."""
-    names = _signal_names(collection[kind])
-    low, high = (
-        read_cube(collection["intervals"], [f"{name}.{limit}" for name in names], np.float32)
-        for limit in _INTERVAL_LIMITS
+    results_group = process["results"]
+    reached_fractions = read_cube(results_group["reached"], _signal_names(results_group[AMOUNT]), np.float32)
+    return Results.of_amounts(
+        *_read_estimates(results_group, AMOUNT, read_cube), reached_fractions, **_process_metadata(process)
     )
-    return [name.removeprefix(f"{kind}.") for name in names], read_cube(collection[kind], names, np.float32), low, high
+
+
+def _read_estimates(results_group: Any, quantity_kind: str, read_cube: CubeReader) -> tuple[list[str], Any, Any, Any]:
+    """Return the names without the kind, the values, and the lower and upper limits of the intervals."""
+    map_names = _signal_names(results_group[quantity_kind])
+    lower_limits, upper_limits = (
+        read_cube(results_group["intervals"], [f"{name}.{limit_name}" for name in map_names], np.float32)
+        for limit_name in _INTERVAL_LIMITS
+    )
+    return (
+        [name.removeprefix(f"{quantity_kind}.") for name in map_names],
+        read_cube(results_group[quantity_kind], map_names, np.float32),
+        lower_limits,
+        upper_limits,
+    )
 
 
 def _read_states(file: Any, read_cube: CubeReader) -> Results:
     if "entry/detectability" not in file:
         return Results()
     process = file["entry/detectability"]
-    data = process["results/state"]
-    names = _signal_names(data)
-    labels = [str(data[name].attrs["long_name"]) for name in names]
-    stored_states = read_cube(data, names, np.uint8)
+    maps_group = process["results/state"]
+    map_names = _signal_names(maps_group)
+    labels = [str(maps_group[name].attrs["long_name"]) for name in map_names]
+    stored_states = read_cube(maps_group, map_names, np.uint8)
     if isinstance(stored_states, StoredMaps):
         states: Any = StoredMaps(
             stored_states.shape, np.uint8, lambda index: current_states(stored_states[:, :, index])
         )
     else:
         states = current_states(stored_states)
-    return Results.of_states(names, labels, states, **_process_metadata(process))
+    return Results.of_states(map_names, labels, states, **_process_metadata(process))
 
 
 def _read_scatter(file: Any, read_cube: CubeReader) -> Results:
@@ -696,21 +765,21 @@ def _read_reflectance(file: Any, read_cube: CubeReader) -> Results:
     if f"entry/{_REFLECTANCE}" not in file:
         return Results()
     process = file["entry"][_REFLECTANCE]
-    collection = process["results"]
-    members = _signal_names(collection["surface_member"])
+    results_group = process["results"]
+    members = _signal_names(results_group["surface_member"])
     arrays: dict[str, Any] = {
-        name: read_cube(collection[name], _signal_names(collection[name]), np.float32) for name in _SURFACE_TITLES
+        name: read_cube(results_group[name], _signal_names(results_group[name]), np.float32) for name in _SURFACE_TITLES
     }
-    if "hidden" in collection:
-        groups = _signal_names(collection["hidden"])
-        arrays["hidden"] = groups, read_cube(collection["hidden"], groups, np.float32)
+    if "hidden" in results_group:
+        groups = _signal_names(results_group["hidden"])
+        arrays["hidden"] = groups, read_cube(results_group["hidden"], groups, np.float32)
     if "spectra" in process:
         arrays["reflectance"] = process["spectra/wavelength"][()], _read_spectra(process["spectra"], read_cube)
     return Results.of_reflectance(members, arrays, **_process_metadata(process))
 
 
-def _read_spectra(spectra: Any, read_cube: CubeReader) -> Any:
-    dataset = spectra["reflectance"]
+def _read_spectra(spectra_group: Any, read_cube: CubeReader) -> Any:
+    dataset = spectra_group["reflectance"]
     shape, folder, path = dataset.shape, Path(dataset.file.filename).parent, str(dataset.name)
     if read_cube is _read_cube:
         return _as_reflectance(dataset[()])
@@ -723,15 +792,15 @@ def _read_spectra(spectra: Any, read_cube: CubeReader) -> Any:
 
 
 def _as_reflectance(stored_values: NDArray[Any]) -> NDArray[np.float32]:
-    values = stored_values.astype(np.float32) * np.float32(_REFLECTANCE_PER_UNIT)
-    values[stored_values == _NO_REFLECTANCE] = np.nan
-    return values
+    reflectance = stored_values.astype(np.float32) * np.float32(_REFLECTANCE_PER_UNIT)
+    reflectance[stored_values == _NO_REFLECTANCE] = np.nan
+    return reflectance
 
 
 def read_reflectance_spectrum(
     folder: str | Path, row: int, column: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return the wavelengths, nm, and the reflectance of a pixel from results.
+    """Return the wavelengths in nm, and the reflectance of a pixel from results.
 
     Raises
     ------
@@ -767,74 +836,77 @@ def _read_open_set(file: Any, read_cube: CubeReader) -> Results:
     results = Results(unexplained=lines, ordinary=ordinary)
     if "results" not in process:
         return results
-    score = read_cube(process["results/unlikeness"], ["score"], np.float32)
+    unlikeness = read_cube(process["results/unlikeness"], ["score"], np.float32)
     peak_kev = read_cube(process["results/energy"], ["energy_kev"], np.float32)
     settings = _read_json(process, "configuration")
-    return results | Results.of_unlikeness(score, peak_kev, step_mm=_step_mm(process), settings=settings)
+    return results | Results.of_unlikeness(unlikeness, peak_kev, step_mm=_step_mm(process), settings=settings)
 
 
 def _read_summary(file: Any) -> dict[str, Any]:
-    entry = file["entry"]
-    arrays = {key: np.asarray(item[()]) for key, item in entry["scan"].items() if key != "facts"}
+    entry_group = file["entry"]
+    summary_arrays = {
+        fact_name: np.asarray(dataset[()]) for fact_name, dataset in entry_group["scan"].items() if fact_name != "facts"
+    }
     return {
-        **_read_json(entry["scan"], "facts"),
-        **arrays,
-        "settings": _read_json(entry, "settings"),
-        "versions": _read_json(entry, "versions"),
-        "written": entry["end_time"].asstr()[()],
+        **_read_json(entry_group["scan"], "facts"),
+        **summary_arrays,
+        "settings": _read_json(entry_group, "settings"),
+        "versions": _read_json(entry_group, "versions"),
+        "written": entry_group["end_time"].asstr()[()],
     }
 
 
-def _signal_names(data: Any) -> tuple[str, ...]:
-    if "signal" not in data.attrs:
+def _signal_names(maps_group: Any) -> tuple[str, ...]:
+    if "signal" not in maps_group.attrs:
         return ()
-    return (str(data.attrs["signal"]), *(str(name) for name in data.attrs["auxiliary_signals"]))
+    return (str(maps_group.attrs["signal"]), *(str(name) for name in maps_group.attrs["auxiliary_signals"]))
 
 
-def _map_shape(data: Any, names: Sequence[str]) -> tuple[int, int]:
-    """Return rows and columns of maps; raise ValueError if the maps differ."""
-    n_row, n_column = (int(size) for size in data.attrs["shape"])
+def _map_shape(maps_group: Any, map_names: Sequence[str]) -> tuple[int, int]:
+    """Return the number of rows and columns of maps, or raise ValueError if the maps differ."""
+    n_row, n_column = (int(n_index) for n_index in maps_group.attrs["shape"])
     first_shape = next(
-        (data.file[path].attrs["shape"] for path in MAP_STACKS if path in data.file), data.attrs["shape"]
+        (maps_group.file[path].attrs["shape"] for path in MAP_STACKS if path in maps_group.file),
+        maps_group.attrs["shape"],
     )
-    shapes = {(n_row, n_column), tuple(map(int, first_shape)), *(data[name].shape for name in names)}
+    shapes = {(n_row, n_column), tuple(map(int, first_shape)), *(maps_group[name].shape for name in map_names)}
     if len(shapes) > 1:
-        raise ValueError(f"maps of {len(shapes)} sizes in {data.name}")
+        raise ValueError(f"maps of {len(shapes)} sizes in {maps_group.name}")
     return n_row, n_column
 
 
-def _read_cube(data: Any, names: Sequence[str], dtype: Any) -> NDArray[Any]:
-    shape = _map_shape(data, names)
-    read_cube = np.empty((*shape, len(names)), dtype=dtype)
-    for index, name in enumerate(names):
-        read_cube[:, :, index] = data[name][()]
-    return read_cube
+def _read_cube(maps_group: Any, map_names: Sequence[str], dtype: Any) -> NDArray[Any]:
+    shape = _map_shape(maps_group, map_names)
+    map_cube = np.empty((*shape, len(map_names)), dtype=dtype)
+    for index, name in enumerate(map_names):
+        map_cube[:, :, index] = maps_group[name][()]
+    return map_cube
 
 
-def _lazily_read_cube(data: Any, names: Sequence[str], dtype: Any) -> StoredMaps:
-    """Return a reader of a map on demand; it opens the file for each read."""
-    n_row, n_column = _map_shape(data, names)
-    folder, path = Path(data.file.filename).parent, str(data.name)
+def _lazily_read_cube(maps_group: Any, map_names: Sequence[str], dtype: Any) -> StoredMaps:
+    """Return maps that are read on demand, with the file opened for each read."""
+    n_row, n_column = _map_shape(maps_group, map_names)
+    folder, path = Path(maps_group.file.filename).parent, str(maps_group.name)
 
     def read_map(index: int) -> NDArray[Any]:
         with open_results_file(folder) as file:
-            return np.asarray(file[path][names[index]][()])
+            return np.asarray(file[path][map_names[index]][()])
 
-    return StoredMaps((n_row, n_column, len(names)), dtype, read_map)
+    return StoredMaps((n_row, n_column, len(map_names)), dtype, read_map)
 
 
 def _step_mm(process: Any) -> tuple[float, float] | None:
-    step = json.loads(process.attrs["step_mm"])
-    return None if step is None else (float(step[0]), float(step[1]))
+    stored_step = json.loads(process.attrs["step_mm"])
+    return None if stored_step is None else (float(stored_step[0]), float(stored_step[1]))
 
 
 def _write_tiffs(folder: Path, results: Results) -> None:
     step_mm = results.step_mm
     has_places = len(results.places) > 1
-    for key in results.named_places:
-        if not has_places or results.is_present_somewhere(*key):
-            description = f"probability of {results.label(*key)}; NaN: no answer"
-            write_tiff(folder / "pigments" / f"{at_place(*key)}.tif", results[key], description, step_mm)
+    for map_key in results.named_places:
+        if not has_places or results.is_present_somewhere(*map_key):
+            description = f"probability of {results.label(*map_key)}; NaN: no answer"
+            write_tiff(folder / "pigments" / f"{at_place(*map_key)}.tif", results[map_key], description, step_mm)
     _write_quantity_tiffs(folder / "quantities", results)
     for name in results.lines:
         description = f"net counts of {name.replace('_', ' ')} lines; NaN: no answer"
@@ -843,10 +915,10 @@ def _write_tiffs(folder: Path, results: Results) -> None:
         description = f"counts of {name} scatter; NaN: no answer"
         write_tiff(folder / "scatter" / f"{name}.tif", results[name], description, step_mm)
     if "state" in results.stacks:
-        meaning = ", ".join(f"{key}: {meaning_text}" for key, meaning_text in STATES.items())
+        state_meanings = ", ".join(f"{map_key}: {state_meaning}" for map_key, state_meaning in STATES.items())
         for (name,) in results.stacks["state"].keys:
             path = folder / "detectability" / f"{name}.tif"
-            write_tiff(path, results.map("state", name), f"{results.label(name)}: {meaning}", step_mm)
+            write_tiff(path, results.map("state", name), f"{results.label(name)}: {state_meanings}", step_mm)
     write_reflectance_tiffs(folder, results)
     if "pool" in results.stacks:
         write_tiff(folder / "pool.tif", results.map("pool"), "pixels summed for an answer; NaN: no answer", step_mm)
@@ -874,7 +946,10 @@ def write_reflectance_tiffs(folder: Path, results: Results) -> None:
 
 
 def _write_quantity_tiffs(folder: Path, results: Results) -> None:
-    """Write quantities with the limits of their intervals; shares only of materials at the surface in a pixel."""
+    """Write quantities with the limits of their intervals.
+
+    Shares are written only for materials that are likely at the surface in a pixel.
+    """
     for name in _quantity_names(results):
         if _is_present_somewhere(results, name):
             write_estimate_tiffs(folder, results, name)
@@ -883,20 +958,20 @@ def _write_quantity_tiffs(folder: Path, results: Results) -> None:
 def write_estimate_tiffs(folder: Path, results: Results, name: str) -> None:
     """Write a quantity and the limits of its interval."""
     title = f"{results.quantity_label(name)}, {unit_of(name)}"
-    suffixes = ("median", "low", "high")
-    for suffix, image in zip(suffixes, results.estimate(name), strict=True):
-        interval = f"{100 * INTERVAL_PROBABILITY:g} % interval"
-        description = title if suffix == "median" else f"{title}: {suffix} end of the {interval}"
-        path = folder / f"{name}{'' if suffix == 'median' else f'.{suffix}_90'}.tif"
+    value_names = ("median", "low", "high")
+    for value_name, image in zip(value_names, results.estimate(name), strict=True):
+        interval_text = f"{100 * INTERVAL_PROBABILITY:g} % interval"
+        description = title if value_name == "median" else f"{title}: {value_name} end of the {interval_text}"
+        path = folder / f"{name}{'' if value_name == 'median' else f'.{value_name}_90'}.tif"
         write_tiff(path, image, f"{description}; NaN: no answer", results.step_mm)
 
 
 def _is_present_somewhere(results: Results, quantity: str) -> bool:
-    """Return whether the material of a share or an amount is likely in a pixel; true for all other quantities."""
+    """Return whether the material of a share or amount is likely in a pixel, or true for other quantities."""
     material = material_of(quantity)
     if quantity in results.amounts:
-        key = _amount_key(quantity)
-        return key[1] == "anywhere" and _is_likely(results, *key)
+        name_and_place = _amount_key(quantity)
+        return name_and_place[1] == "anywhere" and _is_likely(results, *name_and_place)
     return material is None or _is_likely(results, material, "surface")
 
 
@@ -910,35 +985,35 @@ def write_tiff(
     import tifffile
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    resolution: dict[str, Any] = {}
+    resolution_tags: dict[str, Any] = {}
     if step_mm is not None and min(step_mm) > 0:
-        resolution = {"resolution": (10.0 / step_mm[1], 10.0 / step_mm[0]), "resolutionunit": "CENTIMETER"}
-    values = np.ascontiguousarray(image)
+        resolution_tags = {"resolution": (10.0 / step_mm[1], 10.0 / step_mm[0]), "resolutionunit": "CENTIMETER"}
+    map_values = np.ascontiguousarray(image)
     tifffile.imwrite(
-        path, values, photometric="minisblack", description=description.encode(), metadata=None, **resolution
+        path, map_values, photometric="minisblack", description=description.encode(), metadata=None, **resolution_tags
     )
 
 
 def write_summary(path: Path, results: Results) -> None:
-    """Write a row for each map to a CSV file."""
+    """Write the summary to a CSV file with a row for each map."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         rows = summary_rows(results)
         write_csv(stream, [SUMMARY_COLUMNS, *([row.get(name, "") for name in SUMMARY_COLUMNS] for row in rows)])
 
 
 def summary_rows(results: Results) -> list[dict[str, str]]:
-    """Return one row per map: fractions and means over the pixels with an answer."""
+    """Return one row per map, with fractions and means over the pixels with an answer."""
     rows = [
-        _pigment_row(results, *key)
-        for key in results.named_places
-        if key[1] == "anywhere" or results.is_present_somewhere(*key)
+        _pigment_row(results, *name_and_place)
+        for name_and_place in results.named_places
+        if name_and_place[1] == "anywhere" or results.is_present_somewhere(*name_and_place)
     ]
-    for quantity, kind in (("surface_member", "surface"), ("hidden", "hidden")):
-        names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
+    for quantity, row_kind in (("surface_member", "surface"), ("hidden", "hidden")):
+        map_names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
         threshold = BELOW_PROBABILITY if quantity == "hidden" else PRESENT_PROBABILITY
         rows += [
-            _probability_row(results.map(quantity, name), name, kind, name.replace("_", " "), threshold)
-            for name in names
+            _probability_row(results.map(quantity, name), name, row_kind, name.replace("_", " "), threshold)
+            for name in map_names
         ]
     rows += [_quantity_row(results, name) for name in _quantity_names(results) if _is_present_somewhere(results, name)]
     rows += [_counts_row(results, name, "element", "area_sigma") for name in results.lines]
@@ -946,31 +1021,34 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
 
 
 def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
-    kind, label = results.materials[name].kind, results.label(name, place)
-    return _probability_row(results[name, place], at_place(name, place), kind, label)
+    row_kind, row_label = results.materials[name].kind, results.label(name, place)
+    return _probability_row(results[name, place], at_place(name, place), row_kind, row_label)
 
 
 def _probability_row(
-    image: NDArray[np.float32], name: str, kind: str, label: str, threshold: float = PRESENT_PROBABILITY
+    image: NDArray[np.float32], name: str, row_kind: str, row_label: str, threshold: float = PRESENT_PROBABILITY
 ) -> dict[str, str]:
-    finite = image[np.isfinite(image)].astype(np.float64)
+    finite_values = image[np.isfinite(image)].astype(np.float64)
     share_column = "share_above_half" if threshold == PRESENT_PROBABILITY else "share_below_surface"
     return {
         "name": name,
-        "kind": kind,
-        "label": label,
-        share_column: _number_text((finite > threshold).mean() if finite.size else math.nan),
-        "mean_probability": _number_text(finite.mean() if finite.size else math.nan),
-        "max_probability": _number_text(finite.max() if finite.size else math.nan),
+        "kind": row_kind,
+        "label": row_label,
+        share_column: _number_text((finite_values > threshold).mean() if finite_values.size else math.nan),
+        "mean_probability": _number_text(finite_values.mean() if finite_values.size else math.nan),
+        "max_probability": _number_text(finite_values.max() if finite_values.size else math.nan),
     }
 
 
 def _quantity_row(results: Results, name: str) -> dict[str, str]:
-    """Return medians over the pixels where a quantity is determined; for shares, where the group is at the surface."""
+    """Return medians over the pixels where a quantity is determined.
+
+    For shares, the medians are over the pixels with the group at the surface.
+    """
     material = material_of(name)
     is_at_surface = None if material is None else results[material, "surface"] > PRESENT_PROBABILITY
     summary = summarise_quantity(name, results.estimate(name), is_at_surface)
-    values = {
+    summary_values = {
         "median_value": summary.value,
         "median_low": summary.low,
         "median_high": summary.high,
@@ -982,20 +1060,20 @@ def _quantity_row(results: Results, name: str) -> dict[str, str]:
         "name": name,
         "kind": _quantity_kind(name),
         "label": f"{results.quantity_label(name)} ({unit_of(name)})",
-    } | {key: _number_text(value) for key, value in values.items()}
+    } | {column_name: _number_text(summary_value) for column_name, summary_value in summary_values.items()}
 
 
-def _counts_row(results: Results, name: str, kind: str, deviation_name: str) -> dict[str, str]:
+def _counts_row(results: Results, name: str, row_kind: str, deviation_name: str) -> dict[str, str]:
     sigma = results.map(deviation_name, name)
-    finite = sigma[np.isfinite(sigma)]
+    finite_values = sigma[np.isfinite(sigma)]
     return {
         "name": name,
-        "kind": kind,
+        "kind": row_kind,
         "label": name.replace("_", " "),
         "total_counts": _number_text(float(np.nansum(results[name], dtype=np.float64))),
-        "median_uncertainty_counts": _number_text(float(np.median(finite)) if finite.size else math.nan),
+        "median_uncertainty_counts": _number_text(float(np.median(finite_values)) if finite_values.size else math.nan),
     }
 
 
-def _number_text(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"
+def _number_text(number: float) -> str:
+    return "" if math.isnan(number) else f"{number:.6g}"

@@ -1,4 +1,4 @@
-"""Paints in ``results.h5``, as a map and as a table."""
+"""Writing and reading of paints in ``results.h5``, as a map and as a table."""
 
 import json
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from underpaint.data.paint_areas import PaintArea
 from underpaint.io.results.csv_text import write_csv
 
 PAINTS_FILE, PAINT_MAP = "paints.csv", "paint.tif"
-COLUMNS = ("paint", "pixels", "share_percent", "area_mm2", "counts", "groups", "lines_counts", "layers")
+TABLE_COLUMNS = ("paint", "pixels", "share_percent", "area_mm2", "counts", "groups", "lines_counts", "layers")
 
 
 def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
-    """Return a row of cells for each paint, in the order of :data:`COLUMNS`."""
+    """Return a row of cells for each paint, in the order of :data:`TABLE_COLUMNS`."""
     return [
         [
             area.number,
@@ -24,7 +24,9 @@ def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
             f"{100 * area.share:.4g}",
             "" if area.area_mm2 is None else f"{area.area_mm2:.6g}",
             "" if area.spectrum is None else f"{area.spectrum.sum():.0f}",
-            "; ".join(f"{results.short_label(name)}: {STATES[state]}" for name, state in area.groups.items()),
+            "; ".join(
+                f"{results.short_label(name)}: {STATES[group_state]}" for name, group_state in area.groups.items()
+            ),
             "; ".join(f"{name} {counts:.6g}" for name, counts in area.lines.items()),
             " ".join(area.stratigraphy),
         ]
@@ -35,11 +37,11 @@ def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
 def write_paint_table(path: Path, results: Results) -> None:
     """Write the table of the paints as CSV."""
     with path.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [COLUMNS, *table_rows(results.paints, results)])
+        write_csv(stream, [TABLE_COLUMNS, *table_rows(results.paints, results)])
 
 
 def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
-    """Write the table, and the summed spectra if known, into the HDF5 group of the process."""
+    """Write the table of the paints, and their summed spectra if known, into an HDF5 group."""
     process["areas"] = json.dumps([area.record() for area in areas], ensure_ascii=False)
     process["areas"].attrs["type"] = "application/json"
     if areas and all(area.spectrum is not None for area in areas):
@@ -49,11 +51,12 @@ def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
 
 def read_areas(process: Any) -> list[PaintArea]:
     """Read the paints written by :func:`write_areas`."""
-    records = json.loads(process["areas"].asstr()[()])
-    spectra = np.asarray(process["spectra"][()]) if "spectra" in process else [None] * len(records)
+    area_records = json.loads(process["areas"].asstr()[()])
+    spectra = np.asarray(process["spectra"][()]) if "spectra" in process else [None] * len(area_records)
     return [
         PaintArea.from_record(
-            {**record, "groups": {name: int(state) for name, state in record["groups"].items()}}, spectrum
+            {**area_record, "groups": {name: int(group_state) for name, group_state in area_record["groups"].items()}},
+            spectrum,
         )
-        for record, spectrum in zip(records, spectra, strict=True)
+        for area_record, spectrum in zip(area_records, spectra, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Pictures beside results: the photograph, and others in ultraviolet, infrared or X-rays, registered to the maps."""
+"""Pictures in a folder of results (photograph, ultraviolet, infrared, X-radiograph), registered to the maps."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import digest_contained, read_contained_text
 
 PHOTOGRAPH_FILE = "photograph.jpg"
-PLACE_FILE = "photograph.json"
+REGISTRATION_FILE = "photograph.json"
 PHOTOGRAPH_KEY = "photograph_sha256"
-"""Key of the picture's identity in the record of a registration."""
+"""Key of the picture's SHA-256 hash in the record of a registration."""
 REGISTERED_FILE = "photograph_registered.png"
 PHOTOGRAPH = "photograph"
 """Key of the photograph among the pictures."""
@@ -28,7 +28,7 @@ _PICTURE_KEY = re.compile(rf"({'|'.join(PICTURE_KINDS)})_[1-9][0-9]{{0,3}}")
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Paths of the files of a picture, as parts below the folder of results.
+    """Relative paths of the files of a picture in a folder of results, as tuples of names.
 
     Parameters
     ----------
@@ -41,38 +41,46 @@ class PictureFiles:
     registered: tuple[str, ...]
 
 
-def picture_files(key: str) -> PictureFiles:
-    """Return the files of a picture: of the photograph, or one such as ``infrared_1``."""
-    if key == PHOTOGRAPH:
-        return PictureFiles((PHOTOGRAPH_FILE,), (PLACE_FILE,), (REGISTERED_FILE,))
-    names = (f"{key}.jpg", f"{key}.json", f"{key}_registered.png")
-    return PictureFiles(*((PICTURES_FOLDER, name) for name in names))
+def picture_files(picture_key: str) -> PictureFiles:
+    """Return the files of a picture with a key such as ``photograph`` or ``infrared_1``."""
+    if picture_key == PHOTOGRAPH:
+        return PictureFiles((PHOTOGRAPH_FILE,), (REGISTRATION_FILE,), (REGISTERED_FILE,))
+    file_names = (f"{picture_key}.jpg", f"{picture_key}.json", f"{picture_key}_registered.png")
+    return PictureFiles(*((PICTURES_FOLDER, file_name) for file_name in file_names))
 
 
-def is_picture_key(text: str) -> bool:
-    """Return whether a picture may have this key: ``photograph``, or a kind and a number."""
-    return text == PHOTOGRAPH or _PICTURE_KEY.fullmatch(text) is not None
+def is_picture_key(picture_key: str) -> bool:
+    """Return whether a key is ``photograph``, or the kind and number of another picture."""
+    return picture_key == PHOTOGRAPH or _PICTURE_KEY.fullmatch(picture_key) is not None
 
 
-def picture_name(key: str) -> str:
-    """Return the name of a picture for people: "Photograph", "Infrared", "X-radiograph 2"."""
-    if key == PHOTOGRAPH:
+def picture_name(picture_key: str) -> str:
+    """Return the displayed name of a picture, such as "Photograph", "Infrared" or "X-radiograph 2"."""
+    if picture_key == PHOTOGRAPH:
         return "Photograph"
-    kind, _, number = key.rpartition("_")
-    name = _KIND_NAMES[kind]
-    return name if number == "1" else f"{name} {number}"
+    picture_kind, _, picture_number = picture_key.rpartition("_")
+    kind_name = _KIND_NAMES[picture_kind]
+    return kind_name if picture_number == "1" else f"{kind_name} {picture_number}"
 
 
 def picture_keys(folder: Path) -> list[str]:
-    """Return the keys of the pictures in a folder of results, the photograph first, the others by kind and number."""
+    """Return the keys of the pictures in a folder of results, with the photograph first."""
     stems = [path.stem for path in (folder / PICTURES_FOLDER).glob("*.jpg") if _PICTURE_KEY.fullmatch(path.stem)]
-    numbered = [(kind, int(number), f"{kind}_{number}") for kind, _, number in (stem.rpartition("_") for stem in stems)]
-    first = [PHOTOGRAPH] if os.path.lexists(folder / PHOTOGRAPH_FILE) else []
-    return first + [key for *_, key in sorted(numbered, key=lambda each: (PICTURE_KINDS.index(each[0]), each[1]))]
+    kinds_and_numbers = [
+        (picture_kind, int(picture_number), f"{picture_kind}_{picture_number}")
+        for picture_kind, _, picture_number in (stem.rpartition("_") for stem in stems)
+    ]
+    photograph_keys = [PHOTOGRAPH] if os.path.lexists(folder / PHOTOGRAPH_FILE) else []
+    return photograph_keys + [
+        picture_key
+        for *_, picture_key in sorted(
+            kinds_and_numbers, key=lambda kind_and_number: (PICTURE_KINDS.index(kind_and_number[0]), kind_and_number[1])
+        )
+    ]
 
 
-def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | None:
-    """Return the registration of a picture to the maps (``how``, ``error_px``, ``matrix``); None without one.
+def registration_of(folder: Path, picture_key: str = PHOTOGRAPH) -> dict[str, Any] | None:
+    """Return the registration of a picture to the maps (``how``, ``error_px``, ``matrix``), or None.
 
     A registration that names another picture is ignored.
 
@@ -81,34 +89,36 @@ def registration_of(folder: Path, key: str = PHOTOGRAPH) -> dict[str, Any] | Non
     ScanError
         The record is damaged.
     """
-    files = picture_files(key)
+    files = picture_files(picture_key)
     path = folder.joinpath(*files.place)
     if not ((path.exists() or path.is_symlink()) and folder.joinpath(*files.registered).exists()):
         return None
     try:
-        record = dict(json.loads(read_contained_text(folder, *files.place)))
+        registration = dict(json.loads(read_contained_text(folder, *files.place)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ScanError(
-            f"Cannot read {path}: {error}. Register the {key} again in the viewer; until then the file is kept."
+            f"Cannot read {path}: {error}. Register the {picture_key} again in the viewer; until then the file is kept."
         ) from error
-    off = record.get("error_px")
-    if not isinstance(record.get("how"), str) or not (off is None or isinstance(off, float | int)):
-        raise ScanError(f"Cannot read {path}: it has no registration of the {key}. Register it again in the viewer.")
-    return record if record.get(PHOTOGRAPH_KEY) in {None, picture_digest(folder, key)} else None
+    error_px = registration.get("error_px")
+    if not isinstance(registration.get("how"), str) or not (error_px is None or isinstance(error_px, float | int)):
+        raise ScanError(
+            f"Cannot read {path}: it has no registration of the {picture_key}. Register it again in the viewer."
+        )
+    return registration if registration.get(PHOTOGRAPH_KEY) in {None, picture_digest(folder, picture_key)} else None
 
 
-def picture_digest(folder: Path, key: str = PHOTOGRAPH) -> str | None:
-    """Return the identity of a picture (SHA-256); None if missing.
+def picture_digest(folder: Path, picture_key: str = PHOTOGRAPH) -> str | None:
+    """Return the SHA-256 hash of a picture, or None if the picture is missing.
 
     Raises
     ------
     ScanError
-        It cannot be read.
+        The picture cannot be read.
     """
-    names = picture_files(key).picture
+    path_parts = picture_files(picture_key).picture
     try:
-        return digest_contained(folder, *names)
+        return digest_contained(folder, *path_parts)
     except OSError as error:
         raise ScanError(
-            f"Cannot read {folder.joinpath(*names)}: {error.strerror or error}. Check that you may read it."
+            f"Cannot read {folder.joinpath(*path_parts)}: {error.strerror or error}. Check that you may read it."
         ) from error

@@ -12,22 +12,22 @@ from typing import Any
 from underpaint.errors import OutputError, ScanError
 from underpaint.io._scan_files import scan_files
 from underpaint.io.load import split_location
-from underpaint.io.results.folder import KIND, is_finished, unfinished_settings
+from underpaint.io.results.folder import FOLDER_KIND, is_finished, unfinished_settings
 from underpaint.io.results.nexus import read_summary
 from underpaint.runtime.files import PREFIX, fault_of_text, printable, read_mark
 from underpaint.runtime.job import differences
 
-DEPENDS = "depends_on"
-"""Key in the settings of results for their dependencies that are not settings."""
-_SIZE, _CHANGE_TIME = "scan size", "scan time"
-_LISTING, _SAMPLE = "scan files", "scan sample"
+DEPENDENCIES_KEY = "depends_on"
+"""Key in the settings of results for dependencies that are not settings."""
+_SIZE_KEY, _CHANGE_TIME_KEY = "scan size", "scan time"
+_LISTING_KEY, _SAMPLE_KEY = "scan files", "scan sample"
 _BLOCK_BYTES = 4096
 _MAX_BLOCKS, _MAX_BLOCKS_PER_FILE = 1024, 64
-"""Sample for the hash of a scan: maximum number of blocks in total and per file; reading takes less than a second."""
+"""Maximum number of sampled blocks in total and per file, which are read in less than a second."""
 
 
 def file_facts(source: str | Path) -> dict[str, int | str]:
-    """Return size, time of change and hashes of a scan's files, by which the scan is recognised.
+    """Return size, time of change and hashes of a scan's files, which identify the scan.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
     Returns
     -------
     dict
-        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of the given file or folder; ``scan files``, a hash
-        of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`); and
-        ``scan sample``, a hash of evenly spaced blocks of 4096 bytes, at most 64 per file and 1024 in total.
+        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of the given file or folder; ``scan files`` is a hash
+        of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`). ``scan sample``
+        is a hash of evenly spaced blocks of 4096 bytes, at most 64 per file and 1024 in total.
 
     Raises
     ------
@@ -53,18 +53,18 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
         )
     path, main_stats = path.absolute(), []
     files = scan_files(path)
-    listing = blake2b(digest_size=8)
+    listing_hash = blake2b(digest_size=8)
     for file, stat_result in files:
         if file == path or path in file.parents:
             main_stats.append(stat_result)
         listing_line = f"{_relative_name(file, path)}\0{stat_result.st_size}\0{stat_result.st_mtime_ns // 1000}\n"
-        listing.update(listing_line.encode("utf-8", "surrogateescape"))
+        listing_hash.update(listing_line.encode("utf-8", "surrogateescape"))
     change_time = datetime.fromtimestamp(max((stat_result.st_mtime for stat_result in main_stats), default=0.0), UTC)
     return {
-        _SIZE: sum(stat_result.st_size for stat_result in main_stats),
-        _CHANGE_TIME: change_time.isoformat(sep=" "),
-        _LISTING: listing.hexdigest(),
-        _SAMPLE: _sample_digest(files),
+        _SIZE_KEY: sum(stat_result.st_size for stat_result in main_stats),
+        _CHANGE_TIME_KEY: change_time.isoformat(sep=" "),
+        _LISTING_KEY: listing_hash.hexdigest(),
+        _SAMPLE_KEY: _sample_digest(files),
     }
 
 
@@ -85,11 +85,11 @@ def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_pa
     ScanError
         The scan has changed, or no longer exists.
     """
-    current = file_facts(source)
-    changed = differences({name: facts_before[name] for name in current}, current)
-    if changed:
+    facts_now = file_facts(source)
+    changed_facts = differences({fact_name: facts_before[fact_name] for fact_name in facts_now}, facts_now)
+    if changed_facts:
         raise ScanError(
-            f"Cannot finish {output_path}: the scan {source} changed while it was read ({'; '.join(changed)}). "
+            f"Cannot finish {output_path}: the scan {source} changed while it was read ({'; '.join(changed_facts)}). "
             "Nothing was written. Run again when the scan is complete."
         )
 
@@ -102,35 +102,38 @@ def _relative_name(file: Path, path: Path) -> str:
 
 def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
     """Return a hash of blocks spread evenly over the files and within each file."""
-    digest = blake2b(digest_size=8)
-    stride = max(1, -(-len(files) // _MAX_BLOCKS))
-    sampled_files = files[::stride]
+    sample_hash = blake2b(digest_size=8)
+    file_stride = max(1, -(-len(files) // _MAX_BLOCKS))
+    sampled_files = files[::file_stride]
     max_blocks = min(max(_MAX_BLOCKS // max(len(sampled_files), 1), 1), _MAX_BLOCKS_PER_FILE)
     for file_index, (file, stat_result) in enumerate(sampled_files):
         try:
             with file.open("rb") as stream:
                 for offset in _block_offsets(stat_result.st_size, max_blocks, file_index):
                     stream.seek(offset)
-                    digest.update(stream.read(_BLOCK_BYTES))
+                    sample_hash.update(stream.read(_BLOCK_BYTES))
         except OSError as error:
             raise ScanError(
                 f"Cannot read {file}: {error.strerror}. Check the path and that you may read it."
             ) from error
-    return digest.hexdigest()
+    return sample_hash.hexdigest()
 
 
-def _block_offsets(size: int, max_blocks: int, file_index: int) -> list[int]:
-    """Return the offsets of a file's sampled blocks: all blocks if few, else the first, the last and some between."""
-    n_block = -(-size // _BLOCK_BYTES)
+def _block_offsets(file_bytes: int, max_blocks: int, file_index: int) -> list[int]:
+    """Return the offsets in bytes of a file's sampled blocks.
+
+    All blocks of a small file are sampled, and the first, the last and evenly spaced blocks of a large file.
+    """
+    n_block = -(-file_bytes // _BLOCK_BYTES)
     if n_block <= max_blocks:
         return [index * _BLOCK_BYTES for index in range(n_block)]
     if max_blocks == 1:
         return [_BLOCK_BYTES * (file_index * 7919 % n_block)]
-    return [(size - _BLOCK_BYTES) * index // (max_blocks - 1) for index in range(max_blocks)]
+    return [(file_bytes - _BLOCK_BYTES) * index // (max_blocks - 1) for index in range(max_blocks)]
 
 
 def provenance_of(folder: str | Path) -> dict[str, Any]:
-    """Return the provenance of results or of finished blocks; {} if neither exists.
+    """Return the provenance of results or of finished blocks, or {} if neither exists.
 
     Raises
     ------
@@ -140,7 +143,7 @@ def provenance_of(folder: str | Path) -> dict[str, Any]:
     if not is_finished(folder):
         return unfinished_settings(folder)
     settings: dict[str, Any] = read_summary(folder)["settings"]
-    return {**settings, **settings.get(DEPENDS, {})}
+    return {**settings, **settings.get(DEPENDENCIES_KEY, {})}
 
 
 def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
@@ -152,7 +155,7 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
         Folder of finished results.
     depends : mapping
         Dependencies of the requested results: the ``source``, its :func:`file_facts`, settings; JSON-serialisable.
-        The version, and values that results of an earlier version lack, are not compared.
+        The version, and values that results of an earlier version do not have, are not compared.
 
     Raises
     ------
@@ -161,22 +164,23 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
     ScanError
         The results are damaged.
     """
-    earlier, current = provenance_of(folder), json.loads(json.dumps(depends, default=str))
-    shared_names = {*earlier} & {*current} - {"version"}
-    if _is_same_scan(earlier, current["source"], current):
+    earlier_settings, requested_settings = provenance_of(folder), json.loads(json.dumps(depends, default=str))
+    shared_names = {*earlier_settings} & {*requested_settings} - {"version"}
+    if _is_same_scan(earlier_settings, requested_settings["source"], requested_settings):
         shared_names -= {"source"}
-    changed = differences(
-        {name: earlier[name] for name in shared_names}, {name: current[name] for name in shared_names}
+    changed_settings = differences(
+        {setting_name: earlier_settings[setting_name] for setting_name in shared_names},
+        {setting_name: requested_settings[setting_name] for setting_name in shared_names},
     )
-    if changed:
+    if changed_settings:
         raise OutputError(
             f"Cannot resume {folder}: it contains finished results of another scan or other settings "
-            f"({'; '.join(changed)}). Give another folder with --out, or --overwrite to replace them."
+            f"({'; '.join(changed_settings)}). Give another folder with --out, or --overwrite to replace them."
         )
 
 
 def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path]) -> list[Path]:
-    """Return a results folder for each scan: the folder that already has its results, else an unused name.
+    """Return a results folder for each scan, which already has its results or has an unused name.
 
     Parameters
     ----------
@@ -185,19 +189,29 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
     default_folders : sequence of Path
         The default folder of each scan; a number is appended if the name is in use.
     """
-    origins = {
-        folder: origin
+    provenance_by_folder = {
+        folder: provenance
         for default_folder in dict.fromkeys(default_folders)
         for folder in _existing_folders(default_folder)
-        if (origin := _read_provenance(folder))
+        if (provenance := _read_provenance(folder))
     }
     folders: dict[int, Path] = {}
     for index, source in enumerate(map(str, sources)):
-        unassigned, facts = (folder for folder in origins if folder not in folders.values()), _facts_or_empty(source)
-        folder = next((folder for folder in unassigned if _is_same_scan(origins[folder], source, facts)), None)
+        unassigned_folders, scan_facts = (
+            (folder for folder in provenance_by_folder if folder not in folders.values()),
+            _facts_or_empty(source),
+        )
+        folder = next(
+            (
+                folder
+                for folder in unassigned_folders
+                if _is_same_scan(provenance_by_folder[folder], source, scan_facts)
+            ),
+            None,
+        )
         if folder is not None:
             folders[index] = folder
-    used_folders = {*origins}
+    used_folders = {*provenance_by_folder}
     for index in range(len(default_folders)):
         if index not in folders:
             folders[index] = next(
@@ -207,22 +221,26 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
     return [folders[index] for index in range(len(default_folders))]
 
 
-def _is_same_scan(origin: Mapping[str, Any], source: str, facts: Mapping[str, Any]) -> bool:
-    """Return whether results are of the scan at a path, or of a scan with the same name and files that was moved."""
-    recorded_source = str(origin.get("source", ""))
+def _is_same_scan(provenance: Mapping[str, Any], source: str, scan_facts: Mapping[str, Any]) -> bool:
+    """Return whether results are of the scan at a path, which may have been moved since."""
+    recorded_source = str(provenance.get("source", ""))
     if Path(recorded_source).resolve() == Path(source).resolve():
         return True
-    keys = [name for name in (_SIZE, _CHANGE_TIME, _LISTING, _SAMPLE) if name in origin]
-    has_same_files = _SIZE in keys and all(origin[name] == facts.get(name) for name in keys)
-    return has_same_files and _name(recorded_source) == _name(source) and not _exists(recorded_source)
+    fact_names = [
+        fact_name for fact_name in (_SIZE_KEY, _CHANGE_TIME_KEY, _LISTING_KEY, _SAMPLE_KEY) if fact_name in provenance
+    ]
+    has_same_files = _SIZE_KEY in fact_names and all(
+        provenance[fact_name] == scan_facts.get(fact_name) for fact_name in fact_names
+    )
+    return has_same_files and _scan_name(recorded_source) == _scan_name(source) and not _scan_exists(recorded_source)
 
 
-def _name(source: str) -> tuple[str, str]:
-    path, _, array = source.partition("::")
-    return Path(path).name, array
+def _scan_name(source: str) -> tuple[str, str]:
+    path, _, array_name = source.partition("::")
+    return Path(path).name, array_name
 
 
-def _exists(source: str) -> bool:
+def _scan_exists(source: str) -> bool:
     return Path(source).exists() or Path(source.partition("::")[0]).exists()
 
 
@@ -234,26 +252,30 @@ def _facts_or_empty(source: str) -> dict[str, int | str]:
 
 
 def _read_provenance(folder: Path) -> dict[str, Any]:
-    """Return the provenance; {} for damaged results, which are reported when the folder is written."""
+    """Return the provenance of results, or {} if they are damaged."""
     try:
         return provenance_of(folder)
     except ScanError:
         return {}
 
 
-def _numbered_names(name: Path) -> Iterator[Path]:
-    yield name
-    for suffix in count(2):
-        yield name.with_name(f"{name.name}_{suffix}")
+def _numbered_names(default_folder: Path) -> Iterator[Path]:
+    yield default_folder
+    for folder_number in count(2):
+        yield default_folder.with_name(f"{default_folder.name}_{folder_number}")
 
 
-def _existing_folders(name: Path) -> list[Path]:
-    """Return the existing folders of a name, with or without number, of finished or resumable runs."""
-    entries = []
-    for entry in name.parent.iterdir() if name.parent.is_dir() else ():
-        mark = read_mark(entry) if entry.name.startswith(PREFIX) else None
-        if mark is None or mark.get("kind") == KIND:
-            entries.append(entry.name if mark is None else str(mark.get("target")))
-    prefix = f"{name.name}_"
-    names = (entry for entry in sorted(entries) if entry == name.name or entry.removeprefix(prefix).isdecimal())
-    return [name.with_name(entry) for entry in dict.fromkeys(names)]
+def _existing_folders(default_folder: Path) -> list[Path]:
+    """Return the existing folders of finished or resumable runs with a name, with or without a number."""
+    folder_names = []
+    for folder_entry in default_folder.parent.iterdir() if default_folder.parent.is_dir() else ():
+        mark = read_mark(folder_entry) if folder_entry.name.startswith(PREFIX) else None
+        if mark is None or mark.get("kind") == FOLDER_KIND:
+            folder_names.append(folder_entry.name if mark is None else str(mark.get("target")))
+    numbered_prefix = f"{default_folder.name}_"
+    matching_names = (
+        folder_entry
+        for folder_entry in sorted(folder_names)
+        if folder_entry == default_folder.name or folder_entry.removeprefix(numbered_prefix).isdecimal()
+    )
+    return [default_folder.with_name(folder_entry) for folder_entry in dict.fromkeys(matching_names)]

@@ -1,4 +1,4 @@
-"""Regions drawn on the maps: their pixels, and their record in the results."""
+"""Regions drawn on the maps, with their pixels and their record in the results."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from underpaint.io.results.sidecars import REGIONS_FILE
 
 MAX_CORNERS = 5000
 MAX_RUNS = 200_000
-MAX_NAME = 60
+MAX_NAME_LENGTH = 60
 MAX_REGIONS = 500
 _MAX_COORDINATE = 1e6
 _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
@@ -24,7 +24,7 @@ _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the maps.
+    """Region of the maps, drawn by the user.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Region:
     mask_file: str = ""
 
     def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels whose centres are inside.
+        """Return the (n_row, n_column) mask of the pixels whose centres are inside.
 
         Raises
         ------
@@ -54,37 +54,37 @@ class Region:
         n_row, n_column = shape
         if self.runs:
             return self._runs_mask(shape)
-        rows, columns = (np.array([corner[axis] for corner in self.corners]) for axis in (0, 1))
-        inside = np.zeros(shape, dtype=np.bool_)
-        first_row, last_row = max(int(rows.min()), 0), min(math.ceil(rows.max()), n_row)
+        corner_rows, corner_columns = (np.array([corner[axis] for corner in self.corners]) for axis in (0, 1))
+        is_inside = np.zeros(shape, dtype=np.bool_)
+        first_row, last_row = max(int(corner_rows.min()), 0), min(math.ceil(corner_rows.max()), n_row)
         for row in range(first_row, last_row):
-            # Crossings of the edges with the line through the centres of this row's pixels (even-odd rule).
-            start_rows, end_rows = rows, np.roll(rows, -1)
+            # A pixel is inside if an odd number of edges cross its row to the left of its centre.
+            start_rows, end_rows = corner_rows, np.roll(corner_rows, -1)
             is_crossed = (start_rows <= row + 0.5) != (end_rows <= row + 0.5)
-            fractions = (row + 0.5 - start_rows[is_crossed]) / (end_rows[is_crossed] - start_rows[is_crossed])
-            crossing_columns = columns[is_crossed] + fractions * (
-                np.roll(columns, -1)[is_crossed] - columns[is_crossed]
+            edge_fractions = (row + 0.5 - start_rows[is_crossed]) / (end_rows[is_crossed] - start_rows[is_crossed])
+            crossing_columns = corner_columns[is_crossed] + edge_fractions * (
+                np.roll(corner_columns, -1)[is_crossed] - corner_columns[is_crossed]
             )
             is_right_of = (np.arange(n_column) + 0.5)[:, None] > crossing_columns[None, :]
-            inside[row] = is_right_of.sum(axis=1) % 2 == 1
-        if not inside.any():
+            is_inside[row] = is_right_of.sum(axis=1) % 2 == 1
+        if not is_inside.any():
             raise ScanError(
                 f"The region {self.name!r} contains no pixel of the maps. Draw it larger, inside the image."
             )
-        return inside
+        return is_inside
 
     def _runs_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) pixels of the runs; pixels outside the maps are ignored."""
-        inside = np.zeros(shape, dtype=np.bool_)
-        for row, first, last in self.runs:
+        """Return the (n_row, n_column) mask of the runs, without pixels outside the maps."""
+        is_inside = np.zeros(shape, dtype=np.bool_)
+        for row, first_column, last_column in self.runs:
             if 0 <= row < shape[0]:
-                inside[row, max(first, 0) : last + 1] = True
-        if not inside.any():
+                is_inside[row, max(first_column, 0) : last_column + 1] = True
+        if not is_inside.any():
             raise ScanError(f"The region {self.name!r} contains no pixel of the maps.")
-        return inside
+        return is_inside
 
 
-def parse_region(value: Any) -> Region:
+def parse_region(json_object: Any) -> Region:
     """Return a region from the JSON object of a page or of the saved file.
 
     Raises
@@ -93,12 +93,15 @@ def parse_region(value: Any) -> Region:
         The value is not an object, has fewer than three or too many corners, or a corner is invalid or far away.
     """
     try:
-        name = str(value.get("name", "")).encode(errors="replace").decode().strip()[:MAX_NAME] or "region"
-        mask_file = str(value.get("mask", ""))
-        runs = tuple((int(row), int(first), int(last)) for row, first, last in value.get("runs") or ())
-        corners = tuple((float(row), float(column)) for row, column in value.get("corners") or ())
+        name = str(json_object.get("name", "")).encode(errors="replace").decode().strip()[:MAX_NAME_LENGTH] or "region"
+        mask_file = str(json_object.get("mask", ""))
+        runs = tuple(
+            (int(row), int(first_column), int(last_column))
+            for row, first_column, last_column in json_object.get("runs") or ()
+        )
+        corners = tuple((float(row), float(column)) for row, column in json_object.get("corners") or ())
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise ScanError("Cannot use the region: its corners are pairs of a row and a column.") from error
+        raise ScanError("Cannot use the region: its corners must be pairs of a row and a column.") from error
     if mask_file and not _MASK_NAME.fullmatch(mask_file):
         raise ScanError(f"Cannot use the region {name!r}: {mask_file[:40]!r} is not a valid name of a mask file.")
     if 0 < len(runs) <= MAX_RUNS:
@@ -110,20 +113,20 @@ def parse_region(value: Any) -> Region:
     return Region(name, corners, (), mask_file)
 
 
-def parse_regions(value: Any) -> list[Region]:
+def parse_regions(json_object: Any) -> list[Region]:
     """Return the regions of a page's JSON object.
 
     Raises
     ------
     ScanError
-        The object has no list of regions, or too many; or as for :func:`parse_region`.
+        The object has no list of regions, or too many regions, or a region is invalid.
     """
-    records = value.get("regions")
-    if not (isinstance(records, list) and len(records) <= MAX_REGIONS):
+    region_records = json_object.get("regions")
+    if not (isinstance(region_records, list) and len(region_records) <= MAX_REGIONS):
         raise ScanError(
             f"Cannot use the regions: the page sent no list of at most {MAX_REGIONS} regions. Load the page again."
         )
-    return [parse_region(entry) for entry in records]
+    return [parse_region(region_record) for region_record in region_records]
 
 
 def read_regions(folder: Path) -> list[Region]:
@@ -135,7 +138,10 @@ def read_regions(folder: Path) -> list[Region]:
         The file is damaged, or a link.
     """
     try:
-        return [parse_region(entry) for entry in json.loads(read_contained_text(folder, REGIONS_FILE))["regions"]]
+        return [
+            parse_region(region_record)
+            for region_record in json.loads(read_contained_text(folder, REGIONS_FILE))["regions"]
+        ]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, RecursionError, ScanError) as error:

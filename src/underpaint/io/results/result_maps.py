@@ -1,4 +1,4 @@
-"""The maps of a folder of results, read one at a time."""
+"""Maps of a folder of results, read one at a time."""
 
 import json
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from underpaint.data.maps import NO_ANSWER, Place, current_states, split_place
 from underpaint.errors import ScanError
-from underpaint.io.results.contained import DAMAGE, open_results_file
+from underpaint.io.results.contained import DAMAGE_ERRORS, open_results_file
 from underpaint.io.results.stored import RESULTS_FILE
 
 _CACHE_BYTES = 256 * 2**20
@@ -24,7 +24,7 @@ _INTERVAL_LIMITS = ("low_90", "high_90")
 _COMPANION_GROUPS = (*_DEVIATION_GROUPS, "intervals", "reached")
 _AXIS_NAMES = ("row", "column")
 _STATES_PATH = "/entry/detectability/"
-_LABELS = {
+_DEFAULT_LABELS = {
     ("pigments", "pixels"): "pixels summed for one answer",
     ("open_set", "score"): "unassigned peak (standard deviations)",
     ("open_set", "energy_kev"): "energy of the unassigned peak",
@@ -44,9 +44,9 @@ class MapEntry:
     label : str
         Label on pages.
     kind : str
-        "group" or "member" for pigments; "element"; "state" for detectability; "mass fraction" or "areal mass" for
-        elements; "amount" for a group's element; "window", "component", "cluster" or "refit" if computed in the viewer;
-        "quantity" otherwise.
+        "group" or "member" for pigments, "state" for detectability, "element", "mass fraction" or "areal mass" for
+        elements, "amount" for a group's element, "window", "component", "cluster" or "refit" for maps computed in the
+        viewer, and "quantity" for others.
     unit : str
         Unit of the values; "1" for none.
     material, place : str
@@ -74,12 +74,12 @@ class MapEntry:
 
 
 def computed_entry(process: str, name: str, label: str, kind: str, unit: str) -> MapEntry:
-    """Return the metadata of a map that is computed, and not read from a file."""
+    """Return the metadata of a map that is computed and not read from a file."""
     return MapEntry(process, name, label, kind, unit, name, "anywhere", (), (), path="")
 
 
 class ResultMaps:
-    """A folder's maps, open for reading from many threads until it is closed.
+    """Maps of a folder of results, open for reading from many threads until closed.
 
     Parameters
     ----------
@@ -102,19 +102,19 @@ class ResultMaps:
         self._file_version = _file_version(path)
         try:
             self._file = open_results_file(self.folder)
-            self.entries = tuple(_entries(self._file))
+            self.entries = tuple(_map_entries(self._file))
             self.knows_hiding = _has_burial_states(self._file)
-            self.step_mm = _step(self._file)
+            self.step_mm = _step_mm(self._file)
             self.shape = self._common_shape()
         except ScanError:
             raise
-        except DAMAGE as error:
+        except DAMAGE_ERRORS as error:
             raise ScanError(f"Cannot show {path}: the file is damaged ({error}). Run the analysis again.") from error
 
     def add(
         self, entry: MapEntry, values: Callable[[], NDArray[Any]], errors: Callable[[], NDArray[Any]] | None = None
     ) -> int:
-        """Add a map that is computed when it is shown; return its index.
+        """Add a map that is computed when it is shown, and return its index.
 
         Parameters
         ----------
@@ -130,22 +130,22 @@ class ResultMaps:
                 self._cache.pop(cache_key, None)
                 if compute is not None:
                     self._computed[cache_key] = compute
-            paths = [existing.path for existing in self.entries]
-            index = paths.index(path) if path in paths else len(paths)
-            self.entries = (*self.entries[:index], entry, *self.entries[index + 1 :])
-        return index
+            entry_paths = [existing_entry.path for existing_entry in self.entries]
+            entry_index = entry_paths.index(path) if path in entry_paths else len(entry_paths)
+            self.entries = (*self.entries[:entry_index], entry, *self.entries[entry_index + 1 :])
+        return entry_index
 
     def values(self, index: int) -> NDArray[np.float32]:
-        """Return the (n_row, n_column) map of an entry; recently used maps are cached. No answer is NaN."""
+        """Return the (n_row, n_column) map of an entry, with NaN for no answer. Recently used maps are cached."""
         return self._full_map(self.entries[index].path)
 
     def errors(self, index: int) -> NDArray[np.float32] | None:
-        """Return the (n_row, n_column) standard deviations of an entry, if any."""
+        """Return the (n_row, n_column) standard deviations of an entry, or None."""
         path = self.entries[index].error_path
         return self._full_map(path) if path else None
 
     def at(self, row: int, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (n_entry,) values of a pixel and their standard deviations; NaN if missing.
+        """Return (n_entry,) values of a pixel and their standard deviations, with NaN if missing.
 
         Raises
         ------
@@ -158,22 +158,22 @@ class ResultMaps:
                 f"{self.shape[1] - 1}."
             )
         with self._open():
-            values = [self._pixel(entry.path, row, column) for entry in self.entries]
-            errors = [self._pixel(entry.error_path, row, column) for entry in self.entries]
+            values = [self._pixel_value(entry.path, row, column) for entry in self.entries]
+            errors = [self._pixel_value(entry.error_path, row, column) for entry in self.entries]
         return np.asarray(values), np.asarray(errors)
 
     def is_current(self) -> bool:
-        """Return whether the file is still the one that was opened."""
+        """Return whether the opened file has not been replaced."""
         return _file_version(self.folder / RESULTS_FILE) == self._file_version
 
     def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
-        """Return the ends of the 90 % interval of an entry at a pixel, if any."""
+        """Return the limits of the 90 % interval of an entry at a pixel, or None."""
         paths = self.entries[index].end_paths
         if len(paths) != len(_INTERVAL_LIMITS):
             return None
         with self._open():
-            low, high = (self._pixel(path, row, column) for path in paths)
-        return low, high
+            lower_limit, upper_limit = (self._pixel_value(path, row, column) for path in paths)
+        return lower_limit, upper_limit
 
     def close(self) -> None:
         """Close the file."""
@@ -183,7 +183,7 @@ class ResultMaps:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Keep the file open; a page may still send requests while the viewer is closing."""
+        """Keep the file open in the ``with`` block, or raise ScanError if the viewer has closed it."""
         with self._lock:
             if not self._file:
                 raise ScanError(
@@ -199,29 +199,29 @@ class ResultMaps:
     def _full_map(self, path: str) -> NDArray[np.float32]:
         with self._open():
             if path not in self._cache:
-                self._cache[path] = self._read(path)
+                self._cache[path] = self._read_map(path)
             self._cache.move_to_end(path)
             while len(self._cache) > 1 and sum(image.nbytes for image in self._cache.values()) > _CACHE_BYTES:
                 self._cache.popitem(last=False)
             return self._cache[path]
 
-    def _read(self, path: str) -> NDArray[np.float32]:
+    def _read_map(self, path: str) -> NDArray[np.float32]:
         if path in self._computed:
             return np.asarray(self._computed[path](), dtype=np.float32)
         return _as_float(self._dataset(path)[()], path)
 
-    def _pixel(self, path: str, row: int, column: int) -> float:
+    def _pixel_value(self, path: str, row: int, column: int) -> float:
         if not path:
             return float("nan")
         if path in self._cache:
             return float(self._cache[path][row, column])
         if path in self._computed:
-            self._cache[path] = self._read(path)
+            self._cache[path] = self._read_map(path)
             return float(self._cache[path][row, column])
         return float(_as_float(np.asarray(self._dataset(path)[row, column]), path))
 
     def _dataset(self, path: str) -> Any:
-        # Looking a name up in the file takes as long as reading a pixel.
+        # Datasets are kept, since finding one in the file takes as long as reading a pixel.
         if path not in self._datasets:
             self._datasets[path] = self._file[path]
         return self._datasets[path]
@@ -235,33 +235,35 @@ class ResultMaps:
 
 
 def _file_version(path: Path) -> tuple[int, int]:
-    """Return time of change and inode of a file, which differ when it is replaced; zeros if missing."""
+    """Return time of change and inode of a file, which identify its version, or zeros if it is missing."""
     try:
-        status = path.stat()
+        file_status = path.stat()
     except OSError:
         return 0, 0
-    return status.st_mtime_ns, status.st_ino
+    return file_status.st_mtime_ns, file_status.st_ino
 
 
-def _entries(file: Any) -> list[MapEntry]:
+def _map_entries(file: Any) -> list[MapEntry]:
     entries = []
     for process, group in file["entry"].items():
         if not isinstance(group, h5py.Group) or "results" not in group:
             continue
-        for signal, data in group["results"].items():
-            if signal not in _COMPANION_GROUPS:
-                entries += [_entry(process, data[name], group["results"], name) for name in _names(data)]
+        for quantity, nexus_data in group["results"].items():
+            if quantity not in _COMPANION_GROUPS:
+                entries += [
+                    _map_entry(process, nexus_data[name], group["results"], name) for name in _map_names(nexus_data)
+                ]
     return entries
 
 
-def _names(data: Any) -> list[str]:
-    """Return the maps of an NXdata group in order."""
-    signal = [str(data.attrs["signal"])] if "signal" in data.attrs else []
-    ordered = [*signal, *(str(name) for name in data.attrs.get("auxiliary_signals", ()))]
-    return ordered or [name for name in data if name not in _AXIS_NAMES]
+def _map_names(nexus_data: Any) -> list[str]:
+    """Return the names of the maps of an NXdata group, in order."""
+    main_name = [str(nexus_data.attrs["signal"])] if "signal" in nexus_data.attrs else []
+    map_names = [*main_name, *(str(map_name) for map_name in nexus_data.attrs.get("auxiliary_signals", ()))]
+    return map_names or [map_name for map_name in nexus_data if map_name not in _AXIS_NAMES]
 
 
-def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
+def _map_entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
     attributes = dataset.attrs
     error_group = next((group for group in _DEVIATION_GROUPS if group in results and name in results[group]), "")
     intervals = results.get("intervals", ())
@@ -270,7 +272,7 @@ def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
     return MapEntry(
         process=process,
         name=name,
-        label=str(attributes.get("long_name", _LABELS.get((process, name), name.replace("_", " ")))),
+        label=str(attributes.get("long_name", _DEFAULT_LABELS.get((process, name), name.replace("_", " ")))),
         kind=str(attributes.get("kind", default_kinds.get(process, "quantity"))),
         unit=str(attributes.get("units", "1")),
         material=material,
@@ -280,7 +282,9 @@ def _entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
         path=dataset.name,
         error_path=results[error_group][name].name if error_group else "",
         end_paths=tuple(
-            intervals[f"{name}.{limit}"].name for limit in _INTERVAL_LIMITS if f"{name}.{limit}" in intervals
+            intervals[f"{name}.{limit_name}"].name
+            for limit_name in _INTERVAL_LIMITS
+            if f"{name}.{limit_name}" in intervals
         ),
     )
 
@@ -298,17 +302,20 @@ def _split_name(name: str) -> tuple[str, Place]:
         return name, "anywhere"
 
 
-def _step(file: Any) -> tuple[float, float] | None:
+def _step_mm(file: Any) -> tuple[float, float] | None:
     for group in file["entry"].values():
-        step = json.loads(group.attrs.get("step_mm", "null"))
-        if step is not None:
-            return float(step[0]), float(step[1])
+        stored_step = json.loads(group.attrs.get("step_mm", "null"))
+        if stored_step is not None:
+            return float(stored_step[0]), float(stored_step[1])
     return None
 
 
-def _as_float(values: NDArray[Any], path: str) -> NDArray[np.float32]:
-    """Return values with NaN for no answer; states of earlier versions are converted to the current numbers."""
-    if values.dtype != np.uint8:
-        return np.asarray(values, dtype=np.float32)
-    current_values = current_states(values) if path.startswith(_STATES_PATH) else values
-    return np.where(values == NO_ANSWER, np.float32(np.nan), current_values.astype(np.float32))
+def _as_float(stored_values: NDArray[Any], path: str) -> NDArray[np.float32]:
+    """Return values as floats, with NaN for no answer.
+
+    States of earlier versions are converted to the current numbers.
+    """
+    if stored_values.dtype != np.uint8:
+        return np.asarray(stored_values, dtype=np.float32)
+    current_values = current_states(stored_values) if path.startswith(_STATES_PATH) else stored_values
+    return np.where(stored_values == NO_ANSWER, np.float32(np.nan), current_values.astype(np.float32))

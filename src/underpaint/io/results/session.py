@@ -1,4 +1,4 @@
-"""Users' additions to results in the viewer: markers on the spectrum, statements of experts, and the view."""
+"""Markers on the spectrum, statements of experts, and the view, which users add to results in the viewer."""
 
 import json
 import math
@@ -10,9 +10,9 @@ from underpaint.errors import ScanError
 from underpaint.io.results.contained import read_contained_text
 from underpaint.io.results.sidecars import SESSION_FILE
 
-MAX_ENTRIES = 500
-MAX_TEXT = 2000
-MAX_NAME = 120
+MAX_RECORDS = 500
+MAX_REASON_LENGTH = 2000
+MAX_NAME_LENGTH = 120
 MAX_VIEW_CHARACTERS = 200_000
 Subject = Literal["group", "line", "paint"]
 Verdict = Literal["confirmed", "corrected", "comment"]
@@ -20,7 +20,7 @@ Verdict = Literal["confirmed", "corrected", "comment"]
 
 @dataclass(frozen=True)
 class Marker:
-    """A marker on the energy axis.
+    """Marker on the energy axis.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ class Marker:
 
 @dataclass(frozen=True)
 class Statement:
-    """Statement of an expert about a group, a line or a paint; never a result of the program.
+    """Statement of an expert about a group, a line or a paint, which is never a result of the program.
 
     Parameters
     ----------
     subject : {"group", "line", "paint"}
-        Kind of the named thing.
+        Whether the name is that of a group, a line or a paint.
     name : str
         Name in the results: ``mercury_red``, ``Sn_L``.
     verdict : {"confirmed", "corrected", "comment"}
@@ -80,7 +80,7 @@ class Session:
     view: dict[str, Any] = field(default_factory=dict)
 
 
-def parse_session(value: Any) -> Session:
+def parse_session(json_object: Any) -> Session:
     """Return a session from the JSON object of a page or of the saved file.
 
     Raises
@@ -90,10 +90,11 @@ def parse_session(value: Any) -> Session:
     """
     try:
         markers = tuple(
-            Marker(_number(record["energy_kev"]), _text(record, "label")) for record in _list(value, "markers")
+            Marker(_finite_number(json_record["energy_kev"]), _read_text(json_record, "label"))
+            for json_record in _read_list(json_object, "markers")
         )
-        statements = tuple(_parse_statement(record) for record in _list(value, "statements"))
-        view = value.get("view") or {}
+        statements = tuple(_parse_statement(json_record) for json_record in _read_list(json_object, "statements"))
+        view = json_object.get("view") or {}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ScanError(
             "Cannot use the session: it has no lists of markers and statements. Choose a file that the viewer saved."
@@ -107,7 +108,7 @@ def parse_session(value: Any) -> Session:
 
 
 def read_session(folder: Path) -> Session:
-    """Return the session that was saved with the results; an empty session without one.
+    """Return the session that was saved with the results, or an empty session if there is none.
 
     Raises
     ------
@@ -120,33 +121,37 @@ def read_session(folder: Path) -> Session:
         return Session()
     except (OSError, ValueError, RecursionError, ScanError) as error:
         raise ScanError(
-            f"Cannot read {folder / SESSION_FILE}: {error}. Move it away; the viewer then starts a new session."
+            f"Cannot read {folder / SESSION_FILE}: {error}. Move the file away; the viewer then starts a new session."
         ) from error
 
 
-def _parse_statement(value: Any) -> Statement:
-    subject, verdict = value["subject"], value["verdict"]
+def _parse_statement(json_object: Any) -> Statement:
+    subject, verdict = json_object["subject"], json_object["verdict"]
     if subject not in get_args(Subject) or verdict not in get_args(Verdict):
         raise ValueError(f"{subject!r}, {verdict!r}")
-    texts = (_text(value, key) for key in ("correction", "reason", "author", "date"))
-    return Statement(subject, _text(value, "name"), verdict, *texts)
+    optional_texts = (_read_text(json_object, field_name) for field_name in ("correction", "reason", "author", "date"))
+    return Statement(subject, _read_text(json_object, "name"), verdict, *optional_texts)
 
 
-def _list(value: Any, key: str) -> list[Any]:
-    records = value.get(key) or []
-    if not isinstance(records, list) or len(records) > MAX_ENTRIES:
-        raise ValueError(key)
-    return records
+def _read_list(json_object: Any, field_name: str) -> list[Any]:
+    json_records = json_object.get(field_name) or []
+    if not isinstance(json_records, list) or len(json_records) > MAX_RECORDS:
+        raise ValueError(field_name)
+    return json_records
 
 
-def _number(value: Any) -> float:
-    if not math.isfinite(value):
-        raise ValueError(value)
-    return float(value)
+def _finite_number(json_number: Any) -> float:
+    if not math.isfinite(json_number):
+        raise ValueError(json_number)
+    return float(json_number)
 
 
-def _text(value: Any, key: str) -> str:
-    text = value.get(key, "")
-    if not isinstance(text, str):
-        raise TypeError(key)
-    return text.encode(errors="replace").decode().strip()[: MAX_TEXT if key == "reason" else MAX_NAME]
+def _read_text(json_object: Any, field_name: str) -> str:
+    field_text = json_object.get(field_name, "")
+    if not isinstance(field_text, str):
+        raise TypeError(field_name)
+    return (
+        field_text.encode(errors="replace")
+        .decode()
+        .strip()[: MAX_REASON_LENGTH if field_name == "reason" else MAX_NAME_LENGTH]
+    )

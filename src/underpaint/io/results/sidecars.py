@@ -1,4 +1,4 @@
-"""Files that belong to results: scan, photograph, regions, and other files of the user."""
+"""Scan, photograph, regions and other files of the user that belong to results."""
 
 import os
 import shutil
@@ -12,30 +12,30 @@ import h5py
 from underpaint.data import Scan
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.load import load, split_location
-from underpaint.io.results.contained import DAMAGE, open_results_file
+from underpaint.io.results.contained import DAMAGE_ERRORS, open_results_file
 from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE
-from underpaint.io.results.pictures import PHOTOGRAPH_FILE, PICTURES_FOLDER, PLACE_FILE, REGISTERED_FILE
+from underpaint.io.results.pictures import PHOTOGRAPH_FILE, PICTURES_FOLDER, REGISTERED_FILE, REGISTRATION_FILE
 from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.runtime.files import is_link, is_working_folder
 
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
-"""Folder of masks (PNG, white inside), one for each region."""
+"""Folder with a mask of each region, as PNG with white inside."""
 SESSION_FILE = "session.json"
-"""Markers, statements of experts, and the view of the viewer's page."""
+"""File of the markers, the statements of experts, and the view in the viewer."""
 SUMMARY_FILE = "summary.csv"
 REFLECTANCE_FILE = "reflectance.png"
 """Colour image of the reflectance cube, registered to the maps."""
 CUBE_REGISTRATION_FILE = "reflectance.json"
-"""Registration of the reflectance cube to the maps; kept, since the user may have set points."""
-_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "depth", "surface", "hidden")
+"""Registration of the reflectance cube to the maps, which is kept, since the user may have set points."""
+_MAP_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "depth", "surface", "hidden")
 GENERATED_NAMES = (
     RESULTS_FILE, SUMMARY_FILE, PAINTS_FILE, PAINT_MAP, "report.html", "report.pdf", "pool.tif", "unlikeness.tif",
-    REFLECTANCE_FILE, *_FOLDERS,
+    REFLECTANCE_FILE, *_MAP_FOLDERS,
 )  # fmt: skip
-"""Files and map folders that a run writes in a results folder; all others are the user's."""
+"""Names of the files and map folders that a run writes in a results folder."""
 _MAP_DEPENDENT_NAMES = (
-    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, PLACE_FILE, REGISTERED_FILE, PICTURES_FOLDER,
+    REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, REGISTRATION_FILE, REGISTERED_FILE, PICTURES_FOLDER,
     CUBE_REGISTRATION_FILE,
 )  # fmt: skip
 _ALL_MAP_STACKS = (
@@ -55,19 +55,24 @@ MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/para
 
 
 def scan_path(summary: Mapping[str, Any]) -> str:
-    """Return the recorded path of the results' scan; "" if not recorded."""
+    """Return the recorded path of the results' scan, or "" if it is not recorded."""
     settings = summary.get("settings")
     return str((settings.get("source") if isinstance(settings, dict) else "") or summary.get("source") or "")
 
 
 def existing_scan_path(folder: Path, summary: Mapping[str, Any]) -> Path | None:
-    """Return the path of the results' scan on this machine; None if missing."""
-    location = _locate(scan_path(summary), folder, allow_shares=False)
+    """Return the path of the results' scan on this machine, or None if it is missing."""
+    location = _locate_scan(scan_path(summary), folder, allow_shares=False)
     return None if location is None else split_location(location)[0]
 
 
 def find_scan(
-    folder: Path, summary: Mapping[str, Any], given_path: str | None, shape: tuple[int, int], *, required: bool = False
+    folder: Path,
+    summary: Mapping[str, Any],
+    given_path: str | None,
+    shape: tuple[int, int],
+    *,
+    allow_shares: bool = False,
 ) -> Scan:
     r"""Open the scan of results.
 
@@ -81,7 +86,7 @@ def find_scan(
         Path given by the user; None searches the recorded path and the results folder.
     shape : (n_row, n_column)
         Shape of the maps.
-    required : bool
+    allow_shares : bool
         Whether the user requested to open the scan at its recorded path: only then are paths on other machines
         (``\\server\share``) accessed, since access identifies the user to that machine.
 
@@ -93,19 +98,24 @@ def find_scan(
     settings = summary.get("settings")
     settings = settings if isinstance(settings, dict) else {}
     recorded_path = scan_path(summary)
-    location = given_path or _locate(recorded_path, folder, allow_shares=required)
+    location = given_path or _locate_scan(recorded_path, folder, allow_shares=allow_shares)
     if location is None:
-        problem = f"The scan {recorded_path} is missing" if recorded_path else "The results do not record their scan"
+        problem_text = (
+            f"The scan {recorded_path} is missing" if recorded_path else "The results do not record their scan"
+        )
         raise ScanError(
-            f"{problem}, so no pixel's spectrum can be shown. Put the file or folder there or next to the results, or "
+            f"{problem_text}, so no pixel's spectrum can be shown. Put the file or folder there or next to the "
+            "results, or "
             "give its path: underpaint view --scan FILE."
         )
-    given_shape, detector, counts_scale = (settings.get(key) for key in ("shape", "detector", "counts_scale"))
+    given_shape, detector, counts_scale = (
+        settings.get(setting_name) for setting_name in ("shape", "detector", "counts_scale")
+    )
     given_shape = (
         given_shape
         if isinstance(given_shape, list)
         and len(given_shape) == 2
-        and all(isinstance(size, int) for size in given_shape)
+        and all(isinstance(n_index, int) for n_index in given_shape)
         else None
     )
     try:
@@ -118,7 +128,7 @@ def find_scan(
     except ScanError as error:
         if given_path is not None:
             raise
-        # The reason may quote the file, which is of unknown kind, since only the results name it.
+        # The reason is not shown, since it may quote a file that only the results name.
         raise ScanError(
             f"The file {location} that the results name cannot be read as a scan; `underpaint info` states why. Put "
             "the right file there or next to the results, or give its path: underpaint view --scan FILE."
@@ -132,16 +142,16 @@ def find_scan(
     return scan
 
 
-def copy_sidecars(earlier: Path, new: Path) -> Path | None:
+def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
     """Copy the user's files from results to the results that will replace them.
 
-    All files are the user's except those written by a run: notes, hidden files, a folder under version control, an
-    image among the maps. Links, pipes and devices are not copied but moved at the end.
+    The user's files are all those that no run wrote, such as notes, hidden files or an image among the maps. Links,
+    pipes and devices are not copied but moved at the end.
 
     Parameters
     ----------
-    earlier, new : Path
-        Results folders; nothing is done if the earlier one does not exist.
+    earlier_results, new_results : Path
+        Results folders. Nothing is done if the earlier one does not exist.
 
     Returns
     -------
@@ -154,72 +164,87 @@ def copy_sidecars(earlier: Path, new: Path) -> Path | None:
     OutputError
         A file cannot be copied.
     """
-    entries = _user_entries(earlier)
-    shape, names = _map_shape(earlier), _map_names(new)
-    is_same_size = not any(entry.name in _MAP_DEPENDENT_NAMES for entry in entries) or (
-        shape is not None and shape == _map_shape(new)
+    user_entries = _user_entries(earlier_results)
+    shape, map_names = _map_shape(earlier_results), _map_names(new_results)
+    is_same_size = not any(user_entry.name in _MAP_DEPENDENT_NAMES for user_entry in user_entries) or (
+        shape is not None and shape == _map_shape(new_results)
     )
-    earlier_folder = None if is_same_size else _earlier_name(earlier, shape)
+    earlier_folder = None if is_same_size else _earlier_name(earlier_results, shape)
     try:
-        # The folder's own entries first: one may be a file called "earlier".
-        for entry in sorted(entries, key=lambda path: len(path.parts)):
-            target = new / _relative_target(entry.relative_to(earlier), earlier_folder)
-            _copy(entry, _conflict_name(target, new) if _is_generated(target, new, names) else target)
+        # Entries of the folder itself are copied first, since one may be a file called "earlier".
+        for user_entry in sorted(user_entries, key=lambda path: len(path.parts)):
+            target = new_results / _relative_target(user_entry.relative_to(earlier_results), earlier_folder)
+            _copy_entry(
+                user_entry,
+                _conflict_name(target, new_results) if _is_generated(target, new_results, map_names) else target,
+            )
     except OSError as error:
         raise OutputError(
-            f"Cannot copy regions and photograph from {earlier}: {error}. Nothing was replaced."
+            f"Cannot copy regions and photograph from {earlier_results}: {error}. Nothing was replaced."
         ) from error
-    return None if earlier_folder is None else new / earlier_folder
+    return None if earlier_folder is None else new_results / earlier_folder
 
 
-def move_remaining(old: Path, new: Path, earlier_folder: str | None) -> None:
+def move_remaining(old_results: Path, new_results: Path, earlier_folder: str | None) -> None:
     """Move files that users added or changed since :func:`copy_sidecars` to the new results.
 
     Parameters
     ----------
-    old, new : Path
-        Results folders; the old one is about to be removed.
+    old_results, new_results : Path
+        Results folders, of which the old one will be removed.
     earlier_folder : str or None
         Name of the folder for files that belong to the earlier maps, if the new ones differ in size; otherwise None.
 
     Raises
     ------
     OSError
-        A file cannot be moved; nothing is lost.
+        A file cannot be moved. Nothing is lost.
     """
-    names = _map_names(new)
-    for entry in _user_entries(old):
-        for file in _files_of(entry):
-            target = new / _relative_target(file.relative_to(old), earlier_folder)
-            if any(_is_same_file(file, candidate) for candidate in (target, _conflict_name(target, new))):
+    map_names = _map_names(new_results)
+    for user_entry in _user_entries(old_results):
+        for file in _files_of(user_entry):
+            target = new_results / _relative_target(file.relative_to(old_results), earlier_folder)
+            if any(
+                _is_same_file(file, possible_target)
+                for possible_target in (target, _conflict_name(target, new_results))
+            ):
                 continue
-            target = _conflict_name(target, new) if _is_blocked(target, new) else target
+            target = _conflict_name(target, new_results) if _is_blocked(target, new_results) else target
             target.parent.mkdir(parents=True, exist_ok=True)
             if os.path.lexists(target):
                 is_newer = file.lstat().st_mtime_ns > target.lstat().st_mtime_ns
-                target = target if is_newer and not _is_generated(target, new, names) else _unused_name(target)
+                target = (
+                    target if is_newer and not _is_generated(target, new_results, map_names) else _unused_name(target)
+                )
             file.replace(target)
 
 
-def _files_of(entry: Path) -> Iterator[Path]:
-    """Return an entry, or all files of a folder at any depth."""
-    if entry.is_symlink() or not entry.is_dir():
-        yield entry
+def _files_of(folder_entry: Path) -> Iterator[Path]:
+    """Yield an entry that is not a folder, or all files of a folder at any depth."""
+    if folder_entry.is_symlink() or not folder_entry.is_dir():
+        yield folder_entry
         return
-    for child in list(entry.iterdir()):
+    for child in list(folder_entry.iterdir()):
         yield from _files_of(child)
 
 
-def _relative_target(name: Path, earlier_folder: str | None) -> Path:
-    """Return the relative target of a user's file; files for maps of a former size go to the earlier folder."""
-    return Path(earlier_folder) / name if earlier_folder is not None and name.parts[0] in _MAP_DEPENDENT_NAMES else name
+def _relative_target(relative_path: Path, earlier_folder: str | None) -> Path:
+    """Return the relative target of a user's file.
+
+    Files for earlier maps of another size go to ``earlier_folder``.
+    """
+    return (
+        Path(earlier_folder) / relative_path
+        if earlier_folder is not None and relative_path.parts[0] in _MAP_DEPENDENT_NAMES
+        else relative_path
+    )
 
 
 def _conflict_name(target: Path, folder: Path) -> Path:
     """Return another path for a user's file whose name belongs to a new map or is blocked by a link."""
-    names = ("earlier", *(f"earlier_{suffix}" for suffix in range(2, 10_000)))
-    candidates = (folder / name / target.relative_to(folder) for name in names)
-    return next(candidate for candidate in candidates if not _is_blocked(candidate, folder))
+    folder_names = ("earlier", *(f"earlier_{suffix}" for suffix in range(2, 10_000)))
+    candidate_paths = (folder / folder_name / target.relative_to(folder) for folder_name in folder_names)
+    return next(candidate for candidate in candidate_paths if not _is_blocked(candidate, folder))
 
 
 def _is_blocked(target: Path, folder: Path) -> bool:
@@ -230,23 +255,25 @@ def _is_blocked(target: Path, folder: Path) -> bool:
 
 
 def _unused_name(path: Path) -> Path:
-    names = (path.with_name(f"{path.stem}_earlier{number or ''}{path.suffix}") for number in range(10_000))
-    return next(name for name in names if not os.path.lexists(name))
+    candidate_paths = (
+        path.with_name(f"{path.stem}_earlier{name_number or ''}{path.suffix}") for name_number in range(10_000)
+    )
+    return next(candidate_path for candidate_path in candidate_paths if not os.path.lexists(candidate_path))
 
 
 def _user_entries(folder: Path) -> list[Path]:
     """Return the entries of a folder and of its map folders that were not written by a run."""
     if not folder.is_dir():
         return []
-    names = _map_names(folder)
-    entries = []
-    for entry in sorted(folder.iterdir()):
-        is_map_folder = entry.name in _FOLDERS and entry.is_dir() and not entry.is_symlink()
-        entries += sorted(entry.iterdir()) if is_map_folder else [entry]
-    return [entry for entry in entries if not _is_generated(entry, folder, names)]
+    map_names = _map_names(folder)
+    folder_entries = []
+    for folder_entry in sorted(folder.iterdir()):
+        is_map_folder = folder_entry.name in _MAP_FOLDERS and folder_entry.is_dir() and not folder_entry.is_symlink()
+        folder_entries += sorted(folder_entry.iterdir()) if is_map_folder else [folder_entry]
+    return [folder_entry for folder_entry in folder_entries if not _is_generated(folder_entry, folder, map_names)]
 
 
-def _is_generated(path: Path, folder: Path, names: set[str]) -> bool:
+def _is_generated(path: Path, folder: Path, map_names: set[str]) -> bool:
     """Return whether a file in a results folder was written by a run with maps of the given names."""
     if path.is_symlink():
         return False  # a run writes no links
@@ -254,8 +281,8 @@ def _is_generated(path: Path, folder: Path, names: set[str]) -> bool:
         return not is_foreign(folder)
     if path.parent == folder:
         return path.name in GENERATED_NAMES or is_working_folder(path)
-    in_maps = path.parent.parent == folder and path.parent.name in _FOLDERS
-    return in_maps and path.suffix == ".tif" and _map_name(path) in names
+    is_in_map_folder = path.parent.parent == folder and path.parent.name in _MAP_FOLDERS
+    return is_in_map_folder and path.suffix == ".tif" and _map_name(path) in map_names
 
 
 def is_foreign(folder: Path) -> bool:
@@ -274,20 +301,23 @@ def _map_name(path: Path) -> str:
 
 
 def _map_names(folder: Path) -> set[str]:
-    """Return the names of all maps in results; none if unreadable, so that every file is kept as the user's."""
+    """Return the names of all maps in results, or an empty set if they are unreadable.
+
+    Every file is then kept as the user's.
+    """
     if not (folder / RESULTS_FILE).is_file():
         return set()
     try:
         with h5py.File(folder / RESULTS_FILE, "r") as file:
-            return {name for path in _ALL_MAP_STACKS if path in file for name in file[path]}
+            return {map_name for stack_path in _ALL_MAP_STACKS if stack_path in file for map_name in file[stack_path]}
     except (OSError, KeyError, RuntimeError):
         return set()
 
 
-def _is_same_file(file_a: Path, file_b: Path) -> bool:
+def _is_same_file(first_file: Path, second_file: Path) -> bool:
     """Return whether two paths are regular files of the same size and time of change."""
     try:
-        first_status, second_status = file_a.lstat(), file_b.lstat()
+        first_status, second_status = first_file.lstat(), second_file.lstat()
     except OSError:
         return False
     are_regular = stat.S_ISREG(first_status.st_mode) and stat.S_ISREG(second_status.st_mode)
@@ -298,51 +328,59 @@ def _is_same_file(file_a: Path, file_b: Path) -> bool:
 
 
 def _map_shape(folder: Path) -> tuple[int, int] | None:
-    """Return rows and columns of the maps of results; None if unreadable."""
+    """Return the number of rows and columns of the maps of results, or None if they are unreadable."""
     try:
         with open_results_file(folder) as file:
-            n_row, n_column = next(file[name].attrs["shape"] for name in MAP_STACKS if name in file)
+            n_row, n_column = next(file[stack_path].attrs["shape"] for stack_path in MAP_STACKS if stack_path in file)
             return int(n_row), int(n_column)
-    except (*DAMAGE, ScanError, StopIteration):
+    except (*DAMAGE_ERRORS, ScanError, StopIteration):
         return None
 
 
-def _earlier_name(earlier: Path, shape: tuple[int, int] | None) -> str:
-    """Return an unused name of a folder for files that belong to maps of a former size."""
-    name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
-    names = (name, *(f"{name}_{number}" for number in range(2, 10_000)))
-    return next(candidate for candidate in names if not os.path.lexists(earlier / candidate))
+def _earlier_name(earlier_results: Path, shape: tuple[int, int] | None) -> str:
+    """Return an unused name of a folder for files that belong to earlier maps of another size."""
+    folder_name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
+    candidate_names = (folder_name, *(f"{folder_name}_{name_number}" for name_number in range(2, 10_000)))
+    return next(
+        candidate_name for candidate_name in candidate_names if not os.path.lexists(earlier_results / candidate_name)
+    )
 
 
-def _copy(path: Path, target: Path) -> None:
-    """Copy a file, or a folder with its files, except links, pipes and devices, which are moved at the end."""
+def _copy_entry(path: Path, target: Path) -> None:
+    """Copy a file, or a folder with its files, except links, pipes and devices."""
     if _is_same_file(path, target) or is_link(path):
         return
     if path.is_dir():
         target.mkdir(parents=True, exist_ok=True)
-        for entry in path.iterdir():
-            _copy(entry, target / entry.name)
+        for folder_entry in path.iterdir():
+            _copy_entry(folder_entry, target / folder_entry.name)
     elif path.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         shutil.copy2(path, target)
 
 
-def _locate(recorded_path: str, folder: Path, *, allow_shares: bool) -> str | None:
+def _locate_scan(recorded_path: str, folder: Path, *, allow_shares: bool) -> str | None:
     if not recorded_path:
         return None
 
     def is_data(path: Path) -> bool:
-        """Return whether a path is a file or folder, not a pipe or device, whose opening could block."""
+        """Return whether a path is a file or folder, and not a pipe or device that could block."""
         if not allow_shares and str(path).startswith(("\\\\", "//")):
             return False
         try:
-            status = path.lstat() if path.parent == folder else path.stat()  # no link out of the results is followed
+            path_status = (
+                path.lstat() if path.parent == folder else path.stat()
+            )  # links out of the results are not followed
         except (OSError, ValueError):
             return False
-        return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+        return stat.S_ISREG(path_status.st_mode) or stat.S_ISDIR(path_status.st_mode)
 
-    path, separator, array = (recorded_path, "", "") if is_data(Path(recorded_path)) else recorded_path.partition("::")
-    candidates = [Path(path), *(folder_searched / Path(path).name for folder_searched in (folder.parent, folder))]
-    suffix = f"{separator}{array}"
-    return next((f"{candidate}{suffix}" for candidate in candidates if is_data(candidate)), None)
+    path, separator, array_name = (
+        (recorded_path, "", "") if is_data(Path(recorded_path)) else recorded_path.partition("::")
+    )
+    candidate_paths = [Path(path), *(folder_searched / Path(path).name for folder_searched in (folder.parent, folder))]
+    name_suffix = f"{separator}{array_name}"
+    return next(
+        (f"{candidate_path}{name_suffix}" for candidate_path in candidate_paths if is_data(candidate_path)), None
+    )

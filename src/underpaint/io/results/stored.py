@@ -1,4 +1,4 @@
-"""Maps on disk, written block by block and read one at a time, so that memory use is independent of their number."""
+"""Maps on disk that are written block by block and read one at a time, to limit memory use."""
 
 import os
 import threading
@@ -14,12 +14,12 @@ from underpaint.errors import OutputError, ScanError
 
 _CACHE_BYTES = 24 * 2**20
 RESULTS_FILE = "results.h5"
-JOURNAL = "finished"
-"""Name of a store's file of one byte per block, 1 for finished blocks."""
+JOURNAL_NAME = "finished"
+"""Name of the file with one byte per block, which is 1 for finished blocks."""
 
 
 class StoredMaps:
-    """Array (n_row, n_column, n_map) on disk; ``maps[rows, columns, index]`` reads one map.
+    """(n_row, n_column, n_map) array on disk, of which ``maps[rows, columns, index]`` reads one map.
 
     Parameters
     ----------
@@ -55,10 +55,10 @@ class StoredMaps:
 
 
 class BlockStore:
-    """Stacks of maps in a folder, one binary file each, and a record of the finished blocks.
+    """Store of stacks of maps in a folder, as one binary file per stack, with a record of finished blocks.
 
-    A stored block survives a kill of the process; an interrupted block counts as not started. (HDF5 does not guarantee
-    this, so results are written to HDF5 only when complete.)
+    A stored block survives a kill of the process, and an interrupted block counts as not started. (HDF5 does not
+    guarantee this, so results are written to HDF5 only when complete.)
 
     Parameters
     ----------
@@ -74,12 +74,12 @@ class BlockStore:
 
     def finished(self) -> set[int]:
         """Return the numbers of the finished blocks."""
-        path = self.folder / JOURNAL
-        flags = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
-        return {int(index) for index in np.flatnonzero(flags)}
+        path = self.folder / JOURNAL_NAME
+        finished_flags = np.frombuffer(path.read_bytes(), np.uint8) if path.is_file() else np.zeros(0, np.uint8)
+        return {int(index) for index in np.flatnonzero(finished_flags)}
 
     def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
-        """Write a block's (n_row, n_column, n_map) values of each stack, then mark the block as finished.
+        """Write a block's (n_row, n_column, n_map) values of each stack, and mark the block as finished.
 
         Raises
         ------
@@ -87,9 +87,9 @@ class BlockStore:
             The disk is full, or fails.
         """
         try:
-            for name, values in stacks.items():
-                self._write_maps(name, rows, columns, values)
-            with _open_for_update(self.folder / JOURNAL) as stream:
+            for name, map_block in stacks.items():
+                self._write_maps(name, rows, columns, map_block)
+            with _open_for_update(self.folder / JOURNAL_NAME) as stream:
                 stream.seek(index)
                 stream.write(b"\1")
                 _flush(stream)
@@ -115,26 +115,26 @@ class BlockStore:
             )
 
         def read(index: int) -> NDArray[Any]:
-            values = np.fromfile(path, dtype, n_pixel, offset=index * n_pixel * dtype.itemsize)
-            return values.reshape(self.shape)
+            flat_map = np.fromfile(path, dtype, n_pixel, offset=index * n_pixel * dtype.itemsize)
+            return flat_map.reshape(self.shape)
 
         return StoredMaps((*self.shape, n_map), dtype, read)
 
-    def _write_maps(self, name: str, rows: slice, columns: slice, values: NDArray[Any]) -> None:
+    def _write_maps(self, name: str, rows: slice, columns: slice, map_block: NDArray[Any]) -> None:
         n_row, n_column = self.shape
         has_full_rows = columns.stop - columns.start == n_column
-        maps = np.ascontiguousarray(np.moveaxis(values, 2, 0))
-        with _open_for_update(self.folder / f"{name}.{values.dtype.name}") as stream:
+        maps = np.ascontiguousarray(np.moveaxis(map_block, 2, 0))
+        with _open_for_update(self.folder / f"{name}.{map_block.dtype.name}") as stream:
             for index, image in enumerate(maps):
-                for offset, values_run in enumerate([image.reshape(-1)] if has_full_rows else image):
-                    first = (index * n_row + rows.start + offset) * n_column + columns.start
-                    stream.seek(first * values.itemsize)
-                    stream.write(values_run.data)
-            _flush(stream)  # before the journal, which a power cut could otherwise leave ahead of the maps
+                for row_offset, row_values in enumerate([image.reshape(-1)] if has_full_rows else image):
+                    first_value = (index * n_row + rows.start + row_offset) * n_column + columns.start
+                    stream.seek(first_value * map_block.itemsize)
+                    stream.write(row_values.data)
+            _flush(stream)  # maps must reach the disk before the journal, in case of a power cut
 
 
 def _open_for_update(path: Path) -> Any:
-    """Open a file for random writes; create it if missing."""
+    """Open a file for random writes, and create it if it is missing."""
     path.touch()
     return path.open("r+b")
 

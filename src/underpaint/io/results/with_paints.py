@@ -14,7 +14,7 @@ from underpaint.runtime.files import atomic_write
 
 
 def replace_paints(folder: Path, results: Results) -> None:
-    """Replace the paints in results on disk; all other content stays unchanged.
+    """Replace the paints in results on disk, and leave all other content unchanged.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def replace_paints(folder: Path, results: Results) -> None:
         A file cannot be written; no file was changed.
     """
     with open_results_file(folder):
-        pass  # raises an error if the folder holds no results
+        pass  # opening raises an error if the folder holds no results
     with atomic_write(folder / RESULTS_FILE) as temporary_path:
         shutil.copyfile(folder / RESULTS_FILE, temporary_path)
         with h5py.File(temporary_path, "r+") as file:
@@ -43,9 +43,9 @@ def replace_paints(folder: Path, results: Results) -> None:
         write_paint_table(temporary_path, results)
     with atomic_write(folder / PAINT_MAP) as temporary_path:
         write_paint_map(temporary_path, results)
-    for name in earlier_depth_maps:  # maps of an earlier posterior
+    for name in earlier_depth_maps:  # maps of the replaced results
         (folder / "depth" / f"{name}.tif").unlink(missing_ok=True)
     write_depth_maps(folder / "depth", results)
     if "quantity" in results.stacks and (SURFACE_UM,) in results.stacks["quantity"]:
-        # uses the paint's thickness where the pixel's thickness is not determined
+        # the map has the paint's thickness if the pixel's thickness is not determined
         write_estimate_tiffs(folder / "quantities", results, SURFACE_UM)
